@@ -1,0 +1,63 @@
+"""Durable AI pipelines: what the manual imports from `flujo`, each name loaded when it is first used."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from flujo.domain.models import AppResources, ContextReference, PipelineContext, PipelineResult
+    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.steps import (
+        ConditionalStep,
+        HumanInTheLoopStep,
+        ImportStep,
+        LoopStep,
+        Step,
+        StepConfig,
+    )
+    from flujo.services.runner import Flujo
+    from flujo.services.tasks import TaskClient
+
+_HOMES = {
+    "AppResources": "flujo.domain.models",
+    "ConditionalStep": "flujo.domain.steps",
+    "ContextReference": "flujo.domain.models",
+    "Flujo": "flujo.services.runner",
+    "HumanInTheLoopStep": "flujo.domain.steps",
+    "ImportStep": "flujo.domain.steps",
+    "LoopStep": "flujo.domain.steps",
+    "Pipeline": "flujo.domain.pipeline",
+    "PipelineContext": "flujo.domain.models",
+    "PipelineResult": "flujo.domain.models",
+    "Step": "flujo.domain.steps",
+    "StepConfig": "flujo.domain.steps",
+    "TaskClient": "flujo.services.tasks",
+}
+
+__all__ = [
+    "AppResources",
+    "ConditionalStep",
+    "ContextReference",
+    "Flujo",
+    "HumanInTheLoopStep",
+    "ImportStep",
+    "LoopStep",
+    "Pipeline",
+    "PipelineContext",
+    "PipelineResult",
+    "Step",
+    "StepConfig",
+    "TaskClient",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'flujo' has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

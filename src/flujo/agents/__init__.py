@@ -1,0 +1,1 @@
+"""ASK: who answers a step: models through pydantic-ai, plain callables, scripts for tests."""

@@ -1,0 +1,125 @@
+"""The journal's words: the path that addresses a step, and the entry that records what happened there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NewType
+
+from flujo.domain import canonical
+from flujo.domain.usage import NOTHING, Usage
+
+StepPath = NewType("StepPath", str)
+"""`triage/review[2]/critique`: names below the run, counts from 0, `route:refund` for a branch."""
+
+RunId = NewType("RunId", str)
+
+ROOT = StepPath("")
+
+
+def child(path: StepPath, name: str) -> StepPath:
+    """Return the path of the step `name` in the body at `path`."""
+    return StepPath(f"{path}/{name}" if path else name)
+
+
+def turn(path: StepPath, index: int) -> StepPath:
+    """Return the path of iteration, item or visit number `index` of the composite at `path`."""
+    return StepPath(f"{path}[{index}]")
+
+
+def branch(path: StepPath, name: str) -> StepPath:
+    """Return the path of branch or state `name` of the composite at `path`."""
+    return StepPath(f"{path}:{name}")
+
+
+def parent(path: StepPath) -> StepPath:
+    """Return what encloses `path`: `a/b[2]/c` → `a/b[2]` → `a/b` → `a` → the run itself."""
+    cut = max(path.rfind("/"), path.rfind("["), path.rfind(":"))
+    return StepPath(path[:cut]) if cut > 0 else ROOT
+
+
+def from_command_line(text: str) -> StepPath:
+    """Return the path that a user typed: `loop.2/x` means `loop[2]/x`, so that no shell eats the brackets."""
+    segments = []
+    for segment in text.split("/"):
+        head, dot, count = segment.rpartition(".")
+        segments.append(f"{head}[{count}]" if dot and count.isdigit() else segment)
+    return StepPath("/".join(segments))
+
+
+class EntryKind(StrEnum):
+    """What an entry records."""
+
+    WORK = "work"
+    """A leaf step's attempt: an agent's answer, a callable's result, or its failure."""
+    DECISION = "decision"
+    """Which way a composite went: a branch, whether a loop goes on, a `when` that did not hold."""
+    ANSWER = "answer"
+    """What a human answered."""
+    DONE = "done"
+    """A composite (or one iteration of it) has finished: its output and net patch."""
+
+
+class EntryStatus(StrEnum):
+    """How what an entry records came out."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One thing that has happened in a run. Values are canonical JSON bytes (`domain.canonical`).
+
+    The key is (run, path, kind, attempt). `seq` counts the run's entries from 1 without a gap and is part
+    of the digest, so that a missing or exchanged entry is found. `detail` is what the trace shows beside the
+    result (model, repairs, the reason of a retry), never what a resume depends on.
+    """
+
+    path: StepPath
+    kind: EntryKind
+    attempt: int = 1
+    status: EntryStatus = EntryStatus.COMPLETED
+    seq: int = 0
+    input: bytes | None = None
+    output: bytes | None = None
+    patch: bytes | None = None
+    error: bytes | None = None
+    detail: bytes | None = None
+    usage: Usage = NOTHING
+    fingerprint: str = ""
+    started_at: float = 0.0
+    """Seconds since the epoch, by the recording process's clock; for people, never for decisions."""
+    ended_at: float = 0.0
+
+    def digest(self) -> str:
+        """Return the SHA-256 over every field, so that a flipped bit in the database is found."""
+        usage = canonical.encode(self.usage.to_json())
+        head = f"{self.seq}|{self.path}|{self.kind}|{self.attempt}|{self.status}|{self.fingerprint}"
+        times = f"{self.started_at!r}|{self.ended_at!r}"
+        parts = [head.encode(), times.encode(), usage]
+        for value in (self.input, self.output, self.patch, self.error, self.detail):
+            parts.append(b"-" if value is None else b"%d:" % len(value) + value)
+        return canonical.digest(b"\n".join(parts))
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """An error as the journal keeps it: data, never a class to rebuild."""
+
+    code: str
+    message: str
+    hint: str | None = None
+    type: str = ""
+    path: str = ""
+    retryable: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> ErrorInfo:
+        """Return the error that `to_json` wrote."""
+        return cls(**data)

@@ -1,0 +1,104 @@
+"""How a step came out, and what the interpreter tells those who watch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flujo.domain.journal import ErrorInfo, RunId, StepPath
+from flujo.domain.run import Pause
+from flujo.domain.usage import NOTHING, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """The step has finished; `output` is what a reader of the journal sees."""
+
+    output: Any
+    skipped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The step has failed for good; `cause` is the live exception when there is one."""
+
+    error: ErrorInfo
+    cause: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """The step waits for humans."""
+
+    pauses: tuple[Pause, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Aborted:
+    """Step code asked to stop the run."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BackgroundLaunched:
+    """The step goes on as a task of its own."""
+
+    task_id: str
+
+
+StepOutcome = Success | Failure | Paused | Aborted | BackgroundLaunched
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """The run is accepted or claimed: from here on its id can be shown."""
+
+    run_id: RunId
+    pipeline: str
+    resumed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """A step, or a further attempt of it, has begun."""
+
+    path: StepPath
+    kind: str
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StepEnded:
+    """A step has come out and its entry is committed; `recorded` when the journal knew it already."""
+
+    path: StepPath
+    kind: str
+    outcome: StepOutcome
+    seconds: float = 0.0
+    usage: Usage = NOTHING
+    attempt: int = 1
+    recorded: bool = False
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepRetried:
+    """An attempt has failed and another one follows after `delay_s`."""
+
+    path: StepPath
+    attempt: int
+    error: ErrorInfo
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of text from a model, as it arrives. Provisional: nothing of it is recorded."""
+
+    path: StepPath
+    attempt: int
+    text: str
+
+
+Event = RunStarted | StepStarted | StepEnded | StepRetried | Chunk

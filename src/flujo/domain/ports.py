@@ -1,0 +1,245 @@
+"""What the rooms need from outside themselves, as protocols; `services.wiring` hands in who keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from flujo.domain.agents import AgentSpec, Ask, Reply
+    from flujo.domain.journal import Entry, RunId, StepPath
+    from flujo.domain.models import PipelineContext
+    from flujo.domain.outcomes import Event
+    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.run import NewRun, Pause, RunQuery, RunRecord, RunStatus, Write
+    from flujo.domain.steps import CallableRef, Expr, Text
+
+Chain = tuple[str, ...]
+"""A name as an expression says it: `("steps", "sort", "output", "label")`."""
+
+Lookup = Callable[[Chain], Any]
+"""Gives the value of a chain; raises KeyError when there is none."""
+
+Sink = Callable[["Event"], Awaitable[None]]
+"""Takes what happens in a run; a slow one slows the run."""
+
+
+class Clock(Protocol):
+    """Time, from outside."""
+
+    def now(self) -> float:
+        """Seconds since the epoch; for people, never for leases."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go backwards; for durations."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+
+class Chance(Protocol):
+    """Ids and randomness, from outside."""
+
+    def run_id(self) -> RunId:
+        """Return a new id of at least 128 random bits."""
+        ...
+
+    def fraction(self) -> float:
+        """Return a number in [0, 1)."""
+        ...
+
+
+class Evaluator(Protocol):
+    """A compiled expression or text."""
+
+    source: str
+    reads: tuple[Chain, ...]
+    """The chains that it asks for: everything it can depend on."""
+
+    def __call__(self, lookup: Lookup) -> Any:
+        """Return the value, as JSON data.
+
+        Raises:
+            ExpressionFailed: naming the expression and the reason.
+        """
+        ...
+
+
+class Agent(Protocol):
+    """Who answers a step: a model, a callable, a script."""
+
+    wants_context: bool
+    """Whether an attempt needs a context of its own (a callable with a `context` parameter)."""
+
+    async def ask(self, ask: Ask) -> Reply:
+        """Answer once. Anything raised is a failed attempt; `ControlSignal`s stop the run.
+
+        Raises:
+            AgentError: the agent's own failures, typed.
+        """
+        ...
+
+
+class Schema(Protocol):
+    """A compiled JSON Schema."""
+
+    def check(self, value: Any, *, what: str) -> None:
+        """Return when `value` fits.
+
+        Raises:
+            OutputRejected: naming `what`, the place in the value, and the reason.
+        """
+        ...
+
+
+class ContextType(Protocol):
+    """How a pipeline's context is started, handed out and taken back."""
+
+    def start(self, given: Mapping[str, Any]) -> Any:
+        """Return the JSON tree at the start: defaults and what was given.
+
+        Raises:
+            InputRejected: for an unknown or missing field, or a value that does not fit.
+        """
+        ...
+
+    def load(self, tree: Any) -> PipelineContext:
+        """Return a context object of the caller's own."""
+        ...
+
+    def dump(self, context: PipelineContext) -> Any:
+        """Return the JSON tree of a context object."""
+        ...
+
+    def check(self, tree: Any, *, what: str) -> None:
+        """Return when a changed tree still fits.
+
+        Raises:
+            OutputRejected: naming `what`, the field, and the reason.
+        """
+        ...
+
+
+class Binding(Protocol):
+    """A tree made runnable: everything it names, imported and compiled once."""
+
+    def evaluator(self, what: Expr | Text) -> Evaluator:
+        """Return the compiled expression or text."""
+        ...
+
+    def agent(self, who: AgentSpec | CallableRef) -> Agent:
+        """Return who answers."""
+        ...
+
+    def schema(self, schema: Any) -> Schema:
+        """Return the compiled JSON Schema."""
+        ...
+
+    def context(self, pipeline: Pipeline) -> ContextType:
+        """Return how this pipeline's context is handled."""
+        ...
+
+
+class StateStore(Protocol):
+    """Where runs and their journals are kept. SQL, memory and replay are interchangeable behind it."""
+
+    async def accept(self, run: NewRun, blobs: Mapping[str, bytes], *, claim: bool = True) -> RunRecord:
+        """Record a run and the blobs it needs (digest → bytes); committed when this returns.
+
+        With `claim` the caller owns the run at once (status `running`, a lease, fence 1), otherwise the run
+        is `accepted` and free to be claimed. A returned record with `owner` of this store is claimed.
+
+        Raises:
+            RunConflict: the id is taken by a run with another closure or input.
+            ResumeConflict: the id is taken by a run with this closure and input; `record` has it.
+        """
+        ...
+
+    async def claim(self, run_id: RunId, *, statuses: Sequence[RunStatus]) -> RunRecord:
+        """Take the run over: status `running`, a lease, the fence one higher.
+
+        At once from nobody, from an owner whose lease has lapsed, or from a process that is provably dead on
+        this host.
+
+        Raises:
+            RunNotFound: there is no such run.
+            ResumeConflict: somebody alive holds it (`owner`, `lease_left_s`), this store included; or its
+                status is none of `statuses` (`status`).
+        """
+        ...
+
+    def write(self, write: Write) -> Awaitable[None]:
+        """Enqueue a write; the awaitable returns when it is committed. Writes of one run keep their order.
+
+        Cancelling the waiter does not take the write back.
+
+        Raises (from the awaitable):
+            Fenced: the fence is not the run's any more; nothing was written.
+            StateBackendUnavailable | StateBackendFull: nothing was written.
+        """
+        ...
+
+    async def run(self, run_id: RunId) -> RunRecord:
+        """Return a run.
+
+        Raises:
+            RunNotFound: there is none.
+        """
+        ...
+
+    async def find(self, text: str) -> RunRecord:
+        """Return the run that a user means: an id, a unique prefix of one, or `@last`.
+
+        Raises:
+            RunNotFound: none or several fit; the message lists the candidates.
+        """
+        ...
+
+    async def runs(self, query: RunQuery) -> list[RunRecord]:
+        """Return the runs that fit, newest first.
+
+        Raises:
+            SettingsError: a metadata key that is no identifier.
+        """
+        ...
+
+    async def entries(self, run_id: RunId, *, parent: StepPath | None = None) -> list[Entry]:
+        """Return the journal in order: all of it, or the level right below `parent`.
+
+        Raises:
+            CorruptState: an entry's digest differs, or (for the whole journal) one is missing.
+        """
+        ...
+
+    async def last_seq(self, run_id: RunId) -> int:
+        """Return the `seq` of the run's newest entry, 0 when it has none."""
+        ...
+
+    async def pauses(self, run_id: RunId) -> list[Pause]:
+        """Return the questions of a run, in the order in which they were asked."""
+        ...
+
+    async def answer(self, run_id: RunId, pause_id: StepPath, answer: bytes) -> Pause:
+        """Record a human's answer; the first one wins.
+
+        Raises:
+            RunNotFound: no such pause (`hint` lists the open ones).
+            ResumeConflict: it is answered already with something else, or void. The same
+                answer again is fine.
+        """
+        ...
+
+    async def blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
+        """Return content-addressed blobs.
+
+        Raises:
+            CorruptState: a blob is missing or its bytes differ from its digest.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Write what is enqueued, give back what is held, close. Idempotent."""
+        ...

@@ -1,0 +1,153 @@
+"""A run: its states and their legal moves, who executes it, what it waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from flujo.domain.journal import Entry, RunId, StepPath
+from flujo.domain.usage import NOTHING, Usage
+
+
+class RunStatus(StrEnum):
+    """Where a run is in its life."""
+
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    PAUSED = "paused"
+    INTERRUPTED = "interrupted"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    PARKED = "parked"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing moves this run any more without somebody asking for it."""
+        return self in (RunStatus.COMPLETED, RunStatus.CANCELLED)
+
+    def can_become(self, other: RunStatus) -> bool:
+        """Return whether a run may move from this state to `other`."""
+        return other in LEGAL_MOVES[self]
+
+
+_S = RunStatus
+LEGAL_MOVES: Mapping[RunStatus, frozenset[RunStatus]] = {
+    _S.ACCEPTED: frozenset({_S.RUNNING, _S.INTERRUPTED, _S.CANCELLED, _S.FAILED, _S.PARKED}),
+    _S.RUNNING: frozenset(
+        {_S.RUNNING, _S.PAUSED, _S.INTERRUPTED, _S.COMPLETED, _S.FAILED, _S.CANCELLED, _S.PARKED}
+    ),
+    _S.PAUSED: frozenset({_S.RUNNING, _S.CANCELLED, _S.FAILED}),
+    _S.INTERRUPTED: frozenset({_S.RUNNING, _S.CANCELLED}),
+    _S.FAILED: frozenset({_S.RUNNING, _S.CANCELLED}),  # running again only by `--retry-failed`
+    _S.PARKED: frozenset({_S.RUNNING, _S.CANCELLED}),
+    _S.COMPLETED: frozenset(),
+    _S.CANCELLED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """What is known of a run when it is accepted. Values are canonical JSON bytes."""
+
+    run_id: RunId
+    pipeline: str
+    """The blueprint's or pipeline's name."""
+    closure: str
+    """The digest of the pinned closure: files, overrides, lock."""
+    input: bytes
+    context: bytes
+    """The context at the start."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    user_id: str | None = None
+    lock_digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """A run as the database has it."""
+
+    run_id: RunId
+    pipeline: str
+    status: RunStatus
+    closure: str
+    input: bytes
+    context: bytes
+    """The whole context as of the start, the last pause, or the end."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    user_id: str | None = None
+    lock_digest: str | None = None
+    fence: int = 0
+    """Grows at each claim; a write with an older fence is refused."""
+    owner: str | None = None
+    lease_left_s: float | None = None
+    """Seconds until the lease lapses, by the database's clock; None when nobody holds it."""
+    claims: int = 0
+    output: bytes | None = None
+    error: bytes | None = None
+    usage: Usage = NOTHING
+    entries: int = 0
+    """How many journal entries the run had at its last move."""
+    created_at: float = 0.0
+    updated_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """A question to a human. Its id is the path of the step that asks."""
+
+    pause_id: StepPath
+    message: str
+    answer_schema: bytes | None = None
+    deadline_at: float | None = None
+    """Seconds since the epoch, by the database's clock."""
+    asked_at: float | None = None
+    answer: bytes | None = None
+    answered_at: float | None = None
+    void: bool = False
+    """Whether the question no longer matters, because the run went on or ended without it."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether somebody may still answer."""
+        return self.answer is None and not self.void
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A change of the run's own row, in the same commit as the entries it belongs to."""
+
+    status: RunStatus
+    output: bytes | None = None
+    error: bytes | None = None
+    context: bytes | None = None
+    usage: Usage | None = None
+    entries: int | None = None
+    release: bool = True
+    """Whether the lease is given back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """What becomes true in one commit, if the fence still holds."""
+
+    run_id: RunId
+    fence: int
+    entries: tuple[Entry, ...] = ()
+    pauses: tuple[Pause, ...] = ()
+    """Questions to open. Opening one that is open already changes nothing."""
+    move: Move | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunQuery:
+    """Which runs to list: every condition that is given must hold. Newest first."""
+
+    statuses: tuple[RunStatus, ...] = ()
+    pipeline: str | None = None
+    user_id: str | None = None
+    metadata: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+    """Keys are `[A-Za-z_][A-Za-z0-9_]{0,62}`; each must equal the run's metadata at the top level."""
+    limit: int = 100

@@ -1,0 +1,1 @@
+"""RUN: walk a `Pipeline`, asking the journal before doing anything."""

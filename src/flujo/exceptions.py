@@ -1,0 +1,292 @@
+"""Every error of Flujo, drawn as a tree; each has a stable code, facts as attributes, and a hint.
+
+FlujoError
+├── SettingsError            FLJ6xx  settings, the environment, words on a command line
+│   ├── InputRejected                the run's input does not fit the blueprint's input_schema
+│   └── LockMismatch                 the blueprint is not what flujo.lock holds
+├── BlueprintError           FLJ1xx  a blueprint that does not pass its checks (carries diagnostics)
+├── CallableError            FLJ2xx  a `module:callable` that is not allowed or cannot be imported
+├── AgentError               FLJ3xx
+│   ├── ProviderUnavailable          the provider's package or key is missing
+│   ├── ModelUnavailable             the model cannot be reached or does not answer
+│   ├── ModelDigestMismatch          a model file is not the one that was published
+│   └── OutputRejected               the answer does not fit the output schema
+├── EngineError              FLJ4xx
+│   ├── StepFailed                   foreign code raised (keeps the cause)
+│   ├── StepTimeout
+│   ├── ExpressionFailed
+│   ├── NotJournalable               a value that JSON cannot hold
+│   ├── LoopLimitReached
+│   ├── NoBranch
+│   ├── JournalConflict
+│   ├── NotAvailableYet              a feature that has its place and not yet its body
+│   └── SyncInAsync                  `Flujo.run` called inside a running event loop
+└── StateError               FLJ5xx
+    ├── StateBackendUnavailable      the database does not answer
+    ├── StateBackendFull
+    ├── SchemaOutdated               run `flujo migrate`
+    ├── SchemaTooNew
+    ├── CorruptState
+    ├── RunNotFound
+    ├── RunConflict                  the run id is taken by another closure or input
+    ├── ResumeConflict               somebody else is executing this run, or answered first
+    ├── Fenced                       this process lost the run's lease
+    └── AmbiguousPause               several questions are open: say which
+
+ControlSignal                        not errors: how step code stops a run, politely
+├── PausedException
+└── PipelineAbortSignal
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+
+class FlujoError(Exception):
+    """The root: catch it to catch everything that Flujo reports as an error."""
+
+    code: ClassVar[str] = "FLJ400"
+    hint: str | None = None
+
+    def __init__(self, message: str, *, hint: str | None = None, **facts: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        if hint is not None:
+            self.hint = hint
+        self.facts = facts
+        for name, value in facts.items():
+            setattr(self, name, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (type(self), self.message, self.hint, self.facts))
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def _rebuild(kind: type[FlujoError], message: str, hint: str | None, facts: dict[str, Any]) -> FlujoError:
+    return kind(message, hint=hint, **facts)
+
+
+class SettingsError(FlujoError):
+    """A setting, an environment variable or an option has a value that cannot be used."""
+
+    code = "FLJ600"
+
+
+class InputRejected(SettingsError):
+    """The run's input does not fit the blueprint's `input_schema`."""
+
+    code = "FLJ601"
+
+
+class LockMismatch(SettingsError):
+    """The blueprint or one of its parts is not what `flujo.lock` holds."""
+
+    code = "FLJ650"
+    hint = (
+        "see what differs with `flujo lock verify`; write the lock again with `flujo lock` once it is tested"
+    )
+
+
+class BlueprintError(FlujoError):
+    """A blueprint does not pass its checks; `diagnostics` has every finding, with its place."""
+
+    code = "FLJ100"
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, diagnostics: Sequence[Any] = (), **facts: Any
+    ) -> None:
+        super().__init__(message, hint=hint, diagnostics=tuple(diagnostics), **facts)
+        self.diagnostics = tuple(diagnostics)
+
+
+class CallableError(FlujoError):
+    """A `module:callable` is not allowed, cannot be imported, or is nothing that can be called."""
+
+    code = "FLJ250"
+
+
+class AgentError(FlujoError):
+    """An agent could not be built or did not answer."""
+
+    code = "FLJ300"
+
+
+class ProviderUnavailable(AgentError):
+    """The provider's package is not installed, or its key is not in the environment."""
+
+    code = "FLJ301"
+
+
+class ModelUnavailable(AgentError):
+    """The model cannot be reached, is unknown, or did not answer."""
+
+    code = "FLJ302"
+
+
+class ModelDigestMismatch(AgentError):
+    """A model file on this machine is not the one that was published."""
+
+    code = "FLJ303"
+
+
+class OutputRejected(AgentError):
+    """The answer of an agent or a callable does not fit the output schema."""
+
+    code = "FLJ304"
+
+
+class EngineError(FlujoError):
+    """A run could not go on."""
+
+    code = "FLJ400"
+
+
+class StepFailed(EngineError):
+    """Code of yours raised inside a step; the cause is kept."""
+
+    code = "FLJ401"
+
+
+class JournalConflict(EngineError):
+    """The journal holds another step at this path, so the run cannot go on from it."""
+
+    code = "FLJ402"
+    hint = "resume with the blueprint that this run was started with, or start a new run"
+
+
+class StepTimeout(EngineError):
+    """An attempt took longer than the step's `timeout_s`."""
+
+    code = "FLJ403"
+
+
+class ExpressionFailed(EngineError):
+    """An expression could not be evaluated on the values of this run."""
+
+    code = "FLJ404"
+
+
+class NotJournalable(EngineError):
+    """A value cannot be written as canonical JSON; `path` says where in the value."""
+
+    code = "FLJ405"
+    hint = "return JSON data: text, finite numbers, booleans, null, lists, and mappings with text keys"
+
+
+class LoopLimitReached(EngineError):
+    """A loop came to `max_iterations` before its `until` held."""
+
+    code = "FLJ406"
+    hint = "raise `max_iterations`, or say `on_limit: continue` and look at `steps.NAME.exhausted`"
+
+
+class NoBranch(EngineError):
+    """A `switch` has no branch for its value and no `default`."""
+
+    code = "FLJ407"
+    hint = "add the branch, or a `default:`"
+
+
+class NotAvailableYet(EngineError):
+    """The feature has its place in the tree; its implementation has not arrived."""
+
+    code = "FLJ408"
+
+
+class SyncInAsync(EngineError):
+    """`Flujo.run` was called inside a running event loop."""
+
+    code = "FLJ409"
+    hint = "inside async code write `await runner.run_result_async(...)`"
+
+
+class StateError(FlujoError):
+    """The journal could not be read or written."""
+
+    code = "FLJ500"
+
+
+class StateBackendUnavailable(StateError):
+    """The database does not answer; the run stays resumable."""
+
+    code = "FLJ501"
+
+
+class StateBackendFull(StateError):
+    """The database has no room left; the run is resumable when there is room again."""
+
+    code = "FLJ502"
+
+
+class SchemaOutdated(StateError):
+    """The database has an older schema than this Flujo needs."""
+
+    code = "FLJ503"
+    hint = "run `flujo migrate`"
+
+
+class SchemaTooNew(StateError):
+    """The database was migrated by a newer Flujo than this one."""
+
+    code = "FLJ504"
+    hint = "upgrade Flujo on this machine, or use another database"
+
+
+class CorruptState(StateError):
+    """A row is not what was written: its digest differs, or an entry is missing."""
+
+    code = "FLJ505"
+
+
+class RunNotFound(StateError):
+    """No run, or more than one, has this id or prefix."""
+
+    code = "FLJ506"
+    hint = "`flujo tasks list` shows the runs"
+
+
+class RunConflict(StateError):
+    """The run id is taken by a run with another blueprint or another input."""
+
+    code = "FLJ507"
+
+
+class ResumeConflict(StateError):
+    """Another process is executing this run, or its question was answered already."""
+
+    code = "FLJ508"
+
+
+class Fenced(StateError):
+    """This process lost the run's lease, so its write was refused."""
+
+    code = "FLJ509"
+
+
+class AmbiguousPause(StateError):
+    """Several questions of this run are open; an answer has to name one."""
+
+    code = "FLJ510"
+
+
+class ControlSignal(Exception):
+    """Raised by step code to stop the run politely; never a failure."""
+
+
+class PausedException(ControlSignal):
+    """The run waits for a human; the pause is committed before this is raised."""
+
+    def __init__(self, message: str = "", **facts: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.facts = facts
+
+
+class PipelineAbortSignal(ControlSignal):
+    """Step code asks to stop the run; its status becomes `cancelled`."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason

@@ -1,0 +1,1 @@
+"""What may leave: the one redactor that every sink goes through."""

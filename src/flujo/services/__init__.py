@@ -1,0 +1,1 @@
+"""USE CASES: the only place where reading, asking, running and remembering meet."""
