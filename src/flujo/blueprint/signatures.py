@@ -1,0 +1,95 @@
+"""What a `module:callable` takes, read from the text of the project's own source: nothing is imported."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flujo.blueprint.resolver import SourceRefused
+from flujo.domain import canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flujo.blueprint.resolver import Source
+
+HANDED_IN = frozenset({"data", "context", "resources"})
+"""Parameters that the engine fills by their names."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The parameters of one callable, as they stand in the source."""
+
+    parameters: tuple[str, ...]
+    """All that may be given by name."""
+    required: tuple[str, ...]
+    """Those without a default."""
+    open_ended: bool
+    """Whether it takes any further name (`**kwargs`)."""
+
+
+@dataclass(frozen=True)
+class Module:
+    """One module of the project: its path, its digest, and what it defines at its top level."""
+
+    path: str
+    digest: str
+    names: Mapping[str, Signature | None]
+    """None where the text does not say what is taken (a decorated function, a class, an assignment)."""
+    complete: bool
+    """Whether nothing else can be in the module (no star import, no `__getattr__`)."""
+
+
+def read_module(module: str, source: Source) -> Module | None:
+    """Return what the module's text says, or None when the project has no readable text of it.
+
+    The file is looked up by its path below the project, never by asking the import system, which would run
+    the packages around it.
+    """
+    stem = module.replace(".", "/")
+    for path in (f"{stem}.py", f"{stem}/__init__.py"):
+        try:
+            data = source.read(path)
+            body = ast.parse(data, filename=path).body
+        except (SourceRefused, SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        return Module(path, canonical.digest(data), *_names(body))
+    return None
+
+
+def _names(body: list[ast.stmt]) -> tuple[dict[str, Signature | None], bool]:
+    names: dict[str, Signature | None] = {}
+    complete = True
+    for statement in body:
+        match statement:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                names[statement.name] = None if statement.decorator_list else _signature(statement.args)
+                complete = complete and statement.name != "__getattr__"
+            case ast.ClassDef():
+                names[statement.name] = None
+            case ast.Import() | ast.ImportFrom():
+                bound = [alias.asname or alias.name.partition(".")[0] for alias in statement.names]
+                names.update(dict.fromkeys(bound))
+                complete = complete and "*" not in bound
+            case ast.Assign() | ast.AnnAssign():
+                targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+                names.update({node.id: None for node in targets if isinstance(node, ast.Name)})
+            case ast.Expr(value=ast.Constant()):
+                pass  # a docstring
+            case _:
+                complete = False  # an `if`, a `try`, a loop: anything may be defined inside
+    return names, complete
+
+
+def _signature(given: ast.arguments) -> Signature:
+    positional = [argument.arg for argument in given.args]
+    with_default = positional[len(positional) - len(given.defaults) :] if given.defaults else []
+    keyword = [argument.arg for argument in given.kwonlyargs]
+    with_default += [
+        name for name, default in zip(keyword, given.kw_defaults, strict=True) if default is not None
+    ]
+    names = (*positional, *keyword)
+    required = (*(argument.arg for argument in given.posonlyargs), *names)
+    return Signature(names, tuple(n for n in required if n not in with_default), given.kwarg is not None)
