@@ -1,0 +1,57 @@
+# Everything that a person or a machine does with this repository. Needs Python 3.11+, make, a package index.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := .help
+.PHONY: .help run test check fix docs dist soak bench
+
+.help:
+	@echo "make <target>:"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-9s %s\n", $$1, $$2 }'
+
+run: $(VENV)/.local  ## Run a real blueprint on a real text with the model that runs on this machine
+	$(BIN)/flujo run blueprints/ticket_triage.yaml --input-file blueprints/inputs/ticket-001.txt --paused-ok
+
+test: $(VENV)/.test  ## Run every test, on SQLite and on a Postgres that the tests start themselves
+	$(BIN)/python -m pytest -n 2
+
+check: $(VENV)/.dev  ## Check format, lint, types, import contracts and dependencies
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+	$(BIN)/deptry src
+
+fix: $(VENV)/.dev  ## Format, and mend what the linter can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.dev  ## Write the generated pages of docs/reference again, then test every example
+	$(BIN)/python docs/generate.py
+	$(BIN)/python -m pytest tests/docs
+
+dist: $(VENV)/.dev  ## Build wheel and sdist, and try the wheel in an empty environment elsewhere
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	FLUJO_DIST=dist $(BIN)/python -m pytest tests/dist
+
+soak: $(VENV)/.test  ## Kill, freeze and resume for longer: FLUJO_SOAK times as many rounds (default 20)
+	FLUJO_SOAK=$${FLUJO_SOAK:-20} $(BIN)/python -m pytest tests/durability --timeout 3600
+
+bench: $(VENV)/.test  ## Measure start-up, as ratios inside one run
+	$(BIN)/python bench/startup.py
+
+# A stamp says which extra is installed, so that a second call starts at once.
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Flujo needs Python 3.11 or newer; say which one with `make PYTHON=python3.12 ...`")'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.local $(VENV)/.test $(VENV)/.dev: $(VENV)/.%: $(VENV)/.created pyproject.toml constraints.txt
+	@echo "installing flujo[$*] into $(VENV) (the first time takes a minute)"
+	@$(INSTALL) --editable '.[$*]'
+	@touch $@
