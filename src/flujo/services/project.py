@@ -1,0 +1,155 @@
+"""The project a command works in: its root, its settings, its blueprints."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flujo.exceptions import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flujo.settings import Settings
+
+_SQLITE = "sqlite:///"
+_SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True)
+class BlueprintSummary:
+    """A blueprint as a listing shows it."""
+
+    name: str
+    path: str
+    """Relative to the project's root, with `/`."""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with its settings. Nothing is opened or written until it is asked for."""
+
+    root: Path
+    settings: Settings
+    config_file: Path | None = None
+
+    @cached_property
+    def state_uri(self) -> str:
+        """The database, with a relative SQLite path resolved against the root."""
+        uri = self.settings.state_uri
+        path = uri.removeprefix(_SQLITE)
+        if path == uri or path.startswith("/") or path in ("", ":memory:"):
+            return uri
+        return f"{_SQLITE}{self.root / path}"
+
+    @cached_property
+    def cache_dir(self) -> Path:
+        """Where models are kept."""
+        from flujo.settings import default_cache_dir
+
+        given = self.settings.cache_dir
+        return self.root / given.expanduser() if given else default_cache_dir()
+
+    def blueprint_paths(self) -> list[str]:
+        """Return the project's blueprint files, relative to the root, in order.
+
+        Raises:
+            SettingsError: a folder of `[blueprints] paths` that does not exist although it is set.
+        """
+        found: set[str] = set()
+        for folder in self.settings.blueprints.paths:
+            base = self.root / folder
+            if not base.exists() and self.settings.origin("blueprints.paths") != "default":
+                raise SettingsError(
+                    f"[blueprints] paths names {folder!r}, which does not exist in {self.root}",
+                    hint="create the folder, or correct flujo.toml",
+                )
+            found.update(path.relative_to(self.root).as_posix() for path in _yaml_files(base))
+        return sorted(found)
+
+    def blueprints(self) -> list[BlueprintSummary]:
+        """Return the project's blueprints; a file that cannot be read is listed by its path alone."""
+        return [self._summary(path) for path in self.blueprint_paths()]
+
+    def _summary(self, path: str) -> BlueprintSummary:
+        from flujo.blueprint.reader import read
+
+        stem = Path(path).stem
+        try:
+            data = read((self.root / path).read_bytes(), path).data
+        except OSError:
+            return BlueprintSummary(stem, path)
+        data = data if isinstance(data, dict) else {}
+        return BlueprintSummary(str(data.get("name") or stem), path, str(data.get("description") or ""))
+
+    def locate(self, text: str, cwd: Path) -> str:
+        """Return the project path of the blueprint that a user typed: a path, a file's stem, or a name.
+
+        Raises:
+            SettingsError: nothing or several fit, or the file is outside the project.
+        """
+        typed = cwd / text
+        if typed.is_file() or text.endswith(_SUFFIXES):
+            return self._inside(typed, text)
+        known = self.blueprints()
+        fitting = [b for b in known if text in (Path(b.path).stem, b.path)] or [
+            b for b in known if b.name == text
+        ]
+        if len(fitting) == 1:
+            return fitting[0].path
+        if fitting:
+            paths = ", ".join(b.path for b in fitting)
+            raise SettingsError(f"{text!r} fits several blueprints: {paths}", hint="give the path")
+        raise _unknown(text, known)
+
+    def _inside(self, path: Path, text: str) -> str:
+        try:
+            # only the folder is resolved: where a link leads is for the reader to judge
+            return (path.parent.resolve() / path.name).relative_to(self.root).as_posix()
+        except ValueError:
+            raise SettingsError(
+                f"{text} is outside the project {self.root}",
+                hint="name the blueprint's own project with `-C DIR`",
+            ) from None
+
+
+def find_project(start: Path) -> Project:
+    """Return the project that `start` lies in: the nearest folder upward with a flujo.toml, else `start`.
+
+    Raises:
+        SettingsError: the folder does not exist, or its settings cannot be used.
+    """
+    from flujo.settings import CONFIG_FILE, load
+
+    if not start.is_dir():
+        raise SettingsError(f"{start} is not a folder", hint="`-C` takes the folder of a project")
+    start = start.resolve()
+    root = next((folder for folder in (start, *start.parents) if (folder / CONFIG_FILE).is_file()), None)
+    config = root / CONFIG_FILE if root else None
+    return Project(root or start, load(config), config)
+
+
+def _yaml_files(base: Path) -> Iterator[Path]:
+    """Yield the blueprints below `base`; a hidden folder holds none."""
+    if base.is_file():
+        yield base
+    for path in base.rglob("*") if base.is_dir() else ():
+        hidden = any(part.startswith(".") for part in path.relative_to(base).parts)
+        if path.suffix in _SUFFIXES and path.is_file() and not hidden:
+            yield path
+
+
+def _unknown(text: str, known: list[BlueprintSummary]) -> SettingsError:
+    names = sorted({b.name for b in known} | {Path(b.path).stem for b in known})
+    close = difflib.get_close_matches(text, names, 1, 0.6)
+    if close:
+        hint = f"did you mean `{close[0]}`?"
+    elif names:
+        hint = f"there are: {', '.join(names)}"
+    else:
+        hint = "this project has no blueprints yet: `flujo init` writes a first one"
+    return SettingsError(f"no blueprint is called {text!r}", hint=hint)
