@@ -192,7 +192,8 @@ _TARGET_CHARS = 200
 DENIED = frozenset({
     "__main__", "_posixsubprocess", "antigravity", "builtins", "cProfile", "code", "codeop", "ctypes",
     "ensurepip", "importlib", "marshal", "multiprocessing", "nt", "os", "pdb", "pickle", "pip", "posix",
-    "profile", "pty", "runpy", "shutil", "site", "socket", "subprocess", "sys", "timeit", "venv", "webbrowser",
+    "profile", "pty", "runpy", "shutil", "site", "socket", "subprocess", "sys", "timeit", "venv",
+    "webbrowser",
 })
 # fmt: on
 """Packages that are never called from a blueprint, whatever `allow_callables` says."""

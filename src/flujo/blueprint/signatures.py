@@ -84,12 +84,9 @@ def _names(body: list[ast.stmt]) -> tuple[dict[str, Signature | None], bool]:
 
 
 def _signature(given: ast.arguments) -> Signature:
-    positional = [argument.arg for argument in given.args]
-    with_default = positional[len(positional) - len(given.defaults) :] if given.defaults else []
+    positional = [argument.arg for argument in (*given.posonlyargs, *given.args)]
     keyword = [argument.arg for argument in given.kwonlyargs]
-    with_default += [
-        name for name, default in zip(keyword, given.kw_defaults, strict=True) if default is not None
-    ]
-    names = (*positional, *keyword)
-    required = (*(argument.arg for argument in given.posonlyargs), *names)
-    return Signature(names, tuple(n for n in required if n not in with_default), given.kwarg is not None)
+    bare = positional[: len(positional) - len(given.defaults)]
+    bare += [name for name, default in zip(keyword, given.kw_defaults, strict=True) if default is None]
+    by_name = (*(argument.arg for argument in given.args), *keyword)
+    return Signature(by_name, tuple(bare), given.kwarg is not None)
