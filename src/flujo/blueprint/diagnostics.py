@@ -1,0 +1,266 @@
+"""One finding about a blueprint: its code, its exact place, what is wrong, and what to write instead.
+
+Every check of this room answers with `Diagnostic`s and never raises; `render` shows one as a compiler would,
+and `RULES` holds what `flujo explain CODE` prints. A rule registers itself where it is defined.
+"""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+TAB = "    "
+"""How a tab is shown, so that the caret below stays in its column."""
+
+WINDOW = 120
+"""How many characters of a long source line are shown around a span."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A piece of a file. Lines and columns count from 1, columns in characters; the end is exclusive."""
+
+    file: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class Severity(StrEnum):
+    """How bad a finding is: only an error stops a blueprint (a warning does too when strict)."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """A safe edit: put `text` in place of what stands at `span`."""
+
+    span: Span
+    text: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the span and the text."""
+        return {"span": self.span.to_json(), "text": self.text}
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """A finding. `related` are further places, each with its own label."""
+
+    code: str
+    severity: Severity
+    message: str
+    span: Span
+    hint: str | None = None
+    related: tuple[tuple[Span, str], ...] = ()
+    fix: Fix | None = None
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the blueprint must not be used."""
+        return self.severity is Severity.ERROR
+
+    def __str__(self) -> str:
+        return f"{self.span}  {self.code}  {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a code stands for. `explanation` is Markdown: what it finds, why it matters, an example."""
+
+    code: str
+    slug: str
+    title: str
+    explanation: str
+
+    def at(
+        self,
+        span: Span,
+        message: str,
+        *,
+        hint: str | None = None,
+        severity: Severity = Severity.ERROR,
+        related: tuple[tuple[Span, str], ...] = (),
+        fix: Fix | None = None,
+    ) -> Diagnostic:
+        """Return a finding of this rule."""
+        return Diagnostic(self.code, severity, message, span, hint, related, fix)
+
+
+RULES: dict[str, Rule] = {}
+"""Every rule by its code; complete once the modules of this room are imported."""
+
+
+def rule(code: str, slug: str, title: str, *, finds: str, why: str, example: str, instead: str) -> Rule:
+    """Register a rule and return it.
+
+    Args:
+        code: `FLJ1xx` for reading, `FLJ2xx` for what a blueprint means. Unique.
+        slug: the rule's name in words, `duplicate-key`.
+        title: one line that says what was found.
+        finds: what it finds, as a sentence.
+        why: why it matters.
+        example: a piece of a blueprint that breaks the rule.
+        instead: the same piece, right.
+
+    Raises:
+        ValueError: the code or the slug is taken: two rules would be confused.
+    """
+    if code in RULES or any(known.slug == slug for known in RULES.values()):
+        raise ValueError(f"a rule {code} or `{slug}` is registered already")
+    explanation = (
+        f"## What it finds\n\n{finds}\n\n## Why it matters\n\n{why}\n\n"
+        f"## Example\n\n```yaml\n{example}\n```\n\n## Write instead\n\n```yaml\n{instead}\n```\n"
+    )
+    RULES[code] = Rule(code, slug, title, explanation)
+    return RULES[code]
+
+
+# What a reader sees --------------------------------------------------------------------------------------
+
+
+def render(diagnostic: Diagnostic, sources: Mapping[str, str]) -> str:
+    """Return a finding as plain text: what and where, the source line with carets, further places, the hint.
+
+    Args:
+        diagnostic: the finding.
+        sources: the text of each file by the name its spans carry; a file that is not there is named only.
+    """
+    spans = [diagnostic.span, *(span for span, _ in diagnostic.related)]
+    gutter = len(str(max(span.line for span in spans)))
+    lines = [f"{diagnostic.severity}[{diagnostic.code}]: {visible(diagnostic.message)}"]
+    lines.append(f"{' ' * gutter}--> {visible(str(diagnostic.span))}")
+    lines += _snippet(diagnostic.span, sources, gutter, "^", "")
+    for span, label in diagnostic.related:
+        lines.append(f"{' ' * gutter}::: {visible(str(span))}")
+        lines += _snippet(span, sources, gutter, "-", label)
+    if diagnostic.hint:
+        lines.append(f"{' ' * gutter} = hint: {visible(diagnostic.hint)}")
+    return "\n".join(lines)
+
+
+def to_json(diagnostic: Diagnostic) -> dict[str, Any]:
+    """Return a finding as JSON data, with the rule's slug where the rule is known."""
+    known = RULES.get(diagnostic.code)
+    return {
+        "code": diagnostic.code,
+        "rule": known.slug if known else None,
+        "severity": str(diagnostic.severity),
+        "message": diagnostic.message,
+        "hint": diagnostic.hint,
+        "span": diagnostic.span.to_json(),
+        "related": [{"span": span.to_json(), "label": label} for span, label in diagnostic.related],
+        "fix": diagnostic.fix.to_json() if diagnostic.fix else None,
+    }
+
+
+def visible(text: str) -> str:
+    """Return `text` with characters that a terminal would obey, or that hide text, written as escapes."""
+    return "".join(char if not _is_hidden(char) else f"\\u{ord(char):04x}" for char in text)
+
+
+def split_lines(text: str) -> list[str]:
+    """Return the lines of a file as a YAML parser counts them: ended by LF, CR LF or CR alone."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def _snippet(span: Span, sources: Mapping[str, str], gutter: int, mark: str, label: str) -> list[str]:
+    """Return the line at `span` with a run of `mark` under it."""
+    lines = split_lines(sources[span.file]) if span.file in sources else []
+    if not 0 < span.line <= len(lines):
+        return [f"{' ' * gutter} = {label}"] if label else []
+    line = lines[span.line - 1]
+    start = min(span.column - 1, len(line))
+    end = min(span.end_column - 1, len(line)) if span.end_line == span.line else len(line)
+    line, start, end = _window(line, start, max(end, start))
+    indent = " " * _width(line[:start])
+    marks = mark * max(1, _width(line[start:end]))
+    shown = "".join(map(_shown, line)).rstrip()
+    note = f" {visible(label)}" if label else ""
+    return [
+        f"{' ' * gutter} |",
+        f"{span.line:>{gutter}} | {shown}",
+        f"{' ' * gutter} | {indent}{marks}{note}",
+    ]
+
+
+def _window(line: str, start: int, end: int) -> tuple[str, int, int]:
+    """Return the part of a long line around a span, and the span inside that part."""
+    if len(line) <= WINDOW:
+        return line, start, end
+    left = max(0, min(start - WINDOW // 4, len(line) - WINDOW))
+    before = "…" if left else ""
+    after = "…" if left + WINDOW < len(line) else ""
+    part = before + line[left : left + WINDOW] + after
+    shift = len(before) - left
+    return part, start + shift, min(end + shift, len(part))
+
+
+def _shown(char: str) -> str:
+    if char == "\t":
+        return TAB
+    return visible(char)
+
+
+def _width(text: str) -> int:
+    """Return how many terminal cells the shown text takes."""
+    return sum(map(_cells, "".join(map(_shown, text))))
+
+
+def _cells(char: str) -> int:
+    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def _is_hidden(char: str) -> bool:
+    return not char.isprintable() and unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+# Words ---------------------------------------------------------------------------------------------------
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """Return "did you mean `x`?" for the known word that is nearest, or None when none is near."""
+    near = nearest(word, known)
+    return f"did you mean `{near}`?" if near is not None else None
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that somebody who wrote `word` most likely meant."""
+    folded = {candidate.casefold(): candidate for candidate in known}
+    found = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
+    return folded[found[0]] if found else None
+
+
+def one_of(words: Iterable[str], *, joined_by: str = "or", most: int = 12) -> str:
+    """Return words as prose: "`a`, `b` or `c`"; beyond `most`, how many more there are."""
+    quoted = [f"`{word}`" for word in words]
+    if len(quoted) > most:
+        quoted = [*quoted[:most], f"{len(quoted) - most} more"]
+    if len(quoted) < 2:
+        return "".join(quoted)
+    return f"{', '.join(quoted[:-1])} {joined_by} {quoted[-1]}"
+
+
+def suggest(word: str, known: Iterable[str], *, what: str = "known") -> str:
+    """Return the hint for an unknown word: the nearest known one, or else all of them."""
+    names = list(known)
+    return did_you_mean(word, names) or (f"{what}: {one_of(names, joined_by='and')}" if names else "")
