@@ -10,7 +10,8 @@ FlujoError
 │   ├── ProviderUnavailable          the provider's package or key is missing
 │   ├── ModelUnavailable             the model cannot be reached or does not answer
 │   ├── ModelDigestMismatch          a model file is not the one that was published
-│   └── OutputRejected               the answer does not fit the output schema
+│   ├── OutputRejected               the answer does not fit the output schema
+│   └── ArgumentsRejected            what a step hands to a callable does not fit its parameters
 ├── EngineError              FLJ4xx
 │   ├── StepFailed                   foreign code raised (keeps the cause)
 │   ├── StepTimeout
@@ -135,6 +136,12 @@ class OutputRejected(AgentError):
     """The answer of an agent or a callable does not fit the output schema."""
 
     code = "FLJ304"
+
+
+class ArgumentsRejected(AgentError):
+    """What a step hands to a callable does not fit the callable's parameters."""
+
+    code = "FLJ305"
 
 
 class EngineError(FlujoError):

@@ -1,0 +1,234 @@
+"""A plain callable as an agent: it is handed what it asks for by name, and what it returns is the answer."""
+
+import collections.abc
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flujo.agents.threads import THREADS
+from flujo.domain.agents import Ask, Reply
+from flujo.exceptions import ArgumentsRejected, CallableError
+
+INJECTED = ("context", "resources")
+"""Parameters that are handed in by their name."""
+
+_LAZY = (
+    collections.abc.Iterator,
+    collections.abc.AsyncIterator,
+    collections.abc.Iterable,
+    collections.abc.Callable,
+)
+
+
+class FunctionAgent:
+    """Answers by calling `fn`: `async` ones on the event loop, sync ones in a daemon thread.
+
+    The step's `with:` arguments are passed by name; without them the step's input goes to the parameter
+    `data`, or to the only one that is free. Parameters called `context` and `resources` get the attempt's
+    context and the application's resources. Values are converted to the parameters' annotations, so that a
+    callable which declares a pydantic model or a dataclass gets one.
+
+    Args:
+        fn: any callable.
+        name: how errors name it; its `module:qualname` when not given.
+
+    Raises:
+        CallableError: `fn` cannot be called.
+    """
+
+    def __init__(self, fn: Callable[..., Any], *, name: str | None = None) -> None:
+        if not callable(fn):
+            raise CallableError(
+                f"{name or repr(fn)} is a {type(fn).__name__} and cannot be called",
+                hint="name a function, a class, or an object with `__call__`",
+            )
+        self.fn = fn
+        self.signature = _Signature.of(fn, name or _name(fn))
+        self.wants_context = "context" in self.signature.injected
+        self._is_async = _is_async(fn)
+
+    async def ask(self, ask: Ask) -> Reply:
+        """Call it once; whatever it raises is passed on as it is.
+
+        Raises:
+            ArgumentsRejected: the input or the `with:` arguments do not fit the parameters.
+        """
+        args, kwargs = self.signature.bind(ask)
+        if self._is_async:
+            output = self.fn(*args, **kwargs)
+        else:
+            output = await THREADS.run(functools.partial(self.fn, *args, **kwargs))
+        # A lambda or partial may hide a coroutine function.
+        return Reply(output=await output if inspect.isawaitable(output) else output)
+
+
+@dataclass(slots=True)
+class _Signature:
+    """What a callable takes, looked at once."""
+
+    name: str
+    parameters: Mapping[str, inspect.Parameter] | None
+    """None for the few builtins that have no signature: they get the data as their one argument."""
+    hints: Mapping[str, Any]
+    _adapters: dict[str, Callable[[Any], Any]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, fn: Callable[..., Any], name: str) -> typing.Self:
+        try:
+            parameters = inspect.signature(fn).parameters
+        except (TypeError, ValueError):
+            return cls(name, None, {})
+        return cls(name, parameters, _hints(fn))
+
+    @property
+    def injected(self) -> tuple[str, ...]:
+        return tuple(name for name in INJECTED if name in (self.parameters or ()))
+
+    def bind(self, ask: Ask) -> tuple[list[Any], dict[str, Any]]:
+        """Return the positional and the keyword arguments of one call."""
+        if self.parameters is None:
+            return self._without_signature(ask)
+        given = self._given(ask)
+        values = {name: self._converted(name, value) for name, value in given.items()}
+        for name in self.injected:
+            values.setdefault(name, getattr(ask, name))
+        self._refuse_missing(values)
+        positional = [
+            values.pop(name)
+            for name, parameter in self.parameters.items()
+            if parameter.kind is parameter.POSITIONAL_ONLY and name in values
+        ]
+        variadic = values.pop("*", None)
+        return (positional if variadic is None else [variadic]), values
+
+    def _without_signature(self, ask: Ask) -> tuple[list[Any], dict[str, Any]]:
+        if ask.arguments is None:
+            return [ask.data], {}
+        return [], dict(ask.arguments)
+
+    def _given(self, ask: Ask) -> Mapping[str, Any]:
+        if ask.arguments is None:
+            target = self._parameter_for_data()
+            return {} if target is None else {target: ask.data}
+        self._refuse_unknown(ask.arguments)
+        return ask.arguments
+
+    def _parameter_for_data(self) -> str | None:
+        """Return the parameter that takes the step's input, `*` for `*args`, None when there is none."""
+        free = [p for p in self._named() if p.name not in INJECTED]
+        if any(p.name == "data" for p in free):
+            return "data"
+        candidates = [p for p in free if p.default is p.empty] or free
+        if len(candidates) == 1:
+            return candidates[0].name
+        if candidates:
+            names = ", ".join(f"`{p.name}`" for p in candidates)
+            raise ArgumentsRejected(
+                f"the step's input has no place in `{self.name}`: it takes {names}; none is called `data`",
+                hint="say which value goes where with `with:`, or name the parameter for the input `data`",
+                callable=self.name,
+            )
+        variadic = any(p.kind is p.VAR_POSITIONAL for p in (self.parameters or {}).values())
+        return "*" if variadic else None
+
+    def _named(self) -> list[inspect.Parameter]:
+        return [
+            p for p in (self.parameters or {}).values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        ]
+
+    def _refuse_unknown(self, arguments: Mapping[str, Any]) -> None:
+        if any(p.kind is p.VAR_KEYWORD for p in (self.parameters or {}).values()):
+            return
+        names = [p.name for p in self._named()]
+        for name in arguments:
+            if name not in names:
+                takes = ", ".join(f"`{n}`" for n in names if n not in INJECTED) or "no arguments"
+                raise ArgumentsRejected(
+                    f"`with:` gives `{name}`, which is no parameter of `{self.name}`",
+                    hint=f"it takes {takes}",
+                    callable=self.name,
+                    parameter=name,
+                )
+
+    def _refuse_missing(self, values: Mapping[str, Any]) -> None:
+        for parameter in self._named():
+            if parameter.default is parameter.empty and parameter.name not in values:
+                raise ArgumentsRejected(
+                    f"`{self.name}` needs the argument `{parameter.name}`, and `with:` does not give it",
+                    hint=f"add `{parameter.name}:` to the step's `with:`",
+                    callable=self.name,
+                    parameter=parameter.name,
+                )
+
+    def _converted(self, name: str, value: Any) -> Any:
+        """Return `value` as the parameter's annotation declares it; as it is when that says nothing."""
+        if name not in self.hints:
+            return value
+        if name not in self._adapters:
+            self._adapters[name] = _adapter(self.hints[name])
+        try:
+            return self._adapters[name](value)
+        except ValueError as error:  # pydantic's ValidationError
+            raise ArgumentsRejected(
+                f"argument `{name}` of `{self.name}` does not fit its annotation: {_reasons(error)}",
+                hint="change what the step hands over (`with:`, `input:`, the step before) or the annotation",
+                callable=self.name,
+                parameter=name,
+            ) from None
+
+
+def _name(fn: Callable[..., Any]) -> str:
+    fn = _unwrapped(fn)
+    return f"{fn.__module__}:{getattr(fn, '__qualname__', type(fn).__qualname__)}"
+
+
+def _unwrapped(fn: Callable[..., Any]) -> Callable[..., Any]:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return fn
+
+
+def _is_async(fn: Callable[..., Any]) -> bool:
+    fn = _unwrapped(fn)
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004
+
+
+def _hints(fn: Callable[..., Any]) -> Mapping[str, Any]:
+    fn = _unwrapped(fn)
+    if inspect.isclass(fn):
+        fn = fn.__init__
+    elif not (inspect.isroutine(fn) or hasattr(fn, "__wrapped__")):
+        fn = type(fn).__call__
+    try:
+        hints = typing.get_type_hints(fn, include_extras=True)
+    except Exception:  # noqa: BLE001  # annotations are foreign code; names under TYPE_CHECKING do not resolve
+        return {}
+    return {name: hint for name, hint in hints.items() if name not in INJECTED and _says_something(hint)}
+
+
+def _says_something(hint: Any) -> bool:
+    # Pydantic would hand over its own lazy iterator for these.
+    return hint is not Any and typing.get_origin(hint) not in _LAZY and hint not in _LAZY
+
+
+def _adapter(hint: Any) -> Callable[[Any], Any]:
+    from pydantic import PydanticUserError, TypeAdapter
+    from pydantic.errors import PydanticSchemaGenerationError
+
+    try:
+        return TypeAdapter(hint).validate_python
+    except (PydanticSchemaGenerationError, PydanticUserError, TypeError):
+        return lambda value: value  # a class that pydantic does not know: nothing to convert to
+
+
+def _reasons(error: ValueError) -> str:
+    """Return what is wrong, without the values: inputs may be private."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return str(error)
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in found[:5])

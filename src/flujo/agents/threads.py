@@ -1,0 +1,122 @@
+"""Threads of our own for sync callables: what hangs in one is left behind and holds nobody up.
+
+The event loop's default executor waits at shutdown for every thread it has started, so one callable that
+never returns would keep the process alive for ever. These are daemon threads, at most 32 that are not hung.
+"""
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+POOL_SIZE = 32
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """One call, and where its result goes. `state` changes under the pool's lock only."""
+
+    work: Callable[[], Any]
+    context: contextvars.Context
+    loop: asyncio.AbstractEventLoop
+    waiter: asyncio.Future[Any]
+    state: str = "queued"  # then "running", "done"; or "abandoned" from either of the first two
+
+
+@dataclass(slots=True, eq=False)
+class ThreadPool:
+    """At most `size` daemon threads, started when needed and kept."""
+
+    size: int = POOL_SIZE
+    _queue: SimpleQueue[_Job] = field(default_factory=SimpleQueue)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _threads: int = 0
+    _busy: int = 0
+    """Jobs queued or running that somebody waits for."""
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns, called in a thread with a copy of the caller's context variables.
+
+        When the caller is cancelled, a job that has not begun never does; one that has is left behind with
+        its thread, its result is dropped, and another thread may take its place.
+        """
+        loop = asyncio.get_running_loop()
+        job = _Job(work, contextvars.copy_context(), loop, loop.create_future())
+        with self._lock:
+            self._busy += 1
+            self._start_threads()
+        self._queue.put(job)
+        try:
+            return await job.waiter  # type: ignore[no-any-return]  # a future of whatever `work` gives
+        finally:
+            self._leave(job)
+
+    def _start_threads(self) -> None:
+        if self._threads < min(self._busy, self.size):
+            self._threads += 1
+            threading.Thread(target=self._serve, name="flujo-callable", daemon=True).start()
+
+    def _leave(self, job: _Job) -> None:
+        """The caller waits no longer: give up the job unless it has finished."""
+        with self._lock:
+            if job.state == "done":
+                return
+            self._busy -= 1
+            if job.state == "running":
+                self._threads -= 1
+                self._start_threads()
+            job.state = "abandoned"
+
+    def _serve(self) -> None:
+        keep = True
+        while keep:
+            job = self._queue.get()
+            with self._lock:
+                if job.state == "abandoned":
+                    continue
+                job.state = "running"
+            result, error = _call(job)
+            with self._lock:
+                keep = job.state == "running"
+                if keep:
+                    job.state = "done"
+                    self._busy -= 1
+            if keep:
+                _deliver(job, result, error)
+            del job, result, error  # an idle thread keeps no value alive
+
+
+def _call(job: _Job) -> tuple[Any, BaseException | None]:
+    try:
+        return job.context.run(job.work), None
+    except BaseException as error:  # noqa: BLE001  # foreign code; the waiter gets whatever it raised
+        # A future takes no StopIteration, and an exit is the callable's own: neither may end the process.
+        if isinstance(error, StopIteration | SystemExit | KeyboardInterrupt):
+            replaced = RuntimeError(f"the callable raised {type(error).__name__}({error})")
+            replaced.__cause__ = error
+            return None, replaced
+        return None, error
+
+
+def _deliver(job: _Job, result: Any, error: BaseException | None) -> None:
+    def settle() -> None:
+        if job.waiter.done():
+            return
+        if error is not None:
+            job.waiter.set_exception(error)
+        else:
+            job.waiter.set_result(result)
+
+    try:
+        job.loop.call_soon_threadsafe(settle)
+    except RuntimeError:
+        pass  # the loop has closed meanwhile, so nobody waits
+
+
+THREADS = ThreadPool()
+"""The process's pool: every sync callable and tool runs here."""
