@@ -10,7 +10,7 @@ _NUMBER = re.compile(r"\bA-\d{4}\b", re.IGNORECASE)
 
 
 def find(text: str) -> dict[str, Any]:
-    """Return `{number, known, ...}` of the first order that `text` names; `number` is "" when it names none."""
+    """Return `{number, known, ...}` of the first order in `text`; `number` is "" when there is none."""
     for number in map(str.upper, _NUMBER.findall(text)):
         if number in _ORDERS:
             return {"number": number, "known": True, **_ORDERS[number]}
