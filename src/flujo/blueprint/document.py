@@ -1,0 +1,598 @@
+"""The blueprint language as models: every kind of step and every key, with the values each may have.
+
+One strict model a mapping of the language; what JSON cannot say of a value (a duration, an identifier)
+is an annotated type. `schema.check` turns what pydantic finds into diagnostics, and the JSON Schema that
+editors use is generated from here. Keys that are Python's reserved words have a trailing underscore (`if_`, `with_`).
+Expressions and texts stay as they were written: what they mean is `compiler.py`'s business.
+"""
+
+# No `from __future__ import annotations`: pydantic reads these annotations at run time.
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from flujo.domain.steps import Durability, Effect, ExecutionMode, InDoubt, OnError, OnLimit
+
+# Types of values -----------------------------------------------------------------------------------------
+
+IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]*$"
+BLUEPRINT_NAME = r"^[A-Za-z_][A-Za-z0-9_-]*$"
+CALLABLE = (
+    r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
+)
+DURATION = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$"
+MAX_NAME = 128
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(value: Any) -> Any:
+    """Return seconds as a float; a number is seconds already, a text has a unit (`30s`, `5m`, `72h`)."""
+    if isinstance(value, str):
+        if not re.fullmatch(DURATION, value, re.ASCII):
+            raise problem(
+                "duration", f"{value!r} is not a duration", "write seconds, or `30s`, `5m`, `72h`, `30d`"
+            )
+        digits = value.rstrip("mshd")
+        value = float(digits) * _UNITS[value[len(digits) :]]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if value <= 0:
+            raise problem(
+                "duration", f"a duration of {value:g} seconds never ends well", "it must be above 0"
+            )
+        return float(value)
+    return value
+
+
+def problem(slug: str, message: str, hint: str, *, key: str | None = None) -> PydanticCustomError:
+    """Return the error of a validator of ours, for `schema.check` to make a diagnostic of.
+
+    Args:
+        slug: the rule that is broken.
+        message: what is wrong.
+        hint: what to write instead.
+        key: the key of this mapping to point at; without it, at the whole value.
+    """
+    # A template without placeholders: pydantic would fill braces of the message itself.
+    return PydanticCustomError(
+        "flujo", "{message}", {"rule": slug, "message": message, "hint": hint, "key": key}
+    )
+
+
+def _identifier(value: str) -> str:
+    return _named(value, IDENTIFIER, "letters, digits and `_`, and does not start with a digit")
+
+
+def _blueprint_name(value: str) -> str:
+    return _named(value, BLUEPRINT_NAME, "letters, digits, `_` and `-`, and does not start with a digit")
+
+
+def _named(value: str, pattern: str, allowed: str) -> str:
+    if len(value) > MAX_NAME:
+        raise problem("identifier", f"a name of {len(value)} characters is too long", f"at most {MAX_NAME}")
+    if not re.fullmatch(pattern.rstrip("$"), value):
+        odd = next((char for char in value if not char.isascii()), None)
+        seen = f": {odd!r} is U+{ord(odd):04X}" if odd else ""
+        raise problem("identifier", f"{value!r} is not a name{seen}", f"a name has only ASCII {allowed}")
+    return value
+
+
+def _callable(value: str) -> str:
+    if not re.fullmatch(CALLABLE.rstrip("$"), value):
+        raise problem(
+            "callable-name",
+            f"{value!r} does not name a Python object",
+            "write `package.module:name`, ASCII only",
+        )
+    return value
+
+
+def _logic(value: Any) -> Any:
+    """Return the CEL source of a literal that YAML has typed already (`until: false`, `save: {tries: 0}`)."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    return value
+
+
+Identifier = Annotated[str, AfterValidator(_identifier), Field(json_schema_extra={"pattern": IDENTIFIER})]
+BlueprintName = Annotated[
+    str, AfterValidator(_blueprint_name), Field(json_schema_extra={"pattern": BLUEPRINT_NAME})
+]
+CallableName = Annotated[str, AfterValidator(_callable), Field(json_schema_extra={"pattern": CALLABLE})]
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": DURATION}],
+            "description": "Seconds, or a number with a unit: `30s`, `5m`, `72h`, `30d`.",
+        }
+    ),
+]
+"""Seconds, as a float."""
+
+Logic = Annotated[
+    str,
+    BeforeValidator(_logic),
+    WithJsonSchema(
+        {
+            "type": ["string", "boolean", "number"],
+            "description": "A CEL expression, bare or in `{{ … }}`, or a callable as `module:callable`.",
+        }
+    ),
+]
+"""A CEL expression as it was written, or `module:callable`; A10."""
+
+Value = Any
+"""JSON data in which every text is filled in once: `{{ expression }}`; A9."""
+
+JsonSchema = Annotated[dict[str, Any], Field(json_schema_extra={"description": "A JSON Schema (2020-12)."})]
+
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+
+
+def tag(name: str) -> str:
+    """Return the label of an alternative as it stands in pydantic's locations.
+
+    A blueprint cannot hold a NUL, so no key of a user is ever taken for a label.
+    """
+    return f"\0{name}"
+
+
+def _form(value: Any) -> str:
+    """Tell the long form of a key, a mapping, from the short one, a text."""
+    return tag("mapping" if isinstance(value, dict | BaseModel) else "text")
+
+
+class Strict(BaseModel):
+    """A mapping of the language: unknown keys are errors, and nothing is converted behind one's back."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+
+def _not_both(model: Strict, one: str, other: str) -> None:
+    """Refuse two keys of which a mapping may have one."""
+    if getattr(model, one) is not None and getattr(model, other) is not None:
+        first, second = one.rstrip("_"), other.rstrip("_")
+        raise problem(
+            "conflicting-keys",
+            f"`{first}` and `{second}` do not go together",
+            f"keep one of them: `{first}` or `{second}`",
+            key=second,
+        )
+
+
+# What every step has -------------------------------------------------------------------------------------
+
+
+class Append(Strict):
+    """`save: {findings: {append: output}}`: the value goes to the end of a list."""
+
+    append: Logic
+
+
+Save = Annotated[
+    Annotated[Logic, Tag(tag("text"))] | Annotated[Append, Tag(tag("mapping"))], Discriminator(_form)
+]
+
+
+class CacheKeys(Strict):
+    """`cache:` on a step."""
+
+    key: Logic | None = None
+    ttl_s: Duration | None = None
+
+
+class Retry(Strict):
+    """`config.retry`: how long to wait between attempts, and which errors are worth another one."""
+
+    backoff: Literal["none", "fixed", "exponential"] = "exponential"
+    initial_s: Duration = 0.5
+    factor: Annotated[float, Field(ge=1)] = 2.0
+    max_s: Duration = 30.0
+    jitter: Annotated[float, Field(ge=0, le=1)] = 0.2
+    on: list[str] = []
+
+
+class Config(Strict):
+    """`config:`: how a step is executed."""
+
+    timeout_s: Duration | None = None
+    max_retries: NotNegative = 0
+    retry: Retry | None = None
+    execution_mode: ExecutionMode = "sync"
+    durability: Durability | None = None
+
+
+class BaseStep(Strict):
+    """The keys of every kind."""
+
+    name: Identifier
+    when: Logic | None = None
+    save: dict[Identifier, Save] = {}
+    cache: CacheKeys | None = None
+    tags: list[str] = []
+    config: Config = Config()
+
+
+# One class a kind ----------------------------------------------------------------------------------------
+
+
+class Step(BaseStep):
+    """Asks one agent, or calls one callable."""
+
+    kind: Literal["step"] = "step"
+    agent: Identifier | None = None
+    call: CallableName | None = None
+    with_: dict[str, Value] | None = Field(None, alias="with")
+    input: Value = None
+    output_schema: JsonSchema | None = None
+    fallback: "AnyStep | None" = None
+    validators: list[CallableName] = []
+    effect: Effect = "unsafe"
+    enforce_idempotency: bool = False
+    in_doubt: InDoubt = "pause"
+
+    @model_validator(mode="after")
+    def _asks_or_calls(self) -> "Step":
+        _not_both(self, "agent", "call")
+        if self.agent is None and self.call is None:
+            raise problem(
+                "missing-key",
+                f"step `{self.name}` does nothing: it has neither `agent` nor `call`",
+                "write `agent: NAME` (an entry of `agents:`) or `call: module:callable`",
+            )
+        return self
+
+
+class ConditionalStep(BaseStep):
+    """Takes one of several ways: `if/then/else`, or `switch/branches/default`."""
+
+    kind: Literal["conditional"]
+    if_: Logic | None = Field(None, alias="if")
+    then: "list[AnyStep] | None" = None
+    else_: "list[AnyStep] | None" = Field(None, alias="else")
+    switch: Logic | None = None
+    branches: "dict[Identifier, list[AnyStep]] | None" = None
+    default: "list[AnyStep] | None" = None
+    output: Value = None
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "ConditionalStep":
+        if self.if_ is None and self.switch is None:
+            raise problem(
+                "missing-key",
+                f"conditional `{self.name}` has no condition",
+                "write `if:` with `then:`, or `switch:` with `branches:`",
+            )
+        for other in ("switch", "branches", "default"):
+            _not_both(self, "if_", other)
+        for other in ("then", "else_"):
+            _not_both(self, "switch", other)
+        own, needed = ("if", "then") if self.switch is None else ("switch", "branches")
+        if getattr(self, needed) is None:
+            raise problem(
+                "missing-key", f"the `{own}` of `{self.name}` has no `{needed}`", f"add `{needed}:`", key=own
+            )
+        return self
+
+
+class Carry(Strict):
+    """A variable of a loop, read as `loop.NAME`."""
+
+    initial: Value = None
+    next: Logic
+
+
+class LoopStep(BaseStep):
+    """Repeats its steps until a condition holds."""
+
+    kind: Literal["loop"]
+    steps: "Annotated[list[AnyStep], Field(min_length=1)]"
+    until: Logic | None = None
+    max_iterations: Positive = 10
+    on_limit: OnLimit = "fail"
+    carry: dict[Identifier, Carry] = {}
+    output: Value = None
+
+
+class Transition(Strict):
+    """An edge of a state machine; without `when` it is the "else"."""
+
+    to: Identifier
+    when: Logic | None = None
+
+
+class State(Strict):
+    """A state: its steps, then the first transition that holds."""
+
+    steps: "list[AnyStep]" = []
+    transitions: list[Transition] = []
+
+
+class StateMachineStep(BaseStep):
+    """Goes from state to state until a final one."""
+
+    kind: Literal["state_machine"]
+    initial: Identifier
+    states: Annotated[dict[Identifier, State], Field(min_length=1)]
+    final: Annotated[list[Identifier], Field(min_length=1)]
+    max_transitions: Positive = 50
+    output: Value = None
+
+
+class MapStep(BaseStep):
+    """Runs its steps once for each item."""
+
+    kind: Literal["map"]
+    over: Logic
+    as_: Identifier | None = Field(None, alias="as")
+    steps: "Annotated[list[AnyStep], Field(min_length=1)]"
+    max_concurrency: Positive = 10
+    on_error: OnError = "fail"
+    merge: str = "no_merge"
+    output: Value = None
+
+
+class ParallelStep(BaseStep):
+    """Runs all its branches at once."""
+
+    kind: Literal["parallel"]
+    branches: "Annotated[dict[Identifier, list[AnyStep]], Field(min_length=1)]"
+    merge: str = "context_update"
+    field_mapping: dict[Identifier, list[Identifier]] = {}
+    on_branch_failure: OnError = "fail"
+    max_concurrency: Positive | None = None
+    output: Value = None
+
+
+class RouterStep(BaseStep):
+    """Lets an agent or a callable choose which branches run, then runs those at once."""
+
+    kind: Literal["router"]
+    router: str
+    input: Value = None
+    branches: "Annotated[dict[Identifier, list[AnyStep]], Field(min_length=1)]"
+    merge: str = "context_update"
+    field_mapping: dict[Identifier, list[Identifier]] = {}
+    on_branch_failure: OnError = "fail"
+    max_concurrency: Positive | None = None
+    output: Value = None
+
+
+class GranularStep(BaseStep):
+    """An agent that is journaled turn by turn."""
+
+    kind: Literal["granular"]
+    agent: Identifier
+    input: Value = None
+    max_turns: Positive = 20
+    on_limit: OnLimit = "fail"
+    enforce_idempotency: bool = False
+    in_doubt: InDoubt = "pause"
+    history: Literal["full", "last"] = "full"
+
+
+class CacheStep(BaseStep):
+    """Answers from the cache when its step was asked the same before."""
+
+    kind: Literal["cache"]
+    step: "AnyStep"
+    key: Logic | None = None
+    ttl_s: Duration | None = None
+
+
+class OutputInstead(Strict):
+    """`on_failure: {output: …}`."""
+
+    output: Value
+
+
+OnFailure = Annotated[
+    Annotated[Literal["fail", "skip"], Tag(tag("text"))] | Annotated[OutputInstead, Tag(tag("mapping"))],
+    Discriminator(_form),
+]
+
+
+class ImportStep(BaseStep):
+    """Another blueprint as one step."""
+
+    kind: Literal["import"]
+    blueprint: str
+    with_: dict[str, Value] | None = Field(None, alias="with")
+    on_failure: OnFailure = "fail"
+
+
+class AnswerInstead(Strict):
+    """`on_deadline: {answer: …}`."""
+
+    answer: Value
+
+
+OnDeadline = Annotated[
+    Annotated[Literal["fail"], Tag(tag("text"))] | Annotated[AnswerInstead, Tag(tag("mapping"))],
+    Discriminator(_form),
+]
+
+
+class HitlStep(BaseStep):
+    """Asks a human and waits."""
+
+    kind: Literal["hitl"]
+    message: str
+    answer_schema: JsonSchema | None = None
+    deadline_s: Duration | None = None
+    on_deadline: OnDeadline = "fail"
+
+
+class TreeSearchStep(BaseStep):
+    """Proposes candidates, evaluates them, keeps the best."""
+
+    kind: Literal["tree_search"]
+    propose: str
+    evaluate: str
+    input: Value = None
+    goal: Logic | None = None
+    beam_width: Positive = 3
+    max_depth: Positive = 5
+
+
+def _kind(value: Any) -> str:
+    kind = value.get("kind", "step") if isinstance(value, dict) else getattr(value, "kind", "step")
+    return tag(kind) if isinstance(kind, str) else tag("")
+
+
+AnyStep = Annotated[
+    Annotated[Step, Tag(tag("step"))]
+    | Annotated[ConditionalStep, Tag(tag("conditional"))]
+    | Annotated[LoopStep, Tag(tag("loop"))]
+    | Annotated[StateMachineStep, Tag(tag("state_machine"))]
+    | Annotated[MapStep, Tag(tag("map"))]
+    | Annotated[ParallelStep, Tag(tag("parallel"))]
+    | Annotated[RouterStep, Tag(tag("router"))]
+    | Annotated[GranularStep, Tag(tag("granular"))]
+    | Annotated[CacheStep, Tag(tag("cache"))]
+    | Annotated[ImportStep, Tag(tag("import"))]
+    | Annotated[HitlStep, Tag(tag("hitl"))]
+    | Annotated[TreeSearchStep, Tag(tag("tree_search"))],
+    Discriminator(_kind),
+]
+"""A step of any kind; `kind` decides which keys it may have."""
+
+
+# Agents and the blueprint itself -------------------------------------------------------------------------
+
+
+class SecretRef(Strict):
+    """`secret: NAME`: a value that is read from the environment where the agent is built."""
+
+    secret: Identifier
+
+
+class Approval(Strict):
+    """`approve:` of a tool: a human says yes before it is called."""
+
+    when: Logic | None = None
+    message: str | None = None
+    on_deadline: OnDeadline = "fail"
+
+
+class Tool(Strict):
+    """A tool in its long form: a callable with its effect, or an MCP server."""
+
+    call: CallableName | None = None
+    mcp: Value = None
+    effect: Effect = "unsafe"
+    with_: dict[str, Value] | None = Field(None, alias="with")
+    approve: Approval | None = None
+    enforce_idempotency: bool = False
+    in_doubt: InDoubt = "pause"
+
+
+AnyTool = Annotated[
+    Annotated[CallableName, Tag(tag("text"))] | Annotated[Tool, Tag(tag("mapping"))], Discriminator(_form)
+]
+
+
+class Agent(Strict):
+    """An entry of `agents:`; pydantic-ai's AgentSpec by its field names, plus ours."""
+
+    model: str | None = None
+    extends: Identifier | None = None
+    spec: str | None = None
+    description: str | None = None
+    instructions: str | None = None
+    instructions_file: str | None = None
+    template: bool = True
+    trust: bool = False
+    output_schema: JsonSchema | None = None
+    output_type: CallableName | None = None
+    model_settings: dict[str, Value] = {}
+    retries: NotNegative | None = None
+    tool_timeout: Duration | None = None
+    tools: list[AnyTool] = []
+    capabilities: list[Value] = []
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Agent":
+        _not_both(self, "instructions", "instructions_file")
+        _not_both(self, "output_schema", "output_type")
+        if self.model is None and self.extends is None and self.spec is None:
+            raise problem(
+                "missing-key",
+                "an agent has no `model`",
+                "write `model: provider:model`; `model: local:smollm2` runs on this machine without a key",
+            )
+        return self
+
+
+class AgentDefaults(Strict):
+    """`defaults.agent`: what every agent has that does not say otherwise."""
+
+    model: str | None = None
+    model_settings: dict[str, Value] = {}
+    retries: NotNegative | None = None
+    tool_timeout: Duration | None = None
+
+
+class Defaults(Strict):
+    """`defaults:` of a blueprint."""
+
+    agent: AgentDefaults = AgentDefaults()
+    config: Config = Config()
+
+
+class Budget(Strict):
+    """`budget:`: what a run may use at most."""
+
+    total_cost_usd_limit: Annotated[float, Field(gt=0)] | None = None
+    total_tokens_limit: Positive | None = None
+
+
+class Blueprint(Strict):
+    """A whole blueprint."""
+
+    version: Literal["1"]
+    name: BlueprintName
+    description: str = ""
+    include: list[str] = []
+    defaults: Defaults = Defaults()
+    input_schema: JsonSchema | None = None
+    context: CallableName | None = None
+    context_schema: JsonSchema | None = None
+    agents: dict[Identifier, Agent] = {}
+    output: Value = None
+    budget: Budget | None = None
+    steps: Annotated[list[AnyStep], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _one_context(self) -> "Blueprint":
+        _not_both(self, "context", "context_schema")
+        return self
+
+
+KINDS: dict[str, type[BaseStep]] = {
+    model.model_fields["kind"].annotation.__args__[0]: model  # type: ignore[union-attr]  # a Literal
+    for model in (
+        Step, ConditionalStep, LoopStep, StateMachineStep, MapStep, ParallelStep,
+        RouterStep, GranularStep, CacheStep, ImportStep, HitlStep, TreeSearchStep,
+    )
+}  # fmt: skip
+"""Every kind of step with its model, in the order of the language's table."""
