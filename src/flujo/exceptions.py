@@ -32,7 +32,8 @@ FlujoError
     ├── RunConflict                  the run id is taken by another closure or input
     ├── ResumeConflict               somebody else is executing this run, or answered first
     ├── Fenced                       this process lost the run's lease
-    └── AmbiguousPause               several questions are open: say which
+    ├── AmbiguousPause               several questions are open: say which
+    └── IllegalMove                  a run in this state cannot become that
 
 ControlSignal                        not errors: how step code stops a run, politely
 ├── PausedException
@@ -276,6 +277,12 @@ class AmbiguousPause(StateError):
     """Several questions of this run are open; an answer has to name one."""
 
     code = "FLJ510"
+
+
+class IllegalMove(StateError):
+    """A run in this state cannot move to that one; nothing of the write was made."""
+
+    code = "FLJ511"
 
 
 class ControlSignal(Exception):

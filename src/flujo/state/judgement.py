@@ -1,0 +1,193 @@
+"""The rules by which every store judges a request, so that SQL and memory cannot disagree."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flujo.domain import canonical
+from flujo.domain.journal import RunId, StepPath
+from flujo.domain.run import Move, NewRun, Pause, RunQuery, RunRecord, RunStatus
+from flujo.exceptions import (
+    Fenced,
+    IllegalMove,
+    NotJournalable,
+    ResumeConflict,
+    RunConflict,
+    RunNotFound,
+    SettingsError,
+    StateError,
+)
+
+METADATA_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+MAX_CONDITIONS = 16
+MAX_LIMIT = 10_000
+MAX_INTEGER = 2**63 - 1
+
+
+def accept_twice(there: RunRecord, new: NewRun) -> StateError:
+    """Return why a run id that is taken cannot be accepted again."""
+    if there.closure != new.closure or there.input != new.input or there.pipeline != new.pipeline:
+        what = "another input" if there.closure == new.closure else "another version of its blueprint"
+        if there.pipeline != new.pipeline:
+            what = f"another pipeline, {there.pipeline!r}"
+        return RunConflict(
+            f"run {new.run_id} exists already with {what}",
+            hint="take another run id, or leave it out and get a new one",
+            run_id=new.run_id,
+        )
+    return ResumeConflict(
+        f"run {new.run_id} exists already; it is {there.status}",
+        hint=f"`flujo resume {new.run_id}` continues it; `--if-exists return` shows its result",
+        record=there,
+        status=there.status,
+        run_id=new.run_id,
+    )
+
+
+def claim_refusal(
+    run_id: RunId,
+    status: RunStatus,
+    statuses: Sequence[RunStatus],
+    owner: str | None,
+    lease_left_s: float | None,
+) -> ResumeConflict | None:
+    """Return why a run cannot be taken over; `owner` is None when nobody alive holds it."""
+    if status not in statuses or not status.can_become(RunStatus.RUNNING):
+        return ResumeConflict(
+            f"run {run_id} is {status}, so there is nothing to continue here",
+            hint=f"`flujo trace {run_id}` shows what happened in it",
+            run_id=run_id,
+            status=status,
+        )
+    if owner is None or lease_left_s is None or lease_left_s <= 0:
+        return None
+    return ResumeConflict(
+        f"run {run_id} is being executed by another process or task",
+        hint=f"let it finish, or stop it; when it is dead its lease ends in {lease_left_s:.0f} s",
+        run_id=run_id,
+        status=status,
+        owner=owner,
+        lease_left_s=lease_left_s,
+    )
+
+
+def write_refusal(
+    run_id: RunId, fence: int, move: Move | None, there: int, status: RunStatus
+) -> StateError | None:
+    """Return why a write under `fence` may not become true in a run whose fence is `there`."""
+    if fence != there:
+        return Fenced(
+            f"run {run_id} was taken over by another process, so this one may not write to it any more",
+            hint="nothing is lost: the other process goes on from what is recorded",
+            run_id=run_id,
+            fence=fence,
+        )
+    if move is not None and not status.can_become(move.status):
+        return IllegalMove(
+            f"run {run_id} is {status} and cannot become {move.status}",
+            hint="somebody else has ended or stopped this run in between",
+            run_id=run_id,
+            status=status,
+        )
+    return None
+
+
+def voids_pauses(status: RunStatus) -> bool:
+    """Return whether a move to `status` makes the run's open questions pointless."""
+    return status.is_final or status is RunStatus.FAILED
+
+
+def answered(run_id: RunId, pauses: Sequence[Pause], pause_id: StepPath, answer: bytes) -> Pause:
+    """Return the pause that `answer` goes to; it has this very answer already when it came twice.
+
+    Raises:
+        RunNotFound: the run asks no such question.
+        ResumeConflict: somebody else answered first, or the question is void.
+    """
+    pause = next((one for one in pauses if one.pause_id == pause_id), None)
+    if pause is None:
+        open_ones = ", ".join(one.pause_id for one in pauses if one.is_open) or "none"
+        raise RunNotFound(
+            f"run {run_id} asks nothing at {pause_id!r}",
+            hint=f"its open questions: {open_ones}",
+            run_id=run_id,
+        )
+    if pause.answer is not None and pause.answer != answer:
+        raise ResumeConflict(
+            f"the question at {pause_id!r} of run {run_id} was answered before, with something else",
+            hint=f"`flujo tasks show {run_id}` shows that answer",
+            run_id=run_id,
+        )
+    if pause.void and pause.answer is None:
+        raise ResumeConflict(
+            f"the question at {pause_id!r} of run {run_id} is closed: the run went on or ended without it",
+            hint=f"`flujo trace {run_id}` shows what happened",
+            run_id=run_id,
+        )
+    return pause
+
+
+def check_metadata(metadata: Mapping[str, Any]) -> None:
+    """Return when every key is an identifier and every value is JSON.
+
+    Raises:
+        SettingsError: naming the key.
+    """
+    for key in metadata:
+        if not METADATA_KEY.fullmatch(key):
+            raise SettingsError(
+                f"{key!r} cannot be a metadata key",
+                hint="a key is a letter or `_`, then up to 62 letters, digits or `_`",
+                key=key,
+            )
+    try:
+        canonical.encode(dict(metadata), what="metadata")
+    except NotJournalable as error:
+        raise SettingsError(error.message, hint=error.hint) from error
+
+
+def check_query(query: RunQuery) -> None:
+    """Return when a query can be asked of every store.
+
+    Raises:
+        SettingsError: for a key that is no identifier, a value that is no scalar, too many conditions.
+    """
+    check_metadata(query.metadata)
+    if len(query.metadata) > MAX_CONDITIONS:
+        raise SettingsError(f"a query takes at most {MAX_CONDITIONS} metadata conditions")
+    for key, value in query.metadata.items():
+        if value is not None and not isinstance(value, str | int | float):
+            raise SettingsError(
+                f"the metadata condition on {key!r} is {type(value).__name__}",
+                hint="compare with text, a number, true, false or null",
+            )
+        if isinstance(value, int) and abs(value) > MAX_INTEGER:
+            raise SettingsError(f"the metadata condition on {key!r} does not fit into 64 bits")
+    if not 1 <= query.limit <= MAX_LIMIT:
+        raise SettingsError(f"a query lists 1 to {MAX_LIMIT} runs, not {query.limit}")
+
+
+def metadata_fits(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Return whether each wanted key is there with an equal JSON value (`true` is not 1; 1 is 1.0)."""
+    return all(
+        key in metadata
+        and metadata[key] == value
+        and isinstance(metadata[key], bool) == isinstance(value, bool)
+        for key, value in wanted.items()
+    )
+
+
+def no_run(text: str) -> RunNotFound:
+    """Return the error for an id that no run has."""
+    return RunNotFound(f"there is no run {text!r} in this database", run_id=text)
+
+
+def several_runs(text: str, candidates: Sequence[str]) -> RunNotFound:
+    """Return the error for a prefix that several runs share."""
+    return RunNotFound(
+        f"{text!r} is the beginning of several runs: {', '.join(candidates)}",
+        hint="type more of the id",
+        candidates=tuple(candidates),
+    )

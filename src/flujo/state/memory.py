@@ -1,0 +1,292 @@
+"""Runs and journals in this process's memory: the same rules as a database, gone with the process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import TYPE_CHECKING
+
+from flujo.domain import canonical
+from flujo.domain.journal import Entry, EntryKind, RunId, StepPath, parent
+from flujo.domain.run import Move, NewRun, Pause, RunQuery, RunRecord, RunStatus, Write
+from flujo.exceptions import CorruptState, JournalConflict, StateBackendUnavailable, StateError
+from flujo.state import judgement, ownership
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EntryKey = tuple[StepPath, EntryKind, int]
+
+
+@dataclass(slots=True)
+class StoredRun:
+    """A run, its journal and its questions."""
+
+    record: RunRecord
+    ordinal: int
+    lease_until: float | None = None
+    journal: dict[EntryKey, Entry] = field(default_factory=dict)
+    pauses: dict[StepPath, Pause] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class MemoryDatabase:
+    """What several stores of one process may share."""
+
+    runs: dict[RunId, StoredRun] = field(default_factory=dict)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    ordinals: count[int] = field(default_factory=count)
+
+
+class MemoryStateStore:
+    """A `StateStore` for tests and for `persist_state=False`.
+
+    A lease lasts until it is given back, unless `lease_s` bounds it; it is never renewed, because nobody
+    outside this process could take the run over.
+
+    Args:
+        database: shared with other stores; a new one when left out.
+        lease_s: how long a lease lasts; None for as long as this store is open.
+        now: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        database: MemoryDatabase | None = None,
+        *,
+        lease_s: float | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.database = database or MemoryDatabase()
+        self.owner = ownership.new_token()
+        self._lease_s = float("inf") if lease_s is None else lease_s
+        self._now = now
+        self._closed = False
+
+    async def accept(self, run: NewRun, blobs: Mapping[str, bytes], *, claim: bool = True) -> RunRecord:
+        """Record a run; see the port."""
+        self._check_open()
+        judgement.check_metadata(run.metadata)
+        there = self.database.runs.get(run.run_id)
+        if there is not None:
+            raise judgement.accept_twice(self._record(there), run)
+        now = self._now()
+        record = RunRecord(
+            run_id=run.run_id,
+            pipeline=run.pipeline,
+            status=RunStatus.RUNNING if claim else RunStatus.ACCEPTED,
+            closure=run.closure,
+            input=run.input,
+            context=run.context,
+            metadata=canonical.normalise(dict(run.metadata)),
+            user_id=run.user_id,
+            lock_digest=run.lock_digest,
+            fence=int(claim),
+            owner=self.owner if claim else None,
+            claims=int(claim),
+            created_at=now,
+            updated_at=now,
+        )
+        stored = StoredRun(record, next(self.database.ordinals), now + self._lease_s if claim else None)
+        self.database.blobs.update(blobs)
+        self.database.runs[run.run_id] = stored
+        return self._record(stored)
+
+    async def claim(self, run_id: RunId, *, statuses: Sequence[RunStatus]) -> RunRecord:
+        """Take a run over; see the port."""
+        self._check_open()
+        stored = self._stored(run_id)
+        there = self._record(stored)
+        owner = None if there.owner and ownership.is_provably_dead(there.owner) else there.owner
+        refusal = judgement.claim_refusal(run_id, there.status, statuses, owner, there.lease_left_s)
+        if refusal is not None:
+            raise refusal
+        now = self._now()
+        stored.lease_until = now + self._lease_s
+        stored.record = replace(
+            stored.record,
+            status=RunStatus.RUNNING,
+            owner=self.owner,
+            fence=there.fence + 1,
+            claims=there.claims + 1,
+            output=None,
+            error=None,
+            updated_at=now,
+        )
+        return self._record(stored)
+
+    def write(self, write: Write) -> Awaitable[None]:
+        """Make a write true at once; the awaitable says how it came out."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            self._check_open()
+            self._write(write)
+        except StateError as error:
+            done.set_exception(error)
+        except JournalConflict as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+        return done
+
+    async def run(self, run_id: RunId) -> RunRecord:
+        """Return a run."""
+        return self._record(self._stored(run_id))
+
+    async def find(self, text: str) -> RunRecord:
+        """Return the run that a user means: an id, a unique prefix of one, or `@last`."""
+        runs = self.database.runs
+        if text == "@last" and runs:
+            return self._record(max(runs.values(), key=lambda stored: stored.ordinal))
+        if (exact := runs.get(RunId(text))) is not None:
+            return self._record(exact)
+        candidates = sorted(run_id for run_id in runs if text and run_id.startswith(text))
+        if not candidates:
+            raise judgement.no_run(text)
+        if len(candidates) > 1:
+            raise judgement.several_runs(text, candidates[:5])
+        return self._record(runs[candidates[0]])
+
+    async def runs(self, query: RunQuery) -> list[RunRecord]:
+        """Return the runs that fit, newest first."""
+        judgement.check_query(query)
+        newest_first = sorted(self.database.runs.values(), key=lambda stored: -stored.ordinal)
+        fitting = [self._record(stored) for stored in newest_first if _fits(stored.record, query)]
+        return fitting[: query.limit]
+
+    async def entries(self, run_id: RunId, *, parent: StepPath | None = None) -> list[Entry]:
+        """Return the journal in order: all of it, or the level right below `parent`."""
+        stored = self.database.runs.get(run_id)
+        entries = sorted(stored.journal.values(), key=lambda entry: entry.seq) if stored else []
+        if parent is None:
+            return entries
+        return [entry for entry in entries if _is_below(entry.path, parent)]
+
+    async def last_seq(self, run_id: RunId) -> int:
+        """Return the `seq` of the run's newest entry, 0 when it has none."""
+        stored = self.database.runs.get(run_id)
+        return max((entry.seq for entry in stored.journal.values()), default=0) if stored else 0
+
+    async def pauses(self, run_id: RunId) -> list[Pause]:
+        """Return the questions of a run, in the order in which they were asked."""
+        stored = self.database.runs.get(run_id)
+        return list(stored.pauses.values()) if stored else []
+
+    async def answer(self, run_id: RunId, pause_id: StepPath, answer: bytes) -> Pause:
+        """Record a human's answer; the first one wins."""
+        self._check_open()
+        stored = self._stored(run_id)
+        pause = judgement.answered(run_id, list(stored.pauses.values()), pause_id, answer)
+        if pause.answer is None:
+            pause = replace(pause, answer=answer, answered_at=self._now())
+            stored.pauses[pause_id] = pause
+        return pause
+
+    async def blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
+        """Return content-addressed blobs."""
+        missing = [digest for digest in digests if digest not in self.database.blobs]
+        if missing:
+            raise CorruptState(f"the content {missing[0]} is missing from the store")
+        return {digest: self.database.blobs[digest] for digest in digests}
+
+    async def aclose(self) -> None:
+        """Give back what is held. Idempotent."""
+        self._closed = True
+        for stored in self.database.runs.values():
+            if stored.record.owner == self.owner:
+                self._release(stored)
+
+    # What a write does -----------------------------------------------------------------------------------
+
+    def _write(self, write: Write) -> None:
+        stored = self._stored(write.run_id)
+        record = stored.record
+        refusal = judgement.write_refusal(write.run_id, write.fence, write.move, record.fence, record.status)
+        if refusal is not None:
+            raise refusal
+        fresh = self._fresh(stored, write.entries)
+        for entry in fresh:
+            stored.journal[entry.path, entry.kind, entry.attempt] = entry
+        for pause in write.pauses:
+            self._open(stored, pause)
+        if write.move is not None:
+            self._move(stored, write.move)
+
+    @staticmethod
+    def _fresh(stored: StoredRun, entries: Sequence[Entry]) -> list[Entry]:
+        """Return the entries that are not there yet; an identical one may come twice, another may not."""
+        seqs = {entry.seq: entry for entry in stored.journal.values()} if entries else {}
+        fresh = []
+        for entry in entries:
+            there = stored.journal.get((entry.path, entry.kind, entry.attempt), seqs.get(entry.seq))
+            if there is not None and there != entry:
+                raise JournalConflict(
+                    f"run {stored.record.run_id} has recorded something else as entry {entry.seq}, {entry.path!r}"
+                )
+            if there is None:
+                fresh.append(entry)
+        return fresh
+
+    def _open(self, stored: StoredRun, pause: Pause) -> None:
+        there = stored.pauses.get(pause.pause_id)
+        if there is not None and not there.void:
+            return
+        stored.pauses.pop(pause.pause_id, None)
+        stored.pauses[pause.pause_id] = replace(
+            pause, asked_at=self._now(), answer=None, answered_at=None, void=False
+        )
+
+    def _move(self, stored: StoredRun, move: Move) -> None:
+        record = stored.record
+        stored.record = replace(
+            record,
+            status=move.status,
+            output=move.output,
+            error=move.error,
+            context=record.context if move.context is None else move.context,
+            usage=record.usage if move.usage is None else move.usage,
+            entries=record.entries if move.entries is None else move.entries,
+            updated_at=self._now(),
+        )
+        if move.release:
+            self._release(stored)
+        if judgement.voids_pauses(move.status):
+            for pause_id, pause in stored.pauses.items():
+                if pause.is_open:
+                    stored.pauses[pause_id] = replace(pause, void=True)
+
+    # Small things ----------------------------------------------------------------------------------------
+
+    def _release(self, stored: StoredRun) -> None:
+        stored.record = replace(stored.record, owner=None)
+        stored.lease_until = None
+
+    def _record(self, stored: StoredRun) -> RunRecord:
+        left = None if stored.lease_until is None else stored.lease_until - self._now()
+        return replace(stored.record, lease_left_s=left)
+
+    def _stored(self, run_id: RunId) -> StoredRun:
+        stored = self.database.runs.get(run_id)
+        if stored is None:
+            raise judgement.no_run(run_id)
+        return stored
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StateBackendUnavailable("the store is closed")
+
+
+def _fits(record: RunRecord, query: RunQuery) -> bool:
+    return (
+        (not query.statuses or record.status in query.statuses)
+        and (query.pipeline is None or record.pipeline == query.pipeline)
+        and (query.user_id is None or record.user_id == query.user_id)
+        and judgement.metadata_fits(record.metadata, query.metadata)
+    )
+
+
+def _is_below(path: StepPath, above: StepPath) -> bool:
+    return path != above and parent(path) == above

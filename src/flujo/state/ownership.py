@@ -1,0 +1,96 @@
+"""Who executes a run, written so that another process on this host can tell that it is dead."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+UNKNOWN = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The parts of an owner token."""
+
+    execution: str
+    """Random: two stores of one process are two owners."""
+    boot: str
+    """This start of this host's kernel."""
+    namespace: str
+    """Where the process id counts; two containers of one host have two."""
+    pid: int
+    started: str
+    """When the process started, in the kernel's ticks: process ids are used again."""
+
+    def __str__(self) -> str:
+        return f"{self.execution}:{self.boot}:{self.namespace}:{self.pid}:{self.started}"
+
+
+def new_token() -> str:
+    """Return a token for something in this process that executes runs."""
+    pid = os.getpid()
+    started, _ = _started(pid)
+    return str(Owner(secrets.token_hex(8), _boot(), _namespace(), pid, started or UNKNOWN))
+
+
+def is_provably_dead(token: str) -> bool:
+    """Return whether the process behind `token` is certainly gone.
+
+    False whenever that cannot be known: another host or container, a token of another form, a system
+    without `/proc`. Then only the lease decides.
+    """
+    owner = _parse(token)
+    if owner is None or UNKNOWN in (owner.boot, owner.namespace, owner.started):
+        return False
+    if owner.boot != _boot() or owner.namespace != _namespace():
+        return False
+    started, state = _started(owner.pid)
+    if started is None:
+        return _is_gone(owner.pid)
+    return started != owner.started or state in ("Z", "X")
+
+
+def _parse(token: str) -> Owner | None:
+    parts = token.split(":")
+    if len(parts) != 5 or not parts[3].isdigit():
+        return None
+    execution, boot, namespace, pid, started = parts
+    return Owner(execution, boot, namespace, int(pid), started)
+
+
+def _boot() -> str:
+    return _read("/proc/sys/kernel/random/boot_id").strip() or UNKNOWN
+
+
+def _namespace() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").stat().st_ino)
+    except OSError:
+        return UNKNOWN
+
+
+def _started(pid: int) -> tuple[str | None, str]:
+    """Return a process's start time and state; None when `/proc` does not show it."""
+    # The second field is the command in parentheses, which may hold blanks and parentheses itself.
+    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return (fields[19], fields[0]) if len(fields) > 19 else (None, "")
+
+
+def _is_gone(pid: int) -> bool:
+    # `/proc` may hide other users' processes (hidepid), so the kernel is asked again.
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError:
+        return ""
