@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from flujo.domain.journal import ErrorInfo, RunId
 from flujo.domain.run import Pause, RunStatus
@@ -67,10 +67,17 @@ class PipelineResult(BaseModel, Generic[Out, Ctx]):
     pauses: tuple[Pause, ...] = ()
     """The open questions of a paused run."""
 
+    _cause: BaseException | None = PrivateAttr(default=None)
+
     @property
     def success(self) -> bool:
         """Whether the run completed."""
         return self.status is RunStatus.COMPLETED
+
+    @property
+    def cause(self) -> BaseException | None:
+        """The exception behind `error`, in the process where the step failed."""
+        return self._cause
 
 
 Metadata = Mapping[str, str | int | float | bool | None]

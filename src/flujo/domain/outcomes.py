@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from flujo.domain.journal import ErrorInfo, RunId, StepPath
@@ -16,6 +17,8 @@ class Success:
 
     output: Any
     skipped: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What expressions may read beside the output: `steps.NAME.exhausted` of a loop."""
 
 
 @dataclass(frozen=True, slots=True)

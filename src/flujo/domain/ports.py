@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from flujo.domain.models import PipelineContext
     from flujo.domain.outcomes import Event
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.run import NewRun, Pause, RunQuery, RunRecord, RunStatus, Write
+    from flujo.domain.run import NewRun, Pause, Progress, RunQuery, RunRecord, RunStatus, Write
     from flujo.domain.steps import CallableRef, Expr, Text
 
 Chain = tuple[str, ...]
@@ -214,8 +214,8 @@ class StateStore(Protocol):
         """
         ...
 
-    async def last_seq(self, run_id: RunId) -> int:
-        """Return the `seq` of the run's newest entry, 0 when it has none."""
+    async def progress(self, run_id: RunId) -> Progress:
+        """Return how far the run's journal goes, and the usage summed over its entries."""
         ...
 
     async def pauses(self, run_id: RunId) -> list[Pause]:

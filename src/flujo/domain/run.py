@@ -75,7 +75,9 @@ class RunRecord:
     closure: str
     input: bytes
     context: bytes
-    """The whole context as of the start, the last pause, or the end."""
+    """The context at the start: what a walk through the journal begins with."""
+    context_now: bytes | None = None
+    """The whole context as of the last pause or the end; None before either."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     user_id: str | None = None
     lock_digest: str | None = None
@@ -123,8 +125,11 @@ class Move:
     output: bytes | None = None
     error: bytes | None = None
     context: bytes | None = None
+    """The whole context now; kept as `context_now`, never instead of the one at the start."""
     usage: Usage | None = None
     entries: int | None = None
+    closure: str | None = None
+    """Another pinned closure (`--accept-changes`)."""
     release: bool = True
     """Whether the lease is given back."""
 
@@ -138,7 +143,19 @@ class Write:
     entries: tuple[Entry, ...] = ()
     pauses: tuple[Pause, ...] = ()
     """Questions to open. Opening one that is open already changes nothing."""
+    blobs: Mapping[str, bytes] = field(default_factory=dict)
+    """Content-addressed bytes (digest → bytes) that must be there before the rest is true."""
     move: Move | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run's journal goes."""
+
+    last_seq: int = 0
+    """The `seq` of the newest entry, 0 when there is none."""
+    usage: Usage = NOTHING
+    """The sum over all entries, failed attempts included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
