@@ -130,6 +130,11 @@ class Settings(BaseSettings):
         """Return our two sources: the environment, then what flujo.toml says (handed in by `load`)."""
         return (_Environment(settings_cls), init_settings)
 
+    @field_validator("cache_dir")
+    @classmethod
+    def _at_home(cls, value: Path | None) -> Path | None:
+        return value.expanduser() if value else None
+
     @field_validator("budgets")
     @classmethod
     def _no_budgets_yet(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:

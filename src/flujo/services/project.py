@@ -13,10 +13,13 @@ from flujo.exceptions import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from flujo.governance.redactor import Redactor
     from flujo.settings import Settings
 
 _SQLITE = "sqlite:///"
 _SUFFIXES = (".yaml", ".yml")
+_SECRET_NAMES = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
+"""How the names of variables end whose values are never printed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,12 @@ class Project:
         return f"{_SQLITE}{self.root / path}"
 
     @cached_property
-    def cache_dir(self) -> Path:
-        """Where models are kept."""
-        from flujo.settings import default_cache_dir
+    def redactor(self) -> Redactor:
+        """What masks this project's secrets in a text: keys in the environment, passwords in URLs."""
+        from flujo.governance.redactor import Redactor
+        from flujo.settings import environment
 
-        given = self.settings.cache_dir
-        return self.root / given.expanduser() if given else default_cache_dir()
+        return Redactor(value for name, value in environment().items() if name.endswith(_SECRET_NAMES))
 
     def blueprint_paths(self) -> list[str]:
         """Return the project's blueprint files, relative to the root, in order.
@@ -105,6 +108,20 @@ class Project:
             paths = ", ".join(b.path for b in fitting)
             raise SettingsError(f"{text!r} fits several blueprints: {paths}", hint="give the path")
         raise _unknown(text, known)
+
+    def locate_all(self, text: str, cwd: Path) -> list[str]:
+        """Return the project paths of a blueprint as `locate` does, or of all in the folder that was typed.
+
+        Raises:
+            SettingsError: as `locate`, or the folder holds none.
+        """
+        typed = cwd / text
+        if not typed.is_dir():
+            return [self.locate(text, cwd)]
+        found = sorted(self._inside(path, str(path)) for path in _yaml_files(typed))
+        if not found:
+            raise SettingsError(f"{text} holds no blueprint", hint="blueprints end in .yaml or .yml")
+        return found
 
     def _inside(self, path: Path, text: str) -> str:
         try:

@@ -1,0 +1,132 @@
+"""The command line's root: global options, and commands that are imported when they are called."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from flujo import __version__
+from flujo.cli.invocation import Invocation
+from flujo.cli.terminal import Terminal
+
+COMMANDS: dict[str, dict[str, str]] = {
+    "Write": {
+        "init": "Write a working project into a folder.",
+        "validate": "Check blueprints without running anything.",
+        "schema": "Print the JSON Schema of blueprints.",
+        "explain": "Explain an error or rule by its code.",
+        "lock": "Write or verify flujo.lock.",
+    },
+    "Run": {
+        "run": "Run a blueprint; alone, list them.",
+        "resume": "Go on with a run; alone, list what can be resumed.",
+        "tasks": "List runs, show one, answer its question.",
+        "trace": "Show what happened in a run, step by step.",
+    },
+    "Operate": {
+        "models": "List or fetch the local models.",
+        "migrate": "Bring the database to this version's schema.",
+        "doctor": "Check settings, database, models and keys.",
+    },
+}
+"""Section → command → its one line, kept here so that `--help` imports no command (a test compares them)."""
+
+_HOISTED = ("--debug", "--no-color")
+"""Global flags that may also stand behind the command, where people type them."""
+
+
+class LazyGroup(TyperGroup):
+    """A group that knows its commands by name and imports one when it is called."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        lines = (item for section in COMMANDS.values() for item in section.items())
+        self.commands = {name: TyperCommand(name, help=line) for name, line in lines}
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - typer's signature
+        """Return the command, imported."""
+        if cmd_name not in self.commands:
+            return None
+        module = importlib.import_module(f"flujo.cli.commands.{cmd_name}")
+        command = typer.main.get_command(module.app)
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - typer's signature
+        """List the commands by section, without importing any."""
+        for section, commands in COMMANDS.items():
+            with formatter.section(section):
+                formatter.write_dl(list(commands.items()))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the global flags from wherever they stand before a `--`."""
+        end = args.index("--") if "--" in args else len(args)
+        flags = [word for word in args[:end] if word in _HOISTED]
+        rest = [word for word in args[:end] if word not in _HOISTED]
+        return super().parse_args(ctx, [*flags, *rest, *args[end:]])
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; what it raises becomes words and an exit code."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # a closed pipe is noticed here, not while the interpreter shuts down
+        except (typer.TyperException, typer.Exit, typer.Abort):
+            raise
+        except (Exception, KeyboardInterrupt) as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                raise
+            from flujo.cli.errors import report
+
+            raise typer.Exit(report(error, Invocation.of(ctx))) from None
+        return result
+
+
+app = typer.Typer(cls=LazyGroup, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"flujo {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    ctx: typer.Context,
+    folder: Annotated[
+        Path, typer.Option("-C", "--project", metavar="DIR", help="Work in this folder.")
+    ] = Path(),
+    environment: Annotated[
+        str, typer.Option("--env", metavar="NAME", help="Use [env.NAME] of flujo.toml.")
+    ] = "",
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    no_color: Annotated[
+        bool, typer.Option("--no-color", help="Print without colour (also: NO_COLOR).")
+    ] = False,
+    version: Annotated[  # noqa: ARG001 - its callback answers
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Durable AI pipelines: what was finished stays finished, what was paid for is not paid for twice."""
+    terminal = Terminal(color=not no_color and not _no_color_is_set())
+    ctx.obj = Invocation(terminal=terminal, folder=folder, debug=debug)
+    if environment:
+        from flujo.exceptions import SettingsError
+
+        raise SettingsError(
+            "`--env` is not available yet", hint="leave it out: flujo.toml has one environment"
+        )
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+def _no_color_is_set() -> bool:
+    import os
+
+    return bool(os.environ.get("NO_COLOR"))  # noqa: TID251 - a convention of terminals, not a setting of ours

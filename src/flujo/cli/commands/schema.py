@@ -1,0 +1,17 @@
+"""`flujo schema`: the JSON Schema that editors check blueprints against."""
+
+from __future__ import annotations
+
+import typer
+
+from flujo.cli.invocation import Invocation
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def schema(ctx: typer.Context) -> None:
+    """Print the JSON Schema of blueprints."""
+    from flujo.services.checking import schema_text
+
+    Invocation.of(ctx).terminal.data(schema_text())

@@ -1,0 +1,64 @@
+"""What a command's exit code means: a frozen table, and the code of each error."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from flujo import exceptions as ex
+
+
+class ExitCode(IntEnum):
+    """The exit codes. Scripts rely on them: a number never changes its meaning."""
+
+    OK = 0
+    """Done."""
+    RUN_FAILED = 1
+    """The run failed or was cancelled, or a check found something."""
+    USAGE = 2
+    """The command line, the input or a setting cannot be used."""
+    CALLABLE = 3
+    """A callable that the blueprint names is not allowed or could not be imported."""
+    BLUEPRINT = 4
+    """The blueprint is not valid."""
+    PAUSED = 5
+    """The run waits for a human."""
+    BUDGET = 6
+    """The budget does not allow it."""
+    LOCK = 7
+    """The blueprint is not what flujo.lock holds."""
+    STATE = 8
+    """The database: unreachable, not migrated, or the run belongs to somebody else."""
+    INTERRUPTED = 130
+    """Ctrl-C; a run that was interrupted can be resumed."""
+    TERMINATED = 143
+    """SIGTERM; the run can be resumed."""
+
+
+_OF_ERROR: tuple[tuple[type[BaseException], ExitCode], ...] = (
+    (ex.LockMismatch, ExitCode.LOCK),
+    (ex.SettingsError, ExitCode.USAGE),
+    (ex.ProviderUnavailable, ExitCode.USAGE),
+    (ex.NotAvailableYet, ExitCode.USAGE),
+    (ex.CallableError, ExitCode.CALLABLE),
+    (ex.BlueprintError, ExitCode.BLUEPRINT),
+    (ex.StateError, ExitCode.STATE),
+    (KeyboardInterrupt, ExitCode.INTERRUPTED),
+)
+"""The first class that fits decides; an error that is not listed is a failed run."""
+
+
+def of_error(error: BaseException) -> ExitCode:
+    """Return the exit code of a command that ends with `error`."""
+    return next((code for kind, code in _OF_ERROR if isinstance(error, kind)), ExitCode.RUN_FAILED)
+
+
+_OF_STATUS = {
+    "completed": ExitCode.OK,
+    "paused": ExitCode.PAUSED,
+    "interrupted": ExitCode.INTERRUPTED,
+}
+
+
+def of_status(status: str) -> ExitCode:
+    """Return the exit code of a command that ends with a run in this state."""
+    return _OF_STATUS.get(status, ExitCode.RUN_FAILED)

@@ -1,0 +1,70 @@
+"""The two channels: stdout is data, stderr is talk. Colour only where somebody looks at it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """Where a command writes. `color` is what the user allows; a pipe never gets any."""
+
+    color: bool = True
+    out: TextIO = field(default_factory=lambda: sys.stdout)
+    err: TextIO = field(default_factory=lambda: sys.stderr)
+
+    def data(self, text: str) -> None:
+        """Write a result to stdout, with a line's end."""
+        self.out.write(text if text.endswith("\n") else f"{text}\n")
+
+    def json(self, value: Any) -> None:
+        """Write a result to stdout as JSON: indented on a terminal, one line in a pipe."""
+        self.data(as_json(value, indent=self.out.isatty()))
+
+    def say(self, text: str, *styles: str) -> None:
+        """Write a word about the result to stderr."""
+        self.err.write(f"{self.styled(text, *styles, to=self.err)}\n")
+        self.err.flush()
+
+    def next(self, command: str, why: str = "") -> None:
+        """Name the next useful command, and what it does."""
+        reason = f"   ({why})" if why else ""
+        self.say(f"{self.styled('next:', 'dim', to=self.err)} {command}{reason}")
+
+    def styled(self, text: str, *styles: str, to: TextIO) -> str:
+        """Return `text` in these styles, or as it is where nobody would see them."""
+        codes = ";".join(_STYLES[style] for style in styles)
+        return f"\x1b[{codes}m{text}\x1b[0m" if codes and self.paints(to) else text
+
+    def paints(self, stream: TextIO) -> bool:
+        """Return whether colour goes to this stream."""
+        return self.color and stream.isatty()
+
+    def table(self, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write rows to stdout as aligned text; on a terminal the head is bold and long lines are cut.
+
+        Args:
+            columns: key of a row → head of its column, in order.
+            rows: what to show; a missing cell is empty.
+        """
+        from flujo.cli.words import aligned, cut
+
+        cells = [list(columns.values()), *([str(row.get(key, "")) for key in columns] for row in rows)]
+        width = shutil.get_terminal_size().columns if self.out.isatty() else None
+        for number, line in enumerate(aligned(cells)):
+            shown = cut(line, width) if width else line
+            self.data(shown if number else self.styled(shown, "bold", to=self.out))
+
+
+def as_json(value: Any, *, indent: bool = False) -> str:
+    """Return `value` as JSON text; what is no JSON data is written as a text."""
+    return json.dumps(value, ensure_ascii=False, default=str, indent=2 if indent else None)

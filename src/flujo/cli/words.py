@@ -1,0 +1,84 @@
+"""How values are said on a terminal: seconds, tokens, cost, times, columns, and texts made short and safe."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flujo.domain.usage import Usage
+
+_CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), "\N{REPLACEMENT CHARACTER}")
+_SAFE = {code: text for code, text in _CONTROLS.items() if chr(code) not in "\n\t"}
+
+
+def seconds(value: float) -> str:
+    """Return a duration as people read it: `0.4s`, `12s`, `3m05s`, `2h10m`."""
+    if value < 10:
+        return f"{value:.1f}s"
+    whole = round(value)
+    if whole < 60:
+        return f"{whole}s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes}m{rest:02}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
+
+
+def usage(used: Usage) -> str:
+    """Return tokens and cost, `""` when no model was asked. An unknown price is said, never zero."""
+    if not used:
+        return ""
+    words = [f"{used.total_tokens:,} tokens"]
+    if used.requests:
+        words.append("cost unknown" if used.cost_usd is None else cost(used.cost_usd))
+    return "  ".join(words)
+
+
+def cost(usd: float) -> str:
+    """Return an amount in dollars with as many digits as it needs."""
+    if usd == 0:
+        return "$0"
+    return f"${usd:.2f}" if usd >= 1 else f"${usd:.4f}" if usd >= 0.0001 else "<$0.0001"
+
+
+def moment(epoch: float) -> str:
+    """Return a time in the zone of this machine; empty for none."""
+    return f"{datetime.fromtimestamp(epoch, UTC).astimezone():%Y-%m-%d %H:%M:%S}" if epoch else ""
+
+
+def printable(text: str) -> str:
+    """Return `text` without what could steer a terminal; line ends and tabs stay."""
+    return text.translate(_SAFE)
+
+
+def brief(value: Any, limit: int = 72) -> str:
+    """Return a value in one safe line of at most `limit` characters."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    # a text of megabytes is cut before it is looked at
+    line = " ".join(text[: limit * 4].split()).translate(_CONTROLS)
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def cut(line: str, width: int) -> str:
+    """Return `line` cut to `width` terminal cells."""
+    from rich.cells import cell_len, set_cell_size
+
+    return line if cell_len(line) <= width else f"{set_cell_size(line, width - 1).rstrip()}…"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the rows as lines whose columns start below each other."""
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(c + " " * (w - cell_len(c)) for c, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def plural(count: int, word: str, many: str = "") -> str:
+    """Return `1 run`, `2 runs`."""
+    return f"{count} {word if count == 1 else many or f'{word}s'}"

@@ -1,0 +1,126 @@
+"""Checking blueprints without running anything: every finding of every file, and what its rule explains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flujo.exceptions import FlujoError, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from flujo.blueprint.compiler import Compiled
+    from flujo.blueprint.diagnostics import Diagnostic, Rule
+    from flujo.services.project import Project
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was found in one blueprint and in what it imports."""
+
+    path: str
+    diagnostics: tuple[Diagnostic, ...]
+    sources: Mapping[str, str]
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the blueprint may be run."""
+        return not any(found.is_error for found in self.diagnostics)
+
+
+def compiled(project: Project, path: str, overrides: Mapping[str, str] | None = None) -> Compiled:
+    """Return a blueprint, read, checked and compiled; nothing that it names is imported.
+
+    Raises:
+        SettingsError: an override that names no agent.
+    """
+    from flujo.blueprint.compiler import compile_blueprint
+    from flujo.blueprint.resolver import FileSource
+
+    return compile_blueprint(
+        path,
+        FileSource(project.root),
+        allow_callables=project.settings.blueprints.allow_callables,
+        overrides=overrides or {},
+        strict=project.settings.strict_dsl,
+    )
+
+
+def check(project: Project, paths: Sequence[str]) -> list[Report]:
+    """Return one report a blueprint, in the order of `paths`; a finding in a shared import comes once."""
+    seen: set[Diagnostic] = set()
+    reports = []
+    for path in paths:
+        result = compiled(project, path)
+        fresh = tuple(found for found in result.diagnostics if found not in seen)
+        seen.update(fresh)
+        reports.append(Report(path, fresh, result.sources))
+    return reports
+
+
+def rendered(finding: Diagnostic, sources: Mapping[str, str]) -> str:
+    """Return a finding as plain text, with its source line and carets."""
+    from flujo.blueprint.diagnostics import render
+
+    return render(finding, sources)
+
+
+def as_data(finding: Diagnostic) -> dict[str, Any]:
+    """Return a finding as JSON data."""
+    from flujo.blueprint.diagnostics import to_json
+
+    return to_json(finding)
+
+
+def schema_text() -> str:
+    """Return the JSON Schema of blueprints, as the file that ships with Flujo."""
+    import flujo
+
+    return (Path(flujo.__file__).parent / "blueprint" / "blueprint.schema.json").read_text("utf-8")
+
+
+def explained(code: str) -> str:
+    """Return what a code stands for, as Markdown: a blueprint's rule, or an error.
+
+    Raises:
+        SettingsError: there is no such code.
+    """
+    wanted = code.upper()
+    rules = _rules()
+    found = rules.get(wanted) or next((r for r in rules.values() if r.slug == code.lower()), None)
+    if found is not None:
+        return f"# {found.code} {found.slug}: {found.title}\n\n{found.explanation}"
+    error = next((kind for kind in _errors() if kind.code == wanted), None)
+    if error is None:
+        raise SettingsError(
+            f"no rule or error has the code {code!r}",
+            hint="codes look like FLJ204; `flujo explain` lists them",
+        )
+    hint = f"\n\n## What to do\n\n{error.hint}" if error.hint else ""
+    return f"# {error.code} {error.__name__}\n\n{error.__doc__}{hint}"
+
+
+def codes() -> dict[str, str]:
+    """Return every code with its one line, in order."""
+    lines = {kind.code: (kind.__doc__ or "").splitlines()[0] for kind in reversed(list(_errors()))}
+    lines |= {code: rule.title for code, rule in _rules().items()}
+    return dict(sorted(lines.items()))
+
+
+@cache
+def _rules() -> Mapping[str, Rule]:
+    # a rule registers where it is defined, and the compiler reaches every such place
+    from flujo.blueprint import compiler  # noqa: F401
+    from flujo.blueprint.diagnostics import RULES
+
+    return RULES
+
+
+def _errors(root: type[FlujoError] = FlujoError) -> Iterator[type[FlujoError]]:
+    """Yield the errors, the general before the special."""
+    yield root
+    for kind in root.__subclasses__():
+        yield from _errors(kind)
