@@ -1,0 +1,187 @@
+"""Attempts of a leaf step: time limits, retries with backoff, and one entry for each attempt."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain import canonical
+from flujo.domain.agents import Ask
+from flujo.domain.journal import Entry, EntryKind, EntryStatus, ErrorInfo, StepPath
+from flujo.domain.outcomes import Aborted, Failure, Paused, StepOutcome, StepRetried, StepStarted
+from flujo.domain.retry import RetryPolicy
+from flujo.domain.run import Pause
+from flujo.domain.steps import BaseStep, CallableRef, Logic
+from flujo.domain.usage import NOTHING
+from flujo.engine import isolation
+from flujo.engine.settling import Draft, settle
+from flujo.exceptions import (
+    ControlSignal,
+    ExpressionFailed,
+    FlujoError,
+    PausedException,
+    PipelineAbortSignal,
+    StateError,
+    StepFailed,
+    StepTimeout,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from flujo.engine.frame import Frame
+
+
+async def perform(
+    step: BaseStep, frame: Frame, path: StepPath, work: Callable[[Draft], Awaitable[None]]
+) -> StepOutcome:
+    """Return how a leaf step came out, after as many attempts as its `config` allows.
+
+    `work` fills a draft; what it raises is a failed attempt. Retries are counted over crashes: a failed
+    attempt is recorded before the next one starts.
+    """
+    recorded = frame.run.journal.attempts(path, EntryKind.WORK)
+    failures = 0 if frame.run.retry_failed else len(recorded)
+    if recorded and failures > step.config.max_retries:
+        return Failure(ErrorInfo.from_json(canonical.decode(recorded[-1].error or b"{}")))
+    attempt = recorded[-1].attempt + 1 if recorded else 1
+    while True:
+        await frame.run.emit(StepStarted(path, step.kind, attempt))
+        outcome = await _attempt(step, frame, path, attempt, work)
+        if not isinstance(outcome, Failure):
+            return outcome
+        failures += 1
+        policy = step.config.retry or RetryPolicy()
+        if failures > step.config.max_retries or not _worth_retrying(outcome.error, policy):
+            return outcome
+        delay = policy.delay_s(failures, frame.run.chance.fraction())
+        await frame.run.emit(StepRetried(path, attempt, outcome.error, delay))
+        await frame.run.clock.sleep(delay)
+        attempt += 1
+
+
+async def _attempt(
+    step: BaseStep,
+    frame: Frame,
+    path: StepPath,
+    attempt: int,
+    work: Callable[[Draft], Awaitable[None]],
+) -> StepOutcome:
+    draft, started_at = Draft(None), frame.run.clock.now()
+    entry = Entry(
+        path=path, kind=EntryKind.WORK, attempt=attempt, fingerprint=step.kind, started_at=started_at
+    )
+    try:
+        async with asyncio.timeout(step.config.timeout_s) as limit:
+            await work(draft)
+        return await settle(step, frame, entry, draft)
+    except StateError:
+        raise
+    except PausedException as signal:
+        pause = Pause(pause_id=path, message=signal.message)
+        frame.run.journal.ask(pause)
+        return Paused((pause,))
+    except PipelineAbortSignal as signal:
+        return Aborted(signal.reason)
+    except TimeoutError as error:
+        failure = error_info(_timed_out(step) if limit.expired() else error, path)
+        cause: Exception = error
+    except Exception as error:  # noqa: BLE001 - foreign code: whatever it raises is a failed attempt
+        failure, cause = error_info(error, path), error
+    await frame.run.journal.record(
+        replace(
+            entry,
+            status=EntryStatus.FAILED,
+            input=draft.input,
+            error=canonical.encode(failure.to_json()),
+            usage=draft.usage + getattr(cause, "usage", NOTHING),
+            detail=canonical.encode(draft.detail) if draft.detail else None,
+            ended_at=frame.run.clock.now(),
+        )
+    )
+    return Failure(failure, cause)
+
+
+async def decide(rule: Logic, frame: Frame, path: StepPath, *, attempt: int = 1) -> Any:
+    """Return the value of a key that holds logic, and journal it as a decision.
+
+    A pure expression gives the same value again, so its decision rides with the next commit; a callable's
+    is durable before anything follows from it.
+    """
+    if not isinstance(rule, CallableRef):
+        value = frame.evaluate(rule)
+        known = frame.run.journal.attempts(path, EntryKind.DECISION)
+        if all(entry.attempt != attempt for entry in known):
+            frame.run.journal.ride(_decision(frame, path, attempt, value))
+        return value
+
+    async def ask() -> Entry:
+        agent = frame.run.binding.agent(rule)
+        context = isolation.view(frame) if agent.wants_context else None
+        data = canonical.normalise(frame.previous)
+        try:
+            reply = await agent.ask(Ask(data=data, context=context, resources=frame.run.resources))
+        except (FlujoError, ControlSignal):
+            raise
+        except Exception as error:
+            raise StepFailed(f"`{rule.target}` raised {type(error).__name__}: {error}") from error
+        return _decision(frame, path, attempt, canonical.normalise(reply.output, what=f"`{rule.target}`"))
+
+    entry = await frame.run.journal.once(path, EntryKind.DECISION, ask, attempt=attempt)
+    return canonical.decode(entry.output or b"null")
+
+
+async def decide_flag(rule: Logic, frame: Frame, path: StepPath, *, what: str, attempt: int = 1) -> bool:
+    """Return the value of a key that is true or false.
+
+    Raises:
+        ExpressionFailed: it is neither.
+    """
+    value = await decide(rule, frame, path, attempt=attempt)
+    if not isinstance(value, bool):
+        raise ExpressionFailed(f"{what} is {value!r}, which is neither true nor false")
+    return value
+
+
+def _decision(frame: Frame, path: StepPath, attempt: int, value: Any) -> Entry:
+    now = frame.run.clock.now()
+    return Entry(
+        path=path,
+        kind=EntryKind.DECISION,
+        attempt=attempt,
+        output=canonical.encode(value),
+        started_at=now,
+        ended_at=now,
+    )
+
+
+def error_info(error: Exception, path: StepPath) -> ErrorInfo:
+    """Return an error as the journal keeps it."""
+    if isinstance(error, FlujoError):
+        return ErrorInfo(
+            code=error.code,
+            message=error.message,
+            hint=error.hint,
+            type=type(error).__name__,
+            path=path,
+            retryable=bool(getattr(error, "retryable", False)),
+        )
+    kind = type(error).__name__
+    text = str(error).encode("utf-8", "replace").decode().replace("\x00", "")
+    return ErrorInfo(StepFailed.code, f"{kind}: {text}" if text else kind, None, kind, path, retryable=True)
+
+
+def _worth_retrying(error: ErrorInfo, policy: RetryPolicy) -> bool:
+    if policy.on:
+        return error.type in policy.on or error.code in policy.on
+    return error.retryable
+
+
+def _timed_out(step: BaseStep) -> StepTimeout:
+    limit = step.config.timeout_s
+    return StepTimeout(
+        f"step {step.name!r} took longer than its `timeout_s` of {limit:g} s",
+        hint="raise `config.timeout_s`, or allow retries with `config.max_retries`",
+        retryable=True,
+    )

@@ -1,0 +1,146 @@
+"""A frame: what one body of steps can see, and where it stands; data flows through here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from flujo.domain.journal import ROOT, RunId, StepPath
+from flujo.domain.steps import Expr, Text
+
+if TYPE_CHECKING:
+    from flujo.domain.outcomes import Event, StepEnded, StepOutcome
+    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.ports import Binding, Chain, Chance, Clock, ContextType, Sink
+    from flujo.domain.steps import Value
+    from flujo.engine.journaling import Journal
+
+
+class RunBody(Protocol):
+    """What a composite step is handed, so that it never imports the interpreter: run a body of mine."""
+
+    def __call__(self, body: Pipeline, frame: Frame) -> Awaitable[StepOutcome]:
+        """Return how the body came out in its frame."""
+        ...
+
+
+@dataclass(slots=True)
+class Run:
+    """What is the same for every frame of one run: its identity, its journal, and the world outside."""
+
+    id: RunId
+    started_at: float
+    binding: Binding
+    journal: Journal
+    clock: Clock
+    chance: Chance
+    resources: Any = None
+    sink: Sink | None = None
+    retry_failed: bool = False
+    """Whether steps that failed for good before this execution get their attempts again."""
+    ended: list[StepEnded] = field(default_factory=list)
+    """The steps that came out in this execution, in order."""
+
+    async def emit(self, event: Event) -> None:
+        """Tell those who watch; a slow watcher slows the run."""
+        if self.sink is not None:
+            await self.sink(event)
+
+
+@dataclass(slots=True)
+class Zone:
+    """The context of one isolated part of a run: a tree that is replaced, never changed in place."""
+
+    type: ContextType
+    tree: Any
+
+
+@dataclass(slots=True)
+class Frame:
+    """The scope of one body: its own steps first, then those of the bodies around it.
+
+    Values in a frame are shared JSON trees; whoever hands one to foreign code hands a copy.
+    """
+
+    run: Run
+    zone: Zone
+    input: Any
+    previous: Any
+    path: StepPath = ROOT
+    outer: Frame | None = None
+    names: Mapping[str, Any] = field(default_factory=dict)
+    """Further names of this body: `loop` in a loop, `item` and `index` in a map."""
+    steps: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def inside(self, path: StepPath, *, previous: Any, names: Mapping[str, Any] | None = None) -> Frame:
+        """Return the frame of a body of this frame's step at `path`."""
+        return Frame(
+            self.run, self.zone, self.input, previous, path=path, outer=self, names=names if names else {}
+        )
+
+    def advance(self, name: str, output: Any, facts: Mapping[str, Any]) -> None:
+        """Make a finished step visible: as `steps.NAME` and as `previous`."""
+        self.steps[name] = {"output": output, **facts}
+        self.previous = output
+
+    def lookup(self, chain: Chain) -> Any:
+        """Return the value of a name chain.
+
+        Raises:
+            KeyError: with the part of the chain that does not exist.
+        """
+        root, *rest = chain
+        match root:
+            case "input":
+                value = self.input
+            case "context":
+                value = self.zone.tree
+            case "previous":
+                value = self.previous
+            case "run":
+                value = {"id": self.run.id, "started_at": self.run.started_at}
+            case "steps" if rest:
+                value = self._step(rest.pop(0))
+            case _:
+                value = self._name(root)
+        for key in rest:
+            if not isinstance(value, dict) or key not in value:
+                raise KeyError(key)
+            value = value[key]
+        return value
+
+    def _step(self, name: str) -> dict[str, Any]:
+        frame: Frame | None = self
+        while frame is not None:
+            if name in frame.steps:
+                return frame.steps[name]
+            frame = frame.outer
+        raise KeyError(name)
+
+    def _name(self, name: str) -> Any:
+        frame: Frame | None = self
+        while frame is not None:
+            if name in frame.names:
+                return frame.names[name]
+            frame = frame.outer
+        raise KeyError(name)
+
+    def evaluate(self, expression: Expr, **more: Any) -> Any:
+        """Return an expression's value; `more` are names that exist for this one evaluation (`output`)."""
+        evaluator = self.run.binding.evaluator(expression)
+        if not more:
+            return evaluator(self.lookup)
+        return evaluator(self.inside(self.path, previous=self.previous, names=more).lookup)
+
+    def render(self, value: Value) -> Any:
+        """Return a value with every `{{ … }}` in it filled in, once."""
+        match value:
+            case Text():
+                return self.run.binding.evaluator(value)(self.lookup)
+            case tuple():
+                return [self.render(item) for item in value]
+            case Mapping():
+                return {key: self.render(item) for key, item in value.items()}
+            case _:
+                return value

@@ -1,0 +1,130 @@
+"""The walk: one step after another, the journal asked first; it knows neither YAML nor SQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain import canonical
+from flujo.domain.journal import Entry, EntryKind, EntryStatus, StepPath, child
+from flujo.domain.outcomes import Failure, StepEnded, StepOutcome, StepStarted, Success
+from flujo.engine.attempts import decide_flag, error_info
+from flujo.engine.frame import Frame, Run, Zone
+from flujo.engine.settling import finish, recorded
+from flujo.engine.steps import conditional, hitl, import_, loop, step
+from flujo.exceptions import FlujoError, NotAvailableYet, StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.steps import BaseStep
+
+_LEAVES: Mapping[str, Callable[..., Awaitable[StepOutcome]]] = {"step": step.run, "hitl": hitl.run}
+_COMPOSITES: Mapping[str, Callable[..., Awaitable[StepOutcome]]] = {
+    "conditional": conditional.run,
+    "loop": loop.run,
+    "import": import_.run,
+}
+KINDS = frozenset({*_LEAVES, *_COMPOSITES})
+"""The kinds of step that this engine can run."""
+
+
+async def execute(pipeline: Pipeline, run: Run, value: Any, context: Any) -> tuple[StepOutcome, Any]:
+    """Walk a pipeline from its start, or from where its journal ends.
+
+    Args:
+        pipeline: the bound tree.
+        run: its identity, its journal, and the world outside.
+        value: the run's input, JSON data that fits `input_schema`.
+        context: the context's tree at the start of the run.
+
+    Returns:
+        How it came out, and the context's tree at that moment.
+
+    Raises:
+        StateError: the journal could not be read or written; the run can be resumed.
+    """
+    zone = Zone(run.binding.context(pipeline), context)
+    frame = Frame(run, zone, input=value, previous=value)
+    return await run_body(pipeline, frame), zone.tree
+
+
+async def run_body(body: Pipeline, frame: Frame) -> StepOutcome:
+    """Run the steps of one body in its frame; its output is what `output` says, else the last step's."""
+    await frame.run.journal.enter(frame.path)
+    for each in body.steps:
+        outcome = await _run_step(each, frame)
+        if not isinstance(outcome, Success):
+            return outcome
+        if outcome.skipped:
+            frame.steps[each.name] = {"output": None, "skipped": True}
+        else:
+            frame.advance(each.name, outcome.output, outcome.facts)
+    if body.output is None:
+        return Success(frame.previous)
+    try:
+        return Success(canonical.normalise(frame.render(body.output), what="output"))
+    except FlujoError as error:
+        return Failure(error_info(error, frame.path), error)
+
+
+async def _run_step(each: BaseStep, frame: Frame) -> StepOutcome:
+    path = child(frame.path, each.name)
+    started = frame.run.clock.monotonic()
+    known = False
+    try:
+        finished = recorded(frame, path, each.kind)
+        known = finished is not None
+        outcome = finished if finished is not None else await _come_out(each, frame, path)
+    except StateError:
+        raise
+    except FlujoError as error:
+        outcome = Failure(error_info(error, path), error)
+    ended = StepEnded(
+        path,
+        each.kind,
+        outcome,
+        seconds=frame.run.clock.monotonic() - started,
+        usage=frame.run.journal.take_usage(path),
+        recorded=known,
+    )
+    frame.run.ended.append(ended)
+    await frame.run.emit(ended)
+    return outcome
+
+
+async def _come_out(each: BaseStep, frame: Frame, path: StepPath) -> StepOutcome:
+    if each.when is not None and not await _applies(each, frame, path):
+        return Success(frame.previous, skipped=True)
+    if each.kind in _LEAVES:
+        return await _LEAVES[each.kind](each, frame, path)
+    if each.kind not in _COMPOSITES:
+        raise NotAvailableYet(f"step {each.name!r}: `kind: {each.kind}` is not available yet")
+    await frame.run.emit(StepStarted(path, each.kind))
+    before = frame.zone.tree
+    outcome = await _COMPOSITES[each.kind](each, frame, path, run_body)
+    if isinstance(outcome, Success):
+        return await finish(each, frame, path, outcome, before)
+    return outcome
+
+
+async def _applies(each: BaseStep, frame: Frame, path: StepPath) -> bool:
+    """Return whether `when` holds; its decision is attempt 0, before the step's own first one."""
+    if each.when is None or await decide_flag(
+        each.when, frame, path, what=f"`when` of step {each.name!r}", attempt=0
+    ):
+        return True
+    if frame.run.journal.attempts(path, EntryKind.DONE):
+        return False
+    now = frame.run.clock.now()
+    frame.run.journal.ride(
+        Entry(
+            path=path,
+            kind=EntryKind.DONE,
+            status=EntryStatus.SKIPPED,
+            fingerprint=each.kind,
+            started_at=now,
+            ended_at=now,
+        )
+    )
+    return False

@@ -1,0 +1,61 @@
+"""What an attempt may see and change of the context: a view of its own, and the patch that it leaves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain import canonical, merge
+from flujo.domain.agents import Ask
+from flujo.domain.steps import BaseStep, CallableRef, Expr
+
+if TYPE_CHECKING:
+    from flujo.domain.models import PipelineContext
+    from flujo.engine.frame import Frame
+
+
+def view(frame: Frame) -> PipelineContext:
+    """Return a context object that belongs to one attempt: what it does to it stays there."""
+    return frame.zone.type.load(frame.zone.tree)
+
+
+def changes(frame: Frame, context: PipelineContext | None, *, what: str) -> merge.Patch:
+    """Return what an attempt has changed in the view it was given.
+
+    Raises:
+        NotJournalable: a field holds a value that JSON cannot.
+    """
+    if context is None:
+        return []
+    after = canonical.normalise(frame.zone.type.dump(context), what=f"context after {what}")
+    return merge.diff(frame.zone.tree, after)
+
+
+async def saved(step: BaseStep, frame: Frame, output: Any) -> merge.Patch:
+    """Return the patch of a step's `save:`, in which `output` is the step's own.
+
+    Raises:
+        ExpressionFailed: one of the expressions does not fit the values.
+    """
+    patch: merge.Patch = []
+    for name, save in step.save.items():
+        match save.value:
+            case Expr():
+                value = frame.evaluate(save.value, output=output)
+            case CallableRef():
+                reply = await frame.run.binding.agent(save.value).ask(Ask(data=output))
+                value = canonical.normalise(reply.output, what=f"`save.{name}` of step {step.name!r}")
+        patch.append(["append", [name], [value]] if save.append else ["set", [name], value])
+    return patch
+
+
+def accepted(frame: Frame, patch: merge.Patch, *, what: str) -> Any:
+    """Return the context's tree as it is after `patch`; the frame's own is not touched.
+
+    Raises:
+        OutputRejected: the context would not fit its type any more.
+    """
+    if not patch:
+        return frame.zone.tree
+    after = merge.apply(frame.zone.tree, patch)
+    frame.zone.type.check(after, what=f"context after {what}")
+    return after

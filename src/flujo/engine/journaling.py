@@ -1,0 +1,152 @@
+"""The engine's only word to storage: ask the journal first, and record what was done.
+
+A run that is continued loads the journal a level at a time, and only of composites that have not finished;
+a fresh run loads nothing. Entries that nothing depends on yet (decisions by pure expressions, `done`) wait
+for the next one that must be durable and are committed with it, in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from flujo.domain.journal import Entry, EntryKind, EntryStatus, StepPath
+from flujo.domain.run import Move, Pause, RunRecord, Write
+from flujo.domain.usage import NOTHING, Usage
+from flujo.exceptions import JournalConflict
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from flujo.domain.ports import StateStore
+
+MAX_WAITING = 256
+"""How many entries may wait for a commit under `durability: exit` before they are handed to the writer."""
+
+_RESULTS = (EntryKind.WORK, EntryKind.ANSWER, EntryKind.DONE)
+
+
+class Journal:
+    """One run's journal under one claim: what is recorded, and the writes that carry the claim's fence."""
+
+    def __init__(
+        self, store: StateStore, record: RunRecord, *, last_seq: int = 0, spent: Usage = NOTHING
+    ) -> None:
+        self._store = store
+        self._run_id = record.run_id
+        self._fence = record.fence
+        self._seq = last_seq
+        self._resumed = last_seq > 0 or record.claims > 1
+        self._known: dict[tuple[StepPath, EntryKind], list[Entry]] = {}
+        self._pauses: dict[StepPath, Pause] | None = None
+        self._waiting: list[Entry] = []
+        self._asked: list[Pause] = []
+        self._handed: list[asyncio.Future[None]] = []
+        self._used: dict[StepPath, Usage] = {}
+        self.usage = spent
+        """What the run has used so far, failed attempts included."""
+
+    async def enter(self, path: StepPath) -> None:
+        """Load what is recorded right below `path`, when this run has been executed before."""
+        if self._resumed:
+            for entry in await self._store.entries(self._run_id, parent=path):
+                attempts = self._known.setdefault((entry.path, entry.kind), [])
+                attempts[:] = [*(known for known in attempts if known.attempt != entry.attempt), entry]
+                attempts.sort(key=lambda known: known.attempt)
+
+    def attempts(self, path: StepPath, kind: EntryKind) -> list[Entry]:
+        """Return what is recorded at `path`, in the order of attempts."""
+        return self._known.get((path, kind), [])
+
+    def result(self, path: StepPath, fingerprint: str) -> Entry | None:
+        """Return the entry that finished the step at `path`, or None when it has not finished.
+
+        Raises:
+            JournalConflict: the record belongs to another kind of step.
+        """
+        for kind in _RESULTS:
+            recorded = self.attempts(path, kind)
+            if recorded and recorded[-1].status is EntryStatus.COMPLETED:
+                return self._same(recorded[-1], fingerprint)
+        return None
+
+    async def once(
+        self, path: StepPath, kind: EntryKind, work: Callable[[], Awaitable[Entry]], *, attempt: int = 1
+    ) -> Entry:
+        """Return the recorded entry of (`path`, `kind`, `attempt`), or do `work` and record it durably."""
+        for entry in self.attempts(path, kind):
+            if entry.attempt == attempt:
+                return entry
+        return await self.record(replace(await work(), path=path, kind=kind, attempt=attempt))
+
+    async def record(self, entry: Entry, *, wait: bool = True) -> Entry:
+        """Append an entry and return it as recorded; committed by then, unless `wait` is false.
+
+        Raises:
+            Fenced: another process executes this run now.
+            StateBackendUnavailable: the entry is not recorded; the run can be resumed.
+        """
+        entry = self.ride(entry)
+        if wait:
+            await self.flush()
+        elif len(self._waiting) >= MAX_WAITING:
+            self._handed.append(asyncio.ensure_future(self._hand_over(None)))
+        return entry
+
+    def ride(self, entry: Entry) -> Entry:
+        """Append an entry that is committed together with the next one that somebody waits for."""
+        self._seq += 1
+        entry = replace(entry, seq=self._seq)
+        if entry.usage:
+            self.usage += entry.usage
+            self._used[entry.path] = self._used.get(entry.path, NOTHING) + entry.usage
+        self._waiting.append(entry)
+        return entry
+
+    def take_usage(self, path: StepPath) -> Usage:
+        """Return what the attempts recorded at `path` have used since this was last asked."""
+        return self._used.pop(path, NOTHING)
+
+    def ask(self, pause: Pause) -> None:
+        """Open a question; it becomes visible with the next commit."""
+        self._asked.append(pause)
+
+    async def pause(self, path: StepPath) -> Pause | None:
+        """Return the question that the step at `path` has asked, answered or not."""
+        if not self._resumed:
+            return None
+        if self._pauses is None:
+            self._pauses = {pause.pause_id: pause for pause in await self._store.pauses(self._run_id)}
+        return self._pauses.get(path)
+
+    async def flush(self, move: Move | None = None) -> None:
+        """Commit everything that waits, and with it a change of the run's own state."""
+        while self._handed:  # one that failed must fail this one too, or the journal would have a gap
+            await self._handed.pop(0)
+        if self._waiting or self._asked or move:
+            if move is not None:
+                move = replace(move, entries=self._seq, usage=self.usage)
+            await self._hand_over(move)
+
+    def _hand_over(self, move: Move | None) -> Awaitable[None]:
+        write = Write(
+            run_id=self._run_id,
+            fence=self._fence,
+            entries=tuple(self._waiting),
+            pauses=tuple(self._asked),
+            move=move,
+        )
+        self._waiting, self._asked = [], []
+        return self._store.write(write)
+
+    def _same(self, entry: Entry, fingerprint: str) -> Entry:
+        if entry.fingerprint != fingerprint:
+            raise JournalConflict(
+                f"the journal holds a step of kind {entry.fingerprint!r} at `{entry.path}`, "
+                f"and the blueprint a step of kind {fingerprint!r}",
+                path=entry.path,
+                expected=fingerprint,
+                found=entry.fingerprint,
+            )
+        return entry

@@ -1,0 +1,110 @@
+"""Making it true: a finished step is recorded first, and visible to the steps after it only then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain import canonical, merge
+from flujo.domain.journal import Entry, EntryKind, StepPath
+from flujo.domain.outcomes import Success
+from flujo.domain.usage import NOTHING, Usage
+from flujo.engine import isolation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flujo.domain.steps import BaseStep
+    from flujo.engine.frame import Frame
+
+
+@dataclass(slots=True)
+class Draft:
+    """What a step has brought: everything that its entry needs except its place in the journal."""
+
+    output: Any
+    input: bytes | None = None
+    patch: merge.Patch | None = None
+    usage: Usage = NOTHING
+    detail: dict[str, Any] | None = None
+
+
+async def settle(step: BaseStep, frame: Frame, entry: Entry, draft: Draft, *, wait: bool = True) -> Success:
+    """Record that a leaf step has finished, with its output and what it wrote, then make that visible.
+
+    The output is encoded before anything awaits, and the run goes on with what a reader of the journal
+    would see.
+
+    Raises:
+        NotJournalable: the output is nothing that JSON can hold.
+        OutputRejected: what the step wrote does not fit the context.
+    """
+    output = canonical.encode(draft.output, what=f"output of step {step.name!r}")
+    value = canonical.decode(output)
+    patch = [*(draft.patch or []), *await isolation.saved(step, frame, value)]
+    after = isolation.accepted(frame, patch, what=f"step {step.name!r}")
+    await frame.run.journal.record(
+        replace(
+            entry,
+            input=draft.input,
+            output=output,
+            patch=canonical.encode(patch, what=f"what step {step.name!r} saved") if patch else None,
+            usage=draft.usage,
+            detail=canonical.encode(draft.detail) if draft.detail else None,
+            ended_at=frame.run.clock.now(),
+        ),
+        wait=wait and step.config.durability != "exit",
+    )
+    frame.zone.tree = after
+    return Success(value)
+
+
+async def finish(step: BaseStep, frame: Frame, path: StepPath, success: Success, before: Any) -> Success:
+    """Record that a composite has finished: its output and its net patch since `before`."""
+    output = canonical.encode(success.output, what=f"output of step {step.name!r}")
+    value = canonical.decode(output)
+    patch = await isolation.saved(step, frame, value)
+    frame.zone.tree = isolation.accepted(frame, patch, what=f"step {step.name!r}")
+    _done(frame, path, step.kind, output, before, success.facts)
+    return Success(value, facts=success.facts)
+
+
+def finish_turn(
+    frame: Frame, path: StepPath, kind: str, output: Any, before: Any, facts: Mapping[str, Any]
+) -> None:
+    """Record that one iteration of a composite has finished."""
+    _done(frame, path, kind, canonical.encode(output), before, facts)
+
+
+def _done(
+    frame: Frame, path: StepPath, kind: str, output: bytes, before: Any, facts: Mapping[str, Any]
+) -> None:
+    patch = merge.diff(before, frame.zone.tree)
+    now = frame.run.clock.now()
+    frame.run.journal.ride(
+        Entry(
+            path=path,
+            kind=EntryKind.DONE,
+            fingerprint=kind,
+            output=output,
+            patch=canonical.encode(patch) if patch else None,
+            detail=canonical.encode(facts) if facts else None,
+            started_at=now,
+            ended_at=now,
+        )
+    )
+
+
+def recorded(frame: Frame, path: StepPath, kind: str) -> Success | None:
+    """Return how the step at `path` came out before, with what it wrote applied; None when it did not finish.
+
+    Raises:
+        JournalConflict: the journal holds another kind of step there.
+    """
+    entry = frame.run.journal.result(path, kind)
+    if entry is None:
+        return None
+    if entry.patch is not None:
+        frame.zone.tree = merge.apply(frame.zone.tree, canonical.decode(entry.patch))
+    facts = canonical.decode(entry.detail) if entry.kind is EntryKind.DONE and entry.detail else {}
+    return Success(canonical.decode(entry.output or b"null"), facts=facts)

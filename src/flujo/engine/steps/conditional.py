@@ -1,0 +1,50 @@
+"""`conditional`: one branch is chosen, by `if` or by `switch`, and runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain.journal import branch
+from flujo.domain.outcomes import StepOutcome, Success
+from flujo.engine.attempts import decide, decide_flag
+from flujo.exceptions import NoBranch
+
+if TYPE_CHECKING:
+    from flujo.domain.journal import StepPath
+    from flujo.domain.steps import ConditionalStep
+    from flujo.engine.frame import Frame, RunBody
+
+
+async def run(step: ConditionalStep, frame: Frame, path: StepPath, run_body: RunBody) -> StepOutcome:
+    """Return how the chosen branch came out.
+
+    Raises:
+        NoBranch: a `switch` has no branch for its value and no `default`.
+        ExpressionFailed: an `if` is neither true nor false.
+    """
+    if step.form == "if":
+        holds = await decide_flag(step.condition, frame, path, what=f"`if` of step {step.name!r}")
+        name = "then" if holds else "else"
+    else:
+        name = _branch_of(step, await decide(step.condition, frame, path))
+    body = step.branches.get(name, step.default)
+    if body is None:
+        return Success(frame.previous)
+    inner = frame.inside(branch(path, name), previous=frame.previous)
+    outcome = await run_body(body, inner)
+    if isinstance(outcome, Success) and step.output is not None:
+        return Success(inner.render(step.output))
+    return outcome
+
+
+def _branch_of(step: ConditionalStep, value: Any) -> str:
+    name = value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+    if name in step.branches:
+        return name
+    if step.default is None:
+        raise NoBranch(
+            f"`switch` of step {step.name!r} is {value!r}, and there is no such branch and no `default`; "
+            f"the branches are {', '.join(step.branches)}",
+            value=value,
+        )
+    return "default"

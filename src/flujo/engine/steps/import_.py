@@ -1,0 +1,43 @@
+"""`import`: another blueprint as one step, with an input and a context of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain import canonical
+from flujo.domain.outcomes import Failure, StepOutcome, Success
+from flujo.engine.frame import Frame, Zone
+
+if TYPE_CHECKING:
+    from flujo.domain.journal import StepPath
+    from flujo.domain.steps import ImportStep
+    from flujo.engine.frame import RunBody
+
+
+async def run(step: ImportStep, frame: Frame, path: StepPath, run_body: RunBody) -> StepOutcome:
+    """Return the imported blueprint's output, or what `on_failure` makes of its failure.
+
+    Raises:
+        OutputRejected: what it is given does not fit its `input_schema`.
+    """
+    given = frame.previous
+    if step.arguments is not None:
+        given = {name: frame.render(value) for name, value in step.arguments.items()}
+    given = canonical.normalise(given, what=f"input of import {step.name!r}")
+    if step.pipeline.input_schema is not None:
+        frame.run.binding.schema(step.pipeline.input_schema).check(
+            given, what=f"input of import {step.name!r}"
+        )
+    context = frame.run.binding.context(step.pipeline)
+    inner = Frame(frame.run, Zone(context, context.start({})), input=given, previous=given, path=path)
+    outcome = await run_body(step.pipeline, inner)
+    if isinstance(outcome, Failure) and step.on_failure != "fail":
+        return Success(_instead(step, frame), facts={"failed": outcome.error.to_json()})
+    return outcome
+
+
+def _instead(step: ImportStep, frame: Frame) -> Any:
+    if isinstance(step.on_failure, Mapping):
+        return frame.render(step.on_failure["output"])
+    return frame.previous

@@ -1,0 +1,73 @@
+"""`loop`: a body runs again and again until an expression holds, or a limit is reached."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain.journal import turn
+from flujo.domain.outcomes import StepOutcome, Success
+from flujo.engine.attempts import decide, decide_flag
+from flujo.engine.settling import finish_turn, recorded
+from flujo.exceptions import LoopLimitReached
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flujo.domain.journal import StepPath
+    from flujo.domain.steps import LoopStep
+    from flujo.engine.frame import Frame, RunBody
+
+
+async def run(step: LoopStep, frame: Frame, path: StepPath, run_body: RunBody) -> StepOutcome:
+    """Return the output of the last iteration, or what `output` says in its scope.
+
+    A finished iteration is one entry: its output, its net patch, whether the loop ends with it, and what
+    the next one is handed. So a resumed loop goes straight to the iteration that was cut off.
+
+    Raises:
+        LoopLimitReached: `max_iterations` is reached and `on_limit` is `fail`.
+    """
+    await frame.run.journal.enter(path)
+    carried = {name: frame.render(carry.initial) for name, carry in step.carry.items()}
+    previous = frame.previous
+    facts: Mapping[str, Any] = {"ends": False}
+    for index in range(step.max_iterations):
+        here = turn(path, index)
+        finished = recorded(frame, here, step.kind)
+        if finished is None:
+            before = frame.zone.tree
+            inner = frame.inside(here, previous=previous, names={"loop": {"index": index, **carried}})
+            outcome = await run_body(step.body, inner)
+            if not isinstance(outcome, Success):
+                return outcome
+            facts = await _facts(step, inner, here, outcome.output, last=index == step.max_iterations - 1)
+            finish_turn(inner, here, step.kind, outcome.output, before, facts)
+            finished = Success(outcome.output, facts=facts)
+        previous, facts = finished.output, finished.facts
+        if facts["ends"]:
+            break
+        carried = facts.get("carried", carried)
+    if not facts["ends"] and step.on_limit == "fail":
+        raise LoopLimitReached(
+            f"loop {step.name!r} ran {step.max_iterations} times and its `until` never held",
+            limit=step.max_iterations,
+        )
+    return Success(facts.get("output", previous), facts={"exhausted": not facts["ends"]})
+
+
+async def _facts(
+    step: LoopStep, inner: Frame, here: StepPath, output: Any, *, last: bool
+) -> Mapping[str, Any]:
+    """Return what outlives an iteration's scope: whether it was the last, what comes out, what is carried."""
+    inner.previous = output
+    ends = await decide_flag(step.until, inner, here, what=f"`until` of loop {step.name!r}")
+    facts: dict[str, Any] = {"ends": ends}
+    if (ends or last) and step.output is not None:
+        facts["output"] = inner.render(step.output)
+    if not ends and step.carry:
+        # `until` is the iteration's first decision; those of callables that carry a variable follow it.
+        facts["carried"] = {
+            name: await decide(carry.next, inner, here, attempt=number)
+            for number, (name, carry) in enumerate(step.carry.items(), start=2)
+        }
+    return facts

@@ -1,0 +1,152 @@
+"""A tree made runnable: what it names is imported, compiled and built once, and handed to the engine."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from flujo.domain import canonical
+from flujo.domain.agents import AgentSpec
+from flujo.domain.models import PipelineContext
+from flujo.domain.steps import CallableRef, Expr, Text
+from flujo.exceptions import CallableError
+from flujo.services.contexts import ModelContext, SchemaContext
+
+if TYPE_CHECKING:
+    from flujo.agents.chat import AgentSettings
+    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.ports import Agent, ContextType, Evaluator, Schema
+
+
+class Bound:
+    """The engine's `Binding` of one pipeline. Everything in it is built when the pipeline is bound."""
+
+    def __init__(
+        self,
+        *,
+        allow_callables: Sequence[str],
+        agent_settings: AgentSettings,
+        context_model: type[PipelineContext] | None = None,
+    ) -> None:
+        self._allow = tuple(allow_callables)
+        self._agent_settings = agent_settings
+        self._context_model = context_model
+        self._evaluators: dict[Expr | Text, Evaluator] = {}
+        self._agents: dict[Any, Agent] = {}
+        self._schemas: dict[bytes, Schema] = {}
+        self._contexts: dict[int, ContextType] = {}
+
+    def bind(self, pipeline: Pipeline, *, outermost: bool = True) -> None:
+        """Import and compile everything that `pipeline` names, imported blueprints included.
+
+        Raises:
+            CallableError: a `module:callable` is not allowed or cannot be imported.
+            ProviderUnavailable: a model's package or key is missing.
+        """
+        model = self._context_model if outermost else None
+        self._contexts[id(pipeline)] = self._context_type(pipeline, model)
+        if pipeline.input_schema is not None:
+            self.schema(pipeline.input_schema)
+        self._leaves(pipeline.output)
+        for step in pipeline.steps:
+            for field in dataclasses.fields(step):
+                self._leaves(getattr(step, field.name))
+            for name in ("output_schema", "answer_schema"):
+                if getattr(step, name, None) is not None:
+                    self.schema(getattr(step, name))
+            for body in step.bodies().values():
+                self.bind(body, outermost=False)
+
+    def _leaves(self, value: Any) -> None:
+        """Build what a field of the tree holds: expressions, texts, callables, agents, nested as they are."""
+        match value:
+            case Expr() | Text():
+                self.evaluator(value)
+            case CallableRef() | AgentSpec():
+                self.agent(value)
+            case Mapping():
+                for item in value.values():
+                    self._leaves(item)
+            case tuple():
+                for item in value:
+                    self._leaves(item)
+            case _ if dataclasses.is_dataclass(value) and type(value).__name__ in (
+                "Save",
+                "Carry",
+                "Transition",
+            ):
+                for field in dataclasses.fields(value):
+                    self._leaves(getattr(value, field.name))
+
+    def evaluator(self, what: Expr | Text) -> Evaluator:
+        """Return the compiled expression or text."""
+        compiled = self._evaluators.get(what)
+        if compiled is None:
+            from flujo.blueprint.expressions import compile_expression
+            from flujo.blueprint.templates import compile_text
+
+            compiled = (
+                compile_expression(what.source)
+                if isinstance(what, Expr)
+                else compile_text(what.source, literal=what.literal)
+            )
+            self._evaluators[what] = compiled
+        return compiled
+
+    def agent(self, who: AgentSpec | CallableRef) -> Agent:
+        """Return who answers."""
+        key = who.target if isinstance(who, CallableRef) else id(who)
+        if key not in self._agents:
+            self._agents[key] = self._function(who) if isinstance(who, CallableRef) else self._chat(who)
+        return self._agents[key]
+
+    def schema(self, schema: Any) -> Schema:
+        """Return the compiled JSON Schema."""
+        key = canonical.encode(schema)
+        if key not in self._schemas:
+            from flujo.blueprint.schema import compile_schema
+
+            self._schemas[key] = compile_schema(schema)
+        return self._schemas[key]
+
+    def context(self, pipeline: Pipeline) -> ContextType:
+        """Return how this pipeline's context is handled."""
+        return self._contexts[id(pipeline)]
+
+    def _context_type(self, pipeline: Pipeline, model: type[PipelineContext] | None) -> ContextType:
+        if model is not None:
+            return ModelContext(model)
+        if pipeline.context_type is not None:
+            named = self._resolve(pipeline.context_type)
+            if not (inspect.isclass(named) and issubclass(named, PipelineContext)):
+                raise CallableError(
+                    f"`context: {pipeline.context_type.target}` is no subclass of `PipelineContext`",
+                    hint="write `class MyContext(PipelineContext):` with typed fields",
+                )
+            return ModelContext(named)
+        schema = pipeline.context_schema
+        return SchemaContext(schema, None if schema is None else self.schema(schema))
+
+    def _function(self, ref: CallableRef) -> Agent:
+        from flujo.agents.function import FunctionAgent
+
+        live = self._resolve(ref)
+        return cast("Agent", live) if hasattr(live, "ask") else FunctionAgent(live)
+
+    def _chat(self, spec: AgentSpec) -> Agent:
+        from flujo.agents.chat import build_agent
+
+        if spec.instructions is not None:
+            self.evaluator(spec.instructions)
+        output_type = None if spec.output_type is None else self._resolve(spec.output_type)
+        tools = [self._resolve(tool) for tool in spec.tools]
+        return build_agent(spec, tools=tools, output_type=output_type, settings=self._agent_settings)
+
+    def _resolve(self, ref: CallableRef) -> Any:
+        if ref.live is not None:
+            return ref.live
+        from flujo.blueprint.resolver import load_callable
+
+        return load_callable(ref.target, self._allow)

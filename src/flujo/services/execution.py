@@ -1,0 +1,176 @@
+"""One execution of a run under one claim: the walk, and the one move that ends it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain import canonical
+from flujo.domain.journal import ErrorInfo
+from flujo.domain.models import PipelineResult, StepResult
+from flujo.domain.outcomes import Aborted, BackgroundLaunched, Failure, Paused, RunStarted, StepEnded, Success
+from flujo.domain.run import Move, RunRecord, RunStatus
+from flujo.engine.frame import Run
+from flujo.engine.interpreter import execute
+from flujo.engine.journaling import Journal
+from flujo.exceptions import StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flujo.domain.outcomes import StepOutcome
+    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.ports import Binding, Chance, Clock, Sink, StateStore
+
+SIGTERM = "sigterm"
+"""The message of a cancellation that only gives the run back, so that another process can go on with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """What one walk needs beside the claimed run."""
+
+    pipeline: Pipeline
+    binding: Binding
+    store: StateStore
+    clock: Clock
+    chance: Chance
+    resources: Any = None
+    sink: Sink | None = None
+    retry_failed: bool = False
+
+    async def run(self, record: RunRecord) -> PipelineResult[Any, Any]:
+        """Walk the claimed run to where it ends, fails or waits, and record that.
+
+        Cancelling leaves the run resumable: `interrupted`, or still `running` but free to be taken over when
+        the cancellation's message is `SIGTERM`.
+
+        Raises:
+            StateError: the journal could not be read or written; the run can be resumed.
+        """
+        start = await self.store.progress(record.run_id)
+        journal = Journal(self.store, record, last_seq=start.last_seq, spent=start.usage)
+        run = Run(
+            record.run_id,
+            record.created_at,
+            self.binding,
+            journal,
+            self.clock,
+            self.chance,
+            resources=self.resources,
+            sink=self.sink,
+            retry_failed=self.retry_failed,
+        )
+        await run.emit(RunStarted(record.run_id, record.pipeline, resumed=start.last_seq > 0))
+        context = canonical.decode(record.context)
+        try:
+            outcome, tree = await execute(self.pipeline, run, canonical.decode(record.input), context)
+            move = _move(outcome, canonical.encode(tree, what="context"))
+            await journal.flush(move)
+        except asyncio.CancelledError as signal:
+            stays = SIGTERM in signal.args
+            await _settled(journal.flush(Move(status=RunStatus.RUNNING if stays else RunStatus.INTERRUPTED)))
+            raise
+        return self._result(record, journal, run.ended, outcome, move)
+
+    def _result(
+        self,
+        record: RunRecord,
+        journal: Journal,
+        ended: list[StepEnded],
+        outcome: StepOutcome,
+        move: Move,
+    ) -> PipelineResult[Any, Any]:
+        result: PipelineResult[Any, Any] = PipelineResult(
+            run_id=record.run_id,
+            status=move.status,
+            output=outcome.output if isinstance(outcome, Success) else None,
+            context=_context(self.binding, self.pipeline, move.context),
+            steps=tuple(_step_result(each) for each in ended),
+            usage=journal.usage,
+            error=_error(outcome),
+            pauses=outcome.pauses if isinstance(outcome, Paused) else (),
+        )
+        if isinstance(outcome, Failure):
+            result._cause = outcome.cause
+        return result
+
+
+async def result_of(
+    store: StateStore, record: RunRecord, binding: Binding | None = None, pipeline: Pipeline | None = None
+) -> PipelineResult[Any, Any]:
+    """Return how a run that nobody is executing here stands, from what the database has."""
+    pauses = await store.pauses(record.run_id) if record.status is RunStatus.PAUSED else []
+    return PipelineResult(
+        run_id=record.run_id,
+        status=record.status,
+        output=None if record.output is None else canonical.decode(record.output),
+        context=_context(binding, pipeline, record.context_now or record.context)
+        if binding and pipeline
+        else None,
+        usage=(await store.progress(record.run_id)).usage,
+        error=None if record.error is None else ErrorInfo.from_json(canonical.decode(record.error)),
+        pauses=tuple(pause for pause in pauses if pause.is_open),
+    )
+
+
+def _move(outcome: StepOutcome, context: bytes) -> Move:
+    match outcome:
+        case Success(output=output):
+            return Move(
+                status=RunStatus.COMPLETED, output=canonical.encode(output, what="output"), context=context
+            )
+        case Failure(error=error):
+            return Move(status=RunStatus.FAILED, error=canonical.encode(error.to_json()), context=context)
+        case Paused():
+            return Move(status=RunStatus.PAUSED, context=context)
+        case Aborted(reason=reason):
+            stopped = ErrorInfo(
+                "FLJ410", reason or "a step asked to stop the run", type="PipelineAbortSignal"
+            )
+            return Move(
+                status=RunStatus.CANCELLED, error=canonical.encode(stopped.to_json()), context=context
+            )
+        case BackgroundLaunched():
+            raise StateError("a run cannot end as a background task")
+
+
+def _error(outcome: StepOutcome) -> ErrorInfo | None:
+    match outcome:
+        case Failure(error=error):
+            return error
+        case Aborted(reason=reason):
+            return ErrorInfo("FLJ410", reason or "a step asked to stop the run", type="PipelineAbortSignal")
+        case _:
+            return None
+
+
+def _context(binding: Binding, pipeline: Pipeline, tree: bytes | None) -> Any:
+    return None if tree is None else binding.context(pipeline).load(canonical.decode(tree))
+
+
+def _step_result(ended: StepEnded) -> StepResult:
+    facts: Mapping[str, Any] = {}
+    match ended.outcome:
+        case Success(output=output, skipped=skipped):
+            facts = {"status": "skipped" if skipped else "completed", "output": output}
+        case Failure(error=error):
+            facts = {"status": "failed", "error": error}
+        case Paused():
+            facts = {"status": "paused"}
+        case _:
+            facts = {"status": "running"}
+    return StepResult(
+        path=ended.path,
+        kind=ended.kind,
+        attempt=ended.attempt,
+        usage=ended.usage,
+        seconds=ended.seconds,
+        **facts,
+    )
+
+
+async def _settled(write: Any) -> None:
+    """Drive a last write to its end although this task is cancelled; the next cancellation is final."""
+    await asyncio.shield(asyncio.ensure_future(write))

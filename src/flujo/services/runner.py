@@ -1,0 +1,268 @@
+"""The runner: `Flujo` accepts runs of one pipeline, executes them, and goes on with them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
+
+from flujo.domain import canonical
+from flujo.domain.journal import RunId
+from flujo.domain.models import Ctx, Metadata, Out, PipelineContext, PipelineResult
+from flujo.domain.run import NewRun, RunStatus
+from flujo.exceptions import (
+    InputRejected,
+    OutputRejected,
+    PausedException,
+    ResumeConflict,
+    RunConflict,
+    SyncInAsync,
+)
+from flujo.services.execution import Execution, result_of
+from flujo.services.wiring import SystemChance, SystemClock, Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flujo.domain.models import AppResources
+    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.ports import Binding, Chance, Clock, Sink, StateStore
+    from flujo.domain.run import RunRecord
+    from flujo.services.wiring import Blueprint
+
+In = TypeVar("In")
+
+IfExists = Literal["attach", "fail", "resume", "return"]
+
+CONTINUABLE = (RunStatus.ACCEPTED, RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.INTERRUPTED)
+"""The states from which a run simply goes on; a failed one asks for `retry_failed`."""
+
+_POLL_S = 0.25
+
+
+class Flujo(Generic[In, Out, Ctx]):
+    """Runs one pipeline. Build it once, share it, and close it with `aclose` or `async with`."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        context_model: type[Ctx] | None = None,
+        initial_context_data: Mapping[str, Any] | None = None,
+        resources: AppResources | None = None,
+        persist_state: bool = True,
+        raise_on_pause: bool = False,
+        store: StateStore | None = None,
+        binding: Binding | None = None,
+        blueprint: Blueprint | None = None,
+        clock: Clock | None = None,
+        chance: Chance | None = None,
+    ) -> None:
+        """Take the pipeline and what it runs with; nothing is opened yet.
+
+        Args:
+            pipeline: the tree.
+            context_model: the class of its context, instead of the one that the tree names.
+            initial_context_data: fields that every run starts with.
+            resources: handed to callables that ask for `resources`; never journaled.
+            persist_state: False keeps the journal in memory: nothing survives the process.
+            raise_on_pause: raise `PausedException` instead of returning a paused result.
+            store: where runs are kept; the caller closes it. Default: what the project's settings say.
+            binding: the tree made runnable, when the caller has made it so already.
+            blueprint: where the tree came from, so that runs pin its files.
+            clock: time, for tests.
+            chance: ids and jitter, for tests.
+        """
+        self.pipeline = pipeline
+        self._context_data = dict(initial_context_data or {})
+        self._context_model: type[PipelineContext] | None = context_model
+        self._resources = resources
+        self._persist = persist_state
+        self._raise_on_pause = raise_on_pause
+        self._given_store = store
+        self._own_store: StateStore | None = None
+        self._binding = binding
+        self._blueprint = blueprint
+        self._clock: Clock = clock or SystemClock()
+        self._chance: Chance = chance or SystemChance()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def run_result_async(
+        self,
+        initial_input: In,
+        *,
+        initial_context_data: Mapping[str, Any] | None = None,
+        run_id: str | None = None,
+        metadata: Metadata | None = None,
+        if_exists: IfExists = "attach",
+        sink: Sink | None = None,
+    ) -> PipelineResult[Out, Ctx]:
+        """Run the pipeline to its end, its failure, or a human.
+
+        Args:
+            initial_input: JSON data that fits the pipeline's `input_schema`.
+            initial_context_data: fields of the context at the start.
+            run_id: an id of the caller's own, which makes starting idempotent.
+            metadata: flat facts to find the run by.
+            if_exists: when `run_id` is there already with the same pipeline and input: wait for it or go on
+                with it (`attach`), refuse (`fail`), go on with it only (`resume`), or say how it stands
+                (`return`).
+            sink: is told what happens, as it happens.
+
+        Raises:
+            InputRejected: the input or the context does not fit.
+            RunConflict: `run_id` is taken by another pipeline or input, or `if_exists` is `fail`.
+            StateError: the journal could not be written; the run can be resumed.
+        """
+        store = await self._store()
+        binding = self._bound()
+        new = self._new_run(binding, initial_input, initial_context_data, run_id, metadata)
+        blobs = self._blueprint.closure.blobs() if self._blueprint else {new.closure: self._manifest()}
+        try:
+            record = await store.accept(new, blobs)
+        except ResumeConflict as conflict:
+            return await self._existing(store, conflict.facts["record"], if_exists, sink)
+        return await self._execute(store, record, sink)
+
+    async def resume_async(
+        self, run_id: str, *, retry_failed: bool = False, sink: Sink | None = None
+    ) -> PipelineResult[Out, Ctx]:
+        """Go on with a run of this pipeline where its journal ends.
+
+        Raises:
+            ResumeConflict: somebody else is executing it, or there is nothing to go on with.
+        """
+        store = await self._store()
+        record = await store.run(RunId(run_id))
+        statuses = (*CONTINUABLE, RunStatus.FAILED) if retry_failed else CONTINUABLE
+        claimed = await store.claim(record.run_id, statuses=statuses)
+        return await self._execute(store, claimed, sink, retry_failed=retry_failed)
+
+    def run(self, initial_input: In, **options: Any) -> PipelineResult[Out, Ctx]:
+        """Run the pipeline from a script; inside async code call `run_result_async`.
+
+        Raises:
+            SyncInAsync: an event loop is running here.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(self._run_and_close(initial_input, options))
+        raise SyncInAsync("`Flujo.run` was called inside a running event loop")
+
+    async def aclose(self) -> None:
+        """Close what this runner opened. Idempotent."""
+        store, self._own_store = self._own_store, None
+        if store is not None:
+            await store.aclose()
+
+    async def _run_and_close(self, initial_input: In, options: Mapping[str, Any]) -> PipelineResult[Out, Ctx]:
+        async with self:
+            return await self.run_result_async(initial_input, **options)
+
+    async def _execute(
+        self, store: StateStore, record: RunRecord, sink: Sink | None, *, retry_failed: bool = False
+    ) -> PipelineResult[Out, Ctx]:
+        execution = Execution(
+            pipeline=self.pipeline,
+            binding=self._bound(),
+            store=store,
+            clock=self._clock,
+            chance=self._chance,
+            resources=self._resources,
+            sink=sink,
+            retry_failed=retry_failed,
+        )
+        result = await execution.run(record)
+        if self._raise_on_pause and result.status is RunStatus.PAUSED:
+            raise PausedException(result.pauses[0].message, run_id=result.run_id, pauses=result.pauses)
+        return result
+
+    async def _existing(
+        self, store: StateStore, record: RunRecord, if_exists: IfExists, sink: Sink | None
+    ) -> PipelineResult[Out, Ctx]:
+        """Do what `if_exists` says with the run that has this id, this pipeline and this input already."""
+        if if_exists == "fail":
+            raise RunConflict(
+                f"run {record.run_id} exists already and is {record.status}",
+                hint="`--if-exists resume` goes on with it, `--if-exists return` says how it stands",
+                run_id=record.run_id,
+            )
+        while (
+            if_exists != "return" and record.status in CONTINUABLE and record.status is not RunStatus.PAUSED
+        ):
+            try:
+                return await self._execute(
+                    store, await store.claim(record.run_id, statuses=CONTINUABLE), sink
+                )
+            except ResumeConflict:
+                if if_exists == "resume":
+                    raise
+            await self._clock.sleep(_POLL_S)
+            record = await store.run(record.run_id)
+        return await result_of(store, record, self._bound(), self.pipeline)
+
+    def _new_run(
+        self,
+        binding: Binding,
+        value: In,
+        context_data: Mapping[str, Any] | None,
+        run_id: str | None,
+        metadata: Metadata | None,
+    ) -> NewRun:
+        encoded = canonical.encode(value, what="input")
+        if self.pipeline.input_schema is not None:
+            try:
+                binding.schema(self.pipeline.input_schema).check(canonical.decode(encoded), what="input")
+            except OutputRejected as error:
+                raise InputRejected(error.message, hint=error.hint) from None
+        context = binding.context(self.pipeline).start({**self._context_data, **(context_data or {})})
+        user_id = context.get("user_id")
+        closure = self._blueprint.closure.digest if self._blueprint else canonical.digest(self._manifest())
+        return NewRun(
+            run_id=RunId(run_id) if run_id else self._chance.run_id(),
+            pipeline=self.pipeline.name,
+            closure=closure,
+            input=encoded,
+            context=canonical.encode(context, what="context"),
+            metadata=dict(metadata or {}),
+            user_id=user_id if isinstance(user_id, str) else None,
+        )
+
+    def _manifest(self) -> bytes:
+        """Return what a run of a pipeline written in Python pins: its name, because its code is today's."""
+        return canonical.encode({"python": self.pipeline.name})
+
+    def _bound(self) -> Binding:
+        if self._binding is None:
+            from flujo.services.binding import Bound
+            from flujo.services.wiring import agent_settings
+            from flujo.settings import load
+
+            bound = Bound(
+                allow_callables=(), agent_settings=agent_settings(load()), context_model=self._context_model
+            )
+            bound.bind(self.pipeline)
+            self._binding = bound
+        return self._binding
+
+    async def _store(self) -> StateStore:
+        if self._given_store is not None:
+            return self._given_store
+        if self._own_store is None:
+            self._own_store = await self._open()
+        return self._own_store
+
+    async def _open(self) -> StateStore:
+        if not self._persist:
+            from flujo.state.memory import MemoryStateStore
+
+            return MemoryStateStore()
+        from flujo.services.project import find_project
+
+        return await Workspace(find_project(Path.cwd())).store()

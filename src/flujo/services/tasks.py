@@ -1,0 +1,211 @@
+"""Tasks: what other systems (a dashboard, a webhook, operations) see of runs, and how they answer them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain import canonical
+from flujo.domain.journal import ROOT, Entry, EntryKind, EntryStatus, ErrorInfo, StepPath, parent
+from flujo.domain.run import RunQuery, RunStatus
+from flujo.domain.usage import NOTHING, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flujo.domain.models import PipelineResult
+    from flujo.domain.ports import StateStore
+    from flujo.domain.run import Pause, RunRecord
+    from flujo.services.wiring import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A run as a listing shows it."""
+
+    run_id: str
+    pipeline: str
+    status: RunStatus
+    user_id: str | None
+    metadata: Mapping[str, Any]
+    usage: Usage
+    created_at: float
+    updated_at: float
+
+
+@dataclass(slots=True)
+class TraceNode:
+    """A step of a run, with what happened in it and the steps inside it."""
+
+    path: StepPath
+    kind: str = ""
+    status: str = "running"
+    attempts: int = 0
+    decision: Any = None
+    """Which way it went: a branch's name, whether a loop ended."""
+    input: Any = None
+    output: Any = None
+    error: ErrorInfo | None = None
+    usage: Usage = NOTHING
+    seconds: float = 0.0
+    model: str | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    children: list[TraceNode] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path[len(parent(self.path)) :].lstrip("/")
+
+    def total(self) -> Usage:
+        """Return the usage of this node and everything inside it."""
+        total = self.usage
+        for inner in self.children:
+            total += inner.total()
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDetail:
+    """A run with everything that is known of it."""
+
+    task: Task
+    input: Any
+    output: Any
+    context: Any
+    error: ErrorInfo | None
+    pauses: tuple[Pause, ...]
+    trace: TraceNode
+
+
+class TaskClient:
+    """Lists, shows and answers the runs of a project's database."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    async def list_tasks(
+        self,
+        status: str | RunStatus | None = None,
+        metadata_filter: Mapping[str, Any] | None = None,
+        *,
+        user_id: str | None = None,
+        limit: int = 100,
+    ) -> list[Task]:
+        """Return runs, newest first; every condition that is given must hold.
+
+        Raises:
+            SettingsError: a metadata key that is no identifier.
+        """
+        statuses = () if status is None else (RunStatus(status),)
+        query = RunQuery(statuses=statuses, user_id=user_id, metadata=metadata_filter or {}, limit=limit)
+        store = await self._workspace.store()
+        return [_task(record) for record in await store.runs(query)]
+
+    async def get_task(self, run_id: str) -> TaskDetail:
+        """Return a run with its history; `run_id` may be a unique prefix or `@last`.
+
+        Raises:
+            RunNotFound: there is none.
+        """
+        store = await self._workspace.store()
+        record = await store.find(run_id)
+        progress = await store.progress(record.run_id)
+        return TaskDetail(
+            task=_task(record, progress.usage),
+            input=canonical.decode(record.input),
+            output=None if record.output is None else canonical.decode(record.output),
+            context=canonical.decode(record.context_now or record.context),
+            error=None if record.error is None else ErrorInfo.from_json(canonical.decode(record.error)),
+            pauses=tuple(await store.pauses(record.run_id)),
+            trace=await trace(store, record),
+        )
+
+    async def resume_task(
+        self,
+        run_id: str,
+        input: Any,  # noqa: A002 - the name that the manual prints
+        pause_id: str | None = None,
+        *,
+        detach: bool = False,
+    ) -> PipelineResult[Any, Any]:
+        """Answer a paused run's question and go on with the run.
+
+        Raises:
+            RunNotFound | AmbiguousPause | InputRejected | ResumeConflict: see `services.runs.answer`.
+        """
+        from flujo.services.runs import answer
+
+        return await answer(self._workspace, run_id, pause_id, input, detach=detach)
+
+
+async def trace(store: StateStore, record: RunRecord) -> TraceNode:
+    """Return the tree of what happened in a run, from its journal and its questions."""
+    root = TraceNode(ROOT, kind="run", status=record.status)
+    nodes: dict[StepPath, TraceNode] = {ROOT: root}
+    for entry in await store.entries(record.run_id):
+        _record(_node(nodes, entry.path), entry)
+    for pause in await store.pauses(record.run_id):
+        node = _node(nodes, pause.pause_id)
+        node.kind = node.kind or "hitl"
+        node.input = node.input if node.input is not None else pause.message
+        if pause.is_open:
+            node.status = "paused"
+    _infer(root)
+    root.status = record.status
+    root.seconds = max(0.0, record.updated_at - record.created_at)
+    return root
+
+
+def _node(nodes: dict[StepPath, TraceNode], path: StepPath) -> TraceNode:
+    if path not in nodes:
+        nodes[path] = TraceNode(path)
+        _node(nodes, parent(path)).children.append(nodes[path])
+    return nodes[path]
+
+
+def _record(node: TraceNode, entry: Entry) -> None:
+    if entry.kind is EntryKind.DECISION:
+        if entry.attempt <= 1:
+            node.decision = canonical.decode(entry.output or b"null")
+        return
+    detail = canonical.decode(entry.detail) if entry.detail else {}
+    node.kind = entry.fingerprint or node.kind
+    node.status = entry.status
+    node.attempts = max(node.attempts, entry.attempt)
+    node.usage += entry.usage
+    node.seconds += max(0.0, entry.ended_at - entry.started_at)
+    node.detail = detail
+    node.model = detail.get("model", node.model)
+    if entry.input is not None:
+        node.input = canonical.decode(entry.input)
+    if entry.output is not None:
+        node.output = canonical.decode(entry.output)
+    completed = entry.status is EntryStatus.COMPLETED
+    node.error = None if completed or not entry.error else ErrorInfo.from_json(canonical.decode(entry.error))
+
+
+def _infer(node: TraceNode) -> None:
+    """Give a composite that has no entry of its own the state and the seconds of what is inside it."""
+    for inner in node.children:
+        _infer(inner)
+    if node.children:
+        node.seconds = node.seconds or sum(inner.seconds for inner in node.children)
+        states = {inner.status for inner in node.children}
+        if node.status == "running":
+            node.status = next((each for each in ("paused", "failed") if each in states), "running")
+        if node.kind == "" and states == {"completed"}:
+            node.status = "completed"
+
+
+def _task(record: RunRecord, usage: Usage | None = None) -> Task:
+    return Task(
+        run_id=record.run_id,
+        pipeline=record.pipeline,
+        status=record.status,
+        user_id=record.user_id,
+        metadata=record.metadata,
+        usage=record.usage if usage is None else usage,
+        created_at=record.created_at,
+        updated_at=record.updated_at,
+    )

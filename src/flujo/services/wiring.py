@@ -1,0 +1,193 @@
+"""The wiring: a project's settings become a store, agents and a clock, each built once and closed once."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from flujo.domain.journal import RunId
+from flujo.exceptions import BlueprintError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from flujo.agents.chat import AgentSettings
+    from flujo.blueprint.compiler import Closure, Compiled
+    from flujo.blueprint.diagnostics import Diagnostic
+    from flujo.blueprint.resolver import Source
+    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.ports import Binding, StateStore
+    from flujo.services.project import Project
+    from flujo.settings import Settings
+
+
+class SystemClock:
+    """The time of this machine."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds that never go backwards."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+
+class SystemChance:
+    """The randomness of this machine."""
+
+    def run_id(self) -> RunId:
+        """Return 128 random bits in hexadecimal."""
+        return RunId(secrets.token_hex(16))
+
+    def fraction(self) -> float:
+        """Return a number in [0, 1)."""
+        return secrets.randbelow(1 << 30) / (1 << 30)
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """A blueprint that passed its checks: its tree, and the bytes that it was made from."""
+
+    path: str
+    pipeline: Pipeline
+    closure: Closure
+    diagnostics: tuple[Diagnostic, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The name that it gives itself."""
+        return self.pipeline.name
+
+
+class Workspace:
+    """A project at work. Opening one costs nothing: the store is opened when it is first asked for."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.clock = SystemClock()
+        self.chance = SystemChance()
+        self._store: StateStore | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def store(self) -> StateStore:
+        """Return the project's store, opened and (for SQLite) migrated.
+
+        Raises:
+            StateError: it cannot be opened, or its schema is not the one this Flujo needs.
+        """
+        if self._store is None:
+            self._store = await open_store(self.project.state_uri, self.project.settings)
+        return self._store
+
+    async def aclose(self) -> None:
+        """Close what was opened. Idempotent."""
+        store, self._store = self._store, None
+        if store is not None:
+            await store.aclose()
+
+    def load(self, path: str, *, overrides: Mapping[str, str] | None = None) -> Blueprint:
+        """Return the blueprint at `path` (relative to the project's root) as it is on disk.
+
+        Raises:
+            BlueprintError: it does not pass its checks; `diagnostics` and `sources` say why.
+            LockMismatch: `[lockfile] enabled` is set, and it is not what flujo.lock holds.
+        """
+        from flujo.blueprint.resolver import FileSource
+
+        blueprint = self.compile(path, FileSource(self.project.root), overrides or {})
+        if self.project.settings.lockfile.enabled:
+            from flujo.services.locking import require_match
+
+            require_match(self.project, blueprint.path)
+        return blueprint
+
+    def compile(self, path: str, source: Source, overrides: Mapping[str, str]) -> Blueprint:
+        """Return the blueprint at `path` in `source`: the files on disk, or those that a run has pinned.
+
+        Raises:
+            BlueprintError: it does not pass its checks.
+        """
+        from flujo.blueprint.compiler import compile_blueprint
+
+        settings = self.project.settings
+        compiled = compile_blueprint(
+            path,
+            source,
+            allow_callables=settings.blueprints.allow_callables,
+            overrides=overrides,
+            strict=settings.strict_dsl,
+        )
+        if compiled.pipeline is None:
+            raise _refusal(path, compiled)
+        return Blueprint(path, compiled.pipeline, compiled.closure, compiled.diagnostics, compiled.sources)
+
+    def bind(self, pipeline: Pipeline) -> Binding:
+        """Return `pipeline` made runnable. This is the one place where its callables are imported.
+
+        Raises:
+            CallableError | ProviderUnavailable: something it names is not to be had.
+        """
+        from flujo.services.binding import Bound
+
+        root = str(self.project.root)
+        if root not in sys.path:
+            sys.path.insert(0, root)
+        settings = self.project.settings
+        bound = Bound(
+            allow_callables=settings.blueprints.allow_callables, agent_settings=agent_settings(settings)
+        )
+        bound.bind(pipeline)
+        return bound
+
+
+def agent_settings(settings: Settings) -> AgentSettings:
+    """Return what agents need to know of the settings and the environment."""
+    from flujo.agents.chat import AgentSettings
+    from flujo.settings import environment
+
+    return AgentSettings(
+        coercion_level=settings.aros.coercion_tolerant_level,
+        structured_output=settings.aros.structured_output_default,
+        environment=environment(),
+        cache_dir=cache_dir(settings),
+    )
+
+
+def cache_dir(settings: Settings) -> Path:
+    """Return where downloaded models are kept."""
+    from flujo.settings import default_cache_dir
+
+    return settings.cache_dir or default_cache_dir()
+
+
+async def open_store(uri: str, settings: Settings) -> StateStore:
+    """Return the store at `uri`, ready to be used."""
+    from flujo.state.store import SqlStateStore
+
+    pool = settings.settings
+    return await SqlStateStore.open(uri, pool_min=pool.postgres_pool_min, pool_max=pool.postgres_pool_max)
+
+
+def _refusal(path: str, compiled: Compiled) -> Any:
+    count = sum(1 for each in compiled.diagnostics if each.severity == "error")
+    return BlueprintError(
+        f"{path} has {count} error{'s' if count != 1 else ''}",
+        diagnostics=compiled.diagnostics,
+        sources=compiled.sources,
+    )
