@@ -37,7 +37,7 @@ docs: $(VENV)/.dev  ## Write the generated pages of docs/reference again, then t
 dist: $(VENV)/.dev  ## Build wheel and sdist, and try the wheel in an empty environment elsewhere
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist
-	FLUJO_DIST=dist $(BIN)/python -m pytest tests/dist
+	FLUJO_DIST=dist $(BIN)/python -m pytest tests/docs/test_wheel.py
 
 soak: $(VENV)/.test  ## Kill, freeze and resume for longer: FLUJO_SOAK times as many rounds (default 20)
 	FLUJO_SOAK=$${FLUJO_SOAK:-20} $(BIN)/python -m pytest tests/durability --timeout 3600

@@ -1,0 +1,227 @@
+"""Every example of the README and the docs runs: a page is one project, its blocks run from top to bottom.
+
+What a block's first line may say after the language:
+
+    title="a/file"   the block is that file of the page's project; a blueprint must validate
+    excerpt="a/file" the block is a piece of that file of the repository, line for line
+    invalid          the blueprint does not validate, and should not
+    exit=5           the last command ends with this code (0 when nothing is said)
+    model, postgres  the block needs the local model, or a Postgres
+    outside          not run: it clones, installs, or calls make
+    fragment         not run: a few lines that show one rule (generated pages only)
+
+In a `console` block the lines after a `$ command` are what it prints: stdout alone, or what was said on stderr
+and then stdout. `…` stands for any number of lines; numbers and ids may differ.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md"))
+RUNS = ("bash", "console", "python", "toml", "yaml")
+OUTSIDE = ("git clone ", "cd ", "make", "pip install ", "export ")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    page: Path
+    line: int
+    language: str
+    words: dict[str, str]
+    text: str
+
+    @property
+    def place(self) -> str:
+        """Where it is, for messages."""
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """Yield the fenced blocks of a page."""
+    opened: tuple[int, str, dict[str, str]] | None = None
+    inside: list[str] = []
+    for number, line in enumerate(page.read_text("utf-8").splitlines(), 1):
+        if not line.startswith("```"):
+            inside.append(line)
+        elif opened is None:
+            language, *words = shlex.split(line[3:]) or [""]
+            opened, inside = (number, language, dict(word.partition("=")[::2] for word in words)), []
+        else:
+            yield Block(page, opened[0], opened[1], opened[2], "\n".join(inside) + "\n")
+            opened = None
+    assert opened is None, f"{page} has a block that is never closed"
+
+
+def runnable(page: Path) -> list[Block]:
+    """Return the blocks of a page that run."""
+    return [b for b in blocks(page) if b.language in RUNS and not {"outside", "fragment"} & b.words.keys()]
+
+
+def parameters() -> Iterator[object]:
+    """Yield each page that has something to run, marked when it needs the model."""
+    for page in PAGES:
+        found = runnable(page)
+        marks = [pytest.mark.model] if any("model" in b.words for b in found) else []
+        if found:
+            yield pytest.param(page, id=str(page.relative_to(ROOT)), marks=marks)
+
+
+@pytest.fixture(scope="session")
+def scaffold(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project as `flujo init` makes it."""
+    folder = tmp_path_factory.mktemp("scaffold")
+    done = shell(folder, "flujo init --name demo .", environment())
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """The folder in which a page's examples run: this repository's, an empty one, or a new project."""
+    page: Path = request.getfixturevalue("page")
+    folder = tmp_path / "project"
+    text = page.read_text("utf-8")
+    if page.parent == ROOT:
+        shutil.copytree(ROOT / "blueprints", folder / "blueprints")
+        shutil.copy(ROOT / "flujo.toml", folder)
+    elif "$ flujo init" in text:
+        folder.mkdir()
+    else:
+        shutil.copytree(request.getfixturevalue("scaffold"), folder)
+    return folder
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("page", parameters())
+def test_the_examples_of_a_page_run(page: Path, project: Path, request: pytest.FixtureRequest) -> None:
+    env = environment()
+    for block in runnable(page):
+        if "postgres" in block.words:
+            env["FLUJO_STATE_URI"] = request.getfixturevalue("empty_postgres_uri")
+        run(block, project, env)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_is_not_run_is_only_setting_up(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.M))
+    for block in blocks(page):
+        if "outside" not in block.words:
+            continue
+        for line in (line.removeprefix("$ ") for line in block.text.splitlines() if line.startswith("$ ")):
+            assert line.startswith(OUTSIDE), f"{block.place}: `{line}` could run as a test"
+            for target in re.findall(r"make ([a-z]+)", line):
+                assert target in targets, f"{block.place}: there is no `make {target}`"
+
+
+def test_only_generated_pages_hold_fragments() -> None:
+    for page in PAGES:
+        if any("fragment" in block.words for block in blocks(page)):
+            assert "generated" in page.read_text("utf-8").splitlines()[0], f"{page} is written by hand"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text("utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+def run(block: Block, project: Path, env: dict[str, str]) -> None:
+    """Run one block in the page's project."""
+    if name := block.words.get("excerpt"):
+        assert block.text in (ROOT / name).read_text("utf-8"), (
+            f"{block.place}: {name} reads differently by now"
+        )
+        return
+    if name := block.words.get("title"):
+        file = project / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(block.text, "utf-8")
+    if block.language == "console":
+        console(block, project, env)
+    elif block.language == "bash":
+        check(block, shell(project, block.text, env), [])
+    elif block.language == "python" and "title" not in block.words:
+        check(block, execute(project, [sys.executable, "-c", block.text], env), [])
+    elif block.language == "yaml":
+        assert "title" in block.words, f"{block.place}: say which file this is"
+        if "invalid" not in block.words:
+            check(block, shell(project, f"flujo validate {shlex.quote(block.words['title'])}", env), [])
+
+
+def console(block: Block, project: Path, env: dict[str, str]) -> None:
+    """Run the commands of a console block and compare what they print."""
+    commands: list[tuple[str, list[str]]] = []
+    for line in block.text.splitlines():
+        if line.startswith("$ "):
+            commands.append((line[2:], []))
+        else:
+            assert commands, f"{block.place}: begins without a `$ command`"
+            commands[-1][1].append(line)
+    for number, (command, shown) in enumerate(commands, 1):
+        done = shell(project, command, env)
+        check(block, done, shown, last=number == len(commands))
+
+
+def check(
+    block: Block, done: subprocess.CompletedProcess[str], shown: list[str], *, last: bool = True
+) -> None:
+    """Fail when a command came out otherwise than the page says."""
+    wanted = int(block.words.get("exit", 0)) if last else 0
+    said = f"{block.place}: {done.args}\n--- stdout\n{done.stdout}\n--- stderr\n{done.stderr}"
+    assert done.returncode == wanted, f"exit code {done.returncode}, not {wanted}\n{said}"
+    prints = (done.stdout, done.stderr + done.stdout, done.stdout + done.stderr)
+    assert not shown or any(fits(shown, text.splitlines()) for text in prints), f"prints otherwise\n{said}"
+
+
+def fits(shown: list[str], printed: list[str]) -> bool:
+    """Return whether `printed` is what the page shows; `…` stands for any number of lines."""
+    pattern = "".join(
+        r"(?:[^\n]*\n)*" if line.strip() == "…" else re.escape(loose(line)) + r"\n" for line in shown
+    )
+    return re.fullmatch(pattern, "".join(f"{loose(line)}\n" for line in printed)) is not None
+
+
+def loose(line: str) -> str:
+    """Return a line without what differs from run to run: ids, numbers, widths."""
+    line = re.sub(r"\b(?=[a-z]*\d)(?=\d*[a-z])[0-9a-z]{8,}\b", "ID", line)
+    line = re.sub(r"\d+(\.\d+)?", "0", line)
+    return re.sub(r"[ ─━═]+", " ", line).strip()
+
+
+def environment() -> dict[str, str]:
+    """Return an environment in which `flujo` is the one under test, and nothing of it is set."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FLUJO_")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
+    return kept | {"PATH": path, "NO_COLOR": "1", "COLUMNS": "110", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def execute(folder: Path, argv: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a program without a terminal and return what it printed."""
+    return subprocess.run(
+        argv,
+        cwd=folder,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def shell(folder: Path, command: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command line as a reader would type it."""
+    return execute(folder, ["bash", "-c", command], env)

@@ -1,0 +1,71 @@
+"""The wheel works where the checkout is not: an empty environment, an empty folder, the first four commands."""
+
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of `make dist` (its folder is in FLUJO_DIST), else one that is built now."""
+    folder = Path(os.environ["FLUJO_DIST"]) if "FLUJO_DIST" in os.environ else tmp_path_factory.mktemp("dist")
+    if "FLUJO_DIST" not in os.environ:
+        run(ROOT, sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(folder), ".")
+    (found,) = folder.glob("*.whl")
+    return found.resolve()
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `bin` folder of an empty environment with nothing but the wheel and what it needs."""
+    folder = tmp_path_factory.mktemp("venv")
+    venv.create(folder, with_pip=True)
+    constraints = str(ROOT / "constraints.txt")
+    run(folder, str(folder / "bin/python"), "-m", "pip", "install", "-c", constraints, str(wheel))
+    return folder / "bin"
+
+
+@pytest.mark.timeout(600)
+def test_the_wheel_makes_a_project_that_validates_migrates_and_runs(installed: Path, tmp_path: Path) -> None:
+    flujo = str(installed / "flujo")
+    run(tmp_path, flujo, "init", "shop")
+    project = tmp_path / "shop"
+    run(project, flujo, "validate")
+    run(project, flujo, "migrate")
+    assert run(project, flujo, "run", "hello", "--input", "Ada") == "Hello, Ada!\n"
+    assert run(project, str(installed / "python"), "-m", "flujo", "--version").startswith("flujo ")
+
+
+def test_the_wheel_brings_its_migrations_and_its_schema(installed: Path, tmp_path: Path) -> None:
+    ask = (
+        "import flujo, pathlib; here = pathlib.Path(flujo.__file__).parent; "
+        "print(*sorted(str(p.relative_to(here)) for p in here.rglob('*') if p.is_file()), sep='\\n')"
+    )
+    files = run(tmp_path, str(installed / "python"), "-c", ask).splitlines()
+    assert "_alembic/env.py" in files
+    assert any(file.startswith("_alembic/versions/0001") for file in files)
+    assert "blueprint/blueprint.schema.json" in files
+    assert "py.typed" in files
+
+
+def run(folder: Path, *command: str) -> str:
+    """Run a command away from the checkout and return its stdout."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("FLUJO_", "PYTHON"))}
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=kept,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
