@@ -2,7 +2,7 @@
 
 One strict model a mapping of the language; what JSON cannot say of a value (a duration, an identifier)
 is an annotated type. `schema.check` turns what pydantic finds into diagnostics, and the JSON Schema that
-editors use is generated from here. Keys that are Python's reserved words have a trailing underscore (`if_`, `with_`).
+editors use is generated from here. Keys that are reserved words of Python end in an underscore (`if_`).
 Expressions and texts stay as they were written: what they mean is `compiler.py`'s business.
 """
 

@@ -1,0 +1,193 @@
+"""A file that has been read: plain data beside the exact place of every key and every value.
+
+A `Document` gives the data to those who check it (`data`) and a `Span` to those who have something to say
+about it: `span(path)` for a key or a value, `span_in(path, start, end)` for a piece of a text.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from flujo.blueprint.diagnostics import Span
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence as Path
+
+    from flujo.blueprint.diagnostics import Diagnostic
+
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_BLANK = frozenset(" \t\r\n")
+_ESCAPE = re.compile(r"\\(?:x(..)|u(....)|U(........)|\r\n|.)", re.DOTALL)
+_SHORT_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\t": "\t", " ": " ", "\n": "\n", "\r": "\n"}
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A text, number, boolean or null. `start` and `end` are offsets in the file, quotes included."""
+
+    value: str | int | float | bool | None
+    start: int
+    end: int
+    style: str = ""
+    """How it is written: nothing when plain, otherwise `'`, `"`, `|` or `>`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """A list. `value` is its plain data."""
+
+    value: list[Any]
+    items: tuple[Node, ...]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """A mapping with text keys. `value` is its plain data."""
+
+    value: dict[str, Any]
+    entries: dict[str, tuple[Scalar, Node]]
+    start: int
+    end: int
+
+
+Node = Scalar | Sequence | Mapping
+
+
+@dataclass(frozen=True)
+class Document:
+    """A file as it was read. With errors among the `diagnostics`, `root` holds what could be read."""
+
+    file: str
+    text: str
+    """The file's text, without a byte order mark."""
+    root: Node | None = None
+    diagnostics: tuple[Diagnostic, ...] = ()
+    lookalikes: dict[tuple[str | int, ...], str] = field(default_factory=dict)
+    """Where plain texts stand that YAML 1.1 takes for something else, and what to write instead."""
+
+    @property
+    def data(self) -> Any:
+        """The plain JSON data; None when nothing could be read."""
+        return self.root.value if self.root is not None else None
+
+    def node(self, path: Path[str | int]) -> Node | None:
+        """Return the node at a path of keys and indexes, or None."""
+        node, rest = self._nearest(path)
+        return node if not rest else None
+
+    def span(self, path: Path[str | int], *, key: bool = False) -> Span:
+        """Return the place of the value at `path`, or of the nearest value around it that exists.
+
+        Args:
+            path: keys and indexes from the root.
+            key: whether the key is meant instead of its value.
+        """
+        above, rest = self._nearest(path[:-1])
+        if key and path and not rest and isinstance(above, Mapping) and path[-1] in above.entries:
+            own = above.entries[str(path[-1])][0]
+            return self.between(own.start, own.end)
+        node, _ = self._nearest(path)
+        return self.between(node.start, node.end) if node else self.between(0, 0)
+
+    def span_in(self, path: Path[str | int], start: int, end: int | None = None) -> Span:
+        """Return the place of `value[start:end]` in the file, for the text at `path`.
+
+        Exact for every way to write a text; the whole value's place where there is no such piece.
+
+        Args:
+            path: keys and indexes from the root.
+            start: the first character, as an offset in the value.
+            end: the offset behind the last one; without it, one character.
+        """
+        node = self.node(path)
+        if not isinstance(node, Scalar) or not isinstance(node.value, str):
+            return self.span(path)
+        places = _places(self.text, node)
+        if places is None:
+            return self.span(path)
+        first = _inked(node.value[:start])
+        last = first + _inked(node.value[start : max(start + 1, end or 0)])
+        if first >= len(places):
+            return self.between(node.end, node.end)
+        return self.between(places[first], places[max(first, last - 1)] + 1)
+
+    def between(self, start: int, end: int) -> Span:
+        """Return the span between two offsets in the text."""
+        line, column = self._position(start)
+        end_line, end_column = self._position(max(start, end))
+        return Span(self.file, line, column, end_line, end_column)
+
+    @cached_property
+    def _line_starts(self) -> list[int]:
+        return [0, *(found.end() for found in _LINE_END.finditer(self.text))]
+
+    def _position(self, offset: int) -> tuple[int, int]:
+        line = bisect_right(self._line_starts, offset)
+        return line, offset - self._line_starts[line - 1] + 1
+
+    def _nearest(self, path: Path[str | int]) -> tuple[Node | None, Path[str | int]]:
+        """Return the deepest node on the way along `path`, and what of the path is left."""
+        node = self.root
+        for depth, step in enumerate(path):
+            if isinstance(node, Mapping) and step in node.entries:
+                node = node.entries[str(step)][1]
+            elif isinstance(node, Sequence) and isinstance(step, int) and 0 <= step < len(node.items):
+                node = node.items[step]
+            else:
+                return node, path[depth:]
+        return node, ()
+
+
+# White space is folded, indented and chomped; the other characters of a text stand in the file in their
+# order. So the n-th character of a value that is not blank is the n-th one of its source that is not blank.
+
+
+def _inked(text: str) -> int:
+    """Return how many characters are not blank."""
+    return sum(char not in _BLANK for char in text)
+
+
+def _places(text: str, node: Scalar) -> list[int] | None:
+    """Return the offset in the file of each character of a text that is not blank, or None when unsure."""
+    found = [(char, at) for char, at in _characters(text, node) if char not in _BLANK]
+    same = [char for char, _ in found] == [char for char in str(node.value) if char not in _BLANK]
+    return [at for _, at in found] if same else None
+
+
+def _characters(text: str, node: Scalar) -> list[tuple[str, int]]:
+    """Return the characters that a scalar's source stands for, each with its offset in the file."""
+    match node.style:
+        case "|" | ">":
+            head = _LINE_END.search(text, node.start, node.end)
+            start = head.end() if head else node.end
+            return [(text[at], at) for at in range(start, node.end)]
+        case "'":
+            inner = text[node.start + 1 : node.end - 1]
+            doubled = {found.end() - 1 for found in re.finditer("''", inner)}
+            return [(char, node.start + 1 + at) for at, char in enumerate(inner) if at not in doubled]
+        case '"':
+            return _unescaped(text, node.start + 1, node.end - 1)
+        case _:
+            return [(text[at], at) for at in range(node.start, node.end)]
+
+
+def _unescaped(text: str, start: int, end: int) -> list[tuple[str, int]]:
+    """Return the characters of a double-quoted text; an escape stands where its backslash is."""
+    found, at = [], start
+    while at < end:
+        escape = _ESCAPE.match(text, at, end)
+        if escape is None:
+            found.append((text[at], at))
+            at += 1
+            continue
+        digits = escape[1] or escape[2] or escape[3]
+        char = chr(int(digits, 16)) if digits else _SHORT_ESCAPES.get(escape[0][1], escape[0][1])
+        found.append((char, at))
+        at = escape.end()
+    return found

@@ -1,0 +1,340 @@
+"""The rules of reading, FLJ101 to FLJ149: what a file must be before anybody asks what it means.
+
+`reader.py` reports the first group (bytes and YAML), `schema.py` the second (keys and values), and
+`json_schemas.py` the third (JSON Schemas inside a blueprint).
+"""
+
+from flujo.blueprint.diagnostics import rule
+
+# Bytes and YAML ------------------------------------------------------------------------------------------
+
+EMPTY = rule(
+    "FLJ101",
+    "empty",
+    "the file holds no blueprint",
+    finds="A file that is empty, or has nothing but comments.",
+    why="It is most often a file that was never saved, and running nothing would look like success.",
+    example="# to be written",
+    instead='version: "1"\nname: hello\nsteps:\n  - {name: greet, call: skills.greet:hello}',
+)
+ENCODING = rule(
+    "FLJ102",
+    "encoding",
+    "a character that a blueprint cannot hold",
+    finds="Bytes that are not UTF-8, control characters, NUL, and halves of surrogate pairs.",
+    why="Such text changes on its way through editors, databases and models: what runs is not what is seen.",
+    example='description: "\\ud83d"',
+    instead='description: "\\U0001F600"',
+)
+BIDI = rule(
+    "FLJ103",
+    "bidi",
+    "a character that changes the direction in which text is shown",
+    finds="The bidirectional controls U+202A to U+202E and U+2066 to U+2069.",
+    why="They make a reviewer see another text than the one that runs.",
+    example='call: skills.pay:refund # "<U+202E>yllaer"',
+    instead="call: skills.pay:refund",
+)
+SIZE = rule(
+    "FLJ104",
+    "size",
+    "the file is too large",
+    finds="A blueprint of more than 256 KiB.",
+    why="Nobody reviews it, and it is usually data that was pasted into the file.",
+    example='input: "…300 KiB of text…"',
+    instead='input: "{{ input.document }}"   # and give the text with --input-file',
+)
+SYNTAX = rule(
+    "FLJ105",
+    "syntax",
+    "the file is not YAML",
+    finds="A place where the text stops being YAML: an open quote, a tab, a wrong indentation.",
+    why="What stands behind it cannot be read.",
+    example='message: "Send this?',
+    instead='message: "Send this?"',
+)
+DEPTH = rule(
+    "FLJ106",
+    "depth",
+    "the file is nested too deeply",
+    finds="Mappings and lists inside each other, more than 32 levels.",
+    why="Readers of all kinds, ours included, have stacks that end.",
+    example="input: [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]",
+    instead="- {kind: import, name: inner, blueprint: ./inner.yaml}",
+)
+NODES = rule(
+    "FLJ107",
+    "nodes",
+    "the file has too many values",
+    finds="More than 20,000 keys and values.",
+    why="A blueprint says what to do; what to do it with comes in as input.",
+    example="input: [1, 2, 3]   # and 20,000 more",
+    instead='input: "{{ input.numbers }}"',
+)
+ALIAS = rule(
+    "FLJ108",
+    "alias",
+    "anchors, aliases and merge keys are not part of the language",
+    finds="`&anchor`, `*alias` and `<<`.",
+    why="A few hundred bytes of them unfold into gigabytes, and a reviewer has to unfold them in the head.",
+    example="config: &fast {timeout_s: 5}",
+    instead="defaults: {config: {timeout_s: 5}}",
+)
+TAG = rule(
+    "FLJ109",
+    "tag",
+    "tags are not part of the language",
+    finds="`!tag` and `!!tag` on any value.",
+    why="A tag asks the reader to build something else than data; that is how YAML files run code.",
+    example="input: !!str 12",
+    instead='input: "12"',
+)
+ONE_DOCUMENT = rule(
+    "FLJ110",
+    "one-document",
+    "the file holds more than one document",
+    finds="A second document after `---`.",
+    why="Which of them to run would be a guess.",
+    example="name: a\n---\nname: b",
+    instead="name: a",
+)
+DUPLICATE_KEY = rule(
+    "FLJ111",
+    "duplicate-key",
+    "a key stands twice in one mapping",
+    finds="The same key twice in one mapping.",
+    why="Most readers of YAML keep the last one and say nothing.",
+    example="- name: sort\n  agent: sorter\n  agent: reviewer",
+    instead="- name: sort\n  agent: sorter",
+)
+KEY = rule(
+    "FLJ112",
+    "key",
+    "a key that is not text",
+    finds="Keys that are numbers, null, booleans, lists or mappings, reserved keys, and very long ones.",
+    why="Journal, lockfile and expressions are JSON, where keys are text.",
+    example="branches: {true: []}",
+    instead='branches: {"true": []}',
+)
+SCALAR_SIZE = rule(
+    "FLJ113",
+    "scalar-size",
+    "a text is too long",
+    finds="A single text of more than 64 KiB.",
+    why="Long prompts are read, compared and locked better as files of their own.",
+    example='instructions: "…70 KiB…"',
+    instead="instructions_file: prompts/review.md",
+)
+NUMBER = rule(
+    "FLJ114",
+    "number",
+    "a number that JSON cannot carry",
+    finds="Integers beyond 2^53, and floats that are beyond a double.",
+    why="The next program that reads them as JSON gets another number.",
+    example="input: 12345678901234567890",
+    instead='input: "12345678901234567890"',
+)
+AMBIGUOUS_SCALAR = rule(
+    "FLJ115",
+    "ambiguous-scalar",
+    "a bare word that readers of YAML disagree about",
+    finds="`no`, `012`, `0x1F`, `1_000`, `12:30:45`, `.nan`, unquoted, where not only text may stand.",
+    why="YAML 1.1 reads them as false, 10, 31, 1000, 45045 and so on; YAML 1.2 mostly as text.",
+    example="with: {urgent: no}",
+    instead="with: {urgent: false}   # or quote it",
+)
+ROOT = rule(
+    "FLJ116",
+    "root",
+    "a blueprint is a mapping",
+    finds="A file whose outermost value is a list, a text or a number.",
+    why="A blueprint has a version, a name and steps.",
+    example="- {name: greet, call: skills.greet:hello}",
+    instead='version: "1"\nname: hello\nsteps:\n  - {name: greet, call: skills.greet:hello}',
+)
+UNQUOTED = rule(
+    "FLJ117",
+    "unquoted-expression",
+    "an expression that YAML reads as something else",
+    finds="Expressions and `{{ … }}` that need quotes: they start with `!`, a quote or a brace.",
+    why="`!` starts a tag, `{` a mapping, and what follows a closing quote is a syntax error.",
+    example="until: !steps.review.output.again",
+    instead='until: "!steps.review.output.again"',
+)
+
+# Keys and values -----------------------------------------------------------------------------------------
+
+UNKNOWN_KEY = rule(
+    "FLJ120",
+    "unknown-key",
+    "a key that the language does not have here",
+    finds="A key that this mapping cannot have; what it can have depends on the step's `kind`.",
+    why="A misspelt key would be ignored, and the run would do without it.",
+    example="- {name: sort, agnet: sorter}",
+    instead="- {name: sort, agent: sorter}",
+)
+MISSING_KEY = rule(
+    "FLJ121",
+    "missing-key",
+    "a key is missing",
+    finds="A mapping without a key that it needs.",
+    why="There is no default that could be guessed.",
+    example="- {kind: loop, name: refine}",
+    instead='- {kind: loop, name: refine, until: "true", steps: [{name: ask, agent: writer}]}',
+)
+WRONG_TYPE = rule(
+    "FLJ122",
+    "wrong-type",
+    "a value of the wrong type",
+    finds="A text where a list is needed, a list where a mapping is needed, and so on.",
+    why="Nothing is converted behind your back.",
+    example="steps: {name: sort, agent: sorter}",
+    instead="steps: [{name: sort, agent: sorter}]",
+)
+UNKNOWN_KIND = rule(
+    "FLJ123",
+    "unknown-kind",
+    "a kind of step that does not exist",
+    finds="A `kind` that is none of the language.",
+    why="The kind decides which keys a step has, so nothing else of the step can be checked.",
+    example="- {kind: if, name: route}",
+    instead="- {kind: conditional, name: route, if: input.urgent, then: []}",
+)
+IDENTIFIER = rule(
+    "FLJ124",
+    "identifier",
+    "a name that expressions could not say",
+    finds="Names of steps, agents, branches, states and variables that are not `[A-Za-z_][A-Za-z0-9_]*`.",
+    why="Expressions say them (`steps.sort.output`), and some letters of other alphabets look like Latin ones.",
+    example="- {name: sort tickets, agent: sorter}",
+    instead="- {name: sort_tickets, agent: sorter}",
+)
+WRONG_VALUE = rule(
+    "FLJ125",
+    "wrong-value",
+    "a value that is not among those allowed",
+    finds="A number out of its range, a word that is not one of the choices, an empty list of steps.",
+    why="The key has a finite meaning, and this value is outside of it.",
+    example="config: {max_retries: -1}",
+    instead="config: {max_retries: 0}",
+)
+DURATION = rule(
+    "FLJ126",
+    "duration",
+    "a duration that cannot be read",
+    finds="A duration that is not a number of seconds above 0, nor a number with `ms`, `s`, `m`, `h` or `d`.",
+    why="`5 min` and `1h30m` mean different things to different readers.",
+    example="config: {timeout_s: 1h30m}",
+    instead="config: {timeout_s: 90m}",
+)
+CONFLICTING_KEYS = rule(
+    "FLJ127",
+    "conflicting-keys",
+    "two keys that do not go together",
+    finds="Two keys of which a mapping may have one: `agent` and `call`, `if` and `switch`.",
+    why="Which of them wins would be a guess.",
+    example="- {name: sort, agent: sorter, call: skills.sort:sort}",
+    instead="- {name: sort, agent: sorter}",
+)
+CALLABLE_NAME = rule(
+    "FLJ128",
+    "callable-name",
+    "a text that does not name a Python object",
+    finds="A `call`, `context`, `output_type` or tool that is not `package.module:name`.",
+    why="Callables are looked up by module and name, never evaluated.",
+    example="call: skills/greet.py",
+    instead="call: skills.greet:hello",
+)
+VERSION = rule(
+    "FLJ129",
+    "version",
+    "a version of the language that this Flujo does not read",
+    finds='A `version` that is not "1".',
+    why="A later version may give the same keys another meaning.",
+    example="version: 2",
+    instead='version: "1"',
+)
+
+# JSON Schemas inside a blueprint -------------------------------------------------------------------------
+
+SCHEMA_TYPE = rule(
+    "FLJ140",
+    "schema-type",
+    "not a JSON Schema",
+    finds="A `*_schema` that the metaschema of JSON Schema 2020-12 refuses.",
+    why="A keyword with a wrong value checks nothing, and the answer that it lets through fails later.",
+    example="output_schema: {type: strng}",
+    instead="output_schema: {type: string}",
+)
+SCHEMA_DRAFT = rule(
+    "FLJ141",
+    "schema-draft",
+    "a JSON Schema of another draft",
+    finds="A `$schema` that is not 2020-12.",
+    why="The drafts give the same keywords different meanings.",
+    example='answer_schema: {$schema: "http://json-schema.org/draft-04/schema#"}',
+    instead='answer_schema: {$schema: "https://json-schema.org/draft/2020-12/schema"}',
+)
+REMOTE_REF = rule(
+    "FLJ142",
+    "remote-ref",
+    "a reference out of the schema",
+    finds="A `$ref` that does not start with `#`, and `$dynamicRef`.",
+    why="Nothing is fetched, from the network or from disk: a check must mean the same tomorrow.",
+    example='input_schema: {$ref: "https://example.com/ticket.json"}',
+    instead='input_schema: {$ref: "#/$defs/ticket", $defs: {ticket: {type: object}}}',
+)
+REF_CYCLE = rule(
+    "FLJ143",
+    "ref-cycle",
+    "a reference that leads back to itself",
+    finds="`$ref`s in a circle in which no step goes down into the value.",
+    why="Checking such a schema never ends.",
+    example='input_schema: {$ref: "#"}',
+    instead='input_schema: {type: object, properties: {child: {$ref: "#"}}}',
+)
+REF_MISSING = rule(
+    "FLJ144",
+    "ref-missing",
+    "a reference to nothing",
+    finds="A `$ref` whose place in the schema does not exist.",
+    why="The check would fail while a run is on its way.",
+    example='input_schema: {$ref: "#/$defs/tiket", $defs: {ticket: {type: object}}}',
+    instead='input_schema: {$ref: "#/$defs/ticket", $defs: {ticket: {type: object}}}',
+)
+REGEX = rule(
+    "FLJ145",
+    "regex",
+    "a regular expression that cannot be used",
+    finds="A `pattern` that does not compile, or nests quantifiers (`(a+)+`).",
+    why="A nested quantifier takes exponential time on a text that an attacker may choose.",
+    example='output_schema: {type: string, pattern: "^(a+)+$"}',
+    instead='output_schema: {type: string, pattern: "^a+$"}',
+)
+SCHEMA_EMPTY = rule(
+    "FLJ146",
+    "schema-empty",
+    "a schema that no value fits",
+    finds="A lower bound above its upper bound: `minimum` and `maximum`, `minLength` and `maxLength` …",
+    why="Every answer would be refused, after it was paid for.",
+    example="answer_schema: {type: integer, minimum: 5, maximum: 1}",
+    instead="answer_schema: {type: integer, minimum: 1, maximum: 5}",
+)
+SCHEMA_LIMIT = rule(
+    "FLJ147",
+    "schema-limit",
+    "a JSON Schema that is too large",
+    finds="More than 2,000 keywords, or nesting beyond 32 levels.",
+    why="Each answer is checked against all of it.",
+    example="output_schema: {items: {items: {items: {}}}}   # and 40 more",
+    instead="output_schema: {type: array, items: {type: number}}",
+)
+SCHEMA_KEYWORD = rule(
+    "FLJ148",
+    "schema-keyword",
+    "a keyword that JSON Schema does not have",
+    finds="A keyword that is close to one of JSON Schema 2020-12 and not one of them.",
+    why="JSON Schema ignores what it does not know, so a misspelt keyword checks nothing.",
+    example="output_schema: {type: object, require: [label]}",
+    instead="output_schema: {type: object, required: [label]}",
+)
