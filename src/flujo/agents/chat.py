@@ -1,0 +1,319 @@
+"""A model as an agent: pydantic-ai asks it, with tools and streaming, and its answer is read by our rules."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from flujo.agents.structured_output import OutputReader
+from flujo.agents.threads import THREADS
+from flujo.domain import canonical
+from flujo.domain.agents import AgentSpec, Ask, Reply
+from flujo.exceptions import AgentError, NotAvailableYet, OutputRejected
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from pydantic_ai import Agent as Runtime
+    from pydantic_ai.messages import ModelMessage
+    from pydantic_ai.models import Model
+
+    from flujo.agents.metered import MeteredModel
+    from flujo.domain.usage import Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSettings:
+    """What building agents needs from the settings.
+
+    `environment` holds the providers' keys and is read at build only; it is never shown.
+    """
+
+    environment: Mapping[str, str] = field(repr=False)
+    cache_dir: Path
+    """Where models of this machine, and the state of their servers, are kept."""
+    coercion_level: int = 2
+    """How tolerant structured output is: 0 strict, 1 strip and coerce, 2 mend."""
+    structured_output: Literal["openai_json", "prompt"] = "openai_json"
+    """Whether to use a provider's JSON mode, or to ask for JSON in the instructions."""
+    on_download: Callable[[int, int], None] | None = None
+    """Told the bytes done and in all while a local model is fetched; called from a thread."""
+    local_idle_s: float = 300.0
+    """How long a local model's server stays without a request."""
+
+
+class ModelSource(Protocol):
+    """Where a model comes from: a provider, or a server on this machine."""
+
+    @property
+    def key_name(self) -> str | None:
+        """The environment variable that holds its key."""
+        ...
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Values that must not be shown."""
+        ...
+
+    @property
+    def is_free(self) -> bool:
+        """Whether its requests cost nothing."""
+        ...
+
+    async def ready(self) -> Model:
+        """Return the model when it can be asked."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections to it."""
+        ...
+
+
+def build_agent(
+    spec: AgentSpec,
+    *,
+    tools: Sequence[Callable[..., Any]] = (),
+    output_type: Any = None,
+    settings: AgentSettings,
+) -> ChatAgent:
+    """Return the agent that `spec` declares; nothing is asked over the network yet.
+
+    Args:
+        spec: the declaration.
+        tools: the callables that `spec.tools` names, imported.
+        output_type: what `spec.output_type` names, imported: a pydantic model, a dataclass, any type.
+        settings: keys, folders and tolerance.
+
+    Raises:
+        ProviderUnavailable: a package is not installed, or a key is not set.
+        ModelUnavailable: the model's name is not of the form `provider:model`, or no local model has it.
+        AgentError: the output schema is not a JSON Schema.
+        NotAvailableYet: a local model with tools.
+    """
+    if spec.model.startswith("local:"):
+        if tools:
+            raise NotAvailableYet(
+                f"agent {spec.name!r}: models of this machine take no tools yet",
+                hint="call the tool in a step of its own (`call:`), or use a provider's model",
+            )
+        from flujo.agents.local_model import LocalModel
+
+        source: ModelSource = LocalModel.of(spec.model.removeprefix("local:"), settings)
+    else:
+        from flujo.agents.providers import remote_model
+
+        source = remote_model(spec.model, settings.environment)
+    return ChatAgent(spec, source, tools=tools, output_type=output_type, settings=settings)
+
+
+class ChatAgent:
+    """Asks a model once an attempt, and once more for each answer that does not fit (`retries`)."""
+
+    wants_context = False
+
+    def __init__(
+        self,
+        spec: AgentSpec,
+        source: ModelSource,
+        *,
+        tools: Sequence[Callable[..., Any]] = (),
+        output_type: Any = None,
+        settings: AgentSettings,
+    ) -> None:
+        self.spec = spec
+        self.source = source
+        self.settings = settings
+        self._readers: dict[bytes, OutputReader] = {}
+        self._typed = _typed(output_type)
+        if spec.output_schema is not None:
+            self._reader(spec.output_schema)  # a schema that is none is an error of the build
+        self._retries = 1 if spec.retries is None else spec.retries
+        self._runtime = self._built(tools)
+
+    def _built(self, tools: Sequence[Callable[..., Any]]) -> Runtime[None, str]:
+        from pydantic_ai import Agent as Runtime
+        from pydantic_ai.exceptions import UserError
+
+        try:
+            return Runtime(
+                name=self.spec.name,
+                deps_type=type(None),
+                tools=[_in_thread(tool) for tool in tools],
+                retries=self._retries,
+                tool_timeout=self.spec.tool_timeout,
+            )
+        except UserError as error:
+            raise AgentError(
+                f"agent {self.spec.name!r} cannot be built with its tools: {error}",
+                hint="give each tool a name of its own, and annotate its parameters",
+            ) from error
+
+    async def ask(self, ask: Ask) -> Reply:
+        """Return the model's answer: text, or the value that fits the schema.
+
+        Raises:
+            ModelUnavailable: the model cannot be reached or refused (`status`, `retryable`, `usage`).
+            OutputRejected: no answer fits, after `retries` more tries (`reason`, `answer`, `usage`).
+        """
+        from flujo.agents.metered import MeteredModel
+
+        reader = self._reader_of(ask)
+        model = MeteredModel(
+            await self.source.ready(),
+            schema=None if reader is None or reader.is_text else reader.asked_schema,
+            json_mode=self.settings.structured_output == "openai_json",
+            is_free=self.source.is_free,
+        )
+        output, repairs = await self._conversation(model, ask, reader)
+        return Reply(output=output, usage=model.spent, model=model.answered_by, repairs=repairs)
+
+    async def aclose(self) -> None:
+        """Close the connections to the provider. Idempotent; the agent can be asked again afterwards."""
+        await self.source.aclose()
+
+    async def _conversation(
+        self, model: MeteredModel, ask: Ask, reader: OutputReader | None
+    ) -> tuple[Any, tuple[str, ...]]:
+        """Return the first answer that fits, and what had to be mended on the way."""
+        prompt = _prompt(ask.data)
+        history: list[ModelMessage] = []
+        notes: tuple[str, ...] = ()
+        for left in range(self._retries, -1, -1):
+            text, history = await self._answer(model, prompt, history, ask)
+            if reader is None:
+                return text, ()
+            try:
+                value, repairs = self._read(reader, text, ask)
+                return value, notes + repairs
+            except OutputRejected as rejected:
+                if not left:
+                    raise self._given_up(rejected, model.spent) from rejected
+                reason = rejected.facts["reason"]
+                notes = (*notes, f"asked again, because {reason}")
+                prompt = f"That answer cannot be used: {reason}. Answer again, with only what was asked for."
+        raise AssertionError("unreachable: the last round returns or raises")
+
+    async def _answer(
+        self, model: MeteredModel, prompt: str, history: list[ModelMessage], ask: Ask
+    ) -> tuple[str, list[ModelMessage]]:
+        """Return the text that the model answers, tools called on the way, and the conversation so far."""
+        from pydantic_ai.exceptions import AgentRunError, UserError
+
+        from flujo.agents.failures import translated
+
+        try:
+            result = await self._runtime.run(
+                prompt,
+                model=model,
+                message_history=history or None,
+                # Finished text: pydantic-ai fills in templates only in specs that it loads itself.
+                instructions=ask.instructions,
+                model_settings=dict(self.spec.model_settings) or None,  # type: ignore[arg-type]  # a TypedDict
+                event_stream_handler=None if ask.on_text is None else _text_to(ask.on_text),
+            )
+        except (AgentRunError, UserError) as error:
+            failure = translated(
+                error,
+                agent=self.spec.name,
+                model=self.spec.model,
+                key_name=self.source.key_name,
+                secrets=self.source.secrets,
+                usage=model.spent,
+            )
+            # The cause holds the provider's words, which may quote the key.
+            raise failure from (None if self.source.secrets else error)
+        return result.output, result.all_messages()
+
+    def _read(self, reader: OutputReader, text: str, ask: Ask) -> tuple[Any, tuple[str, ...]]:
+        reading = reader.read(text)
+        if self._typed is None or ask.output_schema is not None:
+            return reading.value, reading.repairs
+        return self._typed.load(reading.value, text), reading.repairs
+
+    def _given_up(self, rejected: OutputRejected, usage: Usage) -> OutputRejected:
+        facts = {**rejected.facts, "usage": usage, "agent": self.spec.name, "retryable": True}
+        return OutputRejected(f"agent {self.spec.name!r}: {rejected.message}", hint=rejected.hint, **facts)
+
+    def _reader_of(self, ask: Ask) -> OutputReader | None:
+        schema = ask.output_schema if ask.output_schema is not None else self.spec.output_schema
+        if schema is None and self._typed is not None:
+            schema = self._typed.schema
+        return None if schema is None else self._reader(schema)
+
+    def _reader(self, schema: Any) -> OutputReader:
+        key = canonical.encode(schema, what=f"output schema of agent {self.spec.name!r}")
+        if key not in self._readers:
+            self._readers[key] = OutputReader(schema, level=self.settings.coercion_level)
+        return self._readers[key]
+
+
+@dataclass(frozen=True, slots=True)
+class _Typed:
+    """A Python type as an output: its JSON Schema for the model, its own checks for the answer."""
+
+    adapter: Any
+    schema: Any
+
+    def load(self, value: Any, text: str) -> Any:
+        from pydantic import ValidationError
+
+        try:
+            return self.adapter.validate_json(canonical.encode(value, what="the answer"))
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_input=False, include_context=False)
+            reason = "; ".join(
+                f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix(": ") for e in found
+            )
+            raise OutputRejected(
+                f"the answer does not fit the output type: {reason}",
+                hint="ask more precisely in `instructions`, or make the type simpler",
+                reason=reason,
+                answer=text[:200],
+            ) from error
+
+
+def _typed(output_type: Any) -> _Typed | None:
+    if output_type is None:
+        return None
+    from pydantic import TypeAdapter
+
+    adapter = TypeAdapter(output_type)
+    return _Typed(adapter, adapter.json_schema())
+
+
+def _prompt(data: Any) -> str:
+    """Return what the model is asked: text as it is, anything else as compact JSON."""
+    return data if isinstance(data, str) else canonical.encode(data, what="the prompt").decode()
+
+
+def _in_thread(tool: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a tool that never blocks the event loop, nor waits for a hung thread once it is cancelled."""
+    if inspect.iscoroutinefunction(tool):
+        return tool
+
+    @functools.wraps(tool)
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        return await THREADS.run(functools.partial(tool, *args, **kwargs))
+
+    return call
+
+
+def _text_to(on_text: Callable[[str], None]) -> Callable[[Any, AsyncIterable[Any]], Awaitable[None]]:
+    """Return pydantic-ai's event handler that sends on each piece of text."""
+    from pydantic_ai.messages import PartDeltaEvent, PartStartEvent, TextPart, TextPartDelta
+
+    async def handle(_: Any, events: AsyncIterable[Any]) -> None:
+        async for event in events:
+            match event:
+                case (
+                    PartStartEvent(part=TextPart(content=text))
+                    | PartDeltaEvent(delta=TextPartDelta(content_delta=text))
+                ) if text:
+                    on_text(text)
+                case _:
+                    pass
+
+    return handle

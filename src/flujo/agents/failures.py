@@ -1,0 +1,122 @@
+"""What pydantic-ai and the providers raise, as Flujo's typed errors: status, hint, retry or not."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic_ai import exceptions as theirs
+
+from flujo.domain.usage import Usage
+from flujo.exceptions import AgentError, ModelUnavailable, OutputRejected, ProviderUnavailable
+from flujo.governance.redactor import Redactor
+
+_RETRYABLE = (
+    theirs.ModelRateLimitError,
+    theirs.ModelUnavailableError,
+    theirs.ModelServerError,
+    theirs.ModelConnectionError,
+    theirs.ModelRequestTimeout,
+)
+
+
+def translated(
+    error: theirs.AgentRunError | theirs.UserError,
+    *,
+    agent: str,
+    model: str,
+    key_name: str | None,
+    secrets: tuple[str, ...],
+    usage: Usage,
+) -> AgentError:
+    """Return the error of Flujo that says what `error` says.
+
+    Args:
+        error: what came out of pydantic-ai.
+        agent: the agent's name.
+        model: its model, as `provider:model`.
+        key_name: the environment variable that holds the provider's key.
+        secrets: values that must not appear in the message.
+        usage: what the ask had used until then.
+    """
+    redact = Redactor(secrets)
+    provider = model.partition(":")[0]
+    subject = f"agent {agent!r}: model {model!r}"
+    if isinstance(error, theirs.ModelAPIError):
+        what, hint = _of_api_error(error, key_name)
+        facts: dict[str, Any] = {
+            "status": getattr(error, "status_code", None),
+            "provider": provider,
+            "retryable": isinstance(error, _RETRYABLE)
+            and not isinstance(error, theirs.ModelQuotaExceededError),
+            "retry_after_s": error.retry_after,
+            "usage": usage,
+        }
+        return ModelUnavailable(redact(f"{subject} {what}"), hint=hint, **facts)
+    if isinstance(error, theirs.ContentFilterError):
+        return OutputRejected(
+            f"{subject} refused to answer: its content filter held the answer back",
+            hint="look at what the prompt asks for, or use another model",
+            usage=usage,
+            retryable=False,
+        )
+    if isinstance(error, theirs.UnexpectedModelBehavior):
+        return OutputRejected(
+            redact(f"{subject} gave an answer that cannot be used: {error.message}"),
+            hint="ask more precisely in `instructions`, or use a larger model",
+            usage=usage,
+            retryable=True,
+        )
+    return ProviderUnavailable(
+        redact(f"{subject} cannot be asked: {error}"),
+        hint="look at the agent's `model`, `model_settings` and `tools`",
+        provider=provider,
+        usage=usage,
+        retryable=False,
+    )
+
+
+def _of_api_error(error: theirs.ModelAPIError, key_name: str | None) -> tuple[str, str]:
+    """Return what happened, and what to do about it."""
+    said = _said(error.body)
+    status = f" (HTTP {error.status_code})" if isinstance(error, theirs.ModelHTTPError) else ""
+    match error:
+        case theirs.ModelAuthenticationError():
+            what = f"refused the key{status}{said}"
+            hint = f"check the key in {key_name}" if key_name else "check the provider's credentials"
+        case theirs.ModelNotFoundError():
+            what = f"is not known to its provider{status}{said}"
+            like = getattr(error, "suggested_model_id", None)
+            hint = f"did you mean {like!r}?" if like else "check the model's name in `model:`"
+        case theirs.ModelContextWindowExceededError():
+            what = f"has no room for a prompt this long{status}{said}"
+            hint = "shorten the step's `input:` or the instructions, or use a model with a larger context"
+        case theirs.ModelQuotaExceededError():
+            what = f"is out of quota{status}{said}"
+            hint = "look at the account's plan and billing"
+        case theirs.ModelRateLimitError():
+            what = f"is rate limited{status}{said}"
+            hint = "wait, or give the step `config: {max_retries: 3}`"
+        case theirs.ModelTimeoutError() | theirs.ModelRequestTimeout():
+            what = "did not answer in time"
+            hint = "raise `model_settings: {timeout: …}`, or give the step `config: {max_retries: 3}`"
+        case theirs.ModelConnectionError():
+            what = "cannot be reached"
+            hint = "check the network, and the provider's base URL if you have set one"
+        case theirs.ModelRequestRejectedError():
+            what = f"rejected the request{status}{said}"
+            hint = "look at the agent's `model_settings`, `output_schema` and `tools`"
+        case _:
+            what = f"failed{status}{said}"
+            hint = "the provider has trouble: try again, or give the step `config: {max_retries: 3}`"
+    return what, hint
+
+
+def _said(body: object) -> str:
+    """Return the provider's own words, shortened, or nothing."""
+    found: object = body
+    for key in ("error", "message"):
+        if isinstance(found, Mapping) and key in found:
+            found = found[key]
+    if not isinstance(found, str) or not found.strip():
+        return ""
+    text = " ".join(found.split())
+    return f": {text[:300]}" + ("…" if len(text) > 300 else "")

@@ -1,0 +1,147 @@
+"""`provider:model` becomes a pydantic-ai model, or a typed error that names the package or the key to get."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pydantic_ai.exceptions import UserError
+from pydantic_ai.models import Model, infer_model
+from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
+
+from flujo.exceptions import ModelUnavailable, ProviderUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EXTRAS = ("openai", "anthropic", "google")
+"""Providers that Flujo has an extra for, by the extra's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Access:
+    """The environment variables that a provider's key (the first that is set) and address come from."""
+
+    keys: tuple[str, ...]
+    base_url: str | None = None
+
+
+_OPENAI = _Access(("OPENAI_API_KEY",), "OPENAI_BASE_URL")
+ACCESS: Mapping[str, _Access] = {
+    "openai": _OPENAI,
+    "openai-chat": _OPENAI,
+    "openai-responses": _OPENAI,
+    "anthropic": _Access(("ANTHROPIC_API_KEY",), "ANTHROPIC_BASE_URL"),
+    "google": _Access(("GOOGLE_API_KEY", "GEMINI_API_KEY"), "GOOGLE_GEMINI_BASE_URL"),
+    "mistral": _Access(("MISTRAL_API_KEY",)),
+    "groq": _Access(("GROQ_API_KEY",), "GROQ_BASE_URL"),
+    "deepseek": _Access(("DEEPSEEK_API_KEY",)),
+    "openrouter": _Access(("OPENROUTER_API_KEY",)),
+    "cohere": _Access(("CO_API_KEY",)),
+}
+"""The usual providers. Any other that pydantic-ai knows works too, and reads its own variables."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteModel:
+    """A provider's model, ready to be asked."""
+
+    model: Model
+    key_name: str | None = None
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    is_free: bool = False
+
+    async def ready(self) -> Model:
+        """Return the model."""
+        return self.model
+
+    async def aclose(self) -> None:
+        """Close the connections to the provider; they are opened again when it is asked again."""
+        async with self.model:
+            pass  # leaving a pydantic-ai model closes its HTTP client
+
+
+def remote_model(name: str, environment: Mapping[str, str]) -> RemoteModel:
+    """Return the model that `name` (`provider:model`) stands for; nothing is asked over the network.
+
+    Raises:
+        ModelUnavailable: `name` is not of that form.
+        ProviderUnavailable: the provider is unknown, its package is not installed, or its key is not set.
+    """
+    provider, colon, model = name.partition(":")
+    if not (provider and colon and model):
+        raise ModelUnavailable(
+            f"model {name!r} does not say its provider",
+            hint="write it as `provider:model`, for instance `openai:gpt-5-mini` or `local:smollm2`",
+            model=name,
+            retryable=False,
+        )
+    access = ACCESS.get(provider)
+    secret = _first(environment, access.keys) if access else None
+    try:
+        made = infer_model(name, lambda kind: _provider(kind, access, secret, environment))
+    except ImportError as error:
+        raise _not_installed(provider, error) from error
+    except ValueError:
+        raise _unknown(provider) from None
+    except UserError as error:
+        raise _unusable(provider, error) from error
+    return RemoteModel(made, access.keys[0] if access else None, (secret,) if secret else ())
+
+
+def _provider(
+    kind: str, access: _Access | None, secret: str | None, environment: Mapping[str, str]
+) -> Provider[Any]:
+    if access is None:
+        return infer_provider(kind)
+    made: Any = infer_provider_class(kind)  # first, so that a missing package is told before a missing key
+    base_url = environment.get(access.base_url) if access.base_url else None
+    if secret is None and base_url is None:
+        raise ProviderUnavailable(
+            f"provider {kind!r} needs a key, and {' or '.join(access.keys)} is not set",
+            hint=f"set {access.keys[0]}, or use a model that needs no key, such as `local:smollm2`",
+            provider=kind,
+            variable=access.keys[0],
+            retryable=False,
+        )
+    # A server of one's own behind the base URL often takes any key; the clients insist on one.
+    options = {"api_key": secret or "none"} | ({"base_url": base_url} if base_url else {})
+    return made(**options)  # type: ignore[no-any-return]  # each provider has its own constructor
+
+
+def _first(environment: Mapping[str, str], names: tuple[str, ...]) -> str | None:
+    return next((environment[name] for name in names if environment.get(name)), None)
+
+
+def _not_installed(provider: str, error: ImportError) -> ProviderUnavailable:
+    named = re.search(r"pydantic-ai-slim\[([\w-]+)\]", str(error))
+    extra = named.group(1) if named else provider
+    package = f"flujo[{extra}]" if extra in EXTRAS else f"pydantic-ai-slim[{extra}]"
+    return ProviderUnavailable(
+        f"provider {provider!r} needs a package that is not installed",
+        hint=f"pip install '{package}'",
+        provider=provider,
+        retryable=False,
+    )
+
+
+def _unknown(provider: str) -> ProviderUnavailable:
+    near = difflib.get_close_matches(provider, [*ACCESS, "local"], n=1)
+    return ProviderUnavailable(
+        f"provider {provider!r} is not known",
+        hint=f"did you mean {near[0]!r}?" if near else f"known are {', '.join([*ACCESS, 'local'])} and more",
+        provider=provider,
+        retryable=False,
+    )
+
+
+def _unusable(provider: str, error: UserError) -> ProviderUnavailable:
+    # pydantic-ai's own sentence names the variable; the advice after it is for its users, not ours.
+    return ProviderUnavailable(
+        f"provider {provider!r} cannot be used: {str(error).partition(' To try Pydantic AI')[0]}",
+        hint="set what it asks for in the environment",
+        provider=provider,
+        retryable=False,
+    )
