@@ -1,0 +1,27 @@
+"""The life of a run: which moves are legal."""
+
+from __future__ import annotations
+
+import pytest
+
+from flujo.domain.run import LEGAL_MOVES, RunStatus
+
+
+def test_every_state_says_where_it_may_go() -> None:
+    assert set(LEGAL_MOVES) == set(RunStatus)
+
+
+@pytest.mark.parametrize("status", [RunStatus.COMPLETED, RunStatus.CANCELLED])
+def test_nothing_follows_a_final_state(status: RunStatus) -> None:
+    assert status.is_final
+    assert not any(status.can_become(other) for other in RunStatus)
+
+
+@pytest.mark.parametrize("status", [status for status in RunStatus if not status.is_final])
+def test_every_other_state_can_run_again_and_can_be_cancelled(status: RunStatus) -> None:
+    assert status.can_become(RunStatus.RUNNING)
+    assert status.can_become(RunStatus.CANCELLED)
+
+
+def test_only_a_running_run_completes() -> None:
+    assert [s for s in RunStatus if s.can_become(RunStatus.COMPLETED)] == [RunStatus.RUNNING]

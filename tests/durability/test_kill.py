@@ -1,0 +1,216 @@
+"""`kill -9` of a real `flujo run`, then `flujo resume` at once: nothing that was finished runs again."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from textwrap import dedent
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flujo.domain.journal import EntryKind, EntryStatus, RunId
+from flujo.services.project import find_project
+from flujo.services.wiring import Workspace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KILLS = int(os.environ.get("FLUJO_KILLS", "10"))
+LINES = 13
+"""How often a whole run calls `touch`."""
+
+
+@pytest.fixture
+def project(tmp_path: Path, store_uri: str) -> Path:
+    """Return a project whose every step leaves a line in a file, and takes its time."""
+    (tmp_path / "flujo.toml").write_text(
+        f'state_uri = "{store_uri}"\n[blueprints]\nallow_callables = ["skills.*"]\n'
+    )
+    (tmp_path / "skills").mkdir()
+    (tmp_path / "skills" / "witness.py").write_text(
+        dedent(
+            """
+            import os
+            import time
+
+
+            def touch(name: str, value: int) -> int:
+                line = f"{name}\\n".encode()
+                file = os.open("witness.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+                os.write(file, line)
+                os.fsync(file)
+                os.close(file)
+                time.sleep(0.05)
+                return value + 1
+            """
+        )
+    )
+    (tmp_path / "blueprints").mkdir()
+    (tmp_path / "blueprints" / "child.yaml").write_text(
+        dedent(
+            """
+            version: "1"
+            name: child
+            input_schema: {type: object, required: [n], properties: {n: {type: integer}}}
+            steps:
+              - {name: one, call: "skills.witness:touch", with: {name: child/one, value: "{{ input.n }}"}}
+              - {name: two, call: "skills.witness:touch", with: {name: child/two, value: "{{ previous }}"}}
+            """
+        )
+    )
+    (tmp_path / "blueprints" / "walk.yaml").write_text(
+        dedent(
+            """
+            version: "1"
+            name: walk
+            context_schema: {type: object, properties: {seen: {type: array, default: []}}}
+            output: {value: "{{ previous }}", seen: "{{ context.seen }}"}
+            steps:
+              - name: a
+                call: skills.witness:touch
+                with: {name: a, value: 1}
+                save: {seen: {append: output}}
+              - kind: loop
+                name: loop
+                until: loop.index == 3
+                steps:
+                  - name: x
+                    call: skills.witness:touch
+                    with: {name: "loop[{{ loop.index }}]/x", value: "{{ previous }}"}
+                  - name: y
+                    call: skills.witness:touch
+                    with: {name: "loop[{{ loop.index }}]/y", value: "{{ previous }}"}
+                    save: {seen: {append: output}}
+              - kind: conditional
+                name: route
+                if: steps.loop.output > 3
+                then:
+                  - {name: big, call: "skills.witness:touch", with: {name: "route:then/big", value: "{{ previous }}"}}
+                else:
+                  - {name: small, call: "skills.witness:touch", with: {name: "route:else/small", value: 0}}
+              - {kind: import, name: child, blueprint: ./child.yaml, with: {n: "{{ previous }}"}}
+              - {name: z, call: "skills.witness:touch", with: {name: z, value: "{{ previous }}"}}
+            """
+        )
+    )
+    subprocess.run([*FLUJO, "migrate"], cwd=tmp_path, check=True, capture_output=True)
+    return tmp_path
+
+
+FLUJO = [sys.executable, "-m", "flujo"]
+
+
+def lines(project: Path) -> list[str]:
+    witness = project / "witness.log"
+    return witness.read_text().split() if witness.exists() else []
+
+
+def launch(project: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*FLUJO, *words],
+        cwd=project,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=90)
+    assert "Traceback" not in err
+    return process.returncode, out, err
+
+
+def kill_after(project: Path, process: subprocess.Popen[str], count: int, pause_s: float) -> None:
+    """Send SIGKILL a moment after the witness has seen `count` calls."""
+    until = time.monotonic() + 60
+    while len(lines(project)) < count and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.002)
+    time.sleep(pause_s)
+    assert process.poll() is None, f"the run ended before it could be killed: {process.communicate()}"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+async def finished_steps(project: Path, run_id: str) -> set[str]:
+    """Return the paths of the steps that the journal holds as finished."""
+    async with Workspace(find_project(project)) as workspace:
+        entries = await (await workspace.store()).entries(RunId(run_id))
+    return {
+        entry.path
+        for entry in entries
+        if entry.kind is EntryKind.WORK and entry.status is EntryStatus.COMPLETED
+    }
+
+
+async def test_no_finished_step_runs_again_after_kill_9_at_random_moments(project: Path) -> None:
+    code, unbroken, err = finish(launch(project, "run", "walk", "--json"))
+    assert code == 0, err
+    expected = json.loads(unbroken)["output"]
+    assert Counter(lines(project)).most_common(1)[0][1] == 1
+    assert len(lines(project)) == LINES
+    chance = random.Random(20261122)
+    for number in range(KILLS):
+        (project / "witness.log").unlink()
+        run_id = f"kill-{number}"
+        process = launch(project, "run", "walk", "--run-id", run_id)
+        kill_after(project, process, chance.randint(1, LINES - 1), chance.uniform(0, 0.04))
+        before = await finished_steps(project, run_id)
+        code, out, err = finish(launch(project, "resume", run_id, "--json"))
+        assert code == 0, err
+        result = json.loads(out)
+        assert (result["status"], result["output"]) == ("completed", expected)
+        seen = Counter(lines(project))
+        assert {path: seen[path] for path in before} == dict.fromkeys(before, 1)
+        assert sum(seen.values()) - LINES <= 1, f"more than the step in flight ran again: {seen}"
+
+
+def test_of_two_resumes_at_once_one_wins_and_the_other_exits_8(project: Path) -> None:
+    process = launch(project, "run", "walk", "--run-id", "race")
+    kill_after(project, process, 3, 0)
+    both = [launch(project, "resume", "race"), launch(project, "resume", "race")]
+    codes = sorted(finish(each)[0] for each in both)
+    assert codes == [0, 8]
+    assert sum(Counter(lines(project)).values()) - LINES <= 1
+
+
+def test_a_live_run_cannot_be_taken_over(project: Path) -> None:
+    process = launch(project, "run", "walk", "--run-id", "alive")
+    while len(lines(project)) < 1 and process.poll() is None:
+        time.sleep(0.002)
+    code, _, err = finish(launch(project, "resume", "alive"))
+    assert finish(process)[0] == 0
+    assert code == 8
+    assert "alive" in err
+
+
+def test_ctrl_c_leaves_a_resumable_run_and_says_so(project: Path) -> None:
+    process = launch(project, "run", "walk", "--run-id", "stop")
+    while len(lines(project)) < 2 and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    code, _, err = finish(process)
+    assert code == 130
+    assert "flujo resume stop" in err
+    assert finish(launch(project, "resume", "stop"))[0] == 0
+    assert sum(Counter(lines(project)).values()) - LINES <= 1
+
+
+def test_sigterm_gives_the_run_back_at_once(project: Path) -> None:
+    process = launch(project, "run", "walk", "--run-id", "term")
+    while len(lines(project)) < 2 and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGTERM)
+    code, _, err = finish(process)
+    assert code not in (0, -signal.SIGTERM)
+    assert "flujo resume term" in err
+    assert finish(launch(project, "resume", "term"))[0] == 0

@@ -1,0 +1,102 @@
+"""A run that is stopped after any of its writes goes on to the same result and asks nobody twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flujo.domain.run import RunStatus
+from flujo.exceptions import Fenced, ResumeConflict, StateBackendUnavailable
+from support import CALLS, EXPECTED, StoppingStore, World, everything, resume, start
+
+if TYPE_CHECKING:
+    from flujo.domain.ports import StateStore
+
+
+async def stopped_after(writes: int, store: StateStore, world: World, run_id: str) -> bool:
+    """Start a run whose database goes away after `writes` commits; return whether it was stopped by that."""
+    stopping: Any = StoppingStore(store, writes)
+    try:
+        await start(everything(world), stopping, 1, run_id=run_id)
+    except StateBackendUnavailable:
+        await give_up(store, run_id)
+        return True
+    return False
+
+
+async def give_up(store: StateStore, run_id: str) -> None:
+    """Release the run as a process does that ends: nobody owns it any more."""
+    from flujo.domain.run import Move, Write
+
+    record = await store.run(run_id)  # type: ignore[arg-type]
+    await store.write(Write(run_id=record.run_id, fence=record.fence, move=Move(status=RunStatus.RUNNING)))
+
+
+async def test_stopping_after_each_write_changes_nothing(store: StateStore) -> None:
+    for writes in count():
+        world, run_id = World(), f"run-{writes}"
+        if not await stopped_after(writes, store, world, run_id):
+            break
+        before = len(await store.entries(run_id))  # type: ignore[arg-type]
+        result = await resume(everything(world), store, run_id=run_id)
+        assert (result.status, result.output) == (RunStatus.COMPLETED, EXPECTED), f"stopped after {writes}"
+        again = Counter(world.calls) - Counter(CALLS)
+        assert again.total() <= 1, f"more than the step in flight ran again after {writes} writes: {again}"
+        assert len(await store.entries(run_id)) > before  # type: ignore[arg-type]
+    assert writes >= len(CALLS)
+
+
+async def test_the_journal_of_a_resumed_run_is_that_of_an_unbroken_one(store: StateStore) -> None:
+    def told(entries: list[Any]) -> list[tuple[Any, ...]]:
+        return sorted((e.path, e.kind, e.attempt, e.status, e.output, e.patch) for e in entries)
+
+    await start(everything(World()), store, 1, run_id="unbroken")
+    unbroken = told(await store.entries("unbroken"))  # type: ignore[arg-type]
+    world = World()
+    assert await stopped_after(6, store, world, "broken")
+    await resume(everything(world), store, run_id="broken")
+    assert told(await store.entries("broken")) == unbroken  # type: ignore[arg-type]
+
+
+async def test_a_finished_subtree_is_not_loaded_again(store: StateStore) -> None:
+    world = World()
+    assert await stopped_after(10, store, world, "run")
+    levels: list[Any] = []
+
+    class Watched:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        async def entries(self, run_id: Any, *, parent: Any = None) -> Any:
+            levels.append(parent)
+            return await store.entries(run_id, parent=parent)
+
+    watched: Any = Watched()
+    await resume(everything(world), watched, run_id="run")
+    assert "loop[0]" not in levels
+    assert "" in levels
+
+
+async def test_a_zombie_cannot_write(store: StateStore) -> None:
+    world = World()
+    stopping: Any = StoppingStore(store, 3)
+    with pytest.raises(StateBackendUnavailable):
+        await start(everything(world), stopping, 1)
+    await give_up(store, "run")
+    result = await resume(everything(world), store)
+    assert result.status is RunStatus.COMPLETED
+    from flujo.domain.journal import Entry, EntryKind, StepPath
+    from flujo.domain.run import Write
+
+    late = Entry(path=StepPath("late"), kind=EntryKind.WORK, seq=99)
+    with pytest.raises(Fenced):
+        await store.write(Write(run_id=result.run_id, fence=1, entries=(late,)))
+
+
+async def test_a_finished_run_cannot_be_gone_on_with(store: StateStore) -> None:
+    await start(everything(World()), store, 1)
+    with pytest.raises(ResumeConflict):
+        await resume(everything(World()), store)
