@@ -1,0 +1,48 @@
+"""Every rule about what a blueprint means, applied: all findings of one file at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flujo.blueprint import callable_rules, expression_rules, rules
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flujo.blueprint.diagnostics import Diagnostic
+    from flujo.blueprint.rules import Unit
+
+AT_TOP = (rules.unused_agent, rules.reserved_names_at_top, rules.unavailable_at_top)
+ON_STEPS = (
+    rules.unknown_agent,
+    rules.repeated_name,
+    rules.reserved_name,
+    rules.unavailable_step,
+    rules.stray_with,
+    rules.endless_loop,
+    rules.import_input,
+    expression_rules.save_targets,
+    expression_rules.carry_types,
+    expression_rules.switch_branches,
+)
+
+
+def check(unit: Unit) -> Iterator[Diagnostic]:
+    """Yield what every rule finds in one blueprint file; a finding may come more than once."""
+    for at_top in AT_TOP:
+        yield from at_top(unit)
+    for named in callable_rules.named_at_top(unit):
+        yield from callable_rules.callable_problems(unit, named)
+    for visit in unit.visits:
+        for on_step in ON_STEPS:
+            yield from on_step(unit, visit)
+        for named in callable_rules.named_in_step(visit):
+            yield from callable_rules.callable_problems(unit, named)
+        for place in expression_rules.places(unit, visit):
+            if place.names_callable:
+                named = callable_rules.Named(place.source, place.path)
+                yield from callable_rules.callable_problems(unit, named)
+            else:
+                yield from expression_rules.expression_problems(unit, place)
+    for place in expression_rules.places_at_top(unit):
+        yield from expression_rules.expression_problems(unit, place)

@@ -1,0 +1,348 @@
+"""A checked document becomes a `Pipeline`, its imports with it; and a closure pins what it was made of."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+from flujo.blueprint import document as doc
+from flujo.blueprint.checks import check
+from flujo.blueprint.diagnostics import Diagnostic, Severity, suggest
+from flujo.blueprint.loading import Loader
+from flujo.blueprint.resolver import is_callable_name
+from flujo.blueprint.templates import unwrap
+from flujo.domain import canonical
+from flujo.domain.agents import AgentSpec
+from flujo.domain.pipeline import Pipeline
+from flujo.domain.retry import RetryPolicy
+from flujo.domain.steps import (
+    BaseStep,
+    CallableRef,
+    Carry,
+    ConditionalStep,
+    Expr,
+    HumanInTheLoopStep,
+    ImportStep,
+    Logic,
+    LoopStep,
+    Save,
+    Step,
+    StepConfig,
+    Text,
+    Value,
+)
+from flujo.exceptions import CorruptState, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from flujo.blueprint.resolver import Source
+    from flujo.blueprint.rules import Unit
+
+
+@dataclass(frozen=True)
+class Closure:
+    """Everything that a pipeline was made of: what a run pins when it is accepted."""
+
+    entry: str
+    files: Mapping[str, bytes]
+    """Blueprints and prompt files by their project paths."""
+    overrides: Mapping[str, str] = field(default_factory=dict)
+
+    def manifest(self) -> bytes:
+        """Return canonical JSON: the entry, the SHA-256 of each file, the overrides."""
+        files = {path: canonical.digest(data) for path, data in self.files.items()}
+        return canonical.encode({"entry": self.entry, "files": files, "overrides": dict(self.overrides)})
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the manifest: two closures are the same when it is."""
+        return canonical.digest(self.manifest())
+
+    def blobs(self) -> dict[str, bytes]:
+        """Return the manifest and the files by their digests."""
+        contents = (self.manifest(), *self.files.values())
+        return {canonical.digest(data): data for data in contents}
+
+    @classmethod
+    def load(cls, manifest: bytes, blobs: Mapping[str, bytes]) -> Closure:
+        """Return the closure that `manifest` describes, its files taken from `blobs` (digest → bytes).
+
+        Raises:
+            CorruptState: a file is not among the blobs.
+        """
+        said = canonical.decode(manifest)
+        missing = [path for path, digest in said["files"].items() if digest not in blobs]
+        if missing:
+            raise CorruptState(
+                f"the run's pinned file {missing[0]!r} is not in the database", path=missing[0]
+            )
+        files = {path: blobs[digest] for path, digest in said["files"].items()}
+        return cls(said["entry"], files, said["overrides"])
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What became of a blueprint. `pipeline` is None when any diagnostic is an error."""
+
+    pipeline: Pipeline | None
+    diagnostics: tuple[Diagnostic, ...]
+    closure: Closure
+    sources: Mapping[str, str]
+    """The text of each file, for `diagnostics.render`; what looks like a secret is blotted out."""
+
+
+def compile_blueprint(
+    entry: str,
+    source: Source,
+    *,
+    allow_callables: Sequence[str] = (),
+    overrides: Mapping[str, str] | None = None,
+    strict: bool = False,
+) -> Compiled:
+    """Read, check and compile a blueprint with everything that it imports.
+
+    Nothing that the blueprint names is imported or run.
+
+    Args:
+        entry: the blueprint's path in the project.
+        source: where files are read from.
+        allow_callables: the patterns of flujo.toml; a callable that none admits is an error.
+        overrides: `agents.NAME.model` or `agents.*.model` to a model; they reach imported blueprints too.
+        strict: whether warnings are errors.
+
+    Raises:
+        SettingsError: an override names something that cannot be overridden.
+    """
+    models = _models(overrides or {})
+    loader = Loader(source, allow_callables)
+    unit = loader.load_entry(entry)
+    found = [*loader.diagnostics]
+    for loaded in loader.units.values():
+        found += check(loaded)
+    diagnostics = _ordered(found, strict=strict)
+    if unit is not None:
+        _check_overrides(models, unit, loader.units.values())
+    closure = Closure(entry, dict(loader.files), dict(overrides or {}))
+    broken = unit is None or any(diagnostic.is_error for diagnostic in diagnostics)
+    pipeline = None if broken or unit is None else _Tree(models).pipeline(unit)
+    return Compiled(pipeline, diagnostics, closure, loader.sources())
+
+
+def _ordered(found: Sequence[Diagnostic], *, strict: bool) -> tuple[Diagnostic, ...]:
+    """Return each finding once, in the order of the files' lines."""
+    if strict:
+        found = [
+            replace(one, severity=Severity.ERROR) if one.severity is Severity.WARNING else one
+            for one in found
+        ]
+    unique = {(one.code, one.span, one.message): one for one in found}
+    return tuple(sorted(unique.values(), key=lambda one: (one.span, one.code, one.message)))
+
+
+# Overrides -----------------------------------------------------------------------------------------------
+
+_OVERRIDE = re.compile(r"agents\.(\*|[A-Za-z_][A-Za-z0-9_]*)\.model")
+
+
+def _models(overrides: Mapping[str, str]) -> dict[str, str]:
+    models = {}
+    for key, model in overrides.items():
+        found = _OVERRIDE.fullmatch(key)
+        if found is None:
+            raise SettingsError(
+                f"{key!r} cannot be overridden",
+                hint="what can be is `agents.NAME.model=…`, or `agents.*.model=…` for all agents",
+                key=key,
+            )
+        models[found[1]] = model
+    return models
+
+
+def _check_overrides(models: Mapping[str, str], entry: Unit, units: Any) -> None:
+    known = {name: None for unit in (entry, *units) for name in unit.blueprint.agents}
+    for name in models:
+        if name != "*" and name not in known:
+            raise SettingsError(
+                f"`agents.{name}.model` cannot be overridden: there is no agent {name!r}",
+                hint=suggest(name, known, what="there are") or "this blueprint has no agents",
+                key=f"agents.{name}.model",
+            )
+
+
+# The tree ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Tree:
+    """Builds the syntax tree of blueprints that have passed every check."""
+
+    models: Mapping[str, str]
+    built: dict[str, Pipeline] = field(default_factory=dict)
+    """By file: what is imported twice is built once."""
+
+    def pipeline(self, unit: Unit) -> Pipeline:
+        file = unit.document.file
+        if file not in self.built:
+            self.built[file] = self._pipeline(unit)
+        return self.built[file]
+
+    def _pipeline(self, unit: Unit) -> Pipeline:
+        blueprint = unit.blueprint
+        return Pipeline(
+            steps=_Steps(unit, self).all(blueprint.steps),
+            name=blueprint.name,
+            description=blueprint.description,
+            input_schema=blueprint.input_schema,
+            context_schema=blueprint.context_schema,
+            context_type=CallableRef(blueprint.context) if blueprint.context else None,
+            output=value(blueprint.output),
+        )
+
+    def agent(self, unit: Unit, name: str) -> AgentSpec:
+        agent = unit.blueprint.agents[name]
+        path, text = unit.prompts.get(name, (None, agent.instructions))
+        return AgentSpec(
+            name=name,
+            model=self.models.get(name) or self.models.get("*") or agent.model or "",
+            instructions=None if text is None else Text(text, literal=not agent.template),
+            instructions_file=path,
+            output_schema=agent.output_schema,
+            output_type=CallableRef(agent.output_type) if agent.output_type else None,
+            model_settings=agent.model_settings,
+            retries=agent.retries,
+            tool_timeout=agent.tool_timeout,
+            tools=tuple(CallableRef(tool) for tool in agent.tools if isinstance(tool, str)),
+        )
+
+
+class _Steps:
+    """Builds the steps of one blueprint file."""
+
+    def __init__(self, unit: Unit, tree: _Tree) -> None:
+        self.unit = unit
+        self.agent = cache(lambda name: tree.agent(unit, name))
+        self.tree = tree
+
+    def all(self, steps: Sequence[doc.BaseStep]) -> tuple[BaseStep, ...]:
+        return tuple(self.one(step) for step in steps)
+
+    def body(self, steps: Sequence[doc.BaseStep]) -> Pipeline:
+        return Pipeline(steps=self.all(steps))
+
+    def one(self, step: doc.BaseStep) -> BaseStep:
+        common = _common(step)
+        match step:
+            case doc.Step():
+                return self.step(step, common)
+            case doc.ConditionalStep():
+                return self.conditional(step, common)
+            case doc.LoopStep():
+                carry = {name: Carry(value(c.initial), logic(c.next)) for name, c in step.carry.items()}
+                return LoopStep(
+                    body=self.body(step.steps),
+                    until=logic(step.until or "false"),
+                    max_iterations=step.max_iterations,
+                    on_limit=step.on_limit,
+                    carry=carry,
+                    output=value(step.output),
+                    **common,
+                )
+            case doc.HitlStep():
+                return HumanInTheLoopStep(
+                    message=value(step.message), answer_schema=step.answer_schema, **common
+                )
+            case doc.ImportStep():
+                return self.imports(step, common)
+            case _:
+                raise TypeError(f"the rules let through a step that cannot be built: {step!r}")
+
+    def step(self, step: doc.Step, common: dict[str, Any]) -> Step:
+        return Step(
+            agent=self.agent(step.agent) if step.agent else None,
+            call=CallableRef(step.call) if step.call else None,
+            arguments=values(step.with_),
+            input=value(step.input),
+            output_schema=step.output_schema,
+            **common,
+        )
+
+    def conditional(self, step: doc.ConditionalStep, common: dict[str, Any]) -> ConditionalStep:
+        if step.if_ is not None:
+            branches = {"then": self.body(step.then or ())}
+            if step.else_ is not None:
+                branches["else"] = self.body(step.else_)
+            return ConditionalStep(
+                condition=logic(step.if_), form="if", branches=branches, output=value(step.output), **common
+            )
+        return ConditionalStep(
+            condition=logic(step.switch or ""),
+            form="switch",
+            branches={name: self.body(steps) for name, steps in (step.branches or {}).items()},
+            default=self.body(step.default) if step.default is not None else None,
+            output=value(step.output),
+            **common,
+        )
+
+    def imports(self, step: doc.ImportStep, common: dict[str, Any]) -> ImportStep:
+        instead = step.on_failure
+        return ImportStep(
+            blueprint=self.unit.imports[step.blueprint].document.file,
+            pipeline=self.tree.pipeline(self.unit.imports[step.blueprint]),
+            arguments=values(step.with_),
+            on_failure={"output": value(instead.output)}
+            if isinstance(instead, doc.OutputInstead)
+            else instead,
+            **common,
+        )
+
+
+def _common(step: doc.BaseStep) -> dict[str, Any]:
+    config = step.config
+    retry = None
+    if config.retry is not None:
+        retry = RetryPolicy(**{**config.retry.model_dump(), "on": tuple(config.retry.on)})
+    return {
+        "name": step.name,
+        "when": logic(step.when) if step.when is not None else None,
+        "save": {name: _save(save) for name, save in step.save.items()},
+        "tags": tuple(step.tags),
+        "config": StepConfig(
+            timeout_s=config.timeout_s,
+            max_retries=config.max_retries,
+            retry=retry,
+            execution_mode=config.execution_mode,
+            durability=config.durability,
+        ),
+    }
+
+
+def _save(save: doc.Append | str) -> Save:
+    return Save(logic(save.append), append=True) if isinstance(save, doc.Append) else Save(logic(save))
+
+
+def logic(source: str) -> Logic:
+    """Return what a key that holds logic says: an expression without its braces, or a callable."""
+    if is_callable_name(source):
+        return CallableRef(source.strip())
+    return Expr(unwrap(source)[0].source.strip())
+
+
+def value(data: Any) -> Value:
+    """Return what a key that holds a value says: JSON in which every text is a `Text`."""
+    match data:
+        case str():
+            return Text(data)
+        case dict():
+            return {key: value(item) for key, item in data.items()}
+        case list():
+            return tuple(value(item) for item in data)
+        case _:
+            return cast("Value", data)
+
+
+def values(data: Mapping[str, Any] | None) -> Mapping[str, Value] | None:
+    """Return `with:`, or None when it is not given."""
+    return None if data is None else {key: value(item) for key, item in data.items()}

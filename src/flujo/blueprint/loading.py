@@ -1,0 +1,252 @@
+"""A blueprint with everything that it imports and the prompts it names, read once and within limits."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from flujo.blueprint import document as doc
+from flujo.blueprint import secret_literals
+from flujo.blueprint.diagnostics import Span, rule, split_lines
+from flujo.blueprint.nodes import Document
+from flujo.blueprint.reader import read
+from flujo.blueprint.resolver import SourceRefused, named_path
+from flujo.blueprint.rules import SECRET_LITERAL, Unit, secret_found, secret_literal
+from flujo.blueprint.schema import check as check_schema
+from flujo.blueprint.scopes import Path, ways
+from flujo.blueprint.signatures import read_module
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from flujo.blueprint.diagnostics import Diagnostic, Rule
+    from flujo.blueprint.resolver import Source
+
+MAX_DEPTH = 16
+MAX_FILES = 200
+MAX_BYTES = 4 * 1024 * 1024
+MAX_STEPS = 20_000
+"""The most steps of a blueprint with its imports spelt out: each may import another many times."""
+
+_IMPORT = "steps:\n  - {kind: import, name: answer, blueprint: "
+PATH_REFUSED = rule(
+    "FLJ220",
+    "path-refused",
+    "A path that blueprints may not read",
+    finds="A path that is absolute, leaves the project (by `..` or a symbolic link), is an address, or is "
+    "written in a way that could mislead; or what is at the path is no readable file.",
+    why="A blueprint reads files of its project and nothing else of the machine.",
+    example=f"{_IMPORT}../../etc/answer.yaml}}",
+    instead=f"{_IMPORT}./answer.yaml}}",
+)
+FILE_MISSING = rule(
+    "FLJ221",
+    "file-missing",
+    "A file that is not there",
+    finds="An imported blueprint or a prompt file that does not exist. Paths are relative to the file that "
+    "names them.",
+    why="The blueprint is not whole.",
+    example=f"{_IMPORT}./anwser.yaml}}",
+    instead=f"{_IMPORT}./answer.yaml}}",
+)
+IMPORT_CYCLE = rule(
+    "FLJ222",
+    "import-cycle",
+    "Blueprints that import each other in a circle",
+    finds="A blueprint that imports itself, directly or through others.",
+    why="It would have no end. What repeats is a loop.",
+    example=f"# answer.yaml\n{_IMPORT}./answer.yaml}}",
+    instead="steps:\n  - {kind: loop, name: again, until: steps.answer.output.ok,\n"
+    "     steps: [{name: answer, agent: a}]}",
+)
+IMPORT_LIMITS = rule(
+    "FLJ223",
+    "import-limits",
+    "More imports than a blueprint may have",
+    finds=f"Imports more than {MAX_DEPTH} deep, more than {MAX_FILES} files or {MAX_BYTES // 2**20} MiB, or "
+    f"more than {MAX_STEPS} steps in all.",
+    why="Every run pins its whole closure, and a few lines that import each other can mean a million steps.",
+    example="# seventeen blueprints, each importing the next",
+    instead="# one blueprint that imports the others beside each other",
+)
+
+_TOO_DEEP = f"imports are more than {MAX_DEPTH} deep"
+
+
+class Loader:
+    """Reads a closure. What is wrong with a file is found once, however often it is imported."""
+
+    def __init__(self, source: Source, allow: Sequence[str]) -> None:
+        self.files: dict[str, bytes] = {}
+        self.units: dict[str, Unit] = {}
+        """Every blueprint that fits the language, by its project path, imported ones first."""
+        self.diagnostics: list[Diagnostic] = []
+        self._texts: dict[str, str] = {}
+        self._source = source
+        self._allow = tuple(allow)
+        self._module = cache(lambda name: read_module(name, source))
+        self._depth: dict[str, int] = {}
+        self._steps: dict[str, int] = {}
+
+    def load_entry(self, entry: str) -> Unit | None:
+        """Return the blueprint at a project path with all that it imports, or None when it does not fit."""
+        try:
+            self._read(entry)
+        except SourceRefused as refused:
+            self._refuse(Span(entry, 1, 1, 1, 1), entry, refused)
+            return None
+        return self._load(entry, (entry,))
+
+    def sources(self) -> dict[str, str]:
+        """Return the text of each file, with what looks like a secret blotted out."""
+        hidden = [one.span for one in self.diagnostics if one.code == SECRET_LITERAL.code]
+        return {
+            path: _blotted(text, [span for span in hidden if span.file == path])
+            for path, text in self._texts.items()
+        }
+
+    def _read(self, path: str) -> bytes:
+        if path not in self.files:
+            data = self._source.read(path)
+            if len(self.files) >= MAX_FILES or sum(map(len, self.files.values())) + len(data) > MAX_BYTES:
+                raise _OverLimit
+            self.files[path] = data
+        return self.files[path]
+
+    def _load(self, path: str, chain: tuple[str, ...]) -> Unit | None:
+        document = read(self.files[path], path)
+        self._texts[path] = document.text
+        self.diagnostics += document.diagnostics
+        self.diagnostics += secret_literal(document)
+        blueprint, found = check_schema(document)
+        self.diagnostics += found
+        if blueprint is None:
+            return None
+        unit = Unit(document, blueprint, allow=self._allow, module=self._module)
+        unit.prompts = dict(self._prompts(unit))
+        unit.imports = self._imports(unit, chain)
+        self.units[path] = unit
+        return unit
+
+    # What a blueprint names ------------------------------------------------------------------------------
+
+    def _prompts(self, unit: Unit) -> Iterator[tuple[str, tuple[str, str]]]:
+        for name, agent in unit.blueprint.agents.items():
+            if agent.instructions_file is None:
+                continue
+            where = ("agents", name, "instructions_file")
+            path = self._named(unit, where, agent.instructions_file)
+            text = self._text(unit.span(*where), path) if path is not None else None
+            if path is not None and text is not None:
+                yield name, (path, text)
+
+    def _text(self, span: Span, path: str) -> str | None:
+        try:
+            text = self.files[path].decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            reason = f"it is not UTF-8: byte {error.start + 1} is {error.object[error.start]:#04x}"
+            self._refuse(span, path, SourceRefused(reason, "save it as UTF-8"))
+            return None
+        if path not in self._texts:
+            self._texts[path] = text
+            prompt = Document(path, text)
+            for start, end in secret_literals.find(text):
+                self.diagnostics.append(secret_found(prompt.between(start, end), "the file"))
+        return text
+
+    def _imports(self, unit: Unit, chain: tuple[str, ...]) -> dict[str, Unit]:
+        imports: dict[str, Unit] = {}
+        depth, steps = 0, 0
+        for where, step in walk(unit.blueprint.steps, ("steps",)):
+            steps += 1
+            if not isinstance(step, doc.ImportStep):
+                continue
+            place = (*where, "blueprint")
+            child = self._import(unit, place, step.blueprint, chain)
+            if child is not None:
+                imports[step.blueprint] = child
+                below = self._depth[child.document.file]
+                depth = max(depth, below)
+                steps += self._steps[child.document.file]
+                self._limit(len(chain) + below > MAX_DEPTH, unit, place, _TOO_DEEP)
+                self._limit(steps > MAX_STEPS, unit, place, f"with its imports it has over {MAX_STEPS} steps")
+        self._depth[unit.document.file] = depth + 1
+        self._steps[unit.document.file] = min(steps, MAX_STEPS + 1)
+        return imports
+
+    def _import(self, unit: Unit, place: Path, text: str, chain: tuple[str, ...]) -> Unit | None:
+        path = self._named(unit, place, text)
+        if path is None:
+            return None
+        if path in chain:
+            circle = " → ".join((*chain[chain.index(path) :], path))
+            self.diagnostics.append(
+                IMPORT_CYCLE.at(
+                    unit.span(*place),
+                    f"blueprints import each other in a circle: {circle}",
+                    hint="take one of these imports out; what repeats is a `kind: loop`",
+                )
+            )
+            return None
+        if path in self._texts:
+            return self.units.get(path)
+        if len(chain) >= MAX_DEPTH:
+            self._limit(True, unit, place, _TOO_DEEP)
+            return None
+        return self._load(path, (*chain, path))
+
+    def _named(self, unit: Unit, place: Path, text: str) -> str | None:
+        """Return the project path of a file that is named at `place`, once it is read."""
+        try:
+            path = named_path(text, named_in=unit.document.file)
+            self._read(path)
+        except SourceRefused as refused:
+            self._refuse(unit.span(*place), text, refused)
+        except _OverLimit:
+            what = f"more than {MAX_FILES} files, or {MAX_BYTES // 2**20} MiB, belong to this blueprint"
+            self._limit(True, unit, place, what)
+        else:
+            return path
+        return None
+
+    # What is said ----------------------------------------------------------------------------------------
+
+    def _refuse(self, span: Span, text: str, refused: SourceRefused) -> None:
+        found: Rule = FILE_MISSING if refused.missing else PATH_REFUSED
+        shown = text if len(text) <= 100 else f"{text[:100]}…"
+        self.diagnostics.append(found.at(span, f"{shown!r} is not read: {refused.reason}", hint=refused.hint))
+
+    def _limit(self, over: bool, unit: Unit, place: Path, what: str) -> None:
+        if over:
+            hint = "import fewer blueprints, or beside each other"
+            self.diagnostics.append(IMPORT_LIMITS.at(unit.span(*place), what, hint=hint))
+
+
+class _OverLimit(Exception):
+    """One file more than a closure may have."""
+
+
+def walk(steps: Sequence[doc.BaseStep], path: Path) -> Iterator[tuple[Path, doc.BaseStep]]:
+    """Yield every step of a list and of the lists inside it, with its place."""
+    for index, step in enumerate(steps):
+        here = (*path, index)
+        yield here, step
+        if isinstance(step, doc.ConditionalStep):
+            for _, body, where in ways(step):
+                yield from walk(body, (*here, *where))
+        elif isinstance(step, doc.LoopStep):
+            yield from walk(step.steps, (*here, "steps"))
+
+
+def _blotted(text: str, spans: Sequence[Span]) -> str:
+    """Return `text` with every character of `spans`, and of whatever has a secret's shape, as a dot."""
+    for start, end in secret_literals.find(text):
+        text = text[:start] + "•" * (end - start) + text[end:]
+    lines = split_lines(text)
+    for span in spans:
+        for number in range(span.line, span.end_line + 1):
+            line = lines[number - 1]
+            start = span.column - 1 if number == span.line else 0
+            end = span.end_column - 1 if number == span.end_line else len(line)
+            lines[number - 1] = line[:start] + "•" * (end - start) + line[end:]
+    return "\n".join(lines)

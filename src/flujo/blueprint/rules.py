@@ -1,0 +1,442 @@
+"""What a schema cannot say of a blueprint: names, scopes, what is available; one function a rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from flujo.blueprint import document as doc
+from flujo.blueprint import secret_literals
+from flujo.blueprint.diagnostics import Severity, one_of, rule, suggest
+from flujo.blueprint.expressions import RESERVED
+from flujo.blueprint.scopes import Path, Schema, Scope, Visit, Walk, schema_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from flujo.blueprint.diagnostics import Diagnostic, Span
+    from flujo.blueprint.nodes import Document
+    from flujo.blueprint.signatures import Module
+
+
+@dataclass
+class Unit:
+    """One blueprint file that fits the language, with what it names."""
+
+    document: Document
+    blueprint: doc.Blueprint
+    imports: Mapping[str, Unit] = field(default_factory=dict)
+    """Imported blueprints by the text that names them; those that could not be read are not here."""
+    prompts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Per agent with an `instructions_file`: its project path and its text."""
+    allow: Sequence[str] = ()
+    module: Callable[[str], Module | None] = lambda _name: None
+    """Gives what the project's source says of a module."""
+
+    @cached_property
+    def walked(self) -> tuple[Scope, list[Visit]]:
+        """The scope at the end, and every step with its scope."""
+        walk = Walk(self.blueprint, self._imported)
+        return walk.run(), walk.visits
+
+    @property
+    def end(self) -> Scope:
+        """The scope in which the blueprint's `output` is filled in."""
+        return self.walked[0]
+
+    @property
+    def visits(self) -> list[Visit]:
+        """Every step with its scope; steps inside a composite come before it."""
+        return self.walked[1]
+
+    @cached_property
+    def visit_at(self) -> Mapping[Path, Visit]:
+        """Every step by its place."""
+        return {visit.path: visit for visit in self.visits}
+
+    @cached_property
+    def output(self) -> Schema:
+        """The schema of what comes out."""
+        if self.blueprint.output is None:
+            return self.end.previous
+        return schema_of(self.blueprint.output, self.end.tree())
+
+    def span(self, *path: str | int, key: bool = False) -> Span:
+        """Return where a value (or its key) stands."""
+        return self.document.span(path, key=key)
+
+    def _imported(self, step: doc.ImportStep) -> Schema:
+        child = self.imports.get(step.blueprint)
+        return child.output if child else None
+
+
+# Agents --------------------------------------------------------------------------------------------------
+
+UNKNOWN_AGENT = rule(
+    "FLJ201",
+    "unknown-agent",
+    "A step asks an agent that the blueprint does not have",
+    finds="A step whose `agent:` is no entry of `agents:` in the same file.",
+    why="There is nobody to ask. A blueprint that is imported has its own agents and does not see yours.",
+    example="agents: {sorter: {model: openai:gpt-5-mini}}\nsteps:\n  - {name: sort, agent: sortr}",
+    instead="agents: {sorter: {model: openai:gpt-5-mini}}\nsteps:\n  - {name: sort, agent: sorter}",
+)
+
+
+def unknown_agent(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
+    """Refuse a step whose agent is not declared."""
+    name = visit.step.agent if isinstance(visit.step, doc.Step | doc.GranularStep) else None
+    if name is not None and name not in unit.blueprint.agents:
+        yield UNKNOWN_AGENT.at(
+            unit.span(*visit.path, "agent"),
+            f"step {visit.step.name!r} asks agent {name!r}, which `agents:` does not have",
+            hint=suggest(name, unit.blueprint.agents, what="there are")
+            or f"add `agents: {{{name}: {{model: …}}}}`",
+        )
+
+
+UNUSED_AGENT = rule(
+    "FLJ202",
+    "unused-agent",
+    "An agent that no step asks",
+    finds="An entry of `agents:` that no step of the file names.",
+    why="Its prompt is reviewed and locked, and never used; often a step names another by mistake.",
+    example="agents: {sorter: {model: a:b}, helper: {model: a:b}}\nsteps:\n  - {name: sort, agent: sorter}",
+    instead="agents: {sorter: {model: a:b}}\nsteps:\n  - {name: sort, agent: sorter}",
+)
+
+
+def unused_agent(unit: Unit) -> Iterator[Diagnostic]:
+    """Warn of agents that nobody asks."""
+    asked = {getattr(visit.step, "agent", None) for visit in unit.visits}
+    # Kinds that are not available yet may name agents in keys of their own.
+    if any(type(visit.step) not in AVAILABLE for visit in unit.visits):
+        return
+    for name in unit.blueprint.agents:
+        if name not in asked:
+            yield UNUSED_AGENT.at(
+                unit.span("agents", name, key=True),
+                f"no step asks agent {name!r}",
+                hint="name it in a step's `agent:`, or take it out",
+                severity=Severity.WARNING,
+            )
+
+
+# Names ---------------------------------------------------------------------------------------------------
+
+DUPLICATE_NAME = rule(
+    "FLJ210",
+    "duplicate-step-name",
+    "Two steps of one list have the same name",
+    finds="A step's name that an earlier step of the same list has already.",
+    why="`steps.NAME` would have two meanings, and the journal one place for two results.",
+    example="steps:\n  - {name: sort, call: skills.a:one}\n  - {name: sort, call: skills.a:two}",
+    instead="steps:\n  - {name: sort, call: skills.a:one}\n  - {name: check, call: skills.a:two}",
+)
+SHADOWED_NAME = rule(
+    "FLJ211",
+    "shadowed-step-name",
+    "A step hides one of a list around it",
+    finds="A step inside a branch or a loop with the name of a step that came before it in a list around it.",
+    why="`steps.NAME` inside would silently mean another step than the same words outside.",
+    example="steps:\n  - {name: sort, call: s:a}\n  - {kind: conditional, name: c, if: 'true',\n"
+    "     then: [{name: sort, call: s:b}]}",
+    instead="steps:\n  - {name: sort, call: s:a}\n  - {kind: conditional, name: c, if: 'true',\n"
+    "     then: [{name: again, call: s:b}]}",
+)
+
+
+def repeated_name(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
+    """Refuse a name that a step before it in this list, or in one around it, has."""
+    name = visit.step.name
+    earlier = visit.scope.places.get(name)
+    found = DUPLICATE_NAME
+    where = "in this list"
+    if earlier is None or earlier[:-1] != visit.path[:-1]:
+        earlier = enclosing(unit, visit).get(name, earlier)
+        found, where = SHADOWED_NAME, "in a list around it"
+    if earlier is not None:
+        yield found.at(
+            unit.span(*visit.path, "name"),
+            f"the name {name!r} is taken by another step {where}",
+            hint="give one of them another name",
+            related=((unit.span(*earlier, "name"), "the other one"),),
+        )
+
+
+def enclosing(unit: Unit, visit: Visit) -> dict[str, Path]:
+    """Return the names of the composites around a step, with their places."""
+    around = {}
+    for length in range(2, len(visit.path)):
+        composite = unit.visit_at.get(visit.path[:length])
+        if composite is not None:
+            around[composite.step.name] = visit.path[:length]
+    return around
+
+
+RESERVED_NAME = rule(
+    "FLJ212",
+    "reserved-name",
+    "A name that expressions cannot say",
+    finds="A step, branch, agent, loop variable or context field whose name is a reserved word of CEL.",
+    why="`steps.in.output` does not parse, because `in` is an operator.",
+    example="steps:\n  - {name: in, call: skills.io:read}",
+    instead="steps:\n  - {name: read, call: skills.io:read}",
+)
+
+
+def reserved_name(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
+    """Refuse names of steps, branches and loop variables that are reserved words of CEL."""
+    named = [((*visit.path, "name"), visit.step.name, False)]
+    match visit.step:
+        case doc.LoopStep() as loop:
+            named += [((*visit.path, "carry", name), name, True) for name in loop.carry]
+        case doc.ConditionalStep() as conditional:
+            named += [((*visit.path, "branches", name), name, True) for name in conditional.branches or ()]
+        case _:
+            pass
+    for path, name, key in named:
+        if name in RESERVED:
+            yield _reserved(unit, path, name, key=key)
+    if isinstance(visit.step, doc.LoopStep) and "index" in visit.step.carry:
+        yield RESERVED_NAME.at(
+            unit.span(*visit.path, "carry", "index", key=True),
+            "`loop.index` counts the iterations already",
+            hint="give the variable another name",
+        )
+
+
+def reserved_names_at_top(unit: Unit) -> Iterator[Diagnostic]:
+    """Refuse reserved words as names of agents and context fields."""
+    for name in unit.blueprint.agents:
+        if name in RESERVED:
+            yield _reserved(unit, ("agents", name), name, key=True)
+    schema = unit.blueprint.context_schema or {}
+    for name in schema.get("properties") or ():
+        path = ("context_schema", "properties", name)
+        if name in RESERVED:
+            yield _reserved(unit, path, name, key=True)
+        elif name.startswith(("__", "$")) or not name.isidentifier() or not name.isascii():
+            yield RESERVED_NAME.at(
+                unit.span(*path, key=True),
+                f"{name!r} cannot be the name of a context field",
+                hint="write ASCII letters, digits and `_`, and not two leading underscores",
+            )
+
+
+def _reserved(unit: Unit, path: Path, name: str, *, key: bool) -> Diagnostic:
+    return RESERVED_NAME.at(
+        unit.span(*path, key=key),
+        f"{name!r} is a reserved word of CEL, so no expression could say it",
+        hint=f"write `{name}_`, or a word that says more",
+    )
+
+
+# What is available ---------------------------------------------------------------------------------------
+
+NOT_AVAILABLE = rule(
+    "FLJ213",
+    "not-available-yet",
+    "A part of the language that has no body yet",
+    finds="A kind of step or a key that the language has, and that this version of Flujo does not execute.",
+    why="Ignoring it would run something else than what was written.",
+    example="steps:\n  - {name: sort, agent: sorter, fallback: {name: other, agent: spare}}",
+    instead="steps:\n  - {name: sort, agent: sorter}",
+)
+AVAILABLE = (doc.Step, doc.ConditionalStep, doc.LoopStep, doc.HitlStep, doc.ImportStep)
+
+_LATER_ON_STEPS = (
+    "cache", "fallback", "validators", "effect", "enforce_idempotency", "in_doubt", "deadline_s",
+    "on_deadline",
+)  # fmt: skip
+_LATER_ON_AGENTS = ("extends", "spec", "capabilities", "trust")
+_LATER_AT_TOP = ("include", "defaults", "budget")
+
+
+def unavailable_step(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
+    """Refuse kinds and keys of a step that are not executed yet."""
+    step = visit.step
+    if not isinstance(step, AVAILABLE):
+        kind = getattr(step, "kind", "")
+        kinds = one_of(known for known, model in doc.KINDS.items() if model in AVAILABLE)
+        yield NOT_AVAILABLE.at(
+            unit.span(*visit.path, "kind"),
+            f"`kind: {kind}` is not available yet",
+            hint=f"this version runs {kinds}",
+        )
+        return
+    yield from _unavailable_keys(unit, visit.path, step, _LATER_ON_STEPS)
+    if step.config.execution_mode == "background":
+        yield _unavailable(unit, (*visit.path, "config", "execution_mode"), "execution_mode: background")
+
+
+def unavailable_at_top(unit: Unit) -> Iterator[Diagnostic]:
+    """Refuse keys of the blueprint and its agents that are not acted on yet."""
+    yield from _unavailable_keys(unit, (), unit.blueprint, _LATER_AT_TOP)
+    for name, agent in unit.blueprint.agents.items():
+        yield from _unavailable_keys(unit, ("agents", name), agent, _LATER_ON_AGENTS)
+        for index, tool in enumerate(agent.tools):
+            if not isinstance(tool, str):
+                path = ("agents", name, "tools", index)
+                yield NOT_AVAILABLE.at(
+                    unit.span(*path),
+                    "a tool in the form of a mapping is not available yet",
+                    hint="write `module:callable`",
+                )
+
+
+def _unavailable_keys(unit: Unit, path: Path, model: Any, keys: Sequence[str]) -> Iterator[Diagnostic]:
+    for key in keys:
+        default = type(model).model_fields[key].default if key in type(model).model_fields else None
+        if getattr(model, key, default) != default:
+            yield _unavailable(unit, (*path, key), key)
+
+
+def _unavailable(unit: Unit, path: Path, what: str) -> Diagnostic:
+    return NOT_AVAILABLE.at(
+        unit.span(*path, key=True), f"`{what}` is not available yet", hint="take it out for now"
+    )
+
+
+# Shapes --------------------------------------------------------------------------------------------------
+
+STRAY_WITH = rule(
+    "FLJ203",
+    "stray-with",
+    "`with` on a step that calls nothing",
+    finds="`with:` on a step that asks an agent.",
+    why="`with` gives a callable its parameters by name; an agent gets one `input`.",
+    example="steps:\n  - {name: sort, agent: sorter, with: {text: '{{ input }}'}}",
+    instead="steps:\n  - {name: sort, agent: sorter, input: '{{ input }}'}",
+)
+
+
+def stray_with(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
+    """Refuse `with` beside `agent`, and `input` beside `with`."""
+    match visit.step:
+        case doc.Step(call=None, with_=dict()):
+            yield STRAY_WITH.at(
+                unit.span(*visit.path, "with", key=True),
+                f"step {visit.step.name!r} asks an agent, which takes no `with`",
+                hint="write `input:` instead",
+            )
+        case doc.Step(with_=dict()) as step if step.input is not None:
+            yield STRAY_WITH.at(
+                unit.span(*visit.path, "input", key=True),
+                f"step {step.name!r} has both `with` and `input`, and only one can reach the callable",
+                hint="name the parameter in `with`",
+            )
+
+
+ENDLESS_LOOP = rule(
+    "FLJ216",
+    "loop-without-until",
+    "A loop that does not say when it is done",
+    finds="A loop without `until:`.",
+    why="It would always run to `max_iterations`, and then count as failed.",
+    example="steps:\n  - {kind: loop, name: draft, steps: [{name: write, agent: writer}]}",
+    instead="steps:\n  - {kind: loop, name: draft, steps: [{name: write, agent: writer}],\n"
+    '     until: "steps.write.output.ok"}',
+)
+
+
+def endless_loop(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
+    """Refuse a loop without `until`."""
+    if isinstance(visit.step, doc.LoopStep) and visit.step.until is None:
+        yield ENDLESS_LOOP.at(
+            unit.span(*visit.path, "name"),
+            f"loop {visit.step.name!r} has no `until`",
+            hint="write the condition that ends it; `until: false` runs it `max_iterations` times",
+        )
+
+
+# Imports -------------------------------------------------------------------------------------------------
+
+IMPORT_INPUT = rule(
+    "FLJ224",
+    "import-input",
+    "An import does not give the child what it takes",
+    finds="A key of an import's `with:` that the child's `input_schema` does not have, or one that it needs "
+    "and does not get.",
+    why="The child would refuse its input when the run comes to it, after other steps have been paid for.",
+    example="# answer.yaml has input_schema: {type: object, required: [text], properties: {text: {}}}\n"
+    "steps:\n  - {kind: import, name: answer, blueprint: ./answer.yaml, with: {txt: '{{ input }}'}}",
+    instead="steps:\n  - {kind: import, name: answer, blueprint: ./answer.yaml, with: {text: '{{ input }}'}}",
+)
+
+
+def import_input(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
+    """Refuse `with` that does not fit the child's `input_schema`."""
+    step = visit.step
+    child = unit.imports.get(step.blueprint) if isinstance(step, doc.ImportStep) else None
+    if not isinstance(step, doc.ImportStep) or child is None or step.with_ is None:
+        return
+    schema = child.blueprint.input_schema
+    if schema is None:
+        return
+    there = (child.span("input_schema", key=True), "what it takes is said here")
+    properties = schema.get("properties") or {}
+    for name in step.with_:
+        if name not in properties and (properties or schema.get("additionalProperties") is False):
+            yield IMPORT_INPUT.at(
+                unit.span(*visit.path, "with", name, key=True),
+                f"{step.blueprint!r} takes no {name!r}",
+                hint=suggest(name, properties, what="it takes"),
+                related=(there,),
+            )
+    for name in schema.get("required") or ():
+        if name not in step.with_:
+            yield IMPORT_INPUT.at(
+                unit.span(*visit.path, "with", key=True),
+                f"{step.blueprint!r} needs {name!r}, and `with` does not give it",
+                hint=f"add `{name}: …` to `with`",
+                related=(there,),
+            )
+
+
+# Secrets -------------------------------------------------------------------------------------------------
+
+SECRET_LITERAL = rule(
+    "FLJ230",
+    "secret-literal",
+    "A text that looks like a key, a password or a token",
+    finds="A literal with the shape of a provider's key, a token, a private key or an address with a "
+    "password, and random text under a name such as `api_key`. The text itself is never printed.",
+    why="Blueprints are committed, pinned into every run, and shown in traces: nothing in them is secret.",
+    example="agents:\n  sorter: {model: openai:gpt-5-mini, model_settings: {api_key: sk-…}}",
+    instead="# export OPENAI_API_KEY=…; a provider's key comes from the environment\n"
+    "agents:\n  sorter: {model: openai:gpt-5-mini}",
+)
+
+
+def secret_literal(document: Document) -> Iterator[Diagnostic]:
+    """Refuse texts that look like secrets, without showing them."""
+    for path, text in texts(document.data):
+        key = next((part for part in reversed(path) if isinstance(part, str)), "")
+        for start, end in secret_literals.find(text, key):
+            yield secret_found(document.span_in(path, start, end), f"`{key}`")
+
+
+def secret_found(span: Span, where: str) -> Diagnostic:
+    """Return the finding of a secret at `span`."""
+    return SECRET_LITERAL.at(
+        span,
+        f"{where} looks like it holds a secret, and a blueprint is no place for one",
+        hint="take it out, change it wherever it is in use, and give it through the environment",
+    )
+
+
+def texts(data: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
+    """Yield every text in JSON data with its path."""
+    match data:
+        case str():
+            yield path, data
+        case dict():
+            for key, value in data.items():
+                yield from texts(value, (*path, key))
+        case list():
+            for index, value in enumerate(data):
+                yield from texts(value, (*path, index))
+        case _:
+            pass

@@ -1,0 +1,45 @@
+"""Literals that look like keys, passwords or tokens: found by their shape, never shown."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Every repetition is bounded, so that no text takes more than linear time.
+_SHAPES = re.compile(
+    r"""
+    \b(?:sk|pk|rk)-(?:[a-z0-9]+-){0,3}[A-Za-z0-9_]{20,}   # keys of model providers
+    | \bgh[pousr]_[A-Za-z0-9]{20,} | \bgithub_pat_[A-Za-z0-9_]{20,}
+    | \b(?:AKIA|ASIA)[0-9A-Z]{16}\b                       # AWS
+    | \bxox[abeoprs]-[A-Za-z0-9-]{10,}                    # Slack
+    | \bAIza[A-Za-z0-9_-]{30,}                            # Google
+    | -----BEGIN\ [A-Z\ ]{0,40}PRIVATE\ KEY-----
+    | \beyJ[A-Za-z0-9_-]{8,200}\.eyJ[A-Za-z0-9_-]{8,200}  # a JSON web token
+    | \b[a-z][a-z0-9+.-]{0,20}://[^\s/:@{}]{1,100}:[^\s/@{}]{1,200}@       # a password in an address
+    """,
+    re.VERBOSE | re.ASCII,
+)
+_NAMED = re.compile(r"(?:^|_)(?:key|apikey|token|password|passwd|secret)$", re.IGNORECASE)
+_RANDOM_CHARS = 24
+_RANDOM_BITS = 4.2
+
+
+def find(text: str, key: str = "") -> Iterator[tuple[int, int]]:
+    """Yield where in `text` a secret seems to stand, as offsets; `key` is the name that the text goes by."""
+    found = [match.span() for match in _SHAPES.finditer(text)]
+    if not found and _NAMED.search(key) and looks_random(text):
+        found = [(0, len(text))]
+    yield from found
+
+
+def looks_random(text: str) -> bool:
+    """Return whether `text` is one long word with as many bits a character as only chance gives."""
+    if len(text) < _RANDOM_CHARS or any(char.isspace() for char in text) or "{{" in text:
+        return False
+    counts = Counter(text).values()
+    return -sum(n / len(text) * math.log2(n / len(text)) for n in counts) > _RANDOM_BITS
