@@ -86,7 +86,7 @@ def _of_api_error(error: theirs.ModelAPIError, key_name: str | None) -> tuple[st
             what = f"is not known to its provider{status}{said}"
             like = getattr(error, "suggested_model_id", None)
             hint = f"did you mean {like!r}?" if like else "check the model's name in `model:`"
-        case theirs.ModelContextWindowExceededError():
+        case _ if _is_too_long(error):
             what = f"has no room for a prompt this long{status}{said}"
             hint = "shorten the step's `input:` or the instructions, or use a model with a larger context"
         case theirs.ModelQuotaExceededError():
@@ -108,6 +108,14 @@ def _of_api_error(error: theirs.ModelAPIError, key_name: str | None) -> tuple[st
             what = f"failed{status}{said}"
             hint = "the provider has trouble: try again, or give the step `config: {max_retries: 3}`"
     return what, hint
+
+
+def _is_too_long(error: theirs.ModelAPIError) -> bool:
+    # llama.cpp's word for it, which pydantic-ai does not sort
+    return (
+        isinstance(error, theirs.ModelContextWindowExceededError)
+        or error.provider_error_type == "exceed_context_size_error"
+    )
 
 
 def _said(body: object) -> str:

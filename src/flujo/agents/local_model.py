@@ -1,0 +1,91 @@
+"""`local:` models as pydantic-ai models: weights, server and connection, each when it is first needed."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flujo.agents import local, local_server
+from flujo.agents.threads import THREADS
+
+if TYPE_CHECKING:
+    from pydantic_ai.models import Model
+
+    from flujo.agents.chat import AgentSettings
+
+DEFAULTS = {"max_tokens": 512, "temperature": 0.0}
+"""What holds unless `model_settings` says otherwise: small models like to go on for ever, and to wander."""
+
+
+@dataclass(slots=True)
+class LocalModel:
+    """A model of this machine. Asking it costs nothing and needs no key."""
+
+    name: str
+    settings: "AgentSettings"
+    key_name: str | None = None
+    is_free: bool = True
+    _verified: Path | None = None
+    _address: local_server.Address | None = field(default=None, repr=False)
+    _model: "Model | None" = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, name: str, settings: "AgentSettings") -> "LocalModel":
+        """Return the model called `name`; nothing is fetched or started yet.
+
+        Raises:
+            ProviderUnavailable: llama.cpp is not installed.
+            ModelUnavailable: there is no such model.
+        """
+        local_server.require_runtime()
+        local.path_of(name, settings.cache_dir)
+        return cls(name, settings)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The server's key."""
+        return (self._address.key,) if self._address else ()
+
+    async def ready(self) -> "Model":
+        """Return the model, with its weights fetched and verified and its server running.
+
+        Raises:
+            ModelUnavailable: it cannot be fetched, or its server does not start.
+            ModelDigestMismatch: its file is not what was published.
+        """
+        return await THREADS.run(self._connected)
+
+    async def aclose(self) -> None:
+        """Close the connection; the server stays for others until it is idle."""
+        if self._model is not None:
+            async with self._model:
+                pass  # leaving a pydantic-ai model closes its HTTP client
+
+    def _connected(self) -> "Model":
+        address = self._running()
+        if self._model is None or address != self._address:
+            self._address, self._model = address, _model_at(address)
+        return self._model
+
+    def _running(self) -> local_server.Address:
+        settings = self.settings
+        if self._verified is None or not self._verified.exists():
+            self._verified = local.ensure(
+                self.name, cache_dir=settings.cache_dir, on_progress=settings.on_download
+            )
+        return local_server.address(
+            self._verified, cache_dir=settings.cache_dir, idle_s=settings.local_idle_s
+        )
+
+
+def _model_at(address: local_server.Address) -> "Model":
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.profiles.openai import OpenAIModelProfile
+    from pydantic_ai.providers.openai import OpenAIProvider
+    from pydantic_ai.settings import ModelSettings
+
+    return OpenAIChatModel(
+        address.model,
+        provider=OpenAIProvider(base_url=address.url, api_key=address.key),
+        profile=OpenAIModelProfile(supports_json_schema_output=True),
+        settings=ModelSettings(**DEFAULTS),  # type: ignore[typeddict-item]  # two keys of two types
+    )

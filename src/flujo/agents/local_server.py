@@ -1,0 +1,265 @@
+"""A llama.cpp server in a process of its own: started when a local model is asked, shared, gone when idle.
+
+`address` is what an agent calls; `python -m flujo.agents.local_server` is the process. They meet in a folder
+with three files a model: a lock that whoever starts or stops a server holds, a state file that says where the
+server listens and what key it wants (touched by each ask, so that its age says how idle it is), and a log.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import http.client
+import json
+import os
+import secrets
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from flujo.agents.local import locked
+from flujo.exceptions import ModelUnavailable, ProviderUnavailable
+
+CONTEXT_TOKENS = 4096
+START_TIMEOUT_S = 120.0
+_HEALTH_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server listens, and the key that it wants: other users of this machine do not have it."""
+
+    port: int
+    key: str = field(repr=False)
+    pid: int
+    model: str
+    """The id under which the server knows its model."""
+
+    @property
+    def url(self) -> str:
+        """The base of the OpenAI-compatible API."""
+        return f"http://127.0.0.1:{self.port}/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What the server of one model file shares with those who ask it."""
+
+    state: Path
+    lock: Path
+    log: Path
+
+    @classmethod
+    def of(cls, model: Path, cache_dir: Path) -> "_Files":
+        status = model.stat()
+        identity = f"{model.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
+        stem = f"{model.stem[:40]}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+        folder = cache_dir.absolute() / "servers"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return cls(folder / f"{stem}.json", folder / f"{stem}.lock", folder / f"{stem}.log")
+
+
+def require_runtime() -> None:
+    """Raise unless llama.cpp is installed.
+
+    Raises:
+        ProviderUnavailable: naming the extra to install.
+    """
+    if find_spec("xllamacpp") is None:
+        raise ProviderUnavailable(
+            "models of this machine need a package that is not installed: xllamacpp",
+            hint="pip install 'flujo[local]'",
+            provider="local",
+            retryable=False,
+        )
+
+
+def address(model: Path, *, cache_dir: Path, idle_s: float, threads: int | None = None) -> Address:
+    """Return where the server for the file `model` listens, starting it when there is none.
+
+    Blocks until the server can be asked: less than a second for a small model.
+
+    Args:
+        model: a verified `.gguf` file.
+        cache_dir: the user's cache folder for Flujo; whoever shares it shares the server.
+        idle_s: how long a server that is started now stays without a request.
+        threads: how many threads compute; by default one, and those that the machine's other work leaves.
+
+    Raises:
+        ProviderUnavailable: xllamacpp is not installed.
+        ModelUnavailable: the server does not start; the message has the end of its log.
+    """
+    require_runtime()
+    files = _Files.of(model, cache_dir)
+    with locked(files.lock):
+        running = _read(files.state)
+        if running is not None and _is_healthy(running):
+            files.state.touch()
+            return running
+        files.state.unlink(missing_ok=True)
+        return _start(model, files, idle_s, threads or _idle_threads())
+
+
+def _read(state: Path) -> Address | None:
+    try:
+        data = json.loads(state.read_text())
+        return Address(int(data["port"]), str(data["key"]), int(data["pid"]), str(data["model"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_healthy(server: Address) -> bool:
+    """Whether our server answers there: another program on that port would not know the key."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=_HEALTH_TIMEOUT_S)
+    try:
+        connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {server.key}"})
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _idle_threads() -> int:
+    """Return how many threads may compute; sharing cores with other work slows llama.cpp down badly."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(8, int(cores - os.getloadavg()[0]) - 1))
+
+
+def _start(model: Path, files: _Files, idle_s: float, threads: int) -> Address:
+    """Start the process, detached from this one, and wait until it says that it can be asked."""
+    reading, writing = os.pipe()
+    command = [
+        sys.executable,
+        "-m",
+        "flujo.agents.local_server",
+        str(model),
+        str(files.state),
+        str(files.lock),
+    ]
+    command += [str(idle_s), str(threads), str(writing)]
+    try:
+        with files.log.open("wb") as log:
+            subprocess.run(  # noqa: S603  # ourselves; the path of the model is one argument
+                command,
+                cwd=files.state.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(writing,),
+                start_new_session=True,
+                check=False,
+            )
+        os.close(writing)
+        writing = -1
+        # The pipe ends without a word when the process dies, however it dies.
+        ready = select.select([reading], [], [], START_TIMEOUT_S)[0] and os.read(reading, 1)
+    finally:
+        for descriptor in (reading, writing):
+            if descriptor >= 0:
+                os.close(descriptor)
+    started = _read(files.state) if ready else None
+    if started is None:
+        raise _did_not_start(model, files.log)
+    return started
+
+
+def _did_not_start(model: Path, log: Path) -> ModelUnavailable:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    end = "\n".join(lines[-6:]) or "its log is empty"
+    return ModelUnavailable(
+        f"the server for {model.name!r} did not start; the end of its log is:\n{end}",
+        hint=f"the whole log is {log}",
+        model=model.name,
+        retryable=True,
+    )
+
+
+# The process -------------------------------------------------------------------------------------------
+
+
+def main(arguments: list[str]) -> None:
+    """Serve one model until nobody has asked for a while."""
+    model, state, lock, idle_s, threads, ready = arguments
+    if os.fork():
+        os._exit(0)  # the grandchild belongs to nobody, so nobody has to wait for it
+    server, own = _serve(Path(model), int(threads))
+    _publish(Path(state), own)
+    with contextlib.suppress(BrokenPipeError):  # who started us is gone; the next one finds us
+        os.write(int(ready), b"!")
+    os.close(int(ready))
+    while not _may_leave(server, own, Path(state), Path(lock), float(idle_s)):
+        time.sleep(min(1.0, float(idle_s) / 4))
+    os._exit(0)  # llama.cpp's threads end with the process; nothing is left to write
+
+
+def _serve(model: Path, threads: int) -> tuple[Any, Address]:
+    import xllamacpp
+
+    key = secrets.token_urlsafe(24)
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = str(model)
+    parameters.model_alias = {model.stem}
+    parameters.hostnames = ["127.0.0.1"]
+    parameters.port = 0
+    parameters.api_keys = [key]
+    parameters.n_ctx = CONTEXT_TOKENS
+    parameters.n_parallel = 1
+    parameters.cpuparams.n_threads = threads
+    parameters.endpoint_metrics = True
+    parameters.ui = False
+    server = xllamacpp.Server(parameters)
+    return server, Address(int(server.listening_address.rpartition(":")[2]), key, os.getpid(), model.stem)
+
+
+def _publish(state: Path, own: Address) -> None:
+    """Write the state file whole or not at all, for this user's eyes."""
+    draft = state.with_suffix(f".{own.pid}")
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:  # noqa: PTH123
+        json.dump({"port": own.port, "key": own.key, "pid": own.pid, "model": own.model}, file)
+    draft.replace(state)
+
+
+def _may_leave(server: Any, own: Address, state: Path, lock: Path, idle_s: float) -> bool:
+    """Whether nobody needs this server; then its state file is gone, and the next ask starts another."""
+    if _is_busy(server):
+        with contextlib.suppress(OSError):
+            if _read(state) == own:
+                state.touch()
+        return False
+    with _lock_if_free(lock) as held:
+        if not held:
+            return False  # somebody is asking just now
+        if _read(state) != own:
+            return True  # another server has taken our place, or the folder is gone
+        if time.time() - state.stat().st_mtime < idle_s:  # the file system's clock on both sides
+            return False
+        state.unlink(missing_ok=True)
+        return True
+
+
+def _is_busy(server: Any) -> bool:
+    return any(
+        line.startswith(("llamacpp:requests_processing ", "llamacpp:requests_deferred "))
+        and line[-2:] != " 0"
+        for line in str(server.handle_metrics()).splitlines()
+    )
+
+
+@contextlib.contextmanager
+def _lock_if_free(path: Path) -> Iterator[bool]:
+    try:
+        with path.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield True
+    except OSError:
+        yield False
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
