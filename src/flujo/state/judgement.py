@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
-from flujo.domain.journal import RunId, StepPath
 from flujo.domain.run import Move, NewRun, Pause, RunQuery, RunRecord, RunStatus
 from flujo.exceptions import (
     Fenced,
     IllegalMove,
+    JournalConflict,
     NotJournalable,
     ResumeConflict,
     RunConflict,
@@ -19,6 +18,11 @@ from flujo.exceptions import (
     SettingsError,
     StateError,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from flujo.domain.journal import Entry, RunId, StepPath
 
 METADATA_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 MAX_CONDITIONS = 16
@@ -92,6 +96,16 @@ def write_refusal(
             status=status,
         )
     return None
+
+
+def recorded_otherwise(run_id: RunId, entry: Entry) -> JournalConflict:
+    """Return the error for an entry whose key or number is taken by another one."""
+    return JournalConflict(
+        f"run {run_id} has recorded something else as entry {entry.seq}, {entry.kind} at {entry.path!r}",
+        run_id=run_id,
+        path=entry.path,
+        seq=entry.seq,
+    )
 
 
 def voids_pauses(status: RunStatus) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from flujo.exceptions import CorruptState, JournalConflict, StateBackendUnavaila
 from flujo.state import judgement, ownership
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 EntryKey = tuple[StepPath, EntryKind, int]
 
@@ -29,6 +28,7 @@ class StoredRun:
     ordinal: int
     lease_until: float | None = None
     journal: dict[EntryKey, Entry] = field(default_factory=dict)
+    by_seq: dict[int, Entry] = field(default_factory=dict)
     pauses: dict[StepPath, Pause] = field(default_factory=dict)
 
 
@@ -124,9 +124,7 @@ class MemoryStateStore:
         try:
             self._check_open()
             self._write(write)
-        except StateError as error:
-            done.set_exception(error)
-        except JournalConflict as error:
+        except (StateError, JournalConflict) as error:
             done.set_exception(error)
         else:
             done.set_result(None)
@@ -160,7 +158,7 @@ class MemoryStateStore:
     async def entries(self, run_id: RunId, *, parent: StepPath | None = None) -> list[Entry]:
         """Return the journal in order: all of it, or the level right below `parent`."""
         stored = self.database.runs.get(run_id)
-        entries = sorted(stored.journal.values(), key=lambda entry: entry.seq) if stored else []
+        entries = [stored.by_seq[seq] for seq in sorted(stored.by_seq)] if stored else []
         if parent is None:
             return entries
         return [entry for entry in entries if _is_below(entry.path, parent)]
@@ -168,7 +166,7 @@ class MemoryStateStore:
     async def last_seq(self, run_id: RunId) -> int:
         """Return the `seq` of the run's newest entry, 0 when it has none."""
         stored = self.database.runs.get(run_id)
-        return max((entry.seq for entry in stored.journal.values()), default=0) if stored else 0
+        return max(stored.by_seq, default=0) if stored else 0
 
     async def pauses(self, run_id: RunId) -> list[Pause]:
         """Return the questions of a run, in the order in which they were asked."""
@@ -210,6 +208,7 @@ class MemoryStateStore:
         fresh = self._fresh(stored, write.entries)
         for entry in fresh:
             stored.journal[entry.path, entry.kind, entry.attempt] = entry
+            stored.by_seq[entry.seq] = entry
         for pause in write.pauses:
             self._open(stored, pause)
         if write.move is not None:
@@ -218,14 +217,12 @@ class MemoryStateStore:
     @staticmethod
     def _fresh(stored: StoredRun, entries: Sequence[Entry]) -> list[Entry]:
         """Return the entries that are not there yet; an identical one may come twice, another may not."""
-        seqs = {entry.seq: entry for entry in stored.journal.values()} if entries else {}
         fresh = []
         for entry in entries:
-            there = stored.journal.get((entry.path, entry.kind, entry.attempt), seqs.get(entry.seq))
+            key = (entry.path, entry.kind, entry.attempt)
+            there = stored.journal.get(key, stored.by_seq.get(entry.seq))
             if there is not None and there != entry:
-                raise JournalConflict(
-                    f"run {stored.record.run_id} has recorded something else as entry {entry.seq}, {entry.path!r}"
-                )
+                raise judgement.recorded_otherwise(stored.record.run_id, entry)
             if there is None:
                 fresh.append(entry)
         return fresh

@@ -1,0 +1,308 @@
+"""Records become rows and rows become records: digests, compression, and large values kept aside.
+
+A value of up to 16 KiB stands in its column. A larger one goes to `blobs`, named by its SHA-256, and the
+column holds `@` and that name: canonical JSON never begins with `@`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import zstandard
+
+from flujo.domain import canonical
+from flujo.domain.journal import Entry, EntryKind, EntryStatus, RunId, StepPath, parent
+from flujo.domain.run import NewRun, Pause, RunRecord, RunStatus
+from flujo.domain.usage import NOTHING, Usage
+from flujo.exceptions import CorruptState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from sqlalchemy import RowMapping
+
+    Row = Mapping[str, Any] | RowMapping
+
+INLINE_LIMIT = 16 * 1024
+COMPRESS_FROM = 512
+"""Smaller blobs are stored as they are: a frame costs more than it saves."""
+
+REFERENCE = b"@"
+SEALED = ("identity", "context", "output", "error", "usage")
+_SEAL = hashlib.sha256().digest_size
+NO_SEAL = bytes(_SEAL)
+
+ENTRY_VALUES = ("input", "output", "patch", "error", "detail")
+RUN_VALUES = ("input", "context", "output", "error")
+
+Rows = dict[str, dict[str, Any]]
+
+
+# Blobs ---------------------------------------------------------------------------------------------------
+
+
+def blob_row(digest: str, data: bytes) -> dict[str, Any]:
+    """Return the row of a blob, compressed when that makes it smaller.
+
+    Raises:
+        CorruptState: the bytes are not those of the digest.
+    """
+    if canonical.digest(data) != digest:
+        raise CorruptState(f"the content handed in as {digest} has another digest")
+    packed = zstandard.compress(data, 3) if len(data) >= COMPRESS_FROM else data
+    if len(packed) < len(data):
+        return {"digest": digest, "encoding": "zstd", "size": len(data), "data": packed}
+    return {"digest": digest, "encoding": "plain", "size": len(data), "data": data}
+
+
+def blob(row: Row) -> bytes:
+    """Return the bytes of a blob.
+
+    Raises:
+        CorruptState: they are not what was written.
+    """
+    with _corrupt(f"blob {row['digest']}"):
+        data = bytes(row["data"])
+        if row["encoding"] == "zstd":
+            # The size in the frame is compared first: a flipped bit must not ask for a terabyte.
+            if zstandard.get_frame_parameters(data).content_size != row["size"]:
+                raise ValueError("its size differs")
+            data = zstandard.decompress(data)
+        if canonical.digest(data) != row["digest"]:
+            raise ValueError("its digest differs")
+        return data
+
+
+def _spill(value: bytes | None, aside: Rows) -> bytes | None:
+    """Return what the column holds for `value`; a large one is put aside as a blob."""
+    if value is None or len(value) <= INLINE_LIMIT:
+        return value
+    digest = canonical.digest(value)
+    if digest not in aside:
+        aside[digest] = blob_row(digest, value)
+    return REFERENCE + digest.encode()
+
+
+def references(rows: Iterable[Row], columns: Sequence[str]) -> set[str]:
+    """Return the digests of the blobs that these rows point at."""
+    stored = (row[column] for row in rows for column in columns)
+    return {value[1:].decode() for value in stored if value is not None and value[:1] == REFERENCE}
+
+
+def _whole(stored: bytes | None, aside: Mapping[str, bytes]) -> bytes | None:
+    if stored is None or stored[:1] != REFERENCE:
+        return stored
+    return aside[stored[1:].decode()]
+
+
+# Entries -------------------------------------------------------------------------------------------------
+
+
+def entry_row(run_id: RunId, entry: Entry, aside: Rows) -> dict[str, Any]:
+    """Return the row of an entry; large values go to `aside`, by digest."""
+    return {
+        "run_id": run_id,
+        "path": entry.path,
+        "kind": str(entry.kind),
+        "attempt": entry.attempt,
+        "parent": parent(entry.path),
+        "seq": entry.seq,
+        "status": str(entry.status),
+        "input": _spill(entry.input, aside),
+        "output": _spill(entry.output, aside),
+        "patch": _spill(entry.patch, aside),
+        "error": _spill(entry.error, aside),
+        "detail": _spill(entry.detail, aside),
+        "usage": _usage_bytes(entry.usage),
+        "fingerprint": entry.fingerprint,
+        "started_at": entry.started_at,
+        "ended_at": entry.ended_at,
+        "digest": _entry_digest(run_id, entry),
+    }
+
+
+def entry(row: Row, aside: Mapping[str, bytes]) -> Entry:
+    """Return the entry of a row; `aside` has the blobs that it points at.
+
+    Raises:
+        CorruptState: the row is not what was written.
+    """
+    with _corrupt(f"run {row['run_id']}: journal entry {row['seq']} at {row['path']!r}"):
+        found = Entry(
+            path=StepPath(row["path"]),
+            kind=EntryKind(row["kind"]),
+            attempt=row["attempt"],
+            status=EntryStatus(row["status"]),
+            seq=row["seq"],
+            input=_whole(row["input"], aside),
+            output=_whole(row["output"], aside),
+            patch=_whole(row["patch"], aside),
+            error=_whole(row["error"], aside),
+            detail=_whole(row["detail"], aside),
+            usage=_usage(row["usage"]),
+            fingerprint=row["fingerprint"],
+            started_at=row["started_at"],
+            ended_at=row["ended_at"],
+        )
+        if _entry_digest(row["run_id"], found) != row["digest"]:
+            raise ValueError("its digest differs")
+        return found
+
+
+def _entry_digest(run_id: str, entry: Entry) -> bytes:
+    # The run's id is part of it, so that a row which wandered into another run is found too.
+    return hashlib.sha256(f"{run_id}|{entry.digest()}".encode()).digest()
+
+
+def _usage_bytes(usage: Usage) -> bytes | None:
+    return canonical.encode(usage.to_json()) if usage else None
+
+
+def _usage(stored: bytes | None) -> Usage:
+    return Usage.from_json(canonical.decode(stored)) if stored else NOTHING
+
+
+# Runs ----------------------------------------------------------------------------------------------------
+
+
+def run_row(run: NewRun, aside: Rows) -> dict[str, Any]:
+    """Return what a run's row says about what was accepted; the store adds who owns it."""
+    row = {
+        "run_id": run.run_id,
+        "pipeline": run.pipeline,
+        "closure": run.closure,
+        "lock_digest": run.lock_digest,
+        "user_id": run.user_id,
+        "metadata": canonical.normalise(dict(run.metadata), what="metadata"),
+        "input": _spill(run.input, aside),
+        "context": _spill(run.context, aside),
+    }
+    row["seals"] = _identity_seal(row) + _seal(row["run_id"], "context", row["context"]) + NO_SEAL * 3
+    return row
+
+
+def changed_values(
+    run_id: str, seals: bytes, values: Mapping[str, bytes | None], aside: Rows
+) -> tuple[dict[str, bytes | None], bytes]:
+    """Return the columns for new values of a run, and its seals with theirs exchanged."""
+    stored = {name: _spill(value, aside) for name, value in values.items()}
+    parts = [seals[start : start + _SEAL] for start in range(0, len(seals), _SEAL)]
+    for name, value in stored.items():
+        parts[SEALED.index(name)] = _seal(run_id, name, value)
+    return stored, b"".join(parts)
+
+
+def usage_value(usage: Usage) -> bytes:
+    """Return the value of a run's `usage` column."""
+    return canonical.encode(usage.to_json())
+
+
+def run_record(row: Row, aside: Mapping[str, bytes]) -> RunRecord:
+    """Return the run of a row; `aside` has the blobs that it points at.
+
+    Raises:
+        CorruptState: the row is not what was written.
+    """
+    with _corrupt(f"run {row['run_id']}"):
+        if _seals(row) != row["seals"]:
+            raise ValueError("a value is not what was written")
+        return RunRecord(
+            run_id=RunId(row["run_id"]),
+            pipeline=row["pipeline"],
+            status=RunStatus(row["status"]),
+            closure=row["closure"],
+            input=_whole(row["input"], aside) or b"",
+            context=_whole(row["context"], aside) or b"",
+            metadata=row["metadata"],
+            user_id=row["user_id"],
+            lock_digest=row["lock_digest"],
+            fence=row["fence"],
+            owner=row["owner"],
+            lease_left_s=row["lease_left_s"],
+            claims=row["claims"],
+            output=_whole(row["output"], aside),
+            error=_whole(row["error"], aside),
+            usage=_usage(row["usage"]),
+            entries=row["entries"],
+            created_at=row["created_at"],
+            updated_at=row["updated_at"],
+        )
+
+
+def _seals(row: Row) -> bytes:
+    return _identity_seal(row) + b"".join(_seal(row["run_id"], name, row[name]) for name in SEALED[1:])
+
+
+def _identity_seal(row: Row) -> bytes:
+    names = ("pipeline", "closure", "lock_digest", "user_id")
+    return _seal(row["run_id"], "|".join(repr(row[name]) for name in names), row["input"])
+
+
+def _seal(run_id: str, name: str, stored: bytes | None) -> bytes:
+    return NO_SEAL if stored is None else hashlib.sha256(f"{run_id}|{name}|".encode() + stored).digest()
+
+
+# Pauses --------------------------------------------------------------------------------------------------
+
+
+def pause_row(run_id: RunId, pause: Pause, position: int) -> dict[str, Any]:
+    """Return the row of a question that is opened; the database adds when."""
+    return {
+        "run_id": run_id,
+        "pause_id": pause.pause_id,
+        "message": pause.message,
+        "answer_schema": pause.answer_schema,
+        "deadline_at": pause.deadline_at,
+        "position": position,
+        "digest": pause_digest(run_id, pause),
+    }
+
+
+def with_answer(pause: Pause, answer: bytes, answered_at: float) -> Pause:
+    """Return the question with its answer."""
+    return replace(pause, answer=answer, answered_at=answered_at)
+
+
+def pause_digest(run_id: str, pause: Pause) -> bytes:
+    """Return the digest of what a question asks and what was answered."""
+    parts = [run_id.encode(), pause.pause_id.encode(), pause.message.encode()]
+    parts += [b"-" if value is None else b"+" + value for value in (pause.answer_schema, pause.answer)]
+    return hashlib.sha256(b"\n".join(b"%d:%b" % (len(part), part) for part in parts)).digest()
+
+
+def pause(row: Row) -> Pause:
+    """Return the question of a row.
+
+    Raises:
+        CorruptState: the row is not what was written.
+    """
+    with _corrupt(f"run {row['run_id']}: question {row['pause_id']!r}"):
+        found = Pause(
+            pause_id=StepPath(row["pause_id"]),
+            message=row["message"],
+            answer_schema=row["answer_schema"],
+            deadline_at=row["deadline_at"],
+            asked_at=row["asked_at"],
+            answer=row["answer"],
+            answered_at=row["answered_at"],
+            void=row["void"],
+        )
+        if pause_digest(row["run_id"], found) != row["digest"]:
+            raise ValueError("its digest differs")
+        return found
+
+
+@contextmanager
+def _corrupt(what: str) -> Iterator[None]:
+    """Turn everything that a damaged row can cause into one error that names the row."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError, zstandard.ZstdError) as error:
+        raise CorruptState(
+            f"{what} is not what was written: {error}",
+            hint="restore the database from a backup; other runs are not affected",
+            row=what,
+        ) from error

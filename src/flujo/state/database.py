@@ -1,0 +1,308 @@
+"""One database by its URL: connections, transactions, its clock, and its errors in our words."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.pool import NullPool
+from sqlalchemy.sql.functions import FunctionElement
+
+from flujo.domain import canonical
+from flujo.exceptions import (
+    CorruptState,
+    SettingsError,
+    StateBackendFull,
+    StateBackendUnavailable,
+    StateError,
+)
+from flujo.state.tables import SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BUSY_S = 5.0
+"""How long SQLite waits for another process's commit before it says so."""
+
+Synchronous = Literal["FULL", "NORMAL"]
+
+
+class database_now(FunctionElement[float]):  # noqa: N801 - it reads as a function in a statement
+    """Seconds since the epoch, by the database's clock, at the moment of the statement."""
+
+    type = sa.Double()
+    inherit_cache = True
+
+
+@compiles(database_now, "sqlite")
+def _now_on_sqlite(*_: Any, **__: Any) -> str:
+    # `unixepoch('subsec')` is null before SQLite 3.42.
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(database_now, "postgresql")
+def _now_on_postgres(*_: Any, **__: Any) -> str:
+    return "CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)"
+
+
+def parse(uri: str) -> sa.URL:
+    """Return the URL of a state database, a SQLite path made absolute.
+
+    Raises:
+        SettingsError: it is no URL, or of a database that Flujo does not speak.
+    """
+    try:
+        url = sa.make_url(uri)
+    except (sa.exc.ArgumentError, ValueError) as error:
+        raise _unusable("`state_uri` is not a URL") from error
+    match url.drivername:
+        case "sqlite":
+            return _sqlite(url)
+        case "postgresql" | "postgres" | "postgresql+psycopg":
+            return url.set(drivername="postgresql+psycopg")
+        case other:
+            raise _unusable(f"`state_uri` names {other!r}, which Flujo cannot keep runs in")
+
+
+def _sqlite(url: sa.URL) -> sa.URL:
+    if url.host or not url.database or url.database == ":memory:" or url.query:
+        raise _unusable(f"`state_uri` {url.render_as_string()!r} names no file")
+    return url.set(database=str(Path(url.database).expanduser().absolute()))
+
+
+def _unusable(message: str) -> SettingsError:
+    # The URL itself is not repeated: it may hold a password in a place where none is expected.
+    return SettingsError(
+        message,
+        hint="write `sqlite:///.flujo/state.db` (three slashes, then a path) "
+        "or `postgresql://user:password@host:5432/database`",
+    )
+
+
+class Database:
+    """Connections to one database.
+
+    Args:
+        uri: `sqlite:///path` or `postgresql://…`.
+        connections: how many may be open at once (Postgres).
+        synchronous: SQLite's own word; NORMAL may lose the last commits in a power cut.
+    """
+
+    def __init__(self, uri: str, *, connections: int = 5, synchronous: Synchronous = "FULL") -> None:
+        self.url = parse(uri)
+        self.is_postgres = self.url.get_backend_name() == "postgresql"
+        self.shown = _shown(self.url)
+        self.engine = (
+            _engine(self.url, connections) if self.is_postgres else _sqlite_engine(self.url, synchronous)
+        )
+        self.table_prefix = f"{SCHEMA}." if self.is_postgres else ""
+
+    def connect(self) -> sa.Connection:
+        """Open a connection; the caller closes it.
+
+        Raises:
+            StateBackendUnavailable: the database does not answer.
+        """
+        with self.errors():
+            return self.engine.connect()
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """Lend a connection on which everything read is one moment of the database."""
+        with self.errors(), self.engine.connect() as connection:
+            if self.is_postgres:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """Lend a connection inside one write transaction."""
+        with self.errors(), self.engine.connect() as connection, begin_write(connection):
+            yield connection
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn the driver's errors into ours."""
+        try:
+            yield
+        except sa.exc.DBAPIError as error:
+            raise self.translated(error) from error
+        except sa.exc.TimeoutError as error:
+            raise StateBackendUnavailable(
+                f"no connection to {self.shown} became free in time", hint="raise `postgres_pool_max`"
+            ) from error
+
+    def translated(self, error: sa.exc.DBAPIError) -> StateError:
+        """Return our error for the driver's."""
+        reason = self._without_password(str(error.orig).strip().splitlines()[0] if str(error.orig) else "")
+        return (
+            _postgres_error(self, error, reason) if self.is_postgres else _sqlite_error(self, error, reason)
+        )
+
+    def dispose(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    def _without_password(self, text: str) -> str:
+        password = self.url.password
+        return text.replace(str(password), "***") if password else text
+
+
+def begin_write(connection: sa.Connection) -> sa.RootTransaction:
+    """Begin a transaction that has the right to write from its first moment."""
+    # SQLite would otherwise begin as a reader and fail when it wants to become the writer.
+    return connection.execution_options(flujo_writes=True).begin()
+
+
+def _shown(url: sa.URL) -> str:
+    """Return the URL as people may see it: no password, and nothing of the query, which may hold one."""
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    return url.set(drivername="postgresql", query={}).render_as_string(hide_password=True)
+
+
+def _dump(value: Any) -> str:
+    return canonical.encode(value, what="metadata").decode()
+
+
+# Postgres ------------------------------------------------------------------------------------------------
+
+
+def _engine(url: sa.URL, connections: int) -> sa.Engine:
+    engine = sa.create_engine(
+        url,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=30,
+        json_serializer=_dump,
+        json_deserializer=canonical.decode,
+        connect_args={
+            "connect_timeout": 10,
+            "application_name": "flujo",
+            "keepalives_idle": 30,
+            "tcp_user_timeout": 30_000,  # a network that swallows packets is an error after 30 s
+            **url.query,
+        },
+    )
+    return engine.execution_options(schema_translate_map={None: SCHEMA})
+
+
+def _postgres_error(database: Database, error: sa.exc.DBAPIError, reason: str) -> StateError:
+    state = getattr(error.orig, "sqlstate", None) or ""
+    if state in ("53100", "53200"):
+        return _full(database, reason)
+    transient = state[:2] in ("08", "40", "53", "57") or state in ("25006", "55P03")
+    lost = error.connection_invalidated or (not state and isinstance(error, sa.exc.OperationalError))
+    if transient or lost or state.startswith("28") or state == "3D000":
+        return StateBackendUnavailable(
+            f"the database {database.shown} does not answer: {reason}",
+            hint="start it, or correct `state_uri` (FLUJO_STATE_URI); the run stays resumable",
+            retryable=transient or lost,
+        )
+    return StateError(f"the database {database.shown} refused a statement: {reason}", sqlstate=state)
+
+
+# SQLite --------------------------------------------------------------------------------------------------
+
+
+def _sqlite_engine(url: sa.URL, synchronous: Synchronous) -> sa.Engine:
+    engine = sa.create_engine(
+        url,
+        json_serializer=_dump,
+        json_deserializer=canonical.decode,
+        connect_args={"timeout": BUSY_S, "check_same_thread": False},
+        poolclass=NullPool,
+    )
+
+    @sa.event.listens_for(engine, "do_connect")
+    def prepare(*_: Any) -> None:
+        _create_file(Path(str(url.database)))
+
+    @sa.event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _: Any) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        _use_wal(connection)
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        writes = connection.get_execution_options().get("flujo_writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _create_file(path: Path) -> None:
+    """Make the file and its folder readable by their owner alone: runs hold what users said."""
+    try:
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+        path.touch(mode=0o600)
+    except OSError as error:
+        raise StateBackendUnavailable(
+            f"the database {path} cannot be opened: {error.strerror}",
+            hint="make its folder writable, or set `state_uri` (FLUJO_STATE_URI)",
+        ) from error
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    # Two processes that switch a new file at once get "locked" at once: SQLite does not wait here.
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if _primary_code(error) not in _BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _primary_code(error: BaseException | None) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+def _sqlite_error(database: Database, error: sa.exc.DBAPIError, reason: str) -> StateError:
+    code = _primary_code(error.orig)
+    if code == sqlite3.SQLITE_FULL:
+        return _full(database, reason)
+    if code == sqlite3.SQLITE_NOTADB:
+        return StateError(
+            f"{database.shown} is not a SQLite database",
+            hint="move the file away, or set `state_uri` (FLUJO_STATE_URI) to another path",
+        )
+    if code in _BROKEN or "decode to UTF-8" in reason:
+        return CorruptState(
+            f"the database {database.shown} is damaged: {reason}",
+            hint="restore it from a backup; `sqlite3 FILE .recover` saves what can be read",
+        )
+    if code in (
+        *_BUSY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_PERM,
+    ):
+        return StateBackendUnavailable(
+            f"the database {database.shown} cannot be used: {reason}",
+            hint="make the file and its folder writable, and see that no other program holds it locked",
+            retryable=code in _BUSY,
+        )
+    return StateError(f"the database {database.shown} refused a statement: {reason}")
+
+
+def _full(database: Database, reason: str) -> StateBackendFull:
+    return StateBackendFull(
+        f"the database {database.shown} has no room left: {reason}",
+        hint="make room, then `flujo resume` the run: what was recorded is still there",
+    )

@@ -1,0 +1,134 @@
+"""Which runs this process executes, and for how long it may: leases, renewed while its event loops live.
+
+An event loop that has been silent too long is executing nothing that anybody can rely on, so the leases of
+its runs are left to lapse and another process may go on. Each loop shows its life by a timer of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from flujo.state.database import database_now
+from flujo.state.tables import runs
+
+if TYPE_CHECKING:
+    import asyncio
+
+LEASE_S = 30.0
+RENEW_S = 10.0
+
+_mine = sa.and_(runs.c.owner == sa.bindparam("me"), runs.c.run_id.in_(sa.bindparam("ids", expanding=True)))
+_renew = (
+    runs.update().where(_mine).values(lease_until=database_now() + sa.bindparam("lease_s", type_=sa.Double()))
+)
+_release = runs.update().where(_mine).values(owner=None, lease_until=None)
+
+
+class Heartbeat:
+    """The last sign of life of one event loop, given by a timer that runs while the loop holds runs."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, every_s: float) -> None:
+        self._loop = loop
+        self._every_s = every_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._last = time.monotonic()
+        self.held: set[str] = set()
+
+    def start(self) -> None:
+        """Begin to beat; called inside the loop."""
+        if self._timer is None:
+            self._beat()
+
+    def stop(self) -> None:
+        """Stop beating; called inside the loop."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def silent_s(self) -> float:
+        """Return how long the loop has not run its timer."""
+        return time.monotonic() - self._last
+
+    def _beat(self) -> None:
+        self._last = time.monotonic()
+        self._timer = self._loop.call_later(self._every_s, self._beat)
+
+
+class Leases:
+    """The runs that one store holds.
+
+    Args:
+        owner: the token in the rows.
+        lease_s: how long a lease lasts without renewal.
+        renew_s: how often all of them are renewed, in one statement; a loop that is silent for longer than
+            this is not renewed for.
+    """
+
+    def __init__(self, owner: str, lease_s: float = LEASE_S, renew_s: float = RENEW_S) -> None:
+        self.owner = owner
+        self.lease_s = lease_s
+        self.renew_s = renew_s
+        self._lock = threading.Lock()
+        self._heartbeats: dict[asyncio.AbstractEventLoop, Heartbeat] = {}
+        self._next_renewal = time.monotonic() + renew_s
+
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to listen to a loop that is about to hold a run; called inside the loop."""
+        with self._lock:
+            self._forget_closed_loops()
+            heartbeat = self._heartbeats.setdefault(loop, Heartbeat(loop, self.renew_s / 10))
+        heartbeat.start()
+
+    def hold(self, run_id: str, loop: asyncio.AbstractEventLoop) -> None:
+        """Note that a run is executed in `loop`."""
+        with self._lock:
+            heartbeat = self._heartbeats.get(loop)
+            if heartbeat is not None:
+                heartbeat.held.add(run_id)
+
+    def let_go(self, run_id: str) -> None:
+        """Note that a run is not executed here any more."""
+        with self._lock:
+            for heartbeat in self._heartbeats.values():
+                heartbeat.held.discard(run_id)
+
+    def seconds_to_renewal(self) -> float:
+        """Return how long the writer may sleep."""
+        return max(0.0, self._next_renewal - time.monotonic())
+
+    def begin_renewal(self) -> list[str]:
+        """Return the runs whose leases are to be renewed now: those that living loops hold."""
+        self._next_renewal = time.monotonic() + self.renew_s
+        with self._lock:
+            living = [beat for beat in self._heartbeats.values() if beat.silent_s() <= self.renew_s]
+            return sorted(run_id for beat in living for run_id in beat.held)
+
+    def renew(self, connection: sa.Connection, ids: list[str]) -> None:
+        """Renew leases in one statement."""
+        connection.execute(_renew, {"me": self.owner, "ids": ids, "lease_s": self.lease_s})
+
+    def end(self) -> list[str]:
+        """Return every run that is held, and hold none any more."""
+        with self._lock:
+            ids = sorted(run_id for beat in self._heartbeats.values() for run_id in beat.held)
+            self._heartbeats = {}
+        return ids
+
+    def give_back(self, connection: sa.Connection, ids: list[str]) -> None:
+        """Release leases: whoever looks next may take the runs over at once."""
+        connection.execute(_release, {"me": self.owner, "ids": ids})
+
+    def stop_watching(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Stop the timer of a loop; called inside the loop."""
+        with self._lock:
+            heartbeat = self._heartbeats.get(loop)
+        if heartbeat is not None:
+            heartbeat.stop()
+
+    def _forget_closed_loops(self) -> None:
+        # Their runs are held by nobody any more; the leases lapse by themselves.
+        self._heartbeats = {loop: beat for loop, beat in self._heartbeats.items() if not loop.is_closed()}

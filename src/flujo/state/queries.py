@@ -1,0 +1,171 @@
+"""What is read: each function is one question to the database, answered with checked records."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from flujo.domain import canonical
+from flujo.domain.journal import Entry, RunId, StepPath
+from flujo.exceptions import CorruptState
+from flujo.state import codec, judgement
+from flujo.state.database import database_now
+from flujo.state.tables import blobs, journal, pauses, runs
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from flujo.domain.run import Pause, RunQuery, RunRecord
+
+LAST = "@last"
+_PAGE = 500
+"""How many names one `IN` has at most."""
+
+_run_columns = (*runs.c, (runs.c.lease_until - database_now()).label("lease_left_s"))
+_newest_first = (runs.c.created_at.desc(), runs.c.run_id)
+
+
+def run(connection: sa.Connection, run_id: RunId) -> RunRecord:
+    """Return a run, or raise `RunNotFound`."""
+    found = _run_records(connection, sa.select(*_run_columns).where(runs.c.run_id == run_id))
+    if not found:
+        raise judgement.no_run(run_id)
+    return found[0]
+
+
+def find(connection: sa.Connection, text: str) -> RunRecord:
+    """Return the run that a user means, or raise `RunNotFound`."""
+    chosen = sa.select(*_run_columns)
+    if text == LAST:
+        newest = _run_records(connection, chosen.order_by(*_newest_first).limit(1))
+        if not newest:
+            raise judgement.no_run(text)
+        return newest[0]
+    if not text or "\x00" in text:
+        raise judgement.no_run(text)
+    # A range instead of LIKE: it uses the key's index, and no character of the text is special in it.
+    within = sa.and_(runs.c.run_id >= text, runs.c.run_id < text + "\U0010ffff")
+    ids = connection.scalars(sa.select(runs.c.run_id).where(within).order_by(runs.c.run_id).limit(6)).all()
+    if not ids:
+        raise judgement.no_run(text)
+    if len(ids) > 1 and ids[0] != text:
+        raise judgement.several_runs(text, ids[:5])
+    return run(connection, RunId(ids[0]))
+
+
+def matching(connection: sa.Connection, query: RunQuery) -> list[RunRecord]:
+    """Return the runs that fit, newest first."""
+    judgement.check_query(query)
+    conditions: list[sa.ColumnElement[bool]] = []
+    if query.statuses:
+        conditions.append(runs.c.status.in_([str(status) for status in query.statuses]))
+    if query.pipeline is not None:
+        conditions.append(runs.c.pipeline == query.pipeline)
+    if query.user_id is not None:
+        conditions.append(runs.c.user_id == query.user_id)
+    if query.metadata:
+        conditions += _metadata_conditions(connection.dialect.name, query.metadata)
+    chosen = sa.select(*_run_columns).where(*conditions).order_by(*_newest_first).limit(query.limit)
+    return _run_records(connection, chosen)
+
+
+def _metadata_conditions(dialect: str, wanted: Mapping[str, Any]) -> list[sa.ColumnElement[bool]]:
+    """Return conditions in which keys and values are bound, never written into the statement."""
+    if dialect == "postgresql":
+        data = sa.bindparam(None, canonical.encode(dict(wanted)).decode(), sa.Text())
+        return [
+            runs.c.metadata.op("@>", is_comparison=True)(
+                sa.cast(sa.cast(data, sa.Text), runs.c.metadata.type)
+            )
+        ]
+    return [_equals_on_sqlite(f'$."{key}"', value) for key, value in wanted.items()]
+
+
+def _equals_on_sqlite(path: str, value: Any) -> sa.ColumnElement[bool]:
+    column = sa.type_coerce(runs.c.metadata, sa.Text())
+    kind = sa.func.json_type(column, path)
+    match value:
+        case None:
+            return kind == "null"
+        case bool():
+            return kind == ("true" if value else "false")
+        case str():
+            return sa.and_(kind == "text", sa.func.json_extract(column, path) == value)
+        case _:
+            return sa.and_(kind.in_(["integer", "real"]), sa.func.json_extract(column, path) == value)
+
+
+_whole_journal = sa.select(*journal.c).where(journal.c.run_id == sa.bindparam("run")).order_by(journal.c.seq)
+_one_level = _whole_journal.where(
+    journal.c.parent == sa.bindparam("above"), journal.c.path != sa.bindparam("above")
+)
+_recorded = sa.select(runs.c.status, runs.c.entries).where(runs.c.run_id == sa.bindparam("run"))
+_last_seq = sa.select(sa.func.max(journal.c.seq)).where(journal.c.run_id == sa.bindparam("run"))
+_questions = (
+    sa.select(*pauses.c)
+    .where(pauses.c.run_id == sa.bindparam("run"))
+    .order_by(pauses.c.asked_at, pauses.c.position)
+)
+
+
+def entries(connection: sa.Connection, run_id: RunId, parent: StepPath | None = None) -> list[Entry]:
+    """Return the journal in order, each entry checked; the whole of it also for entries that are missing."""
+    if parent is None:
+        rows = connection.execute(_whole_journal, {"run": run_id}).mappings().all()
+        _check_complete(run_id, [row["seq"] for row in rows], _promised(connection, run_id))
+    else:
+        rows = connection.execute(_one_level, {"run": run_id, "above": parent}).mappings().all()
+    aside = contents(connection, codec.references(rows, codec.ENTRY_VALUES))
+    return [codec.entry(row, aside) for row in rows]
+
+
+def _promised(connection: sa.Connection, run_id: RunId) -> int:
+    found = connection.execute(_recorded, {"run": run_id}).one_or_none()
+    return 0 if found is None else int(found.entries)
+
+
+def _check_complete(run_id: RunId, seqs: Sequence[int], promised: int) -> None:
+    missing = next((expected for expected, seq in enumerate(seqs, 1) if seq != expected), None)
+    if missing is None and len(seqs) < promised:
+        missing = len(seqs) + 1
+    if missing is not None:
+        raise CorruptState(
+            f"run {run_id}: journal entry {missing} is missing",
+            hint="restore the database from a backup; other runs are not affected",
+            run_id=run_id,
+            seq=missing,
+        )
+
+
+def last_seq(connection: sa.Connection, run_id: RunId) -> int:
+    """Return the number of the run's newest entry, 0 when it has none."""
+    return int(connection.scalar(_last_seq, {"run": run_id}) or 0)
+
+
+def questions(connection: sa.Connection, run_id: RunId) -> list[Pause]:
+    """Return the questions of a run in the order in which they were asked."""
+    return [codec.pause(row) for row in connection.execute(_questions, {"run": run_id}).mappings()]
+
+
+def contents(connection: sa.Connection, digests: Collection[str]) -> dict[str, bytes]:
+    """Return blobs by digest, each one checked; raise `CorruptState` when one is missing."""
+    wanted = sorted(digests)
+    found: dict[str, bytes] = {}
+    for start in range(0, len(wanted), _PAGE):
+        chosen = sa.select(*blobs.c).where(blobs.c.digest.in_(wanted[start : start + _PAGE]))
+        found.update((row["digest"], codec.blob(row)) for row in connection.execute(chosen).mappings())
+    for digest in wanted:
+        if digest not in found:
+            raise CorruptState(
+                f"the content {digest} is missing from the database",
+                hint="restore the database from a backup; other runs are not affected",
+                digest=digest,
+            )
+    return found
+
+
+def _run_records(connection: sa.Connection, chosen: sa.Select[Any]) -> list[RunRecord]:
+    rows = connection.execute(chosen).mappings().all()
+    aside = contents(connection, codec.references(rows, codec.RUN_VALUES))
+    return [codec.run_record(row, aside) for row in rows]

@@ -1,0 +1,163 @@
+"""Runs and journals in SQLite or Postgres: the port's words, each one a request to the writer or a read."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from flujo.exceptions import StateBackendUnavailable
+from flujo.state import judgement, migrations, ownership, queries
+from flujo.state.batch import Accept, Answer, Batches, Claim
+from flujo.state.database import Database, Synchronous
+from flujo.state.leases import LEASE_S, RENEW_S, Leases
+from flujo.state.writer import RETRY_S, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from flujo.domain.journal import Entry, RunId, StepPath
+    from flujo.domain.run import NewRun, Pause, RunQuery, RunRecord, RunStatus, Write
+
+T = TypeVar("T")
+
+MAX_READERS = 4
+
+
+class SqlStateStore:
+    """A `StateStore` in a database.
+
+    Nothing is opened before it is needed; a SQLite file is made and migrated at the first request. One
+    thread writes (`writer`), a few read, and a connection is held only while a statement runs.
+
+    A store may serve several event loops, one after another or at once: each waiter is woken in the loop it
+    waits in, and leases are renewed for the runs of the loops that are alive.
+
+    Args:
+        uri: `sqlite:///path` or `postgresql://user:password@host/database`.
+        pool_max: how many Postgres connections at most, the writer's included; at least 2.
+        synchronous: SQLite's own word; NORMAL may lose the last commits in a power cut.
+        lease_s: after how long without renewal others may take a run over.
+        renew_s: how often leases are renewed; at most a third of `lease_s`.
+        retry_s: how long a database may be away before waiters get `StateBackendUnavailable`.
+
+    Raises:
+        SettingsError: the URI is not one of a database that Flujo speaks.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        pool_max: int = 5,
+        synchronous: Synchronous = "FULL",
+        lease_s: float = LEASE_S,
+        renew_s: float = RENEW_S,
+        retry_s: float = RETRY_S,
+    ) -> None:
+        readers = max(1, min(MAX_READERS, pool_max - 1))
+        self.owner = ownership.new_token()
+        self.database = Database(uri, connections=readers + 1, synchronous=synchronous)
+        self._leases = Leases(self.owner, lease_s, renew_s)
+        batches = Batches(self.database, self.owner, lease_s)
+        self.writer = Writer(self.database, batches, self._leases, retry_s=retry_s)
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="flujo-reader")
+        self._opening = threading.Lock()
+        self._opened = False
+        self._closed = False
+
+    async def accept(self, run: NewRun, blobs: Mapping[str, bytes], *, claim: bool = True) -> RunRecord:
+        """Record a run and the blobs it needs; see the port."""
+        judgement.check_metadata(run.metadata)
+        loop = asyncio.get_running_loop()
+        self._leases.watch(loop)
+        record: RunRecord = await self.writer.submit(Accept(run, dict(blobs), claim), loop)
+        return record
+
+    async def claim(self, run_id: RunId, *, statuses: Sequence[RunStatus]) -> RunRecord:
+        """Take a run over; see the port."""
+        loop = asyncio.get_running_loop()
+        self._leases.watch(loop)
+        record: RunRecord = await self.writer.submit(Claim(run_id, tuple(statuses)), loop)
+        return record
+
+    def write(self, write: Write) -> Awaitable[None]:
+        """Enqueue a write; the awaitable returns when it is committed."""
+        return self.writer.submit(write, asyncio.get_running_loop())
+
+    async def answer(self, run_id: RunId, pause_id: StepPath, answer: bytes) -> Pause:
+        """Record a human's answer; the first one wins."""
+        request = Answer(run_id, pause_id, answer)
+        pause: Pause = await self.writer.submit(request, asyncio.get_running_loop())
+        return pause
+
+    async def run(self, run_id: RunId) -> RunRecord:
+        """Return a run."""
+        return await self._read(queries.run, run_id)
+
+    async def find(self, text: str) -> RunRecord:
+        """Return the run that a user means: an id, a unique prefix of one, or `@last`."""
+        return await self._read(queries.find, text)
+
+    async def runs(self, query: RunQuery) -> list[RunRecord]:
+        """Return the runs that fit, newest first."""
+        judgement.check_query(query)
+        return await self._read(queries.matching, query)
+
+    async def entries(self, run_id: RunId, *, parent: StepPath | None = None) -> list[Entry]:
+        """Return the journal in order: all of it, or the level right below `parent`."""
+        return await self._read(queries.entries, run_id, parent)
+
+    async def last_seq(self, run_id: RunId) -> int:
+        """Return the `seq` of the run's newest entry, 0 when it has none."""
+        return await self._read(queries.last_seq, run_id)
+
+    async def pauses(self, run_id: RunId) -> list[Pause]:
+        """Return the questions of a run, in the order in which they were asked."""
+        return await self._read(queries.questions, run_id)
+
+    async def blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
+        """Return content-addressed blobs."""
+        return await self._read(queries.contents, digests)
+
+    async def aclose(self) -> None:
+        """Write what is enqueued, give back what is held, close. Idempotent."""
+        loop = asyncio.get_running_loop()
+        self._leases.stop_watching(loop)
+        if not self._closed:
+            self._closed = True
+            # Shielded: a cancelled caller stops waiting, while the thread still finishes its commit.
+            await asyncio.shield(loop.run_in_executor(self._readers, self._close))
+
+    def _close(self) -> None:
+        self.writer.close()
+        self._readers.shutdown(wait=False)
+        self.database.dispose()
+
+    async def _read(self, question: Callable[..., T], *arguments: Any) -> T:
+        if self._closed:
+            raise StateBackendUnavailable("the store is closed", hint="open another one")
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, partial(self._asked, question, *arguments))
+
+    def _asked(self, question: Callable[..., T], *arguments: Any) -> T:
+        self._open()
+        try:
+            return self._ask(question, *arguments)
+        except StateBackendUnavailable as error:
+            if not getattr(error, "retryable", False):
+                raise
+            # A pooled connection may have died while nobody looked; the next one is new.
+            return self._ask(question, *arguments)
+
+    def _ask(self, question: Callable[..., T], *arguments: Any) -> T:
+        with self.database.reading() as connection:
+            return question(connection, *arguments)
+
+    def _open(self) -> None:
+        with self._opening:
+            if not self._opened:
+                migrations.ensure_current(self.database)
+                self._opened = True

@@ -1,0 +1,298 @@
+"""The one thread that writes: whatever is waiting becomes the next transaction, and one commit serves all.
+
+There is no timer: while a transaction is being committed the next batch gathers. A waiter that is cancelled
+takes nothing back, because the commit does not happen in its task. When a batch fails, its requests are tried
+one by one, so that a bad row fails for its own waiter alone.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from flujo.domain.run import Write
+from flujo.exceptions import FlujoError, StateBackendUnavailable, StateError
+from flujo.state import migrations
+from flujo.state.batch import Accept, Batches, Claim
+from flujo.state.database import Database, begin_write
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterator, Sequence
+
+    from flujo.state.batch import Applied, Outcome, Request
+    from flujo.state.leases import Leases
+
+MAX_BATCH = 512
+RETRY_S = 60.0
+"""How long a database may be away before those who wait are told."""
+
+_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.05, 5.0
+_OPENING_RETRY_S = _CLOSING_RETRY_S = 2.0
+
+
+@dataclass(slots=True)
+class Job:
+    """A request and who waits for it."""
+
+    request: Request
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+
+
+class _Close:
+    """The last thing in the queue."""
+
+
+class Writer:
+    """Commits requests in the order in which they come.
+
+    Args:
+        database: which it opens, and migrates when it is a SQLite file.
+        batches: what a batch does.
+        leases: renewed and given back by this thread.
+        retry_s: how long it tries again when the database is away.
+    """
+
+    def __init__(
+        self, database: Database, batches: Batches, leases: Leases, *, retry_s: float = RETRY_S
+    ) -> None:
+        self.commits = 0
+        """How many transactions of requests were committed: what group commit saves shows here."""
+        self._database = database
+        self._batches = batches
+        self._leases = leases
+        self._retry_s = retry_s
+        self._queue: queue.SimpleQueue[Job | _Close] = queue.SimpleQueue()
+        self._carried: Job | _Close | None = None
+        self._connection: sa.Connection | None = None
+        self._schema_checked = False
+        self._unresolved: Applied | None = None
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="flujo-writer", daemon=True)
+        self._started = False
+
+    def submit(self, request: Request, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
+        """Enqueue a request; the future gets its outcome after the commit. Called inside the loop."""
+        if self._closing.is_set():
+            raise StateBackendUnavailable("the store is closed", hint="open another one")
+        if not self._started:
+            self._started = True
+            self._thread.start()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._queue.put(Job(request, loop, future))
+        return future
+
+    def close(self) -> None:
+        """Write what is enqueued, give the leases back, end the thread; blocks. Idempotent."""
+        self._closing.set()
+        if self._started:
+            self._queue.put(_Close())
+            self._thread.join()
+
+    # The thread ------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        closed = False
+        while not closed:
+            jobs, closed = self._gather()
+            if jobs:
+                self._settle(jobs)
+            if not self._leases.seconds_to_renewal():
+                self._about_leases(self._leases.renew, self._leases.begin_renewal())
+        self._about_leases(self._leases.give_back, self._leases.end())
+        self._disconnect()
+
+    def _gather(self) -> tuple[list[Job], bool]:
+        """Return what is waiting, at least one job unless a renewal is due; and whether this was the end.
+
+        A batch holds requests of one kind for each run: a claim behind a write of the same run begins the
+        next batch, so that the order within a run is kept.
+        """
+        jobs: list[Job] = []
+        kinds: dict[str, type] = {}
+        for item in self._waiting():
+            if isinstance(item, _Close):
+                if jobs:
+                    self._carried = item
+                    break
+                return jobs, True
+            kind = kinds.setdefault(item.request.run_id, type(item.request))
+            if kind is not type(item.request):
+                self._carried = item
+                break
+            jobs.append(item)
+            if len(jobs) == MAX_BATCH:
+                break
+        return jobs, False
+
+    def _waiting(self) -> Iterator[Job | _Close]:
+        """Yield what is in the queue, waiting only for the first."""
+        carried, self._carried = self._carried, None
+        try:
+            yield carried or self._queue.get(timeout=self._leases.seconds_to_renewal())
+            while True:
+                yield self._queue.get_nowait()
+        except queue.Empty:
+            return
+
+    def _settle(self, jobs: list[Job]) -> None:
+        """Commit a batch and wake everybody who waits for it."""
+        outcomes = self._outcomes([job.request for job in jobs])
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            self._note(job, outcome)
+        self._wake(list(zip(jobs, outcomes, strict=True)))
+
+    def _outcomes(self, requests: Sequence[Request]) -> Sequence[Outcome]:
+        try:
+            return self._with_retries(requests, careful=False)
+        except StateBackendUnavailable as error:
+            return [error] * len(requests)
+        except Exception:  # noqa: BLE001 - whatever one row can cause must not end the thread that serves all
+            return [self._alone(request) for request in requests]
+
+    def _alone(self, request: Request) -> Outcome:
+        try:
+            outcome = self._with_retries([request], careful=True)[0]
+        except FlujoError as error:
+            outcome = error
+        except Exception as error:  # noqa: BLE001 - as above
+            outcome = StateError(f"the request for run {request.run_id} could not be written: {error}")
+            outcome.__cause__ = error
+        self._batches.holes.note(request, outcome)
+        return outcome
+
+    def _with_retries(self, requests: Sequence[Request], *, careful: bool) -> Sequence[Outcome]:
+        """Return the outcomes of a committed batch; try again while the database is away."""
+        # A database that was never there is told soon: somebody may have mistyped its name.
+        patience = self._retry_s if self._schema_checked else min(self._retry_s, _OPENING_RETRY_S)
+        deadline = time.monotonic() + patience
+        delay = _FIRST_DELAY_S
+        while True:
+            try:
+                return self._attempt(requests, careful=careful).outcomes
+            except StateBackendUnavailable as error:
+                if self._closing.is_set():
+                    deadline = min(deadline, time.monotonic() + _CLOSING_RETRY_S - delay)
+                if not getattr(error, "retryable", True) or time.monotonic() + delay > deadline:
+                    self._unresolved = None
+                    raise
+            self._closing.wait(delay) if not self._closing.is_set() else time.sleep(delay)
+            delay = min(delay * 2, _LONGEST_DELAY_S)
+
+    def _attempt(self, requests: Sequence[Request], *, careful: bool) -> Applied:
+        with self._database.errors():
+            try:
+                connection = self._connected()
+                if self._unresolved is not None and (resolved := self._resolve(connection)) is not None:
+                    return resolved
+                transaction = begin_write(connection)
+                applied = self._batches.apply(connection, requests, careful=careful)
+            except BaseException:
+                self._roll_back()
+                raise
+            self._commit(transaction, applied)
+            self.commits += 1
+            return applied
+
+    def _commit(self, transaction: sa.RootTransaction, applied: Applied) -> None:
+        try:
+            transaction.commit()
+        except sa.exc.DBAPIError as error:
+            # Postgres may have committed before the connection broke: it is asked on the next connection.
+            self._unresolved = applied if error.connection_invalidated and applied.transaction_id else None
+            self._roll_back()
+            raise
+
+    def _resolve(self, connection: sa.Connection) -> Applied | None:
+        """Return what a COMMIT whose answer got lost came to; None when it did not happen."""
+        applied = self._unresolved
+        assert applied is not None  # noqa: S101 - for the type checker; the caller has looked
+        asked = sa.text("SELECT pg_xact_status(CAST(:id AS xid8))")
+        with begin_write(connection):
+            state = connection.scalar(asked, {"id": applied.transaction_id})
+        if state == "in progress":
+            raise StateBackendUnavailable("the database has not decided about a commit yet")
+        self._unresolved = None
+        return applied if state == "committed" else None
+
+    # Connections -----------------------------------------------------------------------------------------
+
+    def _connected(self) -> sa.Connection:
+        if not self._schema_checked:
+            migrations.ensure_current(self._database)
+            self._schema_checked = True
+        if self._connection is None:
+            self._connection = self._database.connect()
+        return self._connection
+
+    def _roll_back(self) -> None:
+        """Leave no transaction open; a connection that cannot even do that is dropped."""
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            connection.rollback()
+        except sa.exc.SQLAlchemyError:
+            self._disconnect()
+            return
+        if connection.invalidated:
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except sa.exc.SQLAlchemyError:
+                pass
+
+    def _about_leases(self, work: Callable[[sa.Connection, list[str]], None], run_ids: list[str]) -> None:
+        """Renew leases or give them back; a database that is away keeps them as they are."""
+        if not run_ids:
+            return
+        try:
+            with self._database.errors(), begin_write(self._connected()):
+                work(self._connected(), run_ids)
+        except StateError:
+            self._roll_back()
+
+    # Waiters ---------------------------------------------------------------------------------------------
+
+    def _note(self, job: Job, outcome: Outcome) -> None:
+        """Follow what a committed request means for the leases of this process."""
+        request = job.request
+        self._batches.holes.note(request, outcome)
+        if isinstance(outcome, FlujoError):
+            return
+        if isinstance(request, Claim) or (isinstance(request, Accept) and request.claim):
+            self._leases.hold(request.run_id, job.loop)
+        elif isinstance(request, Write) and request.move is not None and request.move.release:
+            self._leases.let_go(request.run_id)
+
+    def _wake(self, results: list[tuple[Job, Outcome]]) -> None:
+        """Give every waiter its outcome: one call into each event loop, however many wait there."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Job, Outcome]]] = {}
+        for job, outcome in results:
+            by_loop.setdefault(job.loop, []).append((job, outcome))
+        for loop, settled in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(_deliver, settled)
+            except RuntimeError:
+                continue  # the loop was closed: nobody waits there any more
+
+
+def _deliver(settled: list[tuple[Job, Outcome]]) -> None:
+    """Set the futures, in their own loop; a waiter that was cancelled has gone already."""
+    for job, outcome in settled:
+        if job.future.done():
+            continue
+        if isinstance(outcome, FlujoError):
+            job.future.set_exception(outcome)
+        else:
+            job.future.set_result(outcome)
