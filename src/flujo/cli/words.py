@@ -82,3 +82,29 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 def plural(count: int, word: str, many: str = "") -> str:
     """Return `1 run`, `2 runs`."""
     return f"{count} {word if count == 1 else many or f'{word}s'}"
+
+
+def short(run_id: str) -> str:
+    """Return the beginning of a run's id that people type; an id that somebody chose stays whole."""
+    return run_id[:12] if len(run_id) == 32 and run_id.isalnum() else run_id
+
+
+def usage_data(used: Usage) -> dict[str, Any]:
+    """Return usage as JSON data; a cost that nobody knows is null."""
+    return {
+        "input_tokens": used.input_tokens,
+        "output_tokens": used.output_tokens,
+        "requests": used.requests,
+        "tool_calls": used.tool_calls,
+        "cost_usd": used.cost_usd,
+    }
+
+
+def decoded(data: bytes | None) -> Any:
+    """Return the value of canonical JSON bytes, None for none."""
+    return None if data is None else json.loads(data)
+
+
+def megabytes(done: int, total: int) -> str:
+    """Return `12 of 93 MB`."""
+    return f"{done / 1e6:.0f} of {total / 1e6:.0f} MB"

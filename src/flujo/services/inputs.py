@@ -120,7 +120,7 @@ def _from_text(schema: Any, text: str, what: str) -> Input:
         if name is None:
             raise InputRejected(
                 f"{what} is not JSON: {error}",
-                hint=f"give JSON, or fields: {_example(schema)}",
+                hint=f"give JSON, or fields: {example(schema)}",
             ) from None
         return Input({name: text}, note=f"the text was taken as `{name}`")
 
@@ -172,9 +172,9 @@ def _check(schema: Any, value: Any, what: str, *, given_at_all: bool) -> None:
     except OutputRejected as error:
         if not given_at_all:
             raise InputRejected(
-                f"nothing was given: {error.message}", hint=f"give it: {_example(schema)}"
+                f"nothing was given: {error.message}", hint=f"give it: {example(schema)}"
             ) from None
-        raise InputRejected(error.message, hint=f"what fits: {_example(schema)}") from None
+        raise InputRejected(error.message, hint=f"what fits: {example(schema)}") from None
 
 
 def _without(schema: Any) -> Any:
@@ -203,7 +203,7 @@ def _only_required_text(schema: Any) -> str | None:
     return str(required[0]) if not kinds or "string" in kinds else None
 
 
-def _example(schema: Any) -> str:
+def example(schema: Any) -> str:
     """Return options that would give an input of this schema."""
     names = (schema.get("required") or list(_properties(schema))) if isinstance(schema, dict) else []
     if "object" in _types(schema) and names:

@@ -13,7 +13,7 @@ from flujo.domain.journal import RunId
 from flujo.exceptions import BlueprintError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from flujo.agents.chat import AgentSettings
@@ -77,6 +77,8 @@ class Workspace:
         self.project = project
         self.clock = SystemClock()
         self.chance = SystemChance()
+        self.on_download: Callable[[int, int], None] | None = None
+        """Told the bytes done and in all while a local model is fetched; called from a thread."""
         self._store: StateStore | None = None
 
     async def __aenter__(self) -> Self:
@@ -114,7 +116,7 @@ class Workspace:
         if self.project.settings.lockfile.enabled:
             from flujo.services.locking import require_match
 
-            require_match(self.project, blueprint.path)
+            require_match(self.project, blueprint.closure)
         return blueprint
 
     def compile(self, path: str, source: Source, overrides: Mapping[str, str]) -> Blueprint:
@@ -150,13 +152,16 @@ class Workspace:
             sys.path.insert(0, root)
         settings = self.project.settings
         bound = Bound(
-            allow_callables=settings.blueprints.allow_callables, agent_settings=agent_settings(settings)
+            allow_callables=settings.blueprints.allow_callables,
+            agent_settings=agent_settings(settings, self.on_download),
         )
         bound.bind(pipeline)
         return bound
 
 
-def agent_settings(settings: Settings) -> AgentSettings:
+def agent_settings(
+    settings: Settings, on_download: Callable[[int, int], None] | None = None
+) -> AgentSettings:
     """Return what agents need to know of the settings and the environment."""
     from flujo.agents.chat import AgentSettings
     from flujo.settings import environment
@@ -166,6 +171,7 @@ def agent_settings(settings: Settings) -> AgentSettings:
         structured_output=settings.aros.structured_output_default,
         environment=environment(),
         cache_dir=cache_dir(settings),
+        on_download=on_download,
     )
 
 

@@ -1,0 +1,51 @@
+"""`flujo migrate`: the database at this version's schema."""
+
+from typing import Annotated
+
+import typer
+
+from flujo.cli import options
+from flujo.cli.exit_codes import ExitCode
+from flujo.cli.invocation import Invocation
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def migrate(
+    ctx: typer.Context,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; exit with 8 when there is something to do.")
+    ] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Bring the database to this version's schema."""
+    from flujo.services import health
+
+    invocation = Invocation.of(ctx)
+    terminal = invocation.terminal
+    if check:
+        before = after = health.schema_status(invocation.project)
+    else:
+        before, after = health.migrate(invocation.project)
+    if as_json:
+        terminal.json(
+            {
+                "database": after.database,
+                "before": before.current,
+                "now": after.current,
+                "needed": after.needed,
+            }
+        )
+    elif before.is_current:
+        terminal.say(f"{after.database} has schema {after.current}: nothing to do")
+    elif check:
+        terminal.say(
+            f"{after.database} has schema {after.current or 'none'}, this Flujo needs {after.needed}"
+        )
+        if not after.is_newer:
+            terminal.next("flujo migrate")
+    else:
+        terminal.say(f"{after.database}: schema {before.current or 'none'} → {after.current}", "green")
+    if not after.is_current:
+        raise typer.Exit(ExitCode.STATE)

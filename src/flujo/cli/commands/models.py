@@ -1,0 +1,61 @@
+"""`flujo models`: the models that run on this machine, without a key and without a network."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from flujo.cli import options
+from flujo.cli.invocation import Invocation
+
+app = typer.Typer(
+    add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="List or fetch the local models."
+)
+
+
+@app.command("list")
+def list_(ctx: typer.Context, as_json: options.AsJson = False) -> None:
+    """List the local models, and which of them are on this machine."""
+    from flujo.services.models import list_models
+
+    invocation = Invocation.of(ctx)
+    found = list_models(invocation.project.cache_dir)
+    if as_json:
+        invocation.terminal.json([{**asdict(each), "path": str(each.path)} for each in found])
+        return
+    rows = [
+        {
+            "name": f"local:{each.name}",
+            "about": each.about,
+            "size": f"{each.size / 1e6:.0f} MB",
+            "license": each.license,
+            "here": "yes" if each.present else "no",
+        }
+        for each in found
+    ]
+    columns = {"name": "MODEL", "size": "SIZE", "license": "LICENSE", "here": "HERE", "about": "ABOUT"}
+    invocation.terminal.table(columns, rows)
+    missing = next((each.name for each in found if not each.present), None)
+    if missing:
+        invocation.terminal.next(
+            f"flujo models pull {missing}", "fetches it; a run that needs it does so too"
+        )
+
+
+@app.command()
+def pull(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="For instance smollm2.")],
+    as_json: options.AsJson = False,
+) -> None:
+    """Fetch a model, check its digest, and keep it in the user's cache."""
+    from flujo.cli.download import Download
+    from flujo.services.models import pull as fetch
+
+    invocation = Invocation.of(ctx)
+    with Download(invocation.terminal, name) as download:
+        path = fetch(name, invocation.project.cache_dir, download)
+    if as_json:
+        invocation.terminal.json({"name": name, "path": str(path)})
+    else:
+        invocation.terminal.data(str(path))

@@ -1,0 +1,66 @@
+"""`flujo resume`: go on with a run that was cut off, waits, or failed."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flujo.cli import options
+from flujo.cli.invocation import Invocation
+
+if TYPE_CHECKING:
+    from flujo.cli.progress import Progress
+    from flujo.services.wiring import Workspace
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def resume(
+    ctx: typer.Context,
+    run: Annotated[
+        str | None,
+        typer.Argument(help="An id, the beginning of one, or @last; none: list them.", show_default=False),
+    ] = None,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="Take the files on disk, not those the run started with.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try the step again at which the run failed.")
+    ] = False,
+    paused_ok: options.PausedOk = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Go on with a run; alone, list what can be resumed."""
+    from flujo.cli.driving import conclude, drive, in_workspace
+    from flujo.services import runs
+
+    invocation = Invocation.of(ctx)
+    if run is None:
+        found = in_workspace(invocation, runs.resumable)
+        _list(invocation, found, as_json=as_json)
+        return
+
+    async def work(workspace: "Workspace", progress: "Progress") -> Any:
+        return await runs.resume(
+            workspace,
+            run,
+            accept_changes=accept_changes,
+            retry_failed=retry_failed,
+            sink=progress,
+            say=invocation.terminal.say,
+        )
+
+    conclude(invocation, drive(invocation, work), as_json=as_json, paused_ok=paused_ok)
+
+
+def _list(invocation: Invocation, found: list[Any], *, as_json: bool) -> None:
+    from flujo.cli.listing import next_for, show_runs
+
+    terminal = invocation.terminal
+    show_runs(terminal, found, as_json=as_json)
+    if as_json:
+        return
+    if not found:
+        terminal.say("nothing can be resumed: no run waits, failed, or was cut off")
+        return
+    terminal.next(next_for(found[0].run_id, str(found[0].status)))

@@ -1,0 +1,101 @@
+"""`flujo run`: a blueprint, from words on a command line to an answer on stdout."""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flujo.cli import options
+from flujo.cli.invocation import Invocation
+
+if TYPE_CHECKING:
+    from flujo.cli.progress import Progress
+    from flujo.services.wiring import Workspace
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+class IfExists(StrEnum):
+    """What to do when the run id is taken."""
+
+    FAIL = "fail"
+    RESUME = "resume"
+    RETURN = "return"
+
+
+@app.command()
+def run(
+    ctx: typer.Context,
+    blueprint: Annotated[
+        str | None, typer.Argument(help="A name or a path; none: list them.", show_default=False)
+    ] = None,
+    text: options.Text = None,
+    file: options.File = None,
+    fields: options.Fields = None,
+    context: Annotated[
+        list[str] | None,
+        typer.Option("--context", metavar="K=V", help="A field of the context at the start; repeat it."),
+    ] = None,
+    metadata: options.Metadata = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="K=V", help="agents.NAME.model=… for this run; repeat it."),
+    ] = None,
+    run_id: Annotated[str | None, typer.Option("--run-id", metavar="ID", help="The run's id.")] = None,
+    if_exists: Annotated[
+        IfExists | None,
+        typer.Option(help="What to do when --run-id is taken. [default: attach to the same run]"),
+    ] = None,
+    paused_ok: options.PausedOk = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Run a blueprint; alone, list them."""
+    invocation = Invocation.of(ctx)
+    if blueprint is None:
+        _list(invocation, as_json=as_json)
+        return
+    from flujo.cli.driving import conclude, drive
+    from flujo.services import inputs, runs
+
+    path = invocation.project.locate(blueprint, invocation.folder)
+    asked = options.given(text, file, fields)
+    labels = inputs.read_metadata(metadata or ())
+    models = inputs.read_overrides(overrides or ())
+
+    async def work(workspace: "Workspace", progress: "Progress") -> Any:
+        loaded = workspace.load(path, overrides=models)
+        value = inputs.read_input(loaded.pipeline.input_schema, asked)
+        if value.note:
+            invocation.terminal.say(value.note, "dim")
+        start = inputs.read_fields(context or (), loaded.pipeline.context_schema, option="--context")
+        return await runs.start(
+            workspace,
+            loaded,
+            value.value,
+            context=start,
+            metadata=labels,
+            run_id=run_id,
+            if_exists=if_exists.value if if_exists else "attach",
+            sink=progress,
+        )
+
+    conclude(invocation, drive(invocation, work), as_json=as_json, paused_ok=paused_ok)
+
+
+def _list(invocation: Invocation, *, as_json: bool) -> None:
+    """List the project's blueprints; nothing runs and nothing is spent."""
+    terminal = invocation.terminal
+    known = [
+        {"name": each.name, "path": each.path, "description": each.description}
+        for each in invocation.project.blueprints()
+    ]
+    if as_json:
+        terminal.json(known)
+    elif known:
+        terminal.table({"name": "NAME", "path": "PATH", "description": "DESCRIPTION"}, known)
+        terminal.next(
+            f"flujo run {known[0]['name']}", "runs one; `flujo run --help` says how to give it input"
+        )
+    else:
+        terminal.say("there are no blueprints here")
+        terminal.next("flujo init", "writes a project with a first one")

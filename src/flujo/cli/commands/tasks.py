@@ -1,0 +1,178 @@
+"""`flujo tasks`: the runs of the project's database: list them, show one, answer its question."""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flujo.cli import options
+from flujo.cli.invocation import Invocation
+
+if TYPE_CHECKING:
+    from flujo.cli.progress import Progress
+    from flujo.cli.terminal import Terminal
+    from flujo.services.tasks import TaskDetail
+    from flujo.services.wiring import Workspace
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="List runs, show one, answer its question.",
+)
+
+
+class Status(StrEnum):
+    """The states of a run."""
+
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    PAUSED = "paused"
+    INTERRUPTED = "interrupted"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    PARKED = "parked"
+
+
+@app.command("list")
+def list_(
+    ctx: typer.Context,
+    status: Annotated[Status | None, typer.Option(help="Only runs in this state.")] = None,
+    metadata: options.Metadata = None,
+    user: Annotated[str | None, typer.Option(help="Only runs of this user_id.")] = None,
+    limit: options.Limit = 100,
+    as_json: options.AsJson = False,
+) -> None:
+    """List runs, newest first."""
+    from flujo.cli.driving import in_workspace
+    from flujo.cli.listing import next_for, show_runs
+    from flujo.services.inputs import read_metadata
+    from flujo.services.tasks import TaskClient
+
+    invocation = Invocation.of(ctx)
+    wanted = read_metadata(metadata or ())
+    state = status.value if status else None
+    found = in_workspace(
+        invocation, lambda ws: TaskClient(ws).list_tasks(state, wanted, user_id=user, limit=limit)
+    )
+    show_runs(invocation.terminal, found, as_json=as_json)
+    if as_json:
+        return
+    if found:
+        invocation.terminal.next(next_for(found[0].run_id, str(found[0].status)))
+    else:
+        invocation.terminal.say("there are no such runs")
+
+
+@app.command()
+def show(
+    ctx: typer.Context,
+    run: Annotated[str, typer.Argument(help="An id, the beginning of one, or @last.")],
+    as_json: options.AsJson = False,
+) -> None:
+    """Show a run: its input, its context, its open questions, its output."""
+    from flujo.cli.driving import in_workspace
+    from flujo.services.tasks import TaskClient
+
+    invocation = Invocation.of(ctx)
+    detail = in_workspace(invocation, lambda ws: TaskClient(ws).get_task(run))
+    if as_json:
+        invocation.terminal.json(_detail_data(detail))
+    else:
+        _show(invocation.terminal, detail)
+
+
+@app.command()
+def resume(
+    ctx: typer.Context,
+    run: Annotated[
+        str, typer.Argument(metavar="RUN[:PAUSE]", help="A run, and which question when several are open.")
+    ],
+    text: options.Text = None,
+    file: options.File = None,
+    fields: options.Fields = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Only record the answer.")] = False,
+    paused_ok: options.PausedOk = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Answer a run's question and go on with it."""
+    from flujo.cli.driving import conclude, drive
+    from flujo.cli.words import decoded, short
+    from flujo.services import runs
+    from flujo.services.inputs import read_input
+
+    invocation = Invocation.of(ctx)
+    name, _, typed = run.partition(":")
+    asked = options.given(text, file, fields)
+
+    async def work(workspace: "Workspace", progress: "Progress") -> Any:
+        store = await workspace.store()
+        record = await store.find(name)
+        pause = runs.chosen(record, await store.pauses(record.run_id), _path(typed))
+        schema = decoded(pause.answer_schema)
+        answer = read_input(schema, asked, what=f"the answer to `{pause.pause_id}`")
+        if answer.note:
+            invocation.terminal.say(answer.note, "dim")
+        return await runs.answer(
+            workspace, record.run_id, pause.pause_id, answer.value, detach=detach, sink=progress
+        )
+
+    result = drive(invocation, work)
+    if detach and not as_json:
+        invocation.terminal.say("the answer is recorded")
+        invocation.terminal.next(f"flujo resume {short(result.run_id)}", "goes on with the run")
+        return
+    conclude(invocation, result, as_json=as_json, paused_ok=paused_ok or detach)
+
+
+def _path(typed: str) -> str | None:
+    from flujo.domain.journal import from_command_line
+
+    return from_command_line(typed) if typed else None
+
+
+def _show(terminal: "Terminal", detail: "TaskDetail") -> None:
+    from flujo.cli import words
+    from flujo.cli.driving import ask
+    from flujo.cli.listing import next_for
+
+    task = detail.task
+    facts = {
+        "run": task.run_id,
+        "blueprint": task.pipeline,
+        "status": str(task.status),
+        "user": task.user_id,
+        "metadata": " ".join(f"{key}={value}" for key, value in task.metadata.items()),
+        "created": words.moment(task.created_at),
+        "updated": words.moment(task.updated_at),
+        "spent": words.usage(task.usage),
+        "input": words.brief(detail.input, 400),
+        "context": words.brief(detail.context, 400) if detail.context else "",
+        "error": f"{detail.error.message} [{detail.error.code}]" if detail.error else "",
+        "output": words.brief(detail.output, 400) if detail.output is not None else "",
+    }
+    for name, value in facts.items():
+        if value:
+            terminal.data(f"{name + ':':<11}{value}")
+    open_ones = [pause for pause in detail.pauses if pause.is_open]
+    for pause in open_ones:
+        ask(terminal, words.short(task.run_id), pause, alone=len(open_ones) == 1)
+    if not open_ones:
+        terminal.next(next_for(task.run_id, str(task.status)))
+
+
+def _detail_data(detail: "TaskDetail") -> dict[str, Any]:
+    from flujo.cli.driving import pause_data
+    from flujo.cli.listing import run_data
+    from flujo.cli.tracing import node_data
+
+    return {
+        **run_data(detail.task),
+        "input": detail.input,
+        "context": detail.context,
+        "output": detail.output,
+        "error": detail.error.to_json() if detail.error else None,
+        "pauses": [{**pause_data(pause), "open": pause.is_open} for pause in detail.pauses],
+        "trace": node_data(detail.trace),
+    }

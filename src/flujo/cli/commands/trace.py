@@ -1,0 +1,38 @@
+"""`flujo trace RUN`: what happened, step by step."""
+
+from typing import Annotated
+
+import typer
+
+from flujo.cli import options
+from flujo.cli.invocation import Invocation
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def trace(
+    ctx: typer.Context,
+    run: Annotated[str, typer.Argument(help="An id, the beginning of one, or @last.")] = "@last",
+    full: Annotated[
+        bool, typer.Option("--full", help="Write values whole, not shortened to a line.")
+    ] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show what happened in a run, step by step."""
+    from flujo.cli import words
+    from flujo.cli.driving import in_workspace
+    from flujo.cli.listing import next_for
+    from flujo.cli.tracing import node_data, show_trace
+    from flujo.services.tasks import TaskClient
+
+    invocation = Invocation.of(ctx)
+    detail = in_workspace(invocation, lambda ws: TaskClient(ws).get_task(run))
+    if as_json:
+        invocation.terminal.json({"run_id": detail.task.run_id, **node_data(detail.trace)})
+        return
+    title = f"{detail.task.pipeline}  {words.short(detail.task.run_id)}"
+    show_trace(invocation.terminal, detail.trace, title=title, full=full)
+    status = str(detail.task.status)
+    if status not in ("completed", "cancelled"):
+        invocation.terminal.next(next_for(detail.task.run_id, status))

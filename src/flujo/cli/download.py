@@ -1,0 +1,51 @@
+"""How far a download is: a bar on a terminal, a line every tenth elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from flujo.cli.words import megabytes
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from flujo.cli.terminal import Terminal
+
+
+class Download:
+    """Called with the bytes that are there and the bytes there will be."""
+
+    def __init__(self, terminal: Terminal, name: str) -> None:
+        self._terminal = terminal
+        self._name = name
+        self._tenth = -1
+        self._bar: Progress | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show how far it is."""
+        if self._terminal.err.isatty():
+            bar = self._bar or self._started(total)
+            bar.update(bar.task_ids[0], completed=done, total=total)
+            return
+        tenth = done * 10 // total if total else 0
+        if tenth > self._tenth:
+            self._tenth = tenth
+            self._terminal.say(f"fetching {self._name}: {megabytes(done, total)}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _started(self, total: int) -> Progress:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+        console = Console(file=self._terminal.err, no_color=not self._terminal.color)
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        self._bar = Progress(*columns, console=console, transient=True)
+        self._bar.add_task(f"fetching {self._name}", total=total)
+        self._bar.start()
+        return self._bar

@@ -1,0 +1,70 @@
+"""How runs are listed, and which command each state calls for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flujo.cli import words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from flujo.cli.terminal import Terminal
+
+_COLUMNS = {
+    "run": "RUN",
+    "pipeline": "BLUEPRINT",
+    "status": "STATUS",
+    "updated": "UPDATED",
+    "spent": "SPENT",
+    "metadata": "METADATA",
+}
+
+
+def show_runs(terminal: Terminal, runs: Iterable[Any], *, as_json: bool) -> None:
+    """Write runs to stdout: a table, or JSON with whole ids and times in seconds since the epoch."""
+    found = list(runs)
+    if as_json:
+        terminal.json([run_data(run) for run in found])
+    elif found:
+        terminal.table(_COLUMNS, [_row(run) for run in found])
+
+
+def run_data(run: Any) -> dict[str, Any]:
+    """Return a run's row as JSON data."""
+    return {
+        "run_id": run.run_id,
+        "pipeline": run.pipeline,
+        "status": str(run.status),
+        "user_id": run.user_id,
+        "metadata": dict(run.metadata),
+        "usage": words.usage_data(run.usage),
+        "created_at": run.created_at,
+        "updated_at": run.updated_at,
+    }
+
+
+def next_for(run_id: str, status: str) -> str:
+    """Return the command that a run in this state calls for."""
+    run = words.short(run_id)
+    match status:
+        case "paused":
+            return f"flujo tasks show {run}"
+        case "failed":
+            return f"flujo resume {run} --retry-failed"
+        case "completed" | "cancelled":
+            return f"flujo trace {run}"
+        case _:
+            return f"flujo resume {run}"
+
+
+def _row(run: Any) -> dict[str, str]:
+    metadata = " ".join(f"{key}={value}" for key, value in run.metadata.items())
+    return {
+        "run": words.short(run.run_id),
+        "pipeline": run.pipeline,
+        "status": str(run.status),
+        "updated": words.moment(run.updated_at),
+        "spent": words.usage(run.usage),
+        "metadata": words.brief(metadata),
+    }

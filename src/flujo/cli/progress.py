@@ -1,0 +1,275 @@
+"""A run while it runs: a live tree on a terminal, one line an event elsewhere. Both on stderr."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, Self
+
+from flujo.cli import words
+from flujo.domain.journal import ROOT, StepPath, parent
+from flujo.domain.outcomes import (
+    Aborted,
+    BackgroundLaunched,
+    Chunk,
+    Event,
+    Failure,
+    Paused,
+    RunStarted,
+    StepEnded,
+    StepOutcome,
+    StepRetried,
+    StepStarted,
+    Success,
+)
+from flujo.domain.usage import NOTHING, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+    from rich.console import RenderableType
+    from rich.text import Text
+
+    from flujo.cli.terminal import Terminal
+
+COLLAPSE_BEYOND = 60
+"""A finished tree of more lines shows its finished composites as one line each."""
+
+_MARKS = {"done": "✓", "kept": "✓", "skipped": "-", "failed": "✗", "waiting": "⏸", "stopped": "■"}
+_STYLES = {"done": "green", "kept": "green dim", "skipped": "dim", "failed": "red", "waiting": "yellow"}
+_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+
+
+class Progress(Protocol):
+    """Shows events; entered before the run and left after it."""
+
+    run_id: str
+    """Known once the run is accepted or claimed."""
+
+    async def __call__(self, event: Event) -> None:
+        """Show what has happened."""
+        ...
+
+    def download(self, done: int, total: int) -> None:
+        """Show how far the fetching of a model is, in bytes; called from any thread."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def progress(terminal: Terminal, *, clock: Callable[[], float] = time.monotonic) -> Progress:
+    """Return what shows a run on this terminal."""
+    return LiveTree(terminal, clock) if terminal.err.isatty() else PlainLines(terminal)
+
+
+def outcome_state(outcome: StepOutcome, *, recorded: bool = False) -> str:
+    """Return the one word for how a step came out."""
+    match outcome:
+        case Success(skipped=True):
+            return "skipped"
+        case Success():
+            return "kept" if recorded else "done"
+        case Failure():
+            return "failed"
+        case Paused():
+            return "waiting"
+        case Aborted() | BackgroundLaunched():
+            return "stopped"
+
+
+# In a pipe ----------------------------------------------------------------------------------------------
+
+
+class PlainLines:
+    """One line an event, the verb first, so that a log can be read and searched."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self.run_id = ""
+        self._terminal = terminal
+        self._tenth = -1
+
+    async def __call__(self, event: Event) -> None:
+        """Write the event's line."""
+        match event:
+            case RunStarted():
+                self.run_id = event.run_id
+                self._say("resume" if event.resumed else "run", f"{event.pipeline}  {event.run_id}")
+            case StepStarted():
+                attempt = f"attempt {event.attempt}" if event.attempt > 1 else ""
+                self._say("start", event.path, attempt)
+            case StepEnded():
+                self._say(outcome_state(event.outcome, recorded=event.recorded), event.path, *_facts(event))
+            case StepRetried():
+                reason = words.brief(event.error.message)
+                self._say("retry", event.path, f"in {words.seconds(event.delay_s)}: {reason}")
+            case Chunk():
+                pass
+
+    def download(self, done: int, total: int) -> None:
+        """Write a line at every tenth."""
+        tenth = done * 10 // total if total else 0
+        if tenth > self._tenth:
+            self._tenth = tenth
+            self._say("fetch", f"the model: {words.megabytes(done, total)}")
+
+    def _say(self, verb: str, *rest: str) -> None:
+        self._terminal.say(f"{verb:<8}{'  '.join(word for word in rest if word)}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def _facts(event: StepEnded) -> Iterator[str]:
+    """Yield what a line says about a step beside its state: seconds, tokens, cost, and why."""
+    if not event.recorded:
+        yield words.seconds(event.seconds)
+    yield words.usage(event.usage)
+    match event.outcome:
+        case Failure(error=error):
+            yield f"{words.brief(error.message, 160)} [{error.code}]"
+        case Paused(pauses=pauses):
+            yield words.brief(pauses[0].message, 120) if pauses else ""
+        case Aborted(reason=reason):
+            yield words.brief(reason, 120)
+        case _:
+            pass
+
+
+# On a terminal ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Node:
+    """A line of the tree: a step, or an iteration or branch of one."""
+
+    name: str
+    state: str = ""
+    started: float = 0.0
+    seconds: float = 0.0
+    usage: Usage = NOTHING
+    note: str = ""
+    children: dict[StepPath, Node] = field(default_factory=dict)
+
+
+class LiveTree:
+    """The tree of the run, redrawn in place: step, state, seconds, tokens, cost."""
+
+    def __init__(self, terminal: Terminal, clock: Callable[[], float]) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self.run_id = ""
+        self._clock = clock
+        self._root = Node("")
+        self._nodes: dict[StepPath, Node] = {ROOT: self._root}
+        self._final = False
+        self._fetching = ""
+        self._console = Console(file=terminal.err, no_color=not terminal.color, highlight=False)
+        self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=8)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._final = True
+        self._live.stop()
+
+    async def __call__(self, event: Event) -> None:
+        """Take the event into the tree."""
+        match event:
+            case RunStarted():
+                self.run_id = event.run_id
+                verb = "resumed" if event.resumed else "run"
+                self._root.name = f"{event.pipeline}  {verb} {words.short(event.run_id)}"
+            case StepStarted():
+                node = self._node(event.path)
+                node.state, node.started = "running", self._clock()
+                node.note = f"attempt {event.attempt}" if event.attempt > 1 else ""
+            case StepEnded():
+                self._end(self._node(event.path), event)
+            case StepRetried():
+                self._node(
+                    event.path
+                ).note = f"again in {words.seconds(event.delay_s)}: {event.error.message}"
+            case Chunk():
+                node = self._node(event.path)
+                node.note = (node.note + event.text)[-400:]
+
+    def download(self, done: int, total: int) -> None:
+        """Show it below the tree, until it is done."""
+        self._fetching = "" if done >= total else f"fetching the model: {words.megabytes(done, total)}"
+
+    def _end(self, node: Node, event: StepEnded) -> None:
+        node.state = outcome_state(event.outcome, recorded=event.recorded)
+        node.seconds, node.usage, node.note = event.seconds, event.usage, ""
+        match event.outcome:
+            case Failure(error=error):
+                node.note = error.message
+            case Paused(pauses=pauses) if not node.children:
+                node.note = pauses[0].message if pauses else ""
+            case Aborted(reason=reason):
+                node.note = reason
+            case _:
+                pass
+
+    def _node(self, path: StepPath) -> Node:
+        """Return the line of `path`, with those above it, which need not have had an event of their own."""
+        if path not in self._nodes:
+            above = parent(path)
+            name = path[len(above) :].lstrip("/:")
+            self._nodes[path] = self._node(above).children[path] = Node(name)
+        return self._nodes[path]
+
+    def _render(self) -> RenderableType:
+        from rich.text import Text
+
+        room = COLLAPSE_BEYOND if self._final else max(4, self._console.height - 2)
+        lines = self._lines(collapse=False)
+        if len(lines) > room:
+            lines = self._lines(collapse=True)
+        if len(lines) > room and not self._final:
+            hidden = len(lines) - room + 1
+            lines = [Text(f"… {words.plural(hidden, 'line')} above", style="dim"), *lines[hidden:]]
+        return Text("\n").join(lines)
+
+    def _lines(self, *, collapse: bool) -> list[Text]:
+        from rich.text import Text
+
+        head = [Text(self._root.name, style="bold")] if self._root.name else []
+        steps = [self._line(node, depth) for node, depth in _walk(self._root, collapse=collapse)]
+        return [*head, *steps, *([Text(self._fetching, style="cyan")] if self._fetching else [])]
+
+    def _line(self, node: Node, depth: int) -> Text:
+        from rich.text import Text
+
+        now = self._clock()
+        mark = _MARKS.get(node.state, " ")
+        if node.state == "running":
+            mark = _SPINNER[int(now * 10) % len(_SPINNER)]
+        spent = now - node.started if node.state == "running" else node.seconds
+        facts = [words.seconds(spent)] if node.state in ("running", "done", "failed") else []
+        facts += ["recorded"] if node.state == "kept" else [node.state] if node.state == "skipped" else []
+        facts += [used] if (used := words.usage(node.usage)) else []
+        line = Text(no_wrap=True, overflow="ellipsis")
+        line.append(f"{'  ' * depth}{mark} ", style=_STYLES.get(node.state, "cyan"))
+        line.append(f"{node.name:<{max(4, 24 - 2 * depth)}}")
+        line.append(f"  {'  '.join(facts)}", style="dim")
+        if node.note:
+            line.append(f"  {words.brief(node.note[-160:], 160)}", style=_STYLES.get(node.state, "dim"))
+        return line
+
+
+def _walk(node: Node, *, collapse: bool, depth: int = 0) -> Iterator[tuple[Node, int]]:
+    for child in node.children.values():
+        yield child, depth
+        if not (collapse and child.state in ("done", "kept")):
+            yield from _walk(child, collapse=collapse, depth=depth + 1)

@@ -1,0 +1,110 @@
+"""What happened in a run, as a tree: each step with its input, output, seconds, tokens and cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flujo.cli import words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flujo.cli.terminal import Terminal
+    from flujo.services.tasks import TraceNode
+
+_MARKS = {
+    "completed": ("✓", ("green",)),
+    "skipped": ("-", ("dim",)),
+    "failed": ("✗", ("red",)),
+    "paused": ("⏸", ("yellow",)),
+}
+_OTHER = ("•", ("cyan",))
+
+
+def show_trace(terminal: Terminal, root: TraceNode, *, title: str, full: bool = False) -> None:
+    """Write the tree to stdout.
+
+    Args:
+        terminal: where to.
+        root: the run's node.
+        title: what stands in the first line.
+        full: whether values are written whole instead of shortened to one line.
+    """
+    spent = words.usage(root.total())
+    head = "  ".join(filter(None, [title, root.status, words.seconds(root.seconds), spent]))
+    terminal.data(terminal.styled(head, "bold", to=terminal.out))
+    for line in _below(terminal, root, "", full=full):
+        terminal.data(line)
+
+
+def node_data(node: TraceNode) -> dict[str, Any]:
+    """Return a node and what is inside it as JSON data."""
+    return {
+        "path": node.path,
+        "kind": node.kind,
+        "status": str(node.status),
+        "attempts": node.attempts,
+        "decision": node.decision,
+        "input": node.input,
+        "output": node.output,
+        "error": node.error.to_json() if node.error else None,
+        "usage": words.usage_data(node.usage),
+        "seconds": round(node.seconds, 3),
+        "model": node.model,
+        "detail": dict(node.detail),
+        "children": [node_data(child) for child in node.children],
+    }
+
+
+def _below(terminal: Terminal, node: TraceNode, indent: str, *, full: bool) -> Iterator[str]:
+    for child in node.children:
+        last = child is node.children[-1]
+        yield indent + ("└─ " if last else "├─ ") + _line(terminal, child)
+        inner = indent + ("   " if last else "│  ")
+        stem = inner + ("│  " if child.children else "   ")
+        for name, text in _facts(child, full=full):
+            label = terminal.styled(f"{name:<8}", "dim", to=terminal.out)
+            first, *rest = text.splitlines() or [""]
+            yield f"{stem}{label}{first}"
+            yield from (f"{stem}{'':<8}{line}" for line in rest)
+        yield from _below(terminal, child, inner, full=full)
+
+
+def _line(terminal: Terminal, node: TraceNode) -> str:
+    mark, style = _MARKS.get(str(node.status), _OTHER)
+    words_ = [
+        f"{terminal.styled(mark, *style, to=terminal.out)} {node.name}",
+        node.kind if node.kind != "step" else "",
+        "" if str(node.status) == "completed" else str(node.status),
+        f"{node.attempts} attempts" if node.attempts > 1 else "",
+        words.seconds(node.seconds) if node.kind or node.children else "",
+        words.usage(node.usage),
+        node.model or "",
+    ]
+    return "  ".join(filter(None, words_))
+
+
+def _facts(node: TraceNode, *, full: bool) -> Iterator[tuple[str, str]]:
+    """Yield what is written below a step: what went in, what it decided, what came out, what was mended."""
+    if node.input is not None:
+        yield "input", _value(node.input, full=full)
+    if node.decision is not None and node.kind != "loop":
+        yield "took", _value(node.decision, full=full)
+    if node.output is not None and not node.children:
+        yield "output", _value(node.output, full=full)
+    for repair in node.detail.get("repairs", ()):
+        yield "mended", words.brief(repair, 100)
+    if node.error is not None:
+        yield "error", f"{words.printable(node.error.message)} [{node.error.code}]"
+        if node.error.hint:
+            yield "hint", node.error.hint
+
+
+def _value(value: Any, *, full: bool) -> str:
+    if not full:
+        return words.brief(value, 100)
+    if isinstance(value, str):
+        return words.printable(value)
+    from flujo.cli.terminal import as_json
+
+    return as_json(value, indent=True)

@@ -1,0 +1,160 @@
+"""What a project stands on: its database, the models and packages of this machine, the keys it was given."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from flujo import __version__
+from flujo.exceptions import FlujoError, StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flujo.services.project import Project
+    from flujo.state.migrations import SchemaStatus
+
+State = Literal["ok", "note", "warn", "fail"]
+
+PROVIDERS = {
+    "openai": ("openai", "OPENAI_API_KEY"),
+    "anthropic": ("anthropic", "ANTHROPIC_API_KEY"),
+    "google": ("google.genai", "GOOGLE_API_KEY"),
+}
+"""Extra → the package that it brings, and the variable with its key."""
+
+_PACKAGES = ("pydantic-ai-slim", "sqlalchemy", "alembic", "psycopg", "cel-expr-python", "pydantic", "typer")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. A `note` is no fault: something is merely not there."""
+
+    name: str
+    state: State
+    detail: str
+    hint: str = ""
+    error: FlujoError | None = None
+
+
+def examine(project: Project) -> list[Finding]:
+    """Return what was found; nothing is written, no model is asked, no key's value is told."""
+    return [
+        Finding("flujo", "ok", f"{__version__} on Python {platform.python_version()}, {platform.platform()}"),
+        _config(project),
+        _blueprints(project),
+        _database(project),
+        *_variables(),
+        *_models(project),
+        *_providers(),
+        Finding("packages", "ok", ", ".join(_versions())),
+    ]
+
+
+def schema_status(project: Project) -> SchemaStatus:
+    """Return where the project's database stands, without changing or creating it.
+
+    Raises:
+        StateError: it cannot be reached or read.
+    """
+    from flujo.state.migrations import status
+
+    return status(project.state_uri)
+
+
+def migrate(project: Project) -> tuple[SchemaStatus, SchemaStatus]:
+    """Bring the project's database to this version's schema; return where it stood and where it stands.
+
+    Raises:
+        StateError: it cannot be reached or written, or a newer Flujo has migrated it.
+    """
+    from flujo.state.migrations import migrate as run
+
+    return run(project.state_uri)
+
+
+def _config(project: Project) -> Finding:
+    if project.config_file is None:
+        return Finding(
+            "project", "note", f"{project.root}, without a flujo.toml", "`flujo init` writes a project"
+        )
+    return Finding("project", "ok", str(project.config_file))
+
+
+def _blueprints(project: Project) -> Finding:
+    try:
+        count = len(project.blueprint_paths())
+    except FlujoError as error:
+        return Finding("blueprints", "fail", error.message, error.hint or "", error)
+    allowed = ", ".join(project.settings.blueprints.allow_callables) or "nothing"
+    return Finding("blueprints", "ok", f"{count} found; they may call {allowed}")
+
+
+def _database(project: Project) -> Finding:
+    try:
+        found = schema_status(project)
+    except FlujoError as error:
+        return Finding("database", "fail", error.message, error.hint or "", error)
+    postgres = project.state_uri.startswith("postgres")
+    commits = "synchronous_commit as the server has it" if postgres else "WAL, synchronous=FULL"
+    durability = f"durability `sync` ({commits})"
+    if found.is_current:
+        return Finding("database", "ok", f"{found.database}: schema {found.current}, {durability}")
+    if found.is_newer:
+        words = f"{found.database}: schema {found.current} is newer than this Flujo's {found.needed}"
+        return Finding("database", "fail", words, "upgrade Flujo", StateError(words))
+    if found.current is None and not postgres:
+        return Finding("database", "note", f"{found.database}: made at the first run, {durability}")
+    words = f"{found.database}: schema {found.current or 'none'}, this Flujo needs {found.needed}"
+    return Finding("database", "warn", words, "run `flujo migrate`")
+
+
+def _variables() -> Iterator[Finding]:
+    from flujo.settings import misspelt_variables
+
+    for name, meant in misspelt_variables().items():
+        yield Finding("environment", "warn", f"{name} is set and means nothing", f"did you mean {meant}?")
+
+
+def _models(project: Project) -> Iterator[Finding]:
+    from flujo.services.models import list_models
+
+    for model in list_models(project.cache_dir):
+        name = f"local:{model.name}"
+        if model.present:
+            yield Finding("model", "ok", f"{name} in {model.path}")
+        else:
+            yield Finding(
+                "model", "note", f"{name} is not on this machine", f"flujo models pull {model.name}"
+            )
+
+
+def _providers() -> Iterator[Finding]:
+    from flujo.settings import environment
+
+    for extra, (package, variable) in PROVIDERS.items():
+        key = f"{variable} is {'set' if environment().get(variable) else 'not set'}"
+        if _is_installed(package):
+            yield Finding("provider", "ok" if environment().get(variable) else "note", f"{extra}: {key}")
+        else:
+            yield Finding(
+                "provider", "note", f"{extra}: not installed, {key}", f"pip install 'flujo[{extra}]'"
+            )
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # a parent package that is not there
+        return False
+
+
+def _versions() -> Iterator[str]:
+    for package in _PACKAGES:
+        try:
+            yield f"{package} {importlib.metadata.version(package)}"
+        except importlib.metadata.PackageNotFoundError:
+            yield f"{package} missing"
