@@ -9,7 +9,7 @@ Expressions and texts stay as they were written: what they mean is `compiler.py`
 # No `from __future__ import annotations`: pydantic reads these annotations at run time.
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -148,6 +148,18 @@ Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 
 
+def _given(value: Any) -> Any:
+    """Refuse null: `call:` with nothing behind it is a value that somebody forgot."""
+    if value is None:
+        raise problem("wrong-type", "the key has no value", "write one, or leave the key out")
+    return value
+
+
+T = TypeVar("T")
+Maybe = Annotated[T | None, BeforeValidator(_given)]
+"""A key that may be left out. Defaults are not validated, so None stands for "not given" and nothing else."""
+
+
 def tag(name: str) -> str:
     """Return the label of an alternative as it stands in pydantic's locations.
 
@@ -196,8 +208,8 @@ Save = Annotated[
 class CacheKeys(Strict):
     """`cache:` on a step."""
 
-    key: Logic | None = None
-    ttl_s: Duration | None = None
+    key: Maybe[Logic] = None
+    ttl_s: Maybe[Duration] = None
 
 
 class Retry(Strict):
@@ -214,20 +226,20 @@ class Retry(Strict):
 class Config(Strict):
     """`config:`: how a step is executed."""
 
-    timeout_s: Duration | None = None
+    timeout_s: Maybe[Duration] = None
     max_retries: NotNegative = 0
-    retry: Retry | None = None
+    retry: Maybe[Retry] = None
     execution_mode: ExecutionMode = "sync"
-    durability: Durability | None = None
+    durability: Maybe[Durability] = None
 
 
 class BaseStep(Strict):
     """The keys of every kind."""
 
     name: Identifier
-    when: Logic | None = None
+    when: Maybe[Logic] = None
     save: dict[Identifier, Save] = {}
-    cache: CacheKeys | None = None
+    cache: Maybe[CacheKeys] = None
     tags: list[str] = []
     config: Config = Config()
 
@@ -239,12 +251,12 @@ class Step(BaseStep):
     """Asks one agent, or calls one callable."""
 
     kind: Literal["step"] = "step"
-    agent: Identifier | None = None
-    call: CallableName | None = None
-    with_: dict[str, Value] | None = Field(None, alias="with")
+    agent: Maybe[Identifier] = None
+    call: Maybe[CallableName] = None
+    with_: Maybe[dict[str, Value]] = Field(None, alias="with")
     input: Value = None
-    output_schema: JsonSchema | None = None
-    fallback: "AnyStep | None" = None
+    output_schema: Maybe[JsonSchema] = None
+    fallback: "Maybe[AnyStep]" = None
     validators: list[CallableName] = []
     effect: Effect = "unsafe"
     enforce_idempotency: bool = False
@@ -266,12 +278,12 @@ class ConditionalStep(BaseStep):
     """Takes one of several ways: `if/then/else`, or `switch/branches/default`."""
 
     kind: Literal["conditional"]
-    if_: Logic | None = Field(None, alias="if")
-    then: "list[AnyStep] | None" = None
-    else_: "list[AnyStep] | None" = Field(None, alias="else")
-    switch: Logic | None = None
-    branches: "dict[Identifier, list[AnyStep]] | None" = None
-    default: "list[AnyStep] | None" = None
+    if_: Maybe[Logic] = Field(None, alias="if")
+    then: "Maybe[list[AnyStep]]" = None
+    else_: "Maybe[list[AnyStep]]" = Field(None, alias="else")
+    switch: Maybe[Logic] = None
+    branches: "Maybe[dict[Identifier, list[AnyStep]]]" = None
+    default: "Maybe[list[AnyStep]]" = None
     output: Value = None
 
     @model_validator(mode="after")
@@ -306,7 +318,7 @@ class LoopStep(BaseStep):
 
     kind: Literal["loop"]
     steps: "Annotated[list[AnyStep], Field(min_length=1)]"
-    until: Logic | None = None
+    until: Maybe[Logic] = None
     max_iterations: Positive = 10
     on_limit: OnLimit = "fail"
     carry: dict[Identifier, Carry] = {}
@@ -317,7 +329,7 @@ class Transition(Strict):
     """An edge of a state machine; without `when` it is the "else"."""
 
     to: Identifier
-    when: Logic | None = None
+    when: Maybe[Logic] = None
 
 
 class State(Strict):
@@ -343,7 +355,7 @@ class MapStep(BaseStep):
 
     kind: Literal["map"]
     over: Logic
-    as_: Identifier | None = Field(None, alias="as")
+    as_: Maybe[Identifier] = Field(None, alias="as")
     steps: "Annotated[list[AnyStep], Field(min_length=1)]"
     max_concurrency: Positive = 10
     on_error: OnError = "fail"
@@ -359,7 +371,7 @@ class ParallelStep(BaseStep):
     merge: str = "context_update"
     field_mapping: dict[Identifier, list[Identifier]] = {}
     on_branch_failure: OnError = "fail"
-    max_concurrency: Positive | None = None
+    max_concurrency: Maybe[Positive] = None
     output: Value = None
 
 
@@ -373,7 +385,7 @@ class RouterStep(BaseStep):
     merge: str = "context_update"
     field_mapping: dict[Identifier, list[Identifier]] = {}
     on_branch_failure: OnError = "fail"
-    max_concurrency: Positive | None = None
+    max_concurrency: Maybe[Positive] = None
     output: Value = None
 
 
@@ -395,8 +407,8 @@ class CacheStep(BaseStep):
 
     kind: Literal["cache"]
     step: "AnyStep"
-    key: Logic | None = None
-    ttl_s: Duration | None = None
+    key: Maybe[Logic] = None
+    ttl_s: Maybe[Duration] = None
 
 
 class OutputInstead(Strict):
@@ -416,7 +428,7 @@ class ImportStep(BaseStep):
 
     kind: Literal["import"]
     blueprint: str
-    with_: dict[str, Value] | None = Field(None, alias="with")
+    with_: Maybe[dict[str, Value]] = Field(None, alias="with")
     on_failure: OnFailure = "fail"
 
 
@@ -437,8 +449,8 @@ class HitlStep(BaseStep):
 
     kind: Literal["hitl"]
     message: str
-    answer_schema: JsonSchema | None = None
-    deadline_s: Duration | None = None
+    answer_schema: Maybe[JsonSchema] = None
+    deadline_s: Maybe[Duration] = None
     on_deadline: OnDeadline = "fail"
 
 
@@ -449,7 +461,7 @@ class TreeSearchStep(BaseStep):
     propose: str
     evaluate: str
     input: Value = None
-    goal: Logic | None = None
+    goal: Maybe[Logic] = None
     beam_width: Positive = 3
     max_depth: Positive = 5
 
@@ -489,19 +501,19 @@ class SecretRef(Strict):
 class Approval(Strict):
     """`approve:` of a tool: a human says yes before it is called."""
 
-    when: Logic | None = None
-    message: str | None = None
+    when: Maybe[Logic] = None
+    message: Maybe[str] = None
     on_deadline: OnDeadline = "fail"
 
 
 class Tool(Strict):
     """A tool in its long form: a callable with its effect, or an MCP server."""
 
-    call: CallableName | None = None
+    call: Maybe[CallableName] = None
     mcp: Value = None
     effect: Effect = "unsafe"
-    with_: dict[str, Value] | None = Field(None, alias="with")
-    approve: Approval | None = None
+    with_: Maybe[dict[str, Value]] = Field(None, alias="with")
+    approve: Maybe[Approval] = None
     enforce_idempotency: bool = False
     in_doubt: InDoubt = "pause"
 
@@ -514,19 +526,19 @@ AnyTool = Annotated[
 class Agent(Strict):
     """An entry of `agents:`; pydantic-ai's AgentSpec by its field names, plus ours."""
 
-    model: str | None = None
-    extends: Identifier | None = None
-    spec: str | None = None
-    description: str | None = None
-    instructions: str | None = None
-    instructions_file: str | None = None
+    model: Maybe[str] = None
+    extends: Maybe[Identifier] = None
+    spec: Maybe[str] = None
+    description: Maybe[str] = None
+    instructions: Maybe[str] = None
+    instructions_file: Maybe[str] = None
     template: bool = True
     trust: bool = False
-    output_schema: JsonSchema | None = None
-    output_type: CallableName | None = None
+    output_schema: Maybe[JsonSchema] = None
+    output_type: Maybe[CallableName] = None
     model_settings: dict[str, Value] = {}
-    retries: NotNegative | None = None
-    tool_timeout: Duration | None = None
+    retries: Maybe[NotNegative] = None
+    tool_timeout: Maybe[Duration] = None
     tools: list[AnyTool] = []
     capabilities: list[Value] = []
 
@@ -546,10 +558,10 @@ class Agent(Strict):
 class AgentDefaults(Strict):
     """`defaults.agent`: what every agent has that does not say otherwise."""
 
-    model: str | None = None
+    model: Maybe[str] = None
     model_settings: dict[str, Value] = {}
-    retries: NotNegative | None = None
-    tool_timeout: Duration | None = None
+    retries: Maybe[NotNegative] = None
+    tool_timeout: Maybe[Duration] = None
 
 
 class Defaults(Strict):
@@ -562,8 +574,8 @@ class Defaults(Strict):
 class Budget(Strict):
     """`budget:`: what a run may use at most."""
 
-    total_cost_usd_limit: Annotated[float, Field(gt=0)] | None = None
-    total_tokens_limit: Positive | None = None
+    total_cost_usd_limit: Maybe[Annotated[float, Field(gt=0)]] = None
+    total_tokens_limit: Maybe[Positive] = None
 
 
 class Blueprint(Strict):
@@ -574,12 +586,12 @@ class Blueprint(Strict):
     description: str = ""
     include: list[str] = []
     defaults: Defaults = Defaults()
-    input_schema: JsonSchema | None = None
-    context: CallableName | None = None
-    context_schema: JsonSchema | None = None
+    input_schema: Maybe[JsonSchema] = None
+    context: Maybe[CallableName] = None
+    context_schema: Maybe[JsonSchema] = None
     agents: dict[Identifier, Agent] = {}
     output: Value = None
-    budget: Budget | None = None
+    budget: Maybe[Budget] = None
     steps: Annotated[list[AnyStep], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
     from flujo.blueprint.diagnostics import Diagnostic, Rule
 
+__all__ = ["Document", "read"]
+
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 32
 MAX_NODES = 20_000

@@ -205,7 +205,7 @@ IDENTIFIER = rule(
     "identifier",
     "a name that expressions could not say",
     finds="Names of steps, agents, branches, states and variables that are not `[A-Za-z_][A-Za-z0-9_]*`.",
-    why="Expressions say them (`steps.sort.output`), and some letters of other alphabets look like Latin ones.",
+    why="Expressions say them (`steps.sort.output`), and letters of other alphabets look like Latin ones.",
     example="- {name: sort tickets, agent: sorter}",
     instead="- {name: sort_tickets, agent: sorter}",
 )

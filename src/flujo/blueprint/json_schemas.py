@@ -1,0 +1,403 @@
+"""Whether a JSON Schema that a user wrote may be used, and if not, what is wrong where.
+
+Keywords are known by a table of our own: the metaschema's errors point nowhere near the mistake, it knows
+nothing of circles and of patterns that never end, and loading `jsonschema` takes longer than checking a whole
+blueprint. Tests hold the table against the metaschema.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeGuard
+from urllib.parse import unquote
+
+from flujo.blueprint.diagnostics import Severity, nearest, one_of, suggest
+from flujo.blueprint.patterns import pattern_problem
+from flujo.blueprint.reading_rules import (
+    REF_CYCLE,
+    REF_MISSING,
+    REGEX,
+    REMOTE_REF,
+    SCHEMA_DRAFT,
+    SCHEMA_EMPTY,
+    SCHEMA_KEYWORD,
+    SCHEMA_LIMIT,
+    SCHEMA_TYPE,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flujo.blueprint.diagnostics import Rule
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
+MAX_DEPTH = 32
+MAX_KEYWORDS = 2_000
+
+Path = tuple[str | int, ...]
+
+# The keywords of the 2020-12 draft, and the older ones that its metaschema still knows, by what they hold.
+_SHAPES: dict[str, tuple[str, ...]] = {
+    "draft": (
+        "$schema",
+    ),
+    "text": (
+        "$id", "$anchor", "$comment", "title", "description", "format", "contentEncoding",
+        "contentMediaType",
+    ),
+    "reference": (
+        "$ref",
+    ),
+    "named schemas": (
+        "$defs", "properties", "dependentSchemas", "definitions",
+    ),
+    "dynamic": (
+        "$dynamicRef", "$dynamicAnchor", "$vocabulary", "$recursiveRef", "$recursiveAnchor",
+    ),
+    "types": (
+        "type",
+    ),
+    "list": (
+        "enum", "examples",
+    ),
+    "anything": (
+        "const", "default", "dependencies",
+    ),
+    "boolean": (
+        "deprecated", "readOnly", "writeOnly", "uniqueItems",
+    ),
+    "patterned schemas": (
+        "patternProperties",
+    ),
+    "schema": (
+        "additionalProperties", "propertyNames", "unevaluatedProperties", "items", "contains",
+        "unevaluatedItems", "contentSchema", "not", "if", "then", "else",
+    ),
+    "names": (
+        "required",
+    ),
+    "named names": (
+        "dependentRequired",
+    ),
+    "count": (
+        "minProperties", "maxProperties", "minItems", "maxItems", "minContains", "maxContains",
+        "minLength", "maxLength",
+    ),
+    "schemas": (
+        "prefixItems", "allOf", "anyOf", "oneOf",
+    ),
+    "number": (
+        "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
+    ),
+    "number above 0": (
+        "multipleOf",
+    ),
+    "pattern": (
+        "pattern",
+    ),
+}  # fmt: skip
+KEYWORDS = {keyword: shape for shape, keywords in _SHAPES.items() for keyword in keywords}
+
+_SAME_VALUE = ("$ref", "allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas")
+"""Keywords whose schemas are applied to the same value: only through these can a check go in a circle."""
+
+_BOUNDS = (
+    ("minimum", "maximum"), ("minLength", "maxLength"), ("minItems", "maxItems"),
+    ("minProperties", "maxProperties"), ("minContains", "maxContains"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaProblem:
+    """What is wrong with a schema. `path` leads to the value; `key` asks for the key before it instead."""
+
+    rule: Rule
+    path: Path
+    message: str
+    hint: str | None = None
+    key: bool = False
+    severity: Severity = Severity.ERROR
+
+
+def problems(schema: Any) -> list[SchemaProblem]:
+    """Return what is wrong with a JSON Schema; empty when `compile_schema` will take it."""
+    if not isinstance(schema, dict):
+        found = f"a JSON Schema is an object, and this is {kind_of(schema)}"
+        return [SchemaProblem(SCHEMA_TYPE, (), found, "begin with `type:`")]
+    walk = _Walk(schema)
+    walk.visit(schema, ())
+    walk.references()
+    return walk.found
+
+
+def kind_of(value: Any) -> str:
+    """Return what a JSON value is, in words."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a text"
+        case list():
+            return "a list"
+        case _:
+            return "a mapping"
+
+
+class _Walk:
+    """One walk over one schema; `found` has what it came across."""
+
+    def __init__(self, root: dict[str, Any]) -> None:
+        self.root = root
+        self.found: list[SchemaProblem] = []
+        self.schemas: dict[Path, Any] = {}
+        self.anchors: dict[str, Path] = {}
+        self.keywords = 0
+
+    def visit(self, schema: Any, path: Path) -> None:
+        """Check a schema and those inside of it."""
+        if isinstance(schema, bool):
+            self.schemas[path] = schema
+            return
+        if not isinstance(schema, dict):
+            self._add(SCHEMA_TYPE, path, f"a schema is an object or a boolean, and this is {kind_of(schema)}")
+            return
+        self.keywords += len(schema)
+        if len(path) > 2 * MAX_DEPTH or self.keywords > MAX_KEYWORDS:
+            limit = f"a schema has at most {MAX_KEYWORDS} keywords and {MAX_DEPTH} levels"
+            if all(known.rule is not SCHEMA_LIMIT for known in self.found):
+                self._add(SCHEMA_LIMIT, path, limit, "split it, or check less")
+            return
+        self.schemas[path] = schema
+        if isinstance(anchor := schema.get("$anchor"), str):
+            self.anchors[anchor] = path
+        for keyword, value in schema.items():
+            self._keyword(keyword, value, path)
+        self._bounds(schema, path)
+
+    def _keyword(self, keyword: str, value: Any, above: Path) -> None:
+        path = (*above, keyword)
+        shape = KEYWORDS.get(keyword)
+        if shape is None:
+            if (near := nearest(keyword, KEYWORDS)) is not None:
+                message = f"`{keyword}` is no keyword of JSON Schema, so it checks nothing"
+                self.found.append(
+                    SchemaProblem(
+                        SCHEMA_KEYWORD, path, message, f"did you mean `{near}`?", True, Severity.WARNING
+                    )
+                )
+            return
+        match shape:
+            case "schema":
+                self.visit(value, path)
+            case "schemas":
+                self._schemas(value, path)
+            case "named schemas" | "patterned schemas":
+                self._named_schemas(value, path, patterns=shape == "patterned schemas")
+            case _:
+                if problem := _wrong(shape, keyword, value):
+                    rule, message, hint = problem
+                    self._add(rule, path, message, hint)
+
+    def _schemas(self, value: Any, path: Path) -> None:
+        if not isinstance(value, list) or not value:
+            self._add(SCHEMA_TYPE, path, f"`{path[-1]}` is a list of schemas, with at least one")
+            return
+        for index, schema in enumerate(value):
+            self.visit(schema, (*path, index))
+
+    def _named_schemas(self, value: Any, path: Path, *, patterns: bool) -> None:
+        if not isinstance(value, dict):
+            self._add(
+                SCHEMA_TYPE, path, f"`{path[-1]}` is a mapping of schemas, and this is {kind_of(value)}"
+            )
+            return
+        for name, schema in value.items():
+            if patterns and (problem := pattern_problem(name)):
+                self.found.append(SchemaProblem(REGEX, (*path, name), f"the pattern {problem}", key=True))
+            self.visit(schema, (*path, name))
+
+    def _bounds(self, schema: dict[str, Any], path: Path) -> None:
+        for low, high in _BOUNDS:
+            least, most = schema.get(low), schema.get(high)
+            if _is_number(least) and _is_number(most) and least > most:
+                message = f"no value fits: `{low}` {least} is above `{high}` {most}"
+                self._add(SCHEMA_EMPTY, (*path, low), message, "swap them")
+        if schema.get("enum") == []:
+            self._add(SCHEMA_EMPTY, (*path, "enum"), "no value fits: `enum` is empty", "list what is allowed")
+
+    # References ------------------------------------------------------------------------------------------
+
+    def references(self) -> None:
+        """Check that every `$ref` leads somewhere, and that none leads back without going into the value."""
+        state: dict[Path, bool] = {}
+        for path in self.schemas:
+            self._follow(path, state)
+
+    def _follow(self, path: Path, state: dict[Path, bool]) -> None:
+        """Go through the schemas for the same value, depth first; True marks those that are being visited."""
+        if path in state:
+            return
+        state[path] = True
+        for edge, target in self._same_value(path):
+            if state.get(target):
+                message = f"`$ref` comes back to `{pointer(target)}` without going into the value"
+                self._add(REF_CYCLE, edge, message, "refer to it from `properties` or `items`")
+            elif target in self.schemas:
+                self._follow(target, state)
+        state[path] = False
+
+    def _same_value(self, path: Path) -> Iterator[tuple[Path, Path]]:
+        """Yield where a schema passes its value on to: the place of the keyword, and the schema there."""
+        schema = self.schemas[path]
+        for keyword in _SAME_VALUE if isinstance(schema, dict) else ():
+            value, edge = schema.get(keyword), (*path, keyword)
+            match value:
+                case str() if keyword == "$ref":
+                    if (target := self._target(value, edge)) is not None:
+                        yield edge, target
+                case list():
+                    yield from (((*edge, index), (*edge, index)) for index in range(len(value)))
+                case dict() if keyword == "dependentSchemas":
+                    yield from (((*edge, name), (*edge, name)) for name in value)
+                case dict():
+                    yield edge, edge
+                case _:
+                    pass
+
+    def _target(self, reference: str, path: Path) -> Path | None:
+        if not reference.startswith("#"):
+            return None
+        fragment = unquote(reference[1:])
+        if fragment and not fragment.startswith("/"):
+            target = self.anchors.get(fragment)
+        else:
+            target = _resolve(self.root, fragment)
+        if target is None or target not in self.schemas:
+            names = [pointer(known) for known in self.schemas if known[:1] in (("$defs",), ("definitions",))]
+            message = f"`$ref: {_short(reference)}` leads to no schema"
+            self._add(
+                REF_MISSING, path, message, suggest(reference, names, what="there are") or "add it to `$defs`"
+            )
+            return None
+        return target
+
+    def _add(self, rule: Rule, path: Path, message: str, hint: str | None = None) -> None:
+        self.found.append(SchemaProblem(rule, path, message, hint))
+
+
+def pointer(path: Path) -> str:
+    """Return a place in a schema as a JSON pointer: `#/$defs/ticket`."""
+    return "#" + "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
+
+
+def _resolve(root: Any, fragment: str) -> Path | None:
+    path: list[str | int] = []
+    here = root
+    for part in fragment.split("/")[1:]:
+        step: str | int = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(here, list) and part.isdecimal() and int(part) < len(here):
+            step = int(part)
+        elif not isinstance(here, dict) or step not in here:
+            return None
+        here = here[step]
+        path.append(step)
+    return tuple(path)
+
+
+# Keywords ------------------------------------------------------------------------------------------------
+
+
+def _wrong(shape: str, keyword: str, value: Any) -> tuple[Rule, str, str | None] | None:
+    """Return rule, message and hint when a keyword that holds no schema holds something wrong."""
+    match shape:
+        case "anything":
+            return None
+        case "dynamic":
+            return REMOTE_REF, f"`{keyword}` is not supported", "use `$ref` with `#/$defs/…`"
+        case "reference":
+            return _wrong_reference(value)
+        case "draft":
+            if value in (DRAFT, DRAFT + "#"):
+                return None
+            return (
+                SCHEMA_DRAFT,
+                "schemas are read as draft 2020-12, and `$schema` says another one",
+                f"write `{DRAFT}`",
+            )
+        case "types":
+            return _wrong_types(value)
+        case "pattern":
+            if not isinstance(value, str):
+                return SCHEMA_TYPE, f"`pattern` is a text, and this is {kind_of(value)}", None
+            return (REGEX, f"the pattern {problem}", None) if (problem := pattern_problem(value)) else None
+        case _:
+            if _IS[shape](value):
+                return None
+            return SCHEMA_TYPE, f"`{keyword}` is {_WORDS[shape]}, and this is {kind_of(value)}", None
+
+
+def _wrong_reference(value: Any) -> tuple[Rule, str, str | None] | None:
+    if not isinstance(value, str):
+        return SCHEMA_TYPE, f"`$ref` is a text, and this is {kind_of(value)}", None
+    if value.startswith("#"):
+        return None
+    return (
+        REMOTE_REF,
+        f"`$ref: {_short(value)}` leads out of the schema",
+        "copy it to `$defs` and refer to `#/$defs/NAME`",
+    )
+
+
+def _wrong_types(value: Any) -> tuple[Rule, str, str | None] | None:
+    names = value if isinstance(value, list) else [value]
+    for name in names:
+        if name not in TYPES:
+            shown = f"`{_short(name)}`" if isinstance(name, str) else kind_of(name)
+            hint = suggest(name, TYPES, what="types") if isinstance(name, str) else f"one of {one_of(TYPES)}"
+            return SCHEMA_TYPE, f"{shown} is not a type of JSON Schema", hint
+    if not names or len(set(names)) < len(names):
+        return SCHEMA_TYPE, "`type` is one type or a list of different ones", None
+    return None
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_names(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and all(isinstance(name, str) for name in value)
+        and len(set(value)) == len(value)
+    )
+
+
+_WORDS = {
+    "text": "a text",
+    "boolean": "`true` or `false`",
+    "number": "a number",
+    "number above 0": "a number above 0",
+    "count": "a whole number from 0",
+    "list": "a list",
+    "names": "a list of different texts",
+    "named names": "a mapping of lists of different texts",
+}
+_IS: dict[str, Any] = {
+    "text": lambda value: isinstance(value, str),
+    "boolean": lambda value: isinstance(value, bool),
+    "number": _is_number,
+    "number above 0": lambda value: _is_number(value) and value > 0,
+    "count": lambda value: _is_number(value) and value >= 0 and value == int(value),
+    "list": lambda value: isinstance(value, list),
+    "names": _is_names,
+    "named names": lambda value: isinstance(value, dict) and all(map(_is_names, value.values())),
+}
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:59]}…"

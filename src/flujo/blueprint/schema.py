@@ -1,0 +1,327 @@
+"""Checks a document against the language: every wrong key and value, each at its place, in our words.
+
+pydantic finds where and which kind of mistake; the words, the key, and what could have been meant are ours.
+"""
+
+from __future__ import annotations
+
+import re
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, Tag, ValidationError
+
+from flujo.blueprint import reading_rules as rules
+from flujo.blueprint.compiled_schemas import CompiledSchema, compile_schema
+from flujo.blueprint.diagnostics import RULES, did_you_mean, one_of, suggest, visible
+from flujo.blueprint.document import KINDS, Agent, BaseStep, Blueprint
+from flujo.blueprint.json_schemas import kind_of, problems
+from flujo.blueprint.scalars import is_date
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flujo.blueprint.diagnostics import Diagnostic
+    from flujo.blueprint.nodes import Document
+
+__all__ = ["CompiledSchema", "check", "compile_schema"]
+
+Path = tuple[str | int, ...]
+
+SCHEMA_KEYS = frozenset({"input_schema", "context_schema", "output_schema", "answer_schema"})
+_FREE_KEYS = frozenset(
+    {"with", "input", "output", "model_settings", "answer", "initial", "mcp", "capabilities"}
+)
+"""Keys that hold any data: what looks like the language in there is not."""
+
+_WANTED = {
+    "string_type": "a text",
+    "bool_type": "`true` or `false`",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+}
+_LIMITS = {
+    "greater_than": ("gt", "must be above {}"),
+    "greater_than_equal": ("ge", "must be at least {}"),
+    "less_than_equal": ("le", "must be at most {}"),
+    "too_short": ("min_length", "needs at least {} entry"),
+}
+_SLUGS = {rule.slug: rule for rule in RULES.values()}
+
+
+def check(document: Document) -> tuple[Blueprint | None, list[Diagnostic]]:
+    """Return the blueprint, or None, and what is wrong with the document's keys and values.
+
+    What the reader has found already is not repeated: a document that could not be read gives nothing more,
+    and on a line with a mistake in its YAML nothing else is looked for.
+    """
+    if not isinstance(document.data, dict):
+        return None, []
+    blueprint, errors = _validate(document.data)
+    found = [_finding(document, error) for error in errors]
+    found += _lookalikes(document, errors)
+    found += _schemas(document, document.data, ())
+    broken = {finding.span.line for finding in document.diagnostics if finding.is_error}
+    found = sorted({f for f in found if f.span.line not in broken}, key=lambda f: (f.span, f.code))
+    is_sound = not broken and not any(finding.is_error for finding in found)
+    return (blueprint if is_sound else None), found
+
+
+def _validate(data: Any) -> tuple[Blueprint | None, list[Any]]:
+    try:
+        return Blueprint.model_validate(data), []
+    except ValidationError as error:
+        return None, error.errors(include_url=False, include_input=True)
+
+
+# One mistake ---------------------------------------------------------------------------------------------
+
+
+def _finding(document: Document, error: Any) -> Diagnostic:
+    """Return our finding for one of pydantic's."""
+    loc, kind, value = error["loc"], error["type"], error["input"]
+    path = _path(loc)
+    if path in document.lookalikes and kind in (*_WANTED, "flujo"):
+        return _ambiguous(document, path)
+    if path == ("version",) and kind != "missing":
+        return _version(document, value)
+    match kind:
+        case "flujo":
+            return _own(document, loc, path, error["ctx"])
+        case "extra_forbidden":
+            return _unknown_key(document, loc, path)
+        case "missing":
+            message = f"{_named(loc[:-1])} needs a `{path[-1]}`"
+            return rules.MISSING_KEY.at(document.span(path[:-1]), message, hint=f"add `{path[-1]}:`")
+        case "union_tag_invalid":
+            return _unknown_kind(document, path, value)
+        case "literal_error":
+            choices = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+            message = f"`{_last(path)}` is {one_of(choices)}, and not {_shown(value)}"
+            return rules.WRONG_VALUE.at(document.span(path), message, hint=did_you_mean(str(value), choices))
+        case _:
+            return _wrong_value(document, path, error)
+
+
+def _wrong_value(document: Document, path: Path, error: Any) -> Diagnostic:
+    kind, value = error["type"], error["input"]
+    if kind in _WANTED:
+        return _wrong_type(document, path, value, _WANTED[kind])
+    limit, words = _LIMITS.get(kind, ("", "has a value that is not allowed here"))
+    message = f"`{_last(path)}` {words.format(error.get('ctx', {}).get(limit, ''))}"
+    return rules.WRONG_VALUE.at(document.span(path), message)
+
+
+def _own(document: Document, loc: Path, path: Path, facts: dict[str, Any]) -> Diagnostic:
+    rule = _SLUGS[facts["rule"]]
+    if facts["key"] is not None:
+        span = document.span((*path, facts["key"]), key=True)
+    else:
+        is_key = loc[-1:] == ("[key]",) or rule is rules.WRONG_TYPE
+        span = document.span(path, key=is_key)
+    return rule.at(span, visible(facts["message"]), hint=facts["hint"] or None)
+
+
+def _unknown_key(document: Document, loc: Path, path: Path) -> Diagnostic:
+    key = str(path[-1])
+    model = _model_at(loc[:-1])
+    known = _keys(model) if model else []
+    span = document.span(path, key=True)
+    message = f"`{visible(key)}` is not a key of {_named(loc[:-1])}"
+    homes = [kind for kind, other in KINDS.items() if key in _keys(other)]
+    if model is not None and issubclass(model, BaseStep) and homes:
+        hint = (
+            f"`{key}` belongs to `kind: {homes[0]}`"
+            if len(homes) == 1
+            else f"it belongs to kinds {one_of(homes)}"
+        )
+    else:
+        hint = suggest(key, known, what="keys")
+    return rules.UNKNOWN_KEY.at(span, message, hint=hint)
+
+
+def _unknown_kind(document: Document, path: Path, value: Any) -> Diagnostic:
+    kind = value.get("kind") if isinstance(value, dict) else None
+    span = document.span((*path, "kind"))
+    if not isinstance(kind, str):
+        return _wrong_type(document, (*path, "kind"), kind, "a text")
+    near = did_you_mean(kind, KINDS)
+    hint = (
+        f"{near} Kinds: {one_of(KINDS, joined_by='and')}"
+        if near
+        else f"kinds: {one_of(KINDS, joined_by='and')}"
+    )
+    return rules.UNKNOWN_KIND.at(span, f"there is no kind of step `{visible(kind)}`", hint=hint)
+
+
+def _version(document: Document, value: Any) -> Diagnostic:
+    span = document.span(("version",))
+    if str(value) in ("1", "1.0"):
+        return rules.VERSION.at(span, "`version` is a text", hint='write `version: "1"`')
+    message = f'this Flujo reads version "1" of the language, and this is {_shown(value)}'
+    return rules.VERSION.at(span, message, hint='write `version: "1"`, or use a newer Flujo')
+
+
+def _wrong_type(document: Document, path: Path, value: Any, wanted: str) -> Diagnostic:
+    where = f"`{_last(path)}`" if path else "a blueprint"
+    message = f"{where} must be {wanted}, and this is {kind_of(value)}"
+    span = document.span(path, key=isinstance(value, dict | list) and bool(path))
+    return rules.WRONG_TYPE.at(span, message, hint=_conversion(value, wanted))
+
+
+def _conversion(value: Any, wanted: str) -> str | None:
+    """Return how to write a value as the type that is wanted, where that is plain."""
+    if wanted == "a text" and isinstance(value, bool | int | float):
+        return f'quote it: "{str(value).lower() if isinstance(value, bool) else value}"'
+    if wanted == "a list" and isinstance(value, str | dict):
+        return "put it in a list: `- …`, or `[…]`"
+    if value is None:
+        return "write a value, or leave the key out"
+    return None
+
+
+# Look-alikes ---------------------------------------------------------------------------------------------
+
+
+def _lookalikes(document: Document, errors: list[Any]) -> Iterator[Diagnostic]:
+    """Yield a finding for each bare `no` or `012` that stands where another type could stand as well.
+
+    Whether only text may stand in a place is found out by asking for the opposite: with `false` there, the
+    language must complain.
+    """
+    wrong = {_path(error["loc"]) for error in errors}
+    open_ = [path for path in document.lookalikes if not any(path[: len(w)] == w for w in wrong)]
+    if not open_:
+        return
+    data = document.data
+    for path in open_:
+        data = _replaced(data, path, False)
+    _, complaints = _validate(data)
+    only_text = {_path(error["loc"]) for error in complaints}
+    for path in open_:
+        # A date is text to every reader of JSON, so a place that takes anything takes it as such.
+        if path not in only_text and not is_date(str(_at(document.data, path))):
+            yield _ambiguous(document, path)
+
+
+def _ambiguous(document: Document, path: Path) -> Diagnostic:
+    text = str(_at(document.data, path))
+    message = f'`{text}` is not the same to all readers of YAML: here it is the text "{text}"'
+    hint = f'write {document.lookalikes[path]}, or quote it ("{text}") when the text is meant'
+    return rules.AMBIGUOUS_SCALAR.at(document.span(path), message, hint=hint.replace(",,", ","))
+
+
+def _replaced(data: Any, path: Path, value: Any) -> Any:
+    if not path:
+        return value
+    key, *rest = path
+    inner = _replaced(data[key], tuple(rest), value)
+    if isinstance(data, list):
+        return [inner if index == key else item for index, item in enumerate(data)]
+    return {**data, key: inner}
+
+
+def _at(data: Any, path: Path) -> Any:
+    for key in path:
+        data = data[key]
+    return data
+
+
+# JSON Schemas --------------------------------------------------------------------------------------------
+
+
+def _schemas(document: Document, data: Any, path: Path) -> Iterator[Diagnostic]:
+    """Yield what is wrong with the JSON Schemas of a document, wherever the language has one."""
+    if isinstance(data, list):
+        for index, item in enumerate(data):
+            yield from _schemas(document, item, (*path, index))
+    elif isinstance(data, dict):
+        for key, value in data.items():
+            if key in SCHEMA_KEYS and isinstance(value, dict):
+                for found in problems(value):
+                    span = document.span((*path, key, *found.path), key=found.key)
+                    yield found.rule.at(
+                        span, visible(found.message), hint=found.hint, severity=found.severity
+                    )
+            elif key in SCHEMA_KEYS and value is not None:
+                message = f"`{key}` is a JSON Schema, which is an object, and this is {kind_of(value)}"
+                yield rules.SCHEMA_TYPE.at(document.span((*path, key)), message)
+            elif key not in _FREE_KEYS:
+                yield from _schemas(document, value, (*path, key))
+
+
+# Places and names ----------------------------------------------------------------------------------------
+
+
+def _path(loc: Path) -> Path:
+    """Return a location of pydantic's as keys and indexes, without its labels for alternatives."""
+    return tuple(part for part in loc if not str(part).startswith("\0") and part != "[key]")
+
+
+def _model_at(loc: Path) -> type[BaseModel] | None:
+    """Return the model that judged the value at a location of pydantic's."""
+    here: Any = Blueprint
+    for part in loc:
+        here = _into(here, part)
+    here = _bare(here)
+    return here if isinstance(here, type) and issubclass(here, BaseModel) else None
+
+
+def _into(kind: Any, part: str | int) -> Any:
+    """Return the type one step further along a location."""
+    kind = _bare(kind)
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        fields = kind.model_fields.values()
+        named = {field.alias or name: field for name, field in zip(kind.model_fields, fields, strict=True)}
+        return named[str(part)].annotation if part in named else None
+    if get_origin(kind) in (Union, UnionType):
+        return next((one for one in get_args(kind) if _label(one) == part), None)
+    if get_origin(kind) in (list, dict):
+        return get_args(kind)[-1]
+    return None
+
+
+def _bare(kind: Any) -> Any:
+    """Return a type without its annotations and without the None of a key that may be left out."""
+    while True:
+        if get_origin(kind) is Annotated:
+            kind = get_args(kind)[0]
+        elif get_origin(kind) in (Union, UnionType) and type(None) in get_args(kind):
+            kind = next(one for one in get_args(kind) if one is not type(None))
+        else:
+            return kind
+
+
+def _label(kind: Any) -> str | None:
+    return next((extra.tag for extra in getattr(kind, "__metadata__", ()) if isinstance(extra, Tag)), None)
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _named(loc: Path) -> str:
+    """Return how to speak of the mapping at a location: "a step of kind `loop`", "an agent", "`config`"."""
+    model = _model_at(loc)
+    if model is Blueprint:
+        return "a blueprint"
+    if model is Agent:
+        return "an agent"
+    kind = next((kind for kind, step in KINDS.items() if step is model), None)
+    if kind is not None:
+        return "a step" if kind == "step" else f"a step of kind `{kind}`"
+    return f"`{_last(_path(loc))}`"
+
+
+def _last(path: Path) -> str:
+    """Return the key that a value belongs to, past the indexes of lists."""
+    names = [str(part) for part in path if isinstance(part, str)]
+    return visible(names[-1]) if names else "the value"
+
+
+def _shown(value: Any) -> str:
+    text = f"`{value}`" if isinstance(value, str | int | float) and len(str(value)) <= 40 else kind_of(value)
+    return visible(text)
