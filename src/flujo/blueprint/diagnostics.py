@@ -246,7 +246,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the known word that somebody who wrote `word` most likely meant."""
     folded = {candidate.casefold(): candidate for candidate in known}
-    found = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
+    found = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.7)
     return folded[found[0]] if found else None
 
 

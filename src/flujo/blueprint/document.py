@@ -109,9 +109,13 @@ def _logic(value: Any) -> Any:
     return value
 
 
-Identifier = Annotated[str, AfterValidator(_identifier), Field(json_schema_extra={"pattern": IDENTIFIER})]
+Identifier = Annotated[
+    str, AfterValidator(_identifier), Field(json_schema_extra={"pattern": IDENTIFIER, "maxLength": MAX_NAME})
+]
 BlueprintName = Annotated[
-    str, AfterValidator(_blueprint_name), Field(json_schema_extra={"pattern": BLUEPRINT_NAME})
+    str,
+    AfterValidator(_blueprint_name),
+    Field(json_schema_extra={"pattern": BLUEPRINT_NAME, "maxLength": MAX_NAME}),
 ]
 CallableName = Annotated[str, AfterValidator(_callable), Field(json_schema_extra={"pattern": CALLABLE})]
 
@@ -521,6 +525,21 @@ class Tool(Strict):
 AnyTool = Annotated[
     Annotated[CallableName, Tag(tag("text"))] | Annotated[Tool, Tag(tag("mapping"))], Discriminator(_form)
 ]
+
+
+MODEL_SETTINGS = frozenset(
+    {
+        "temperature",
+        "max_tokens",
+        "top_p",
+        "seed",
+        "timeout",
+        "stop_sequences",
+        "presence_penalty",
+        "frequency_penalty",
+    }
+)
+"""What most models can be told; for the hint when it stands a level too high."""
 
 
 class Agent(Strict):

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Tag, ValidationError
 from flujo.blueprint import reading_rules as rules
 from flujo.blueprint.compiled_schemas import CompiledSchema, compile_schema
 from flujo.blueprint.diagnostics import RULES, did_you_mean, one_of, suggest, visible
-from flujo.blueprint.document import KINDS, Agent, BaseStep, Blueprint
+from flujo.blueprint.document import KINDS, MODEL_SETTINGS, Agent, BaseStep, Blueprint, Config
 from flujo.blueprint.json_schemas import kind_of, problems
 from flujo.blueprint.scalars import is_date
 
@@ -131,16 +131,26 @@ def _unknown_key(document: Document, loc: Path, path: Path) -> Diagnostic:
     known = _keys(model) if model else []
     span = document.span(path, key=True)
     message = f"`{visible(key)}` is not a key of {_named(loc[:-1])}"
-    homes = [kind for kind, other in KINDS.items() if key in _keys(other)]
-    if model is not None and issubclass(model, BaseStep) and homes:
-        hint = (
-            f"`{key}` belongs to `kind: {homes[0]}`"
-            if len(homes) == 1
-            else f"it belongs to kinds {one_of(homes)}"
-        )
-    else:
-        hint = suggest(key, known, what="keys")
+    hint = _home(key, model) or suggest(key, known, what="keys")
     return rules.UNKNOWN_KEY.at(span, message, hint=hint)
+
+
+def _home(key: str, model: type[BaseModel] | None) -> str | None:
+    """Return where a key belongs that the language has elsewhere."""
+    if model is Agent and key in MODEL_SETTINGS:
+        return f"`{key}` belongs below `model_settings:`"
+    if model is None or not issubclass(model, BaseStep):
+        return None
+    if key in Config.model_fields:
+        return f"`{key}` belongs below `config:`"
+    kinds = [kind for kind, other in KINDS.items() if key in _keys(other)]
+    if kinds:
+        return (
+            f"`{key}` belongs to `kind: {kinds[0]}`"
+            if len(kinds) == 1
+            else f"it belongs to kinds {one_of(kinds)}"
+        )
+    return f"`{key}` belongs to an agent, below `agents:`" if key in _keys(Agent) else None
 
 
 def _unknown_kind(document: Document, path: Path, value: Any) -> Diagnostic:
@@ -166,8 +176,9 @@ def _version(document: Document, value: Any) -> Diagnostic:
 
 
 def _wrong_type(document: Document, path: Path, value: Any, wanted: str) -> Diagnostic:
-    where = f"`{_last(path)}`" if path else "a blueprint"
-    message = f"{where} must be {wanted}, and this is {kind_of(value)}"
+    where = f"an entry of `{_last(path)}`" if isinstance(path[-1], int) else f"`{_last(path)}`"
+    found = _shown(value) if wanted == "a whole number" else kind_of(value)
+    message = f"{where} must be {wanted}, and this is {found}"
     span = document.span(path, key=isinstance(value, dict | list) and bool(path))
     return rules.WRONG_TYPE.at(span, message, hint=_conversion(value, wanted))
 

@@ -67,7 +67,7 @@ def explain(document: Document, error: MarkedYAMLError) -> Diagnostic:
         next(filter(None, (unquoted(document, offset) for offset in (at, at - 1, begun))), None)
         or _open_quote(document, error, begun)
         or _tab(document, at)
-        or _refused(document, problem, begun, at)
+        or _refused(document, f"{error.context} {problem}", begun, at)
         or _syntax(document, problem, at)
     )
 
@@ -119,7 +119,7 @@ def _refused(document: Document, problem: str, begun: int, at: int) -> Diagnosti
         )
     rules: tuple[tuple[str, Rule, str], ...] = (
         ("alphabetic or numeric", ALIAS, "`&` and `*` begin an anchor or an alias, which are not allowed"),
-        ("tag", TAG, "`!` begins a tag, which is not allowed"),
+        ("a tag", TAG, "`!` begins a tag, which is not allowed; an expression with `!` needs quotes"),
         ("directive", SYNTAX, "a `%` at the start of a line is a directive, which is not allowed"),
     )
     for word, rule, message in rules:
