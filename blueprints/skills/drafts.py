@@ -1,22 +1,31 @@
-"""Judges a draft by rules that need no model: its length, its end, gaps left to fill in."""
+"""Judges a draft by rules that need no model: length, repetition, facts that are missing, gaps left open."""
 
 import re
 from typing import Any
 
-_FEWEST, _MOST = 8, 90
+_FEWEST, _MOST = 6, 80
+_NUMBER = re.compile(r"[A-Z]-\d+|\d+(?:\.\d+)?")
 _GAP = re.compile(r"\[[^\]]*\]|<[^>]*>")
+_END = re.compile(r"[.!?]+\s*")
 
 
-def check(text: str) -> dict[str, Any]:
-    """Return `{ok, words, wish}`; `wish` tells the writer what to change, and is "" when nothing is."""
-    count = len(text.split())
-    wish = ""
-    if count < _FEWEST:
-        wish = "Write at least two sentences."
-    elif count > _MOST:
-        wish = "Write at most three short sentences."
-    elif gap := _GAP.search(text):
-        wish = f"Leave out {gap.group()}."
-    elif not text.rstrip().endswith((".", "!", "?")):
-        wish = "End with a full sentence."
-    return {"ok": not wish, "words": count, "wish": wish}
+def check(text: str, facts: str) -> dict[str, Any]:
+    """Return `{ok, wish}`; `wish` tells the writer what to change, and is "" when nothing is."""
+    wish = _wish(text, facts)
+    return {"ok": not wish, "wish": wish}
+
+
+def _wish(text: str, facts: str) -> str:
+    sentences = [sentence.strip().lower() for sentence in _END.split(text) if sentence.strip()]
+    missing = [number for number in _NUMBER.findall(facts) if number not in text]
+    if len(text.split()) < _FEWEST:
+        return "Write a full sentence."
+    if len(text.split()) > _MOST:
+        return "Be shorter."
+    if len(set(sentences)) < len(sentences):
+        return "Say everything once."
+    if missing:
+        return f"Mention {missing[0]}."
+    if gap := _GAP.search(text):
+        return f"Leave out {gap.group()}."
+    return "" if text.rstrip().endswith((".", "!", "?")) else "End with a full sentence."
