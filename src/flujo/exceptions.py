@@ -5,6 +5,7 @@ FlujoError
 │   ├── InputRejected                the run's input does not fit the blueprint's input_schema
 │   └── LockMismatch                 the blueprint is not what flujo.lock holds
 ├── BlueprintError           FLJ1xx  a blueprint that does not pass its checks (carries diagnostics)
+│   └── ExpressionSyntax             an expression or a text cannot be read (offsets)
 ├── CallableError            FLJ2xx  a `module:callable` that is not allowed or cannot be imported
 ├── AgentError               FLJ3xx
 │   ├── ProviderUnavailable          the provider's package or key is missing
@@ -101,6 +102,12 @@ class BlueprintError(FlujoError):
     ) -> None:
         super().__init__(message, hint=hint, diagnostics=tuple(diagnostics), **facts)
         self.diagnostics = tuple(diagnostics)
+
+
+class ExpressionSyntax(BlueprintError):
+    """An expression or a text cannot be read; `start` and `end` are offsets into its source."""
+
+    code = "FLJ199"
 
 
 class CallableError(FlujoError):

@@ -84,8 +84,7 @@ class Bound:
         """Return the compiled expression or text."""
         compiled = self._evaluators.get(what)
         if compiled is None:
-            from flujo.blueprint.expressions import compile_expression
-            from flujo.blueprint.templates import compile_text
+            from flujo.blueprint.expressions import compile_expression, compile_text
 
             compiled = (
                 compile_expression(what.source)
