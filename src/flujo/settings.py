@@ -248,11 +248,10 @@ def _parsed(text: str, path: Path) -> dict[str, Any]:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         reason = re.sub(r" \(at .*\)$", "", str(error))
-        found = re.search(r"at line (\d+), column (\d+)", str(error))
-        place = f"{path}:{found[1]}:{found[2]}" if found else f"{path}"
-        line = int(found[1]) if found else None
+        found = re.search(r"at line (\d+)", str(error))
+        line = int(found[1]) if found else max(1, text.count("\n"))  # else it is the file's end
         raise SettingsError(
-            f"{place}: not TOML: {reason[:1].lower()}{reason[1:]}",
+            f"{path}:{line}: not TOML: {reason[:1].lower()}{reason[1:]}",
             hint="text needs quotes, tables are written as [name]",
             file=str(path),
             line=line,
@@ -283,32 +282,52 @@ def _filled(value: Any, key: str, text: str, path: Path) -> Any:
 
 
 def _explained(error: ValidationError, text: str, path: Path | None) -> SettingsError:
-    """Return pydantic's findings in our words, all at once, each with its place."""
-    lines, hints = [], []
+    """Return pydantic's findings in our words, all at once, each with its place, in the file's order."""
+    findings = []
     for found in error.errors(include_url=False, include_input=False):
         parts = [str(part) for part in found["loc"]]
-        key = ".".join(parts[:2]) if parts and parts[0] in _sections() else ".".join(parts[:1])
-        words, hint = _worded(key, found["type"], found["msg"])
-        lines.append(f"{_source(key, text, path)}: {words}")
-        hints += [hint] if hint and hint not in hints else []
-    return SettingsError("\n".join(lines), hint=" · ".join(hints) or None, file=str(path) if path else None)
+        key = ".".join(parts[:2] if parts and parts[0] in _sections() else parts[:1])
+        words = _unknown(key) if found["type"] == "extra_forbidden" else _worded(key, found)
+        findings.append((_line(text, key) or 0, f"{_source(key, text, path)}: {words}"))
+    message = "\n".join(words for _, words in sorted(findings))
+    return SettingsError(
+        message, hint="docs/reference/settings.md has every key", file=str(path) if path else None
+    )
 
 
-def _worded(key: str, kind: str, message: str) -> tuple[str, str | None]:
-    if kind == "extra_forbidden":
-        table, _, name = key.rpartition(".")
-        known = [*_sections()[table].model_fields] if table else [*Settings.model_fields]
-        close = difflib.get_close_matches(name, known, 1, 0.6)
-        where = f"[{table}]" if table else CONFIG_FILE
-        owner = next((t for t, section in _sections().items() if name in section.model_fields), None)
-        if close:
-            return f"unknown key `{name}` in {where}", f"did you mean `{close[0]}`?"
-        if owner is not None and not table:
-            return f"unknown key `{name}` in {where}", f"it belongs under [{owner}]"
-        return f"unknown key `{name}` in {where}", f"{where} knows: {', '.join(known)}"
-    words = re.sub(r"^Value error, ", "", message)
-    words = words.replace("Input should be", "has to be")
-    return (words if kind == "value_error" else f"`{key}` {words}"), None
+def _unknown(key: str) -> str:
+    """Return what is wrong with a key that nobody reads, and which one was meant."""
+    table, _, name = key.rpartition(".")
+    where = f"[{table}]" if table else CONFIG_FILE
+    owner = next((t for t, section in _sections().items() if name in section.model_fields), None)
+    known = [*_sections()[table].model_fields] if table else [*Settings.model_fields]
+    close = difflib.get_close_matches(name, known, 1, 0.6)
+    if owner and owner != table:
+        meant = f"it belongs under [{owner}]"
+    else:
+        meant = f"did you mean `{close[0]}`?" if close else f"there are: {', '.join(known)}"
+    return f"unknown key `{name}` in {where}; {meant}"
+
+
+def _worded(key: str, found: Any) -> str:
+    if found["type"] == "value_error":
+        return str(found["msg"]).removeprefix("Value error, ")
+    says = str(found["msg"]).replace("Input should be", "has to be")
+    return f"`{key}` {_WANTED.get(found['type'], says)}"
+
+
+_WANTED = {
+    "bool_parsing": "has to be true or false",
+    "bool_type": "has to be true or false",
+    "int_parsing": "has to be a whole number",
+    "int_type": "has to be a whole number",
+    "int_from_float": "has to be a whole number",
+    "string_type": "has to be text",
+    "tuple_type": "has to be a list",
+    "model_type": "has to be a table",
+    "model_attributes_type": "has to be a table",
+}
+"""pydantic's kinds of error in the words of somebody who writes TOML."""
 
 
 def _sections() -> dict[str, type[_Section]]:

@@ -1,0 +1,187 @@
+"""Words on a command line become a typed input, or are refused with what would have fitted."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flujo.exceptions import InputRejected, SettingsError
+from flujo.services.inputs import Given, read_fields, read_input, read_metadata, read_overrides
+
+TEXT = {"type": "string"}
+TICKET = {"type": "object", "required": ["text"], "properties": {"text": {"type": "string"}}}
+ORDER = {
+    "type": "object",
+    "required": ["id", "count"],
+    "properties": {
+        "id": {"type": "string"},
+        "count": {"type": "integer", "minimum": 1},
+        "express": {"type": "boolean"},
+        "tags": {"type": "array", "items": {"type": "string"}},
+    },
+}
+
+
+def read(schema: Any, **given: Any) -> Any:
+    return read_input(schema, Given(**given)).value
+
+
+@given(st.text())
+def test_text_is_taken_verbatim_for_a_string_schema_or_none(text: str) -> None:
+    assert read(TEXT, text=text) == text
+    assert read(None, text=text) == text
+
+
+def test_text_for_an_object_is_json() -> None:
+    assert read(ORDER, text='{"id": "A1", "count": 2}') == {"id": "A1", "count": 2}
+
+
+def test_text_that_is_no_json_fills_the_only_required_text_and_says_so() -> None:
+    found = read_input(TICKET, Given(text="printer on fire"))
+    assert found.value == {"text": "printer on fire"}
+    assert found.note == "the text was taken as `text`"
+
+
+def test_text_that_is_no_json_is_refused_where_several_fields_are_required() -> None:
+    with pytest.raises(InputRejected, match="is not JSON") as caught:
+        read(ORDER, text="two of A1")
+    assert caught.value.hint == "give JSON, or fields: --field id=TEXT --field count=1"
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "value"),
+    [
+        ({"type": "integer"}, "7", 7),
+        ({"type": "number"}, "1.5", 1.5),
+        ({"type": "array"}, "[1]", [1]),
+        ({"type": ["string", "null"]}, "null", "null"),
+    ],
+)
+def test_text_is_typed_by_its_schema(schema: Any, text: str, value: Any) -> None:
+    assert read(schema, text=text) == value
+
+
+@pytest.mark.parametrize("text", ["seven", "NaN", "[" * 100_000])
+def test_text_of_another_type_is_refused(text: str) -> None:
+    with pytest.raises(InputRejected):
+        read({"type": "integer"}, text=text)
+
+
+def test_fields_are_typed_by_the_schema() -> None:
+    value = read(ORDER, fields=["id=007", "count=2", "express=true", 'tags=["a"]'])
+    assert value == {"id": "007", "count": 2, "express": True, "tags": ["a"]}
+
+
+def test_a_field_of_the_wrong_type_is_named() -> None:
+    with pytest.raises(InputRejected, match="--field count: 'two' is not integer"):
+        read(ORDER, fields=["id=A1", "count=two"])
+
+
+def test_a_field_without_an_equals_sign_is_refused() -> None:
+    with pytest.raises(SettingsError, match="--field 'id' has no `=`"):
+        read(ORDER, fields=["id"])
+
+
+def test_a_field_that_comes_twice_is_refused() -> None:
+    with pytest.raises(SettingsError, match="gives `id` twice"):
+        read(ORDER, fields=["id=1", "id=2"])
+
+
+def test_what_does_not_fit_is_refused_with_every_violation() -> None:
+    with pytest.raises(InputRejected) as caught:
+        read(ORDER, text='{"count": 0}')
+    assert "id" in caught.value.message
+    assert "count" in caught.value.message
+
+
+def test_no_input_says_what_is_wanted() -> None:
+    with pytest.raises(InputRejected, match="nothing was given") as caught:
+        read(TICKET)
+    assert caught.value.hint == "give it: --field text=TEXT"
+
+
+def test_no_input_is_fine_where_none_is_needed() -> None:
+    assert read(None) is None
+    assert read({"type": "object", "properties": {"note": {"type": "string"}}}) == {}
+
+
+def test_a_pipe_counts_only_when_nothing_else_is_given() -> None:
+    assert read(TEXT, piped="from the pipe") == "from the pipe"
+    assert read(TEXT, text="typed", piped="from the pipe") == "typed"
+
+
+def test_two_ways_at_once_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="several ways"):
+        read(TEXT, text="a", fields=["b=c"])
+
+
+def test_a_file_goes_by_its_suffix(tmp_path: Path) -> None:
+    for name, text in (("a.json", '{"text": "x"}'), ("a.yaml", "text: x\n"), ("a.txt", "x")):
+        path = tmp_path / name
+        path.write_text(text, "utf-8")
+        assert read(TICKET, file=path) == {"text": "x"}
+
+
+def test_a_json_file_may_hold_any_json(tmp_path: Path) -> None:
+    path = tmp_path / "n.json"
+    path.write_text("[1, 2]", "utf-8")
+    assert read({"type": "array"}, file=path) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("gone.txt", None, "cannot be read"),
+        ("bad.txt", b"\xff\xfe", "not UTF-8"),
+        ("bad.json", b"{", "is not JSON"),
+        ("bad.yaml", b"a: [", "bad.yaml"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused(
+    tmp_path: Path, name: str, data: bytes | None, words: str
+) -> None:
+    path = tmp_path / name
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(SettingsError, match=words):
+        read(TICKET, file=path)
+
+
+def test_metadata_keeps_text_as_text_and_numbers_as_numbers() -> None:
+    pairs = ["ticket=0042", "n=42", "ok=true", "none=null", "list=[1]", 'quoted="x"', "empty="]
+    assert read_metadata(pairs) == {
+        "ticket": "0042",
+        "n": 42,
+        "ok": True,
+        "none": None,
+        "list": "[1]",
+        "quoted": '"x"',
+        "empty": "",
+    }
+
+
+def test_a_field_without_a_schema_stays_text_unless_it_is_a_structure() -> None:
+    assert read_fields(["a=1", "b=[1]", "c={", "d=x=y"], option="--context") == {
+        "a": "1",
+        "b": [1],
+        "c": "{",
+        "d": "x=y",
+    }
+
+
+def test_overrides_stay_text() -> None:
+    assert read_overrides(["agents.sorter.model=local:smollm2"]) == {"agents.sorter.model": "local:smollm2"}
+
+
+@given(st.lists(st.text()))
+def test_no_words_make_anything_but_a_typed_refusal(pairs: list[str]) -> None:
+    for function in (
+        read_metadata,
+        read_overrides,
+        lambda words: read_fields(words, ORDER, option="--field"),
+    ):
+        with contextlib.suppress(SettingsError):
+            function(pairs)

@@ -1,0 +1,174 @@
+"""Settings: the environment over flujo.toml over defaults; what cannot be used is refused with its place."""
+
+from pathlib import Path
+
+import pytest
+
+from flujo.exceptions import SettingsError
+from flujo.settings import ENVIRONMENT, PROMISED, load, misspelt_variables
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*ENVIRONMENT, *PROMISED):
+        monkeypatch.delenv(name, raising=False)
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "flujo.toml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def refused(folder: Path, text: str) -> SettingsError:
+    with pytest.raises(SettingsError) as caught:
+        load(write(folder, text))
+    return caught.value
+
+
+def test_without_a_file_there_are_defaults() -> None:
+    settings = load()
+    assert settings.state_uri == "sqlite:///.flujo/state.db"
+    assert settings.aros.coercion_tolerant_level == 2
+    assert settings.blueprints.paths == ("blueprints",)
+    assert settings.blueprints.allow_callables == ()
+    assert settings.origin("state_uri") == "default"
+
+
+def test_the_manuals_file_is_understood(tmp_path: Path) -> None:
+    settings = load(
+        write(
+            tmp_path,
+            """\
+# Persistent backend
+state_uri = "postgresql://user:pass@host:5432/db"
+
+[settings]
+postgres_pool_min = 5
+postgres_pool_max = 20
+
+[aros]
+coercion_tolerant_level = 2
+structured_output_default = "openai_json"
+
+[lockfile]
+enabled = true
+""",
+        )
+    )
+    assert (settings.settings.postgres_pool_min, settings.settings.postgres_pool_max) == (5, 20)
+    assert settings.lockfile.enabled
+    assert settings.origin("state_uri") == "flujo.toml:2"
+    assert settings.origin("settings.postgres_pool_max") == "flujo.toml:6"
+
+
+def test_the_environment_goes_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLUJO_STATE_URI", "sqlite:///elsewhere.db")
+    settings = load(write(tmp_path, 'state_uri = "sqlite:///here.db"'))
+    assert settings.state_uri == "sqlite:///elsewhere.db"
+    assert settings.origin("state_uri") == "FLUJO_STATE_URI"
+
+
+def test_an_empty_variable_is_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLUJO_STATE_URI", "")
+    assert load(write(tmp_path, 'state_uri = "sqlite:///here.db"')).state_uri == "sqlite:///here.db"
+
+
+def test_a_variable_of_somebody_else_is_not_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STATE_URI", "sqlite:///wrong.db")
+    monkeypatch.setenv("FLUJO_PROJECT", "theirs")
+    assert load().state_uri == "sqlite:///.flujo/state.db"
+
+
+def test_strictness_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLUJO_STRICT_DSL", "1")
+    assert load().strict_dsl
+
+
+def test_a_variable_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLUJO_STRICT_DSL", "perhaps")
+    with pytest.raises(SettingsError, match="FLUJO_STRICT_DSL: `strict_dsl` has to be true or false"):
+        load()
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_what_is_not_available_yet_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(SettingsError, match=f"{name} is set, and what it asks for is not available yet"):
+        load()
+
+
+@pytest.mark.parametrize("value", ["", "0", "false"])
+def test_a_feature_that_is_turned_off_is_not_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLUJO_GOVERNANCE_PII_SCRUB", value)
+    load()
+
+
+def test_all_mistakes_of_a_file_come_at_once_with_their_lines(tmp_path: Path) -> None:
+    error = refused(
+        tmp_path,
+        """\
+coercion_tolerant_level = 1
+[aros]
+coercion_tolerant_level = 3
+[lockfile]
+enbled = true
+[budgets]
+total_cost_usd_limit = 1
+[extra]
+""",
+    )
+    place = tmp_path / "flujo.toml"
+    assert error.message.splitlines() == [
+        f"{place}:1: unknown key `coercion_tolerant_level` in flujo.toml; it belongs under [aros]",
+        f"{place}:3: `aros.coercion_tolerant_level` has to be less than or equal to 2",
+        f"{place}:5: unknown key `enbled` in [lockfile]; did you mean `enabled`?",
+        f"{place}:6: [budgets] is not available yet; remove it, because nothing would hold it",
+        f"{place}:8: unknown key `extra` in flujo.toml; there are: state_uri, strict_dsl, cache_dir, settings, "
+        "aros, lockfile, blueprints, project, budgets, env",
+    ]
+
+
+def test_a_pool_cannot_be_smaller_than_its_least(tmp_path: Path) -> None:
+    assert "is greater than" in refused(tmp_path, "[settings]\npostgres_pool_min = 30").message
+
+
+def test_text_that_is_no_toml_is_refused_with_its_line(tmp_path: Path) -> None:
+    error = refused(tmp_path, "[aros]\nx = [1,\n")
+    assert error.message.startswith(f"{tmp_path / 'flujo.toml'}:2: not TOML: ")
+    assert error.facts["line"] == 2
+
+
+def test_a_file_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "flujo.toml"
+    path.write_bytes(b'state_uri = "\xff"')
+    with pytest.raises(SettingsError, match="is not UTF-8"):
+        load(path)
+
+
+def test_a_placeholder_is_filled_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DB_PASSWORD", "hush-hush")
+    settings = load(write(tmp_path, 'state_uri = "postgresql://u:${DB_PASSWORD}@h/db"'))
+    assert settings.state_uri == "postgresql://u:hush-hush@h/db"
+
+
+def test_a_placeholder_that_is_not_set_is_refused_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DB_PASSWORD", raising=False)
+    error = refused(tmp_path, '\nstate_uri = "postgresql://u:${DB_PASSWORD}@h/db"')
+    assert "flujo.toml:2: `state_uri` asks for ${DB_PASSWORD}" in error.message
+
+
+def test_a_listing_never_shows_a_password(tmp_path: Path) -> None:
+    settings = load(write(tmp_path, 'state_uri = "postgresql://u:hush-hush@h/db"'))
+    listed = {key: value for key, value, _ in settings.listed()}
+    assert listed["state_uri"] == "postgresql://u:***@h/db"
+    assert "hush" not in str(listed)
+
+
+def test_a_misspelt_variable_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLUJO_STATE_URL", "sqlite:///x.db")
+    assert misspelt_variables() == {"FLUJO_STATE_URL": "FLUJO_STATE_URI"}
