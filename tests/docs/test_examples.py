@@ -69,13 +69,15 @@ def runnable(page: Path) -> list[Block]:
     return [b for b in blocks(page) if b.language in RUNS and not {"outside", "fragment"} & b.words.keys()]
 
 
-def parameters() -> Iterator[object]:
-    """Yield each page that has something to run, marked when it needs the model."""
+def parameters() -> list[object]:
+    """Return each page that has something to run, marked when it needs the model."""
+    found: list[object] = []
     for page in PAGES:
-        found = runnable(page)
-        marks = [pytest.mark.model] if any("model" in b.words for b in found) else []
-        if found:
-            yield pytest.param(page, id=str(page.relative_to(ROOT)), marks=marks)
+        run_here = runnable(page)
+        marks = [pytest.mark.model] if any("model" in b.words for b in run_here) else []
+        if run_here:
+            found.append(pytest.param(page, id=str(page.relative_to(ROOT)), marks=marks))
+    return found
 
 
 @pytest.fixture(scope="session")
