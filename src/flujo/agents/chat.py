@@ -15,6 +15,7 @@ from flujo.exceptions import AgentError, NotAvailableYet, OutputRejected
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from pydantic_ai import Agent as Runtime
@@ -63,12 +64,8 @@ class ModelSource(Protocol):
         """Whether its requests cost nothing."""
         ...
 
-    async def ready(self) -> Model:
-        """Return the model when it can be asked."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close the connections to it."""
+    def open(self) -> AbstractAsyncContextManager[Model]:
+        """Give the model, ready to be asked, and keep its connections open meanwhile."""
         ...
 
 
@@ -161,18 +158,15 @@ class ChatAgent:
         from flujo.agents.metered import MeteredModel
 
         reader = self._reader_of(ask)
-        model = MeteredModel(
-            await self.source.ready(),
-            schema=None if reader is None or reader.is_text else reader.asked_schema,
-            json_mode=self.settings.structured_output == "openai_json",
-            is_free=self.source.is_free,
-        )
-        output, repairs = await self._conversation(model, ask, reader)
+        async with self.source.open() as opened:
+            model = MeteredModel(
+                opened,
+                schema=None if reader is None or reader.is_text else reader.asked_schema,
+                json_mode=self.settings.structured_output == "openai_json",
+                is_free=self.source.is_free,
+            )
+            output, repairs = await self._conversation(model, ask, reader)
         return Reply(output=output, usage=model.spent, model=model.answered_by, repairs=repairs)
-
-    async def aclose(self) -> None:
-        """Close the connections to the provider. Idempotent; the agent can be asked again afterwards."""
-        await self.source.aclose()
 
     async def _conversation(
         self, model: MeteredModel, ask: Ask, reader: OutputReader | None

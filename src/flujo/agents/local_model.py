@@ -1,10 +1,13 @@
 """`local:` models as pydantic-ai models: weights, server and connection, each when it is first needed."""
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flujo.agents import local, local_server
+from flujo.agents.connection import Connection
 from flujo.agents.threads import THREADS
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ class LocalModel:
     is_free: bool = True
     _verified: Path | None = None
     _address: local_server.Address | None = field(default=None, repr=False)
-    _model: "Model | None" = field(default=None, repr=False)
+    _connection: Connection | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, name: str, settings: "AgentSettings") -> "LocalModel":
@@ -45,26 +48,23 @@ class LocalModel:
         """The server's key."""
         return (self._address.key,) if self._address else ()
 
-    async def ready(self) -> "Model":
-        """Return the model, with its weights fetched and verified and its server running.
+    @asynccontextmanager
+    async def open(self) -> AsyncGenerator["Model", None]:
+        """Give the model, with its weights fetched and verified and its server running.
 
         Raises:
             ModelUnavailable: it cannot be fetched, or its server does not start.
             ModelDigestMismatch: its file is not what was published.
         """
-        return await THREADS.run(self._connected)
+        connection = await THREADS.run(self._connected)
+        async with connection.open() as model:
+            yield model
 
-    async def aclose(self) -> None:
-        """Close the connection; the server stays for others until it is idle."""
-        if self._model is not None:
-            async with self._model:
-                pass  # leaving a pydantic-ai model closes its HTTP client
-
-    def _connected(self) -> "Model":
+    def _connected(self) -> Connection:
         address = self._running()
-        if self._model is None or address != self._address:
-            self._address, self._model = address, _model_at(address)
-        return self._model
+        if self._connection is None or address != self._address:
+            self._address, self._connection = address, Connection(_model_at(address))
+        return self._connection
 
     def _running(self) -> local_server.Address:
         settings = self.settings

@@ -52,7 +52,9 @@ class MeteredModel(WrapperModel):
         try:
             response = await self.wrapped.request(messages, model_settings, parameters)
         except Exception as error:
-            raise self._failed(error) from error
+            self._count_lost(error)
+            self._refuse_strange(error)
+            raise
         self._count(response)
         return response
 
@@ -73,7 +75,9 @@ class MeteredModel(WrapperModel):
             ) as stream:
                 yield stream
         except Exception as error:
-            raise self._failed(error) from error
+            self._count_lost(error)
+            self._refuse_strange(error)
+            raise
         finally:
             if stream is not None:
                 self._count(stream.get())
@@ -100,24 +104,26 @@ class MeteredModel(WrapperModel):
             unpriced_requests=int(cost is None),
         )
 
-    def _failed(self, error: Exception) -> Exception:
-        """Return the error to raise for one that came out of the provider's client."""
+    def _count_lost(self, error: Exception) -> None:
+        """Count a request that was sent and never answered: nobody told us what it cost, and it may have."""
         sent = isinstance(error, ModelRequestTimeout) or (
             isinstance(error, ModelConnectionError) and error.phase not in ("pool", "connect")
         )
         if sent and not self.is_free:
-            # Nobody told us what it cost, and it may have cost something.
             self.spent += Usage(requests=1, unpriced_requests=1)
+
+    def _refuse_strange(self, error: Exception) -> None:
+        """Raise our own error for one that the provider's client does not sort: it is foreign code."""
         if isinstance(error, AgentRunError | UserError | FlujoError):
-            return error
-        return ModelUnavailable(
+            return
+        raise ModelUnavailable(
             f"model {self.wrapped.model_name!r} gave a response that its client cannot read: "
             f"{type(error).__name__}: {error}",
             hint="check that the provider's base URL speaks the provider's protocol",
             status=None,
             provider=self.wrapped.system,
             retryable=True,
-        )
+        ) from error
 
 
 def _cost(response: ModelResponse) -> int | None:

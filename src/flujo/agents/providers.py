@@ -11,10 +11,12 @@ from pydantic_ai.exceptions import UserError
 from pydantic_ai.models import Model, infer_model
 from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
 
+from flujo.agents.connection import Connection
 from flujo.exceptions import ModelUnavailable, ProviderUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractAsyncContextManager
 
 EXTRAS = ("openai", "anthropic", "google")
 """Providers that Flujo has an extra for, by the extra's name."""
@@ -48,19 +50,14 @@ ACCESS: Mapping[str, _Access] = {
 class RemoteModel:
     """A provider's model, ready to be asked."""
 
-    model: Model
+    connection: Connection
     key_name: str | None = None
     secrets: tuple[str, ...] = field(default=(), repr=False)
     is_free: bool = False
 
-    async def ready(self) -> Model:
-        """Return the model."""
-        return self.model
-
-    async def aclose(self) -> None:
-        """Close the connections to the provider; they are opened again when it is asked again."""
-        async with self.model:
-            pass  # leaving a pydantic-ai model closes its HTTP client
+    def open(self) -> AbstractAsyncContextManager[Model]:
+        """Give the model while it is asked."""
+        return self.connection.open()
 
 
 def remote_model(name: str, environment: Mapping[str, str]) -> RemoteModel:
@@ -88,7 +85,7 @@ def remote_model(name: str, environment: Mapping[str, str]) -> RemoteModel:
         raise _unknown(provider) from None
     except UserError as error:
         raise _unusable(provider, error) from error
-    return RemoteModel(made, access.keys[0] if access else None, (secret,) if secret else ())
+    return RemoteModel(Connection(made), access.keys[0] if access else None, (secret,) if secret else ())
 
 
 def _provider(

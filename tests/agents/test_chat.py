@@ -1,0 +1,409 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from agents.provider_server import Provider, Response, provider_server
+from flujo.agents.chat import AgentSettings, ChatAgent, build_agent
+from flujo.domain.agents import AgentSpec, Ask
+from flujo.domain.usage import Usage
+from flujo.exceptions import AgentError, ModelUnavailable, OutputRejected, ProviderUnavailable
+
+KEY = "sk-canary-0123456789"
+LABEL = {
+    "type": "object",
+    "properties": {"label": {"enum": ["refund", "bug"]}, "score": {"type": "integer"}},
+    "required": ["label"],
+}
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    with provider_server() as running:
+        yield running
+
+
+Build = Callable[..., ChatAgent]
+
+
+@pytest.fixture
+def build(provider: Provider, tmp_path: Path) -> Build:
+    def make(
+        *,
+        model: str = "openai-chat:gpt-4o-mini",
+        tools: Any = (),
+        output_type: Any = None,
+        level: int = 2,
+        structured_output: Any = "openai_json",
+        **spec: Any,
+    ) -> ChatAgent:
+        environment = {
+            "OPENAI_API_KEY": KEY,
+            "OPENAI_BASE_URL": f"{provider.url}/v1",
+            "ANTHROPIC_API_KEY": KEY,
+            "ANTHROPIC_BASE_URL": provider.url,
+        }
+        settings = AgentSettings(
+            environment=environment,
+            cache_dir=tmp_path,
+            coercion_level=level,
+            structured_output=structured_output,
+        )
+        return build_agent(
+            AgentSpec(name="sorter", model=model, **spec),
+            tools=tools,
+            output_type=output_type,
+            settings=settings,
+        )
+
+    return make
+
+
+async def test_a_text_answer_comes_with_its_usage_cost_and_model(provider: Provider, build: Build) -> None:
+    provider.will_answer("Good day.")
+    reply = await build(model_settings={"temperature": 0}).ask(
+        Ask(data="Greet me.", instructions="Be brief.")
+    )
+    assert reply.output == "Good day."
+    assert reply.model == "gpt-4o-mini-2024-07-18"
+    # 1,000 tokens at 0.15 and 100 at 0.60 dollars a million
+    assert reply.usage == Usage(input_tokens=1000, output_tokens=100, requests=1, cost_micro_usd=210)
+    sent = provider.requests[0]
+    assert [(m["role"], m["content"]) for m in sent["messages"]] == [
+        ("system", "Be brief."),
+        ("user", "Greet me."),
+    ]
+    assert sent["temperature"] == 0
+    assert "response_format" not in sent
+
+
+async def test_a_price_that_nobody_knows_is_unknown_and_not_zero(provider: Provider, build: Build) -> None:
+    provider.will_answer(Response("hi", model="in-house-7"))
+    reply = await build(model="openai-chat:in-house-7").ask(Ask(data="x"))
+    assert reply.usage.unpriced_requests == 1
+    assert reply.usage.cost_usd is None
+
+
+async def test_braces_in_instructions_and_data_reach_the_model_as_they_are(
+    provider: Provider, build: Build
+) -> None:
+    provider.will_answer("ok")
+    await build().ask(Ask(data="{{ secret }} {x}", instructions="Literal {{ name }} and {% if %}."))
+    assert [m["content"] for m in provider.requests[0]["messages"]] == [
+        "Literal {{ name }} and {% if %}.",
+        "{{ secret }} {x}",
+    ]
+
+
+async def test_data_that_is_no_text_becomes_compact_json(provider: Provider, build: Build) -> None:
+    provider.will_answer("ok")
+    await build().ask(Ask(data={"b": [1, 2.5, None], "a": "ü"}))
+    assert provider.requests[0]["messages"][0]["content"] == '{"a":"ü","b":[1,2.5,null]}'
+
+
+async def test_an_output_schema_asks_for_the_providers_json_mode(provider: Provider, build: Build) -> None:
+    provider.will_answer('{"label": "bug"}')
+    reply = await build(output_schema=LABEL).ask(Ask(data="It crashes."))
+    assert reply.output == {"label": "bug"}
+    assert reply.repairs == ()
+    asked = provider.requests[0]["response_format"]
+    assert asked["type"] == "json_schema"
+    assert asked["json_schema"]["schema"]["properties"]["label"]["enum"] == ["refund", "bug"]
+
+
+async def test_the_prompt_mode_writes_the_schema_into_the_instructions(
+    provider: Provider, build: Build
+) -> None:
+    provider.will_answer('{"label": "bug"}')
+    agent = build(output_schema=LABEL, structured_output="prompt")
+    assert (await agent.ask(Ask(data="It crashes.", instructions="Sort."))).output == {"label": "bug"}
+    sent = provider.requests[0]
+    assert sent.get("response_format", {}).get("type") != "json_schema"
+    assert "refund" in " ".join(str(m["content"]) for m in sent["messages"] if m["role"] == "system")
+
+
+async def test_the_steps_schema_goes_before_the_agents(provider: Provider, build: Build) -> None:
+    provider.will_answer('{"n": 3}')
+    own = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    assert (await build(output_schema=LABEL).ask(Ask(data="x", output_schema=own))).output == {"n": 3}
+
+
+@pytest.mark.parametrize(
+    ("schema", "answer", "value"),
+    [
+        ({"type": "array", "items": {"type": "string"}}, '{"value": ["a"]}', ["a"]),
+        ({"enum": ["yes", "no"]}, '{"value": "yes"}', "yes"),
+        ({"enum": ["yes", "no"]}, '"yes"', "yes"),
+        ({"type": "integer"}, "3", 3),
+        ({"type": "string", "minLength": 2}, "plain text", "plain text"),
+    ],
+)
+async def test_a_schema_of_no_object_is_wrapped_for_the_provider_and_unwrapped_for_the_step(
+    provider: Provider, build: Build, schema: Any, answer: str, value: Any
+) -> None:
+    provider.will_answer(answer)
+    assert (await build(output_schema=schema, level=0).ask(Ask(data="x"))).output == value
+    asked = provider.requests[0].get("response_format")
+    assert (asked is None) == (schema.get("type") == "string")
+    if asked:
+        assert asked["json_schema"]["schema"]["type"] == "object"
+
+
+async def test_fences_and_broken_json_are_mended_and_said(provider: Provider, build: Build) -> None:
+    provider.will_answer('Sure!\n```json\n{"label": "Bug", "score": "3"\n```')
+    reply = await build(output_schema=LABEL).ask(Ask(data="x"))
+    assert reply.output == {"label": "bug", "score": 3}
+    assert reply.repairs == ("mended broken JSON", 'read "Bug" as "bug" at label', 'read "3" as 3 at score')
+
+
+async def test_an_answer_that_does_not_fit_is_shown_to_the_model_once(
+    provider: Provider, build: Build
+) -> None:
+    provider.will_answer('{"label": "praise"}', '{"label": "bug"}')
+    reply = await build(output_schema=LABEL).ask(Ask(data="x", instructions="Sort."))
+    assert reply.output == {"label": "bug"}
+    assert reply.usage.requests == 2
+    assert reply.repairs == ("asked again, because label: 'praise' is not one of ['refund', 'bug']",)
+    second = provider.requests[1]["messages"]
+    assert [m["role"] for m in second] == ["system", "user", "assistant", "user"]
+    assert "'praise' is not one of" in second[-1]["content"]
+
+
+async def test_an_answer_that_never_fits_is_refused_with_its_reason_and_its_cost(
+    provider: Provider, build: Build
+) -> None:
+    provider.will_answer("I would rather not say.")
+    with pytest.raises(OutputRejected) as caught:
+        await build(output_schema=LABEL, retries=2).ask(Ask(data="x"))
+    assert len(provider.requests) == 3
+    assert caught.value.facts["usage"].requests == 3
+    assert caught.value.facts["reason"] == "it holds no JSON"
+    assert "agent 'sorter'" in str(caught.value)
+    assert "I would rather not say." in str(caught.value)
+
+
+async def test_level_0_takes_nothing_but_json(provider: Provider, build: Build) -> None:
+    provider.will_answer('```json\n{"label": "bug"}\n```')
+    with pytest.raises(OutputRejected, match="it is not JSON"):
+        await build(output_schema=LABEL, level=0, retries=0).ask(Ask(data="x"))
+
+
+class Ticket(BaseModel):
+    label: str
+    urgent: bool = False
+
+
+async def test_an_output_type_gives_its_instance_and_its_own_checks(provider: Provider, build: Build) -> None:
+    provider.will_answer('{"label": "bug", "urgent": "true"}')
+    reply = await build(output_type=Ticket).ask(Ask(data="x"))
+    assert reply.output == Ticket(label="bug", urgent=True)
+
+
+async def test_tools_are_called_in_a_thread_and_their_results_go_back(
+    provider: Provider, build: Build
+) -> None:
+    threads = []
+
+    def lookup_customer(name: str) -> dict[str, Any]:
+        """Look a customer up."""
+        threads.append(threading.current_thread())
+        return {"name": name, "vip": True}
+
+    provider.will_answer(Response(tool_call=("lookup_customer", {"name": "Ada"})), "Ada is a VIP.")
+    reply = await build(tools=[lookup_customer]).ask(Ask(data="Who is Ada?"))
+    assert reply.output == "Ada is a VIP."
+    assert (reply.usage.requests, reply.usage.tool_calls) == (2, 1)
+    assert provider.requests[0]["tools"][0]["function"]["description"] == "Look a customer up."
+    tool_message = next(m for m in provider.requests[1]["messages"] if m["role"] == "tool")
+    assert json.loads(tool_message["content"]) == {"name": "Ada", "vip": True}
+    assert threads[0].daemon
+    assert threads[0] is not threading.main_thread()
+
+
+async def test_what_a_tool_raises_is_the_tools_own(provider: Provider, build: Build) -> None:
+    def broken() -> str:
+        raise LookupError("no such table")
+
+    provider.will_answer(Response(tool_call=("broken", {})))
+    with pytest.raises(LookupError, match="no such table"):
+        await build(tools=[broken]).ask(Ask(data="x"))
+
+
+async def test_two_tools_of_one_name_are_an_error_of_the_build(build: Build) -> None:
+    def lookup(x: int) -> int:
+        return x
+
+    with pytest.raises(AgentError, match="agent 'sorter' cannot be built with its tools"):
+        build(tools=[lookup, lookup])
+
+
+async def test_text_is_sent_on_as_the_model_writes_it(provider: Provider, build: Build) -> None:
+    pieces: list[str] = []
+    provider.will_answer("The quick brown fox.")
+    reply = await build().ask(Ask(data="x", on_text=pieces.append))
+    assert pieces == ["The q", "uick ", "brown", " fox."]
+    assert reply.output == "The quick brown fox."
+    assert reply.usage == Usage(input_tokens=1000, output_tokens=100, requests=1, cost_micro_usd=210)
+
+
+async def test_a_stream_that_breaks_off_is_never_taken_for_an_answer_of_known_cost(
+    provider: Provider, build: Build
+) -> None:
+    provider.will_answer(Response("The quick brown fox.", cut_off=True))
+    try:
+        reply = await build().ask(Ask(data="x", on_text=lambda _: None))
+    except AgentError as error:
+        usage = error.facts["usage"]
+    else:
+        usage = reply.usage
+    assert usage.cost_usd is None
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "retryable", "says", "hint"),
+    [
+        (401, {"message": f"Incorrect API key provided: {KEY}"}, False, "refused the key", "OPENAI_API_KEY"),
+        (404, {"message": "no such model", "code": "model_not_found"}, False, "not known", "`model:`"),
+        (429, {"message": "slow down"}, True, "rate limited", "max_retries"),
+        (429, {"message": "pay", "code": "insufficient_quota"}, False, "out of quota", "billing"),
+        (500, {"message": "oops"}, True, "failed (HTTP 500): oops", "try again"),
+        (503, {"message": "overloaded"}, True, "HTTP 503", "try again"),
+        (
+            400,
+            {"message": "bad schema"},
+            False,
+            "rejected the request (HTTP 400): bad schema",
+            "model_settings",
+        ),
+        (
+            400,
+            {"message": "too long", "type": "exceed_context_size_error"},
+            False,
+            "no room for a prompt this long",
+            "shorten",
+        ),
+    ],
+)
+async def test_an_error_of_the_provider_is_typed_and_says_what_to_do(
+    provider: Provider, build: Build, status: int, error: Any, retryable: bool, says: str, hint: str
+) -> None:
+    provider.will_answer(Response(status=status, error=error))
+    with pytest.raises(ModelUnavailable) as caught:
+        await build().ask(Ask(data="x"))
+    raised = caught.value
+    assert raised.facts["status"] == status
+    assert raised.facts["retryable"] is retryable
+    assert raised.facts["provider"] == "openai-chat"
+    assert says in str(raised)
+    assert hint in str(raised.hint)
+    assert KEY not in f"{raised} {raised!r} {raised.hint} {raised.facts} {raised.__cause__}"
+
+
+async def test_a_response_that_is_not_the_protocol_is_typed(provider: Provider, build: Build) -> None:
+    for raw in (b"<html>a proxy's page</html>", b'{"choices": "none"}', b"[]"):
+        provider.answers = [Response(raw=raw)]
+        with pytest.raises(AgentError, match=r"agent 'sorter'|cannot read"):
+            await build().ask(Ask(data="x"))
+
+
+async def test_a_slow_model_is_a_timeout_of_unknown_cost(provider: Provider, build: Build) -> None:
+    provider.will_answer(Response("late", delay_s=0.4))
+    with pytest.raises(ModelUnavailable, match="did not answer in time") as caught:
+        await build(model_settings={"timeout": 0.05, "max_retries": 0}).ask(Ask(data="x"))
+    assert caught.value.facts["retryable"] is True
+    assert caught.value.facts["usage"].cost_usd is None
+
+
+async def test_a_server_that_is_not_there_cannot_be_reached(provider: Provider, build: Build) -> None:
+    agent = build(model_settings={"max_retries": 0})
+    provider.will_answer("hello")
+    await agent.ask(Ask(data="x"))
+    gone = AgentSettings(
+        environment={"OPENAI_BASE_URL": "http://127.0.0.1:9/v1", "OPENAI_API_KEY": KEY},
+        cache_dir=Path("unused"),
+    )
+    spec = AgentSpec(name="sorter", model="openai-chat:x", model_settings={"max_retries": 0})
+    with pytest.raises(ModelUnavailable, match="cannot be reached") as caught:
+        await build_agent(spec, settings=gone).ask(Ask(data="x"))
+    assert caught.value.facts["usage"].requests == 0
+
+
+async def test_many_asks_at_once_keep_their_usage_apart(provider: Provider, build: Build) -> None:
+    provider.will_answer("ok")
+    agent = build()
+    replies = await asyncio.gather(*(agent.ask(Ask(data=str(n))) for n in range(20)))
+    assert {reply.usage.requests for reply in replies} == {1}
+
+
+def test_an_agent_is_asked_from_one_event_loop_after_another(provider: Provider, build: Build) -> None:
+    provider.will_answer("ok")
+    agent = build()
+    for n in range(3):
+        assert asyncio.run(agent.ask(Ask(data=str(n)))).output == "ok"
+
+
+async def test_anthropic_is_asked_in_its_own_format(provider: Provider, build: Build) -> None:
+    provider.will_answer(Response("Good day.", model="claude-haiku-4-5-20251001"))
+    reply = await build(model="anthropic:claude-haiku-4-5-20251001", model_settings={"max_tokens": 100}).ask(
+        Ask(data="x", instructions="Be brief.")
+    )
+    assert reply.output == "Good day."
+    assert reply.usage.input_tokens == 50
+    assert reply.usage.cost_micro_usd > 0
+    assert provider.paths[0].startswith("/v1/messages")
+
+
+def test_building_without_a_key_names_the_variable(tmp_path: Path) -> None:
+    settings = AgentSettings(environment={}, cache_dir=tmp_path)
+    for model, variable in (
+        ("openai:gpt-5-mini", "OPENAI_API_KEY"),
+        ("anthropic:claude-x", "ANTHROPIC_API_KEY"),
+    ):
+        with pytest.raises(ProviderUnavailable, match=f"{variable} is not set") as caught:
+            build_agent(AgentSpec(name="a", model=model), settings=settings)
+        assert variable in str(caught.value.hint)
+
+
+def test_building_without_the_providers_package_names_the_extra(tmp_path: Path) -> None:
+    settings = AgentSettings(environment={"MISTRAL_API_KEY": "x", "GOOGLE_API_KEY": "x"}, cache_dir=tmp_path)
+    for model, package in (("google:gemini-x", "flujo[google]"), ("mistral:m", "pydantic-ai-slim[mistral]")):
+        with pytest.raises(ProviderUnavailable, match="not installed") as caught:
+            build_agent(AgentSpec(name="a", model=model), settings=settings)
+        assert caught.value.hint == f"pip install '{package}'"
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "hint"),
+    [
+        ("opnai:gpt-5", ProviderUnavailable, "did you mean 'openai'?"),
+        ("gpt-5", ModelUnavailable, "`provider:model`"),
+        ("openai:", ModelUnavailable, "`provider:model`"),
+        ("local:smollm3", ModelUnavailable, "`local:smollm2`"),
+        ("local:/nowhere/x.gguf", ModelUnavailable, ".gguf"),
+    ],
+)
+def test_a_model_that_does_not_exist_is_told_at_build(
+    tmp_path: Path, model: str, error: type[AgentError], hint: str
+) -> None:
+    with pytest.raises(error) as caught:
+        build_agent(
+            AgentSpec(name="a", model=model), settings=AgentSettings(environment={}, cache_dir=tmp_path)
+        )
+    assert hint in str(caught.value.hint)
+
+
+def test_a_schema_that_is_none_is_told_at_build(build: Build) -> None:
+    with pytest.raises(AgentError, match="not a JSON Schema"):
+        build(output_schema={"type": "objekt"})
+
+
+def test_settings_and_models_do_not_show_their_keys(build: Build) -> None:
+    agent = build()
+    assert KEY not in f"{agent.settings!r} {agent.source!r} {vars(agent)!r}"
