@@ -187,7 +187,7 @@ async def open_store(uri: str, settings: Settings) -> StateStore:
     from flujo.state.store import SqlStateStore
 
     pool = settings.settings
-    return await SqlStateStore.open(uri, pool_min=pool.postgres_pool_min, pool_max=pool.postgres_pool_max)
+    return await SqlStateStore.open(uri, pool_max=pool.postgres_pool_max)
 
 
 def _refusal(path: str, compiled: Compiled) -> Any:
