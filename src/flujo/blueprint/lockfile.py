@@ -217,7 +217,7 @@ def _blueprint(path: str, was: Any, there: Any) -> Iterator[str]:
     elif was.get("closure") != there["closure"]:
         before = len(seen := list(_changed_files(path, was.get("files"), there["files"])))
         yield from seen
-        if was.get("overrides") != there["overrides"] or not before:
+        if was.get("overrides", {}) != there["overrides"] or not before:
             yield f"blueprint {path} was locked with {was.get('overrides') or 'no overrides'}"
 
 
