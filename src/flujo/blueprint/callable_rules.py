@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flujo.blueprint import document as doc
-from flujo.blueprint.diagnostics import Severity, one_of, rule, suggest
+from flujo.blueprint.diagnostics import Severity, nearest, one_of, rule, suggest
 from flujo.blueprint.resolver import check_callable_name
 from flujo.blueprint.signatures import HANDED_IN
 
@@ -131,6 +131,7 @@ def _arguments(
             )
         return
     takes = [name for name in signature.parameters if name not in ("context", "resources")]
+    missing = [name for name in signature.required if name in takes and name not in step.with_]
     for name in step.with_:
         if name not in takes and not signature.open_ended:
             yield CALLABLE_ARGUMENTS.at(
@@ -138,7 +139,7 @@ def _arguments(
                 f"`{named.target}` takes no {name!r}",
                 hint=suggest(name, takes, what="it takes") or "it takes nothing",
             )
-    missing = [name for name in signature.required if name in takes and name not in step.with_]
+            missing = [one for one in missing if one != nearest(name, missing)]
     if missing:
         yield CALLABLE_ARGUMENTS.at(
             unit.span(*named.path[:-1], "with", key=True),

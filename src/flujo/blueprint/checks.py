@@ -40,7 +40,7 @@ def check(unit: Unit) -> Iterator[Diagnostic]:
             yield from callable_rules.callable_problems(unit, named)
         for place in expression_rules.places(unit, visit):
             if place.names_callable:
-                named = callable_rules.Named(place.source, place.path)
+                named = callable_rules.Named(place.source.strip(), place.path)
                 yield from callable_rules.callable_problems(unit, named)
             else:
                 yield from expression_rules.expression_problems(unit, place)

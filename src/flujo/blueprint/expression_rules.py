@@ -14,10 +14,10 @@ from flujo.blueprint.rules import Unit, texts
 from flujo.blueprint.scopes import Path, Schema, Visit, kind_of, schema_of, types
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from flujo.blueprint.diagnostics import Diagnostic, Span
-    from flujo.blueprint.expressions import Checked, Problem
+    from flujo.blueprint.expressions import Checked
 
 
 @dataclass(frozen=True)
@@ -178,28 +178,72 @@ TOO_MUCH = rule(
     "     input: '{{ input.a.map(x, input.b.map(y, input.c.map(z, y))) }}'}",
     instead="steps:\n  - {name: s, call: skills.combine:all}",
 )
+NOT_REPRODUCIBLE = rule(
+    "FLJ219",
+    "not-reproducible",
+    "An expression asks the environment, the clock or chance",
+    finds="Names such as `env`, `now()` or `random()`, of which expressions have none.",
+    why="A replay would see something else than the run saw; and a secret must not get into a prompt.",
+    example="steps:\n  - {name: s, agent: a, input: 'It is {{ now() }}.'}",
+    instead="steps:\n  - {name: s, agent: a, input: 'It is {{ run.started_at }}.'}",
+)
 _RULE_OF: dict[str, Rule] = {
     "unknown-name": UNKNOWN_NAME,
+    "unknown-function": UNKNOWN_NAME,
+    "not-reproducible": NOT_REPRODUCIBLE,
     "type-mismatch": WRONG_TYPE,
+    "not-bool": WRONG_TYPE,
+    "not-list": WRONG_TYPE,
+    "not-string": WRONG_TYPE,
+    "not-json": WRONG_TYPE,
     "may-be-missing": MAY_BE_MISSING,
-    "not-checked": NOT_CHECKED,
+    "may-be-null": MAY_BE_MISSING,
     "expression-too-long": TOO_MUCH,
 }
 
 
 def expression_problems(unit: Unit, place: Place) -> Iterator[Diagnostic]:
     """Yield what is wrong with an expression or text, with the exact piece of it."""
-    for problem in place.checked().problems:
+    checked = place.checked()
+    for problem in checked.problems:
         found = _RULE_OF.get(problem.slug, SYNTAX)
-        span = located(unit, place, problem)
+        span = located(unit, place, problem.start, problem.end)
         yield found.at(span, problem.message, hint=problem.hint, severity=Severity(problem.severity))
+    for chain in checked.reads:
+        yield from _unchecked(unit, place, chain)
 
 
-def located(unit: Unit, place: Place, problem: Problem) -> Span:
-    """Return the piece of the file that a problem is about."""
+def _unchecked(unit: Unit, place: Place, chain: Sequence[str]) -> Iterator[Diagnostic]:
+    """Say that nobody can tell whether a field exists, where an expression reads one of an unknown value."""
+    whole = 3 if chain[0] == "steps" else 1
+    known: Schema = place.tree
+    for name in chain[:whole]:
+        properties = (known or {}).get("properties") or {}
+        if name not in properties:
+            return
+        known = properties[name]
+    if known is None and len(chain) > whole:
+        start = max(place.source.find(".".join(chain)), 0)
+        value = ".".join(chain[:whole])
+        yield NOT_CHECKED.at(
+            located(unit, place, start, start + len(".".join(chain))),
+            f"`{'.'.join(chain)}` is not checked: `{value}` has no schema",
+            hint=_SCHEMA_OF.get(chain[0], "an `output_schema` on the step would tell"),
+            severity=Severity.INFO,
+        )
+
+
+_SCHEMA_OF = {
+    "input": "an `input_schema` would tell",
+    "context": "fields given in place, as `context_schema`, are checked",
+}
+
+
+def located(unit: Unit, place: Place, start: int, end: int) -> Span:
+    """Return where a piece of an expression or text stands in its file."""
     if place.prompt is None:
-        return unit.document.span_in(place.path, problem.start, problem.end)
-    return Document(*place.prompt).between(problem.start, problem.end)
+        return unit.document.span_in(place.path, start, end)
+    return Document(*place.prompt).between(start, end)
 
 
 # Types that have to agree --------------------------------------------------------------------------------

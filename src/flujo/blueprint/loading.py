@@ -71,6 +71,7 @@ IMPORT_LIMITS = rule(
 )
 
 _TOO_DEEP = f"imports are more than {MAX_DEPTH} deep"
+_TOO_MANY = f"with what it imports this blueprint has over {MAX_STEPS} steps"
 
 
 class Loader:
@@ -167,9 +168,9 @@ class Loader:
                 imports[step.blueprint] = child
                 below = self._depth[child.document.file]
                 depth = max(depth, below)
-                steps += self._steps[child.document.file]
+                before, steps = steps, steps + self._steps[child.document.file]
                 self._limit(len(chain) + below > MAX_DEPTH, unit, place, _TOO_DEEP)
-                self._limit(steps > MAX_STEPS, unit, place, f"with its imports it has over {MAX_STEPS} steps")
+                self._limit(before <= MAX_STEPS < steps, unit, place, _TOO_MANY)
         self._depth[unit.document.file] = depth + 1
         self._steps[unit.document.file] = min(steps, MAX_STEPS + 1)
         return imports

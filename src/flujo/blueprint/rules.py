@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint import document as doc
 from flujo.blueprint import secret_literals
-from flujo.blueprint.diagnostics import Severity, one_of, rule, suggest
+from flujo.blueprint.diagnostics import Severity, nearest, one_of, rule, suggest
 from flujo.blueprint.expressions import RESERVED
 from flujo.blueprint.scopes import Path, Schema, Scope, Visit, Walk, schema_of
 
@@ -377,6 +377,7 @@ def import_input(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
         return
     there = (child.span("input_schema", key=True), "what it takes is said here")
     properties = schema.get("properties") or {}
+    missing = [name for name in schema.get("required") or () if name not in step.with_]
     for name in step.with_:
         if name not in properties and (properties or schema.get("additionalProperties") is False):
             yield IMPORT_INPUT.at(
@@ -385,14 +386,14 @@ def import_input(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
                 hint=suggest(name, properties, what="it takes"),
                 related=(there,),
             )
-    for name in schema.get("required") or ():
-        if name not in step.with_:
-            yield IMPORT_INPUT.at(
-                unit.span(*visit.path, "with", key=True),
-                f"{step.blueprint!r} needs {name!r}, and `with` does not give it",
-                hint=f"add `{name}: …` to `with`",
-                related=(there,),
-            )
+            missing = [one for one in missing if one != nearest(name, missing)]
+    for name in missing:
+        yield IMPORT_INPUT.at(
+            unit.span(*visit.path, "with", key=True),
+            f"{step.blueprint!r} needs {name!r}, and `with` does not give it",
+            hint=f"add `{name}: …` to `with`",
+            related=(there,),
+        )
 
 
 # Secrets -------------------------------------------------------------------------------------------------

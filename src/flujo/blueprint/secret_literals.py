@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Every repetition is bounded, so that no text takes more than linear time.
+# What may fail after a repetition is bounded, so that no text takes more than linear time.
 _SHAPES = re.compile(
     r"""
-    \b(?:sk|pk|rk)-(?:[a-z0-9]+-){0,3}[A-Za-z0-9_]{20,}   # keys of model providers
+    \b(?:sk|pk|rk)-(?:[a-z0-9]+-){0,3}[A-Za-z0-9_]{20,}[A-Za-z0-9_-]*      # model providers
     | \bgh[pousr]_[A-Za-z0-9]{20,} | \bgithub_pat_[A-Za-z0-9_]{20,}
     | \b(?:AKIA|ASIA)[0-9A-Z]{16}\b                       # AWS
     | \bxox[abeoprs]-[A-Za-z0-9-]{10,}                    # Slack
     | \bAIza[A-Za-z0-9_-]{30,}                            # Google
     | -----BEGIN\ [A-Z\ ]{0,40}PRIVATE\ KEY-----
-    | \beyJ[A-Za-z0-9_-]{8,200}\.eyJ[A-Za-z0-9_-]{8,200}  # a JSON web token
+    | \beyJ[A-Za-z0-9_-]{8,200}\.eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]+)?  # a JSON web token
     | \b[a-z][a-z0-9+.-]{0,20}://[^\s/:@{}]{1,100}:[^\s/@{}]{1,200}@       # a password in an address
     """,
     re.VERBOSE | re.ASCII,

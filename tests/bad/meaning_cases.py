@@ -1,0 +1,566 @@
+"""Blueprints that fit the language and mean nothing good: each with its finding, line and words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ENTRY = "blueprints/case.yaml"
+HEAD = """\
+version: "1"
+name: case
+input_schema: {type: object, required: [text], properties: {text: {type: string}, note: {type: string}}}
+context_schema: {properties: {label: {type: string}, count: {type: integer}, notes: {type: array, items: {type: string}}}}
+agents:
+  sorter: {model: a:b, output_schema: {type: object, required: [label, score], properties: {label: {enum: [bug, refund]}, score: {type: integer}}}}
+steps:
+  - {name: sort, agent: sorter, input: "{{ input.text }}"}
+"""
+"""What every case begins with: seven lines, and a step on line 8. The case's own lines follow from 9."""
+
+CHILD = """\
+version: "1"
+name: child
+input_schema: {type: object, required: [text], properties: {text: {type: string}, tone: {type: string}}}
+steps: [{name: echo, call: skills.crm:echo, with: {text: "{{ input.text }}"}}]
+"""
+SKILLS = "def echo(text): ...\ndef lookup(email, *, limit=5): ...\nasync def plain(data): ...\n"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One blueprint, and what must be said about it."""
+
+    name: str
+    steps: str
+    code: str
+    words: str
+    under: str | None
+    """The text under the carets; None where the finding is about more than a piece of a line."""
+    line: int = 9
+    severity: str = "error"
+    files: Mapping[str, str] = field(default_factory=dict)
+    entry: str | None = None
+    """The whole entry, where it is not `HEAD` and `steps`."""
+    file: str = ENTRY
+
+    def all_files(self) -> dict[str, str]:
+        """Return the project's files."""
+        entry = self.entry if self.entry is not None else HEAD + self.steps
+        return {"skills/crm.py": SKILLS, ENTRY: entry, **self.files}
+
+
+def step(keys: str) -> str:
+    return f"  - {{name: more, {keys}}}\n"
+
+
+def logic(expression: str) -> str:
+    return f"  - kind: conditional\n    name: way\n    if: {expression}\n    then: [{{name: a, agent: sorter}}]\n"
+
+
+def text(said: str) -> str:
+    return f"  - name: more\n    agent: sorter\n    input: {said}\n"
+
+
+def loop(keys: str) -> str:
+    return f"  - kind: loop\n    name: again\n    steps: [{{name: try, agent: sorter}}]\n{keys}"
+
+
+def importing(path: str, keys: str = "") -> str:
+    return f"  - kind: import\n    name: sub\n    blueprint: {path}\n{keys}"
+
+
+def chain(length: int) -> dict[str, str]:
+    """Return blueprints that import each other in a row, `c1` first."""
+    head = 'version: "1"\nname: c\nsteps:\n'
+    links = {f"blueprints/c{n}.yaml": head + importing(f"./c{n + 1}.yaml") for n in range(1, length)}
+    return {**links, f"blueprints/c{length}.yaml": CHILD}
+
+
+NAMES = [
+    Case("unknown-agent", step("agent: sortr"), "FLJ201", "did you mean `sorter`", "sortr"),
+    Case("stray-with", step("agent: sorter, with: {a: 1}"), "FLJ203", "`input:`", "with"),
+    Case(
+        "with-and-input",
+        step("call: 'skills.crm:echo', with: {text: a}, input: b"),
+        "FLJ203",
+        "both",
+        "input",
+    ),
+    Case("duplicate-name", "  - {name: sort, agent: sorter}\n", "FLJ210", "in this list", "sort"),
+    Case(
+        "shadowed-name",
+        "  - {kind: conditional, name: way, if: 'true', then: [{name: sort, agent: sorter}]}\n",
+        "FLJ211",
+        "around it",
+        "sort",
+    ),
+    Case(
+        "shadowed-composite",
+        "  - {kind: conditional, name: way, if: 'true', then: [{name: way, agent: sorter}]}\n",
+        "FLJ211",
+        "around it",
+        "way",
+    ),
+    Case("reserved-step", "  - {name: in, agent: sorter}\n", "FLJ212", "reserved word", "in"),
+    Case(
+        "reserved-branch",
+        "  - {kind: conditional, name: way, switch: input.text, branches: {for: []}, default: []}\n",
+        "FLJ212",
+        "reserved word",
+        "for",
+    ),
+    Case(
+        "reserved-carry",
+        loop("    until: 'true'\n    carry: {index: {initial: 0, next: '1'}}\n"),
+        "FLJ212",
+        "loop.index",
+        "index",
+        line=13,
+    ),
+    Case(
+        "reserved-context-field",
+        "",
+        "FLJ212",
+        "underscores",
+        "__class__",
+        line=3,
+        entry='version: "1"\nname: x\ncontext_schema: {properties: {__class__: {type: string}}}\n'
+        "steps: [{name: a, call: 'skills.crm:plain'}]\n",
+    ),
+    Case("endless-loop", loop(""), "FLJ216", "has no `until`", "again", line=10),
+    Case(
+        "unknown-context-field",
+        step("agent: sorter, save: {lable: output.label}"),
+        "FLJ214",
+        "did you mean `label`",
+        "lable",
+    ),
+    Case(
+        "context-type",
+        step("agent: sorter, save: {count: output.label}"),
+        "FLJ215",
+        "`integer`",
+        "output.label",
+    ),
+    Case(
+        "append-to-text",
+        step("agent: sorter, save: {label: {append: output.label}}"),
+        "FLJ215",
+        "needs a list",
+        None,
+    ),
+    Case(
+        "append-type",
+        step("agent: sorter, save: {notes: {append: output.score}}"),
+        "FLJ215",
+        "`string`",
+        None,
+    ),
+    Case(
+        "carry-type",
+        loop("    until: 'true'\n    carry: {notes: {initial: 7, next: steps.try.output.label}}\n"),
+        "FLJ217",
+        "starts as `number`",
+        "steps.try.output.label",
+        line=13,
+    ),
+    Case(
+        "impossible-branch",
+        "  - kind: conditional\n    name: way\n    switch: steps.sort.output.label\n    branches: {bugs: []}\n    default: []\n",
+        "FLJ218",
+        "did you mean `bug`",
+        "bugs",
+        line=12,
+    ),
+    Case(
+        "missing-branch",
+        "  - kind: conditional\n    name: way\n    switch: steps.sort.output.label\n    branches: {bug: []}\n",
+        "FLJ218",
+        "`refund`",
+        "steps.sort.output.label",
+        line=11,
+        severity="warning",
+    ),
+    Case(
+        "unused-agent",
+        "",
+        "FLJ202",
+        "no step asks",
+        "idle",
+        line=3,
+        severity="warning",
+        entry='version: "1"\nname: x\nagents: {idle: {model: a:b}}\nsteps: [{name: a, call: "skills.crm:plain"}]\n',
+    ),
+]
+
+LATER = (
+    [
+        Case(f"later-{kind}", f"  - {{kind: {kind}, name: more, {keys}}}\n", "FLJ213", f"kind: {kind}", kind)
+        for kind, keys in {
+            "map": "over: input.text, steps: [{name: a, agent: sorter}]",
+            "parallel": "branches: {one: [{name: a, agent: sorter}]}",
+            "router": "router: sorter, branches: {one: [{name: a, agent: sorter}]}",
+            "granular": "agent: sorter",
+            "cache": "step: {name: a, agent: sorter}",
+            "tree_search": "propose: sorter, evaluate: sorter",
+            "state_machine": "initial: a, final: [a], states: {a: {steps: []}}",
+        }.items()
+    ]
+    + [
+        Case(f"later-{key}", step(f"agent: sorter, {key}: {value}"), "FLJ213", f"`{key}`", key)
+        for key, value in {
+            "cache": "{ttl_s: 30d}",
+            "fallback": "{name: b, agent: sorter}",
+            "validators": "['skills.crm:plain']",
+            "effect": "read",
+            "enforce_idempotency": "true",
+            "in_doubt": "fail",
+        }.items()
+    ]
+    + [
+        Case(
+            "later-background",
+            step("agent: sorter, config: {execution_mode: background}"),
+            "FLJ213",
+            "background",
+            None,
+        ),
+        Case(
+            "later-deadline",
+            "  - {kind: hitl, name: ask, message: ok?, deadline_s: 72h}\n",
+            "FLJ213",
+            "`deadline_s`",
+            "deadline_s",
+        ),
+        Case(
+            "later-on-deadline",
+            "  - {kind: hitl, name: ask, message: ok?, on_deadline: {answer: 1}}\n",
+            "FLJ213",
+            "`on_deadline`",
+            "on_deadline",
+        ),
+        Case("later-budget", "budget: {total_cost_usd_limit: 1.5}\n", "FLJ213", "`budget`", "budget"),
+        Case("later-include", "include: [./a.yaml]\n", "FLJ213", "`include`", "include"),
+        Case("later-defaults", "defaults: {config: {max_retries: 2}}\n", "FLJ213", "`defaults`", "defaults"),
+        Case(
+            "later-tool-mapping",
+            "",
+            "FLJ213",
+            "mapping",
+            None,
+            line=3,
+            entry='version: "1"\nname: x\nagents: {a: {model: b:c, tools: [{call: "skills.crm:echo"}]}}\nsteps: [{name: s, agent: a}]\n',
+        ),
+    ]
+)
+
+PATHS = [
+    Case("import-parent", importing("../../x.yaml"), "FLJ220", "out of the project", "../../x.yaml", line=11),
+    Case("import-absolute", importing("/etc/x.yaml"), "FLJ220", "absolute", "/etc/x.yaml", line=11),
+    Case("import-backslash", importing(r"a\b.yaml"), "FLJ220", "backslash", r"a\b.yaml", line=11),
+    Case("import-percent", importing("'%2e%2e/x.yaml'"), "FLJ220", "%", "'%2e%2e/x.yaml'", line=11),
+    Case("import-tilde", importing("'~/x.yaml'"), "FLJ220", "home", "'~/x.yaml'", line=11),
+    Case("import-file-url", importing("file:///x.yaml"), "FLJ220", "address", "file:///x.yaml", line=11),
+    Case(
+        "import-http",
+        importing("https://example.org/x.yaml"),
+        "FLJ220",
+        "address",
+        "https://example.org/x.yaml",
+        line=11,
+    ),
+    Case("import-unc", importing(r"'\\host\x.yaml'"), "FLJ220", "backslash", r"'\\host\x.yaml'", line=11),
+    Case("import-no-yaml", importing("./skills.py"), "FLJ220", "no plain path", "./skills.py", line=11),
+    Case("import-missing", importing("./nope.yaml"), "FLJ221", "no such file", "./nope.yaml", line=11),
+    Case(
+        "import-wrong-case",
+        importing("./child.yaml"),
+        "FLJ221",
+        "'Child.yaml'",
+        "./child.yaml",
+        line=11,
+        files={"blueprints/Child.yaml": CHILD},
+    ),
+    Case(
+        "import-self",
+        importing("./case.yaml"),
+        "FLJ222",
+        "case.yaml → blueprints/case.yaml",
+        "./case.yaml",
+        line=11,
+    ),
+    Case(
+        "import-cycle-3",
+        importing("./b.yaml"),
+        "FLJ222",
+        "case.yaml → blueprints/b.yaml → blueprints/c.yaml → blueprints/case.yaml",
+        "./case.yaml",
+        line=6,
+        file="blueprints/c.yaml",
+        files={
+            "blueprints/b.yaml": 'version: "1"\nname: b\nsteps:\n' + importing("./c.yaml"),
+            "blueprints/c.yaml": 'version: "1"\nname: c\nsteps:\n' + importing("./case.yaml"),
+        },
+    ),
+    Case(
+        "import-depth-17",
+        importing("./c1.yaml"),
+        "FLJ223",
+        "more than 16 deep",
+        "./c16.yaml",
+        line=6,
+        file="blueprints/c15.yaml",
+        files=chain(16),
+    ),
+    Case(
+        "import-unknown-input",
+        importing("./child.yaml", "    with: {text: a, ton: b}\n"),
+        "FLJ224",
+        "did you mean `tone`",
+        "ton",
+        line=12,
+        files={"blueprints/child.yaml": CHILD},
+    ),
+    Case(
+        "import-missing-input",
+        importing("./child.yaml", "    with: {tone: b}\n"),
+        "FLJ224",
+        "needs 'text'",
+        "with",
+        line=12,
+        files={"blueprints/child.yaml": CHILD},
+    ),
+    Case(
+        "import-widens-allow-list",
+        importing("./child.yaml"),
+        "FLJ250",
+        "other.place",
+        "other.place:run",
+        line=4,
+        file="blueprints/child.yaml",
+        files={"blueprints/child.yaml": CHILD.replace("skills.crm:echo", "other.place:run")},
+    ),
+    Case(
+        "import-broken-child",
+        importing("./child.yaml"),
+        "FLJ120",
+        "`inputs` is not a key",
+        None,
+        line=4,
+        file="blueprints/child.yaml",
+        files={"blueprints/child.yaml": CHILD.replace("name: echo,", "name: echo, inputs: 1,")},
+    ),
+    Case(
+        "prompt-missing",
+        "",
+        "FLJ221",
+        "no such file",
+        "./p.md",
+        line=3,
+        entry='version: "1"\nname: x\nagents: {a: {model: b:c, instructions_file: ./p.md}}\nsteps: [{name: s, agent: a}]\n',
+    ),
+    Case(
+        "prompt-names-nothing",
+        "",
+        "FLJ204",
+        "`inptu` is not a name",
+        "inptu",
+        line=2,
+        file="blueprints/p.md",
+        entry='version: "1"\nname: x\nagents: {a: {model: b:c, instructions_file: ./p.md}}\nsteps: [{name: s, agent: a}]\n',
+        files={"blueprints/p.md": "Be kind.\nAnswer {{ inptu.text }}!\n"},
+    ),
+]
+
+CALLABLES = [
+    Case("callable-os-system", step("call: 'os:system'"), "FLJ250", "never call", "'os:system'"),
+    Case(
+        "callable-dunder",
+        step("call: 'skills.crm:__init__'"),
+        "FLJ250",
+        "underscores",
+        "'skills.crm:__init__'",
+    ),
+    Case(
+        "callable-nested",
+        step("call: 'skills.crm:echo.__globals__'"),
+        "FLJ250",
+        "module:callable",
+        "'skills.crm:echo.__globals__'",
+    ),
+    Case("callable-not-listed", step("call: 'my_app.x:f'"), "FLJ250", "allow_callables", "'my_app.x:f'"),
+    Case(
+        "callable-unknown",
+        step("call: 'skills.crm:eco'"),
+        "FLJ251",
+        "did you mean `echo`",
+        "'skills.crm:eco'",
+    ),
+    Case(
+        "callable-unknown-argument",
+        step("call: 'skills.crm:lookup', with: {email: a, limt: 1}"),
+        "FLJ252",
+        "did you mean `limit`",
+        "limt",
+    ),
+    Case(
+        "callable-misspelt-argument",
+        step("call: 'skills.crm:lookup', with: {mail: a}"),
+        "FLJ252",
+        "did you mean `email`",
+        "mail",
+    ),
+    Case(
+        "callable-missing-argument",
+        step("call: 'skills.crm:lookup', with: {limit: 1}"),
+        "FLJ252",
+        "needs `email`",
+        "with",
+    ),
+    Case(
+        "callable-not-here",
+        step("call: 'skills.far:f'"),
+        "FLJ253",
+        "skills/far.py",
+        "'skills.far:f'",
+        severity="info",
+    ),
+    Case("callable-as-condition", logic("os:system"), "FLJ250", "never call", "os:system", line=11),
+    Case(
+        "callable-in-save",
+        step("agent: sorter, save: {label: 'os:getcwd'}"),
+        "FLJ250",
+        "never call",
+        "'os:getcwd'",
+    ),
+    Case(
+        "tool-not-listed",
+        "",
+        "FLJ250",
+        "allow_callables",
+        "'x.y:z'",
+        line=3,
+        entry="version: \"1\"\nname: x\nagents: {a: {model: b:c, tools: ['x.y:z']}}\nsteps: [{name: s, agent: a}]\n",
+    ),
+    Case(
+        "context-class-not-listed",
+        "",
+        "FLJ250",
+        "allow_callables",
+        "contexts:Triage",
+        line=3,
+        entry='version: "1"\nname: x\ncontext: contexts:Triage\nsteps: [{name: s, call: "skills.crm:plain"}]\n',
+    ),
+]
+
+EXPRESSIONS = [
+    Case("cel-syntax", logic("steps.sort.output.label = 1"), "FLJ205", "==", "=", line=11),
+    Case(
+        "cel-unknown-name", logic("inputs.text == 'a'"), "FLJ204", "did you mean `input`", "inputs", line=11
+    ),
+    Case(
+        "cel-unknown-field",
+        logic("steps.sort.output.lable == 'bug'"),
+        "FLJ204",
+        "did you mean `label`",
+        "lable",
+        line=11,
+    ),
+    Case("cel-later-step", logic("steps.way.output == 1"), "FLJ204", "no step `way`", "way", line=11),
+    Case(
+        "cel-not-a-condition",
+        logic("steps.sort.output.label"),
+        "FLJ206",
+        "boolean",
+        "steps.sort.output.label",
+        line=11,
+    ),
+    Case("cel-text-with-number", logic("steps.sort.output.label > 3"), "FLJ206", ">", ">", line=11),
+    Case("cel-unknown-function", logic("len(input.text) > 3"), "FLJ204", "size", "len", line=11),
+    Case(
+        "cel-maybe-missing",
+        logic("input.note == 'a'"),
+        "FLJ207",
+        "may be missing",
+        "input.note",
+        line=11,
+        severity="warning",
+    ),
+    Case("cel-200-parentheses", logic("(" * 200 + "true" + ")" * 200), "FLJ209", "deep", None, line=11),
+    Case("cel-3-kb", logic(" || ".join(["true"] * 400)), "FLJ209", "2048", None, line=11),
+    Case("text-dunder", text('"{{ input.__class__ }}"'), "FLJ204", "__class__", "__class__", line=11),
+    Case("text-call", text('"a {{ input.text() }}"'), "FLJ204", "text", "text", line=11),
+    Case(
+        "text-jinja", text('"a {% for x in y %} b"'), "FLJ205", "not supported", "{% for x in y %}", line=11
+    ),
+    Case("text-unclosed", text('"a {{ input.text"'), "FLJ205", "{{", "{{ input.text", line=11),
+    Case("text-filter", text('"a {{ input.text | upper }}"'), "FLJ205", "upperAscii", "|", line=11),
+    Case("text-environment", text('"{{ env.API_KEY }}"'), "FLJ219", "environment", "env", line=11),
+    Case("text-clock", text('"{{ now() }}"'), "FLJ219", "clock", "now", line=11),
+    Case("text-missing-path", text('"{{ steps.sort.output.a.b }}"'), "FLJ204", "has no `a`", "a", line=11),
+    Case("loop-outside-a-loop", text('"{{ loop.index }}"'), "FLJ204", "loop", "loop", line=11),
+    Case(
+        "inner-step-outside",
+        logic("'true'") + text('"{{ steps.a.output }}"'),
+        "FLJ204",
+        "no step `a`",
+        "a",
+        line=15,
+    ),
+    Case(
+        "block-scalar",
+        "  - name: more\n    agent: sorter\n    input: |\n      First line.\n      Then {{ inputt.text }} here.\n",
+        "FLJ204",
+        "inputt",
+        "inputt",
+        line=13,
+    ),
+    Case("output-unknown", 'output: {a: "{{ steps.srt.output }}"}\n', "FLJ204", "did you mean `sort`", "srt"),
+    Case(
+        "hitl-message",
+        '  - {kind: hitl, name: ask, message: "Send {{ prev }}?"}\n',
+        "FLJ204",
+        "did you mean `previous`",
+        "prev",
+    ),
+    Case(
+        "unchecked-field",
+        '  - {name: look, call: "skills.crm:plain"}\n' + text('"{{ steps.look.output.name }}"'),
+        "FLJ208",
+        "has no schema",
+        "steps.look.output.name",
+        line=12,
+        severity="info",
+    ),
+]
+
+SECRETS = {
+    "openai-key": "sk-proj-Ab3dEf6hIj9kLm2nOp5qRs8tUv",
+    "github-token": "ghp_Ab3dEf6hIj9kLm2nOp5qRs8tUvWx",
+    "aws-key": "AKIAABCDEFGHIJKLMNOP",
+    "slack-token": "xoxb-123456789012-abcdefghij",
+    "address-with-password": "postgresql://anna:pa55w0rd@",
+    "private-key": "-----BEGIN RSA PRIVATE KEY-----",
+    "web-token": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl",
+}
+SECRET_CASES = [
+    Case(name, text(f"'Use {secret} for this'"), "FLJ230", "secret", secret, line=11)
+    for name, secret in SECRETS.items()
+] + [
+    Case(
+        "random-text-by-its-name",
+        "",
+        "FLJ230",
+        "`api_key`",
+        "q8Zr2LxW0vTn5KjHs7BdYc3MfG9pA4e",
+        line=3,
+        entry='version: "1"\nname: x\nagents: {a: {model: b:c, model_settings: {api_key: q8Zr2LxW0vTn5KjHs7BdYc3MfG9pA4e}}}\n'
+        "steps: [{name: s, agent: a}]\n",
+    )
+]
+
+CASES = [*NAMES, *LATER, *PATHS, *CALLABLES, *EXPRESSIONS, *SECRET_CASES]

@@ -1,0 +1,49 @@
+"""Blueprints that look like bad ones and are not: nothing may be said about them."""
+
+from __future__ import annotations
+
+from bad.meaning_cases import HEAD, loop
+
+TOP = 'version: "1"\nname: good\nagents: {a: {model: b:c}}\nsteps:\n'
+
+GOOD = {
+    "same-name-in-two-branches": HEAD
+    + "  - kind: conditional\n    name: way\n    switch: steps.sort.output.label\n    branches:\n"
+    "      bug: [{name: tell, agent: sorter}]\n      refund: [{name: tell, agent: sorter}]\n",
+    "branch-called-as-its-step": HEAD
+    + "  - kind: conditional\n    name: way\n    switch: steps.sort.output.label\n    branches:\n"
+    "      bug: [{name: bug, agent: sorter}]\n    default: []\n",
+    "default-by-get": HEAD + '  - {name: b, agent: sorter, input: \'{{ get(input, "note", "") }}\'}\n',
+    "has": HEAD + "  - {name: b, agent: sorter, when: 'has(input.note) && input.note != \"\"'}\n",
+    "words-that-look-like-keys": TOP
+    + "  - {name: a, agent: a, input: 'sk-learn and ghp_short and AKIA and https://example.org/a:b@c%2e'}\n",
+    "braces-in-text": TOP + "  - {name: a, agent: a, input: 'Answer as {\"label\": 1}.'}\n",
+    "literal-instructions": 'version: "1"\nname: good\n'
+    "agents: {a: {model: b:c, template: false, instructions: 'Write {{ name }} as it is.'}}\nsteps: [{name: a, agent: a}]\n",
+    "loop-with-carry": HEAD
+    + loop(
+        "    until: steps.try.output.score > 7 || loop.index > 3\n    max_iterations: 5\n    on_limit: continue\n"
+        "    carry: {best: {initial: 0, next: steps.try.output.score}, last: {initial: null, next: steps.try.output.label}}\n"
+        '    output: "{{ steps.try.output.label }} {{ loop.best }}"\n'
+    )
+    + "  - {name: b, agent: sorter, when: '!steps.again.exhausted', input: '{{ steps.again.output }}'}\n",
+    "nested-loops": HEAD + "  - kind: loop\n    name: outer\n    until: 'steps.inner.exhausted'\n    steps:\n"
+    "      - kind: loop\n        name: inner\n        until: steps.x.output.score > 1\n        steps: [{name: x, agent: sorter, input: '{{ loop.index }}'}]\n",
+    "save-and-append": HEAD
+    + "  - {name: b, agent: sorter, save: {label: output.label, count: output.score, notes: {append: output.label}}}\n"
+    "  - {name: c, agent: sorter, input: 'so far {{ has(context.notes) ? context.notes : [] }}'}\n",
+    "callables": HEAD + "  - {name: b, call: 'skills.crm:plain'}\n  - {name: c, call: 'skills.crm:echo'}\n"
+    "  - {name: d, call: 'skills.crm:lookup', with: {email: '{{ input.text }}', limit: 3}, when: 'skills.crm:plain'}\n",
+    "hitl": HEAD
+    + "  - {kind: hitl, name: ask, message: 'Send? {{ previous }}', answer_schema: {type: object, required: [ok], properties: {ok: {type: boolean}}}}\n"
+    "  - {name: b, agent: sorter, when: steps.ask.output.ok}\n",
+    "if-without-else-passes-on": HEAD
+    + "  - {kind: conditional, name: way, if: 'steps.sort.output.score > 1', then: [{name: x, agent: sorter}]}\n"
+    "  - {name: b, agent: sorter, input: '{{ steps.way.output.label }}'}\n",
+    "a-map-and-a-string-in-an-expression": HEAD
+    + '  - {name: b, agent: sorter, input: \'{{ {"a": {"b": "}}"}}.a.b }}\'}\n',
+    "logic-in-braces": HEAD + "  - {name: b, agent: sorter, when: '{{ input.text == \"a\" }}'}\n",
+    "step-called-yes": TOP
+    + "  - {name: yes, agent: a}\n  - {name: b, agent: a, input: '{{ steps.yes.output }}'}\n",
+    "run-facts": TOP + "  - {name: b, agent: a, input: '{{ run.id }} of {{ run.started_at }}'}\n",
+}
