@@ -40,12 +40,10 @@ async def test_stopping_after_each_write_changes_nothing(store: StateStore) -> N
         world, run_id = World(), f"run-{writes}"
         if not await stopped_after(writes, store, world, run_id):
             break
-        before = len(await store.entries(run_id))  # type: ignore[arg-type]
         result = await resume(everything(world), store, run_id=run_id)
         assert (result.status, result.output) == (RunStatus.COMPLETED, EXPECTED), f"stopped after {writes}"
         again = Counter(world.calls) - Counter(CALLS)
         assert again.total() <= 1, f"more than the step in flight ran again after {writes} writes: {again}"
-        assert len(await store.entries(run_id)) > before  # type: ignore[arg-type]
     assert writes >= len(CALLS)
 
 

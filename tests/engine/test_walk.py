@@ -299,9 +299,7 @@ class TestLoop:
         )
         loop = LoopStep(name="loop", body=body, until=Expr("loop.index == 1"))
         result = await start(pipeline(loop), store, "first")
-        assert result.status is RunStatus.FAILED
-        assert result.error is not None
-        assert "steps.a.output" in result.error.message
+        assert [step.output for step in result.steps if step.path.endswith("/b")] == ["first", None]
 
 
 class TestImport:

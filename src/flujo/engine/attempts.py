@@ -15,7 +15,7 @@ from flujo.domain.run import Pause
 from flujo.domain.steps import BaseStep, CallableRef, Logic
 from flujo.domain.usage import NOTHING
 from flujo.engine import isolation
-from flujo.engine.settling import Draft, settle
+from flujo.engine.settling import Draft, settle, settle_answer
 from flujo.exceptions import (
     ControlSignal,
     ExpressionFailed,
@@ -41,6 +41,12 @@ async def perform(
     `work` fills a draft; what it raises is a failed attempt. Retries are counted over crashes: a failed
     attempt is recorded before the next one starts.
     """
+    asked = await frame.run.journal.pause(path)
+    if asked is not None and asked.is_open:
+        frame.run.journal.ask(asked)
+        return Paused((asked,))
+    if asked is not None and asked.answer is not None:
+        return await settle_answer(step, frame, asked)
     recorded = frame.run.journal.attempts(path, EntryKind.WORK)
     failures = 0 if frame.run.retry_failed else len(recorded)
     if recorded and failures > step.config.max_retries:

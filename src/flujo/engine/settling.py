@@ -14,6 +14,7 @@ from flujo.engine import isolation
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from flujo.domain.run import Pause
     from flujo.domain.steps import BaseStep
     from flujo.engine.frame import Frame
 
@@ -57,6 +58,18 @@ async def settle(step: BaseStep, frame: Frame, entry: Entry, draft: Draft, *, wa
     )
     frame.zone.tree = after
     return Success(value)
+
+
+async def settle_answer(step: BaseStep, frame: Frame, asked: Pause) -> Success:
+    """Record that a step has finished with what a human answered."""
+    entry = Entry(
+        path=asked.pause_id,
+        kind=EntryKind.ANSWER,
+        fingerprint=step.kind,
+        started_at=asked.asked_at or frame.run.clock.now(),
+    )
+    answer = canonical.decode(asked.answer or b"null")
+    return await settle(step, frame, entry, Draft(answer, input=canonical.encode(asked.message)))
 
 
 async def finish(step: BaseStep, frame: Frame, path: StepPath, success: Success, before: Any) -> Success:

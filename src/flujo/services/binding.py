@@ -105,7 +105,7 @@ class Bound:
         """Return the compiled JSON Schema."""
         key = canonical.encode(schema)
         if key not in self._schemas:
-            from flujo.blueprint.schema import compile_schema
+            from flujo.blueprint.compiled_schemas import compile_schema
 
             self._schemas[key] = compile_schema(schema)
         return self._schemas[key]

@@ -159,7 +159,7 @@ def check_answer(pause: Pause, given: Any) -> None:
     Raises:
         InputRejected: naming what does not fit.
     """
-    from flujo.blueprint.schema import compile_schema
+    from flujo.blueprint.compiled_schemas import compile_schema
 
     try:
         compile_schema(canonical.decode(pause.answer_schema or b"true")).check(

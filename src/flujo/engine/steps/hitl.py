@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flujo.domain import canonical
-from flujo.domain.journal import Entry, EntryKind
 from flujo.domain.outcomes import Paused, StepOutcome
 from flujo.domain.run import Pause
-from flujo.engine.settling import Draft, settle
+from flujo.engine.settling import settle_answer
 
 if TYPE_CHECKING:
     from flujo.domain.journal import StepPath
@@ -23,17 +22,10 @@ async def run(step: HumanInTheLoopStep, frame: Frame, path: StepPath) -> StepOut
         pause = asked if asked and asked.is_open else _question(step, frame, path)
         frame.run.journal.ask(pause)
         return Paused((pause,))
-    answer = canonical.decode(asked.answer)
     if step.answer_schema is not None:
+        answer = canonical.decode(asked.answer)
         frame.run.binding.schema(step.answer_schema).check(answer, what=f"answer to {step.name!r}")
-    entry = Entry(
-        path=path,
-        kind=EntryKind.ANSWER,
-        fingerprint=step.kind,
-        started_at=asked.asked_at or frame.run.clock.now(),
-    )
-    draft = Draft(answer, input=canonical.encode(asked.message))
-    return await settle(step, frame, entry, draft)
+    return await settle_answer(step, frame, asked)
 
 
 def _question(step: HumanInTheLoopStep, frame: Frame, path: StepPath) -> Pause:
