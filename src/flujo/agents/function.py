@@ -182,7 +182,8 @@ class _Signature:
 
 def _name(fn: Callable[..., Any]) -> str:
     fn = _unwrapped(fn)
-    return f"{fn.__module__}:{getattr(fn, '__qualname__', type(fn).__qualname__)}"
+    owner = fn if hasattr(fn, "__qualname__") else type(fn)
+    return f"{getattr(owner, '__module__', 'builtins')}:{owner.__qualname__}"
 
 
 def _unwrapped(fn: Callable[..., Any]) -> Callable[..., Any]:

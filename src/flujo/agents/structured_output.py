@@ -126,7 +126,7 @@ def _candidates(text: str, level: int) -> Iterator[tuple[Any, tuple[str, ...]]]:
 
 def _strict(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return _DECODER.decode(text)
     except RecursionError as error:
         raise _NotJson("it is nested too deeply") from error
     except ValueError as error:
@@ -145,6 +145,16 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON number")
 
 
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{digits[:20]} is too large for a number")
+    return number
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+
+
 def _embedded(text: str) -> Iterator[tuple[Any, str]]:
     """Yield valid JSON inside code fences, then objects and lists inside prose."""
     fences = [match.group(1) for match in _FENCE.finditer(text)]
@@ -153,14 +163,13 @@ def _embedded(text: str) -> Iterator[tuple[Any, str]]:
             yield _strict(content), "took the JSON out of a code fence"
         except _NotJson:
             continue
-    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
     position = 0
     for _ in range(MAX_CANDIDATES):
         start = _START.search(text, position)
         if start is None:
             return
         try:
-            value, position = decoder.raw_decode(text, start.start())
+            value, position = _DECODER.raw_decode(text, start.start())
         except (ValueError, RecursionError):
             position = start.end()
             continue

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from flujo.agents.structured_output import MAX_BYTES, MAX_DEPTH, OutputReader
+from flujo.exceptions import AgentError, OutputRejected
+
+ANSWER = {
+    "type": "object",
+    "properties": {
+        "label": {"enum": ["refund", "bug"]},
+        "score": {"type": "number"},
+        "count": {"type": "integer"},
+        "urgent": {"type": "boolean"},
+        "tags": {"type": "array", "items": {"type": "string"}},
+        "note": {"type": ["string", "null"]},
+    },
+    "required": ["label"],
+}
+OBJECT = {"type": "object"}
+
+
+def read(text: str, schema: Any = ANSWER, level: int = 2) -> Any:
+    return OutputReader(schema, level=level).read(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "repairs"),
+    [
+        ('```json\n{"label": "bug"}\n```', {"label": "bug"}, ("took the JSON out of a code fence",)),
+        ('```\n{"label": "bug"}', {"label": "bug"}, ("took the JSON out of a code fence",)),
+        ('The label is {"label": "bug"}. Bye!', {"label": "bug"}, ("left out the text around the JSON",)),
+        ('Like {"a": 1}, so {"label": "bug"}', {"label": "bug"}, ("left out the text around the JSON",)),
+        ('{"label": "Bug "}', {"label": "bug"}, ('read "Bug " as "bug" at label',)),
+        ('{"label": "bug", "count": "3"}', {"label": "bug", "count": 3}, ('read "3" as 3 at count',)),
+        ('{"label": "bug", "score": "0.5"}', {"label": "bug", "score": 0.5}, ('read "0.5" as 0.5 at score',)),
+        (
+            '{"label": "bug", "urgent": "True"}',
+            {"label": "bug", "urgent": True},
+            ('read "True" as true at urgent',),
+        ),
+        ('{"label": "bug", "tags": "a"}', {"label": "bug", "tags": ["a"]}, ('read "a" as ["a"] at tags',)),
+        ('{"label": "bug", "tags": [7]}', {"label": "bug", "tags": ["7"]}, ('read 7 as "7" at tags.0',)),
+        ('{"label": "bug", "note": 7}', {"label": "bug", "note": "7"}, ('read 7 as "7" at note',)),
+    ],
+)
+def test_level_1_strips_and_coerces_and_says_so(text: str, value: Any, repairs: tuple[str, ...]) -> None:
+    reading = read(text, level=1)
+    assert (reading.value, reading.repairs) == (value, repairs)
+    with pytest.raises(OutputRejected):
+        read(text, level=0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"label": "bug"',
+        "{label: 'bug'}",
+        '{"label": "bug",}',
+        '{"label": "bug" "count": 3}',
+        '{"label": "bug", // why\n "count": 3}',
+        'Here you are: {"label": "bug", "note": "it "crashes" often"}',
+        '```json\n{"label": "bug", "note": "cut o',
+        '{"label": “bug”}',
+        '{"label": "bug", "tags": ["a", "b"',
+    ],
+)
+def test_level_2_mends_broken_json(text: str) -> None:
+    reading = read(text)
+    assert reading.value["label"] == "bug"
+    assert reading.repairs[0] == "mended broken JSON"
+    with pytest.raises(OutputRejected):
+        read(text, level=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "it is empty"),
+        (" \n", "it is empty"),
+        ("I cannot say.", "it holds no JSON"),
+        ('{"label": "praise"}', "label: 'praise' is not one of"),
+        ('{"count": 1}', "'label' is a required property"),
+        ('{"label": "bug", "count": "three"}', "count: 'three' is not of type 'integer'"),
+        ('{"label": "bug", "score": 1e999}', ""),
+        ("[" * (MAX_DEPTH + 1), "nested"),
+        ("[" * 100_000, "nested"),
+        ('"' + "[" * 100_000, "not JSON"),
+        ('{"label": "bug", "note": "' + "x" * MAX_BYTES + '"}', "bytes, more than"),
+        ('{"label": "bug", "count": ' + "9" * 5000 + "}", "count"),
+        ("9" * 5000, "JSON"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_the_reason(text: str, reason: str) -> None:
+    with pytest.raises(OutputRejected) as caught:
+        read(text)
+    assert reason in caught.value.facts["reason"]
+    assert len(str(caught.value)) < 1500
+
+
+@pytest.mark.parametrize(
+    "text", ["NaN", '{"label": "bug", "score": NaN}', '{"label": "bug", "score": -Infinity}']
+)
+def test_numbers_that_are_none_never_come_out(text: str) -> None:
+    for level in (0, 1, 2):
+        with pytest.raises(OutputRejected):
+            read(text, level=level)
+
+
+def test_a_schema_that_refers_to_the_network_or_to_itself_ends_in_a_typed_error() -> None:
+    for schema in ({"$ref": "http://127.0.0.1:9/schema.json"}, {"$ref": "file:///etc/passwd"}, {"$ref": "#"}):
+        with pytest.raises(OutputRejected, match="the schema"):
+            read("{}", schema)
+    with pytest.raises(AgentError, match="not a JSON Schema"):
+        OutputReader({"type": 7}, level=0)
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "value"),
+    [
+        ({"enum": ["yes", "no"]}, "Yes", "yes"),
+        ({"type": "integer"}, " 42 ", 42),
+        ({"type": "integer"}, "The answer is 42", None),
+        ({"type": "boolean"}, "true", True),
+        ({"type": "array", "items": {"type": "integer"}}, "Sure: [1, 2]", [1, 2]),
+        ({"type": "array", "items": {"type": "integer"}}, '{"value": [1]}', [1]),
+        ({"type": "string"}, '{"value": "as it is"}', '{"value": "as it is"}'),
+        ({"anyOf": [{"type": "null"}, {"type": "integer"}]}, '{"value": null}', None),
+    ],
+)
+def test_values_that_are_no_object_are_read_bare_or_wrapped(schema: Any, text: str, value: Any) -> None:
+    if text.startswith("The answer"):
+        with pytest.raises(OutputRejected):
+            read(text, schema)
+    else:
+        assert read(text, schema).value == value
+
+
+def test_definitions_stay_reachable_when_a_schema_is_wrapped() -> None:
+    schema = {"type": "array", "items": {"$ref": "#/$defs/n"}, "$defs": {"n": {"type": "integer"}}}
+    reader = OutputReader(schema, level=0)
+    assert reader.asked_schema["$defs"] == schema["$defs"]
+    assert reader.read('{"value": [1]}').value == [1]
+
+
+def test_a_mistake_that_coercion_cannot_mend_leaves_the_rest_alone() -> None:
+    with pytest.raises(OutputRejected, match="'3' is not of type 'integer'"):
+        read('{"label": "praise", "count": "3"}')
+
+
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    value=st.dictionaries(st.text(), JSON_VALUES, max_size=4),
+    level=st.integers(0, 2),
+    ascii_only=st.booleans(),
+)
+def test_json_that_is_valid_is_never_changed(value: Any, level: int, ascii_only: bool) -> None:
+    reading = read(json.dumps(value, ensure_ascii=ascii_only), OBJECT, level)
+    assert reading.value == value
+    assert reading.repairs == ()
+
+
+BROKEN = st.builds(
+    lambda text, at, piece: text[:at] + piece + text[at:],
+    st.sampled_from(['{"label": "bug", "tags": ["a"], "count": "3"}', '```json\n{"label":"Refund"}\n```']),
+    st.integers(0, 50),
+    st.sampled_from(
+        ["", '"', "{", "}", "[", "]", ",", ":", "\\", "\n", "```", "'", "//", "\ud800", "\x00", "NaN"]
+    ),
+)
+
+
+@settings(max_examples=250, deadline=None)
+@given(text=BROKEN | st.text(max_size=80))
+@example("{'label': 'bug', 'note': 'it''s'}")
+@example('{"label": "bug"}{"label": "refund"}')
+@example('{"label": "bug", "tags": ["a" "b"]}')
+@example('{"key": "value" "label": "bug"')
+@example('[{"label": "bug"}, {"label": "refund"}')
+@example('{"label": "bug\\')
+@example("{" * 64)
+def test_reading_is_idempotent_and_fails_only_in_a_typed_way(text: str) -> None:
+    reader = OutputReader(ANSWER, level=2)
+    try:
+        first = reader.read(text)
+    except OutputRejected:
+        return
+    again = reader.read(json.dumps(first.value))
+    assert again.value == first.value
+    assert again.repairs == ()
