@@ -48,6 +48,7 @@ def upgrade() -> None:
         sa.Column("claims", sa.Integer(), nullable=False),
         sa.Column("input", sa.LargeBinary(), nullable=False),
         sa.Column("context", sa.LargeBinary(), nullable=False),
+        sa.Column("context_now", sa.LargeBinary(), nullable=True),
         sa.Column("output", sa.LargeBinary(), nullable=True),
         sa.Column("error", sa.LargeBinary(), nullable=True),
         sa.Column("usage", sa.LargeBinary(), nullable=True),

@@ -70,28 +70,6 @@ class Applied:
     """Postgres can be asked about it when the answer to COMMIT gets lost."""
 
 
-class Holes:
-    """The runs in which an entry could not be written: a later one would leave a hole in the journal."""
-
-    def __init__(self) -> None:
-        self._holes: dict[str, tuple[int, int, FlujoError]] = {}
-
-    def before(self, write: Write) -> FlujoError | None:
-        """Return why an earlier entry of this run is missing, if one is."""
-        fence, seq, error = self._holes.get(write.run_id, (None, 0, None))
-        return error if write.entries and fence == write.fence and write.entries[0].seq > seq else None
-
-    def note(self, request: Request, outcome: Outcome) -> None:
-        """Remember a write that failed; forget it when it succeeds after all or the run is claimed anew."""
-        if isinstance(request, Claim) and not isinstance(outcome, FlujoError):
-            self._holes.pop(request.run_id, None)
-        elif isinstance(request, Write) and request.entries:
-            if not isinstance(outcome, FlujoError):
-                self._holes.pop(request.run_id, None)
-            elif self.before(request) is None:
-                self._holes[request.run_id] = (request.fence, request.entries[0].seq, outcome)
-
-
 # The batch -----------------------------------------------------------------------------------------------
 
 
@@ -114,7 +92,7 @@ class Batches:
         self.lease_s = lease_s
         self.is_postgres = database.is_postgres
         self.statements = statements.Statements(postgres=database.is_postgres)
-        self.holes = Holes()
+        self.holes = judgement.Holes()
         self._latest = 0.0
 
     def apply(
@@ -181,8 +159,8 @@ class _Batch:
 
     def _outcome(self, request: Request) -> Outcome:
         outcome = self._judged(request)
-        if isinstance(outcome, FlujoError):
-            self.batches.holes.note(request, outcome)
+        if isinstance(outcome, FlujoError) and isinstance(request, Write):
+            self.batches.holes.failed(request, outcome)
         return outcome
 
     def _judged(self, request: Request) -> Outcome:
@@ -209,6 +187,7 @@ class _Batch:
         if refusal is not None or (refusal := self.batches.holes.before(write)) is not None:
             return refusal
         pending = self.pending
+        pending.aside.update((digest, codec.blob_row(digest, data)) for digest, data in write.blobs.items())
         entries = [codec.entry_row(write.run_id, entry, pending.aside) for entry in write.entries]
         pending.entries += self._fresh(write, entries) if self.careful else entries
         for pause in write.pauses:
@@ -239,11 +218,10 @@ class _Batch:
     def _move(self, write: Write, there: _Locked) -> None:
         move = write.move
         assert move is not None  # noqa: S101 - for the type checker; the caller has looked
-        values: dict[str, bytes | None] = {"output": move.output, "error": move.error}
-        if move.context is not None:
-            values["context"] = move.context
-        if move.usage is not None:
-            values["usage"] = codec.usage_value(move.usage)
+        values: dict[str, bytes | str | None] = {"output": move.output, "error": move.error}
+        usage = None if move.usage is None else codec.usage_value(move.usage)
+        kept_when_left_out = {"context_now": move.context, "usage": usage, "closure": move.closure}
+        values |= {name: value for name, value in kept_when_left_out.items() if value is not None}
         stored, there.seals = codec.changed_values(write.run_id, there.seals, values, self.pending.aside)
         there.status = move.status
         self.pending.moves.append(
@@ -252,7 +230,8 @@ class _Batch:
                 "new_status": str(move.status),
                 "new_output": stored["output"],
                 "new_error": stored["error"],
-                "new_context": stored.get("context"),
+                "new_context_now": stored.get("context_now"),
+                "new_closure": stored.get("closure"),
                 "new_usage": stored.get("usage"),
                 "new_entries": move.entries,
                 "new_seals": there.seals,
@@ -308,7 +287,7 @@ class _Batch:
         )
         if refusal is not None:
             return refusal
-        cleared: dict[str, bytes | None] = {"output": None, "error": None}
+        cleared: dict[str, bytes | str | None] = {"output": None, "error": None}
         _, seals = codec.changed_values(request.run_id, there.seals, cleared, self.pending.aside)
         values = {
             "of_run": request.run_id,

@@ -31,12 +31,12 @@ COMPRESS_FROM = 512
 """Smaller blobs are stored as they are: a frame costs more than it saves."""
 
 REFERENCE = b"@"
-SEALED = ("identity", "context", "output", "error", "usage")
+SEALED = ("identity", "closure", "context", "context_now", "output", "error", "usage")
 _SEAL = hashlib.sha256().digest_size
 NO_SEAL = bytes(_SEAL)
 
 ENTRY_VALUES = ("input", "output", "patch", "error", "detail")
-RUN_VALUES = ("input", "context", "output", "error")
+RUN_VALUES = ("input", "context", "context_now", "output", "error")
 
 Rows = dict[str, dict[str, Any]]
 
@@ -142,7 +142,7 @@ def entry(row: Row, aside: Mapping[str, bytes]) -> Entry:
             patch=_whole(row["patch"], aside),
             error=_whole(row["error"], aside),
             detail=_whole(row["detail"], aside),
-            usage=_usage(row["usage"]),
+            usage=usage(row["usage"]),
             fingerprint=row["fingerprint"],
             started_at=row["started_at"],
             ended_at=row["ended_at"],
@@ -161,7 +161,8 @@ def _usage_bytes(usage: Usage) -> bytes | None:
     return canonical.encode(usage.to_json()) if usage else None
 
 
-def _usage(stored: bytes | None) -> Usage:
+def usage(stored: bytes | None) -> Usage:
+    """Return the usage of a row's `usage` column."""
     return Usage.from_json(canonical.decode(stored)) if stored else NOTHING
 
 
@@ -180,15 +181,17 @@ def run_row(run: NewRun, aside: Rows) -> dict[str, Any]:
         "input": _spill(run.input, aside),
         "context": _spill(run.context, aside),
     }
-    row["seals"] = _identity_seal(row) + _seal(row["run_id"], "context", row["context"]) + NO_SEAL * 3
+    row["seals"] = _seals({**dict.fromkeys(SEALED), **row})
     return row
 
 
 def changed_values(
-    run_id: str, seals: bytes, values: Mapping[str, bytes | None], aside: Rows
-) -> tuple[dict[str, bytes | None], bytes]:
+    run_id: str, seals: bytes, values: Mapping[str, bytes | str | None], aside: Rows
+) -> tuple[dict[str, bytes | str | None], bytes]:
     """Return the columns for new values of a run, and its seals with theirs exchanged."""
-    stored = {name: _spill(value, aside) for name, value in values.items()}
+    stored = {
+        name: value if isinstance(value, str) else _spill(value, aside) for name, value in values.items()
+    }
     parts = [seals[start : start + _SEAL] for start in range(0, len(seals), _SEAL)]
     for name, value in stored.items():
         parts[SEALED.index(name)] = _seal(run_id, name, value)
@@ -216,6 +219,7 @@ def run_record(row: Row, aside: Mapping[str, bytes]) -> RunRecord:
             closure=row["closure"],
             input=_whole(row["input"], aside) or b"",
             context=_whole(row["context"], aside) or b"",
+            context_now=_whole(row["context_now"], aside),
             metadata=row["metadata"],
             user_id=row["user_id"],
             lock_digest=row["lock_digest"],
@@ -225,7 +229,7 @@ def run_record(row: Row, aside: Mapping[str, bytes]) -> RunRecord:
             claims=row["claims"],
             output=_whole(row["output"], aside),
             error=_whole(row["error"], aside),
-            usage=_usage(row["usage"]),
+            usage=usage(row["usage"]),
             entries=row["entries"],
             created_at=row["created_at"],
             updated_at=row["updated_at"],
@@ -237,12 +241,15 @@ def _seals(row: Row) -> bytes:
 
 
 def _identity_seal(row: Row) -> bytes:
-    names = ("pipeline", "closure", "lock_digest", "user_id")
+    names = ("pipeline", "lock_digest", "user_id")
     return _seal(row["run_id"], "|".join(repr(row[name]) for name in names), row["input"])
 
 
-def _seal(run_id: str, name: str, stored: bytes | None) -> bytes:
-    return NO_SEAL if stored is None else hashlib.sha256(f"{run_id}|{name}|".encode() + stored).digest()
+def _seal(run_id: str, name: str, stored: bytes | str | None) -> bytes:
+    if stored is None:
+        return NO_SEAL
+    value = stored.encode() if isinstance(stored, str) else stored
+    return hashlib.sha256(f"{run_id}|{name}|".encode() + value).digest()
 
 
 # Pauses --------------------------------------------------------------------------------------------------

@@ -89,11 +89,13 @@ class Database:
 
     Args:
         uri: `sqlite:///path` or `postgresql://…`.
-        connections: how many may be open at once (Postgres).
+        connections: how many stay open, and how many there may be at once (Postgres).
         synchronous: SQLite's own word; NORMAL may lose the last commits in a power cut.
     """
 
-    def __init__(self, uri: str, *, connections: int = 5, synchronous: Synchronous = "FULL") -> None:
+    def __init__(
+        self, uri: str, *, connections: tuple[int, int] = (2, 5), synchronous: Synchronous = "FULL"
+    ) -> None:
         self.url = parse(uri)
         self.is_postgres = self.url.get_backend_name() == "postgresql"
         self.shown = _shown(self.url)
@@ -173,11 +175,11 @@ def _dump(value: Any) -> str:
 # Postgres ------------------------------------------------------------------------------------------------
 
 
-def _engine(url: sa.URL, connections: int) -> sa.Engine:
+def _engine(url: sa.URL, connections: tuple[int, int]) -> sa.Engine:
     engine = sa.create_engine(
         url,
-        pool_size=connections,
-        max_overflow=0,
+        pool_size=connections[0],
+        max_overflow=connections[1] - connections[0],
         pool_timeout=30,
         json_serializer=_dump,
         json_deserializer=canonical.decode,

@@ -6,9 +6,10 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
-from flujo.domain.run import Move, NewRun, Pause, RunQuery, RunRecord, RunStatus
+from flujo.domain.run import Move, NewRun, Pause, RunQuery, RunRecord, RunStatus, Write
 from flujo.exceptions import (
     Fenced,
+    FlujoError,
     IllegalMove,
     JournalConflict,
     NotJournalable,
@@ -106,6 +107,31 @@ def recorded_otherwise(run_id: RunId, entry: Entry) -> JournalConflict:
         path=entry.path,
         seq=entry.seq,
     )
+
+
+class Holes:
+    """The runs in which an entry could not be written: a later one would leave a hole in the journal."""
+
+    def __init__(self) -> None:
+        self._holes: dict[RunId, tuple[int, int, FlujoError]] = {}
+
+    def before(self, write: Write) -> FlujoError | None:
+        """Return why an earlier entry of this run is missing, if one is."""
+        hole = self._holes.get(write.run_id)
+        if hole is None or not write.entries:
+            return None
+        fence, seq, error = hole
+        return error if fence == write.fence and write.entries[0].seq > seq else None
+
+    def failed(self, write: Write, error: FlujoError) -> None:
+        """Remember the first entry that is missing."""
+        if write.entries and self.before(write) is None:
+            self._holes[write.run_id] = (write.fence, write.entries[0].seq, error)
+
+    def succeeded(self, write: Write) -> None:
+        """Forget a hole that was filled after all, or that nobody can widen any more."""
+        if write.entries or (write.move is not None and write.move.release):
+            self._holes.pop(write.run_id, None)
 
 
 def voids_pauses(status: RunStatus) -> bool:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from flujo.domain import canonical
 from flujo.domain.journal import Entry, EntryKind, RunId, StepPath, parent
-from flujo.domain.run import Move, NewRun, Pause, RunQuery, RunRecord, RunStatus, Write
-from flujo.exceptions import CorruptState, JournalConflict, StateBackendUnavailable, StateError
+from flujo.domain.run import Move, NewRun, Pause, Progress, RunQuery, RunRecord, RunStatus, Write
+from flujo.domain.usage import NOTHING
+from flujo.exceptions import CorruptState, FlujoError, JournalConflict, StateBackendUnavailable, StateError
 from flujo.state import judgement, ownership
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class MemoryStateStore:
         self.owner = ownership.new_token()
         self._lease_s = float("inf") if lease_s is None else lease_s
         self._now = now
+        self._holes = judgement.Holes()
         self._closed = False
 
     async def accept(self, run: NewRun, blobs: Mapping[str, bytes], *, claim: bool = True) -> RunRecord:
@@ -124,7 +126,9 @@ class MemoryStateStore:
         try:
             self._check_open()
             self._write(write)
+            self._holes.succeeded(write)
         except (StateError, JournalConflict) as error:
+            self._holes.failed(write, error)
             done.set_exception(error)
         else:
             done.set_result(None)
@@ -163,10 +167,12 @@ class MemoryStateStore:
             return entries
         return [entry for entry in entries if _is_below(entry.path, parent)]
 
-    async def last_seq(self, run_id: RunId) -> int:
-        """Return the `seq` of the run's newest entry, 0 when it has none."""
+    async def progress(self, run_id: RunId) -> Progress:
+        """Return how far the run's journal goes, and the usage summed over its entries."""
         stored = self.database.runs.get(run_id)
-        return max(stored.by_seq, default=0) if stored else 0
+        entries = stored.by_seq if stored else {}
+        usages = (entry.usage for entry in entries.values())
+        return Progress(last_seq=max(entries, default=0), usage=sum(usages, NOTHING))
 
     async def pauses(self, run_id: RunId) -> list[Pause]:
         """Return the questions of a run, in the order in which they were asked."""
@@ -202,10 +208,13 @@ class MemoryStateStore:
     def _write(self, write: Write) -> None:
         stored = self._stored(write.run_id)
         record = stored.record
-        refusal = judgement.write_refusal(write.run_id, write.fence, write.move, record.fence, record.status)
-        if refusal is not None:
+        refusal: FlujoError | None = judgement.write_refusal(
+            write.run_id, write.fence, write.move, record.fence, record.status
+        )
+        if refusal is not None or (refusal := self._holes.before(write)) is not None:
             raise refusal
         fresh = self._fresh(stored, write.entries)
+        self.database.blobs.update(write.blobs)
         for entry in fresh:
             stored.journal[entry.path, entry.kind, entry.attempt] = entry
             stored.by_seq[entry.seq] = entry
@@ -243,7 +252,8 @@ class MemoryStateStore:
             status=move.status,
             output=move.output,
             error=move.error,
-            context=record.context if move.context is None else move.context,
+            context_now=record.context_now if move.context is None else move.context,
+            closure=record.closure if move.closure is None else move.closure,
             usage=record.usage if move.usage is None else move.usage,
             entries=record.entries if move.entries is None else move.entries,
             updated_at=self._now(),

@@ -8,6 +8,8 @@ import sqlalchemy as sa
 
 from flujo.domain import canonical
 from flujo.domain.journal import Entry, RunId, StepPath
+from flujo.domain.run import Progress
+from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState
 from flujo.state import codec, judgement
 from flujo.state.database import database_now
@@ -102,6 +104,9 @@ _one_level = _whole_journal.where(
 )
 _recorded = sa.select(runs.c.status, runs.c.entries).where(runs.c.run_id == sa.bindparam("run"))
 _last_seq = sa.select(sa.func.max(journal.c.seq)).where(journal.c.run_id == sa.bindparam("run"))
+_usages = sa.select(journal.c.usage).where(
+    journal.c.run_id == sa.bindparam("run"), journal.c.usage.is_not(None)
+)
 _questions = (
     sa.select(*pauses.c)
     .where(pauses.c.run_id == sa.bindparam("run"))
@@ -138,9 +143,11 @@ def _check_complete(run_id: RunId, seqs: Sequence[int], promised: int) -> None:
         )
 
 
-def last_seq(connection: sa.Connection, run_id: RunId) -> int:
-    """Return the number of the run's newest entry, 0 when it has none."""
-    return int(connection.scalar(_last_seq, {"run": run_id}) or 0)
+def progress(connection: sa.Connection, run_id: RunId) -> Progress:
+    """Return how far the run's journal goes, and the usage summed over its entries."""
+    last_seq = int(connection.scalar(_last_seq, {"run": run_id}) or 0)
+    usages = [codec.usage(stored) for stored in connection.scalars(_usages, {"run": run_id})]
+    return Progress(last_seq=last_seq, usage=sum(usages, NOTHING))
 
 
 def questions(connection: sa.Connection, run_id: RunId) -> list[Pause]:

