@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import hashlib
 import http.client
+import importlib.util
 import json
 import os
 import secrets
@@ -18,7 +19,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def require_runtime() -> None:
     Raises:
         ProviderUnavailable: naming the extra to install.
     """
-    if find_spec("xllamacpp") is None:
+    if importlib.util.find_spec("xllamacpp") is None:
         raise ProviderUnavailable(
             "models of this machine need a package that is not installed: xllamacpp",
             hint="pip install 'flujo[local]'",

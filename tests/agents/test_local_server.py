@@ -1,0 +1,211 @@
+"""The real model behind a real llama.cpp server; its weights are fetched once into the user's own cache."""
+
+import asyncio
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flujo.agents import local, local_server
+from flujo.agents.chat import AgentSettings, build_agent
+from flujo.domain.agents import AgentSpec, Ask
+from flujo.exceptions import ModelUnavailable, NotAvailableYet, ProviderUnavailable
+from flujo.settings import default_cache_dir
+
+pytestmark = pytest.mark.model
+
+LABEL = {
+    "type": "object",
+    "properties": {"label": {"enum": ["refund", "bug", "other"]}},
+    "required": ["label"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def weights() -> Path:
+    """The real weights. Loud when they cannot be had: then these tests cannot say anything."""
+    return local.ensure("smollm2", cache_dir=default_cache_dir())
+
+
+@pytest.fixture(scope="module")
+def shared(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentSettings]:
+    """Settings with a cache folder of these tests' own, so that their server is nobody else's."""
+    cache = tmp_path_factory.mktemp("cache")
+    (cache / "models").symlink_to(weights.parent)
+    yield AgentSettings(environment={}, cache_dir=cache, local_idle_s=20)
+    stop_servers(cache)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path
+    stop_servers(tmp_path)
+
+
+def running(cache: Path) -> list[int]:
+    return [json.loads(state.read_text())["pid"] for state in cache.glob("servers/*.json")]
+
+
+def stop_servers(cache: Path) -> None:
+    for pid in running(cache):
+        kill(pid)
+
+
+def kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    until(lambda: not is_alive(pid))
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        # In a container without an init, the dead stay as zombies.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come about within 30 seconds"
+        time.sleep(0.02)
+
+
+async def test_the_model_answers_with_json_that_fits_and_costs_nothing(shared: AgentSettings) -> None:
+    agent = build_agent(AgentSpec(name="sorter", model="local:smollm2", output_schema=LABEL), settings=shared)
+    reply = await agent.ask(Ask(data="The app crashes when I log in.", instructions="Sort support tickets."))
+    assert reply.output["label"] in ("refund", "bug", "other")
+    assert reply.usage.input_tokens > 0
+    assert reply.usage.output_tokens > 0
+    assert reply.usage.cost_usd == 0
+    assert reply.model == "SmolLM2-135M-Instruct.Q4_1"
+
+
+async def test_the_model_writes_text_piece_by_piece(shared: AgentSettings) -> None:
+    spec = AgentSpec(name="writer", model="local:smollm2", model_settings={"max_tokens": 12})
+    pieces: list[str] = []
+    reply = await build_agent(spec, settings=shared).ask(
+        Ask(data="Tell me of the sea.", on_text=pieces.append)
+    )
+    assert "".join(pieces) == reply.output
+    assert len(pieces) > 1
+    assert reply.usage.output_tokens <= 12
+
+
+async def test_a_prompt_longer_than_the_context_says_so(shared: AgentSettings) -> None:
+    agent = build_agent(AgentSpec(name="reader", model="local:smollm2"), settings=shared)
+    with pytest.raises(ModelUnavailable, match="no room for a prompt this long") as caught:
+        await agent.ask(Ask(data="word " * 6000))
+    assert "shorten" in str(caught.value.hint)
+    assert caught.value.facts["retryable"] is False
+
+
+async def test_many_asks_at_once_share_one_server(shared: AgentSettings) -> None:
+    spec = AgentSpec(name="writer", model="local:smollm2", model_settings={"max_tokens": 3})
+    agents = [build_agent(spec, settings=shared) for _ in range(2)]
+    replies = await asyncio.gather(*(agent.ask(Ask(data=f"Say {n}.")) for n in range(3) for agent in agents))
+    assert all(reply.output for reply in replies)
+    assert len(list(shared.cache_dir.glob("servers/*.json"))) == 1
+
+
+def test_the_server_wants_its_key_and_listens_on_loopback_only(weights: Path, shared: AgentSettings) -> None:
+    found = local_server.address(weights, cache_dir=shared.cache_dir, idle_s=20)
+    assert found.url.startswith("http://127.0.0.1:")
+    assert not local_server._is_healthy(replace(found, key="guessed"))
+    assert found.key not in repr(found)
+    state = next(shared.cache_dir.glob("servers/*.json"))
+    assert state.stat().st_mode & 0o077 == 0
+
+
+def test_two_processes_share_a_server(weights: Path, cache: Path) -> None:
+    asking = (
+        "import sys; from pathlib import Path; from flujo.agents import local_server\n"
+        "print(local_server.address(Path(sys.argv[1]), cache_dir=Path(sys.argv[2]), idle_s=20).pid)"
+    )
+    command = [sys.executable, "-c", asking, str(weights), str(cache)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in "ab"]
+    pids = {process.communicate()[0].strip() for process in processes}
+    assert len(pids) == 1
+    assert is_alive(int(pids.pop()))
+
+
+def test_a_server_that_was_killed_is_replaced(weights: Path, cache: Path) -> None:
+    first = local_server.address(weights, cache_dir=cache, idle_s=20)
+    assert local_server.address(weights, cache_dir=cache, idle_s=20) == first
+    kill(first.pid)
+    second = local_server.address(weights, cache_dir=cache, idle_s=20)
+    assert second.pid != first.pid
+    assert local_server._is_healthy(second)
+
+
+async def test_a_server_works_on_while_it_is_busy_and_leaves_when_it_is_idle(
+    weights: Path, cache: Path
+) -> None:
+    (cache / "models").symlink_to(weights.parent)
+    settings = AgentSettings(environment={}, cache_dir=cache, local_idle_s=0.3)
+    spec = AgentSpec(name="writer", model="local:smollm2", model_settings={"max_tokens": 60})
+    reply = await build_agent(spec, settings=settings).ask(Ask(data="Write a long story about a ship."))
+    assert reply.usage.output_tokens > 30  # more work than 0.3 seconds are enough for
+    pids = running(cache)
+    until(lambda: not running(cache) and not any(map(is_alive, pids)))
+
+
+def test_whoever_is_killed_while_a_server_starts_leaves_no_lock(weights: Path, cache: Path) -> None:
+    asking = (
+        "import sys; from pathlib import Path; from flujo.agents import local_server\n"
+        "print('asking', flush=True)\n"
+        "local_server.address(Path(sys.argv[1]), cache_dir=Path(sys.argv[2]), idle_s=0.5)"
+    )
+    command = [sys.executable, "-c", asking, str(weights), str(cache)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(0.2)
+        process.kill()
+    assert local_server._is_healthy(local_server.address(weights, cache_dir=cache, idle_s=20))
+
+
+def test_a_server_that_cannot_load_its_model_says_why(cache: Path) -> None:
+    broken = cache / "broken.gguf"
+    broken.write_bytes(b"GGUF" + bytes(2000))
+    with pytest.raises(ModelUnavailable, match="did not start") as caught:
+        local_server.address(broken, cache_dir=cache, idle_s=1)
+    assert "gguf" in str(caught.value).lower()
+    assert str(next(cache.glob("servers/*.log"))) in str(caught.value.hint)
+    assert not list(cache.glob("servers/*.json"))
+
+
+def test_without_the_runtime_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "xllamacpp" else find(name))
+    with pytest.raises(ProviderUnavailable) as caught:
+        build_agent(
+            AgentSpec(name="a", model="local:smollm2"),
+            settings=AgentSettings(environment={}, cache_dir=tmp_path),
+        )
+    assert caught.value.hint == "pip install 'flujo[local]'"
+
+
+def test_a_local_model_with_tools_is_told_at_build(tmp_path: Path) -> None:
+    def lookup(name: str) -> Any:
+        return name
+
+    with pytest.raises(NotAvailableYet, match="take no tools yet"):
+        build_agent(
+            AgentSpec(name="a", model="local:smollm2"),
+            tools=[lookup],
+            settings=AgentSettings(environment={}, cache_dir=tmp_path),
+        )
