@@ -180,7 +180,7 @@ def _form(value: Any) -> str:
 class Strict(BaseModel):
     """A mapping of the language: unknown keys are errors, and nothing is converted behind one's back."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 def _not_both(model: Strict, one: str, other: str) -> None:

@@ -1,6 +1,6 @@
 """The JSON Schema of the language, for editors: generated from the models, kept in `blueprint.schema.json`.
 
-`python -m flujo.blueprint.editor_schema` writes the file again. What differs from pydantic's own output is how
+`python -m flujo.blueprint.editor_schema` writes the file again. What differs from pydantic's output is how
 alternatives are told apart: by `if` and `then` on `kind` (or on the type), so that an editor names the wrong
 key of a loop, and not "no alternative fits" for the whole file.
 """

@@ -173,6 +173,9 @@ class _Walk:
                 self._add(SCHEMA_LIMIT, path, limit, "split it, or check less")
             return
         self.schemas[path] = schema
+        if path and "$id" in schema:
+            message = "an `$id` inside a schema gives its references another base"
+            self._add(REMOTE_REF, (*path, "$id"), message, "keep `$id` at the root only")
         if isinstance(anchor := schema.get("$anchor"), str):
             self.anchors[anchor] = path
         for keyword, value in schema.items():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, Tag, ValidationError
 
@@ -285,9 +285,8 @@ def _into(kind: Any, part: str | int) -> Any:
     """Return the type one step further along a location."""
     kind = _bare(kind)
     if isinstance(kind, type) and issubclass(kind, BaseModel):
-        fields = kind.model_fields.values()
-        named = {field.alias or name: field for name, field in zip(kind.model_fields, fields, strict=True)}
-        return named[str(part)].annotation if part in named else None
+        names = {field.alias or name: name for name, field in kind.model_fields.items()}
+        return get_type_hints(kind, include_extras=True).get(names.get(str(part), ""))
     if get_origin(kind) in (Union, UnionType):
         return next((one for one in get_args(kind) if _label(one) == part), None)
     if get_origin(kind) in (list, dict):

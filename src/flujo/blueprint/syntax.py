@@ -67,7 +67,7 @@ def explain(document: Document, error: MarkedYAMLError) -> Diagnostic:
         next(filter(None, (unquoted(document, offset) for offset in (at, at - 1, begun))), None)
         or _open_quote(document, error, begun)
         or _tab(document, at)
-        or _refused(document, f"{error.context} {problem}", begun, at)
+        or _refused(document, f"{error.context}: {problem}", begun, at)
         or _syntax(document, problem, at)
     )
 
@@ -120,10 +120,11 @@ def _refused(document: Document, problem: str, begun: int, at: int) -> Diagnosti
     rules: tuple[tuple[str, Rule, str], ...] = (
         ("alphabetic or numeric", ALIAS, "`&` and `*` begin an anchor or an alias, which are not allowed"),
         ("a tag", TAG, "`!` begins a tag, which is not allowed; an expression with `!` needs quotes"),
+        ("tag handle", TAG, "a tag is not allowed"),
         ("directive", SYNTAX, "a `%` at the start of a line is a directive, which is not allowed"),
     )
-    for word, rule, message in rules:
-        if word in problem:
+    for words, rule, message in rules:
+        if words in problem:
             return rule.at(span, message, hint=_QUOTE)
     return None
 
