@@ -39,7 +39,7 @@ def lock(compiled: Sequence[Compiled], source: Source) -> str:
     Raises:
         BlueprintError: one of them has errors, so there is nothing to lock.
     """
-    return _HEAD + _toml(_contents(compiled, source))
+    return _HEAD + to_toml(_contents(compiled, source))
 
 
 def verify(text: str, compiled: Sequence[Compiled], source: Source) -> list[str]:
@@ -215,10 +215,11 @@ def _blueprint(path: str, was: Any, there: Any) -> Iterator[str]:
     elif there is None:
         yield f"blueprint {path} is in the lock and not in the project"
     elif was.get("closure") != there["closure"]:
-        before = len(seen := list(_changed_files(path, was.get("files"), there["files"])))
-        yield from seen
-        if was.get("overrides", {}) != there["overrides"] or not before:
-            yield f"blueprint {path} was locked with {was.get('overrides') or 'no overrides'}"
+        changes = [*_changed_files(path, was.get("files"), there["files"])]
+        overrides = was.get("overrides") or {}
+        if overrides != there["overrides"]:
+            changes.append(f"blueprint {path} was locked with {_shown(overrides or None)} as overrides")
+        yield from changes or [f"blueprint {path}: its closure in the lock was edited by hand"]
 
 
 def _changed_files(path: str, was: Any, there: Mapping[str, str]) -> Iterator[str]:
@@ -255,23 +256,24 @@ def _changed_lines(before: str, after: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    return "not there" if value is None else repr(value)
+    return "nothing" if value is None else repr(value)
 
 
 # TOML ----------------------------------------------------------------------------------------------------
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
-_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\"\\]")
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\"\\]")
+_UNSAFE_IN_BLOCK = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\\]|(?<=\"\")\"|\"\Z")
 
 
-def _toml(contents: Mapping[str, Any], path: tuple[str, ...] = ()) -> str:
+def to_toml(contents: Mapping[str, Any], path: tuple[str, ...] = ()) -> str:
     """Return a mapping as TOML: its plain values, then a table for each mapping in it."""
     plain = {key: value for key, value in sorted(contents.items()) if not isinstance(value, dict)}
     tables = {key: value for key, value in sorted(contents.items()) if isinstance(value, dict) and value}
     lines = [f"{_key(key)} = {_literal(value)}\n" for key, value in plain.items()]
     if lines and path:
         lines.insert(0, f"\n[{'.'.join(map(_key, path))}]\n")
-    return "".join(lines) + "".join(_toml(table, (*path, key)) for key, table in tables.items())
+    return "".join(lines) + "".join(to_toml(table, (*path, key)) for key, table in tables.items())
 
 
 def _key(key: str) -> str:
@@ -281,8 +283,7 @@ def _key(key: str) -> str:
 def _literal(value: Any) -> str:
     match value:
         case str() if "\n" in value:
-            escaped = _UNSAFE.sub(_escape, value)
-            return f'"""\n{escaped}"""'
+            return f'"""\n{_UNSAFE_IN_BLOCK.sub(_escape, value)}"""'
         case str():
             return _quoted(value)
         case list():
@@ -292,7 +293,9 @@ def _literal(value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    return '"' + _UNSAFE.sub(_escape, text).replace("\n", "\\n") + '"'
+    if '"' in text and "'" not in text and text.isprintable():
+        return f"'{text}'"
+    return '"' + _UNSAFE.sub(_escape, text) + '"'
 
 
 def _escape(found: re.Match[str]) -> str:
