@@ -22,6 +22,7 @@ from flujo.services.wiring import Workspace
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.timeout(900)
 KILLS = int(os.environ.get("FLUJO_KILLS", "10"))
 LINES = 13
 """How often a whole run calls `touch`."""
@@ -78,19 +79,19 @@ def project(tmp_path: Path, store_uri: str) -> Path:
                 with: {name: a, value: 1}
                 save: {seen: {append: output}}
               - kind: loop
-                name: loop
+                name: rounds
                 until: loop.index == 3
                 steps:
                   - name: x
                     call: skills.witness:touch
-                    with: {name: "loop[{{ loop.index }}]/x", value: "{{ previous }}"}
+                    with: {name: "rounds[{{ loop.index }}]/x", value: "{{ previous }}"}
                   - name: y
                     call: skills.witness:touch
-                    with: {name: "loop[{{ loop.index }}]/y", value: "{{ previous }}"}
+                    with: {name: "rounds[{{ loop.index }}]/y", value: "{{ previous }}"}
                     save: {seen: {append: output}}
               - kind: conditional
                 name: route
-                if: steps.loop.output > 3
+                if: steps.rounds.output > 3
                 then:
                   - {name: big, call: "skills.witness:touch", with: {name: "route:then/big", value: "{{ previous }}"}}
                 else:
