@@ -24,6 +24,12 @@ LABEL = {
 }
 
 
+def used(error: BaseException) -> Usage:
+    usage = error.usage  # type: ignore[attr-defined]  # what every failed ask carries
+    assert isinstance(usage, Usage)
+    return usage
+
+
 @pytest.fixture
 def provider() -> Iterator[Provider]:
     with provider_server() as running:
@@ -183,7 +189,7 @@ async def test_an_answer_that_never_fits_is_refused_with_its_reason_and_its_cost
     with pytest.raises(OutputRejected) as caught:
         await build(output_schema=LABEL, retries=2).ask(Ask(data="x"))
     assert len(provider.requests) == 3
-    assert caught.value.facts["usage"].requests == 3
+    assert used(caught.value).requests == 3
     assert caught.value.facts["reason"] == "it holds no JSON"
     assert "agent 'sorter'" in str(caught.value)
     assert "I would rather not say." in str(caught.value)
@@ -232,8 +238,9 @@ async def test_what_a_tool_raises_is_the_tools_own(provider: Provider, build: Bu
         raise LookupError("no such table")
 
     provider.will_answer(Response(tool_call=("broken", {})))
-    with pytest.raises(LookupError, match="no such table"):
+    with pytest.raises(LookupError, match="no such table") as caught:
         await build(tools=[broken]).ask(Ask(data="x"))
+    assert used(caught.value).requests == 1
 
 
 async def test_two_tools_of_one_name_are_an_error_of_the_build(build: Build) -> None:
@@ -260,7 +267,7 @@ async def test_a_stream_that_breaks_off_is_never_taken_for_an_answer_of_known_co
     try:
         reply = await build().ask(Ask(data="x", on_text=lambda _: None))
     except AgentError as error:
-        usage = error.facts["usage"]
+        usage = used(error)
     else:
         usage = reply.usage
     assert usage.cost_usd is None
@@ -318,7 +325,7 @@ async def test_a_slow_model_is_a_timeout_of_unknown_cost(provider: Provider, bui
     with pytest.raises(ModelUnavailable, match="did not answer in time") as caught:
         await build(model_settings={"timeout": 0.05, "max_retries": 0}).ask(Ask(data="x"))
     assert caught.value.facts["retryable"] is True
-    assert caught.value.facts["usage"].cost_usd is None
+    assert used(caught.value).cost_usd is None
 
 
 async def test_a_server_that_is_not_there_cannot_be_reached(provider: Provider, build: Build) -> None:
@@ -332,7 +339,7 @@ async def test_a_server_that_is_not_there_cannot_be_reached(provider: Provider, 
     spec = AgentSpec(name="sorter", model="openai-chat:x", model_settings={"max_retries": 0})
     with pytest.raises(ModelUnavailable, match="cannot be reached") as caught:
         await build_agent(spec, settings=gone).ask(Ask(data="x"))
-    assert caught.value.facts["usage"].requests == 0
+    assert used(caught.value).requests == 0
 
 
 async def test_many_asks_at_once_keep_their_usage_apart(provider: Provider, build: Build) -> None:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from pydantic_ai.models import Model
 
     from flujo.agents.metered import MeteredModel
-    from flujo.domain.usage import Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +61,10 @@ class ModelSource(Protocol):
     @property
     def is_free(self) -> bool:
         """Whether its requests cost nothing."""
+        ...
+
+    async def prepare(self) -> None:
+        """Have on this machine what asking needs."""
         ...
 
     def open(self) -> AbstractAsyncContextManager[Model]:
@@ -148,12 +151,23 @@ class ChatAgent:
                 hint="give each tool a name of its own, and annotate its parameters",
             ) from error
 
+    async def prepare(self) -> None:
+        """Fetch what is large and missing before a step's clock runs: the weights of a local model.
+
+        Raises:
+            ModelUnavailable: they cannot be fetched.
+            ModelDigestMismatch: they are not what was published.
+        """
+        await self.source.prepare()
+
     async def ask(self, ask: Ask) -> Reply:
         """Return the model's answer: text, or the value that fits the schema.
 
+        Whatever is raised carries `usage`: what the attempt had used until then.
+
         Raises:
-            ModelUnavailable: the model cannot be reached or refused (`status`, `retryable`, `usage`).
-            OutputRejected: no answer fits, after `retries` more tries (`reason`, `answer`, `usage`).
+            ModelUnavailable: the model cannot be reached or refused (`status`, `retryable`).
+            OutputRejected: no answer fits, after `retries` more tries (`reason`, `answer`).
         """
         from flujo.agents.metered import MeteredModel
 
@@ -165,7 +179,12 @@ class ChatAgent:
                 json_mode=self.settings.structured_output == "openai_json",
                 is_free=self.source.is_free,
             )
-            output, repairs = await self._conversation(model, ask, reader)
+            try:
+                output, repairs = await self._conversation(model, ask, reader)
+            except Exception as error:
+                # A failed attempt was paid for as well, whoever raised: us, the provider, a tool.
+                error.usage = model.spent  # type: ignore[attr-defined]  # exceptions take attributes
+                raise
         return Reply(output=output, usage=model.spent, model=model.answered_by, repairs=repairs)
 
     async def _conversation(
@@ -184,7 +203,7 @@ class ChatAgent:
                 return value, notes + repairs
             except OutputRejected as rejected:
                 if not left:
-                    raise self._given_up(rejected, model.spent) from rejected
+                    raise self._given_up(rejected) from rejected
                 reason = rejected.facts["reason"]
                 notes = (*notes, f"asked again, because {reason}")
                 prompt = f"That answer cannot be used: {reason}. Answer again, with only what was asked for."
@@ -215,7 +234,6 @@ class ChatAgent:
                 model=self.spec.model,
                 key_name=self.source.key_name,
                 secrets=self.source.secrets,
-                usage=model.spent,
             )
             # The cause holds the provider's words, which may quote the key.
             raise failure from (None if self.source.secrets else error)
@@ -227,8 +245,8 @@ class ChatAgent:
             return reading.value, reading.repairs
         return self._typed.load(reading.value, text), reading.repairs
 
-    def _given_up(self, rejected: OutputRejected, usage: Usage) -> OutputRejected:
-        facts = {**rejected.facts, "usage": usage, "agent": self.spec.name, "retryable": True}
+    def _given_up(self, rejected: OutputRejected) -> OutputRejected:
+        facts = {**rejected.facts, "agent": self.spec.name, "retryable": True}
         return OutputRejected(f"agent {self.spec.name!r}: {rejected.message}", hint=rejected.hint, **facts)
 
     def _reader_of(self, ask: Ask) -> OutputReader | None:

@@ -5,7 +5,6 @@ from typing import Any
 
 from pydantic_ai import exceptions as theirs
 
-from flujo.domain.usage import Usage
 from flujo.exceptions import AgentError, ModelUnavailable, OutputRejected, ProviderUnavailable
 from flujo.governance.redactor import Redactor
 
@@ -25,7 +24,6 @@ def translated(
     model: str,
     key_name: str | None,
     secrets: tuple[str, ...],
-    usage: Usage,
 ) -> AgentError:
     """Return the error of Flujo that says what `error` says.
 
@@ -35,7 +33,6 @@ def translated(
         model: its model, as `provider:model`.
         key_name: the environment variable that holds the provider's key.
         secrets: values that must not appear in the message.
-        usage: what the ask had used until then.
     """
     redact = Redactor(secrets)
     provider = model.partition(":")[0]
@@ -48,28 +45,24 @@ def translated(
             "retryable": isinstance(error, _RETRYABLE)
             and not isinstance(error, theirs.ModelQuotaExceededError),
             "retry_after_s": error.retry_after,
-            "usage": usage,
         }
         return ModelUnavailable(redact(f"{subject} {what}"), hint=hint, **facts)
     if isinstance(error, theirs.ContentFilterError):
         return OutputRejected(
             f"{subject} refused to answer: its content filter held the answer back",
             hint="look at what the prompt asks for, or use another model",
-            usage=usage,
             retryable=False,
         )
     if isinstance(error, theirs.UnexpectedModelBehavior):
         return OutputRejected(
             redact(f"{subject} gave an answer that cannot be used: {error.message}"),
             hint="ask more precisely in `instructions`, or use a larger model",
-            usage=usage,
             retryable=True,
         )
     return ProviderUnavailable(
         redact(f"{subject} cannot be asked: {error}"),
         hint="look at the agent's `model`, `model_settings` and `tools`",
         provider=provider,
-        usage=usage,
         retryable=False,
     )
 

@@ -48,6 +48,15 @@ class LocalModel:
         """The server's key."""
         return (self._address.key,) if self._address else ()
 
+    async def prepare(self) -> None:
+        """Have the weights here, verified.
+
+        Raises:
+            ModelUnavailable: they cannot be fetched.
+            ModelDigestMismatch: the file is not what was published.
+        """
+        await THREADS.run(self._weights)
+
     @asynccontextmanager
     async def open(self) -> AsyncGenerator["Model", None]:
         """Give the model, with its weights fetched and verified and its server running.
@@ -68,13 +77,17 @@ class LocalModel:
 
     def _running(self) -> local_server.Address:
         settings = self.settings
+        return local_server.address(
+            self._weights(), cache_dir=settings.cache_dir, idle_s=settings.local_idle_s
+        )
+
+    def _weights(self) -> Path:
         if self._verified is None or not self._verified.exists():
+            settings = self.settings
             self._verified = local.ensure(
                 self.name, cache_dir=settings.cache_dir, on_progress=settings.on_download
             )
-        return local_server.address(
-            self._verified, cache_dir=settings.cache_dir, idle_s=settings.local_idle_s
-        )
+        return self._verified
 
 
 def _model_at(address: local_server.Address) -> "Model":

@@ -55,6 +55,9 @@ class RemoteModel:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     is_free: bool = False
 
+    async def prepare(self) -> None:
+        """Nothing has to be here for a model that is elsewhere."""
+
     def open(self) -> AbstractAsyncContextManager[Model]:
         """Give the model while it is asked."""
         return self.connection.open()
