@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from inline_snapshot import snapshot
 
 from flujo.blueprint.compiler import Compiled, compile_blueprint
-from flujo.blueprint.lockfile import lock, to_toml, verify
+from flujo.blueprint.lockfile import lock, locked, to_toml, verify
 from flujo.blueprint.resolver import PinnedSource
 from flujo.exceptions import BlueprintError, SettingsError
 
@@ -114,6 +114,11 @@ def test_the_same_blueprints_give_the_same_bytes_in_any_order() -> None:
 def test_nothing_differs_from_a_fresh_lock() -> None:
     text = lock(compiled(source(), "sort.yaml", "answer.yaml"), source())
     assert verify(text, compiled(source(), "answer.yaml", "sort.yaml"), source()) == []
+
+
+def test_a_lock_says_which_closures_it_holds() -> None:
+    both = compiled(source(), "sort.yaml", "answer.yaml")
+    assert locked(lock(both, source())) == {one.closure.entry: one.closure.digest for one in both}
 
 
 def test_changed_instructions_are_shown_line_by_line() -> None:
