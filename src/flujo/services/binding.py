@@ -80,6 +80,13 @@ class Bound:
                 for field in dataclasses.fields(value):
                     self._leaves(getattr(value, field.name))
 
+    async def prepare(self) -> None:
+        """Have on this machine what its agents need: the weights of local models."""
+        for agent in self._agents.values():
+            prepare = getattr(agent, "prepare", None)  # most agents have nothing to do beforehand
+            if prepare is not None:
+                await prepare()
+
     def evaluator(self, what: Expr | Text) -> Evaluator:
         """Return the compiled expression or text."""
         compiled = self._evaluators.get(what)

@@ -121,6 +121,7 @@ class Flujo(Generic[In, Out, Ctx]):
         """
         store = await self._store()
         binding = self._bound()
+        await binding.prepare()
         new = self._new_run(binding, initial_input, initial_context_data, run_id, metadata)
         blobs = self._blueprint.closure.blobs() if self._blueprint else {new.closure: self._manifest()}
         try:
@@ -139,6 +140,7 @@ class Flujo(Generic[In, Out, Ctx]):
         """
         store = await self._store()
         record = await store.run(RunId(run_id))
+        await self._bound().prepare()
         statuses = (*CONTINUABLE, RunStatus.FAILED) if retry_failed else CONTINUABLE
         claimed = await store.claim(record.run_id, statuses=statuses)
         return await self._execute(store, claimed, sink, retry_failed=retry_failed)
