@@ -4,7 +4,10 @@ import re
 from typing import Any
 
 _FEWEST, _MOST = 6, 80
+_KEPT = 0.5
+"""How much of the facts' longer words a draft has to keep: fluent answers about something else are common."""
 _NUMBER = re.compile(r"[A-Z]-\d+|\d+(?:\.\d+)?")
+_LONG_WORD = re.compile(r"[^\W\d_]{5,}")
 _GAP = re.compile(r"\[[^\]]*\]|<[^>]*>")
 _END = re.compile(r"[.!?]+\s*")
 
@@ -26,6 +29,13 @@ def _wish(text: str, facts: str) -> str:
         return "Say everything once."
     if missing:
         return f"Mention {missing[0]}."
+    if not _keeps(text.lower(), facts.lower()):
+        return "Keep to the note."
     if gap := _GAP.search(text):
         return f"Leave out {gap.group()}."
     return "" if text.rstrip().endswith((".", "!", "?")) else "End with a full sentence."
+
+
+def _keeps(text: str, facts: str) -> bool:
+    words = set(_LONG_WORD.findall(facts))
+    return sum(word in text for word in words) >= _KEPT * len(words)

@@ -1,6 +1,8 @@
 """The reference is whole and current: every command, setting, exit code, error, rule and key has its place."""
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -80,3 +82,9 @@ KEYS = [
 def test_every_key_of_the_language_is_documented(page: str, owner: str, key: str) -> None:
     pages = (REFERENCE / page).read_text("utf-8") + (REFERENCE / "blueprint.md").read_text("utf-8")
     assert f"`{key}`" in pages, f"`{key}` of {owner} is neither in {page} nor in blueprint.md"
+
+
+def test_the_lock_of_the_examples_is_current() -> None:
+    flujo = Path(sys.executable).parent / "flujo"
+    done = subprocess.run([flujo, "lock", "verify"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

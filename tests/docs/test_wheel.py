@@ -38,7 +38,7 @@ def test_the_wheel_makes_a_project_that_validates_migrates_and_runs(installed: P
     project = tmp_path / "shop"
     run(project, flujo, "validate")
     run(project, flujo, "migrate")
-    assert run(project, flujo, "run", "hello", "--input", "Ada") == "Hello, Ada!\n"
+    assert run(project, flujo, "run", "hello", "--input", "Ada").startswith("Hello, Ada!")
     assert run(project, str(installed / "python"), "-m", "flujo", "--version").startswith("flujo ")
 
 
