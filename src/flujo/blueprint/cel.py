@@ -62,6 +62,7 @@ TOKEN = re.compile(
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PATH = re.compile(rf"\s*{_WORD.pattern}(?:\s*\.\s*{_WORD.pattern})*\s*")
+_PLAIN = ("dyn", "int", "string", "bool", "null", "map")
 _LITERALS = frozenset({"in", "true", "false", "null"})
 
 # CEL refuses the identifier `loop`. A stand-in of the same length keeps every offset true.
@@ -210,20 +211,41 @@ class Program:
             return False, str(error)
 
 
-def program(source: str, names: Mapping[str, str]) -> Program:
-    """Return the program of an expression in which these names have these types (see `_type`).
+def program(source: str, names: Iterable[str]) -> Program:
+    """Return the program of an expression that reads these root names, whatever their values are.
 
     Raises:
-        Refused: with CEL's errors of syntax, names and types.
+        Refused: with CEL's errors of syntax, functions and types.
     """
-    stand_ins = {_stand_in(name): signature for name, signature in names.items()}
-    compiled = _compile(_environment(tuple(sorted(stand_ins.items()))), source)
+    variables = [(_STAND_IN if name == _LOOP else name, "dyn") for name in names]
+    compiled = _compile(_environment(tuple(sorted(variables))), source)
     return Program(compiled.return_type().name(), compiled)
+
+
+def result(source: str) -> str:
+    """Return the type of an expression in which each name is one of `variable`, in CEL's words.
+
+    One environment serves every blueprint: what CEL has to know of a name is its type alone, and an
+    environment of its own for each expression would cost ten times the check.
+
+    Raises:
+        Refused: with CEL's errors of functions and types.
+    """
+    signatures = [*_PLAIN, *(f"list({plain})" for plain in _PLAIN)]
+    variables = tuple((variable(signature), signature) for signature in signatures)
+    return str(_compile(_environment(variables), source).return_type().name())
+
+
+def variable(signature: str) -> str:
+    """Return the name that stands for every value of a type (`dyn`, `int`, `list(string)` and so on)."""
+    if signature.startswith("list(list("):
+        signature = "list(dyn)"
+    return "__" + signature.replace("(", "_of_").rstrip(")")
 
 
 def slot(chain_: Chain) -> Chain:
     """Return where a chain's value belongs in the data of a program."""
-    return (_stand_in(chain_[0]), *chain_[1:])
+    return (_STAND_IN if chain_[0] == _LOOP else chain_[0], *chain_[1:])
 
 
 @cache
@@ -294,10 +316,6 @@ def _renamed(source: str) -> Iterator[str]:
         yield _STAND_IN if text == _LOOP and before != "." else text
         if token.lastgroup not in {"space", "comment"}:
             before = text
-
-
-def _stand_in(dotted: str) -> str:
-    return _STAND_IN + dotted[len(_LOOP) :] if dotted.split(".")[0] == _LOOP else dotted
 
 
 _FAULT = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*)")

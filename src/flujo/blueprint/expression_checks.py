@@ -2,13 +2,13 @@
 
 Every name chain is followed through the schemas of its scope by our own walk, which knows what is required,
 what may be null and what there is instead of a misspelt name. When all names are known, CEL's own type check
-runs in an environment that declares exactly these chains.
+runs on the source in which a variable of its type stands for each name.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from flujo.blueprint import cel
@@ -83,11 +83,13 @@ def _check(source: str, scope: Shape, *, expect: str | None = None, null_is_fine
         return Checked(None, tuple(sorted(problems, key=lambda one: one.start)), cel.reads(tree))
     result, schema = "DYN", end.standalone()
     if cel.chain(tree) is None:
+        typed = walk.typed()
         try:
-            result = cel.program(source, walk.declared()).result
+            result = cel.result(typed.source)
             schema = schema or of_result(result)
         except cel.Refused as error:
-            problems += [refused(source, fault) for fault in error.faults]
+            faults = [replace(fault, at=typed.offset(fault.at)) for fault in error.faults]
+            problems += [refused(source, fault) for fault in faults]
     problems += _unexpected(source, shape(schema), result, expect)
     return Checked(schema, tuple(sorted(problems, key=lambda one: one.start)), cel.reads(tree))
 
@@ -122,7 +124,22 @@ def _unexpected(source: str, end: Shape, result: str, expect: str | None) -> Ite
 
 # The walk ------------------------------------------------------------------------------------------------
 
+# How many parts of a name belong to the scope itself, and are there whatever its schema requires.
+_ALWAYS_THERE = {"steps": 3, "loop": 2, "run": 2}
 _NULL_IS_FINE = frozenset({"_==_", "_!=_", "@in", "dyn", "type"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Typed:
+    """A source in which variables stand for names; `anchors` pair its offsets with the original's."""
+
+    source: str
+    anchors: tuple[tuple[int, int], ...]
+
+    def offset(self, at: int) -> int:
+        """Return where the original has what stands at `at`."""
+        new, old = max(anchor for anchor in self.anchors if anchor[0] <= at)
+        return old + at - new
 
 
 class _Walk:
@@ -133,13 +150,18 @@ class _Walk:
         self.scope = scope
         self.guards = guards
         self.problems: list[Problem] = []
-        self.names: dict[str, str] = {}
-        """Dotted name → CEL type, as `cel.program` takes them."""
-        self.tested: set[str] = set()
+        self.names: dict[int, tuple[int, str]] = {}
+        """Where each name begins → where it ends, and its CEL type."""
 
-    def declared(self) -> Mapping[str, str]:
-        """Return what CEL has to know; a declared `a.b` would make `has(a.b)` its value, so it is left out."""
-        return {name: kind for name, kind in self.names.items() if name not in self.tested}
+    def typed(self) -> _Typed:
+        """Return the source with a variable of its type for each name."""
+        parts, anchors, at, length = [], [(0, 0)], 0, 0
+        for start, (end, signature) in sorted(self.names.items()):
+            parts += [self.source[at:start], cel.variable(signature)]
+            length += start - at
+            anchors += [(length, start), (length + len(parts[-1]), end)]
+            length, at = anchors[-1][0], end
+        return _Typed("".join([*parts, self.source[at:]]), tuple(anchors))
 
     def visit(self, node: Node, bound: Mapping[str, Shape], *, null_is_fine: bool = False) -> Shape:
         """Return what is known of a node's value."""
@@ -164,14 +186,15 @@ class _Walk:
         """Follow a chain from the scope, or from a macro's variable."""
         is_bound = one[0] in bound
         start, rest = (bound[one[0]], one[1:]) if is_bound else (self.scope, one)
-        found = _without_dunder(follow(start, rest), rest)
+        certain = 0 if is_bound else _ALWAYS_THERE.get(one[0], 1)
+        found = _without_dunder(follow(start, rest, certain=certain), rest)
         spans = list(_spans(node, self.source))
         before = len(one) - len(rest)
         if isinstance(found, NoField):
             self._unknown(one, before + found.at, found, spans)
             return Shape()
         if not is_bound:
-            self._declare(node, one, found.end)
+            self._declare(node, found.end)
             self._incomplete(one, spans)
         asked = node.test
         if found.missing is not None and not asked:
@@ -194,16 +217,13 @@ class _Walk:
             self._maybe("missing", (said, node.name), 1, spans)
         return Shape({"type": "boolean"}, "boolean") if node.test else found.end
 
-    def _declare(self, node: Node, one: Chain, end: Shape) -> None:
-        """Note the chain for CEL: a leaf by its type; what is asked or indexed as a value of any type."""
+    def _declare(self, node: Node, end: Shape) -> None:
+        """Note what CEL takes as one name: a leaf by its type; what is asked or indexed as any value."""
         plain = node
-        while plain.kind == "call" or (plain.kind == "field" and _is_indexed(plain)):
+        while plain.kind == "call" or (plain.kind == "field" and (plain.test or _is_indexed(plain))):
             plain = plain.parts[0]
-        said = cel.chain(plain) or one
-        if node.test and len(said) > 1:
-            self.tested.add(".".join(said))
-            said = said[:-1]
-        self.names[".".join(said)] = end.cel() if len(said) == len(one) else "dyn"
+        spans = list(_spans(plain, self.source))
+        self.names[spans[0][0]] = (spans[-1][1], end.cel() if plain is node else "dyn")
 
     def _incomplete(self, one: Chain, spans: list[tuple[int, int]]) -> None:
         if one[0] == "steps" and len(one) < 3:
@@ -256,7 +276,7 @@ class _Walk:
             spans = [*_spans(where, self.source), _token_span(self.source, key.at)]
             self._unknown(wanted, len(wanted) - len(rest) + found.at, found, spans)
         elif not is_bound:
-            self._declare(where, wanted[:-1], Shape())
+            self._declare(where, Shape())
         self.visit(default, bound, null_is_fine=True)
 
     def _fold(self, node: Node, bound: Mapping[str, Shape]) -> Shape:
@@ -268,9 +288,18 @@ class _Walk:
 
     def _unknown_function(self, node: Node, bound: Mapping[str, Shape]) -> None:
         start = max(self.source.rfind(node.name, 0, node.at + 1), 0)
-        known = {*bound, *((self.scope.schema or {}).get("properties") or {})}
-        message, hint, slug = unknown_function(node, known)
+        message, hint, slug = unknown_function(node, is_value=self._is_value(node, bound))
         self.problems.append(Problem(message, hint, start, start + len(node.name), "error", slug))
+
+    def _is_value(self, call: Node, bound: Mapping[str, Shape]) -> bool:
+        """Return whether what is called is a name: `input()`, `input.text()`."""
+        receiver = cel.chain(call.parts[0]) if call.member else ()
+        if receiver is None or call.name in bound or (receiver and receiver[0] in bound):
+            return receiver == () and call.name in bound
+        found = follow(self.scope, (*receiver, call.name))
+        return isinstance(found, Trail) and (
+            found.end.kind is not None or (not receiver and self.scope.kind == "object")
+        )
 
     def _report(self, at: int, message: str, hint: str | None) -> None:
         self.problems.append(

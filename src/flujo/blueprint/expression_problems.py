@@ -23,7 +23,7 @@ Severity = Literal["error", "warning", "info"]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One finding in an expression or a text; `start` and `end` are offsets into the source, in characters."""
+    """One finding in an expression or a text; `start` and `end` are offsets into its source."""
 
     message: str
     hint: str | None
@@ -221,21 +221,18 @@ def mismatch(function: str, given: list[str]) -> tuple[str, str | None]:
 
 
 def _advice(function: str, given: set[str]) -> str | None:
-    if "double" in given and given & _WHOLE:
-        return "write `1.0` instead of `1`, or `double(n)`: whole numbers and fractions do not mix"
-    if given & {"null", "null_type"}:
-        return 'ask `has(…)` first, or give a default: `get(map, "key", "default")`'
-    if function == "+" and "string" in given:
-        return "write `string(n)`, or put the text together with `{{ … }}`"
-    if "string" in given and given & (_WHOLE | {"double"}):
-        return "write the number in quotes, or turn the text into one: `int(text)`, `double(text)`"
-    if function in {"&&", "||", "!"}:
-        return "it takes booleans: compare the value first"
-    if function == "[ ]" and "string" in given:
-        return "write `text.charAt(0)` for a character, `items[0]` for an item, `map.field` for a field"
-    if function == "get":
-        return 'write `get(map, "key", "default")`'
-    return None
+    """Return what to write instead of a function or an operator on values of these kinds."""
+    numbers = given & (_WHOLE | {"double"})
+    rules = (
+        (function == "get", 'write `get(map, "key", "default")`'),
+        (bool(given & {"null", "null_type"}), 'ask `has(…)` first, or write `get(map, "key", "default")`'),
+        (function == "[ ]", "write `items[0]` for an item, `map.field` for a field, `text.charAt(0)`"),
+        (function in {"&&", "||", "!"}, "it takes booleans: compare the value first"),
+        ("double" in given and bool(given & _WHOLE), "write `1.0` instead of `1`, or `double(n)`"),
+        (function == "+" and "string" in given, "write `string(n)`, or put the text together with `{{ … }}`"),
+        ("string" in given and bool(numbers), "turn the text into a number: `int(text)`, `double(text)`"),
+    )
+    return next((advice for applies, advice in rules if applies), None)
 
 
 def _kind(name: str) -> str:

@@ -186,7 +186,7 @@ def _compiled(source: str) -> Evaluator:
         return CompiledPath(said, chain)
     try:
         reads = cel.reads(cel.parse(source))
-        return CompiledExpression(said, reads, cel.program(source, {chain[0]: "dyn" for chain in reads}))
+        return CompiledExpression(said, reads, cel.program(source, {chain[0] for chain in reads}))
     except cel.Refused as error:
         raise _Unreadable(refused(source, error.faults[0])) from error
 

@@ -101,8 +101,11 @@ def shape(schema: Any, documents: tuple[Any, ...] = ()) -> Shape:
     return Shape(None, None, nullable, documents)
 
 
-def follow(start: Shape, chain: Chain) -> Trail | NoField:
-    """Return where a chain of names leads, or why one of them cannot be read."""
+def follow(start: Shape, chain: Chain, *, certain: int = 0) -> Trail | NoField:
+    """Return where a chain of names leads, or why one of them cannot be read.
+
+    The first `certain` names are there whatever the schemas require.
+    """
     trail = Trail(start)
     for index, name in enumerate(chain):
         here = trail.end
@@ -113,8 +116,8 @@ def follow(start: Shape, chain: Chain) -> Trail | NoField:
         found = _field(here, name, index)
         if isinstance(found, NoField):
             return found
-        end, certain = found
-        missing = trail.missing if certain or trail.missing is not None else index
+        end, is_there = found
+        missing = trail.missing if is_there or index < certain or trail.missing is not None else index
         trail = replace(trail, end=end, missing=missing)
     return trail
 

@@ -12,8 +12,6 @@ from flujo.blueprint.expression_problems import did_you_mean
 from flujo.blueprint.schema_types import NoField, follow
 
 if TYPE_CHECKING:
-    from collections.abc import Set as AbstractSet
-
     from flujo.blueprint.cel import Node
     from flujo.domain.ports import Chain
 
@@ -97,12 +95,12 @@ _RENAMED = {
 }
 
 
-def unknown_function(node: Node, names: AbstractSet[str]) -> Words:
+def unknown_function(node: Node, *, is_value: bool) -> Words:
     """Return message, hint and slug for a function that there is not."""
     name = node.name
     if name in _NOT_REPRODUCIBLE:
         return f"there is no `{name}()`: {_NO_WORLD}", _HAND_IN, "not-reproducible"
-    if not node.member and name in names:
+    if is_value:
         return f"`{name}` is a value, not a function", "leave out the parentheses", "unknown-function"
     if name.startswith("__"):
         return f"`{name}` is not a function: expressions see JSON data only", None, "unknown-function"

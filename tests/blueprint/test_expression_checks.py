@@ -1,0 +1,412 @@
+"""Expressions before a run: names that are not there, values that may not be, and types that do not fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flujo.blueprint.expressions import Checked, Problem, check_expression, check_text
+
+TEXT = {"type": "string"}
+WHOLE = {"type": "integer"}
+FLAG = {"type": "boolean"}
+
+
+def record(required: dict[str, Any], **optional: Any) -> dict[str, Any]:
+    """Return the schema of an object with these fields and no others."""
+    return {
+        "type": "object",
+        "properties": required | optional,
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+DOCUMENT = {
+    "type": "object",
+    "properties": {"title": TEXT, "note": TEXT, "pages": WHOLE, "by": {"type": ["string", "null"]}},
+    "required": ["title", "pages", "by"],
+}
+INPUT = {
+    "type": "object",
+    "required": ["text", "count", "score", "docs", "owner", "kind", "two", "tags", "labels"],
+    "properties": {
+        "text": TEXT,
+        "count": WHOLE,
+        "score": {"type": "number"},
+        "note": TEXT,
+        "docs": {"type": "array", "items": {"$ref": "#/$defs/Document"}},
+        "owner": {"anyOf": [{"$ref": "#/$defs/Owner"}, {"type": "null"}]},
+        "kind": {"enum": ["refund", "bug"]},
+        "two": {"anyOf": [TEXT, WHOLE]},
+        "tags": {"type": "array", "items": TEXT},
+        "labels": {"type": "object", "additionalProperties": TEXT},
+        "node": {"$ref": "#/$defs/Node"},
+    },
+    "$defs": {
+        "Document": DOCUMENT,
+        "Owner": record({"name": TEXT}),
+        "Node": {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}}, "required": ["next"]},
+        "Knot": {"$ref": "#/$defs/Knot"},
+    },
+}
+SCOPE = {
+    "type": "object",
+    "properties": {
+        "input": INPUT,
+        "context": None,
+        "previous": TEXT,
+        "steps": {
+            "type": "object",
+            "properties": {
+                "sort": record({"output": record({"label": {"const": "bug"}, "sure": FLAG, "score": WHOLE})}),
+                "review": record({"output": True, "exhausted": FLAG}),
+            },
+            "additionalProperties": False,
+        },
+        "loop": record({"index": WHOLE, "reason": TEXT}),
+        "run": record({"id": TEXT, "started_at": TEXT}),
+    },
+    "additionalProperties": False,
+}
+
+
+def check(source: str, expect: str | None = None) -> Checked:
+    """Return what is known of an expression in `SCOPE`."""
+    return check_expression(source, SCOPE, expect=expect)
+
+
+def only(source: str, expect: str | None = None) -> Problem:
+    """Return the one problem of an expression in `SCOPE`."""
+    (problem,) = check(source, expect).problems
+    return problem
+
+
+# Names ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "piece", "message", "hint"),
+    [
+        ("steps.sort.output.lable", "lable", "`steps.sort.output` has no `lable`", "`label`?"),
+        ("1 > 0 && steps.sort.output.lable == 'x'", "lable", "has no `lable`", "`label`?"),
+        ("'é😀' + input.txet", "txet", "`input` has no `txet`", "`text`?"),
+        ("input\n  .docs\n  .map(d, d.titel)", "titel", "`d` has no `titel`", "`title`?"),
+        ("input.docs[0].titel", "titel", "`input.docs[0]` has no `titel`", "`title`?"),
+        ('input["txet"]', '"txet"', "`input` has no `txet`", "`text`?"),
+        ("has(input.txet)", "txet", "`input` has no `txet`", "`text`?"),
+        ('get(input, "txet", "")', '"txet"', "`input` has no `txet`", "`text`?"),
+        ("input.owner.nmae == 'x'", "nmae", "`input.owner` has no `nmae`", "`name`?"),
+        ("loop.idx", "idx", "`loop` has no `idx`", "`index`?"),
+        ("run.now", "now", "`run` has no `now`", "`id`, `started_at`"),
+        ("input.text.x", "x", "`input.text` is text, so it has no `x`", None),
+        ("input.docs.title", "title", "`input.docs` is a list", "[0]"),
+        ("steps.srt.output", "srt", "no step `srt` can be seen from here", "`sort`?"),
+        ("steps.sort.label", "label", "`steps.sort` has no `label`", "steps.sort.output.label"),
+        ("sort.output.label", "sort", "`sort` is a step", "steps.sort.output.label"),
+        ("sort.label", "sort", "`sort` is a step", "steps.sort.output.label"),
+        ("steps.sort", "steps.sort", "a step's output has to be named", "steps.sort.output"),
+        ("size(steps) > 0", "steps", "a step's output has to be named", "steps.NAME.output"),
+        ("inputs.text", "inputs", "`inputs` is not a name here", "`input`?"),
+        ("item", "item", "`item` is not a name here", None),
+        ("input.count > 1 == True", "True", "`True` is not a name here", "true"),
+        ("None", "None", "`None` is not a name here", "null"),
+        ("context.__class__", "__class__", "no attributes of objects", None),
+        ("input.__dict__", "__dict__", "no attributes of objects", None),
+        ("len(input.text)", "len", "no function `len`", "`size`?"),
+        ("input.text.upper()", "upper", "no function `upper`", "`upperAscii`?"),
+        ("input.text.startswith('a')", "startswith", "no function `startswith`", "`startsWith`?"),
+        ("frobnicate(1)", "frobnicate", "no function `frobnicate`", "module:function"),
+        ("input()", "input", "`input` is a value, not a function", "parentheses"),
+        ("input.text()", "text", "`text` is a value, not a function", "parentheses"),
+        ("google.protobuf.Struct{}", None, "message type", None),
+    ],
+)
+def test_a_name_that_is_not_there_is_found_in_place(
+    source: str, piece: str | None, message: str, hint: str | None
+) -> None:
+    problem = only(source)
+    assert problem.severity == "error"
+    assert message in problem.message
+    assert hint is None or hint in str(problem.hint)
+    assert piece is None or source[problem.start : problem.end] == piece
+
+
+@pytest.mark.parametrize(
+    "source", ["env.API_KEY", "now()", "random() > 0.5", "uuid()", "os.environ", "secrets.X"]
+)
+def test_no_environment_no_clock_no_chance(source: str) -> None:
+    problem = only(source)
+    assert problem.slug == "not-reproducible"
+    assert "replay" in problem.message
+    assert "run.started_at" in str(problem.hint)
+
+
+def test_every_wrong_name_is_found_at_once() -> None:
+    problems = check("nope.a && input.txet == now() || steps.srt.output").problems
+    assert [problem.slug for problem in problems] == [
+        "unknown-name",
+        "unknown-name",
+        "not-reproducible",
+        "unknown-name",
+    ]
+    assert [problem.start for problem in problems] == sorted(problem.start for problem in problems)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "context.anything.at.all == 3",
+        "steps.review.output.x.y",
+        "steps.review.exhausted",
+        "input.two == 3 || input.two == 'x'",
+        "input.docs.exists(input, input.title == 'a')",
+        "input.docs.map(d, input.docs.map(e, e.title + d.title))",
+        "input.docs[input.count].pages + 1",
+        "input.labels.all(key, key != 'x')",
+        "input.tags.map(t, t.upperAscii()).join(', ')",
+        "strings.quote(input.text)",
+        "type(input.two) == string",
+        "input.kind == 'refund' ? 1 : 2",
+        "input.score > 1 && input.score < 2.5",
+        "loop.index + 1 < size(input.docs) // at the end",
+        '{"loop": loop.reason}["loop"]',
+        "timestamp(run.started_at).getHours() < 12",
+        "get(input, 'note', '') + get(input.owner, 'name', '')",
+        "get(context, 'x', get(context, 'y', 0)) == 1",
+        "steps.sort.output.score in [1, 2]",
+        "input == input && steps.sort.output == {}",
+    ],
+)
+def test_what_is_right_gets_no_word(source: str) -> None:
+    assert check(source).problems == ()
+
+
+def test_an_unknown_scope_checks_only_the_language() -> None:
+    assert check_expression("what.ever + x > 3", None).problems == ()
+    assert check_expression("what.ever", {}).schema is None
+    assert check_expression("len(x)", True).problems[0].slug == "unknown-function"
+
+
+def test_a_schema_that_refers_to_itself_is_followed_as_far_as_it_goes() -> None:
+    assert check("input.node.next.next.next").problems[0].slug == "may-be-missing"
+    knot = {"properties": {"k": {"$ref": "#/$defs/Knot"}}, "$defs": INPUT["$defs"]}
+    assert check_expression("x.k.a", {"properties": {"x": knot}}).schema is None
+
+
+# What may be missing or null ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "slug", "piece", "hint"),
+    [
+        ("input.note", "may-be-missing", "input.note", 'get(input, "note", …)'),
+        ("input.note == 'x'", "may-be-missing", "input.note", "has(input.note) ?"),
+        ("input.labels.size", "may-be-missing", "input.labels.size", "get(input.labels"),
+        ("input.docs.map(d, d.note)", "may-be-missing", "d.note", 'get(d, "note", …)'),
+        ("input.docs[0].note", "may-be-missing", "input.docs[0].note", "get(input.docs[0]"),
+        ("input.owner.name", "may-be-null", "input.owner", "input.owner != null"),
+        ("input.docs.map(d, d.by + '!')", "may-be-null", "d.by", 'get(d, "by", …)'),
+        ("size(input.owner)", "may-be-null", "input.owner", 'get(input, "owner", …)'),
+    ],
+)
+def test_a_value_that_may_not_be_there_is_a_warning(source: str, slug: str, piece: str, hint: str) -> None:
+    problem = only(source)
+    assert (problem.severity, problem.slug) == ("warning", slug)
+    assert source[problem.start : problem.end] == piece
+    assert hint in str(problem.hint)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "has(input.note) && input.note == 'x'",
+        "has(input.note) ? input.note : 'none'",
+        "!has(input.note) || size(input.note) > 3",
+        "'note' in input && input.note == 'x'",
+        "get(input, 'note', 'none') == 'x'",
+        "input.docs.filter(d, has(d.note)).map(d, d.note)",
+        "input.owner != null && input.owner.name == 'x'",
+        "null == input.owner ? '' : input.owner.name",
+        "input.owner == null",
+        "input.owner in [null]",
+        "input.owner",
+        "[input.owner, null]",
+        "input.docs.map(d, d.by)",
+    ],
+)
+def test_a_value_that_is_asked_about_first_needs_no_warning(source: str) -> None:
+    assert check(source).problems == ()
+
+
+def test_a_null_that_a_condition_or_a_text_cannot_take_is_a_warning() -> None:
+    scope = {"properties": {"input": record({"sure": {"type": ["boolean", "null"]}})}}
+    assert [one.slug for one in check_expression("input.sure", scope, expect="bool").problems] == [
+        "may-be-null"
+    ]
+    assert check_expression("input.sure == true", scope, expect="bool").problems == ()
+    assert [one.slug for one in check_text("{{ input.sure }}!", scope).problems] == ["may-be-null"]
+    assert check_text("{{ input.sure }}", scope).problems == ()
+
+
+# Types ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "piece", "message", "hint"),
+    [
+        ("input.text > 3", ">", "`>` does not take text and a whole number", "int(text)"),
+        ("steps.sort.output.label == 3", "==", "`==` does not take text and a whole number", None),
+        (
+            "input.count + 1.5",
+            "+",
+            "`+` does not take a whole number and a number with a fraction",
+            "double(n)",
+        ),
+        ("'n: ' + input.count", "+", "`+` does not take text and a whole number", "string(n)"),
+        ("input.text && true", "&&", "`&&` does not take text and a boolean", "booleans"),
+        ("!input.text", "!", "`!` does not take text", "booleans"),
+        ("input.text[0]", "[", "`[ ]` does not take text and a whole number", "charAt"),
+        ("input.count ? 1 : 2", "?", "the condition of `? :` is a whole number", "compare"),
+        (
+            "input.text == '' ? 1 : 'x'",
+            "?",
+            "the two results of `? :` differ: a whole number and text",
+            "dyn",
+        ),
+        ("input.count.map(c, c)", None, "take a list or a map, not a whole number", None),
+        ("input.tags.map(t, t + 1)", "+", "`+` does not take text and a whole number", "string(n)"),
+        (
+            "'é' == '' ||\n  input.text == input.count",
+            "==",
+            "`==` does not take text and a whole number",
+            None,
+        ),
+        ("size(input.text, 2)", None, "`size` does not take these arguments", "count them"),
+        ("get(input, 3, 'z')", None, "`get` does not take", "get(map"),
+    ],
+)
+def test_values_that_do_not_go_together_are_found_in_place(
+    source: str, piece: str | None, message: str, hint: str | None
+) -> None:
+    problem = only(source)
+    assert (problem.severity, problem.slug) == ("error", "type-mismatch")
+    assert message in problem.message
+    assert hint is None or hint in str(problem.hint)
+    assert piece is None or source[problem.start : problem.end] == piece
+
+
+@pytest.mark.parametrize(
+    ("source", "expect", "slug"),
+    [
+        ("input.text", "bool", "not-bool"),
+        ("size(input.docs)", "bool", "not-bool"),
+        ("input.docs", "bool", "not-bool"),
+        ("input.text", "list", "not-list"),
+        ("{'a': 1}", "list", "not-list"),
+        ("input.count + 1", "string", "not-string"),
+        ("timestamp(run.started_at)", None, "not-json"),
+        ("type(input)", None, "not-json"),
+        ("b'x'", "string", "not-json"),
+    ],
+)
+def test_a_value_that_its_key_does_not_take_is_an_error(source: str, expect: str | None, slug: str) -> None:
+    problem = only(f" {source} ", expect)
+    assert (problem.severity, problem.slug) == ("error", slug)
+    assert (problem.start, problem.end) == (1, 1 + len(source))
+
+
+@pytest.mark.parametrize(
+    ("source", "expect"),
+    [
+        ("steps.sort.output.sure", "bool"),
+        ("context.sure", "bool"),
+        ("has(input.note)", "bool"),
+        ("input.docs", "list"),
+        ("input.text.split(' ')", "list"),
+        ("steps.review.output.items", "list"),
+        ("input.kind", "string"),
+        ("input.two", "string"),
+    ],
+)
+def test_a_value_that_fits_or_may_fit_its_key_passes(source: str, expect: str) -> None:
+    assert check(source, expect).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("source", "schema"),
+    [
+        ("input.text", TEXT),
+        ("steps.sort.output.label", {"const": "bug"}),
+        ("input.docs[0].pages", WHOLE),
+        ("input.docs[0].by", {"type": ["string", "null"]}),
+        ("input.docs.map(d, d.title)", {"type": "array"}),
+        ("input.text.split(' ')", {"type": "array", "items": TEXT}),
+        ("input.count > 1", FLAG),
+        ("has(input.note)", FLAG),
+        ("input.count + 1", WHOLE),
+        ("1.5 * 2.0", {"type": "number"}),
+        ("null", {"type": "null"}),
+        ("{'a': 1}", {"type": "object"}),
+        ("context.x", None),
+        ("input.two", None),
+        ("get(input, 'note', '')", None),
+        ("nope.x", None),
+        ("{{ input.count }}", WHOLE),
+    ],
+)
+def test_the_schema_of_a_value_is_known_where_its_parts_are(source: str, schema: Any) -> None:
+    assert check(source).schema == schema
+
+
+def test_a_schema_takes_its_definitions_along() -> None:
+    schema = check("input.docs").schema
+    assert schema["items"] == {"$ref": "#/$defs/Document"}
+    assert schema["$defs"]["Document"] == DOCUMENT
+    again = {"properties": {"previous": schema}}
+    assert check_expression("previous[0].pages", again).schema == WHOLE
+    owner = check("input.owner").schema
+    assert owner == {"anyOf": [record({"name": TEXT}), {"type": "null"}]}
+
+
+# Texts and places ----------------------------------------------------------------------------------------
+
+
+def test_the_findings_of_a_text_are_where_they_stand_in_it() -> None:
+    source = "Hi {{ input.text }}, é {{ input.txet }} and\n{{ steps.srt.output > 'a' }}"
+    checked = check_text(source, SCOPE)
+    assert [source[one.start : one.end] for one in checked.problems] == ["txet", "srt"]
+    assert checked.reads == (("input", "text"), ("input", "txet"), ("steps", "srt", "output"))
+
+
+@pytest.mark.parametrize(
+    ("source", "schema"),
+    [("plain", TEXT), ("", TEXT), ("n: {{ input.count }}", TEXT), (" {{ input.count }} ", WHOLE)],
+)
+def test_a_text_is_text_unless_it_is_nothing_but_one_placeholder(source: str, schema: Any) -> None:
+    assert check_text(source, SCOPE) == Checked(schema, (), check_text(source, SCOPE).reads)
+
+
+def test_the_findings_of_a_wrapped_expression_are_where_they_stand() -> None:
+    source = "  {{ input.txet == 'x' }}"
+    problem = only(source)
+    assert source[problem.start : problem.end] == "txet"
+
+
+@given(st.text(max_size=40))
+def test_checking_never_raises(source: str) -> None:
+    for checked in (check(source, "bool"), check_text(source, SCOPE)):
+        for problem in checked.problems:
+            assert 0 <= problem.start <= problem.end <= len(source)
+
+
+WORDS = "input . docs text note [ ] 0 'a' ( ) + == && ? : , has get map x { } \"note\" null 1.5 ! in loop d steps sort"
+
+
+@given(st.lists(st.sampled_from([*WORDS.split(), " ", "\n"]), max_size=14).map("".join))
+def test_checking_any_sequence_of_tokens_never_raises(source: str) -> None:
+    for checked in (check(source), check_text("{{" + source + "}}", SCOPE)):
+        assert all(0 <= problem.start <= problem.end <= len(source) + 4 for problem in checked.problems)
