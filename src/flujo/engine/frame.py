@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flujo.domain.journal import ROOT, RunId, StepPath
@@ -99,7 +100,8 @@ class Frame:
             case "previous":
                 value = self.previous
             case "run":
-                value = {"id": self.run.id, "started_at": self.run.started_at}
+                started_at = datetime.fromtimestamp(self.run.started_at, UTC)
+                value = {"id": self.run.id, "started_at": started_at.isoformat(timespec="milliseconds")}
             case "steps" if rest:
                 value = self._step(rest.pop(0))
             case _:
