@@ -31,7 +31,7 @@ CASES: dict[str, str | bytes] = {
     "JSON": json.dumps({"version": "1", "name": "x", "steps": [{"name": "a", "call": "skills.demo:ok"}]}),
     # Text
     "text in other alphabets": _described("Тикет 票 تذكرة 🎫"),
-    "right-to-left marks": _described("\u200fمرحبا"),
+    "right-to-left marks": _described("\u200f\u05e9\u05dc"),
     "an astral character by escape": _described('"\\U0001F600"'),
     "a control character by escape": _described('"a\\u0007b\\e"'),
     "a bidi override by escape": _described('"a\\u202eb"'),

@@ -26,11 +26,13 @@ _REASONS = {
     "pattern": "does not match `{}`",
     "minItems": "has fewer than {} items",
     "maxItems": "has more than {} items",
+    "items": "has more items than are allowed",
     "uniqueItems": "has the same item twice",
     "contains": "has too few, or too many, items of the kind that is asked for",
     "unevaluatedItems": "has items that are not allowed",
     "minProperties": "has fewer than {} keys",
     "maxProperties": "has more than {} keys",
+    "dependentRequired": "lacks keys that its other keys ask for",
     "unevaluatedProperties": "has keys that are not allowed",
     "const": "is not {}",
     "anyOf": "fits none of the alternatives",
@@ -116,8 +118,8 @@ def _reason(error: Any) -> str:
         case "additionalProperties":
             odd = (name for name in value if name not in error.schema.get("properties", {}))
             return f"has keys that are not allowed: {one_of(odd, joined_by='and')}"
-        case None:
-            return "must not be there"
+        case None:  # `false` as a schema, whose place jsonschema does not tell
+            return "holds something that must not be there"
         case keyword:
             return _REASONS.get(keyword, f"breaks `{keyword}`").format(_short(wanted))
 

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from flujo.blueprint.document import KINDS, Blueprint
+from flujo.blueprint.document import KINDS, MAX_NAME, Blueprint
 from flujo.blueprint.json_schemas import DRAFT
 
 FILE = Path(__file__).with_name("blueprint.schema.json")
@@ -23,15 +23,20 @@ def generate() -> dict[str, Any]:
     definitions["Step"] |= _exactly_one("agent", "call")
     definitions["ConditionalStep"] |= _exactly_one("if", "switch") | {
         "dependentRequired": {"if": ["then"], "switch": ["branches"]},
+        "dependentSchemas": {"if": _none_of("branches", "default"), "switch": _none_of("then", "else")},
+    }
+    definitions["Agent"] |= {
+        "anyOf": [{"required": [key]} for key in ("model", "extends", "spec")],
         "dependentSchemas": {
-            "if": {"properties": {"branches": False, "default": False}},
-            "switch": {"properties": {"then": False, "else": False}},
+            "instructions": _none_of("instructions_file"),
+            "output_schema": _none_of("output_type"),
         },
     }
     return {
         "$schema": DRAFT,
         "title": "Flujo blueprint",
-        **{key: value for key, value in schema.items() if key != "title"},
+        **schema,
+        "dependentSchemas": {"context": _none_of("context_schema")},
         "$defs": dict(sorted(definitions.items())),
     }
 
@@ -58,23 +63,42 @@ def _any_step() -> dict[str, Any]:
 
 
 def _exactly_one(one: str, other: str) -> dict[str, Any]:
-    return {"if": {"required": [one]}, "then": {"properties": {other: False}}, "else": {"required": [other]}}
+    return {"if": {"required": [one]}, "then": _none_of(other), "else": {"required": [other]}}
+
+
+def _none_of(*keys: str) -> dict[str, Any]:
+    return {"properties": dict.fromkeys(keys, False)}
 
 
 def _dispatched(node: Any) -> Any:
-    """Return pydantic's schema with alternatives told apart, and without the null of a key left out."""
+    """Return pydantic's schema with alternatives told apart, and without what says nothing to a reader."""
     if isinstance(node, list):
         return [_dispatched(item) for item in node]
     if not isinstance(node, dict):
         return node
-    if "anyOf" in node and {"type": "null"} in node["anyOf"]:
+    if {"type": "null"} in node.get("anyOf", ()):
         node = _without_null(node)
     if "oneOf" in node:
         return _chosen([_dispatched(one) for one in node["oneOf"]])
+    if "patternProperties" in node:
+        node = _named_properties(node)
+    return {key: _dispatched(value) for key, value in node.items() if not _is_noise(key, value)}
+
+
+def _is_noise(key: str, value: Any) -> bool:
+    """Whether a keyword is a title made of a name, or an empty default."""
+    is_title = key == "title" and isinstance(value, str)
+    return is_title or (key == "default" and (isinstance(value, dict | list) or value in (None, "")))
+
+
+def _named_properties(node: dict[str, Any]) -> dict[str, Any]:
+    """Return a mapping whose keys must all be names; in pydantic's own form other keys pass unseen."""
+    ((pattern, inner),) = node["patternProperties"].items()
+    rest = {key: value for key, value in node.items() if key != "patternProperties"}
     return {
-        key: _dispatched(value)
-        for key, value in node.items()
-        if not (key == "title" and isinstance(value, str))
+        **rest,
+        "propertyNames": {"pattern": pattern, "maxLength": MAX_NAME},
+        "additionalProperties": inner,
     }
 
 

@@ -157,6 +157,7 @@ class _Walk:
         self.schemas: dict[Path, Any] = {}
         self.anchors: dict[str, Path] = {}
         self.keywords = 0
+        self.depth = 0
 
     def visit(self, schema: Any, path: Path) -> None:
         """Check a schema and those inside of it."""
@@ -167,11 +168,14 @@ class _Walk:
             self._add(SCHEMA_TYPE, path, f"a schema is an object or a boolean, and this is {kind_of(schema)}")
             return
         self.keywords += len(schema)
-        if len(path) > 2 * MAX_DEPTH or self.keywords > MAX_KEYWORDS:
-            limit = f"a schema has at most {MAX_KEYWORDS} keywords and {MAX_DEPTH} levels"
-            if all(known.rule is not SCHEMA_LIMIT for known in self.found):
-                self._add(SCHEMA_LIMIT, path, limit, "split it, or check less")
-            return
+        self.depth += 1
+        if self.depth > MAX_DEPTH or self.keywords > MAX_KEYWORDS:
+            self._too_large(path)
+        else:
+            self._visit(schema, path)
+        self.depth -= 1
+
+    def _visit(self, schema: dict[str, Any], path: Path) -> None:
         self.schemas[path] = schema
         if path and "$id" in schema:
             message = "an `$id` inside a schema gives its references another base"
@@ -181,6 +185,11 @@ class _Walk:
         for keyword, value in schema.items():
             self._keyword(keyword, value, path)
         self._bounds(schema, path)
+
+    def _too_large(self, path: Path) -> None:
+        if all(known.rule is not SCHEMA_LIMIT for known in self.found):
+            message = f"a schema has at most {MAX_KEYWORDS} keywords and {MAX_DEPTH} levels"
+            self._add(SCHEMA_LIMIT, path, message, "split it, or check less")
 
     def _keyword(self, keyword: str, value: Any, above: Path) -> None:
         path = (*above, keyword)

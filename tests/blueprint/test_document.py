@@ -1,0 +1,177 @@
+"""The models of the language: what they take, what they turn it into, and that they agree with the tree."""
+
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
+
+from flujo.blueprint.document import (
+    KINDS,
+    Agent,
+    Append,
+    Blueprint,
+    ConditionalStep,
+    Config,
+    ImportStep,
+    OutputInstead,
+    Step,
+    parse_duration,
+)
+from flujo.domain import steps as tree
+
+
+def _blueprint(*steps: dict[str, Any], **rest: Any) -> Blueprint:
+    return Blueprint.model_validate({"version": "1", "name": "x", "steps": list(steps), **rest})
+
+
+def _step(**keys: Any) -> Any:
+    return _blueprint({"name": "a", "call": "m:f", **keys}).steps[0]
+
+
+def test_a_step_without_kind_is_a_plain_step() -> None:
+    step = _step()
+    assert isinstance(step, Step)
+    assert step.kind == "step"
+    assert step.input is None
+
+
+def test_kind_chooses_the_model() -> None:
+    (step,) = _blueprint(
+        {"kind": "conditional", "name": "c", "if": "x", "then": [{"name": "a", "call": "m:f"}]}
+    ).steps
+    assert isinstance(step, ConditionalStep)
+    assert step.if_ == "x"
+    assert step.then is not None
+    assert isinstance(step.then[0], Step)
+    assert step.else_ is None
+
+
+def test_there_is_a_model_for_each_kind_of_the_tree() -> None:
+    classes = [
+        thing for thing in vars(tree).values() if isinstance(thing, type) and issubclass(thing, tree.BaseStep)
+    ]
+    kinds = {thing.kind for thing in classes if thing is not tree.BaseStep}
+    assert set(KINDS) == kinds
+
+
+def test_choices_are_those_of_the_tree() -> None:
+    for key, choices in {"execution_mode": tree.ExecutionMode, "durability": tree.Durability}.items():
+        for choice in get_args(choices):
+            assert getattr(Config.model_validate({key: choice}), key) == choice
+
+
+def test_defaults_are_those_of_the_tree() -> None:
+    ours, theirs = Config(), tree.StepConfig()
+    assert ours.model_dump(exclude={"retry"}) == {
+        key: getattr(theirs, key) for key in ours.model_dump(exclude={"retry"})
+    }
+    loop = KINDS["loop"].model_fields
+    assert loop["max_iterations"].default == tree.LoopStep.__dataclass_fields__["max_iterations"].default
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        (30, 30.0),
+        (0.5, 0.5),
+        ("30s", 30.0),
+        ("250ms", 0.25),
+        ("5m", 300.0),
+        ("1.5h", 5400.0),
+        ("30d", 2_592_000.0),
+    ],
+)
+def test_a_duration_becomes_seconds(written: Any, seconds: float) -> None:
+    assert _step(config={"timeout_s": written}).config.timeout_s == seconds
+
+
+@given(
+    st.integers(1, 10_000), st.sampled_from([("ms", 0.001), ("s", 1), ("m", 60), ("h", 3600), ("d", 86400)])
+)
+def test_every_unit_counts_in_seconds(number: int, unit: tuple[str, float]) -> None:
+    assert parse_duration(f"{number}{unit[0]}") == number * unit[1]
+
+
+@given(st.text(max_size=8))
+def test_no_text_is_half_a_duration(text: str) -> None:
+    try:
+        seconds = parse_duration(text)
+    except PydanticCustomError:
+        return
+    assert isinstance(seconds, float)
+    assert seconds > 0
+
+
+@pytest.mark.parametrize(
+    "written", ["5 m", "1h30m", "s", "", "-5s", "0s", 0, -1, "1e3s", "\uff15s", "1w", "5m\n"]
+)
+def test_what_is_no_duration_is_refused(written: Any) -> None:
+    with pytest.raises(ValidationError):
+        _step(config={"timeout_s": written})
+
+
+def test_literals_that_yaml_typed_become_expressions() -> None:
+    step = _step(when=True, save={"done": False, "tries": 0, "rate": 0.5, "all": {"append": "output"}})
+    assert step.when == "true"
+    assert step.save == {"done": "false", "tries": "0", "rate": "0.5", "all": Append(append="output")}
+
+
+def test_texts_and_expressions_stay_as_they_were_written() -> None:
+    step = _step(when="{{ input.a }}", **{"with": {"text": " {{ input.b }} "}})
+    assert step.when == "{{ input.a }}"
+    assert step.with_ == {"text": " {{ input.b }} "}
+
+
+def test_short_and_long_forms_are_told_apart() -> None:
+    steps = _blueprint(
+        {"kind": "import", "name": "i", "blueprint": "./a.yaml", "on_failure": "skip"},
+        {"kind": "import", "name": "j", "blueprint": "./a.yaml", "on_failure": {"output": None}},
+    ).steps
+    assert [step.on_failure for step in steps if isinstance(step, ImportStep)] == [
+        "skip",
+        OutputInstead(output=None),
+    ]
+
+
+def test_null_is_a_value_only_where_any_value_may_stand() -> None:
+    assert _step(input=None).input is None
+    with pytest.raises(ValidationError, match="no value"):
+        _step(when=None)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"enforce_idempotency": 1},
+        {"tags": "a"},
+        {"config": {"max_retries": "1"}},
+        {"config": {"max_retries": True}},
+    ],
+)
+def test_nothing_is_converted_behind_ones_back(keys: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        _step(**keys)
+
+
+@pytest.mark.parametrize("name", ["a", "_", "A1", "sort_tickets", "yes", "x" * 128])
+def test_names_are_identifiers(name: str) -> None:
+    assert _step(name=name).name == name
+
+
+@pytest.mark.parametrize("name", ["", "1a", "a-b", "a b", "é", "s\u0430y", "a\n", "x" * 129])
+def test_what_an_expression_could_not_say_is_no_name(name: str) -> None:
+    with pytest.raises(ValidationError):
+        _step(name=name)
+
+
+def test_models_do_not_change() -> None:
+    with pytest.raises(ValidationError):
+        _step().name = "b"
+
+
+def test_an_agent_may_take_its_model_from_elsewhere() -> None:
+    assert Agent.model_validate({"extends": "writer"}).model is None
+    assert Agent.model_validate({"spec": "./agent.yaml"}).model is None

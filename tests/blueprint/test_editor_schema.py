@@ -1,0 +1,73 @@
+"""The schema that editors use: current, valid, and of one mind with `check`."""
+
+import json
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from bad.corpus import LANGUAGE, Case
+from flujo.blueprint.editor_schema import FILE, text
+from flujo.blueprint.reader import read
+from flujo.blueprint.schema import check
+from good.corpus import CASES as GOOD
+
+SCHEMA: dict[str, Any] = json.loads(FILE.read_text("utf-8"))
+VALIDATOR = Draft202012Validator(SCHEMA)
+
+HEAD = {"version": "1", "name": "x"}
+
+
+def _errors(data: Any) -> list[Any]:
+    return list(VALIDATOR.iter_errors(data))
+
+
+def test_the_committed_file_is_what_the_models_say() -> None:
+    assert FILE.read_text("utf-8") == text(), "run `python -m flujo.blueprint.editor_schema`"
+
+
+def test_it_is_a_json_schema() -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_it_takes_every_good_blueprint(name: str) -> None:
+    source = GOOD[name]
+    data = read(source if isinstance(source, bytes) else source.encode(), name).data
+    assert [error.message for error in _errors(data)] == []
+
+
+@pytest.mark.parametrize("case", LANGUAGE, ids=lambda case: case.name)
+def test_it_refuses_every_bad_one(case: Case) -> None:
+    document = read(case.data, case.name)
+    assert check(document)[0] is None
+    assert _errors(document.data)
+
+
+@pytest.mark.parametrize(
+    ("step", "path", "word"),
+    [
+        ({"name": "a", "agnet": "w", "call": "m:f"}, ["steps", 0], "agnet"),
+        (
+            {"kind": "loop", "name": "l", "untl": "x", "steps": [{"name": "a", "call": "m:f"}]},
+            ["steps", 0],
+            "untl",
+        ),
+        ({"kind": "lop", "name": "l"}, ["steps", 0, "kind"], "lop"),
+        (
+            {"name": "a", "call": "m:f", "save": {"x": {"apend": "output"}}},
+            ["steps", 0, "save", "x"],
+            "apend",
+        ),
+        (
+            {"name": "a", "call": "m:f", "config": {"timeout_s": []}},
+            ["steps", 0, "config", "timeout_s"],
+            "[]",
+        ),
+    ],
+)
+def test_it_names_the_wrong_key_and_not_the_whole_file(
+    step: dict[str, Any], path: list[str | int], word: str
+) -> None:
+    errors = _errors({**HEAD, "steps": [step]})
+    assert any(list(error.absolute_path) == path and word in error.message for error in errors)
