@@ -98,7 +98,7 @@ def test_what_does_not_fit_is_refused_with_every_violation() -> None:
 
 
 def test_no_input_says_what_is_wanted() -> None:
-    with pytest.raises(InputRejected, match="nothing was given") as caught:
+    with pytest.raises(InputRejected, match="the input is missing") as caught:
         read(TICKET)
     assert caught.value.hint == "give it: --field text=TEXT"
 

@@ -129,14 +129,12 @@ class PlainLines:
 
 def _facts(event: StepEnded) -> Iterator[str]:
     """Yield what a line says about a step beside its state: seconds, tokens, cost, and why."""
-    if not event.recorded:
+    if not event.recorded and not isinstance(event.outcome, Paused):
         yield words.seconds(event.seconds)
     yield words.usage(event.usage)
     match event.outcome:
         case Failure(error=error):
             yield f"{words.brief(error.message, 160)} [{error.code}]"
-        case Paused(pauses=pauses):
-            yield words.brief(pauses[0].message, 120) if pauses else ""
         case Aborted(reason=reason):
             yield words.brief(reason, 120)
         case _:
@@ -214,8 +212,6 @@ class LiveTree:
         match event.outcome:
             case Failure(error=error):
                 node.note = error.message
-            case Paused(pauses=pauses) if not node.children:
-                node.note = pauses[0].message if pauses else ""
             case Aborted(reason=reason):
                 node.note = reason
             case _:
@@ -230,6 +226,7 @@ class LiveTree:
         return self._nodes[path]
 
     def _render(self) -> RenderableType:
+        from rich.console import Group
         from rich.text import Text
 
         room = COLLAPSE_BEYOND if self._final else max(4, self._console.height - 2)
@@ -239,7 +236,7 @@ class LiveTree:
         if len(lines) > room and not self._final:
             hidden = len(lines) - room + 1
             lines = [Text(f"… {words.plural(hidden, 'line')} above", style="dim"), *lines[hidden:]]
-        return Text("\n").join(lines)
+        return Group(*lines)
 
     def _lines(self, *, collapse: bool) -> list[Text]:
         from rich.text import Text
@@ -261,7 +258,8 @@ class LiveTree:
         facts += [used] if (used := words.usage(node.usage)) else []
         line = Text(no_wrap=True, overflow="ellipsis")
         line.append(f"{'  ' * depth}{mark} ", style=_STYLES.get(node.state, "cyan"))
-        line.append(f"{node.name:<{max(4, 24 - 2 * depth)}}")
+        style = "" if node.state else "dim"  # an iteration or a branch only groups what is inside it
+        line.append(f"{node.name:<{max(4, 24 - 2 * depth)}}", style=style)
         line.append(f"  {'  '.join(facts)}", style="dim")
         if node.note:
             line.append(f"  {words.brief(node.note[-160:], 160)}", style=_STYLES.get(node.state, "dim"))

@@ -74,7 +74,7 @@ def _line(terminal: Terminal, node: TraceNode) -> str:
     mark, style = _MARKS.get(str(node.status), _OTHER)
     words_ = [
         f"{terminal.styled(mark, *style, to=terminal.out)} {node.name}",
-        node.kind if node.kind != "step" else "",
+        node.kind if node.kind != "step" and node.name[0] not in ":[" else "",
         "" if str(node.status) == "completed" else str(node.status),
         f"{node.attempts} attempts" if node.attempts > 1 else "",
         words.seconds(node.seconds) if node.kind or node.children else "",

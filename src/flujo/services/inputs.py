@@ -172,7 +172,7 @@ def _check(schema: Any, value: Any, what: str, *, given_at_all: bool) -> None:
     except OutputRejected as error:
         if not given_at_all:
             raise InputRejected(
-                f"nothing was given: {error.message}", hint=f"give it: {example(schema)}"
+                f"{what} is missing", hint=f"give it: {example(schema)}"
             ) from None
         raise InputRejected(error.message, hint=f"what fits: {example(schema)}") from None
 

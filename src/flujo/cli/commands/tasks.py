@@ -147,7 +147,7 @@ def _show(terminal: "Terminal", detail: "TaskDetail") -> None:
         "created": words.moment(task.created_at),
         "updated": words.moment(task.updated_at),
         "spent": words.usage(task.usage),
-        "input": words.brief(detail.input, 400),
+        "input": words.brief(detail.input, 400) if detail.input is not None else "",
         "context": words.brief(detail.context, 400) if detail.context else "",
         "error": f"{detail.error.message} [{detail.error.code}]" if detail.error else "",
         "output": words.brief(detail.output, 400) if detail.output is not None else "",

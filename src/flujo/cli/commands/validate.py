@@ -65,10 +65,13 @@ def _write_text(reports: Sequence[Report], terminal: Terminal) -> None:
     from flujo.services.checking import rendered
 
     findings = [finding for report in reports for finding in report.diagnostics]
-    for report in reports:
-        for finding in report.diagnostics:
-            text = rendered(finding, report.sources)
-            terminal.data(painted(text, terminal, to=terminal.out) + "\n")
+    shown = [
+        painted(rendered(finding, report.sources), terminal, to=terminal.out)
+        for report in reports
+        for finding in report.diagnostics
+    ]
+    if shown:
+        terminal.data("\n\n".join(shown))
     if not reports:
         terminal.say("there are no blueprints here")
         terminal.next("flujo init", "writes a project with a first one")

@@ -1,0 +1,146 @@
+"""What people read first, and what it costs."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import typer
+from inline_snapshot import snapshot
+
+import flujo as package
+from flujo.cli.app import COMMANDS
+
+if TYPE_CHECKING:
+    from cli.conftest import Flujo
+
+NAMES = [name for section in COMMANDS.values() for name in section]
+
+HEAVY = ("sqlalchemy", "alembic", "psycopg", "pydantic_ai", "jsonschema", "xllamacpp", "openai", "anthropic")
+
+
+def modules_after(*words: str, folder: str = ".") -> set[str]:
+    """Return what a command has imported when it ends."""
+    code = f"""
+import sys
+sys.argv = ["flujo", *{list(words)!r}]
+from flujo.__main__ import main
+try:
+    main()
+except SystemExit as done:
+    assert not done.code, done.code
+sys.stderr.write("MODULES " + " ".join(sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder
+    )
+    return set(done.stderr.rpartition("MODULES ")[2].split())
+
+
+def test_help_lists_every_command_by_what_it_is_for(flujo: Flujo) -> None:
+    result = flujo("--help")
+    assert result.exit_code == 0
+    assert result.stdout == snapshot("""\
+Usage: flujo [OPTIONS] COMMAND [ARGS]...
+
+  Durable AI pipelines: what was finished stays finished, what was paid for is
+  not paid for twice.
+
+Options:
+  -C, --project DIR     Work in this folder.  [default: .]
+  --env NAME            Use [env.NAME] of flujo.toml.
+  --debug               Show tracebacks.
+  --no-color            Print without colour (also: NO_COLOR).
+  --version             Print the version.
+  --install-completion  Install completion for the current shell.
+  --show-completion     Show completion for the current shell, to copy it or
+                        customize the installation.
+  --help                Show this message and exit.
+
+Write:
+  init      Write a working project into a folder.
+  validate  Check blueprints without running anything.
+  schema    Print the JSON Schema of blueprints.
+  explain   Explain an error or rule by its code.
+  lock      Write or verify flujo.lock.
+
+Run:
+  run     Run a blueprint; alone, list them.
+  resume  Go on with a run; alone, list what can be resumed.
+  tasks   List runs, show one, answer its question.
+  trace   Show what happened in a run, step by step.
+
+Operate:
+  models   List or fetch the local models.
+  migrate  Bring the database to this version's schema.
+  doctor   Check settings, database, models and keys.
+""")
+
+
+def test_flujo_alone_shows_the_help(flujo: Flujo) -> None:
+    result = flujo()
+    assert result.exit_code == 0
+    assert result.stdout == flujo("--help").stdout
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_table_of_commands_says_what_each_command_says_itself(name: str) -> None:
+    command = typer.main.get_command(importlib.import_module(f"flujo.cli.commands.{name}").app)
+    line = next(section[name] for section in COMMANDS.values() if name in section)
+    assert (command.help or "").splitlines()[0] == line
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_explains_itself(name: str, flujo: Flujo) -> None:
+    result = flujo(name, "--help")
+    assert result.exit_code == 0
+    assert f"Usage: flujo {name}" in result.stdout
+
+
+def test_every_option_says_what_it_does(flujo: Flujo) -> None:
+    for name in NAMES:
+        for line in flujo(name, "--help").stdout.splitlines():
+            if re.match(r"  -{1,2}\w", line):
+                assert re.search(r"\S {2,}\S", line) or len(line) > 24, f"flujo {name}: {line}"
+
+
+def test_the_version_is_that_of_the_package(flujo: Flujo) -> None:
+    result = flujo("--version")
+    assert (result.exit_code, result.stdout) == (0, f"flujo {package.__version__}\n")
+
+
+def test_the_version_imports_nothing_but_the_package() -> None:
+    loaded = modules_after("--version")
+    assert not {name for name in loaded if name.startswith("flujo.") and name != "flujo.__main__"}
+    assert "typer" not in loaded
+
+
+def test_help_imports_no_command_and_nothing_heavy() -> None:
+    loaded = modules_after("--help")
+    assert not {name for name in loaded if name.startswith("flujo.cli.commands.")}
+    assert not {name for name in loaded if name.split(".")[0] in (*HEAVY, "rich", "pydantic", "orjson")}
+
+
+def test_validate_imports_no_database_and_no_provider(project: object, flujo: Flujo) -> None:
+    loaded = modules_after("validate", "blueprints/hello.yaml")
+    assert not {name for name in loaded if name.split(".")[0] in set(HEAVY) - {"jsonschema"}}
+
+
+def test_an_unknown_command_is_answered_with_the_one_that_was_meant(flujo: Flujo) -> None:
+    result = flujo("vaildate")
+    assert result.exit_code == 2
+    assert "Did you mean 'validate'?" in result.stderr
+
+
+def test_a_global_flag_may_stand_behind_the_command(flujo: Flujo) -> None:
+    assert flujo("run", "--debug", "--no-color").exit_code == 0
+
+
+def test_an_environment_is_refused_and_not_passed_over(flujo: Flujo) -> None:
+    result = flujo("--env", "prod", "run")
+    assert result.exit_code == 2
+    assert "`--env` is not available yet" in result.stderr

@@ -1,0 +1,207 @@
+"""`flujo run`: words in, an answer on stdout, talk on stderr, and an exit code that says how it went."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from inline_snapshot import snapshot
+
+if TYPE_CHECKING:
+    from typer.testing import Result
+
+    from cli.conftest import Flujo, Project
+
+SHAPES = """\
+version: "1"
+name: shapes
+input_schema:
+  type: object
+  required: [text]
+  properties: {text: {type: string}, times: {type: integer}}
+context_schema:
+  type: object
+  properties: {label: {type: string, default: none}}
+steps:
+  - name: greet
+    call: skills.greet:greet
+    with: {name: "{{ input.text }}"}
+    output_schema: {type: string}
+output: {greeting: "{{ steps.greet.output }}", label: "{{ context.label }}"}
+"""
+
+
+def answer(result: Result) -> Any:
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_run_alone_lists_the_blueprints_and_runs_nothing(flujo: Flujo, project: Project) -> None:
+    result = flujo("run")
+    assert result.exit_code == 0
+    assert result.stdout == snapshot("""\
+NAME   PATH                   DESCRIPTION
+ask    blueprints/ask.yaml
+flaky  blueprints/flaky.yaml
+hello  blueprints/hello.yaml  Greet somebody by name; no model, no key
+slow   blueprints/slow.yaml
+""")
+    assert "next: flujo run " in result.stderr
+    assert not (project.root / ".flujo").exists()
+    assert [each["name"] for each in json.loads(flujo("run", "--json").stdout)] == [
+        "ask",
+        "flaky",
+        "hello",
+        "slow",
+    ]
+
+
+def test_an_answer_that_is_text_is_written_as_it_is(flujo: Flujo) -> None:
+    result = flujo("run", "hello", "--input", "Ada")
+    assert (result.exit_code, result.stdout) == (0, "Hello, Ada! Your name has 3 letters.\n")
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith("run     hello  ")
+    assert lines[-2] == "completed"
+    assert lines[-1].startswith("next: flujo trace ")
+
+
+@pytest.mark.parametrize("what", ["hello", "blueprints/hello.yaml"])
+def test_a_blueprint_is_named_or_a_path(what: str, flujo: Flujo) -> None:
+    assert flujo("run", what, "-i", "Ada").exit_code == 0
+
+
+def test_an_answer_that_is_data_is_written_as_json(flujo: Flujo, project: Project) -> None:
+    project.blueprint("shapes", SHAPES)
+    assert answer(flujo("run", "shapes", "--input", "Ada")) == {"greeting": "Hello, Ada!", "label": "none"}
+
+
+def test_text_for_an_object_fills_the_only_required_text_and_is_said(flujo: Flujo, project: Project) -> None:
+    project.blueprint("shapes", SHAPES)
+    assert "the text was taken as `text`" in flujo("run", "shapes", "--input", "Ada").stderr
+
+
+def test_every_way_of_giving_an_input_gives_the_same(flujo: Flujo, project: Project) -> None:
+    project.blueprint("shapes", SHAPES)
+    for name, text in (("in.json", '{"text": "Ada"}'), ("in.yaml", "text: Ada"), ("in.txt", "Ada")):
+        (project.root / name).write_text(text, "utf-8")
+        assert answer(flujo("run", "shapes", "--input-file", name))["greeting"] == "Hello, Ada!"
+    ways = (["--field", "text=Ada"], ["--input", '{"text": "Ada"}'])
+    for words in ways:
+        assert answer(flujo("run", "shapes", *words))["greeting"] == "Hello, Ada!"
+    assert answer(flujo("run", "shapes", stdin="Ada"))["greeting"] == "Hello, Ada!"
+    assert answer(flujo("run", "shapes", "--input", "-", stdin="Ada"))["greeting"] == "Hello, Ada!"
+
+
+def test_an_input_that_does_not_fit_is_refused_before_anything_is_recorded(
+    flujo: Flujo, project: Project
+) -> None:
+    project.blueprint("shapes", SHAPES)
+    result = flujo("run", "shapes", "--input", '{"times": "two"}')
+    assert result.exit_code == 2
+    assert "text" in result.stderr
+    assert "times" in result.stderr
+    assert flujo("tasks", "list").stdout == ""
+
+
+def test_no_input_says_how_to_give_it(flujo: Flujo) -> None:
+    result = flujo("run", "hello")
+    assert result.exit_code == 2
+    assert result.stderr == snapshot("""\
+error: the input is missing [FLJ601]
+  hint: give it: --input TEXT
+""")
+
+
+def test_context_and_metadata_are_kept_with_the_run(flujo: Flujo, project: Project) -> None:
+    project.blueprint("shapes", SHAPES)
+    words = ["--field", "text=Ada", "--context", "label=vip", "--metadata", "n=7", "--metadata", "id=007"]
+    assert answer(flujo("run", "shapes", *words))["label"] == "vip"
+    listed = json.loads(flujo("tasks", "list", "--metadata", "id=007", "--json").stdout)
+    assert [run["metadata"] for run in listed] == [{"n": 7, "id": "007"}]
+    assert flujo("tasks", "list", "--metadata", "id=7", "--json").stdout == "[]\n"
+
+
+def test_an_unknown_context_field_is_refused(flujo: Flujo, project: Project) -> None:
+    project.blueprint("shapes", SHAPES)
+    result = flujo("run", "shapes", "--field", "text=Ada", "--context", "lable=vip")
+    assert result.exit_code == 2
+    assert "lable" in result.stderr
+
+
+def test_json_gives_the_whole_result(flujo: Flujo) -> None:
+    result = answer(flujo("run", "hello", "-i", "Ada", "--json"))
+    assert result["status"] == "completed"
+    assert result["output"] == "Hello, Ada! Your name has 3 letters."
+    assert [step["path"] for step in result["steps"]] == ["greet", "count"]
+    assert result["usage"]["cost_usd"] == 0
+
+
+def test_a_run_id_that_is_taken_is_judged_by_if_exists(flujo: Flujo) -> None:
+    first = flujo("run", "hello", "-i", "Ada", "--run-id", "greet-1")
+    assert first.exit_code == 0
+    assert flujo("run", "hello", "-i", "Ada", "--run-id", "greet-1").stdout == first.stdout
+    assert flujo("run", "hello", "-i", "Bo", "--run-id", "greet-1").exit_code == 8
+    assert flujo("run", "hello", "-i", "Ada", "--run-id", "greet-1", "--if-exists", "fail").exit_code == 8
+    kept = flujo("run", "hello", "-i", "Ada", "--run-id", "greet-1", "--if-exists", "return")
+    assert (kept.exit_code, kept.stdout) == (0, first.stdout)
+
+
+def test_a_run_that_waits_exits_with_5_and_says_how_to_answer(flujo: Flujo) -> None:
+    result = flujo("run", "ask")
+    assert (result.exit_code, result.stdout) == (5, "")
+    assert "waiting for an answer at `approve`:\n  Send this? Hello, Ada!" in result.stderr
+    assert "next: flujo tasks resume " in result.stderr
+    assert result.stderr.rstrip().endswith("--field ok=true")
+    assert flujo("run", "ask", "--paused-ok").exit_code == 0
+
+
+def test_a_run_that_fails_exits_with_1_and_goes_on_from_the_failed_step(
+    flujo: Flujo, project: Project
+) -> None:
+    result = flujo("run", "flaky", "-i", "once")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "error: step `second`: " in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "--retry-failed" in result.stderr.splitlines()[-1]
+    assert flujo("resume", "@last").exit_code == 8
+    (project.root / "there.txt").write_text("now", "utf-8")
+    again = flujo("resume", "@last", "--retry-failed")
+    assert (again.exit_code, again.stdout) == (0, "now\n")
+    assert project.notes() == ["once"]
+
+
+def test_a_callable_that_is_not_there_exits_with_3_and_records_nothing(
+    flujo: Flujo, project: Project
+) -> None:
+    (project.root / "skills/broken.py").write_text("import nothing_of_this_name\n\n\ndef f(): ...\n", "utf-8")
+    project.blueprint("broken", 'version: "1"\nname: broken\nsteps: [{name: a, call: "skills.broken:f"}]\n')
+    result = flujo("run", "broken")
+    assert result.exit_code == 3
+    assert "skills.broken" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert flujo("tasks", "list").stdout == ""
+
+
+def test_a_lock_that_does_not_match_exits_with_7(flujo: Flujo, project: Project) -> None:
+    (project.root / "flujo.toml").write_text(
+        (project.root / "flujo.toml").read_text("utf-8") + "\n[lockfile]\nenabled = true\n", "utf-8"
+    )
+    assert flujo("run", "hello", "-i", "Ada").exit_code == 7
+    assert flujo("lock").exit_code == 0
+    assert flujo("run", "hello", "-i", "Ada").exit_code == 0
+    path = project.root / "blueprints/hello.yaml"
+    path.write_text(path.read_text("utf-8").replace("Your name", "The name"), "utf-8")
+    result = flujo("run", "hello", "-i", "Ada")
+    assert result.exit_code == 7
+    assert "blueprints/hello.yaml has changed" in result.stderr
+    assert flujo("run", "ask").exit_code == 5
+
+
+def test_the_project_may_be_named_from_elsewhere(flujo: Flujo, project: Project, tmp_path: Any) -> None:
+    import os
+
+    os.chdir(tmp_path)
+    assert flujo("-C", str(project.root), "run", "hello", "-i", "Ada").exit_code == 0
+    assert (project.root / ".flujo/state.db").exists()
+    assert flujo("-C", "gone", "run").exit_code == 2

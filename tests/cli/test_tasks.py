@@ -1,0 +1,174 @@
+"""Runs from outside: listed, shown, answered, traced."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from inline_snapshot import snapshot
+
+if TYPE_CHECKING:
+    from cli.conftest import Flujo, Project
+
+
+def steady(text: str) -> str:
+    """Return a text without what differs between two runs: ids, times, durations."""
+    text = re.sub(r"\b[0-9a-f]{12}\b", "<run>", text)
+    text = re.sub(r"\b[0-9a-f]{32}\b", "<whole run id>", text)
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "<time>", text)
+    return re.sub(r"\b\d+\.\ds\b", "<s>", text)
+
+
+def test_a_list_is_a_table_that_ends_with_the_next_command(flujo: Flujo) -> None:
+    flujo("run", "ask", "--metadata", "customer=c1")
+    result = flujo("tasks", "list")
+    assert steady(result.stdout) == snapshot("""\
+RUN           BLUEPRINT  STATUS  UPDATED              SPENT  METADATA
+<run>  ask        paused  <time>         customer=c1
+""")
+    assert steady(result.stderr) == "next: flujo tasks show <run>\n"
+
+
+def test_an_empty_list_says_so_on_stderr(flujo: Flujo) -> None:
+    result = flujo("tasks", "list")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "there are no such runs\n")
+    assert flujo("tasks", "list", "--json").stdout == "[]\n"
+
+
+def test_a_list_is_narrowed_by_state(flujo: Flujo) -> None:
+    flujo("run", "ask")
+    flujo("run", "hello", "-i", "Ada")
+    found = json.loads(flujo("tasks", "list", "--status", "paused", "--json").stdout)
+    assert [run["pipeline"] for run in found] == ["ask"]
+    assert len(json.loads(flujo("tasks", "list", "-n", "1", "--json").stdout)) == 1
+
+
+def test_a_run_is_shown_with_its_open_question(flujo: Flujo) -> None:
+    flujo("run", "ask")
+    result = flujo("tasks", "show", "@last")
+    assert steady(result.stdout + result.stderr) == snapshot("""\
+run:       <whole run id>
+blueprint: ask
+status:    paused
+created:   <time>
+updated:   <time>
+waiting for an answer at `approve`:
+  Send this? Hello, Ada!
+next: flujo tasks resume <run> --field ok=true
+""")
+
+
+def test_show_as_json_has_everything(flujo: Flujo) -> None:
+    flujo("run", "ask")
+    shown = json.loads(flujo("tasks", "show", "@last", "--json").stdout)
+    assert shown["status"] == "paused"
+    assert shown["pauses"][0]["pause_id"] == "approve"
+    assert shown["pauses"][0]["open"] is True
+    assert [child["path"] for child in shown["trace"]["children"]] == ["greet", "approve"]
+
+
+@pytest.mark.parametrize("target", ["@last", "@last:approve"])
+def test_an_answer_lets_the_run_go_on(target: str, flujo: Flujo) -> None:
+    flujo("run", "ask")
+    result = flujo("tasks", "resume", target, "--field", "ok=true")
+    assert (result.exit_code, result.stdout) == (0, "true\n")
+
+
+def test_an_answer_that_does_not_fit_is_refused_and_the_question_stays_open(flujo: Flujo) -> None:
+    flujo("run", "ask")
+    result = flujo("tasks", "resume", "@last", "--field", "ok=perhaps")
+    assert result.exit_code == 2
+    assert "--field ok: 'perhaps' is not boolean" in result.stderr
+    assert flujo("tasks", "resume", "@last", "--input", "{}").exit_code == 2
+    assert flujo("tasks", "resume", "@last", "-f", "ok=false").stdout == "false\n"
+
+
+def test_a_detached_answer_is_recorded_and_resume_takes_it_up(flujo: Flujo) -> None:
+    flujo("run", "ask")
+    result = flujo("tasks", "resume", "@last", "-f", "ok=true", "--detach")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "the answer is recorded" in result.stderr
+    assert flujo("resume", "@last").stdout == "true\n"
+
+
+def test_a_question_that_is_not_asked_is_refused(flujo: Flujo) -> None:
+    flujo("run", "ask")
+    result = flujo("tasks", "resume", "@last:aprove", "-f", "ok=true")
+    assert result.exit_code == 8
+    assert "open questions: approve" in result.stderr
+
+
+def test_a_run_that_waits_for_nobody_takes_no_answer(flujo: Flujo) -> None:
+    flujo("run", "hello", "-i", "Ada")
+    assert flujo("tasks", "resume", "@last", "-i", "x").exit_code == 8
+
+
+@pytest.mark.parametrize("words", [["trace", "nope"], ["tasks", "show", "nope"], ["resume", "nope"]])
+def test_a_run_that_is_not_there_is_a_state_error(words: list[str], flujo: Flujo) -> None:
+    result = flujo(*words)
+    assert result.exit_code == 8
+    assert "hint: `flujo tasks list` shows the runs" in result.stderr
+
+
+def test_resume_alone_lists_what_can_be_resumed(flujo: Flujo, project: Project) -> None:
+    assert "nothing can be resumed" in flujo("resume").stderr
+    flujo("run", "flaky", "-i", "x")
+    result = flujo("resume")
+    assert "flaky" in result.stdout
+    assert steady(result.stderr) == "next: flujo resume <run> --retry-failed\n"
+    assert json.loads(flujo("resume", "--json").stdout)[0]["status"] == "failed"
+
+
+def test_a_trace_shows_what_went_in_and_what_came_out(flujo: Flujo) -> None:
+    flujo("run", "ask")
+    flujo("tasks", "resume", "@last", "-f", "ok=true")
+    assert steady(flujo("trace").stdout) == snapshot("""\
+ask  <run>  completed  <s>
+├─ ✓ greet  <s>
+│     input   {"name": "Ada"}
+│     output  Hello, Ada!
+└─ ✓ approve  hitl  <s>
+      input   Send this? Hello, Ada!
+      output  {"ok": true}
+""")
+
+
+def test_a_trace_shows_why_a_step_failed(flujo: Flujo) -> None:
+    flujo("run", "flaky", "-i", "x")
+    result = flujo("trace", "@last")
+    assert "✗ second  failed" in result.stdout
+    assert "there.txt" in result.stdout
+    assert "--retry-failed" in result.stderr
+
+
+def test_a_trace_as_json_is_the_tree(flujo: Flujo) -> None:
+    flujo("run", "hello", "-i", "Ada")
+    tree = json.loads(flujo("trace", "--json").stdout)
+    assert tree["status"] == "completed"
+    assert [(child["path"], child["output"]) for child in tree["children"]] == [
+        ("greet", "Hello, Ada!"),
+        ("count", 3),
+    ]
+
+
+def test_long_values_are_shortened_unless_they_are_asked_for(flujo: Flujo) -> None:
+    name = "x" * 500
+    flujo("run", "hello", "-i", name)
+    assert name not in flujo("trace").stdout
+    assert name in flujo("trace", "--full").stdout
+
+
+def test_a_changed_blueprint_is_said_and_taken_only_when_asked(flujo: Flujo, project: Project) -> None:
+    flujo("run", "flaky", "-i", "x")
+    path = project.root / "blueprints/flaky.yaml"
+    changed = path.read_text("utf-8").replace(
+        "skills.work:needs_file", "skills.work:note\n    with: {text: new}"
+    )
+    path.write_text(changed, "utf-8")
+    pinned = flujo("resume", "@last", "--retry-failed")
+    assert pinned.exit_code == 1
+    assert "on disk `blueprints/flaky.yaml` differs" in pinned.stderr
+    taken = flujo("resume", "@last", "--retry-failed", "--accept-changes")
+    assert (taken.exit_code, taken.stdout) == (0, "new\n")
