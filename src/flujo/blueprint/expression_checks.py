@@ -11,16 +11,17 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from flujo.blueprint import cel
-from flujo.blueprint.cel import FUNCTIONS, TOKEN, Node
+from flujo.blueprint import cel, cel_tree
+from flujo.blueprint.cel_words import FUNCTIONS, TOKEN
 from flujo.blueprint.expression_problems import Problem, refused, unusable
-from flujo.blueprint.schema_types import NoField, Shape, Trail, element, follow, of_result, shape
+from flujo.blueprint.schema_types import NoField, Shape, Trail, element, follow, of_constant, of_result, shape
 from flujo.blueprint.templates import scan, unwrap
 from flujo.blueprint.unknown_names import unknown_function, unknown_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from flujo.blueprint.cel_tree import Node
     from flujo.domain.ports import Chain
 
 Expected = Literal["bool", "list", "string"]
@@ -66,23 +67,23 @@ def check_text(source: str, scope: Any) -> Checked:
             problems += [one.moved(piece.start) for one in checked.problems]
             reads += checked.reads
             schema = checked.schema if piece is found.single else schema
-    return Checked(schema, tuple(sorted(problems, key=lambda one: one.start)), cel.shortest(reads))
+    return Checked(schema, tuple(sorted(problems, key=lambda one: one.start)), cel_tree.shortest(reads))
 
 
 def _check(source: str, scope: Shape, *, expect: str | None = None, null_is_fine: bool = True) -> Checked:
     if problem := unusable(source):
         return Checked(None, (problem,))
     try:
-        tree = cel.path(source) or cel.parse(source)
+        tree = cel_tree.path(source) or cel.parse(source)
     except cel.Refused as error:
         return Checked(None, (refused(source, error.faults[0]),))
     walk = _Walk(source, scope, tuple(_guards(tree)))
     end = walk.visit(tree, _NO_NAMES, null_is_fine=null_is_fine)
     problems = list(dict.fromkeys(walk.problems))
     if any(one.severity == "error" for one in problems):
-        return Checked(None, tuple(sorted(problems, key=lambda one: one.start)), cel.reads(tree))
+        return Checked(None, tuple(sorted(problems, key=lambda one: one.start)), cel_tree.reads(tree))
     result, schema = "DYN", end.standalone()
-    if cel.chain(tree) is None:
+    if cel_tree.chain(tree) is None:
         typed = walk.typed()
         try:
             result = cel.result(typed.source)
@@ -91,7 +92,7 @@ def _check(source: str, scope: Shape, *, expect: str | None = None, null_is_fine
             faults = [replace(fault, at=typed.offset(fault.at)) for fault in error.faults]
             problems += [refused(source, fault) for fault in faults]
     problems += _unexpected(source, shape(schema), result, expect)
-    return Checked(schema, tuple(sorted(problems, key=lambda one: one.start)), cel.reads(tree))
+    return Checked(schema, tuple(sorted(problems, key=lambda one: one.start)), cel_tree.reads(tree))
 
 
 _EXPECTED = {
@@ -165,9 +166,11 @@ class _Walk:
 
     def visit(self, node: Node, bound: Mapping[str, Shape], *, null_is_fine: bool = False) -> Shape:
         """Return what is known of a node's value."""
-        if one := cel.chain(node):
+        if one := cel_tree.chain(node):
             return self._chain(node, one, bound, null_is_fine=null_is_fine)
         match node.kind:
+            case "const":
+                return of_constant(node.value) if node.value is not None else Shape()
             case "field":
                 return self._step(node, self.visit(node.parts[0], bound))
             case "call":
@@ -257,27 +260,29 @@ class _Walk:
     def _call(self, node: Node, bound: Mapping[str, Shape], *, null_is_fine: bool) -> Shape:
         if node.name.isidentifier() and node.name not in FUNCTIONS:
             self._unknown_function(node, bound)
-        if wanted := cel.got(node):
-            self._get(node, wanted, bound)
-            return Shape()
+        if wanted := cel_tree.got(node):
+            return self._get(node, wanted, bound)
         shapes = []
-        for index, part in enumerate(cel.operands(node)):
+        for index, part in enumerate(cel_tree.operands(node)):
             fine = node.name in _NULL_IS_FINE or (node.name == "_?_:_" and index > 0 and null_is_fine)
             shapes.append(self.visit(part, bound, null_is_fine=fine or (node.name == "get" and index != 1)))
         return element(shapes[0]) if node.name == "_[_]" and shapes[0].kind == "array" else Shape()
 
-    def _get(self, node: Node, wanted: Chain, bound: Mapping[str, Shape]) -> None:
+    def _get(self, node: Node, wanted: Chain, bound: Mapping[str, Shape]) -> Shape:
         """Check `get(a.b, "c", …)`: `a.b.c` may be missing or null, but a name nobody knows is a finding."""
         where, key, default = node.parts
         is_bound = wanted[0] in bound
         start, rest = (bound[wanted[0]], wanted[1:]) if is_bound else (self.scope, wanted)
         found = follow(start, rest)
+        otherwise = self.visit(default, bound, null_is_fine=True)
         if isinstance(found, NoField):
             spans = [*_spans(where, self.source), _token_span(self.source, key.at)]
             self._unknown(wanted, len(wanted) - len(rest) + found.at, found, spans)
-        elif not is_bound:
+            return Shape()
+        if not is_bound:
             self._declare(where, Shape())
-        self.visit(default, bound, null_is_fine=True)
+        same = otherwise.kind == found.end.kind and not otherwise.nullable
+        return shape({"type": otherwise.kind}) if same and otherwise.kind else Shape()
 
     def _fold(self, node: Node, bound: Mapping[str, Shape]) -> Shape:
         over = self.visit(node.parts[0], bound)
@@ -293,7 +298,7 @@ class _Walk:
 
     def _is_value(self, call: Node, bound: Mapping[str, Shape]) -> bool:
         """Return whether what is called is a name: `input()`, `input.text()`."""
-        receiver = cel.chain(call.parts[0]) if call.member else ()
+        receiver = cel_tree.chain(call.parts[0]) if call.member else ()
         if receiver is None or call.name in bound or (receiver and receiver[0] in bound):
             return receiver == () and call.name in bound
         found = follow(self.scope, (*receiver, call.name))
@@ -317,16 +322,16 @@ def _without_dunder(found: Trail | NoField, rest: Chain) -> Trail | NoField:
 
 def _guards(node: Node) -> Iterator[tuple[Chain, bool]]:
     """Yield the chains that an expression asks about, and whether it asks only about null."""
-    one = cel.chain(node)
+    one = cel_tree.chain(node)
     if one and node.test:
         yield one, False
     if node.kind == "call" and len(node.parts) == 2:
         left, right = node.parts
         if node.name in {"_==_", "_!=_"}:
             for side, other in ((left, right), (right, left)):
-                if (asked := cel.chain(side)) and other.kind == "const" and other.name == "null":
+                if (asked := cel_tree.chain(side)) and other.kind == "const" and other.name == "null":
                     yield asked, True
-        elif node.name == "@in" and isinstance(left.value, str) and (asked := cel.chain(right)):
+        elif node.name == "@in" and isinstance(left.value, str) and (asked := cel_tree.chain(right)):
             yield (*asked, left.value), False
     for part in node.parts:
         yield from _guards(part)

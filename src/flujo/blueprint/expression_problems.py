@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Literal
 
-from flujo.blueprint.cel import FUNCTIONS, MAX_SOURCE, TOKEN
+from flujo.blueprint.cel_words import FUNCTIONS, MAX_SOURCE, TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

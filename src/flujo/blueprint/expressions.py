@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from flujo.blueprint import cel
-from flujo.blueprint.cel import MAX_SOURCE, RESERVED
+from flujo.blueprint import cel, cel_tree
+from flujo.blueprint.cel_words import MAX_SOURCE, RESERVED
 from flujo.blueprint.expression_checks import Checked, check_expression, check_text
 from flujo.blueprint.expression_problems import Problem, did_you_mean, listed, refused, unusable, value
 from flujo.blueprint.templates import Piece, Scan, scan, unwrap
@@ -152,7 +152,7 @@ class CompiledText:
         self.source = source
         self._parts = parts
         self._single = single
-        self.reads = cel.shortest(
+        self.reads = cel_tree.shortest(
             chain for part in parts if not isinstance(part, str) for chain in part.reads
         )
 
@@ -182,10 +182,10 @@ def _compiled(source: str) -> Evaluator:
     if problem := unusable(source):
         raise _Unreadable(problem)
     said = source.strip()
-    if (tree := cel.path(source)) and (chain := cel.chain(tree)):
+    if (tree := cel_tree.path(source)) and (chain := cel_tree.chain(tree)):
         return CompiledPath(said, chain)
     try:
-        reads = cel.reads(cel.parse(source))
+        reads = cel_tree.reads(cel.parse(source))
         return CompiledExpression(said, reads, cel.program(source, {chain[0] for chain in reads}))
     except cel.Refused as error:
         raise _Unreadable(refused(source, error.faults[0])) from error

@@ -131,6 +131,11 @@ def element(of: Shape) -> Shape:
     return shape(of.schema.get("items"), of.documents)
 
 
+def of_constant(value: bool | int | float | str) -> Shape:
+    """Return what is known of a constant: its type."""
+    return shape({"type": _KINDS[type(value)]})
+
+
 def of_result(cel_type: str) -> Any:
     """Return the schema of what a program gives, from CEL's name of the type; None when it depends."""
     plain = {"BOOL": "boolean", "INT": "integer", "UINT": "integer", "DOUBLE": "number", "STRING": "string"}

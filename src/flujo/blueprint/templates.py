@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from flujo.blueprint.cel import MAX_SOURCE, TOKEN
+from flujo.blueprint.cel_words import MAX_SOURCE, TOKEN
 from flujo.blueprint.expression_problems import Problem
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flujo.blueprint.cel import FUNCTIONS
+from flujo.blueprint.cel_words import FUNCTIONS
 from flujo.blueprint.expression_problems import did_you_mean
 from flujo.blueprint.schema_types import NoField, follow
 
 if TYPE_CHECKING:
-    from flujo.blueprint.cel import Node
+    from flujo.blueprint.cel_tree import Node
     from flujo.domain.ports import Chain
 
 Words = tuple[str, str | None, str]

@@ -1,0 +1,48 @@
+"""The words of CEL: what is reserved, what can be called, and where a literal begins and ends."""
+
+from __future__ import annotations
+
+import re
+
+MAX_SOURCE = 2048
+"""The longest expression, in bytes of UTF-8."""
+
+RESERVED = frozenset(
+    """
+    as break const continue else false for function if import in let loop namespace null package return
+    true var void while
+    """.split()  # noqa: SIM905 - a paragraph is easier to compare with CEL's than a column
+)
+"""Words of CEL that cannot be the name of a step, an item or a bound variable."""
+
+TYPE_NAMES = frozenset(
+    {"bool", "bytes", "double", "dyn", "int", "list", "map", "null_type", "string", "type", "uint"}
+)
+"""Names of CEL's types: values in an expression, never names of ours."""
+
+FUNCTIONS = frozenset(
+    """
+    all bool bytes charAt contains double duration dyn endsWith exists exists_one filter format get getDate
+    getDayOfMonth getDayOfWeek getDayOfYear getFullYear getHours getMilliseconds getMinutes getMonth
+    getSeconds has indexOf int join lastIndexOf lowerAscii map matches quote replace reverse size split
+    startsWith string substring timestamp trim type uint upperAscii
+    """.split()  # noqa: SIM905 - as above
+)
+"""What can be called: CEL's standard library, its strings extension, its macros, and `get`."""
+
+NAMESPACES = frozenset({"strings"})
+"""What stands before the dot of a function without being a value: `strings.quote(text)`."""
+
+TOKEN = re.compile(
+    r"""(?P<raw>[bB]?[rR][bB]?(?:\"\"\".*?\"\"\"|'{3}.*?'{3}|\"[^\"\n]*\"|'[^'\n]*'))"""
+    r"""|(?P<long>[bB]?(?:\"\"\"(?:[^\\]|\\.)*?\"\"\"|'{3}(?:[^\\]|\\.)*?'{3}))"""
+    r"""|(?P<text>[bB]?(?:\"(?:[^\\\"\n]|\\.)*\"|'(?:[^\\'\n]|\\.)*'))"""
+    r"""|(?P<quoted>`[^`\n]*`)|(?P<comment>//[^\n]*)|(?P<name>[A-Za-z_][A-Za-z0-9_]*)"""
+    r"""|(?P<number>[0-9][A-Za-z0-9_]*(?:\.[0-9]+)?)|(?P<space>\s+)"""
+    r"""|(?P<operator>&&|\|\||[=!<>]=)|(?P<other>.)""",
+    re.DOTALL,
+)
+"""CEL's tokens, as far as needed to tell code from literals. Every character belongs to exactly one token."""
+
+# CEL refuses the identifier `loop`. A stand-in of the same length keeps every offset true.
+LOOP, LOOP_STAND_IN = "loop", "l__p"
