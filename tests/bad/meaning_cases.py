@@ -107,18 +107,19 @@ NAMES = [
     ),
     Case("reserved-step", "  - {name: in, agent: sorter}\n", "FLJ212", "reserved word", "in"),
     Case(
-        "reserved-branch",
-        "  - {kind: conditional, name: way, switch: input.text, branches: {for: []}, default: []}\n",
-        "FLJ212",
-        "reserved word",
-        "for",
-    ),
-    Case(
         "reserved-carry",
         loop("    until: 'true'\n    carry: {index: {initial: 0, next: '1'}}\n"),
         "FLJ212",
         "loop.index",
         "index",
+        line=13,
+    ),
+    Case(
+        "reserved-carry-word",
+        loop("    until: 'true'\n    carry: {for: {initial: 0, next: '1'}}\n"),
+        "FLJ212",
+        "reserved word",
+        "for",
         line=13,
     ),
     Case(

@@ -99,6 +99,35 @@ def test_strict_turns_warnings_into_errors(tmp_path: Path) -> None:
     assert [one.severity for one in strict.diagnostics] == ["error"]
 
 
+def test_a_way_that_is_not_taken_passes_on_what_came_before(tmp_path: Path) -> None:
+    fork = (
+        "  - {kind: conditional, name: way, if: steps.sort.output.score > 1, output: {other: 1},\n"
+        "     then: [{name: x, agent: sorter}]}\n"
+    )
+    found = compiled(tmp_path, {ENTRY: HEAD + fork + text('"{{ steps.way.output.other }}"')})
+    assert [(one.code, one.severity) for one in found.diagnostics] == [("FLJ208", "info")]
+
+
+def test_a_composite_with_an_output_of_its_own_gives_exactly_that(tmp_path: Path) -> None:
+    again = (
+        "  - {kind: loop, name: again, until: 'true', steps: [{name: x, agent: sorter}],\n"
+        "     output: {last: '{{ steps.x.output.label }}', times: '{{ loop.index + 1 }}'}}\n"
+    )
+    found = compiled(tmp_path, {ENTRY: HEAD + again + text('"{{ steps.again.output.lst }}"')})
+    assert [one.code for one in found.diagnostics] == ["FLJ204"]
+    assert "did you mean `last`" in (found.diagnostics[0].hint or "")
+
+
+def test_the_output_of_an_imported_blueprint_is_known_to_its_parent(tmp_path: Path) -> None:
+    child = (
+        'version: "1"\nname: child\noutput: {answer: "{{ steps.ask.output }}"}\n'
+        "agents: {a: {model: b:c}}\nsteps: [{name: ask, agent: a}]\n"
+    )
+    steps = importing("./child.yaml") + text('"{{ steps.sub.output.anser }}"')
+    found = compiled(tmp_path, {ENTRY: HEAD + steps, "blueprints/child.yaml": child})
+    assert [(one.code, one.hint) for one in found.diagnostics] == [("FLJ204", "did you mean `answer`?")]
+
+
 def test_instructions_that_two_steps_share_are_found_once(tmp_path: Path) -> None:
     entry = (
         'version: "1"\nname: x\nagents: {a: {model: b:c, instructions: "{{ inputt }}"}}\n'

@@ -40,6 +40,13 @@ GOOD = {
     "if-without-else-passes-on": HEAD
     + "  - {kind: conditional, name: way, if: 'steps.sort.output.score > 1', then: [{name: x, agent: sorter}]}\n"
     "  - {name: b, agent: sorter, input: '{{ steps.way.output.label }}'}\n",
+    "switch-on-a-boolean": HEAD + "  - {kind: conditional, name: way, switch: steps.sort.output.score > 1,\n"
+    "     branches: {'true': [{name: x, agent: sorter}], 'false': [{name: y, agent: sorter}]}}\n",
+    "loop-sees-the-steps-before-it": HEAD
+    + "  - {kind: loop, name: again, until: steps.sort.output.score > steps.try.output.score,\n"
+    "     steps: [{name: try, agent: sorter, input: '{{ steps.sort.output.label }}'}]}\n",
+    "append-to-a-list-of-anything": 'version: "1"\nname: good\ncontext_schema: {properties: {all: {type: array}}}\n'
+    "steps: [{name: a, call: 'skills.crm:plain', save: {all: {append: output}}}]\n",
     "a-map-and-a-string-in-an-expression": HEAD
     + '  - {name: b, agent: sorter, input: \'{{ {"a": {"b": "}}"}}.a.b }}\'}\n',
     "logic-in-braces": HEAD + "  - {name: b, agent: sorter, when: '{{ input.text == \"a\" }}'}\n",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from flujo.blueprint.diagnostics import Diagnostic
     from flujo.blueprint.rules import Unit
 
-AT_TOP = (rules.unused_agent, rules.reserved_names_at_top, rules.unavailable_at_top)
+AT_TOP = (rules.unused_agent, rules.reserved_context_field, rules.unavailable_at_top)
 ON_STEPS = (
     rules.unknown_agent,
     rules.repeated_name,

@@ -10,14 +10,15 @@ from flujo.blueprint.diagnostics import Rule, Severity, one_of, rule, suggest
 from flujo.blueprint.expressions import check_expression, check_text
 from flujo.blueprint.nodes import Document
 from flujo.blueprint.resolver import is_callable_name
-from flujo.blueprint.rules import Unit, texts
-from flujo.blueprint.scopes import Path, Schema, Visit, kind_of, schema_of, types
+from flujo.blueprint.scopes import Path, Schema, Visit, kind_of, schema_of, texts, types
+from flujo.domain import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from flujo.blueprint.diagnostics import Diagnostic, Span
     from flujo.blueprint.expressions import Checked
+    from flujo.blueprint.rules import Unit
 
 
 @dataclass(frozen=True)
@@ -371,9 +372,11 @@ def switch_branches(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     if not isinstance(step, doc.ConditionalStep) or step.switch is None or is_callable_name(step.switch):
         return
     schema = check_expression(step.switch, visit.scope.tree()).schema
-    values = schema.get("enum") if isinstance(schema, dict) else None
-    if not values or not all(isinstance(value, str) for value in values):
+    listed = schema.get("enum") if isinstance(schema, dict) else None
+    if not listed:
         return
+    # The branch of a value that is no text has its name as JSON writes it.
+    values = [value if isinstance(value, str) else canonical.encode(value).decode() for value in listed]
     for name in step.branches or {}:
         if name not in values:
             yield IMPOSSIBLE_BRANCH.at(

@@ -11,9 +11,10 @@ from flujo.blueprint.diagnostics import Span, rule, split_lines
 from flujo.blueprint.nodes import Document
 from flujo.blueprint.reader import read
 from flujo.blueprint.resolver import SourceRefused, named_path
-from flujo.blueprint.rules import SECRET_LITERAL, Unit, secret_found, secret_literal
+from flujo.blueprint.rules import Unit
 from flujo.blueprint.schema import check as check_schema
 from flujo.blueprint.scopes import Path, ways
+from flujo.blueprint.secret_literals import SECRET_LITERAL, secret_found, secret_literal
 from flujo.blueprint.signatures import read_module
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint import document as doc
-from flujo.blueprint import secret_literals
 from flujo.blueprint.diagnostics import Severity, nearest, one_of, rule, suggest
 from flujo.blueprint.expressions import RESERVED
 from flujo.blueprint.scopes import Path, Schema, Scope, Visit, Walk, schema_of
@@ -179,7 +178,8 @@ RESERVED_NAME = rule(
     "FLJ212",
     "reserved-name",
     "A name that expressions cannot say",
-    finds="A step, branch, agent, loop variable or context field whose name is a reserved word of CEL.",
+    finds="A step, loop variable or context field whose name is a reserved word of CEL, or one that no "
+    "expression could say for another reason.",
     why="`steps.in.output` does not parse, because `in` is an operator.",
     example="steps:\n  - {name: in, call: skills.io:read}",
     instead="steps:\n  - {name: read, call: skills.io:read}",
@@ -187,37 +187,29 @@ RESERVED_NAME = rule(
 
 
 def reserved_name(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Refuse names of steps, branches and loop variables that are reserved words of CEL."""
-    named = [((*visit.path, "name"), visit.step.name, False)]
-    match visit.step:
-        case doc.LoopStep() as loop:
-            named += [((*visit.path, "carry", name), name, True) for name in loop.carry]
-        case doc.ConditionalStep() as conditional:
-            named += [((*visit.path, "branches", name), name, True) for name in conditional.branches or ()]
-        case _:
-            pass
-    for path, name, key in named:
+    """Refuse names of steps and loop variables that no expression can say."""
+    if visit.step.name in RESERVED:
+        yield _reserved(unit, (*visit.path, "name"), visit.step.name)
+    for name in visit.step.carry if isinstance(visit.step, doc.LoopStep) else ():
+        path = (*visit.path, "carry", name)
         if name in RESERVED:
-            yield _reserved(unit, path, name, key=key)
-    if isinstance(visit.step, doc.LoopStep) and "index" in visit.step.carry:
-        yield RESERVED_NAME.at(
-            unit.span(*visit.path, "carry", "index", key=True),
-            "`loop.index` counts the iterations already",
-            hint="give the variable another name",
-        )
+            yield _reserved(unit, path, name, key=True)
+        elif name == "index":
+            yield RESERVED_NAME.at(
+                unit.span(*path, key=True),
+                "`loop.index` counts the iterations already",
+                hint="give the variable another name",
+            )
 
 
-def reserved_names_at_top(unit: Unit) -> Iterator[Diagnostic]:
-    """Refuse reserved words as names of agents and context fields."""
-    for name in unit.blueprint.agents:
-        if name in RESERVED:
-            yield _reserved(unit, ("agents", name), name, key=True)
+def reserved_context_field(unit: Unit) -> Iterator[Diagnostic]:
+    """Refuse names of context fields that no expression can say."""
     schema = unit.blueprint.context_schema or {}
     for name in schema.get("properties") or ():
         path = ("context_schema", "properties", name)
         if name in RESERVED:
             yield _reserved(unit, path, name, key=True)
-        elif name.startswith(("__", "$")) or not name.isidentifier() or not name.isascii():
+        elif name.startswith("__") or not name.isidentifier() or not name.isascii():
             yield RESERVED_NAME.at(
                 unit.span(*path, key=True),
                 f"{name!r} cannot be the name of a context field",
@@ -225,7 +217,7 @@ def reserved_names_at_top(unit: Unit) -> Iterator[Diagnostic]:
             )
 
 
-def _reserved(unit: Unit, path: Path, name: str, *, key: bool) -> Diagnostic:
+def _reserved(unit: Unit, path: Path, name: str, *, key: bool = False) -> Diagnostic:
     return RESERVED_NAME.at(
         unit.span(*path, key=key),
         f"{name!r} is a reserved word of CEL, so no expression could say it",
@@ -394,50 +386,3 @@ def import_input(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
             hint=f"add `{name}: …` to `with`",
             related=(there,),
         )
-
-
-# Secrets -------------------------------------------------------------------------------------------------
-
-SECRET_LITERAL = rule(
-    "FLJ230",
-    "secret-literal",
-    "A text that looks like a key, a password or a token",
-    finds="A literal with the shape of a provider's key, a token, a private key or an address with a "
-    "password, and random text under a name such as `api_key`. The text itself is never printed.",
-    why="Blueprints are committed, pinned into every run, and shown in traces: nothing in them is secret.",
-    example="agents:\n  sorter: {model: openai:gpt-5-mini, model_settings: {api_key: sk-…}}",
-    instead="# export OPENAI_API_KEY=…; a provider's key comes from the environment\n"
-    "agents:\n  sorter: {model: openai:gpt-5-mini}",
-)
-
-
-def secret_literal(document: Document) -> Iterator[Diagnostic]:
-    """Refuse texts that look like secrets, without showing them."""
-    for path, text in texts(document.data):
-        key = next((part for part in reversed(path) if isinstance(part, str)), "")
-        for start, end in secret_literals.find(text, key):
-            yield secret_found(document.span_in(path, start, end), f"`{key}`")
-
-
-def secret_found(span: Span, where: str) -> Diagnostic:
-    """Return the finding of a secret at `span`."""
-    return SECRET_LITERAL.at(
-        span,
-        f"{where} looks like it holds a secret, and a blueprint is no place for one",
-        hint="take it out, change it wherever it is in use, and give it through the environment",
-    )
-
-
-def texts(data: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
-    """Yield every text in JSON data with its path."""
-    match data:
-        case str():
-            yield path, data
-        case dict():
-            for key, value in data.items():
-                yield from texts(value, (*path, key))
-        case list():
-            for index, value in enumerate(data):
-                yield from texts(value, (*path, index))
-        case _:
-            pass

@@ -160,10 +160,11 @@ class Walk:
                 return self._answer(step)
             case doc.ConditionalStep() | doc.LoopStep() as step:
                 end = visit.end()
-                if step.output is not None:
-                    return schema_of(step.output, end.tree())
-                may_pass = isinstance(step, doc.ConditionalStep) and step.if_ is not None and not step.else_
-                return union((end.previous, visit.scope.previous)) if may_pass else end.previous
+                given = end.previous if step.output is None else schema_of(step.output, end.tree())
+                may_pass = (
+                    isinstance(step, doc.ConditionalStep) and step.if_ is not None and step.else_ is None
+                )
+                return union((given, visit.scope.previous)) if may_pass else given
             case doc.HitlStep() as step:
                 return step.answer_schema
             case doc.ImportStep(on_failure="fail") as step:
@@ -190,6 +191,21 @@ def ways(step: doc.ConditionalStep) -> Iterator[tuple[str, Sequence[doc.BaseStep
         yield name, steps, ("branches", name)
     if step.default is not None:
         yield "default", step.default, ("default",)
+
+
+def texts(data: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
+    """Yield every text in JSON data with its path."""
+    match data:
+        case str():
+            yield path, data
+        case dict():
+            for key, value in data.items():
+                yield from texts(value, (*path, key))
+        case list():
+            for index, value in enumerate(data):
+                yield from texts(value, (*path, index))
+        case _:
+            pass
 
 
 # Schemas of what is known --------------------------------------------------------------------------------

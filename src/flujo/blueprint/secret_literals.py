@@ -7,8 +7,44 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from flujo.blueprint.diagnostics import rule
+from flujo.blueprint.scopes import texts
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from flujo.blueprint.diagnostics import Diagnostic, Span
+    from flujo.blueprint.nodes import Document
+
+SECRET_LITERAL = rule(
+    "FLJ230",
+    "secret-literal",
+    "A text that looks like a key, a password or a token",
+    finds="A literal with the shape of a provider's key, a token, a private key or an address with a "
+    "password, and random text under a name such as `api_key`. The text itself is never printed.",
+    why="Blueprints are committed, pinned into every run, and shown in traces: nothing in them is secret.",
+    example="agents:\n  sorter: {model: openai:gpt-5-mini, model_settings: {api_key: sk-…}}",
+    instead="# export OPENAI_API_KEY=…; a provider's key comes from the environment\n"
+    "agents:\n  sorter: {model: openai:gpt-5-mini}",
+)
+
+
+def secret_literal(document: Document) -> Iterator[Diagnostic]:
+    """Refuse texts that look like secrets, without showing them."""
+    for path, text in texts(document.data):
+        key = next((part for part in reversed(path) if isinstance(part, str)), "")
+        for start, end in find(text, key):
+            yield secret_found(document.span_in(path, start, end), f"`{key}`")
+
+
+def secret_found(span: Span, where: str) -> Diagnostic:
+    """Return the finding of a secret at `span`."""
+    return SECRET_LITERAL.at(
+        span,
+        f"{where} looks like it holds a secret, and a blueprint is no place for one",
+        hint="take it out, change it wherever it is in use, and give it through the environment",
+    )
+
 
 # What may fail after a repetition is bounded, so that no text takes more than linear time.
 _SHAPES = re.compile(
