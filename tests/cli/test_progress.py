@@ -1,0 +1,138 @@
+"""How a run looks while it runs, from events that are made by hand."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from inline_snapshot import snapshot
+
+from flujo.cli.progress import LiveTree, PlainLines
+from flujo.cli.terminal import Terminal
+from flujo.domain.journal import ErrorInfo, RunId, StepPath
+from flujo.domain.outcomes import (
+    Aborted,
+    Chunk,
+    Failure,
+    Paused,
+    RunStarted,
+    StepEnded,
+    StepRetried,
+    StepStarted,
+    Success,
+)
+from flujo.domain.run import Pause
+from flujo.domain.usage import Usage
+
+if TYPE_CHECKING:
+    from flujo.cli.progress import Progress
+    from flujo.domain.outcomes import Event
+
+RUN = RunId("0123456789abcdef0123456789abcdef")
+
+
+def path(text: str) -> StepPath:
+    return StepPath(text)
+
+
+EVENTS: list[Event] = [
+    RunStarted(RUN, "triage"),
+    StepStarted(path("sort"), "step"),
+    Chunk(path("sort"), 1, "ref"),
+    StepRetried(path("sort"), 1, ErrorInfo("FLJ302", "the model\ndid not answer"), 0.5),
+    StepStarted(path("sort"), "step", 2),
+    StepEnded(path("sort"), "step", Success("refund"), 2.14, Usage(300, 12, 1, 0, 1500), 2, model="m"),
+    StepEnded(path("extra"), "step", Success(None, skipped=True)),
+    StepStarted(path("draft"), "loop"),
+    StepStarted(path("draft[0]/write"), "step"),
+    StepEnded(path("draft[0]/write"), "step", Success("x"), 61.0, Usage(5, 5, 1, 0, 0, 1)),
+    StepEnded(path("draft"), "loop", Success("x"), 61.0),
+    StepEnded(path("old"), "step", Success("x"), recorded=True),
+    StepEnded(path("approve"), "hitl", Paused((Pause(pause_id=path("approve"), message="Send?"),))),
+    StepEnded(path("send"), "step", Failure(ErrorInfo("FLJ401", "no \x1b[31mroute")), 0.3),
+    StepEnded(path("stop"), "step", Aborted("enough")),
+]
+
+
+@pytest.fixture(autouse=True)
+def _size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("LINES", "30")
+
+
+class Screen(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+async def play(shown: Progress) -> None:
+    with shown:
+        for event in EVENTS:
+            await shown(event)
+
+
+async def test_a_pipe_gets_a_line_for_each_event() -> None:
+    err = io.StringIO()
+    shown = PlainLines(Terminal(err=err))
+    await play(shown)
+    assert shown.run_id == RUN
+    assert err.getvalue() == snapshot("""\
+run     triage  0123456789abcdef0123456789abcdef
+start   sort
+retry   sort  in 0.5s: the model did not answer
+start   sort  attempt 2
+done    sort  2.1s  312 tokens  $0.0015
+skipped extra  0.0s
+start   draft
+start   draft[0]/write
+done    draft[0]/write  1m01s  10 tokens  cost unknown
+done    draft  1m01s
+kept    old
+waiting approve
+failed  send  0.3s  no �[31mroute [FLJ401]
+stopped stop  0.0s  enough
+""")
+
+
+async def test_a_terminal_gets_a_tree_at_the_end() -> None:
+    err = Screen()
+    shown = LiveTree(Terminal(color=False, err=err), clock=lambda: 100.0)
+    await play(shown)
+    last = "triage" + re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", err.getvalue()).rpartition("triage")[2]
+    assert "\n".join(line.rstrip() for line in last.splitlines()) == snapshot("""\
+triage  run 0123456789ab
+✓ sort                      2.1s  312 tokens  $0.0015
+- extra                     skipped
+✓ draft                     1m01s
+    [0]
+    ✓ write                 1m01s  10 tokens  cost unknown
+✓ old                       recorded
+⏸ approve
+✗ send                      0.3s  no �[31mroute
+■ stop                        enough\
+""")
+
+
+async def test_a_download_is_told_in_tenths_to_a_pipe() -> None:
+    err = io.StringIO()
+    shown = PlainLines(Terminal(err=err))
+    for done in range(101):
+        shown.download(done * 1_000_000, 100_000_000)
+    assert len(err.getvalue().splitlines()) == 11
+
+
+async def test_a_tree_that_is_too_long_folds_what_is_finished() -> None:
+    err = Screen()
+    shown = LiveTree(Terminal(color=False, err=err), clock=lambda: 100.0)
+    with shown:
+        await shown(RunStarted(RUN, "long"))
+        for index in range(200):
+            await shown(StepEnded(path(f"many[{index}]/x"), "step", Success(1)))
+        await shown(StepEnded(path("many"), "loop", Success(1), 3.0))
+    final = err.getvalue().rpartition("long  run")[2]
+    assert "many" in final
+    assert "[7]" not in final

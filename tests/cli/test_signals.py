@@ -1,0 +1,120 @@
+"""A run that is stopped from outside: Ctrl-C, SIGTERM, a closed pipe, and what a terminal shows meanwhile."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cli.conftest import Flujo, Project
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "stopped")]
+)
+def test_a_stopped_run_is_resumable_and_says_so(
+    number: signal.Signals, code: int, word: str, project: Project, flujo: Flujo
+) -> None:
+    process = project.start("run", "slow")
+    wait_for(project.root / "waiting", process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (code, "")
+    assert f"{word}: what was finished is kept" in err
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith("next: flujo resume ")
+
+    (project.root / "go").touch()
+    result = flujo("resume", "@last")
+    assert (result.exit_code, result.stdout) == (0, "done\n")
+    assert project.notes() == ["first", "last"]
+
+
+def test_an_interrupted_run_is_listed_as_such(project: Project, flujo: Flujo) -> None:
+    process = project.start("run", "slow")
+    wait_for(project.root / "waiting", process)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert "interrupted" in flujo("resume").stdout
+
+
+def test_a_run_that_somebody_else_executes_cannot_be_resumed(project: Project, flujo: Flujo) -> None:
+    process = project.start("run", "slow")
+    wait_for(project.root / "waiting", process)
+    try:
+        assert flujo("resume", "@last").exit_code == 8
+    finally:
+        (project.root / "go").touch()
+        out, _ = process.communicate(timeout=30)
+    assert (process.returncode, out) == (0, "done\n")
+    assert project.notes() == ["first", "last"]
+
+
+def test_a_reader_that_goes_away_is_no_error_to_speak_of(project: Project) -> None:
+    process = project.start("schema")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.wait(timeout=30)
+    process.stderr.close()
+
+
+def test_a_terminal_shows_the_tree_and_a_pipe_gets_the_answer_alone(project: Project) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        project.command("run", "hello", "--input", "Ada"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"},
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:  # Linux says so when the other end is closed
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(ours)
+    out, _ = process.communicate(timeout=30)
+    assert out == b"Hello, Ada! Your name has 3 letters.\n"
+    text = shown.decode()
+    assert "✓" in text
+    assert "greet" in text
+    assert "\x1b[" in text
+    assert "\x1b[?25h" in text, "the cursor is given back"
+    assert "next:" in text
+
+
+def test_no_color_is_obeyed_on_a_terminal(project: Project) -> None:
+    ours, theirs = pty.openpty()
+    done = subprocess.Popen(
+        project.command("run", "nothing"),
+        stdin=subprocess.DEVNULL,
+        stderr=theirs,
+        env={**os.environ, "NO_COLOR": "1", "TERM": "xterm-256color"},
+    )
+    done.wait(timeout=30)
+    os.close(theirs)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert "error: no blueprint is called 'nothing'" in shown
+    assert "\x1b[" not in shown

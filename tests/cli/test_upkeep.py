@@ -1,0 +1,127 @@
+"""What operations use: doctor, migrate, models, lock."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+    from cli.conftest import Flujo, Project
+
+
+def test_doctor_shows_each_setting_with_its_origin(
+    flujo: Flujo, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLUJO_STRICT_DSL", "1")
+    settings = {row["key"]: row for row in json.loads(flujo("doctor", "--json").stdout)["settings"]}
+    assert settings["strict_dsl"] == {"key": "strict_dsl", "value": True, "origin": "FLUJO_STRICT_DSL"}
+    assert settings["blueprints.allow_callables"]["origin"] == "flujo.toml:10"
+    assert settings["aros.coercion_tolerant_level"]["origin"] == "default"
+
+
+def test_doctor_never_shows_a_key_or_a_password(flujo: Flujo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary")
+    monkeypatch.setenv("FLUJO_STATE_URI", "postgresql://u:canary@127.0.0.1:1/db")
+    result = flujo("doctor")
+    assert "OPENAI_API_KEY is set" in result.stdout
+    assert "canary" not in result.output
+    assert result.exit_code == 8, "the database does not answer"
+    assert "fail  database" in result.stdout
+
+
+def test_doctor_changes_nothing(flujo: Flujo, project: Project) -> None:
+    result = flujo("doctor")
+    assert result.exit_code == 0
+    assert "made at the first run" in result.stdout
+    assert not (project.root / ".flujo").exists()
+    flujo("migrate")
+    assert "durability `sync` (WAL, synchronous=FULL)" in flujo("doctor").stdout
+
+
+def test_doctor_notices_a_misspelt_variable(flujo: Flujo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLUJO_STATE_URL", "sqlite:///x.db")
+    assert "did you mean FLUJO_STATE_URI?" in flujo("doctor").stdout
+
+
+def test_migrate_check_says_what_is_to_do_and_does_nothing(flujo: Flujo, project: Project) -> None:
+    result = flujo("migrate", "--check")
+    assert result.exit_code == 8
+    assert "next: flujo migrate" in result.stderr
+    assert not (project.root / ".flujo").exists()
+    assert flujo("migrate").exit_code == 0
+    again = flujo("migrate", "--check")
+    assert again.exit_code == 0
+    assert "nothing to do" in again.stderr
+    told = json.loads(flujo("migrate", "--json").stdout)
+    assert told["now"] == told["needed"]
+
+
+def test_a_postgres_database_waits_for_migrate(
+    flujo: Flujo, empty_postgres_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLUJO_STATE_URI", empty_postgres_uri)
+    result = flujo("run", "hello", "-i", "Ada")
+    assert result.exit_code == 8
+    assert "hint: run `flujo migrate`" in result.stderr
+    assert flujo("migrate").exit_code == 0
+    assert flujo("run", "hello", "-i", "Ada").exit_code == 0
+    assert flujo("doctor").exit_code == 0
+
+
+def test_models_are_listed_without_fetching_any(
+    flujo: Flujo, tmp_path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLUJO_CACHE_DIR", str(tmp_path))
+    result = flujo("models", "list")
+    assert result.exit_code == 0
+    assert "local:smollm2" in result.stdout
+    assert "next: flujo models pull smollm2" in result.stderr
+    assert json.loads(flujo("models", "list", "--json").stdout)[0]["present"] is False
+
+
+def test_a_model_that_nobody_publishes_is_refused(flujo: Flujo) -> None:
+    result = flujo("models", "pull", "gpt-99")
+    assert result.exit_code == 1
+    assert "there is no local model called 'gpt-99'" in result.stderr
+
+
+def test_a_lock_is_written_and_verified(flujo: Flujo, project: Project) -> None:
+    assert flujo("lock", "verify").exit_code == 7, "there is none"
+    assert flujo("lock").exit_code == 0
+    first = (project.root / "flujo.lock").read_bytes()
+    assert flujo("lock").exit_code == 0
+    assert (project.root / "flujo.lock").read_bytes() == first
+    result = flujo("lock", "verify", "--strict")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert json.loads(flujo("lock", "verify", "--json").stdout) == {"matches": True, "differences": []}
+
+
+def test_a_change_is_told_in_words(flujo: Flujo, project: Project) -> None:
+    flujo("lock")
+    project.blueprint("hello", (project.root / "blueprints/hello.yaml").read_text("utf-8") + "# changed\n")
+    with (project.root / "skills/work.py").open("a", encoding="utf-8") as code:
+        code.write("# changed\n")
+    result = flujo("lock", "verify")
+    assert result.exit_code == 7
+    assert "blueprint blueprints/hello.yaml: blueprints/hello.yaml has changed" in result.stdout
+    assert "the source of its module has changed" in result.stdout
+    assert "overrides" not in result.stdout
+
+
+def test_a_blueprint_that_is_not_locked_counts_only_when_strict(flujo: Flujo, project: Project) -> None:
+    flujo("lock")
+    project.blueprint("more", 'version: "1"\nname: more\nsteps: [{name: a, call: "skills.greet:greet"}]\n')
+    assert flujo("lock", "verify").exit_code == 0
+    result = flujo("lock", "verify", "--strict")
+    assert result.exit_code == 7
+    assert "blueprint blueprints/more.yaml is not in the lock" in result.stdout
+
+
+def test_a_lock_of_wrong_blueprints_is_not_written(flujo: Flujo, project: Project) -> None:
+    project.blueprint("wrong", 'version: "1"\nname: wrong\nsteps: [{name: a, cll: "x:y"}]\n')
+    result = flujo("lock")
+    assert result.exit_code == 4
+    assert "cll" in result.stderr
+    assert not (project.root / "flujo.lock").exists()

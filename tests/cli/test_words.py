@@ -1,0 +1,75 @@
+"""How values are said: durations, costs, texts made short and safe, columns."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flujo.cli import words
+from flujo.domain.usage import Usage
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0.04, "0.0s"), (9.94, "9.9s"), (12.4, "12s"), (59.7, "1m00s"), (185, "3m05s"), (7800, "2h10m")],
+)
+def test_a_duration_is_said_as_people_read_it(value: float, said: str) -> None:
+    assert words.seconds(value) == said
+
+
+@pytest.mark.parametrize(
+    ("used", "said"),
+    [
+        (Usage(), ""),
+        (Usage(1000, 234, 1, 0, 0), "1,234 tokens  $0"),
+        (Usage(10, 2, 1, 0, 1234), "12 tokens  $0.0012"),
+        (Usage(10, 2, 1, 0, 2_500_000), "12 tokens  $2.50"),
+        (Usage(10, 2, 1, 0, 1), "12 tokens  <$0.0001"),
+        (Usage(10, 2, 1, 0, 0, 1), "12 tokens  cost unknown"),
+    ],
+)
+def test_a_cost_that_nobody_knows_is_never_zero(used: Usage, said: str) -> None:
+    assert words.usage(used) == said
+
+
+def test_a_value_becomes_one_safe_line() -> None:
+    assert (
+        words.brief("a\n\tb \x1b[31mred\x07")
+        == "a b \N{REPLACEMENT CHARACTER}[31mred\N{REPLACEMENT CHARACTER}"
+    )
+    assert words.brief({"k": [1, None]}) == '{"k": [1, null]}'
+    assert words.brief("x" * 100, 10) == "x" * 9 + "…"
+
+
+@given(st.text(), st.integers(min_value=1, max_value=50))
+def test_no_text_gets_longer_or_steers_a_terminal(text: str, limit: int) -> None:
+    line = words.brief(text, limit)
+    assert len(line) <= limit
+    assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in line)
+
+
+@given(st.text())
+def test_printable_text_keeps_its_lines(text: str) -> None:
+    shown = words.printable(text)
+    assert len(shown) == len(text)
+    assert "\x1b" not in shown
+    assert [i for i, c in enumerate(shown) if c == "\n"] == [i for i, c in enumerate(text) if c == "\n"]
+
+
+def test_columns_stand_below_each_other_also_for_wide_characters() -> None:
+    assert words.aligned([["NAME", "X"], ["漢字", "1"], ["abc", "22"]]) == [
+        "NAME  X",
+        "漢字  1",
+        "abc   22",
+    ]
+
+
+def test_a_line_is_cut_by_cells_not_by_characters() -> None:
+    assert words.cut("漢字漢字", 5) == "漢字…"
+    assert words.cut("short", 5) == "short"
+
+
+def test_a_run_id_is_shortened_only_when_nobody_chose_it() -> None:
+    assert words.short("0123456789abcdef0123456789abcdef") == "0123456789ab"
+    assert words.short("order-4711-of-a-customer-with-a-name") == "order-4711-of-a-customer-with-a-name"
