@@ -14,6 +14,7 @@ def run(connection: Connection) -> None:
         target_metadata=metadata,
         render_as_batch=connection.dialect.name == "sqlite",
         compare_type=True,
+        include_object=migrations.compared(connection).opts["include_object"],
         transaction_per_migration=False,
     )
     with context.begin_transaction():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -20,6 +20,8 @@ from flujo.state.tables import HEAD, SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from alembic.migration import MigrationContext
 
 _LOCK = 0x666C756A6F  # "flujo": the number of our Postgres advisory lock
 
@@ -132,6 +134,21 @@ def scripts() -> Path:
         if (folder / "env.py").is_file():
             return folder
     raise StateError("the migration scripts are missing from this installation", hint="install Flujo again")
+
+
+def compared(connection: sa.Connection) -> MigrationContext:
+    """Return Alembic's view of a database, for comparing it with the tables.
+
+    Alembic does not ask `ddl_if` when it compares, so an index that only Postgres has is left out elsewhere.
+    """
+    from alembic.migration import MigrationContext
+
+    def belongs(_: Any, name: str | None, kind: str, *__: Any) -> bool:
+        return not (
+            kind == "index" and name == "runs_by_metadata" and connection.dialect.name != "postgresql"
+        )
+
+    return MigrationContext.configure(connection, opts={"compare_type": True, "include_object": belongs})
 
 
 def _run_versions(connection: sa.Connection) -> None:

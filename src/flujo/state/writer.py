@@ -194,10 +194,10 @@ class Writer:
                     return resolved
                 transaction = begin_write(connection)
                 applied = self._batches.apply(connection, requests, careful=careful)
+                self._commit(transaction, applied)
             except BaseException:
                 self._roll_back()
                 raise
-            self._commit(transaction, applied)
             self.commits += 1
             return applied
 
@@ -207,7 +207,6 @@ class Writer:
         except sa.exc.DBAPIError as error:
             # Postgres may have committed before the connection broke: it is asked on the next connection.
             self._unresolved = applied if error.connection_invalidated and applied.transaction_id else None
-            self._roll_back()
             raise
 
     def _resolve(self, connection: sa.Connection) -> Applied | None:
@@ -240,8 +239,7 @@ class Writer:
         try:
             connection.rollback()
         except sa.exc.SQLAlchemyError:
-            self._disconnect()
-            return
+            connection.invalidate()
         if connection.invalidated:
             self._disconnect()
 

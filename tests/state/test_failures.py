@@ -1,0 +1,169 @@
+"""Databases that fail: full, away, restarted, locked, silent at the moment of the commit."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from typing import Any
+
+import psycopg
+import pytest
+
+from flujo.domain.run import RunStatus
+from flujo.exceptions import (
+    StateBackendFull,
+    StateBackendUnavailable,
+)
+from flujo.state.store import SqlStateStore
+from flujo.testing.store_suite import RUN, entry, move, new_run, writes
+
+
+async def test_a_full_disk_is_a_typed_error_and_the_run_goes_on_when_there_is_room(sqlite_uri: str) -> None:
+    store = SqlStateStore(sqlite_uri)
+    run = await store.accept(new_run(), {})
+    writer: Any = store.writer
+    limit = writer._connection.exec_driver_sql("PRAGMA page_count").scalar() + 20
+    writer._connection.exec_driver_sql(f"PRAGMA max_page_count = {limit}")
+    writer._connection.rollback()
+    written = 0
+
+    async def fill() -> None:
+        nonlocal written
+        for seq in range(1, 100):
+            await store.write(writes(run, entry(seq, output=b'"' + b"x" * 9_000 + b'"')))
+            written = seq
+
+    with pytest.raises(StateBackendFull, match="no room"):
+        await fill()
+    assert 0 < written < 99
+    assert len(await store.entries(RUN)) == written
+    with pytest.raises(StateBackendFull):  # no entry behind the one that is missing
+        await store.write(writes(run, entry(written + 2)))
+    writer._connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
+    writer._connection.rollback()
+    await store.write(writes(run, entry(written + 1)))
+    await store.write(writes(run, entry(written + 2)))
+    assert len(await store.entries(RUN)) == written + 2
+    await store.aclose()
+
+
+OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+
+def _sessions(uri: str, state: str = "%") -> int:
+    with psycopg.connect(uri, autocommit=True) as connection:
+        found = connection.execute(f"SELECT count(*) {OTHERS} AND state LIKE '{state}'".encode()).fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+async def test_a_terminated_backend_is_replaced_and_nothing_is_lost_or_doubled(postgres_uri: str) -> None:
+    store = SqlStateStore(postgres_uri)
+    run = await store.accept(new_run(), {})
+    stopped = threading.Event()
+
+    def storm() -> None:
+        with psycopg.connect(postgres_uri, autocommit=True) as connection:
+            while not stopped.wait(0.05):
+                connection.execute(f"SELECT pg_terminate_backend(pid) {OTHERS}".encode())
+
+    thread = threading.Thread(target=storm)
+    thread.start()
+    try:
+        for start in range(1, 301, 10):
+            waiting = [store.write(writes(run, entry(seq))) for seq in range(start, start + 10)]
+            await asyncio.gather(*waiting)
+    finally:
+        stopped.set()
+        thread.join()
+    assert [each.seq for each in await store.entries(RUN)] == list(range(1, 301))
+    await store.aclose()
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_a_commit_whose_answer_got_lost_is_looked_up_not_guessed(
+    postgres_uri: str, committed: bool
+) -> None:
+    store = SqlStateStore(postgres_uri)
+    run = await store.accept(new_run(), {})
+    writer: Any = store.writer
+    real = writer._connection.engine.dialect.do_commit
+    lost: list[bool] = []
+
+    def lose_the_answer(connection: Any) -> None:
+        if lost:
+            real(connection)
+            return
+        lost.append(True)
+        if committed:
+            real(connection)
+        connection.dbapi_connection.close()
+        raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    writer._connection.engine.dialect.do_commit = lose_the_answer
+    await store.write(move(run, RunStatus.COMPLETED, output=b"1"))
+    assert (await store.run(RUN)).status is RunStatus.COMPLETED
+    assert lost
+    await store.aclose()
+
+
+async def test_a_database_that_stays_away_is_told_after_the_retries_and_the_run_is_still_there(
+    postgres_uri: str,
+) -> None:
+    store = SqlStateStore(postgres_uri, retry_s=0.3)
+    run = await store.accept(new_run(), {})
+    url = store.database.url.set(drivername="postgresql")
+    elsewhere = url.set(database="postgres").render_as_string(hide_password=False)
+    with psycopg.connect(elsewhere, autocommit=True) as admin:
+        admin.execute(f"ALTER DATABASE {url.database} ALLOW_CONNECTIONS false".encode())
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (url.database,)
+        )
+        with pytest.raises(StateBackendUnavailable):
+            await store.write(writes(run, entry(1)))
+        admin.execute(f"ALTER DATABASE {url.database} ALLOW_CONNECTIONS true".encode())
+    await store.write(writes(run, entry(1)))
+    assert len(await store.entries(RUN)) == 1
+    await store.aclose()
+
+
+async def test_a_locked_sqlite_file_is_waited_for(sqlite_uri: str) -> None:
+    store = SqlStateStore(sqlite_uri)
+    run = await store.accept(new_run(), {})
+    other = sqlite3.connect(str(store.database.url.database), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    waiting = asyncio.ensure_future(store.write(writes(run, entry(1))))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    other.execute("COMMIT")
+    other.close()
+    await waiting
+    await store.aclose()
+
+
+async def test_no_connection_stays_in_a_transaction_after_work_or_cancellation(postgres_uri: str) -> None:
+    store = SqlStateStore(postgres_uri)
+    run = await store.accept(new_run(), {})
+    tasks: list[asyncio.Future[Any]] = [asyncio.create_task(store.run(RUN)) for _ in range(20)]
+    tasks += [asyncio.ensure_future(store.write(writes(run, entry(seq)))) for seq in range(1, 21)]
+    await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await store.progress(RUN)
+    await store.write(writes(run, entry(21)))
+    assert _sessions(postgres_uri, "idle in%") == 0
+    await store.aclose()
+    assert _sessions(postgres_uri) == 0
+
+
+@pytest.mark.parametrize("pool_max", [1, 2])
+async def test_a_small_pool_serves_everybody(postgres_uri: str, pool_max: int) -> None:
+    store = SqlStateStore(postgres_uri, pool_max=pool_max)
+    held = [await store.accept(new_run(f"run-{number}"), {}) for number in range(20)]
+    await asyncio.gather(
+        *(store.write(writes(run, entry(1))) for run in held), *(store.run(run.run_id) for run in held)
+    )
+    assert _sessions(postgres_uri) <= 2
+    await store.aclose()

@@ -1,0 +1,129 @@
+"""Who may execute a run: leases that live with their event loop, and owners that are provably dead."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flujo.domain.run import RunStatus
+from flujo.exceptions import (
+    Fenced,
+    ResumeConflict,
+)
+from flujo.state import ownership
+from flujo.state.store import SqlStateStore
+from flujo.testing.store_suite import RUN, entry, new_run, writes
+
+if TYPE_CHECKING:
+    from flujo.domain.run import RunRecord
+
+
+async def test_leases_are_renewed_while_the_loop_lives(store_uri: str) -> None:
+    mine, other = SqlStateStore(store_uri, lease_s=0.6, renew_s=0.1), SqlStateStore(store_uri)
+    run = await mine.accept(new_run(), {})
+    for _ in range(4):
+        await asyncio.sleep(0.3)
+        with pytest.raises(ResumeConflict):
+            await other.claim(RUN, statuses=[RunStatus.RUNNING])
+    await mine.write(writes(run, entry(1)))
+    await mine.aclose()
+    await other.aclose()
+
+
+def test_the_runs_of_a_loop_that_has_ended_lapse(store_uri: str) -> None:
+    mine, other = SqlStateStore(store_uri, lease_s=0.3, renew_s=0.1), SqlStateStore(store_uri)
+
+    async def start() -> RunRecord:
+        return await mine.accept(new_run(), {})
+
+    async def take_over() -> None:
+        while True:
+            try:
+                await other.claim(RUN, statuses=[RunStatus.RUNNING])
+                return
+            except ResumeConflict:
+                await asyncio.sleep(0.1)
+
+    async def write_late(run: RunRecord) -> None:
+        with pytest.raises(Fenced):
+            await mine.write(writes(run, entry(1)))
+        await mine.aclose()
+        await other.aclose()
+
+    run = asyncio.run(start())
+    asyncio.run(take_over())
+    asyncio.run(write_late(run))
+
+
+HOLDER = """
+import asyncio, sys
+from flujo.state.store import SqlStateStore
+from flujo.testing.store_suite import RUN, entry, new_run, writes
+
+async def main():
+    store = SqlStateStore(sys.argv[1])
+    run = await store.accept(new_run(), {})
+    for seq in range(1, 100_000):
+        await store.write(writes(run, entry(seq)))
+        print(seq, flush=True)
+
+asyncio.run(main())
+"""
+
+
+def _holder(uri: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", HOLDER, uri]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("acknowledged", [1, 17, 60])
+async def test_kill_9_loses_no_acknowledged_entry_and_the_run_can_be_taken_at_once(
+    store_uri: str, acknowledged: int
+) -> None:
+    process = _holder(store_uri)
+    assert process.stdout is not None
+    seen = 0
+    while seen < acknowledged:
+        seen = int(process.stdout.readline())
+    process.kill()
+    seen = max([seen, *(int(line) for line in process.stdout.read().split("\n")[:-1])])
+    process.wait()
+    process.stdout.close()
+    store = SqlStateStore(store_uri)
+    run = await store.claim(RUN, statuses=[RunStatus.RUNNING])
+    entries = await store.entries(RUN)
+    assert len(entries) in (seen, seen + 1)  # the last commit may not have been told
+    await store.write(writes(run, entry(len(entries) + 1)))
+    await store.aclose()
+
+
+async def test_an_owner_that_lives_is_not_taken_over(store_uri: str) -> None:
+    process = _holder(store_uri)
+    assert process.stdout is not None
+    process.stdout.readline()
+    store = SqlStateStore(store_uri)
+    try:
+        with pytest.raises(ResumeConflict) as caught:
+            await store.claim(RUN, statuses=[RunStatus.RUNNING])
+        assert caught.value.facts["lease_left_s"] > 20
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        await store.aclose()
+
+
+def test_only_a_dead_process_of_this_boot_and_namespace_is_provably_dead() -> None:
+    token = ownership.new_token()
+    execution, boot, namespace, _, started = token.split(":")
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    assert not ownership.is_provably_dead(token)
+    assert ownership.is_provably_dead(f"{execution}:{boot}:{namespace}:{gone.pid}:{started}")
+    assert ownership.is_provably_dead(f"{execution}:{boot}:{namespace}:{token.split(':')[3]}:1")
+    for other in (f"x:{boot}:1:{gone.pid}:5", f"x:other:{namespace}:{gone.pid}:5", "-", "", "a:b:c:d:e"):
+        assert not ownership.is_provably_dead(other)

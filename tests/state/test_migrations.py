@@ -1,0 +1,205 @@
+"""The schema: Alembic's versions build what the tables say, on both databases, however many ask at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.script import ScriptDirectory
+
+from flujo.exceptions import SchemaOutdated, SchemaTooNew, SettingsError, StateBackendUnavailable, StateError
+from flujo.state import migrations
+from flujo.state.database import Database, parse
+from flujo.state.store import SqlStateStore
+from flujo.state.tables import HEAD, metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_uri(request: pytest.FixtureRequest) -> str:
+    name = "sqlite_uri" if request.param == "sqlite" else "empty_postgres_uri"
+    return str(request.getfixturevalue(name))
+
+
+@pytest.fixture
+def database(store_uri: str) -> Iterator[Database]:
+    migrations.migrate(store_uri)
+    database = Database(store_uri)
+    yield database
+    database.dispose()
+
+
+def _set_version(uri: str, version: str) -> None:
+    database = Database(uri)
+    with migrations.exclusively(database) as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = :v"), {"v": version})
+    database.dispose()
+
+
+def test_the_head_that_opening_compares_with_is_the_newest_version() -> None:
+    assert ScriptDirectory(str(migrations.scripts())).get_current_head() == HEAD
+
+
+def test_migrating_is_done_once_and_says_where_it_stood(empty_uri: str) -> None:
+    assert migrations.status(empty_uri).current is None
+    before, after = migrations.migrate(empty_uri)
+    assert (before.current, after.current, after.is_current) == (None, HEAD, True)
+    before, after = migrations.migrate(empty_uri)
+    assert before == after == migrations.status(empty_uri)
+
+
+def test_asking_for_the_status_makes_no_file(tmp_path: Path) -> None:
+    status = migrations.status(f"sqlite:///{tmp_path / 'new' / 'state.db'}")
+    assert (status.current, status.is_current) == (None, False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_tables_are_what_the_versions_build(database: Database) -> None:
+    with migrations.exclusively(database) as connection:
+        assert compare_metadata(migrations.compared(connection), metadata) == []
+
+
+def test_the_tables_have_the_same_columns_and_indexes_on_both(sqlite_uri: str, postgres_uri: str) -> None:
+    def shape(uri: str) -> dict[str, Any]:
+        migrations.migrate(uri)
+        database = Database(uri)
+        try:
+            with database.connect() as connection:
+                inspector = sa.inspect(connection)
+                schema = "flujo" if database.is_postgres else None
+                return {
+                    table: (
+                        [
+                            (column["name"], column["nullable"])
+                            for column in inspector.get_columns(table, schema)
+                        ],
+                        inspector.get_pk_constraint(table, schema)["constrained_columns"],
+                        sorted(str(index["name"]) for index in inspector.get_indexes(table, schema)),
+                        [key["options"] for key in inspector.get_foreign_keys(table, schema)],
+                    )
+                    for table in sorted(inspector.get_table_names(schema))
+                }
+        finally:
+            database.dispose()
+
+    on_sqlite, on_postgres = shape(sqlite_uri), shape(postgres_uri)
+    on_postgres["runs"][2].remove("runs_by_metadata")  # GIN, which SQLite does not have
+    assert on_sqlite == on_postgres
+    assert set(on_sqlite) == {*metadata.tables, "alembic_version"}
+
+
+def test_a_version_can_be_taken_back_and_made_again(database: Database) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    for step in (command.downgrade, command.upgrade):
+        with migrations.exclusively(database) as connection:
+            config = Config(attributes={"connection": connection})
+            config.set_main_option("script_location", str(migrations.scripts()))
+            step(config, "base" if step is command.downgrade else HEAD)
+    with migrations.exclusively(database) as connection:
+        assert compare_metadata(migrations.compared(connection), metadata) == []
+
+
+def test_four_processes_that_migrate_at_once_do_it_once(empty_uri: str) -> None:
+    code = "import sys; from flujo.state import migrations; print(migrations.migrate(sys.argv[1])[1].current)"
+    command = [sys.executable, "-c", code, empty_uri]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [process.communicate()[0].strip() for process in processes] == [HEAD] * 4
+    assert {process.returncode for process in processes} == {0}
+
+
+async def test_a_sqlite_file_is_made_without_being_asked_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "state.db"
+    store = await SqlStateStore.open(f"sqlite:///{path}")
+    await store.aclose()
+    assert migrations.status(f"sqlite:///{path}").is_current
+    assert path.stat().st_mode & 0o077 == 0
+    assert path.parent.stat().st_mode & 0o077 == 0
+
+
+async def test_an_older_sqlite_file_is_brought_up_to_date(sqlite_uri: str) -> None:
+    database = Database(sqlite_uri)
+    with migrations.exclusively(database) as connection:  # a file with another's table in it
+        connection.execute(sa.text("CREATE TABLE mine (x)"))
+    database.dispose()
+    store = await SqlStateStore.open(sqlite_uri)
+    await store.aclose()
+    assert migrations.status(sqlite_uri).is_current
+
+
+async def test_an_older_postgres_waits_for_migrate(empty_postgres_uri: str) -> None:
+    with pytest.raises(SchemaOutdated, match="no tables") as caught:
+        await SqlStateStore.open(empty_postgres_uri)
+    assert "flujo migrate" in (caught.value.hint or "")
+
+
+async def test_a_newer_schema_is_left_alone(store_uri: str) -> None:
+    migrations.migrate(store_uri)
+    _set_version(store_uri, "9999")
+    with pytest.raises(SchemaTooNew):
+        await SqlStateStore.open(store_uri)
+    with pytest.raises(SchemaTooNew):
+        migrations.migrate(store_uri)
+    assert migrations.status(store_uri).is_newer
+
+
+@pytest.mark.parametrize(
+    "content", [b"this is no database, but it is long enough to be read" * 100, b"\x00" * 4096]
+)
+async def test_a_file_that_is_no_database_is_an_error_and_stays_as_it_is(
+    tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "state.db"
+    path.write_bytes(content)
+    with pytest.raises(StateError) as caught:
+        await SqlStateStore.open(f"sqlite:///{path}")
+    assert str(path) in str(caught.value)
+    assert path.read_bytes() == content
+
+
+async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StateBackendUnavailable, match="cannot be opened"):
+        await SqlStateStore.open(f"sqlite:///{tmp_path}/file/state.db")
+
+
+async def test_a_postgres_that_is_not_there_is_told_soon_and_without_the_password(tmp_path: Path) -> None:
+    uri = f"postgresql://ann:s3cret@/flujo?host={tmp_path}"
+    with pytest.raises(StateBackendUnavailable) as caught:
+        await SqlStateStore.open(uri)
+    assert "s3cret" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "",
+        "nonsense",
+        "mysql://ann:s3cret@host/db",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite:///a.db?mode=ro",
+        "://",
+    ],
+)
+def test_a_uri_that_is_none_of_ours_is_a_settings_error_without_a_password(uri: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse(uri)
+    assert "s3cret" not in str(caught.value)
+    assert "sqlite:///" in (caught.value.hint or "")
+
+
+def test_a_relative_sqlite_path_stays_what_it_was_when_the_folder_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert parse("sqlite:///.flujo/state.db").database == str(tmp_path / ".flujo/state.db")
