@@ -313,11 +313,16 @@ async def test_an_error_of_the_provider_is_typed_and_says_what_to_do(
     assert KEY not in f"{raised} {raised!r} {raised.hint} {raised.facts} {raised.__cause__}"
 
 
-async def test_a_response_that_is_not_the_protocol_is_typed(provider: Provider, build: Build) -> None:
-    for raw in (b"<html>a proxy's page</html>", b'{"choices": "none"}', b"[]"):
-        provider.answers = [Response(raw=raw)]
-        with pytest.raises(AgentError, match=r"agent 'sorter'|cannot read"):
-            await build().ask(Ask(data="x"))
+@pytest.mark.parametrize("raw", [b"<html>a proxy's page</html>", b'{"choices": "none"}', b"[]", KEY.encode()])
+async def test_a_response_that_is_not_the_protocol_is_typed(
+    provider: Provider, build: Build, raw: bytes
+) -> None:
+    provider.will_answer(Response(raw=raw))
+    with pytest.raises(AgentError) as caught:
+        await build().ask(Ask(data="x"))
+    assert "gpt-4o-mini" in str(caught.value)
+    assert caught.value.hint
+    assert KEY not in f"{caught.value} {caught.value.__cause__}"
 
 
 async def test_a_slow_model_is_a_timeout_of_unknown_cost(provider: Provider, build: Build) -> None:

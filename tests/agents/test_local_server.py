@@ -70,11 +70,8 @@ def kill(pid: int) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    try:
-        # In a container without an init, the dead stay as zombies.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
+    return bool(state.strip()) and "Z" not in state  # in a container without an init the dead stay as zombies
 
 
 def until(holds: Callable[[], bool]) -> None:

@@ -12,6 +12,7 @@ from flujo.agents.threads import THREADS
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, Ask, Reply
 from flujo.exceptions import AgentError, NotAvailableYet, OutputRejected
+from flujo.governance.redactor import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
@@ -178,6 +179,7 @@ class ChatAgent:
                 schema=None if reader is None or reader.is_text else reader.asked_schema,
                 json_mode=self.settings.structured_output == "openai_json",
                 is_free=self.source.is_free,
+                redact=Redactor(self.source.secrets),
             )
             try:
                 output, repairs = await self._conversation(model, ask, reader)
@@ -215,7 +217,7 @@ class ChatAgent:
         """Return the text that the model answers, tools called on the way, and the conversation so far."""
         from pydantic_ai.exceptions import AgentRunError, UserError
 
-        from flujo.agents.failures import translated
+        from flujo.agents.failures import cause_of, translated
 
         try:
             result = await self._runtime.run(
@@ -233,10 +235,9 @@ class ChatAgent:
                 agent=self.spec.name,
                 model=self.spec.model,
                 key_name=self.source.key_name,
-                secrets=self.source.secrets,
+                redact=model.redact,
             )
-            # The cause holds the provider's words, which may quote the key.
-            raise failure from (None if self.source.secrets else error)
+            raise failure from cause_of(error, model.redact)
         return result.output, result.all_messages()
 
     def _read(self, reader: OutputReader, text: str, ask: Ask) -> tuple[Any, tuple[str, ...]]:

@@ -23,7 +23,7 @@ def translated(
     agent: str,
     model: str,
     key_name: str | None,
-    secrets: tuple[str, ...],
+    redact: Redactor,
 ) -> AgentError:
     """Return the error of Flujo that says what `error` says.
 
@@ -32,9 +32,8 @@ def translated(
         agent: the agent's name.
         model: its model, as `provider:model`.
         key_name: the environment variable that holds the provider's key.
-        secrets: values that must not appear in the message.
+        redact: takes secrets out of what the provider said.
     """
-    redact = Redactor(secrets)
     provider = model.partition(":")[0]
     subject = f"agent {agent!r}: model {model!r}"
     if isinstance(error, theirs.ModelAPIError):
@@ -65,6 +64,11 @@ def translated(
         provider=provider,
         retryable=False,
     )
+
+
+def cause_of(error: Exception, redact: Redactor) -> Exception | None:
+    """Return `error` to be kept as the cause, unless its text, which a traceback shows, holds a secret."""
+    return error if redact(str(error)) == str(error) else None
 
 
 def _of_api_error(error: theirs.ModelAPIError, key_name: str | None) -> tuple[str, str]:

@@ -13,8 +13,10 @@ from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.output import OutputObjectDefinition
 from pydantic_ai.settings import ModelSettings
 
+from flujo.agents.failures import cause_of
 from flujo.domain.usage import MICRO_USD, NOTHING, Usage
-from flujo.exceptions import FlujoError, ModelUnavailable
+from flujo.exceptions import ControlSignal, FlujoError, ModelUnavailable
+from flujo.governance.redactor import Redactor
 
 
 class MeteredModel(WrapperModel):
@@ -29,12 +31,20 @@ class MeteredModel(WrapperModel):
         schema: what the answer is to fit, or None for text.
         json_mode: whether to use the provider's JSON mode where there is one.
         is_free: whether requests cost nothing (a model on this machine).
+        redact: takes secrets out of what is said about errors.
     """
 
     def __init__(
-        self, wrapped: Model, *, schema: dict[str, Any] | None, json_mode: bool, is_free: bool
+        self,
+        wrapped: Model,
+        *,
+        schema: dict[str, Any] | None,
+        json_mode: bool,
+        is_free: bool,
+        redact: Redactor,
     ) -> None:
         super().__init__(wrapped)
+        self.redact = redact
         self.schema = schema
         self.json_mode = json_mode
         self.is_free = is_free
@@ -114,16 +124,16 @@ class MeteredModel(WrapperModel):
 
     def _refuse_strange(self, error: Exception) -> None:
         """Raise our own error for one that the provider's client does not sort: it is foreign code."""
-        if isinstance(error, AgentRunError | UserError | FlujoError):
+        if isinstance(error, AgentRunError | UserError | FlujoError | ControlSignal):
             return
+        said = self.redact(f"{type(error).__name__}: {error}")
         raise ModelUnavailable(
-            f"model {self.wrapped.model_name!r} gave a response that its client cannot read: "
-            f"{type(error).__name__}: {error}",
+            f"model {self.wrapped.model_name!r} gave a response that its client cannot read: {said}",
             hint="check that the provider's base URL speaks the provider's protocol",
             status=None,
             provider=self.wrapped.system,
             retryable=True,
-        ) from error
+        ) from cause_of(error, self.redact)
 
 
 def _cost(response: ModelResponse) -> int | None:

@@ -112,7 +112,8 @@ def _provider(
 
 
 def _first(environment: Mapping[str, str], names: tuple[str, ...]) -> str | None:
-    return next((environment[name] for name in names if environment.get(name)), None)
+    # Stripped: a key read from a file often ends in a newline, which no HTTP header takes.
+    return next((value for name in names if (value := environment.get(name, "").strip())), None)
 
 
 def _not_installed(provider: str, error: ImportError) -> ProviderUnavailable:
