@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from flujo.blueprint.cel_tree import Node
     from flujo.domain.ports import Chain
 
-Expected = Literal["bool", "list", "string"]
-
 _NO_NAMES: Mapping[str, Shape] = {}
 
 
@@ -298,13 +296,13 @@ class _Walk:
 
     def _is_value(self, call: Node, bound: Mapping[str, Shape]) -> bool:
         """Return whether what is called is a name: `input()`, `input.text()`."""
-        receiver = cel_tree.chain(call.parts[0]) if call.member else ()
-        if receiver is None or call.name in bound or (receiver and receiver[0] in bound):
-            return receiver == () and call.name in bound
+        if not call.member:
+            return call.name in bound or call.name in ((self.scope.schema or {}).get("properties") or {})
+        receiver = cel_tree.chain(call.parts[0])
+        if receiver is None or receiver[0] in bound:
+            return False
         found = follow(self.scope, (*receiver, call.name))
-        return isinstance(found, Trail) and (
-            found.end.kind is not None or (not receiver and self.scope.kind == "object")
-        )
+        return isinstance(found, Trail) and found.end.kind is not None
 
     def _report(self, at: int, message: str, hint: str | None) -> None:
         self.problems.append(
