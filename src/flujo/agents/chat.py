@@ -135,9 +135,11 @@ class ChatAgent:
         self._runtime = self._built(tools)
 
     def _built(self, tools: Sequence[Callable[..., Any]]) -> Runtime[None, str]:
+        import pydantic_ai
         from pydantic_ai import Agent as Runtime
         from pydantic_ai.exceptions import UserError
 
+        pydantic_ai.BANNER_ENABLED = False  # else it writes one over the live tree of a terminal
         try:
             return Runtime(
                 name=self.spec.name,
