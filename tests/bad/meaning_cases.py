@@ -27,7 +27,7 @@ name: child
 input_schema: {type: object, required: [text], properties: {text: {type: string}, tone: {type: string}}}
 steps: [{name: echo, call: skills.crm:echo, with: {text: "{{ input.text }}"}}]
 """
-SKILLS = "def echo(text): ...\ndef lookup(email, *, limit=5): ...\nasync def plain(data): ...\n"
+SKILLS = "def echo(text): ...\ndef lookup(email, *, limit=5): ...\nasync def plain(data): ...\ndef pair(one, two): ...\n"
 
 
 @dataclass(frozen=True)
@@ -421,6 +421,13 @@ CALLABLES = [
         "FLJ252",
         "needs `email`",
         "with",
+    ),
+    Case(
+        "callable-without-with",
+        step("call: 'skills.crm:pair'"),
+        "FLJ252",
+        "needs `one` and `two`",
+        "'skills.crm:pair'",
     ),
     Case(
         "callable-not-here",

@@ -290,6 +290,7 @@ def test_a_signature_is_read_from_the_text_of_the_module() -> None:
             b"def f(a, /, b, c=1, *, d, e=2): ...\ndef g(**more): ...\n@os.f\ndef h(a): ...\n",
             "pkg/__init__.py": b"from x import *\n",
             "broken.py": b"def (",
+            "may.py": b"'Words.'\nx = y = 1\nif x:\n    def f(): ...\nclass C: ...\n",
         }
     )
     module = read_module("skills.crm", source)
@@ -303,5 +304,8 @@ def test_a_signature_is_read_from_the_text_of_the_module() -> None:
     package = read_module("pkg", source)
     assert package is not None
     assert not package.complete
+    may = read_module("may", source)
+    assert may is not None
+    assert (set(may.names), may.complete) == ({"x", "y", "C"}, False)
     assert read_module("broken", source) is None
     assert read_module("json", source) is None
