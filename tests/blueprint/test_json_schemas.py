@@ -9,7 +9,8 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
 from flujo.blueprint.compiled_schemas import MAX_VIOLATIONS, compile_schema
-from flujo.blueprint.json_schemas import KEYWORDS, TYPES, pointer, problems
+from flujo.blueprint.json_schemas import pointer, problems
+from flujo.blueprint.keywords import KEYWORDS, TYPES
 from flujo.exceptions import BlueprintError, OutputRejected
 
 TICKET = {

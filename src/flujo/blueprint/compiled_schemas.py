@@ -6,7 +6,8 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint.diagnostics import one_of
-from flujo.blueprint.json_schemas import kind_of, problems
+from flujo.blueprint.json_schemas import problems
+from flujo.blueprint.keywords import kind_of
 from flujo.exceptions import BlueprintError, OutputRejected
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flujo.blueprint.document import KINDS, MAX_NAME, Blueprint
-from flujo.blueprint.json_schemas import DRAFT
+from flujo.blueprint.keywords import DRAFT
 
 FILE = Path(__file__).with_name("blueprint.schema.json")
 

@@ -8,17 +8,17 @@ blueprint. Tests hold the table against the metaschema.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from flujo.blueprint.diagnostics import Severity, nearest, one_of, suggest
+from flujo.blueprint.diagnostics import Severity, nearest, suggest
+from flujo.blueprint.keywords import KEYWORDS, is_number, kind_of, short, wrong
 from flujo.blueprint.patterns import pattern_problem
 from flujo.blueprint.reading_rules import (
     REF_CYCLE,
     REF_MISSING,
     REGEX,
     REMOTE_REF,
-    SCHEMA_DRAFT,
     SCHEMA_EMPTY,
     SCHEMA_KEYWORD,
     SCHEMA_LIMIT,
@@ -30,74 +30,10 @@ if TYPE_CHECKING:
 
     from flujo.blueprint.diagnostics import Rule
 
-DRAFT = "https://json-schema.org/draft/2020-12/schema"
-TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
 MAX_DEPTH = 32
 MAX_KEYWORDS = 2_000
 
 Path = tuple[str | int, ...]
-
-# The keywords of the 2020-12 draft, and the older ones that its metaschema still knows, by what they hold.
-_SHAPES: dict[str, tuple[str, ...]] = {
-    "draft": (
-        "$schema",
-    ),
-    "text": (
-        "$id", "$anchor", "$comment", "title", "description", "format", "contentEncoding",
-        "contentMediaType",
-    ),
-    "reference": (
-        "$ref",
-    ),
-    "named schemas": (
-        "$defs", "properties", "dependentSchemas", "definitions",
-    ),
-    "dynamic": (
-        "$dynamicRef", "$dynamicAnchor", "$vocabulary", "$recursiveRef", "$recursiveAnchor",
-    ),
-    "types": (
-        "type",
-    ),
-    "list": (
-        "enum", "examples",
-    ),
-    "anything": (
-        "const", "default", "dependencies",
-    ),
-    "boolean": (
-        "deprecated", "readOnly", "writeOnly", "uniqueItems",
-    ),
-    "patterned schemas": (
-        "patternProperties",
-    ),
-    "schema": (
-        "additionalProperties", "propertyNames", "unevaluatedProperties", "items", "contains",
-        "unevaluatedItems", "contentSchema", "not", "if", "then", "else",
-    ),
-    "names": (
-        "required",
-    ),
-    "named names": (
-        "dependentRequired",
-    ),
-    "count": (
-        "minProperties", "maxProperties", "minItems", "maxItems", "minContains", "maxContains",
-        "minLength", "maxLength",
-    ),
-    "schemas": (
-        "prefixItems", "allOf", "anyOf", "oneOf",
-    ),
-    "number": (
-        "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
-    ),
-    "number above 0": (
-        "multipleOf",
-    ),
-    "pattern": (
-        "pattern",
-    ),
-}  # fmt: skip
-KEYWORDS = {keyword: shape for shape, keywords in _SHAPES.items() for keyword in keywords}
 
 _SAME_VALUE = ("$ref", "allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas")
 """Keywords whose schemas are applied to the same value: only through these can a check go in a circle."""
@@ -129,23 +65,6 @@ def problems(schema: Any) -> list[SchemaProblem]:
     walk.visit(schema, ())
     walk.references()
     return walk.found
-
-
-def kind_of(value: Any) -> str:
-    """Return what a JSON value is, in words."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case int() | float():
-            return "a number"
-        case str():
-            return "a text"
-        case list():
-            return "a list"
-        case _:
-            return "a mapping"
 
 
 class _Walk:
@@ -211,9 +130,8 @@ class _Walk:
             case "named schemas" | "patterned schemas":
                 self._named_schemas(value, path, patterns=shape == "patterned schemas")
             case _:
-                if problem := _wrong(shape, keyword, value):
-                    rule, message, hint = problem
-                    self._add(rule, path, message, hint)
+                if (found := wrong(keyword, value)) is not None:
+                    self._add(found[0], path, *found[1:])
 
     def _schemas(self, value: Any, path: Path) -> None:
         if not isinstance(value, list) or not value:
@@ -236,7 +154,7 @@ class _Walk:
     def _bounds(self, schema: dict[str, Any], path: Path) -> None:
         for low, high in _BOUNDS:
             least, most = schema.get(low), schema.get(high)
-            if _is_number(least) and _is_number(most) and least > most:
+            if is_number(least) and is_number(most) and least > most:
                 message = f"no value fits: `{low}` {least} is above `{high}` {most}"
                 self._add(SCHEMA_EMPTY, (*path, low), message, "swap them")
         if schema.get("enum") == []:
@@ -291,7 +209,7 @@ class _Walk:
             target = _resolve(self.root, fragment)
         if target is None or target not in self.schemas:
             names = [pointer(known) for known in self.schemas if known[:1] in (("$defs",), ("definitions",))]
-            message = f"`$ref: {_short(reference)}` leads to no schema"
+            message = f"`$ref: {short(reference)}` leads to no schema"
             self._add(
                 REF_MISSING, path, message, suggest(reference, names, what="there are") or "add it to `$defs`"
             )
@@ -319,97 +237,3 @@ def _resolve(root: Any, fragment: str) -> Path | None:
         here = here[step]
         path.append(step)
     return tuple(path)
-
-
-# Keywords ------------------------------------------------------------------------------------------------
-
-
-def _wrong(shape: str, keyword: str, value: Any) -> tuple[Rule, str, str | None] | None:
-    """Return rule, message and hint when a keyword that holds no schema holds something wrong."""
-    match shape:
-        case "anything":
-            return None
-        case "dynamic":
-            return REMOTE_REF, f"`{keyword}` is not supported", "use `$ref` with `#/$defs/…`"
-        case "reference":
-            return _wrong_reference(value)
-        case "draft":
-            if value in (DRAFT, DRAFT + "#"):
-                return None
-            return (
-                SCHEMA_DRAFT,
-                "schemas are read as draft 2020-12, and `$schema` says another one",
-                f"write `{DRAFT}`",
-            )
-        case "types":
-            return _wrong_types(value)
-        case "pattern":
-            if not isinstance(value, str):
-                return SCHEMA_TYPE, f"`pattern` is a text, and this is {kind_of(value)}", None
-            return (REGEX, f"the pattern {problem}", None) if (problem := pattern_problem(value)) else None
-        case _:
-            if _IS[shape](value):
-                return None
-            return SCHEMA_TYPE, f"`{keyword}` is {_WORDS[shape]}, and this is {kind_of(value)}", None
-
-
-def _wrong_reference(value: Any) -> tuple[Rule, str, str | None] | None:
-    if not isinstance(value, str):
-        return SCHEMA_TYPE, f"`$ref` is a text, and this is {kind_of(value)}", None
-    if value.startswith("#"):
-        return None
-    return (
-        REMOTE_REF,
-        f"`$ref: {_short(value)}` leads out of the schema",
-        "copy it to `$defs` and refer to `#/$defs/NAME`",
-    )
-
-
-def _wrong_types(value: Any) -> tuple[Rule, str, str | None] | None:
-    names = value if isinstance(value, list) else [value]
-    for name in names:
-        if name not in TYPES:
-            shown = f"`{_short(name)}`" if isinstance(name, str) else kind_of(name)
-            hint = suggest(name, TYPES, what="types") if isinstance(name, str) else f"one of {one_of(TYPES)}"
-            return SCHEMA_TYPE, f"{shown} is not a type of JSON Schema", hint
-    if not names or len(set(names)) < len(names):
-        return SCHEMA_TYPE, "`type` is one type or a list of different ones", None
-    return None
-
-
-def _is_number(value: Any) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_names(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and all(isinstance(name, str) for name in value)
-        and len(set(value)) == len(value)
-    )
-
-
-_WORDS = {
-    "text": "a text",
-    "boolean": "`true` or `false`",
-    "number": "a number",
-    "number above 0": "a number above 0",
-    "count": "a whole number from 0",
-    "list": "a list",
-    "names": "a list of different texts",
-    "named names": "a mapping of lists of different texts",
-}
-_IS: dict[str, Any] = {
-    "text": lambda value: isinstance(value, str),
-    "boolean": lambda value: isinstance(value, bool),
-    "number": _is_number,
-    "number above 0": lambda value: _is_number(value) and value > 0,
-    "count": lambda value: _is_number(value) and value >= 0 and value == int(value),
-    "list": lambda value: isinstance(value, list),
-    "names": _is_names,
-    "named names": lambda value: isinstance(value, dict) and all(map(_is_names, value.values())),
-}
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:59]}…"

@@ -15,7 +15,8 @@ from flujo.blueprint import reading_rules as rules
 from flujo.blueprint.compiled_schemas import CompiledSchema, compile_schema
 from flujo.blueprint.diagnostics import RULES, did_you_mean, one_of, suggest, visible
 from flujo.blueprint.document import KINDS, MODEL_SETTINGS, Agent, BaseStep, Blueprint, Config
-from flujo.blueprint.json_schemas import kind_of, problems
+from flujo.blueprint.json_schemas import problems
+from flujo.blueprint.keywords import kind_of
 from flujo.blueprint.scalars import is_date
 
 if TYPE_CHECKING:
