@@ -333,6 +333,18 @@ async def test_a_slow_model_is_a_timeout_of_unknown_cost(provider: Provider, bui
     assert used(caught.value).cost_usd is None
 
 
+async def test_an_ask_that_is_cut_off_has_used_something_of_unknown_cost(
+    provider: Provider, build: Build
+) -> None:
+    provider.will_answer(Response("late", delay_s=0.5))
+    agent = build()
+    with pytest.raises(TimeoutError) as caught:
+        async with asyncio.timeout(0.1):
+            await agent.ask(Ask(data="x"))
+    assert caught.value.__cause__ is not None
+    assert used(caught.value.__cause__) == Usage(requests=1, unpriced_requests=1)
+
+
 async def test_a_server_that_is_not_there_cannot_be_reached(provider: Provider, build: Build) -> None:
     agent = build(model_settings={"max_retries": 0})
     provider.will_answer("hello")

@@ -185,8 +185,8 @@ class ChatAgent:
             )
             try:
                 output, repairs = await self._conversation(model, ask, reader)
-            except Exception as error:
-                # A failed attempt was paid for as well, whoever raised: us, the provider, a tool.
+            except BaseException as error:
+                # Paid for as well, whoever ended it: us, the provider, a tool, a step's clock.
                 error.usage = model.spent  # type: ignore[attr-defined]  # exceptions take attributes
                 raise
         return Reply(output=output, usage=model.spent, model=model.answered_by, repairs=repairs)

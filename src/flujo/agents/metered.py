@@ -1,5 +1,6 @@
 """A pydantic-ai model that adds up what its responses used and cost, and asks for JSON without parsing it."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,6 +18,8 @@ from flujo.agents.failures import cause_of
 from flujo.domain.usage import MICRO_USD, NOTHING, Usage
 from flujo.exceptions import ControlSignal, FlujoError, ModelUnavailable
 from flujo.governance.redactor import Redactor
+
+_SORTED = (AgentRunError, UserError, FlujoError, ControlSignal)
 
 
 class MeteredModel(WrapperModel):
@@ -61,7 +64,7 @@ class MeteredModel(WrapperModel):
         parameters = self._asking_for_json(model_request_parameters)
         try:
             response = await self.wrapped.request(messages, model_settings, parameters)
-        except Exception as error:
+        except BaseException as error:
             self._count_lost(error)
             self._refuse_strange(error)
             raise
@@ -84,8 +87,9 @@ class MeteredModel(WrapperModel):
                 messages, model_settings, parameters, run_context
             ) as stream:
                 yield stream
-        except Exception as error:
-            self._count_lost(error)
+        except BaseException as error:
+            if stream is None:
+                self._count_lost(error)
             self._refuse_strange(error)
             raise
         finally:
@@ -114,17 +118,17 @@ class MeteredModel(WrapperModel):
             unpriced_requests=int(cost is None),
         )
 
-    def _count_lost(self, error: Exception) -> None:
+    def _count_lost(self, error: BaseException) -> None:
         """Count a request that was sent and never answered: nobody told us what it cost, and it may have."""
-        sent = isinstance(error, ModelRequestTimeout) or (
+        sent = isinstance(error, ModelRequestTimeout | asyncio.CancelledError) or (
             isinstance(error, ModelConnectionError) and error.phase not in ("pool", "connect")
         )
-        if sent and not self.is_free:
-            self.spent += Usage(requests=1, unpriced_requests=1)
+        if sent:
+            self.spent += Usage(requests=1, unpriced_requests=0 if self.is_free else 1)
 
-    def _refuse_strange(self, error: Exception) -> None:
+    def _refuse_strange(self, error: BaseException) -> None:
         """Raise our own error for one that the provider's client does not sort: it is foreign code."""
-        if isinstance(error, AgentRunError | UserError | FlujoError | ControlSignal):
+        if not isinstance(error, Exception) or isinstance(error, _SORTED):
             return
         said = self.redact(f"{type(error).__name__}: {error}")
         raise ModelUnavailable(

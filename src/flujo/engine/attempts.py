@@ -13,7 +13,7 @@ from flujo.domain.outcomes import Aborted, Failure, Paused, StepOutcome, StepRet
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import Pause
 from flujo.domain.steps import BaseStep, CallableRef, Logic
-from flujo.domain.usage import NOTHING
+from flujo.domain.usage import NOTHING, Usage
 from flujo.engine import isolation
 from flujo.engine.settling import Draft, settle, settle_answer
 from flujo.exceptions import (
@@ -101,12 +101,22 @@ async def _attempt(
             status=EntryStatus.FAILED,
             input=draft.input,
             error=canonical.encode(failure.to_json()),
-            usage=draft.usage + getattr(cause, "usage", NOTHING),
+            usage=draft.usage + _spent(cause),
             detail=canonical.encode(draft.detail) if draft.detail else None,
             ended_at=frame.run.clock.now(),
         )
     )
     return Failure(failure, cause)
+
+
+def _spent(error: BaseException | None) -> Usage:
+    """Return what an agent had used when it failed; a step's clock cuts it off through a cancellation."""
+    while error is not None:
+        usage = getattr(error, "usage", None)
+        if isinstance(usage, Usage):
+            return usage
+        error = error.__cause__
+    return NOTHING
 
 
 async def decide(rule: Logic, frame: Frame, path: StepPath, *, attempt: int = 1) -> Any:
