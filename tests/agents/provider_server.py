@@ -87,6 +87,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(answer.status, json.dumps({"error": answer.error or {}}).encode(), "application/json")
         elif self.path.endswith("/messages"):
             self._send(200, json.dumps(_anthropic(answer)).encode(), "application/json")
+        elif self.path.endswith("/responses"):
+            self._send(200, json.dumps(_openai_response(answer)).encode(), "application/json")
         elif request.get("stream"):
             self._stream(answer)
         else:
@@ -144,6 +146,30 @@ def _openai(answer: Response) -> dict[str, Any]:
         "model": answer.model,
         "choices": [{"index": 0, "message": message, "finish_reason": finish}],
         "usage": {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100},
+    }
+
+
+def _openai_response(answer: Response) -> dict[str, Any]:
+    content = {"type": "output_text", "text": answer.text, "annotations": []}
+    message = {
+        "type": "message",
+        "id": "msg_1",
+        "role": "assistant",
+        "status": "completed",
+        "content": [content],
+    }
+    details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1_700_000_000,
+        "status": "completed",
+        "model": answer.model,
+        "output": [message],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": {"input_tokens": 1000, "output_tokens": 100, "total_tokens": 1100, **details},
     }
 
 

@@ -373,6 +373,17 @@ def test_an_agent_is_asked_from_one_event_loop_after_another(provider: Provider,
         assert asyncio.run(agent.ask(Ask(data=str(n)))).output == "ok"
 
 
+async def test_openais_own_api_is_asked_for_json_and_priced_too(provider: Provider, build: Build) -> None:
+    provider.will_answer('{"label": "praise"}', '{"label": "bug"}')
+    reply = await build(model="openai:gpt-4o-mini", output_schema=LABEL).ask(
+        Ask(data="x", instructions="Sort.")
+    )
+    assert reply.output == {"label": "bug"}
+    assert reply.usage == Usage(input_tokens=2000, output_tokens=200, requests=2, cost_micro_usd=420)
+    assert provider.paths == ["/v1/responses", "/v1/responses"]
+    assert provider.requests[0]["text"]["format"]["type"] == "json_schema"
+
+
 async def test_anthropic_is_asked_in_its_own_format(provider: Provider, build: Build) -> None:
     provider.will_answer(Response("Good day.", model="claude-haiku-4-5-20251001"))
     reply = await build(model="anthropic:claude-haiku-4-5-20251001", model_settings={"max_tokens": 100}).ask(
