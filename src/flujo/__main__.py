@@ -1,5 +1,6 @@
 """`flujo` and `python -m flujo`: the version is answered before anything else is imported."""
 
+import io
 import sys
 
 
@@ -12,6 +13,8 @@ def main() -> None:
         return
     from flujo.cli.app import app
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: no answer is lost to an encoding
     app(prog_name="flujo")
 
 

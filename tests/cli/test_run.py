@@ -129,6 +129,13 @@ def test_an_unknown_context_field_is_refused(flujo: Flujo, project: Project) -> 
     assert "lable" in result.stderr
 
 
+def test_a_warning_is_mentioned_and_stops_nothing(flujo: Flujo, project: Project) -> None:
+    project.blueprint("shapes", SHAPES.replace("steps:", 'agents: {spare: {model: "local:smollm2"}}\nsteps:'))
+    result = flujo("run", "shapes", "--input", "Ada")
+    assert result.exit_code == 0
+    assert "1 warning: flujo validate blueprints/shapes.yaml" in result.stderr
+
+
 def test_json_gives_the_whole_result(flujo: Flujo) -> None:
     result = answer(flujo("run", "hello", "-i", "Ada", "--json"))
     assert result["status"] == "completed"

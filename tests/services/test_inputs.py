@@ -29,7 +29,7 @@ def read(schema: Any, **given: Any) -> Any:
     return read_input(schema, Given(**given)).value
 
 
-@given(st.text())
+@given(st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
 def test_text_is_taken_verbatim_for_a_string_schema_or_none(text: str) -> None:
     assert read(TEXT, text=text) == text
     assert read(None, text=text) == text
@@ -95,6 +95,14 @@ def test_what_does_not_fit_is_refused_with_every_violation() -> None:
         read(ORDER, text='{"count": 0}')
     assert "id" in caught.value.message
     assert "count" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "text", ['{"text": "\\ud800"}', '{"text": "\\u0000"}', '{"n": 99999999999999999999}']
+)
+def test_json_that_the_journal_cannot_hold_is_refused(text: str) -> None:
+    with pytest.raises(InputRejected, match="cannot be written"):
+        read({"type": "object"}, text=text)
 
 
 def test_no_input_says_what_is_wanted() -> None:

@@ -26,7 +26,6 @@ from flujo.domain.usage import NOTHING, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import TracebackType
 
     from rich.console import RenderableType
     from rich.text import Text
@@ -57,9 +56,7 @@ class Progress(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
 
 
 def progress(terminal: Terminal, *, clock: Callable[[], float] = time.monotonic) -> Progress:

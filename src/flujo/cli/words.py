@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -85,8 +86,8 @@ def plural(count: int, word: str, many: str = "") -> str:
 
 
 def short(run_id: str) -> str:
-    """Return the beginning of a run's id that people type; an id that somebody chose stays whole."""
-    return run_id[:12] if len(run_id) == 32 and run_id.isalnum() else run_id
+    """Return what people type for a run: the beginning of our ids, the whole of one that somebody chose."""
+    return run_id[:12] if len(run_id) == 32 and run_id.isalnum() else shlex.quote(run_id)
 
 
 def usage_data(used: Usage) -> dict[str, Any]:

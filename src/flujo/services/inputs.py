@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flujo.exceptions import InputRejected, OutputRejected, SettingsError
+from flujo.domain import canonical
+from flujo.exceptions import InputRejected, NotJournalable, OutputRejected, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,6 +54,7 @@ def read_input(schema: Any, given: Given, *, what: str = "the input") -> Input:
         )
     found = _understood(schema, given, what)
     value = _without(schema) if found.value is _MISSING else found.value
+    _require_json(value, what)
     if schema is not None:
         _check(schema, value, what, given_at_all=found.value is not _MISSING)
     return Input(value, found.note)
@@ -171,10 +173,16 @@ def _check(schema: Any, value: Any, what: str, *, given_at_all: bool) -> None:
         compile_schema(schema).check(value, what=what)
     except OutputRejected as error:
         if not given_at_all:
-            raise InputRejected(
-                f"{what} is missing", hint=f"give it: {example(schema)}"
-            ) from None
+            raise InputRejected(f"{what} is missing", hint=f"give it: {example(schema)}") from None
         raise InputRejected(error.message, hint=f"what fits: {example(schema)}") from None
+
+
+def _require_json(value: Any, what: str) -> None:
+    """Refuse what the journal could not hold: half a surrogate pair, an integer beyond 64 bits."""
+    try:
+        canonical.encode(value, what=what)
+    except NotJournalable as error:
+        raise InputRejected(error.message, hint=error.hint) from None
 
 
 def _without(schema: Any) -> Any:

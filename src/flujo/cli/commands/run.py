@@ -10,7 +10,7 @@ from flujo.cli.invocation import Invocation
 
 if TYPE_CHECKING:
     from flujo.cli.progress import Progress
-    from flujo.services.wiring import Workspace
+    from flujo.services.wiring import Blueprint, Workspace
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -64,6 +64,7 @@ def run(
 
     async def work(workspace: "Workspace", progress: "Progress") -> Any:
         loaded = workspace.load(path, overrides=models)
+        _mention_warnings(invocation, loaded)
         value = inputs.read_input(loaded.pipeline.input_schema, asked)
         if value.note:
             invocation.terminal.say(value.note, "dim")
@@ -80,6 +81,15 @@ def run(
         )
 
     conclude(invocation, drive(invocation, work), as_json=as_json, paused_ok=paused_ok)
+
+
+def _mention_warnings(invocation: Invocation, loaded: "Blueprint") -> None:
+    """Say that there are warnings; `flujo validate` shows them."""
+    from flujo.cli.findings import summary
+
+    warnings = [finding for finding in loaded.diagnostics if finding.severity == "warning"]
+    if warnings:
+        invocation.terminal.say(f"{summary(warnings)}: flujo validate {loaded.path}", "yellow")
 
 
 def _list(invocation: Invocation, *, as_json: bool) -> None:
