@@ -345,17 +345,17 @@ async def test_an_ask_that_is_cut_off_has_used_something_of_unknown_cost(
     assert used(caught.value.__cause__) == Usage(requests=1, unpriced_requests=1)
 
 
-async def test_a_server_that_is_not_there_cannot_be_reached(provider: Provider, build: Build) -> None:
-    agent = build(model_settings={"max_retries": 0})
-    provider.will_answer("hello")
-    await agent.ask(Ask(data="x"))
-    gone = AgentSettings(
-        environment={"OPENAI_BASE_URL": "http://127.0.0.1:9/v1", "OPENAI_API_KEY": KEY},
-        cache_dir=Path("unused"),
+async def test_a_server_that_is_not_there_cannot_be_reached() -> None:
+    with provider_server() as closed:
+        url = f"{closed.url}/v1"
+    settings = AgentSettings(
+        environment={"OPENAI_BASE_URL": url, "OPENAI_API_KEY": KEY}, cache_dir=Path("unused")
     )
     spec = AgentSpec(name="sorter", model="openai-chat:x", model_settings={"max_retries": 0})
-    with pytest.raises(ModelUnavailable, match="cannot be reached") as caught:
-        await build_agent(spec, settings=gone).ask(Ask(data="x"))
+    with pytest.raises(ModelUnavailable, match="cannot be reached at ") as caught:
+        await build_agent(spec, settings=settings).ask(Ask(data="x"))
+    assert url in str(caught.value)
+    assert caught.value.facts["retryable"] is True
     assert used(caught.value).requests == 0
 
 

@@ -237,6 +237,7 @@ class ChatAgent:
                 agent=self.spec.name,
                 model=self.spec.model,
                 key_name=self.source.key_name,
+                address=model.base_url,
                 redact=model.redact,
             )
             raise failure from cause_of(error, model.redact)

@@ -23,6 +23,7 @@ def translated(
     agent: str,
     model: str,
     key_name: str | None,
+    address: str | None,
     redact: Redactor,
 ) -> AgentError:
     """Return the error of Flujo that says what `error` says.
@@ -32,12 +33,13 @@ def translated(
         agent: the agent's name.
         model: its model, as `provider:model`.
         key_name: the environment variable that holds the provider's key.
+        address: the base URL of its API, when it has one.
         redact: takes secrets out of what the provider said.
     """
     provider = model.partition(":")[0]
     subject = f"agent {agent!r}: model {model!r}"
     if isinstance(error, theirs.ModelAPIError):
-        what, hint = _of_api_error(error, key_name)
+        what, hint = _of_api_error(error, key_name, address)
         facts: dict[str, Any] = {
             "status": getattr(error, "status_code", None),
             "provider": provider,
@@ -71,7 +73,7 @@ def cause_of(error: Exception, redact: Redactor) -> Exception | None:
     return error if redact(str(error)) == str(error) else None
 
 
-def _of_api_error(error: theirs.ModelAPIError, key_name: str | None) -> tuple[str, str]:
+def _of_api_error(error: theirs.ModelAPIError, key_name: str | None, address: str | None) -> tuple[str, str]:
     """Return what happened, and what to do about it."""
     said = _said(error.body)
     status = f" (HTTP {error.status_code})" if isinstance(error, theirs.ModelHTTPError) else ""
@@ -96,7 +98,7 @@ def _of_api_error(error: theirs.ModelAPIError, key_name: str | None) -> tuple[st
             what = "did not answer in time"
             hint = "raise `model_settings: {timeout: …}`, or give the step `config: {max_retries: 3}`"
         case theirs.ModelConnectionError():
-            what = "cannot be reached"
+            what = f"cannot be reached at {address}" if address else "cannot be reached"
             hint = "check the network, and the provider's base URL if you have set one"
         case theirs.ModelRequestRejectedError():
             what = f"rejected the request{status}{said}"
