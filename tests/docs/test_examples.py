@@ -202,6 +202,7 @@ def fits(shown: list[str], printed: list[str]) -> bool:
 
 def loose(line: str) -> str:
     """Return a line without what differs from run to run: ids, numbers, widths."""
+    line = re.sub(r"\b[0-9a-f]{12,32}\b", "ID", line)
     line = re.sub(r"\b(?=[a-z]*\d)(?=\d*[a-z])[0-9a-z]{8,}\b", "ID", line)
     line = re.sub(r"\d+(\.\d+)?", "0", line)
     return re.sub(r"[ ─━═]+", " ", line).strip()

@@ -1,6 +1,7 @@
 """The reference is whole and current: every command, setting, exit code, error, rule and key has its place."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -88,3 +89,12 @@ def test_the_lock_of_the_examples_is_current() -> None:
     flujo = Path(sys.executable).parent / "flujo"
     done = subprocess.run([flujo, "lock", "verify"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "page", sorted((ROOT / "docs/architecture").glob("*.md")), ids=lambda page: page.name
+)
+def test_a_page_about_a_room_names_files_that_are_there(page: Path) -> None:
+    there = {path.name for path in (ROOT / "src/flujo").rglob("*.py")}
+    named = re.findall(r"`(?:[a-z_]+/)*([a-z_]+\.py)`", page.read_text("utf-8"))
+    assert [name for name in named if name not in there] == []
