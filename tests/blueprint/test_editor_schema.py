@@ -7,6 +7,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from bad.corpus import LANGUAGE, Case
+from flujo.blueprint.descriptions import DESCRIPTIONS
 from flujo.blueprint.editor_schema import FILE, text
 from flujo.blueprint.reader import read
 from flujo.blueprint.schema import check
@@ -28,6 +29,11 @@ def test_the_committed_file_is_what_the_models_say() -> None:
 
 def test_it_is_a_json_schema() -> None:
     Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_every_key_says_what_it_is_for_and_no_word_is_left_over() -> None:
+    keys = {key for model in (SCHEMA, *SCHEMA["$defs"].values()) for key in model.get("properties", {})}
+    assert set(DESCRIPTIONS) == keys
 
 
 @pytest.mark.parametrize("name", GOOD)

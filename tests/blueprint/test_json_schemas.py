@@ -10,7 +10,7 @@ from jsonschema.exceptions import SchemaError
 
 from flujo.blueprint.compiled_schemas import MAX_VIOLATIONS, compile_schema
 from flujo.blueprint.json_schemas import pointer, problems
-from flujo.blueprint.keywords import KEYWORDS, TYPES
+from flujo.blueprint.schema_keywords import KEYWORDS, TYPES
 from flujo.exceptions import BlueprintError, OutputRejected
 
 TICKET = {

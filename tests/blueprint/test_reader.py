@@ -186,8 +186,8 @@ def test_json_is_read_as_json(data: Any) -> None:
 def test_what_another_writer_of_yaml_wrote_is_read_back(data: Any) -> None:
     source = yaml.safe_dump({"k": data}, allow_unicode=True)
     document = read(source.encode(), "x.yaml")
-    if any(finding.code == "FLJ108" for finding in document.diagnostics):
-        return  # PyYAML writes an anchor for the second use of an object.
+    if {finding.code for finding in document.diagnostics} & {"FLJ108", "FLJ112", "FLJ114"}:
+        return  # PyYAML writes anchors, and leaves texts bare that YAML 1.2 reads as numbers (`0E0`).
     assert document.diagnostics == (), source
     assert _untyped(document.data) == _untyped({"k": data})
 

@@ -46,7 +46,7 @@ CASES: dict[str, str | bytes] = {
     # Words that YAML 1.1 reads otherwise, where only text may stand
     "a step called yes": HEAD + "steps: [{name: yes, call: a:b}]\n",
     "a step called no, and its agent on": HEAD + "agents: {on: {model: m}}\nsteps: [{name: no, agent: on}]\n",
-    "branches called yes and no": GOOD + "  - {kind: conditional, name: c, switch: a.b, branches: {yes: [], no: []}}\n",
+    "branches called yes and no": GOOD + "  - {kind: conditional, name: c, switch: a.b, branches: {yes: [], no: []}, default: []}\n",
     "a description that is no": _described("no"),
     "a description that is a date": _described("2001-01-01"),
     "a description that is a time": _described("12:30:45"),

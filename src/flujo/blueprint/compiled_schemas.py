@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint.diagnostics import one_of
 from flujo.blueprint.json_schemas import problems
-from flujo.blueprint.keywords import kind_of
+from flujo.blueprint.schema_keywords import kind_of
 from flujo.exceptions import BlueprintError, OutputRejected
 
 if TYPE_CHECKING:

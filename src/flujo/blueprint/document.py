@@ -123,10 +123,7 @@ Duration = Annotated[
     float,
     BeforeValidator(parse_duration),
     WithJsonSchema(
-        {
-            "anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": DURATION}],
-            "description": "Seconds, or a number with a unit: `30s`, `5m`, `72h`, `30d`.",
-        }
+        {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": DURATION}]}
     ),
 ]
 """Seconds, as a float."""
@@ -134,19 +131,15 @@ Duration = Annotated[
 Logic = Annotated[
     str,
     BeforeValidator(_logic),
-    WithJsonSchema(
-        {
-            "type": ["string", "boolean", "number"],
-            "description": "A CEL expression, bare or in `{{ … }}`, or a callable as `module:callable`.",
-        }
-    ),
+    WithJsonSchema({"type": ["string", "boolean", "number"]}),
 ]
 """A CEL expression as it was written, or `module:callable`; A10."""
 
 Value = Any
 """JSON data in which every text is filled in once: `{{ expression }}`; A9."""
 
-JsonSchema = Annotated[dict[str, Any], Field(json_schema_extra={"description": "A JSON Schema (2020-12)."})]
+JsonSchema = dict[str, Any]
+"""A JSON Schema (2020-12); `json_schemas.problems` judges it."""
 
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -494,12 +487,6 @@ AnyStep = Annotated[
 
 
 # Agents and the blueprint itself -------------------------------------------------------------------------
-
-
-class SecretRef(Strict):
-    """`secret: NAME`: a value that is read from the environment where the agent is built."""
-
-    secret: Identifier
 
 
 class Approval(Strict):

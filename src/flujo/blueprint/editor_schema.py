@@ -9,8 +9,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from flujo.blueprint.descriptions import DESCRIPTIONS
 from flujo.blueprint.document import KINDS, MAX_NAME, Blueprint
-from flujo.blueprint.keywords import DRAFT
+from flujo.blueprint.schema_keywords import DRAFT
 
 FILE = Path(__file__).with_name("blueprint.schema.json")
 
@@ -19,6 +20,11 @@ def generate() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a blueprint."""
     schema = _dispatched(Blueprint.model_json_schema())
     definitions = schema.pop("$defs")
+    for definition in (schema, *definitions.values()):
+        definition["properties"] = {
+            key: {"description": DESCRIPTIONS[key]} | value
+            for key, value in definition.get("properties", {}).items()
+        }
     definitions["AnyStep"] = _any_step()
     definitions["Step"] |= _exactly_one("agent", "call")
     definitions["ConditionalStep"] |= _exactly_one("if", "switch") | {
@@ -57,7 +63,7 @@ def _any_step() -> dict[str, Any]:
     return {
         "type": "object",
         "required": ["name"],
-        "properties": {"kind": {"enum": list(KINDS), "default": "step"}},
+        "properties": {"kind": {"enum": list(KINDS), "default": "step", "description": DESCRIPTIONS["kind"]}},
         "allOf": cases,
     }
 
@@ -82,7 +88,13 @@ def _dispatched(node: Any) -> Any:
         return _chosen([_dispatched(one) for one in node["oneOf"]])
     if "patternProperties" in node:
         node = _named_properties(node)
-    return {key: _dispatched(value) for key, value in node.items() if not _is_noise(key, value)}
+    return {
+        key: {name: _dispatched(inner) for name, inner in value.items()}
+        if key in ("properties", "$defs")  # these hold names, which may be a keyword's (`default`)
+        else _dispatched(value)
+        for key, value in node.items()
+        if not _is_noise(key, value)
+    }
 
 
 def _is_noise(key: str, value: Any) -> bool:

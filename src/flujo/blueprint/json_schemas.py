@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from flujo.blueprint.diagnostics import Severity, nearest, suggest
-from flujo.blueprint.keywords import KEYWORDS, is_number, kind_of, short, wrong
 from flujo.blueprint.patterns import pattern_problem
 from flujo.blueprint.reading_rules import (
     REF_CYCLE,
@@ -24,6 +23,7 @@ from flujo.blueprint.reading_rules import (
     SCHEMA_LIMIT,
     SCHEMA_TYPE,
 )
+from flujo.blueprint.schema_keywords import KEYWORDS, is_number, kind_of, short, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
+from flujo.blueprint.decoding import decode
 from flujo.blueprint.diagnostics import Fix, visible
 from flujo.blueprint.nodes import Document, Mapping, Node, Scalar, Sequence
 from flujo.blueprint.reading_rules import (
     ALIAS,
-    BIDI,
     DEPTH,
     DUPLICATE_KEY,
     EMPTY,
@@ -26,7 +26,6 @@ from flujo.blueprint.reading_rules import (
     ONE_DOCUMENT,
     ROOT,
     SCALAR_SIZE,
-    SIZE,
     TAG,
     UNQUOTED,
 )
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Document", "read"]
 
-MAX_BYTES = 256 * 1024
 MAX_DEPTH = 32
 MAX_NODES = 20_000
 MAX_SCALAR_BYTES = 64 * 1024
@@ -48,8 +46,6 @@ MAX_KEY = 128
 MAX_FINDINGS = 25
 """A file with more mistakes than this is not read further: the rest are echoes."""
 
-_BIDI = "\u202a-\u202e\u2066-\u2069"
-_FORBIDDEN = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff{_BIDI}]")
 _EXPRESSION_TAG = re.compile(r"!\(*[A-Za-z_]\w*[.(]", re.ASCII)
 
 
@@ -62,49 +58,10 @@ def read(data: bytes, file: str) -> Document:
         data: the file's bytes, UTF-8, with or without a byte order mark.
         file: the name that spans carry.
     """
-    document = _decode(data, file)
+    document = decode(data, file)
     if document.diagnostics:
         return document
     return _Reader(document).read()
-
-
-def _decode(data: bytes, file: str) -> Document:
-    """Return a document that has its text and, where the bytes are not fit to be parsed, the reasons."""
-    if len(data) > MAX_BYTES:
-        document = Document(file, "")
-        message = f"the file has {len(data)} bytes; at most 256 KiB ({MAX_BYTES}) are read"
-        return _with(
-            document, SIZE.at(document.between(0, 0), message, hint="give large data as the run's input")
-        )
-    try:
-        document = Document(file, data.decode("utf-8").removeprefix("\ufeff"))
-    except UnicodeDecodeError as error:
-        at = len(data[: error.start].decode("utf-8"))
-        document = Document(file, data.decode("utf-8", "replace"))
-        message = f"byte 0x{data[error.start]:02X} does not belong to UTF-8 text"
-        hint = "save the file as UTF-8" + (
-            " (it looks like UTF-16)" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
-        )
-        return _with(document, ENCODING.at(document.between(at, at + 1), message, hint=hint))
-    return _with(document, *_forbidden(document))
-
-
-def _with(document: Document, *diagnostics: Diagnostic) -> Document:
-    return Document(document.file, document.text, diagnostics=diagnostics)
-
-
-def _forbidden(document: Document) -> Iterator[Diagnostic]:
-    """Yield a finding for each of the first characters that no blueprint may hold."""
-    for count, found in enumerate(_FORBIDDEN.finditer(document.text)):
-        if count == MAX_FINDINGS:
-            return
-        char, span = found[0], document.between(found.start(), found.end())
-        if re.match(f"[{_BIDI}]", char):
-            message = f"U+{ord(char):04X} changes the direction in which text is shown"
-            yield BIDI.at(span, message, hint="remove it; where it is meant, write it as an escape in quotes")
-        else:
-            name = "a NUL character" if char == "\0" else f"the control character U+{ord(char):04X}"
-            yield ENCODING.at(span, f"{name} cannot stand in a blueprint", hint="remove it")
 
 
 class _Stop(Exception):
@@ -270,7 +227,7 @@ class _Reader:
         self.lookalikes.pop(tuple(self.path), None)  # A key is text whatever it looks like.
         if not isinstance(key, Scalar):
             return None
-        problem = _key_problem(key)
+        problem = _key_problem(key, self.document.text[key.start : key.end])
         if problem is not None:
             rule, message, hint = problem
             self._report(rule, key.start, key.end, message, hint)
@@ -379,15 +336,11 @@ def _end(start: Any, end: Any, last: Node | None) -> int:
     return last.end
 
 
-def _key_problem(key: Scalar) -> tuple[Rule, str, str] | None:
+def _key_problem(key: Scalar, source: str) -> tuple[Rule, str, str] | None:
     """Return the rule, message and hint for a key that the language does not allow."""
     if not isinstance(key.value, str):
-        shown = "null" if key.value is None else str(key.value).lower()
-        return (
-            KEY,
-            f"a key must be a string, and `{shown}` is none",
-            f'write `"{shown}":` when the text is meant',
-        )
+        message = f"a key must be a string, and `{source}` is none"
+        return KEY, message, f'write `"{source}":` when the text is meant'
     if key.value == "<<" and not key.style:
         return ALIAS, "a merge key (`<<`) is not allowed", "write the keys out"
     if len(key.value) > MAX_KEY:

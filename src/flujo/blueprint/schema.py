@@ -16,8 +16,8 @@ from flujo.blueprint.compiled_schemas import CompiledSchema, compile_schema
 from flujo.blueprint.diagnostics import RULES, did_you_mean, one_of, suggest, visible
 from flujo.blueprint.document import KINDS, MODEL_SETTINGS, Agent, BaseStep, Blueprint, Config
 from flujo.blueprint.json_schemas import problems
-from flujo.blueprint.keywords import kind_of
 from flujo.blueprint.scalars import is_date
+from flujo.blueprint.schema_keywords import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
