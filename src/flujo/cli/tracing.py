@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 from flujo.cli import words
@@ -19,6 +20,9 @@ _MARKS = {
     "paused": ("⏸", ("yellow",)),
 }
 _OTHER = ("•", ("cyan",))
+_LABEL = 8
+_WIDTH = 120
+"""How wide a trace is in a pipe, unless values are asked for whole."""
 
 
 def show_trace(terminal: Terminal, root: TraceNode, *, title: str, full: bool = False) -> None:
@@ -62,11 +66,11 @@ def _below(terminal: Terminal, node: TraceNode, indent: str, *, full: bool) -> I
         yield indent + ("└─ " if last else "├─ ") + _line(terminal, child)
         inner = indent + ("   " if last else "│  ")
         stem = inner + ("│  " if child.children else "   ")
-        for name, text in _facts(child, full=full):
-            label = terminal.styled(f"{name:<8}", "dim", to=terminal.out)
+        for name, text in _facts(child, limit=None if full else _room(terminal, stem)):
+            label = terminal.styled(f"{name:<{_LABEL}}", "dim", to=terminal.out)
             first, *rest = text.splitlines() or [""]
             yield f"{stem}{label}{first}"
-            yield from (f"{stem}{'':<8}{line}" for line in rest)
+            yield from (f"{stem}{'':<{_LABEL}}{line}" for line in rest)
         yield from _below(terminal, child, inner, full=full)
 
 
@@ -84,25 +88,32 @@ def _line(terminal: Terminal, node: TraceNode) -> str:
     return "  ".join(filter(None, words_))
 
 
-def _facts(node: TraceNode, *, full: bool) -> Iterator[tuple[str, str]]:
+def _room(terminal: Terminal, stem: str) -> int:
+    """Return how long a shortened value may be behind `stem` and its label."""
+    width = shutil.get_terminal_size().columns if terminal.out.isatty() else _WIDTH
+    return max(20, width - len(stem) - _LABEL)
+
+
+def _facts(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
     """Yield what is written below a step: what went in, what it decided, what came out, what was mended."""
     if node.input is not None:
-        yield "input", _value(node.input, full=full)
+        yield "input", _value(node.input, limit)
     if node.decision is not None and node.kind != "loop":
-        yield "took", _value(node.decision, full=full)
+        yield "took", _value(node.decision, limit)
     if node.output is not None and not node.children:
-        yield "output", _value(node.output, full=full)
+        yield "output", _value(node.output, limit)
     for repair in node.detail.get("repairs", ()):
-        yield "mended", words.brief(repair, 100)
+        yield "mended", _value(repair, limit)
     if node.error is not None:
         yield "error", f"{words.printable(node.error.message)} [{node.error.code}]"
         if node.error.hint:
             yield "hint", node.error.hint
 
 
-def _value(value: Any, *, full: bool) -> str:
-    if not full:
-        return words.brief(value, 100)
+def _value(value: Any, limit: int | None) -> str:
+    """Return a value in one line of at most `limit` characters, or whole."""
+    if limit is not None:
+        return words.brief(value, limit)
     if isinstance(value, str):
         return words.printable(value)
     from flujo.cli.terminal import as_json

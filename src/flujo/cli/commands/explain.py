@@ -15,7 +15,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 def explain(
     ctx: typer.Context,
     code: Annotated[
-        str | None, typer.Argument(help="For instance FLJ204; none: list all codes.", show_default=False)
+        str | None,
+        typer.Argument(metavar="CODE", help="For instance FLJ204; none: list all codes.", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
 ) -> None:

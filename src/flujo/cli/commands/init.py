@@ -14,7 +14,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 def init(
     ctx: typer.Context,
     folder: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="Where; made when it is not there.", show_default=False)
+        Path, typer.Argument(metavar="DIR", help="Where; made when it is not there.", show_default=False)
     ] = Path(),
     name: Annotated[str, typer.Option(help="The project's name. [default: the folder's]")] = "",
 ) -> None:

@@ -45,7 +45,7 @@ def list_(ctx: typer.Context, as_json: options.AsJson = False) -> None:
 @app.command()
 def pull(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="For instance smollm2.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="For instance smollm2.")],
     as_json: options.AsJson = False,
 ) -> None:
     """Fetch a model, check its digest, and keep it in the user's cache."""

@@ -19,7 +19,11 @@ def resume(
     ctx: typer.Context,
     run: Annotated[
         str | None,
-        typer.Argument(help="An id, the beginning of one, or @last; none: list them.", show_default=False),
+        typer.Argument(
+            metavar="RUN",
+            help="An id, the beginning of one, or @last; none: list them.",
+            show_default=False,
+        ),
     ] = None,
     accept_changes: Annotated[
         bool, typer.Option("--accept-changes", help="Take the files on disk, not those the run started with.")

@@ -27,7 +27,8 @@ class IfExists(StrEnum):
 def run(
     ctx: typer.Context,
     blueprint: Annotated[
-        str | None, typer.Argument(help="A name or a path; none: list them.", show_default=False)
+        str | None,
+        typer.Argument(metavar="BLUEPRINT", help="A name or a path; none: list them.", show_default=False),
     ] = None,
     text: options.Text = None,
     file: options.File = None,

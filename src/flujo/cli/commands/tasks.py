@@ -11,6 +11,7 @@ from flujo.cli.invocation import Invocation
 if TYPE_CHECKING:
     from flujo.cli.progress import Progress
     from flujo.cli.terminal import Terminal
+    from flujo.domain.models import PipelineResult
     from flujo.services.tasks import TaskDetail
     from flujo.services.wiring import Workspace
 
@@ -68,10 +69,10 @@ def list_(
 @app.command()
 def show(
     ctx: typer.Context,
-    run: Annotated[str, typer.Argument(help="An id, the beginning of one, or @last.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="An id, the beginning of one, or @last.")],
     as_json: options.AsJson = False,
 ) -> None:
-    """Show a run: its input, its context, its open questions, its output."""
+    """Show a run and its open questions."""
     from flujo.cli.driving import in_workspace
     from flujo.services.tasks import TaskClient
 
@@ -97,7 +98,7 @@ def resume(
     as_json: options.AsJson = False,
 ) -> None:
     """Answer a run's question and go on with it."""
-    from flujo.cli.driving import conclude, drive
+    from flujo.cli.driving import conclude, drive, result_data
     from flujo.cli.words import decoded, short
     from flujo.services import runs
     from flujo.services.inputs import read_input
@@ -119,11 +120,22 @@ def resume(
         )
 
     result = drive(invocation, work)
-    if detach and not as_json:
+    if not detach and not _is_elsewhere(result):
+        conclude(invocation, result, as_json=as_json, paused_ok=paused_ok)
+        return
+    if as_json:
+        invocation.terminal.json(result_data(result))
+    if detach:
         invocation.terminal.say("the answer is recorded")
         invocation.terminal.next(f"flujo resume {short(result.run_id)}", "goes on with the run")
-        return
-    conclude(invocation, result, as_json=as_json, paused_ok=paused_ok or detach)
+    else:
+        invocation.terminal.say("the answer is recorded; the process that executes the run goes on with it")
+        invocation.terminal.next(f"flujo trace {short(result.run_id)}", "shows how far it is")
+
+
+def _is_elsewhere(result: "PipelineResult[Any, Any]") -> bool:
+    """Return whether another process has the run: nothing is asked of us, and it has not ended."""
+    return str(result.status) in ("running", "paused") and not result.pauses
 
 
 def _path(typed: str) -> str | None:

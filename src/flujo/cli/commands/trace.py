@@ -13,7 +13,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command()
 def trace(
     ctx: typer.Context,
-    run: Annotated[str, typer.Argument(help="An id, the beginning of one, or @last.")] = "@last",
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="An id, the beginning of one, or @last.")
+    ] = "@last",
     full: Annotated[
         bool, typer.Option("--full", help="Write values whole, not shortened to a line.")
     ] = False,
