@@ -33,7 +33,7 @@ def validate(
     paths: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="PATHS...",
+            metavar="PATHS",
             help="Blueprints, by path or name; none: all of the project.",
             show_default=False,
         ),
