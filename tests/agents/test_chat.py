@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from agents.provider_server import Provider, Response, provider_server
 from flujo.agents.chat import AgentSettings, ChatAgent, build_agent
@@ -212,6 +212,48 @@ async def test_an_output_type_gives_its_instance_and_its_own_checks(provider: Pr
     assert reply.output == Ticket(label="bug", urgent=True)
 
 
+class Even(BaseModel):
+    n: int
+
+    @field_validator("n")
+    @classmethod
+    def check(cls, n: int) -> int:
+        if n % 2:
+            raise ValueError("it is odd")
+        return n
+
+
+async def test_a_check_of_the_output_type_is_shown_to_the_model_too(provider: Provider, build: Build) -> None:
+    provider.will_answer('{"n": 3}', '{"n": 4}')
+    reply = await build(output_type=Even).ask(Ask(data="x"))
+    assert reply.output == Even(n=4)
+    assert reply.repairs == ("asked again, because n: Value error, it is odd",)
+    provider.answers = [Response('{"n": 5}')]
+    with pytest.raises(OutputRejected, match="does not fit the output type: n: Value error, it is odd"):
+        await build(output_type=Even).ask(Ask(data="x"))
+
+
+async def test_a_tool_called_with_wrong_arguments_again_and_again_ends_the_ask(
+    provider: Provider, build: Build
+) -> None:
+    def lookup(number: int) -> int:
+        return number
+
+    provider.will_answer(Response(tool_call=("lookup", {"number": "many"})))
+    with pytest.raises(OutputRejected, match="cannot be used") as caught:
+        await build(tools=[lookup]).ask(Ask(data="x"))
+    assert used(caught.value).requests == len(provider.requests) == 2
+
+
+async def test_an_error_before_a_stream_begins_is_typed_like_any_other(
+    provider: Provider, build: Build
+) -> None:
+    provider.will_answer(Response(status=500, error={"message": "oops"}))
+    with pytest.raises(ModelUnavailable, match="HTTP 500") as caught:
+        await build().ask(Ask(data="x", on_text=lambda _: None))
+    assert used(caught.value).requests == 0
+
+
 async def test_tools_are_called_in_a_thread_and_their_results_go_back(
     provider: Provider, build: Build
 ) -> None:
@@ -412,6 +454,16 @@ def test_building_without_the_providers_package_names_the_extra(tmp_path: Path) 
         with pytest.raises(ProviderUnavailable, match="not installed") as caught:
             build_agent(AgentSpec(name="a", model=model), settings=settings)
         assert caught.value.hint == f"pip install '{package}'"
+
+
+def test_a_provider_that_reads_its_own_variables_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OLLAMA_BASE_URL", raising=False)
+    with pytest.raises(ProviderUnavailable, match="OLLAMA_BASE_URL"):
+        build_agent(
+            AgentSpec(name="a", model="ollama:x"), settings=AgentSettings(environment={}, cache_dir=tmp_path)
+        )
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,8 @@ async def answered(fn: Any, **ask: Any) -> Any:
         (functools.partial(with_default, limit=1), "abc", "a"),
         (str.title, "ada lovelace", "Ada Lovelace"),
         (len, [1, 2], 2),
+        (dict, {"a": 1}, {"a": 1}),
+        (Address, "Oslo", Address("Oslo")),
         (lambda data, extra=1: [data, extra], "x", ["x", 1]),
     ],
 )
