@@ -15,7 +15,10 @@ from flujo.exceptions import (
     ResumeConflict,
 )
 from flujo.state import ownership
+from flujo.state.batch import Batches
+from flujo.state.database import begin_write
 from flujo.state.store import SqlStateStore
+from flujo.state.tables import runs
 from flujo.testing.store_suite import RUN, entry, new_run, writes
 
 if TYPE_CHECKING:
@@ -61,7 +64,10 @@ def test_the_runs_of_a_loop_that_has_ended_lapse(store_uri: str) -> None:
 
 HOLDER = """
 import asyncio, sys
+from flujo.state.batch import Batches
+from flujo.state.database import begin_write
 from flujo.state.store import SqlStateStore
+from flujo.state.tables import runs
 from flujo.testing.store_suite import RUN, entry, new_run, writes
 
 async def main():
@@ -127,3 +133,39 @@ def test_only_a_dead_process_of_this_boot_and_namespace_is_provably_dead() -> No
     assert ownership.is_provably_dead(f"{execution}:{boot}:{namespace}:{token.split(':')[3]}:1")
     for other in (f"x:{boot}:1:{gone.pid}:5", f"x:other:{namespace}:{gone.pid}:5", "-", "", "a:b:c:d:e"):
         assert not ownership.is_provably_dead(other)
+
+
+async def test_a_zombie_whose_write_waits_behind_a_claim_is_fenced_when_the_claim_commits(
+    store_uri: str,
+) -> None:
+    store = SqlStateStore(store_uri)
+    run = await store.accept(new_run(), {})
+    other = store.database.connect().execution_options(flujo_writes=True)
+    with other, other.begin():
+        other.execute(runs.update().values(fence=runs.c.fence + 1))
+        waiting = asyncio.ensure_future(store.write(writes(run, entry(1))))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+    with pytest.raises(Fenced):
+        await waiting
+    assert await store.entries(RUN) == []
+    await store.aclose()
+
+
+async def test_a_claim_waits_for_a_write_that_is_being_committed(store_uri: str) -> None:
+    mine, other = SqlStateStore(store_uri, lease_s=0.1, renew_s=1e6), SqlStateStore(store_uri)
+    run = await mine.accept(new_run(), {})
+    await other.run(RUN)
+    await asyncio.sleep(0.2)  # the lease has lapsed, the write is on its way
+    batches = Batches(mine.database, mine.owner, 30)
+    connection = mine.database.connect()
+    with connection, begin_write(connection):
+        batches.apply(connection, [writes(run, entry(1))])
+        claiming = asyncio.ensure_future(other.claim(RUN, statuses=[RunStatus.RUNNING]))
+        await asyncio.sleep(0.1)
+        assert not claiming.done()
+    claimed = await claiming
+    assert claimed.fence == 2
+    assert await other.entries(RUN) == [entry(1)]
+    await mine.aclose()
+    await other.aclose()

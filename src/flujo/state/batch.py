@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain.run import NewRun, Pause, RunRecord, RunStatus, Write
 from flujo.exceptions import FlujoError
 from flujo.state import codec, judgement, ownership, queries, statements
-from flujo.state.tables import journal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -150,12 +149,10 @@ class _Batch:
         return row["now"], row.get("transaction_id")
 
     def _lock(self, ids: list[str]) -> None:
-        rows = self.connection.execute(self.batches.statements.lock, {"ids": ids}).mappings().all()
-        for row in rows:
-            self.known_moment = row["now"], row.get("transaction_id")
-            self.locked[row["run_id"]] = _Locked(
-                RunStatus(row["status"]), row["fence"], row["owner"], row["seals"], row["lease_left_s"]
-            )
+        for row in self.batches.statements.lock(self.connection, ids):
+            run_id, status, fence, owner, seals, left, now, *transaction_id = row
+            self.known_moment = now, (transaction_id or [None])[0]
+            self.locked[run_id] = _Locked(RunStatus(status), fence, owner, seals, left)
 
     def _outcome(self, request: Request) -> Outcome:
         outcome = self._judged(request)
@@ -328,17 +325,10 @@ class _Batch:
         if pending.runs:
             execute(statements.insert_runs, pending.runs)
         if pending.entries:
-            self._insert_entries(pending.entries)
+            self.batches.statements.insert_entries(self.connection, pending.entries)
         if pending.pauses:
             execute(self.batches.statements.open_pauses, pending.pauses)
         if pending.moves:
             execute(statements.move, pending.moves)
         if pending.voided:
             execute(statements.void, {"ids": sorted(pending.voided)})
-
-    def _insert_entries(self, rows: list[dict[str, Any]]) -> None:
-        if self.batches.is_postgres:
-            columns = {column.name: [row[column.name] for row in rows] for column in journal.c}
-            self.connection.execute(statements.insert_entries_on_postgres, columns)
-        else:
-            self.connection.execute(statements.insert_entries, rows)

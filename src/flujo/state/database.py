@@ -133,18 +133,19 @@ class Database:
         try:
             yield
         except sa.exc.DBAPIError as error:
-            raise self.translated(error) from error
+            raise self._translated(error.orig, lost=error.connection_invalidated) from error
+        except sqlite3.Error as error:
+            raise self._translated(error, lost=False) from error
         except sa.exc.TimeoutError as error:
             raise StateBackendUnavailable(
                 f"no connection to {self.shown} became free in time", hint="raise `postgres_pool_max`"
             ) from error
 
-    def translated(self, error: sa.exc.DBAPIError) -> StateError:
-        """Return our error for the driver's."""
-        reason = self._without_password(str(error.orig).strip().splitlines()[0] if str(error.orig) else "")
-        return (
-            _postgres_error(self, error, reason) if self.is_postgres else _sqlite_error(self, error, reason)
-        )
+    def _translated(self, error: BaseException | None, *, lost: bool) -> StateError:
+        reason = self._without_password(str(error).strip().partition("\n")[0])
+        if self.is_postgres:
+            return _postgres_error(self, error, reason, lost=lost)
+        return _sqlite_error(self, error, reason)
 
     def dispose(self) -> None:
         """Close every connection."""
@@ -158,14 +159,17 @@ class Database:
 def begin_write(connection: sa.Connection) -> sa.RootTransaction:
     """Begin a transaction that has the right to write from its first moment."""
     # SQLite would otherwise begin as a reader and fail when it wants to become the writer.
-    return connection.execution_options(flujo_writes=True).begin()
+    if not connection.get_execution_options().get("flujo_writes"):
+        connection.execution_options(flujo_writes=True)
+    return connection.begin()
 
 
 def _shown(url: sa.URL) -> str:
-    """Return the URL as people may see it: no password, and nothing of the query, which may hold one."""
+    """Return the URL as people may see it: no password, and of the query only the place."""
     if url.get_backend_name() == "sqlite":
         return str(url.database)
-    return url.set(drivername="postgresql", query={}).render_as_string(hide_password=True)
+    where = {name: value for name, value in url.query.items() if name in ("host", "port")}
+    return url.set(drivername="postgresql", query=where).render_as_string(hide_password=True)
 
 
 def _dump(value: Any) -> str:
@@ -194,12 +198,14 @@ def _engine(url: sa.URL, connections: tuple[int, int]) -> sa.Engine:
     return engine.execution_options(schema_translate_map={None: SCHEMA})
 
 
-def _postgres_error(database: Database, error: sa.exc.DBAPIError, reason: str) -> StateError:
-    state = getattr(error.orig, "sqlstate", None) or ""
+def _postgres_error(
+    database: Database, error: BaseException | None, reason: str, *, lost: bool
+) -> StateError:
+    state = getattr(error, "sqlstate", None) or ""
     if state in ("53100", "53200"):
         return _full(database, reason)
     transient = state[:2] in ("08", "40", "53", "57") or state in ("25006", "55P03")
-    lost = error.connection_invalidated or (not state and isinstance(error, sa.exc.OperationalError))
+    lost = lost or (not state and type(error).__name__ == "OperationalError")
     if transient or lost or state.startswith("28") or state == "3D000":
         return StateBackendUnavailable(
             f"the database {database.shown} does not answer: {reason}",
@@ -235,7 +241,8 @@ def _sqlite_engine(url: sa.URL, synchronous: Synchronous) -> sa.Engine:
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
         writes = connection.get_execution_options().get("flujo_writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        driver: Any = connection.connection.dbapi_connection  # direct: this is in every commit
+        driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
 
@@ -274,8 +281,8 @@ def _primary_code(error: BaseException | None) -> int:
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
-def _sqlite_error(database: Database, error: sa.exc.DBAPIError, reason: str) -> StateError:
-    code = _primary_code(error.orig)
+def _sqlite_error(database: Database, error: BaseException | None, reason: str) -> StateError:
+    code = _primary_code(error)
     if code == sqlite3.SQLITE_FULL:
         return _full(database, reason)
     if code == sqlite3.SQLITE_NOTADB:
