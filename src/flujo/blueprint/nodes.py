@@ -25,7 +25,10 @@ _ESCAPE = re.compile(r"\\(?:x(..)|u(....)|U(........)|\r\n|.)", re.DOTALL)
 _SHORT_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\t": "\t", " ": " ", "\n": "\n", "\r": "\n"}
 
 
-@dataclass(frozen=True, slots=True)
+# Nodes are not frozen: a frozen one takes longer to make, and a file has thousands.
+
+
+@dataclass(slots=True, eq=False)
 class Scalar:
     """A text, number, boolean or null. `start` and `end` are offsets in the file, quotes included."""
 
@@ -36,7 +39,7 @@ class Scalar:
     """How it is written: nothing when plain, otherwise `'`, `"`, `|` or `>`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Sequence:
     """A list. `value` is its plain data."""
 
@@ -46,7 +49,7 @@ class Sequence:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Mapping:
     """A mapping with text keys. `value` is its plain data."""
 

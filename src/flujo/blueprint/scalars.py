@@ -49,10 +49,10 @@ def resolve(text: str) -> str | int | float | bool | None:
 
 def instead_of(text: str) -> str | None:
     """Return what to write instead of a plain text that YAML 1.1 takes for something else, or None."""
-    if boolean := _BOOLEAN.fullmatch(text):
-        return "`true`" if boolean["yes"] else "`false`"
     if text[:1] not in "+-.0123456789":
-        return None
+        # Looked at by length first: most of a file's texts come by here.
+        boolean = _BOOLEAN.fullmatch(text) if len(text) <= 3 else None
+        return ("`true`" if boolean["yes"] else "`false`") if boolean else None
     if _OTHER_BASE.fullmatch(text) or _GROUPED.fullmatch(text):
         return "the number in plain decimal digits"
     if _SEXAGESIMAL.fullmatch(text):
