@@ -70,6 +70,7 @@ sys.addaudithook(hook)
 for case in CASES:
     check(read(case.data, case.name))
 assert set(sys.modules) <= loaded | {"unicodedata"}, set(sys.modules) - loaded
+assert "jsonschema" not in sys.modules, "it takes longer to load than a blueprint to check"
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
     tests = Path(__file__).parents[1]
