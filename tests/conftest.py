@@ -14,6 +14,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 import sqlalchemy as sa
+from hypothesis import settings
 
 from flujo.state import migrations
 from flujo.state.memory import MemoryStateStore
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from flujo.domain.ports import StateStore
+
+# A deadline a property would make its success depend on how busy the machine is.
+settings.register_profile("flujo", deadline=None)
+settings.load_profile("flujo")
 
 # Ends the server and removes its folder as soon as its standard input closes, which the operating system
 # does for us however the test session ends: by itself, by Ctrl-C, or by kill -9.

@@ -233,7 +233,7 @@ def test_what_is_read_without_a_finding_is_what_libyaml_reads(text: str) -> None
     document = read(text.encode(), "x.yaml")
     if document.diagnostics:
         return
-    nodes = yaml.compose(text, Loader=yaml.SafeLoader)
+    nodes = yaml.compose(text, Loader=yaml.CSafeLoader)
     assert _shape(nodes) == _keys(document.data)
 
 
