@@ -39,8 +39,8 @@ dist: $(VENV)/.dev  ## Build wheel and sdist, and try the wheel in an empty envi
 	$(BIN)/python -m build --outdir dist
 	FLUJO_DIST=dist $(BIN)/python -m pytest tests/docs/test_wheel.py
 
-soak: $(VENV)/.test  ## Kill, freeze and resume for longer: FLUJO_SOAK times as many rounds (default 20)
-	FLUJO_SOAK=$${FLUJO_SOAK:-20} $(BIN)/python -m pytest tests/durability --timeout 3600
+soak: $(VENV)/.test  ## Kill and resume for longer: FLUJO_KILLS times (default 200)
+	FLUJO_KILLS=$${FLUJO_KILLS:-200} $(BIN)/python -m pytest tests/durability --timeout 3600
 
 bench: $(VENV)/.test  ## Measure start-up, as ratios inside one run
 	$(BIN)/python bench/startup.py
