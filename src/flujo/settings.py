@@ -149,6 +149,11 @@ class Settings(BaseSettings):
             raise ValueError("[env.NAME] is not available yet; remove it, because nothing would read it")
         return value
 
+    @property
+    def cache_home(self) -> Path:
+        """Where downloaded models are kept: `cache_dir`, or `flujo` in the user's cache."""
+        return self.cache_dir or default_cache_dir()
+
     def origin(self, key: str) -> str:
         """Return where the value of `key` (dotted) comes from: a variable, a file and line, or `default`."""
         return self._origins.get(key, "default")

@@ -199,8 +199,9 @@ def main(arguments: list[str]) -> None:
 
 
 def _serve(model: Path, threads: int) -> tuple[Any, Address]:
-    import xllamacpp
+    import xllamacpp as untyped
 
+    xllamacpp: Any = untyped
     key = secrets.token_urlsafe(24)
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(model)

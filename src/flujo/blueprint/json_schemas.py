@@ -232,8 +232,10 @@ def _resolve(root: Any, fragment: str) -> Path | None:
         step: str | int = part.replace("~1", "/").replace("~0", "~")
         if isinstance(here, list) and part.isdecimal() and int(part) < len(here):
             step = int(part)
-        elif not isinstance(here, dict) or step not in here:
+            here = here[step]
+        elif isinstance(here, dict) and step in here:
+            here = here[step]
+        else:
             return None
-        here = here[step]
         path.append(step)
     return tuple(path)

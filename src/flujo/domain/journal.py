@@ -73,8 +73,8 @@ class Entry:
     """One thing that has happened in a run. Values are canonical JSON bytes (`domain.canonical`).
 
     The key is (run, path, kind, attempt). `seq` counts the run's entries from 1 without a gap and is part
-    of the digest, so that a missing or exchanged entry is found. `detail` is what else is known: the model and
-    repairs of an answer, the facts of a composite (`exhausted`, a loop's carried variables).
+    of the digest, so that a missing or exchanged entry is found. `detail` is what else is known: the model
+    and repairs of an answer, the facts of a composite (`exhausted`, a loop's carried variables).
     """
 
     path: StepPath

@@ -78,8 +78,9 @@ async def _attempt(
     entry = Entry(
         path=path, kind=EntryKind.WORK, attempt=attempt, fingerprint=step.kind, started_at=started_at
     )
+    limit = asyncio.timeout(step.config.timeout_s)
     try:
-        async with asyncio.timeout(step.config.timeout_s) as limit:
+        async with limit:
             await work(draft)
         return await settle(step, frame, entry, draft)
     except StateError:

@@ -55,9 +55,8 @@ class SchemaContext:
         self._fields: Mapping[str, Any] = (schema or {}).get("properties", {})
         self._required = tuple((schema or {}).get("required", ()))
         self._schema = compiled
-        self._object = create_model(
-            "Context", __base__=PipelineContext, **dict.fromkeys(self._fields, (Any, None))
-        )  # type: ignore[call-overload]  # fields are known only here
+        fields: dict[str, Any] = dict.fromkeys(self._fields, (Any, None))
+        self._object: type[PipelineContext] = create_model("Context", __base__=PipelineContext, **fields)
 
     def start(self, given: Mapping[str, Any]) -> Any:
         """Return the tree at the start of a run: the fields' defaults, and what was given."""

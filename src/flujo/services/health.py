@@ -122,7 +122,7 @@ def _variables() -> Iterator[Finding]:
 def _models(project: Project) -> Iterator[Finding]:
     from flujo.services.models import list_models
 
-    for model in list_models(project.cache_dir):
+    for model in list_models(project.settings.cache_home):
         name = f"local:{model.name}"
         if model.present:
             yield Finding("model", "ok", f"{name} in {model.path}")

@@ -50,13 +50,6 @@ class Project:
         return f"{_SQLITE}{self.root / path}"
 
     @cached_property
-    def cache_dir(self) -> Path:
-        """Where models are kept: shared by the projects of a user unless it is set."""
-        from flujo.settings import default_cache_dir
-
-        return self.settings.cache_dir or default_cache_dir()
-
-    @cached_property
     def redactor(self) -> Redactor:
         """What masks this project's secrets in a text: keys in the environment, passwords in URLs."""
         from flujo.governance.redactor import Redactor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
@@ -16,6 +17,7 @@ from flujo.exceptions import (
     PausedException,
     ResumeConflict,
     RunConflict,
+    SettingsError,
     SyncInAsync,
 )
 from flujo.services.execution import Execution, result_of
@@ -38,6 +40,7 @@ CONTINUABLE = (RunStatus.ACCEPTED, RunStatus.RUNNING, RunStatus.PAUSED, RunStatu
 """The states from which a run simply goes on; a failed one asks for `retry_failed`."""
 
 _POLL_S = 0.25
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class Flujo(Generic[In, Out, Ctx]):
@@ -217,6 +220,11 @@ class Flujo(Generic[In, Out, Ctx]):
         run_id: str | None,
         metadata: Metadata | None,
     ) -> NewRun:
+        if run_id is not None and not _RUN_ID.fullmatch(run_id):
+            raise SettingsError(
+                f"{run_id!r} cannot be a run id",
+                hint="use 1 to 128 letters, digits, `-`, `_` and `.`, beginning with a letter or a digit",
+            )
         encoded = canonical.encode(value, what="input")
         if self.pipeline.input_schema is not None:
             try:

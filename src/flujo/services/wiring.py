@@ -14,7 +14,6 @@ from flujo.exceptions import BlueprintError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from flujo.agents.chat import AgentSettings
     from flujo.blueprint.compiler import Closure, Compiled
@@ -170,16 +169,9 @@ def agent_settings(
         coercion_level=settings.aros.coercion_tolerant_level,
         structured_output=settings.aros.structured_output_default,
         environment=environment(),
-        cache_dir=cache_dir(settings),
+        cache_dir=settings.cache_home,
         on_download=on_download,
     )
-
-
-def cache_dir(settings: Settings) -> Path:
-    """Return where downloaded models are kept."""
-    from flujo.settings import default_cache_dir
-
-    return settings.cache_dir or default_cache_dir()
 
 
 async def open_store(uri: str, settings: Settings) -> StateStore:
@@ -187,7 +179,7 @@ async def open_store(uri: str, settings: Settings) -> StateStore:
     from flujo.state.store import SqlStateStore
 
     pool = settings.settings
-    return await SqlStateStore.open(uri, pool_max=pool.postgres_pool_max)
+    return await SqlStateStore.open(uri, pool_min=pool.postgres_pool_min, pool_max=pool.postgres_pool_max)
 
 
 def _refusal(path: str, compiled: Compiled) -> Any:

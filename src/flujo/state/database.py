@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlite3
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.functions import FunctionElement
 
 from flujo.domain import canonical
@@ -89,7 +89,7 @@ class Database:
 
     Args:
         uri: `sqlite:///path` or `postgresql://…`.
-        connections: how many stay open, and how many there may be at once (Postgres).
+        connections: how many stay open, and how many there may be at once.
         synchronous: SQLite's own word; NORMAL may lose the last commits in a power cut.
     """
 
@@ -99,8 +99,9 @@ class Database:
         self.url = parse(uri)
         self.is_postgres = self.url.get_backend_name() == "postgresql"
         self.shown = _shown(self.url)
-        self.engine = (
-            _engine(self.url, connections) if self.is_postgres else _sqlite_engine(self.url, synchronous)
+        make = _postgres_engine if self.is_postgres else partial(_sqlite_engine, synchronous=synchronous)
+        self.engine = make(
+            self.url, {"pool_size": connections[0], "max_overflow": connections[1] - connections[0]}
         )
         self.table_prefix = f"{SCHEMA}." if self.is_postgres else ""
 
@@ -179,11 +180,10 @@ def _dump(value: Any) -> str:
 # Postgres ------------------------------------------------------------------------------------------------
 
 
-def _engine(url: sa.URL, connections: tuple[int, int]) -> sa.Engine:
+def _postgres_engine(url: sa.URL, pool: dict[str, int]) -> sa.Engine:
     engine = sa.create_engine(
         url,
-        pool_size=connections[0],
-        max_overflow=connections[1] - connections[0],
+        **pool,
         pool_timeout=30,
         json_serializer=_dump,
         json_deserializer=canonical.decode,
@@ -218,13 +218,13 @@ def _postgres_error(
 # SQLite --------------------------------------------------------------------------------------------------
 
 
-def _sqlite_engine(url: sa.URL, synchronous: Synchronous) -> sa.Engine:
+def _sqlite_engine(url: sa.URL, pool: dict[str, int], synchronous: Synchronous) -> sa.Engine:
     engine = sa.create_engine(
         url,
         json_serializer=_dump,
         json_deserializer=canonical.decode,
         connect_args={"timeout": BUSY_S, "check_same_thread": False},
-        poolclass=NullPool,
+        **pool,
     )
 
     @sa.event.listens_for(engine, "do_connect")
@@ -252,7 +252,8 @@ def _create_file(path: Path) -> None:
     try:
         if not path.parent.is_dir():
             path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
-        path.touch(mode=0o600)
+        if not path.exists():
+            path.touch(mode=0o600)
     except OSError as error:
         raise StateBackendUnavailable(
             f"the database {path} cannot be opened: {error.strerror}",

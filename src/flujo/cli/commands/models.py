@@ -19,7 +19,7 @@ def list_(ctx: typer.Context, as_json: options.AsJson = False) -> None:
     from flujo.services.models import list_models
 
     invocation = Invocation.of(ctx)
-    found = list_models(invocation.project.cache_dir)
+    found = list_models(invocation.project.settings.cache_home)
     if as_json:
         invocation.terminal.json([{**asdict(each), "path": str(each.path)} for each in found])
         return
@@ -54,7 +54,7 @@ def pull(
 
     invocation = Invocation.of(ctx)
     with Download(invocation.terminal, name) as download:
-        path = fetch(name, invocation.project.cache_dir, download)
+        path = fetch(name, invocation.project.settings.cache_home, download)
     if as_json:
         invocation.terminal.json({"name": name, "path": str(path)})
     else:
