@@ -13,7 +13,7 @@ from flujo.domain.outcomes import RunStarted, StepEnded, StepRetried, StepStarte
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef, Carry
-from flujo.exceptions import PausedException, PipelineAbortSignal
+from flujo.exceptions import PausedException, PipelineAbortSignal, SettingsError
 from flujo.services.runner import Flujo
 from flujo.state.memory import MemoryStateStore
 from support import (
@@ -277,7 +277,7 @@ class TestLoop:
             ("loop.index == 1", {"n": 2, "full": False}),
         ):
             tree = pipeline(self.loop(world, until, max_iterations=4, on_limit="continue"), output=said)
-            assert (await start(tree, store, 0, run_id=until)).output == expected
+            assert (await start(tree, store, 0, run_id=f"run-{expected['n']}")).output == expected
 
     async def test_a_carried_variable_holds_what_the_last_iteration_gave(
         self, store: MemoryStateStore, world: World
@@ -521,6 +521,12 @@ async def test_cancelling_a_run_leaves_it_resumable(store: MemoryStateStore, wor
     release[0] = True
     assert (await resume(tree, store)).output == "done"
     assert world.calls == ["a"]
+
+
+async def test_a_run_id_that_could_not_be_typed_is_refused(store: MemoryStateStore) -> None:
+    for bad in ("a:b", "", " ", "-x", "a/b", "x" * 129):
+        with pytest.raises(SettingsError, match="cannot be a run id"):
+            await start(pipeline(), store, run_id=bad)
 
 
 async def test_a_live_run_sees_what_a_resumed_one_would(store: MemoryStateStore) -> None:
