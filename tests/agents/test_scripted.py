@@ -7,7 +7,7 @@ import pytest
 from flujo.domain.agents import Ask, Reply
 from flujo.domain.usage import Usage
 from flujo.exceptions import AgentError
-from flujo.testing.scripted import ScriptedAgent
+from flujo.testing import ScriptedAgent
 
 
 async def test_answers_come_in_order_and_asks_are_kept() -> None:

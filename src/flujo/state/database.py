@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sa
+from sqlalchemy import event, exc
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -58,7 +59,7 @@ def parse(uri: str) -> sa.URL:
     """
     try:
         url = sa.make_url(uri)
-    except (sa.exc.ArgumentError, ValueError) as error:
+    except (exc.ArgumentError, ValueError) as error:
         raise _unusable("`state_uri` is not a URL") from error
     match url.drivername:
         case "sqlite":
@@ -133,11 +134,11 @@ class Database:
         """Turn the driver's errors into ours."""
         try:
             yield
-        except sa.exc.DBAPIError as error:
+        except exc.DBAPIError as error:
             raise self._translated(error.orig, lost=error.connection_invalidated) from error
         except sqlite3.Error as error:
             raise self._translated(error, lost=False) from error
-        except sa.exc.TimeoutError as error:
+        except exc.TimeoutError as error:
             raise StateBackendUnavailable(
                 f"no connection to {self.shown} became free in time", hint="raise `postgres_pool_max`"
             ) from error
@@ -227,18 +228,18 @@ def _sqlite_engine(url: sa.URL, pool: dict[str, int], synchronous: Synchronous) 
         **pool,
     )
 
-    @sa.event.listens_for(engine, "do_connect")
+    @event.listens_for(engine, "do_connect")
     def prepare(*_: Any) -> None:
         _create_file(Path(str(url.database)))
 
-    @sa.event.listens_for(engine, "connect")
+    @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         _use_wal(connection)
 
-    @sa.event.listens_for(engine, "begin")
+    @event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
         writes = connection.get_execution_options().get("flujo_writes", False)
         driver: Any = connection.connection.dbapi_connection  # direct: this is in every commit

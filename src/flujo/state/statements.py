@@ -41,7 +41,7 @@ def _lock(*, postgres: bool) -> str:
     return str(locked.compile(dialect=dialect, **translated))
 
 
-def _moment(*, postgres: bool) -> sa.Select[Any]:
+def _moment(*, postgres: bool) -> sa.Executable:
     columns: list[Any] = [database_now().label("now")]
     if postgres:
         columns.append(_transaction_id)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 
 from flujo.domain.run import Write
 from flujo.exceptions import FlujoError, StateBackendUnavailable, StateError
@@ -204,7 +205,7 @@ class Writer:
     def _commit(self, transaction: sa.RootTransaction, applied: Applied) -> None:
         try:
             transaction.commit()
-        except sa.exc.DBAPIError as error:
+        except exc.DBAPIError as error:
             # Postgres may have committed before the connection broke: it is asked on the next connection.
             self._unresolved = applied if error.connection_invalidated and applied.transaction_id else None
             raise
@@ -238,7 +239,7 @@ class Writer:
             return
         try:
             connection.rollback()
-        except sa.exc.SQLAlchemyError:
+        except exc.SQLAlchemyError:
             connection.invalidate()
         if connection.invalidated:
             self._disconnect()
@@ -248,7 +249,7 @@ class Writer:
         if connection is not None:
             try:
                 connection.close()
-            except sa.exc.SQLAlchemyError:
+            except exc.SQLAlchemyError:
                 pass
 
     def _about_leases(self, work: Callable[[sa.Connection, list[str]], None], run_ids: list[str]) -> None:
