@@ -11,7 +11,7 @@ What a block's first line may say after the language:
     fragment         not run: a few lines that show one rule (generated pages only)
 
 In a `console` block the lines after a `$ command` are what it prints: stdout alone, or what was said on stderr
-and then stdout. `…` stands for any number of lines; numbers and ids may differ. What a model says may differ from
+with stdout where it stands on a terminal. `…` stands for any number of lines; numbers and ids may differ. What a model says may differ from
 machine to machine, so of a `model` block only the last line is compared.
 """
 
@@ -186,10 +186,12 @@ def check(
     wanted = int(block.words.get("exit", 0)) if last else 0
     said = f"{block.place}: {done.args}\n--- stdout\n{done.stdout}\n--- stderr\n{done.stderr}"
     assert done.returncode == wanted, f"exit code {done.returncode}, not {wanted}\n{said}"
-    prints = (done.stdout, done.stderr + done.stdout, done.stdout + done.stderr)
+    out, err = done.stdout.splitlines(), done.stderr.splitlines()
+    # On a terminal the result stands somewhere among the words about it, in one piece.
+    prints = [out, *([*err[:place], *out, *err[place:]] for place in range(len(err) + 1))]
     if shown and "model" in block.words:
         shown = ["…", shown[-1], "…"]
-    assert not shown or any(fits(shown, text.splitlines()) for text in prints), f"prints otherwise\n{said}"
+    assert not shown or any(fits(shown, lines) for lines in prints), f"prints otherwise\n{said}"
 
 
 def fits(shown: list[str], printed: list[str]) -> bool:

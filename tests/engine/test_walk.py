@@ -122,6 +122,7 @@ async def test_what_does_not_fit_the_context_fails_the_step_and_changes_nothing(
     assert result.error is not None
     assert result.error.path == "a"
     assert "total" in result.error.message
+    assert result.context is not None
     assert result.context.model_dump(exclude_unset=True) == {"total": 0, "log": []}
 
 
@@ -177,7 +178,8 @@ async def test_a_callable_that_changes_its_input_changes_nobody_elses(
 class TestConditional:
     def tree(self, world: World, **more: Any) -> Pipeline:
         branches = {
-            name: pipeline(call(name, world.add(name, lambda _, name=name: name))) for name in ("x", "y")
+            "x": pipeline(call("x", world.add("x", lambda _: "x"))),
+            "y": pipeline(call("y", world.add("y", lambda _: "y"))),
         }
         return pipeline(
             ConditionalStep(name="route", form="switch", condition=Expr("input"), branches=branches, **more)
@@ -309,7 +311,7 @@ class TestImport:
         result = await start(everything(world), store, 1)
         paths = [step.path for step in result.steps]
         assert "child/double" in paths
-        assert result.output["value"] == 47
+        assert result.output == EXPECTED
 
     async def test_its_failure_fails_the_run_unless_it_may_be_skipped(
         self, store: MemoryStateStore, world: World
@@ -360,6 +362,7 @@ class TestHuman:
         await store.answer(result.run_id, result.pauses[0].pause_id, b'{"yes":true}')
         finished = await resume(self.tree, store)
         assert (finished.status, finished.output) == (RunStatus.COMPLETED, True)
+        assert finished.context is not None
         assert finished.context.total == 1
 
     async def test_going_on_without_an_answer_asks_the_same_once_more(self, store: MemoryStateStore) -> None:

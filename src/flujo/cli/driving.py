@@ -102,7 +102,7 @@ def conclude(
         terminal.json(result_data(result))
     elif result.success:
         show_value(terminal, result.output)
-    _tell(terminal, result)
+    _tell(terminal, result, as_json=as_json)
     code = of_status(result.status)
     if code is ExitCode.PAUSED and paused_ok:
         code = ExitCode.OK
@@ -150,7 +150,7 @@ def pause_data(pause: Pause) -> dict[str, Any]:
     }
 
 
-def _tell(terminal: Terminal, result: PipelineResult[Any, Any]) -> None:
+def _tell(terminal: Terminal, result: PipelineResult[Any, Any], *, as_json: bool) -> None:
     run = words.short(result.run_id)
     spent = words.usage(result.usage)
     match str(result.status):
@@ -159,7 +159,7 @@ def _tell(terminal: Terminal, result: PipelineResult[Any, Any]) -> None:
             terminal.next(f"flujo trace {run}", "shows what happened")
         case "paused":
             for pause in result.pauses:
-                ask(terminal, run, pause, alone=len(result.pauses) == 1)
+                ask(terminal, run, pause, alone=len(result.pauses) == 1, as_json=as_json)
         case "failed":
             _tell_failure(terminal, result)
             terminal.next(f"flujo resume {run} --retry-failed", "tries the failed step again")
@@ -179,12 +179,12 @@ def _tell_failure(terminal: Terminal, result: PipelineResult[Any, Any]) -> None:
     say_error(terminal, where + result.error.message, code=result.error.code, hint=result.error.hint or "")
 
 
-def ask(terminal: Terminal, run: str, pause: Pause, *, alone: bool = True) -> None:
-    """Say an open question, and the command that answers it."""
+def ask(terminal: Terminal, run: str, pause: Pause, *, alone: bool = True, as_json: bool = False) -> None:
+    """Write an open question to stdout (unless it stands there as JSON), and say what answers it."""
     from flujo.services.inputs import example
 
-    terminal.say(f"waiting for an answer at `{pause.pause_id}`:", "yellow")
-    for line in words.printable(pause.message).splitlines():
-        terminal.say(f"  {line}")
+    terminal.say(f"waiting for an answer at `{pause.pause_id}`" + ("" if as_json else ":"), "yellow")
+    if not as_json:
+        show_value(terminal, pause.message)
     target = run if alone else f"{run}:{pause.pause_id}"
     terminal.next(f"flujo tasks resume {target} {example(words.decoded(pause.answer_schema))}")

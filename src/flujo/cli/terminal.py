@@ -25,6 +25,7 @@ class Terminal:
     def data(self, text: str) -> None:
         """Write a result to stdout, with a line's end."""
         self.out.write(text if text.endswith("\n") else f"{text}\n")
+        self.out.flush()  # so that it stands where it belongs among the words on stderr
 
     def json(self, value: Any) -> None:
         """Write a result to stdout as JSON: indented on a terminal, one line in a pipe."""
