@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec
 from flujo.domain.models import PipelineContext
-from flujo.domain.steps import CallableRef, Expr, Text
+from flujo.domain.steps import CallableRef, Carry, Expr, Save, Text, Transition
 from flujo.exceptions import CallableError
 from flujo.services.contexts import ModelContext, SchemaContext
 
@@ -72,11 +72,7 @@ class Bound:
             case tuple():
                 for item in value:
                     self._leaves(item)
-            case _ if dataclasses.is_dataclass(value) and type(value).__name__ in (
-                "Save",
-                "Carry",
-                "Transition",
-            ):
+            case Save() | Carry() | Transition():
                 for field in dataclasses.fields(value):
                     self._leaves(getattr(value, field.name))
 
