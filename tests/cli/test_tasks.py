@@ -54,8 +54,8 @@ blueprint: ask
 status:    paused
 created:   <time>
 updated:   <time>
-Send this? Hello, Ada!
 waiting for an answer at `approve`:
+Send this? Hello, Ada!
 next: flujo tasks resume <run> --field ok=true
 """)
 

@@ -181,10 +181,15 @@ def _tell_failure(terminal: Terminal, result: PipelineResult[Any, Any]) -> None:
 
 def ask(terminal: Terminal, run: str, pause: Pause, *, alone: bool = True, as_json: bool = False) -> None:
     """Write an open question to stdout (unless it stands there as JSON), and say what answers it."""
-    from flujo.services.inputs import example
-
     terminal.say(f"waiting for an answer at `{pause.pause_id}`" + ("" if as_json else ":"), "yellow")
     if not as_json:
         show_value(terminal, pause.message)
+    answer_with(terminal, run, pause, alone=alone)
+
+
+def answer_with(terminal: Terminal, run: str, pause: Pause, *, alone: bool) -> None:
+    """Name the command that answers an open question."""
+    from flujo.services.inputs import example
+
     target = run if alone else f"{run}:{pause.pause_id}"
     terminal.next(f"flujo tasks resume {target} {example(words.decoded(pause.answer_schema))}")

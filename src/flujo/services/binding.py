@@ -75,6 +75,8 @@ class Bound:
             case Save() | Carry() | Transition():
                 for field in dataclasses.fields(value):
                     self._leaves(getattr(value, field.name))
+            case _:
+                return  # names, numbers, schemas: nothing to build
 
     async def prepare(self) -> None:
         """Have on this machine what its agents need: the weights of local models."""

@@ -146,7 +146,7 @@ def _path(typed: str) -> str | None:
 
 def _show(terminal: "Terminal", detail: "TaskDetail") -> None:
     from flujo.cli import words
-    from flujo.cli.driving import ask
+    from flujo.cli.driving import answer_with
     from flujo.cli.listing import next_for
 
     task = detail.task
@@ -169,7 +169,9 @@ def _show(terminal: "Terminal", detail: "TaskDetail") -> None:
             terminal.data(f"{name + ':':<11}{value}")
     open_ones = [pause for pause in detail.pauses if pause.is_open]
     for pause in open_ones:
-        ask(terminal, words.short(task.run_id), pause, alone=len(open_ones) == 1)
+        terminal.data(f"waiting for an answer at `{pause.pause_id}`:\n{words.printable(pause.message)}")
+    for pause in open_ones:
+        answer_with(terminal, words.short(task.run_id), pause, alone=len(open_ones) == 1)
     if not open_ones:
         terminal.next(next_for(task.run_id, str(task.status)))
 
