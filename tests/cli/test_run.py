@@ -163,6 +163,13 @@ def test_a_run_that_waits_exits_with_5_and_says_how_to_answer(flujo: Flujo) -> N
     assert flujo("run", "ask", "--paused-ok").exit_code == 0
 
 
+def test_debug_shows_where_a_step_failed_and_nothing_else_does(flujo: Flujo, project: Project) -> None:
+    assert "Traceback" not in flujo("run", "flaky", "-i", "once").stderr
+    shown = flujo("--debug", "run", "flaky", "-i", "once").stderr
+    assert "Traceback" in shown
+    assert "skills" in shown
+
+
 def test_a_run_that_fails_exits_with_1_and_goes_on_from_the_failed_step(
     flujo: Flujo, project: Project
 ) -> None:

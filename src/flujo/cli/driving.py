@@ -102,7 +102,7 @@ def conclude(
         terminal.json(result_data(result))
     elif result.success:
         show_value(terminal, result.output)
-    _tell(terminal, result, as_json=as_json)
+    _tell(invocation, result, as_json=as_json)
     code = of_status(result.status)
     if code is ExitCode.PAUSED and paused_ok:
         code = ExitCode.OK
@@ -150,7 +150,8 @@ def pause_data(pause: Pause) -> dict[str, Any]:
     }
 
 
-def _tell(terminal: Terminal, result: PipelineResult[Any, Any], *, as_json: bool) -> None:
+def _tell(invocation: Invocation, result: PipelineResult[Any, Any], *, as_json: bool) -> None:
+    terminal = invocation.terminal
     run = words.short(result.run_id)
     spent = words.usage(result.usage)
     match str(result.status):
@@ -161,7 +162,7 @@ def _tell(terminal: Terminal, result: PipelineResult[Any, Any], *, as_json: bool
             for pause in result.pauses:
                 ask(terminal, run, pause, alone=len(result.pauses) == 1, as_json=as_json)
         case "failed":
-            _tell_failure(terminal, result)
+            _tell_failure(invocation, result)
             terminal.next(f"flujo resume {run} --retry-failed", "tries the failed step again")
         case status:
             reason = f": {result.error.message}" if result.error else ""
@@ -169,9 +170,11 @@ def _tell(terminal: Terminal, result: PipelineResult[Any, Any], *, as_json: bool
             terminal.next(f"flujo trace {run}", "shows what happened")
 
 
-def _tell_failure(terminal: Terminal, result: PipelineResult[Any, Any]) -> None:
-    from flujo.cli.errors import say_error
+def _tell_failure(invocation: Invocation, result: PipelineResult[Any, Any]) -> None:
+    from flujo.cli.errors import say_error, show_traceback
 
+    terminal = invocation.terminal
+    show_traceback(result.cause, invocation)
     if result.error is None:
         say_error(terminal, f"run {words.short(result.run_id)} failed")
         return

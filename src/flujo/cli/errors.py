@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 def report(error: BaseException, invocation: Invocation) -> ExitCode:
     """Say what went wrong, and return the exit code. A traceback only with `--debug`."""
     terminal = invocation.terminal
-    if invocation.debug:
-        terminal.err.write(_safe("".join(traceback.format_exception(error)), invocation))
+    show_traceback(error, invocation)
     if isinstance(error, BlueprintError) and error.diagnostics:
         show_diagnostics(error, terminal)
     elif isinstance(error, FlujoError):
@@ -32,6 +31,12 @@ def report(error: BaseException, invocation: Invocation) -> ExitCode:
     else:
         say_error(terminal, _safe(f"{type(error).__name__}: {error}", invocation), hint=_BUG)
     return of_error(error)
+
+
+def show_traceback(error: BaseException | None, invocation: Invocation) -> None:
+    """Write where an error comes from to stderr, when `--debug` asks for it."""
+    if invocation.debug and error is not None:
+        invocation.terminal.err.write(_safe("".join(traceback.format_exception(error)), invocation))
 
 
 _BUG = "this is a bug in Flujo; run the same command with --debug to see where"
