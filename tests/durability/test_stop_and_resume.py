@@ -22,17 +22,8 @@ async def stopped_after(writes: int, store: StateStore, world: World, run_id: st
     try:
         await start(everything(world), stopping, 1, run_id=run_id)
     except StateBackendUnavailable:
-        await give_up(store, run_id)
         return True
     return False
-
-
-async def give_up(store: StateStore, run_id: str) -> None:
-    """Release the run as a process does that ends: nobody owns it any more."""
-    from flujo.domain.run import Move, Write
-
-    record = await store.run(run_id)  # type: ignore[arg-type]
-    await store.write(Write(run_id=record.run_id, fence=record.fence, move=Move(status=RunStatus.RUNNING)))
 
 
 async def test_stopping_after_each_write_changes_nothing(store: StateStore) -> None:
@@ -83,7 +74,6 @@ async def test_a_zombie_cannot_write(store: StateStore) -> None:
     stopping: Any = StoppingStore(store, 3)
     with pytest.raises(StateBackendUnavailable):
         await start(everything(world), stopping, 1)
-    await give_up(store, "run")
     result = await resume(everything(world), store)
     assert result.status is RunStatus.COMPLETED
     from flujo.domain.journal import Entry, EntryKind, StepPath

@@ -75,14 +75,19 @@ def test_a_changed_column_is_found(entry: Entry, data: st.DataObject) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=3_000) | st.integers(1, 9).map(lambda n: b"abc" * 1_000 * n), st.data())
-def test_a_flipped_bit_in_a_blob_is_found(content: bytes, data: st.DataObject) -> None:
+def test_a_flipped_bit_in_a_blob_is_found_unless_it_changes_nothing(
+    content: bytes, data: st.DataObject
+) -> None:
     row = codec.blob_row(canonical.digest(content), content)
     assert codec.blob(row) == content
     stored = bytearray(row["data"] or b"\x00")
     place = data.draw(st.integers(0, len(stored) * 8 - 1))
     stored[place // 8] ^= 1 << place % 8
-    with pytest.raises(CorruptState):
-        codec.blob({**row, "data": bytes(stored)})
+    try:
+        read = codec.blob({**row, "data": bytes(stored)})
+    except CorruptState:
+        return
+    assert read == content  # a frame of zstd has bits that mean nothing
 
 
 def test_a_blob_under_another_digest_is_refused() -> None:

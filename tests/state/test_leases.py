@@ -17,6 +17,7 @@ from flujo.exceptions import (
 from flujo.state import ownership
 from flujo.state.batch import Batches
 from flujo.state.database import begin_write
+from flujo.state.leases import Leases
 from flujo.state.store import SqlStateStore
 from flujo.state.tables import runs
 from flujo.testing.store_suite import RUN, entry, new_run, writes
@@ -65,6 +66,7 @@ def test_the_runs_of_a_loop_that_has_ended_lapse(store_uri: str) -> None:
 HOLDER = """
 import asyncio, sys
 from flujo.state.batch import Batches
+from flujo.state.leases import Leases
 from flujo.state.database import begin_write
 from flujo.state.store import SqlStateStore
 from flujo.state.tables import runs
@@ -157,7 +159,7 @@ async def test_a_claim_waits_for_a_write_that_is_being_committed(store_uri: str)
     run = await mine.accept(new_run(), {})
     await other.run(RUN)
     await asyncio.sleep(0.2)  # the lease has lapsed, the write is on its way
-    batches = Batches(mine.database, mine.owner, 30)
+    batches = Batches(mine.database, Leases(mine.owner))
     connection = mine.database.connect()
     with connection, begin_write(connection):
         batches.apply(connection, [writes(run, entry(1))])

@@ -190,6 +190,13 @@ class StateStore(Protocol):
         """
         ...
 
+    def let_go(self, run_id: RunId) -> None:
+        """Stop holding a run whose release could not be written.
+
+        This store may claim it again at once, anybody else after the lease.
+        """
+        ...
+
     async def run(self, run_id: RunId) -> RunRecord:
         """Return a run.
 

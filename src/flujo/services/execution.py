@@ -49,8 +49,33 @@ class Execution:
         Raises:
             StateError: the journal could not be read or written; the run can be resumed.
         """
-        start = await self.store.progress(record.run_id)
-        journal = Journal(self.store, record, last_seq=start.last_seq, spent=start.usage)
+        journal: Journal | None = None
+        try:
+            start = await self.store.progress(record.run_id)
+            journal = Journal(self.store, record, last_seq=start.last_seq, spent=start.usage)
+            return await self._walk(record, journal, resumed=start.last_seq > 0)
+        except asyncio.CancelledError as signal:
+            status = RunStatus.RUNNING if SIGTERM in signal.args else RunStatus.INTERRUPTED
+            await self._stop(record, journal, status)
+            raise
+        except StateError:
+            self.store.let_go(record.run_id)
+            raise
+        except Exception:  # not a step's: somebody who watches, or a bug of ours
+            await self._stop(record, journal, RunStatus.INTERRUPTED)
+            raise
+
+    async def _stop(self, record: RunRecord, journal: Journal | None, status: RunStatus) -> None:
+        """Give the run back; when even that cannot be written, stop holding it."""
+        try:
+            if journal is not None:
+                await _settled(journal.flush(Move(status=status)))
+        except StateError:
+            journal = None
+        if journal is None:
+            self.store.let_go(record.run_id)
+
+    async def _walk(self, record: RunRecord, journal: Journal, *, resumed: bool) -> PipelineResult[Any, Any]:
         run = Run(
             record.run_id,
             record.created_at,
@@ -62,16 +87,11 @@ class Execution:
             sink=self.sink,
             retry_failed=self.retry_failed,
         )
-        await run.emit(RunStarted(record.run_id, record.pipeline, resumed=start.last_seq > 0))
+        await run.emit(RunStarted(record.run_id, record.pipeline, resumed=resumed))
         context = canonical.decode(record.context)
-        try:
-            outcome, tree = await execute(self.pipeline, run, canonical.decode(record.input), context)
-            move = _move(outcome, canonical.encode(tree, what="context"))
-            await journal.flush(move)
-        except asyncio.CancelledError as signal:
-            stays = SIGTERM in signal.args
-            await _settled(journal.flush(Move(status=RunStatus.RUNNING if stays else RunStatus.INTERRUPTED)))
-            raise
+        outcome, tree = await execute(self.pipeline, run, canonical.decode(record.input), context)
+        move = _move(outcome, canonical.encode(tree, what="context"))
+        await journal.flush(move)
         return self._result(record, journal, run.ended, outcome, move)
 
     def _result(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from flujo.domain.journal import RunId, StepPath
     from flujo.state.database import Database
+    from flujo.state.leases import Leases
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +87,20 @@ class _Locked:
 class Batches:
     """Applies batches of requests for one owner."""
 
-    def __init__(self, database: Database, owner: str, lease_s: float) -> None:
-        self.owner = owner
-        self.lease_s = lease_s
+    def __init__(self, database: Database, leases: Leases) -> None:
+        self.owner = leases.owner
+        self.lease_s = leases.lease_s
+        self.leases = leases
         self.is_postgres = database.is_postgres
         self.statements = statements.Statements(postgres=database.is_postgres)
         self.holes = judgement.Holes()
         self._latest = 0.0
+
+    def is_gone(self, run_id: str, owner: str) -> bool:
+        """Return whether nobody executes a run although its row names an owner: it died, or we let go."""
+        if owner == self.owner:
+            return not self.leases.holds(run_id)
+        return ownership.is_provably_dead(owner)
 
     def apply(
         self, connection: sa.Connection, requests: Sequence[Request], *, careful: bool = False
@@ -132,6 +140,7 @@ class _Batch:
         self.pending = _Pending()
         self.locked: dict[str, _Locked] = {}
         self.accepted: dict[str, RunRecord] = {}
+        self.claimed: set[str] = set()
         self.known_moment: tuple[float, str | None] | None = None
 
     def apply(self, requests: Sequence[Request]) -> Applied:
@@ -278,7 +287,9 @@ class _Batch:
         there = self.locked.get(request.run_id)
         if there is None:
             return judgement.no_run(request.run_id)
-        owner = None if there.owner and ownership.is_provably_dead(there.owner) else there.owner
+        gone = there.owner is not None and self.batches.is_gone(request.run_id, there.owner)
+        gone = gone and request.run_id not in self.claimed  # held, as soon as this batch is committed
+        owner = None if gone else there.owner
         refusal = judgement.claim_refusal(
             request.run_id, there.status, request.statuses, owner, there.lease_left_s
         )
@@ -295,6 +306,7 @@ class _Batch:
         self.connection.execute(statements.claim, values)
         record = queries.run(self.connection, request.run_id)
         # A second claim in this batch meets the first one.
+        self.claimed.add(request.run_id)
         there.status, there.fence, there.seals = record.status, record.fence, seals
         there.owner, there.lease_left_s = record.owner, record.lease_left_s
         return record

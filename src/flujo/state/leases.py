@@ -90,6 +90,11 @@ class Leases:
             if heartbeat is not None:
                 heartbeat.held.add(run_id)
 
+    def holds(self, run_id: str) -> bool:
+        """Return whether a run is executed here."""
+        with self._lock:
+            return any(run_id in heartbeat.held for heartbeat in self._heartbeats.values())
+
     def let_go(self, run_id: str) -> None:
         """Note that a run is not executed here any more."""
         with self._lock:

@@ -64,7 +64,7 @@ class SqlStateStore:
         self.owner = ownership.new_token()
         self.database = Database(uri, connections=connections, synchronous=synchronous)
         self._leases = Leases(self.owner, lease_s, renew_s)
-        batches = Batches(self.database, self.owner, lease_s)
+        batches = Batches(self.database, self._leases)
         self.writer = Writer(self.database, batches, self._leases, retry_s=retry_s)
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="flujo-reader")
         self._opening = threading.Lock()
@@ -105,6 +105,10 @@ class SqlStateStore:
     def write(self, write: Write) -> Awaitable[None]:
         """Enqueue a write; the awaitable returns when it is committed."""
         return self.writer.submit(write, asyncio.get_running_loop())
+
+    def let_go(self, run_id: RunId) -> None:
+        """Stop renewing the run's lease; see the port."""
+        self._leases.let_go(run_id)
 
     async def answer(self, run_id: RunId, pause_id: StepPath, answer: bytes) -> Pause:
         """Record a human's answer; the first one wins."""

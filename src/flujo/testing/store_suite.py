@@ -339,6 +339,19 @@ class StateStoreSuite:
         claimed = await other.claim(RUN, statuses=[RunStatus.PAUSED])
         assert (claimed.fence, claimed.status) == (2, RunStatus.RUNNING)
 
+    async def test_a_run_that_was_let_go_may_be_claimed_again_by_its_own_store_once(
+        self, store: StateStore
+    ) -> None:
+        first = await store.accept(new_run(), {})
+        store.let_go(RUN)
+        claims = [store.claim(RUN, statuses=[RunStatus.RUNNING]) for _ in range(4)]
+        results = await asyncio.gather(*claims, return_exceptions=True)
+        won = [result for result in results if not isinstance(result, BaseException)]
+        assert [record.fence for record in won] == [2]
+        assert sum(isinstance(result, ResumeConflict) for result in results) == 3
+        with pytest.raises(Fenced):
+            await store.write(writes(first, entry(1)))
+
     async def test_closing_gives_back_what_is_held(self, open_store: OpenStore) -> None:
         mine, other = await open_store(), await open_store()
         await mine.accept(new_run(), {})
