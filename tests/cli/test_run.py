@@ -147,7 +147,10 @@ def test_json_gives_the_whole_result(flujo: Flujo) -> None:
 def test_a_run_id_that_is_taken_is_judged_by_if_exists(flujo: Flujo) -> None:
     first = flujo("run", "hello", "-i", "Ada", "--run-id", "greet-1")
     assert first.exit_code == 0
-    assert flujo("run", "hello", "-i", "Ada", "--run-id", "greet-1").stdout == first.stdout
+    again = flujo("run", "hello", "-i", "Ada", "--run-id", "greet-1")
+    assert again.stdout == first.stdout
+    assert "run greet-1 is there already; nothing was run again" in again.stderr
+    assert "is there already" not in first.stderr
     assert flujo("run", "hello", "-i", "Bo", "--run-id", "greet-1").exit_code == 8
     assert flujo("run", "hello", "-i", "Ada", "--run-id", "greet-1", "--if-exists", "fail").exit_code == 8
     kept = flujo("run", "hello", "-i", "Ada", "--run-id", "greet-1", "--if-exists", "return")

@@ -81,7 +81,10 @@ def run(
             sink=progress,
         )
 
-    conclude(invocation, drive(invocation, work), as_json=as_json, paused_ok=paused_ok)
+    result = drive(invocation, work)
+    if not result.steps:
+        invocation.terminal.say(f"run {result.run_id} is there already; nothing was run again", "dim")
+    conclude(invocation, result, as_json=as_json, paused_ok=paused_ok)
 
 
 def _mention_warnings(invocation: Invocation, loaded: "Blueprint") -> None:
