@@ -52,6 +52,15 @@ class World:
         return CallableRef(f"world:{name}", call)
 
 
+def listener(heard: list[str]) -> Callable[[str], Awaitable[None]]:
+    """Return an `on_text` that keeps what it is told."""
+
+    async def hear(text: str) -> None:
+        heard.append(text)
+
+    return hear
+
+
 def pipeline(*steps: BaseStep, **more: Any) -> Pipeline:
     """Return a pipeline of these steps."""
     return Pipeline(steps, **{"name": "test", **more})
@@ -181,6 +190,7 @@ __all__ = [
     "World",
     "call",
     "everything",
+    "listener",
     "pipeline",
     "resume",
     "start",

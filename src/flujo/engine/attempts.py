@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from flujo.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from flujo.engine.frame import Frame
 
@@ -74,11 +75,11 @@ async def _attempt(
     attempt: int,
     work: Callable[[Draft], Awaitable[None]],
 ) -> StepOutcome:
-    draft, started_at = Draft(None), frame.run.clock.now()
+    limit = asyncio.timeout(step.config.timeout_s)
+    draft, started_at = Draft(None, attempt=attempt, limit=limit), frame.run.clock.now()
     entry = Entry(
         path=path, kind=EntryKind.WORK, attempt=attempt, fingerprint=step.kind, started_at=started_at
     )
-    limit = asyncio.timeout(step.config.timeout_s)
     try:
         async with limit:
             await work(draft)
@@ -108,6 +109,20 @@ async def _attempt(
         )
     )
     return Failure(failure, cause)
+
+
+@contextmanager
+def standing_still(limit: asyncio.Timeout | None) -> Iterator[None]:
+    """Stop an attempt's clock for a while: a slow reader of what a model says is not a slow model."""
+    ends_at = None if limit is None else limit.when()
+    if limit is None or ends_at is None:
+        yield
+        return
+    now = asyncio.get_running_loop().time
+    left = ends_at - now()
+    limit.reschedule(None)
+    yield
+    limit.reschedule(now() + left)
 
 
 def _spent(error: BaseException | None) -> Usage:

@@ -12,6 +12,7 @@ from flujo.domain.usage import NOTHING, Usage
 from flujo.engine import isolation
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Mapping
 
     from flujo.domain.run import Pause
@@ -28,6 +29,9 @@ class Draft:
     patch: merge.Patch | None = None
     usage: Usage = NOTHING
     detail: dict[str, Any] | None = None
+    attempt: int = 1
+    limit: asyncio.Timeout | None = None
+    """The attempt's clock, which stands still while somebody slow is told what the attempt says."""
 
 
 async def settle(step: BaseStep, frame: Frame, entry: Entry, draft: Draft, *, wait: bool = True) -> Success:
