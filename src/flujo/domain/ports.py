@@ -110,8 +110,16 @@ class ContextType(Protocol):
         """Return a context object of the caller's own."""
         ...
 
-    def dump(self, context: PipelineContext) -> Any:
-        """Return the JSON tree of a context object."""
+    def view(self, tree: Any) -> PipelineContext:
+        """Return one whose fields are loaded when they are touched."""
+        ...
+
+    def dump(self, context: PipelineContext, *, what: str = "context") -> Any:
+        """Return the JSON tree of a context object; of a view, what nobody touched is its tree's own.
+
+        Raises:
+            NotJournalable: a field of `what` holds a value that JSON cannot.
+        """
         ...
 
     def check(self, tree: Any, *, what: str) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def view(frame: Frame) -> PipelineContext:
     """Return a context object that belongs to one attempt: what it does to it stays there."""
-    return frame.zone.type.load(frame.zone.tree)
+    return frame.zone.type.view(frame.zone.tree)
 
 
 def changes(frame: Frame, context: PipelineContext | None, *, what: str) -> merge.Patch:
@@ -26,8 +26,7 @@ def changes(frame: Frame, context: PipelineContext | None, *, what: str) -> merg
     """
     if context is None:
         return []
-    after = canonical.normalise(frame.zone.type.dump(context), what=f"context after {what}")
-    return merge.diff(frame.zone.tree, after)
+    return merge.diff(frame.zone.tree, frame.zone.type.dump(context, what=f"context after {what}"))
 
 
 async def saved(step: BaseStep, frame: Frame, output: Any) -> merge.Patch:

@@ -11,6 +11,7 @@ from pydantic import ValidationError, create_model
 from flujo.domain import canonical
 from flujo.domain.models import PipelineContext
 from flujo.exceptions import InputRejected, OutputRejected
+from flujo.services import views
 
 if TYPE_CHECKING:
     from flujo.domain.ports import Schema
@@ -36,9 +37,14 @@ class ModelContext:
         """Return a context object of the caller's own."""
         return self._model.model_validate(tree)
 
-    def dump(self, context: PipelineContext) -> Any:
+    def view(self, tree: Any) -> PipelineContext:
+        """Return one whose fields are loaded when they are touched."""
+        return views.view(self._model, tree)
+
+    def dump(self, context: PipelineContext, *, what: str = "context") -> Any:
         """Return the JSON tree of a context object."""
-        return canonical.normalise(context.model_dump(mode="json"), what="context")
+        dumped = canonical.normalise(views.touched(context).model_dump(mode="json"), what=what)
+        return {**views.untouched(context), **dumped}
 
     def check(self, tree: Any, *, what: str) -> None:
         """Return when `tree` still fits the class."""
@@ -94,9 +100,14 @@ class SchemaContext:
         context: PipelineContext = self._object.model_validate(canonical.normalise(tree))
         return context
 
-    def dump(self, context: PipelineContext) -> Any:
+    def view(self, tree: Any) -> PipelineContext:
+        """Return one whose fields are loaded when they are touched."""
+        return views.view(self._object, tree)
+
+    def dump(self, context: PipelineContext, *, what: str = "context") -> Any:
         """Return the JSON tree: the fields that were given a value."""
-        return context.model_dump(mode="json", exclude_unset=True)
+        dumped = views.touched(context).model_dump(mode="json", exclude_unset=True)
+        return {**views.untouched(context), **canonical.normalise(dumped, what=what)}
 
     def check(self, tree: Any, *, what: str) -> None:
         """Return when `tree` still fits the schema."""
