@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flujo.blueprint import document as doc
 from flujo.blueprint.diagnostics import Severity, nearest, one_of, rule, suggest
-from flujo.blueprint.resolver import check_callable_name
+from flujo.blueprint.resolver import check_callable_name, is_callable_name
 from flujo.blueprint.signatures import HANDED_IN
 
 if TYPE_CHECKING:
@@ -72,9 +72,17 @@ class Named:
 
 
 def named_in_step(visit: Visit) -> Iterator[Named]:
-    """Yield the callable that a step calls; those in keys that hold logic are among `places`."""
-    if isinstance(visit.step, doc.Step) and visit.step.call is not None:
-        yield Named(visit.step.call, (*visit.path, "call"), visit.step)
+    """Yield the callables that a step names; those in keys that hold logic are among `places`."""
+    match visit.step:
+        case doc.Step(call=str(target)) as step:
+            yield Named(target, (*visit.path, "call"), step)
+        case doc.RouterStep(router=router) if is_callable_name(router):
+            yield Named(router, (*visit.path, "router"))
+        case _:
+            pass
+    merge = getattr(visit.step, "merge", "")
+    if is_callable_name(merge):
+        yield Named(merge, (*visit.path, "merge"))
 
 
 def named_at_top(unit: Unit) -> Iterator[Named]:
