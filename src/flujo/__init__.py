@@ -7,6 +7,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from flujo.domain.models import AppResources, ContextReference, PipelineContext, PipelineResult
+    from flujo.domain.outcomes import Chunk, StepEnded, StepOutcome
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.steps import (
         ConditionalStep,
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
         StepConfig,
     )
     from flujo.services.runner import Flujo
+    from flujo.services.streaming import RunStream
     from flujo.services.tasks import TaskClient
 
 _HOMES = {
     "AppResources": "flujo.domain.models",
+    "Chunk": "flujo.domain.outcomes",
     "ConditionalStep": "flujo.domain.steps",
     "ContextReference": "flujo.domain.models",
     "Flujo": "flujo.services.runner",
@@ -30,13 +33,17 @@ _HOMES = {
     "Pipeline": "flujo.domain.pipeline",
     "PipelineContext": "flujo.domain.models",
     "PipelineResult": "flujo.domain.models",
+    "RunStream": "flujo.services.streaming",
     "Step": "flujo.domain.steps",
     "StepConfig": "flujo.domain.steps",
+    "StepEnded": "flujo.domain.outcomes",
+    "StepOutcome": "flujo.domain.outcomes",
     "TaskClient": "flujo.services.tasks",
 }
 
 __all__ = [
     "AppResources",
+    "Chunk",
     "ConditionalStep",
     "ContextReference",
     "Flujo",
@@ -46,8 +53,11 @@ __all__ = [
     "Pipeline",
     "PipelineContext",
     "PipelineResult",
+    "RunStream",
     "Step",
     "StepConfig",
+    "StepEnded",
+    "StepOutcome",
     "TaskClient",
 ]
 

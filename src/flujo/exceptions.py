@@ -162,7 +162,9 @@ class ResourcesMissing(AgentError):
     """A step asks for the application's resources, and the runner was given none."""
 
     code = "FLJ306"
-    hint = "give them to the runner: `Flujo(…, resources=MyResources(…))`, or in flujo.toml `[project] resources`"
+    hint = (
+        "give `Flujo(…, resources=MyResources(…))`, or say who makes them: `[project] resources = 'app:make'`"
+    )
 
 
 class EngineError(FlujoError):

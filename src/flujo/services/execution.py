@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flujo.domain import canonical
 from flujo.domain.journal import ErrorInfo
 from flujo.domain.models import PipelineResult, StepResult
-from flujo.domain.outcomes import Aborted, BackgroundLaunched, Failure, Paused, RunStarted, StepEnded, Success
-from flujo.domain.run import Move, RunRecord, RunStatus
+from flujo.domain.outcomes import (
+    Aborted,
+    BackgroundLaunched,
+    Failure,
+    Paused,
+    RunEnded,
+    RunStarted,
+    StepEnded,
+    Success,
+)
+from flujo.domain.run import Move, RunRecord, RunStatus, Write
 from flujo.engine.frame import Run
 from flujo.engine.interpreter import execute
 from flujo.engine.journaling import Journal
 from flujo.exceptions import StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from flujo.domain.outcomes import StepOutcome
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, Chance, Clock, Sink, StateStore
+
+T = TypeVar("T")
 
 SIGTERM = "sigterm"
 """The message of a cancellation that only gives the run back, so that another process can go on with it."""
@@ -49,7 +60,7 @@ class Execution:
         Raises:
             StateError: the journal could not be read or written; the run can be resumed.
         """
-        start = await self.store.progress(record.run_id)
+        start = await unless_cancelled(self.store, self.store.progress(record.run_id), lambda _: record)
         journal = Journal(self.store, record, last_seq=start.last_seq, spent=start.usage)
         run = Run(
             record.run_id,
@@ -62,9 +73,9 @@ class Execution:
             sink=self.sink,
             retry_failed=self.retry_failed,
         )
-        await run.emit(RunStarted(record.run_id, record.pipeline, resumed=start.last_seq > 0))
         context = canonical.decode(record.context)
         try:
+            await run.emit(RunStarted(record.run_id, record.pipeline, resumed=start.last_seq > 0))
             outcome, tree = await execute(self.pipeline, run, canonical.decode(record.input), context)
             move = _move(outcome, canonical.encode(tree, what="context"))
             await journal.flush(move)
@@ -72,6 +83,7 @@ class Execution:
             stays = SIGTERM in signal.args
             await _settled(journal.flush(Move(status=RunStatus.RUNNING if stays else RunStatus.INTERRUPTED)))
             raise
+        await run.emit(RunEnded(record.run_id, move.status, journal.usage))
         return self._result(record, journal, run.ended, outcome, move)
 
     def _result(
@@ -169,6 +181,26 @@ def _step_result(ended: StepEnded) -> StepResult:
         seconds=ended.seconds,
         **facts,
     )
+
+
+async def unless_cancelled(store: StateStore, work: Awaitable[T], claimed: Callable[[T], RunRecord]) -> T:
+    """Return what `work` gives; a cancellation meanwhile gives the run back that is claimed by then.
+
+    Without this a task that is cancelled between claiming a run and walking it would leave the run to
+    nobody, and this process would renew its lease for as long as it lives.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError as signal:
+        await asyncio.wait([task])
+        if not task.cancelled() and task.exception() is None:
+            record = claimed(task.result())
+            status = RunStatus.RUNNING if SIGTERM in signal.args else RunStatus.INTERRUPTED
+            await _settled(
+                store.write(Write(run_id=record.run_id, fence=record.fence, move=Move(status=status)))
+            )
+        raise
 
 
 async def _settled(write: Any) -> None:
