@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from flujo.domain import canonical
+from flujo.domain.journal import RunId, StepPath
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.run import RunStatus, Write
 from flujo.domain.steps import (
@@ -85,6 +87,11 @@ async def resume(
     """Return how a run came out that was gone on with by a new runner."""
     async with Flujo[Any, Any, Any](tree, store=store) as runner:
         return await runner.resume_async(run_id, **options)
+
+
+async def answer(store: StateStore, pause_id: str, value: Any, *, run_id: str = "run") -> None:
+    """Answer a question of a run that is paused."""
+    await store.answer(RunId(run_id), StepPath(pause_id), canonical.encode(value))
 
 
 class StoppingStore:
@@ -188,6 +195,7 @@ __all__ = [
     "StoppingStore",
     "Text",
     "World",
+    "answer",
     "call",
     "everything",
     "listener",

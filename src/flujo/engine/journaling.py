@@ -59,6 +59,11 @@ class Journal:
         """Return what is recorded at `path`, in the order of attempts."""
         return self._known.get((path, kind), [])
 
+    def decision(self, path: StepPath, attempt: int = 1) -> Entry | None:
+        """Return a decision that is recorded at `path`."""
+        known = self.attempts(path, EntryKind.DECISION)
+        return next((entry for entry in known if entry.attempt == attempt), None)
+
     def result(self, path: StepPath, fingerprint: str) -> Entry | None:
         """Return the entry that finished the step at `path`, or None when it has not finished.
 

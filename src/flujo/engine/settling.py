@@ -123,5 +123,10 @@ def recorded(frame: Frame, path: StepPath, kind: str) -> Success | None:
         return None
     if entry.patch is not None:
         frame.zone.tree = merge.apply(frame.zone.tree, canonical.decode(entry.patch))
+    return success(entry)
+
+
+def success(entry: Entry) -> Success:
+    """Return how a step came out, from the entry that finished it."""
     facts = canonical.decode(entry.detail) if entry.kind is EntryKind.DONE and entry.detail else {}
     return Success(canonical.decode(entry.output or b"null"), facts=facts)

@@ -75,6 +75,7 @@ class Bound:
             case _ if dataclasses.is_dataclass(value) and type(value).__name__ in (
                 "Save",
                 "Carry",
+                "State",
                 "Transition",
             ):
                 for field in dataclasses.fields(value):
