@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from flujo.domain import merge
 from flujo.domain.models import PipelineContext
-from flujo.exceptions import NotJournalable
+from flujo.exceptions import NotJournalable, OutputRejected
 from flujo.services import views
 from flujo.services.contexts import ModelContext, SchemaContext
 
@@ -167,3 +167,12 @@ def test_a_model_with_rules_across_its_fields_is_loaded_whole() -> None:
     assert type(context) is Span
     with pytest.raises(ValidationError, match="low is above high"):
         context.low = 5
+
+
+def test_a_change_is_validated_field_by_field_and_a_field_that_is_gone_or_unknown_as_well() -> None:
+    KIND.check({**TREE, "pages": 3}, what="it", changed={"pages"})
+    for change, changed in (({"pages": -1}, "pages"), ({"color": "red"}, "color")):
+        with pytest.raises(OutputRejected, match=f"it does not fit Book: `{changed}`"):
+            KIND.check({**TREE, **change}, what="it", changed={changed})
+    with pytest.raises(OutputRejected, match="`title`"):
+        KIND.check({"pages": 1}, what="it", changed={"title"})

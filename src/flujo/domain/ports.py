@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -122,8 +122,8 @@ class ContextType(Protocol):
         """
         ...
 
-    def check(self, tree: Any, *, what: str) -> None:
-        """Return when a changed tree still fits.
+    def check(self, tree: Any, *, what: str, changed: Collection[str] | None = None) -> None:
+        """Return when a tree still fits, of which nothing but the fields `changed` is new.
 
         Raises:
             OutputRejected: naming `what`, the field, and the reason.

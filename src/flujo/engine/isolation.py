@@ -56,5 +56,6 @@ def accepted(frame: Frame, patch: merge.Patch, *, what: str) -> Any:
     if not patch:
         return frame.zone.tree
     after = merge.apply(frame.zone.tree, patch)
-    frame.zone.type.check(after, what=f"context after {what}")
+    changed = {str(op[1][0]) for op in patch}
+    frame.zone.type.check(after, what=f"context after {what}", changed=changed)
     return after

@@ -14,6 +14,8 @@ from flujo.exceptions import InputRejected, OutputRejected
 from flujo.services import views
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from flujo.domain.ports import Schema
 
 
@@ -46,10 +48,10 @@ class ModelContext:
         dumped = canonical.normalise(views.touched(context).model_dump(mode="json"), what=what)
         return {**views.untouched(context), **dumped}
 
-    def check(self, tree: Any, *, what: str) -> None:
+    def check(self, tree: Any, *, what: str, changed: Collection[str] | None = None) -> None:
         """Return when `tree` still fits the class."""
         try:
-            self._model.model_validate(tree)
+            views.validate(self._model, tree, changed)
         except ValidationError as error:
             raise OutputRejected(f"{what} does not fit {self._model.__name__}: {_words(error)}") from None
 
@@ -109,7 +111,13 @@ class SchemaContext:
         dumped = views.touched(context).model_dump(mode="json", exclude_unset=True)
         return {**views.untouched(context), **canonical.normalise(dumped, what=what)}
 
-    def check(self, tree: Any, *, what: str) -> None:
+    def check(
+        self,
+        tree: Any,
+        *,
+        what: str,
+        changed: Collection[str] | None = None,  # noqa: ARG002 - of the port; a schema may relate all fields
+    ) -> None:
         """Return when `tree` still fits the schema."""
         if self._schema is not None:
             self._schema.check(tree, what=what)

@@ -13,7 +13,7 @@ from flujo.domain import canonical
 from flujo.domain.models import PipelineContext
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 _OWN: Any = vars(BaseModel)["__dict__"]
 """An object's own dict, behind the property that a view puts in front of it."""
@@ -53,6 +53,21 @@ def touched(context: PipelineContext) -> PipelineContext:
         return context
     own = _OWN.__get__(context)
     return _plain(context, {name: value for name, value in own.items() if name != _LEFT})
+
+
+def validate(model: type[PipelineContext], tree: Mapping[str, Any], changed: Collection[str] | None) -> None:
+    """Return when `tree`, of which nothing but the fields `changed` is new, fits the model.
+
+    Raises:
+        ValidationError: it does not.
+    """
+    known = changed is not None and all(name in model.model_fields and name in tree for name in changed)
+    if changed is None or not known or _lazy(model) is None:
+        model.model_validate(tree)
+        return
+    alone = _bare(model, {}, set())
+    for name in changed:
+        alone.__pydantic_validator__.validate_assignment(alone, name, tree[name])
 
 
 class _View:
