@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flujo.agents.threads import THREADS
+from flujo.agents.threads import THREADS, LazyItems
 from flujo.domain.agents import Ask, Reply
-from flujo.exceptions import ArgumentsRejected, CallableError
+from flujo.exceptions import ArgumentsRejected, CallableError, ResourcesMissing
 
 INJECTED = ("context", "resources")
 """Parameters that are handed in by their name."""
@@ -61,6 +61,8 @@ class FunctionAgent:
             output = self.fn(*args, **kwargs)
         else:
             output = await THREADS.run(functools.partial(self.fn, *args, **kwargs))
+        if isinstance(output, collections.abc.Iterator):
+            output = LazyItems(output)
         # A lambda or partial may hide a coroutine function.
         return Reply(output=await output if inspect.isawaitable(output) else output)
 
@@ -73,6 +75,8 @@ class _Signature:
     parameters: Mapping[str, inspect.Parameter] | None
     """None for the few builtins that have no signature: they get the data as their one argument."""
     hints: Mapping[str, Any]
+    resources: Any = None
+    """What the parameter `resources` is annotated with."""
     _adapters: dict[str, Callable[[Any], Any]] = field(default_factory=dict)
 
     @classmethod
@@ -81,7 +85,10 @@ class _Signature:
             parameters = inspect.signature(fn).parameters
         except (TypeError, ValueError):
             return cls(name, None, {})
-        return cls(name, parameters, _hints(fn))
+        hints = _hints(fn)
+        injected = {each: hints.pop(each, None) for each in INJECTED}
+        says = {each: hint for each, hint in hints.items() if _says_something(hint)}
+        return cls(name, parameters, says, injected["resources"])
 
     @property
     def injected(self) -> tuple[str, ...]:
@@ -93,8 +100,10 @@ class _Signature:
             return self._without_signature(ask)
         given = self._given(ask)
         values = {name: self._converted(name, value) for name, value in given.items()}
-        for name in self.injected:
-            values.setdefault(name, getattr(ask, name))
+        if "context" in self.injected:
+            values.setdefault("context", ask.context)
+        if "resources" in self.injected and "resources" not in values:
+            values |= self._resources(ask.resources)
         self._refuse_missing(values)
         positional = [
             values.pop(name)
@@ -103,6 +112,25 @@ class _Signature:
         ]
         variadic = values.pop("*", None)
         return (positional if variadic is None else [variadic]), values
+
+    def _resources(self, resources: Any) -> Mapping[str, Any]:
+        """Return the argument `resources`: what there is, when it is what the callable declares."""
+        if resources is None:
+            if (self.parameters or {})["resources"].default is inspect.Parameter.empty:
+                raise ResourcesMissing(
+                    f"`{self.name}` asks for `resources`, and the runner was given none", callable=self.name
+                )
+            return {}
+        if not _is_one(resources, self.resources):
+            wanted = getattr(self.resources, "__name__", str(self.resources))
+            raise ArgumentsRejected(
+                f"`{self.name}` asks for `resources: {wanted}`, and the runner was given "
+                f"`{type(resources).__name__}`",
+                hint=f"give the runner a {wanted} (a subclass will do), or change the annotation",
+                callable=self.name,
+                parameter="resources",
+            )
+        return {"resources": resources}
 
     def _without_signature(self, ask: Ask) -> tuple[list[Any], dict[str, Any]]:
         if ask.arguments is None:
@@ -197,22 +225,29 @@ def _is_async(fn: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004
 
 
-def _hints(fn: Callable[..., Any]) -> Mapping[str, Any]:
+def _hints(fn: Callable[..., Any]) -> dict[str, Any]:
     fn = _unwrapped(fn)
     if inspect.isclass(fn):
         fn = fn.__init__
     elif not (inspect.isroutine(fn) or hasattr(fn, "__wrapped__")):
         fn = type(fn).__call__
     try:
-        hints = typing.get_type_hints(fn, include_extras=True)
+        return typing.get_type_hints(fn, include_extras=True)
     except Exception:  # noqa: BLE001  # annotations are foreign code; names under TYPE_CHECKING do not resolve
         return {}
-    return {name: hint for name, hint in hints.items() if name not in INJECTED and _says_something(hint)}
 
 
 def _says_something(hint: Any) -> bool:
     # Pydantic would hand over its own lazy iterator for these.
     return hint is not Any and typing.get_origin(hint) not in _LAZY and hint not in _LAZY
+
+
+def _is_one(value: Any, hint: Any) -> bool:
+    """Return whether `value` is what an annotation names; True where it names nothing to hold it to."""
+    try:
+        return hint is None or isinstance(value, hint)
+    except TypeError:  # `Any`, or a protocol that cannot be asked at run time
+        return True
 
 
 def _adapter(hint: Any) -> Callable[[Any], Any]:
