@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bad.meaning_cases import Case
+from bad.meaning_cases import SKILLS, Case
 
 EDIT = "{steps: [{name: fix, agent: sorter}], transitions: [{to: judge}]}"
 
@@ -142,6 +142,12 @@ BRANCHES = [
     Case("router-input", both("", "", "    router: skills.crm:plain\n    input: '{{ inptu }}'\n", "router"), "FLJ204",
          "did you mean `input`", "inptu", line=15),
     Case("merge-callable-not-admitted", both("", "", "    merge: os:abort\n"), "FLJ250", "never call", "os:abort", line=14),
+    Case("router-with-two-parameters", both("", "", "    router: skills.crm:pair\n", "router"), "FLJ252",
+         "handed one value", "skills.crm:pair", line=14),
+    Case("merge-callable-that-takes-one-value", both("", "", "    merge: skills.crm:plain\n"), "FLJ252",
+         "takes no 'fork'", "skills.crm:plain", line=14, files={"skills/crm.py": SKILLS.replace("plain(data)", "plain(branches)")}),
+    Case("merge-callable-that-takes-more", both("", "", "    merge: skills.crm:fold\n"), "FLJ252",
+         "gives `fork` and `branches`", "skills.crm:fold", line=14, files={"skills/crm.py": SKILLS + "def fold(fork, branches, how): ...\n"}),
     chooser("router-answers-an-object", "{type: object}", "answers with `object`"),
     chooser("router-answers-a-list-of-numbers", "{type: array, items: {type: integer}}", "answers with `integer`"),
     chooser("router-answers-something-else", "{enum: [one, tow]}", "its branches are"),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ALLOW = ["skills.*"]
+MERGER = "def fold(*, fork, branches): ...\n"
 
 
 def compiled(root: Path, files: Mapping[str, str], *, strict: bool = False) -> Compiled:
@@ -71,7 +72,7 @@ def test_a_secret_is_never_shown(case: Case, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", GOOD)
 def test_a_look_alike_passes_without_a_word(name: str, tmp_path: Path) -> None:
-    found = compiled(tmp_path, {"skills/crm.py": SKILLS, ENTRY: GOOD[name]})
+    found = compiled(tmp_path, {"skills/crm.py": SKILLS + MERGER, ENTRY: GOOD[name]})
     assert [render(one, found.sources) for one in found.diagnostics] == []
     assert found.pipeline is not None
 

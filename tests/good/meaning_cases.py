@@ -91,7 +91,7 @@ GOOD = {
     "branches-that-append": HEAD + both(NOTE, NOTE),
     "branches-that-are-mapped": HEAD + both(LABEL, LABEL, "    field_mapping: {two: [notes]}\n"),
     "branches-of-which-one-wins": HEAD + both(LABEL, LABEL, "    merge: keep_first\n"),
-    "branches-merged-by-a-callable": HEAD + both(LABEL, LABEL, "    merge: skills.crm:plain\n"),
+    "branches-merged-by-a-callable": HEAD + both(LABEL, LABEL, "    merge: skills.crm:fold\n"),
     "branches-with-steps-of-one-name": HEAD + both("", "").replace("name: b", "name: a"),
     "branch-written-in-both-ways-of-one": HEAD
     + both(LABEL, "").replace(
