@@ -6,14 +6,19 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from flujo.domain.merge import MergeStrategy
     from flujo.domain.models import AppResources, ContextReference, PipelineContext, PipelineResult
     from flujo.domain.outcomes import Chunk, StepEnded, StepOutcome
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.steps import (
         ConditionalStep,
+        DynamicParallelRouterStep,
         HumanInTheLoopStep,
         ImportStep,
         LoopStep,
+        MapStep,
+        ParallelStep,
+        StateMachineStep,
         Step,
         StepConfig,
     )
@@ -26,14 +31,19 @@ _HOMES = {
     "Chunk": "flujo.domain.outcomes",
     "ConditionalStep": "flujo.domain.steps",
     "ContextReference": "flujo.domain.models",
+    "DynamicParallelRouterStep": "flujo.domain.steps",
     "Flujo": "flujo.services.runner",
     "HumanInTheLoopStep": "flujo.domain.steps",
     "ImportStep": "flujo.domain.steps",
     "LoopStep": "flujo.domain.steps",
+    "MapStep": "flujo.domain.steps",
+    "MergeStrategy": "flujo.domain.merge",
+    "ParallelStep": "flujo.domain.steps",
     "Pipeline": "flujo.domain.pipeline",
     "PipelineContext": "flujo.domain.models",
     "PipelineResult": "flujo.domain.models",
     "RunStream": "flujo.services.streaming",
+    "StateMachineStep": "flujo.domain.steps",
     "Step": "flujo.domain.steps",
     "StepConfig": "flujo.domain.steps",
     "StepEnded": "flujo.domain.outcomes",
@@ -46,14 +56,19 @@ __all__ = [
     "Chunk",
     "ConditionalStep",
     "ContextReference",
+    "DynamicParallelRouterStep",
     "Flujo",
     "HumanInTheLoopStep",
     "ImportStep",
     "LoopStep",
+    "MapStep",
+    "MergeStrategy",
+    "ParallelStep",
     "Pipeline",
     "PipelineContext",
     "PipelineResult",
     "RunStream",
+    "StateMachineStep",
     "Step",
     "StepConfig",
     "StepEnded",

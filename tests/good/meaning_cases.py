@@ -87,7 +87,12 @@ GOOD = {
     "map-results": HEAD
     + each("    on_error: skip\n")
     + "  - {name: b, agent: sorter, when: steps.each.failed == 0, input: '{{ steps.each.output.map(o, o.label).join(\", \") }}'}\n",
-    "map-collected": HEAD + each("    on_error: collect\n    output: '{{ previous.filter(r, r.ok) }}'\n"),
+    "map-collected": HEAD
+    + each(
+        "    on_error: collect\n    output: '{{ previous.filter(r, r.output != null).map(r, r.output.label) }}'\n"
+    ),
+    "map-collected-with-errors": HEAD
+    + each("    on_error: collect\n    output: '{{ previous.filter(r, !r.ok).map(r, r.index) }}'\n"),
     "branches-that-append": HEAD + both(NOTE, NOTE),
     "branches-that-are-mapped": HEAD + both(LABEL, LABEL, "    field_mapping: {two: [notes]}\n"),
     "branches-of-which-one-wins": HEAD + both(LABEL, LABEL, "    merge: keep_first\n"),
