@@ -67,9 +67,9 @@ class FunctionAgent:
         return Reply(output=await output if inspect.isawaitable(output) else output)
 
 
-@dataclass(slots=True)
+@dataclass
 class _Signature:
-    """What a callable takes, looked at once."""
+    """What a callable takes, looked at once: what follows from it is kept, because every call asks for it."""
 
     name: str
     parameters: Mapping[str, inspect.Parameter] | None
@@ -90,7 +90,7 @@ class _Signature:
         says = {each: hint for each, hint in hints.items() if _says_something(hint)}
         return cls(name, parameters, says, injected["resources"])
 
-    @property
+    @functools.cached_property
     def injected(self) -> tuple[str, ...]:
         return tuple(name for name in INJECTED if name in (self.parameters or ()))
 
@@ -105,11 +105,7 @@ class _Signature:
         if "resources" in self.injected and "resources" not in values:
             values |= self._resources(ask.resources)
         self._refuse_missing(values)
-        positional = [
-            values.pop(name)
-            for name, parameter in self.parameters.items()
-            if parameter.kind is parameter.POSITIONAL_ONLY and name in values
-        ]
+        positional = [values.pop(name) for name in self._positional_only if name in values]
         variadic = values.pop("*", None)
         return (positional if variadic is None else [variadic]), values
 
@@ -139,14 +135,15 @@ class _Signature:
 
     def _given(self, ask: Ask) -> Mapping[str, Any]:
         if ask.arguments is None:
-            target = self._parameter_for_data()
+            target = self._parameter_for_data
             return {} if target is None else {target: ask.data}
         self._refuse_unknown(ask.arguments)
         return ask.arguments
 
+    @functools.cached_property
     def _parameter_for_data(self) -> str | None:
         """Return the parameter that takes the step's input, `*` for `*args`, None when there is none."""
-        free = [p for p in self._named() if p.name not in INJECTED]
+        free = [p for p in self._named if p.name not in INJECTED]
         if any(p.name == "data" for p in free):
             return "data"
         candidates = [p for p in free if p.default is p.empty] or free
@@ -162,15 +159,24 @@ class _Signature:
         variadic = any(p.kind is p.VAR_POSITIONAL for p in (self.parameters or {}).values())
         return "*" if variadic else None
 
+    @functools.cached_property
     def _named(self) -> list[inspect.Parameter]:
         return [
             p for p in (self.parameters or {}).values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
         ]
 
+    @functools.cached_property
+    def _required(self) -> tuple[str, ...]:
+        return tuple(p.name for p in self._named if p.default is p.empty)
+
+    @functools.cached_property
+    def _positional_only(self) -> tuple[str, ...]:
+        return tuple(p.name for p in self._named if p.kind is p.POSITIONAL_ONLY)
+
     def _refuse_unknown(self, arguments: Mapping[str, Any]) -> None:
         if any(p.kind is p.VAR_KEYWORD for p in (self.parameters or {}).values()):
             return
-        names = [p.name for p in self._named()]
+        names = [p.name for p in self._named]
         for name in arguments:
             if name not in names:
                 takes = ", ".join(f"`{n}`" for n in names if n not in INJECTED) or "no arguments"
@@ -182,13 +188,13 @@ class _Signature:
                 )
 
     def _refuse_missing(self, values: Mapping[str, Any]) -> None:
-        for parameter in self._named():
-            if parameter.default is parameter.empty and parameter.name not in values:
+        for name in self._required:
+            if name not in values:
                 raise ArgumentsRejected(
-                    f"`{self.name}` needs the argument `{parameter.name}`, and `with:` does not give it",
-                    hint=f"add `{parameter.name}:` to the step's `with:`",
+                    f"`{self.name}` needs the argument `{name}`, and `with:` does not give it",
+                    hint=f"add `{name}:` to the step's `with:`",
                     callable=self.name,
-                    parameter=parameter.name,
+                    parameter=name,
                 )
 
     def _converted(self, name: str, value: Any) -> Any:
