@@ -118,9 +118,10 @@ async def _one_by_one(
             index += 1
         frame.run.journal.ride(decision(frame, path, 1, index))
     finally:
-        if hasattr(source, "aclose"):
+        close = getattr(source, "aclose", None)  # generators have it
+        if close is not None:
             with foreign(rule):
-                await source.aclose()
+                await close()
 
 
 def decision(frame: Frame, path: StepPath, attempt: int, value: Any) -> Entry:

@@ -106,7 +106,7 @@ class _View:
         return own
 
     @__dict__.setter
-    def __dict__(self, values: dict[str, Any]) -> None:
+    def __dict__(self, values: dict[str, Any]) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]  # meant
         _OWN.__set__(self, values)
 
     def __eq__(self, other: object) -> bool:
