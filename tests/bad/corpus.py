@@ -117,6 +117,7 @@ STRUCTURE = (
     _case("a-bad-escape", _described('"C:\\path"'), "syntax", 6, "backslash"),
     _case("a-directive", "%YAML 3.0\n---\n" + GOOD, "syntax", 1),
     _case("a-number-as-key", GOOD + "1: x\n", "key", 6, "string", '"1":'),
+    _case("a-key-that-is-no-text-before-a-look-alike", HEAD + "steps: [{false: yes, name: a, call: b:c}]\n", "key", 3, "`false`"),
     _case("null-as-key", GOOD + "~: x\n", "key", 6, "string"),
     _case("true-as-key", GOOD + "true: x\n", "key", 6, "string"),
     _case("a-list-as-key", GOOD + "[a]: x\n", "key", 6, "string"),
