@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
-from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from flujo.domain import canonical
@@ -73,14 +73,17 @@ async def _attempt(
     attempt: int,
     work: Callable[[Draft], Awaitable[None]],
 ) -> StepOutcome:
-    limit = asyncio.timeout(step.config.timeout_s)
+    limit = None if step.config.timeout_s is None else asyncio.timeout(step.config.timeout_s)
     draft, started_at = Draft(None, attempt=attempt, limit=limit), frame.run.clock.now()
-    entry = Entry(
-        path=path, kind=EntryKind.WORK, attempt=attempt, fingerprint=step.kind, started_at=started_at
+    entry = partial(
+        Entry, path=path, kind=EntryKind.WORK, attempt=attempt, fingerprint=step.kind, started_at=started_at
     )
     try:
-        async with limit:
+        if limit is None:
             await work(draft)
+        else:
+            async with limit:
+                await work(draft)
         return await settle(step, frame, entry, draft)
     except StateError:
         raise
@@ -91,13 +94,12 @@ async def _attempt(
     except PipelineAbortSignal as signal:
         return Aborted(signal.reason)
     except TimeoutError as error:
-        failure = error_info(_timed_out(step) if limit.expired() else error, path)
+        failure = error_info(_timed_out(step) if limit and limit.expired() else error, path)
         cause: Exception = error
     except Exception as error:  # noqa: BLE001 - foreign code: whatever it raises is a failed attempt
         failure, cause = error_info(error, path), error
     await frame.run.journal.record(
-        replace(
-            entry,
+        entry(
             status=EntryStatus.FAILED,
             input=draft.input,
             error=canonical.encode(failure.to_json()),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, merge
@@ -13,7 +14,7 @@ from flujo.engine import isolation
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from flujo.domain.run import Pause
     from flujo.domain.steps import BaseStep
@@ -34,11 +35,13 @@ class Draft:
     """The attempt's clock, which stands still while somebody slow is told what the attempt says."""
 
 
-async def settle(step: BaseStep, frame: Frame, entry: Entry, draft: Draft, *, wait: bool = True) -> Success:
+async def settle(
+    step: BaseStep, frame: Frame, entry: Callable[..., Entry], draft: Draft, *, wait: bool = True
+) -> Success:
     """Record that a leaf step has finished, with its output and what it wrote, then make that visible.
 
-    The output is encoded before anything awaits, and the run goes on with what a reader of the journal
-    would see.
+    `entry` makes the entry out of what the draft brings: everything else is in it already. The output is
+    encoded before anything awaits, and the run goes on with what a reader of the journal would see.
 
     Raises:
         NotJournalable: the output is nothing that JSON can hold.
@@ -49,8 +52,7 @@ async def settle(step: BaseStep, frame: Frame, entry: Entry, draft: Draft, *, wa
     patch = [*(draft.patch or []), *await isolation.saved(step, frame, value)]
     after = isolation.accepted(frame, patch, what=f"step {step.name!r}")
     await frame.run.journal.record(
-        replace(
-            entry,
+        entry(
             input=draft.input,
             output=output,
             patch=canonical.encode(patch, what=f"what step {step.name!r} saved") if patch else None,
@@ -66,7 +68,8 @@ async def settle(step: BaseStep, frame: Frame, entry: Entry, draft: Draft, *, wa
 
 async def settle_answer(step: BaseStep, frame: Frame, asked: Pause) -> Success:
     """Record that a step has finished with what a human answered."""
-    entry = Entry(
+    entry = partial(
+        Entry,
         path=asked.pause_id,
         kind=EntryKind.ANSWER,
         fingerprint=step.kind,
