@@ -89,6 +89,7 @@ async def test_a_run_that_goes_on_does_not_ask_again(store: MemoryStateStore) ->
     [
         ("d", "chose 'd', which is no branch; the branches are a, b, c"),
         (["a", 3], "chose 3, which is no branch"),
+        ([{"a": 1}], "chose {'a': 1}, which is no branch"),
         ([], "answered [], which names no branch"),
         (42, "answered 42, which names no branch"),
         (None, "answered None, which names no branch"),

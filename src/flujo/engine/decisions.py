@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from flujo.engine.frame import Frame
 
 _END = object()
+_KINDS = {dict: "a map", str: "a text", bool: "a boolean", type(None): "null"}
 
 
 async def decide(rule: Logic, frame: Frame, path: StepPath, *, attempt: int = 1) -> Any:
@@ -168,7 +169,7 @@ def _json(rule: CallableRef, value: Any) -> Any:
 
 def _list(value: Any, what: str) -> list[Any]:
     if not isinstance(value, list):
-        raise ExpressionFailed(f"{what} is {value!r}, which is no list")
+        raise ExpressionFailed(f"{what} gives {_KINDS.get(type(value), 'a number')}, not a list")
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain.journal import turn
@@ -29,11 +30,13 @@ async def run(step: MapStep, frame: Frame, path: StepPath, run_body: RunBody) ->
     items: list[Any] = []
 
     async def arms() -> AsyncGenerator[Arm, None]:
-        async for index, item in decide_items(step.over, frame, path, what=f"`over` of map {step.name!r}"):
-            items.append(item)
-            named = {step.item_name: item} if step.item_name else {}
-            names = {"item": item, "index": index, **named}
-            yield Arm(str(index), turn(path, index), step.body, item, names)
+        given = decide_items(step.over, frame, path, what=f"`over` of map {step.name!r}")
+        async with aclosing(given) as numbered:
+            async for index, item in numbered:
+                items.append(item)
+                named = {step.item_name: item} if step.item_name else {}
+                names = {"item": item, "index": index, **named}
+                yield Arm(str(index), turn(path, index), step.body, item, names)
 
     fails = step.on_error == "fail"
     arrivals = await fan_out(

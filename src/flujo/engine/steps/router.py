@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -114,9 +115,9 @@ def _chosen(step: DynamicParallelRouterStep, answer: Any) -> list[str]:
     names = [answer] if isinstance(answer, str) else answer
     problem = None
     if not isinstance(names, list | tuple) or not names:
-        problem = f"answered {answer!r}, which names no branch"
-    elif unknown := [name for name in names if name not in step.branches]:
-        problem = f"chose {unknown[0]!r}, which is no branch"
+        problem = f"answered {reprlib.repr(answer)}, which names no branch"
+    elif unknown := [name for name in names if not isinstance(name, str) or name not in step.branches]:
+        problem = f"chose {reprlib.repr(unknown[0])}, which is no branch"
     if problem is not None:
         raise UnknownBranch(
             f"the router of step {step.name!r} {problem}; the branches are {', '.join(step.branches)}",
