@@ -176,3 +176,22 @@ async def test_what_a_deciding_callable_may_not_do(store: MemoryStateStore) -> N
     assert asked.error is not None
     assert asked.error.path == "m"
     assert "asked a human: please" in asked.error.message
+
+
+async def test_a_run_goes_on_with_an_answer_that_came_while_a_sibling_still_worked(
+    store: MemoryStateStore, world: World
+) -> None:
+    async def reply(data: Any) -> str:
+        assert [pause.is_open for pause in await store.pauses((await store.find("run")).run_id)] == [True]
+        await answer(store, "p:left/ok", "early")
+        return "replied"
+
+    tree = pipeline(
+        two(
+            pipeline(HumanInTheLoopStep(name="ok", message=Text("ok?")), call("a", world.add("a"))),
+            pipeline(call("b", world.add("b")), call("reply", CallableRef("x:reply", reply))),
+        )
+    )
+    result = await start(tree, store, 1)
+    assert (result.status, result.output) == (RunStatus.COMPLETED, {"left": "early", "right": "replied"})
+    assert world.calls == ["b", "a"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self
 
@@ -316,7 +317,14 @@ class Flujo(Generic[In, Out, Ctx]):
             sink=watched_by((*self._hooks, sink)),
             retry_failed=retry_failed,
         )
-        return await execution.run(record)
+        result = await execution.run(record)
+        while await _answered_meanwhile(store, result):
+            try:
+                claimed = await _claimed(store, store.claim(result.run_id, statuses=(RunStatus.PAUSED,)))
+            except ResumeConflict:
+                break  # whoever has answered goes on with it
+            result = await replace(execution, retry_failed=False).run(claimed)
+        return result
 
     async def _existing(
         self, store: StateStore, record: RunRecord, if_exists: IfExists, sink: Sink | None
@@ -412,6 +420,16 @@ class Flujo(Generic[In, Out, Ctx]):
 
 async def _claimed(store: StateStore, claiming: Coroutine[Any, Any, RunRecord]) -> RunRecord:
     return await unless_cancelled(store, claiming, lambda record: record)
+
+
+async def _answered_meanwhile(store: StateStore, result: PipelineResult[Any, Any]) -> bool:
+    """Return whether a question was answered while the rest of the run still went on."""
+    if result.status is not RunStatus.PAUSED:
+        return False
+    asked = {pause.pause_id for pause in result.pauses}
+    return any(
+        pause.pause_id in asked and pause.answer is not None for pause in await store.pauses(result.run_id)
+    )
 
 
 def _checked_context(model: Any) -> type[PipelineContext]:
