@@ -11,7 +11,7 @@ from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef
 from flujo.exceptions import ResourcesMissing, SettingsError
 from flujo.services.runner import Flujo
-from support import ConditionalStep, call, pipeline
+from support import ConditionalStep, Save, Text, call, pipeline
 
 if TYPE_CHECKING:
     from flujo.domain.models import PipelineResult
@@ -72,6 +72,19 @@ async def test_a_decision_may_ask_for_resources() -> None:
         name="route", condition=CallableRef("x:is_long", is_long), branches={"then": then}
     )
     assert (await outcome(route, resources=Pool(name="pool"))).output == "long"
+
+
+async def test_what_is_saved_may_need_resources() -> None:
+    def named(data: Any, resources: Pool) -> str:
+        return f"{data} by {resources.name}"
+
+    schema = {"type": "object", "properties": {"who": {"type": "string"}}}
+    saving = call(
+        "a", CallableRef("x:a", lambda data: data), save={"who": Save(CallableRef("x:named", named))}
+    )
+    tree = pipeline(saving, context_schema=schema, output=Text("{{ context.who }}"))
+    async with Runner(tree, persist_state=False, resources=Pool(name="p")) as runner:
+        assert (await runner.run_result_async("x")).output == "x by p"
 
 
 async def test_another_class_is_refused_by_both_names() -> None:

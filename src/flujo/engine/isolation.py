@@ -41,7 +41,8 @@ async def saved(step: BaseStep, frame: Frame, output: Any) -> merge.Patch:
             case Expr():
                 value = frame.evaluate(save.value, output=output)
             case CallableRef():
-                reply = await frame.run.binding.agent(save.value).ask(Ask(data=output))
+                ask = Ask(data=output, resources=frame.run.resources)
+                reply = await frame.run.binding.agent(save.value).ask(ask)
                 value = canonical.normalise(reply.output, what=f"`save.{name}` of step {step.name!r}")
         patch.append(["append", [name], [value]] if save.append else ["set", [name], value])
     return patch
