@@ -140,6 +140,7 @@ class Delivery(Generic[Out, Ctx]):
         match event:
             case RunStarted(run_id=run_id):
                 self.run_id = run_id
+                self._held.clear()  # they were answered meanwhile, and the run goes on
             case StepEnded(outcome=Paused() | Aborted()):
                 self._held.append(event)  # what asks for it to be told is committed with the run's own state
             case StepEnded() | Chunk():
