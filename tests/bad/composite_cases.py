@@ -51,6 +51,18 @@ def chooser(name: str, schema: str, words: str) -> Case:
     return Case(name, "", "FLJ238", words, "chooser", line=9, entry=CHOOSER.replace("SCHEMA", schema))
 
 
+SKIPPED = [
+    Case("skipped-step-gave-null", "  - {name: more, agent: sorter, when: input.text == ''}\n"
+         "  - {name: b, agent: sorter, input: '{{ steps.more.output.label }}'}\n", "FLJ207", "`steps.more.output` may be null",
+         "steps.more.output", line=10, severity="warning"),
+    Case("skipped-composite-has-no-facts", each("    when: input.text == ''\n")
+         + "  - {name: b, agent: sorter, when: steps.each.failed > 0}\n", "FLJ207", "`steps.each.failed` may be missing",
+         "steps.each.failed", line=14, severity="warning"),
+    Case("skipped-step-of-a-state", machine("{to: done, when: steps.write.output.score > 1}, {to: edit}").replace(
+         "{name: write, agent: sorter}", "{name: write, agent: sorter, when: 'false'}"), "FLJ207",
+         "`steps.write.output` may be null", "steps.write.output", line=14, severity="warning"),
+]  # fmt: skip
+
 STATES = [
     Case("state-unknown-initial", machine(ONWARDS).replace("initial: draft", "initial: drfat"), "FLJ231",
          "did you mean `draft`", "drfat", line=11),
@@ -153,4 +165,4 @@ BRANCHES = [
     chooser("router-answers-something-else", "{enum: [one, tow]}", "its branches are"),
 ]  # fmt: skip
 
-COMPOSITE_CASES = [*STATES, *MAPS, *BRANCHES]
+COMPOSITE_CASES = [*SKIPPED, *STATES, *MAPS, *BRANCHES]

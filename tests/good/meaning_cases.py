@@ -122,4 +122,7 @@ GOOD = {
     "agents: {a: {model: b:c, output_schema: {type: array, items: {enum: [one, two]}}}, b: {model: c:d, output_schema: {type: string}}}\n"
     "steps:\n  - {kind: router, name: r, router: a, branches: {one: [], two: [], three: []}}\n"
     "  - {kind: router, name: s, router: b, branches: {one: []}}\n",
+    "skipped-step-that-is-asked": HEAD
+    + "  - {name: more, agent: sorter, when: input.text == 'x', save: {label: output.label}}\n"
+    + "  - {name: b, agent: sorter, input: '{{ steps.more.output != null ? steps.more.output.label : previous.label }}'}\n",
 }

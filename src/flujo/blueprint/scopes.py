@@ -74,7 +74,7 @@ class Scope:
         return replace(
             self,
             previous=visit.output,
-            steps={**self.steps, name: closed({"output": visit.output, **facts(visit.step)})},
+            steps={**self.steps, name: said(visit.step, visit.own)},
             places={**self.places, name: visit.path},
             perhaps={other: place for other, place in self.perhaps.items() if other != name},
         )
@@ -164,9 +164,7 @@ class Walk:
         for name in graph.reached:
             for target in graph.ways_out(name):
                 came_from.setdefault(target, []).append(last.get(name))
-        shared = _Shared(
-            step, path, scope, lambda _, one: closed({"output": self._declared(one), **facts(one)})
-        )
+        shared = _Shared(step, path, scope, lambda _, one: said(one, self._answer(one)))
         return lambda name: replace(
             shared.where(graph.before(name)), previous=union(came_from.get(name) or [None])
         )
@@ -249,6 +247,14 @@ def facts(step: doc.BaseStep) -> Mapping[str, Schema]:
     return {"failed": INTEGER} if isinstance(step, doc.MapStep | doc.ParallelStep | doc.RouterStep) else {}
 
 
+def said(step: doc.BaseStep, own: Schema) -> Schema:
+    """Return the schema of what can be said after `steps.NAME.`; a step that was skipped gave null."""
+    if step.when is None:
+        return closed({"output": own, **facts(step)})
+    maybe = {"anyOf": [own, {"type": "null"}]} if own else None
+    return {**closed({"output": maybe, **facts(step)}), "required": ["output"]}
+
+
 def _end(step: doc.BaseStep, path: Path, scope: Scope, bodies: Mapping[str, Body]) -> Scope:
     """Return the scope of a step's `output`; `previous` is what comes out without one."""
     match step:
@@ -292,14 +298,14 @@ def _machine_end(step: doc.StateMachineStep, path: Path, scope: Scope, bodies: M
 
 
 class _Shared:
-    """The scope that a machine's states share; `said` gives what can be said of a step of a state."""
+    """The scope that a machine's states share; `tells` gives what can be said of a step of a state."""
 
     def __init__(
         self,
         step: doc.StateMachineStep,
         path: Path,
         scope: Scope,
-        said: Callable[[str, doc.BaseStep], Schema],
+        tells: Callable[[str, doc.BaseStep], Schema],
     ) -> None:
         self._scope = scope
         self._named = {name: {one.name for one in state.steps} for name, state in step.states.items()}
@@ -307,13 +313,10 @@ class _Shared:
         perhaps: dict[str, Path] = dict(scope.perhaps)
         for name, state in step.states.items():
             for index, one in enumerate(state.steps):
-                known.setdefault(one.name, []).append(said(name, one)["properties"])
+                known.setdefault(one.name, []).append(tells(name, one))
                 perhaps.setdefault(one.name, (*path, "states", name, "steps", index))
         self._perhaps = perhaps
-        self._known = {
-            name: closed({key: union(one.get(key) for one in all_) for key in all_[0]})
-            for name, all_ in known.items()
-        }
+        self._known = {name: _either(schemas) for name, schemas in known.items()}
         self._optional = {name: {**schema, "required": []} for name, schema in self._known.items()}
 
     def where(self, certain: frozenset[str]) -> Scope:
@@ -321,6 +324,15 @@ class _Shared:
         sure = {name: self._known[name] for state in certain for name in self._named[state]}
         steps = {**self._scope.steps, **self._optional, **sure}
         return replace(self._scope, steps=steps, perhaps=self._perhaps)
+
+
+def _either(schemas: Sequence[Schema]) -> Schema:
+    """Return what can be said of a step that is one of several of its name."""
+    first, *others = schemas
+    keys = [key for key in first["properties"] if all(key in other["properties"] for other in others)]
+    required = [key for key in keys if all(key in one["required"] for one in schemas)]
+    known = closed({key: union(one["properties"][key] for one in schemas) for key in keys})
+    return {**known, "required": required}
 
 
 def _loop(step: doc.LoopStep, scope: Scope) -> Schema:
