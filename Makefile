@@ -42,8 +42,9 @@ dist: $(VENV)/.dev  ## Build wheel and sdist, and try the wheel in an empty envi
 soak: $(VENV)/.test  ## Kill and resume for longer: FLUJO_KILLS times (default 200)
 	FLUJO_KILLS=$${FLUJO_KILLS:-200} $(BIN)/python -m pytest tests/durability --timeout 3600
 
-bench: $(VENV)/.test  ## Measure start-up, as ratios inside one run
+bench: $(VENV)/.test  ## Measure start-up and the engine, as ratios inside one run
 	$(BIN)/python bench/startup.py
+	$(BIN)/python bench/engine.py
 
 # A stamp says which extra is installed, so that a second call starts at once.
 $(VENV)/.created:

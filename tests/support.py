@@ -5,27 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from flujo.domain import canonical
+from flujo.domain.journal import RunId, StepPath
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.run import RunStatus, Write
 from flujo.domain.steps import (
     BaseStep,
     CallableRef,
     ConditionalStep,
+    DynamicParallelRouterStep,
     Expr,
     HumanInTheLoopStep,
     ImportStep,
     LoopStep,
+    MapStep,
+    ParallelStep,
     Save,
+    State,
+    StateMachineStep,
     Step,
     StepConfig,
     Text,
+    Transition,
 )
 from flujo.domain.steps import Carry as Carried
 from flujo.exceptions import StateBackendUnavailable
 from flujo.services.runner import Flujo
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from flujo.domain.models import PipelineResult
     from flujo.domain.ports import StateStore
@@ -52,6 +60,15 @@ class World:
         return CallableRef(f"world:{name}", call)
 
 
+def listener(heard: list[str]) -> Callable[[str], Awaitable[None]]:
+    """Return an `on_text` that keeps what it is told."""
+
+    async def hear(text: str) -> None:
+        heard.append(text)
+
+    return hear
+
+
 def pipeline(*steps: BaseStep, **more: Any) -> Pipeline:
     """Return a pipeline of these steps."""
     return Pipeline(steps, **{"name": "test", **more})
@@ -76,6 +93,11 @@ async def resume(
     """Return how a run came out that was gone on with by a new runner."""
     async with Flujo[Any, Any, Any](tree, store=store) as runner:
         return await runner.resume_async(run_id, **options)
+
+
+async def answer(store: StateStore, pause_id: str, value: Any, *, run_id: str = "run") -> None:
+    """Answer a question of a run that is paused."""
+    await store.answer(RunId(run_id), StepPath(pause_id), canonical.encode(value))
 
 
 class StoppingStore:
@@ -162,26 +184,156 @@ EXPECTED: Mapping[str, Any] = {
 }
 CALLS = ["first", "big", "tick", "tock", "tick", "tock", "tick", "tock", "double", "plus", "last"]
 
+
+def together(world: World) -> Pipeline:
+    """Return a pipeline whose steps run at once wherever they can: a map in a loop beside another branch, a
+    router, and a machine. Its result is known: see `TOGETHER`.
+    """
+    log = {"log": Save(Expr("output"), append=True)}
+    squares = MapStep(
+        name="squares",
+        over=Expr("[loop.index, loop.index + 1]"),
+        body=pipeline(call("square", world.add("square", lambda n: n * n), save=log)),
+        max_concurrency=2,
+        merge="context_update",
+    )
+    last = call("last", world.add("last", lambda squares: squares[-1]))
+    at_once = ParallelStep(
+        name="at_once",
+        branches={
+            "looping": pipeline(
+                LoopStep(name="loop", body=pipeline(squares, last), until=Expr("steps.last.output >= 4"))
+            ),
+            "beside": pipeline(
+                call("one", world.add("one", lambda n: n + 1), save=log),
+                call("two", world.add("two"), save={"total": Save(Expr("output"))}),
+            ),
+        },
+    )
+
+    async def names(data: Any) -> AsyncIterator[str]:
+        for name in sorted(data):
+            yield name
+
+    choose = CallableRef("together:choose", lambda data: ["no", "yes"])
+    routed = DynamicParallelRouterStep(
+        name="routed",
+        router=choose,
+        branches={
+            "yes": pipeline(call("say", world.add("yes", lambda n: n["beside"]))),
+            "maybe": pipeline(call("say", world.add("maybe"))),
+            "no": pipeline(call("say", world.add("no", lambda n: n["looping"]))),
+        },
+    )
+    machine = StateMachineStep(
+        name="machine",
+        initial="up",
+        states={
+            "up": State(
+                pipeline(
+                    call(
+                        "n",
+                        world.add("up", lambda n: n + 1),
+                        input=Text("{{ context.total }}"),
+                        save={"total": Save(Expr("output"))},
+                    )
+                ),
+                (Transition("end", Expr("context.total >= 5")), Transition("up")),
+            ),
+            "end": State(
+                pipeline(call("closing", world.add("end", lambda n: -n), input=Text("{{ steps.n.output }}")))
+            ),
+        },
+        final=("end",),
+    )
+    each = MapStep(
+        name="each",
+        over=CallableRef("together:names", names),
+        body=pipeline(call("shout", world.add("shout", lambda name: name.upper()))),
+        max_concurrency=3,
+    )
+    return pipeline(
+        at_once,
+        routed,
+        each,
+        machine,
+        name="together",
+        context_schema=COUNTER_SCHEMA,
+        output={
+            "routed": Text("{{ steps.routed.output }}"),
+            "machine": Text("{{ steps.machine.output }}"),
+            "each": Text("{{ steps.each.output }}"),
+            "context": Text("{{ context }}"),
+        },
+    )
+
+
+TOGETHER: Mapping[str, Any] = {
+    "routed": {"yes": 2, "no": 4},
+    "machine": -5,
+    "each": ["NO", "YES"],
+    "context": {"total": 5, "log": [0, 1, 1, 4, 2]},
+}
+TOGETHER_CALLS = [
+    *["square"] * 4,
+    *["last"] * 2,
+    "one",
+    "two",
+    "yes",
+    "no",
+    *["shout"] * 2,
+    *["up"] * 3,
+    "end",
+]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A pipeline whose run on 1 is known: what comes out, who is called, and how many of them at once."""
+
+    build: Callable[[World], Pipeline]
+    output: Any
+    calls: list[str]
+    in_flight: int
+
+
+PROGRAMS = {
+    "everything": Program(everything, EXPECTED, CALLS, 1),
+    "together": Program(together, TOGETHER, TOGETHER_CALLS, 3),
+}
+
 __all__ = [
     "CALLS",
     "COUNTER_SCHEMA",
     "EXPECTED",
+    "PROGRAMS",
+    "TOGETHER",
     "Carried",
     "ConditionalStep",
+    "DynamicParallelRouterStep",
     "Expr",
     "HumanInTheLoopStep",
     "ImportStep",
     "LoopStep",
+    "MapStep",
+    "ParallelStep",
+    "Program",
     "RunStatus",
     "Save",
+    "State",
+    "StateMachineStep",
     "Step",
     "StepConfig",
     "StoppingStore",
     "Text",
+    "Transition",
     "World",
+    "answer",
     "call",
     "everything",
+    "listener",
     "pipeline",
     "resume",
     "start",
+    "together",
 ]

@@ -6,48 +6,73 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from flujo.domain.merge import MergeStrategy
     from flujo.domain.models import AppResources, ContextReference, PipelineContext, PipelineResult
+    from flujo.domain.outcomes import Chunk, StepEnded, StepOutcome
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.steps import (
         ConditionalStep,
+        DynamicParallelRouterStep,
         HumanInTheLoopStep,
         ImportStep,
         LoopStep,
+        MapStep,
+        ParallelStep,
+        StateMachineStep,
         Step,
         StepConfig,
     )
     from flujo.services.runner import Flujo
+    from flujo.services.streaming import RunStream
     from flujo.services.tasks import TaskClient
 
 _HOMES = {
     "AppResources": "flujo.domain.models",
+    "Chunk": "flujo.domain.outcomes",
     "ConditionalStep": "flujo.domain.steps",
     "ContextReference": "flujo.domain.models",
+    "DynamicParallelRouterStep": "flujo.domain.steps",
     "Flujo": "flujo.services.runner",
     "HumanInTheLoopStep": "flujo.domain.steps",
     "ImportStep": "flujo.domain.steps",
     "LoopStep": "flujo.domain.steps",
+    "MapStep": "flujo.domain.steps",
+    "MergeStrategy": "flujo.domain.merge",
+    "ParallelStep": "flujo.domain.steps",
     "Pipeline": "flujo.domain.pipeline",
     "PipelineContext": "flujo.domain.models",
     "PipelineResult": "flujo.domain.models",
+    "RunStream": "flujo.services.streaming",
+    "StateMachineStep": "flujo.domain.steps",
     "Step": "flujo.domain.steps",
     "StepConfig": "flujo.domain.steps",
+    "StepEnded": "flujo.domain.outcomes",
+    "StepOutcome": "flujo.domain.outcomes",
     "TaskClient": "flujo.services.tasks",
 }
 
 __all__ = [
     "AppResources",
+    "Chunk",
     "ConditionalStep",
     "ContextReference",
+    "DynamicParallelRouterStep",
     "Flujo",
     "HumanInTheLoopStep",
     "ImportStep",
     "LoopStep",
+    "MapStep",
+    "MergeStrategy",
+    "ParallelStep",
     "Pipeline",
     "PipelineContext",
     "PipelineResult",
+    "RunStream",
+    "StateMachineStep",
     "Step",
     "StepConfig",
+    "StepEnded",
+    "StepOutcome",
     "TaskClient",
 ]
 

@@ -12,7 +12,8 @@ FlujoError
 │   ├── ModelUnavailable             the model cannot be reached or does not answer
 │   ├── ModelDigestMismatch          a model file is not the one that was published
 │   ├── OutputRejected               the answer does not fit the output schema
-│   └── ArgumentsRejected            what a step hands to a callable does not fit its parameters
+│   ├── ArgumentsRejected            what a step hands to a callable does not fit its parameters
+│   └── ResourcesMissing             a step asks for `resources` that nobody has given
 ├── EngineError              FLJ4xx
 │   ├── StepFailed                   foreign code raised (keeps the cause)
 │   ├── StepTimeout
@@ -22,7 +23,12 @@ FlujoError
 │   ├── NoBranch
 │   ├── JournalConflict
 │   ├── NotAvailableYet              a feature that has its place and not yet its body
-│   └── SyncInAsync                  `Flujo.run` called inside a running event loop
+│   ├── SyncInAsync                  `Flujo.run` called inside a running event loop
+│   ├── RunnerClosed                 a runner was used after `aclose`
+│   ├── MergeConflict                several branches wrote one field of the context
+│   ├── NoTransition                 a state machine has nowhere to go
+│   ├── TransitionLimitReached
+│   └── UnknownBranch                a router chose what is not there
 └── StateError               FLJ5xx
     ├── StateBackendUnavailable      the database does not answer
     ├── StateBackendFull
@@ -152,6 +158,15 @@ class ArgumentsRejected(AgentError):
     code = "FLJ305"
 
 
+class ResourcesMissing(AgentError):
+    """A step asks for the application's resources, and the runner was given none."""
+
+    code = "FLJ306"
+    hint = (
+        "give `Flujo(…, resources=MyResources(…))`, or say who makes them: `[project] resources = 'app:make'`"
+    )
+
+
 class EngineError(FlujoError):
     """A run could not go on."""
 
@@ -215,6 +230,41 @@ class SyncInAsync(EngineError):
 
     code = "FLJ409"
     hint = "inside async code write `await runner.run_result_async(...)`"
+
+
+class RunnerClosed(EngineError):
+    """A runner was used after `aclose`."""
+
+    code = "FLJ415"
+    hint = "close a runner once, when the application shuts down; build another one to go on"
+
+
+class MergeConflict(EngineError):
+    """Several branches wrote one field of the context, and `merge` does not decide between them."""
+
+    code = "FLJ411"
+    hint = "let one branch write it, let all append to it, or say which one counts: `field_mapping`, `merge`"
+
+
+class NoTransition(EngineError):
+    """A state machine is in a state that is not final, and no transition leads anywhere."""
+
+    code = "FLJ412"
+    hint = "add a transition without `when` as the `else`, or name the state in `final`"
+
+
+class TransitionLimitReached(EngineError):
+    """A state machine made `max_transitions` transitions and came to no final state."""
+
+    code = "FLJ413"
+    hint = "raise `max_transitions`, or look at what its transitions wait for"
+
+
+class UnknownBranch(EngineError):
+    """A router chose what is no branch, and chose so again when it was told."""
+
+    code = "FLJ414"
+    hint = "a router answers with a list of names of branches, or with one name"
 
 
 class StateError(FlujoError):

@@ -15,6 +15,7 @@ from flujo.agents.chat import AgentSettings, ChatAgent, build_agent
 from flujo.domain.agents import AgentSpec, Ask
 from flujo.domain.usage import Usage
 from flujo.exceptions import AgentError, ModelUnavailable, OutputRejected, ProviderUnavailable
+from support import listener
 
 KEY = "sk-canary-0123456789"
 LABEL = {
@@ -250,7 +251,7 @@ async def test_an_error_before_a_stream_begins_is_typed_like_any_other(
 ) -> None:
     provider.will_answer(Response(status=500, error={"message": "oops"}))
     with pytest.raises(ModelUnavailable, match="HTTP 500") as caught:
-        await build().ask(Ask(data="x", on_text=lambda _: None))
+        await build().ask(Ask(data="x", on_text=listener([])))
     assert used(caught.value).requests == 0
 
 
@@ -296,7 +297,7 @@ async def test_two_tools_of_one_name_are_an_error_of_the_build(build: Build) -> 
 async def test_text_is_sent_on_as_the_model_writes_it(provider: Provider, build: Build) -> None:
     pieces: list[str] = []
     provider.will_answer("The quick brown fox.")
-    reply = await build().ask(Ask(data="x", on_text=pieces.append))
+    reply = await build().ask(Ask(data="x", on_text=listener(pieces)))
     assert pieces == ["The q", "uick ", "brown", " fox."]
     assert reply.output == "The quick brown fox."
     assert reply.usage == Usage(input_tokens=1000, output_tokens=100, requests=1, cost_micro_usd=210)
@@ -307,7 +308,7 @@ async def test_a_stream_that_breaks_off_is_never_taken_for_an_answer_of_known_co
 ) -> None:
     provider.will_answer(Response("The quick brown fox.", cut_off=True))
     try:
-        reply = await build().ask(Ask(data="x", on_text=lambda _: None))
+        reply = await build().ask(Ask(data="x", on_text=listener([])))
     except AgentError as error:
         usage = used(error)
     else:

@@ -20,6 +20,7 @@ from flujo.agents.chat import AgentSettings, build_agent
 from flujo.domain.agents import AgentSpec, Ask
 from flujo.exceptions import ModelUnavailable, NotAvailableYet, ProviderUnavailable
 from flujo.settings import default_cache_dir
+from support import listener
 
 pytestmark = pytest.mark.model
 
@@ -95,7 +96,7 @@ async def test_the_model_writes_text_piece_by_piece(shared: AgentSettings) -> No
     spec = AgentSpec(name="writer", model="local:smollm2", model_settings={"max_tokens": 12})
     pieces: list[str] = []
     reply = await build_agent(spec, settings=shared).ask(
-        Ask(data="Tell me of the sea.", on_text=pieces.append)
+        Ask(data="Tell me of the sea.", on_text=listener(pieces))
     )
     assert "".join(pieces) == reply.output
     assert len(pieces) > 1

@@ -8,6 +8,7 @@ from flujo.domain.agents import Ask, Reply
 from flujo.domain.usage import Usage
 from flujo.exceptions import AgentError
 from flujo.testing import ScriptedAgent
+from support import listener
 
 
 async def test_answers_come_in_order_and_asks_are_kept() -> None:
@@ -36,5 +37,5 @@ async def test_an_answer_may_be_computed_raised_or_given_whole() -> None:
 
 async def test_text_is_sent_on_when_somebody_listens() -> None:
     heard: list[str] = []
-    await ScriptedAgent(["hello"]).ask(Ask(on_text=heard.append))
+    await ScriptedAgent(["hello"]).ask(Ask(on_text=listener(heard)))
     assert heard == ["hello"]

@@ -202,13 +202,9 @@ LATER = (
     [
         Case(f"later-{kind}", f"  - {{kind: {kind}, name: more, {keys}}}\n", "FLJ213", f"kind: {kind}", kind)
         for kind, keys in {
-            "map": "over: input.text, steps: [{name: a, agent: sorter}]",
-            "parallel": "branches: {one: [{name: a, agent: sorter}]}",
-            "router": "router: sorter, branches: {one: [{name: a, agent: sorter}]}",
             "granular": "agent: sorter",
             "cache": "step: {name: a, agent: sorter}",
             "tree_search": "propose: sorter, evaluate: sorter",
-            "state_machine": "initial: a, final: [a], states: {a: {steps: []}}",
         }.items()
     ]
     + [

@@ -210,6 +210,52 @@ def test_other_models_for_a_run_are_a_difference() -> None:
     )
 
 
+ARMS = """\
+version: "1"
+name: arms
+agents: {chooser: {model: a:b, instructions: Choose., tools: [skills.tools:look]}}
+steps:
+  - kind: router
+    name: route
+    router: chooser
+    merge: skills.merging:fold
+    branches:
+      one:
+        - kind: map
+          name: each
+          over: skills.items:all
+          steps: [{name: a, call: "skills.work:a"}]
+      two:
+        - kind: parallel
+          name: both
+          branches: {only: [{kind: router, name: r, router: "skills.choice:choose", branches: {x: []}}]}
+          merge: skills.merging:other
+  - kind: state_machine
+    name: machine
+    initial: start
+    final: [end]
+    states:
+      start: {steps: [{name: b, call: "skills.work:b"}], transitions: [{to: end, when: "skills.rules:over"}]}
+      end: {}
+"""
+
+
+def test_what_composites_name_is_locked() -> None:
+    files = PinnedSource({"arms.yaml": ARMS.encode()})
+    held = tomllib.loads(lock(compiled(files, "arms.yaml"), files))
+    assert sorted(held["callables"]) == [
+        "skills.choice:choose",
+        "skills.items:all",
+        "skills.merging:fold",
+        "skills.merging:other",
+        "skills.rules:over",
+        "skills.tools:look",
+        "skills.work:a",
+        "skills.work:b",
+    ]
+    assert held["agents"]["arms.yaml"]["chooser"]["instructions"] == "Choose."
+
+
 def test_a_blueprint_with_errors_is_not_locked() -> None:
     broken = source(**{"sort.yaml": SORT.replace("agent: sorter", "agent: nobody")})
     with pytest.raises(BlueprintError) as caught:

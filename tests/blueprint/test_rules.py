@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bad.composite_cases import COMPOSITE_CASES
 from bad.meaning_cases import CASES, ENTRY, HEAD, SECRET_CASES, SKILLS, Case, importing, text
 from flujo.blueprint.compiler import Compiled, compile_blueprint
 from flujo.blueprint.diagnostics import RULES, Diagnostic, Severity, render, to_json
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ALLOW = ["skills.*"]
+MERGER = "def fold(*, fork, branches): ...\n"
 
 
 def compiled(root: Path, files: Mapping[str, str], *, strict: bool = False) -> Compiled:
@@ -36,7 +38,7 @@ def shown(diagnostic: Diagnostic, files: Mapping[str, str]) -> str:
     return lines[span.line - 1][span.column - 1 : span.end_column - 1]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*CASES, *COMPOSITE_CASES], ids=lambda case: case.name)
 def test_a_bad_blueprint_gets_its_finding_at_its_place(case: Case, tmp_path: Path) -> None:
     files = case.all_files()
     found = compiled(tmp_path, files)
@@ -50,7 +52,7 @@ def test_a_bad_blueprint_gets_its_finding_at_its_place(case: Case, tmp_path: Pat
     assert (found.pipeline is None) is (case.severity == "error")
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*CASES, *COMPOSITE_CASES], ids=lambda case: case.name)
 def test_one_cause_gives_one_finding(case: Case, tmp_path: Path) -> None:
     found = compiled(tmp_path, case.all_files())
     at_all = [
@@ -70,7 +72,7 @@ def test_a_secret_is_never_shown(case: Case, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", GOOD)
 def test_a_look_alike_passes_without_a_word(name: str, tmp_path: Path) -> None:
-    found = compiled(tmp_path, {"skills/crm.py": SKILLS, ENTRY: GOOD[name]})
+    found = compiled(tmp_path, {"skills/crm.py": SKILLS + MERGER, ENTRY: GOOD[name]})
     assert [render(one, found.sources) for one in found.diagnostics] == []
     assert found.pipeline is not None
 

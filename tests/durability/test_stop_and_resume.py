@@ -10,49 +10,63 @@ import pytest
 
 from flujo.domain.run import RunStatus
 from flujo.exceptions import Fenced, ResumeConflict, StateBackendUnavailable
-from support import CALLS, EXPECTED, StoppingStore, World, everything, resume, start
+from support import PROGRAMS, Program, StoppingStore, World, everything, resume, start
 
 if TYPE_CHECKING:
     from flujo.domain.ports import StateStore
 
 
-async def stopped_after(writes: int, store: StateStore, world: World, run_id: str) -> bool:
+@pytest.fixture(params=PROGRAMS)
+def program(request: pytest.FixtureRequest) -> Program:
+    """A pipeline whose result is known: one step after another, or as much at once as there can be."""
+    return PROGRAMS[request.param]
+
+
+async def stopped_after(writes: int, store: StateStore, program: Program, world: World, run_id: str) -> bool:
     """Start a run whose database goes away after `writes` commits; return whether it was stopped by that."""
     stopping: Any = StoppingStore(store, writes)
     try:
-        await start(everything(world), stopping, 1, run_id=run_id)
+        await start(program.build(world), stopping, 1, run_id=run_id)
     except StateBackendUnavailable:
         return True
     return False
 
 
-async def test_stopping_after_each_write_changes_nothing(store: StateStore) -> None:
+async def test_stopping_after_each_write_changes_nothing(store: StateStore, program: Program) -> None:
     for writes in count():
         world, run_id = World(), f"run-{writes}"
-        if not await stopped_after(writes, store, world, run_id):
+        if not await stopped_after(writes, store, program, world, run_id):
             break
-        result = await resume(everything(world), store, run_id=run_id)
-        assert (result.status, result.output) == (RunStatus.COMPLETED, EXPECTED), f"stopped after {writes}"
-        again = Counter(world.calls) - Counter(CALLS)
-        assert again.total() <= 1, f"more than the step in flight ran again after {writes} writes: {again}"
-    assert writes >= len(CALLS)
+        result = await resume(program.build(world), store, run_id=run_id)
+        assert (result.status, result.output) == (RunStatus.COMPLETED, program.output), f"after {writes}"
+        again = Counter(world.calls) - Counter(program.calls)
+        assert again.total() <= program.in_flight, (
+            f"more than was in flight ran again after {writes}: {again}"
+        )
+    assert not Counter(program.calls) - Counter(world.calls)
+    assert writes >= len(program.calls) / program.in_flight
 
 
-async def test_the_journal_of_a_resumed_run_is_that_of_an_unbroken_one(store: StateStore) -> None:
+async def test_the_journal_of_a_resumed_run_is_that_of_an_unbroken_one(
+    store: StateStore, program: Program
+) -> None:
     def told(entries: list[Any]) -> list[tuple[Any, ...]]:
-        return sorted((e.path, e.kind, e.attempt, e.status, e.output, e.patch) for e in entries)
+        return sorted(
+            (e.path, e.kind, e.attempt, e.status, e.output or b"", e.patch or b"", e.detail or b"")
+            for e in entries
+        )
 
-    await start(everything(World()), store, 1, run_id="unbroken")
+    await start(program.build(World()), store, 1, run_id="unbroken")
     unbroken = told(await store.entries("unbroken"))  # type: ignore[arg-type]
     world = World()
-    assert await stopped_after(6, store, world, "broken")
-    await resume(everything(world), store, run_id="broken")
+    assert await stopped_after(6, store, program, world, "broken")
+    await resume(program.build(world), store, run_id="broken")
     assert told(await store.entries("broken")) == unbroken  # type: ignore[arg-type]
 
 
 async def test_a_finished_subtree_is_not_loaded_again(store: StateStore) -> None:
     world = World()
-    assert await stopped_after(10, store, world, "run")
+    assert await stopped_after(10, store, PROGRAMS["everything"], world, "run")
     levels: list[Any] = []
 
     class Watched:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field
 
 from flujo.domain.models import PipelineContext
-from flujo.domain.outcomes import RunStarted, StepEnded, StepRetried, StepStarted
+from flujo.domain.outcomes import RunEnded, RunStarted, StepEnded, StepRetried, StepStarted
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef, Carry
@@ -455,6 +455,7 @@ class TestAttempts:
             StepRetried,
             StepStarted,
             StepEnded,
+            RunEnded,
         ]
 
     async def test_errors_that_are_not_worth_retrying_are_not_retried(self, store: MemoryStateStore) -> None:

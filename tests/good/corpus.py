@@ -56,6 +56,9 @@ CASES: dict[str, str | bytes] = {
     "an ISO time as data": GOOD + "output: 2001-01-01T12:30:45Z\n",
     "quoted words as data": GOOD + "output: ['no', \"012\", '12:30:45', '.nan', '0x1F']\n",
     "words that merely begin so": GOOD + "output: [nobody, offer, yesterday, 012a, 1_000 items, v1.2.3, 10.0.0.1]\n",
+    "a merge strategy and a callable": GOOD
+    + "  - {kind: parallel, name: p, branches: {a: []}, merge: keep_first, max_concurrency: 1}\n"
+    + "  - {kind: router, name: r, router: skills.demo:choose, branches: {a: []}, merge: skills.demo:fold}\n",
     # Numbers
     "every number of JSON": GOOD + "output: [0, -0, 7, -12, 1.5, -0.25, 1e3, 1.5E-3, 9007199254740992]\n",
     "numbers of YAML 1.2": GOOD + "output: [+1, .5, 1., +.5e1]\n",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bad.composite_cases import LABEL, NOTE, ONWARDS, both, each, machine
 from bad.meaning_cases import HEAD, loop
 
 TOP = 'version: "1"\nname: good\nagents: {a: {model: b:c}}\nsteps:\n'
@@ -53,4 +54,75 @@ GOOD = {
     "step-called-yes": TOP
     + "  - {name: yes, agent: a}\n  - {name: b, agent: a, input: '{{ steps.yes.output }}'}\n",
     "run-facts": TOP + "  - {name: b, agent: a, input: '{{ run.id }} of {{ run.started_at }}'}\n",
+    "machine-that-asks-what-has-run": HEAD
+    + machine(
+        ONWARDS,
+        edit="{steps: [{name: fix, agent: sorter, input: '{{ steps.check.output.label }}'}], transitions: [{to: judge}]}",
+        keys=", input: '{{ steps.write.output.label }} {{ has(steps.fix.output) ? steps.fix.output.label : \"\" }}'",
+        rest="    output: '{{ steps.check.output.score }} {{ previous.label }}'\n",
+    ),
+    "two-states-with-a-step-of-one-name": HEAD
+    + machine(
+        ONWARDS,
+        edit="{steps: [{name: write, agent: sorter}], transitions: [{to: judge}]}",
+        keys=", input: '{{ steps.write.output.label }}'",
+    ),
+    "one-state": HEAD
+    + "  - {kind: state_machine, name: m, initial: only, final: [only], states: {only: {}}}\n",
+    "map-of-a-declared-list": 'version: "1"\nname: good\nagents: {a: {model: b:c}}\n'
+    "input_schema: {type: object, required: [docs], properties: {docs: {type: array, items: {$ref: '#/$defs/Doc'}}},\n"
+    "  $defs: {Doc: {type: object, required: [title], properties: {title: {type: string}}}}}\n"
+    "steps: [{kind: map, name: m, over: input.docs, as: doc, steps: [{name: x, agent: a,\n"
+    "  input: '{{ doc.title }} {{ item.title }} {{ previous.title }} {{ index + 1 }}'}]}]\n",
+    "map-that-keeps": HEAD + each("    merge: context_update\n", step=f"agent: sorter{NOTE}"),
+    "map-that-says-that-nothing-is-kept": HEAD + each("    merge: no_merge\n", step=f"agent: sorter{LABEL}"),
+    "map-where-the-last-wins": HEAD + each("    merge: overwrite\n", step=f"agent: sorter{LABEL}"),
+    "map-inside-a-map": HEAD
+    + each(
+        "    as: word\n",
+        step="kind: map, over: 'word.split(\" \")', as: part, steps: [{name: two, agent: sorter,\n"
+        "      input: '{{ word }} {{ part }}'}]",
+    ),
+    "map-over-a-callable": HEAD + each("", over="skills.crm:plain"),
+    "map-results": HEAD
+    + each("    on_error: skip\n")
+    + "  - {name: b, agent: sorter, when: steps.each.failed == 0, input: '{{ steps.each.output.map(o, o.label).join(\", \") }}'}\n",
+    "map-collected": HEAD
+    + each(
+        "    on_error: collect\n    output: '{{ previous.filter(r, r.output != null).map(r, r.output.label) }}'\n"
+    ),
+    "map-collected-with-errors": HEAD
+    + each("    on_error: collect\n    output: '{{ previous.filter(r, !r.ok).map(r, r.index) }}'\n"),
+    "branches-that-append": HEAD + both(NOTE, NOTE),
+    "branches-that-are-mapped": HEAD + both(LABEL, LABEL, "    field_mapping: {two: [notes]}\n"),
+    "branches-of-which-one-wins": HEAD + both(LABEL, LABEL, "    merge: keep_first\n"),
+    "branches-merged-by-a-callable": HEAD + both(LABEL, LABEL, "    merge: skills.crm:fold\n"),
+    "branches-with-steps-of-one-name": HEAD + both("", "").replace("name: b", "name: a"),
+    "branch-written-in-both-ways-of-one": HEAD
+    + both(LABEL, "").replace(
+        f"{{name: a, agent: sorter{LABEL}}}",
+        "{kind: conditional, name: c, if: 'true', then: [{name: a, agent: sorter, save: {label: output.label}}],"
+        " else: [{name: d, agent: sorter, save: {label: output.label}}]}",
+    ),
+    "map-inside-a-branch-that-keeps-nothing": HEAD
+    + both(LABEL, "").replace(
+        "{name: b, agent: sorter}",
+        f"{{kind: map, name: m, merge: no_merge, over: '[1]', steps: [{{name: b, agent: sorter{LABEL}}}]}}",
+    ),
+    "parallel-output": HEAD
+    + both("", "", "    output: '{{ previous.one.label }} {{ previous.two.label }}'\n")
+    + "  - {name: more, agent: sorter, when: steps.both.failed == 0}\n",
+    "parallel-gives-its-branches": HEAD
+    + both("", "")
+    + "  - {name: more, agent: sorter, input: '{{ steps.both.output.one.label }}'}\n",
+    "router-by-a-callable": HEAD
+    + both("", "", "    router: skills.crm:plain\n    input: '{{ steps.sort.output.label }}'\n", "router")
+    + "  - {name: more, agent: sorter, input: '{{ has(steps.both.output.one) ? steps.both.output.one.label : \"\" }}'}\n",
+    "router-by-an-agent": 'version: "1"\nname: good\n'
+    "agents: {a: {model: b:c, output_schema: {type: array, items: {enum: [one, two]}}}, b: {model: c:d, output_schema: {type: string}}}\n"
+    "steps:\n  - {kind: router, name: r, router: a, branches: {one: [], two: [], three: []}}\n"
+    "  - {kind: router, name: s, router: b, branches: {one: []}}\n",
+    "skipped-step-that-is-asked": HEAD
+    + "  - {name: more, agent: sorter, when: input.text == 'x', save: {label: output.label}}\n"
+    + "  - {name: b, agent: sorter, input: '{{ steps.more.output != null ? steps.more.output.label : previous.label }}'}\n",
 }

@@ -317,7 +317,9 @@ def _in_thread(tool: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _text_to(on_text: Callable[[str], None]) -> Callable[[Any, AsyncIterable[Any]], Awaitable[None]]:
+def _text_to(
+    on_text: Callable[[str], Awaitable[None]],
+) -> Callable[[Any, AsyncIterable[Any]], Awaitable[None]]:
     """Return pydantic-ai's event handler that sends on each piece of text."""
     from pydantic_ai.messages import PartDeltaEvent, PartStartEvent, TextPart, TextPartDelta
 
@@ -328,7 +330,7 @@ def _text_to(on_text: Callable[[str], None]) -> Callable[[Any, AsyncIterable[Any
                     PartStartEvent(part=TextPart(content=text))
                     | PartDeltaEvent(delta=TextPartDelta(content_delta=text))
                 ) if text:
-                    on_text(text)
+                    await on_text(text)
                 case _:
                     pass
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flujo.agents.threads import THREADS
+from flujo.agents.threads import THREADS, LazyItems
 from flujo.domain.agents import Ask, Reply
-from flujo.exceptions import ArgumentsRejected, CallableError
+from flujo.exceptions import ArgumentsRejected, CallableError, ResourcesMissing
 
 INJECTED = ("context", "resources")
 """Parameters that are handed in by their name."""
@@ -61,18 +61,22 @@ class FunctionAgent:
             output = self.fn(*args, **kwargs)
         else:
             output = await THREADS.run(functools.partial(self.fn, *args, **kwargs))
+        if isinstance(output, collections.abc.Iterator):
+            output = LazyItems(output)
         # A lambda or partial may hide a coroutine function.
         return Reply(output=await output if inspect.isawaitable(output) else output)
 
 
-@dataclass(slots=True)
+@dataclass
 class _Signature:
-    """What a callable takes, looked at once."""
+    """What a callable takes, looked at once: what follows from it is kept, because every call asks for it."""
 
     name: str
     parameters: Mapping[str, inspect.Parameter] | None
     """None for the few builtins that have no signature: they get the data as their one argument."""
     hints: Mapping[str, Any]
+    resources: Any = None
+    """What the parameter `resources` is annotated with."""
     _adapters: dict[str, Callable[[Any], Any]] = field(default_factory=dict)
 
     @classmethod
@@ -81,9 +85,12 @@ class _Signature:
             parameters = inspect.signature(fn).parameters
         except (TypeError, ValueError):
             return cls(name, None, {})
-        return cls(name, parameters, _hints(fn))
+        hints = _hints(fn)
+        injected = {each: hints.pop(each, None) for each in INJECTED}
+        says = {each: hint for each, hint in hints.items() if _says_something(hint)}
+        return cls(name, parameters, says, injected["resources"])
 
-    @property
+    @functools.cached_property
     def injected(self) -> tuple[str, ...]:
         return tuple(name for name in INJECTED if name in (self.parameters or ()))
 
@@ -93,16 +100,33 @@ class _Signature:
             return self._without_signature(ask)
         given = self._given(ask)
         values = {name: self._converted(name, value) for name, value in given.items()}
-        for name in self.injected:
-            values.setdefault(name, getattr(ask, name))
+        if "context" in self.injected:
+            values.setdefault("context", ask.context)
+        if "resources" in self.injected and "resources" not in values:
+            values |= self._resources(ask.resources)
         self._refuse_missing(values)
-        positional = [
-            values.pop(name)
-            for name, parameter in self.parameters.items()
-            if parameter.kind is parameter.POSITIONAL_ONLY and name in values
-        ]
+        positional = [values.pop(name) for name in self._positional_only if name in values]
         variadic = values.pop("*", None)
         return (positional if variadic is None else [variadic]), values
+
+    def _resources(self, resources: Any) -> Mapping[str, Any]:
+        """Return the argument `resources`: what there is, when it is what the callable declares."""
+        if resources is None:
+            if (self.parameters or {})["resources"].default is inspect.Parameter.empty:
+                raise ResourcesMissing(
+                    f"`{self.name}` asks for `resources`, and the runner was given none", callable=self.name
+                )
+            return {}
+        if not _is_one(resources, self.resources):
+            wanted = getattr(self.resources, "__name__", str(self.resources))
+            raise ArgumentsRejected(
+                f"`{self.name}` asks for `resources: {wanted}`, and the runner was given "
+                f"`{type(resources).__name__}`",
+                hint=f"give the runner a {wanted} (a subclass will do), or change the annotation",
+                callable=self.name,
+                parameter="resources",
+            )
+        return {"resources": resources}
 
     def _without_signature(self, ask: Ask) -> tuple[list[Any], dict[str, Any]]:
         if ask.arguments is None:
@@ -111,14 +135,15 @@ class _Signature:
 
     def _given(self, ask: Ask) -> Mapping[str, Any]:
         if ask.arguments is None:
-            target = self._parameter_for_data()
+            target = self._parameter_for_data
             return {} if target is None else {target: ask.data}
         self._refuse_unknown(ask.arguments)
         return ask.arguments
 
+    @functools.cached_property
     def _parameter_for_data(self) -> str | None:
         """Return the parameter that takes the step's input, `*` for `*args`, None when there is none."""
-        free = [p for p in self._named() if p.name not in INJECTED]
+        free = [p for p in self._named if p.name not in INJECTED]
         if any(p.name == "data" for p in free):
             return "data"
         candidates = [p for p in free if p.default is p.empty] or free
@@ -134,15 +159,24 @@ class _Signature:
         variadic = any(p.kind is p.VAR_POSITIONAL for p in (self.parameters or {}).values())
         return "*" if variadic else None
 
+    @functools.cached_property
     def _named(self) -> list[inspect.Parameter]:
         return [
             p for p in (self.parameters or {}).values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
         ]
 
+    @functools.cached_property
+    def _required(self) -> tuple[str, ...]:
+        return tuple(p.name for p in self._named if p.default is p.empty)
+
+    @functools.cached_property
+    def _positional_only(self) -> tuple[str, ...]:
+        return tuple(p.name for p in self._named if p.kind is p.POSITIONAL_ONLY)
+
     def _refuse_unknown(self, arguments: Mapping[str, Any]) -> None:
         if any(p.kind is p.VAR_KEYWORD for p in (self.parameters or {}).values()):
             return
-        names = [p.name for p in self._named()]
+        names = [p.name for p in self._named]
         for name in arguments:
             if name not in names:
                 takes = ", ".join(f"`{n}`" for n in names if n not in INJECTED) or "no arguments"
@@ -154,13 +188,13 @@ class _Signature:
                 )
 
     def _refuse_missing(self, values: Mapping[str, Any]) -> None:
-        for parameter in self._named():
-            if parameter.default is parameter.empty and parameter.name not in values:
+        for name in self._required:
+            if name not in values:
                 raise ArgumentsRejected(
-                    f"`{self.name}` needs the argument `{parameter.name}`, and `with:` does not give it",
-                    hint=f"add `{parameter.name}:` to the step's `with:`",
+                    f"`{self.name}` needs the argument `{name}`, and `with:` does not give it",
+                    hint=f"add `{name}:` to the step's `with:`",
                     callable=self.name,
-                    parameter=parameter.name,
+                    parameter=name,
                 )
 
     def _converted(self, name: str, value: Any) -> Any:
@@ -197,22 +231,29 @@ def _is_async(fn: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004
 
 
-def _hints(fn: Callable[..., Any]) -> Mapping[str, Any]:
+def _hints(fn: Callable[..., Any]) -> dict[str, Any]:
     fn = _unwrapped(fn)
     if inspect.isclass(fn):
         fn = fn.__init__
     elif not (inspect.isroutine(fn) or hasattr(fn, "__wrapped__")):
         fn = type(fn).__call__
     try:
-        hints = typing.get_type_hints(fn, include_extras=True)
+        return typing.get_type_hints(fn, include_extras=True)
     except Exception:  # noqa: BLE001  # annotations are foreign code; names under TYPE_CHECKING do not resolve
         return {}
-    return {name: hint for name, hint in hints.items() if name not in INJECTED and _says_something(hint)}
 
 
 def _says_something(hint: Any) -> bool:
     # Pydantic would hand over its own lazy iterator for these.
     return hint is not Any and typing.get_origin(hint) not in _LAZY and hint not in _LAZY
+
+
+def _is_one(value: Any, hint: Any) -> bool:
+    """Return whether `value` is what an annotation names; True where it names nothing to hold it to."""
+    try:
+        return hint is None or isinstance(value, hint)
+    except TypeError:  # `Any`, or a protocol that cannot be asked at run time
+        return True
 
 
 def _adapter(hint: Any) -> Callable[[Any], Any]:

@@ -54,7 +54,7 @@ class ScriptedAgent:
         if isinstance(answer, Reply):
             return answer
         if ask.on_text is not None and isinstance(answer, str):
-            ask.on_text(answer)
+            await ask.on_text(answer)
         return Reply(output=answer, usage=self.usage, model=self.model)
 
     def _next(self, answers: Sequence[Any]) -> Any:

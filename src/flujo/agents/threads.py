@@ -7,7 +7,7 @@ never returns would keep the process alive for ever. These are daemon threads, a
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 POOL_SIZE = 32
+
+_END = object()
 
 
 @dataclass(slots=True, eq=False)
@@ -120,3 +122,22 @@ def _deliver(job: _Job, result: Any, error: BaseException | None) -> None:
 
 THREADS = ThreadPool()
 """The process's pool: every sync callable and tool runs here."""
+
+
+class LazyItems(AsyncIterator[T]):
+    """What a sync iterator gives: each step of it, which may block, is taken in a thread."""
+
+    def __init__(self, items: Iterator[T]) -> None:
+        self._items = items
+
+    async def __anext__(self) -> T:
+        item = await THREADS.run(lambda: next(self._items, _END))
+        if item is _END:
+            raise StopAsyncIteration
+        return item  # type: ignore[return-value]  # not the end, so one of the items
+
+    async def aclose(self) -> None:
+        """Close a generator that is not asked for more."""
+        close = getattr(self._items, "close", None)
+        if close is not None:
+            await THREADS.run(close)

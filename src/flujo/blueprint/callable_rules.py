@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flujo.blueprint import document as doc
 from flujo.blueprint.diagnostics import Severity, nearest, one_of, rule, suggest
-from flujo.blueprint.resolver import check_callable_name
+from flujo.blueprint.resolver import check_callable_name, is_callable_name
 from flujo.blueprint.signatures import HANDED_IN
 
 if TYPE_CHECKING:
@@ -64,17 +64,31 @@ CALLABLE_UNCHECKED = rule(
 
 @dataclass(frozen=True)
 class Named:
-    """A callable where it is named; `call` is the step that calls it with arguments of its own."""
+    """A callable where it is named, and with what it is called, where that is known."""
 
     target: str
     path: Path
-    call: doc.Step | None = None
+    is_called: bool = False
+    given: tuple[str, ...] | None = None
+    """The names of its arguments; None when it is handed one value, for `data` or its only parameter."""
+    values: Path | None = None
+    """The mapping that gives the arguments, where the blueprint says them."""
 
 
 def named_in_step(visit: Visit) -> Iterator[Named]:
-    """Yield the callable that a step calls; those in keys that hold logic are among `places`."""
-    if isinstance(visit.step, doc.Step) and visit.step.call is not None:
-        yield Named(visit.step.call, (*visit.path, "call"), visit.step)
+    """Yield the callables that a step names; those in keys that hold logic are among `places`."""
+    match visit.step:
+        case doc.Step(call=str(target), with_=None):
+            yield Named(target, (*visit.path, "call"), is_called=True)
+        case doc.Step(call=str(target), with_=dict(values)):
+            yield Named(target, (*visit.path, "call"), True, tuple(values), (*visit.path, "with"))
+        case doc.RouterStep(router=router) if is_callable_name(router):
+            yield Named(router, (*visit.path, "router"), is_called=True)
+        case _:
+            pass
+    merge = getattr(visit.step, "merge", "")
+    if is_callable_name(merge):
+        yield Named(merge, (*visit.path, "merge"), True, ("fork", "branches"))
 
 
 def named_at_top(unit: Unit) -> Iterator[Named]:
@@ -111,38 +125,42 @@ def callable_problems(unit: Unit, named: Named) -> Iterator[Diagnostic]:
             f"`{module.path}` defines no `{name}`",
             hint=suggest(name, module.names, what="it defines"),
         )
-    elif named.call is not None and (signature := module.names[name]) is not None:
-        yield from _arguments(unit, named, named.call, signature, span)
+    elif named.is_called and (signature := module.names[name]) is not None:
+        yield from _arguments(unit, named, signature)
 
 
-def _arguments(
-    unit: Unit, named: Named, step: doc.Step, signature: Signature, span: Span
-) -> Iterator[Diagnostic]:
+def _arguments(unit: Unit, named: Named, signature: Signature) -> Iterator[Diagnostic]:
     needed = [name for name in signature.required if name not in HANDED_IN]
-    if step.with_ is None:
+    if named.given is None:
         # `previous` goes to `data`, or to the only parameter there is.
-        if "data" in signature.parameters or len(needed) == 1:
-            return
-        if needed:
+        if needed and "data" not in signature.parameters and len(needed) > 1:
             yield CALLABLE_ARGUMENTS.at(
-                span,
-                f"`{named.target}` needs {one_of(needed, joined_by='and')}, and the step gives no `with`",
-                hint="add `with:` with a value for each",
+                unit.span(*named.path),
+                f"`{named.target}` needs {one_of(needed, joined_by='and')}, and is handed one value",
+                hint="add `with:` with a value for each"
+                if named.path[-1] == "call"
+                else "let it take `data`",
             )
         return
     takes = [name for name in signature.parameters if name not in ("context", "resources")]
-    missing = [name for name in signature.required if name in takes and name not in step.with_]
-    for name in step.with_:
+    missing = [name for name in signature.required if name in takes and name not in named.given]
+    for name in named.given:
         if name not in takes and not signature.open_ended:
             yield CALLABLE_ARGUMENTS.at(
-                unit.span(*named.path[:-1], "with", name, key=True),
+                _span_of(unit, named, name),
                 f"`{named.target}` takes no {name!r}",
                 hint=suggest(name, takes, what="it takes") or "it takes nothing",
             )
             missing = [one for one in missing if one != nearest(name, missing)]
     if missing:
         yield CALLABLE_ARGUMENTS.at(
-            unit.span(*named.path[:-1], "with", key=True),
-            f"`{named.target}` needs {one_of(missing, joined_by='and')}, and `with` does not give it",
-            hint="add it to `with`",
+            _span_of(unit, named),
+            f"`{named.target}` needs {one_of(missing, joined_by='and')}, and "
+            + ("`with` does not give it" if named.values else "`merge` gives `fork` and `branches`"),
+            hint="add it to `with`" if named.values else "give it a default",
         )
+
+
+def _span_of(unit: Unit, named: Named, *name: str) -> Span:
+    """Return where an argument is given, or where the callable is named when the blueprint gives none."""
+    return unit.span(*named.values, *name, key=True) if named.values else unit.span(*named.path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flujo.blueprint import callable_rules, expression_rules, rules
+from flujo.blueprint import arm_rules, callable_rules, expression_rules, machine_rules, rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +21,11 @@ ON_STEPS = (
     rules.stray_with,
     rules.endless_loop,
     rules.import_input,
+    machine_rules.state_machine,
+    arm_rules.merge_conflict,
+    arm_rules.thrown_away,
+    arm_rules.field_mapping,
+    arm_rules.router_answer,
     expression_rules.save_targets,
     expression_rules.carry_types,
     expression_rules.switch_branches,

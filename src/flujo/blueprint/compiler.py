@@ -22,15 +22,21 @@ from flujo.domain.steps import (
     CallableRef,
     Carry,
     ConditionalStep,
+    DynamicParallelRouterStep,
     Expr,
     HumanInTheLoopStep,
     ImportStep,
     Logic,
     LoopStep,
+    MapStep,
+    ParallelStep,
     Save,
+    State,
+    StateMachineStep,
     Step,
     StepConfig,
     Text,
+    Transition,
     Value,
 )
 from flujo.exceptions import CorruptState, SettingsError
@@ -237,25 +243,34 @@ class _Steps:
         match step:
             case doc.Step():
                 return self.step(step, common)
-            case doc.ConditionalStep():
-                return self.conditional(step, common)
-            case doc.LoopStep():
-                carry = {name: Carry(value(c.initial), logic(c.next)) for name, c in step.carry.items()}
-                return LoopStep(
-                    body=self.body(step.steps),
-                    until=logic(step.until or "false"),
-                    max_iterations=step.max_iterations,
-                    on_limit=step.on_limit,
-                    carry=carry,
-                    output=value(step.output),
-                    **common,
-                )
             case doc.HitlStep():
                 return HumanInTheLoopStep(
                     message=value(step.message), answer_schema=step.answer_schema, **common
                 )
             case doc.ImportStep():
                 return self.imports(step, common)
+            case _:
+                return self.composite(step, common | {"output": value(getattr(step, "output", None))})
+
+    def composite(self, step: doc.BaseStep, common: dict[str, Any]) -> BaseStep:
+        match step:
+            case doc.ConditionalStep():
+                return self.conditional(step, common)
+            case doc.LoopStep():
+                return self.loop(step, common)
+            case doc.StateMachineStep():
+                return self.state_machine(step, common)
+            case doc.MapStep():
+                return self.map(step, common)
+            case doc.ParallelStep():
+                return ParallelStep(**self.branches(step), **common)
+            case doc.RouterStep():
+                router = (
+                    CallableRef(step.router) if is_callable_name(step.router) else self.agent(step.router)
+                )
+                return DynamicParallelRouterStep(
+                    router=router, input=value(step.input), **self.branches(step), **common
+                )
             case _:
                 raise TypeError(f"the rules let through a step that cannot be built: {step!r}")
 
@@ -274,17 +289,60 @@ class _Steps:
             branches = {"then": self.body(step.then or ())}
             if step.else_ is not None:
                 branches["else"] = self.body(step.else_)
-            return ConditionalStep(
-                condition=logic(step.if_), form="if", branches=branches, output=value(step.output), **common
-            )
+            return ConditionalStep(condition=logic(step.if_), form="if", branches=branches, **common)
         return ConditionalStep(
             condition=logic(step.switch or ""),
             form="switch",
             branches={name: self.body(steps) for name, steps in (step.branches or {}).items()},
             default=self.body(step.default) if step.default is not None else None,
-            output=value(step.output),
             **common,
         )
+
+    def loop(self, step: doc.LoopStep, common: dict[str, Any]) -> LoopStep:
+        return LoopStep(
+            body=self.body(step.steps),
+            until=logic(step.until or "false"),
+            max_iterations=step.max_iterations,
+            on_limit=step.on_limit,
+            carry={name: Carry(value(one.initial), logic(one.next)) for name, one in step.carry.items()},
+            **common,
+        )
+
+    def state_machine(self, step: doc.StateMachineStep, common: dict[str, Any]) -> StateMachineStep:
+        return StateMachineStep(
+            initial=step.initial,
+            states={
+                name: State(
+                    self.body(state.steps),
+                    tuple(Transition(one.to, _maybe_logic(one.when)) for one in state.transitions),
+                )
+                for name, state in step.states.items()
+            },
+            final=tuple(step.final),
+            max_transitions=step.max_transitions,
+            **common,
+        )
+
+    def map(self, step: doc.MapStep, common: dict[str, Any]) -> MapStep:
+        return MapStep(
+            over=logic(step.over),
+            body=self.body(step.steps),
+            item_name=step.as_,
+            max_concurrency=step.max_concurrency,
+            on_error=step.on_error,
+            merge=_merge(step.merge),
+            **common,
+        )
+
+    def branches(self, step: doc.ParallelStep | doc.RouterStep) -> dict[str, Any]:
+        """Return the keys that a parallel step and a router have in common."""
+        return {
+            "branches": {name: self.body(steps) for name, steps in step.branches.items()},
+            "merge": _merge(step.merge),
+            "field_mapping": {name: tuple(fields) for name, fields in step.field_mapping.items()},
+            "on_branch_failure": step.on_branch_failure,
+            "max_concurrency": step.max_concurrency,
+        }
 
     def imports(self, step: doc.ImportStep, common: dict[str, Any]) -> ImportStep:
         instead = step.on_failure
@@ -306,7 +364,7 @@ def _common(step: doc.BaseStep) -> dict[str, Any]:
         retry = RetryPolicy(**{**config.retry.model_dump(), "on": tuple(config.retry.on)})
     return {
         "name": step.name,
-        "when": logic(step.when) if step.when is not None else None,
+        "when": _maybe_logic(step.when),
         "save": {name: _save(save) for name, save in step.save.items()},
         "tags": tuple(step.tags),
         "config": StepConfig(
@@ -317,6 +375,14 @@ def _common(step: doc.BaseStep) -> dict[str, Any]:
             durability=config.durability,
         ),
     }
+
+
+def _maybe_logic(source: str | None) -> Logic | None:
+    return None if source is None else logic(source)
+
+
+def _merge(name: str) -> str | CallableRef:
+    return CallableRef(name) if is_callable_name(name) else name
 
 
 def _save(save: doc.Append | str) -> Save:

@@ -24,6 +24,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from flujo.blueprint.diagnostics import suggest
+from flujo.domain.merge import MergeStrategy
 from flujo.domain.steps import Durability, Effect, ExecutionMode, InDoubt, OnError, OnLimit
 
 # Types of values -----------------------------------------------------------------------------------------
@@ -134,6 +136,44 @@ Logic = Annotated[
     WithJsonSchema({"type": ["string", "boolean", "number"]}),
 ]
 """A CEL expression as it was written, or `module:callable`; A10."""
+
+MERGES = tuple(strategy.value for strategy in MergeStrategy)
+
+
+def _merge(value: str) -> str:
+    if ":" in value:
+        return _callable(value)
+    if value not in MERGES:
+        hint = f"{suggest(value.lower(), MERGES, what='ways')} `module:callable` names one of your own"
+        raise problem("wrong-value", f"there is no way to merge called {value!r}", hint)
+    return value
+
+
+Merge = Annotated[
+    str,
+    AfterValidator(_merge),
+    WithJsonSchema({"anyOf": [{"enum": list(MERGES)}, {"type": "string", "pattern": CALLABLE}]}),
+]
+"""How what several arms wrote to the context comes together: a strategy's name, or `module:callable`."""
+
+
+def _who(value: str) -> str:
+    return _callable(value) if ":" in value else _identifier(value)
+
+
+Who = Annotated[
+    str,
+    AfterValidator(_who),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": IDENTIFIER, "maxLength": MAX_NAME},
+                {"type": "string", "pattern": CALLABLE},
+            ]
+        }
+    ),
+]
+"""An agent's name, or `module:callable`."""
 
 Value = Any
 """JSON data in which every text is filled in once: `{{ expression }}`; A9."""
@@ -356,7 +396,7 @@ class MapStep(BaseStep):
     steps: "Annotated[list[AnyStep], Field(min_length=1)]"
     max_concurrency: Positive = 10
     on_error: OnError = "fail"
-    merge: str = "no_merge"
+    merge: Merge = "no_merge"
     output: Value = None
 
 
@@ -365,7 +405,7 @@ class ParallelStep(BaseStep):
 
     kind: Literal["parallel"]
     branches: "Annotated[dict[Identifier, list[AnyStep]], Field(min_length=1)]"
-    merge: str = "context_update"
+    merge: Merge = "context_update"
     field_mapping: dict[Identifier, list[Identifier]] = {}
     on_branch_failure: OnError = "fail"
     max_concurrency: Maybe[Positive] = None
@@ -376,10 +416,10 @@ class RouterStep(BaseStep):
     """Lets an agent or a callable choose which branches run, then runs those at once."""
 
     kind: Literal["router"]
-    router: str
+    router: Who
     input: Value = None
     branches: "Annotated[dict[Identifier, list[AnyStep]], Field(min_length=1)]"
-    merge: str = "context_update"
+    merge: Merge = "context_update"
     field_mapping: dict[Identifier, list[Identifier]] = {}
     on_branch_failure: OnError = "fail"
     max_concurrency: Maybe[Positive] = None

@@ -124,7 +124,7 @@ def _unexpected(source: str, end: Shape, result: str, expect: str | None) -> Ite
 # The walk ------------------------------------------------------------------------------------------------
 
 # How many parts of a name belong to the scope itself, and are there whatever its schema requires.
-_ALWAYS_THERE = {"steps": 3, "loop": 2, "run": 2}
+_ALWAYS_THERE = {"steps": 2, "loop": 2, "run": 2}
 _NULL_IS_FINE = frozenset({"_==_", "_!=_", "@in", "dyn", "type"})
 
 

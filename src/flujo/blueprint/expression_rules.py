@@ -10,7 +10,7 @@ from flujo.blueprint.diagnostics import Rule, Severity, one_of, rule, suggest
 from flujo.blueprint.expressions import check_expression, check_text
 from flujo.blueprint.nodes import Document
 from flujo.blueprint.resolver import is_callable_name
-from flujo.blueprint.scopes import Path, Schema, Visit, kind_of, schema_of, texts, types
+from flujo.blueprint.scopes import COMPOSITES, Path, Schema, Visit, kind_of, schema_of, texts, types
 from flujo.domain import canonical
 
 if TYPE_CHECKING:
@@ -50,28 +50,13 @@ class Place:
 
 def places(unit: Unit, visit: Visit) -> Iterator[Place]:
     """Yield every expression and text of one step, those of the agent it asks included."""
-    step, here, tree = visit.step, visit.path, visit.scope.tree()
-    yield from _logic(step.when, (*here, "when"), tree, "bool")
-    match step:
-        case doc.Step():
-            yield from _value(step.input, (*here, "input"), tree)
-            yield from _value(step.with_, (*here, "with"), tree)
-            yield from _instructions(unit, step, tree)
-        case doc.ConditionalStep():
-            yield from _logic(step.if_, (*here, "if"), tree, "bool")
-            yield from _logic(step.switch, (*here, "switch"), tree, None)
-        case doc.LoopStep():
-            yield from _loop(visit, step, tree)
-        case doc.HitlStep():
-            yield from _value(step.message, (*here, "message"), tree)
-        case doc.ImportStep():
-            yield from _value(step.with_, (*here, "with"), tree)
-            if isinstance(step.on_failure, doc.OutputInstead):
-                yield from _value(step.on_failure.output, (*here, "on_failure", "output"), tree)
-        case _:
-            pass
-    if isinstance(step, doc.ConditionalStep | doc.LoopStep):
-        yield from _value(step.output, (*here, "output"), visit.end().tree())
+    step, here = visit.step, visit.path
+    yield from _logic(step.when, (*here, "when"), visit.scope.tree(), "bool")
+    if isinstance(step, COMPOSITES):
+        yield from _in_composite(unit, visit, visit.scope.tree())
+        yield from _value(step.output, (*here, "output"), visit.end.tree())
+    else:
+        yield from _in_leaf(unit, visit, visit.scope.tree())
     own = visit.scope.tree(output=visit.own)
     for name, save in step.save.items():
         if isinstance(save, doc.Append):
@@ -80,27 +65,71 @@ def places(unit: Unit, visit: Visit) -> Iterator[Place]:
             yield from _logic(save, (*here, "save", name), own, None)
 
 
+def _in_leaf(unit: Unit, visit: Visit, tree: Schema) -> Iterator[Place]:
+    here = visit.path
+    match visit.step:
+        case doc.Step() as step:
+            yield from _value(step.input, (*here, "input"), tree)
+            yield from _value(step.with_, (*here, "with"), tree)
+            yield from _instructions(unit, step.agent, tree)
+        case doc.HitlStep() as step:
+            yield from _value(step.message, (*here, "message"), tree)
+        case doc.ImportStep() as step:
+            yield from _value(step.with_, (*here, "with"), tree)
+            if isinstance(step.on_failure, doc.OutputInstead):
+                yield from _value(step.on_failure.output, (*here, "on_failure", "output"), tree)
+        case _:
+            pass
+
+
+def _in_composite(unit: Unit, visit: Visit, tree: Schema) -> Iterator[Place]:
+    here = visit.path
+    match visit.step:
+        case doc.ConditionalStep() as step:
+            yield from _logic(step.if_, (*here, "if"), tree, "bool")
+            yield from _logic(step.switch, (*here, "switch"), tree, None)
+        case doc.LoopStep() as step:
+            yield from _loop(visit, step, tree)
+        case doc.StateMachineStep() as step:
+            yield from _transitions(visit, step)
+        case doc.MapStep() as step:
+            yield from _logic(step.over, (*here, "over"), tree, "list")
+        case doc.RouterStep() as step:
+            yield from _value(step.input, (*here, "input"), tree)
+            yield from _instructions(unit, step.router, tree)
+        case _:
+            pass
+
+
 def places_at_top(unit: Unit) -> Iterator[Place]:
     """Yield the texts of the blueprint's own `output`."""
     yield from _value(unit.blueprint.output, ("output",), unit.end.tree())
 
 
 def _loop(visit: Visit, step: doc.LoopStep, tree: Schema) -> Iterator[Place]:
-    end = visit.end().tree()
+    end = visit.end.tree()
     yield from _logic(step.until, (*visit.path, "until"), end, "bool")
     for name, carry in step.carry.items():
         yield from _value(carry.initial, (*visit.path, "carry", name, "initial"), tree)
         yield from _logic(carry.next, (*visit.path, "carry", name, "next"), end, None)
 
 
-def _instructions(unit: Unit, step: doc.Step, tree: Schema) -> Iterator[Place]:
-    agent = unit.blueprint.agents.get(step.agent or "")
+def _transitions(visit: Visit, step: doc.StateMachineStep) -> Iterator[Place]:
+    for name, state in step.states.items():
+        tree = visit.bodies[name].end.tree()
+        for index, transition in enumerate(state.transitions):
+            path = (*visit.path, "states", name, "transitions", index, "when")
+            yield from _logic(transition.when, path, tree, "bool")
+
+
+def _instructions(unit: Unit, name: str | None, tree: Schema) -> Iterator[Place]:
+    agent = unit.blueprint.agents.get(name or "")
     if agent is None or not agent.template:
         return
-    path = ("agents", step.agent or "", "instructions")
+    path = ("agents", name or "", "instructions")
     if agent.instructions is not None:
         yield Place(path, agent.instructions, tree)
-    elif prompt := unit.prompts.get(step.agent or ""):
+    elif prompt := unit.prompts.get(name or ""):
         yield Place(path, prompt[1], tree, prompt=prompt)
 
 
@@ -340,7 +369,7 @@ def carry_types(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     """Refuse loop variables that change their type."""
     if not isinstance(visit.step, doc.LoopStep):
         return
-    end = visit.end().tree()
+    end = visit.end.tree()
     for name, carry in visit.step.carry.items():
         first = types(kind_of(schema_of(carry.initial, visit.scope.tree())))
         later = _logic_types(carry.next, end)

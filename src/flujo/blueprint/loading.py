@@ -13,7 +13,7 @@ from flujo.blueprint.reader import read
 from flujo.blueprint.resolver import SourceRefused, named_path
 from flujo.blueprint.rules import Unit
 from flujo.blueprint.schema import check as check_schema
-from flujo.blueprint.scopes import Path, ways
+from flujo.blueprint.scopes import Path, inside
 from flujo.blueprint.secret_literals import SECRET_LITERAL, secret_found, secret_literal
 from flujo.blueprint.signatures import read_module
 
@@ -233,11 +233,8 @@ def walk(steps: Sequence[doc.BaseStep], path: Path) -> Iterator[tuple[Path, doc.
     for index, step in enumerate(steps):
         here = (*path, index)
         yield here, step
-        if isinstance(step, doc.ConditionalStep):
-            for _, body, where in ways(step):
-                yield from walk(body, (*here, *where))
-        elif isinstance(step, doc.LoopStep):
-            yield from walk(step.steps, (*here, "steps"))
+        for _, body, where in inside(step):
+            yield from walk(body, (*here, *where))
 
 
 def _blotted(text: str, spans: Sequence[Span]) -> str:

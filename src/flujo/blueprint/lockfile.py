@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint.signatures import read_module
 from flujo.domain import canonical
-from flujo.domain.steps import BaseStep, CallableRef, ConditionalStep, ImportStep, LoopStep, Step
+from flujo.domain.agents import AgentSpec
+from flujo.domain.steps import (
+    BaseStep,
+    CallableRef,
+    ConditionalStep,
+    ImportStep,
+    LoopStep,
+    MapStep,
+    ParallelStep,
+    StateMachineStep,
+    Step,
+)
 from flujo.exceptions import BlueprintError, SettingsError
 
 if TYPE_CHECKING:
@@ -20,7 +31,6 @@ if TYPE_CHECKING:
 
     from flujo.blueprint.compiler import Compiled
     from flujo.blueprint.resolver import Source
-    from flujo.domain.agents import AgentSpec
     from flujo.domain.pipeline import Pipeline
 
 VERSION = 1
@@ -119,8 +129,9 @@ def _steps(pipeline: Pipeline) -> Iterator[BaseStep]:
 
 def _agents(pipeline: Pipeline) -> Iterator[AgentSpec]:
     for step in _steps(pipeline):
-        if isinstance(step, Step) and step.agent is not None:
-            yield step.agent
+        agent = getattr(step, "agent", None) or getattr(step, "router", None)
+        if isinstance(agent, AgentSpec):
+            yield agent
 
 
 def _agent(agent: AgentSpec) -> _Contents:
@@ -152,14 +163,20 @@ def _targets(pipeline: Pipeline) -> Iterator[str]:
         match step:
             case Step():
                 named.append(step.call)
-                if step.agent is not None:
-                    named += [step.agent.output_type, *step.agent.tools]
             case ConditionalStep():
                 named.append(step.condition)
             case LoopStep():
                 named += [step.until, *(carry.next for carry in step.carry.values())]
+            case StateMachineStep():
+                named += [one.when for state in step.states.values() for one in state.transitions]
+            case MapStep():
+                named += [step.over, step.merge]
+            case ParallelStep():
+                named += [step.merge, getattr(step, "router", None)]
             case _:
                 pass
+    for agent in _agents(pipeline):
+        named += [agent.output_type, *agent.tools]
     yield from (one.target for one in named if isinstance(one, CallableRef))
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from flujo.blueprint import document as doc
 from flujo.blueprint.diagnostics import Severity, nearest, one_of, rule, suggest
 from flujo.blueprint.expressions import RESERVED
-from flujo.blueprint.scopes import Path, Schema, Scope, Visit, Walk, schema_of
+from flujo.blueprint.resolver import is_callable_name
+from flujo.blueprint.scopes import COMPOSITES, Path, Schema, Scope, Visit, Walk, schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -76,7 +77,7 @@ UNKNOWN_AGENT = rule(
     "FLJ201",
     "unknown-agent",
     "A step asks an agent that the blueprint does not have",
-    finds="A step whose `agent:` is no entry of `agents:` in the same file.",
+    finds="A step whose `agent:` (or `router:`) is no entry of `agents:` in the same file.",
     why="There is nobody to ask. A blueprint that is imported has its own agents and does not see yours.",
     example="agents: {sorter: {model: openai:gpt-5-mini}}\nsteps:\n  - {name: sort, agent: sortr}",
     instead="agents: {sorter: {model: openai:gpt-5-mini}}\nsteps:\n  - {name: sort, agent: sorter}",
@@ -85,14 +86,25 @@ UNKNOWN_AGENT = rule(
 
 def unknown_agent(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     """Refuse a step whose agent is not declared."""
-    name = visit.step.agent if isinstance(visit.step, doc.Step | doc.GranularStep) else None
+    key, name = asked(visit.step)
     if name is not None and name not in unit.blueprint.agents:
         yield UNKNOWN_AGENT.at(
-            unit.span(*visit.path, "agent"),
+            unit.span(*visit.path, key),
             f"step {visit.step.name!r} asks agent {name!r}, which `agents:` does not have",
             hint=suggest(name, unit.blueprint.agents, what="there are")
             or f"add `agents: {{{name}: {{model: …}}}}`",
         )
+
+
+def asked(step: doc.BaseStep) -> tuple[str, str | None]:
+    """Return the key under which a step names an agent, and the agent's name; None when it asks nobody."""
+    match step:
+        case doc.Step() | doc.GranularStep():
+            return "agent", step.agent
+        case doc.RouterStep():
+            return "router", None if is_callable_name(step.router) else step.router
+        case _:
+            return "", None
 
 
 UNUSED_AGENT = rule(
@@ -108,12 +120,12 @@ UNUSED_AGENT = rule(
 
 def unused_agent(unit: Unit) -> Iterator[Diagnostic]:
     """Warn of agents that nobody asks."""
-    asked = {getattr(visit.step, "agent", None) for visit in unit.visits}
+    in_use = {asked(visit.step)[1] for visit in unit.visits}
     # Kinds that are not available yet may name agents in keys of their own.
     if any(type(visit.step) not in AVAILABLE for visit in unit.visits):
         return
     for name in unit.blueprint.agents:
-        if name not in asked:
+        if name not in in_use:
             yield UNUSED_AGENT.at(
                 unit.span("agents", name, key=True),
                 f"no step asks agent {name!r}",
@@ -153,7 +165,7 @@ def repeated_name(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     found = DUPLICATE_NAME
     where = "in this list"
     if earlier is None or earlier[:-1] != visit.path[:-1]:
-        earlier = enclosing(unit, visit).get(name, earlier)
+        earlier = enclosing(unit, visit).get(name, earlier) or _of_a_state(visit)
         found, where = SHADOWED_NAME, "in a list around it"
     if earlier is not None:
         yield found.at(
@@ -162,6 +174,13 @@ def repeated_name(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
             hint="give one of them another name",
             related=((unit.span(*earlier, "name"), "the other one"),),
         )
+
+
+def _of_a_state(visit: Visit) -> Path | None:
+    """Return the step of a state around this one that has its name; two states may each have one."""
+    other = visit.scope.perhaps.get(visit.step.name)
+    # …, "states", STATE, "steps", INDEX: up to there, both are in the same machine.
+    return None if other is None or other[:-4] == visit.path[:-4] else other
 
 
 def enclosing(unit: Unit, visit: Visit) -> dict[str, Path]:
@@ -178,7 +197,7 @@ RESERVED_NAME = rule(
     "FLJ212",
     "reserved-name",
     "A name that expressions cannot say",
-    finds="A step, loop variable or context field whose name is a reserved word of CEL, or one that no "
+    finds="A step, item, loop variable or context field whose name is a reserved word of CEL, or one that no "
     "expression could say for another reason.",
     why="`steps.in.output` does not parse, because `in` is an operator.",
     example="steps:\n  - {name: in, call: skills.io:read}",
@@ -187,9 +206,11 @@ RESERVED_NAME = rule(
 
 
 def reserved_name(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Refuse names of steps and loop variables that no expression can say."""
+    """Refuse names of steps, items and loop variables that no expression can say."""
     if visit.step.name in RESERVED:
         yield _reserved(unit, (*visit.path, "name"), visit.step.name)
+    if isinstance(visit.step, doc.MapStep) and visit.step.as_ is not None:
+        yield from _item_name(unit, visit, visit.step.as_)
     for name in visit.step.carry if isinstance(visit.step, doc.LoopStep) else ():
         path = (*visit.path, "carry", name)
         if name in RESERVED:
@@ -200,6 +221,18 @@ def reserved_name(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
                 "`loop.index` counts the iterations already",
                 hint="give the variable another name",
             )
+
+
+def _item_name(unit: Unit, visit: Visit, name: str) -> Iterator[Diagnostic]:
+    path = (*visit.path, "as")
+    if name in RESERVED:
+        yield _reserved(unit, path, name)
+    elif name in (visit.scope.tree(item=None, index=None, output=None, loop=None).get("properties") or ()):
+        yield RESERVED_NAME.at(
+            unit.span(*path),
+            f"{name!r} is the name of something else here",
+            hint="call the item by another name; `item` is always there",
+        )
 
 
 def reserved_context_field(unit: Unit) -> Iterator[Diagnostic]:
@@ -236,7 +269,7 @@ NOT_AVAILABLE = rule(
     example="steps:\n  - {name: sort, agent: sorter, fallback: {name: other, agent: spare}}",
     instead="steps:\n  - {name: sort, agent: sorter}",
 )
-AVAILABLE = (doc.Step, doc.ConditionalStep, doc.LoopStep, doc.HitlStep, doc.ImportStep)
+AVAILABLE = (doc.Step, *COMPOSITES, doc.HitlStep, doc.ImportStep)
 
 _LATER_ON_STEPS = (
     "cache", "fallback", "validators", "effect", "enforce_idempotency", "in_doubt", "deadline_s",

@@ -205,7 +205,9 @@ def _lookalikes(document: Document, errors: list[Any]) -> Iterator[Diagnostic]:
     language must complain.
     """
     wrong = {_path(error["loc"]) for error in errors}
-    open_ = [path for path in document.lookalikes if not any(path[: len(w)] == w for w in wrong)]
+    # The value of a key that is no text has no place in the data.
+    there = [path for path in document.lookalikes if document.node(path) is not None]
+    open_ = [path for path in there if not any(path[: len(w)] == w for w in wrong)]
     if not open_:
         return
     data = document.data

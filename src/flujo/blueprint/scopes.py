@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint import document as doc
-from flujo.blueprint.expressions import check_text
+from flujo.blueprint import machines
+from flujo.blueprint.expressions import check_expression, check_text
+from flujo.blueprint.schema_types import element, shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,9 +50,12 @@ class Scope:
     previous: Schema = None
     steps: Mapping[str, Schema] = field(default_factory=dict)
     """Per step name, the schema of what can be said after `steps.NAME.`."""
-    loop: Mapping[str, Schema] | None = None
+    names: Mapping[str, Schema] = field(default_factory=dict)
+    """Further names: `loop` in a loop, `item` and `index` in a map."""
     places: Mapping[str, Path] = field(default_factory=dict)
     """Where each of `steps` stands."""
+    perhaps: Mapping[str, Path] = field(default_factory=dict)
+    """The steps of a state machine that may not have run at this place, and where they stand."""
 
     def tree(self, **more: Schema) -> Schema:
         """Return the scope as one schema, with `more` names beside the usual ones."""
@@ -61,20 +66,17 @@ class Scope:
             "steps": closed(self.steps),
             "run": RUN,
         }
-        if self.loop is not None:
-            names["loop"] = closed(self.loop)
-        return closed(names | more)
+        return closed({**names, **self.names, **more})
 
     def after(self, visit: Visit) -> Scope:
         """Return the scope of the step that follows."""
-        said = {"output": visit.output}
-        if isinstance(visit.step, doc.LoopStep):
-            said["exhausted"] = BOOLEAN
+        name = visit.step.name
         return replace(
             self,
             previous=visit.output,
-            steps={**self.steps, visit.step.name: closed(said)},
-            places={**self.places, visit.step.name: visit.path},
+            steps={**self.steps, name: said(visit.step, visit.own)},
+            places={**self.places, name: visit.path},
+            perhaps={other: place for other, place in self.perhaps.items() if other != name},
         )
 
 
@@ -93,16 +95,12 @@ class Visit:
     step: doc.BaseStep
     path: Path
     scope: Scope
+    end: Scope
+    """The scope in which a composite's `output` is filled in."""
     output: Schema
     own: Schema
     """What the step itself gives; `output` is this or what is passed on when `when` does not hold."""
     bodies: Mapping[str, Body] = field(default_factory=dict)
-
-    def end(self) -> Scope:
-        """Return the scope in which a composite's `output` is filled in."""
-        if isinstance(self.step, doc.LoopStep):
-            return self.bodies["steps"].end
-        return replace(self.scope, previous=union(body.end.previous for body in self.bodies.values()))
 
 
 @dataclass
@@ -128,61 +126,110 @@ class Walk:
         return scope
 
     def _step(self, step: doc.BaseStep, path: Path, scope: Scope) -> Visit:
-        bodies = {
-            name: Body(where, self._body(steps, where, inner))
-            for name, steps, where, inner in self._inside(step, path, scope)
-        }
-        visit = Visit(step, path, scope, None, None, bodies)
-        own = self._gives(visit)
-        return replace(visit, own=own, output=own if step.when is None else union((own, scope.previous)))
+        starts = self._starts(step, path, scope)
+        bodies = {}
+        for name, steps, where in inside(step):
+            place = (*path, *where)
+            bodies[name] = Body(place, self._body(steps, place, starts(name)))
+        end = _end(step, path, scope, bodies)
+        own = self._gives(step, scope, end)
+        output = own if step.when is None else union((own, scope.previous))
+        return Visit(step, path, scope, end, output, own, bodies)
 
-    def _inside(
-        self, step: doc.BaseStep, path: Path, scope: Scope
-    ) -> Iterator[tuple[str, Sequence[doc.BaseStep], Path, Scope]]:
+    def _starts(self, step: doc.BaseStep, path: Path, scope: Scope) -> Callable[[str], Scope]:
+        """Return what gives the scope at the start of each body of a step."""
+        inner = scope
         match step:
-            case doc.ConditionalStep():
-                for name, steps, where in ways(step):
-                    yield name, steps, (*path, *where), scope
             case doc.LoopStep():
                 # A further iteration begins with the last one's output, whose schema is not known yet.
-                inner = replace(scope, previous=None, loop=self._carried(step, scope))
-                yield "steps", step.steps, (*path, "steps"), inner
+                inner = replace(scope, previous=None, names={**scope.names, "loop": _loop(step, scope)})
+            case doc.MapStep():
+                item = element(shape(check_expression(step.over, scope.tree()).schema)).standalone()
+                names = {"item": item, "index": INTEGER} | ({step.as_: item} if step.as_ else {})
+                inner = replace(scope, previous=item, names={**scope.names, **names})
+            case doc.StateMachineStep():
+                return self._states(step, path, scope)
             case _:
                 pass
+        return lambda _name: inner
 
-    def _carried(self, step: doc.LoopStep, scope: Scope) -> Mapping[str, Schema]:
-        kinds = {name: kind_of(schema_of(carry.initial, scope.tree())) for name, carry in step.carry.items()}
-        return {"index": INTEGER, **kinds}
+    def _states(self, step: doc.StateMachineStep, path: Path, scope: Scope) -> Callable[[str], Scope]:
+        """Return what gives the scope at the start of each state: in it, what other states leave behind.
 
-    def _gives(self, visit: Visit) -> Schema:
-        match visit.step:
-            case doc.Step() as step:
+        States go to each other in circles, so of their steps only what is declared is known.
+        """
+        graph = machines.Graph(step)
+        last = {name: self._declared(state.steps[-1]) for name, state in step.states.items() if state.steps}
+        came_from: dict[str, list[Schema]] = {step.initial: [scope.previous]}
+        for name in graph.reached:
+            for target in graph.ways_out(name):
+                came_from.setdefault(target, []).append(last.get(name))
+        shared = _Shared(step, path, scope, lambda _, one: said(one, self._answer(one)))
+        return lambda name: replace(
+            shared.where(graph.before(name)), previous=union(came_from.get(name) or [None])
+        )
+
+    def _gives(self, step: doc.BaseStep, scope: Scope, end: Scope) -> Schema:
+        match step:
+            case doc.ConditionalStep(if_=str(), else_=None):
+                return union((_filled(step.output, end), scope.previous))
+            case _ if isinstance(step, COMPOSITES):
+                return _filled(step.output, end)
+            case _:
                 return self._answer(step)
-            case doc.ConditionalStep() | doc.LoopStep() as step:
-                end = visit.end()
-                given = end.previous if step.output is None else schema_of(step.output, end.tree())
-                may_pass = (
-                    isinstance(step, doc.ConditionalStep) and step.if_ is not None and step.else_ is None
-                )
-                return union((given, visit.scope.previous)) if may_pass else given
-            case doc.HitlStep() as step:
+
+    def _declared(self, step: doc.BaseStep) -> Schema:
+        """Return what a step gives as far as it says so itself, wherever it stands."""
+        return self._answer(step) if step.when is None else None
+
+    def _answer(self, step: doc.BaseStep) -> Schema:
+        match step:
+            case doc.Step(output_schema=None):
+                agent = self.blueprint.agents.get(step.agent or "")
+                if agent is None or agent.output_type is not None:
+                    return None
+                return agent.output_schema if agent.output_schema is not None else STRING
+            case doc.Step():
+                return step.output_schema
+            case doc.HitlStep():
                 return step.answer_schema
-            case doc.ImportStep(on_failure="fail") as step:
+            case doc.ImportStep(on_failure="fail"):
                 return self.imported(step)
             case _:
                 return None
 
-    def _answer(self, step: doc.Step) -> Schema:
-        if step.output_schema is not None:
-            return step.output_schema
-        agent = self.blueprint.agents.get(step.agent or "")
-        if agent is None or agent.output_type is not None:
-            return None
-        return agent.output_schema if agent.output_schema is not None else STRING
+
+# Composites ----------------------------------------------------------------------------------------------
+
+COMPOSITES = (
+    doc.ConditionalStep,
+    doc.LoopStep,
+    doc.StateMachineStep,
+    doc.MapStep,
+    doc.ParallelStep,
+    doc.RouterStep,
+)
+"""The kinds that hold bodies and have an `output` of their own."""
 
 
-def ways(step: doc.ConditionalStep) -> Iterator[tuple[str, Sequence[doc.BaseStep], Path]]:
-    """Yield the branches of a conditional: name, steps, and the keys that lead there."""
+def inside(step: doc.BaseStep) -> Iterator[tuple[str, Sequence[doc.BaseStep], Path]]:
+    """Yield the bodies of a composite: name, steps, and the keys that lead there."""
+    match step:
+        case doc.ConditionalStep():
+            yield from _ways(step)
+        case doc.LoopStep() | doc.MapStep():
+            yield "steps", step.steps, ("steps",)
+        case doc.ParallelStep() | doc.RouterStep():
+            for name, steps in step.branches.items():
+                yield name, steps, ("branches", name)
+        case doc.StateMachineStep():
+            for name, state in step.states.items():
+                yield name, state.steps, ("states", name, "steps")
+        case _:
+            pass
+
+
+def _ways(step: doc.ConditionalStep) -> Iterator[tuple[str, Sequence[doc.BaseStep], Path]]:
     if step.then is not None:
         yield "then", step.then, ("then",)
     if step.else_ is not None:
@@ -191,6 +238,110 @@ def ways(step: doc.ConditionalStep) -> Iterator[tuple[str, Sequence[doc.BaseStep
         yield name, steps, ("branches", name)
     if step.default is not None:
         yield "default", step.default, ("default",)
+
+
+def facts(step: doc.BaseStep) -> Mapping[str, Schema]:
+    """Return what can be said of a step beside its output, as `steps.NAME.…`."""
+    if isinstance(step, doc.LoopStep):
+        return {"exhausted": BOOLEAN}
+    return {"failed": INTEGER} if isinstance(step, doc.MapStep | doc.ParallelStep | doc.RouterStep) else {}
+
+
+def said(step: doc.BaseStep, own: Schema) -> Schema:
+    """Return the schema of what can be said after `steps.NAME.`; a step that was skipped gave null."""
+    if step.when is None:
+        return closed({"output": own, **facts(step)})
+    maybe = {"anyOf": [own, {"type": "null"}]} if own else None
+    return {**closed({"output": maybe, **facts(step)}), "required": ["output"]}
+
+
+def _end(step: doc.BaseStep, path: Path, scope: Scope, bodies: Mapping[str, Body]) -> Scope:
+    """Return the scope of a step's `output`; `previous` is what comes out without one."""
+    match step:
+        case doc.LoopStep():
+            return bodies["steps"].end
+        case doc.ConditionalStep():
+            return replace(scope, previous=union(body.end.previous for body in bodies.values()))
+        case doc.MapStep():
+            given = bodies["steps"].end.previous
+            items = _arrived(given, {"index": INTEGER, "item": None}) if step.on_error == "collect" else given
+            return replace(scope, previous={"type": "array"} | ({"items": items} if items else {}))
+        case doc.ParallelStep() | doc.RouterStep():
+            return replace(scope, previous=_by_branch(step, bodies))
+        case doc.StateMachineStep():
+            return _machine_end(step, path, scope, bodies)
+        case _:
+            return scope
+
+
+def _by_branch(step: doc.ParallelStep | doc.RouterStep, bodies: Mapping[str, Body]) -> Schema:
+    collects = step.on_branch_failure == "collect"
+    given = {name: body.end.previous for name, body in bodies.items()}
+    by_name = closed({name: _arrived(one, {}) if collects else one for name, one in given.items()})
+    all_are_there = isinstance(step, doc.ParallelStep) and step.on_branch_failure != "skip"
+    return by_name if all_are_there else {**by_name, "required": []}
+
+
+def _arrived(given: Schema, more: Mapping[str, Schema]) -> Schema:
+    """Return the schema of one collected result."""
+    output = {"anyOf": [given, {"type": "null"}]} if given else None
+    error = {"anyOf": [{"type": "object"}, {"type": "null"}]}
+    return closed({**more, "ok": BOOLEAN, "output": output, "error": error})
+
+
+def _machine_end(step: doc.StateMachineStep, path: Path, scope: Scope, bodies: Mapping[str, Body]) -> Scope:
+    graph = machines.Graph(step)
+    last = [name for name in step.final if name in graph.reached]
+    certain = frozenset.intersection(*(graph.before(name) | {name} for name in last)) if last else frozenset()
+    shared = _Shared(step, path, scope, lambda name, one: bodies[name].end.steps[one.name])
+    return replace(shared.where(certain), previous=union(bodies[name].end.previous for name in last))
+
+
+class _Shared:
+    """The scope that a machine's states share; `tells` gives what can be said of a step of a state."""
+
+    def __init__(
+        self,
+        step: doc.StateMachineStep,
+        path: Path,
+        scope: Scope,
+        tells: Callable[[str, doc.BaseStep], Schema],
+    ) -> None:
+        self._scope = scope
+        self._named = {name: {one.name for one in state.steps} for name, state in step.states.items()}
+        known: dict[str, list[Schema]] = {}
+        perhaps: dict[str, Path] = dict(scope.perhaps)
+        for name, state in step.states.items():
+            for index, one in enumerate(state.steps):
+                known.setdefault(one.name, []).append(tells(name, one))
+                perhaps.setdefault(one.name, (*path, "states", name, "steps", index))
+        self._perhaps = perhaps
+        self._known = {name: _either(schemas) for name, schemas in known.items()}
+        self._optional = {name: {**schema, "required": []} for name, schema in self._known.items()}
+
+    def where(self, certain: frozenset[str]) -> Scope:
+        """Return the scope where the states of `certain` have been visited."""
+        sure = {name: self._known[name] for state in certain for name in self._named[state]}
+        steps = {**self._scope.steps, **self._optional, **sure}
+        return replace(self._scope, steps=steps, perhaps=self._perhaps)
+
+
+def _either(schemas: Sequence[Schema]) -> Schema:
+    """Return what can be said of a step that is one of several of its name."""
+    first, *others = schemas
+    keys = [key for key in first["properties"] if all(key in other["properties"] for other in others)]
+    required = [key for key in keys if all(key in one["required"] for one in schemas)]
+    known = closed({key: union(one["properties"][key] for one in schemas) for key in keys})
+    return {**known, "required": required}
+
+
+def _loop(step: doc.LoopStep, scope: Scope) -> Schema:
+    kinds = {name: kind_of(schema_of(carry.initial, scope.tree())) for name, carry in step.carry.items()}
+    return closed({"index": INTEGER, **kinds})
+
+
+def _filled(output: Any, end: Scope) -> Schema:
+    return end.previous if output is None else schema_of(output, end.tree())
 
 
 def texts(data: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:

@@ -72,7 +72,7 @@ def _unknown_root(one: Chain, found: NoField) -> Words:
         and name in ((steps.end.schema or {}).get("properties") or {})
     ):
         rest = ".".join(one[1:]) or "output"
-        said = rest if rest.split(".")[0] in {"output", "exhausted"} else f"output.{rest}"
+        said = rest if rest.split(".")[0] in {"output", "exhausted", "failed"} else f"output.{rest}"
         return f"`{name}` is a step, not a name", f"write `steps.{name}.{said}`", "unknown-name"
     return f"`{name}` is not a name here", did_you_mean(name, found.known), "unknown-name"
 

@@ -15,6 +15,7 @@ from flujo.domain.outcomes import (
     Event,
     Failure,
     Paused,
+    RunEnded,
     RunStarted,
     StepEnded,
     StepOutcome,
@@ -104,7 +105,7 @@ class PlainLines:
             case StepRetried():
                 reason = words.brief(event.error.message)
                 self._say("retry", event.path, f"in {words.seconds(event.delay_s)}: {reason}")
-            case Chunk():
+            case Chunk() | RunEnded():
                 pass
 
     def download(self, done: int, total: int) -> None:
@@ -198,6 +199,8 @@ class LiveTree:
             case Chunk():
                 node = self._node(event.path)
                 node.note = (node.note + event.text)[-400:]
+            case RunEnded():
+                pass
 
     def download(self, done: int, total: int) -> None:
         """Show it below the tree, until it is done."""

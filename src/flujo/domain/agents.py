@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +47,8 @@ class Ask:
     context: Any = None
     """A `PipelineContext` of the attempt's own, for callables that ask for it."""
     resources: Any = None
-    on_text: Callable[[str], None] | None = None
-    """Where to send pieces of text as the model writes them."""
+    on_text: Callable[[str], Awaitable[None]] | None = None
+    """Told each piece of text as the model writes it, and awaited: a slow listener slows the model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,8 @@ from flujo.exceptions import NotJournalable
 MAX_DEPTH = 200
 """How deep a value may be nested; orjson itself stops at 254."""
 
+_PAGE = 4096
+
 _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 
@@ -43,7 +45,8 @@ def encode(value: Any, *, what: str = "value") -> bytes:
     # orjson writes NaN and infinities as null, and a NUL as \u0000: both are found only by looking.
     if b"null" in data or b"\\u0000" in data:
         _refuse(value, what)
-    return data
+    # orjson gives small values in a whole page of memory, which would stay with them; a copy is exact.
+    return bytes(memoryview(data)) if len(data) < _PAGE else data
 
 
 def decode(data: bytes) -> Any:

@@ -1,4 +1,4 @@
-"""Structural patches between two canonical trees: what a step changed in the context, and nothing else.
+"""What steps changed in the context: structural patches between two trees, and how several become one.
 
 A patch is a list of operations, each a JSON list: `["set", path, value]`, `["remove", path]`,
 `["append", path, [values]]`, where `path` is a list of keys and indexes. Trees are never changed in place:
@@ -7,10 +7,16 @@ A patch is a list of operations, each a JSON list: `["set", path, value]`, `["re
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 Op = list[Any]
 Patch = list[Op]
+
+NO_FIELDS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 def diff(before: Any, after: Any) -> Patch:
@@ -65,3 +71,89 @@ def _at(tree: Any, path: list[str | int], change: Any) -> Any:
         return copy
     old = tree if isinstance(tree, dict) else {}
     return {**old, key: _at(old.get(key), rest, change)}
+
+
+# Several patches of one tree -----------------------------------------------------------------------------
+
+
+class MergeStrategy(StrEnum):
+    """How what several branches wrote becomes one context: judged per top-level field, against the fork.
+
+    The order in which branches finish plays no part; "first" and "last" mean the order of declaration.
+    """
+
+    NO_MERGE = "no_merge"
+    """Nothing is kept."""
+    CONTEXT_UPDATE = "context_update"
+    """Each field from the one branch that wrote it; what several only append is joined; else a conflict."""
+    OVERWRITE = "overwrite"
+    """The last branch that wrote a field wins."""
+    KEEP_FIRST = "keep_first"
+    """The first branch that wrote a field wins."""
+    ERROR_ON_CONFLICT = "error_on_conflict"
+    """A field that two branches wrote is a conflict, even when both only appended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A field that several branches wrote, and that the strategy does not decide."""
+
+    field: str
+    branches: tuple[str, ...]
+
+
+def fold(
+    fork: Any,
+    patches: Mapping[str, Patch],
+    strategy: MergeStrategy,
+    mapping: Mapping[str, Sequence[str]] = NO_FIELDS,
+) -> Patch | Conflict:
+    """Return one patch of `fork` from what each branch wrote.
+
+    Args:
+        fork: the tree that every patch starts from.
+        patches: branch → what it wrote, in the order of declaration.
+        strategy: what happens to a field that several of them wrote.
+        mapping: branch → the fields that are taken from it; a branch that is not named gives all it wrote.
+    """
+    if strategy is MergeStrategy.NO_MERGE:
+        return []
+    folded: Patch = []
+    for field, written in _writers(patches, mapping).items():
+        appended = [_appended(fork, field, ops) for ops in written.values()]
+        if len(written) == 1 or strategy is MergeStrategy.KEEP_FIRST:
+            folded += next(iter(written.values()))
+        elif strategy is MergeStrategy.OVERWRITE:
+            folded += next(reversed(written.values()))
+        elif strategy is MergeStrategy.CONTEXT_UPDATE and None not in appended:
+            folded.append(["append", [field], [value for values in appended for value in values or ()]])
+        else:
+            return Conflict(field, tuple(written))
+    return folded
+
+
+def _writers(
+    patches: Mapping[str, Patch], mapping: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, Patch]]:
+    """Return field → branch → what that branch did to it."""
+    writers: dict[str, dict[str, Patch]] = {}
+    for branch, patch in patches.items():
+        for op in patch:
+            field = str(op[1][0])
+            if branch not in mapping or field in mapping[branch]:
+                writers.setdefault(field, {}).setdefault(branch, []).append(op)
+    return writers
+
+
+def _appended(fork: Any, field: str, ops: Patch) -> list[Any] | None:
+    """Return what a branch added to the end of a list, None when it did anything else to the field.
+
+    Appending to a field that is missing or null starts a list, which a patch can only say as `set`.
+    """
+    match ops:
+        case [["append", [_], values]]:
+            return list(values)
+        case [["set", [_], list(values)]] if fork.get(field) is None:
+            return values
+        case _:
+            return None

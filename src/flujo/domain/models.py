@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
+from typing_extensions import TypeVar  # with defaults, which `typing` has since 3.13
 
 from flujo.domain.journal import ErrorInfo, RunId
 from flujo.domain.run import Pause, RunStatus
 from flujo.domain.usage import NOTHING, Usage
+from flujo.exceptions import ResourcesMissing, SettingsError
 
-Out = TypeVar("Out")
-Ctx = TypeVar("Ctx", bound="PipelineContext")
+Out = TypeVar("Out", default=Any)
+Ctx = TypeVar("Ctx", bound="PipelineContext", default=Any)
 T = TypeVar("T")
 
 
@@ -22,10 +25,42 @@ class PipelineContext(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
 
-class AppResources(BaseModel):
-    """What steps need from the application (pools, clients): handed in by type, never journaled."""
+class AppResources:
+    """What steps need from the application (pools, clients): handed to callables that ask, never journaled.
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+    Extend it with annotated fields. What a test does not use may be left out: a field that was not given and
+    has no default is an error only when a step reads it.
+    """
+
+    def __init__(self, **resources: Any) -> None:
+        """Take the resources by the names of the class's fields.
+
+        Raises:
+            SettingsError: a name that is no field.
+        """
+        fields = self._fields()
+        for name, value in resources.items():
+            if name not in fields:
+                raise SettingsError(
+                    f"{type(self).__name__} has no resource {name!r}",
+                    hint=f"its fields are {', '.join(fields) or 'none'}",
+                )
+            setattr(self, name, value)
+
+    if not TYPE_CHECKING:  # else a type checker would take every name for a resource
+
+        def __getattr__(self, name: str) -> Any:
+            if name in self._fields():
+                raise ResourcesMissing(
+                    f"{type(self).__name__} was made without {name!r}, and a step asks for it",
+                    hint=f"give it where the resources are made: {type(self).__name__}({name}=…)",
+                    resource=name,
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    @classmethod
+    def _fields(cls) -> tuple[str, ...]:
+        return tuple(name for base in reversed(cls.__mro__) for name in inspect.get_annotations(base))
 
 
 class ContextReference(BaseModel, Generic[T]):
@@ -59,13 +94,16 @@ class PipelineResult(BaseModel, Generic[Out, Ctx]):
 
     run_id: RunId
     status: RunStatus
-    output: Out | None = None
+    output: Out = None  # type: ignore[assignment]  # typed for those who look at `success` first
+    """What came out of a completed run; None of any other."""
     context: Ctx | None = None
     steps: tuple[StepResult, ...] = ()
     usage: Usage = NOTHING
     error: ErrorInfo | None = None
     pauses: tuple[Pause, ...] = ()
     """The open questions of a paused run."""
+    note: str = ""
+    """What else there is to say: why the run was not gone on with here."""
 
     _cause: BaseException | None = PrivateAttr(default=None)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flujo.domain.journal import ErrorInfo, RunId, StepPath
-from flujo.domain.run import Pause
+from flujo.domain.run import Pause, RunStatus
 from flujo.domain.usage import NOTHING, Usage
 
 
@@ -104,4 +104,14 @@ class Chunk:
     text: str
 
 
-Event = RunStarted | StepStarted | StepEnded | StepRetried | Chunk
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """This execution of the run is over and recorded: it completed, failed, waits, or was cancelled."""
+
+    run_id: RunId
+    status: RunStatus
+    usage: Usage = NOTHING
+    """What the run has used so far, in all its executions."""
+
+
+Event = RunStarted | StepStarted | StepEnded | StepRetried | Chunk | RunEnded

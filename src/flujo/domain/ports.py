@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -110,12 +110,20 @@ class ContextType(Protocol):
         """Return a context object of the caller's own."""
         ...
 
-    def dump(self, context: PipelineContext) -> Any:
-        """Return the JSON tree of a context object."""
+    def view(self, tree: Any) -> PipelineContext:
+        """Return one whose fields are loaded when they are touched."""
         ...
 
-    def check(self, tree: Any, *, what: str) -> None:
-        """Return when a changed tree still fits.
+    def dump(self, context: PipelineContext, *, what: str = "context") -> Any:
+        """Return the JSON tree of a context object; of a view, what nobody touched is its tree's own.
+
+        Raises:
+            NotJournalable: a field of `what` holds a value that JSON cannot.
+        """
+        ...
+
+    def check(self, tree: Any, *, what: str, changed: Collection[str] | None = None) -> None:
+        """Return when a tree still fits, of which nothing but the fields `changed` is new.
 
         Raises:
             OutputRejected: naming `what`, the field, and the reason.

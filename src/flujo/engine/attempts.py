@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
 
 from flujo.domain import canonical
-from flujo.domain.agents import Ask
 from flujo.domain.journal import Entry, EntryKind, EntryStatus, ErrorInfo, StepPath
 from flujo.domain.outcomes import Aborted, Failure, Paused, StepOutcome, StepRetried, StepStarted
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import Pause
-from flujo.domain.steps import BaseStep, CallableRef, Logic
 from flujo.domain.usage import NOTHING, Usage
-from flujo.engine import isolation
 from flujo.engine.settling import Draft, settle, settle_answer
 from flujo.exceptions import (
-    ControlSignal,
-    ExpressionFailed,
     FlujoError,
     PausedException,
     PipelineAbortSignal,
@@ -28,8 +24,9 @@ from flujo.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
+    from flujo.domain.steps import BaseStep
     from flujo.engine.frame import Frame
 
 
@@ -49,8 +46,11 @@ async def perform(
         return await settle_answer(step, frame, asked)
     recorded = frame.run.journal.attempts(path, EntryKind.WORK)
     failures = 0 if frame.run.retry_failed else len(recorded)
-    if recorded and failures > step.config.max_retries:
-        return Failure(ErrorInfo.from_json(canonical.decode(recorded[-1].error or b"{}")))
+    policy = step.config.retry or RetryPolicy()
+    if failures:
+        error = ErrorInfo.from_json(canonical.decode(recorded[-1].error or b"{}"))
+        if failures > step.config.max_retries or not _worth_retrying(error, policy):
+            return Failure(error)
     attempt = recorded[-1].attempt + 1 if recorded else 1
     while True:
         await frame.run.emit(StepStarted(path, step.kind, attempt))
@@ -58,7 +58,6 @@ async def perform(
         if not isinstance(outcome, Failure):
             return outcome
         failures += 1
-        policy = step.config.retry or RetryPolicy()
         if failures > step.config.max_retries or not _worth_retrying(outcome.error, policy):
             return outcome
         delay = policy.delay_s(failures, frame.run.chance.fraction())
@@ -74,14 +73,17 @@ async def _attempt(
     attempt: int,
     work: Callable[[Draft], Awaitable[None]],
 ) -> StepOutcome:
-    draft, started_at = Draft(None), frame.run.clock.now()
-    entry = Entry(
-        path=path, kind=EntryKind.WORK, attempt=attempt, fingerprint=step.kind, started_at=started_at
+    limit = None if step.config.timeout_s is None else asyncio.timeout(step.config.timeout_s)
+    draft, started_at = Draft(None, attempt=attempt, limit=limit), frame.run.clock.now()
+    entry = partial(
+        Entry, path=path, kind=EntryKind.WORK, attempt=attempt, fingerprint=step.kind, started_at=started_at
     )
-    limit = asyncio.timeout(step.config.timeout_s)
     try:
-        async with limit:
+        if limit is None:
             await work(draft)
+        else:
+            async with limit:
+                await work(draft)
         return await settle(step, frame, entry, draft)
     except StateError:
         raise
@@ -92,17 +94,16 @@ async def _attempt(
     except PipelineAbortSignal as signal:
         return Aborted(signal.reason)
     except TimeoutError as error:
-        failure = error_info(_timed_out(step) if limit.expired() else error, path)
+        failure = error_info(_timed_out(step) if limit and limit.expired() else error, path)
         cause: Exception = error
     except Exception as error:  # noqa: BLE001 - foreign code: whatever it raises is a failed attempt
         failure, cause = error_info(error, path), error
     await frame.run.journal.record(
-        replace(
-            entry,
+        entry(
             status=EntryStatus.FAILED,
             input=draft.input,
             error=canonical.encode(failure.to_json()),
-            usage=draft.usage + _spent(cause),
+            usage=draft.usage + spent(cause),
             detail=canonical.encode(draft.detail) if draft.detail else None,
             ended_at=frame.run.clock.now(),
         )
@@ -110,7 +111,21 @@ async def _attempt(
     return Failure(failure, cause)
 
 
-def _spent(error: BaseException | None) -> Usage:
+@contextmanager
+def standing_still(limit: asyncio.Timeout | None) -> Iterator[None]:
+    """Stop an attempt's clock for a while: a slow reader of what a model says is not a slow model."""
+    ends_at = None if limit is None else limit.when()
+    if limit is None or ends_at is None:
+        yield
+        return
+    now = asyncio.get_running_loop().time
+    left = ends_at - now()
+    limit.reschedule(None)
+    yield
+    limit.reschedule(now() + left)
+
+
+def spent(error: BaseException | None) -> Usage:
     """Return what an agent had used when it failed; a step's clock cuts it off through a cancellation."""
     while error is not None:
         usage = getattr(error, "usage", None)
@@ -118,59 +133,6 @@ def _spent(error: BaseException | None) -> Usage:
             return usage
         error = error.__cause__
     return NOTHING
-
-
-async def decide(rule: Logic, frame: Frame, path: StepPath, *, attempt: int = 1) -> Any:
-    """Return the value of a key that holds logic, and journal it as a decision.
-
-    A pure expression gives the same value again, so its decision rides with the next commit; a callable's
-    is durable before anything follows from it.
-    """
-    if not isinstance(rule, CallableRef):
-        value = frame.evaluate(rule)
-        known = frame.run.journal.attempts(path, EntryKind.DECISION)
-        if all(entry.attempt != attempt for entry in known):
-            frame.run.journal.ride(_decision(frame, path, attempt, value))
-        return value
-
-    async def ask() -> Entry:
-        agent = frame.run.binding.agent(rule)
-        context = isolation.view(frame) if agent.wants_context else None
-        data = canonical.normalise(frame.previous)
-        try:
-            reply = await agent.ask(Ask(data=data, context=context, resources=frame.run.resources))
-        except (FlujoError, ControlSignal):
-            raise
-        except Exception as error:
-            raise StepFailed(f"`{rule.target}` raised {type(error).__name__}: {error}") from error
-        return _decision(frame, path, attempt, canonical.normalise(reply.output, what=f"`{rule.target}`"))
-
-    entry = await frame.run.journal.once(path, EntryKind.DECISION, ask, attempt=attempt)
-    return canonical.decode(entry.output or b"null")
-
-
-async def decide_flag(rule: Logic, frame: Frame, path: StepPath, *, what: str, attempt: int = 1) -> bool:
-    """Return the value of a key that is true or false.
-
-    Raises:
-        ExpressionFailed: it is neither.
-    """
-    value = await decide(rule, frame, path, attempt=attempt)
-    if not isinstance(value, bool):
-        raise ExpressionFailed(f"{what} is {value!r}, which is neither true nor false")
-    return value
-
-
-def _decision(frame: Frame, path: StepPath, attempt: int, value: Any) -> Entry:
-    now = frame.run.clock.now()
-    return Entry(
-        path=path,
-        kind=EntryKind.DECISION,
-        attempt=attempt,
-        output=canonical.encode(value),
-        started_at=now,
-        ended_at=now,
-    )
 
 
 def error_info(error: Exception, path: StepPath) -> ErrorInfo:

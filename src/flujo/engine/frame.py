@@ -80,6 +80,12 @@ class Frame:
             self.run, self.zone, self.input, previous, path=path, outer=self, names=names if names else {}
         )
 
+    def fork(self, path: StepPath, *, previous: Any, names: Mapping[str, Any] | None = None) -> Frame:
+        """Return the frame of a body that runs beside others: what it writes to the context stays there."""
+        inner = self.inside(path, previous=previous, names=names)
+        inner.zone = Zone(self.zone.type, self.zone.tree)
+        return inner
+
     def advance(self, name: str, output: Any, facts: Mapping[str, Any]) -> None:
         """Make a finished step visible: as `steps.NAME` and as `previous`."""
         self.steps[name] = {"output": output, **facts}

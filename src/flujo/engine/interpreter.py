@@ -6,12 +6,30 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.journal import Entry, EntryKind, EntryStatus, StepPath, child
-from flujo.domain.outcomes import Failure, StepEnded, StepOutcome, StepStarted, Success
-from flujo.engine.attempts import decide_flag, error_info
+from flujo.domain.outcomes import Aborted, Failure, StepEnded, StepOutcome, StepStarted, Success
+from flujo.engine.attempts import error_info
+from flujo.engine.decisions import decide_flag
 from flujo.engine.frame import Frame, Run, Zone
 from flujo.engine.settling import finish, recorded
-from flujo.engine.steps import conditional, hitl, import_, loop, step
-from flujo.exceptions import FlujoError, NotAvailableYet, StateError
+from flujo.engine.steps import (
+    conditional,
+    hitl,
+    import_,
+    loop,
+    map,  # noqa: A004 - a step's file has its kind's name
+    parallel,
+    router,
+    state_machine,
+    step,
+)
+from flujo.exceptions import (
+    FlujoError,
+    NotAvailableYet,
+    PausedException,
+    PipelineAbortSignal,
+    StateError,
+    StepFailed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -23,6 +41,10 @@ _LEAVES: Mapping[str, Callable[..., Awaitable[StepOutcome]]] = {"step": step.run
 _COMPOSITES: Mapping[str, Callable[..., Awaitable[StepOutcome]]] = {
     "conditional": conditional.run,
     "loop": loop.run,
+    "state_machine": state_machine.run,
+    "map": map.run,
+    "parallel": parallel.run,
+    "router": router.run,
     "import": import_.run,
 }
 KINDS = frozenset({*_LEAVES, *_COMPOSITES})
@@ -80,6 +102,14 @@ async def _run_step(each: BaseStep, frame: Frame) -> StepOutcome:
         raise
     except FlujoError as error:
         outcome = Failure(error_info(error, path), error)
+    except PipelineAbortSignal as signal:
+        outcome = Aborted(signal.reason)
+    except PausedException as signal:
+        refused = StepFailed(
+            f"a callable that decides for step {each.name!r} asked a human: {signal.message}",
+            hint="only the code of a `step` may pause; ask in a step before this one, with `kind: hitl`",
+        )
+        outcome = Failure(error_info(refused, path), refused)
     ended = StepEnded(
         path,
         each.kind,

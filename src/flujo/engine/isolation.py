@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def view(frame: Frame) -> PipelineContext:
     """Return a context object that belongs to one attempt: what it does to it stays there."""
-    return frame.zone.type.load(frame.zone.tree)
+    return frame.zone.type.view(frame.zone.tree)
 
 
 def changes(frame: Frame, context: PipelineContext | None, *, what: str) -> merge.Patch:
@@ -26,8 +26,7 @@ def changes(frame: Frame, context: PipelineContext | None, *, what: str) -> merg
     """
     if context is None:
         return []
-    after = canonical.normalise(frame.zone.type.dump(context), what=f"context after {what}")
-    return merge.diff(frame.zone.tree, after)
+    return merge.diff(frame.zone.tree, frame.zone.type.dump(context, what=f"context after {what}"))
 
 
 async def saved(step: BaseStep, frame: Frame, output: Any) -> merge.Patch:
@@ -42,7 +41,8 @@ async def saved(step: BaseStep, frame: Frame, output: Any) -> merge.Patch:
             case Expr():
                 value = frame.evaluate(save.value, output=output)
             case CallableRef():
-                reply = await frame.run.binding.agent(save.value).ask(Ask(data=output))
+                ask = Ask(data=output, resources=frame.run.resources)
+                reply = await frame.run.binding.agent(save.value).ask(ask)
                 value = canonical.normalise(reply.output, what=f"`save.{name}` of step {step.name!r}")
         patch.append(["append", [name], [value]] if save.append else ["set", [name], value])
     return patch
@@ -57,5 +57,6 @@ def accepted(frame: Frame, patch: merge.Patch, *, what: str) -> Any:
     if not patch:
         return frame.zone.tree
     after = merge.apply(frame.zone.tree, patch)
-    frame.zone.type.check(after, what=f"context after {what}")
+    changed = {str(op[1][0]) for op in patch}
+    frame.zone.type.check(after, what=f"context after {what}", changed=changed)
     return after

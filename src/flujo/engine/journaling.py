@@ -42,7 +42,7 @@ class Journal:
         self._pauses: dict[StepPath, Pause] | None = None
         self._waiting: list[Entry] = []
         self._asked: list[Pause] = []
-        self._handed: list[asyncio.Future[None]] = []
+        self._flying: list[asyncio.Future[None]] = []
         self._used: dict[StepPath, Usage] = {}
         self.usage = spent
         """What the run has used so far, failed attempts included."""
@@ -58,6 +58,11 @@ class Journal:
     def attempts(self, path: StepPath, kind: EntryKind) -> list[Entry]:
         """Return what is recorded at `path`, in the order of attempts."""
         return self._known.get((path, kind), [])
+
+    def decision(self, path: StepPath, attempt: int = 1) -> Entry | None:
+        """Return a decision that is recorded at `path`."""
+        known = self.attempts(path, EntryKind.DECISION)
+        return next((entry for entry in known if entry.attempt == attempt), None)
 
     def result(self, path: StepPath, fingerprint: str) -> Entry | None:
         """Return the entry that finished the step at `path`, or None when it has not finished.
@@ -91,7 +96,7 @@ class Journal:
         if wait:
             await self.flush()
         elif len(self._waiting) >= MAX_WAITING:
-            self._handed.append(asyncio.ensure_future(self._hand_over(None)))
+            self._hand_over(None)
         return entry
 
     def ride(self, entry: Entry) -> Entry:
@@ -121,15 +126,20 @@ class Journal:
         return self._pauses.get(path)
 
     async def flush(self, move: Move | None = None) -> None:
-        """Commit everything that waits, and with it a change of the run's own state."""
-        while self._handed:  # one that failed must fail this one too, or the journal would have a gap
-            await self._handed.pop(0)
-        if self._waiting or self._asked or move:
-            if move is not None:
-                move = replace(move, entries=self._seq, usage=self.usage)
-            await self._hand_over(move)
+        """Commit everything that waits, and with it a change of the run's own state.
 
-    def _hand_over(self, move: Move | None) -> Awaitable[None]:
+        Several parts of a run may do so at once. What one of them appended may be in a write that another
+        one handed over, so each waits for all that were handed over before it; a write that failed fails
+        every later one, or the journal would have a gap.
+        """
+        if move is not None:
+            await self._landed()
+            move = replace(move, entries=self._seq, usage=self.usage)
+        if self._waiting or self._asked or move:
+            self._hand_over(move)
+        await self._landed()
+
+    def _hand_over(self, move: Move | None) -> None:
         write = Write(
             run_id=self._run_id,
             fence=self._fence,
@@ -138,7 +148,18 @@ class Journal:
             move=move,
         )
         self._waiting, self._asked = [], []
-        return self._store.write(write)
+        flying = asyncio.ensure_future(self._store.write(write))
+        flying.add_done_callback(_look_at)
+        self._flying.append(flying)
+
+    async def _landed(self) -> None:
+        """Return when all that was handed over until now is committed."""
+        for write in tuple(self._flying):
+            if not write.done():
+                await asyncio.shield(write)  # others wait for the same one, and go on when we are cancelled
+            write.result()
+            if write in self._flying:
+                self._flying.remove(write)
 
     def _same(self, entry: Entry, fingerprint: str) -> Entry:
         if entry.fingerprint != fingerprint:
@@ -150,3 +171,9 @@ class Journal:
                 found=entry.fingerprint,
             )
         return entry
+
+
+def _look_at(write: asyncio.Future[None]) -> None:
+    """Look at how a write came out, because everybody who waited for it may have been cancelled."""
+    if not write.cancelled():
+        write.exception()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, merge
@@ -12,7 +13,8 @@ from flujo.domain.usage import NOTHING, Usage
 from flujo.engine import isolation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import asyncio
+    from collections.abc import Callable, Mapping
 
     from flujo.domain.run import Pause
     from flujo.domain.steps import BaseStep
@@ -28,13 +30,18 @@ class Draft:
     patch: merge.Patch | None = None
     usage: Usage = NOTHING
     detail: dict[str, Any] | None = None
+    attempt: int = 1
+    limit: asyncio.Timeout | None = None
+    """The attempt's clock, which stands still while somebody slow is told what the attempt says."""
 
 
-async def settle(step: BaseStep, frame: Frame, entry: Entry, draft: Draft, *, wait: bool = True) -> Success:
+async def settle(
+    step: BaseStep, frame: Frame, entry: Callable[..., Entry], draft: Draft, *, wait: bool = True
+) -> Success:
     """Record that a leaf step has finished, with its output and what it wrote, then make that visible.
 
-    The output is encoded before anything awaits, and the run goes on with what a reader of the journal
-    would see.
+    `entry` makes the entry out of what the draft brings: everything else is in it already. The output is
+    encoded before anything awaits, and the run goes on with what a reader of the journal would see.
 
     Raises:
         NotJournalable: the output is nothing that JSON can hold.
@@ -45,8 +52,7 @@ async def settle(step: BaseStep, frame: Frame, entry: Entry, draft: Draft, *, wa
     patch = [*(draft.patch or []), *await isolation.saved(step, frame, value)]
     after = isolation.accepted(frame, patch, what=f"step {step.name!r}")
     await frame.run.journal.record(
-        replace(
-            entry,
+        entry(
             input=draft.input,
             output=output,
             patch=canonical.encode(patch, what=f"what step {step.name!r} saved") if patch else None,
@@ -62,7 +68,8 @@ async def settle(step: BaseStep, frame: Frame, entry: Entry, draft: Draft, *, wa
 
 async def settle_answer(step: BaseStep, frame: Frame, asked: Pause) -> Success:
     """Record that a step has finished with what a human answered."""
-    entry = Entry(
+    entry = partial(
+        Entry,
         path=asked.pause_id,
         kind=EntryKind.ANSWER,
         fingerprint=step.kind,
@@ -119,5 +126,10 @@ def recorded(frame: Frame, path: StepPath, kind: str) -> Success | None:
         return None
     if entry.patch is not None:
         frame.zone.tree = merge.apply(frame.zone.tree, canonical.decode(entry.patch))
+    return success(entry)
+
+
+def success(entry: Entry) -> Success:
+    """Return how a step came out, from the entry that finished it."""
     facts = canonical.decode(entry.detail) if entry.kind is EntryKind.DONE and entry.detail else {}
     return Success(canonical.decode(entry.output or b"null"), facts=facts)

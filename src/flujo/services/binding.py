@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec
 from flujo.domain.models import PipelineContext
-from flujo.domain.steps import CallableRef, Carry, Expr, Save, Text, Transition
+from flujo.domain.steps import CallableRef, Carry, Expr, Save, State, Text, Transition
 from flujo.exceptions import CallableError
 from flujo.services.contexts import ModelContext, SchemaContext
 
@@ -72,7 +72,7 @@ class Bound:
             case tuple():
                 for item in value:
                     self._leaves(item)
-            case Save() | Carry() | Transition():
+            case Save() | Carry() | State() | Transition():
                 for field in dataclasses.fields(value):
                     self._leaves(getattr(value, field.name))
             case _:

@@ -11,8 +11,11 @@ from pydantic import ValidationError, create_model
 from flujo.domain import canonical
 from flujo.domain.models import PipelineContext
 from flujo.exceptions import InputRejected, OutputRejected
+from flujo.services import views
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from flujo.domain.ports import Schema
 
 
@@ -36,14 +39,19 @@ class ModelContext:
         """Return a context object of the caller's own."""
         return self._model.model_validate(tree)
 
-    def dump(self, context: PipelineContext) -> Any:
-        """Return the JSON tree of a context object."""
-        return canonical.normalise(context.model_dump(mode="json"), what="context")
+    def view(self, tree: Any) -> PipelineContext:
+        """Return one whose fields are loaded when they are touched."""
+        return views.view(self._model, tree)
 
-    def check(self, tree: Any, *, what: str) -> None:
+    def dump(self, context: PipelineContext, *, what: str = "context") -> Any:
+        """Return the JSON tree of a context object."""
+        dumped = canonical.normalise(views.touched(context).model_dump(mode="json"), what=what)
+        return {**views.untouched(context), **dumped}
+
+    def check(self, tree: Any, *, what: str, changed: Collection[str] | None = None) -> None:
         """Return when `tree` still fits the class."""
         try:
-            self._model.model_validate(tree)
+            views.validate(self._model, tree, changed)
         except ValidationError as error:
             raise OutputRejected(f"{what} does not fit {self._model.__name__}: {_words(error)}") from None
 
@@ -94,11 +102,22 @@ class SchemaContext:
         context: PipelineContext = self._object.model_validate(canonical.normalise(tree))
         return context
 
-    def dump(self, context: PipelineContext) -> Any:
-        """Return the JSON tree: the fields that were given a value."""
-        return context.model_dump(mode="json", exclude_unset=True)
+    def view(self, tree: Any) -> PipelineContext:
+        """Return one whose fields are loaded when they are touched."""
+        return views.view(self._object, tree)
 
-    def check(self, tree: Any, *, what: str) -> None:
+    def dump(self, context: PipelineContext, *, what: str = "context") -> Any:
+        """Return the JSON tree: the fields that were given a value."""
+        dumped = views.touched(context).model_dump(mode="json", exclude_unset=True)
+        return {**views.untouched(context), **canonical.normalise(dumped, what=what)}
+
+    def check(
+        self,
+        tree: Any,
+        *,
+        what: str,
+        changed: Collection[str] | None = None,  # noqa: ARG002 - of the port; a schema may relate all fields
+    ) -> None:
         """Return when `tree` still fits the schema."""
         if self._schema is not None:
             self._schema.check(tree, what=what)

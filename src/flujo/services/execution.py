@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flujo.domain import canonical
 from flujo.domain.journal import ErrorInfo
 from flujo.domain.models import PipelineResult, StepResult
-from flujo.domain.outcomes import Aborted, BackgroundLaunched, Failure, Paused, RunStarted, StepEnded, Success
-from flujo.domain.run import Move, RunRecord, RunStatus
+from flujo.domain.outcomes import (
+    Aborted,
+    BackgroundLaunched,
+    Failure,
+    Paused,
+    RunEnded,
+    RunStarted,
+    StepEnded,
+    Success,
+)
+from flujo.domain.run import Move, RunRecord, RunStatus, Write
 from flujo.engine.frame import Run
 from flujo.engine.interpreter import execute
 from flujo.engine.journaling import Journal
 from flujo.exceptions import StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from flujo.domain.outcomes import StepOutcome
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, Chance, Clock, Sink, StateStore
+
+T = TypeVar("T")
 
 SIGTERM = "sigterm"
 """The message of a cancellation that only gives the run back, so that another process can go on with it."""
@@ -67,12 +78,11 @@ class Execution:
 
     async def _stop(self, record: RunRecord, journal: Journal | None, status: RunStatus) -> None:
         """Give the run back; when even that cannot be written, stop holding it."""
+        move = Move(status=status)
+        alone = Write(run_id=record.run_id, fence=record.fence, move=move)
         try:
-            if journal is not None:
-                await _settled(journal.flush(Move(status=status)))
+            await _settled(journal.flush(move) if journal else self.store.write(alone))
         except StateError:
-            journal = None
-        if journal is None:
             self.store.let_go(record.run_id)
 
     async def _walk(self, record: RunRecord, journal: Journal, *, resumed: bool) -> PipelineResult[Any, Any]:
@@ -92,6 +102,7 @@ class Execution:
         outcome, tree = await execute(self.pipeline, run, canonical.decode(record.input), context)
         move = _move(outcome, canonical.encode(tree, what="context"))
         await journal.flush(move)
+        await run.emit(RunEnded(record.run_id, move.status, journal.usage))
         return self._result(record, journal, run.ended, outcome, move)
 
     def _result(
@@ -189,6 +200,26 @@ def _step_result(ended: StepEnded) -> StepResult:
         seconds=ended.seconds,
         **facts,
     )
+
+
+async def unless_cancelled(store: StateStore, work: Awaitable[T], claimed: Callable[[T], RunRecord]) -> T:
+    """Return what `work` gives; a cancellation meanwhile gives the run back that is claimed by then.
+
+    Without this a task that is cancelled between claiming a run and walking it would leave the run to
+    nobody, and this process would renew its lease for as long as it lives.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError as signal:
+        await asyncio.wait([task])
+        if not task.cancelled() and task.exception() is None:
+            record = claimed(task.result())
+            status = RunStatus.RUNNING if SIGTERM in signal.args else RunStatus.INTERRUPTED
+            await _settled(
+                store.write(Write(run_id=record.run_id, fence=record.fence, move=Move(status=status)))
+            )
+        raise
 
 
 async def _settled(write: Any) -> None:

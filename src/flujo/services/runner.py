@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self
+
+from typing_extensions import TypeVar
 
 from flujo.domain import canonical
 from flujo.domain.journal import RunId
@@ -17,27 +21,35 @@ from flujo.exceptions import (
     PausedException,
     ResumeConflict,
     RunConflict,
+    RunnerClosed,
     SettingsError,
     SyncInAsync,
 )
-from flujo.services.execution import Execution, result_of
-from flujo.services.wiring import SystemChance, SystemClock, Workspace
+from flujo.services.answers import record_answer
+from flujo.services.execution import Execution, result_of, unless_cancelled
+from flujo.services.streaming import Delivery, RunStream
+from flujo.services.watching import watched_by
+from flujo.services.wiring import SystemChance, SystemClock, Workspace, checked_resources
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Coroutine, Sequence
 
     from flujo.domain.models import AppResources
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, Chance, Clock, Sink, StateStore
     from flujo.domain.run import RunRecord
     from flujo.services.wiring import Blueprint
+    from flujo.state.memory import MemoryStateStore
 
-In = TypeVar("In")
+In = TypeVar("In", default=Any)
 
 IfExists = Literal["attach", "fail", "resume", "return"]
 
 CONTINUABLE = (RunStatus.ACCEPTED, RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.INTERRUPTED)
 """The states from which a run simply goes on; a failed one asks for `retry_failed`."""
+
+NO_ANSWER: Any = object()
+"""Says that `resume_async` is given no answer: None is one."""
 
 _POLL_S = 0.25
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -55,6 +67,7 @@ class Flujo(Generic[In, Out, Ctx]):
         resources: AppResources | None = None,
         persist_state: bool = True,
         raise_on_pause: bool = False,
+        hooks: Sequence[Sink] = (),
         store: StateStore | None = None,
         binding: Binding | None = None,
         blueprint: Blueprint | None = None,
@@ -70,20 +83,28 @@ class Flujo(Generic[In, Out, Ctx]):
             resources: handed to callables that ask for `resources`; never journaled.
             persist_state: False keeps the journal in memory: nothing survives the process.
             raise_on_pause: raise `PausedException` instead of returning a paused result.
+            hooks: async callables that are told every event of every run, in this order, while the run
+                waits. One that raises is reported to the log `flujo.hooks` and never breaks the run.
             store: where runs are kept; the caller closes it. Default: what the project's settings say.
             binding: the tree made runnable, when the caller has made it so already.
             blueprint: where the tree came from, so that runs pin its files.
             clock: time, for tests.
             chance: ids and jitter, for tests.
+
+        Raises:
+            SettingsError: `context_model` is no `PipelineContext`, or `resources` are no `AppResources`.
         """
         self.pipeline = pipeline
-        self._context_data = dict(initial_context_data or {})
-        self._context_model: type[PipelineContext] | None = context_model
-        self._resources = resources
+        self._context_data = _fields(initial_context_data)
+        self._context_model = None if context_model is None else _checked_context(context_model)
+        self._resources = None if resources is None else checked_resources(resources, "`resources`")
+        self._hooks = tuple(hooks)
         self._persist = persist_state
         self._raise_on_pause = raise_on_pause
         self._given_store = store
-        self._own_store: StateStore | None = None
+        self._own: MemoryStateStore | Workspace | None = None
+        self._streams: set[Delivery[Out, Ctx]] = set()
+        self._closing: asyncio.Future[None] | None = None
         self._binding = binding
         self._blueprint = blueprint
         self._clock: Clock = clock or SystemClock()
@@ -122,31 +143,101 @@ class Flujo(Generic[In, Out, Ctx]):
             RunConflict: `run_id` is taken by another pipeline or input, or `if_exists` is `fail`.
             StateError: the journal could not be written; the run can be resumed.
         """
-        store = await self._store()
-        binding = self._bound()
-        await binding.prepare()
-        new = self._new_run(binding, initial_input, initial_context_data, run_id, metadata)
-        blobs = self._blueprint.closure.blobs() if self._blueprint else {new.closure: self._manifest()}
-        try:
-            record = await store.accept(new, blobs)
-        except ResumeConflict as conflict:
-            return await self._existing(store, conflict.facts["record"], if_exists, sink)
-        return await self._execute(store, record, sink)
+        accepting = self._accepted(
+            initial_input,
+            initial_context_data,
+            run_id=run_id,
+            metadata=metadata,
+            if_exists=if_exists,
+            sink=sink,
+        )
+        return self._raised(await accepting)
+
+    def run_stream(
+        self,
+        initial_input: In,
+        *,
+        initial_context_data: Mapping[str, Any] | None = None,
+        run_id: str | None = None,
+        metadata: Metadata | None = None,
+        if_exists: IfExists = "attach",
+        detach: bool = False,
+        buffer: int = 64,
+    ) -> RunStream[Out, Ctx]:
+        """Run the pipeline and tell: `Chunk`s of text, a `StepEnded` per step, the `PipelineResult` last.
+
+        Use it with `async with`, so that the run ends when you stop reading:
+
+            async with runner.run_stream("...") as stream:
+                async for item in stream:
+                    ...
+
+        Args:
+            initial_input: see `run_result_async`, as the other arguments that both have.
+            initial_context_data: see there.
+            run_id: see there.
+            metadata: see there.
+            if_exists: see there.
+            detach: let the run go on when the stream is closed, instead of interrupting it.
+            buffer: how many items may wait for the reader before the run waits as well; at least 1.
+
+        Raises (from the stream):
+            what `run_result_async` raises, except `PausedException`: a paused run ends with its result.
+        """
+
+        async def start(sink: Sink) -> PipelineResult[Out, Ctx]:
+            return await self._accepted(
+                initial_input,
+                initial_context_data,
+                run_id=run_id,
+                metadata=metadata,
+                if_exists=if_exists,
+                sink=sink,
+            )
+
+        if buffer < 1:
+            raise SettingsError(f"`buffer` is {buffer}, and a stream holds at least 1 item")
+        return RunStream(Delivery(start, buffer=buffer, detach=detach, running=self._streams))
 
     async def resume_async(
-        self, run_id: str, *, retry_failed: bool = False, sink: Sink | None = None
+        self,
+        run_id: str,
+        answer: Any = NO_ANSWER,
+        *,
+        pause_id: str | None = None,
+        retry_failed: bool = False,
+        sink: Sink | None = None,
     ) -> PipelineResult[Out, Ctx]:
         """Go on with a run of this pipeline where its journal ends.
 
+        Args:
+            run_id: an id, a unique prefix of one, or `@last`.
+            answer: to the question that a paused run asks; recorded before the run goes on.
+            pause_id: which question, when several are open: the path of the step that asks.
+            retry_failed: whether the step at which a failed run failed gets its attempts again.
+            sink: is told what happens, as it happens.
+
         Raises:
+            RunNotFound: no run, or several, are meant.
+            RunConflict: it is a run of another pipeline.
+            AmbiguousPause | InputRejected: the answer belongs to no one question, or does not fit it.
             ResumeConflict: somebody else is executing it, or there is nothing to go on with.
         """
         store = await self._store()
-        record = await store.run(RunId(run_id))
+        record = await store.find(run_id)
+        if record.pipeline != self.pipeline.name:
+            raise RunConflict(
+                f"run {record.run_id} is of pipeline {record.pipeline!r}, and this runner runs "
+                f"{self.pipeline.name!r}",
+                hint="go on with it through the runner of its own pipeline",
+                run_id=record.run_id,
+            )
+        if answer is not NO_ANSWER:
+            await record_answer(store, record, pause_id, answer)
         await self._bound().prepare()
         statuses = (*CONTINUABLE, RunStatus.FAILED) if retry_failed else CONTINUABLE
-        claimed = await store.claim(record.run_id, statuses=statuses)
-        return await self._execute(store, claimed, sink, retry_failed=retry_failed)
+        claimed = await _claimed(store, store.claim(record.run_id, statuses=statuses))
+        return self._raised(await self._execute(store, claimed, sink, retry_failed=retry_failed))
 
     def run(self, initial_input: In, **options: Any) -> PipelineResult[Out, Ctx]:
         """Run the pipeline from a script; inside async code call `run_result_async`.
@@ -161,14 +252,57 @@ class Flujo(Generic[In, Out, Ctx]):
         raise SyncInAsync("`Flujo.run` was called inside a running event loop")
 
     async def aclose(self) -> None:
-        """Close what this runner opened. Idempotent."""
-        store, self._own_store = self._own_store, None
-        if store is not None:
-            await store.aclose()
+        """Close what this runner opened, once, however often and from wherever it is called.
+
+        Streams that are still open are closed first; detached runs come to their end. A runner that is closed
+        stays closed.
+        """
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        await asyncio.gather(*(stream.finish() for stream in self._streams))
+        await self._release()
+
+    async def _release(self) -> None:
+        own, self._own = self._own, None
+        if own is not None:
+            await own.aclose()
 
     async def _run_and_close(self, initial_input: In, options: Mapping[str, Any]) -> PipelineResult[Out, Ctx]:
-        async with self:
+        # A script may call `run` again: what was opened belongs to this event loop, the runner does not.
+        try:
             return await self.run_result_async(initial_input, **options)
+        finally:
+            await self._release()
+
+    async def _accepted(
+        self,
+        initial_input: In,
+        context_data: Mapping[str, Any] | None,
+        *,
+        run_id: str | None,
+        metadata: Metadata | None,
+        if_exists: IfExists,
+        sink: Sink | None,
+    ) -> PipelineResult[Out, Ctx]:
+        """Accept a run, or find the one that has its id, and execute it."""
+        store = await self._store()
+        binding = self._bound()
+        await binding.prepare()
+        new = self._new_run(binding, initial_input, context_data, run_id, metadata)
+        blobs = self._blueprint.closure.blobs() if self._blueprint else {new.closure: self._manifest()}
+        try:
+            record = await _claimed(store, store.accept(new, blobs))
+        except ResumeConflict as conflict:
+            return await self._existing(store, conflict.facts["record"], if_exists, sink)
+        return await self._execute(store, record, sink)
+
+    def _raised(self, result: PipelineResult[Out, Ctx]) -> PipelineResult[Out, Ctx]:
+        if self._raise_on_pause and result.status is RunStatus.PAUSED:
+            raise PausedException(result.pauses[0].message, run_id=result.run_id, pauses=result.pauses)
+        return result
 
     async def _execute(
         self, store: StateStore, record: RunRecord, sink: Sink | None, *, retry_failed: bool = False
@@ -180,12 +314,16 @@ class Flujo(Generic[In, Out, Ctx]):
             clock=self._clock,
             chance=self._chance,
             resources=self._resources,
-            sink=sink,
+            sink=watched_by((*self._hooks, sink)),
             retry_failed=retry_failed,
         )
         result = await execution.run(record)
-        if self._raise_on_pause and result.status is RunStatus.PAUSED:
-            raise PausedException(result.pauses[0].message, run_id=result.run_id, pauses=result.pauses)
+        while await _answered_meanwhile(store, result):
+            try:
+                claimed = await _claimed(store, store.claim(result.run_id, statuses=(RunStatus.PAUSED,)))
+            except ResumeConflict:
+                break  # whoever has answered goes on with it
+            result = await replace(execution, retry_failed=False).run(claimed)
         return result
 
     async def _existing(
@@ -202,9 +340,8 @@ class Flujo(Generic[In, Out, Ctx]):
             if_exists != "return" and record.status in CONTINUABLE and record.status is not RunStatus.PAUSED
         ):
             try:
-                return await self._execute(
-                    store, await store.claim(record.run_id, statuses=CONTINUABLE), sink
-                )
+                claimed = await _claimed(store, store.claim(record.run_id, statuses=CONTINUABLE))
+                return await self._execute(store, claimed, sink)
             except ResumeConflict:
                 if if_exists == "resume":
                     raise
@@ -231,7 +368,8 @@ class Flujo(Generic[In, Out, Ctx]):
                 binding.schema(self.pipeline.input_schema).check(canonical.decode(encoded), what="input")
             except OutputRejected as error:
                 raise InputRejected(error.message, hint=error.hint) from None
-        context = binding.context(self.pipeline).start({**self._context_data, **(context_data or {})})
+        given = {**self._context_data, **_fields(context_data)}
+        context = binding.context(self.pipeline).start(given)
         user_id = context.get("user_id")
         closure = self._blueprint.closure.digest if self._blueprint else canonical.digest(self._manifest())
         return NewRun(
@@ -262,17 +400,63 @@ class Flujo(Generic[In, Out, Ctx]):
         return self._binding
 
     async def _store(self) -> StateStore:
+        if self._closing is not None:
+            raise RunnerClosed(f"the runner of pipeline {self.pipeline.name!r} is closed")
         if self._given_store is not None:
             return self._given_store
-        if self._own_store is None:
-            self._own_store = await self._open()
-        return self._own_store
+        if self._own is None:
+            self._own = self._opened()
+        return await self._own.store() if isinstance(self._own, Workspace) else self._own
 
-    async def _open(self) -> StateStore:
+    def _opened(self) -> MemoryStateStore | Workspace:
         if not self._persist:
             from flujo.state.memory import MemoryStateStore
 
             return MemoryStateStore()
         from flujo.services.project import find_project
 
-        return await Workspace(find_project(Path.cwd())).store()
+        return Workspace(find_project(Path.cwd()))
+
+
+async def _claimed(store: StateStore, claiming: Coroutine[Any, Any, RunRecord]) -> RunRecord:
+    return await unless_cancelled(store, claiming, lambda record: record)
+
+
+async def _answered_meanwhile(store: StateStore, result: PipelineResult[Any, Any]) -> bool:
+    """Return whether a question was answered while the rest of the run still went on."""
+    if result.status is not RunStatus.PAUSED:
+        return False
+    asked = {pause.pause_id for pause in result.pauses}
+    return any(
+        pause.pause_id in asked and pause.answer is not None for pause in await store.pauses(result.run_id)
+    )
+
+
+def _checked_context(model: Any) -> type[PipelineContext]:
+    """Return the class of a context.
+
+    Raises:
+        SettingsError: it is no subclass of `PipelineContext`.
+    """
+    if isinstance(model, type) and issubclass(model, PipelineContext):
+        return model
+    name = model.__name__ if isinstance(model, type) else repr(model)
+    raise SettingsError(
+        f"`context_model` is `{name}`, and a context is a subclass of `PipelineContext`: what steps write is "
+        "held to its fields, and a resumed run is read back through them",
+        hint="write `class MyContext(PipelineContext):` with typed fields",
+    )
+
+
+def _fields(data: Any) -> Mapping[str, Any]:
+    """Return the fields that a context starts with.
+
+    Raises:
+        InputRejected: they are not given by name.
+    """
+    if data is None or isinstance(data, Mapping):
+        return data or {}
+    raise InputRejected(
+        f"`initial_context_data` is {type(data).__name__}, and the fields of a context are given by name",
+        hint="give a mapping, for instance {'user_id': 'u1'}; of a context object its `.model_dump()`",
+    )

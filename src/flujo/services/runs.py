@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
@@ -10,13 +10,10 @@ from flujo.domain.journal import StepPath
 from flujo.domain.models import Metadata, PipelineResult
 from flujo.domain.run import Move, RunQuery, RunStatus, Write
 from flujo.exceptions import (
-    AmbiguousPause,
-    InputRejected,
-    OutputRejected,
     ResumeConflict,
-    RunNotFound,
     StateError,
 )
+from flujo.services.answers import record_answer
 from flujo.services.execution import result_of
 from flujo.services.runner import CONTINUABLE, Flujo, IfExists
 
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from flujo.domain.ports import Sink, StateStore
-    from flujo.domain.run import Pause, RunRecord
+    from flujo.domain.run import RunRecord
     from flujo.services.wiring import Blueprint, Workspace
 
 Result = PipelineResult[Any, Any]
@@ -104,6 +101,8 @@ async def answer(
 ) -> Result:
     """Answer a question of a paused run, and go on with it unless `detach` is set or its owner does.
 
+    Of a pipeline written in Python only the answer is recorded; the result's `note` says so.
+
     Raises:
         RunNotFound: no such run or question.
         AmbiguousPause: several questions are open and `pause_id` names none.
@@ -112,61 +111,31 @@ async def answer(
     """
     store = await ws.store()
     record = await store.find(run)
-    pause = chosen(record, await store.pauses(record.run_id), pause_id)
-    if pause.answer_schema is not None:
-        check_answer(pause, given)
-    await store.answer(record.run_id, pause.pause_id, canonical.encode(given, what="answer"))
-    if detach:
-        return await result_of(store, await store.run(record.run_id))
+    await record_answer(store, record, pause_id, given)
+    if detach or "python" in await _manifest(store, record):
+        return await left_to_others(store, record)
+    return await unless_owned(store, record, resume(ws, record.run_id, sink=sink))
+
+
+async def unless_owned(store: StateStore, record: RunRecord, resuming: Awaitable[Result]) -> Result:
+    """Return how `resuming` came out, or how the run stands when somebody alive has it and goes on itself."""
     try:
-        return await resume(ws, record.run_id, sink=sink)
+        return await resuming
     except ResumeConflict as conflict:
         if conflict.facts.get("owner") is None:
             raise
-        return await result_of(store, await store.run(record.run_id))
+        return await left_to_others(store, record)
 
 
-def chosen(record: RunRecord, pauses: list[Pause], pause_id: str | None) -> Pause:
-    """Return the question that is meant: the one that is named, or the only one that is open."""
-    open_ones = [pause for pause in pauses if pause.is_open]
-    names = ", ".join(pause.pause_id for pause in open_ones)
-    if pause_id is not None:
-        for pause in pauses:
-            if pause.pause_id == pause_id:
-                return pause
-        raise RunNotFound(
-            f"run {record.run_id} has no question {pause_id!r}",
-            hint=f"open questions: {names}" if names else "it waits for nobody",
-        )
-    if not open_ones:
-        raise ResumeConflict(
-            f"run {record.run_id} is {record.status} and waits for nobody",
-            hint=f"`flujo trace {record.run_id}` shows what happened",
-            status=record.status,
-        )
-    if len(open_ones) > 1:
-        raise AmbiguousPause(
-            f"run {record.run_id} waits for {len(open_ones)} answers: {names}",
-            hint=f"say which: `flujo tasks resume {record.run_id}:{open_ones[0].pause_id} …`",
-            pauses=tuple(pause.pause_id for pause in open_ones),
-        )
-    return open_ones[0]
-
-
-def check_answer(pause: Pause, given: Any) -> None:
-    """Return when an answer fits its question's schema.
-
-    Raises:
-        InputRejected: naming what does not fit.
-    """
-    from flujo.blueprint.compiled_schemas import compile_schema
-
-    try:
-        compile_schema(canonical.decode(pause.answer_schema or b"true")).check(
-            canonical.normalise(given, what="answer"), what=f"answer to `{pause.pause_id}`"
-        )
-    except OutputRejected as error:
-        raise InputRejected(error.message, hint=error.hint) from None
+async def left_to_others(store: StateStore, record: RunRecord) -> Result:
+    """Return how an answered run stands that is not gone on with here."""
+    result = await result_of(store, await store.run(record.run_id))
+    if "python" in await _manifest(store, record):
+        how = f"`await runner.resume_async({record.run_id!r})` where pipeline {record.pipeline!r} is built"
+    else:
+        how = f"`flujo resume {record.run_id}` in the project of blueprint {record.pipeline!r}"
+    note = f"the answer is recorded; whoever has the run goes on with it, else {how}"
+    return result.model_copy(update={"note": note})
 
 
 async def _runner(ws: Workspace, blueprint: Blueprint) -> Flujo[Any, Any, Any]:
@@ -176,6 +145,7 @@ async def _runner(ws: Workspace, blueprint: Blueprint) -> Flujo[Any, Any, Any]:
         store=await ws.store(),
         binding=binding,
         blueprint=blueprint,
+        resources=await ws.resources(),
         clock=ws.clock,
         chance=ws.chance,
     )
@@ -205,15 +175,23 @@ async def _pinned(ws: Workspace, record: RunRecord) -> Blueprint:
     from flujo.blueprint.resolver import PinnedSource
 
     store = await ws.store()
-    manifest = (await store.blobs([record.closure]))[record.closure]
-    content = canonical.decode(manifest)
+    content = await _manifest(store, record)
     if "python" in content:
         raise StateError(
             f"run {record.run_id} is of the pipeline {content['python']!r}, which is written in Python",
             hint="go on with it where that pipeline is built: `await runner.resume_async(run_id)`",
         )
-    closure = Closure.load(manifest, await store.blobs(sorted(set(content["files"].values()))))
+    closure = Closure.load(
+        canonical.encode(content), await store.blobs(sorted(set(content["files"].values())))
+    )
     return ws.compile(closure.entry, PinnedSource(closure.files), closure.overrides)
+
+
+async def _manifest(store: StateStore, record: RunRecord) -> Mapping[str, Any]:
+    """Return what a run has pinned: the files of its blueprint, or that it is written in Python."""
+    found = await store.blobs([record.closure])
+    content: Mapping[str, Any] = canonical.decode(found[record.closure])
+    return content
 
 
 def _changed(ws: Workspace, pinned: Blueprint) -> list[str]:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 from flujo.domain import canonical
 from flujo.domain.journal import ROOT, Entry, EntryKind, EntryStatus, ErrorInfo, StepPath, parent
 from flujo.domain.run import RunQuery, RunStatus
 from flujo.domain.usage import NOTHING, Usage
+from flujo.services.answers import record_answer
+from flujo.services.project import find_project
+from flujo.services.wiring import Workspace, open_store
+from flujo.settings import load
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from flujo.domain.models import PipelineResult
     from flujo.domain.ports import StateStore
     from flujo.domain.run import Pause, RunRecord
-    from flujo.services.wiring import Workspace
+    from flujo.services.runner import Flujo
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +85,37 @@ class TaskDetail:
 
 
 class TaskClient:
-    """Lists, shows and answers the runs of a project's database."""
+    """Lists, shows and answers runs, from outside the program that executes them."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
+    def __init__(
+        self,
+        state: Workspace | StateStore | str | None = None,
+        *,
+        runners: Sequence[Flujo[Any, Any, Any]] = (),
+    ) -> None:
+        """Take where the runs are; nothing is opened yet.
+
+        Args:
+            state: a database's URI, a store, or a project's workspace; the caller closes the latter two.
+                Default: the database of the project in this folder (`FLUJO_STATE_URI`, flujo.toml).
+            runners: go on with runs of their pipelines when `resume_task` answers one. Runs of a project's
+                blueprints are gone on with through the workspace, without a runner.
+        """
+        self._runners = {runner.pipeline.name: runner for runner in runners}
+        self._is_mine = state is None or isinstance(state, str)
+        self._state = state
+        self._opening = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close what this client opened. Idempotent."""
+        if self._is_mine and self._state is not None and not isinstance(self._state, str):
+            await self._state.aclose()
 
     async def list_tasks(
         self,
@@ -99,7 +132,7 @@ class TaskClient:
         """
         statuses = () if status is None else (RunStatus(status),)
         query = RunQuery(statuses=statuses, user_id=user_id, metadata=metadata_filter or {}, limit=limit)
-        store = await self._workspace.store()
+        store = await self._store()
         return [_task(record) for record in await store.runs(query)]
 
     async def get_task(self, run_id: str) -> TaskDetail:
@@ -108,7 +141,7 @@ class TaskClient:
         Raises:
             RunNotFound: there is none.
         """
-        store = await self._workspace.store()
+        store = await self._store()
         record = await store.find(run_id)
         progress = await store.progress(record.run_id)
         return TaskDetail(
@@ -129,14 +162,39 @@ class TaskClient:
         *,
         detach: bool = False,
     ) -> PipelineResult[Any, Any]:
-        """Answer a paused run's question and go on with the run.
+        """Answer a paused run's question and go on with the run, where its pipeline is to be had.
+
+        Otherwise (a pipeline written in Python without its runner here, a database without its project) the
+        answer is recorded all the same, and the result's `note` says who can go on.
+
+        Args:
+            run_id: an id, a unique prefix of one, or `@last`.
+            input: the answer, JSON data that fits the question's `answer_schema`.
+            pause_id: which question, when several are open: the path of the step that asks.
+            detach: only record the answer.
 
         Raises:
             RunNotFound | AmbiguousPause | InputRejected | ResumeConflict: see `services.runs.answer`.
         """
-        from flujo.services.runs import answer
+        from flujo.services import runs
 
-        return await answer(self._workspace, run_id, pause_id, input, detach=detach)
+        store = await self._store()
+        record = await store.find(run_id)
+        runner = self._runners.get(record.pipeline)
+        if runner is None and isinstance(self._state, Workspace):
+            return await runs.answer(self._state, record.run_id, pause_id, input, detach=detach)
+        await record_answer(store, record, pause_id, input)
+        if runner is None or detach:
+            return await runs.left_to_others(store, record)
+        return await runs.unless_owned(store, record, runner.resume_async(record.run_id))
+
+    async def _store(self) -> StateStore:
+        async with self._opening:
+            if self._state is None:
+                self._state = Workspace(find_project(Path.cwd()))
+            elif isinstance(self._state, str):
+                self._state = await open_store(self._state, load())
+        return await self._state.store() if isinstance(self._state, Workspace) else self._state
 
 
 async def trace(store: StateStore, record: RunRecord) -> TraceNode:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import secrets
 import sys
 import time
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from flujo.domain.journal import RunId
-from flujo.exceptions import BlueprintError
+from flujo.domain.models import AppResources
+from flujo.exceptions import BlueprintError, FlujoError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from pathlib import Path
 
     from flujo.agents.chat import AgentSettings
     from flujo.blueprint.compiler import Closure, Compiled
@@ -79,6 +83,9 @@ class Workspace:
         self.on_download: Callable[[int, int], None] | None = None
         """Told the bytes done and in all while a local model is fetched; called from a thread."""
         self._store: StateStore | None = None
+        self._resources: AppResources | None = None
+        self._opening = asyncio.Lock()
+        self._exits = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         return self
@@ -92,15 +99,36 @@ class Workspace:
         Raises:
             StateError: it cannot be opened, or its schema is not the one this Flujo needs.
         """
-        if self._store is None:
-            self._store = await open_store(self.project.state_uri, self.project.settings)
-        return self._store
+        async with self._opening:
+            if self._store is None:
+                self._store = await open_store(self.project.state_uri, self.project.settings)
+            return self._store
+
+    async def resources(self) -> AppResources | None:
+        """Return what `[project] resources` makes, entered once and exited by `aclose`; None without one.
+
+        Raises:
+            CallableError: it cannot be imported.
+            SettingsError: it is no async context manager, raises, or gives no `AppResources`.
+        """
+        target = self.project.settings.project.resources
+        if target is None:
+            return None
+        async with self._opening:
+            if self._resources is None:
+                made = await self._exits.enter_async_context(_managed(self.project.root, target))
+                self._resources = checked_resources(made, f"what `[project] resources = {target!r}` gives")
+            return self._resources
 
     async def aclose(self) -> None:
-        """Close what was opened. Idempotent."""
-        store, self._store = self._store, None
-        if store is not None:
-            await store.aclose()
+        """Close what was opened: the resources first, then the store. Idempotent."""
+        exits, self._exits = self._exits, AsyncExitStack()
+        store, self._store, self._resources = self._store, None, None
+        try:
+            await exits.aclose()
+        finally:
+            if store is not None:
+                await store.aclose()
 
     def load(self, path: str, *, overrides: Mapping[str, str] | None = None) -> Blueprint:
         """Return the blueprint at `path` (relative to the project's root) as it is on disk.
@@ -146,9 +174,7 @@ class Workspace:
         """
         from flujo.services.binding import Bound
 
-        root = str(self.project.root)
-        if root not in sys.path:
-            sys.path.insert(0, root)
+        _importable(self.project.root)
         settings = self.project.settings
         bound = Bound(
             allow_callables=settings.blueprints.allow_callables,
@@ -156,6 +182,58 @@ class Workspace:
         )
         bound.bind(pipeline)
         return bound
+
+
+def checked_resources(resources: Any, what: str) -> AppResources:
+    """Return the application's resources.
+
+    Raises:
+        SettingsError: they are something else.
+    """
+    if isinstance(resources, AppResources):
+        return resources
+    kind = resources.__name__ if isinstance(resources, type) else type(resources).__name__
+    raise SettingsError(
+        f"{what} is `{kind}`, and resources are an object of a subclass of `AppResources`: callables ask "
+        "for them by that class",
+        hint="write `class MyResources(AppResources):` with a field for each, and give `MyResources(…)`",
+    )
+
+
+@asynccontextmanager
+async def _managed(root: Path, target: str) -> AsyncIterator[Any]:
+    """Enter and exit what `[project] resources` names. The setting itself is what allows importing it."""
+    from flujo.blueprint.resolver import load_callable
+
+    _importable(root)
+    make = load_callable(target, (target.partition(":")[0],))
+    try:
+        async with _manager(make(), target) as resources:
+            yield resources
+    except FlujoError:
+        raise
+    except Exception as error:
+        raise SettingsError(
+            f"`[project] resources = {target!r}` raised {type(error).__name__}: {error}", target=target
+        ) from error
+
+
+def _manager(made: Any, target: str) -> AbstractAsyncContextManager[Any]:
+    if isinstance(made, AbstractAsyncContextManager):
+        return made
+    if inspect.iscoroutine(made):
+        made.close()  # it will never be awaited, and Python would warn of that somewhere else
+    raise SettingsError(
+        f"`[project] resources = {target!r}` gives {type(made).__name__}, which is no async context manager",
+        hint="write `@asynccontextmanager` above `async def make_resources():`, and `yield` them",
+        target=target,
+    )
+
+
+def _importable(root: Path) -> None:
+    """Let modules of the project be imported."""
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
 
 
 def agent_settings(

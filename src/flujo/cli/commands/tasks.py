@@ -11,7 +11,6 @@ from flujo.cli.invocation import Invocation
 if TYPE_CHECKING:
     from flujo.cli.progress import Progress
     from flujo.cli.terminal import Terminal
-    from flujo.domain.models import PipelineResult
     from flujo.services.tasks import TaskDetail
     from flujo.services.wiring import Workspace
 
@@ -101,6 +100,7 @@ def resume(
     from flujo.cli.driving import conclude, drive, result_data
     from flujo.cli.words import decoded, short
     from flujo.services import runs
+    from flujo.services.answers import chosen
     from flujo.services.inputs import read_input
 
     invocation = Invocation.of(ctx)
@@ -110,7 +110,7 @@ def resume(
     async def work(workspace: "Workspace", progress: "Progress") -> Any:
         store = await workspace.store()
         record = await store.find(name)
-        pause = runs.chosen(record, await store.pauses(record.run_id), _path(typed))
+        pause = chosen(record, await store.pauses(record.run_id), _path(typed))
         schema = decoded(pause.answer_schema)
         answer = read_input(schema, asked, what=f"the answer to `{pause.pause_id}`")
         if answer.note:
@@ -120,7 +120,7 @@ def resume(
         )
 
     result = drive(invocation, work)
-    if not detach and not _is_elsewhere(result):
+    if not result.note:
         conclude(invocation, result, as_json=as_json, paused_ok=paused_ok)
         return
     if as_json:
@@ -129,13 +129,8 @@ def resume(
         invocation.terminal.say("the answer is recorded")
         invocation.terminal.next(f"flujo resume {short(result.run_id)}", "goes on with the run")
     else:
-        invocation.terminal.say("the answer is recorded; the process that executes the run goes on with it")
+        invocation.terminal.say(result.note)
         invocation.terminal.next(f"flujo trace {short(result.run_id)}", "shows how far it is")
-
-
-def _is_elsewhere(result: "PipelineResult[Any, Any]") -> bool:
-    """Return whether another process has the run: nothing is asked of us, and it has not ended."""
-    return str(result.status) in ("running", "paused") and not result.pauses
 
 
 def _path(typed: str) -> str | None:

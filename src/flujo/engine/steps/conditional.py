@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain.journal import branch
 from flujo.domain.outcomes import StepOutcome, Success
-from flujo.engine.attempts import decide, decide_flag
+from flujo.engine.decisions import decide, decide_flag
 from flujo.exceptions import NoBranch
 
 if TYPE_CHECKING:

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, Ask
+from flujo.domain.outcomes import Chunk
 from flujo.engine import isolation
-from flujo.engine.attempts import perform
+from flujo.engine.attempts import perform, standing_still
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from flujo.domain.journal import StepPath
     from flujo.domain.outcomes import StepOutcome
     from flujo.domain.ports import Agent
@@ -26,7 +29,7 @@ async def run(step: Step, frame: Frame, path: StepPath) -> StepOutcome:
     agent = frame.run.binding.agent(who)
 
     async def work(draft: Draft) -> None:
-        ask = _ask(step, frame, agent, draft)
+        ask = _ask(step, frame, agent, draft, on_text=_listener(frame, path, draft))
         reply = await agent.ask(ask)
         draft.usage = reply.usage
         draft.detail = _detail(who, reply.model, reply.repairs)
@@ -41,7 +44,9 @@ async def run(step: Step, frame: Frame, path: StepPath) -> StepOutcome:
     return await perform(step, frame, path, work)
 
 
-def _ask(step: Step, frame: Frame, agent: Agent, draft: Draft) -> Ask:
+def _ask(
+    step: Step, frame: Frame, agent: Agent, draft: Draft, *, on_text: Callable[[str], Awaitable[None]] | None
+) -> Ask:
     """Return what the agent is asked; the recorded input and the values handed out are the same bytes."""
     arguments = None if step.arguments is None else {k: frame.render(v) for k, v in step.arguments.items()}
     data = frame.previous if step.input is None else frame.render(step.input)
@@ -56,7 +61,20 @@ def _ask(step: Step, frame: Frame, agent: Agent, draft: Draft) -> Ask:
         output_schema=step.output_schema,
         context=isolation.view(frame) if agent.wants_context else None,
         resources=frame.run.resources,
+        on_text=on_text,
     )
+
+
+def _listener(frame: Frame, path: StepPath, draft: Draft) -> Callable[[str], Awaitable[None]] | None:
+    """Return where the agent's text goes while it is written; None when nobody watches the run."""
+    if frame.run.sink is None:
+        return None
+
+    async def tell(text: str) -> None:
+        with standing_still(draft.limit):
+            await frame.run.emit(Chunk(path, draft.attempt, text))
+
+    return tell
 
 
 def _detail(who: AgentSpec | CallableRef, model: str | None, repairs: tuple[str, ...]) -> dict[str, Any]:

@@ -1,0 +1,13 @@
+"""Says which teams a ticket concerns, by its words."""
+
+import re
+
+_SIGNS = {
+    "billing": re.compile(r"\b(refund|money|charged|invoice|A-\d{4})\b", re.IGNORECASE),
+    "technical": re.compile(r"\b(error|crash\w*|login|log in|page)\b", re.IGNORECASE),
+}
+
+
+def teams(text: str) -> list[str]:
+    """Return the teams that should look at `text`; the help pages answer what concerns nobody."""
+    return [team for team, sign in _SIGNS.items() if sign.search(text)] or ["help"]

@@ -1,0 +1,178 @@
+"""Decisions: which way a composite goes is journaled, so that a run which goes on later goes the same way."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable
+from contextlib import aclosing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain import canonical
+from flujo.domain.agents import Ask
+from flujo.domain.journal import Entry, EntryKind, turn
+from flujo.domain.steps import CallableRef, Logic
+from flujo.engine import isolation
+from flujo.exceptions import ControlSignal, ExpressionFailed, FlujoError, JournalConflict, StepFailed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator
+
+    from flujo.domain.journal import StepPath
+    from flujo.engine.frame import Frame
+
+_END = object()
+_KINDS = {dict: "a map", str: "a text", bool: "a boolean", type(None): "null"}
+
+
+async def decide(rule: Logic, frame: Frame, path: StepPath, *, attempt: int = 1) -> Any:
+    """Return the value of a key that holds logic, and journal it as a decision.
+
+    A pure expression gives the same value again, so its decision rides with the next commit; a callable's
+    is durable before anything follows from it.
+    """
+    if not isinstance(rule, CallableRef):
+        value = frame.evaluate(rule)
+        _note(frame, path, attempt, value)
+        return value
+
+    async def ask() -> Entry:
+        return decision(frame, path, attempt, _json(rule, await _answer(rule, frame)))
+
+    entry = await frame.run.journal.once(path, EntryKind.DECISION, ask, attempt=attempt)
+    return canonical.decode(entry.output or b"null")
+
+
+async def decide_flag(rule: Logic, frame: Frame, path: StepPath, *, what: str, attempt: int = 1) -> bool:
+    """Return the value of a key that is true or false.
+
+    Raises:
+        ExpressionFailed: it is neither.
+    """
+    value = await decide(rule, frame, path, attempt=attempt)
+    if not isinstance(value, bool):
+        raise ExpressionFailed(f"{what} is {value!r}, which is neither true nor false")
+    return value
+
+
+async def decide_items(
+    rule: Logic, frame: Frame, path: StepPath, *, what: str
+) -> AsyncGenerator[tuple[int, Any], None]:
+    """Yield the items of a key that holds a list, each with its index.
+
+    Of a pure expression the number of items is journaled, because it gives the same list again. A callable's
+    list is one decision. What an iterator gives is a decision for each item, before anybody works on it; as
+    long as it has not ended, a run that goes on asks it again, and it must begin in the same order.
+
+    Raises:
+        ExpressionFailed: there is no list.
+        JournalConflict: an iterator gave another item than before.
+    """
+    items = await _items(rule, frame, path, what)
+    if isinstance(items, list):
+        for index, item in enumerate(items):
+            yield index, item
+    elif isinstance(rule, CallableRef):
+        async with aclosing(_one_by_one(rule, frame, path, items)) as recorded:
+            async for index, item in recorded:
+                yield index, item
+
+
+async def _items(rule: Logic, frame: Frame, path: StepPath, what: str) -> list[Any] | AsyncIterable[Any]:
+    if not isinstance(rule, CallableRef):
+        listed = _list(frame.evaluate(rule), what)
+        _note(frame, path, 1, len(listed))
+        return listed
+    decided = frame.run.journal.decision(path)
+    if decided is not None:
+        known = canonical.decode(decided.output or b"null")
+        return known if isinstance(known, list) else [_item(frame, turn(path, n)) for n in range(known)]
+    given = await _answer(rule, frame)
+    if isinstance(given, AsyncIterable):
+        return given
+    listed = _list(_json(rule, given), what)
+    await frame.run.journal.record(decision(frame, path, 1, listed))
+    return listed
+
+
+async def _one_by_one(
+    rule: CallableRef, frame: Frame, path: StepPath, given: AsyncIterable[Any]
+) -> AsyncGenerator[tuple[int, Any], None]:
+    """Yield what an iterator gives, each item recorded first; how many there were is recorded in the end."""
+    source, index = aiter(given), 0
+    try:
+        while True:
+            with foreign(rule):
+                item = await anext(source, _END)
+            if item is _END:
+                break
+            here = turn(path, index)
+            output = canonical.encode(item, what=f"`{rule.target}`")
+            known = frame.run.journal.decision(here)
+            if known is None:
+                known = await frame.run.journal.record(decision(frame, here, 1, canonical.decode(output)))
+            elif known.output != output:
+                raise JournalConflict(
+                    f"`{rule.target}` gave another item number {index} than before this run was resumed",
+                    hint="let it give the same items in the same order each time it is called",
+                    path=here,
+                )
+            yield index, canonical.decode(output)
+            index += 1
+        frame.run.journal.ride(decision(frame, path, 1, index))
+    finally:
+        close = getattr(source, "aclose", None)  # generators have it
+        if close is not None:
+            with foreign(rule):
+                await close()
+
+
+def decision(frame: Frame, path: StepPath, attempt: int, value: Any) -> Entry:
+    """Return the entry of a decision."""
+    now = frame.run.clock.now()
+    return Entry(
+        path=path,
+        kind=EntryKind.DECISION,
+        attempt=attempt,
+        output=canonical.encode(value),
+        started_at=now,
+        ended_at=now,
+    )
+
+
+def _note(frame: Frame, path: StepPath, attempt: int, value: Any) -> None:
+    if frame.run.journal.decision(path, attempt) is None:
+        frame.run.journal.ride(decision(frame, path, attempt, value))
+
+
+async def _answer(rule: CallableRef, frame: Frame) -> Any:
+    agent = frame.run.binding.agent(rule)
+    context = isolation.view(frame) if agent.wants_context else None
+    data = canonical.normalise(frame.previous)
+    with foreign(rule):
+        reply = await agent.ask(Ask(data=data, context=context, resources=frame.run.resources))
+    return reply.output
+
+
+@contextmanager
+def foreign(rule: CallableRef) -> Iterator[None]:
+    """Name the callable whose code raised."""
+    try:
+        yield
+    except (FlujoError, ControlSignal):
+        raise
+    except Exception as error:
+        raise StepFailed(f"`{rule.target}` raised {type(error).__name__}: {error}") from error
+
+
+def _json(rule: CallableRef, value: Any) -> Any:
+    return canonical.normalise(value, what=f"`{rule.target}`")
+
+
+def _list(value: Any, what: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise ExpressionFailed(f"{what} gives {_KINDS.get(type(value), 'a number')}, not a list")
+    return value
+
+
+def _item(frame: Frame, path: StepPath) -> Any:
+    known = frame.run.journal.decision(path)
+    return None if known is None else canonical.decode(known.output or b"null")

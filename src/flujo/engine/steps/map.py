@@ -1,0 +1,55 @@
+"""`map`: a body runs once for each item of a list, several at a time, and the results keep its order."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain.journal import turn
+from flujo.engine.branches import come_out, merge_into
+from flujo.engine.decisions import decide_items
+from flujo.engine.fanout import Arm, fan_out, stopped_by
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from flujo.domain.journal import StepPath
+    from flujo.domain.outcomes import StepOutcome
+    from flujo.domain.steps import MapStep
+    from flujo.engine.frame import Frame, RunBody
+
+
+async def run(step: MapStep, frame: Frame, path: StepPath, run_body: RunBody) -> StepOutcome:
+    """Return the list of outputs, or what became of each item (`on_error: collect`).
+
+    Raises:
+        ExpressionFailed: `over` is no list.
+        MergeConflict: two items wrote one field of the context and `merge` does not decide.
+    """
+    await frame.run.journal.enter(path)
+    items: list[Any] = []
+
+    async def arms() -> AsyncGenerator[Arm, None]:
+        given = decide_items(step.over, frame, path, what=f"`over` of map {step.name!r}")
+        async with aclosing(given) as numbered:
+            async for index, item in numbered:
+                items.append(item)
+                named = {step.item_name: item} if step.item_name else {}
+                names = {"item": item, "index": index, **named}
+                yield Arm(str(index), turn(path, index), step.body, item, names)
+
+    fails = step.on_error == "fail"
+    arrivals = await fan_out(
+        frame, step.kind, arms(), run_body, limit=step.max_concurrency, stop_at_failure=fails
+    )
+    stopped = stopped_by(arrivals, failures_stop=fails)
+    if stopped is not None:
+        return stopped
+    await merge_into(frame, step, path, arrivals)
+    given: list[Any]
+    if step.on_error == "collect":
+        pairs = enumerate(zip(items, arrivals, strict=True))
+        given = [{"index": index, "item": item, **one.collected()} for index, (item, one) in pairs]
+    else:
+        given = [arrival.output for arrival in arrivals if arrival.ok]
+    return come_out(frame, path, step.output, given, arrivals)

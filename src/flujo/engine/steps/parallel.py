@@ -1,0 +1,23 @@
+"""`parallel`: all branches run at once, each on its own fork of the context, which are merged then."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flujo.engine.branches import run_branches
+
+if TYPE_CHECKING:
+    from flujo.domain.journal import StepPath
+    from flujo.domain.outcomes import StepOutcome
+    from flujo.domain.steps import ParallelStep
+    from flujo.engine.frame import Frame, RunBody
+
+
+async def run(step: ParallelStep, frame: Frame, path: StepPath, run_body: RunBody) -> StepOutcome:
+    """Return `{branch: output}`, or what `output` makes of it.
+
+    Raises:
+        MergeConflict: two branches wrote one field of the context and `merge` does not decide.
+    """
+    await frame.run.journal.enter(path)
+    return await run_branches(step, frame, path, run_body, step.branches)

@@ -1,0 +1,135 @@
+"""`router`: an agent or a callable chooses which branches run, all of them at once."""
+
+from __future__ import annotations
+
+import reprlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain import canonical
+from flujo.domain.agents import AgentSpec, Ask
+from flujo.domain.journal import EntryKind, EntryStatus, ErrorInfo
+from flujo.domain.outcomes import Failure, StepOutcome
+from flujo.engine import isolation
+from flujo.engine.attempts import error_info, spent
+from flujo.engine.branches import run_branches
+from flujo.engine.decisions import decision
+from flujo.exceptions import ControlSignal, StateError, UnknownBranch
+
+if TYPE_CHECKING:
+    from flujo.domain.agents import Reply
+    from flujo.domain.journal import Entry, StepPath
+    from flujo.domain.steps import DynamicParallelRouterStep
+    from flujo.engine.frame import Frame, RunBody
+
+
+async def run(
+    step: DynamicParallelRouterStep, frame: Frame, path: StepPath, run_body: RunBody
+) -> StepOutcome:
+    """Return `{branch: output}` of the chosen branches, or what `output` makes of it.
+
+    Raises:
+        MergeConflict: two branches wrote one field of the context and `merge` does not decide.
+    """
+    await frame.run.journal.enter(path)
+    chosen = await _choose(step, frame, path)
+    if isinstance(chosen, Failure):
+        return chosen
+    return await run_branches(step, frame, path, run_body, chosen)
+
+
+async def _choose(step: DynamicParallelRouterStep, frame: Frame, path: StepPath) -> list[str] | Failure:
+    """Return the branches that the router chooses, durable before one of them begins.
+
+    A router that chooses what is no branch is told so and asked once more; every answer is an attempt of the
+    same decision, and what it cost counts.
+    """
+    known = [entry for entry in frame.run.journal.attempts(path, EntryKind.DECISION) if entry.attempt]
+    attempt = known[-1].attempt if known else 0
+    if known and known[-1].status is EntryStatus.COMPLETED:
+        return _names(known[-1])
+    failures = [] if frame.run.retry_failed else [_error(entry) for entry in known]
+    cause: Exception | None = None
+    while len(failures) < 2 and all(failure.code == UnknownBranch.code for failure in failures):
+        attempt += 1
+        said = failures[-1].message if failures else None
+        entry, cause = await _attempt(step, frame, path, attempt, said)
+        if cause is None:
+            return _names(entry)
+        failures.append(_error(entry))
+    return Failure(failures[-1], cause)
+
+
+async def _attempt(
+    step: DynamicParallelRouterStep, frame: Frame, path: StepPath, attempt: int, said: str | None
+) -> tuple[Entry, Exception | None]:
+    """Return the recorded answer of the router, and why it cannot be used."""
+    started_at = frame.run.clock.now()
+    data = canonical.encode(
+        frame.previous if step.input is None else frame.render(step.input),
+        what=f"input of step {step.name!r}",
+    )
+    entry = replace(decision(frame, path, attempt, None), started_at=started_at, input=data)
+    reply: Reply | None = None
+    cause: Exception | None = None
+    try:
+        reply = await frame.run.binding.agent(step.router).ask(_question(step, frame, data, said))
+        chosen = _chosen(step, reply.output)
+        entry = replace(entry, output=canonical.encode(chosen), usage=reply.usage)
+    except (StateError, ControlSignal):
+        raise
+    except Exception as error:  # noqa: BLE001 - foreign code: whatever a router raises is a failed attempt
+        failure = canonical.encode(error_info(error, path).to_json())
+        used = spent(error) if reply is None else reply.usage
+        entry = replace(entry, status=EntryStatus.FAILED, output=None, error=failure, usage=used)
+        cause = error
+    detail = {"model": reply.model} if reply and reply.model else None
+    entry = replace(
+        entry, detail=canonical.encode(detail) if detail else None, ended_at=frame.run.clock.now()
+    )
+    return await frame.run.journal.record(entry), cause
+
+
+def _question(step: DynamicParallelRouterStep, frame: Frame, data: bytes, said: str | None) -> Ask:
+    spec = step.router if isinstance(step.router, AgentSpec) else None
+    instructions = frame.render(spec.instructions) if spec and spec.instructions else None
+    if said is not None:
+        told = f"Your last answer cannot be used: {said}. Answer again, with names of branches only."
+        instructions = f"{instructions}\n\n{told}" if instructions else told
+    agent = frame.run.binding.agent(step.router)
+    return Ask(
+        data=canonical.decode(data),
+        instructions=instructions,
+        output_schema=_schema(step) if spec else None,
+        context=isolation.view(frame) if agent.wants_context else None,
+        resources=frame.run.resources,
+    )
+
+
+def _schema(step: DynamicParallelRouterStep) -> dict[str, Any]:
+    return {"type": "array", "items": {"enum": [*step.branches]}, "minItems": 1, "uniqueItems": True}
+
+
+def _chosen(step: DynamicParallelRouterStep, answer: Any) -> list[str]:
+    """Return the names that an answer holds, in the order of declaration; a single one counts as a list."""
+    names = [answer] if isinstance(answer, str) else answer
+    problem = None
+    if not isinstance(names, list | tuple) or not names:
+        problem = f"answered {reprlib.repr(answer)}, which names no branch"
+    elif unknown := [name for name in names if not isinstance(name, str) or name not in step.branches]:
+        problem = f"chose {reprlib.repr(unknown[0])}, which is no branch"
+    if problem is not None:
+        raise UnknownBranch(
+            f"the router of step {step.name!r} {problem}; the branches are {', '.join(step.branches)}",
+            answer=answer,
+        )
+    return [name for name in step.branches if name in names]
+
+
+def _names(entry: Entry) -> list[str]:
+    names: list[str] = canonical.decode(entry.output or b"[]")
+    return names
+
+
+def _error(entry: Entry) -> ErrorInfo:
+    return ErrorInfo.from_json(canonical.decode(entry.error or b"{}"))

@@ -1,0 +1,108 @@
+"""`state_machine`: visits states along guarded transitions, from `initial` to one of `final`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain.journal import branch, child, turn
+from flujo.domain.outcomes import StepOutcome, Success
+from flujo.engine.decisions import decide_flag
+from flujo.engine.settling import finish_turn, recorded, success
+from flujo.exceptions import NoTransition, TransitionLimitReached
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flujo.domain.journal import StepPath
+    from flujo.domain.steps import State, StateMachineStep
+    from flujo.engine.frame import Frame, RunBody
+
+Scope = dict[str, dict[str, Any]]
+
+
+async def run(step: StateMachineStep, frame: Frame, path: StepPath, run_body: RunBody) -> StepOutcome:
+    """Return the output of the final state, or what `output` says in the states' common scope.
+
+    A finished visit is one entry, which says where the machine went from there. So a resumed machine goes
+    straight to the visit that was cut off, and reads of the others only what the common scope needs.
+
+    Raises:
+        NoTransition: no transition of a state leads to a state.
+        TransitionLimitReached: `max_transitions` is reached before a final state.
+    """
+    visits = dict.fromkeys(step.states, 0)
+    passed: dict[str, StepPath] = {}
+    scope: Scope = {}
+    name, previous = step.initial, frame.previous
+    for _ in range(step.max_transitions + 1):
+        state = _state(step, name)
+        here = turn(branch(path, name), visits[name])
+        await frame.run.journal.enter(branch(path, name))
+        finished = recorded(frame, here, step.kind)
+        if finished is None:
+            await _restore(step, frame, scope, passed)
+            before = frame.zone.tree
+            inner = replace(frame.inside(here, previous=previous), steps=scope)
+            outcome = await run_body(state.body, inner)
+            if not isinstance(outcome, Success):
+                return outcome
+            facts = await _facts(step, name, inner, here, outcome.output)
+            finish_turn(inner, here, step.kind, outcome.output, before, facts)
+            finished = Success(outcome.output, facts=facts)
+        else:
+            passed.pop(name, None)
+            passed[name] = here
+        visits[name] += 1
+        previous, to = finished.output, finished.facts["to"]
+        if to is None:
+            return Success(finished.facts.get("output", previous))
+        name = to
+    raise TransitionLimitReached(
+        f"state machine {step.name!r} made {step.max_transitions} transitions and came to no final state",
+        limit=step.max_transitions,
+    )
+
+
+def _state(step: StateMachineStep, name: str) -> State:
+    if name not in step.states:
+        raise NoTransition(
+            f"state machine {step.name!r} goes to {name!r}, which is no state of it",
+            hint=f"its states are {', '.join(step.states)}",
+            state=name,
+        )
+    return step.states[name]
+
+
+async def _facts(
+    step: StateMachineStep, name: str, inner: Frame, here: StepPath, output: Any
+) -> Mapping[str, Any]:
+    """Return where the machine goes from a state, and what comes out of it when it goes nowhere."""
+    inner.previous = output
+    if name in step.final:
+        return {"to": None} if step.output is None else {"to": None, "output": inner.render(step.output)}
+    for number, transition in enumerate(step.states[name].transitions, start=1):
+        what = f"`when` of transition {number} of state {name!r}"
+        if transition.when is None or await decide_flag(
+            transition.when, inner, here, what=what, attempt=number
+        ):
+            return {"to": transition.to}
+    raise NoTransition(
+        f"no transition of state {name!r} in state machine {step.name!r} holds, and the state is not final",
+        state=name,
+    )
+
+
+async def _restore(step: StateMachineStep, frame: Frame, scope: Scope, passed: dict[str, StepPath]) -> None:
+    """Make the steps of finished visits visible, of each state the latest, from what the journal holds."""
+    journal = frame.run.journal
+    for name, here in passed.items():
+        await journal.enter(here)
+        for each in step.states[name].body.steps:
+            entry = journal.result(child(here, each.name), each.kind)
+            if entry is None:
+                scope[each.name] = {"output": None, "skipped": True}
+            else:
+                came_out = success(entry)
+                scope[each.name] = {"output": came_out.output, **came_out.facts}
+    passed.clear()

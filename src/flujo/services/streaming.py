@@ -1,0 +1,162 @@
+"""A run as it happens: text while it is written, each step once it is recorded, the result last."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Generic, Self
+
+from flujo.domain.models import Ctx, Out, PipelineResult
+from flujo.domain.outcomes import Aborted, Chunk, Event, Paused, RunStarted, StepEnded
+
+if TYPE_CHECKING:
+    from flujo.domain.journal import RunId
+    from flujo.domain.ports import Sink
+
+    Item = Chunk | StepEnded | PipelineResult[Out, Ctx]
+
+
+class RunStream(AsyncIterator["Item[Out, Ctx]"], Generic[Out, Ctx]):
+    """What `Flujo.run_stream` gives: an async iterator, and a context manager that closes it.
+
+    It yields `Chunk`s (text of an agent, with path and attempt; provisional, because the attempt may fail),
+    a `StepEnded` for each step (its path, its kind, and as `outcome` its `StepOutcome`) after that was
+    committed, and the `PipelineResult` last. A stream that was closed ends without a result.
+
+    The run begins with the first item that is asked for. A reader that stops reading stops the run as soon
+    as the buffer is full; the clock of a step stands still meanwhile.
+    """
+
+    def __init__(self, delivery: Delivery[Out, Ctx]) -> None:
+        self._delivery = delivery
+
+    @property
+    def run_id(self) -> RunId | None:
+        """The run's id; None until the run is accepted."""
+        return self._delivery.run_id
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Item[Out, Ctx]:
+        item = await self._delivery.next()
+        if item is None:
+            raise StopAsyncIteration
+        return item
+
+    async def aclose(self) -> None:
+        """Stop reading, once: the run is interrupted (it can be resumed), or goes on if it is detached."""
+        await self._delivery.close()
+
+    def __del__(self) -> None:
+        # `async for` without `async with`, left by `break`: nobody will read on, so nothing may wait for it.
+        self._delivery.abandon()
+
+
+class Delivery(Generic[Out, Ctx]):
+    """A run in a task of its own, and the few items that it has told and nobody has read yet.
+
+    Args:
+        start: executes the run and tells the sink that it is handed.
+        buffer: how many items may wait for the reader.
+        detach: whether the run goes on when its reader has closed the stream.
+        running: where this delivery is kept while its run is executed.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[Sink], Awaitable[PipelineResult[Out, Ctx]]],
+        *,
+        buffer: int,
+        detach: bool,
+        running: set[Delivery[Out, Ctx]],
+    ) -> None:
+        self.run_id: RunId | None = None
+        self._start = start
+        self._detach = detach
+        self._running = running
+        self._room = asyncio.Semaphore(buffer)
+        # Unbounded itself, so that the end always fits; `_room` is what bounds it. None is the end.
+        self._items: asyncio.Queue[Item[Out, Ctx] | None] = asyncio.Queue()
+        self._held: list[StepEnded] = []
+        self._closed = False
+        self._task: asyncio.Task[None] | None = None
+
+    async def next(self) -> Item[Out, Ctx] | None:
+        """Return the next item, or None at the end; raises what the run raised."""
+        if self._closed:
+            return None
+        if self._task is None:
+            self._task = asyncio.create_task(self._deliver())
+            self._task.add_done_callback(self._end)
+            self._running.add(self)
+        item = await self._items.get()
+        if item is not None:
+            self._room.release()
+            return item
+        self._items.put_nowait(None)
+        if not self._task.cancelled():
+            self._task.result()
+        return None
+
+    async def close(self) -> None:
+        """Read no further; a run that is not detached is cancelled, and that is recorded by the return."""
+        self._closed = True
+        if self._task is None or self._task.done():
+            return
+        if self._detach:
+            self._room.release()
+        else:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def finish(self) -> None:
+        """Close, and wait for a detached run to come to its end."""
+        await self.close()
+        if self._task is not None and not self._task.done():
+            await asyncio.wait([self._task])
+
+    def abandon(self) -> None:
+        """Close without waiting, from wherever the garbage collector runs."""
+        self._closed = True
+        if self._task is None or self._task.done() or self._task.get_loop().is_closed():
+            return
+        stop = self._room.release if self._detach else self._task.cancel
+        self._task.get_loop().call_soon_threadsafe(stop)
+
+    async def _deliver(self) -> None:
+        result = await self._start(self._tell)
+        for ended in self._held:
+            await self._put(ended)
+        await self._put(result)
+
+    async def _tell(self, event: Event) -> None:
+        match event:
+            case RunStarted(run_id=run_id):
+                self.run_id = run_id
+                self._held.clear()  # they were answered meanwhile, and the run goes on
+            case StepEnded(outcome=Paused() | Aborted()):
+                self._held.append(event)  # what asks for it to be told is committed with the run's own state
+            case StepEnded() | Chunk():
+                await self._put(event)
+            case _:
+                pass
+
+    async def _put(self, item: Item[Out, Ctx]) -> None:
+        await self._room.acquire()
+        if self._closed:
+            self._room.release()  # nobody reads any more, so there is room for ever
+        else:
+            self._items.put_nowait(item)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(self)
+        self._items.put_nowait(None)
+        if not task.cancelled():
+            task.exception()  # the reader gets it; one who has left did not want it

@@ -1,0 +1,158 @@
+"""A context object whose fields are copied and validated when they are first touched."""
+
+from __future__ import annotations
+
+import dataclasses
+from copy import copy
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from flujo.domain import canonical
+from flujo.domain.models import PipelineContext
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+_OWN: Any = vars(BaseModel)["__dict__"]
+"""An object's own dict, behind the property that a view puts in front of it."""
+
+_LEFT = "fields left"
+"""The key, no attribute's name, under which that dict keeps the fields that nobody has touched yet."""
+
+_HOOKS = ("__init__", "__new__", "__getattr__", "__setattr__", "__eq__", "model_post_init")
+
+
+def view(model: type[PipelineContext], tree: Mapping[str, Any]) -> PipelineContext:
+    """Return a context object of the caller's own.
+
+    A field becomes a copy of its part of `tree` when it is first touched, so that a step which reads one
+    field of a large context pays for that field. A model with validators, computed fields or attributes of
+    its own making may look at all of its fields at any time, and is loaded whole.
+    """
+    lazy = _lazy(model)
+    if lazy is None:
+        return model.model_validate(canonical.normalise(tree))
+    unset = {
+        name: field.get_default(call_default_factory=True)
+        for name, field in model.model_fields.items()
+        if name not in tree and not field.is_required()
+    }
+    return _bare(lazy, {_LEFT: dict(tree), **unset}, set(tree))
+
+
+def untouched(context: PipelineContext) -> dict[str, Any]:
+    """Return the fields of a view that nobody has touched, as they are in its tree."""
+    return dict(_OWN.__get__(context).get(_LEFT, {}))
+
+
+def touched(context: PipelineContext) -> PipelineContext:
+    """Return the other fields, as a plain object of the view's model."""
+    if not isinstance(context, _View):
+        return context
+    own = _OWN.__get__(context)
+    return _plain(context, {name: value for name, value in own.items() if name != _LEFT})
+
+
+def validate(model: type[PipelineContext], tree: Mapping[str, Any], changed: Collection[str] | None) -> None:
+    """Return when `tree`, of which nothing but the fields `changed` is new, fits the model.
+
+    Raises:
+        ValidationError: it does not.
+    """
+    known = changed is not None and all(name in model.model_fields and name in tree for name in changed)
+    if changed is None or not known or _lazy(model) is None:
+        model.model_validate(tree)
+        return
+    alone = _bare(model, {}, set())
+    for name in changed:
+        alone.__pydantic_validator__.validate_assignment(alone, name, tree[name])
+
+
+class _View:
+    """Mixed into a context's model. Whoever asks for `__dict__` gets every field; pydantic does, to dump."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        own = _OWN.__get__(self)
+        if name not in own.get(_LEFT, ()):
+            return super().__getattr__(name)  # type: ignore[misc]  # the model's
+        _put(self, name, canonical.normalise(own[_LEFT][name]))
+        return own[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in type(self).model_fields:  # type: ignore[attr-defined]  # the model's
+            _put(self, name, value)
+            self.__pydantic_fields_set__.add(name)
+        else:
+            super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        getattr(self, name)
+        super().__delattr__(name)
+
+    @property
+    def __dict__(self) -> dict[str, Any]:
+        own: dict[str, Any] = _OWN.__get__(self)
+        if _LEFT in own:
+            for name in tuple(own[_LEFT]):
+                getattr(self, name)
+            del own[_LEFT]
+            for name in type(self).model_fields:  # type: ignore[attr-defined]  # the model's; in its order
+                if name in own:
+                    own[name] = own.pop(name)
+        return own
+
+    @__dict__.setter
+    def __dict__(self, values: dict[str, Any]) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]  # meant
+        _OWN.__set__(self, values)
+
+    def __eq__(self, other: object) -> bool:
+        theirs = _plain(other, other.__dict__) if isinstance(other, _View) else other
+        return bool(_plain(self, self.__dict__) == theirs)
+
+    __hash__ = None  # type: ignore[assignment]  # a context can change
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return copy, (_plain(self, self.__dict__),)
+
+
+@lru_cache(maxsize=256)
+def _lazy(model: type[PipelineContext]) -> type[PipelineContext] | None:
+    """Return the view of a model, None when it has to be loaded whole."""
+    rules = model.__pydantic_decorators__
+    config = model.model_config
+    is_plain = (
+        bool(config.get("validate_assignment"))
+        and not config.get("frozen")
+        and not model.__private_attributes__
+        and not any(getattr(rules, field.name) for field in dataclasses.fields(rules))
+        and not any(field.alias or field.validation_alias for field in model.model_fields.values())
+        and all(getattr(model, name) is getattr(PipelineContext, name) for name in _HOOKS)
+    )
+    names = {"__module__": model.__module__, "__qualname__": model.__qualname__}
+    build: Any = type(model)
+    return build(model.__name__, (_View, model), names) if is_plain else None
+
+
+def _put(view: Any, name: str, value: Any) -> None:
+    """Give a view one field, validated as the model says."""
+    alone = _plain(view, {})
+    alone.__pydantic_validator__.validate_assignment(alone, name, value)
+    own = _OWN.__get__(view)
+    own[name] = _OWN.__get__(alone)[name]
+    own.get(_LEFT, {}).pop(name, None)
+
+
+def _plain(view: Any, values: dict[str, Any]) -> PipelineContext:
+    return _bare(type(view).__mro__[2], values, set(view.__pydantic_fields_set__))
+
+
+def _bare(model: type[PipelineContext], values: dict[str, Any], given: set[str]) -> PipelineContext:
+    made = model.__new__(model)
+    _OWN.__set__(made, values)
+    for slot, value in (("fields_set", given), ("extra", None), ("private", None)):
+        object.__setattr__(made, f"__pydantic_{slot}__", value)
+    return made

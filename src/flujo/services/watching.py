@@ -1,0 +1,35 @@
+"""Watching: hooks are told what happens in a run, one after another, and none of them can break it."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flujo.domain.outcomes import Event
+    from flujo.domain.ports import Sink
+
+logger = logging.getLogger("flujo.hooks")
+
+
+def watched_by(watchers: Sequence[Sink | None]) -> Sink | None:
+    """Return one sink for all that are there; None when nobody watches, so that nothing needs telling.
+
+    A watcher that raises, a `ControlSignal` included, is reported to the log and the run goes on: watching
+    does not steer. Cancel the run's task to stop it.
+    """
+    present = tuple(watcher for watcher in watchers if watcher is not None)
+    if not present:
+        return None
+
+    async def tell(event: Event) -> None:
+        for watcher in present:
+            try:
+                await watcher(event)
+            except Exception:  # foreign code
+                name = getattr(watcher, "__qualname__", type(watcher).__qualname__)
+                logger.exception("hook `%s` raised at %s; the run goes on", name, type(event).__name__)
+
+    return tell

@@ -1,0 +1,168 @@
+"""State machines, maps, parallels and routers that fit the language and mean nothing good."""
+
+from __future__ import annotations
+
+from bad.meaning_cases import SKILLS, Case
+
+EDIT = "{steps: [{name: fix, agent: sorter}], transitions: [{to: judge}]}"
+
+
+def machine(judge: str, *, edit: str = EDIT, rest: str = "", keys: str = "") -> str:
+    """Return a machine whose states stand on lines 13 to 16: draft, judge, edit, done."""
+    return (
+        "  - kind: state_machine\n    name: review\n    initial: draft\n    states:\n"
+        "      draft: {steps: [{name: write, agent: sorter}], transitions: [{to: judge}]}\n"
+        f"      judge: {{steps: [{{name: check, agent: sorter{keys}}}], transitions: [{judge}]}}\n"
+        f"      edit: {edit}\n      done: {{}}\n    final: [done]\n{rest}"
+    )
+
+
+def each(keys: str, *, over: str = 'input.text.split(",")', step: str = "agent: sorter") -> str:
+    """Return a map whose own keys stand from line 12, and whose step on line 11."""
+    return f"  - kind: map\n    name: each\n    steps: [{{name: one, {step}}}]\n    over: {over}\n{keys}"
+
+
+def both(one: str, two: str, keys: str = "", kind: str = "parallel") -> str:
+    """Return branches that stand on lines 12 and 13."""
+    return (
+        f"  - kind: {kind}\n    name: both\n    branches:\n"
+        f"      one: [{{name: a, agent: sorter{one}}}]\n      two: [{{name: b, agent: sorter{two}}}]\n{keys}"
+    )
+
+
+LABEL = ", save: {label: output.label}"
+NOTE = ", save: {notes: {append: output.label}}"
+ONWARDS = "{to: done, when: steps.check.output.score > 1}, {to: edit}"
+CHOOSER = """\
+version: "1"
+name: case
+agents:
+  chooser: {model: a:b, output_schema: SCHEMA}
+  worker: {model: a:b}
+steps:
+  - kind: router
+    name: route
+    router: chooser
+    branches: {one: [{name: a, agent: worker}], two: [{name: b, agent: worker}]}
+"""
+
+
+def chooser(name: str, schema: str, words: str) -> Case:
+    return Case(name, "", "FLJ238", words, "chooser", line=9, entry=CHOOSER.replace("SCHEMA", schema))
+
+
+SKIPPED = [
+    Case("skipped-step-gave-null", "  - {name: more, agent: sorter, when: input.text == ''}\n"
+         "  - {name: b, agent: sorter, input: '{{ steps.more.output.label }}'}\n", "FLJ207", "`steps.more.output` may be null",
+         "steps.more.output", line=10, severity="warning"),
+    Case("skipped-composite-has-no-facts", each("    when: input.text == ''\n")
+         + "  - {name: b, agent: sorter, when: steps.each.failed > 0}\n", "FLJ207", "`steps.each.failed` may be missing",
+         "steps.each.failed", line=14, severity="warning"),
+    Case("skipped-step-of-a-state", machine("{to: done, when: steps.write.output.score > 1}, {to: edit}").replace(
+         "{name: write, agent: sorter}", "{name: write, agent: sorter, when: 'false'}"), "FLJ207",
+         "`steps.write.output` may be null", "steps.write.output", line=14, severity="warning"),
+]  # fmt: skip
+
+STATES = [
+    Case("state-unknown-initial", machine(ONWARDS).replace("initial: draft", "initial: drfat"), "FLJ231",
+         "did you mean `draft`", "drfat", line=11),
+    Case("state-unknown-target", machine("{to: dnoe}"), "FLJ231", "did you mean `done`", "dnoe", line=14),
+    Case("state-unknown-final", machine(ONWARDS).replace("final: [done]", "final: [the_end]"), "FLJ231",
+         "its states are", "the_end", line=17),
+    Case("state-unreached", machine("{to: done}"), "FLJ232", "to state 'edit'", "edit", line=15,
+         severity="warning"),
+    Case("state-without-a-way-out", machine(ONWARDS, edit="{steps: [{name: fix, agent: sorter}]}"), "FLJ233",
+         "no transition leads out", "edit", line=15),
+    Case("machine-without-an-end", machine("{to: edit}"), "FLJ233", "from 'draft' to `done`", "[done]", line=17),
+    Case("transition-after-else", machine("{to: edit}, {to: done, when: 'true'}").replace("transitions: [{to: judge}]}\n      done",
+         "transitions: [{to: done}]}\n      done"), "FLJ234", "always holds", "done", line=14, severity="warning"),
+    Case("transition-of-a-final-state", machine(ONWARDS).replace("done: {}", "done: {transitions: [{to: edit}]}"),
+         "FLJ234", "a final state ends", "edit", line=16, severity="warning"),
+    Case("transition-no-condition", machine("{to: done, when: steps.check.output.label}, {to: edit}"), "FLJ206",
+         "boolean", "steps.check.output.label", line=14),
+    Case("state-sees-what-may-not-have-run", machine(ONWARDS, keys=", input: '{{ steps.fix.output.label }}'"),
+         "FLJ207", "`steps.fix.output` may be missing", "steps.fix.output", line=14, severity="warning"),
+    Case("transition-sees-what-may-not-have-run", machine("{to: done, when: steps.fix.output.score > 1}, {to: edit}"),
+         "FLJ207", "has(steps.fix.output)", "steps.fix.output", line=14, severity="warning"),
+    Case("machine-output-may-be-missing", machine(ONWARDS, rest="    output: '{{ steps.fix.output }}'\n"),
+         "FLJ207", "`steps.fix.output` may be missing", "steps.fix.output", line=18, severity="warning"),
+    Case("state-knows-what-ran-before", machine(ONWARDS, keys=", input: '{{ steps.write.output.lable }}'"),
+         "FLJ204", "did you mean `label`", "lable", line=14),
+    Case("state-is-entered-with-the-output-before", machine(ONWARDS, keys=", input: '{{ previous.lable }}'"),
+         "FLJ204", "did you mean `label`", "lable", line=14),
+    Case("state-step-outside", machine(ONWARDS, rest="  - {name: more, agent: sorter, input: '{{ steps.write.output }}'}\n"),
+         "FLJ204", "no step `write`", "write", line=18),
+    Case("state-step-shadowed", machine(ONWARDS, edit="{steps: [{kind: loop, name: again, until: 'true', steps: [{name: write, agent: sorter}]}], transitions: [{to: judge}]}"),
+         "FLJ211", "around it", "write", line=15),
+    Case("state-callable-not-admitted", machine("{to: done, when: 'os:abort'}, {to: edit}"), "FLJ250",
+         "never call", "'os:abort'", line=14),
+]  # fmt: skip
+
+MAPS = [
+    Case("map-over-text", each("", over="input.text"), "FLJ206", "takes a list", "input.text", line=12),
+    Case("map-over-number", each("", over="size(input.text)"), "FLJ206", "takes a list", "size(input.text)", line=12),
+    Case("map-item-has-no-field", each("", step="agent: sorter, input: '{{ item.title }}'"), "FLJ204",
+         "`item` is text", "title", line=11),
+    Case("map-named-item-has-no-field", each("    as: word\n", step="agent: sorter, input: '{{ word.title }}'"),
+         "FLJ204", "`word` is text", "title", line=11),
+    Case("map-previous-is-the-item", each("", step="agent: sorter, input: '{{ previous.title }}'"), "FLJ204",
+         "`previous` is text", "title", line=11),
+    Case("map-item-outside", each("    output: '{{ item }}'\n"), "FLJ204", "`item` is not a name", "item", line=13),
+    Case("map-step-outside", each("    output: '{{ steps.one.output }}'\n"), "FLJ204", "no step `one`", "one", line=13),
+    Case("map-gives-a-list", each("    output: '{{ previous.label }}'\n"), "FLJ204", "`previous` is a list", "label", line=13),
+    Case("map-items-are-known-outside", each("") + "  - {name: b, agent: sorter, input: '{{ steps.each.output[0].lable }}'}\n",
+         "FLJ204", "did you mean `label`", "lable", line=13),
+    Case("map-collected-may-be-null", each("    on_error: collect\n")
+         + "  - {name: b, agent: sorter, input: '{{ steps.each.output.map(r, r.output.label) }}'}\n",
+         "FLJ207", "may be null", "r.output", line=14, severity="warning"),
+    Case("map-item-called-input", each("    as: input\n"), "FLJ212", "something else", "input", line=13),
+    Case("map-item-called-index", each("    as: index\n"), "FLJ212", "something else", "index", line=13),
+    Case("map-item-reserved", each("    as: in\n"), "FLJ212", "reserved word", "in", line=13),
+    Case("map-in-map-same-item", each("    as: word\n", step="kind: map, over: 'word.split(\" \")', as: word, steps: [{name: two, agent: sorter}]"),
+         "FLJ212", "something else", "word", line=11),
+    Case("map-write-thrown-away", each("", step=f"agent: sorter{NOTE}"), "FLJ236", "merge: context_update", "notes", line=11),
+    Case("map-write-of-every-item", each("    merge: context_update\n", step=f"agent: sorter{LABEL}"), "FLJ235",
+         "every item", "label", line=11),
+    Case("map-append-is-a-conflict-when-said", each("    merge: error_on_conflict\n", step=f"agent: sorter{NOTE}"),
+         "FLJ235", "every item", "notes", line=11),
+    Case("map-over-callable-not-admitted", each("", over="'os:listdir'"), "FLJ250", "never call", "'os:listdir'", line=12),
+]  # fmt: skip
+
+BRANCHES = [
+    Case("parallel-conflict", both(LABEL, LABEL), "FLJ235", "'one' and 'two'", "label", line=13),
+    Case("parallel-append-and-set", both(NOTE, ", save: {notes: '[output.label]'}"), "FLJ235", "context.notes", "notes", line=13),
+    Case("parallel-appends-when-conflicts-are-errors", both(NOTE, NOTE, "    merge: error_on_conflict\n"), "FLJ235",
+         "overwrite", "notes", line=13),
+    Case("parallel-conflict-further-down", both(LABEL, "").replace("{name: b, agent: sorter}",
+         "{kind: loop, name: l, until: 'true', steps: [{name: b, agent: sorter, save: {label: output.label}}]}"),
+         "FLJ235", "context.label", "label", line=13),
+    Case("router-conflict", both(LABEL, LABEL, "    router: skills.crm:plain\n", "router"), "FLJ235",
+         "when both are chosen", "label", line=13, severity="warning"),
+    Case("mapping-unknown-branch", both("", "", "    field_mapping: {oen: [label]}\n"), "FLJ237", "`one` and `two`", "oen", line=14),
+    Case("mapping-unknown-field", both("", "", "    field_mapping: {one: [lable]}\n"), "FLJ237", "did you mean `label`", "lable", line=14),
+    Case("parallel-branch-outside", both("", "") + "  - {name: more, agent: sorter, input: '{{ steps.a.output }}'}\n",
+         "FLJ204", "no step `a`", "a", line=14),
+    Case("parallel-unknown-branch", both("", "") + "  - {name: more, agent: sorter, input: '{{ steps.both.output.three }}'}\n",
+         "FLJ204", "has no `three`", "three", line=14),
+    Case("parallel-branch-does-not-see-its-sibling", both("", ", input: '{{ steps.a.output }}'"), "FLJ204", "no step `a`", "a", line=13),
+    Case("parallel-skipped-may-be-missing", both("", "", "    on_branch_failure: skip\n    output: '{{ previous.one.label }}'\n"),
+         "FLJ207", "`previous.one` may be missing", "previous.one", line=15, severity="warning"),
+    Case("router-branch-may-be-missing", both("", "", "    router: skills.crm:plain\n    output: '{{ previous.one.label }}'\n", "router"),
+         "FLJ207", "`previous.one` may be missing", "previous.one", line=15, severity="warning"),
+    Case("router-unknown-agent", both("", "", "    router: sortr\n", "router"), "FLJ201", "did you mean `sorter`", "sortr", line=14),
+    Case("router-unknown-callable", both("", "", "    router: skills.crm:plan\n", "router"), "FLJ251", "did you mean `plain`", "skills.crm:plan", line=14),
+    Case("router-input", both("", "", "    router: skills.crm:plain\n    input: '{{ inptu }}'\n", "router"), "FLJ204",
+         "did you mean `input`", "inptu", line=15),
+    Case("merge-callable-not-admitted", both("", "", "    merge: os:abort\n"), "FLJ250", "never call", "os:abort", line=14),
+    Case("router-with-two-parameters", both("", "", "    router: skills.crm:pair\n", "router"), "FLJ252",
+         "handed one value", "skills.crm:pair", line=14),
+    Case("merge-callable-that-takes-one-value", both("", "", "    merge: skills.crm:plain\n"), "FLJ252",
+         "takes no 'fork'", "skills.crm:plain", line=14, files={"skills/crm.py": SKILLS.replace("plain(data)", "plain(branches)")}),
+    Case("merge-callable-that-takes-more", both("", "", "    merge: skills.crm:fold\n"), "FLJ252",
+         "gives `fork` and `branches`", "skills.crm:fold", line=14, files={"skills/crm.py": SKILLS + "def fold(fork, branches, how): ...\n"}),
+    chooser("router-answers-an-object", "{type: object}", "answers with `object`"),
+    chooser("router-answers-a-list-of-numbers", "{type: array, items: {type: integer}}", "answers with `integer`"),
+    chooser("router-answers-something-else", "{enum: [one, tow]}", "its branches are"),
+]  # fmt: skip
+
+COMPOSITE_CASES = [*SKIPPED, *STATES, *MAPS, *BRANCHES]

@@ -1,0 +1,61 @@
+"""A machine as a graph: what is reached, and what has been visited for certain, whatever its shape."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flujo.blueprint.document import State, StateMachineStep, Transition
+from flujo.blueprint.machines import Graph
+
+NAMES = "abcde"
+
+
+@st.composite
+def machines(draw: st.DrawFn) -> StateMachineStep:
+    """Return a machine of up to five states, some of whose transitions lead nowhere."""
+    names = NAMES[: draw(st.integers(1, len(NAMES)))]
+    to = st.sampled_from(f"{names}x")
+    transition = st.builds(Transition, to=to) | st.builds(Transition, to=to, when=st.just("true"))
+    states = {name: State(transitions=draw(st.lists(transition, max_size=3))) for name in names}
+    final = draw(st.lists(st.sampled_from(f"{names}x"), min_size=1, max_size=2))
+    initial = draw(st.sampled_from(f"{names}x"))
+    return StateMachineStep(kind="state_machine", name="m", initial=initial, states=states, final=final)
+
+
+def found(graph: Graph, start: str, *, without: str = "") -> set[str]:
+    """Return the states that can be come to from `start` along ways that do not enter `without`."""
+    waiting, seen = [start], {start}
+    while waiting:
+        for target in graph.ways_out(waiting.pop()):
+            if target not in seen and target != without:
+                seen.add(target)
+                waiting.append(target)
+    return seen
+
+
+@given(machines())
+def test_a_state_is_reached_when_a_way_leads_to_it(step: StateMachineStep) -> None:
+    graph = Graph(step)
+    wanted = found(graph, step.initial) if step.initial in step.states else set()
+    assert set(graph.reached) == wanted
+
+
+@given(machines())
+def test_what_every_way_leads_through_is_what_no_way_can_leave_out(step: StateMachineStep) -> None:
+    graph = Graph(step)
+    for name in graph.reached:
+        needed = {
+            other
+            for other in graph.reached
+            if other != name
+            and (other == step.initial or name not in found(graph, step.initial, without=other))
+        }
+        assert graph.before(name) == needed
+
+
+@given(machines())
+def test_a_state_that_is_never_reached_comes_after_nothing(step: StateMachineStep) -> None:
+    graph = Graph(step)
+    for name in set(step.states) - set(graph.reached):
+        assert graph.before(name) == frozenset()

@@ -1,0 +1,309 @@
+"""YAML and Python are two doors to one tree: each kind of step, written in both, is the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from textwrap import indent
+
+import pytest
+
+from flujo.blueprint.compiler import compile_blueprint
+from flujo.blueprint.document import KINDS
+from flujo.blueprint.resolver import PinnedSource
+from flujo.blueprint.rules import AVAILABLE
+from flujo.domain.agents import AgentSpec
+from flujo.domain.merge import MergeStrategy
+from flujo.domain.pipeline import Pipeline
+from flujo.domain.retry import RetryPolicy
+from flujo.domain.steps import (
+    BaseStep,
+    CallableRef,
+    Carry,
+    ConditionalStep,
+    DynamicParallelRouterStep,
+    Expr,
+    HumanInTheLoopStep,
+    ImportStep,
+    LoopStep,
+    MapStep,
+    ParallelStep,
+    Save,
+    State,
+    StateMachineStep,
+    Step,
+    StepConfig,
+    Text,
+    Transition,
+)
+
+HEAD = """\
+version: "1"
+name: doors
+input_schema: {type: object, required: [n, docs], properties: {n: {type: integer}, docs: {type: array}}}
+context_schema: {properties: {note: {type: string}, notes: {type: array}}}
+agents:
+  writer: {model: a:b, instructions: "Write {{ run.id }}.", model_settings: {temperature: 0}}
+  chooser: {model: c:d}
+steps:
+"""
+CHILD = 'version: "1"\nname: child\nsteps: [{name: only, call: "skills.x:f"}]\n'
+WRITER = AgentSpec(
+    name="writer", model="a:b", instructions=Text("Write {{ run.id }}."), model_settings={"temperature": 0}
+)
+CHOOSER = AgentSpec(name="chooser", model="c:d")
+F = CallableRef("skills.x:f")
+
+
+def body(*names: str) -> Pipeline:
+    """Return a body of steps that call `skills.x:f`."""
+    return Pipeline(tuple(Step(name=name, call=F) for name in names))
+
+
+@dataclass(frozen=True)
+class Door:
+    """A step, written twice."""
+
+    name: str
+    yaml: str
+    python: BaseStep
+
+
+DOORS = [
+    Door(
+        "step-with-everything",
+        """\
+name: ask
+agent: writer
+input: "About {{ input.n }}"
+output_schema: {type: string}
+when: input.n > 0
+save: {note: output, notes: {append: output}}
+tags: [a, b]
+config: {timeout_s: 1m, max_retries: 2, retry: {backoff: fixed, on: [FLJ302]}, durability: exit}
+""",
+        Step(
+            name="ask",
+            agent=WRITER,
+            input=Text("About {{ input.n }}"),
+            output_schema={"type": "string"},
+            when=Expr("input.n > 0"),
+            save={"note": Save(Expr("output")), "notes": Save(Expr("output"), append=True)},
+            tags=("a", "b"),
+            config=StepConfig(
+                timeout_s=60.0,
+                max_retries=2,
+                retry=RetryPolicy(backoff="fixed", on=("FLJ302",)),
+                durability="exit",
+            ),
+        ),
+    ),
+    Door(
+        "step-that-calls",
+        'name: call\ncall: skills.x:f\nwith: {a: "{{ input.n }}", b: [1, null, "x"]}\n',
+        Step(name="call", call=F, arguments={"a": Text("{{ input.n }}"), "b": (1, None, Text("x"))}),
+    ),
+    Door(
+        "if",
+        """\
+kind: conditional
+name: way
+if: skills.x:f
+then: [{name: a, call: "skills.x:f"}]
+else: []
+output: {given: "{{ previous }}"}
+""",
+        ConditionalStep(
+            name="way",
+            condition=F,
+            branches={"then": body("a"), "else": body()},
+            output={"given": Text("{{ previous }}")},
+        ),
+    ),
+    Door(
+        "switch",
+        """\
+kind: conditional
+name: way
+switch: input.n
+branches: {"one": [{name: a, call: "skills.x:f"}]}
+default: [{name: b, call: "skills.x:f"}]
+""",
+        ConditionalStep(
+            name="way",
+            form="switch",
+            condition=Expr("input.n"),
+            branches={"one": body("a")},
+            default=body("b"),
+        ),
+    ),
+    Door(
+        "loop",
+        """\
+kind: loop
+name: again
+steps: [{name: a, call: "skills.x:f"}]
+until: loop.index == 2
+max_iterations: 3
+on_limit: continue
+carry: {wish: {initial: "", next: skills.x:f}}
+""",
+        LoopStep(
+            name="again",
+            body=body("a"),
+            until=Expr("loop.index == 2"),
+            max_iterations=3,
+            on_limit="continue",
+            carry={"wish": Carry(Text(""), F)},
+        ),
+    ),
+    Door(
+        "state-machine",
+        """\
+kind: state_machine
+name: review
+initial: draft
+states:
+  draft: {steps: [{name: a, call: "skills.x:f"}], transitions: [{to: done, when: input.n > 1}, {to: edit}]}
+  edit: {transitions: [{to: draft, when: "skills.x:f"}, {to: done}]}
+  done: {steps: [{name: b, call: "skills.x:f"}]}
+final: [done]
+max_transitions: 7
+output: "{{ steps.a.output }}"
+""",
+        StateMachineStep(
+            name="review",
+            initial="draft",
+            states={
+                "draft": State(body("a"), (Transition("done", Expr("input.n > 1")), Transition("edit"))),
+                "edit": State(body(), (Transition("draft", F), Transition("done"))),
+                "done": State(body("b")),
+            },
+            final=("done",),
+            max_transitions=7,
+            output=Text("{{ steps.a.output }}"),
+        ),
+    ),
+    Door(
+        "state-machine-by-default",
+        "kind: state_machine\nname: review\ninitial: only\nfinal: [only]\nstates: {only: {}}\n",
+        StateMachineStep(name="review", initial="only", final=("only",), states={"only": State(body())}),
+    ),
+    Door(
+        "map",
+        """\
+kind: map
+name: each
+over: input.docs
+as: document
+steps: [{name: a, call: "skills.x:f", save: {notes: {append: output}}}]
+max_concurrency: 3
+on_error: collect
+merge: context_update
+output: "{{ previous }}"
+""",
+        MapStep(
+            name="each",
+            over=Expr("input.docs"),
+            item_name="document",
+            body=Pipeline((Step(name="a", call=F, save={"notes": Save(Expr("output"), append=True)}),)),
+            max_concurrency=3,
+            on_error="collect",
+            merge=MergeStrategy.CONTEXT_UPDATE,
+            output=Text("{{ previous }}"),
+        ),
+    ),
+    Door(
+        "map-by-default",
+        'kind: map\nname: each\nover: skills.x:f\nsteps: [{name: a, call: "skills.x:f"}]\n',
+        MapStep(name="each", over=F, body=body("a")),
+    ),
+    Door(
+        "parallel",
+        """\
+kind: parallel
+name: both
+branches: {one: [{name: a, call: "skills.x:f"}], two: []}
+merge: keep_first
+field_mapping: {one: [note, notes]}
+on_branch_failure: skip
+max_concurrency: 2
+output: {first: "{{ previous }}"}
+""",
+        ParallelStep(
+            name="both",
+            branches={"one": body("a"), "two": body()},
+            merge=MergeStrategy.KEEP_FIRST,
+            field_mapping={"one": ("note", "notes")},
+            on_branch_failure="skip",
+            max_concurrency=2,
+            output={"first": Text("{{ previous }}")},
+        ),
+    ),
+    Door(
+        "parallel-by-default",
+        'kind: parallel\nname: both\nbranches: {one: [{name: a, call: "skills.x:f"}]}\n',
+        ParallelStep(name="both", branches={"one": body("a")}),
+    ),
+    Door(
+        "router-by-an-agent",
+        """\
+kind: router
+name: route
+router: chooser
+input: "{{ input.n }}"
+branches: {one: [{name: a, call: "skills.x:f"}]}
+merge: skills.x:f
+""",
+        DynamicParallelRouterStep(
+            name="route",
+            router=CHOOSER,
+            input=Text("{{ input.n }}"),
+            branches={"one": body("a")},
+            merge=F,
+        ),
+    ),
+    Door(
+        "router-by-a-callable",
+        'kind: router\nname: route\nrouter: skills.x:f\nbranches: {one: [{name: a, call: "skills.x:f"}]}\n',
+        DynamicParallelRouterStep(name="route", router=F, branches={"one": body("a")}),
+    ),
+    Door(
+        "hitl",
+        'kind: hitl\nname: ask\nmessage: "Send {{ input.n }}?"\nanswer_schema: {type: boolean}\n',
+        HumanInTheLoopStep(
+            name="ask", message=Text("Send {{ input.n }}?"), answer_schema={"type": "boolean"}
+        ),
+    ),
+    Door(
+        "import",
+        'kind: import\nname: sub\nblueprint: ./child.yaml\nwith: {a: "{{ input.n }}"}\non_failure: {output: 1}\n',
+        ImportStep(
+            name="sub",
+            blueprint="blueprints/child.yaml",
+            pipeline=Pipeline((Step(name="only", call=F),), name="child"),
+            arguments={"a": Text("{{ input.n }}")},
+            on_failure={"output": 1},
+        ),
+    ),
+]
+
+
+def from_yaml(step: str) -> Pipeline:
+    entry = HEAD + "  -\n" + indent(step, "    ")
+    files = {"blueprints/doors.yaml": entry.encode(), "blueprints/child.yaml": CHILD.encode()}
+    found = compile_blueprint("blueprints/doors.yaml", PinnedSource(files), allow_callables=["skills.*"])
+    assert found.pipeline is not None, [str(one) for one in found.diagnostics]
+    return found.pipeline
+
+
+@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
+def test_both_doors_lead_to_the_same_tree(door: Door) -> None:
+    pipeline = from_yaml(door.yaml)
+    assert pipeline.steps == (door.python,)
+    in_python = Pipeline((door.python,))
+    assert [path for path, _ in pipeline.walk()] == [path for path, _ in in_python.walk()]
+
+
+def test_every_kind_that_is_available_has_both_doors() -> None:
+    available = {kind for kind, model in KINDS.items() if model in AVAILABLE}
+    assert {door.python.kind for door in DOORS} == available

@@ -1,0 +1,90 @@
+"""The blueprints that ship and need no model run as they are, through the command line, and come out as they say."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FLUJO = str(Path(sys.executable).parent / "flujo")
+ARTICLES = "blueprints/inputs/articles.json"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """This repository's blueprints in a folder of their own."""
+    shutil.copytree(ROOT / "blueprints", tmp_path / "blueprints")
+    shutil.copy(ROOT / "flujo.toml", tmp_path)
+    return tmp_path
+
+
+def flujo(project: Path, *words: str, code: int = 0) -> str:
+    """Run one command and return what it printed to stdout."""
+    done = subprocess.run(
+        [FLUJO, *words], cwd=project, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout
+
+
+def given(project: Path, *words: str) -> Any:
+    """Return the output of a run."""
+    return json.loads(flujo(project, "run", *words))
+
+
+def test_a_digest_has_a_line_for_each_article_that_can_be_read(project: Path) -> None:
+    assert given(project, "digest", "--input-file", ARTICLES) == {
+        "digest": "More night trains run between the capitals this winter.\nA field of clover feeds forty hives.",
+        "unread": 1,
+    }
+
+
+def test_a_second_opinion_collects_what_both_reviewers_wish(project: Path) -> None:
+    answer = "OBVIOUSLY this was sent"
+    found = given(project, "second_opinion", "--field", f"answer={answer}", "--field", "facts=Order A-1001")
+    assert found == {"ok": False, "wishes": ["Write a full sentence.", "Do not shout OBVIOUSLY."]}
+
+
+def test_a_second_opinion_may_be_that_all_is_well(project: Path) -> None:
+    answer = "Your order A-1001 was sent this morning."
+    found = given(
+        project, "second_opinion", "--field", f"answer={answer}", "--field", "facts=Order A-1001 was sent"
+    )
+    assert found == {"ok": True, "wishes": []}
+
+
+@pytest.mark.parametrize(
+    ("text", "teams"),
+    [
+        ("I was charged twice for order A-1001 and the page shows an error", ["billing", "technical"]),
+        ("Please refund A-1001", ["billing"]),
+        ("How do I change my address?", ["help"]),
+    ],
+)
+def test_a_ticket_is_handed_to_the_teams_that_it_concerns(project: Path, text: str, teams: list[str]) -> None:
+    assert sorted(given(project, "escalate", "--field", f"text={text}")) == teams
+
+
+def test_a_letter_is_edited_until_it_is_good_and_a_human_likes_it(project: Path) -> None:
+    note = "Order A-1002 is delayed. Order A-1002 is delayed. It arrives on Friday"
+    asked = flujo(project, "run", "draft_review", "--run-id", "letter", "--input", note, code=5)
+    assert "Dear customer! Order A-1002 is delayed. It arrives on Friday.\n" in asked
+    asked = flujo(
+        project,
+        "tasks",
+        "resume",
+        "letter",
+        "--field",
+        "ok=false",
+        "--field",
+        "wish=Mention a voucher.",
+        code=5,
+    )
+    assert "It arrives on Friday. This is about a voucher." in asked
+    sent = json.loads(flujo(project, "tasks", "resume", "letter", "--field", "ok=true"))
+    assert sent["letter"].endswith("This is about a voucher.")
+    assert (project / ".flujo/outbox" / sent["file"]).read_text("utf-8") == sent["letter"]

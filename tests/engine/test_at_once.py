@@ -1,0 +1,197 @@
+"""Several parts of a run at once: they share one journal, and leave nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flujo.domain.journal import EntryKind
+from flujo.domain.run import RunStatus
+from flujo.domain.steps import CallableRef, Expr, HumanInTheLoopStep, LoopStep, MapStep, ParallelStep, Text
+from flujo.exceptions import PausedException, PipelineAbortSignal, StateBackendUnavailable
+from flujo.services.execution import SIGTERM
+from flujo.state.memory import MemoryStateStore
+from support import World, answer, call, pipeline, resume, start
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from flujo.domain.run import Write
+
+
+@pytest.fixture
+def store() -> MemoryStateStore:
+    return MemoryStateStore()
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+class SlowStore:
+    """A store whose commits happen when the test says so."""
+
+    def __init__(self, store: MemoryStateStore) -> None:
+        self._store = store
+        self.open: list[tuple[Write, asyncio.Future[None]]] = []
+        self.is_slow = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def write(self, write: Write) -> Awaitable[None]:
+        """Keep the write until somebody commits it."""
+        if not self.is_slow:
+            return self._store.write(write)
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.open.append((write, waiter))
+        return waiter
+
+    async def commit(self) -> None:
+        """Commit the oldest write, and let those who waited for it go on."""
+        write, waiter = self.open.pop(0)
+        await self._store.write(write)
+        waiter.set_result(None)
+        await until_nothing_moves()
+
+
+async def until_nothing_moves() -> None:
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+def two(left: Any, right: Any, **more: Any) -> ParallelStep:
+    return ParallelStep(name="p", branches={"left": left, "right": right}, **more)
+
+
+async def test_a_branch_goes_on_when_its_entry_is_committed_whoever_wrote_it(
+    store: MemoryStateStore, world: World
+) -> None:
+    slow: Any = SlowStore(store)
+    tree = pipeline(
+        two(
+            pipeline(call("a1", world.add("a1")), call("a2", world.add("a2"))),
+            pipeline(call("b1", world.add("b1")), call("b2", world.add("b2"))),
+        )
+    )
+    running = asyncio.create_task(start(tree, slow, 1))
+    await until_nothing_moves()
+    assert world.calls == ["a1", "b1"]
+    assert [[entry.path for entry in write.entries] for write, _ in slow.open] == [
+        ["p:left/a1"],
+        ["p:right/b1"],
+    ]
+    await slow.commit()
+    assert world.calls == ["a1", "b1", "a2"]
+    await slow.commit()
+    assert world.calls == ["a1", "b1", "a2", "b2"]
+    slow.is_slow = False
+    while slow.open:
+        await slow.commit()
+    assert (await running).success
+    paths = [entry.path for entry in await store.entries((await store.find("run")).run_id)]
+    assert len(paths) == len(set(paths))
+
+
+async def test_a_write_that_fails_fails_the_run_and_no_later_one_leaves_a_gap(
+    store: MemoryStateStore, world: World
+) -> None:
+    before = asyncio.all_tasks()
+    slow: Any = SlowStore(store)
+    body = pipeline(call("x", world.add("x")), call("y", world.add("y")))
+    tree = pipeline(MapStep(name="m", over=Expr("input"), body=body))
+    running = asyncio.create_task(start(tree, slow, [1, 2, 3]))
+    await until_nothing_moves()
+    slow.is_slow = False
+    slow.open[0][1].set_exception(StateBackendUnavailable("away"))
+    with pytest.raises(StateBackendUnavailable):
+        await running
+    assert asyncio.all_tasks() == before
+    assert world.calls == ["x"] * 3
+
+
+async def test_a_run_that_is_given_back_in_the_middle_of_branches_can_be_taken_over(
+    store: MemoryStateStore, world: World
+) -> None:
+    waiting, release = asyncio.Barrier(3), [False]
+
+    async def wait(data: Any) -> str:
+        if not release[0]:
+            await waiting.wait()
+            await asyncio.sleep(60)
+        return "done"
+
+    body = pipeline(
+        LoopStep(
+            name="loop",
+            body=pipeline(call("w", CallableRef("x:wait", wait))),
+            until=Expr("true"),
+        )
+    )
+    tree = pipeline(two(body, body))
+    running = asyncio.create_task(start(tree, store, 1))
+    await waiting.wait()
+    running.cancel(SIGTERM)
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    record = await store.find("run")
+    assert (record.status, record.owner) == (RunStatus.RUNNING, None)
+    release[0] = True
+    assert (await resume(tree, store)).output == {"left": "done", "right": "done"}
+
+
+async def test_pauses_deep_inside_are_returned_together_and_finished_parts_stay(
+    store: MemoryStateStore, world: World
+) -> None:
+    ask = HumanInTheLoopStep(name="ok", message=Text("{{ item }}?"), when=Expr("item > 1"))
+    items = MapStep(name="m", over=Expr("[1, 2, 3]"), body=pipeline(call("w", world.add("w")), ask))
+    loop = LoopStep(name="loop", body=pipeline(items), until=Expr("true"))
+    tree = pipeline(two(pipeline(loop), pipeline(call("b", world.add("b")))))
+    result = await start(tree, store)
+    ids = ["p:left/loop[0]/m[1]/ok", "p:left/loop[0]/m[2]/ok"]
+    assert [pause.pause_id for pause in result.pauses] == ids
+    for pause_id in reversed(ids):
+        await answer(store, pause_id, pause_id[-5])
+        result = await resume(tree, store)
+    assert result.output == {"left": [1, "1", "2"], "right": None}
+    assert world.calls.count("w") == 3
+    assert world.calls.count("b") == 1
+    done = [e.path for e in await store.entries(result.run_id) if e.kind is EntryKind.DONE]
+    assert len(done) == len(set(done))
+
+
+async def test_what_a_deciding_callable_may_not_do(store: MemoryStateStore) -> None:
+    def over(error: Exception) -> Any:
+        def decide(data: Any) -> Any:
+            raise error
+
+        return pipeline(MapStep(name="m", over=CallableRef("x:over", decide), body=pipeline()))
+
+    aborted = await start(over(PipelineAbortSignal("enough")), store, run_id="aborted")
+    assert aborted.status is RunStatus.CANCELLED
+    asked = await start(over(PausedException("please")), store, run_id="asked")
+    assert asked.error is not None
+    assert asked.error.path == "m"
+    assert "asked a human: please" in asked.error.message
+
+
+async def test_a_run_goes_on_with_an_answer_that_came_while_a_sibling_still_worked(
+    store: MemoryStateStore, world: World
+) -> None:
+    async def reply(data: Any) -> str:
+        assert [pause.is_open for pause in await store.pauses((await store.find("run")).run_id)] == [True]
+        await answer(store, "p:left/ok", "early")
+        return "replied"
+
+    tree = pipeline(
+        two(
+            pipeline(HumanInTheLoopStep(name="ok", message=Text("ok?")), call("a", world.add("a"))),
+            pipeline(call("b", world.add("b")), call("reply", CallableRef("x:reply", reply))),
+        )
+    )
+    result = await start(tree, store, 1)
+    assert (result.status, result.output) == (RunStatus.COMPLETED, {"left": "early", "right": "replied"})
+    assert world.calls == ["b", "a"]

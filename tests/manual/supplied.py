@@ -1,0 +1,33 @@
+"""What the manual's blocks leave out: where one prints `...`, this runner is given what its test needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import flujo
+from flujo.domain.models import Ctx, Out
+from flujo.domain.pipeline import Pipeline
+from flujo.services.runner import In
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flujo.domain.models import PipelineResult
+
+
+class Flujo(flujo.Flujo[In, Out, Ctx]):
+    """A runner to which `...` means: whatever `left_out` says."""
+
+    left_out: ClassVar[Mapping[str, Any]] = {}
+    """Arguments of the next runners, by name; those that a block gives go before."""
+    input: ClassVar[Any] = None
+    """The input of a run for which a block prints `...`."""
+
+    def __init__(self, *omitted: Any, **given: Any) -> None:
+        assert all(each is ... for each in omitted)
+        given.pop("usage_limits", None)  # printed in section 9, and not a part of the runner yet
+        super().__init__(**{"pipeline": Pipeline(name="manual"), **self.left_out, **given})
+
+    async def run_result_async(self, initial_input: Any = ..., **given: Any) -> PipelineResult[Out, Ctx]:
+        value = self.input if initial_input is ... else initial_input
+        return await super().run_result_async(value, **given)
