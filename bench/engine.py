@@ -1,4 +1,4 @@
-"""What the engine adds to a step that does nothing, as a ratio to switching between asyncio tasks in the same run.
+"""What the engine adds to a step that does nothing, as a ratio to a switch between asyncio tasks.
 
 python bench/engine.py
 """

@@ -527,19 +527,6 @@ async def test_cancelling_a_run_leaves_it_resumable(store: MemoryStateStore, wor
     assert world.calls == ["a"]
 
 
-async def test_a_watcher_that_breaks_leaves_the_run_resumable(store: MemoryStateStore, world: World) -> None:
-    async def broken(event: Any) -> None:
-        if isinstance(event, StepEnded):
-            raise OSError("the screen is gone")
-
-    tree = pipeline(call("a", world.add("a")), call("b", world.add("b")))
-    with pytest.raises(OSError, match="the screen is gone"):
-        await start(tree, store, 1, sink=broken)
-    assert (await store.find("run")).status is RunStatus.INTERRUPTED
-    assert (await resume(tree, store)).status is RunStatus.COMPLETED
-    assert world.calls == ["a", "b"]
-
-
 async def test_a_run_id_that_could_not_be_typed_is_refused(store: MemoryStateStore) -> None:
     for bad in ("a:b", "", " ", "-x", "a/b", "x" * 129):
         with pytest.raises(SettingsError, match="cannot be a run id"):

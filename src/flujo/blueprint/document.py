@@ -400,10 +400,9 @@ class MapStep(BaseStep):
     output: Value = None
 
 
-class ParallelStep(BaseStep):
-    """Runs all its branches at once."""
+class BranchesAtOnce(BaseStep):
+    """What `parallel` and `router` share."""
 
-    kind: Literal["parallel"]
     branches: "Annotated[dict[Identifier, list[AnyStep]], Field(min_length=1)]"
     merge: Merge = "context_update"
     field_mapping: dict[Identifier, list[Identifier]] = {}
@@ -412,18 +411,18 @@ class ParallelStep(BaseStep):
     output: Value = None
 
 
-class RouterStep(BaseStep):
+class ParallelStep(BranchesAtOnce):
+    """Runs all its branches at once."""
+
+    kind: Literal["parallel"]
+
+
+class RouterStep(BranchesAtOnce):
     """Lets an agent or a callable choose which branches run, then runs those at once."""
 
     kind: Literal["router"]
     router: Who
     input: Value = None
-    branches: "Annotated[dict[Identifier, list[AnyStep]], Field(min_length=1)]"
-    merge: Merge = "context_update"
-    field_mapping: dict[Identifier, list[Identifier]] = {}
-    on_branch_failure: OnError = "fail"
-    max_concurrency: Maybe[Positive] = None
-    output: Value = None
 
 
 class GranularStep(BaseStep):

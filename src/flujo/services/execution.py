@@ -72,7 +72,7 @@ class Execution:
         except StateError:
             self.store.let_go(record.run_id)
             raise
-        except Exception:  # not a step's: somebody who watches, or a bug of ours
+        except Exception:  # a bug of ours: steps and watchers have had theirs caught already
             await self._stop(record, journal, RunStatus.INTERRUPTED)
             raise
 
