@@ -63,6 +63,12 @@ SKIPPED = [
          "`steps.write.output` may be null", "steps.write.output", line=14, severity="warning"),
 ]  # fmt: skip
 
+ATTEMPTS = [
+    Case(f"attempts-of-a-map-{key}", each(f"    config: {{{key}: {value}}}\n"), "FLJ213",
+         f"`{key}` on `kind: map` is not available yet", key, line=13)
+    for key, value in {"timeout_s": "5s", "max_retries": "2", "retry": "{backoff: fixed}"}.items()
+]  # fmt: skip
+
 STATES = [
     Case("state-unknown-initial", machine(ONWARDS).replace("initial: draft", "initial: drfat"), "FLJ231",
          "did you mean `draft`", "drfat", line=11),
@@ -165,4 +171,4 @@ BRANCHES = [
     chooser("router-answers-something-else", "{enum: [one, tow]}", "its branches are"),
 ]  # fmt: skip
 
-COMPOSITE_CASES = [*SKIPPED, *STATES, *MAPS, *BRANCHES]
+COMPOSITE_CASES = [*SKIPPED, *ATTEMPTS, *STATES, *MAPS, *BRANCHES]

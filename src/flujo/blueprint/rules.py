@@ -294,6 +294,19 @@ def unavailable_step(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     yield from _unavailable_keys(unit, visit.path, step, _LATER_ON_STEPS)
     if step.config.execution_mode == "background":
         yield _unavailable(unit, (*visit.path, "config", "execution_mode"), "execution_mode: background")
+    if not isinstance(step, doc.Step):
+        yield from _attempts_of_no_leaf(unit, visit.path, step)
+
+
+def _attempts_of_no_leaf(unit: Unit, path: Path, step: doc.BaseStep) -> Iterator[Diagnostic]:
+    """Refuse limits on attempts where there are none: only a step that asks or calls is attempted."""
+    for key in ("timeout_s", "max_retries", "retry"):
+        if getattr(step.config, key) != type(step.config).model_fields[key].default:
+            yield NOT_AVAILABLE.at(
+                unit.span(*path, "config", key, key=True),
+                f"`{key}` on `kind: {getattr(step, 'kind', 'step')}` is not available yet",
+                hint="set it on the steps that ask an agent or call something",
+            )
 
 
 def unavailable_at_top(unit: Unit) -> Iterator[Diagnostic]:

@@ -10,8 +10,21 @@ from typing import TYPE_CHECKING, Any, cast
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec
 from flujo.domain.models import PipelineContext
-from flujo.domain.steps import CallableRef, Carry, Expr, Save, State, Text, Transition
-from flujo.exceptions import CallableError
+from flujo.domain.steps import (
+    BaseStep,
+    CallableRef,
+    Carry,
+    Expr,
+    HumanInTheLoopStep,
+    Save,
+    State,
+    Step,
+    StepConfig,
+    Text,
+    Transition,
+)
+from flujo.engine.interpreter import KINDS
+from flujo.exceptions import CallableError, NotAvailableYet
 from flujo.services.contexts import ModelContext, SchemaContext
 
 if TYPE_CHECKING:
@@ -51,6 +64,7 @@ class Bound:
             self.schema(pipeline.input_schema)
         self._leaves(pipeline.output)
         for step in pipeline.steps:
+            _require_available(step)
             for field in dataclasses.fields(step):
                 self._leaves(getattr(step, field.name))
             for name in ("output_schema", "answer_schema"):
@@ -154,3 +168,31 @@ class Bound:
         from flujo.blueprint.resolver import load_callable
 
         return load_callable(ref.target, self._allow)
+
+
+def _require_available(step: BaseStep) -> None:
+    """Refuse what a tree can say and the engine does not do yet: ignoring it would run something else.
+
+    Raises:
+        NotAvailableYet: naming the step and the field.
+    """
+    fresh = StepConfig()
+    later = {
+        f"`kind: {step.kind}`": step.kind not in KINDS,
+        "`cache`": step.cache is not None,
+        "`execution_mode: background`": step.config.execution_mode == "background",
+    }
+    if isinstance(step, Step):
+        later["`fallback`"] = step.fallback is not None
+        later["`validators`"] = bool(step.validators)
+        later["`enforce_idempotency`"] = step.enforce_idempotency
+    else:
+        for name in ("timeout_s", "max_retries", "retry"):
+            later[f"`{name}` on `kind: {step.kind}`"] = getattr(step.config, name) != getattr(fresh, name)
+    if isinstance(step, HumanInTheLoopStep):
+        later["`deadline_s`"] = step.deadline_s is not None
+    for what, asked in later.items():
+        if asked:
+            raise NotAvailableYet(
+                f"step {step.name!r}: {what} is not available yet", hint="take it out for now"
+            )
