@@ -88,3 +88,12 @@ def test_a_letter_is_edited_until_it_is_good_and_a_human_likes_it(project: Path)
     sent = json.loads(flujo(project, "tasks", "resume", "letter", "--field", "ok=true"))
     assert sent["letter"].endswith("This is about a voucher.")
     assert (project / ".flujo/outbox" / sent["file"]).read_text("utf-8") == sent["letter"]
+
+
+def test_a_trace_says_which_way_each_kind_went(project: Path) -> None:
+    flujo(project, "run", "digest", "--input-file", ARTICLES)
+    assert "items   3" in flujo(project, "trace", "@last")
+    flujo(project, "run", "draft_review", "--input", "a letter", "--paused-ok")
+    shown = flujo(project, "trace", "@last")
+    assert "next    critique" in shown
+    assert "next    approval" in shown

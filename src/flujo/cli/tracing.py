@@ -94,12 +94,20 @@ def _room(terminal: Terminal, stem: str) -> int:
     return max(20, width - len(stem) - _LABEL)
 
 
+def _way(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
+    """Yield which way a composite went: a branch, the next state, how many items."""
+    if node.kind == "state_machine":
+        if node.detail.get("to"):
+            yield "next", _value(node.detail["to"], limit)
+    elif node.decision is not None and node.kind != "loop":
+        yield "items" if node.kind == "map" else "took", _value(node.decision, limit)
+
+
 def _facts(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
     """Yield what is written below a step: what went in, what it decided, what came out, what was mended."""
     if node.input is not None:
         yield "input", _value(node.input, limit)
-    if node.decision is not None and node.kind != "loop":
-        yield "took", _value(node.decision, limit)
+    yield from _way(node, limit=limit)
     if node.output is not None and not node.children:
         yield "output", _value(node.output, limit)
     for repair in node.detail.get("repairs", ()):
