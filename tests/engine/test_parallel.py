@@ -380,6 +380,29 @@ class TestPauses:
         await answer(store, "p:left/ok", "yes")
         assert (await resume(tree, store)).output["out"] == {"left": "yes", "right": "up"}
 
+    async def test_a_question_in_a_composite_whose_failure_is_collected_is_closed(
+        self, store: MemoryStateStore
+    ) -> None:
+        inner = ParallelStep(
+            name="inner",
+            branches={
+                "asks": pipeline(Ask(name="ok", message=Text("ok?"))),
+                "fails": pipeline(call("bad", raising(ValueError("no")))),
+            },
+        )
+        later = Ask(name="later", message=Text("later?"))
+        outer = ParallelStep(
+            name="outer",
+            branches={"one": pipeline(inner), "two": pipeline(call("fine", CallableRef("x:fine", str)))},
+            on_branch_failure="collect",
+        )
+        waiting = await start(pipeline(outer, later), store)
+        assert [pause.pause_id for pause in waiting.pauses] == ["later"]
+        assert [pause.pause_id for pause in await store.pauses(waiting.run_id) if pause.is_open] == ["later"]
+        await answer(store, "later", "yes")
+        result = await resume(pipeline(outer, later), store)
+        assert (result.status, result.output) == (RunStatus.COMPLETED, "yes")
+
 
 class TestStopping:
     async def test_cancelling_a_run_ends_every_branch_and_leaves_it_resumable(

@@ -143,6 +143,8 @@ class Write:
     entries: tuple[Entry, ...] = ()
     pauses: tuple[Pause, ...] = ()
     """Questions to open. Opening one that is open already changes nothing."""
+    voids: tuple[StepPath, ...] = ()
+    """Questions that no longer matter, by id; one that is answered stays as it is."""
     blobs: Mapping[str, bytes] = field(default_factory=dict)
     """Content-addressed bytes (digest → bytes) that must be there before the rest is true."""
     move: Move | None = None

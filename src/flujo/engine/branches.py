@@ -40,7 +40,7 @@ async def run_branches(
     fails = step.on_branch_failure == "fail"
     limit = step.max_concurrency or len(chosen)
     arrivals = await fan_out(frame, step.kind, arms(), run_body, limit=limit, stop_at_failure=fails)
-    stopped = stopped_by(arrivals, failures_stop=fails)
+    stopped = stopped_by(frame, arrivals, failures_stop=fails)
     if stopped is not None:
         return stopped
     await merge_into(frame, step, path, arrivals, step.field_mapping)

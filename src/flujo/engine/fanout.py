@@ -126,15 +126,16 @@ async def _arrive(frame: Frame, kind: str, arm: Arm, run_body: RunBody) -> Arriv
     return Arrival(arm.name, outcome, merge.diff(fork, inner.zone.tree))
 
 
-def stopped_by(arrivals: Sequence[Arrival], *, failures_stop: bool) -> StepOutcome | None:
+def stopped_by(frame: Frame, arrivals: Sequence[Arrival], *, failures_stop: bool) -> StepOutcome | None:
     """Return why the composite cannot go on: somebody aborted, failed, or waits; None when it can.
 
     A failure goes before a pause: the questions of the siblings are void then.
     """
     outcomes = [arrival.outcome for arrival in arrivals]
+    pauses = [pause for outcome in outcomes if isinstance(outcome, Paused) for pause in outcome.pauses]
     for kinds in (Aborted, Failure) if failures_stop else (Aborted,):
         for outcome in outcomes:
             if isinstance(outcome, kinds):
+                frame.run.journal.void(pauses)
                 return outcome
-    pauses = [pause for outcome in outcomes if isinstance(outcome, Paused) for pause in outcome.pauses]
     return Paused(tuple(pauses)) if pauses else None

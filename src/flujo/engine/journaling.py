@@ -17,7 +17,7 @@ from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import JournalConflict
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from flujo.domain.ports import StateStore
 
@@ -42,6 +42,7 @@ class Journal:
         self._pauses: dict[StepPath, Pause] | None = None
         self._waiting: list[Entry] = []
         self._asked: list[Pause] = []
+        self._voids: list[StepPath] = []
         self._flying: list[asyncio.Future[None]] = []
         self._used: dict[StepPath, Usage] = {}
         self.usage = spent
@@ -117,6 +118,12 @@ class Journal:
         """Open a question; it becomes visible with the next commit."""
         self._asked.append(pause)
 
+    def void(self, pauses: Sequence[Pause]) -> None:
+        """Close questions that no longer matter, because what asks them has failed as a whole."""
+        ids = [pause.pause_id for pause in pauses]
+        self._asked = [pause for pause in self._asked if pause.pause_id not in ids]
+        self._voids += ids
+
     async def pause(self, path: StepPath) -> Pause | None:
         """Return the question that the step at `path` has asked, answered or not."""
         if not self._resumed:
@@ -135,7 +142,7 @@ class Journal:
         if move is not None:
             await self._landed()
             move = replace(move, entries=self._seq, usage=self.usage)
-        if self._waiting or self._asked or move:
+        if self._waiting or self._asked or self._voids or move:
             self._hand_over(move)
         await self._landed()
 
@@ -145,9 +152,10 @@ class Journal:
             fence=self._fence,
             entries=tuple(self._waiting),
             pauses=tuple(self._asked),
+            voids=tuple(self._voids),
             move=move,
         )
-        self._waiting, self._asked = [], []
+        self._waiting, self._asked, self._voids = [], [], []
         flying = asyncio.ensure_future(self._store.write(write))
         flying.add_done_callback(_look_at)
         self._flying.append(flying)

@@ -128,7 +128,10 @@ class _Pending:
     entries: list[dict[str, Any]] = field(default_factory=list)
     pauses: list[dict[str, Any]] = field(default_factory=list)
     moves: list[dict[str, Any]] = field(default_factory=list)
+    voids: list[dict[str, Any]] = field(default_factory=list)
+    """Questions, one by one."""
     voided: set[str] = field(default_factory=set)
+    """Runs, with all their open questions."""
     aside: codec.Rows = field(default_factory=dict)
 
 
@@ -198,6 +201,7 @@ class _Batch:
         pending.entries += self._fresh(write, entries) if self.careful else entries
         for pause in write.pauses:
             pending.pauses.append(codec.pause_row(write.run_id, pause, len(pending.pauses)))
+        pending.voids += [{"of_run": write.run_id, "of_pause": pause_id} for pause_id in write.voids]
         if write.move is not None:
             self._move(write, there)
         return None
@@ -340,6 +344,8 @@ class _Batch:
             self.batches.statements.insert_entries(self.connection, pending.entries)
         if pending.pauses:
             execute(self.batches.statements.open_pauses, pending.pauses)
+        if pending.voids:
+            execute(statements.void_one, pending.voids)
         if pending.moves:
             execute(statements.move, pending.moves)
         if pending.voided:

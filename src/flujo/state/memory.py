@@ -226,6 +226,9 @@ class MemoryStateStore:
             stored.by_seq[entry.seq] = entry
         for pause in write.pauses:
             self._open(stored, pause)
+        for pause_id in write.voids:
+            if pause_id in stored.pauses and stored.pauses[pause_id].is_open:
+                stored.pauses[pause_id] = replace(stored.pauses[pause_id], void=True)
         if write.move is not None:
             self._move(stored, write.move)
 

@@ -117,6 +117,15 @@ void = (
     )
     .values(void=True)
 )
+void_one = (
+    pauses.update()
+    .where(
+        pauses.c.run_id == _run,
+        pauses.c.pause_id == sa.bindparam("of_pause"),
+        pauses.c.answer.is_(None),
+    )
+    .values(void=True)
+)
 answer = (
     pauses.update()
     .where(pauses.c.run_id == _run, pauses.c.pause_id == sa.bindparam("of_pause"))

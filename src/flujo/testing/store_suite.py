@@ -496,6 +496,18 @@ class StateStoreSuite:
         await self._ask(store, retried, "two")
         assert (await store.answer(RUN, StepPath("two"), b"2")).answer == b"2"
 
+    async def test_a_write_closes_the_open_questions_it_names_and_no_others(self, store: StateStore) -> None:
+        run = await store.accept(new_run(), {})
+        asked = [Pause(pause_id=StepPath(name), message=f"{name}?") for name in ("a", "b", "c")]
+        await store.write(Write(run_id=RUN, fence=run.fence, pauses=tuple(asked)))
+        await store.answer(RUN, StepPath("b"), b"1")
+        voids = (StepPath("a"), StepPath("b"), StepPath("nobody"))
+        await store.write(Write(run_id=RUN, fence=run.fence, voids=voids))
+        states = {pause.pause_id: (pause.void, pause.is_open) for pause in await store.pauses(RUN)}
+        assert states == {"a": (True, False), "b": (False, False), "c": (False, True)}
+        with pytest.raises(ResumeConflict):
+            await store.answer(RUN, StepPath("a"), b"1")
+
     async def test_an_answer_to_nothing_names_the_open_questions(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         await self._ask(store, run, "approve")

@@ -42,7 +42,7 @@ async def run(step: MapStep, frame: Frame, path: StepPath, run_body: RunBody) ->
     arrivals = await fan_out(
         frame, step.kind, arms(), run_body, limit=step.max_concurrency, stop_at_failure=fails
     )
-    stopped = stopped_by(arrivals, failures_stop=fails)
+    stopped = stopped_by(frame, arrivals, failures_stop=fails)
     if stopped is not None:
         return stopped
     await merge_into(frame, step, path, arrivals)
