@@ -48,7 +48,7 @@ def project(tmp_path: Path, store_uri: str) -> Path:
                 os.write(file, line)
                 os.fsync(file)
                 os.close(file)
-                time.sleep(0.05)
+                time.sleep(float(os.environ.get("TOUCH_S", "0.05")))
                 return value + 1
             """
         )
@@ -113,10 +113,12 @@ def lines(project: Path) -> list[str]:
     return witness.read_text().split() if witness.exists() else []
 
 
-def launch(project: Path, *words: str) -> subprocess.Popen[str]:
+def launch(project: Path, *words: str, touch_s: float = 0.05) -> subprocess.Popen[str]:
+    """Start a command; `touch_s` is how long each call of `touch` takes."""
     return subprocess.Popen(
         [*FLUJO, *words],
         cwd=project,
+        env={**os.environ, "TOUCH_S": str(touch_s)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -130,16 +132,15 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def kill_after(project: Path, process: subprocess.Popen[str], count: int, pause_s: float) -> None:
-    """Send SIGKILL a moment after the witness has seen `count` calls."""
+def kill_after(project: Path, process: subprocess.Popen[str], count: int, pause_s: float) -> bool:
+    """Send SIGKILL a moment after the witness has seen `count` calls; return whether it was in time."""
     until = time.monotonic() + 60
     while len(lines(project)) < count and process.poll() is None and time.monotonic() < until:
         time.sleep(0.002)
     time.sleep(pause_s)
-    assert process.poll() is None, f"the run ended before it could be killed: {process.communicate()}"
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    return process.returncode == -signal.SIGKILL
 
 
 async def finished_steps(project: Path, run_id: str) -> set[str]:
@@ -160,11 +161,14 @@ async def test_no_finished_step_runs_again_after_kill_9_at_random_moments(projec
     assert Counter(lines(project)).most_common(1)[0][1] == 1
     assert len(lines(project)) == LINES
     chance = random.Random(20261122)
-    for number in range(KILLS):
+    kills = 0
+    for number in range(3 * KILLS):
         (project / "witness.log").unlink()
         run_id = f"kill-{number}"
         process = launch(project, "run", "walk", "--run-id", run_id)
-        kill_after(project, process, chance.randint(1, LINES - 1), chance.uniform(0, 0.04))
+        if not kill_after(project, process, chance.randint(1, LINES - 1), chance.uniform(0, 0.04)):
+            continue  # a busy machine: the run had ended
+        kills += 1
         before = await finished_steps(project, run_id)
         code, out, err = finish(launch(project, "resume", run_id, "--json"))
         assert code == 0, err
@@ -173,25 +177,30 @@ async def test_no_finished_step_runs_again_after_kill_9_at_random_moments(projec
         seen = Counter(lines(project))
         assert {path: seen[path] for path in before} == dict.fromkeys(before, 1)
         assert sum(seen.values()) - LINES <= 1, f"more than the step in flight ran again: {seen}"
+        if kills == KILLS:
+            break
+    assert kills == KILLS
 
 
 def test_of_two_resumes_at_once_one_wins_and_the_other_exits_8(project: Path) -> None:
     process = launch(project, "run", "walk", "--run-id", "race")
-    kill_after(project, process, 3, 0)
-    both = [launch(project, "resume", "race"), launch(project, "resume", "race")]
-    codes = sorted(finish(each)[0] for each in both)
-    assert codes == [0, 8]
+    assert kill_after(project, process, 3, 0)
+    both = [launch(project, "resume", "race", touch_s=0.4), launch(project, "resume", "race", touch_s=0.4)]
+    (_, _, _), (code, _, err) = sorted(finish(each) for each in both)
+    assert sorted(each.returncode for each in both) == [0, 8]
+    assert code == 8
+    assert "is being executed" in err
     assert sum(Counter(lines(project)).values()) - LINES <= 1
 
 
 def test_a_live_run_cannot_be_taken_over(project: Path) -> None:
-    process = launch(project, "run", "walk", "--run-id", "alive")
+    process = launch(project, "run", "walk", "--run-id", "alive", touch_s=0.4)
     while len(lines(project)) < 1 and process.poll() is None:
         time.sleep(0.002)
     code, _, err = finish(launch(project, "resume", "alive"))
     assert finish(process)[0] == 0
     assert code == 8
-    assert "alive" in err
+    assert "is being executed" in err
 
 
 def test_ctrl_c_leaves_a_resumable_run_and_says_so(project: Path) -> None:
