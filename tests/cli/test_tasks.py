@@ -172,3 +172,25 @@ def test_a_changed_blueprint_is_said_and_taken_only_when_asked(flujo: Flujo, pro
     assert "on disk `blueprints/flaky.yaml` differs" in pinned.stderr
     taken = flujo("resume", "@last", "--retry-failed", "--accept-changes")
     assert (taken.exit_code, taken.stdout) == (0, "new\n")
+
+
+def test_changes_that_lose_a_finished_step_are_refused_and_the_run_stays_as_it_was(
+    flujo: Flujo, project: Project
+) -> None:
+    flujo("run", "ask")
+    path = project.root / "blueprints/ask.yaml"
+    path.write_text(
+        path.read_text("utf-8").replace("greet\n", "hello\n", 1).replace("steps.greet", "steps.hello")
+    )
+    refused = flujo("resume", "@last", "--accept-changes")
+    assert refused.exit_code == 8
+    assert "has no place for `greet`" in refused.stderr
+    assert "start a new run" in refused.stderr
+    assert flujo("tasks", "resume", "@last", "--field", "ok=true").stdout == "true\n"
+
+
+def test_a_pinned_run_goes_on_when_its_file_is_gone(flujo: Flujo, project: Project) -> None:
+    flujo("run", "ask")
+    (project.root / "blueprints/ask.yaml").unlink()
+    resumed = flujo("tasks", "resume", "@last", "--field", "ok=true")
+    assert (resumed.exit_code, resumed.stdout) == (0, "true\n")

@@ -195,14 +195,14 @@ async def _manifest(store: StateStore, record: RunRecord) -> Mapping[str, Any]:
 
 
 def _changed(ws: Workspace, pinned: Blueprint) -> list[str]:
-    from flujo.blueprint.resolver import FileSource
+    from flujo.blueprint.resolver import FileSource, SourceRefused
 
     source = FileSource(ws.project.root)
     changed = []
     for path, content in pinned.closure.files.items():
         try:
             same = source.read(path) == content
-        except Exception:  # noqa: BLE001 - gone, moved or unreadable: whatever it is, it is not the same
+        except SourceRefused:  # gone, moved or unreadable: it is not the same
             same = False
         changed += [] if same else [path]
     return changed
