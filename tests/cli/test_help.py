@@ -64,6 +64,8 @@ Options:
 Write:
   init      Write a working project into a folder.
   validate  Check blueprints without running anything.
+  graph     Draw a blueprint.
+  ls        List the steps, agents, callables and imports of blueprints.
   schema    Print the JSON Schema of blueprints.
   explain   Explain an error or rule by its code.
   lock      Write or verify flujo.lock.

@@ -7,13 +7,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flujo.exceptions import FlujoError, SettingsError
+from flujo.exceptions import BlueprintError, FlujoError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from flujo.blueprint.compiler import Compiled
     from flujo.blueprint.diagnostics import Diagnostic, Rule
+    from flujo.domain.pipeline import Pipeline
     from flujo.services.project import Project
 
 
@@ -46,6 +47,28 @@ def compiled(project: Project, path: str, overrides: Mapping[str, str] | None = 
         allow_callables=project.settings.blueprints.allow_callables,
         overrides=overrides or {},
         strict=project.settings.strict_dsl,
+    )
+
+
+def compiled_or_refused(project: Project, path: str) -> Pipeline:
+    """Return a blueprint's tree; nothing that it names is imported.
+
+    Raises:
+        BlueprintError: it does not pass its checks.
+    """
+    result = compiled(project, path)
+    if result.pipeline is None:
+        raise refusal(path, result)
+    return result.pipeline
+
+
+def refusal(path: str, result: Compiled) -> BlueprintError:
+    """Return the error that carries what was found in a blueprint."""
+    count = sum(1 for each in result.diagnostics if each.severity == "error")
+    return BlueprintError(
+        f"{path} has {count} error{'s' if count != 1 else ''}",
+        diagnostics=result.diagnostics,
+        sources=result.sources,
     )
 
 

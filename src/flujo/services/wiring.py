@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from flujo.domain.journal import RunId
 from flujo.domain.models import AppResources
-from flujo.exceptions import BlueprintError, FlujoError, SettingsError
+from flujo.exceptions import FlujoError, SettingsError
+from flujo.services.checking import refusal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
     from flujo.agents.chat import AgentSettings
-    from flujo.blueprint.compiler import Closure, Compiled
+    from flujo.blueprint.compiler import Closure
     from flujo.blueprint.diagnostics import Diagnostic
     from flujo.blueprint.resolver import Source
     from flujo.domain.pipeline import Pipeline
@@ -163,7 +164,7 @@ class Workspace:
             strict=settings.strict_dsl,
         )
         if compiled.pipeline is None:
-            raise _refusal(path, compiled)
+            raise refusal(path, compiled)
         return Blueprint(path, compiled.pipeline, compiled.closure, compiled.diagnostics, compiled.sources)
 
     def bind(self, pipeline: Pipeline) -> Binding:
@@ -258,12 +259,3 @@ async def open_store(uri: str, settings: Settings) -> StateStore:
 
     pool = settings.settings
     return await SqlStateStore.open(uri, pool_min=pool.postgres_pool_min, pool_max=pool.postgres_pool_max)
-
-
-def _refusal(path: str, compiled: Compiled) -> Any:
-    count = sum(1 for each in compiled.diagnostics if each.severity == "error")
-    return BlueprintError(
-        f"{path} has {count} error{'s' if count != 1 else ''}",
-        diagnostics=compiled.diagnostics,
-        sources=compiled.sources,
-    )

@@ -1,0 +1,70 @@
+"""`flujo graph`: a blueprint as a drawing, without importing anything that it names."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flujo.cli.invocation import Invocation
+
+if TYPE_CHECKING:
+    from flujo.domain.pipeline import Pipeline
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+class Format(StrEnum):
+    """What the drawing is written as."""
+
+    TREE = "tree"
+    MERMAID = "mermaid"
+    DOT = "dot"
+    SVG = "svg"
+
+
+@app.command()
+def graph(
+    ctx: typer.Context,
+    blueprint: Annotated[str, typer.Argument(metavar="BLUEPRINT", help="A blueprint, by path or name.")],
+    form: Annotated[
+        Format, typer.Option("--format", help="A tree for the terminal, or a drawing; svg needs Graphviz.")
+    ] = Format.TREE,
+    unfold: Annotated[
+        bool, typer.Option("--unfold", help="Draw what imported blueprints do, instead of one step each.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write a drawing here.", show_default=False),
+    ] = None,
+) -> None:
+    """Draw a blueprint."""
+    from flujo.services.checking import compiled_or_refused
+
+    invocation = Invocation.of(ctx)
+    project, terminal = invocation.project, invocation.terminal
+    pipeline = compiled_or_refused(project, project.locate(blueprint, invocation.folder))
+    if form is Format.TREE:
+        if output is not None:
+            raise typer.BadParameter(
+                "a tree is for the terminal; take --format mermaid, dot or svg", param_hint="--output"
+            )
+        from flujo.cli.outline import show_outline
+
+        show_outline(terminal, pipeline, unfold=unfold)
+        terminal.next(f"flujo graph {blueprint} --format mermaid", "draws it for a pull request")
+        return
+    drawn = _drawn(pipeline, form, unfold=unfold)
+    if output is None:
+        terminal.data(drawn)
+        return
+    (invocation.folder / output).write_text(drawn, "utf-8")
+    terminal.say(f"wrote {output}")
+
+
+def _drawn(pipeline: "Pipeline", form: Format, *, unfold: bool) -> str:
+    from flujo.services import graph_formats
+    from flujo.services.graph import graph_of
+
+    write = {"mermaid": graph_formats.mermaid, "dot": graph_formats.dot, "svg": graph_formats.svg}[form]
+    return write(graph_of(pipeline, unfold=unfold))

@@ -1,0 +1,62 @@
+"""`flujo ls`: the steps, agents, callables and imports of blueprints, without importing what they name."""
+
+from dataclasses import asdict
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from flujo.cli import options
+from flujo.cli.invocation import Invocation
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+class Only(StrEnum):
+    """What is listed."""
+
+    STEP = "step"
+    AGENT = "agent"
+    CALLABLE = "callable"
+    IMPORT = "import"
+
+
+@app.command()
+def ls(
+    ctx: typer.Context,
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PATHS", help="Blueprints or folders; none: all of the project.", show_default=False
+        ),
+    ] = None,
+    only: Annotated[
+        list[Only] | None, typer.Option("--only", help="List only these; repeat it.", show_default=False)
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """List the steps, agents, callables and imports of blueprints."""
+    from flujo.services.checking import compiled_or_refused
+    from flujo.services.inventory import inventory
+
+    invocation = Invocation.of(ctx)
+    project, terminal = invocation.project, invocation.terminal
+    given = [found for text in paths or () for found in project.locate_all(text, invocation.folder)]
+    chosen = given if paths else project.blueprint_paths()
+    items = [
+        item
+        for path in chosen
+        for item in inventory(path, compiled_or_refused(project, path))
+        if not only or item.what in only
+    ]
+    if as_json:
+        terminal.json([asdict(item) for item in items])
+        return
+    columns = {"blueprint": "BLUEPRINT", "what": "WHAT", "name": "NAME", "detail": "DOES"}
+    if len(chosen) == 1:
+        del columns["blueprint"]
+    if items:
+        terminal.table(columns, [asdict(item) for item in items])
+    else:
+        terminal.say("there is nothing to list here")
+        terminal.next("flujo init", "writes a project with a first blueprint")
