@@ -149,6 +149,16 @@ class Write:
     """Content-addressed bytes (digest → bytes) that must be there before the rest is true."""
     move: Move | None = None
 
+    @property
+    def is_append(self) -> bool:
+        """Whether this brings nothing but entries."""
+        return self.move is None and not (self.pauses or self.voids or self.blobs)
+
+    @property
+    def is_move(self) -> bool:
+        """Whether this changes nothing but the run's own row."""
+        return self.move is not None and not (self.entries or self.pauses)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:

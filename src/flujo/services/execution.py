@@ -19,7 +19,7 @@ from flujo.domain.outcomes import (
     StepEnded,
     Success,
 )
-from flujo.domain.run import Move, RunRecord, RunStatus, Write
+from flujo.domain.run import Move, Progress, RunRecord, RunStatus, Write
 from flujo.engine.frame import Run
 from flujo.engine.interpreter import execute
 from flujo.engine.journaling import Journal
@@ -62,7 +62,8 @@ class Execution:
         """
         journal: Journal | None = None
         try:
-            start = await self.store.progress(record.run_id)
+            # Under its first claim nothing can be recorded yet.
+            start = Progress() if record.claims == 1 else await self.store.progress(record.run_id)
             journal = Journal(self.store, record, last_seq=start.last_seq, spent=start.usage)
             return await self._walk(record, journal, resumed=start.last_seq > 0)
         except asyncio.CancelledError as signal:

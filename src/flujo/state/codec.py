@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import zstandard
@@ -56,6 +57,10 @@ def blob_row(digest: str, data: bytes) -> dict[str, Any]:
     if len(packed) < len(data):
         return {"digest": digest, "encoding": "zstd", "size": len(data), "data": packed}
     return {"digest": digest, "encoding": "plain", "size": len(data), "data": data}
+
+
+known_blob_row = lru_cache(maxsize=256)(blob_row)
+"""For blobs that come again and again, as what every run of one blueprint has pinned does."""
 
 
 def blob(row: Row) -> bytes:

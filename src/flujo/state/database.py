@@ -104,6 +104,7 @@ class Database:
         self.engine = make(
             self.url, {"pool_size": connections[0], "max_overflow": connections[1] - connections[0]}
         )
+        self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
         self.table_prefix = f"{SCHEMA}." if self.is_postgres else ""
 
     def connect(self) -> sa.Connection:
@@ -136,7 +137,7 @@ class Database:
             yield
         except exc.DBAPIError as error:
             raise self._translated(error.orig, lost=error.connection_invalidated) from error
-        except sqlite3.Error as error:
+        except self._driver_error as error:
             raise self._translated(error, lost=False) from error
         except exc.TimeoutError as error:
             raise StateBackendUnavailable(

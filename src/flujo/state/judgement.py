@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
-from flujo.domain.run import Move, NewRun, Pause, RunQuery, RunRecord, RunStatus, Write
+from flujo.domain.run import NewRun, Pause, RunQuery, RunRecord, RunStatus, Write
 from flujo.exceptions import (
     Fenced,
     FlujoError,
@@ -79,24 +79,34 @@ def claim_refusal(
 
 
 def write_refusal(
-    run_id: RunId, fence: int, move: Move | None, there: int, status: RunStatus
+    write: Write, fence: int, status: RunStatus, owner: str | None, me: str
 ) -> StateError | None:
-    """Return why a write under `fence` may not become true in a run whose fence is `there`."""
-    if fence != there:
-        return Fenced(
-            f"run {run_id} was taken over by another process, so this one may not write to it any more",
-            hint="nothing is lost: the other process goes on from what is recorded",
-            run_id=run_id,
-            fence=fence,
-        )
-    if move is not None and not status.can_become(move.status):
+    """Return why a write of the store `me` may not become true in a run as it stands.
+
+    What was given back is nobody's to write to, although its fence grows only at the next claim. Its state
+    alone may still change: a run that waits for a human is cancelled without being executed.
+    """
+    if write.fence != fence:
+        return _fenced(write, "was taken over by another process")
+    if write.move is not None and not status.can_become(write.move.status):
         return IllegalMove(
-            f"run {run_id} is {status} and cannot become {move.status}",
+            f"run {write.run_id} is {status} and cannot become {write.move.status}",
             hint="somebody else has ended or stopped this run in between",
-            run_id=run_id,
+            run_id=write.run_id,
             status=status,
         )
-    return None
+    if owner == me or (owner is None and write.is_move):
+        return None
+    return _fenced(write, "was given back")
+
+
+def _fenced(write: Write, what: str) -> Fenced:
+    return Fenced(
+        f"run {write.run_id} {what}, so this one may not write to it any more",
+        hint="nothing is lost: whoever goes on with it starts from what is recorded",
+        run_id=write.run_id,
+        fence=write.fence,
+    )
 
 
 def recorded_otherwise(run_id: RunId, entry: Entry) -> JournalConflict:

@@ -215,7 +215,7 @@ class MemoryStateStore:
         stored = self._stored(write.run_id)
         record = stored.record
         refusal: FlujoError | None = judgement.write_refusal(
-            write.run_id, write.fence, write.move, record.fence, record.status
+            write, record.fence, record.status, record.owner, self.owner
         )
         if refusal is not None or (refusal := self._holes.before(write)) is not None:
             raise refusal

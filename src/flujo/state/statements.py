@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,19 @@ from flujo.state.database import database_now
 from flujo.state.tables import SCHEMA, blobs, journal, pauses, runs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 _run: sa.BindParameter[str] = sa.bindparam("of_run")
 _transaction_id = sa.cast(sa.func.pg_current_xact_id(), sa.Text).label("transaction_id")
+
+
+def _text(statement: Any, *, postgres: bool) -> str:
+    """Return a statement as the driver takes it, with named parameters."""
+    if not postgres:
+        return str(statement.compile(dialect=sqlite.dialect(paramstyle="named")))
+    dialect = psycopg.PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+    translated: dict[str, Any] = {"schema_translate_map": {None: SCHEMA}, "render_schema_translate": True}
+    return str(statement.compile(dialect=dialect, **translated))
 
 
 def _lock(*, postgres: bool) -> str:
@@ -32,13 +42,10 @@ def _lock(*, postgres: bool) -> str:
             sa.select(sa.func.json_each(sa.bindparam("ids")).table_valued("value").c.value)
         )
     locked = sa.select(*columns).where(wanted).order_by(runs.c.run_id)
-    if not postgres:
-        return str(locked.compile(dialect=sqlite.dialect()))
-    # Strong enough against a claim, weak enough for the foreign keys of the entries.
-    locked = locked.with_for_update(key_share=True)
-    dialect = psycopg.PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
-    translated: dict[str, Any] = {"schema_translate_map": {None: SCHEMA}, "render_schema_translate": True}
-    return str(locked.compile(dialect=dialect, **translated))
+    if postgres:
+        # Strong enough against a claim, weak enough for the foreign keys of the entries.
+        locked = locked.with_for_update(key_share=True)
+    return _text(locked, postgres=postgres)
 
 
 def _moment(*, postgres: bool) -> sa.Executable:
@@ -48,19 +55,52 @@ def _moment(*, postgres: bool) -> sa.Executable:
     return sa.select(*columns)
 
 
-insert_runs = runs.insert().values(lease_until=database_now() + sa.bindparam("lease_s", type_=sa.Double()))
+_blob: dict[str, Any] = {name: sa.bindparam(name) for name in ("digest", "encoding", "size", "data")}
+_known_later = ("context_now", "output", "error", "usage", "lease_until")
+_insert_runs = runs.insert().values(
+    lease_until=database_now() + sa.bindparam("lease_s", type_=sa.Double()),
+    **{column.name: sa.bindparam(column.name) for column in runs.c if column.name not in _known_later},
+)
 
 
-def _insert_entries() -> str:
-    """Return SQLite's statement, executed once a row inside one call of the driver."""
-    return str(journal.insert().compile(dialect=sqlite.dialect()))
+ENTRY_COLUMNS = tuple(column.name for column in journal.c)
+_columns = ", ".join(ENTRY_COLUMNS)
+_marks = ", ".join("?" for _ in ENTRY_COLUMNS)
 
 
-def _insert_entries_at_once() -> str:
-    """Return Postgres' statement for a whole batch of entries: twice as fast as one INSERT a row."""
-    arrays = ", ".join(f"CAST(%s AS {_element(column)}[])" for column in journal.c)
-    names = ", ".join(column.name for column in journal.c)
-    return f"INSERT INTO {SCHEMA}.journal ({names}) SELECT * FROM unnest({arrays})"  # noqa: S608 - names of ours
+def _arrays(*, postgres_types: Iterable[str]) -> str:
+    """Return a table made of an array for each column: twice as fast as an INSERT for each row."""
+    return f"unnest({', '.join(f'CAST(%s AS {each}[])' for each in postgres_types)})"
+
+
+def _insert_entries(*, postgres: bool) -> str:
+    """Return the statement for entries whose runs are locked; on SQLite it is executed for each row."""
+    if not postgres:
+        return f"INSERT INTO journal ({_columns}) VALUES ({_marks})"  # noqa: S608 - names of ours
+    rows = _arrays(postgres_types=map(_element, journal.c))
+    return f"INSERT INTO {SCHEMA}.journal ({_columns}) SELECT * FROM {rows}"  # noqa: S608 - as above
+
+
+def _append_entries(*, postgres: bool) -> str:
+    """Return the statement that inserts entries where their fence holds, a transaction of its own.
+
+    On Postgres the runs' rows are locked by the same statement, and the fences that are compared are those
+    of the locked rows: a claim that is being committed is waited for. On SQLite a statement that writes has
+    the whole file to itself from its first moment.
+    """
+    if not postgres:
+        holds = "EXISTS (SELECT 1 FROM runs WHERE run_id = ? AND fence = ? AND owner = ?)"
+        return f"INSERT INTO journal ({_columns}) SELECT {_marks} WHERE {holds}"
+    rows = _arrays(postgres_types=[*map(_element, journal.c), "bigint"])
+    mine = ", ".join(f"new.{name}" for name in ENTRY_COLUMNS)
+    return f"""
+        WITH held AS MATERIALIZED (
+            SELECT run_id, fence FROM {SCHEMA}.runs WHERE run_id = ANY(CAST(%s AS text[])) AND owner = %s
+            ORDER BY run_id FOR NO KEY UPDATE
+        )
+        INSERT INTO {SCHEMA}.journal ({_columns})
+        SELECT {mine} FROM {rows} AS new({_columns}, fence)
+        JOIN held ON held.run_id = new.run_id AND held.fence = new.fence"""  # noqa: S608 - as above
 
 
 def _element(column: sa.Column[Any]) -> str:
@@ -93,7 +133,7 @@ def _unless_released(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
     return sa.case((sa.bindparam("release", type_=sa.Boolean()), sa.null()), else_=column)
 
 
-move = (
+_move = (
     runs.update()
     .where(runs.c.run_id == _run)
     .values(
@@ -146,23 +186,30 @@ recorded = sa.select(
 )
 
 
-_row = itemgetter(*(column.name for column in journal.c))
+_row = itemgetter(*ENTRY_COLUMNS)
 
 
 class Statements:
     """The statements that are not the same on both databases.
 
-    The two that belong to every batch, `lock` and the entries, go to the driver as text with their
-    parameters: that costs half of what a compiled statement costs.
+    Those of every run's life (`lock`, runs, entries, moves, blobs) go to the driver as text with their
+    parameters: that costs a fraction of what a compiled statement costs.
     """
 
     def __init__(self, *, postgres: bool) -> None:
         insert = postgresql.insert if postgres else sqlite.insert
         self.is_postgres = postgres
         self._lock = _lock(postgres=postgres)
-        self._insert_entries = _insert_entries_at_once() if postgres else _insert_entries()
+        self._insert_runs = _text(_insert_runs, postgres=postgres)
+        self._insert_entries = _insert_entries(postgres=postgres)
+        self._append_entries = _append_entries(postgres=postgres)
+        self._move = _text(_move, postgres=postgres)
+        content: dict[str, Any] = {
+            name: sa.bindparam(name) for name in ("digest", "encoding", "size", "data")
+        }
+        keep = insert(blobs).values(created_at=database_now(), **content).on_conflict_do_nothing()
+        self._keep_blobs = _text(keep, postgres=postgres)
         self.moment = _moment(postgres=postgres)
-        self.keep_blobs = insert(blobs).values(created_at=database_now()).on_conflict_do_nothing()
         opened = insert(pauses).values(asked_at=database_now(), void=False)
         news = ("message", "answer_schema", "deadline_at", "asked_at", "position", "void", "digest")
         self.open_pauses = opened.on_conflict_do_update(
@@ -178,12 +225,71 @@ class Statements:
             For each run: id, status, fence, owner, seals, seconds of lease left, now (and on Postgres the
             transaction's id).
         """
-        wanted: Any = {"ids": ids} if self.is_postgres else (canonical.encode(ids).decode(),)
-        return [tuple(row) for row in connection.exec_driver_sql(self._lock, wanted)]
+        wanted = {"ids": ids if self.is_postgres else canonical.encode(ids).decode()}
+        rows: list[tuple[Any, ...]] = _driver(connection).execute(self._lock, wanted).fetchall()
+        return rows
+
+    def insert_runs(self, connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
+        """Insert accepted runs; `metadata` is canonical JSON text here."""
+        _driver(connection).executemany(self._insert_runs, rows)
 
     def insert_entries(self, connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
         """Insert a batch of entries."""
-        values: Any = [_row(row) for row in rows]
+        values = [_row(row) for row in rows]
         if self.is_postgres:
-            values = tuple(list(column) for column in zip(*values, strict=True))
-        connection.exec_driver_sql(self._insert_entries, values)
+            _driver(connection).execute(self._insert_entries, _columnwise(values))
+        else:
+            _driver(connection).executemany(self._insert_entries, values)
+
+    def append_entries(
+        self, connection: sa.Connection, owner: str, rows: Sequence[tuple[int, dict[str, Any]]]
+    ) -> bool:
+        """Insert entries, each with the fence under which it was made, and commit.
+
+        Returns:
+            Whether every fence held. If not, on Postgres the entries of the runs whose fence did hold are
+            committed, and on SQLite none.
+        """
+        cursor = _driver(connection)
+        if self.is_postgres:
+            values = [(*_row(row), fence) for fence, row in rows]
+            ids = sorted({row["run_id"] for _, row in rows})
+            with _autocommit(connection):
+                cursor.execute(self._append_entries, [ids, owner, *_columnwise(values)])
+                return bool(cursor.rowcount == len(rows))
+        guarded = [(*_row(row), row["run_id"], fence, owner) for fence, row in rows]
+        if len(guarded) == 1:
+            return bool(cursor.execute(self._append_entries, guarded[0]).rowcount == 1)
+        cursor.execute("BEGIN IMMEDIATE")
+        done = cursor.executemany(self._append_entries, guarded).rowcount == len(guarded)
+        cursor.execute("COMMIT" if done else "ROLLBACK")
+        return bool(done)
+
+    def move_runs(self, connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
+        """Change runs' own rows."""
+        _driver(connection).executemany(self._move, rows)
+
+    def keep_blobs(self, connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
+        """Insert the blobs that are not there yet."""
+        _driver(connection).executemany(self._keep_blobs, rows)
+
+
+def _driver(connection: sa.Connection) -> Any:
+    """Return a cursor of the driver's own."""
+    return connection.connection.cursor()
+
+
+def _columnwise(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+@contextmanager
+def _autocommit(connection: sa.Connection) -> Iterator[None]:
+    """Let each statement be a transaction of its own for a while: a round trip instead of three."""
+    driver: Any = connection.connection.dbapi_connection
+    driver.autocommit = True
+    try:
+        yield
+    finally:
+        if not driver.closed:
+            driver.autocommit = False

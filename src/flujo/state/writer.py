@@ -19,14 +19,14 @@ from sqlalchemy import exc
 from flujo.domain.run import Write
 from flujo.exceptions import FlujoError, StateBackendUnavailable, StateError
 from flujo.state import migrations
-from flujo.state.batch import Accept, Batches, Claim
+from flujo.state.batch import Accept, Applied, Batches, Claim
 from flujo.state.database import Database, begin_write
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator, Sequence
 
-    from flujo.state.batch import Applied, Outcome, Request
+    from flujo.state.batch import Outcome, Request
     from flujo.state.leases import Leases
 
 MAX_BATCH = 512
@@ -179,6 +179,7 @@ class Writer:
             try:
                 return self._attempt(requests, careful=careful).outcomes
             except StateBackendUnavailable as error:
+                careful = True  # what was sent last may have been committed although the answer got lost
                 if self._closing.is_set():
                     deadline = min(deadline, time.monotonic() + _CLOSING_RETRY_S - delay)
                 if not getattr(error, "retryable", True) or time.monotonic() + delay > deadline:
@@ -193,7 +194,12 @@ class Writer:
                 connection = self._connected()
                 if self._unresolved is not None and (resolved := self._resolve(connection)) is not None:
                     return resolved
+                appended = None if careful else self._batches.append(connection, requests)
+                if appended:
+                    self.commits += 1
+                    return Applied([None] * len(requests))
                 transaction = begin_write(connection)
+                careful = careful or appended is not None
                 applied = self._batches.apply(connection, requests, careful=careful)
                 self._commit(transaction, applied)
             except BaseException:
@@ -238,8 +244,10 @@ class Writer:
         if connection is None:
             return
         try:
-            connection.rollback()
-        except exc.SQLAlchemyError:
+            with self._database.errors():
+                connection.rollback()
+                connection.connection.rollback()  # of what was not begun through SQLAlchemy
+        except (exc.SQLAlchemyError, StateError):
             connection.invalidate()
         if connection.invalidated:
             self._disconnect()

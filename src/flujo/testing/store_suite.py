@@ -368,7 +368,7 @@ class StateStoreSuite:
     async def test_only_legal_moves_are_made(self, store: StateStore, source: RunStatus) -> None:
         for target in RunStatus:
             run = await self._in_state(store, source, f"{source}-{target}")
-            written = store.write(replace(move(run, target), entries=(entry(1),)))
+            written = store.write(move(run, target))
             if target in LEGAL_MOVES[source]:
                 await written
                 assert (await store.run(run.run_id)).status is target
@@ -376,7 +376,21 @@ class StateStoreSuite:
                 with pytest.raises(IllegalMove):
                     await written
                 assert (await store.run(run.run_id)).status is source
-                assert await store.entries(run.run_id) == []
+
+    async def test_what_comes_with_an_illegal_move_is_not_written(self, store: StateStore) -> None:
+        run = await store.accept(new_run(), {})
+        with pytest.raises(IllegalMove):
+            await store.write(replace(move(run, RunStatus.ACCEPTED), entries=(entry(1),)))
+        assert await store.entries(RUN) == []
+
+    async def test_a_write_after_the_run_was_given_back_is_refused(self, store: StateStore) -> None:
+        run = await store.accept(new_run(), {})
+        await store.write(replace(move(run, RunStatus.RUNNING, entries=1), entries=(entry(1),)))
+        with pytest.raises(Fenced, match="given back"):
+            await store.write(writes(run, entry(2)))
+        with pytest.raises(Fenced, match="given back"):
+            await store.write(replace(move(run, RunStatus.COMPLETED), entries=(entry(2),)))
+        assert await store.entries(RUN) == [entry(1)]
 
     async def _in_state(self, store: StateStore, status: RunStatus, run_id: str) -> RunRecord:
         run = await store.accept(new_run(run_id), {}, claim=status is not RunStatus.ACCEPTED)
