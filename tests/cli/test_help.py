@@ -67,7 +67,7 @@ Write:
   graph     Draw a blueprint.
   ls        List the steps, agents, callables and imports of blueprints.
   schema    Print the JSON Schema of blueprints.
-  explain   Explain an error or rule by its code.
+  explain   Explain a code, or tell what a blueprint does.
   lock      Write or verify flujo.lock.
 
 Run:

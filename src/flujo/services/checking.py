@@ -126,6 +126,11 @@ def explained(code: str) -> str:
     return f"# {error.code} {error.__name__}\n\n{error.__doc__}{hint}"
 
 
+def is_rule(name: str) -> bool:
+    """Return whether a rule has this name (`unknown-key`)."""
+    return any(rule.slug == name.lower() for rule in _rules().values())
+
+
 def codes() -> dict[str, str]:
     """Return every code with its one line, in order."""
     lines = {kind.code: (kind.__doc__ or "").splitlines()[0] for kind in reversed(list(_errors()))}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -11,18 +13,21 @@ from flujo.domain import canonical
 from flujo.domain.journal import ROOT, Entry, EntryKind, EntryStatus, ErrorInfo, StepPath, parent
 from flujo.domain.run import RunQuery, RunStatus
 from flujo.domain.usage import NOTHING, Usage
+from flujo.exceptions import SettingsError
 from flujo.services.answers import record_answer
 from flujo.services.project import find_project
 from flujo.services.wiring import Workspace, open_store
 from flujo.settings import load
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from flujo.domain.models import PipelineResult
     from flujo.domain.ports import StateStore
     from flujo.domain.run import Pause, RunRecord
     from flujo.services.runner import Flujo
+
+_COUNT = re.compile(r"\.(\d+)(?=/|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,30 @@ class TraceNode:
     def name(self) -> str:
         """The last part of the path."""
         return self.path[len(parent(self.path)) :].lstrip("/")
+
+    def at(self, path: str) -> TraceNode:
+        """Return the node of the step at `path`; counts may be written `loop[2]/x` or `loop.2/x`.
+
+        Raises:
+            SettingsError: the run has been through no such step; the hint says which are close.
+        """
+        wanted = _COUNT.sub(r"[\1]", path)
+        nodes = {node.path: node for node in self.walk()}
+        if wanted in nodes:
+            return nodes[StepPath(wanted)]
+        close = difflib.get_close_matches(wanted, nodes, 3, 0.5)
+        raise SettingsError(
+            f"this run has been through no step {path!r}",
+            hint=f"did you mean {' or '.join(f'`{each}`' for each in close)}?"
+            if close
+            else "`flujo trace RUN` shows every step by its path",
+        )
+
+    def walk(self) -> Iterator[TraceNode]:
+        """Yield this node and everything inside it, outer ones first."""
+        yield self
+        for inner in self.children:
+            yield from inner.walk()
 
     def total(self) -> Usage:
         """Return the usage of this node and everything inside it."""

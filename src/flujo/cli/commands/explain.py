@@ -1,36 +1,66 @@
-"""`flujo explain CODE`: what a rule finds, why it matters, what to write instead; or what an error means."""
+"""`flujo explain CODE | BLUEPRINT`: what a rule or an error is about, or what a blueprint does, in words."""
 
-from __future__ import annotations
-
-from typing import Annotated
+import re
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flujo.cli import completing, options
 from flujo.cli.invocation import Invocation
 
+if TYPE_CHECKING:
+    from flujo.cli.terminal import Terminal
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+_CODE = re.compile(r"FLJ\d+", re.IGNORECASE)
 
 
 @app.command()
 def explain(
     ctx: typer.Context,
-    code: Annotated[
+    what: Annotated[
         str | None,
-        typer.Argument(metavar="CODE", help="For instance FLJ204; none: list all codes.", show_default=False),
+        typer.Argument(
+            metavar="CODE|BLUEPRINT",
+            help="For instance FLJ204, or a blueprint by path or name; none: list all codes.",
+            show_default=False,
+            autocompletion=completing.codes_and_blueprints,
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Explain an error or rule by its code."""
-    from flujo.services.checking import codes, explained
+    """Explain a code, or tell what a blueprint does."""
+    from flujo.services.checking import codes, explained, is_rule
 
-    terminal = Invocation.of(ctx).terminal
-    if code is None:
+    invocation = Invocation.of(ctx)
+    terminal = invocation.terminal
+    if what is None:
         listed = [{"code": known, "title": title} for known, title in codes().items()]
         if as_json:
             terminal.json(listed)
         else:
             terminal.table({"code": "CODE", "title": "WHAT"}, listed)
-    elif as_json:
-        terminal.json({"code": code.upper(), "explanation": explained(code)})
+    elif _CODE.fullmatch(what) or is_rule(what):
+        _write(terminal, {"code": what.upper()}, "explanation", explained(what), as_json=as_json)
     else:
-        terminal.data(explained(code).rstrip())
+        _tell(invocation, what, as_json=as_json)
+
+
+def _tell(invocation: Invocation, blueprint: str, *, as_json: bool) -> None:
+    from flujo.services.checking import compiled_or_refused
+    from flujo.services.story import story
+
+    project = invocation.project
+    path = project.locate(blueprint, invocation.folder)
+    told = story(path, compiled_or_refused(project, path))
+    _write(invocation.terminal, {"blueprint": path}, "story", told, as_json=as_json)
+    if not as_json:
+        invocation.terminal.next(f"flujo graph {blueprint}", "draws it")
+
+
+def _write(terminal: "Terminal", of: dict[str, str], key: str, text: str, *, as_json: bool) -> None:
+    if as_json:
+        terminal.json({**of, key: text})
+    else:
+        terminal.data(text.rstrip())

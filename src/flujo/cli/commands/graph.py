@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flujo.cli import completing
 from flujo.cli.invocation import Invocation
 
 if TYPE_CHECKING:
@@ -26,7 +27,12 @@ class Format(StrEnum):
 @app.command()
 def graph(
     ctx: typer.Context,
-    blueprint: Annotated[str, typer.Argument(metavar="BLUEPRINT", help="A blueprint, by path or name.")],
+    blueprint: Annotated[
+        str,
+        typer.Argument(
+            metavar="BLUEPRINT", help="A blueprint, by path or name.", autocompletion=completing.blueprints
+        ),
+    ],
     form: Annotated[
         Format, typer.Option("--format", help="A tree for the terminal, or a drawing; svg needs Graphviz.")
     ] = Format.TREE,

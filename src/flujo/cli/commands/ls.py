@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flujo.cli import options
+from flujo.cli import completing, options
 from flujo.cli.invocation import Invocation
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -27,7 +27,10 @@ def ls(
     paths: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="PATHS", help="Blueprints or folders; none: all of the project.", show_default=False
+            metavar="PATHS",
+            help="Blueprints or folders; none: all of the project.",
+            show_default=False,
+            autocompletion=completing.blueprints,
         ),
     ] = None,
     only: Annotated[

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flujo.cli import options
+from flujo.cli import completing, options
 from flujo.cli.invocation import Invocation
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def resume(
             metavar="RUN",
             help="An id, the beginning of one, or @last; none: list them.",
             show_default=False,
+            autocompletion=completing.runs,
         ),
     ] = None,
     accept_changes: Annotated[

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flujo.cli import options
+from flujo.cli import completing, options
 from flujo.cli.invocation import Invocation
 
 if TYPE_CHECKING:
@@ -28,7 +28,12 @@ def run(
     ctx: typer.Context,
     blueprint: Annotated[
         str | None,
-        typer.Argument(metavar="BLUEPRINT", help="A name or a path; none: list them.", show_default=False),
+        typer.Argument(
+            metavar="BLUEPRINT",
+            help="A name or a path; none: list them.",
+            show_default=False,
+            autocompletion=completing.blueprints,
+        ),
     ] = None,
     text: options.Text = None,
     file: options.File = None,

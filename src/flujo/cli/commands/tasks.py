@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flujo.cli import options
+from flujo.cli import completing, options
 from flujo.cli.invocation import Invocation
 
 if TYPE_CHECKING:
@@ -68,7 +68,12 @@ def list_(
 @app.command()
 def show(
     ctx: typer.Context,
-    run: Annotated[str, typer.Argument(metavar="RUN", help="An id, the beginning of one, or @last.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="An id, the beginning of one, or @last.", autocompletion=completing.runs
+        ),
+    ],
     as_json: options.AsJson = False,
 ) -> None:
     """Show a run and its open questions."""
@@ -87,7 +92,12 @@ def show(
 def resume(
     ctx: typer.Context,
     run: Annotated[
-        str, typer.Argument(metavar="RUN[:PAUSE]", help="A run, and which question when several are open.")
+        str,
+        typer.Argument(
+            metavar="RUN[:PAUSE]",
+            help="A run, and which question when several are open.",
+            autocompletion=completing.waiting_runs,
+        ),
     ],
     text: options.Text = None,
     file: options.File = None,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from flujo.cli import options
+from flujo.cli import completing, options
 from flujo.cli.invocation import Invocation
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -14,8 +14,20 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 def trace(
     ctx: typer.Context,
     run: Annotated[
-        str, typer.Argument(metavar="RUN", help="An id, the beginning of one, or @last.")
+        str,
+        typer.Argument(
+            metavar="RUN", help="An id, the beginning of one, or @last.", autocompletion=completing.runs
+        ),
     ] = "@last",
+    step: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="STEP",
+            help="Only this step and what is inside it, by its path: `draft[1]/write` or `draft.1/write`.",
+            show_default=False,
+            autocompletion=completing.steps,
+        ),
+    ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="Write values whole, not shortened to a line.")
     ] = False,
@@ -30,11 +42,12 @@ def trace(
 
     invocation = Invocation.of(ctx)
     detail = in_workspace(invocation, lambda ws: TaskClient(ws).get_task(run))
+    shown = detail.trace if step is None else detail.trace.at(step)
     if as_json:
-        invocation.terminal.json({"run_id": detail.task.run_id, **node_data(detail.trace)})
+        invocation.terminal.json({"run_id": detail.task.run_id, **node_data(shown)})
         return
     title = f"{detail.task.pipeline}  {words.short(detail.task.run_id)}"
-    show_trace(invocation.terminal, detail.trace, title=title, full=full)
+    show_trace(invocation.terminal, shown, title=title, full=full)
     status = str(detail.task.status)
     if status not in ("completed", "cancelled"):
         invocation.terminal.next(next_for(detail.task.run_id, status))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flujo.cli import completing
 from flujo.cli.exit_codes import ExitCode
 from flujo.cli.invocation import Invocation
 
@@ -36,6 +37,7 @@ def validate(
             metavar="PATHS",
             help="Blueprints, by path or name; none: all of the project.",
             show_default=False,
+            autocompletion=completing.blueprints,
         ),
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="How findings are written.")] = Format.TEXT,

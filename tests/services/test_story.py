@@ -1,0 +1,81 @@
+"""`flujo explain BLUEPRINT`: the story tells everything that a reviewer asks about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from inline_snapshot import snapshot
+
+from flujo.services.checking import compiled_or_refused
+from flujo.services.project import find_project
+from flujo.services.story import shape, story
+
+ROOT = Path(__file__).parents[2]
+
+
+def _story(name: str) -> str:
+    path = f"blueprints/{name}.yaml"
+    return story(path, compiled_or_refused(find_project(ROOT), path))
+
+
+def test_a_state_machine_is_told_with_its_ways() -> None:
+    assert _story("draft_review") == snapshot("""\
+draft_review: Draft a letter, criticise and edit it until it is good, let a human approve it; no model, no key
+It takes a text.
+It gives what its last step gives.
+It keeps a context: an object with wish, edits.
+
+What it does, in order:
+   1. letter goes from draft to sent.
+      draft (then critique):
+         1. text calls blueprints.skills.letters:draft.
+      critique (then approval when steps.check.output.ok || context.edits >= 5, else edit):
+         1. check calls blueprints.skills.drafts:check, and keeps wish in the context.
+      edit (then critique):
+         1. text calls blueprints.skills.letters:mend, and keeps edits in the context.
+      approval (then sent when steps.approve.output.ok, else edit):
+         1. approve asks a human: Send this letter? {{ steps.text.output }}, and keeps wish, edits in the context.
+      sent (final):
+         1. send calls blueprints.skills.outbox:put.
+
+What it touches:
+   - the callable blueprints.skills.letters:draft
+   - the callable blueprints.skills.drafts:check
+   - the callable blueprints.skills.letters:mend
+   - the callable blueprints.skills.outbox:put
+
+Where it waits:
+   - at letter/approve for a human, for as long as it takes; the answer is an object with ok, wish
+
+What bounds it:
+   - letter: at most 40 transitions
+""")
+
+
+def test_what_asks_a_model_says_that_nothing_limits_its_cost() -> None:
+    told = _story("ticket_triage")
+    assert "the model local:smollm2 as writer" in told
+    assert "no budget of its own" in told
+    assert "sort: once more when it fails" in told
+
+
+def test_an_import_is_told_with_what_it_does() -> None:
+    assert "answer runs blueprints/answer.yaml." in _story("ticket_triage")
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        (None, "anything"),
+        ({"type": "string"}, "a text"),
+        ({"enum": ["a", 1]}, "one of a, 1"),
+        ({"type": "array", "items": {"type": "boolean"}}, "a list, each item yes or no"),
+        ({"type": "object", "properties": {"a": {}, "b": {}}}, "an object with a, b"),
+        ({"type": "object"}, "an object"),
+        ({"type": ["string", "null"]}, "anything"),
+        ({"type": "null"}, "null"),
+    ],
+)
+def test_a_schema_is_said_in_words(schema: object, words: str) -> None:
+    assert shape(schema) == words
