@@ -3,56 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self
+from typing import TYPE_CHECKING, Any, Generic, Self
 
 from typing_extensions import TypeVar
 
-from flujo.domain import canonical
-from flujo.domain.journal import RunId
-from flujo.domain.models import Ctx, Metadata, Out, PipelineContext, PipelineResult
-from flujo.domain.run import NewRun, RunStatus
+from flujo.domain.models import Ctx, Out, PipelineResult
+from flujo.domain.run import RunStatus
 from flujo.exceptions import (
-    InputRejected,
-    OutputRejected,
     PausedException,
-    ResumeConflict,
     RunConflict,
     RunnerClosed,
     SettingsError,
     SyncInAsync,
 )
+from flujo.services.accepting import Request, checked_context, context_fields, pinned
 from flujo.services.answers import record_answer
-from flujo.services.execution import Execution, result_of, unless_cancelled
+from flujo.services.continuing import Drive
+from flujo.services.execution import Execution
 from flujo.services.streaming import Delivery, RunStream
 from flujo.services.watching import watched_by
 from flujo.services.wiring import SystemChance, SystemClock, Workspace, checked_resources
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from flujo.domain.models import AppResources
+    from flujo.domain.models import AppResources, Metadata
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, Chance, Clock, Sink, StateStore
-    from flujo.domain.run import RunRecord
+    from flujo.services.continuing import IfExists
     from flujo.services.wiring import Blueprint
     from flujo.state.memory import MemoryStateStore
 
 In = TypeVar("In", default=Any)
 
-IfExists = Literal["attach", "fail", "resume", "return"]
-
-CONTINUABLE = (RunStatus.ACCEPTED, RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.INTERRUPTED)
-"""The states from which a run simply goes on; a failed one asks for `retry_failed`."""
-
 NO_ANSWER: Any = object()
 """Says that `resume_async` is given no answer: None is one."""
-
-_POLL_S = 0.25
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class Flujo(Generic[In, Out, Ctx]):
@@ -95,8 +81,8 @@ class Flujo(Generic[In, Out, Ctx]):
             SettingsError: `context_model` is no `PipelineContext`, or `resources` are no `AppResources`.
         """
         self.pipeline = pipeline
-        self._context_data = _fields(initial_context_data)
-        self._context_model = None if context_model is None else _checked_context(context_model)
+        self._context_data = context_fields(initial_context_data)
+        self._context_model = None if context_model is None else checked_context(context_model)
         self._resources = None if resources is None else checked_resources(resources, "`resources`")
         self._hooks = tuple(hooks)
         self._persist = persist_state
@@ -234,10 +220,10 @@ class Flujo(Generic[In, Out, Ctx]):
             )
         if answer is not NO_ANSWER:
             await record_answer(store, record, pause_id, answer)
-        await self._bound().prepare()
-        statuses = (*CONTINUABLE, RunStatus.FAILED) if retry_failed else CONTINUABLE
-        claimed = await _claimed(store, store.claim(record.run_id, statuses=statuses))
-        return self._raised(await self._execute(store, claimed, sink, retry_failed=retry_failed))
+        binding = self._bound()
+        await binding.prepare()
+        drive = Drive(self._execution(store, binding, sink, retry_failed=retry_failed))
+        return self._raised(await drive.resume(record.run_id))
 
     def run(self, initial_input: In, **options: Any) -> PipelineResult[Out, Ctx]:
         """Run the pipeline from a script; inside async code call `run_result_async`.
@@ -291,25 +277,27 @@ class Flujo(Generic[In, Out, Ctx]):
         store = await self._store()
         binding = self._bound()
         await binding.prepare()
-        new = self._new_run(binding, initial_input, context_data, run_id, metadata)
-        blobs = self._blueprint.closure.blobs() if self._blueprint else {new.closure: self._manifest()}
-        try:
-            record = await _claimed(store, store.accept(new, blobs))
-        except ResumeConflict as conflict:
-            return await self._existing(store, conflict.facts["record"], if_exists, sink)
-        return await self._execute(store, record, sink)
+        request = Request(
+            input=initial_input,
+            context={**self._context_data, **context_fields(context_data)},
+            run_id=run_id,
+            metadata=metadata,
+        )
+        closure, blobs = pinned(self.pipeline, self._blueprint)
+        new = request.new_run(self.pipeline, binding, closure, self._chance)
+        return await Drive(self._execution(store, binding, sink)).accept(new, blobs, if_exists)
 
     def _raised(self, result: PipelineResult[Out, Ctx]) -> PipelineResult[Out, Ctx]:
         if self._raise_on_pause and result.status is RunStatus.PAUSED:
             raise PausedException(result.pauses[0].message, run_id=result.run_id, pauses=result.pauses)
         return result
 
-    async def _execute(
-        self, store: StateStore, record: RunRecord, sink: Sink | None, *, retry_failed: bool = False
-    ) -> PipelineResult[Out, Ctx]:
-        execution = Execution(
+    def _execution(
+        self, store: StateStore, binding: Binding, sink: Sink | None, *, retry_failed: bool = False
+    ) -> Execution:
+        return Execution(
             pipeline=self.pipeline,
-            binding=self._bound(),
+            binding=binding,
             store=store,
             clock=self._clock,
             chance=self._chance,
@@ -317,74 +305,6 @@ class Flujo(Generic[In, Out, Ctx]):
             sink=watched_by((*self._hooks, sink)),
             retry_failed=retry_failed,
         )
-        result = await execution.run(record)
-        while await _answered_meanwhile(store, result):
-            try:
-                claimed = await _claimed(store, store.claim(result.run_id, statuses=(RunStatus.PAUSED,)))
-            except ResumeConflict:
-                break  # whoever has answered goes on with it
-            result = await replace(execution, retry_failed=False).run(claimed)
-        return result
-
-    async def _existing(
-        self, store: StateStore, record: RunRecord, if_exists: IfExists, sink: Sink | None
-    ) -> PipelineResult[Out, Ctx]:
-        """Do what `if_exists` says with the run that has this id, this pipeline and this input already."""
-        if if_exists == "fail":
-            raise RunConflict(
-                f"run {record.run_id} exists already and is {record.status}",
-                hint="`--if-exists resume` goes on with it, `--if-exists return` says how it stands",
-                run_id=record.run_id,
-            )
-        while (
-            if_exists != "return" and record.status in CONTINUABLE and record.status is not RunStatus.PAUSED
-        ):
-            try:
-                claimed = await _claimed(store, store.claim(record.run_id, statuses=CONTINUABLE))
-                return await self._execute(store, claimed, sink)
-            except ResumeConflict:
-                if if_exists == "resume":
-                    raise
-            await self._clock.sleep(_POLL_S)
-            record = await store.run(record.run_id)
-        return await result_of(store, record, self._bound(), self.pipeline)
-
-    def _new_run(
-        self,
-        binding: Binding,
-        value: In,
-        context_data: Mapping[str, Any] | None,
-        run_id: str | None,
-        metadata: Metadata | None,
-    ) -> NewRun:
-        if run_id is not None and not _RUN_ID.fullmatch(run_id):
-            raise SettingsError(
-                f"{run_id!r} cannot be a run id",
-                hint="use 1 to 128 letters, digits, `-`, `_` and `.`, beginning with a letter or a digit",
-            )
-        encoded = canonical.encode(value, what="input")
-        if self.pipeline.input_schema is not None:
-            try:
-                binding.schema(self.pipeline.input_schema).check(canonical.decode(encoded), what="input")
-            except OutputRejected as error:
-                raise InputRejected(error.message, hint=error.hint) from None
-        given = {**self._context_data, **_fields(context_data)}
-        context = binding.context(self.pipeline).start(given)
-        user_id = context.get("user_id")
-        closure = self._blueprint.closure.digest if self._blueprint else canonical.digest(self._manifest())
-        return NewRun(
-            run_id=RunId(run_id) if run_id else self._chance.run_id(),
-            pipeline=self.pipeline.name,
-            closure=closure,
-            input=encoded,
-            context=canonical.encode(context, what="context"),
-            metadata=dict(metadata or {}),
-            user_id=user_id if isinstance(user_id, str) else None,
-        )
-
-    def _manifest(self) -> bytes:
-        """Return what a run of a pipeline written in Python pins: its name, because its code is today's."""
-        return canonical.encode({"python": self.pipeline.name})
 
     def _bound(self) -> Binding:
         if self._binding is None:
@@ -416,47 +336,3 @@ class Flujo(Generic[In, Out, Ctx]):
         from flujo.services.project import find_project
 
         return Workspace(find_project(Path.cwd()))
-
-
-async def _claimed(store: StateStore, claiming: Coroutine[Any, Any, RunRecord]) -> RunRecord:
-    return await unless_cancelled(store, claiming, lambda record: record)
-
-
-async def _answered_meanwhile(store: StateStore, result: PipelineResult[Any, Any]) -> bool:
-    """Return whether a question was answered while the rest of the run still went on."""
-    if result.status is not RunStatus.PAUSED:
-        return False
-    asked = {pause.pause_id for pause in result.pauses}
-    return any(
-        pause.pause_id in asked and pause.answer is not None for pause in await store.pauses(result.run_id)
-    )
-
-
-def _checked_context(model: Any) -> type[PipelineContext]:
-    """Return the class of a context.
-
-    Raises:
-        SettingsError: it is no subclass of `PipelineContext`.
-    """
-    if isinstance(model, type) and issubclass(model, PipelineContext):
-        return model
-    name = model.__name__ if isinstance(model, type) else repr(model)
-    raise SettingsError(
-        f"`context_model` is `{name}`, and a context is a subclass of `PipelineContext`: what steps write is "
-        "held to its fields, and a resumed run is read back through them",
-        hint="write `class MyContext(PipelineContext):` with typed fields",
-    )
-
-
-def _fields(data: Any) -> Mapping[str, Any]:
-    """Return the fields that a context starts with.
-
-    Raises:
-        InputRejected: they are not given by name.
-    """
-    if data is None or isinstance(data, Mapping):
-        return data or {}
-    raise InputRejected(
-        f"`initial_context_data` is {type(data).__name__}, and the fields of a context are given by name",
-        hint="give a mapping, for instance {'user_id': 'u1'}; of a context object its `.model_dump()`",
-    )

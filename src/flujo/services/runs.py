@@ -14,8 +14,9 @@ from flujo.exceptions import (
     StateError,
 )
 from flujo.services.answers import record_answer
+from flujo.services.continuing import CONTINUABLE, IfExists
 from flujo.services.execution import result_of
-from flujo.services.runner import CONTINUABLE, Flujo, IfExists
+from flujo.services.runner import Flujo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,0 +1,97 @@
+"""How runs are claimed and driven: one that is new, one that is there already, one that was just answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from flujo.domain.run import RunStatus
+from flujo.exceptions import ResumeConflict, RunConflict
+from flujo.services.execution import Execution, result_of, unless_cancelled
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping, Sequence
+
+    from flujo.domain.journal import RunId
+    from flujo.domain.models import PipelineResult
+    from flujo.domain.run import NewRun, RunRecord
+
+IfExists = Literal["attach", "fail", "resume", "return"]
+
+CONTINUABLE = (RunStatus.ACCEPTED, RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.INTERRUPTED)
+"""The states from which a run simply goes on; a failed one asks for `retry_failed`."""
+
+_POLL_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """Claims runs of one pipeline and executes them to where they end, fail or wait."""
+
+    execution: Execution
+
+    async def accept(
+        self, new: NewRun, blobs: Mapping[str, bytes], if_exists: IfExists
+    ) -> PipelineResult[Any, Any]:
+        """Record a run and execute it; one that has its id already is treated as `if_exists` says."""
+        try:
+            record = await self._claimed(self.execution.store.accept(new, blobs))
+        except ResumeConflict as conflict:
+            return await self._existing(conflict.facts["record"], if_exists)
+        return await self._executed(record)
+
+    async def resume(self, run_id: RunId) -> PipelineResult[Any, Any]:
+        """Go on with a run that is there.
+
+        Raises:
+            ResumeConflict: somebody else is executing it, or there is nothing to go on with.
+        """
+        failed = (RunStatus.FAILED,) if self.execution.retry_failed else ()
+        return await self._executed(await self._claim(run_id, (*CONTINUABLE, *failed)))
+
+    async def _existing(self, record: RunRecord, if_exists: IfExists) -> PipelineResult[Any, Any]:
+        """Do what `if_exists` says with the run that has this id, this pipeline and this input already."""
+        store = self.execution.store
+        if if_exists == "fail":
+            raise RunConflict(
+                f"run {record.run_id} exists already and is {record.status}",
+                hint="`--if-exists resume` goes on with it, `--if-exists return` says how it stands",
+                run_id=record.run_id,
+            )
+        while (
+            if_exists != "return" and record.status in CONTINUABLE and record.status is not RunStatus.PAUSED
+        ):
+            try:
+                return await self._executed(await self._claim(record.run_id, CONTINUABLE))
+            except ResumeConflict:
+                if if_exists == "resume":
+                    raise
+            await self.execution.clock.sleep(_POLL_S)
+            record = await store.run(record.run_id)
+        return await result_of(store, record, self.execution.binding, self.execution.pipeline)
+
+    async def _executed(self, record: RunRecord) -> PipelineResult[Any, Any]:
+        result = await self.execution.run(record)
+        while await self._answered_meanwhile(result):
+            try:
+                claimed = await self._claim(result.run_id, (RunStatus.PAUSED,))
+            except ResumeConflict:
+                break  # whoever has answered goes on with it
+            result = await replace(self.execution, retry_failed=False).run(claimed)
+        return result
+
+    async def _answered_meanwhile(self, result: PipelineResult[Any, Any]) -> bool:
+        """Return whether a question was answered while the rest of the run still went on."""
+        if result.status is not RunStatus.PAUSED:
+            return False
+        asked = {pause.pause_id for pause in result.pauses}
+        return any(
+            pause.pause_id in asked and pause.answer is not None
+            for pause in await self.execution.store.pauses(result.run_id)
+        )
+
+    async def _claim(self, run_id: RunId, statuses: Sequence[RunStatus]) -> RunRecord:
+        return await self._claimed(self.execution.store.claim(run_id, statuses=statuses))
+
+    async def _claimed(self, claiming: Coroutine[Any, Any, RunRecord]) -> RunRecord:
+        return await unless_cancelled(self.execution.store, claiming, lambda record: record)
