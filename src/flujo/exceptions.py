@@ -28,7 +28,8 @@ FlujoError
 │   ├── MergeConflict                several branches wrote one field of the context
 │   ├── NoTransition                 a state machine has nowhere to go
 │   ├── TransitionLimitReached
-│   └── UnknownBranch                a router chose what is not there
+│   ├── UnknownBranch                a router chose what is not there
+│   └── DeadlinePassed               nobody answered a question in time
 └── StateError               FLJ5xx
     ├── StateBackendUnavailable      the database does not answer
     ├── StateBackendFull
@@ -40,7 +41,8 @@ FlujoError
     ├── ResumeConflict               somebody else is executing this run, or answered first
     ├── Fenced                       this process lost the run's lease
     ├── AmbiguousPause               several questions are open: say which
-    └── IllegalMove                  a run in this state cannot become that
+    ├── IllegalMove                  a run in this state cannot become that
+    └── RunParked                    a run lost its process again and again, and waits for a human
 
 ControlSignal                        not errors: how step code stops a run, politely
 ├── PausedException
@@ -267,6 +269,13 @@ class UnknownBranch(EngineError):
     hint = "a router answers with a list of names of branches, or with one name"
 
 
+class DeadlinePassed(EngineError):
+    """Nobody answered a question before its deadline, and `on_deadline` says that this fails the step."""
+
+    code = "FLJ440"
+    hint = "`flujo resume RUN --retry-failed` asks again; `on_deadline: {answer: …}` goes on without anybody"
+
+
 class StateError(FlujoError):
     """The journal could not be read or written."""
 
@@ -340,6 +349,12 @@ class IllegalMove(StateError):
     """A run in this state cannot move to that one; nothing of the write was made."""
 
     code = "FLJ511"
+
+
+class RunParked(StateError):
+    """A run lost its process several times in a row without finishing a step: it waits for a human."""
+
+    code = "FLJ520"
 
 
 class ControlSignal(Exception):

@@ -54,10 +54,18 @@ class _Section(BaseModel):
 
 
 class Pool(_Section):
-    """`[settings]`: how many connections to Postgres one process keeps, and opens at most."""
+    """`[settings]`: connections to Postgres, and how runs are looked after that lost their process."""
 
     postgres_pool_min: int = Field(default=1, ge=0, le=1000)
+    """How many connections to Postgres one process keeps."""
     postgres_pool_max: int = Field(default=10, ge=1, le=1000)
+    """How many it opens at most."""
+    lease_s: float = Field(default=30.0, gt=0, le=3600)
+    """Seconds after which others may take over a run whose process gives no sign of life."""
+    recovery_s: float = Field(default=5.0, gt=0, le=3600)
+    """How often a runner or worker looks for deadlines that have passed and runs left behind."""
+    max_recoveries: int = Field(default=3, ge=0, le=1000)
+    """How often a run is taken over from a dead process without progress, before it is parked."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Pool:

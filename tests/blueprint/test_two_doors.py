@@ -275,6 +275,16 @@ merge: skills.x:f
         ),
     ),
     Door(
+        "hitl-with-a-deadline",
+        "kind: hitl\nname: ask\nmessage: m\ndeadline_s: 72h\non_deadline: {answer: {ok: false, n: '{{ input.n }}'}}\n",
+        HumanInTheLoopStep(
+            name="ask",
+            message=Text("m"),
+            deadline_s=259_200.0,
+            on_deadline={"answer": {"ok": False, "n": Text("{{ input.n }}")}},
+        ),
+    ),
+    Door(
         "import",
         'kind: import\nname: sub\nblueprint: ./child.yaml\nwith: {a: "{{ input.n }}"}\non_failure: {output: 1}\n',
         ImportStep(

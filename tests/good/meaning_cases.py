@@ -38,6 +38,10 @@ GOOD = {
     "hitl": HEAD
     + "  - {kind: hitl, name: ask, message: 'Send? {{ previous }}', answer_schema: {type: object, required: [ok], properties: {ok: {type: boolean}}}}\n"
     "  - {name: b, agent: sorter, when: steps.ask.output.ok}\n",
+    "hitl-with-a-deadline": HEAD
+    + "  - {kind: hitl, name: ask, message: m, answer_schema: {type: boolean}, deadline_s: 72h, on_deadline: {answer: false}}\n"
+    "  - {kind: hitl, name: other, message: m, deadline_s: 90, on_deadline: fail}\n"
+    "  - {kind: hitl, name: more, message: m, answer_schema: {type: string}, deadline_s: 1.5, on_deadline: {answer: '{{ input.text }}'}}\n",
     "if-without-else-passes-on": HEAD
     + "  - {kind: conditional, name: way, if: 'steps.sort.output.score > 1', then: [{name: x, agent: sorter}]}\n"
     "  - {name: b, agent: sorter, input: '{{ steps.way.output.label }}'}\n",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flujo.blueprint import arm_rules, callable_rules, expression_rules, machine_rules, rules
+from flujo.blueprint import arm_rules, callable_rules, expression_rules, machine_rules, question_rules, rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +21,7 @@ ON_STEPS = (
     rules.stray_with,
     rules.endless_loop,
     rules.import_input,
+    question_rules.deadline,
     machine_rules.state_machine,
     arm_rules.merge_conflict,
     arm_rules.thrown_away,

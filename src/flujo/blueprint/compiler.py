@@ -244,9 +244,7 @@ class _Steps:
             case doc.Step():
                 return self.step(step, common)
             case doc.HitlStep():
-                return HumanInTheLoopStep(
-                    message=value(step.message), answer_schema=step.answer_schema, **common
-                )
+                return self.hitl(step, common)
             case doc.ImportStep():
                 return self.imports(step, common)
             case _:
@@ -281,6 +279,16 @@ class _Steps:
             arguments=values(step.with_),
             input=value(step.input),
             output_schema=step.output_schema,
+            **common,
+        )
+
+    def hitl(self, step: doc.HitlStep, common: dict[str, Any]) -> HumanInTheLoopStep:
+        late = step.on_deadline
+        return HumanInTheLoopStep(
+            message=value(step.message),
+            answer_schema=step.answer_schema,
+            deadline_s=step.deadline_s,
+            on_deadline="fail" if isinstance(late, str) else {"answer": value(late.answer)},
             **common,
         )
 

@@ -74,6 +74,8 @@ def _in_leaf(unit: Unit, visit: Visit, tree: Schema) -> Iterator[Place]:
             yield from _instructions(unit, step.agent, tree)
         case doc.HitlStep() as step:
             yield from _value(step.message, (*here, "message"), tree)
+            if isinstance(step.on_deadline, doc.AnswerInstead):
+                yield from _value(step.on_deadline.answer, (*here, "on_deadline", "answer"), tree)
         case doc.ImportStep() as step:
             yield from _value(step.with_, (*here, "with"), tree)
             if isinstance(step.on_failure, doc.OutputInstead):

@@ -272,8 +272,7 @@ NOT_AVAILABLE = rule(
 AVAILABLE = (doc.Step, *COMPOSITES, doc.HitlStep, doc.ImportStep)
 
 _LATER_ON_STEPS = (
-    "cache", "fallback", "validators", "effect", "enforce_idempotency", "in_doubt", "deadline_s",
-    "on_deadline",
+    "cache", "fallback", "validators", "effect", "enforce_idempotency", "in_doubt",
 )  # fmt: skip
 _LATER_ON_AGENTS = ("extends", "spec", "capabilities", "trust")
 _LATER_AT_TOP = ("include", "defaults", "budget")

@@ -147,6 +147,7 @@ def pause_data(pause: Pause) -> dict[str, Any]:
         "pause_id": pause.pause_id,
         "message": pause.message,
         "answer_schema": words.decoded(pause.answer_schema),
+        "deadline_at": pause.deadline_at,
     }
 
 
@@ -184,7 +185,9 @@ def _tell_failure(invocation: Invocation, result: PipelineResult[Any, Any]) -> N
 
 def ask(terminal: Terminal, run: str, pause: Pause, *, alone: bool = True, as_json: bool = False) -> None:
     """Write an open question to stdout (unless it stands there as JSON), and say what answers it."""
-    terminal.say(f"waiting for an answer at `{pause.pause_id}`" + ("" if as_json else ":"), "yellow")
+    within = f" within {words.span(pause.deadline_s)}" if pause.deadline_s else ""
+    until = f" until {words.moment(pause.deadline_at)}" if pause.deadline_at else within
+    terminal.say(f"waiting for an answer at `{pause.pause_id}`{until}" + ("" if as_json else ":"), "yellow")
     if not as_json:
         show_value(terminal, pause.message)
     answer_with(terminal, run, pause, alone=alone)

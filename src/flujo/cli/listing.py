@@ -27,7 +27,9 @@ def show_runs(terminal: Terminal, runs: Iterable[Any], *, as_json: bool) -> None
     if as_json:
         terminal.json([run_data(run) for run in found])
     elif found:
-        terminal.table(_COLUMNS, [_row(run) for run in found])
+        waits = any(run.deadline_at for run in found)
+        columns = {**_COLUMNS, **({"deadline": "DEADLINE"} if waits else {})}
+        terminal.table(columns, [_row(run) for run in found])
 
 
 def run_data(run: Any) -> dict[str, Any]:
@@ -41,6 +43,7 @@ def run_data(run: Any) -> dict[str, Any]:
         "usage": words.usage_data(run.usage),
         "created_at": run.created_at,
         "updated_at": run.updated_at,
+        "deadline_at": run.deadline_at,
     }
 
 
@@ -67,4 +70,5 @@ def _row(run: Any) -> dict[str, str]:
         "updated": words.moment(run.updated_at),
         "spent": words.usage(run.usage),
         "metadata": words.brief(metadata),
+        "deadline": words.moment(run.deadline_at or 0),
     }

@@ -49,6 +49,14 @@ def moment(epoch: float) -> str:
     return f"{datetime.fromtimestamp(epoch, UTC).astimezone():%Y-%m-%d %H:%M:%S}" if epoch else ""
 
 
+def span(seconds: float) -> str:
+    """Return a duration in the largest unit that divides it, as a blueprint writes it: `72h`, `90s`."""
+    for unit, name in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= unit and seconds % unit == 0:
+            return f"{seconds / unit:g}{name}"
+    return f"{seconds:g}s"
+
+
 def printable(text: str) -> str:
     """Return `text` without what could steer a terminal; line ends and tabs stay."""
     return text.translate(_SAFE)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from flujo.domain.models import PipelineContext
     from flujo.domain.outcomes import Event
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.run import NewRun, Pause, Progress, RunQuery, RunRecord, RunStatus, Write
+    from flujo.domain.run import Due, NewRun, Pause, Progress, RunQuery, RunRecord, RunStatus, Write
     from flujo.domain.steps import CallableRef, Expr, Text
 
 Chain = tuple[str, ...]
@@ -174,11 +174,14 @@ class StateStore(Protocol):
         """
         ...
 
-    async def claim(self, run_id: RunId, *, statuses: Sequence[RunStatus]) -> RunRecord:
+    async def claim(
+        self, run_id: RunId, *, statuses: Sequence[RunStatus], recovering: bool = False
+    ) -> RunRecord:
         """Take the run over: status `running`, a lease, the fence one higher.
 
         At once from nobody, from an owner whose lease has lapsed, or from a process that is provably dead on
-        this host.
+        this host. `recovering` says that nobody asked for it: `recoveries` of the record counts such claims
+        from a dead owner since the run's journal last grew. Any other claim sets the count to 0.
 
         Raises:
             RunNotFound: there is no such run.
@@ -250,8 +253,31 @@ class StateStore(Protocol):
 
         Raises:
             RunNotFound: no such pause (`hint` lists the open ones).
-            ResumeConflict: it is answered already with something else, or void. The same
-                answer again is fine.
+            ResumeConflict: it is answered already with something else, void, or its deadline has passed and
+                was acted on. The same answer again is fine.
+        """
+        ...
+
+    async def due(
+        self, *, closures: Collection[str] | None = None, without: Collection[str] = (), limit: int = 100
+    ) -> Due:
+        """Return what waits for somebody alive, by the store's clock, at most `limit` of each.
+
+        Args:
+            closures: only runs that have pinned one of these; None for any. Questions are of all runs.
+            without: no runs that have pinned one of these.
+            limit: how many questions and how many runs.
+        """
+        ...
+
+    async def expire(self, run_id: RunId, pause_id: StepPath) -> Pause:
+        """Settle a question whose deadline has passed; an answer that came first stays.
+
+        Returns:
+            The question as it is now: `is_expired`, or answered, void, or open because it is not time yet.
+
+        Raises:
+            RunNotFound: no such question.
         """
         ...
 

@@ -87,6 +87,8 @@ class RunRecord:
     lease_left_s: float | None = None
     """Seconds until the lease lapses, by the database's clock; None when nobody holds it."""
     claims: int = 0
+    recoveries: int = 0
+    """How often the run was taken over from a dead owner since it last made progress."""
     output: bytes | None = None
     error: bytes | None = None
     usage: Usage = NOTHING
@@ -94,6 +96,8 @@ class RunRecord:
     """How many journal entries the run had at its last move."""
     created_at: float = 0.0
     updated_at: float = 0.0
+    deadline_at: float | None = None
+    """The earliest deadline among its open questions; only a listing of runs says it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,18 +107,31 @@ class Pause:
     pause_id: StepPath
     message: str
     answer_schema: bytes | None = None
+    deadline_s: float | None = None
+    """How long it may stay open: said when it is asked; from then on there is `deadline_at`."""
     deadline_at: float | None = None
     """Seconds since the epoch, by the database's clock."""
     asked_at: float | None = None
     answer: bytes | None = None
     answered_at: float | None = None
+    """When it was settled: without an `answer`, because the deadline passed."""
     void: bool = False
     """Whether the question no longer matters, because the run went on or ended without it."""
 
     @property
+    def is_expired(self) -> bool:
+        """Whether its deadline passed before anybody answered."""
+        return self.answer is None and self.answered_at is not None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the step that asks can go on: with an answer, or with what its deadline says."""
+        return self.answered_at is not None
+
+    @property
     def is_open(self) -> bool:
         """Whether somebody may still answer."""
-        return self.answer is None and not self.void
+        return not self.is_settled and not self.void
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +159,8 @@ class Write:
     fence: int
     entries: tuple[Entry, ...] = ()
     pauses: tuple[Pause, ...] = ()
-    """Questions to open. Opening one that is open already changes nothing."""
+    """Questions to open. One that is open or answered already stays as it is; one that is void or whose
+    deadline has passed is asked anew."""
     voids: tuple[StepPath, ...] = ()
     """Questions that no longer matter, by id; one that is answered stays as it is."""
     blobs: Mapping[str, bytes] = field(default_factory=dict)
@@ -180,3 +198,13 @@ class RunQuery:
     metadata: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
     """Keys are `[A-Za-z_][A-Za-z0-9_]{0,62}`; each must equal the run's metadata at the top level."""
     limit: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """What waits for any process that is alive: a look at the database, true at that moment."""
+
+    questions: tuple[tuple[RunId, StepPath], ...] = ()
+    """Open questions whose deadline has passed."""
+    runs: tuple[RunId, ...] = ()
+    """Runs that nobody executes and that can go on: accepted, cut off, answered; the longest idle first."""

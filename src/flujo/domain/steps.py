@@ -306,12 +306,14 @@ class ImportStep(BaseStep):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HumanInTheLoopStep(BaseStep):
-    """Asks a human and waits, for as long as it takes."""
+    """Asks a human and waits, for as long as it takes or until the deadline passes."""
 
     message: Value
     answer_schema: Any = None
     deadline_s: float | None = None
+    """Counted by the database's clock from when the question is asked."""
     on_deadline: Literal["fail"] | Mapping[str, Any] = "fail"
+    """What happens then: the step fails, or goes on as if `{"answer": …}` had been answered."""
 
     kind: ClassVar[str] = "hitl"
 

@@ -66,15 +66,21 @@ async def settle(
     return Success(value)
 
 
-async def settle_answer(step: BaseStep, frame: Frame, asked: Pause) -> Success:
-    """Record that a step has finished with what a human answered."""
-    entry = partial(
+def answer_entry(step: BaseStep, frame: Frame, asked: Pause) -> Callable[..., Entry]:
+    """Return what makes the entry of a settled question; one that was asked again has a further attempt."""
+    return partial(
         Entry,
         path=asked.pause_id,
         kind=EntryKind.ANSWER,
+        attempt=len(frame.run.journal.attempts(asked.pause_id, EntryKind.ANSWER)) + 1,
         fingerprint=step.kind,
         started_at=asked.asked_at or frame.run.clock.now(),
     )
+
+
+async def settle_answer(step: BaseStep, frame: Frame, asked: Pause) -> Success:
+    """Record that a step has finished with what a human answered."""
+    entry = answer_entry(step, frame, asked)
     answer = canonical.decode(asked.answer or b"null")
     return await settle(step, frame, entry, Draft(answer, input=canonical.encode(asked.message)))
 

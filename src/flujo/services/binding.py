@@ -15,7 +15,6 @@ from flujo.domain.steps import (
     CallableRef,
     Carry,
     Expr,
-    HumanInTheLoopStep,
     Save,
     State,
     Step,
@@ -189,8 +188,6 @@ def _require_available(step: BaseStep) -> None:
     else:
         for name in ("timeout_s", "max_retries", "retry"):
             later[f"`{name}` on `kind: {step.kind}`"] = getattr(step.config, name) != getattr(fresh, name)
-    if isinstance(step, HumanInTheLoopStep):
-        later["`deadline_s`"] = step.deadline_s is not None
     for what, asked in later.items():
         if asked:
             raise NotAvailableYet(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from flujo.domain.run import RunStatus
-from flujo.exceptions import ResumeConflict, RunConflict
+from flujo.domain import canonical
+from flujo.domain.journal import ROOT
+from flujo.domain.run import Move, RunStatus, Write
+from flujo.engine.attempts import error_info
+from flujo.exceptions import ResumeConflict, RunConflict, RunParked
 from flujo.services.execution import Execution, result_of, unless_cancelled
 
 if TYPE_CHECKING:
@@ -19,9 +23,17 @@ if TYPE_CHECKING:
 IfExists = Literal["attach", "fail", "resume", "return"]
 
 CONTINUABLE = (RunStatus.ACCEPTED, RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.INTERRUPTED)
-"""The states from which a run simply goes on; a failed one asks for `retry_failed`."""
+"""The states of a run that is under way."""
+
+RESUMABLE = (*CONTINUABLE, RunStatus.PARKED)
+"""The states from which a run simply goes on when somebody asks; a failed one asks for `retry_failed`."""
+
+RECOVERABLE = (RunStatus.ACCEPTED, RunStatus.RUNNING, RunStatus.PAUSED)
+"""The states from which a run goes on without being asked; a paused one only once it is answered."""
 
 _POLL_S = 0.25
+
+log = logging.getLogger("flujo.recovery")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +52,45 @@ class Drive:
             return await self._existing(conflict.facts["record"], if_exists)
         return await self._executed(record)
 
-    async def resume(self, run_id: RunId) -> PipelineResult[Any, Any]:
+    async def resume(self, run_id: RunId, *, answered: bool = False) -> PipelineResult[Any, Any]:
         """Go on with a run that is there.
+
+        When it was `answered` just now, somebody who looks after such runs may be faster: then its end is
+        waited for here as well.
 
         Raises:
             ResumeConflict: somebody else is executing it, or there is nothing to go on with.
         """
         failed = (RunStatus.FAILED,) if self.execution.retry_failed else ()
-        return await self._executed(await self._claim(run_id, (*CONTINUABLE, *failed)))
+        try:
+            record = await self._claim(run_id, (*RESUMABLE, *failed))
+        except ResumeConflict:
+            if not answered:
+                raise
+            return await self._existing(await self.execution.store.run(run_id), "attach")
+        return await self._executed(record)
+
+    async def recover(self, run_id: RunId, max_recoveries: int) -> PipelineResult[Any, Any] | None:
+        """Go on with a run that nobody attends to; None when it lost its process too often and is parked.
+
+        Raises:
+            ResumeConflict: somebody else was faster.
+        """
+        store = self.execution.store
+        record = await self._claimed(store.claim(run_id, statuses=RECOVERABLE, recovering=True))
+        if record.recoveries <= max_recoveries:
+            return await self._executed(record)
+        error = RunParked(
+            f"run {run_id} lost its process {record.recoveries} times in a row without finishing a step",
+            hint=f"`flujo trace {run_id}` shows how far it came; `flujo resume {run_id}` lets it go on",
+            run_id=run_id,
+            recoveries=record.recoveries,
+        )
+        reason = canonical.encode(error_info(error, ROOT).to_json())
+        move = Move(status=RunStatus.PARKED, error=reason)
+        await store.write(Write(run_id=run_id, fence=record.fence, move=move))
+        log.warning("%s; it is parked", error)
+        return None
 
     async def _existing(self, record: RunRecord, if_exists: IfExists) -> PipelineResult[Any, Any]:
         """Do what `if_exists` says with the run that has this id, this pipeline and this input already."""
@@ -86,7 +129,7 @@ class Drive:
             return False
         asked = {pause.pause_id for pause in result.pauses}
         return any(
-            pause.pause_id in asked and pause.answer is not None
+            pause.pause_id in asked and pause.is_settled
             for pause in await self.execution.store.pauses(result.run_id)
         )
 

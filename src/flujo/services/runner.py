@@ -21,6 +21,7 @@ from flujo.services.accepting import Request, checked_context, context_fields, p
 from flujo.services.answers import record_answer
 from flujo.services.continuing import Drive
 from flujo.services.execution import Execution
+from flujo.services.recovery import Recovery, RecoveryPolicy
 from flujo.services.streaming import Delivery, RunStream
 from flujo.services.watching import watched_by
 from flujo.services.wiring import SystemChance, SystemClock, Workspace, checked_resources
@@ -28,6 +29,7 @@ from flujo.services.wiring import SystemChance, SystemClock, Workspace, checked_
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from flujo.domain.journal import RunId
     from flujo.domain.models import AppResources, Metadata
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, Chance, Clock, Sink, StateStore
@@ -54,6 +56,7 @@ class Flujo(Generic[In, Out, Ctx]):
         persist_state: bool = True,
         raise_on_pause: bool = False,
         hooks: Sequence[Sink] = (),
+        recovery: RecoveryPolicy | bool = True,
         store: StateStore | None = None,
         binding: Binding | None = None,
         blueprint: Blueprint | None = None,
@@ -71,6 +74,9 @@ class Flujo(Generic[In, Out, Ctx]):
             raise_on_pause: raise `PausedException` instead of returning a paused result.
             hooks: async callables that are told every event of every run, in this order, while the run
                 waits. One that raises is reported to the log `flujo.hooks` and never breaks the run.
+            recovery: whether this runner, from its first use until it is closed, fires the deadlines of
+                questions and goes on with runs of its own pipeline that nobody attends to. True: as the
+                settings say.
             store: where runs are kept; the caller closes it. Default: what the project's settings say.
             binding: the tree made runnable, when the caller has made it so already.
             blueprint: where the tree came from, so that runs pin its files.
@@ -91,12 +97,15 @@ class Flujo(Generic[In, Out, Ctx]):
         self._own: MemoryStateStore | Workspace | None = None
         self._streams: set[Delivery[Out, Ctx]] = set()
         self._closing: asyncio.Future[None] | None = None
+        self._recovery_policy = recovery
+        self._recovery: Recovery | None = None
         self._binding = binding
         self._blueprint = blueprint
         self._clock: Clock = clock or SystemClock()
         self._chance: Chance = chance or SystemChance()
 
     async def __aenter__(self) -> Self:
+        self._attend()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -223,7 +232,7 @@ class Flujo(Generic[In, Out, Ctx]):
         binding = self._bound()
         await binding.prepare()
         drive = Drive(self._execution(store, binding, sink, retry_failed=retry_failed))
-        return self._raised(await drive.resume(record.run_id))
+        return self._raised(await drive.resume(record.run_id, answered=answer is not NO_ANSWER))
 
     def run(self, initial_input: In, **options: Any) -> PipelineResult[Out, Ctx]:
         """Run the pipeline from a script; inside async code call `run_result_async`.
@@ -252,6 +261,9 @@ class Flujo(Generic[In, Out, Ctx]):
         await self._release()
 
     async def _release(self) -> None:
+        recovery, self._recovery = self._recovery, None
+        if recovery is not None:
+            await recovery.aclose()
         own, self._own = self._own, None
         if own is not None:
             await own.aclose()
@@ -322,11 +334,35 @@ class Flujo(Generic[In, Out, Ctx]):
     async def _store(self) -> StateStore:
         if self._closing is not None:
             raise RunnerClosed(f"the runner of pipeline {self.pipeline.name!r} is closed")
+        self._attend()
         if self._given_store is not None:
             return self._given_store
         if self._own is None:
             self._own = self._opened()
         return await self._own.store() if isinstance(self._own, Workspace) else self._own
+
+    def _attend(self) -> None:
+        """Begin to look after runs of this pipeline that nobody attends to."""
+        if self._recovery_policy is False or self._recovery is not None:
+            return
+        policy = self._policy() if self._recovery_policy is True else self._recovery_policy
+
+        async def take_over(run_id: RunId) -> None:
+            store, binding = await self._store(), self._bound()
+            await binding.prepare()
+            await Drive(self._execution(store, binding, None)).recover(run_id, policy.max_recoveries)
+
+        closure, _ = pinned(self.pipeline, self._blueprint)
+        self._recovery = Recovery(self._store, policy, take_over, closures=(closure,))
+        self._recovery.start()
+
+    def _policy(self) -> RecoveryPolicy:
+        """Return what the settings of the project say, where this runner works in one."""
+        if self._given_store is not None:
+            return RecoveryPolicy()
+        if self._own is None:
+            self._own = self._opened()
+        return self._own.recovery_policy if isinstance(self._own, Workspace) else RecoveryPolicy()
 
     def _opened(self) -> MemoryStateStore | Workspace:
         if not self._persist:

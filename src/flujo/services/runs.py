@@ -14,7 +14,7 @@ from flujo.exceptions import (
     StateError,
 )
 from flujo.services.answers import record_answer
-from flujo.services.continuing import CONTINUABLE, IfExists
+from flujo.services.continuing import RESUMABLE, IfExists
 from flujo.services.execution import result_of
 from flujo.services.runner import Flujo
 
@@ -87,7 +87,7 @@ async def resume(
 async def resumable(ws: Workspace) -> list[RunRecord]:
     """Return the runs that somebody may go on with, newest first: those that wait, and those left behind."""
     store = await ws.store()
-    statuses = (*CONTINUABLE, RunStatus.FAILED, RunStatus.PARKED)
+    statuses = (*RESUMABLE, RunStatus.FAILED)
     return await store.runs(RunQuery(statuses=statuses))
 
 
@@ -119,11 +119,11 @@ async def answer(
 
 
 async def unless_owned(store: StateStore, record: RunRecord, resuming: Awaitable[Result]) -> Result:
-    """Return how `resuming` came out, or how the run stands when somebody alive has it and goes on itself."""
+    """Return how `resuming` an answered run came out, or how it stands when somebody else was faster."""
     try:
         return await resuming
-    except ResumeConflict as conflict:
-        if conflict.facts.get("owner") is None:
+    except ResumeConflict:
+        if (await store.run(record.run_id)).status is RunStatus.PAUSED:
             raise
         return await left_to_others(store, record)
 
@@ -147,6 +147,7 @@ async def _runner(ws: Workspace, blueprint: Blueprint) -> Flujo[Any, Any, Any]:
         binding=binding,
         blueprint=blueprint,
         resources=await ws.resources(),
+        recovery=False,  # one command is about one run
         clock=ws.clock,
         chance=ws.chance,
     )
@@ -236,7 +237,7 @@ async def _accept(
     say(f"changed on disk: {_listed(changed)}")
     kept = list(dict.fromkeys(_place(entry.path) for entry in recorded if entry.status == "completed"))
     say(f"finished and kept as they are: {_listed(kept) if kept else 'no step'}")
-    statuses = (*CONTINUABLE, RunStatus.FAILED) if retry_failed else CONTINUABLE
+    statuses = (*RESUMABLE, RunStatus.FAILED) if retry_failed else RESUMABLE
     claimed = await store.claim(record.run_id, statuses=statuses)
     move = Move(status=RunStatus.INTERRUPTED, closure=blueprint.closure.digest)
     await store.write(

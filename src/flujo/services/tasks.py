@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -42,6 +42,8 @@ class Task:
     usage: Usage
     created_at: float
     updated_at: float
+    deadline_at: float | None = None
+    """Until when its open questions can be answered, the earliest; seconds since the epoch."""
 
 
 @dataclass(slots=True)
@@ -173,13 +175,15 @@ class TaskClient:
         store = await self._store()
         record = await store.find(run_id)
         progress = await store.progress(record.run_id)
+        pauses = await store.pauses(record.run_id)
+        deadlines = [each.deadline_at for each in pauses if each.is_open and each.deadline_at is not None]
         return TaskDetail(
-            task=_task(record, progress.usage),
+            task=replace(_task(record, progress.usage), deadline_at=min(deadlines, default=None)),
             input=canonical.decode(record.input),
             output=None if record.output is None else canonical.decode(record.output),
             context=canonical.decode(record.context_now or record.context),
             error=None if record.error is None else ErrorInfo.from_json(canonical.decode(record.error)),
-            pauses=tuple(await store.pauses(record.run_id)),
+            pauses=tuple(pauses),
             trace=await trace(store, record),
         )
 
@@ -295,4 +299,5 @@ def _task(record: RunRecord, usage: Usage | None = None) -> Task:
         usage=record.usage if usage is None else usage,
         created_at=record.created_at,
         updated_at=record.updated_at,
+        deadline_at=record.deadline_at,
     )

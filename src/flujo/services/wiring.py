@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, StateStore
     from flujo.services.project import Project
+    from flujo.services.recovery import RecoveryPolicy
     from flujo.settings import Settings
 
 
@@ -104,6 +105,14 @@ class Workspace:
             if self._store is None:
                 self._store = await open_store(self.project.state_uri, self.project.settings)
             return self._store
+
+    @property
+    def recovery_policy(self) -> RecoveryPolicy:
+        """How this project's settings want runs looked after that nobody attends to."""
+        from flujo.services.recovery import RecoveryPolicy
+
+        settings = self.project.settings.settings
+        return RecoveryPolicy(every_s=settings.recovery_s, max_recoveries=settings.max_recoveries)
 
     async def resources(self) -> AppResources | None:
         """Return what `[project] resources` makes, entered once and exited by `aclose`; None without one.
@@ -258,4 +267,10 @@ async def open_store(uri: str, settings: Settings) -> StateStore:
     from flujo.state.store import SqlStateStore
 
     pool = settings.settings
-    return await SqlStateStore.open(uri, pool_min=pool.postgres_pool_min, pool_max=pool.postgres_pool_max)
+    return await SqlStateStore.open(
+        uri,
+        pool_min=pool.postgres_pool_min,
+        pool_max=pool.postgres_pool_max,
+        lease_s=pool.lease_s,
+        renew_s=pool.lease_s / 3,
+    )

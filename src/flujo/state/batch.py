@@ -46,6 +46,7 @@ class Claim:
 
     run_id: RunId
     statuses: tuple[RunStatus, ...]
+    recovering: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,15 @@ class Answer:
     answer: bytes
 
 
-Request = Accept | Claim | Answer | Write
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """Settle a question whose deadline has passed."""
+
+    run_id: RunId
+    pause_id: StepPath
+
+
+Request = Accept | Claim | Answer | Expire | Write
 Outcome = RunRecord | Pause | FlujoError | None
 """What a request's waiter gets; an error is raised there."""
 
@@ -205,6 +214,8 @@ class _Batch:
                     return self._claim(request)
                 case Answer():
                     return self._answer(request)
+                case Expire():
+                    return self._expire(request)
         except FlujoError as error:
             return error
 
@@ -326,7 +337,16 @@ class _Batch:
             return refusal
         cleared: dict[str, bytes | str | None] = {"output": None, "error": None}
         _, seals = codec.changed_values(request.run_id, there.seals, cleared, self.pending.aside)
+        before = queries.standing(self.connection, request.run_id)
         values = {
+            "new_recoveries": judgement.recoveries(
+                before.recoveries,
+                there.status,
+                recovering=request.recovering,
+                abandoned=there.owner is not None,
+                grown=before.last_seq > before.entries,
+            ),
+            "new_entries": max(before.last_seq, before.entries),
             "of_run": request.run_id,
             "new_owner": self.batches.owner,
             "new_seals": seals,
@@ -347,15 +367,27 @@ class _Batch:
         pause = judgement.answered(request.run_id, asked, request.pause_id, request.answer)
         if pause.answer is not None:
             return pause
-        pause = codec.with_answer(pause, request.answer, self.moment[0])
+        return self._settle(request.run_id, pause, request.answer)
+
+    def _expire(self, request: Expire) -> Outcome:
+        if request.run_id not in self.locked:
+            return judgement.no_run(request.run_id)
+        asked = queries.questions(self.connection, request.run_id)
+        pause = judgement.asked(request.run_id, asked, request.pause_id)
+        is_due = pause.is_open and pause.deadline_at is not None and pause.deadline_at <= self.moment[0]
+        return self._settle(request.run_id, pause, None) if is_due else pause
+
+    def _settle(self, run_id: RunId, pause: Pause, answer: bytes | None) -> Pause:
+        pause = codec.settled(pause, answer, self.moment[0])
         values = {
-            "of_run": request.run_id,
-            "of_pause": request.pause_id,
+            "of_run": run_id,
+            "of_pause": pause.pause_id,
             "new_answer": pause.answer,
             "new_answered_at": pause.answered_at,
-            "new_digest": codec.pause_digest(request.run_id, pause),
+            "new_digest": codec.pause_digest(run_id, pause),
         }
         self.connection.execute(statements.answer, values)
+        self.connection.execute(statements.note_answer, {"of_run": run_id})
         return pause
 
     def _flush(self) -> None:

@@ -232,12 +232,14 @@ def run_record(row: Row, aside: Mapping[str, bytes]) -> RunRecord:
             owner=row["owner"],
             lease_left_s=row["lease_left_s"],
             claims=row["claims"],
+            recoveries=row["recoveries"],
             output=_whole(row["output"], aside),
             error=_whole(row["error"], aside),
             usage=usage(row["usage"]),
             entries=row["entries"],
             created_at=row["created_at"],
             updated_at=row["updated_at"],
+            deadline_at=row.get("deadline_at"),
         )
 
 
@@ -267,14 +269,14 @@ def pause_row(run_id: RunId, pause: Pause, position: int) -> dict[str, Any]:
         "pause_id": pause.pause_id,
         "message": pause.message,
         "answer_schema": pause.answer_schema,
-        "deadline_at": pause.deadline_at,
+        "deadline_s": pause.deadline_s,
         "position": position,
         "digest": pause_digest(run_id, pause),
     }
 
 
-def with_answer(pause: Pause, answer: bytes, answered_at: float) -> Pause:
-    """Return the question with its answer."""
+def settled(pause: Pause, answer: bytes | None, answered_at: float) -> Pause:
+    """Return the question with its answer; without one its deadline has passed."""
     return replace(pause, answer=answer, answered_at=answered_at)
 
 
@@ -282,6 +284,7 @@ def pause_digest(run_id: str, pause: Pause) -> bytes:
     """Return the digest of what a question asks and what was answered."""
     parts = [run_id.encode(), pause.pause_id.encode(), pause.message.encode()]
     parts += [b"-" if value is None else b"+" + value for value in (pause.answer_schema, pause.answer)]
+    parts += [b"expired"] if pause.is_expired else []
     return hashlib.sha256(b"\n".join(b"%d:%b" % (len(part), part) for part in parts)).digest()
 
 

@@ -156,19 +156,20 @@ def answered(run_id: RunId, pauses: Sequence[Pause], pause_id: StepPath, answer:
         RunNotFound: the run asks no such question.
         ResumeConflict: somebody else answered first, or the question is void.
     """
-    pause = next((one for one in pauses if one.pause_id == pause_id), None)
-    if pause is None:
-        open_ones = ", ".join(one.pause_id for one in pauses if one.is_open) or "none"
-        raise RunNotFound(
-            f"run {run_id} asks nothing at {pause_id!r}",
-            hint=f"its open questions: {open_ones}",
+    pause = asked(run_id, pauses, pause_id)
+    if pause.is_expired:
+        raise ResumeConflict(
+            f"the deadline of the question at {pause_id!r} of run {run_id} passed before this answer came",
+            hint=f"the run went on with what its `on_deadline` says; `flujo tasks show {run_id}` shows how",
             run_id=run_id,
+            won="deadline",
         )
     if pause.answer is not None and pause.answer != answer:
         raise ResumeConflict(
             f"the question at {pause_id!r} of run {run_id} was answered before, with something else",
             hint=f"`flujo tasks show {run_id}` shows that answer",
             run_id=run_id,
+            won="answer",
         )
     if pause.void and pause.answer is None:
         raise ResumeConflict(
@@ -177,6 +178,34 @@ def answered(run_id: RunId, pauses: Sequence[Pause], pause_id: StepPath, answer:
             run_id=run_id,
         )
     return pause
+
+
+def asked(run_id: RunId, pauses: Sequence[Pause], pause_id: StepPath) -> Pause:
+    """Return the question of a run that has this id.
+
+    Raises:
+        RunNotFound: the run asks no such question.
+    """
+    for pause in pauses:
+        if pause.pause_id == pause_id:
+            return pause
+    open_ones = ", ".join(one.pause_id for one in pauses if one.is_open) or "none"
+    raise RunNotFound(
+        f"run {run_id} asks nothing at {pause_id!r}",
+        hint=f"its open questions: {open_ones}",
+        run_id=run_id,
+    )
+
+
+def recoveries(there: int, status: RunStatus, *, recovering: bool, abandoned: bool, grown: bool) -> int:
+    """Return how often a claimed run has been taken over since it last made progress, this claim included.
+
+    Only an owner that was there and is not (`abandoned`) counts: a run that was given back, or never begun,
+    has cost nobody anything.
+    """
+    if not recovering or status is not RunStatus.RUNNING:
+        return 0
+    return (0 if grown else there) + int(abandoned)
 
 
 def check_metadata(metadata: Mapping[str, Any]) -> None:

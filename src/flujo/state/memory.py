@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from flujo.domain import canonical
 from flujo.domain.journal import Entry, EntryKind, RunId, StepPath, parent
-from flujo.domain.run import Move, NewRun, Pause, Progress, RunQuery, RunRecord, RunStatus, Write
+from flujo.domain.run import Due, Move, NewRun, Pause, Progress, RunQuery, RunRecord, RunStatus, Write
 from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState, FlujoError, JournalConflict, StateBackendUnavailable, StateError
 from flujo.state import judgement, ownership
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 EntryKey = tuple[StepPath, EntryKind, int]
 
@@ -31,6 +31,8 @@ class StoredRun:
     journal: dict[EntryKey, Entry] = field(default_factory=dict)
     by_seq: dict[int, Entry] = field(default_factory=dict)
     pauses: dict[StepPath, Pause] = field(default_factory=dict)
+    answered: bool = False
+    """Whether a question was settled since the last claim."""
 
 
 @dataclass(slots=True)
@@ -97,7 +99,9 @@ class MemoryStateStore:
         self.database.runs[run.run_id] = stored
         return self._record(stored)
 
-    async def claim(self, run_id: RunId, *, statuses: Sequence[RunStatus]) -> RunRecord:
+    async def claim(
+        self, run_id: RunId, *, statuses: Sequence[RunStatus], recovering: bool = False
+    ) -> RunRecord:
         """Take a run over; see the port."""
         self._check_open()
         stored = self._stored(run_id)
@@ -107,13 +111,23 @@ class MemoryStateStore:
         if refusal is not None:
             raise refusal
         now = self._now()
-        stored.lease_until = now + self._lease_s
+        last_seq = max(stored.by_seq, default=0)
+        recoveries = judgement.recoveries(
+            there.recoveries,
+            there.status,
+            recovering=recovering,
+            abandoned=there.owner is not None,
+            grown=last_seq > there.entries,
+        )
+        stored.lease_until, stored.answered = now + self._lease_s, False
         stored.record = replace(
             stored.record,
             status=RunStatus.RUNNING,
             owner=self.owner,
             fence=there.fence + 1,
             claims=there.claims + 1,
+            recoveries=recoveries,
+            entries=max(last_seq, there.entries),
             output=None,
             error=None,
             updated_at=now,
@@ -162,7 +176,11 @@ class MemoryStateStore:
         """Return the runs that fit, newest first."""
         judgement.check_query(query)
         newest_first = sorted(self.database.runs.values(), key=lambda stored: -stored.ordinal)
-        fitting = [self._record(stored) for stored in newest_first if _fits(stored.record, query)]
+        fitting = [
+            replace(self._record(stored), deadline_at=_earliest_deadline(stored))
+            for stored in newest_first
+            if _fits(stored.record, query)
+        ]
         return fitting[: query.limit]
 
     async def entries(self, run_id: RunId, *, parent: StepPath | None = None) -> list[Entry]:
@@ -190,10 +208,39 @@ class MemoryStateStore:
         self._check_open()
         stored = self._stored(run_id)
         pause = judgement.answered(run_id, list(stored.pauses.values()), pause_id, answer)
-        if pause.answer is None:
-            pause = replace(pause, answer=answer, answered_at=self._now())
-            stored.pauses[pause_id] = pause
-        return pause
+        return pause if pause.is_settled else self._settle(stored, pause, answer)
+
+    async def expire(self, run_id: RunId, pause_id: StepPath) -> Pause:
+        """Settle a question whose deadline has passed; see the port."""
+        self._check_open()
+        stored = self._stored(run_id)
+        pause = judgement.asked(run_id, list(stored.pauses.values()), pause_id)
+        return self._settle(stored, pause, None) if self._is_overdue(pause) else pause
+
+    async def due(
+        self, *, closures: Collection[str] | None = None, without: Collection[str] = (), limit: int = 100
+    ) -> Due:
+        """Return what waits for somebody alive; see the port."""
+        self._check_open()
+        runs = self.database.runs.values()
+        overdue = [
+            (pause.deadline_at or 0, stored.record.run_id, pause.pause_id)
+            for stored in runs
+            for pause in stored.pauses.values()
+            if self._is_overdue(pause)
+        ]
+        waiting = [
+            stored.record
+            for stored in runs
+            if self._can_go_on(stored)
+            and stored.record.closure not in without
+            and (closures is None or stored.record.closure in closures)
+        ]
+        waiting.sort(key=lambda record: (record.updated_at, record.run_id))
+        return Due(
+            questions=tuple((run_id, pause_id) for _, run_id, pause_id in sorted(overdue)[:limit]),
+            runs=tuple(record.run_id for record in waiting[:limit]),
+        )
 
     async def blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
         """Return content-addressed blobs."""
@@ -247,12 +294,31 @@ class MemoryStateStore:
 
     def _open(self, stored: StoredRun, pause: Pause) -> None:
         there = stored.pauses.get(pause.pause_id)
-        if there is not None and not there.void:
+        if there is not None and not there.void and not there.is_expired:
             return
         stored.pauses.pop(pause.pause_id, None)
-        stored.pauses[pause.pause_id] = replace(
-            pause, asked_at=self._now(), answer=None, answered_at=None, void=False
+        now = self._now()
+        deadline_at = None if pause.deadline_s is None else now + pause.deadline_s
+        fresh = replace(pause, deadline_s=None, answer=None, answered_at=None, void=False)
+        stored.pauses[pause.pause_id] = replace(fresh, asked_at=now, deadline_at=deadline_at)
+
+    def _settle(self, stored: StoredRun, pause: Pause, answer: bytes | None) -> Pause:
+        stored.answered = True
+        settled = replace(pause, answer=answer, answered_at=self._now())
+        stored.pauses[pause.pause_id] = settled
+        return settled
+
+    def _is_overdue(self, pause: Pause) -> bool:
+        return pause.is_open and pause.deadline_at is not None and pause.deadline_at <= self._now()
+
+    def _can_go_on(self, stored: StoredRun) -> bool:
+        """Return whether nobody executes a run that is accepted, cut off, or answered."""
+        record = stored.record
+        waits = record.status in (RunStatus.ACCEPTED, RunStatus.RUNNING) or (
+            record.status is RunStatus.PAUSED and stored.answered
         )
+        lapsed = stored.lease_until is None or stored.lease_until <= self._now()
+        return waits and (record.owner is None or lapsed or ownership.is_provably_dead(record.owner))
 
     def _move(self, stored: StoredRun, move: Move) -> None:
         record = stored.record
@@ -302,6 +368,11 @@ def _fits(record: RunRecord, query: RunQuery) -> bool:
         and (query.user_id is None or record.user_id == query.user_id)
         and judgement.metadata_fits(record.metadata, query.metadata)
     )
+
+
+def _earliest_deadline(stored: StoredRun) -> float | None:
+    open_ones = (pause.deadline_at for pause in stored.pauses.values() if pause.is_open)
+    return min((each for each in open_ones if each is not None), default=None)
 
 
 def _is_below(path: StepPath, above: StepPath) -> bool:

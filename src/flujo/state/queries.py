@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from flujo.domain import canonical
 from flujo.domain.journal import Entry, RunId, StepPath
-from flujo.domain.run import Progress
+from flujo.domain.run import Due, Progress, RunStatus
 from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState
-from flujo.state import codec, judgement
+from flujo.state import codec, judgement, ownership
 from flujo.state.database import database_now
 from flujo.state.tables import blobs, journal, pauses, runs
 
@@ -25,6 +26,12 @@ _PAGE = 500
 """How many names one `IN` has at most."""
 
 _run_columns = (*runs.c, (runs.c.lease_until - database_now()).label("lease_left_s"))
+_earliest_deadline = (
+    sa.select(sa.func.min(pauses.c.deadline_at))
+    .where(pauses.c.run_id == runs.c.run_id, pauses.c.answered_at.is_(None), ~pauses.c.void)
+    .scalar_subquery()
+    .label("deadline_at")
+)
 _newest_first = (runs.c.created_at.desc(), runs.c.run_id)
 
 
@@ -68,7 +75,12 @@ def matching(connection: sa.Connection, query: RunQuery) -> list[RunRecord]:
         conditions.append(runs.c.user_id == query.user_id)
     if query.metadata:
         conditions += _metadata_conditions(connection.dialect.name, query.metadata)
-    chosen = sa.select(*_run_columns).where(*conditions).order_by(*_newest_first).limit(query.limit)
+    chosen = (
+        sa.select(*_run_columns, _earliest_deadline)
+        .where(*conditions)
+        .order_by(*_newest_first)
+        .limit(query.limit)
+    )
     return _run_records(connection, chosen)
 
 
@@ -106,6 +118,33 @@ _recorded = sa.select(runs.c.status, runs.c.entries).where(runs.c.run_id == sa.b
 _last_seq = sa.select(sa.func.max(journal.c.seq)).where(journal.c.run_id == sa.bindparam("run"))
 _usages = sa.select(journal.c.usage).where(
     journal.c.run_id == sa.bindparam("run"), journal.c.usage.is_not(None)
+)
+_standing = sa.select(
+    sa.select(sa.func.max(journal.c.seq))
+    .where(journal.c.run_id == sa.bindparam("run"))
+    .scalar_subquery()
+    .label("last_seq"),
+    runs.c.entries,
+    runs.c.recoveries,
+).where(runs.c.run_id == sa.bindparam("run"))
+_can_go_on = sa.or_(
+    runs.c.status.in_([str(RunStatus.ACCEPTED), str(RunStatus.RUNNING)]),
+    sa.and_(runs.c.status == str(RunStatus.PAUSED), runs.c.answered),
+)
+_owners = (
+    sa.select(runs.c.owner)
+    .distinct()
+    .where(
+        runs.c.status == str(RunStatus.RUNNING),
+        runs.c.owner.is_not(None),
+        runs.c.lease_until > database_now(),
+    )
+)
+_overdue = (
+    sa.select(pauses.c.run_id, pauses.c.pause_id)
+    .where(pauses.c.deadline_at <= database_now(), pauses.c.answered_at.is_(None), ~pauses.c.void)
+    .order_by(pauses.c.deadline_at)
+    .limit(sa.bindparam("most"))
 )
 _questions = (
     sa.select(*pauses.c)
@@ -148,6 +187,41 @@ def progress(connection: sa.Connection, run_id: RunId) -> Progress:
     last_seq = int(connection.scalar(_last_seq, {"run": run_id}) or 0)
     usages = [codec.usage(stored) for stored in connection.scalars(_usages, {"run": run_id})]
     return Progress(last_seq=last_seq, usage=sum(usages, NOTHING))
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a run is, as a claim compares it."""
+
+    last_seq: int
+    entries: int
+    recoveries: int
+
+
+def standing(connection: sa.Connection, run_id: RunId) -> Standing:
+    """Return how far a run is, and how far it was at its last move or claim."""
+    row = connection.execute(_standing, {"run": run_id}).one()
+    return Standing(int(row.last_seq or 0), row.entries, row.recoveries)
+
+
+def due(
+    connection: sa.Connection, closures: Collection[str] | None, without: Collection[str], limit: int
+) -> Due:
+    """Return the questions whose deadline has passed, and the runs that nobody executes but could."""
+    questions = connection.execute(_overdue, {"most": limit}).all()
+    dead = [owner for owner in connection.scalars(_owners) if ownership.is_provably_dead(owner)]
+    unattended = sa.or_(runs.c.owner.is_(None), runs.c.lease_until <= database_now(), runs.c.owner.in_(dead))
+    conditions = [_can_go_on, unattended]
+    if closures is not None:
+        conditions.append(runs.c.closure.in_(list(closures)))
+    if without:
+        conditions.append(runs.c.closure.not_in(list(without)))
+    chosen = sa.select(runs.c.run_id).where(*conditions).order_by(runs.c.updated_at, runs.c.run_id)
+    found = connection.scalars(chosen.limit(limit)).all()
+    return Due(
+        questions=tuple((RunId(row.run_id), StepPath(row.pause_id)) for row in questions),
+        runs=tuple(RunId(run_id) for run_id in found),
+    )
 
 
 def questions(connection: sa.Connection, run_id: RunId) -> list[Pause]:

@@ -56,7 +56,7 @@ def _moment(*, postgres: bool) -> sa.Executable:
 
 
 _blob: dict[str, Any] = {name: sa.bindparam(name) for name in ("digest", "encoding", "size", "data")}
-_known_later = ("context_now", "output", "error", "usage", "lease_until")
+_known_later = ("context_now", "output", "error", "usage", "lease_until", "recoveries", "answered")
 _insert_runs = runs.insert().values(
     lease_until=database_now() + sa.bindparam("lease_s", type_=sa.Double()),
     **{column.name: sa.bindparam(column.name) for column in runs.c if column.name not in _known_later},
@@ -115,6 +115,9 @@ claim = (
         status=str(RunStatus.RUNNING),
         fence=runs.c.fence + 1,
         claims=runs.c.claims + 1,
+        recoveries=sa.bindparam("new_recoveries"),
+        entries=sa.bindparam("new_entries"),
+        answered=False,
         owner=sa.bindparam("new_owner"),
         lease_until=database_now() + sa.bindparam("lease_s", type_=sa.Double()),
         output=None,
@@ -153,7 +156,9 @@ _move = (
 void = (
     pauses.update()
     .where(
-        pauses.c.run_id.in_(sa.bindparam("ids", expanding=True)), pauses.c.answer.is_(None), ~pauses.c.void
+        pauses.c.run_id.in_(sa.bindparam("ids", expanding=True)),
+        pauses.c.answered_at.is_(None),
+        ~pauses.c.void,
     )
     .values(void=True)
 )
@@ -162,7 +167,7 @@ void_one = (
     .where(
         pauses.c.run_id == _run,
         pauses.c.pause_id == sa.bindparam("of_pause"),
-        pauses.c.answer.is_(None),
+        pauses.c.answered_at.is_(None),
     )
     .values(void=True)
 )
@@ -175,6 +180,7 @@ answer = (
         digest=sa.bindparam("new_digest"),
     )
 )
+note_answer = runs.update().where(runs.c.run_id == _run).values(answered=True)
 recorded = sa.select(
     journal.c.seq, journal.c.path, journal.c.kind, journal.c.attempt, journal.c.digest
 ).where(
@@ -210,12 +216,14 @@ class Statements:
         keep = insert(blobs).values(created_at=database_now(), **content).on_conflict_do_nothing()
         self._keep_blobs = _text(keep, postgres=postgres)
         self.moment = _moment(postgres=postgres)
-        opened = insert(pauses).values(asked_at=database_now(), void=False)
+        deadline_at = database_now() + sa.bindparam("deadline_s", type_=sa.Double())
+        opened = insert(pauses).values(asked_at=database_now(), deadline_at=deadline_at, void=False)
         news = ("message", "answer_schema", "deadline_at", "asked_at", "position", "void", "digest")
+        expired = sa.and_(pauses.c.answer.is_(None), pauses.c.answered_at.is_not(None))
         self.open_pauses = opened.on_conflict_do_update(
             index_elements=["run_id", "pause_id"],
-            set_={name: opened.excluded[name] for name in news},
-            where=pauses.c.void,
+            set_={"answered_at": None, **{name: opened.excluded[name] for name in news}},
+            where=sa.or_(pauses.c.void, expired),
         )
 
     def lock(self, connection: sa.Connection, ids: list[str]) -> Sequence[tuple[Any, ...]]:

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flujo.exceptions import StateBackendUnavailable
 from flujo.state import judgement, migrations, ownership, queries
-from flujo.state.batch import Accept, Answer, Batches, Claim
+from flujo.state.batch import Accept, Answer, Batches, Claim, Expire
 from flujo.state.database import Database, Synchronous
 from flujo.state.leases import LEASE_S, RENEW_S, Leases
 from flujo.state.writer import RETRY_S, Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from flujo.domain.journal import Entry, RunId, StepPath
-    from flujo.domain.run import NewRun, Pause, Progress, RunQuery, RunRecord, RunStatus, Write
+    from flujo.domain.run import Due, NewRun, Pause, Progress, RunQuery, RunRecord, RunStatus, Write
 
 T = TypeVar("T")
 
@@ -95,11 +95,13 @@ class SqlStateStore:
         record: RunRecord = await self.writer.submit(Accept(run, dict(blobs), claim), loop)
         return record
 
-    async def claim(self, run_id: RunId, *, statuses: Sequence[RunStatus]) -> RunRecord:
+    async def claim(
+        self, run_id: RunId, *, statuses: Sequence[RunStatus], recovering: bool = False
+    ) -> RunRecord:
         """Take a run over; see the port."""
         loop = asyncio.get_running_loop()
         self._leases.watch(loop)
-        record: RunRecord = await self.writer.submit(Claim(run_id, tuple(statuses)), loop)
+        record: RunRecord = await self.writer.submit(Claim(run_id, tuple(statuses), recovering), loop)
         return record
 
     def write(self, write: Write) -> Awaitable[None]:
@@ -115,6 +117,18 @@ class SqlStateStore:
         request = Answer(run_id, pause_id, answer)
         pause: Pause = await self.writer.submit(request, asyncio.get_running_loop())
         return pause
+
+    async def expire(self, run_id: RunId, pause_id: StepPath) -> Pause:
+        """Settle a question whose deadline has passed; see the port."""
+        request = Expire(run_id, pause_id)
+        pause: Pause = await self.writer.submit(request, asyncio.get_running_loop())
+        return pause
+
+    async def due(
+        self, *, closures: Collection[str] | None = None, without: Collection[str] = (), limit: int = 100
+    ) -> Due:
+        """Return what waits for somebody alive; see the port."""
+        return await self._read(queries.due, closures, without, limit)
 
     async def run(self, run_id: RunId) -> RunRecord:
         """Return a run."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest version under `alembic/versions`, so that opening a current database needs no Alembic."""
 
 SCHEMA = "flujo"
@@ -45,6 +45,8 @@ runs = sa.Table(
     sa.Column("owner", Name),
     sa.Column("lease_until", Seconds),
     sa.Column("claims", sa.Integer, nullable=False),
+    sa.Column("recoveries", sa.Integer, nullable=False, server_default="0"),  # since the last progress
+    sa.Column("answered", sa.Boolean, nullable=False, server_default=sa.false()),  # since the last claim
     sa.Column("input", Bytes, nullable=False),
     sa.Column("context", Bytes, nullable=False),
     sa.Column("context_now", Bytes),
@@ -98,7 +100,7 @@ pauses = sa.Table(
     sa.Column("asked_at", Seconds, nullable=False),
     sa.Column("position", sa.Integer, nullable=False),  # among the questions of one commit
     sa.Column("answer", Bytes),
-    sa.Column("answered_at", Seconds),
+    sa.Column("answered_at", Seconds),  # without an answer: the deadline passed
     sa.Column("void", sa.Boolean, nullable=False),
     sa.Column("digest", Bytes, nullable=False),
     sa.PrimaryKeyConstraint("run_id", "pause_id", name="pauses_key"),

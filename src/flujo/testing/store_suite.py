@@ -41,6 +41,7 @@ OpenStore = Callable[..., Awaitable[StateStore]]
 RUN = RunId("run-1")
 NEVER_S = 1e6
 SHORT_S = 0.2
+LATE = (("late", 0.0), ("later", NEVER_S))
 
 NASTY_VALUES = (
     None,
@@ -441,7 +442,7 @@ class StateStoreSuite:
 
     async def _ask(self, store: StateStore, run: RunRecord, *names: str) -> None:
         questions = tuple(
-            Pause(pause_id=StepPath(name), message=f"{name}?", answer_schema=b"{}", deadline_at=4e9)
+            Pause(pause_id=StepPath(name), message=f"{name}?", answer_schema=b"{}", deadline_s=4e9)
             for name in names
         )
         await store.write(Write(run_id=run.run_id, fence=run.fence, pauses=questions))
@@ -454,7 +455,8 @@ class StateStoreSuite:
         await self._ask(store, run, "mango")
         asked = await store.pauses(RUN)
         assert [pause.pause_id for pause in asked] == ["zebra", "apple", "mango"]
-        assert all(pause.is_open and pause.asked_at and pause.deadline_at == 4e9 for pause in asked)
+        assert all(pause.is_open and pause.asked_at for pause in asked)
+        assert all(pause.deadline_at == pytest.approx((pause.asked_at or 0) + 4e9, abs=1) for pause in asked)
         assert asked[0].answer_schema == b"{}"
         assert await store.pauses(RunId("nobody")) == []
 
@@ -528,6 +530,101 @@ class StateStoreSuite:
         with pytest.raises(RunNotFound) as caught:
             await store.answer(RUN, StepPath("aprove"), b"true")
         assert "approve" in (caught.value.hint or "")
+
+    # What waits for somebody alive -------------------------------------------------------------------------
+
+    async def test_a_question_is_due_when_its_deadline_has_passed_and_expires_once(
+        self, open_store: OpenStore
+    ) -> None:
+        mine, other = await open_store(), await open_store()
+        run = await mine.accept(new_run(), {})
+        late, later = (Pause(pause_id=StepPath(n), message="?", deadline_s=s) for n, s in LATE)
+        await mine.write(Write(run_id=RUN, fence=run.fence, pauses=(late, later)))
+        assert (await other.due()).questions == ((RUN, StepPath("late")),)
+        tries = [store.expire(RUN, pause.pause_id) for store in (mine, other) for pause in (late, later)]
+        settled = await asyncio.gather(*tries)
+        assert [pause.is_expired for pause in settled] == [True, False, True, False]
+        assert settled[0] == settled[2]
+        assert (await mine.due()).questions == ()
+        with pytest.raises(RunNotFound):
+            await mine.expire(RUN, StepPath("nothing"))
+
+    async def test_of_an_answer_and_a_deadline_the_first_wins(self, store: StateStore) -> None:
+        run = await store.accept(new_run(), {})
+        asked = [Pause(pause_id=StepPath(name), message="?", deadline_s=0.0) for name in ("a", "b")]
+        await store.write(Write(run_id=RUN, fence=run.fence, pauses=tuple(asked)))
+        await store.answer(RUN, StepPath("a"), b"1")
+        assert (await store.expire(RUN, StepPath("a"))).answer == b"1"
+        assert (await store.expire(RUN, StepPath("b"))).is_expired
+        with pytest.raises(ResumeConflict):
+            await store.answer(RUN, StepPath("b"), b"1")
+        await store.write(Write(run_id=RUN, fence=run.fence, voids=(StepPath("b"),)))
+        assert (await store.pauses(RUN))[1].is_expired
+
+    async def test_a_question_that_expired_may_be_asked_again(self, store: StateStore) -> None:
+        run = await store.accept(new_run(), {})
+        pause = Pause(pause_id=StepPath("a"), message="?", deadline_s=0.0)
+        await store.write(Write(run_id=RUN, fence=run.fence, pauses=(pause,)))
+        assert (await store.expire(RUN, StepPath("a"))).is_expired
+        await store.write(Write(run_id=RUN, fence=run.fence, pauses=(replace(pause, deadline_s=NEVER_S),)))
+        (again,) = await store.pauses(RUN)
+        assert again.is_open
+        assert (await store.answer(RUN, StepPath("a"), b"1")).answer == b"1"
+
+    async def test_a_run_is_due_that_nobody_executes_and_that_can_go_on(self, open_store: OpenStore) -> None:
+        mine, other = await open_store(), await open_store()
+        await mine.accept(new_run("held"), {})
+        await mine.accept(new_run("free", closure="f" * 64), {}, claim=False)
+        for status in (RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.INTERRUPTED, RunStatus.FAILED):
+            run = await mine.accept(new_run(str(status)), {})
+            await self._ask(mine, run, "approve")
+            await mine.write(move(run, status))
+        assert set((await other.due()).runs) == {"free", "running"}
+        await other.answer(RunId("paused"), StepPath("approve"), b"true")
+        assert set((await other.due()).runs) == {"free", "running", "paused"}
+        assert (await other.due(closures=["f" * 64])).runs == ("free",)
+        assert set((await other.due(without=["f" * 64])).runs) == {"running", "paused"}
+        assert len((await other.due(limit=1)).runs) == 1
+        await other.claim(RunId("paused"), statuses=[RunStatus.PAUSED], recovering=True)
+        assert set((await mine.due()).runs) == {"free", "running"}
+
+    async def test_a_run_whose_lease_has_lapsed_is_due(self, open_store: OpenStore) -> None:
+        mine, other = await open_store(lease_s=SHORT_S, renew_s=NEVER_S), await open_store()
+        await mine.accept(new_run(), {})
+        assert (await other.due()).runs == ()
+        await asyncio.sleep(2 * SHORT_S)
+        assert (await other.due()).runs == (RUN,)
+
+    async def test_recoveries_are_counted_until_the_journal_grows_or_somebody_asks(
+        self, open_store: OpenStore
+    ) -> None:
+        async def taken(*, recovering: bool = True) -> tuple[StateStore, RunRecord]:
+            owner = await open_store(lease_s=SHORT_S, renew_s=NEVER_S)
+            while True:
+                try:
+                    return owner, await owner.claim(RUN, statuses=[RunStatus.RUNNING], recovering=recovering)
+                except ResumeConflict:
+                    await asyncio.sleep(SHORT_S / 2)
+
+        await (await open_store(lease_s=SHORT_S, renew_s=NEVER_S)).accept(new_run(), {})
+        assert [(await taken())[1].recoveries for _ in range(2)] == [1, 2]
+        owner, run = await taken()
+        await owner.write(writes(run, entry(1)))
+        assert (run.recoveries, (await taken())[1].recoveries) == (3, 1)
+        assert (await taken())[1].recoveries == 2
+        assert (await taken(recovering=False))[1].recoveries == 0
+        owner, run = await taken()
+        await owner.write(move(run, RunStatus.RUNNING))
+        assert (await taken())[1].recoveries == run.recoveries == 1
+
+    async def test_a_listing_says_the_earliest_deadline(self, store: StateStore) -> None:
+        run = await store.accept(new_run(), {})
+        asked = [
+            Pause(pause_id=StepPath(name), message="?", deadline_s=s) for name, s in (("a", 90), ("b", 60))
+        ]
+        await store.write(Write(run_id=RUN, fence=run.fence, pauses=tuple(asked)))
+        (listed,) = await store.runs(RunQuery())
+        assert listed.deadline_at == (await store.pauses(RUN))[1].deadline_at
 
     # Queries -----------------------------------------------------------------------------------------------
 

@@ -174,7 +174,10 @@ def _show(terminal: "Terminal", detail: "TaskDetail") -> None:
             terminal.data(f"{name + ':':<11}{value}")
     open_ones = [pause for pause in detail.pauses if pause.is_open]
     for pause in open_ones:
-        terminal.data(f"waiting for an answer at `{pause.pause_id}`:\n{words.printable(pause.message)}")
+        until = f" until {words.moment(pause.deadline_at)}" if pause.deadline_at else ""
+        terminal.data(
+            f"waiting for an answer at `{pause.pause_id}`{until}:\n{words.printable(pause.message)}"
+        )
     for pause in open_ones:
         answer_with(terminal, words.short(task.run_id), pause, alone=len(open_ones) == 1)
     if not open_ones:

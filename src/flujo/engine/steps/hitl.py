@@ -1,13 +1,17 @@
-"""`hitl`: a human is asked, and the run waits for the answer for as long as it takes."""
+"""`hitl`: a human is asked, and the run waits for the answer until it comes or the deadline passes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from flujo.domain import canonical
-from flujo.domain.outcomes import Paused, StepOutcome
+from flujo.domain.journal import EntryKind, EntryStatus, ErrorInfo
+from flujo.domain.outcomes import Failure, Paused, StepOutcome
 from flujo.domain.run import Pause
-from flujo.engine.settling import settle_answer
+from flujo.engine.attempts import error_info
+from flujo.engine.settling import Draft, answer_entry, settle, settle_answer
+from flujo.exceptions import DeadlinePassed
 
 if TYPE_CHECKING:
     from flujo.domain.journal import StepPath
@@ -18,20 +22,56 @@ if TYPE_CHECKING:
 async def run(step: HumanInTheLoopStep, frame: Frame, path: StepPath) -> StepOutcome:
     """Return the answer when there is one, otherwise a pause that becomes visible with the next commit."""
     asked = await frame.run.journal.pause(path)
+    if asked is not None and asked.is_open:
+        return Paused((asked,))
+    if asked is not None and asked.is_expired:
+        return await _too_late(step, frame, asked)
     if asked is None or asked.answer is None:
-        pause = asked if asked and asked.is_open else _question(step, frame, path)
-        frame.run.journal.ask(pause)
-        return Paused((pause,))
+        return _ask(step, frame, path)
     if step.answer_schema is not None:
         answer = canonical.decode(asked.answer)
         frame.run.binding.schema(step.answer_schema).check(answer, what=f"answer to {step.name!r}")
     return await settle_answer(step, frame, asked)
 
 
-def _question(step: HumanInTheLoopStep, frame: Frame, path: StepPath) -> Pause:
+def _ask(step: HumanInTheLoopStep, frame: Frame, path: StepPath) -> Paused:
     message = frame.render(step.message)
-    return Pause(
+    question = Pause(
         pause_id=path,
         message=message if isinstance(message, str) else canonical.encode(message).decode(),
         answer_schema=None if step.answer_schema is None else canonical.encode(step.answer_schema),
+        deadline_s=step.deadline_s,
     )
+    frame.run.journal.ask(question)
+    return Paused((question,))
+
+
+async def _too_late(step: HumanInTheLoopStep, frame: Frame, asked: Pause) -> StepOutcome:
+    """Return what `on_deadline` says; a failed one that is tried again asks again."""
+    entry = answer_entry(step, frame, asked)
+    if isinstance(step.on_deadline, Mapping):
+        answer = frame.render(step.on_deadline["answer"])
+        if step.answer_schema is not None:
+            what = f"`on_deadline` of step {step.name!r}"
+            frame.run.binding.schema(step.answer_schema).check(answer, what=what)
+        draft = Draft(answer, input=canonical.encode(asked.message), detail={"deadline": "passed"})
+        return await settle(step, frame, entry, draft)
+    failed = frame.run.journal.attempts(asked.pause_id, EntryKind.ANSWER)
+    if failed and failed[-1].started_at == asked.asked_at:
+        if frame.run.retry_failed:
+            return _ask(step, frame, asked.pause_id)
+        return Failure(ErrorInfo.from_json(canonical.decode(failed[-1].error or b"{}")))
+    error = DeadlinePassed(
+        f"nobody answered step {step.name!r} within its `deadline_s` of {step.deadline_s:g} s",
+        step=step.name,
+    )
+    failure = error_info(error, asked.pause_id)
+    await frame.run.journal.record(
+        entry(
+            status=EntryStatus.FAILED,
+            input=canonical.encode(asked.message),
+            error=canonical.encode(failure.to_json()),
+            ended_at=frame.run.clock.now(),
+        )
+    )
+    return Failure(failure, error)
