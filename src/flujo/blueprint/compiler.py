@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from flujo.blueprint import document as doc
 from flujo.blueprint.checks import check
 from flujo.blueprint.diagnostics import Diagnostic, Severity, suggest
+from flujo.blueprint.ignoring import heeded
 from flujo.blueprint.loading import Loader
 from flujo.blueprint.resolver import is_callable_name
 from flujo.blueprint.templates import unwrap
@@ -128,6 +129,8 @@ def compile_blueprint(
     found = [*loader.diagnostics]
     for loaded in loader.units.values():
         found += check(loaded)
+    for document in loader.documents:
+        found = list(heeded(document, found))
     diagnostics = _ordered(found, strict=strict)
     if unit is not None:
         _check_overrides(models, unit, loader.units.values())

@@ -82,6 +82,8 @@ class Loader:
         self.files: dict[str, bytes] = {}
         self.units: dict[str, Unit] = {}
         """Every blueprint that fits the language, by its project path, imported ones first."""
+        self.documents: list[Document] = []
+        """Every blueprint that was read, sound or not."""
         self.diagnostics: list[Diagnostic] = []
         self._texts: dict[str, str] = {}
         self._source = source
@@ -118,6 +120,7 @@ class Loader:
     def _load(self, path: str, chain: tuple[str, ...]) -> Unit | None:
         document = read(self.files[path], path)
         self._texts[path] = document.text
+        self.documents.append(document)
         self.diagnostics += document.diagnostics
         self.diagnostics += secret_literal(document)
         blueprint, found = check_schema(document)

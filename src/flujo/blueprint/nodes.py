@@ -126,6 +126,10 @@ class Document:
         end_line, end_column = self._position(max(start, end))
         return Span(self.file, line, column, end_line, end_column)
 
+    def offset(self, line: int, column: int) -> int:
+        """Return the offset in the text of a line and column, as spans count them."""
+        return self._line_starts[line - 1] + column - 1
+
     @cached_property
     def _line_starts(self) -> list[int]:
         return [0, *(found.end() for found in _LINE_END.finditer(self.text))]

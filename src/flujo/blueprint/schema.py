@@ -13,7 +13,7 @@ from pydantic import BaseModel, Tag, ValidationError
 
 from flujo.blueprint import reading_rules as rules
 from flujo.blueprint.compiled_schemas import CompiledSchema, compile_schema
-from flujo.blueprint.diagnostics import RULES, did_you_mean, one_of, suggest, visible
+from flujo.blueprint.diagnostics import RULES, Fix, did_you_mean, nearest, one_of, suggest, visible
 from flujo.blueprint.document import KINDS, MODEL_SETTINGS, Agent, BaseStep, Blueprint, Config
 from flujo.blueprint.json_schemas import problems
 from flujo.blueprint.scalars import is_date
@@ -102,7 +102,13 @@ def _finding(document: Document, error: Any) -> Diagnostic:
         case "literal_error":
             choices = re.findall(r"'([^']*)'", error["ctx"]["expected"])
             message = f"`{_last(path)}` is {one_of(choices)}, and not {_shown(value)}"
-            return rules.WRONG_VALUE.at(document.span(path), message, hint=did_you_mean(str(value), choices))
+            meant = nearest(str(value), choices)
+            return rules.WRONG_VALUE.at(
+                document.span(path),
+                message,
+                hint=did_you_mean(str(value), choices),
+                fix=Fix(document.span(path), meant) if meant is not None else None,
+            )
         case _:
             return _wrong_value(document, path, error)
 
@@ -132,8 +138,12 @@ def _unknown_key(document: Document, loc: Path, path: Path) -> Diagnostic:
     known = _keys(model) if model else []
     span = document.span(path, key=True)
     message = f"`{visible(key)}` is not a key of {_named(loc[:-1])}"
-    hint = _home(key, model) or suggest(key, known, what="keys")
-    return rules.UNKNOWN_KEY.at(span, message, hint=hint)
+    home = _home(key, model)
+    if home is not None:
+        return rules.UNKNOWN_KEY.at(span, message, hint=home)
+    near = nearest(key, known)
+    fix = Fix(span, near) if near is not None and near not in _at(document.data, path[:-1]) else None
+    return rules.UNKNOWN_KEY.at(span, message, hint=suggest(key, known, what="keys"), fix=fix)
 
 
 def _home(key: str, model: type[BaseModel] | None) -> str | None:
@@ -165,13 +175,16 @@ def _unknown_kind(document: Document, path: Path, value: Any) -> Diagnostic:
         if near
         else f"kinds: {one_of(KINDS, joined_by='and')}"
     )
-    return rules.UNKNOWN_KIND.at(span, f"there is no kind of step `{visible(kind)}`", hint=hint)
+    meant = nearest(kind, KINDS)
+    fix = Fix(span, meant) if meant is not None else None
+    return rules.UNKNOWN_KIND.at(span, f"there is no kind of step `{visible(kind)}`", hint=hint, fix=fix)
 
 
 def _version(document: Document, value: Any) -> Diagnostic:
     span = document.span(("version",))
     if str(value) in ("1", "1.0"):
-        return rules.VERSION.at(span, "`version` is a text", hint='write `version: "1"`')
+        fix = Fix(span, '"1"')
+        return rules.VERSION.at(span, "`version` is a text", hint='write `version: "1"`', fix=fix)
     message = f'this Flujo reads version "1" of the language, and this is {_shown(value)}'
     return rules.VERSION.at(span, message, hint='write `version: "1"`, or use a newer Flujo')
 

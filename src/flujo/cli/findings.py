@@ -1,4 +1,4 @@
-"""How a blueprint's findings look: the plain rendering in colour, GitHub's annotations, the closing count."""
+"""How a blueprint's findings look on a terminal: the plain rendering in colour, and the closing count."""
 
 from __future__ import annotations
 
@@ -40,26 +40,3 @@ def summary(findings: Sequence[Any]) -> str:
     counts = {name: sum(1 for f in findings if f.severity == name) for name in ("error", "warning", "info")}
     words = {"error": ("error", ""), "warning": ("warning", ""), "info": ("note", "")}
     return ", ".join(plural(count, *words[name]) for name, count in counts.items() if count) or "no findings"
-
-
-def github(finding: Any) -> str:
-    """Return a finding as a workflow command, which GitHub shows beside the line in a pull request."""
-    kind = {"error": "error", "warning": "warning"}.get(finding.severity, "notice")
-    span = finding.span
-    place = {
-        "file": span.file,
-        "line": span.line,
-        "col": span.column,
-        "endLine": span.end_line,
-        "endColumn": span.end_column,
-        "title": finding.code,
-    }
-    properties = ",".join(f"{name}={_escaped(str(value), ',:')}" for name, value in place.items())
-    text = f"{finding.message}\nhint: {finding.hint}" if finding.hint else finding.message
-    return f"::{kind} {properties}::{_escaped(text)}"
-
-
-def _escaped(text: str, also: str = "") -> str:
-    for char in f"%\r\n{also}":
-        text = text.replace(char, f"%{ord(char):02X}")
-    return text

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from flujo.blueprint.compiler import Compiled
     from flujo.blueprint.diagnostics import Diagnostic, Rule
+    from flujo.blueprint.resolver import Source
     from flujo.domain.pipeline import Pipeline
     from flujo.services.project import Project
 
@@ -32,8 +33,20 @@ class Report:
         return not any(found.is_error for found in self.diagnostics)
 
 
-def compiled(project: Project, path: str, overrides: Mapping[str, str] | None = None) -> Compiled:
+def compiled(
+    project: Project,
+    path: str,
+    overrides: Mapping[str, str] | None = None,
+    *,
+    source: Source | None = None,
+) -> Compiled:
     """Return a blueprint, read, checked and compiled; nothing that it names is imported.
+
+    Args:
+        project: whose files and settings are meant.
+        path: the blueprint, relative to the project's root.
+        overrides: of agents' models.
+        source: where files are read from, instead of the project's folder.
 
     Raises:
         SettingsError: an override that names no agent.
@@ -43,7 +56,7 @@ def compiled(project: Project, path: str, overrides: Mapping[str, str] | None = 
 
     return compile_blueprint(
         path,
-        FileSource(project.root),
+        source or FileSource(project.root),
         allow_callables=project.settings.blueprints.allow_callables,
         overrides=overrides or {},
         strict=project.settings.strict_dsl,
@@ -82,6 +95,23 @@ def check(project: Project, paths: Sequence[str]) -> list[Report]:
         seen.update(fresh)
         reports.append(Report(path, fresh, result.sources))
     return reports
+
+
+def mend(project: Project, paths: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Return what safe edits make of the blueprints at `paths` and what they import.
+
+    Returns:
+        Path → the text now and the text then, of each file that would change. Nothing is written.
+    """
+    from flujo.blueprint.fixing import mended
+    from flujo.blueprint.resolver import FileSource
+
+    def findings(source: Source) -> list[Diagnostic]:
+        return [one for path in paths for one in compiled(project, path, source=source).diagnostics]
+
+    files = FileSource(project.root)
+    changed = mended(files, findings)
+    return {path: (files.read(path).decode("utf-8"), text) for path, text in changed.items()}
 
 
 def rendered(finding: Diagnostic, sources: Mapping[str, str]) -> str:

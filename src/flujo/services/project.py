@@ -150,6 +150,22 @@ def find_project(start: Path) -> Project:
     return Project(root or start, load(config), config)
 
 
+def replace_file(path: Path, text: str) -> None:
+    """Put `text` into a file that exists: whole or not at all, with the rights that it has.
+
+    Raises:
+        SettingsError: it cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        beside.write_bytes(text.encode())
+        beside.chmod(path.stat().st_mode & 0o777)
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise SettingsError(f"{path} cannot be written: {error.strerror}") from error
+
+
 def _yaml_files(base: Path) -> Iterator[Path]:
     """Yield the blueprints below `base`; a hidden folder holds none."""
     if base.is_file():

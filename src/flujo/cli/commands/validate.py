@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from flujo.cli.terminal import Terminal
     from flujo.services.checking import Report
+    from flujo.services.project import Project
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -26,6 +27,8 @@ class Format(StrEnum):
     TEXT = "text"
     JSON = "json"
     GITHUB = "github"
+    SARIF = "sarif"
+    JUNIT = "junit"
 
 
 @app.command()
@@ -42,6 +45,10 @@ def validate(
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="How findings are written.")] = Format.TEXT,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what has one safe answer, then check.")] = False,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Show what --fix would change, and write nothing.")
+    ] = False,
 ) -> None:
     """Check blueprints without running anything."""
     from flujo.services.checking import check
@@ -50,15 +57,59 @@ def validate(
     project, terminal = invocation.project, invocation.terminal
     given = [p for text in paths or () for p in project.locate_all(text, invocation.folder)]
     chosen = given if paths else project.blueprint_paths()
+    if diff:
+        _show_changes(project, chosen, terminal)
+    elif fix:
+        _write_changes(project, chosen, terminal)
     reports = check(project, chosen)
-    if as_json or form is Format.JSON:
-        _write_json(reports, terminal)
-    elif form is Format.GITHUB:
-        _write_github(reports, terminal)
-    else:
-        _write_text(reports, terminal)
+    if not diff:
+        _write(reports, terminal, Format.JSON if as_json else form)
     if not all(report.is_valid for report in reports):
         raise typer.Exit(ExitCode.BLUEPRINT)
+
+
+def _show_changes(project: Project, chosen: Sequence[str], terminal: Terminal) -> None:
+    from difflib import unified_diff
+
+    from flujo.cli.words import plural
+    from flujo.services.checking import mend
+
+    changed = mend(project, chosen)
+    for path, (now, then) in changed.items():
+        lines = unified_diff(now.splitlines(), then.splitlines(), path, path, lineterm="")
+        terminal.data("\n".join(lines))
+    if changed:
+        terminal.say(f"{plural(len(changed), 'file')} would change")
+        terminal.next("flujo validate --fix", "changes them")
+    else:
+        terminal.say("there is nothing that --fix could mend")
+
+
+def _write_changes(project: Project, chosen: Sequence[str], terminal: Terminal) -> None:
+    from flujo.services.checking import mend
+    from flujo.services.project import replace_file
+
+    for path, (_, text) in mend(project, chosen).items():
+        replace_file(project.root / path, text)
+        terminal.say(f"mended {path}")
+
+
+def _write(reports: Sequence[Report], terminal: Terminal, form: Format) -> None:
+    from flujo.cli import report_formats
+
+    match form:
+        case Format.JSON:
+            terminal.json(report_formats.json_data(reports))
+        case Format.GITHUB:
+            annotations = report_formats.github(reports)
+            if annotations:
+                terminal.data(annotations)
+        case Format.SARIF:
+            terminal.json(report_formats.sarif(reports))
+        case Format.JUNIT:
+            terminal.data(report_formats.junit(reports))
+        case Format.TEXT:
+            _write_text(reports, terminal)
 
 
 def _write_text(reports: Sequence[Report], terminal: Terminal) -> None:
@@ -85,24 +136,7 @@ def _write_text(reports: Sequence[Report], terminal: Terminal) -> None:
         terminal.say(f"{checked} checked: valid{notes}")
         return
     terminal.say(f"{checked} checked: {summary(findings)}")
+    if any(found.fix is not None for found in findings):
+        terminal.next("flujo validate --fix", "mends what has one safe answer; `--diff` shows it first")
     first = next(f for f in findings if f.is_error)
     terminal.next(f"flujo explain {first.code}", "says what the rule is for")
-
-
-def _write_json(reports: Sequence[Report], terminal: Terminal) -> None:
-    from flujo.services.checking import as_data
-
-    terminal.json(
-        [
-            {"path": r.path, "valid": r.is_valid, "diagnostics": [as_data(found) for found in r.diagnostics]}
-            for r in reports
-        ]
-    )
-
-
-def _write_github(reports: Sequence[Report], terminal: Terminal) -> None:
-    from flujo.cli.findings import github
-
-    for report in reports:
-        for finding in report.diagnostics:
-            terminal.data(github(finding))
