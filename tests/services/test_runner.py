@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
     from pathlib import Path
 
+    from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import StateStore
 
 Runner = Flujo[Any, Any, Any]
@@ -188,6 +189,46 @@ class TestClosing:
         for used in (runner.run_result_async(1), runner.resume_async("x"), anext(runner.run_stream(1))):
             await refused(used)
 
+    async def test_runs_in_flight_are_interrupted_and_say_so(self, store: StateStore) -> None:
+        world, gate, waiting = World(), asyncio.Event(), asyncio.Event()
+        runner = Runner(held_up(world, gate, waiting), store=store)
+        running = asyncio.create_task(runner.run_result_async(1, run_id="run"))
+        await waiting.wait()
+        await runner.aclose()
+        with pytest.raises(RunnerClosed, match="was closed while it executed a run"):
+            await running
+        assert running.cancelling() == 0
+        assert (await store.find("run")).status is RunStatus.INTERRUPTED
+        gate.set()
+        async with Runner(held_up(world, gate, waiting), store=store) as another:
+            assert (await another.resume_async("run")).output == 1
+        assert world.calls == ["first", "wait", "wait"]
+
+    async def test_a_run_that_is_being_cancelled_is_waited_for(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store_uri: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("FLUJO_STATE_URI", store_uri)
+        waiting = asyncio.Event()
+        runner = Runner(held_up(World(), asyncio.Event(), waiting))
+        running = asyncio.create_task(runner.run_result_async(1))
+        await waiting.wait()
+        running.cancel()  # as a server does when its requests have had their time
+        await runner.aclose()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        async with TaskClient() as client:
+            assert [task.status for task in await client.list_tasks()] == [RunStatus.INTERRUPTED]
+
+    async def test_a_step_may_close_the_runner_that_executes_it(self, store: StateStore) -> None:
+        async def close(data: Any) -> None:
+            await runner.aclose()
+
+        runner = Runner(pipeline(call("close", CallableRef("x:close", close))), store=store)
+        with pytest.raises(RunnerClosed):
+            await runner.run_result_async(1, run_id="run")
+        assert (await store.find("run")).status is RunStatus.INTERRUPTED
+
     async def test_many_first_runs_share_one_store(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store_uri: str
     ) -> None:
@@ -334,6 +375,18 @@ class TestTaskClients:
         client = TaskClient(sqlite_uri)
         await asyncio.gather(client.list_tasks(), client.list_tasks())
         await asyncio.gather(client.aclose(), client.aclose())
+
+
+def held_up(world: World, gate: asyncio.Event, waiting: asyncio.Event) -> Pipeline:
+    """Return a pipeline whose second step says that it is `waiting`, and waits for `gate`."""
+
+    async def wait(data: Any) -> Any:
+        world.calls.append("wait")
+        waiting.set()
+        await gate.wait()
+        return data
+
+    return pipeline(call("first", world.add("first")), call("wait", CallableRef("x:wait", wait)))
 
 
 class SlowStore:

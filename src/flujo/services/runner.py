@@ -19,6 +19,7 @@ from flujo.exceptions import (
 )
 from flujo.services.accepting import Request, checked_context, context_fields, pinned
 from flujo.services.answers import record_answer
+from flujo.services.closing import InFlight
 from flujo.services.continuing import Drive
 from flujo.services.execution import Execution
 from flujo.services.recovery import Recovery, RecoveryPolicy
@@ -96,6 +97,7 @@ class Flujo(Generic[In, Out, Ctx]):
         self._given_store = store
         self._own: MemoryStateStore | Workspace | None = None
         self._streams: set[Delivery[Out, Ctx]] = set()
+        self._in_flight = InFlight()
         self._closing: asyncio.Future[None] | None = None
         self._recovery_policy = recovery
         self._recovery: Recovery | None = None
@@ -218,21 +220,22 @@ class Flujo(Generic[In, Out, Ctx]):
             AmbiguousPause | InputRejected: the answer belongs to no one question, or does not fit it.
             ResumeConflict: somebody else is executing it, or there is nothing to go on with.
         """
-        store = await self._store()
-        record = await store.find(run_id)
-        if record.pipeline != self.pipeline.name:
-            raise RunConflict(
-                f"run {record.run_id} is of pipeline {record.pipeline!r}, and this runner runs "
-                f"{self.pipeline.name!r}",
-                hint="go on with it through the runner of its own pipeline",
-                run_id=record.run_id,
-            )
-        if answer is not NO_ANSWER:
-            await record_answer(store, record, pause_id, answer)
-        binding = self._bound()
-        await binding.prepare()
-        drive = Drive(self._execution(store, binding, sink, retry_failed=retry_failed))
-        return self._raised(await drive.resume(record.run_id, answered=answer is not NO_ANSWER))
+        with self._in_flight.executing(self.pipeline.name):
+            store = await self._store()
+            record = await store.find(run_id)
+            if record.pipeline != self.pipeline.name:
+                raise RunConflict(
+                    f"run {record.run_id} is of pipeline {record.pipeline!r}, and this runner runs "
+                    f"{self.pipeline.name!r}",
+                    hint="go on with it through the runner of its own pipeline",
+                    run_id=record.run_id,
+                )
+            if answer is not NO_ANSWER:
+                await record_answer(store, record, pause_id, answer)
+            binding = self._bound()
+            await binding.prepare()
+            drive = Drive(self._execution(store, binding, sink, retry_failed=retry_failed))
+            return self._raised(await drive.resume(record.run_id, answered=answer is not NO_ANSWER))
 
     def run(self, initial_input: In, **options: Any) -> PipelineResult[Out, Ctx]:
         """Run the pipeline from a script; inside async code call `run_result_async`.
@@ -249,8 +252,9 @@ class Flujo(Generic[In, Out, Ctx]):
     async def aclose(self) -> None:
         """Close what this runner opened, once, however often and from wherever it is called.
 
-        Streams that are still open are closed first; detached runs come to their end. A runner that is closed
-        stays closed.
+        Streams that are still open are closed first; detached runs come to their end. Other runs in flight
+        are interrupted (they can be resumed), and whoever waits for one gets `RunnerClosed`. A runner that
+        is closed stays closed.
         """
         if self._closing is None:
             self._closing = asyncio.ensure_future(self._close())
@@ -258,6 +262,7 @@ class Flujo(Generic[In, Out, Ctx]):
 
     async def _close(self) -> None:
         await asyncio.gather(*(stream.finish() for stream in self._streams))
+        await self._in_flight.stop()
         await self._release()
 
     async def _release(self) -> None:
@@ -286,18 +291,19 @@ class Flujo(Generic[In, Out, Ctx]):
         sink: Sink | None,
     ) -> PipelineResult[Out, Ctx]:
         """Accept a run, or find the one that has its id, and execute it."""
-        store = await self._store()
-        binding = self._bound()
-        await binding.prepare()
-        request = Request(
-            input=initial_input,
-            context={**self._context_data, **context_fields(context_data)},
-            run_id=run_id,
-            metadata=metadata,
-        )
-        closure, blobs = pinned(self.pipeline, self._blueprint)
-        new = request.new_run(self.pipeline, binding, closure, self._chance)
-        return await Drive(self._execution(store, binding, sink)).accept(new, blobs, if_exists)
+        with self._in_flight.executing(self.pipeline.name):
+            store = await self._store()
+            binding = self._bound()
+            await binding.prepare()
+            request = Request(
+                input=initial_input,
+                context={**self._context_data, **context_fields(context_data)},
+                run_id=run_id,
+                metadata=metadata,
+            )
+            closure, blobs = pinned(self.pipeline, self._blueprint)
+            new = request.new_run(self.pipeline, binding, closure, self._chance)
+            return await Drive(self._execution(store, binding, sink)).accept(new, blobs, if_exists)
 
     def _raised(self, result: PipelineResult[Out, Ctx]) -> PipelineResult[Out, Ctx]:
         if self._raise_on_pause and result.status is RunStatus.PAUSED:

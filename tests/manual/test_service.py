@@ -1,0 +1,92 @@
+"""Section 7's lifespan under a real uvicorn: what SIGTERM leaves of two hundred requests in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import pytest
+
+import flujo
+from flujo import TaskClient
+from flujo.settings import Settings
+from manual.application import TREE, connections
+from support import RunStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+IN_FLIGHT = 200
+PAUSED = 20
+
+
+@contextmanager
+def serving() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Serve in a process of its own; gives the process and its URL."""
+    paths = [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    command = [sys.executable, "-m", "manual.application"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process, f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def production(store_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("FLUJO_STATE_URI", store_uri)
+    monkeypatch.chdir(tmp_path)
+    return store_uri
+
+
+def noted() -> Counter[str]:
+    notes = Path("notes")
+    return Counter(notes.read_text("utf-8").splitlines() if notes.exists() else [])
+
+
+async def test_7_sigterm_under_load_leaks_nothing_and_loses_nothing(production: str) -> None:
+    with serving() as (process, url):
+        async with httpx2.AsyncClient(
+            base_url=url, timeout=None, limits=httpx2.Limits(max_connections=None)
+        ) as http:
+            asked = await asyncio.gather(*(http.post(f"/runs/ask/{n}") for n in range(PAUSED)))
+            assert {reply.json()["status"] for reply in asked} == {"paused"}
+            waiting = [asyncio.create_task(http.post(f"/runs/wait/{n}")) for n in range(IN_FLIGHT)]
+            while noted().total() < PAUSED + IN_FLIGHT:
+                assert process.poll() is None
+                await asyncio.sleep(0.05)
+            held = (await http.get("/connections")).json()
+            process.send_signal(signal.SIGTERM)
+            replies = await asyncio.gather(*waiting, return_exceptions=True)
+        await asyncio.to_thread(process.wait)
+    assert process.returncode in (0, -signal.SIGTERM)
+    assert held <= most_connections()  # two hundred runs share the pool, and hold nothing while they wait
+    assert not [reply for reply in replies if isinstance(reply, httpx2.Response) and reply.is_success]
+    assert (await asyncio.to_thread(Path("left-open").read_text, "utf-8")) == "0"
+
+    async with flujo.Flujo[str, Any, Any](TREE) as runner, TaskClient(runners=[runner]) as client:
+        paused = await client.list_tasks(status="paused", limit=IN_FLIGHT + PAUSED)
+        answered = [await client.resume_task(task.run_id, "yes") for task in paused]
+        interrupted = await client.list_tasks(status="interrupted", limit=IN_FLIGHT + PAUSED)
+        await asyncio.to_thread(Path("go").touch)
+        resumed = await asyncio.gather(*(runner.resume_async(task.run_id) for task in interrupted))
+    assert [result.output for result in answered] == ["yes"] * PAUSED
+    assert {result.output for result in resumed} == {f"wait {n}" for n in range(IN_FLIGHT)}
+    assert {result.status for result in resumed} == {RunStatus.COMPLETED}
+    assert set(noted().values()) == {1}  # what was finished before the signal did not run again
+    assert connections(production) == 0
+
+
+def most_connections() -> int:
+    """Return what the pool may hold and the writer's own (SQLite: three files for each)."""
+    return 3 * (Settings().settings.postgres_pool_max + 1)
