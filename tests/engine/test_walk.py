@@ -539,7 +539,6 @@ async def test_cancelling_a_run_leaves_it_resumable(store: MemoryStateStore, wor
         (Step(name="x", call=NOTHING, validators=(NOTHING,)), "validators"),
         (Step(name="x", call=NOTHING, fallback=Step(name="y", call=NOTHING)), "fallback"),
         (Step(name="x", call=NOTHING, config=StepConfig(execution_mode="background")), "background"),
-        (HumanInTheLoopStep(name="x", message=Text("?"), deadline_s=5), "deadline_s"),
         (
             LoopStep(name="x", body=pipeline(), until=Expr("true"), config=StepConfig(timeout_s=1)),
             "timeout_s",
