@@ -102,6 +102,7 @@ class Batches:
         self.lease_s = leases.lease_s
         self.leases = leases
         self.is_postgres = database.is_postgres
+        self.pipelined = database.pipelined
         self.statements = statements.Statements(postgres=database.is_postgres)
         self.holes = judgement.Holes()
         self._latest = 0.0
@@ -180,7 +181,8 @@ class _Batch:
     def apply(self, requests: Sequence[Request]) -> Applied:
         self._lock(sorted({request.run_id for request in requests}))
         outcomes = [self._outcome(request) for request in requests]
-        self._flush()
+        with self.batches.pipelined(self.connection):  # so nothing is read in there
+            self._flush()
         return Applied(outcomes, self.moment[1] if self.batches.is_postgres else None)
 
     @cached_property
@@ -192,7 +194,9 @@ class _Batch:
         return row["now"], row.get("transaction_id")
 
     def _lock(self, ids: list[str]) -> None:
-        for row in self.batches.statements.lock(self.connection, ids):
+        with self.batches.pipelined(self.connection):
+            rows = self.batches.statements.lock(self.connection, ids)
+        for row in rows:
             run_id, status, fence, owner, seals, left, now, *transaction_id = row
             self.known_moment = now, (transaction_id or [None])[0]
             self.locked[run_id] = _Locked(RunStatus(status), fence, owner, seals, left)
@@ -352,8 +356,7 @@ class _Batch:
             "new_seals": seals,
             "lease_s": self.batches.lease_s,
         }
-        self.connection.execute(statements.claim, values)
-        record = queries.run(self.connection, request.run_id)
+        record = queries.claimed(self.connection, values)
         # A second claim in this batch meets the first one.
         self.claimed.add(request.run_id)
         there.status, there.fence, there.seals = record.status, record.fence, seals

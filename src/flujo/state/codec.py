@@ -303,7 +303,7 @@ def pause(row: Row) -> Pause:
             asked_at=row["asked_at"],
             answer=row["answer"],
             answered_at=row["answered_at"],
-            void=row["void"],
+            void=bool(row["void"]),
         )
         if pause_digest(row["run_id"], found) != row["digest"]:
             raise ValueError("its digest differs")

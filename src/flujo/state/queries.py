@@ -12,8 +12,8 @@ from flujo.domain.journal import Entry, RunId, StepPath
 from flujo.domain.run import Due, Progress, RunStatus
 from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState
-from flujo.state import codec, judgement, ownership
-from flujo.state.database import database_now
+from flujo.state import codec, judgement, ownership, statements
+from flujo.state.database import database_now, fetch
 from flujo.state.tables import blobs, journal, pauses, runs
 
 if TYPE_CHECKING:
@@ -32,15 +32,22 @@ _earliest_deadline = (
     .scalar_subquery()
     .label("deadline_at")
 )
+_one_run = sa.select(*_run_columns).where(runs.c.run_id == sa.bindparam("run"))
+_claim = statements.claim.returning(*_run_columns)
 _newest_first = (runs.c.created_at.desc(), runs.c.run_id)
 
 
 def run(connection: sa.Connection, run_id: RunId) -> RunRecord:
     """Return a run, or raise `RunNotFound`."""
-    found = _run_records(connection, sa.select(*_run_columns).where(runs.c.run_id == run_id))
-    if not found:
+    found = _exactly(connection, run_id)
+    if found is None:
         raise judgement.no_run(run_id)
-    return found[0]
+    return found
+
+
+def claimed(connection: sa.Connection, values: dict[str, Any]) -> RunRecord:
+    """Take a locked run over, and return it as it is then."""
+    return _decoded(connection, fetch(connection, _claim, values))[0]
 
 
 def find(connection: sa.Connection, text: str) -> RunRecord:
@@ -53,12 +60,15 @@ def find(connection: sa.Connection, text: str) -> RunRecord:
         return newest[0]
     if not text or "\x00" in text:
         raise judgement.no_run(text)
+    exact = _exactly(connection, text)
+    if exact is not None:
+        return exact
     # A range instead of LIKE: it uses the key's index, and no character of the text is special in it.
     within = sa.and_(runs.c.run_id >= text, runs.c.run_id < text + "\U0010ffff")
     ids = connection.scalars(sa.select(runs.c.run_id).where(within).order_by(runs.c.run_id).limit(6)).all()
     if not ids:
         raise judgement.no_run(text)
-    if len(ids) > 1 and ids[0] != text:
+    if len(ids) > 1:
         raise judgement.several_runs(text, ids[:5])
     return run(connection, RunId(ids[0]))
 
@@ -115,7 +125,8 @@ _one_level = _whole_journal.where(
     journal.c.parent == sa.bindparam("above"), journal.c.path != sa.bindparam("above")
 )
 _recorded = sa.select(runs.c.status, runs.c.entries).where(runs.c.run_id == sa.bindparam("run"))
-_last_seq = sa.select(sa.func.max(journal.c.seq)).where(journal.c.run_id == sa.bindparam("run"))
+_newest = sa.func.max(journal.c.seq).label("last_seq")
+_last_seq = sa.select(_newest).where(journal.c.run_id == sa.bindparam("run"))
 _usages = sa.select(journal.c.usage).where(
     journal.c.run_id == sa.bindparam("run"), journal.c.usage.is_not(None)
 )
@@ -156,10 +167,10 @@ _questions = (
 def entries(connection: sa.Connection, run_id: RunId, parent: StepPath | None = None) -> list[Entry]:
     """Return the journal in order, each entry checked; the whole of it also for entries that are missing."""
     if parent is None:
-        rows = connection.execute(_whole_journal, {"run": run_id}).mappings().all()
+        rows = fetch(connection, _whole_journal, {"run": run_id})
         _check_complete(run_id, [row["seq"] for row in rows], _promised(connection, run_id))
     else:
-        rows = connection.execute(_one_level, {"run": run_id, "above": parent}).mappings().all()
+        rows = fetch(connection, _one_level, {"run": run_id, "above": parent})
     aside = contents(connection, codec.references(rows, codec.ENTRY_VALUES))
     return [codec.entry(row, aside) for row in rows]
 
@@ -184,8 +195,8 @@ def _check_complete(run_id: RunId, seqs: Sequence[int], promised: int) -> None:
 
 def progress(connection: sa.Connection, run_id: RunId) -> Progress:
     """Return how far the run's journal goes, and the usage summed over its entries."""
-    last_seq = int(connection.scalar(_last_seq, {"run": run_id}) or 0)
-    usages = [codec.usage(stored) for stored in connection.scalars(_usages, {"run": run_id})]
+    usages = [codec.usage(row["usage"]) for row in fetch(connection, _usages, {"run": run_id})]
+    last_seq = fetch(connection, _last_seq, {"run": run_id})[0]["last_seq"] or 0
     return Progress(last_seq=last_seq, usage=sum(usages, NOTHING))
 
 
@@ -200,8 +211,8 @@ class Standing:
 
 def standing(connection: sa.Connection, run_id: RunId) -> Standing:
     """Return how far a run is, and how far it was at its last move or claim."""
-    row = connection.execute(_standing, {"run": run_id}).one()
-    return Standing(int(row.last_seq or 0), row.entries, row.recoveries)
+    row = fetch(connection, _standing, {"run": run_id})[0]
+    return Standing(row["last_seq"] or 0, row["entries"], row["recoveries"])
 
 
 def due(
@@ -226,7 +237,7 @@ def due(
 
 def questions(connection: sa.Connection, run_id: RunId) -> list[Pause]:
     """Return the questions of a run in the order in which they were asked."""
-    return [codec.pause(row) for row in connection.execute(_questions, {"run": run_id}).mappings()]
+    return [codec.pause(row) for row in fetch(connection, _questions, {"run": run_id})]
 
 
 def contents(connection: sa.Connection, digests: Collection[str]) -> dict[str, bytes]:
@@ -246,7 +257,21 @@ def contents(connection: sa.Connection, digests: Collection[str]) -> dict[str, b
     return found
 
 
+def _exactly(connection: sa.Connection, run_id: str) -> RunRecord | None:
+    return next(iter(_decoded(connection, fetch(connection, _one_run, {"run": run_id}))), None)
+
+
+def _decoded(connection: sa.Connection, rows: list[dict[str, Any]]) -> list[RunRecord]:
+    for row in rows:
+        if isinstance(row["metadata"], str):
+            row["metadata"] = canonical.decode(row["metadata"].encode())
+    return _checked(connection, rows)
+
+
 def _run_records(connection: sa.Connection, chosen: sa.Select[Any]) -> list[RunRecord]:
-    rows = connection.execute(chosen).mappings().all()
+    return _checked(connection, connection.execute(chosen).mappings().all())
+
+
+def _checked(connection: sa.Connection, rows: Sequence[Mapping[str, Any] | sa.RowMapping]) -> list[RunRecord]:
     aside = contents(connection, codec.references(rows, codec.RUN_VALUES))
     return [codec.run_record(row, aside) for row in rows]

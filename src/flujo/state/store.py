@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -13,7 +14,8 @@ from flujo.state import judgement, migrations, ownership, queries
 from flujo.state.batch import Accept, Answer, Batches, Claim, Expire
 from flujo.state.database import Database, Synchronous
 from flujo.state.leases import LEASE_S, RENEW_S, Leases
-from flujo.state.writer import RETRY_S, Writer
+from flujo.state.patience import RETRY_S, Patience
+from flujo.state.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -69,6 +71,7 @@ class SqlStateStore:
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="flujo-reader")
         self._opening = threading.Lock()
         self._opened = False
+        self._retry_s = retry_s
         self._closed = False
 
     @classmethod
@@ -181,16 +184,18 @@ class SqlStateStore:
 
     def _asked(self, question: Callable[..., T], *arguments: Any) -> T:
         self._open()
-        try:
-            return self._ask(question, *arguments)
-        except StateBackendUnavailable as error:
-            if not getattr(error, "retryable", False):
-                raise
-            # A pooled connection may have died while nobody looked; the next one is new.
-            return self._ask(question, *arguments)
+        patience = Patience(self._retry_s)
+        while True:
+            try:
+                return self._ask(question, *arguments)
+            except StateBackendUnavailable as error:
+                delay = patience.next_delay(error)
+                if self._closed or delay is None:
+                    raise
+            time.sleep(delay)
 
     def _ask(self, question: Callable[..., T], *arguments: Any) -> T:
-        with self.database.reading() as connection:
+        with self.database.reading(moment=question is queries.entries) as connection:
             return question(connection, *arguments)
 
     def _open(self) -> None:

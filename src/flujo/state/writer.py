@@ -21,6 +21,7 @@ from flujo.exceptions import FlujoError, StateBackendUnavailable, StateError
 from flujo.state import migrations
 from flujo.state.batch import Accept, Applied, Batches, Claim
 from flujo.state.database import Database, begin_write
+from flujo.state.patience import RETRY_S, Patience
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,10 +31,7 @@ if TYPE_CHECKING:
     from flujo.state.leases import Leases
 
 MAX_BATCH = 512
-RETRY_S = 60.0
-"""How long a database may be away before those who wait are told."""
 
-_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.05, 5.0
 _OPENING_RETRY_S = _CLOSING_RETRY_S = 2.0
 
 
@@ -172,21 +170,19 @@ class Writer:
     def _with_retries(self, requests: Sequence[Request], *, careful: bool) -> Sequence[Outcome]:
         """Return the outcomes of a committed batch; try again while the database is away."""
         # A database that was never there is told soon: somebody may have mistyped its name.
-        patience = self._retry_s if self._schema_checked else min(self._retry_s, _OPENING_RETRY_S)
-        deadline = time.monotonic() + patience
-        delay = _FIRST_DELAY_S
+        patience = Patience(self._retry_s if self._schema_checked else min(self._retry_s, _OPENING_RETRY_S))
         while True:
             try:
                 return self._attempt(requests, careful=careful).outcomes
             except StateBackendUnavailable as error:
                 careful = True  # what was sent last may have been committed although the answer got lost
                 if self._closing.is_set():
-                    deadline = min(deadline, time.monotonic() + _CLOSING_RETRY_S - delay)
-                if not getattr(error, "retryable", True) or time.monotonic() + delay > deadline:
+                    patience.shorten(_CLOSING_RETRY_S)
+                delay = patience.next_delay(error)
+                if delay is None:
                     self._unresolved = None
                     raise
             self._closing.wait(delay) if not self._closing.is_set() else time.sleep(delay)
-            delay = min(delay * 2, _LONGEST_DELAY_S)
 
     def _attempt(self, requests: Sequence[Request], *, careful: bool) -> Applied:
         with self._database.errors():
