@@ -121,6 +121,8 @@ class Settings(BaseSettings):
     lockfile: Lockfile = Lockfile()
     blueprints: Blueprints = Blueprints()
     project: ProjectTable = ProjectTable()
+    state_providers: Mapping[str, str] = Field(default_factory=dict)
+    """Where the values behind `ContextReference`s are kept: id → `file:PATH` or a bucket's URL."""
     budgets: Mapping[str, Any] = Field(default_factory=dict)
     env: Mapping[str, Any] = Field(default_factory=dict)
 

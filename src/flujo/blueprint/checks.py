@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flujo.blueprint import arm_rules, callable_rules, expression_rules, machine_rules, question_rules, rules
+from flujo.blueprint import (
+    arm_rules,
+    callable_rules,
+    expression_rules,
+    import_rules,
+    machine_rules,
+    question_rules,
+    rules,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +28,8 @@ ON_STEPS = (
     rules.unavailable_step,
     rules.stray_with,
     rules.endless_loop,
-    rules.import_input,
+    import_rules.import_input,
+    import_rules.import_context,
     question_rules.deadline,
     machine_rules.state_machine,
     arm_rules.merge_conflict,
