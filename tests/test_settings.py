@@ -125,7 +125,7 @@ total_cost_usd_limit = 1
         f"{place}:5: unknown key `enbled` in [lockfile]; did you mean `enabled`?",
         f"{place}:6: [budgets] is not available yet; remove it, because nothing would hold it",
         f"{place}:8: unknown key `extra` in flujo.toml; there are: state_uri, strict_dsl, cache_dir, settings, "
-        "aros, lockfile, blueprints, project, state_providers, budgets, env",
+        "aros, lockfile, blueprints, project, budgets, env",
     ]
 
 

@@ -89,6 +89,13 @@ class Lockfile(_Section):
     enabled: bool = False
 
 
+class Cache(_Section):
+    """`[cache]`: where answers of cached steps are kept beyond a run."""
+
+    backend: Literal["memory", "state"] = "memory"
+    """In memory, as long as the process lives, or in the state database, for every process that uses it."""
+
+
 class Blueprints(_Section):
     """`[blueprints]`: where the project's blueprints are, and which code they may name."""
 
@@ -119,10 +126,9 @@ class Settings(BaseSettings):
     settings: Pool = Pool()
     aros: Aros = Aros()
     lockfile: Lockfile = Lockfile()
+    cache: Cache = Cache()
     blueprints: Blueprints = Blueprints()
     project: ProjectTable = ProjectTable()
-    state_providers: Mapping[str, str] = Field(default_factory=dict)
-    """Where the values behind `ContextReference`s are kept: id → `file:PATH` or a bucket's URL."""
     budgets: Mapping[str, Any] = Field(default_factory=dict)
     env: Mapping[str, Any] = Field(default_factory=dict)
 

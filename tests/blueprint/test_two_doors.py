@@ -17,6 +17,8 @@ from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.steps import (
     BaseStep,
+    CachePolicy,
+    CacheStep,
     CallableRef,
     Carry,
     ConditionalStep,
@@ -34,6 +36,7 @@ from flujo.domain.steps import (
     StepConfig,
     Text,
     Transition,
+    TreeSearchStep,
 )
 
 HEAD = """\
@@ -285,6 +288,56 @@ merge: skills.x:f
         ),
     ),
     Door(
+        "cache",
+        """\
+kind: cache
+name: known
+step: {name: a, call: "skills.x:f"}
+key: input.n
+ttl_s: 1h
+""",
+        CacheStep(name="known", step=Step(name="a", call=F), key=Expr("input.n"), ttl_s=3600.0),
+    ),
+    Door(
+        "cache-on-a-step",
+        'name: a\ncall: skills.x:f\ncache: {key: "skills.x:f", ttl_s: 30d}\n',
+        Step(name="a", call=F, cache=CachePolicy(key=F, ttl_s=30 * 86400.0)),
+    ),
+    Door(
+        "cache-by-default",
+        "name: a\ncall: skills.x:f\ncache: {}\n",
+        Step(name="a", call=F, cache=CachePolicy()),
+    ),
+    Door(
+        "tree-search",
+        """\
+kind: tree_search
+name: search
+propose: chooser
+evaluate: skills.x:f
+input: "{{ input.n }}"
+goal: score > 0.5 && depth < 3
+beam_width: 2
+max_depth: 4
+max_concurrency: 5
+""",
+        TreeSearchStep(
+            name="search",
+            propose=CHOOSER,
+            evaluate=F,
+            input=Text("{{ input.n }}"),
+            goal=Expr("score > 0.5 && depth < 3"),
+            beam_width=2,
+            max_depth=4,
+            max_concurrency=5,
+        ),
+    ),
+    Door(
+        "tree-search-by-default",
+        "kind: tree_search\nname: search\npropose: skills.x:f\nevaluate: skills.x:f\n",
+        TreeSearchStep(name="search", propose=F, evaluate=F),
+    ),
+    Door(
         "import",
         'kind: import\nname: sub\nblueprint: ./child.yaml\nwith: {a: "{{ input.n }}"}\non_failure: {output: 1}\n',
         ImportStep(
@@ -293,16 +346,6 @@ merge: skills.x:f
             pipeline=Pipeline((Step(name="only", call=F),), name="child"),
             arguments={"a": Text("{{ input.n }}")},
             on_failure={"output": 1},
-        ),
-    ),
-    Door(
-        "import-that-inherits",
-        "kind: import\nname: sub\nblueprint: ./child.yaml\ncontext: inherit\n",
-        ImportStep(
-            name="sub",
-            blueprint="blueprints/child.yaml",
-            pipeline=Pipeline((Step(name="only", call=F),), name="child"),
-            context="inherit",
         ),
     ),
 ]

@@ -69,6 +69,32 @@ def test_a_ticket_is_handed_to_the_teams_that_it_concerns(project: Path, text: s
     assert sorted(given(project, "escalate", "--field", f"text={text}")) == teams
 
 
+def test_a_quote_asks_for_each_article_once(project: Path) -> None:
+    asked = json.dumps({"articles": ["tea", "night train", "tea", "tea"]})
+    assert flujo(project, "run", "quote", "--input", asked).splitlines() == [
+        "tea: 4.80 EUR",
+        "night train: 59.00 EUR",
+        "tea: 4.80 EUR",
+        "tea: 4.80 EUR",
+    ]
+    assert flujo(project, "trace", "@last").count("known  cache  cached") == 2
+
+
+def test_a_quote_is_known_to_the_next_command_when_the_state_keeps_answers(project: Path) -> None:
+    with (project / "flujo.toml").open("a") as settings:
+        settings.write('[cache]\nbackend = "state"\n')
+    for _ in range(2):
+        flujo(project, "run", "quote", "--input", '{"articles": ["tea"]}')
+    assert "known  cache  cached" in flujo(project, "trace", "@last")
+
+
+def test_a_countdown_is_solved_where_it_can_be(project: Path) -> None:
+    solved = given(project, "countdown", "--input", '{"numbers": [3, 7, 8, 2], "target": 59}')
+    assert solved == {"reached": True, "moves": ["8 * 7 = 56", "56 + 3 = 59"]}
+    nearest = given(project, "countdown", "--input", '{"numbers": [3, 7], "target": 59}')
+    assert nearest == {"reached": False, "moves": ["7 * 3 = 21"]}
+
+
 def test_a_letter_is_edited_until_it_is_good_and_a_human_likes_it(project: Path) -> None:
     note = "Order A-1002 is delayed. Order A-1002 is delayed. It arrives on Friday"
     asked = flujo(project, "run", "draft_review", "--run-id", "letter", "--input", note, code=5)

@@ -13,7 +13,7 @@ from flujo.domain.models import PipelineContext
 from flujo.domain.outcomes import RunEnded, RunStarted, StepEnded, StepRetried, StepStarted
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import RunStatus
-from flujo.domain.steps import BaseStep, CachePolicy, CallableRef, Carry, GranularStep, Step
+from flujo.domain.steps import BaseStep, CallableRef, Carry, GranularStep, Step
 from flujo.exceptions import NotAvailableYet, PausedException, PipelineAbortSignal, SettingsError
 from flujo.services.runner import Flujo
 from flujo.state.memory import MemoryStateStore
@@ -535,7 +535,6 @@ async def test_cancelling_a_run_leaves_it_resumable(store: MemoryStateStore, wor
     ("step", "what"),
     [
         (GranularStep(name="x", agent=AgentSpec(name="a", model="local:smollm2")), "kind: granular"),
-        (Step(name="x", call=NOTHING, cache=CachePolicy()), "cache"),
         (Step(name="x", call=NOTHING, validators=(NOTHING,)), "validators"),
         (Step(name="x", call=NOTHING, fallback=Step(name="y", call=NOTHING)), "fallback"),
         (Step(name="x", call=NOTHING, config=StepConfig(execution_mode="background")), "background"),

@@ -84,6 +84,10 @@ def named_in_step(visit: Visit) -> Iterator[Named]:
             yield Named(target, (*visit.path, "call"), True, tuple(values), (*visit.path, "with"))
         case doc.RouterStep(router=router) if is_callable_name(router):
             yield Named(router, (*visit.path, "router"), is_called=True)
+        case doc.TreeSearchStep():
+            for key in ("propose", "evaluate"):
+                if is_callable_name(target := getattr(visit.step, key)):
+                    yield Named(target, (*visit.path, key), is_called=True)
         case _:
             pass
     merge = getattr(visit.step, "merge", "")

@@ -20,6 +20,8 @@ from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.steps import (
     BaseStep,
+    CachePolicy,
+    CacheStep,
     CallableRef,
     Carry,
     ConditionalStep,
@@ -38,6 +40,7 @@ from flujo.domain.steps import (
     StepConfig,
     Text,
     Transition,
+    TreeSearchStep,
     Value,
 )
 from flujo.exceptions import CorruptState, SettingsError
@@ -250,6 +253,12 @@ class _Steps:
                 return self.hitl(step, common)
             case doc.ImportStep():
                 return self.imports(step, common)
+            case doc.CacheStep():
+                return CacheStep(
+                    step=self.one(step.step), key=_maybe_logic(step.key), ttl_s=step.ttl_s, **common
+                )
+            case doc.TreeSearchStep():
+                return self.tree_search(step, common)
             case _:
                 return self.composite(step, common | {"output": value(getattr(step, "output", None))})
 
@@ -266,14 +275,27 @@ class _Steps:
             case doc.ParallelStep():
                 return ParallelStep(**self.branches(step), **common)
             case doc.RouterStep():
-                router = (
-                    CallableRef(step.router) if is_callable_name(step.router) else self.agent(step.router)
-                )
                 return DynamicParallelRouterStep(
-                    router=router, input=value(step.input), **self.branches(step), **common
+                    router=self.who(step.router), input=value(step.input), **self.branches(step), **common
                 )
             case _:
                 raise TypeError(f"the rules let through a step that cannot be built: {step!r}")
+
+    def who(self, name: str) -> AgentSpec | CallableRef:
+        """Return who is named: a callable, or an agent of this file."""
+        return CallableRef(name) if is_callable_name(name) else self.agent(name)
+
+    def tree_search(self, step: doc.TreeSearchStep, common: dict[str, Any]) -> TreeSearchStep:
+        return TreeSearchStep(
+            propose=self.who(step.propose),
+            evaluate=self.who(step.evaluate),
+            goal=_maybe_logic(step.goal),
+            beam_width=step.beam_width,
+            max_depth=step.max_depth,
+            max_concurrency=step.max_concurrency,
+            input=value(step.input),
+            **common,
+        )
 
     def step(self, step: doc.Step, common: dict[str, Any]) -> Step:
         return Step(
@@ -361,7 +383,6 @@ class _Steps:
             blueprint=self.unit.imports[step.blueprint].document.file,
             pipeline=self.tree.pipeline(self.unit.imports[step.blueprint]),
             arguments=values(step.with_),
-            context=step.context,
             on_failure={"output": value(instead.output)}
             if isinstance(instead, doc.OutputInstead)
             else instead,
@@ -378,6 +399,9 @@ def _common(step: doc.BaseStep) -> dict[str, Any]:
         "name": step.name,
         "when": _maybe_logic(step.when),
         "save": {name: _save(save) for name, save in step.save.items()},
+        "cache": None
+        if step.cache is None
+        else CachePolicy(key=_maybe_logic(step.cache.key), ttl_s=step.cache.ttl_s),
         "tags": tuple(step.tags),
         "config": StepConfig(
             timeout_s=config.timeout_s,

@@ -465,7 +465,6 @@ class ImportStep(BaseStep):
     kind: Literal["import"]
     blueprint: str
     with_: Maybe[dict[str, Value]] = Field(None, alias="with")
-    context: Literal["own", "inherit"] = "own"
     on_failure: OnFailure = "fail"
 
 
@@ -495,12 +494,13 @@ class TreeSearchStep(BaseStep):
     """Proposes candidates, evaluates them, keeps the best."""
 
     kind: Literal["tree_search"]
-    propose: str
-    evaluate: str
+    propose: Who
+    evaluate: Who
     input: Value = None
     goal: Maybe[Logic] = None
     beam_width: Positive = 3
     max_depth: Positive = 5
+    max_concurrency: Positive = 10
 
 
 def _kind(value: Any) -> str:

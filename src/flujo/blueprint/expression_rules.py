@@ -10,7 +10,7 @@ from flujo.blueprint.diagnostics import Rule, Severity, one_of, rule, suggest
 from flujo.blueprint.expressions import check_expression, check_text
 from flujo.blueprint.nodes import Document
 from flujo.blueprint.resolver import is_callable_name
-from flujo.blueprint.scopes import COMPOSITES, Path, Schema, Visit, kind_of, schema_of, texts, types
+from flujo.blueprint.scopes import COMPOSITES, Path, Schema, Visit, closed, kind_of, schema_of, texts, types
 from flujo.domain import canonical
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def places(unit: Unit, visit: Visit) -> Iterator[Place]:
         yield from _value(step.output, (*here, "output"), visit.end.tree())
     else:
         yield from _in_leaf(unit, visit, visit.scope.tree())
+    if step.cache is not None:
+        yield from _logic(step.cache.key, (*here, "cache", "key"), visit.scope.tree(), None)
     own = visit.scope.tree(output=visit.own)
     for name, save in step.save.items():
         if isinstance(save, doc.Append):
@@ -80,6 +82,10 @@ def _in_leaf(unit: Unit, visit: Visit, tree: Schema) -> Iterator[Place]:
             yield from _value(step.with_, (*here, "with"), tree)
             if isinstance(step.on_failure, doc.OutputInstead):
                 yield from _value(step.on_failure.output, (*here, "on_failure", "output"), tree)
+        case doc.CacheStep() as step:
+            yield from _logic(step.key, (*here, "key"), tree, None)
+        case doc.TreeSearchStep() as step:
+            yield from _tree_search(unit, visit, step, tree)
         case _:
             pass
 
@@ -114,6 +120,17 @@ def _loop(visit: Visit, step: doc.LoopStep, tree: Schema) -> Iterator[Place]:
     for name, carry in step.carry.items():
         yield from _value(carry.initial, (*visit.path, "carry", name, "initial"), tree)
         yield from _logic(carry.next, (*visit.path, "carry", name, "next"), end, None)
+
+
+def _tree_search(unit: Unit, visit: Visit, step: doc.TreeSearchStep, tree: Schema) -> Iterator[Place]:
+    yield from _value(step.input, (*visit.path, "input"), tree)
+    found = visit.own["properties"]
+    node = {name: found[name] for name in ("candidate", "path", "depth")}
+    asked = visit.scope.tree(previous=closed({**node, "input": None}))
+    for name in dict.fromkeys((step.propose, step.evaluate)):
+        yield from _instructions(unit, name, asked)
+    judged = {name: found[name] for name in ("candidate", "score", "depth")}
+    yield from _logic(step.goal, (*visit.path, "goal"), visit.scope.tree(**judged), "bool")
 
 
 def _transitions(visit: Visit, step: doc.StateMachineStep) -> Iterator[Place]:

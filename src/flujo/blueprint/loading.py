@@ -13,7 +13,7 @@ from flujo.blueprint.reader import read
 from flujo.blueprint.resolver import SourceRefused, named_path
 from flujo.blueprint.rules import Unit
 from flujo.blueprint.schema import check as check_schema
-from flujo.blueprint.scopes import Path, inside
+from flujo.blueprint.scopes import Path, inside, placed
 from flujo.blueprint.secret_literals import SECRET_LITERAL, secret_found, secret_literal
 from flujo.blueprint.signatures import read_module
 
@@ -233,8 +233,7 @@ class _OverLimit(Exception):
 
 def walk(steps: Sequence[doc.BaseStep], path: Path) -> Iterator[tuple[Path, doc.BaseStep]]:
     """Yield every step of a list and of the lists inside it, with its place."""
-    for index, step in enumerate(steps):
-        here = (*path, index)
+    for step, here in placed(steps, path):
         yield here, step
         for _, body, where in inside(step):
             yield from walk(body, (*here, *where))

@@ -5,33 +5,26 @@ The same blueprints give the same bytes: there are no times, no machines and no 
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 import tomllib
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint.signatures import read_module
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec
-from flujo.domain.steps import (
-    BaseStep,
-    CallableRef,
-    ConditionalStep,
-    ImportStep,
-    LoopStep,
-    MapStep,
-    ParallelStep,
-    StateMachineStep,
-    Step,
-)
+from flujo.domain.pipeline import Pipeline
+from flujo.domain.steps import CallableRef, ImportStep
 from flujo.exceptions import BlueprintError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from flujo.blueprint.compiler import Compiled
     from flujo.blueprint.resolver import Source
-    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.steps import BaseStep
 
 VERSION = 1
 _HEAD = "# Written by `flujo lock`; review its changes like code. `flujo lock verify` says what differs.\n"
@@ -128,10 +121,25 @@ def _steps(pipeline: Pipeline) -> Iterator[BaseStep]:
 
 
 def _agents(pipeline: Pipeline) -> Iterator[AgentSpec]:
-    for step in _steps(pipeline):
-        agent = getattr(step, "agent", None) or getattr(step, "router", None)
-        if isinstance(agent, AgentSpec):
-            yield agent
+    yield from (leaf for leaf in _leaves(_steps(pipeline)) if isinstance(leaf, AgentSpec))
+
+
+def _leaves(part: Any) -> Iterator[AgentSpec | CallableRef]:
+    """Yield who is named in a part of the tree; the bodies of a step are none of its parts."""
+    match part:
+        case AgentSpec() | CallableRef():
+            yield part
+        case Pipeline() | str():
+            return
+        case Mapping():
+            yield from _leaves(part.values())
+        case Iterable():
+            for item in part:
+                yield from _leaves(item)
+        case _ if dataclasses.is_dataclass(part):
+            yield from _leaves(getattr(part, each.name) for each in dataclasses.fields(part))
+        case _:
+            return
 
 
 def _agent(agent: AgentSpec) -> _Contents:
@@ -157,24 +165,7 @@ def _agent(agent: AgentSpec) -> _Contents:
 
 def _targets(pipeline: Pipeline) -> Iterator[str]:
     """Yield the callables that one file names."""
-    named: list[Any] = [pipeline.context_type]
-    for step in _steps(pipeline):
-        named += [step.when, *(save.value for save in step.save.values())]
-        match step:
-            case Step():
-                named.append(step.call)
-            case ConditionalStep():
-                named.append(step.condition)
-            case LoopStep():
-                named += [step.until, *(carry.next for carry in step.carry.values())]
-            case StateMachineStep():
-                named += [one.when for state in step.states.values() for one in state.transitions]
-            case MapStep():
-                named += [step.over, step.merge]
-            case ParallelStep():
-                named += [step.merge, getattr(step, "router", None)]
-            case _:
-                pass
+    named = [pipeline.context_type, *_leaves(_steps(pipeline))]
     for agent in _agents(pipeline):
         named += [agent.output_type, *agent.tools]
     yield from (one.target for one in named if isinstance(one, CallableRef))

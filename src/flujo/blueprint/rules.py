@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint import document as doc
-from flujo.blueprint.diagnostics import Severity, one_of, rule, suggest
+from flujo.blueprint.diagnostics import Severity, nearest, one_of, rule, suggest
 from flujo.blueprint.expressions import RESERVED
 from flujo.blueprint.resolver import is_callable_name
 from flujo.blueprint.scopes import COMPOSITES, Path, Schema, Scope, Visit, Walk, schema_of
@@ -77,7 +77,8 @@ UNKNOWN_AGENT = rule(
     "FLJ201",
     "unknown-agent",
     "A step asks an agent that the blueprint does not have",
-    finds="A step whose `agent:` (or `router:`) is no entry of `agents:` in the same file.",
+    finds="A step whose `agent:` (or `router:`, `propose:`, `evaluate:`) is no entry of `agents:` in the "
+    "same file.",
     why="There is nobody to ask. A blueprint that is imported has its own agents and does not see yours.",
     example="agents: {sorter: {model: openai:gpt-5-mini}}\nsteps:\n  - {name: sort, agent: sortr}",
     instead="agents: {sorter: {model: openai:gpt-5-mini}}\nsteps:\n  - {name: sort, agent: sorter}",
@@ -86,25 +87,22 @@ UNKNOWN_AGENT = rule(
 
 def unknown_agent(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     """Refuse a step whose agent is not declared."""
-    key, name = asked(visit.step)
-    if name is not None and name not in unit.blueprint.agents:
-        yield UNKNOWN_AGENT.at(
-            unit.span(*visit.path, key),
-            f"step {visit.step.name!r} asks agent {name!r}, which `agents:` does not have",
-            hint=suggest(name, unit.blueprint.agents, what="there are")
-            or f"add `agents: {{{name}: {{model: …}}}}`",
-        )
+    for key, name in asked(visit.step):
+        if name not in unit.blueprint.agents:
+            yield UNKNOWN_AGENT.at(
+                unit.span(*visit.path, key),
+                f"step {visit.step.name!r} asks agent {name!r}, which `agents:` does not have",
+                hint=suggest(name, unit.blueprint.agents, what="there are")
+                or f"add `agents: {{{name}: {{model: …}}}}`",
+            )
 
 
-def asked(step: doc.BaseStep) -> tuple[str, str | None]:
-    """Return the key under which a step names an agent, and the agent's name; None when it asks nobody."""
-    match step:
-        case doc.Step() | doc.GranularStep():
-            return "agent", step.agent
-        case doc.RouterStep():
-            return "router", None if is_callable_name(step.router) else step.router
-        case _:
-            return "", None
+def asked(step: doc.BaseStep) -> Iterator[tuple[str, str]]:
+    """Yield each key under which a step names an agent, with the agent's name."""
+    for key in ("agent", "router", "propose", "evaluate"):
+        name = getattr(step, key, None)
+        if isinstance(name, str) and not is_callable_name(name):
+            yield key, name
 
 
 UNUSED_AGENT = rule(
@@ -120,7 +118,7 @@ UNUSED_AGENT = rule(
 
 def unused_agent(unit: Unit) -> Iterator[Diagnostic]:
     """Warn of agents that nobody asks."""
-    in_use = {asked(visit.step)[1] for visit in unit.visits}
+    in_use = {name for visit in unit.visits for _, name in asked(visit.step)}
     # Kinds that are not available yet may name agents in keys of their own.
     if any(type(visit.step) not in AVAILABLE for visit in unit.visits):
         return
@@ -269,10 +267,12 @@ NOT_AVAILABLE = rule(
     example="steps:\n  - {name: sort, agent: sorter, fallback: {name: other, agent: spare}}",
     instead="steps:\n  - {name: sort, agent: sorter}",
 )
-AVAILABLE = (doc.Step, *COMPOSITES, doc.HitlStep, doc.ImportStep)
+AVAILABLE = (
+    doc.Step, *COMPOSITES, doc.CacheStep, doc.HitlStep, doc.ImportStep, doc.TreeSearchStep,
+)  # fmt: skip
 
 _LATER_ON_STEPS = (
-    "cache", "fallback", "validators", "effect", "enforce_idempotency", "in_doubt",
+    "fallback", "validators", "effect", "enforce_idempotency", "in_doubt",
 )  # fmt: skip
 _LATER_ON_AGENTS = ("extends", "spec", "capabilities", "trust")
 _LATER_AT_TOP = ("include", "defaults", "budget")
@@ -385,4 +385,49 @@ def endless_loop(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
             unit.span(*visit.path, "name"),
             f"loop {visit.step.name!r} has no `until`",
             hint="write the condition that ends it; `until: false` runs it `max_iterations` times",
+        )
+
+
+# Imports -------------------------------------------------------------------------------------------------
+
+IMPORT_INPUT = rule(
+    "FLJ224",
+    "import-input",
+    "An import does not give the child what it takes",
+    finds="A key of an import's `with:` that the child's `input_schema` does not have, or one that it needs "
+    "and does not get.",
+    why="The child would refuse its input when the run comes to it, after other steps have been paid for.",
+    example="# answer.yaml has input_schema: {type: object, required: [text], properties: {text: {}}}\n"
+    "steps:\n  - {kind: import, name: answer, blueprint: ./answer.yaml, with: {txt: '{{ input }}'}}",
+    instead="steps:\n  - {kind: import, name: answer, blueprint: ./answer.yaml, with: {text: '{{ input }}'}}",
+)
+
+
+def import_input(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
+    """Refuse `with` that does not fit the child's `input_schema`."""
+    step = visit.step
+    child = unit.imports.get(step.blueprint) if isinstance(step, doc.ImportStep) else None
+    if not isinstance(step, doc.ImportStep) or child is None or step.with_ is None:
+        return
+    schema = child.blueprint.input_schema
+    if schema is None:
+        return
+    there = (child.span("input_schema", key=True), "what it takes is said here")
+    properties = schema.get("properties") or {}
+    missing = [name for name in schema.get("required") or () if name not in step.with_]
+    for name in step.with_:
+        if name not in properties and (properties or schema.get("additionalProperties") is False):
+            yield IMPORT_INPUT.at(
+                unit.span(*visit.path, "with", name, key=True),
+                f"{step.blueprint!r} takes no {name!r}",
+                hint=suggest(name, properties, what="it takes"),
+                related=(there,),
+            )
+            missing = [one for one in missing if one != nearest(name, missing)]
+    for name in missing:
+        yield IMPORT_INPUT.at(
+            unit.span(*visit.path, "with", key=True),
+            f"{step.blueprint!r} needs {name!r}, and `with` does not give it",
+            hint=f"add `{name}: …` to `with`",
+            related=(there,),
         )

@@ -119,8 +119,8 @@ class Walk:
         return self._body(self.blueprint.steps, ("steps",), start)
 
     def _body(self, steps: Sequence[doc.BaseStep], path: Path, scope: Scope) -> Scope:
-        for index, step in enumerate(steps):
-            visit = self._step(step, (*path, index), scope)
+        for step, place in placed(steps, path):
+            visit = self._step(step, place, scope)
             self.visits.append(visit)
             scope = scope.after(visit)
         return scope
@@ -175,8 +175,20 @@ class Walk:
                 return union((_filled(step.output, end), scope.previous))
             case _ if isinstance(step, COMPOSITES):
                 return _filled(step.output, end)
+            case doc.CacheStep():
+                return end.previous
+            case doc.TreeSearchStep():
+                return closed({**self._node(step), "score": {"type": "number"}, "goal_reached": BOOLEAN})
             case _:
                 return self._answer(step)
+
+    def _node(self, step: doc.TreeSearchStep) -> Mapping[str, Schema]:
+        """Return what is known of a node of a search: as far as its agent declares what it proposes."""
+        agent = self.blueprint.agents.get(step.propose)
+        declared = agent.output_schema if agent else None
+        candidate = element(shape(declared)).standalone() if declared is not None else None
+        path = {"type": "array"} | ({"items": candidate} if candidate else {})
+        return {"candidate": candidate, "path": path, "depth": INTEGER}
 
     def _declared(self, step: doc.BaseStep) -> Schema:
         """Return what a step gives as far as it says so itself, wherever it stands."""
@@ -213,7 +225,10 @@ COMPOSITES = (
 
 
 def inside(step: doc.BaseStep) -> Iterator[tuple[str, Sequence[doc.BaseStep], Path]]:
-    """Yield the bodies of a composite: name, steps, and the keys that lead there."""
+    """Yield the bodies of a composite: name, steps, and the keys that lead there.
+
+    Steps that are a tuple are one step that stands there without a list (`placed`).
+    """
     match step:
         case doc.ConditionalStep():
             yield from _ways(step)
@@ -225,8 +240,18 @@ def inside(step: doc.BaseStep) -> Iterator[tuple[str, Sequence[doc.BaseStep], Pa
         case doc.StateMachineStep():
             for name, state in step.states.items():
                 yield name, state.steps, ("states", name, "steps")
+        case doc.CacheStep():
+            yield "step", (step.step,), ("step",)
         case _:
             pass
+
+
+def placed(steps: Sequence[doc.BaseStep], path: Path) -> Iterator[tuple[doc.BaseStep, Path]]:
+    """Yield the steps of a body with their places; a key that holds one step, not a list, is its place."""
+    if isinstance(steps, tuple):
+        yield steps[0], path
+    else:
+        yield from ((step, (*path, index)) for index, step in enumerate(steps))
 
 
 def _ways(step: doc.ConditionalStep) -> Iterator[tuple[str, Sequence[doc.BaseStep], Path]]:
@@ -242,9 +267,14 @@ def _ways(step: doc.ConditionalStep) -> Iterator[tuple[str, Sequence[doc.BaseSte
 
 def facts(step: doc.BaseStep) -> Mapping[str, Schema]:
     """Return what can be said of a step beside its output, as `steps.NAME.…`."""
+    known: dict[str, Schema] = {}
+    if isinstance(step, doc.CacheStep) or step.cache is not None:
+        known["cached"] = BOOLEAN
     if isinstance(step, doc.LoopStep):
-        return {"exhausted": BOOLEAN}
-    return {"failed": INTEGER} if isinstance(step, doc.MapStep | doc.ParallelStep | doc.RouterStep) else {}
+        known["exhausted"] = BOOLEAN
+    if isinstance(step, doc.MapStep | doc.ParallelStep | doc.RouterStep):
+        known["failed"] = INTEGER
+    return known
 
 
 def said(step: doc.BaseStep, own: Schema) -> Schema:
@@ -260,6 +290,8 @@ def _end(step: doc.BaseStep, path: Path, scope: Scope, bodies: Mapping[str, Body
     match step:
         case doc.LoopStep():
             return bodies["steps"].end
+        case doc.CacheStep():
+            return bodies["step"].end
         case doc.ConditionalStep():
             return replace(scope, previous=union(body.end.previous for body in bodies.values()))
         case doc.MapStep():

@@ -80,6 +80,7 @@ def _line(terminal: Terminal, node: TraceNode) -> str:
         f"{terminal.styled(mark, *style, to=terminal.out)} {node.name}",
         node.kind if node.kind != "step" and node.name[0] not in ":[" else "",
         "" if str(node.status) == "completed" else str(node.status),
+        "cached" if node.detail.get("cached") else "",
         f"{node.attempts} attempts" if node.attempts > 1 else "",
         words.seconds(node.seconds) if node.kind or node.children else "",
         words.usage(node.usage),

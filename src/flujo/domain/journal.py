@@ -16,6 +16,9 @@ RunId = NewType("RunId", str)
 
 ROOT = StepPath("")
 
+MISSED = "cache"
+"""The fingerprint of the decision that a cached step has to be run; what it decides is the key."""
+
 
 def child(path: StepPath, name: str) -> StepPath:
     """Return the path of the step `name` in the body at `path`."""

@@ -84,6 +84,11 @@ class StepEnded:
     recorded: bool = False
     model: str | None = None
 
+    @property
+    def cached(self) -> bool:
+        """Whether the step was not run, because a cache had its answer."""
+        return isinstance(self.outcome, Success) and self.outcome.facts.get("cached") is True
+
 
 @dataclass(frozen=True, slots=True)
 class StepRetried:

@@ -98,15 +98,11 @@ class Schema(Protocol):
 class ContextType(Protocol):
     """How a pipeline's context is started, handed out and taken back."""
 
-    declared: Any
-    """The class or schema that says its fields; None when it has none. Contexts are the same when it is."""
-
-    async def start(self, given: Mapping[str, Any]) -> Any:
-        """Return the JSON tree at the start: defaults and what was given, large values stored elsewhere.
+    def start(self, given: Mapping[str, Any]) -> Any:
+        """Return the JSON tree at the start: defaults and what was given.
 
         Raises:
             InputRejected: for an unknown or missing field, or a value that does not fit.
-            ProviderNotGiven | ProviderFailed | ReferenceMissing: a reference has no value behind it.
         """
         ...
 
@@ -158,8 +154,30 @@ class Binding(Protocol):
         """Return the compiled JSON Schema."""
         ...
 
+    def source(self, ref: CallableRef) -> str:
+        """Return a digest of a callable's source, which changes when the module it stands in does."""
+        ...
+
     def context(self, pipeline: Pipeline) -> ContextType:
         """Return how this pipeline's context is handled."""
+        ...
+
+
+class CacheBackend(Protocol):
+    """Where answers are kept beyond a run. What it raises is a miss: a cache never fails a run."""
+
+    async def get(self, key: str) -> bytes | None:
+        """Return what was put under `key`, byte for byte; None when it is not there, or not good any more."""
+        ...
+
+    async def put(self, key: str, value: bytes, *, ttl_s: float | None = None) -> None:
+        """Keep a value, instead of what was there.
+
+        Args:
+            key: a digest in hexadecimal.
+            value: the bytes to give back.
+            ttl_s: for how many seconds from now it is good; None for as long as there is room.
+        """
         ...
 
 

@@ -278,13 +278,29 @@ class GranularStep(BaseStep):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheStep(BaseStep):
-    """Answers from the cache when `step` was asked the same before."""
+    """Answers from the cache when `step` was asked the same before.
+
+    `cache=CachePolicy(…)` on a step does the same without a step around it.
+    """
 
     step: BaseStep
     key: Logic | None = None
+    """A further part of the key, beside what the step is and what it is handed."""
     ttl_s: float | None = None
+    """For how many seconds an answer is good, from when it was given."""
 
     kind: ClassVar[str] = "cache"
+
+    @property
+    def policy(self) -> CachePolicy:
+        """How its answers are kept."""
+        return CachePolicy(key=self.key, ttl_s=self.ttl_s)
+
+    def bodies(self) -> Mapping[str, Pipeline]:
+        """Return a body of the one step."""
+        from flujo.domain.pipeline import Pipeline  # here: a pipeline is made of steps
+
+        return {"step": Pipeline((self.step,))}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,8 +311,6 @@ class ImportStep(BaseStep):
     """The path, relative to the project's root."""
     pipeline: Pipeline
     arguments: Mapping[str, Value] | None = None
-    context: Literal["own", "inherit"] = "own"
-    """Whether its steps read and write a context of the blueprint's own, or the one around this step."""
     on_failure: Literal["fail", "skip"] | Mapping[str, Value] = "fail"
 
     kind: ClassVar[str] = "import"
@@ -322,13 +336,19 @@ class HumanInTheLoopStep(BaseStep):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeSearchStep(BaseStep):
-    """Beam search: `propose` candidates, `evaluate` them, keep the best, until `goal` holds."""
+    """Beam search: `propose` candidates, `evaluate` them, keep the best, until `goal` holds.
+
+    Both are handed a node: `{candidate, path, depth, input}`. `propose` answers with a list of candidates,
+    `evaluate` with a number or with `{score, reason}`; more is better.
+    """
 
     propose: AgentSpec | CallableRef
     evaluate: AgentSpec | CallableRef
     goal: Logic | None = None
+    """Over `candidate`, `score` and `depth`; without it the search goes to `max_depth`."""
     beam_width: int = 3
     max_depth: int = 5
+    max_concurrency: int = 10
     input: Value = None
 
     kind: ClassVar[str] = "tree_search"

@@ -41,6 +41,13 @@ async def decide(rule: Logic, frame: Frame, path: StepPath, *, attempt: int = 1)
     return canonical.decode(entry.output or b"null")
 
 
+async def value_of(rule: Logic, frame: Frame) -> Any:
+    """Return the value of a key that holds logic, without a word in the journal: nothing may depend on it."""
+    if isinstance(rule, CallableRef):
+        return _json(rule, await _answer(rule, frame))
+    return frame.evaluate(rule)
+
+
 async def decide_flag(rule: Logic, frame: Frame, path: StepPath, *, what: str, attempt: int = 1) -> bool:
     """Return the value of a key that is true or false.
 

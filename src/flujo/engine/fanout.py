@@ -65,11 +65,13 @@ async def fan_out(
     *,
     limit: int,
     stop_at_failure: bool,
+    one_entry: bool = True,
 ) -> list[Arrival]:
     """Run the arms, at most `limit` at a time, and return how they came out, in the order they were given.
 
     An arm that has begun comes to its end, so that nothing it did is lost. After an abort, a failure of
-    `arms` itself, or (with `stop_at_failure`) a failure of an arm, no further one begins.
+    `arms` itself, or (with `stop_at_failure`) a failure of an arm, no further one begins. Without `one_entry`
+    an arm is nothing but its steps: two may have one path, and what they write to the context is not kept.
 
     Raises:
         FlujoError: what `arms` raised, after the arms that had begun have come to their end.
@@ -79,11 +81,12 @@ async def fan_out(
     free = asyncio.Semaphore(max(1, limit))
     stops = (Aborted, Failure) if stop_at_failure else (Aborted,)
     stopped = False
+    arriving = _arrive if one_entry else _pass
 
     async def arrive(number: int, arm: Arm) -> None:
         nonlocal stopped
         try:
-            arrived[number] = await _arrive(frame, kind, arm, run_body)
+            arrived[number] = await arriving(frame, kind, arm, run_body)
             stopped = stopped or isinstance(arrived[number].outcome, stops)
         finally:
             free.release()
@@ -124,6 +127,12 @@ async def _arrive(frame: Frame, kind: str, arm: Arm, run_body: RunBody) -> Arriv
         if isinstance(outcome, Success):
             finish_turn(inner, arm.path, kind, outcome.output, fork, {})
     return Arrival(arm.name, outcome, merge.diff(fork, inner.zone.tree))
+
+
+async def _pass(frame: Frame, _kind: str, arm: Arm, run_body: RunBody) -> Arrival:
+    """Return how an arm came out that is no entry of its own."""
+    inner = frame.fork(arm.path, previous=arm.previous, names=arm.names)
+    return Arrival(arm.name, await run_body(arm.body, inner), [])
 
 
 def stopped_by(frame: Frame, arrivals: Sequence[Arrival], *, failures_stop: bool) -> StepOutcome | None:

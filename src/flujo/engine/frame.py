@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, Chain, Chance, Clock, ContextType, Sink
     from flujo.domain.steps import Value
+    from flujo.engine.caching import AnswerCache
     from flujo.engine.journaling import Journal
 
 
@@ -37,6 +38,8 @@ class Run:
     clock: Clock
     chance: Chance
     resources: Any = None
+    cache: AnswerCache | None = None
+    """Where answers of cached steps are kept; None runs them every time."""
     sink: Sink | None = None
     retry_failed: bool = False
     """Whether steps that failed for good before this execution get their attempts again."""

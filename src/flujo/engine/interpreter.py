@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.journal import Entry, EntryKind, EntryStatus, StepPath, child
 from flujo.domain.outcomes import Aborted, Failure, StepEnded, StepOutcome, StepStarted, Success
 from flujo.engine.attempts import error_info
+from flujo.engine.caching import answered
 from flujo.engine.decisions import decide_flag
 from flujo.engine.frame import Frame, Run, Zone
 from flujo.engine.settling import finish, recorded
 from flujo.engine.steps import (
+    cache,
     conditional,
     hitl,
     import_,
@@ -21,6 +24,7 @@ from flujo.engine.steps import (
     router,
     state_machine,
     step,
+    tree_search,
 )
 from flujo.exceptions import (
     FlujoError,
@@ -45,7 +49,9 @@ _COMPOSITES: Mapping[str, Callable[..., Awaitable[StepOutcome]]] = {
     "map": map.run,
     "parallel": parallel.run,
     "router": router.run,
+    "cache": cache.run,
     "import": import_.run,
+    "tree_search": tree_search.run,
 }
 KINDS = frozenset({*_LEAVES, *_COMPOSITES})
 """The kinds of step that this engine can run."""
@@ -81,7 +87,8 @@ async def run_body(body: Pipeline, frame: Frame) -> StepOutcome:
         if outcome.skipped:
             frame.steps[each.name] = {"output": None, "skipped": True}
         else:
-            frame.advance(each.name, outcome.output, outcome.facts)
+            facts = {"cached": False, **outcome.facts} if each.cache else outcome.facts
+            frame.advance(each.name, outcome.output, facts)
     if body.output is None:
         return Success(frame.previous)
     try:
@@ -126,6 +133,16 @@ async def _run_step(each: BaseStep, frame: Frame) -> StepOutcome:
 async def _come_out(each: BaseStep, frame: Frame, path: StepPath) -> StepOutcome:
     if each.when is not None and not await _applies(each, frame, path):
         return Success(frame.previous, skipped=True)
+    if each.cache is None:
+        return await _work(each, frame, path)
+    before = frame.zone.tree
+    outcome, cached = await answered(each, each.cache, frame, path, partial(_work, each, frame, path))
+    if cached and isinstance(outcome, Success):
+        return await finish(each, frame, path, outcome, before)
+    return outcome
+
+
+async def _work(each: BaseStep, frame: Frame, path: StepPath) -> StepOutcome:
     if each.kind in _LEAVES:
         return await _LEAVES[each.kind](each, frame, path)
     if each.kind not in _COMPOSITES:

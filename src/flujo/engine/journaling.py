@@ -132,6 +132,12 @@ class Journal:
             self._pauses = {pause.pause_id: pause for pause in await self._store.pauses(self._run_id)}
         return self._pauses.get(path)
 
+    async def was_asked(self, path: StepPath) -> bool:
+        """Return whether a human was asked something by the step at `path`, or inside it."""
+        await self.pause(path)
+        inside = (f"{path}/", f"{path}[", f"{path}:")
+        return any(asked == path or asked.startswith(inside) for asked in self._pauses or ())
+
     async def flush(self, move: Move | None = None) -> None:
         """Commit everything that waits, and with it a change of the run's own state.
 

@@ -92,6 +92,8 @@ async def finish(step: BaseStep, frame: Frame, path: StepPath, success: Success,
     patch = await isolation.saved(step, frame, value)
     frame.zone.tree = isolation.accepted(frame, patch, what=f"step {step.name!r}")
     _done(frame, path, step.kind, output, before, success.facts)
+    if success.facts.get("cached") is True and step.config.durability != "exit":
+        await frame.run.journal.flush()  # a cache may have forgotten the answer by the next time
     return Success(value, facts=success.facts)
 
 

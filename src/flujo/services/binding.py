@@ -12,10 +12,10 @@ from flujo.domain.agents import AgentSpec
 from flujo.domain.models import PipelineContext
 from flujo.domain.steps import (
     BaseStep,
+    CachePolicy,
     CallableRef,
     Carry,
     Expr,
-    ImportStep,
     Save,
     State,
     Step,
@@ -24,7 +24,8 @@ from flujo.domain.steps import (
     Transition,
 )
 from flujo.engine.interpreter import KINDS
-from flujo.exceptions import BlueprintError, CallableError, NotAvailableYet
+from flujo.exceptions import CallableError, NotAvailableYet
+from flujo.services.cacheable import require_cacheable, source_digest
 from flujo.services.contexts import ModelContext, SchemaContext
 
 if TYPE_CHECKING:
@@ -49,18 +50,13 @@ class Bound:
         self._evaluators: dict[Expr | Text, Evaluator] = {}
         self._agents: dict[Any, Agent] = {}
         self._schemas: dict[bytes, Schema] = {}
+        self._sources: dict[CallableRef, str] = {}
         self._contexts: dict[int, ContextType] = {}
 
-    def bind(self, pipeline: Pipeline, *, outermost: bool = True, owner: Pipeline | None = None) -> None:
+    def bind(self, pipeline: Pipeline, *, outermost: bool = True) -> None:
         """Import and compile everything that `pipeline` names, imported blueprints included.
 
-        Args:
-            pipeline: a tree, or a body in one.
-            outermost: whether it is the tree that runs, whose context may be a class given to the runner.
-            owner: of a body, the pipeline whose context its steps see.
-
         Raises:
-            BlueprintError: an import inherits a context that is not its own.
             CallableError: a `module:callable` is not allowed or cannot be imported.
             ProviderUnavailable: a model's package or key is missing.
         """
@@ -71,16 +67,14 @@ class Bound:
         self._leaves(pipeline.output)
         for step in pipeline.steps:
             _require_available(step)
+            require_cacheable(step)
             for field in dataclasses.fields(step):
                 self._leaves(getattr(step, field.name))
             for name in ("output_schema", "answer_schema"):
                 if getattr(step, name, None) is not None:
                     self.schema(getattr(step, name))
-            imports = isinstance(step, ImportStep)
             for body in step.bodies().values():
-                self.bind(body, outermost=False, owner=body if imports else owner or pipeline)
-            if isinstance(step, ImportStep) and step.context == "inherit":
-                _require_same_context(step, self.context(step.pipeline), self.context(owner or pipeline))
+                self.bind(body, outermost=False)
 
     def _leaves(self, value: Any) -> None:
         """Build what a field of the tree holds: expressions, texts, callables, agents, nested as they are."""
@@ -95,7 +89,7 @@ class Bound:
             case tuple():
                 for item in value:
                     self._leaves(item)
-            case Save() | Carry() | State() | Transition():
+            case Save() | Carry() | State() | Transition() | CachePolicy():
                 for field in dataclasses.fields(value):
                     self._leaves(getattr(value, field.name))
             case _:
@@ -138,6 +132,12 @@ class Bound:
             self._schemas[key] = compile_schema(schema)
         return self._schemas[key]
 
+    def source(self, ref: CallableRef) -> str:
+        """Return a digest of a callable's source, which changes when the module it stands in does."""
+        if ref not in self._sources:
+            self._sources[ref] = source_digest(self._resolve(ref))
+        return self._sources[ref]
+
     def context(self, pipeline: Pipeline) -> ContextType:
         """Return how this pipeline's context is handled."""
         return self._contexts[id(pipeline)]
@@ -179,19 +179,6 @@ class Bound:
         return load_callable(ref.target, self._allow)
 
 
-def _require_same_context(step: ImportStep, theirs: ContextType, ours: ContextType) -> None:
-    """Refuse to let an imported pipeline inherit a context that is not what it declares.
-
-    Raises:
-        BlueprintError: naming the step.
-    """
-    if theirs.declared is not None and theirs.declared != ours.declared:
-        raise BlueprintError(
-            f"import {step.name!r} inherits a context, and {step.blueprint!r} declares another one",
-            hint="declare the same context in both, or none in the imported one",
-        )
-
-
 def _require_available(step: BaseStep) -> None:
     """Refuse what a tree can say and the engine does not do yet: ignoring it would run something else.
 
@@ -201,7 +188,6 @@ def _require_available(step: BaseStep) -> None:
     fresh = StepConfig()
     later = {
         f"`kind: {step.kind}`": step.kind not in KINDS,
-        "`cache`": step.cache is not None,
         "`execution_mode: background`": step.config.execution_mode == "background",
     }
     if isinstance(step, Step):

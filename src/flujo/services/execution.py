@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from flujo.domain.outcomes import StepOutcome
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, Chance, Clock, Sink, StateStore
+    from flujo.engine.caching import AnswerCache
 
 T = TypeVar("T")
 
@@ -48,6 +49,7 @@ class Execution:
     clock: Clock
     chance: Chance
     resources: Any = None
+    cache: AnswerCache | None = None
     sink: Sink | None = None
     retry_failed: bool = False
 
@@ -95,6 +97,7 @@ class Execution:
             self.clock,
             self.chance,
             resources=self.resources,
+            cache=self.cache,
             sink=self.sink,
             retry_failed=self.retry_failed,
         )
@@ -199,6 +202,7 @@ def _step_result(ended: StepEnded) -> StepResult:
         attempt=ended.attempt,
         usage=ended.usage,
         seconds=ended.seconds,
+        cached=ended.cached,
         **facts,
     )
 

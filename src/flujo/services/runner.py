@@ -10,6 +10,7 @@ from typing_extensions import TypeVar
 
 from flujo.domain.models import Ctx, Out, PipelineResult
 from flujo.domain.run import RunStatus
+from flujo.engine.caching import AnswerCache
 from flujo.exceptions import (
     PausedException,
     RunConflict,
@@ -23,19 +24,18 @@ from flujo.services.closing import InFlight
 from flujo.services.continuing import Drive
 from flujo.services.execution import Execution
 from flujo.services.recovery import Recovery, RecoveryPolicy
-from flujo.services.references import at_hand, checked_providers
 from flujo.services.streaming import Delivery, RunStream
 from flujo.services.watching import watched_by
 from flujo.services.wiring import SystemChance, SystemClock, Workspace, checked_resources
+from flujo.state.memory_cache import MemoryCache
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from flujo.domain.blobs import StateProvider
     from flujo.domain.journal import RunId
     from flujo.domain.models import AppResources, Metadata
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.ports import Binding, Chance, Clock, Sink, StateStore
+    from flujo.domain.ports import Binding, CacheBackend, Chance, Clock, Sink, StateStore
     from flujo.services.continuing import IfExists
     from flujo.services.wiring import Blueprint
     from flujo.state.memory import MemoryStateStore
@@ -56,7 +56,7 @@ class Flujo(Generic[In, Out, Ctx]):
         context_model: type[Ctx] | None = None,
         initial_context_data: Mapping[str, Any] | None = None,
         resources: AppResources | None = None,
-        state_providers: Mapping[str, StateProvider] | None = None,
+        cache: CacheBackend | None = None,
         persist_state: bool = True,
         raise_on_pause: bool = False,
         hooks: Sequence[Sink] = (),
@@ -74,8 +74,8 @@ class Flujo(Generic[In, Out, Ctx]):
             context_model: the class of its context, instead of the one that the tree names.
             initial_context_data: fields that every run starts with.
             resources: handed to callables that ask for `resources`; never journaled.
-            state_providers: where the values behind `ContextReference`s are kept, by the ids that the
-                references name. They stay the caller's to close.
+            cache: where answers of cached steps are kept. Default: what `[cache]` of the project says when
+                this runner opens its state, otherwise the memory of this runner.
             persist_state: False keeps the journal in memory: nothing survives the process.
             raise_on_pause: raise `PausedException` instead of returning a paused result.
             hooks: async callables that are told every event of every run, in this order, while the run
@@ -90,14 +90,14 @@ class Flujo(Generic[In, Out, Ctx]):
             chance: ids and jitter, for tests.
 
         Raises:
-            SettingsError: `context_model` is no `PipelineContext`, `resources` are no `AppResources`, or one
-                of `state_providers` is no `StateProvider`.
+            SettingsError: `context_model` is no `PipelineContext`, or `resources` are no `AppResources`.
         """
         self.pipeline = pipeline
         self._context_data = context_fields(initial_context_data)
         self._context_model = None if context_model is None else checked_context(context_model)
         self._resources = None if resources is None else checked_resources(resources, "`resources`")
-        self._providers = checked_providers(state_providers)
+        self._given_cache = cache
+        self._cache: AnswerCache | None = None
         self._hooks = tuple(hooks)
         self._persist = persist_state
         self._raise_on_pause = raise_on_pause
@@ -227,7 +227,7 @@ class Flujo(Generic[In, Out, Ctx]):
             AmbiguousPause | InputRejected: the answer belongs to no one question, or does not fit it.
             ResumeConflict: somebody else is executing it, or there is nothing to go on with.
         """
-        with self._in_flight.executing(self.pipeline.name), at_hand(self._providers):
+        with self._in_flight.executing(self.pipeline.name):
             store = await self._store()
             record = await store.find(run_id)
             if record.pipeline != self.pipeline.name:
@@ -241,7 +241,7 @@ class Flujo(Generic[In, Out, Ctx]):
                 await record_answer(store, record, pause_id, answer)
             binding = self._bound()
             await binding.prepare()
-            drive = Drive(self._execution(store, binding, sink, retry_failed=retry_failed))
+            drive = Drive(await self._execution(store, binding, sink, retry_failed=retry_failed))
             return self._raised(await drive.resume(record.run_id, answered=answer is not NO_ANSWER))
 
     def run(self, initial_input: In, **options: Any) -> PipelineResult[Out, Ctx]:
@@ -277,6 +277,8 @@ class Flujo(Generic[In, Out, Ctx]):
         if recovery is not None:
             await recovery.aclose()
         own, self._own = self._own, None
+        if isinstance(own, Workspace) and own.caches_in_state:
+            self._cache = None
         if own is not None:
             await own.aclose()
 
@@ -298,7 +300,7 @@ class Flujo(Generic[In, Out, Ctx]):
         sink: Sink | None,
     ) -> PipelineResult[Out, Ctx]:
         """Accept a run, or find the one that has its id, and execute it."""
-        with self._in_flight.executing(self.pipeline.name), at_hand(self._providers):
+        with self._in_flight.executing(self.pipeline.name):
             store = await self._store()
             binding = self._bound()
             await binding.prepare()
@@ -309,15 +311,15 @@ class Flujo(Generic[In, Out, Ctx]):
                 metadata=metadata,
             )
             closure, blobs = pinned(self.pipeline, self._blueprint)
-            new = await request.new_run(self.pipeline, binding, closure, self._chance)
-            return await Drive(self._execution(store, binding, sink)).accept(new, blobs, if_exists)
+            new = request.new_run(self.pipeline, binding, closure, self._chance)
+            return await Drive(await self._execution(store, binding, sink)).accept(new, blobs, if_exists)
 
     def _raised(self, result: PipelineResult[Out, Ctx]) -> PipelineResult[Out, Ctx]:
         if self._raise_on_pause and result.status is RunStatus.PAUSED:
             raise PausedException(result.pauses[0].message, run_id=result.run_id, pauses=result.pauses)
         return result
 
-    def _execution(
+    async def _execution(
         self, store: StateStore, binding: Binding, sink: Sink | None, *, retry_failed: bool = False
     ) -> Execution:
         return Execution(
@@ -327,6 +329,7 @@ class Flujo(Generic[In, Out, Ctx]):
             clock=self._clock,
             chance=self._chance,
             resources=self._resources,
+            cache=await self._answers(),
             sink=watched_by((*self._hooks, sink)),
             retry_failed=retry_failed,
         )
@@ -343,6 +346,14 @@ class Flujo(Generic[In, Out, Ctx]):
             bound.bind(self.pipeline)
             self._binding = bound
         return self._binding
+
+    async def _answers(self) -> AnswerCache:
+        if self._cache is None:
+            backend = self._given_cache
+            if backend is None and isinstance(self._own, Workspace):
+                backend = await self._own.cache()
+            self._cache = AnswerCache(backend or MemoryCache())
+        return self._cache
 
     async def _store(self) -> StateStore:
         if self._closing is not None:
@@ -363,8 +374,7 @@ class Flujo(Generic[In, Out, Ctx]):
         async def take_over(run_id: RunId) -> None:
             store, binding = await self._store(), self._bound()
             await binding.prepare()
-            with at_hand(self._providers):
-                await Drive(self._execution(store, binding, None)).recover(run_id, policy.max_recoveries)
+            await Drive(await self._execution(store, binding, None)).recover(run_id, policy.max_recoveries)
 
         closure, _ = pinned(self.pipeline, self._blueprint)
         self._recovery = Recovery(self._store, policy, take_over, closures=(closure,))

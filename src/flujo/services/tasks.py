@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from flujo.domain import canonical
-from flujo.domain.journal import ROOT, Entry, EntryKind, EntryStatus, ErrorInfo, StepPath, parent
+from flujo.domain.journal import MISSED, ROOT, Entry, EntryKind, EntryStatus, ErrorInfo, StepPath, parent
 from flujo.domain.run import RunQuery, RunStatus
 from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import SettingsError
@@ -235,6 +235,8 @@ async def trace(store: StateStore, record: RunRecord) -> TraceNode:
     root = TraceNode(ROOT, kind="run", status=record.status)
     nodes: dict[StepPath, TraceNode] = {ROOT: root}
     for entry in await store.entries(record.run_id):
+        if entry.kind is EntryKind.DECISION and entry.fingerprint == MISSED:
+            continue  # that a step was run is what its own entry says
         _record(_node(nodes, entry.path), entry)
     for pause in await store.pauses(record.run_id):
         node = _node(nodes, pause.pause_id)

@@ -9,7 +9,6 @@ import sys
 import time
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from flujo.domain.journal import RunId
@@ -25,9 +24,8 @@ if TYPE_CHECKING:
     from flujo.blueprint.compiler import Closure
     from flujo.blueprint.diagnostics import Diagnostic
     from flujo.blueprint.resolver import Source
-    from flujo.domain.blobs import StateProvider
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.ports import Binding, StateStore
+    from flujo.domain.ports import Binding, CacheBackend, StateStore
     from flujo.services.project import Project
     from flujo.services.recovery import RecoveryPolicy
     from flujo.settings import Settings
@@ -116,6 +114,25 @@ class Workspace:
         settings = self.project.settings.settings
         return RecoveryPolicy(every_s=settings.recovery_s, max_recoveries=settings.max_recoveries)
 
+    @property
+    def caches_in_state(self) -> bool:
+        """Whether answers of cached steps are kept in the state database: `[cache] backend`."""
+        return self.project.settings.cache.backend == "state"
+
+    async def cache(self) -> CacheBackend | None:
+        """Return the cache in the state database, None when the project keeps answers in memory.
+
+        Raises:
+            StateError: the database cannot be opened.
+        """
+        if not self.caches_in_state:
+            return None
+        from flujo.state.cache import SqlCache
+        from flujo.state.store import SqlStateStore
+
+        store = await self.store()
+        return SqlCache(store) if isinstance(store, SqlStateStore) else None
+
     async def resources(self) -> AppResources | None:
         """Return what `[project] resources` makes, entered once and exited by `aclose`; None without one.
 
@@ -131,18 +148,6 @@ class Workspace:
                 made = await self._exits.enter_async_context(_managed(self.project.root, target))
                 self._resources = checked_resources(made, f"what `[project] resources = {target!r}` gives")
             return self._resources
-
-    @cached_property
-    def state_providers(self) -> Mapping[str, StateProvider]:
-        """What `[state_providers]` names, by id.
-
-        Raises:
-            SettingsError: one of them cannot be opened.
-        """
-        from flujo.state.providers import open_provider
-
-        named = self.project.settings.state_providers
-        return {name: open_provider(url, self.project.root) for name, url in named.items()}
 
     async def aclose(self) -> None:
         """Close what was opened: the resources first, then the store. Idempotent."""

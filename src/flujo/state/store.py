@@ -19,6 +19,9 @@ from flujo.state.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    import sqlalchemy as sa
 
     from flujo.domain.journal import Entry, RunId, StepPath
     from flujo.domain.run import Due, NewRun, Pause, Progress, RunQuery, RunRecord, RunStatus, Write
@@ -131,36 +134,36 @@ class SqlStateStore:
         self, *, closures: Collection[str] | None = None, without: Collection[str] = (), limit: int = 100
     ) -> Due:
         """Return what waits for somebody alive; see the port."""
-        return await self._read(queries.due, closures, without, limit)
+        return await self.read(queries.due, closures, without, limit)
 
     async def run(self, run_id: RunId) -> RunRecord:
         """Return a run."""
-        return await self._read(queries.run, run_id)
+        return await self.read(queries.run, run_id)
 
     async def find(self, text: str) -> RunRecord:
         """Return the run that a user means: an id, a unique prefix of one, or `@last`."""
-        return await self._read(queries.find, text)
+        return await self.read(queries.find, text)
 
     async def runs(self, query: RunQuery) -> list[RunRecord]:
         """Return the runs that fit, newest first."""
         judgement.check_query(query)
-        return await self._read(queries.matching, query)
+        return await self.read(queries.matching, query)
 
     async def entries(self, run_id: RunId, *, parent: StepPath | None = None) -> list[Entry]:
         """Return the journal in order: all of it, or the level right below `parent`."""
-        return await self._read(queries.entries, run_id, parent)
+        return await self.read(queries.entries, run_id, parent)
 
     async def progress(self, run_id: RunId) -> Progress:
         """Return how far the run's journal goes, and the usage summed over its entries."""
-        return await self._read(queries.progress, run_id)
+        return await self.read(queries.progress, run_id)
 
     async def pauses(self, run_id: RunId) -> list[Pause]:
         """Return the questions of a run, in the order in which they were asked."""
-        return await self._read(queries.questions, run_id)
+        return await self.read(queries.questions, run_id)
 
     async def blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
         """Return content-addressed blobs."""
-        return await self._read(queries.contents, digests)
+        return await self.read(queries.contents, digests)
 
     async def aclose(self) -> None:
         """Write what is enqueued, give back what is held, close. Idempotent."""
@@ -176,27 +179,46 @@ class SqlStateStore:
         self._readers.shutdown(wait=False)
         self.database.dispose()
 
-    async def _read(self, question: Callable[..., T], *arguments: Any) -> T:
+    async def read(self, question: Callable[..., T], *arguments: Any) -> T:
+        """Return what `question(connection, *arguments)` gives, on a connection for reading."""
+        lend = partial(self.database.reading, moment=question is queries.entries)
+        return await self._in_thread(lend, question, arguments)
+
+    async def write_apart(self, change: Callable[..., T], *arguments: Any) -> T:
+        """Return what `change(connection, *arguments)` gives, in a transaction apart from runs and journals.
+
+        It must be safe to make twice: it is tried again when a connection has died.
+        """
+        return await self._in_thread(self.database.writing, change, arguments)
+
+    async def _in_thread(
+        self,
+        lend: Callable[[], AbstractContextManager[sa.Connection]],
+        question: Callable[..., T],
+        arguments: Sequence[Any],
+    ) -> T:
         if self._closed:
             raise StateBackendUnavailable("the store is closed", hint="open another one")
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, partial(self._asked, question, *arguments))
+        return await loop.run_in_executor(self._readers, partial(self._asked, lend, question, arguments))
 
-    def _asked(self, question: Callable[..., T], *arguments: Any) -> T:
+    def _asked(
+        self,
+        lend: Callable[[], AbstractContextManager[sa.Connection]],
+        question: Callable[..., T],
+        arguments: Sequence[Any],
+    ) -> T:
         self._open()
         patience = Patience(self._retry_s)
         while True:
             try:
-                return self._ask(question, *arguments)
+                with lend() as connection:
+                    return question(connection, *arguments)
             except StateBackendUnavailable as error:
                 delay = patience.next_delay(error)
                 if self._closed or delay is None:
                     raise
             time.sleep(delay)
-
-    def _ask(self, question: Callable[..., T], *arguments: Any) -> T:
-        with self.database.reading(moment=question is queries.entries) as connection:
-            return question(connection, *arguments)
 
     def _open(self) -> None:
         with self._opening:

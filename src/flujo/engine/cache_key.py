@@ -1,0 +1,130 @@
+"""What a cached answer depends on: what a step is, what it is handed, and what its expressions read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain import canonical
+from flujo.domain.agents import AgentSpec
+from flujo.domain.pipeline import Pipeline
+from flujo.domain.steps import BaseStep, CachePolicy, CallableRef, Expr, ImportStep, Step, Text
+from flujo.engine.decisions import value_of
+
+if TYPE_CHECKING:
+    from flujo.domain.ports import Chain
+    from flujo.engine.frame import Frame
+
+VERSION = 1
+"""Grows when what a key is made of changes, so that older answers are not found any more."""
+
+_NOT_THE_ANSWERS = frozenset({"name", "when", "save", "cache", "tags", "config"})
+"""Fields of a cached step that do not change what it answers."""
+_FOR_PEOPLE = frozenset({"name", "instructions_file"})
+"""Fields of an agent that it is not told."""
+_OF_THE_RUN = frozenset({"run", "context"})
+"""What the expressions of an imported blueprint may read of the run around it."""
+
+
+async def key_of(step: BaseStep, policy: CachePolicy, frame: Frame) -> str | None:
+    """Return the digest under which a step's answer is kept; None when it depends on what no key can hold.
+
+    A callable that takes `context` may read all of it: what it depends on is known only when `key` says so.
+    """
+    found = _Parts(frame)
+    asked = _asked(step, frame) if isinstance(step, Step) else {"previous": frame.previous}
+    parts = {
+        "version": VERSION,
+        "kind": step.kind,
+        "step": found.fields(step, _NOT_THE_ANSWERS | asked.keys()),
+        "asked": asked,
+        "read": found.values(),
+    }
+    if policy.key is not None:
+        parts["key"] = await value_of(policy.key, frame)
+    elif found.reads_context:
+        return None
+    return canonical.digest(canonical.encode(parts, what=f"cache key of step {step.name!r}"))
+
+
+def _asked(step: Step, frame: Frame) -> dict[str, Any]:
+    """Return what a leaf step is handed, filled in: another way to the same question is the same question."""
+    asked: dict[str, Any] = {"arguments": None, "input": None}
+    if step.arguments is not None:
+        asked["arguments"] = {name: frame.render(value) for name, value in step.arguments.items()}
+    else:
+        asked["input"] = frame.previous if step.input is None else frame.render(step.input)
+    if step.fallback is not None:
+        asked["previous"] = frame.previous
+    if step.agent is not None:
+        written = step.agent.instructions
+        told = None if written is None else frame.render(written)
+        asked["agent"] = [told, _Parts(frame).agent(step.agent, without=frozenset({"instructions"}))]
+    return asked
+
+
+class _Parts:
+    """A part of the tree as JSON data, and what its expressions read from around it."""
+
+    def __init__(self, frame: Frame) -> None:
+        self._frame = frame
+        self._reads: set[Chain] = set()
+        self.reads_context = False
+        """Whether a callable in it takes the context."""
+
+    def fields(self, node: Any, without: frozenset[str] = frozenset()) -> dict[str, Any]:
+        """Return the fields of a node, except those in `without`."""
+        names = [each.name for each in dataclasses.fields(node) if each.name not in without]
+        return {name: self._part(getattr(node, name)) for name in names}
+
+    def values(self) -> list[Any]:
+        """Return the values of the names that are read and stand outside; those inside are made inside."""
+        found: list[Any] = []
+        for chain in sorted(self._reads):
+            try:
+                found.append([list(chain), self._frame.lookup(chain)])
+            except KeyError:
+                continue
+        return found
+
+    def _part(self, node: Any) -> Any:
+        match node:
+            case Expr() | Text():
+                self._reads.update(self._frame.run.binding.evaluator(node).reads)
+                return [type(node).__name__, node.source, isinstance(node, Text) and node.literal]
+            case CallableRef():
+                self.reads_context |= self._frame.run.binding.agent(node).wants_context
+                return self._named(node)
+            case AgentSpec():
+                return self.agent(node)
+            case ImportStep():
+                return self._import(node)
+            case Pipeline(context_type=CallableRef() as named):
+                return [self.fields(node, frozenset({"context_type"})), self._named(named)]
+            case Mapping():
+                # In order, because of branches the order may decide.
+                return [[name, self._part(value)] for name, value in node.items()]
+            case tuple() | list():
+                return [self._part(value) for value in node]
+            case BaseStep():
+                return {"kind": node.kind, **self.fields(node)}
+            case _:
+                return self.fields(node) if dataclasses.is_dataclass(node) else node
+
+    def agent(self, agent: AgentSpec, without: frozenset[str] = frozenset()) -> Any:
+        """Return an agent; its classes and tools are named, not called by the step."""
+        named = [*agent.tools, *([agent.output_type] if agent.output_type else [])]
+        own = self.fields(agent, _FOR_PEOPLE | {"tools", "output_type"} | without)
+        return [own, [self._named(each) for each in named]]
+
+    def _import(self, step: ImportStep) -> Any:
+        """Return an import; the names that its blueprint reads are mostly its own."""
+        inner = _Parts(self._frame)
+        inside = inner._part(step.pipeline)
+        self.reads_context |= inner.reads_context
+        self._reads |= {chain for chain in inner._reads if chain[0] in _OF_THE_RUN}
+        return ["import", inside, self.fields(step, frozenset({"pipeline", "blueprint"}))]
+
+    def _named(self, ref: CallableRef) -> Any:
+        return ["callable", ref.target, self._frame.run.binding.source(ref)]

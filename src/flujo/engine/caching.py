@@ -1,0 +1,141 @@
+"""Answers from a cache: a step that was asked the same before is not run again, and the journal says so."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain import canonical, merge
+from flujo.domain.journal import MISSED, branch
+from flujo.domain.outcomes import StepOutcome, Success
+from flujo.domain.steps import Step
+from flujo.engine.cache_key import key_of
+from flujo.engine.decisions import decision
+from flujo.exceptions import OutputRejected
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+    from flujo.domain.journal import StepPath
+    from flujo.domain.ports import CacheBackend
+    from flujo.domain.steps import BaseStep, CachePolicy
+    from flujo.engine.frame import Frame
+
+_log = logging.getLogger("flujo.cache")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An answer as it is kept: the output, and what else expressions may read of the step."""
+
+    output: Any
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class AnswerCache:
+    """A backend that never fails a run, and who is asking: of several askers of one key, one works."""
+
+    def __init__(self, backend: CacheBackend) -> None:
+        self._backend = backend
+        self._asking: dict[tuple[int, str], asyncio.Future[None]] = {}
+
+    async def find(self, key: str) -> Kept | None:
+        """Return a kept answer; None when there is none that can be read."""
+        try:
+            found = await self._backend.get(key)
+        except Exception as error:  # noqa: BLE001 - foreign code, and trouble with a cache is a miss
+            _log.warning("the cache could not be read, so the step is run: %s", error)
+            return None
+        try:
+            data = None if found is None else canonical.decode(found)
+        except ValueError:
+            data = None
+        match data:
+            case {"output": output, "facts": dict(facts)}:
+                return Kept(output, facts)
+            case _:
+                return None
+
+    async def keep(self, key: str, answer: Kept, ttl_s: float | None) -> None:
+        """Keep an answer, when the backend can."""
+        value = canonical.encode({"output": answer.output, "facts": dict(answer.facts)})
+        try:
+            await self._backend.put(key, value, ttl_s=ttl_s)
+        except Exception as error:  # noqa: BLE001 - foreign code, and the answer itself is not lost
+            _log.warning("an answer could not be kept in the cache: %s", error)
+
+    @asynccontextmanager
+    async def alone(self, key: str) -> AsyncIterator[None]:
+        """Let one asker of `key` after the other in, so that the later ones find what the first has kept."""
+        loop = asyncio.get_running_loop()
+        place = (id(loop), key)  # a runner may serve several event loops
+        while (other := self._asking.get(place)) is not None:
+            await asyncio.shield(other)
+        done = self._asking[place] = loop.create_future()
+        try:
+            yield
+        finally:
+            del self._asking[place]
+            done.set_result(None)
+
+
+async def answered(
+    step: BaseStep,
+    policy: CachePolicy,
+    frame: Frame,
+    path: StepPath,
+    work: Callable[[], Awaitable[StepOutcome]],
+) -> tuple[StepOutcome, bool]:
+    """Return the kept answer of a step, or do `work` and keep what it gives; and whether it was kept.
+
+    That there was none is a decision: a run which goes on in the middle of the work goes on with the work. A
+    kept answer is recorded by the caller, durably, because the cache may have forgotten it by the next time.
+    """
+    cache = frame.run.cache
+    here = branch(path, "cache")
+    await frame.run.journal.enter(path)
+    missed = frame.run.journal.decision(here)
+    key = canonical.decode(missed.output or b"null") if missed else await key_of(step, policy, frame)
+    if cache is None or key is None:
+        return await work(), False
+    async with cache.alone(key):
+        kept = None if missed else await cache.find(key)
+        if kept is not None and _fits(step, frame, kept):
+            return Success(kept.output, facts={**kept.facts, "cached": True}), True
+        if not missed:
+            frame.run.journal.ride(replace(decision(frame, here, 1, key), fingerprint=MISSED))
+        before = frame.zone.tree
+        outcome = await work()
+        if isinstance(outcome, Success) and await _may_be_kept(step, frame, path, before):
+            await cache.keep(key, Kept(outcome.output, outcome.facts), policy.ttl_s)
+        return outcome, False
+
+
+def _fits(step: BaseStep, frame: Frame, kept: Kept) -> bool:
+    """Return whether a kept answer is still what the step may answer."""
+    schema = step.output_schema if isinstance(step, Step) else None
+    if schema is None and isinstance(step, Step) and step.agent is not None:
+        schema = step.agent.output_schema
+    try:
+        if schema is not None:
+            frame.run.binding.schema(schema).check(kept.output, what=f"cached output of step {step.name!r}")
+    except OutputRejected:
+        return False
+    return True
+
+
+async def _may_be_kept(step: BaseStep, frame: Frame, path: StepPath, before: Any) -> bool:
+    """Return whether another run may have this answer: no human gave it, and the output is all there is."""
+    if await frame.run.journal.was_asked(path):
+        return False
+    written = {str(op[1][0]) for op in merge.diff(before, frame.zone.tree)} - step.save.keys()
+    if written:
+        _log.warning(
+            "step %r wrote %s to the context while it was cached, so its answer is not kept; use `save:`",
+            step.name,
+            ", ".join(f"`{name}`" for name in sorted(written)),
+        )
+    return not written

@@ -1,0 +1,23 @@
+"""`cache`: a step whose answers are kept, so that the same question is not asked twice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flujo.domain.outcomes import StepOutcome, Success
+from flujo.engine.caching import answered
+
+if TYPE_CHECKING:
+    from flujo.domain.journal import StepPath
+    from flujo.domain.steps import CacheStep
+    from flujo.engine.frame import Frame, RunBody
+
+
+async def run(step: CacheStep, frame: Frame, path: StepPath, run_body: RunBody) -> StepOutcome:
+    """Return the inner step's answer, the kept one when there is one; `cached` tells which it was."""
+
+    async def work() -> StepOutcome:
+        return await run_body(step.bodies()["step"], frame.inside(path, previous=frame.previous))
+
+    outcome, cached = await answered(step.step, step.policy, frame, path, work)
+    return Success(outcome.output, facts={"cached": cached}) if isinstance(outcome, Success) else outcome

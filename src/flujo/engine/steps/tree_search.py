@@ -1,0 +1,218 @@
+"""`tree_search`: candidates are proposed and evaluated level by level, and the best ones are gone on from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain import canonical
+from flujo.domain.journal import StepPath, child, turn
+from flujo.domain.outcomes import Failure, StepOutcome, Success
+from flujo.domain.pipeline import Pipeline
+from flujo.domain.steps import CallableRef, Expr, Step
+from flujo.engine.attempts import error_info
+from flujo.engine.decisions import decide_flag
+from flujo.engine.fanout import Arm, fan_out, stopped_by
+from flujo.exceptions import ExpressionFailed, OutputRejected
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping, Sequence
+
+    from flujo.domain.agents import AgentSpec
+    from flujo.domain.steps import TreeSearchStep
+    from flujo.engine.frame import Frame, RunBody
+
+CANDIDATES: Mapping[str, Any] = {"type": "array"}
+"""What `propose` answers with."""
+SCORE: Mapping[str, Any] = {
+    "anyOf": [
+        {"type": "number"},
+        {
+            "type": "object",
+            "required": ["score"],
+            "properties": {"score": {"type": "number"}, "reason": {"type": "string"}},
+        },
+    ]
+}
+"""What `evaluate` answers with; more is better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A candidate in the tree of all candidates: `place` is its path in the journal."""
+
+    place: StepPath
+    path: tuple[Any, ...] = ()
+    """The candidates that lead here, its own last; none for the root."""
+    score: float | int = 0
+
+    @property
+    def candidate(self) -> Any:
+        """What was proposed; None for the root."""
+        return self.path[-1] if self.path else None
+
+
+async def run(step: TreeSearchStep, frame: Frame, path: StepPath, run_body: RunBody) -> StepOutcome:
+    """Return `{candidate, score, path, depth, goal_reached}` of the best candidate.
+
+    Every question is a step of its own in the journal: `search[2][0]/propose` asks for what may follow the
+    first candidate below the third one. So a run that goes on asks for no node twice, and a failure, a pause
+    or a budget that is used up leaves all the nodes before it.
+
+    Raises:
+        ExpressionFailed: `goal` is neither true nor false.
+    """
+    search = _Search(step, frame, run_body, _given(step, frame))
+    try:
+        return await _search(step, frame, path, search)
+    except OutputRejected as error:
+        return Failure(error_info(error, StepPath(error.facts["path"])), error)
+
+
+async def _search(step: TreeSearchStep, frame: Frame, path: StepPath, search: _Search) -> StepOutcome:
+    beam, best = [Node(path)], None
+    for _ in range(step.max_depth):
+        proposed = await search.proposed(beam)
+        if not isinstance(proposed, list):
+            return proposed
+        level = await search.evaluated(proposed)
+        if not isinstance(level, list):
+            return level
+        if not level:
+            break
+        for node in level:
+            if await _is_goal(step, frame, node):
+                return _found(node, goal_reached=True)
+        best = _best([*([best] if best else []), *level])[0]
+        beam = level[: step.beam_width]
+    if best is None:
+        raise OutputRejected(
+            f"`propose` of step {step.name!r} gave no candidate to begin with",
+            hint="let it propose at least one for the node whose `candidate` is null",
+            path=child(path, "propose"),
+        )
+    return _found(best, goal_reached=False)
+
+
+def _given(step: TreeSearchStep, frame: Frame) -> Any:
+    given = frame.previous if step.input is None else frame.render(step.input)
+    return canonical.normalise(given, what=f"input of step {step.name!r}")
+
+
+def _best(nodes: Sequence[Node]) -> list[Node]:
+    """Return the nodes by their scores, the best first; of equal ones the one that was proposed first."""
+    return sorted(nodes, key=lambda node: -node.score)
+
+
+def _found(node: Node, *, goal_reached: bool) -> Success:
+    return Success(
+        {
+            "candidate": node.candidate,
+            "score": node.score,
+            "path": list(node.path),
+            "depth": len(node.path),
+            "goal_reached": goal_reached,
+        }
+    )
+
+
+async def _is_goal(step: TreeSearchStep, frame: Frame, node: Node) -> bool:
+    """Return whether a node is what was searched for; what a callable says of it is a decision."""
+    what = f"`goal` of step {step.name!r}"
+    names = {"candidate": node.candidate, "score": node.score, "depth": len(node.path)}
+    match step.goal:
+        case None:
+            return False
+        case CallableRef():
+            asked = frame.inside(node.place, previous=names)
+            return await decide_flag(step.goal, asked, node.place, what=what)
+        case Expr():
+            holds = frame.evaluate(step.goal, **names)
+            if not isinstance(holds, bool):
+                raise ExpressionFailed(f"{what} is {holds!r}, which is neither true nor false")
+            return holds
+
+
+class _Search:
+    """Asks the two agents of one search, several nodes at once."""
+
+    def __init__(self, step: TreeSearchStep, frame: Frame, run_body: RunBody, given: Any) -> None:
+        self._step = step
+        self._frame = frame
+        self._run_body = run_body
+        self._given = given
+        self._propose = Pipeline((_question("propose", step.propose, CANDIDATES),))
+        self._evaluate = Pipeline((_question("evaluate", step.evaluate, SCORE),))
+
+    async def proposed(self, beam: Sequence[Node]) -> list[Node] | StepOutcome:
+        """Return what may follow the nodes of a beam, in order, not yet evaluated."""
+        answers = await self._ask(self._propose, beam)
+        if not isinstance(answers, list):
+            return answers
+        return [
+            Node(turn(node.place, index), (*node.path, candidate))
+            for node, candidates in zip(beam, answers, strict=True)
+            for index, candidate in enumerate(_candidates(node, candidates))
+        ]
+
+    async def evaluated(self, nodes: Sequence[Node]) -> list[Node] | StepOutcome:
+        """Return the nodes with their scores, the best first."""
+        answers = await self._ask(self._evaluate, nodes)
+        if not isinstance(answers, list):
+            return answers
+        pairs = zip(nodes, answers, strict=True)
+        return _best([Node(node.place, node.path, _score(node, answer)) for node, answer in pairs])
+
+    async def _ask(self, question: Pipeline, nodes: Sequence[Node]) -> list[Any] | StepOutcome:
+        """Return the answers for all nodes, or why the search cannot go on."""
+
+        async def arms() -> AsyncGenerator[Arm, None]:
+            for node in nodes:
+                asked = {
+                    "candidate": node.candidate,
+                    "path": list(node.path),
+                    "depth": len(node.path),
+                    "input": self._given,
+                }
+                yield Arm(str(node.place), node.place, question, asked)
+
+        arrivals = await fan_out(
+            self._frame,
+            self._step.kind,
+            arms(),
+            self._run_body,
+            limit=self._step.max_concurrency,
+            stop_at_failure=True,
+            one_entry=False,
+        )
+        stopped = stopped_by(self._frame, arrivals, failures_stop=True)
+        return [arrival.output for arrival in arrivals] if stopped is None else stopped
+
+
+def _question(name: str, who: AgentSpec | CallableRef, schema: Mapping[str, Any]) -> Step:
+    """Return the step that asks one of the two; an agent with an output schema of its own keeps to that."""
+    if isinstance(who, CallableRef):
+        return Step(name=name, call=who, output_schema=schema)
+    own = who.output_schema is not None or who.output_type is not None
+    return Step(name=name, agent=who, output_schema=None if own else schema)
+
+
+def _candidates(node: Node, answer: Any) -> list[Any]:
+    if not isinstance(answer, list):
+        raise _rejected(node, "propose", "is no list of candidates", "let it answer with a list")
+    return answer
+
+
+def _score(node: Node, answer: Any) -> float | int:
+    score = answer.get("score") if isinstance(answer, dict) else answer
+    if isinstance(score, bool) or not isinstance(score, int | float):
+        raise _rejected(
+            node, "evaluate", "has no score", "let it answer with a number, or with `{score, reason}`"
+        )
+    return score
+
+
+def _rejected(node: Node, name: str, what: str, hint: str) -> OutputRejected:
+    return OutputRejected(
+        f"the answer of `{name}` at `{node.place}` {what}", hint=hint, path=child(node.place, name)
+    )
