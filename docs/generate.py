@@ -60,6 +60,8 @@ def settings() -> str:
         "# Settings\n",
         "The environment goes before `flujo.toml`, which goes before the defaults. `flujo doctor` shows each value and "
         "where it comes from. `${NAME}` in `flujo.toml` reads the environment. An unknown key is an error.\n",
+        "A table `[env.NAME]` holds what is different in one environment: any key below, and agents' models "
+        '(`agents."*".model = "local:smollm2"`). `--env NAME` or `FLUJO_ENV` chooses it.\n',
         "| key in `flujo.toml` | variable | default | is |",
         "|---|---|---|---|",
     ]
@@ -69,7 +71,7 @@ def settings() -> str:
         lines.append(f"| `{key}` | {variable} | {_default(default)} | {_cell(said)} |")
     lines.append(
         "\n`NO_COLOR`, when it is set, turns colour off.\n\n## Not available yet\n\nThese are refused when they are set, "
-        "because to go on as if they had been heard would be a lie: `[budgets]`, `[env.NAME]`, `--env`, "
+        "because to go on as if they had been heard would be a lie: `[budgets]`, "
         + ", ".join(f"`{name}`" for name in module.PROMISED)
         + ".\n"
     )

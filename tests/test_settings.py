@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from flujo.exceptions import SettingsError
-from flujo.settings import ENVIRONMENT, PROMISED, load, misspelt_variables
+from flujo.settings import ENV_VARIABLE, ENVIRONMENT, PROMISED, load, misspelt_variables
 
 
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*ENVIRONMENT, *PROMISED):
+    for name in (*ENVIRONMENT, ENV_VARIABLE, *PROMISED):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -125,7 +125,7 @@ total_cost_usd_limit = 1
         f"{place}:5: unknown key `enbled` in [lockfile]; did you mean `enabled`?",
         f"{place}:6: [budgets] is not available yet; remove it, because nothing would hold it",
         f"{place}:8: unknown key `extra` in flujo.toml; there are: state_uri, strict_dsl, cache_dir, settings, "
-        "aros, lockfile, blueprints, project, budgets, env",
+        "aros, lockfile, blueprints, project, budgets, agents",
     ]
 
 
@@ -172,3 +172,66 @@ def test_a_listing_never_shows_a_password(tmp_path: Path) -> None:
 def test_a_misspelt_variable_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLUJO_STATE_URL", "sqlite:///x.db")
     assert misspelt_variables() == {"FLUJO_STATE_URL": "FLUJO_STATE_URI"}
+
+
+ENVIRONMENTS = """\
+state_uri = "sqlite:///dev.db"
+
+[lockfile]
+enabled = true
+
+[env.dev]
+agents."*".model = "local:smollm2"
+lockfile.enabled = false
+
+[env.prod]
+state_uri = "postgresql://u:${PROD_PASSWORD}@h/db"
+[env.prod.agents.writer]
+model = "openai:gpt-5-mini"
+"""
+
+
+def test_an_environment_goes_over_the_rest_of_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, ENVIRONMENTS)
+    plain, dev = load(path), load(path, chosen="dev")
+    assert (plain.lockfile.enabled, dev.lockfile.enabled) == (True, False)
+    assert (plain.models, dev.models) == ({}, {"*": "local:smollm2"})
+    assert dev.state_uri == "sqlite:///dev.db"
+    assert dev.origin("lockfile.enabled") == "flujo.toml:8"
+    assert dev.origin("agents.*.model") == "flujo.toml:7"
+    assert dev.origin("state_uri") == "flujo.toml:1"
+    assert ("agents.*.model", "local:smollm2", "flujo.toml:7") in list(dev.listed())
+
+
+def test_the_variable_chooses_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLUJO_ENV", "prod")
+    monkeypatch.setenv("PROD_PASSWORD", "hush")
+    path = write(tmp_path, ENVIRONMENTS)
+    assert load(path).models == {"writer": "openai:gpt-5-mini"}
+    assert load(path, chosen="dev").models == {"*": "local:smollm2"}, "a word goes before a variable"
+
+
+def test_only_the_chosen_environment_asks_for_its_variables(tmp_path: Path) -> None:
+    path = write(tmp_path, ENVIRONMENTS)
+    assert load(path, chosen="dev").models
+    with pytest.raises(SettingsError, match=r"flujo.toml:11: `state_uri` asks for \${PROD_PASSWORD}"):
+        load(path, chosen="prod")
+
+
+def test_a_mistake_in_an_environment_is_found_from_every_other(tmp_path: Path) -> None:
+    error = refused(tmp_path, "[env.prod]\nlockfile.enbled = true\n")
+    assert "flujo.toml:2: unknown key `enbled` in [lockfile]; did you mean `enabled`?" in error.message
+    error = refused(tmp_path, '[env.prod.agents.writer]\nmodle = "x"\n')
+    assert "flujo.toml:2: unknown key `modle` in [agents.writer]; did you mean `model`?" in error.message
+    assert "are tables" in refused(tmp_path, "env = 3").message
+    assert "holds another [env]" in refused(tmp_path, "[env.a.env.b]\nstrict_dsl = true").message
+
+
+def test_an_environment_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, ENVIRONMENTS)
+    with pytest.raises(SettingsError, match=r"no \[env.prd\]") as refusal:
+        load(path, chosen="prd")
+    assert refusal.value.hint == "did you mean `prod`?"
+    monkeypatch.setenv("FLUJO_ENV", "prod")
+    with pytest.raises(SettingsError, match=r"has no flujo\.toml"):
+        load()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_origin
 
@@ -23,6 +22,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from flujo.exceptions import SettingsError
 from flujo.governance.redactor import redact_uri
+from flujo.toml_file import Key, TomlFile
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -36,8 +36,10 @@ ENVIRONMENT: Mapping[str, str] = {
 }
 """Which environment variables are settings, and of which key."""
 
+ENV_VARIABLE = "FLUJO_ENV"
+"""Chooses the environment, where `--env` does not."""
+
 PROMISED = (
-    "FLUJO_ENV",
     "FLUJO_GOVERNANCE_PII_SCRUB",
     "FLUJO_GOVERNANCE_PII_STRONG",
     "FLUJO_GOVERNANCE_TOOL_ALLOWLIST",
@@ -112,6 +114,12 @@ class ProjectTable(_Section):
     """`module:callable`, an async context manager."""
 
 
+class AgentModel(_Section):
+    """`[agents.NAME]`, most often as `[env.dev.agents."*"]`: another model for agents of this name."""
+
+    model: str
+
+
 class Settings(BaseSettings):
     """Every setting, frozen. `origin(key)` says where a value comes from."""
 
@@ -130,7 +138,7 @@ class Settings(BaseSettings):
     blueprints: Blueprints = Blueprints()
     project: ProjectTable = ProjectTable()
     budgets: Mapping[str, Any] = Field(default_factory=dict)
-    env: Mapping[str, Any] = Field(default_factory=dict)
+    agents: Mapping[str, AgentModel] = Field(default_factory=dict)
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -158,12 +166,10 @@ class Settings(BaseSettings):
             raise ValueError("[budgets] is not available yet; remove it, because nothing would hold it")
         return value
 
-    @field_validator("env")
-    @classmethod
-    def _no_environments_yet(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
-        if value:
-            raise ValueError("[env.NAME] is not available yet; remove it, because nothing would read it")
-        return value
+    @property
+    def models(self) -> dict[str, str]:
+        """Agent → the model that it gets in this project; `*` stands for all that are not named."""
+        return {name: agent.model for name, agent in self.agents.items()}
 
     @property
     def cache_home(self) -> Path:
@@ -182,7 +188,11 @@ class Settings(BaseSettings):
                 for inner in type(value).model_fields:
                     key = f"{name}.{inner}"
                     yield key, getattr(value, inner), self.origin(key)
-            elif name not in ("budgets", "env"):
+            elif name == "agents":
+                for agent, model in self.models.items():
+                    key = f"agents.{agent}.model"
+                    yield key, model, self.origin(key)
+            elif name != "budgets":
                 shown = redact_uri(value) if isinstance(value, str) else value
                 yield name, shown, self.origin(name)
 
@@ -206,11 +216,12 @@ def environment() -> Mapping[str, str]:
     return dict(os.environ)  # noqa: TID251 - this module is that door
 
 
-def load(config_file: Path | None = None) -> Settings:
+def load(config_file: Path | None = None, *, chosen: str = "") -> Settings:
     """Return the settings of a project.
 
     Args:
         config_file: its flujo.toml, or None for a folder without one.
+        chosen: the environment whose table `[env.NAME]` goes over the rest; default: `FLUJO_ENV`, or none.
 
     Raises:
         SettingsError: an unknown key, a value that cannot be used, text that is no TOML, or a variable
@@ -223,14 +234,47 @@ def load(config_file: Path | None = None) -> Settings:
                 hint=f"unset {variable}: Flujo does not go on as if it had been heard",
                 variable=variable,
             )
-    text = _text(config_file) if config_file else ""
-    data = _parsed(text, config_file) if config_file else {}
-    try:
-        settings = Settings(**data)
-    except ValidationError as error:
-        raise _explained(error, text, config_file) from None
-    settings._origins.update(_origins(data, text, config_file))
+    file = TomlFile.read(config_file) if config_file else TomlFile()
+    _check_environments(file)
+    name = chosen or environment().get(ENV_VARIABLE, "")
+    file = (_layered(file, name) if name else file).without("env").filled(environment())
+    settings = _settings(file)
+    settings._origins.update(_origins(file))
     return settings
+
+
+def _settings(file: TomlFile) -> Settings:
+    try:
+        return Settings(**file.data)
+    except ValidationError as error:
+        raise _explained(error, file) from None
+
+
+def _check_environments(file: TomlFile) -> None:
+    """Check every `[env.NAME]`, so that a mistake in `prod` is found by whoever works in `dev`."""
+    environments = file.data.get("env", {})
+    if not isinstance(environments, dict) or not all(isinstance(e, dict) for e in environments.values()):
+        raise SettingsError(
+            f"{file.place(('env',))}: environments are tables: [env.NAME]", file=str(file.path)
+        )
+    for name, table in environments.items():
+        if "env" in table:
+            raise SettingsError(f"{file.place(('env', name))}: [env.{name}] holds another [env]")
+        _settings(file.layered(("env", name)).without("env"))
+
+
+def _layered(file: TomlFile, name: str) -> TomlFile:
+    known = file.data.get("env", {})
+    if name not in known:
+        where = file.path or "this folder, which has no flujo.toml"
+        close = difflib.get_close_matches(name, known, 1, 0.6)
+        there = f"there are: {', '.join(known)}" if known else f"write a table [env.{name}]"
+        raise SettingsError(
+            f"there is no [env.{name}] in {where}",
+            hint=f"did you mean `{close[0]}`?" if close else there,
+            environment=name,
+        )
+    return file.layered(("env", name))
 
 
 def default_cache_dir() -> Path:
@@ -241,7 +285,7 @@ def default_cache_dir() -> Path:
 
 def misspelt_variables() -> dict[str, str]:
     """Return the variables that look like a setting of ours and are none, each with what was meant."""
-    known = [*ENVIRONMENT, *PROMISED]
+    known = [*ENVIRONMENT, ENV_VARIABLE, *PROMISED]
     close = {
         name: difflib.get_close_matches(name, known, 1, 0.8)
         for name in environment()
@@ -250,91 +294,47 @@ def misspelt_variables() -> dict[str, str]:
     return {name: matches[0] for name, matches in close.items() if matches}
 
 
-# flujo.toml, with its lines -----------------------------------------------------------------------------
+# What is wrong, in our words, with its place -------------------------------------------------------------
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}", file=str(path)) from error
-    except UnicodeDecodeError as error:
-        raise SettingsError(
-            f"{path} is not UTF-8 text", hint="save the file as UTF-8", file=str(path)
-        ) from error
-
-
-def _parsed(text: str, path: Path) -> dict[str, Any]:
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        reason = re.sub(r" \(at .*\)$", "", str(error))
-        found = re.search(r"at line (\d+)", str(error))
-        line = int(found[1]) if found else max(1, text.count("\n"))  # else it is the file's end
-        raise SettingsError(
-            f"{path}:{line}: not TOML: {reason[:1].lower()}{reason[1:]}",
-            hint="text needs quotes, tables are written as [name]",
-            file=str(path),
-            line=line,
-        ) from None
-    return {key: _filled(value, key, text, path) for key, value in data.items()}
-
-
-def _filled(value: Any, key: str, text: str, path: Path) -> Any:
-    """Return `value` with each `${NAME}` replaced from the environment."""
-    if isinstance(value, dict):
-        return {name: _filled(item, f"{key}.{name}", text, path) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_filled(item, key, text, path) for item in value]
-    if not isinstance(value, str):
-        return value
-
-    def variable(match: re.Match[str]) -> str:
-        name = match[1]
-        if name not in environment():
-            raise SettingsError(
-                f"{_place(path, text, key)}: `{key}` asks for ${{{name}}}, which is not in the environment",
-                hint=f"set it: export {name}=…",
-                file=str(path),
-            )
-        return environment()[name]
-
-    return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", variable, value)
-
-
-def _explained(error: ValidationError, text: str, path: Path | None) -> SettingsError:
+def _explained(error: ValidationError, file: TomlFile) -> SettingsError:
     """Return pydantic's findings in our words, all at once, each with its place, in the file's order."""
     findings = []
     for found in error.errors(include_url=False, include_input=False):
-        parts = [str(part) for part in found["loc"]]
-        key = ".".join(parts[:2] if parts and parts[0] in _sections() else parts[:1])
+        key = tuple(str(part) for part in takewhile(lambda part: isinstance(part, str), found["loc"]))
         words = _unknown(key) if found["type"] == "extra_forbidden" else _worded(key, found)
-        findings.append((_line(text, key) or 0, f"{_source(key, text, path)}: {words}"))
+        findings.append((_line(file, key) or 0, f"{_source(key, file)}: {words}"))
     message = "\n".join(words for _, words in sorted(findings))
     return SettingsError(
-        message, hint="docs/reference/settings.md has every key", file=str(path) if path else None
+        message, hint="docs/reference/settings.md has every key", file=str(file.path) if file.path else None
     )
 
 
-def _unknown(key: str) -> str:
+def _unknown(key: Key) -> str:
     """Return what is wrong with a key that nobody reads, and which one was meant."""
-    table, _, name = key.rpartition(".")
-    where = f"[{table}]" if table else CONFIG_FILE
+    *table, name = key
+    where = f"[{'.'.join(table)}]" if table else CONFIG_FILE
     owner = next((t for t, section in _sections().items() if name in section.model_fields), None)
-    known = [*_sections()[table].model_fields] if table else [*Settings.model_fields]
+    known = [*_fields(table)]
     close = difflib.get_close_matches(name, known, 1, 0.6)
-    if owner and owner != table:
+    if owner and [owner] != table:
         meant = f"it belongs under [{owner}]"
     else:
         meant = f"did you mean `{close[0]}`?" if close else f"there are: {', '.join(known)}"
     return f"unknown key `{name}` in {where}; {meant}"
 
 
-def _worded(key: str, found: Any) -> str:
+def _fields(table: Sequence[str]) -> Iterable[str]:
+    if not table:
+        return Settings.model_fields
+    return AgentModel.model_fields if table[0] == "agents" else _sections()[table[0]].model_fields
+
+
+def _worded(key: Key, found: Any) -> str:
     if found["type"] == "value_error":
         return str(found["msg"]).removeprefix("Value error, ")
     says = str(found["msg"]).replace("Input should be", "has to be")
-    return f"`{key}` {_WANTED.get(found['type'], says)}"
+    return f"`{'.'.join(key)}` {_WANTED.get(found['type'], says)}"
 
 
 _WANTED = {
@@ -362,37 +362,37 @@ def _sections() -> dict[str, type[_Section]]:
     }
 
 
-def _source(key: str, text: str, path: Path | None) -> str:
-    variable = next((v for v, k in ENVIRONMENT.items() if k == key and environment().get(v)), None)
-    return variable or (_place(path, text, key) if path else "settings")
+def _source(key: Key, file: TomlFile) -> str:
+    dotted = ".".join(key)
+    variable = next((v for v, k in ENVIRONMENT.items() if k == dotted and environment().get(v)), None)
+    if variable or file.path is None:
+        return variable or "settings"
+    line = _line(file, key)
+    return f"{file.path}:{line}" if line else str(file.path)
 
 
-def _place(path: Path, text: str, key: str) -> str:
-    line = _line(text, key)
-    return f"{path}:{line}" if line else str(path)
+def _line(file: TomlFile, key: Key) -> int | None:
+    """Return the line of `key`, or of the nearest table around it that is written plainly."""
+    lines = (file.line(key[:end]) for end in range(len(key), 0, -1))
+    return next(filter(None, lines), None)
 
 
-def _line(text: str, key: str) -> int | None:
-    """Return the line that sets `key` (dotted), when it is written plainly; tomllib itself keeps none."""
-    table, _, name = key.rpartition(".")
-    current = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        header = re.match(r"\s*\[+\s*([^\]]+?)\s*\]", line)
-        if header:
-            current = header[1]
-            if current == key:
-                return number
-        elif current == table and re.match(rf"\s*[\"']?{re.escape(name)}[\"']?\s*=", line):
-            return number
-    return None
-
-
-def _origins(data: Mapping[str, Any], text: str, path: Path | None) -> dict[str, str]:
+def _origins(file: TomlFile) -> dict[str, str]:
     origins: dict[str, str] = {}
-    for key, value in data.items():
-        inner = [f"{key}.{name}" for name in value] if isinstance(value, dict) else [key]
-        origins |= {name: _place(Path(path.name), text, name) for name in inner} if path else {}
-    for variable, key in ENVIRONMENT.items():
+    if file.path is not None:
+        for key in _leaves(file.data):
+            line = file.line(key)
+            origins[".".join(key)] = f"{file.path.name}:{line}" if line else file.path.name
+    for variable, dotted in ENVIRONMENT.items():
         if environment().get(variable):
-            origins[key] = variable
+            origins[dotted] = variable
     return origins
+
+
+def _leaves(data: Mapping[str, Any], above: Key = ()) -> Iterator[Key]:
+    for name, value in data.items():
+        key = (*above, name)
+        if isinstance(value, dict):
+            yield from _leaves(value, key)
+        else:
+            yield key

@@ -142,7 +142,7 @@ def test_a_global_flag_may_stand_behind_the_command(flujo: Flujo) -> None:
     assert flujo("run", "--debug", "--no-color").exit_code == 0
 
 
-def test_an_environment_is_refused_and_not_passed_over(flujo: Flujo) -> None:
+def test_an_environment_that_is_not_there_is_refused(flujo: Flujo) -> None:
     result = flujo("--env", "prod", "run")
     assert result.exit_code == 2
-    assert "`--env` is not available yet" in result.stderr
+    assert "there is no [env.prod]" in result.stderr

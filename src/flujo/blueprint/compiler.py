@@ -46,7 +46,7 @@ from flujo.domain.steps import (
 from flujo.exceptions import CorruptState, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from flujo.blueprint.resolver import Source
     from flujo.blueprint.rules import Unit
@@ -109,6 +109,7 @@ def compile_blueprint(
     source: Source,
     *,
     allow_callables: Sequence[str] = (),
+    models: Mapping[str, str] | None = None,
     overrides: Mapping[str, str] | None = None,
     strict: bool = False,
 ) -> Compiled:
@@ -120,13 +121,14 @@ def compile_blueprint(
         entry: the blueprint's path in the project.
         source: where files are read from.
         allow_callables: the patterns of flujo.toml; a callable that none admits is an error.
+        models: agent → model, as the project's settings say; `*` is every agent that is not named. They
+            become overrides of the closure, where the blueprint has such an agent.
         overrides: `agents.NAME.model` or `agents.*.model` to a model; they reach imported blueprints too.
         strict: whether warnings are errors.
 
     Raises:
         SettingsError: an override names something that cannot be overridden.
     """
-    models = _models(overrides or {})
     loader = Loader(source, allow_callables)
     unit = loader.load_entry(entry)
     found = [*loader.diagnostics]
@@ -135,11 +137,13 @@ def compile_blueprint(
     for document in loader.documents:
         found = list(heeded(document, found))
     diagnostics = _ordered(found, strict=strict)
+    known = {name for loaded in loader.units.values() for name in loaded.blueprint.agents}
+    applied = _applied(models or {}, overrides or {}, known)
     if unit is not None:
-        _check_overrides(models, unit, loader.units.values())
-    closure = Closure(entry, dict(loader.files), dict(overrides or {}))
+        _check_overrides(_models(overrides or {}), known)
+    closure = Closure(entry, dict(loader.files), applied)
     broken = unit is None or any(diagnostic.is_error for diagnostic in diagnostics)
-    pipeline = None if broken or unit is None else _Tree(models).pipeline(unit)
+    pipeline = None if broken or unit is None else _Tree(_models(applied)).pipeline(unit)
     return Compiled(pipeline, diagnostics, closure, loader.sources())
 
 
@@ -173,8 +177,19 @@ def _models(overrides: Mapping[str, str]) -> dict[str, str]:
     return models
 
 
-def _check_overrides(models: Mapping[str, str], entry: Unit, units: Any) -> None:
-    known = {name: None for unit in (entry, *units) for name in unit.blueprint.agents}
+def _applied(
+    models: Mapping[str, str], overrides: Mapping[str, str], known: Collection[str]
+) -> dict[str, str]:
+    """Return what overrides the blueprint: the project's models, under the words of the caller."""
+    if "agents.*.model" in overrides:
+        return dict(overrides)
+    project = {
+        f"agents.{name}.model": model for name, model in models.items() if name in known or name == "*"
+    }
+    return {**(project if known else {}), **overrides}
+
+
+def _check_overrides(models: Mapping[str, str], known: Collection[str]) -> None:
     for name in models:
         if name != "*" and name not in known:
             raise SettingsError(

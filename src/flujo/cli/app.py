@@ -117,13 +117,7 @@ def root(
 ) -> None:
     """Durable AI pipelines: what was finished stays finished, what was paid for is not paid for twice."""
     terminal = Terminal(color=not no_color and not _no_color_is_set())
-    ctx.obj = Invocation(terminal=terminal, folder=folder, debug=debug)
-    if environment:
-        from flujo.exceptions import SettingsError
-
-        raise SettingsError(
-            "`--env` is not available yet", hint="leave it out: flujo.toml has one environment"
-        )
+    ctx.obj = Invocation(terminal=terminal, folder=folder, environment=environment, debug=debug)
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
 

@@ -21,6 +21,7 @@ class Invocation:
 
     terminal: Terminal = field(default_factory=Terminal)
     folder: Path = field(default_factory=Path.cwd)
+    environment: str = ""
     debug: bool = False
 
     @classmethod
@@ -37,4 +38,4 @@ class Invocation:
         """
         from flujo.services.project import find_project
 
-        return find_project(self.folder)
+        return find_project(self.folder, self.environment)

@@ -58,6 +58,7 @@ def compiled(
         path,
         source or FileSource(project.root),
         allow_callables=project.settings.blueprints.allow_callables,
+        models=project.settings.models,
         overrides=overrides or {},
         strict=project.settings.strict_dsl,
     )

@@ -134,8 +134,12 @@ class Project:
             ) from None
 
 
-def find_project(start: Path) -> Project:
+def find_project(start: Path, environment: str = "") -> Project:
     """Return the project that `start` lies in: the nearest folder upward with a flujo.toml, else `start`.
+
+    Args:
+        start: a folder.
+        environment: the `[env.NAME]` of its settings; default: `FLUJO_ENV`, or none.
 
     Raises:
         SettingsError: the folder does not exist, or its settings cannot be used.
@@ -147,7 +151,7 @@ def find_project(start: Path) -> Project:
     start = start.resolve()
     root = next((folder for folder in (start, *start.parents) if (folder / CONFIG_FILE).is_file()), None)
     config = root / CONFIG_FILE if root else None
-    return Project(root or start, load(config), config)
+    return Project(root or start, load(config, chosen=environment), config)
 
 
 def replace_file(path: Path, text: str) -> None:

@@ -168,14 +168,22 @@ class Workspace:
         """
         from flujo.blueprint.resolver import FileSource
 
-        blueprint = self.compile(path, FileSource(self.project.root), overrides or {})
+        source = FileSource(self.project.root)
+        blueprint = self.compile(path, source, overrides or {}, models=self.project.settings.models)
         if self.project.settings.lockfile.enabled:
             from flujo.services.locking import require_match
 
             require_match(self.project, blueprint.closure)
         return blueprint
 
-    def compile(self, path: str, source: Source, overrides: Mapping[str, str]) -> Blueprint:
+    def compile(
+        self,
+        path: str,
+        source: Source,
+        overrides: Mapping[str, str],
+        *,
+        models: Mapping[str, str] | None = None,
+    ) -> Blueprint:
         """Return the blueprint at `path` in `source`: the files on disk, or those that a run has pinned.
 
         Raises:
@@ -188,6 +196,7 @@ class Workspace:
             path,
             source,
             allow_callables=settings.blueprints.allow_callables,
+            models=models,
             overrides=overrides,
             strict=settings.strict_dsl,
         )

@@ -1,0 +1,163 @@
+"""A TOML file that knows its lines: what it says, with `${NAME}` filled in, and where it says it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from flujo.exceptions import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+Key = tuple[str, ...]
+"""A key with the tables around it: `("lockfile", "enabled")`."""
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_HEADER = re.compile(r"\s*\[+\s*(?P<key>.+?)\s*\]+\s*(?:#.*)?$")
+_NAME = r"""(?:[A-Za-z0-9_\-]+|"[^"]*"|'[^']*')"""
+_ENTRY = re.compile(rf"\s*(?P<key>{_NAME}(?:\s*\.\s*{_NAME})*)\s*=")
+
+
+@dataclass(frozen=True)
+class TomlFile:
+    """What a file says. An empty one stands for a file that is not there."""
+
+    path: Path | None = None
+    text: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    layer: Key = ()
+    """The table that is written over the rest, if one is."""
+    _over: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> TomlFile:
+        """Return the file at `path` as it is written.
+
+        Raises:
+            SettingsError: it cannot be read or is no TOML; with the line.
+        """
+        text = _text(path)
+        return cls(path, text, _parsed(text, path))
+
+    def layered(self, layer: Key) -> TomlFile:
+        """Return the file as if the table `layer` were written over the rest of it."""
+        over: Any = self.data
+        for name in layer:
+            over = over[name]
+        return replace(self, data=_merged(self.data, over), layer=layer, _over=over)
+
+    def without(self, name: str) -> TomlFile:
+        """Return the file without one of its tables."""
+        return replace(self, data={key: value for key, value in self.data.items() if key != name})
+
+    def filled(self, environment: Mapping[str, str]) -> TomlFile:
+        """Return the file with each `${NAME}` in its texts replaced from `environment`.
+
+        Raises:
+            SettingsError: it asks for a variable that is not set; with the line.
+        """
+        return replace(self, data=self._filled(self.data, (), environment))
+
+    def place(self, key: Key) -> str:
+        """Return `file:line` of what sets `key`, or the file alone where that is not written plainly."""
+        line = self.line(key)
+        return f"{self.path}:{line}" if line else str(self.path)
+
+    def line(self, key: Key) -> int | None:
+        """Return the line that sets `key` or opens it as a table; tomllib itself keeps none."""
+        if self._is_in_layer(key) and (*self.layer, *key) in self._lines:
+            return self._lines[(*self.layer, *key)]
+        return self._lines.get(key)
+
+    def _is_in_layer(self, key: Key) -> bool:
+        value: Any = self._over
+        for name in key:
+            if not isinstance(value, dict) or name not in value:
+                return False
+            value = value[name]
+        return bool(self.layer)
+
+    @cached_property
+    def _lines(self) -> dict[Key, int]:
+        found: dict[Key, int] = {}
+        table: Key = ()
+        for number, line in enumerate(self.text.splitlines(), 1):
+            if header := _HEADER.match(line):
+                table = _parts(header["key"])
+                found.setdefault(table, number)
+            elif entry := _ENTRY.match(line):
+                key = (*table, *_parts(entry["key"]))
+                for end in range(len(table) + 1, len(key) + 1):
+                    found.setdefault(key[:end], number)
+        return found
+
+    def _filled(self, value: Any, key: Key, environment: Mapping[str, str]) -> Any:
+        if isinstance(value, dict):
+            return {name: self._filled(item, (*key, name), environment) for name, item in value.items()}
+        if isinstance(value, list):
+            return [self._filled(item, key, environment) for item in value]
+        if not isinstance(value, str):
+            return value
+
+        def variable(match: re.Match[str]) -> str:
+            name = match[1]
+            if name not in environment:
+                asks = f"`{'.'.join(key)}` asks for ${{{name}}}"
+                raise SettingsError(
+                    f"{self.place(key)}: {asks}, which is not in the environment",
+                    hint=f"set it: export {name}=…",
+                    file=str(self.path),
+                )
+            return environment[name]
+
+        return _VARIABLE.sub(variable, value)
+
+
+def _merged(below: Any, over: Any) -> Any:
+    if not isinstance(below, dict) or not isinstance(over, dict):
+        return over
+    return {**below, **{name: _merged(below.get(name), value) for name, value in over.items()}}
+
+
+def _parts(text: str) -> Key:
+    """Return the parts of a dotted key: `env.dev.agents."*"` has four."""
+    try:
+        value: Any = tomllib.loads(f"{text} = 0")
+    except tomllib.TOMLDecodeError:
+        return (text,)  # no key after all: a line of a text that goes over several
+    parts = []
+    while isinstance(value, dict):
+        [(name, value)] = value.items()
+        parts.append(name)
+    return tuple(parts)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}", file=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(
+            f"{path} is not UTF-8 text", hint="save the file as UTF-8", file=str(path)
+        ) from error
+
+
+def _parsed(text: str, path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        reason = re.sub(r" \(at .*\)$", "", str(error))
+        found = re.search(r"at line (\d+)", str(error))
+        line = int(found[1]) if found else max(1, text.count("\n"))  # else it is the file's end
+        raise SettingsError(
+            f"{path}:{line}: not TOML: {reason[:1].lower()}{reason[1:]}",
+            hint="text needs quotes, tables are written as [name]",
+            file=str(path),
+            line=line,
+        ) from None
