@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flujo.exceptions import SettingsError
-from flujo.settings import ENV_VARIABLE, ENVIRONMENT, PROMISED, load, misspelt_variables
+from flujo.settings import ENV_VARIABLE, ENVIRONMENT, PROMISED, Settings, load, misspelt_variables
 
 
 @pytest.fixture(autouse=True)
@@ -124,8 +124,7 @@ total_cost_usd_limit = 1
         f"{place}:3: `aros.coercion_tolerant_level` has to be less than or equal to 2",
         f"{place}:5: unknown key `enbled` in [lockfile]; did you mean `enabled`?",
         f"{place}:6: [budgets] is not available yet; remove it, because nothing would hold it",
-        f"{place}:8: unknown key `extra` in flujo.toml; there are: state_uri, strict_dsl, cache_dir, settings, "
-        "aros, lockfile, blueprints, project, budgets, agents",
+        f"{place}:8: unknown key `extra` in flujo.toml; there are: {', '.join(Settings.model_fields)}",
     ]
 
 
