@@ -86,11 +86,11 @@ def _settings_keys(model: Any) -> Iterator[tuple[str, Any, str]]:
             for key, part in section.model_fields.items():
                 yield f"{name}.{key}", part.default, section.__name__
         elif name not in ("budgets", "env"):
-            yield name, field.default, model.__name__
+            yield name, field.get_default(call_default_factory=True), model.__name__
 
 
 def _default(value: Any) -> str:
-    if value is None or value == "" or value == ():
+    if value in (None, "", (), {}):
         return ""
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"

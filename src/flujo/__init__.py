@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from flujo.domain.blobs import StateProvider
     from flujo.domain.merge import MergeStrategy
     from flujo.domain.models import AppResources, ContextReference, PipelineContext, PipelineResult
     from flujo.domain.outcomes import Chunk, StepEnded, StepOutcome
@@ -28,20 +29,24 @@ if TYPE_CHECKING:
     from flujo.services.runner import Flujo
     from flujo.services.streaming import RunStream
     from flujo.services.tasks import TaskClient
+    from flujo.state.providers import BucketProvider, FileProvider, MemoryProvider
 
 _HOMES = {
     "AppResources": "flujo.domain.models",
+    "BucketProvider": "flujo.state.providers",
     "CacheBackend": "flujo.domain.ports",
     "CacheStep": "flujo.domain.steps",
     "Chunk": "flujo.domain.outcomes",
     "ConditionalStep": "flujo.domain.steps",
     "ContextReference": "flujo.domain.models",
     "DynamicParallelRouterStep": "flujo.domain.steps",
+    "FileProvider": "flujo.state.providers",
     "Flujo": "flujo.services.runner",
     "HumanInTheLoopStep": "flujo.domain.steps",
     "ImportStep": "flujo.domain.steps",
     "LoopStep": "flujo.domain.steps",
     "MapStep": "flujo.domain.steps",
+    "MemoryProvider": "flujo.state.providers",
     "MergeStrategy": "flujo.domain.merge",
     "ParallelStep": "flujo.domain.steps",
     "Pipeline": "flujo.domain.pipeline",
@@ -49,6 +54,7 @@ _HOMES = {
     "PipelineResult": "flujo.domain.models",
     "RunStream": "flujo.services.streaming",
     "StateMachineStep": "flujo.domain.steps",
+    "StateProvider": "flujo.domain.blobs",
     "Step": "flujo.domain.steps",
     "StepConfig": "flujo.domain.steps",
     "StepEnded": "flujo.domain.outcomes",
@@ -59,17 +65,20 @@ _HOMES = {
 
 __all__ = [
     "AppResources",
+    "BucketProvider",
     "CacheBackend",
     "CacheStep",
     "Chunk",
     "ConditionalStep",
     "ContextReference",
     "DynamicParallelRouterStep",
+    "FileProvider",
     "Flujo",
     "HumanInTheLoopStep",
     "ImportStep",
     "LoopStep",
     "MapStep",
+    "MemoryProvider",
     "MergeStrategy",
     "ParallelStep",
     "Pipeline",
@@ -77,6 +86,7 @@ __all__ = [
     "PipelineResult",
     "RunStream",
     "StateMachineStep",
+    "StateProvider",
     "Step",
     "StepConfig",
     "StepEnded",

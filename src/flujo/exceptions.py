@@ -30,6 +30,10 @@ FlujoError
 │   ├── TransitionLimitReached
 │   ├── UnknownBranch                a router chose what is not there
 │   ├── DeadlinePassed               nobody answered a question in time
+│   ├── ProviderNotGiven             a reference asks for a state provider that nobody has given
+│   ├── ProviderFailed               a state provider does not answer
+│   ├── ReferenceMissing             there is nothing under a reference's key
+│   ├── ReferenceCorrupt             there is something else than what was stored
 │   └── NotCacheable                 a cached step does more than give an answer
 └── StateError               FLJ5xx
     ├── StateBackendUnavailable      the database does not answer
@@ -275,6 +279,34 @@ class DeadlinePassed(EngineError):
 
     code = "FLJ440"
     hint = "`flujo resume RUN --retry-failed` asks again; `on_deadline: {answer: …}` goes on without anybody"
+
+
+class ProviderNotGiven(EngineError):
+    """A reference asks for a state provider that the runner was not given."""
+
+    code = "FLJ460"
+
+
+class ProviderFailed(EngineError):
+    """A state provider could not read or write; the step is worth retrying."""
+
+    code = "FLJ461"
+    hint = "try again when the storage answers: `config.max_retries`, or `flujo resume --retry-failed RUN`"
+    retryable = True
+
+
+class ReferenceMissing(EngineError):
+    """A state provider has nothing under a reference's key."""
+
+    code = "FLJ462"
+    hint = "bring the file back, then go on with `flujo resume --retry-failed RUN`"
+
+
+class ReferenceCorrupt(EngineError):
+    """A state provider has other bytes under a reference's key than were stored, or none of its type."""
+
+    code = "FLJ463"
+    hint = "bring back the bytes that were stored, then go on with `flujo resume --retry-failed RUN`"
 
 
 class NotCacheable(EngineError):

@@ -137,6 +137,8 @@ class Settings(BaseSettings):
     cache: Cache = Cache()
     blueprints: Blueprints = Blueprints()
     project: ProjectTable = ProjectTable()
+    state_providers: Mapping[str, str] = Field(default_factory=dict)
+    """Where the values behind `ContextReference`s are kept: id → `file:PATH` or a bucket's URL."""
     budgets: Mapping[str, Any] = Field(default_factory=dict)
     agents: Mapping[str, AgentModel] = Field(default_factory=dict)
 

@@ -27,6 +27,9 @@ name: child
 input_schema: {type: object, required: [text], properties: {text: {type: string}, tone: {type: string}}}
 steps: [{name: echo, call: skills.crm:echo, with: {text: "{{ input.text }}"}}]
 """
+CHILD_THAT_WRITES = HEAD.replace("name: case", "name: child").replace(
+    'input: "{{ input.text }}"', "save: {label: output.label}"
+)
 SKILLS = "def echo(text): ...\ndef lookup(email, *, limit=5): ...\nasync def plain(data): ...\ndef pair(one, two): ...\n"
 
 
@@ -313,6 +316,26 @@ PATHS = [
         "with",
         line=12,
         files={"blueprints/child.yaml": CHILD},
+    ),
+    Case(
+        "import-inherits-another-context",
+        importing("./child.yaml", "    context: inherit\n"),
+        "FLJ248",
+        "declares another context",
+        "inherit",
+        line=12,
+        files={"blueprints/child.yaml": CHILD + "context_schema: {properties: {other: {type: string}}}\n"},
+    ),
+    Case(
+        "import-inherits-and-both-branches-write",
+        "  - kind: parallel\n    name: both\n    branches:\n"
+        "      one: [{kind: import, name: a, blueprint: ./child.yaml, context: inherit}]\n"
+        "      two: [{kind: import, name: b, blueprint: ./child.yaml, context: inherit}]\n",
+        "FLJ235",
+        "branches 'one' and 'two' both write `context.label`",
+        "context",
+        line=13,
+        files={"blueprints/child.yaml": CHILD_THAT_WRITES},
     ),
     Case(
         "import-widens-allow-list",

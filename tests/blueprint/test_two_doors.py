@@ -348,6 +348,16 @@ max_concurrency: 5
             on_failure={"output": 1},
         ),
     ),
+    Door(
+        "import-that-inherits",
+        "kind: import\nname: sub\nblueprint: ./child.yaml\ncontext: inherit\n",
+        ImportStep(
+            name="sub",
+            blueprint="blueprints/child.yaml",
+            pipeline=Pipeline((Step(name="only", call=F),), name="child"),
+            context="inherit",
+        ),
+    ),
 ]
 
 

@@ -12,7 +12,13 @@ from flujo import HumanInTheLoopStep, TaskClient
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef, Text
 from flujo.exceptions import InputRejected, PausedException
-from manual.blocks import app_resources, exception_pattern, reference_adapter, typed_context
+from manual.blocks import (
+    app_resources,
+    context_reference,
+    exception_pattern,
+    reference_adapter,
+    typed_context,
+)
 from manual.supplied import Flujo
 from support import Expr, Save, call, pipeline
 
@@ -62,6 +68,20 @@ async def test_2_1_and_2_3_a_typed_context_and_a_typed_runner() -> None:
     assert result.context is not None
     assert (result.context.user_id, result.context.source_type) == ("u1", "unknown")
     assert result.output == {"hits": 1}  # type: ignore[comparison-overlap]  # one value, live or resumed
+
+
+async def test_2_2_a_large_document_stays_out_of_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = pipeline(call("read", CallableRef("x:length", context_reference.length)))
+    monkeypatch.setattr(context_reference, "my_pipeline", read)
+    pointer = {"provider_id": "s3", "key": "bucket/file.pdf"}
+    async with context_reference.build() as runner, TaskClient() as client:
+        for given in (pointer, b"%PDF-1.7"):
+            result = await runner.run_result_async("x", initial_context_data={"raw_document": given})
+            assert result.output == 8
+            assert result.context is not None
+            kept = (await client.get_task(result.run_id)).context["raw_document"]
+            assert kept == result.context.raw_document.model_dump()
+            assert pointer.items() <= kept.items() or kept["key"] == f"sha256/{kept['sha256']}"
 
 
 async def test_4_resources_are_injected() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
 from datetime import UTC, datetime
@@ -37,9 +38,13 @@ class Book(PipelineContext):
 
 
 KIND = ModelContext(Book)
-TREE = KIND.start(
-    {"title": "One", "notes": [{"tags": ["a"]}], "printed": "2020-01-02T03:04:05Z", "author": {"name": "Ann"}}
-)
+BOOK = {
+    "title": "One",
+    "notes": [{"tags": ["a"]}],
+    "printed": "2020-01-02T03:04:05Z",
+    "author": {"name": "Ann"},
+}
+TREE = asyncio.run(KIND.start(BOOK))
 
 
 def view() -> Any:
@@ -142,9 +147,9 @@ def test_what_json_cannot_hold_is_refused_by_name() -> None:
         KIND.dump(context, what="context after step 'x'")
 
 
-def test_a_context_of_a_schema_dumps_only_what_was_given() -> None:
+async def test_a_context_of_a_schema_dumps_only_what_was_given() -> None:
     kind = SchemaContext({"properties": {"total": {"default": 0}, "log": {}}}, None)
-    tree = kind.start({})
+    tree = await kind.start({})
     context: Any = kind.view(tree)
     assert (context.total, context.log) == (0, None)
     assert kind.dump(context) == {"total": 0}

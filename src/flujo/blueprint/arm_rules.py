@@ -68,7 +68,7 @@ def merge_conflict(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     """Refuse fields that more than one arm writes, where the strategy does not decide."""
     step = visit.step
     if isinstance(step, doc.MapStep) and step.merge in _JUDGED:
-        for field, write in _writes(step.steps, (*visit.path, "steps")).items():
+        for field, write in _writes(unit, step.steps, (*visit.path, "steps")).items():
             if not write.appends or step.merge == "error_on_conflict":
                 yield MERGE_CONFLICT.at(
                     unit.span(*write.path, key=True),
@@ -84,7 +84,7 @@ def _between_branches(
 ) -> Iterator[Diagnostic]:
     seen: dict[str, tuple[str, _Write]] = {}
     for branch, steps, where in inside(step):
-        for field, write in _writes(steps, (*path, *where)).items():
+        for field, write in _writes(unit, steps, (*path, *where)).items():
             if branch in step.field_mapping and field not in step.field_mapping[branch]:
                 continue
             first, earlier = seen.setdefault(field, (branch, write))
@@ -110,7 +110,7 @@ def thrown_away(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     step = visit.step
     # Somebody who writes `merge: no_merge` has said it.
     if isinstance(step, doc.MapStep) and "merge" not in step.model_fields_set:
-        for field, write in _writes(step.steps, (*visit.path, "steps")).items():
+        for field, write in _writes(unit, step.steps, (*visit.path, "steps")).items():
             yield THROWN_AWAY.at(
                 unit.span(*write.path, key=True),
                 f"what map {step.name!r} writes to `context.{field}` is thrown away",
@@ -119,7 +119,7 @@ def thrown_away(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
             )
 
 
-def _writes(steps: Sequence[doc.BaseStep], path: Path) -> Mapping[str, _Write]:
+def _writes(unit: Unit, steps: Sequence[doc.BaseStep], path: Path) -> Mapping[str, _Write]:
     """Return the fields that a list of steps leaves written, and where each is written first."""
     found: dict[str, _Write] = {}
 
@@ -132,8 +132,12 @@ def _writes(steps: Sequence[doc.BaseStep], path: Path) -> Mapping[str, _Write]:
             note(name, _Write((*here, "save", name), isinstance(save, doc.Append)))
         if getattr(step, "merge", "") != "no_merge":
             for _, body, where in inside(step):
-                for name, write in _writes(body, (*here, *where)).items():
+                for name, write in _writes(unit, body, (*here, *where)).items():
                     note(name, write)
+        child = unit.imports.get(step.blueprint) if isinstance(step, doc.ImportStep) else None
+        if isinstance(step, doc.ImportStep) and child is not None and step.context == "inherit":
+            for name, write in _writes(child, child.blueprint.steps, ("steps",)).items():
+                note(name, _Write((*here, "context"), write.appends))
     return found
 
 

@@ -398,6 +398,7 @@ class _Steps:
             blueprint=self.unit.imports[step.blueprint].document.file,
             pipeline=self.tree.pipeline(self.unit.imports[step.blueprint]),
             arguments=values(step.with_),
+            context=step.context,
             on_failure={"output": value(instead.output)}
             if isinstance(instead, doc.OutputInstead)
             else instead,

@@ -465,6 +465,7 @@ class ImportStep(BaseStep):
     kind: Literal["import"]
     blueprint: str
     with_: Maybe[dict[str, Value]] = Field(None, alias="with")
+    context: Literal["own", "inherit"] = "own"
     on_failure: OnFailure = "fail"
 
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint import document as doc
-from flujo.blueprint.diagnostics import Severity, nearest, one_of, rule, suggest
+from flujo.blueprint.diagnostics import Severity, one_of, rule, suggest
 from flujo.blueprint.expressions import RESERVED
 from flujo.blueprint.resolver import is_callable_name
 from flujo.blueprint.scopes import COMPOSITES, Path, Schema, Scope, Visit, Walk, schema_of
@@ -385,49 +385,4 @@ def endless_loop(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
             unit.span(*visit.path, "name"),
             f"loop {visit.step.name!r} has no `until`",
             hint="write the condition that ends it; `until: false` runs it `max_iterations` times",
-        )
-
-
-# Imports -------------------------------------------------------------------------------------------------
-
-IMPORT_INPUT = rule(
-    "FLJ224",
-    "import-input",
-    "An import does not give the child what it takes",
-    finds="A key of an import's `with:` that the child's `input_schema` does not have, or one that it needs "
-    "and does not get.",
-    why="The child would refuse its input when the run comes to it, after other steps have been paid for.",
-    example="# answer.yaml has input_schema: {type: object, required: [text], properties: {text: {}}}\n"
-    "steps:\n  - {kind: import, name: answer, blueprint: ./answer.yaml, with: {txt: '{{ input }}'}}",
-    instead="steps:\n  - {kind: import, name: answer, blueprint: ./answer.yaml, with: {text: '{{ input }}'}}",
-)
-
-
-def import_input(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Refuse `with` that does not fit the child's `input_schema`."""
-    step = visit.step
-    child = unit.imports.get(step.blueprint) if isinstance(step, doc.ImportStep) else None
-    if not isinstance(step, doc.ImportStep) or child is None or step.with_ is None:
-        return
-    schema = child.blueprint.input_schema
-    if schema is None:
-        return
-    there = (child.span("input_schema", key=True), "what it takes is said here")
-    properties = schema.get("properties") or {}
-    missing = [name for name in schema.get("required") or () if name not in step.with_]
-    for name in step.with_:
-        if name not in properties and (properties or schema.get("additionalProperties") is False):
-            yield IMPORT_INPUT.at(
-                unit.span(*visit.path, "with", name, key=True),
-                f"{step.blueprint!r} takes no {name!r}",
-                hint=suggest(name, properties, what="it takes"),
-                related=(there,),
-            )
-            missing = [one for one in missing if one != nearest(name, missing)]
-    for name in missing:
-        yield IMPORT_INPUT.at(
-            unit.span(*visit.path, "with", key=True),
-            f"{step.blueprint!r} needs {name!r}, and `with` does not give it",
-            hint=f"add `{name}: …` to `with`",
-            related=(there,),
         )

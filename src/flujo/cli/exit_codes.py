@@ -39,6 +39,7 @@ _OF_ERROR: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (ex.SettingsError, ExitCode.USAGE),
     (ex.ProviderUnavailable, ExitCode.USAGE),
     (ex.NotAvailableYet, ExitCode.USAGE),
+    (ex.ProviderNotGiven, ExitCode.USAGE),
     (ex.CallableError, ExitCode.CALLABLE),
     (ex.BlueprintError, ExitCode.BLUEPRINT),
     (ex.StateError, ExitCode.STATE),

@@ -98,11 +98,15 @@ class Schema(Protocol):
 class ContextType(Protocol):
     """How a pipeline's context is started, handed out and taken back."""
 
-    def start(self, given: Mapping[str, Any]) -> Any:
-        """Return the JSON tree at the start: defaults and what was given.
+    declared: Any
+    """The class or schema that says its fields; None when it has none. Contexts are the same when it is."""
+
+    async def start(self, given: Mapping[str, Any]) -> Any:
+        """Return the JSON tree at the start: defaults and what was given, large values stored elsewhere.
 
         Raises:
             InputRejected: for an unknown or missing field, or a value that does not fit.
+            ProviderNotGiven | ProviderFailed | ReferenceMissing: a reference has no value behind it.
         """
         ...
 

@@ -311,6 +311,8 @@ class ImportStep(BaseStep):
     """The path, relative to the project's root."""
     pipeline: Pipeline
     arguments: Mapping[str, Value] | None = None
+    context: Literal["own", "inherit"] = "own"
+    """Whether its steps read and write a context of the blueprint's own, or the one around this step."""
     on_failure: Literal["fail", "skip"] | Mapping[str, Value] = "fail"
 
     kind: ClassVar[str] = "import"

@@ -38,11 +38,12 @@ class Request:
     run_id: str | None = None
     metadata: Metadata | None = None
 
-    def new_run(self, pipeline: Pipeline, binding: Binding, closure: str, chance: Chance) -> NewRun:
+    async def new_run(self, pipeline: Pipeline, binding: Binding, closure: str, chance: Chance) -> NewRun:
         """Return the run that is asked for.
 
         Raises:
             InputRejected: the input or the context does not fit.
+            ProviderNotGiven | ProviderFailed | ReferenceMissing: a reference has no value behind it.
             SettingsError: the id cannot be one.
         """
         if self.run_id is not None and not _RUN_ID.fullmatch(self.run_id):
@@ -52,7 +53,7 @@ class Request:
             )
         encoded = canonical.encode(self.input, what="input")
         _check_input(pipeline, binding, encoded)
-        context = binding.context(pipeline).start(self.context)
+        context = await binding.context(pipeline).start(self.context)
         user_id = context.get("user_id")
         return NewRun(
             run_id=RunId(self.run_id) if self.run_id else chance.run_id(),

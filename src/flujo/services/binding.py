@@ -16,6 +16,7 @@ from flujo.domain.steps import (
     CallableRef,
     Carry,
     Expr,
+    ImportStep,
     Save,
     State,
     Step,
@@ -24,7 +25,7 @@ from flujo.domain.steps import (
     Transition,
 )
 from flujo.engine.interpreter import KINDS
-from flujo.exceptions import CallableError, NotAvailableYet
+from flujo.exceptions import BlueprintError, CallableError, NotAvailableYet
 from flujo.services.cacheable import require_cacheable, source_digest
 from flujo.services.contexts import ModelContext, SchemaContext
 
@@ -53,10 +54,16 @@ class Bound:
         self._sources: dict[CallableRef, str] = {}
         self._contexts: dict[int, ContextType] = {}
 
-    def bind(self, pipeline: Pipeline, *, outermost: bool = True) -> None:
+    def bind(self, pipeline: Pipeline, *, outermost: bool = True, owner: Pipeline | None = None) -> None:
         """Import and compile everything that `pipeline` names, imported blueprints included.
 
+        Args:
+            pipeline: a tree, or a body in one.
+            outermost: whether it is the tree that runs, whose context may be a class given to the runner.
+            owner: of a body, the pipeline whose context its steps see.
+
         Raises:
+            BlueprintError: an import inherits a context that is not its own.
             CallableError: a `module:callable` is not allowed or cannot be imported.
             ProviderUnavailable: a model's package or key is missing.
         """
@@ -73,8 +80,11 @@ class Bound:
             for name in ("output_schema", "answer_schema"):
                 if getattr(step, name, None) is not None:
                     self.schema(getattr(step, name))
+            imports = isinstance(step, ImportStep)
             for body in step.bodies().values():
-                self.bind(body, outermost=False)
+                self.bind(body, outermost=False, owner=body if imports else owner or pipeline)
+            if isinstance(step, ImportStep) and step.context == "inherit":
+                _require_same_context(step, self.context(step.pipeline), self.context(owner or pipeline))
 
     def _leaves(self, value: Any) -> None:
         """Build what a field of the tree holds: expressions, texts, callables, agents, nested as they are."""
@@ -177,6 +187,19 @@ class Bound:
         from flujo.blueprint.resolver import load_callable
 
         return load_callable(ref.target, self._allow)
+
+
+def _require_same_context(step: ImportStep, theirs: ContextType, ours: ContextType) -> None:
+    """Refuse to let an imported pipeline inherit a context that is not what it declares.
+
+    Raises:
+        BlueprintError: naming the step.
+    """
+    if theirs.declared is not None and theirs.declared != ours.declared:
+        raise BlueprintError(
+            f"import {step.name!r} inherits a context, and {step.blueprint!r} declares another one",
+            hint="declare the same context in both, or none in the imported one",
+        )
 
 
 def _require_available(step: BaseStep) -> None:

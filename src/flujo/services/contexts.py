@@ -11,7 +11,7 @@ from pydantic import ValidationError, create_model
 from flujo.domain import canonical
 from flujo.domain.models import PipelineContext
 from flujo.exceptions import InputRejected, OutputRejected
-from flujo.services import views
+from flujo.services import references, views
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -24,16 +24,21 @@ class ModelContext:
 
     def __init__(self, model: type[PipelineContext]) -> None:
         self._model = model
+        self.declared = model
 
-    def start(self, given: Mapping[str, Any]) -> Any:
-        """Return the tree at the start of a run."""
-        try:
-            return self.dump(self._model.model_validate(dict(given)))
-        except ValidationError as error:
-            raise InputRejected(
-                f"the context does not fit {self._model.__name__}: {_words(error)}",
-                hint=f"its fields are {', '.join(self._model.model_fields) or 'none'}",
-            ) from None
+    async def start(self, given: Mapping[str, Any]) -> Any:
+        """Return the tree at the start of a run; values in the place of references are stored by then."""
+        with references.starting(self._model) as blobs:
+            try:
+                context = self._model.model_validate(dict(given))
+            except ValidationError as error:
+                raise InputRejected(
+                    f"the context does not fit {self._model.__name__}: {_words(error)}",
+                    hint=f"its fields are {', '.join(self._model.model_fields) or 'none'}",
+                ) from None
+            if blobs is not None:
+                await blobs.settle(context)
+        return self.dump(context)
 
     def load(self, tree: Any) -> PipelineContext:
         """Return a context object of the caller's own."""
@@ -60,13 +65,14 @@ class SchemaContext:
     """A context whose fields are given in place, as a JSON Schema; without one it has none."""
 
     def __init__(self, schema: Any, compiled: Schema | None) -> None:
+        self.declared = schema
         self._fields: Mapping[str, Any] = (schema or {}).get("properties", {})
         self._required = tuple((schema or {}).get("required", ()))
         self._schema = compiled
         fields: dict[str, Any] = dict.fromkeys(self._fields, (Any, None))
         self._object: type[PipelineContext] = create_model("Context", __base__=PipelineContext, **fields)
 
-    def start(self, given: Mapping[str, Any]) -> Any:
+    async def start(self, given: Mapping[str, Any]) -> Any:
         """Return the tree at the start of a run: the fields' defaults, and what was given."""
         for name in given:
             if name not in self._fields:

@@ -24,6 +24,7 @@ from flujo.services.closing import InFlight
 from flujo.services.continuing import Drive
 from flujo.services.execution import Execution
 from flujo.services.recovery import Recovery, RecoveryPolicy
+from flujo.services.references import at_hand, checked_providers
 from flujo.services.streaming import Delivery, RunStream
 from flujo.services.watching import watched_by
 from flujo.services.wiring import SystemChance, SystemClock, Workspace, checked_resources
@@ -32,6 +33,7 @@ from flujo.state.memory_cache import MemoryCache
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from flujo.domain.blobs import StateProvider
     from flujo.domain.journal import RunId
     from flujo.domain.models import AppResources, Metadata
     from flujo.domain.pipeline import Pipeline
@@ -56,6 +58,7 @@ class Flujo(Generic[In, Out, Ctx]):
         context_model: type[Ctx] | None = None,
         initial_context_data: Mapping[str, Any] | None = None,
         resources: AppResources | None = None,
+        state_providers: Mapping[str, StateProvider] | None = None,
         cache: CacheBackend | None = None,
         persist_state: bool = True,
         raise_on_pause: bool = False,
@@ -74,6 +77,8 @@ class Flujo(Generic[In, Out, Ctx]):
             context_model: the class of its context, instead of the one that the tree names.
             initial_context_data: fields that every run starts with.
             resources: handed to callables that ask for `resources`; never journaled.
+            state_providers: where the values behind `ContextReference`s are kept, by the ids that the
+                references name. They stay the caller's to close.
             cache: where answers of cached steps are kept. Default: what `[cache]` of the project says when
                 this runner opens its state, otherwise the memory of this runner.
             persist_state: False keeps the journal in memory: nothing survives the process.
@@ -90,12 +95,14 @@ class Flujo(Generic[In, Out, Ctx]):
             chance: ids and jitter, for tests.
 
         Raises:
-            SettingsError: `context_model` is no `PipelineContext`, or `resources` are no `AppResources`.
+            SettingsError: `context_model` is no `PipelineContext`, `resources` are no `AppResources`, or one
+                of `state_providers` is no `StateProvider`.
         """
         self.pipeline = pipeline
         self._context_data = context_fields(initial_context_data)
         self._context_model = None if context_model is None else checked_context(context_model)
         self._resources = None if resources is None else checked_resources(resources, "`resources`")
+        self._providers = checked_providers(state_providers)
         self._given_cache = cache
         self._cache: AnswerCache | None = None
         self._hooks = tuple(hooks)
@@ -227,7 +234,7 @@ class Flujo(Generic[In, Out, Ctx]):
             AmbiguousPause | InputRejected: the answer belongs to no one question, or does not fit it.
             ResumeConflict: somebody else is executing it, or there is nothing to go on with.
         """
-        with self._in_flight.executing(self.pipeline.name):
+        with self._in_flight.executing(self.pipeline.name), at_hand(self._providers):
             store = await self._store()
             record = await store.find(run_id)
             if record.pipeline != self.pipeline.name:
@@ -300,7 +307,7 @@ class Flujo(Generic[In, Out, Ctx]):
         sink: Sink | None,
     ) -> PipelineResult[Out, Ctx]:
         """Accept a run, or find the one that has its id, and execute it."""
-        with self._in_flight.executing(self.pipeline.name):
+        with self._in_flight.executing(self.pipeline.name), at_hand(self._providers):
             store = await self._store()
             binding = self._bound()
             await binding.prepare()
@@ -311,7 +318,7 @@ class Flujo(Generic[In, Out, Ctx]):
                 metadata=metadata,
             )
             closure, blobs = pinned(self.pipeline, self._blueprint)
-            new = request.new_run(self.pipeline, binding, closure, self._chance)
+            new = await request.new_run(self.pipeline, binding, closure, self._chance)
             return await Drive(await self._execution(store, binding, sink)).accept(new, blobs, if_exists)
 
     def _raised(self, result: PipelineResult[Out, Ctx]) -> PipelineResult[Out, Ctx]:
@@ -374,7 +381,10 @@ class Flujo(Generic[In, Out, Ctx]):
         async def take_over(run_id: RunId) -> None:
             store, binding = await self._store(), self._bound()
             await binding.prepare()
-            await Drive(await self._execution(store, binding, None)).recover(run_id, policy.max_recoveries)
+            with at_hand(self._providers):
+                await Drive(await self._execution(store, binding, None)).recover(
+                    run_id, policy.max_recoveries
+                )
 
         closure, _ = pinned(self.pipeline, self._blueprint)
         self._recovery = Recovery(self._store, policy, take_over, closures=(closure,))

@@ -148,6 +148,7 @@ async def _runner(ws: Workspace, blueprint: Blueprint) -> Flujo[Any, Any, Any]:
         blueprint=blueprint,
         resources=await ws.resources(),
         recovery=False,  # one command is about one run
+        state_providers=ws.state_providers,
         cache=await ws.cache(),
         clock=ws.clock,
         chance=ws.chance,

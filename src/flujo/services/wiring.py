@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from flujo.domain.journal import RunId
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from flujo.blueprint.compiler import Closure
     from flujo.blueprint.diagnostics import Diagnostic
     from flujo.blueprint.resolver import Source
+    from flujo.domain.blobs import StateProvider
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, CacheBackend, StateStore
     from flujo.services.project import Project
@@ -148,6 +150,18 @@ class Workspace:
                 made = await self._exits.enter_async_context(_managed(self.project.root, target))
                 self._resources = checked_resources(made, f"what `[project] resources = {target!r}` gives")
             return self._resources
+
+    @cached_property
+    def state_providers(self) -> Mapping[str, StateProvider]:
+        """What `[state_providers]` names, by id.
+
+        Raises:
+            SettingsError: one of them cannot be opened.
+        """
+        from flujo.state.providers import open_provider
+
+        named = self.project.settings.state_providers
+        return {name: open_provider(url, self.project.root) for name, url in named.items()}
 
     async def aclose(self) -> None:
         """Close what was opened: the resources first, then the store. Idempotent."""

@@ -1,1 +1,1 @@
-"""REMEMBER: runs and journals in SQLite or Postgres; the only package that knows SQL."""
+"""REMEMBER: runs and journals in a database, the only package that knows SQL; large values beside it."""

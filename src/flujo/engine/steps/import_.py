@@ -1,4 +1,4 @@
-"""`import`: another blueprint as one step, with an input and a context of its own."""
+"""`import`: another blueprint as one step, with an input of its own and, unless it inherits, a context."""
 
 from __future__ import annotations
 
@@ -29,12 +29,21 @@ async def run(step: ImportStep, frame: Frame, path: StepPath, run_body: RunBody)
         frame.run.binding.schema(step.pipeline.input_schema).check(
             given, what=f"input of import {step.name!r}"
         )
-    context = frame.run.binding.context(step.pipeline)
-    inner = Frame(frame.run, Zone(context, context.start({})), input=given, previous=given, path=path)
+    before = frame.zone.tree
+    inner = Frame(frame.run, await _zone(step, frame), input=given, previous=given, path=path)
     outcome = await run_body(step.pipeline, inner)
     if isinstance(outcome, Failure) and step.on_failure != "fail":
+        frame.zone.tree = before  # of what has failed, nothing is kept
         return Success(_instead(step, frame), facts={"failed": outcome.error.to_json()})
     return outcome
+
+
+async def _zone(step: ImportStep, frame: Frame) -> Zone:
+    """Return the context that the imported steps see: this one, or one of their blueprint's own."""
+    if step.context == "inherit":
+        return frame.zone
+    own = frame.run.binding.context(step.pipeline)
+    return Zone(own, await own.start({}))
 
 
 def _instead(step: ImportStep, frame: Frame) -> Any:
