@@ -26,6 +26,8 @@ if TYPE_CHECKING:
         StepConfig,
         TreeSearchStep,
     )
+    from flujo.services.recovery import RecoveryPolicy
+    from flujo.services.registry import register
     from flujo.services.runner import Flujo
     from flujo.services.streaming import RunStream
     from flujo.services.tasks import TaskClient
@@ -52,6 +54,7 @@ _HOMES = {
     "Pipeline": "flujo.domain.pipeline",
     "PipelineContext": "flujo.domain.models",
     "PipelineResult": "flujo.domain.models",
+    "RecoveryPolicy": "flujo.services.recovery",
     "RunStream": "flujo.services.streaming",
     "StateMachineStep": "flujo.domain.steps",
     "StateProvider": "flujo.domain.blobs",
@@ -61,6 +64,7 @@ _HOMES = {
     "StepOutcome": "flujo.domain.outcomes",
     "TaskClient": "flujo.services.tasks",
     "TreeSearchStep": "flujo.domain.steps",
+    "register": "flujo.services.registry",
 }
 
 __all__ = [
@@ -84,6 +88,7 @@ __all__ = [
     "Pipeline",
     "PipelineContext",
     "PipelineResult",
+    "RecoveryPolicy",
     "RunStream",
     "StateMachineStep",
     "StateProvider",
@@ -93,6 +98,7 @@ __all__ = [
     "StepOutcome",
     "TaskClient",
     "TreeSearchStep",
+    "register",
 ]
 
 

@@ -78,6 +78,7 @@ Run:
 
 Operate:
   models   List or fetch the local models.
+  worker   Go on with runs that nobody attends to.
   migrate  Bring the database to this version's schema.
   doctor   Check settings, database, models and keys.
 """)

@@ -33,6 +33,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
     "Operate": {
         "models": "List or fetch the local models.",
+        "worker": "Go on with runs that nobody attends to.",
         "migrate": "Bring the database to this version's schema.",
         "doctor": "Check settings, database, models and keys.",
     },

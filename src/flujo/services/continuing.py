@@ -70,8 +70,8 @@ class Drive:
             return await self._existing(await self.execution.store.run(run_id), "attach")
         return await self._executed(record)
 
-    async def recover(self, run_id: RunId, max_recoveries: int) -> PipelineResult[Any, Any] | None:
-        """Go on with a run that nobody attends to; None when it lost its process too often and is parked.
+    async def recover(self, run_id: RunId, max_recoveries: int) -> PipelineResult[Any, Any]:
+        """Go on with a run that nobody attends to; one that lost its process too often is parked.
 
         Raises:
             ResumeConflict: somebody else was faster.
@@ -90,7 +90,9 @@ class Drive:
         move = Move(status=RunStatus.PARKED, error=reason)
         await store.write(Write(run_id=run_id, fence=record.fence, move=move))
         log.warning("%s; it is parked", error)
-        return None
+        return await result_of(
+            store, await store.run(run_id), self.execution.binding, self.execution.pipeline
+        )
 
     async def _existing(self, record: RunRecord, if_exists: IfExists) -> PipelineResult[Any, Any]:
         """Do what `if_exists` says with the run that has this id, this pipeline and this input already."""

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from flujo.domain.ports import StateStore
     from flujo.domain.run import Due
 
+    Tell = Callable[[str, RunId, str], None]
+
+REST_S = 60.0
+"""How long a run is left alone by a process that could not go on with it."""
+
 log = logging.getLogger("flujo.recovery")
 
 
@@ -40,6 +45,7 @@ class Recovery:
         policy: how often, and how much at once.
         take_over: claims a run and executes it; `ResumeConflict` says that another process was faster.
         closures: takes over only runs that have pinned one of these; None for any.
+        tell: is told of deadlines (`deadline`) and of what went wrong (`failed`); the log by default.
     """
 
     def __init__(
@@ -49,6 +55,7 @@ class Recovery:
         take_over: Callable[[RunId], Awaitable[object]],
         *,
         closures: Collection[str] | None = None,
+        tell: Tell | None = None,
     ) -> None:
         self.without: set[str] = set()
         """Closures that cannot be run here: their runs are left to others."""
@@ -56,8 +63,11 @@ class Recovery:
         self._policy = policy
         self._take_over = take_over
         self._closures = closures
+        self._tell = tell or _log
         self._watch: asyncio.Task[None] | None = None
         self._running: dict[RunId, asyncio.Task[None]] = {}
+        self._resting: dict[RunId, float] = {}
+        """Runs that could not be gone on with here, and until when they are left alone."""
 
     @property
     def executing(self) -> int:
@@ -67,7 +77,16 @@ class Recovery:
     def start(self) -> None:
         """Begin to look every few seconds, once; called inside the event loop."""
         if self._watch is None:
-            self._watch = asyncio.create_task(self._look_for_ever(), name="flujo-recovery")
+            self._watch = asyncio.create_task(self._watch_later(), name="flujo-recovery")
+
+    async def watch(self) -> None:
+        """Look every few seconds, for ever."""
+        while True:
+            try:
+                await self.look()
+            except FlujoError as error:
+                log.warning("could not look for runs to go on with: %s", error)
+            await asyncio.sleep(self._policy.every_s)
 
     async def look(self) -> int:
         """Fire the deadlines that have passed and begin with what waits; return how many runs were begun.
@@ -78,10 +97,13 @@ class Recovery:
         store = await self._store()
         due = await self._due(store)
         if due.questions:
-            await _fire(store, due)
+            await self._fire(store, due)
             due = await self._due(store)  # the runs that asked can go on now
         room = max(0, self._policy.at_once - len(self._running))
-        fresh = [run_id for run_id in due.runs if run_id not in self._running][:room]
+        now = asyncio.get_running_loop().time()
+        self._resting = {run_id: until for run_id, until in self._resting.items() if until > now}
+        busy = {*self._running, *self._resting}
+        fresh = [run_id for run_id in due.runs if run_id not in busy][:room]
         for run_id in fresh:
             task = asyncio.create_task(self._attended(run_id), name=f"flujo-recovered-{run_id}")
             self._running[run_id] = task
@@ -101,18 +123,25 @@ class Recovery:
             task.cancel(SIGTERM)
         await self.settled()
 
+    def _failed(self, run_id: RunId, reason: str) -> None:
+        self._resting[run_id] = asyncio.get_running_loop().time() + REST_S
+        self._tell("failed", run_id, reason)
+
+    async def _fire(self, store: StateStore, due: Due) -> None:
+        for run_id, pause_id in due.questions:
+            pause = await store.expire(run_id, pause_id)
+            if pause.is_expired:
+                self._tell("deadline", run_id, pause_id)
+
     async def _due(self, store: StateStore) -> Due:
         # Runs of its own may be listed while they are between two claims, so it asks for more than it takes.
-        limit = self._policy.at_once + len(self._running)
+        limit = self._policy.at_once + len(self._running) + len(self._resting)
         return await store.due(closures=self._closures, without=self.without, limit=limit)
 
-    async def _look_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(self._policy.every_s)
-            try:
-                await self.look()
-            except FlujoError as error:
-                log.warning("could not look for runs to go on with: %s", error)
+    async def _watch_later(self) -> None:
+        # A runner that is used once and closed has asked the database nothing.
+        await asyncio.sleep(self._policy.every_s)
+        await self.watch()
 
     async def _attended(self, run_id: RunId) -> None:
         try:
@@ -120,15 +149,13 @@ class Recovery:
         except ResumeConflict:
             log.debug("run %s: somebody else was faster", run_id)
         except FlujoError as error:
-            log.warning("run %s could not be gone on with: %s [%s]", run_id, error, error.code)
-        except Exception:  # one run's trouble must not end the watch over all others
-            log.exception("run %s could not be gone on with", run_id)
+            self._failed(run_id, f"{error} [{error.code}]")
+        except Exception as error:  # one run's trouble must not end the watch over all others
+            log.debug("run %s", run_id, exc_info=error)
+            self._failed(run_id, f"{type(error).__name__}: {error}")
         finally:
             self._running.pop(run_id, None)
 
 
-async def _fire(store: StateStore, due: Due) -> None:
-    for run_id, pause_id in due.questions:
-        pause = await store.expire(run_id, pause_id)
-        if pause.is_expired:
-            log.info("run %s: the deadline of `%s` has passed", run_id, pause_id)
+def _log(event: str, run_id: RunId, detail: str) -> None:
+    log.log(logging.INFO if event == "deadline" else logging.WARNING, "run %s: %s %s", run_id, event, detail)

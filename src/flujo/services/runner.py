@@ -251,6 +251,19 @@ class Flujo(Generic[In, Out, Ctx]):
             drive = Drive(await self._execution(store, binding, sink, retry_failed=retry_failed))
             return self._raised(await drive.resume(record.run_id, answered=answer is not NO_ANSWER))
 
+    async def recover_async(
+        self, run_id: RunId, *, max_recoveries: int, sink: Sink | None = None
+    ) -> PipelineResult[Out, Ctx]:
+        """Go on with a run that nobody attends to, or park it when it has lost its process too often.
+
+        Raises:
+            ResumeConflict: somebody else was faster.
+        """
+        store, binding = await self._store(), self._bound()
+        await binding.prepare()
+        with at_hand(self._providers):
+            return await Drive(await self._execution(store, binding, sink)).recover(run_id, max_recoveries)
+
     def run(self, initial_input: In, **options: Any) -> PipelineResult[Out, Ctx]:
         """Run the pipeline from a script; inside async code call `run_result_async`.
 
@@ -379,12 +392,7 @@ class Flujo(Generic[In, Out, Ctx]):
         policy = self._policy() if self._recovery_policy is True else self._recovery_policy
 
         async def take_over(run_id: RunId) -> None:
-            store, binding = await self._store(), self._bound()
-            await binding.prepare()
-            with at_hand(self._providers):
-                await Drive(await self._execution(store, binding, None)).recover(
-                    run_id, policy.max_recoveries
-                )
+            await self.recover_async(run_id, max_recoveries=policy.max_recoveries)
 
         closure, _ = pinned(self.pipeline, self._blueprint)
         self._recovery = Recovery(self._store, policy, take_over, closures=(closure,))

@@ -16,6 +16,7 @@ from flujo.exceptions import (
 from flujo.services.answers import record_answer
 from flujo.services.continuing import RESUMABLE, IfExists
 from flujo.services.execution import result_of
+from flujo.services.registry import registered
 from flujo.services.runner import Flujo
 
 if TYPE_CHECKING:
@@ -137,6 +138,35 @@ async def left_to_others(store: StateStore, record: RunRecord) -> Result:
         how = f"`flujo resume {record.run_id}` in the project of blueprint {record.pipeline!r}"
     note = f"the answer is recorded; whoever has the run goes on with it, else {how}"
     return result.model_copy(update={"note": note})
+
+
+async def runner_of(ws: Workspace, record: RunRecord) -> Flujo[Any, Any, Any]:
+    """Return a runner of what a run has pinned: a blueprint as it was, or a registered pipeline as it is.
+
+    Raises:
+        StateError: the pipeline is written in Python, and nobody has registered it here.
+        BlueprintError | CallableError | AgentError: it cannot be bound here.
+    """
+    manifest = await _manifest(await ws.store(), record)
+    if "python" not in manifest:
+        return await _runner(ws, await _pinned(ws, record))
+    found = registered(manifest["python"])
+    if found is None:
+        raise StateError(
+            f"pipeline {manifest['python']!r} is written in Python, and nobody has registered it here",
+            hint="`flujo worker --import MODULE`, where that module calls `flujo.register`",
+        )
+    ws.importable()
+    return Flujo(
+        found.pipeline,
+        context_model=found.context_model,
+        store=await ws.store(),
+        resources=await ws.resources(),
+        recovery=False,  # the worker itself looks after them
+        cache=await ws.cache(),
+        clock=ws.clock,
+        chance=ws.chance,
+    )
 
 
 async def _runner(ws: Workspace, blueprint: Blueprint) -> Flujo[Any, Any, Any]:

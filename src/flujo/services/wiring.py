@@ -108,6 +108,10 @@ class Workspace:
                 self._store = await open_store(self.project.state_uri, self.project.settings)
             return self._store
 
+    def importable(self) -> None:
+        """Let modules of the project be imported."""
+        _importable(self.project.root)
+
     @property
     def recovery_policy(self) -> RecoveryPolicy:
         """How this project's settings want runs looked after that nobody attends to."""

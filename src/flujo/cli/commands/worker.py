@@ -1,0 +1,96 @@
+"""`flujo worker`: goes on with runs that nobody attends to, and acts on deadlines, until it is stopped."""
+
+import asyncio
+import signal
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flujo.cli import options
+from flujo.cli.exit_codes import ExitCode
+from flujo.cli.invocation import Invocation
+
+if TYPE_CHECKING:
+    from flujo.cli.terminal import Terminal
+    from flujo.services.worker import Told, Worker
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def worker(
+    ctx: typer.Context,
+    once: Annotated[bool, typer.Option("--once", help="Do what waits now, then end.")] = False,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", "-c", min=1, max=1000, help="How many runs at once.")
+    ] = 10,
+    modules: Annotated[
+        list[str] | None,
+        typer.Option("--import", metavar="MODULE", help="A module that registers pipelines; repeat it."),
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Go on with runs that nobody attends to."""
+    invocation = Invocation.of(ctx)
+    caught = asyncio.run(
+        _worked(invocation, once=once, concurrency=concurrency, modules=modules or [], as_json=as_json)
+    )
+    if caught is signal.SIGINT:
+        raise typer.Exit(ExitCode.INTERRUPTED)
+
+
+async def _worked(
+    invocation: Invocation, *, once: bool, concurrency: int, modules: list[str], as_json: bool
+) -> signal.Signals | None:
+    """Work until there is nothing left (`once`) or a signal comes; return that signal."""
+    from flujo.services.wiring import Workspace
+    from flujo.services.worker import Worker, import_modules
+
+    terminal = invocation.terminal
+
+    def tell(told: "Told") -> None:
+        terminal.say(_line(told))
+        if as_json:
+            terminal.json({key: value for key, value in asdict(told).items() if value})
+
+    async with Workspace(invocation.project) as workspace:
+        import_modules(workspace, modules)
+        policy = replace(workspace.recovery_policy, at_once=concurrency)
+        working = Worker(workspace, policy, tell)
+        try:
+            return await _until_signal(working, terminal, once=once)
+        finally:
+            await working.aclose()
+
+
+async def _until_signal(working: "Worker", terminal: "Terminal", *, once: bool) -> signal.Signals | None:
+    caught: list[signal.Signals] = []
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(working.drain() if once else working.work())
+
+    def stop(number: signal.Signals) -> None:
+        caught.append(number)
+        loop.remove_signal_handler(number)  # the second one does what it always does
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop, number)
+    if not once:
+        terminal.say("working: SIGTERM or Ctrl-C gives back what is being executed")
+    try:
+        begun = await task
+    except asyncio.CancelledError:
+        if not caught:
+            raise
+        terminal.say("stopped: what was being executed is free for others")
+        return caught[0]
+    terminal.say(f"{begun} run{'s' if begun != 1 else ''} gone on with; nothing is left that waits")
+    return None
+
+
+def _line(told: "Told") -> str:
+    from flujo.cli import words
+
+    who = " ".join(filter(None, [words.short(told.run_id), told.pipeline]))
+    return f"{told.event:<9}{who}{'  ' + told.detail if told.detail else ''}"

@@ -1,0 +1,60 @@
+"""The pipelines written in Python that this process knows, so that a worker can go on with their runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from flujo.exceptions import SettingsError
+
+if TYPE_CHECKING:
+    from flujo.domain.models import PipelineContext
+    from flujo.domain.pipeline import Pipeline
+
+Factory = Callable[[], "Pipeline"]
+F = TypeVar("F", bound=Factory)
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A pipeline, and the class of its context when the tree does not name one."""
+
+    pipeline: Pipeline
+    context_model: type[PipelineContext] | None = None
+
+
+_factories: list[tuple[Factory, type[PipelineContext] | None]] = []
+
+
+def register(factory: F, *, context_model: type[PipelineContext] | None = None) -> F:
+    """Tell this process of a pipeline; usable as a decorator.
+
+        @flujo.register
+        def triage() -> Pipeline:
+            return Pipeline((...), name="triage")
+
+    `flujo worker --import app.pipelines` imports the modules in which this is called.
+
+    Args:
+        factory: makes the pipeline; called when one of its runs is to be gone on with.
+        context_model: the class of its context, as for `Flujo`.
+    """
+    _factories.append((factory, context_model))
+    return factory
+
+
+def registered(name: str) -> Registered | None:
+    """Return the pipeline of this name.
+
+    Raises:
+        SettingsError: two of this name are registered.
+    """
+    made = [(factory(), model) for factory, model in dict(_factories).items()]
+    found = [Registered(pipeline, model) for pipeline, model in made if pipeline.name == name]
+    if len(found) > 1:
+        raise SettingsError(
+            f"{len(found)} pipelines called {name!r} are registered",
+            hint="give each a name of its own: runs are found by it",
+        )
+    return found[0] if found else None

@@ -1,0 +1,275 @@
+"""Runs that lost their process go on without anybody: workers that are real processes, killed for real."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from textwrap import dedent
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flujo.domain.run import RunStatus
+from flujo.services.project import find_project
+from flujo.services.wiring import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from flujo.domain.run import RunRecord
+
+FLUJO = [sys.executable, "-m", "flujo"]
+
+SKILLS = """
+import os
+import time
+
+
+def touch(name: str, wait: bool = False) -> str:
+    with open("witness.log", "a", encoding="utf-8") as file:
+        file.write(f"{name}\\n")
+    while wait and not os.path.exists("go"):
+        time.sleep(0.005)
+    return name
+
+
+def die(data: str) -> str:
+    os.kill(os.getpid(), 9)
+"""
+PIPELINES = """
+import flujo
+from flujo import Flujo, Pipeline, Step
+from flujo.domain.steps import CallableRef
+from skills.witness import touch
+
+
+def greet(data: str) -> str:
+    return touch(f"python/{data}")
+
+
+@flujo.register
+def greeting() -> Pipeline:
+    return Pipeline((Step(name="greet", call=CallableRef.of(greet)),), name="greeting")
+"""
+WALK = """
+version: "1"
+name: walk
+steps:
+  - {name: a, call: "skills.witness:touch", with: {name: a}}
+  - {name: b, call: "skills.witness:touch", with: {name: b, wait: true}}
+  - {name: c, call: "skills.witness:touch", with: {name: c}}
+"""
+ASK = """
+version: "1"
+name: ask
+steps:
+  - {kind: hitl, name: ask, message: ok?, deadline_s: 0.3, on_deadline: {answer: nobody}}
+  - {name: use, call: "skills.witness:touch", with: {name: "{{ steps.ask.output }}"}}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, store_uri: str) -> Path:
+    """A project whose leases are short and whose workers look often."""
+    (tmp_path / "flujo.toml").write_text(
+        f'state_uri = "{store_uri}"\n[blueprints]\nallow_callables = ["skills.*"]\n'
+        "[settings]\nlease_s = 1.5\nrecovery_s = 0.1\nmax_recoveries = 2\n"
+    )
+    for name, text in {
+        "skills/witness.py": SKILLS,
+        "pipelines.py": PIPELINES,
+        "blueprints/walk.yaml": WALK,
+        "blueprints/ask.yaml": ASK,
+        "blueprints/die.yaml": 'version: "1"\nname: die\nsteps: [{name: d, call: "skills.witness:die"}]\n',
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(dedent(text))
+    subprocess.run([*FLUJO, "migrate"], cwd=tmp_path, check=True, capture_output=True)
+    return tmp_path
+
+
+def launch(project: Path, *words: str) -> subprocess.Popen[str]:
+    """Start a command."""
+    return subprocess.Popen(
+        [*FLUJO, *words],
+        cwd=project,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Return a command's exit code, stdout and stderr."""
+    out, err = process.communicate(timeout=60)
+    assert "Traceback" not in err, err
+    return process.returncode, out, err
+
+
+def seen(project: Path) -> list[str]:
+    """Return who was called, in order."""
+    witness = project / "witness.log"
+    return witness.read_text().split() if witness.exists() else []
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end, "it never came to hold"
+        time.sleep(0.01)
+
+
+def cut_off(project: Path, run_id: str) -> None:
+    """Leave a run behind whose process was killed in step b."""
+    before = seen(project).count("b")
+    process = launch(project, "run", "walk", "--run-id", run_id)
+    until(lambda: seen(project).count("b") > before)
+    process.kill()
+    process.communicate()
+
+
+async def record_of(project: Path, run_id: Any) -> RunRecord:
+    """Return a run as the database has it."""
+    async with Workspace(find_project(project)) as workspace:
+        return await (await workspace.store()).run(run_id)
+
+
+async def rested(project: Path, run_id: str, status: RunStatus) -> RunRecord:
+    """Return a run once it has come to `status`."""
+    end = time.monotonic() + 60
+    while True:
+        record = await record_of(project, run_id)
+        if record.status is status:
+            return record
+        assert time.monotonic() < end, record.status
+        time.sleep(0.05)  # noqa: ASYNC251 - nothing else runs in this loop
+
+
+async def test_a_worker_goes_on_with_what_a_killed_process_left(project: Path) -> None:
+    cut_off(project, "left")
+    (project / "go").touch()
+    code, out, err = finish(launch(project, "worker", "--once", "--json"))
+    assert code == 0, err
+    events = [json.loads(line) for line in out.splitlines()]
+    assert [(each["event"], each.get("detail")) for each in events] == [
+        ("begun", None),
+        ("ended", "completed"),
+    ]
+    assert Counter(seen(project)) == {"a": 1, "b": 2, "c": 1}
+    assert (await record_of(project, "left")).output == b'"c"'
+    code, _, err = finish(launch(project, "worker", "--once"))
+    assert (code, "0 runs gone on with" in err) == (0, True)
+
+
+async def test_of_two_workers_one_wins_and_the_other_moves_on(project: Path) -> None:
+    for number in range(2):
+        cut_off(project, f"left-{number}")
+    (project / "go").touch()
+    both = [finish(each) for each in [launch(project, "worker", "--once", "--json") for _ in range(2)]]
+    assert [code for code, _, _ in both] == [0, 0]
+    ended = [json.loads(line) for _, out, _ in both for line in out.splitlines() if "ended" in line]
+    assert sorted(each["run_id"] for each in ended) == [f"left-{number}" for number in range(2)]
+    assert Counter(seen(project))["c"] == 2
+
+
+async def test_a_worker_that_is_stopped_gives_its_run_back(project: Path) -> None:
+    cut_off(project, "left")
+    worker = launch(project, "worker")
+    until(lambda: seen(project).count("b") == 2)
+    worker.send_signal(signal.SIGTERM)
+    code, _, err = finish(worker)
+    assert code == 0, err
+    record = await record_of(project, "left")
+    assert (record.status, record.owner) == (RunStatus.RUNNING, None)
+    (project / "go").touch()
+    assert finish(launch(project, "worker", "--once"))[0] == 0
+    assert (await record_of(project, "left")).status is RunStatus.COMPLETED
+
+
+async def test_a_worker_that_froze_loses_its_run_and_cannot_write(project: Path) -> None:
+    cut_off(project, "left")
+    frozen = launch(project, "worker")
+    until(lambda: seen(project).count("b") == 2)
+    frozen.send_signal(signal.SIGSTOP)
+    other = launch(project, "worker", "--json")
+    until(lambda: seen(project).count("b") == 3)  # the lease had to lapse: a frozen process is not dead
+    (project / "go").touch()
+    record = await rested(project, "left", RunStatus.COMPLETED)
+    frozen.send_signal(signal.SIGCONT)
+    other.send_signal(signal.SIGTERM)
+    finish(other)
+    frozen.send_signal(signal.SIGTERM)
+    finish(frozen)
+    assert await record_of(project, "left") == record
+    assert seen(project).count("c") == 1
+
+
+async def test_a_run_that_kills_its_process_is_parked_and_says_why(project: Path) -> None:
+    assert finish(launch(project, "run", "die", "--input", "x", "--run-id", "poison"))[0] == -signal.SIGKILL
+    for _ in range(2):
+        assert finish(launch(project, "worker", "--once"))[0] == -signal.SIGKILL
+    assert finish(launch(project, "worker", "--once"))[0] == 0
+    record = await record_of(project, "poison")
+    assert record.status is RunStatus.PARKED
+    assert b"FLJ520" in (record.error or b"")
+    _, shown, err = finish(launch(project, "tasks", "show", "poison"))
+    assert "lost its process 3 times" in shown
+    assert "flujo resume poison" in err
+    assert finish(launch(project, "resume", "poison"))[0] == -signal.SIGKILL
+    assert (await record_of(project, "poison")).status is RunStatus.RUNNING
+
+
+async def test_a_worker_acts_on_a_deadline_and_on_an_answer_that_was_only_recorded(project: Path) -> None:
+    assert finish(launch(project, "run", "ask", "--run-id", "late", "--paused-ok"))[0] == 0
+    worker = launch(project, "worker", "--json")
+    await rested(project, "late", RunStatus.COMPLETED)
+    assert finish(launch(project, "run", "ask", "--run-id", "early", "--paused-ok"))[0] == 0
+    finish(launch(project, "tasks", "resume", "early", "--input", "somebody", "--detach"))
+    await rested(project, "early", RunStatus.COMPLETED)
+    worker.send_signal(signal.SIGTERM)
+    code, out, _ = finish(worker)
+    assert (code, "deadline" in out) == (0, True)
+    assert seen(project)[0] == "nobody"
+
+
+async def test_a_worker_runs_registered_pipelines_and_skips_what_it_cannot_bind(project: Path) -> None:
+    starting = """
+import asyncio
+import pipelines
+from flujo import Flujo
+from flujo.services.accepting import Request, pinned
+from flujo.services.binding import Bound
+from flujo.services.project import find_project
+from flujo.services.wiring import SystemChance, Workspace, agent_settings
+
+async def main():
+    async with Workspace(find_project(__import__("pathlib").Path.cwd())) as ws:
+        tree = pipelines.greeting()
+        closure, blobs = pinned(tree, None)
+        request = Request(input="ada", context={}, run_id="py", metadata=None)
+        new = request.new_run(tree, ws.bind(tree), closure, SystemChance())
+        await (await ws.store()).accept(new, blobs, claim=False)
+
+asyncio.run(main())
+"""
+    with subprocess.Popen([sys.executable, "-c", starting], cwd=project) as process:  # noqa: ASYNC220
+        assert process.wait(60) == 0
+    code, out, _ = finish(launch(project, "worker", "--once", "--json"))
+    assert (code, json.loads(out)["event"]) == (0, "skipped")
+    assert "flujo.register" in json.loads(out)["detail"] or "registered" in json.loads(out)["detail"]
+    code, out, err = finish(launch(project, "worker", "--once", "--import", "pipelines"))
+    assert code == 0, err
+    assert (await record_of(project, "py")).output == b'"python/ada"'
+
+
+def test_a_module_that_cannot_be_imported_is_an_exit_code_of_its_own(project: Path) -> None:
+    code, _, err = finish(launch(project, "worker", "--once", "--import", "nowhere"))
+    assert code == 3
+    assert "nowhere" in err
