@@ -157,6 +157,7 @@ class OutputRejected(AgentError):
     """The answer of an agent or a callable does not fit the output schema."""
 
     code = "FLJ304"
+    hint = "change what gives the value, or what it is held to"
 
 
 class ArgumentsRejected(AgentError):
@@ -184,6 +185,10 @@ class StepFailed(EngineError):
     """Code of yours raised inside a step; the cause is kept."""
 
     code = "FLJ401"
+    hint = (
+        "`flujo --debug` shows where in your code; what passes by itself is tried again with "
+        "`config.max_retries`"
+    )
 
 
 class JournalConflict(EngineError):
@@ -203,6 +208,7 @@ class ExpressionFailed(EngineError):
     """An expression could not be evaluated on the values of this run."""
 
     code = "FLJ404"
+    hint = "see what it reads with `flujo trace RUN`; guard what may be missing: `has(x.y)`, `get(x, 'y', z)`"
 
 
 class NotJournalable(EngineError):

@@ -148,7 +148,14 @@ def error_info(error: Exception, path: StepPath) -> ErrorInfo:
         )
     kind = type(error).__name__
     text = str(error).encode("utf-8", "replace").decode().replace("\x00", "")
-    return ErrorInfo(StepFailed.code, f"{kind}: {text}" if text else kind, None, kind, path, retryable=True)
+    return ErrorInfo(
+        StepFailed.code,
+        f"{kind}: {text}" if text else kind,
+        StepFailed.hint,
+        kind,
+        path,
+        retryable=True,
+    )
 
 
 def _worth_retrying(error: ErrorInfo, policy: RetryPolicy) -> bool:

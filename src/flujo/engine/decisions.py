@@ -14,7 +14,7 @@ from flujo.engine import isolation
 from flujo.exceptions import ControlSignal, ExpressionFailed, FlujoError, JournalConflict, StepFailed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterator
 
     from flujo.domain.journal import StepPath
     from flujo.engine.frame import Frame
@@ -23,19 +23,30 @@ _END = object()
 _KINDS = {dict: "a map", str: "a text", bool: "a boolean", type(None): "null"}
 
 
-async def decide(rule: Logic, frame: Frame, path: StepPath, *, attempt: int = 1) -> Any:
+async def decide(
+    rule: Logic,
+    frame: Frame,
+    path: StepPath,
+    *,
+    attempt: int = 1,
+    check: Callable[[Any], object] = lambda _: None,
+) -> Any:
     """Return the value of a key that holds logic, and journal it as a decision.
 
     A pure expression gives the same value again, so its decision rides with the next commit; a callable's
-    is durable before anything follows from it.
+    is durable before anything follows from it. A value for which `check` raises is no decision: it is not
+    recorded, so that a retry asks again.
     """
     if not isinstance(rule, CallableRef):
         value = frame.evaluate(rule)
+        check(value)
         _note(frame, path, attempt, value)
         return value
 
     async def ask() -> Entry:
-        return decision(frame, path, attempt, _json(rule, await _answer(rule, frame)))
+        answer = _json(rule, await _answer(rule, frame))
+        check(answer)
+        return decision(frame, path, attempt, answer)
 
     entry = await frame.run.journal.once(path, EntryKind.DECISION, ask, attempt=attempt)
     return canonical.decode(entry.output or b"null")
@@ -54,10 +65,15 @@ async def decide_flag(rule: Logic, frame: Frame, path: StepPath, *, what: str, a
     Raises:
         ExpressionFailed: it is neither.
     """
-    value = await decide(rule, frame, path, attempt=attempt)
-    if not isinstance(value, bool):
-        raise ExpressionFailed(f"{what} is {value!r}, which is neither true nor false")
-    return value
+
+    def check(value: Any) -> None:
+        if not isinstance(value, bool):
+            raise ExpressionFailed(
+                f"{what} is {value!r}, which is neither true nor false",
+                hint="compare it with something, for instance `… == 'yes'` or `… > 0`",
+            )
+
+    return bool(await decide(rule, frame, path, attempt=attempt, check=check))
 
 
 async def decide_items(
@@ -176,7 +192,10 @@ def _json(rule: CallableRef, value: Any) -> Any:
 
 def _list(value: Any, what: str) -> list[Any]:
     if not isinstance(value, list):
-        raise ExpressionFailed(f"{what} gives {_KINDS.get(type(value), 'a number')}, not a list")
+        raise ExpressionFailed(
+            f"{what} gives {_KINDS.get(type(value), 'a number')}, not a list",
+            hint="name what holds the list, or make one: `[a, b]`",
+        )
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain.journal import branch
@@ -26,7 +27,8 @@ async def run(step: ConditionalStep, frame: Frame, path: StepPath, run_body: Run
         holds = await decide_flag(step.condition, frame, path, what=f"`if` of step {step.name!r}")
         name = "then" if holds else "else"
     else:
-        name = _branch_of(step, await decide(step.condition, frame, path))
+        find = partial(_branch_of, step)
+        name = find(await decide(step.condition, frame, path, check=find))
     body = step.branches.get(name, step.default)
     if body is None:
         return Success(frame.previous)

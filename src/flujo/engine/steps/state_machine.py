@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain.journal import branch, child, turn
+from flujo.domain.journal import EntryKind, branch, child, turn
 from flujo.domain.outcomes import StepOutcome, Success
 from flujo.engine.decisions import decide_flag
 from flujo.engine.settling import finish_turn, recorded, success
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from flujo.engine.frame import Frame, RunBody
 
 Scope = dict[str, dict[str, Any]]
+
+_ROUND = 1000
+"""How far the numbers of a visit's decisions are apart when its transitions are asked again."""
 
 
 async def run(step: StateMachineStep, frame: Frame, path: StepPath, run_body: RunBody) -> StepOutcome:
@@ -81,16 +84,27 @@ async def _facts(
     inner.previous = output
     if name in step.final:
         return {"to": None} if step.output is None else {"to": None, "output": inner.render(step.output)}
-    for number, transition in enumerate(step.states[name].transitions, start=1):
-        what = f"`when` of transition {number} of state {name!r}"
+    first = _round(inner, here) * _ROUND + 1
+    for number, transition in enumerate(step.states[name].transitions):
+        what = f"`when` of transition {number + 1} of state {name!r}"
         if transition.when is None or await decide_flag(
-            transition.when, inner, here, what=what, attempt=number
+            transition.when, inner, here, what=what, attempt=first + number
         ):
             return {"to": transition.to}
     raise NoTransition(
         f"no transition of state {name!r} in state machine {step.name!r} holds, and the state is not final",
         state=name,
     )
+
+
+def _round(inner: Frame, here: StepPath) -> int:
+    """Return how often a visit's transitions had all been asked in vain: a retry asks them all again."""
+    answers = inner.run.journal.attempts(here, EntryKind.DECISION)
+    if not answers:
+        return 0
+    latest = answers[-1].attempt // _ROUND
+    in_vain = all(entry.output == b"false" for entry in answers if entry.attempt // _ROUND == latest)
+    return latest + 1 if in_vain and inner.run.retry_failed else latest
 
 
 async def _restore(step: StateMachineStep, frame: Frame, scope: Scope, passed: dict[str, StepPath]) -> None:
