@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain.usage import NOTHING, Usage
 
 if TYPE_CHECKING:
+    from flujo.domain.ports import Meter
     from flujo.domain.steps import CallableRef, Text
 
 
@@ -49,6 +50,8 @@ class Ask:
     resources: Any = None
     on_text: Callable[[str], Awaitable[None]] | None = None
     """Told each piece of text as the model writes it, and awaited: a slow listener slows the model."""
+    meter: Meter | None = None
+    """What each request to a model is reserved with before it is made; None when the run has no limits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

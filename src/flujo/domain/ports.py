@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from flujo.domain.agents import AgentSpec, Ask, Reply
     from flujo.domain.journal import Entry, RunId, StepPath
+    from flujo.domain.ledger import Ledger
     from flujo.domain.models import PipelineContext
     from flujo.domain.outcomes import Event
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.run import Due, NewRun, Pause, Progress, RunQuery, RunRecord, RunStatus, Write
     from flujo.domain.steps import CallableRef, Expr, Text
+    from flujo.domain.usage import Usage
 
 Chain = tuple[str, ...]
 """A name as an expression says it: `("steps", "sort", "output", "label")`."""
@@ -79,6 +81,46 @@ class Agent(Protocol):
 
         Raises:
             AgentError: the agent's own failures, typed.
+        """
+        ...
+
+
+class Reservation(Protocol):
+    """A request to a model that the budget has room for, at its worst."""
+
+    def settle(self, used: Usage) -> None:
+        """Say what the request really used; nothing when it was never sent."""
+        ...
+
+    def lose(self) -> None:
+        """Say that the request was sent and nobody knows what it cost: it stays charged at its worst."""
+        ...
+
+
+class Meter(Protocol):
+    """Stands between an agent and its model when a run has limits: one attempt's door to the budget."""
+
+    bounds_answers: bool
+    """Whether a request must have a limit on the length of its answer."""
+    refuses_unpriced: bool
+    """Whether a request whose price nobody knows must not be made."""
+
+    async def reserve(self, worst: Usage) -> Reservation:
+        """Return when there is room for a request, durable by then.
+
+        Args:
+            worst: what it uses at most.
+
+        Raises:
+            UsageLimitExceeded: there is no room; the request must not be made.
+        """
+        ...
+
+    async def call_tools(self, count: int) -> None:
+        """Return when tools may be called that often, counted by then.
+
+        Raises:
+            UsageLimitExceeded: they must not be called.
         """
         ...
 
@@ -268,6 +310,10 @@ class StateStore(Protocol):
 
     async def progress(self, run_id: RunId) -> Progress:
         """Return how far the run's journal goes, and the usage summed over its entries."""
+        ...
+
+    async def ledger(self, run_id: RunId) -> Ledger:
+        """Return what each attempt used and when, and what is held back of the run's budget."""
         ...
 
     async def pauses(self, run_id: RunId) -> list[Pause]:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from flujo.domain.journal import Entry, RunId, StepPath
+from flujo.domain.ledger import Hold
 from flujo.domain.usage import NOTHING, Usage
 
 
@@ -165,17 +166,19 @@ class Write:
     """Questions that no longer matter, by id; one that is answered stays as it is."""
     blobs: Mapping[str, bytes] = field(default_factory=dict)
     """Content-addressed bytes (digest → bytes) that must be there before the rest is true."""
+    holds: tuple[Hold, ...] = ()
+    """What is held back of the budget from now on; each replaces the one of its path and number."""
     move: Move | None = None
 
     @property
     def is_append(self) -> bool:
         """Whether this brings nothing but entries."""
-        return self.move is None and not (self.pauses or self.voids or self.blobs)
+        return self.move is None and not (self.pauses or self.voids or self.blobs or self.holds)
 
     @property
     def is_move(self) -> bool:
         """Whether this changes nothing but the run's own row."""
-        return self.move is not None and not (self.entries or self.pauses)
+        return self.move is not None and not (self.entries or self.pauses or self.holds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,14 @@
-"""What a model call used and cost: sums that never turn an unknown price into zero."""
+"""What a model call used and cost, and what a run may use; an unknown price never becomes zero."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from decimal import Decimal
+from typing import Any, Literal
+
+from flujo.exceptions import SettingsError
 
 MICRO_USD = 1_000_000
 """Costs are integers of a millionth of a dollar, so that sums are exact."""
@@ -33,6 +38,11 @@ class Usage:
     def __bool__(self) -> bool:
         return self != NOTHING
 
+    def beyond(self, other: Usage) -> Usage:
+        """Return what this has more of than `other`, field by field and never below zero."""
+        more = {name: max(0, getattr(self, name) - getattr(other, name)) for name in self.__slots__}
+        return Usage(**more)
+
     @property
     def total_tokens(self) -> int:
         """Tokens in and out."""
@@ -54,3 +64,109 @@ class Usage:
 
 
 NOTHING = Usage()
+
+
+UnknownPrice = Literal["refuse", "allow"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageLimits:
+    """What a run may use at most, in all its executions. A limit that is None does not hold anything back.
+
+    Args:
+        total_cost_usd_limit: US dollars, for all models together.
+        total_tokens_limit: tokens in and out.
+        requests_limit: requests to models.
+        tool_calls_limit: calls of tools that models ask for.
+        wall_time_s_limit: seconds of work; waiting for a human is none.
+        unknown_price: what happens under a cost limit when nobody knows a model's price: its requests are
+            refused, or made and their cost reported as unknown.
+
+    Raises:
+        SettingsError: a limit is not a number above zero, or `unknown_price` is neither of its words.
+    """
+
+    total_cost_usd_limit: float | None = None
+    total_tokens_limit: int | None = None
+    requests_limit: int | None = None
+    tool_calls_limit: int | None = None
+    wall_time_s_limit: float | None = None
+    unknown_price: UnknownPrice = "refuse"
+
+    def __post_init__(self) -> None:
+        for name, limit in self.given():
+            if not _is_limit(name, limit):
+                kind = "a number" if name in _FRACTIONS else "a whole number"
+                raise SettingsError(
+                    f"`{name}` is {limit!r}, and a limit is {kind} above 0",
+                    hint="leave a limit out to have none",
+                )
+        if self.unknown_price not in ("refuse", "allow"):
+            raise SettingsError(f"`unknown_price` is {self.unknown_price!r}; it is `refuse` or `allow`")
+
+    def __bool__(self) -> bool:
+        return any(True for _ in self.given())
+
+    @property
+    def count(self) -> bool:
+        """Whether anything but time is limited, so that requests are reserved."""
+        return any(name != "wall_time_s_limit" for name, _ in self.given())
+
+    @property
+    def bound_answers(self) -> bool:
+        """Whether how long an answer may become matters."""
+        return self.total_cost_usd_limit is not None or self.total_tokens_limit is not None
+
+    @property
+    def refuses_unpriced(self) -> bool:
+        """Whether a request whose price nobody knows must not be made."""
+        return self.total_cost_usd_limit is not None and self.unknown_price == "refuse"
+
+    def given(self) -> Iterator[tuple[str, float]]:
+        """Yield the limits that are set, by name."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name.endswith("_limit") and value is not None:
+                yield field.name, value
+
+    def passed_by(self, total: Usage) -> str | None:
+        """Return the name of the first limit that `total` is above, None when it is within all."""
+        for name, limit in self.given():
+            if name in _AMOUNTS and amount(name, total) > Decimal(str(limit)):
+                return name
+        return None
+
+
+_FRACTIONS = ("total_cost_usd_limit", "wall_time_s_limit")
+_AMOUNTS = {
+    "total_cost_usd_limit": "cost_micro_usd",
+    "total_tokens_limit": "total_tokens",
+    "requests_limit": "requests",
+    "tool_calls_limit": "tool_calls",
+}
+
+
+def _is_limit(name: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return False
+    if isinstance(value, float):
+        return name in _FRACTIONS and math.isfinite(value) and value > 0
+    return isinstance(value, int) and value > 0
+
+
+def amount(limit: str, used: Usage) -> Decimal:
+    """Return what `used` counts toward a limit, exactly, in the limit's own unit."""
+    value = Decimal(getattr(used, _AMOUNTS[limit]))
+    return value / MICRO_USD if limit == "total_cost_usd_limit" else value
+
+
+def tightest(*several: UsageLimits | None) -> UsageLimits | None:
+    """Return limits that hold whenever all of `several` do; None when there are none."""
+    all_given = [limits for limits in several if limits]
+    lowest: dict[str, Any] = {}
+    for limits in all_given:
+        for name, limit in limits.given():
+            lowest[name] = min(limit, lowest.get(name, limit))
+    if any(limits.refuses_unpriced for limits in all_given) or "total_cost_usd_limit" not in lowest:
+        return UsageLimits(**lowest) if lowest else None
+    return UsageLimits(**lowest, unknown_price="allow")

@@ -164,6 +164,7 @@ class _Pending:
     """Questions, one by one."""
     voided: set[str] = field(default_factory=set)
     """Runs, with all their open questions."""
+    holds: list[dict[str, Any]] = field(default_factory=list)
     aside: codec.Rows = field(default_factory=dict)
 
 
@@ -238,6 +239,7 @@ class _Batch:
         pending.entries += self._fresh(write, entries) if self.careful else entries
         for pause in write.pauses:
             pending.pauses.append(codec.pause_row(write.run_id, pause, len(pending.pauses)))
+        pending.holds += [codec.hold_row(write.run_id, hold) for hold in write.holds]
         pending.voids += [{"of_run": write.run_id, "of_pause": pause_id} for pause_id in write.voids]
         if write.move is not None:
             self._move(write, there)
@@ -403,6 +405,8 @@ class _Batch:
             known.insert_runs(connection, pending.runs)
         if pending.entries:
             known.insert_entries(connection, pending.entries)
+        if pending.holds:
+            execute(known.keep_holds, pending.holds)
         if pending.pauses:
             execute(known.open_pauses, pending.pauses)
         if pending.voids:

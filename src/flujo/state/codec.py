@@ -16,6 +16,7 @@ import zstandard
 
 from flujo.domain import canonical
 from flujo.domain.journal import Entry, EntryKind, EntryStatus, RunId, StepPath, parent
+from flujo.domain.ledger import Hold, HoldState
 from flujo.domain.run import NewRun, Pause, RunRecord, RunStatus
 from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import CorruptState
@@ -257,6 +258,44 @@ def _seal(run_id: str, name: str, stored: bytes | str | None) -> bytes:
         return NO_SEAL
     value = stored.encode() if isinstance(stored, str) else stored
     return hashlib.sha256(f"{run_id}|{name}|".encode() + value).digest()
+
+
+# Holds ---------------------------------------------------------------------------------------------------
+
+
+def hold_row(run_id: RunId, hold: Hold) -> dict[str, Any]:
+    """Return the row of a hold; the database adds when."""
+    return {
+        "run_id": run_id,
+        "path": hold.path,
+        "number": hold.number,
+        "state": str(hold.state),
+        "usage": _usage_bytes(hold.usage),
+        "digest": _hold_digest(run_id, hold),
+    }
+
+
+def hold(row: Row) -> Hold:
+    """Return the hold of a row.
+
+    Raises:
+        CorruptState: the row is not what was written.
+    """
+    with _corrupt(f"run {row['run_id']}: hold {row['number']} at {row['path']!r}"):
+        found = Hold(
+            path=StepPath(row["path"]),
+            number=row["number"],
+            state=HoldState(row["state"]),
+            usage=usage(row["usage"]),
+        )
+        if _hold_digest(row["run_id"], found) != row["digest"]:
+            raise ValueError("its digest differs")
+        return found
+
+
+def _hold_digest(run_id: str, hold: Hold) -> bytes:
+    head = f"{run_id}|{hold.path}|{hold.number}|{hold.state}|"
+    return hashlib.sha256(head.encode() + canonical.encode(hold.usage.to_json())).digest()
 
 
 # Pauses --------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from flujo.domain import canonical
 from flujo.domain.journal import Entry, EntryKind, RunId, StepPath, parent
+from flujo.domain.ledger import Hold, Ledger, Spending
 from flujo.domain.run import Due, Move, NewRun, Pause, Progress, RunQuery, RunRecord, RunStatus, Write
 from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState, FlujoError, JournalConflict, StateBackendUnavailable, StateError
@@ -31,6 +32,7 @@ class StoredRun:
     journal: dict[EntryKey, Entry] = field(default_factory=dict)
     by_seq: dict[int, Entry] = field(default_factory=dict)
     pauses: dict[StepPath, Pause] = field(default_factory=dict)
+    holds: dict[tuple[StepPath, int], Hold] = field(default_factory=dict)
     answered: bool = False
     """Whether a question was settled since the last claim."""
 
@@ -198,6 +200,21 @@ class MemoryStateStore:
         usages = (entry.usage for entry in entries.values())
         return Progress(last_seq=max(entries, default=0), usage=sum(usages, NOTHING))
 
+    async def ledger(self, run_id: RunId) -> Ledger:
+        """Return what each attempt used and when, and what is held back of the run's budget."""
+        stored = self.database.runs.get(run_id)
+        if stored is None:
+            return Ledger()
+        entries = [stored.by_seq[seq] for seq in sorted(stored.by_seq)]
+        return Ledger(
+            tuple(
+                Spending(entry.path, entry.usage, entry.started_at, entry.ended_at)
+                for entry in entries
+                if entry.kind is EntryKind.WORK or entry.usage
+            ),
+            tuple(stored.holds[key] for key in sorted(stored.holds) if stored.holds[key].is_open),
+        )
+
     async def pauses(self, run_id: RunId) -> list[Pause]:
         """Return the questions of a run, in the order in which they were asked."""
         stored = self.database.runs.get(run_id)
@@ -271,6 +288,7 @@ class MemoryStateStore:
         for entry in fresh:
             stored.journal[entry.path, entry.kind, entry.attempt] = entry
             stored.by_seq[entry.seq] = entry
+        stored.holds.update({(hold.path, hold.number): hold for hold in write.holds})
         for pause in write.pauses:
             self._open(stored, pause)
         for pause_id in write.voids:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from flujo.domain import canonical
-from flujo.domain.journal import Entry, RunId, StepPath
+from flujo.domain.journal import Entry, EntryKind, RunId, StepPath
+from flujo.domain.ledger import HoldState, Ledger, Spending
 from flujo.domain.run import Due, Progress, RunStatus
 from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState
 from flujo.state import codec, judgement, ownership, statements
 from flujo.state.database import database_now, fetch
-from flujo.state.tables import blobs, journal, pauses, runs
+from flujo.state.tables import blobs, budget_holds, journal, pauses, runs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -157,6 +158,22 @@ _overdue = (
     .order_by(pauses.c.deadline_at)
     .limit(sa.bindparam("most"))
 )
+_spendings = (
+    sa.select(journal.c.path, journal.c.usage, journal.c.started_at, journal.c.ended_at)
+    .where(
+        journal.c.run_id == sa.bindparam("run"),
+        sa.or_(journal.c.kind == sa.literal_column(f"'{EntryKind.WORK}'"), journal.c.usage.is_not(None)),
+    )
+    .order_by(journal.c.seq)
+)
+_holds = (
+    sa.select(*budget_holds.c)
+    .where(
+        budget_holds.c.run_id == sa.bindparam("run"),
+        budget_holds.c.state != sa.literal_column(f"'{HoldState.SETTLED}'"),
+    )
+    .order_by(budget_holds.c.path, budget_holds.c.number)
+)
 _questions = (
     sa.select(*pauses.c)
     .where(pauses.c.run_id == sa.bindparam("run"))
@@ -232,6 +249,18 @@ def due(
     return Due(
         questions=tuple((RunId(row.run_id), StepPath(row.pause_id)) for row in questions),
         runs=tuple(RunId(run_id) for run_id in found),
+    )
+
+
+def ledger(connection: sa.Connection, run_id: RunId) -> Ledger:
+    """Return what each attempt used and when, and what is held back."""
+    spendings = fetch(connection, _spendings, {"run": run_id})
+    return Ledger(
+        tuple(
+            Spending(StepPath(row["path"]), codec.usage(row["usage"]), row["started_at"], row["ended_at"])
+            for row in spendings
+        ),
+        tuple(codec.hold(row) for row in fetch(connection, _holds, {"run": run_id})),
     )
 
 

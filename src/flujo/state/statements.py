@@ -10,9 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from flujo.domain import canonical
+from flujo.domain.ledger import HoldState
 from flujo.domain.run import RunStatus
 from flujo.state.database import database_now, driver_text
-from flujo.state.tables import SCHEMA, blobs, journal, pauses, runs
+from flujo.state.tables import SCHEMA, blobs, budget_holds, journal, pauses, runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -194,6 +195,24 @@ recorded = sa.select(
 
 
 _append_one = _append_entry()
+
+
+def _keep_holds(insert: Any) -> sa.Executable:
+    """Return the statement that writes what is held back of a budget, or replaces what was."""
+    news = ("state", "usage", "digest")
+    settled_at = sa.case((sa.bindparam("state") == str(HoldState.HELD), sa.null()), else_=database_now())
+    held = insert(budget_holds).values(
+        **{name: sa.bindparam(name) for name in ("run_id", "path", "number", *news)},
+        created_at=database_now(),
+        settled_at=settled_at,
+    )
+    statement: sa.Executable = held.on_conflict_do_update(
+        index_elements=["run_id", "path", "number"],
+        set_={name: held.excluded[name] for name in (*news, "settled_at")},
+    )
+    return statement
+
+
 _row = itemgetter(*ENTRY_COLUMNS)
 
 
@@ -227,6 +246,8 @@ class Statements:
             set_={"answered_at": None, **{name: opened.excluded[name] for name in news}},
             where=sa.or_(pauses.c.void, expired),
         )
+
+        self.keep_holds = _keep_holds(insert)
 
     def lock(self, connection: sa.Connection, ids: list[str]) -> Sequence[tuple[Any, ...]]:
         """Lock the runs that are there.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from flujo.domain.journal import Entry, RunId, StepPath
+    from flujo.domain.ledger import Ledger
     from flujo.domain.run import Due, NewRun, Pause, Progress, RunQuery, RunRecord, RunStatus, Write
 
 T = TypeVar("T")
@@ -156,6 +157,10 @@ class SqlStateStore:
     async def progress(self, run_id: RunId) -> Progress:
         """Return how far the run's journal goes, and the usage summed over its entries."""
         return await self.read(queries.progress, run_id)
+
+    async def ledger(self, run_id: RunId) -> Ledger:
+        """Return what each attempt used and when, and what is held back of the run's budget."""
+        return await self.read(queries.ledger, run_id)
 
     async def pauses(self, run_id: RunId) -> list[Pause]:
         """Return the questions of a run, in the order in which they were asked."""

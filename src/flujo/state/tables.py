@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest version under `alembic/versions`, so that opening a current database needs no Alembic."""
 
 SCHEMA = "flujo"
@@ -195,11 +195,11 @@ budget_holds = sa.Table(
     metadata,
     _run(),
     sa.Column("path", Name, nullable=False),
-    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
     sa.Column("state", Name, nullable=False),  # held | settled | unconfirmed
-    sa.Column("cost_micro_usd", sa.BigInteger, nullable=False),
-    sa.Column("tokens", sa.BigInteger, nullable=False),
+    sa.Column("usage", Bytes),
+    sa.Column("digest", Bytes, nullable=False),
     sa.Column("created_at", Seconds, nullable=False),
     sa.Column("settled_at", Seconds),
-    sa.PrimaryKeyConstraint("run_id", "path", "attempt", name="budget_holds_key"),
+    sa.PrimaryKeyConstraint("run_id", "path", "number", name="budget_holds_key"),
 )
