@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
+import zstandard
 
+from flujo.domain import canonical
 from flujo.domain.journal import RunId
 from flujo.domain.run import RunStatus
 from flujo.exceptions import (
@@ -111,6 +114,72 @@ async def test_a_cancelled_waiter_does_not_cut_a_commit(sql: SqlStateStore) -> N
     results = await asyncio.gather(*waiting, return_exceptions=True)
     assert sum(isinstance(result, asyncio.CancelledError) for result in results) == 5
     assert len(await sql.entries(RUN)) == 10
+
+
+async def test_new_runs_wait_outside_while_too_much_is_to_be_written(sql: SqlStateStore) -> None:
+    run = await sql.accept(new_run(), {})
+    sql.writer.max_backlog = 5
+    queue = sql.writer._queue  # pyright: ignore[reportPrivateUsage]
+    with Held(sql):
+        first = sql.write(writes(run, entry(1)))
+        await asyncio.sleep(0.1)  # the writer has that one in its hands
+        inside = [sql.write(writes(run, entry(seq))) for seq in range(2, 7)]
+        outside = [asyncio.ensure_future(sql.accept(new_run(f"new-{n}"), {})) for n in range(20)]
+        await asyncio.sleep(0.05)
+        assert queue.qsize() <= 6
+        outside[0].cancel()
+    await asyncio.gather(first, *inside)
+    accepted = await asyncio.gather(*outside[1:])
+    assert [record.run_id for record in accepted] == [f"new-{n}" for n in range(1, 20)]
+    assert len(await sql.entries(RUN)) == 6
+
+
+async def test_a_step_is_one_statement(sqlite_uri: str) -> None:
+    store = SqlStateStore(sqlite_uri)
+    run = await store.accept(new_run(), {})
+    seen: list[str] = []
+    driver(store).set_trace_callback(seen.append)
+    for seq in range(1, 4):
+        await store.write(writes(run, entry(seq)))
+    assert [statement.split()[:3] for statement in seen] == [["INSERT", "INTO", "journal"]] * 3
+    await store.aclose()
+
+
+async def test_steps_of_many_runs_are_one_statement_each_and_one_commit(sqlite_uri: str) -> None:
+    store = SqlStateStore(sqlite_uri)
+    held = [await store.accept(new_run(f"run-{number}"), {}) for number in range(30)]
+    seen: list[str] = []
+    driver(store).set_trace_callback(seen.append)
+    with Held(store):
+        first = store.write(writes(held[0], entry(1)))
+        await asyncio.sleep(0.1)
+        rest = [store.write(writes(run, entry(1))) for run in held[1:]]
+    await asyncio.gather(first, *rest)
+    words = [statement.split()[0] for statement in seen]
+    assert words.count("COMMIT") == 1
+    assert words.count("INSERT") == 30
+    assert len(words) == 32
+    await store.aclose()
+
+
+async def test_a_blueprint_that_every_run_pins_is_hashed_and_packed_once(
+    sql: SqlStateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"blueprint " * 1000
+    digest = canonical.digest(content)
+    await sql.accept(new_run("first"), {digest: content})
+    monkeypatch.setattr(zstandard, "compress", None)
+    await asyncio.gather(*(sql.accept(new_run(f"run-{n}"), {digest: content}) for n in range(10)))
+    assert await sql.blobs([digest]) == {digest: content}
+
+
+def driver(store: SqlStateStore) -> sqlite3.Connection:
+    """Return the driver's connection of the store's writer."""
+    connection = store.writer._connection  # pyright: ignore[reportPrivateUsage]
+    assert connection is not None
+    found: Any = connection.connection.dbapi_connection
+    assert isinstance(found, sqlite3.Connection)
+    return found
 
 
 def test_a_store_serves_one_event_loop_after_another_and_two_at_once(store_uri: str) -> None:

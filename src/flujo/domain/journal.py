@@ -96,9 +96,18 @@ class Entry:
     """Seconds since the epoch, by the recording process's clock; for people, never for decisions."""
     ended_at: float = 0.0
 
+    def numbered(self, seq: int) -> Entry:
+        """Return this entry with its place in the run's sequence, which the journal gives it once.
+
+        It is a copy only in its meaning: the entry is the journal's from then on, and copying its sixteen
+        fields would be a tenth of what a step costs.
+        """
+        object.__setattr__(self, "seq", seq)
+        return self
+
     def digest(self) -> str:
         """Return the SHA-256 over every field, so that a flipped bit in the database is found."""
-        usage = canonical.encode(self.usage.to_json())
+        usage = canonical.encode(self.usage.to_json()) if self.usage else b"{}"
         head = f"{self.seq}|{self.path}|{self.kind}|{self.attempt}|{self.status}|{self.fingerprint}"
         times = f"{self.started_at!r}|{self.ended_at!r}"
         parts = [head.encode(), times.encode(), usage]

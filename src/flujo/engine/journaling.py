@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 MAX_WAITING = 256
 """How many entries may wait for a commit under `durability: exit` before they are handed to the writer."""
 
+MAX_FLYING = 4
+"""How many such writes may be on their way before the run waits for the database."""
+
 _RESULTS = (EntryKind.WORK, EntryKind.ANSWER, EntryKind.DONE)
 
 
@@ -98,12 +101,14 @@ class Journal:
             await self.flush()
         elif len(self._waiting) >= MAX_WAITING:
             self._hand_over(None)
+            if len(self._flying) >= MAX_FLYING:
+                await self._landed()
         return entry
 
     def ride(self, entry: Entry) -> Entry:
         """Append an entry that is committed together with the next one that somebody waits for."""
         self._seq += 1
-        entry = replace(entry, seq=self._seq)
+        entry = entry.numbered(self._seq)
         if entry.usage:
             self.usage += entry.usage
             self._used[entry.path] = self._used.get(entry.path, NOTHING) + entry.usage
@@ -163,6 +168,8 @@ class Journal:
         )
         self._waiting, self._asked, self._voids = [], [], []
         flying = asyncio.ensure_future(self._store.write(write))
+        if flying.done() and not flying.cancelled() and flying.exception() is None:
+            return  # a store in memory: there is nothing to wait for
         flying.add_done_callback(_look_at)
         self._flying.append(flying)
 

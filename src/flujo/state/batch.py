@@ -134,14 +134,15 @@ class Batches:
             Whether all of it is committed; if not, some may be, and `apply` looks carefully. None when the
             batch holds more than entries, and nothing was tried.
         """
+        plain = [each for each in requests if isinstance(each, Write) and each.is_append]
+        if len(plain) != len(requests) or any(map(self.holes.before, plain)):
+            return None
         aside: codec.Rows = {}
-        rows: list[tuple[int, dict[str, Any]]] = []
-        for request in requests:
-            if not isinstance(request, Write) or not request.is_append or self.holes.before(request):
-                return None
-            rows += (
-                (request.fence, codec.entry_row(request.run_id, entry, aside)) for entry in request.entries
-            )
+        rows = [
+            (write.fence, codec.entry_row(write.run_id, entry, aside))
+            for write in plain
+            for entry in write.entries
+        ]
         if aside or not rows:
             return None
         return self.statements.append_entries(connection, self.owner, rows)

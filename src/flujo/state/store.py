@@ -97,6 +97,7 @@ class SqlStateStore:
     async def accept(self, run: NewRun, blobs: Mapping[str, bytes], *, claim: bool = True) -> RunRecord:
         """Record a run and the blobs it needs; see the port."""
         judgement.check_metadata(run.metadata)
+        await self.writer.room()
         loop = asyncio.get_running_loop()
         self._leases.watch(loop)
         record: RunRecord = await self.writer.submit(Accept(run, dict(blobs), claim), loop)
@@ -106,6 +107,7 @@ class SqlStateStore:
         self, run_id: RunId, *, statuses: Sequence[RunStatus], recovering: bool = False
     ) -> RunRecord:
         """Take a run over; see the port."""
+        await self.writer.room()
         loop = asyncio.get_running_loop()
         self._leases.watch(loop)
         record: RunRecord = await self.writer.submit(Claim(run_id, tuple(statuses), recovering), loop)

@@ -7,11 +7,13 @@ one by one, so that a bad row fails for its own waiter alone.
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -24,13 +26,14 @@ from flujo.state.database import Database, begin_write
 from flujo.state.patience import RETRY_S, Patience
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Iterator, Sequence
 
     from flujo.state.batch import Outcome, Request
     from flujo.state.leases import Leases
 
 MAX_BATCH = 512
+MAX_BACKLOG = 4 * MAX_BATCH
+"""How many requests may wait to be written before new runs have to wait outside."""
 
 _OPENING_RETRY_S = _CLOSING_RETRY_S = 2.0
 
@@ -67,7 +70,9 @@ class Writer:
         self._batches = batches
         self._leases = leases
         self._retry_s = retry_s
+        self.max_backlog = MAX_BACKLOG
         self._queue: queue.SimpleQueue[Job | _Close] = queue.SimpleQueue()
+        self._newest: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Future[Any]] = WeakKeyDictionary()
         self._carried: Job | _Close | None = None
         self._connection: sa.Connection | None = None
         self._schema_checked = False
@@ -85,7 +90,21 @@ class Writer:
             self._thread.start()
         future: asyncio.Future[Any] = loop.create_future()
         self._queue.put(Job(request, loop, future))
+        self._newest[loop] = future
         return future
+
+    async def room(self) -> None:
+        """Wait while too much is waiting to be written: those who are inside come out first.
+
+        Only who begins something asks. A run that is being executed waits for each of its writes anyway,
+        and making it queue twice would only exchange its entries.
+        """
+        loop = asyncio.get_running_loop()
+        while self._queue.qsize() >= self.max_backlog:
+            newest = self._newest.get(loop)
+            if newest is None or newest.done():
+                return
+            await asyncio.wait([newest])
 
     def close(self) -> None:
         """Write what is enqueued, give the leases back, end the thread; blocks. Idempotent."""
