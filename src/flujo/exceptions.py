@@ -5,7 +5,8 @@ FlujoError
 │   ├── InputRejected                the run's input does not fit the blueprint's input_schema
 │   └── LockMismatch                 the blueprint is not what flujo.lock holds
 ├── BlueprintError           FLJ1xx  a blueprint that does not pass its checks (carries diagnostics)
-│   └── ExpressionSyntax             an expression or a text cannot be read (offsets)
+│   ├── ExpressionSyntax             an expression or a text cannot be read (offsets)
+│   └── PipelineError                a pipeline written in Python does not hold together
 ├── CallableError            FLJ2xx  a `module:callable` that is not allowed or cannot be imported
 ├── AgentError               FLJ3xx
 │   ├── ProviderUnavailable          the provider's package or key is missing
@@ -121,6 +122,12 @@ class ExpressionSyntax(BlueprintError):
     """An expression or a text cannot be read; `start` and `end` are offsets into its source."""
 
     code = "FLJ199"
+
+
+class PipelineError(BlueprintError):
+    """A pipeline written in Python does not hold together; the message names the step and the argument."""
+
+    code = "FLJ198"
 
 
 class CallableError(FlujoError):

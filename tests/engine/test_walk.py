@@ -331,7 +331,7 @@ class TestImport:
                 ({"output": Text("instead")}, "completed", "instead"),
             ]
         ):
-            step = ImportStep(name="child", blueprint="c.yaml", pipeline=child, on_failure=on_failure)  # type: ignore[arg-type]
+            step = ImportStep(name="child", blueprint="c.yaml", pipeline=child, on_failure=on_failure)  # type: ignore[call-overload]
             result = await start(pipeline(step), store, 1, run_id=f"r{number}")
             assert (result.status, result.output) == (status, output)
 

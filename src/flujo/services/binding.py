@@ -128,7 +128,8 @@ class Bound:
 
     def agent(self, who: AgentSpec | CallableRef) -> Agent:
         """Return who answers."""
-        key = who.target if isinstance(who, CallableRef) else id(who)
+        # Two lambdas have one name; the tree keeps what is live alive, and so its id.
+        key = (who.target, id(who.live)) if isinstance(who, CallableRef) else id(who)
         if key not in self._agents:
             self._agents[key] = self._function(who) if isinstance(who, CallableRef) else self._chat(who)
         return self._agents[key]

@@ -53,7 +53,7 @@ class Flujo(Generic[In, Out, Ctx]):
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Pipeline[In, Out],
         *,
         context_model: type[Ctx] | None = None,
         initial_context_data: Mapping[str, Any] | None = None,
