@@ -250,8 +250,9 @@ def _asking(name: str, key: str, what: str) -> Iterator[None]:
     except FlujoError:
         raise
     except Exception as error:  # foreign code: each storage has errors of its own
+        said = (str(error).splitlines() or [""])[0]  # clients tell the whole story of their retries
         raise ProviderFailed(
-            f"state provider {name!r} {what} {key!r}: {type(error).__name__}: {error}",
+            f"state provider {name!r} {what} {key!r}: {type(error).__name__}: {said}",
             provider_id=name,
             key=key,
         ) from error

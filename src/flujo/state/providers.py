@@ -5,11 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flujo.exceptions import ReferenceMissing, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+# Of our own: the event loop's default threads are few, and shared with whatever the application does there.
+_THREADS = ThreadPoolExecutor(max_workers=16, thread_name_prefix="flujo-provider")
 
 
 class MemoryProvider:
@@ -46,11 +55,11 @@ class FileProvider:
             ReferenceMissing: the key leads out of the folder.
             FileNotFoundError: there is no such file.
         """
-        return await asyncio.to_thread(self._read, key)
+        return await _in_thread(self._read, key)
 
     async def put(self, key: str, data: bytes) -> None:
         """Write a file: all of it or nothing, and on the disk when this returns."""
-        await asyncio.to_thread(self._write, key, data)
+        await _in_thread(self._write, key, data)
 
     def _read(self, key: str) -> bytes:
         return self._path(key).read_bytes()
@@ -107,6 +116,7 @@ class BucketProvider:
         # The other side refuses an upload whose bytes are not those of its checksum.
         self.verifies_writes = url.startswith("s3://")
         checked = {"checksum_algorithm": "SHA256"} if self.verifies_writes else {}
+        # Bounded: who waits longer than this is better served by a retry of the step.
         patience = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
         self._store: Any = from_url(url, **{"retry_config": patience, **checked, **options})
 
@@ -116,12 +126,12 @@ class BucketProvider:
         Raises:
             FileNotFoundError: there is no such object.
         """
-        found = await self._store.get_async(key)
-        return bytes(await found.bytes_async())
+        # The library's own async calls may abort the process at exit: its threads outlive the interpreter.
+        return await _in_thread(lambda: bytes(self._store.get(key).bytes()))
 
     async def put(self, key: str, data: bytes) -> None:
         """Write an object; the service has it when this returns."""
-        await self._store.put_async(key, data)
+        await _in_thread(self._store.put, key, data)
 
 
 def open_provider(url: str, root: Path) -> MemoryProvider | FileProvider | BucketProvider:
@@ -131,7 +141,7 @@ def open_provider(url: str, root: Path) -> MemoryProvider | FileProvider | Bucke
         SettingsError: it names neither, or what it needs is not installed.
     """
     scheme, colon, rest = url.partition(":")
-    if colon and scheme == "file":
+    if scheme == "file" and rest.strip("/"):
         return FileProvider(root / rest.removeprefix("//"))
     if colon and rest.startswith("//"):
         try:
@@ -146,6 +156,10 @@ def open_provider(url: str, root: Path) -> MemoryProvider | FileProvider | Bucke
     raise SettingsError(
         f"{url!r} is no state provider", hint="write `file:documents`, or a bucket: `s3://bucket/prefix`"
     )
+
+
+async def _in_thread(work: Callable[..., T], *arguments: Any) -> T:
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, work, *arguments)
 
 
 def _sync_folder(folder: Path) -> None:
