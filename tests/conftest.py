@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -83,6 +84,24 @@ def _execute(uri: str, statement: str) -> None:
 
 def _database(uri: str, name: str) -> str:
     return sa.make_url(uri).set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def pooler() -> str:
+    """PgBouncer's program; where it is missing the test does not run, and the summary says so."""
+    program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if program is None:
+        pytest.skip(NO_POOLER)
+    return program
+
+
+NO_POOLER = "pgbouncer is missing, so nothing was tested behind a pooler: `apt-get install pgbouncer`"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say loudly what could not be tested here."""
+    if any(NO_POOLER in str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])):
+        terminalreporter.write_sep("!", f"WARNING: {NO_POOLER}", yellow=True, bold=True)
 
 
 @pytest.fixture(scope="session")
