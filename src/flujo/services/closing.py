@@ -3,65 +3,74 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from flujo.exceptions import RunnerClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@dataclass(eq=False, slots=True)
-class _Flight:
-    """A task while it executes a run, and how often it had been cancelled before."""
-
-    task: asyncio.Task[object]
-    cancelled_before: int
-    stopped: bool = False
-    left: asyncio.Event = field(default_factory=asyncio.Event)
+    from types import TracebackType
 
 
 class InFlight:
     """The tasks that are executing runs of one runner."""
 
-    def __init__(self) -> None:
+    def __init__(self, pipeline: str) -> None:
+        self._pipeline = pipeline
         self._flights: set[_Flight] = set()
 
-    @contextmanager
-    def executing(self, pipeline: str) -> Iterator[None]:
-        """Count this task in while it executes a run.
+    def executing(self) -> _Flight:
+        """Count this task in while it executes a run: `with in_flight.executing(): …`.
 
-        Raises:
+        Raises (at the exit):
             RunnerClosed: the runner was closed meanwhile; the run is interrupted and can be resumed.
         """
-        task = cast("asyncio.Task[object]", asyncio.current_task())
-        flight = _Flight(task, task.cancelling())
-        self._flights.add(flight)
-        try:
-            yield
-        except asyncio.CancelledError:
-            # Ours alone becomes an error: a cancellation by the task's owner stays what it is.
-            if flight.stopped and task.uncancel() <= flight.cancelled_before:
-                raise RunnerClosed(
-                    f"the runner of pipeline {pipeline!r} was closed while it executed a run",
-                    hint="the run is interrupted; go on with it through `resume_async` or `flujo resume`",
-                ) from None
-            raise
-        finally:
-            self._flights.discard(flight)
-            flight.left.set()
+        return _Flight(self._flights, self._pipeline)
 
     async def stop(self) -> None:
-        """Interrupt the runs that are being executed; recorded when this returns.
+        """Interrupt the runs that are being executed; recorded when this returns."""
+        await asyncio.gather(*[flight.stop() for flight in self._flights])
+
+
+class _Flight:
+    """A task while it executes a run. There is one for each run that waits, so it is small."""
+
+    __slots__ = ("_cancelled_before", "_flights", "_left", "_pipeline", "_stopped", "_task")
+
+    def __init__(self, flights: set[_Flight], pipeline: str) -> None:
+        self._flights, self._pipeline = flights, pipeline
+        self._task = cast("asyncio.Task[object]", asyncio.current_task())
+        self._cancelled_before = self._task.cancelling()
+        self._stopped = False
+        self._left: asyncio.Event | None = None
+
+    def __enter__(self) -> None:
+        self._flights.add(self)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._flights.discard(self)
+        if self._left is not None:
+            self._left.set()
+        # Ours alone becomes an error: a cancellation by the task's owner stays what it is.
+        if (
+            isinstance(error, asyncio.CancelledError)
+            and self._stopped
+            and self._task.uncancel() <= self._cancelled_before
+        ):
+            raise RunnerClosed(
+                f"the runner of pipeline {self._pipeline!r} was closed while it executed a run",
+                hint="the run is interrupted; go on with it through `resume_async` or `flujo resume`",
+            ) from None
+
+    async def stop(self) -> None:
+        """Interrupt the run, and wait until the task has left it.
 
         A task that somebody else is cancelling already records that now, and is left to it: a second
         cancellation would cut the recording off.
         """
-        flights = tuple(self._flights)
-        for flight in flights:
-            if flight.task.cancelling() <= flight.cancelled_before:
-                flight.stopped = True
-                flight.task.cancel()
-        await asyncio.gather(*(flight.left.wait() for flight in flights))
+        self._left = asyncio.Event()
+        if self._task.cancelling() <= self._cancelled_before:
+            self._stopped = True
+            self._task.cancel()
+        await self._left.wait()

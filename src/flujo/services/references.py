@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel
@@ -53,14 +53,24 @@ def checked_providers(providers: Mapping[Any, Any] | None) -> Mapping[str, State
     return dict(providers or {})
 
 
-@contextmanager
-def at_hand(providers: Mapping[str, StateProvider]) -> Iterator[None]:
+def at_hand(providers: Mapping[str, StateProvider]) -> AbstractContextManager[None]:
     """Let references find their providers: in this task, those that it starts, and the threads of both."""
-    token = BLOBS.set(RunBlobs(providers, asyncio.get_running_loop()))
-    try:
-        yield
-    finally:
-        BLOBS.reset(token)
+    return _AtHand(RunBlobs(providers, asyncio.get_running_loop()))
+
+
+class _AtHand:
+    """There is one for each run that waits: a generator would be four times as large."""
+
+    __slots__ = ("_blobs", "_token")
+
+    def __init__(self, blobs: RunBlobs) -> None:
+        self._blobs = blobs
+
+    def __enter__(self) -> None:
+        self._token = BLOBS.set(self._blobs)
+
+    def __exit__(self, *_: object) -> None:
+        BLOBS.reset(self._token)
 
 
 @contextmanager
@@ -92,6 +102,7 @@ def starting(model: type[PipelineContext]) -> Iterator[StartingBlobs | None]:
 class RunBlobs:
     """The blobs of a run: whoever asks names the provider and the key."""
 
+    __slots__ = ("loop", "providers")
     is_starting = False
 
     def __init__(self, providers: Mapping[str, StateProvider], loop: asyncio.AbstractEventLoop) -> None:

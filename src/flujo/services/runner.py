@@ -111,7 +111,7 @@ class Flujo(Generic[In, Out, Ctx]):
         self._given_store = store
         self._own: MemoryStateStore | Workspace | None = None
         self._streams: set[Delivery[Out, Ctx]] = set()
-        self._in_flight = InFlight()
+        self._in_flight = InFlight(pipeline.name)
         self._closing: asyncio.Future[None] | None = None
         self._recovery_policy = recovery
         self._recovery: Recovery | None = None
@@ -234,7 +234,7 @@ class Flujo(Generic[In, Out, Ctx]):
             AmbiguousPause | InputRejected: the answer belongs to no one question, or does not fit it.
             ResumeConflict: somebody else is executing it, or there is nothing to go on with.
         """
-        with self._in_flight.executing(self.pipeline.name), at_hand(self._providers):
+        with self._in_flight.executing(), at_hand(self._providers):
             store = await self._store()
             record = await store.find(run_id)
             if record.pipeline != self.pipeline.name:
@@ -320,7 +320,7 @@ class Flujo(Generic[In, Out, Ctx]):
         sink: Sink | None,
     ) -> PipelineResult[Out, Ctx]:
         """Accept a run, or find the one that has its id, and execute it."""
-        with self._in_flight.executing(self.pipeline.name), at_hand(self._providers):
+        with self._in_flight.executing(), at_hand(self._providers):
             store = await self._store()
             binding = self._bound()
             await binding.prepare()
