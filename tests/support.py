@@ -11,6 +11,8 @@ from flujo.domain.pipeline import Pipeline
 from flujo.domain.run import RunStatus, Write
 from flujo.domain.steps import (
     BaseStep,
+    CachePolicy,
+    CacheStep,
     CallableRef,
     ConditionalStep,
     DynamicParallelRouterStep,
@@ -27,16 +29,18 @@ from flujo.domain.steps import (
     StepConfig,
     Text,
     Transition,
+    TreeSearchStep,
 )
 from flujo.domain.steps import Carry as Carried
 from flujo.exceptions import StateBackendUnavailable
 from flujo.services.runner import Flujo
+from flujo.state.memory_cache import MemoryCache
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from flujo.domain.models import PipelineResult
-    from flujo.domain.ports import StateStore
+    from flujo.domain.ports import CacheBackend, StateStore
 
 COUNTER_SCHEMA = {
     "type": "object",
@@ -49,6 +53,8 @@ class World:
     """Callables that say what they were asked: the witness of what really ran."""
 
     calls: list[str] = field(default_factory=list)
+    cache: MemoryCache = field(default_factory=MemoryCache)
+    """Outlives the runners of one world, as the state database's would."""
 
     def add(self, name: str, work: Callable[[Any], Any] = lambda data: data) -> CallableRef:
         """Return a callable step's target: it notes its name and input, then does `work`."""
@@ -80,18 +86,29 @@ def call(name: str, target: CallableRef, **more: Any) -> Step:
 
 
 async def start(
-    tree: Pipeline, store: StateStore, value: Any = None, *, run_id: str = "run", **options: Any
+    tree: Pipeline,
+    store: StateStore,
+    value: Any = None,
+    *,
+    run_id: str = "run",
+    cache: CacheBackend | None = None,
+    **options: Any,
 ) -> PipelineResult[Any, Any]:
     """Return how a run of `tree` came out."""
-    async with Flujo[Any, Any, Any](tree, store=store) as runner:
+    async with Flujo[Any, Any, Any](tree, store=store, cache=cache) as runner:
         return await runner.run_result_async(value, run_id=run_id, **options)
 
 
 async def resume(
-    tree: Pipeline, store: StateStore, *, run_id: str = "run", **options: Any
+    tree: Pipeline,
+    store: StateStore,
+    *,
+    run_id: str = "run",
+    cache: CacheBackend | None = None,
+    **options: Any,
 ) -> PipelineResult[Any, Any]:
     """Return how a run came out that was gone on with by a new runner."""
-    async with Flujo[Any, Any, Any](tree, store=store) as runner:
+    async with Flujo[Any, Any, Any](tree, store=store, cache=cache) as runner:
         return await runner.resume_async(run_id, **options)
 
 
@@ -287,6 +304,42 @@ TOGETHER_CALLS = [
 ]
 
 
+def remembered(world: World) -> Pipeline:
+    """Return a pipeline that asks one thing twice, and searches: see `REMEMBERED`."""
+    ask = world.add("ask", lambda data: {"price": len(data)})
+    log = {"log": Save(Expr("output.price"), append=True)}
+    search = TreeSearchStep(
+        name="search",
+        propose=world.add("propose", lambda node: [(node["candidate"] or "") + letter for letter in "ab"]),
+        evaluate=world.add("evaluate", lambda node: {"score": node["candidate"].count("b")}),
+        goal=Expr("score == 2"),
+        beam_width=1,
+        max_depth=3,
+        max_concurrency=2,
+        input=Text("{{ steps.again.output }}"),
+    )
+    return pipeline(
+        CacheStep(name="known", step=call("ask", ask, input=Text("tea")), save=log),
+        call("again", ask, input=Text("tea"), cache=CachePolicy(ttl_s=3600), save=log),
+        search,
+        name="remembered",
+        context_schema=COUNTER_SCHEMA,
+        output={
+            "cached": Text("{{ [steps.known.cached, steps.again.cached] }}"),
+            "found": Text("{{ steps.search.output }}"),
+            "context": Text("{{ context }}"),
+        },
+    )
+
+
+REMEMBERED: Mapping[str, Any] = {
+    "cached": [False, True],
+    "found": {"candidate": "bb", "score": 2, "path": ["b", "bb"], "depth": 2, "goal_reached": True},
+    "context": {"total": 0, "log": [3, 3]},
+}
+REMEMBERED_CALLS = ["ask", *["propose"] * 2, *["evaluate"] * 4]
+
+
 @dataclass(frozen=True)
 class Program:
     """A pipeline whose run on 1 is known: what comes out, who is called, and how many of them at once."""
@@ -300,6 +353,7 @@ class Program:
 PROGRAMS = {
     "everything": Program(everything, EXPECTED, CALLS, 1),
     "together": Program(together, TOGETHER, TOGETHER_CALLS, 3),
+    "remembered": Program(remembered, REMEMBERED, REMEMBERED_CALLS, 2),
 }
 
 __all__ = [
@@ -333,6 +387,7 @@ __all__ = [
     "everything",
     "listener",
     "pipeline",
+    "remembered",
     "resume",
     "start",
     "together",

@@ -69,6 +69,70 @@ ATTEMPTS = [
     for key, value in {"timeout_s": "5s", "max_retries": "2", "retry": "{backoff: fixed}"}.items()
 ]  # fmt: skip
 
+
+def known(inner: str, keys: str = "") -> str:
+    """Return a cache whose own step stands on line 11."""
+    return f"  - kind: cache\n    name: known\n    step: {inner}\n{keys}"
+
+
+NEEDS_CONTEXT = "def risk(data, context): ...\n"
+ASKS = 'version: "1"\nname: child\nsteps:\n  - {kind: hitl, name: ok, message: "ok?"}\n'
+CACHES = [
+    Case("cache-around-a-question", known("{kind: hitl, name: ok, message: 'ok?'}"), "FLJ261", "asks a human", "hitl",
+         line=11),
+    Case("cache-around-a-write", known("{name: a, agent: sorter, save: {label: output.label}}"), "FLJ261",
+         "saves 'label'", "label", line=11),
+    Case("cache-around-a-write-further-inside", known(
+         "{kind: conditional, name: c, if: 'true', then: [{name: a, agent: sorter, save: {label: output.label}}]}"),
+         "FLJ261", "write `save` on 'known'", "label", line=11),
+    Case("cache-around-a-when", known("{name: a, agent: sorter, when: 'true'}"), "FLJ261", "has `when`", "when", line=11),
+    Case("cache-around-a-cache", known("{name: a, agent: sorter, cache: {}}"), "FLJ261", "one cache is enough", "cache",
+         line=11),
+    Case("cache-on-a-cache", known("{name: a, agent: sorter}", "    cache: {}\n"), "FLJ261", "is a cache already", "cache",
+         line=12),
+    Case("cache-on-a-question", "  - {kind: hitl, name: ok, message: 'ok?', cache: {}}\n", "FLJ261",
+         "answer for the human", "cache"),
+    Case("cache-on-a-map-that-writes", each("    cache: {}\n    merge: context_update\n", step="agent: sorter" + NOTE),
+         "FLJ261", "saves 'notes'", "notes", line=11),
+    Case("cache-around-an-import-that-asks", known("{kind: import, name: sub, blueprint: ./child.yaml}"), "FLJ261",
+         "asks a human", "./child.yaml", line=11, files={"blueprints/child.yaml": ASKS}),
+    Case("cache-key-unknown-name", known("{name: a, agent: sorter}", "    key: steps.sotr.output.label\n"), "FLJ204",
+         "did you mean `sort`", "sotr", line=12),
+    Case("cache-on-a-step-key-unknown-name", "  - {name: a, agent: sorter, cache: {key: contxt.label}}\n", "FLJ204",
+         "did you mean `context`", "contxt"),
+    Case("cached-is-not-said-of-other-steps", "  - {name: b, agent: sorter, when: steps.sort.cached}\n", "FLJ204", "cached",
+         "cached"),
+    Case("cache-of-a-step-unknown-agent", known("{name: a, agent: sortr}"), "FLJ201", "did you mean `sorter`", "sortr",
+         line=11),
+    Case("cache-without-a-key-for-the-context", "  - {name: a, call: skills.risk:risk, cache: {ttl_s: 1h}}\n", "FLJ262",
+         "never answered from the cache", "skills.risk:risk", severity="warning",
+         files={"skills/risk.py": NEEDS_CONTEXT}),
+    Case("cache-around-something-that-takes-the-context", known("{name: a, call: skills.risk:risk}"), "FLJ262",
+         "`key: context.…`", "skills.risk:risk", line=11, severity="warning", files={"skills/risk.py": NEEDS_CONTEXT}),
+]  # fmt: skip
+
+
+def search(keys: str = "", propose: str = "skills.crm:plain", evaluate: str = "skills.crm:plain") -> str:
+    """Return a search whose own keys stand from line 13."""
+    return (
+        f"  - kind: tree_search\n    name: search\n    propose: {propose}\n    evaluate: {evaluate}\n{keys}"
+    )
+
+
+SEARCHES = [
+    Case("search-unknown-agent", search(propose="sortr"), "FLJ201", "did you mean `sorter`", "sortr", line=11),
+    Case("search-proposes-no-list", search(propose="sorter"), "FLJ263", "answers with `object`", "sorter", line=11),
+    Case("search-goal-no-flag", search("    goal: score\n"), "FLJ206", "takes a boolean", "score", line=13),
+    Case("search-goal-unknown-name", search("    goal: scor > 1\n"), "FLJ204", "did you mean `score`", "scor", line=13),
+    Case("search-goal-knows-no-output", search("    goal: output > 1\n"), "FLJ204", "output", "output", line=13),
+    Case("search-unknown-callable", search(evaluate="skills.crm:plian"), "FLJ251", "did you mean `plain`", "skills.crm:plian",
+         line=12),
+    Case("search-callable-takes-two", search(evaluate="skills.crm:pair"), "FLJ252", "let it take `data`", "skills.crm:pair",
+         line=12),
+    Case("search-output-unknown-field", search() + "  - {name: b, agent: sorter, input: '{{ steps.search.output.best }}'}\n",
+         "FLJ204", "candidate", "best", line=13),
+]  # fmt: skip
+
 STATES = [
     Case("state-unknown-initial", machine(ONWARDS).replace("initial: draft", "initial: drfat"), "FLJ231",
          "did you mean `draft`", "drfat", line=11),
@@ -171,4 +235,4 @@ BRANCHES = [
     chooser("router-answers-something-else", "{enum: [one, tow]}", "its branches are"),
 ]  # fmt: skip
 
-COMPOSITE_CASES = [*SKIPPED, *ATTEMPTS, *STATES, *MAPS, *BRANCHES]
+COMPOSITE_CASES = [*CACHES, *SEARCHES, *SKIPPED, *ATTEMPTS, *STATES, *MAPS, *BRANCHES]

@@ -26,7 +26,7 @@ async def stopped_after(writes: int, store: StateStore, program: Program, world:
     """Start a run whose database goes away after `writes` commits; return whether it was stopped by that."""
     stopping: Any = StoppingStore(store, writes)
     try:
-        await start(program.build(world), stopping, 1, run_id=run_id)
+        await start(program.build(world), stopping, 1, run_id=run_id, cache=world.cache)
     except StateBackendUnavailable:
         return True
     return False
@@ -37,7 +37,7 @@ async def test_stopping_after_each_write_changes_nothing(store: StateStore, prog
         world, run_id = World(), f"run-{writes}"
         if not await stopped_after(writes, store, program, world, run_id):
             break
-        result = await resume(program.build(world), store, run_id=run_id)
+        result = await resume(program.build(world), store, run_id=run_id, cache=world.cache)
         assert (result.status, result.output) == (RunStatus.COMPLETED, program.output), f"after {writes}"
         again = Counter(world.calls) - Counter(program.calls)
         assert again.total() <= program.in_flight, (
@@ -60,7 +60,7 @@ async def test_the_journal_of_a_resumed_run_is_that_of_an_unbroken_one(
     unbroken = told(await store.entries("unbroken"))  # type: ignore[arg-type]
     world = World()
     assert await stopped_after(6, store, program, world, "broken")
-    await resume(program.build(world), store, run_id="broken")
+    await resume(program.build(world), store, run_id="broken", cache=world.cache)
     assert told(await store.entries("broken")) == unbroken  # type: ignore[arg-type]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bad.composite_cases import LABEL, NOTE, ONWARDS, both, each, machine
+from bad.composite_cases import LABEL, NOTE, ONWARDS, both, each, known, machine, search
 from bad.meaning_cases import HEAD, loop
 
 TOP = 'version: "1"\nname: good\nagents: {a: {model: b:c}}\nsteps:\n'
@@ -129,4 +129,28 @@ GOOD = {
     "skipped-step-that-is-asked": HEAD
     + "  - {name: more, agent: sorter, when: input.text == 'x', save: {label: output.label}}\n"
     + "  - {name: b, agent: sorter, input: '{{ steps.more.output != null ? steps.more.output.label : previous.label }}'}\n",
+    "cache-that-saves-and-is-asked": HEAD
+    + known(
+        "{name: a, agent: sorter}",
+        "    save: {label: output.label}\n    key: steps.sort.output.label\n    when: input.text != ''\n",
+    )
+    + "  - {name: b, agent: sorter, when: has(steps.known.cached) && steps.known.cached}\n",
+    "cache-gives-what-its-step-gives": HEAD
+    + known("{name: a, agent: sorter, input: '{{ input.text }}'}", "    ttl_s: 30d\n")
+    + "  - {name: b, agent: sorter, input: '{{ steps.known.output.label }}', when: '!steps.known.cached'}\n",
+    "cache-on-a-composite": HEAD
+    + each("    cache: {ttl_s: 1h, key: steps.sort.output.label}\n")
+    + "  - {name: b, agent: sorter, when: steps.each.cached || steps.each.failed > 0}\n",
+    "cache-on-a-step-that-saves": HEAD
+    + "  - {name: a, agent: sorter, cache: {}, save: {label: output.label}}\n",
+    "search-with-everything": HEAD
+    + search(
+        "    goal: score > 3 && depth < 3 && candidate != null\n    beam_width: 2\n    input: '{{ steps.sort.output }}'\n"
+    )
+    + "  - {name: b, agent: sorter, when: steps.search.output.goal_reached, input: '{{ steps.search.output.score }}'}\n",
+    "search-by-agents": 'version: "1"\nname: good\nagents:\n'
+    "  thinker: {model: b:c, instructions: 'Go on from {{ previous.candidate }}.', output_schema: {type: array,"
+    " items: {type: object, required: [text], properties: {text: {type: string}}}}}\n"
+    "  judge: {model: b:c}\nsteps:\n  - {kind: tree_search, name: s, propose: thinker, evaluate: judge, goal: candidate.text != ''}\n"
+    "  - {name: b, agent: judge, input: '{{ steps.s.output.candidate.text }}'}\n",
 }

@@ -13,7 +13,7 @@ from flujo.blueprint.scopes import types
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flujo.blueprint.diagnostics import Diagnostic
+    from flujo.blueprint.diagnostics import Diagnostic, Span
     from flujo.blueprint.rules import Unit
     from flujo.blueprint.scopes import Path, Visit
 
@@ -67,6 +67,7 @@ def cached_step(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
             hint="take `cache` out",
         )
     yield from _inside(unit, visit)
+    yield from _imported(unit, visit)
 
 
 def _twice(unit: Unit, step: doc.CacheStep, here: Path) -> Iterator[Diagnostic]:
@@ -84,7 +85,7 @@ def _twice(unit: Unit, step: doc.CacheStep, here: Path) -> Iterator[Diagnostic]:
 
 
 def _inside(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Refuse questions and writes anywhere inside a step; an imported blueprint writes to its own context."""
+    """Refuse questions and writes anywhere inside a step."""
     step, here = visit.step, visit.path
     for inner in _below(unit, visit):
         if isinstance(inner.step, doc.HitlStep):
@@ -101,6 +102,27 @@ def _inside(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
                 hint=f"write `save` on {step.name!r}: it is done for a cached answer too",
                 related=((unit.span(*here, "name"), "cached here"),),
             )
+
+
+def _imported(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
+    """Refuse imports of blueprints that ask a human."""
+    for one in (visit, *_below(unit, visit)):
+        child = unit.imports.get(one.step.blueprint) if isinstance(one.step, doc.ImportStep) else None
+        if child is not None and (question := _question(child)) is not None:
+            yield NOT_CACHEABLE.at(
+                unit.span(*one.path, "blueprint"),
+                f"the blueprint of {one.step.name!r} asks a human, inside {visit.step.name!r} that is cached",
+                hint="ask before or after it: a cached answer would answer for the human",
+                related=((question, "asked here"),),
+            )
+
+
+def _question(unit: Unit) -> Span | None:
+    """Return where a blueprint, or one that it imports, asks a human."""
+    for visit in unit.visits:
+        if isinstance(visit.step, doc.HitlStep):
+            return unit.span(*visit.path, "kind")
+    return next(filter(None, map(_question, unit.imports.values())), None)
 
 
 def _below(unit: Unit, visit: Visit) -> Iterator[Visit]:

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec
 from flujo.domain.pipeline import Pipeline
-from flujo.domain.steps import BaseStep, CachePolicy, CallableRef, Expr, ImportStep, Step, Text
+from flujo.domain.steps import (
+    BaseStep,
+    CachePolicy,
+    CallableRef,
+    Expr,
+    ImportStep,
+    Step,
+    Text,
+    TreeSearchStep,
+)
 from flujo.engine.decisions import value_of
 
 if TYPE_CHECKING:
@@ -23,8 +32,6 @@ _NOT_THE_ANSWERS = frozenset({"name", "when", "save", "cache", "tags", "config"}
 """Fields of a cached step that do not change what it answers."""
 _FOR_PEOPLE = frozenset({"name", "instructions_file"})
 """Fields of an agent that it is not told."""
-_OF_THE_RUN = frozenset({"run", "context"})
-"""What the expressions of an imported blueprint may read of the run around it."""
 
 
 async def key_of(step: BaseStep, policy: CachePolicy, frame: Frame) -> str | None:
@@ -33,11 +40,10 @@ async def key_of(step: BaseStep, policy: CachePolicy, frame: Frame) -> str | Non
     A callable that takes `context` may read all of it: what it depends on is known only when `key` says so.
     """
     found = _Parts(frame)
-    asked = _asked(step, frame) if isinstance(step, Step) else {"previous": frame.previous}
+    asked = _asked(step, frame)
     parts = {
         "version": VERSION,
-        "kind": step.kind,
-        "step": found.fields(step, _NOT_THE_ANSWERS | asked.keys()),
+        "step": found.step(step, _NOT_THE_ANSWERS | asked.keys()),
         "asked": asked,
         "read": found.values(),
     }
@@ -48,8 +54,23 @@ async def key_of(step: BaseStep, policy: CachePolicy, frame: Frame) -> str | Non
     return canonical.digest(canonical.encode(parts, what=f"cache key of step {step.name!r}"))
 
 
-def _asked(step: Step, frame: Frame) -> dict[str, Any]:
-    """Return what a leaf step is handed, filled in: another way to the same question is the same question."""
+def _asked(step: BaseStep, frame: Frame) -> dict[str, Any]:
+    """Return what a step is handed, filled in, by the names of its fields.
+
+    Another way to the same question is the same question.
+    """
+    match step:
+        case Step():
+            return _asked_of_a_leaf(step, frame)
+        case ImportStep(arguments=Mapping() as given, on_failure=instead) if instead != "skip":
+            return {"arguments": {name: frame.render(value) for name, value in given.items()}}
+        case TreeSearchStep(input=given) if given is not None:
+            return {"input": frame.render(given)}
+        case _:
+            return {"previous": frame.previous}
+
+
+def _asked_of_a_leaf(step: Step, frame: Frame) -> dict[str, Any]:
     asked: dict[str, Any] = {"arguments": None, "input": None}
     if step.arguments is not None:
         asked["arguments"] = {name: frame.render(value) for name, value in step.arguments.items()}
@@ -72,6 +93,11 @@ class _Parts:
         self._reads: set[Chain] = set()
         self.reads_context = False
         """Whether a callable in it takes the context."""
+
+    def step(self, step: BaseStep, without: frozenset[str] = frozenset()) -> Any:
+        """Return a step, except the fields in `without`."""
+        own = self._import(step, without) if isinstance(step, ImportStep) else self.fields(step, without)
+        return [step.kind, own]
 
     def fields(self, node: Any, without: frozenset[str] = frozenset()) -> dict[str, Any]:
         """Return the fields of a node, except those in `without`."""
@@ -98,8 +124,6 @@ class _Parts:
                 return self._named(node)
             case AgentSpec():
                 return self.agent(node)
-            case ImportStep():
-                return self._import(node)
             case Pipeline(context_type=CallableRef() as named):
                 return [self.fields(node, frozenset({"context_type"})), self._named(named)]
             case Mapping():
@@ -108,7 +132,7 @@ class _Parts:
             case tuple() | list():
                 return [self._part(value) for value in node]
             case BaseStep():
-                return {"kind": node.kind, **self.fields(node)}
+                return self.step(node)
             case _:
                 return self.fields(node) if dataclasses.is_dataclass(node) else node
 
@@ -118,13 +142,14 @@ class _Parts:
         own = self.fields(agent, _FOR_PEOPLE | {"tools", "output_type"} | without)
         return [own, [self._named(each) for each in named]]
 
-    def _import(self, step: ImportStep) -> Any:
+    def _import(self, step: ImportStep, without: frozenset[str]) -> Any:
         """Return an import; the names that its blueprint reads are mostly its own."""
         inner = _Parts(self._frame)
         inside = inner._part(step.pipeline)
-        self.reads_context |= inner.reads_context
-        self._reads |= {chain for chain in inner._reads if chain[0] in _OF_THE_RUN}
-        return ["import", inside, self.fields(step, frozenset({"pipeline", "blueprint"}))]
+        around = {"run", "context"} if step.context == "inherit" else {"run"}
+        self.reads_context |= inner.reads_context and "context" in around
+        self._reads |= {chain for chain in inner._reads if chain[0] in around}
+        return [inside, self.fields(step, without | {"pipeline", "blueprint"})]
 
     def _named(self, ref: CallableRef) -> Any:
         return ["callable", ref.target, self._frame.run.binding.source(ref)]

@@ -48,7 +48,7 @@ def _require_answer_only(step: BaseStep, inner: BaseStep, *, writes_here: bool) 
 
 def _inside(step: BaseStep, *, writes_here: bool = True) -> Iterator[tuple[BaseStep, bool]]:
     """Yield the steps inside a step, and whether they write to the context around it."""
-    own = writes_here and not isinstance(step, ImportStep)
+    own = writes_here and not (isinstance(step, ImportStep) and step.context == "own")
     for body in step.bodies().values():
         for inner in body.steps:
             yield inner, own

@@ -372,7 +372,7 @@ class Flujo(Generic[In, Out, Ctx]):
             backend = self._given_cache
             if backend is None and isinstance(self._own, Workspace):
                 backend = await self._own.cache()
-            self._cache = AnswerCache(backend or MemoryCache())
+            self._cache = AnswerCache(MemoryCache() if backend is None else backend)
         return self._cache
 
     async def _store(self) -> StateStore:

@@ -1,4 +1,4 @@
-"""Public tools for tests: scripted agents, a store in memory, the suite that every store passes."""
+"""Public tools for tests: scripted agents, a store and a cache in memory, the suites that others pass."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -6,15 +6,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flujo.agents.scripted import ScriptedAgent
     from flujo.state.memory import MemoryStateStore
+    from flujo.state.memory_cache import MemoryCache
+    from flujo.testing.cache_suite import CacheBackendSuite
     from flujo.testing.store_suite import StateStoreSuite
 
 _HOMES = {
+    "CacheBackendSuite": "flujo.testing.cache_suite",
+    "MemoryCache": "flujo.state.memory_cache",
     "MemoryStateStore": "flujo.state.memory",
     "ScriptedAgent": "flujo.agents.scripted",
     "StateStoreSuite": "flujo.testing.store_suite",
 }
 
-__all__ = ["MemoryStateStore", "ScriptedAgent", "StateStoreSuite"]
+__all__ = ["CacheBackendSuite", "MemoryCache", "MemoryStateStore", "ScriptedAgent", "StateStoreSuite"]
 
 
 def __getattr__(name: str) -> Any:

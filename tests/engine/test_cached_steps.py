@@ -1,0 +1,423 @@
+"""Cached steps: what counts as the same question, what is kept, and what a run shows of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flujo.agents.scripted import ScriptedAgent
+from flujo.domain.journal import EntryKind
+from flujo.domain.models import PipelineContext
+from flujo.domain.run import RunStatus
+from flujo.domain.steps import BaseStep, CachePolicy, CacheStep, CallableRef
+from flujo.domain.usage import NOTHING, Usage
+from flujo.exceptions import NotCacheable, PausedException
+from flujo.services.runner import Flujo
+from flujo.state.memory import MemoryStateStore
+from flujo.state.memory_cache import MemoryCache
+from support import (
+    COUNTER_SCHEMA,
+    ConditionalStep,
+    Expr,
+    HumanInTheLoopStep,
+    ImportStep,
+    LoopStep,
+    MapStep,
+    ParallelStep,
+    Save,
+    StepConfig,
+    StoppingStore,
+    Text,
+    World,
+    answer,
+    call,
+    pipeline,
+    resume,
+    start,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+COSTS = Usage(input_tokens=7, requests=1, cost_micro_usd=30)
+CACHED = CachePolicy()
+
+
+@pytest.fixture
+def store() -> MemoryStateStore:
+    return MemoryStateStore()
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def outputs(tree: Any, *inputs: Any, cache: Any = None) -> list[Any]:
+    """Return what several runs of one runner give."""
+    async with Flujo[Any, Any, Any](tree, persist_state=False, cache=cache) as runner:
+        results = [await runner.run_result_async(value) for value in inputs]
+    assert [result.error for result in results] == [None] * len(inputs)
+    return [result.output for result in results]
+
+
+# The same question ---------------------------------------------------------------------------------------
+
+
+async def test_the_same_question_is_asked_once(world: World) -> None:
+    tree = pipeline(call("double", world.add("double", lambda n: n * 2), cache=CACHED))
+    assert await outputs(tree, 2, 3, 2, 3) == [4, 6, 4, 6]
+    assert len(world.calls) == 2
+
+
+async def test_a_step_around_a_step_does_the_same_and_they_share_their_answers(world: World) -> None:
+    ask = world.add("ask")
+    tree = pipeline(
+        CacheStep(name="known", step=call("inner", ask)),
+        call("other_name", ask, cache=CACHED, tags=("t",), config=StepConfig(max_retries=2)),
+        output=Text("{{ [steps.known.cached, steps.other_name.cached] }}"),
+    )
+    assert await outputs(tree, 1, 1) == [[False, True], [True, True]]
+
+
+def asking(world: World, **more: Any) -> BaseStep:
+    return call("a", world.add("a", lambda data: data), cache=CACHED, **more)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda world: asking(world, output_schema={"type": "integer"}),
+        lambda world: asking(world, input=Text("{{ previous + 1 }}")),
+        lambda world: asking(world, arguments={"data": 1}),
+        lambda world: call("a", world.add("b"), cache=CACHED),
+        lambda world: call("a", CallableRef("world:a", lambda data: data), cache=CACHED),
+        lambda world: call("a", world.add("a"), cache=CachePolicy(key=Expr("'more'"))),
+        lambda world: LoopStep(
+            name="a", body=pipeline(call("a", world.add("a"))), until=Expr("true"), cache=CACHED
+        ),
+    ],
+)
+async def test_what_may_change_the_answer_is_another_question(
+    world: World, other: Callable[[World], BaseStep]
+) -> None:
+    cache = MemoryCache()
+    await outputs(pipeline(asking(world)), 1, cache=cache)
+    await outputs(pipeline(other(world)), 1, cache=cache)
+    assert len(cache) == 2
+
+
+async def test_a_number_is_not_its_text(world: World) -> None:
+    tree = pipeline(call("a", world.add("a"), cache=CACHED))
+    assert await outputs(tree, 1, "1", True, None, [1]) == [1, "1", True, None, [1]]
+
+
+async def test_what_a_composite_reads_from_outside_is_part_of_the_question(world: World) -> None:
+    body = pipeline(call("work", world.add("work"), input=Text("{{ input.a }}")))
+    first = call("first", world.add("first", lambda data: "same"))
+    loop = LoopStep(name="loop", body=body, until=Expr("input.b > 0"), cache=CACHED)
+    tree = pipeline(first, loop, output=Text("{{ [steps.loop.output, steps.loop.cached] }}"))
+    given = [{"a": 1, "b": 1, "c": 1}, {"a": 2, "b": 1, "c": 1}, {"a": 1, "b": 1, "c": 2}]
+    assert await outputs(tree, *given) == [[1, False], [2, False], [1, True]]
+
+
+async def test_an_import_is_asked_the_same_when_it_is_handed_the_same(world: World) -> None:
+    child = pipeline(call("c", world.add("c"), input=Text("{{ input.x }}")))
+    arguments = {"x": Text("{{ input.a }}")}
+    step = ImportStep(name="sub", blueprint="x", pipeline=child, arguments=arguments, cache=CACHED)
+    assert await outputs(pipeline(step), {"a": 1, "x": 1}, {"a": 1, "x": 2}, {"a": 2, "x": 2}) == [1, 1, 2]
+    assert len(world.calls) == 2
+
+
+async def test_a_step_that_reads_the_runs_id_is_never_answered_from_the_cache(world: World) -> None:
+    tree = pipeline(call("a", world.add("a"), input=Text("{{ run.id }}"), cache=CACHED))
+    first, second = await outputs(tree, 1, 1)
+    assert first != second
+
+
+async def test_a_callable_may_be_the_key(world: World) -> None:
+    key = CallableRef("x:key", lambda data: data["text"].lower())
+    step = call("a", world.add("a"), input=Text("one"), cache=CachePolicy(key=key))
+    await outputs(pipeline(step), {"text": "A"}, {"text": "a"}, {"text": "b"})
+    assert len(world.calls) == 2
+
+
+async def test_what_a_function_has_captured_tells_it_from_its_twin() -> None:
+    def made(factor: int) -> BaseStep:
+        return call("a", CallableRef("x:times", lambda n: n * factor), cache=CACHED)
+
+    cache = MemoryCache()
+    assert await outputs(pipeline(made(2)), 5, cache=cache) == [10]
+    assert await outputs(pipeline(made(3)), 5, cache=cache) == [15]
+
+
+async def test_what_a_partial_was_given_is_part_of_the_question() -> None:
+    def add(data: int, more: int) -> int:
+        return data + more
+
+    cache = MemoryCache()
+    for more in (1, 2):
+        target: Any = CallableRef("x:add", partial(add, more=more))
+        assert await outputs(pipeline(call("a", target, cache=CACHED)), 1, cache=cache) == [1 + more]
+
+
+class Country(PipelineContext):
+    country: str = "de"
+    count: int = 0
+
+
+def reading(calls: list[str]) -> CallableRef:
+    async def tax(data: int, context: Country) -> str:
+        calls.append(context.country)
+        return f"{data} in {context.country}"
+
+    return CallableRef("x:tax", tax)
+
+
+@pytest.mark.parametrize(("key", "asked"), [(None, 3), (Expr("context.country"), 2)])
+async def test_a_callable_that_takes_the_context_is_cached_only_by_a_key(
+    key: Expr | None, asked: int
+) -> None:
+    calls: list[str] = []
+    tree = pipeline(call("a", reading(calls), cache=CachePolicy(key=key)))
+    async with Flujo[Any, Any, Country](tree, persist_state=False, context_model=Country) as runner:
+        for country in ("de", "fr", "de"):
+            result = await runner.run_result_async(1, initial_context_data={"country": country})
+            assert result.output == f"1 in {country}"
+    assert len(calls) == asked
+
+
+# What is kept --------------------------------------------------------------------------------------------
+
+
+async def test_failures_are_not_kept(store: MemoryStateStore, world: World) -> None:
+    def fail_once(data: Any) -> Any:
+        if len(world.calls) == 1:
+            raise ValueError("not today")
+        return data
+
+    tree, cache = pipeline(call("a", world.add("a", fail_once), cache=CACHED)), MemoryCache()
+    assert (await start(tree, store, 1, cache=cache)).status is RunStatus.FAILED
+    assert len(cache) == 0
+    assert (await start(tree, store, 1, run_id="again", cache=cache)).output == 1
+    assert len(cache) == 1
+
+
+async def test_a_skipped_step_keeps_nothing_and_is_not_answered(world: World) -> None:
+    tree = pipeline(call("a", world.add("a", lambda n: n + 1), when=Expr("input > 1"), cache=CACHED))
+    cache = MemoryCache()
+    assert await outputs(tree, 1, cache=cache) == [1]
+    assert len(cache) == 0
+    assert await outputs(tree, 2, 2, 1, cache=cache) == [3, 3, 1]
+
+
+async def test_what_a_human_answered_is_not_kept(store: MemoryStateStore) -> None:
+    def ask(data: Any) -> Any:
+        raise PausedException("which one?")
+
+    tree, cache = pipeline(call("a", CallableRef("x:ask", ask), cache=CACHED)), MemoryCache()
+    for number in range(2):
+        run_id = f"run-{number}"
+        assert (await start(tree, store, 1, run_id=run_id, cache=cache)).status is RunStatus.PAUSED
+        await answer(store, "a", number, run_id=run_id)
+        assert (await resume(tree, store, run_id=run_id, cache=cache)).output == number
+    assert len(cache) == 0
+
+
+async def test_save_is_done_for_a_kept_answer_too(store: MemoryStateStore, world: World) -> None:
+    save = {"log": Save(Expr("output + context.total"), append=True)}
+    tree = pipeline(
+        call("a", world.add("a"), cache=CACHED, save=save),
+        CacheStep(name="b", step=call("c", world.add("a")), save=save),
+        context_schema=COUNTER_SCHEMA,
+        output=Text("{{ context.log }}"),
+    )
+    cache = MemoryCache()
+    for number, total in enumerate((0, 10)):
+        context = {"total": total}
+        result = await start(tree, store, 1, run_id=f"r{number}", cache=cache, initial_context_data=context)
+        assert result.output == [1 + total, 1 + total]
+
+
+async def test_an_answer_whose_code_wrote_to_the_context_is_not_kept(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def count(data: int, context: Country) -> int:
+        context.count += 1
+        return data
+
+    policy = CachePolicy(key=Expr("context.country"))
+    tree = pipeline(
+        call("a", CallableRef("x:count", count), cache=policy), output=Text("{{ context.count }}")
+    )
+    async with Flujo[Any, Any, Country](tree, persist_state=False, context_model=Country) as runner:
+        assert [(await runner.run_result_async(1)).output for _ in range(2)] == [1, 1]
+    assert "step 'a' wrote `count` to the context" in caplog.text
+
+
+async def test_the_facts_of_a_composite_are_kept_with_its_output(world: World) -> None:
+    loop = LoopStep(
+        name="loop",
+        body=pipeline(call("a", world.add("a"))),
+        until=Expr("false"),
+        max_iterations=2,
+        on_limit="continue",
+        cache=CACHED,
+    )
+    tree = pipeline(loop, output=Text("{{ [steps.loop.exhausted, steps.loop.cached] }}"))
+    assert await outputs(tree, 1, 1) == [[True, False], [True, True]]
+    assert len(world.calls) == 2
+
+
+@pytest.mark.parametrize(
+    "damaged", [b"", b"\xff", b"not json", b"[]", b"{}", b'{"output":1}', b'{"output":"1","facts":{}}']
+)
+async def test_an_entry_that_cannot_be_used_is_a_miss_and_replaced(world: World, damaged: bytes) -> None:
+    class Damaged(MemoryCache):
+        async def get(self, key: str) -> bytes | None:
+            return await super().get(key) if len(world.calls) else damaged
+
+    cache = Damaged()
+    tree = pipeline(call("a", world.add("a"), output_schema={"type": "integer"}, cache=CACHED))
+    assert await outputs(tree, 1, 1, cache=cache) == [1, 1]
+    assert world.calls == ["a"]
+
+
+async def test_trouble_with_the_cache_is_a_miss_and_a_line_in_the_log(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        async def get(self, key: str) -> bytes | None:
+            raise OSError("the cache is away")
+
+        async def put(self, key: str, value: bytes, *, ttl_s: float | None = None) -> None:
+            raise OSError("the cache is full")
+
+    with caplog.at_level(logging.WARNING, "flujo.cache"):
+        assert await outputs(pipeline(call("a", world.add("a"), cache=CACHED)), 1, 1, cache=Broken()) == [
+            1,
+            1,
+        ]
+    assert world.calls == ["a", "a"]
+    assert "the cache is away" in caplog.text
+    assert "the cache is full" in caplog.text
+
+
+# Several at once -----------------------------------------------------------------------------------------
+
+
+async def test_of_several_that_ask_the_same_at_once_one_works(world: World) -> None:
+    body = pipeline(call("a", world.add("a"), input=Text("{{ item.what }}"), cache=CACHED))
+    tree = pipeline(MapStep(name="each", over=Expr("input"), body=body, max_concurrency=20))
+    items = [{"what": what, "n": n} for n, what in enumerate("abab" * 5)]
+    assert await outputs(tree, items) == [list("abab" * 5)]
+    assert len(world.calls) == 2
+
+
+async def test_when_the_one_who_works_fails_the_next_one_works(store: MemoryStateStore, world: World) -> None:
+    async def fail_first(data: Any) -> Any:
+        world.calls.append("a")
+        number = len(world.calls)
+        await asyncio.sleep(0)
+        if number == 1:
+            raise ValueError("not me")
+        return data
+
+    ask = CallableRef("x:ask", fail_first)
+    branches = {name: pipeline(call("a", ask, cache=CACHED)) for name in ("one", "two", "three")}
+    both = ParallelStep(name="both", branches=branches, on_branch_failure="skip")
+    result = await start(pipeline(both), store, 1)
+    assert (result.status, len(result.output)) == (RunStatus.COMPLETED, 2)
+    assert world.calls == ["a", "a"]
+
+
+# What a run shows of it ----------------------------------------------------------------------------------
+
+
+async def test_a_kept_answer_costs_nothing_and_is_visible(store: MemoryStateStore) -> None:
+    agent = ScriptedAgent(["yes"], usage=COSTS)
+    target: Any = CallableRef("x:agent", agent)  # type: ignore[arg-type]  # an agent, not a function
+    tree, cache = pipeline(call("a", target, cache=CACHED)), MemoryCache()
+    first = await start(tree, store, 1, run_id="first", cache=cache)
+    second = await start(tree, store, 1, run_id="second", cache=cache)
+    assert (first.usage, second.usage) == (COSTS, NOTHING)
+    assert [step.cached for step in (*first.steps, *second.steps)] == [False, True]
+    [entry] = await store.entries("second")  # type: ignore[arg-type]
+    assert (entry.kind, entry.detail, entry.output) == (EntryKind.DONE, b'{"cached":true}', b'"yes"')
+
+
+async def test_a_resumed_run_sees_the_kept_answer_when_the_cache_has_forgotten_it(
+    store: MemoryStateStore, world: World
+) -> None:
+    cache = MemoryCache()
+    await outputs(pipeline(call("a", world.add("a", lambda n: n + 1), cache=CACHED)), 1, cache=cache)
+    tree = pipeline(
+        call("a", world.add("a", lambda n: n + 1), cache=CACHED),
+        HumanInTheLoopStep(name="ok", message=Text("ok?")),
+        output=Text("{{ [steps.a.output, steps.a.cached] }}"),
+    )
+    assert (await start(tree, store, 1, cache=cache)).status is RunStatus.PAUSED
+    await answer(store, "ok", True)
+    assert (await resume(tree, store, cache=MemoryCache())).output == [2, True]
+    assert world.calls == ["a"]
+
+
+async def test_a_run_that_is_stopped_in_the_middle_goes_on_with_its_own_work(world: World) -> None:
+    loop = LoopStep(
+        name="loop",
+        body=pipeline(call("one", world.add("one")), call("two", world.add("two"))),
+        until=Expr("true"),
+        cache=CACHED,
+    )
+    tree, store, cache = pipeline(loop), MemoryStateStore(), MemoryCache()
+    stopping: Any = StoppingStore(store, 1)
+    with pytest.raises(Exception, match="went away"):
+        await start(tree, stopping, 1, cache=cache)
+    await outputs(tree, 1, cache=cache)
+    world.calls.clear()
+    result = await resume(tree, store, cache=cache)
+    assert (result.output, world.calls) == (1, ["two"])
+    assert not any(step.cached for step in result.steps)
+
+
+# What is refused -----------------------------------------------------------------------------------------
+
+ASK = HumanInTheLoopStep(name="ask", message=Text("?"))
+F = CallableRef("x:f", lambda data: data)
+WRITES = call("w", F, save={"total": Save(Expr("output"))})
+
+
+@pytest.mark.parametrize(
+    ("step", "what"),
+    [
+        (HumanInTheLoopStep(name="ask", message=Text("?"), cache=CACHED), "has no meaning"),
+        (CacheStep(name="c", step=ASK), "asks a human"),
+        (CacheStep(name="c", step=WRITES), "writes to the context"),
+        (CacheStep(name="c", step=call("a", F), cache=CACHED), "has no meaning"),
+        (CacheStep(name="c", step=call("a", F, cache=CACHED)), "has `cache`"),
+        (CacheStep(name="c", step=call("a", F, when=Expr("true"))), "has `when`"),
+        (
+            LoopStep(name="l", body=pipeline(WRITES), until=Expr("true"), cache=CACHED),
+            "writes to the context",
+        ),
+        (
+            ConditionalStep(
+                name="c",
+                condition=Expr("true"),
+                branches={"then": pipeline(LoopStep(name="l", body=pipeline(ASK), until=Expr("true")))},
+                cache=CACHED,
+            ),
+            "asks a human",
+        ),
+        (ImportStep(name="i", blueprint="x", pipeline=pipeline(ASK), cache=CACHED), "asks a human"),
+    ],
+)
+async def test_what_a_kept_answer_cannot_stand_for_is_refused(
+    store: MemoryStateStore, step: BaseStep, what: str
+) -> None:
+    with pytest.raises(NotCacheable, match=what):
+        await start(pipeline(step, context_schema=COUNTER_SCHEMA), store)
