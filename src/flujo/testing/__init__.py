@@ -1,4 +1,4 @@
-"""Public tools for tests: scripted agents, a store and a cache in memory, the suites that others pass."""
+"""Public tools for tests: scripted agents, a store and a cache in memory, suites for others', crash points."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from flujo.state.memory import MemoryStateStore
     from flujo.state.memory_cache import MemoryCache
     from flujo.testing.cache_suite import CacheBackendSuite
+    from flujo.testing.crashes import enumerate_crashes, reach
     from flujo.testing.store_suite import StateStoreSuite
 
 _HOMES = {
@@ -16,9 +17,19 @@ _HOMES = {
     "MemoryStateStore": "flujo.state.memory",
     "ScriptedAgent": "flujo.agents.scripted",
     "StateStoreSuite": "flujo.testing.store_suite",
+    "enumerate_crashes": "flujo.testing.crashes",
+    "reach": "flujo.testing.crashes",
 }
 
-__all__ = ["CacheBackendSuite", "MemoryCache", "MemoryStateStore", "ScriptedAgent", "StateStoreSuite"]
+__all__ = [
+    "CacheBackendSuite",
+    "MemoryCache",
+    "MemoryStateStore",
+    "ScriptedAgent",
+    "StateStoreSuite",
+    "enumerate_crashes",
+    "reach",
+]
 
 
 def __getattr__(name: str) -> Any:

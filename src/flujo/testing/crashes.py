@@ -1,0 +1,206 @@
+"""Crash points: a program is killed at the first, the second, the third … place where it could die.
+
+The places are every SQL statement and commit of the process (before and after), and every call of `reach`,
+which a program puts around what it does outside. Each kill is a real SIGKILL of a process. POSIX only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from flujo.exceptions import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+
+    Program = Callable[[int], Coroutine[Any, Any, Any]]
+    """Is given the number of the point, so that each one gets a run of its own."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What an enumeration has found."""
+
+    points: int = 0
+    """How many places the program passes when nothing kills it."""
+    kills: int = 0
+    """How many processes were killed at one, each seen to have died of SIGKILL."""
+    places: dict[str, int] = field(default_factory=dict)
+    """How often each kind of place was the fatal one: `before COMMIT`, `after call`."""
+    violations: list[str] = field(default_factory=list)
+    """What was not as it has to be, with the point at which the process had been killed."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class _Points:
+    """Counts the places that this process passes, and ends it at the fatal one."""
+
+    def __init__(self) -> None:
+        self.passed = 0
+        self.fatal: int | None = None
+        self._tell: int | None = None
+        self._lock = threading.Lock()
+
+    def arm(self, fatal: int, tell: int) -> None:
+        self.passed, self.fatal, self._tell = 0, fatal, tell
+
+    def reach(self, name: str) -> None:
+        if self.fatal is None:
+            return
+        with self._lock:
+            self.passed += 1
+            if self.passed == self.fatal and self._tell is not None:
+                os.write(self._tell, name.encode())
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+_POINTS = _Points()
+
+
+def reach(name: str) -> None:
+    """Say that the process is at a place where it could die; nothing happens outside an enumeration."""
+    _POINTS.reach(name)
+
+
+def enumerate_crashes(
+    program: Program,
+    recover: Program,
+    check: Callable[[int, Any], Iterable[str]],
+    *,
+    every: int = 1,
+    twice: bool = False,
+    first: int = 1,
+) -> Report:
+    """Kill `program` at its 1st, 2nd, 3rd … place until it comes through; after each kill recover and check.
+
+    Every execution is a forked process. Call this from a process that has one thread and no database open:
+    what has to be known beforehand (the result of a run that nobody kills) comes from `in_a_fork`.
+
+    Args:
+        program: runs to its end when nothing kills it.
+        recover: goes on where the killed process stopped; returns JSON data.
+        check: is given the point and what `recover` returned, and yields what is wrong with it.
+        every: kill at each n-th place only.
+        twice: kill the recovery as well, at each of its places, and recover again.
+        first: the place to begin with.
+
+    Raises:
+        SettingsError: threads are running here, which a forked process would not have.
+    """
+    _single_threaded()
+    from flujo.state.probe import probe
+
+    probe(reach)
+    report = Report()
+    point = first
+    while place := _killed(program, point, run=point, report=report):
+        report.places[place] = report.places.get(place, 0) + 1
+        if twice:
+            second = 1
+            while _killed(recover, second, run=point, report=report):
+                second += 1
+        _checked(recover, check, point, place, report)
+        point += every
+    report.points = point - 1
+    return report
+
+
+def _killed(program: Program, fatal: int, *, run: int, report: Report) -> str:
+    """Run the program in a process that dies at its `fatal`-th place; return that place, else `""`."""
+    told, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(told)
+        _POINTS.arm(fatal, tell)
+        _end(program, run)
+    os.close(tell)
+    with os.fdopen(told, "rb") as pipe:
+        place = pipe.read().decode()
+    _, status = os.waitpid(pid, 0)
+    died = os.waitstatus_to_exitcode(status)
+    if place:
+        if died != -signal.SIGKILL:
+            report.violations.append(f"at {fatal} ({place}) the process ended with {died}, not by SIGKILL")
+        report.kills += 1
+    elif died:
+        report.violations.append(f"nobody killed run {run}, and its process ended with {died}")
+    return place
+
+
+def _checked(
+    recover: Program, check: Callable[[int, Any], Iterable[str]], point: int, place: str, report: Report
+) -> None:
+    where = f"killed at {point} ({place})"
+    try:
+        seen = in_a_fork(recover, point)
+    except ChildProcessError as error:
+        report.violations.append(f"{where}: the recovery failed: {error}")
+    else:
+        report.violations += [f"{where}: {wrong}" for wrong in check(point, seen)]
+
+
+def in_a_fork(program: Program, run: int) -> Any:
+    """Return what the program returns in a process of its own, as JSON data.
+
+    Raises:
+        ChildProcessError: it raised; the message is its traceback.
+    """
+    _single_threaded()
+    told, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(told)
+        _end(program, run, tell)
+    os.close(tell)
+    with os.fdopen(told, "rb") as pipe:
+        answer = pipe.read()
+    _, status = os.waitpid(pid, 0)
+    if os.waitstatus_to_exitcode(status):
+        raise ChildProcessError(answer.decode()[-4000:])
+    seen = json.loads(answer)
+    for name in seen["modules"]:  # so that the next process need not load them again
+        if name.partition(".")[0] not in ("__main__", "__mp_main__"):
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+    return seen["result"]
+
+
+def _single_threaded() -> None:
+    if threading.active_count() > 1:
+        names = ", ".join(thread.name for thread in threading.enumerate())
+        raise SettingsError(
+            f"crash points are enumerated in a process of one thread, and here are: {names}",
+            hint="run the enumeration in a Python process of its own",
+        )
+
+
+def _end(program: Program, run: int, tell: int | None = None) -> NoReturn:
+    """Run in a forked process, and end it without the parent's exit handlers."""
+    code, loaded = 1, set(sys.modules)
+    try:
+        result = asyncio.run(program(run))
+        if tell is not None:
+            modules = sorted(set(sys.modules) - loaded)
+            os.write(tell, json.dumps({"result": result, "modules": modules}).encode())
+        code = 0
+    except BaseException:  # noqa: BLE001 - a forked process must not return into its parent's code
+        if tell is not None:
+            os.write(tell, traceback.format_exc().encode())
+        else:
+            with contextlib.suppress(OSError):
+                traceback.print_exc()
+    finally:
+        os._exit(code)

@@ -1,0 +1,251 @@
+"""Programs that are killed at every place where they could die: a script, because only one thread may fork.
+
+    python crash_programs.py SHAPE URI FOLDER [--every N] [--twice]
+
+prints the report as JSON. Every step makes something happen in the world, and every acknowledged step is written
+into the same log, so that the order of the two can be judged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from durability.world import World
+from flujo.domain import canonical
+from flujo.domain.journal import RunId
+from flujo.domain.outcomes import StepEnded, Success
+from flujo.domain.pipeline import Pipeline
+from flujo.domain.steps import (
+    BaseStep,
+    CallableRef,
+    Carry,
+    ConditionalStep,
+    Expr,
+    ImportStep,
+    LoopStep,
+    MapStep,
+    ParallelStep,
+    Save,
+    Step,
+    Text,
+)
+from flujo.exceptions import RunNotFound
+from flujo.services.runner import Flujo
+from flujo.state.store import SqlStateStore
+from flujo.testing.crashes import enumerate_crashes, in_a_fork, reach
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+CONTEXT = {"type": "object", "properties": {"log": {"type": "array", "default": []}}}
+
+
+class Effects:
+    """Steps that do something in the world, and say so."""
+
+    def __init__(self, world: World, run: str) -> None:
+        self._world = world
+        self._run = run
+
+    def step(self, name: str, work: Callable[[int], int] = lambda n: n + 1, **more: Any) -> Step:
+        """Return a step that makes `name=result` happen, and gives the result."""
+
+        async def call(data: int) -> int:
+            result = work(data)
+            reach("before call")
+            self._world.effect(f"{self._run}:{name}={result}", data)
+            reach("after call")
+            return result
+
+        return Step(name=name, call=CallableRef(f"effects:{name}", call), **more)
+
+    async def acknowledge(self, event: Any) -> None:
+        """Write down that a step was acknowledged: from here on it must never happen again."""
+        if isinstance(event, StepEnded) and event.kind == "step" and isinstance(event.outcome, Success):
+            name = event.path.rpartition("/")[2]
+            self._world.effect(f"{self._run}:ack {name}={event.outcome.output}")
+
+
+def _pipeline(*steps: BaseStep, **more: Any) -> Pipeline:
+    return Pipeline(steps, **{"name": "crashing", "context_schema": CONTEXT, **more})
+
+
+def _body(*steps: BaseStep, **more: Any) -> Pipeline:
+    return Pipeline(steps, **more)
+
+
+LOGGED = {"log": Save(Expr("output"), append=True)}
+
+
+def linear(do: Effects) -> Pipeline:
+    return _pipeline(do.step("a"), do.step("b", save=LOGGED), do.step("c"), do.step("d", save=LOGGED))
+
+
+def conditional(do: Effects) -> Pipeline:
+    ways = {"then": _body(do.step("b", save=LOGGED), do.step("c")), "else": _body(do.step("never"))}
+    route = ConditionalStep(name="route", condition=Expr("previous > 1"), branches=ways)
+    return _pipeline(do.step("a"), route, do.step("d"))
+
+
+def loop(do: Effects) -> Pipeline:
+    rounds = LoopStep(
+        name="rounds",
+        body=_body(do.step("x"), do.step("y", save=LOGGED)),
+        until=Expr("loop.index == 2"),
+        carry={"sum": Carry(0, Expr("loop.sum + steps.y.output"))},
+        output=Text("{{ loop.sum }}"),
+    )
+    return _pipeline(rounds, do.step("z"))
+
+
+def mapped(do: Effects) -> Pipeline:
+    items = MapStep(
+        name="items",
+        over=Expr("[10, 20, 30]"),
+        body=_body(do.step("x", save=LOGGED)),
+        merge="context_update",
+        max_concurrency=2,
+        output=Text("{{ previous[0] + previous[1] + previous[2] }}"),
+    )
+    return _pipeline(do.step("a"), items, do.step("z"))
+
+
+def parallel(do: Effects) -> Pipeline:
+    branches = {
+        "p": _body(do.step("p1"), do.step("p2", save=LOGGED)),
+        "q": _body(do.step("q1", save=LOGGED)),
+        "r": _body(do.step("r1")),
+    }
+    both = ParallelStep(name="both", branches=branches, output=Text("{{ previous.p + previous.q }}"))
+    return _pipeline(both, do.step("z"))
+
+
+def nested(do: Effects) -> Pipeline:
+    inner = Pipeline((do.step("x"), do.step("y")), name="inner", output=Text("{{ steps.y.output }}"))
+    middle = Pipeline(
+        (ImportStep(name="inner", blueprint="inner.yaml", pipeline=inner), do.step("m")), name="middle"
+    )
+    outer = ImportStep(name="middle", blueprint="middle.yaml", pipeline=middle, save=LOGGED)
+    return _pipeline(do.step("a"), outer, do.step("z"))
+
+
+SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
+    "linear": linear,
+    "conditional": conditional,
+    "loop": loop,
+    "map": mapped,
+    "parallel": parallel,
+    "import": nested,
+}
+
+
+class Crashing:
+    """One shape on one database: how it runs, how it recovers, and what must be true then."""
+
+    def __init__(self, shape: str, uri: str, folder: Path) -> None:
+        self._build = SHAPES[shape]
+        self._uri = uri
+        self._world = World(folder)
+        self._whole: dict[str, Any] = {}
+
+    async def run(self, run: int) -> Any:
+        """Execute the run, or go on with it; return everything that can be seen of it."""
+        store = await SqlStateStore.open(self._uri)
+        effects = Effects(self._world, str(run))
+        run_id = RunId(f"run-{run}")
+        try:
+            seen_before = await _consistent(store, run_id)
+            async with Flujo[Any, Any, Any](
+                self._build(effects), store=store, hooks=[effects.acknowledge]
+            ) as runner:
+                result = await runner.run_result_async(1, run_id=run_id)
+            entries = await store.entries(run_id)
+            record = await store.run(run_id)
+            return {
+                "status": str(result.status),
+                "output": result.output,
+                "context": canonical.decode(record.context_now or b"null"),
+                "usage": record.usage.to_json(),
+                "entries": sorted([e.path, str(e.kind), str(e.status)] for e in entries),
+                "broken": seen_before,
+            }
+        finally:
+            await store.aclose()
+
+    def check(self, run: int, result: Any) -> Iterator[str]:
+        """Yield what is wrong: with the result, the journal, or what has happened in the world."""
+        broken = result.pop("broken")
+        if broken:
+            yield broken
+        for key, value in self._whole.items():
+            if result[key] != value:
+                yield f"`{key}` is {result[key]}, and without a crash it is {value}"
+        yield from _repeated(self._world.effects(f"{run}:"))
+
+    def measure(self) -> None:
+        """Take what a run without a crash gives as the measure of the others."""
+        self._whole = in_a_fork(self.run, 0)
+        del self._whole["broken"]
+
+
+def _repeated(log: list[str]) -> Iterator[str]:
+    acknowledged: set[str] = set()
+    times: Counter[str] = Counter()
+    for line in log:
+        if line.startswith("ack "):
+            acknowledged.add(line.removeprefix("ack "))
+        elif line in acknowledged:
+            yield f"{line} was acknowledged and happened again"
+        else:
+            times[line] += 1
+    if "never" in "".join(times):
+        yield "a branch ran that was not taken"
+
+
+async def _consistent(store: SqlStateStore, run_id: RunId) -> str:
+    """Return what a fresh reader finds broken in the run as the crash has left it."""
+    try:
+        record = await store.run(run_id)
+    except RunNotFound:
+        return ""  # it was never acknowledged
+    entries = await store.entries(run_id)
+    numbers = [entry.seq for entry in entries]
+    if numbers != list(range(1, len(numbers) + 1)):
+        return f"the journal has gaps: {numbers}"
+    progress = await store.progress(run_id)
+    if progress.last_seq != len(numbers):
+        return f"the journal ends at {progress.last_seq} and holds {len(numbers)} entries"
+    if record.status.is_final and record.entries != len(numbers):
+        return f"the run says {record.entries} entries, and there are {len(numbers)}"
+    return ""
+
+
+def main() -> None:
+    """Enumerate, and print what was found."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("shape", choices=SHAPES)
+    parser.add_argument("uri")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--twice", action="store_true")
+    given = parser.parse_args()
+    crashing = Crashing(given.shape, given.uri, given.folder)
+    crashing.measure()
+    report = enumerate_crashes(
+        crashing.run,
+        crashing.run,
+        crashing.check,
+        every=given.every,
+        first=given.first,
+        twice=given.twice,
+    )
+    print(json.dumps(report.to_json()))  # noqa: T201 - a script's answer
+
+
+if __name__ == "__main__":
+    main()

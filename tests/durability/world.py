@@ -1,0 +1,102 @@
+"""The world outside, in a process of its own: it writes down every effect before it answers. The oracle."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import socketserver
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LATE_S = 0.2
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    """One effect a connection: it happens, it is on disk, then the caller may hear of it."""
+
+    def handle(self) -> None:
+        line = self.rfile.readline()
+        if not line:
+            return  # whoever called was killed before it had said anything
+        asked = json.loads(line)
+        happened = json.dumps({"key": asked["key"], "args": asked.get("args")}) + "\n"
+        log = os.open(self.server.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)  # type: ignore[attr-defined]
+        os.write(log, happened.encode())
+        os.fsync(log)
+        os.close(log)
+        match asked.get("mode", "answer"):
+            case "drop":
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+            case "hang":
+                self.rfile.read()  # until the caller is gone
+            case "late":
+                time.sleep(LATE_S)
+                self.wfile.write(b'{"ok": true}\n')
+            case "fail":
+                self.wfile.write(b'{"ok": false}\n')
+            case _:
+                self.wfile.write(b'{"ok": true}\n')
+
+
+class _Server(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
+class World:
+    """How a program reaches the world, and how a test reads what really happened in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._address = str(folder / "world")
+        self._log = folder / "world.log"
+
+    def effect(self, key: str, args: Any = None, mode: str = "answer") -> None:
+        """Make something happen. Raises ConnectionError when the world does not say that it has."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(self._address)
+            connection.sendall(json.dumps({"key": key, "args": args, "mode": mode}).encode() + b"\n")
+            answer = connection.makefile().readline()
+        if not answer or not json.loads(answer)["ok"]:
+            raise ConnectionError(f"the world did not confirm {key!r}")
+
+    def effects(self, prefix: str = "") -> list[str]:
+        """Return the keys of what has happened, in order."""
+        if not self._log.exists():
+            return []
+        keys = [json.loads(line)["key"] for line in self._log.read_text("utf-8").splitlines()]
+        return [key.removeprefix(prefix) for key in keys if key.startswith(prefix)]
+
+
+@contextmanager
+def world(folder: Path) -> Iterator[World]:
+    """Start the world; it ends with the test, however that ends."""
+    command = [sys.executable, __file__, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n"
+        yield World(folder)
+        server.stdin.close()
+
+
+def _serve(folder: Path) -> None:
+    with _Server(str(folder / "world"), _Handler) as server:
+        server.log = str(folder / "world.log")  # type: ignore[attr-defined]
+        import threading
+
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    _serve(Path(sys.argv[1]))
