@@ -1,4 +1,4 @@
-"""Public tools for tests: scripted agents, a store and a cache in memory, suites for others', crash points."""
+"""Public tools for tests: scripted agents, a store and a cache in memory, suites for others, crash points."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
