@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from flujo.domain.models import PipelineResult
     from flujo.domain.ports import CacheBackend, StateStore
 
+LOG = {"log": Save(Expr("output"), append=True)}
 COUNTER_SCHEMA = {
     "type": "object",
     "properties": {"total": {"type": "integer", "default": 0}, "log": {"type": "array", "default": []}},
@@ -182,6 +183,19 @@ def everything(world: World) -> Pipeline:
                 arguments={"n": Text("{{ steps.loop.output.last }}")},
                 save={"total": Save(Expr("output.result"))},
             ),
+            ImportStep(
+                name="shared",
+                blueprint="shared.yaml",
+                pipeline=Pipeline(
+                    (
+                        call("note", world.add("note", lambda data: data["result"]), save=LOG),
+                        call("pass", world.add("pass", lambda data: {"result": data})),
+                    ),
+                    name="shared",
+                    context_schema=COUNTER_SCHEMA,
+                ),
+                context="inherit",
+            ),
             call("last", world.add("last", lambda data: data["result"])),
         ),
         name="everything",
@@ -196,10 +210,10 @@ def everything(world: World) -> Pipeline:
 
 EXPECTED: Mapping[str, Any] = {
     "value": 47,
-    "context": {"total": 47, "log": [21, 22, 23]},
+    "context": {"total": 47, "log": [21, 22, 23, 47]},
     "seen": 2,
 }
-CALLS = ["first", "big", "tick", "tock", "tick", "tock", "tick", "tock", "double", "plus", "last"]
+CALLS = ["first", "big", *["tick", "tock"] * 3, "double", "plus", "note", "pass", "last"]
 
 
 def together(world: World) -> Pipeline:

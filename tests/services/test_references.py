@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from pydantic import BaseModel, Field
@@ -29,9 +29,10 @@ from flujo.exceptions import (
     ProviderNotGiven,
     ReferenceMissing,
     SettingsError,
+    StateBackendUnavailable,
     SyncInAsync,
 )
-from support import Expr, Text, pipeline
+from support import Expr, StoppingStore, Text, pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -216,6 +217,37 @@ async def test_branches_bring_their_references_together_and_a_pause_keeps_them(s
     assert result.success
     assert await context_of(result).text.get() == "text"
     assert await context_of(result).parts[0].get() == b"part"
+
+
+async def test_a_run_stopped_after_any_write_has_the_same_references(store: StateStore) -> None:
+    tree = steps(write, read)
+    for allowed in range(10):
+        files, stopping = MemoryProvider(), StoppingStore(store, allowed)
+        try:
+            async with runner(tree, cast("Any", stopping), {"files": files}) as made:
+                await made.run_result_async(None, run_id=f"{allowed}", initial_context_data={"raw": SECRET})
+            break
+        except StateBackendUnavailable:
+            async with runner(tree, store, {"files": files}) as made:
+                result = await made.resume_async(f"{allowed}")
+        assert result.output == len(SECRET)
+        assert await context_of(result).text.get() == "größer"
+        assert len(files.blobs) == 4
+    assert allowed > 2
+
+
+async def test_the_settings_of_a_project_name_the_providers_of_its_runners(
+    store_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "flujo.toml").write_text(
+        f'state_uri = "{store_uri}"\n[state_providers]\nfiles = "file:kept"\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    async with Flujo[Any, Any, Doc](steps(read), context_model=Doc) as made:
+        result = await made.run_result_async(None, initial_context_data={"raw": SECRET})
+    assert result.output == len(SECRET)
+    assert result.context is not None
+    assert (tmp_path / "kept" / result.context.raw.key).read_bytes() == SECRET
 
 
 # What bad input gets ------------------------------------------------------------------------------------

@@ -31,13 +31,13 @@ PREFIX = "sha256/"
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
-def checked_providers(providers: Mapping[Any, Any] | None) -> Mapping[str, StateProvider]:
+def checked_providers(providers: Mapping[Any, Any]) -> Mapping[str, StateProvider]:
     """Return state providers by their ids.
 
     Raises:
         SettingsError: an id that is no plain name, or something that is no provider.
     """
-    for name, provider in (providers or {}).items():
+    for name, provider in providers.items():
         if not isinstance(name, str) or not _ID.fullmatch(name):
             raise SettingsError(
                 f"{name!r} cannot be the id of a state provider",
@@ -50,7 +50,7 @@ def checked_providers(providers: Mapping[Any, Any] | None) -> Mapping[str, State
                 "and `async def put(key, data)`",
                 hint="docs/how-to/keep-large-data-out-of-the-database.md shows one",
             )
-    return dict(providers or {})
+    return dict(providers)
 
 
 def at_hand(providers: Mapping[str, StateProvider]) -> AbstractContextManager[None]:

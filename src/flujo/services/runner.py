@@ -78,7 +78,7 @@ class Flujo(Generic[In, Out, Ctx]):
             initial_context_data: fields that every run starts with.
             resources: handed to callables that ask for `resources`; never journaled.
             state_providers: where the values behind `ContextReference`s are kept, by the ids that the
-                references name. They stay the caller's to close.
+                references name. They stay the caller's to close. Default: what `[state_providers]` says.
             cache: where answers of cached steps are kept. Default: what `[cache]` of the project says when
                 this runner opens its state, otherwise the memory of this runner.
             persist_state: False keeps the journal in memory: nothing survives the process.
@@ -102,7 +102,7 @@ class Flujo(Generic[In, Out, Ctx]):
         self._context_data = context_fields(initial_context_data)
         self._context_model = None if context_model is None else checked_context(context_model)
         self._resources = None if resources is None else checked_resources(resources, "`resources`")
-        self._providers = checked_providers(state_providers)
+        self._providers = None if state_providers is None else checked_providers(state_providers)
         self._given_cache = cache
         self._cache: AnswerCache | None = None
         self._hooks = tuple(hooks)
@@ -234,7 +234,7 @@ class Flujo(Generic[In, Out, Ctx]):
             AmbiguousPause | InputRejected: the answer belongs to no one question, or does not fit it.
             ResumeConflict: somebody else is executing it, or there is nothing to go on with.
         """
-        with self._in_flight.executing(), at_hand(self._providers):
+        with self._in_flight.executing(), at_hand(self._state_providers()):
             store = await self._store()
             record = await store.find(run_id)
             if record.pipeline != self.pipeline.name:
@@ -261,7 +261,7 @@ class Flujo(Generic[In, Out, Ctx]):
         """
         store, binding = await self._store(), self._bound()
         await binding.prepare()
-        with at_hand(self._providers):
+        with at_hand(self._state_providers()):
             return await Drive(await self._execution(store, binding, sink)).recover(run_id, max_recoveries)
 
     def run(self, initial_input: In, **options: Any) -> PipelineResult[Out, Ctx]:
@@ -320,7 +320,7 @@ class Flujo(Generic[In, Out, Ctx]):
         sink: Sink | None,
     ) -> PipelineResult[Out, Ctx]:
         """Accept a run, or find the one that has its id, and execute it."""
-        with self._in_flight.executing(), at_hand(self._providers):
+        with self._in_flight.executing(), at_hand(self._state_providers()):
             store = await self._store()
             binding = self._bound()
             await binding.prepare()
@@ -400,11 +400,22 @@ class Flujo(Generic[In, Out, Ctx]):
 
     def _policy(self) -> RecoveryPolicy:
         """Return what the settings of the project say, where this runner works in one."""
+        workspace = self._workspace()
+        return RecoveryPolicy() if workspace is None else workspace.recovery_policy
+
+    def _state_providers(self) -> Mapping[str, StateProvider]:
+        if self._providers is not None:
+            return self._providers
+        workspace = self._workspace()
+        return {} if workspace is None else workspace.state_providers
+
+    def _workspace(self) -> Workspace | None:
+        """Return the project whose database keeps the runs; None where the caller said what does."""
         if self._given_store is not None:
-            return RecoveryPolicy()
+            return None
         if self._own is None:
             self._own = self._opened()
-        return self._own.recovery_policy if isinstance(self._own, Workspace) else RecoveryPolicy()
+        return self._own if isinstance(self._own, Workspace) else None
 
     def _opened(self) -> MemoryStateStore | Workspace:
         if not self._persist:

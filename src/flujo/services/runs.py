@@ -163,6 +163,7 @@ async def runner_of(ws: Workspace, record: RunRecord) -> Flujo[Any, Any, Any]:
         store=await ws.store(),
         resources=await ws.resources(),
         recovery=False,  # the worker itself looks after them
+        state_providers=ws.state_providers,
         cache=await ws.cache(),
         clock=ws.clock,
         chance=ws.chance,
