@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from flujo.domain.steps import CallableRef
 from flujo.exceptions import BlueprintError, CallableError, LockMismatch
 from flujo.services.locking import write
 from flujo.services.project import find_project
 from flujo.services.wiring import Workspace
-from support import CallableRef, ImportStep, call, pipeline
+from support import ImportStep, call, pipeline
 
 if TYPE_CHECKING:
     from pathlib import Path
