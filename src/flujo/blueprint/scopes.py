@@ -207,6 +207,8 @@ class Walk:
                 return step.answer_schema
             case doc.ImportStep(on_failure="fail"):
                 return self.imported(step)
+            case doc.CacheStep():
+                return self._answer(step.step)
             case _:
                 return None
 

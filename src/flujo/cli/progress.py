@@ -129,6 +129,8 @@ def _facts(event: StepEnded) -> Iterator[str]:
     """Yield what a line says about a step beside its state: seconds, tokens, cost, and why."""
     if not event.recorded and not isinstance(event.outcome, Paused):
         yield words.seconds(event.seconds)
+    if event.cached:
+        yield "cached"
     yield words.usage(event.usage)
     match event.outcome:
         case Failure(error=error):

@@ -51,7 +51,7 @@ class Bound:
         self._evaluators: dict[Expr | Text, Evaluator] = {}
         self._agents: dict[Any, Agent] = {}
         self._schemas: dict[bytes, Schema] = {}
-        self._sources: dict[CallableRef, str] = {}
+        self._sources: dict[tuple[str, int], str] = {}
         self._contexts: dict[int, ContextType] = {}
 
     def bind(self, pipeline: Pipeline, *, outermost: bool = True, owner: Pipeline | None = None) -> None:
@@ -145,9 +145,10 @@ class Bound:
 
     def source(self, ref: CallableRef) -> str:
         """Return a digest of a callable's source, which changes when the module it stands in does."""
-        if ref not in self._sources:
-            self._sources[ref] = source_digest(self._resolve(ref))
-        return self._sources[ref]
+        key = (ref.target, id(ref.live))
+        if key not in self._sources:
+            self._sources[key] = source_digest(self._resolve(ref))
+        return self._sources[key]
 
     def context(self, pipeline: Pipeline) -> ContextType:
         """Return how this pipeline's context is handled."""
