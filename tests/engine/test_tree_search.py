@@ -173,6 +173,46 @@ def test_who_answers_first_changes_nothing(scores: list[int], width: int) -> Non
     assert asyncio.run(run(backwards=False)) == asyncio.run(run(backwards=True))
 
 
+def naive(tree: dict[str, list[tuple[str, int]]], width: int, depth: int, goal: int) -> tuple[str, int, bool]:
+    """Return what a beam search of a tree of names finds: the plain way, level by level."""
+    beam, best = [("", 0)], ("", -99)
+    for _ in range(depth):
+        level = [child for name, _ in beam for child in tree.get(name, [])]
+        level.sort(key=lambda node: -node[1])
+        for name, score in level:
+            if score >= goal:
+                return name, score, True
+        best = next((node for node in level if node[1] > best[1]), best)
+        beam = level[:width]
+    return *best, False
+
+
+TREES = st.dictionaries(
+    st.sampled_from(["", "0", "1", "2", "00", "01", "10", "11", "20"]),
+    st.lists(st.integers(0, 9), max_size=3),
+).filter(lambda tree: tree.get(""))
+
+
+@given(scores=TREES, width=st.integers(1, 3), depth=st.integers(1, 4), goal=st.integers(3, 12))
+def test_it_finds_what_a_plain_beam_search_finds(
+    scores: dict[str, list[int]], width: int, depth: int, goal: int
+) -> None:
+    tree = {
+        name: [(f"{name}{number}", score) for number, score in enumerate(below)]
+        for name, below in scores.items()
+    }
+    score_of = dict(child for below in tree.values() for child in below)
+    searching = search(
+        lambda node: [name for name, _ in tree.get(node["candidate"] or "", [])],
+        lambda node: score_of[node["candidate"]],
+        beam_width=width,
+        max_depth=depth,
+        goal=Expr(f"score >= {goal}"),
+    )
+    found = asyncio.run(start(searching, MemoryStateStore())).output
+    assert (found["candidate"], found["score"], found["goal_reached"]) == naive(tree, width, depth, goal)
+
+
 # Agents --------------------------------------------------------------------------------------------------
 
 
@@ -245,6 +285,27 @@ async def test_a_failure_keeps_the_nodes_before_it(store: MemoryStateStore, worl
     world.calls.clear()
     assert (await resume(tree, store, retry_failed=True)).output["candidate"] == "cc"
     assert world.calls == ["evaluate", "evaluate"]
+
+
+async def test_a_goal_that_was_judged_is_not_judged_again(store: MemoryStateStore) -> None:
+    asked: list[str] = []
+    fails = [True]
+
+    def goal(node: Any) -> bool:
+        asked.append(node["candidate"])
+        return False
+
+    def evaluate(node: Any) -> int:
+        if node["depth"] == 3 and fails[0]:
+            raise ValueError("tired")
+        return int(node["candidate"].count("c"))
+
+    tree = search(letters, evaluate, goal=CallableRef("x:goal", goal), beam_width=1, max_depth=3)
+    assert (await start(tree, store)).status is RunStatus.FAILED
+    assert asked == ["c", "a", "b", "cc", "ca", "cb"]
+    fails[0] = False
+    assert (await resume(tree, store, retry_failed=True)).output["candidate"] == "ccc"
+    assert asked == ["c", "a", "b", "cc", "ca", "cb", "ccc", "cca", "ccb"]
 
 
 async def test_an_abort_ends_the_run_and_a_pause_waits(store: MemoryStateStore) -> None:

@@ -64,12 +64,12 @@ async def run(step: TreeSearchStep, frame: Frame, path: StepPath, run_body: RunB
     """
     search = _Search(step, frame, run_body, _given(step, frame))
     try:
-        return await _search(step, frame, path, search)
+        return await _descend(step, frame, path, search)
     except OutputRejected as error:
         return Failure(error_info(error, StepPath(error.facts["path"])), error)
 
 
-async def _search(step: TreeSearchStep, frame: Frame, path: StepPath, search: _Search) -> StepOutcome:
+async def _descend(step: TreeSearchStep, frame: Frame, path: StepPath, search: _Search) -> StepOutcome:
     beam, best = [Node(path)], None
     for _ in range(step.max_depth):
         proposed = await search.proposed(beam)
