@@ -6,8 +6,10 @@ FLUJO_BENCH_HARNESS=DIR python bench/durable.py --workload W1 --backend sqlite -
 """
 
 import asyncio
+import gc
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -105,7 +107,7 @@ async def w4(run: Run) -> None:
         (call("first", step), HumanInTheLoopStep(name="ask", message=Text("continue?"))), name="ask"
     )
     async with opened(run) as store, runner(tree, store) as flujo:
-        ids = [f"run-{number}" for number in range(run.n)]
+        ids = [f"{run.workdir.name}-{number}" for number in range(run.n)]
 
         async def pause(run_id: str) -> None:
             assert (await flujo.run_result_async(0, run_id=run_id)).status == "paused"
@@ -171,6 +173,34 @@ async def w9(run: Run) -> None:
     await store.aclose()
 
 
+async def far(run: Run) -> None:
+    """Go on with a run whose first n steps are done: how long until the next one, and how much memory."""
+    reached, done = asyncio.Event(), run.n
+
+    async def last(data: Any) -> Any:
+        reached.set()
+        await asyncio.sleep(0 if run.extra else 3600)
+        return data
+
+    steps = (*chain(done, durability="exit").steps, call("last", last))
+    async with opened(run) as store:
+        flujo = runner(Pipeline(steps, name="far"), store)
+        walk = asyncio.create_task(flujo.run_result_async(0, run_id="far"))
+        await reached.wait()
+        walk.cancel()
+        await asyncio.wait([walk])
+        reached.clear()
+        gc.collect()
+        before, began = rss_mb("VmRSS"), time.perf_counter()
+        with run.timed():
+            walk = asyncio.create_task(flujo.resume_async("far"))
+            await reached.wait()
+            run.extra.update(next_step_s=round(time.perf_counter() - began, 3), rss_before_mb=before)
+            run.extra["more_mb"] = round(rss_mb("VmRSS") - before, 1)
+            walk.cancel()
+            await asyncio.wait([walk])
+
+
 if __name__ == "__main__":
     workloads = {
         "W1": w1,
@@ -180,6 +210,7 @@ if __name__ == "__main__":
         "W6": w1,
         "W8": w8,
         "W9": w9,
+        "W9far": far,
         "W5": partial(w5, target=step),
         "W5touch": partial(w5, target=touch),
         "W5count": partial(w5, target=count),
