@@ -111,6 +111,16 @@ async def test_what_may_change_the_answer_is_another_question(
     assert len(cache) == 2
 
 
+async def test_nothing_given_is_not_something_empty(world: World) -> None:
+    def outer(given: Any) -> BaseStep:
+        body = pipeline(call("a", world.add("a"), input=given))
+        return LoopStep(name="loop", body=body, until=Expr("true"), cache=CACHED)
+
+    cache = MemoryCache()
+    for given, expected in ((None, 1), ((), []), ({}, {})):
+        assert await outputs(pipeline(outer(given)), 1, cache=cache) == [expected]
+
+
 async def test_a_number_is_not_its_text(world: World) -> None:
     tree = pipeline(call("a", world.add("a"), cache=CACHED))
     assert await outputs(tree, 1, "1", True, None, [1]) == [1, "1", True, None, [1]]

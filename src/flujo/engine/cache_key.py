@@ -100,9 +100,13 @@ class _Parts:
         return [step.kind, own]
 
     def fields(self, node: Any, without: frozenset[str] = frozenset()) -> dict[str, Any]:
-        """Return the fields of a node, except those in `without`."""
+        """Return the fields of a node that are given, except those in `without`.
+
+        Most of them are None most of the time, and to encode that would cost more than all the rest.
+        """
         names = [each.name for each in dataclasses.fields(node) if each.name not in without]
-        return {name: self._part(getattr(node, name)) for name in names}
+        said = {name: getattr(node, name) for name in names}
+        return {name: self._part(value) for name, value in said.items() if value is not None}
 
     def values(self) -> list[Any]:
         """Return the values of the names that are read and stand outside; those inside are made inside."""
@@ -127,8 +131,8 @@ class _Parts:
             case Pipeline(context_type=CallableRef() as named):
                 return [self.fields(node, frozenset({"context_type"})), self._named(named)]
             case Mapping():
-                # In order, because of branches the order may decide.
-                return [[name, self._part(value)] for name, value in node.items()]
+                # In order, because of branches the order may decide; and no list of pairs.
+                return {"map": [[name, self._part(value)] for name, value in node.items()]}
             case tuple() | list():
                 return [self._part(value) for value in node]
             case BaseStep():
