@@ -49,6 +49,7 @@ def node_data(node: TraceNode) -> dict[str, Any]:
         "status": str(node.status),
         "attempts": node.attempts,
         "decision": node.decision,
+        "state": node.state,
         "input": node.input,
         "output": node.output,
         "error": node.error.to_json() if node.error else None,
@@ -97,6 +98,8 @@ def _room(terminal: Terminal, stem: str) -> int:
 
 def _way(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
     """Yield which way a composite went: a branch, the next state, how many items."""
+    if node.state is not None:
+        yield "state", node.state
     if node.kind == "state_machine":
         if node.detail.get("to"):
             yield "next", _value(node.detail["to"], limit)

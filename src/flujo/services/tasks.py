@@ -15,6 +15,7 @@ from flujo.domain.run import RunQuery, RunStatus
 from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import SettingsError
 from flujo.services.answers import record_answer
+from flujo.services.machines import current_states
 from flujo.services.project import find_project
 from flujo.services.wiring import Workspace, open_store
 from flujo.settings import load
@@ -56,6 +57,8 @@ class TraceNode:
     attempts: int = 0
     decision: Any = None
     """Which way it went: a branch's name, whether a loop ended."""
+    state: str | None = None
+    """Of a state machine: the state that it is in, or ended in."""
     input: Any = None
     output: Any = None
     error: ErrorInfo | None = None
@@ -113,6 +116,11 @@ class TaskDetail:
     error: ErrorInfo | None
     pauses: tuple[Pause, ...]
     trace: TraceNode
+
+    @property
+    def states(self) -> Mapping[str, str]:
+        """The state that each state machine is in, or ended in, by the machine's path."""
+        return {node.path: node.state for node in self.trace.walk() if node.state}
 
 
 class TaskClient:
@@ -234,16 +242,22 @@ async def trace(store: StateStore, record: RunRecord) -> TraceNode:
     """Return the tree of what happened in a run, from its journal and its questions."""
     root = TraceNode(ROOT, kind="run", status=record.status)
     nodes: dict[StepPath, TraceNode] = {ROOT: root}
-    for entry in await store.entries(record.run_id):
+    entries, pauses = await store.entries(record.run_id), await store.pauses(record.run_id)
+    for entry in entries:
         if entry.kind is EntryKind.DECISION and entry.fingerprint == MISSED:
             continue  # that a step was run is what its own entry says
         _record(_node(nodes, entry.path), entry)
-    for pause in await store.pauses(record.run_id):
+    for pause in pauses:
         node = _node(nodes, pause.pause_id)
         node.kind = node.kind or "hitl"
         node.input = node.input if node.input is not None else pause.message
         if pause.is_open:
             node.status = "paused"
+    for path, state in current_states(entries, pauses).items():
+        machine = _node(nodes, path)
+        machine.kind, machine.state = "state_machine", state
+    if record.error is not None:
+        _fail(nodes, ErrorInfo.from_json(canonical.decode(record.error)))
     _infer(root)
     root.status = record.status
     root.seconds = max(0.0, record.updated_at - record.created_at)
@@ -255,6 +269,13 @@ def _node(nodes: dict[StepPath, TraceNode], path: StepPath) -> TraceNode:
         nodes[path] = TraceNode(path)
         _node(nodes, parent(path)).children.append(nodes[path])
     return nodes[path]
+
+
+def _fail(nodes: dict[StepPath, TraceNode], error: ErrorInfo) -> None:
+    """Show at its step what a run failed with: that of a composite is nowhere else."""
+    node = _node(nodes, StepPath(error.path))
+    if error.path and node.error is None:
+        node.status, node.error = "failed", error
 
 
 def _record(node: TraceNode, entry: Entry) -> None:
@@ -287,7 +308,7 @@ def _infer(node: TraceNode) -> None:
         states = {inner.status for inner in node.children}
         if node.status == "running":
             node.status = next((each for each in ("paused", "failed") if each in states), "running")
-        if node.kind == "" and states == {"completed"}:
+        if node.kind == "" and node.status == "running" and states == {"completed"}:
             node.status = "completed"
 
 

@@ -166,6 +166,7 @@ def _show(terminal: "Terminal", detail: "TaskDetail") -> None:
         "spent": words.usage(task.usage),
         "input": words.brief(detail.input, 400) if detail.input is not None else "",
         "context": words.brief(detail.context, 400) if detail.context else "",
+        "state": " ".join(f"{path}:{state}" for path, state in detail.states.items()),
         "error": f"{detail.error.message} [{detail.error.code}]" if detail.error else "",
         "output": words.brief(detail.output, 400) if detail.output is not None else "",
     }
@@ -195,6 +196,7 @@ def _detail_data(detail: "TaskDetail") -> dict[str, Any]:
         "context": detail.context,
         "output": detail.output,
         "error": detail.error.to_json() if detail.error else None,
+        "states": dict(detail.states),
         "pauses": [{**pause_data(pause), "open": pause.is_open} for pause in detail.pauses],
         "trace": node_data(detail.trace),
     }
