@@ -123,3 +123,5 @@ def test_a_trace_says_which_way_each_kind_went(project: Path) -> None:
     shown = flujo(project, "trace", "@last")
     assert "next    critique" in shown
     assert "next    approval" in shown
+    assert "state   approval" in shown
+    assert "state:     letter:approval" in flujo(project, "tasks", "show", "@last")

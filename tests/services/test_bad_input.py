@@ -361,6 +361,8 @@ async def test_it_fails_with_a_reason_keeps_what_was_done_and_goes_on_from_there
 
     shown = await TaskClient(store).get_task("run")
     assert (shown.task.status, shown.error) == (RunStatus.FAILED, error)
+    failed_at = shown.trace.at(case.path)
+    assert (failed_at.status, failed_at.error) == ("failed", error)
     assert (shown.trace.at("first").output, shown.context["log"]) == (2, [2])
 
     situation.calls.clear()
