@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         StepConfig,
         TreeSearchStep,
     )
+    from flujo.domain.tools import tool
     from flujo.services.recovery import RecoveryPolicy
     from flujo.services.registry import register
     from flujo.services.runner import Flujo
@@ -65,6 +66,7 @@ _HOMES = {
     "TaskClient": "flujo.services.tasks",
     "TreeSearchStep": "flujo.domain.steps",
     "register": "flujo.services.registry",
+    "tool": "flujo.domain.tools",
 }
 
 __all__ = [
@@ -99,6 +101,7 @@ __all__ = [
     "TaskClient",
     "TreeSearchStep",
     "register",
+    "tool",
 ]
 
 

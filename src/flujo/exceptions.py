@@ -31,6 +31,7 @@ FlujoError
 │   ├── TransitionLimitReached
 │   ├── UnknownBranch                a router chose what is not there
 │   ├── DeadlinePassed               nobody answered a question in time
+│   ├── CallInDoubt                  nobody knows whether a call took effect
 │   ├── ProviderNotGiven             a reference asks for a state provider that nobody has given
 │   ├── ProviderFailed               a state provider does not answer
 │   ├── ReferenceMissing             there is nothing under a reference's key
@@ -326,6 +327,13 @@ class NotCacheable(EngineError):
     """A cached step holds what a kept answer cannot stand for: a question to a human, a write, a `when`."""
 
     code = "FLJ417"
+
+
+class CallInDoubt(EngineError):
+    """A call may or may not have taken effect. A callable may raise it itself, when it cannot tell."""
+
+    code = "FLJ441"
+    hint = "look on the other side under the call's key; `flujo resume RUN --retry-failed` calls anew"
 
 
 class StateError(FlujoError):

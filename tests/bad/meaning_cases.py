@@ -213,9 +213,6 @@ LATER = (
         for key, value in {
             "fallback": "{name: b, agent: sorter}",
             "validators": "['skills.crm:plain']",
-            "effect": "read",
-            "enforce_idempotency": "true",
-            "in_doubt": "fail",
         }.items()
     ]
     + [
@@ -530,6 +527,51 @@ EXPRESSIONS = [
         line=13,
     ),
     Case("output-unknown", 'output: {a: "{{ steps.srt.output }}"}\n', "FLJ204", "did you mean `sort`", "srt"),
+    Case(
+        "an-effect-of-an-agent",
+        step("agent: sorter, enforce_idempotency: true"),
+        "FLJ265",
+        "about calls",
+        "enforce_idempotency",
+    ),
+    Case(
+        "in-doubt-and-not-enforced",
+        step("call: 'skills.crm:plain', in_doubt: fail"),
+        "FLJ266",
+        "never in doubt",
+        "in_doubt",
+    ),
+    Case(
+        "reconcile-without-a-callable",
+        step("call: 'skills.crm:plain', enforce_idempotency: true, in_doubt: reconcile"),
+        "FLJ266",
+        "reconcile: module:callable",
+        "in_doubt",
+    ),
+    Case(
+        "reconcile-that-is-never-called",
+        step("call: 'skills.crm:plain', enforce_idempotency: true, reconcile: 'skills.crm:plain'"),
+        "FLJ266",
+        "in_doubt: reconcile",
+        "reconcile",
+    ),
+    Case(
+        "a-reconcile-that-is-not-there",
+        step(
+            "call: 'skills.crm:plain', enforce_idempotency: true, in_doubt: reconcile, reconcile: 'skills.crm:plan'"
+        ),
+        "FLJ251",
+        "defines no `plan`",
+        "'skills.crm:plan'",
+    ),
+    Case(
+        "a-retry-of-an-unsafe-call",
+        step("call: 'skills.crm:plain', enforce_idempotency: true, config: {max_retries: 2}"),
+        "FLJ267",
+        "second time",
+        "max_retries",
+        severity="warning",
+    ),
     Case(
         "on-deadline-without-deadline",
         "  - {kind: hitl, name: ask, message: ok?, on_deadline: {answer: 1}}\n",

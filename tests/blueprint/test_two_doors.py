@@ -278,6 +278,19 @@ merge: skills.x:f
         ),
     ),
     Door(
+        "call-with-an-effect",
+        "name: pay\ncall: skills.x:f\neffect: transactional\nenforce_idempotency: true\nin_doubt: reconcile\n"
+        "reconcile: skills.x:f\n",
+        Step(
+            name="pay",
+            call=F,
+            effect="transactional",
+            enforce_idempotency=True,
+            in_doubt="reconcile",
+            reconcile=F,
+        ),
+    ),
+    Door(
         "hitl-with-a-deadline",
         "kind: hitl\nname: ask\nmessage: m\ndeadline_s: 72h\non_deadline: {answer: {ok: false, n: '{{ input.n }}'}}\n",
         HumanInTheLoopStep(

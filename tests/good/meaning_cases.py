@@ -38,6 +38,11 @@ GOOD = {
     "hitl": HEAD
     + "  - {kind: hitl, name: ask, message: 'Send? {{ previous }}', answer_schema: {type: object, required: [ok], properties: {ok: {type: boolean}}}}\n"
     "  - {name: b, agent: sorter, when: steps.ask.output.ok}\n",
+    "calls-with-an-effect": HEAD
+    + "  - {name: a1, call: 'skills.crm:plain', effect: read, config: {max_retries: 3}}\n"
+    "  - {name: a2, call: 'skills.crm:plain', effect: idempotent, enforce_idempotency: true, in_doubt: retry_same_key, config: {max_retries: 3}}\n"
+    "  - {name: a3, call: 'skills.crm:plain', enforce_idempotency: true, in_doubt: reconcile, reconcile: 'skills.crm:plain'}\n"
+    "  - {name: a4, call: 'skills.crm:plain', config: {max_retries: 1}}\n",
     "hitl-with-a-deadline": HEAD
     + "  - {kind: hitl, name: ask, message: m, answer_schema: {type: boolean}, deadline_s: 72h, on_deadline: {answer: false}}\n"
     "  - {kind: hitl, name: other, message: m, deadline_s: 90, on_deadline: fail}\n"

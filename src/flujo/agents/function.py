@@ -12,7 +12,7 @@ from flujo.agents.threads import THREADS, LazyItems
 from flujo.domain.agents import Ask, Reply
 from flujo.exceptions import ArgumentsRejected, CallableError, ResourcesMissing
 
-INJECTED = ("context", "resources")
+INJECTED = ("context", "resources", "idempotency_key")
 """Parameters that are handed in by their name."""
 
 _LAZY = (
@@ -28,8 +28,9 @@ class FunctionAgent:
 
     The step's `with:` arguments are passed by name; without them the step's input goes to the parameter
     `data`, or to the only one that is free. Parameters called `context` and `resources` get the attempt's
-    context and the application's resources. Values are converted to the parameters' annotations, so that a
-    callable which declares a pydantic model or a dataclass gets one.
+    context and the application's resources; `idempotency_key` gets that of a call whose idempotency is
+    enforced. Values are converted to the parameters' annotations, so that a callable which declares a
+    pydantic model or a dataclass gets one.
 
     Args:
         fn: any callable.
@@ -104,6 +105,8 @@ class _Signature:
             values.setdefault("context", ask.context)
         if "resources" in self.injected and "resources" not in values:
             values |= self._resources(ask.resources)
+        if "idempotency_key" in self.injected and ask.idempotency_key is not None:
+            values["idempotency_key"] = ask.idempotency_key
         self._refuse_missing(values)
         positional = [values.pop(name) for name in self._positional_only if name in values]
         variadic = values.pop("*", None)

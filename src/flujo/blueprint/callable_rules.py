@@ -90,6 +90,8 @@ def named_in_step(visit: Visit) -> Iterator[Named]:
                     yield Named(target, (*visit.path, key), is_called=True)
         case _:
             pass
+    if isinstance(visit.step, doc.Step) and visit.step.reconcile is not None:
+        yield Named(visit.step.reconcile, (*visit.path, "reconcile"), is_called=True)
     merge = getattr(visit.step, "merge", "")
     if is_callable_name(merge):
         yield Named(merge, (*visit.path, "merge"), True, ("fork", "branches"))
@@ -146,7 +148,7 @@ def _arguments(unit: Unit, named: Named, signature: Signature) -> Iterator[Diagn
                 else "let it take `data`",
             )
         return
-    takes = [name for name in signature.parameters if name not in ("context", "resources")]
+    takes = [name for name in signature.parameters if name not in HANDED_IN or name in ("data", *named.given)]
     missing = [name for name in signature.required if name in takes and name not in named.given]
     for name in named.given:
         if name not in takes and not signature.open_ended:

@@ -319,6 +319,10 @@ class _Steps:
             arguments=values(step.with_),
             input=value(step.input),
             output_schema=step.output_schema,
+            effect=step.effect,
+            enforce_idempotency=step.enforce_idempotency,
+            in_doubt=step.in_doubt,
+            reconcile=CallableRef(step.reconcile) if step.reconcile else None,
             **common,
         )
 

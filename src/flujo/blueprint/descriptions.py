@@ -63,6 +63,7 @@ DESCRIPTIONS = {
     "validators": "Callables that judge the output.",
     "effect": "What calling it does to the world; undeclared is `unsafe`.",
     "enforce_idempotency": "Whether a call is issued at most once.",
+    "reconcile": "Is told the key of a call in doubt, and says whether it was made.",
     "in_doubt": "What happens when a crash leaves it open whether a call was made.",
     "if": "A condition.",
     "then": "The steps when the condition holds.",

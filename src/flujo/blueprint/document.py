@@ -298,6 +298,7 @@ class Step(BaseStep):
     effect: Effect = "unsafe"
     enforce_idempotency: bool = False
     in_doubt: InDoubt = "pause"
+    reconcile: Maybe[CallableName] = None
 
     @model_validator(mode="after")
     def _asks_or_calls(self) -> "Step":

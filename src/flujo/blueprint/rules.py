@@ -272,7 +272,7 @@ AVAILABLE = (
 )  # fmt: skip
 
 _LATER_ON_STEPS = (
-    "fallback", "validators", "effect", "enforce_idempotency", "in_doubt",
+    "fallback", "validators",
 )  # fmt: skip
 _LATER_ON_AGENTS = ("extends", "spec", "capabilities", "trust")
 _LATER_AT_TOP = ("include", "defaults", "budget")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from flujo.blueprint.resolver import Source
 
-HANDED_IN = frozenset({"data", "context", "resources"})
+HANDED_IN = frozenset({"data", "context", "resources", "idempotency_key"})
 """Parameters that the engine fills by their names."""
 
 

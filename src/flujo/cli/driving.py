@@ -195,7 +195,12 @@ def ask(terminal: Terminal, run: str, pause: Pause, *, alone: bool = True, as_js
 
 def answer_with(terminal: Terminal, run: str, pause: Pause, *, alone: bool) -> None:
     """Name the command that answers an open question."""
+    from flujo.domain.journal import for_command_line
     from flujo.services.inputs import example
 
-    target = run if alone else f"{run}:{pause.pause_id}"
-    terminal.next(f"flujo tasks resume {target} {example(words.decoded(pause.answer_schema))}")
+    target = run if alone else f"{run}:{for_command_line(pause.pause_id)}"
+    schema = words.decoded(pause.answer_schema)
+    if isinstance(schema, dict) and "resolution" in schema.get("properties", ()):  # a call in doubt
+        terminal.next(f"flujo tasks resolve {target} --as done|retry|fail")
+    else:
+        terminal.next(f"flujo tasks resume {target} {example(schema)}")

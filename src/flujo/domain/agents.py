@@ -48,6 +48,8 @@ class Ask:
     context: Any = None
     """A `PipelineContext` of the attempt's own, for callables that ask for it."""
     resources: Any = None
+    idempotency_key: str | None = None
+    """The same for every sending of one call, for callables that ask for it; None when it is not enforced."""
     on_text: Callable[[str], Awaitable[None]] | None = None
     """Told each piece of text as the model writes it, and awaited: a slow listener slows the model."""
     meter: Meter | None = None

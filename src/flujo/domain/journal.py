@@ -50,6 +50,11 @@ def from_command_line(text: str) -> StepPath:
     return StepPath("/".join(segments))
 
 
+def for_command_line(path: StepPath) -> str:
+    """Return a path as a user can type it, the inverse of `from_command_line`."""
+    return path.replace("[", ".").replace("]", "")
+
+
 class EntryKind(StrEnum):
     """What an entry records."""
 

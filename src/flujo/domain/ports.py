@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from flujo.domain.models import PipelineContext
     from flujo.domain.outcomes import Event
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.run import Due, NewRun, Pause, Progress, RunQuery, RunRecord, RunStatus, Write
+    from flujo.domain.run import Due, Intent, NewRun, Pause, Progress, RunQuery, RunRecord, RunStatus, Write
     from flujo.domain.steps import CallableRef, Expr, Text
     from flujo.domain.usage import Usage
 
@@ -243,13 +243,14 @@ class StateStore(Protocol):
         ...
 
     async def claim(
-        self, run_id: RunId, *, statuses: Sequence[RunStatus], recovering: bool = False
+        self, run_id: RunId, *, statuses: Sequence[RunStatus], recovering: bool = False, forced: bool = False
     ) -> RunRecord:
         """Take the run over: status `running`, a lease, the fence one higher.
 
         At once from nobody, from an owner whose lease has lapsed, or from a process that is provably dead on
         this host. `recovering` says that nobody asked for it: `recoveries` of the record counts such claims
-        from a dead owner since the run's journal last grew. Any other claim sets the count to 0.
+        from a dead owner since the run's journal last grew. Any other claim sets the count to 0. `forced`
+        takes it from a living owner too, whose next write is refused.
 
         Raises:
             RunNotFound: there is no such run.
@@ -318,6 +319,10 @@ class StateStore(Protocol):
 
     async def pauses(self, run_id: RunId) -> list[Pause]:
         """Return the questions of a run, in the order in which they were asked."""
+        ...
+
+    async def intents(self, run_id: RunId) -> list[Intent]:
+        """Return the calls that a run has announced, in the order in which they were sent last."""
         ...
 
     async def answer(self, run_id: RunId, pause_id: StepPath, answer: bytes) -> Pause:

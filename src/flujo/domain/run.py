@@ -135,6 +135,36 @@ class Pause:
         return not self.is_settled and not self.void
 
 
+class IntentState(StrEnum):
+    """What is known of a call that was announced."""
+
+    SENT = "sent"
+    DONE = "done"
+    FAILED = "failed"
+    IN_DOUBT = "in_doubt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """A call with an effect outside, recorded before it is made. Values are canonical JSON bytes."""
+
+    key: str
+    """The same for every sending of the same call: what a service needs to tell a repetition."""
+    path: StepPath
+    tool: str
+    """`module:callable`."""
+    state: IntentState
+    input: bytes
+    """What it was called with."""
+    attempt: int = 1
+    """The attempt of the step that it belongs to."""
+    sends: int = 1
+    """How often the step at this path has sent a call, this time included."""
+    result: bytes | None = None
+    sent_at: float | None = None
+    """Seconds since the epoch, by the store's clock once it is stored."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
     """A change of the run's own row, in the same commit as the entries it belongs to."""
@@ -166,6 +196,8 @@ class Write:
     """Questions that no longer matter, by id; one that is answered stays as it is."""
     blobs: Mapping[str, bytes] = field(default_factory=dict)
     """Content-addressed bytes (digest → bytes) that must be there before the rest is true."""
+    intents: tuple[Intent, ...] = ()
+    """Calls that are about to be made, or how they ended; each replaces the one with its key."""
     holds: tuple[Hold, ...] = ()
     """What is held back of the budget from now on; each replaces the one of its path and number."""
     move: Move | None = None
@@ -173,12 +205,14 @@ class Write:
     @property
     def is_append(self) -> bool:
         """Whether this brings nothing but entries."""
-        return self.move is None and not (self.pauses or self.voids or self.blobs or self.holds)
+        return self.move is None and not (
+            self.pauses or self.voids or self.blobs or self.holds or self.intents
+        )
 
     @property
     def is_move(self) -> bool:
         """Whether this changes nothing but the run's own row."""
-        return self.move is not None and not (self.entries or self.pauses or self.holds)
+        return self.move is not None and not (self.entries or self.pauses or self.holds or self.intents)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -138,8 +138,13 @@ class Step(BaseStep[Taken, Given]):
     fallback: Step | None
     validators: tuple[CallableRef, ...]
     effect: Effect
+    """What calling it does to the world; undeclared is the worst."""
     enforce_idempotency: bool
+    """Whether a call is announced in the journal before it is made, and never silently made twice."""
     in_doubt: InDoubt
+    """What happens when nobody saw how an enforced call ended."""
+    reconcile: CallableRef | None
+    """For `in_doubt: reconcile`: gets the key, says `{"done": True, "result": …}` or `{"done": False}`."""
 
     kind: ClassVar[str] = "step"
 
@@ -157,6 +162,7 @@ class Step(BaseStep[Taken, Given]):
         effect: Effect = "unsafe",
         enforce_idempotency: bool = False,
         in_doubt: InDoubt = "pause",
+        reconcile: CallableRef | str | Callable[..., Any] | None = None,
         **common: Unpack[Common],
     ) -> None: ...
     @overload
@@ -173,6 +179,7 @@ class Step(BaseStep[Taken, Given]):
         effect: Effect = "unsafe",
         enforce_idempotency: bool = False,
         in_doubt: InDoubt = "pause",
+        reconcile: CallableRef | str | Callable[..., Any] | None = None,
         **common: Unpack[Common],
     ) -> None: ...
     @overload
@@ -190,6 +197,7 @@ class Step(BaseStep[Taken, Given]):
         effect: Effect = "unsafe",
         enforce_idempotency: bool = False,
         in_doubt: InDoubt = "pause",
+        reconcile: CallableRef | str | Callable[..., Any] | None = None,
         **common: Unpack[Common],
     ) -> None: ...
     def __init__(
@@ -206,6 +214,7 @@ class Step(BaseStep[Taken, Given]):
         effect: Effect = "unsafe",
         enforce_idempotency: bool = False,
         in_doubt: InDoubt = "pause",
+        reconcile: CallableRef | str | Callable[..., Any] | None = None,
         **common: Unpack[Common],
     ) -> None:
         """Take who answers, and what they are asked.
@@ -223,6 +232,7 @@ class Step(BaseStep[Taken, Given]):
             effect: what calling does to the world.
             enforce_idempotency: whether a call is issued at most once.
             in_doubt: what happens when nobody knows whether a call arrived.
+            reconcile: for `in_doubt="reconcile"`: is told the key, and says whether the call was made.
             common: `when`, `save`, `cache`, `tags`, `config`.
 
         Raises:
@@ -244,6 +254,7 @@ class Step(BaseStep[Taken, Given]):
             effect=effect,
             enforce_idempotency=enforce_idempotency,
             in_doubt=in_doubt,
+            reconcile=None if reconcile is None else leaves.callable_ref(reconcile, at("reconcile")),
         )
 
     @staticmethod

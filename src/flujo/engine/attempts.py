@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,7 @@ from flujo.domain import canonical
 from flujo.domain.journal import Entry, EntryKind, EntryStatus, ErrorInfo, StepPath
 from flujo.domain.outcomes import Aborted, Failure, Paused, StepOutcome, StepRetried, StepStarted
 from flujo.domain.retry import RetryPolicy
-from flujo.domain.run import Pause
+from flujo.domain.run import Intent, IntentState, Pause
 from flujo.domain.usage import NOTHING, Usage
 from flujo.engine.settling import Draft, settle, settle_answer
 from flujo.exceptions import (
@@ -24,19 +26,29 @@ from flujo.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Iterator
 
     from flujo.domain.steps import BaseStep
     from flujo.engine.frame import Frame
 
 
+BrokenOff = Callable[["Intent", Exception], Awaitable[StepOutcome | None]]
+"""Decides what becomes of an announced call that raised; None when it has failed like any other."""
+
+
 async def perform(
-    step: BaseStep, frame: Frame, path: StepPath, work: Callable[[Draft], Awaitable[None]]
+    step: BaseStep,
+    frame: Frame,
+    path: StepPath,
+    work: Callable[[Draft], Awaitable[None]],
+    *,
+    broken_off: BrokenOff | None = None,
 ) -> StepOutcome:
     """Return how a leaf step came out, after as many attempts as its `config` allows.
 
     `work` fills a draft; what it raises is a failed attempt. Retries are counted over crashes: a failed
-    attempt is recorded before the next one starts.
+    attempt is recorded before the next one starts. Where the draft has announced a call, `broken_off` is
+    asked first what becomes of it.
     """
     asked = await frame.run.journal.pause(path)
     if asked is not None and asked.is_open:
@@ -54,7 +66,7 @@ async def perform(
     attempt = recorded[-1].attempt + 1 if recorded else 1
     while True:
         await frame.run.emit(StepStarted(path, step.kind, attempt))
-        outcome = await _attempt(step, frame, path, attempt, work)
+        outcome = await _attempt(step, frame, path, attempt, work, broken_off)
         if not isinstance(outcome, Failure):
             return outcome
         failures += 1
@@ -72,6 +84,7 @@ async def _attempt(
     path: StepPath,
     attempt: int,
     work: Callable[[Draft], Awaitable[None]],
+    broken_off: BrokenOff | None,
 ) -> StepOutcome:
     limit = None if step.config.timeout_s is None else asyncio.timeout(step.config.timeout_s)
     draft, started_at = Draft(None, attempt=attempt, limit=limit), frame.run.clock.now()
@@ -89,6 +102,7 @@ async def _attempt(
         raise
     except PausedException as signal:
         pause = Pause(pause_id=path, message=signal.message)
+        _settle_call(frame, draft, IntentState.DONE)
         frame.run.journal.ask(pause)
         return Paused((pause,))
     except PipelineAbortSignal as signal:
@@ -98,6 +112,11 @@ async def _attempt(
         cause: Exception = error
     except Exception as error:  # noqa: BLE001 - foreign code: whatever it raises is a failed attempt
         failure, cause = error_info(error, path), error
+    if draft.intent is not None and broken_off is not None:
+        outcome = await broken_off(draft.intent, cause)
+        if outcome is not None:
+            return outcome
+    _settle_call(frame, draft, IntentState.FAILED)
     await frame.run.journal.record(
         entry(
             status=EntryStatus.FAILED,
@@ -109,6 +128,11 @@ async def _attempt(
         )
     )
     return Failure(failure, cause)
+
+
+def _settle_call(frame: Frame, draft: Draft, state: IntentState) -> None:
+    if draft.intent is not None:
+        frame.run.journal.intend(replace(draft.intent, state=state))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flujo.domain.journal import Entry, EntryKind, EntryStatus, StepPath
-from flujo.domain.run import Move, Pause, RunRecord, Write
+from flujo.domain.run import Intent, Move, Pause, RunRecord, Write
 from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import JournalConflict
 
@@ -46,6 +46,8 @@ class Journal:
         self._waiting: list[Entry] = []
         self._asked: list[Pause] = []
         self._voids: list[StepPath] = []
+        self._announced: list[Intent] = []
+        self._intents: dict[StepPath, Intent] | None = None
         self._flying: list[asyncio.Future[None]] = []
         self._used: dict[StepPath, Usage] = {}
         self.usage = spent
@@ -137,6 +139,18 @@ class Journal:
             self._pauses = {pause.pause_id: pause for pause in await self._store.pauses(self._run_id)}
         return self._pauses.get(path)
 
+    def intend(self, intent: Intent) -> None:
+        """Note that a call is about to be made, or how it ended; true with the next commit."""
+        self._announced.append(intent)
+        self._intents = {**(self._intents or {}), intent.path: intent}
+
+    async def intent(self, path: StepPath) -> Intent | None:
+        """Return the call that the step at `path` has sent last."""
+        if self._intents is None:
+            stored = await self._store.intents(self._run_id) if self._resumed else []
+            self._intents = {intent.path: intent for intent in sorted(stored, key=lambda each: each.sends)}
+        return self._intents.get(path)
+
     async def was_asked(self, path: StepPath) -> bool:
         """Return whether a human was asked something by the step at `path`, or inside it."""
         await self.pause(path)
@@ -153,7 +167,7 @@ class Journal:
         if move is not None:
             await self._landed()
             move = replace(move, entries=self._seq, usage=self.usage)
-        if self._waiting or self._asked or self._voids or move:
+        if self._waiting or self._asked or self._voids or self._announced or move:
             self._hand_over(move)
         await self._landed()
 
@@ -164,9 +178,10 @@ class Journal:
             entries=tuple(self._waiting),
             pauses=tuple(self._asked),
             voids=tuple(self._voids),
+            intents=tuple(self._announced),
             move=move,
         )
-        self._waiting, self._asked, self._voids = [], [], []
+        self._waiting, self._asked, self._voids, self._announced = [], [], [], []
         flying = asyncio.ensure_future(self._store.write(write))
         if flying.done() and not flying.cancelled() and flying.exception() is None:
             return  # a store in memory: there is nothing to wait for

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, merge
 from flujo.domain.journal import Entry, EntryKind, StepPath
 from flujo.domain.outcomes import Success
+from flujo.domain.run import IntentState
 from flujo.domain.usage import NOTHING, Usage
 from flujo.engine import isolation
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
 
-    from flujo.domain.run import Pause
+    from flujo.domain.run import Intent, Pause
     from flujo.domain.steps import BaseStep
     from flujo.engine.frame import Frame
 
@@ -31,6 +32,8 @@ class Draft:
     usage: Usage = NOTHING
     detail: dict[str, Any] | None = None
     attempt: int = 1
+    intent: Intent | None = None
+    """The call that was announced for it, when `enforce_idempotency` is set."""
     limit: asyncio.Timeout | None = None
     """The attempt's clock, which stands still while somebody slow is told what the attempt says."""
 
@@ -51,6 +54,8 @@ async def settle(
     value = canonical.decode(output)
     patch = [*(draft.patch or []), *await isolation.saved(step, frame, value)]
     after = isolation.accepted(frame, patch, what=f"step {step.name!r}")
+    if draft.intent is not None:
+        frame.run.journal.intend(replace(draft.intent, state=IntentState.DONE, result=output))
     await frame.run.journal.record(
         entry(
             input=draft.input,

@@ -11,6 +11,7 @@ from flujo.domain import canonical
 from flujo.domain.journal import RunId
 from flujo.domain.models import PipelineContext
 from flujo.domain.run import NewRun
+from flujo.domain.steps import Step
 from flujo.exceptions import InputRejected, OutputRejected, SettingsError
 
 if TYPE_CHECKING:
@@ -92,6 +93,22 @@ def checked_context(model: Any) -> type[PipelineContext]:
         "held to its fields, and a resumed run is read back through them",
         hint="write `class MyContext(PipelineContext):` with typed fields",
     )
+
+
+def require_no_enforcement(pipeline: Pipeline) -> None:
+    """Refuse to enforce anything where nothing survives the process.
+
+    Raises:
+        SettingsError: naming the step.
+    """
+    for path, step in pipeline.walk():
+        if isinstance(step, Step) and step.enforce_idempotency:
+            raise SettingsError(
+                f"step `{path}` says `enforce_idempotency`, and with `persist_state=False` nobody would know "
+                "after a crash that its call was made",
+                hint="leave `persist_state` out, or `enforce_idempotency`",
+                path=path,
+            )
 
 
 def context_fields(data: Any) -> Mapping[str, Any]:

@@ -24,6 +24,7 @@ from flujo.domain.steps import (
     Text,
     Transition,
 )
+from flujo.domain.tools import declared
 from flujo.engine.interpreter import KINDS
 from flujo.exceptions import BlueprintError, CallableError, NotAvailableYet
 from flujo.services.cacheable import require_cacheable, source_digest
@@ -74,6 +75,7 @@ class Bound:
         self._leaves(pipeline.output)
         for step in pipeline.steps:
             _require_available(step)
+            self._require_declared(step)
             require_cacheable(step)
             for field in dataclasses.fields(step):
                 self._leaves(getattr(step, field.name))
@@ -183,6 +185,28 @@ class Bound:
         tools = [self._resolve(tool) for tool in spec.tools]
         return build_agent(spec, tools=tools, output_type=output_type, settings=self._agent_settings)
 
+    def _require_declared(self, step: BaseStep) -> None:
+        """Refuse a step that claims less of its callable than the callable does.
+
+        Raises:
+            CallableError: naming the step and what it has to say.
+        """
+        if not isinstance(step, Step) or step.call is None:
+            return
+        tool = declared(self._resolve(step.call))
+        if tool is None:
+            return
+        if not tool.admits(step.effect):
+            raise CallableError(
+                f"step {step.name!r} says `effect: {step.effect}`, and its callable declares {tool.effect!r}",
+                hint=f"say `effect: {tool.effect}`: a step may be stricter than its callable",
+            )
+        if tool.enforce_idempotency and not step.enforce_idempotency:
+            raise CallableError(
+                f"`{step.call.target}` asks for `enforce_idempotency`, which step {step.name!r} lacks",
+                hint="add `enforce_idempotency: true`",
+            )
+
     def _resolve(self, ref: CallableRef) -> Any:
         if ref.live is not None:
             return ref.live
@@ -218,7 +242,6 @@ def _require_available(step: BaseStep) -> None:
     if isinstance(step, Step):
         later["`fallback`"] = step.fallback is not None
         later["`validators`"] = bool(step.validators)
-        later["`enforce_idempotency`"] = step.enforce_idempotency
     else:
         for name in ("timeout_s", "max_retries", "retry"):
             later[f"`{name}` on `kind: {step.kind}`"] = getattr(step.config, name) != getattr(fresh, name)

@@ -91,6 +91,20 @@ def read_metadata(pairs: Sequence[str]) -> dict[str, str | int | float | bool | 
     return {name: _scalar(text) for name, text in _split(pairs, "--metadata")}
 
 
+def read_json(text: str, *, option: str) -> Any:
+    """Return what an option says as JSON.
+
+    Raises:
+        InputRejected: it is no JSON.
+    """
+    try:
+        return _strict_json(text)
+    except ValueError as error:
+        raise InputRejected(
+            f"{option} is no JSON: {error}", hint=f"text needs quotes: {option} '\"paid\"'"
+        ) from None
+
+
 def read_overrides(pairs: Sequence[str]) -> dict[str, str]:
     """Return `agents.NAME.model=…` words as a mapping of text.
 

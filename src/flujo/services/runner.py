@@ -18,7 +18,13 @@ from flujo.exceptions import (
     SettingsError,
     SyncInAsync,
 )
-from flujo.services.accepting import Request, checked_context, context_fields, pinned
+from flujo.services.accepting import (
+    Request,
+    checked_context,
+    context_fields,
+    pinned,
+    require_no_enforcement,
+)
 from flujo.services.answers import record_answer
 from flujo.services.closing import InFlight
 from flujo.services.continuing import Drive
@@ -95,10 +101,13 @@ class Flujo(Generic[In, Out, Ctx]):
             chance: ids and jitter, for tests.
 
         Raises:
-            SettingsError: `context_model` is no `PipelineContext`, `resources` are no `AppResources`, or one
-                of `state_providers` is no `StateProvider`.
+            SettingsError: `context_model` is no `PipelineContext`, `resources` are no `AppResources`, one of
+                `state_providers` is no `StateProvider`, or a step enforces its idempotency and nothing is
+                persisted.
         """
         self.pipeline = pipeline
+        if not persist_state and store is None:
+            require_no_enforcement(pipeline)
         self._context_data = context_fields(initial_context_data)
         self._context_model = None if context_model is None else checked_context(context_model)
         self._resources = None if resources is None else checked_resources(resources, "`resources`")

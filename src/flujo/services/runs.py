@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
-from flujo.domain.journal import StepPath
+from flujo.domain.journal import ErrorInfo, StepPath
 from flujo.domain.models import Metadata, PipelineResult
 from flujo.domain.run import Move, RunQuery, RunStatus, Write
 from flujo.exceptions import (
@@ -90,6 +90,22 @@ async def resumable(ws: Workspace) -> list[RunRecord]:
     store = await ws.store()
     statuses = (*RESUMABLE, RunStatus.FAILED)
     return await store.runs(RunQuery(statuses=statuses))
+
+
+async def cancel(store: StateStore, run: str) -> RunRecord:
+    """End a run for good, whoever has it; a living owner's next write is refused.
+
+    Raises:
+        RunNotFound: no run, or several, are meant.
+        ResumeConflict: it has ended already.
+    """
+    record = await store.find(run)
+    statuses = (*RESUMABLE, RunStatus.FAILED)
+    claimed = await store.claim(record.run_id, statuses=statuses, forced=True)
+    stopped = ErrorInfo("FLJ410", "somebody cancelled the run", type="PipelineAbortSignal")
+    move = Move(status=RunStatus.CANCELLED, error=canonical.encode(stopped.to_json()))
+    await store.write(Write(run_id=claimed.run_id, fence=claimed.fence, move=move))
+    return await store.run(claimed.run_id)
 
 
 async def answer(

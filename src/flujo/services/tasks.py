@@ -229,6 +229,17 @@ class TaskClient:
             return await runs.left_to_others(store, record)
         return await runs.unless_owned(store, record, runner.resume_async(record.run_id))
 
+    async def cancel_task(self, run_id: str) -> Task:
+        """End a run for good, whoever executes it: a living owner's next write is refused.
+
+        Raises:
+            RunNotFound: there is none.
+            ResumeConflict: it has ended already.
+        """
+        from flujo.services import runs
+
+        return _task(await runs.cancel(await self._store(), run_id))
+
     async def _store(self) -> StateStore:
         async with self._opening:
             if self._state is None:

@@ -47,6 +47,7 @@ class Claim:
     run_id: RunId
     statuses: tuple[RunStatus, ...]
     recovering: bool = False
+    forced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +166,7 @@ class _Pending:
     """Questions, one by one."""
     voided: set[str] = field(default_factory=set)
     """Runs, with all their open questions."""
+    intents: list[dict[str, Any]] = field(default_factory=list)
     holds: list[dict[str, Any]] = field(default_factory=list)
     aside: codec.Rows = field(default_factory=dict)
 
@@ -240,6 +242,10 @@ class _Batch:
         pending.entries += self._fresh(write, entries) if self.careful else entries
         for pause in write.pauses:
             pending.pauses.append(codec.pause_row(write.run_id, pause, len(pending.pauses)))
+        pending.intents += [
+            {**codec.intent_row(write.run_id, intent, pending.aside), "fence": write.fence}
+            for intent in write.intents
+        ]
         pending.holds += [codec.hold_row(write.run_id, hold) for hold in write.holds]
         pending.voids += [{"of_run": write.run_id, "of_pause": pause_id} for pause_id in write.voids]
         if write.move is not None:
@@ -336,7 +342,7 @@ class _Batch:
             return judgement.no_run(request.run_id)
         gone = there.owner is not None and self.batches.is_gone(request.run_id, there.owner)
         gone = gone and request.run_id not in self.claimed  # held, as soon as this batch is committed
-        owner = None if gone else there.owner
+        owner = None if gone or request.forced else there.owner
         refusal = judgement.claim_refusal(
             request.run_id, there.status, request.statuses, owner, there.lease_left_s
         )
@@ -406,6 +412,8 @@ class _Batch:
             known.insert_runs(connection, pending.runs)
         if pending.entries:
             known.insert_entries(connection, pending.entries)
+        if pending.intents:
+            execute(known.keep_intents, pending.intents)
         if pending.holds:
             execute(known.keep_holds, pending.holds)
         if pending.pauses:

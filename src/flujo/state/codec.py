@@ -17,7 +17,7 @@ import zstandard
 from flujo.domain import canonical
 from flujo.domain.journal import Entry, EntryKind, EntryStatus, RunId, StepPath, parent
 from flujo.domain.ledger import Hold, HoldState
-from flujo.domain.run import NewRun, Pause, RunRecord, RunStatus
+from flujo.domain.run import Intent, IntentState, NewRun, Pause, RunRecord, RunStatus
 from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import CorruptState
 
@@ -347,6 +347,58 @@ def pause(row: Row) -> Pause:
         if pause_digest(row["run_id"], found) != row["digest"]:
             raise ValueError("its digest differs")
         return found
+
+
+# Intents -------------------------------------------------------------------------------------------------
+
+
+def intent_row(run_id: RunId, intent: Intent, aside: Rows) -> dict[str, Any]:
+    """Return the row of a call; the database adds when. Large values go to `aside`, by digest."""
+    request = {
+        "attempt": intent.attempt,
+        "sends": intent.sends,
+        "input": canonical.decode(intent.input),
+    }
+    row = {
+        "run_id": run_id,
+        "key": intent.key,
+        "path": intent.path,
+        "tool": intent.tool,
+        "state": str(intent.state),
+        "request": _spill(canonical.encode(request), aside),
+        "result": _spill(intent.result, aside),
+    }
+    return {**row, "digest": _intent_digest(row)}
+
+
+def intent(row: Row, aside: Mapping[str, bytes]) -> Intent:
+    """Return the call of a row; `aside` has the blobs that it points at.
+
+    Raises:
+        CorruptState: the row is not what was written.
+    """
+    with _corrupt(f"run {row['run_id']}: call {row['key']}"):
+        if _intent_digest(row) != row["digest"]:
+            raise ValueError("its digest differs")
+        request = canonical.decode(_whole(row["request"], aside) or b"")
+        return Intent(
+            key=row["key"],
+            path=StepPath(row["path"]),
+            tool=row["tool"],
+            state=IntentState(row["state"]),
+            input=canonical.encode(request["input"]),
+            attempt=request["attempt"],
+            sends=request["sends"],
+            result=_whole(row["result"], aside),
+            sent_at=row["sent_at"],
+        )
+
+
+def _intent_digest(row: Row) -> bytes:
+    head = [row[name] for name in ("run_id", "key", "path", "tool", "state")]
+    parts = [text.encode() for text in head]
+    parts += [b"-" if value is None else bytes(value) for value in (row["request"], row["result"])]
+    return hashlib.sha256(b"\n".join(b"%d:%b" % (len(part), part) for part in parts)).digest()
 
 
 @contextmanager

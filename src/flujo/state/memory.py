@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING
 from flujo.domain import canonical
 from flujo.domain.journal import Entry, EntryKind, RunId, StepPath, parent
 from flujo.domain.ledger import Hold, Ledger, Spending
-from flujo.domain.run import Due, Move, NewRun, Pause, Progress, RunQuery, RunRecord, RunStatus, Write
+from flujo.domain.run import (
+    Due,
+    Intent,
+    IntentState,
+    Move,
+    NewRun,
+    Pause,
+    Progress,
+    RunQuery,
+    RunRecord,
+    RunStatus,
+    Write,
+)
 from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState, FlujoError, JournalConflict, StateBackendUnavailable, StateError
 from flujo.state import judgement, ownership
@@ -32,6 +44,7 @@ class StoredRun:
     journal: dict[EntryKey, Entry] = field(default_factory=dict)
     by_seq: dict[int, Entry] = field(default_factory=dict)
     pauses: dict[StepPath, Pause] = field(default_factory=dict)
+    intents: dict[str, Intent] = field(default_factory=dict)
     holds: dict[tuple[StepPath, int], Hold] = field(default_factory=dict)
     answered: bool = False
     """Whether a question was settled since the last claim."""
@@ -102,13 +115,14 @@ class MemoryStateStore:
         return self._record(stored)
 
     async def claim(
-        self, run_id: RunId, *, statuses: Sequence[RunStatus], recovering: bool = False
+        self, run_id: RunId, *, statuses: Sequence[RunStatus], recovering: bool = False, forced: bool = False
     ) -> RunRecord:
         """Take a run over; see the port."""
         self._check_open()
         stored = self._stored(run_id)
         there = self._record(stored)
-        owner = None if there.owner and ownership.is_provably_dead(there.owner) else there.owner
+        gone = forced or (there.owner is not None and ownership.is_provably_dead(there.owner))
+        owner = None if gone else there.owner
         refusal = judgement.claim_refusal(run_id, there.status, statuses, owner, there.lease_left_s)
         if refusal is not None:
             raise refusal
@@ -259,6 +273,12 @@ class MemoryStateStore:
             runs=tuple(record.run_id for record in waiting[:limit]),
         )
 
+    async def intents(self, run_id: RunId) -> list[Intent]:
+        """Return the calls that a run has announced."""
+        stored = self.database.runs.get(run_id)
+        calls = stored.intents.values() if stored else ()
+        return sorted(calls, key=lambda call: (call.sent_at or 0.0, call.key))
+
     async def blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
         """Return content-addressed blobs."""
         missing = [digest for digest in digests if digest not in self.database.blobs]
@@ -288,6 +308,10 @@ class MemoryStateStore:
         for entry in fresh:
             stored.journal[entry.path, entry.kind, entry.attempt] = entry
             stored.by_seq[entry.seq] = entry
+        for intent in write.intents:
+            before = stored.intents.pop(intent.key, intent)
+            sent_at = self._now() if intent.state is IntentState.SENT else before.sent_at
+            stored.intents[intent.key] = replace(intent, sent_at=sent_at)
         stored.holds.update({(hold.path, hold.number): hold for hold in write.holds})
         for pause in write.pauses:
             self._open(stored, pause)

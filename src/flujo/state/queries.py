@@ -15,12 +15,12 @@ from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState
 from flujo.state import codec, judgement, ownership, statements
 from flujo.state.database import database_now, fetch
-from flujo.state.tables import blobs, budget_holds, journal, pauses, runs
+from flujo.state.tables import blobs, budget_holds, intents, journal, pauses, runs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from flujo.domain.run import Pause, RunQuery, RunRecord
+    from flujo.domain.run import Intent, Pause, RunQuery, RunRecord
 
 LAST = "@last"
 _PAGE = 500
@@ -174,6 +174,11 @@ _holds = (
     )
     .order_by(budget_holds.c.path, budget_holds.c.number)
 )
+_calls = (
+    sa.select(*intents.c)
+    .where(intents.c.run_id == sa.bindparam("run"))
+    .order_by(intents.c.sent_at, intents.c.key)
+)
 _questions = (
     sa.select(*pauses.c)
     .where(pauses.c.run_id == sa.bindparam("run"))
@@ -267,6 +272,13 @@ def ledger(connection: sa.Connection, run_id: RunId) -> Ledger:
 def questions(connection: sa.Connection, run_id: RunId) -> list[Pause]:
     """Return the questions of a run in the order in which they were asked."""
     return [codec.pause(row) for row in fetch(connection, _questions, {"run": run_id})]
+
+
+def calls(connection: sa.Connection, run_id: RunId) -> list[Intent]:
+    """Return the calls that a run has announced, in the order in which they were sent last."""
+    rows = fetch(connection, _calls, {"run": run_id})
+    aside = contents(connection, codec.references(rows, ("request", "result")))
+    return [codec.intent(row, aside) for row in rows]
 
 
 def contents(connection: sa.Connection, digests: Collection[str]) -> dict[str, bytes]:

@@ -11,9 +11,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from flujo.domain import canonical
 from flujo.domain.ledger import HoldState
-from flujo.domain.run import RunStatus
+from flujo.domain.run import IntentState, RunStatus
 from flujo.state.database import database_now, driver_text
-from flujo.state.tables import SCHEMA, blobs, budget_holds, journal, pauses, runs
+from flujo.state.tables import SCHEMA, blobs, budget_holds, intents, journal, pauses, runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -197,6 +197,22 @@ recorded = sa.select(
 _append_one = _append_entry()
 
 
+def _keep_intents(insert: Any) -> sa.Executable:
+    """Return the statement that records calls; a call that is sent again says when it was sent last."""
+    sent = insert(intents).values(sent_at=database_now())
+    new = sent.excluded
+    is_sent = new.state == str(IntentState.SENT)
+    statement: sa.Executable = sent.on_conflict_do_update(
+        index_elements=["run_id", "key"],
+        set_={
+            **{name: new[name] for name in ("state", "fence", "request", "result", "digest")},
+            "sent_at": sa.case((is_sent, new.sent_at), else_=intents.c.sent_at),
+            "settled_at": sa.case((is_sent, sa.null()), else_=new.sent_at),
+        },
+    )
+    return statement
+
+
 def _keep_holds(insert: Any) -> sa.Executable:
     """Return the statement that writes what is held back of a budget, or replaces what was."""
     news = ("state", "usage", "digest")
@@ -248,6 +264,7 @@ class Statements:
         )
 
         self.keep_holds = _keep_holds(insert)
+        self.keep_intents = _keep_intents(insert)
 
     def lock(self, connection: sa.Connection, ids: list[str]) -> Sequence[tuple[Any, ...]]:
         """Lock the runs that are there.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from flujo.domain.journal import Entry, RunId, StepPath
     from flujo.domain.ledger import Ledger
-    from flujo.domain.run import Due, NewRun, Pause, Progress, RunQuery, RunRecord, RunStatus, Write
+    from flujo.domain.run import Due, Intent, NewRun, Pause, Progress, RunQuery, RunRecord, RunStatus, Write
 
 T = TypeVar("T")
 
@@ -104,13 +104,13 @@ class SqlStateStore:
         return record
 
     async def claim(
-        self, run_id: RunId, *, statuses: Sequence[RunStatus], recovering: bool = False
+        self, run_id: RunId, *, statuses: Sequence[RunStatus], recovering: bool = False, forced: bool = False
     ) -> RunRecord:
         """Take a run over; see the port."""
         await self.writer.room()
         loop = asyncio.get_running_loop()
         self._leases.watch(loop)
-        record: RunRecord = await self.writer.submit(Claim(run_id, tuple(statuses), recovering), loop)
+        record: RunRecord = await self.writer.submit(Claim(run_id, tuple(statuses), recovering, forced), loop)
         return record
 
     def write(self, write: Write) -> Awaitable[None]:
@@ -167,6 +167,10 @@ class SqlStateStore:
     async def pauses(self, run_id: RunId) -> list[Pause]:
         """Return the questions of a run, in the order in which they were asked."""
         return await self.read(queries.questions, run_id)
+
+    async def intents(self, run_id: RunId) -> list[Intent]:
+        """Return the calls that a run has announced."""
+        return await self.read(queries.calls, run_id)
 
     async def blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
         """Return content-addressed blobs."""

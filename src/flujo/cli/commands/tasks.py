@@ -1,4 +1,4 @@
-"""`flujo tasks`: the runs of the project's database: list them, show one, answer its question."""
+"""`flujo tasks`: the runs of the project's database: list, show, answer, retry and cancel them."""
 
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,8 +9,11 @@ from flujo.cli import completing, options
 from flujo.cli.invocation import Invocation
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flujo.cli.progress import Progress
     from flujo.cli.terminal import Terminal
+    from flujo.domain.run import Pause
     from flujo.services.tasks import TaskDetail
     from flujo.services.wiring import Workspace
 
@@ -33,6 +36,14 @@ class Status(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     PARKED = "parked"
+
+
+class Resolution(StrEnum):
+    """What became of a call that is in doubt."""
+
+    DONE = "done"
+    RETRY = "retry"
+    FAIL = "fail"
 
 
 @app.command("list")
@@ -107,26 +118,109 @@ def resume(
     as_json: options.AsJson = False,
 ) -> None:
     """Answer a run's question and go on with it."""
+    from flujo.cli.words import decoded
+    from flujo.services.inputs import read_input
+
+    asked = options.given(text, file, fields)
+
+    def read(pause: "Pause") -> tuple[Any, str]:
+        answer = read_input(decoded(pause.answer_schema), asked, what=f"the answer to `{pause.pause_id}`")
+        return answer.value, answer.note
+
+    _answered(ctx, run, read, detach=detach, paused_ok=paused_ok, as_json=as_json)
+
+
+@app.command()
+def resolve(
+    ctx: typer.Context,
+    run: Annotated[
+        str, typer.Argument(metavar="RUN[:PAUSE]", help="A run, and which call when several are in doubt.")
+    ],
+    resolution: Annotated[Resolution, typer.Option("--as", help="What became of the call.")],
+    result: Annotated[
+        str | None, typer.Option("--result", metavar="JSON", help="What it gave, when it was done.")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Only record it.")] = False,
+    paused_ok: options.PausedOk = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Say what became of a call that is in doubt, and go on with its run."""
+    from flujo.services.inputs import read_json
+
+    answer: dict[str, Any] = {"resolution": resolution.value}
+    if result is not None:
+        answer["result"] = read_json(result, option="--result")
+    _answered(ctx, run, lambda _: (answer, ""), detach=detach, paused_ok=paused_ok, as_json=as_json)
+
+
+@app.command()
+def retry(
+    ctx: typer.Context,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="An id, the beginning of one, or @last.")],
+    paused_ok: options.PausedOk = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Go on with a run that is parked, or try its failed step again."""
+    from flujo.cli.driving import conclude, drive
+    from flujo.services import runs
+
+    invocation = Invocation.of(ctx)
+
+    async def work(workspace: "Workspace", progress: "Progress") -> Any:
+        return await runs.resume(
+            workspace, run, retry_failed=True, sink=progress, say=invocation.terminal.say
+        )
+
+    conclude(invocation, drive(invocation, work), as_json=as_json, paused_ok=paused_ok)
+
+
+@app.command()
+def cancel(
+    ctx: typer.Context,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="An id, the beginning of one, or @last.")],
+    as_json: options.AsJson = False,
+) -> None:
+    """End a run for good, whoever executes it."""
+    from flujo.cli.driving import in_workspace
+    from flujo.cli.listing import next_for, run_data
+    from flujo.services.tasks import TaskClient
+
+    invocation = Invocation.of(ctx)
+    task = in_workspace(invocation, lambda ws: TaskClient(ws).cancel_task(run))
+    if as_json:
+        invocation.terminal.json(run_data(task))
+        return
+    invocation.terminal.say("cancelled: what was finished is kept, and nobody goes on with it")
+    invocation.terminal.next(next_for(task.run_id, str(task.status)))
+
+
+def _answered(
+    ctx: typer.Context,
+    run: str,
+    read: "Callable[[Pause], tuple[Any, str]]",
+    *,
+    detach: bool,
+    paused_ok: bool,
+    as_json: bool,
+) -> None:
+    """Answer the question that `run` means with what `read` gives for it, and go on with the run."""
     from flujo.cli.driving import conclude, drive, result_data
-    from flujo.cli.words import decoded, short
+    from flujo.cli.words import short
     from flujo.services import runs
     from flujo.services.answers import chosen
-    from flujo.services.inputs import read_input
 
     invocation = Invocation.of(ctx)
     name, _, typed = run.partition(":")
-    asked = options.given(text, file, fields)
 
     async def work(workspace: "Workspace", progress: "Progress") -> Any:
         store = await workspace.store()
         record = await store.find(name)
         pause = chosen(record, await store.pauses(record.run_id), _path(typed))
-        schema = decoded(pause.answer_schema)
-        answer = read_input(schema, asked, what=f"the answer to `{pause.pause_id}`")
-        if answer.note:
-            invocation.terminal.say(answer.note, "dim")
+        answer, note = read(pause)
+        if note:
+            invocation.terminal.say(note, "dim")
         return await runs.answer(
-            workspace, record.run_id, pause.pause_id, answer.value, detach=detach, sink=progress
+            workspace, record.run_id, pause.pause_id, answer, detach=detach, sink=progress
         )
 
     result = drive(invocation, work)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, Ask
 from flujo.domain.outcomes import Chunk
-from flujo.engine import isolation
+from flujo.engine import effects, isolation
 from flujo.engine.attempts import perform, standing_still
 
 if TYPE_CHECKING:
@@ -27,9 +29,14 @@ async def run(step: Step, frame: Frame, path: StepPath) -> StepOutcome:
     if who is None:
         raise ValueError(f"step {step.name!r} has neither `agent` nor `call`")
     agent = frame.run.binding.agent(who)
+    enforced = step.enforce_idempotency and step.call is not None
+    if enforced and (outcome := await effects.left_in_doubt(step, frame, path)) is not None:
+        return outcome
 
     async def work(draft: Draft) -> None:
         ask = _ask(step, frame, agent, draft, on_text=_listener(frame, path, draft))
+        if enforced:
+            ask = replace(ask, idempotency_key=await effects.announce(step, frame, path, draft))
         reply = await agent.ask(ask)
         draft.usage = reply.usage
         draft.detail = _detail(who, reply.model, reply.repairs)
@@ -41,7 +48,8 @@ async def run(step: Step, frame: Frame, path: StepPath) -> StepOutcome:
                 draft.output, what=f"output of step {step.name!r}"
             )
 
-    return await perform(step, frame, path, work)
+    broken_off = partial(effects.broken_off, step, frame) if enforced else None
+    return await perform(step, frame, path, work, broken_off=broken_off)
 
 
 def _ask(

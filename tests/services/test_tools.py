@@ -1,0 +1,62 @@
+"""What a callable declares of itself, and where nothing could be enforced."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import flujo
+from flujo import Flujo, Step
+from flujo.domain.run import RunStatus
+from flujo.domain.steps import CallableRef
+from flujo.exceptions import CallableError, Fenced, ResumeConflict, SettingsError
+from flujo.services.tasks import TaskClient
+from support import World, call, pipeline, start
+
+if TYPE_CHECKING:
+    from flujo.domain.ports import StateStore
+
+
+@flujo.tool(effect="transactional", enforce_idempotency=True)
+async def book(data: Any) -> Any:
+    return data
+
+
+BOOK = CallableRef.of(book)
+
+
+@pytest.mark.parametrize("effect", ["transactional", "unsafe"])
+async def test_a_step_may_be_as_strict_as_its_callable_or_stricter(store: StateStore, effect: Any) -> None:
+    step = Step(name="book", call=BOOK, effect=effect, enforce_idempotency=True)
+    assert (await start(pipeline(step), store, 7)).output == 7
+
+
+async def test_a_step_that_claims_less_than_its_callable_is_refused(store: StateStore) -> None:
+    with pytest.raises(CallableError, match="declares 'transactional'"):
+        await start(pipeline(Step(name="book", call=BOOK, effect="read", enforce_idempotency=True)), store)
+    with pytest.raises(CallableError, match="enforce_idempotency"):
+        await start(pipeline(Step(name="book", call=BOOK)), store)
+
+
+def test_nothing_is_enforced_where_nothing_is_kept() -> None:
+    tree = pipeline(Step(name="book", call=BOOK, enforce_idempotency=True))
+    with pytest.raises(SettingsError, match="`book`"):
+        Flujo(tree, persist_state=False)
+
+
+async def test_a_cancelled_run_is_over_and_its_owner_cannot_write_on(store: StateStore) -> None:
+    client = TaskClient(store)
+
+    async def cancel(data: Any) -> Any:
+        assert (await client.cancel_task("run")).status is RunStatus.CANCELLED
+        return data
+
+    world = World()
+    tree = pipeline(call("cancel", CallableRef("world:cancel", cancel)), call("after", world.add("after")))
+    with pytest.raises(Fenced):
+        await start(tree, store)
+    assert world.calls == []
+    with pytest.raises(ResumeConflict):
+        await client.cancel_task("run")
+    assert (await client.get_task("run")).task.status is RunStatus.CANCELLED
