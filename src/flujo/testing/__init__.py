@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from flujo.state.memory_cache import MemoryCache
     from flujo.testing.cache_suite import CacheBackendSuite
     from flujo.testing.crashes import enumerate_crashes, reach
+    from flujo.testing.simulation import simulate
     from flujo.testing.store_suite import StateStoreSuite
 
 _HOMES = {
@@ -19,6 +20,7 @@ _HOMES = {
     "StateStoreSuite": "flujo.testing.store_suite",
     "enumerate_crashes": "flujo.testing.crashes",
     "reach": "flujo.testing.crashes",
+    "simulate": "flujo.testing.simulation",
 }
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "StateStoreSuite",
     "enumerate_crashes",
     "reach",
+    "simulate",
 ]
 
 

@@ -1,0 +1,244 @@
+"""Random programs whose results are known beforehand: a generator, and a reference that is no engine."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flujo.domain.pipeline import Pipeline
+from flujo.domain.retry import RetryPolicy
+from flujo.domain.steps import (
+    BaseStep,
+    CallableRef,
+    ConditionalStep,
+    DynamicParallelRouterStep,
+    Expr,
+    HumanInTheLoopStep,
+    ImportStep,
+    LoopStep,
+    MapStep,
+    ParallelStep,
+    Save,
+    State,
+    StateMachineStep,
+    Step,
+    StepConfig,
+    Text,
+    Transition,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from random import Random
+
+    Act = Callable[[str, int], Awaitable[None]]
+    """Makes `name` happen in the world, for the number that came in; may raise, so that the step retries."""
+
+MAX_DEPTH = 4
+MAX_STEPS = 20
+CONTEXT = {"type": "object", "properties": {"log": {"type": "array", "default": []}}}
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a program will give, whoever runs it and however often it is interrupted."""
+
+    output: int
+    effects: Counter[str]
+    """How often each step happens."""
+
+
+@dataclass
+class Part:
+    """A step of a random program: how it is built, and what it does to a number."""
+
+    kind: str
+    name: str
+    number: int = 1
+    bodies: tuple[tuple[Part, ...], ...] = ()
+
+
+def random_program(chance: Random, *, humans: bool = True) -> tuple[Part, ...]:
+    """Return a random program of at most `MAX_STEPS` steps, `MAX_DEPTH` deep."""
+    return _Generator(chance, humans=humans).body(0)
+
+
+class _Generator:
+    def __init__(self, chance: Random, *, humans: bool) -> None:
+        self._chance = chance
+        self._names = 0
+        self._leaves = ["step", "step", "flaky", *(["human"] if humans else [])]
+
+    def body(self, depth: int) -> tuple[Part, ...]:
+        return tuple(self._part(depth) for _ in range(self._chance.randint(1, 3)))
+
+    def _part(self, depth: int) -> Part:
+        self._names += 1
+        name = f"s{self._names}"
+        composites = ["if", "loop", "map", "parallel", "import", "machine", "router"]
+        nested = depth < MAX_DEPTH - 1 and self._names < MAX_STEPS - 6 and self._chance.random() < 0.45
+        kind = self._chance.choice(composites if nested else self._leaves)
+        if not nested:
+            return Part(kind, name, self._chance.randint(1, 9))
+        count = {"if": 2, "parallel": 2, "router": 3, "machine": 2}.get(kind, 1)
+        bodies = tuple(self.body(depth + 1) for _ in range(count))
+        return Part(kind, name, self._chance.randint(1, 3), bodies)
+
+
+# What it will give: plain Python over the same parts ------------------------------------------------------
+
+
+def known(program: Sequence[Part], start: int) -> Known:
+    """Return what the program gives for `start`, worked out without an engine."""
+    effects: Counter[str] = Counter()
+    return Known(_value(program, start, effects), effects)
+
+
+def _value(parts: Sequence[Part], n: int, effects: Counter[str]) -> int:
+    for part in parts:
+        n = _part_value(part, n, effects)
+    return n
+
+
+def _part_value(part: Part, n: int, effects: Counter[str]) -> int:
+    def body(index: int, value: int) -> int:
+        return _value(part.bodies[index], value, effects)
+
+    match part.kind:
+        case "step" | "flaky":
+            effects[part.name] += 1
+            return n + part.number
+        case "human":
+            return n + 1
+        case "if":
+            return body(n % 2, n)
+        case "loop" | "machine":
+            for _ in range(part.number):
+                n = body(0, n)
+            return n if part.kind == "loop" else body(1, n)
+        case _:
+            return sum(body(index, value) for index, value in _arms(part, n))
+
+
+def _arms(part: Part, n: int) -> list[tuple[int, int]]:
+    """Return which bodies run for `n`, each with what goes into it."""
+    match part.kind:
+        case "map":
+            return [(0, n % 1000 * 10 + index) for index in range(part.number)]
+        case "router":
+            return [(index, n) for index in range(3) if (n + index) % 3]
+        case _:
+            return [(index, n) for index in range(len(part.bodies))]
+
+
+# What runs: a tree -----------------------------------------------------------------------------------------
+
+
+def tree(program: Sequence[Part], act: Act, *, name: str = "random") -> Pipeline:
+    """Return the program as a pipeline; each step that does something calls `act`."""
+    builder = _Builder(act)
+    return Pipeline(
+        builder.body(program).steps,
+        name=name,
+        context_schema=CONTEXT,
+        output=Text("{{ previous }}"),
+    )
+
+
+class _Builder:
+    def __init__(self, act: Act) -> None:
+        self._act = act
+
+    def body(self, parts: Sequence[Part]) -> Pipeline:
+        return Pipeline(tuple(self._step(part) for part in parts))
+
+    def _step(self, part: Part) -> BaseStep:
+        if part.kind in ("step", "flaky"):
+            return self._leaf(part)
+        if part.kind == "human":
+            schema = {"type": "integer"}
+            return HumanInTheLoopStep(
+                name=part.name, message=Text("{{ string(previous) }}"), answer_schema=schema
+            )
+        return self._composite(part, [self.body(body) for body in part.bodies])
+
+    def _leaf(self, part: Part) -> Step:
+        async def work(data: int) -> int:
+            await self._act(part.name, data)
+            return data + part.number
+
+        retry = RetryPolicy(initial_s=0.1, jitter=0.5)
+        return Step(
+            name=part.name,
+            call=CallableRef(f"random:{part.name}", work),
+            config=StepConfig(max_retries=5, retry=retry, timeout_s=60),
+            output_schema={"type": "integer"},
+        )
+
+    def _composite(self, part: Part, bodies: list[Pipeline]) -> BaseStep:
+        match part.kind:
+            case "if":
+                return ConditionalStep(
+                    name=part.name,
+                    condition=Expr("previous % 2 == 0"),
+                    branches={"then": bodies[0], "else": bodies[1]},
+                )
+            case "loop":
+                until = Expr(f"loop.index == {part.number - 1}")
+                return LoopStep(name=part.name, body=bodies[0], until=until)
+            case "machine":
+                return self._machine(part, bodies)
+            case "map":
+                items = ", ".join(f"previous % 1000 * 10 + {index}" for index in range(part.number))
+                return MapStep(
+                    name=part.name,
+                    over=Expr(f"[{items}]"),
+                    body=bodies[0],
+                    max_concurrency=2,
+                    output=Text("{{ " + " + ".join(f"previous[{i}]" for i in range(part.number)) + " }}"),
+                )
+            case "parallel":
+                return ParallelStep(
+                    name=part.name,
+                    branches={"p": bodies[0], "q": bodies[1]},
+                    output=Text("{{ previous.p + previous.q }}"),
+                )
+            case "router":
+                return self._router(part, bodies)
+            case _:
+                inner = Pipeline(bodies[0].steps, name=f"inner_{part.name}", output=Text("{{ previous }}"))
+                return ImportStep(name=part.name, blueprint=f"{part.name}.yaml", pipeline=inner)
+
+    def _machine(self, part: Part, bodies: list[Pipeline]) -> StateMachineStep:
+        # The visits are counted in the context, which every other step leaves alone.
+        again = Step(
+            name=f"count_{part.name}",
+            call=CallableRef(f"random:count_{part.name}", _given),
+            save={"log": Save(Expr(f"'{part.name}'"), append=True)},
+        )
+        visits = f"context.log.filter(x, x == '{part.name}').size() % {part.number} == 0"
+        states = {
+            "go": State(
+                Pipeline((*bodies[0].steps, again)), (Transition("end", Expr(visits)), Transition("go"))
+            ),
+            "end": State(bodies[1]),
+        }
+        return StateMachineStep(name=part.name, initial="go", states=states, final=("end",))
+
+    def _router(self, part: Part, bodies: list[Pipeline]) -> DynamicParallelRouterStep:
+        async def choose(data: int) -> list[str]:
+            return [name for index, name in enumerate("pqr") if (data + index) % 3]
+
+        branches = dict(zip("pqr", bodies, strict=True))
+        sums = " + ".join(f"get(previous, '{name}', 0)" for name in branches)
+        return DynamicParallelRouterStep(
+            name=part.name,
+            router=CallableRef(f"random:choose_{part.name}", choose),
+            branches=branches,
+            output=Text("{{ " + sums + " }}"),
+        )
+
+
+async def _given(data: int) -> int:
+    return data

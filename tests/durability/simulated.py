@@ -1,0 +1,312 @@
+"""One simulation: workers that crash, freeze and lose their database, a human who answers late, one run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from durability.random_programs import known, random_program, tree
+from flujo.domain import canonical
+from flujo.domain.journal import RunId, StepPath
+from flujo.domain.outcomes import StepEnded, Success
+from flujo.domain.run import RunStatus
+from flujo.exceptions import FlujoError, RunNotFound, StateBackendUnavailable
+from flujo.services.binding import Bound
+from flujo.services.recovery import RecoveryPolicy
+from flujo.services.runner import Flujo
+from flujo.state.memory import MemoryDatabase, MemoryStateStore
+from flujo.testing.simulation import SimulatedClock, SimulatedLoop, simulate
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Coroutine
+    from random import Random
+
+    from flujo.domain.run import Write
+
+RUN = RunId("run")
+LEASE_S = 30.0
+PATIENCE_S = 24 * 3600.0
+"""When a run is called stuck, in simulated seconds."""
+
+_worker: ContextVar[Worker | None] = ContextVar("worker", default=None)
+
+
+class Crashed(BaseException):
+    """The process is gone: nothing of it goes on, not even what handles errors."""
+
+
+class SlowStore:
+    """A database across a network: it takes its time, fails at times, and dies with its process.
+
+    A write may fail before it is done, or after it: then it has happened, and nobody was told.
+    """
+
+    def __init__(self, store: MemoryStateStore, chance: Random, failures: float) -> None:
+        self._store = store
+        self._chance = chance
+        self._failures = failures
+        self._turn = asyncio.Lock()
+        self.dead = False
+        self.faults = 0
+
+    def write(self, write: Write) -> Awaitable[None]:
+        return self._in_turn(write)
+
+    def let_go(self, run_id: RunId) -> None:
+        if not self.dead:
+            self._store.let_go(run_id)
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+
+        async def slowly(*arguments: Any, **options: Any) -> Any:
+            return await self._slowly(lambda: method(*arguments, **options))
+
+        return slowly
+
+    async def _in_turn(self, write: Write) -> None:
+        async with self._turn:  # writes keep their order
+            await self._slowly(lambda: self._store.write(write))
+
+    async def _slowly(self, work: Any) -> Any:
+        await self._travel()
+        if self._chance.random() < self._failures:
+            self.faults += 1
+            raise StateBackendUnavailable("the network is away")
+        result = await work()
+        await self._travel()
+        if self._chance.random() < self._failures:
+            self.faults += 1
+            raise StateBackendUnavailable("the network is away, after the work was done")
+        return result
+
+    async def _travel(self) -> None:
+        self._alive()
+        await asyncio.sleep(self._chance.expovariate(100))
+        self._alive()
+
+    def _alive(self) -> None:
+        if self.dead:
+            raise Crashed
+
+
+@dataclass(eq=False)
+class Worker:
+    """A process: its tasks end with it, and what it was doing outside may or may not have happened."""
+
+    store: SlowStore
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    doing: Counter[str] = field(default_factory=Counter)
+    """Steps that have happened and are not acknowledged."""
+    frozen_until: float = 0.0
+
+    def kill(self) -> None:
+        self.store.dead = True
+        for task in self.tasks:
+            task.cancel()
+
+
+class Simulation:
+    """One run of a random program by workers that come and go."""
+
+    def __init__(self, seed: int) -> None:
+        self.loop = SimulatedLoop(seed)
+        self.chance = self.loop.chance
+        self.program = random_program(self.chance)
+        self.database = MemoryDatabase()
+        self.effects: Counter[str] = Counter()
+        self.allowed: Counter[str] = Counter()
+        """How often a step may have happened beyond what is expected: it was cut off before it was recorded."""
+        self.faults = 0
+        self._tree = tree(self.program, self._act)
+        self._binding = Bound(allow_callables=("*",), agent_settings=None)  # type: ignore[arg-type]  # asks no model
+        self._binding.bind(self._tree)
+        self._failed: Counter[str] = Counter()
+        self._workers: list[Worker] = []
+        self._failures = self.chance.choice([0.0, 0.0, 0.01, 0.05])
+        self.loop.set_task_factory(self._task)  # type: ignore[arg-type]  # a method with fewer options
+
+    def run(self) -> list[str]:
+        """Return what went wrong; nothing when every promise was kept."""
+        return simulate(0, self._all(), loop=self.loop)
+
+    # What happens ----------------------------------------------------------------------------------------
+
+    async def _all(self) -> list[str]:
+        human = asyncio.create_task(self._answer())
+        trouble = asyncio.create_task(self._trouble())
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await self._submit()
+                await self._ended()
+        except TimeoutError:
+            record = await self._record()
+            return [f"stuck: the run is {record.status}, owned by {record.owner}, fence {record.fence}"]
+        finally:
+            for task in (human, trouble):
+                task.cancel()
+            for worker in self._workers:
+                worker.kill()
+        return list(await self._judged())
+
+    async def _ended(self) -> None:
+        while not (await self._record()).status.is_final:  # noqa: ASYNC110 - it looks from outside, as a user
+            await asyncio.sleep(5)
+
+    async def _submit(self) -> None:
+        """Start the run as a client would, again and again until it is accepted."""
+        while RUN not in self.database.runs:
+            worker = self._start()
+            await asyncio.wait(worker.tasks, timeout=self.chance.uniform(0.1, 60))
+
+    def _start(self) -> Worker:
+        store = MemoryStateStore(self.database, lease_s=LEASE_S, now=self.loop.time)
+        store.owner = (
+            f"simulated-{len(self._workers)}-{self.loop.time()}"  # of no process that one could look up
+        )
+        worker = Worker(SlowStore(store, self.chance, self._failures))
+        self._workers.append(worker)
+        token = _worker.set(worker)
+        asyncio.get_running_loop().create_task(self._work(worker))
+        _worker.reset(token)
+        return worker
+
+    async def _work(self, worker: Worker) -> None:
+        """Be a process: execute the run if it can be had, and look after it until the process dies."""
+        runner = Flujo[Any, Any, Any](
+            self._tree,
+            store=worker.store,
+            binding=self._binding,
+            clock=SimulatedClock(self.loop, skew_s=self.chance.uniform(-86400, 86400)),
+            hooks=[self._told],
+            recovery=RecoveryPolicy(every_s=5.0, max_recoveries=1000),
+        )
+        try:
+            async with runner:
+                try:
+                    await runner.run_result_async(5, run_id=RUN)
+                except FlujoError:
+                    pass  # the database was away, or somebody else has the run
+                await asyncio.sleep(PATIENCE_S)
+        except Crashed:
+            pass
+
+    async def _trouble(self) -> None:
+        """Kill and freeze workers for a while, and see that there is always another one; then let it be calm."""
+        for _ in range(self.chance.randint(0, 6)):
+            await asyncio.sleep(self.chance.expovariate(1 / 20))
+            if not self._workers:
+                continue
+            worker = self.chance.choice(self._workers)
+            if self.chance.random() < 0.7:
+                self._cut_off(worker)
+                worker.kill()
+                self._workers.remove(worker)
+            else:
+                self._cut_off(worker)
+                worker.frozen_until = self.loop.time() + self.chance.uniform(1, 4 * LEASE_S)
+            self.faults += 1
+            if RUN in self.database.runs and self.chance.random() < 0.8:
+                self._start()
+        self._failures = 0.0
+        for worker in self._workers:
+            worker.store._failures = 0.0
+        while True:
+            await asyncio.sleep(LEASE_S)
+            if RUN in self.database.runs and not self._workers:
+                self._start()
+
+    def _cut_off(self, worker: Worker) -> None:
+        self.allowed += worker.doing
+        worker.doing.clear()
+
+    async def _answer(self) -> None:
+        """Be the human: read what is asked, sometimes late, and answer the number that follows."""
+        store = MemoryStateStore(self.database, now=self.loop.time)
+        while True:
+            await asyncio.sleep(self.chance.uniform(1, 90))
+            try:
+                asked = await store.pauses(RUN)
+            except RunNotFound:
+                continue
+            for pause in asked:
+                if pause.is_open:
+                    answer = canonical.encode(int(pause.message) + 1)
+                    await store.answer(RUN, StepPath(pause.pause_id), answer)
+
+    # What a step does ------------------------------------------------------------------------------------
+
+    async def _act(self, name: str, data: int) -> None:
+        worker = _worker.get()
+        assert worker is not None
+        await asyncio.sleep(self.chance.expovariate(1))
+        while worker.frozen_until > self.loop.time():  # noqa: ASYNC110 - it may be frozen again
+            await asyncio.sleep(worker.frozen_until - self.loop.time())
+        if worker.store.dead:
+            raise Crashed
+        flaky = any(part.kind == "flaky" and part.name == name for part in _parts(self.program))
+        if flaky and self.chance.random() < 0.3 and self._failed[f"{name}:{data}"] < 3:
+            self._failed[f"{name}:{data}"] += 1
+            raise ConnectionError("not this time")
+        self.effects[name] += 1
+        worker.doing[name] += 1
+
+    async def _told(self, event: Any) -> None:
+        worker = _worker.get()
+        if worker is None or not isinstance(event, StepEnded) or event.recorded:
+            return
+        name = event.path.rpartition("/")[2]
+        if worker.doing[name]:
+            worker.doing[name] -= 1
+            if not isinstance(event.outcome, Success):
+                self.allowed[name] += 1  # it happened, and could not be recorded
+
+    # What must be true -----------------------------------------------------------------------------------
+
+    async def _record(self) -> Any:
+        return await MemoryStateStore(self.database, now=self.loop.time).run(RUN)
+
+    async def _judged(self) -> list[str]:
+        wanted = known(self.program, 5)
+        record = await self._record()
+        wrong = []
+        if record.status is not RunStatus.COMPLETED:
+            return [f"the run is {record.status}: {record.error}"]
+        output = canonical.decode(record.output)
+        if output != wanted.output:
+            wrong.append(f"the output is {output}, and has to be {wanted.output}")
+        for worker in self._workers:
+            self._cut_off(worker)
+        for name in {*self.effects, *wanted.effects}:
+            most = wanted.effects[name] + self.allowed[name]
+            if not wanted.effects[name] <= self.effects[name] <= most:
+                wrong.append(
+                    f"{name} happened {self.effects[name]} times: {wanted.effects[name]} to {most} may be"
+                )
+        return wrong
+
+    def _task(
+        self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
+    ) -> Any:
+        task = asyncio.Task(coroutine, loop=loop, **options)
+        worker = _worker.get()
+        if worker is not None:
+            worker.tasks.add(task)
+            task.add_done_callback(worker.tasks.discard)
+            task.add_done_callback(_look_at)
+        return task
+
+
+def _look_at(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
+
+
+def _parts(program: Any) -> Any:
+    for part in program:
+        yield part
+        for body in part.bodies:
+            yield from _parts(body)

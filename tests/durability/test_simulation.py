@@ -1,0 +1,175 @@
+"""The engine on a simulated clock: thousands of worlds in which processes die, freeze and lose their database."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from durability.random_programs import known, random_program, tree
+from durability.simulated import Simulation
+from flujo.engine.journaling import Journal
+from flujo.services.runner import Flujo
+from flujo.state.memory import MemoryStateStore
+from flujo.testing.simulation import SimulatedClock, SimulatedLoop, Stuck, simulate
+
+if TYPE_CHECKING:
+    from durability.conftest import Evidence
+
+SEEDS = int(os.environ.get("FLUJO_SIM_SEEDS", "2000"))
+FIRST = int(os.environ.get("FLUJO_SIM_SEED", "0"))
+"""The first seed: a failure prints `FLUJO_SIM_SEED=n FLUJO_SIM_SEEDS=1`, which repeats it alone."""
+SHARES = 8
+KEPT = Path(__file__).parent / "seeds.txt"
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, logger="flujo")  # a database that is away is what is tested
+
+
+def _wrong(seed: int, evidence: Evidence) -> list[str]:
+    simulation = Simulation(seed)
+    try:
+        found = simulation.run()
+    except Stuck as stuck:
+        found = [str(stuck)]
+    violations = [f"FLUJO_SIM_SEED={seed} FLUJO_SIM_SEEDS=1: {wrong}" for wrong in found]
+    evidence.add(faults=simulation.faults, seeds=1, violations=violations)
+    return violations
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.guarantee("G1", "G2", "G4", "G5", "G17", "G18", "G22")
+@pytest.mark.parametrize("share", range(SHARES))
+def test_whatever_dies_and_whenever_the_run_comes_to_the_result_that_was_known(
+    share: int, evidence: Evidence
+) -> None:
+    for seed in range(FIRST + share, FIRST + SEEDS, SHARES):
+        violations = _wrong(seed, evidence)
+        assert not violations, violations
+
+
+@pytest.mark.guarantee("G1", "G2")
+def test_a_seed_that_has_once_failed_is_tried_for_ever(evidence: Evidence) -> None:
+    for line in KEPT.read_text("utf-8").splitlines():
+        seed = line.partition("#")[0].strip()
+        if seed:
+            assert _wrong(int(seed), evidence) == []
+
+
+def test_a_run_that_tells_of_a_step_before_it_is_committed_is_caught(
+    monkeypatch: pytest.MonkeyPatch, evidence: Evidence
+) -> None:
+    record = Journal.record
+
+    async def early(self: Journal, entry: Any, *, wait: bool = True) -> Any:
+        return await record(self, entry, wait=False)
+
+    monkeypatch.setattr(Journal, "record", early)
+    assert any(Simulation(seed).run() for seed in range(100)), "the simulation sees what it is there for"
+
+
+def test_a_store_that_lets_zombies_write_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    write = MemoryStateStore._write
+
+    def lenient(self: MemoryStateStore, given: Any) -> None:
+        from dataclasses import replace
+
+        fence = self.database.runs[given.run_id].record.fence
+        write(self, replace(given, fence=fence))
+
+    monkeypatch.setattr(MemoryStateStore, "_write", lenient)
+
+    def fails(seed: int) -> bool:
+        try:
+            return bool(Simulation(seed).run())
+        except Exception:  # noqa: BLE001 - however it shows
+            return True
+
+    assert any(fails(seed) for seed in range(60, 400)), "about one seed in a hundred shows it"
+
+
+def test_the_same_seed_gives_the_same_simulation() -> None:
+    def trace(seed: int) -> tuple[Any, ...]:
+        simulation = Simulation(seed)
+        simulation.run()
+        return simulation.loop.time(), simulation.effects, simulation.faults
+
+    for seed in range(5):
+        assert trace(seed) == trace(seed)
+
+
+async def _passes(loop: SimulatedLoop) -> list[str]:
+    heard: list[str] = []
+
+    async def say(name: str, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        heard.append(f"{name} at {loop.time():g}")
+
+    await asyncio.gather(say("b", 3600), say("a", 0.5))
+    return heard
+
+
+def test_simulated_time_jumps_and_never_waits() -> None:
+    loop = SimulatedLoop(1)
+    assert simulate(1, _passes(loop), loop=loop) == ["a at 0.5", "b at 3600"]
+
+
+def test_a_simulated_clock_may_be_off() -> None:
+    loop = SimulatedLoop(1)
+    assert SimulatedClock(loop, skew_s=-7).now() == -7
+    loop.close()
+
+
+def test_a_seed_decides_who_goes_first() -> None:
+    async def order() -> tuple[int, ...]:
+        heard: list[int] = []
+
+        async def say(number: int) -> None:
+            heard.append(number)
+
+        await asyncio.gather(*(say(number) for number in range(6)))
+        return tuple(heard)
+
+    orders = [simulate(seed, order()) for seed in range(20)]
+    assert len(set(orders)) > 5
+    assert simulate(3, order()) == orders[3]
+
+
+def test_waiting_for_what_never_happens_is_noticed() -> None:
+    async def wait() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    with pytest.raises(Stuck):
+        simulate(0, wait())
+
+
+@pytest.mark.guarantee("G22")
+def test_random_programs_give_what_was_worked_out_without_an_engine(evidence: Evidence) -> None:
+    async def run(seed: int) -> None:
+        program = random_program(Random(seed), humans=False)
+        happened: list[str] = []
+
+        async def act(name: str, _: int) -> None:
+            happened.append(name)
+
+        async with Flujo[Any, Any, Any](
+            tree(program, act), store=MemoryStateStore(), recovery=False
+        ) as runner:
+            result = await runner.run_result_async(5)
+        wanted = known(program, 5)
+        assert result.output == wanted.output, seed
+        assert sorted(happened) == sorted(wanted.effects.elements()), seed
+
+    async def several() -> None:
+        for seed in range(150):
+            await run(seed)
+
+    asyncio.run(several())
+    evidence.add(seeds=150)
