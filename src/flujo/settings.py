@@ -194,6 +194,10 @@ class Settings(BaseSettings):
                 for agent, model in self.models.items():
                     key = f"agents.{agent}.model"
                     yield key, model, self.origin(key)
+            elif name == "state_providers":
+                for provider, url in self.state_providers.items():
+                    key = f"state_providers.{provider}"
+                    yield key, redact_uri(url), self.origin(key)
             elif name != "budgets":
                 shown = redact_uri(value) if isinstance(value, str) else value
                 yield name, shown, self.origin(name)

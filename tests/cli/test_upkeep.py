@@ -40,6 +40,22 @@ def test_doctor_changes_nothing(flujo: Flujo, project: Project) -> None:
     assert "durability `sync` (WAL, synchronous=FULL)" in flujo("doctor").stdout
 
 
+def test_doctor_asks_where_references_are_kept(flujo: Flujo, project: Project) -> None:
+    toml = project.root / "flujo.toml"
+    text = toml.read_text()
+    toml.write_text(text + '\n[state_providers]\npapers = "file:papers"\n')
+    result = flujo("doctor")
+    assert "ok    references  papers: file:papers" in result.stdout
+    assert "state_providers.papers" in result.stdout
+    assert not (project.root / "papers").exists()
+    (project.root / "papers").write_text("a file, not a folder")
+    assert "fail  references  state provider 'papers' could not look for" in flujo("doctor").stdout
+    toml.write_text(text + '\n[state_providers]\npapers = "ftp:x"\n')
+    broken = flujo("doctor")
+    assert "`state_providers.papers` is 'ftp:x', which is no state provider" in broken.stdout
+    assert broken.exit_code == 2
+
+
 def test_doctor_notices_a_misspelt_variable(flujo: Flujo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLUJO_STATE_URL", "sqlite:///x.db")
     assert "did you mean FLUJO_STATE_URI?" in flujo("doctor").stdout

@@ -256,17 +256,25 @@ async def test_a_server_that_is_gone_fails_the_step_and_the_run_goes_on_when_it_
 
 def test_a_setting_names_a_folder_or_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
-    relative, absolute = open_provider("file:docs", tmp_path), open_provider("file:///var/docs", tmp_path)
+    relative, absolute = (
+        open_provider("a", "file:docs", tmp_path),
+        open_provider("b", "file:///var/docs", tmp_path),
+    )
     assert isinstance(relative, FileProvider)
     assert isinstance(absolute, FileProvider)
     assert (relative.folder, str(absolute.folder)) == (tmp_path / "docs", "/var/docs")
-    assert isinstance(open_provider("s3://papers/docs", tmp_path), BucketProvider)
+    assert isinstance(open_provider("c", "s3://papers/docs", tmp_path), BucketProvider)
 
 
-@pytest.mark.parametrize("url", ["docs", "C:docs", "ftp://x/y", "s3:papers", "", "file:"])
+@pytest.mark.parametrize("url", ["docs", "C:docs", "ftp:x/y", "s3:papers", "", "file:"])
 def test_a_setting_that_names_neither_is_refused(tmp_path: Path, url: str) -> None:
-    with pytest.raises(SettingsError, match="state provider"):
-        open_provider(url, tmp_path)
+    with pytest.raises(SettingsError, match=f"`state_providers.docs` is '{url}', which is no state provider"):
+        open_provider("docs", url, tmp_path)
+
+
+def test_a_storage_that_nobody_knows_is_refused_with_its_setting(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"`state_providers.docs`, 'ftp://x/y', cannot be opened: .*URL"):
+        open_provider("docs", "ftp://x/y", tmp_path)
 
 
 def test_a_bucket_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

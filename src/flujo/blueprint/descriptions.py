@@ -8,7 +8,7 @@ DESCRIPTIONS = {
     "include": "Files that give further agents.",
     "defaults": "What every agent and step has that does not say otherwise.",
     "input_schema": "A JSON Schema of the run's input; checked before the run is accepted.",
-    "context": "The class of the run's context, as `module:Class`.",
+    "context": "The class of the run's context, as `module:Class`; of an import, `own` or `inherit`.",
     "context_schema": "A JSON Schema of the run's context, when its fields are given in place.",
     "agents": "Who can be asked, by name.",
     "output": "What comes out, with `{{ … }}` in texts; without it, the last step's output.",

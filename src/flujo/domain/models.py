@@ -135,7 +135,8 @@ class ContextReference(BaseModel, Generic[T]):
             return data  # type: ignore[return-value]  # T is bytes
         try:
             read = data.decode() if arguments[0] is str else canonical.decode(data)
-            value: T = TypeAdapter(arguments[0]).validate_python(read)
+            adapter: TypeAdapter[T] = TypeAdapter(arguments[0])
+            return adapter.validate_python(read)
         except ValueError as error:
             raise ReferenceCorrupt(
                 f"{self._field or 'a reference'}: blob {self.key!r} of provider {self.provider_id!r} is no "
@@ -145,7 +146,6 @@ class ContextReference(BaseModel, Generic[T]):
                 key=self.key,
                 field=self._field,
             ) from error
-        return value
 
     def get_sync(self) -> T:
         """Return what `get` returns, from code that runs in a thread: a callable without `async`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import importlib.util
 import platform
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from flujo import __version__
 from flujo.exceptions import FlujoError, StateError
+from flujo.governance.redactor import redact_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +49,7 @@ def examine(project: Project) -> list[Finding]:
         _config(project),
         _blueprints(project),
         _database(project),
+        *_state_providers(project),
         *_variables(),
         *_models(project),
         *_providers(),
@@ -110,6 +113,19 @@ def _database(project: Project) -> Finding:
         return Finding("database", "note", f"{found.database}: made at the first run, {durability}")
     words = f"{found.database}: schema {found.current or 'none'}, this Flujo needs {found.needed}"
     return Finding("database", "warn", words, "run `flujo migrate`")
+
+
+def _state_providers(project: Project) -> Iterator[Finding]:
+    from flujo.services.references import reach
+    from flujo.state.providers import open_provider
+
+    for name, url in project.settings.state_providers.items():
+        try:
+            asyncio.run(reach(name, open_provider(name, url, project.root)))
+        except FlujoError as error:
+            yield Finding("references", "fail", error.message, error.hint or "", error)
+        else:
+            yield Finding("references", "ok", f"{name}: {redact_uri(url)}")
 
 
 def _variables() -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 PREFIX = "sha256/"
 """What the keys of stored values begin with; the digest follows."""
 
+PROBE = f"{PREFIX}is-anybody-there"
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -56,6 +57,16 @@ def checked_providers(providers: Mapping[Any, Any]) -> Mapping[str, StateProvide
 def at_hand(providers: Mapping[str, StateProvider]) -> AbstractContextManager[None]:
     """Let references find their providers: in this task, those that it starts, and the threads of both."""
     return _AtHand(RunBlobs(providers, asyncio.get_running_loop()))
+
+
+async def reach(name: str, provider: StateProvider) -> None:
+    """Ask a provider for what it will hardly have: one that says so is there, and nothing was written.
+
+    Raises:
+        ProviderFailed: it does not answer, or does not let us ask.
+    """
+    with _asking(name, PROBE, "could not look for"), suppress(LookupError, FileNotFoundError):
+        await provider.get(PROBE)
 
 
 class _AtHand:
@@ -157,7 +168,8 @@ class RunBlobs:
         self._provider(reference.provider_id, field or "a reference")
         if reference.sha256 is None:
             data = await self.get(reference, field)
-            reference.__dict__.update(sha256=canonical.digest(data), size=len(data))
+            for name, value in (("sha256", canonical.digest(data)), ("size", len(data))):
+                object.__setattr__(reference, name, value)  # frozen for everybody else
 
     def _pointer(self, data: bytes, provider_id: str | None) -> dict[str, Any]:
         name = provider_id or self._only()

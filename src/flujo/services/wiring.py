@@ -165,7 +165,7 @@ class Workspace:
         from flujo.state.providers import open_provider
 
         named = self.project.settings.state_providers
-        return {name: open_provider(url, self.project.root) for name, url in named.items()}
+        return {name: open_provider(name, url, self.project.root) for name, url in named.items()}
 
     async def aclose(self) -> None:
         """Close what was opened: the resources first, then the store. Idempotent."""

@@ -118,7 +118,8 @@ class BucketProvider:
         checked = {"checksum_algorithm": "SHA256"} if self.verifies_writes else {}
         # Bounded: who waits longer than this is better served by a retry of the step.
         patience = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
-        self._store: Any = from_url(url, **{"retry_config": patience, **checked, **options})
+        settings: dict[str, Any] = {"retry_config": patience, **checked, **options}
+        self._store: Any = from_url(url, **settings)
 
     async def get(self, key: str) -> bytes:
         """Return the bytes of an object.
@@ -134,12 +135,13 @@ class BucketProvider:
         await _in_thread(self._store.put, key, data)
 
 
-def open_provider(url: str, root: Path) -> MemoryProvider | FileProvider | BucketProvider:
+def open_provider(name: str, url: str, root: Path) -> FileProvider | BucketProvider:
     """Return the provider that a setting names: `file:PATH` (relative to `root`), or a bucket's URL.
 
     Raises:
         SettingsError: it names neither, or what it needs is not installed.
     """
+    key = f"`state_providers.{name}`"
     scheme, colon, rest = url.partition(":")
     if scheme == "file" and rest.strip("/"):
         return FileProvider(root / rest.removeprefix("//"))
@@ -150,11 +152,12 @@ def open_provider(url: str, root: Path) -> MemoryProvider | FileProvider | Bucke
             raise
         except Exception as error:  # the library's own, which differ by storage
             raise SettingsError(
-                f"state provider {url!r} cannot be opened: {error}",
+                f"{key}, {url!r}, cannot be opened: {str(error).splitlines()[0]}",
                 hint="credentials and region come from the environment, as the cloud's own tools read them",
             ) from error
     raise SettingsError(
-        f"{url!r} is no state provider", hint="write `file:documents`, or a bucket: `s3://bucket/prefix`"
+        f"{key} is {url!r}, which is no state provider",
+        hint="write `file:documents`, or a bucket: `s3://bucket/prefix`",
     )
 
 
