@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from flujo.exceptions import StateBackendUnavailable
 from flujo.state import judgement, migrations, ownership, queries
 from flujo.state.batch import Accept, Answer, Batches, Claim, Expire
 from flujo.state.database import Database, Synchronous
 from flujo.state.leases import LEASE_S, RENEW_S, Leases
-from flujo.state.patience import RETRY_S, Patience
+from flujo.state.patience import RETRY_S
+from flujo.state.readers import Readers
 from flujo.state.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-    from contextlib import AbstractContextManager
-
-    import sqlalchemy as sa
 
     from flujo.domain.journal import Entry, RunId, StepPath
     from flujo.domain.ledger import Ledger
@@ -72,10 +67,9 @@ class SqlStateStore:
         self._leases = Leases(self.owner, lease_s, renew_s)
         batches = Batches(self.database, self._leases)
         self.writer = Writer(self.database, batches, self._leases, retry_s=retry_s)
-        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="flujo-reader")
+        self._readers = Readers(self.database, self._open, threads=readers, retry_s=retry_s)
         self._opening = threading.Lock()
         self._opened = False
-        self._retry_s = retry_s
         self._closed = False
 
     @classmethod
@@ -88,7 +82,7 @@ class SqlStateStore:
         """
         store = cls(uri, **options)
         try:
-            await asyncio.get_running_loop().run_in_executor(store._readers, store._open)
+            await store._readers.in_thread(store._open)
         except BaseException:
             await store.aclose()
             raise
@@ -154,7 +148,10 @@ class SqlStateStore:
 
     async def entries(self, run_id: RunId, *, parent: StepPath | None = None) -> list[Entry]:
         """Return the journal in order: all of it, or the level right below `parent`."""
-        return await self.read(queries.entries, run_id, parent)
+        if parent is not None:
+            return await self.read(queries.entries, run_id, parent)
+        lend = partial(self.database.reading, moment=True)
+        return await self._readers.alone(lend, queries.entries, run_id, parent)
 
     async def progress(self, run_id: RunId) -> Progress:
         """Return how far the run's journal goes, and the usage summed over its entries."""
@@ -183,53 +180,23 @@ class SqlStateStore:
         if not self._closed:
             self._closed = True
             # Shielded: a cancelled caller stops waiting, while the thread still finishes its commit.
-            await asyncio.shield(loop.run_in_executor(self._readers, self._close))
+            await asyncio.shield(asyncio.ensure_future(self._readers.in_thread(self._close)))
 
     def _close(self) -> None:
         self.writer.close()
-        self._readers.shutdown(wait=False)
+        self._readers.close()
         self.database.dispose()
 
     async def read(self, question: Callable[..., T], *arguments: Any) -> T:
         """Return what `question(connection, *arguments)` gives, on a connection for reading."""
-        lend = partial(self.database.reading, moment=question is queries.entries)
-        return await self._in_thread(lend, question, arguments)
+        return await self._readers.answer(question, *arguments)
 
     async def write_apart(self, change: Callable[..., T], *arguments: Any) -> T:
         """Return what `change(connection, *arguments)` gives, in a transaction apart from runs and journals.
 
         It must be safe to make twice: it is tried again when a connection has died.
         """
-        return await self._in_thread(self.database.writing, change, arguments)
-
-    async def _in_thread(
-        self,
-        lend: Callable[[], AbstractContextManager[sa.Connection]],
-        question: Callable[..., T],
-        arguments: Sequence[Any],
-    ) -> T:
-        if self._closed:
-            raise StateBackendUnavailable("the store is closed", hint="open another one")
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, partial(self._asked, lend, question, arguments))
-
-    def _asked(
-        self,
-        lend: Callable[[], AbstractContextManager[sa.Connection]],
-        question: Callable[..., T],
-        arguments: Sequence[Any],
-    ) -> T:
-        self._open()
-        patience = Patience(self._retry_s)
-        while True:
-            try:
-                with lend() as connection:
-                    return question(connection, *arguments)
-            except StateBackendUnavailable as error:
-                delay = patience.next_delay(error)
-                if self._closed or delay is None:
-                    raise
-            time.sleep(delay)
+        return await self._readers.alone(self.database.writing, change, *arguments)
 
     def _open(self) -> None:
         with self._opening:

@@ -24,6 +24,7 @@ from flujo.state import migrations
 from flujo.state.batch import Accept, Applied, Batches, Claim
 from flujo.state.database import Database, begin_write
 from flujo.state.patience import RETRY_S, Patience
+from flujo.state.waiting import wake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -164,7 +165,7 @@ class Writer:
         outcomes = self._outcomes([job.request for job in jobs])
         for job, outcome in zip(jobs, outcomes, strict=True):
             self._note(job, outcome)
-        self._wake(list(zip(jobs, outcomes, strict=True)))
+        wake(zip(jobs, outcomes, strict=True))
 
     def _outcomes(self, requests: Sequence[Request]) -> Sequence[Outcome]:
         try:
@@ -300,25 +301,3 @@ class Writer:
             self._leases.hold(request.run_id, job.loop)
         elif isinstance(request, Write) and request.move is not None and request.move.release:
             self._leases.let_go(request.run_id)
-
-    def _wake(self, results: list[tuple[Job, Outcome]]) -> None:
-        """Give every waiter its outcome: one call into each event loop, however many wait there."""
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Job, Outcome]]] = {}
-        for job, outcome in results:
-            by_loop.setdefault(job.loop, []).append((job, outcome))
-        for loop, settled in by_loop.items():
-            try:
-                loop.call_soon_threadsafe(_deliver, settled)
-            except RuntimeError:
-                continue  # the loop was closed: nobody waits there any more
-
-
-def _deliver(settled: list[tuple[Job, Outcome]]) -> None:
-    """Set the futures, in their own loop; a waiter that was cancelled has gone already."""
-    for job, outcome in settled:
-        if job.future.done():
-            continue
-        if isinstance(outcome, FlujoError):
-            job.future.set_exception(outcome)
-        else:
-            job.future.set_result(outcome)

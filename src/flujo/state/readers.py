@@ -1,0 +1,157 @@
+"""The threads that read: whatever is waiting is answered on one connection, and one call wakes all who asked.
+
+A reader takes its share of what waits, so that one long answer holds up few others. What goes wrong on the
+shared connection is asked again alone, for as long as the database may be away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from flujo.exceptions import FlujoError, StateBackendUnavailable
+from flujo.state.patience import Patience
+from flujo.state.waiting import wake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+
+    import sqlalchemy as sa
+
+    from flujo.state.database import Database
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Question:
+    """What is asked on a connection, and who waits for the answer."""
+
+    ask: Callable[..., Any]
+    arguments: Sequence[Any]
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+
+
+class Readers:
+    """Answers questions to one database in a few threads.
+
+    Args:
+        database: whose connections are lent, one to a thread while it answers.
+        opened: returns when the database can be asked; called before each turn.
+        threads: how many read at once.
+        retry_s: how long a database may be away.
+    """
+
+    def __init__(
+        self, database: Database, opened: Callable[[], None], *, threads: int, retry_s: float
+    ) -> None:
+        self._database = database
+        self._opened = opened
+        self._threads = threads
+        self._retry_s = retry_s
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="flujo-reader")
+        self._lock = threading.Lock()
+        self._waiting: deque[_Question] = deque()
+        self._reading = 0
+        self._closed = False
+
+    async def answer(self, ask: Callable[..., T], *arguments: Any) -> T:
+        """Return what `ask(connection, *arguments)` gives, beside what others ask."""
+        self._check_open()
+        loop = asyncio.get_running_loop()
+        question = _Question(ask, arguments, loop, loop.create_future())
+        with self._lock:
+            self._waiting.append(question)
+            starts = self._reading < self._threads
+            self._reading += starts
+        if starts:
+            self._executor.submit(self._read)
+        answer: T = await question.future
+        return answer
+
+    async def alone(
+        self,
+        lend: Callable[[], AbstractContextManager[sa.Connection]],
+        ask: Callable[..., T],
+        *arguments: Any,
+    ) -> T:
+        """Return what `ask` gives on a connection of its own; tried again when the connection has died."""
+        self._check_open()
+        return await self.in_thread(self._patiently, lend, ask, arguments)
+
+    async def in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Return what `work` gives in one of the threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
+
+    def close(self) -> None:
+        """Take no more questions; those that wait are told how it is then."""
+        self._closed = True
+        self._executor.shutdown(wait=False)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StateBackendUnavailable("the store is closed", hint="open another one")
+
+    # In a thread -----------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        while share := self._share():
+            asked = [question for question in share if not question.future.cancelled()]
+            wake(zip(asked, self._answers(asked), strict=True))
+
+    def _share(self) -> list[_Question]:
+        with self._lock:
+            count = -(-len(self._waiting) // self._threads)
+            if not count:
+                self._reading -= 1
+            return [self._waiting.popleft() for _ in range(count)]
+
+    def _answers(self, asked: Sequence[_Question]) -> list[Any]:
+        answers: list[Any] = []
+        try:
+            self._opened()
+            with self._database.reading() as connection:
+                for question in asked:
+                    answers.append(_answer(connection, question))
+        except Exception:  # noqa: BLE001 - whatever it was: each of the others meets it alone, or does not
+            answers += [self._answer_alone(question) for question in asked[len(answers) :]]
+        return answers
+
+    def _answer_alone(self, question: _Question) -> Any:
+        try:
+            return self._patiently(self._database.reading, question.ask, question.arguments)
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for, not in this thread
+            return error
+
+    def _patiently(
+        self,
+        lend: Callable[[], AbstractContextManager[sa.Connection]],
+        ask: Callable[..., T],
+        arguments: Sequence[Any],
+    ) -> T:
+        self._opened()
+        patience = Patience(self._retry_s)
+        while True:
+            try:
+                with lend() as connection:
+                    return ask(connection, *arguments)
+            except StateBackendUnavailable as error:
+                delay = patience.next_delay(error)
+                if self._closed or delay is None:
+                    raise
+            time.sleep(delay)
+
+
+def _answer(connection: sa.Connection, question: _Question) -> Any:
+    """Return the answer, or the error that is one (no such run); the driver's own end the turn."""
+    try:
+        return question.ask(connection, *question.arguments)
+    except FlujoError as error:
+        return error
