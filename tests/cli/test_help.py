@@ -80,6 +80,7 @@ Operate:
   models   List or fetch the local models.
   worker   Go on with runs that nobody attends to.
   migrate  Bring the database to this version's schema.
+  purge    Delete old runs and all that belongs to them.
   doctor   Check settings, database, models and keys.
 """)
 

@@ -141,3 +141,18 @@ def test_a_lock_of_wrong_blueprints_is_not_written(flujo: Flujo, project: Projec
     assert result.exit_code == 4
     assert "cll" in result.stderr
     assert not (project.root / "flujo.lock").exists()
+
+
+def test_purge_counts_first_and_then_deletes(flujo: Flujo) -> None:
+    for name in ("Ada", "Bob"):
+        flujo("run", "hello", "-i", name)
+    flujo("run", "ask")
+    would = flujo("purge", "--older-than", "0s", "--dry-run")
+    assert (would.exit_code, would.stderr) == (0, "2 runs would be purged; nothing was deleted\n")
+    assert json.loads(flujo("purge", "--older-than", "30d", "--json").stdout)["runs"] == 0
+    told = json.loads(flujo("purge", "--older-than", "0s", "--json").stdout)
+    assert (told["runs"], told["dry_run"]) == (2, False)
+    assert [run["pipeline"] for run in json.loads(flujo("tasks", "list", "--json").stdout)] == ["ask"]
+    assert flujo("purge", "--older-than", "0s", "--status", "paused").exit_code == 0
+    assert flujo("tasks", "list", "--json").stdout == "[]\n"
+    assert flujo("purge", "--older-than", "soon").exit_code == 2

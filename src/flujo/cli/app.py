@@ -35,6 +35,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "models": "List or fetch the local models.",
         "worker": "Go on with runs that nobody attends to.",
         "migrate": "Bring the database to this version's schema.",
+        "purge": "Delete old runs and all that belongs to them.",
         "doctor": "Check settings, database, models and keys.",
     },
 }

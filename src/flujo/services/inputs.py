@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +104,18 @@ def read_json(text: str, *, option: str) -> Any:
         raise InputRejected(
             f"{option} is no JSON: {error}", hint=f"text needs quotes: {option} '\"paid\"'"
         ) from None
+
+
+def read_duration(text: str, *, option: str) -> float:
+    """Return the seconds of a duration as blueprints write it: `30d`, `12h`, or a number of seconds.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|d)?", text)
+    if found is None:
+        raise SettingsError(f"{option} is {text!r}, which is no duration", hint="write 30d, 12h, 90m or 45s")
+    return float(found[1]) * {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}[found[2] or "s"]
 
 
 def read_overrides(pairs: Sequence[str]) -> dict[str, str]:

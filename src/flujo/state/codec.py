@@ -38,6 +38,7 @@ _SEAL = hashlib.sha256().digest_size
 NO_SEAL = bytes(_SEAL)
 
 ENTRY_VALUES = ("input", "output", "patch", "error", "detail")
+INTENT_VALUES = ("request", "result")
 RUN_VALUES = ("input", "context", "context_now", "output", "error")
 
 Rows = dict[str, dict[str, Any]]

@@ -277,7 +277,7 @@ def questions(connection: sa.Connection, run_id: RunId) -> list[Pause]:
 def calls(connection: sa.Connection, run_id: RunId) -> list[Intent]:
     """Return the calls that a run has announced, in the order in which they were sent last."""
     rows = fetch(connection, _calls, {"run": run_id})
-    aside = contents(connection, codec.references(rows, ("request", "result")))
+    aside = contents(connection, codec.references(rows, codec.INTENT_VALUES))
     return [codec.intent(row, aside) for row in rows]
 
 

@@ -1,0 +1,126 @@
+"""Old runs go with all that is theirs, a batch at a time; what others still name stays."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+
+from flujo.domain.run import RunStatus
+from flujo.domain.steps import HumanInTheLoopStep, Step, Text
+from flujo.exceptions import RunNotFound, SettingsError
+from flujo.services.purging import purge
+from flujo.services.runner import Flujo
+from flujo.state import tables
+from flujo.state.memory import MemoryStateStore
+from flujo.state.store import SqlStateStore
+from support import World, call, pipeline, start
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from flujo.domain.pipeline import Pipeline
+
+BIG = "x" * 40_000
+
+
+@pytest.fixture
+async def store(store_uri: str) -> AsyncIterator[SqlStateStore]:
+    """A store in a database of its own."""
+    made = SqlStateStore(store_uri)
+    yield made
+    await made.aclose()
+
+
+def large(name: str, text: str) -> Pipeline:
+    """Return a pipeline whose result stands aside, under a key that is enforced."""
+    target = World().add(name, lambda _: text)
+    return pipeline(Step(name, target, enforce_idempotency=True), name=name)
+
+
+async def rows(store: SqlStateStore, table: sa.Table) -> int:
+    """Return how many rows a table has."""
+
+    def count(connection: sa.Connection) -> int:
+        return int(connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0)
+
+    return await store.read(count)
+
+
+async def test_a_run_goes_with_all_that_is_its_own(store: SqlStateStore) -> None:
+    await start(large("mine", BIG), store, run_id="mine")
+    ask = pipeline(HumanInTheLoopStep(name="ask", message=Text("ok?")), name="ask")
+    await start(ask, store, run_id="paused")
+    assert (await purge(store, [RunStatus.COMPLETED], 0.0, dry_run=True)).runs == 1
+    assert (await store.run("mine")).status is RunStatus.COMPLETED  # type: ignore[arg-type]
+    gone = await purge(store, [RunStatus.COMPLETED], 0.0)
+    assert gone.runs == 1
+    assert gone.contents == 2, "the large value and what the run had pinned"
+    with pytest.raises(RunNotFound):
+        await store.run("mine")  # type: ignore[arg-type]
+    assert [await rows(store, table) for table in (tables.journal, tables.intents)] == [0, 0]
+    assert (await store.pauses("paused"))[0].is_open  # type: ignore[arg-type]
+    assert (await purge(store, [RunStatus.PAUSED], 0.0)).runs == 1
+    assert [await rows(store, table) for table in (tables.runs, tables.pauses, tables.blobs)] == [0, 0, 0]
+
+
+async def test_a_content_that_another_run_names_stays(store: SqlStateStore) -> None:
+    await start(large("one", BIG), store, run_id="one")
+    await start(pipeline(call("keep", World().add("keep")), name="keep"), store, BIG, run_id="keep")
+    await purge(store, [RunStatus.COMPLETED], 0.0, batch=1)
+    assert await rows(store, tables.blobs) == 0
+    await start(pipeline(call("keep", World().add("keep")), name="keep"), store, BIG, run_id="young")
+    await start(large("one", BIG), store, run_id="two")
+    assert (await purge(store, [RunStatus.COMPLETED], 3600.0)).runs == 0
+    await store.write_apart(
+        lambda c: c.execute(tables.runs.update().where(_is("two")).values(updated_at=1.0))
+    )
+    assert (await purge(store, [RunStatus.COMPLETED], 3600.0)).runs == 1
+    detail = await store.entries("young")  # type: ignore[arg-type]
+    assert len(detail[0].output or b"") > len(BIG)
+
+
+def _is(run_id: str) -> sa.ColumnElement[bool]:
+    return tables.runs.c.run_id == run_id
+
+
+async def test_a_live_run_is_never_purged(store: SqlStateStore) -> None:
+    for status in (RunStatus.RUNNING, RunStatus.ACCEPTED):
+        with pytest.raises(SettingsError, match=str(status)):
+            await purge(store, [RunStatus.COMPLETED, status], 0.0)
+    with pytest.raises(SettingsError):
+        await purge(MemoryStateStore(), [RunStatus.COMPLETED], 0.0)
+
+
+async def test_purging_while_runs_execute_takes_nothing_from_them(store_uri: str) -> None:
+    store, other = SqlStateStore(store_uri), SqlStateStore(store_uri)
+    texts = [f"{number % 3}{BIG}" for number in range(30)]
+    tree = pipeline(call("first", World().add("first")), call("second", World().add("second")))
+
+    async def run(number: int) -> Any:
+        async with Flujo[Any, Any, Any](tree, store=store, recovery=False) as runner:
+            return await runner.run_result_async(texts[number], run_id=f"run-{number}")
+
+    async def purge_all() -> int:
+        runs = 0
+        while runs < len(texts):
+            runs += (await purge(other, [RunStatus.COMPLETED], 0.0, batch=3)).runs
+        return runs
+
+    async def run_all() -> list[Any]:
+        return [
+            result
+            for start in range(0, 30, 5)
+            for result in await asyncio.gather(*map(run, range(start, start + 5)))
+        ]
+
+    async with asyncio.timeout(60):
+        results, gone = await asyncio.gather(run_all(), purge_all())
+    assert [result.output for result in results] == texts
+    assert gone == len(texts)
+    await purge(other, [RunStatus.COMPLETED], 0.0)
+    assert await rows(other, tables.blobs) == 0
+    await store.aclose()
+    await other.aclose()
