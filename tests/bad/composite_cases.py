@@ -64,8 +64,8 @@ SKIPPED = [
 ]  # fmt: skip
 
 ATTEMPTS = [
-    Case(f"attempts-of-a-map-{key}", each(f"    config: {{{key}: {value}}}\n"), "FLJ213",
-         f"`{key}` on `kind: map` is not available yet", key, line=13)
+    Case(f"attempts-of-a-human-{key}", f"  - {{kind: hitl, name: ask, message: m, config: {{{key}: {value}}}}}\n", "FLJ213",
+         f"`{key}` on `kind: hitl` is not available yet", key)
     for key, value in {"timeout_s": "5s", "max_retries": "2", "retry": "{backoff: fixed}"}.items()
 ]  # fmt: skip
 

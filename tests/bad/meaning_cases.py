@@ -30,7 +30,7 @@ steps: [{name: echo, call: skills.crm:echo, with: {text: "{{ input.text }}"}}]
 CHILD_THAT_WRITES = HEAD.replace("name: case", "name: child").replace(
     'input: "{{ input.text }}"', "save: {label: output.label}"
 )
-SKILLS = "def echo(text): ...\ndef lookup(email, *, limit=5): ...\nasync def plain(data): ...\ndef pair(one, two): ...\n"
+SKILLS = "def echo(text): ...\ndef lookup(email, *, limit=5): ...\nasync def plain(data): ...\ndef pair(one, two): ...\ndef only_email(email): ...\n"
 
 
 @dataclass(frozen=True)
@@ -201,42 +201,51 @@ NAMES = [
     ),
 ]
 
-LATER = (
-    [
-        Case(f"later-{kind}", f"  - {{kind: {kind}, name: more, {keys}}}\n", "FLJ213", f"kind: {kind}", kind)
-        for kind, keys in {
-            "granular": "agent: sorter",
-        }.items()
-    ]
-    + [
-        Case(f"later-{key}", step(f"agent: sorter, {key}: {value}"), "FLJ213", f"`{key}`", key)
-        for key, value in {
-            "fallback": "{name: b, agent: sorter}",
-            "validators": "['skills.crm:plain']",
-        }.items()
-    ]
-    + [
-        Case(
-            "later-background",
-            step("agent: sorter, config: {execution_mode: background}"),
-            "FLJ213",
-            "background",
-            None,
-        ),
-        Case("later-budget", "budget: {total_cost_usd_limit: 1.5}\n", "FLJ213", "`budget`", "budget"),
-        Case("later-include", "include: [./a.yaml]\n", "FLJ213", "`include`", "include"),
-        Case("later-defaults", "defaults: {config: {max_retries: 2}}\n", "FLJ213", "`defaults`", "defaults"),
-        Case(
-            "later-tool-mapping",
-            "",
-            "FLJ213",
-            "mapping",
-            None,
-            line=3,
-            entry='version: "1"\nname: x\nagents: {a: {model: b:c, tools: [{call: "skills.crm:echo"}]}}\nsteps: [{name: s, agent: a}]\n',
-        ),
-    ]
-)
+AROUND = [
+    Case("validator-unknown", step("agent: sorter, validators: ['skills.crm:plian']"), "FLJ251",
+         "did you mean `plain`", "'skills.crm:plian'"),
+    Case("validator-refused", step("agent: sorter, validators: ['os:system']"), "FLJ250", "os", "'os:system'"),
+    Case("validator-of-two-values", step("agent: sorter, validators: ['skills.crm:pair']"), "FLJ252",
+         "needs `one` and `two`", "'skills.crm:pair'"),
+    Case("processor-unknown", step("agent: sorter, processors: {input: ['skills.crm:plian']}"), "FLJ251",
+         "did you mean `plain`", "'skills.crm:plian'"),
+    Case("processor-of-two-values", step("agent: sorter, processors: {output: ['skills.crm:pair']}"), "FLJ252",
+         "needs `one` and `two`", "'skills.crm:pair'"),
+    Case("fallback-unknown-agent", step("agent: sorter, fallback: {agent: sroter}"), "FLJ201",
+         "did you mean `sorter`", "sroter"),
+    Case("fallback-unknown-name", step("agent: sorter, fallback: {agent: sorter, input: '{{ inptu.text }}'}"), "FLJ204",
+         "did you mean `input`", "inptu"),
+    Case("fallback-gets-the-arguments", step("call: 'skills.crm:lookup', with: {email: a, limit: 1}, fallback: {call: 'skills.crm:only_email'}"),
+         "FLJ252", "takes no 'limit'", "{call: 'skills.crm:only_email'}"),
+    Case("fell-back-of-no-fallback", step("agent: sorter, when: steps.sort.fell_back"), "FLJ204", "`fell_back`", "fell_back"),
+]  # fmt: skip
+
+LATER = [
+    Case(f"later-{kind}", f"  - {{kind: {kind}, name: more, {keys}}}\n", "FLJ213", f"kind: {kind}", kind)
+    for kind, keys in {
+        "granular": "agent: sorter",
+    }.items()
+] + [
+    Case(
+        "later-background",
+        step("agent: sorter, config: {execution_mode: background}"),
+        "FLJ213",
+        "background",
+        None,
+    ),
+    Case("later-budget", "budget: {total_cost_usd_limit: 1.5}\n", "FLJ213", "`budget`", "budget"),
+    Case("later-include", "include: [./a.yaml]\n", "FLJ213", "`include`", "include"),
+    Case("later-defaults", "defaults: {config: {max_retries: 2}}\n", "FLJ213", "`defaults`", "defaults"),
+    Case(
+        "later-tool-mapping",
+        "",
+        "FLJ213",
+        "mapping",
+        None,
+        line=3,
+        entry='version: "1"\nname: x\nagents: {a: {model: b:c, tools: [{call: "skills.crm:echo"}]}}\nsteps: [{name: s, agent: a}]\n',
+    ),
+]
 
 PATHS = [
     Case("import-parent", importing("../../x.yaml"), "FLJ220", "out of the project", "../../x.yaml", line=11),
@@ -638,4 +647,4 @@ SECRET_CASES = [
     )
 ]
 
-CASES = [*NAMES, *LATER, *PATHS, *CALLABLES, *EXPRESSIONS, *SECRET_CASES]
+CASES = [*NAMES, *AROUND, *LATER, *PATHS, *CALLABLES, *EXPRESSIONS, *SECRET_CASES]

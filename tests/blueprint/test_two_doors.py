@@ -29,6 +29,7 @@ from flujo.domain.steps import (
     LoopStep,
     MapStep,
     ParallelStep,
+    Processors,
     Save,
     State,
     StateMachineStep,
@@ -55,6 +56,7 @@ WRITER = AgentSpec(
 )
 CHOOSER = AgentSpec(name="chooser", model="c:d")
 F = CallableRef("skills.x:f")
+G = CallableRef("skills.x:g")
 
 
 def body(*names: str) -> Pipeline:
@@ -269,6 +271,35 @@ merge: skills.x:f
         "router-by-a-callable",
         'kind: router\nname: route\nrouter: skills.x:f\nbranches: {one: [{name: a, call: "skills.x:f"}]}\n',
         DynamicParallelRouterStep(name="route", router=F, branches={"one": body("a")}),
+    ),
+    Door(
+        "around-a-step",
+        """\
+name: tell
+agent: writer
+processors: {input: ["skills.x:f"], output: ["skills.x:g", "skills.x:f"]}
+validators: ["skills.x:f", "skills.x:g"]
+fallback:
+  call: skills.x:f
+  with: {n: "{{ input.n }}"}
+  validators: ["skills.x:g"]
+  config: {max_retries: 1}
+  fallback: {agent: chooser}
+""",
+        Step(
+            name="tell",
+            agent=WRITER,
+            processors=Processors(input=(F,), output=(G, F)),
+            validators=(F, G),
+            fallback=Step(
+                name="whatever",
+                call=F,
+                arguments={"n": Text("{{ input.n }}")},
+                validators=(G,),
+                config=StepConfig(max_retries=1),
+                fallback=Step(name="more", agent=CHOOSER),
+            ),
+        ),
     ),
     Door(
         "hitl",

@@ -535,11 +535,9 @@ async def test_cancelling_a_run_leaves_it_resumable(store: MemoryStateStore, wor
     ("step", "what"),
     [
         (GranularStep(name="x", agent=AgentSpec(name="a", model="local:smollm2")), "kind: granular"),
-        (Step(name="x", call=NOTHING, validators=(NOTHING,)), "validators"),
-        (Step(name="x", call=NOTHING, fallback=Step(name="y", call=NOTHING)), "fallback"),
         (Step(name="x", call=NOTHING, config=StepConfig(execution_mode="background")), "background"),
         (
-            LoopStep(name="x", body=pipeline(), until=Expr("true"), config=StepConfig(timeout_s=1)),
+            HumanInTheLoopStep(name="x", message=Text("?"), config=StepConfig(timeout_s=1)),
             "timeout_s",
         ),
     ],

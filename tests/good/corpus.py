@@ -94,7 +94,7 @@ CASES: dict[str, str | bytes] = {
     "a blueprint's name with dashes": GOOD.replace("name: x", "name: ticket-triage"),
     "keys of the language inside data": GOOD + "    with: {steps: no_list, kind: loop, input_schema: [1], output_schema: text}\n",
     "every kind": HEAD + """steps:
-  - {name: s, agent: w, input: "{{ previous }}", fallback: {name: f, call: a:b}, validators: [a:c]}
+  - {name: s, agent: w, input: "{{ previous }}", fallback: {call: a:b}, validators: [a:c], processors: {input: [a:b]}}
   - {kind: loop, name: l, until: "true", carry: {n: {initial: 0, next: loop.n + 1}}, steps: [{name: l1, call: a:b}]}
   - {kind: state_machine, name: m, initial: a, final: [b], states: {a: {steps: [], transitions: [{to: b}]}, b: {}}}
   - {kind: map, name: p, over: input.items, as: item_, steps: [{name: p1, call: a:b}], on_error: collect}

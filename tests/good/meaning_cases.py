@@ -35,6 +35,18 @@ GOOD = {
     "  - {name: c, agent: sorter, input: 'so far {{ has(context.notes) ? context.notes : [] }}'}\n",
     "callables": HEAD + "  - {name: b, call: 'skills.crm:plain'}\n  - {name: c, call: 'skills.crm:echo'}\n"
     "  - {name: d, call: 'skills.crm:lookup', with: {email: '{{ input.text }}', limit: 3}, when: 'skills.crm:plain'}\n",
+    "around-a-step": HEAD
+    + "  - {name: b, agent: sorter, processors: {input: ['skills.crm:plain'], output: ['skills.crm:plain', 'skills.crm:echo']},\n"
+    "     validators: ['skills.crm:plain']}\n",
+    "fallback": HEAD
+    + "  - {name: fallback, agent: sorter, fallback: {agent: sorter, fallback: {call: 'skills.crm:plain'}}}\n"
+    "  - {name: look, call: 'skills.crm:lookup', with: {email: a}, fallback: {call: 'skills.crm:lookup', validators: ['skills.crm:plain']}}\n"
+    "  - {name: b, agent: sorter, when: '!steps.fallback.fell_back && !steps.look.fell_back', input: '{{ steps.fallback.output }}'}\n",
+    "output-of-a-fallback-of-the-same-agent": HEAD
+    + "  - {name: a, agent: sorter, fallback: {agent: sorter, input: '{{ previous.label }}'}}\n"
+    "  - {name: b, agent: sorter, input: '{{ steps.a.output.label }}'}\n",
+    "attempts-of-a-composite": HEAD
+    + each("    config: {timeout_s: 5m, max_retries: 2, retry: {backoff: fixed, on: [StepTimeout]}}\n"),
     "hitl": HEAD
     + "  - {kind: hitl, name: ask, message: 'Send? {{ previous }}', answer_schema: {type: object, required: [ok], properties: {ok: {type: boolean}}}}\n"
     "  - {name: b, agent: sorter, when: steps.ask.output.ok}\n",

@@ -200,10 +200,10 @@ class ChatAgent:
         notes: tuple[str, ...] = ()
         for left in range(self._retries, -1, -1):
             text, history = await self._answer(model, prompt, history, ask)
-            if reader is None:
-                return text, ()
             try:
-                value, repairs = self._read(reader, text, ask)
+                value, repairs = (text, ()) if reader is None else self._read(reader, text, ask)
+                if ask.check is not None:
+                    value = await ask.check(value)
                 return value, notes + repairs
             except OutputRejected as rejected:
                 if not left:

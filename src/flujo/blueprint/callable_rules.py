@@ -90,11 +90,22 @@ def named_in_step(visit: Visit) -> Iterator[Named]:
                     yield Named(target, (*visit.path, key), is_called=True)
         case _:
             pass
-    if isinstance(visit.step, doc.Step) and visit.step.reconcile is not None:
-        yield Named(visit.step.reconcile, (*visit.path, "reconcile"), is_called=True)
+    if isinstance(visit.step, doc.Step):
+        yield from _around(visit.step, visit.path)
     merge = getattr(visit.step, "merge", "")
     if is_callable_name(merge):
         yield Named(merge, (*visit.path, "merge"), True, ("fork", "branches"))
+
+
+def _around(step: doc.Step, path: Path) -> Iterator[Named]:
+    """Yield the callables around who answers: on the way there and back, and in doubt."""
+    for key, names in (("input", step.processors.input), ("output", step.processors.output)):
+        for index, name in enumerate(names):
+            yield Named(name, (*path, "processors", key, index), is_called=True)
+    for index, name in enumerate(step.validators):
+        yield Named(name, (*path, "validators", index), is_called=True)
+    if step.reconcile is not None:
+        yield Named(step.reconcile, (*path, "reconcile"), is_called=True)
 
 
 def named_at_top(unit: Unit) -> Iterator[Named]:

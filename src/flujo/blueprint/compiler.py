@@ -33,6 +33,7 @@ from flujo.domain.steps import (
     LoopStep,
     MapStep,
     ParallelStep,
+    Processors,
     Save,
     State,
     StateMachineStep,
@@ -323,6 +324,11 @@ class _Steps:
             enforce_idempotency=step.enforce_idempotency,
             in_doubt=step.in_doubt,
             reconcile=CallableRef(step.reconcile) if step.reconcile else None,
+            processors=Processors(
+                input=_callables(step.processors.input), output=_callables(step.processors.output)
+            ),
+            validators=_callables(step.validators),
+            fallback=self.step(step.fallback, _common(step.fallback)) if step.fallback else None,
             **common,
         )
 
@@ -431,6 +437,10 @@ def _common(step: doc.BaseStep) -> dict[str, Any]:
             durability=config.durability,
         ),
     }
+
+
+def _callables(names: Sequence[str]) -> tuple[CallableRef, ...]:
+    return tuple(CallableRef(name) for name in names)
 
 
 def _maybe_logic(source: str | None) -> Logic | None:

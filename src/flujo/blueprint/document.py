@@ -26,7 +26,7 @@ from pydantic_core import PydanticCustomError
 
 from flujo.blueprint.diagnostics import suggest
 from flujo.domain.merge import MergeStrategy
-from flujo.domain.steps import Durability, Effect, ExecutionMode, InDoubt, OnError, OnLimit
+from flujo.domain.steps import FALLBACK, Durability, Effect, ExecutionMode, InDoubt, OnError, OnLimit
 
 # Types of values -----------------------------------------------------------------------------------------
 
@@ -284,6 +284,13 @@ class BaseStep(Strict):
 # One class a kind ----------------------------------------------------------------------------------------
 
 
+class Processors(Strict):
+    """`processors:` of a step: callables on the way in and out."""
+
+    input: list[CallableName] = []
+    output: list[CallableName] = []
+
+
 class Step(BaseStep):
     """Asks one agent, or calls one callable."""
 
@@ -293,8 +300,9 @@ class Step(BaseStep):
     with_: Maybe[dict[str, Value]] = Field(None, alias="with")
     input: Value = None
     output_schema: Maybe[JsonSchema] = None
-    fallback: "Maybe[AnyStep]" = None
+    processors: Processors = Processors()
     validators: list[CallableName] = []
+    fallback: "Maybe[Fallback]" = None
     effect: Effect = "unsafe"
     enforce_idempotency: bool = False
     in_doubt: InDoubt = "pause"
@@ -309,6 +317,22 @@ class Step(BaseStep):
                 f"step `{self.name}` does nothing: it has neither `agent` nor `call`",
                 "write `agent: NAME` (an entry of `agents:`) or `call: module:callable`",
             )
+        return self
+
+
+class Fallback(Step):
+    """`fallback:` of a step: a step that takes over from it, and so has neither `name` nor `when`."""
+
+    name: Identifier = FALLBACK
+
+    @model_validator(mode="after")
+    def _takes_over(self) -> "Fallback":
+        for key, why in (
+            ("name", f"it is called `{FALLBACK}`, below the step that it takes over from"),
+            ("when", "it runs when every attempt of the step has failed"),
+        ):
+            if key in self.model_fields_set:
+                raise problem("unknown-key", f"a fallback has no `{key}`", f"leave it out: {why}", key=key)
         return self
 
 

@@ -120,7 +120,7 @@ def unused_agent(unit: Unit) -> Iterator[Diagnostic]:
     """Warn of agents that nobody asks."""
     in_use = {name for visit in unit.visits for _, name in asked(visit.step)}
     # Kinds that are not available yet may name agents in keys of their own.
-    if any(type(visit.step) not in AVAILABLE for visit in unit.visits):
+    if not all(isinstance(visit.step, AVAILABLE) for visit in unit.visits):
         return
     for name in unit.blueprint.agents:
         if name not in in_use:
@@ -158,6 +158,8 @@ SHADOWED_NAME = rule(
 
 def repeated_name(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     """Refuse a name that a step before it in this list, or in one around it, has."""
+    if isinstance(visit.step, doc.Fallback):
+        return  # it is in no list
     name = visit.step.name
     earlier = visit.scope.places.get(name)
     found = DUPLICATE_NAME
@@ -264,16 +266,13 @@ NOT_AVAILABLE = rule(
     "A part of the language that has no body yet",
     finds="A kind of step or a key that the language has, and that this version of Flujo does not execute.",
     why="Ignoring it would run something else than what was written.",
-    example="steps:\n  - {name: sort, agent: sorter, fallback: {name: other, agent: spare}}",
+    example="steps:\n  - {name: sort, agent: sorter, config: {execution_mode: background}}",
     instead="steps:\n  - {name: sort, agent: sorter}",
 )
 AVAILABLE = (
     doc.Step, *COMPOSITES, doc.CacheStep, doc.HitlStep, doc.ImportStep, doc.TreeSearchStep,
 )  # fmt: skip
 
-_LATER_ON_STEPS = (
-    "fallback", "validators",
-)  # fmt: skip
 _LATER_ON_AGENTS = ("extends", "spec", "capabilities", "trust")
 _LATER_AT_TOP = ("include", "defaults", "budget")
 
@@ -290,21 +289,20 @@ def unavailable_step(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
             hint=f"this version runs {kinds}",
         )
         return
-    yield from _unavailable_keys(unit, visit.path, step, _LATER_ON_STEPS)
     if step.config.execution_mode == "background":
         yield _unavailable(unit, (*visit.path, "config", "execution_mode"), "execution_mode: background")
-    if not isinstance(step, doc.Step):
-        yield from _attempts_of_no_leaf(unit, visit.path, step)
+    if isinstance(step, doc.HitlStep):
+        yield from _attempts_of_a_human(unit, visit.path, step)
 
 
-def _attempts_of_no_leaf(unit: Unit, path: Path, step: doc.BaseStep) -> Iterator[Diagnostic]:
-    """Refuse limits on attempts where there are none: only a step that asks or calls is attempted."""
+def _attempts_of_a_human(unit: Unit, path: Path, step: doc.HitlStep) -> Iterator[Diagnostic]:
+    """Refuse limits on attempts where there are none: a human is asked once, and has time."""
     for key in ("timeout_s", "max_retries", "retry"):
         if getattr(step.config, key) != type(step.config).model_fields[key].default:
             yield NOT_AVAILABLE.at(
                 unit.span(*path, "config", key, key=True),
-                f"`{key}` on `kind: {getattr(step, 'kind', 'step')}` is not available yet",
-                hint="set it on the steps that ask an agent or call something",
+                f"`{key}` on `kind: {step.kind}` is not available yet",
+                hint="a human who is asked has time; set it on the steps around or after",
             )
 
 

@@ -196,6 +196,11 @@ class Walk:
 
     def _answer(self, step: doc.BaseStep) -> Schema:
         match step:
+            case doc.Step(fallback=doc.Fallback() as spare):
+                alone = step.model_copy(update={"fallback": None})
+                return union((self._answer(alone), self._answer(spare)))
+            case doc.Step(output_schema=None, processors=doc.Processors(output=[_, *_])):
+                return None
             case doc.Step(output_schema=None):
                 agent = self.blueprint.agents.get(step.agent or "")
                 if agent is None or agent.output_type is not None:
@@ -242,6 +247,8 @@ def inside(step: doc.BaseStep) -> Iterator[tuple[str, Sequence[doc.BaseStep], Pa
         case doc.StateMachineStep():
             for name, state in step.states.items():
                 yield name, state.steps, ("states", name, "steps")
+        case doc.Step(fallback=doc.Fallback() as spare):
+            yield "fallback", (asked_the_same(step, spare),), ("fallback",)
         case doc.CacheStep():
             yield "step", (step.step,), ("step",)
         case _:
@@ -254,6 +261,13 @@ def placed(steps: Sequence[doc.BaseStep], path: Path) -> Iterator[tuple[doc.Base
         yield steps[0], path
     else:
         yield from ((step, (*path, index)) for index, step in enumerate(steps))
+
+
+def asked_the_same(step: doc.Step, spare: doc.Fallback) -> doc.Fallback:
+    """Return a fallback as it runs: without `input` or `with` of its own it gets those of its step."""
+    if spare.input is not None or spare.with_ is not None:
+        return spare
+    return spare.model_copy(update={"input": step.input, "with_": step.with_ if spare.call else None})
 
 
 def _ways(step: doc.ConditionalStep) -> Iterator[tuple[str, Sequence[doc.BaseStep], Path]]:
@@ -276,6 +290,8 @@ def facts(step: doc.BaseStep) -> Mapping[str, Schema]:
         known["exhausted"] = BOOLEAN
     if isinstance(step, doc.MapStep | doc.ParallelStep | doc.RouterStep):
         known["failed"] = INTEGER
+    if isinstance(step, doc.Step) and step.fallback is not None:
+        known["fell_back"] = BOOLEAN
     return known
 
 

@@ -53,6 +53,7 @@ def node_data(node: TraceNode) -> dict[str, Any]:
         "input": node.input,
         "output": node.output,
         "error": node.error.to_json() if node.error else None,
+        "fell_back": node.fell_back.to_json() if node.fell_back else None,
         "usage": words.usage_data(node.usage),
         "seconds": round(node.seconds, 3),
         "model": node.model,
@@ -116,6 +117,8 @@ def _facts(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
         yield "output", _value(node.output, limit)
     for repair in node.detail.get("repairs", ()):
         yield "mended", _value(repair, limit)
+    if node.fell_back is not None:
+        yield "fell back", f"{words.printable(node.fell_back.message)} [{node.fell_back.code}]"
     if node.error is not None:
         yield "error", f"{words.printable(node.error.message)} [{node.error.code}]"
         if node.error.hint:

@@ -50,6 +50,12 @@ class Ask:
     resources: Any = None
     idempotency_key: str | None = None
     """The same for every sending of one call, for callables that ask for it; None when it is not enforced."""
+    check: Callable[[Any], Awaitable[Any]] | None = None
+    """Takes an answer and returns what becomes of it, or raises `OutputRejected` with a `reason`.
+
+    An agent that can be asked again in the same conversation awaits it, shows the reason to its model, and
+    replies with what it returned. Answers of an agent that does not are judged after its reply.
+    """
     on_text: Callable[[str], Awaitable[None]] | None = None
     """Told each piece of text as the model writes it, and awaited: a slow listener slows the model."""
     meter: Meter | None = None

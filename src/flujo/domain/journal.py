@@ -41,6 +41,11 @@ def parent(path: StepPath) -> StepPath:
     return StepPath(path[:cut]) if cut > 0 else ROOT
 
 
+def is_inside(path: StepPath, outer: StepPath) -> bool:
+    """Return whether `path` lies below `outer`."""
+    return path.startswith(outer) and path[len(outer) : len(outer) + 1] in ("/", "[", ":")
+
+
 def from_command_line(text: str) -> StepPath:
     """Return the path that a user typed: `loop.2/x` means `loop[2]/x`, so that no shell eats the brackets."""
     segments = []

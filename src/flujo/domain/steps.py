@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, Literal, TypedDict, TypeVar, overload
 
@@ -102,10 +102,17 @@ class BaseStep(Generic[Taken, Given]):
         """Return the pipelines inside this step, by a name that tells them apart."""
         return NO_ITEMS
 
+    def usual_facts(self) -> Mapping[str, Any]:
+        """Return what can be read beside the output when the step itself says nothing else."""
+        return NO_ITEMS if self.cache is None else {"cached": False}
+
     def __rshift__(self, other: BaseStep[Given, C] | Pipeline[Given, C]) -> Pipeline[Taken, C]:
         """Return a pipeline of this step and what follows it."""
         return body(self, "`>>`") >> other
 
+
+Callables = Sequence[CallableRef | str | Callable[..., Any]]
+"""Several callables, each as itself or as `module:callable`."""
 
 Saved = Save | Logical | Mapping[str, Logical]
 """What is saved: an expression or a callable; `{"append": …}` puts it at the end of a list."""
@@ -124,6 +131,28 @@ class Common(TypedDict, total=False):
 # One class a kind ----------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, init=False)
+class Processors:
+    """Callables on the way in and out: each gets what the one before it returned."""
+
+    input: tuple[CallableRef, ...]
+    """They make what is really asked out of the step's input (with `with:`, the mapping of arguments)."""
+    output: tuple[CallableRef, ...]
+    """They make the output out of what came back, before it is validated."""
+
+    def __init__(self, *, input: Callables = (), output: Callables = ()) -> None:
+        """Take the callables of each way, in their order."""
+        _set(
+            self,
+            input=leaves.callable_refs(input, "`processors`: `input`"),
+            output=leaves.callable_refs(output, "`processors`: `output`"),
+        )
+
+
+FALLBACK = "fallback"
+"""The name of every step that takes over from another one, and so the end of its path."""
+
+
 @dataclass(frozen=True, kw_only=True, init=False)
 class Step(BaseStep[Taken, Given]):
     """The atomic unit: one agent is asked, or one callable is called."""
@@ -135,8 +164,11 @@ class Step(BaseStep[Taken, Given]):
     input: Value
     """The prompt or data; None means `previous`."""
     output_schema: Any
-    fallback: Step | None
+    processors: Processors
     validators: tuple[CallableRef, ...]
+    """They judge the output: None and True are fine; False, a reason, or a `ValueError` is not."""
+    fallback: Step | None
+    """What takes over when every attempt has failed; called `fallback`, whatever name it was given."""
     effect: Effect
     """What calling it does to the world; undeclared is the worst."""
     enforce_idempotency: bool
@@ -158,7 +190,8 @@ class Step(BaseStep[Taken, Given]):
         input: None = None,
         output_schema: None = None,
         fallback: Step[A, Any] | None = None,
-        validators: Sequence[CallableRef | str | Callable[..., Any]] = (),
+        processors: Processors | None = None,
+        validators: Callables = (),
         effect: Effect = "unsafe",
         enforce_idempotency: bool = False,
         in_doubt: InDoubt = "pause",
@@ -175,7 +208,8 @@ class Step(BaseStep[Taken, Given]):
         input: None = None,
         output_schema: None = None,
         fallback: Step[A, Any] | None = None,
-        validators: Sequence[CallableRef | str | Callable[..., Any]] = (),
+        processors: Processors | None = None,
+        validators: Callables = (),
         effect: Effect = "unsafe",
         enforce_idempotency: bool = False,
         in_doubt: InDoubt = "pause",
@@ -193,7 +227,8 @@ class Step(BaseStep[Taken, Given]):
         input: Valued = None,
         output_schema: Any = None,
         fallback: Step[Any, Any] | None = None,
-        validators: Sequence[CallableRef | str | Callable[..., Any]] = (),
+        processors: Processors | None = None,
+        validators: Callables = (),
         effect: Effect = "unsafe",
         enforce_idempotency: bool = False,
         in_doubt: InDoubt = "pause",
@@ -210,7 +245,8 @@ class Step(BaseStep[Taken, Given]):
         input: Valued = None,
         output_schema: Any = None,
         fallback: Step[Any, Any] | None = None,
-        validators: Sequence[CallableRef | str | Callable[..., Any]] = (),
+        processors: Processors | None = None,
+        validators: Callables = (),
         effect: Effect = "unsafe",
         enforce_idempotency: bool = False,
         in_doubt: InDoubt = "pause",
@@ -227,8 +263,9 @@ class Step(BaseStep[Taken, Given]):
             arguments: keyword arguments of the callable; texts in them are filled in.
             input: the prompt or data, instead of the output of the step before.
             output_schema: a JSON Schema or a class that every answer has to fit.
-            fallback: the step that is run when this one has failed for good.
-            validators: callables that judge an answer.
+            fallback: the step that takes over when every attempt of this one has failed; it has no `when`.
+            processors: callables that change what is asked, and what came back.
+            validators: callables that judge the output; why they refuse it is shown to a model.
             effect: what calling does to the world.
             enforce_idempotency: whether a call is issued at most once.
             in_doubt: what happens when nobody knows whether a call arrived.
@@ -249,13 +286,29 @@ class Step(BaseStep[Taken, Given]):
             arguments=leaves.maybe_mapping(arguments, at("arguments")),
             input=leaves.value(input, at("input")),
             output_schema=leaves.schema(output_schema, at("output_schema")),
-            fallback=fallback,
+            fallback=None if fallback is None else _taking_over(fallback, name),
+            processors=Processors() if processors is None else processors,
             validators=leaves.callable_refs(validators, at("validators")),
             effect=effect,
             enforce_idempotency=enforce_idempotency,
             in_doubt=in_doubt,
             reconcile=None if reconcile is None else leaves.callable_ref(reconcile, at("reconcile")),
         )
+
+    def bodies(self) -> Mapping[str, Pipeline]:
+        """Return the fallback; one that says nothing of its input is asked the same as this step."""
+        spare = self.fallback
+        if spare is None:
+            return NO_ITEMS
+        if spare.input is None and spare.arguments is None:
+            arguments = self.arguments if spare.call is not None else None
+            spare = replace(spare, input=self.input, arguments=arguments)
+        return {FALLBACK: Pipeline((spare,))}
+
+    def usual_facts(self) -> Mapping[str, Any]:
+        """Return that the step itself gave the output, besides what is true of every kind."""
+        usual = BaseStep.usual_facts(self)
+        return usual if self.fallback is None else {**usual, "fell_back": False}
 
     @staticmethod
     def granular(name: str, agent: AgentSpec, **keys: Any) -> GranularStep:
@@ -1073,6 +1126,18 @@ def _save(given: Saved, where: str) -> Save:
             raise PipelineError(f"{where} is {given!r}, and takes an expression or `{{'append': …}}`")
         case _:
             return Save(leaves.logic(given, where))
+
+
+def _taking_over(spare: Step, name: str) -> Step:
+    """Return a step as the fallback of the step called `name`."""
+    if not isinstance(spare, Step):
+        raise PipelineError(f"step {name!r}: `fallback` is a {type(spare).__name__}, and takes a `Step`")
+    if spare.when is not None:
+        raise PipelineError(
+            f"step {name!r}: a fallback has no `when`",
+            hint="leave it out: it runs when every attempt of the step has failed",
+        )
+    return spare if spare.name == FALLBACK else replace(spare, name=FALLBACK)
 
 
 def _set(thing: Any, **values: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -26,8 +25,6 @@ from flujo.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from flujo.domain.steps import BaseStep
     from flujo.engine.frame import Frame
 
@@ -56,26 +53,48 @@ async def perform(
         return Paused((asked,))
     if asked is not None and asked.answer is not None:
         return await settle_answer(step, frame, asked)
-    recorded = frame.run.journal.attempts(path, EntryKind.WORK)
-    failures = 0 if frame.run.retry_failed else len(recorded)
-    policy = step.config.retry or RetryPolicy()
-    if failures:
-        error = ErrorInfo.from_json(canonical.decode(recorded[-1].error or b"{}"))
+
+    async def attempt(number: int) -> StepOutcome:
+        return await _attempt(step, frame, path, number, work, broken_off)
+
+    return await retried(step, frame, path, EntryKind.WORK, attempt)
+
+
+async def retried(
+    step: BaseStep,
+    frame: Frame,
+    path: StepPath,
+    kind: EntryKind,
+    attempt: Callable[[int], Awaitable[StepOutcome]],
+) -> StepOutcome:
+    """Return how the last attempt came out, when each that fails is an entry of `kind`.
+
+    Args:
+        step: whose `config` says how often and after how long to try again.
+        frame: the scope that says which failures of the past count.
+        path: where the step stands.
+        kind: what an attempt is recorded as.
+        attempt: makes the attempt of a number, and records it when it fails.
+    """
+    recorded, counted = frame.run.journal.attempts(path, kind), frame.failures(path, kind)
+    failures, policy = len(counted), step.config.retry or RetryPolicy()
+    if counted:
+        error = ErrorInfo.from_json(canonical.decode(counted[-1].error or b"{}"))
         if failures > step.config.max_retries or not _worth_retrying(error, policy):
             return Failure(error)
-    attempt = recorded[-1].attempt + 1 if recorded else 1
+    number = recorded[-1].attempt + 1 if recorded else 1
     while True:
-        await frame.run.emit(StepStarted(path, step.kind, attempt))
-        outcome = await _attempt(step, frame, path, attempt, work, broken_off)
+        await frame.tell(StepStarted(path, step.kind, number))
+        outcome = await attempt(number)
         if not isinstance(outcome, Failure):
             return outcome
         failures += 1
         if failures > step.config.max_retries or not _worth_retrying(outcome.error, policy):
             return outcome
         delay = policy.delay_s(failures, frame.run.chance.fraction())
-        await frame.run.emit(StepRetried(path, attempt, outcome.error, delay))
+        await frame.tell(StepRetried(path, number, outcome.error, delay))
         await frame.run.clock.sleep(delay)
-        attempt += 1
+        number += 1
 
 
 async def _attempt(
@@ -107,8 +126,11 @@ async def _attempt(
         return Paused((pause,))
     except PipelineAbortSignal as signal:
         return Aborted(signal.reason)
+    except asyncio.CancelledError as signal:
+        _note_cut_off(step, frame, entry, draft, path, signal)
+        raise
     except TimeoutError as error:
-        failure = error_info(_timed_out(step) if limit and limit.expired() else error, path)
+        failure = error_info(timed_out(step) if limit and limit.expired() else error, path)
         cause: Exception = error
     except Exception as error:  # noqa: BLE001 - foreign code: whatever it raises is a failed attempt
         failure, cause = error_info(error, path), error
@@ -117,17 +139,24 @@ async def _attempt(
         if outcome is not None:
             return outcome
     _settle_call(frame, draft, IntentState.FAILED)
-    await frame.run.journal.record(
-        entry(
-            status=EntryStatus.FAILED,
-            input=draft.input,
-            error=canonical.encode(failure.to_json()),
-            usage=draft.usage + spent(cause),
-            detail=canonical.encode(draft.detail) if draft.detail else None,
-            ended_at=frame.run.clock.now(),
-        )
-    )
+    await frame.run.journal.record(_failed(frame, entry, draft, failure, cause))
     return Failure(failure, cause)
+
+
+def _note_cut_off(
+    step: BaseStep,
+    frame: Frame,
+    entry: Callable[..., Entry],
+    draft: Draft,
+    path: StepPath,
+    signal: BaseException,
+) -> None:
+    """Record an attempt that the time limit of a step around it ended, because it was paid for.
+
+    The entry is committed with that step's own. An announced call stays in doubt, like after a crash.
+    """
+    if frame.is_out_of_time and not draft.is_settled and draft.intent is None:
+        frame.run.journal.ride(_failed(frame, entry, draft, error_info(_cut_off(step), path), signal))
 
 
 def _settle_call(frame: Frame, draft: Draft, state: IntentState) -> None:
@@ -135,18 +164,17 @@ def _settle_call(frame: Frame, draft: Draft, state: IntentState) -> None:
         frame.run.journal.intend(replace(draft.intent, state=state))
 
 
-@contextmanager
-def standing_still(limit: asyncio.Timeout | None) -> Iterator[None]:
-    """Stop an attempt's clock for a while: a slow reader of what a model says is not a slow model."""
-    ends_at = None if limit is None else limit.when()
-    if limit is None or ends_at is None:
-        yield
-        return
-    now = asyncio.get_running_loop().time
-    left = ends_at - now()
-    limit.reschedule(None)
-    yield
-    limit.reschedule(now() + left)
+def _failed(
+    frame: Frame, entry: Callable[..., Entry], draft: Draft, failure: ErrorInfo, cause: BaseException
+) -> Entry:
+    return entry(
+        status=EntryStatus.FAILED,
+        input=draft.input,
+        error=canonical.encode(failure.to_json()),
+        usage=draft.usage + spent(cause),
+        detail=canonical.encode(draft.detail) if draft.detail else None,
+        ended_at=frame.run.clock.now(),
+    )
 
 
 def spent(error: BaseException | None) -> Usage:
@@ -164,14 +192,14 @@ def error_info(error: Exception, path: StepPath) -> ErrorInfo:
     if isinstance(error, FlujoError):
         return ErrorInfo(
             code=error.code,
-            message=error.message,
+            message=_writable(error.message),
             hint=error.hint,
             type=type(error).__name__,
             path=path,
             retryable=bool(getattr(error, "retryable", False)),
         )
     kind = type(error).__name__
-    text = str(error).encode("utf-8", "replace").decode().replace("\x00", "")
+    text = _writable(str(error))
     return ErrorInfo(
         StepFailed.code,
         f"{kind}: {text}" if text else kind,
@@ -182,16 +210,30 @@ def error_info(error: Exception, path: StepPath) -> ErrorInfo:
     )
 
 
+def _writable(text: str) -> str:
+    """Return a text of foreign code without what JSON or a database cannot hold."""
+    return text.encode("utf-8", "replace").decode().replace("\x00", "")
+
+
 def _worth_retrying(error: ErrorInfo, policy: RetryPolicy) -> bool:
     if policy.on:
         return error.type in policy.on or error.code in policy.on
     return error.retryable
 
 
-def _timed_out(step: BaseStep) -> StepTimeout:
+def timed_out(step: BaseStep) -> StepTimeout:
+    """Return the error of an attempt that took longer than its step's `timeout_s`."""
     limit = step.config.timeout_s
     return StepTimeout(
         f"step {step.name!r} took longer than its `timeout_s` of {limit:g} s",
         hint="raise `config.timeout_s`, or allow retries with `config.max_retries`",
+        retryable=True,
+    )
+
+
+def _cut_off(step: BaseStep) -> StepTimeout:
+    return StepTimeout(
+        f"step {step.name!r} was cut off: a step around it took longer than its `timeout_s`",
+        hint="raise `config.timeout_s` of that step, or allow retries with its `config.max_retries`",
         retryable=True,
     )

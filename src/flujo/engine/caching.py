@@ -109,7 +109,7 @@ async def answered(
             frame.run.journal.ride(replace(decision(frame, here, 1, key), fingerprint=MISSED))
         before = frame.zone.tree
         outcome = await work()
-        if isinstance(outcome, Success) and await _may_be_kept(step, frame, path, before):
+        if isinstance(outcome, Success) and await _may_be_kept(step, frame, path, before, outcome):
             await cache.keep(key, Kept(outcome.output, outcome.facts), policy.ttl_s)
         return outcome, False
 
@@ -127,9 +127,12 @@ def _fits(step: BaseStep, frame: Frame, kept: Kept) -> bool:
     return True
 
 
-async def _may_be_kept(step: BaseStep, frame: Frame, path: StepPath, before: Any) -> bool:
-    """Return whether another run may have this answer: no human gave it, and the output is all there is."""
-    if await frame.run.journal.was_asked(path):
+async def _may_be_kept(step: BaseStep, frame: Frame, path: StepPath, before: Any, answer: Success) -> bool:
+    """Return whether another run may have this answer.
+
+    It may when the step itself gave it, not its fallback; when no human did; and when the output is all.
+    """
+    if answer.facts.get("fell_back") or await frame.run.journal.was_asked(path):
         return False
     written = {str(op[1][0]) for op in merge.diff(before, frame.zone.tree)} - step.save.keys()
     if written:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flujo.domain.journal import ROOT, RunId, StepPath
 from flujo.domain.steps import Expr, Text
+from flujo.engine.clocks import standing_still
 
 if TYPE_CHECKING:
+    import asyncio
+
+    from flujo.domain.journal import Entry, EntryKind
     from flujo.domain.outcomes import Event, StepEnded, StepOutcome
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, Chain, Chance, Clock, ContextType, Sink
@@ -76,11 +81,41 @@ class Frame:
     names: Mapping[str, Any] = field(default_factory=dict)
     """Further names of this body: `loop` in a loop, `item` and `index` in a map."""
     steps: dict[str, dict[str, Any]] = field(default_factory=dict)
+    since: int = 0
+    """Failures recorded up to this `seq` count no more: something around them has begun another attempt."""
+    limits: tuple[asyncio.Timeout, ...] = ()
+    """The clocks of the composites around this body whose attempts have a time limit."""
+
+    @property
+    def is_out_of_time(self) -> bool:
+        """Whether a composite around this body has used up its `timeout_s`."""
+        return any(limit.expired() for limit in self.limits)
+
+    def failures(self, path: StepPath, kind: EntryKind) -> list[Entry]:
+        """Return the failed attempts at `path` that count."""
+        return [entry for entry in self.run.journal.attempts(path, kind) if entry.seq > self.since]
+
+    async def tell(self, event: Event, *clocks: asyncio.Timeout) -> None:
+        """Tell those who watch. Clocks stand still meanwhile: a slow reader is not a slow step."""
+        if self.run.sink is None:
+            return
+        with ExitStack() as stack:
+            for clock in (*self.limits, *clocks):
+                stack.enter_context(standing_still(clock))
+            await self.run.sink(event)
 
     def inside(self, path: StepPath, *, previous: Any, names: Mapping[str, Any] | None = None) -> Frame:
         """Return the frame of a body of this frame's step at `path`."""
         return Frame(
-            self.run, self.zone, self.input, previous, path=path, outer=self, names=names if names else {}
+            self.run,
+            self.zone,
+            self.input,
+            previous,
+            path=path,
+            outer=self,
+            names=names if names else {},
+            since=self.since,
+            limits=self.limits,
         )
 
     def fork(self, path: StepPath, *, previous: Any, names: Mapping[str, Any] | None = None) -> Frame:

@@ -10,6 +10,7 @@ from flujo.domain.journal import Entry, EntryKind, EntryStatus, StepPath, child
 from flujo.domain.outcomes import Aborted, Failure, StepEnded, StepOutcome, StepStarted, Success
 from flujo.engine.attempts import error_info
 from flujo.engine.caching import answered
+from flujo.engine.composites import is_attempted, perform_whole
 from flujo.engine.decisions import decide_flag
 from flujo.engine.frame import Frame, Run, Zone
 from flujo.engine.settling import finish, recorded
@@ -53,6 +54,8 @@ _COMPOSITES: Mapping[str, Callable[..., Awaitable[StepOutcome]]] = {
     "import": import_.run,
     "tree_search": tree_search.run,
 }
+_INSTEAD: Mapping[str, Callable[..., StepOutcome]] = {"import": import_.instead}
+"""What a kind makes of its failure, once there are no attempts left."""
 KINDS = frozenset({*_LEAVES, *_COMPOSITES})
 """The kinds of step that this engine can run."""
 
@@ -73,7 +76,8 @@ async def execute(pipeline: Pipeline, run: Run, value: Any, context: Any) -> tup
         StateError: the journal could not be read or written; the run can be resumed.
     """
     zone = Zone(run.binding.context(pipeline), context)
-    frame = Frame(run, zone, input=value, previous=value)
+    forgiven = run.journal.last_seq if run.retry_failed else 0
+    frame = Frame(run, zone, input=value, previous=value, since=forgiven)
     return await run_body(pipeline, frame), zone.tree
 
 
@@ -87,8 +91,7 @@ async def run_body(body: Pipeline, frame: Frame) -> StepOutcome:
         if outcome.skipped:
             frame.steps[each.name] = {"output": None, "skipped": True}
         else:
-            facts = {"cached": False, **outcome.facts} if each.cache else outcome.facts
-            frame.advance(each.name, outcome.output, facts)
+            frame.advance(each.name, outcome.output, {**each.usual_facts(), **outcome.facts})
     if body.output is None:
         return Success(frame.previous)
     try:
@@ -126,7 +129,7 @@ async def _run_step(each: BaseStep, frame: Frame) -> StepOutcome:
         recorded=known,
     )
     frame.run.ended.append(ended)
-    await frame.run.emit(ended)
+    await frame.tell(ended)
     return outcome
 
 
@@ -144,12 +147,18 @@ async def _come_out(each: BaseStep, frame: Frame, path: StepPath) -> StepOutcome
 
 async def _work(each: BaseStep, frame: Frame, path: StepPath) -> StepOutcome:
     if each.kind in _LEAVES:
-        return await _LEAVES[each.kind](each, frame, path)
+        return await _LEAVES[each.kind](each, frame, path, run_body)
     if each.kind not in _COMPOSITES:
         raise NotAvailableYet(f"step {each.name!r}: `kind: {each.kind}` is not available yet")
-    await frame.run.emit(StepStarted(path, each.kind))
-    before = frame.zone.tree
-    outcome = await _COMPOSITES[each.kind](each, frame, path, run_body)
+    before, run = frame.zone.tree, _COMPOSITES[each.kind]
+    if is_attempted(each):
+        outcome = await perform_whole(each, frame, path, lambda inner: run(each, inner, path, run_body))
+    else:
+        await frame.tell(StepStarted(path, each.kind))
+        outcome = await run(each, frame, path, run_body)
+    if isinstance(outcome, Failure) and each.kind in _INSTEAD:
+        frame.zone.tree = before  # of what has failed, nothing is kept
+        outcome = _INSTEAD[each.kind](each, frame, outcome)
     if isinstance(outcome, Success):
         return await finish(each, frame, path, outcome, before)
     return outcome

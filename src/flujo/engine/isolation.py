@@ -18,15 +18,22 @@ def view(frame: Frame) -> PipelineContext:
     return frame.zone.type.view(frame.zone.tree)
 
 
+def after(frame: Frame, context: PipelineContext | None, *, what: str) -> Any:
+    """Return the context's tree as an attempt leaves the view it was given.
+
+    Raises:
+        NotJournalable: a field holds a value that JSON cannot.
+    """
+    return frame.zone.tree if context is None else frame.zone.type.dump(context, what=f"context after {what}")
+
+
 def changes(frame: Frame, context: PipelineContext | None, *, what: str) -> merge.Patch:
     """Return what an attempt has changed in the view it was given.
 
     Raises:
         NotJournalable: a field holds a value that JSON cannot.
     """
-    if context is None:
-        return []
-    return merge.diff(frame.zone.tree, frame.zone.type.dump(context, what=f"context after {what}"))
+    return [] if context is None else merge.diff(frame.zone.tree, after(frame, context, what=what))
 
 
 async def saved(step: BaseStep, frame: Frame, output: Any) -> merge.Patch:

@@ -11,7 +11,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flujo.domain.journal import Entry, EntryKind, EntryStatus, StepPath
+from flujo.domain.journal import Entry, EntryKind, EntryStatus, StepPath, is_inside
 from flujo.domain.run import Intent, Move, Pause, RunRecord, Write
 from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import JournalConflict
@@ -45,6 +45,7 @@ class Journal:
         self._pauses: dict[StepPath, Pause] | None = None
         self._waiting: list[Entry] = []
         self._asked: list[Pause] = []
+        self._open: set[StepPath] = set()
         self._voids: list[StepPath] = []
         self._announced: list[Intent] = []
         self._intents: dict[StepPath, Intent] | None = None
@@ -52,6 +53,11 @@ class Journal:
         self._used: dict[StepPath, Usage] = {}
         self.usage = spent
         """What the run has used so far, failed attempts included."""
+
+    @property
+    def last_seq(self) -> int:
+        """The number of the newest entry; 0 when there is none."""
+        return self._seq
 
     async def enter(self, path: StepPath) -> None:
         """Load what is recorded right below `path`, when this run has been executed before."""
@@ -124,11 +130,20 @@ class Journal:
     def ask(self, pause: Pause) -> None:
         """Open a question; it becomes visible with the next commit."""
         self._asked.append(pause)
+        self._open.add(pause.pause_id)
+
+    def void_below(self, path: StepPath) -> None:
+        """Close the questions that steps inside of `path` have asked."""
+        known = {each.pause_id for each in (self._pauses or {}).values() if each.is_open}
+        self._void([each for each in sorted(self._open | known) if is_inside(each, path)])
 
     def void(self, pauses: Sequence[Pause]) -> None:
         """Close questions that no longer matter, because what asks them has failed as a whole."""
-        ids = [pause.pause_id for pause in pauses]
+        self._void([pause.pause_id for pause in pauses])
+
+    def _void(self, ids: Sequence[StepPath]) -> None:
         self._asked = [pause for pause in self._asked if pause.pause_id not in ids]
+        self._open.difference_update(ids)
         self._voids += ids
 
     async def pause(self, path: StepPath) -> Pause | None:
@@ -154,8 +169,12 @@ class Journal:
     async def was_asked(self, path: StepPath) -> bool:
         """Return whether a human was asked something by the step at `path`, or inside it."""
         await self.pause(path)
-        inside = (f"{path}/", f"{path}[", f"{path}:")
-        return any(asked == path or asked.startswith(inside) for asked in self._pauses or ())
+        return any(asked == path or is_inside(asked, path) for asked in self._pauses or ())
+
+    async def look_back(self) -> None:
+        """Commit what waits; from here on, what this execution has recorded is read as well as the past."""
+        await self.flush()
+        self._resumed, self._pauses = True, None
 
     async def flush(self, move: Move | None = None) -> None:
         """Commit everything that waits, and with it a change of the run's own state.

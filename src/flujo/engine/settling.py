@@ -36,6 +36,8 @@ class Draft:
     """The call that was announced for it, when `enforce_idempotency` is set."""
     limit: asyncio.Timeout | None = None
     """The attempt's clock, which stands still while somebody slow is told what the attempt says."""
+    is_settled: bool = False
+    """Whether the attempt's entry is in the journal: whatever happens then, it is not another one."""
 
 
 async def settle(
@@ -54,6 +56,7 @@ async def settle(
     value = canonical.decode(output)
     patch = [*(draft.patch or []), *await isolation.saved(step, frame, value)]
     after = isolation.accepted(frame, patch, what=f"step {step.name!r}")
+    draft.is_settled = True
     if draft.intent is not None:
         frame.run.journal.intend(replace(draft.intent, state=IntentState.DONE, result=output))
     await frame.run.journal.record(
@@ -113,11 +116,12 @@ def _done(
     frame: Frame, path: StepPath, kind: str, output: bytes, before: Any, facts: Mapping[str, Any]
 ) -> None:
     patch = merge.diff(before, frame.zone.tree)
-    now = frame.run.clock.now()
+    now, failed = frame.run.clock.now(), frame.run.journal.attempts(path, EntryKind.DONE)
     frame.run.journal.ride(
         Entry(
             path=path,
             kind=EntryKind.DONE,
+            attempt=failed[-1].attempt + 1 if failed else 1,
             fingerprint=kind,
             output=output,
             patch=canonical.encode(patch) if patch else None,

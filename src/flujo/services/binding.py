@@ -16,7 +16,9 @@ from flujo.domain.steps import (
     CallableRef,
     Carry,
     Expr,
+    HumanInTheLoopStep,
     ImportStep,
+    Processors,
     Save,
     State,
     Step,
@@ -101,7 +103,7 @@ class Bound:
             case tuple():
                 for item in value:
                     self._leaves(item)
-            case Save() | Carry() | State() | Transition() | CachePolicy():
+            case Save() | Carry() | State() | Transition() | CachePolicy() | Processors():
                 for field in dataclasses.fields(value):
                     self._leaves(getattr(value, field.name))
             case _:
@@ -239,10 +241,7 @@ def _require_available(step: BaseStep) -> None:
         f"`kind: {step.kind}`": step.kind not in KINDS,
         "`execution_mode: background`": step.config.execution_mode == "background",
     }
-    if isinstance(step, Step):
-        later["`fallback`"] = step.fallback is not None
-        later["`validators`"] = bool(step.validators)
-    else:
+    if isinstance(step, HumanInTheLoopStep):
         for name in ("timeout_s", "max_retries", "retry"):
             later[f"`{name}` on `kind: {step.kind}`"] = getattr(step.config, name) != getattr(fresh, name)
     for what, asked in later.items():

@@ -76,10 +76,7 @@ def _ends(pipeline: Pipeline) -> Iterator[str]:
 def _body(body: Pipeline, indent: str) -> Iterator[str]:
     for number, step in enumerate(body.steps, 1):
         yield f"{indent}{number}. {step.name} {_sentence(step)}"
-        inner = indent + _INDENT
-        if isinstance(step, Step) and step.fallback is not None:
-            yield f"{inner}when that fails, {step.fallback.name} {_sentence(step.fallback)}"
-        yield from _arms(step, inner)
+        yield from _arms(step, indent + _INDENT)
 
 
 def _arms(step: BaseStep, indent: str) -> Iterator[str]:
@@ -88,7 +85,10 @@ def _arms(step: BaseStep, indent: str) -> Iterator[str]:
         yield from _arms(step.step, indent)
     bodies = step.bodies()
     for name, body in bodies.items():
-        if set(bodies) <= {"steps", "import"}:
+        if isinstance(step, Step):
+            yield f"{indent}when that fails:"
+            yield from _body(body, indent + _INDENT)
+        elif set(bodies) <= {"steps", "import"}:
             yield from _body(body, indent)
         else:
             yield f"{indent}{name}{_ways(step, name)}:"

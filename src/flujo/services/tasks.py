@@ -66,6 +66,8 @@ class TraceNode:
     seconds: float = 0.0
     model: str | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
+    fell_back: ErrorInfo | None = None
+    """Why a fallback took over: the error of the step's own last attempt."""
     children: list[TraceNode] = field(default_factory=list)
 
     @property
@@ -307,6 +309,8 @@ def _record(node: TraceNode, entry: Entry) -> None:
     if entry.output is not None:
         node.output = canonical.decode(entry.output)
     completed = entry.status is EntryStatus.COMPLETED
+    if detail.get("fell_back"):
+        node.fell_back = node.error
     node.error = None if completed or not entry.error else ErrorInfo.from_json(canonical.decode(entry.error))
 
 

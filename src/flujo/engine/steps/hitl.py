@@ -16,10 +16,10 @@ from flujo.exceptions import DeadlinePassed
 if TYPE_CHECKING:
     from flujo.domain.journal import StepPath
     from flujo.domain.steps import HumanInTheLoopStep
-    from flujo.engine.frame import Frame
+    from flujo.engine.frame import Frame, RunBody
 
 
-async def run(step: HumanInTheLoopStep, frame: Frame, path: StepPath) -> StepOutcome:
+async def run(step: HumanInTheLoopStep, frame: Frame, path: StepPath, _run_body: RunBody) -> StepOutcome:
     """Return the answer when there is one, otherwise a pause that becomes visible with the next commit."""
     asked = await frame.run.journal.pause(path)
     if asked is not None and asked.is_open:
@@ -58,7 +58,7 @@ async def _too_late(step: HumanInTheLoopStep, frame: Frame, asked: Pause) -> Ste
         return await settle(step, frame, entry, draft)
     failed = frame.run.journal.attempts(asked.pause_id, EntryKind.ANSWER)
     if failed and failed[-1].started_at == asked.asked_at:
-        if frame.run.retry_failed:
+        if failed[-1].seq <= frame.since:
             return _ask(step, frame, asked.pause_id)
         return Failure(ErrorInfo.from_json(canonical.decode(failed[-1].error or b"{}")))
     error = DeadlinePassed(

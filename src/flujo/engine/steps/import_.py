@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 async def run(step: ImportStep, frame: Frame, path: StepPath, run_body: RunBody) -> StepOutcome:
-    """Return the imported blueprint's output, or what `on_failure` makes of its failure.
+    """Return the imported blueprint's output.
 
     Raises:
         OutputRejected: what it is given does not fit its `input_schema`.
@@ -29,13 +29,16 @@ async def run(step: ImportStep, frame: Frame, path: StepPath, run_body: RunBody)
         frame.run.binding.schema(step.pipeline.input_schema).check(
             given, what=f"input of import {step.name!r}"
         )
-    before = frame.zone.tree
-    inner = Frame(frame.run, await _zone(step, frame), input=given, previous=given, path=path)
-    outcome = await run_body(step.pipeline, inner)
-    if isinstance(outcome, Failure) and step.on_failure != "fail":
-        frame.zone.tree = before  # of what has failed, nothing is kept
-        return Success(_instead(step, frame), facts={"failed": outcome.error.to_json()})
-    return outcome
+    inner = Frame(
+        frame.run,
+        await _zone(step, frame),
+        input=given,
+        previous=given,
+        path=path,
+        since=frame.since,
+        limits=frame.limits,
+    )
+    return await run_body(step.pipeline, inner)
 
 
 async def _zone(step: ImportStep, frame: Frame) -> Zone:
@@ -46,7 +49,14 @@ async def _zone(step: ImportStep, frame: Frame) -> Zone:
     return Zone(own, await own.start({}))
 
 
-def _instead(step: ImportStep, frame: Frame) -> Any:
+def instead(step: ImportStep, frame: Frame, failure: Failure) -> StepOutcome:
+    """Return what `on_failure` makes of an import that has failed for good."""
+    if step.on_failure == "fail":
+        return failure
+    return Success(_substitute(step, frame), facts={"failed": failure.error.to_json()})
+
+
+def _substitute(step: ImportStep, frame: Frame) -> Any:
     if isinstance(step.on_failure, Mapping):
         return frame.render(step.on_failure["output"])
     return frame.previous

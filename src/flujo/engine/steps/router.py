@@ -48,7 +48,7 @@ async def _choose(step: DynamicParallelRouterStep, frame: Frame, path: StepPath)
     attempt = known[-1].attempt if known else 0
     if known and known[-1].status is EntryStatus.COMPLETED:
         return _names(known[-1])
-    failures = [] if frame.run.retry_failed else [_error(entry) for entry in known]
+    failures = [_error(entry) for entry in known if entry.seq > frame.since]
     cause: Exception | None = None
     while len(failures) < 2 and all(failure.code == UnknownBranch.code for failure in failures):
         attempt += 1

@@ -6,24 +6,52 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain import canonical
+from flujo.domain import canonical, merge
 from flujo.domain.agents import AgentSpec, Ask
-from flujo.domain.outcomes import Chunk
+from flujo.domain.journal import child
+from flujo.domain.outcomes import Chunk, Failure, Success
+from flujo.domain.steps import FALLBACK
 from flujo.engine import effects, isolation
-from flujo.engine.attempts import perform, standing_still
+from flujo.engine.attempts import perform
+from flujo.engine.processing import Gate, processed_input
+from flujo.engine.processing import wants_context as wants_context_before
+from flujo.engine.settling import finish
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from flujo.domain.journal import StepPath
+    from flujo.domain.models import PipelineContext
     from flujo.domain.outcomes import StepOutcome
-    from flujo.domain.ports import Agent
     from flujo.domain.steps import CallableRef, Step
-    from flujo.engine.frame import Frame
+    from flujo.engine.frame import Frame, RunBody
     from flujo.engine.settling import Draft
 
 
-async def run(step: Step, frame: Frame, path: StepPath) -> StepOutcome:
+NOT_TAKEN_OVER = frozenset({"CallInDoubt", "UsageLimitExceeded"})
+"""Errors after which no fallback runs: nobody knows that the step failed, or nobody wants to pay for more."""
+
+
+async def run(step: Step, frame: Frame, path: StepPath, run_body: RunBody) -> StepOutcome:
+    """Return how the step came out, or else its fallback; once that has a result, it is the step's.
+
+    A fallback is a body of the step, so it is recorded and gone on with like any other.
+    """
+    if step.fallback is None:
+        return await _alone(step, frame, path)
+    await frame.run.journal.enter(path)
+    if frame.run.journal.result(child(path, FALLBACK), step.kind) is None:
+        outcome = await _alone(step, frame, path)
+        if not isinstance(outcome, Failure) or outcome.error.type in NOT_TAKEN_OVER:
+            return outcome
+    before = frame.zone.tree
+    outcome = await run_body(step.bodies()[FALLBACK], frame.inside(path, previous=frame.previous))
+    if not isinstance(outcome, Success):
+        return outcome
+    return await finish(step, frame, path, Success(outcome.output, facts={"fell_back": True}), before)
+
+
+async def _alone(step: Step, frame: Frame, path: StepPath) -> StepOutcome:
     """Return how the step came out, after all its attempts."""
     who = step.agent or step.call
     if who is None:
@@ -34,42 +62,45 @@ async def run(step: Step, frame: Frame, path: StepPath) -> StepOutcome:
         return outcome
 
     async def work(draft: Draft) -> None:
-        ask = _ask(step, frame, agent, draft, on_text=_listener(frame, path, draft))
-        if enforced:
-            ask = replace(ask, idempotency_key=await effects.announce(step, frame, path, draft))
-        reply = await agent.ask(ask)
-        draft.usage = reply.usage
+        wants_context = agent.wants_context or wants_context_before(step, frame)
+        context = isolation.view(frame) if wants_context else None
+        gate = Gate(step, frame, draft, context) if Gate.is_needed(step) else None
+        ask = await _ask(step, frame, draft, context)
+        key = await effects.announce(step, frame, path, draft) if enforced else None
+        listener = _listener(frame, path, draft)
+        reply = await agent.ask(replace(ask, check=gate, on_text=listener, idempotency_key=key))
+        draft.usage += reply.usage
         draft.detail = _detail(who, reply.model, reply.repairs)
-        draft.patch = isolation.changes(frame, ask.context, what=f"step {step.name!r}")
-        draft.output = reply.output
-        if step.output_schema is not None:
-            draft.output = canonical.normalise(reply.output, what=f"output of step {step.name!r}")
-            frame.run.binding.schema(step.output_schema).check(
-                draft.output, what=f"output of step {step.name!r}"
-            )
+        if gate is None:
+            draft.output = reply.output
+            draft.patch = isolation.changes(frame, context, what=f"step {step.name!r}")
+        else:
+            draft.output = reply.output if gate.is_passed else await gate(reply.output)
+            draft.patch = merge.diff(frame.zone.tree, gate.tree)
 
     broken_off = partial(effects.broken_off, step, frame) if enforced else None
     return await perform(step, frame, path, work, broken_off=broken_off)
 
 
-def _ask(
-    step: Step, frame: Frame, agent: Agent, draft: Draft, *, on_text: Callable[[str], Awaitable[None]] | None
-) -> Ask:
+async def _ask(step: Step, frame: Frame, draft: Draft, context: PipelineContext | None) -> Ask:
     """Return what the agent is asked; the recorded input and the values handed out are the same bytes."""
     arguments = None if step.arguments is None else {k: frame.render(v) for k, v in step.arguments.items()}
     data = frame.previous if step.input is None else frame.render(step.input)
     given = arguments if arguments is not None else data
     draft.input = canonical.encode(given, what=f"input of step {step.name!r}")
+    if step.processors.input:
+        given = await processed_input(step, frame, draft, canonical.decode(draft.input), context)
+        draft.input = canonical.encode(given)
     mine = canonical.decode(draft.input)
     spec = step.agent
     return Ask(
         data=mine if arguments is None else None,
         arguments=None if arguments is None else mine,
         instructions=frame.render(spec.instructions) if spec and spec.instructions else None,
-        output_schema=step.output_schema,
-        context=isolation.view(frame) if agent.wants_context else None,
+        # What processors make of the answer has to fit the schema, not the answer itself.
+        output_schema=None if step.processors.output else step.output_schema,
+        context=context,
         resources=frame.run.resources,
-        on_text=on_text,
     )
 
 
@@ -79,8 +110,8 @@ def _listener(frame: Frame, path: StepPath, draft: Draft) -> Callable[[str], Awa
         return None
 
     async def tell(text: str) -> None:
-        with standing_still(draft.limit):
-            await frame.run.emit(Chunk(path, draft.attempt, text))
+        clocks = () if draft.limit is None else (draft.limit,)
+        await frame.tell(Chunk(path, draft.attempt, text), *clocks)
 
     return tell
 
