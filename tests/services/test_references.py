@@ -32,7 +32,7 @@ from flujo.exceptions import (
     StateBackendUnavailable,
     SyncInAsync,
 )
-from support import Expr, StoppingStore, Text, pipeline
+from support import Expr, StoppingStore, Text, answer, pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -248,6 +248,16 @@ async def test_the_settings_of_a_project_name_the_providers_of_its_runners(
     assert result.output == len(SECRET)
     assert result.context is not None
     assert (tmp_path / "kept" / result.context.raw.key).read_bytes() == SECRET
+
+
+async def test_a_run_that_somebody_recovers_finds_its_references(store: StateStore) -> None:
+    tree = pipeline(HumanInTheLoopStep(name="wait", message=Text("?")), *steps(read).steps)
+    files = MemoryProvider()
+    await run(tree, store, {"files": files}, {"raw": b"xyz"})
+    await answer(store, "wait", "go")
+    async with runner(tree, store, {"files": files}) as made:
+        result = await made.recover_async(RunId("run"), max_recoveries=3)
+    assert result.output == 3
 
 
 # What bad input gets ------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 from flujo.exceptions import SyncInAsync
 
 if TYPE_CHECKING:
+    import asyncio
+
     from flujo.domain.models import ContextReference
 
 T = TypeVar("T")
@@ -68,6 +69,8 @@ def from_thread(work: Callable[[], Coroutine[Any, Any, T]], blobs: Blobs, name: 
     Raises:
         SyncInAsync: an event loop is running in this thread, and would wait for itself.
     """
+    import asyncio  # late: whoever only checks a blueprint has no use for it
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -134,9 +134,7 @@ class ContextReference(BaseModel, Generic[T]):
         if not arguments or arguments[0] is bytes:
             return data  # type: ignore[return-value]  # T is bytes
         try:
-            read = data.decode() if arguments[0] is str else canonical.decode(data)
-            adapter: TypeAdapter[T] = TypeAdapter(arguments[0])
-            return adapter.validate_python(read)
+            value: T = _read(arguments[0], data)
         except ValueError as error:
             raise ReferenceCorrupt(
                 f"{self._field or 'a reference'}: blob {self.key!r} of provider {self.provider_id!r} is no "
@@ -146,6 +144,7 @@ class ContextReference(BaseModel, Generic[T]):
                 key=self.key,
                 field=self._field,
             ) from error
+        return value
 
     def get_sync(self) -> T:
         """Return what `get` returns, from code that runs in a thread: a callable without `async`.
@@ -199,6 +198,11 @@ def _stored(value: Any) -> bytes:
             return value.encode()
         case _:
             return canonical.encode(value, what="value of a reference")
+
+
+def _read(kind: Any, data: bytes) -> Any:
+    """Return the value that bytes stand for."""
+    return TypeAdapter(kind).validate_python(data.decode() if kind is str else canonical.decode(data))
 
 
 def _at_hand() -> Blobs:
