@@ -217,6 +217,19 @@ async def test_failures_are_not_kept(store: MemoryStateStore, world: World) -> N
     assert len(cache) == 1
 
 
+@pytest.mark.parametrize("around", [True, False])
+async def test_what_a_fallback_answered_is_not_kept(world: World, around: bool) -> None:
+    def fail(data: Any) -> Any:
+        raise ValueError("away")
+
+    policy = None if around else CACHED
+    asks = call("a", world.add("a", fail), fallback=call("b", world.add("b", lambda n: -n)), cache=policy)
+    cache = MemoryCache()
+    tree = pipeline(CacheStep(name="known", step=asks) if around else asks)
+    assert await outputs(tree, 1, 1, cache=cache) == [-1, -1]
+    assert (len(cache), world.calls) == (0, ["a", "b", "a", "b"])
+
+
 async def test_a_skipped_step_keeps_nothing_and_is_not_answered(world: World) -> None:
     tree = pipeline(call("a", world.add("a", lambda n: n + 1), when=Expr("input > 1"), cache=CACHED))
     cache = MemoryCache()

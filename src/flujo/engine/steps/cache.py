@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flujo.domain.outcomes import StepOutcome, Success
@@ -17,7 +18,12 @@ async def run(step: CacheStep, frame: Frame, path: StepPath, run_body: RunBody) 
     """Return the inner step's answer, the kept one when there is one; `cached` tells which it was."""
 
     async def work() -> StepOutcome:
-        return await run_body(step.bodies()["step"], frame.inside(path, previous=frame.previous))
+        inner = frame.inside(path, previous=frame.previous)
+        outcome = await run_body(step.bodies()["step"], inner)
+        if isinstance(outcome, Success):  # among its facts is whether its fallback had to answer
+            told = inner.steps[step.step.name]
+            return replace(outcome, facts={name: told[name] for name in told if name != "output"})
+        return outcome
 
     outcome, cached = await answered(step.step, step.policy, frame, path, work)
     return Success(outcome.output, facts={"cached": cached}) if isinstance(outcome, Success) else outcome
