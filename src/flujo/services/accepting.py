@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
@@ -74,7 +75,12 @@ def pinned(pipeline: Pipeline, blueprint: Blueprint | None) -> tuple[str, Mappin
     """
     if blueprint is not None:
         return blueprint.closure.digest, blueprint.closure.blobs()
-    manifest = canonical.encode({"python": pipeline.name})
+    return _by_name(pipeline.name)
+
+
+@lru_cache(maxsize=256)
+def _by_name(pipeline: str) -> tuple[str, Mapping[str, bytes]]:
+    manifest = canonical.encode({"python": pipeline})
     digest = canonical.digest(manifest)
     return digest, {digest: manifest}
 

@@ -105,6 +105,7 @@ class MemoryStateStore:
             lock_digest=run.lock_digest,
             fence=int(claim),
             owner=self.owner if claim else None,
+            lease_left_s=self._lease_s if claim else None,
             claims=int(claim),
             created_at=now,
             updated_at=now,
@@ -140,6 +141,7 @@ class MemoryStateStore:
             stored.record,
             status=RunStatus.RUNNING,
             owner=self.owner,
+            lease_left_s=self._lease_s,
             fence=there.fence + 1,
             claims=there.claims + 1,
             recoveries=recoveries,
@@ -390,6 +392,8 @@ class MemoryStateStore:
 
     def _record(self, stored: StoredRun) -> RunRecord:
         left = None if stored.lease_until is None else stored.lease_until - self._now()
+        if left == stored.record.lease_left_s:
+            return stored.record  # a lease without an end: one record for a run that waits, not two
         return replace(stored.record, lease_left_s=left)
 
     def _stored(self, run_id: RunId) -> StoredRun:
