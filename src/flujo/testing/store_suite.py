@@ -23,7 +23,18 @@ from flujo.domain import canonical
 from flujo.domain.journal import Entry, EntryKind, EntryStatus, RunId, StepPath
 from flujo.domain.ledger import Hold, HoldState
 from flujo.domain.ports import StateStore
-from flujo.domain.run import LEGAL_MOVES, Move, NewRun, Pause, RunQuery, RunRecord, RunStatus, Write
+from flujo.domain.run import (
+    LEGAL_MOVES,
+    Intent,
+    IntentState,
+    Move,
+    NewRun,
+    Pause,
+    RunQuery,
+    RunRecord,
+    RunStatus,
+    Write,
+)
 from flujo.domain.usage import Usage
 from flujo.exceptions import (
     CorruptState,
@@ -658,6 +669,38 @@ class StateStoreSuite:
         owner, run = await taken()
         await owner.write(move(run, RunStatus.RUNNING))
         assert (await taken())[1].recoveries == run.recoveries == 1
+
+    async def test_a_claim_by_force_ends_what_the_owner_may_do(self, open_store: OpenStore) -> None:
+        mine, other = await open_store(), await open_store()
+        run = await mine.accept(new_run(), {})
+        with pytest.raises(ResumeConflict):
+            await other.claim(RUN, statuses=[RunStatus.RUNNING])
+        taken = await other.claim(RUN, statuses=[RunStatus.RUNNING], forced=True)
+        with pytest.raises(Fenced):
+            await mine.write(writes(run, entry(1)))
+        await other.write(move(taken, RunStatus.CANCELLED))
+        with pytest.raises(ResumeConflict):
+            await mine.claim(RUN, statuses=[RunStatus.CANCELLED], forced=True)
+
+    async def test_calls_are_kept_as_they_were_announced_and_settled(self, store: StateStore) -> None:
+        run = await store.accept(new_run(), {})
+        large = canonical.encode("x" * 200_000)
+        sent = Intent(
+            key="k", path=StepPath("pay"), tool="bank:pay", state=IntentState.SENT, input=large, sends=2
+        )
+        other = replace(sent, key="other", path=StepPath("later"), input=b"1")
+        await store.write(Write(run_id=RUN, fence=run.fence, intents=(sent,)))
+        (there,) = await store.intents(RUN)
+        assert replace(there, sent_at=None) == sent
+        assert there.sent_at
+        done = replace(sent, state=IntentState.DONE, result=large)
+        await store.write(Write(run_id=RUN, fence=run.fence, intents=(done, other), entries=(entry(1),)))
+        first, second = await store.intents(RUN)
+        assert replace(first, sent_at=None) == done
+        assert (first.sent_at, second.key) == (there.sent_at, "other")
+        with pytest.raises(Fenced):
+            await store.write(Write(run_id=RUN, fence=run.fence + 1, intents=(sent,)))
+        assert (await store.intents(RUN))[0].state is IntentState.DONE
 
     async def test_a_listing_says_the_earliest_deadline(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
