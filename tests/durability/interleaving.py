@@ -1,0 +1,263 @@
+"""Every order in which workers can take turns, and every place where they can crash: explored, not sampled."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from typing import Protocol as Interface
+
+from flujo.domain import canonical
+from flujo.domain.journal import Entry, EntryKind, RunId, StepPath
+from flujo.domain.run import Move, NewRun, Pause, RunStatus, Write
+from flujo.exceptions import Fenced, IllegalMove, ResumeConflict
+
+if TYPE_CHECKING:
+    from flujo.domain.ports import StateStore
+
+STEPS = (StepPath("first"), StepPath("second"))
+"""What the run does, one after the other; the second one ends it."""
+QUESTION = StepPath("ask")
+
+
+class Ground(Interface):
+    """What workers stand on: the few atomic things that the protocol is made of."""
+
+    async def claim(self, worker: str) -> int | None:
+        """Take the run over and return the fence; None when it cannot be had."""
+        ...
+
+    async def recorded(self) -> list[StepPath]:
+        """Return the steps that are recorded."""
+        ...
+
+    async def write(self, worker: str, fence: int, step: StepPath, *, last: bool) -> bool:
+        """Record a step, and the end with the last one; False when the fence is not the run's any more."""
+        ...
+
+    async def answer(self, value: int) -> bool:
+        """Answer the question; False when it has another answer already."""
+        ...
+
+
+@dataclass
+class History:
+    """What happened in one schedule, in order."""
+
+    fences: list[int] = field(default_factory=list)
+    written: list[tuple[int, StepPath]] = field(default_factory=list)
+    answers: list[int] = field(default_factory=list)
+
+    def wrong(self) -> list[str]:
+        """Return what no schedule may ever show."""
+        found = []
+        if any(after <= before for before, after in zip(self.fences, self.fences[1:], strict=False)):
+            found.append(f"fences do not grow: {self.fences}")
+        steps = [step for _, step in self.written]
+        if len(set(steps)) != len(steps):
+            found.append(f"a step was recorded twice: {steps}")
+        if [fence for fence, _ in self.written] != sorted(fence for fence, _ in self.written):
+            found.append(f"somebody wrote under an old fence: {self.written}")
+        if len(self.answers) > 1:
+            found.append(f"several answers won: {self.answers}")
+        return found
+
+
+Worker = AsyncGenerator[None, None]
+
+
+async def executing(name: str, ground: Ground, history: History) -> Worker:
+    """Be a worker: claim the run, then record what is not recorded yet; each `yield` is where it may crash."""
+    fence = await ground.claim(name)
+    if fence is None:
+        return
+    history.fences.append(fence)
+    done = await ground.recorded()
+    for step in STEPS:
+        if step in done:
+            continue
+        yield
+        if not await ground.write(name, fence, step, last=step == STEPS[-1]):
+            return
+        history.written.append((fence, step))
+
+
+async def answering(value: int, ground: Ground, history: History) -> Worker:
+    """Be a human with an answer."""
+    if await ground.answer(value):
+        history.answers.append(value)
+    yield
+
+
+@dataclass
+class Explored:
+    """How far the exploration went."""
+
+    schedules: int = 0
+    crashes: int = 0
+    violations: list[str] = field(default_factory=list)
+
+
+async def explore(
+    begin: Callable[[int], Awaitable[tuple[Ground, History, Sequence[Worker]]]],
+    *,
+    crashes: int,
+    most: int = 1_000_000,
+    rescue: bool = True,
+) -> Explored:
+    """Run every schedule of the workers, each with up to `crashes` crashes at every place.
+
+    Args:
+        begin: makes a fresh ground with its workers, for the schedule of this number.
+        crashes: how many workers may die in one schedule.
+        most: after how many schedules to stop.
+        rescue: whether the run has to come to its end when one more worker is left alone with it.
+    """
+    explored = Explored()
+    prefix: list[int] | None = []
+    while prefix is not None and explored.schedules < most:
+        ground, history, workers = await begin(explored.schedules)
+        taken, died = await _schedule(workers, prefix, crashes)
+        explored.schedules += 1
+        explored.crashes += died
+        wrong = await _rescued(ground, history) if rescue else []
+        wrong += history.wrong()
+        explored.violations += [f"{[choice for choice, _ in taken]}: {one}" for one in wrong]
+        prefix = _next(taken)
+    return explored
+
+
+async def _rescued(ground: Ground, history: History) -> list[str]:
+    """Let one more worker go on with the run, alone; return what is missing then."""
+    async for _ in executing("rescuer", ground, history):
+        pass
+    done = await ground.recorded()
+    return [f"after everything the run has {done}"] if sorted(done) != sorted(STEPS) else []
+
+
+async def _schedule(
+    workers: Sequence[Worker], prefix: Sequence[int], crashes: int
+) -> tuple[list[tuple[int, int]], int]:
+    """Run one schedule; return each choice with how many there were, and how many workers died."""
+    alive = list(range(len(workers)))
+    taken: list[tuple[int, int]] = []
+    died = 0
+    while alive:
+        options = [(index, False) for index in alive]
+        if died < crashes:
+            options += [(index, True) for index in alive]
+        choice = prefix[len(taken)] if len(taken) < len(prefix) else 0
+        taken.append((choice, len(options)))
+        index, dies = options[choice]
+        if dies:
+            died += 1
+            alive.remove(index)
+            await workers[index].aclose()
+            continue
+        try:
+            await anext(workers[index])
+        except StopAsyncIteration:
+            alive.remove(index)
+    return taken, died
+
+
+def _next(taken: list[tuple[int, int]]) -> list[int] | None:
+    """Return the choices of the next schedule, in depth-first order; None after the last."""
+    choices = list(taken)
+    while choices:
+        choice, options = choices.pop()
+        if choice + 1 < options:
+            return [*(earlier for earlier, _ in choices), choice + 1]
+    return None
+
+
+# The protocol on paper ------------------------------------------------------------------------------------
+
+
+class Model:
+    """The protocol as a few lines: no lease holds anybody up, because it may always have lapsed."""
+
+    def __init__(self, *, fenced: bool = True) -> None:
+        self._fenced = fenced
+        self._fence = 1
+        self._ended = False
+        self._steps: list[StepPath] = []
+        self._answer: int | None = None
+
+    async def claim(self, worker: str) -> int | None:
+        if self._ended:
+            return None
+        self._fence += 1
+        return self._fence
+
+    async def recorded(self) -> list[StepPath]:
+        return list(self._steps)
+
+    async def write(self, worker: str, fence: int, step: StepPath, *, last: bool) -> bool:
+        if self._fenced and fence != self._fence:
+            return False
+        self._steps.append(step)
+        self._ended = self._ended or last
+        return True
+
+    async def answer(self, value: int) -> bool:
+        if self._answer is not None:
+            return False
+        self._answer = value
+        return True
+
+
+# The protocol as it is ------------------------------------------------------------------------------------
+
+
+class Stored:
+    """A run in a store. Its leases have always lapsed, so a claim may come at any moment."""
+
+    def __init__(self, stores: dict[str, StateStore], run_id: RunId) -> None:
+        self._stores = stores
+        self._any = next(iter(stores.values()))
+        self._run_id = run_id
+
+    async def begin(self) -> None:
+        """Accept the run, and let it ask its question."""
+        new = NewRun(
+            run_id=self._run_id,
+            pipeline="explored",
+            closure="none",
+            input=canonical.encode(1),
+            context=canonical.encode({}),
+        )
+        record = await self._any.accept(new, {})
+        pause = Pause(pause_id=QUESTION, message="How much?")
+        await self._any.write(Write(run_id=self._run_id, fence=record.fence, pauses=(pause,)))
+
+    async def claim(self, worker: str) -> int | None:
+        try:
+            claimed = await self._stores[worker].claim(self._run_id, statuses=(RunStatus.RUNNING,))
+        except ResumeConflict:
+            return None
+        return claimed.fence
+
+    async def recorded(self) -> list[StepPath]:
+        return [entry.path for entry in await self._any.entries(self._run_id)]
+
+    async def write(self, worker: str, fence: int, step: StepPath, *, last: bool) -> bool:
+        entry = Entry(
+            path=step, kind=EntryKind.WORK, seq=STEPS.index(step) + 1, output=b"1", fingerprint="step"
+        )
+        context = canonical.encode({})
+        move = Move(status=RunStatus.COMPLETED, output=b"1", context=context, entries=2) if last else None
+        try:
+            await self._stores[worker].write(
+                Write(run_id=self._run_id, fence=fence, entries=(entry,), move=move)
+            )
+        except (Fenced, IllegalMove):
+            return False
+        return True
+
+    async def answer(self, value: int) -> bool:
+        try:
+            await self._any.answer(self._run_id, QUESTION, canonical.encode(value))
+        except ResumeConflict:
+            return False
+        return True

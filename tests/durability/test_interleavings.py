@@ -1,0 +1,104 @@
+"""Claim, record, answer, take over: in every order, with a crash at every place, there is one winner."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AsyncExitStack, aclosing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from durability.interleaving import Explored, History, Model, Stored, answering, executing, explore
+from flujo.domain.journal import RunId
+from flujo.state.memory import MemoryDatabase, MemoryStateStore
+from flujo.state.store import SqlStateStore
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from durability.conftest import Evidence
+    from durability.interleaving import Ground, Worker
+    from flujo.domain.ports import StateStore
+
+WHOLE = os.environ.get("FLUJO_INTERLEAVE") == "all"
+"""Whether every schedule is run on the real databases, which takes minutes; `make test` takes the first ones."""
+NAMES = ("a", "b", "c", "rescuer")
+LAPSED = -1.0
+
+
+def _workers(count: int, ground: Ground, history: History) -> Sequence[Worker]:
+    return [executing(NAMES[index], ground, history) for index in range(count)]
+
+
+async def _on_paper(count: int, crashes: int, *, fenced: bool = True) -> Explored:
+    async def begin(_: int) -> tuple[Ground, History, Sequence[Worker]]:
+        ground, history = Model(fenced=fenced), History()
+        return ground, history, _workers(count, ground, history)
+
+    return await explore(begin, crashes=crashes)
+
+
+@pytest.mark.guarantee("G4", "G5")
+@pytest.mark.parametrize(("count", "crashes"), [(2, 2), (3, 1)])
+async def test_the_protocol_on_paper_has_one_winner_in_every_schedule(
+    count: int, crashes: int, evidence: Evidence
+) -> None:
+    explored = await _on_paper(count, crashes)
+    evidence.add(faults=explored.crashes, seeds=explored.schedules, violations=explored.violations)
+    assert explored.violations == []
+    assert explored.schedules > 50
+    assert explored.crashes > 50
+
+
+async def test_a_protocol_without_a_fence_is_caught() -> None:
+    assert any("old fence" in wrong for wrong in (await _on_paper(2, 0, fenced=False)).violations)
+
+
+async def _stored(stores: dict[str, StateStore], count: int, crashes: int, most: int) -> Explored:
+    async def begin(number: int) -> tuple[Ground, History, Sequence[Worker]]:
+        ground, history = Stored(stores, RunId(f"run-{number}")), History()
+        await ground.begin()
+        return ground, history, _workers(count, ground, history)
+
+    return await explore(begin, crashes=crashes, most=most)
+
+
+@pytest.mark.guarantee("G4", "G5")
+@pytest.mark.parametrize(("count", "crashes"), [(2, 2), (3, 1)])
+async def test_the_store_in_memory_has_one_winner_in_every_schedule(
+    count: int, crashes: int, evidence: Evidence
+) -> None:
+    database = MemoryDatabase()
+    stores: dict[str, StateStore] = {name: MemoryStateStore(database, lease_s=LAPSED) for name in NAMES}
+    explored = await _stored(stores, count, crashes, 1_000_000)
+    evidence.add(faults=explored.crashes, seeds=explored.schedules, violations=explored.violations)
+    assert explored.violations == []
+    assert explored.schedules > 50
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.guarantee("G4", "G5")
+@pytest.mark.parametrize(("count", "crashes"), [(2, 2), (3, 1)])
+async def test_the_real_statements_have_one_winner_in_every_schedule(
+    count: int, crashes: int, store_uri: str, evidence: Evidence
+) -> None:
+    async with AsyncExitStack() as exits:
+        stores: dict[str, StateStore] = {}
+        for name in NAMES:
+            store = await SqlStateStore.open(store_uri, lease_s=LAPSED, renew_s=3600)
+            stores[name] = await exits.enter_async_context(aclosing(store))
+        explored = await _stored(stores, count, crashes, 1_000_000 if WHOLE else 250)
+    evidence.add(faults=explored.crashes, seeds=explored.schedules, violations=explored.violations)
+    assert explored.violations == []
+
+
+@pytest.mark.guarantee("G4")
+async def test_of_several_answers_the_first_one_wins_in_every_order(store: StateStore) -> None:
+    async def begin(number: int) -> tuple[Ground, History, Sequence[Worker]]:
+        ground, history = Stored(dict.fromkeys(NAMES, store), RunId(f"run-{number}")), History()
+        await ground.begin()
+        return ground, history, [answering(value, ground, history) for value in (1, 2, 3)]
+
+    explored = await explore(begin, crashes=0, rescue=False)
+    assert explored.violations == []
+    assert explored.schedules >= 6
