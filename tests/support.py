@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical
 from flujo.domain.journal import RunId, StepPath
 from flujo.domain.pipeline import Pipeline
+from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import RunStatus, Write
 from flujo.domain.steps import (
     BaseStep,
@@ -22,6 +23,7 @@ from flujo.domain.steps import (
     LoopStep,
     MapStep,
     ParallelStep,
+    Processors,
     Save,
     State,
     StateMachineStep,
@@ -354,6 +356,62 @@ REMEMBERED: Mapping[str, Any] = {
 REMEMBERED_CALLS = ["ask", *["propose"] * 2, *["evaluate"] * 4]
 
 
+def around(world: World) -> Pipeline:
+    """Return a pipeline of steps that are processed, judged, replaced and tried again: see `AROUND`."""
+
+    def shaky(data: Any) -> Any:
+        if world.calls.count("shaky") == 1:
+            raise RuntimeError("down")
+        return data + 1
+
+    def down(_: Any) -> Any:
+        raise RuntimeError("down")
+
+    spared = call(
+        "spared",
+        world.add("primary", down),
+        processors=Processors(input=[world.add("before", lambda n: n + 1)]),
+        fallback=call(
+            "fallback",
+            world.add("spare", lambda n: n * 10),
+            validators=[world.add("judge", lambda n: n == 10)],
+            processors=Processors(output=[world.add("after", lambda n: n)]),
+        ),
+        config=StepConfig(max_retries=1, retry=RetryPolicy(backoff="none")),
+        save={"total": Save(Expr("output"))},
+    )
+    again = ParallelStep(
+        name="again",
+        branches={
+            "steady": pipeline(
+                call("steady", world.add("steady"), save={"log": Save(Expr("output"), append=True)})
+            ),
+            "shaky": pipeline(call("shaky", world.add("shaky", shaky))),
+        },
+        max_concurrency=1,
+        config=StepConfig(timeout_s=60, max_retries=1, retry=RetryPolicy(backoff="none")),
+    )
+    return pipeline(
+        spared,
+        again,
+        name="around",
+        context_schema=COUNTER_SCHEMA,
+        output={
+            "again": Text("{{ steps.again.output }}"),
+            "fell_back": Text("{{ steps.spared.fell_back }}"),
+            "context": Text("{{ context }}"),
+        },
+    )
+
+
+AROUND: Mapping[str, Any] = {
+    "again": {"steady": 10, "shaky": 11},
+    "fell_back": True,
+    "context": {"total": 10, "log": [10]},
+}
+AROUND_CALLS = [*["before", "primary"] * 2, "spare", "after", "judge", "steady", *["shaky"] * 2]
+
+
 @dataclass(frozen=True)
 class Program:
     """A pipeline whose run on 1 is known: what comes out, who is called, and how many of them at once."""
@@ -367,6 +425,8 @@ class Program:
 PROGRAMS = {
     "everything": Program(everything, EXPECTED, CALLS, 1),
     "together": Program(together, TOGETHER, TOGETHER_CALLS, 3),
+    # One attempt of a step calls its processors and its validators as well.
+    "around": Program(around, AROUND, AROUND_CALLS, 3),
     "remembered": Program(remembered, REMEMBERED, REMEMBERED_CALLS, 2),
 }
 

@@ -95,6 +95,14 @@ def test_a_countdown_is_solved_where_it_can_be(project: Path) -> None:
     assert nearest == {"reached": False, "moves": ["7 * 3 = 21"]}
 
 
+def test_questions_that_no_help_page_answers_are_passed_on(project: Path) -> None:
+    asked = json.dumps({"questions": ["When is my  parcel\ndelivered?", "Who are you?"]})
+    known, unknown = given(project, "replies", "--input", asked)
+    assert (known["reply"].partition(":")[0], known["open"]) == ("Delivery", False)
+    assert unknown == {"reply": "We have passed your question on: Who are you?", "open": True}
+    assert "instead fell back: output of step 'answer'" in flujo(project, "trace", "@last")
+
+
 def test_a_letter_is_edited_until_it_is_good_and_a_human_likes_it(project: Path) -> None:
     note = "Order A-1002 is delayed. Order A-1002 is delayed. It arrives on Friday"
     asked = flujo(project, "run", "draft_review", "--run-id", "letter", "--input", note, code=5)

@@ -171,6 +171,7 @@ async def test_composites_in_composites_multiply(store: StateStore, world: World
 
 
 async def test_attempts_are_counted_over_crashes(store: StateStore) -> None:
+    writes = 0
     for writes in count():
         world, run_id = World(), f"run-{writes}"
         body = pipeline(call("first", world.add("first")), call("second", world.add("second", failing(9))))

@@ -118,7 +118,7 @@ def _facts(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
     for repair in node.detail.get("repairs", ()):
         yield "mended", _value(repair, limit)
     if node.fell_back is not None:
-        yield "fell back", f"{words.printable(node.fell_back.message)} [{node.fell_back.code}]"
+        yield "instead", f"fell back: {words.printable(node.fell_back.message)} [{node.fell_back.code}]"
     if node.error is not None:
         yield "error", f"{words.printable(node.error.message)} [{node.error.code}]"
         if node.error.hint:
