@@ -93,6 +93,11 @@ def three(_: Any) -> Any:
     return 3
 
 
+def is_number(data: Any) -> None:
+    if not isinstance(data, int):
+        raise ValueError("not a number")  # noqa: TRY004 - what a validator says
+
+
 def wrong_type(s: Situation) -> BaseStep:
     def strict(data: str) -> str:
         s.calls.append("strict")
@@ -305,6 +310,30 @@ CASES = {
     ),
     "a router that answers nonsense": Case(
         router, "UnknownBranch", "FLJ414", "bad", "'nonsense'", ("choose", "b"), {"b": 2}
+    ),
+    "an answer that its validator refuses": Case(
+        lambda s: call(
+            "bad",
+            s.wrong("answer", lambda _: "many", three),
+            validators=(CallableRef("x:number", is_number),),
+        ),
+        "OutputRejected",
+        "FLJ304",
+        "bad",
+        "not a number",
+        ("answer",),
+        3,
+    ),
+    "a fallback that fails as well": Case(
+        lambda s: call(
+            "bad", s.add("own", raising), fallback=call("other", s.wrong("other", raising, three))
+        ),
+        "ValueError",
+        "FLJ401",
+        "bad/fallback",
+        "on fire",
+        ("own", "other"),
+        3,
     ),
     "a condition that raises": Case(
         lambda s: ConditionalStep(
