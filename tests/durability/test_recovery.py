@@ -254,7 +254,7 @@ async def main():
         tree = pipelines.greeting()
         closure, blobs = pinned(tree, None)
         request = Request(input="ada", context={}, run_id="py", metadata=None)
-        new = request.new_run(tree, ws.bind(tree), closure, SystemChance())
+        new = await request.new_run(tree, ws.bind(tree), closure, SystemChance())
         await (await ws.store()).accept(new, blobs, claim=False)
 
 asyncio.run(main())
