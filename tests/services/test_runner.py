@@ -265,7 +265,7 @@ class TestCancelling:
         self, store: StateStore
     ) -> None:
         world = World()
-        slow = SlowStore(store)
+        slow: Any = SlowStore(store)
         async with Runner(pipeline(call("a", world.add("a"))), store=slow) as runner:
             task = asyncio.create_task(runner.run_result_async(1, run_id="run"))
             await slow.accepting.wait()
