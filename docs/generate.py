@@ -71,7 +71,7 @@ def settings() -> str:
         lines.append(f"| `{key}` | {variable} | {_default(default)} | {_cell(said)} |")
     lines.append(
         "\n`NO_COLOR`, when it is set, turns colour off.\n\n## Not available yet\n\nThese are refused when they are set, "
-        "because to go on as if they had been heard would be a lie: `[budgets]`, "
+        "because to go on as if they had been heard would be a lie: "
         + ", ".join(f"`{name}`" for name in module.PROMISED)
         + ".\n"
     )
@@ -85,7 +85,7 @@ def _settings_keys(model: Any) -> Iterator[tuple[str, Any, str]]:
             section = type(field.default)
             for key, part in section.model_fields.items():
                 yield f"{name}.{key}", part.default, section.__name__
-        elif name not in ("budgets", "env"):
+        elif name != "env":
             yield name, field.get_default(call_default_factory=True), model.__name__
 
 

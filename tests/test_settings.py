@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from flujo.domain.usage import UsageLimits
 from flujo.exceptions import SettingsError
 from flujo.settings import ENV_VARIABLE, ENVIRONMENT, PROMISED, Settings, load, misspelt_variables
 
@@ -114,7 +115,7 @@ coercion_tolerant_level = 3
 [lockfile]
 enbled = true
 [budgets]
-total_cost_usd_limit = 1
+total_cost_limit = 1
 [extra]
 """,
     )
@@ -123,7 +124,7 @@ total_cost_usd_limit = 1
         f"{place}:1: unknown key `coercion_tolerant_level` in flujo.toml; it belongs under [aros]",
         f"{place}:3: `aros.coercion_tolerant_level` has to be less than or equal to 2",
         f"{place}:5: unknown key `enbled` in [lockfile]; did you mean `enabled`?",
-        f"{place}:6: [budgets] is not available yet; remove it, because nothing would hold it",
+        f"{place}:7: unknown key `total_cost_limit` in [budgets]; did you mean `total_cost_usd_limit`?",
         f"{place}:8: unknown key `extra` in flujo.toml; there are: {', '.join(Settings.model_fields)}",
     ]
 
@@ -234,3 +235,10 @@ def test_an_environment_that_is_not_there_is_refused(tmp_path: Path, monkeypatch
     monkeypatch.setenv("FLUJO_ENV", "prod")
     with pytest.raises(SettingsError, match=r"has no flujo\.toml"):
         load()
+
+
+def test_budgets_are_the_limits_of_every_run(tmp_path: Path) -> None:
+    file = tmp_path / "flujo.toml"
+    file.write_text("[budgets]\ntotal_cost_usd_limit = 0.5\nrequests_limit = 7\n", "utf-8")
+    assert load(file).budgets.limits == UsageLimits(total_cost_usd_limit=0.5, requests_limit=7)
+    assert "greater than 0" in refused(tmp_path, "[budgets]\nrequests_limit = 0").message

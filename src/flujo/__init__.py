@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         TreeSearchStep,
     )
     from flujo.domain.tools import tool
+    from flujo.domain.usage import UsageLimits
     from flujo.services.recovery import RecoveryPolicy
     from flujo.services.registry import register
     from flujo.services.runner import Flujo
@@ -64,6 +65,7 @@ _HOMES = {
     "StepEnded": "flujo.domain.outcomes",
     "StepOutcome": "flujo.domain.outcomes",
     "TaskClient": "flujo.services.tasks",
+    "UsageLimits": "flujo.domain.usage",
     "TreeSearchStep": "flujo.domain.steps",
     "register": "flujo.services.registry",
     "tool": "flujo.domain.tools",
@@ -100,6 +102,7 @@ __all__ = [
     "StepOutcome",
     "TaskClient",
     "TreeSearchStep",
+    "UsageLimits",
     "register",
     "tool",
 ]

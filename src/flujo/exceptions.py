@@ -36,7 +36,11 @@ FlujoError
 │   ├── ProviderFailed               a state provider does not answer
 │   ├── ReferenceMissing             there is nothing under a reference's key
 │   ├── ReferenceCorrupt             there is something else than what was stored
-│   └── NotCacheable                 a cached step does more than give an answer
+│   ├── NotCacheable                 a cached step does more than give an answer
+│   └── BudgetError                  the run's budget does not allow it
+│       ├── UsageLimitExceeded           a limit has no room for the next request
+│       ├── PriceUnknown                 nobody knows what a request would cost
+│       └── AnswerUnbounded              nobody knows how long, and so how dear, an answer may become
 └── StateError               FLJ5xx
     ├── StateBackendUnavailable      the database does not answer
     ├── StateBackendFull
@@ -334,6 +338,32 @@ class CallInDoubt(EngineError):
 
     code = "FLJ441"
     hint = "look on the other side under the call's key; `flujo resume RUN --retry-failed` calls anew"
+
+
+class BudgetError(EngineError):
+    """The run's budget does not allow a request, so it was not made."""
+
+    code = "FLJ420"
+
+
+class UsageLimitExceeded(BudgetError):
+    """A limit has no room for what comes next; `limit`, `allowed`, `spent`, `needed` and `where` say more."""
+
+    code = "FLJ421"
+
+
+class PriceUnknown(BudgetError):
+    """Under a limit on cost nobody knows what a request to this model would cost."""
+
+    code = "FLJ422"
+    hint = "use a model whose price is known, or let it be: `unknown_price: allow` counts its tokens alone"
+
+
+class AnswerUnbounded(BudgetError):
+    """Under a limit on cost or tokens nothing bounds how long an answer may become."""
+
+    code = "FLJ423"
+    hint = "bound it in the agent: `model_settings: {max_tokens: 1000}`"
 
 
 class StateError(FlujoError):

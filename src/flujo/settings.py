@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from flujo.domain.usage import UnknownPrice, UsageLimits
 from flujo.exceptions import SettingsError
 from flujo.governance.redactor import redact_uri
 from flujo.toml_file import Key, TomlFile
@@ -98,6 +99,28 @@ class Cache(_Section):
     """In memory, as long as the process lives, or in the state database, for every process that uses it."""
 
 
+class Budgets(_Section):
+    """`[budgets]`: what every run of the project may use at most, whatever else allows it more."""
+
+    total_cost_usd_limit: float | None = Field(default=None, gt=0)
+    """US dollars, for all models together."""
+    total_tokens_limit: int | None = Field(default=None, gt=0)
+    """Tokens in and out."""
+    requests_limit: int | None = Field(default=None, gt=0)
+    """Requests to models."""
+    tool_calls_limit: int | None = Field(default=None, gt=0)
+    """Calls of tools that models ask for."""
+    wall_time_s_limit: float | None = Field(default=None, gt=0)
+    """Seconds of work; waiting for a human is none."""
+    unknown_price: UnknownPrice = "refuse"
+    """Under a limit on cost: `refuse` requests whose price nobody knows, or `allow` them."""
+
+    @property
+    def limits(self) -> UsageLimits:
+        """The same as the limits of a run."""
+        return UsageLimits(**self.model_dump())
+
+
 class Blueprints(_Section):
     """`[blueprints]`: where the project's blueprints are, and which code they may name."""
 
@@ -139,7 +162,7 @@ class Settings(BaseSettings):
     project: ProjectTable = ProjectTable()
     state_providers: Mapping[str, str] = Field(default_factory=dict)
     """Where the values behind `ContextReference`s are kept: id → `file:PATH` or a bucket's URL."""
-    budgets: Mapping[str, Any] = Field(default_factory=dict)
+    budgets: Budgets = Budgets()
     agents: Mapping[str, AgentModel] = Field(default_factory=dict)
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -160,13 +183,6 @@ class Settings(BaseSettings):
     @classmethod
     def _at_home(cls, value: Path | None) -> Path | None:
         return value.expanduser() if value else None
-
-    @field_validator("budgets")
-    @classmethod
-    def _no_budgets_yet(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
-        if value:
-            raise ValueError("[budgets] is not available yet; remove it, because nothing would hold it")
-        return value
 
     @property
     def models(self) -> dict[str, str]:
@@ -198,7 +214,7 @@ class Settings(BaseSettings):
                 for provider, url in self.state_providers.items():
                     key = f"state_providers.{provider}"
                     yield key, redact_uri(url), self.origin(key)
-            elif name != "budgets":
+            else:
                 shown = redact_uri(value) if isinstance(value, str) else value
                 yield name, shown, self.origin(name)
 

@@ -109,12 +109,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")
         self.end_headers()
+        if answer.tool_call is not None:
+            [called] = whole["choices"][0]["message"]["tool_calls"]
+            self._event(
+                {**whole, "usage": None}, {"role": "assistant", "tool_calls": [{"index": 0, **called}]}, None
+            )
         for piece in pieces:
             self._event({**whole, "usage": None}, {"role": "assistant", "content": piece}, None)
             if answer.cut_off:
                 self.close_connection = True
                 return
-        self._event({**whole, "usage": None}, {}, "stop")
+        self._event({**whole, "usage": None}, {}, whole["choices"][0]["finish_reason"])
         self.wfile.write(
             f"data: {json.dumps({**whole, 'object': 'chat.completion.chunk', 'choices': []})}\n\n".encode()
         )

@@ -233,7 +233,25 @@ LATER = [
         "background",
         None,
     ),
-    Case("later-budget", "budget: {total_cost_usd_limit: 1.5}\n", "FLJ213", "`budget`", "budget"),
+    Case(
+        "budget-and-answers-of-any-length",
+        "budget: {total_cost_usd_limit: 1.5}\n",
+        "FLJ271",
+        "'sorter' is under a budget",
+        "sorter",
+        line=6,
+    ),
+    Case(
+        "budget-over-an-import-with-answers-of-any-length",
+        "",
+        "FLJ271",
+        "'sorter' of blueprints/child.yaml",
+        "budget",
+        line=3,
+        entry='version: "1"\nname: case\nbudget: {total_tokens_limit: 9}\nsteps:\n'
+        "  - {kind: import, name: i, blueprint: ./child.yaml, with: {text: a}}\n",
+        files={"blueprints/child.yaml": HEAD.replace("name: case", "name: child")},
+    ),
     Case("later-include", "include: [./a.yaml]\n", "FLJ213", "`include`", "include"),
     Case("later-defaults", "defaults: {config: {max_retries: 2}}\n", "FLJ213", "`defaults`", "defaults"),
     Case(

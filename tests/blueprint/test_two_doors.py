@@ -39,6 +39,7 @@ from flujo.domain.steps import (
     Transition,
     TreeSearchStep,
 )
+from flujo.domain.usage import UsageLimits
 
 HEAD = """\
 version: "1"
@@ -405,8 +406,8 @@ max_concurrency: 5
 ]
 
 
-def from_yaml(step: str) -> Pipeline:
-    entry = HEAD + "  -\n" + indent(step, "    ")
+def from_yaml(step: str, top: str = "") -> Pipeline:
+    entry = top + HEAD + "  -\n" + indent(step, "    ")
     files = {"blueprints/doors.yaml": entry.encode(), "blueprints/child.yaml": CHILD.encode()}
     found = compile_blueprint("blueprints/doors.yaml", PinnedSource(files), allow_callables=["skills.*"])
     assert found.pipeline is not None, [str(one) for one in found.diagnostics]
@@ -424,3 +425,9 @@ def test_both_doors_lead_to_the_same_tree(door: Door) -> None:
 def test_every_kind_that_is_available_has_both_doors() -> None:
     available = {kind for kind, model in KINDS.items() if model in AVAILABLE}
     assert {door.python.kind for door in DOORS} == available
+
+
+def test_a_budget_is_the_same_through_both_doors() -> None:
+    yaml = "budget: {total_cost_usd_limit: 0.5, wall_time_s_limit: 2m, unknown_price: allow}\n"
+    limits = UsageLimits(total_cost_usd_limit=0.5, wall_time_s_limit=120.0, unknown_price="allow")
+    assert from_yaml('name: a\ncall: "skills.x:f"\n', yaml).budget == limits

@@ -8,7 +8,7 @@ import pytest
 from inline_snapshot import snapshot
 
 from flujo import exceptions
-from flujo.cli.exit_codes import ExitCode, of_error, of_status
+from flujo.cli.exit_codes import ExitCode, of_error, of_run
 from flujo.domain.run import RunStatus
 from flujo.services import checking
 
@@ -58,7 +58,12 @@ def test_every_error_has_its_exit_code() -> None:
 @pytest.mark.parametrize("status", list(RunStatus))
 def test_every_state_of_a_run_has_its_exit_code(status: RunStatus) -> None:
     expected = {"completed": 0, "paused": 5, "interrupted": 130}
-    assert of_status(status) == expected.get(status, 1)
+    assert of_run(status, None) == of_run(status, "FLJ401") == expected.get(status, 1)
+
+
+def test_a_run_that_its_budget_ended_has_an_exit_code_of_its_own() -> None:
+    assert of_run("failed", "FLJ421") == ExitCode.BUDGET
+    assert of_run("completed", "FLJ421") == ExitCode.OK
 
 
 def test_an_error_is_a_line_with_its_code_and_a_hint(flujo: Flujo) -> None:

@@ -160,6 +160,12 @@ GOOD = {
     + "  - {name: b, agent: sorter, when: steps.each.cached || steps.each.failed > 0}\n",
     "cache-on-a-step-that-saves": HEAD
     + "  - {name: a, agent: sorter, cache: {}, save: {label: output.label}}\n",
+    "budget-with-everything": HEAD.replace("{model: a:b,", "{model: a:b, model_settings: {max_tokens: 9},")
+    + "budget: {total_cost_usd_limit: 0.5, total_tokens_limit: 10, requests_limit: 3, tool_calls_limit: 1,"
+    " wall_time_s_limit: 30m, unknown_price: allow}\n",
+    "budget-of-requests-and-answers-of-any-length": HEAD + "budget: {requests_limit: 3}\n",
+    "budget-over-a-local-model": HEAD.replace("{model: a:b,", "{model: 'local:smollm2',")
+    + "budget: {total_tokens_limit: 1000}\n",
     "search-with-everything": HEAD
     + search(
         "    goal: score > 3 && depth < 3 && candidate != null\n    beam_width: 2\n    input: '{{ steps.sort.output }}'\n"

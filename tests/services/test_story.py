@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,11 +54,18 @@ What bounds it:
 """)
 
 
-def test_what_asks_a_model_says_that_nothing_limits_its_cost() -> None:
+def test_what_asks_a_model_says_what_bounds_it() -> None:
     told = _story("ticket_triage")
     assert "the model local:smollm2 as writer" in told
-    assert "no budget of its own" in told
+    assert "budget: requests_limit 8" in told
+    assert "no budget of its own" not in told
     assert "sort: once more when it fails" in told
+
+
+def test_what_asks_a_model_without_a_budget_says_that_nothing_limits_its_cost() -> None:
+    path = "blueprints/ticket_triage.yaml"
+    pipeline = compiled_or_refused(find_project(ROOT), path)
+    assert "no budget of its own" in story(path, replace(pipeline, budget=None))
 
 
 def test_an_import_is_told_with_what_it_does() -> None:

@@ -171,6 +171,7 @@ class ChatAgent:
         Raises:
             ModelUnavailable: the model cannot be reached or refused (`status`, `retryable`).
             OutputRejected: no answer fits, after `retries` more tries (`reason`, `answer`).
+            BudgetError: the run's budget does not allow a request, or a tool call, which was not made.
         """
         from flujo.agents.metered import MeteredModel
 
@@ -181,6 +182,7 @@ class ChatAgent:
                 schema=None if reader is None or reader.is_text else reader.asked_schema,
                 json_mode=self.settings.structured_output == "openai_json",
                 is_free=self.source.is_free,
+                meter=ask.meter,
                 redact=Redactor(self.source.secrets),
             )
             try:

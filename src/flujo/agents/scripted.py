@@ -16,6 +16,7 @@ class ScriptedAgent:
         answers: values in the order of the asks, or a callable (sync or async) that is handed the `Ask` and
             returns one. A value that is an exception is raised; one that is a `Reply` is given as it is.
         usage: what each answer counts as, unless it is a `Reply` of its own.
+        worst: what is reserved of a run's budget before each answer. Default: `usage`.
         model: the model id that replies name.
         wants_context: whether the engine hands each ask a context of its own.
     """
@@ -25,11 +26,13 @@ class ScriptedAgent:
         answers: Sequence[Any] | Callable[[Ask], Any],
         *,
         usage: Usage = NOTHING,
+        worst: Usage | None = None,
         model: str | None = "scripted",
         wants_context: bool = False,
     ) -> None:
         self.answers = answers
         self.usage = usage
+        self.worst = usage if worst is None else worst
         self.model = model
         self.wants_context = wants_context
         self.asked: list[Ask] = []
@@ -44,7 +47,20 @@ class ScriptedAgent:
 
         Raises:
             AgentError: the script has no answer left.
+            UsageLimitExceeded: the run's budget has no room for the answer; it was not asked then.
         """
+        if ask.meter is None or not self.worst:
+            return await self._reply(ask)
+        reserved = await ask.meter.reserve(self.worst)
+        try:
+            reply = await self._reply(ask)
+        except BaseException:
+            reserved.settle(NOTHING)
+            raise
+        reserved.settle(reply.usage)
+        return reply
+
+    async def _reply(self, ask: Ask) -> Reply:
         self.asked.append(ask)
         answer = self.answers(ask) if callable(self.answers) else self._next(self.answers)
         if inspect.isawaitable(answer):

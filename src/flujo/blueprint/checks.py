@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from flujo.blueprint import (
     arm_rules,
+    budget_rules,
     cache_rules,
     callable_rules,
     effect_rules,
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
     from flujo.blueprint.diagnostics import Diagnostic
     from flujo.blueprint.rules import Unit
 
-AT_TOP = (rules.unused_agent, rules.reserved_context_field, rules.unavailable_at_top)
+AT_TOP = (
+    rules.unused_agent,
+    rules.reserved_context_field,
+    rules.unavailable_at_top,
+    budget_rules.unbounded_answers,
+)
 ON_STEPS = (
     rules.unknown_agent,
     rules.repeated_name,

@@ -44,6 +44,7 @@ from flujo.domain.steps import (
     TreeSearchStep,
     Value,
 )
+from flujo.domain.usage import UsageLimits
 from flujo.exceptions import CorruptState, SettingsError
 
 if TYPE_CHECKING:
@@ -227,6 +228,7 @@ class _Tree:
             context_schema=blueprint.context_schema,
             context_type=CallableRef(blueprint.context) if blueprint.context else None,
             output=value(blueprint.output),
+            budget=UsageLimits(**blueprint.budget.model_dump()) if blueprint.budget else None,
         )
 
     def agent(self, unit: Unit, name: str) -> AgentSpec:

@@ -15,6 +15,10 @@ DESCRIPTIONS = {
     "budget": "What a run may use at most.",
     "total_cost_usd_limit": "US dollars that a run may cost.",
     "total_tokens_limit": "Tokens that a run may use, in and out.",
+    "requests_limit": "Requests to models that a run may make.",
+    "tool_calls_limit": "Calls of tools that models may ask for.",
+    "wall_time_s_limit": "How long a run may work; waiting for a human is no work.",
+    "unknown_price": "Whether requests whose price nobody knows are refused under a limit on cost.",
     "steps": "What is done, in order.",
     # Agents
     "model": "`provider:model`; `local:smollm2` runs on this machine without a key.",

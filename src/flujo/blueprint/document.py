@@ -27,6 +27,7 @@ from pydantic_core import PydanticCustomError
 from flujo.blueprint.diagnostics import suggest
 from flujo.domain.merge import MergeStrategy
 from flujo.domain.steps import FALLBACK, Durability, Effect, ExecutionMode, InDoubt, OnError, OnLimit
+from flujo.domain.usage import UnknownPrice
 
 # Types of values -----------------------------------------------------------------------------------------
 
@@ -648,6 +649,10 @@ class Budget(Strict):
 
     total_cost_usd_limit: Maybe[Annotated[float, Field(gt=0)]] = None
     total_tokens_limit: Maybe[Positive] = None
+    requests_limit: Maybe[Positive] = None
+    tool_calls_limit: Maybe[Positive] = None
+    wall_time_s_limit: Maybe[Duration] = None
+    unknown_price: UnknownPrice = "refuse"
 
 
 class Blueprint(Strict):

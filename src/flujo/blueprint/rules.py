@@ -274,7 +274,7 @@ AVAILABLE = (
 )  # fmt: skip
 
 _LATER_ON_AGENTS = ("extends", "spec", "capabilities", "trust")
-_LATER_AT_TOP = ("include", "defaults", "budget")
+_LATER_AT_TOP = ("include", "defaults")
 
 
 def unavailable_step(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from flujo.cli import words
-from flujo.cli.exit_codes import ExitCode, of_status
+from flujo.cli.exit_codes import ExitCode, of_run
 from flujo.cli.progress import Progress, progress
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def conclude(
     elif result.success:
         show_value(terminal, result.output)
     _tell(invocation, result, as_json=as_json)
-    code = of_status(result.status)
+    code = of_run(result.status, result.error.code if result.error else None)
     if code is ExitCode.PAUSED and paused_ok:
         code = ExitCode.OK
     if code:
@@ -127,6 +127,7 @@ def result_data(result: PipelineResult[Any, Any]) -> dict[str, Any]:
         "error": result.error.to_json() if result.error else None,
         "pauses": [pause_data(pause) for pause in result.pauses],
         "usage": words.usage_data(result.usage),
+        "unconfirmed": words.usage_data(result.unconfirmed),
         "steps": [
             {
                 "path": step.path,
@@ -154,7 +155,7 @@ def pause_data(pause: Pause) -> dict[str, Any]:
 def _tell(invocation: Invocation, result: PipelineResult[Any, Any], *, as_json: bool) -> None:
     terminal = invocation.terminal
     run = words.short(result.run_id)
-    spent = words.usage(result.usage)
+    spent = words.usage(result.usage, result.unconfirmed)
     match str(result.status):
         case "completed":
             terminal.say("  ".join(filter(None, ["completed", spent])), "green")

@@ -41,6 +41,7 @@ _OF_ERROR: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (ex.NotAvailableYet, ExitCode.USAGE),
     (ex.ProviderNotGiven, ExitCode.USAGE),
     (ex.CallableError, ExitCode.CALLABLE),
+    (ex.BudgetError, ExitCode.BUDGET),
     (ex.BlueprintError, ExitCode.BLUEPRINT),
     (ex.StateError, ExitCode.STATE),
     (KeyboardInterrupt, ExitCode.INTERRUPTED),
@@ -60,6 +61,11 @@ _OF_STATUS = {
 }
 
 
-def of_status(status: str) -> ExitCode:
-    """Return the exit code of a command that ends with a run in this state."""
+_BUDGET_ERRORS = (ex.BudgetError, ex.UsageLimitExceeded, ex.PriceUnknown, ex.AnswerUnbounded)
+
+
+def of_run(status: str, error_code: str | None) -> ExitCode:
+    """Return the exit code of a command that ends with a run in this state, for this reason."""
+    if status == "failed" and error_code in {error.code for error in _BUDGET_ERRORS}:
+        return ExitCode.BUDGET
     return _OF_STATUS.get(status, ExitCode.RUN_FAILED)

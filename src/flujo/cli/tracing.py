@@ -34,7 +34,7 @@ def show_trace(terminal: Terminal, root: TraceNode, *, title: str, full: bool = 
         title: what stands in the first line.
         full: whether values are written whole instead of shortened to one line.
     """
-    spent = words.usage(root.total())
+    spent = words.usage(root.total(), root.unconfirmed)
     head = "  ".join(filter(None, [title, root.status, words.seconds(root.seconds), spent]))
     terminal.data(terminal.styled(head, "bold", to=terminal.out))
     for line in _below(terminal, root, "", full=full):
@@ -55,6 +55,7 @@ def node_data(node: TraceNode) -> dict[str, Any]:
         "error": node.error.to_json() if node.error else None,
         "fell_back": node.fell_back.to_json() if node.fell_back else None,
         "usage": words.usage_data(node.usage),
+        "unconfirmed": words.usage_data(node.unconfirmed),
         "seconds": round(node.seconds, 3),
         "model": node.model,
         "detail": dict(node.detail),
@@ -85,7 +86,7 @@ def _line(terminal: Terminal, node: TraceNode) -> str:
         "cached" if node.detail.get("cached") else "",
         f"{node.attempts} attempts" if node.attempts > 1 else "",
         words.seconds(node.seconds) if node.kind or node.children else "",
-        words.usage(node.usage),
+        words.usage(node.usage, node.unconfirmed),
         node.model or "",
     ]
     return "  ".join(filter(None, words_))

@@ -27,12 +27,20 @@ def seconds(value: float) -> str:
     return f"{minutes}m{rest:02}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
 
 
-def usage(used: Usage) -> str:
-    """Return tokens and cost, `""` when no model was asked. An unknown price is said, never zero."""
-    if not used:
-        return ""
+def usage(used: Usage, unconfirmed: Usage | None = None) -> str:
+    """Return tokens and cost, `""` when no model was asked. An unknown price is said, never zero.
+
+    `unconfirmed` is what may have been used in addition, at most.
+    """
+    words = [_usage(used)] if used else []
+    if unconfirmed:
+        words.append(f"at most {_usage(unconfirmed)} more, unconfirmed")
+    return "  ".join(words)
+
+
+def _usage(used: Usage) -> str:
     words = [f"{used.total_tokens:,} tokens"]
-    if used.requests:
+    if used.requests or used.cost_micro_usd:
         words.append("cost unknown" if used.cost_usd is None else cost(used.cost_usd))
     return "  ".join(words)
 

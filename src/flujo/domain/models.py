@@ -244,6 +244,8 @@ class PipelineResult(BaseModel, Generic[Out, Ctx]):
     context: Ctx | None = None
     steps: tuple[StepResult, ...] = ()
     usage: Usage = NOTHING
+    unconfirmed: Usage = NOTHING
+    """What requests may have used at most of which nobody knows whether they were made; beside `usage`."""
     error: ErrorInfo | None = None
     pauses: tuple[Pause, ...] = ()
     """The open questions of a paused run."""

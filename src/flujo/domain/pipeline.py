@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, cast, overload
 
 from typing_extensions import TypeVar  # with defaults, which `typing` has since 3.13
@@ -16,6 +15,7 @@ from flujo.exceptions import PipelineError
 if TYPE_CHECKING:
     from flujo.domain.leaves import CallableRef, Value, Valued
     from flujo.domain.steps import BaseStep
+    from flujo.domain.usage import UsageLimits
 
 Taken = TypeVar("Taken", contravariant=True, default=Any)
 """What a step or a pipeline takes: one that takes any animal may stand where dogs come."""
@@ -40,7 +40,8 @@ class Pipeline(Generic[Taken, Given]):
     """The `PipelineContext` subclass, when it is named."""
     output: Value
     """What comes out; None means the output of the last step that ran."""
-    budget: Mapping[str, float] = field(default_factory=dict)
+    budget: UsageLimits | None
+    """What a run of it may use at most; where it is imported, what that part of a run may use."""
 
     @overload
     def __init__(
@@ -53,7 +54,7 @@ class Pipeline(Generic[Taken, Given]):
         context_schema: Any = None,
         context_type: CallableRef | type | str | None = None,
         output: None = None,
-        budget: Mapping[str, float] = ...,
+        budget: UsageLimits | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -66,7 +67,7 @@ class Pipeline(Generic[Taken, Given]):
         context_schema: Any = None,
         context_type: CallableRef | type | str | None = None,
         output: Valued = None,
-        budget: Mapping[str, float] = ...,
+        budget: UsageLimits | None = None,
     ) -> None: ...
     def __init__(
         self,
@@ -78,7 +79,7 @@ class Pipeline(Generic[Taken, Given]):
         context_schema: Any = None,
         context_type: CallableRef | type | str | None = None,
         output: Valued = None,
-        budget: Mapping[str, float] = MappingProxyType({}),
+        budget: UsageLimits | None = None,
     ) -> None:
         """Take the steps, and what the whole of them takes, keeps and gives.
 
@@ -90,7 +91,7 @@ class Pipeline(Generic[Taken, Given]):
             context_schema: a JSON Schema of the context.
             context_type: the `PipelineContext` subclass of the context.
             output: what comes out, instead of the output of the last step that ran; texts are filled in.
-            budget: what a run may use at most.
+            budget: what a run may use at most; as a step of another pipeline, what that step may use.
 
         Raises:
             PipelineError: an argument is of another kind.
@@ -106,7 +107,7 @@ class Pipeline(Generic[Taken, Given]):
             if context_type is None
             else leaves.callable_ref(context_type, f"{where}`context_type`", takes="a class"),
             "output": leaves.value(output, f"{where}`output`"),
-            "budget": dict(budget),
+            "budget": budget,
         }
         for key, value in kept.items():
             object.__setattr__(self, key, value)
@@ -120,6 +121,12 @@ class Pipeline(Generic[Taken, Given]):
         """
         joined = replace(self, steps=(*self.steps, *body(other, "`>>`").steps))
         return cast("Pipeline[Taken, C]", joined)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether it, or a pipeline in it, says what may be used."""
+        inner = (body for _, step in self.walk() for body in step.bodies().values())
+        return any(each.budget for each in (self, *inner))
 
     def walk(self, path: StepPath = ROOT) -> Iterator[tuple[StepPath, BaseStep]]:
         """Yield each step with its path in the tree (without counts), outer steps first."""
@@ -143,7 +150,7 @@ def body(given: Body, where: str) -> Pipeline:
     if not isinstance(given, Pipeline):
         return Pipeline(_steps(given, where))
     own = ("input_schema", "context_schema", "context_type", "output", "budget")
-    said = [f"`{key}`" for key in own if getattr(given, key) not in (None, {})]
+    said = [f"`{key}`" for key in own if getattr(given, key) is not None]
     if said:
         raise PipelineError(
             f"{where} is a pipeline with {', '.join(said)}, which would be lost",

@@ -92,18 +92,23 @@ class Reservation(Protocol):
         """Say what the request really used; nothing when it was never sent."""
         ...
 
-    def lose(self) -> None:
-        """Say that the request was sent and nobody knows what it cost: it stays charged at its worst."""
+    def lose(self, known: Usage) -> None:
+        """Say that the request was sent, and that `known` is not all it cost: the rest stays held."""
         ...
 
 
 class Meter(Protocol):
     """Stands between an agent and its model when a run has limits: one attempt's door to the budget."""
 
-    bounds_answers: bool
-    """Whether a request must have a limit on the length of its answer."""
-    refuses_unpriced: bool
-    """Whether a request whose price nobody knows must not be made."""
+    @property
+    def bounds_answers(self) -> bool:
+        """Whether a request must have a limit on the length of its answer."""
+        ...
+
+    @property
+    def refuses_unpriced(self) -> bool:
+        """Whether a request whose price nobody knows must not be made."""
+        ...
 
     async def reserve(self, worst: Usage) -> Reservation:
         """Return when there is room for a request, durable by then.

@@ -129,10 +129,11 @@ class UsageLimits:
             if field.name.endswith("_limit") and value is not None:
                 yield field.name, value
 
-    def passed_by(self, total: Usage) -> str | None:
-        """Return the name of the first limit that `total` is above, None when it is within all."""
+    def passed_by(self, spent: Usage, more: Usage) -> str | None:
+        """Return the name of the first limit that `more` would go beyond; None when there is room for it."""
+        total = spent + more
         for name, limit in self.given():
-            if name in _AMOUNTS and amount(name, total) > Decimal(str(limit)):
+            if name in _AMOUNTS and amount(name, more) and amount(name, total) > Decimal(str(limit)):
                 return name
         return None
 
@@ -143,6 +144,12 @@ _AMOUNTS = {
     "total_tokens_limit": "total_tokens",
     "requests_limit": "requests",
     "tool_calls_limit": "tool_calls",
+}
+
+_UNITS = {
+    "total_tokens_limit": "token",
+    "requests_limit": "request",
+    "tool_calls_limit": "tool call",
 }
 
 
@@ -160,6 +167,14 @@ def amount(limit: str, used: Usage) -> Decimal:
     return value / MICRO_USD if limit == "total_cost_usd_limit" else value
 
 
+def spoken(limit: str, value: float | Decimal) -> str:
+    """Return an amount of what a limit counts, in words."""
+    if limit == "total_cost_usd_limit":
+        digits = f"{Decimal(str(value)):.6f}"
+        return f"${digits[:-4]}{digits[-4:].rstrip('0')}"
+    return f"{value:,.0f} {_UNITS[limit]}{'' if value == 1 else 's'}"
+
+
 def tightest(*several: UsageLimits | None) -> UsageLimits | None:
     """Return limits that hold whenever all of `several` do; None when there are none."""
     all_given = [limits for limits in several if limits]
@@ -167,6 +182,6 @@ def tightest(*several: UsageLimits | None) -> UsageLimits | None:
     for limits in all_given:
         for name, limit in limits.given():
             lowest[name] = min(limit, lowest.get(name, limit))
-    if any(limits.refuses_unpriced for limits in all_given) or "total_cost_usd_limit" not in lowest:
-        return UsageLimits(**lowest) if lowest else None
-    return UsageLimits(**lowest, unknown_price="allow")
+    refuses = any(limits.refuses_unpriced for limits in all_given)
+    allows = "total_cost_usd_limit" in lowest and not refuses
+    return UsageLimits(**lowest, unknown_price="allow" if allows else "refuse") if lowest else None

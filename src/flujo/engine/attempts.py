@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.journal import Entry, EntryKind, EntryStatus, ErrorInfo, StepPath
@@ -14,14 +14,17 @@ from flujo.domain.outcomes import Aborted, Failure, Paused, StepOutcome, StepRet
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import Intent, IntentState, Pause
 from flujo.domain.usage import NOTHING, Usage
+from flujo.engine.budget import meter
 from flujo.engine.settling import Draft, settle, settle_answer
 from flujo.exceptions import (
+    EngineError,
     FlujoError,
     PausedException,
     PipelineAbortSignal,
     StateError,
     StepFailed,
     StepTimeout,
+    UsageLimitExceeded,
 )
 
 if TYPE_CHECKING:
@@ -81,6 +84,7 @@ async def retried(
     if counted:
         error = ErrorInfo.from_json(canonical.decode(counted[-1].error or b"{}"))
         if failures > step.config.max_retries or not _worth_retrying(error, policy):
+            remember(frame, counted[-1], error)
             return Failure(error)
     number = recorded[-1].attempt + 1 if recorded else 1
     while True:
@@ -106,7 +110,8 @@ async def _attempt(
     broken_off: BrokenOff | None,
 ) -> StepOutcome:
     limit = None if step.config.timeout_s is None else asyncio.timeout(step.config.timeout_s)
-    draft, started_at = Draft(None, attempt=attempt, limit=limit), frame.run.clock.now()
+    draft = Draft(None, attempt=attempt, limit=limit, meter=meter(frame, path))
+    started_at = frame.run.clock.now()
     entry = partial(
         Entry, path=path, kind=EntryKind.WORK, attempt=attempt, fingerprint=step.kind, started_at=started_at
     )
@@ -156,7 +161,9 @@ def _note_cut_off(
     The entry is committed with that step's own. An announced call stays in doubt, like after a crash.
     """
     if frame.is_out_of_time and not draft.is_settled and draft.intent is None:
-        frame.run.journal.ride(_failed(frame, entry, draft, error_info(_cut_off(step), path), signal))
+        error = _cut_off(step, frame, path)
+        draft.detail = (draft.detail or {}) | budget_hit(error)
+        frame.run.journal.ride(_failed(frame, entry, draft, error_info(error, path), signal))
 
 
 def _settle_call(frame: Frame, draft: Draft, state: IntentState) -> None:
@@ -167,14 +174,22 @@ def _settle_call(frame: Frame, draft: Draft, state: IntentState) -> None:
 def _failed(
     frame: Frame, entry: Callable[..., Entry], draft: Draft, failure: ErrorInfo, cause: BaseException
 ) -> Entry:
+    used, detail = draft.usage + spent(cause), (draft.detail or {}) | budget_hit(cause)
+    if draft.meter is not None:
+        draft.meter.close(used)
     return entry(
         status=EntryStatus.FAILED,
         input=draft.input,
         error=canonical.encode(failure.to_json()),
-        usage=draft.usage + spent(cause),
-        detail=canonical.encode(draft.detail) if draft.detail else None,
+        usage=used,
+        detail=canonical.encode(detail) if detail else None,
         ended_at=frame.run.clock.now(),
     )
+
+
+def budget_hit(cause: BaseException | None) -> dict[str, Any]:
+    """Return whose limit a failed attempt ran into, for the detail of its entry."""
+    return {"budget": cause.facts["budget"]} if isinstance(cause, UsageLimitExceeded) else {}
 
 
 def spent(error: BaseException | None) -> Usage:
@@ -215,7 +230,16 @@ def _writable(text: str) -> str:
     return text.encode("utf-8", "replace").decode().replace("\x00", "")
 
 
+def remember(frame: Frame, entry: Entry, error: ErrorInfo) -> None:
+    """Take note of a limit that was hit before this execution began: what it holds for does not go on."""
+    if frame.budget is not None and error.type == UsageLimitExceeded.__name__:
+        detail = canonical.decode(entry.detail) if entry.detail else {}
+        frame.budget.remember(StepPath(detail.get("budget", "")), error)
+
+
 def _worth_retrying(error: ErrorInfo, policy: RetryPolicy) -> bool:
+    if error.type == UsageLimitExceeded.__name__:
+        return False  # whatever the policy says: there is no room, and time makes none
     if policy.on:
         return error.type in policy.on or error.code in policy.on
     return error.retryable
@@ -231,7 +255,9 @@ def timed_out(step: BaseStep) -> StepTimeout:
     )
 
 
-def _cut_off(step: BaseStep) -> StepTimeout:
+def _cut_off(step: BaseStep, frame: Frame, path: StepPath) -> EngineError:
+    if frame.budget is not None and frame.budget.is_out_of_time:
+        return frame.budget.out_of_time(path)
     return StepTimeout(
         f"step {step.name!r} was cut off: a step around it took longer than its `timeout_s`",
         hint="raise `config.timeout_s` of that step, or allow retries with its `config.max_retries`",

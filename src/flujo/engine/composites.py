@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from flujo.domain import canonical
 from flujo.domain.journal import Entry, EntryKind, EntryStatus
 from flujo.domain.outcomes import Failure
-from flujo.engine.attempts import error_info, retried, timed_out
+from flujo.engine.attempts import budget_hit, error_info, retried, timed_out
 from flujo.exceptions import FlujoError, StateError
 
 if TYPE_CHECKING:
@@ -75,12 +75,14 @@ async def _once(
 def _failed(
     step: BaseStep, frame: Frame, path: StepPath, number: int, failure: Failure, started_at: float
 ) -> Entry:
+    hit = budget_hit(failure.cause)
     return Entry(
         path=path,
         kind=EntryKind.DONE,
         attempt=number,
         status=EntryStatus.FAILED,
         error=canonical.encode(failure.error.to_json()),
+        detail=canonical.encode(hit) if hit else None,
         fingerprint=step.kind,
         started_at=started_at,
         ended_at=frame.run.clock.now(),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, Chain, Chance, Clock, ContextType, Sink
     from flujo.domain.steps import Value
+    from flujo.engine.budget import Budget
     from flujo.engine.caching import AnswerCache
     from flujo.engine.journaling import Journal
 
@@ -84,7 +85,9 @@ class Frame:
     since: int = 0
     """Failures recorded up to this `seq` count no more: something around them has begun another attempt."""
     limits: tuple[asyncio.Timeout, ...] = ()
-    """The clocks of the composites around this body whose attempts have a time limit."""
+    """The clocks of what is around this body and has a time limit."""
+    budget: Budget | None = None
+    """What this body, and everything around it, may still use; None when nothing is limited."""
 
     @property
     def is_out_of_time(self) -> bool:
@@ -116,6 +119,7 @@ class Frame:
             names=names if names else {},
             since=self.since,
             limits=self.limits,
+            budget=self.budget,
         )
 
     def fork(self, path: StepPath, *, previous: Any, names: Mapping[str, Any] | None = None) -> Frame:

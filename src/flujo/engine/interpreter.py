@@ -13,6 +13,7 @@ from flujo.engine.caching import answered
 from flujo.engine.composites import is_attempted, perform_whole
 from flujo.engine.decisions import decide_flag
 from flujo.engine.frame import Frame, Run, Zone
+from flujo.engine.limited import breach_of, limited, unless_breached
 from flujo.engine.settling import finish, recorded
 from flujo.engine.steps import (
     cache,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.steps import BaseStep
+    from flujo.engine.budget import Budget
 
 _LEAVES: Mapping[str, Callable[..., Awaitable[StepOutcome]]] = {"step": step.run, "hitl": hitl.run}
 _COMPOSITES: Mapping[str, Callable[..., Awaitable[StepOutcome]]] = {
@@ -60,7 +62,9 @@ KINDS = frozenset({*_LEAVES, *_COMPOSITES})
 """The kinds of step that this engine can run."""
 
 
-async def execute(pipeline: Pipeline, run: Run, value: Any, context: Any) -> tuple[StepOutcome, Any]:
+async def execute(
+    pipeline: Pipeline, run: Run, value: Any, context: Any, budget: Budget | None = None
+) -> tuple[StepOutcome, Any]:
     """Walk a pipeline from its start, or from where its journal ends.
 
     Args:
@@ -68,6 +72,7 @@ async def execute(pipeline: Pipeline, run: Run, value: Any, context: Any) -> tup
         run: its identity, its journal, and the world outside.
         value: the run's input, JSON data that fits `input_schema`.
         context: the context's tree at the start of the run.
+        budget: what the run may still use; None when nothing in it is limited.
 
     Returns:
         How it came out, and the context's tree at that moment.
@@ -77,12 +82,18 @@ async def execute(pipeline: Pipeline, run: Run, value: Any, context: Any) -> tup
     """
     zone = Zone(run.binding.context(pipeline), context)
     forgiven = run.journal.last_seq if run.retry_failed else 0
-    frame = Frame(run, zone, input=value, previous=value, since=forgiven)
-    return await run_body(pipeline, frame), zone.tree
+    frame = Frame(run, zone, input=value, previous=value, since=forgiven, budget=budget)
+    return await limited(frame, None, lambda: run_body(pipeline, frame)), zone.tree
 
 
 async def run_body(body: Pipeline, frame: Frame) -> StepOutcome:
     """Run the steps of one body in its frame; its output is what `output` says, else the last step's."""
+    if body.budget is None:
+        return await _steps_of(body, frame)
+    return await limited(frame, body.budget, lambda: _steps_of(body, frame))
+
+
+async def _steps_of(body: Pipeline, frame: Frame) -> StepOutcome:
     await frame.run.journal.enter(frame.path)
     for each in body.steps:
         outcome = await _run_step(each, frame)
@@ -101,6 +112,8 @@ async def run_body(body: Pipeline, frame: Frame) -> StepOutcome:
 
 
 async def _run_step(each: BaseStep, frame: Frame) -> StepOutcome:
+    if (breach := breach_of(frame)) is not None:
+        return breach  # a sibling has used up what was left
     path = child(frame.path, each.name)
     started = frame.run.clock.monotonic()
     known = False
@@ -156,7 +169,8 @@ async def _work(each: BaseStep, frame: Frame, path: StepPath) -> StepOutcome:
     else:
         await frame.tell(StepStarted(path, each.kind))
         outcome = await run(each, frame, path, run_body)
-    if isinstance(outcome, Failure) and each.kind in _INSTEAD:
+    outcome = unless_breached(frame, outcome)
+    if isinstance(outcome, Failure) and each.kind in _INSTEAD and breach_of(frame) is None:
         frame.zone.tree = before  # of what has failed, nothing is kept
         outcome = _INSTEAD[each.kind](each, frame, outcome)
     if isinstance(outcome, Success):

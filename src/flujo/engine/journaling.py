@@ -19,6 +19,7 @@ from flujo.exceptions import JournalConflict
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from flujo.domain.ledger import Hold
     from flujo.domain.ports import StateStore
 
 MAX_WAITING = 256
@@ -48,6 +49,7 @@ class Journal:
         self._open: set[StepPath] = set()
         self._voids: list[StepPath] = []
         self._announced: list[Intent] = []
+        self._holds: dict[tuple[StepPath, int], Hold] = {}
         self._intents: dict[StepPath, Intent] | None = None
         self._flying: list[asyncio.Future[None]] = []
         self._used: dict[StepPath, Usage] = {}
@@ -127,6 +129,10 @@ class Journal:
         """Return what the attempts recorded at `path` have used since this was last asked."""
         return self._used.pop(path, NOTHING)
 
+    def hold(self, hold: Hold) -> None:
+        """Hold something back of the run's budget, or settle what was held, with the next commit."""
+        self._holds[hold.path, hold.number] = hold
+
     def ask(self, pause: Pause) -> None:
         """Open a question; it becomes visible with the next commit."""
         self._asked.append(pause)
@@ -186,7 +192,7 @@ class Journal:
         if move is not None:
             await self._landed()
             move = replace(move, entries=self._seq, usage=self.usage)
-        if self._waiting or self._asked or self._voids or self._announced or move:
+        if self._waiting or self._asked or self._voids or self._announced or self._holds or move:
             self._hand_over(move)
         await self._landed()
 
@@ -198,9 +204,11 @@ class Journal:
             pauses=tuple(self._asked),
             voids=tuple(self._voids),
             intents=tuple(self._announced),
+            holds=tuple(self._holds.values()),
             move=move,
         )
         self._waiting, self._asked, self._voids, self._announced = [], [], [], []
+        self._holds = {}
         flying = asyncio.ensure_future(self._store.write(write))
         if flying.done() and not flying.cancelled() and flying.exception() is None:
             return  # a store in memory: there is nothing to wait for

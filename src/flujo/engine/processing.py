@@ -155,7 +155,7 @@ async def _ask(
 ) -> Reply:
     """Return what a processor or validator says; what it used counts for the attempt."""
     with _named(ref, role):
-        ask = Ask(data=data, context=context, resources=frame.run.resources)
+        ask = Ask(data=data, context=context, resources=frame.run.resources, meter=draft.meter)
         reply = await frame.run.binding.agent(ref).ask(ask)
     draft.usage += reply.usage
     return reply

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from flujo.domain.run import Intent, Pause
     from flujo.domain.steps import BaseStep
+    from flujo.engine.budget import StepMeter
     from flujo.engine.frame import Frame
 
 
@@ -36,6 +37,8 @@ class Draft:
     """The call that was announced for it, when `enforce_idempotency` is set."""
     limit: asyncio.Timeout | None = None
     """The attempt's clock, which stands still while somebody slow is told what the attempt says."""
+    meter: StepMeter | None = None
+    """What the attempt's requests are reserved with; None when nothing is limited."""
     is_settled: bool = False
     """Whether the attempt's entry is in the journal: whatever happens then, it is not another one."""
 
@@ -59,6 +62,8 @@ async def settle(
     draft.is_settled = True
     if draft.intent is not None:
         frame.run.journal.intend(replace(draft.intent, state=IntentState.DONE, result=output))
+    if draft.meter is not None:
+        draft.meter.close(draft.usage)
     await frame.run.journal.record(
         entry(
             input=draft.input,

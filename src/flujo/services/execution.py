@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from flujo.domain import canonical
 from flujo.domain.journal import ErrorInfo
+from flujo.domain.ledger import Ledger
 from flujo.domain.models import PipelineResult, StepResult
 from flujo.domain.outcomes import (
     Aborted,
@@ -20,6 +21,8 @@ from flujo.domain.outcomes import (
     Success,
 )
 from flujo.domain.run import Move, Progress, RunRecord, RunStatus, Write
+from flujo.domain.usage import NOTHING, Usage, UsageLimits
+from flujo.engine.budget import Budget, unconfirmed
 from flujo.engine.frame import Run
 from flujo.engine.interpreter import execute
 from flujo.engine.journaling import Journal
@@ -52,6 +55,8 @@ class Execution:
     cache: AnswerCache | None = None
     sink: Sink | None = None
     retry_failed: bool = False
+    limits: UsageLimits | None = None
+    """What the run may use at most, beside what its pipeline says; None when neither says anything."""
 
     async def run(self, record: RunRecord) -> PipelineResult[Any, Any]:
         """Walk the claimed run to where it ends, fails or waits, and record that.
@@ -103,11 +108,22 @@ class Execution:
         )
         await run.emit(RunStarted(record.run_id, record.pipeline, resumed=resumed))
         context = canonical.decode(record.context)
-        outcome, tree = await execute(self.pipeline, run, canonical.decode(record.input), context)
+        budget = await self._budget(record, journal)
+        outcome, tree = await execute(self.pipeline, run, canonical.decode(record.input), context, budget)
         move = _move(outcome, canonical.encode(tree, what="context"))
         await journal.flush(move)
         await run.emit(RunEnded(record.run_id, move.status, journal.usage))
-        return self._result(record, journal, run.ended, outcome, move)
+        held = NOTHING if budget is None else budget.held
+        return self._result(record, journal, run.ended, outcome, move, held)
+
+    async def _budget(self, record: RunRecord, journal: Journal) -> Budget | None:
+        """Return what the run may still use; None when nothing in it is limited."""
+        if self.limits is None:
+            return None
+        ledger = Ledger() if record.claims == 1 else await self.store.ledger(record.run_id)
+        for hold in unconfirmed(ledger):
+            journal.hold(hold)
+        return Budget(self.limits, now=self.clock.monotonic, ledger=ledger)
 
     def _result(
         self,
@@ -116,6 +132,7 @@ class Execution:
         ended: list[StepEnded],
         outcome: StepOutcome,
         move: Move,
+        held: Usage,
     ) -> PipelineResult[Any, Any]:
         result: PipelineResult[Any, Any] = PipelineResult(
             run_id=record.run_id,
@@ -124,6 +141,7 @@ class Execution:
             context=_context(self.binding, self.pipeline, move.context),
             steps=tuple(_step_result(each) for each in ended),
             usage=journal.usage,
+            unconfirmed=held,
             error=_error(outcome),
             pauses=outcome.pauses if isinstance(outcome, Paused) else (),
         )
@@ -137,6 +155,7 @@ async def result_of(
 ) -> PipelineResult[Any, Any]:
     """Return how a run that nobody is executing here stands, from what the database has."""
     pauses = await store.pauses(record.run_id) if record.status is RunStatus.PAUSED else []
+    ledger = await store.ledger(record.run_id)
     return PipelineResult(
         run_id=record.run_id,
         status=record.status,
@@ -144,7 +163,8 @@ async def result_of(
         context=_context(binding, pipeline, record.context_now or record.context)
         if binding and pipeline
         else None,
-        usage=(await store.progress(record.run_id)).usage,
+        usage=ledger.usage,
+        unconfirmed=ledger.unconfirmed,
         error=None if record.error is None else ErrorInfo.from_json(canonical.decode(record.error)),
         pauses=tuple(pause for pause in pauses if pause.is_open),
     )

@@ -11,6 +11,7 @@ from flujo.exceptions import SettingsError
 if TYPE_CHECKING:
     from flujo.domain.models import PipelineContext
     from flujo.domain.pipeline import Pipeline
+    from flujo.domain.usage import UsageLimits
 
 Factory = Callable[[], "Pipeline"]
 F = TypeVar("F", bound=Factory)
@@ -22,12 +23,18 @@ class Registered:
 
     pipeline: Pipeline
     context_model: type[PipelineContext] | None = None
+    usage_limits: UsageLimits | None = None
 
 
-_factories: list[tuple[Factory, type[PipelineContext] | None]] = []
+_factories: list[tuple[Factory, type[PipelineContext] | None, UsageLimits | None]] = []
 
 
-def register(factory: F, *, context_model: type[PipelineContext] | None = None) -> F:
+def register(
+    factory: F,
+    *,
+    context_model: type[PipelineContext] | None = None,
+    usage_limits: UsageLimits | None = None,
+) -> F:
     """Tell this process of a pipeline; usable as a decorator.
 
         @flujo.register
@@ -39,8 +46,9 @@ def register(factory: F, *, context_model: type[PipelineContext] | None = None) 
     Args:
         factory: makes the pipeline; called when one of its runs is to be gone on with.
         context_model: the class of its context, as for `Flujo`.
+        usage_limits: what a run may use at most, as for `Flujo`.
     """
-    _factories.append((factory, context_model))
+    _factories.append((factory, context_model, usage_limits))
     return factory
 
 
@@ -50,8 +58,9 @@ def registered(name: str) -> Registered | None:
     Raises:
         SettingsError: two of this name are registered.
     """
-    made = [(factory(), model) for factory, model in dict(_factories).items()]
-    found = [Registered(pipeline, model) for pipeline, model in made if pipeline.name == name]
+    latest = {factory: (model, limits) for factory, model, limits in _factories}
+    made = [Registered(factory(), *more) for factory, more in latest.items()]
+    found = [each for each in made if each.pipeline.name == name]
     if len(found) > 1:
         raise SettingsError(
             f"{len(found)} pipelines called {name!r} are registered",

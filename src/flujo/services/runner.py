@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self
 
@@ -10,6 +11,7 @@ from typing_extensions import TypeVar
 
 from flujo.domain.models import Ctx, Out, PipelineResult
 from flujo.domain.run import RunStatus
+from flujo.domain.usage import UsageLimits, tightest
 from flujo.engine.caching import AnswerCache
 from flujo.exceptions import (
     PausedException,
@@ -29,6 +31,7 @@ from flujo.services.answers import record_answer
 from flujo.services.closing import InFlight
 from flujo.services.continuing import Drive
 from flujo.services.execution import Execution
+from flujo.services.project import find_project
 from flujo.services.recovery import Recovery, RecoveryPolicy
 from flujo.services.references import at_hand, checked_providers
 from flujo.services.streaming import Delivery, RunStream
@@ -66,6 +69,7 @@ class Flujo(Generic[In, Out, Ctx]):
         resources: AppResources | None = None,
         state_providers: Mapping[str, StateProvider] | None = None,
         cache: CacheBackend | None = None,
+        usage_limits: UsageLimits | None = None,
         persist_state: bool = True,
         raise_on_pause: bool = False,
         hooks: Sequence[Sink] = (),
@@ -87,6 +91,8 @@ class Flujo(Generic[In, Out, Ctx]):
                 references name. They stay the caller's to close. Default: what `[state_providers]` says.
             cache: where answers of cached steps are kept. Default: what `[cache]` of the project says when
                 this runner opens its state, otherwise the memory of this runner.
+            usage_limits: what a run may use at most. What `[budgets]` of the project and the pipeline's own
+                `budget` say holds as well: the tightest counts.
             persist_state: False keeps the journal in memory: nothing survives the process.
             raise_on_pause: raise `PausedException` instead of returning a paused result.
             hooks: async callables that are told every event of every run, in this order, while the run
@@ -114,6 +120,7 @@ class Flujo(Generic[In, Out, Ctx]):
         self._providers = None if state_providers is None else checked_providers(state_providers)
         self._given_cache = cache
         self._cache: AnswerCache | None = None
+        self._usage_limits = usage_limits
         self._hooks = tuple(hooks)
         self._persist = persist_state
         self._raise_on_pause = raise_on_pause
@@ -361,7 +368,15 @@ class Flujo(Generic[In, Out, Ctx]):
             cache=await self._answers(),
             sink=watched_by((*self._hooks, sink)),
             retry_failed=retry_failed,
+            limits=self._limits,
         )
+
+    @cached_property
+    def _limits(self) -> UsageLimits | None:
+        """Return what a run may use beside what its pipeline says; None when nothing is limited at all."""
+        project = None if self._blueprint is not None else find_project(Path.cwd()).settings.budgets.limits
+        limits = tightest(self._usage_limits, project)
+        return UsageLimits() if limits is None and self.pipeline.is_limited else limits
 
     def _bound(self) -> Binding:
         if self._binding is None:
@@ -431,6 +446,4 @@ class Flujo(Generic[In, Out, Ctx]):
             from flujo.state.memory import MemoryStateStore
 
             return MemoryStateStore()
-        from flujo.services.project import find_project
-
         return Workspace(find_project(Path.cwd()))

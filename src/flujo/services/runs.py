@@ -9,6 +9,7 @@ from flujo.domain import canonical
 from flujo.domain.journal import ErrorInfo, StepPath
 from flujo.domain.models import Metadata, PipelineResult
 from flujo.domain.run import Move, RunQuery, RunStatus, Write
+from flujo.domain.usage import tightest
 from flujo.exceptions import (
     ResumeConflict,
     StateError,
@@ -178,6 +179,7 @@ async def runner_of(ws: Workspace, record: RunRecord) -> Flujo[Any, Any, Any]:
         context_model=found.context_model,
         store=await ws.store(),
         resources=await ws.resources(),
+        usage_limits=tightest(found.usage_limits, ws.project.settings.budgets.limits),
         recovery=False,  # the worker itself looks after them
         state_providers=ws.state_providers,
         cache=await ws.cache(),
@@ -194,6 +196,7 @@ async def _runner(ws: Workspace, blueprint: Blueprint) -> Flujo[Any, Any, Any]:
         binding=binding,
         blueprint=blueprint,
         resources=await ws.resources(),
+        usage_limits=ws.project.settings.budgets.limits,
         recovery=False,  # one command is about one run
         state_providers=ws.state_providers,
         cache=await ws.cache(),

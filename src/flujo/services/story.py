@@ -152,7 +152,7 @@ def _waits(pipeline: Pipeline) -> Iterator[str]:
 
 
 def _bounds(pipeline: Pipeline) -> Iterator[str]:
-    for name, limit in pipeline.budget.items():
+    for name, limit in pipeline.budget.given() if pipeline.budget else ():
         yield f"budget: {name} {limit:g}"
     for path, step in pipeline.walk():
         if isinstance(step, LoopStep):

@@ -63,6 +63,8 @@ class TraceNode:
     output: Any = None
     error: ErrorInfo | None = None
     usage: Usage = NOTHING
+    unconfirmed: Usage = NOTHING
+    """What may have been used in addition, at most: requests of which nobody knows whether they were made."""
     seconds: float = 0.0
     model: str | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
@@ -271,6 +273,10 @@ async def trace(store: StateStore, record: RunRecord) -> TraceNode:
         machine.kind, machine.state = "state_machine", state
     if record.error is not None:
         _fail(nodes, ErrorInfo.from_json(canonical.decode(record.error)))
+    ledger = await store.ledger(record.run_id)
+    for hold in ledger.holds:
+        _node(nodes, hold.path).unconfirmed += hold.usage
+    root.unconfirmed = ledger.unconfirmed
     _infer(root)
     root.status = record.status
     root.seconds = max(0.0, record.updated_at - record.created_at)

@@ -257,7 +257,7 @@ def _show(terminal: "Terminal", detail: "TaskDetail") -> None:
         "metadata": " ".join(f"{key}={value}" for key, value in task.metadata.items()),
         "created": words.moment(task.created_at),
         "updated": words.moment(task.updated_at),
-        "spent": words.usage(task.usage),
+        "spent": words.usage(task.usage, detail.trace.unconfirmed),
         "input": words.brief(detail.input, 400) if detail.input is not None else "",
         "context": words.brief(detail.context, 400) if detail.context else "",
         "state": " ".join(f"{path}:{state}" for path, state in detail.states.items()),

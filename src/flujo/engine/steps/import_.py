@@ -37,6 +37,7 @@ async def run(step: ImportStep, frame: Frame, path: StepPath, run_body: RunBody)
         path=path,
         since=frame.since,
         limits=frame.limits,
+        budget=frame.budget,
     )
     return await run_body(step.pipeline, inner)
 

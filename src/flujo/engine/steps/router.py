@@ -10,8 +10,8 @@ from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, Ask
 from flujo.domain.journal import EntryKind, EntryStatus, ErrorInfo
 from flujo.domain.outcomes import Failure, StepOutcome
-from flujo.engine import isolation
-from flujo.engine.attempts import error_info, spent
+from flujo.engine import budget, isolation
+from flujo.engine.attempts import budget_hit, error_info, remember, spent
 from flujo.engine.branches import run_branches
 from flujo.engine.decisions import decision
 from flujo.exceptions import ControlSignal, StateError, UnknownBranch
@@ -19,6 +19,7 @@ from flujo.exceptions import ControlSignal, StateError, UnknownBranch
 if TYPE_CHECKING:
     from flujo.domain.agents import Reply
     from flujo.domain.journal import Entry, StepPath
+    from flujo.domain.ports import Meter
     from flujo.domain.steps import DynamicParallelRouterStep
     from flujo.engine.frame import Frame, RunBody
 
@@ -57,6 +58,8 @@ async def _choose(step: DynamicParallelRouterStep, frame: Frame, path: StepPath)
         if cause is None:
             return _names(entry)
         failures.append(_error(entry))
+    if cause is None:
+        remember(frame, known[-1], failures[-1])
     return Failure(failures[-1], cause)
 
 
@@ -70,10 +73,11 @@ async def _attempt(
         what=f"input of step {step.name!r}",
     )
     entry = replace(decision(frame, path, attempt, None), started_at=started_at, input=data)
+    meter = budget.meter(frame, path)
     reply: Reply | None = None
     cause: Exception | None = None
     try:
-        reply = await frame.run.binding.agent(step.router).ask(_question(step, frame, data, said))
+        reply = await frame.run.binding.agent(step.router).ask(_question(step, frame, data, said, meter))
         chosen = _chosen(step, reply.output)
         entry = replace(entry, output=canonical.encode(chosen), usage=reply.usage)
     except (StateError, ControlSignal):
@@ -83,14 +87,18 @@ async def _attempt(
         used = spent(error) if reply is None else reply.usage
         entry = replace(entry, status=EntryStatus.FAILED, output=None, error=failure, usage=used)
         cause = error
-    detail = {"model": reply.model} if reply and reply.model else None
+    detail = ({"model": reply.model} if reply and reply.model else {}) | budget_hit(cause)
+    if meter is not None:
+        meter.close(entry.usage)
     entry = replace(
         entry, detail=canonical.encode(detail) if detail else None, ended_at=frame.run.clock.now()
     )
     return await frame.run.journal.record(entry), cause
 
 
-def _question(step: DynamicParallelRouterStep, frame: Frame, data: bytes, said: str | None) -> Ask:
+def _question(
+    step: DynamicParallelRouterStep, frame: Frame, data: bytes, said: str | None, meter: Meter | None
+) -> Ask:
     spec = step.router if isinstance(step.router, AgentSpec) else None
     instructions = frame.render(spec.instructions) if spec and spec.instructions else None
     if said is not None:
@@ -103,6 +111,7 @@ def _question(step: DynamicParallelRouterStep, frame: Frame, data: bytes, said: 
         output_schema=_schema(step) if spec else None,
         context=isolation.view(frame) if agent.wants_context else None,
         resources=frame.run.resources,
+        meter=meter,
     )
 
 

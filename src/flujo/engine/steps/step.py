@@ -68,7 +68,8 @@ async def _alone(step: Step, frame: Frame, path: StepPath) -> StepOutcome:
         ask = await _ask(step, frame, draft, context)
         key = await effects.announce(step, frame, path, draft) if enforced else None
         listener = _listener(frame, path, draft)
-        reply = await agent.ask(replace(ask, check=gate, on_text=listener, idempotency_key=key))
+        ask = replace(ask, check=gate, on_text=listener, idempotency_key=key, meter=draft.meter)
+        reply = await agent.ask(ask)
         draft.usage += reply.usage
         draft.detail = _detail(who, reply.model, reply.repairs)
         if gate is None:

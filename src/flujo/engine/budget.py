@@ -1,0 +1,327 @@
+"""The budget of a run, or of a part of it: room is taken before anything awaits, so nobody overspends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain.journal import ROOT, ErrorInfo, StepPath
+from flujo.domain.ledger import Hold, HoldState, Ledger
+from flujo.domain.usage import NOTHING, Usage, UsageLimits, amount, spoken
+from flujo.exceptions import UsageLimitExceeded
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from flujo.engine.frame import Frame
+
+_TOP = 3
+"""How many of the steps that spent the most an error names."""
+
+
+class Budget:
+    """What a part of a run may use, and what it has used so far.
+
+    Budgets stand in each other: an imported blueprint's own inside its run's. Whatever is reserved, charged
+    or released counts in each of them, and there has to be room in all.
+
+    Args:
+        limits: what holds for this part.
+        now: seconds that never go backwards.
+        ledger: what this part has spent in earlier executions of the run.
+        path: which part: the step at this path and all inside it.
+        around: the budget of what is around this part.
+    """
+
+    def __init__(
+        self,
+        limits: UsageLimits,
+        *,
+        now: Callable[[], float],
+        ledger: Ledger | None = None,
+        path: StepPath = ROOT,
+        around: Budget | None = None,
+    ) -> None:
+        self.limits = limits
+        self.path = path
+        self.spent = NOTHING
+        self.clock: asyncio.Timeout | None = None
+        """What cuts this part off when it has worked for as long as it may."""
+        self.held = NOTHING
+        """Reserved for requests under way, and for those of which nobody knows whether they were made."""
+        self._now = now
+        self._ledger = ledger or Ledger()
+        self._around = around
+        self._where: dict[StepPath, Usage] = {}
+        self._parts: dict[StepPath, Budget] = {}
+        self._numbers: dict[StepPath, int] = {}
+        self._breach: UsageLimitExceeded | None = None
+        self._worked_s, self._began = self._ledger.worked_s, now()
+        for spending in self._ledger.spendings:
+            self._note(spending.path, spending.usage)
+        for hold in self._ledger.holds:
+            self.held += hold.usage
+            self._numbers[hold.path] = max(hold.number, self._numbers.get(hold.path, 0))
+
+    @property
+    def breach(self) -> UsageLimitExceeded | None:
+        """The limit that was hit, here or around: nothing that it holds for goes on."""
+        return next((budget._breach for budget in self._chain() if budget._breach), None)
+
+    @property
+    def counts(self) -> bool:
+        """Whether requests are reserved: a limit on time alone needs none of that."""
+        return any(budget.limits.count for budget in self._chain())
+
+    @property
+    def bounds_answers(self) -> bool:
+        """Whether a request must have a limit on the length of its answer."""
+        return any(budget.limits.bound_answers for budget in self._chain())
+
+    @property
+    def refuses_unpriced(self) -> bool:
+        """Whether a request whose price nobody knows must not be made."""
+        return any(budget.limits.refuses_unpriced for budget in self._chain())
+
+    @property
+    def limits_tool_calls(self) -> bool:
+        """Whether tool calls are counted before they happen."""
+        return any(budget.limits.tool_calls_limit is not None for budget in self._chain())
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds that this part may still work; None without a limit of its own."""
+        limit = self.limits.wall_time_s_limit
+        return None if limit is None else limit - self._worked_s - (self._now() - self._began)
+
+    def inside(self, path: StepPath, limits: UsageLimits) -> Budget:
+        """Return the budget of the part at `path`: one and the same, however often that is attempted."""
+        if path not in self._parts:
+            self._parts[path] = Budget(
+                limits, now=self._now, ledger=self._ledger.below(path), path=path, around=self
+            )
+        return self._parts[path]
+
+    def reserve(self, path: StepPath, worst: Usage) -> None:
+        """Take room for what the step at `path` is about to use, at its worst.
+
+        Raises:
+            UsageLimitExceeded: there is none; nothing is taken.
+        """
+        for budget in self._chain():
+            passed = budget.limits.passed_by(budget.spent + budget.held, worst)
+            if passed is not None:
+                raise budget._exceeded(passed, worst, path)
+        for budget in self._chain():
+            budget.held += worst
+
+    def release(self, held: Usage) -> None:
+        """Give room back."""
+        for budget in self._chain():
+            budget.held = budget.held.beyond(held)
+
+    def charge(self, path: StepPath, used: Usage) -> None:
+        """Count what the step at `path` has used."""
+        if used:
+            for budget in self._chain():
+                budget._note(path, used)
+
+    def hold_number(self, path: StepPath) -> int:
+        """Return the number of a new hold of a step, which no hold that counts has."""
+        outermost = list(self._chain())[-1]
+        outermost._numbers[path] = outermost._numbers.get(path, 0) + 1
+        return outermost._numbers[path]
+
+    @property
+    def is_out_of_time(self) -> bool:
+        """Whether this part, or one around it, has worked for as long as it may."""
+        return any(budget.clock is not None and budget.clock.expired() for budget in self._chain())
+
+    def out_of_time(self, step: StepPath) -> UsageLimitExceeded:
+        """Return the error of a step that is cut off because this part, or one around it, is over."""
+        over = (budget for budget in self._chain() if budget.clock is not None and budget.clock.expired())
+        return next(over, self)._over(step)
+
+    def remember(self, path: StepPath, error: ErrorInfo) -> None:
+        """Take note of a limit that was hit in an earlier execution, by the budget of the part at `path`."""
+        owner = next((budget for budget in self._chain() if budget.path == path), self)
+        owner._breach = UsageLimitExceeded(error.message, hint=error.hint, step=error.path, budget=path)
+
+    def _over(self, step: StepPath) -> UsageLimitExceeded:
+        limit = self.limits.wall_time_s_limit
+        return self._hit(
+            f"{self._whose} allows {limit:g} s of work, and they are over",
+            "wall_time_s_limit",
+            step=step,
+            allowed=limit,
+        )
+
+    def _hit(self, message: str, limit: str, *, step: StepPath, **facts: Any) -> UsageLimitExceeded:
+        error = UsageLimitExceeded(
+            message, hint=_hint(limit), limit=limit, step=step, budget=self.path, **facts
+        )
+        self._breach = self._breach or error
+        return error
+
+    def _chain(self) -> Iterator[Budget]:
+        budget: Budget | None = self
+        while budget is not None:
+            yield budget
+            budget = budget._around
+
+    def _note(self, path: StepPath, used: Usage) -> None:
+        self.spent += used
+        self._where[path] = self._where.get(path, NOTHING) + used
+
+    @property
+    def _whose(self) -> str:
+        return f"the budget of `{self.path}`" if self.path else "the run's budget"
+
+    def _exceeded(self, name: str, worst: Usage, path: StepPath) -> UsageLimitExceeded:
+        """Return the error that says which limit, how far it is used up, and by whom."""
+        allowed = dict(self.limits.given())[name]
+        where = self._spent_where(name)
+
+        def said(used: Usage) -> str:
+            return spoken(name, amount(name, used))
+
+        held = f" and up to {said(self.held)} held" if amount(name, self.held) else ""
+        most = ", ".join(f"`{path}` {said(used)}" for path, used in where)
+        return self._hit(
+            f"{self._whose} allows {spoken(name, allowed)} (`{name}`): {said(self.spent)} used{held}, "
+            f"and what comes next may need {said(worst)}" + (f"; used by {most}" if most else ""),
+            name,
+            step=path,
+            allowed=allowed,
+            spent=self.spent,
+            held=self.held,
+            needed=worst,
+            where=where,
+        )
+
+    def _spent_where(self, name: str) -> tuple[tuple[StepPath, Usage], ...]:
+        """Return the steps that used the most of what a limit counts, and what they used."""
+        counted = [(path, used) for path, used in self._where.items() if amount(name, used)]
+        counted.sort(key=lambda each: (-amount(name, each[1]), each[0]))
+        return tuple(counted[:_TOP])
+
+
+def _hint(name: str) -> str:
+    return (
+        f"raise `{name}` where it is set (`budget:`, [budgets], `UsageLimits`), then `flujo resume "
+        "--retry-failed` goes on from here; a blueprint that was changed needs `--accept-changes` as well"
+    )
+
+
+@dataclass(slots=True)
+class StepMeter:
+    """One attempt's door to the budget: see the port `Meter`.
+
+    `keep` writes the attempt's hold with the next commit and `flush` makes that commit.
+    """
+
+    budget: Budget
+    path: StepPath
+    keep: Callable[[Hold], None]
+    flush: Callable[[], Awaitable[None]]
+    used: Usage = NOTHING
+    """What the attempt's requests have used, as far as anybody knows."""
+    _open: Usage = NOTHING
+    _lost: Usage = NOTHING
+    _number: int = 0
+
+    @property
+    def bounds_answers(self) -> bool:
+        """Whether a request must have a limit on the length of its answer."""
+        return self.budget.bounds_answers
+
+    @property
+    def refuses_unpriced(self) -> bool:
+        """Whether a request whose price nobody knows must not be made."""
+        return self.budget.refuses_unpriced
+
+    async def reserve(self, worst: Usage) -> Reserved:
+        """Return when there is room for a request, and the hold that says so is durable."""
+        self.budget.reserve(self.path, worst)
+        self._open += worst
+        reserved = Reserved(self, worst)
+        try:
+            await self._hold()
+        except BaseException:
+            reserved.settle(NOTHING)  # it will not be sent
+            raise
+        return reserved
+
+    async def call_tools(self, count: int) -> None:
+        """Return when tools may be called that often, counted by then, durably where they are limited."""
+        called = Usage(tool_calls=count)
+        self.budget.reserve(self.path, called)
+        self.budget.release(called)
+        self._use(called)
+        if self.budget.limits_tool_calls:
+            await self._hold()
+
+    def close(self, total: Usage) -> None:
+        """End the attempt, whose entry says that it used `total`: the hold is settled in the same commit.
+
+        What was lost stays held. What an agent used without asking the meter counts from now on.
+        """
+        self.budget.charge(self.path, total.beyond(self.used))
+        self._lost, self._open = self._lost + self._open, NOTHING
+        if self._number:
+            state = HoldState.UNCONFIRMED if self._lost else HoldState.SETTLED
+            self.keep(Hold(path=self.path, number=self._number, state=state, usage=self._lost))
+
+    async def _hold(self) -> None:
+        self._number = self._number or self.budget.hold_number(self.path)
+        usage = self.used + self._lost + self._open
+        self.keep(Hold(path=self.path, number=self._number, state=HoldState.HELD, usage=usage))
+        await self.flush()
+
+    def _use(self, used: Usage) -> None:
+        self.used += used
+        self.budget.charge(self.path, used)
+
+
+@dataclass(slots=True)
+class Reserved:
+    """A request that there is room for: see the port `Reservation`."""
+
+    meter: StepMeter
+    worst: Usage
+    _is_over: bool = field(default=False)
+
+    def settle(self, used: Usage) -> None:
+        """Give the room back, and count what was really used."""
+        if not self._is_over:
+            self._end()
+            self.meter.budget.release(self.worst)
+            self.meter._use(used)
+
+    def lose(self, known: Usage) -> None:
+        """Count what is known, and keep room for what it may have cost beyond that."""
+        if not self._is_over:
+            self._end()
+            rest = self.worst.beyond(known)
+            self.meter.budget.release(self.worst.beyond(rest))
+            self.meter._use(known)
+            self.meter._lost += rest
+
+    def _end(self) -> None:
+        self._is_over = True
+        self.meter._open = self.meter._open.beyond(self.worst)
+
+
+def meter(frame: Frame, path: StepPath) -> StepMeter | None:
+    """Return what an attempt of the step at `path` reserves its requests with; None without limits."""
+    if frame.budget is None or not frame.budget.counts:
+        return None
+    return StepMeter(frame.budget, path, frame.run.journal.hold, frame.run.journal.flush)
+
+
+def unconfirmed(ledger: Ledger) -> list[Hold]:
+    """Return the holds that an execution has left behind, as they count from now on."""
+    return [
+        replace(hold, state=HoldState.UNCONFIRMED) for hold in ledger.holds if hold.state is HoldState.HELD
+    ]
