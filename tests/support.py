@@ -69,6 +69,9 @@ class World:
         return CallableRef(f"world:{name}", call)
 
 
+NOTHING = CallableRef("support:nothing", lambda data: data)
+
+
 def listener(heard: list[str]) -> Callable[[str], Awaitable[None]]:
     """Return an `on_text` that keeps what it is told."""
 
@@ -79,8 +82,8 @@ def listener(heard: list[str]) -> Callable[[str], Awaitable[None]]:
 
 
 def pipeline(*steps: BaseStep, **more: Any) -> Pipeline:
-    """Return a pipeline of these steps."""
-    return Pipeline(steps, **{"name": "test", **more})
+    """Return a pipeline of these steps; of one that does nothing, when there are none."""
+    return Pipeline(steps or (call("nothing", NOTHING),), **{"name": "test", **more})
 
 
 def call(name: str, target: CallableRef, **more: Any) -> Step:

@@ -6,24 +6,34 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from flujo.domain.agents import AgentSpec
     from flujo.domain.blobs import StateProvider
+    from flujo.domain.leaves import CallableRef, Expr, Text
     from flujo.domain.merge import MergeStrategy
     from flujo.domain.models import AppResources, ContextReference, PipelineContext, PipelineResult
     from flujo.domain.outcomes import Chunk, StepEnded, StepOutcome
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import CacheBackend
+    from flujo.domain.retry import RetryPolicy
     from flujo.domain.steps import (
+        CachePolicy,
         CacheStep,
+        Carry,
         ConditionalStep,
         DynamicParallelRouterStep,
+        GranularStep,
         HumanInTheLoopStep,
         ImportStep,
         LoopStep,
         MapStep,
         ParallelStep,
+        Processors,
+        Save,
+        State,
         StateMachineStep,
         Step,
         StepConfig,
+        Transition,
         TreeSearchStep,
     )
     from flujo.domain.tools import tool
@@ -36,16 +46,22 @@ if TYPE_CHECKING:
     from flujo.state.providers import BucketProvider, FileProvider, MemoryProvider
 
 _HOMES = {
+    "AgentSpec": "flujo.domain.agents",
     "AppResources": "flujo.domain.models",
     "BucketProvider": "flujo.state.providers",
     "CacheBackend": "flujo.domain.ports",
+    "CachePolicy": "flujo.domain.steps",
     "CacheStep": "flujo.domain.steps",
+    "CallableRef": "flujo.domain.leaves",
+    "Carry": "flujo.domain.steps",
     "Chunk": "flujo.domain.outcomes",
     "ConditionalStep": "flujo.domain.steps",
     "ContextReference": "flujo.domain.models",
     "DynamicParallelRouterStep": "flujo.domain.steps",
+    "Expr": "flujo.domain.leaves",
     "FileProvider": "flujo.state.providers",
     "Flujo": "flujo.services.runner",
+    "GranularStep": "flujo.domain.steps",
     "HumanInTheLoopStep": "flujo.domain.steps",
     "ImportStep": "flujo.domain.steps",
     "LoopStep": "flujo.domain.steps",
@@ -56,8 +72,12 @@ _HOMES = {
     "Pipeline": "flujo.domain.pipeline",
     "PipelineContext": "flujo.domain.models",
     "PipelineResult": "flujo.domain.models",
+    "Processors": "flujo.domain.steps",
     "RecoveryPolicy": "flujo.services.recovery",
+    "RetryPolicy": "flujo.domain.retry",
     "RunStream": "flujo.services.streaming",
+    "Save": "flujo.domain.steps",
+    "State": "flujo.domain.steps",
     "StateMachineStep": "flujo.domain.steps",
     "StateProvider": "flujo.domain.blobs",
     "Step": "flujo.domain.steps",
@@ -65,23 +85,31 @@ _HOMES = {
     "StepEnded": "flujo.domain.outcomes",
     "StepOutcome": "flujo.domain.outcomes",
     "TaskClient": "flujo.services.tasks",
-    "UsageLimits": "flujo.domain.usage",
+    "Text": "flujo.domain.leaves",
+    "Transition": "flujo.domain.steps",
     "TreeSearchStep": "flujo.domain.steps",
+    "UsageLimits": "flujo.domain.usage",
     "register": "flujo.services.registry",
     "tool": "flujo.domain.tools",
 }
 
 __all__ = [
+    "AgentSpec",
     "AppResources",
     "BucketProvider",
     "CacheBackend",
+    "CachePolicy",
     "CacheStep",
+    "CallableRef",
+    "Carry",
     "Chunk",
     "ConditionalStep",
     "ContextReference",
     "DynamicParallelRouterStep",
+    "Expr",
     "FileProvider",
     "Flujo",
+    "GranularStep",
     "HumanInTheLoopStep",
     "ImportStep",
     "LoopStep",
@@ -92,8 +120,12 @@ __all__ = [
     "Pipeline",
     "PipelineContext",
     "PipelineResult",
+    "Processors",
     "RecoveryPolicy",
+    "RetryPolicy",
     "RunStream",
+    "Save",
+    "State",
     "StateMachineStep",
     "StateProvider",
     "Step",
@@ -101,6 +133,8 @@ __all__ = [
     "StepEnded",
     "StepOutcome",
     "TaskClient",
+    "Text",
+    "Transition",
     "TreeSearchStep",
     "UsageLimits",
     "register",

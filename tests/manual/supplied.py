@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import flujo
 from flujo.domain.models import Ctx, Out
 from flujo.domain.pipeline import Pipeline
+from flujo.domain.steps import Step
 from flujo.services.runner import In
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from flujo.domain.models import PipelineResult
+
+
+ANY_PIPELINE = Pipeline(Step("nothing", lambda data: data), name="manual")
 
 
 class Flujo(flujo.Flujo[In, Out, Ctx]):
@@ -26,7 +30,7 @@ class Flujo(flujo.Flujo[In, Out, Ctx]):
     def __init__(self, *omitted: Any, **given: Any) -> None:
         assert all(each is ... for each in omitted)
         given.pop("usage_limits", None)  # printed in section 9, and not a part of the runner yet
-        super().__init__(**{"pipeline": Pipeline(name="manual"), **self.left_out, **given})
+        super().__init__(**{"pipeline": ANY_PIPELINE, **self.left_out, **given})
 
     async def run_result_async(self, initial_input: Any = ..., **given: Any) -> PipelineResult[Out, Ctx]:
         value = self.input if initial_input is ... else initial_input

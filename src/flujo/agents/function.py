@@ -51,6 +51,24 @@ class FunctionAgent:
         self.wants_context = "context" in self.signature.injected
         self._is_async = _is_async(fn)
 
+    @property
+    def takes(self) -> Any:
+        """The annotation of the parameter that a step's input goes to; `Any` when there is none.
+
+        Raises:
+            ArgumentsRejected: the input has no place among the parameters.
+        """
+        return self.signature.hints.get(self.signature.parameter_for_data or "", Any)
+
+    @property
+    def gives(self) -> Any:
+        """The annotation of what it returns, awaited; `Any` when there is none."""
+        if inspect.isclass(self.fn):
+            return self.fn
+        hint = self.signature.hints.get("return", Any)
+        awaited = typing.get_origin(hint) in (collections.abc.Awaitable, collections.abc.Coroutine)
+        return typing.get_args(hint)[-1] if awaited else hint
+
     async def ask(self, ask: Ask) -> Reply:
         """Call it once; whatever it raises is passed on as it is.
 
@@ -138,14 +156,14 @@ class _Signature:
 
     def _given(self, ask: Ask) -> Mapping[str, Any]:
         if ask.arguments is None:
-            target = self._parameter_for_data
+            target = self.parameter_for_data
             return {} if target is None else {target: ask.data}
         self._refuse_unknown(ask.arguments)
         return ask.arguments
 
     @functools.cached_property
-    def _parameter_for_data(self) -> str | None:
-        """Return the parameter that takes the step's input, `*` for `*args`, None when there is none."""
+    def parameter_for_data(self) -> str | None:
+        """The parameter that takes the step's input, `*` for `*args`, None when there is none."""
         free = [p for p in self._named if p.name not in INJECTED]
         if any(p.name == "data" for p in free):
             return "data"
@@ -205,7 +223,7 @@ class _Signature:
         if name not in self.hints:
             return value
         if name not in self._adapters:
-            self._adapters[name] = _adapter(self.hints[name])
+            self._adapters[name] = adapter(self.hints[name])
         try:
             return self._adapters[name](value)
         except ValueError as error:  # pydantic's ValidationError
@@ -259,7 +277,8 @@ def _is_one(value: Any, hint: Any) -> bool:
         return True
 
 
-def _adapter(hint: Any) -> Callable[[Any], Any]:
+def adapter(hint: Any) -> Callable[[Any], Any]:
+    """Return what makes an annotation's value out of JSON data, and raises ValueError when it is none."""
     from pydantic import PydanticUserError, TypeAdapter
     from pydantic.errors import PydanticSchemaGenerationError
 

@@ -2,35 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from flujo.domain import leaves
+from flujo.domain.leaves import CallableRef, Text
 from flujo.domain.usage import NOTHING, Usage
 
 if TYPE_CHECKING:
     from flujo.domain.ports import Meter
-    from flujo.domain.steps import CallableRef, Text
+
+NOTHING_SET: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, init=False)
 class AgentSpec:
     """An `agents:` entry: pydantic-ai's AgentSpec by its field names, plus ours. Pure data."""
 
     name: str
     model: str
     """`provider:model`, for instance `openai:gpt-5-mini` or `local:smollm2`."""
-    instructions: Text | None = None
-    instructions_file: str | None = None
+    instructions: Text | None
+    instructions_file: str | None
     """Where `instructions` were read from, relative to the project; for people and the lockfile."""
-    output_schema: Any = None
+    output_schema: Any
     """A JSON Schema (2020-12), or None for text."""
-    output_type: CallableRef | None = None
-    model_settings: Mapping[str, Any] = field(default_factory=dict)
-    retries: int | None = None
+    output_type: CallableRef | None
+    model_settings: Mapping[str, Any]
+    retries: int | None
     """How often an answer that does not fit is shown to the model again; default 1."""
-    tool_timeout: float | None = None
-    tools: tuple[CallableRef, ...] = ()
+    tool_timeout: float | None
+    tools: tuple[CallableRef, ...]
+
+    def __init__(
+        self,
+        name: str,
+        model: str,
+        *,
+        instructions: Text | str | None = None,
+        instructions_file: str | None = None,
+        output_schema: Any = None,
+        output_type: CallableRef | type | str | None = None,
+        model_settings: Mapping[str, Any] = NOTHING_SET,
+        retries: int | None = None,
+        tool_timeout: float | None = None,
+        tools: Sequence[CallableRef | str | Callable[..., Any]] = (),
+    ) -> None:
+        """Take what a model is told, and what it may answer and call.
+
+        Args:
+            name: an identifier.
+            model: `provider:model`.
+            instructions: the system prompt; texts in braces are filled in.
+            instructions_file: the file that they were read from.
+            output_schema: a JSON Schema or a class that every answer has to fit.
+            output_type: a class that answers are made into and checked by.
+            model_settings: what the model is told beside: `temperature`, `max_tokens`, ….
+            retries: how often an answer that does not fit is shown to the model again.
+            tool_timeout: the seconds that a tool may take.
+            tools: callables that the model may call.
+
+        Raises:
+            PipelineError: an argument is of another kind.
+        """
+        where = f"agent {name!r}: "
+        kept = {
+            "name": name,
+            "model": model,
+            "instructions": Text(instructions) if isinstance(instructions, str) else instructions,
+            "instructions_file": instructions_file,
+            "output_schema": leaves.schema(output_schema, f"{where}`output_schema`"),
+            "output_type": None
+            if output_type is None
+            else leaves.callable_ref(output_type, f"{where}`output_type`", takes="a class"),
+            "model_settings": dict(model_settings),
+            "retries": retries,
+            "tool_timeout": tool_timeout,
+            "tools": leaves.callable_refs(tools, f"{where}`tools`"),
+        }
+        for key, value in kept.items():
+            object.__setattr__(self, key, value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

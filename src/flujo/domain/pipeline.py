@@ -59,7 +59,20 @@ class Pipeline(Generic[Taken, Given]):
     @overload
     def __init__(
         self,
-        steps: Body = (),
+        steps: Sequence[BaseStep[Any, Any]] = (),
+        name: str = "",
+        description: str = "",
+        *,
+        input_schema: Any = None,
+        context_schema: Any = None,
+        context_type: CallableRef | type | str | None = None,
+        output: Valued = None,
+        budget: Mapping[str, float] = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        steps: BaseStep[Any, Any] | Pipeline[Any, Any],
         name: str = "",
         description: str = "",
         *,

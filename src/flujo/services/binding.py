@@ -76,7 +76,7 @@ class Bound:
             self.schema(pipeline.input_schema)
         self._leaves(pipeline.output)
         for step in pipeline.steps:
-            _require_available(step)
+            require_available(step)
             self._require_declared(step)
             require_cacheable(step)
             for field in dataclasses.fields(step):
@@ -230,7 +230,7 @@ def _require_same_context(step: ImportStep, theirs: ContextType, ours: ContextTy
         )
 
 
-def _require_available(step: BaseStep) -> None:
+def require_available(step: BaseStep) -> None:
     """Refuse what a tree can say and the engine does not do yet: ignoring it would run something else.
 
     Raises:

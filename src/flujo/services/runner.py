@@ -28,6 +28,7 @@ from flujo.services.accepting import (
     require_no_enforcement,
 )
 from flujo.services.answers import record_answer
+from flujo.services.building import built
 from flujo.services.closing import InFlight
 from flujo.services.continuing import Drive
 from flujo.services.execution import Execution
@@ -107,11 +108,14 @@ class Flujo(Generic[In, Out, Ctx]):
             chance: ids and jitter, for tests.
 
         Raises:
+            PipelineError: the pipeline does not hold together: a name, or two steps that do not fit.
+            NotAvailableYet: it has a step that this version does not execute.
             SettingsError: `context_model` is no `PipelineContext`, `resources` are no `AppResources`, one of
                 `state_providers` is no `StateProvider`, or a step enforces its idempotency and nothing is
                 persisted.
         """
         self.pipeline = pipeline
+        self._gives = built(pipeline)
         if not persist_state and store is None:
             require_no_enforcement(pipeline)
         self._context_data = context_fields(initial_context_data)
@@ -178,7 +182,7 @@ class Flujo(Generic[In, Out, Ctx]):
             if_exists=if_exists,
             sink=sink,
         )
-        return self._raised(await accepting)
+        return self._handed_out(await accepting)
 
     def run_stream(
         self,
@@ -213,7 +217,7 @@ class Flujo(Generic[In, Out, Ctx]):
         """
 
         async def start(sink: Sink) -> PipelineResult[Out, Ctx]:
-            return await self._accepted(
+            accepting = self._accepted(
                 initial_input,
                 initial_context_data,
                 run_id=run_id,
@@ -221,6 +225,7 @@ class Flujo(Generic[In, Out, Ctx]):
                 if_exists=if_exists,
                 sink=sink,
             )
+            return self._typed(await accepting)
 
         if buffer < 1:
             raise SettingsError(f"`buffer` is {buffer}, and a stream holds at least 1 item")
@@ -265,7 +270,7 @@ class Flujo(Generic[In, Out, Ctx]):
             binding = self._bound()
             await binding.prepare()
             drive = Drive(await self._execution(store, binding, sink, retry_failed=retry_failed))
-            return self._raised(await drive.resume(record.run_id, answered=answer is not NO_ANSWER))
+            return self._handed_out(await drive.resume(record.run_id, answered=answer is not NO_ANSWER))
 
     async def recover_async(
         self, run_id: RunId, *, max_recoveries: int, sink: Sink | None = None
@@ -350,10 +355,17 @@ class Flujo(Generic[In, Out, Ctx]):
             new = await request.new_run(self.pipeline, binding, closure, self._chance)
             return await Drive(await self._execution(store, binding, sink)).accept(new, blobs, if_exists)
 
-    def _raised(self, result: PipelineResult[Out, Ctx]) -> PipelineResult[Out, Ctx]:
+    def _handed_out(self, result: PipelineResult[Out, Ctx]) -> PipelineResult[Out, Ctx]:
+        """Return a result as its type says it, or raise what it is when that was asked for."""
         if self._raise_on_pause and result.status is RunStatus.PAUSED:
             raise PausedException(result.pauses[0].message, run_id=result.run_id, pauses=result.pauses)
-        return result
+        return self._typed(result)
+
+    def _typed(self, result: PipelineResult[Out, Ctx]) -> PipelineResult[Out, Ctx]:
+        """Return a result whose output is what the last callable is annotated to give."""
+        if self._gives is None or not result.success:
+            return result
+        return result.model_copy(update={"output": self._gives.load(result.output)})
 
     async def _execution(
         self, store: StateStore, binding: Binding, sink: Sink | None, *, retry_failed: bool = False
