@@ -98,7 +98,7 @@ def asking(world: World, **more: Any) -> BaseStep:
         lambda world: call("a", CallableRef("world:a", lambda data: data), cache=CACHED),
         lambda world: call("a", world.add("a"), cache=CachePolicy(key=Expr("'more'"))),
         lambda world: LoopStep(
-            name="a", body=pipeline(call("a", world.add("a"))), until=Expr("true"), cache=CACHED
+            name="a", body=pipeline(call("inner", world.add("a"))), until=Expr("true"), cache=CACHED
         ),
     ],
 )

@@ -136,8 +136,8 @@ def switch(s: Situation) -> BaseStep:
     return ConditionalStep(
         name="bad",
         form="switch",
-        condition=Expr("string(previous)"),
-        branches=branches(s, "one", "2") if s.mended else branches(s, "one"),
+        condition=Expr("'n' + string(previous)"),
+        branches=branches(s, "one", "n2") if s.mended else branches(s, "one"),
     )
 
 
@@ -273,7 +273,7 @@ CASES = {
         ("say",),
         2,
     ),
-    "a switch without a branch": Case(switch, "NoBranch", "FLJ407", "bad", "'2'", ("2",), 2),
+    "a switch without a branch": Case(switch, "NoBranch", "FLJ407", "bad", "'n2'", ("n2",), 2),
     "two branches that write one field": Case(
         writers, "MergeConflict", "FLJ411", "bad", "total", (), {"a": 1, "b": 2}
     ),

@@ -67,7 +67,7 @@ class Pipeline(Generic[Taken, Given]):
         context_schema: Any = None,
         context_type: CallableRef | type | str | None = None,
         output: Valued = None,
-        budget: Mapping[str, float] = ...,
+        budget: UsageLimits | None = None,
     ) -> None: ...
     @overload
     def __init__(

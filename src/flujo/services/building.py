@@ -89,8 +89,8 @@ def _inside(step: BaseStep, here: StepPath, seen: Mapping[str, StepPath]) -> Non
     for name in [*bodies, *step.save]:
         _identifier(name, f"{name!r} of step {here!r}")
     for body in bodies.values():
-        # A child has a scope of its own; a fallback takes its step's place.
-        _names(body, here, {} if isinstance(step, ImportStep | Step) else seen)
+        # A child has a scope of its own; what is cached or falls back stands in its step's place.
+        _names(body, here, {} if isinstance(step, ImportStep | CacheStep | Step) else seen)
     if not bodies and isinstance(step, ParallelStep):
         raise PipelineError(f"step {here!r} has no branches", hint="give it at least one")
     if isinstance(step, LoopStep | MapStep) and not step.body.steps:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from flujo.domain.journal import StepPath
-    from flujo.domain.steps import State, StateMachineStep
+    from flujo.domain.steps import StateMachineStep
     from flujo.engine.frame import Frame, RunBody
 
 Scope = dict[str, dict[str, Any]]
@@ -39,7 +39,7 @@ async def run(step: StateMachineStep, frame: Frame, path: StepPath, run_body: Ru
     scope: Scope = {}
     name, previous = step.initial, frame.previous
     for _ in range(step.max_transitions + 1):
-        state = _state(step, name)
+        state = step.states[name]
         here = turn(branch(path, name), visits[name])
         await frame.run.journal.enter(branch(path, name))
         finished = recorded(frame, here, step.kind)
@@ -65,16 +65,6 @@ async def run(step: StateMachineStep, frame: Frame, path: StepPath, run_body: Ru
         f"state machine {step.name!r} made {step.max_transitions} transitions and came to no final state",
         limit=step.max_transitions,
     )
-
-
-def _state(step: StateMachineStep, name: str) -> State:
-    if name not in step.states:
-        raise NoTransition(
-            f"state machine {step.name!r} goes to {name!r}, which is no state of it",
-            hint=f"its states are {', '.join(step.states)}",
-            state=name,
-        )
-    return step.states[name]
 
 
 async def _facts(
