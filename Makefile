@@ -39,8 +39,12 @@ dist: $(VENV)/.dev  ## Build wheel and sdist, and try the wheel in an empty envi
 	$(BIN)/python -m build --outdir dist
 	FLUJO_DIST=dist $(BIN)/python -m pytest tests/docs/test_wheel.py
 
-soak: $(VENV)/.test  ## Kill and resume for longer: FLUJO_KILLS times (default 200)
-	FLUJO_KILLS=$${FLUJO_KILLS:-200} $(BIN)/python -m pytest tests/durability --timeout 3600
+soak: $(VENV)/.test  ## Run every proof for hours: each crash point, each order, many seeds, each mutant
+	FLUJO_CRASH_EVERY=$${FLUJO_CRASH_EVERY:-1} FLUJO_CRASH_TWICE=$${FLUJO_CRASH_TWICE:-1} \
+	FLUJO_INTERLEAVE=$${FLUJO_INTERLEAVE:-all} FLUJO_SIM_SEEDS=$${FLUJO_SIM_SEEDS:-200000} \
+	FLUJO_KILLS=$${FLUJO_KILLS:-200} FLUJO_PROGRAMS=$${FLUJO_PROGRAMS:-2000} \
+	$(BIN)/python -m pytest tests/durability --timeout 14400
+	$(BIN)/python tests/mutants/run.py
 
 bench: $(VENV)/.test  ## Measure start-up and the engine, as ratios inside one run
 	$(BIN)/python bench/startup.py

@@ -19,12 +19,15 @@ from flujo.domain import canonical
 from flujo.domain.journal import RunId
 from flujo.domain.outcomes import StepEnded, Success
 from flujo.domain.pipeline import Pipeline
+from flujo.domain.run import RunStatus
 from flujo.domain.steps import (
     BaseStep,
+    CacheStep,
     CallableRef,
     Carry,
     ConditionalStep,
     Expr,
+    HumanInTheLoopStep,
     ImportStep,
     LoopStep,
     MapStep,
@@ -32,6 +35,7 @@ from flujo.domain.steps import (
     Save,
     Step,
     Text,
+    TreeSearchStep,
 )
 from flujo.exceptions import RunNotFound
 from flujo.services.runner import Flujo
@@ -40,6 +44,8 @@ from flujo.testing.crashes import enumerate_crashes, in_a_fork, reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from flujo.domain.models import PipelineResult
 
 CONTEXT = {"type": "object", "properties": {"log": {"type": "array", "default": []}}}
 
@@ -51,17 +57,21 @@ class Effects:
         self._world = world
         self._run = run
 
-    def step(self, name: str, work: Callable[[int], int] = lambda n: n + 1, **more: Any) -> Step:
+    def step(self, name: str, work: Callable[[Any], int] = lambda n: n + 1, **more: Any) -> Step:
         """Return a step that makes `name=result` happen, and gives the result."""
+        return Step(name=name, call=self.call(name, work), **more)
 
-        async def call(data: int) -> int:
+    def call(self, name: str, work: Callable[[Any], Any]) -> CallableRef:
+        """Return a callable that makes `name=result` happen, and gives the result."""
+
+        async def call(data: Any) -> Any:
             result = work(data)
             reach("before call")
             self._world.effect(f"{self._run}:{name}={result}", data)
             reach("after call")
             return result
 
-        return Step(name=name, call=CallableRef(f"effects:{name}", call), **more)
+        return CallableRef(f"effects:{name}", call)
 
     async def acknowledge(self, event: Any) -> None:
         """Write down that a step was acknowledged: from here on it must never happen again."""
@@ -133,6 +143,33 @@ def nested(do: Effects) -> Pipeline:
     return _pipeline(do.step("a"), outer, do.step("z"))
 
 
+def asking(do: Effects) -> Pipeline:
+    branches = {
+        "p": _body(HumanInTheLoopStep(name="ok", message=Text("{{ previous }}?")), do.step("p1", len)),
+        "q": _body(do.step("q1", save=LOGGED)),
+    }
+    return _pipeline(
+        do.step("a"), ParallelStep(name="both", branches=branches), do.step("z", lambda n: n["p"] + n["q"])
+    )
+
+
+def searching(do: Effects) -> Pipeline:
+    def scored(node: Any) -> Any:
+        return {"score": node["candidate"].count("b"), "reason": node["candidate"]}
+
+    search = TreeSearchStep(
+        name="search",
+        propose=do.call("propose", lambda node: [(node["candidate"] or "") + letter for letter in "ab"]),
+        evaluate=do.call("evaluate", scored),
+        goal=Expr("score == 2"),
+        beam_width=1,
+        max_depth=3,
+        max_concurrency=1,
+    )
+    kept = CacheStep(name="kept", step=do.step("x", lambda found: found["score"]))
+    return _pipeline(do.step("a"), search, kept, do.step("z", save=LOGGED))
+
+
 SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "linear": linear,
     "conditional": conditional,
@@ -140,6 +177,8 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "map": mapped,
     "parallel": parallel,
     "import": nested,
+    "hitl": asking,
+    "search": searching,
 }
 
 
@@ -163,6 +202,8 @@ class Crashing:
                 self._build(effects), store=store, hooks=[effects.acknowledge]
             ) as runner:
                 result = await runner.run_result_async(1, run_id=run_id)
+                while result.status is RunStatus.PAUSED:
+                    result = await _answered(runner, store, run_id)
             entries = await store.entries(run_id)
             record = await store.run(run_id)
             return {
@@ -190,6 +231,14 @@ class Crashing:
         """Take what a run without a crash gives as the measure of the others."""
         self._whole = in_a_fork(self.run, 0)
         del self._whole["broken"]
+
+
+async def _answered(
+    runner: Flujo[Any, Any, Any], store: SqlStateStore, run_id: RunId
+) -> PipelineResult[Any, Any]:
+    """Go on with a run that waits for a human, whose answer may be recorded already."""
+    waits = any(pause.is_open for pause in await store.pauses(run_id))
+    return await (runner.resume_async(run_id, "yes") if waits else runner.resume_async(run_id))
 
 
 def _repeated(log: list[str]) -> Iterator[str]:

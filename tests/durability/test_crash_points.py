@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from durability.crash_effects import MODES, POLICIES
 from durability.crash_programs import SHAPES
 
 if TYPE_CHECKING:
@@ -22,6 +24,17 @@ EVERY = int(os.environ.get("FLUJO_CRASH_EVERY", "0"))
 """Kill at each n-th place; 0 takes a sample, as `make test` does."""
 TWICE = os.environ.get("FLUJO_CRASH_TWICE") == "1"
 
+WORLDS = MODES if EVERY else ("answer", "drop")
+CALLS = [
+    *product(["sqlite", "postgres"] if EVERY else ["sqlite"], POLICIES, WORLDS),
+    *(
+        []
+        if EVERY
+        else [*product(["postgres"], POLICIES, ["drop"]), *product(["sqlite"], ["pause"], MODES[2:])]
+    ),
+]
+"""On which database, what a step does about a call in doubt, and what the world does to the call."""
+
 pytestmark = pytest.mark.timeout(3600)
 
 
@@ -32,10 +45,28 @@ def test_a_run_that_is_killed_anywhere_comes_to_the_same_end(
 ) -> None:
     postgres = store_uri.startswith("postgres")
     every = EVERY or (11 if postgres else 6)
-    words = [shape, store_uri, str(tmp_path), "--every", str(every)]
-    words += ["--first", str(1 + list(SHAPES).index(shape) % every)] + (["--twice"] if TWICE else [])
+    first = 1 + list(SHAPES).index(shape) % every
+    words = [shape, store_uri, str(tmp_path), *(["--twice"] if TWICE else [])]
+    _enumerated("crash_programs.py", words, every, first, evidence)
+    assert outside.effects(), "the programs did something"
+
+
+@pytest.mark.guarantee("G3")
+@pytest.mark.parametrize(("store_uri", "policy", "mode"), CALLS, indirect=["store_uri"])
+def test_a_call_is_made_at_most_once_for_each_key_and_its_end_is_never_guessed(
+    policy: str, mode: str, store_uri: str, tmp_path: Path, outside: World, evidence: Evidence
+) -> None:
+    every = EVERY or 31
+    first = 1 + 5 * (POLICIES.index(policy) + len(POLICIES) * MODES.index(mode)) % every
+    _enumerated("crash_effects.py", [policy, mode, store_uri, str(tmp_path)], every, first, evidence)
+    assert outside.effects(), "something was paid"
+
+
+def _enumerated(script: str, words: list[str], every: int, first: int, evidence: Evidence) -> None:
+    """Let a script enumerate, and hold it to what it has found."""
+    command = [sys.executable, str(HERE / script), *words, "--every", str(every), "--first", str(first)]
     done = subprocess.run(
-        [sys.executable, str(HERE / "crash_programs.py"), *words],
+        command,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
@@ -46,4 +77,3 @@ def test_a_run_that_is_killed_anywhere_comes_to_the_same_end(
     evidence.add(faults=report["kills"], violations=report["violations"])
     assert report["violations"] == []
     assert report["kills"] >= report["points"] // every, "every place was fatal once, and each kill was seen"
-    assert outside.effects(), "the programs did something"

@@ -1,0 +1,173 @@
+"""Calls that must not be made twice, killed at every place: a script, as `crash_programs.py` is.
+
+    python crash_effects.py POLICY MODE URI FOLDER [--every N] [--first N]
+
+prints the report as JSON. A run pays the same amount twice on purpose; POLICY is the steps' `in_doubt`, MODE what the
+world does after the first of each payment has happened: answer, drop the line, say nothing, fail, answer late.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from durability.world import World
+from flujo.domain.journal import RunId
+from flujo.domain.pipeline import Pipeline
+from flujo.domain.retry import RetryPolicy
+from flujo.domain.run import IntentState, RunStatus
+from flujo.domain.steps import CallableRef, InDoubt, Step, StepConfig, Text
+from flujo.exceptions import RunNotFound
+from flujo.services.runner import Flujo
+from flujo.state.store import SqlStateStore
+from flujo.testing.crashes import enumerate_crashes, reach
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flujo.domain.models import PipelineResult
+
+MODES = ("answer", "drop", "hang", "fail", "late")
+POLICIES = get_args(InDoubt)
+PAYMENTS = ("pay", "pay_again")
+TIMEOUT_S = 0.5
+
+
+class Paying:
+    """A pipeline that pays twice, a human who looks before answering, and what must be true afterwards."""
+
+    def __init__(self, policy: InDoubt, mode: str, uri: str, folder: Path) -> None:
+        self._policy = policy
+        self._mode = mode
+        self._uri = uri
+        self._world = World(folder)
+        self._looked: list[str] = []
+
+    async def run(self, run: int) -> Any:
+        """Execute the run, or go on with it, answering as a careful human would; return what can be seen."""
+        store = await SqlStateStore.open(self._uri)
+        run_id = RunId(f"run-{run}")
+        try:
+            before = await self._cut_off(store, run_id)
+            async with Flujo[Any, Any, Any](self._tree(run), store=store) as runner:
+                result = await runner.run_result_async(1, run_id=run_id)
+                asked = [pause.pause_id for pause in await store.pauses(run_id)]
+                while result.status is RunStatus.PAUSED:
+                    result = await self._answer(runner, store, run, run_id)
+            return {
+                "status": str(result.status),
+                "code": result.error.code if result.error else None,
+                "output": result.output,
+                "calls": [
+                    [call.path, call.key, call.sends, str(call.state)] for call in await store.intents(run_id)
+                ],
+                "cut_off": before,
+                "asked": [path.partition("[")[0] for path in asked],
+                "looked": self._looked,
+            }
+        finally:
+            await store.aclose()
+
+    def check(self, run: int, seen: Any) -> Iterator[str]:
+        """Yield what is wrong: a payment made twice, one that was guessed, or a result that is another."""
+        made = Counter(self._world.effects(f"{run}:"))
+        sends = {key: times for _, key, times, _ in seen["calls"]}
+        for key, times in made.items():
+            if key not in sends:
+                yield f"{key} was called and never announced"
+            elif times > (sends[key] if self._policy == "retry_same_key" else 1):
+                yield f"{key} was called {times} times"
+        if len(made) > len(PAYMENTS):
+            yield f"{len(made)} payments were made, and two were asked for"
+        yield from self._surfaced(seen)
+        if seen["status"] == "failed":
+            if self._policy != "fail" or seen["code"] != "FLJ441":
+                yield f"the run failed with {seen['code']}"
+        elif seen["output"] != ["receipt for 5"] * 2 or len(made) != len(PAYMENTS):
+            yield f"the run is {seen['status']} with {seen['output']} after {len(made)} payments"
+
+    def _surfaced(self, seen: Any) -> Iterator[str]:
+        """Yield the calls that a dead process had sent, and about which nobody was asked."""
+        for path in seen["cut_off"]:
+            match self._policy:
+                case "pause":
+                    asked = path in seen["asked"]
+                case "reconcile":
+                    asked = path in seen["looked"]
+                case "fail":
+                    asked = seen["status"] == "failed"
+                case _:
+                    asked = any(where == path and sends > 1 for where, _, sends, _ in seen["calls"])
+            if not asked:
+                yield f"{path} was sent by a dead process, and its end was guessed"
+
+    async def _cut_off(self, store: SqlStateStore, run_id: RunId) -> list[str]:
+        """Return the steps whose call is announced and has no end, as the dead process left them."""
+        try:
+            await store.run(run_id)
+        except RunNotFound:
+            return []
+        return [call.path for call in await store.intents(run_id) if call.state is IntentState.SENT]
+
+    async def _answer(
+        self, runner: Flujo[Any, Any, Any], store: SqlStateStore, run: int, run_id: RunId
+    ) -> PipelineResult[Any, Any]:
+        waiting = [pause for pause in await store.pauses(run_id) if pause.is_open]
+        if not waiting:
+            return await runner.resume_async(run_id)  # the answer is recorded, and its giver was killed then
+        path = waiting[0].pause_id.partition("[")[0]
+        key = next(call.key for call in await store.intents(run_id) if call.path == path)
+        done = key in self._world.effects(f"{run}:")
+        said = {"resolution": "done", "result": "receipt for 5"} if done else {"resolution": "retry"}
+        return await runner.resume_async(run_id, said, pause_id=waiting[0].pause_id)
+
+    def _tree(self, run: int) -> Pipeline:
+        steps = [self._payment(name, run) for name in PAYMENTS]
+        both = Text("{{ [steps.pay.output, steps.pay_again.output] }}")
+        return Pipeline(steps, name="paying", output=both)
+
+    def _payment(self, name: str, run: int) -> Step:
+        def pay(amount: int, idempotency_key: str) -> str:  # in a thread: one that hangs is left behind
+            first = idempotency_key not in self._world.effects(f"{run}:")
+            reach("before call")
+            self._world.effect(f"{run}:{idempotency_key}", amount, self._mode if first else "answer")
+            reach("after call")
+            return f"receipt for {amount}"
+
+        def look(data: Any, idempotency_key: str) -> dict[str, Any]:
+            self._looked.append(name)
+            done = idempotency_key in self._world.effects(f"{run}:")
+            return {"done": done, "result": f"receipt for {data['amount']}"}
+
+        return Step(
+            name=name,
+            call=CallableRef("bank:pay", pay),
+            arguments={"amount": 5},
+            enforce_idempotency=True,
+            effect="unsafe",
+            in_doubt=self._policy,
+            reconcile=CallableRef("bank:look", look) if self._policy == "reconcile" else None,
+            config=StepConfig(timeout_s=TIMEOUT_S, max_retries=3, retry=RetryPolicy(backoff="none")),
+        )
+
+
+def main() -> None:
+    """Enumerate, and print what was found."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("policy", choices=POLICIES)
+    parser.add_argument("mode", choices=MODES)
+    parser.add_argument("uri")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--first", type=int, default=1)
+    given = parser.parse_args()
+    paying = Paying(given.policy, given.mode, given.uri, given.folder)
+    report = enumerate_crashes(paying.run, paying.run, paying.check, every=given.every, first=given.first)
+    print(json.dumps(report.to_json()))  # noqa: T201 - a script's answer
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Tests of the tests: makes bugs on purpose, one at a time, and demands that the named test sees each.
+
+    python tests/mutants/run.py [NAME …]
+
+Each bug of `mutations.toml` is made in a copy of this repository; the repository itself is never touched.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+NEEDED = ("src", "tests", "alembic", "blueprints", "pyproject.toml", "flujo.toml", "flujo.lock")
+PASSED, FAILED = 0, 1
+"""Pytest's exit codes; any other means that no test has judged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutation:
+    """A bug, as an edit of one file, and the test that must fail with it."""
+
+    name: str
+    bug: str
+    file: str
+    old: str
+    new: str
+    test: str
+    only: str = ""
+    """Which of the test's cases, as `pytest -k` says it; all when empty."""
+
+    def occurrences(self) -> int:
+        """Return how often the text that it replaces stands in its file."""
+        return (ROOT / self.file).read_text("utf-8").count(self.old)
+
+    def make(self, copy: Path) -> None:
+        """Make the bug in a copy of the repository."""
+        file = copy / self.file
+        file.write_text(file.read_text("utf-8").replace(self.old, self.new), "utf-8")
+
+
+def mutations() -> list[Mutation]:
+    """Return all that are known."""
+    listed = tomllib.loads((Path(__file__).parent / "mutations.toml").read_text("utf-8"))
+    return [Mutation(**each) for each in listed["mutation"]]
+
+
+def verdict(mutation: Mutation) -> str:
+    """Return "" when the named test passes without the bug and fails with it; else what is wrong."""
+    with tempfile.TemporaryDirectory(prefix="flujo-mutant-") as folder:
+        copy = Path(folder)
+        for name in NEEDED:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, copy / name)
+            else:
+                shutil.copy2(ROOT / name, copy / name)
+        without, said = _tested(mutation, copy)
+        if without != PASSED:
+            return f"the test does not pass without the bug (exit code {without}):\n{said}"
+        mutation.make(copy)
+        with_it, said = _tested(mutation, copy)
+    if with_it == FAILED:
+        return ""
+    return "SURVIVED" if with_it == PASSED else f"no test has judged (exit code {with_it}):\n{said}"
+
+
+def _tested(mutation: Mutation, copy: Path) -> tuple[int, str]:
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:randomly", "-p", "no:cacheprovider"]
+    command += ["-m", "not model", mutation.test, *(["-k", mutation.only] if mutation.only else [])]
+    environment = {**os.environ, "PYTHONPATH": str(copy / "src")}
+    environment.pop("FLUJO_EVIDENCE", None)  # what a mutant does is no evidence
+    done = subprocess.run(
+        command, cwd=copy, env=environment, capture_output=True, text=True, check=False, timeout=600
+    )
+    return done.returncode, (done.stdout + done.stderr)[-2000:]
+
+
+def main(names: list[str]) -> int:
+    """Say of each mutation whether its test has seen it; return how many were not seen."""
+    known = {each.name: each for each in mutations()}
+    if unknown := set(names) - set(known):
+        sys.exit(f"there is no mutation {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
+    survived = 0
+    for name in names or known:
+        wrong = verdict(known[name])
+        survived += bool(wrong)
+        sys.stdout.write(f"{'killed' if not wrong else 'NOT KILLED':11}{name}: {wrong or known[name].bug}\n")
+        sys.stdout.flush()
+    return survived
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,29 @@
+"""Bugs that we know how to make are seen by the tests that are there for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mutants.run import ROOT, mutations, verdict
+
+if TYPE_CHECKING:
+    from mutants.run import Mutation
+
+QUICK = ("answer_to_any_question", "digest_not_compared", "held_run_claimed")
+"""What `make test` makes; `make soak` makes them all."""
+
+
+@pytest.mark.parametrize("mutation", mutations(), ids=lambda each: each.name)
+def test_each_bug_can_be_made_and_names_a_test_that_there_is(mutation: Mutation) -> None:
+    assert mutation.occurrences() == 1, f"{mutation.file} has changed: adapt `old` of {mutation.name}"
+    file, _, name = mutation.test.partition("::")
+    text = (ROOT / file).read_text("utf-8")
+    inherited = (ROOT / "src/flujo/testing/store_suite.py").read_text("utf-8")
+    assert name.rpartition("::")[2] in text + inherited
+
+
+@pytest.mark.parametrize("mutation", [m for m in mutations() if m.name in QUICK], ids=lambda each: each.name)
+def test_the_named_test_sees_the_bug(mutation: Mutation) -> None:
+    assert verdict(mutation) == ""
