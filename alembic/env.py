@@ -21,6 +21,18 @@ def run(connection: Connection) -> None:
         context.run_migrations()
 
 
+def write_down() -> None:
+    """Say the statements instead of executing them; whoever asked puts them into one transaction."""
+    context.configure(
+        dialect_name=context.config.attributes["dialect"],
+        target_metadata=metadata,
+        literal_binds=True,
+        output_buffer=context.config.output_buffer,
+        transactional_ddl=False,
+    )
+    context.run_migrations()
+
+
 def run_by_hand() -> None:
     url = context.get_x_argument(as_dictionary=True).get("url")
     if url is None:
@@ -30,4 +42,9 @@ def run_by_hand() -> None:
 
 
 handed_in = context.config.attributes.get("connection")
-run(handed_in) if handed_in is not None else run_by_hand()
+if context.is_offline_mode():
+    write_down()
+elif handed_in is not None:
+    run(handed_in)
+else:
+    run_by_hand()

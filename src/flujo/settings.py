@@ -63,6 +63,8 @@ class Pool(_Section):
     """How many connections to Postgres one process keeps."""
     postgres_pool_max: int = Field(default=10, ge=1, le=1000)
     """How many it opens at most."""
+    durability: Literal["full", "relaxed"] = "full"
+    """full: commits survive a power cut. relaxed: SQLite's last ones may not, nor need Postgres's."""
     lease_s: float = Field(default=30.0, gt=0, le=3600)
     """Seconds after which others may take over a run whose process gives no sign of life."""
     recovery_s: float = Field(default=5.0, gt=0, le=3600)

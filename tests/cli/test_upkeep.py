@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import pytest
+import psycopg
+import pytest
+import sqlalchemy as sa
 
+if TYPE_CHECKING:
     from cli.conftest import Flujo, Project
 
 
@@ -37,7 +39,28 @@ def test_doctor_changes_nothing(flujo: Flujo, project: Project) -> None:
     assert "made at the first run" in result.stdout
     assert not (project.root / ".flujo").exists()
     flujo("migrate")
-    assert "durability `sync` (WAL, synchronous=FULL)" in flujo("doctor").stdout
+    assert "durability `full` (WAL, synchronous=FULL)" in flujo("doctor").stdout
+
+
+@pytest.mark.guarantee("G30")
+def test_doctor_complains_about_a_postgres_that_forgets_unless_that_is_meant(
+    flujo: Flujo, project: Project, postgres_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLUJO_STATE_URI", postgres_uri)
+    name = sa.make_url(postgres_uri).database
+    with psycopg.connect(postgres_uri, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off".encode())
+    told = flujo("doctor").stdout
+    assert "warn  database" in told
+    assert "synchronous_commit=off: a crash of the server loses the last commits" in told
+    toml = project.root / "flujo.toml"
+    toml.write_text(toml.read_text() + '\n[settings]\ndurability = "relaxed"\n')
+    told = flujo("doctor").stdout
+    assert "ok    database" in told
+    assert "durability `relaxed`" in told
+    monkeypatch.delenv("FLUJO_STATE_URI")
+    assert flujo("migrate").exit_code == 0
+    assert "durability `relaxed` (WAL, synchronous=NORMAL)" in flujo("doctor").stdout
 
 
 def test_doctor_asks_where_references_are_kept(flujo: Flujo, project: Project) -> None:
@@ -65,11 +88,13 @@ def test_migrate_check_says_what_is_to_do_and_does_nothing(flujo: Flujo, project
     result = flujo("migrate", "--check")
     assert result.exit_code == 8
     assert "next: flujo migrate" in result.stderr
+    assert "CREATE TABLE runs" in flujo("migrate", "--sql").stdout
     assert not (project.root / ".flujo").exists()
     assert flujo("migrate").exit_code == 0
     again = flujo("migrate", "--check")
     assert again.exit_code == 0
     assert "nothing to do" in again.stderr
+    assert "nothing to do" in flujo("migrate", "--sql").stdout
     told = json.loads(flujo("migrate", "--json").stdout)
     assert told["now"] == told["needed"]
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -19,7 +23,6 @@ from flujo.state.tables import HEAD, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -64,6 +67,25 @@ def test_asking_for_the_status_makes_no_file(tmp_path: Path) -> None:
 def test_the_tables_are_what_the_versions_build(database: Database) -> None:
     with migrations.exclusively(database) as connection:
         assert compare_metadata(migrations.compared(connection), metadata) == []
+
+
+@pytest.mark.guarantee("G23")
+def test_the_statements_that_are_said_build_the_same_tables(empty_uri: str) -> None:
+    said = migrations.script(empty_uri)
+    if empty_uri.startswith("postgres"):
+        with psycopg.connect(empty_uri, autocommit=True) as connection:
+            connection.execute(said.encode())
+    else:
+        path = Path(str(parse(empty_uri).database))
+        path.parent.mkdir()
+        with closing(sqlite3.connect(path, isolation_level=None)) as file:
+            file.executescript(said)
+    assert migrations.status(empty_uri).is_current
+    assert migrations.script(empty_uri) == ""
+    database = Database(empty_uri)
+    with migrations.exclusively(database) as connection:
+        assert compare_metadata(migrations.compared(connection), metadata) == []
+    database.dispose()
 
 
 def test_the_tables_have_the_same_columns_and_indexes_on_both(sqlite_uri: str, postgres_uri: str) -> None:
@@ -148,6 +170,8 @@ async def test_a_newer_schema_is_left_alone(store_uri: str) -> None:
         await SqlStateStore.open(store_uri)
     with pytest.raises(SchemaTooNew):
         migrations.migrate(store_uri)
+    with pytest.raises(SchemaTooNew):
+        migrations.script(store_uri)
     assert migrations.status(store_uri).is_newer
 
 

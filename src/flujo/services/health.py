@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flujo.services.project import Project
+    from flujo.state.durability import Durability
     from flujo.state.migrations import SchemaStatus
 
 State = Literal["ok", "note", "warn", "fail"]
@@ -102,17 +103,52 @@ def _database(project: Project) -> Finding:
     except FlujoError as error:
         return Finding("database", "fail", error.message, error.hint or "", error)
     postgres = project.state_uri.startswith("postgres")
-    commits = "synchronous_commit as the server has it" if postgres else "WAL, synchronous=FULL"
-    durability = f"durability `sync` ({commits})"
     if found.is_current:
-        return Finding("database", "ok", f"{found.database}: schema {found.current}, {durability}")
+        return _durability(project, f"{found.database}: schema {found.current}")
     if found.is_newer:
         words = f"{found.database}: schema {found.current} is newer than this Flujo's {found.needed}"
         return Finding("database", "fail", words, "upgrade Flujo", StateError(words))
     if found.current is None and not postgres:
-        return Finding("database", "note", f"{found.database}: made at the first run, {durability}")
+        return Finding("database", "note", f"{found.database}: made at the first run")
     words = f"{found.database}: schema {found.current or 'none'}, this Flujo needs {found.needed}"
     return Finding("database", "warn", words, "run `flujo migrate`")
+
+
+def _durability(project: Project, words: str) -> Finding:
+    """Return the finding about a database that is up to date: what its commits survive."""
+    level = project.settings.settings.durability
+    try:
+        found = durability_of(project)
+    except FlujoError as error:
+        return Finding("database", "fail", error.message, error.hint or "", error)
+    words = f"{words}, durability `{level}` ({found.words})"
+    if found.weak and level == "full":
+        hint = 'correct the server, or say in flujo.toml that it may: `[settings] durability = "relaxed"`'
+        return Finding("database", "warn", f"{words}; {'; '.join(found.weak)}", hint)
+    return Finding("database", "ok", words)
+
+
+def durability_of(project: Project) -> Durability:
+    """Return what a commit in the project's database survives.
+
+    Raises:
+        StateError: it cannot be reached.
+    """
+    from flujo.state.durability import durability
+
+    relaxed = project.settings.settings.durability == "relaxed"
+    return durability(project.state_uri, "NORMAL" if relaxed else "FULL")
+
+
+def migration_script(project: Project) -> str:
+    """Return the SQL that `migrate` would execute, as one transaction; empty when there is nothing to do.
+
+    Raises:
+        StateError: the database cannot be reached or read, or a newer Flujo has migrated it.
+    """
+    from flujo.state.migrations import script
+
+    return script(project.state_uri)
 
 
 def _state_providers(project: Project) -> Iterator[Finding]:

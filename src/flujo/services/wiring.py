@@ -317,6 +317,7 @@ async def open_store(uri: str, settings: Settings) -> StateStore:
         uri,
         pool_min=pool.postgres_pool_min,
         pool_max=pool.postgres_pool_max,
+        synchronous="NORMAL" if pool.durability == "relaxed" else "FULL",
         lease_s=pool.lease_s,
         renew_s=pool.lease_s / 3,
     )

@@ -6,24 +6,27 @@ it waits for `flujo migrate`. Versions are numbered, so that a newer one is told
 
 from __future__ import annotations
 
+import io
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import sqlalchemy as sa
 
 import flujo
 from flujo.exceptions import SchemaOutdated, SchemaTooNew, StateError
-from flujo.state.database import Database
+from flujo.state.database import Database, parse
 from flujo.state.tables import HEAD, SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from alembic.config import Config
     from alembic.migration import MigrationContext
 
 _LOCK = 0x666C756A6F  # "flujo": the number of our Postgres advisory lock
+_PLACE = (f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}", f"SET LOCAL search_path TO {SCHEMA}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,27 @@ def migrate(uri: str) -> tuple[SchemaStatus, SchemaStatus]:
         database.dispose()
 
 
+def script(uri: str) -> str:
+    """Return what `migrate` would execute, as one transaction; empty when there is nothing to do.
+
+    Raises:
+        SchemaTooNew: a newer Flujo has migrated it.
+        StateError: it cannot be reached or read.
+    """
+    found = status(uri)
+    if found.is_current:
+        return ""
+    _refuse_newer(found)
+    postgres = parse(uri).get_backend_name() == "postgresql"
+    written = io.StringIO()
+    config = _config(output_buffer=written, dialect="postgresql" if postgres else "sqlite")
+    from alembic import command
+
+    command.upgrade(config, f"{found.current or 'base'}:{HEAD}", sql=True)
+    first = [f"{statement};" for statement in _PLACE] if postgres else []
+    return "\n".join(["BEGIN;", *first, written.getvalue().strip(), "COMMIT;", ""])
+
+
 def ensure_current(database: Database) -> None:
     """Return when the schema is what this Flujo needs; bring a SQLite file there.
 
@@ -100,11 +124,7 @@ def upgrade(database: Database) -> SchemaStatus:
     """Run the missing versions in one transaction; all or none of them count."""
     with database.errors(), exclusively(database) as connection:
         found = SchemaStatus(database.shown, _version(connection))
-        if found.is_newer:
-            raise SchemaTooNew(
-                f"the database {found.database} has schema {found.current}; this Flujo knows {found.needed}",
-                current=found.current,
-            )
+        _refuse_newer(found)
         if not found.is_current:
             _run_versions(connection)
     return _status(database)
@@ -116,8 +136,8 @@ def exclusively(database: Database) -> Iterator[sa.Connection]:
     with database.writing() as connection:
         if database.is_postgres:
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-            connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
-            connection.execute(sa.text(f"SET LOCAL search_path TO {SCHEMA}"))
+            for statement in _PLACE:
+                connection.execute(sa.text(statement))
             # The versions say bare names; the search path of this transaction says where they are.
             connection = connection.execution_options(schema_translate_map=None)
         yield connection
@@ -153,11 +173,24 @@ def compared(connection: sa.Connection) -> MigrationContext:
 
 def _run_versions(connection: sa.Connection) -> None:
     from alembic import command
+
+    command.upgrade(_config(connection=connection), HEAD)
+
+
+def _config(*, output_buffer: TextIO | None = None, **attributes: Any) -> Config:
     from alembic.config import Config
 
-    config = Config(attributes={"connection": connection})
+    config = Config(output_buffer=output_buffer, attributes=attributes)
     config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
-    command.upgrade(config, HEAD)
+    return config
+
+
+def _refuse_newer(found: SchemaStatus) -> None:
+    if found.is_newer:
+        raise SchemaTooNew(
+            f"the database {found.database} has schema {found.current}; this Flujo knows {found.needed}",
+            current=found.current,
+        )
 
 
 def _status(database: Database) -> SchemaStatus:

@@ -17,6 +17,9 @@ def migrate(
     check: Annotated[
         bool, typer.Option("--check", help="Change nothing; exit with 8 when there is something to do.")
     ] = False,
+    sql: Annotated[
+        bool, typer.Option("--sql", help="Change nothing; write the statements, for whoever executes them.")
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Bring the database to this version's schema."""
@@ -24,6 +27,9 @@ def migrate(
 
     invocation = Invocation.of(ctx)
     terminal = invocation.terminal
+    if sql:
+        terminal.data(health.migration_script(invocation.project).rstrip() or "-- nothing to do")
+        return
     if check:
         before = after = health.schema_status(invocation.project)
     else:

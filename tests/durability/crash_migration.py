@@ -1,0 +1,85 @@
+"""A migration that is killed at every statement, then made again: a script, because only one thread may fork.
+
+    python crash_migration.py URI FOLDER [--every N]
+
+prints the report as JSON. Each SQLite migration gets a file of its own; a Postgres database is emptied after each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from flujo.state import migrations
+from flujo.state.database import Database
+from flujo.state.tables import HEAD, SCHEMA, metadata
+from flujo.testing.crashes import enumerate_crashes, in_a_fork
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Migrating:
+    """One migration for each point at which it is killed."""
+
+    def __init__(self, uri: str, folder: Path) -> None:
+        self._uri = uri
+        self._folder = folder
+
+    def _uri_of(self, run: int) -> str:
+        if self._uri.startswith("postgres"):
+            return self._uri
+        return f"sqlite:///{self._folder / f'migration-{run}.db'}"
+
+    async def migrate(self, run: int) -> None:
+        """Bring the database up to date."""
+        migrations.migrate(self._uri_of(run))
+
+    async def again(self, run: int) -> dict[str, Any]:
+        """Say what the killed migration has left, migrate, say what came of it; leave an empty database."""
+        from alembic.autogenerate import compare_metadata
+
+        uri = self._uri_of(run)
+        left = migrations.status(uri).current
+        database = Database(uri)
+        with database.connect() as connection:
+            names = sa.inspect(connection).get_table_names(SCHEMA if database.is_postgres else None)
+        migrations.migrate(uri)
+        with migrations.exclusively(database) as connection:
+            differs = compare_metadata(migrations.compared(connection), metadata)
+        if database.is_postgres:
+            with database.writing() as connection:
+                connection.execute(sa.text(f"DROP SCHEMA {SCHEMA} CASCADE"))
+        database.dispose()
+        return {"left": left, "tables": sorted(names), "differs": [str(each) for each in differs]}
+
+
+def check(_: int, seen: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong: half of a migration was left, or making it again did not give the tables."""
+    if seen["left"] not in (None, HEAD):
+        yield f"a version between was left: {seen['left']}"
+    if seen["left"] is None and seen["tables"]:
+        yield f"tables were left without a version: {seen['tables']}"
+    if seen["differs"]:
+        yield f"the tables differ: {seen['differs']}"
+
+
+def main() -> None:
+    """Enumerate, and print what was found."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("uri")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--every", type=int, default=1)
+    given = parser.parse_args()
+    migrating = Migrating(given.uri, given.folder)
+    in_a_fork(migrating.again, 0)  # loads what each of the processes needs
+    report = enumerate_crashes(migrating.migrate, migrating.again, check, every=given.every)
+    print(json.dumps(report.to_json()))  # noqa: T201 - a script's answer
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""`kill -9` at every statement of a migration: nothing is half done, and the next one does it all."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from durability.conftest import Evidence
+
+HERE = Path(__file__).parent
+EVERY = int(os.environ.get("FLUJO_CRASH_EVERY", "0")) or 29
+"""Kill at each n-th place; `make soak` takes every one."""
+
+
+@pytest.mark.guarantee("G23")
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("uri", ["sqlite_uri", "empty_postgres_uri"])
+def test_a_migration_that_is_killed_anywhere_is_made_by_the_next_one(
+    uri: str, request: pytest.FixtureRequest, tmp_path: Path, evidence: Evidence
+) -> None:
+    words = [str(request.getfixturevalue(uri)), str(tmp_path), "--every", str(EVERY)]
+    done = subprocess.run(
+        [sys.executable, str(HERE / "crash_migration.py"), *words],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    evidence.add(faults=report["kills"], violations=report["violations"])
+    assert report["violations"] == []
+    assert report["kills"] >= report["points"] // EVERY > 0
