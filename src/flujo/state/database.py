@@ -106,6 +106,8 @@ class Database:
         self.engine = make(
             self.url, {"pool_size": connections[0], "max_overflow": connections[1] - connections[0]}
         )
+        self._pool = self.engine.pool
+        self._disposed = False
         self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
         self.table_prefix = f"{SCHEMA}." if self.is_postgres else ""
 
@@ -121,7 +123,7 @@ class Database:
     @contextmanager
     def reading(self, *, moment: bool = False) -> Iterator[sa.Connection]:
         """Lend a connection; with `moment` everything that is read on it is one moment of the database."""
-        with self.errors(), self.engine.connect() as connection:
+        with self._lent() as connection:
             if self.is_postgres:
                 level = "REPEATABLE READ" if moment else "AUTOCOMMIT"
                 connection = connection.execution_options(isolation_level=level)
@@ -136,8 +138,18 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """Lend a connection inside one write transaction."""
-        with self.errors(), self.engine.connect() as connection, begin_write(connection):
+        with self._lent() as connection, begin_write(connection):
             yield connection
+
+    @contextmanager
+    def _lent(self) -> Iterator[sa.Connection]:
+        try:
+            with self.errors(), self.engine.connect() as connection:
+                yield connection
+        finally:
+            if self._disposed:  # while it was lent: nobody else would close it
+                self._pool.dispose()
+                self.engine.dispose()
 
     def pipelined(self, connection: sa.Connection) -> AbstractContextManager[object]:
         """Send statements without waiting for the answer to each: one round trip where many would be."""
@@ -169,7 +181,8 @@ class Database:
         return _sqlite_error(self, error, reason)
 
     def dispose(self) -> None:
-        """Close every connection."""
+        """Close every connection; one that is lent is closed when it comes back."""
+        self._disposed = True
         self.engine.dispose()
 
     def _without_password(self, text: str) -> str:

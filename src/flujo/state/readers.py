@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+CLOSE_S = 1.0
+"""How long closing waits for those that read."""
+
 
 @dataclass(slots=True)
 class _Question:
@@ -58,6 +61,7 @@ class Readers:
         self._retry_s = retry_s
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="flujo-reader")
         self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
         self._waiting: deque[_Question] = deque()
         self._reading = 0
         self._closed = False
@@ -91,9 +95,14 @@ class Readers:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
 
     def close(self) -> None:
-        """Take no more questions; those that wait are told how it is then."""
+        """Take no more questions; those that wait are told how it is then.
+
+        Returns when nobody reads any more, or soon: a read that hangs does not keep the store open.
+        """
         self._closed = True
         self._executor.shutdown(wait=False)
+        with self._idle:
+            self._idle.wait_for(lambda: not self._reading, CLOSE_S)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -111,6 +120,7 @@ class Readers:
             count = -(-len(self._waiting) // self._threads)
             if not count:
                 self._reading -= 1
+                self._idle.notify_all()
             return [self._waiting.popleft() for _ in range(count)]
 
     def _answers(self, asked: Sequence[_Question]) -> list[Any]:
