@@ -68,8 +68,8 @@ def test_defaults_are_those_of_the_tree() -> None:
     assert ours.model_dump(exclude={"retry"}) == {
         key: getattr(theirs, key) for key in ours.model_dump(exclude={"retry"})
     }
-    loop = KINDS["loop"].model_fields
-    assert loop["max_iterations"].default == tree.LoopStep.__dataclass_fields__["max_iterations"].default
+    loop = tree.LoopStep("again", tree.Step("one", lambda data: data), until=tree.Expr("true"))
+    assert KINDS["loop"].model_fields["max_iterations"].default == loop.max_iterations
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,6 @@ class Flujo(flujo.Flujo[In, Out, Ctx]):
 
     def __init__(self, *omitted: Any, **given: Any) -> None:
         assert all(each is ... for each in omitted)
-        given.pop("usage_limits", None)  # printed in section 9, and not a part of the runner yet
         super().__init__(**{"pipeline": ANY_PIPELINE, **self.left_out, **given})
 
     async def run_result_async(self, initial_input: Any = ..., **given: Any) -> PipelineResult[Out, Ctx]:

@@ -11,7 +11,9 @@ import pytest
 from flujo import HumanInTheLoopStep, TaskClient
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef, Text
+from flujo.domain.usage import Usage
 from flujo.exceptions import InputRejected, PausedException
+from flujo.testing import ScriptedAgent
 from manual.blocks import (
     app_resources,
     context_reference,
@@ -139,6 +141,27 @@ async def test_9_what_fails_and_what_is_not_persisted(monkeypatch: pytest.Monkey
     async with TaskClient() as client:
         kept = await client.list_tasks(user_id="u1")
     assert [task.status for task in kept] == ([RunStatus.FAILED] if persist else [])
+
+
+async def test_9_a_run_that_would_cost_more_than_the_adapter_allows_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    agent: Any = ScriptedAgent(["one", "two"], usage=Usage(requests=1, cost_micro_usd=600_000))
+    monkeypatch.setattr(
+        reference_adapter,
+        "my_pipeline",
+        pipeline(call("first", CallableRef("x:agent", agent)), call("second", CallableRef("x:agent", agent))),
+    )
+    adapter = reference_adapter.FlujoProductionAdapter()
+    assert await adapter.process_request("hello", "u1") == "Processing Failed"
+    await adapter.close()
+    assert agent.count == 1, "the second answer was not paid for"
+    async with TaskClient() as client:
+        (task,) = await client.list_tasks(user_id="u1")
+        error = (await client.get_task(task.run_id)).error
+    assert error is not None
+    assert error.type == "UsageLimitExceeded"
+    assert task.usage.cost_usd == 0.6
 
 
 async def test_9_a_pause_is_answered_through_a_task_client(monkeypatch: pytest.MonkeyPatch) -> None:

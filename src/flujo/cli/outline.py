@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flujo.cli import words
-from flujo.domain.steps import CacheStep, ImportStep, StateMachineStep, Step
+from flujo.domain.steps import ImportStep, StateMachineStep, Step
 from flujo.services.gist import gist, logic
 
 if TYPE_CHECKING:
@@ -50,9 +50,7 @@ def _arms(step: BaseStep, *, unfold: bool) -> Iterator[tuple[str, str, Pipeline]
     """Yield what is inside a step: a label (none for a single body), what follows it, and its steps."""
     from flujo.domain.pipeline import Pipeline
 
-    if isinstance(step, CacheStep):
-        yield "", "", Pipeline((step.step,))
-    elif isinstance(step, Step) and step.fallback is not None:
+    if isinstance(step, Step) and step.fallback is not None:
         yield "when it fails", "", Pipeline((step.fallback,))
     elif isinstance(step, StateMachineStep):
         for name, state in step.states.items():
@@ -64,4 +62,4 @@ def _arms(step: BaseStep, *, unfold: bool) -> Iterator[tuple[str, str, Pipeline]
     elif not isinstance(step, ImportStep) or unfold:
         bodies = step.bodies()
         for name, body in bodies.items():
-            yield ("" if set(bodies) <= {"steps", "import"} else name), "", body
+            yield ("" if set(bodies) <= {"steps", "import", "step"} else name), "", body

@@ -13,6 +13,7 @@ from flujo.domain.steps import (
     MapStep,
     StateMachineStep,
     Step,
+    TreeSearchStep,
 )
 from flujo.services.gist import gist, logic, text
 from flujo.services.inventory import inventory
@@ -80,15 +81,12 @@ def _body(body: Pipeline, indent: str) -> Iterator[str]:
 
 
 def _arms(step: BaseStep, indent: str) -> Iterator[str]:
-    if isinstance(step, CacheStep):
-        yield f"{indent}{step.step.name} {_sentence(step.step)}"
-        yield from _arms(step.step, indent)
     bodies = step.bodies()
     for name, body in bodies.items():
         if isinstance(step, Step):
             yield f"{indent}when that fails:"
             yield from _body(body, indent + _INDENT)
-        elif set(bodies) <= {"steps", "import"}:
+        elif set(bodies) <= {"steps", "import", "step"}:
             yield from _body(body, indent)
         else:
             yield f"{indent}{name}{_ways(step, name)}:"
@@ -114,7 +112,7 @@ def _sentence(step: BaseStep) -> str:
         StateMachineStep: "goes ",
         MapStep: "runs ",
         CacheStep: "answers ",
-    }.get(type(step), "runs " if step.bodies() and step.kind != "import" else "")
+    }.get(type(step), "runs " if step.bodies() and step.kind not in ("import", "step") else "")
     said = verb + gist(step)
     if isinstance(step, Step) and step.input is not None:
         said += f" with {textwrap.shorten(text(step.input), _LONG, placeholder=' …')}"
@@ -161,6 +159,8 @@ def _bounds(pipeline: Pipeline) -> Iterator[str]:
             yield f"{path}: at most {step.max_transitions} transitions"
         elif isinstance(step, MapStep):
             yield f"{path}: {step.max_concurrency} at a time"
+        elif isinstance(step, TreeSearchStep):
+            yield f"{path}: at most {step.max_depth} deep, the best {step.beam_width} of each depth"
         if step.config.timeout_s is not None:
             yield f"{path}: {step.config.timeout_s:g} s an attempt"
         if step.config.max_retries:

@@ -1,9 +1,8 @@
 """Section 9: the reference implementation."""
 
 import logging
-from dataclasses import dataclass
 
-from flujo import Pipeline, PipelineContext
+from flujo import Pipeline, PipelineContext, UsageLimits
 from flujo.exceptions import PausedException, PipelineAbortSignal
 from manual.supplied import Flujo
 
@@ -16,13 +15,6 @@ class MyTypedContext(PipelineContext):
 
     user_id: str
     source: str
-
-
-@dataclass
-class UsageLimits:
-    """Stands in for the limits of a run, which the runner does not hold yet."""
-
-    total_cost_usd_limit: float
 
 
 # As printed: 9 ------------------------------------------------------------------------------------------

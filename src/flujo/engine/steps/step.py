@@ -16,6 +16,7 @@ from flujo.engine.attempts import perform
 from flujo.engine.processing import Gate, processed_input
 from flujo.engine.processing import wants_context as wants_context_before
 from flujo.engine.settling import finish
+from flujo.exceptions import CallInDoubt, UsageLimitExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from flujo.engine.settling import Draft
 
 
-NOT_TAKEN_OVER = frozenset({"CallInDoubt", "UsageLimitExceeded"})
+NOT_TAKEN_OVER = frozenset({CallInDoubt.__name__, UsageLimitExceeded.__name__})
 """Errors after which no fallback runs: nobody knows that the step failed, or nobody wants to pay for more."""
 
 
