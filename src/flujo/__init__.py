@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from flujo.blueprint.writing import write_blueprint
     from flujo.domain.agents import AgentSpec
     from flujo.domain.blobs import StateProvider
     from flujo.domain.leaves import CallableRef, Expr, Text
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     )
     from flujo.domain.tools import tool
     from flujo.domain.usage import UsageLimits
+    from flujo.services.blueprints import read_blueprint
     from flujo.services.recovery import RecoveryPolicy
     from flujo.services.registry import register
     from flujo.services.runner import Flujo
@@ -89,8 +91,10 @@ _HOMES = {
     "Transition": "flujo.domain.steps",
     "TreeSearchStep": "flujo.domain.steps",
     "UsageLimits": "flujo.domain.usage",
+    "read_blueprint": "flujo.services.blueprints",
     "register": "flujo.services.registry",
     "tool": "flujo.domain.tools",
+    "write_blueprint": "flujo.blueprint.writing",
 }
 
 __all__ = [
@@ -137,8 +141,10 @@ __all__ = [
     "Transition",
     "TreeSearchStep",
     "UsageLimits",
+    "read_blueprint",
     "register",
     "tool",
+    "write_blueprint",
 ]
 
 

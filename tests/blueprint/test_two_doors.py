@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from textwrap import indent
 
 import pytest
@@ -11,6 +11,7 @@ from flujo.blueprint.compiler import compile_blueprint
 from flujo.blueprint.document import KINDS
 from flujo.blueprint.resolver import PinnedSource
 from flujo.blueprint.rules import AVAILABLE
+from flujo.blueprint.writing import write_blueprint
 from flujo.domain.agents import AgentSpec
 from flujo.domain.merge import MergeStrategy
 from flujo.domain.pipeline import Pipeline
@@ -420,6 +421,14 @@ def test_both_doors_lead_to_the_same_tree(door: Door) -> None:
     assert pipeline.steps == (door.python,)
     in_python = Pipeline((door.python,))
     assert [path for path, _ in pipeline.walk()] == [path for path, _ in in_python.walk()]
+
+
+@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
+def test_what_python_says_is_written_as_yaml_that_says_the_same(door: Door) -> None:
+    pipeline = replace(from_yaml(door.yaml), steps=(door.python,))
+    files = {path: text.encode() for path, text in write_blueprint(pipeline, "blueprints/doors.yaml").items()}
+    found = compile_blueprint("blueprints/doors.yaml", PinnedSource(files), allow_callables=["skills.*"])
+    assert found.pipeline == pipeline, [str(one) for one in found.diagnostics]
 
 
 def test_every_kind_that_is_available_has_both_doors() -> None:

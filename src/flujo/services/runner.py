@@ -393,11 +393,15 @@ class Flujo(Generic[In, Out, Ctx]):
     def _bound(self) -> Binding:
         if self._binding is None:
             from flujo.services.binding import Bound
-            from flujo.services.wiring import agent_settings
-            from flujo.settings import load
+            from flujo.services.project import find_project
+            from flujo.services.wiring import agent_settings, importable
 
+            project = find_project(Path.cwd())
+            importable(project.root)
             bound = Bound(
-                allow_callables=(), agent_settings=agent_settings(load()), context_model=self._context_model
+                allow_callables=project.settings.blueprints.allow_callables,
+                agent_settings=agent_settings(project.settings),
+                context_model=self._context_model,
             )
             bound.bind(self.pipeline)
             self._binding = bound

@@ -110,7 +110,7 @@ class Workspace:
 
     def importable(self) -> None:
         """Let modules of the project be imported."""
-        _importable(self.project.root)
+        importable(self.project.root)
 
     @property
     def recovery_policy(self) -> RecoveryPolicy:
@@ -230,7 +230,7 @@ class Workspace:
         """
         from flujo.services.binding import Bound
 
-        _importable(self.project.root)
+        importable(self.project.root)
         settings = self.project.settings
         bound = Bound(
             allow_callables=settings.blueprints.allow_callables,
@@ -261,7 +261,7 @@ async def _managed(root: Path, target: str) -> AsyncIterator[Any]:
     """Enter and exit what `[project] resources` names. The setting itself is what allows importing it."""
     from flujo.blueprint.resolver import load_callable
 
-    _importable(root)
+    importable(root)
     make = load_callable(target, (target.partition(":")[0],))
     try:
         async with _manager(make(), target) as resources:
@@ -286,7 +286,7 @@ def _manager(made: Any, target: str) -> AbstractAsyncContextManager[Any]:
     )
 
 
-def _importable(root: Path) -> None:
+def importable(root: Path) -> None:
     """Let modules of the project be imported."""
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
