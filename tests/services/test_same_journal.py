@@ -226,15 +226,16 @@ merge: context_update
         ),
         [0, 2, 4],
     ),
-    "map that collects": Door(
+    "map that skips": Door(
         """\
 kind: map
 name: each
 over: "[1, 2]"
 steps: [{name: fail, call: "doors:fail"}]
 on_error: skip
+max_concurrency: 1
 """,
-        MapStep("each", Step("fail", doors.fail), over="[1, 2]", on_error="skip"),
+        MapStep("each", Step("fail", doors.fail), over="[1, 2]", on_error="skip", max_concurrency=1),
         [],
     ),
     "parallel": Door(
