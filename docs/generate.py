@@ -6,6 +6,7 @@ rules, the commands' own help. `tests/docs/test_reference.py` fails when a page 
 
 import ast
 import importlib
+import inspect
 import pkgutil
 import re
 import sys
@@ -166,6 +167,56 @@ def diagnostics() -> str:
     return NOTE + "\n".join(lines) + "\n"
 
 
+def python() -> str:
+    """Return the page of the Python API: what `flujo` exports, as its docstrings say it."""
+    import flujo
+
+    parts = [
+        "# Python\n",
+        "What can be imported from `flujo`. [How a pipeline is written](../how-to/write-a-pipeline-in-python.md) has the "
+        "story; errors have [a page](errors.md), and so has [each kind of step](steps/step.md) with the YAML of the same "
+        "words.\n",
+    ]
+    for name in sorted(flujo.__all__, key=str.lower):
+        parts.extend(_exported(name, getattr(flujo, name)))
+    return NOTE + "\n".join(parts) + "\n"
+
+
+def _exported(name: str, thing: Any) -> Iterator[str]:
+    yield f"## `{name}`\n"
+    if not isinstance(thing, type):
+        yield _prose(inspect.getdoc(thing) if callable(thing) else None)
+        return
+    yield _prose(thing.__doc__ and inspect.cleandoc(thing.__doc__))
+    own = thing.__dict__.get("__init__")
+    if own is not None and own.__doc__:
+        yield _prose(inspect.cleandoc(own.__doc__))
+    members = [(key, member) for key, member in vars(thing).items() if not key.startswith("_")]
+    said = [(key, inspect.getdoc(member) or "") for key, member in members if _is_method(member)]
+    if said:
+        yield "| | |\n|---|---|"
+        yield "\n".join(f"| `{key}` | {_cell(text.partition(chr(10))[0])} |" for key, text in said) + "\n"
+
+
+def _is_method(member: Any) -> bool:
+    return isinstance(member, property | staticmethod | classmethod) or inspect.isfunction(member)
+
+
+def _prose(text: str | None) -> str:
+    """Return a docstring as Markdown: its sections as lists."""
+    if not text or text.startswith(("dict(", "str(")):
+        return ""
+    lines: list[str] = []
+    for line in text.splitlines():
+        if re.fullmatch(r"(Args|Raises|Returns)( \([^)]*\))?:", line):
+            lines += [f"**{line.rstrip(':')}**", ""]
+        elif match := re.fullmatch(r"    (\S.*?): (.*)", line):
+            lines.append(f"- `{match[1]}`: {match[2]}")
+        else:
+            lines.append("  " + line.strip() if line.startswith("     ") else line)
+    return "\n".join(lines) + "\n"
+
+
 def _documented(path: Path) -> dict[tuple[str, str], str]:
     """Return the docstrings of a module's classes, and of their fields, by (class, field or "")."""
     found: dict[tuple[str, str], str] = {}
@@ -194,6 +245,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "exit-codes.md": exit_codes,
     "errors.md": errors,
     "diagnostics.md": diagnostics,
+    "python.md": python,
 }
 
 
