@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.timeout(900)
-KILLS = int(os.environ.get("FLUJO_KILLS", "10"))
+KILLS = int(os.environ.get("FLUJO_KILLS", "6"))
 LINES = 13
 """How often a whole run calls `touch`."""
 
@@ -49,6 +49,8 @@ def project(tmp_path: Path, store_uri: str) -> Path:
                 os.fsync(file)
                 os.close(file)
                 time.sleep(float(os.environ.get("TOUCH_S", "0.05")))
+                while "HOLD" in os.environ and not os.path.exists("go"):
+                    time.sleep(0.01)
                 return value + 1
             """
         )
@@ -113,17 +115,22 @@ def lines(project: Path) -> list[str]:
     return witness.read_text().split() if witness.exists() else []
 
 
-def launch(project: Path, *words: str, touch_s: float = 0.05) -> subprocess.Popen[str]:
-    """Start a command; `touch_s` is how long each call of `touch` takes."""
+def launch(project: Path, *words: str, touch_s: float = 0.05, hold: bool = False) -> subprocess.Popen[str]:
+    """Start a command; `touch_s` is how long each call of `touch` takes, with `hold` at least until `let_go`."""
     return subprocess.Popen(
         [*FLUJO, *words],
         cwd=project,
-        env={**os.environ, "TOUCH_S": str(touch_s)},
+        env={**os.environ, "TOUCH_S": str(touch_s), **({"HOLD": "1"} if hold else {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def let_go(project: Path) -> None:
+    """Let every call of `touch` return that was told to hold."""
+    (project / "go").touch()
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
@@ -185,19 +192,24 @@ async def test_no_finished_step_runs_again_after_kill_9_at_random_moments(projec
 def test_of_two_resumes_at_once_one_wins_and_the_other_exits_8(project: Path) -> None:
     process = launch(project, "run", "walk", "--run-id", "race")
     assert kill_after(project, process, 3, 0)
-    both = [launch(project, "resume", "race", touch_s=0.4), launch(project, "resume", "race", touch_s=0.4)]
-    (_, _, _), (code, _, err) = sorted(finish(each) for each in both)
-    assert sorted(each.returncode for each in both) == [0, 8]
+    both = [launch(project, "resume", "race", hold=True) for _ in range(2)]
+    while all(each.poll() is None for each in both):
+        time.sleep(0.002)
+    winner, loser = sorted(both, key=lambda each: each.poll() is not None)
+    code, _, err = finish(loser)
     assert code == 8
     assert "is being executed" in err
+    let_go(project)
+    assert finish(winner)[0] == 0
     assert sum(Counter(lines(project)).values()) - LINES <= 1
 
 
 def test_a_live_run_cannot_be_taken_over(project: Path) -> None:
-    process = launch(project, "run", "walk", "--run-id", "alive", touch_s=0.4)
+    process = launch(project, "run", "walk", "--run-id", "alive", hold=True)
     while len(lines(project)) < 1 and process.poll() is None:
         time.sleep(0.002)
     code, _, err = finish(launch(project, "resume", "alive"))
+    let_go(project)
     assert finish(process)[0] == 0
     assert code == 8
     assert "is being executed" in err
