@@ -42,6 +42,13 @@ def test_doctor_changes_nothing(flujo: Flujo, project: Project) -> None:
     assert "durability `full` (WAL, synchronous=FULL)" in flujo("doctor").stdout
 
 
+def test_doctor_says_how_long_answers_of_cached_steps_are_kept(flujo: Flujo, project: Project) -> None:
+    assert "in memory, until the command or service ends" in flujo("doctor").stdout
+    toml = project.root / "flujo.toml"
+    toml.write_text(toml.read_text() + '\n[cache]\nbackend = "state"\n')
+    assert "kept in the database, for every process" in flujo("doctor").stdout
+
+
 @pytest.mark.guarantee("G30")
 def test_doctor_complains_about_a_postgres_that_forgets_unless_that_is_meant(
     flujo: Flujo, project: Project, postgres_uri: str, monkeypatch: pytest.MonkeyPatch

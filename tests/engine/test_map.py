@@ -16,6 +16,7 @@ from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef, Expr, MapStep, Save, Text
 from flujo.domain.steps import HumanInTheLoopStep as Ask
 from flujo.services.runner import Flujo
+from flujo.services.tasks import TaskClient
 from flujo.state.memory import MemoryStateStore
 from support import COUNTER_SCHEMA, World, answer, call, pipeline, resume, start
 
@@ -60,6 +61,8 @@ async def test_it_gives_a_list_in_the_order_of_the_items_whoever_finishes_first(
 
     step = MapStep(name="m", over=Expr("input"), body=pipeline(call("w", CallableRef("x:work", work))))
     assert (await start(pipeline(step), store, [1, 2, 3])).output == [10, 20, 30]
+    shown = (await TaskClient(store).get_task("run")).trace.at("m")
+    assert [item.path for item in shown.children] == ["m[0]", "m[1]", "m[2]"]
 
 
 async def test_an_empty_list_gives_an_empty_list(store: MemoryStateStore, world: World) -> None:

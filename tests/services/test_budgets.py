@@ -12,9 +12,9 @@ from flujo import UsageLimits
 from flujo.domain.agents import Ask, Reply
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.run import RunStatus
-from flujo.domain.steps import CallableRef, HumanInTheLoopStep, LoopStep, MapStep
+from flujo.domain.steps import CallableRef, HumanInTheLoopStep, LoopStep, MapStep, TreeSearchStep
 from flujo.domain.usage import Usage
-from flujo.exceptions import StateBackendUnavailable
+from flujo.exceptions import SettingsError, StateBackendUnavailable
 from flujo.services.runner import Flujo
 from flujo.testing import ScriptedAgent
 from support import (
@@ -272,6 +272,29 @@ async def test_a_router_is_held_to_the_budget(store: StateStore) -> None:
     result = await go_on(tree, store, retry_failed=True, total_tokens_limit=40)
     assert (result.success, router.count) == (True, 1)
     assert (await store.ledger(result.run_id)).holds == ()
+
+
+def test_limits_that_are_none_are_refused() -> None:
+    with pytest.raises(SettingsError, match=r"`usage_limits` is .*total_cost_usd_limit") as refused:
+        Flujo(pipeline(asks(scripted())), usage_limits={"total_cost_usd_limit": 1})  # type: ignore[arg-type]
+    assert "UsageLimits(" in str(refused.value.hint)
+
+
+async def test_a_search_is_held_to_the_budget_and_goes_on_with_what_it_knows(store: StateStore) -> None:
+    judge = ScriptedAgent(lambda ask: {"score": len(ask.data["candidate"])}, usage=USED, worst=WORST)
+    tree = pipeline(
+        TreeSearchStep(
+            name="search",
+            propose=agent_ref(lambda node: [(node["candidate"] or "") + each for each in "ab"], "propose"),
+            evaluate=agent_ref(judge, "judge"),
+            beam_width=1,
+            max_depth=2,
+        )
+    )
+    assert (await run(tree, store, requests_limit=3)).error.code == "FLJ421"
+    assert judge.count == 3
+    result = await go_on(tree, store, retry_failed=True, requests_limit=4)
+    assert (result.success, judge.count) == (True, 4), "three of the four nodes were judged already"
 
 
 async def test_time_over_cuts_off_what_runs_and_keeps_what_is_done(store: StateStore) -> None:

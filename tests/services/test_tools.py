@@ -9,7 +9,7 @@ import pytest
 import flujo
 from flujo import Flujo, Step
 from flujo.domain.run import RunStatus
-from flujo.domain.steps import CallableRef
+from flujo.domain.steps import CacheStep, CallableRef
 from flujo.exceptions import CallableError, Fenced, ResumeConflict, SettingsError
 from flujo.services.tasks import TaskClient
 from support import World, call, pipeline, start
@@ -40,9 +40,10 @@ async def test_a_step_that_claims_less_than_its_callable_is_refused(store: State
 
 
 def test_nothing_is_enforced_where_nothing_is_kept() -> None:
-    tree = pipeline(Step(name="book", call=BOOK, enforce_idempotency=True))
-    with pytest.raises(SettingsError, match="`book`"):
-        Flujo(tree, persist_state=False)
+    book = Step(name="book", call=BOOK, enforce_idempotency=True)
+    for step, path in ((book, "book"), (CacheStep("known", book), "known/book")):
+        with pytest.raises(SettingsError, match=f"`{path}`"):
+            Flujo(pipeline(step), persist_state=False)
 
 
 async def test_a_cancelled_run_is_over_and_its_owner_cannot_write_on(store: StateStore) -> None:

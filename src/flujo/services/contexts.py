@@ -79,9 +79,7 @@ class SchemaContext:
                 close = difflib.get_close_matches(name, self._fields, 1)
                 raise InputRejected(
                     f"the context has no field {name!r}",
-                    hint=f"did you mean {close[0]!r}?"
-                    if close
-                    else f"its fields are {_listed(self._fields)}",
+                    hint=f"did you mean {close[0]!r}?" if close else _declared(self._fields),
                     field=name,
                 )
         defaults = {
@@ -129,8 +127,14 @@ class SchemaContext:
             self._schema.check(tree, what=what)
 
 
+def _declared(fields: Any) -> str:
+    if not fields:
+        return "declare it: `Flujo(…, context_model=MyContext)`, or `context_schema:` in the blueprint"
+    return f"its fields are {_listed(fields)}"
+
+
 def _listed(names: Any) -> str:
-    return ", ".join(repr(name) for name in names) or "none"
+    return ", ".join(map(repr, names))
 
 
 def _words(error: ValidationError) -> str:

@@ -50,6 +50,7 @@ def examine(project: Project) -> list[Finding]:
         _config(project),
         _blueprints(project),
         _database(project),
+        _cache(project),
         *_state_providers(project),
         *_variables(),
         *_models(project),
@@ -126,6 +127,17 @@ def _durability(project: Project, words: str) -> Finding:
         hint = 'correct the server, or say in flujo.toml that it may: `[settings] durability = "relaxed"`'
         return Finding("database", "warn", f"{words}; {'; '.join(found.weak)}", hint)
     return Finding("database", "ok", words)
+
+
+def _cache(project: Project) -> Finding:
+    if project.settings.cache.backend == "state":
+        return Finding("cache", "ok", "answers of cached steps are kept in the database, for every process")
+    return Finding(
+        "cache",
+        "note",
+        "answers of cached steps are kept in memory, until the command or service ends",
+        'to keep them: `[cache] backend = "state"` in flujo.toml',
+    )
 
 
 def durability_of(project: Project) -> Durability:

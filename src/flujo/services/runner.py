@@ -37,7 +37,7 @@ from flujo.services.recovery import Recovery, RecoveryPolicy
 from flujo.services.references import at_hand, checked_providers
 from flujo.services.streaming import Delivery, RunStream
 from flujo.services.watching import watched_by
-from flujo.services.wiring import SystemChance, SystemClock, Workspace, checked_resources
+from flujo.services.wiring import SystemChance, SystemClock, Workspace, checked_limits, checked_resources
 from flujo.state.memory_cache import MemoryCache
 
 if TYPE_CHECKING:
@@ -111,8 +111,8 @@ class Flujo(Generic[In, Out, Ctx]):
             PipelineError: the pipeline does not hold together: a name, or two steps that do not fit.
             NotAvailableYet: it has a step that this version does not execute.
             SettingsError: `context_model` is no `PipelineContext`, `resources` are no `AppResources`, one of
-                `state_providers` is no `StateProvider`, or a step enforces its idempotency and nothing is
-                persisted.
+                `state_providers` is no `StateProvider`, `usage_limits` are no `UsageLimits`, or a step
+                enforces its idempotency and nothing is persisted.
         """
         self.pipeline = pipeline
         self._gives = built(pipeline)
@@ -124,7 +124,7 @@ class Flujo(Generic[In, Out, Ctx]):
         self._providers = None if state_providers is None else checked_providers(state_providers)
         self._given_cache = cache
         self._cache: AnswerCache | None = None
-        self._usage_limits = usage_limits
+        self._usage_limits = None if usage_limits is None else checked_limits(usage_limits, "`usage_limits`")
         self._hooks = tuple(hooks)
         self._persist = persist_state
         self._raise_on_pause = raise_on_pause

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from flujo.services.runner import Flujo
 
 _COUNT = re.compile(r"\.(\d+)(?=/|$)")
+_LAST_COUNT = re.compile(r"\[(\d+)\]$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,10 +278,18 @@ async def trace(store: StateStore, record: RunRecord) -> TraceNode:
     for hold in ledger.holds:
         _node(nodes, hold.path).unconfirmed += hold.usage
     root.unconfirmed = ledger.unconfirmed
+    for node in nodes.values():
+        node.children.sort(key=_count)
     _infer(root)
     root.status = record.status
     root.seconds = max(0.0, record.updated_at - record.created_at)
     return root
+
+
+def _count(node: TraceNode) -> int:
+    """Return the count of an item or a turn: they stand in the input's order, whoever was done first."""
+    count = _LAST_COUNT.search(node.path)
+    return int(count[1]) if count else -1
 
 
 def _node(nodes: dict[StepPath, TraceNode], path: StepPath) -> TraceNode:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from flujo.domain.journal import RunId
 from flujo.domain.models import AppResources
+from flujo.domain.usage import UsageLimits
 from flujo.exceptions import FlujoError, SettingsError
 from flujo.services.checking import refusal
 
@@ -253,6 +254,20 @@ def checked_resources(resources: Any, what: str) -> AppResources:
         f"{what} is `{kind}`, and resources are an object of a subclass of `AppResources`: callables ask "
         "for them by that class",
         hint="write `class MyResources(AppResources):` with a field for each, and give `MyResources(…)`",
+    )
+
+
+def checked_limits(limits: Any, what: str) -> UsageLimits:
+    """Return what a run may use at most.
+
+    Raises:
+        SettingsError: it is something else.
+    """
+    if isinstance(limits, UsageLimits):
+        return limits
+    raise SettingsError(
+        f"{what} is {limits!r}, and limits are a `UsageLimits`: a misspelt one would limit nothing",
+        hint="write `UsageLimits(total_cost_usd_limit=1.0, …)`",
     )
 
 
