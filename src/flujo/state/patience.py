@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 RETRY_S = 60.0
 """How long a database may be away before those who wait are told."""
 
+OPENING_RETRY_S = 2.0
+"""How long, when it was never there: somebody may have mistyped its name."""
+
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.05, 5.0
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flujo.exceptions import FlujoError, StateBackendUnavailable
-from flujo.state.patience import Patience
+from flujo.state.patience import OPENING_RETRY_S, Patience
 from flujo.state.waiting import wake
 
 if TYPE_CHECKING:
@@ -146,12 +146,19 @@ class Readers:
         ask: Callable[..., T],
         arguments: Sequence[Any],
     ) -> T:
-        self._opened()
-        patience = Patience(self._retry_s)
+        def answer() -> T:
+            with lend() as connection:
+                return ask(connection, *arguments)
+
+        self._retried(self._opened, min(self._retry_s, OPENING_RETRY_S))
+        return self._retried(answer, self._retry_s)
+
+    def _retried(self, work: Callable[[], T], limit_s: float) -> T:
+        """Return what the work gives; try again while the database is away, no longer than `limit_s`."""
+        patience = Patience(limit_s)
         while True:
             try:
-                with lend() as connection:
-                    return ask(connection, *arguments)
+                return work()
             except StateBackendUnavailable as error:
                 delay = patience.next_delay(error)
                 if self._closed or delay is None:

@@ -23,7 +23,7 @@ from flujo.exceptions import FlujoError, StateBackendUnavailable, StateError
 from flujo.state import migrations
 from flujo.state.batch import Accept, Applied, Batches, Claim
 from flujo.state.database import Database, begin_write
-from flujo.state.patience import RETRY_S, Patience
+from flujo.state.patience import OPENING_RETRY_S, RETRY_S, Patience
 from flujo.state.waiting import wake
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ MAX_BATCH = 512
 MAX_BACKLOG = 4 * MAX_BATCH
 """How many requests may wait to be written before new runs have to wait outside."""
 
-_OPENING_RETRY_S = _CLOSING_RETRY_S = 2.0
+_CLOSING_RETRY_S = 2.0
 
 
 @dataclass(slots=True)
@@ -189,8 +189,7 @@ class Writer:
 
     def _with_retries(self, requests: Sequence[Request], *, careful: bool) -> Sequence[Outcome]:
         """Return the outcomes of a committed batch; try again while the database is away."""
-        # A database that was never there is told soon: somebody may have mistyped its name.
-        patience = Patience(self._retry_s if self._schema_checked else min(self._retry_s, _OPENING_RETRY_S))
+        patience = Patience(self._retry_s if self._schema_checked else min(self._retry_s, OPENING_RETRY_S))
         while True:
             try:
                 return self._attempt(requests, careful=careful).outcomes

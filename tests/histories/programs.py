@@ -1,0 +1,129 @@
+"""The pipelines whose histories are kept: they are never changed, because recorded runs of them must go on for ever."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain.pipeline import Pipeline
+from flujo.domain.steps import (
+    BaseStep,
+    CallableRef,
+    Carry,
+    ConditionalStep,
+    Expr,
+    HumanInTheLoopStep,
+    ImportStep,
+    LoopStep,
+    MapStep,
+    ParallelStep,
+    Save,
+    State,
+    StateMachineStep,
+    Step,
+    Text,
+    Transition,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CONTEXT = {
+    "type": "object",
+    "properties": {"total": {"type": "integer", "default": 0}, "log": {"type": "array", "default": []}},
+}
+LOGGED = {"log": Save(Expr("output"), append=True)}
+
+
+def history(calls: list[str]) -> Pipeline:
+    """Return the pipeline, which notes in `calls` what it does: every kind of step that needs no model."""
+
+    def step(name: str, work: Callable[[Any], Any], **more: Any) -> Step:
+        async def call(data: Any) -> Any:
+            calls.append(name)
+            return work(data)
+
+        return Step(name=name, call=CallableRef(f"history:{name}", call), **more)
+
+    def body(*steps: BaseStep) -> Pipeline:
+        return Pipeline(steps)
+
+    child = Pipeline(
+        (step("double", lambda data: data["n"] * 2),),
+        name="child",
+        output={"result": Text("{{ steps.double.output }}")},
+    )
+    return Pipeline(
+        (
+            step("first", lambda n: n + 1, save={"total": Save(Expr("output"))}),
+            ConditionalStep(
+                name="route",
+                condition=Expr("previous > 1"),
+                branches={
+                    "then": body(step("big", lambda n: n * 10)),
+                    "else": body(step("small", lambda n: n)),
+                },
+            ),
+            LoopStep(
+                name="rounds",
+                body=body(step("tick", lambda n: n + 1, save=LOGGED)),
+                until=Expr("steps.tick.output >= 22"),
+                carry={"seen": Carry(0, Expr("loop.seen + 1"))},
+            ),
+            ImportStep(
+                name="child", blueprint="child.yaml", pipeline=child, arguments={"n": Text("{{ previous }}")}
+            ),
+            MapStep(
+                name="items",
+                over=Expr("[1, 2, 3, 4]"),
+                body=body(step("square", lambda n: n * n, save=LOGGED)),
+                merge="context_update",
+                max_concurrency=2,
+            ),
+            ParallelStep(
+                name="both",
+                branches={"left": body(step("left", sum)), "right": body(step("right", len))},
+            ),
+            HumanInTheLoopStep(name="ask", message=Text("Is {{ previous.left }} right?")),
+            StateMachineStep(
+                name="machine",
+                initial="up",
+                states={
+                    "up": State(
+                        body(
+                            step(
+                                "more",
+                                lambda n: n + 1,
+                                input=Text("{{ context.total }}"),
+                                save={"total": Save(Expr("output"))},
+                            )
+                        ),
+                        (Transition("end", Expr("context.total >= 4")), Transition("up")),
+                    ),
+                    "end": State(body(step("closing", lambda n: -n, input=Text("{{ context.total }}")))),
+                },
+                final=("end",),
+            ),
+        ),
+        name="history",
+        context_schema=CONTEXT,
+        output={
+            "answer": Text("{{ steps.ask.output }}"),
+            "both": Text("{{ steps.both.output }}"),
+            "machine": Text("{{ previous }}"),
+            "context": Text("{{ context }}"),
+        },
+    )
+
+
+ANSWER = "yes"
+OUTPUT = {
+    "answer": "yes",
+    "both": {"left": 30, "right": 4},
+    "machine": -4,
+    "context": {"total": 4, "log": [21, 22, 1, 4, 9, 16]},
+}
+CALLS = [
+    *["first", "big", "tick", "tick", "double"],
+    *["square"] * 4,
+    *["left", "right", "more", "more", "closing"],
+]

@@ -1,0 +1,78 @@
+"""Runs that every released version has left behind go on with today's Flujo, on both databases."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+
+from flujo.domain.run import RunQuery, RunStatus
+from flujo.services.runner import Flujo
+from flujo.state import migrations
+from flujo.state.database import Database
+from flujo.state.store import SqlStateStore
+from flujo.state.tables import metadata
+from histories.programs import ANSWER, CALLS, OUTPUT, history
+
+if TYPE_CHECKING:
+    from flujo.domain.journal import RunId
+
+HISTORIES = sorted(Path(__file__).parent.glob("*.sql"))
+
+
+@pytest.fixture(params=HISTORIES, ids=lambda path: path.stem)
+def recorded_uri(request: pytest.FixtureRequest, store_uri: str, tmp_path: Path) -> str:
+    """A database with what a version has recorded, brought up to date."""
+    kept = tmp_path / "history.db"
+    with closing(sqlite3.connect(kept)) as file:
+        file.executescript(request.param.read_text("utf-8"))
+    recorded = f"sqlite:///{kept}"
+    migrations.migrate(recorded)
+    if not store_uri.startswith("postgres"):
+        return recorded
+    _copy(recorded, store_uri)
+    return store_uri
+
+
+def _copy(source: str, target: str) -> None:
+    """Take every row over, by the tables that both databases share."""
+    old, new = Database(source), Database(target)
+    with old.reading() as reading, new.writing() as writing:
+        for table in metadata.sorted_tables:
+            rows = [dict(row) for row in reading.execute(sa.select(table)).mappings()]
+            if rows:
+                writing.execute(table.insert(), rows)
+    old.dispose()
+    new.dispose()
+
+
+@pytest.mark.guarantee("G23")
+async def test_what_a_version_has_left_goes_on_to_the_same_end(recorded_uri: str) -> None:
+    store = SqlStateStore(recorded_uri)
+    records = await store.runs(RunQuery(limit=1000))
+    found = {record.status for record in records}
+    assert found == {RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.INTERRUPTED, RunStatus.COMPLETED}
+    for record in records:
+        done = [entry for entry in await store.entries(record.run_id) if entry.output is not None]
+        assert await _finished(store, record.run_id) == OUTPUT, record.run_id
+        kept = await store.entries(record.run_id)
+        assert [entry for entry in kept if entry in done] == done, "what was recorded stays as it was"
+    await store.aclose()
+
+
+async def _finished(store: SqlStateStore, run_id: RunId) -> Any:
+    """Return the output of a run, gone on with and answered as far as it needs that."""
+    calls: list[str] = []
+    async with Flujo[Any, Any, Any](history(calls), store=store) as runner:
+        result = await runner.run_result_async(1, run_id=run_id)
+        if result.status is RunStatus.PAUSED:
+            asked = any(pause.is_open for pause in await store.pauses(run_id))
+            result = await runner.resume_async(run_id, *([ANSWER] if asked else []))
+    assert result.status is RunStatus.COMPLETED
+    assert not Counter(calls) - Counter(CALLS), f"{run_id} did more than a whole run does"
+    return result.output
