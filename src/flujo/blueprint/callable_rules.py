@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from flujo.blueprint import document as doc
 from flujo.blueprint.diagnostics import Severity, nearest, one_of, rule, suggest
-from flujo.blueprint.resolver import check_callable_name, is_callable_name
+from flujo.blueprint.resolver import check_callable_name
 from flujo.blueprint.signatures import HANDED_IN
+from flujo.domain.leaves import looks_like_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,18 +83,18 @@ def named_in_step(visit: Visit) -> Iterator[Named]:
             yield Named(target, (*visit.path, "call"), is_called=True)
         case doc.Step(call=str(target), with_=dict(values)):
             yield Named(target, (*visit.path, "call"), True, tuple(values), (*visit.path, "with"))
-        case doc.RouterStep(router=router) if is_callable_name(router):
+        case doc.RouterStep(router=router) if looks_like_target(router):
             yield Named(router, (*visit.path, "router"), is_called=True)
         case doc.TreeSearchStep():
             for key in ("propose", "evaluate"):
-                if is_callable_name(target := getattr(visit.step, key)):
+                if looks_like_target(target := getattr(visit.step, key)):
                     yield Named(target, (*visit.path, key), is_called=True)
         case _:
             pass
     if isinstance(visit.step, doc.Step):
         yield from _around(visit.step, visit.path)
     merge = getattr(visit.step, "merge", "")
-    if is_callable_name(merge):
+    if looks_like_target(merge):
         yield Named(merge, (*visit.path, "merge"), True, ("fork", "branches"))
 
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint import document as doc
 from flujo.blueprint.checks import check
 from flujo.blueprint.diagnostics import Diagnostic, Severity, suggest
 from flujo.blueprint.ignoring import heeded
 from flujo.blueprint.loading import Loader
-from flujo.blueprint.resolver import is_callable_name
-from flujo.blueprint.templates import unwrap
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec
+from flujo.domain.leaves import looks_like_target
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.steps import (
@@ -26,15 +25,12 @@ from flujo.domain.steps import (
     Carry,
     ConditionalStep,
     DynamicParallelRouterStep,
-    Expr,
     HumanInTheLoopStep,
     ImportStep,
-    Logic,
     LoopStep,
     MapStep,
     ParallelStep,
     Processors,
-    Save,
     State,
     StateMachineStep,
     Step,
@@ -42,7 +38,6 @@ from flujo.domain.steps import (
     Text,
     Transition,
     TreeSearchStep,
-    Value,
 )
 from flujo.domain.usage import UsageLimits
 from flujo.exceptions import CorruptState, SettingsError
@@ -226,8 +221,8 @@ class _Tree:
             description=blueprint.description,
             input_schema=blueprint.input_schema,
             context_schema=blueprint.context_schema,
-            context_type=CallableRef(blueprint.context) if blueprint.context else None,
-            output=value(blueprint.output),
+            context_type=blueprint.context,
+            output=blueprint.output,
             budget=UsageLimits(**blueprint.budget.model_dump()) if blueprint.budget else None,
         )
 
@@ -240,11 +235,11 @@ class _Tree:
             instructions=None if text is None else Text(text, literal=not agent.template),
             instructions_file=path,
             output_schema=agent.output_schema,
-            output_type=CallableRef(agent.output_type) if agent.output_type else None,
+            output_type=agent.output_type,
             model_settings=agent.model_settings,
             retries=agent.retries,
             tool_timeout=agent.tool_timeout,
-            tools=tuple(CallableRef(tool) for tool in agent.tools if isinstance(tool, str)),
+            tools=[tool for tool in agent.tools if isinstance(tool, str)],
         )
 
 
@@ -272,13 +267,11 @@ class _Steps:
             case doc.ImportStep():
                 return self.imports(step, common)
             case doc.CacheStep():
-                return CacheStep(
-                    step=self.one(step.step), key=_maybe_logic(step.key), ttl_s=step.ttl_s, **common
-                )
+                return CacheStep(step=self.one(step.step), key=step.key, ttl_s=step.ttl_s, **common)
             case doc.TreeSearchStep():
                 return self.tree_search(step, common)
             case _:
-                return self.composite(step, common | {"output": value(getattr(step, "output", None))})
+                return self.composite(step, common | {"output": getattr(step, "output", None)})
 
     def composite(self, step: doc.BaseStep, common: dict[str, Any]) -> BaseStep:
         match step:
@@ -294,42 +287,40 @@ class _Steps:
                 return ParallelStep(**self.branches(step), **common)
             case doc.RouterStep():
                 return DynamicParallelRouterStep(
-                    router=self.who(step.router), input=value(step.input), **self.branches(step), **common
+                    router=self.who(step.router), input=step.input, **self.branches(step), **common
                 )
             case _:
                 raise TypeError(f"the rules let through a step that cannot be built: {step!r}")
 
     def who(self, name: str) -> AgentSpec | CallableRef:
         """Return who is named: a callable, or an agent of this file."""
-        return CallableRef(name) if is_callable_name(name) else self.agent(name)
+        return CallableRef(name) if looks_like_target(name) else self.agent(name)
 
     def tree_search(self, step: doc.TreeSearchStep, common: dict[str, Any]) -> TreeSearchStep:
         return TreeSearchStep(
             propose=self.who(step.propose),
             evaluate=self.who(step.evaluate),
-            goal=_maybe_logic(step.goal),
+            goal=step.goal,
             beam_width=step.beam_width,
             max_depth=step.max_depth,
             max_concurrency=step.max_concurrency,
-            input=value(step.input),
+            input=step.input,
             **common,
         )
 
     def step(self, step: doc.Step, common: dict[str, Any]) -> Step:
         return Step(
             agent=self.agent(step.agent) if step.agent else None,
-            call=CallableRef(step.call) if step.call else None,
-            arguments=values(step.with_),
-            input=value(step.input),
+            call=step.call,
+            arguments=step.with_,
+            input=step.input,
             output_schema=step.output_schema,
             effect=step.effect,
             enforce_idempotency=step.enforce_idempotency,
             in_doubt=step.in_doubt,
-            reconcile=CallableRef(step.reconcile) if step.reconcile else None,
-            processors=Processors(
-                input=_callables(step.processors.input), output=_callables(step.processors.output)
-            ),
-            validators=_callables(step.validators),
+            reconcile=step.reconcile,
+            processors=Processors(input=step.processors.input, output=step.processors.output),
+            validators=step.validators,
             fallback=self.step(step.fallback, _common(step.fallback)) if step.fallback else None,
             **common,
         )
@@ -337,10 +328,10 @@ class _Steps:
     def hitl(self, step: doc.HitlStep, common: dict[str, Any]) -> HumanInTheLoopStep:
         late = step.on_deadline
         return HumanInTheLoopStep(
-            message=value(step.message),
+            message=step.message,
             answer_schema=step.answer_schema,
             deadline_s=step.deadline_s,
-            on_deadline="fail" if isinstance(late, str) else {"answer": value(late.answer)},
+            on_deadline="fail" if isinstance(late, str) else {"answer": late.answer},
             **common,
         )
 
@@ -349,9 +340,9 @@ class _Steps:
             branches = {"then": self.body(step.then or ())}
             if step.else_ is not None:
                 branches["else"] = self.body(step.else_)
-            return ConditionalStep(condition=logic(step.if_), form="if", branches=branches, **common)
+            return ConditionalStep(condition=step.if_, form="if", branches=branches, **common)
         return ConditionalStep(
-            condition=logic(step.switch or ""),
+            condition=step.switch or "",
             form="switch",
             branches={name: self.body(steps) for name, steps in (step.branches or {}).items()},
             default=self.body(step.default) if step.default is not None else None,
@@ -361,10 +352,10 @@ class _Steps:
     def loop(self, step: doc.LoopStep, common: dict[str, Any]) -> LoopStep:
         return LoopStep(
             body=self.body(step.steps),
-            until=logic(step.until or "false"),
+            until=step.until or "false",
             max_iterations=step.max_iterations,
             on_limit=step.on_limit,
-            carry={name: Carry(value(one.initial), logic(one.next)) for name, one in step.carry.items()},
+            carry={name: Carry(one.initial, one.next) for name, one in step.carry.items()},
             **common,
         )
 
@@ -374,7 +365,7 @@ class _Steps:
             states={
                 name: State(
                     self.body(state.steps),
-                    tuple(Transition(one.to, _maybe_logic(one.when)) for one in state.transitions),
+                    tuple(Transition(one.to, one.when) for one in state.transitions),
                 )
                 for name, state in step.states.items()
             },
@@ -385,12 +376,12 @@ class _Steps:
 
     def map(self, step: doc.MapStep, common: dict[str, Any]) -> MapStep:
         return MapStep(
-            over=logic(step.over),
+            over=step.over,
             body=self.body(step.steps),
             item_name=step.as_,
             max_concurrency=step.max_concurrency,
             on_error=step.on_error,
-            merge=_merge(step.merge),
+            merge=step.merge,
             **common,
         )
 
@@ -398,7 +389,7 @@ class _Steps:
         """Return the keys that a parallel step and a router have in common."""
         return {
             "branches": {name: self.body(steps) for name, steps in step.branches.items()},
-            "merge": _merge(step.merge),
+            "merge": step.merge,
             "field_mapping": {name: tuple(fields) for name, fields in step.field_mapping.items()},
             "on_branch_failure": step.on_branch_failure,
             "max_concurrency": step.max_concurrency,
@@ -409,11 +400,9 @@ class _Steps:
         return ImportStep(
             blueprint=self.unit.imports[step.blueprint].document.file,
             pipeline=self.tree.pipeline(self.unit.imports[step.blueprint]),
-            arguments=values(step.with_),
+            arguments=step.with_,
             context=step.context,
-            on_failure={"output": value(instead.output)}
-            if isinstance(instead, doc.OutputInstead)
-            else instead,
+            on_failure={"output": instead.output} if isinstance(instead, doc.OutputInstead) else instead,
             **common,
         )
 
@@ -425,11 +414,12 @@ def _common(step: doc.BaseStep) -> dict[str, Any]:
         retry = RetryPolicy(**{**config.retry.model_dump(), "on": tuple(config.retry.on)})
     return {
         "name": step.name,
-        "when": _maybe_logic(step.when),
-        "save": {name: _save(save) for name, save in step.save.items()},
-        "cache": None
-        if step.cache is None
-        else CachePolicy(key=_maybe_logic(step.cache.key), ttl_s=step.cache.ttl_s),
+        "when": step.when,
+        "save": {
+            name: {"append": save.append} if isinstance(save, doc.Append) else save
+            for name, save in step.save.items()
+        },
+        "cache": None if step.cache is None else CachePolicy(key=step.cache.key, ttl_s=step.cache.ttl_s),
         "tags": tuple(step.tags),
         "config": StepConfig(
             timeout_s=config.timeout_s,
@@ -439,44 +429,3 @@ def _common(step: doc.BaseStep) -> dict[str, Any]:
             durability=config.durability,
         ),
     }
-
-
-def _callables(names: Sequence[str]) -> tuple[CallableRef, ...]:
-    return tuple(CallableRef(name) for name in names)
-
-
-def _maybe_logic(source: str | None) -> Logic | None:
-    return None if source is None else logic(source)
-
-
-def _merge(name: str) -> str | CallableRef:
-    return CallableRef(name) if is_callable_name(name) else name
-
-
-def _save(save: doc.Append | str) -> Save:
-    return Save(logic(save.append), append=True) if isinstance(save, doc.Append) else Save(logic(save))
-
-
-def logic(source: str) -> Logic:
-    """Return what a key that holds logic says: an expression without its braces, or a callable."""
-    if is_callable_name(source):
-        return CallableRef(source.strip())
-    return Expr(unwrap(source)[0].source.strip())
-
-
-def value(data: Any) -> Value:
-    """Return what a key that holds a value says: JSON in which every text is a `Text`."""
-    match data:
-        case str():
-            return Text(data)
-        case dict():
-            return {key: value(item) for key, item in data.items()}
-        case list():
-            return tuple(value(item) for item in data)
-        case _:
-            return cast("Value", data)
-
-
-def values(data: Mapping[str, Any] | None) -> Mapping[str, Value] | None:
-    """Return `with:`, or None when it is not given."""
-    return None if data is None else {key: value(item) for key, item in data.items()}

@@ -9,9 +9,9 @@ from flujo.blueprint import document as doc
 from flujo.blueprint.diagnostics import Rule, Severity, one_of, rule, suggest
 from flujo.blueprint.expressions import check_expression, check_text
 from flujo.blueprint.nodes import Document
-from flujo.blueprint.resolver import is_callable_name
 from flujo.blueprint.scopes import COMPOSITES, Path, Schema, Visit, closed, kind_of, schema_of, texts, types
 from flujo.domain import canonical
+from flujo.domain.leaves import looks_like_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ class Place:
     @property
     def names_callable(self) -> bool:
         """Whether a callable stands where an expression could."""
-        return self.logic and is_callable_name(self.source)
+        return self.logic and looks_like_target(self.source)
 
     def checked(self) -> Checked:
         """Return what the expression or text gives, and what is wrong with it."""
@@ -365,7 +365,7 @@ def _saved_type(
 
 
 def _logic_types(source: str, tree: Schema) -> frozenset[str]:
-    return frozenset() if is_callable_name(source) else types(check_expression(source, tree).schema)
+    return frozenset() if looks_like_target(source) else types(check_expression(source, tree).schema)
 
 
 def widened(wanted: frozenset[str]) -> frozenset[str]:
@@ -417,7 +417,7 @@ IMPOSSIBLE_BRANCH = rule(
 def switch_branches(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     """Compare the branches of a switch with the values that its schema lists."""
     step = visit.step
-    if not isinstance(step, doc.ConditionalStep) or step.switch is None or is_callable_name(step.switch):
+    if not isinstance(step, doc.ConditionalStep) or step.switch is None or looks_like_target(step.switch):
         return
     schema = check_expression(step.switch, visit.scope.tree()).schema
     listed = schema.get("enum") if isinstance(schema, dict) else None

@@ -186,7 +186,6 @@ def _check_case(root: Path, path: str) -> None:
 # Callables -----------------------------------------------------------------------------------------------
 
 _TARGET = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_LOOKS_LIKE_TARGET = re.compile(r"[\w.]+:[\w.]+")
 _TARGET_CHARS = 200
 
 # fmt: off
@@ -198,11 +197,6 @@ DENIED = frozenset({
 })
 # fmt: on
 """Packages that are never called from a blueprint, whatever `allow_callables` says."""
-
-
-def is_callable_name(text: str) -> bool:
-    """Return whether a key that holds logic names a callable (right or wrong) and is no expression."""
-    return _LOOKS_LIKE_TARGET.fullmatch(text.strip()) is not None
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from flujo.blueprint import document as doc
 from flujo.blueprint.diagnostics import Severity, one_of, rule, suggest
 from flujo.blueprint.expressions import RESERVED
-from flujo.blueprint.resolver import is_callable_name
 from flujo.blueprint.scopes import COMPOSITES, Path, Schema, Scope, Visit, Walk, schema_of
+from flujo.domain.leaves import looks_like_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -101,7 +101,7 @@ def asked(step: doc.BaseStep) -> Iterator[tuple[str, str]]:
     """Yield each key under which a step names an agent, with the agent's name."""
     for key in ("agent", "router", "propose", "evaluate"):
         name = getattr(step, key, None)
-        if isinstance(name, str) and not is_callable_name(name):
+        if isinstance(name, str) and not looks_like_target(name):
             yield key, name
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,6 +47,8 @@ Logic = Expr | CallableRef
 
 Value = None | bool | int | float | Text | tuple["Value", ...] | Mapping[str, "Value"]
 """What a key that holds a value may be: JSON in which every text is a `Text`."""
+
+_TARGET = re.compile(r"[\w.]+:[\w.]+")
 
 # What Python may write for them --------------------------------------------------------------------------
 
@@ -164,8 +167,7 @@ def schema(given: Any, where: str) -> Any:
 
 def looks_like_target(text: str) -> bool:
     """Return whether a text names a callable, right or wrong, and is no expression."""
-    module, colon, name = text.strip().partition(":")
-    return bool(colon) and all(part and part.replace(".", "").isidentifier() for part in (module, name))
+    return _TARGET.fullmatch(text.strip()) is not None
 
 
 def only_one(where: str, **given: Any) -> Any:
