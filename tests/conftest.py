@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ import warnings
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import psycopg
@@ -24,7 +25,7 @@ from flujo.state.memory import MemoryStateStore
 from flujo.state.store import SqlStateStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator
 
     from flujo.domain.ports import StateStore
 
@@ -120,6 +121,29 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say loudly what could not be tested here."""
     if any(NO_POOLER in str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])):
         terminalreporter.write_sep("!", f"WARNING: {NO_POOLER}", yellow=True, bold=True)
+
+
+_passed = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell what a proof has done; `FLUJO_EVIDENCE` names the file that `docs/reliability.py` reads."""
+    report = yield
+    guarantees = [name for mark in item.iter_markers("guarantee") for name in mark.args]
+    target = os.environ.get("FLUJO_EVIDENCE")
+    if call.when == "call":
+        item.stash[_passed] = report.passed
+    elif call.when == "teardown" and guarantees and target and _passed in item.stash:
+        told: dict[str, Any] = {"faults": 0, "seeds": 0, "violations": []}
+        told |= dict(item.user_properties).get("evidence", {})  # type: ignore[call-overload]
+        test = item.nodeid.partition("[")[0]
+        line = {"guarantees": guarantees, "test": test, "passed": item.stash[_passed], **told}
+        with Path(target).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+    return report
 
 
 @pytest.fixture(scope="session")

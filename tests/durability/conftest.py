@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +11,7 @@ from durability.world import world as started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 class Evidence:
@@ -33,22 +31,10 @@ class Evidence:
 
 @pytest.fixture
 def evidence(request: pytest.FixtureRequest) -> Iterator[Evidence]:
-    """Collect what this test does; `FLUJO_EVIDENCE` names the file that `docs/reliability.py` reads."""
+    """Collect what this test does; it is told with the test's outcome."""
     collected = Evidence()
     yield collected
-    target = os.environ.get("FLUJO_EVIDENCE")
-    if target is None:
-        return
-    guarantees = [name for mark in request.node.iter_markers("guarantee") for name in mark.args]
-    line: dict[str, Any] = {
-        "guarantees": guarantees,
-        "test": request.node.nodeid.partition("[")[0],
-        "faults": collected.faults,
-        "seeds": collected.seeds,
-        "violations": collected.violations,
-    }
-    with Path(target).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    request.node.user_properties.append(("evidence", vars(collected)))
 
 
 @pytest.fixture

@@ -237,6 +237,7 @@ async def test_a_connection_that_breaks_leaves_an_unsafe_call_in_doubt(
     assert (await resume(tree, store)).output == "paid: seen"
 
 
+@pytest.mark.guarantee("G3")
 async def test_stopped_after_any_write_no_key_is_used_twice_without_being_asked(store: StateStore) -> None:
     for writes in count():
         bank, run_id = Bank(), f"run-{writes}"

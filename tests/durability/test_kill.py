@@ -161,6 +161,7 @@ async def finished_steps(project: Path, run_id: str) -> set[str]:
     }
 
 
+@pytest.mark.guarantee("G1", "G2")
 async def test_no_finished_step_runs_again_after_kill_9_at_random_moments(project: Path) -> None:
     code, unbroken, err = finish(launch(project, "run", "walk", "--json"))
     assert code == 0, err
@@ -189,6 +190,7 @@ async def test_no_finished_step_runs_again_after_kill_9_at_random_moments(projec
     assert kills == KILLS
 
 
+@pytest.mark.guarantee("G4")
 def test_of_two_resumes_at_once_one_wins_and_the_other_exits_8(project: Path) -> None:
     process = launch(project, "run", "walk", "--run-id", "race")
     assert kill_after(project, process, 3, 0)
@@ -227,6 +229,7 @@ def test_ctrl_c_leaves_a_resumable_run_and_says_so(project: Path) -> None:
     assert sum(Counter(lines(project)).values()) - LINES <= 1
 
 
+@pytest.mark.guarantee("G12")
 def test_sigterm_gives_the_run_back_at_once(project: Path) -> None:
     process = launch(project, "run", "walk", "--run-id", "term")
     while len(lines(project)) < 2 and process.poll() is None:

@@ -168,6 +168,7 @@ async def test_a_worker_goes_on_with_what_a_killed_process_left(project: Path) -
     assert (code, "0 runs gone on with" in err) == (0, True)
 
 
+@pytest.mark.guarantee("G4")
 async def test_of_two_workers_one_wins_and_the_other_moves_on(project: Path) -> None:
     for number in range(2):
         cut_off(project, f"left-{number}")
@@ -179,6 +180,7 @@ async def test_of_two_workers_one_wins_and_the_other_moves_on(project: Path) -> 
     assert Counter(seen(project))["c"] == 2
 
 
+@pytest.mark.guarantee("G12")
 async def test_a_worker_that_is_stopped_gives_its_run_back(project: Path) -> None:
     cut_off(project, "left")
     worker = launch(project, "worker")
@@ -193,6 +195,7 @@ async def test_a_worker_that_is_stopped_gives_its_run_back(project: Path) -> Non
     assert (await record_of(project, "left")).status is RunStatus.COMPLETED
 
 
+@pytest.mark.guarantee("G5")
 async def test_a_worker_that_froze_loses_its_run_and_cannot_write(project: Path) -> None:
     cut_off(project, "left")
     frozen = launch(project, "worker")
@@ -226,6 +229,7 @@ async def test_a_run_that_kills_its_process_is_parked_and_says_why(project: Path
     assert (await record_of(project, "poison")).status is RunStatus.RUNNING
 
 
+@pytest.mark.guarantee("G11", "G18")
 async def test_a_worker_acts_on_a_deadline_and_on_an_answer_that_was_only_recorded(project: Path) -> None:
     assert finish(launch(project, "run", "ask", "--run-id", "late", "--paused-ok"))[0] == 0
     worker = launch(project, "worker", "--json")

@@ -32,6 +32,7 @@ async def stopped_after(writes: int, store: StateStore, program: Program, world:
     return False
 
 
+@pytest.mark.guarantee("G2", "G18")
 async def test_stopping_after_each_write_changes_nothing(store: StateStore, program: Program) -> None:
     for writes in count():
         world, run_id = World(), f"run-{writes}"

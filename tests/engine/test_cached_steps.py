@@ -88,6 +88,7 @@ def asking(world: World, **more: Any) -> BaseStep:
     return call("a", world.add("a", lambda data: data), cache=CACHED, **more)
 
 
+@pytest.mark.guarantee("G21")
 @pytest.mark.parametrize(
     "other",
     [
@@ -111,6 +112,7 @@ async def test_what_may_change_the_answer_is_another_question(
     assert len(cache) == 2
 
 
+@pytest.mark.guarantee("G21")
 async def test_nothing_given_is_not_something_empty(world: World) -> None:
     def outer(given: Any) -> BaseStep:
         body = pipeline(call("a", world.add("a"), input=given))
@@ -121,11 +123,13 @@ async def test_nothing_given_is_not_something_empty(world: World) -> None:
         assert await outputs(pipeline(outer(given)), 1, cache=cache) == [expected]
 
 
+@pytest.mark.guarantee("G21")
 async def test_a_number_is_not_its_text(world: World) -> None:
     tree = pipeline(call("a", world.add("a"), cache=CACHED))
     assert await outputs(tree, 1, "1", True, None, [1]) == [1, "1", True, None, [1]]
 
 
+@pytest.mark.guarantee("G21")
 async def test_what_a_composite_reads_from_outside_is_part_of_the_question(world: World) -> None:
     body = pipeline(call("work", world.add("work"), input=Text("{{ input.a }}")))
     first = call("first", world.add("first", lambda data: "same"))
@@ -204,6 +208,7 @@ async def test_a_callable_that_takes_the_context_is_cached_only_by_a_key(
 # What is kept --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.guarantee("G21")
 async def test_failures_are_not_kept(store: MemoryStateStore, world: World) -> None:
     def fail_once(data: Any) -> Any:
         if len(world.calls) == 1:
@@ -333,6 +338,7 @@ async def test_trouble_with_the_cache_is_a_miss_and_a_line_in_the_log(
 # Several at once -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.guarantee("G21")
 async def test_of_several_that_ask_the_same_at_once_one_works(world: World) -> None:
     body = pipeline(call("a", world.add("a"), input=Text("{{ item.what }}"), cache=CACHED))
     tree = pipeline(MapStep(name="each", over=Expr("input"), body=body, max_concurrency=20))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -151,6 +152,7 @@ RACED = {
 }
 
 
+@pytest.mark.guarantee("G22")
 @settings(max_examples=60)
 @given(st.lists(st.integers(0, 6), max_size=10))
 def test_the_order_in_which_branches_finish_never_changes_the_result(turns: list[int]) -> None:
@@ -164,6 +166,7 @@ def test_the_order_in_which_branches_finish_never_changes_the_result(turns: list
     assert asyncio.run(race(turns)) == asyncio.run(race([]))
 
 
+@pytest.mark.guarantee("G10", "G22")
 @settings(max_examples=40)
 @given(st.lists(st.integers(0, 6), max_size=10), st.integers(1, 12))
 def test_a_run_that_was_cancelled_anywhere_comes_to_the_same_result(turns: list[int], moment: int) -> None:

@@ -69,6 +69,7 @@ async def asked(tree: Pipeline, store: StateStore) -> PipelineResult[Any, Any]:
         return await alone.run_result_async(None, run_id=RUN)
 
 
+@pytest.mark.guarantee("G11")
 async def test_a_deadline_that_passes_answers_for_the_human(store: StateStore) -> None:
     tree = asking(World(), on_deadline={"answer": "later"})
     assert (await asked(tree, store)).status is RunStatus.PAUSED
@@ -137,6 +138,7 @@ async def test_a_question_stays_open_until_its_deadline(store: StateStore) -> No
     assert (await store.due()).questions == ()
 
 
+@pytest.mark.guarantee("G11")
 async def test_a_resume_does_not_move_the_deadline(store: StateStore) -> None:
     tree = asking(World(), deadline_s=3600)
     await asked(tree, store)

@@ -69,6 +69,7 @@ async def test_an_answer_is_good_by_the_clock_that_it_was_kept_by() -> None:
 # In the state database -----------------------------------------------------------------------------------
 
 
+@pytest.mark.guarantee("G21")
 @pytest.mark.parametrize("damage", [{"value": b"other"}, {"digest": b"0" * 64}, {"value": b""}])
 async def test_a_row_that_was_changed_is_a_miss_and_replaced(
     store: SqlStateStore, damage: dict[str, bytes]

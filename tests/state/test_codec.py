@@ -61,6 +61,7 @@ def test_an_entry_comes_back_as_it_went_in(entry: Entry) -> None:
     assert codec.references([row], codec.ENTRY_VALUES) == set(aside)
 
 
+@pytest.mark.guarantee("G7")
 @settings(max_examples=60, deadline=None)
 @given(entries, st.data())
 def test_a_changed_column_is_found(entry: Entry, data: st.DataObject) -> None:
@@ -73,6 +74,7 @@ def test_a_changed_column_is_found(entry: Entry, data: st.DataObject) -> None:
         codec.entry(row, aside)
 
 
+@pytest.mark.guarantee("G7")
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=3_000) | st.integers(1, 9).map(lambda n: b"abc" * 1_000 * n), st.data())
 def test_a_flipped_bit_in_a_blob_is_found_unless_it_changes_nothing(
@@ -90,6 +92,7 @@ def test_a_flipped_bit_in_a_blob_is_found_unless_it_changes_nothing(
     assert read == content  # a frame of zstd has bits that mean nothing
 
 
+@pytest.mark.guarantee("G24")
 def test_a_blob_under_another_digest_is_refused() -> None:
     with pytest.raises(CorruptState):
         codec.blob_row("0" * 64, b"content")

@@ -42,6 +42,7 @@ DAMAGE = [
 ]
 
 
+@pytest.mark.guarantee("G7")
 @pytest.mark.parametrize("damage", DAMAGE)
 async def test_a_damaged_journal_is_found_and_other_runs_are_not_affected(
     sql: SqlStateStore, damage: str
@@ -58,6 +59,7 @@ async def test_a_damaged_journal_is_found_and_other_runs_are_not_affected(
     assert len(await sql.entries(RunId("other"))) == 3
 
 
+@pytest.mark.guarantee("G7")
 async def test_an_entry_that_wandered_into_another_run_is_found(sql: SqlStateStore) -> None:
     for name in (RUN, RunId("other")):
         run = await sql.accept(new_run(name), {})
@@ -68,6 +70,7 @@ async def test_an_entry_that_wandered_into_another_run_is_found(sql: SqlStateSto
         await sql.entries(RunId("other"))
 
 
+@pytest.mark.guarantee("G7")
 @pytest.mark.parametrize(
     "column", ["input", "context", "context_now", "output", "usage", "closure", "user_id"]
 )
@@ -89,6 +92,7 @@ def _damage(store: SqlStateStore, statement: str) -> None:
         connection.execute(sa.text(statement.format(p=store.database.table_prefix, bytes=literal)))
 
 
+@pytest.mark.guarantee("G7")
 async def test_a_flipped_bit_in_the_file_is_found(sqlite_uri: str, tmp_path: Path) -> None:
     store = SqlStateStore(sqlite_uri)
     run = await store.accept(new_run(), {})

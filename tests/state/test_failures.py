@@ -20,6 +20,7 @@ from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import RUN, entry, move, new_run, writes
 
 
+@pytest.mark.guarantee("G14")
 async def test_a_full_disk_is_a_typed_error_and_the_run_goes_on_when_there_is_room(sqlite_uri: str) -> None:
     store = SqlStateStore(sqlite_uri)
     run = await store.accept(new_run(), {})
@@ -65,6 +66,7 @@ def _wait_until_all_have_ended(uri: str) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.guarantee("G13")
 async def test_a_terminated_backend_is_replaced_and_nothing_is_lost_or_doubled(postgres_uri: str) -> None:
     store = SqlStateStore(postgres_uri)
     run = await store.accept(new_run(), {})
@@ -92,6 +94,7 @@ async def test_a_terminated_backend_is_replaced_and_nothing_is_lost_or_doubled(p
     await store.aclose()
 
 
+@pytest.mark.guarantee("G9")
 @pytest.mark.parametrize("committed", [True, False])
 async def test_a_commit_whose_answer_got_lost_is_looked_up_not_guessed(
     postgres_uri: str, committed: bool
@@ -119,6 +122,7 @@ async def test_a_commit_whose_answer_got_lost_is_looked_up_not_guessed(
     await store.aclose()
 
 
+@pytest.mark.guarantee("G13")
 async def test_a_database_that_stays_away_is_told_after_the_retries_and_the_run_is_still_there(
     postgres_uri: str,
 ) -> None:
@@ -139,6 +143,7 @@ async def test_a_database_that_stays_away_is_told_after_the_retries_and_the_run_
     await store.aclose()
 
 
+@pytest.mark.guarantee("G16")
 async def test_a_locked_sqlite_file_is_waited_for(sqlite_uri: str) -> None:
     store = SqlStateStore(sqlite_uri)
     run = await store.accept(new_run(), {})
@@ -153,6 +158,7 @@ async def test_a_locked_sqlite_file_is_waited_for(sqlite_uri: str) -> None:
     await store.aclose()
 
 
+@pytest.mark.guarantee("G10", "G15")
 async def test_no_connection_stays_in_a_transaction_after_work_or_cancellation(postgres_uri: str) -> None:
     store = SqlStateStore(postgres_uri)
     run = await store.accept(new_run(), {})
@@ -169,6 +175,7 @@ async def test_no_connection_stays_in_a_transaction_after_work_or_cancellation(p
     _wait_until_all_have_ended(postgres_uri)
 
 
+@pytest.mark.guarantee("G15")
 @pytest.mark.parametrize("pool_max", [1, 2])
 async def test_a_small_pool_serves_everybody(postgres_uri: str, pool_max: int) -> None:
     store = SqlStateStore(postgres_uri, pool_max=pool_max)

@@ -88,6 +88,7 @@ def _holder(uri: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.guarantee("G2")
 @pytest.mark.parametrize("acknowledged", [1, 17, 60])
 async def test_kill_9_loses_no_acknowledged_entry_and_the_run_can_be_taken_at_once(
     store_uri: str, acknowledged: int
@@ -137,6 +138,7 @@ def test_only_a_dead_process_of_this_boot_and_namespace_is_provably_dead() -> No
         assert not ownership.is_provably_dead(other)
 
 
+@pytest.mark.guarantee("G5")
 async def test_a_zombie_whose_write_waits_behind_a_claim_is_fenced_when_the_claim_commits(
     store_uri: str,
 ) -> None:
@@ -154,6 +156,7 @@ async def test_a_zombie_whose_write_waits_behind_a_claim_is_fenced_when_the_clai
     await store.aclose()
 
 
+@pytest.mark.guarantee("G5")
 async def test_a_claim_waits_for_a_write_that_is_being_committed(store_uri: str) -> None:
     mine, other = SqlStateStore(store_uri, lease_s=0.1, renew_s=1e6), SqlStateStore(store_uri)
     run = await mine.accept(new_run(), {})

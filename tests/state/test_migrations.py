@@ -130,6 +130,7 @@ def test_a_version_can_be_taken_back_and_made_again(database: Database) -> None:
         assert compare_metadata(migrations.compared(connection), metadata) == []
 
 
+@pytest.mark.guarantee("G23")
 def test_four_processes_that_migrate_at_once_do_it_once(empty_uri: str) -> None:
     code = "import sys; from flujo.state import migrations; print(migrations.migrate(sys.argv[1])[1].current)"
     command = [sys.executable, "-c", code, empty_uri]
@@ -157,12 +158,14 @@ async def test_an_older_sqlite_file_is_brought_up_to_date(sqlite_uri: str) -> No
     assert migrations.status(sqlite_uri).is_current
 
 
+@pytest.mark.guarantee("G23")
 async def test_an_older_postgres_waits_for_migrate(empty_postgres_uri: str) -> None:
     with pytest.raises(SchemaOutdated, match="no tables") as caught:
         await SqlStateStore.open(empty_postgres_uri)
     assert "flujo migrate" in (caught.value.hint or "")
 
 
+@pytest.mark.guarantee("G23")
 async def test_a_newer_schema_is_left_alone(store_uri: str) -> None:
     migrations.migrate(store_uri)
     _set_version(store_uri, "9999")

@@ -151,6 +151,7 @@ def test_the_file_of_a_key_is_in_the_folder_or_there_is_none(
     assert path.resolve().is_relative_to(folder.resolve())
 
 
+@pytest.mark.guarantee("G24")
 async def test_a_write_that_is_cut_off_leaves_the_old_file_and_nothing_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ def before_each_entry(uri: str, body: str) -> Iterator[None]:
         connection.execute(b"DROP FUNCTION trouble() CASCADE")
 
 
+@pytest.mark.guarantee("G14")
 @pytest.mark.parametrize("seq", [1, 4, 9])
 async def test_a_full_disk_stops_a_run_which_goes_on_when_there_is_room(postgres_uri: str, seq: int) -> None:
     store, world = SqlStateStore(postgres_uri), World()
@@ -53,6 +54,7 @@ async def test_a_full_disk_stops_a_run_which_goes_on_when_there_is_room(postgres
     await store.aclose()
 
 
+@pytest.mark.guarantee("G16")
 async def test_slow_commits_lose_no_lease_and_write_nothing_twice(postgres_uri: str) -> None:
     store = SqlStateStore(postgres_uri, lease_s=1.5, renew_s=0.2)
     run = await store.accept(new_run(), {})
@@ -64,6 +66,7 @@ async def test_slow_commits_lose_no_lease_and_write_nothing_twice(postgres_uri: 
     await store.aclose()
 
 
+@pytest.mark.guarantee("G17")
 @pytest.mark.parametrize("skew_s", [-86_400.0, 86_400.0])
 async def test_a_wrong_clock_decides_nothing(
     store_uri: str, skew_s: float, monkeypatch: pytest.MonkeyPatch
@@ -83,6 +86,7 @@ async def test_a_wrong_clock_decides_nothing(
     await other.aclose()
 
 
+@pytest.mark.guarantee("G13")
 def test_runs_survive_a_server_that_is_killed_and_started_again() -> None:
     with own_server() as (uri, restart):
         migrations.migrate(uri)

@@ -104,6 +104,7 @@ async def test_a_value_that_the_database_refuses_fails_for_its_own_waiter_alone(
     await sql.write(writes(good, entry(2)))
 
 
+@pytest.mark.guarantee("G10")
 async def test_a_cancelled_waiter_does_not_cut_a_commit(sql: SqlStateStore) -> None:
     run = await sql.accept(new_run(), {})
     with Held(sql):

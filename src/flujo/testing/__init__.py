@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from flujo.state.memory_cache import MemoryCache
     from flujo.testing.cache_suite import CacheBackendSuite
     from flujo.testing.crashes import enumerate_crashes, reach
+    from flujo.testing.rehearsal import crash_test
     from flujo.testing.simulation import simulate
     from flujo.testing.store_suite import StateStoreSuite
 
@@ -18,6 +19,7 @@ _HOMES = {
     "MemoryStateStore": "flujo.state.memory",
     "ScriptedAgent": "flujo.agents.scripted",
     "StateStoreSuite": "flujo.testing.store_suite",
+    "crash_test": "flujo.testing.rehearsal",
     "enumerate_crashes": "flujo.testing.crashes",
     "reach": "flujo.testing.crashes",
     "simulate": "flujo.testing.simulation",
@@ -29,6 +31,7 @@ __all__ = [
     "MemoryStateStore",
     "ScriptedAgent",
     "StateStoreSuite",
+    "crash_test",
     "enumerate_crashes",
     "reach",
     "simulate",
