@@ -53,6 +53,7 @@ requests = st.lists(
 )
 
 
+@pytest.mark.guarantee("G20")
 @given(st.lists(requests, min_size=1, max_size=5), st.integers(1, 2_000), st.randoms())
 @settings(max_examples=150, deadline=None)
 def test_nobody_overspends_however_requests_interleave(
@@ -95,6 +96,7 @@ def test_nobody_overspends_however_requests_interleave(
     assert kept.usage.total_tokens == whole.held.total_tokens, "what stays charged is durable"
 
 
+@pytest.mark.guarantee("G20")
 async def test_a_crash_leaves_what_an_attempt_may_have_cost() -> None:
     kept, whole = Kept(), budget(total_tokens_limit=1_000)
     meter = kept.meter(whole)

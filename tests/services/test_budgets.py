@@ -101,6 +101,7 @@ async def test_each_limit_holds(store: StateStore, limits: Mapping[str, Any], as
     assert result.success is (asked == 3)
 
 
+@pytest.mark.guarantee("G20")
 async def test_branches_share_a_budget(store: StateStore) -> None:
     flying = most = 0
 
@@ -152,6 +153,7 @@ async def test_a_raised_budget_goes_on_from_the_step_that_failed(store: StateSto
     assert result.usage.requests == 3
 
 
+@pytest.mark.guarantee("G20")
 async def test_a_budget_is_kept_across_a_pause(store: StateStore) -> None:
     agent = scripted()
     tree = pipeline(
@@ -163,6 +165,7 @@ async def test_a_budget_is_kept_across_a_pause(store: StateStore) -> None:
     assert (result.error.code, agent.count) == ("FLJ421", 1)
 
 
+@pytest.mark.guarantee("G20")
 async def test_a_run_that_is_stopped_after_any_write_never_overspends(store: StateStore) -> None:
     spent = 0
 
@@ -196,6 +199,7 @@ async def test_a_run_that_is_stopped_after_any_write_never_overspends(store: Sta
     assert writes > 6
 
 
+@pytest.mark.guarantee("G20")
 async def test_what_nobody_confirms_stays_charged_at_its_worst(store: StateStore) -> None:
     alive = False
 

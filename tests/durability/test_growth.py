@@ -1,0 +1,62 @@
+"""A process that has executed a thousand runs holds no more than one that has executed some."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+import tracemalloc
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flujo.services.runner import Flujo
+from flujo.state.store import SqlStateStore
+from support import World, call, pipeline
+
+if TYPE_CHECKING:
+    from durability.conftest import Evidence
+
+RUNS = int(os.environ.get("FLUJO_RUNS", "600"))
+FIRST = 200
+"""So many runs fill the caches that are bounded."""
+PER_RUN_BYTES = 500
+"""What may grow for each run: a set's or a dictionary's table doubles now and then."""
+
+
+def _held() -> tuple[int, int, int]:
+    """Return how many files, threads and tasks this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir())), threading.active_count(), len(asyncio.all_tasks())
+
+
+async def _runs(runner: Flujo[Any, Any, Any], first: int, last: int) -> None:
+    for number in range(first, last, 20):
+        ids = [f"run-{n}" for n in range(number, number + 20)]
+        await asyncio.gather(*(runner.run_result_async(number, run_id=run_id) for run_id in ids))
+
+
+@pytest.mark.guarantee("G26")
+async def test_nothing_grows_with_the_number_of_runs(store_uri: str, evidence: Evidence) -> None:
+    world = World()
+    tree = pipeline(*(call(name, world.add(name, lambda n: n + 1)) for name in "abcde"))
+    store = await SqlStateStore.open(store_uri)
+    async with Flujo[Any, Any, Any](tree, store=store, recovery=False) as runner:
+        await _runs(runner, 0, FIRST)
+        world.calls.clear()
+        before = _held()
+        tracemalloc.start()
+        try:
+            await _runs(runner, FIRST, FIRST + RUNS)
+            assert len(world.calls) == 5 * RUNS
+            world.calls.clear()
+            gc.collect()
+            grown, _ = tracemalloc.get_traced_memory()
+            largest = tracemalloc.take_snapshot().statistics("lineno")[:8]
+        finally:
+            tracemalloc.stop()
+        assert all(now <= then for now, then in zip(_held(), before, strict=True)), (_held(), before)
+        assert grown < PER_RUN_BYTES * RUNS, "\n".join(map(str, largest))
+        evidence.add(seeds=RUNS)
+    await store.aclose()
