@@ -40,7 +40,7 @@ class Paying:
     """A pipeline that pays twice, a human who looks before answering, and what must be true afterwards."""
 
     def __init__(self, policy: InDoubt, mode: str, uri: str, folder: Path) -> None:
-        self._policy = policy
+        self._policy: InDoubt = policy
         self._mode = mode
         self._uri = uri
         self._world = World(folder)
