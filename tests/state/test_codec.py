@@ -75,6 +75,16 @@ def test_a_changed_column_is_found(entry: Entry, data: st.DataObject) -> None:
 
 
 @pytest.mark.guarantee("G7")
+def test_a_usage_that_is_none_is_not_taken_for_nothing_used() -> None:
+    entry = Entry(path=StepPath("a"), kind=EntryKind.WORK, seq=1)
+    row, aside = _stored(entry)
+    assert codec.entry(row, aside) == entry
+    for written in (b"0", b"[]", b"false", b'""'):
+        with pytest.raises(CorruptState):
+            codec.entry({**row, "usage": written}, aside)
+
+
+@pytest.mark.guarantee("G7")
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=3_000) | st.integers(1, 9).map(lambda n: b"abc" * 1_000 * n), st.data())
 def test_a_flipped_bit_in_a_blob_is_found_unless_it_changes_nothing(

@@ -60,7 +60,7 @@ class Usage:
     @classmethod
     def from_json(cls, data: dict[str, Any] | None) -> Usage:
         """Return the usage that `to_json` wrote."""
-        return cls(**data) if data else NOTHING
+        return NOTHING if data is None else cls(**data)
 
 
 NOTHING = Usage()
