@@ -1,0 +1,62 @@
+"""A process that executes a run, or takes it over as soon as it may, and says how that ended: it will be frozen.
+
+    python frozen_program.py URI FOLDER RUN
+
+prints `fenced` when another process has taken the run over meanwhile, else the run's output.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from durability.world import World
+from flujo.domain.pipeline import Pipeline
+from flujo.domain.steps import CallableRef, Step
+from flujo.exceptions import Fenced, ResumeConflict
+from flujo.services.runner import Flujo
+from flujo.state.store import SqlStateStore
+
+LEASE_S = 0.6
+STEPS = 8
+WORK_S = 0.03
+
+
+def pipeline(world: World, run: str) -> Pipeline:
+    """Return steps that each do something in the world and say who does it; every other one is announced first."""
+
+    def step(number: int) -> Step:
+        async def call(data: int) -> int:
+            world.effect(f"{run}:{number}", os.getpid())
+            await asyncio.sleep(WORK_S)
+            return data + 1
+
+        announced: dict[str, Any] = (
+            {"enforce_idempotency": True, "in_doubt": "retry_same_key"} if number % 2 else {}
+        )
+        return Step(name=f"s{number}", call=CallableRef(f"frozen:{number}", call), **announced)
+
+    return Pipeline([step(number) for number in range(STEPS)], name="frozen")
+
+
+async def main(uri: str, folder: Path, run: str) -> str:
+    """Execute the run; wait while another process holds it."""
+    store = SqlStateStore(uri, lease_s=LEASE_S, renew_s=LEASE_S / 6)
+    try:
+        async with Flujo[Any, Any, Any](pipeline(World(folder), run), store=store) as runner:
+            while True:
+                try:
+                    return str((await runner.run_result_async(0, run_id=run)).output)
+                except ResumeConflict:
+                    await asyncio.sleep(0.05)
+                except Fenced:
+                    return "fenced"
+    finally:
+        await store.aclose()
+
+
+if __name__ == "__main__":
+    print(asyncio.run(main(sys.argv[1], Path(sys.argv[2]), sys.argv[3])))  # noqa: T201 - a script's answer

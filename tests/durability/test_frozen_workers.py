@@ -1,0 +1,111 @@
+"""SIGSTOP at random moments, a takeover, SIGCONT: who was frozen writes nothing any more, and begins nothing."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from durability.frozen_program import STEPS
+from flujo.domain.journal import RunId
+from flujo.domain.run import RunStatus
+from flujo.state.store import SqlStateStore
+
+if TYPE_CHECKING:
+    from durability.conftest import Evidence
+    from durability.world import World
+
+PROGRAM = Path(__file__).with_name("frozen_program.py")
+FREEZES = max(2, int(os.environ.get("FLUJO_KILLS", "0")) // 3)
+
+
+def launch(uri: str, folder: Path, run: str) -> subprocess.Popen[str]:
+    """Start a process that executes the run, or waits for it."""
+    return subprocess.Popen(
+        [sys.executable, str(PROGRAM), uri, str(folder), run],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def told(process: subprocess.Popen[str]) -> str:
+    """Return what a process says in the end."""
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    return out.strip()
+
+
+def freeze(process: subprocess.Popen[str], world: World, run: str, uri: str, chance: random.Random) -> None:
+    """Freeze a process a moment after it has done something, and not inside a transaction."""
+    many, end = chance.randint(1, STEPS - 2), time.monotonic() + 60
+    while len(world.effects(f"{run}:")) < many and process.poll() is None:
+        assert time.monotonic() < end
+        time.sleep(0.002)
+    time.sleep(chance.uniform(0, 0.04))
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        # Who is frozen inside a transaction keeps its locks: the database is everybody's only when it wakes.
+        if process.poll() is not None or not in_transaction(uri):
+            return
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.005)
+
+
+def in_transaction(uri: str) -> bool:
+    """Return whether somebody is inside a write transaction."""
+    url = sa.make_url(uri)
+    if url.drivername == "sqlite":
+        with closing(sqlite3.connect(str(url.database), timeout=0, isolation_level=None)) as file:
+            try:
+                file.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return True
+            return False
+    with psycopg.connect(uri, autocommit=True) as connection:
+        asked = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
+        return connection.execute(asked).fetchone() is not None
+
+
+@pytest.mark.guarantee("G5")
+@pytest.mark.timeout(1800)
+async def test_a_frozen_process_writes_nothing_and_begins_nothing_when_it_wakes(
+    store_uri: str, tmp_path: Path, outside: World, evidence: Evidence
+) -> None:
+    chance, store = random.Random(20261123), await SqlStateStore.open(store_uri)
+    frozen = 0
+    for number in range(4 * FREEZES):
+        run = f"run-{number}"
+        zombie = launch(store_uri, tmp_path, run)
+        freeze(zombie, outside, run, store_uri, chance)
+        assert told(launch(store_uri, tmp_path, run)) == str(STEPS)
+        record, entries = await store.run(RunId(run)), await store.entries(RunId(run))
+        calls, happened = await store.intents(RunId(run)), outside.effects(f"{run}:")
+        zombie.send_signal(signal.SIGCONT)
+        last_word = told(zombie)
+        if record.fence == 1:
+            continue  # a busy machine: the run had ended before its process was frozen
+        frozen += 1
+        evidence.add(faults=1)
+        assert last_word == "fenced"
+        assert record.status is RunStatus.COMPLETED
+        assert (await store.run(RunId(run)), await store.entries(RunId(run))) == (record, entries)
+        assert await store.intents(RunId(run)) == calls
+        late = outside.effects(f"{run}:")[len(happened) :]
+        assert len(late) <= 1, "only what was already on its way"
+        if frozen == FREEZES:
+            break
+    assert frozen == FREEZES
+    await store.aclose()
