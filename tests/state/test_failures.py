@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 import time
@@ -144,6 +145,16 @@ async def test_a_database_that_stays_away_is_told_after_the_retries_and_the_run_
 
 
 @pytest.mark.guarantee("G16")
+@pytest.mark.guarantee("G13")
+async def test_a_sqlite_file_that_is_deleted_under_a_run_takes_no_more_writes(sqlite_uri: str) -> None:
+    store = SqlStateStore(sqlite_uri)
+    run = await store.accept(new_run(), {})
+    os.unlink(str(store.database.url.database))  # noqa: PTH108 - of an async function
+    with pytest.raises(StateBackendUnavailable, match="deleted or replaced"):
+        await store.write(writes(run, entry(1)))
+    await store.aclose()
+
+
 async def test_a_locked_sqlite_file_is_waited_for(sqlite_uri: str) -> None:
     store = SqlStateStore(sqlite_uri)
     run = await store.accept(new_run(), {})

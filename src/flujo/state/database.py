@@ -180,6 +180,16 @@ class Database:
             return _postgres_error(self, error, reason, lost=lost)
         return _sqlite_error(self, error, reason)
 
+    def file_id(self) -> tuple[int, int] | None:
+        """Return which file is at the path now; None when there is none, and for Postgres."""
+        if self.is_postgres:
+            return None
+        try:
+            found = Path(str(self.url.database)).stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
     def dispose(self) -> None:
         """Close every connection; one that is lent is closed when it comes back."""
         self._disposed = True

@@ -76,6 +76,7 @@ class Writer:
         self._newest: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Future[Any]] = WeakKeyDictionary()
         self._carried: Job | _Close | None = None
         self._connection: sa.Connection | None = None
+        self._file: tuple[int, int] | None = None
         self._schema_checked = False
         self._unresolved: Applied | None = None
         self._closing = threading.Event()
@@ -251,6 +252,13 @@ class Writer:
             self._schema_checked = True
         if self._connection is None:
             self._connection = self._database.connect()
+            self._file = self._database.file_id()
+        elif self._database.file_id() != self._file:  # SQLite would go on writing where nobody finds it
+            raise StateBackendUnavailable(
+                f"the database {self._database.shown} was deleted or replaced while it was in use",
+                hint="put the file back, then start again: what was recorded since is not in it",
+                retryable=False,
+            )
         return self._connection
 
     def _roll_back(self) -> None:
