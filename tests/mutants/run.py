@@ -41,6 +41,8 @@ class Mutation:
 
     def make(self, copy: Path) -> None:
         """Make the bug in a copy of the repository."""
+        if self.occurrences() != 1:
+            sys.exit(f"{self.file} has changed: adapt `old` of {self.name}")
         file = copy / self.file
         file.write_text(file.read_text("utf-8").replace(self.old, self.new), "utf-8")
 
