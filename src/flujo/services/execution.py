@@ -237,16 +237,25 @@ async def unless_cancelled(store: StateStore, work: Awaitable[T], claimed: Calla
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError as signal:
-        await asyncio.wait([task])
-        if not task.cancelled() and task.exception() is None:
-            record = claimed(task.result())
-            status = RunStatus.RUNNING if SIGTERM in signal.args else RunStatus.INTERRUPTED
-            await _settled(
-                store.write(Write(run_id=record.run_id, fence=record.fence, move=Move(status=status)))
-            )
+        status = RunStatus.RUNNING if SIGTERM in signal.args else RunStatus.INTERRUPTED
+        # A cancel scope cancels again while we wait, so the claim's end and the giving back are one work.
+        await _settled(_given_back(store, task, claimed, status))
         raise
+
+
+async def _given_back(
+    store: StateStore, claiming: asyncio.Future[T], claimed: Callable[[T], RunRecord], status: RunStatus
+) -> None:
+    """Wait for a claim that nobody wants any more, and give its run back."""
+    await asyncio.wait([claiming])
+    if not claiming.cancelled() and claiming.exception() is None:
+        record = claimed(claiming.result())
+        await store.write(Write(run_id=record.run_id, fence=record.fence, move=Move(status=status)))
 
 
 async def _settled(write: Any) -> None:
     """Drive a last write to its end although this task is cancelled; the next cancellation is final."""
-    await asyncio.shield(asyncio.ensure_future(write))
+    last = asyncio.ensure_future(write)
+    # Nobody hears of a last write that we had to leave, and the journal says how the run stands.
+    last.add_done_callback(lambda done: done.cancelled() or done.exception())
+    await asyncio.shield(last)
