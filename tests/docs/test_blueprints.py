@@ -133,3 +133,24 @@ def test_a_trace_says_which_way_each_kind_went(project: Path) -> None:
     assert "next    approval" in shown
     assert "state   approval" in shown
     assert "state:     letter:approval" in flujo(project, "tasks", "show", "@last")
+
+
+def test_a_refund_that_a_human_allows_is_paid_once(project: Path) -> None:
+    text = "Please refund A-1001"
+    asked = flujo(project, "run", "refund", "--run-id", "refund", "--field", f"text={text}", code=5)
+    assert "for order A-1001?" in asked
+    paid = json.loads(flujo(project, "tasks", "resume", "refund", "--field", "ok=true", "--json"))
+    (receipt,) = (project / ".flujo/till").iterdir()
+    assert paid["output"] == receipt.read_text("utf-8") == "39.90 EUR paid back for order A-1001."
+
+
+def test_nobody_is_asked_about_an_order_that_there_is_not(project: Path) -> None:
+    assert flujo(project, "run", "refund", "--field", "text=Refund me").strip() == "There is no such order."
+    assert not (project / ".flujo/till").exists()
+
+
+def test_a_refund_that_nobody_allows_in_time_is_declined(project: Path) -> None:
+    file = project / "blueprints/refund.yaml"
+    file.write_text(file.read_text("utf-8").replace("deadline_s: 2d", "deadline_s: 0.1"), "utf-8")
+    flujo(project, "run", "refund", "--run-id", "late", "--field", "text=Refund A-1001", "--paused-ok")
+    assert "Order A-1001 is not refunded." in flujo(project, "resume", "late")

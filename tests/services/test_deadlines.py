@@ -168,3 +168,19 @@ async def test_a_deadline_that_passes_while_a_sibling_works_is_used_by_the_same_
     result = await asked(tree, store)
     assert result.status is RunStatus.COMPLETED
     assert result.output == {"human": "nobody", "work": None}
+
+
+@pytest.mark.parametrize("retry_failed", [False, True])
+async def test_a_resume_acts_on_a_deadline_that_has_passed(store: StateStore, retry_failed: bool) -> None:
+    world = World()
+    async with runner(asking(world, on_deadline={"answer": "nobody"}), store) as alone:
+        assert (await alone.run_result_async("x", run_id=RUN)).status is RunStatus.PAUSED
+        await asyncio.sleep(0.01)
+        assert (await alone.resume_async(RUN, retry_failed=retry_failed)).success
+    assert world.calls == ["use"]
+
+
+async def test_a_resume_lets_a_question_stay_open_whose_deadline_is_to_come(store: StateStore) -> None:
+    async with runner(asking(World(), deadline_s=600), store) as alone:
+        await alone.run_result_async("x", run_id=RUN)
+        assert (await alone.resume_async(RUN)).status is RunStatus.PAUSED

@@ -53,7 +53,7 @@ class Drive:
         return await self._executed(record)
 
     async def resume(self, run_id: RunId, *, answered: bool = False) -> PipelineResult[Any, Any]:
-        """Go on with a run that is there.
+        """Go on with a run that is there; what it asked goes unanswered where the deadline has passed.
 
         When it was `answered` just now, somebody who looks after such runs may be faster: then its end is
         waited for here as well.
@@ -62,6 +62,7 @@ class Drive:
             ResumeConflict: somebody else is executing it, or there is nothing to go on with.
         """
         failed = (RunStatus.FAILED,) if self.execution.retry_failed else ()
+        await self._expire(run_id)
         try:
             record = await self._claim(run_id, (*RESUMABLE, *failed))
         except ResumeConflict:
@@ -134,6 +135,13 @@ class Drive:
             pause.pause_id in asked and pause.is_settled
             for pause in await self.execution.store.pauses(result.run_id)
         )
+
+    async def _expire(self, run_id: RunId) -> None:
+        """Act on deadlines that have passed, as whoever looks after runs would, if anybody did."""
+        store = self.execution.store
+        for pause in await store.pauses(run_id):
+            if pause.is_open and pause.deadline_at is not None:
+                await store.expire(run_id, pause.pause_id)
 
     async def _claim(self, run_id: RunId, statuses: Sequence[RunStatus]) -> RunRecord:
         return await self._claimed(self.execution.store.claim(run_id, statuses=statuses))
