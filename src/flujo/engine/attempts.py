@@ -57,8 +57,8 @@ async def perform(
     if asked is not None and asked.answer is not None:
         return await settle_answer(step, frame, asked)
 
-    async def attempt(number: int) -> StepOutcome:
-        return await _attempt(step, frame, path, number, work, broken_off)
+    def attempt(number: int) -> Awaitable[StepOutcome]:
+        return _attempt(step, frame, path, number, work, broken_off)
 
     return await retried(step, frame, path, EntryKind.WORK, attempt)
 

@@ -86,11 +86,14 @@ async def execute(
     return await limited(frame, None, lambda: run_body(pipeline, frame)), zone.tree
 
 
-async def run_body(body: Pipeline, frame: Frame) -> StepOutcome:
+# What only hands on is no coroutine of its own: ten thousand runs that wait would hold each of them.
+
+
+def run_body(body: Pipeline, frame: Frame) -> Awaitable[StepOutcome]:
     """Run the steps of one body in its frame; its output is what `output` says, else the last step's."""
     if body.budget is None:
-        return await _steps_of(body, frame)
-    return await limited(frame, body.budget, lambda: _steps_of(body, frame))
+        return _steps_of(body, frame)
+    return limited(frame, body.budget, lambda: _steps_of(body, frame))
 
 
 async def _steps_of(body: Pipeline, frame: Frame) -> StepOutcome:
@@ -158,9 +161,13 @@ async def _come_out(each: BaseStep, frame: Frame, path: StepPath) -> StepOutcome
     return outcome
 
 
-async def _work(each: BaseStep, frame: Frame, path: StepPath) -> StepOutcome:
+def _work(each: BaseStep, frame: Frame, path: StepPath) -> Awaitable[StepOutcome]:
     if each.kind in _LEAVES:
-        return await _LEAVES[each.kind](each, frame, path, run_body)
+        return _LEAVES[each.kind](each, frame, path, run_body)
+    return _composed(each, frame, path)
+
+
+async def _composed(each: BaseStep, frame: Frame, path: StepPath) -> StepOutcome:
     if each.kind not in _COMPOSITES:
         raise NotAvailableYet(f"step {each.name!r}: `kind: {each.kind}` is not available yet")
     before, run = frame.zone.tree, _COMPOSITES[each.kind]

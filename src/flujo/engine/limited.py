@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from flujo.exceptions import UsageLimitExceeded
 
 
-async def limited(
+def limited(
     frame: Frame, limits: UsageLimits | None, work: Callable[[], Awaitable[StepOutcome]]
-) -> StepOutcome:
+) -> Awaitable[StepOutcome]:
     """Return how a body came out that has limits of its own, or is the outermost one of a run."""
-    budget = frame.budget
-    if budget is None:
-        return await work()
+    return work() if frame.budget is None else _within(frame, frame.budget, limits, work)
+
+
+async def _within(
+    frame: Frame, budget: Budget, limits: UsageLimits | None, work: Callable[[], Awaitable[StepOutcome]]
+) -> StepOutcome:
     if limits is not None:
         budget = frame.budget = budget.inside(frame.path, limits)
     left = budget.left_s

@@ -33,13 +33,15 @@ NOT_TAKEN_OVER = frozenset({CallInDoubt.__name__, UsageLimitExceeded.__name__})
 """Errors after which no fallback runs: nobody knows that the step failed, or nobody wants to pay for more."""
 
 
-async def run(step: Step, frame: Frame, path: StepPath, run_body: RunBody) -> StepOutcome:
-    """Return how the step came out, or else its fallback; once that has a result, it is the step's.
-
-    A fallback is a body of the step, so it is recorded and gone on with like any other.
-    """
+def run(step: Step, frame: Frame, path: StepPath, run_body: RunBody) -> Awaitable[StepOutcome]:
+    """Return how the step came out, or else its fallback; once that has a result, it is the step's."""
     if step.fallback is None:
-        return await _alone(step, frame, path)
+        return _alone(step, frame, path)
+    return _or_its_fallback(step, frame, path, run_body)
+
+
+async def _or_its_fallback(step: Step, frame: Frame, path: StepPath, run_body: RunBody) -> StepOutcome:
+    """Ask the step, then its fallback: a body of the step, recorded and gone on with like any other."""
     await frame.run.journal.enter(path)
     if frame.run.journal.result(child(path, FALLBACK), step.kind) is None:
         outcome = await _alone(step, frame, path)
@@ -66,10 +68,9 @@ async def _alone(step: Step, frame: Frame, path: StepPath) -> StepOutcome:
         wants_context = agent.wants_context or wants_context_before(step, frame)
         context = isolation.view(frame) if wants_context else None
         gate = Gate(step, frame, draft, context) if Gate.is_needed(step) else None
-        ask = await _ask(step, frame, draft, context)
-        key = await effects.announce(step, frame, path, draft) if enforced else None
-        listener = _listener(frame, path, draft)
-        ask = replace(ask, check=gate, on_text=listener, idempotency_key=key, meter=draft.meter)
+        ask = await _ask(step, frame, path, draft, context, gate)
+        if enforced:
+            ask = replace(ask, idempotency_key=await effects.announce(step, frame, path, draft))
         reply = await agent.ask(ask)
         draft.usage += reply.usage
         draft.detail = _detail(who, reply.model, reply.repairs)
@@ -84,7 +85,9 @@ async def _alone(step: Step, frame: Frame, path: StepPath) -> StepOutcome:
     return await perform(step, frame, path, work, broken_off=broken_off)
 
 
-async def _ask(step: Step, frame: Frame, draft: Draft, context: PipelineContext | None) -> Ask:
+async def _ask(
+    step: Step, frame: Frame, path: StepPath, draft: Draft, context: PipelineContext | None, gate: Gate | None
+) -> Ask:
     """Return what the agent is asked; the recorded input and the values handed out are the same bytes."""
     arguments = None if step.arguments is None else {k: frame.render(v) for k, v in step.arguments.items()}
     data = frame.previous if step.input is None else frame.render(step.input)
@@ -103,6 +106,9 @@ async def _ask(step: Step, frame: Frame, draft: Draft, context: PipelineContext 
         output_schema=None if step.processors.output else step.output_schema,
         context=context,
         resources=frame.run.resources,
+        check=gate,
+        on_text=_listener(frame, path, draft),
+        meter=draft.meter,
     )
 
 
