@@ -46,7 +46,7 @@ class Journal:
         self._pauses: dict[StepPath, Pause] | None = None
         self._waiting: list[Entry] = []
         self._asked: list[Pause] = []
-        self._open: set[StepPath] = set()
+        self._open: frozenset[StepPath] = frozenset()
         self._voids: list[StepPath] = []
         self._announced: list[Intent] = []
         self._holds: dict[tuple[StepPath, int], Hold] = {}
@@ -136,7 +136,7 @@ class Journal:
     def ask(self, pause: Pause) -> None:
         """Open a question; it becomes visible with the next commit."""
         self._asked.append(pause)
-        self._open.add(pause.pause_id)
+        self._open |= {pause.pause_id}
 
     def void_below(self, path: StepPath) -> None:
         """Close the questions that steps inside of `path` have asked."""
@@ -149,7 +149,7 @@ class Journal:
 
     def _void(self, ids: Sequence[StepPath]) -> None:
         self._asked = [pause for pause in self._asked if pause.pause_id not in ids]
-        self._open.difference_update(ids)
+        self._open -= frozenset(ids)
         self._voids += ids
 
     async def pause(self, path: StepPath) -> Pause | None:
