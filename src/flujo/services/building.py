@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flujo.agents.function import FunctionAgent, adapter
@@ -23,19 +24,23 @@ from flujo.services.annotations import fits, item, shown
 from flujo.services.binding import require_available
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from flujo.domain.agents import AgentSpec
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.steps import BaseStep, CallableRef
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Flow:
     """What flows at one place: who gave it, and how that is annotated."""
 
     path: StepPath
     hint: Any
+
+    @cached_property
+    def _adapted(self) -> Callable[[Any], Any]:
+        return adapter(self.hint)
 
     def load(self, output: Any) -> Any:
         """Return a run's output as what the annotation names: a model, a dataclass, a set.
@@ -43,7 +48,7 @@ class Flow:
         What does not fit is returned as it was recorded: a human's answer may stand in a step's place.
         """
         try:
-            return adapter(self.hint)(output)
+            return self._adapted(output)
         except ValueError:  # pydantic's ValidationError
             return output
 
