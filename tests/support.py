@@ -130,7 +130,7 @@ class StoppingStore:
         self._store = store
         self._allowed = allowed
 
-    def write(self, write: Write) -> Awaitable[None]:
+    def write(self, write: Write) -> Awaitable[bool]:
         """Pass a write on while there are some left."""
         if self._allowed <= 0:
             return _refuse()
@@ -141,7 +141,7 @@ class StoppingStore:
         return getattr(self._store, name)
 
 
-async def _refuse() -> None:
+async def _refuse() -> bool:
     raise StateBackendUnavailable("the database went away")
 
 

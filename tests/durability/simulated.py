@@ -52,7 +52,7 @@ class SlowStore:
         self.dead = False
         self.faults = 0
 
-    def write(self, write: Write) -> Awaitable[None]:
+    def write(self, write: Write) -> Awaitable[bool]:
         return self._in_turn(write)
 
     def let_go(self, run_id: RunId) -> None:
@@ -67,9 +67,10 @@ class SlowStore:
 
         return slowly
 
-    async def _in_turn(self, write: Write) -> None:
+    async def _in_turn(self, write: Write) -> bool:
         async with self._turn:  # writes keep their order
-            await self._slowly(lambda: self._store.write(write))
+            answered: bool = await self._slowly(lambda: self._store.write(write))
+            return answered
 
     async def _slowly(self, work: Any) -> Any:
         await self._travel()

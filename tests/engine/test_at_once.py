@@ -36,25 +36,24 @@ class SlowStore:
 
     def __init__(self, store: MemoryStateStore) -> None:
         self._store = store
-        self.open: list[tuple[Write, asyncio.Future[None]]] = []
+        self.open: list[tuple[Write, asyncio.Future[bool]]] = []
         self.is_slow = True
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def write(self, write: Write) -> Awaitable[None]:
+    def write(self, write: Write) -> Awaitable[bool]:
         """Keep the write until somebody commits it."""
         if not self.is_slow:
             return self._store.write(write)
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.open.append((write, waiter))
         return waiter
 
     async def commit(self) -> None:
         """Commit the oldest write, and let those who waited for it go on."""
         write, waiter = self.open.pop(0)
-        await self._store.write(write)
-        waiter.set_result(None)
+        waiter.set_result(await self._store.write(write))
         await until_nothing_moves()
 
 

@@ -83,7 +83,7 @@ async def test_one_bad_row_fails_for_its_own_waiter_alone(sql: SqlStateStore) ->
         )
         await asyncio.sleep(0.05)
     outcomes = await results
-    assert outcomes[0] is outcomes[2] is None
+    assert outcomes[0] is outcomes[2] is False
     assert isinstance(outcomes[1], JournalConflict)
     assert isinstance(outcomes[3], JournalConflict)  # behind the hole
     assert len(await sql.entries(RunId("good"))) == 2
@@ -99,8 +99,8 @@ async def test_a_value_that_the_database_refuses_fails_for_its_own_waiter_alone(
         )
         await asyncio.sleep(0.05)
     outcomes = await results
-    assert outcomes[0] is None
-    assert outcomes[1] is not None
+    assert outcomes[0] is False
+    assert isinstance(outcomes[1], Exception)
     await sql.write(writes(good, entry(2)))
 
 

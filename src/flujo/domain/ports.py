@@ -264,10 +264,14 @@ class StateStore(Protocol):
         """
         ...
 
-    def write(self, write: Write) -> Awaitable[None]:
+    def write(self, write: Write) -> Awaitable[bool]:
         """Enqueue a write; the awaitable returns when it is committed. Writes of one run keep their order.
 
         Cancelling the waiter does not take the write back.
+
+        Returns:
+            For a write with a `move`: whether a question of the run was settled since it was claimed, so
+            that a run which just paused can go on at once.
 
         Raises (from the awaitable):
             Fenced: the fence is not the run's any more; nothing was written.
@@ -315,7 +319,7 @@ class StateStore(Protocol):
         ...
 
     async def progress(self, run_id: RunId) -> Progress:
-        """Return how far the run's journal goes, and the usage summed over its entries."""
+        """Return how far the run is: where its journal ends, its usage, what a walk reads first."""
         ...
 
     async def ledger(self, run_id: RunId) -> Ledger:

@@ -98,7 +98,7 @@ class RunRecord:
     created_at: float = 0.0
     updated_at: float = 0.0
     deadline_at: float | None = None
-    """The earliest deadline among its open questions; only a listing of runs says it."""
+    """The earliest deadline among its open questions; a claim does not say it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,12 +217,16 @@ class Write:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a run's journal goes."""
+    """How far a run is, read at once."""
 
     last_seq: int = 0
     """The `seq` of the newest entry, 0 when there is none."""
     usage: Usage = NOTHING
     """The sum over all entries, failed attempts included."""
+    first: tuple[Entry, ...] = ()
+    """The entries right below the run: where every walk begins."""
+    pauses: tuple[Pause, ...] = ()
+    """All questions, in the order in which they were asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,8 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flujo.domain.journal import Entry, EntryKind, EntryStatus, StepPath, is_inside
-from flujo.domain.run import Intent, Move, Pause, RunRecord, Write
+from flujo.domain.journal import ROOT, Entry, EntryKind, EntryStatus, StepPath, is_inside
+from flujo.domain.run import Intent, Move, Pause, Progress, RunRecord, Write
 from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import JournalConflict
 
@@ -34,16 +34,15 @@ _RESULTS = (EntryKind.WORK, EntryKind.ANSWER, EntryKind.DONE)
 class Journal:
     """One run's journal under one claim: what is recorded, and the writes that carry the claim's fence."""
 
-    def __init__(
-        self, store: StateStore, record: RunRecord, *, last_seq: int = 0, spent: Usage = NOTHING
-    ) -> None:
+    def __init__(self, store: StateStore, record: RunRecord, start: Progress) -> None:
         self._store = store
         self._run_id = record.run_id
         self._fence = record.fence
-        self._seq = last_seq
-        self._resumed = last_seq > 0 or record.claims > 1
+        self._seq = start.last_seq
+        self._resumed = start.last_seq > 0 or record.claims > 1
+        self._first: Sequence[Entry] | None = start.first
         self._known: dict[tuple[StepPath, EntryKind], list[Entry]] = {}
-        self._pauses: dict[StepPath, Pause] | None = None
+        self._pauses: dict[StepPath, Pause] | None = {pause.pause_id: pause for pause in start.pauses}
         self._waiting: list[Entry] = []
         self._asked: list[Pause] = []
         self._open: frozenset[StepPath] = frozenset()
@@ -51,9 +50,9 @@ class Journal:
         self._announced: list[Intent] = []
         self._holds: dict[tuple[StepPath, int], Hold] = {}
         self._intents: dict[StepPath, Intent] | None = None
-        self._flying: list[asyncio.Future[None]] = []
+        self._flying: list[asyncio.Future[bool]] = []
         self._used: dict[StepPath, Usage] = {}
-        self.usage = spent
+        self.usage = start.usage
         """What the run has used so far, failed attempts included."""
 
     @property
@@ -64,10 +63,16 @@ class Journal:
     async def enter(self, path: StepPath) -> None:
         """Load what is recorded right below `path`, when this run has been executed before."""
         if self._resumed:
-            for entry in await self._store.entries(self._run_id, parent=path):
+            for entry in await self._level(path):
                 attempts = self._known.setdefault((entry.path, entry.kind), [])
                 attempts[:] = [*(known for known in attempts if known.attempt != entry.attempt), entry]
                 attempts.sort(key=lambda known: known.attempt)
+
+    async def _level(self, path: StepPath) -> Sequence[Entry]:
+        first, self._first = self._first, None
+        if path == ROOT and first is not None:
+            return first  # read when the walk began
+        return await self._store.entries(self._run_id, parent=path)
 
     def attempts(self, path: StepPath, kind: EntryKind) -> list[Entry]:
         """Return what is recorded at `path`, in the order of attempts."""
@@ -180,23 +185,32 @@ class Journal:
     async def look_back(self) -> None:
         """Commit what waits; from here on, what this execution has recorded is read as well as the past."""
         await self.flush()
-        self._resumed, self._pauses = True, None
+        self._resumed, self._first, self._pauses = True, None, None
 
-    async def flush(self, move: Move | None = None) -> None:
-        """Commit everything that waits, and with it a change of the run's own state.
+    async def flush(self) -> None:
+        """Commit everything that waits.
 
         Several parts of a run may do so at once. What one of them appended may be in a write that another
         one handed over, so each waits for all that were handed over before it; a write that failed fails
         every later one, or the journal would have a gap.
         """
-        if move is not None:
+        if self._waiting or self._asked or self._voids or self._announced or self._holds:
+            self._hand_over(None)
+        if self._flying:
             await self._landed()
-            move = replace(move, entries=self._seq, usage=self.usage)
-        if self._waiting or self._asked or self._voids or self._announced or self._holds or move:
-            self._hand_over(move)
-        await self._landed()
 
-    def _hand_over(self, move: Move | None) -> None:
+    async def end(self, move: Move) -> bool:
+        """Commit everything that waits, and with it the end of this execution.
+
+        Returns:
+            Whether a question of the run was settled meanwhile.
+        """
+        await self._landed()
+        last = self._hand_over(replace(move, entries=self._seq, usage=self.usage))
+        await self._landed()
+        return last.result()
+
+    def _hand_over(self, move: Move | None) -> asyncio.Future[bool]:
         write = Write(
             run_id=self._run_id,
             fence=self._fence,
@@ -211,9 +225,10 @@ class Journal:
         self._holds = {}
         flying = asyncio.ensure_future(self._store.write(write))
         if flying.done() and not flying.cancelled() and flying.exception() is None:
-            return  # a store in memory: there is nothing to wait for
+            return flying  # a store in memory: there is nothing to wait for
         flying.add_done_callback(_look_at)
         self._flying.append(flying)
+        return flying
 
     async def _landed(self) -> None:
         """Return when all that was handed over until now is committed."""
@@ -236,7 +251,7 @@ class Journal:
         return entry
 
 
-def _look_at(write: asyncio.Future[None]) -> None:
+def _look_at(write: asyncio.Future[bool]) -> None:
     """Look at how a write came out, because everybody who waited for it may have been cancelled."""
     if not write.cancelled():
         write.exception()

@@ -52,7 +52,7 @@ class Drive:
             return await self._existing(conflict.facts["record"], if_exists)
         return await self._executed(record)
 
-    async def resume(self, run_id: RunId, *, answered: bool = False) -> PipelineResult[Any, Any]:
+    async def resume(self, record: RunRecord, *, answered: bool = False) -> PipelineResult[Any, Any]:
         """Go on with a run that is there; what it asked goes unanswered where the deadline has passed.
 
         When it was `answered` just now, somebody who looks after such runs may be faster: then its end is
@@ -62,14 +62,15 @@ class Drive:
             ResumeConflict: somebody else is executing it, or there is nothing to go on with.
         """
         failed = (RunStatus.FAILED,) if self.execution.retry_failed else ()
-        await self._expire(run_id)
+        if record.deadline_at is not None:
+            await self._expire(record.run_id)
         try:
-            record = await self._claim(run_id, (*RESUMABLE, *failed))
+            claimed = await self._claim(record.run_id, (*RESUMABLE, *failed))
         except ResumeConflict:
             if not answered:
                 raise
-            return await self._existing(await self.execution.store.run(run_id), "attach")
-        return await self._executed(record)
+            return await self._existing(await self.execution.store.run(record.run_id), "attach")
+        return await self._executed(claimed)
 
     async def recover(self, run_id: RunId, max_recoveries: int) -> PipelineResult[Any, Any]:
         """Go on with a run that nobody attends to; one that lost its process too often is parked.
@@ -117,24 +118,14 @@ class Drive:
         return await result_of(store, record, self.execution.binding, self.execution.pipeline)
 
     async def _executed(self, record: RunRecord) -> PipelineResult[Any, Any]:
-        result = await self.execution.run(record)
-        while await self._answered_meanwhile(result):
+        result, answered = await self.execution.run(record)
+        while answered:
             try:
                 claimed = await self._claim(result.run_id, (RunStatus.PAUSED,))
             except ResumeConflict:
                 break  # whoever has answered goes on with it
-            result = await replace(self.execution, retry_failed=False).run(claimed)
+            result, answered = await replace(self.execution, retry_failed=False).run(claimed)
         return result
-
-    async def _answered_meanwhile(self, result: PipelineResult[Any, Any]) -> bool:
-        """Return whether a question was answered while the rest of the run still went on."""
-        if result.status is not RunStatus.PAUSED:
-            return False
-        asked = {pause.pause_id for pause in result.pauses}
-        return any(
-            pause.pause_id in asked and pause.is_settled
-            for pause in await self.execution.store.pauses(result.run_id)
-        )
 
     async def _expire(self, run_id: RunId) -> None:
         """Act on deadlines that have passed, as whoever looks after runs would, if anybody did."""

@@ -58,8 +58,11 @@ class Execution:
     limits: UsageLimits | None = None
     """What the run may use at most, beside what its pipeline says; None when neither says anything."""
 
-    async def run(self, record: RunRecord) -> PipelineResult[Any, Any]:
+    async def run(self, record: RunRecord) -> tuple[PipelineResult[Any, Any], bool]:
         """Walk the claimed run to where it ends, fails or waits, and record that.
+
+        Returns:
+            How it stands, and whether it waits although one of its questions was settled meanwhile.
 
         Cancelling leaves the run resumable: `interrupted`, or still `running` but free to be taken over when
         the cancellation's message is `SIGTERM`.
@@ -71,7 +74,7 @@ class Execution:
         try:
             # Under its first claim nothing can be recorded yet.
             start = Progress() if record.claims == 1 else await self.store.progress(record.run_id)
-            journal = Journal(self.store, record, last_seq=start.last_seq, spent=start.usage)
+            journal = Journal(self.store, record, start)
             return await self._walk(record, journal, resumed=start.last_seq > 0)
         except asyncio.CancelledError as signal:
             status = RunStatus.RUNNING if SIGTERM in signal.args else RunStatus.INTERRUPTED
@@ -89,11 +92,13 @@ class Execution:
         move = Move(status=status)
         alone = Write(run_id=record.run_id, fence=record.fence, move=move)
         try:
-            await _settled(journal.flush(move) if journal else self.store.write(alone))
+            await _settled(journal.end(move) if journal else self.store.write(alone))
         except StateError:
             self.store.let_go(record.run_id)
 
-    async def _walk(self, record: RunRecord, journal: Journal, *, resumed: bool) -> PipelineResult[Any, Any]:
+    async def _walk(
+        self, record: RunRecord, journal: Journal, *, resumed: bool
+    ) -> tuple[PipelineResult[Any, Any], bool]:
         run = Run(
             record.run_id,
             record.created_at,
@@ -111,10 +116,11 @@ class Execution:
         budget = await self._budget(record, journal)
         outcome, tree = await execute(self.pipeline, run, canonical.decode(record.input), context, budget)
         move = _move(outcome, canonical.encode(tree, what="context"))
-        await journal.flush(move)
+        answered = await journal.end(move)
         await run.emit(RunEnded(record.run_id, move.status, journal.usage))
         held = NOTHING if budget is None else budget.held
-        return self._result(record, journal, run.ended, outcome, move, held)
+        result = self._result(record, journal, run.ended, outcome, move, held)
+        return result, answered and move.status is RunStatus.PAUSED
 
     async def _budget(self, record: RunRecord, journal: Journal) -> Budget | None:
         """Return what the run may still use; None when nothing in it is limited."""

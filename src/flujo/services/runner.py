@@ -270,7 +270,7 @@ class Flujo(Generic[In, Out, Ctx]):
             binding = self._bound()
             await binding.prepare()
             drive = Drive(await self._execution(store, binding, sink, retry_failed=retry_failed))
-            return self._handed_out(await drive.resume(record.run_id, answered=answer is not NO_ANSWER))
+            return self._handed_out(await drive.resume(record, answered=answer is not NO_ANSWER))
 
     async def recover_async(
         self, run_id: RunId, *, max_recoveries: int, sink: Sink | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -188,15 +188,13 @@ class TaskClient:
         store = await self._store()
         record = await store.find(run_id)
         progress = await store.progress(record.run_id)
-        pauses = await store.pauses(record.run_id)
-        deadlines = [each.deadline_at for each in pauses if each.is_open and each.deadline_at is not None]
         return TaskDetail(
-            task=replace(_task(record, progress.usage), deadline_at=min(deadlines, default=None)),
+            task=_task(record, progress.usage),
             input=canonical.decode(record.input),
             output=None if record.output is None else canonical.decode(record.output),
             context=canonical.decode(record.context_now or record.context),
             error=None if record.error is None else ErrorInfo.from_json(canonical.decode(record.error)),
-            pauses=tuple(pauses),
+            pauses=progress.pauses,
             trace=await trace(store, record),
         )
 

@@ -7,81 +7,25 @@ write land after somebody else's claim has been committed.)
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
-from flujo.domain.run import NewRun, Pause, RunRecord, RunStatus, Write
+from flujo.domain.run import Pause, RunRecord, RunStatus, Write
 from flujo.exceptions import FlujoError
 from flujo.state import codec, judgement, ownership, queries, statements
+from flujo.state.database import named
+from flujo.state.requests import Accept, Answer, Applied, Claim, Expire
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import sqlalchemy as sa
 
-    from flujo.domain.journal import RunId, StepPath
+    from flujo.domain.journal import RunId
     from flujo.state.database import Database
     from flujo.state.leases import Leases
-
-
-@dataclass(frozen=True, slots=True)
-class Accept:
-    """Record a new run."""
-
-    run: NewRun
-    blobs: Mapping[str, bytes]
-    claim: bool
-
-    @property
-    def run_id(self) -> RunId:
-        """The run's id."""
-        return self.run.run_id
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Take a run over."""
-
-    run_id: RunId
-    statuses: tuple[RunStatus, ...]
-    recovering: bool = False
-    forced: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Record a human's answer."""
-
-    run_id: RunId
-    pause_id: StepPath
-    answer: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Expire:
-    """Settle a question whose deadline has passed."""
-
-    run_id: RunId
-    pause_id: StepPath
-
-
-Request = Accept | Claim | Answer | Expire | Write
-Outcome = RunRecord | Pause | FlujoError | None
-"""What a request's waiter gets; an error is raised there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What a batch came to, true once its transaction is committed."""
-
-    outcomes: list[Outcome]
-    transaction_id: str | None = None
-    """Postgres can be asked about it when the answer to COMMIT gets lost."""
-
-
-# The batch -----------------------------------------------------------------------------------------------
+    from flujo.state.requests import Outcome, Request
 
 
 @dataclass(slots=True)
@@ -91,6 +35,8 @@ class _Locked:
     status: RunStatus
     fence: int
     owner: str | None
+    answered: bool
+    """Whether a question was settled since the run was claimed."""
     seals: bytes
     lease_left_s: float | None
 
@@ -159,12 +105,14 @@ class _Pending:
     """What is written at the end, one statement each."""
 
     runs: list[dict[str, Any]] = field(default_factory=list)
+    claims: list[dict[str, Any]] = field(default_factory=list)
     entries: list[dict[str, Any]] = field(default_factory=list)
     pauses: list[dict[str, Any]] = field(default_factory=list)
+    answers: list[dict[str, Any]] = field(default_factory=list)
     moves: list[dict[str, Any]] = field(default_factory=list)
     voids: list[dict[str, Any]] = field(default_factory=list)
     """Questions, one by one."""
-    voided: set[str] = field(default_factory=set)
+    voided: list[dict[str, Any]] = field(default_factory=list)
     """Runs, with all their open questions."""
     intents: list[dict[str, Any]] = field(default_factory=list)
     holds: list[dict[str, Any]] = field(default_factory=list)
@@ -178,32 +126,42 @@ class _Batch:
         self.careful = careful
         self.pending = _Pending()
         self.locked: dict[str, _Locked] = {}
+        self.rows: dict[str, dict[str, Any]] = {}
+        """Of the runs that are claimed."""
+        self.questions: dict[str, list[dict[str, Any]]] = {}
+        """Of the runs that are answered."""
         self.accepted: dict[str, RunRecord] = {}
         self.claimed: set[str] = set()
-        self.known_moment: tuple[float, str | None] | None = None
+        self.now = 0.0
+        """The database's time in this transaction."""
+        self.transaction_id: str | None = None
+        """Postgres' name for it."""
 
     def apply(self, requests: Sequence[Request]) -> Applied:
-        self._lock(sorted({request.run_id for request in requests}))
+        self._look(requests)
         outcomes = [self._outcome(request) for request in requests]
         with self.batches.pipelined(self.connection):  # so nothing is read in there
             self._flush()
-        return Applied(outcomes, self.moment[1] if self.batches.is_postgres else None)
+        return Applied(outcomes, self.transaction_id)
 
-    @cached_property
-    def moment(self) -> tuple[float, str | None]:
-        """The database's time in this transaction, and Postgres' name for it."""
-        if self.known_moment is not None:
-            return self.known_moment
-        row = self.connection.execute(self.batches.statements.moment).mappings().one()
-        return row["now"], row.get("transaction_id")
-
-    def _lock(self, ids: list[str]) -> None:
-        with self.batches.pipelined(self.connection):
-            rows = self.batches.statements.lock(self.connection, ids)
-        for row in rows:
-            run_id, status, fence, owner, seals, left, now, *transaction_id = row
-            self.known_moment = now, (transaction_id or [None])[0]
-            self.locked[run_id] = _Locked(RunStatus(status), fence, owner, seals, left)
+    def _look(self, requests: Sequence[Request]) -> None:
+        """Lock the runs, then read what the requests are judged by: one round trip for all of it."""
+        known, connection = self.batches.statements, self.connection
+        claimed = sorted({each.run_id for each in requests if isinstance(each, Claim)})
+        answered = sorted({each.run_id for each in requests if isinstance(each, Answer | Expire)})
+        with self.batches.pipelined(connection):
+            locking = known.lock(connection, sorted({request.run_id for request in requests}))
+            timing = known.moment(connection)
+            reading = known.standing(connection, claimed) if claimed else None
+            asking = known.questions(connection, answered) if answered else None
+        self.now, self.transaction_id = timing.fetchone()
+        for run_id, status, *facts in locking.fetchall():
+            self.locked[run_id] = _Locked(RunStatus(status), *facts)  # in the order of `lock`
+        if reading is not None:
+            self.rows = {row["run_id"]: row for row in named(reading)}
+        if asking is not None:
+            for row in named(asking):
+                self.questions.setdefault(row["run_id"], []).append(row)
 
     def _outcome(self, request: Request) -> Outcome:
         outcome = self._judged(request)
@@ -250,7 +208,7 @@ class _Batch:
         pending.voids += [{"of_run": write.run_id, "of_pause": pause_id} for pause_id in write.voids]
         if write.move is not None:
             self._move(write, there)
-        return None
+        return bool(there.answered)
 
     def _fresh(self, write: Write, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the rows that are not there yet; raise `JournalConflict` when another is in the place."""
@@ -295,7 +253,7 @@ class _Batch:
             }
         )
         if judgement.voids_pauses(move.status):
-            self.pending.voided.add(write.run_id)
+            self.pending.voided.append({"of_run": write.run_id})
 
     def _accept(self, request: Accept) -> Outcome:
         run = request.run
@@ -307,7 +265,7 @@ class _Batch:
             digest: codec.known_blob_row(digest, data) for digest, data in request.blobs.items()
         }
         row = codec.run_row(run, aside)
-        created_at = self.batches.acceptance_time(self.moment[0])
+        created_at = self.batches.acceptance_time(self.now)
         state: dict[str, Any] = {
             "status": RunStatus.RUNNING if request.claim else RunStatus.ACCEPTED,
             "owner": self.batches.owner if request.claim else None,
@@ -348,35 +306,59 @@ class _Batch:
         )
         if refusal is not None:
             return refusal
+        before = queries.claimable(self.connection, self.rows[request.run_id])
+        last_seq = self.rows[request.run_id]["last_seq"] or 0
         cleared: dict[str, bytes | str | None] = {"output": None, "error": None}
         _, seals = codec.changed_values(request.run_id, there.seals, cleared, self.pending.aside)
-        before = queries.standing(self.connection, request.run_id)
-        values = {
-            "new_recoveries": judgement.recoveries(
+        record = replace(
+            before,
+            status=RunStatus.RUNNING,
+            owner=self.batches.owner,
+            lease_left_s=self.batches.lease_s,
+            fence=there.fence + 1,
+            claims=before.claims + 1,
+            recoveries=judgement.recoveries(
                 before.recoveries,
                 there.status,
                 recovering=request.recovering,
                 abandoned=there.owner is not None,
-                grown=before.last_seq > before.entries,
+                grown=last_seq > before.entries,
             ),
-            "new_entries": max(before.last_seq, before.entries),
-            "of_run": request.run_id,
-            "new_owner": self.batches.owner,
-            "new_seals": seals,
-            "lease_s": self.batches.lease_s,
-        }
-        record = queries.claimed(self.connection, values)
+            entries=max(last_seq, before.entries),
+            output=None,
+            error=None,
+            updated_at=self.now,
+        )
+        self._note_claim(record, seals)
+        return record
+
+    def _note_claim(self, record: RunRecord, seals: bytes) -> None:
+        there = self.locked[record.run_id]
+        self.pending.claims.append(
+            {
+                "of_run": record.run_id,
+                "new_fence": record.fence,
+                "new_claims": record.claims,
+                "new_recoveries": record.recoveries,
+                "new_entries": record.entries,
+                "new_owner": record.owner,
+                "new_seals": seals,
+                "now": self.now,
+                "lease_s": self.batches.lease_s,
+            }
+        )
         # A second claim in this batch meets the first one.
-        self.claimed.add(request.run_id)
+        self.claimed.add(record.run_id)
+        self.rows[record.run_id] |= {"recoveries": record.recoveries, "claims": record.claims}
         there.status, there.fence, there.seals = record.status, record.fence, seals
         there.owner, there.lease_left_s = record.owner, record.lease_left_s
-        return record
 
     def _answer(self, request: Answer) -> Outcome:
         if request.run_id not in self.locked:
             return judgement.no_run(request.run_id)
-        asked = queries.questions(self.connection, request.run_id)
-        pause = judgement.answered(request.run_id, asked, request.pause_id, request.answer)
+        pause = judgement.answered(
+            request.run_id, self._asked(request.run_id), request.pause_id, request.answer
+        )
         if pause.answer is not None:
             return pause
         return self._settle(request.run_id, pause, request.answer)
@@ -384,43 +366,48 @@ class _Batch:
     def _expire(self, request: Expire) -> Outcome:
         if request.run_id not in self.locked:
             return judgement.no_run(request.run_id)
-        asked = queries.questions(self.connection, request.run_id)
-        pause = judgement.asked(request.run_id, asked, request.pause_id)
-        is_due = pause.is_open and pause.deadline_at is not None and pause.deadline_at <= self.moment[0]
+        pause = judgement.asked(request.run_id, self._asked(request.run_id), request.pause_id)
+        is_due = pause.is_open and pause.deadline_at is not None and pause.deadline_at <= self.now
         return self._settle(request.run_id, pause, None) if is_due else pause
 
+    def _asked(self, run_id: RunId) -> list[Pause]:
+        return [codec.pause(row) for row in self.questions.get(run_id, ())]
+
     def _settle(self, run_id: RunId, pause: Pause, answer: bytes | None) -> Pause:
-        pause = codec.settled(pause, answer, self.moment[0])
-        values = {
-            "of_run": run_id,
-            "of_pause": pause.pause_id,
-            "new_answer": pause.answer,
-            "new_answered_at": pause.answered_at,
-            "new_digest": codec.pause_digest(run_id, pause),
-        }
-        self.connection.execute(statements.answer, values)
-        self.connection.execute(statements.note_answer, {"of_run": run_id})
+        pause = codec.settled(pause, answer, self.now)
+        digest = codec.pause_digest(run_id, pause)
+        self.pending.answers.append(
+            {
+                "of_run": run_id,
+                "of_pause": pause.pause_id,
+                "new_answer": pause.answer,
+                "new_answered_at": pause.answered_at,
+                "new_digest": digest,
+            }
+        )
+        # A second answer in this batch meets the first one.
+        row = next(row for row in self.questions[run_id] if row["pause_id"] == pause.pause_id)
+        row |= {"answer": pause.answer, "answered_at": pause.answered_at, "digest": digest}
         return pause
 
     def _flush(self) -> None:
-        pending, connection, execute = self.pending, self.connection, self.connection.execute
+        pending, connection = self.pending, self.connection
         known = self.batches.statements
         if pending.aside:
             # In one order everywhere, so that two processes with the same content do not wait crosswise.
             known.keep_blobs(connection, [row for _, row in sorted(pending.aside.items())])
-        if pending.runs:
-            known.insert_runs(connection, pending.runs)
-        if pending.entries:
-            known.insert_entries(connection, pending.entries)
-        if pending.intents:
-            execute(known.keep_intents, pending.intents)
-        if pending.holds:
-            execute(known.keep_holds, pending.holds)
-        if pending.pauses:
-            execute(known.open_pauses, pending.pauses)
-        if pending.voids:
-            execute(statements.void_one, pending.voids)
-        if pending.moves:
-            known.move_runs(connection, pending.moves)
-        if pending.voided:
-            execute(statements.void, {"ids": sorted(pending.voided)})
+        for change, rows in (
+            (known.insert_runs, pending.runs),
+            (known.claim_runs, pending.claims),
+            (known.insert_entries, pending.entries),
+            (known.keep_intents, pending.intents),
+            (known.keep_holds, pending.holds),
+            (known.open_pauses, pending.pauses),
+            (known.settle_pauses, pending.answers),
+            (known.note_answers, pending.answers),
+            (known.void_pauses, pending.voids),
+            (known.move_runs, pending.moves),
+            (known.void_all_pauses, pending.voided),
+        ):
+            if rows:
+                change(connection, rows)

@@ -72,6 +72,15 @@ def parse(uri: str) -> sa.URL:
             raise _unusable(f"`state_uri` names {other!r}, which Flujo cannot keep runs in")
 
 
+def is_postgres(uri: str) -> bool:
+    """Return whether a URI is one of Postgres.
+
+    Raises:
+        SettingsError: it is no URL, or of a database that Flujo does not speak.
+    """
+    return parse(uri).get_backend_name() == "postgresql"
+
+
 def _sqlite(url: sa.URL) -> sa.URL:
     if url.host or not url.database or url.database == ":memory:" or url.query:
         raise _unusable(f"`state_uri` {url.render_as_string()!r} names no file")
@@ -100,7 +109,7 @@ class Database:
         self, uri: str, *, connections: tuple[int, int] = (2, 5), synchronous: Synchronous = "FULL"
     ) -> None:
         self.url = parse(uri)
-        self.is_postgres = self.url.get_backend_name() == "postgresql"
+        self.is_postgres = is_postgres(uri)
         self.shown = _shown(self.url)
         make = _postgres_engine if self.is_postgres else partial(_sqlite_engine, synchronous=synchronous)
         self.engine = make(
@@ -217,6 +226,11 @@ def fetch(connection: sa.Connection, statement: Any, parameters: dict[str, Any])
     """
     cursor: Any = connection.connection.cursor()
     cursor.execute(driver_text(statement, postgres=connection.dialect.name == "postgresql"), parameters)
+    return named(cursor)
+
+
+def named(cursor: Any) -> list[dict[str, Any]]:
+    """Return the rows of a driver's cursor, with the names of their columns."""
     names = [column[0] for column in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 

@@ -9,7 +9,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from flujo.domain import canonical
-from flujo.domain.journal import Entry, EntryKind, RunId, StepPath, parent
+from flujo.domain.journal import ROOT, Entry, EntryKind, RunId, StepPath, parent
 from flujo.domain.ledger import Hold, Ledger, Spending
 from flujo.domain.run import (
     Due,
@@ -152,18 +152,18 @@ class MemoryStateStore:
         )
         return self._record(stored)
 
-    def write(self, write: Write) -> Awaitable[None]:
+    def write(self, write: Write) -> Awaitable[bool]:
         """Make a write true at once; the awaitable says how it came out."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         try:
             self._check_open()
-            self._write(write)
+            answered = self._write(write)
             self._holes.succeeded(write)
         except (StateError, JournalConflict) as error:
             self._holes.failed(write, error)
             done.set_exception(error)
         else:
-            done.set_result(None)
+            done.set_result(answered)
         return done
 
     def let_go(self, run_id: RunId) -> None:
@@ -174,31 +174,27 @@ class MemoryStateStore:
 
     async def run(self, run_id: RunId) -> RunRecord:
         """Return a run."""
-        return self._record(self._stored(run_id))
+        return self._listed(self._stored(run_id))
 
     async def find(self, text: str) -> RunRecord:
         """Return the run that a user means: an id, a unique prefix of one, or `@last`."""
         runs = self.database.runs
         if text == "@last" and runs:
-            return self._record(max(runs.values(), key=lambda stored: stored.ordinal))
+            return self._listed(max(runs.values(), key=lambda stored: stored.ordinal))
         if (exact := runs.get(RunId(text))) is not None:
-            return self._record(exact)
+            return self._listed(exact)
         candidates = sorted(run_id for run_id in runs if text and run_id.startswith(text))
         if not candidates:
             raise judgement.no_run(text)
         if len(candidates) > 1:
             raise judgement.several_runs(text, candidates[:5])
-        return self._record(runs[candidates[0]])
+        return self._listed(runs[candidates[0]])
 
     async def runs(self, query: RunQuery) -> list[RunRecord]:
         """Return the runs that fit, newest first."""
         judgement.check_query(query)
         newest_first = sorted(self.database.runs.values(), key=lambda stored: -stored.ordinal)
-        fitting = [
-            replace(self._record(stored), deadline_at=_earliest_deadline(stored))
-            for stored in newest_first
-            if _fits(stored.record, query)
-        ]
+        fitting = [self._listed(stored) for stored in newest_first if _fits(stored.record, query)]
         return fitting[: query.limit]
 
     async def entries(self, run_id: RunId, *, parent: StepPath | None = None) -> list[Entry]:
@@ -210,11 +206,14 @@ class MemoryStateStore:
         return [entry for entry in entries if _is_below(entry.path, parent)]
 
     async def progress(self, run_id: RunId) -> Progress:
-        """Return how far the run's journal goes, and the usage summed over its entries."""
-        stored = self.database.runs.get(run_id)
-        entries = stored.by_seq if stored else {}
-        usages = (entry.usage for entry in entries.values())
-        return Progress(last_seq=max(entries, default=0), usage=sum(usages, NOTHING))
+        """Return how far the run is; see the port."""
+        entries = await self.entries(run_id)
+        return Progress(
+            last_seq=max((entry.seq for entry in entries), default=0),
+            usage=sum((entry.usage for entry in entries), NOTHING),
+            first=tuple(entry for entry in entries if _is_below(entry.path, ROOT)),
+            pauses=tuple(await self.pauses(run_id)),
+        )
 
     async def ledger(self, run_id: RunId) -> Ledger:
         """Return what each attempt used and when, and what is held back of the run's budget."""
@@ -297,7 +296,7 @@ class MemoryStateStore:
 
     # What a write does -----------------------------------------------------------------------------------
 
-    def _write(self, write: Write) -> None:
+    def _write(self, write: Write) -> bool:
         stored = self._stored(write.run_id)
         record = stored.record
         refusal: FlujoError | None = judgement.write_refusal(
@@ -322,6 +321,7 @@ class MemoryStateStore:
                 stored.pauses[pause_id] = replace(stored.pauses[pause_id], void=True)
         if write.move is not None:
             self._move(stored, write.move)
+        return stored.answered
 
     @staticmethod
     def _fresh(stored: StoredRun, entries: Sequence[Entry]) -> list[Entry]:
@@ -395,6 +395,10 @@ class MemoryStateStore:
         if left == stored.record.lease_left_s:
             return stored.record  # a lease without an end: one record for a run that waits, not two
         return replace(stored.record, lease_left_s=left)
+
+    def _listed(self, stored: StoredRun) -> RunRecord:
+        """Return a run as somebody sees it who does not execute it."""
+        return replace(self._record(stored), deadline_at=_earliest_deadline(stored))
 
     def _stored(self, run_id: RunId) -> StoredRun:
         stored = self.database.runs.get(run_id)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from flujo.domain import canonical
-from flujo.domain.journal import Entry, EntryKind, RunId, StepPath
+from flujo.domain.journal import ROOT, Entry, EntryKind, RunId, StepPath
 from flujo.domain.ledger import HoldState, Ledger, Spending
 from flujo.domain.run import Due, Progress, RunStatus
 from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState
-from flujo.state import codec, judgement, ownership, statements
+from flujo.state import codec, judgement, ownership
 from flujo.state.database import database_now, fetch
 from flujo.state.tables import blobs, budget_holds, intents, journal, pauses, runs
 
@@ -33,9 +32,14 @@ _earliest_deadline = (
     .scalar_subquery()
     .label("deadline_at")
 )
-_one_run = sa.select(*_run_columns).where(runs.c.run_id == sa.bindparam("run"))
-_claim = statements.claim.returning(*_run_columns)
+_one_run = sa.select(*_run_columns, _earliest_deadline).where(runs.c.run_id == sa.bindparam("run"))
 _newest_first = (runs.c.created_at.desc(), runs.c.run_id)
+_newest_run = (
+    sa.select(*_run_columns, _earliest_deadline)
+    .order_by(*_newest_first)
+    .limit(sa.literal_column("1"))
+    .offset(sa.literal_column("0"))  # SQLAlchemy would add it as a parameter
+)
 
 
 def run(connection: sa.Connection, run_id: RunId) -> RunRecord:
@@ -46,16 +50,15 @@ def run(connection: sa.Connection, run_id: RunId) -> RunRecord:
     return found
 
 
-def claimed(connection: sa.Connection, values: dict[str, Any]) -> RunRecord:
-    """Take a locked run over, and return it as it is then."""
-    return _decoded(connection, fetch(connection, _claim, values))[0]
+def claimable(connection: sa.Connection, row: dict[str, Any]) -> RunRecord:
+    """Return the run of a row that was locked to be claimed."""
+    return _decoded(connection, [row])[0]
 
 
 def find(connection: sa.Connection, text: str) -> RunRecord:
     """Return the run that a user means, or raise `RunNotFound`."""
-    chosen = sa.select(*_run_columns)
     if text == LAST:
-        newest = _run_records(connection, chosen.order_by(*_newest_first).limit(1))
+        newest = _decoded(connection, fetch(connection, _newest_run, {}))
         if not newest:
             raise judgement.no_run(text)
         return newest[0]
@@ -131,14 +134,6 @@ _last_seq = sa.select(_newest).where(journal.c.run_id == sa.bindparam("run"))
 _usages = sa.select(journal.c.usage).where(
     journal.c.run_id == sa.bindparam("run"), journal.c.usage.is_not(None)
 )
-_standing = sa.select(
-    sa.select(sa.func.max(journal.c.seq))
-    .where(journal.c.run_id == sa.bindparam("run"))
-    .scalar_subquery()
-    .label("last_seq"),
-    runs.c.entries,
-    runs.c.recoveries,
-).where(runs.c.run_id == sa.bindparam("run"))
 _can_go_on = sa.or_(
     runs.c.status.in_([str(RunStatus.ACCEPTED), str(RunStatus.RUNNING)]),
     sa.and_(runs.c.status == str(RunStatus.PAUSED), runs.c.answered),
@@ -216,25 +211,15 @@ def _check_complete(run_id: RunId, seqs: Sequence[int], promised: int) -> None:
 
 
 def progress(connection: sa.Connection, run_id: RunId) -> Progress:
-    """Return how far the run's journal goes, and the usage summed over its entries."""
+    """Return how far a run is, and what a walk reads first."""
     usages = [codec.usage(row["usage"]) for row in fetch(connection, _usages, {"run": run_id})]
     last_seq = fetch(connection, _last_seq, {"run": run_id})[0]["last_seq"] or 0
-    return Progress(last_seq=last_seq, usage=sum(usages, NOTHING))
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How far a run is, as a claim compares it."""
-
-    last_seq: int
-    entries: int
-    recoveries: int
-
-
-def standing(connection: sa.Connection, run_id: RunId) -> Standing:
-    """Return how far a run is, and how far it was at its last move or claim."""
-    row = fetch(connection, _standing, {"run": run_id})[0]
-    return Standing(row["last_seq"] or 0, row["entries"], row["recoveries"])
+    return Progress(
+        last_seq=last_seq,
+        usage=sum(usages, NOTHING),
+        first=tuple(entries(connection, run_id, ROOT)),
+        pauses=tuple(questions(connection, run_id)),
+    )
 
 
 def due(

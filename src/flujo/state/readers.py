@@ -111,28 +111,31 @@ class Readers:
     # In a thread -----------------------------------------------------------------------------------------
 
     def _read(self) -> None:
-        while share := self._share():
-            asked = [question for question in share if not question.future.cancelled()]
-            wake(zip(asked, self._answers(asked), strict=True))
+        share = self._share()
+        while share:
+            share = self._turn(share)
 
-    def _share(self) -> list[_Question]:
+    def _turn(self, share: deque[_Question]) -> deque[_Question]:
+        """Answer share after share on one connection, for as long as it is good; return the next one."""
+        try:
+            self._opened()
+            with self._database.reading() as connection:
+                while share:
+                    _answer_all(connection, share)
+                    share = self._share()
+        except Exception:  # noqa: BLE001 - whatever it was: each of the others meets it alone, or does not
+            for question in share:
+                wake([(question, self._answer_alone(question))])
+            share = self._share()
+        return share
+
+    def _share(self) -> deque[_Question]:
         with self._lock:
             count = -(-len(self._waiting) // self._threads)
             if not count:
                 self._reading -= 1
                 self._idle.notify_all()
-            return [self._waiting.popleft() for _ in range(count)]
-
-    def _answers(self, asked: Sequence[_Question]) -> list[Any]:
-        answers: list[Any] = []
-        try:
-            self._opened()
-            with self._database.reading() as connection:
-                for question in asked:
-                    answers.append(_answer(connection, question))
-        except Exception:  # noqa: BLE001 - whatever it was: each of the others meets it alone, or does not
-            answers += [self._answer_alone(question) for question in asked[len(answers) :]]
-        return answers
+            return deque(self._waiting.popleft() for _ in range(count))
 
     def _answer_alone(self, question: _Question) -> Any:
         try:
@@ -164,6 +167,18 @@ class Readers:
                 if self._closed or delay is None:
                     raise
             time.sleep(delay)
+
+
+def _answer_all(connection: sa.Connection, share: deque[_Question]) -> None:
+    """Answer a share and wake all who asked with one call; what could not be answered stays in the share."""
+    settled = []
+    try:
+        while share:
+            if not share[0].future.cancelled():
+                settled.append((share[0], _answer(connection, share[0])))
+            share.popleft()
+    finally:
+        wake(settled)
 
 
 def _answer(connection: sa.Connection, question: _Question) -> Any:

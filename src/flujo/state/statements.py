@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import contextmanager
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -22,28 +23,38 @@ _run: sa.BindParameter[str] = sa.bindparam("of_run")
 _transaction_id = sa.cast(sa.func.pg_current_xact_id(), sa.Text).label("transaction_id")
 
 
-def _lock(*, postgres: bool) -> str:
+def _lock(*, postgres: bool) -> sa.Select[Any]:
     left = runs.c.lease_until - database_now()
-    columns = [runs.c.run_id, runs.c.status, runs.c.fence, runs.c.owner, runs.c.seals, left, database_now()]
+    columns = [runs.c[name] for name in ("run_id", "status", "fence", "owner", "answered", "seals")]
+    locked = sa.select(*columns, left).where(_among(runs.c.run_id, postgres=postgres)).order_by(runs.c.run_id)
+    # Strong enough against a claim, weak enough for the foreign keys of the entries.
+    return locked.with_for_update(key_share=True) if postgres else locked
+
+
+def _among(column: sa.Column[str], *, postgres: bool) -> sa.ColumnElement[bool]:
+    """Return whether a column has one of the values of the parameter `ids`."""
     if postgres:
-        wanted = runs.c.run_id == sa.any_(sa.bindparam("ids", type_=postgresql.ARRAY(sa.Text())))
-        columns.append(_transaction_id)
-    else:
-        wanted = runs.c.run_id.in_(
-            sa.select(sa.func.json_each(sa.bindparam("ids")).table_valued("value").c.value)
-        )
-    locked = sa.select(*columns).where(wanted).order_by(runs.c.run_id)
-    if postgres:
-        # Strong enough against a claim, weak enough for the foreign keys of the entries.
-        locked = locked.with_for_update(key_share=True)
-    return driver_text(locked, postgres=postgres)
+        return column == sa.any_(sa.bindparam("ids", type_=postgresql.ARRAY(sa.Text())))
+    listed = sa.func.json_each(sa.bindparam("ids")).table_valued("value")
+    return column.in_(sa.select(listed.c.value))
 
 
 def _moment(*, postgres: bool) -> sa.Executable:
-    columns: list[Any] = [database_now().label("now")]
-    if postgres:
-        columns.append(_transaction_id)
-    return sa.select(*columns)
+    return sa.select(database_now(), _transaction_id if postgres else sa.null())
+
+
+def _standing(*, postgres: bool) -> sa.Select[Any]:
+    """Return what a claim is judged by, and what its owner gets: the whole row, and how far the run is."""
+    newest = sa.select(sa.func.max(journal.c.seq)).where(journal.c.run_id == runs.c.run_id)
+    left = sa.null().label("lease_left_s")
+    return sa.select(*runs.c, left, newest.scalar_subquery().label("last_seq")).where(
+        _among(runs.c.run_id, postgres=postgres)
+    )
+
+
+def _questions(*, postgres: bool) -> sa.Select[Any]:
+    asked = sa.select(*pauses.c).where(_among(pauses.c.run_id, postgres=postgres))
+    return asked.order_by(pauses.c.asked_at, pauses.c.position)
 
 
 _blob: dict[str, Any] = {name: sa.bindparam(name) for name in ("digest", "encoding", "size", "data")}
@@ -109,14 +120,13 @@ def _element(column: sa.Column[Any]) -> str:
     return kinds.get(type(column.type), "text")
 
 
-_one: sa.ColumnElement[int] = sa.literal_column("1")
-claim = (
+_claim = (
     runs.update()
     .where(runs.c.run_id == _run)
     .values(
         status=sa.literal_column(f"'{RunStatus.RUNNING}'"),
-        fence=runs.c.fence + _one,
-        claims=runs.c.claims + _one,
+        fence=sa.bindparam("new_fence"),
+        claims=sa.bindparam("new_claims"),
         recoveries=sa.bindparam("new_recoveries"),
         entries=sa.bindparam("new_entries"),
         answered=sa.false(),
@@ -125,7 +135,7 @@ claim = (
         output=sa.null(),
         error=sa.null(),
         seals=sa.bindparam("new_seals"),
-        updated_at=database_now(),
+        updated_at=sa.bindparam("now"),
     )
 )
 
@@ -155,25 +165,21 @@ _move = (
         updated_at=database_now(),
     )
 )
-void = (
+_void_all = (
     pauses.update()
-    .where(
-        pauses.c.run_id.in_(sa.bindparam("ids", expanding=True)),
-        pauses.c.answered_at.is_(None),
-        ~pauses.c.void,
-    )
-    .values(void=True)
+    .where(pauses.c.run_id == _run, pauses.c.answered_at.is_(None), ~pauses.c.void)
+    .values(void=sa.true())
 )
-void_one = (
+_void = (
     pauses.update()
     .where(
         pauses.c.run_id == _run,
         pauses.c.pause_id == sa.bindparam("of_pause"),
         pauses.c.answered_at.is_(None),
     )
-    .values(void=True)
+    .values(void=sa.true())
 )
-answer = (
+_settle = (
     pauses.update()
     .where(pauses.c.run_id == _run, pauses.c.pause_id == sa.bindparam("of_pause"))
     .values(
@@ -182,7 +188,7 @@ answer = (
         digest=sa.bindparam("new_digest"),
     )
 )
-note_answer = runs.update().where(runs.c.run_id == _run).values(answered=True)
+_note_answer = runs.update().where(runs.c.run_id == _run).values(answered=sa.true())
 recorded = sa.select(
     journal.c.seq, journal.c.path, journal.c.kind, journal.c.attempt, journal.c.digest
 ).where(
@@ -199,9 +205,10 @@ _append_one = _append_entry()
 
 def _keep_intents(insert: Any) -> sa.Executable:
     """Return the statement that records calls; a call that is sent again says when it was sent last."""
-    sent = insert(intents).values(sent_at=database_now())
+    given = ("run_id", "key", "path", "tool", "state", "fence", "request", "result", "digest")
+    sent = insert(intents).values(sent_at=database_now(), **{name: sa.bindparam(name) for name in given})
     new = sent.excluded
-    is_sent = new.state == str(IntentState.SENT)
+    is_sent = new.state == sa.literal_column(f"'{IntentState.SENT}'")
     statement: sa.Executable = sent.on_conflict_do_update(
         index_elements=["run_id", "key"],
         set_={
@@ -216,7 +223,8 @@ def _keep_intents(insert: Any) -> sa.Executable:
 def _keep_holds(insert: Any) -> sa.Executable:
     """Return the statement that writes what is held back of a budget, or replaces what was."""
     news = ("state", "usage", "digest")
-    settled_at = sa.case((sa.bindparam("state") == str(HoldState.HELD), sa.null()), else_=database_now())
+    is_held = sa.bindparam("state", type_=sa.Text()) == sa.literal_column(f"'{HoldState.HELD}'")
+    settled_at = sa.case((is_held, sa.null()), else_=database_now())
     held = insert(budget_holds).values(
         **{name: sa.bindparam(name) for name in ("run_id", "path", "number", *news)},
         created_at=database_now(),
@@ -229,57 +237,80 @@ def _keep_holds(insert: Any) -> sa.Executable:
     return statement
 
 
+def _open_pauses(insert: Any) -> sa.Executable:
+    """Return the statement that asks questions; one that is void or overdue is asked anew."""
+    given = ("run_id", "pause_id", "message", "answer_schema", "position", "digest")
+    opened = insert(pauses).values(
+        **{name: sa.bindparam(name) for name in given},
+        asked_at=database_now(),
+        deadline_at=database_now() + sa.bindparam("deadline_s", type_=sa.Double()),
+        void=sa.false(),
+    )
+    news = ("message", "answer_schema", "deadline_at", "asked_at", "position", "void", "digest")
+    expired = sa.and_(pauses.c.answer.is_(None), pauses.c.answered_at.is_not(None))
+    statement: sa.Executable = opened.on_conflict_do_update(
+        index_elements=["run_id", "pause_id"],
+        set_={"answered_at": sa.null(), **{name: opened.excluded[name] for name in news}},
+        where=sa.or_(pauses.c.void, expired),
+    )
+    return statement
+
+
 _row = itemgetter(*ENTRY_COLUMNS)
+
+Change = Callable[[sa.Connection, list[dict[str, Any]]], None]
+"""Executes a statement for each row of parameters; what a row has beside them does not matter."""
 
 
 class Statements:
-    """The statements that are not the same on both databases.
-
-    Those of every run's life (`lock`, runs, entries, moves, blobs) go to the driver as text with their
-    parameters: that costs a fraction of what a compiled statement costs.
-    """
+    """The statements of a batch, as text for the driver: a fraction of what a compiled statement costs."""
 
     def __init__(self, *, postgres: bool) -> None:
+        def text(statement: sa.Executable) -> str:
+            return driver_text(statement, postgres=postgres)
+
         insert = postgresql.insert if postgres else sqlite.insert
         self.is_postgres = postgres
-        self._lock = _lock(postgres=postgres)
-        self._insert_runs = driver_text(_insert_runs, postgres=postgres)
+        self._lock = text(_lock(postgres=postgres))
+        self._moment = text(_moment(postgres=postgres))
+        self._standing = text(_standing(postgres=postgres))
+        self._questions = text(_questions(postgres=postgres))
         self._insert_entries = _insert_entries(postgres=postgres)
         self._append_entries = _append_entries(postgres=postgres)
-        self._move = driver_text(_move, postgres=postgres)
-        content: dict[str, Any] = {
-            name: sa.bindparam(name) for name in ("digest", "encoding", "size", "data")
-        }
-        keep = insert(blobs).values(created_at=database_now(), **content).on_conflict_do_nothing()
-        self._keep_blobs = driver_text(keep, postgres=postgres)
-        self.moment = _moment(postgres=postgres)
-        deadline_at = database_now() + sa.bindparam("deadline_s", type_=sa.Double())
-        opened = insert(pauses).values(asked_at=database_now(), deadline_at=deadline_at, void=False)
-        news = ("message", "answer_schema", "deadline_at", "asked_at", "position", "void", "digest")
-        expired = sa.and_(pauses.c.answer.is_(None), pauses.c.answered_at.is_not(None))
-        self.open_pauses = opened.on_conflict_do_update(
-            index_elements=["run_id", "pause_id"],
-            set_={"answered_at": None, **{name: opened.excluded[name] for name in news}},
-            where=sa.or_(pauses.c.void, expired),
-        )
+        keep_blobs = insert(blobs).values(created_at=database_now(), **_blob).on_conflict_do_nothing()
+        self.keep_blobs = _for_each(text(keep_blobs))
+        self.insert_runs = _for_each(text(_insert_runs))
+        """Accepted runs; `metadata` is canonical JSON text here."""
+        self.claim_runs = _for_each(text(_claim))
+        self.move_runs = _for_each(text(_move))
+        self.keep_intents = _for_each(text(_keep_intents(insert)))
+        self.keep_holds = _for_each(text(_keep_holds(insert)))
+        self.open_pauses = _for_each(text(_open_pauses(insert)))
+        self.settle_pauses = _for_each(text(_settle))
+        self.note_answers = _for_each(text(_note_answer))
+        self.void_pauses = _for_each(text(_void))
+        self.void_all_pauses = _for_each(text(_void_all))
 
-        self.keep_holds = _keep_holds(insert)
-        self.keep_intents = _keep_intents(insert)
+    # Each of these returns a cursor: in a pipeline nothing is fetched before all is sent.
 
-    def lock(self, connection: sa.Connection, ids: list[str]) -> Sequence[tuple[Any, ...]]:
-        """Lock the runs that are there.
+    def lock(self, connection: sa.Connection, ids: Sequence[str]) -> Any:
+        """Lock the runs that are there: id, status, fence, owner, answered, seals, seconds of lease left."""
+        return _driver(connection).execute(self._lock, self._among(ids))
 
-        Returns:
-            For each run: id, status, fence, owner, seals, seconds of lease left, now (and on Postgres the
-            transaction's id).
-        """
-        wanted = {"ids": ids if self.is_postgres else canonical.encode(ids).decode()}
-        rows: list[tuple[Any, ...]] = _driver(connection).execute(self._lock, wanted).fetchall()
-        return rows
+    def moment(self, connection: sa.Connection) -> Any:
+        """Ask for the database's time, and on Postgres for the transaction's id."""
+        return _driver(connection).execute(self._moment)
 
-    def insert_runs(self, connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
-        """Insert accepted runs; `metadata` is canonical JSON text here."""
-        _driver(connection).executemany(self._insert_runs, rows)
+    def standing(self, connection: sa.Connection, ids: Sequence[str]) -> Any:
+        """Ask for the whole rows of runs, with the number of their newest entry (`last_seq`)."""
+        return _driver(connection).execute(self._standing, self._among(ids))
+
+    def questions(self, connection: sa.Connection, ids: Sequence[str]) -> Any:
+        """Ask for the questions of runs, in the order in which they were asked."""
+        return _driver(connection).execute(self._questions, self._among(ids))
+
+    def _among(self, ids: Sequence[str]) -> dict[str, Any]:
+        return {"ids": list(ids) if self.is_postgres else canonical.encode(ids).decode()}
 
     def insert_entries(self, connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
         """Insert a batch of entries."""
@@ -317,13 +348,12 @@ class Statements:
         cursor.execute("COMMIT" if done else "ROLLBACK")
         return bool(done)
 
-    def move_runs(self, connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
-        """Change runs' own rows."""
-        _driver(connection).executemany(self._move, rows)
 
-    def keep_blobs(self, connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
-        """Insert the blobs that are not there yet."""
-        _driver(connection).executemany(self._keep_blobs, rows)
+def _for_each(statement: str) -> Change:
+    def change(connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
+        _driver(connection).executemany(statement, rows)
+
+    return change
 
 
 def _driver(connection: sa.Connection) -> Any:

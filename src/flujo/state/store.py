@@ -8,11 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flujo.state import judgement, migrations, ownership, queries
-from flujo.state.batch import Accept, Answer, Batches, Claim, Expire
-from flujo.state.database import Database, Synchronous
+from flujo.state.batch import Batches
+from flujo.state.database import Database, Synchronous, is_postgres
 from flujo.state.leases import LEASE_S, RENEW_S, Leases
 from flujo.state.patience import RETRY_S
 from flujo.state.readers import Readers
+from flujo.state.requests import Accept, Answer, Claim, Expire
 from flujo.state.writer import Writer
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_READERS = 16
+FILE_READERS = 2
+"""Of a SQLite file: reading it is this process's own work, so more threads only take it from each other."""
 
 
 class SqlStateStore:
@@ -60,7 +63,7 @@ class SqlStateStore:
         renew_s: float = RENEW_S,
         retry_s: float = RETRY_S,
     ) -> None:
-        readers = max(1, min(MAX_READERS, pool_max - 1))
+        readers = max(1, min(MAX_READERS if is_postgres(uri) else FILE_READERS, pool_max - 1))
         connections = (min(max(2, pool_min), readers + 1), readers + 1)
         self.owner = ownership.new_token()
         self.database = Database(uri, connections=connections, synchronous=synchronous)
@@ -107,8 +110,8 @@ class SqlStateStore:
         record: RunRecord = await self.writer.submit(Claim(run_id, tuple(statuses), recovering, forced), loop)
         return record
 
-    def write(self, write: Write) -> Awaitable[None]:
-        """Enqueue a write; the awaitable returns when it is committed."""
+    def write(self, write: Write) -> Awaitable[bool]:
+        """Enqueue a write; the awaitable returns when it is committed; see the port."""
         return self.writer.submit(write, asyncio.get_running_loop())
 
     def let_go(self, run_id: RunId) -> None:

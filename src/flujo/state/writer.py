@@ -21,16 +21,17 @@ from sqlalchemy import exc
 from flujo.domain.run import Write
 from flujo.exceptions import FlujoError, StateBackendUnavailable, StateError
 from flujo.state import migrations
-from flujo.state.batch import Accept, Applied, Batches, Claim
 from flujo.state.database import Database, begin_write
 from flujo.state.patience import OPENING_RETRY_S, RETRY_S, Patience
+from flujo.state.requests import Accept, Applied, Claim
 from flujo.state.waiting import wake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from flujo.state.batch import Outcome, Request
+    from flujo.state.batch import Batches
     from flujo.state.leases import Leases
+    from flujo.state.requests import Outcome, Request
 
 MAX_BATCH = 512
 MAX_BACKLOG = 4 * MAX_BATCH
@@ -213,7 +214,7 @@ class Writer:
                 appended = None if careful else self._batches.append(connection, requests)
                 if appended:
                     self.commits += 1
-                    return Applied([None] * len(requests))
+                    return Applied([False] * len(requests))
                 transaction = begin_write(connection)
                 careful = careful or appended is not None
                 applied = self._batches.apply(connection, requests, careful=careful)
