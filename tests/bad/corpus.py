@@ -187,7 +187,6 @@ LANGUAGE = (
     _case("an-agent-with-a-dot", GOOD + "agents:\n  a.b: {model: m}\n", "identifier", 7, "a.b"),
     _case("neither-agent-nor-call", HEAD + "steps: [{name: a}]\n", "missing-key", 3, "agent", "call"),
     _case("both-agent-and-call", GOOD + "    agent: writer\n", "conflicting-keys", 5, "`agent`", "`call`"),
-    _case("an-agent-without-model", GOOD + "agents:\n  w: {instructions: x}\n", "missing-key", 7, "model", "local:"),
     _case("instructions-twice", GOOD + "agents:\n  w: {model: m, instructions: x, instructions_file: y}\n", "conflicting-keys", 7),
     _case("two-contexts", GOOD + "context: a:B\ncontext_schema: {}\n", "conflicting-keys", 7, "context_schema"),
     _case("if-without-then", GOOD + "  - {kind: conditional, name: c, if: a}\n", "missing-key", 6, "`then`"),

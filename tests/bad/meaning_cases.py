@@ -252,8 +252,6 @@ LATER = [
         "  - {kind: import, name: i, blueprint: ./child.yaml, with: {text: a}}\n",
         files={"blueprints/child.yaml": HEAD.replace("name: case", "name: child")},
     ),
-    Case("later-include", "include: [./a.yaml]\n", "FLJ213", "`include`", "include"),
-    Case("later-defaults", "defaults: {config: {max_retries: 2}}\n", "FLJ213", "`defaults`", "defaults"),
     Case(
         "later-tool-mapping",
         "",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flujo.blueprint.agent_rules import in_use_by
 from flujo.blueprint.diagnostics import rule
-from flujo.blueprint.rules import asked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +54,7 @@ def unbounded_answers(unit: Unit) -> Iterator[Diagnostic]:
 
 def _unbounded(unit: Unit) -> list[str]:
     """Return the agents that a step asks and whose answers nothing bounds."""
-    in_use = {name for visit in unit.visits for _, name in asked(visit.step)}
+    in_use = in_use_by(unit)
     return [name for name, agent in unit.blueprint.agents.items() if name in in_use and _is_unbounded(agent)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flujo.blueprint import (
+    agent_rules,
     arm_rules,
     budget_rules,
     cache_rules,
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
     from flujo.blueprint.rules import Unit
 
 AT_TOP = (
-    rules.unused_agent,
+    agent_rules.unused_agent,
+    agent_rules.agent_without_model,
     rules.reserved_context_field,
     rules.unavailable_at_top,
     budget_rules.unbounded_answers,
 )
 ON_STEPS = (
-    rules.unknown_agent,
+    agent_rules.unknown_agent,
     rules.repeated_name,
     rules.reserved_name,
     rules.unavailable_step,

@@ -43,8 +43,9 @@ from flujo.domain.usage import UsageLimits
 from flujo.exceptions import CorruptState, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from flujo.blueprint.diagnostics import Span
     from flujo.blueprint.resolver import Source
     from flujo.blueprint.rules import Unit
 
@@ -128,12 +129,7 @@ def compile_blueprint(
     """
     loader = Loader(source, allow_callables)
     unit = loader.load_entry(entry)
-    found = [*loader.diagnostics]
-    for loaded in loader.units.values():
-        found += check(loaded)
-    for document in loader.documents:
-        found = list(heeded(document, found))
-    diagnostics = _ordered(found, strict=strict)
+    diagnostics = _found(loader, loader.units.values(), strict=strict)
     known = {name for loaded in loader.units.values() for name in loaded.blueprint.agents}
     applied = _applied(models or {}, overrides or {}, known)
     if unit is not None:
@@ -142,6 +138,41 @@ def compile_blueprint(
     broken = unit is None or any(diagnostic.is_error for diagnostic in diagnostics)
     pipeline = None if broken or unit is None else _Tree(_models(applied)).pipeline(unit)
     return Compiled(pipeline, diagnostics, closure, loader.sources())
+
+
+def check_agents(
+    entry: str, source: Source, *, allow_callables: Sequence[str] = (), strict: bool = False
+) -> Compiled:
+    """Read and check a file of agents by itself; there is no pipeline in it.
+
+    Args:
+        entry: the file's path in the project.
+        source: where files are read from.
+        allow_callables: the patterns of flujo.toml; a tool that none admits is an error.
+        strict: whether warnings are errors.
+    """
+    loader = Loader(source, allow_callables)
+    unit = loader.load_agents(entry)
+    diagnostics = _found(loader, [unit], strict=strict)
+    return Compiled(None, diagnostics, Closure(entry, dict(loader.files)), loader.sources())
+
+
+def _found(loader: Loader, units: Iterable[Unit], *, strict: bool) -> tuple[Diagnostic, ...]:
+    """Return all that is wrong with what was loaded."""
+    found = [*loader.diagnostics]
+    lines: dict[str, Span] = {}
+    for unit in units:
+        found += check(unit)
+        lines |= {file: span for file, span in loader.including(unit).items() if file not in lines}
+    for document in loader.documents:
+        found = list(heeded(document, found, is_included=document.file in loader.rosters))
+    return _ordered([_with_including(one, lines) for one in found], strict=strict)
+
+
+def _with_including(found: Diagnostic, lines: Mapping[str, Span]) -> Diagnostic:
+    """Return a finding about a file of agents with the line that includes it."""
+    line = lines.get(found.span.file)
+    return found if line is None else replace(found, related=(*found.related, (line, "included here")))
 
 
 def _ordered(found: Sequence[Diagnostic], *, strict: bool) -> tuple[Diagnostic, ...]:

@@ -616,15 +616,9 @@ class Agent(Strict):
     capabilities: list[Value] = []
 
     @model_validator(mode="after")
-    def _whole(self) -> "Agent":
+    def _one_of_each(self) -> "Agent":
         _not_both(self, "instructions", "instructions_file")
         _not_both(self, "output_schema", "output_type")
-        if self.model is None and self.extends is None and self.spec is None:
-            raise problem(
-                "missing-key",
-                "an agent has no `model`",
-                "write `model: provider:model`; `model: local:smollm2` runs on this machine without a key",
-            )
         return self
 
 
@@ -642,6 +636,15 @@ class Defaults(Strict):
 
     agent: AgentDefaults = AgentDefaults()
     config: Config = Config()
+
+
+class AgentsFile(Strict):
+    """A file of agents, for the `include` of blueprints and of other such files."""
+
+    version: Literal["1"]
+    description: str = ""
+    include: list[str] = []
+    agents: Annotated[dict[Identifier, Agent], Field(min_length=1)]
 
 
 class Budget(Strict):

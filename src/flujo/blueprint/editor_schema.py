@@ -32,7 +32,6 @@ def generate() -> dict[str, Any]:
         "dependentSchemas": {"if": _none_of("branches", "default"), "switch": _none_of("then", "else")},
     }
     definitions["Agent"] |= {
-        "anyOf": [{"required": [key]} for key in ("model", "extends", "spec")],
         "dependentSchemas": {
             "instructions": _none_of("instructions_file"),
             "output_schema": _none_of("output_type"),

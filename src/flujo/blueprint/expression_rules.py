@@ -291,7 +291,8 @@ _SCHEMA_OF = {
 def located(unit: Unit, place: Place, start: int, end: int) -> Span:
     """Return where a piece of an expression or text stands in its file."""
     if place.prompt is None:
-        return unit.document.span_in(place.path, start, end)
+        document, path = unit.place(place.path)
+        return document.span_in(path, start, end)
     return Document(*place.prompt).between(start, end)
 
 

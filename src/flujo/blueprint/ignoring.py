@@ -41,10 +41,17 @@ class _Comment:
     used: set[str]
 
 
-def heeded(document: Document, found: Iterable[Diagnostic]) -> Iterator[Diagnostic]:
+def heeded(
+    document: Document, found: Iterable[Diagnostic], *, is_included: bool = False
+) -> Iterator[Diagnostic]:
     """Yield the findings of one file that no comment ignores, and what is wrong with the comments.
 
     Errors are never ignored: what has one cannot run.
+
+    Args:
+        document: the file.
+        found: the findings, of all files.
+        is_included: whether others ask what is in the file: a comment may be meant for one of them.
     """
     comments = list(_comments(document))
     for one in found:
@@ -61,10 +68,10 @@ def heeded(document: Document, found: Iterable[Diagnostic]) -> Iterator[Diagnost
         if not fitting:
             yield one
     for comment in comments:
-        yield from _judged(comment)
+        yield from _judged(comment, must_count=not is_included)
 
 
-def _judged(comment: _Comment) -> Iterator[Diagnostic]:
+def _judged(comment: _Comment, *, must_count: bool) -> Iterator[Diagnostic]:
     def say(message: str, hint: str) -> Diagnostic:
         return IGNORE.at(comment.span, message, hint=hint, severity=Severity.WARNING)
 
@@ -78,7 +85,7 @@ def _judged(comment: _Comment) -> Iterator[Diagnostic]:
     for code in comment.codes:
         if code not in RULES:
             yield say(f"there is no rule {code}", suggest(code, RULES, what="rules"))
-        elif code not in comment.used:
+        elif must_count and code not in comment.used:
             yield say(
                 f"nothing here is ignored by `{code}`",
                 "take the comment away; an error cannot be ignored, and a warning only on its own line",

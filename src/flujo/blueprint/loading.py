@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
 from flujo.blueprint import document as doc
-from flujo.blueprint import secret_literals
+from flujo.blueprint import secret_literals, sharing
+from flujo.blueprint.agent_rules import asked
 from flujo.blueprint.diagnostics import Span, rule, split_lines
 from flujo.blueprint.nodes import Document
 from flujo.blueprint.reader import read
 from flujo.blueprint.resolver import SourceRefused, named_path
 from flujo.blueprint.rules import Unit
-from flujo.blueprint.schema import check as check_schema
+from flujo.blueprint.schema import check_as
 from flujo.blueprint.scopes import Path, inside, placed
 from flujo.blueprint.secret_literals import SECRET_LITERAL, secret_found, secret_literal
+from flujo.blueprint.sharing import Roster
 from flujo.blueprint.signatures import read_module
 
 if TYPE_CHECKING:
@@ -44,8 +47,8 @@ FILE_MISSING = rule(
     "FLJ221",
     "file-missing",
     "A file that is not there",
-    finds="An imported blueprint or a prompt file that does not exist. Paths are relative to the file that "
-    "names them.",
+    finds="An imported blueprint, an included file of agents or a prompt file that does not exist. Paths are "
+    "relative to the file that names them.",
     why="The blueprint is not whole.",
     example=f"{_IMPORT}./anwser.yaml}}",
     instead=f"{_IMPORT}./answer.yaml}}",
@@ -64,8 +67,8 @@ IMPORT_LIMITS = rule(
     "FLJ223",
     "import-limits",
     "More imports than a blueprint may have",
-    finds=f"Imports more than {MAX_DEPTH} deep, more than {MAX_FILES} files or {MAX_BYTES // 2**20} MiB, or "
-    f"more than {MAX_STEPS} steps in all.",
+    finds=f"Imports or includes more than {MAX_DEPTH} deep, more than {MAX_FILES} files or "
+    f"{MAX_BYTES // 2**20} MiB, or more than {MAX_STEPS} steps in all.",
     why="Every run pins its whole closure, and a few lines that import each other can mean a million steps.",
     example="# seventeen blueprints, each importing the next",
     instead="# one blueprint that imports the others beside each other",
@@ -82,24 +85,52 @@ class Loader:
         self.files: dict[str, bytes] = {}
         self.units: dict[str, Unit] = {}
         """Every blueprint that fits the language, by its project path, imported ones first."""
-        self.documents: list[Document] = []
-        """Every blueprint that was read, sound or not."""
+        self.rosters: dict[str, Roster] = {}
+        """What every file of agents that fits the language gives to those who include it."""
         self.diagnostics: list[Diagnostic] = []
+        self._documents: dict[str, Document] = {}
         self._texts: dict[str, str] = {}
         self._source = source
         self._allow = tuple(allow)
         self._module = cache(lambda name: read_module(name, source))
+        self._loaded: set[str] = set()
         self._depth: dict[str, int] = {}
         self._steps: dict[str, int] = {}
 
     def load_entry(self, entry: str) -> Unit | None:
         """Return the blueprint at a project path with all that it imports, or None when it does not fit."""
+        start = Span(entry, 1, 1, 1, 1)
         try:
             self._read(entry)
         except SourceRefused as refused:
-            self._refuse(Span(entry, 1, 1, 1, 1), entry, refused)
+            self._refuse(start, entry, refused)
             return None
-        return self._load(entry, (entry,))
+        return self._load(entry, (entry,)) if self._is_kind(start, entry, entry, agents=False) else None
+
+    def load_agents(self, entry: str) -> Unit:
+        """Return a file of agents as if it were a blueprint without steps, so that rules can look at it."""
+        self._read(entry)
+        roster = self._roster(entry, (entry,)) or Roster()
+        agents = {name: declared.agent for name, declared in roster.agents.items()}
+        blueprint = doc.Blueprint.model_construct(version="1", name="agents", agents=agents, steps=[])
+        unit = Unit(self.document(entry), blueprint, allow=self._allow, module=self._module, roster=roster)
+        unit.prompts = dict(self._prompts(unit))
+        return unit
+
+    def including(self, unit: Unit) -> dict[str, Span]:
+        """Return the line of a blueprint by which each file of agents comes to it."""
+        lines: dict[str, Span] = {}
+        for index, text in enumerate(unit.blueprint.include):
+            with suppress(SourceRefused):
+                path = named_path(text, named_in=unit.document.file)
+                files = self.rosters[path].files if path in self.rosters else {path}
+                lines |= {file: unit.span("include", index) for file in files if file not in lines}
+        return lines
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        """Every blueprint and file of agents that was read, sound or not."""
+        return tuple(self._documents.values())
 
     def sources(self) -> dict[str, str]:
         """Return the text of each file, with what looks like a secret blotted out."""
@@ -117,17 +148,26 @@ class Loader:
             self.files[path] = data
         return self.files[path]
 
+    def document(self, path: str) -> Document:
+        """Return a file that was read, as a document; what is wrong with its YAML is said once."""
+        if path not in self._documents:
+            document = read(self.files[path], path)
+            self._documents[path] = document
+            self._texts[path] = document.text
+            self.diagnostics += document.diagnostics
+            self.diagnostics += secret_literal(document)
+        return self._documents[path]
+
     def _load(self, path: str, chain: tuple[str, ...]) -> Unit | None:
-        document = read(self.files[path], path)
-        self._texts[path] = document.text
-        self.documents.append(document)
-        self.diagnostics += document.diagnostics
-        self.diagnostics += secret_literal(document)
-        blueprint, found = check_schema(document)
+        self._loaded.add(path)
+        document = self.document(path)
+        blueprint, found = check_as(doc.Blueprint, document)
         self.diagnostics += found
         if blueprint is None:
             return None
-        unit = Unit(document, blueprint, allow=self._allow, module=self._module)
+        roster = self._included(document, blueprint, (path,))
+        blueprint = sharing.whole(document, blueprint, roster)
+        unit = Unit(document, blueprint, allow=self._allow, module=self._module, roster=roster)
         unit.prompts = dict(self._prompts(unit))
         unit.imports = self._imports(unit, chain)
         self.units[path] = unit
@@ -136,12 +176,14 @@ class Loader:
     # What a blueprint names ------------------------------------------------------------------------------
 
     def _prompts(self, unit: Unit) -> Iterator[tuple[str, tuple[str, str]]]:
+        """Yield the prompt files of a file's own agents, and of those that it asks."""
+        in_use = {name for _, step in walk(unit.blueprint.steps, ("steps",)) for _, name in asked(step)}
         for name, agent in unit.blueprint.agents.items():
-            if agent.instructions_file is None:
+            if agent.instructions_file is None or not (name in in_use or unit.is_own(name)):
                 continue
-            where = ("agents", name, "instructions_file")
-            path = self._named(unit, where, agent.instructions_file)
-            text = self._text(unit.span(*where), path) if path is not None else None
+            document, where = unit.place(("agents", name, "instructions_file"))
+            path = self._named(document, where, agent.instructions_file)
+            text = self._text(document.span(where), path) if path is not None else None
             if path is not None and text is not None:
                 yield name, (path, text)
 
@@ -173,15 +215,16 @@ class Loader:
                 below = self._depth[child.document.file]
                 depth = max(depth, below)
                 before, steps = steps, steps + self._steps[child.document.file]
-                self._limit(len(chain) + below > MAX_DEPTH, unit, place, _TOO_DEEP)
-                self._limit(before <= MAX_STEPS < steps, unit, place, _TOO_MANY)
+                span = unit.span(*place)
+                self._limit(len(chain) + below > MAX_DEPTH, span, _TOO_DEEP)
+                self._limit(before <= MAX_STEPS < steps, span, _TOO_MANY)
         self._depth[unit.document.file] = depth + 1
         self._steps[unit.document.file] = min(steps, MAX_STEPS + 1)
         return imports
 
     def _import(self, unit: Unit, place: Path, text: str, chain: tuple[str, ...]) -> Unit | None:
-        path = self._named(unit, place, text)
-        if path is None:
+        path = self._named(unit.document, place, text)
+        if path is None or not self._is_kind(unit.span(*place), text, path, agents=False):
             return None
         if path in chain:
             circle = " → ".join((*chain[chain.index(path) :], path))
@@ -193,23 +236,85 @@ class Loader:
                 )
             )
             return None
-        if path in self._texts:
+        if path in self._loaded:
             return self.units.get(path)
         if len(chain) >= MAX_DEPTH:
-            self._limit(True, unit, place, _TOO_DEEP)
+            self._limit(True, unit.span(*place), _TOO_DEEP)
             return None
         return self._load(path, (*chain, path))
 
-    def _named(self, unit: Unit, place: Path, text: str) -> str | None:
+    # Files of agents -------------------------------------------------------------------------------------
+
+    def _included(
+        self, document: Document, said: doc.Blueprint | doc.AgentsFile, chain: tuple[str, ...]
+    ) -> Roster:
+        """Return the agents that a file may name, its own ones whole as far as it can tell."""
+        roster = Roster()
+        for index, text in enumerate(said.include):
+            other = self._include(document, ("include", index), text, chain)
+            roster.is_whole &= other is not None
+            if other is not None:
+                self.diagnostics += sharing.duplicates(roster.add(other))
+        self.diagnostics += sharing.declare(document, said.agents, roster)
+        return roster
+
+    def _include(self, document: Document, place: Path, text: str, chain: tuple[str, ...]) -> Roster | None:
+        path = self._named(document, place, text)
+        span = document.span(place)
+        if path is None or not self._is_kind(span, text, path, agents=True):
+            return None
+        if path in chain:
+            circle = " → ".join((*chain[chain.index(path) :], path))
+            message = f"files of agents include each other in a circle: {circle}"
+            hint = "put what both need into a third file, and include that in both"
+            self.diagnostics.append(sharing.INCLUDE_CYCLE.at(span, message, hint=hint))
+            return None
+        if len(chain) > MAX_DEPTH:
+            self._limit(True, span, f"files of agents include each other more than {MAX_DEPTH} deep")
+            return None
+        return self._roster(path, (*chain, path))
+
+    def _roster(self, path: str, chain: tuple[str, ...]) -> Roster | None:
+        """Return what a file of agents gives, or None when it does not fit the language."""
+        if path not in self._loaded:
+            self._loaded.add(path)
+            document = self.document(path)
+            said, found = check_as(doc.AgentsFile, document)
+            self.diagnostics += found
+            if said is not None:
+                self.rosters[path] = self._included(document, said, chain)
+                self.rosters[path].files.add(path)
+        return self.rosters.get(path)
+
+    def _is_kind(self, span: Span, text: str, path: str, *, agents: bool) -> bool:
+        """Return whether the file at `path` is of the kind that `span` names, and say so when it is not."""
+        document = self.document(path)
+        if sharing.is_agents_file(document.data) == agents or not isinstance(document.data, dict):
+            return True
+        if agents and "steps" not in document.data:
+            return True  # neither: the language of files of agents says what is wrong
+        is_, wanted, hint = (
+            ("a blueprint", "a file of agents", "to run it as a step: `kind: import`")
+            if agents
+            else ("a file of agents", "a blueprint", "blueprints `include` it")
+        )
+        self.diagnostics.append(
+            sharing.WRONG_FILE.at(span, f"{text!r} is {is_}, and this takes {wanted}", hint=hint)
+        )
+        return False
+
+    # Reading ---------------------------------------------------------------------------------------------
+
+    def _named(self, document: Document, place: Path, text: str) -> str | None:
         """Return the project path of a file that is named at `place`, once it is read."""
         try:
-            path = named_path(text, named_in=unit.document.file)
+            path = named_path(text, named_in=document.file)
             self._read(path)
         except SourceRefused as refused:
-            self._refuse(unit.span(*place), text, refused)
+            self._refuse(document.span(place), text, refused)
         except _OverLimit:
             what = f"more than {MAX_FILES} files, or {MAX_BYTES // 2**20} MiB, belong to this blueprint"
-            self._limit(True, unit, place, what)
+            self._limit(True, document.span(place), what)
         else:
             return path
         return None
@@ -221,10 +326,10 @@ class Loader:
         shown = text if len(text) <= 100 else f"{text[:100]}…"
         self.diagnostics.append(found.at(span, f"{shown!r} is not read: {refused.reason}", hint=refused.hint))
 
-    def _limit(self, over: bool, unit: Unit, place: Path, what: str) -> None:
+    def _limit(self, over: bool, span: Span, what: str) -> None:
         if over:
             hint = "import fewer blueprints, or beside each other"
-            self.diagnostics.append(IMPORT_LIMITS.at(unit.span(*place), what, hint=hint))
+            self.diagnostics.append(IMPORT_LIMITS.at(span, what, hint=hint))
 
 
 class _OverLimit(Exception):

@@ -7,10 +7,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint import document as doc
-from flujo.blueprint.diagnostics import Severity, one_of, rule, suggest
+from flujo.blueprint.diagnostics import one_of, rule
 from flujo.blueprint.expressions import RESERVED
 from flujo.blueprint.scopes import COMPOSITES, Path, Schema, Scope, Visit, Walk, schema_of
-from flujo.domain.leaves import looks_like_target
+from flujo.blueprint.sharing import Roster
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +28,8 @@ class Unit:
     blueprint: doc.Blueprint
     imports: Mapping[str, Unit] = field(default_factory=dict)
     """Imported blueprints by the text that names them; those that could not be read are not here."""
+    roster: Roster = field(default_factory=Roster)
+    """Where the agents of `blueprint` stand, which may be in other files."""
     prompts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Per agent with an `instructions_file`: its project path and its text."""
     allow: Sequence[str] = ()
@@ -64,72 +66,27 @@ class Unit:
 
     def span(self, *path: str | int, key: bool = False) -> Span:
         """Return where a value (or its key) stands."""
-        return self.document.span(path, key=key)
+        document, place = self.place(path)
+        return document.span(place, key=key)
+
+    def place(self, path: Path) -> tuple[Document, Path]:
+        """Return the file and the keys of a value; what was included or is a default stands elsewhere."""
+        match path:
+            case ("agents", str(name), *keys) if name in self.roster.agents:
+                return self.roster.agents[name].place(tuple(keys))
+            case (*_, "config", str(key)) if self.document.node(path) is None:
+                default = ("defaults", "config", key)
+                return self.document, default if self.document.node(default) is not None else path
+            case _:
+                return self.document, path
+
+    def is_own(self, name: str) -> bool:
+        """Return whether an agent's entry stands in this file."""
+        return name in self.roster.agents and self.roster.agents[name].is_of(self.document)
 
     def _imported(self, step: doc.ImportStep) -> Schema:
         child = self.imports.get(step.blueprint)
         return child.output if child else None
-
-
-# Agents --------------------------------------------------------------------------------------------------
-
-UNKNOWN_AGENT = rule(
-    "FLJ201",
-    "unknown-agent",
-    "A step asks an agent that the blueprint does not have",
-    finds="A step whose `agent:` (or `router:`, `propose:`, `evaluate:`) is no entry of `agents:` in the "
-    "same file.",
-    why="There is nobody to ask. A blueprint that is imported has its own agents and does not see yours.",
-    example="agents: {sorter: {model: openai:gpt-5-mini}}\nsteps:\n  - {name: sort, agent: sortr}",
-    instead="agents: {sorter: {model: openai:gpt-5-mini}}\nsteps:\n  - {name: sort, agent: sorter}",
-)
-
-
-def unknown_agent(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Refuse a step whose agent is not declared."""
-    for key, name in asked(visit.step):
-        if name not in unit.blueprint.agents:
-            yield UNKNOWN_AGENT.at(
-                unit.span(*visit.path, key),
-                f"step {visit.step.name!r} asks agent {name!r}, which `agents:` does not have",
-                hint=suggest(name, unit.blueprint.agents, what="there are")
-                or f"add `agents: {{{name}: {{model: …}}}}`",
-            )
-
-
-def asked(step: doc.BaseStep) -> Iterator[tuple[str, str]]:
-    """Yield each key under which a step names an agent, with the agent's name."""
-    for key in ("agent", "router", "propose", "evaluate"):
-        name = getattr(step, key, None)
-        if isinstance(name, str) and not looks_like_target(name):
-            yield key, name
-
-
-UNUSED_AGENT = rule(
-    "FLJ202",
-    "unused-agent",
-    "An agent that no step asks",
-    finds="An entry of `agents:` that no step of the file names.",
-    why="Its prompt is reviewed and locked, and never used; often a step names another by mistake.",
-    example="agents: {sorter: {model: a:b}, helper: {model: a:b}}\nsteps:\n  - {name: sort, agent: sorter}",
-    instead="agents: {sorter: {model: a:b}}\nsteps:\n  - {name: sort, agent: sorter}",
-)
-
-
-def unused_agent(unit: Unit) -> Iterator[Diagnostic]:
-    """Warn of agents that nobody asks."""
-    in_use = {name for visit in unit.visits for _, name in asked(visit.step)}
-    # Kinds that are not available yet may name agents in keys of their own.
-    if not all(isinstance(visit.step, AVAILABLE) for visit in unit.visits):
-        return
-    for name in unit.blueprint.agents:
-        if name not in in_use:
-            yield UNUSED_AGENT.at(
-                unit.span("agents", name, key=True),
-                f"no step asks agent {name!r}",
-                hint="name it in a step's `agent:`, or take it out",
-                severity=Severity.WARNING,
-            )
 
 
 # Names ---------------------------------------------------------------------------------------------------
@@ -273,8 +230,7 @@ AVAILABLE = (
     doc.Step, *COMPOSITES, doc.CacheStep, doc.HitlStep, doc.ImportStep, doc.TreeSearchStep,
 )  # fmt: skip
 
-_LATER_ON_AGENTS = ("extends", "spec", "capabilities", "trust")
-_LATER_AT_TOP = ("include", "defaults")
+_LATER_ON_AGENTS = ("spec", "capabilities", "trust")
 
 
 def unavailable_step(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
@@ -307,8 +263,7 @@ def _attempts_of_a_human(unit: Unit, path: Path, step: doc.HitlStep) -> Iterator
 
 
 def unavailable_at_top(unit: Unit) -> Iterator[Diagnostic]:
-    """Refuse keys of the blueprint and its agents that are not acted on yet."""
-    yield from _unavailable_keys(unit, (), unit.blueprint, _LATER_AT_TOP)
+    """Refuse keys of agents that are not acted on yet."""
     for name, agent in unit.blueprint.agents.items():
         yield from _unavailable_keys(unit, ("agents", name), agent, _LATER_ON_AGENTS)
         for index, tool in enumerate(agent.tools):

@@ -7,14 +7,23 @@ from __future__ import annotations
 
 import re
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, Tag, ValidationError
 
 from flujo.blueprint import reading_rules as rules
 from flujo.blueprint.compiled_schemas import CompiledSchema, compile_schema
 from flujo.blueprint.diagnostics import RULES, Fix, did_you_mean, nearest, one_of, suggest, visible
-from flujo.blueprint.document import KINDS, MODEL_SETTINGS, Agent, BaseStep, Blueprint, Config
+from flujo.blueprint.document import (
+    KINDS,
+    MODEL_SETTINGS,
+    Agent,
+    AgentsFile,
+    BaseStep,
+    Blueprint,
+    Config,
+    Strict,
+)
 from flujo.blueprint.json_schemas import problems
 from flujo.blueprint.scalars import is_date
 from flujo.blueprint.schema_keywords import kind_of
@@ -28,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["CompiledSchema", "check", "compile_schema"]
 
 Path = tuple[str | int, ...]
+
+_L = TypeVar("_L", bound=Strict)
+_Language = type[Strict]
 
 SCHEMA_KEYS = frozenset({"input_schema", "context_schema", "output_schema", "answer_schema"})
 _FREE_KEYS = frozenset(
@@ -54,26 +66,31 @@ _SLUGS = {rule.slug: rule for rule in RULES.values()}
 
 
 def check(document: Document) -> tuple[Blueprint | None, list[Diagnostic]]:
-    """Return the blueprint, or None, and what is wrong with the document's keys and values.
+    """Return the blueprint, or None, and what is wrong with its document; see `check_as`."""
+    return check_as(Blueprint, document)
+
+
+def check_as(language: type[_L], document: Document) -> tuple[_L | None, list[Diagnostic]]:
+    """Return what a document says in one of our languages, or None, and what is wrong with it.
 
     What the reader has found already is not repeated: a document that could not be read gives nothing more,
     and on a line with a mistake in its YAML nothing else is looked for.
     """
     if not isinstance(document.data, dict):
         return None, []
-    blueprint, errors = _validate(document.data)
-    found = [_finding(document, error) for error in errors]
-    found += _lookalikes(document, errors)
+    said, errors = _validate(language, document.data)
+    found = [_finding(language, document, error) for error in errors]
+    found += _lookalikes(language, document, errors)
     found += _schemas(document, document.data, ())
     broken = {finding.span.line for finding in document.diagnostics if finding.is_error}
     found = sorted({f for f in found if f.span.line not in broken}, key=lambda f: (f.span, f.code))
     is_sound = not broken and not any(finding.is_error for finding in found)
-    return (blueprint if is_sound else None), found
+    return (said if is_sound else None), found
 
 
-def _validate(data: Any) -> tuple[Blueprint | None, list[Any]]:
+def _validate(language: type[_L], data: Any) -> tuple[_L | None, list[Any]]:
     try:
-        return Blueprint.model_validate(data), []
+        return language.model_validate(data), []
     except ValidationError as error:
         return None, error.errors(include_url=False, include_input=True)
 
@@ -81,7 +98,7 @@ def _validate(data: Any) -> tuple[Blueprint | None, list[Any]]:
 # One mistake ---------------------------------------------------------------------------------------------
 
 
-def _finding(document: Document, error: Any) -> Diagnostic:
+def _finding(language: _Language, document: Document, error: Any) -> Diagnostic:
     """Return our finding for one of pydantic's."""
     loc, kind, value = error["loc"], error["type"], error["input"]
     path = _path(loc)
@@ -93,9 +110,9 @@ def _finding(document: Document, error: Any) -> Diagnostic:
         case "flujo":
             return _own(document, loc, path, error["ctx"])
         case "extra_forbidden":
-            return _unknown_key(document, loc, path)
+            return _unknown_key(language, document, loc, path)
         case "missing":
-            message = f"{_named(loc[:-1])} needs a `{path[-1]}`"
+            message = f"{_named(language, loc[:-1])} needs a `{path[-1]}`"
             return rules.MISSING_KEY.at(document.span(path[:-1]), message, hint=f"add `{path[-1]}:`")
         case "union_tag_invalid":
             return _unknown_kind(document, path, value)
@@ -132,12 +149,12 @@ def _own(document: Document, loc: Path, path: Path, facts: dict[str, Any]) -> Di
     return rule.at(span, visible(facts["message"]), hint=facts["hint"] or None)
 
 
-def _unknown_key(document: Document, loc: Path, path: Path) -> Diagnostic:
+def _unknown_key(language: _Language, document: Document, loc: Path, path: Path) -> Diagnostic:
     key = str(path[-1])
-    model = _model_at(loc[:-1])
+    model = _model_at(language, loc[:-1])
     known = _keys(model) if model else []
     span = document.span(path, key=True)
-    message = f"`{visible(key)}` is not a key of {_named(loc[:-1])}"
+    message = f"`{visible(key)}` is not a key of {_named(language, loc[:-1])}"
     home = _home(key, model)
     if home is not None:
         return rules.UNKNOWN_KEY.at(span, message, hint=home)
@@ -211,7 +228,7 @@ def _conversion(value: Any, wanted: str) -> str | None:
 # Look-alikes ---------------------------------------------------------------------------------------------
 
 
-def _lookalikes(document: Document, errors: list[Any]) -> Iterator[Diagnostic]:
+def _lookalikes(language: _Language, document: Document, errors: list[Any]) -> Iterator[Diagnostic]:
     """Yield a finding for each bare `no` or `012` that stands where another type could stand as well.
 
     Whether only text may stand in a place is found out by asking for the opposite: with `false` there, the
@@ -226,7 +243,7 @@ def _lookalikes(document: Document, errors: list[Any]) -> Iterator[Diagnostic]:
     data = document.data
     for path in open_:
         data = _replaced(data, path, False)
-    _, complaints = _validate(data)
+    _, complaints = _validate(language, data)
     only_text = {_path(error["loc"]) for error in complaints}
     for path in open_:
         # A date is text to every reader of JSON, so a place that takes anything takes it as such.
@@ -288,9 +305,9 @@ def _path(loc: Path) -> Path:
     return tuple(part for part in loc if not str(part).startswith("\0") and part != "[key]")
 
 
-def _model_at(loc: Path) -> type[BaseModel] | None:
+def _model_at(language: _Language, loc: Path) -> type[BaseModel] | None:
     """Return the model that judged the value at a location of pydantic's."""
-    here: Any = Blueprint
+    here: Any = language
     for part in loc:
         here = _into(here, part)
     here = _bare(here)
@@ -329,13 +346,14 @@ def _keys(model: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def _named(loc: Path) -> str:
+_WORDS: dict[Any, str] = {Blueprint: "a blueprint", AgentsFile: "a file of agents", Agent: "an agent"}
+
+
+def _named(language: _Language, loc: Path) -> str:
     """Return how to speak of the mapping at a location: "a step of kind `loop`", "an agent", "`config`"."""
-    model = _model_at(loc)
-    if model is Blueprint:
-        return "a blueprint"
-    if model is Agent:
-        return "an agent"
+    model = _model_at(language, loc)
+    if model in _WORDS:
+        return _WORDS[model]
     kind = next((kind for kind, step in KINDS.items() if step is model), None)
     if kind is not None:
         return "a step" if kind == "step" else f"a step of kind `{kind}`"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from flujo.blueprint.compiler import Compiled
-    from flujo.blueprint.diagnostics import Diagnostic, Rule
+    from flujo.blueprint.diagnostics import Diagnostic, Rule, Span
     from flujo.blueprint.resolver import Source
     from flujo.domain.pipeline import Pipeline
     from flujo.services.project import Project
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found in one blueprint and in what it imports."""
+    """What was found in one blueprint, or file of agents, and in what it names."""
 
     path: str
     diagnostics: tuple[Diagnostic, ...]
     sources: Mapping[str, str]
+    holds_agents: bool = False
+    """Whether it is a file of agents."""
 
     @property
     def is_valid(self) -> bool:
@@ -87,15 +89,34 @@ def refusal(path: str, result: Compiled) -> BlueprintError:
 
 
 def check(project: Project, paths: Sequence[str]) -> list[Report]:
-    """Return one report a blueprint, in the order of `paths`; a finding in a shared import comes once."""
-    seen: set[Diagnostic] = set()
+    """Return one report a blueprint or file of agents, in the order of `paths`.
+
+    A finding in a file that several of them share comes once.
+    """
+    seen: set[tuple[str, Span, str]] = set()
     reports = []
     for path in paths:
-        result = compiled(project, path)
-        fresh = tuple(found for found in result.diagnostics if found not in seen)
-        seen.update(fresh)
-        reports.append(Report(path, fresh, result.sources))
+        result = _checked(project, path)
+        known = {found: (found.code, found.span, found.message) for found in result.diagnostics}
+        fresh = tuple(found for found in result.diagnostics if known[found] not in seen)
+        seen.update(known.values())
+        reports.append(Report(path, fresh, result.sources, project.holds_agents(path)))
     return reports
+
+
+def _checked(project: Project, path: str, source: Source | None = None) -> Compiled:
+    """Return a blueprint as `compiled` does, or a file of agents, checked by itself."""
+    if not project.holds_agents(path):
+        return compiled(project, path, source=source)
+    from flujo.blueprint.compiler import check_agents
+    from flujo.blueprint.resolver import FileSource
+
+    return check_agents(
+        path,
+        source or FileSource(project.root),
+        allow_callables=project.settings.blueprints.allow_callables,
+        strict=project.settings.strict_dsl,
+    )
 
 
 def mend(project: Project, paths: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -108,7 +129,7 @@ def mend(project: Project, paths: Sequence[str]) -> dict[str, tuple[str, str]]:
     from flujo.blueprint.resolver import FileSource
 
     def findings(source: Source) -> list[Diagnostic]:
-        return [one for path in paths for one in compiled(project, path, source=source).diagnostics]
+        return [one for path in paths for one in _checked(project, path, source).diagnostics]
 
     files = FileSource(project.root)
     changed = mended(files, findings)

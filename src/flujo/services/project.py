@@ -63,6 +63,23 @@ class Project:
         Raises:
             SettingsError: a folder of `[blueprints] paths` that does not exist although it is set.
         """
+        return [path for path in self.yaml_paths() if not self.holds_agents(path)]
+
+    def holds_agents(self, path: str) -> bool:
+        """Return whether a file of the project is one of agents, which blueprints include."""
+        from flujo.blueprint.sharing import holds_agents
+
+        try:
+            return holds_agents((self.root / path).read_bytes(), path)
+        except OSError:
+            return False
+
+    def yaml_paths(self) -> list[str]:
+        """Return the project's blueprints and files of agents, relative to the root, in order.
+
+        Raises:
+            SettingsError: a folder of `[blueprints] paths` that does not exist although it is set.
+        """
         found: set[str] = set()
         for folder in self.settings.blueprints.paths:
             base = self.root / folder
@@ -109,8 +126,13 @@ class Project:
             raise SettingsError(f"{text!r} fits several blueprints: {paths}", hint="give the path")
         raise _unknown(text, known)
 
-    def locate_all(self, text: str, cwd: Path) -> list[str]:
+    def locate_all(self, text: str, cwd: Path, *, agents: bool = False) -> list[str]:
         """Return the project paths of a blueprint as `locate` does, or of all in the folder that was typed.
+
+        Args:
+            text: what was typed.
+            cwd: where it was typed.
+            agents: whether the files of agents in a folder are meant as well.
 
         Raises:
             SettingsError: as `locate`, or the folder holds none.
@@ -118,7 +140,8 @@ class Project:
         typed = cwd / text
         if not typed.is_dir():
             return [self.locate(text, cwd)]
-        found = sorted(self._inside(path, str(path)) for path in _yaml_files(typed))
+        inside = sorted(self._inside(path, str(path)) for path in _yaml_files(typed))
+        found = [path for path in inside if agents or not self.holds_agents(path)]
         if not found:
             raise SettingsError(f"{text} holds no blueprint", hint="blueprints end in .yaml or .yml")
         return found

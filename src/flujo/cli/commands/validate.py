@@ -55,8 +55,8 @@ def validate(
 
     invocation = Invocation.of(ctx)
     project, terminal = invocation.project, invocation.terminal
-    given = [p for text in paths or () for p in project.locate_all(text, invocation.folder)]
-    chosen = given if paths else project.blueprint_paths()
+    given = [p for text in paths or () for p in project.locate_all(text, invocation.folder, agents=True)]
+    chosen = given if paths else project.yaml_paths()
     if diff:
         _show_changes(project, chosen, terminal)
     elif fix:
@@ -129,7 +129,9 @@ def _write_text(reports: Sequence[Report], terminal: Terminal) -> None:
         terminal.say("there are no blueprints here")
         terminal.next("flujo init", "writes a project with a first one")
         return
-    checked = plural(len(reports), "blueprint")
+    agents = sum(report.holds_agents for report in reports)
+    blueprints = [plural(len(reports) - agents, "blueprint")] if agents < len(reports) else []
+    checked = " and ".join([*blueprints, *([plural(agents, "file") + " of agents"] if agents else [])])
     good = sum(report.is_valid for report in reports)
     if good == len(reports):
         notes = f" ({summary(findings)})" if findings else ""

@@ -1,0 +1,109 @@
+"""Rules about agents: whom a step asks, whom nobody asks, and by which model an agent answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flujo.blueprint.diagnostics import Severity, rule, suggest
+from flujo.blueprint.reading_rules import MISSING_KEY
+from flujo.blueprint.rules import AVAILABLE
+from flujo.domain.leaves import looks_like_target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flujo.blueprint import document as doc
+    from flujo.blueprint.diagnostics import Diagnostic
+    from flujo.blueprint.rules import Unit
+    from flujo.blueprint.scopes import Visit
+
+UNKNOWN_AGENT = rule(
+    "FLJ201",
+    "unknown-agent",
+    "A step asks an agent that the blueprint does not have",
+    finds="A step whose `agent:` (or `router:`, `propose:`, `evaluate:`) is no entry of `agents:` in the "
+    "same file or in one that it includes.",
+    why="There is nobody to ask. A blueprint that is imported has its own agents and does not see yours.",
+    example="agents: {sorter: {model: openai:gpt-5-mini}}\nsteps:\n  - {name: sort, agent: sortr}",
+    instead="agents: {sorter: {model: openai:gpt-5-mini}}\nsteps:\n  - {name: sort, agent: sorter}",
+)
+
+
+def unknown_agent(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
+    """Refuse a step whose agent is not declared."""
+    for key, name in asked(visit.step):
+        if name not in unit.blueprint.agents and unit.roster.is_whole:
+            yield UNKNOWN_AGENT.at(
+                unit.span(*visit.path, key),
+                f"step {visit.step.name!r} asks agent {name!r}, which `agents:` does not have",
+                hint=suggest(name, unit.blueprint.agents, what="there are")
+                or f"add `agents: {{{name}: {{model: …}}}}`",
+            )
+
+
+def asked(step: doc.BaseStep) -> Iterator[tuple[str, str]]:
+    """Yield each key under which a step names an agent, with the agent's name."""
+    for key in ("agent", "router", "propose", "evaluate"):
+        name = getattr(step, key, None)
+        if isinstance(name, str) and not looks_like_target(name):
+            yield key, name
+
+
+UNUSED_AGENT = rule(
+    "FLJ202",
+    "unused-agent",
+    "An agent that no step asks",
+    finds="An entry of `agents:` that no step of the file names, and no other agent extends.",
+    why="Its prompt is reviewed and locked, and never used; often a step names another by mistake.",
+    example="agents: {sorter: {model: a:b}, helper: {model: a:b}}\nsteps:\n  - {name: sort, agent: sorter}",
+    instead="agents: {sorter: {model: a:b}}\nsteps:\n  - {name: sort, agent: sorter}",
+)
+
+
+def unused_agent(unit: Unit) -> Iterator[Diagnostic]:
+    """Warn of agents that nobody asks."""
+    # Kinds that are not available yet may name agents in keys of their own.
+    if not unit.visits or not all(isinstance(visit.step, AVAILABLE) for visit in unit.visits):
+        return
+    in_use = in_use_by(unit) | bases(unit)
+    for name in unit.blueprint.agents:
+        if name not in in_use and unit.is_own(name):
+            yield UNUSED_AGENT.at(
+                unit.span("agents", name, key=True),
+                f"no step asks agent {name!r}",
+                hint="name it in a step's `agent:`, or take it out",
+                severity=Severity.WARNING,
+            )
+
+
+def in_use_by(unit: Unit) -> set[str]:
+    """Return the names of the agents that steps of this file ask."""
+    return {name for visit in unit.visits for _, name in asked(visit.step)}
+
+
+def bases(unit: Unit) -> set[str]:
+    """Return the names that agents of this file extend."""
+    return {one.extends for name, one in unit.blueprint.agents.items() if one.extends and unit.is_own(name)}
+
+
+def agent_without_model(unit: Unit) -> Iterator[Diagnostic]:
+    """Refuse an agent that could be asked, and of which nothing says by which model.
+
+    One that others extend is not asked, and the model of one in a file of agents may come from whoever
+    includes it.
+    """
+    in_use = in_use_by(unit)
+    idle = {name for name in unit.blueprint.agents if unit.visits and unit.is_own(name)} - bases(unit)
+    for name, agent in unit.blueprint.agents.items():
+        declared = unit.roster.agents[name]
+        lacks = agent.model is None and agent.spec is None and declared.is_whole
+        if lacks and name in in_use | idle:
+            bases_of = [(there, path) for there, path in declared.layers[1:] if path[0] == "agents"]
+            yield MISSING_KEY.at(
+                unit.span("agents", name, key=True),
+                f"agent {name!r} has no `model`, nor does anything that it starts from",
+                hint="write `model: provider:model`; `model: local:smollm2` runs here without a key",
+                related=tuple(
+                    (there.span(path, key=True), "it extends this one") for there, path in bases_of
+                ),
+            )

@@ -1,0 +1,120 @@
+"""Agents that are shared wrongly: includes, extends and defaults that mean nothing good."""
+
+from __future__ import annotations
+
+from bad.meaning_cases import Case
+
+COMMON = "blueprints/agents/common.yaml"
+REVIEWER = """\
+version: "1"
+agents:
+  reviewer: {model: a:b, instructions: Review the text.}
+"""
+"""A file of agents: its agents begin on line 3."""
+INCLUDE = "./agents/common.yaml"
+
+
+def entry(agents: str = "", *, include: str = INCLUDE, ask: str = "reviewer", more: str = "") -> str:
+    """Return a blueprint: what it includes on line 3, a step on line 4, more of it from 5, agents last."""
+    return f'version: "1"\nname: case\ninclude: [{include}]\nsteps: [{{name: a, agent: {ask}}}]\n{more}' + (
+        f"agents:\n{agents}" if agents else ""
+    )
+
+
+def case(
+    name: str, code: str, words: str, under: str | None, line: int, whole: str = "", **more: object
+) -> Case:
+    """Return a case whose blueprint is `whole`, beside the file of one reviewer."""
+    files = {COMMON: REVIEWER, **more.pop("files", {})}  # type: ignore[dict-item]  # texts by path
+    return Case(name, "", code, words, under, line, entry=whole or entry(), files=files, **more)  # type: ignore[arg-type]
+
+
+def common(agents: str, *, top: str = "") -> dict[str, str]:
+    """Return the file of agents with other agents, from line 3 when there is no `top`."""
+    return {COMMON: f'version: "1"\n{top}agents:\n{agents}'}
+
+
+def line_of(count: int) -> str:
+    """Return agents that extend each other: `a1` says everything, and `a{count}` goes back to all others."""
+    rest = "".join(f"  a{n}: {{extends: a{n - 1}}}\n" for n in range(2, count + 1))
+    return "  a1: {model: a:b, instructions: Review.}\n" + rest
+
+
+INCLUDING = [
+    case("include-missing", "FLJ221", "'./agents/comon.yaml' is not read", "./agents/comon.yaml", 3,
+         entry(include="./agents/comon.yaml")),
+    case("include-out-of-the-project", "FLJ220", "leads out of the project", "../../common.yaml", 3,
+         entry(include="../../common.yaml")),
+    case("include-absolute", "FLJ220", "it is absolute", "/etc/agents.yaml", 3, entry(include="/etc/agents.yaml")),
+    case("include-address", "FLJ220", "it is an address", "'https://example.org/a.yaml'", 3,
+         entry(include="'https://example.org/a.yaml'")),
+    case("include-home", "FLJ220", "somebody's home", "'~/agents.yaml'", 3, entry(include="'~/agents.yaml'")),
+    case("include-no-yaml-name", "FLJ220", "no plain path", "./agents/common", 3, entry(include="./agents/common")),
+    case("include-a-blueprint", "FLJ275", "is a blueprint, and this takes a file of agents", "./other.yaml", 3,
+         entry(include=f"{INCLUDE}, ./other.yaml"), files={"blueprints/other.yaml": entry()}),
+    case("include-itself", "FLJ275", "is a blueprint", "./case.yaml", 3, entry(include=f"{INCLUDE}, ./case.yaml")),
+    case("import-a-file-of-agents", "FLJ275", "is a file of agents, and this takes a blueprint", "./agents/common.yaml", 3,
+         'version: "1"\nname: case\nsteps: [{kind: import, name: a, blueprint: ./agents/common.yaml}]\n'),
+    case("include-circle", "FLJ274", "include each other in a circle", "./common.yaml", 2, file=COMMON,
+         files=common("  reviewer: {model: a:b}\n", top="include: [./common.yaml]\n")),
+    case("include-circle-of-two", "FLJ274", "common.yaml → blueprints/agents/more.yaml → blueprints/agents/common.yaml",
+         "./common.yaml", 2, file="blueprints/agents/more.yaml",
+         files=common("  reviewer: {model: a:b}\n", top="include: [./more.yaml]\n")
+         | {"blueprints/agents/more.yaml": 'version: "1"\ninclude: [./common.yaml]\nagents: {other: {model: a:b}}\n'}),
+    case("included-misspelt-key", "FLJ120", "`modl` is not a key of an agent", "modl", 3, file=COMMON,
+         files=common("  reviewer: {modl: a:b}\n")),
+    case("included-key-of-a-blueprint", "FLJ120", "`budget` is not a key of a file of agents", "budget", 2, file=COMMON,
+         files=common("  reviewer: {model: a:b}\n", top="budget: {requests_limit: 3}\n")),
+    case("included-without-version", "FLJ121", "a file of agents needs a `version`", None, 1, file=COMMON,
+         files={COMMON: "agents: {reviewer: {model: a:b}}\n"}),
+    case("included-without-agents", "FLJ121", "a file of agents needs a `agents`", None, 1, file=COMMON,
+         files={COMMON: 'version: "1"\n'}),
+    case("included-prompt-missing", "FLJ221", "'./review.md' is not read", "./review.md", 3, file=COMMON,
+         files=common("  reviewer: {model: a:b, instructions_file: ./review.md}\n")),
+    case("included-instructions-read-a-step-that-is-not-there", "FLJ204", "no step `nope`", "nope", 3, file=COMMON,
+         files=common('  reviewer: {model: a:b, instructions: "See {{ steps.nope.output }}."}\n')),
+    case("included-tool-not-admitted", "FLJ250", "other.tools:act", "other.tools:act", 3, file=COMMON,
+         files=common("  reviewer: {model: a:b, tools: [other.tools:act]}\n")),
+    case("included-agent-misspelt", "FLJ201", "did you mean `reviewer`?", "reviewr", 4, entry(ask="reviewr")),
+    case("name-of-an-included-agent", "FLJ273", "the name 'reviewer' is taken", "reviewer", 6,
+         entry("  reviewer: {model: c:d}\n")),
+    case("two-files-with-one-name", "FLJ273", "the name 'reviewer' is taken", "reviewer", 3,
+         entry(include=f"{INCLUDE}, ./more.yaml"), file="blueprints/more.yaml", files={"blueprints/more.yaml": REVIEWER}),
+]  # fmt: skip
+EXTENDING = [
+    case("extends-misspelt", "FLJ270", "did you mean `reviewer`?", "reviewr", 6,
+         entry("  legal: {extends: reviewr}\n", ask="legal")),
+    case("extends-who-includes-it", "FLJ270", "there is no such agent here", "mine", 4, entry("  mine: {model: a:b}\n"
+         "  other: {extends: mine}\n", ask="other"), file=COMMON,
+         files=common("  reviewer: {model: a:b}\n  legal: {extends: mine}\n")),
+    case("extends-itself", "FLJ272", "in a circle: legal → legal", "legal", 6, entry("  legal: {extends: legal}\n", ask="legal")),
+    case("extends-in-a-circle", "FLJ272", "in a circle: one → two → three → one", "two", 6,
+         entry("  one: {extends: two}\n  two: {extends: three}\n  three: {extends: one}\n", ask="one")),
+    case("extends-too-deep", "FLJ272", "goes back to 16 others, and 15 is the most", "a16", 22,
+         entry(line_of(19), ask="a19")),
+    case("extends-too-deep-through-a-file", "FLJ272", "goes back to 16 others", "a16", 6,
+         entry("  last: {extends: a16}\n", ask="last"), files=common(line_of(16))),
+    case("nothing-gives-a-model", "FLJ121", "agent 'legal' has no `model`", "legal", 6,
+         entry("  legal: {extends: base}\n  base: {instructions: Review.}\n", ask="legal")),
+    case("own-agent-without-model", "FLJ121", "`model: local:", "legal", 6, entry("  legal: {instructions: Review.}\n", ask="legal")),
+    case("included-agent-without-model", "FLJ121", "agent 'reviewer' has no `model`", "reviewer", 3, file=COMMON,
+         files=common("  reviewer: {instructions: Review.}\n")),
+    case("unused-although-it-extends", "FLJ202", "no step asks agent 'legal'", "legal", 6,
+         entry("  legal: {extends: reviewer}\n"), severity="warning"),
+    case("both-texts-in-one-agent", "FLJ127", "do not go together", "instructions_file", 6,
+         entry("  legal: {extends: reviewer, instructions: x, instructions_file: y.md}\n", ask="legal")),
+]  # fmt: skip
+DEFAULTS = [
+    case("default-that-is-none", "FLJ120", "`instructions` is not a key of `agent`", "instructions", 5,
+         entry(more="defaults: {agent: {instructions: x}}\n")),
+    case("default-in-a-file-of-agents", "FLJ120", "`defaults` is not a key of a file of agents", "defaults", 2, file=COMMON,
+         files=common("  reviewer: {model: a:b}\n", top="defaults: {agent: {model: c:d}}\n")),
+    case("default-background", "FLJ213", "execution_mode: background", "execution_mode", 5,
+         entry(more="defaults: {config: {execution_mode: background}}\n")),
+    case("default-retries-of-an-effect", "FLJ267", "", "max_retries", 5,
+         entry(more="defaults: {config: {max_retries: 2}}\n").replace(
+             "{name: a, agent: reviewer}", "{name: a, agent: reviewer}, {name: b, call: skills.crm:plain, effect: unsafe}"),
+         severity="warning"),
+    case("default-misspelt", "FLJ120", "`confg`", "confg", 5, entry(more="defaults: {confg: {}}\n")),
+]  # fmt: skip
+SHARING_CASES = [*INCLUDING, *EXTENDING, *DEFAULTS]

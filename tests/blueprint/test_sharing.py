@@ -1,0 +1,266 @@
+"""Agents and settings that blueprints share: what they come to, and where what is wrong with them stands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bad.meaning_cases import ENTRY, SKILLS
+from bad.sharing_cases import COMMON, REVIEWER, SHARING_CASES, common, entry, line_of
+from flujo.blueprint import document, sharing
+from flujo.blueprint.compiler import Compiled, check_agents, compile_blueprint
+from flujo.blueprint.diagnostics import Severity, render
+from flujo.blueprint.resolver import PinnedSource
+from flujo.blueprint.secret_literals import SECRET_LITERAL
+from flujo.domain.agents import AgentSpec
+from flujo.domain.leaves import Text
+from flujo.domain.steps import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bad.meaning_cases import Case
+
+
+def compiled(files: Mapping[str, str]) -> Compiled:
+    source = PinnedSource({path: text.encode() for path, text in files.items()})
+    return compile_blueprint(ENTRY, source, allow_callables=["skills.*"])
+
+
+@pytest.mark.parametrize("case", SHARING_CASES, ids=lambda case: case.name)
+def test_what_is_shared_wrongly_gets_its_one_finding_in_the_file_that_says_it(case: Case) -> None:
+    files = case.all_files()
+    found = compiled(files)
+    said = [one for one in found.diagnostics if one.severity is not Severity.INFO]
+    assert [one.code for one in said] == [case.code], [render(one, found.sources) for one in said]
+    one = said[0]
+    assert (one.span.file, one.span.line) == (case.file, case.line)
+    assert case.words in f"{one.message} {one.hint}"
+    assert one.severity == case.severity
+    line = files[one.span.file].split("\n")[one.span.line - 1]
+    assert case.under is None or line[one.span.column - 1 : one.span.end_column - 1] == case.under
+    assert (found.pipeline is None) is (case.severity == "error")
+    if case.file != ENTRY:
+        assert (ENTRY, "included here") in [(span.file, label) for span, label in one.related]
+
+
+def agents(files: Mapping[str, str]) -> dict[str, AgentSpec]:
+    """Return the agents that the steps of a blueprint ask, by the steps' names."""
+    found = compiled(files)
+    assert found.pipeline is not None, [render(one, found.sources) for one in found.diagnostics]
+    asked = {step.name: step.agent for step in found.pipeline.steps if isinstance(step, Step)}
+    return {name: agent for name, agent in asked.items() if isinstance(agent, AgentSpec)}
+
+
+def text(agent: AgentSpec) -> str | None:
+    return agent.instructions.source if agent.instructions else None
+
+
+def test_an_included_agent_is_asked_as_if_it_stood_in_the_blueprint() -> None:
+    [agent] = agents({ENTRY: entry(), COMMON: REVIEWER}).values()
+    assert agent == AgentSpec("reviewer", "a:b", instructions="Review the text.")
+
+
+def test_what_extends_says_only_what_differs() -> None:
+    base = (
+        "  base: {model: a:b, instructions: 'Be kind.', template: false, retries: 3, tools: [skills.crm:echo],\n"
+        "    output_schema: {type: string}, model_settings: {temperature: 0, max_tokens: 50}}\n"
+    )
+    own = (
+        "  same: {extends: base}\n"
+        "  other_text: {extends: base, instructions: 'Be {{ run.id }}.'}\n"
+        "  other_shape: {extends: base, output_type: skills.crm:echo, tools: []}\n"
+        "  hotter: {extends: same, model: c:d, model_settings: {temperature: 1}}\n"
+    )
+    names = ("same", "other_text", "other_shape", "hotter")
+    steps = ", ".join(f"{{name: {name}, agent: {name}}}" for name in names)
+    blueprint = entry(own).replace("{name: a, agent: reviewer}", steps)
+    of = agents(
+        {ENTRY: blueprint, COMMON: common(base)["blueprints/agents/common.yaml"], "skills/crm.py": SKILLS}
+    )
+    assert text(of["same"]) == "Be kind."
+    assert of["same"].instructions == Text("Be kind.", literal=True)
+    assert (of["same"].retries, of["same"].output_schema) == (3, {"type": "string"})
+    assert of["other_text"].instructions == Text("Be {{ run.id }}.")
+    assert of["other_text"].model_settings == {"temperature": 0, "max_tokens": 50}
+    assert (of["other_shape"].output_schema, of["other_shape"].tools) == (None, ())
+    assert of["other_shape"].output_type is not None
+    assert (of["hotter"].model, of["hotter"].retries) == ("c:d", 3)
+    assert of["hotter"].model_settings == {"temperature": 1, "max_tokens": 50}
+
+
+def test_defaults_are_below_everything_that_says_otherwise() -> None:
+    defaults = (
+        "defaults: {agent: {model: d:e, retries: 7, model_settings: {temperature: 1, max_tokens: 9}}}\n"
+    )
+    shared = common("  reviewer: {instructions: x, model_settings: {temperature: 0}}\n")
+    [agent] = agents({ENTRY: entry(more=defaults), **shared}).values()
+    assert (agent.model, agent.retries) == ("d:e", 7)
+    assert agent.model_settings == {"temperature": 0, "max_tokens": 9}
+
+
+def test_paths_are_relative_to_the_file_that_names_them() -> None:
+    files = {
+        ENTRY: entry(
+            "  legal: {extends: reviewer, instructions_file: prompts/legal.md}\n",
+            include="../shared/all.yaml",
+        ).replace("{name: a, agent: reviewer}", "{name: a, agent: reviewer}, {name: b, agent: legal}"),
+        "shared/all.yaml": 'version: "1"\ninclude: [./deep/one.yaml]\nagents: {other: {model: a:b}}\n',
+        "shared/deep/one.yaml": 'version: "1"\nagents: {reviewer: {model: a:b, instructions_file: ../review.md}}\n',
+        "shared/review.md": "Review.",
+        "blueprints/prompts/legal.md": "Review as a lawyer.",
+    }
+    of = agents(files)
+    assert (text(of["a"]), of["a"].instructions_file) == ("Review.", "shared/review.md")
+    assert (text(of["b"]), of["b"].instructions_file) == (
+        "Review as a lawyer.",
+        "blueprints/prompts/legal.md",
+    )
+
+
+def test_what_is_included_belongs_to_the_closure_and_prompts_that_nobody_asks_for_do_not() -> None:
+    files = {
+        ENTRY: entry(),
+        COMMON: REVIEWER + "  other: {model: a:b, instructions_file: ./other.md}\n",
+        "blueprints/agents/other.md": "Nobody is asked this.",
+    }
+    before = compiled(files).closure
+    assert set(before.files) == {ENTRY, COMMON}
+    after = compiled(files | {COMMON: files[COMMON] + "# a word\n"}).closure
+    assert after.digest != before.digest
+
+
+def test_a_run_is_compiled_again_from_what_it_pinned() -> None:
+    files = {
+        ENTRY: entry("  legal: {extends: reviewer, instructions_file: ./legal.md}\n", ask="legal"),
+        COMMON: REVIEWER,
+        "blueprints/legal.md": "Review as a lawyer.",
+    }
+    found = compiled(files)
+    again = compile_blueprint(ENTRY, PinnedSource(found.closure.files))
+    assert again.pipeline == found.pipeline
+    assert again.closure.digest == found.closure.digest
+
+
+def test_files_of_agents_may_share_a_third() -> None:
+    files = {
+        ENTRY: entry(include="./one.yaml, ./two.yaml", ask="first").replace(
+            "agent: first}", "agent: first}, {name: b, agent: second}"
+        ),
+        "blueprints/one.yaml": 'version: "1"\ninclude: [./base.yaml]\nagents: {first: {extends: base, retries: 1}}\n',
+        "blueprints/two.yaml": 'version: "1"\ninclude: [./base.yaml]\nagents: {second: {extends: base, retries: 2}}\n',
+        "blueprints/base.yaml": 'version: "1"\nagents: {base: {model: a:b}}\n',
+    }
+    of = agents(files)
+    assert [(agent.model, agent.retries) for agent in of.values()] == [("a:b", 1), ("a:b", 2)]
+
+
+def test_a_base_needs_no_model_and_no_step() -> None:
+    own = "  base: {instructions: Review.}\n  legal: {extends: base, model: a:b}\n"
+    assert compiled({ENTRY: entry(own, ask="legal"), COMMON: REVIEWER}).diagnostics == ()
+
+
+def test_fifteen_agents_may_be_extended_in_a_line() -> None:
+    of = agents({ENTRY: entry(line_of(16), ask="a16"), COMMON: REVIEWER})
+    assert text(of["a"]) == "Review."
+
+
+def test_a_file_that_cannot_be_read_is_the_only_thing_that_is_said() -> None:
+    blueprint = entry("  legal: {extends: strict}\n", include="./nowhere.yaml").replace("reviewer", "legal")
+    assert [one.code for one in compiled({ENTRY: blueprint}).diagnostics] == ["FLJ221"]
+
+
+def test_an_override_reaches_included_agents() -> None:
+    source = PinnedSource({ENTRY: entry().encode(), COMMON: REVIEWER.encode()})
+    found = compile_blueprint(ENTRY, source, overrides={"agents.reviewer.model": "x:y"})
+    assert found.pipeline is not None
+    [step] = found.pipeline.steps
+    assert isinstance(step, Step)
+    assert isinstance(step.agent, AgentSpec)
+    assert step.agent.model == "x:y"
+
+
+def test_expressions_know_what_an_included_agent_answers() -> None:
+    shaped = common(
+        "  reviewer: {model: a:b, output_schema: {type: object, required: [ok], properties: {ok: {type: boolean}}}}\n"
+    )
+    blueprint = entry(
+        "  legal: {extends: reviewer}\n", ask="legal", more='output: "{{ steps.a.output.okay }}"\n'
+    )
+    [found] = compiled({ENTRY: blueprint, **shaped}).diagnostics
+    assert (found.code, found.span.file) == ("FLJ204", ENTRY)
+    assert "did you mean `ok`?" in str(found.hint)
+
+
+# Defaults of steps ---------------------------------------------------------------------------------------
+
+
+def test_steps_that_ask_or_call_get_the_default_config_and_others_do_not() -> None:
+    blueprint = """\
+version: "1"
+name: case
+defaults: {config: {timeout_s: 30, max_retries: 2}}
+agents: {reviewer: {model: a:b}}
+steps:
+  - name: plain
+    agent: reviewer
+    fallback: {call: "skills.crm:plain"}
+  - kind: loop
+    name: again
+    until: steps.own.output == "x"
+    steps:
+      - {name: own, agent: reviewer, config: {timeout_s: 5}}
+      - {kind: conditional, name: way, if: "true", then: [{name: inner, agent: reviewer, config: {max_retries: 0}}]}
+  - kind: cache
+    name: kept
+    step: {name: once, agent: reviewer}
+  - {kind: hitl, name: ask, message: "Well?"}
+"""
+    found = compiled({ENTRY: blueprint, "skills/crm.py": SKILLS})
+    assert found.pipeline is not None, [render(one, found.sources) for one in found.diagnostics]
+    config = {
+        step.name: (step.config.timeout_s, step.config.max_retries) for _, step in found.pipeline.walk()
+    }
+    assert config == {
+        "plain": (30.0, 2), "fallback": (30.0, 2), "again": (None, 0), "own": (5.0, 2), "way": (None, 0),
+        "inner": (30.0, 0), "kept": (None, 0), "once": (30.0, 2), "ask": (None, 0),
+    }  # fmt: skip
+
+
+def test_every_key_that_holds_steps_is_gone_into_for_defaults() -> None:
+    """Who adds a kind with a body of its own adds the key to `sharing`."""
+    holding = set()
+    models: tuple[type[document.Strict], ...] = (*document.KINDS.values(), document.State)
+    for model in models:
+        for key, field in model.model_fields.items():
+            if any(name in repr(field.annotation) for name in ("AnyStep", "Fallback", "State", "BaseStep")):
+                holding.add(key)
+    assert holding == sharing.BODIES
+
+
+# A file of agents by itself ------------------------------------------------------------------------------
+
+
+def test_a_file_of_agents_is_checked_by_itself() -> None:
+    def found(text: str) -> list[str]:
+        source = PinnedSource({COMMON: text.encode(), "skills/crm.py": SKILLS.encode()})
+        return [one.code for one in check_agents(COMMON, source, allow_callables=["skills.*"]).diagnostics]
+
+    assert found(REVIEWER) == []
+    assert found(common("  reviewer: {instructions: x}\n")[COMMON]) == []
+    assert found(common("  reviewer: {model: a:b, tools: [skills.crm:eco]}\n")[COMMON]) == ["FLJ251"]
+    assert found(common("  reviewer: {extends: nobody}\n")[COMMON]) == ["FLJ270"]
+    assert found(common("  reviewer: {model: a:b, instructions_file: ./x.md}\n")[COMMON]) == ["FLJ221"]
+
+
+def test_a_comment_in_a_file_of_agents_may_be_meant_for_any_blueprint() -> None:
+    ignoring = common("  reviewer: {model: a:b}  # flujo: ignore[FLJ271] the provider bounds it\n")
+    assert compiled({ENTRY: entry(), **ignoring}).diagnostics == ()
+
+
+def test_a_secret_in_a_file_of_agents_is_found_and_never_shown() -> None:
+    secret = "sk-" + "a1B2" * 8
+    found = compiled({ENTRY: entry(), **common(f"  reviewer: {{model: a:b, instructions: {secret}}}\n")})
+    assert [one.code for one in found.diagnostics] == [SECRET_LITERAL.code]
+    assert secret not in "".join(render(one, found.sources) for one in found.diagnostics)
