@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bad.meaning_cases import CHILD, SKILLS
-from flujo.blueprint.compiler import Closure, Compiled, compile_blueprint
+from flujo.blueprint.closure import Closure
+from flujo.blueprint.compiler import Compiled, compile_blueprint
 from flujo.blueprint.resolver import FileSource, PinnedSource
 from flujo.domain.agents import AgentSpec
 from flujo.domain.retry import RetryPolicy

@@ -15,7 +15,7 @@ from flujo.services.scaffold import scaffold
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from flujo.blueprint.compiler import Closure
+    from flujo.blueprint.closure import Closure
 
 OTHER = 'version: "1"\nname: other\nsteps: [{name: a, call: "skills.greet:greet", with: {name: x}}]\n'
 

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flujo.blueprint import document as doc
+from flujo.blueprint.bodies import inside, placed
 from flujo.blueprint.diagnostics import Severity, one_of, rule, suggest
-from flujo.blueprint.scopes import inside, placed, types
+from flujo.blueprint.known import types
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from flujo.blueprint.bodies import Path
     from flujo.blueprint.diagnostics import Diagnostic
     from flujo.blueprint.rules import Unit
-    from flujo.blueprint.scopes import Path, Visit
+    from flujo.blueprint.scopes import Visit
 
 # What arms write -----------------------------------------------------------------------------------------
 

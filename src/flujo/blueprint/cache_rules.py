@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 from flujo.blueprint import document as doc
 from flujo.blueprint.callable_rules import named_in_step
 from flujo.blueprint.diagnostics import Severity, one_of, rule
-from flujo.blueprint.expression_rules import places
-from flujo.blueprint.scopes import types
+from flujo.blueprint.known import types
+from flujo.blueprint.places import places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from flujo.blueprint.bodies import Path
     from flujo.blueprint.diagnostics import Diagnostic, Span
     from flujo.blueprint.rules import Unit
-    from flujo.blueprint.scopes import Path, Visit
+    from flujo.blueprint.scopes import Visit
 
 _CACHE = "steps:\n  - kind: cache\n    name: known\n    "
 NOT_CACHEABLE = rule(

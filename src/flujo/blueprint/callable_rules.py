@@ -14,9 +14,10 @@ from flujo.domain.leaves import looks_like_target
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from flujo.blueprint.bodies import Path
     from flujo.blueprint.diagnostics import Diagnostic, Span
     from flujo.blueprint.rules import Unit
-    from flujo.blueprint.scopes import Path, Visit
+    from flujo.blueprint.scopes import Visit
     from flujo.blueprint.signatures import Signature
 
 CALLABLE_REFUSED = rule(

@@ -14,8 +14,10 @@ from flujo.blueprint import (
     expression_rules,
     import_rules,
     machine_rules,
+    places,
     question_rules,
     rules,
+    type_rules,
 )
 
 if TYPE_CHECKING:
@@ -50,9 +52,9 @@ ON_STEPS = (
     cache_rules.cached_step,
     cache_rules.never_cached,
     cache_rules.search_answers,
-    expression_rules.save_targets,
-    expression_rules.carry_types,
-    expression_rules.switch_branches,
+    type_rules.save_targets,
+    type_rules.carry_types,
+    type_rules.switch_branches,
 )
 
 
@@ -67,11 +69,11 @@ def check(unit: Unit) -> Iterator[Diagnostic]:
             yield from on_step(unit, visit)
         for named in callable_rules.named_in_step(visit):
             yield from callable_rules.callable_problems(unit, named)
-        for place in expression_rules.places(unit, visit):
+        for place in places.places(unit, visit):
             if place.names_callable:
                 named = callable_rules.Named(place.source.strip(), place.path)
                 yield from callable_rules.callable_problems(unit, named)
             else:
                 yield from expression_rules.expression_problems(unit, place)
-    for place in expression_rules.places_at_top(unit):
+    for place in places.places_at_top(unit):
         yield from expression_rules.expression_problems(unit, place)

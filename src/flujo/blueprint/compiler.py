@@ -1,18 +1,18 @@
-"""A checked document becomes a `Pipeline`, its imports with it; and a closure pins what it was made of."""
+"""A checked document becomes a `Pipeline`, its imports with it."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint import document as doc
 from flujo.blueprint.checks import check
+from flujo.blueprint.closure import Closure
 from flujo.blueprint.diagnostics import Diagnostic, Severity, suggest
 from flujo.blueprint.ignoring import heeded
 from flujo.blueprint.loading import Loader
-from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec
 from flujo.domain.leaves import looks_like_target
 from flujo.domain.pipeline import Pipeline
@@ -40,7 +40,7 @@ from flujo.domain.steps import (
     TreeSearchStep,
 )
 from flujo.domain.usage import UsageLimits
-from flujo.exceptions import CorruptState, SettingsError
+from flujo.exceptions import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -48,47 +48,6 @@ if TYPE_CHECKING:
     from flujo.blueprint.diagnostics import Span
     from flujo.blueprint.resolver import Source
     from flujo.blueprint.rules import Unit
-
-
-@dataclass(frozen=True)
-class Closure:
-    """Everything that a pipeline was made of: what a run pins when it is accepted."""
-
-    entry: str
-    files: Mapping[str, bytes]
-    """Blueprints and prompt files by their project paths."""
-    overrides: Mapping[str, str] = field(default_factory=dict)
-
-    def manifest(self) -> bytes:
-        """Return canonical JSON: the entry, the SHA-256 of each file, the overrides."""
-        files = {path: canonical.digest(data) for path, data in self.files.items()}
-        return canonical.encode({"entry": self.entry, "files": files, "overrides": dict(self.overrides)})
-
-    @cached_property
-    def digest(self) -> str:
-        """The SHA-256 of the manifest: two closures are the same when it is."""
-        return canonical.digest(self.manifest())
-
-    def blobs(self) -> dict[str, bytes]:
-        """Return the manifest and the files by their digests."""
-        contents = (self.manifest(), *self.files.values())
-        return {canonical.digest(data): data for data in contents}
-
-    @classmethod
-    def load(cls, manifest: bytes, blobs: Mapping[str, bytes]) -> Closure:
-        """Return the closure that `manifest` describes, its files taken from `blobs` (digest → bytes).
-
-        Raises:
-            CorruptState: a file is not among the blobs.
-        """
-        said = canonical.decode(manifest)
-        missing = [path for path, digest in said["files"].items() if digest not in blobs]
-        if missing:
-            raise CorruptState(
-                f"the run's pinned file {missing[0]!r} is not in the database", path=missing[0]
-            )
-        files = {path: blobs[digest] for path, digest in said["files"].items()}
-        return cls(said["entry"], files, said["overrides"])
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from flujo.blueprint import document as doc
 from flujo.blueprint import secret_literals, sharing
 from flujo.blueprint.agent_rules import asked
+from flujo.blueprint.bodies import Path, inside, placed
 from flujo.blueprint.diagnostics import Span, rule, split_lines
 from flujo.blueprint.nodes import Document
 from flujo.blueprint.reader import read
 from flujo.blueprint.resolver import SourceRefused, named_path
 from flujo.blueprint.rules import Unit
 from flujo.blueprint.schema import check_as
-from flujo.blueprint.scopes import Path, inside, placed
 from flujo.blueprint.secret_literals import SECRET_LITERAL, secret_found, secret_literal
 from flujo.blueprint.sharing import Roster
 from flujo.blueprint.signatures import read_module

@@ -11,9 +11,10 @@ from flujo.blueprint.machines import Graph
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from flujo.blueprint.bodies import Path
     from flujo.blueprint.diagnostics import Diagnostic
     from flujo.blueprint.rules import Unit
-    from flujo.blueprint.scopes import Path, Visit
+    from flujo.blueprint.scopes import Visit
 
 _HEAD = "kind: state_machine\nname: review\ninitial: draft\nfinal: [done]\nstates:\n"
 UNKNOWN_STATE = rule(

@@ -7,9 +7,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint import document as doc
+from flujo.blueprint.bodies import COMPOSITES, Path
 from flujo.blueprint.diagnostics import one_of, rule
 from flujo.blueprint.expressions import RESERVED
-from flujo.blueprint.scopes import COMPOSITES, Path, Schema, Scope, Visit, Walk, schema_of
+from flujo.blueprint.known import Schema, schema_of
+from flujo.blueprint.scopes import Scope, Visit, Walk
 from flujo.blueprint.sharing import Roster
 
 if TYPE_CHECKING:

@@ -11,32 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint import document as doc
 from flujo.blueprint import machines
-from flujo.blueprint.expressions import check_expression, check_text
+from flujo.blueprint.bodies import COMPOSITES, Path, inside, placed
+from flujo.blueprint.expressions import check_expression
+from flujo.blueprint.known import BOOLEAN, INTEGER, STRING, Schema, closed, kind_of, schema_of, union
+from flujo.blueprint.machine_scopes import Shared
 from flujo.blueprint.schema_types import element, shape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-Schema = Any
-"""A JSON Schema, or None when nothing is known."""
-
-Path = tuple[str | int, ...]
-"""Keys and indexes from the root of a document."""
-
-STRING: Schema = {"type": "string"}
-BOOLEAN: Schema = {"type": "boolean"}
-INTEGER: Schema = {"type": "integer"}
-
-
-def closed(properties: Mapping[str, Schema]) -> Schema:
-    """Return the schema of an object that has exactly these properties."""
-    return {
-        "type": "object",
-        "properties": dict(properties),
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
+    from collections.abc import Callable, Mapping, Sequence
 
 RUN = closed({"id": STRING, "started_at": STRING})
 
@@ -164,7 +146,7 @@ class Walk:
         for name in graph.reached:
             for target in graph.ways_out(name):
                 came_from.setdefault(target, []).append(last.get(name))
-        shared = _Shared(step, path, scope, lambda _, one: said(one, self._answer(one)))
+        shared = Shared(step, path, scope, lambda _, one: said(one, self._answer(one)))
         return lambda name: replace(
             shared.where(graph.before(name)), previous=union(came_from.get(name) or [None])
         )
@@ -218,67 +200,7 @@ class Walk:
                 return None
 
 
-# Composites ----------------------------------------------------------------------------------------------
-
-COMPOSITES = (
-    doc.ConditionalStep,
-    doc.LoopStep,
-    doc.StateMachineStep,
-    doc.MapStep,
-    doc.ParallelStep,
-    doc.RouterStep,
-)
-"""The kinds that hold bodies and have an `output` of their own."""
-
-
-def inside(step: doc.BaseStep) -> Iterator[tuple[str, Sequence[doc.BaseStep], Path]]:
-    """Yield the bodies of a composite: name, steps, and the keys that lead there.
-
-    Steps that are a tuple are one step that stands there without a list (`placed`).
-    """
-    match step:
-        case doc.ConditionalStep():
-            yield from _ways(step)
-        case doc.LoopStep() | doc.MapStep():
-            yield "steps", step.steps, ("steps",)
-        case doc.ParallelStep() | doc.RouterStep():
-            for name, steps in step.branches.items():
-                yield name, steps, ("branches", name)
-        case doc.StateMachineStep():
-            for name, state in step.states.items():
-                yield name, state.steps, ("states", name, "steps")
-        case doc.Step(fallback=doc.Fallback() as spare):
-            yield "fallback", (asked_the_same(step, spare),), ("fallback",)
-        case doc.CacheStep():
-            yield "step", (step.step,), ("step",)
-        case _:
-            pass
-
-
-def placed(steps: Sequence[doc.BaseStep], path: Path) -> Iterator[tuple[doc.BaseStep, Path]]:
-    """Yield the steps of a body with their places; a key that holds one step, not a list, is its place."""
-    if isinstance(steps, tuple):
-        yield steps[0], path
-    else:
-        yield from ((step, (*path, index)) for index, step in enumerate(steps))
-
-
-def asked_the_same(step: doc.Step, spare: doc.Fallback) -> doc.Fallback:
-    """Return a fallback as it runs: without `input` or `with` of its own it gets those of its step."""
-    if spare.input is not None or spare.with_ is not None:
-        return spare
-    return spare.model_copy(update={"input": step.input, "with_": step.with_ if spare.call else None})
-
-
-def _ways(step: doc.ConditionalStep) -> Iterator[tuple[str, Sequence[doc.BaseStep], Path]]:
-    if step.then is not None:
-        yield "then", step.then, ("then",)
-    if step.else_ is not None:
-        yield "else", step.else_, ("else",)
-    for name, steps in (step.branches or {}).items():
-        yield name, steps, ("branches", name)
-    if step.default is not None:
-        yield "default", step.default, ("default",)
+# What is said of a step, and at the end of a composite ---------------------------------------------------
 
 
 def facts(step: doc.BaseStep) -> Mapping[str, Schema]:
@@ -343,46 +265,8 @@ def _machine_end(step: doc.StateMachineStep, path: Path, scope: Scope, bodies: M
     graph = machines.Graph(step)
     last = [name for name in step.final if name in graph.reached]
     certain = frozenset.intersection(*(graph.before(name) | {name} for name in last)) if last else frozenset()
-    shared = _Shared(step, path, scope, lambda name, one: bodies[name].end.steps[one.name])
+    shared = Shared(step, path, scope, lambda name, one: bodies[name].end.steps[one.name])
     return replace(shared.where(certain), previous=union(bodies[name].end.previous for name in last))
-
-
-class _Shared:
-    """The scope that a machine's states share; `tells` gives what can be said of a step of a state."""
-
-    def __init__(
-        self,
-        step: doc.StateMachineStep,
-        path: Path,
-        scope: Scope,
-        tells: Callable[[str, doc.BaseStep], Schema],
-    ) -> None:
-        self._scope = scope
-        self._named = {name: {one.name for one in state.steps} for name, state in step.states.items()}
-        known: dict[str, list[Schema]] = {}
-        perhaps: dict[str, Path] = dict(scope.perhaps)
-        for name, state in step.states.items():
-            for index, one in enumerate(state.steps):
-                known.setdefault(one.name, []).append(tells(name, one))
-                perhaps.setdefault(one.name, (*path, "states", name, "steps", index))
-        self._perhaps = perhaps
-        self._known = {name: _either(schemas) for name, schemas in known.items()}
-        self._optional = {name: {**schema, "required": []} for name, schema in self._known.items()}
-
-    def where(self, certain: frozenset[str]) -> Scope:
-        """Return the scope where the states of `certain` have been visited."""
-        sure = {name: self._known[name] for state in certain for name in self._named[state]}
-        steps = {**self._scope.steps, **self._optional, **sure}
-        return replace(self._scope, steps=steps, perhaps=self._perhaps)
-
-
-def _either(schemas: Sequence[Schema]) -> Schema:
-    """Return what can be said of a step that is one of several of its name."""
-    first, *others = schemas
-    keys = [key for key in first["properties"] if all(key in other["properties"] for other in others)]
-    required = [key for key in keys if all(key in one["required"] for one in schemas)]
-    known = closed({key: union(one["properties"][key] for one in schemas) for key in keys})
-    return {**known, "required": required}
 
 
 def _loop(step: doc.LoopStep, scope: Scope) -> Schema:
@@ -394,24 +278,6 @@ def _filled(output: Any, end: Scope) -> Schema:
     return end.previous if output is None else schema_of(output, end.tree())
 
 
-def texts(data: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
-    """Yield every text in JSON data with its path."""
-    match data:
-        case str():
-            yield path, data
-        case dict():
-            for key, value in data.items():
-                yield from texts(value, (*path, key))
-        case list():
-            for index, value in enumerate(data):
-                yield from texts(value, (*path, index))
-        case _:
-            pass
-
-
-# Schemas of what is known --------------------------------------------------------------------------------
-
-
 def context_schema(blueprint: doc.Blueprint) -> Schema:
     """Return the schema of the context: closed, and what has a default is there from the start."""
     if blueprint.context is not None:
@@ -421,48 +287,3 @@ def context_schema(blueprint: doc.Blueprint) -> Schema:
     given = [name for name, field_ in properties.items() if isinstance(field_, dict) and "default" in field_]
     required = dict.fromkeys([*(schema.get("required") or []), *given])
     return {**schema, "type": "object", "required": list(required), "additionalProperties": False}
-
-
-def schema_of(value: Any, tree: Schema) -> Schema:
-    """Return the schema of what a key that holds a value becomes, in the scope `tree`."""
-    match value:
-        case str():
-            return check_text(value, tree).schema
-        case bool():
-            return BOOLEAN
-        case int():
-            return INTEGER
-        case float():
-            return {"type": "number"}
-        case dict():
-            return closed({key: schema_of(item, tree) for key, item in value.items()})
-        case list():
-            return {"type": "array", "items": union(schema_of(item, tree) for item in value)}
-        case _:
-            return None
-
-
-def union(schemas: Iterator[Schema] | Sequence[Schema]) -> Schema:
-    """Return what is known of a value that fits one of `schemas`: the one that all are, or nothing."""
-    first, *others = list(schemas) or [None]
-    return first if all(other == first for other in others) else None
-
-
-def types(schema: Schema) -> frozenset[str]:
-    """Return the JSON types that a value of `schema` may have; empty when nothing is known."""
-    if not isinstance(schema, dict):
-        return frozenset()
-    said = schema.get("type")
-    if isinstance(said, str):
-        return frozenset({said})
-    if isinstance(said, list):
-        return frozenset(said)
-    values = [schema["const"]] if "const" in schema else schema.get("enum")
-    names = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
-    return frozenset(names.get(type(value), "null") for value in values or ())
-
-
-def kind_of(schema: Schema) -> Schema:
-    """Return the one JSON type of `schema` and nothing more: what stays of a value that changes."""
-    kinds = frozenset("number" if kind == "integer" else kind for kind in types(schema))
-    return {"type": next(iter(kinds))} if len(kinds) == 1 and kinds != {"null"} else None

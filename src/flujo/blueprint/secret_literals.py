@@ -7,8 +7,8 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from flujo.blueprint.bodies import texts
 from flujo.blueprint.diagnostics import rule
-from flujo.blueprint.scopes import texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

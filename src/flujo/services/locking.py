@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from flujo.blueprint.compiler import Closure, Compiled
+    from flujo.blueprint.closure import Closure
+    from flujo.blueprint.compiler import Compiled
     from flujo.services.project import Project
 
 LOCK_FILE = "flujo.lock"

@@ -225,7 +225,7 @@ def _require_continuable(record: RunRecord, *, retry_failed: bool) -> None:
 
 async def _pinned(ws: Workspace, record: RunRecord) -> Blueprint:
     """Return the blueprint as it was when the run was accepted, from the blobs in the database."""
-    from flujo.blueprint.compiler import Closure
+    from flujo.blueprint.closure import Closure
     from flujo.blueprint.resolver import PinnedSource
 
     store = await ws.store()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flujo.agents.chat import AgentSettings
-    from flujo.blueprint.compiler import Closure
+    from flujo.blueprint.closure import Closure
     from flujo.blueprint.diagnostics import Diagnostic
     from flujo.blueprint.resolver import Source
     from flujo.domain.blobs import StateProvider
