@@ -169,6 +169,43 @@ def test_a_listing_never_shows_a_password(tmp_path: Path) -> None:
     assert "hush" not in str(listed)
 
 
+def test_a_listing_shows_the_variable_and_not_what_it_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN", "hush-hush")
+    text = 'state_providers.docs = "s3://docs/${TOKEN}"\nblueprints.paths = ["b/${TOKEN}"]\n'
+    listed = {key: value for key, value, _ in load(write(tmp_path, text)).listed()}
+    assert listed["state_providers.docs"] == "s3://docs/${TOKEN}"
+    assert "hush" not in str(listed)
+    monkeypatch.setenv("FLUJO_STATE_URI", "sqlite:///here.db")
+    over = load(write(tmp_path, 'state_uri = "sqlite:///${TOKEN}.db"'))
+    assert ("state_uri", "sqlite:///here.db", "FLUJO_STATE_URI") in list(over.listed())
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['lockfile.enabled = "${TOKEN}"', 'settings.postgres_pool_max = "${TOKEN}"',
+     'settings.durability = "${TOKEN}"', 'budgets.unknown_price = "${TOKEN}"', '"${TOKEN}" = 1',
+     'agents.writer = "${TOKEN}"'],
+)  # fmt: skip
+def test_a_value_that_cannot_be_used_is_not_shown_when_it_came_from_a_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.setenv("TOKEN", "hush-hush")
+    for text in (line, f"[env.dev]\n{line}"):
+        with pytest.raises(SettingsError) as refusal:
+            load(write(tmp_path, text), chosen="dev" if "[env" in text else "")
+        assert "hush" not in f"{refusal.value} {refusal.value.hint} {refusal.value.facts}"
+
+
+def test_an_environment_that_is_not_chosen_may_take_numbers_from_variables(tmp_path: Path) -> None:
+    text = '[env.prod]\nsettings.postgres_pool_max = "${POOL}"\nlockfile.enabled = "${LOCKED}"\n'
+    assert load(write(tmp_path, text)).settings.postgres_pool_max == 10
+    assert (
+        "has to be a whole number" in refused(tmp_path, f'{text}settings.postgres_pool_min = "few"').message
+    )
+
+
 def test_a_misspelt_variable_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLUJO_STATE_URL", "sqlite:///x.db")
     assert misspelt_variables() == {"FLUJO_STATE_URL": "FLUJO_STATE_URI"}

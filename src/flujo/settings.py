@@ -23,7 +23,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from flujo.domain.usage import UnknownPrice, UsageLimits
 from flujo.exceptions import SettingsError
 from flujo.governance.redactor import redact_uri
-from flujo.toml_file import Key, TomlFile
+from flujo.toml_file import Key, TomlFile, leaves
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -168,6 +168,7 @@ class Settings(BaseSettings):
     agents: Mapping[str, AgentModel] = Field(default_factory=dict)
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+    _written: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def settings_customise_sources(
@@ -201,7 +202,15 @@ class Settings(BaseSettings):
         return self._origins.get(key, "default")
 
     def listed(self) -> Iterator[tuple[str, Any, str]]:
-        """Yield each setting's dotted key, its value fit to be shown, and its origin."""
+        """Yield each setting's dotted key, its value fit to be shown, and its origin.
+
+        What asks for `${NAME}` is shown as it is written: the variable may hold a secret.
+        """
+        for key, value, origin in self._values():
+            is_written = key in self._written and origin not in ENVIRONMENT
+            yield key, self._written[key] if is_written else value, origin
+
+    def _values(self) -> Iterator[tuple[str, Any, str]]:
         for name in type(self).model_fields:
             value = getattr(self, name)
             if isinstance(value, _Section):
@@ -264,6 +273,7 @@ def load(config_file: Path | None = None, *, chosen: str = "") -> Settings:
     file = (_layered(file, name) if name else file).without("env").filled(environment())
     settings = _settings(file)
     settings._origins.update(_origins(file))
+    settings._written.update({".".join(key): value for key, value in file.with_variables().items()})
     return settings
 
 
@@ -271,7 +281,18 @@ def _settings(file: TomlFile) -> Settings:
     try:
         return Settings(**file.data)
     except ValidationError as error:
-        raise _explained(error, file) from None
+        raise _explained(error.errors(include_url=False, include_input=False), file) from None
+
+
+def _check(file: TomlFile) -> None:
+    """Check an environment that is not chosen; what its variables hold is not known here."""
+    try:
+        Settings(**file.data)
+    except ValidationError as error:
+        variable = file.with_variables()
+        found = error.errors(include_url=False, include_input=False)
+        if wrong := [one for one in found if _key(one) not in variable]:
+            raise _explained(wrong, file) from None
 
 
 def _check_environments(file: TomlFile) -> None:
@@ -284,7 +305,7 @@ def _check_environments(file: TomlFile) -> None:
     for name, table in environments.items():
         if "env" in table:
             raise SettingsError(f"{file.place(('env', name))}: [env.{name}] holds another [env]")
-        _settings(file.layered(("env", name)).without("env"))
+        _check(file.layered(("env", name)).without("env"))
 
 
 def _layered(file: TomlFile, name: str) -> TomlFile:
@@ -321,17 +342,22 @@ def misspelt_variables() -> dict[str, str]:
 # What is wrong, in our words, with its place -------------------------------------------------------------
 
 
-def _explained(error: ValidationError, file: TomlFile) -> SettingsError:
+def _explained(errors: Iterable[Any], file: TomlFile) -> SettingsError:
     """Return pydantic's findings in our words, all at once, each with its place, in the file's order."""
     findings = []
-    for found in error.errors(include_url=False, include_input=False):
-        key = tuple(str(part) for part in takewhile(lambda part: isinstance(part, str), found["loc"]))
+    for found in errors:
+        key = _key(found)
         words = _unknown(key) if found["type"] == "extra_forbidden" else _worded(key, found)
         findings.append((_line(file, key) or 0, f"{_source(key, file)}: {words}"))
     message = "\n".join(words for _, words in sorted(findings))
     return SettingsError(
         message, hint="docs/reference/settings.md has every key", file=str(file.path) if file.path else None
     )
+
+
+def _key(found: Any) -> Key:
+    """Return the key that one of pydantic's findings is about."""
+    return tuple(str(part) for part in takewhile(lambda part: isinstance(part, str), found["loc"]))
 
 
 def _unknown(key: Key) -> str:
@@ -404,19 +430,10 @@ def _line(file: TomlFile, key: Key) -> int | None:
 def _origins(file: TomlFile) -> dict[str, str]:
     origins: dict[str, str] = {}
     if file.path is not None:
-        for key in _leaves(file.data):
+        for key, _ in leaves(file.data):
             line = file.line(key)
             origins[".".join(key)] = f"{file.path.name}:{line}" if line else file.path.name
     for variable, dotted in ENVIRONMENT.items():
         if environment().get(variable):
             origins[dotted] = variable
     return origins
-
-
-def _leaves(data: Mapping[str, Any], above: Key = ()) -> Iterator[Key]:
-    for name, value in data.items():
-        key = (*above, name)
-        if isinstance(value, dict):
-            yield from _leaves(value, key)
-        else:
-            yield key

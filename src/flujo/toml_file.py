@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.exceptions import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 Key = tuple[str, ...]
@@ -33,6 +33,8 @@ class TomlFile:
     layer: Key = ()
     """The table that is written over the rest, if one is."""
     _over: Mapping[str, Any] = field(default_factory=dict)
+    _written: Mapping[str, Any] | None = None
+    """The data before variables were filled in."""
 
     @classmethod
     def read(cls, path: Path) -> TomlFile:
@@ -61,7 +63,12 @@ class TomlFile:
         Raises:
             SettingsError: it asks for a variable that is not set; with the line.
         """
-        return replace(self, data=self._filled(self.data, (), environment))
+        return replace(self, data=self._filled(self.data, (), environment), _written=self.data)
+
+    def with_variables(self) -> dict[Key, Any]:
+        """Return the values that ask for a variable, by their keys, as they are written."""
+        written = self.data if self._written is None else self._written
+        return {key: value for key, value in leaves(written) if _VARIABLE.search(str(value))}
 
     def place(self, key: Key) -> str:
         """Return `file:line` of what sets `key`, or the file alone where that is not written plainly."""
@@ -116,6 +123,16 @@ class TomlFile:
             return environment[name]
 
         return _VARIABLE.sub(variable, value)
+
+
+def leaves(data: Mapping[str, Any], above: Key = ()) -> Iterator[tuple[Key, Any]]:
+    """Yield each value that is no table, with its key."""
+    for name, value in data.items():
+        key = (*above, name)
+        if isinstance(value, dict):
+            yield from leaves(value, key)
+        else:
+            yield key, value
 
 
 def _merged(below: Any, over: Any) -> Any:
