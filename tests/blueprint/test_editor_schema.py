@@ -32,7 +32,7 @@ def test_it_is_a_json_schema() -> None:
 
 
 def test_every_key_says_what_it_is_for_and_no_word_is_left_over() -> None:
-    keys = {key for model in (SCHEMA, *SCHEMA["$defs"].values()) for key in model.get("properties", {})}
+    keys = {key for model in SCHEMA["$defs"].values() for key in model.get("properties", {})}
     assert set(DESCRIPTIONS) == keys
 
 
@@ -77,3 +77,20 @@ def test_it_names_the_wrong_key_and_not_the_whole_file(
 ) -> None:
     errors = _errors({**HEAD, "steps": [step]})
     assert any(list(error.absolute_path) == path and word in error.message for error in errors)
+
+
+def test_a_file_of_agents_is_told_from_a_blueprint() -> None:
+    agents = {"reviewer": {"instructions": "Review.", "model_settings": {"temperature": 0}}}
+    shared = {"version": "1", "agents": agents}
+    assert _errors(shared) == []
+    assert _errors(shared | {"include": ["./base.yaml"], "description": "For all."}) == []
+    [error] = _errors(shared | {"budget": {}})
+    assert "budget" in error.message
+    [error] = _errors(shared | {"agents": {"reviewer": {"modl": "a:b"}}})
+    assert (list(error.absolute_path), "modl" in error.message) == (["agents", "reviewer"], True)
+    blueprint = HEAD | {"steps": [{"name": "a", "agent": "reviewer"}], "include": ["./agents.yaml"]}
+    assert (
+        _errors(blueprint | {"defaults": {"agent": {"model": "a:b"}, "config": {"timeout_s": "30s"}}}) == []
+    )
+    [error] = _errors(blueprint | {"defaults": {"agent": {"instructions": "x"}}})
+    assert "instructions" in error.message

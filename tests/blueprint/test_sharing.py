@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bad.meaning_cases import ENTRY, SKILLS
 from bad.sharing_cases import COMMON, REVIEWER, SHARING_CASES, common, entry, line_of
@@ -13,9 +15,12 @@ from flujo.blueprint.compiler import Compiled, check_agents, compile_blueprint
 from flujo.blueprint.diagnostics import Severity, render
 from flujo.blueprint.resolver import PinnedSource
 from flujo.blueprint.secret_literals import SECRET_LITERAL
+from flujo.blueprint.writing import write_blueprint
 from flujo.domain.agents import AgentSpec
 from flujo.domain.leaves import Text
-from flujo.domain.steps import Step
+from flujo.domain.pipeline import Pipeline
+from flujo.domain.steps import Step, StepConfig
+from good.sharing_cases import SHARED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +48,14 @@ def test_what_is_shared_wrongly_gets_its_one_finding_in_the_file_that_says_it(ca
     assert (found.pipeline is None) is (case.severity == "error")
     if case.file != ENTRY:
         assert (ENTRY, "included here") in [(span.file, label) for span, label in one.related]
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_what_only_looks_wrong_passes_without_a_word(name: str) -> None:
+    files = {"skills/crm.py": SKILLS} | {path or ENTRY: text for path, text in SHARED[name].items()}
+    found = compiled(files)
+    assert [render(one, found.sources) for one in found.diagnostics] == []
+    assert found.pipeline is not None
 
 
 def agents(files: Mapping[str, str]) -> dict[str, AgentSpec]:
@@ -191,6 +204,57 @@ def test_expressions_know_what_an_included_agent_answers() -> None:
     [found] = compiled({ENTRY: blueprint, **shaped}).diagnostics
     assert (found.code, found.span.file) == ("FLJ204", ENTRY)
     assert "did you mean `ok`?" in str(found.hint)
+
+
+def test_a_shared_blueprint_is_the_tree_that_python_says_in_full() -> None:
+    files = {
+        ENTRY: entry(
+            "  legal: {extends: reviewer, retries: 2}\n",
+            ask="legal",
+            more="defaults: {agent: {model_settings: {max_tokens: 9}}, config: {timeout_s: 5}}\n",
+        ),
+        COMMON: REVIEWER,
+    }
+    legal = AgentSpec(
+        "legal", "a:b", instructions="Review the text.", retries=2, model_settings={"max_tokens": 9}
+    )
+    tree = Pipeline((Step(name="a", agent=legal, config=StepConfig(timeout_s=5.0)),), name="case")
+    assert compiled(files).pipeline == tree
+    assert compiled(write_blueprint(tree, ENTRY)).pipeline == tree
+
+
+KEYS: dict[str, st.SearchStrategy[Any]] = {
+    "model": st.sampled_from(["a:b", "c:d"]),
+    "instructions": st.sampled_from(["one", "two"]),
+    "instructions_file": st.sampled_from(["one.md", "two.md"]),
+    "template": st.booleans(),
+    "output_schema": st.sampled_from([{"type": "string"}, {"type": "integer"}]),
+    "output_type": st.sampled_from(["m:A", "m:B"]),
+    "model_settings": st.dictionaries(
+        st.sampled_from(["temperature", "seed"]), st.integers(0, 2), max_size=2
+    ),
+    "retries": st.integers(0, 3),
+    "tools": st.lists(st.sampled_from(["m:f", "m:g"]), max_size=2),
+}
+PAIRS = ({"instructions", "instructions_file"}, {"output_schema", "output_type"})
+AGENTS = (
+    st.fixed_dictionaries({}, optional=KEYS)
+    .filter(lambda said: not any(pair <= said.keys() for pair in PAIRS))
+    .map(document.Agent.model_validate)
+)
+
+
+@given(AGENTS, AGENTS, AGENTS)
+def test_a_line_of_agents_comes_to_the_same_however_it_is_put_together(
+    low: document.Agent, middle: document.Agent, high: document.Agent
+) -> None:
+    one = sharing.over(sharing.over(low, middle), high)
+    other = sharing.over(low, sharing.over(middle, high))
+    assert one.model_dump() == other.model_dump()
+    said = high.model_dump(exclude_unset=True, exclude={"model_settings"})
+    assert said.items() <= one.model_dump().items()
+    document.Agent.model_validate(one.model_dump(exclude_unset=True))  # never both of a pair
+    assert sharing.over(high, high).model_dump() == high.model_dump()
 
 
 # Defaults of steps ---------------------------------------------------------------------------------------

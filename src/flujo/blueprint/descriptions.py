@@ -5,7 +5,7 @@ DESCRIPTIONS = {
     "version": 'The version of the language: "1".',
     "name": "What expressions and the trace call it.",
     "description": "For people; nothing reads it.",
-    "include": "Files that give further agents.",
+    "include": "Files of agents, relative to this one.",
     "defaults": "What every agent and step has that does not say otherwise.",
     "input_schema": "A JSON Schema of the run's input; checked before the run is accepted.",
     "context": "The class of the run's context, as `module:Class`; of an import, `own` or `inherit`.",
@@ -22,7 +22,7 @@ DESCRIPTIONS = {
     "steps": "What is done, in order.",
     # Agents
     "model": "`provider:model`; `local:smollm2` runs on this machine without a key.",
-    "extends": "Another agent of this blueprint, whose keys this one starts from.",
+    "extends": "Another agent of this file or of one that it includes, whose keys this one starts from.",
     "spec": "A file with pydantic-ai's agent specification.",
     "instructions": "The system prompt, a text with `{{ … }}`.",
     "instructions_file": "A file that holds the system prompt.",

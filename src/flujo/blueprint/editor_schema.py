@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from flujo.blueprint.descriptions import DESCRIPTIONS
-from flujo.blueprint.document import KINDS, MAX_NAME, Blueprint
+from flujo.blueprint.document import KINDS, MAX_NAME, AgentsFile, Blueprint
 from flujo.blueprint.schema_keywords import DRAFT
 
 FILE = Path(__file__).with_name("blueprint.schema.json")
 
 
 def generate() -> dict[str, Any]:
-    """Return the JSON Schema (2020-12) of a blueprint."""
-    schema = _dispatched(Blueprint.model_json_schema())
-    definitions = schema.pop("$defs")
-    for definition in (schema, *definitions.values()):
+    """Return the JSON Schema (2020-12) of a blueprint, and of a file of agents."""
+    definitions: dict[str, Any] = {}
+    for language in (Blueprint, AgentsFile):
+        schema = _dispatched(language.model_json_schema())
+        definitions |= schema.pop("$defs") | {language.__name__: schema}
+    for definition in definitions.values():
         definition["properties"] = {
             key: {"description": DESCRIPTIONS[key]} | value
             for key, value in definition.get("properties", {}).items()
@@ -37,11 +39,14 @@ def generate() -> dict[str, Any]:
             "output_schema": _none_of("output_type"),
         },
     }
+    definitions["Blueprint"]["dependentSchemas"] = {"context": _none_of("context_schema")}
     return {
         "$schema": DRAFT,
-        "title": "Flujo blueprint",
-        **schema,
-        "dependentSchemas": {"context": _none_of("context_schema")},
+        "title": "Flujo blueprint, or file of agents",
+        "type": "object",
+        "if": {"required": ["agents"], **_none_of("name", "steps")},
+        "then": {"$ref": "#/$defs/AgentsFile"},
+        "else": {"$ref": "#/$defs/Blueprint"},
         "$defs": dict(sorted(definitions.items())),
     }
 
