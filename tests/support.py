@@ -128,13 +128,13 @@ class StoppingStore:
 
     def __init__(self, store: StateStore, allowed: int) -> None:
         self._store = store
-        self._allowed = allowed
+        self.allowed = allowed
 
     def write(self, write: Write) -> Awaitable[bool]:
         """Pass a write on while there are some left."""
-        if self._allowed <= 0:
+        if self.allowed <= 0:
             return _refuse()
-        self._allowed -= 1
+        self.allowed -= 1
         return self._store.write(write)
 
     def __getattr__(self, name: str) -> Any:

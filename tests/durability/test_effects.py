@@ -68,7 +68,7 @@ async def cut_off(bank: Bank, store: StateStore, **more: Any) -> None:
     stopping: Any = StoppingStore(store, 10)
 
     def stop(number: int) -> None:
-        stopping._allowed = 0  # the process is gone: it writes nothing more
+        stopping.allowed = 0  # the process is gone: it writes nothing more
         raise StateBackendUnavailable("gone")
 
     bank.after = stop

@@ -233,7 +233,7 @@ async def test_a_run_stopped_after_any_write_has_the_same_references(store: Stat
         assert result.output == len(SECRET)
         assert await context_of(result).text.get() == "größer"
         assert len(files.blobs) == 4
-    assert allowed > 2
+    assert allowed >= 2
 
 
 async def test_the_settings_of_a_project_name_the_providers_of_its_runners(

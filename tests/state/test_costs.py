@@ -16,8 +16,9 @@ from flujo.domain.models import PipelineContext
 from flujo.domain.run import RunQuery, RunStatus
 from flujo.domain.steps import CallableRef
 from flujo.exceptions import CorruptState
+from flujo.state.memory import MemoryStateStore
 from flujo.state.store import SqlStateStore
-from support import call, pipeline
+from support import StoppingStore, call, pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +35,10 @@ class Big(PipelineContext):
 
 async def answer(data: Any) -> Any:
     return "x" * 200
+
+
+async def nothing(_: Any) -> None:
+    pass
 
 
 async def count(data: Any, context: Big) -> Any:
@@ -156,3 +161,16 @@ async def test_listing_runs_uses_an_index_on_sqlite(sqlite_uri: str, index: str)
 
     assert index in await store.read(explained)
     await store.aclose()
+
+
+@pytest.mark.parametrize(("hooks", "writes"), [((), 3), ((nothing,), 4)], ids=["alone", "watched"])
+async def test_the_last_step_and_the_end_of_a_run_are_one_commit_unless_somebody_is_told_in_between(
+    hooks: tuple[Any, ...], writes: int
+) -> None:
+    store: Any = StoppingStore(MemoryStateStore(), 100)
+    tree = pipeline(*(call(f"s{n}", CallableRef.of(answer)) for n in range(3)))
+    async with Flujo[Any, Any, Any](tree, store=store, hooks=hooks) as runner:
+        result = await runner.run_result_async("begin")
+    assert result.success
+    assert 100 - store.allowed == writes
+    assert len(await store.entries(result.run_id)) == 3

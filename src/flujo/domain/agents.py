@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import leaves
 from flujo.domain.leaves import CallableRef, Text
+from flujo.domain.record import record
 from flujo.domain.usage import NOTHING, Usage
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class AgentSpec:
             object.__setattr__(self, key, value)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Ask:
     """What an agent or callable is asked: one attempt of one step."""
 
@@ -115,7 +116,7 @@ class Ask:
     """What each request to a model is reserved with before it is made; None when the run has no limits."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Reply:
     """What came back: one value, what it cost, and what the trace should say of it."""
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any, NewType
 
 from flujo.domain import canonical
+from flujo.domain.record import record
 from flujo.domain.usage import NOTHING, Usage
 
 StepPath = NewType("StepPath", str)
@@ -81,7 +82,7 @@ class EntryStatus(StrEnum):
     SKIPPED = "skipped"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One thing that has happened in a run. Values are canonical JSON bytes (`domain.canonical`).
 
@@ -118,7 +119,10 @@ class Entry:
     def digest(self) -> str:
         """Return the SHA-256 over every field, so that a flipped bit in the database is found."""
         usage = canonical.encode(self.usage.to_json()) if self.usage else b"{}"
-        head = f"{self.seq}|{self.path}|{self.kind}|{self.attempt}|{self.status}|{self.fingerprint}"
+        # Joined, because formatting the members of an enumeration is slow.
+        head = "|".join(
+            (str(self.seq), self.path, self.kind, str(self.attempt), self.status, self.fingerprint)
+        )
         times = f"{self.started_at!r}|{self.ended_at!r}"
         parts = [head.encode(), times.encode(), usage]
         for value in (self.input, self.output, self.patch, self.error, self.detail):

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flujo.domain.journal import ErrorInfo, RunId, StepPath
+from flujo.domain.record import record
 from flujo.domain.run import Pause, RunStatus
 from flujo.domain.usage import NOTHING, Usage
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Success:
     """The step has finished; `output` is what a reader of the journal sees."""
 
@@ -53,7 +54,7 @@ class BackgroundLaunched:
 StepOutcome = Success | Failure | Paused | Aborted | BackgroundLaunched
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class RunStarted:
     """The run is accepted or claimed: from here on its id can be shown."""
 
@@ -62,7 +63,7 @@ class RunStarted:
     resumed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class StepStarted:
     """A step, or a further attempt of it, has begun."""
 
@@ -71,7 +72,7 @@ class StepStarted:
     attempt: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class StepEnded:
     """A step has come out and its entry is committed; `recorded` when the journal knew it already."""
 
@@ -109,7 +110,7 @@ class Chunk:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class RunEnded:
     """This execution of the run is over and recorded: it completed, failed, waits, or was cancelled."""
 

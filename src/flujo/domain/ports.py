@@ -235,8 +235,8 @@ class CacheBackend(Protocol):
 class StateStore(Protocol):
     """Where runs and their journals are kept. SQL, memory and replay are interchangeable behind it."""
 
-    async def accept(self, run: NewRun, blobs: Mapping[str, bytes], *, claim: bool = True) -> RunRecord:
-        """Record a run and the blobs it needs (digest → bytes); committed when this returns.
+    def accept(self, run: NewRun, blobs: Mapping[str, bytes], *, claim: bool = True) -> Awaitable[RunRecord]:
+        """Record a run and the blobs it needs (digest → bytes); committed when the awaitable returns.
 
         With `claim` the caller owns the run at once (status `running`, a lease, fence 1), otherwise the run
         is `accepted` and free to be claimed. A returned record with `owner` of this store is claimed.
@@ -247,9 +247,9 @@ class StateStore(Protocol):
         """
         ...
 
-    async def claim(
+    def claim(
         self, run_id: RunId, *, statuses: Sequence[RunStatus], recovering: bool = False, forced: bool = False
-    ) -> RunRecord:
+    ) -> Awaitable[RunRecord]:
         """Take the run over: status `running`, a lease, the fence one higher.
 
         At once from nobody, from an owner whose lease has lapsed, or from a process that is provably dead on

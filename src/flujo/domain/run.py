@@ -9,6 +9,7 @@ from typing import Any
 
 from flujo.domain.journal import Entry, RunId, StepPath
 from flujo.domain.ledger import Hold
+from flujo.domain.record import record
 from flujo.domain.usage import NOTHING, Usage
 
 
@@ -49,7 +50,7 @@ LEGAL_MOVES: Mapping[RunStatus, frozenset[RunStatus]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class NewRun:
     """What is known of a run when it is accepted. Values are canonical JSON bytes."""
 
@@ -66,7 +67,7 @@ class NewRun:
     lock_digest: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class RunRecord:
     """A run as the database has it."""
 
@@ -165,7 +166,7 @@ class Intent:
     """Seconds since the epoch, by the store's clock once it is stored."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Move:
     """A change of the run's own row, in the same commit as the entries it belongs to."""
 
@@ -182,7 +183,7 @@ class Move:
     """Whether the lease is given back."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Write:
     """What becomes true in one commit, if the fence still holds."""
 
@@ -215,7 +216,7 @@ class Write:
         return self.move is not None and not (self.entries or self.pauses or self.holds or self.intents)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Progress:
     """How far a run is, read at once."""
 

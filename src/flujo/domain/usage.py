@@ -36,7 +36,7 @@ class Usage:
         )
 
     def __bool__(self) -> bool:
-        return self != NOTHING
+        return self is not NOTHING and self != NOTHING
 
     def beyond(self, other: Usage) -> Usage:
         """Return what this has more of than `other`, field by field and never below zero."""

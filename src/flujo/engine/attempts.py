@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from flujo.engine.frame import Frame
 
 
+_USUAL_POLICY = RetryPolicy()
+
 BrokenOff = Callable[["Intent", Exception], Awaitable[StepOutcome | None]]
 """Decides what becomes of an announced call that raised; None when it has failed like any other."""
 
@@ -50,7 +52,7 @@ async def perform(
     attempt is recorded before the next one starts. Where the draft has announced a call, `broken_off` is
     asked first what becomes of it.
     """
-    asked = await frame.run.journal.pause(path)
+    asked = frame.run.journal.pause(path)
     if asked is not None and asked.is_open:
         frame.run.journal.ask(asked)
         return Paused((asked,))
@@ -79,8 +81,9 @@ async def retried(
         kind: what an attempt is recorded as.
         attempt: makes the attempt of a number, and records it when it fails.
     """
-    recorded, counted = frame.run.journal.attempts(path, kind), frame.failures(path, kind)
-    failures, policy = len(counted), step.config.retry or RetryPolicy()
+    recorded = frame.run.journal.attempts(path, kind)
+    counted = [entry for entry in recorded if entry.seq > frame.since]
+    failures, policy = len(counted), step.config.retry or _USUAL_POLICY
     if counted:
         error = ErrorInfo.from_json(canonical.decode(counted[-1].error or b"{}"))
         if failures > step.config.max_retries or not _worth_retrying(error, policy):

@@ -132,7 +132,7 @@ async def _may_be_kept(step: BaseStep, frame: Frame, path: StepPath, before: Any
 
     It may when the step itself gave it, not its fallback; when no human did; and when the output is all.
     """
-    if answer.facts.get("fell_back") or await frame.run.journal.was_asked(path):
+    if answer.facts.get("fell_back") or frame.run.journal.was_asked(path):
         return False
     written = {str(op[1][0]) for op in merge.diff(before, frame.zone.tree)} - step.save.keys()
     if written:

@@ -102,7 +102,7 @@ async def resolve(step: Step, frame: Frame, intent: Intent) -> StepOutcome | Non
 
 async def _ask(step: Step, frame: Frame, intent: Intent) -> StepOutcome | None:
     pause_id = turn(intent.path, intent.sends - 1)
-    asked = await frame.run.journal.pause(pause_id)
+    asked = frame.run.journal.pause(pause_id)
     if asked is not None and asked.is_open:
         return Paused((asked,))
     if asked is None or asked.answer is None:

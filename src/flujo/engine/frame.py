@@ -15,11 +15,10 @@ from flujo.engine.clocks import standing_still
 if TYPE_CHECKING:
     import asyncio
 
-    from flujo.domain.journal import Entry, EntryKind
     from flujo.domain.outcomes import Event, StepEnded, StepOutcome
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, Chain, Chance, Clock, ContextType, Sink
-    from flujo.domain.steps import Value
+    from flujo.domain.steps import BaseStep, Value
     from flujo.engine.budget import Budget
     from flujo.engine.caching import AnswerCache
     from flujo.engine.journaling import Journal
@@ -88,15 +87,13 @@ class Frame:
     """The clocks of what is around this body and has a time limit."""
     budget: Budget | None = None
     """What this body, and everything around it, may still use; None when nothing is limited."""
+    last: BaseStep | None = None
+    """The step whose end is the run's: one commit is enough for both, where nobody is told in between."""
 
     @property
     def is_out_of_time(self) -> bool:
         """Whether a composite around this body has used up its `timeout_s`."""
         return any(limit.expired() for limit in self.limits)
-
-    def failures(self, path: StepPath, kind: EntryKind) -> list[Entry]:
-        """Return the failed attempts at `path` that count."""
-        return [entry for entry in self.run.journal.attempts(path, kind) if entry.seq > self.since]
 
     async def tell(self, event: Event, *clocks: asyncio.Timeout) -> None:
         """Tell those who watch. Clocks stand still meanwhile: a slow reader is not a slow step."""

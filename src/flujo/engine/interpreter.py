@@ -82,7 +82,8 @@ async def execute(
     """
     zone = Zone(run.binding.context(pipeline), context)
     forgiven = run.journal.last_seq if run.retry_failed else 0
-    frame = Frame(run, zone, input=value, previous=value, since=forgiven, budget=budget)
+    last = pipeline.steps[-1] if run.sink is None else None
+    frame = Frame(run, zone, input=value, previous=value, since=forgiven, budget=budget, last=last)
     return await limited(frame, None, lambda: run_body(pipeline, frame)), zone.tree
 
 

@@ -42,7 +42,7 @@ class Journal:
         self._resumed = start.last_seq > 0 or record.claims > 1
         self._first: Sequence[Entry] | None = start.first
         self._known: dict[tuple[StepPath, EntryKind], list[Entry]] = {}
-        self._pauses: dict[StepPath, Pause] | None = {pause.pause_id: pause for pause in start.pauses}
+        self._pauses: dict[StepPath, Pause] = {pause.pause_id: pause for pause in start.pauses}
         self._waiting: list[Entry] = []
         self._asked: list[Pause] = []
         self._open: frozenset[StepPath] = frozenset()
@@ -64,9 +64,12 @@ class Journal:
         """Load what is recorded right below `path`, when this run has been executed before."""
         if self._resumed:
             for entry in await self._level(path):
-                attempts = self._known.setdefault((entry.path, entry.kind), [])
-                attempts[:] = [*(known for known in attempts if known.attempt != entry.attempt), entry]
-                attempts.sort(key=lambda known: known.attempt)
+                self._learn(entry)
+
+    def _learn(self, entry: Entry) -> None:
+        key = (entry.path, entry.kind)
+        others = [known for known in self._known.get(key, ()) if known.attempt != entry.attempt]
+        self._known[key] = sorted([*others, entry], key=lambda known: known.attempt) if others else [entry]
 
     async def _level(self, path: StepPath) -> Sequence[Entry]:
         first, self._first = self._first, None
@@ -89,6 +92,8 @@ class Journal:
         Raises:
             JournalConflict: the record belongs to another kind of step.
         """
+        if not self._known:
+            return None
         for kind in _RESULTS:
             recorded = self.attempts(path, kind)
             if recorded and recorded[-1].status is EntryStatus.COMPLETED:
@@ -145,7 +150,7 @@ class Journal:
 
     def void_below(self, path: StepPath) -> None:
         """Close the questions that steps inside of `path` have asked."""
-        known = {each.pause_id for each in (self._pauses or {}).values() if each.is_open}
+        known = {each.pause_id for each in self._pauses.values() if each.is_open}
         self._void([each for each in sorted(self._open | known) if is_inside(each, path)])
 
     def void(self, pauses: Sequence[Pause]) -> None:
@@ -157,12 +162,8 @@ class Journal:
         self._open -= frozenset(ids)
         self._voids += ids
 
-    async def pause(self, path: StepPath) -> Pause | None:
-        """Return the question that the step at `path` has asked, answered or not."""
-        if not self._resumed:
-            return None
-        if self._pauses is None:
-            self._pauses = {pause.pause_id: pause for pause in await self._store.pauses(self._run_id)}
+    def pause(self, path: StepPath) -> Pause | None:
+        """Return the question that the step at `path` had asked before, answered or not."""
         return self._pauses.get(path)
 
     def intend(self, intent: Intent) -> None:
@@ -177,15 +178,15 @@ class Journal:
             self._intents = {intent.path: intent for intent in sorted(stored, key=lambda each: each.sends)}
         return self._intents.get(path)
 
-    async def was_asked(self, path: StepPath) -> bool:
-        """Return whether a human was asked something by the step at `path`, or inside it."""
-        await self.pause(path)
-        return any(asked == path or is_inside(asked, path) for asked in self._pauses or ())
+    def was_asked(self, path: StepPath) -> bool:
+        """Return whether a human was asked something before by the step at `path`, or inside it."""
+        return any(asked == path or is_inside(asked, path) for asked in self._pauses)
 
     async def look_back(self) -> None:
         """Commit what waits; from here on, what this execution has recorded is read as well as the past."""
         await self.flush()
-        self._resumed, self._first, self._pauses = True, None, None
+        self._resumed, self._first = True, None
+        self._pauses = {pause.pause_id: pause for pause in await self._store.pauses(self._run_id)}
 
     async def flush(self) -> None:
         """Commit everything that waits.
@@ -196,8 +197,7 @@ class Journal:
         """
         if self._waiting or self._asked or self._voids or self._announced or self._holds:
             self._hand_over(None)
-        if self._flying:
-            await self._landed()
+        await self._landed()
 
     async def end(self, move: Move) -> bool:
         """Commit everything that waits, and with it the end of this execution.
@@ -226,7 +226,8 @@ class Journal:
         flying = asyncio.ensure_future(self._store.write(write))
         if flying.done() and not flying.cancelled() and flying.exception() is None:
             return flying  # a store in memory: there is nothing to wait for
-        flying.add_done_callback(_look_at)
+        if isinstance(flying, asyncio.Task):  # of a store whose `write` is a coroutine
+            flying.add_done_callback(_look_at)
         self._flying.append(flying)
         return flying
 

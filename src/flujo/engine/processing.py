@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 def wants_context(step: Step, frame: Frame) -> bool:
     """Return whether a processor of the step's input asks for the context."""
-    return any(frame.run.binding.agent(ref).wants_context for ref in step.processors.input)
+    asked = step.processors.input
+    return bool(asked) and any(frame.run.binding.agent(ref).wants_context for ref in asked)
 
 
 async def processed_input(

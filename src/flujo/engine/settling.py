@@ -73,7 +73,7 @@ async def settle(
             detail=canonical.encode(draft.detail) if draft.detail else None,
             ended_at=frame.run.clock.now(),
         ),
-        wait=wait and step.config.durability != "exit",
+        wait=wait and step is not frame.last and step.config.durability != "exit",
     )
     frame.zone.tree = after
     return Success(value)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.journal import RunId
 from flujo.domain.models import PipelineContext
+from flujo.domain.record import record
 from flujo.domain.run import NewRun
 from flujo.domain.steps import Step
 from flujo.exceptions import InputRejected, OutputRejected, SettingsError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Request:
     """What a caller starts a run with.
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from flujo.domain import canonical
 from flujo.domain.journal import ROOT
+from flujo.domain.record import record
 from flujo.domain.run import Move, RunStatus, Write
 from flujo.engine.attempts import error_info
 from flujo.exceptions import ResumeConflict, RunConflict, RunParked
-from flujo.services.execution import Execution, result_of, unless_cancelled
+from flujo.services.execution import Execution, unless_cancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
 
     from flujo.domain.journal import RunId
     from flujo.domain.models import PipelineResult
@@ -36,7 +37,7 @@ _POLL_S = 0.25
 log = logging.getLogger("flujo.recovery")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Drive:
     """Claims runs of one pipeline and executes them to where they end, fail or wait."""
 
@@ -92,9 +93,7 @@ class Drive:
         move = Move(status=RunStatus.PARKED, error=reason)
         await store.write(Write(run_id=run_id, fence=record.fence, move=move))
         log.warning("%s; it is parked", error)
-        return await result_of(
-            store, await store.run(run_id), self.execution.binding, self.execution.pipeline
-        )
+        return await self.execution.standing(await store.run(run_id))
 
     async def _existing(self, record: RunRecord, if_exists: IfExists) -> PipelineResult[Any, Any]:
         """Do what `if_exists` says with the run that has this id, this pipeline and this input already."""
@@ -115,7 +114,7 @@ class Drive:
                     raise
             await self.execution.clock.sleep(_POLL_S)
             record = await store.run(record.run_id)
-        return await result_of(store, record, self.execution.binding, self.execution.pipeline)
+        return await self.execution.standing(record)
 
     async def _executed(self, record: RunRecord) -> PipelineResult[Any, Any]:
         result, answered = await self.execution.run(record)
@@ -137,5 +136,5 @@ class Drive:
     async def _claim(self, run_id: RunId, statuses: Sequence[RunStatus]) -> RunRecord:
         return await self._claimed(self.execution.store.claim(run_id, statuses=statuses))
 
-    async def _claimed(self, claiming: Coroutine[Any, Any, RunRecord]) -> RunRecord:
+    async def _claimed(self, claiming: Awaitable[RunRecord]) -> RunRecord:
         return await unless_cancelled(self.execution.store, claiming, lambda record: record)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flujo.domain import canonical
@@ -20,6 +19,7 @@ from flujo.domain.outcomes import (
     StepEnded,
     Success,
 )
+from flujo.domain.record import record
 from flujo.domain.run import Move, Progress, RunRecord, RunStatus, Write
 from flujo.domain.usage import NOTHING, Usage, UsageLimits
 from flujo.engine.budget import Budget, unconfirmed
@@ -38,11 +38,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+
+def as_it_is(output: Any) -> Any:
+    """Return an output that no annotation says more about."""
+    return output
+
+
 SIGTERM = "sigterm"
 """The message of a cancellation that only gives the run back, so that another process can go on with it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Execution:
     """What one walk needs beside the claimed run."""
 
@@ -57,6 +63,8 @@ class Execution:
     retry_failed: bool = False
     limits: UsageLimits | None = None
     """What the run may use at most, beside what its pipeline says; None when neither says anything."""
+    gives: Callable[[Any], Any] = as_it_is
+    """Makes of a completed run's output what its last callable is annotated to give."""
 
     async def run(self, record: RunRecord) -> tuple[PipelineResult[Any, Any], bool]:
         """Walk the claimed run to where it ends, fails or waits, and record that.
@@ -86,6 +94,13 @@ class Execution:
         except Exception:  # a bug of ours: steps and watchers have had theirs caught already
             await self._stop(record, journal, RunStatus.INTERRUPTED)
             raise
+
+    async def standing(self, record: RunRecord) -> PipelineResult[Any, Any]:
+        """Return how a run of this pipeline stands that nobody is executing here."""
+        result = await result_of(self.store, record)
+        context = _context(self.binding, self.pipeline, record.context_now or record.context)
+        output = self.gives(result.output) if result.success else None
+        return result.model_copy(update={"output": output, "context": context})
 
     async def _stop(self, record: RunRecord, journal: Journal | None, status: RunStatus) -> None:
         """Give the run back; when even that cannot be written, stop holding it."""
@@ -143,7 +158,7 @@ class Execution:
         result: PipelineResult[Any, Any] = PipelineResult(
             run_id=record.run_id,
             status=move.status,
-            output=outcome.output if isinstance(outcome, Success) else None,
+            output=self.gives(outcome.output) if isinstance(outcome, Success) else None,
             context=_context(self.binding, self.pipeline, move.context),
             steps=tuple(_step_result(each) for each in ended),
             usage=journal.usage,
@@ -156,9 +171,7 @@ class Execution:
         return result
 
 
-async def result_of(
-    store: StateStore, record: RunRecord, binding: Binding | None = None, pipeline: Pipeline | None = None
-) -> PipelineResult[Any, Any]:
+async def result_of(store: StateStore, record: RunRecord) -> PipelineResult[Any, Any]:
     """Return how a run that nobody is executing here stands, from what the database has."""
     pauses = await store.pauses(record.run_id) if record.status is RunStatus.PAUSED else []
     ledger = await store.ledger(record.run_id)
@@ -166,9 +179,6 @@ async def result_of(
         run_id=record.run_id,
         status=record.status,
         output=None if record.output is None else canonical.decode(record.output),
-        context=_context(binding, pipeline, record.context_now or record.context)
-        if binding and pipeline
-        else None,
         usage=ledger.usage,
         unconfirmed=ledger.unconfirmed,
         error=None if record.error is None else ErrorInfo.from_json(canonical.decode(record.error)),

@@ -31,7 +31,7 @@ from flujo.services.answers import record_answer
 from flujo.services.building import built
 from flujo.services.closing import InFlight
 from flujo.services.continuing import Drive
-from flujo.services.execution import Execution
+from flujo.services.execution import Execution, as_it_is
 from flujo.services.project import find_project
 from flujo.services.recovery import Recovery, RecoveryPolicy
 from flujo.services.references import at_hand, checked_providers
@@ -225,7 +225,7 @@ class Flujo(Generic[In, Out, Ctx]):
                 if_exists=if_exists,
                 sink=sink,
             )
-            return self._typed(await accepting)
+            return await accepting
 
         if buffer < 1:
             raise SettingsError(f"`buffer` is {buffer}, and a stream holds at least 1 item")
@@ -356,16 +356,10 @@ class Flujo(Generic[In, Out, Ctx]):
             return await Drive(await self._execution(store, binding, sink)).accept(new, blobs, if_exists)
 
     def _handed_out(self, result: PipelineResult[Out, Ctx]) -> PipelineResult[Out, Ctx]:
-        """Return a result as its type says it, or raise what it is when that was asked for."""
+        """Return a result, or raise the question that it is when that was asked for."""
         if self._raise_on_pause and result.status is RunStatus.PAUSED:
             raise PausedException(result.pauses[0].message, run_id=result.run_id, pauses=result.pauses)
-        return self._typed(result)
-
-    def _typed(self, result: PipelineResult[Out, Ctx]) -> PipelineResult[Out, Ctx]:
-        """Return a result whose output is what the last callable is annotated to give."""
-        if self._gives is None or not result.success:
-            return result
-        return result.model_copy(update={"output": self._gives.load(result.output)})
+        return result
 
     async def _execution(
         self, store: StateStore, binding: Binding, sink: Sink | None, *, retry_failed: bool = False
@@ -381,6 +375,7 @@ class Flujo(Generic[In, Out, Ctx]):
             sink=watched_by((*self._hooks, sink)),
             retry_failed=retry_failed,
             limits=self._limits,
+            gives=as_it_is if self._gives is None else self._gives.load,
         )
 
     @cached_property

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import secrets
 import sys
 import time
+from collections import deque
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -50,12 +52,23 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+_RUN_IDS: deque[RunId] = deque()
+"""Some to come: asking the system for each would hand the interpreter's lock to another thread each time."""
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_RUN_IDS.clear)
+
+
 class SystemChance:
     """The randomness of this machine."""
 
     def run_id(self) -> RunId:
         """Return 128 random bits in hexadecimal."""
-        return RunId(secrets.token_hex(16))
+        while True:
+            try:
+                return _RUN_IDS.popleft()
+            except IndexError:
+                drawn = secrets.token_hex(16 * 64)
+                _RUN_IDS.extend(RunId(drawn[start : start + 32]) for start in range(0, len(drawn), 32))
 
     def fraction(self) -> float:
         """Return a number in [0, 1)."""

@@ -7,7 +7,6 @@ column holds `@` and that name: canonical JSON never begins with `@`.
 from __future__ import annotations
 
 import hashlib
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,8 @@ from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import CorruptState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from types import TracebackType
 
     from sqlalchemy import RowMapping
 
@@ -42,6 +42,9 @@ INTENT_VALUES = ("request", "result")
 RUN_VALUES = ("input", "context", "context_now", "output", "error")
 
 Rows = dict[str, dict[str, Any]]
+
+_KINDS = {str(kind): kind for kind in EntryKind}
+_STATUSES = {str(status): status for status in EntryStatus}
 
 
 # Blobs ---------------------------------------------------------------------------------------------------
@@ -71,7 +74,7 @@ def blob(row: Row) -> bytes:
     Raises:
         CorruptState: they are not what was written.
     """
-    with _corrupt(f"blob {row['digest']}"):
+    with _Corrupt("blob {digest}", row):
         data = bytes(row["data"])
         if row["encoding"] == "zstd":
             # The size in the frame is compared first: a flipped bit must not ask for a terabyte.
@@ -137,12 +140,12 @@ def entry(row: Row, aside: Mapping[str, bytes]) -> Entry:
     Raises:
         CorruptState: the row is not what was written.
     """
-    with _corrupt(f"run {row['run_id']}: journal entry {row['seq']} at {row['path']!r}"):
+    with _Corrupt("run {run_id}: journal entry {seq} at {path!r}", row):
         found = Entry(
             path=StepPath(row["path"]),
-            kind=EntryKind(row["kind"]),
+            kind=_KINDS[row["kind"]],
             attempt=row["attempt"],
-            status=EntryStatus(row["status"]),
+            status=_STATUSES[row["status"]],
             seq=row["seq"],
             input=_whole(row["input"], aside),
             output=_whole(row["output"], aside),
@@ -216,7 +219,7 @@ def run_record(row: Row, aside: Mapping[str, bytes]) -> RunRecord:
     Raises:
         CorruptState: the row is not what was written.
     """
-    with _corrupt(f"run {row['run_id']}"):
+    with _Corrupt("run {run_id}", row):
         if _seals(row) != row["seals"]:
             raise ValueError("a value is not what was written")
         return RunRecord(
@@ -282,7 +285,7 @@ def hold(row: Row) -> Hold:
     Raises:
         CorruptState: the row is not what was written.
     """
-    with _corrupt(f"run {row['run_id']}: hold {row['number']} at {row['path']!r}"):
+    with _Corrupt("run {run_id}: hold {number} at {path!r}", row):
         found = Hold(
             path=StepPath(row["path"]),
             number=row["number"],
@@ -334,7 +337,7 @@ def pause(row: Row) -> Pause:
     Raises:
         CorruptState: the row is not what was written.
     """
-    with _corrupt(f"run {row['run_id']}: question {row['pause_id']!r}"):
+    with _Corrupt("run {run_id}: question {pause_id!r}", row):
         found = Pause(
             pause_id=StepPath(row["pause_id"]),
             message=row["message"],
@@ -378,7 +381,7 @@ def intent(row: Row, aside: Mapping[str, bytes]) -> Intent:
     Raises:
         CorruptState: the row is not what was written.
     """
-    with _corrupt(f"run {row['run_id']}: call {row['key']}"):
+    with _Corrupt("run {run_id}: call {key}", row):
         if _intent_digest(row) != row["digest"]:
             raise ValueError("its digest differs")
         request = canonical.decode(_whole(row["request"], aside) or b"")
@@ -402,14 +405,27 @@ def _intent_digest(row: Row) -> bytes:
     return hashlib.sha256(b"\n".join(b"%d:%b" % (len(part), part) for part in parts)).digest()
 
 
-@contextmanager
-def _corrupt(what: str) -> Iterator[None]:
-    """Turn everything that a damaged row can cause into one error that names the row."""
-    try:
-        yield
-    except (ValueError, TypeError, KeyError, AttributeError, zstandard.ZstdError) as error:
-        raise CorruptState(
-            f"{what} is not what was written: {error}",
-            hint="restore the database from a backup; other runs are not affected",
-            row=what,
-        ) from error
+class _Corrupt:
+    """Turn everything that a damaged row can cause into one error that names the row.
+
+    Entered for each row that is read, so it puts its words together only when they are needed.
+    """
+
+    __slots__ = ("_row", "_what")
+
+    def __init__(self, what: str, row: Row) -> None:
+        self._what, self._row = what, row
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, ValueError | TypeError | KeyError | AttributeError | zstandard.ZstdError):
+            what = self._what.format_map(self._row)
+            raise CorruptState(
+                f"{what} is not what was written: {error}",
+                hint="restore the database from a backup; other runs are not affected",
+                row=what,
+            ) from error

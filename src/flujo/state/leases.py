@@ -78,9 +78,12 @@ class Leases:
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to listen to a loop that is about to hold a run; called inside the loop."""
-        with self._lock:
-            self._forget_closed_loops()
-            heartbeat = self._heartbeats.setdefault(loop, Heartbeat(loop, self.renew_s / 10))
+        heartbeat = self._heartbeats.get(loop)
+        if heartbeat is None:
+            heartbeat = Heartbeat(loop, self.renew_s / 10)
+            with self._lock:
+                self._forget_closed_loops()
+                self._heartbeats[loop] = heartbeat
         heartbeat.start()
 
     def hold(self, run_id: str, loop: asyncio.AbstractEventLoop) -> None:

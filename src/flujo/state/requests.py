@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flujo.domain.record import record
 from flujo.domain.run import NewRun, Pause, RunRecord, RunStatus, Write
 from flujo.exceptions import FlujoError
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from flujo.domain.journal import RunId, StepPath
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Accept:
     """Record a new run."""
 
@@ -28,7 +29,7 @@ class Accept:
         return self.run.run_id
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Claim:
     """Take a run over."""
 
@@ -38,7 +39,7 @@ class Claim:
     forced: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Answer:
     """Record a human's answer."""
 

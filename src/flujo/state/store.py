@@ -91,24 +91,28 @@ class SqlStateStore:
             raise
         return store
 
-    async def accept(self, run: NewRun, blobs: Mapping[str, bytes], *, claim: bool = True) -> RunRecord:
+    def accept(self, run: NewRun, blobs: Mapping[str, bytes], *, claim: bool = True) -> Awaitable[RunRecord]:
         """Record a run and the blobs it needs; see the port."""
         judgement.check_metadata(run.metadata)
-        await self.writer.room()
-        loop = asyncio.get_running_loop()
-        self._leases.watch(loop)
-        record: RunRecord = await self.writer.submit(Accept(run, dict(blobs), claim), loop)
-        return record
+        return self._begin(Accept(run, blobs, claim))
 
-    async def claim(
+    def claim(
         self, run_id: RunId, *, statuses: Sequence[RunStatus], recovering: bool = False, forced: bool = False
-    ) -> RunRecord:
+    ) -> Awaitable[RunRecord]:
         """Take a run over; see the port."""
-        await self.writer.room()
+        return self._begin(Claim(run_id, tuple(statuses), recovering, forced))
+
+    def _begin(self, request: Accept | Claim) -> Awaitable[RunRecord]:
+        """Enqueue what begins something; while too much is waiting, those who are inside come out first."""
+        if self.writer.is_full:
+            return self._begin_later(request)
         loop = asyncio.get_running_loop()
         self._leases.watch(loop)
-        record: RunRecord = await self.writer.submit(Claim(run_id, tuple(statuses), recovering, forced), loop)
-        return record
+        return self.writer.submit(request, loop)
+
+    async def _begin_later(self, request: Accept | Claim) -> RunRecord:
+        await self.writer.room()
+        return await self._begin(request)
 
     def write(self, write: Write) -> Awaitable[bool]:
         """Enqueue a write; the awaitable returns when it is committed; see the port."""

@@ -42,5 +42,6 @@ def _deliver(settled: list[tuple[Waiter, Any]]) -> None:
             continue
         if isinstance(outcome, Exception):
             waiter.future.set_exception(outcome)
+            waiter.future.exception()  # who waited may be gone, and then nobody looks at it
         else:
             waiter.future.set_result(outcome)

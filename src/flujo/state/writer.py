@@ -96,14 +96,19 @@ class Writer:
         self._newest[loop] = future
         return future
 
-    async def room(self) -> None:
-        """Wait while too much is waiting to be written: those who are inside come out first.
+    @property
+    def is_full(self) -> bool:
+        """Whether too much is waiting to be written.
 
         Only who begins something asks. A run that is being executed waits for each of its writes anyway,
         and making it queue twice would only exchange its entries.
         """
+        return self._queue.qsize() >= self.max_backlog
+
+    async def room(self) -> None:
+        """Wait while too much is waiting to be written."""
         loop = asyncio.get_running_loop()
-        while self._queue.qsize() >= self.max_backlog:
+        while self.is_full:
             newest = self._newest.get(loop)
             if newest is None or newest.done():
                 return

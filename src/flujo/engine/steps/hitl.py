@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 async def run(step: HumanInTheLoopStep, frame: Frame, path: StepPath, _run_body: RunBody) -> StepOutcome:
     """Return the answer when there is one, otherwise a pause that becomes visible with the next commit."""
-    asked = await frame.run.journal.pause(path)
+    asked = frame.run.journal.pause(path)
     if asked is not None and asked.is_open:
         return Paused((asked,))
     if asked is not None and asked.is_expired:

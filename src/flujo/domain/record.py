@@ -1,0 +1,17 @@
+"""Records that are made many times a step: frozen to type checkers, at no cost at run time."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass as record
+else:
+
+    def record(*, frozen: bool, **options: Any) -> Any:
+        """Return `dataclass` without the guard that makes building an object four times as slow."""
+        return dataclasses.dataclass(unsafe_hash=frozen, **options)
+
+
+__all__ = ["record"]
