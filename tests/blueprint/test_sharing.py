@@ -20,6 +20,7 @@ from flujo.domain.agents import AgentSpec
 from flujo.domain.leaves import Text
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.steps import Step, StepConfig
+from flujo.exceptions import SettingsError
 from good.sharing_cases import SHARED
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def test_files_of_agents_may_share_a_third() -> None:
 
 def test_a_base_needs_no_model_and_no_step() -> None:
     own = "  base: {instructions: Review.}\n  legal: {extends: base, model: a:b}\n"
-    assert compiled({ENTRY: entry(own, ask="legal"), COMMON: REVIEWER}).diagnostics == ()
+    assert compiled({ENTRY: entry(own, ask="legal", include="")}).diagnostics == ()
 
 
 def test_fifteen_agents_may_be_extended_in_a_line() -> None:
@@ -192,6 +193,17 @@ def test_an_override_reaches_included_agents() -> None:
     assert isinstance(step, Step)
     assert isinstance(step.agent, AgentSpec)
     assert step.agent.model == "x:y"
+
+
+def test_models_of_included_agents_that_nobody_asks_change_nothing() -> None:
+    library = REVIEWER + "  idle: {model: a:b}\n"
+    source = PinnedSource({ENTRY: entry().encode(), COMMON: library.encode()})
+    models = {"idle": "x:y", "reviewer": "c:d"}
+    assert compile_blueprint(ENTRY, source, models=models).closure.overrides == {
+        "agents.reviewer.model": "c:d"
+    }
+    with pytest.raises(SettingsError, match="there is no agent 'idle'"):
+        compile_blueprint(ENTRY, source, overrides={"agents.idle.model": "x:y"})
 
 
 def test_expressions_know_what_an_included_agent_answers() -> None:

@@ -19,7 +19,7 @@ SHARED: dict[str, dict[str, str]] = {
     "a model for whoever names none": {"": entry(more="defaults: {agent: {model: a:b}}\n"),
                                        **common("  reviewer: {instructions: Review.}\n")},
     "the last place in a line of extends": {"": entry("  last: {extends: a15}\n", ask="last"), **common(line_of(15))},
-    "extends written before its base": {"": entry("  legal: {extends: later}\n  later: {model: a:b}\n", ask="legal"),
+    "extends written before its base": {"": entry("  legal: {extends: later}\n  later: {model: a:b}\n", ask="legal", include=""),
                                         COMMON: REVIEWER},
     "a text instead of the base's file": {
         "": entry("  legal: {extends: reviewer, instructions: Short.}\n", ask="legal"),
@@ -30,7 +30,7 @@ SHARED: dict[str, dict[str, str]] = {
         **common("  reviewer: {model: a:b, output_schema: {type: string}}\n"),
     },
     "two files that include a third": {
-        "": entry(include="./agents/common.yaml, ./agents/more.yaml"), COMMON: REVIEWER.replace("agents:", "include: [./base.yaml]\nagents:"),
+        "": entry("  mine: {extends: other}\n", ask="mine", include="./agents/common.yaml, ./agents/more.yaml").replace("agent: mine}", "agent: mine}, {name: b, agent: reviewer}"), COMMON: REVIEWER.replace("agents:", "include: [./base.yaml]\nagents:"),
         MORE: OTHER.replace("agents:", "include: [./base.yaml]\nagents:"),
         "blueprints/agents/base.yaml": 'version: "1"\nagents: {base: {instructions: Be kind.}}\n',
     },

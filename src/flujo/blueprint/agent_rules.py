@@ -76,9 +76,45 @@ def unused_agent(unit: Unit) -> Iterator[Diagnostic]:
             )
 
 
+UNUSED_INCLUDE = rule(
+    "FLJ276",
+    "unused-include",
+    "A file of agents of which nobody asks any",
+    finds="An entry of a blueprint's `include:` whose agents no step asks and no agent extends.",
+    why="What is included is part of the blueprint: of its digest, and of what is reviewed when it changes.",
+    example="include: [./agents/common.yaml]   # has an agent `reviewer`\n"
+    "agents: {sorter: {model: a:b}}\nsteps:\n  - {name: sort, agent: sorter}",
+    instead="agents: {sorter: {model: a:b}}\nsteps:\n  - {name: sort, agent: sorter}",
+)
+
+
+def unused_include(unit: Unit) -> Iterator[Diagnostic]:
+    """Warn of files of agents that nobody needs."""
+    roster = unit.roster
+    names = in_use_by(unit) | bases(unit)
+    is_certain = roster.is_whole and not roster.twice and names <= roster.agents.keys()
+    if not unit.visits or not is_certain or not all(one.is_whole for one in roster.agents.values()):
+        return
+    needed = {there.file for name in names for there, _ in roster.agents[name].layers}
+    for index, files in roster.files.items():
+        if not files & needed:
+            yield UNUSED_INCLUDE.at(
+                unit.span("include", index),
+                f"no step asks an agent of {unit.blueprint.include[index]!r}",
+                hint="take it out, or ask one of them",
+                severity=Severity.WARNING,
+            )
+
+
 def in_use_by(unit: Unit) -> set[str]:
     """Return the names of the agents that steps of this file ask."""
     return {name for visit in unit.visits for _, name in asked(visit.step)}
+
+
+def agents_that_matter(unit: Unit) -> set[str]:
+    """Return the names of the agents of this file, and of those that it includes and asks."""
+    in_use = in_use_by(unit)
+    return {name for name in unit.blueprint.agents if name in in_use or unit.is_own(name)}
 
 
 def bases(unit: Unit) -> set[str]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 AT_TOP = (
     agent_rules.unused_agent,
+    agent_rules.unused_include,
     agent_rules.agent_without_model,
     rules.reserved_context_field,
     rules.unavailable_at_top,

@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint import document as doc
+from flujo.blueprint.agent_rules import agents_that_matter
 from flujo.blueprint.checks import check
 from flujo.blueprint.closure import Closure
 from flujo.blueprint.diagnostics import Diagnostic, Severity, suggest
@@ -89,7 +90,7 @@ def compile_blueprint(
     loader = Loader(source, allow_callables)
     unit = loader.load_entry(entry)
     diagnostics = _found(loader, loader.units.values(), strict=strict)
-    known = {name for loaded in loader.units.values() for name in loaded.blueprint.agents}
+    known = {name for loaded in loader.units.values() for name in agents_that_matter(loaded)}
     applied = _applied(models or {}, overrides or {}, known)
     if unit is not None:
         _check_overrides(_models(overrides or {}), known)
@@ -122,7 +123,8 @@ def _found(loader: Loader, units: Iterable[Unit], *, strict: bool) -> tuple[Diag
     lines: dict[str, Span] = {}
     for unit in units:
         found += check(unit)
-        lines |= {file: span for file, span in loader.including(unit).items() if file not in lines}
+        for index, files in unit.roster.files.items():
+            lines |= {file: unit.span("include", index) for file in files if file not in lines}
     for document in loader.documents:
         found = list(heeded(document, found, is_included=document.file in loader.rosters))
     return _ordered([_with_including(one, lines) for one in found], strict=strict)

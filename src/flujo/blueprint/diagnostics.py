@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -237,6 +239,10 @@ def _is_hidden(char: str) -> bool:
 # Words ---------------------------------------------------------------------------------------------------
 
 
+_MANY = 200
+"""With more known words than this, only some are compared."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """Return "did you mean `x`?" for the known word that is nearest, or None when none is near."""
     near = nearest(word, known)
@@ -245,16 +251,22 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the known word that somebody who wrote `word` most likely meant."""
-    folded = {candidate.casefold(): candidate for candidate in known}
+    names = known if isinstance(known, Sequence) else list(known)
+    if len(names) > _MANY:  # comparing takes long; most mistakes leave one end of a word as it is
+        first, last = word[:1], word[-1:]
+        alike = (one for one in names if one.startswith(first) or one.endswith(last))
+        names = list(islice(alike, _MANY))
+    folded = {candidate.casefold(): candidate for candidate in names}
     found = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.7)
     return folded[found[0]] if found else None
 
 
 def one_of(words: Iterable[str], *, joined_by: str = "or", most: int = 12) -> str:
     """Return words as prose: "`a`, `b` or `c`"; beyond `most`, how many more there are."""
-    quoted = [f"`{word}`" for word in words]
-    if len(quoted) > most:
-        quoted = [*quoted[:most], f"{len(quoted) - most} more"]
+    found = list(words)
+    quoted = [f"`{word}`" for word in found[:most]]
+    if len(found) > most:
+        quoted.append(f"{len(found) - most} more")
     if len(quoted) < 2:
         return "".join(quoted)
     return f"{', '.join(quoted[:-1])} {joined_by} {quoted[-1]}"

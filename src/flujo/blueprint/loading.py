@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -110,22 +109,13 @@ class Loader:
     def load_agents(self, entry: str) -> Unit:
         """Return a file of agents as if it were a blueprint without steps, so that rules can look at it."""
         self._read(entry)
-        roster = self._roster(entry, (entry,)) or Roster()
+        self._read_agents(entry, (entry,))
+        roster = self.rosters.get(entry, Roster())
         agents = {name: declared.agent for name, declared in roster.agents.items()}
         blueprint = doc.Blueprint.model_construct(version="1", name="agents", agents=agents, steps=[])
         unit = Unit(self.document(entry), blueprint, allow=self._allow, module=self._module, roster=roster)
         unit.prompts = dict(self._prompts(unit))
         return unit
-
-    def including(self, unit: Unit) -> dict[str, Span]:
-        """Return the line of a blueprint by which each file of agents comes to it."""
-        lines: dict[str, Span] = {}
-        for index, text in enumerate(unit.blueprint.include):
-            with suppress(SourceRefused):
-                path = named_path(text, named_in=unit.document.file)
-                files = self.rosters[path].files if path in self.rosters else {path}
-                lines |= {file: unit.span("include", index) for file in files if file not in lines}
-        return lines
 
     @property
     def documents(self) -> tuple[Document, ...]:
@@ -250,15 +240,22 @@ class Loader:
     ) -> Roster:
         """Return the agents that a file may name, its own ones whole as far as it can tell."""
         roster = Roster()
+        pairs: list[tuple[sharing.Declared, sharing.Declared]] = []
         for index, text in enumerate(said.include):
-            other = self._include(document, ("include", index), text, chain)
-            roster.is_whole &= other is not None
+            path = self._include(document, ("include", index), text, chain)
+            other = self.rosters.get(path or "")
+            roster.is_whole &= other is not None and other.is_whole
+            if path is not None:
+                below = other.files.values() if other is not None else ()
+                roster.files[index] = {path}.union(*below)
             if other is not None:
-                self.diagnostics += sharing.duplicates(roster.add(other))
+                pairs += roster.add(other)
+        self.diagnostics += sharing.duplicates(pairs)
         self.diagnostics += sharing.declare(document, said.agents, roster)
         return roster
 
-    def _include(self, document: Document, place: Path, text: str, chain: tuple[str, ...]) -> Roster | None:
+    def _include(self, document: Document, place: Path, text: str, chain: tuple[str, ...]) -> str | None:
+        """Return the project path of a file of agents, once its roster is known if it has one."""
         path = self._named(document, place, text)
         span = document.span(place)
         if path is None or not self._is_kind(span, text, path, agents=True):
@@ -272,10 +269,11 @@ class Loader:
         if len(chain) > MAX_DEPTH:
             self._limit(True, span, f"files of agents include each other more than {MAX_DEPTH} deep")
             return None
-        return self._roster(path, (*chain, path))
+        self._read_agents(path, (*chain, path))
+        return path
 
-    def _roster(self, path: str, chain: tuple[str, ...]) -> Roster | None:
-        """Return what a file of agents gives, or None when it does not fit the language."""
+    def _read_agents(self, path: str, chain: tuple[str, ...]) -> None:
+        """Find out what a file of agents gives to those who include it, if it fits the language."""
         if path not in self._loaded:
             self._loaded.add(path)
             document = self.document(path)
@@ -283,8 +281,6 @@ class Loader:
             self.diagnostics += found
             if said is not None:
                 self.rosters[path] = self._included(document, said, chain)
-                self.rosters[path].files.add(path)
-        return self.rosters.get(path)
 
     def _is_kind(self, span: Span, text: str, path: str, *, agents: bool) -> bool:
         """Return whether the file at `path` is of the kind that `span` names, and say so when it is not."""

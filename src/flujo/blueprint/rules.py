@@ -84,7 +84,7 @@ class Unit:
 
     def is_own(self, name: str) -> bool:
         """Return whether an agent's entry stands in this file."""
-        return name in self.roster.agents and self.roster.agents[name].is_of(self.document)
+        return name in self.roster.agents and self.roster.agents[name].file == self.document.file
 
     def _imported(self, step: doc.ImportStep) -> Schema:
         child = self.imports.get(step.blueprint)

@@ -14,7 +14,7 @@ from flujo.blueprint.diagnostics import rule, suggest
 from flujo.blueprint.reader import read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from flujo.blueprint.diagnostics import Diagnostic
     from flujo.blueprint.nodes import Document
@@ -96,9 +96,10 @@ class Declared:
         document, path = self.layers[0]
         return document, (*path, *keys)
 
-    def is_of(self, document: Document) -> bool:
-        """Return whether its own entry stands in this file."""
-        return self.layers[0][0] is document
+    @property
+    def file(self) -> str:
+        """The file in which its own entry stands."""
+        return self.layers[0][0].file
 
 
 @dataclass(slots=True)
@@ -106,18 +107,19 @@ class Roster:
     """The agents that a file may name: its own, and those that it includes."""
 
     agents: dict[str, Declared] = field(default_factory=dict)
-    files: set[str] = field(default_factory=set)
-    """The files that it includes, and those that these include."""
+    files: dict[int, set[str]] = field(default_factory=dict)
+    """By the index in `include`: the file that stands there, and those that it includes."""
     is_whole: bool = True
     """Whether every file that it includes could be read."""
+    twice: set[str] = field(default_factory=set)
+    """Names that more than one agent has."""
 
     def add(self, other: Roster) -> Iterator[tuple[Declared, Declared]]:
         """Take in an included file's agents; yield each pair of two that have one name."""
-        self.files |= other.files
-        self.is_whole &= other.is_whole
         for name, declared in other.agents.items():
             known = self.agents.setdefault(name, declared)
             if known.layers[0] != declared.layers[0]:
+                self.twice.add(name)
                 yield known, declared
 
 
@@ -134,14 +136,18 @@ def holds_agents(data: bytes, path: str) -> bool:
 # Include -------------------------------------------------------------------------------------------------
 
 
-def duplicates(pairs: Iterator[tuple[Declared, Declared]]) -> Iterator[Diagnostic]:
-    """Refuse two included agents that have one name."""
+def duplicates(pairs: Iterable[tuple[Declared, Declared]]) -> Iterator[Diagnostic]:
+    """Refuse agents that have one name: one finding for each two files, at the first such name."""
+    met: dict[tuple[str, str], list[tuple[Declared, Declared]]] = {}
     for known, declared in pairs:
+        met.setdefault((known.file, declared.file), []).append((known, declared))
+    for (file, _), ((known, declared), *more) in met.items():
         document, path = declared.layers[0]
         other, there = known.layers[0]
         yield DUPLICATE_AGENT.at(
             document.span(path, key=True),
-            f"the name {path[-1]!r} is taken by an agent of {other.file}",
+            f"the name {path[-1]!r} is taken by an agent of {file}"
+            + (f", and so are {len(more)} more of this file" if more else ""),
             hint="give one of them another name",
             related=((other.span(there, key=True), "the other one"),),
         )
@@ -151,14 +157,12 @@ def declare(document: Document, own: Mapping[str, doc.Agent], roster: Roster) ->
     """Put a file's own agents, with what they extend, beside those that it includes in `roster`."""
     included = dict(roster.agents)
     family = _Family(document, own, included, roster.is_whole)
+    yield from family.circles()
     for name in own:
-        path = ("agents", name)
-        if name in included:
-            mine = Declared(own[name], ((document, path),))
-            yield from duplicates(iter(((included[name], mine),)))
-        declared, found = family.declared(name)
-        roster.agents[name] = declared
+        roster.agents[name], found = family.declared(name)
         yield from found
+    roster.twice |= own.keys() & included.keys()
+    yield from duplicates((included[name], roster.agents[name]) for name in own if name in included)
 
 
 # Extends -------------------------------------------------------------------------------------------------
@@ -175,31 +179,65 @@ class _Family:
 
     def declared(self, name: str) -> tuple[Declared, list[Diagnostic]]:
         """Return an agent with everything that it extends, and what is wrong with that."""
-        line, base, found = self._line(name)
+        line = self._line(name)
+        wanted = self.own[line[-1]].extends
+        base = None if wanted in self.own else self.included.get(wanted or "")
         agent = None if base is None else base.agent
         for each in reversed(line):
             agent = self.own[each] if agent is None else over(agent, self.own[each])
         layers: Layers = tuple((self.document, ("agents", each)) for each in line)
         layers += base.layers if base is not None else ()
-        is_whole = not found and (base is not None or self.own[line[-1]].extends is None)
-        return Declared(agent or self.own[name], layers, is_whole and (base is None or base.is_whole)), found
+        is_whole = wanted is None if base is None else base.is_whole
+        found: list[Diagnostic] = []
+        if wanted not in self.own and len(layers) == MAX_EXTENDS + 1:
+            found = [self._too_long(name)]
+        elif wanted is not None and len(line) == 1 and not is_whole and self.knows_all:
+            found = [self._unknown(name, wanted)] if wanted not in self.own and base is None else []
+        return Declared(agent or self.own[name], layers, is_whole), found
 
-    def _line(self, name: str) -> tuple[list[str], Declared | None, list[Diagnostic]]:
-        """Return the agents of this file that `name` goes back to, itself first, and the included one."""
+    def _line(self, name: str) -> list[str]:
+        """Return the agents of this file that `name` goes back to, itself first; a circle only once."""
         line = [name]
         while (wanted := self.own[line[-1]].extends) is not None:
-            if wanted in line:
-                return line, None, list(self._circle(name, line[line.index(wanted) :]))
-            if wanted not in self.own:
-                base = self.included.get(wanted)
-                unknown = base is None and len(line) == 1 and self.knows_all
-                found = [self._unknown(name, wanted)] if unknown else []
-                long = len(line) + (len(base.layers) if base else 0)
-                return line, base, found or list(self._long(name, long))
+            if wanted not in self.own or wanted in line or len(line) > MAX_EXTENDS:
+                break
             line.append(wanted)
-            if len(line) > MAX_EXTENDS + 1:
-                break  # what it goes back to is too long already
-        return line, None, list(self._long(name, len(line)))
+        return line
+
+    def circles(self) -> Iterator[Diagnostic]:
+        """Refuse agents that extend each other in a circle, each circle where its first agent stands."""
+        place = {name: index for index, name in enumerate(self.own)}
+        seen: dict[str, str] = {}
+        for start in self.own:
+            here: str | None = start
+            line: list[str] = []
+            while here is not None and here in self.own and here not in seen:
+                seen[here] = start
+                line.append(here)
+                here = self.own[here].extends
+            if here is not None and seen.get(here) == start:
+                circle = line[line.index(here) :]
+                first = circle.index(min(circle, key=place.__getitem__))
+                yield self._circle([*circle[first:], *circle[:first]])
+
+    def _circle(self, circle: list[str]) -> Diagnostic:
+        shown = circle if len(circle) < 8 else [*circle[:4], "…", circle[-1]]
+        return ENDLESS_EXTENDS.at(
+            self.document.span(("agents", circle[0], "extends")),
+            f"agents extend each other in a circle: {' → '.join((*shown, circle[0]))}",
+            hint="let one of them say everything itself",
+            related=tuple(
+                (self.document.span(("agents", each, "extends")), "and this one goes on")
+                for each in circle[1:4]
+            ),
+        )
+
+    def _too_long(self, name: str) -> Diagnostic:
+        return ENDLESS_EXTENDS.at(
+            self.document.span(("agents", name, "extends")),
+            f"agent {name!r} goes back to {MAX_EXTENDS} others, and {MAX_EXTENDS - 1} is the most",
+            hint="say in one agent what several of them add",
+        )
 
     def _unknown(self, name: str, wanted: str) -> Diagnostic:
         known = [one for one in (*self.own, *self.included) if one != name]
@@ -209,28 +247,6 @@ class _Family:
             hint=suggest(wanted, known, what="there are")
             or "write it below `agents:`, or `include` its file",
         )
-
-    def _circle(self, name: str, circle: list[str]) -> Iterator[Diagnostic]:
-        if name != min(circle, key=list(self.own).index):
-            return  # said once, where the first of them stands
-        first = [*circle[circle.index(name) :], *circle[: circle.index(name)]]
-        yield ENDLESS_EXTENDS.at(
-            self.document.span(("agents", name, "extends")),
-            f"agents extend each other in a circle: {' → '.join((*first, name))}",
-            hint="let one of them say everything itself",
-            related=tuple(
-                (self.document.span(("agents", each, "extends")), "and this one goes on")
-                for each in first[1:4]
-            ),
-        )
-
-    def _long(self, name: str, length: int) -> Iterator[Diagnostic]:
-        if length == MAX_EXTENDS + 1:
-            yield ENDLESS_EXTENDS.at(
-                self.document.span(("agents", name, "extends")),
-                f"agent {name!r} goes back to {length - 1} others, and {MAX_EXTENDS - 1} is the most",
-                hint="say in one agent what several of them add",
-            )
 
 
 # What goes over what -------------------------------------------------------------------------------------

@@ -67,11 +67,12 @@ class Project:
 
     def holds_agents(self, path: str) -> bool:
         """Return whether a file of the project is one of agents, which blueprints include."""
+        from flujo.blueprint.resolver import FileSource, SourceRefused
         from flujo.blueprint.sharing import holds_agents
 
         try:
-            return holds_agents((self.root / path).read_bytes(), path)
-        except OSError:
+            return holds_agents(FileSource(self.root).read(path), path)
+        except SourceRefused:
             return False
 
     def yaml_paths(self) -> list[str]:
