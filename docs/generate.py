@@ -60,7 +60,7 @@ def settings() -> str:
     lines = [
         "# Settings\n",
         "The environment goes before `flujo.toml`, which goes before the defaults. `flujo doctor` shows each value and "
-        "where it comes from. `${NAME}` in `flujo.toml` reads the environment. An unknown key is an error.\n",
+        "where it comes from. `${NAME}` in `flujo.toml` reads the environment, and is shown as it is written: the variable may hold a secret. An unknown key is an error.\n",
         "A table `[env.NAME]` holds what is different in one environment: any key below, and agents' models "
         '(`agents."*".model = "local:smollm2"`). `--env NAME` or `FLUJO_ENV` chooses it.\n',
         "| key in `flujo.toml` | variable | default | is |",

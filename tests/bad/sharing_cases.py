@@ -84,6 +84,24 @@ INCLUDING = [
     case("two-files-with-one-name", "FLJ273", "the name 'reviewer' is taken", "reviewer", 3,
          entry(include=f"{INCLUDE}, ./more.yaml"), file="blueprints/more.yaml", files={"blueprints/more.yaml": REVIEWER}),
 ]  # fmt: skip
+GUARDED = [
+    case(f"included-{name}", code, words, None, line, file=COMMON, files={COMMON: text})
+    for name, code, words, line, text in (
+        ("empty", "FLJ101", "", 1, ""),
+        ("bidi", "FLJ103", "", 3, REVIEWER.replace("Review", "Re\u202eview")),
+        ("too-large", "FLJ104", "", 1, REVIEWER + "# " + "x" * 300_000 + "\n"),
+        ("not-closed", "FLJ105", "", 5, REVIEWER + "  legal: {model: a:b\n"),
+        ("too-deep", "FLJ106", "", 3, REVIEWER.replace("{model: a:b", "{model_settings: " + "[" * 40 + "]" * 40 + ", model: a:b")),
+        ("anchor", "FLJ108", "", 3, REVIEWER.replace("{model", "&r {model")),
+        ("tag", "FLJ109", "", 3, REVIEWER.replace("{model", "!agent {model")),
+        ("duplicate-key", "FLJ111", "", 4, REVIEWER + "  reviewer: {model: c:d}\n"),
+        ("list", "FLJ116", "", 1, "- reviewer\n"),
+        ("reserved-looking-name", "FLJ124", "", 4, REVIEWER + "  legal-eagle: {model: a:b}\n"),
+        ("other-version", "FLJ129", "", 1, REVIEWER.replace('"1"', '"7"')),
+        ("remote-schema", "FLJ142", "", 3, REVIEWER.replace("{model", "{output_schema: {$ref: 'https://example.org/a.json'}, model")),
+        ("both-shapes", "FLJ127", "", 4, REVIEWER + "  legal: {model: a:b, output_schema: {type: string}, output_type: m:A}\n"),
+    )
+]  # fmt: skip
 EXTENDING = [
     case("extends-misspelt", "FLJ270", "did you mean `reviewer`?", "reviewr", 6,
          entry("  legal: {extends: reviewr}\n", ask="legal")),
@@ -127,4 +145,4 @@ DEFAULTS = [
          severity="warning"),
     case("default-misspelt", "FLJ120", "`confg`", "confg", 5, entry(more="defaults: {confg: {}}\n")),
 ]  # fmt: skip
-SHARING_CASES = [*INCLUDING, *EXTENDING, *DEFAULTS]
+SHARING_CASES = [*INCLUDING, *GUARDED, *EXTENDING, *DEFAULTS]
