@@ -15,9 +15,9 @@ name: case
 input_schema: {type: object, required: [text], properties: {text: {type: string}, note: {type: string}}}
 context_schema: {properties: {label: {type: string}, count: {type: integer}, notes: {type: array, items: {type: string}}}}
 agents:
-  sorter: {model: a:b, output_schema: {type: object, required: [label, score], properties: {label: {enum: [bug, refund]}, score: {type: integer}}}}
+  sorter: {model: a:b, model_settings: {max_tokens: 9}, output_schema: {type: object, required: [label, score], properties: {label: {enum: [bug, refund]}, score: {type: integer}}}}
 steps:
-  - {name: sort, agent: sorter, input: "{{ input.text }}"}
+  - {name: sort, agent: sorter, input: "{{ input.text }}", save: {label: output.label}}
 """
 """What every case begins with: seven lines, and a step on line 8. The case's own lines follow from 9."""
 
@@ -27,9 +27,7 @@ name: child
 input_schema: {type: object, required: [text], properties: {text: {type: string}, tone: {type: string}}}
 steps: [{name: echo, call: skills.crm:echo, with: {text: "{{ input.text }}"}}]
 """
-CHILD_THAT_WRITES = HEAD.replace("name: case", "name: child").replace(
-    'input: "{{ input.text }}"', "save: {label: output.label}"
-)
+CHILD_THAT_WRITES = HEAD.replace("name: case", "name: child").replace('input: "{{ input.text }}", ', "")
 SKILLS = "def echo(text): ...\ndef lookup(email, *, limit=5): ...\nasync def plain(data): ...\ndef pair(one, two): ...\ndef only_email(email): ...\n"
 
 
@@ -240,6 +238,7 @@ LATER = [
         "'sorter' is under a budget",
         "sorter",
         line=6,
+        entry=HEAD.replace("model_settings: {max_tokens: 9}, ", "") + "budget: {total_cost_usd_limit: 1.5}\n",
     ),
     Case(
         "budget-over-an-import-with-answers-of-any-length",
@@ -250,7 +249,11 @@ LATER = [
         line=3,
         entry='version: "1"\nname: case\nbudget: {total_tokens_limit: 9}\nsteps:\n'
         "  - {kind: import, name: i, blueprint: ./child.yaml, with: {text: a}}\n",
-        files={"blueprints/child.yaml": HEAD.replace("name: case", "name: child")},
+        files={
+            "blueprints/child.yaml": HEAD.replace("name: case", "name: child").replace(
+                "model_settings: {max_tokens: 9}, ", ""
+            )
+        },
     ),
     Case(
         "later-tool-mapping",

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bad.composite_cases import COMPOSITE_CASES
+from bad.flow_cases import FLOW_CASES, TOOLS, TYPED
 from bad.meaning_cases import CASES, ENTRY, HEAD, SECRET_CASES, SKILLS, Case, importing, text
 from flujo.blueprint.compiler import Compiled, compile_blueprint
 from flujo.blueprint.diagnostics import RULES, Diagnostic, Severity, render, to_json
 from flujo.blueprint.resolver import FileSource
+from good.flow_cases import GOOD_FLOW
 from good.meaning_cases import GOOD
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ def shown(diagnostic: Diagnostic, files: Mapping[str, str]) -> str:
     return lines[span.line - 1][span.column - 1 : span.end_column - 1]
 
 
-@pytest.mark.parametrize("case", [*CASES, *COMPOSITE_CASES], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*CASES, *COMPOSITE_CASES, *FLOW_CASES], ids=lambda case: case.name)
 def test_a_bad_blueprint_gets_its_finding_at_its_place(case: Case, tmp_path: Path) -> None:
     files = case.all_files()
     found = compiled(tmp_path, files)
@@ -52,7 +54,7 @@ def test_a_bad_blueprint_gets_its_finding_at_its_place(case: Case, tmp_path: Pat
     assert (found.pipeline is None) is (case.severity == "error")
 
 
-@pytest.mark.parametrize("case", [*CASES, *COMPOSITE_CASES], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*CASES, *COMPOSITE_CASES, *FLOW_CASES], ids=lambda case: case.name)
 def test_one_cause_gives_one_finding(case: Case, tmp_path: Path) -> None:
     found = compiled(tmp_path, case.all_files())
     at_all = [
@@ -70,9 +72,10 @@ def test_a_secret_is_never_shown(case: Case, tmp_path: Path) -> None:
         assert case.under not in str(to_json(one))
 
 
-@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("name", [*GOOD, *GOOD_FLOW])
 def test_a_look_alike_passes_without_a_word(name: str, tmp_path: Path) -> None:
-    found = compiled(tmp_path, {"skills/crm.py": SKILLS + MERGER, ENTRY: GOOD[name]})
+    skills = {"skills/crm.py": SKILLS + MERGER, "skills/typed.py": TYPED, "skills/tools.py": TOOLS}
+    found = compiled(tmp_path, {**skills, ENTRY: (GOOD | GOOD_FLOW)[name]})
     assert [render(one, found.sources) for one in found.diagnostics] == []
     assert found.pipeline is not None
 
@@ -107,7 +110,7 @@ def test_a_way_that_is_not_taken_passes_on_what_came_before(tmp_path: Path) -> N
         "     then: [{name: x, agent: sorter}]}\n"
     )
     found = compiled(tmp_path, {ENTRY: HEAD + fork + text('"{{ steps.way.output.other }}"')})
-    assert [(one.code, one.severity) for one in found.diagnostics] == [("FLJ208", "info")]
+    assert [(one.code, one.severity) for one in found.diagnostics] == [("FLJ207", "warning")]
 
 
 def test_a_composite_with_an_output_of_its_own_gives_exactly_that(tmp_path: Path) -> None:

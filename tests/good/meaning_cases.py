@@ -57,7 +57,7 @@ GOOD = {
     "  - {name: a4, call: 'skills.crm:plain', config: {max_retries: 1}}\n",
     "hitl-with-a-deadline": HEAD
     + "  - {kind: hitl, name: ask, message: m, answer_schema: {type: boolean}, deadline_s: 72h, on_deadline: {answer: false}}\n"
-    "  - {kind: hitl, name: other, message: m, deadline_s: 90, on_deadline: fail}\n"
+    "  - {kind: hitl, name: other, message: '{{ previous }}', deadline_s: 90, on_deadline: fail}\n"
     "  - {kind: hitl, name: more, message: m, answer_schema: {type: string}, deadline_s: 1.5, on_deadline: {answer: '{{ input.text }}'}}\n",
     "if-without-else-passes-on": HEAD
     + "  - {kind: conditional, name: way, if: 'steps.sort.output.score > 1', then: [{name: x, agent: sorter}]}\n"
@@ -90,7 +90,7 @@ GOOD = {
     ),
     "one-state": HEAD
     + "  - {kind: state_machine, name: m, initial: only, final: [only], states: {only: {}}}\n",
-    "map-of-a-declared-list": 'version: "1"\nname: good\nagents: {a: {model: b:c}}\n'
+    "map-of-a-declared-list": 'version: "1"\nname: good\nbudget: {requests_limit: 9}\nagents: {a: {model: b:c}}\n'
     "input_schema: {type: object, required: [docs], properties: {docs: {type: array, items: {$ref: '#/$defs/Doc'}}},\n"
     "  $defs: {Doc: {type: object, required: [title], properties: {title: {type: string}}}}}\n"
     "steps: [{kind: map, name: m, over: input.docs, as: doc, steps: [{name: x, agent: a,\n"
@@ -160,18 +160,21 @@ GOOD = {
     + "  - {name: b, agent: sorter, when: steps.each.cached || steps.each.failed > 0}\n",
     "cache-on-a-step-that-saves": HEAD
     + "  - {name: a, agent: sorter, cache: {}, save: {label: output.label}}\n",
-    "budget-with-everything": HEAD.replace("{model: a:b,", "{model: a:b, model_settings: {max_tokens: 9},")
+    "budget-with-everything": HEAD
     + "budget: {total_cost_usd_limit: 0.5, total_tokens_limit: 10, requests_limit: 3, tool_calls_limit: 1,"
     " wall_time_s_limit: 30m, unknown_price: allow}\n",
-    "budget-of-requests-and-answers-of-any-length": HEAD + "budget: {requests_limit: 3}\n",
-    "budget-over-a-local-model": HEAD.replace("{model: a:b,", "{model: 'local:smollm2',")
+    "budget-of-requests-and-answers-of-any-length": HEAD.replace("model_settings: {max_tokens: 9}, ", "")
+    + "budget: {requests_limit: 3}\n",
+    "budget-over-a-local-model": HEAD.replace(
+        "{model: a:b, model_settings: {max_tokens: 9},", "{model: 'local:smollm2',"
+    )
     + "budget: {total_tokens_limit: 1000}\n",
     "search-with-everything": HEAD
     + search(
         "    goal: score > 3 && depth < 3 && candidate != null\n    beam_width: 2\n    input: '{{ steps.sort.output }}'\n"
     )
     + "  - {name: b, agent: sorter, when: steps.search.output.goal_reached, input: '{{ steps.search.output.score }}'}\n",
-    "search-by-agents": 'version: "1"\nname: good\nagents:\n'
+    "search-by-agents": 'version: "1"\nname: good\nbudget: {requests_limit: 9}\nagents:\n'
     "  thinker: {model: b:c, instructions: 'Go on from {{ previous.candidate }}.', output_schema: {type: array,"
     " items: {type: object, required: [text], properties: {text: {type: string}}}}}\n"
     "  judge: {model: b:c}\nsteps:\n  - {kind: tree_search, name: s, propose: thinker, evaluate: judge, goal: candidate.text != ''}\n"

@@ -55,10 +55,11 @@ def unbounded_answers(unit: Unit) -> Iterator[Diagnostic]:
 def _unbounded(unit: Unit) -> list[str]:
     """Return the agents that a step asks and whose answers nothing bounds."""
     in_use = in_use_by(unit)
-    return [name for name, agent in unit.blueprint.agents.items() if name in in_use and _is_unbounded(agent)]
+    return [name for name, agent in unit.blueprint.agents.items() if name in in_use and is_unbounded(agent)]
 
 
-def _is_unbounded(agent: doc.Agent) -> bool:
+def is_unbounded(agent: doc.Agent) -> bool:
+    """Return whether nothing says how long an agent's answers may become, and each costs."""
     is_local = (agent.model or "").startswith("local:")
     return not is_local and not isinstance(agent.model_settings.get("max_tokens"), int)
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flujo.blueprint import document as doc
-from flujo.blueprint.callable_rules import named_in_step
+from flujo.blueprint.callable_rules import named_in_step, signature_of
 from flujo.blueprint.diagnostics import Severity, one_of, rule
 from flujo.blueprint.known import types
-from flujo.blueprint.places import places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,7 +138,9 @@ def never_cached(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
         return
     for inner in (visit, *_below(unit, visit)):
         named = [(one.target, one.path) for one in named_in_step(inner)]
-        named += [(place.source.strip(), place.path) for place in places(unit, inner) if place.names_callable]
+        named += [
+            (place.source.strip(), place.path) for place in unit.places[inner.path] if place.names_callable
+        ]
         for target, path in named:
             if path[: len(inner.path) + 1] != (*inner.path, "save") and _takes_context(unit, target):
                 yield NEVER_CACHED.at(
@@ -151,9 +152,7 @@ def never_cached(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
 
 
 def _takes_context(unit: Unit, target: str) -> bool:
-    place, _, name = target.partition(":")
-    module = unit.module(place)
-    signature = module.names.get(name) if module is not None else None
+    signature = signature_of(unit, target)
     return signature is not None and "context" in signature.parameters
 
 

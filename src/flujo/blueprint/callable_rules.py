@@ -122,6 +122,13 @@ def named_at_top(unit: Unit) -> Iterator[Named]:
                 yield Named(tool, ("agents", name, "tools", index))
 
 
+def signature_of(unit: Unit, target: str) -> Signature | None:
+    """Return what a callable takes and declares, as far as the project's source says."""
+    place, _, name = target.partition(":")
+    module = unit.module(place)
+    return module.names.get(name) if module is not None else None
+
+
 def callable_problems(unit: Unit, named: Named) -> Iterator[Diagnostic]:
     """Refuse a callable that is not admitted or not there, and a call that does not fit it."""
     span = unit.span(*named.path)

@@ -82,6 +82,17 @@ def got(node: Node) -> Chain | None:
     return None
 
 
+def collected(fold: Node) -> Node | None:
+    """Return what `map` and `filter` put into their list for each item; None for other macros."""
+    if fold.parts[1].kind != "list" or fold.parts[1].parts:
+        return None
+    step = fold.parts[3]
+    while step.kind == "call" and step.name == "_?_:_":
+        step = step.parts[1]
+    added = step.parts[1] if step.kind == "call" and step.name == "_+_" else None
+    return added.parts[0] if added is not None and added.kind == "list" and added.parts else None
+
+
 def operands(node: Node) -> tuple[Node, ...]:
     """Return the parts of a node that are values: all but the namespace of a function."""
     in_namespace = node.kind == "call" and node.member and node.parts[0].name in NAMESPACES

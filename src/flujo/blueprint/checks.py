@@ -12,11 +12,13 @@ from flujo.blueprint import (
     callable_rules,
     effect_rules,
     expression_rules,
+    flow_rules,
     import_rules,
     machine_rules,
-    places,
+    python_types,
     question_rules,
     rules,
+    safety_rules,
     type_rules,
 )
 
@@ -33,6 +35,8 @@ AT_TOP = (
     rules.reserved_context_field,
     rules.unavailable_at_top,
     budget_rules.unbounded_answers,
+    safety_rules.unbounded_spending,
+    safety_rules.pauses_inside_agents,
 )
 ON_STEPS = (
     agent_rules.unknown_agent,
@@ -56,25 +60,43 @@ ON_STEPS = (
     type_rules.save_targets,
     type_rules.carry_types,
     type_rules.switch_branches,
+    flow_rules.standing_condition,
+    safety_rules.rule_of_two,
+    safety_rules.cached_effects,
+    safety_rules.recorded_late,
 )
 
 
 def check(unit: Unit) -> Iterator[Diagnostic]:
     """Yield what every rule finds in one blueprint file; a finding may come more than once."""
+    is_sound = True
+    for one in _each_rule(unit):
+        is_sound = is_sound and not one.is_error
+        yield one
+    if is_sound:  # a misspelt name reads nothing, and would leave an output unread as well
+        yield from flow_rules.unread_outputs(unit)
+
+
+def _each_rule(unit: Unit) -> Iterator[Diagnostic]:
     for at_top in AT_TOP:
         yield from at_top(unit)
+    unwritten = flow_rules.unwritten_fields(unit)
     for named in callable_rules.named_at_top(unit):
-        yield from callable_rules.callable_problems(unit, named)
+        yield from _named(unit, named)
     for visit in unit.visits:
         for on_step in ON_STEPS:
             yield from on_step(unit, visit)
         for named in callable_rules.named_in_step(visit):
-            yield from callable_rules.callable_problems(unit, named)
-        for place in places.places(unit, visit):
+            yield from _named(unit, named)
+        for place in unit.places[visit.path]:
             if place.names_callable:
-                named = callable_rules.Named(place.source.strip(), place.path)
-                yield from callable_rules.callable_problems(unit, named)
+                yield from _named(unit, callable_rules.Named(place.source.strip(), place.path))
             else:
-                yield from expression_rules.expression_problems(unit, place)
-    for place in places.places_at_top(unit):
-        yield from expression_rules.expression_problems(unit, place)
+                yield from expression_rules.expression_problems(unit, place, unwritten)
+    for place in unit.places[()]:
+        yield from expression_rules.expression_problems(unit, place, unwritten)
+
+
+def _named(unit: Unit, named: callable_rules.Named) -> Iterator[Diagnostic]:
+    yield from callable_rules.callable_problems(unit, named)
+    yield from python_types.stale_types(unit, named)

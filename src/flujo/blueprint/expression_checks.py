@@ -13,8 +13,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from flujo.blueprint import cel, cel_tree
 from flujo.blueprint.cel_words import FUNCTIONS, TOKEN
+from flujo.blueprint.diagnostics import suggest
 from flujo.blueprint.expression_problems import Problem, refused, unusable
-from flujo.blueprint.schema_types import NoField, Shape, Trail, element, follow, of_constant, of_result, shape
+from flujo.blueprint.schema_types import (
+    NoField,
+    Shape,
+    Trail,
+    element,
+    follow,
+    of_constant,
+    of_result,
+    shape,
+    values,
+)
 from flujo.blueprint.templates import scan, unwrap
 from flujo.blueprint.unknown_names import unknown_function, unknown_name
 
@@ -264,7 +275,28 @@ class _Walk:
         for index, part in enumerate(cel_tree.operands(node)):
             fine = node.name in _NULL_IS_FINE or (node.name == "_?_:_" and index > 0 and null_is_fine)
             shapes.append(self.visit(part, bound, null_is_fine=fine or (node.name == "get" and index != 1)))
+        if node.name in {"_==_", "_!=_", "@in"}:
+            self._compared(node, shapes)
+        if node.name == "_?_:_" and shapes[1] == shapes[2]:
+            return shapes[1]
         return element(shapes[0]) if node.name == "_[_]" and shapes[0].kind == "array" else Shape()
+
+    def _compared(self, node: Node, shapes: list[Shape]) -> None:
+        """Report a constant that is compared with a name which never has that value."""
+        left, right = node.parts
+        constants = right.parts if right.kind == "list" else (right,)
+        pairs = [(left, shapes[0], constant) for constant in constants]
+        if node.name != "@in":
+            pairs.append((right, shapes[1], left))
+        for name, one, constant in pairs:
+            listed = values(one)
+            same = [value for value in listed if type(value) is type(constant.value)]
+            if same and constant.value not in listed:
+                said = [value if isinstance(value, str) else str(value) for value in listed]
+                start, end = _token_span(self.source, constant.at)
+                message = f"`{'.'.join(cel_tree.chain(name) or ('it',))}` is never {constant.value!r}"
+                hint = suggest(str(constant.value), said, what="it is one of")
+                self.problems.append(Problem(message, hint, start, end, "warning", "impossible-value"))
 
     def _get(self, node: Node, wanted: Chain, bound: Mapping[str, Shape]) -> Shape:
         """Check `get(a.b, "c", …)`: `a.b.c` may be missing or null, but a name nobody knows is a finding."""
@@ -287,7 +319,11 @@ class _Walk:
         inner = {**bound, node.name: element(over)}
         for part in node.parts[2:]:
             self.visit(part, inner, null_is_fine=True)
-        return Shape()
+        made = cel_tree.collected(node)
+        if made is None:
+            return Shape()
+        items = self.visit(made, inner, null_is_fine=True).standalone()
+        return shape({"type": "array"} | ({"items": items} if items else {}))
 
     def _unknown_function(self, node: Node, bound: Mapping[str, Shape]) -> None:
         start = max(self.source.rfind(node.name, 0, node.at + 1), 0)

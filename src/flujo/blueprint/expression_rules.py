@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flujo.blueprint.diagnostics import Rule, Severity, rule
+from flujo.blueprint.flow_rules import UNWRITTEN_FIELD
 from flujo.blueprint.nodes import Document
 
 if TYPE_CHECKING:
@@ -55,6 +56,15 @@ MAY_BE_MISSING = rule(
     example="steps:\n  - {name: note, call: s:note, with: {text: '{{ input.note }}'}}",
     instead='steps:\n  - {name: note, call: s:note, with: {text: \'{{ get(input, "note", "") }}\'}}',
 )
+IMPOSSIBLE_VALUE = rule(
+    "FLJ260",
+    "impossible-value",
+    "A comparison with a value that is never there",
+    finds="`==`, `!=` or `in` between a name whose schema lists its values, and a text that is not listed.",
+    why="It is always false (or, with `!=`, always true): the branch behind it is never taken.",
+    example="# label is one of refund, bug\n" + f"{_IF}'steps.sort.output.label == \"bugs\"', then: []}}",
+    instead="# label is one of refund, bug\n" + f"{_IF}'steps.sort.output.label == \"bug\"', then: []}}",
+)
 NOT_CHECKED = rule(
     "FLJ208",
     "not-checked",
@@ -97,17 +107,37 @@ _RULE_OF: dict[str, Rule] = {
     "not-string": WRONG_TYPE,
     "not-json": WRONG_TYPE,
     "may-be-missing": MAY_BE_MISSING,
+    "impossible-value": IMPOSSIBLE_VALUE,
     "may-be-null": MAY_BE_MISSING,
     "expression-too-long": TOO_MUCH,
 }
 
 
-def expression_problems(unit: Unit, place: Place) -> Iterator[Diagnostic]:
-    """Yield what is wrong with an expression or text, with the exact piece of it."""
-    checked = place.checked()
+def expression_problems(
+    unit: Unit, place: Place, unwritten: frozenset[str] = frozenset()
+) -> Iterator[Diagnostic]:
+    """Yield what is wrong with an expression or text, with the exact piece of it.
+
+    Args:
+        unit: the blueprint.
+        place: the expression or text in it.
+        unwritten: the fields of the context that no step writes.
+    """
+    checked = place.checked
     for problem in checked.problems:
         found = _RULE_OF.get(problem.slug, SYNTAX)
         span = located(unit, place, problem.start, problem.end)
+        root, _, name = place.source[problem.start : problem.end].partition(".")
+        if found is MAY_BE_MISSING and root == "context" and name in unwritten:
+            yield UNWRITTEN_FIELD.at(
+                span,
+                f"no step writes `context.{name}`, and it has no default",
+                hint=f"write it in a step before (`save: {{{name}: …}}`), give it a `default`, or require it "
+                f"at the start: `required: [{name}]`",
+                severity=Severity.WARNING,
+                related=((unit.span("context_schema", "properties", name, key=True), "declared here"),),
+            )
+            continue
         yield found.at(span, problem.message, hint=problem.hint, severity=Severity(problem.severity))
     for chain in checked.reads:
         yield from _unchecked(unit, place, chain)
@@ -122,21 +152,28 @@ def _unchecked(unit: Unit, place: Place, chain: Sequence[str]) -> Iterator[Diagn
         if name not in properties:
             return
         known = properties[name]
-    if known is None and len(chain) > whole:
+    if not _tells_fields(known) and len(chain) > whole:
         start = max(place.source.find(".".join(chain)), 0)
         value = ".".join(chain[:whole])
         yield NOT_CHECKED.at(
             located(unit, place, start, start + len(".".join(chain))),
             f"`{'.'.join(chain)}` is not checked: `{value}` has no schema",
-            hint=_SCHEMA_OF.get(chain[0], "an `output_schema` on the step would tell"),
+            hint=_SCHEMA_OF.get(
+                chain[0],
+                "an `output_schema` on the step would tell, or `flujo types` what its function returns",
+            ),
             severity=Severity.INFO,
         )
 
 
 _SCHEMA_OF = {
     "input": "an `input_schema` would tell",
-    "context": "fields given in place, as `context_schema`, are checked",
+    "context": "fields of a class are checked once `flujo types` has written them down",
 }
+
+
+def _tells_fields(schema: Schema) -> bool:
+    return schema is not None and schema != {"type": "object"}
 
 
 def located(unit: Unit, place: Place, start: int, end: int) -> Span:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flujo.blueprint import document as doc
-from flujo.blueprint.diagnostics import nearest, rule, suggest
+from flujo.blueprint.diagnostics import nearest, one_of, rule, suggest
+from flujo.blueprint.known import schema_of, types, widened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from flujo.blueprint.bodies import Path
     from flujo.blueprint.diagnostics import Diagnostic
+    from flujo.blueprint.known import Schema
     from flujo.blueprint.rules import Unit
     from flujo.blueprint.scopes import Visit
 
@@ -46,10 +49,13 @@ def import_input(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     """Refuse `with` that does not fit the child's `input_schema`."""
     step = visit.step
     child = unit.imports.get(step.blueprint) if isinstance(step, doc.ImportStep) else None
-    if not isinstance(step, doc.ImportStep) or child is None or step.with_ is None:
+    if not isinstance(step, doc.ImportStep) or child is None:
         return
     schema = child.blueprint.input_schema
     if schema is None:
+        return
+    yield from _unfit_values(unit, visit, step, child)
+    if step.with_ is None:
         return
     there = (child.span("input_schema", key=True), "what it takes is said here")
     properties = schema.get("properties") or {}
@@ -70,6 +76,29 @@ def import_input(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
             hint=f"add `{name}: …` to `with`",
             related=(there,),
         )
+
+
+def _unfit_values(unit: Unit, visit: Visit, step: doc.ImportStep, child: Unit) -> Iterator[Diagnostic]:
+    """Refuse values whose type is known and is not the one that the child takes."""
+    taken = child.blueprint.input_schema or {}
+    pairs: list[tuple[Path, Schema, Schema]] = []
+    if step.with_ is None:
+        pairs.append((("name",), visit.scope.previous, taken))
+    for name, value in (step.with_ or {}).items():
+        wanted = (taken.get("properties") or {}).get(name)
+        pairs.append((("with", name), schema_of(value, visit.scope.tree()), wanted))
+    for where, given, wanted in pairs:
+        expected = types(wanted)
+        if types(given) and expected and not types(given) & widened(expected):
+            yield IMPORT_INPUT.at(
+                unit.span(*visit.path, *where),
+                f"this gives {step.blueprint!r} {one_of(sorted(types(given)))}, and it takes "
+                f"{one_of(sorted(expected))}",
+                hint="give the child what it takes, by `with:`"
+                if step.with_ is None
+                else "convert it, or change one",
+                related=((child.span("input_schema", key=True), "what it takes is said here"),),
+            )
 
 
 def import_context(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:

@@ -11,6 +11,7 @@ from flujo.blueprint.agent_rules import asked
 from flujo.blueprint.bodies import Path, inside, placed
 from flujo.blueprint.diagnostics import Span, rule, split_lines
 from flujo.blueprint.nodes import Document
+from flujo.blueprint.python_types import read_types
 from flujo.blueprint.reader import read
 from flujo.blueprint.resolver import SourceRefused, named_path
 from flujo.blueprint.rules import Unit
@@ -92,6 +93,7 @@ class Loader:
         self._source = source
         self._allow = tuple(allow)
         self._module = cache(lambda name: read_module(name, source))
+        self._types = cache(lambda name: read_types(name, source))
         self._loaded: set[str] = set()
         self._depth: dict[str, int] = {}
         self._steps: dict[str, int] = {}
@@ -113,7 +115,14 @@ class Loader:
         roster = self.rosters.get(entry, Roster())
         agents = {name: declared.agent for name, declared in roster.agents.items()}
         blueprint = doc.Blueprint.model_construct(version="1", name="agents", agents=agents, steps=[])
-        unit = Unit(self.document(entry), blueprint, allow=self._allow, module=self._module, roster=roster)
+        unit = Unit(
+            self.document(entry),
+            blueprint,
+            allow=self._allow,
+            module=self._module,
+            types=self._types,
+            roster=roster,
+        )
         unit.prompts = dict(self._prompts(unit))
         return unit
 
@@ -157,7 +166,9 @@ class Loader:
             return None
         roster = self._included(document, blueprint, (path,))
         blueprint = sharing.whole(document, blueprint, roster)
-        unit = Unit(document, blueprint, allow=self._allow, module=self._module, roster=roster)
+        unit = Unit(
+            document, blueprint, allow=self._allow, module=self._module, types=self._types, roster=roster
+        )
         unit.prompts = dict(self._prompts(unit))
         unit.imports = self._imports(unit, chain)
         self.units[path] = unit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint import document as doc
@@ -36,6 +37,7 @@ class Place:
         """Whether a callable stands where an expression could."""
         return self.logic and looks_like_target(self.source)
 
+    @cached_property
     def checked(self) -> Checked:
         """Return what the expression or text gives, and what is wrong with it."""
         if self.logic:

@@ -11,6 +11,7 @@ from flujo.blueprint.bodies import COMPOSITES, Path
 from flujo.blueprint.diagnostics import one_of, rule
 from flujo.blueprint.expressions import RESERVED
 from flujo.blueprint.known import Schema, schema_of
+from flujo.blueprint.places import Place, places, places_at_top
 from flujo.blueprint.scopes import Scope, Visit, Walk
 from flujo.blueprint.sharing import Roster
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from flujo.blueprint.diagnostics import Diagnostic, Span
     from flujo.blueprint.nodes import Document
+    from flujo.blueprint.python_types import ModuleTypes
     from flujo.blueprint.signatures import Module
 
 
@@ -37,11 +39,13 @@ class Unit:
     allow: Sequence[str] = ()
     module: Callable[[str], Module | None] = lambda _name: None
     """Gives what the project's source says of a module."""
+    types: Callable[[str], ModuleTypes | None] = lambda _name: None
+    """Gives what `flujo types` has written down of a module."""
 
     @cached_property
     def walked(self) -> tuple[Scope, list[Visit]]:
         """The scope at the end, and every step with its scope."""
-        walk = Walk(self.blueprint, self._imported)
+        walk = Walk(self.blueprint, self._imported, self.typed)
         return walk.run(), walk.visits
 
     @property
@@ -60,11 +64,27 @@ class Unit:
         return {visit.path: visit for visit in self.visits}
 
     @cached_property
+    def places(self) -> Mapping[Path, Sequence[Place]]:
+        """Every expression and text, by the place of the step that says it; the top's under `()`."""
+        said: dict[Path, Sequence[Place]] = {one.path: tuple(places(self, one)) for one in self.visits}
+        return {**said, (): tuple(places_at_top(self))}
+
+    @cached_property
     def output(self) -> Schema:
         """The schema of what comes out."""
         if self.blueprint.output is None:
             return self.end.previous
         return schema_of(self.blueprint.output, self.end.tree())
+
+    def typed(self, target: str) -> Schema:
+        """Return the schema of a class, or of what a function returns, as far as the source tells."""
+        place, _, name = target.partition(":")
+        written = self.types(place)
+        if written is not None and name in written.types:
+            return written.types[name]
+        module = self.module(place)
+        signature = module.names.get(name) if module is not None else None
+        return None if signature is None else signature.returns
 
     def span(self, *path: str | int, key: bool = False) -> Span:
         """Return where a value (or its key) stands."""

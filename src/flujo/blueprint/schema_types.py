@@ -131,6 +131,14 @@ def element(of: Shape) -> Shape:
     return shape(of.schema.get("items"), of.documents)
 
 
+def values(of: Shape) -> tuple[Any, ...]:
+    """Return the values that something can have, when its schema lists them."""
+    if not isinstance(of.schema, dict):
+        return ()
+    listed = [of.schema["const"]] if "const" in of.schema else of.schema.get("enum") or ()
+    return (*listed, None) if of.nullable else tuple(listed)
+
+
 def of_constant(value: bool | int | float | str) -> Shape:
     """Return what is known of a constant: its type."""
     return shape({"type": _KINDS[type(value)]})

@@ -16,6 +16,7 @@ from flujo.blueprint.expressions import check_expression
 from flujo.blueprint.known import BOOLEAN, INTEGER, STRING, Schema, closed, kind_of, schema_of, union
 from flujo.blueprint.machine_scopes import Shared
 from flujo.blueprint.schema_types import element, shape
+from flujo.domain.leaves import looks_like_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -59,6 +60,7 @@ class Scope:
             steps={**self.steps, name: said(visit.step, visit.own)},
             places={**self.places, name: visit.path},
             perhaps={other: place for other, place in self.perhaps.items() if other != name},
+            context=with_fields(self.context, written(visit)),
         )
 
 
@@ -92,12 +94,14 @@ class Walk:
     blueprint: doc.Blueprint
     imported: Callable[[doc.ImportStep], Schema]
     """Gives the schema of an imported blueprint's output."""
+    typed: Callable[[str], Schema] = lambda _target: None
+    """Gives the schema of a class, or of what a function returns, by its `module:name`."""
     visits: list[Visit] = field(default_factory=list)
 
     def run(self) -> Scope:
         """Visit every step; return the scope at the end, in which the blueprint's `output` is filled in."""
         schema = self.blueprint.input_schema
-        start = Scope(input=schema, previous=schema, context=context_schema(self.blueprint))
+        start = Scope(input=schema, previous=schema, context=context_schema(self.blueprint, self.typed))
         return self._body(self.blueprint.steps, ("steps",), start)
 
     def _body(self, steps: Sequence[doc.BaseStep], path: Path, scope: Scope) -> Scope:
@@ -123,10 +127,13 @@ class Walk:
         inner = scope
         match step:
             case doc.LoopStep():
-                # A further iteration begins with the last one's output, whose schema is not known yet.
-                inner = replace(scope, previous=None, names={**scope.names, "loop": _loop(step, scope)})
+                # Of the last iteration's output only what its step declares is known: it is not walked yet.
+                first_or_last = union((scope.previous, self._declared(step.steps[-1])))
+                inner = replace(
+                    scope, previous=first_or_last, names={**scope.names, "loop": _loop(step, scope)}
+                )
             case doc.MapStep():
-                item = element(shape(check_expression(step.over, scope.tree()).schema)).standalone()
+                item = element(shape(self._over(step, scope))).standalone()
                 names = {"item": item, "index": INTEGER} | ({step.as_: item} if step.as_ else {})
                 inner = replace(scope, previous=item, names={**scope.names, **names})
             case doc.StateMachineStep():
@@ -134,6 +141,11 @@ class Walk:
             case _:
                 pass
         return lambda _name: inner
+
+    def _over(self, step: doc.MapStep, scope: Scope) -> Schema:
+        if looks_like_target(step.over):
+            return self.typed(step.over.strip())
+        return check_expression(step.over, scope.tree()).schema
 
     def _states(self, step: doc.StateMachineStep, path: Path, scope: Scope) -> Callable[[str], Scope]:
         """Return what gives the scope at the start of each state: in it, what other states leave behind.
@@ -184,10 +196,7 @@ class Walk:
             case doc.Step(output_schema=None, processors=doc.Processors(output=[_, *_])):
                 return None
             case doc.Step(output_schema=None):
-                agent = self.blueprint.agents.get(step.agent or "")
-                if agent is None or agent.output_type is not None:
-                    return None
-                return agent.output_schema if agent.output_schema is not None else STRING
+                return self._given_by(step)
             case doc.Step():
                 return step.output_schema
             case doc.HitlStep():
@@ -198,6 +207,17 @@ class Walk:
                 return self._answer(step.step)
             case _:
                 return None
+
+    def _given_by(self, step: doc.Step) -> Schema:
+        """Return what whoever answers a step declares to give."""
+        if step.call is not None:
+            return self.typed(step.call)
+        agent = self.blueprint.agents.get(step.agent or "")
+        if agent is None:
+            return None
+        if agent.output_type is not None:
+            return self.typed(agent.output_type)
+        return agent.output_schema if agent.output_schema is not None else STRING
 
 
 # What is said of a step, and at the end of a composite ---------------------------------------------------
@@ -278,11 +298,44 @@ def _filled(output: Any, end: Scope) -> Schema:
     return end.previous if output is None else schema_of(output, end.tree())
 
 
-def context_schema(blueprint: doc.Blueprint) -> Schema:
+_KEEPING = frozenset(doc.MERGES) - {"no_merge"}
+
+
+def written(visit: Visit) -> frozenset[str]:
+    """Return the fields of the context that have a value for certain once a step is done."""
+    step = visit.step
+    ends = [fields_there(body.end.context) for body in visit.bodies.values()]
+    inside: frozenset[str] = frozenset()
+    match step:
+        case doc.LoopStep():
+            inside = ends[0]
+        case doc.ConditionalStep() if step.if_ is None or step.else_ is not None:
+            inside = ends[0].intersection(*ends[1:]) if ends else inside
+        case doc.ParallelStep(on_branch_failure="fail") if step.merge in _KEEPING and not step.field_mapping:
+            inside = inside.union(*ends)
+        case _:
+            pass
+    return inside | frozenset(step.save) if step.when is None else frozenset()
+
+
+def fields_there(context: Schema) -> frozenset[str]:
+    """Return the fields that a context's schema requires."""
+    return frozenset((context or {}).get("required", ()))
+
+
+def with_fields(context: Schema, names: frozenset[str]) -> Schema:
+    """Return the schema of a context in which these fields have got a value."""
+    known = [name for name in (context or {}).get("properties", ()) if name in names]
+    if not known:
+        return context
+    return {**context, "required": list(dict.fromkeys([*context.get("required", ()), *known]))}
+
+
+def context_schema(blueprint: doc.Blueprint, typed: Callable[[str], Schema]) -> Schema:
     """Return the schema of the context: closed, and what has a default is there from the start."""
-    if blueprint.context is not None:
-        return None
     schema = blueprint.context_schema or {}
+    if blueprint.context is not None and (schema := typed(blueprint.context)) is None:
+        return None
     properties = schema.get("properties") or {}
     given = [name for name, field_ in properties.items() if isinstance(field_, dict) and "default" in field_]
     required = dict.fromkeys([*(schema.get("required") or []), *given])

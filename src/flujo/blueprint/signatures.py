@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from flujo.blueprint.annotated import schema_of
 from flujo.blueprint.resolver import SourceRefused
 from flujo.domain import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from flujo.blueprint.known import Schema
     from flujo.blueprint.resolver import Source
 
 HANDED_IN = frozenset({"data", "context", "resources", "idempotency_key"})
@@ -28,6 +30,12 @@ class Signature:
     """Those without a default."""
     open_ended: bool
     """Whether it takes any further name (`**kwargs`)."""
+    returns: Schema = None
+    """The schema of what it returns, as far as its annotation says."""
+    effect: str | None = None
+    """What it declares to do to the world: `@tool(effect=…)`."""
+    pauses: bool = False
+    """Whether it asks a human itself, by raising `PausedException`."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ def _names(body: list[ast.stmt]) -> tuple[dict[str, Signature | None], bool]:
     for statement in body:
         match statement:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
-                names[statement.name] = None if statement.decorator_list else _signature(statement.args)
+                names[statement.name] = _function(statement)
                 complete = complete and statement.name != "__getattr__"
             case ast.ClassDef():
                 names[statement.name] = None
@@ -81,6 +89,31 @@ def _names(body: list[ast.stmt]) -> tuple[dict[str, Signature | None], bool]:
             case _:
                 complete = False  # an `if`, a `try`, a loop: anything may be defined inside
     return names, complete
+
+
+def _function(made: ast.FunctionDef | ast.AsyncFunctionDef) -> Signature | None:
+    effect = None
+    for decorator in made.decorator_list:
+        match decorator:
+            case ast.Call(func=ast.Name(id="tool") | ast.Attribute(attr="tool"), keywords=given):
+                said = {one.arg: one.value for one in given}.get("effect")
+                effect = str(said.value) if isinstance(said, ast.Constant) else None
+            case _:
+                return None  # another decorator may change what it takes
+    inside = list(ast.walk(made))
+    yields = any(isinstance(node, ast.Yield | ast.YieldFrom) for node in inside)
+    returns = None if yields else schema_of(made.returns)
+    return replace(
+        _signature(made.args), returns=returns, effect=effect, pauses=any(map(_asks_a_human, inside))
+    )
+
+
+def _asks_a_human(node: ast.AST) -> bool:
+    match node:
+        case ast.Raise(exc=ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name))):
+            return name == "PausedException"
+        case _:
+            return False
 
 
 def _signature(given: ast.arguments) -> Signature:

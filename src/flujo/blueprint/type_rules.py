@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from flujo.blueprint import document as doc
 from flujo.blueprint.diagnostics import Severity, one_of, rule, suggest
 from flujo.blueprint.expressions import check_expression
-from flujo.blueprint.known import Schema, kind_of, schema_of, types
+from flujo.blueprint.known import Schema, kind_of, schema_of, types, widened
+from flujo.blueprint.schema_types import shape, values
 from flujo.domain import canonical
 from flujo.domain.leaves import looks_like_target
 
@@ -90,11 +91,6 @@ def _logic_types(source: str, tree: Schema) -> frozenset[str]:
     return frozenset() if looks_like_target(source) else types(check_expression(source, tree).schema)
 
 
-def widened(wanted: frozenset[str]) -> frozenset[str]:
-    """Return the types that fit: an integer is a number too, and a number may turn out whole."""
-    return wanted | {"number", "integer"} if wanted & {"number", "integer"} else wanted
-
-
 CARRY_TYPE = rule(
     "FLJ217",
     "carry-type",
@@ -142,19 +138,19 @@ def switch_branches(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     if not isinstance(step, doc.ConditionalStep) or step.switch is None or looks_like_target(step.switch):
         return
     schema = check_expression(step.switch, visit.scope.tree()).schema
-    listed = schema.get("enum") if isinstance(schema, dict) else None
+    listed = values(shape(schema)) or ((True, False) if types(schema) == {"boolean"} else ())
     if not listed:
         return
     # The branch of a value that is no text has its name as JSON writes it.
-    values = [value if isinstance(value, str) else canonical.encode(value).decode() for value in listed]
+    names = [value if isinstance(value, str) else canonical.encode(value).decode() for value in listed]
     for name in step.branches or {}:
-        if name not in values:
+        if name not in names:
             yield IMPOSSIBLE_BRANCH.at(
                 unit.span(*visit.path, "branches", name, key=True),
                 f"`{step.switch}` is never {name!r}",
-                hint=suggest(name, values, what="it is one of"),
+                hint=suggest(name, names, what="it is one of"),
             )
-    missing = [value for value in values if value not in (step.branches or {})]
+    missing = [name for name in names if name not in (step.branches or {})]
     if missing and step.default is None:
         yield IMPOSSIBLE_BRANCH.at(
             unit.span(*visit.path, "switch"),

@@ -1,0 +1,162 @@
+"""Blueprints in which what one step gives does not reach the next as it was meant, or reaches too far."""
+
+from __future__ import annotations
+
+from bad.composite_cases import both, each, known
+from bad.meaning_cases import HEAD, Case, importing, logic, loop, step
+
+READS = "  - {name: tell, call: 'skills.crm:plain', with: {data: '{{ %s }}'}}\n"
+ASKS = "  - {kind: hitl, name: ok, message: 'ok?', answer_schema: {type: boolean}}\n"
+TYPED = """\
+from typing import Literal
+def count(text: str) -> int: ...
+def words(text) -> list[str]: ...
+def kind(text) -> Literal["good", "bad"]: ...
+def perhaps(text) -> "str | None": ...
+"""
+FILES = {"skills/typed.py": TYPED}
+OPTIONAL = HEAD.replace(", save: {label: output.label}", "")
+"""A case's beginning in which no step writes to the context."""
+
+
+def call(name: str) -> str:
+    """Return a call of `skills.typed`; what reads it stands on line 10."""
+    return f"  - {{name: got, call: 'skills.typed:{name}', with: {{text: '{{{{ input.text }}}}'}}}}\n"
+
+
+KNOWN = [
+    Case("output-of-either-way-has-no-field",
+         "  - kind: conditional\n    name: way\n    if: input.text == ''\n    then: [{name: a, agent: sorter}]\n"
+         "    else: [{name: b, agent: sorter, output_schema: {type: object, required: [label], properties: {label: {type: string}}}}]\n"
+         + READS % "steps.way.output.lable", "FLJ204", "did you mean `label`", "lable", line=14),
+    Case("output-of-one-way-only", "  - kind: conditional\n    name: way\n    if: input.text == ''\n    then: [{name: a, agent: sorter}]\n"
+         "    else: [{name: b, agent: sorter, output_schema: {type: object, required: [label], properties: {label: {type: string}}}}]\n"
+         + READS % "steps.way.output.score", "FLJ207", "may be missing", "steps.way.output.score", line=14, severity="warning"),
+    Case("further-iteration-has-no-field", "  - {kind: loop, name: again, until: steps.try.output.score > 1,\n"
+         "     steps: [{name: try, agent: sorter, input: '{{ previous.lable }}'}]}\n", "FLJ204", "did you mean `label`", "lable", line=10),
+    Case("filtered-items-have-no-field", each("") + READS % "steps.each.output.filter(o, o.score > 1).map(o, o.lable)",
+         "FLJ204", "did you mean `label`", "lable", line=13),
+    Case("function-returns-a-number", call("count") + READS % "steps.got.output.total", "FLJ204", "is a whole number", "total",
+         line=10, files=FILES),
+    Case("map-over-what-is-no-list", call("count") + each("", over="steps.got.output").replace("each", "all"), "FLJ206",
+         "takes a list", "steps.got.output", line=13, files=FILES),
+    Case("map-over-a-function-s-list", each("", over="'skills.typed:words'", step="agent: sorter, input: '{{ item.title }}'"),
+         "FLJ204", "`item` is text", "title", line=11, files=FILES),
+    Case("text-of-a-function-may-be-null", call("perhaps") + logic("steps.got.output.size() > 3"), "FLJ207", "may be null",
+         "steps.got.output", line=12, severity="warning", files=FILES),
+    Case("a-literal-that-a-function-never-returns", call("kind") + logic("steps.got.output == 'fine'"), "FLJ260",
+         "it is one of: `good` and `bad`", "'fine'", line=12, severity="warning", files=FILES),
+    Case("a-label-that-is-none", logic("steps.sort.output.label == 'bugs'"), "FLJ260", "did you mean `bug`", "'bugs'", line=11,
+         severity="warning"),
+    Case("a-label-in-a-list-that-is-none", logic("steps.sort.output.label in ['bug', 'refunds']"), "FLJ260", "did you mean `refund`",
+         "'refunds'", line=11, severity="warning"),
+    Case("a-label-of-an-item-that-is-none", each("") + READS % "steps.each.output.filter(o, o.label != ''bgs'').map(o, o.score)",
+         "FLJ260", "`o.label` is never 'bgs'", None, line=13, severity="warning"),
+    Case("a-branch-of-a-boolean", "  - kind: conditional\n    name: way\n    switch: steps.sort.output.score > 1\n"
+         "    branches: {'true': [{name: a, agent: sorter}], 'no': [{name: b, agent: sorter}]}\n    default: []\n",
+         "FLJ218", "is never 'no'", "'no'", line=12),
+    Case("import-gets-another-type", importing("./child.yaml", "    with: {text: '{{ steps.sort.output.score }}'}\n"), "FLJ224",
+         "takes `string`", None, line=12,
+         files={"blueprints/child.yaml": 'version: "1"\nname: child\ninput_schema: {type: object, properties: {text: {type: string}}}\n'
+                "steps: [{name: echo, call: skills.crm:plain}]\n"}),
+    Case("import-is-handed-another-type", importing("./child.yaml"), "FLJ224", "it takes `string`", "sub", line=10,
+         files={"blueprints/child.yaml": 'version: "1"\nname: child\ninput_schema: {type: string}\n'
+                "steps: [{name: echo, call: skills.crm:plain}]\n"}),
+]  # fmt: skip
+
+NOWHERE = [
+    Case("an-answer-that-nobody-reads", step("agent: sorter") + READS % "input.text", "FLJ268", "the answer of 'more'", "more",
+         severity="warning"),
+    Case("a-human-s-no-that-nobody-hears", ASKS + READS % "input.text", "FLJ268", "what a human answers to 'ok'", "ok",
+         severity="warning"),
+    Case("a-look-up-that-nobody-reads", step("call: 'skills.crm:plain', effect: read") + READS % "input.text", "FLJ268",
+         "the output of 'more'", "more", severity="warning"),
+    Case("an-answer-that-nobody-reads-in-a-branch", both("", "").replace("{name: a, agent: sorter}",
+         "{name: c, agent: sorter}, {name: a, agent: sorter, input: '{{ input.text }}'}"), "FLJ268", "'c'", "c", line=12,
+         severity="warning"),
+    Case("a-cached-answer-that-nobody-reads", known("{name: a, agent: sorter}") + READS % "input.text", "FLJ268", "'known'", "known",
+         line=10, severity="warning"),
+    Case("a-last-answer-that-the-output-leaves-out", step("agent: sorter") + "output: '{{ steps.sort.output }}'\n", "FLJ268",
+         "'more'", "more", severity="warning"),
+    Case("a-field-that-nobody-writes", "", "FLJ269", "no step writes `context.label`", "context.label", line=9, severity="warning",
+         entry=OPTIONAL + READS % "context.label + steps.sort.output.label"),
+    Case("a-field-that-is-written-later", READS % "context.count + 1" + step("agent: sorter, save: {count: output.score}"), "FLJ207",
+         "`context.count` may be missing", "context.count", severity="warning"),
+    Case("a-field-that-one-way-writes", "  - {kind: conditional, name: way, if: input.text == '', then: [{name: a, agent: sorter, save: {count: output.score}}]}\n"
+         + READS % "context.count + 1", "FLJ207", "`context.count` may be missing", "context.count", line=10, severity="warning"),
+    Case("an-until-that-stands", loop("    until: steps.sort.output.score > 3\n"), "FLJ264", "nothing in loop 'again' changes",
+         "steps.sort.output.score > 3", line=12, severity="warning"),
+    Case("an-until-of-a-field-that-the-loop-leaves", loop("    until: context.label == ''\n"), "FLJ264", "`loop.index`",
+         "context.label == ''", line=12, severity="warning"),
+    Case("an-until-of-the-loop-around", "  - {kind: map, name: each, over: '[1, 2]', steps: [\n"
+         "      {kind: loop, name: again, until: item > 1, steps: [{name: try, agent: sorter}]}]}\n", "FLJ264", "a field that it saves",
+         "item > 1", line=10, severity="warning"),
+]  # fmt: skip
+
+AGENT = """\
+version: "1"
+name: case
+input_schema: {type: object, required: [text], properties: {text: {type: string}}}
+agents:
+  helper: {model: a:b, tools: [%s]}
+steps:
+"""
+TOOLS = """\
+import flujo
+from flujo.exceptions import PausedException
+def lookup(email): ...
+def send(text): ...
+@flujo.tool(effect="read")
+def find(text): ...
+@flujo.tool(effect="unsafe", enforce_idempotency=True)
+def pay(amount): ...
+def confirm(text): raise PausedException("Send it?")
+"""
+HELP = "  - {name: help, agent: helper, input: '{{ input.text }}'}\n"
+
+
+def tools(*names: str, asking: str = HELP) -> str:
+    return AGENT % ", ".join(f"'skills.tools:{name}'" for name in names) + asking
+
+
+def agent(name: str, entry: str, code: str, words: str, under: str, line: int = 7) -> Case:
+    return Case(
+        name,
+        "",
+        code,
+        words,
+        under,
+        line=line,
+        severity="warning",
+        files={"skills/tools.py": TOOLS},
+        entry=entry,
+    )
+
+
+SAFETY = [
+    agent("rule-of-two", tools("find", "pay"), "FLJ291", "ask a human before it", "helper"),
+    agent("rule-of-two-undeclared", tools("lookup", "send"), "FLJ291", '`@flujo.tool(effect="read")`', "helper"),
+    agent("rule-of-two-handed-on", tools("find", "pay", asking="  - {name: help, agent: helper}\n"), "FLJ291", "`skills.tools:pay`", "helper"),
+    agent("rule-of-two-and-a-human-afterwards", tools("find", "pay", asking=HELP + "  - {kind: hitl, name: ok, message: 'ok? {{ previous }}'}\n"),
+          "FLJ291", "may act", "helper"),
+    agent("tool-that-asks-a-human", tools("confirm"), "FLJ294", "kind: hitl", "'skills.tools:confirm'", line=5),
+    Case("cache-around-an-effect", known("{name: a, call: 'skills.crm:plain', effect: unsafe}"), "FLJ292", "has an effect (unsafe)",
+         "'skills.crm:plain'", line=11, severity="warning"),
+    Case("cache-on-an-enforced-call", step("call: 'skills.crm:plain', enforce_idempotency: true, cache: {}"), "FLJ292",
+         "idempotency is enforced", "'skills.crm:plain'", severity="warning"),
+    Case("cache-around-a-declared-effect", step("call: 'skills.tools:pay', with: {amount: 1}, cache: {}, effect: unsafe"), "FLJ292",
+         "call outside", "'skills.tools:pay'", severity="warning", files={"skills/tools.py": TOOLS}),
+    Case("enforced-and-recorded-late", step("call: 'skills.crm:plain', enforce_idempotency: true, config: {durability: exit}"),
+         "FLJ295", "recorded when the run ends", "durability", severity="warning"),
+    *(
+        Case(f"agent-without-a-bound-in-a-{name}", "", "FLJ293", "'sorter' is asked again and again", "sorter", line=6, severity="warning",
+             entry=HEAD.replace("model_settings: {max_tokens: 9}, ", "") + body)
+        for name, body in {
+            "loop": loop("    until: steps.try.output.score > 1\n"),
+            "map": each(""),
+            "search": "  - {kind: tree_search, name: s, propose: 'skills.crm:plain', evaluate: sorter}\n",
+        }.items()
+    ),
+]  # fmt: skip
+
+FLOW_CASES = [*KNOWN, *NOWHERE, *SAFETY]

@@ -1,0 +1,63 @@
+"""Blueprints that look as if something flowed nowhere, or too far, and do not: nothing may be said about them."""
+
+from __future__ import annotations
+
+from bad.composite_cases import LABEL, NOTE, ONWARDS, both, each, known, machine
+from bad.flow_cases import ASKS, HELP, OPTIONAL, READS, call, tools
+from bad.meaning_cases import HEAD, logic, loop, step
+
+GOOD_FLOW = {
+    "field-that-both-ways-give": HEAD + "  - kind: conditional\n    name: way\n    if: input.text == ''\n    then: [{name: a, agent: sorter}]\n"
+    "    else: [{name: b, agent: sorter, output_schema: {type: object, required: [label], properties: {label: {enum: [other]}}}}]\n"
+    + READS % 'steps.way.output.label == "other" || steps.way.output.label == "bug"',
+    "further-iterations-give-the-same": HEAD + "  - {kind: loop, name: again, until: steps.try.output.score > 1,\n"
+    "     steps: [{name: try, agent: sorter, input: '{{ previous.label }}'}]}\n",
+    "filtered-items": HEAD + each("") + READS % "steps.each.output.filter(o, o.score > 1).map(o, o.label)",
+    "returned-by-functions": HEAD + call("words") + each("", over="steps.got.output", step="agent: sorter, input: '{{ item.size() }}'")
+    + "  - {name: kind, call: 'skills.typed:kind', with: {text: a}}\n" + logic("steps.kind.output == 'bad'"),
+    "labels-that-there-are": HEAD + logic("steps.sort.output.label in ['bug', 'refund'] && steps.sort.output.label != 'bug'"),
+    "text-that-lists-no-values": HEAD + logic("input.text == 'anything'"),
+    "read-by-a-later-step": HEAD + step("agent: sorter") + READS % "input.text" + READS.replace("tell", "again") % "steps.more.output.label",
+    "read-inside-a-branch": HEAD + step("agent: sorter") + both("", ", input: '{{ steps.more.output.label }}'").replace("name: a,", "name: a, input: x,"),
+    "read-as-what-came-before-a-composite": HEAD + step("agent: sorter") + both("", ""),
+    "read-by-its-own-save": HEAD + step("agent: sorter, save: {count: output.score}") + READS % "input.text",
+    "passed-on-by-a-step-that-may-be-skipped": HEAD + step("agent: sorter") + "  - {name: b, agent: sorter, input: x, when: input.text != ''}\n",
+    "passed-on-by-a-way-that-may-not-be-taken": HEAD + step("agent: sorter")
+    + "  - {kind: conditional, name: way, if: input.text == '', then: [{name: a, agent: sorter, input: x}]}\n",
+    "read-by-the-output-of-a-loop": HEAD + "  - {kind: loop, name: again, until: loop.index > 1, output: '{{ steps.one.output.label }}',\n"
+    "     steps: [{name: one, agent: sorter}, {name: two, agent: sorter, input: '{{ input.text }}'}]}\n",
+    "read-by-another-state": HEAD + machine(ONWARDS, keys=", input: '{{ steps.write.output.label }}'"),
+    "judged-and-not-read": HEAD + step("agent: sorter, validators: ['skills.crm:plain']") + READS % "input.text",
+    "done-and-not-read": HEAD + step("call: 'skills.crm:plain'") + READS % "input.text",
+    "a-human-who-says-go-on": HEAD + "  - {kind: hitl, name: ok, message: Seen?}\n" + READS % "input.text",
+    "a-human-s-answer": HEAD + ASKS + "  - {name: b, agent: sorter, when: steps.ok.output, input: '{{ input.text }}'}\n",
+    "a-field-that-is-written-before": OPTIONAL + step("agent: sorter, save: {label: output.label}")
+    + READS % "context.label + steps.sort.output.label",
+    "a-field-that-a-loop-writes": HEAD
+    + "  - {kind: loop, name: again, until: steps.try.output.score > 1, steps: [{name: try, agent: sorter, save: {count: output.score}}]}\n"
+    + READS % "context.count + 1",
+    "a-field-that-both-ways-write": HEAD + "  - {kind: conditional, name: way, if: input.text == '', then: [{name: a, agent: sorter, save: {count: output.score}}],\n"
+    "     else: [{name: b, agent: sorter, save: {count: output.score}}]}\n" + READS % "context.count + 1",
+    "a-field-that-a-branch-writes": OPTIONAL + both(LABEL, NOTE) + READS % "context.label + steps.sort.output.label",
+    "a-field-that-is-asked-for": OPTIONAL + READS % 'get(context, "label", "") + steps.sort.output.label',
+    "until-of-the-loop-s-index": HEAD + loop("    until: loop.index > 1 || input.text == ''\n"),
+    "until-of-a-field-that-is-saved": HEAD
+    + "  - {kind: loop, name: again, until: context.count > 3, steps: [{name: try, agent: sorter, save: {count: output.score}}]}\n",
+    "until-of-the-last-output": HEAD + "  - {kind: loop, name: again, until: previous.score > 3, steps: [{name: try, agent: sorter}]}\n",
+    "until-never": HEAD + loop("    until: false\n    on_limit: continue\n"),
+    "tools-that-only-read": tools("find"),
+    "tools-that-only-act": tools("pay"),
+    "tools-on-a-text-of-ours": tools("find", "pay", asking="  - {name: help, agent: helper, input: Pay the rent.}\n"),
+    "tools-behind-a-human": tools(
+        "find", "pay", asking="  - {kind: hitl, name: ok, message: 'Help with {{ input.text }}?', answer_schema: {type: boolean}}\n"
+        + HELP.replace("helper,", "helper, when: steps.ok.output,")
+    ),
+    "a-cache-beside-an-effect": HEAD + known("{name: a, call: 'skills.crm:plain', effect: read}")
+    + "  - {name: b, call: 'skills.crm:plain', effect: unsafe}\n",
+    "an-effect-recorded-late-that-may-be-repeated": HEAD + step("call: 'skills.crm:plain', config: {durability: exit}"),
+    "an-agent-asked-once-without-a-bound": HEAD.replace("model_settings: {max_tokens: 9}, ", ""),
+    "an-agent-asked-again-under-a-budget": HEAD.replace("model_settings: {max_tokens: 9}, ", "").replace("agents:", "budget: {requests_limit: 9}\nagents:")
+    + each(""),
+    "an-agent-of-this-machine-asked-again": HEAD.replace("{model: a:b, model_settings: {max_tokens: 9},", "{model: 'local:smollm2',")
+    + each(""),
+}  # fmt: skip
