@@ -343,7 +343,7 @@ def test_a_value_that_fits_or_may_fit_its_key_passes(source: str, expect: str) -
         ("steps.sort.output.label", {"const": "bug"}),
         ("input.docs[0].pages", WHOLE),
         ("input.docs[0].by", {"type": ["string", "null"]}),
-        ("input.docs.map(d, d.title)", {"type": "array"}),
+        ("input.docs.map(d, d.title)", {"type": "array", "items": TEXT}),
         ("input.text.split(' ')", {"type": "array", "items": TEXT}),
         ("input.count > 1", FLAG),
         ("has(input.note)", FLAG),
