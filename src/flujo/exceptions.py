@@ -3,7 +3,9 @@
 FlujoError
 ├── SettingsError            FLJ6xx  settings, the environment, words on a command line
 │   ├── InputRejected                the run's input does not fit the blueprint's input_schema
-│   └── LockMismatch                 the blueprint is not what flujo.lock holds
+│   ├── LockMismatch                 the blueprint is not what flujo.lock holds
+│   ├── LockUnreadable               flujo.lock itself is broken, or of another version
+│   └── GitFailed                    git is missing, or knows no such revision
 ├── BlueprintError           FLJ1xx  a blueprint that does not pass its checks (carries diagnostics)
 │   ├── ExpressionSyntax             an expression or a text cannot be read (offsets)
 │   └── PipelineError                a pipeline written in Python does not hold together
@@ -109,6 +111,18 @@ class LockMismatch(SettingsError):
     hint = (
         "see what differs with `flujo lock verify`; write the lock again with `flujo lock` once it is tested"
     )
+
+
+class LockUnreadable(SettingsError):
+    """`flujo.lock` is broken, cut off, in the middle of a merge, or of another version; `line` says where."""
+
+    code = "FLJ651"
+
+
+class GitFailed(SettingsError):
+    """Git is not installed, the project is in no repository of it, or it knows no such revision."""
+
+    code = "FLJ652"
 
 
 class BlueprintError(FlujoError):

@@ -92,6 +92,8 @@ class Lockfile(_Section):
     """`[lockfile]`: whether a blueprint has to match flujo.lock to run."""
 
     enabled: bool = False
+    allow_floating: tuple[str, ...] = ()
+    """Patterns of models that `flujo lock verify --strict` lets pass without a release in their name."""
 
 
 class Cache(_Section):
@@ -269,12 +271,35 @@ def load(config_file: Path | None = None, *, chosen: str = "") -> Settings:
             )
     file = TomlFile.read(config_file) if config_file else TomlFile()
     _check_environments(file)
-    name = chosen or environment().get(ENV_VARIABLE, "")
+    name = chosen_environment(chosen)
     file = (_layered(file, name) if name else file).without("env").filled(environment())
     settings = _settings(file)
     settings._origins.update(_origins(file))
     settings._written.update({".".join(key): value for key, value in file.with_variables().items()})
     return settings
+
+
+def chosen_environment(chosen: str = "") -> str:
+    """Return the environment that is worked in: `chosen`, or what `FLUJO_ENV` says, or none."""
+    return chosen or environment().get(ENV_VARIABLE, "")
+
+
+def locked_settings(config_file: Path | None = None) -> dict[str, Settings]:
+    """Return what a lock holds of each environment's settings, by name; "" is where none is chosen.
+
+    Only the tables `agents`, `aros`, `blueprints` and `budgets` are what the file says: of the rest, a
+    variable may be missing here that only production has.
+
+    Raises:
+        SettingsError: as `load`.
+    """
+    file = TomlFile.read(config_file) if config_file else TomlFile()
+    _check_environments(file)
+    layers = {"": file} | {name: file.layered(("env", name)) for name in file.data.get("env", {})}
+    return {
+        name: _settings(layer.only("agents", "aros", "blueprints", "budgets").filled(environment()))
+        for name, layer in layers.items()
+    }
 
 
 def _settings(file: TomlFile) -> Settings:

@@ -57,6 +57,10 @@ class TomlFile:
         """Return the file without one of its tables."""
         return replace(self, data={key: value for key, value in self.data.items() if key != name})
 
+    def only(self, *names: str) -> TomlFile:
+        """Return the file with these of its tables alone."""
+        return replace(self, data={key: value for key, value in self.data.items() if key in names})
+
     def filled(self, environment: Mapping[str, str]) -> TomlFile:
         """Return the file with each `${NAME}` in its texts replaced from `environment`.
 

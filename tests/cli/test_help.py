@@ -68,7 +68,7 @@ Write:
   ls        List the steps, agents, callables and imports of blueprints.
   schema    Print the JSON Schema of blueprints.
   explain   Explain a code, or tell what a blueprint does.
-  lock      Write or verify flujo.lock.
+  lock      Write, verify, show or compare flujo.lock.
 
 Run:
   run     Run a blueprint; alone, list them.

@@ -211,7 +211,7 @@ def test_a_lock_that_does_not_match_exits_with_7(flujo: Flujo, project: Project)
     path.write_text(path.read_text("utf-8").replace("Your name", "The name"), "utf-8")
     result = flujo("run", "hello", "-i", "Ada")
     assert result.exit_code == 7
-    assert "blueprints/hello.yaml has changed" in result.stderr
+    assert "blueprint blueprints/hello.yaml: `output` was" in result.stderr
     assert flujo("run", "ask").exit_code == 5
 
 

@@ -135,46 +135,6 @@ def test_a_model_that_nobody_publishes_is_refused(flujo: Flujo) -> None:
     assert "there is no local model called 'gpt-99'" in result.stderr
 
 
-def test_a_lock_is_written_and_verified(flujo: Flujo, project: Project) -> None:
-    assert flujo("lock", "verify").exit_code == 7, "there is none"
-    assert flujo("lock").exit_code == 0
-    first = (project.root / "flujo.lock").read_bytes()
-    assert flujo("lock").exit_code == 0
-    assert (project.root / "flujo.lock").read_bytes() == first
-    result = flujo("lock", "verify", "--strict")
-    assert (result.exit_code, result.stdout) == (0, "")
-    assert json.loads(flujo("lock", "verify", "--json").stdout) == {"matches": True, "differences": []}
-
-
-def test_a_change_is_told_in_words(flujo: Flujo, project: Project) -> None:
-    flujo("lock")
-    project.blueprint("hello", (project.root / "blueprints/hello.yaml").read_text("utf-8") + "# changed\n")
-    with (project.root / "skills/work.py").open("a", encoding="utf-8") as code:
-        code.write("# changed\n")
-    result = flujo("lock", "verify")
-    assert result.exit_code == 7
-    assert "blueprint blueprints/hello.yaml: blueprints/hello.yaml has changed" in result.stdout
-    assert "the source of its module has changed" in result.stdout
-    assert "overrides" not in result.stdout
-
-
-def test_a_blueprint_that_is_not_locked_counts_only_when_strict(flujo: Flujo, project: Project) -> None:
-    flujo("lock")
-    project.blueprint("more", 'version: "1"\nname: more\nsteps: [{name: a, call: "skills.greet:greet"}]\n')
-    assert flujo("lock", "verify").exit_code == 0
-    result = flujo("lock", "verify", "--strict")
-    assert result.exit_code == 7
-    assert "blueprint blueprints/more.yaml is not in the lock" in result.stdout
-
-
-def test_a_lock_of_wrong_blueprints_is_not_written(flujo: Flujo, project: Project) -> None:
-    project.blueprint("wrong", 'version: "1"\nname: wrong\nsteps: [{name: a, cll: "x:y"}]\n')
-    result = flujo("lock")
-    assert result.exit_code == 4
-    assert "cll" in result.stderr
-    assert not (project.root / "flujo.lock").exists()
-
-
 def test_purge_counts_first_and_then_deletes(flujo: Flujo) -> None:
     for name in ("Ada", "Bob"):
         flujo("run", "hello", "-i", name)

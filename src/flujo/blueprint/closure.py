@@ -21,11 +21,14 @@ class Closure:
     files: Mapping[str, bytes]
     """Blueprints and prompt files by their project paths."""
     overrides: Mapping[str, str] = field(default_factory=dict)
+    unlocked: bool = False
+    """Whether it took the place of a closure that a lock held, and no lock holds it."""
 
     def manifest(self) -> bytes:
         """Return canonical JSON: the entry, the SHA-256 of each file, the overrides."""
         files = {path: canonical.digest(data) for path, data in self.files.items()}
-        return canonical.encode({"entry": self.entry, "files": files, "overrides": dict(self.overrides)})
+        said = {"entry": self.entry, "files": files, "overrides": dict(self.overrides)}
+        return canonical.encode(said | ({"unlocked": True} if self.unlocked else {}))
 
     @cached_property
     def digest(self) -> str:
@@ -51,4 +54,4 @@ class Closure:
                 f"the run's pinned file {missing[0]!r} is not in the database", path=missing[0]
             )
         files = {path: blobs[digest] for path, digest in said["files"].items()}
-        return cls(said["entry"], files, said["overrides"])
+        return cls(said["entry"], files, said["overrides"], said.get("unlocked", False))

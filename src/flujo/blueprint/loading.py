@@ -190,7 +190,8 @@ class Loader:
 
     def _text(self, span: Span, path: str) -> str | None:
         try:
-            text = self.files[path].decode("utf-8-sig")
+            # a checkout on another system may have other line ends, and the model is told the same
+            text = self.files[path].decode("utf-8-sig").replace("\r\n", "\n")
         except UnicodeDecodeError as error:
             reason = f"it is not UTF-8: byte {error.start + 1} is {error.object[error.start]:#04x}"
             self._refuse(span, path, SourceRefused(reason, "save it as UTF-8"))

@@ -1,311 +1,157 @@
-"""`flujo.lock`: what was tested, as TOML that a reviewer can read; and what differs from it, in words.
+"""`flujo.lock`: what was tested, as TOML that a reviewer can read, and back.
 
 The same blueprints give the same bytes: there are no times, no machines and no run results in it.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
+import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from flujo.blueprint.signatures import read_module
+from flujo.blueprint.toml import to_toml
 from flujo.domain import canonical
-from flujo.domain.agents import AgentSpec
-from flujo.domain.pipeline import Pipeline
-from flujo.domain.steps import CallableRef, ImportStep
-from flujo.exceptions import BlueprintError, SettingsError
+from flujo.exceptions import LockUnreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from flujo.blueprint.lock_contents import Contents
 
-    from flujo.blueprint.compiler import Compiled
-    from flujo.blueprint.resolver import Source
-    from flujo.domain.steps import BaseStep
+VERSION = 2
+"""1 held digests of files, which change with a comment; see ADR 5."""
 
-VERSION = 1
-_HEAD = "# Written by `flujo lock`; review its changes like code. `flujo lock verify` says what differs.\n"
+_HEAD = "# Written by `flujo lock`; review its changes like code. `flujo lock diff` says what they mean.\n"
+_END = "# This is the end of the lock."
+_SECTIONS = ("blueprints", "agents", "callables", "settings", "libraries")
 _AGAIN = "write it again with `flujo lock`"
-_Contents = dict[str, Any]
+
+_PRETTY = frozenset({"input_schema", "context_schema", "output_schema"})
+_COMPACT = frozenset({"output", "budget"})
+_Code = Callable[[str, Any], Any]
+"""Takes a key and its value, and returns what stands in the text for it, or the other way round."""
 
 
-def lock(compiled: Sequence[Compiled], source: Source) -> str:
-    """Return the text of `flujo.lock` for these blueprints.
-
-    Args:
-        compiled: blueprints without errors, in any order.
-        source: where the source of callables is read from; nothing is imported.
-
-    Raises:
-        BlueprintError: one of them has errors, so there is nothing to lock.
-    """
-    return _HEAD + to_toml(_contents(compiled, source))
+def write(held: Contents) -> str:
+    """Return the text of a lock with these contents."""
+    return f"{_HEAD}{to_toml({'version': VERSION, **_coded(held, _encoded)})}\n{_END}\n"
 
 
-def verify(text: str, compiled: Sequence[Compiled], source: Source) -> list[str]:
-    """Return what differs between a lock and these blueprints, one sentence each; nothing when they agree.
-
-    Args:
-        text: the text of `flujo.lock`.
-        compiled: the blueprints as they are now.
-        source: where the source of callables is read from.
+def read(text: str) -> Contents:
+    """Return the contents of a lock.
 
     Raises:
-        SettingsError: the text is no lock that this version can read.
-        BlueprintError: a blueprint has errors.
+        LockUnreadable: it is broken, cut off, or of another version; with the line where there is one.
     """
-    return list(_differences(_parse(text), _contents(compiled, source)))
+    held = _parsed(text)
+    if held.pop("version", None) != VERSION:
+        raise _of_another_version(text)
+    if not text.rstrip().endswith(_END):
+        raise _unreadable(_last_line(text), "the file is cut off: its last line is missing")
+    unknown = sorted(held.keys() - set(_SECTIONS))
+    if unknown:
+        raise _strange(text, unknown[0], f"`flujo lock` writes no `{unknown[0]}`")
+    for section in _SECTIONS:
+        if not isinstance(held.setdefault(section, {}), dict):
+            raise _strange(text, section, f"`{section}` is no table")
+
+    def decoded(key: str, value: Any) -> Any:
+        try:
+            return json.loads(value)
+        except (TypeError, ValueError):
+            raise _strange(text, key, f"`{key}` is not what `flujo lock` writes there") from None
+
+    return _coded(held, decoded)
 
 
-def locked(text: str) -> dict[str, str]:
-    """Return the closure's digest of each blueprint that a lock holds, by its path.
-
-    Raises:
-        SettingsError: the text is no lock that this version can read.
-    """
-    held = _parse(text).get("blueprints", {})
-    return {path: one["closure"] for path, one in held.items() if isinstance(one, dict) and "closure" in one}
+def digest(held: Contents) -> str:
+    """Return the SHA-256 of a lock's contents: what runs record."""
+    return canonical.digest(canonical.encode(held))
 
 
-# What a lock holds ---------------------------------------------------------------------------------------
+# What TOML cannot say is JSON in a text ------------------------------------------------------------------
 
 
-def _contents(compiled: Sequence[Compiled], source: Source) -> _Contents:
-    blueprints: _Contents = {}
-    agents: _Contents = {}
-    callables: _Contents = {}
-    for one in compiled:
-        if one.pipeline is None:
-            raise BlueprintError(
-                f"{one.closure.entry!r} has errors, so there is nothing to lock",
-                hint="see them with `flujo validate`",
-                diagnostics=one.diagnostics,
-            )
-        files = {path: canonical.digest(data) for path, data in one.closure.files.items()}
-        blueprints[one.closure.entry] = {
-            "name": one.pipeline.name,
-            "closure": one.closure.digest,
-            "overrides": dict(one.closure.overrides),
-            "files": files,
-        }
-        for file, pipeline in _files(one.closure.entry, one.pipeline):
-            for agent in _agents(pipeline):
-                agents.setdefault(file, {})[agent.name] = _agent(agent)
-            for target in _targets(pipeline):
-                callables[target] = _source_digest(target, source)
-    return {"version": VERSION, "blueprints": blueprints, "agents": agents, "callables": callables}
+def _encoded(key: str, value: Any) -> str:
+    indent = 2 if key in _PRETTY else None
+    separators = None if indent else (",", ":")
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, indent=indent, separators=separators)
+    return f"{text}\n" if indent else text
 
 
-def _files(file: str, pipeline: Pipeline) -> Iterator[tuple[str, Pipeline]]:
-    """Yield every blueprint of a closure once, with the file that it stands in."""
-    seen: dict[str, Pipeline] = {}
-    waiting = [(file, pipeline)]
-    while waiting:
-        here, one = waiting.pop()
-        if here not in seen:
-            seen[here] = one
-            waiting += [(s.blueprint, s.pipeline) for s in _steps(one) if isinstance(s, ImportStep)]
-    yield from seen.items()
-
-
-def _steps(pipeline: Pipeline) -> Iterator[BaseStep]:
-    """Yield the steps of one file: those of imported blueprints are not among them."""
-    for step in pipeline.steps:
-        yield step
-        if not isinstance(step, ImportStep):
-            for body in step.bodies().values():
-                yield from _steps(body)
-
-
-def _agents(pipeline: Pipeline) -> Iterator[AgentSpec]:
-    yield from (leaf for leaf in _leaves(_steps(pipeline)) if isinstance(leaf, AgentSpec))
-
-
-def _leaves(part: Any) -> Iterator[AgentSpec | CallableRef]:
-    """Yield who is named in a part of the tree; the bodies of a step are none of its parts."""
-    match part:
-        case AgentSpec() | CallableRef():
-            yield part
-        case Pipeline() | str():
-            return
-        case Mapping():
-            yield from _leaves(part.values())
-        case Iterable():
-            for item in part:
-                yield from _leaves(item)
-        case _ if dataclasses.is_dataclass(part):
-            yield from _leaves(getattr(part, each.name) for each in dataclasses.fields(part))
-        case _:
-            return
-
-
-def _agent(agent: AgentSpec) -> _Contents:
-    held: _Contents = {"model": agent.model}
-    if agent.instructions is not None:
-        held["instructions"] = agent.instructions.source
-        held["instructions_sha256"] = canonical.digest(agent.instructions.source.encode())
-    if agent.output_schema is not None:
-        held["output_schema_sha256"] = canonical.digest(canonical.encode(agent.output_schema))
-    if agent.output_type is not None:
-        held["output_type"] = agent.output_type.target
-    if agent.tools:
-        held["tools"] = [tool.target for tool in agent.tools]
-    settings = dict(agent.model_settings) | {
-        key: value
-        for key, value in (("retries", agent.retries), ("tool_timeout", agent.tool_timeout))
-        if value is not None
+def _coded(held: Contents, code: _Code) -> Contents:
+    """Return the contents with `code` applied to every value that is JSON in the text."""
+    agents = {
+        file: _each(some, lambda one: _keys(one, _PRETTY | {"settings"}, code))
+        for file, some in _tables(held["agents"])
     }
-    if settings:
-        held["settings"] = canonical.encode(settings).decode()
-    return held
+    blueprints = {
+        file: _keys(one, _PRETTY | _COMPACT, code)
+        | ({"steps": {path: code(path, step) for path, step in _tables(one.get("steps", {}))}})
+        for file, one in _tables(held["blueprints"])
+    }
+    return held | {"agents": agents, "blueprints": blueprints}
 
 
-def _targets(pipeline: Pipeline) -> Iterator[str]:
-    """Yield the callables that one file names."""
-    named = [pipeline.context_type, *_leaves(_steps(pipeline))]
-    for agent in _agents(pipeline):
-        named += [agent.output_type, *agent.tools]
-    yield from (one.target for one in named if isinstance(one, CallableRef))
+def _keys(one: Any, keys: frozenset[str], code: _Code) -> Any:
+    return {key: code(key, value) if key in keys else value for key, value in _tables(one)}
 
 
-def _source_digest(target: str, source: Source) -> str:
-    module = read_module(target.partition(":")[0], source)
-    return module.digest if module is not None else "not in this project"
+def _each(some: Any, change: Callable[[Any], Any]) -> Any:
+    return {name: change(one) for name, one in _tables(some)}
 
 
-# What differs --------------------------------------------------------------------------------------------
+def _tables(value: Any) -> list[tuple[str, Any]]:
+    """Return the items of a table; what stands in a table's place and is none has none."""
+    return list(value.items()) if isinstance(value, Mapping) else []
 
 
-def _parse(text: str) -> _Contents:
+# What is wrong with a text -------------------------------------------------------------------------------
+
+_MERGE = re.compile(r"^(<{7} |>{7} |\|{7} |={7}$)", re.MULTILINE)
+_AT = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
+_VERSION = re.compile(r"^version\s*=", re.MULTILINE)
+
+
+def _parsed(text: str) -> Contents:
     try:
-        held = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"flujo.lock is not TOML: {error}", hint=_AGAIN) from error
-    if held.get("version") != VERSION:
-        raise SettingsError(
-            f"flujo.lock has version {held.get('version')!r}, and this Flujo reads {VERSION}",
-            hint="write it again with `flujo lock`, or use the Flujo that wrote it",
-        )
-    sections = ("blueprints", "agents", "callables")
-    if not all(isinstance(held.get(section, {}), dict) for section in sections):
-        raise SettingsError("flujo.lock is not what `flujo lock` writes", hint=_AGAIN)
-    return held
+        if merging := _MERGE.search(text):
+            raise _unreadable(
+                _line(text, merging.start()),
+                "these are the marks of a merge that nobody has finished",
+                "take either side with git, then `flujo lock`: it is written, never merged by hand",
+            ) from None
+        found = _AT.search(str(error))
+        reason = _AT.sub("", str(error))
+        line = int(found[1]) if found and found[1] else _last_line(text)
+        raise _unreadable(line, f"not TOML: {reason[:1].lower()}{reason[1:]}") from None
 
 
-def _differences(held: _Contents, now: _Contents) -> Iterator[str]:
-    for path, was, there in _pairs(held.get("blueprints"), now["blueprints"]):
-        yield from _blueprint(path, was, there)
-    for file, were, are in _pairs(held.get("agents"), now["agents"]):
-        for name, was, there in _pairs(were, are):
-            yield from _agent_difference(f"agent {name!r} of {file}", was, there)
-    for target, was, there in _pairs(held.get("callables"), now["callables"]):
-        if was is None:
-            yield f"callable {target} is not in the lock"
-        elif there is None:
-            yield f"callable {target} is in the lock and is not called any more"
-        elif was != there:
-            yield f"callable {target}: the source of its module has changed"
+def _of_another_version(text: str) -> LockUnreadable:
+    found = tomllib.loads(text).get("version")
+    newer = isinstance(found, int) and found > VERSION
+    place = _VERSION.search(text)
+    return _unreadable(
+        _line(text, place.start()) if place else 1,
+        f"the lock has version {found!r}, and this Flujo reads {VERSION}",
+        "use the Flujo that wrote it, or a newer one" if newer else _AGAIN,
+    )
 
 
-def _pairs(held: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Yield each key of two mappings, in order, with its value in each, or None."""
-    before, after = (one if isinstance(one, dict) else {} for one in (held, now))
-    for key in sorted({*before, *after}):
-        yield key, before.get(key), after.get(key)
+def _strange(text: str, key: str, words: str) -> LockUnreadable:
+    place = re.search(rf"^\[?\"?{re.escape(key)}\b", text, re.MULTILINE)
+    return _unreadable(_line(text, place.start()) if place else 1, words)
 
 
-def _blueprint(path: str, was: Any, there: Any) -> Iterator[str]:
-    if not isinstance(was, dict):
-        yield f"blueprint {path} is not in the lock"
-    elif there is None:
-        yield f"blueprint {path} is in the lock and not in the project"
-    elif was.get("closure") != there["closure"]:
-        changes = [*_changed_files(path, was.get("files"), there["files"])]
-        overrides = was.get("overrides") or {}
-        if overrides != there["overrides"]:
-            changes.append(f"blueprint {path} was locked with {_shown(overrides or None)} as overrides")
-        yield from changes or [f"blueprint {path}: its closure in the lock was edited by hand"]
+def _unreadable(line: int, words: str, hint: str = _AGAIN) -> LockUnreadable:
+    return LockUnreadable(f"flujo.lock:{line}: {words}", hint=hint, line=line)
 
 
-def _changed_files(path: str, was: Any, there: Mapping[str, str]) -> Iterator[str]:
-    for file, before, after in _pairs(was, there):
-        if before is None:
-            yield f"blueprint {path}: {file} is new"
-        elif after is None:
-            yield f"blueprint {path}: {file} is not part of it any more"
-        elif before != after:
-            yield f"blueprint {path}: {file} has changed"
+def _line(text: str, offset: int) -> int:
+    return text.count("\n", 0, offset) + 1
 
 
-def _agent_difference(who: str, was: Any, there: Any) -> Iterator[str]:
-    if was is None:
-        yield f"{who} is not in the lock"
-        return
-    if there is None:
-        yield f"{who} is in the lock and is not asked any more"
-        return
-    for key, before, after in _pairs(was, there):
-        if before == after or key == "instructions_sha256":
-            continue
-        if key == "instructions" and isinstance(before, str) and isinstance(after, str):
-            yield f"{who}: the instructions have changed\n{_changed_lines(before, after)}"
-        elif key.endswith("_sha256"):
-            yield f"{who}: the {key.removesuffix('_sha256').replace('_', ' ')} has changed"
-        else:
-            yield f"{who}: {key} was {_shown(before)} and is {_shown(after)}"
-
-
-def _changed_lines(before: str, after: str) -> str:
-    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=0)
-    return "\n".join(f"  {line}" for line in lines if not line.startswith(("---", "+++", "@@")))
-
-
-def _shown(value: Any) -> str:
-    return "nothing" if value is None else repr(value)
-
-
-# TOML ----------------------------------------------------------------------------------------------------
-
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f\"\\]")
-_UNSAFE_IN_BLOCK = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\\]|(?<=\"\")\"|\"\Z")
-
-
-def to_toml(contents: Mapping[str, Any], path: tuple[str, ...] = ()) -> str:
-    """Return a mapping as TOML: its plain values, then a table for each mapping in it."""
-    plain = {key: value for key, value in sorted(contents.items()) if not isinstance(value, dict)}
-    tables = {key: value for key, value in sorted(contents.items()) if isinstance(value, dict) and value}
-    lines = [f"{_key(key)} = {_literal(value)}\n" for key, value in plain.items()]
-    if lines and path:
-        lines.insert(0, f"\n[{'.'.join(map(_key, path))}]\n")
-    return "".join(lines) + "".join(to_toml(table, (*path, key)) for key, table in tables.items())
-
-
-def _key(key: str) -> str:
-    return key if _BARE.fullmatch(key) else _quoted(key)
-
-
-def _literal(value: Any) -> str:
-    match value:
-        case str() if "\n" in value:
-            return f'"""\n{_UNSAFE_IN_BLOCK.sub(_escape, value)}"""'
-        case str():
-            return _quoted(value)
-        case list():
-            return f"[{', '.join(map(_literal, value))}]"
-        case _:
-            return str(value)
-
-
-def _quoted(text: str) -> str:
-    if '"' in text and "'" not in text and text.isprintable():
-        return f"'{text}'"
-    return '"' + _UNSAFE.sub(_escape, text) + '"'
-
-
-def _escape(found: re.Match[str]) -> str:
-    char = found[0]
-    return f"\\{char}" if char in '"\\' else f"\\u{ord(char):04x}"
+def _last_line(text: str) -> int:
+    return max(1, text.count("\n") + (not text.endswith("\n")))

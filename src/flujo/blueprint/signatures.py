@@ -63,7 +63,28 @@ def read_module(module: str, source: Source) -> Module | None:
             body = ast.parse(data, filename=path).body
         except (SourceRefused, SyntaxError, ValueError, RecursionError, MemoryError):
             continue
-        return Module(path, canonical.digest(data), *_names(body))
+        return Module(path, canonical.digest(data.replace(b"\r\n", b"\n")), *_names(body))
+    return None
+
+
+def declaration(target: str, source: Source) -> str | None:
+    """Return what a model is told of a tool: its name, parameters and docstring, as the source has them.
+
+    None when the project has no source of it that says so plainly.
+    """
+    module, _, qualname = target.partition(":")
+    found = read_module(module, source)
+    if found is None:
+        return None
+    body: list[ast.stmt] = ast.parse(source.read(found.path)).body
+    *around, name = qualname.split(".")
+    for owner in around:
+        body = next((s.body for s in body if isinstance(s, ast.ClassDef) and s.name == owner), [])
+    for statement in body:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef) and statement.name == name:
+            gives = "" if statement.returns is None else f" -> {ast.unparse(statement.returns)}"
+            head = f"{name}({ast.unparse(statement.args)}){gives}"
+            return "\n".join(filter(None, [head, ast.get_docstring(statement)]))
     return None
 
 

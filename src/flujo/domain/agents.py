@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -85,6 +86,34 @@ class AgentSpec:
         }
         for key, value in kept.items():
             object.__setattr__(self, key, value)
+
+
+def answered_by(who: AgentSpec | CallableRef, model: str | None) -> dict[str, str]:
+    """Return what the journal keeps of a model that answered: its id, and which one was asked for."""
+    if model is None:
+        return {}
+    return {"model": model} | ({"asked": who.model} if isinstance(who, AgentSpec) else {})
+
+
+def answers_for(asked: str, used: str) -> bool:
+    """Return whether the model id that a provider reports may be the model that was asked for.
+
+    A provider may add a release to a name (`gpt-5-mini` → `gpt-5-mini-2025-08-07`), and a gateway what
+    stands before it (`openai/gpt-5-mini`). Another name, or another release, is another model.
+
+    Args:
+        asked: `provider:model`.
+        used: the id that came back.
+    """
+    if asked.startswith("local:"):
+        return True  # a file, whose digest is checked where it is opened
+    wanted, got = (name.rpartition("/")[2].casefold() for name in (asked.partition(":")[2], used))
+    wanted = wanted.removesuffix("-latest")
+    return got.startswith(wanted) and _RELEASE.fullmatch(got[len(wanted) :]) is not None
+
+
+_RELEASE = re.compile(r"(?:[-@:](?:\d{4}-\d{2}-\d{2}|\d{2}-\d{2}|\d{8}|\d{6}|\d{4}|0\d{2}|v\d+))*")
+"""What stands behind a name to tell a release of it: dates and numbers."""
 
 
 @record(frozen=True, slots=True, kw_only=True)

@@ -40,8 +40,15 @@ class Request:
     run_id: str | None = None
     metadata: Metadata | None = None
 
-    async def new_run(self, pipeline: Pipeline, binding: Binding, closure: str, chance: Chance) -> NewRun:
-        """Return the run that is asked for.
+    async def new_run(
+        self,
+        pipeline: Pipeline,
+        binding: Binding,
+        closure: str,
+        chance: Chance,
+        lock_digest: str | None = None,
+    ) -> NewRun:
+        """Return the run that is asked for; `lock_digest` is of the lock that holds its pipeline.
 
         Raises:
             InputRejected: the input or the context does not fit.
@@ -65,6 +72,7 @@ class Request:
             context=canonical.encode(context, what="context"),
             metadata=dict(self.metadata or {}),
             user_id=user_id if isinstance(user_id, str) else None,
+            lock_digest=lock_digest,
         )
 
 

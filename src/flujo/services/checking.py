@@ -41,6 +41,7 @@ def compiled(
     overrides: Mapping[str, str] | None = None,
     *,
     source: Source | None = None,
+    models: Mapping[str, str] | None = None,
 ) -> Compiled:
     """Return a blueprint, read, checked and compiled; nothing that it names is imported.
 
@@ -49,6 +50,7 @@ def compiled(
         path: the blueprint, relative to the project's root.
         overrides: of agents' models.
         source: where files are read from, instead of the project's folder.
+        models: agent → model, instead of what the project's settings say.
 
     Raises:
         SettingsError: an override that names no agent.
@@ -60,7 +62,7 @@ def compiled(
         path,
         source or FileSource(project.root),
         allow_callables=project.settings.blueprints.allow_callables,
-        models=project.settings.models,
+        models=project.settings.models if models is None else models,
         overrides=overrides or {},
         strict=project.settings.strict_dsl,
     )

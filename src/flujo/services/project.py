@@ -6,6 +6,7 @@ import difflib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 from flujo.exceptions import SettingsError
@@ -39,6 +40,8 @@ class Project:
     root: Path
     settings: Settings
     config_file: Path | None = None
+    environment: str = ""
+    """The `[env.NAME]` that its settings are of."""
 
     @cached_property
     def state_uri(self) -> str:
@@ -168,29 +171,33 @@ def find_project(start: Path, environment: str = "") -> Project:
     Raises:
         SettingsError: the folder does not exist, or its settings cannot be used.
     """
-    from flujo.settings import CONFIG_FILE, load
+    from flujo.settings import CONFIG_FILE, chosen_environment, load
 
     if not start.is_dir():
         raise SettingsError(f"{start} is not a folder", hint="`-C` takes the folder of a project")
     start = start.resolve()
     root = next((folder for folder in (start, *start.parents) if (folder / CONFIG_FILE).is_file()), None)
     config = root / CONFIG_FILE if root else None
-    return Project(root or start, load(config, chosen=environment), config)
+    settings = load(config, chosen=environment)
+    return Project(root or start, settings, config, chosen_environment(environment))
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Put `text` into a file that exists: whole or not at all, with the rights that it has.
+    """Put `text` into a file: whole or not at all, with the rights that it has when it is there.
 
     Raises:
         SettingsError: it cannot be written.
     """
-    beside = path.with_name(f".{path.name}.new")
+    beside: Path | None = None
     try:
-        beside.write_bytes(text.encode())
-        beside.chmod(path.stat().st_mode & 0o777)
+        with NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            beside = Path(file.name)
+            file.write(text.encode())
+        beside.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
         beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        if beside is not None:
+            beside.unlink(missing_ok=True)
         raise SettingsError(f"{path} cannot be written: {error.strerror}") from error
 
 

@@ -32,6 +32,7 @@ from flujo.services.building import built
 from flujo.services.closing import InFlight
 from flujo.services.continuing import Drive
 from flujo.services.execution import Execution, as_it_is
+from flujo.services.locking import lock_digest_by_name
 from flujo.services.project import find_project
 from flujo.services.recovery import Recovery, RecoveryPolicy
 from flujo.services.references import at_hand, checked_providers
@@ -352,7 +353,7 @@ class Flujo(Generic[In, Out, Ctx]):
                 metadata=metadata,
             )
             closure, blobs = pinned(self.pipeline, self._blueprint)
-            new = await request.new_run(self.pipeline, binding, closure, self._chance)
+            new = await request.new_run(self.pipeline, binding, closure, self._chance, self._lock_digest)
             return await Drive(await self._execution(store, binding, sink)).accept(new, blobs, if_exists)
 
     def _handed_out(self, result: PipelineResult[Out, Ctx]) -> PipelineResult[Out, Ctx]:
@@ -384,6 +385,13 @@ class Flujo(Generic[In, Out, Ctx]):
         project = None if self._blueprint is not None else find_project(Path.cwd()).settings.budgets.limits
         limits = tightest(self._usage_limits, project)
         return UsageLimits() if limits is None and self.pipeline.is_limited else limits
+
+    @cached_property
+    def _lock_digest(self) -> str | None:
+        """Return the digest of the lock that holds this pipeline as it is."""
+        if self._blueprint is not None:
+            return self._blueprint.lock_digest
+        return lock_digest_by_name(find_project(Path.cwd()), self.pipeline)
 
     def _bound(self) -> Binding:
         if self._binding is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
@@ -11,6 +12,7 @@ from flujo.domain.models import Metadata, PipelineResult
 from flujo.domain.run import Move, RunQuery, RunStatus, Write
 from flujo.domain.usage import tightest
 from flujo.exceptions import (
+    LockMismatch,
     ResumeConflict,
     StateError,
 )
@@ -76,6 +78,7 @@ async def resume(
         blueprint = await _accept(ws, store, record, pinned, say or _silent, retry_failed=retry_failed)
     else:
         blueprint = pinned
+        _require_tested(ws, record, pinned)
         changed = _changed(ws, pinned)
         if changed and say:
             say(
@@ -166,7 +169,9 @@ async def runner_of(ws: Workspace, record: RunRecord) -> Flujo[Any, Any, Any]:
     """
     manifest = await _manifest(await ws.store(), record)
     if "python" not in manifest:
-        return await _runner(ws, await _pinned(ws, record))
+        blueprint = await _pinned(ws, record)
+        _require_tested(ws, record, blueprint)
+        return await _runner(ws, blueprint)
     found = registered(manifest["python"])
     if found is None:
         raise StateError(
@@ -186,6 +191,31 @@ async def runner_of(ws: Workspace, record: RunRecord) -> Flujo[Any, Any, Any]:
         clock=ws.clock,
         chance=ws.chance,
     )
+
+
+def _require_tested(ws: Workspace, record: RunRecord, pinned: Blueprint) -> None:
+    """Refuse a run that was started without the lock, where one is required.
+
+    A run that a lock held when it was accepted goes on with what it has pinned, whatever the lock holds by
+    now: a deploy must not strand the runs that wait for a human.
+
+    Raises:
+        LockMismatch: no lock held it when it was accepted, and this one does not either.
+    """
+    if not ws.project.settings.lockfile.enabled:
+        return
+    if record.lock_digest is not None and not pinned.closure.unlocked:
+        return
+    from flujo.services.locking import require_match
+
+    try:
+        require_match(ws.project, pinned.path, pinned.pipeline)
+    except LockMismatch as error:
+        raise LockMismatch(
+            f"run {record.run_id} was started with what no lock held\n{error.message}",
+            hint="`flujo resume --accept-changes` goes on with the files on disk, when the lock holds them",
+            differences=error.facts.get("differences", ()),
+        ) from None
 
 
 async def _runner(ws: Workspace, blueprint: Blueprint) -> Flujo[Any, Any, Any]:
@@ -238,7 +268,8 @@ async def _pinned(ws: Workspace, record: RunRecord) -> Blueprint:
     closure = Closure.load(
         canonical.encode(content), await store.blobs(sorted(set(content["files"].values())))
     )
-    return ws.compile(closure.entry, PinnedSource(closure.files), closure.overrides)
+    blueprint = ws.compile(closure.entry, PinnedSource(closure.files), closure.overrides)
+    return replace(blueprint, closure=closure)
 
 
 async def _manifest(store: StateStore, record: RunRecord) -> Mapping[str, Any]:
@@ -291,6 +322,8 @@ async def _accept(
     say(f"finished and kept as they are: {_listed(kept) if kept else 'no step'}")
     statuses = (*RESUMABLE, RunStatus.FAILED) if retry_failed else RESUMABLE
     claimed = await store.claim(record.run_id, statuses=statuses)
+    if record.lock_digest is not None and blueprint.lock_digest is None:
+        blueprint = replace(blueprint, closure=replace(blueprint.closure, unlocked=True))
     move = Move(status=RunStatus.INTERRUPTED, closure=blueprint.closure.digest)
     await store.write(
         Write(run_id=claimed.run_id, fence=claimed.fence, blobs=blueprint.closure.blobs(), move=move)

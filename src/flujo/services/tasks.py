@@ -15,6 +15,7 @@ from flujo.domain.run import RunQuery, RunStatus
 from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import SettingsError
 from flujo.services.answers import record_answer
+from flujo.services.drift import drifts
 from flujo.services.machines import current_states
 from flujo.services.project import find_project
 from flujo.services.wiring import Workspace, open_store
@@ -71,6 +72,8 @@ class TraceNode:
     detail: Mapping[str, Any] = field(default_factory=dict)
     fell_back: ErrorInfo | None = None
     """Why a fallback took over: the error of the step's own last attempt."""
+    answered: list[tuple[str, str]] = field(default_factory=list)
+    """Of each request to an agent: the model that was asked for, and the id of the one that answered."""
     children: list[TraceNode] = field(default_factory=list)
 
     @property
@@ -121,6 +124,13 @@ class TaskDetail:
     error: ErrorInfo | None
     pauses: tuple[Pause, ...]
     trace: TraceNode
+    lock_digest: str | None = None
+    """The digest of the lock that held the pipeline when the run was accepted; None when none did."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What else somebody should know: where another model answered than was asked for."""
+        return drifts(self.trace)
 
     @property
     def states(self) -> Mapping[str, str]:
@@ -196,6 +206,7 @@ class TaskClient:
             error=None if record.error is None else ErrorInfo.from_json(canonical.decode(record.error)),
             pauses=progress.pauses,
             trace=await trace(store, record),
+            lock_digest=record.lock_digest,
         )
 
     async def resume_task(
@@ -305,11 +316,13 @@ def _fail(nodes: dict[StepPath, TraceNode], error: ErrorInfo) -> None:
 
 
 def _record(node: TraceNode, entry: Entry) -> None:
+    detail = canonical.decode(entry.detail) if entry.detail else {}
+    if "asked" in detail:
+        node.answered.append((detail["asked"], detail["model"]))
     if entry.kind is EntryKind.DECISION:
         if entry.attempt <= 1:
             node.decision = canonical.decode(entry.output or b"null")
         return
-    detail = canonical.decode(entry.detail) if entry.detail else {}
     node.kind = entry.fingerprint or node.kind
     node.status = entry.status
     node.attempts = max(node.attempts, entry.attempt)

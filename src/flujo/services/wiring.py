@@ -10,7 +10,7 @@ import sys
 import time
 from collections import deque
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -84,6 +84,8 @@ class Blueprint:
     closure: Closure
     diagnostics: tuple[Diagnostic, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
+    lock_digest: str | None = None
+    """The digest of the lock that holds it as it is; None when none does."""
 
     @property
     def name(self) -> str:
@@ -202,11 +204,10 @@ class Workspace:
 
         source = FileSource(self.project.root)
         blueprint = self.compile(path, source, overrides or {}, models=self.project.settings.models)
-        if self.project.settings.lockfile.enabled:
-            from flujo.services.locking import require_match
+        from flujo.services.locking import lock_digest, require_match
 
-            require_match(self.project, blueprint.closure)
-        return blueprint
+        asked = require_match if self.project.settings.lockfile.enabled else lock_digest
+        return replace(blueprint, lock_digest=asked(self.project, path, blueprint.pipeline))
 
     def compile(
         self,

@@ -1,4 +1,4 @@
-"""`flujo lock` and `flujo lock verify`: what was tested, written down, and held against the files."""
+"""`flujo lock`: what was tested, written down, shown, and held against the files or an older lock."""
 
 from typing import Annotated
 
@@ -12,13 +12,13 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     invoke_without_command=True,
-    help="Write or verify flujo.lock.",
+    help="Write, verify, show or compare flujo.lock.",
 )
 
 
 @app.callback()
 def lock(ctx: typer.Context) -> None:
-    """Write flujo.lock: the digests of blueprints, prompts, agents and callables."""
+    """Write flujo.lock: what blueprints, their agents and callables are."""
     if ctx.invoked_subcommand is not None:
         return
     from flujo.cli.words import plural
@@ -26,7 +26,11 @@ def lock(ctx: typer.Context) -> None:
 
     invocation = Invocation.of(ctx)
     written = locking.write(invocation.project)
-    invocation.terminal.say(f"wrote {written.path.name}: {plural(written.blueprints, 'blueprint')}", "green")
+    count = plural(written.blueprints, "blueprint")
+    if written.changed:
+        invocation.terminal.say(f"wrote {written.path.name}: {count}", "green")
+    else:
+        invocation.terminal.say(f"{written.path.name} is as it was: {count}", "green")
     invocation.terminal.next("flujo lock verify", "says whether the files still match")
 
 
@@ -35,24 +39,82 @@ def verify(
     ctx: typer.Context,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Also fail on blueprints that are not locked."),
+        typer.Option(
+            "--strict",
+            help="Also fail on what is not locked or no longer there, on changed callables and settings, "
+            "and on models without a release in their name.",
+        ),
     ] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Say what differs from flujo.lock."""
+    """Say what differs from flujo.lock; exit with 7 when something does."""
     from flujo.services import locking
 
     invocation = Invocation.of(ctx)
     terminal = invocation.terminal
-    differences = locking.verify(invocation.project, strict=strict)
+    found = locking.verify(invocation.project, strict=strict)
+    differences = found.differences
     if as_json:
-        terminal.json({"matches": not differences, "differences": differences})
+        terminal.json({"matches": not differences, "differences": differences, "notes": found.notes})
     else:
+        for note in found.notes:
+            terminal.say(f"note: {note}", "dim")
         for difference in differences:
             terminal.data(difference)
         if not differences:
             terminal.say(f"everything is as {locking.LOCK_FILE} has it", "green")
     if differences:
         if not as_json:
-            terminal.next("flujo lock", "writes the lock again, once the change is tested")
+            terminal.next("flujo lock diff", "shows what the change means, word by word")
+        raise typer.Exit(ExitCode.LOCK)
+
+
+@app.command()
+def show(ctx: typer.Context, as_json: options.AsJson = False) -> None:
+    """Show what flujo.lock holds."""
+    from flujo.cli.locks import show_lock
+    from flujo.services import locking
+
+    invocation = Invocation.of(ctx)
+    held = locking.read(invocation.project)
+    if as_json:
+        invocation.terminal.json(held)
+        return
+    show_lock(invocation.terminal, held)
+    invocation.terminal.next("flujo lock diff", "shows what has changed since")
+
+
+@app.command()
+def diff(
+    ctx: typer.Context,
+    revision: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="GIT_REV",
+            help="The lock of this revision of git; none: the one in the working tree.",
+            show_default=False,
+        ),
+    ] = None,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 7 when something differs.")
+    ] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show what the files mean otherwise than a lock: prompts by word, models, tools, schemas, steps."""
+    from flujo.cli.locks import diff_data, show_diff
+    from flujo.services import locking
+
+    invocation = Invocation.of(ctx)
+    terminal = invocation.terminal
+    changes = locking.compare(invocation.project, revision)
+    if as_json:
+        terminal.json(diff_data(changes))
+    elif changes:
+        show_diff(terminal, changes)
+        terminal.next("flujo lock", "writes the lock again, once the change is tested")
+    else:
+        terminal.say(
+            f"nothing differs from {locking.LOCK_FILE}{f' of {revision}' if revision else ''}", "green"
+        )
+    if changes and exit_code:
         raise typer.Exit(ExitCode.LOCK)

@@ -44,10 +44,14 @@ def trace(
     detail = in_workspace(invocation, lambda ws: TaskClient(ws).get_task(run))
     shown = detail.trace if step is None else detail.trace.at(step)
     if as_json:
-        invocation.terminal.json({"run_id": detail.task.run_id, **node_data(shown)})
+        facts = {"lock_digest": detail.lock_digest, "warnings": detail.warnings}
+        invocation.terminal.json({"run_id": detail.task.run_id, **facts, **node_data(shown)})
         return
-    title = f"{detail.task.pipeline}  {words.short(detail.task.run_id)}"
+    lock = f"  lock {detail.lock_digest[:12]}" if detail.lock_digest else ""
+    title = f"{detail.task.pipeline}  {words.short(detail.task.run_id)}{lock}"
     show_trace(invocation.terminal, shown, title=title, full=full)
+    for warning in detail.warnings:
+        invocation.terminal.say(f"warning: {words.printable(warning)}", "yellow")
     status = str(detail.task.status)
     if status not in ("completed", "cancelled"):
         invocation.terminal.next(next_for(detail.task.run_id, status))

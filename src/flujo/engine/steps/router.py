@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
-from flujo.domain.agents import AgentSpec, Ask
+from flujo.domain.agents import AgentSpec, Ask, answered_by
 from flujo.domain.journal import EntryKind, EntryStatus, ErrorInfo
 from flujo.domain.outcomes import Failure, StepOutcome
 from flujo.engine import budget, isolation
@@ -87,7 +87,7 @@ async def _attempt(
         used = spent(error) if reply is None else reply.usage
         entry = replace(entry, status=EntryStatus.FAILED, output=None, error=failure, usage=used)
         cause = error
-    detail = ({"model": reply.model} if reply and reply.model else {}) | budget_hit(cause)
+    detail = (answered_by(step.router, reply.model) if reply else {}) | budget_hit(cause)
     if meter is not None:
         meter.close(entry.usage)
     entry = replace(

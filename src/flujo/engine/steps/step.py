@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, merge
-from flujo.domain.agents import AgentSpec, Ask
+from flujo.domain.agents import AgentSpec, Ask, answered_by
 from flujo.domain.journal import child
 from flujo.domain.outcomes import Chunk, Failure, Success
 from flujo.domain.steps import FALLBACK
@@ -126,4 +126,4 @@ def _listener(frame: Frame, path: StepPath, draft: Draft) -> Callable[[str], Awa
 
 def _detail(who: AgentSpec | CallableRef, model: str | None, repairs: tuple[str, ...]) -> dict[str, Any]:
     name = {"agent": who.name} if isinstance(who, AgentSpec) else {"call": who.target}
-    return name | ({"model": model} if model else {}) | ({"repairs": list(repairs)} if repairs else {})
+    return name | answered_by(who, model) | ({"repairs": list(repairs)} if repairs else {})

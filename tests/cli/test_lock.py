@@ -1,0 +1,270 @@
+"""`flujo lock` on the command line: written, verified, shown, compared by the word and with git."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from inline_snapshot import snapshot
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cli.conftest import Flujo, Project
+
+LETTER = """\
+version: "1"
+name: letter
+agents:
+  writer:
+    model: openai:gpt-5-mini-2025-08-07
+    instructions: |
+      Write a short letter to the customer.
+      Never promise a refund.
+    output_schema: {type: object, required: [text], properties: {text: {type: string}}}
+    model_settings: {temperature: 0}
+steps:
+  - {name: write, agent: writer}
+  - {kind: hitl, name: approve, message: "Send this? {{ steps.write.output.text }}"}
+"""
+
+
+@pytest.fixture
+def letter(project: Project) -> Path:
+    for name in ("ask", "flaky", "slow", "hello"):
+        (project.root / f"blueprints/{name}.yaml").unlink()
+    return project.blueprint("letter", LETTER)
+
+
+def edit(path: Path, *changes: tuple[str, str]) -> None:
+    text = path.read_text("utf-8")
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text, "utf-8")
+
+
+def git(folder: Path, *words: str) -> None:
+    who = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "commit.gpgsign=false")
+    subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
+
+
+def test_a_lock_is_written_and_verified(flujo: Flujo, project: Project) -> None:
+    assert flujo("lock", "verify").exit_code == 7, "there is none"
+    assert flujo("lock").exit_code == 0
+    first = (project.root / "flujo.lock").read_bytes()
+    assert "is as it was" in flujo("lock").stderr
+    assert (project.root / "flujo.lock").read_bytes() == first
+    result = flujo("lock", "verify", "--strict")
+    assert (result.exit_code, result.stdout) == (0, "")
+    data = json.loads(flujo("lock", "verify", "--json").stdout)
+    assert data == {"matches": True, "differences": [], "notes": []}
+
+
+def test_a_comment_is_no_change_and_changed_code_counts_only_when_strict(
+    flujo: Flujo, project: Project
+) -> None:
+    flujo("lock")
+    project.blueprint("hello", (project.root / "blueprints/hello.yaml").read_text("utf-8") + "# changed\n")
+    with (project.root / "skills/work.py").open("a", encoding="utf-8") as code:
+        code.write("# changed\n")
+    result = flujo("lock", "verify")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "note: callable skills.work:note: the source of its module has changed" in result.stderr
+    result = flujo("lock", "verify", "--strict")
+    assert result.exit_code == 7
+    assert "callable skills.work:note: the source of its module has changed" in result.stdout
+
+
+def test_a_blueprint_that_is_not_locked_counts_only_when_strict(flujo: Flujo, project: Project) -> None:
+    flujo("lock")
+    project.blueprint("more", 'version: "1"\nname: more\nsteps: [{name: a, call: "skills.greet:greet"}]\n')
+    assert flujo("lock", "verify").exit_code == 0
+    result = flujo("lock", "verify", "--strict")
+    assert result.exit_code == 7
+    assert "blueprint blueprints/more.yaml is not in the lock" in result.stdout
+
+
+def test_a_lock_of_wrong_blueprints_is_not_written(flujo: Flujo, project: Project) -> None:
+    project.blueprint("wrong", 'version: "1"\nname: wrong\nsteps: [{name: a, cll: "x:y"}]\n')
+    result = flujo("lock")
+    assert result.exit_code == 4
+    assert "cll" in result.stderr
+    assert not (project.root / "flujo.lock").exists()
+
+
+@pytest.mark.parametrize("command", ["verify", "show", "diff"])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("version = 99\n", "flujo.lock:1: the lock has version 99"),
+        (
+            "version = 2\n\n<<<<<<< HEAD\n=======\n>>>>>>> other\n",
+            "flujo.lock:3: these are the marks of a merge",
+        ),
+        ("version = 2\n[agents\n", "flujo.lock:2: not TOML"),
+        ("version = 2\n", "flujo.lock:1: the file is cut off"),
+    ],
+)
+def test_a_broken_lock_exits_with_2_and_says_where(
+    flujo: Flujo, project: Project, command: str, text: str, said: str
+) -> None:
+    (project.root / "flujo.lock").write_text(text, "utf-8")
+    result = flujo("lock", command)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+    assert "hint:" in result.stderr
+
+
+def test_what_a_lock_holds_is_shown(flujo: Flujo, letter: Path) -> None:
+    flujo("lock")
+    shown = flujo("lock", "show")
+    assert shown.stdout.splitlines()[:4] == snapshot(
+        [
+            "WHAT       NAME                            IN                      HELD AS",
+            "blueprint  letter                          blueprints/letter.yaml  2 steps",
+            "agent      writer                          blueprints/letter.yaml  openai:gpt-5-mini-2025-08-07",
+            "setting    aros.coercion_tolerant_level                            2",
+        ]
+    )
+    held = json.loads(flujo("lock", "show", "--json").stdout)
+    assert held["agents"]["blueprints/letter.yaml"]["writer"]["settings"] == {"temperature": 0}
+    assert held["blueprints"]["blueprints/letter.yaml"]["order"] == ["write", "approve"]
+
+
+CHANGES = (
+    ("a short letter", "a long, formal letter"),
+    ("gpt-5-mini", "gpt-5"),
+    ("temperature: 0", "temperature: 1"),
+    ("{text: {type: string}}}", "{text: {type: string}, subject: {type: string}}}"),
+    ("Send this", "Mail this"),
+)
+
+
+def test_a_change_is_shown_by_what_it_means_without_colour(flujo: Flujo, letter: Path) -> None:
+    flujo("lock")
+    edit(letter, *CHANGES)
+    result = flujo("lock", "diff")
+    assert result.exit_code == 0
+    assert result.stdout == snapshot("""\
+step 'approve' of blueprints/letter.yaml: `message`
+  [-Send-]{+Mail+} this? {{ steps.write.output.text }}
+agent 'writer' of blueprints/letter.yaml: instructions
+  Write a [-short-]{+long, formal+} letter to the customer.
+  Never promise a refund.
+agent 'writer' of blueprints/letter.yaml: `model` was "openai:gpt-5-mini-2025-08-07" and is "openai:gpt-5-2025-08-07"
+agent 'writer' of blueprints/letter.yaml: `output_schema`
+  - field `subject` is new (string)
+agent 'writer' of blueprints/letter.yaml: setting `temperature` was 0 and is 1
+affects
+  blueprints/letter.yaml: approve, write
+""")
+    assert flujo("lock", "diff", "--exit-code").exit_code == 7
+    data = json.loads(flujo("lock", "diff", "--json").stdout)
+    assert data["matches"] is False
+    assert data["affects"] == {"blueprints/letter.yaml": ["approve", "write"]}
+    assert [(one["what"], one["key"]) for one in data["changes"]] == [
+        ("step", "message"),
+        ("agent", "instructions"),
+        ("agent", "model"),
+        ("agent", "output_schema"),
+        ("agent", "setting temperature"),
+    ]
+
+
+def test_nothing_to_show_says_so(flujo: Flujo, letter: Path) -> None:
+    flujo("lock")
+    result = flujo("lock", "diff", "--exit-code")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert json.loads(flujo("lock", "diff", "--json").stdout) == {
+        "matches": True,
+        "changes": [],
+        "affects": {},
+    }
+
+
+def test_a_prompt_cannot_steer_the_terminal(flujo: Flujo, letter: Path) -> None:
+    flujo("lock")
+    block = "|\n      Write a short letter to the customer.\n      Never promise a refund.\n"
+    edit(letter, (block, '"Never \\e[2J promise"\n'))
+    result = flujo("lock", "diff")
+    assert "\x1b" not in result.output
+    assert "\N{REPLACEMENT CHARACTER}[2J" in result.stdout
+
+
+# Git -----------------------------------------------------------------------------------------------------
+
+
+def test_a_lock_of_an_older_revision_is_compared_with_the_files(
+    flujo: Flujo, project: Project, letter: Path
+) -> None:
+    git(project.root, "init", "-q")
+    git(project.root, "add", "flujo.toml")
+    git(project.root, "commit", "-qm", "no lock yet")
+    flujo("lock")
+    git(project.root, "add", "flujo.lock")
+    git(project.root, "commit", "-qm", "a lock")
+    git(project.root, "tag", "v1.0")
+    edit(letter, ("Never promise", "Always offer"))
+    flujo("lock")
+    assert flujo("lock", "diff").stdout == ""
+    for revision in ("HEAD", "v1.0", "v1.0^{commit}"):
+        assert "  [-Never promise-]{+Always offer+} a refund." in flujo("lock", "diff", revision).stdout
+    result = flujo("lock", "diff", "HEAD~1")
+    assert result.exit_code == 7
+    assert "there is no flujo.lock in HEAD~1" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "revision", ["--output=/tmp/x", "-p", "HEAD..main", "nobody", "a b", "$(true)", "HEAD:x"]
+)
+def test_a_revision_that_is_none_is_refused(
+    flujo: Flujo, project: Project, letter: Path, revision: str
+) -> None:
+    git(project.root, "init", "-q")
+    git(project.root, "commit", "-qm", "empty", "--allow-empty")
+    flujo("lock")
+    result = flujo("lock", "diff", "--", revision)
+    assert result.exit_code == 2
+    assert "FLJ652" in result.stderr
+    assert revision in result.stderr
+
+
+def test_without_a_repository_or_without_git_the_reason_is_said(
+    flujo: Flujo, project: Project, letter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flujo("lock")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.root.parent))
+    result = flujo("lock", "diff", "HEAD")
+    assert result.exit_code == 2
+    assert "is in no git repository" in result.stderr
+    monkeypatch.setenv("PATH", str(project.root))
+    result = flujo("lock", "diff", "HEAD")
+    assert result.exit_code == 2
+    assert "git is not installed" in result.stderr
+
+
+# Runs ----------------------------------------------------------------------------------------------------
+
+
+def test_a_trace_says_under_which_lock_a_run_was_accepted(flujo: Flujo, project: Project) -> None:
+    flujo("lock")
+    assert flujo("run", "hello", "-i", "Ada").exit_code == 0
+    digest = json.loads(flujo("trace", "--json").stdout)["lock_digest"]
+    assert len(digest) == 64
+    assert f"lock {digest[:12]}" in flujo("trace").stdout.splitlines()[0]
+
+
+def test_a_run_that_no_lock_held_exits_with_7_where_one_is_required(flujo: Flujo, project: Project) -> None:
+    assert flujo("run", "ask").exit_code == 5
+    with (project.root / "flujo.toml").open("a", encoding="utf-8") as file:
+        file.write("\n[lockfile]\nenabled = true\n")
+    edit(project.root / "blueprints/ask.yaml", ("Send this", "Mail this"))
+    flujo("lock")
+    result = flujo("resume", "@last")
+    assert result.exit_code == 7
+    assert "was started with what no lock held" in result.stderr
+    assert "--accept-changes" in result.stderr
+    assert flujo("resume", "@last", "--accept-changes").exit_code == 5
