@@ -63,8 +63,10 @@ def test_an_environment_has_its_own_database(flujo: Flujo, project: Project) -> 
 
 def test_doctor_says_what_comes_from_the_environment(flujo: Flujo, project: Project) -> None:
     _prepare(project)
-    settings = {
-        row["key"]: row for row in json.loads(flujo("--env", "dev", "doctor", "--json").stdout)["settings"]
-    }
+    said = json.loads(flujo("--env", "dev", "doctor", "--json").stdout)
+    settings = {row["key"]: row for row in said["settings"]}
+    [project_found] = [one["detail"] for one in said["checks"] if one["name"] == "project"]
+    assert project_found.endswith("flujo.toml with [env.dev]")
+    assert "[env" not in flujo("doctor").stdout
     assert settings["agents.*.model"]["value"] == "local:smollm2"
     assert settings["state_uri"]["origin"].startswith("flujo.toml:")

@@ -109,5 +109,5 @@ def test_a_developer_edits_a_shared_prompt_and_production_does_not_start_with_it
     assert [request["model"] for request in provider.requests] == ["gpt-4o-mini", "gpt-4o"]
     refused = flujo("run", "contract")
     assert refused.exit_code == 7
-    assert "Praise it." in refused.output or "review.md has changed" in refused.output
+    assert "agent 'legal' of blueprints/contract.yaml: the instructions" in refused.output
     assert prompts(provider) == ["Review it.", "Praise it."]

@@ -86,7 +86,8 @@ def _config(project: Project) -> Finding:
         return Finding(
             "project", "note", f"{project.root}, without a flujo.toml", "`flujo init` writes a project"
         )
-    return Finding("project", "ok", str(project.config_file))
+    chosen = f" with [env.{project.environment}]" if project.environment else ""
+    return Finding("project", "ok", f"{project.config_file}{chosen}")
 
 
 def _blueprints(project: Project) -> Finding:
