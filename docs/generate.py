@@ -54,8 +54,9 @@ def _help(command: Any, name: str) -> str:
 def settings() -> str:
     """Return the page of settings: each key with its variable, default and meaning."""
     from flujo import settings as module
+    from flujo import settings_tables
 
-    documented = _documented(Path(module.__file__))
+    documented = _documented(Path(settings_tables.__file__)) | _documented(Path(module.__file__))
     variables = {key: name for name, key in module.ENVIRONMENT.items()}
     lines = [
         "# Settings\n",

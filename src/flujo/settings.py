@@ -7,22 +7,29 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_origin
+from typing import TYPE_CHECKING, Any, get_origin
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     PrivateAttr,
     ValidationError,
     field_validator,
-    model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from flujo.domain.usage import UnknownPrice, UsageLimits
 from flujo.exceptions import SettingsError
 from flujo.governance.redactor import redact_uri
+from flujo.settings_tables import (
+    AgentModel,
+    Aros,
+    Blueprints,
+    Budgets,
+    Cache,
+    Lockfile,
+    Pool,
+    ProjectTable,
+    Section,
+)
 from flujo.toml_file import Key, TomlFile, leaves
 
 if TYPE_CHECKING:
@@ -50,101 +57,6 @@ PROMISED = (
 """Variables whose feature has not arrived: a set one is refused, because passing over it would be a lie."""
 
 _OFF = ("", "0", "false", "no", "off")
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Pool(_Section):
-    """`[settings]`: connections to Postgres, and how runs are looked after that lost their process."""
-
-    postgres_pool_min: int = Field(default=1, ge=0, le=1000)
-    """How many connections to Postgres one process keeps."""
-    postgres_pool_max: int = Field(default=10, ge=1, le=1000)
-    """How many it opens at most."""
-    durability: Literal["full", "relaxed"] = "full"
-    """full: commits survive a power cut. relaxed: SQLite's last ones may not, nor need Postgres's."""
-    lease_s: float = Field(default=30.0, gt=0, le=3600)
-    """Seconds after which others may take over a run whose process gives no sign of life."""
-    recovery_s: float = Field(default=5.0, gt=0, le=3600)
-    """How often a runner or worker looks for deadlines that have passed and runs left behind."""
-    max_recoveries: int = Field(default=3, ge=0, le=1000)
-    """How often a run is taken over from a dead process without progress, before it is parked."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Pool:
-        if self.postgres_pool_min > self.postgres_pool_max:
-            raise ValueError("`postgres_pool_min` is greater than `postgres_pool_max`")
-        return self
-
-
-class Aros(_Section):
-    """`[aros]`: how structured output is asked for, and how much of it may be mended."""
-
-    coercion_tolerant_level: int = Field(default=2, ge=0, le=2)
-    """0: as it came · 1: fences and prose are stripped, light coercion · 2: broken JSON is repaired."""
-    structured_output_default: Literal["openai_json", "prompt"] = "openai_json"
-    """The provider's JSON mode, or the schema written into the instructions."""
-
-
-class Lockfile(_Section):
-    """`[lockfile]`: whether a blueprint has to match flujo.lock to run."""
-
-    enabled: bool = False
-    allow_floating: tuple[str, ...] = ()
-    """Patterns of models that `flujo lock verify --strict` lets pass without a release in their name."""
-
-
-class Cache(_Section):
-    """`[cache]`: where answers of cached steps are kept beyond a run."""
-
-    backend: Literal["memory", "state"] = "memory"
-    """In memory, as long as the process lives, or in the state database, for every process that uses it."""
-
-
-class Budgets(_Section):
-    """`[budgets]`: what every run of the project may use at most, whatever else allows it more."""
-
-    total_cost_usd_limit: float | None = Field(default=None, gt=0)
-    """US dollars, for all models together."""
-    total_tokens_limit: int | None = Field(default=None, gt=0)
-    """Tokens in and out."""
-    requests_limit: int | None = Field(default=None, gt=0)
-    """Requests to models."""
-    tool_calls_limit: int | None = Field(default=None, gt=0)
-    """Calls of tools that models ask for."""
-    wall_time_s_limit: float | None = Field(default=None, gt=0)
-    """Seconds of work; waiting for a human is none."""
-    unknown_price: UnknownPrice = "refuse"
-    """Under a limit on cost: `refuse` requests whose price nobody knows, or `allow` them."""
-
-    @property
-    def limits(self) -> UsageLimits:
-        """The same as the limits of a run."""
-        return UsageLimits(**self.model_dump())
-
-
-class Blueprints(_Section):
-    """`[blueprints]`: where the project's blueprints are, and which code they may name."""
-
-    paths: tuple[str, ...] = ("blueprints",)
-    allow_callables: tuple[str, ...] = ()
-    """Patterns of modules, for instance `skills.*`."""
-
-
-class ProjectTable(_Section):
-    """`[project]`: the project's name, and who makes its `AppResources`."""
-
-    name: str = ""
-    resources: str | None = None
-    """`module:callable`, an async context manager."""
-
-
-class AgentModel(_Section):
-    """`[agents.NAME]`, most often as `[env.dev.agents."*"]`: another model for agents of this name."""
-
-    model: str
 
 
 class Settings(BaseSettings):
@@ -215,7 +127,7 @@ class Settings(BaseSettings):
     def _values(self) -> Iterator[tuple[str, Any, str]]:
         for name in type(self).model_fields:
             value = getattr(self, name)
-            if isinstance(value, _Section):
+            if isinstance(value, Section):
                 for inner in type(value).model_fields:
                     key = f"{name}.{inner}"
                     yield key, getattr(value, inner), self.origin(key)
@@ -426,14 +338,14 @@ _WANTED = {
 """pydantic's kinds of error in the words of somebody who writes TOML."""
 
 
-def _sections() -> dict[str, type[_Section]]:
+def _sections() -> dict[str, type[Section]]:
     fields = Settings.model_fields.items()
     return {
         name: field.annotation
         for name, field in fields
         if isinstance(field.annotation, type)
         and get_origin(field.annotation) is None
-        and issubclass(field.annotation, _Section)
+        and issubclass(field.annotation, Section)
     }
 
 
