@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -224,14 +225,30 @@ def lock_digest(project: Project, path: str, pipeline: Pipeline) -> str | None:
 
 def lock_digest_by_name(project: Project, pipeline: Pipeline) -> str | None:
     """Return the digest of the lock that holds a pipeline of this name as it is, None when none does."""
-    if not (project.root / LOCK_FILE).exists():
-        return None
     try:
-        blueprints = read(project)["blueprints"]
-    except LockUnreadable:
+        there = (project.root / LOCK_FILE).stat()
+    except OSError:
         return None
-    named = [path for path, one in blueprints.items() if one.get("name") == pipeline.name]
+    named = _by_name(project.root / LOCK_FILE, there.st_mtime_ns, there.st_size).get(pipeline.name, ())
     return next(filter(None, (lock_digest(project, path, pipeline) for path in named)), None)
+
+
+@lru_cache(maxsize=8)
+def _by_name(path: Path, _changed_at: int, _size: int) -> Mapping[str, Sequence[str]]:
+    """Return the blueprints in a lock by the names that they give themselves.
+
+    Kept, because every runner asks this and most pipelines of Python are in no lock.
+    """
+    from flujo.blueprint import lockfile
+
+    try:
+        blueprints = lockfile.read(_text(path))["blueprints"]
+    except (LockMismatch, SettingsError):
+        return {}
+    found: dict[str, list[str]] = {}
+    for file, one in blueprints.items():
+        found.setdefault(str(one.get("name")), []).append(file)
+    return found
 
 
 def _differences(project: Project, held: Contents, path: str, pipeline: Pipeline) -> Sequence[Change]:

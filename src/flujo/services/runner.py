@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, CacheBackend, Chance, Clock, Sink, StateStore
     from flujo.services.continuing import IfExists
+    from flujo.services.project import Project
     from flujo.services.wiring import Blueprint
     from flujo.state.memory import MemoryStateStore
 
@@ -382,7 +383,7 @@ class Flujo(Generic[In, Out, Ctx]):
     @cached_property
     def _limits(self) -> UsageLimits | None:
         """Return what a run may use beside what its pipeline says; None when nothing is limited at all."""
-        project = None if self._blueprint is not None else find_project(Path.cwd()).settings.budgets.limits
+        project = None if self._blueprint is not None else self._project.settings.budgets.limits
         limits = tightest(self._usage_limits, project)
         return UsageLimits() if limits is None and self.pipeline.is_limited else limits
 
@@ -391,7 +392,12 @@ class Flujo(Generic[In, Out, Ctx]):
         """Return the digest of the lock that holds this pipeline as it is."""
         if self._blueprint is not None:
             return self._blueprint.lock_digest
-        return lock_digest_by_name(find_project(Path.cwd()), self.pipeline)
+        return lock_digest_by_name(self._project, self.pipeline)
+
+    @cached_property
+    def _project(self) -> Project:
+        """Return the project that a pipeline written in Python is run in."""
+        return find_project(Path.cwd())
 
     def _bound(self) -> Binding:
         if self._binding is None:
