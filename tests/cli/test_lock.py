@@ -9,6 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
+from flujo import Flujo as Runner
+from flujo import Pipeline, Step
+from flujo.agents.scripted import ScriptedAgent
+from flujo.domain.agents import AgentSpec
+from flujo.services.binding import Bound
+from flujo.services.wiring import agent_settings
+from flujo.settings import load
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -268,3 +276,18 @@ def test_a_run_that_no_lock_held_exits_with_7_where_one_is_required(flujo: Flujo
     assert "was started with what no lock held" in result.stderr
     assert "--accept-changes" in result.stderr
     assert flujo("resume", "@last", "--accept-changes").exit_code == 5
+
+
+def test_a_trace_warns_when_another_model_answered(flujo: Flujo, project: Project) -> None:
+    spec = AgentSpec("writer", "openai:gpt-5-mini")
+    tree = Pipeline([Step("write", agent=spec)], "letter")
+    bound = Bound(allow_callables=(), agent_settings=agent_settings(load()))
+    bound._agents[id(spec)] = ScriptedAgent(["Dear customer"], model="gpt-4o\x1b[2J")
+    bound.bind(tree)
+    Runner[str, str](tree, binding=bound).run("a lamp")
+    result = flujo("trace")
+    assert (
+        "warning: openai:gpt-5-mini was asked, and gpt-4o\N{REPLACEMENT CHARACTER}[2J answered"
+        in result.stderr
+    )
+    assert len(json.loads(flujo("trace", "--json").stdout)["warnings"]) == 1
