@@ -339,7 +339,9 @@ WATCH = """
 import sys
 from pathlib import Path
 from flujo.blueprint.compiler import compile_blueprint
-from flujo.blueprint.lockfile import lock, verify
+from flujo.blueprint.lock_changes import changes
+from flujo.blueprint.lock_contents import contents
+from flujo.blueprint.lockfile import read, write
 from flujo.blueprint.resolver import FileSource, PinnedSource
 
 b"x".decode("utf-8-sig")  # what is loaded late is loaded now, before anybody watches
@@ -358,7 +360,8 @@ sys.addaudithook(watch)
 root = Path(sys.argv[1])
 compiled = compile_blueprint("blueprints/all.yaml", FileSource(root), allow_callables=["skills.*"])
 assert compiled.pipeline is not None, compiled.diagnostics
-verify(lock([compiled], FileSource(root)), [compiled], FileSource(root))
+now = contents({"blueprints/all.yaml": compiled.pipeline}, FileSource(root))
+assert changes(read(write(now)), now) == []
 assert not seen, seen
 assert not [name for name in sys.modules if name.split(".")[0] in ("skills", "pydantic_ai", "sqlalchemy")]
 """
