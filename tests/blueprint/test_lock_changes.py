@@ -93,6 +93,11 @@ def test_nothing_differs_from_itself() -> None:
             "temperature: 1",
             ["agent 'sorter' of sort.yaml: setting `temperature` was 0 and is 1"],
         ),
+        (
+            "temperature: 0",
+            "temperature: 0, env: x",
+            ["agent 'sorter' of sort.yaml: setting `env` was nothing and is \"x\""],
+        ),
         ("Be short.", "Be long.", ["agent 'sorter' of sort.yaml: the instructions have changed"]),
         (
             "why: {type: string}",

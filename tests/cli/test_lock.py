@@ -202,6 +202,14 @@ def test_a_prompt_cannot_steer_the_terminal(flujo: Flujo, letter: Path) -> None:
     assert "\N{REPLACEMENT CHARACTER}[2J" in result.stdout
 
 
+def test_nothing_that_a_blueprint_names_is_imported(flujo: Flujo, project: Project) -> None:
+    (project.root / "skills/work.py").write_text("raise SystemExit('imported')\n\n\ndef note(text): ...\n")
+    for words in (("lock",), ("lock", "verify", "--strict"), ("lock", "show"), ("lock", "diff")):
+        result = flujo(*words)
+        assert result.exit_code == 0, result.output
+        assert "imported" not in result.output
+
+
 # Git -----------------------------------------------------------------------------------------------------
 
 

@@ -190,8 +190,9 @@ def _agent_keys(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tupl
     """Yield each key of an agent that differs; its settings, tools and environments one by one."""
     for key, before, after, environment in _differing(was, now):
         if key in _PARTS:
-            for inner, one, other, _ in _differing(table(before), table(after)):
-                yield f"{_PARTS[key]} {inner}", one, other, ""
+            for inner, one, other in _pairs(before, after):
+                if one != other:
+                    yield f"{_PARTS[key]} {inner}", one, other, ""
         elif key != "instructions_sha256" or was.get("instructions") == now.get("instructions"):
             yield key, before, after, environment
 
