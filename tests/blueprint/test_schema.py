@@ -62,7 +62,7 @@ def test_an_unknown_kind_lists_the_kinds_and_checks_nothing_else_of_the_step() -
 def test_a_missing_key_is_reported_at_the_mapping_that_lacks_it() -> None:
     where, message, _ = _only(HEAD + "steps:\n  - call: m:f\n    tags: [x]\n")
     assert where == "call: m:f"
-    assert message == "a step needs a `name`"
+    assert message == "a step needs `name`"
 
 
 def test_a_wrong_type_says_what_was_found_and_what_is_needed() -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flujo.blueprint.bodies import asked
 from flujo.blueprint.diagnostics import Severity, rule, suggest
 from flujo.blueprint.reading_rules import MISSING_KEY
 from flujo.blueprint.rules import AVAILABLE
-from flujo.domain.leaves import looks_like_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flujo.blueprint import document as doc
     from flujo.blueprint.diagnostics import Diagnostic
     from flujo.blueprint.rules import Unit
     from flujo.blueprint.scopes import Visit
@@ -39,14 +38,6 @@ def unknown_agent(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
                 hint=suggest(name, unit.blueprint.agents, what="there are")
                 or f"add `agents: {{{name}: {{model: …}}}}`",
             )
-
-
-def asked(step: doc.BaseStep) -> Iterator[tuple[str, str]]:
-    """Yield each key under which a step names an agent, with the agent's name."""
-    for key in ("agent", "router", "propose", "evaluate"):
-        name = getattr(step, key, None)
-        if isinstance(name, str) and not looks_like_target(name):
-            yield key, name
 
 
 UNUSED_AGENT = rule(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint import document as doc
+from flujo.domain.leaves import looks_like_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,6 +22,9 @@ COMPOSITES = (
     doc.RouterStep,
 )
 """The kinds that hold bodies and have an `output` of their own."""
+
+UNNAMED = "__unnamed__"
+"""The name of a step whose own one cannot be read."""
 
 
 def inside(step: doc.BaseStep) -> Iterator[tuple[str, Sequence[doc.BaseStep], Path]]:
@@ -71,6 +75,22 @@ def _ways(step: doc.ConditionalStep) -> Iterator[tuple[str, Sequence[doc.BaseSte
         yield name, steps, ("branches", name)
     if step.default is not None:
         yield "default", step.default, ("default",)
+
+
+def walk(steps: Sequence[doc.BaseStep], path: Path) -> Iterator[tuple[Path, doc.BaseStep]]:
+    """Yield every step of a list and of the lists inside it, with its place."""
+    for step, here in placed(steps, path):
+        yield here, step
+        for _, body, where in inside(step):
+            yield from walk(body, (*here, *where))
+
+
+def asked(step: doc.BaseStep) -> Iterator[tuple[str, str]]:
+    """Yield each key under which a step names an agent, with the agent's name."""
+    for key in ("agent", "router", "propose", "evaluate"):
+        name = getattr(step, key, None)
+        if isinstance(name, str) and not looks_like_target(name):
+            yield key, name
 
 
 def texts(data: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:

@@ -55,7 +55,11 @@ def unbounded_answers(unit: Unit) -> Iterator[Diagnostic]:
 def _unbounded(unit: Unit) -> list[str]:
     """Return the agents that a step asks and whose answers nothing bounds."""
     in_use = in_use_by(unit)
-    return [name for name, agent in unit.blueprint.agents.items() if name in in_use and is_unbounded(agent)]
+    return [
+        name
+        for name, agent in unit.blueprint.agents.items()
+        if name in in_use and is_unbounded(agent) and unit.roster.agents[name].is_whole
+    ]
 
 
 def is_unbounded(agent: doc.Agent) -> bool:

@@ -21,12 +21,17 @@ from flujo.blueprint import (
     safety_rules,
     type_rules,
 )
+from flujo.blueprint.salvage import StandIn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import TypeAlias
 
     from flujo.blueprint.diagnostics import Diagnostic
     from flujo.blueprint.rules import Unit
+    from flujo.blueprint.scopes import Visit
+
+    OnStep: TypeAlias = Callable[[Unit, Visit], Iterator[Diagnostic]]
 
 AT_TOP = (
     agent_rules.unused_agent,
@@ -60,31 +65,47 @@ ON_STEPS = (
     type_rules.save_targets,
     type_rules.carry_types,
     type_rules.switch_branches,
-    flow_rules.standing_condition,
-    safety_rules.rule_of_two,
     safety_rules.cached_effects,
     safety_rules.recorded_late,
 )
+AMONG_STEPS = (flow_rules.standing_condition, safety_rules.rule_of_two)
+"""What depends on what other steps do, and so on all of them being there."""
+AT_TOP_OF_PARTS = (rules.reserved_context_field, rules.unavailable_at_top)
+"""What can be said of a blueprint whatever else there may be of it."""
+
+
+ON_PARTS = (
+    agent_rules.unknown_agent,
+    rules.repeated_name,
+    rules.reserved_name,
+    rules.unavailable_step,
+    type_rules.save_targets,
+)
+"""What can be said of a step whatever else there may be of it."""
 
 
 def check(unit: Unit) -> Iterator[Diagnostic]:
-    """Yield what every rule finds in one blueprint file; a finding may come more than once."""
-    is_sound = True
+    """Yield what every rule finds in one blueprint file; a finding may come more than once.
+
+    Of a file that does not fit the language in every part, it is what does not follow from that.
+    """
+    is_sound = unit.is_whole
     for one in _each_rule(unit):
         is_sound = is_sound and not one.is_error
-        yield one
+        if unit.is_whole or not (one.code == expression_rules.NOT_CHECKED.code or unit.is_wrong(one.span)):
+            yield one
     if is_sound:  # a misspelt name reads nothing, and would leave an output unread as well
         yield from flow_rules.unread_outputs(unit)
 
 
 def _each_rule(unit: Unit) -> Iterator[Diagnostic]:
-    for at_top in AT_TOP:
+    for at_top in AT_TOP if unit.is_whole else AT_TOP_OF_PARTS:
         yield from at_top(unit)
-    unwritten = flow_rules.unwritten_fields(unit)
+    unwritten = flow_rules.unwritten_fields(unit) if unit.is_whole else frozenset()
     for named in callable_rules.named_at_top(unit):
         yield from _named(unit, named)
     for visit in unit.visits:
-        for on_step in ON_STEPS:
+        for on_step in _fitting(unit, visit):
             yield from on_step(unit, visit)
         for named in callable_rules.named_in_step(visit):
             yield from _named(unit, named)
@@ -95,6 +116,15 @@ def _each_rule(unit: Unit) -> Iterator[Diagnostic]:
                 yield from expression_rules.expression_problems(unit, place, unwritten)
     for place in unit.places[()]:
         yield from expression_rules.expression_problems(unit, place, unwritten)
+
+
+def _fitting(unit: Unit, visit: Visit) -> Sequence[OnStep]:
+    """Return the rules that can judge a step, by how much is known of it and of the others."""
+    if isinstance(visit.step, StandIn):
+        return (rules.repeated_name,)
+    if not visit.is_known:
+        return ON_PARTS
+    return (*ON_STEPS, *AMONG_STEPS) if unit.is_whole else ON_STEPS
 
 
 def _named(unit: Unit, named: callable_rules.Named) -> Iterator[Diagnostic]:

@@ -95,7 +95,8 @@ def compile_blueprint(
     if unit is not None:
         _check_overrides(_models(overrides or {}), known)
     closure = Closure(entry, dict(loader.files), applied)
-    broken = unit is None or any(diagnostic.is_error for diagnostic in diagnostics)
+    is_whole = all(loaded.is_whole for loaded in loader.units.values())
+    broken = unit is None or not is_whole or any(diagnostic.is_error for diagnostic in diagnostics)
     pipeline = None if broken or unit is None else _Tree(_models(applied)).pipeline(unit)
     return Compiled(pipeline, diagnostics, closure, loader.sources())
 

@@ -37,6 +37,11 @@ class Span:
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}"
 
+    def overlaps(self, other: Span) -> bool:
+        """Return whether another piece of the same file has a place in common with this one."""
+        begins, others = (self.line, self.column), (other.line, other.column)
+        return begins < (other.end_line, other.end_column) and others < (self.end_line, self.end_column)
+
     def to_json(self) -> dict[str, Any]:
         """Return the fields by name."""
         return {name: getattr(self, name) for name in self.__slots__}

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from flujo.blueprint import document as doc
 from flujo.blueprint import secret_literals, sharing
-from flujo.blueprint.agent_rules import asked
-from flujo.blueprint.bodies import Path, inside, placed
+from flujo.blueprint.bodies import Path, asked, walk
 from flujo.blueprint.diagnostics import Span, rule, split_lines
 from flujo.blueprint.nodes import Document
 from flujo.blueprint.python_types import read_types
 from flujo.blueprint.reader import read
 from flujo.blueprint.resolver import SourceRefused, named_path
 from flujo.blueprint.rules import Unit
-from flujo.blueprint.schema import check_as
+from flujo.blueprint.salvage import Kept, salvage
+from flujo.blueprint.schema import L, judge
 from flujo.blueprint.secret_literals import SECRET_LITERAL, secret_found, secret_literal
 from flujo.blueprint.sharing import Roster
 from flujo.blueprint.signatures import read_module
@@ -160,19 +160,32 @@ class Loader:
     def _load(self, path: str, chain: tuple[str, ...]) -> Unit | None:
         self._loaded.add(path)
         document = self.document(path)
-        blueprint, found = check_as(doc.Blueprint, document)
-        self.diagnostics += found
-        if blueprint is None:
+        kept = self._kept(doc.Blueprint, document)
+        if kept is None:
             return None
-        roster = self._included(document, blueprint, (path,))
-        blueprint = sharing.whole(document, blueprint, roster)
+        roster = self._included(kept, (path,))
+        blueprint = sharing.whole(kept.document, kept.said, roster)
         unit = Unit(
-            document, blueprint, allow=self._allow, module=self._module, types=self._types, roster=roster
+            kept.document,
+            blueprint,
+            allow=self._allow,
+            module=self._module,
+            types=self._types,
+            roster=roster,
+            kept=kept,
         )
         unit.prompts = dict(self._prompts(unit))
         unit.imports = self._imports(unit, chain)
         self.units[path] = unit
         return unit
+
+    def _kept(self, language: type[L], document: Document) -> Kept[L] | None:
+        """Return what a document says as far as it fits its language; what does not is found."""
+        judged = judge(language, document)
+        kept = salvage(language, document, judged)
+        self.diagnostics += judged.found
+        self.diagnostics += kept.found if kept is not None else ()
+        return kept
 
     # What a blueprint names ------------------------------------------------------------------------------
 
@@ -247,14 +260,12 @@ class Loader:
 
     # Files of agents -------------------------------------------------------------------------------------
 
-    def _included(
-        self, document: Document, said: doc.Blueprint | doc.AgentsFile, chain: tuple[str, ...]
-    ) -> Roster:
+    def _included(self, kept: Kept[doc.Blueprint] | Kept[doc.AgentsFile], chain: tuple[str, ...]) -> Roster:
         """Return the agents that a file may name, its own ones whole as far as it can tell."""
-        roster = Roster()
+        roster = Roster(is_whole=kept.names_all_agents)
         pairs: list[tuple[sharing.Declared, sharing.Declared]] = []
-        for index, text in enumerate(said.include):
-            path = self._include(document, ("include", index), text, chain)
+        for index, text in enumerate(kept.said.include):
+            path = self._include(kept.document, ("include", index), text, chain)
             other = self.rosters.get(path or "")
             roster.is_whole &= other is not None and other.is_whole
             if path is not None:
@@ -263,7 +274,7 @@ class Loader:
             if other is not None:
                 pairs += roster.add(other)
         self.diagnostics += sharing.duplicates(pairs)
-        self.diagnostics += sharing.declare(document, said.agents, roster)
+        self.diagnostics += sharing.declare(kept.document, kept.said.agents, roster, kept.gaps)
         return roster
 
     def _include(self, document: Document, place: Path, text: str, chain: tuple[str, ...]) -> str | None:
@@ -289,10 +300,9 @@ class Loader:
         if path not in self._loaded:
             self._loaded.add(path)
             document = self.document(path)
-            said, found = check_as(doc.AgentsFile, document)
-            self.diagnostics += found
-            if said is not None:
-                self.rosters[path] = self._included(document, said, chain)
+            kept = self._kept(doc.AgentsFile, document)
+            if kept is not None:
+                self.rosters[path] = self._included(kept, chain)
 
     def _is_kind(self, span: Span, text: str, path: str, *, agents: bool) -> bool:
         """Return whether the file at `path` is of the kind that `span` names, and say so when it is not."""
@@ -342,14 +352,6 @@ class Loader:
 
 class _OverLimit(Exception):
     """One file more than a closure may have."""
-
-
-def walk(steps: Sequence[doc.BaseStep], path: Path) -> Iterator[tuple[Path, doc.BaseStep]]:
-    """Yield every step of a list and of the lists inside it, with its place."""
-    for step, here in placed(steps, path):
-        yield here, step
-        for _, body, where in inside(step):
-            yield from walk(body, (*here, *where))
 
 
 def _blotted(text: str, spans: Sequence[Span]) -> str:

@@ -23,7 +23,7 @@ class Shared:
         step: doc.StateMachineStep,
         path: Path,
         scope: Scope,
-        tells: Callable[[str, doc.BaseStep], Schema],
+        tells: Callable[[str, doc.BaseStep, Path], Schema],
     ) -> None:
         self._scope = scope
         self._named = {name: {one.name for one in state.steps} for name, state in step.states.items()}
@@ -31,11 +31,12 @@ class Shared:
         perhaps: dict[str, Path] = dict(scope.perhaps)
         for name, state in step.states.items():
             for index, one in enumerate(state.steps):
-                known.setdefault(one.name, []).append(tells(name, one))
-                perhaps.setdefault(one.name, (*path, "states", name, "steps", index))
+                place = (*path, "states", name, "steps", index)
+                known.setdefault(one.name, []).append(tells(name, one, place))
+                perhaps.setdefault(one.name, place)
         self._perhaps = perhaps
         self._known = {name: _either(schemas) for name, schemas in known.items()}
-        self._optional = {name: {**schema, "required": []} for name, schema in self._known.items()}
+        self._optional = {name: schema and {**schema, "required": []} for name, schema in self._known.items()}
 
     def where(self, certain: frozenset[str]) -> Scope:
         """Return the scope where the states of `certain` have been visited."""
@@ -45,7 +46,9 @@ class Shared:
 
 
 def _either(schemas: Sequence[Schema]) -> Schema:
-    """Return what can be said of a step that is one of several of its name."""
+    """Return what can be said of a step that is one of several of its name; None of an unknown one."""
+    if None in schemas:
+        return None
     first, *others = schemas
     keys = [key for key in first["properties"] if all(key in other["properties"] for other in others)]
     required = [key for key in keys if all(key in one["required"] for one in schemas)]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.blueprint.diagnostics import Span
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from collections.abc import Sequence as Path
 
     from flujo.blueprint.diagnostics import Diagnostic
@@ -120,6 +121,15 @@ class Document:
             return self.between(node.end, node.end)
         return self.between(places[first], places[max(first, last - 1)] + 1)
 
+    def path_at(self, span: Span) -> tuple[str | int, ...]:
+        """Return the keys and indexes that lead to what stands where a span begins."""
+        at, node = self.offset(span.line, span.column), self.root
+        path: tuple[str | int, ...] = ()
+        while node is not None:
+            inner = next(((key, one) for key, start, one in _inside(node) if start <= at < one.end), None)
+            path, node = ((*path, inner[0]), inner[1]) if inner else (path, None)
+        return path
+
     def between(self, start: int, end: int) -> Span:
         """Return the span between two offsets in the text."""
         line, column = self._position(start)
@@ -149,6 +159,24 @@ class Document:
             else:
                 return node, path[depth:]
         return node, ()
+
+
+def node_of(value: Any, at: int) -> Node:
+    """Return a tree for a value that stands in no file, as if it were written at an offset."""
+    if isinstance(value, dict):
+        entries = {key: (Scalar(key, at, at), node_of(one, at)) for key, one in value.items()}
+        return Mapping(value, entries, at, at)
+    if isinstance(value, list):
+        return Sequence(value, tuple(node_of(one, at) for one in value), at, at)
+    return Scalar(value, at, at)
+
+
+def _inside(node: Node) -> Iterator[tuple[str | int, int, Node]]:
+    """Yield the key or index of each part of a node, where it begins, and the part."""
+    if isinstance(node, Mapping):
+        yield from ((name, key.start, value) for name, (key, value) in node.entries.items())
+    elif isinstance(node, Sequence):
+        yield from ((index, item.start, item) for index, item in enumerate(node.items))
 
 
 # White space is folded, indented and chomped; the other characters of a text stand in the file in their

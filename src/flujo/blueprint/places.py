@@ -121,6 +121,8 @@ def _loop(visit: Visit, step: doc.LoopStep, tree: Schema) -> Iterator[Place]:
 
 def _tree_search(unit: Unit, visit: Visit, step: doc.TreeSearchStep, tree: Schema) -> Iterator[Place]:
     yield from _value(step.input, (*visit.path, "input"), tree)
+    if not visit.is_known:
+        return
     found = visit.own["properties"]
     node = {name: found[name] for name in ("candidate", "path", "depth")}
     asked = visit.scope.tree(previous=closed({**node, "input": None}))

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint import document as doc
-from flujo.blueprint.bodies import COMPOSITES, Path
+from flujo.blueprint.bodies import COMPOSITES, UNNAMED, Path, asked
 from flujo.blueprint.diagnostics import one_of, rule
 from flujo.blueprint.expressions import RESERVED
 from flujo.blueprint.known import Schema, schema_of
@@ -16,17 +16,18 @@ from flujo.blueprint.scopes import Scope, Visit, Walk
 from flujo.blueprint.sharing import Roster
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from flujo.blueprint.diagnostics import Diagnostic, Span
     from flujo.blueprint.nodes import Document
     from flujo.blueprint.python_types import ModuleTypes
+    from flujo.blueprint.salvage import Kept
     from flujo.blueprint.signatures import Module
 
 
 @dataclass
 class Unit:
-    """One blueprint file that fits the language, with what it names."""
+    """One blueprint file, as far as it fits the language, with what it names."""
 
     document: Document
     blueprint: doc.Blueprint
@@ -41,11 +42,38 @@ class Unit:
     """Gives what the project's source says of a module."""
     types: Callable[[str], ModuleTypes | None] = lambda _name: None
     """Gives what `flujo types` has written down of a module."""
+    kept: Kept[doc.Blueprint] | None = None
+    """What was kept of the file, where something did not fit."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that the file says fits the language. If not, it is never run."""
+        return self.kept is None or self.kept.is_whole
+
+    @property
+    def gaps(self) -> Collection[Path]:
+        """The steps and agents that say more than is known, by their places; `()` is the blueprint."""
+        return self.kept.gaps if self.kept is not None else ()
+
+    def knows(self, step: doc.BaseStep, path: Path) -> bool:
+        """Return whether all that was said of a step, and of what it asks or imports, fits the language."""
+        agents = [self.roster.agents.get(name) for _, name in asked(step)]
+        if path in self.gaps or not all(agent is None or agent.is_whole for agent in agents):
+            return False
+        child = self.imports.get(step.blueprint) if isinstance(step, doc.ImportStep) else None
+        is_import = isinstance(step, doc.ImportStep)
+        return not is_import or (child is not None and child.is_whole and () not in self.gaps)
+
+    def is_wrong(self, span: Span) -> bool:
+        """Return whether something does not fit the language there, from which follows what a rule finds."""
+        wrong = self.kept.wrong if self.kept is not None else ()
+        return any(one.file == span.file and one.overlaps(span) for one in wrong)
 
     @cached_property
     def walked(self) -> tuple[Scope, list[Visit]]:
         """The scope at the end, and every step with its scope."""
-        walk = Walk(self.blueprint, self._imported, self.typed)
+        is_open = () in self.gaps
+        walk = Walk(self.blueprint, self._imported, self.typed, self.knows, is_open=is_open)
         return walk.run(), walk.visits
 
     @property
@@ -137,8 +165,8 @@ SHADOWED_NAME = rule(
 
 def repeated_name(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     """Refuse a name that a step before it in this list, or in one around it, has."""
-    if isinstance(visit.step, doc.Fallback):
-        return  # it is in no list
+    if isinstance(visit.step, doc.Fallback) or visit.step.name == UNNAMED:
+        return  # it is in no list, or it has another name that cannot be read
     name = visit.step.name
     earlier = visit.scope.places.get(name)
     found = DUPLICATE_NAME

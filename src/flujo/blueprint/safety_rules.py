@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flujo.blueprint import document as doc
-from flujo.blueprint.agent_rules import asked
+from flujo.blueprint.bodies import asked
 from flujo.blueprint.budget_rules import is_unbounded
 from flujo.blueprint.callable_rules import signature_of
 from flujo.blueprint.diagnostics import Severity, one_of, rule

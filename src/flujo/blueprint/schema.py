@@ -6,10 +6,10 @@ pydantic finds where and which kind of mistake; the words, the key, and what cou
 from __future__ import annotations
 
 import re
-from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from pydantic import BaseModel, Tag, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from flujo.blueprint import reading_rules as rules
 from flujo.blueprint.compiled_schemas import CompiledSchema, compile_schema
@@ -25,21 +25,20 @@ from flujo.blueprint.document import (
     Strict,
 )
 from flujo.blueprint.json_schemas import problems
+from flujo.blueprint.language import Language, keys_of, model_at, path_of
 from flujo.blueprint.scalars import is_date
 from flujo.blueprint.schema_keywords import kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from flujo.blueprint.bodies import Path
     from flujo.blueprint.diagnostics import Diagnostic
     from flujo.blueprint.nodes import Document
 
 __all__ = ["CompiledSchema", "check", "compile_schema"]
 
-Path = tuple[str | int, ...]
-
-_L = TypeVar("_L", bound=Strict)
-_Language = type[Strict]
+L = TypeVar("L", bound=Strict)
 
 SCHEMA_KEYS = frozenset({"input_schema", "context_schema", "output_schema", "answer_schema"})
 _FREE_KEYS = frozenset(
@@ -65,30 +64,66 @@ _LIMITS = {
 _SLUGS = {rule.slug: rule for rule in RULES.values()}
 
 
+@dataclass(frozen=True)
+class Judged(Generic[L]):
+    """What a document says in one of our languages, or what is wrong with it."""
+
+    said: L | None
+    """None when anything is wrong, be it only with the YAML."""
+    found: tuple[Diagnostic, ...] = ()
+    errors: tuple[Any, ...] = ()
+    """What pydantic says of it."""
+    unfit: tuple[Path, ...] = ()
+    """The JSON Schemas that cannot be used."""
+
+
 def check(document: Document) -> tuple[Blueprint | None, list[Diagnostic]]:
-    """Return the blueprint, or None, and what is wrong with its document; see `check_as`."""
-    return check_as(Blueprint, document)
+    """Return the blueprint, or None, and what is wrong with its document; see `judge`."""
+    judged = judge(Blueprint, document)
+    return judged.said, list(judged.found)
 
 
-def check_as(language: type[_L], document: Document) -> tuple[_L | None, list[Diagnostic]]:
-    """Return what a document says in one of our languages, or None, and what is wrong with it.
+def judge(language: type[L], document: Document) -> Judged[L]:
+    """Return what a document says in one of our languages, and what is wrong with it.
 
     What the reader has found already is not repeated: a document that could not be read gives nothing more,
     and on a line with a mistake in its YAML nothing else is looked for.
     """
     if not isinstance(document.data, dict):
-        return None, []
-    said, errors = _validate(language, document.data)
-    found = [_finding(language, document, error) for error in errors]
+        return Judged(None)
+    said, errors = validate(language, document.data)
+    found = [finding(language, document, one) for one in _causes(language, document.data, errors)]
     found += _lookalikes(language, document, errors)
-    found += _schemas(document, document.data, ())
-    broken = {finding.span.line for finding in document.diagnostics if finding.is_error}
+    schemas = list(_schemas(document, document.data, ()))
+    found += [one for _, one in schemas]
+    unfit = tuple(path for path, one in schemas if one.is_error)
+    broken = {one.span.line for one in document.diagnostics if one.is_error}
     found = sorted({f for f in found if f.span.line not in broken}, key=lambda f: (f.span, f.code))
-    is_sound = not broken and not any(finding.is_error for finding in found)
-    return (said if is_sound else None), found
+    is_sound = not broken and not any(one.is_error for one in found)
+    return Judged(said if is_sound else None, tuple(found), tuple(errors), unfit)
 
 
-def _validate(language: type[_L], data: Any) -> tuple[_L | None, list[Any]]:
+def _causes(language: Language, data: Any, errors: list[Any]) -> Iterator[Any]:
+    """Yield the errors that do not follow from another one: a misspelt key is not missing as well.
+
+    With `kind` misspelt, nobody knows which keys the step may have. What is no schema has its own finding.
+    """
+    meant: dict[tuple[Any, ...], Path] = {}
+    for error in errors:
+        if error["type"] == "extra_forbidden":
+            above = path_of(error["loc"])[:-1]
+            meant[*above, meant_key(language, error["loc"], _at(data, above))] = path_of(error["loc"])
+    for error in errors:
+        path = path_of(error["loc"])
+        kinds = ((*path[:length], "kind") for length in range(len(path) + 1))
+        kind = next((meant[one] for one in kinds if one in meant), path)
+        is_schema = path[-1:] and path[-1] in SCHEMA_KEYS and error["type"] == "dict_type"
+        if kind == path and not is_schema and not (error["type"] == "missing" and path in meant):
+            yield error
+
+
+def validate(language: type[L], data: Any) -> tuple[L | None, list[Any]]:
+    """Return what data says in a language, or None and what pydantic has against it."""
     try:
         return language.model_validate(data), []
     except ValidationError as error:
@@ -98,10 +133,10 @@ def _validate(language: type[_L], data: Any) -> tuple[_L | None, list[Any]]:
 # One mistake ---------------------------------------------------------------------------------------------
 
 
-def _finding(language: _Language, document: Document, error: Any) -> Diagnostic:
+def finding(language: Language, document: Document, error: Any) -> Diagnostic:
     """Return our finding for one of pydantic's."""
     loc, kind, value = error["loc"], error["type"], error["input"]
-    path = _path(loc)
+    path = path_of(loc)
     if path in document.lookalikes and kind in (*_WANTED, "flujo"):
         return _ambiguous(document, path)
     if path == ("version",) and kind != "missing":
@@ -112,7 +147,7 @@ def _finding(language: _Language, document: Document, error: Any) -> Diagnostic:
         case "extra_forbidden":
             return _unknown_key(language, document, loc, path)
         case "missing":
-            message = f"{_named(language, loc[:-1])} needs a `{path[-1]}`"
+            message = f"{_named(language, loc[:-1])} needs `{path[-1]}`"
             return rules.MISSING_KEY.at(document.span(path[:-1]), message, hint=f"add `{path[-1]}:`")
         case "union_tag_invalid":
             return _unknown_kind(document, path, value)
@@ -149,18 +184,31 @@ def _own(document: Document, loc: Path, path: Path, facts: dict[str, Any]) -> Di
     return rule.at(span, visible(facts["message"]), hint=facts["hint"] or None)
 
 
-def _unknown_key(language: _Language, document: Document, loc: Path, path: Path) -> Diagnostic:
+def _unknown_key(language: Language, document: Document, loc: Path, path: Path) -> Diagnostic:
     key = str(path[-1])
-    model = _model_at(language, loc[:-1])
-    known = _keys(model) if model else []
+    model = model_at(language, loc[:-1])
     span = document.span(path, key=True)
     message = f"`{visible(key)}` is not a key of {_named(language, loc[:-1])}"
-    home = _home(key, model)
-    if home is not None:
-        return rules.UNKNOWN_KEY.at(span, message, hint=home)
-    near = nearest(key, known)
-    fix = Fix(span, near) if near is not None and near not in _at(document.data, path[:-1]) else None
-    return rules.UNKNOWN_KEY.at(span, message, hint=suggest(key, known, what="keys"), fix=fix)
+    meant = meant_key(language, loc, _at(document.data, path[:-1]))
+    if meant is not None:
+        return rules.UNKNOWN_KEY.at(span, message, hint=f"did you mean `{meant}`?", fix=Fix(span, meant))
+    hint = _home(key, model) or suggest(key, keys_of(model) if model else [], what="keys")
+    return rules.UNKNOWN_KEY.at(span, message, hint=hint)
+
+
+def meant_key(language: Language, loc: Path, mapping: Mapping[str, Any]) -> str | None:
+    """Return the key that was probably meant by an unknown one, unless the mapping has that already."""
+    model = model_at(language, loc[:-1])
+    key = str(loc[-1])
+    if model is None:
+        return None
+    keys = keys_of(model)
+    if _home(key, model) is not None:  # then only for a key that has to be there
+        keys = [
+            alias for alias, one in zip(keys, model.model_fields.values(), strict=True) if one.is_required()
+        ]
+    near = nearest(key, keys)
+    return near if near not in mapping else None
 
 
 def _home(key: str, model: type[BaseModel] | None) -> str | None:
@@ -171,14 +219,14 @@ def _home(key: str, model: type[BaseModel] | None) -> str | None:
         return None
     if key in Config.model_fields:
         return f"`{key}` belongs below `config:`"
-    kinds = [kind for kind, other in KINDS.items() if key in _keys(other)]
+    kinds = [kind for kind, other in KINDS.items() if key in keys_of(other)]
     if kinds:
         return (
             f"`{key}` belongs to `kind: {kinds[0]}`"
             if len(kinds) == 1
             else f"it belongs to kinds {one_of(kinds)}"
         )
-    return f"`{key}` belongs to an agent, below `agents:`" if key in _keys(Agent) else None
+    return f"`{key}` belongs to an agent, below `agents:`" if key in keys_of(Agent) else None
 
 
 def _unknown_kind(document: Document, path: Path, value: Any) -> Diagnostic:
@@ -228,13 +276,13 @@ def _conversion(value: Any, wanted: str) -> str | None:
 # Look-alikes ---------------------------------------------------------------------------------------------
 
 
-def _lookalikes(language: _Language, document: Document, errors: list[Any]) -> Iterator[Diagnostic]:
+def _lookalikes(language: Language, document: Document, errors: list[Any]) -> Iterator[Diagnostic]:
     """Yield a finding for each bare `no` or `012` that stands where another type could stand as well.
 
     Whether only text may stand in a place is found out by asking for the opposite: with `false` there, the
     language must complain.
     """
-    wrong = {_path(error["loc"]) for error in errors}
+    wrong = {path_of(error["loc"]) for error in errors}
     # The value of a key that is no text has no place in the data.
     there = [path for path in document.lookalikes if document.node(path) is not None]
     open_ = [path for path in there if not any(path[: len(w)] == w for w in wrong)]
@@ -243,8 +291,8 @@ def _lookalikes(language: _Language, document: Document, errors: list[Any]) -> I
     data = document.data
     for path in open_:
         data = _replaced(data, path, False)
-    _, complaints = _validate(language, data)
-    only_text = {_path(error["loc"]) for error in complaints}
+    _, complaints = validate(language, data)
+    only_text = {path_of(error["loc"]) for error in complaints}
     for path in open_:
         # A date is text to every reader of JSON, so a place that takes anything takes it as such.
         if path not in only_text and not is_date(str(_at(document.data, path))):
@@ -277,8 +325,8 @@ def _at(data: Any, path: Path) -> Any:
 # JSON Schemas --------------------------------------------------------------------------------------------
 
 
-def _schemas(document: Document, data: Any, path: Path) -> Iterator[Diagnostic]:
-    """Yield what is wrong with the JSON Schemas of a document, wherever the language has one."""
+def _schemas(document: Document, data: Any, path: Path) -> Iterator[tuple[Path, Diagnostic]]:
+    """Yield what is wrong with the JSON Schemas of a document, each with the place of the schema."""
     if isinstance(data, list):
         for index, item in enumerate(data):
             yield from _schemas(document, item, (*path, index))
@@ -287,12 +335,14 @@ def _schemas(document: Document, data: Any, path: Path) -> Iterator[Diagnostic]:
             if key in SCHEMA_KEYS and isinstance(value, dict):
                 for found in problems(value):
                     span = document.span((*path, key, *found.path), key=found.key)
-                    yield found.rule.at(
-                        span, visible(found.message), hint=found.hint, severity=found.severity
+                    said = visible(found.message)
+                    yield (
+                        (*path, key),
+                        found.rule.at(span, said, hint=found.hint, severity=found.severity),
                     )
             elif key in SCHEMA_KEYS and value is not None:
                 message = f"`{key}` is a JSON Schema, which is an object, and this is {kind_of(value)}"
-                yield rules.SCHEMA_TYPE.at(document.span((*path, key)), message)
+                yield (*path, key), rules.SCHEMA_TYPE.at(document.span((*path, key)), message)
             elif key not in _FREE_KEYS:
                 yield from _schemas(document, value, (*path, key))
 
@@ -300,64 +350,18 @@ def _schemas(document: Document, data: Any, path: Path) -> Iterator[Diagnostic]:
 # Places and names ----------------------------------------------------------------------------------------
 
 
-def _path(loc: Path) -> Path:
-    """Return a location of pydantic's as keys and indexes, without its labels for alternatives."""
-    return tuple(part for part in loc if not str(part).startswith("\0") and part != "[key]")
-
-
-def _model_at(language: _Language, loc: Path) -> type[BaseModel] | None:
-    """Return the model that judged the value at a location of pydantic's."""
-    here: Any = language
-    for part in loc:
-        here = _into(here, part)
-    here = _bare(here)
-    return here if isinstance(here, type) and issubclass(here, BaseModel) else None
-
-
-def _into(kind: Any, part: str | int) -> Any:
-    """Return the type one step further along a location."""
-    kind = _bare(kind)
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        names = {field.alias or name: name for name, field in kind.model_fields.items()}
-        return get_type_hints(kind, include_extras=True).get(names.get(str(part), ""))
-    if get_origin(kind) in (Union, UnionType):
-        return next((one for one in get_args(kind) if _label(one) == part), None)
-    if get_origin(kind) in (list, dict):
-        return get_args(kind)[-1]
-    return None
-
-
-def _bare(kind: Any) -> Any:
-    """Return a type without its annotations and without the None of a key that may be left out."""
-    while True:
-        if get_origin(kind) is Annotated:
-            kind = get_args(kind)[0]
-        elif get_origin(kind) in (Union, UnionType) and type(None) in get_args(kind):
-            kind = next(one for one in get_args(kind) if one is not type(None))
-        else:
-            return kind
-
-
-def _label(kind: Any) -> str | None:
-    return next((extra.tag for extra in getattr(kind, "__metadata__", ()) if isinstance(extra, Tag)), None)
-
-
-def _keys(model: type[BaseModel]) -> list[str]:
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
 _WORDS: dict[Any, str] = {Blueprint: "a blueprint", AgentsFile: "a file of agents", Agent: "an agent"}
 
 
-def _named(language: _Language, loc: Path) -> str:
+def _named(language: Language, loc: Path) -> str:
     """Return how to speak of the mapping at a location: "a step of kind `loop`", "an agent", "`config`"."""
-    model = _model_at(language, loc)
+    model = model_at(language, loc)
     if model in _WORDS:
         return _WORDS[model]
     kind = next((kind for kind, step in KINDS.items() if step is model), None)
     if kind is not None:
         return "a step" if kind == "step" else f"a step of kind `{kind}`"
-    return f"`{_last(_path(loc))}`"
+    return f"`{_last(path_of(loc))}`"
 
 
 def _last(path: Path) -> str:

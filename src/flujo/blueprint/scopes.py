@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint import document as doc
 from flujo.blueprint import machines
-from flujo.blueprint.bodies import COMPOSITES, Path, inside, placed
+from flujo.blueprint.bodies import COMPOSITES, UNNAMED, Path, inside, placed
 from flujo.blueprint.expressions import check_expression
 from flujo.blueprint.known import BOOLEAN, INTEGER, STRING, Schema, closed, kind_of, schema_of, union
 from flujo.blueprint.machine_scopes import Shared
@@ -39,6 +39,8 @@ class Scope:
     """Where each of `steps` stands."""
     perhaps: Mapping[str, Path] = field(default_factory=dict)
     """The steps of a state machine that may not have run at this place, and where they stand."""
+    is_open: bool = False
+    """Whether there are names that could not be read, so that no name is unknown."""
 
     def tree(self, **more: Schema) -> Schema:
         """Return the scope as one schema, with `more` names beside the usual ones."""
@@ -46,10 +48,13 @@ class Scope:
             "input": self.input,
             "context": self.context,
             "previous": self.previous,
-            "steps": closed(self.steps),
+            "steps": self._all(self.steps),
             "run": RUN,
         }
-        return closed({**names, **self.names, **more})
+        return self._all({**names, **self.names, **more})
+
+    def _all(self, names: Mapping[str, Schema]) -> Schema:
+        return {**closed(names), "additionalProperties": {}} if self.is_open else closed(names)
 
     def after(self, visit: Visit) -> Scope:
         """Return the scope of the step that follows."""
@@ -57,10 +62,11 @@ class Scope:
         return replace(
             self,
             previous=visit.output,
-            steps={**self.steps, name: said(visit.step, visit.own)},
+            steps={**self.steps, name: said(visit.step, visit.own) if visit.is_known else None},
             places={**self.places, name: visit.path},
             perhaps={other: place for other, place in self.perhaps.items() if other != name},
             context=with_fields(self.context, written(visit)),
+            is_open=self.is_open or name == UNNAMED,
         )
 
 
@@ -85,6 +91,8 @@ class Visit:
     own: Schema
     """What the step itself gives; `output` is this or what is passed on when `when` does not hold."""
     bodies: Mapping[str, Body] = field(default_factory=dict)
+    is_known: bool = True
+    """Whether all that was said of the step fits the language, so that rules can judge it."""
 
 
 @dataclass
@@ -96,12 +104,18 @@ class Walk:
     """Gives the schema of an imported blueprint's output."""
     typed: Callable[[str], Schema] = lambda _target: None
     """Gives the schema of a class, or of what a function returns, by its `module:name`."""
+    knows: Callable[[doc.BaseStep, Path], bool] = lambda _step, _path: True
+    """Tells whether all that was said of a step fits the language."""
+    is_open: bool = False
+    """Whether the blueprint itself said more than could be read."""
     visits: list[Visit] = field(default_factory=list)
 
     def run(self) -> Scope:
         """Visit every step; return the scope at the end, in which the blueprint's `output` is filled in."""
         schema = self.blueprint.input_schema
-        start = Scope(input=schema, previous=schema, context=context_schema(self.blueprint, self.typed))
+        has_context = not self.is_open or self.blueprint.context_schema is not None
+        context = context_schema(self.blueprint, self.typed) if has_context else None
+        start = Scope(input=schema, previous=schema, context=context)
         return self._body(self.blueprint.steps, ("steps",), start)
 
     def _body(self, steps: Sequence[doc.BaseStep], path: Path, scope: Scope) -> Scope:
@@ -112,32 +126,37 @@ class Walk:
         return scope
 
     def _step(self, step: doc.BaseStep, path: Path, scope: Scope) -> Visit:
+        is_known = self.knows(step, path)
         starts = self._starts(step, path, scope)
         bodies = {}
         for name, steps, where in inside(step):
             place = (*path, *where)
             bodies[name] = Body(place, self._body(steps, place, starts(name)))
-        end = _end(step, path, scope, bodies)
-        own = self._gives(step, scope, end)
+        end = _end(step, path, scope if is_known else replace(scope, is_open=True), bodies)
+        own = self._gives(step, scope, end) if is_known else None
         output = own if step.when is None else union((own, scope.previous))
-        return Visit(step, path, scope, end, output, own, bodies)
+        return Visit(step, path, scope, end, output, own, bodies, is_known)
 
     def _starts(self, step: doc.BaseStep, path: Path, scope: Scope) -> Callable[[str], Scope]:
         """Return what gives the scope at the start of each body of a step."""
-        inner = scope
+        is_known = self.knows(step, path)
+        inner = scope if is_known else replace(scope, is_open=True)
         match step:
             case doc.LoopStep():
                 # Of the last iteration's output only what its step declares is known: it is not walked yet.
-                first_or_last = union((scope.previous, self._declared(step.steps[-1])))
+                last = self._declared(step.steps[-1], (*path, "steps", len(step.steps) - 1))
+                loop = _loop(step, scope) if is_known else None
                 inner = replace(
-                    scope, previous=first_or_last, names={**scope.names, "loop": _loop(step, scope)}
+                    inner, previous=union((scope.previous, last)), names={**scope.names, "loop": loop}
                 )
             case doc.MapStep():
                 item = element(shape(self._over(step, scope))).standalone()
                 names = {"item": item, "index": INTEGER} | ({step.as_: item} if step.as_ else {})
-                inner = replace(scope, previous=item, names={**scope.names, **names})
+                inner = replace(inner, previous=item, names={**scope.names, **names})
             case doc.StateMachineStep():
-                return self._states(step, path, scope)
+                if is_known and UNNAMED not in _names(step):
+                    return self._states(step, path, scope)
+                inner = _unread(step, inner)
             case _:
                 pass
         return lambda _name: inner
@@ -153,12 +172,16 @@ class Walk:
         States go to each other in circles, so of their steps only what is declared is known.
         """
         graph = machines.Graph(step)
-        last = {name: self._declared(state.steps[-1]) for name, state in step.states.items() if state.steps}
+        last = {
+            name: self._declared(state.steps[-1], (*path, "states", name, "steps", len(state.steps) - 1))
+            for name, state in step.states.items()
+            if state.steps
+        }
         came_from: dict[str, list[Schema]] = {step.initial: [scope.previous]}
         for name in graph.reached:
             for target in graph.ways_out(name):
                 came_from.setdefault(target, []).append(last.get(name))
-        shared = Shared(step, path, scope, lambda _, one: said(one, self._answer(one)))
+        shared = Shared(step, path, scope, self._said_of_state)
         return lambda name: replace(
             shared.where(graph.before(name)), previous=union(came_from.get(name) or [None])
         )
@@ -184,9 +207,12 @@ class Walk:
         path = {"type": "array"} | ({"items": candidate} if candidate else {})
         return {"candidate": candidate, "path": path, "depth": INTEGER}
 
-    def _declared(self, step: doc.BaseStep) -> Schema:
-        """Return what a step gives as far as it says so itself, wherever it stands."""
-        return self._answer(step) if step.when is None else None
+    def _said_of_state(self, _name: str, step: doc.BaseStep, place: Path) -> Schema:
+        return said(step, self._answer(step)) if self.knows(step, place) else None
+
+    def _declared(self, step: doc.BaseStep, place: Path) -> Schema:
+        """Return what a step gives as far as it says so itself, whatever came before it."""
+        return self._answer(step) if step.when is None and self.knows(step, place) else None
 
     def _answer(self, step: doc.BaseStep) -> Schema:
         match step:
@@ -218,6 +244,15 @@ class Walk:
         if agent.output_type is not None:
             return self.typed(agent.output_type)
         return agent.output_schema if agent.output_schema is not None else STRING
+
+
+def _unread(step: doc.StateMachineStep, scope: Scope) -> Scope:
+    """Return the scope in the states of a machine that could not be read in full: any step may have run."""
+    return replace(scope, previous=None, is_open=True, steps={**scope.steps, **dict.fromkeys(_names(step))})
+
+
+def _names(step: doc.StateMachineStep) -> set[str]:
+    return {one.name for state in step.states.values() for one in state.steps}
 
 
 # What is said of a step, and at the end of a composite ---------------------------------------------------
@@ -282,10 +317,12 @@ def _arrived(given: Schema, more: Mapping[str, Schema]) -> Schema:
 
 
 def _machine_end(step: doc.StateMachineStep, path: Path, scope: Scope, bodies: Mapping[str, Body]) -> Scope:
+    if scope.is_open or UNNAMED in _names(step):
+        return _unread(step, scope)
     graph = machines.Graph(step)
     last = [name for name in step.final if name in graph.reached]
     certain = frozenset.intersection(*(graph.before(name) | {name} for name in last)) if last else frozenset()
-    shared = Shared(step, path, scope, lambda name, one: bodies[name].end.steps[one.name])
+    shared = Shared(step, path, scope, lambda name, one, _: bodies[name].end.steps[one.name])
     return replace(shared.where(certain), previous=union(bodies[name].end.previous for name in last))
 
 

@@ -14,7 +14,7 @@ from flujo.blueprint.diagnostics import rule, suggest
 from flujo.blueprint.reader import read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from flujo.blueprint.diagnostics import Diagnostic
     from flujo.blueprint.nodes import Document
@@ -153,10 +153,15 @@ def duplicates(pairs: Iterable[tuple[Declared, Declared]]) -> Iterator[Diagnosti
         )
 
 
-def declare(document: Document, own: Mapping[str, doc.Agent], roster: Roster) -> Iterator[Diagnostic]:
-    """Put a file's own agents, with what they extend, beside those that it includes in `roster`."""
+def declare(
+    document: Document, own: Mapping[str, doc.Agent], roster: Roster, gaps: Collection[Path] = ()
+) -> Iterator[Diagnostic]:
+    """Put a file's own agents, with what they extend, beside those that it includes in `roster`.
+
+    Those of `gaps` said more than is known.
+    """
     included = dict(roster.agents)
-    family = _Family(document, own, included, roster.is_whole)
+    family = _Family(document, own, included, roster.is_whole, frozenset(gaps))
     yield from family.circles()
     for name in own:
         roster.agents[name], found = family.declared(name)
@@ -176,6 +181,7 @@ class _Family:
     own: Mapping[str, doc.Agent]
     included: Mapping[str, Declared]
     knows_all: bool
+    gaps: frozenset[Path] = frozenset()
 
     def declared(self, name: str) -> tuple[Declared, list[Diagnostic]]:
         """Return an agent with everything that it extends, and what is wrong with that."""
@@ -193,6 +199,7 @@ class _Family:
             found = [self._too_long(name)]
         elif wanted is not None and len(line) == 1 and not is_whole and self.knows_all:
             found = [self._unknown(name, wanted)] if wanted not in self.own and base is None else []
+        is_whole = is_whole and not any(("agents", each) in self.gaps for each in line)
         return Declared(agent or self.own[name], layers, is_whole), found
 
     def _line(self, name: str) -> list[str]:
