@@ -159,4 +159,15 @@ SAFETY = [
     ),
 ]  # fmt: skip
 
-FLOW_CASES = [*KNOWN, *NOWHERE, *SAFETY]
+STALE = '{"version": 1, "module": "skills.crm", "sources": {"skills/crm.py": "0"}, "types": {"plain": {"type": "string"}}}'
+TYPES = [
+    Case(f"types-{name}", step("call: 'skills.crm:plain'"), "FLJ254", words, "'skills.crm:plain'", severity="warning",
+         files={"schemas/skills.crm.json": written})
+    for name, written, words in (
+        ("of-code-that-has-changed", STALE, "skills/crm.py has changed since schemas/skills.crm.json was written"),
+        ("of-another-version", STALE.replace("1", "2", 1), "`flujo types` writes it again"),
+        ("that-are-no-json", "{", "is not what `flujo types` writes"),
+    )
+]  # fmt: skip
+
+FLOW_CASES = [*KNOWN, *NOWHERE, *SAFETY, *TYPES]

@@ -36,6 +36,16 @@ def schema_of(annotation: ast.expr | None) -> Schema:
             return None
 
 
+def is_whole(schema: Schema) -> bool:
+    """Return whether a schema of this module says everything: also what is in its lists and maps."""
+    if schema is None:
+        return False
+    if "anyOf" in schema:
+        return all(map(is_whole, schema["anyOf"]))
+    inside = {"array": "items", "object": "additionalProperties"}.get(str(schema.get("type")))
+    return inside is None or is_whole(schema.get(inside))
+
+
 def _generic(name: str, inside: ast.expr) -> Schema:
     if name == "Optional":
         return union((schema_of(inside), {"type": "null"}))

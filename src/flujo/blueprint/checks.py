@@ -40,6 +40,7 @@ AT_TOP = (
     rules.reserved_context_field,
     rules.unavailable_at_top,
     budget_rules.unbounded_answers,
+    python_types.stale_types,
     safety_rules.unbounded_spending,
     safety_rules.pauses_inside_agents,
 )
@@ -103,15 +104,16 @@ def _each_rule(unit: Unit) -> Iterator[Diagnostic]:
         yield from at_top(unit)
     unwritten = flow_rules.unwritten_fields(unit) if unit.is_whole else frozenset()
     for named in callable_rules.named_at_top(unit):
-        yield from _named(unit, named)
+        yield from callable_rules.callable_problems(unit, named)
     for visit in unit.visits:
         for on_step in _fitting(unit, visit):
             yield from on_step(unit, visit)
         for named in callable_rules.named_in_step(visit):
-            yield from _named(unit, named)
+            yield from callable_rules.callable_problems(unit, named)
         for place in unit.places[visit.path]:
             if place.names_callable:
-                yield from _named(unit, callable_rules.Named(place.source.strip(), place.path))
+                named = callable_rules.Named(place.source.strip(), place.path)
+                yield from callable_rules.callable_problems(unit, named)
             else:
                 yield from expression_rules.expression_problems(unit, place, unwritten)
     for place in unit.places[()]:
@@ -125,8 +127,3 @@ def _fitting(unit: Unit, visit: Visit) -> Sequence[OnStep]:
     if not visit.is_known:
         return ON_PARTS
     return (*ON_STEPS, *AMONG_STEPS) if unit.is_whole else ON_STEPS
-
-
-def _named(unit: Unit, named: callable_rules.Named) -> Iterator[Diagnostic]:
-    yield from callable_rules.callable_problems(unit, named)
-    yield from python_types.stale_types(unit, named)

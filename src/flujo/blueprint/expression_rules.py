@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from flujo.blueprint.diagnostics import Rule, Severity, rule
 from flujo.blueprint.flow_rules import UNWRITTEN_FIELD
+from flujo.blueprint.known import types
 from flujo.blueprint.nodes import Document
 
 if TYPE_CHECKING:
@@ -173,7 +174,9 @@ _SCHEMA_OF = {
 
 
 def _tells_fields(schema: Schema) -> bool:
-    return schema is not None and schema != {"type": "object"}
+    if not isinstance(schema, dict) or types(schema) != {"object"}:
+        return schema is not None
+    return "properties" in schema or schema.get("additionalProperties") not in (None, True)
 
 
 def located(unit: Unit, place: Place, start: int, end: int) -> Span:

@@ -12,14 +12,16 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from flujo.blueprint import document as doc
 from flujo.blueprint.diagnostics import Severity, rule
 from flujo.blueprint.resolver import SourceRefused
 from flujo.domain import canonical
+from flujo.domain.leaves import looks_like_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from flujo.blueprint.callable_rules import Named
+    from flujo.blueprint.bodies import Path
     from flujo.blueprint.diagnostics import Diagnostic
     from flujo.blueprint.known import Schema
     from flujo.blueprint.resolver import Source
@@ -78,20 +80,35 @@ def read_types(module: str, source: Source) -> ModuleTypes | None:
     now = digests(module, source)
     if not known or said != now:
         differing = sorted(one for one in {*said, *now} if said.get(one) != now.get(one))
-        return ModuleTypes(path, changed=f"{(differing or [path])[0]} has changed since {path} was written")
+        return ModuleTypes(path, types, f"{(differing or [path])[0]} has changed since {path} was written")
     return ModuleTypes(path, types)
 
 
-def stale_types(unit: Unit, named: Named) -> Iterator[Diagnostic]:
-    """Warn of a type whose schema is older than its source."""
-    found = unit.types(named.target.partition(":")[0])
-    if found is not None and found.changed is not None:
-        yield STALE_TYPES.at(
-            unit.span(*named.path),
-            f"what is known of `{named.target}` is not trusted: {found.changed}",
-            hint="`flujo types` writes it again",
-            severity=Severity.WARNING,
-        )
+def is_ours(module: str, data: bytes) -> bool:
+    """Return whether a file in the folder is about this module's types, and not somebody else's."""
+    try:
+        said = json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(said, dict) and said.get("module") == module and "sources" in said and "types" in said
+
+
+def stale_types(unit: Unit) -> Iterator[Diagnostic]:
+    """Warn once of each module whose types are older than its source."""
+    seen: set[str] = set()
+    for target, path in targets(unit):
+        module, _, name = target.partition(":")
+        found = unit.types(module)
+        if module in seen or found is None or found.changed is None:
+            continue
+        if name in found.types or not found.types:
+            seen.add(module)
+            yield STALE_TYPES.at(
+                unit.span(*path),
+                f"what is known of `{target}` is not trusted: {found.changed}",
+                hint="`flujo types` writes it again",
+                severity=Severity.WARNING,
+            )
 
 
 # Where a module's types come from ------------------------------------------------------------------------
@@ -136,5 +153,22 @@ def _imported(data: bytes, package: str) -> Iterator[str]:
                 base = ".".join(filter(None, (*around, node.module)))
                 yield base
                 yield from (f"{base}.{alias.name}" for alias in node.names if alias.name != "*")
+            case _:
+                pass
+
+
+def targets(unit: Unit) -> Iterator[tuple[str, Path]]:
+    """Yield the classes that a blueprint names and the functions whose output may be read, with places."""
+    if unit.blueprint.context is not None:
+        yield unit.blueprint.context, ("context",)
+    for name, agent in unit.blueprint.agents.items():
+        if agent.output_type is not None:
+            yield agent.output_type, ("agents", name, "output_type")
+    for visit in unit.visits:
+        match visit.step:
+            case doc.Step(call=str(target), output_schema=None):
+                yield target, (*visit.path, "call")
+            case doc.MapStep(over=over) if looks_like_target(over):
+                yield over.strip(), (*visit.path, "over")
             case _:
                 pass

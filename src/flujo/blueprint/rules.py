@@ -108,7 +108,7 @@ class Unit:
         """Return the schema of a class, or of what a function returns, as far as the source tells."""
         place, _, name = target.partition(":")
         written = self.types(place)
-        if written is not None and name in written.types:
+        if written is not None and written.changed is None and name in written.types:
             return written.types[name]
         module = self.module(place)
         signature = module.names.get(name) if module is not None else None

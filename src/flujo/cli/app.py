@@ -23,6 +23,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "ls": "List the steps, agents, callables and imports of blueprints.",
         "schema": "Print the JSON Schema of blueprints.",
         "explain": "Explain a code, or tell what a blueprint does.",
+        "types": "Write down the Python types that blueprints name.",
         "lock": "Write, verify, show or compare flujo.lock.",
     },
     "Run": {

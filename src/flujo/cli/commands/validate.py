@@ -49,6 +49,7 @@ def validate(
     diff: Annotated[
         bool, typer.Option("--diff", help="Show what --fix would change, and write nothing.")
     ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show also what is not checked.")] = False,
 ) -> None:
     """Check blueprints without running anything."""
     from flujo.services.checking import check
@@ -63,7 +64,7 @@ def validate(
         _write_changes(project, chosen, terminal)
     reports = check(project, chosen)
     if not diff:
-        _write(reports, terminal, Format.JSON if as_json else form)
+        _write(reports, terminal, Format.JSON if as_json else form, verbose=verbose)
     if not all(report.is_valid for report in reports):
         raise typer.Exit(ExitCode.BLUEPRINT)
 
@@ -94,7 +95,7 @@ def _write_changes(project: Project, chosen: Sequence[str], terminal: Terminal) 
         terminal.say(f"mended {path}")
 
 
-def _write(reports: Sequence[Report], terminal: Terminal, form: Format) -> None:
+def _write(reports: Sequence[Report], terminal: Terminal, form: Format, *, verbose: bool) -> None:
     from flujo.cli import report_formats
 
     match form:
@@ -109,10 +110,10 @@ def _write(reports: Sequence[Report], terminal: Terminal, form: Format) -> None:
         case Format.JUNIT:
             terminal.data(report_formats.junit(reports))
         case Format.TEXT:
-            _write_text(reports, terminal)
+            _write_text(reports, terminal, verbose=verbose)
 
 
-def _write_text(reports: Sequence[Report], terminal: Terminal) -> None:
+def _write_text(reports: Sequence[Report], terminal: Terminal, *, verbose: bool) -> None:
     from flujo.cli.findings import painted, summary
     from flujo.cli.words import plural
     from flujo.services.checking import rendered
@@ -122,6 +123,7 @@ def _write_text(reports: Sequence[Report], terminal: Terminal) -> None:
         painted(rendered(finding, report.sources), terminal, to=terminal.out)
         for report in reports
         for finding in report.diagnostics
+        if verbose or finding.severity != "info"
     ]
     if shown:
         terminal.data("\n\n".join(shown))
@@ -136,6 +138,8 @@ def _write_text(reports: Sequence[Report], terminal: Terminal) -> None:
     if good == len(reports):
         notes = f" ({summary(findings)})" if findings else ""
         terminal.say(f"{checked} checked: valid{notes}")
+        if not verbose and any(found.severity == "info" for found in findings):
+            terminal.next("flujo validate -v", "shows the notes: what could not be checked")
         return
     terminal.say(f"{checked} checked: {summary(findings)}")
     if any(found.fix is not None for found in findings):
