@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical
 from flujo.domain.run import Pause, RunRecord, RunStatus, Write
 from flujo.exceptions import FlujoError
-from flujo.state import codec, judgement, ownership, queries, statements
-from flujo.state.database import named
+from flujo.state import codec, judgement, ownership, queries, statements, together
 from flujo.state.requests import Accept, Answer, Applied, Claim, Expire
+from flujo.state.sql import column_names, named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -158,9 +158,9 @@ class _Batch:
         for run_id, status, *facts in locking.fetchall():
             self.locked[run_id] = _Locked(RunStatus(status), *facts)  # in the order of `lock`
         if reading is not None:
-            self.rows = {row["run_id"]: row for row in named(reading)}
+            self.rows = {row["run_id"]: row for row in named(reading, column_names(statements.STANDING))}
         if asking is not None:
-            for row in named(asking):
+            for row in named(asking, column_names(statements.QUESTIONS)):
                 self.questions.setdefault(row["run_id"], []).append(row)
 
     def _outcome(self, request: Request) -> Outcome:
@@ -260,7 +260,7 @@ class _Batch:
         if run.run_id in self.accepted:
             return judgement.accept_twice(self.accepted[run.run_id], run)
         if run.run_id in self.locked:
-            return judgement.accept_twice(queries.run(self.connection, run.run_id), run)
+            return judgement.accept_twice(together.records(self.connection, [run.run_id])[run.run_id], run)
         aside: codec.Rows = {
             digest: codec.known_blob_row(digest, data) for digest, data in request.blobs.items()
         }
@@ -306,7 +306,7 @@ class _Batch:
         )
         if refusal is not None:
             return refusal
-        before = queries.claimable(self.connection, self.rows[request.run_id])
+        [before] = queries.decoded(self.connection, [self.rows[request.run_id]])
         last_seq = self.rows[request.run_id]["last_seq"] or 0
         cleared: dict[str, bytes | str | None] = {"output": None, "error": None}
         _, seals = codec.changed_values(request.run_id, there.seals, cleared, self.pending.aside)

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from flujo.domain import canonical
-from flujo.state.database import database_now
+from flujo.state.sql import database_now
 from flujo.state.tables import cache
 
 if TYPE_CHECKING:

@@ -5,16 +5,12 @@ from __future__ import annotations
 import sqlite3
 import time
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.dialects.postgresql import psycopg
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import FunctionElement
 
 from flujo.domain import canonical
 from flujo.exceptions import (
@@ -33,24 +29,6 @@ BUSY_S = 5.0
 """How long SQLite waits for another process's commit before it says so."""
 
 Synchronous = Literal["FULL", "NORMAL"]
-
-
-class database_now(FunctionElement[float]):  # noqa: N801 - it reads as a function in a statement
-    """Seconds since the epoch, by the database's clock, at the moment of the statement."""
-
-    type = sa.Double()
-    inherit_cache = True
-
-
-@compiles(database_now, "sqlite")
-def _now_on_sqlite(*_: Any, **__: Any) -> str:
-    # `unixepoch('subsec')` is null before SQLite 3.42.
-    return "((julianday('now') - 2440587.5) * 86400.0)"
-
-
-@compiles(database_now, "postgresql")
-def _now_on_postgres(*_: Any, **__: Any) -> str:
-    return "CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)"
 
 
 def parse(uri: str) -> sa.URL:
@@ -207,32 +185,6 @@ class Database:
     def _without_password(self, text: str) -> str:
         password = self.url.password
         return text.replace(str(password), "***") if password else text
-
-
-@cache
-def driver_text(statement: Any, *, postgres: bool) -> str:
-    """Return a statement as the driver takes it, with named parameters; for those that are built once."""
-    if not postgres:
-        return str(statement.compile(dialect=sqlite.dialect(paramstyle="named")))
-    dialect = psycopg.PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
-    translated: dict[str, Any] = {"schema_translate_map": {None: SCHEMA}, "render_schema_translate": True}
-    return str(statement.compile(dialect=dialect, **translated))
-
-
-def fetch(connection: sa.Connection, statement: Any, parameters: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows of a statement that is built once, by the driver alone: a third of the cost.
-
-    The driver's values are left as they are: on SQLite booleans are numbers and JSON is text.
-    """
-    cursor: Any = connection.connection.cursor()
-    cursor.execute(driver_text(statement, postgres=connection.dialect.name == "postgresql"), parameters)
-    return named(cursor)
-
-
-def named(cursor: Any) -> list[dict[str, Any]]:
-    """Return the rows of a driver's cursor, with the names of their columns."""
-    names = [column[0] for column in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 def begin_write(connection: sa.Connection) -> sa.RootTransaction:

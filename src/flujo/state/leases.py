@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from flujo.state.database import database_now
+from flujo.state.sql import database_now
 from flujo.state.tables import runs
 
 if TYPE_CHECKING:

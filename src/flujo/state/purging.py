@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from flujo.domain import canonical
 from flujo.domain.run import RunStatus
 from flujo.state import codec, queries
-from flujo.state.database import database_now
+from flujo.state.sql import database_now
 from flujo.state.tables import blobs, cache, intents, journal, runs
 
 if TYPE_CHECKING:

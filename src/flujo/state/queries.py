@@ -7,66 +7,49 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from flujo.domain import canonical
-from flujo.domain.journal import ROOT, Entry, EntryKind, RunId, StepPath
+from flujo.domain.journal import Entry, EntryKind, RunId, StepPath
 from flujo.domain.ledger import HoldState, Ledger, Spending
-from flujo.domain.run import Due, Progress, RunStatus
-from flujo.domain.usage import NOTHING
+from flujo.domain.run import Due, RunStatus
 from flujo.exceptions import CorruptState
 from flujo.state import codec, judgement, ownership
-from flujo.state.database import database_now, fetch
+from flujo.state.sql import database_now, fetch
 from flujo.state.tables import blobs, budget_holds, intents, journal, pauses, runs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from flujo.domain.run import Intent, Pause, RunQuery, RunRecord
+    from flujo.domain.run import Intent, RunQuery, RunRecord
 
 LAST = "@last"
 _PAGE = 500
 """How many names one `IN` has at most."""
 
-_run_columns = (*runs.c, (runs.c.lease_until - database_now()).label("lease_left_s"))
-_earliest_deadline = (
+RUN_COLUMNS = (*runs.c, (runs.c.lease_until - database_now()).label("lease_left_s"))
+EARLIEST_DEADLINE = (
     sa.select(sa.func.min(pauses.c.deadline_at))
     .where(pauses.c.run_id == runs.c.run_id, pauses.c.answered_at.is_(None), ~pauses.c.void)
     .scalar_subquery()
     .label("deadline_at")
 )
-_one_run = sa.select(*_run_columns, _earliest_deadline).where(runs.c.run_id == sa.bindparam("run"))
 _newest_first = (runs.c.created_at.desc(), runs.c.run_id)
 _newest_run = (
-    sa.select(*_run_columns, _earliest_deadline)
+    sa.select(*RUN_COLUMNS, EARLIEST_DEADLINE)
     .order_by(*_newest_first)
     .limit(sa.literal_column("1"))
     .offset(sa.literal_column("0"))  # SQLAlchemy would add it as a parameter
 )
 
 
-def run(connection: sa.Connection, run_id: RunId) -> RunRecord:
-    """Return a run, or raise `RunNotFound`."""
-    found = _exactly(connection, run_id)
-    if found is None:
-        raise judgement.no_run(run_id)
-    return found
+def newest(connection: sa.Connection) -> RunRecord:
+    """Return the run that was accepted last, or raise `RunNotFound`."""
+    found = decoded(connection, fetch(connection, _newest_run, {}))
+    if not found:
+        raise judgement.no_run(LAST)
+    return found[0]
 
 
-def claimable(connection: sa.Connection, row: dict[str, Any]) -> RunRecord:
-    """Return the run of a row that was locked to be claimed."""
-    return _decoded(connection, [row])[0]
-
-
-def find(connection: sa.Connection, text: str) -> RunRecord:
-    """Return the run that a user means, or raise `RunNotFound`."""
-    if text == LAST:
-        newest = _decoded(connection, fetch(connection, _newest_run, {}))
-        if not newest:
-            raise judgement.no_run(text)
-        return newest[0]
-    if not text or "\x00" in text:
-        raise judgement.no_run(text)
-    exact = _exactly(connection, text)
-    if exact is not None:
-        return exact
+def beginning_with(connection: sa.Connection, text: str) -> str:
+    """Return the id of the one run whose id begins so, or raise `RunNotFound`."""
     # A range instead of LIKE: it uses the key's index, and no character of the text is special in it.
     within = sa.and_(runs.c.run_id >= text, runs.c.run_id < text + "\U0010ffff")
     ids = connection.scalars(sa.select(runs.c.run_id).where(within).order_by(runs.c.run_id).limit(6)).all()
@@ -74,7 +57,7 @@ def find(connection: sa.Connection, text: str) -> RunRecord:
         raise judgement.no_run(text)
     if len(ids) > 1:
         raise judgement.several_runs(text, ids[:5])
-    return run(connection, RunId(ids[0]))
+    return str(ids[0])
 
 
 def matching(connection: sa.Connection, query: RunQuery) -> list[RunRecord]:
@@ -90,7 +73,7 @@ def matching(connection: sa.Connection, query: RunQuery) -> list[RunRecord]:
     if query.metadata:
         conditions += _metadata_conditions(connection.dialect.name, query.metadata)
     chosen = (
-        sa.select(*_run_columns, _earliest_deadline)
+        sa.select(*RUN_COLUMNS, EARLIEST_DEADLINE)
         .where(*conditions)
         .order_by(*_newest_first)
         .limit(query.limit)
@@ -129,11 +112,6 @@ _one_level = _whole_journal.where(
     journal.c.parent == sa.bindparam("above"), journal.c.path != sa.bindparam("above")
 )
 _recorded = sa.select(runs.c.status, runs.c.entries).where(runs.c.run_id == sa.bindparam("run"))
-_newest = sa.func.max(journal.c.seq).label("last_seq")
-_last_seq = sa.select(_newest).where(journal.c.run_id == sa.bindparam("run"))
-_usages = sa.select(journal.c.usage).where(
-    journal.c.run_id == sa.bindparam("run"), journal.c.usage.is_not(None)
-)
 _can_go_on = sa.or_(
     runs.c.status.in_([str(RunStatus.ACCEPTED), str(RunStatus.RUNNING)]),
     sa.and_(runs.c.status == str(RunStatus.PAUSED), runs.c.answered),
@@ -174,11 +152,6 @@ _calls = (
     .where(intents.c.run_id == sa.bindparam("run"))
     .order_by(intents.c.sent_at, intents.c.key)
 )
-_questions = (
-    sa.select(*pauses.c)
-    .where(pauses.c.run_id == sa.bindparam("run"))
-    .order_by(pauses.c.asked_at, pauses.c.position)
-)
 
 
 def entries(connection: sa.Connection, run_id: RunId, parent: StepPath | None = None) -> list[Entry]:
@@ -208,18 +181,6 @@ def _check_complete(run_id: RunId, seqs: Sequence[int], promised: int) -> None:
             run_id=run_id,
             seq=missing,
         )
-
-
-def progress(connection: sa.Connection, run_id: RunId) -> Progress:
-    """Return how far a run is, and what a walk reads first."""
-    usages = [codec.usage(row["usage"]) for row in fetch(connection, _usages, {"run": run_id})]
-    last_seq = fetch(connection, _last_seq, {"run": run_id})[0]["last_seq"] or 0
-    return Progress(
-        last_seq=last_seq,
-        usage=sum(usages, NOTHING),
-        first=tuple(entries(connection, run_id, ROOT)),
-        pauses=tuple(questions(connection, run_id)),
-    )
 
 
 def due(
@@ -254,11 +215,6 @@ def ledger(connection: sa.Connection, run_id: RunId) -> Ledger:
     )
 
 
-def questions(connection: sa.Connection, run_id: RunId) -> list[Pause]:
-    """Return the questions of a run in the order in which they were asked."""
-    return [codec.pause(row) for row in fetch(connection, _questions, {"run": run_id})]
-
-
 def calls(connection: sa.Connection, run_id: RunId) -> list[Intent]:
     """Return the calls that a run has announced, in the order in which they were sent last."""
     rows = fetch(connection, _calls, {"run": run_id})
@@ -283,11 +239,8 @@ def contents(connection: sa.Connection, digests: Collection[str]) -> dict[str, b
     return found
 
 
-def _exactly(connection: sa.Connection, run_id: str) -> RunRecord | None:
-    return next(iter(_decoded(connection, fetch(connection, _one_run, {"run": run_id}))), None)
-
-
-def _decoded(connection: sa.Connection, rows: list[dict[str, Any]]) -> list[RunRecord]:
+def decoded(connection: sa.Connection, rows: list[dict[str, Any]]) -> list[RunRecord]:
+    """Return the runs of rows as the driver gives them."""
     for row in rows:
         if isinstance(row["metadata"], str):
             row["metadata"] = canonical.decode(row["metadata"].encode())

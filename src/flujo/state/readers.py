@@ -19,7 +19,7 @@ from flujo.state.patience import OPENING_RETRY_S, Patience
 from flujo.state.waiting import wake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     import sqlalchemy as sa
@@ -32,7 +32,7 @@ CLOSE_S = 1.0
 """How long closing waits for those that read."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Question:
     """What is asked on a connection, and who waits for the answer."""
 
@@ -40,6 +40,8 @@ class _Question:
     arguments: Sequence[Any]
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
+    run_id: str | None = None
+    """Set when it may be asked together with others about their runs."""
 
 
 class Readers:
@@ -68,17 +70,30 @@ class Readers:
 
     async def answer(self, ask: Callable[..., T], *arguments: Any) -> T:
         """Return what `ask(connection, *arguments)` gives, beside what others ask."""
-        self._check_open()
         loop = asyncio.get_running_loop()
         question = _Question(ask, arguments, loop, loop.create_future())
+        self._wait_for(question)
+        answer: T = await question.future
+        return answer
+
+    async def together(
+        self, ask: Callable[[sa.Connection, Sequence[str]], Mapping[str, T]], run_id: str
+    ) -> T | None:
+        """Return what `ask(connection, run_ids)` says of a run, asked for all that wait with it."""
+        loop = asyncio.get_running_loop()
+        question = _Question(ask, ([run_id],), loop, loop.create_future(), run_id)
+        self._wait_for(question)
+        answers: Mapping[str, T] = await question.future
+        return answers.get(run_id)
+
+    def _wait_for(self, question: _Question) -> None:
+        self._check_open()
         with self._lock:
             self._waiting.append(question)
             starts = self._reading < self._threads
             self._reading += starts
         if starts:
             self._executor.submit(self._read)
-        answer: T = await question.future
-        return answer
 
     async def alone(
         self,
@@ -171,14 +186,30 @@ class Readers:
 
 def _answer_all(connection: sa.Connection, share: deque[_Question]) -> None:
     """Answer a share and wake all who asked with one call; what could not be answered stays in the share."""
-    settled = []
+    settled: list[tuple[_Question, Any]] = []
     try:
         while share:
-            if not share[0].future.cancelled():
-                settled.append((share[0], _answer(connection, share[0])))
-            share.popleft()
+            same = [each for each in share if each is share[0] or _is_the_same(each, share[0])]
+            settled += _answered(connection, [each for each in same if not each.future.cancelled()])
+            for each in same:
+                share.remove(each)
     finally:
         wake(settled)
+
+
+def _is_the_same(one: _Question, other: _Question) -> bool:
+    return one.run_id is not None and one.ask is other.ask
+
+
+def _answered(connection: sa.Connection, same: Sequence[_Question]) -> list[tuple[_Question, Any]]:
+    """Return the answers to one question, or to the same one about several runs."""
+    if len(same) > 1:
+        try:
+            answers = same[0].ask(connection, [str(each.run_id) for each in same])
+            return [(each, answers) for each in same]
+        except FlujoError:
+            pass  # one of the runs is damaged: each is asked about alone
+    return [(each, _answer(connection, each)) for each in same]
 
 
 def _answer(connection: sa.Connection, question: _Question) -> Any:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from flujo.domain import canonical
 from flujo.domain.ledger import HoldState
 from flujo.domain.run import IntentState, RunStatus
-from flujo.state.database import database_now, driver_text
+from flujo.state.sql import among, database_now, driver_text, ids_parameter
 from flujo.state.tables import SCHEMA, blobs, budget_holds, intents, journal, pauses, runs
 
 if TYPE_CHECKING:
@@ -26,36 +25,26 @@ _transaction_id = sa.cast(sa.func.pg_current_xact_id(), sa.Text).label("transact
 def _lock(*, postgres: bool) -> sa.Select[Any]:
     left = runs.c.lease_until - database_now()
     columns = [runs.c[name] for name in ("run_id", "status", "fence", "owner", "answered", "seals")]
-    locked = sa.select(*columns, left).where(_among(runs.c.run_id, postgres=postgres)).order_by(runs.c.run_id)
+    locked = sa.select(*columns, left).where(among(runs.c.run_id)).order_by(runs.c.run_id)
     # Strong enough against a claim, weak enough for the foreign keys of the entries.
     return locked.with_for_update(key_share=True) if postgres else locked
-
-
-def _among(column: sa.Column[str], *, postgres: bool) -> sa.ColumnElement[bool]:
-    """Return whether a column has one of the values of the parameter `ids`."""
-    if postgres:
-        return column == sa.any_(sa.bindparam("ids", type_=postgresql.ARRAY(sa.Text())))
-    listed = sa.func.json_each(sa.bindparam("ids")).table_valued("value")
-    return column.in_(sa.select(listed.c.value))
 
 
 def _moment(*, postgres: bool) -> sa.Executable:
     return sa.select(database_now(), _transaction_id if postgres else sa.null())
 
 
-def _standing(*, postgres: bool) -> sa.Select[Any]:
-    """Return what a claim is judged by, and what its owner gets: the whole row, and how far the run is."""
-    newest = sa.select(sa.func.max(journal.c.seq)).where(journal.c.run_id == runs.c.run_id)
-    left = sa.null().label("lease_left_s")
-    return sa.select(*runs.c, left, newest.scalar_subquery().label("last_seq")).where(
-        _among(runs.c.run_id, postgres=postgres)
-    )
-
-
-def _questions(*, postgres: bool) -> sa.Select[Any]:
-    asked = sa.select(*pauses.c).where(_among(pauses.c.run_id, postgres=postgres))
-    return asked.order_by(pauses.c.asked_at, pauses.c.position)
-
+_last_seq = sa.select(sa.func.max(journal.c.seq)).where(journal.c.run_id == runs.c.run_id)
+STANDING = sa.select(
+    *runs.c, sa.null().label("lease_left_s"), _last_seq.scalar_subquery().label("last_seq")
+).where(among(runs.c.run_id))
+"""What a claim is judged by, and what its owner gets: the whole row, and how far the run is."""
+QUESTIONS = (
+    sa.select(*pauses.c)
+    .where(among(pauses.c.run_id))
+    .order_by(pauses.c.run_id, pauses.c.asked_at, pauses.c.position)
+)
+"""The questions of runs, in the order in which they were asked."""
 
 _blob: dict[str, Any] = {name: sa.bindparam(name) for name in ("digest", "encoding", "size", "data")}
 _known_later = ("context_now", "output", "error", "usage", "lease_until", "recoveries", "answered")
@@ -273,8 +262,8 @@ class Statements:
         self.is_postgres = postgres
         self._lock = text(_lock(postgres=postgres))
         self._moment = text(_moment(postgres=postgres))
-        self._standing = text(_standing(postgres=postgres))
-        self._questions = text(_questions(postgres=postgres))
+        self._standing = text(STANDING)
+        self._questions = text(QUESTIONS)
         self._insert_entries = _insert_entries(postgres=postgres)
         self._append_entries = _append_entries(postgres=postgres)
         keep_blobs = insert(blobs).values(created_at=database_now(), **_blob).on_conflict_do_nothing()
@@ -295,7 +284,7 @@ class Statements:
 
     def lock(self, connection: sa.Connection, ids: Sequence[str]) -> Any:
         """Lock the runs that are there: id, status, fence, owner, answered, seals, seconds of lease left."""
-        return _driver(connection).execute(self._lock, self._among(ids))
+        return _driver(connection).execute(self._lock, ids_parameter(connection, ids))
 
     def moment(self, connection: sa.Connection) -> Any:
         """Ask for the database's time, and on Postgres for the transaction's id."""
@@ -303,14 +292,11 @@ class Statements:
 
     def standing(self, connection: sa.Connection, ids: Sequence[str]) -> Any:
         """Ask for the whole rows of runs, with the number of their newest entry (`last_seq`)."""
-        return _driver(connection).execute(self._standing, self._among(ids))
+        return _driver(connection).execute(self._standing, ids_parameter(connection, ids))
 
     def questions(self, connection: sa.Connection, ids: Sequence[str]) -> Any:
         """Ask for the questions of runs, in the order in which they were asked."""
-        return _driver(connection).execute(self._questions, self._among(ids))
-
-    def _among(self, ids: Sequence[str]) -> dict[str, Any]:
-        return {"ids": list(ids) if self.is_postgres else canonical.encode(ids).decode()}
+        return _driver(connection).execute(self._questions, ids_parameter(connection, ids))
 
     def insert_entries(self, connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
         """Insert a batch of entries."""

@@ -7,7 +7,9 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from flujo.state import judgement, migrations, ownership, queries
+from flujo.domain.journal import RunId
+from flujo.domain.run import Progress
+from flujo.state import judgement, migrations, ownership, queries, together
 from flujo.state.batch import Batches
 from flujo.state.database import Database, Synchronous, is_postgres
 from flujo.state.leases import LEASE_S, RENEW_S, Leases
@@ -19,9 +21,9 @@ from flujo.state.writer import Writer
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
-    from flujo.domain.journal import Entry, RunId, StepPath
+    from flujo.domain.journal import Entry, StepPath
     from flujo.domain.ledger import Ledger
-    from flujo.domain.run import Due, Intent, NewRun, Pause, Progress, RunQuery, RunRecord, RunStatus, Write
+    from flujo.domain.run import Due, Intent, NewRun, Pause, RunQuery, RunRecord, RunStatus, Write
 
 T = TypeVar("T")
 
@@ -70,7 +72,10 @@ class SqlStateStore:
         self._leases = Leases(self.owner, lease_s, renew_s)
         batches = Batches(self.database, self._leases)
         self.writer = Writer(self.database, batches, self._leases, retry_s=retry_s)
-        self._readers = Readers(self.database, self._open, threads=readers, retry_s=retry_s)
+        reading: Any = partial(Readers, self.database, self._open, retry_s=retry_s)
+        self._readers: Readers = reading(threads=max(1, readers - 1))
+        # One reader asks about all runs that wait at once; a second one would only halve what it finds.
+        self._together: Readers = reading(threads=1) if readers > 1 else self._readers
         self._opening = threading.Lock()
         self._opened = False
         self._closed = False
@@ -142,11 +147,19 @@ class SqlStateStore:
 
     async def run(self, run_id: RunId) -> RunRecord:
         """Return a run."""
-        return await self.read(queries.run, run_id)
+        found = await self._together.together(together.records, run_id)
+        if found is None:
+            raise judgement.no_run(run_id)
+        return found
 
     async def find(self, text: str) -> RunRecord:
         """Return the run that a user means: an id, a unique prefix of one, or `@last`."""
-        return await self.read(queries.find, text)
+        if text == queries.LAST:
+            return await self.read(queries.newest)
+        if not text or "\x00" in text:
+            raise judgement.no_run(text)
+        exact = await self._together.together(together.records, text)
+        return exact or await self.run(RunId(await self.read(queries.beginning_with, text)))
 
     async def runs(self, query: RunQuery) -> list[RunRecord]:
         """Return the runs that fit, newest first."""
@@ -162,7 +175,7 @@ class SqlStateStore:
 
     async def progress(self, run_id: RunId) -> Progress:
         """Return how far the run's journal goes, and the usage summed over its entries."""
-        return await self.read(queries.progress, run_id)
+        return await self._together.together(together.progress, run_id) or Progress()
 
     async def ledger(self, run_id: RunId) -> Ledger:
         """Return what each attempt used and when, and what is held back of the run's budget."""
@@ -170,7 +183,7 @@ class SqlStateStore:
 
     async def pauses(self, run_id: RunId) -> list[Pause]:
         """Return the questions of a run, in the order in which they were asked."""
-        return await self.read(queries.questions, run_id)
+        return await self._together.together(together.questions, run_id) or []
 
     async def intents(self, run_id: RunId) -> list[Intent]:
         """Return the calls that a run has announced."""
@@ -192,6 +205,7 @@ class SqlStateStore:
     def _close(self) -> None:
         self.writer.close()
         self._readers.close()
+        self._together.close()
         self.database.dispose()
 
     async def read(self, question: Callable[..., T], *arguments: Any) -> T:
