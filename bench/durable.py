@@ -132,9 +132,10 @@ async def count(data: Any, context: Big) -> dict[str, Any]:
 
 
 async def w5(run: Run, target: Callable[..., Any]) -> None:
+    context = {"blob": big_items()}
     async with opened(run) as store, runner(chain(run.n, target), store, Big) as flujo:
         with run.timed():
-            result = await flujo.run_result_async(0, initial_context_data={"blob": big_items()})
+            result = await flujo.run_result_async(0, initial_context_data=context)
         assert result.success, result.error
 
 

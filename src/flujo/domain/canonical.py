@@ -43,7 +43,7 @@ def encode(value: Any, *, what: str = "value") -> bytes:
         _refuse(value, what)
         raise NotJournalable(f"{what} cannot be written as JSON: {error}", path="") from error
     # orjson writes NaN and infinities as null, and a NUL as \u0000: both are found only by looking.
-    if b"null" in data or b"\\u0000" in data:
+    if b"null" in data or (b"\\" in data and b"\\u0000" in data):  # one byte is found a hundred times faster
         _refuse(value, what)
     # orjson gives small values in a whole page of memory, which would stay with them; a copy is exact.
     return bytes(memoryview(data)) if len(data) < _PAGE else data
@@ -57,6 +57,15 @@ def decode(data: bytes) -> Any:
 def normalise(value: Any, *, what: str = "value") -> Any:
     """Return `value` as a reader of the journal would see it: encoded and decoded again."""
     return orjson.loads(encode(value, what=what))
+
+
+def copied(data: Any) -> Any:
+    """Return a copy of plain JSON data; texts and numbers are shared, because nobody can change them."""
+    if isinstance(data, dict):
+        return {key: copied(item) if isinstance(item, dict | list) else item for key, item in data.items()}
+    if isinstance(data, list):
+        return [copied(item) if isinstance(item, dict | list) else item for item in data]
+    return data
 
 
 def digest(data: bytes) -> str:

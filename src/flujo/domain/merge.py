@@ -22,23 +22,23 @@ NO_FIELDS: Mapping[str, Sequence[str]] = MappingProxyType({})
 def diff(before: Any, after: Any) -> Patch:
     """Return the operations that turn `before` into `after`."""
     ops: Patch = []
-    _diff(before, after, [], ops)
+    if before is not after:
+        _diff(before, after, [], ops)
     return ops
 
 
 def _diff(before: Any, after: Any, path: list[str | int], ops: Patch) -> None:
-    if before is after:
-        return
     if isinstance(before, dict) and isinstance(after, dict):
         ops.extend(["remove", [*path, key]] for key in before if key not in after)
         for key, value in after.items():
             if key not in before:
                 ops.append(["set", [*path, key], value])
-            else:
+            elif before[key] is not value:
                 _diff(before[key], value, [*path, key], ops)
     elif isinstance(before, list) and isinstance(after, list) and len(before) <= len(after):
         for index, value in enumerate(before):
-            _diff(value, after[index], [*path, index], ops)
+            if value is not after[index]:
+                _diff(value, after[index], [*path, index], ops)
         if len(after) > len(before):
             ops.append(["append", path, after[len(before) :]])
     elif type(before) is not type(after) or before != after:

@@ -165,11 +165,10 @@ class ContextType(Protocol):
         """Return one whose fields are loaded when they are touched."""
         ...
 
-    def dump(self, context: PipelineContext, *, what: str = "context") -> Any:
-        """Return the JSON tree of a context object; of a view, what nobody touched is its tree's own.
+    def dump(self, context: PipelineContext) -> Any:
+        """Return the tree of a context object; of a view, what nobody touched is its tree's own.
 
-        Raises:
-            NotJournalable: a field of `what` holds a value that JSON cannot.
+        It is JSON data by its types, and not looked at further: a number in it may be no finite one.
         """
         ...
 

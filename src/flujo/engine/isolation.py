@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical, merge
 from flujo.domain.agents import Ask
 from flujo.domain.steps import BaseStep, CallableRef, Expr
+from flujo.exceptions import NotJournalable
 
 if TYPE_CHECKING:
     from flujo.domain.models import PipelineContext
@@ -18,22 +19,26 @@ def view(frame: Frame) -> PipelineContext:
     return frame.zone.type.view(frame.zone.tree)
 
 
-def after(frame: Frame, context: PipelineContext | None, *, what: str) -> Any:
-    """Return the context's tree as an attempt leaves the view it was given.
+def after(frame: Frame, context: PipelineContext | None) -> Any:
+    """Return the context's tree as an attempt leaves the view it was given."""
+    return frame.zone.tree if context is None else frame.zone.type.dump(context)
+
+
+def changes(frame: Frame, after: Any, *, what: str) -> merge.Patch:
+    """Return what an attempt has changed, when it leaves the context's tree as `after`.
 
     Raises:
         NotJournalable: a field holds a value that JSON cannot.
     """
-    return frame.zone.tree if context is None else frame.zone.type.dump(context, what=f"context after {what}")
-
-
-def changes(frame: Frame, context: PipelineContext | None, *, what: str) -> merge.Patch:
-    """Return what an attempt has changed in the view it was given.
-
-    Raises:
-        NotJournalable: a field holds a value that JSON cannot.
-    """
-    return [] if context is None else merge.diff(frame.zone.tree, after(frame, context, what=what))
+    patch = merge.diff(frame.zone.tree, after)
+    if not patch:
+        return patch
+    try:
+        changed: merge.Patch = canonical.normalise(patch)
+    except NotJournalable:
+        canonical.encode(after, what=f"context after {what}")  # names the field
+        raise
+    return changed
 
 
 async def saved(step: BaseStep, frame: Frame, output: Any) -> merge.Patch:

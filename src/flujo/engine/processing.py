@@ -91,7 +91,7 @@ class Gate:
         """
         self.is_passed = False
         value = canonical.normalise(answer, what=self._what)
-        tree = isolation.after(self._frame, self._context, what=f"step {self._step.name!r}")
+        tree = isolation.after(self._frame, self._context)
         for ref in self._step.processors.output:
             value, tree = await self._processed(ref, value, tree)
         self._fits_schema(value)
@@ -105,7 +105,7 @@ class Gate:
         reply = await _ask(self._frame, self._draft, ref, "processor", value, context)
         what = f"what processor `{ref.target}` returned"
         if context is not None:
-            tree = self._frame.zone.type.dump(context, what=f"context after processor `{ref.target}`")
+            tree = self._frame.zone.type.dump(context)
         return canonical.normalise(reply.output, what=what), tree
 
     def _fits_schema(self, value: Any) -> None:

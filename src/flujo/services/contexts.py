@@ -48,10 +48,9 @@ class ModelContext:
         """Return one whose fields are loaded when they are touched."""
         return views.view(self._model, tree)
 
-    def dump(self, context: PipelineContext, *, what: str = "context") -> Any:
+    def dump(self, context: PipelineContext) -> Any:
         """Return the JSON tree of a context object."""
-        dumped = canonical.normalise(views.touched(context).model_dump(mode="json"), what=what)
-        return {**views.untouched(context), **dumped}
+        return {**views.untouched(context), **views.touched(context).model_dump(mode="json")}
 
     def check(self, tree: Any, *, what: str, changed: Collection[str] | None = None) -> None:
         """Return when `tree` still fits the class."""
@@ -110,10 +109,10 @@ class SchemaContext:
         """Return one whose fields are loaded when they are touched."""
         return views.view(self._object, tree)
 
-    def dump(self, context: PipelineContext, *, what: str = "context") -> Any:
+    def dump(self, context: PipelineContext) -> Any:
         """Return the JSON tree: the fields that were given a value."""
         dumped = views.touched(context).model_dump(mode="json", exclude_unset=True)
-        return {**views.untouched(context), **canonical.normalise(dumped, what=what)}
+        return {**views.untouched(context), **dumped}
 
     def check(
         self,

@@ -33,7 +33,7 @@ def view(model: type[PipelineContext], tree: Mapping[str, Any]) -> PipelineConte
     """
     lazy = _lazy(model)
     if lazy is None:
-        return model.model_validate(canonical.normalise(tree))
+        return model.model_validate(canonical.copied(tree))
     unset = {
         name: field.get_default(call_default_factory=True)
         for name, field in model.model_fields.items()
@@ -79,7 +79,7 @@ class _View:
         own = _OWN.__get__(self)
         if name not in own.get(_LEFT, ()):
             return super().__getattr__(name)  # type: ignore[misc]  # the model's
-        _put(self, name, canonical.normalise(own[_LEFT][name]))
+        _put(self, name, canonical.copied(own[_LEFT][name]))
         return own[name]
 
     def __setattr__(self, name: str, value: Any) -> None:

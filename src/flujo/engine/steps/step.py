@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain import canonical, merge
+from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, Ask, answered_by
 from flujo.domain.journal import child
 from flujo.domain.outcomes import Chunk, Failure, Success
@@ -76,10 +76,11 @@ async def _alone(step: Step, frame: Frame, path: StepPath) -> StepOutcome:
         draft.detail = _detail(who, reply.model, reply.repairs)
         if gate is None:
             draft.output = reply.output
-            draft.patch = isolation.changes(frame, context, what=f"step {step.name!r}")
+            after = isolation.after(frame, context)
         else:
             draft.output = reply.output if gate.is_passed else await gate(reply.output)
-            draft.patch = merge.diff(frame.zone.tree, gate.tree)
+            after = gate.tree
+        draft.patch = isolation.changes(frame, after, what=f"step {step.name!r}")
 
     broken_off = partial(effects.broken_off, step, frame) if enforced else None
     return await perform(step, frame, path, work, broken_off=broken_off)
