@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flujo.domain.journal import ROOT, RunId, StepPath
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from flujo.engine.budget import Budget
     from flujo.engine.caching import AnswerCache
     from flujo.engine.journaling import Journal
+
+
+_NO_NAMES: Mapping[str, Any] = MappingProxyType({})
 
 
 class RunBody(Protocol):
@@ -78,7 +82,7 @@ class Frame:
     previous: Any
     path: StepPath = ROOT
     outer: Frame | None = None
-    names: Mapping[str, Any] = field(default_factory=dict)
+    names: Mapping[str, Any] = field(default_factory=lambda: _NO_NAMES)
     """Further names of this body: `loop` in a loop, `item` and `index` in a map."""
     steps: dict[str, dict[str, Any]] = field(default_factory=dict)
     since: int = 0
@@ -113,7 +117,7 @@ class Frame:
             previous,
             path=path,
             outer=self,
-            names=names if names else {},
+            names=names or _NO_NAMES,
             since=self.since,
             limits=self.limits,
             budget=self.budget,

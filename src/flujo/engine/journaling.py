@@ -34,6 +34,27 @@ _RESULTS = (EntryKind.WORK, EntryKind.ANSWER, EntryKind.DONE)
 class Journal:
     """One run's journal under one claim: what is recorded, and the writes that carry the claim's fence."""
 
+    __slots__ = (
+        "_announced",
+        "_asked",
+        "_fence",
+        "_first",
+        "_flying",
+        "_holds",
+        "_intents",
+        "_known",
+        "_open",
+        "_pauses",
+        "_resumed",
+        "_run_id",
+        "_seq",
+        "_store",
+        "_used",
+        "_voids",
+        "_waiting",
+        "usage",
+    )
+
     def __init__(self, store: StateStore, record: RunRecord, start: Progress) -> None:
         self._store = store
         self._run_id = record.run_id

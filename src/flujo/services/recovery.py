@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flujo.exceptions import FlujoError, ResumeConflict
+from flujo.exceptions import FlujoError, ResumeConflict, RunnerClosed
 from flujo.services.execution import SIGTERM
 
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ class Recovery:
         while True:
             try:
                 await self.look()
+            except RunnerClosed:
+                return
             except FlujoError as error:
                 log.warning("could not look for runs to go on with: %s", error)
             await asyncio.sleep(self._policy.every_s)

@@ -347,14 +347,13 @@ class Flujo(Generic[In, Out, Ctx]):
             store = await self._store()
             binding = self._bound()
             await binding.prepare()
-            request = Request(
+            closure, blobs = pinned(self.pipeline, self._blueprint)
+            new = await Request(
                 input=initial_input,
                 context={**self._context_data, **context_fields(context_data)},
                 run_id=run_id,
                 metadata=metadata,
-            )
-            closure, blobs = pinned(self.pipeline, self._blueprint)
-            new = await request.new_run(self.pipeline, binding, closure, self._chance, self._lock_digest)
+            ).new_run(self.pipeline, binding, closure, self._chance, self._lock_digest)
             return await Drive(await self._execution(store, binding, sink)).accept(new, blobs, if_exists)
 
     def _handed_out(self, result: PipelineResult[Out, Ctx]) -> PipelineResult[Out, Ctx]:
