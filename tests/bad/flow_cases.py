@@ -170,4 +170,11 @@ TYPES = [
     )
 ]  # fmt: skip
 
-FLOW_CASES = [*KNOWN, *NOWHERE, *SAFETY, *TYPES]
+IGNORED = [
+    Case("an-ignore-without-a-reason", "  - {name: more, agent: sorter, input: '{{ input.note }}'}  # flujo: ignore[FLJ207]\n", "FLJ190",
+         "gives no reason", "# flujo: ignore[FLJ207]", severity="warning"),
+    Case("an-ignore-of-nothing", step("agent: sorter").rstrip() + "  # flujo: ignore[FLJ207] nothing is missing here\n", "FLJ190",
+         "nothing here is ignored", None, severity="warning"),
+]  # fmt: skip
+
+FLOW_CASES = [*IGNORED, *KNOWN, *NOWHERE, *SAFETY, *TYPES]

@@ -13,7 +13,7 @@ from bad.meaning_cases import CASES, ENTRY, HEAD, SECRET_CASES, SKILLS, Case, im
 from flujo.blueprint.compiler import Compiled, compile_blueprint
 from flujo.blueprint.diagnostics import RULES, Diagnostic, Severity, render, to_json
 from flujo.blueprint.resolver import FileSource
-from good.flow_cases import GOOD_FLOW
+from good.flow_cases import CHILDREN, GOOD_FLOW
 from good.meaning_cases import GOOD
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def test_a_secret_is_never_shown(case: Case, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [*GOOD, *GOOD_FLOW])
 def test_a_look_alike_passes_without_a_word(name: str, tmp_path: Path) -> None:
     skills = {"skills/crm.py": SKILLS + MERGER, "skills/typed.py": TYPED, "skills/tools.py": TOOLS}
-    found = compiled(tmp_path, {**skills, ENTRY: (GOOD | GOOD_FLOW)[name]})
+    found = compiled(tmp_path, {**skills, **CHILDREN, ENTRY: (GOOD | GOOD_FLOW)[name]})
     assert [render(one, found.sources) for one in found.diagnostics] == []
     assert found.pipeline is not None
 

@@ -130,3 +130,37 @@ def test_an_unknown_code_is_refused(flujo: Flujo) -> None:
     result = flujo("explain", "FLJ999")
     assert result.exit_code == 2
     assert "no rule or error has the code 'FLJ999'" in result.stderr
+
+
+def test_the_budget_of_a_project_or_of_whoever_imports_bounds_what_is_asked_again(
+    flujo: Flujo, project: Project
+) -> None:
+    loop = "{kind: loop, name: again, until: previous == 'yes', steps: [{name: ask, agent: a}]}"
+    project.blueprint(
+        "asks", f'version: "1"\nname: asks\nagents: {{a: {{model: "openai:gpt-5-mini"}}}}\nsteps: [{loop}]\n'
+    )
+    head = 'version: "1"\nname: over\n'
+    steps = "steps: [{kind: import, name: sub, blueprint: ./asks.yaml}]\n"
+    project.blueprint("over", head + steps)
+    assert "FLJ293" in flujo("validate", "blueprints/over.yaml").stdout
+    project.blueprint("over", head + "budget: {requests_limit: 9}\n" + steps)
+    assert "FLJ293" not in flujo("validate", "blueprints/over.yaml").stdout
+    assert "FLJ293" in flujo("validate", "blueprints/asks.yaml").stdout
+    with (project.root / "flujo.toml").open("a", encoding="utf-8") as settings:
+        settings.write("\n[budgets]\nrequests_limit = 9\n")
+    assert "FLJ293" not in flujo("validate", "blueprints/asks.yaml").stdout
+
+
+def test_a_run_that_was_accepted_is_not_judged_again_by_stricter_settings(
+    flujo: Flujo, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.blueprint(
+        "asks",
+        'version: "1"\nname: asks\nsteps:\n'
+        "  - {kind: hitl, name: ok, message: 'ok?', answer_schema: {type: boolean}}\n"
+        "  - {name: greet, call: skills.greet:greet, with: {name: Ada}}\n",
+    )
+    assert flujo("run", "asks", "--run-id", "r1", "--paused-ok").exit_code == 0
+    monkeypatch.setenv("FLUJO_STRICT_DSL", "1")
+    assert flujo("validate", "blueprints/asks.yaml").exit_code == 4, "nobody reads the answer"
+    assert flujo("tasks", "resume", "r1", "--input", "true").exit_code == 0

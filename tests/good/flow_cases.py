@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from bad.composite_cases import LABEL, NOTE, ONWARDS, both, each, known, machine
 from bad.flow_cases import ASKS, HELP, OPTIONAL, READS, call, tools
-from bad.meaning_cases import HEAD, logic, loop, step
+from bad.meaning_cases import HEAD, importing, logic, loop, step
+
+CONTEXT = "context_schema: {properties: {label: {type: string}, count: {type: integer}, notes: {type: array, items: {type: string}}}}\n"
+CHILDREN = {
+    "blueprints/child.yaml": 'version: "1"\nname: child\ninput_schema: {type: object, required: [text], properties: {text: {type: string}, tone: {type: string}}}\n'
+    "steps: [{name: kind, call: 'skills.typed:kind', with: {text: '{{ input.text }}'}}]\n",
+    "blueprints/writer.yaml": 'version: "1"\nname: writer\n'
+    + CONTEXT
+    + "steps: [{name: kind, call: 'skills.typed:kind', with: {text: a}, save: {label: output}}]\n",
+}
+"""Blueprints that the cases import."""
 
 GOOD_FLOW = {
+    "a warning that somebody has judged": HEAD + "  - {name: more, agent: sorter, input: '{{ input.note }}'}  # flujo: ignore[FLJ207] it is always there\n",
+    "one-blueprint-imported-twice": HEAD + importing("./child.yaml", "    with: {text: '{{ steps.sort.output.label }}'}\n")
+    + importing("./child.yaml", "    with: {text: '{{ previous }}'}\n").replace("name: sub", "name: again"),
+    "an-import-that-is-given-what-it-needs": HEAD + importing("./child.yaml", "    with: {text: '{{ steps.sort.output.label }}'}\n")
+    + logic("steps.sub.output == 'good'"),
+    "an-import-that-inherits-the-same-context": HEAD + importing("./writer.yaml", "    context: inherit\n"),
     "field-that-both-ways-give": HEAD + "  - kind: conditional\n    name: way\n    if: input.text == ''\n    then: [{name: a, agent: sorter}]\n"
     "    else: [{name: b, agent: sorter, output_schema: {type: object, required: [label], properties: {label: {enum: [other]}}}}]\n"
     + READS % 'steps.way.output.label == "other" || steps.way.output.label == "bug"',

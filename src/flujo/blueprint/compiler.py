@@ -70,6 +70,7 @@ def compile_blueprint(
     models: Mapping[str, str] | None = None,
     overrides: Mapping[str, str] | None = None,
     strict: bool = False,
+    is_bounded: bool = False,
 ) -> Compiled:
     """Read, check and compile a blueprint with everything that it imports.
 
@@ -83,12 +84,16 @@ def compile_blueprint(
             become overrides of the closure, where the blueprint has such an agent.
         overrides: `agents.NAME.model` or `agents.*.model` to a model; they reach imported blueprints too.
         strict: whether warnings are errors.
+        is_bounded: whether the project bounds what a run may use, whatever the blueprint says.
 
     Raises:
         SettingsError: an override names something that cannot be overridden.
     """
     loader = Loader(source, allow_callables)
     unit = loader.load_entry(entry)
+    if unit is not None:
+        for loaded in loader.units.values():  # the entry's budget holds for all that it imports
+            loaded.is_bounded = is_bounded or unit.blueprint.budget is not None
     diagnostics = _found(loader, loader.units.values(), strict=strict)
     known = {name for loaded in loader.units.values() for name in agents_that_matter(loaded)}
     applied = _applied(models or {}, overrides or {}, known)

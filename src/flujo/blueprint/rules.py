@@ -37,6 +37,8 @@ class Unit:
     """Where the agents of `blueprint` stand, which may be in other files."""
     prompts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Per agent with an `instructions_file`: its project path and its text."""
+    is_bounded: bool = False
+    """Whether something outside of this file bounds what a run may use."""
     allow: Sequence[str] = ()
     module: Callable[[str], Module | None] = lambda _name: None
     """Gives what the project's source says of a module."""

@@ -193,8 +193,9 @@ UNBOUNDED_LOOP = rule(
     "FLJ293",
     "unbounded-spending",
     "An agent that is asked again and again, and nothing bounds what that costs",
-    finds="An agent inside a loop, a map, a state machine or a search, in a blueprint without `budget:`, and "
-    "without `max_tokens` in its `model_settings`. Models of this machine cost nothing.",
+    finds="An agent inside a loop, a map, a state machine or a search, in a blueprint without `budget:` in a "
+    "project without `[budgets]`, and without `max_tokens` in its `model_settings`. Models of this machine "
+    "cost nothing.",
     why="A loop that does not come to its end multiplies what one answer costs, and an answer may be long.",
     example="agents: {writer: {model: openai:gpt-5-mini}}\n"
     "steps:\n  - {kind: loop, name: again, until: steps.write.output == 'done',\n"
@@ -210,7 +211,7 @@ _REPEATING = (doc.LoopStep, doc.MapStep, doc.StateMachineStep)
 
 def unbounded_spending(unit: Unit) -> Iterator[Diagnostic]:
     """Warn once of each agent that is asked repeatedly without a cap or a budget."""
-    if unit.blueprint.budget is not None:
+    if unit.is_bounded or unit.blueprint.budget is not None:
         return
     found: dict[str, str] = {}
     for visit in unit.visits:

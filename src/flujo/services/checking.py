@@ -65,6 +65,7 @@ def compiled(
         models=project.settings.models if models is None else models,
         overrides=overrides or {},
         strict=project.settings.strict_dsl,
+        is_bounded=bool(project.settings.budgets.limits),
     )
 
 

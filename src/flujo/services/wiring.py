@@ -223,6 +223,7 @@ class Workspace:
             BlueprintError: it does not pass its checks.
         """
         from flujo.blueprint.compiler import compile_blueprint
+        from flujo.blueprint.resolver import FileSource
 
         settings = self.project.settings
         compiled = compile_blueprint(
@@ -231,7 +232,9 @@ class Workspace:
             allow_callables=settings.blueprints.allow_callables,
             models=models,
             overrides=overrides,
-            strict=settings.strict_dsl,
+            # What a run was accepted with is not judged again by stricter settings, or by new rules.
+            strict=settings.strict_dsl and isinstance(source, FileSource),
+            is_bounded=bool(settings.budgets.limits),
         )
         if compiled.pipeline is None:
             raise refusal(path, compiled)
