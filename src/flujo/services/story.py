@@ -65,7 +65,9 @@ def shape(schema: Any) -> str:
 def _ends(pipeline: Pipeline) -> Iterator[str]:
     yield f"It takes {shape(pipeline.input_schema)}."
     gives = (
-        f"gives {text(pipeline.output)}" if pipeline.output is not None else "gives what its last step gives"
+        f"gives `{text(pipeline.output)}`"
+        if pipeline.output is not None
+        else "gives what its last step gives"
     )
     yield f"It {gives}."
     if pipeline.context_type is not None:
