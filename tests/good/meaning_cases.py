@@ -179,4 +179,9 @@ GOOD = {
     " items: {type: object, required: [text], properties: {text: {type: string}}}}}\n"
     "  judge: {model: b:c}\nsteps:\n  - {kind: tree_search, name: s, propose: thinker, evaluate: judge, goal: candidate.text != ''}\n"
     "  - {name: b, agent: judge, input: '{{ steps.s.output.candidate.text }}'}\n",
+    "divisions-that-have-a-value": HEAD
+    + "  - {name: b, agent: sorter, when: '1.0 / 0.0 > 1.0 || 10 / 2 > 1 || 7 % 3 == 1 || 0 / 4 == 0'}\n",
+    "tools-with-names-of-their-own": 'version: "1"\nname: good\n'
+    "agents: {a: {model: b:c, tools: ['skills.crm:echo', 'skills.crm:plain']}, d: {model: b:c, tools: ['skills.crm:echo']}}\n"
+    "steps: [{name: a, agent: a, input: hello}, {name: d, agent: d, input: '{{ steps.a.output }}'}]\n",
 }

@@ -134,3 +134,32 @@ def agent_without_model(unit: Unit) -> Iterator[Diagnostic]:
                     (there.span(path, key=True), "it extends this one") for there, path in bases_of
                 ),
             )
+
+
+TOOL_TWICE = rule(
+    "FLJ255",
+    "duplicate-tool",
+    "Two tools of one agent with one name",
+    finds="Two entries of an agent's `tools` whose functions have the same name, whatever their modules.",
+    why="A model calls a tool by its function's name: it could not say which of the two it means.",
+    example="agents: {helper: {model: a:b, tools: [skills.crm:lookup, skills.erp:lookup]}}\n"
+    "steps:\n  - {name: help, agent: helper}",
+    instead="agents: {helper: {model: a:b, tools: [skills.crm:lookup, skills.erp:lookup_order]}}\n"
+    "steps:\n  - {name: help, agent: helper}",
+)
+
+
+def duplicate_tool(unit: Unit) -> Iterator[Diagnostic]:
+    """Refuse an agent two of whose tools a model could not tell apart."""
+    for name, agent in unit.blueprint.agents.items():
+        first: dict[str, int] = {}
+        for index, tool in enumerate(agent.tools):
+            called = tool.rpartition(":")[2] if isinstance(tool, str) else ""
+            if called and first.setdefault(called, index) != index:
+                earlier = unit.span("agents", name, "tools", first[called])
+                yield TOOL_TWICE.at(
+                    unit.span("agents", name, "tools", index),
+                    f"agent {name!r} has two tools called `{called}`",
+                    hint="rename one of the functions, or leave one tool out",
+                    related=((earlier, "the other one"),),
+                )

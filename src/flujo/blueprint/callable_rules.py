@@ -35,7 +35,8 @@ UNKNOWN_CALLABLE = rule(
     "FLJ251",
     "unknown-callable",
     "A callable that its module does not define",
-    finds="A `module:callable` whose module is a file of the project that defines no such name.",
+    finds="A `module:callable` whose module is a file of the project that defines no such name, or gives it "
+    "to a number, a text, a list or a mapping.",
     why="The run could not start.",
     example="steps:\n  - {name: look, call: skills.crm:lokup}",
     instead="steps:\n  - {name: look, call: skills.crm:lookup}",
@@ -55,8 +56,9 @@ CALLABLE_ARGUMENTS = rule(
 CALLABLE_UNCHECKED = rule(
     "FLJ253",
     "callable-not-checked",
-    "A callable whose source is not in the project",
-    finds="An admitted `module:callable` whose source is no file of the project.",
+    "A callable that no source in the project shows",
+    finds="An admitted `module:callable` whose source is no file of the project, or does not say plainly "
+    "that it defines the name (a star import, a definition inside an `if`).",
     why="Whether it exists and what it takes is found only when the blueprint is run.",
     example="steps:\n  - {name: parse, call: some_package.parsing:parse}",
     instead="# a function of the project that calls the package\n"
@@ -138,11 +140,18 @@ def callable_problems(unit: Unit, named: Named) -> Iterator[Diagnostic]:
         return
     place, _, name = named.target.partition(":")
     module = unit.module(place)
-    if module is None or (name not in module.names and not module.complete):
+    if module is None:
         yield CALLABLE_UNCHECKED.at(
             span,
             f"`{named.target}` is not checked: its source is no file of this project",
             hint=f"it would be `{place.replace('.', '/')}.py` beside flujo.toml",
+            severity=Severity.INFO,
+        )
+    elif name not in module.names and not module.complete:
+        yield CALLABLE_UNCHECKED.at(
+            span,
+            f"`{named.target}` is not checked: what {module.path} defines is known only when it is run",
+            hint=f"define `{name}` at its top level, outside of any `if` and `try`",
             severity=Severity.INFO,
         )
     elif name not in module.names:
@@ -150,6 +159,12 @@ def callable_problems(unit: Unit, named: Named) -> Iterator[Diagnostic]:
             span,
             f"`{module.path}` defines no `{name}`",
             hint=suggest(name, module.names, what="it defines"),
+        )
+    elif name in module.constants:
+        yield UNKNOWN_CALLABLE.at(
+            span,
+            f"`{named.target}` cannot be called: {module.path} gives the name to a plain value",
+            hint="name a function",
         )
     elif named.is_called and (signature := module.names[name]) is not None:
         yield from _arguments(unit, named, signature)

@@ -37,6 +37,7 @@ AT_TOP = (
     agent_rules.unused_agent,
     agent_rules.unused_include,
     agent_rules.agent_without_model,
+    agent_rules.duplicate_tool,
     rules.reserved_context_field,
     rules.unavailable_at_top,
     budget_rules.unbounded_answers,

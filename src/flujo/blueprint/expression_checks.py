@@ -277,6 +277,8 @@ class _Walk:
             shapes.append(self.visit(part, bound, null_is_fine=fine or (node.name == "get" and index != 1)))
         if node.name in {"_==_", "_!=_", "@in"}:
             self._compared(node, shapes)
+        elif node.name in {"_/_", "_%_"}:
+            self._divided(node)
         if node.name == "_?_:_" and shapes[1] == shapes[2]:
             return shapes[1]
         return element(shapes[0]) if node.name == "_[_]" and shapes[0].kind == "array" else Shape()
@@ -297,6 +299,14 @@ class _Walk:
                 message = f"`{'.'.join(cel_tree.chain(name) or ('it',))}` is never {constant.value!r}"
                 hint = suggest(str(constant.value), said, what="it is one of")
                 self.problems.append(Problem(message, hint, start, end, "warning", "impossible-value"))
+
+    def _divided(self, node: Node) -> None:
+        """Report a whole number that is divided by a constant zero; 1.0 / 0.0 is infinite and no failure."""
+        divisor = node.parts[1]
+        if divisor.kind == "const" and type(divisor.value) is int and divisor.value == 0:
+            start, end = _token_span(self.source, divisor.at)
+            message, hint = "this divides by zero", "divide by what is never zero, or ask first: `n != 0 ? …`"
+            self.problems.append(Problem(message, hint, start, end, "error", "division-by-zero"))
 
     def _get(self, node: Node, wanted: Chain, bound: Mapping[str, Shape]) -> Shape:
         """Check `get(a.b, "c", …)`: `a.b.c` may be missing or null, but a name nobody knows is a finding."""

@@ -98,6 +98,15 @@ NOT_REPRODUCIBLE = rule(
     example="steps:\n  - {name: s, agent: a, input: 'It is {{ now() }}.'}",
     instead="steps:\n  - {name: s, agent: a, input: 'It is {{ run.started_at }}.'}",
 )
+DIVISION = rule(
+    "FLJ239",
+    "division-by-zero",
+    "An expression divides by zero",
+    finds="`/ 0` or `% 0` of whole numbers.",
+    why="The run fails whenever it comes to this expression.",
+    example=f"{_IF}'input.total / 0 > 1', then: []}}",
+    instead=f"{_IF}'input.total / 2 > 1', then: []}}",
+)
 _RULE_OF: dict[str, Rule] = {
     "unknown-name": UNKNOWN_NAME,
     "unknown-function": UNKNOWN_NAME,
@@ -110,6 +119,7 @@ _RULE_OF: dict[str, Rule] = {
     "may-be-missing": MAY_BE_MISSING,
     "impossible-value": IMPOSSIBLE_VALUE,
     "may-be-null": MAY_BE_MISSING,
+    "division-by-zero": DIVISION,
     "expression-too-long": TOO_MUCH,
 }
 

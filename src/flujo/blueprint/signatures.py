@@ -11,7 +11,7 @@ from flujo.blueprint.resolver import SourceRefused
 from flujo.domain import canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from flujo.blueprint.known import Schema
     from flujo.blueprint.resolver import Source
@@ -48,6 +48,8 @@ class Module:
     """None where the text does not say what is taken (a decorated function, a class, an assignment)."""
     complete: bool
     """Whether nothing else can be in the module (no star import, no `__getattr__`)."""
+    constants: frozenset[str] = frozenset()
+    """Names of numbers, texts, lists and mappings, which nobody can call."""
 
 
 def read_module(module: str, source: Source) -> Module | None:
@@ -63,7 +65,8 @@ def read_module(module: str, source: Source) -> Module | None:
             body = ast.parse(data, filename=path).body
         except (SourceRefused, SyntaxError, ValueError, RecursionError, MemoryError):
             continue
-        return Module(path, canonical.digest(data.replace(b"\r\n", b"\n")), *_names(body))
+        digest = canonical.digest(data.replace(b"\r\n", b"\n"))
+        return Module(path, digest, *_names(body), frozenset(_constants(body)))
     return None
 
 
@@ -110,6 +113,23 @@ def _names(body: list[ast.stmt]) -> tuple[dict[str, Signature | None], bool]:
             case _:
                 complete = False  # an `if`, a `try`, a loop: anything may be defined inside
     return names, complete
+
+
+def _constants(body: list[ast.stmt]) -> Iterator[str]:
+    """Yield the names whose last assignment is a literal."""
+    last: dict[str, ast.expr | None] = {}
+    for statement in body:
+        match statement:
+            case ast.Assign(targets=targets, value=value):
+                last.update({node.id: value for node in targets if isinstance(node, ast.Name)})
+            case ast.AnnAssign(target=ast.Name(id=name), value=value):
+                last[name] = value
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                last.pop(name, None)
+            case _:
+                pass
+    literals = (ast.Constant, ast.JoinedStr, ast.List, ast.Tuple, ast.Dict, ast.Set)
+    yield from (name for name, value in last.items() if isinstance(value, literals))
 
 
 def _function(made: ast.FunctionDef | ast.AsyncFunctionDef) -> Signature | None:
