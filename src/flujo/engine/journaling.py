@@ -8,6 +8,8 @@ for the next one that must be durable and are committed with it, in order.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -37,9 +39,11 @@ class Journal:
     __slots__ = (
         "_announced",
         "_asked",
+        "_broken",
         "_fence",
         "_first",
         "_flying",
+        "_handed",
         "_holds",
         "_intents",
         "_known",
@@ -71,7 +75,11 @@ class Journal:
         self._announced: list[Intent] = []
         self._holds: dict[tuple[StepPath, int], Hold] = {}
         self._intents: dict[StepPath, Intent] | None = None
-        self._flying: list[asyncio.Future[bool]] = []
+        self._flying: deque[asyncio.Future[bool]] = deque()
+        self._handed = 0
+        """How many writes have been in `_flying`."""
+        self._broken: BaseException | None = None
+        """Why one of them failed; every later one fails with it, or the journal would have a gap."""
         self._used: dict[StepPath, Usage] = {}
         self.usage = start.usage
         """What the run has used so far, failed attempts included."""
@@ -250,16 +258,27 @@ class Journal:
         if isinstance(flying, asyncio.Task):  # of a store whose `write` is a coroutine
             flying.add_done_callback(_look_at)
         self._flying.append(flying)
+        self._handed += 1
         return flying
 
     async def _landed(self) -> None:
-        """Return when all that was handed over until now is committed."""
-        for write in tuple(self._flying):
-            if not write.done():
-                await asyncio.shield(write)  # others wait for the same one, and go on when we are cancelled
-            write.result()
-            if write in self._flying:
-                self._flying.remove(write)
+        """Return when all that was handed over until now is committed.
+
+        The newest is waited for first: the others have ended by then, so that a hundred parts of a run do not
+        each wait for each other's.
+        """
+        until = self._handed
+        if self._flying:
+            await _ended(self._flying[-1])
+        while self._flying and self._handed - len(self._flying) < until:
+            oldest = self._flying[0]
+            if not oldest.done():
+                await _ended(oldest)
+                continue
+            self._flying.popleft()
+            self._broken = self._broken or oldest.exception()
+        if self._broken is not None:
+            raise self._broken
 
     def _same(self, entry: Entry, fingerprint: str) -> Entry:
         if entry.fingerprint != fingerprint:
@@ -271,6 +290,13 @@ class Journal:
                 found=entry.fingerprint,
             )
         return entry
+
+
+async def _ended(write: asyncio.Future[bool]) -> None:
+    """Return when a write has come out, however; others wait for it too, and go on when we are cancelled."""
+    if not write.done():
+        with suppress(Exception):  # whoever takes it off the row looks at how it came out
+            await asyncio.shield(write)
 
 
 def _look_at(write: asyncio.Future[bool]) -> None:
