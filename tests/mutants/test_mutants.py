@@ -20,7 +20,9 @@ def test_each_bug_can_be_made_and_names_a_test_that_there_is(mutation: Mutation)
     assert mutation.occurrences() == 1, f"{mutation.file} has changed: adapt `old` of {mutation.name}"
     file, _, name = mutation.test.partition("::")
     text = (ROOT / file).read_text("utf-8")
-    inherited = (ROOT / "src/flujo/testing/store_suite.py").read_text("utf-8")
+    inherited = "".join(
+        page.read_text("utf-8") for page in (ROOT / "src/flujo/testing/store_suite").glob("*.py")
+    )
     assert name.rpartition("::")[2] in text + inherited
 
 

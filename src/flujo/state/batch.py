@@ -48,6 +48,7 @@ class Batches:
         self.owner = leases.owner
         self.lease_s = leases.lease_s
         self.leases = leases
+        self._asked = 0
         self.is_postgres = database.is_postgres
         self.pipelined = database.pipelined
         self.statements = statements.Statements(postgres=database.is_postgres)
@@ -93,6 +94,11 @@ class Batches:
         if aside or not rows:
             return None
         return self.statements.append_entries(connection, self.owner, rows)
+
+    def next_position(self) -> int:
+        """Return a greater number for each question: SQLite's clock gives many of them the same moment."""
+        self._asked += 1
+        return self._asked
 
     def acceptance_time(self, now: float) -> float:
         """Return `now`, or a microsecond after the acceptance before: "newest" has one meaning."""
@@ -199,7 +205,7 @@ class _Batch:
         entries = [codec.entry_row(write.run_id, entry, pending.aside) for entry in write.entries]
         pending.entries += self._fresh(write, entries) if self.careful else entries
         for pause in write.pauses:
-            pending.pauses.append(codec.pause_row(write.run_id, pause, len(pending.pauses)))
+            pending.pauses.append(codec.pause_row(write.run_id, pause, self.batches.next_position()))
         pending.intents += [
             {**codec.intent_row(write.run_id, intent, pending.aside), "fence": write.fence}
             for intent in write.intents

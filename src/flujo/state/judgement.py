@@ -80,7 +80,7 @@ def claim_refusal(
 
 def write_refusal(
     write: Write, fence: int, status: RunStatus, owner: str | None, me: str
-) -> StateError | None:
+) -> FlujoError | None:
     """Return why a write of the store `me` may not become true in a run as it stands.
 
     What was given back is nobody's to write to, although its fence grows only at the next claim. Its state
@@ -95,9 +95,10 @@ def write_refusal(
             run_id=write.run_id,
             status=status,
         )
-    if owner == me or (owner is None and write.is_move):
-        return None
-    return _fenced(write, "was given back")
+    if owner != me and not (owner is None and write.is_move):
+        return _fenced(write, "was given back")
+    texts = (text for pause in write.pauses for text in (pause.pause_id, pause.message))
+    return next((_unstorable(text, "question") for text in texts if not _is_storable(text)), None)
 
 
 def _fenced(write: Write, what: str) -> Fenced:
@@ -206,6 +207,36 @@ def recoveries(there: int, status: RunStatus, *, recovering: bool, abandoned: bo
     if not recovering or status is not RunStatus.RUNNING:
         return 0
     return (0 if grown else there) + int(abandoned)
+
+
+def check_run(run: NewRun) -> None:
+    """Return when every store can hold what a run is called and described by.
+
+    Raises:
+        NotJournalable: a name holds a character that no database keeps.
+        SettingsError: see `check_metadata`.
+    """
+    names = {"run id": run.run_id, "pipeline name": run.pipeline, "user id": run.user_id or ""}
+    for what, text in names.items():
+        if not _is_storable(text):
+            raise _unstorable(text, what)
+    check_metadata(run.metadata)
+
+
+def _is_storable(text: str) -> bool:
+    """Return whether a text is UTF-8 without NUL, which Postgres refuses and SQLite cuts off at."""
+    if "\x00" in text:
+        return False
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _unstorable(text: str, what: str) -> NotJournalable:
+    """Return the error for a text with a character that no database keeps."""
+    return NotJournalable(
+        f"the {what} {text[:60]!r} has a NUL or half a character in it, which no database can hold",
+        hint="leave the character out, or escape it",
+        path="",
+    )
 
 
 def check_metadata(metadata: Mapping[str, Any]) -> None:

@@ -25,7 +25,7 @@ from flujo.domain.run import (
     Write,
 )
 from flujo.domain.usage import NOTHING
-from flujo.exceptions import CorruptState, FlujoError, JournalConflict, StateBackendUnavailable, StateError
+from flujo.exceptions import CorruptState, FlujoError, StateBackendUnavailable
 from flujo.state import judgement, ownership
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class MemoryStateStore:
     async def accept(self, run: NewRun, blobs: Mapping[str, bytes], *, claim: bool = True) -> RunRecord:
         """Record a run; see the port."""
         self._check_open()
-        judgement.check_metadata(run.metadata)
+        judgement.check_run(run)
         there = self.database.runs.get(run.run_id)
         if there is not None:
             raise judgement.accept_twice(self._record(there), run)
@@ -159,7 +159,7 @@ class MemoryStateStore:
             self._check_open()
             answered = self._write(write)
             self._holes.succeeded(write)
-        except (StateError, JournalConflict) as error:
+        except FlujoError as error:
             self._holes.failed(write, error)
             done.set_exception(error)
         else:

@@ -98,7 +98,7 @@ class SqlStateStore:
 
     def accept(self, run: NewRun, blobs: Mapping[str, bytes], *, claim: bool = True) -> Awaitable[RunRecord]:
         """Record a run and the blobs it needs; see the port."""
-        judgement.check_metadata(run.metadata)
+        judgement.check_run(run)
         return self._begin(Accept(run, blobs, claim))
 
     def claim(

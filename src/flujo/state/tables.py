@@ -98,7 +98,7 @@ pauses = sa.Table(
     sa.Column("answer_schema", Bytes),
     sa.Column("deadline_at", Seconds),
     sa.Column("asked_at", Seconds, nullable=False),
-    sa.Column("position", sa.Integer, nullable=False),  # among the questions of one commit
+    sa.Column("position", sa.Integer, nullable=False),  # among those of one owner: a clock ticks too slowly
     sa.Column("answer", Bytes),
     sa.Column("answered_at", Seconds),  # without an answer: the deadline passed
     sa.Column("void", sa.Boolean, nullable=False),

@@ -1,0 +1,69 @@
+"""The suite that every `StateStore` passes: inherit `StateStoreSuite`, say how a store is opened, run pytest.
+
+    class TestMyStore(StateStoreSuite):
+        @pytest.fixture
+        async def open_store(self):
+            ...
+            yield open_one   # async: (**options) -> StateStore, all on one fresh database
+
+The tests are coroutines (pytest-asyncio in its `auto` mode runs them). They speak to a store through its
+port alone, so they hold for any backend.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flujo.testing.store_suite.cancelling import CancellingSuite
+from flujo.testing.store_suite.clocks import ClocksSuite
+from flujo.testing.store_suite.crashes import CrashesSuite
+from flujo.testing.store_suite.effects import EffectsSuite
+from flujo.testing.store_suite.examples import RUN, OpenStore, entry, move, new_run, writes
+from flujo.testing.store_suite.journal import JournalSuite
+from flujo.testing.store_suite.moves import MovesSuite
+from flujo.testing.store_suite.ownership import OwnershipSuite
+from flujo.testing.store_suite.queries import QueriesSuite
+from flujo.testing.store_suite.questions import QuestionsSuite
+from flujo.testing.store_suite.rights import RightsSuite
+from flujo.testing.store_suite.runs import RunsSuite
+from flujo.testing.store_suite.values import ValuesSuite
+from flujo.testing.store_suite.waiting import WaitingSuite
+
+if TYPE_CHECKING:
+    from flujo.domain.ports import StateStore
+
+__all__ = ["RUN", "OpenStore", "StateStoreSuite", "entry", "move", "new_run", "writes"]
+
+
+class StateStoreSuite(
+    RunsSuite,
+    JournalSuite,
+    ValuesSuite,
+    OwnershipSuite,
+    RightsSuite,
+    MovesSuite,
+    QuestionsSuite,
+    EffectsSuite,
+    WaitingSuite,
+    QueriesSuite,
+    CancellingSuite,
+    CrashesSuite,
+    ClocksSuite,
+):
+    """What every store does; subclass it and give the fixture `open_store`.
+
+    `open_store(**options)` opens one more store on the same database, as another process would. Options:
+    `lease_s`, and `renew_s` beyond any test, which makes an owner that never renews.
+    """
+
+    @pytest.fixture
+    async def open_store(self) -> OpenStore:
+        """Open stores on one fresh database; what is opened here is closed here."""
+        raise NotImplementedError("give the fixture `open_store`")
+
+    @pytest.fixture
+    async def store(self, open_store: OpenStore) -> StateStore:
+        """Return one store on a fresh database."""
+        return await open_store()

@@ -1,0 +1,88 @@
+"""What surrounds a call outside: the budget held back for it and the announcement of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flujo.domain import canonical
+from flujo.domain.journal import EntryKind, StepPath
+from flujo.domain.ledger import Hold, HoldState
+from flujo.domain.run import Intent, IntentState, Write
+from flujo.domain.usage import Usage
+from flujo.exceptions import (
+    Fenced,
+)
+from flujo.testing.store_suite.examples import (
+    RUN,
+    entry,
+    new_run,
+)
+
+if TYPE_CHECKING:
+    from flujo.domain.ports import StateStore
+
+
+class EffectsSuite:
+    """Holds and announced calls are kept until they are settled."""
+
+    async def test_a_ledger_has_what_was_used_where_and_what_is_held_back(self, store: StateStore) -> None:
+        run = await store.accept(new_run(), {})
+        used = Usage(input_tokens=7, output_tokens=3, requests=1, cost_micro_usd=42)
+        held = Hold(path=StepPath("b"), number=1, state=HoldState.HELD, usage=used + used)
+        await store.write(
+            Write(
+                run_id=run.run_id,
+                fence=run.fence,
+                entries=(
+                    entry(1, "a", usage=used, started_at=5.0, ended_at=7.5),
+                    entry(2, "c", kind=EntryKind.DECISION),
+                ),
+                holds=(held, replace(held, path=StepPath("c"), state=HoldState.UNCONFIRMED)),
+            )
+        )
+        ledger = await store.ledger(run.run_id)
+        assert [(each.path, each.usage, each.ended_at) for each in ledger.spendings] == [("a", used, 7.5)]
+        assert [(hold.path, hold.state) for hold in ledger.holds] == [("b", "held"), ("c", "unconfirmed")]
+        assert ledger.unconfirmed == used + used + used + used
+
+    async def test_a_hold_is_replaced_until_it_is_settled(self, store: StateStore) -> None:
+        run = await store.accept(new_run(), {})
+        first = Hold(path=StepPath("a"), number=1, state=HoldState.HELD, usage=Usage(requests=1))
+        for hold in (first, replace(first, usage=Usage(requests=2)), replace(first, number=2)):
+            await store.write(Write(run_id=run.run_id, fence=run.fence, holds=(hold,)))
+        assert (await store.ledger(run.run_id)).unconfirmed == Usage(requests=3)
+        settled = replace(first, state=HoldState.SETTLED, usage=Usage())
+        await store.write(
+            Write(run_id=run.run_id, fence=run.fence, entries=(entry(1, "a"),), holds=(settled,))
+        )
+        assert [hold.number for hold in (await store.ledger(run.run_id)).holds] == [2]
+
+    async def test_nobody_holds_back_what_belongs_to_a_run_of_others(self, store: StateStore) -> None:
+        run = await store.accept(new_run(), {})
+        hold = Hold(path=StepPath("a"), number=1, state=HoldState.HELD, usage=Usage(requests=1))
+        with pytest.raises(Fenced):
+            await store.write(Write(run_id=run.run_id, fence=run.fence + 1, holds=(hold,)))
+        assert (await store.ledger(run.run_id)).holds == ()
+
+    async def test_calls_are_kept_as_they_were_announced_and_settled(self, store: StateStore) -> None:
+        run = await store.accept(new_run(), {})
+        large = canonical.encode("x" * 200_000)
+        sent = Intent(
+            key="k", path=StepPath("pay"), tool="bank:pay", state=IntentState.SENT, input=large, sends=2
+        )
+        other = replace(sent, key="other", path=StepPath("later"), input=b"1")
+        await store.write(Write(run_id=RUN, fence=run.fence, intents=(sent,)))
+        (there,) = await store.intents(RUN)
+        assert replace(there, sent_at=None) == sent
+        assert there.sent_at
+        done = replace(sent, state=IntentState.DONE, result=large)
+        await store.write(Write(run_id=RUN, fence=run.fence, intents=(done, other), entries=(entry(1),)))
+        first, second = await store.intents(RUN)
+        assert replace(first, sent_at=None) == done
+        assert (first.sent_at, second.key) == (there.sent_at, "other")
+        with pytest.raises(Fenced):
+            await store.write(Write(run_id=RUN, fence=run.fence + 1, intents=(sent,)))
+        assert (await store.intents(RUN))[0].state is IntentState.DONE

@@ -1,0 +1,150 @@
+"""Who may execute a run: leases, fences, claims by several at once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flujo.domain.journal import StepPath
+from flujo.domain.run import Move, Pause, RunRecord, RunStatus, Write
+from flujo.exceptions import (
+    Fenced,
+    ResumeConflict,
+    StateBackendUnavailable,
+)
+from flujo.testing.store_suite.examples import (
+    NEVER_S,
+    RUN,
+    SHORT_S,
+    OpenStore,
+    entry,
+    move,
+    new_run,
+    writes,
+)
+
+if TYPE_CHECKING:
+    from flujo.domain.ports import StateStore
+
+
+class OwnershipSuite:
+    """One owner at a time, and nobody else writes."""
+
+    async def test_a_run_that_is_held_cannot_be_claimed_not_even_by_its_own_store(
+        self, open_store: OpenStore
+    ) -> None:
+        mine, other = await open_store(), await open_store()
+        await mine.accept(new_run(), {})
+        for store in (mine, other):
+            with pytest.raises(ResumeConflict) as caught:
+                await store.claim(RUN, statuses=list(RunStatus))
+            assert caught.value.facts["lease_left_s"] > 0
+            assert caught.value.facts["owner"]
+
+    async def test_of_many_claimers_one_wins(self, open_store: OpenStore) -> None:
+        stores = [await open_store() for _ in range(3)]
+        await stores[0].accept(new_run(), {}, claim=False)
+        tries = [store.claim(RUN, statuses=[RunStatus.ACCEPTED, RunStatus.RUNNING]) for store in stores * 4]
+        results = await asyncio.gather(*tries, return_exceptions=True)
+        assert sum(isinstance(result, RunRecord) for result in results) == 1
+        assert sum(isinstance(result, ResumeConflict) for result in results) == 11
+        assert (await stores[0].run(RUN)).fence == 1
+
+    async def test_a_claim_asks_for_the_right_status(self, store: StateStore) -> None:
+        run = await store.accept(new_run(), {})
+        await store.write(move(run, RunStatus.COMPLETED))
+        with pytest.raises(ResumeConflict) as caught:
+            await store.claim(RUN, statuses=list(RunStatus))
+        assert caught.value.facts["status"] is RunStatus.COMPLETED
+
+    async def test_a_lapsed_lease_can_be_taken_and_the_old_owner_is_fenced(
+        self, open_store: OpenStore
+    ) -> None:
+        frozen, other = await open_store(lease_s=SHORT_S, renew_s=NEVER_S), await open_store()
+        old = await frozen.accept(new_run(), {})
+        await frozen.write(writes(old, entry(1)))
+        await asyncio.sleep(SHORT_S * 1.5)
+        new = await other.claim(RUN, statuses=[RunStatus.RUNNING])
+        assert (new.fence, new.claims) == (2, 2)
+        zombie = Write(
+            run_id=RUN,
+            fence=old.fence,
+            entries=(entry(2),),
+            pauses=(Pause(pause_id=StepPath("q"), message="?"),),
+            move=Move(status=RunStatus.COMPLETED, output=b'"zombie"'),
+        )
+        with pytest.raises(Fenced):
+            await frozen.write(zombie)
+        await other.write(writes(new, entry(2, output=b'"new"')))
+        assert [each.output for each in await other.entries(RUN)] == [b'"ok"', b'"new"']
+        assert await other.pauses(RUN) == []
+        assert (await other.run(RUN)).status is RunStatus.RUNNING
+
+    async def test_a_run_is_free_again_when_its_move_releases_it(self, open_store: OpenStore) -> None:
+        mine, other = await open_store(), await open_store()
+        run = await mine.accept(new_run(), {})
+        await mine.write(move(run, RunStatus.RUNNING, release=False))
+        with pytest.raises(ResumeConflict):
+            await other.claim(RUN, statuses=[RunStatus.RUNNING])
+        await mine.write(move(run, RunStatus.PAUSED))
+        claimed = await other.claim(RUN, statuses=[RunStatus.PAUSED])
+        assert (claimed.fence, claimed.status) == (2, RunStatus.RUNNING)
+
+    async def test_a_run_that_was_let_go_may_be_claimed_again_by_its_own_store_once(
+        self, store: StateStore
+    ) -> None:
+        first = await store.accept(new_run(), {})
+        store.let_go(RUN)
+        claims = [store.claim(RUN, statuses=[RunStatus.RUNNING]) for _ in range(4)]
+        results = await asyncio.gather(*claims, return_exceptions=True)
+        won = [result for result in results if not isinstance(result, BaseException)]
+        assert [record.fence for record in won] == [2]
+        assert sum(isinstance(result, ResumeConflict) for result in results) == 3
+        with pytest.raises(Fenced):
+            await store.write(writes(first, entry(1)))
+
+    async def test_closing_gives_back_what_is_held(self, open_store: OpenStore) -> None:
+        mine, other = await open_store(), await open_store()
+        await mine.accept(new_run(), {})
+        await mine.aclose()
+        await mine.aclose()
+        claimed = await other.claim(RUN, statuses=[RunStatus.RUNNING])
+        assert claimed.fence == 2
+        with pytest.raises(StateBackendUnavailable):
+            await mine.accept(new_run("another"), {})
+
+    async def test_recoveries_are_counted_until_the_journal_grows_or_somebody_asks(
+        self, open_store: OpenStore
+    ) -> None:
+        async def taken(*, recovering: bool = True) -> tuple[StateStore, RunRecord]:
+            owner = await open_store(lease_s=SHORT_S, renew_s=NEVER_S)
+            while True:
+                try:
+                    return owner, await owner.claim(RUN, statuses=[RunStatus.RUNNING], recovering=recovering)
+                except ResumeConflict:
+                    await asyncio.sleep(SHORT_S / 2)
+
+        await (await open_store(lease_s=SHORT_S, renew_s=NEVER_S)).accept(new_run(), {})
+        assert [(await taken())[1].recoveries for _ in range(2)] == [1, 2]
+        owner, run = await taken()
+        await owner.write(writes(run, entry(1)))
+        assert (run.recoveries, (await taken())[1].recoveries) == (3, 1)
+        assert (await taken())[1].recoveries == 2
+        assert (await taken(recovering=False))[1].recoveries == 0
+        owner, run = await taken()
+        await owner.write(move(run, RunStatus.RUNNING))
+        assert (await taken())[1].recoveries == run.recoveries == 1
+
+    async def test_a_claim_by_force_ends_what_the_owner_may_do(self, open_store: OpenStore) -> None:
+        mine, other = await open_store(), await open_store()
+        run = await mine.accept(new_run(), {})
+        with pytest.raises(ResumeConflict):
+            await other.claim(RUN, statuses=[RunStatus.RUNNING])
+        taken = await other.claim(RUN, statuses=[RunStatus.RUNNING], forced=True)
+        with pytest.raises(Fenced):
+            await mine.write(writes(run, entry(1)))
+        await other.write(move(taken, RunStatus.CANCELLED))
+        with pytest.raises(ResumeConflict):
+            await mine.claim(RUN, statuses=[RunStatus.CANCELLED], forced=True)

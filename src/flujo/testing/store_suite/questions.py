@@ -1,0 +1,121 @@
+"""Questions to humans: asked once, answered once, void when nobody needs them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flujo.domain import canonical
+from flujo.domain.journal import RunId, StepPath
+from flujo.domain.run import Pause, RunStatus, Write
+from flujo.exceptions import (
+    ResumeConflict,
+    RunNotFound,
+)
+from flujo.testing.store_suite.examples import (
+    RUN,
+    OpenStore,
+    ask,
+    move,
+    new_run,
+)
+
+if TYPE_CHECKING:
+    from flujo.domain.ports import StateStore
+
+
+class QuestionsSuite:
+    """The first answer wins."""
+
+    async def test_questions_are_listed_in_the_order_in_which_they_were_asked(
+        self, store: StateStore
+    ) -> None:
+        run = await store.accept(new_run(), {})
+        await ask(store, run, "zebra", "apple")
+        await ask(store, run, "mango")
+        asked = await store.pauses(RUN)
+        assert [pause.pause_id for pause in asked] == ["zebra", "apple", "mango"]
+        assert all(pause.is_open and pause.asked_at for pause in asked)
+        assert all(pause.deadline_at == pytest.approx((pause.asked_at or 0) + 4e9, abs=1) for pause in asked)
+        assert asked[0].answer_schema == b"{}"
+        assert await store.pauses(RunId("nobody")) == []
+
+    async def test_questions_of_one_moment_keep_their_order_too(self, store: StateStore) -> None:
+        run = await store.accept(new_run(), {})
+        names = [f"q{number:02}" for number in reversed(range(30))]
+        for name in names:
+            await ask(store, run, name)
+        assert [pause.pause_id for pause in await store.pauses(RUN)] == names
+
+    async def test_the_first_answer_wins_and_the_same_again_is_fine(self, open_store: OpenStore) -> None:
+        mine, other = await open_store(), await open_store()
+        run = await mine.accept(new_run(), {})
+        await ask(mine, run, "approve")
+        answered = await other.answer(RUN, StepPath("approve"), b"true")
+        assert (answered.answer, answered.is_open) == (b"true", False)
+        assert (await mine.answer(RUN, StepPath("approve"), b"true")).answered_at == answered.answered_at
+        with pytest.raises(ResumeConflict):
+            await mine.answer(RUN, StepPath("approve"), b"false")
+        assert (await mine.pauses(RUN))[0].answer == b"true"
+
+    async def test_of_many_different_answers_one_wins(self, open_store: OpenStore) -> None:
+        stores = [await open_store() for _ in range(3)]
+        run = await stores[0].accept(new_run(), {})
+        await ask(stores[0], run, "approve")
+        tries = [
+            store.answer(RUN, StepPath("approve"), canonical.encode(number))
+            for number, store in enumerate(stores * 3)
+        ]
+        results = await asyncio.gather(*tries, return_exceptions=True)
+        winners = [result for result in results if isinstance(result, Pause)]
+        assert len(winners) == 1
+        assert (await stores[0].pauses(RUN))[0].answer == winners[0].answer
+
+    async def test_asking_again_changes_nothing_while_the_question_is_open_or_answered(
+        self, store: StateStore
+    ) -> None:
+        run = await store.accept(new_run(), {})
+        await ask(store, run, "approve")
+        before = await store.pauses(RUN)
+        again = Pause(pause_id=StepPath("approve"), message="something else?")
+        await store.write(Write(run_id=RUN, fence=run.fence, pauses=(again,)))
+        assert await store.pauses(RUN) == before
+        await store.answer(RUN, StepPath("approve"), b"true")
+        await store.write(Write(run_id=RUN, fence=run.fence, pauses=(again,)))
+        assert (await store.pauses(RUN))[0].answer == b"true"
+
+    async def test_a_run_that_ends_or_fails_voids_its_open_questions_and_may_ask_them_again(
+        self, store: StateStore
+    ) -> None:
+        run = await store.accept(new_run(), {})
+        await ask(store, run, "one", "two")
+        await store.answer(RUN, StepPath("one"), b"1")
+        await store.write(move(run, RunStatus.FAILED))
+        one, two = await store.pauses(RUN)
+        assert (one.answer, one.void, two.void) == (b"1", False, True)
+        with pytest.raises(ResumeConflict):
+            await store.answer(RUN, StepPath("two"), b"2")
+        retried = await store.claim(RUN, statuses=[RunStatus.FAILED])
+        await ask(store, retried, "two")
+        assert (await store.answer(RUN, StepPath("two"), b"2")).answer == b"2"
+
+    async def test_a_write_closes_the_open_questions_it_names_and_no_others(self, store: StateStore) -> None:
+        run = await store.accept(new_run(), {})
+        asked = [Pause(pause_id=StepPath(name), message=f"{name}?") for name in ("a", "b", "c")]
+        await store.write(Write(run_id=RUN, fence=run.fence, pauses=tuple(asked)))
+        await store.answer(RUN, StepPath("b"), b"1")
+        voids = (StepPath("a"), StepPath("b"), StepPath("nobody"))
+        await store.write(Write(run_id=RUN, fence=run.fence, voids=voids))
+        states = {pause.pause_id: (pause.void, pause.is_open) for pause in await store.pauses(RUN)}
+        assert states == {"a": (True, False), "b": (False, False), "c": (False, True)}
+        with pytest.raises(ResumeConflict):
+            await store.answer(RUN, StepPath("a"), b"1")
+
+    async def test_an_answer_to_nothing_names_the_open_questions(self, store: StateStore) -> None:
+        run = await store.accept(new_run(), {})
+        await ask(store, run, "approve")
+        with pytest.raises(RunNotFound) as caught:
+            await store.answer(RUN, StepPath("aprove"), b"true")
+        assert "approve" in (caught.value.hint or "")
