@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from flujo.domain import canonical
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.steps import (
@@ -29,11 +30,16 @@ from flujo.domain.steps import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
     from random import Random
 
-    Act = Callable[[str, int], Awaitable[None]]
-    """Makes `name` happen in the world, for the number that came in; may raise, so that the step retries."""
+    from flujo.domain.run import Intent, Pause
+
+    Act = Callable[[str, int, str], Awaitable[None]]
+    """Makes `name` happen in the world, for the number that came in; may raise, so that a `flaky` step retries.
+
+    The text is the call's key where it must not be made twice (`paid`), otherwise empty.
+    """
 
 MAX_DEPTH = 4
 MAX_STEPS = 20
@@ -47,6 +53,14 @@ class Known:
     output: int
     effects: Counter[str]
     """How often each step happens."""
+
+
+def parts(program: Sequence[Part]) -> Iterator[Part]:
+    """Yield every part of a program, those inside others too."""
+    for part in program:
+        yield part
+        for body in part.bodies:
+            yield from parts(body)
 
 
 @dataclass
@@ -68,7 +82,7 @@ class _Generator:
     def __init__(self, chance: Random, *, humans: bool) -> None:
         self._chance = chance
         self._names = 0
-        self._leaves = ["step", "step", "flaky", *(["human"] if humans else [])]
+        self._leaves = ["step", "step", "flaky", *(["human", "paid"] if humans else [])]
 
     def body(self, depth: int) -> tuple[Part, ...]:
         return tuple(self._part(depth) for _ in range(self._chance.randint(1, 3)))
@@ -106,7 +120,7 @@ def _part_value(part: Part, n: int, effects: Counter[str]) -> int:
         return _value(part.bodies[index], value, effects)
 
     match part.kind:
-        case "step" | "flaky":
+        case "step" | "flaky" | "paid":
             effects[part.name] += 1
             return n + part.number
         case "human":
@@ -130,6 +144,24 @@ def _arms(part: Part, n: int) -> list[tuple[int, int]]:
             return [(index, n) for index in range(3) if (n + index) % 3]
         case _:
             return [(index, n) for index in range(len(part.bodies))]
+
+
+# What a human says who looks at the world first -------------------------------------------------------------
+
+
+def in_doubt(pause: Pause, intents: Sequence[Intent]) -> Intent | None:
+    """Return the call that a question is about; None for the question of a step that asks."""
+    path, _, asked = pause.pause_id.rpartition("[")
+    called = [intent for intent in intents if intent.path == path]
+    return called[-1] if asked and called else None
+
+
+def looked_up(intent: Intent, named: Mapping[str, Part], *, happened: bool) -> dict[str, Any]:
+    """Return what is to become of a call in doubt: its result when it has happened, otherwise another try."""
+    if not happened:
+        return {"resolution": "retry"}
+    number = named[intent.path.rpartition("/")[2]].number
+    return {"resolution": "done", "result": canonical.decode(intent.input) + number}
 
 
 # What runs: a tree -----------------------------------------------------------------------------------------
@@ -156,6 +188,8 @@ class _Builder:
     def _step(self, part: Part) -> BaseStep:
         if part.kind in ("step", "flaky"):
             return self._leaf(part)
+        if part.kind == "paid":
+            return self._paid(part)
         if part.kind == "human":
             schema = {"type": "integer"}
             return HumanInTheLoopStep(
@@ -165,7 +199,7 @@ class _Builder:
 
     def _leaf(self, part: Part) -> Step:
         async def work(data: int) -> int:
-            await self._act(part.name, data)
+            await self._act(part.name, data, "")
             return data + part.number
 
         retry = RetryPolicy(initial_s=0.1, jitter=0.5)
@@ -173,6 +207,19 @@ class _Builder:
             name=part.name,
             call=CallableRef(f"random:{part.name}", work),
             config=StepConfig(max_retries=5, retry=retry, timeout_s=60),
+            output_schema={"type": "integer"},
+        )
+
+    def _paid(self, part: Part) -> Step:
+        async def pay(data: int, idempotency_key: str) -> int:
+            await self._act(part.name, data, idempotency_key)
+            return data + part.number
+
+        return Step(
+            name=part.name,
+            call=CallableRef(f"random:{part.name}", pay),
+            enforce_idempotency=True,
+            in_doubt="pause",
             output_schema={"type": "integer"},
         )
 

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from durability.random_programs import known, random_program, tree
+from durability.random_programs import in_doubt, known, looked_up, parts, random_program, tree
 from flujo.domain import canonical
 from flujo.domain.journal import RunId, StepPath
 from flujo.domain.outcomes import StepEnded, Success
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine
     from random import Random
 
-    from flujo.domain.run import Write
+    from flujo.domain.run import Pause, Write
 
 RUN = RunId("run")
 LEASE_S = 30.0
@@ -118,7 +118,12 @@ class Simulation:
         self.chance = self.loop.chance
         self.program = random_program(self.chance)
         self.database = MemoryDatabase()
+        self._parts = {part.name: part for part in parts(self.program)}
         self.effects: Counter[str] = Counter()
+        self.calls: Counter[str] = Counter()
+        """How often each call was made that must not be made twice, by its key."""
+        self.repeated: set[str] = set()
+        """Calls that the human had looked for in vain, and asked for again."""
         self.allowed: Counter[str] = Counter()
         """How often a step may have happened beyond what is expected: it was cut off before it was recorded."""
         self.faults = 0
@@ -225,7 +230,7 @@ class Simulation:
         worker.doing.clear()
 
     async def _answer(self) -> None:
-        """Be the human: read what is asked, sometimes late, and answer the number that follows."""
+        """Be the human: read what is asked, sometimes late, and answer it."""
         store = MemoryStateStore(self.database, now=self.loop.time)
         while True:
             await asyncio.sleep(self.chance.uniform(1, 90))
@@ -235,12 +240,21 @@ class Simulation:
                 continue
             for pause in asked:
                 if pause.is_open:
-                    answer = canonical.encode(int(pause.message) + 1)
+                    answer = canonical.encode(await self._said(store, pause))
                     await store.answer(RUN, StepPath(pause.pause_id), answer)
+
+    async def _said(self, store: MemoryStateStore, pause: Pause) -> Any:
+        """Return the number that follows, or what has become of a call whose end nobody recorded."""
+        intent = in_doubt(pause, await store.intents(RUN))
+        if intent is None:
+            return int(pause.message) + 1
+        if not self.calls[intent.key]:
+            self.repeated.add(intent.key)
+        return looked_up(intent, self._parts, happened=bool(self.calls[intent.key]))
 
     # What a step does ------------------------------------------------------------------------------------
 
-    async def _act(self, name: str, data: int) -> None:
+    async def _act(self, name: str, data: int, key: str) -> None:
         worker = _worker.get()
         assert worker is not None
         await asyncio.sleep(self.chance.expovariate(1))
@@ -248,11 +262,16 @@ class Simulation:
             await asyncio.sleep(worker.frozen_until - self.loop.time())
         if worker.store.dead:
             raise Crashed
-        flaky = any(part.kind == "flaky" and part.name == name for part in _parts(self.program))
-        if flaky and self.chance.random() < 0.3 and self._failed[f"{name}:{data}"] < 3:
+        if (
+            self._parts[name].kind == "flaky"
+            and self.chance.random() < 0.3
+            and self._failed[f"{name}:{data}"] < 3
+        ):
             self._failed[f"{name}:{data}"] += 1
             raise ConnectionError("not this time")
         self.effects[name] += 1
+        if key:
+            self.calls[key] += 1
         worker.doing[name] += 1
 
     async def _told(self, event: Any) -> None:
@@ -287,6 +306,11 @@ class Simulation:
                 wrong.append(
                     f"{name} happened {self.effects[name]} times: {wanted.effects[name]} to {most} may be"
                 )
+        wrong += [
+            f"{key} was called {times} times, and never found missing"
+            for key, times in self.calls.items()
+            if times > 1 and key not in self.repeated
+        ]
         return wrong
 
     def _task(
@@ -304,10 +328,3 @@ class Simulation:
 def _look_at(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
         task.exception()
-
-
-def _parts(program: Any) -> Any:
-    for part in program:
-        yield part
-        for body in part.bodies:
-            yield from _parts(body)

@@ -92,7 +92,7 @@ def test_a_store_that_lets_zombies_write_is_caught(monkeypatch: pytest.MonkeyPat
         except Exception:  # noqa: BLE001 - however it shows
             return True
 
-    assert any(fails(seed) for seed in range(60, 400)), "about one seed in a hundred shows it"
+    assert any(fails(seed) for seed in range(400, 1500)), "it is rare, and shows"
 
 
 def test_the_same_seed_gives_the_same_simulation() -> None:
@@ -156,7 +156,7 @@ def test_random_programs_give_what_was_worked_out_without_an_engine(evidence: Ev
         program = random_program(Random(seed), humans=False)
         happened: list[str] = []
 
-        async def act(name: str, _: int) -> None:
+        async def act(name: str, _: int, _key: str) -> None:
             happened.append(name)
 
         async with Flujo[Any, Any, Any](

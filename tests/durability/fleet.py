@@ -1,0 +1,272 @@
+"""Workers in processes of their own that are killed and frozen, and what is to be known when nothing moves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import sqlalchemy as sa
+
+from durability.program_worker import pipeline_of, program_of
+from durability.random_programs import in_doubt, known, looked_up, parts
+from flujo.domain import canonical
+from flujo.domain.journal import EntryKind, EntryStatus, RunId
+from flujo.domain.run import NewRun, RunStatus
+from flujo.services.accepting import pinned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+    from random import Random
+
+    from durability.world import World
+    from flujo.domain.run import Pause
+    from flujo.state.store import SqlStateStore
+
+LEASE_S = 1.0
+START = 5
+"""What every program is started with."""
+
+
+@dataclass
+class Fleet:
+    """Real `flujo worker` processes on one database, of which some are always in trouble."""
+
+    folder: Path
+    uri: str
+    seeds: Sequence[int]
+    chance: Random
+    faults: Counter[str] = field(default_factory=Counter)
+    _workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _frozen: dict[int, float] = field(default_factory=dict)
+    """Which workers are frozen, by their process, and until when."""
+
+    def __enter__(self) -> Fleet:
+        (self.folder / "flujo.toml").write_text(
+            f'state_uri = "{self.uri}"\n[settings]\nlease_s = {LEASE_S}\nrecovery_s = 0.2\nmax_recoveries = 1000\n'
+            '[blueprints]\nallow_callables = ["random.*"]\n'
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            worker.kill()
+            worker.wait()
+
+    def start(self, count: int) -> None:
+        """Start workers until there are `count`."""
+        self._workers = [worker for worker in self._workers if worker.poll() is None]
+        while len(self._workers) < count:
+            self._workers.append(self._launched())
+
+    def trouble(self) -> None:
+        """Kill or freeze a worker, or end the database's connections; wake those that were frozen long enough."""
+        self.wake(time.monotonic())
+        awake = [worker for worker in self._workers if worker.pid not in self._frozen]
+        what = self.chance.choice(["kill", "freeze", "nothing", "disconnect"])
+        if what == "disconnect" and self._is_postgres:
+            self._disconnect()
+        elif what in ("kill", "freeze") and awake:
+            self._strike(self.chance.choice(awake), what)
+        else:
+            return
+        self.faults[what] += 1
+
+    def wake(self, now: float = float("inf")) -> None:
+        """Wake the workers whose time it is."""
+        for pid in [pid for pid, until in self._frozen.items() if until <= now]:
+            del self._frozen[pid]
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    def told(self) -> str:
+        """Return what the workers have said and what each thread of theirs is doing, and the database's sessions."""
+        self.wake()
+        for worker in self._workers:
+            if worker.poll() is None:
+                worker.send_signal(signal.SIGUSR1)
+        time.sleep(0.5)  # until they have written it
+        said = [*sorted(self.folder.glob("worker-*.trace")), *sorted(self.folder.glob("worker-*.log"))]
+        lines = [f"== {file.name}\n{file.read_text('utf-8')[-4000:]}" for file in said]
+        return "\n".join([*lines, *self._sessions()])
+
+    def _strike(self, worker: subprocess.Popen[bytes], how: str) -> None:
+        if how == "kill":
+            worker.kill()
+            worker.wait()
+            return
+        worker.send_signal(signal.SIGSTOP)
+        self._frozen[worker.pid] = time.monotonic() + self.chance.uniform(0.2, 2 * LEASE_S)
+
+    def _launched(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "flujo", "worker", "--import", "durability.program_worker"]
+        with (self.folder / f"worker-{time.monotonic_ns()}.log").open("wb") as log:
+            return subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(sys.path),
+                    "PROGRAMS_WORLD": str(self.folder),
+                    "PROGRAMS_SEEDS": ",".join(map(str, self.seeds)),
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    @property
+    def _is_postgres(self) -> bool:
+        return sa.make_url(self.uri).get_backend_name() == "postgresql"
+
+    def _disconnect(self) -> None:
+        others = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        with psycopg.connect(self.uri, autocommit=True) as connection:
+            connection.execute(others)
+
+    def _sessions(self) -> Iterator[str]:
+        if self._is_postgres:
+            asked = "SELECT pid, state, wait_event, xact_start, query FROM pg_stat_activity"
+            with psycopg.connect(self.uri, autocommit=True) as connection:
+                yield from map(str, connection.execute(f"{asked} WHERE datname = current_database()"))
+
+
+class Programs:
+    """Runs of random programs on a database, the human who answers them, and what must be true of them."""
+
+    def __init__(self, store: SqlStateStore, world: World, seeds: Sequence[int]) -> None:
+        self._store = store
+        self._world = world
+        self._programs = {RunId(f"run-{seed}"): (seed, program_of(seed)) for seed in seeds}
+        self.answers = 0
+        self.repeated: set[str] = set()
+        """Calls in doubt that had not happened when the human looked, and were made again."""
+
+    async def submit(self, folder: Path) -> None:
+        """Accept a run of each; nobody executes it yet."""
+        for run_id, (seed, _) in self._programs.items():
+            tree = pipeline_of(seed, folder)
+            closure, blobs = pinned(tree, None)
+            new = NewRun(
+                run_id=run_id,
+                pipeline=tree.name,
+                closure=closure,
+                input=canonical.encode(START),
+                context=canonical.encode({"log": []}),
+            )
+            await self._store.accept(new, blobs, claim=False)
+
+    async def moved(self) -> tuple[int, int, int]:
+        """Return what grows as long as anything moves: effects, answers, runs that have ended."""
+        records = [await self._store.run(run_id) for run_id in self._programs]
+        ended = sum(record.status in (RunStatus.COMPLETED, RunStatus.FAILED) for record in records)
+        return len(self._world.effects()), self.answers, ended
+
+    async def answer(self) -> None:
+        """Be the human: answer what is open, having looked at the world."""
+        for run_id in self._programs:
+            for pause in await self._store.pauses(run_id):
+                if pause.is_open:
+                    said = canonical.encode(await self._said(run_id, pause))
+                    await self._store.answer(run_id, pause.pause_id, said)
+                    self.answers += 1
+
+    async def _said(self, run_id: RunId, pause: Pause) -> Any:
+        intent = in_doubt(pause, await self._store.intents(run_id))
+        if intent is None:
+            return int(pause.message) + 1
+        seed, program = self._programs[run_id]
+        path = intent.path.rpartition("/")[2]
+        happened = f"{seed}:{path}:{intent.key}" in self._world.effects()
+        if not happened:
+            self.repeated.add(intent.key)
+        return looked_up(intent, {part.name: part for part in parts(program)}, happened=happened)
+
+    async def wrong(self) -> list[str]:
+        """Return every promise that was not kept, of runs that have ended."""
+        return [line for run_id in self._programs for line in await self._wrong(run_id)]
+
+    async def _wrong(self, run_id: RunId) -> list[str]:
+        (seed, program), record = self._programs[run_id], await self._store.run(run_id)
+        wanted, what = known(program, START), f"FLUJO_PROGRAM={seed}"
+        if record.status is not RunStatus.COMPLETED:
+            return [f"{what}: the run is {record.status}: {record.error!r}"]
+        output = canonical.decode(record.output or b"null")
+        wrong = [] if output == wanted.output else [f"{what}: gave {output}, and not {wanted.output}"]
+        happened, keys = Counter[str](), Counter[str]()
+        for effect in self._world.effects(f"{seed}:"):
+            name, _, key = effect.partition(":")
+            happened[name] += 1
+            keys[key] += 1
+        at_once = in_flight(program)
+        for name in happened.keys() | wanted.effects.keys():
+            least = wanted.effects[name]
+            most = least + (record.fence - 1) * at_once[name]
+            if not least <= happened[name] <= most:
+                wrong.append(f"{what}: {name} happened {happened[name]} times: {least} to {most} may be")
+        wrong += [
+            f"{what}: {key} was called {n} times"
+            for key, n in keys.items()
+            if key and n > 1 and key not in self.repeated
+        ]
+        return wrong + await self._unrecorded(run_id, what, wanted.effects, {key for key in keys if key})
+
+    async def _unrecorded(self, run_id: RunId, what: str, wanted: Counter[str], keys: set[str]) -> list[str]:
+        """Return what the journal does not hold, having read all of it: whole, and each step once."""
+        entries = await self._store.entries(run_id)
+        done = Counter(
+            entry.path.rpartition("/")[2]
+            for entry in entries
+            if entry.kind is EntryKind.WORK and entry.status is EntryStatus.COMPLETED
+        )
+        announced = {intent.key for intent in await self._store.intents(run_id)}
+        wrong = [
+            f"{what}: {name} is recorded {done[name]} times, and not {times}"
+            for name, times in wanted.items()
+            if done[name] != times
+        ]
+        return wrong + [f"{what}: {key} was called and never announced" for key in keys - announced]
+
+    async def told(self) -> str:
+        """Return where each run is, who holds it, what it asks, and how its journal ends."""
+        lines = []
+        for run_id in self._programs:
+            record = await self._store.run(run_id)
+            if record.status is RunStatus.COMPLETED:
+                continue
+            lines.append(
+                f"== {run_id}: {record.status}, fence {record.fence}, owner {record.owner}, "
+                f"lease {record.lease_left_s}, recoveries {record.recoveries}, error {record.error!r}"
+            )
+            lines += [
+                f"   asks {pause.pause_id}: {pause}"
+                for pause in await self._store.pauses(run_id)
+                if pause.is_open
+            ]
+            lines += [
+                f"   called {intent.path}: {intent.state}" for intent in await self._store.intents(run_id)
+            ]
+            tail = (await self._store.entries(run_id))[-8:]
+            lines += [f"   {entry.path} {entry.kind} {entry.status} {entry.attempt}" for entry in tail]
+        return "\n".join(lines)
+
+
+def in_flight(program: Sequence[Any], at_once: int = 1) -> Counter[str]:
+    """Return how many calls of each step there may be at one moment: a map works on two items at a time."""
+    found: Counter[str] = Counter()
+    for part in program:
+        found[part.name] = at_once
+        for body in part.bodies:
+            found.update(in_flight(body, at_once * 2 if part.kind == "map" else at_once))
+    return found

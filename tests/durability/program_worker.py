@@ -1,0 +1,69 @@
+"""What `flujo worker --import durability.program_worker` executes: random programs that act on the world outside.
+
+`PROGRAMS_WORLD` is the world's folder, `PROGRAMS_SEEDS` the seeds, joined by commas. SIGUSR1 writes what every
+thread is doing to `worker-PID.trace` there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import os
+import signal
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+import flujo
+from durability.random_programs import parts, random_program, tree
+from durability.world import World
+
+if TYPE_CHECKING:
+    from durability.random_programs import Part
+    from flujo.domain.pipeline import Pipeline
+
+MOST_S = 0.02
+"""How long a step works at most, so that it can be cut off in the middle."""
+
+
+def program_of(seed: int) -> tuple[Part, ...]:
+    """Return the program that a seed stands for, the same in every process."""
+    return random_program(Random(seed))
+
+
+def pipeline_of(seed: int, folder: Path) -> Pipeline:
+    """Return the program of a seed as a pipeline whose steps happen in the world of `folder`."""
+    program, world, chance = program_of(seed), World(folder), Random()
+    flaky = {part.name for part in parts(program) if part.kind == "flaky"}
+
+    async def act(name: str, data: int, key: str) -> None:
+        await asyncio.sleep(chance.uniform(0, MOST_S))
+        if name in flaky and _first(folder / f"failed-{seed}-{name}-{data}"):
+            raise ConnectionError("not this time")
+        world.effect(f"{seed}:{name}:{key}", os.getpid())
+        await asyncio.sleep(chance.uniform(0, MOST_S))
+
+    return tree(program, act, name=f"program-{seed}")
+
+
+def _first(mark: Path) -> bool:
+    """Return whether nobody has been here before, this process or another."""
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _register(folder: Path, seeds: list[int]) -> None:
+    trace = (folder / f"worker-{os.getpid()}.trace").open("w", encoding="utf-8")
+    faulthandler.register(signal.SIGUSR1, file=trace, all_threads=True)
+    for seed in seeds:
+        flujo.register(partial(pipeline_of, seed, folder))
+
+
+if "PROGRAMS_WORLD" in os.environ:
+    _register(
+        Path(os.environ["PROGRAMS_WORLD"]), [int(seed) for seed in os.environ["PROGRAMS_SEEDS"].split(",")]
+    )

@@ -1,0 +1,89 @@
+"""Random programs on real workers that are killed, frozen and cut off: what was worked out beforehand happens."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from durability.fleet import Fleet, Programs
+from flujo.state.store import SqlStateStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from durability.conftest import Evidence
+    from durability.world import World
+
+PROGRAMS = int(os.environ.get("FLUJO_PROGRAMS", "8"))
+FIRST = int(os.environ.get("FLUJO_PROGRAM", "1"))
+"""The first seed: a failure prints `FLUJO_PROGRAM=n`; with `FLUJO_PROGRAMS=1` it is tried alone."""
+AT_ONCE = 20
+WORKERS = 3
+TROUBLE_S = 6.0
+"""For how long workers are killed and frozen before they are left alone, for each lot of programs."""
+PATIENCE_S = 30.0
+
+
+class StuckError(AssertionError):
+    """Nothing has moved for a long time; says everything that is known."""
+
+
+async def until_calm(
+    fleet: Fleet, programs: Programs, *, workers: int, trouble_s: float, patience_s: float = PATIENCE_S
+) -> None:
+    """Make trouble for a while, answer what is asked, and return when every run has ended.
+
+    Raises:
+        StuckError: nothing has moved for `patience_s`.
+    """
+    began = moved_at = time.monotonic()
+    before = await programs.moved()
+    while before[2] < len(fleet.seeds):
+        if time.monotonic() - began < trouble_s:
+            fleet.trouble()
+        else:
+            fleet.wake()
+        fleet.start(workers)
+        await programs.answer()
+        await asyncio.sleep(0.15)
+        now = await programs.moved()
+        if now != before:
+            before, moved_at = now, time.monotonic()
+        elif time.monotonic() - moved_at > patience_s:
+            raise StuckError(f"nothing moves:\n{await programs.told()}\n{fleet.told()}")
+    fleet.wake()
+
+
+@pytest.mark.guarantee("G1", "G2", "G4", "G5", "G13", "G17")
+@pytest.mark.timeout(14400)
+async def test_random_programs_come_to_their_known_end_whatever_happens_to_their_workers(
+    store_uri: str, tmp_path: Path, outside: World, evidence: Evidence
+) -> None:
+    store = await SqlStateStore.open(store_uri)
+    for first in range(FIRST, FIRST + PROGRAMS, AT_ONCE):
+        seeds = range(first, min(first + AT_ONCE, FIRST + PROGRAMS))
+        programs = Programs(store, outside, seeds)
+        await programs.submit(tmp_path)
+        with Fleet(tmp_path, store_uri, seeds, Random(first)) as fleet:
+            await until_calm(fleet, programs, workers=WORKERS, trouble_s=TROUBLE_S)
+        violations = await programs.wrong()
+        evidence.add(faults=fleet.faults.total(), seeds=len(seeds), violations=violations)
+        assert violations == []
+    await store.aclose()
+
+
+async def test_where_nothing_moves_everything_that_is_known_is_told(
+    store_uri: str, tmp_path: Path, outside: World
+) -> None:
+    store = await SqlStateStore.open(store_uri)
+    programs = Programs(store, outside, [FIRST])
+    await programs.submit(tmp_path)
+    fleet = Fleet(tmp_path, store_uri, [FIRST], Random(0))
+    with fleet, pytest.raises(StuckError, match=f"run-{FIRST}: accepted, fence 0"):
+        await until_calm(fleet, programs, workers=0, trouble_s=0, patience_s=0.5)
+    await store.aclose()
