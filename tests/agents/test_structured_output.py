@@ -204,3 +204,7 @@ def test_reading_is_idempotent_and_fails_only_in_a_typed_way(text: str) -> None:
     again = reader.read(json.dumps(first.value))
     assert again.value == first.value
     assert again.repairs == ()
+
+
+def test_a_mended_answer_has_whole_characters() -> None:
+    assert read('{"label": "bug", "note": "\\ud83d\\ude00').value == {"label": "bug", "note": "\U0001f600"}
