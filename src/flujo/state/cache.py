@@ -41,7 +41,7 @@ class SqlCache:
             StateError: the database does not answer.
         """
         row = await self._store.read(_found, key)
-        if row is None or canonical.digest(row[0]).encode() != row[1]:
+        if row is None or _digest(key, row[0]) != row[1]:
             return None
         return row[0]
 
@@ -51,12 +51,17 @@ class SqlCache:
         Raises:
             StateError: the database does not answer; nothing was written.
         """
-        row = {"key": key, "value": value, "digest": canonical.digest(value).encode(), "ttl_s": ttl_s}
+        row = {"key": key, "value": value, "digest": _digest(key, value), "ttl_s": ttl_s}
         await self._store.write_apart(self._written, row)
 
     def _written(self, connection: sa.Connection, row: dict[str, Any]) -> None:
         connection.execute(self._put, row)
         connection.execute(self._sweep)
+
+
+def _digest(key: str, value: bytes) -> bytes:
+    # The key is part of it, so that an answer which wandered to another question is a miss.
+    return canonical.digest(f"{key}|".encode() + value).encode()
 
 
 def _found(connection: sa.Connection, key: str) -> tuple[bytes, bytes] | None:

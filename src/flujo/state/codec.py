@@ -99,13 +99,18 @@ def _spill(value: bytes | None, aside: Rows) -> bytes | None:
 def references(rows: Iterable[Row], columns: Sequence[str]) -> set[str]:
     """Return the digests of the blobs that these rows point at."""
     stored = (row[column] for row in rows for column in columns)
-    return {value[1:].decode() for value in stored if value is not None and value[:1] == REFERENCE}
+    return {_referenced(value) for value in stored if value is not None and value[:1] == REFERENCE}
+
+
+def _referenced(stored: bytes) -> str:
+    # A damaged reference names no blob; it must still be a text that every database can be asked for.
+    return stored[1:].decode("ascii", "backslashreplace").replace("\x00", "\\x00")
 
 
 def _whole(stored: bytes | None, aside: Mapping[str, bytes]) -> bytes | None:
     if stored is None or stored[:1] != REFERENCE:
         return stored
-    return aside[stored[1:].decode()]
+    return aside[_referenced(stored)]
 
 
 # Entries -------------------------------------------------------------------------------------------------
@@ -174,6 +179,16 @@ def _usage_bytes(usage: Usage) -> bytes | None:
 def usage(stored: bytes | None) -> Usage:
     """Return the usage of a row's `usage` column."""
     return Usage.from_json(canonical.decode(stored)) if stored else NOTHING
+
+
+def spent(row: Row) -> Usage:
+    """Return the usage of a journal row of which nothing else was read.
+
+    Raises:
+        CorruptState: it is none. A number that is merely another one is found with the whole entry.
+    """
+    with _Corrupt("run {run_id}: the usage of a journal entry", row):
+        return usage(row["usage"])
 
 
 # Runs ----------------------------------------------------------------------------------------------------

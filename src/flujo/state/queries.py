@@ -132,7 +132,7 @@ _overdue = (
     .limit(sa.bindparam("most"))
 )
 _spendings = (
-    sa.select(journal.c.path, journal.c.usage, journal.c.started_at, journal.c.ended_at)
+    sa.select(journal.c.run_id, journal.c.path, journal.c.usage, journal.c.started_at, journal.c.ended_at)
     .where(
         journal.c.run_id == sa.bindparam("run"),
         sa.or_(journal.c.kind == sa.literal_column(f"'{EntryKind.WORK}'"), journal.c.usage.is_not(None)),
@@ -161,8 +161,8 @@ def entries(connection: sa.Connection, run_id: RunId, parent: StepPath | None = 
         _check_complete(run_id, [row["seq"] for row in rows], _promised(connection, run_id))
     else:
         rows = fetch(connection, _one_level, {"run": run_id, "above": parent})
-    aside = contents(connection, codec.references(rows, codec.ENTRY_VALUES))
-    return [codec.entry(row, aside) for row in rows]
+    large = aside(connection, rows, codec.ENTRY_VALUES)
+    return [codec.entry(row, large) for row in rows]
 
 
 def _promised(connection: sa.Connection, run_id: RunId) -> int:
@@ -208,7 +208,7 @@ def ledger(connection: sa.Connection, run_id: RunId) -> Ledger:
     spendings = fetch(connection, _spendings, {"run": run_id})
     return Ledger(
         tuple(
-            Spending(StepPath(row["path"]), codec.usage(row["usage"]), row["started_at"], row["ended_at"])
+            Spending(StepPath(row["path"]), codec.spent(row), row["started_at"], row["ended_at"])
             for row in spendings
         ),
         tuple(codec.hold(row) for row in fetch(connection, _holds, {"run": run_id})),
@@ -218,8 +218,30 @@ def ledger(connection: sa.Connection, run_id: RunId) -> Ledger:
 def calls(connection: sa.Connection, run_id: RunId) -> list[Intent]:
     """Return the calls that a run has announced, in the order in which they were sent last."""
     rows = fetch(connection, _calls, {"run": run_id})
-    aside = contents(connection, codec.references(rows, codec.INTENT_VALUES))
-    return [codec.intent(row, aside) for row in rows]
+    large = aside(connection, rows, codec.INTENT_VALUES)
+    return [codec.intent(row, large) for row in rows]
+
+
+def aside(
+    connection: sa.Connection, rows: Sequence[Mapping[str, Any] | sa.RowMapping], columns: Sequence[str]
+) -> dict[str, bytes]:
+    """Return the blobs that rows point at; raise `CorruptState`, with the run, when one is not good."""
+    try:
+        return contents(connection, codec.references(rows, columns))
+    except CorruptState:
+        for row in rows:
+            _check_contents(connection, row, columns)
+        raise
+
+
+def _check_contents(
+    connection: sa.Connection, row: Mapping[str, Any] | sa.RowMapping, columns: Sequence[str]
+) -> None:
+    try:
+        contents(connection, codec.references([row], columns))
+    except CorruptState as error:
+        run_id = row["run_id"]
+        raise CorruptState(f"run {run_id}: {error.message}", hint=error.hint, run_id=run_id) from error
 
 
 def contents(connection: sa.Connection, digests: Collection[str]) -> dict[str, bytes]:
@@ -252,5 +274,5 @@ def _run_records(connection: sa.Connection, chosen: sa.Select[Any]) -> list[RunR
 
 
 def _checked(connection: sa.Connection, rows: Sequence[Mapping[str, Any] | sa.RowMapping]) -> list[RunRecord]:
-    aside = contents(connection, codec.references(rows, codec.RUN_VALUES))
-    return [codec.run_record(row, aside) for row in rows]
+    large = aside(connection, rows, codec.RUN_VALUES)
+    return [codec.run_record(row, large) for row in rows]

@@ -60,11 +60,11 @@ def progress(connection: sa.Connection, ids: Sequence[str]) -> Mapping[str, Prog
         _by_run, fetch_all(connection, statements, ids_parameter(connection, ids))
     )
     rows = [row for each in level.values() for row in each]
-    aside = queries.contents(connection, codec.references(rows, codec.ENTRY_VALUES))
+    aside = queries.aside(connection, rows, codec.ENTRY_VALUES)
     return {
         run_id: Progress(
             last_seq=max((row["last_seq"] for row in newest[run_id]), default=0),
-            usage=sum((codec.usage(row["usage"]) for row in used[run_id]), NOTHING),
+            usage=sum((codec.spent(row) for row in used[run_id]), NOTHING),
             first=tuple(codec.entry(row, aside) for row in level[run_id]),
             pauses=tuple(codec.pause(row) for row in asked[run_id]),
         )
