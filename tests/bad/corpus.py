@@ -208,6 +208,7 @@ LANGUAGE = (
     _case("a-budget-below-zero", GOOD + "budget: {total_cost_usd_limit: -1}\n", "wrong-value", 6, "above 0"),
     _case("a-budget-of-half-a-request", GOOD + "budget: {requests_limit: 0.5}\n", "wrong-type", 6),
     _case("a-budget-misspelt", GOOD + "budget: {total_cost_limit: 1}\n", "unknown-key", 6, "total_cost_usd_limit"),
+    _case("201-unknown-keys", GOOD + "".join(f"    zz{i}: 1\n" for i in range(201)), "more-findings", 206, "200"),
     _case("an-unknown-key-far-inside", GOOD + "  - kind: loop\n    name: l\n    until: 'true'\n    steps:\n      - {kind: conditional, name: c, if: a, then: [{name: d, call: a:b, wiht: {}}]}\n", "unknown-key", 10, "`with`"),
 )  # fmt: skip
 

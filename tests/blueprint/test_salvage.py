@@ -216,6 +216,28 @@ def test_a_file_of_agents_that_does_not_fit_is_checked_with_those_who_include_it
     )
 
 
+# Many mistakes -------------------------------------------------------------------------------------------
+
+
+def test_of_very_many_mistakes_the_first_are_shown_and_that_there_are_more() -> None:
+    text = HEAD + "".join(f"    key{index}: 1\n" for index in range(5_000))
+    found = _compiled(
+        text.replace(
+            '  - {name: sort, agent: sorter, input: "{{ input.text }}"}', "  - name: sort\n    agent: sorter"
+        )
+    )
+    assert found.pipeline is None
+    assert [one.code for one in found.diagnostics if one.is_error] == ["FLJ120"] * 200
+    assert [one.code for one in found.diagnostics if not one.is_error] == ["FLJ150"]
+
+
+def test_a_text_full_of_secrets_is_hidden_in_full_and_reported_a_few_times() -> None:
+    secret = "AKIA" + "ABCDEFGH12345678"
+    found = _compiled(HEAD + f"description: '{f'{secret} ' * 2_000}'\n")
+    assert [one.code for one in found.diagnostics] == ["FLJ230"] * 5
+    assert secret not in found.sources[ENTRY]
+
+
 # Laws ----------------------------------------------------------------------------------------------------
 
 ROOT = Path(__file__).parents[2]

@@ -21,6 +21,7 @@ from flujo.blueprint import (
     safety_rules,
     type_rules,
 )
+from flujo.blueprint.reading_rules import bounded
 from flujo.blueprint.salvage import StandIn
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def check(unit: Unit) -> Iterator[Diagnostic]:
     Of a file that does not fit the language in every part, it is what does not follow from that.
     """
     is_sound = unit.is_whole
-    for one in _each_rule(unit):
+    for one in bounded(_each_rule(unit)):
         is_sound = is_sound and not one.is_error
         if unit.is_whole or not (one.code == expression_rules.NOT_CHECKED.code or unit.is_wrong(one.span)):
             yield one

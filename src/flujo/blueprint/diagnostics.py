@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 TAB = "    "
 """How a tab is shown, so that the caret below stays in its column."""
 
+MAX_FINDINGS = 200
+"""How many errors of one file are looked into: to find what was meant takes longer than to find a mistake."""
+
 WINDOW = 120
 """How many characters of a long source line are shown around a span."""
 

@@ -66,16 +66,16 @@ def check_expression(source: str, scope: Any, *, expect: str | None = None) -> C
 def check_text(source: str, scope: Any) -> Checked:
     """Check every `{{ … }}` of a text; the schema is that of its value when the text is nothing but one."""
     found = scan(source)
-    names = shape(scope)
+    names, single = shape(scope), found.single
     problems = list(found.problems)
     reads: list[Chain] = []
     schema: Any = {"type": "string"}
     for piece in found.pieces:
         if piece.code and piece.source.strip():
-            checked = _check(piece.source, names, null_is_fine=piece is found.single)
+            checked = _check(piece.source, names, null_is_fine=piece is single)
             problems += [one.moved(piece.start) for one in checked.problems]
             reads += checked.reads
-            schema = checked.schema if piece is found.single else schema
+            schema = checked.schema if piece is single else schema
     return Checked(schema, tuple(sorted(problems, key=lambda one: one.start)), cel_tree.shortest(reads))
 
 

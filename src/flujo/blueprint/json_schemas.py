@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 MAX_DEPTH = 32
 MAX_KEYWORDS = 2_000
+MAX_PROBLEMS = 25
+"""How many problems of one schema are looked for: to find what was meant takes longer than to find them."""
 
 Path = tuple[str | int, ...]
 
@@ -102,7 +104,8 @@ class _Walk:
         if isinstance(anchor := schema.get("$anchor"), str):
             self.anchors[anchor] = path
         for keyword, value in schema.items():
-            self._keyword(keyword, value, path)
+            if len(self.found) < MAX_PROBLEMS:
+                self._keyword(keyword, value, path)
         self._bounds(schema, path)
 
     def _too_large(self, path: Path) -> None:
@@ -166,20 +169,28 @@ class _Walk:
         """Check that every `$ref` leads somewhere, and that none leads back without going into the value."""
         state: dict[Path, bool] = {}
         for path in self.schemas:
-            self._follow(path, state)
+            if path not in state and len(self.found) < MAX_PROBLEMS:
+                self._follow(path, state)
 
-    def _follow(self, path: Path, state: dict[Path, bool]) -> None:
-        """Go through the schemas for the same value, depth first; True marks those that are being visited."""
-        if path in state:
-            return
-        state[path] = True
-        for edge, target in self._same_value(path):
-            if state.get(target):
+    def _follow(self, start: Path, state: dict[Path, bool]) -> None:
+        """Go through the schemas for the same value, depth first; True marks those that are being visited.
+
+        Without recursion: a chain of references may be as long as there are keywords.
+        """
+        ways = [(start, self._same_value(start))]
+        state[start] = True
+        while ways:
+            path, edges = ways[-1]
+            edge, target = next(edges, (path, None))
+            if target is None:
+                state[path] = False
+                ways.pop()
+            elif state.get(target):
                 message = f"`$ref` comes back to `{pointer(target)}` without going into the value"
                 self._add(REF_CYCLE, edge, message, "refer to it from `properties` or `items`")
-            elif target in self.schemas:
-                self._follow(target, state)
-        state[path] = False
+            elif target in self.schemas and target not in state:
+                state[target] = True
+                ways.append((target, self._same_value(target)))
 
     def _same_value(self, path: Path) -> Iterator[tuple[Path, Path]]:
         """Yield where a schema passes its value on to: the place of the keyword, and the schema there."""

@@ -4,7 +4,16 @@
 `json_schemas.py` the third (JSON Schemas inside a blueprint).
 """
 
-from flujo.blueprint.diagnostics import rule
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flujo.blueprint.diagnostics import MAX_FINDINGS, Severity, rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from flujo.blueprint.diagnostics import Diagnostic
 
 # Bytes and YAML ------------------------------------------------------------------------------------------
 
@@ -338,3 +347,27 @@ SCHEMA_KEYWORD = rule(
     example="output_schema: {type: object, require: [label]}",
     instead="output_schema: {type: object, required: [label]}",
 )
+
+# The end of a long list ----------------------------------------------------------------------------------
+
+MORE = rule(
+    "FLJ150",
+    "more-findings",
+    "a file with more mistakes than are shown",
+    finds=f"A file with more than {MAX_FINDINGS} errors in its keys and values, or in what they mean.",
+    why="Most of them have one cause, and to look for what was meant by each takes time.",
+    example="# a file of another program, with a thousand keys that blueprints do not have",
+    instead="# the first ones put right, and `flujo validate` again",
+)
+
+
+def bounded(findings: Iterable[Diagnostic]) -> Iterator[Diagnostic]:
+    """Yield findings up to the errors that are shown of one file, and a word about the rest."""
+    errors = 0
+    for one in findings:
+        errors += one.is_error
+        if errors > MAX_FINDINGS:
+            message = f"there are more than {MAX_FINDINGS} errors in this file; the others are not shown"
+            yield MORE.at(one.span, message, hint="put these right first", severity=Severity.INFO)
+            return
+        yield one

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from flujo.blueprint import document as doc
 from flujo.blueprint.bodies import UNNAMED, Path, walk
-from flujo.blueprint.diagnostics import nearest
+from flujo.blueprint.diagnostics import MAX_FINDINGS, nearest
 from flujo.blueprint.document import KINDS
 from flujo.blueprint.language import bare, into, path_of
 from flujo.blueprint.nodes import Document, Mapping, Node, Scalar, Sequence, node_of
@@ -62,7 +62,7 @@ def salvage(language: type[L], document: Document, judged: Judged[L]) -> Kept[L]
     """Return what a judged document says where it fits, or None when nothing of it can be looked at."""
     if judged.said is not None:
         return Kept(judged.said, document)
-    if not isinstance(document.root, Mapping):
+    if not isinstance(document.root, Mapping) or len(judged.errors) > MAX_FINDINGS:
         return None
     work = _Work(language, document.root)
     work.take_out(judged.unfit)

@@ -13,7 +13,16 @@ from pydantic import BaseModel, ValidationError
 
 from flujo.blueprint import reading_rules as rules
 from flujo.blueprint.compiled_schemas import CompiledSchema, compile_schema
-from flujo.blueprint.diagnostics import RULES, Fix, did_you_mean, nearest, one_of, suggest, visible
+from flujo.blueprint.diagnostics import (
+    MAX_FINDINGS,
+    RULES,
+    Fix,
+    did_you_mean,
+    nearest,
+    one_of,
+    suggest,
+    visible,
+)
 from flujo.blueprint.document import (
     KINDS,
     MODEL_SETTINGS,
@@ -26,11 +35,12 @@ from flujo.blueprint.document import (
 )
 from flujo.blueprint.json_schemas import problems
 from flujo.blueprint.language import Language, keys_of, model_at, path_of
+from flujo.blueprint.reading_rules import bounded
 from flujo.blueprint.scalars import is_date
 from flujo.blueprint.schema_keywords import kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from flujo.blueprint.bodies import Path
     from flujo.blueprint.diagnostics import Diagnostic
@@ -92,7 +102,8 @@ def judge(language: type[L], document: Document) -> Judged[L]:
     if not isinstance(document.data, dict):
         return Judged(None)
     said, errors = validate(language, document.data)
-    found = [finding(language, document, one) for one in _causes(language, document.data, errors)]
+    first = errors[: MAX_FINDINGS + 1]  # one more says that there are more
+    found = [finding(language, document, one) for one in _causes(language, document.data, first)]
     found += _lookalikes(language, document, errors)
     schemas = list(_schemas(document, document.data, ()))
     found += [one for _, one in schemas]
@@ -100,6 +111,7 @@ def judge(language: type[L], document: Document) -> Judged[L]:
     broken = {one.span.line for one in document.diagnostics if one.is_error}
     found = sorted({f for f in found if f.span.line not in broken}, key=lambda f: (f.span, f.code))
     is_sound = not broken and not any(one.is_error for one in found)
+    found = list(bounded(found))
     return Judged(said if is_sound else None, tuple(found), tuple(errors), unfit)
 
 
@@ -288,10 +300,7 @@ def _lookalikes(language: Language, document: Document, errors: list[Any]) -> It
     open_ = [path for path in there if not any(path[: len(w)] == w for w in wrong)]
     if not open_:
         return
-    data = document.data
-    for path in open_:
-        data = _replaced(data, path, False)
-    _, complaints = validate(language, data)
+    _, complaints = validate(language, _with_false(document.data, (), _prefixes(open_)))
     only_text = {path_of(error["loc"]) for error in complaints}
     for path in open_:
         # A date is text to every reader of JSON, so a place that takes anything takes it as such.
@@ -306,14 +315,23 @@ def _ambiguous(document: Document, path: Path) -> Diagnostic:
     return rules.AMBIGUOUS_SCALAR.at(document.span(path), message, hint=hint.replace(",,", ","))
 
 
-def _replaced(data: Any, path: Path, value: Any) -> Any:
-    if not path:
-        return value
-    key, *rest = path
-    inner = _replaced(data[key], tuple(rest), value)
+def _prefixes(paths: Iterable[Path]) -> dict[Path, bool]:
+    """Return every place on the way to some paths, with whether it is one of them."""
+    found: dict[Path, bool] = {}
+    for path in paths:
+        found |= {path[:length]: False for length in range(len(path))} | {path: True}
+    return found
+
+
+def _with_false(data: Any, path: Path, places: Mapping[Path, bool]) -> Any:
+    """Return data with `false` at some places."""
+    if path not in places:
+        return data
+    if places[path]:
+        return False
     if isinstance(data, list):
-        return [inner if index == key else item for index, item in enumerate(data)]
-    return {**data, key: inner}
+        return [_with_false(item, (*path, index), places) for index, item in enumerate(data)]
+    return {key: _with_false(value, (*path, key), places) for key, value in data.items()}
 
 
 def _at(data: Any, path: Path) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from flujo.blueprint.bodies import texts
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
     from flujo.blueprint.diagnostics import Diagnostic, Span
     from flujo.blueprint.nodes import Document
+
+MAX_IN_A_TEXT = 5
+"""How many secrets of one text are reported. All of them are hidden."""
 
 SECRET_LITERAL = rule(
     "FLJ230",
@@ -33,7 +37,7 @@ def secret_literal(document: Document) -> Iterator[Diagnostic]:
     """Refuse texts that look like secrets, without showing them."""
     for path, text in texts(document.data):
         key = next((part for part in reversed(path) if isinstance(part, str)), "")
-        for start, end in find(text, key):
+        for start, end in islice(find(text, key), MAX_IN_A_TEXT):
             yield secret_found(document.span_in(path, start, end), f"`{key}`")
 
 
