@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 
 MAX_DEPTH = 4
 MAX_STEPS = 20
+TIMEOUT_S = 7.0
+"""How long an attempt of a `hangs` may take."""
+DEADLINE_S = 60.0
+"""How long the question of a `silent` is open."""
 CONTEXT = {"type": "object", "properties": {"log": {"type": "array", "default": []}}}
 
 
@@ -73,16 +77,22 @@ class Part:
     bodies: tuple[tuple[Part, ...], ...] = ()
 
 
-def random_program(chance: Random, *, humans: bool = True) -> tuple[Part, ...]:
-    """Return a random program of at most `MAX_STEPS` steps, `MAX_DEPTH` deep."""
-    return _Generator(chance, humans=humans).body(0)
+HUMAN = ("human", "paid")
+"""Steps of which a human is asked something."""
+SLOW = ("hangs", "silent")
+"""Steps that wait for time to pass: attempts that never return, questions that nobody answers."""
+
+
+def random_program(chance: Random, *, also: Sequence[str] = HUMAN) -> tuple[Part, ...]:
+    """Return a random program of at most `MAX_STEPS` steps, `MAX_DEPTH` deep, `also` with such steps."""
+    return _Generator(chance, also).body(0)
 
 
 class _Generator:
-    def __init__(self, chance: Random, *, humans: bool) -> None:
+    def __init__(self, chance: Random, also: Sequence[str]) -> None:
         self._chance = chance
         self._names = 0
-        self._leaves = ["step", "step", "flaky", *(["human", "paid"] if humans else [])]
+        self._leaves = ["step", "step", "flaky", *also]
 
     def body(self, depth: int) -> tuple[Part, ...]:
         return tuple(self._part(depth) for _ in range(self._chance.randint(1, 3)))
@@ -120,11 +130,13 @@ def _part_value(part: Part, n: int, effects: Counter[str]) -> int:
         return _value(part.bodies[index], value, effects)
 
     match part.kind:
-        case "step" | "flaky" | "paid":
+        case "step" | "flaky" | "paid" | "hangs":
             effects[part.name] += 1
             return n + part.number
         case "human":
             return n + 1
+        case "silent":
+            return n + 2
         case "if":
             return body(n % 2, n)
         case "loop" | "machine":
@@ -186,7 +198,7 @@ class _Builder:
         return Pipeline(tuple(self._step(part) for part in parts))
 
     def _step(self, part: Part) -> BaseStep:
-        if part.kind in ("step", "flaky"):
+        if part.kind in ("step", "flaky", "hangs"):
             return self._leaf(part)
         if part.kind == "paid":
             return self._paid(part)
@@ -194,6 +206,13 @@ class _Builder:
             schema = {"type": "integer"}
             return HumanInTheLoopStep(
                 name=part.name, message=Text("{{ string(previous) }}"), answer_schema=schema
+            )
+        if part.kind == "silent":
+            return HumanInTheLoopStep(
+                name=part.name,
+                message="silent",
+                deadline_s=DEADLINE_S,
+                on_deadline={"answer": Text("{{ previous + 2 }}")},
             )
         return self._composite(part, [self.body(body) for body in part.bodies])
 
@@ -203,10 +222,11 @@ class _Builder:
             return data + part.number
 
         retry = RetryPolicy(initial_s=0.1, jitter=0.5)
+        timeout_s = TIMEOUT_S if part.kind == "hangs" else 60
         return Step(
             name=part.name,
             call=CallableRef(f"random:{part.name}", work),
-            config=StepConfig(max_retries=5, retry=retry, timeout_s=60),
+            config=StepConfig(max_retries=5, retry=retry, timeout_s=timeout_s),
             output_schema={"type": "integer"},
         )
 

@@ -8,7 +8,18 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from durability.random_programs import in_doubt, known, looked_up, parts, random_program, tree
+from durability.random_programs import (
+    DEADLINE_S,
+    HUMAN,
+    SLOW,
+    TIMEOUT_S,
+    in_doubt,
+    known,
+    looked_up,
+    parts,
+    random_program,
+    tree,
+)
 from flujo.domain import canonical
 from flujo.domain.journal import RunId, StepPath
 from flujo.domain.outcomes import StepEnded, Success
@@ -116,7 +127,7 @@ class Simulation:
     def __init__(self, seed: int) -> None:
         self.loop = SimulatedLoop(seed)
         self.chance = self.loop.chance
-        self.program = random_program(self.chance)
+        self.program = random_program(self.chance, also=(*HUMAN, *SLOW))
         self.database = MemoryDatabase()
         self._parts = {part.name: part for part in parts(self.program)}
         self.effects: Counter[str] = Counter()
@@ -127,6 +138,9 @@ class Simulation:
         self.allowed: Counter[str] = Counter()
         """How often a step may have happened beyond what is expected: it was cut off before it was recorded."""
         self.faults = 0
+        self.late: list[str] = []
+        """Attempts that did not end when their time was over."""
+        self._hung: set[str] = set()
         self._tree = tree(self.program, self._act)
         self._binding = Bound(allow_callables=("*",), agent_settings=None)  # type: ignore[arg-type]  # asks no model
         self._binding.bind(self._tree)
@@ -239,7 +253,7 @@ class Simulation:
             except RunNotFound:
                 continue
             for pause in asked:
-                if pause.is_open:
+                if pause.is_open and pause.deadline_at is None:
                     answer = canonical.encode(await self._said(store, pause))
                     await store.answer(RUN, StepPath(pause.pause_id), answer)
 
@@ -257,9 +271,10 @@ class Simulation:
     async def _act(self, name: str, data: int, key: str) -> None:
         worker = _worker.get()
         assert worker is not None
-        await asyncio.sleep(self.chance.expovariate(1))
-        while worker.frozen_until > self.loop.time():  # noqa: ASYNC110 - it may be frozen again
-            await asyncio.sleep(worker.frozen_until - self.loop.time())
+        if self._parts[name].kind == "hangs":
+            await self._hang(f"{name}:{data}")
+        else:
+            await self._pass(worker)
         if worker.store.dead:
             raise Crashed
         if (
@@ -273,6 +288,25 @@ class Simulation:
         if key:
             self.calls[key] += 1
         worker.doing[name] += 1
+
+    async def _pass(self, worker: Worker) -> None:
+        """Take some time, and as long as the process is frozen."""
+        await asyncio.sleep(self.chance.expovariate(1))
+        while worker.frozen_until > self.loop.time():  # noqa: ASYNC110 - it may be frozen again
+            await asyncio.sleep(worker.frozen_until - self.loop.time())
+
+    async def _hang(self, call: str) -> None:
+        """Do not return the first time; the attempt is cut off to the second, unless its process is."""
+        if call in self._hung:
+            return
+        self._hung.add(call)
+        began = self.loop.time()
+        try:
+            await asyncio.sleep(PATIENCE_S)
+        finally:
+            took = self.loop.time() - began
+            if took > TIMEOUT_S + 1e-6:
+                self.late.append(f"{call} was cut off after {took} s, and not {TIMEOUT_S} s")
 
     async def _told(self, event: Any) -> None:
         worker = _worker.get()
@@ -306,12 +340,25 @@ class Simulation:
                 wrong.append(
                     f"{name} happened {self.effects[name]} times: {wanted.effects[name]} to {most} may be"
                 )
+        wrong += [*self.late, *await self._untimely()]
         wrong += [
             f"{key} was called {times} times, and never found missing"
             for key, times in self.calls.items()
             if times > 1 and key not in self.repeated
         ]
         return wrong
+
+    async def _untimely(self) -> list[str]:
+        """Return the questions whose deadline was moved, or acted on before it had passed."""
+        pauses = await MemoryStateStore(self.database, now=self.loop.time).pauses(RUN)
+        return [
+            f"{pause.pause_id}: asked at {pause.asked_at}, until {pause.deadline_at}, settled at {pause.answered_at}"
+            for pause in pauses
+            if pause.deadline_at is not None
+            and pause.asked_at is not None
+            and pause.answered_at is not None
+            and (pause.deadline_at != pause.asked_at + DEADLINE_S or pause.answered_at < pause.deadline_at)
+        ]
 
     def _task(
         self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any

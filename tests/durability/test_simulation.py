@@ -45,7 +45,7 @@ def _wrong(seed: int, evidence: Evidence) -> list[str]:
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.guarantee("G1", "G2", "G4", "G5", "G17", "G18", "G22")
+@pytest.mark.guarantee("G1", "G2", "G4", "G5", "G11", "G17", "G18", "G22")
 @pytest.mark.parametrize("share", range(SHARES))
 def test_whatever_dies_and_whenever_the_run_comes_to_the_result_that_was_known(
     share: int, evidence: Evidence
@@ -92,7 +92,7 @@ def test_a_store_that_lets_zombies_write_is_caught(monkeypatch: pytest.MonkeyPat
         except Exception:  # noqa: BLE001 - however it shows
             return True
 
-    assert any(fails(seed) for seed in range(400, 1500)), "it is rare, and shows"
+    assert any(fails(seed) for seed in range(100, 1500)), "it is rare, and shows"
 
 
 def test_the_same_seed_gives_the_same_simulation() -> None:
@@ -153,7 +153,7 @@ def test_waiting_for_what_never_happens_is_noticed() -> None:
 @pytest.mark.guarantee("G22")
 def test_random_programs_give_what_was_worked_out_without_an_engine(evidence: Evidence) -> None:
     async def run(seed: int) -> None:
-        program = random_program(Random(seed), humans=False)
+        program = random_program(Random(seed), also=())
         happened: list[str] = []
 
         async def act(name: str, _: int, _key: str) -> None:
