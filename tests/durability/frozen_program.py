@@ -1,15 +1,17 @@
 """A process that executes a run, or takes it over as soon as it may, and says how that ended: it will be frozen.
 
-    python frozen_program.py URI FOLDER RUN
+    python frozen_program.py URI FOLDER RUN [COMMIT]
 
-prints `fenced` when another process has taken the run over meanwhile, else the run's output.
+freezes itself inside the transaction of its COMMIT-th commit, if one is given, and prints `fenced` when another process has taken the run over meanwhile, else the run's output.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from flujo.domain.pipeline import Pipeline
 from flujo.domain.steps import CallableRef, Step
 from flujo.exceptions import Fenced, ResumeConflict
 from flujo.services.runner import Flujo
+from flujo.state.probe import probe
 from flujo.state.store import SqlStateStore
 
 LEASE_S = 0.6
@@ -58,5 +61,22 @@ async def main(uri: str, folder: Path, run: str) -> str:
         await store.aclose()
 
 
+def freeze_inside(commit: int) -> None:
+    """Freeze this process when it is about to commit changes for the `commit`-th time."""
+    commits, changes = count(1), list[str]()
+
+    def listen(what: str) -> None:
+        if what in ("after INSERT", "after UPDATE"):
+            changes.append(what)
+        elif what == "before COMMIT" and changes:
+            changes.clear()
+            if next(commits) == commit:
+                signal.raise_signal(signal.SIGSTOP)  # this thread goes no step further
+
+    probe(listen)
+
+
 if __name__ == "__main__":
+    if len(sys.argv) > 4:
+        freeze_inside(int(sys.argv[4]))
     print(asyncio.run(main(sys.argv[1], Path(sys.argv[2]), sys.argv[3])))  # noqa: T201 - a script's answer

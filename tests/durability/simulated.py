@@ -66,6 +66,9 @@ class SlowStore:
     def write(self, write: Write) -> Awaitable[bool]:
         return self._in_turn(write)
 
+    def may_begin(self, run_id: RunId) -> bool:
+        return self._store.may_begin(run_id)
+
     def let_go(self, run_id: RunId) -> None:
         if not self.dead:
             self._store.let_go(run_id)

@@ -30,10 +30,10 @@ PROGRAM = Path(__file__).with_name("frozen_program.py")
 FREEZES = max(2, int(os.environ.get("FLUJO_KILLS", "0")) // 3)
 
 
-def launch(uri: str, folder: Path, run: str) -> subprocess.Popen[str]:
+def launch(uri: str, folder: Path, run: str, *options: str) -> subprocess.Popen[str]:
     """Start a process that executes the run, or waits for it."""
     return subprocess.Popen(
-        [sys.executable, str(PROGRAM), uri, str(folder), run],
+        [sys.executable, str(PROGRAM), uri, str(folder), run, *options],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         text=True,
@@ -47,6 +47,11 @@ def told(process: subprocess.Popen[str]) -> str:
     return out.strip()
 
 
+def stopped(process: subprocess.Popen[str]) -> None:
+    """Return when a process is frozen, or has ended."""
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+
 def freeze(process: subprocess.Popen[str], world: World, run: str, uri: str, chance: random.Random) -> None:
     """Freeze a process a moment after it has done something, and not inside a transaction."""
     many, end = chance.randint(1, STEPS - 2), time.monotonic() + 60
@@ -56,7 +61,7 @@ def freeze(process: subprocess.Popen[str], world: World, run: str, uri: str, cha
     time.sleep(chance.uniform(0, 0.04))
     while True:
         process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        stopped(process)
         # Who is frozen inside a transaction keeps its locks: the database is everybody's only when it wakes.
         if process.poll() is not None or not in_transaction(uri):
             return
@@ -108,4 +113,26 @@ async def test_a_frozen_process_writes_nothing_and_begins_nothing_when_it_wakes(
         if frozen == FREEZES:
             break
     assert frozen == FREEZES
+    await store.aclose()
+
+
+@pytest.mark.guarantee("G5")
+@pytest.mark.timeout(1800)
+async def test_who_is_frozen_inside_a_transaction_keeps_its_run_from_nobody(
+    postgres_uri: str, tmp_path: Path, outside: World, evidence: Evidence
+) -> None:
+    store = await SqlStateStore.open(postgres_uri)
+    for commit in range(2, 2 + 2 * FREEZES, 2):
+        run = f"run-{commit}"
+        zombie = launch(postgres_uri, tmp_path, run, str(commit))
+        stopped(zombie)
+        assert in_transaction(postgres_uri)
+        assert told(launch(postgres_uri, tmp_path, run)) == str(STEPS)
+        evidence.add(faults=1)
+        record, entries = await store.run(RunId(run)), await store.entries(RunId(run))
+        happened = outside.effects(f"{run}:")
+        zombie.send_signal(signal.SIGCONT)
+        assert told(zombie) == "fenced"
+        assert (await store.run(RunId(run)), await store.entries(RunId(run))) == (record, entries)
+        assert len(outside.effects(f"{run}:")) - len(happened) <= 1, "only what was already on its way"
     await store.aclose()

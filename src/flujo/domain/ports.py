@@ -278,6 +278,14 @@ class StateStore(Protocol):
         """
         ...
 
+    def may_begin(self, run_id: RunId) -> bool:
+        """Return whether work of a run may begin at once: by this process's own clock its lease still lasts.
+
+        If not, somebody else may have the run. A `write` of nothing finds out: it renews the lease, or is
+        refused as `Fenced`.
+        """
+        ...
+
     def let_go(self, run_id: RunId) -> None:
         """Stop holding a run whose release could not be written.
 

@@ -204,6 +204,11 @@ class Write:
     move: Move | None = None
 
     @property
+    def is_empty(self) -> bool:
+        """Whether this only asks whose the run is, and renews its lease when it is the writer's."""
+        return self.is_append and not self.entries
+
+    @property
     def is_append(self) -> bool:
         """Whether this brings nothing but entries."""
         return self.move is None and not (

@@ -91,6 +91,7 @@ async def retried(
             return Failure(error)
     number = recorded[-1].attempt + 1 if recorded else 1
     while True:
+        await frame.run.journal.secure()
         await frame.tell(StepStarted(path, step.kind, number))
         outcome = await attempt(number)
         if not isinstance(outcome, Failure):

@@ -136,7 +136,21 @@ class Journal:
         for entry in self.attempts(path, kind):
             if entry.attempt == attempt:
                 return entry
+        await self.secure()
         return await self.record(replace(await work(), path=path, kind=kind, attempt=attempt))
+
+    async def secure(self) -> None:
+        """Return when something may begin: at once while the lease lasts, else when the store has renewed it.
+
+        A process that was frozen or could not reach its database so begins nothing in a run that is
+        another's now.
+
+        Raises:
+            Fenced: another process executes this run now.
+            StateBackendUnavailable: nobody can say.
+        """
+        if not self._store.may_begin(self._run_id):
+            await self._store.write(Write(run_id=self._run_id, fence=self._fence))
 
     async def record(self, entry: Entry, *, wait: bool = True) -> Entry:
         """Append an entry and return it as recorded; committed by then, unless `wait` is false.

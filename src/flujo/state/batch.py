@@ -116,6 +116,7 @@ class _Pending:
     pauses: list[dict[str, Any]] = field(default_factory=list)
     answers: list[dict[str, Any]] = field(default_factory=list)
     moves: list[dict[str, Any]] = field(default_factory=list)
+    renewals: list[dict[str, Any]] = field(default_factory=list)
     voids: list[dict[str, Any]] = field(default_factory=list)
     """Questions, one by one."""
     voided: list[dict[str, Any]] = field(default_factory=list)
@@ -214,6 +215,8 @@ class _Batch:
         pending.voids += [{"of_run": write.run_id, "of_pause": pause_id} for pause_id in write.voids]
         if write.move is not None:
             self._move(write, there)
+        elif write.is_empty:
+            pending.renewals.append({"of_run": write.run_id, "lease_s": self.batches.lease_s})
         return bool(there.answered)
 
     def _fresh(self, write: Write, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -412,6 +415,7 @@ class _Batch:
             (known.settle_pauses, pending.answers),
             (known.note_answers, pending.answers),
             (known.void_pauses, pending.voids),
+            (known.renew_leases, pending.renewals),
             (known.move_runs, pending.moves),
             (known.void_all_pauses, pending.voided),
         ):

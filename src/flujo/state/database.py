@@ -6,9 +6,8 @@ import os
 import sqlite3
 import time
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
@@ -28,6 +27,9 @@ if TYPE_CHECKING:
 
 BUSY_S = 5.0
 """How long SQLite waits for another process's commit before it says so."""
+
+IDLE_S = 10.0
+"""How long a transaction on Postgres may wait for the process that began it."""
 
 Synchronous = Literal["FULL", "NORMAL"]
 
@@ -82,19 +84,27 @@ class Database:
         uri: `sqlite:///path` or `postgresql://…`.
         connections: how many stay open, and how many there may be at once.
         synchronous: SQLite's own word; NORMAL may lose the last commits in a power cut.
+        idle_s: how long Postgres waits for us inside a transaction before it ends it: a process that is
+            frozen there holds the locks of its runs no longer than that.
     """
 
     def __init__(
-        self, uri: str, *, connections: tuple[int, int] = (2, 5), synchronous: Synchronous = "FULL"
+        self,
+        uri: str,
+        *,
+        connections: tuple[int, int] = (2, 5),
+        synchronous: Synchronous = "FULL",
+        idle_s: float = IDLE_S,
     ) -> None:
         self.url = parse(uri)
         self.is_postgres = is_postgres(uri)
         self._path = str(self.url.database)
         self.shown = _shown(self.url)
-        make = _postgres_engine if self.is_postgres else partial(_sqlite_engine, synchronous=synchronous)
-        self.engine = make(
-            self.url, {"pool_size": connections[0], "max_overflow": connections[1] - connections[0]}
-        )
+        pool = {"pool_size": connections[0], "max_overflow": connections[1] - connections[0]}
+        if self.is_postgres:
+            self.engine = _postgres_engine(self.url, pool, idle_s)
+        else:
+            self.engine = _sqlite_engine(self.url, pool, synchronous)
         self._pool = self.engine.pool
         self._disposed = False
         self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
@@ -144,9 +154,11 @@ class Database:
         """Send statements without waiting for the answer to each: one round trip where many would be."""
         if not self.is_postgres:
             return nullcontext()
-        pipeline: AbstractContextManager[object] = cast(
-            "Any", connection.connection.dbapi_connection
-        ).pipeline()
+        from flujo.state.pipelining import Pipeline
+
+        driver: Any = connection.connection.dbapi_connection
+        driver._pipeline = Pipeline(driver)  # which it enters instead of making one of its own
+        pipeline: AbstractContextManager[object] = driver.pipeline()
         return pipeline
 
     @contextmanager
@@ -212,7 +224,7 @@ def _dump(value: Any) -> str:
 # Postgres ------------------------------------------------------------------------------------------------
 
 
-def _postgres_engine(url: sa.URL, pool: dict[str, int]) -> sa.Engine:
+def _postgres_engine(url: sa.URL, pool: dict[str, int], idle_s: float) -> sa.Engine:
     engine = sa.create_engine(
         url,
         **pool,
@@ -228,17 +240,32 @@ def _postgres_engine(url: sa.URL, pool: dict[str, int]) -> sa.Engine:
         },
     )
 
+    idle_ms = str(int(idle_s * 1000))
+
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _: Any) -> None:
         # A pooler in transaction mode gives each transaction another server, where nothing that was
         # prepared before is known. It shows: the server that answers is not the one that we connected to.
         connection.autocommit = True
-        [(answering,)] = connection.execute("SELECT pg_backend_pid()").fetchall()
+        [(_, is_ours)] = connection.execute(_GREETING, (connection.info.backend_pid, idle_ms)).fetchall()
         connection.autocommit = False
-        if answering != connection.info.backend_pid:
+        if not is_ours:
             connection.prepare_threshold = None
 
+    @event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        driver: Any = connection.connection.dbapi_connection
+        if driver.prepare_threshold is None and not driver.autocommit:  # the next one is on another server
+            driver.execute(f"SET LOCAL idle_in_transaction_session_timeout = {idle_ms}")
+
     return engine.execution_options(schema_translate_map={None: SCHEMA})
+
+
+_GREETING = """
+    WITH answering AS MATERIALIZED (SELECT pg_backend_pid() = %s AS is_ours)
+    SELECT CASE WHEN is_ours THEN set_config('idle_in_transaction_session_timeout', %s, false) END, is_ours
+    FROM answering"""
+"""Finds out whether the session is ours alone; only then something may be set for all of it."""
 
 
 def _postgres_error(
@@ -247,7 +274,7 @@ def _postgres_error(
     state = getattr(error, "sqlstate", None) or ""
     if state in ("53100", "53200"):
         return _full(database, reason)
-    transient = state[:2] in ("08", "40", "53", "57") or state in ("25006", "55P03")
+    transient = state[:2] in ("08", "40", "53", "57") or state in ("25006", "25P03", "55P03")
     lost = lost or (not state and type(error).__name__ == "OperationalError")
     if transient or lost or state.startswith("28") or state == "3D000":
         return StateBackendUnavailable(

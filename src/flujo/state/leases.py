@@ -25,7 +25,16 @@ _mine = sa.and_(runs.c.owner == sa.bindparam("me"), runs.c.run_id.in_(sa.bindpar
 _renew = (
     runs.update().where(_mine).values(lease_until=database_now() + sa.bindparam("lease_s", type_=sa.Double()))
 )
+_held = sa.select(runs.c.run_id).where(_mine)
 _release = runs.update().where(_mine).values(owner=None, lease_until=None)
+
+
+def elapsed_s() -> float:
+    """Return seconds that only ever pass: those too, where the system can say, in which the machine slept."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if _KNOWS_SLEEP else time.monotonic()
+
+
+_KNOWS_SLEEP = hasattr(time, "CLOCK_BOOTTIME")
 
 
 class Heartbeat:
@@ -36,7 +45,8 @@ class Heartbeat:
         self._every_s = every_s
         self._timer: asyncio.TimerHandle | None = None
         self._last = time.monotonic()
-        self.held: set[str] = set()
+        self.held: dict[str, float] = {}
+        """Runs, and since when at the latest their leases have been running."""
 
     def start(self) -> None:
         """Begin to beat; called inside the loop."""
@@ -86,23 +96,30 @@ class Leases:
                 self._heartbeats[loop] = heartbeat
         heartbeat.start()
 
-    def hold(self, run_id: str, loop: asyncio.AbstractEventLoop) -> None:
-        """Note that a run is executed in `loop`."""
+    def hold(self, run_id: str, loop: asyncio.AbstractEventLoop, since: float) -> None:
+        """Note that a run is executed in `loop`, with a lease that began after `since` (by `elapsed_s`)."""
         with self._lock:
             heartbeat = self._heartbeats.get(loop)
             if heartbeat is not None:
-                heartbeat.held.add(run_id)
+                heartbeat.held[run_id] = since
 
     def holds(self, run_id: str) -> bool:
         """Return whether a run is executed here."""
         with self._lock:
             return any(run_id in heartbeat.held for heartbeat in self._heartbeats.values())
 
+    def lasts(self, run_id: str, loop: asyncio.AbstractEventLoop) -> bool:
+        """Return whether the lease of a run that is executed in `loop` cannot have run out yet."""
+        # Unlocked, because every step asks; at worst it asks the database too.
+        heartbeat = self._heartbeats.get(loop)
+        since = None if heartbeat is None else heartbeat.held.get(run_id)
+        return since is not None and elapsed_s() - since < self.lease_s
+
     def let_go(self, run_id: str) -> None:
         """Note that a run is not executed here any more."""
         with self._lock:
             for heartbeat in self._heartbeats.values():
-                heartbeat.held.discard(run_id)
+                heartbeat.held.pop(run_id, None)
 
     def seconds_to_renewal(self) -> float:
         """Return how long the writer may sleep."""
@@ -116,8 +133,17 @@ class Leases:
             return sorted(run_id for beat in living for run_id in beat.held)
 
     def renew(self, connection: sa.Connection, ids: list[str]) -> None:
-        """Renew leases in one statement."""
-        connection.execute(_renew, {"me": self.owner, "ids": ids, "lease_s": self.lease_s})
+        """Renew leases in one statement; a run that another one has taken is not executed here any more."""
+        renewed = connection.execute(_renew, {"me": self.owner, "ids": ids, "lease_s": self.lease_s})
+        if renewed.rowcount != len(ids):
+            for run_id in set(ids).difference(connection.scalars(_held, {"me": self.owner, "ids": ids})):
+                self.let_go(run_id)
+
+    def renewed(self, ids: list[str], since: float) -> None:
+        """Note that the leases of runs began again after `since` (by `elapsed_s`)."""
+        with self._lock:
+            for beat in self._heartbeats.values():
+                beat.held.update(dict.fromkeys(beat.held.keys() & ids, since))
 
     def end(self) -> list[str]:
         """Return every run that is held, and hold none any more."""

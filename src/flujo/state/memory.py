@@ -62,8 +62,8 @@ class MemoryDatabase:
 class MemoryStateStore:
     """A `StateStore` for tests and for `persist_state=False`.
 
-    A lease lasts until it is given back, unless `lease_s` bounds it; it is never renewed, because nobody
-    outside this process could take the run over.
+    A lease lasts until it is given back, unless `lease_s` bounds it; then it is renewed when a step begins
+    after its end and nobody has taken the run.
 
     Args:
         database: shared with other stores; a new one when left out.
@@ -165,6 +165,13 @@ class MemoryStateStore:
         else:
             done.set_result(answered)
         return done
+
+    def may_begin(self, run_id: RunId) -> bool:
+        """Return whether the run is this store's, and its lease lasts; see the port."""
+        stored = self.database.runs.get(run_id)
+        if stored is None or stored.record.owner != self.owner:
+            return False
+        return stored.lease_until is None or self._now() < stored.lease_until
 
     def let_go(self, run_id: RunId) -> None:
         """Give the run back; see the port."""
@@ -321,6 +328,8 @@ class MemoryStateStore:
                 stored.pauses[pause_id] = replace(stored.pauses[pause_id], void=True)
         if write.move is not None:
             self._move(stored, write.move)
+        elif write.is_empty:
+            stored.lease_until = self._now() + self._lease_s
         return stored.answered
 
     @staticmethod

@@ -68,3 +68,16 @@ class Applied:
     outcomes: list[Outcome]
     transaction_id: str | None = None
     """Postgres can be asked about it when the answer to COMMIT gets lost."""
+
+
+def begins_lease(request: Request) -> bool:
+    """Return whether a request, once it is committed, gives its run a lease that begins with it."""
+    match request:
+        case Claim():
+            return True
+        case Accept():
+            return request.claim
+        case Write():
+            return request.is_empty
+        case _:
+            return False

@@ -154,6 +154,11 @@ _move = (
         updated_at=database_now(),
     )
 )
+_renew = (
+    runs.update()
+    .where(runs.c.run_id == _run)
+    .values(lease_until=database_now() + sa.bindparam("lease_s", type_=sa.Double()))
+)
 _void_all = (
     pauses.update()
     .where(pauses.c.run_id == _run, pauses.c.answered_at.is_(None), ~pauses.c.void)
@@ -272,6 +277,7 @@ class Statements:
         """Accepted runs; `metadata` is canonical JSON text here."""
         self.claim_runs = _for_each(text(_claim))
         self.move_runs = _for_each(text(_move))
+        self.renew_leases = _for_each(text(_renew))
         self.keep_intents = _for_each(text(_keep_intents(insert)))
         self.keep_holds = _for_each(text(_keep_holds(insert)))
         self.open_pauses = _for_each(text(_open_pauses(insert)))

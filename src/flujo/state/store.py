@@ -68,7 +68,9 @@ class SqlStateStore:
         readers = max(1, min(MAX_READERS if is_postgres(uri) else FILE_READERS, pool_max - 1))
         connections = (min(max(2, pool_min), readers + 1), readers + 1)
         self.owner = ownership.new_token()
-        self.database = Database(uri, connections=connections, synchronous=synchronous)
+        self.database = Database(
+            uri, connections=connections, synchronous=synchronous, idle_s=max(1.0, lease_s / 3)
+        )
         self._leases = Leases(self.owner, lease_s, renew_s)
         batches = Batches(self.database, self._leases)
         self.writer = Writer(self.database, batches, self._leases, retry_s=retry_s)
@@ -122,6 +124,10 @@ class SqlStateStore:
     def write(self, write: Write) -> Awaitable[bool]:
         """Enqueue a write; the awaitable returns when it is committed; see the port."""
         return self.writer.submit(write, asyncio.get_running_loop())
+
+    def may_begin(self, run_id: RunId) -> bool:
+        """Return whether the run's lease still lasts by this machine's clock; see the port."""
+        return self._leases.lasts(run_id, asyncio.get_running_loop())
 
     def let_go(self, run_id: RunId) -> None:
         """Stop renewing the run's lease; see the port."""

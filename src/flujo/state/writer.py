@@ -22,8 +22,9 @@ from flujo.domain.run import Write
 from flujo.exceptions import FlujoError, StateBackendUnavailable, StateError
 from flujo.state import migrations
 from flujo.state.database import Database, begin_write
+from flujo.state.leases import elapsed_s
 from flujo.state.patience import OPENING_RETRY_S, RETRY_S, Patience
-from flujo.state.requests import Accept, Applied, Claim
+from flujo.state.requests import Applied, begins_lease
 from flujo.state.waiting import wake
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ class Writer:
         self._connection: sa.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._schema_checked = False
+        self._since = elapsed_s()
+        """When the newest try began: leases that it renews have been running for no longer."""
         self._unresolved: Applied | None = None
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="flujo-writer", daemon=True)
@@ -130,7 +133,7 @@ class Writer:
             if jobs:
                 self._settle(jobs)
             if not self._leases.seconds_to_renewal():
-                self._about_leases(self._leases.renew, self._leases.begin_renewal())
+                self._renew()
         self._about_leases(self._leases.give_back, self._leases.end())
         self._disconnect()
 
@@ -211,6 +214,7 @@ class Writer:
             self._closing.wait(delay) if not self._closing.is_set() else time.sleep(delay)
 
     def _attempt(self, requests: Sequence[Request], *, careful: bool) -> Applied:
+        self._since = elapsed_s()
         with self._database.errors():
             try:
                 connection = self._connected()
@@ -289,15 +293,22 @@ class Writer:
             except exc.SQLAlchemyError:
                 pass
 
-    def _about_leases(self, work: Callable[[sa.Connection, list[str]], None], run_ids: list[str]) -> None:
-        """Renew leases or give them back; a database that is away keeps them as they are."""
+    def _renew(self) -> None:
+        since, ids = elapsed_s(), self._leases.begin_renewal()
+        if self._about_leases(self._leases.renew, ids):
+            self._leases.renewed(ids, since)
+
+    def _about_leases(self, work: Callable[[sa.Connection, list[str]], None], run_ids: list[str]) -> bool:
+        """Renew leases or give them back; return False when the database is away, which keeps them."""
         if not run_ids:
-            return
+            return False
         try:
             with self._database.errors(), begin_write(self._connected()):
                 work(self._connected(), run_ids)
         except StateError:
             self._roll_back()
+            return False
+        return True
 
     # Waiters ---------------------------------------------------------------------------------------------
 
@@ -310,7 +321,7 @@ class Writer:
             return
         if isinstance(request, Write):
             self._batches.holes.succeeded(request)
-        if isinstance(request, Claim) or (isinstance(request, Accept) and request.claim):
-            self._leases.hold(request.run_id, job.loop)
+        if begins_lease(request):
+            self._leases.hold(request.run_id, job.loop, self._since)
         elif isinstance(request, Write) and request.move is not None and request.move.release:
             self._leases.let_go(request.run_id)

@@ -1,0 +1,127 @@
+"""A process that may have lost a run begins nothing in it: it asks the database first."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flujo.domain.journal import RunId
+from flujo.domain.run import RunStatus, Write
+from flujo.domain.steps import CallableRef, StepConfig
+from flujo.exceptions import Fenced, ResumeConflict
+from flujo.state.store import SqlStateStore
+from flujo.testing.store_suite import RUN, new_run
+from support import World, call, pipeline, start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from durability.conftest import Evidence
+    from flujo.domain.pipeline import Pipeline
+
+LEASE_S = 0.4
+
+
+def three_steps(world: World, second: Callable[[int], Any]) -> Pipeline:
+    """Return steps of which nobody waits for the database, so that only the lease can stop them."""
+    targets = {
+        "first": world.add("first"),
+        "second": CallableRef("x:second", second),
+        "third": world.add("third"),
+    }
+    config = StepConfig(durability="exit")
+    return pipeline(*(call(name, target, config=config) for name, target in targets.items()))
+
+
+@pytest.mark.guarantee("G16")
+async def test_who_cannot_renew_a_lease_begins_nothing_until_the_database_is_back(
+    sqlite_uri: str, evidence: Evidence
+) -> None:
+    store, world = SqlStateStore(sqlite_uri, lease_s=LEASE_S, renew_s=LEASE_S / 4), World()
+    lapsed, other = asyncio.Event(), await asyncio.to_thread(_opened, store)
+
+    async def second(data: int) -> int:
+        other.execute("BEGIN IMMEDIATE")
+        while store.may_begin(RunId("run")):  # noqa: ASYNC110 - it is time that takes the lease away
+            await asyncio.sleep(0.02)
+        lapsed.set()
+        return data
+
+    with closing(other):
+        running = asyncio.create_task(start(three_steps(world, second), store, 1))
+        await lapsed.wait()
+        await asyncio.sleep(0.1)
+        assert world.calls == ["first"]
+        evidence.add(faults=1)
+        other.execute("ROLLBACK")
+        assert (await running).status is RunStatus.COMPLETED
+    assert world.calls == ["first", "third"]
+    assert (await store.run(RunId("run"))).fence == 1
+    await store.aclose()
+
+
+def _opened(store: SqlStateStore) -> sqlite3.Connection:
+    store._open()  # so that the file is there
+    return sqlite3.connect(str(store.database.url.database), isolation_level=None, check_same_thread=False)
+
+
+@pytest.mark.guarantee("G16", "G5")
+async def test_who_slept_through_a_lease_begins_nothing_in_a_run_that_another_has_taken(
+    store_uri: str, evidence: Evidence
+) -> None:
+    mine, world = SqlStateStore(store_uri, lease_s=LEASE_S, renew_s=LEASE_S / 4), World()
+
+    def second(data: int) -> int:
+        taking = threading.Thread(target=lambda: asyncio.run(_take_over(store_uri)))
+        taking.start()
+        taking.join()
+        return data
+
+    async def asleep(data: int) -> int:
+        return second(data)  # in the loop's own thread: it gives no sign of life
+
+    with pytest.raises(Fenced):
+        await start(three_steps(world, asleep), mine, 1)
+    assert world.calls == ["first"]
+    evidence.add(faults=1)
+    await mine.aclose()
+
+
+async def _take_over(uri: str) -> None:
+    other = SqlStateStore(uri)
+    while True:
+        try:
+            await other.claim(RunId("run"), statuses=[RunStatus.RUNNING])
+        except ResumeConflict:
+            await asyncio.sleep(0.02)
+        else:
+            break
+    other.let_go(RunId("run"))
+    await other.aclose()
+
+
+@pytest.mark.guarantee("G5")
+async def test_a_write_of_nothing_renews_a_lease_or_says_whose_the_run_is(store_uri: str) -> None:
+    mine = SqlStateStore(store_uri, lease_s=LEASE_S, renew_s=1e6)
+    other = SqlStateStore(store_uri)
+    run = await mine.accept(new_run(), {})
+    assert mine.may_begin(RUN)
+    time.sleep(LEASE_S)  # noqa: ASYNC251 - nothing else happens here
+    assert not mine.may_begin(RUN)
+    await mine.write(Write(run_id=RUN, fence=run.fence))
+    assert mine.may_begin(RUN)
+    with pytest.raises(ResumeConflict):
+        await other.claim(RUN, statuses=[RunStatus.RUNNING])
+    time.sleep(LEASE_S)  # noqa: ASYNC251 - as above
+    await other.claim(RUN, statuses=[RunStatus.RUNNING])
+    with pytest.raises(Fenced):
+        await mine.write(Write(run_id=RUN, fence=run.fence))
+    assert not mine.may_begin(RUN)
+    await mine.aclose()
+    await other.aclose()
