@@ -1,0 +1,62 @@
+"""A process that answers every question it is told, as fast as it can, and goes on with the runs: others do the same.
+
+    python racing_program.py URI NAME RUNS
+
+says `ready`, waits for a line, then prints as JSON which of the RUNS runs took its answer, and which it brought to their end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+from flujo.domain import canonical
+from flujo.domain.journal import RunId, StepPath
+from flujo.domain.pipeline import Pipeline
+from flujo.domain.run import RunStatus
+from flujo.domain.steps import HumanInTheLoopStep, Text
+from flujo.exceptions import ResumeConflict
+from flujo.services.runner import Flujo
+from flujo.state.store import SqlStateStore
+
+QUESTION = StepPath("ask")
+
+
+def pipeline() -> Pipeline:
+    """Return a pipeline that asks one question, and ends with the answer."""
+    return Pipeline((HumanInTheLoopStep(name="ask", message=Text("Who?")),), name="race")
+
+
+def run_id(number: int) -> RunId:
+    """Return the id of the run of a number."""
+    return RunId(f"run-{number:04}")
+
+
+async def main(uri: str, name: str, runs: int) -> dict[str, list[int]]:
+    """Answer all, and go on with all, among others who do."""
+    answered, ended = list[int](), list[int]()
+    store = await SqlStateStore.open(uri)
+    async with Flujo[Any, Any, Any](pipeline(), store=store) as runner:
+        print("ready", flush=True)  # noqa: T201 - to whoever starts all of them at once
+        await asyncio.to_thread(sys.stdin.readline)
+        for number in range(runs):
+            try:
+                await store.answer(run_id(number), QUESTION, canonical.encode(name))
+                answered.append(number)
+            except ResumeConflict:
+                pass
+            try:
+                result = await runner.resume_async(run_id(number))
+                if result.status is RunStatus.COMPLETED:
+                    ended.append(number)
+            except ResumeConflict:
+                pass
+    await store.aclose()
+    return {"answered": answered, "ended": ended}
+
+
+if __name__ == "__main__":
+    found = asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    print(json.dumps(found))  # noqa: T201 - a script's answer

@@ -1,0 +1,70 @@
+"""Processes that race to answer the same questions and to go on with the same runs: each has exactly one winner."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from durability.racing_program import QUESTION, pipeline, run_id
+from flujo.domain import canonical
+from flujo.domain.run import RunStatus
+from flujo.state.store import SqlStateStore
+from support import start
+
+if TYPE_CHECKING:
+    from durability.conftest import Evidence
+
+PROGRAM = Path(__file__).with_name("racing_program.py")
+IS_LONG = "FLUJO_KILLS" in os.environ
+RACERS, RUNS = (8, 300) if IS_LONG else (4, 40)
+
+
+@pytest.mark.guarantee("G4")
+@pytest.mark.timeout(1800)
+async def test_of_processes_that_answer_and_resume_the_same_runs_one_wins_each(
+    store_uri: str, evidence: Evidence
+) -> None:
+    store = await SqlStateStore.open(store_uri)
+    for number in range(RUNS):
+        assert (await start(pipeline(), store, run_id=run_id(number))).status is RunStatus.PAUSED
+    found = race(store_uri)
+    evidence.add(faults=(RACERS - 1) * RUNS)
+    won = {number: name for name, what in found.items() for number in what["answered"]}
+    assert sorted(n for what in found.values() for n in what["answered"]) == list(range(RUNS))
+    assert sorted(n for what in found.values() for n in what["ended"]) == list(range(RUNS))
+    for number in range(RUNS):
+        record, [pause] = await store.run(run_id(number)), await store.pauses(run_id(number))
+        said = canonical.encode(won[number])
+        assert (record.status, record.output) == (RunStatus.COMPLETED, said)
+        assert (pause.pause_id, pause.answer) == (QUESTION, said)
+    await store.aclose()
+
+
+def race(uri: str) -> dict[str, dict[str, list[int]]]:
+    """Let the processes go at once; return what each says it has done."""
+    racers = {str(number): launch(uri, str(number)) for number in range(RACERS)}
+    for racer in racers.values():
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers.values():
+        assert racer.stdin is not None
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    return {name: json.loads(racer.communicate(timeout=1200)[0]) for name, racer in racers.items()}
+
+
+def launch(uri: str, name: str) -> subprocess.Popen[str]:
+    """Start a process that waits for the others."""
+    return subprocess.Popen(
+        [sys.executable, str(PROGRAM), uri, name, str(RUNS)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
