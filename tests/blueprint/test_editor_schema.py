@@ -94,3 +94,19 @@ def test_a_file_of_agents_is_told_from_a_blueprint() -> None:
     )
     [error] = _errors(blueprint | {"defaults": {"agent": {"instructions": "x"}}})
     assert "instructions" in error.message
+
+
+def test_a_misspelt_key_of_a_loop_is_one_error_about_that_key() -> None:
+    inner = {"name": "a", "call": "m:f"}
+    loop = {"kind": "loop", "name": "l", "until": "x", "max_iteratons": 3, "steps": [inner]}
+    machine = {
+        "kind": "state_machine",
+        "name": "m",
+        "initial": "s",
+        "final": ["s"],
+        "states": {"s": {"steps": [loop]}},
+    }
+    (error,) = _errors({**HEAD, "steps": [machine]})
+    assert list(error.absolute_path) == ["steps", 0, "states", "s", "steps", 0]
+    assert error.validator == "additionalProperties"
+    assert "'max_iteratons' was unexpected" in error.message

@@ -53,6 +53,7 @@ CASES: dict[str, str | bytes] = {
     "a description that is an octal": _described("012"),
     "60,000 digits and underscores": _described("1_" * 30_000 + "x"),
     "tags that look like dates": _step("tags: [2001-01-01, 1_000, off]"),
+    "300 texts that look like something else": _step("tags: [" + "no, 012, 1_000, " * 100 + "]"),
     "a date as data": GOOD + "output: 2001-01-01\n",
     "an ISO time as data": GOOD + "output: 2001-01-01T12:30:45Z\n",
     "quoted words as data": GOOD + "output: ['no', \"012\", '12:30:45', '.nan', '0x1F']\n",

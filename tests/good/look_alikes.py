@@ -38,6 +38,7 @@ LOOK_ALIKES = {
     "FLJ145": "patterns that people use",
     "FLJ146": "bounds that meet",
     "FLJ147": "one schema referred to twice",
+    "FLJ150": "300 texts that look like something else",
     "FLJ148": "a keyword of one's own",
     "FLJ190": "a warning that somebody has judged",
     "FLJ201": "an agent called as a step",
