@@ -163,11 +163,11 @@ def _change(draw: st.DrawFn, holder: Any, key: Any) -> None:
         case "remove":
             del holder[key]
         case "swap":
-            holder[key] = draw(VALUES)
+            holder[key] = copy.deepcopy(draw(VALUES))  # one that is changed further must be nobody else's
         case "deepen":
             holder[key] = draw(st.sampled_from([{"a": holder[key]}, [holder[key]]]))
         case _ if not isinstance(holder, dict):
-            holder.append(holder[key])
+            holder.append(copy.deepcopy(holder[key]))
         case _:
             holder[draw(st.sampled_from(["nmae", "kind", "when", "steps", "x", "until", "agent"]))] = (
                 holder.pop(key)
