@@ -169,6 +169,25 @@ async def test_a_locked_sqlite_file_is_waited_for(sqlite_uri: str) -> None:
     await store.aclose()
 
 
+@pytest.mark.guarantee("G13")
+async def test_a_sqlite_file_that_stays_locked_is_told_and_written_to_when_it_is_free(
+    sqlite_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flujo.state.database.BUSY_S", 0.05)
+    store = SqlStateStore(sqlite_uri, retry_s=0.2)
+    run = await store.accept(new_run(), {})
+    other = sqlite3.connect(str(store.database.url.database), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StateBackendUnavailable, match="locked") as caught:
+        await store.write(writes(run, entry(1)))
+    assert "no other program" in (caught.value.hint or "")
+    other.execute("ROLLBACK")
+    other.close()
+    await store.write(writes(run, entry(1)))
+    assert (await store.run(RUN)).status is RunStatus.RUNNING
+    await store.aclose()
+
+
 @pytest.mark.guarantee("G10", "G15")
 async def test_no_connection_stays_in_a_transaction_after_work_or_cancellation(postgres_uri: str) -> None:
     store = SqlStateStore(postgres_uri)

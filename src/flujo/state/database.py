@@ -235,6 +235,7 @@ def _postgres_engine(url: sa.URL, pool: dict[str, int], idle_s: float) -> sa.Eng
             "connect_timeout": 10,
             "application_name": "flujo",
             "keepalives_idle": 30,
+            "keepalives_interval": 10,  # else a machine that is gone is asked again after 75 s only
             "tcp_user_timeout": 30_000,  # a network that swallows packets is an error after 30 s
             **url.query,
         },
