@@ -116,11 +116,15 @@ def pooler() -> str:
 
 NO_POOLER = "pgbouncer is missing, so nothing was tested behind a pooler: `apt-get install pgbouncer`"
 
+NO_NPM = "npm is missing, so the schema was not tried in an editor's service: install Node.js"
+
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say loudly what could not be tested here."""
-    if any(NO_POOLER in str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])):
-        terminalreporter.write_sep("!", f"WARNING: {NO_POOLER}", yellow=True, bold=True)
+    skipped = terminalreporter.stats.get("skipped", [])
+    for missing in (NO_POOLER, NO_NPM):
+        if any(missing in str(report.longrepr) for report in skipped):
+            terminalreporter.write_sep("!", f"WARNING: {missing}", yellow=True, bold=True)
 
 
 _passed = pytest.StashKey[bool]()

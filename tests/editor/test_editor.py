@@ -20,14 +20,13 @@ if TYPE_CHECKING:
 
 WANTED = Path(__file__).with_name("package.json")
 SCHEMA = Path(flujo.__file__).parent / "blueprint/blueprint.schema.json"
-NO_NPM = "npm is missing, so the schema was not tried in an editor's service: install Node.js"
 
 
 @pytest.fixture(scope="module")
 def server() -> Path:
     """The service's program, installed once a machine; without npm the test says that it did not run."""
     if shutil.which("npm") is None:
-        pytest.skip(NO_NPM)
+        pytest.skip("npm is missing, so the schema was not tried in an editor's service: install Node.js")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flujo-tests"
     folder = cache / hashlib.sha256(WANTED.read_bytes()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
