@@ -45,7 +45,9 @@ ALLOW = ["skills.*"]
 
 def tries(count: int) -> settings:
     return settings(
-        max_examples=count * TIMES, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+        max_examples=count * TIMES,
+        derandomize=TIMES
+        == 1,  # what `make soak` finds is not for somebody else's change to stumble over suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
     )
 
 
@@ -201,15 +203,18 @@ def test_comments_and_the_ends_of_lines_are_not_the_blueprint(data: Any) -> None
 
 
 class Core(yaml.CSafeLoader):  # type: ignore[misc]
-    """Another reader of YAML 1.2's core schema: PyYAML's own constructor, with the resolvers of 1.2."""
+    """Another reader of YAML 1.2's core schema: PyYAML's own constructor, with the resolvers of 1.2.
+
+    But for `012`, which Flujo leaves a text: not all readers agree on what number it is.
+    """
 
 
 Core.yaml_implicit_resolvers = {}
 for tag, pattern, first in (
     ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
     ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
-    ("int", r"^[-+]?[0-9]+$", "-+0123456789"),
-    ("float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
+    ("int", r"^[-+]?(?:0|[1-9][0-9]*)$", "-+0123456789"),
+    ("float", r"^[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
 ):
     Core.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), list(first))
 
