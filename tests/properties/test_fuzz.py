@@ -46,8 +46,9 @@ ALLOW = ["skills.*"]
 def tries(count: int) -> settings:
     return settings(
         max_examples=count * TIMES,
-        derandomize=TIMES
-        == 1,  # what `make soak` finds is not for somebody else's change to stumble over suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+        # What `make soak` finds is not for somebody else's change to stumble over.
+        derandomize=TIMES == 1,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
 
 
