@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import flujo.blueprint
-from bad import composite_cases, corpus, flow_cases, meaning_cases, sharing_cases
+from bad import composite_cases, corpus, flow_cases, listed, meaning_cases, sharing_cases
 from flujo.blueprint.diagnostics import RULES
 from good.corpus import CASES
 from good.flow_cases import GOOD_FLOW
@@ -20,7 +20,7 @@ from good.sharing_cases import SHARED
 for module in pkgutil.iter_modules(flujo.blueprint.__path__):
     importlib.import_module(f"flujo.blueprint.{module.name}")
 
-TABLES = (composite_cases, corpus, flow_cases, meaning_cases, sharing_cases)
+TABLES = (composite_cases, corpus, flow_cases, listed, meaning_cases, sharing_cases)
 BAD = {
     getattr(case, "code", None) or getattr(case, "slug", None)
     for table in TABLES

@@ -14,6 +14,9 @@ GOOD = {
     "branch-called-as-its-step": HEAD
     + "  - kind: conditional\n    name: way\n    switch: steps.sort.output.label\n    branches:\n"
     "      bug: [{name: bug, agent: sorter}]\n    default: []\n",
+    "divided-by-what-is-not-zero": HEAD + "  - {name: b, agent: sorter, when: '10 / 2 > 0 && 7 % 3 == 1'}\n",
+    "two-agents-with-one-tool": 'version: "1"\nname: good\nagents:\n  a: {model: b:c, tools: ["skills.crm:echo"]}\n'
+    '  d: {model: b:c, tools: ["skills.crm:echo"]}\nsteps: [{name: a, agent: a}, {name: d, agent: d}]\n',
     "default-by-get": HEAD + '  - {name: b, agent: sorter, input: \'{{ get(input, "note", "") }}\'}\n',
     "has": HEAD + "  - {name: b, agent: sorter, when: 'has(input.note) && input.note != \"\"'}\n",
     "words-that-look-like-keys": TOP
