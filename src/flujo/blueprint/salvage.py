@@ -31,7 +31,7 @@ MAX_ROUNDS = 12
 class StandIn(doc.Step):
     """A step of which nothing but the name is known."""
 
-    agent: str = UNNAMED
+    agent: doc.Maybe[doc.Identifier] = UNNAMED
 
 
 @dataclass(frozen=True)
