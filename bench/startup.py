@@ -62,9 +62,41 @@ FOUR_STEPS = """\
 """
 
 
-def blueprint(steps: int) -> str:
+FOUR_STEPS_IN_25_LINES = """\
+  # N: what is asked, and what becomes of it
+  - name: ask_N
+    agent: writer
+    input: "Say {{ input.text }} again, the Nth time"
+    config:
+      max_retries: 2
+
+  - name: call_N
+    call: skills.greet:greet
+    with:
+      name: "{{ steps.ask_N.output }}"
+    when: size(steps.ask_N.output) > N
+
+  - kind: conditional
+    name: choose_N
+    if: size(input.text) > N
+    then:
+      - name: inner_N
+        agent: writer
+        input: "{{ steps.ask_N.output }}"
+    else:
+      - name: other_N
+        agent: writer
+        input: "{{ input.text }}"
+
+"""
+
+MAX_BEYOND_S = 0.4
+"""What `validate` of 500 steps in 3,000 lines may take beyond that of 4 steps."""
+
+
+def blueprint(steps: int, four: str = FOUR_STEPS) -> str:
     """Return a blueprint of `steps` steps: agents, callables, conditions, and a text in each."""
-    return HEAD + "".join(FOUR_STEPS.replace("N", str(index)) for index in range(steps // 4))
+    return HEAD + "".join(four.replace("N", str(index)) for index in range(steps // 4))
 
 
 def commands(folder: Path) -> dict[str, list[str]]:
@@ -75,12 +107,17 @@ def commands(folder: Path) -> dict[str, list[str]]:
     subprocess.run([flujo, "init", str(folder / "project")], check=True, capture_output=True)
     long = folder / "project/blueprints/long.yaml"
     long.write_text(blueprint(200))
+    sizes = {}
+    for steps in (4, 500, 1000):
+        sizes[steps] = folder / f"project/blueprints/lines{steps}.yaml"
+        sizes[steps].write_text(blueprint(steps, FOUR_STEPS_IN_25_LINES))
     return {
         "python -c pass": [sys.executable, "-c", "pass"],
         "bare typer --help": [sys.executable, str(bare), "--help"],
         "flujo --version": [flujo, "--version"],
         "flujo --help": [flujo, "--help"],
         "flujo validate, 200 steps": [flujo, "validate", str(long)],
+        **{f"flujo validate, {steps} steps": [flujo, "validate", str(path)] for steps, path in sizes.items()},
     }
 
 
@@ -119,6 +156,12 @@ def main() -> int:
         print(f"{program:28}{milliseconds:>10.1f}   {base:22}{ratio:>6.2f}{limit:>7.1f}  {verdict}")
     for base in sorted({base for _, base, _ in LIMITS}):
         print(f"{base:28}{medians[base] * 1000:>10.1f}")
+    few, many, more = (medians[f"flujo validate, {steps} steps"] for steps in (4, 500, 1000))
+    kept = kept and many - few <= MAX_BEYOND_S
+    print(
+        f"\nvalidate of 500 steps in 3,000 lines: {many - few:.2f} s beyond that of 4 steps (at most "
+        f"{MAX_BEYOND_S}); twice as many take {(more - few) / (many - few):.1f} times as long"
+    )
     return 0 if kept else 1
 
 

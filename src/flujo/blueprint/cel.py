@@ -38,8 +38,9 @@ class Refused(Exception):
         self.faults = faults
 
 
+@lru_cache(maxsize=1024)
 def parse(source: str) -> Node:
-    """Return the tree of an expression.
+    """Return the tree of an expression; a blueprint says many of its expressions more than once.
 
     Raises:
         Refused: with CEL's syntax errors.
@@ -72,6 +73,7 @@ def program(source: str, names: Iterable[str]) -> Program:
     return Program(_compile(_environment(tuple(sorted(variables))), source))
 
 
+@lru_cache(maxsize=1024)
 def result(source: str) -> str:
     """Return the type of an expression in which each name is a `variable`: `BOOL`, `DYN` and so on.
 

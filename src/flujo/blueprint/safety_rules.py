@@ -43,12 +43,14 @@ def rule_of_two(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     if not isinstance(step, doc.Step):
         return
     agent = unit.blueprint.agents.get(step.agent or "")
-    if agent is None or not _reads_from_outside(unit, visit) or _asked_a_human(unit, visit):
+    if agent is None:
         return
     effects = _effects(unit, agent)
     reading = [tool for tool, effect in effects.items() if effect in (None, "read")]
     acting = [tool for tool, effect in effects.items() if effect != "read"]
     if not reading or not acting or len({*reading, *acting}) < 2:
+        return
+    if not _reads_from_outside(unit, visit) or _asked_a_human(unit, visit):
         return
     undeclared = [tool for tool, effect in effects.items() if effect is None]
     yield RULE_OF_TWO.at(

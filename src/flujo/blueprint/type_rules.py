@@ -77,7 +77,7 @@ def _saved_type(
             )
             return
         wanted = types(field.get("items")) if isinstance(field, dict) else frozenset()
-    given = _logic_types(source, visit.scope.tree(output=visit.own))
+    given = _checked_types(unit, visit, path)
     if given and wanted and not given & widened(wanted):
         yield CONTEXT_TYPE.at(
             unit.span(*path),
@@ -85,6 +85,14 @@ def _saved_type(
             f"{one_of(sorted(wanted))}",
             hint="convert it in the expression, or change the field's type",
         )
+
+
+def _checked_types(unit: Unit, visit: Visit, path: Path) -> frozenset[str]:
+    """Return what the expression at `path`, or right below it, gives; nothing of a callable."""
+    for place in unit.places[visit.path]:
+        if place.path[: len(path)] == path and not place.names_callable:
+            return types(place.checked.schema)
+    return frozenset()
 
 
 def _logic_types(source: str, tree: Schema) -> frozenset[str]:
