@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg import generators
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,5 +22,6 @@ class Pipeline(psycopg.Pipeline):
         try:
             self._enqueue_sync()
             yield from self._communicate_gen()
+            yield from generators.send(self.pgconn)  # what did not fit into the socket at once
         finally:
             yield from self._fetch_gen(flush=False)
