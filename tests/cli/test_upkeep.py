@@ -9,6 +9,8 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from agents.provider_server import provider_server
+
 if TYPE_CHECKING:
     from cli.conftest import Flujo, Project
 
@@ -25,6 +27,7 @@ def test_doctor_shows_each_setting_with_its_origin(
 
 def test_doctor_never_shows_a_key_or_a_password(flujo: Flujo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("FLUJO_STATE_URI", "postgresql://u:canary@127.0.0.1:1/db")
     result = flujo("doctor")
     assert "OPENAI_API_KEY is set" in result.stdout
@@ -84,6 +87,21 @@ def test_doctor_asks_where_references_are_kept(flujo: Flujo, project: Project) -
     broken = flujo("doctor")
     assert "`state_providers.papers` is 'ftp:x', which is no state provider" in broken.stdout
     assert broken.exit_code == 2
+
+
+def test_doctor_says_whether_a_provider_that_could_be_asked_answers(
+    flujo: Flujo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "key-of-a-test")
+    with provider_server() as provider:
+        monkeypatch.setenv("OPENAI_BASE_URL", f"{provider.url}/v1")
+        there = flujo("doctor")
+    assert "OPENAI_API_KEY is set, 127.0.0.1 answers" in there.stdout
+    assert provider.requests == []
+    gone = flujo("doctor")
+    assert "warn  provider    openai: OPENAI_API_KEY is set, and 127.0.0.1 does not answer" in gone.stdout
+    assert "OPENAI_BASE_URL names another server" in gone.stdout
+    assert "key-of-a-test" not in there.stdout + gone.stdout
 
 
 def test_doctor_notices_a_misspelt_variable(flujo: Flujo, monkeypatch: pytest.MonkeyPatch) -> None:

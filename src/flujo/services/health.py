@@ -44,7 +44,7 @@ class Finding:
 
 
 def examine(project: Project) -> list[Finding]:
-    """Return what was found; nothing is written, no model is asked, no key's value is told."""
+    """Return what was found; nothing is written, no model is asked, no key's value is told or sent."""
     return [
         Finding("flujo", "ok", f"{__version__} on Python {platform.python_version()}, {platform.platform()}"),
         _config(project),
@@ -201,13 +201,27 @@ def _providers() -> Iterator[Finding]:
     from flujo.settings import environment
 
     for extra, (package, variable) in PROVIDERS.items():
-        key = f"{variable} is {'set' if environment().get(variable) else 'not set'}"
-        if _is_installed(package):
-            yield Finding("provider", "ok" if environment().get(variable) else "note", f"{extra}: {key}")
+        is_set = bool(environment().get(variable))
+        key = f"{variable} is {'set' if is_set else 'not set'}"
+        if _is_installed(package) and is_set:
+            yield _reached(extra, key)
+        elif _is_installed(package):
+            yield Finding("provider", "note", f"{extra}: {key}")
         else:
             yield Finding(
                 "provider", "note", f"{extra}: not installed, {key}", f"pip install 'flujo[{extra}]'"
             )
+
+
+def _reached(provider: str, key: str) -> Finding:
+    """Return whether the server of a provider that could be asked answers."""
+    from flujo.agents.reach import reach
+    from flujo.settings import environment
+
+    try:
+        return Finding("provider", "ok", f"{provider}: {key}, {reach(provider, environment())} answers")
+    except FlujoError as error:
+        return Finding("provider", "warn", f"{provider}: {key}, and {error.message}", error.hint or "")
 
 
 def _is_installed(package: str) -> bool:

@@ -1,0 +1,49 @@
+"""Whether the server of a provider answers: no key is sent, no model is asked, nothing is paid."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from flujo.exceptions import ProviderUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TIMEOUT_S = 3.0
+
+SERVERS: Mapping[str, tuple[str, str]] = {
+    "openai": ("OPENAI_BASE_URL", "https://api.openai.com"),
+    "anthropic": ("ANTHROPIC_BASE_URL", "https://api.anthropic.com"),
+    "google": ("GOOGLE_GEMINI_BASE_URL", "https://generativelanguage.googleapis.com"),
+}
+"""Provider → the variable that names another server, and its own."""
+
+
+def reach(provider: str, environment: Mapping[str, str]) -> str:
+    """Return the host of a provider, which answers; whatever it says is an answer. Proxies are honoured.
+
+    Raises:
+        ProviderUnavailable: it does not answer within 3 seconds, or its address is none.
+    """
+    variable, usual = SERVERS[provider]
+    address = urlsplit(environment.get(variable) or usual)
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise ProviderUnavailable(
+            f"{variable} is no address of a server", hint=f"write it as {usual}", provider=provider
+        )
+    asked = urllib.request.Request(f"{address.scheme}://{address.netloc.rpartition('@')[2]}/", method="HEAD")  # noqa: S310 - http(s), see above
+    try:
+        urllib.request.urlopen(asked, timeout=TIMEOUT_S).close()  # noqa: S310 - as above
+    except urllib.error.HTTPError:
+        pass  # it answers
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise ProviderUnavailable(
+            f"{address.hostname} does not answer: {reason}",
+            hint=f"check the network and its proxy; {variable} names another server",
+            provider=provider,
+        ) from error
+    return address.hostname
