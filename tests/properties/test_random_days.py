@@ -154,6 +154,7 @@ class Days(RuleBasedStateMachine):
         elif status in CLOSED:
             assert isinstance(result, ResumeConflict)
         else:
+            assert result.status is RunStatus.CANCELLED
             self.becomes(run_id, RunStatus.CANCELLED)
 
     @rule()

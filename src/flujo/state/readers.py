@@ -137,6 +137,7 @@ class Readers:
             with self._database.reading() as connection:
                 while share:
                     _answer_all(connection, share)
+                    connection.rollback()  # those who ask from now on see what was committed in between
                     share = self._share()
         except Exception:  # noqa: BLE001 - whatever it was: each of the others meets it alone, or does not
             for question in share:

@@ -1,0 +1,34 @@
+"""A question to the store sees everything that was committed before it was asked."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import sqlalchemy as sa
+
+from flujo.domain.run import RunQuery
+from flujo.state.store import SqlStateStore
+from flujo.state.tables import runs
+from flujo.testing.store_suite.examples import new_run
+
+
+async def test_what_is_committed_while_others_read_is_seen_by_who_asks_next(store_uri: str) -> None:
+    store = await SqlStateStore.open(store_uri, pool_max=2)  # one connection reads
+    reading, may_end = threading.Event(), threading.Event()
+
+    def slow(connection: Any) -> None:
+        connection.scalar(sa.select(sa.func.count()).select_from(runs))
+        reading.set()
+        may_end.wait()
+
+    other = asyncio.ensure_future(store.read(slow))
+    await asyncio.to_thread(reading.wait)
+    run = await store.accept(new_run(), {})
+    asked = asyncio.ensure_future(store.runs(RunQuery()))
+    await asyncio.sleep(0)  # the question waits behind the one that is being answered
+    may_end.set()
+    assert [record.run_id for record in await asked] == [run.run_id]
+    await other
+    await store.aclose()
