@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -46,8 +47,8 @@ class Fleet:
     chance: Random
     faults: Counter[str] = field(default_factory=Counter)
     _workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    _frozen: dict[int, float] = field(default_factory=dict)
-    """Which workers are frozen, by their process, and until when."""
+    _frozen: dict[int, asyncio.TimerHandle] = field(default_factory=dict)
+    """Which workers are frozen, by their process, and what wakes each: one may hold a lock that we wait for."""
 
     def __enter__(self) -> Fleet:
         (self.folder / "flujo.toml").write_text(
@@ -57,6 +58,7 @@ class Fleet:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.wake()
         for worker in self._workers:
             worker.kill()
             worker.wait()
@@ -68,8 +70,7 @@ class Fleet:
             self._workers.append(self._launched())
 
     def trouble(self) -> None:
-        """Kill or freeze a worker, or end the database's connections; wake those that were frozen long enough."""
-        self.wake(time.monotonic())
+        """Kill or freeze a worker, or end the database's connections."""
         awake = [worker for worker in self._workers if worker.pid not in self._frozen]
         what = self.chance.choice(["kill", "freeze", "nothing", "disconnect"])
         if what == "disconnect" and self._is_postgres:
@@ -80,12 +81,15 @@ class Fleet:
             return
         self.faults[what] += 1
 
-    def wake(self, now: float = float("inf")) -> None:
-        """Wake the workers whose time it is."""
-        for pid in [pid for pid, until in self._frozen.items() if until <= now]:
-            del self._frozen[pid]
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+    def wake(self) -> None:
+        """Wake all workers."""
+        for pid in list(self._frozen):
+            self._wake(pid)
+
+    def _wake(self, pid: int) -> None:
+        self._frozen.pop(pid).cancel()
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
     def told(self) -> str:
         """Return what the workers have said and what each thread of theirs is doing, and the database's sessions."""
@@ -104,7 +108,8 @@ class Fleet:
             worker.wait()
             return
         worker.send_signal(signal.SIGSTOP)
-        self._frozen[worker.pid] = time.monotonic() + self.chance.uniform(0.2, 2 * LEASE_S)
+        frozen_s = self.chance.uniform(0.2, 2 * LEASE_S)
+        self._frozen[worker.pid] = asyncio.get_running_loop().call_later(frozen_s, self._wake, worker.pid)
 
     def _launched(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "flujo", "worker", "--import", "durability.program_worker"]
