@@ -286,6 +286,14 @@ def read_back(files: dict[str, str], entry: str) -> Any:
     return found.pipeline
 
 
+@pytest.mark.parametrize(
+    "text", ["0E0", "1e5", "12:30:00", "0o17", "1_000", ".inf", "9" * 20, "yes", "2026-01-01"]
+)
+def test_a_text_that_looks_like_something_else_is_written_as_a_text(text: str) -> None:
+    tree = Pipeline((HumanInTheLoopStep(name="ask", message="?"),), name="p-1", description=text)
+    assert read_back(write_blueprint(tree, ENTRY), ENTRY) == tree
+
+
 @given(trees())
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_a_tree_that_is_written_is_read_as_it_was(tree: Pipeline[Any, Any]) -> None:

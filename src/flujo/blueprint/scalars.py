@@ -62,6 +62,14 @@ def instead_of(text: str) -> str | None:
     return "the date in quotes" if is_date(text) else None
 
 
+def is_text(text: str) -> bool:
+    """Whether a plain scalar of these characters is read as just this text, by us and by other readers."""
+    try:
+        return resolve(text) == text and instead_of(text) is None
+    except NumberTooLarge:
+        return False
+
+
 def is_date(text: str) -> bool:
     """Whether a plain text is what YAML 1.1 takes for a date or a time stamp."""
     return _DATE.fullmatch(text) is not None

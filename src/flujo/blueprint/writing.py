@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from flujo.blueprint import document as doc
+from flujo.blueprint.scalars import is_text
 from flujo.domain.leaves import CallableRef, Expr, Text
 from flujo.domain.steps import (
     BaseStep,
@@ -311,7 +312,19 @@ def _dumped(path: str, said: dict[str, Any]) -> str:
             hint="a pipeline that is written has a name, and names that expressions can say",
         ) from None
     data = _in_order(blueprint.model_dump(by_alias=True, exclude_defaults=True))
-    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100))
+    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what only readers of YAML 1.1 take for a text, such as `1e5`."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None if is_text(text) else "'"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _text)
 
 
 def _in_order(data: Any) -> Any:
