@@ -130,7 +130,7 @@ def _kb_stored(mine: Results) -> float:
 
 
 def _written_mb(mine: Results) -> float:
-    return statistics.median(each.get("wal_bytes", each["io_write_bytes"]) / 1e6 for each in mine)
+    return statistics.median(each.get("wal_bytes", each["io_run_bytes"]) / 1e6 for each in mine)
 
 
 def _kb_a_step(few: Results, many: Results) -> float:

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, os.environ["FLUJO_BENCH_HARNESS"])
@@ -38,6 +39,12 @@ class Big(PipelineContext):
     count: int = 0
 
 
+def written_bytes() -> int:
+    """What this process has written to disks so far."""
+    lines = Path("/proc/self/io").read_text("ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("write_bytes:"))
+
+
 @asynccontextmanager
 async def opened(run: Run) -> AsyncIterator[StateStore]:
     """A store that has been used before: its schema and its connections are not what is measured."""
@@ -52,10 +59,12 @@ async def opened(run: Run) -> AsyncIterator[StateStore]:
         await warm.run_result_async(0)
     writer = getattr(store, "writer", None)
     before = writer.commits if writer else 0
+    run.extra["io_run_bytes"] = written_bytes()
     yield store
     if writer:
         run.extra["commits"] = writer.commits - before
     await store.aclose()
+    run.extra["io_run_bytes"] = written_bytes() - run.extra["io_run_bytes"]
 
 
 def runner(tree: Pipeline, store: StateStore, model: type[PipelineContext] | None = None) -> Flujo[Any, Any]:
@@ -180,7 +189,7 @@ async def far(run: Run) -> None:
 
     async def last(data: Any) -> Any:
         reached.set()
-        await asyncio.sleep(0 if run.extra else 3600)
+        await asyncio.sleep(3600)
         return data
 
     steps = (*chain(done, durability="exit").steps, call("last", last))
