@@ -118,15 +118,14 @@ class Entry:
 
     def digest(self) -> str:
         """Return the SHA-256 over every field, so that a flipped bit in the database is found."""
-        usage = canonical.encode(self.usage.to_json()) if self.usage else b"{}"
+        usage = canonical.encode(self.usage.to_json()).decode() if self.usage else "{}"
         # Joined, because formatting the members of an enumeration is slow.
         head = "|".join(
             (str(self.seq), self.path, self.kind, str(self.attempt), self.status, self.fingerprint)
         )
-        times = f"{self.started_at!r}|{self.ended_at!r}"
-        parts = [head.encode(), times.encode(), usage]
+        parts = [f"{head}\n{self.started_at!r}|{self.ended_at!r}\n{usage}".encode()]
         for value in (self.input, self.output, self.patch, self.error, self.detail):
-            parts.append(b"-" if value is None else b"%d:" % len(value) + value)
+            parts.append(b"-" if value is None else b"%d:%b" % (len(value), value))
         return canonical.digest(b"\n".join(parts))
 
 

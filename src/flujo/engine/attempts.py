@@ -59,9 +59,8 @@ async def perform(
     if asked is not None and asked.answer is not None:
         return await settle_answer(step, frame, asked)
 
-    def attempt(number: int) -> Awaitable[StepOutcome]:
-        return _attempt(step, frame, path, number, work, broken_off)
-
+    # No function of its own: every run that waits in its step would hold one, and a cell for each name.
+    attempt = partial(_attempt, step, frame, path, work, broken_off)
     return await retried(step, frame, path, EntryKind.WORK, attempt)
 
 
@@ -109,9 +108,9 @@ async def _attempt(
     step: BaseStep,
     frame: Frame,
     path: StepPath,
-    attempt: int,
     work: Callable[[Draft], Awaitable[None]],
     broken_off: BrokenOff | None,
+    attempt: int,
 ) -> StepOutcome:
     limit = None if step.config.timeout_s is None else asyncio.timeout(step.config.timeout_s)
     draft = Draft(None, attempt=attempt, limit=limit, meter=meter(frame, path))

@@ -8,7 +8,6 @@ for the next one that must be durable and are committed with it, in order.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -66,7 +65,7 @@ class Journal:
         self._seq = start.last_seq
         self._resumed = start.last_seq > 0 or record.claims > 1
         self._first: Sequence[Entry] | None = start.first
-        self._known: dict[tuple[StepPath, EntryKind], list[Entry]] = {}
+        self._known: dict[EntryKind, dict[StepPath, list[Entry]]] = {}
         self._pauses: dict[StepPath, Pause] = {pause.pause_id: pause for pause in start.pauses}
         self._waiting: list[Entry] = []
         self._asked: list[Pause] = []
@@ -75,7 +74,7 @@ class Journal:
         self._announced: list[Intent] = []
         self._holds: dict[tuple[StepPath, int], Hold] = {}
         self._intents: dict[StepPath, Intent] | None = None
-        self._flying: deque[asyncio.Future[bool]] = deque()
+        self._flying: list[asyncio.Future[bool]] = []
         self._handed = 0
         """How many writes have been in `_flying`."""
         self._broken: BaseException | None = None
@@ -96,9 +95,9 @@ class Journal:
                 self._learn(entry)
 
     def _learn(self, entry: Entry) -> None:
-        key = (entry.path, entry.kind)
-        others = [known for known in self._known.get(key, ()) if known.attempt != entry.attempt]
-        self._known[key] = sorted([*others, entry], key=lambda known: known.attempt) if others else [entry]
+        known = self._known.setdefault(entry.kind, {})
+        others = [each for each in known.get(entry.path, ()) if each.attempt != entry.attempt]
+        known[entry.path] = sorted([*others, entry], key=lambda each: each.attempt) if others else [entry]
 
     async def _level(self, path: StepPath) -> Sequence[Entry]:
         first, self._first = self._first, None
@@ -108,7 +107,8 @@ class Journal:
 
     def attempts(self, path: StepPath, kind: EntryKind) -> list[Entry]:
         """Return what is recorded at `path`, in the order of attempts."""
-        return self._known.get((path, kind), [])
+        known = self._known.get(kind)
+        return known.get(path, []) if known else []
 
     def decision(self, path: StepPath, attempt: int = 1) -> Entry | None:
         """Return a decision that is recorded at `path`."""
@@ -289,7 +289,7 @@ class Journal:
             if not oldest.done():
                 await _ended(oldest)
                 continue
-            self._flying.popleft()
+            del self._flying[0]
             self._broken = self._broken or oldest.exception()
         if self._broken is not None:
             raise self._broken

@@ -145,7 +145,7 @@ def entry(row: Row, aside: Mapping[str, bytes]) -> Entry:
     Raises:
         CorruptState: the row is not what was written.
     """
-    with _Corrupt("run {run_id}: journal entry {seq} at {path!r}", row):
+    try:
         found = Entry(
             path=StepPath(row["path"]),
             kind=_KINDS[row["kind"]],
@@ -164,7 +164,9 @@ def entry(row: Row, aside: Mapping[str, bytes]) -> Entry:
         )
         if _entry_digest(row["run_id"], found) != row["digest"]:
             raise ValueError("its digest differs")
-        return found
+    except _DAMAGE as error:  # without `_Corrupt`, which costs as much as a digest
+        raise _corrupt("run {run_id}: journal entry {seq} at {path!r}", row, error) from error
+    return found
 
 
 def _entry_digest(run_id: str, entry: Entry) -> bytes:
@@ -421,10 +423,7 @@ def _intent_digest(row: Row) -> bytes:
 
 
 class _Corrupt:
-    """Turn everything that a damaged row can cause into one error that names the row.
-
-    Entered for each row that is read, so it puts its words together only when they are needed.
-    """
+    """Turn everything that a damaged row can cause into one error that names the row."""
 
     __slots__ = ("_row", "_what")
 
@@ -437,10 +436,17 @@ class _Corrupt:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, ValueError | TypeError | KeyError | AttributeError | zstandard.ZstdError):
-            what = self._what.format_map(self._row)
-            raise CorruptState(
-                f"{what} is not what was written: {error}",
-                hint="restore the database from a backup; other runs are not affected",
-                row=what,
-            ) from error
+        if isinstance(error, _DAMAGE):
+            raise _corrupt(self._what, self._row, error) from error
+
+
+_DAMAGE = (ValueError, TypeError, KeyError, AttributeError, zstandard.ZstdError)
+
+
+def _corrupt(what: str, row: Row, error: Exception) -> CorruptState:
+    named = what.format_map(row)
+    return CorruptState(
+        f"{named} is not what was written: {error}",
+        hint="restore the database from a backup; other runs are not affected",
+        row=named,
+    )

@@ -59,31 +59,41 @@ async def _alone(step: Step, frame: Frame, path: StepPath) -> StepOutcome:
     who = step.agent or step.call
     if who is None:
         raise ValueError(f"step {step.name!r} has neither `agent` nor `call`")
-    agent = frame.run.binding.agent(who)
-    enforced = step.enforce_idempotency and step.call is not None
-    if enforced and (outcome := await effects.left_in_doubt(step, frame, path)) is not None:
+    if not (step.enforce_idempotency and step.call is not None):
+        return await perform(step, frame, path, partial(_work, step, frame, path, who))
+    if (outcome := await effects.left_in_doubt(step, frame, path)) is not None:
         return outcome
+    work = partial(_work, step, frame, path, who, enforced=True)
+    return await perform(step, frame, path, work, broken_off=partial(effects.broken_off, step, frame))
 
-    async def work(draft: Draft) -> None:
-        wants_context = agent.wants_context or wants_context_before(step, frame)
-        context = isolation.view(frame) if wants_context else None
-        gate = Gate(step, frame, draft, context) if Gate.is_needed(step) else None
-        ask = await _ask(step, frame, path, draft, context, gate)
-        if enforced:
-            ask = replace(ask, idempotency_key=await effects.announce(step, frame, path, draft))
-        reply = await agent.ask(ask)
-        draft.usage += reply.usage
-        draft.detail = _detail(who, reply.model, reply.repairs)
-        if gate is None:
-            draft.output = reply.output
-            after = isolation.after(frame, context)
-        else:
-            draft.output = reply.output if gate.is_passed else await gate(reply.output)
-            after = gate.tree
-        draft.patch = isolation.changes(frame, after, what=f"step {step.name!r}")
 
-    broken_off = partial(effects.broken_off, step, frame) if enforced else None
-    return await perform(step, frame, path, work, broken_off=broken_off)
+async def _work(
+    step: Step,
+    frame: Frame,
+    path: StepPath,
+    who: AgentSpec | CallableRef,
+    draft: Draft,
+    *,
+    enforced: bool = False,
+) -> None:
+    """Fill a draft with what the step's agent answers; `enforced` announces the call before it is made."""
+    agent = frame.run.binding.agent(who)
+    wants_context = agent.wants_context or wants_context_before(step, frame)
+    context = isolation.view(frame) if wants_context else None
+    gate = Gate(step, frame, draft, context) if Gate.is_needed(step) else None
+    ask = await _ask(step, frame, path, draft, context, gate)
+    if enforced:
+        ask = replace(ask, idempotency_key=await effects.announce(step, frame, path, draft))
+    reply = await agent.ask(ask)
+    draft.usage += reply.usage
+    draft.detail = _detail(who, reply.model, reply.repairs)
+    if gate is None:
+        draft.output = reply.output
+        after = isolation.after(frame, context)
+    else:
+        draft.output = reply.output if gate.is_passed else await gate(reply.output)
+        after = gate.tree
+    draft.patch = isolation.changes(frame, after, what=f"step {step.name!r}")
 
 
 async def _ask(
