@@ -315,7 +315,7 @@ def _dumped(path: str, said: dict[str, Any]) -> str:
     return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]  # PyYAML has no types
     """Quotes what only readers of YAML 1.1 take for a text, such as `1e5`."""
 
 
