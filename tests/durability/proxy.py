@@ -1,4 +1,4 @@
-"""A wire to Postgres that is cut, slow, or in pieces: between what a client has sent and what it is told."""
+"""A wire to Postgres that is cut, slow, in pieces, or open and dead: between what a client has sent and what it is told."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-Fault = Literal["lost request", "lost answer", "slow", "in pieces"]
+Fault = Literal["lost request", "lost answer", "swallowed request", "swallowed answer", "slow", "in pieces"]
 
 SLOW_S = 0.02
 
@@ -23,6 +23,7 @@ class Proxy:
     """Passes on what clients and server say, until a fault is due.
 
     A request that is lost never reaches the server. An answer that is lost is one whose request the server has executed.
+    Then the wire is cut; or, when they were swallowed, it stays open and never carries anything again.
 
     Args:
         upstream: the server's socket.
@@ -52,6 +53,13 @@ class Proxy:
                 self.messages += 1
                 if self.messages == self._at and self._fault == "lost request":
                     break
+                if self.messages == self._at and self._fault == "swallowed request":
+                    back.cancel()
+                    await _swallow(reader)
+                    break
+                if self.messages == self._at and self._fault == "swallowed answer":
+                    back.cancel()
+                    back = asyncio.ensure_future(_swallow(answers))
                 if self.messages == self._at and self._fault == "lost answer":
                     back.cancel()
                     back = asyncio.ensure_future(_lose(answers, writer))
@@ -82,6 +90,11 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
             writer.write(data)
             await writer.drain()
         writer.close()
+
+
+async def _swallow(reader: asyncio.StreamReader) -> None:
+    while await reader.read(65536):
+        pass
 
 
 async def _lose(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -7,14 +7,16 @@ import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 
 from conftest import own_server
 from flujo.domain.journal import RunId
-from flujo.domain.run import RunStatus
-from flujo.exceptions import ResumeConflict, StateBackendFull
+from flujo.domain.run import RunQuery, RunStatus
+from flujo.exceptions import ResumeConflict, StateBackendFull, StateBackendUnavailable
 from flujo.state import migrations
 from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import RUN, entry, new_run, writes
@@ -110,4 +112,59 @@ async def _walk_through(uri: str, restart: Callable[[], None]) -> None:
         assert sorted(world.calls) == sorted(EVERYTHING.calls)  # what is acknowledged is not done again
         finished += 1
     chaos.join()
+    await store.aclose()
+
+
+@pytest.fixture
+def limited_uri(postgres_uri: str) -> Iterator[Callable[[int], str]]:
+    """Lend what makes a URI of this database for a role that may open so many connections."""
+    roles: list[str] = []
+
+    def limited(connections: int) -> str:
+        role = f"flujo_limited_{uuid4().hex[:12]}"
+        roles.append(role)
+        execute(
+            postgres_uri,
+            f"CREATE ROLE {role} LOGIN PASSWORD 'invented' CONNECTION LIMIT {connections}",
+            f"GRANT USAGE ON SCHEMA flujo TO {role}",
+            f"GRANT ALL ON ALL TABLES IN SCHEMA flujo TO {role}",
+        )
+        url = sa.make_url(postgres_uri).set(username=role, password="invented")
+        return url.render_as_string(hide_password=False)
+
+    yield limited
+    for role in roles:
+        execute(postgres_uri, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+def execute(uri: str, *statements: str) -> None:
+    with psycopg.connect(uri, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+async def walk_and_look(store: SqlStateStore) -> None:
+    """Execute several runs at once, then ask more than one connection can answer at a time."""
+    jobs = [start(EVERYTHING.build(World()), store, 1, run_id=f"run-{each}") for each in range(4)]
+    for result in await asyncio.gather(*jobs):
+        assert result.output == EVERYTHING.output
+    ids = [RunId(f"run-{each}") for each in range(4)]
+    await asyncio.gather(*map(store.entries, ids), *map(store.run, ids), store.runs(RunQuery()))
+
+
+@pytest.mark.parametrize("pool_max", [2, 10])
+async def test_two_connections_are_enough(limited_uri: Callable[[int], str], pool_max: int) -> None:
+    store = SqlStateStore(limited_uri(2), pool_max=pool_max)
+    await walk_and_look(store)
+    await store.aclose()
+
+
+async def test_a_role_that_may_open_too_few_connections_is_told_how_many_are_needed(
+    limited_uri: Callable[[int], str],
+) -> None:
+    store = SqlStateStore(limited_uri(1), retry_s=0.2)
+    with pytest.raises(StateBackendUnavailable, match=r"takes no more connections: .*too many") as refused:
+        await walk_and_look(store)
+    assert "so 2 are the least" in str(refused.value.hint)
+    assert "invented" not in str(refused.value)
     await store.aclose()

@@ -20,6 +20,7 @@ from flujo.exceptions import (
     StateBackendUnavailable,
     StateError,
 )
+from flujo.state.patience import ANSWER_S
 from flujo.state.tables import SCHEMA
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class Database:
         synchronous: SQLite's own word; NORMAL may lose the last commits in a power cut.
         idle_s: how long Postgres waits for us inside a transaction before it ends it: a process that is
             frozen there holds the locks of its runs no longer than that.
+        answer_s: how long Postgres may be silent before its connection is given up; None for ever.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Database:
         connections: tuple[int, int] = (2, 5),
         synchronous: Synchronous = "FULL",
         idle_s: float = IDLE_S,
+        answer_s: float | None = ANSWER_S,
     ) -> None:
         self.url = parse(uri)
         self.is_postgres = is_postgres(uri)
@@ -102,7 +105,7 @@ class Database:
         self.shown = _shown(self.url)
         pool = {"pool_size": connections[0], "max_overflow": connections[1] - connections[0]}
         if self.is_postgres:
-            self.engine = _postgres_engine(self.url, pool, idle_s)
+            self.engine = _postgres_engine(self.url, pool, idle_s, answer_s)
         else:
             self.engine = _sqlite_engine(self.url, pool, synchronous)
         self._pool = self.engine.pool
@@ -224,7 +227,7 @@ def _dump(value: Any) -> str:
 # Postgres ------------------------------------------------------------------------------------------------
 
 
-def _postgres_engine(url: sa.URL, pool: dict[str, int], idle_s: float) -> sa.Engine:
+def _postgres_engine(url: sa.URL, pool: dict[str, int], idle_s: float, answer_s: float | None) -> sa.Engine:
     engine = sa.create_engine(
         url,
         **pool,
@@ -242,6 +245,14 @@ def _postgres_engine(url: sa.URL, pool: dict[str, int], idle_s: float) -> sa.Eng
     )
 
     idle_ms = str(int(idle_s * 1000))
+
+    @event.listens_for(engine, "do_connect")
+    def connect(_: Any, __: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
+        from flujo.state import silence
+
+        connection = silence.Connection.connect(*arguments, **options)
+        connection.answer_s = answer_s
+        return connection
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _: Any) -> None:
@@ -275,6 +286,12 @@ def _postgres_error(
     state = getattr(error, "sqlstate", None) or ""
     if state in ("53100", "53200"):
         return _full(database, reason)
+    if _takes_no_more(state, reason):
+        return StateBackendUnavailable(
+            f"the database {database.shown} takes no more connections: {reason}",
+            hint="allow this role more connections, or lower `postgres_pool_max` so that all processes fit: "
+            "each has one that writes and up to `postgres_pool_max - 1` that read, so 2 are the least",
+        )
     transient = state[:2] in ("08", "40", "53", "57") or state in ("25006", "25P03", "55P03")
     lost = lost or (not state and type(error).__name__ == "OperationalError")
     if transient or lost or state.startswith("28") or state == "3D000":
@@ -284,6 +301,17 @@ def _postgres_error(
             retryable=transient or lost,
         )
     return StateError(f"the database {database.shown} refused a statement: {reason}", sqlstate=state)
+
+
+def _takes_no_more(state: str, reason: str) -> bool:
+    # A connection that was never made has no SQLSTATE, so the words have to do: Postgres's and PgBouncer's.
+    words = (
+        "too many connections",
+        "too many clients",
+        "connection slots are reserved",
+        "no more connections",
+    )
+    return state == "53300" or (not state and any(each in reason for each in words))
 
 
 # SQLite --------------------------------------------------------------------------------------------------

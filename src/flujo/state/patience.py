@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import sqlalchemy as sa
+
     from flujo.exceptions import StateBackendUnavailable
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 RETRY_S = 60.0
 """How long a database may be away before those who wait are told."""
 
 OPENING_RETRY_S = 2.0
 """How long, when it was never there: somebody may have mistyped its name."""
+
+ANSWER_S = 30.0
+"""How long a server may be silent: as long as a network may swallow packets.
+
+Less than `RETRY_S`, so that it is asked once more, which also finds out what became of a commit."""
 
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.05, 5.0
 
@@ -38,3 +51,23 @@ class Patience:
         if not getattr(error, "retryable", True) or time.monotonic() + delay > self._deadline:
             return None
         return delay
+
+
+def unhurried(
+    work: Callable[Concatenate[sa.Connection, P], T],
+) -> Callable[Concatenate[sa.Connection, P], T]:
+    """Let `work(connection, …)` wait for as long as the server needs: it looks at whole tables."""
+
+    @wraps(work)
+    def waiting(connection: sa.Connection, /, *arguments: P.args, **named: P.kwargs) -> T:
+        driver: Any = connection.connection.dbapi_connection
+        before = getattr(driver, "answer_s", None)
+        if before is None:
+            return work(connection, *arguments, **named)
+        driver.answer_s = None
+        try:
+            return work(connection, *arguments, **named)
+        finally:
+            driver.answer_s = before
+
+    return waiting

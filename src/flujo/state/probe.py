@@ -12,6 +12,8 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from flujo.state import silence
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -66,7 +68,7 @@ def _sqlite_connection(listen: Listen) -> type[sqlite3.Connection]:
     return Connection
 
 
-def _postgres_connection(listen: Listen) -> type[psycopg.Connection[Any]]:
+def _postgres_connection(listen: Listen) -> type[silence.Connection]:
     class Cursor(psycopg.Cursor[Any]):
         def execute(self, query: Any, *arguments: Any, **options: Any) -> Any:
             return _told(
@@ -78,7 +80,7 @@ def _postgres_connection(listen: Listen) -> type[psycopg.Connection[Any]]:
                 listen, _verb(query), lambda: super(Cursor, self).executemany(query, params_seq, **options)
             )
 
-    class Connection(psycopg.Connection[Any]):
+    class Connection(silence.Connection):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             self.cursor_factory = Cursor

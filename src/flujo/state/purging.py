@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from flujo.domain import canonical
 from flujo.domain.run import RunStatus
 from flujo.state import codec, queries
+from flujo.state.patience import unhurried
 from flujo.state.sql import database_now
 from flujo.state.tables import blobs, cache, intents, journal, runs
 
@@ -39,12 +40,14 @@ def _old(statuses: Sequence[RunStatus], older_than_s: float) -> sa.ColumnElement
     )
 
 
+@unhurried
 def count_runs(connection: sa.Connection, statuses: Sequence[RunStatus], older_than_s: float) -> int:
     """Return how many runs there are to purge."""
     counted = sa.select(sa.func.count()).select_from(runs).where(_old(statuses, older_than_s))
     return int(connection.scalar(counted) or 0)
 
 
+@unhurried
 def delete_runs(
     connection: sa.Connection, statuses: Sequence[RunStatus], older_than_s: float, limit: int
 ) -> int:
@@ -57,6 +60,7 @@ def delete_runs(
     return len(ids)
 
 
+@unhurried
 def delete_stale_answers(connection: sa.Connection, limit: int) -> int:
     """Delete up to `limit` cached answers that are not good any more; return how many."""
     stale = sa.select(cache.c.key).where(cache.c.expires_at <= database_now()).limit(limit)
@@ -75,6 +79,7 @@ _SOURCES: tuple[tuple[sa.Table, tuple[str, ...]], ...] = (
 )
 
 
+@unhurried
 def unnamed_blobs(connection: sa.Connection) -> tuple[float, list[str]]:
     """Return the contents that no row names, and a moment before all of them were looked at."""
     now = float(connection.scalar(sa.select(database_now())) or 0)
@@ -82,6 +87,7 @@ def unnamed_blobs(connection: sa.Connection) -> tuple[float, list[str]]:
     return now, sorted(there - _named(connection)) if there else []
 
 
+@unhurried
 def delete_blobs(connection: sa.Connection, digests: Sequence[str], since: float) -> int:
     """Delete those of the contents that nobody has named since then; return how many."""
     if connection.dialect.name == "postgresql":

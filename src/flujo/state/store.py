@@ -13,7 +13,7 @@ from flujo.state import judgement, migrations, ownership, queries, together
 from flujo.state.batch import Batches
 from flujo.state.database import Database, Synchronous, is_postgres
 from flujo.state.leases import LEASE_S, RENEW_S, Leases
-from flujo.state.patience import RETRY_S
+from flujo.state.patience import ANSWER_S, RETRY_S
 from flujo.state.readers import Readers
 from flujo.state.requests import Accept, Answer, Claim, Expire
 from flujo.state.writer import Writer
@@ -49,6 +49,7 @@ class SqlStateStore:
         lease_s: after how long without renewal others may take a run over.
         renew_s: how often leases are renewed; at most a third of `lease_s`.
         retry_s: how long a database may be away before waiters get `StateBackendUnavailable`.
+        answer_s: how long Postgres may be silent before its connection is given up, which is one such moment.
 
     Raises:
         SettingsError: the URI is not one of a database that Flujo speaks.
@@ -64,12 +65,17 @@ class SqlStateStore:
         lease_s: float = LEASE_S,
         renew_s: float = RENEW_S,
         retry_s: float = RETRY_S,
+        answer_s: float = ANSWER_S,
     ) -> None:
         readers = max(1, min(MAX_READERS if is_postgres(uri) else FILE_READERS, pool_max - 1))
         connections = (min(max(2, pool_min), readers + 1), readers + 1)
         self.owner = ownership.new_token()
         self.database = Database(
-            uri, connections=connections, synchronous=synchronous, idle_s=max(1.0, lease_s / 3)
+            uri,
+            connections=connections,
+            synchronous=synchronous,
+            idle_s=max(1.0, lease_s / 3),
+            answer_s=answer_s,
         )
         self._leases = Leases(self.owner, lease_s, renew_s)
         batches = Batches(self.database, self._leases)

@@ -1,0 +1,68 @@
+"""A Postgres that says nothing: given up after a while, unless it is known to have much to look at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlalchemy as sa
+
+from flujo.domain.run import RunQuery
+from flujo.exceptions import StateBackendUnavailable
+from flujo.state.patience import unhurried
+from flujo.state.store import SqlStateStore
+from flujo.testing.store_suite import RUN, entry, new_run, writes
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+ANSWER_S = 0.5
+
+
+@pytest.fixture
+async def impatient(postgres_uri: str) -> AsyncIterator[SqlStateStore]:
+    """A store that gives a silent server up soon, and asks again once."""
+    store = SqlStateStore(postgres_uri, answer_s=ANSWER_S, retry_s=0.1)
+    yield store
+    await store.aclose()
+
+
+def long_silence(connection: sa.Connection) -> str:
+    """Ask for something that takes longer than the store waits."""
+    return str(connection.scalar(sa.text(f"SELECT 'done' FROM pg_sleep({4 * ANSWER_S})")))
+
+
+def long_answer(connection: sa.Connection) -> int:
+    """Ask for something that comes in parts, none of them late, all of them longer than the store waits."""
+    parts = sa.text(f"SELECT repeat('x', 20000), pg_sleep({ANSWER_S / 4}) FROM generate_series(1, 8)")
+    return len(connection.execute(parts).all())
+
+
+async def test_a_question_that_nobody_answers_ends_in_a_typed_error(impatient: SqlStateStore) -> None:
+    with pytest.raises(StateBackendUnavailable, match=r"nothing was heard from the server for 0\.5 s"):
+        await impatient.read(long_silence)
+    assert await impatient.runs(RunQuery()) == []
+
+
+async def test_what_looks_at_whole_tables_may_take_its_time(impatient: SqlStateStore) -> None:
+    assert await impatient.read(unhurried(long_silence)) == "done"
+    with pytest.raises(StateBackendUnavailable):  # the next on that connection may not
+        await impatient.read(long_silence)
+
+
+async def test_an_answer_that_takes_long_is_no_silence(impatient: SqlStateStore) -> None:
+    assert await impatient.read(long_answer) == 8
+
+
+async def test_a_write_that_waits_for_a_lock_too_long_is_tried_again(postgres_uri: str) -> None:
+    store = SqlStateStore(postgres_uri, answer_s=ANSWER_S)
+    run = await store.accept(new_run(), {})
+    engine = sa.create_engine(store.database.url)
+    with engine.begin() as other:
+        other.execute(sa.text("SELECT 1 FROM flujo.runs FOR UPDATE"))
+        written = store.write(writes(run, entry(1)))
+        await store.read(unhurried(long_silence))
+    await written
+    engine.dispose()
+    assert [each.seq for each in await store.entries(RUN)] == [1]
+    await store.aclose()
