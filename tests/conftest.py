@@ -23,6 +23,7 @@ from hypothesis import settings
 from flujo.state import migrations
 from flujo.state.memory import MemoryStateStore
 from flujo.state.store import SqlStateStore
+from pooler import behind_a_pooler
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -177,6 +178,13 @@ def _own_database(server: str, template: str) -> Iterator[str]:
     _execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
     yield _database(server, name)
     _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def pooled_uri(empty_postgres_uri: str, pooler: str) -> Iterator[str]:
+    """An empty database of this test's own, by way of PgBouncer, which may open two connections to it."""
+    with behind_a_pooler(empty_postgres_uri, pooler) as uri:
+        yield uri
 
 
 @pytest.fixture
