@@ -117,13 +117,15 @@ def pooler() -> str:
 
 NO_POOLER = "pgbouncer is missing, so nothing was tested behind a pooler: `apt-get install pgbouncer`"
 
+MAY_EVERYTHING = "permissions do not bind whoever runs the tests, so no read-only database was tried"
+
 NO_NPM = "npm is missing, so the schema was not tried in an editor's service: install Node.js"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say loudly what could not be tested here."""
     skipped = terminalreporter.stats.get("skipped", [])
-    for missing in (NO_POOLER, NO_NPM):
+    for missing in (NO_POOLER, NO_NPM, MAY_EVERYTHING):
         if any(missing in str(report.longrepr) for report in skipped):
             terminalreporter.write_sep("!", f"WARNING: {missing}", yellow=True, bold=True)
 

@@ -13,13 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 
 from flujo.domain import canonical
-from flujo.exceptions import (
-    CorruptState,
-    SettingsError,
-    StateBackendFull,
-    StateBackendUnavailable,
-    StateError,
-)
+from flujo.exceptions import SettingsError, StateBackendUnavailable, StateError
+from flujo.state import errors
 from flujo.state.patience import ANSWER_S
 from flujo.state.tables import SCHEMA
 
@@ -181,8 +176,8 @@ class Database:
     def _translated(self, error: BaseException | None, *, lost: bool) -> StateError:
         reason = self._without_password(str(error).strip().partition("\n")[0])
         if self.is_postgres:
-            return _postgres_error(self, error, reason, lost=lost)
-        return _sqlite_error(self, error, reason)
+            return errors.of_postgres(self.shown, error, reason, lost=lost)
+        return errors.of_sqlite(self.shown, error, reason)
 
     def file_id(self) -> tuple[int, int] | None:
         """Return which file is at the path now; None when there is none, and for Postgres."""
@@ -280,40 +275,6 @@ _GREETING = """
 """Finds out whether the session is ours alone; only then something may be set for all of it."""
 
 
-def _postgres_error(
-    database: Database, error: BaseException | None, reason: str, *, lost: bool
-) -> StateError:
-    state = getattr(error, "sqlstate", None) or ""
-    if state in ("53100", "53200"):
-        return _full(database, reason)
-    if _takes_no_more(state, reason):
-        return StateBackendUnavailable(
-            f"the database {database.shown} takes no more connections: {reason}",
-            hint="allow this role more connections, or lower `postgres_pool_max` so that all processes fit: "
-            "each has one that writes and up to `postgres_pool_max - 1` that read, so 2 are the least",
-        )
-    transient = state[:2] in ("08", "40", "53", "57") or state in ("25006", "25P03", "55P03")
-    lost = lost or (not state and type(error).__name__ == "OperationalError")
-    if transient or lost or state.startswith("28") or state == "3D000":
-        return StateBackendUnavailable(
-            f"the database {database.shown} does not answer: {reason}",
-            hint="start it, or correct `state_uri` (FLUJO_STATE_URI); the run stays resumable",
-            retryable=transient or lost,
-        )
-    return StateError(f"the database {database.shown} refused a statement: {reason}", sqlstate=state)
-
-
-def _takes_no_more(state: str, reason: str) -> bool:
-    # A connection that was never made has no SQLSTATE, so the words have to do: Postgres's and PgBouncer's.
-    words = (
-        "too many connections",
-        "too many clients",
-        "connection slots are reserved",
-        "no more connections",
-    )
-    return state == "53300" or (not state and any(each in reason for each in words))
-
-
 # SQLite --------------------------------------------------------------------------------------------------
 
 
@@ -368,50 +329,6 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             connection.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
-            if _primary_code(error) not in _BUSY or time.monotonic() > deadline:
+            if errors.primary_code(error) not in errors.BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
-
-
-_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-_BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def _primary_code(error: BaseException | None) -> int:
-    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
-
-
-def _sqlite_error(database: Database, error: BaseException | None, reason: str) -> StateError:
-    code = _primary_code(error)
-    if code == sqlite3.SQLITE_FULL:
-        return _full(database, reason)
-    if code == sqlite3.SQLITE_NOTADB:
-        return StateError(
-            f"{database.shown} is not a SQLite database",
-            hint="move the file away, or set `state_uri` (FLUJO_STATE_URI) to another path",
-        )
-    if code in _BROKEN or "decode to UTF-8" in reason:
-        return CorruptState(
-            f"the database {database.shown} is damaged: {reason}",
-            hint="restore it from a backup; `sqlite3 FILE .recover` saves what can be read",
-        )
-    if code in (
-        *_BUSY,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_PERM,
-    ):
-        return StateBackendUnavailable(
-            f"the database {database.shown} cannot be used: {reason}",
-            hint="make the file and its folder writable, and see that no other program holds it locked",
-            retryable=code in _BUSY,
-        )
-    return StateError(f"the database {database.shown} refused a statement: {reason}")
-
-
-def _full(database: Database, reason: str) -> StateBackendFull:
-    return StateBackendFull(
-        f"the database {database.shown} has no room left: {reason}",
-        hint="make room, then `flujo resume` the run: what was recorded is still there",
-    )

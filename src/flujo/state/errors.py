@@ -1,0 +1,90 @@
+"""What the drivers of both databases complain of, in our words: what it is, and what to do about it."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from flujo.exceptions import CorruptState, StateBackendFull, StateBackendUnavailable, StateError
+
+BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+"""SQLite's result codes for a file that somebody else is using just now."""
+
+_WRITABLE = (
+    "make the file and its folder writable: SQLite writes beside a file that it only reads; "
+    "to look at one that must stay as it is, copy it into a folder of your own"
+)
+_UNUSABLE = {
+    **dict.fromkeys(BUSY, "see that no other program holds the file locked"),
+    sqlite3.SQLITE_IOERR: "see that the disk is well, and that the file is on this machine",
+    **dict.fromkeys((sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM), _WRITABLE),
+}
+"""SQLite's result codes for a file that cannot be used now, and what to do."""
+
+_BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def of_postgres(shown: str, error: BaseException | None, reason: str, *, lost: bool) -> StateError:
+    """Return the error of Flujo for one of Postgres or of the way to it; `lost`: its connection is gone."""
+    state = getattr(error, "sqlstate", None) or ""
+    if state in ("53100", "53200"):
+        return _full(shown, reason)
+    if _takes_no_more(state, reason):
+        return StateBackendUnavailable(
+            f"the database {shown} takes no more connections: {reason}",
+            hint="allow this role more connections, or lower `postgres_pool_max` so that all processes fit: "
+            "each has one that writes and up to `postgres_pool_max - 1` that read, so 2 are the least",
+        )
+    transient = state[:2] in ("08", "40", "53", "57") or state in ("25006", "25P03", "55P03")
+    lost = lost or (not state and type(error).__name__ == "OperationalError")
+    if transient or lost or state.startswith("28") or state == "3D000":
+        return StateBackendUnavailable(
+            f"the database {shown} does not answer: {reason}",
+            hint="start it, or correct `state_uri` (FLUJO_STATE_URI); the run stays resumable",
+            retryable=transient or lost,
+        )
+    return StateError(f"the database {shown} refused a statement: {reason}", sqlstate=state)
+
+
+def _takes_no_more(state: str, reason: str) -> bool:
+    # A connection that was never made has no SQLSTATE, so the words have to do: Postgres's and PgBouncer's.
+    words = (
+        "too many connections",
+        "too many clients",
+        "connection slots are reserved",
+        "no more connections",
+    )
+    return state == "53300" or (not state and any(each in reason for each in words))
+
+
+def primary_code(error: BaseException | None) -> int:
+    """Return the first of SQLite's two result codes, 0 when the error is another one."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+def of_sqlite(shown: str, error: BaseException | None, reason: str) -> StateError:
+    """Return the error of Flujo for one of SQLite."""
+    code = primary_code(error)
+    if code == sqlite3.SQLITE_FULL:
+        return _full(shown, reason)
+    if code == sqlite3.SQLITE_NOTADB:
+        return StateError(
+            f"{shown} is not a SQLite database",
+            hint="move the file away, or set `state_uri` (FLUJO_STATE_URI) to another path",
+        )
+    if code in _BROKEN or "decode to UTF-8" in reason:
+        return CorruptState(
+            f"the database {shown} is damaged: {reason}",
+            hint="restore it from a backup; `sqlite3 FILE .recover` saves what can be read",
+        )
+    if code in _UNUSABLE:
+        return StateBackendUnavailable(
+            f"the database {shown} cannot be used: {reason}", hint=_UNUSABLE[code], retryable=code in BUSY
+        )
+    return StateError(f"the database {shown} refused a statement: {reason}")
+
+
+def _full(shown: str, reason: str) -> StateBackendFull:
+    return StateBackendFull(
+        f"the database {shown} has no room left: {reason}",
+        hint="make room, then `flujo resume` the run: what was recorded is still there",
+    )
