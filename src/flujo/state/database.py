@@ -16,6 +16,7 @@ from flujo.domain import canonical
 from flujo.exceptions import SettingsError, StateBackendUnavailable, StateError
 from flujo.state import errors
 from flujo.state.patience import ANSWER_S
+from flujo.state.sql import Array
 from flujo.state.tables import SCHEMA
 
 if TYPE_CHECKING:
@@ -223,6 +224,8 @@ def _dump(value: Any) -> str:
 
 
 def _postgres_engine(url: sa.URL, pool: dict[str, int], idle_s: float, answer_s: float | None) -> sa.Engine:
+    from flujo.state.arrays import ArrayDumper
+
     engine = sa.create_engine(
         url,
         **pool,
@@ -256,6 +259,7 @@ def _postgres_engine(url: sa.URL, pool: dict[str, int], idle_s: float, answer_s:
         connection.autocommit = True
         [(_, is_ours)] = connection.execute(_GREETING, (connection.info.backend_pid, idle_ms)).fetchall()
         connection.autocommit = False
+        connection.adapters.register_dumper(Array, ArrayDumper)
         if not is_ours:
             connection.prepare_threshold = None
 

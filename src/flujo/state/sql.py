@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -58,10 +59,19 @@ def _among_on_postgres(element: among, compiler: Any, **more: Any) -> str:
     return f"{compiler.process(element.column, **more)} = ANY({ids})"
 
 
+@dataclass(frozen=True, slots=True)
+class Array:
+    """One parameter that is an array on Postgres; `state.arrays` writes it."""
+
+    element: str
+    """The type of the elements, by its name there."""
+    values: Sequence[Any]
+
+
 def ids_parameter(connection: sa.Connection, ids: Sequence[str]) -> dict[str, Any]:
     """Return the parameter for statements that say `among`."""
     on_postgres = connection.dialect.name == "postgresql"
-    return {"ids": list(ids) if on_postgres else canonical.encode(ids).decode()}
+    return {"ids": Array("text", ids) if on_postgres else canonical.encode(ids).decode()}
 
 
 @cache

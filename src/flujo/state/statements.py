@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from flujo.domain.ledger import HoldState
 from flujo.domain.run import IntentState, RunStatus
-from flujo.state.sql import among, database_now, driver_text, ids_parameter
+from flujo.state.sql import Array, among, database_now, driver_text, ids_parameter
 from flujo.state.tables import SCHEMA, blobs, budget_holds, intents, journal, pauses, runs
 
 if TYPE_CHECKING:
@@ -59,16 +59,24 @@ _columns = ", ".join(ENTRY_COLUMNS)
 _marks = ", ".join("?" for _ in ENTRY_COLUMNS)
 
 
-def _arrays(*, postgres_types: Iterable[str]) -> str:
+def _element(column: sa.Column[Any]) -> str:
+    kinds = {sa.LargeBinary: "bytea", sa.Integer: "integer", sa.Double: "float8"}
+    return kinds.get(type(column.type), "text")
+
+
+_ENTRY_ELEMENTS = tuple(map(_element, journal.c))
+
+
+def _arrays(elements: Iterable[str]) -> str:
     """Return a table made of an array for each column: twice as fast as an INSERT for each row."""
-    return f"unnest({', '.join(f'CAST(%s AS {each}[])' for each in postgres_types)})"
+    return f"unnest({', '.join(f'CAST(%s AS {each}[])' for each in elements)})"
 
 
 def _insert_entries(*, postgres: bool) -> str:
     """Return the statement for entries whose runs are locked; on SQLite it is executed for each row."""
     if not postgres:
         return f"INSERT INTO journal ({_columns}) VALUES ({_marks})"  # noqa: S608 - names of ours
-    rows = _arrays(postgres_types=map(_element, journal.c))
+    rows = _arrays(_ENTRY_ELEMENTS)
     return f"INSERT INTO {SCHEMA}.journal ({_columns}) SELECT * FROM {rows}"  # noqa: S608 - as above
 
 
@@ -82,7 +90,7 @@ def _append_entries(*, postgres: bool) -> str:
     if not postgres:
         holds = "EXISTS (SELECT 1 FROM runs WHERE run_id = ? AND fence = ? AND owner = ?)"
         return f"INSERT INTO journal ({_columns}) SELECT {_marks} WHERE {holds}"
-    rows = _arrays(postgres_types=[*map(_element, journal.c), "bigint"])
+    rows = _arrays([*_ENTRY_ELEMENTS, "bigint"])
     mine = ", ".join(f"new.{name}" for name in ENTRY_COLUMNS)
     return f"""
         WITH held AS MATERIALIZED (
@@ -96,17 +104,12 @@ def _append_entries(*, postgres: bool) -> str:
 
 def _append_entry() -> str:
     """Return Postgres' statement for a single entry: arrays of one would cost it twice the time."""
-    values = ", ".join(f"CAST(%s AS {_element(column)})" for column in journal.c)
+    values = ", ".join(f"CAST(%s AS {each})" for each in _ENTRY_ELEMENTS)
     return f"""
         WITH held AS MATERIALIZED (
             SELECT fence FROM {SCHEMA}.runs WHERE run_id = %s AND owner = %s FOR NO KEY UPDATE
         )
         INSERT INTO {SCHEMA}.journal ({_columns}) SELECT {values} FROM held WHERE fence = %s"""  # noqa: S608
-
-
-def _element(column: sa.Column[Any]) -> str:
-    kinds = {sa.LargeBinary: "bytea", sa.Integer: "integer", sa.Double: "float8"}
-    return kinds.get(type(column.type), "text")
 
 
 _claim = (
@@ -308,7 +311,7 @@ class Statements:
         """Insert a batch of entries."""
         values = [_row(row) for row in rows]
         if self.is_postgres:
-            _driver(connection).execute(self._insert_entries, _columnwise(values))
+            _driver(connection).execute(self._insert_entries, _columnwise(values, _ENTRY_ELEMENTS))
         else:
             _driver(connection).executemany(self._insert_entries, values)
 
@@ -329,8 +332,9 @@ class Statements:
                     cursor.execute(_append_one, (row["run_id"], owner, *_row(row), fence), binary=True)
                 else:
                     ids = sorted({row["run_id"] for _, row in rows})
-                    values = _columnwise([(*_row(row), fence) for fence, row in rows])
-                    cursor.execute(self._append_entries, (ids, owner, *values))
+                    elements = (*_ENTRY_ELEMENTS, "bigint")
+                    values = _columnwise([(*_row(row), fence) for fence, row in rows], elements)
+                    cursor.execute(self._append_entries, (Array("text", ids), owner, *values))
             return bool(cursor.rowcount == len(rows))
         guarded = [(*_row(row), row["run_id"], fence, owner) for fence, row in rows]
         if len(guarded) == 1:
@@ -353,8 +357,9 @@ def _driver(connection: sa.Connection) -> Any:
     return connection.connection.cursor()
 
 
-def _columnwise(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]
+def _columnwise(rows: Iterable[tuple[Any, ...]], elements: Iterable[str]) -> list[Array]:
+    columns = zip(*rows, strict=True)
+    return [Array(element, column) for element, column in zip(elements, columns, strict=True)]
 
 
 @contextmanager
