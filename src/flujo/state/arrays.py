@@ -27,6 +27,7 @@ _ELEMENTS: dict[str, tuple[int, Any]] = {
     "integer": (23, Struct("!i").pack),
     "bigint": (20, Struct("!q").pack),
     "float8": (701, Struct("!d").pack),
+    "boolean": (16, Struct("!?").pack),
 }
 """By the type's name: its number in `pg_type`, and what writes one element."""
 

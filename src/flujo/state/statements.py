@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import contextmanager
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from flujo.domain.ledger import HoldState
 from flujo.domain.run import IntentState, RunStatus
+from flujo.state.changes import Change, Given, driver, element, for_all, for_each
 from flujo.state.sql import Array, among, database_now, driver_text, ids_parameter
 from flujo.state.tables import SCHEMA, blobs, budget_holds, intents, journal, pauses, runs
 
@@ -48,10 +48,22 @@ QUESTIONS = (
 
 _blob: dict[str, Any] = {name: sa.bindparam(name) for name in ("digest", "encoding", "size", "data")}
 _known_later = ("context_now", "output", "error", "usage", "lease_until", "recoveries", "answered")
-_insert_runs = runs.insert().values(
-    lease_until=database_now() + sa.bindparam("lease_s", type_=sa.Double()),
-    **{column.name: sa.bindparam(column.name) for column in runs.c if column.name not in _known_later},
-)
+
+
+def _insert_runs(*, postgres: bool) -> Change:
+    """Return what inserts accepted runs; `metadata` is canonical JSON text there."""
+    columns = {column.name: column for column in runs.c if column.name not in _known_later}
+    given = Given(
+        {name: each.type for name, each in columns.items() if name != "metadata"}
+        | {"metadata": sa.Text(), "lease_s": sa.Double()},
+        postgres=postgres,
+    )
+    values = {
+        **{name: given[name] for name in columns},
+        "metadata": sa.cast(given["metadata"], postgresql.JSONB()) if postgres else given["metadata"],
+        "lease_until": database_now() + given["lease_s"],
+    }
+    return given.change(given.insert(sa.insert(runs), values), "run_id")
 
 
 ENTRY_COLUMNS = tuple(column.name for column in journal.c)
@@ -59,12 +71,7 @@ _columns = ", ".join(ENTRY_COLUMNS)
 _marks = ", ".join("?" for _ in ENTRY_COLUMNS)
 
 
-def _element(column: sa.Column[Any]) -> str:
-    kinds = {sa.LargeBinary: "bytea", sa.Integer: "integer", sa.Double: "float8"}
-    return kinds.get(type(column.type), "text")
-
-
-_ENTRY_ELEMENTS = tuple(map(_element, journal.c))
+_ENTRY_ELEMENTS = tuple(element(column.type) for column in journal.c)
 
 
 def _arrays(elements: Iterable[str]) -> str:
@@ -112,59 +119,54 @@ def _append_entry() -> str:
         INSERT INTO {SCHEMA}.journal ({_columns}) SELECT {values} FROM held WHERE fence = %s"""  # noqa: S608
 
 
-_claim = (
-    runs.update()
-    .where(runs.c.run_id == _run)
-    .values(
-        status=sa.literal_column(f"'{RunStatus.RUNNING}'"),
-        fence=sa.bindparam("new_fence"),
-        claims=sa.bindparam("new_claims"),
-        recoveries=sa.bindparam("new_recoveries"),
-        entries=sa.bindparam("new_entries"),
-        answered=sa.false(),
-        owner=sa.bindparam("new_owner"),
-        lease_until=database_now() + sa.bindparam("lease_s", type_=sa.Double()),
-        output=sa.null(),
-        error=sa.null(),
-        seals=sa.bindparam("new_seals"),
-        updated_at=sa.bindparam("now"),
+def _claim_runs(*, postgres: bool) -> Change:
+    news = ("fence", "claims", "recoveries", "entries", "owner", "seals")
+    given = Given(
+        {"of_run": runs.c.run_id.type, "now": sa.Double(), "lease_s": sa.Double()}
+        | {f"new_{name}": runs.c[name].type for name in news},
+        postgres=postgres,
     )
-)
+    claimed = runs.update().where(runs.c.run_id == given["of_run"])
+    values = {
+        **{name: given[f"new_{name}"] for name in news},
+        "status": sa.literal_column(f"'{RunStatus.RUNNING}'"),
+        "answered": sa.false(),
+        "lease_until": database_now() + given["lease_s"],
+        "output": sa.null(),
+        "error": sa.null(),
+        "updated_at": given["now"],
+    }
+    return given.change(claimed.values(values), "of_run")
 
 
-def _or_keep(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
-    return sa.func.coalesce(sa.bindparam(f"new_{column.name}", type_=column.type), column)
-
-
-def _unless_released(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
-    return sa.case((sa.bindparam("release", type_=sa.Boolean()), sa.null()), else_=column)
-
-
-_move = (
-    runs.update()
-    .where(runs.c.run_id == _run)
-    .values(
-        status=sa.bindparam("new_status"),
-        output=sa.bindparam("new_output"),
-        error=sa.bindparam("new_error"),
-        seals=sa.bindparam("new_seals"),
-        context_now=_or_keep(runs.c.context_now),
-        closure=_or_keep(runs.c.closure),
-        usage=_or_keep(runs.c.usage),
-        entries=_or_keep(runs.c.entries),
-        owner=_unless_released(runs.c.owner),
-        lease_until=_unless_released(runs.c.lease_until),
-        updated_at=database_now(),
+def _move_runs(*, postgres: bool) -> Change:
+    """Return what changes the state of runs; of some columns None means that they stay as they are."""
+    news, kept = ("status", "output", "error", "seals"), ("context_now", "closure", "usage", "entries")
+    given = Given(
+        {"of_run": runs.c.run_id.type, "release": sa.Boolean()}
+        | {f"new_{name}": runs.c[name].type for name in (*news, *kept)},
+        postgres=postgres,
     )
-)
+    values = {
+        **{name: given[f"new_{name}"] for name in news},
+        **{name: sa.func.coalesce(given[f"new_{name}"], runs.c[name]) for name in kept},
+        **{
+            name: sa.case((given["release"], sa.null()), else_=runs.c[name])
+            for name in ("owner", "lease_until")
+        },
+        "updated_at": database_now(),
+    }
+    return given.change(runs.update().where(runs.c.run_id == given["of_run"]).values(values), "of_run")
+
+
 _renew = (
     runs.update()
-    .where(runs.c.run_id == _run)
+    .where(among(runs.c.run_id))
     .values(lease_until=database_now() + sa.bindparam("lease_s", type_=sa.Double()))
 )
 _void_all = (
     pauses.update()
-    .where(pauses.c.run_id == _run, pauses.c.answered_at.is_(None), ~pauses.c.void)
+    .where(among(pauses.c.run_id), pauses.c.answered_at.is_(None), ~pauses.c.void)
     .values(void=sa.true())
 )
 _void = (
@@ -176,16 +178,21 @@ _void = (
     )
     .values(void=sa.true())
 )
-_settle = (
-    pauses.update()
-    .where(pauses.c.run_id == _run, pauses.c.pause_id == sa.bindparam("of_pause"))
-    .values(
-        answer=sa.bindparam("new_answer"),
-        answered_at=sa.bindparam("new_answered_at"),
-        digest=sa.bindparam("new_digest"),
+_note_answer = runs.update().where(among(runs.c.run_id)).values(answered=sa.true())
+
+
+def _settle_pauses(*, postgres: bool) -> Change:
+    news = ("answer", "answered_at", "digest")
+    given = Given(
+        {"of_run": runs.c.run_id.type, "of_pause": pauses.c.pause_id.type}
+        | {f"new_{name}": pauses.c[name].type for name in news},
+        postgres=postgres,
     )
-)
-_note_answer = runs.update().where(runs.c.run_id == _run).values(answered=sa.true())
+    which = (pauses.c.run_id == given["of_run"], pauses.c.pause_id == given["of_pause"])
+    settled = pauses.update().where(*which).values({name: given[f"new_{name}"] for name in news})
+    return given.change(settled, "of_run", "of_pause")
+
+
 recorded = sa.select(
     journal.c.seq, journal.c.path, journal.c.kind, journal.c.attempt, journal.c.digest
 ).where(
@@ -234,14 +241,20 @@ def _keep_holds(insert: Any) -> sa.Executable:
     return statement
 
 
-def _open_pauses(insert: Any) -> sa.Executable:
-    """Return the statement that asks questions; one that is void or overdue is asked anew."""
-    given = ("run_id", "pause_id", "message", "answer_schema", "position", "digest")
-    opened = insert(pauses).values(
-        **{name: sa.bindparam(name) for name in given},
-        asked_at=database_now(),
-        deadline_at=database_now() + sa.bindparam("deadline_s", type_=sa.Double()),
-        void=sa.false(),
+def _open_pauses(insert: Any, *, postgres: bool) -> Change:
+    """Return what asks questions; one that is void or overdue is asked anew."""
+    names = ("run_id", "pause_id", "message", "answer_schema", "position", "digest")
+    given = Given(
+        {name: pauses.c[name].type for name in names} | {"deadline_s": sa.Double()}, postgres=postgres
+    )
+    opened = given.insert(
+        insert(pauses),
+        {
+            **{name: given[name] for name in names},
+            "asked_at": database_now(),
+            "deadline_at": database_now() + given["deadline_s"],
+            "void": sa.false(),
+        },
     )
     news = ("message", "answer_schema", "deadline_at", "asked_at", "position", "void", "digest")
     expired = sa.and_(pauses.c.answer.is_(None), pauses.c.answered_at.is_not(None))
@@ -250,13 +263,10 @@ def _open_pauses(insert: Any) -> sa.Executable:
         set_={"answered_at": sa.null(), **{name: opened.excluded[name] for name in news}},
         where=sa.or_(pauses.c.void, expired),
     )
-    return statement
+    return given.change(statement, "run_id", "pause_id")
 
 
 _row = itemgetter(*ENTRY_COLUMNS)
-
-Change = Callable[[sa.Connection, list[dict[str, Any]]], None]
-"""Executes a statement for each row of parameters; what a row has beside them does not matter."""
 
 
 class Statements:
@@ -275,45 +285,44 @@ class Statements:
         self._insert_entries = _insert_entries(postgres=postgres)
         self._append_entries = _append_entries(postgres=postgres)
         keep_blobs = insert(blobs).values(created_at=database_now(), **_blob).on_conflict_do_nothing()
-        self.keep_blobs = _for_each(text(keep_blobs))
-        self.insert_runs = _for_each(text(_insert_runs))
-        """Accepted runs; `metadata` is canonical JSON text here."""
-        self.claim_runs = _for_each(text(_claim))
-        self.move_runs = _for_each(text(_move))
-        self.renew_leases = _for_each(text(_renew))
-        self.keep_intents = _for_each(text(_keep_intents(insert)))
-        self.keep_holds = _for_each(text(_keep_holds(insert)))
-        self.open_pauses = _for_each(text(_open_pauses(insert)))
-        self.settle_pauses = _for_each(text(_settle))
-        self.note_answers = _for_each(text(_note_answer))
-        self.void_pauses = _for_each(text(_void))
-        self.void_all_pauses = _for_each(text(_void_all))
+        self.keep_blobs = for_each(text(keep_blobs))
+        self.insert_runs = _insert_runs(postgres=postgres)
+        self.claim_runs = _claim_runs(postgres=postgres)
+        self.move_runs = _move_runs(postgres=postgres)
+        self.renew_leases = for_all(text(_renew), "lease_s")
+        self.keep_intents = for_each(text(_keep_intents(insert)))
+        self.keep_holds = for_each(text(_keep_holds(insert)))
+        self.open_pauses = _open_pauses(insert, postgres=postgres)
+        self.settle_pauses = _settle_pauses(postgres=postgres)
+        self.note_answers = for_all(text(_note_answer))
+        self.void_pauses = for_each(text(_void))
+        self.void_all_pauses = for_all(text(_void_all))
 
     # Each of these returns a cursor: in a pipeline nothing is fetched before all is sent.
 
     def lock(self, connection: sa.Connection, ids: Sequence[str]) -> Any:
         """Lock the runs that are there: id, status, fence, owner, answered, seals, seconds of lease left."""
-        return _driver(connection).execute(self._lock, ids_parameter(connection, ids))
+        return driver(connection).execute(self._lock, ids_parameter(connection, ids))
 
     def moment(self, connection: sa.Connection) -> Any:
         """Ask for the database's time, and on Postgres for the transaction's id."""
-        return _driver(connection).execute(self._moment)
+        return driver(connection).execute(self._moment)
 
     def standing(self, connection: sa.Connection, ids: Sequence[str]) -> Any:
         """Ask for the whole rows of runs, with the number of their newest entry (`last_seq`)."""
-        return _driver(connection).execute(self._standing, ids_parameter(connection, ids))
+        return driver(connection).execute(self._standing, ids_parameter(connection, ids))
 
     def questions(self, connection: sa.Connection, ids: Sequence[str]) -> Any:
         """Ask for the questions of runs, in the order in which they were asked."""
-        return _driver(connection).execute(self._questions, ids_parameter(connection, ids))
+        return driver(connection).execute(self._questions, ids_parameter(connection, ids))
 
     def insert_entries(self, connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
         """Insert a batch of entries."""
         values = [_row(row) for row in rows]
         if self.is_postgres:
-            _driver(connection).execute(self._insert_entries, _columnwise(values, _ENTRY_ELEMENTS))
+            driver(connection).execute(self._insert_entries, _columnwise(values, _ENTRY_ELEMENTS))
         else:
-            _driver(connection).executemany(self._insert_entries, values)
+            driver(connection).executemany(self._insert_entries, values)
 
     def append_entries(
         self, connection: sa.Connection, owner: str, rows: Sequence[tuple[int, dict[str, Any]]]
@@ -324,7 +333,7 @@ class Statements:
             Whether every fence held. If not, on Postgres the entries of the runs whose fence did hold are
             committed, and on SQLite none.
         """
-        cursor = _driver(connection)
+        cursor = driver(connection)
         if self.is_postgres:
             with _autocommit(connection):
                 if len(rows) == 1:
@@ -343,18 +352,6 @@ class Statements:
         done = cursor.executemany(self._append_entries, guarded).rowcount == len(guarded)
         cursor.execute("COMMIT" if done else "ROLLBACK")
         return bool(done)
-
-
-def _for_each(statement: str) -> Change:
-    def change(connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
-        _driver(connection).executemany(statement, rows)
-
-    return change
-
-
-def _driver(connection: sa.Connection) -> Any:
-    """Return a cursor of the driver's own."""
-    return connection.connection.cursor()
 
 
 def _columnwise(rows: Iterable[tuple[Any, ...]], elements: Iterable[str]) -> list[Array]:
