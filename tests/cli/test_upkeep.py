@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -43,6 +45,26 @@ def test_doctor_changes_nothing(flujo: Flujo, project: Project) -> None:
     assert not (project.root / ".flujo").exists()
     flujo("migrate")
     assert "durability `full` (WAL, synchronous=FULL)" in flujo("doctor").stdout
+
+
+@pytest.mark.guarantee("G7")
+def test_doctor_names_damaged_runs(flujo: Flujo, project: Project) -> None:
+    for run_id in ("one", "two"):
+        assert flujo("run", "hello", "--input", "Ada", "--run-id", run_id).exit_code == 0
+    assert (
+        "ok    runs        the newest 2 runs and their 4 entries are what was written"
+        in flujo("doctor").stdout
+    )
+    with closing(sqlite3.connect(project.root / ".flujo" / "state.db")) as connection, connection:
+        connection.execute("UPDATE journal SET output = x'2231' WHERE run_id = 'one' AND seq = 2")
+    told = flujo("doctor")
+    assert told.exit_code == 8
+    assert "fail  runs        run one: journal entry 2 at" in told.stdout
+    assert "run two" not in told.stdout
+    [check] = [
+        each for each in json.loads(flujo("doctor", "--json").stdout)["checks"] if each["name"] == "runs"
+    ]
+    assert (check["state"], "backup" in check["hint"]) == ("fail", True)
 
 
 def test_doctor_says_how_long_answers_of_cached_steps_are_kept(flujo: Flujo, project: Project) -> None:

@@ -31,6 +31,9 @@ PROVIDERS = {
 
 _PACKAGES = ("pydantic-ai-slim", "sqlalchemy", "alembic", "psycopg", "cel-expr-python", "pydantic", "typer")
 
+_MOST_DAMAGE = 10
+"""How many damaged places are named one by one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -49,7 +52,7 @@ def examine(project: Project) -> list[Finding]:
         Finding("flujo", "ok", f"{__version__} on Python {platform.python_version()}, {platform.platform()}"),
         _config(project),
         _blueprints(project),
-        _database(project),
+        *_state(project),
         _cache(project),
         *_state_providers(project),
         *_variables(),
@@ -94,16 +97,27 @@ def _blueprints(project: Project) -> Finding:
     try:
         count = len(project.blueprint_paths())
     except FlujoError as error:
-        return Finding("blueprints", "fail", error.message, error.hint or "", error)
+        return _failed("blueprints", error)
     allowed = ", ".join(project.settings.blueprints.allow_callables) or "nothing"
     return Finding("blueprints", "ok", f"{count} found; they may call {allowed}")
 
 
-def _database(project: Project) -> Finding:
+def _failed(name: str, error: FlujoError) -> Finding:
+    return Finding(name, "fail", error.message, error.hint or "", error)
+
+
+def _state(project: Project) -> Iterator[Finding]:
     try:
         found = schema_status(project)
     except FlujoError as error:
-        return Finding("database", "fail", error.message, error.hint or "", error)
+        yield _failed("database", error)
+        return
+    yield _database(project, found)
+    if found.is_current:
+        yield from _runs(project)
+
+
+def _database(project: Project, found: SchemaStatus) -> Finding:
     postgres = project.state_uri.startswith("postgres")
     if found.is_current:
         return _durability(project, f"{found.database}: schema {found.current}")
@@ -116,13 +130,33 @@ def _database(project: Project) -> Finding:
     return Finding("database", "warn", words, "run `flujo migrate`")
 
 
+def _runs(project: Project) -> Iterator[Finding]:
+    """Return what is damaged of the newest runs, or that nothing is."""
+    from flujo.state.soundness import soundness
+
+    try:
+        found = soundness(project.state_uri)
+    except FlujoError as error:
+        yield _failed("runs", error)
+        return
+    words = "the newest run and its" if found.runs == 1 else f"the newest {found.runs} runs and their"
+    if found.runs and not found.damaged:
+        yield Finding("runs", "ok", f"{words} {found.entries} entries are what was written")
+    for damage in found.damaged[:_MOST_DAMAGE]:
+        message = damage.error.message
+        named = message if damage.run_id in message else f"run {damage.run_id}: {message}"
+        yield Finding("runs", "fail", named, damage.error.hint or "", damage.error)
+    if len(found.damaged) > _MOST_DAMAGE:
+        yield Finding("runs", "fail", f"{len(found.damaged) - _MOST_DAMAGE} more are damaged")
+
+
 def _durability(project: Project, words: str) -> Finding:
     """Return the finding about a database that is up to date: what its commits survive."""
     level = project.settings.settings.durability
     try:
         found = durability_of(project)
     except FlujoError as error:
-        return Finding("database", "fail", error.message, error.hint or "", error)
+        return _failed("database", error)
     words = f"{words}, durability `{level}` ({found.words})"
     if found.weak and level == "full":
         hint = 'correct the server, or say in flujo.toml that it may: `[settings] durability = "relaxed"`'
@@ -172,7 +206,7 @@ def _state_providers(project: Project) -> Iterator[Finding]:
         try:
             asyncio.run(reach(name, open_provider(name, url, project.root)))
         except FlujoError as error:
-            yield Finding("references", "fail", error.message, error.hint or "", error)
+            yield _failed("references", error)
         else:
             yield Finding("references", "ok", f"{name}: {redact_uri(url)}")
 

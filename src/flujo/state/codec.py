@@ -265,6 +265,17 @@ def run_record(row: Row, aside: Mapping[str, bytes]) -> RunRecord:
         )
 
 
+def metadata(row: Row) -> Any:
+    """Return the metadata of a run's row as the driver gives it: a text, or read already.
+
+    Raises:
+        CorruptState: it is no JSON.
+    """
+    with _Corrupt("run {run_id}: its metadata", row):
+        stored = row["metadata"]
+        return canonical.decode(stored.encode()) if isinstance(stored, str) else stored
+
+
 def _seals(row: Row) -> bytes:
     return _identity_seal(row) + b"".join(_seal(row["run_id"], name, row[name]) for name in SEALED[1:])
 

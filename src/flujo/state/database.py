@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 
 from flujo.domain import canonical
-from flujo.exceptions import SettingsError, StateBackendUnavailable, StateError
+from flujo.exceptions import CorruptState, SettingsError, StateBackendUnavailable, StateError
 from flujo.state import errors
 from flujo.state.patience import ANSWER_S
 from flujo.state.sql import Array
@@ -220,6 +220,15 @@ def _dump(value: Any) -> str:
     return canonical.encode(value, what="metadata").decode()
 
 
+def _load(stored: bytes) -> Any:
+    try:
+        return canonical.decode(stored)
+    except ValueError as error:
+        raise CorruptState(
+            f"the metadata of a run is not what was written: {error}", hint="`flujo doctor` names the run"
+        ) from error
+
+
 # Postgres ------------------------------------------------------------------------------------------------
 
 
@@ -231,7 +240,7 @@ def _postgres_engine(url: sa.URL, pool: dict[str, int], idle_s: float, answer_s:
         **pool,
         pool_timeout=30,
         json_serializer=_dump,
-        json_deserializer=canonical.decode,
+        json_deserializer=_load,
         connect_args={
             "connect_timeout": 10,
             "application_name": "flujo",
@@ -286,7 +295,7 @@ def _sqlite_engine(url: sa.URL, pool: dict[str, int], synchronous: Synchronous) 
     engine = sa.create_engine(
         url,
         json_serializer=_dump,
-        json_deserializer=canonical.decode,
+        json_deserializer=_load,
         connect_args={"timeout": BUSY_S, "check_same_thread": False},
         **pool,
     )

@@ -264,8 +264,7 @@ def contents(connection: sa.Connection, digests: Collection[str]) -> dict[str, b
 def decoded(connection: sa.Connection, rows: list[dict[str, Any]]) -> list[RunRecord]:
     """Return the runs of rows as the driver gives them."""
     for row in rows:
-        if isinstance(row["metadata"], str):
-            row["metadata"] = canonical.decode(row["metadata"].encode())
+        row["metadata"] = codec.metadata(row)
     return _checked(connection, rows)
 
 
