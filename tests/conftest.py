@@ -20,6 +20,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import settings
 
+import missing
 from flujo.state import migrations
 from flujo.state.memory import MemoryStateStore
 from flujo.state.store import SqlStateStore
@@ -111,23 +112,16 @@ def pooler() -> str:
     """PgBouncer's program; where it is missing the test does not run, and the summary says so."""
     program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
-        pytest.skip(NO_POOLER)
+        pytest.skip(missing.NO_POOLER)
     return program
-
-
-NO_POOLER = "pgbouncer is missing, so nothing was tested behind a pooler: `apt-get install pgbouncer`"
-
-MAY_EVERYTHING = "permissions do not bind whoever runs the tests, so no read-only database was tried"
-
-NO_NPM = "npm is missing, so the schema was not tried in an editor's service: install Node.js"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say loudly what could not be tested here."""
     skipped = terminalreporter.stats.get("skipped", [])
-    for missing in (NO_POOLER, NO_NPM, MAY_EVERYTHING):
-        if any(missing in str(report.longrepr) for report in skipped):
-            terminalreporter.write_sep("!", f"WARNING: {missing}", yellow=True, bold=True)
+    for reason in missing.ALL:
+        if any(reason in str(report.longrepr) for report in skipped):
+            terminalreporter.write_sep("!", f"WARNING: {reason}", yellow=True, bold=True)
 
 
 _passed = pytest.StashKey[bool]()

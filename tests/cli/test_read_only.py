@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import MAY_EVERYTHING
+from missing import MAY_EVERYTHING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

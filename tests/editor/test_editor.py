@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import flujo
+from missing import NO_NPM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,7 @@ SCHEMA = Path(flujo.__file__).parent / "blueprint/blueprint.schema.json"
 def server() -> Path:
     """The service's program, installed once a machine; without npm the test says that it did not run."""
     if shutil.which("npm") is None:
-        pytest.skip("npm is missing, so the schema was not tried in an editor's service: install Node.js")
+        pytest.skip(NO_NPM)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flujo-tests"
     folder = cache / hashlib.sha256(WANTED.read_bytes()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)

@@ -81,6 +81,19 @@ async def test_a_damaged_content_is_told_for_each_run_that_needs_it(
     assert all(isinstance(each.error, CorruptState) for each in found.damaged)
 
 
+async def test_the_files_that_a_run_has_pinned_are_looked_at(store_uri: str) -> None:
+    file = b"steps: []"
+    closure = canonical.encode({"files": {"walk.yaml": canonical.digest(file)}})
+    kept = {canonical.digest(content): content for content in (file, closure)}
+    store = SqlStateStore(store_uri)
+    await store.accept(replace(new_run(), closure=canonical.digest(closure)), kept)
+    assert soundness(store_uri).damaged == ()
+    change(store, f"DELETE FROM {{p}}blobs WHERE digest = '{canonical.digest(file)}'")
+    [damage] = soundness(store_uri).damaged
+    assert f"the content {canonical.digest(file)} is missing" in damage.error.message
+    await store.aclose()
+
+
 async def test_metadata_that_is_no_json_is_named_and_stops_no_listing_with_a_traceback(
     sqlite_uri: str,
 ) -> None:

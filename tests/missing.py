@@ -1,0 +1,11 @@
+"""What a machine may lack that runs the tests: why a test was skipped, told loudly at the end."""
+
+from __future__ import annotations
+
+NO_POOLER = "pgbouncer is missing, so nothing was tested behind a pooler: `apt-get install pgbouncer`"
+
+NO_NPM = "npm is missing, so the schema was not tried in an editor's service: install Node.js"
+
+MAY_EVERYTHING = "permissions do not bind whoever runs the tests, so no read-only database was tried"
+
+ALL = (NO_POOLER, NO_NPM, MAY_EVERYTHING)
