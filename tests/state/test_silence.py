@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -66,3 +67,12 @@ async def test_a_write_that_waits_for_a_lock_too_long_is_tried_again(postgres_ur
     engine.dispose()
     assert [each.seq for each in await store.entries(RUN)] == [1]
     await store.aclose()
+
+
+async def test_a_server_that_lets_nobody_finish_connecting_is_away_and_asked_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        uri = f"postgresql://ann:invented@127.0.0.1:{deaf.getsockname()[1]}/runs?connect_timeout=2"
+        with pytest.raises(StateBackendUnavailable, match="does not answer: connection timeout") as caught:
+            await SqlStateStore.open(uri)
+    assert caught.value.facts["retryable"]
+    assert "invented" not in str(caught.value)

@@ -25,6 +25,8 @@ _BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 def of_postgres(shown: str, error: BaseException | None, reason: str, *, lost: bool) -> StateError:
     """Return the error of Flujo for one of Postgres or of the way to it; `lost`: its connection is gone."""
+    import psycopg
+
     state = getattr(error, "sqlstate", None) or ""
     if state in ("53100", "53200"):
         return _full(shown, reason)
@@ -35,7 +37,7 @@ def of_postgres(shown: str, error: BaseException | None, reason: str, *, lost: b
             "each has one that writes and up to `postgres_pool_max - 1` that read, so 2 are the least",
         )
     transient = state[:2] in ("08", "40", "53", "57") or state in ("25006", "25P03", "55P03")
-    lost = lost or (not state and type(error).__name__ == "OperationalError")
+    lost = lost or (not state and isinstance(error, psycopg.OperationalError))
     if transient or lost or state.startswith("28") or state == "3D000":
         return StateBackendUnavailable(
             f"the database {shown} does not answer: {reason}",
