@@ -23,14 +23,23 @@ def test_a_repetition_of_what_repeats_is_refused(pattern: str) -> None:
     [
         "^a+$", "^[a-z0-9]+(-[a-z0-9]+)*$", r"^([a-z]+\.)+[a-z]+$", "^(foo|bar)+$", r"^\d{4}-\d{2}$", "(a|b)*",
         r"^https?://\S+$", "(ab)+", "[+*]+", r"(\d{3})+", r"^[A-Z]{2}(\d{2})+$", "[(]+[)]+", "(/[^/]+)*", "",
-        r"^\(\d+\)$", "(a+)?", "(a+){3}", "[[a]", r"^(?=.*\d).{8,}$",
+        r"^\(\d+\)$", "(a+)?", "(a+){3}", "[[a]", r"^caf\u00e9\Z",
     ],
 )  # fmt: skip
 def test_what_people_write_is_let_through(pattern: str) -> None:
     assert pattern_problem(pattern) is None
 
 
-@pytest.mark.parametrize(("pattern", "words"), [("(", "compile"), ("a" * 1_001, "1000"), ("*", "compile")])
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("(", "compile"),
+        ("a" * 1_001, "1000"),
+        ("*", "compile"),
+        (r"^(?=.*\d).{8,}$", "RE2"),
+        (r"(a)\1", "RE2"),
+    ],
+)
 def test_what_cannot_be_used_says_why(pattern: str, words: str) -> None:
     assert words in str(pattern_problem(pattern))
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from flujo.agents.coercion import coerced
 from flujo.exceptions import AgentError, OutputRejected
+from flujo.governance.schemas import validator
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 64
@@ -241,7 +242,6 @@ def _reason(error: Any) -> str:
 
 def _validator(schema: Any) -> Any:
     from jsonschema import Draft202012Validator, SchemaError
-    from referencing import Registry
 
     try:
         Draft202012Validator.check_schema(schema)
@@ -250,8 +250,7 @@ def _validator(schema: Any) -> Any:
             f"the output schema is not a JSON Schema: {error.message}",
             hint="see JSON Schema 2020-12 for what a schema may hold",
         ) from error
-    # An empty registry: `$ref` to the network or to files finds nothing.
-    return Draft202012Validator(schema, registry=Registry())
+    return validator(schema)
 
 
 def _is_plain_text(schema: Any) -> bool:

@@ -9,6 +9,7 @@ from flujo.blueprint.diagnostics import one_of
 from flujo.blueprint.json_schemas import problems
 from flujo.blueprint.schema_keywords import kind_of
 from flujo.exceptions import BlueprintError, OutputRejected
+from flujo.governance.schemas import validator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,13 +61,8 @@ class CompiledSchema:
     """A JSON Schema that checks values. Nothing is ever fetched, and `format` is not asserted."""
 
     def __init__(self, schema: dict[str, Any]) -> None:
-        # Loaded here: it costs more than all else that `validate` does.
-        from jsonschema import Draft202012Validator
-        from referencing import Registry
-
-        registry: Registry[Any] = Registry()
         self.schema = schema
-        self._validator = Draft202012Validator(schema, registry=registry)
+        self._validator = validator(schema)
 
     def check(self, value: Any, *, what: str) -> None:
         """Return when `value` fits.

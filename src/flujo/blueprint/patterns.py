@@ -1,10 +1,16 @@
-"""Whether a regular expression of a JSON Schema may be used: it compiles, and never takes forever."""
+"""Whether a regular expression of a JSON Schema may be used: it compiles, and takes forever nowhere.
+
+Flujo itself matches with RE2, in linear time. A schema is also given to providers and to programs of others
+that backtrack, and so the nested quantifiers that everybody warns of are refused all the same.
+"""
 
 from __future__ import annotations
 
 import re
 import warnings
 from dataclasses import dataclass, field
+
+from flujo.governance.patterns import PatternRefused, check_pattern
 
 MAX_PATTERN = 1_000
 MANY = 10
@@ -30,6 +36,13 @@ def pattern_problem(pattern: str) -> str | None:
         return f"does not compile as a regular expression: {error}"
     if nested:
         return "has a nested quantifier: a repeated group that matches one text in several ways takes forever"
+    try:
+        check_pattern(pattern)
+    except PatternRefused as refused:
+        return (
+            f"does not compile with RE2, which has no lookaround and no backreferences so that no text takes "
+            f"forever: {refused}"
+        )
     return None
 
 

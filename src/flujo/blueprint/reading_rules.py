@@ -315,8 +315,10 @@ REGEX = rule(
     "FLJ145",
     "regex",
     "a regular expression that cannot be used",
-    finds="A `pattern` that does not compile, or nests quantifiers (`(a+)+`).",
-    why="A nested quantifier takes exponential time on a text that an attacker may choose.",
+    finds="A `pattern` that RE2 does not compile, or that nests quantifiers (`(a+)+`). RE2 has no "
+    "lookaround, no backreferences, and at most 1,000 repetitions.",
+    why="Patterns meet texts that an attacker may choose. Flujo matches with RE2, whose time grows with the "
+    "text and no faster; others who read the schema may take exponential time over a nested quantifier.",
     example='output_schema: {type: string, pattern: "^(a+)+$"}',
     instead='output_schema: {type: string, pattern: "^a+$"}',
 )

@@ -1,0 +1,104 @@
+"""A user's pattern never takes longer than its text is long, wherever a schema holds it."""
+
+import re
+import string
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from flujo.governance.patterns import PatternRefused, is_found
+from flujo.governance.schemas import validator
+
+HOSTILE = [
+    "^(a{1,30}){1,30}$", "^(a+)+$", "^(a|aa)+$", "^(a|a?)+$", "^([a-zA-Z]+)*$", "^(a?){30}a{30}$", "^(.*a){12}$",
+    r"^(\w+\s?)*$", "^(([a-z])+.)+[A-Z]([a-z])+$", "^a*a*a*a*a*a*a*a*$", r"(a*)*b", "^(a{0,9}){0,9}(a{0,9}){0,9}b$",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", HOSTILE)
+@pytest.mark.parametrize(
+    "keyword", ["pattern", "patternProperties", "additionalProperties", "unevaluatedProperties"]
+)
+def test_a_hostile_pattern_comes_to_an_end(pattern: str, keyword: str) -> None:
+    """Each of these would keep a backtracking engine for longer than anybody waits."""
+    text = "a" * 50_000 + "!"
+    if keyword == "pattern":
+        assert not validator({"pattern": pattern}).is_valid(text)
+        return
+    patterns = {"patternProperties": {pattern: {"type": "integer"}}}
+    refused = {keyword: False} if keyword != "patternProperties" else {"minProperties": 2}
+    assert not validator({**patterns, **refused}).is_valid({text: 1})
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"(?=x)", r"(?<!x)y", r"(a)\1", "a++", "a{1001}", "(a{1,100}){1,100}", "(", "a\0"]
+)
+def test_what_cannot_be_linear_is_refused(pattern: str) -> None:
+    with pytest.raises(PatternRefused):
+        is_found(pattern, "")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "found"),
+    [
+        (r"^\d{4}\Z", "2026", True),
+        (r"\u00e9$", "caf\u00e9", True),
+        (r"\\u00e9", "\u00e9", False),
+        ("^ok$", "ok\0 and more", False),
+        ("more", "ok\0 and more", True),
+        ("^ok$", "ok\n", False),
+        ("^.$", "\ud800", True),
+        ("^[\U0001f600]$", "\U0001f600", True),
+        ("", "", True),
+    ],
+)
+def test_what_others_write_means_the_same(pattern: str, text: str, found: bool) -> None:
+    assert is_found(pattern, text) is found
+
+
+@given(st.from_regex(r"(a|b|\.|\[ab\]|\[\^a\]){1,4}[?*+]?[ab]?", fullmatch=True), st.text("ab", max_size=6))
+def test_what_python_also_takes_is_matched_as_python_does(pattern: str, text: str) -> None:
+    assert is_found(pattern, text) is (re.search(pattern, text) is not None)
+
+
+NAMES = st.sampled_from(["a", "ab", "b", "c"])
+LEAVES = st.sampled_from([True, False, {"type": "integer"}, {"type": "string"}])
+SCHEMAS = st.recursive(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "properties": st.dictionaries(NAMES, LEAVES, max_size=2),
+            "patternProperties": st.dictionaries(st.sampled_from(["^a", "b$", "."]), LEAVES, max_size=2),
+            "additionalProperties": LEAVES,
+        },
+    ),
+    lambda inner: st.fixed_dictionaries(
+        {},
+        optional={
+            "properties": st.dictionaries(NAMES, LEAVES, max_size=1),
+            "allOf": st.lists(inner, min_size=1, max_size=2),
+            "anyOf": st.lists(inner, min_size=1, max_size=2),
+            "oneOf": st.lists(inner, min_size=1, max_size=2),
+            "if": inner,
+            "then": inner,
+            "else": inner,
+            "dependentSchemas": st.dictionaries(NAMES, inner, max_size=1),
+            "$ref": st.just("#/$defs/one"),
+            "unevaluatedProperties": LEAVES,
+        },
+    ),
+    max_leaves=4,
+)
+VALUES = st.dictionaries(NAMES, st.one_of(st.integers(0, 1), st.sampled_from(string.digits)), max_size=3)
+
+
+@given(SCHEMAS, VALUES)
+def test_a_schema_judges_as_the_reference_implementation_does(schema: dict[str, Any], value: Any) -> None:
+    schema = {
+        **schema,
+        "$defs": {"one": {"properties": {"b": {"type": "integer"}}, "patternProperties": {"^c": True}}},
+    }
+    assert validator(schema).is_valid(value) is Draft202012Validator(schema).is_valid(value)
