@@ -104,7 +104,7 @@ def fetch_all(
     """Return the rows of several statements with the same parameters: on Postgres in one round trip."""
     on_postgres = connection.dialect.name == "postgresql"
     driver: Any = connection.connection.dbapi_connection
-    cursors = [driver.cursor() for _ in statements]
+    cursors = [driver.cursor(binary=True) if on_postgres else driver.cursor() for _ in statements]
     with driver.pipeline() if on_postgres and len(cursors) > 1 else nullcontext():
         for cursor, statement in zip(cursors, statements, strict=True):
             cursor.execute(driver_text(statement, postgres=on_postgres), parameters)
