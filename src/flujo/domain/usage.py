@@ -26,6 +26,8 @@ class Usage:
     unpriced_requests: int = 0
 
     def __add__(self, other: Usage) -> Usage:
+        if other is NOTHING:  # as most of what is added: only agents use anything
+            return self
         return Usage(
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
