@@ -133,7 +133,8 @@ def _found(loader: Loader, units: Iterable[Unit], *, strict: bool) -> tuple[Diag
             lines |= {file: unit.span("include", index) for file in files if file not in lines}
     for document in loader.documents:
         found = list(heeded(document, found, is_included=document.file in loader.rosters))
-    return _ordered([_with_including(one, lines) for one in found], strict=strict)
+    shown = loader.without_secrets(_with_including(one, lines) for one in found)
+    return _ordered(shown, strict=strict)
 
 
 def _with_including(found: Diagnostic, lines: Mapping[str, Span]) -> Diagnostic:

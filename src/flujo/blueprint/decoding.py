@@ -23,10 +23,10 @@ _FORBIDDEN = re.compile(
 )
 
 
-def decode(data: bytes, file: str) -> Document:
-    """Return a document that has its text and, where the bytes are not fit to be parsed, the reasons."""
-    if len(data) > MAX_BYTES:
-        return _too_large(data, file)
+def decode(data: bytes, file: str, *, limit: int = MAX_BYTES) -> Document:
+    """Return a document that has its text and, where the bytes are not fit to be read, the reasons."""
+    if len(data) > limit:
+        return _too_large(data, file, limit)
     try:
         document = Document(file, data.decode("utf-8").removeprefix("\ufeff"))
     except UnicodeDecodeError as error:
@@ -38,9 +38,9 @@ def _with(document: Document, *diagnostics: Diagnostic) -> Document:
     return Document(document.file, document.text, diagnostics=diagnostics)
 
 
-def _too_large(data: bytes, file: str) -> Document:
+def _too_large(data: bytes, file: str, limit: int) -> Document:
     document = Document(file, "")
-    message = f"the file has {len(data)} bytes; at most 256 KiB ({MAX_BYTES}) are read"
+    message = f"the file has {len(data)} bytes; at most {limit // 1024} KiB ({limit}) are read"
     return _with(
         document, SIZE.at(document.between(0, 0), message, hint="give large data as the run's input")
     )
@@ -66,4 +66,4 @@ def _forbidden(document: Document) -> Iterator[Diagnostic]:
             yield BIDI.at(span, message, hint="remove it; where it is meant, write it as an escape in quotes")
         else:
             name = "a NUL character" if char == "\0" else f"the control character U+{ord(char):04X}"
-            yield ENCODING.at(span, f"{name} cannot stand in a blueprint", hint="remove it")
+            yield ENCODING.at(span, f"{name} cannot stand in a blueprint or a prompt", hint="remove it")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 from flujo.blueprint import document as doc
 from flujo.blueprint import secret_literals, sharing
 from flujo.blueprint.bodies import Path, asked, walk
-from flujo.blueprint.diagnostics import Span, rule, split_lines
-from flujo.blueprint.nodes import Document
+from flujo.blueprint.decoding import decode
+from flujo.blueprint.diagnostics import Span, rule
+from flujo.blueprint.masking import blotted, masked
 from flujo.blueprint.python_types import read_types
 from flujo.blueprint.reader import read
-from flujo.blueprint.resolver import SourceRefused, named_path
+from flujo.blueprint.resolver import TEXT_BYTES, SourceRefused, named_path
 from flujo.blueprint.rules import Unit
 from flujo.blueprint.salvage import Kept, salvage
 from flujo.blueprint.schema import L, judge
@@ -21,9 +23,10 @@ from flujo.blueprint.sharing import Roster
 from flujo.blueprint.signatures import read_module
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from flujo.blueprint.diagnostics import Diagnostic, Rule
+    from flujo.blueprint.nodes import Document
     from flujo.blueprint.resolver import Source
 
 MAX_DEPTH = 16
@@ -133,11 +136,18 @@ class Loader:
 
     def sources(self) -> dict[str, str]:
         """Return the text of each file, with what looks like a secret blotted out."""
-        hidden = [one.span for one in self.diagnostics if one.code == SECRET_LITERAL.code]
         return {
-            path: _blotted(text, [span for span in hidden if span.file == path])
+            path: blotted(text, [span for span in self._secrets if span.file == path])
             for path, text in self._texts.items()
         }
+
+    def without_secrets(self, found: Iterable[Diagnostic]) -> list[Diagnostic]:
+        """Return findings that repeat nothing of what looks like a secret in these files."""
+        return masked(found, self._texts, self._secrets)
+
+    @property
+    def _secrets(self) -> list[Span]:
+        return [one.span for one in self.diagnostics if one.code == SECRET_LITERAL.code]
 
     def _read(self, path: str) -> bytes:
         if path not in self.files:
@@ -202,19 +212,16 @@ class Loader:
                 yield name, (path, text)
 
     def _text(self, span: Span, path: str) -> str | None:
-        try:
-            # a checkout on another system may have other line ends, and the model is told the same
-            text = self.files[path].decode("utf-8-sig").replace("\r\n", "\n")
-        except UnicodeDecodeError as error:
-            reason = f"it is not UTF-8: byte {error.start + 1} is {error.object[error.start]:#04x}"
-            self._refuse(span, path, SourceRefused(reason, "save it as UTF-8"))
-            return None
+        """Return a prompt file's text; what is wrong with it is said once, at its place in that file."""
+        # a checkout on another system may have other line ends, and the model is told the same
+        prompt = decode(self.files[path].replace(b"\r\n", b"\n"), path, limit=TEXT_BYTES)
         if path not in self._texts:
-            self._texts[path] = text
-            prompt = Document(path, text)
-            for start, end in secret_literals.find(text):
+            self._texts[path] = prompt.text
+            named = ((span, "named here"),)
+            self.diagnostics += (replace(one, related=named) for one in prompt.diagnostics)
+            for start, end in secret_literals.find(prompt.text):
                 self.diagnostics.append(secret_found(prompt.between(start, end), "the file"))
-        return text
+        return None if prompt.diagnostics else prompt.text
 
     def _imports(self, unit: Unit, chain: tuple[str, ...]) -> dict[str, Unit]:
         imports: dict[str, Unit] = {}
@@ -352,17 +359,3 @@ class Loader:
 
 class _OverLimit(Exception):
     """One file more than a closure may have."""
-
-
-def _blotted(text: str, spans: Sequence[Span]) -> str:
-    """Return `text` with every character of `spans`, and of whatever has a secret's shape, as a dot."""
-    for start, end in secret_literals.find(text):
-        text = text[:start] + "•" * (end - start) + text[end:]
-    lines = split_lines(text)
-    for span in spans:
-        for number in range(span.line, span.end_line + 1):
-            line = lines[number - 1]
-            start = span.column - 1 if number == span.line else 0
-            end = span.end_column - 1 if number == span.end_line else len(line)
-            lines[number - 1] = line[:start] + "•" * (end - start) + line[end:]
-    return "\n".join(lines)

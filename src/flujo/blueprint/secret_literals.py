@@ -77,6 +77,16 @@ def find(text: str, key: str = "") -> Iterator[tuple[int, int]]:
     yield from found
 
 
+_ASSIGNED = re.compile(
+    r"[\w-]{0,60}(?:key|token|password|passwd|secret)['\"]?\s{0,9}[:=]\s{0,9}['\"]?([^\s'\",}]{24,200})", re.I
+)
+
+
+def find_named(source: str) -> Iterator[tuple[int, int]]:
+    """Yield where random text stands beside a telling name, in a source that may not even parse."""
+    yield from (match.span(1) for match in _ASSIGNED.finditer(source) if looks_random(match[1]))
+
+
 def looks_random(text: str) -> bool:
     """Return whether `text` is one long word with as many bits a character as only chance gives."""
     if len(text) < _RANDOM_CHARS or any(char.isspace() for char in text) or "{{" in text:

@@ -139,6 +139,13 @@ def mend(project: Project, paths: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {path: (files.read(path).decode("utf-8"), text) for path, text in changed.items()}
 
 
+def without_secrets(text: str) -> str:
+    """Return a file's text with what looks like a secret blotted out, line by line as long as it was."""
+    from flujo.blueprint.masking import blotted
+
+    return blotted(text)
+
+
 def rendered(finding: Diagnostic, sources: Mapping[str, str]) -> str:
     """Return a finding as plain text, with its source line and carets."""
     from flujo.blueprint.diagnostics import render

@@ -73,11 +73,12 @@ def _show_changes(project: Project, chosen: Sequence[str], terminal: Terminal) -
     from difflib import unified_diff
 
     from flujo.cli.words import plural
-    from flujo.services.checking import mend
+    from flujo.services.checking import mend, without_secrets
 
     changed = mend(project, chosen)
     for path, (now, then) in changed.items():
-        lines = unified_diff(now.splitlines(), then.splitlines(), path, path, lineterm="")
+        before, after = (without_secrets(text).splitlines() for text in (now, then))
+        lines = unified_diff(before, after, path, path, lineterm="")
         terminal.data("\n".join(lines))
     if changed:
         terminal.say(f"{plural(len(changed), 'file')} would change")
