@@ -48,13 +48,14 @@ async def come_through(uri: str, fault: Fault, at: int) -> tuple[Proxy, list[str
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("fault", "first"),
-    [("lost request", 1), ("lost answer", 2), ("swallowed request", 2), ("swallowed answer", 2)],
+    [("lost request", 1), ("lost answer", 1), ("swallowed request", 2), ("swallowed answer", 2)],
 )
 async def test_a_run_whose_wire_is_cut_at_any_message_does_everything_once(
     postgres_uri: str, fault: Fault, first: int, evidence: Evidence
 ) -> None:
     cuts = 0
-    for at in count(min(first, EVERY), EVERY):
+    # Who swallows the very first message is a database that was never there, which is not waited for.
+    for at in count(first, EVERY):
         proxy, violations = await come_through(postgres_uri, fault, at)
         if not proxy.has_struck:
             break

@@ -233,6 +233,7 @@ class SqlStateStore:
 
     def _open(self) -> None:
         with self._opening:
-            if not self._opened:
+            # A database that the writer has met was there: when it is away now, it is waited for.
+            if not self._opened and not self.writer.has_opened:
                 migrations.ensure_current(self.database)
-                self._opened = True
+            self._opened = True

@@ -100,6 +100,11 @@ class Writer:
         return future
 
     @property
+    def has_opened(self) -> bool:
+        """Whether the database has answered, and has the schema that is needed."""
+        return self._schema_checked
+
+    @property
     def is_full(self) -> bool:
         """Whether too much is waiting to be written.
 
