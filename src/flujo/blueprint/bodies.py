@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint import document as doc
@@ -87,10 +88,16 @@ def walk(steps: Sequence[doc.BaseStep], path: Path) -> Iterator[tuple[Path, doc.
 
 def asked(step: doc.BaseStep) -> Iterator[tuple[str, str]]:
     """Yield each key under which a step names an agent, with the agent's name."""
-    for key in ("agent", "router", "propose", "evaluate"):
-        name = getattr(step, key, None)
+    for key in _asking(type(step)):
+        name = getattr(step, key)
         if isinstance(name, str) and not looks_like_target(name):
             yield key, name
+
+
+@cache
+def _asking(kind: type[doc.BaseStep]) -> Sequence[str]:
+    # A model looks for a field that it does not have in three places.
+    return [key for key in ("agent", "router", "propose", "evaluate") if key in kind.model_fields]
 
 
 def texts(data: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:

@@ -7,6 +7,7 @@ the step sees and the schema of what it gives. None is a schema that nobody has 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint import document as doc
@@ -48,10 +49,14 @@ class Scope:
             "input": self.input,
             "context": self.context,
             "previous": self.previous,
-            "steps": self._all(self.steps),
+            "steps": self._steps,
             "run": RUN,
         }
         return self._all({**names, **self.names, **more})
+
+    @cached_property
+    def _steps(self) -> Schema:
+        return self._all(self.steps)
 
     def _all(self, names: Mapping[str, Schema]) -> Schema:
         return {**closed(names), "additionalProperties": {}} if self.is_open else closed(names)
