@@ -27,6 +27,7 @@ from flujo.domain.steps import (
     StepConfig,
     Text,
     Transition,
+    TreeSearchStep,
 )
 
 if TYPE_CHECKING:
@@ -79,8 +80,14 @@ class Part:
 
 HUMAN = ("human", "paid")
 """Steps of which a human is asked something."""
-SLOW = ("hangs", "silent")
-"""Steps that wait for time to pass: attempts that never return, questions that nobody answers."""
+SLOW = ("hangs", "stubborn", "silent")
+"""Steps that wait for time to pass: attempts that never return, or not at once; questions that nobody answers."""
+AROUND = ("spare", "search")
+"""Steps in which others act: a fallback, those who judge candidates."""
+LEAVES = ("step", "step", "flaky", "perhaps")
+COMPOSITES = ("if", "loop", "map", "parallel", "import", "inherit", "again", "machine", "router")
+INSIDE = ("fallback", "evaluate")
+"""Steps of a part that act for it: they end before it does."""
 
 
 def random_program(chance: Random, *, also: Sequence[str] = HUMAN) -> tuple[Part, ...]:
@@ -92,7 +99,7 @@ class _Generator:
     def __init__(self, chance: Random, also: Sequence[str]) -> None:
         self._chance = chance
         self._names = 0
-        self._leaves = ["step", "step", "flaky", *also]
+        self._leaves = [*LEAVES, *also]
 
     def body(self, depth: int) -> tuple[Part, ...]:
         return tuple(self._part(depth) for _ in range(self._chance.randint(1, 3)))
@@ -100,9 +107,8 @@ class _Generator:
     def _part(self, depth: int) -> Part:
         self._names += 1
         name = f"s{self._names}"
-        composites = ["if", "loop", "map", "parallel", "import", "machine", "router"]
         nested = depth < MAX_DEPTH - 1 and self._names < MAX_STEPS - 6 and self._chance.random() < 0.45
-        kind = self._chance.choice(composites if nested else self._leaves)
+        kind = self._chance.choice(COMPOSITES if nested else self._leaves)
         if not nested:
             return Part(kind, name, self._chance.randint(1, 9))
         count = {"if": 2, "parallel": 2, "router": 3, "machine": 2}.get(kind, 1)
@@ -130,9 +136,15 @@ def _part_value(part: Part, n: int, effects: Counter[str]) -> int:
         return _value(part.bodies[index], value, effects)
 
     match part.kind:
-        case "step" | "flaky" | "paid" | "hangs":
+        case "step" | "flaky" | "paid" | "hangs" | "stubborn" | "spare":
             effects[part.name] += 1
             return n + part.number
+        case "perhaps":
+            effects[part.name] += n % 2
+            return n + part.number * (n % 2)
+        case "search":
+            effects[part.name] += 2 * depth(part)
+            return n + 3 * depth(part)
         case "human":
             return n + 1
         case "silent":
@@ -145,6 +157,11 @@ def _part_value(part: Part, n: int, effects: Counter[str]) -> int:
             return n if part.kind == "loop" else body(1, n)
         case _:
             return sum(body(index, value) for index, value in _arms(part, n))
+
+
+def depth(part: Part) -> int:
+    """Return how deep a search goes; each depth is two candidates, of which the second is better."""
+    return 1 + part.number % 2
 
 
 def _arms(part: Part, n: int) -> list[tuple[int, int]]:
@@ -198,23 +215,29 @@ class _Builder:
         return Pipeline(tuple(self._step(part) for part in parts))
 
     def _step(self, part: Part) -> BaseStep:
-        if part.kind in ("step", "flaky", "hangs"):
-            return self._leaf(part)
-        if part.kind == "paid":
-            return self._paid(part)
-        if part.kind == "human":
-            schema = {"type": "integer"}
-            return HumanInTheLoopStep(
-                name=part.name, message=Text("{{ string(previous) }}"), answer_schema=schema
-            )
-        if part.kind == "silent":
-            return HumanInTheLoopStep(
-                name=part.name,
-                message="silent",
-                deadline_s=DEADLINE_S,
-                on_deadline={"answer": Text("{{ previous + 2 }}")},
-            )
-        return self._composite(part, [self.body(body) for body in part.bodies])
+        match part.kind:
+            case "step" | "flaky" | "hangs" | "stubborn" | "perhaps":
+                return self._leaf(part)
+            case "spare":
+                return self._spare(part)
+            case "search":
+                return self._search(part)
+            case "paid":
+                return self._paid(part)
+            case "human":
+                schema = {"type": "integer"}
+                return HumanInTheLoopStep(
+                    name=part.name, message=Text("{{ string(previous) }}"), answer_schema=schema
+                )
+            case "silent":
+                return HumanInTheLoopStep(
+                    name=part.name,
+                    message="silent",
+                    deadline_s=DEADLINE_S,
+                    on_deadline={"answer": Text("{{ previous + 2 }}")},
+                )
+            case _:
+                return self._composite(part, [self.body(body) for body in part.bodies])
 
     def _leaf(self, part: Part) -> Step:
         async def work(data: int) -> int:
@@ -222,13 +245,44 @@ class _Builder:
             return data + part.number
 
         retry = RetryPolicy(initial_s=0.1, jitter=0.5)
-        timeout_s = TIMEOUT_S if part.kind == "hangs" else 60
+        timeout_s = TIMEOUT_S if part.kind in ("hangs", "stubborn") else 60
         return Step(
             name=part.name,
             call=CallableRef(f"random:{part.name}", work),
             config=StepConfig(max_retries=5, retry=retry, timeout_s=timeout_s),
             output_schema={"type": "integer"},
+            when=Expr("previous % 2 == 1") if part.kind == "perhaps" else None,
         )
+
+    def _spare(self, part: Part) -> Step:
+        async def down(data: int) -> int:
+            raise ConnectionError("this one is always down")
+
+        return Step(
+            name=part.name,
+            call=CallableRef(f"random:down_{part.name}", down),
+            config=StepConfig(max_retries=1, retry=RetryPolicy(initial_s=0.1)),
+            fallback=self._leaf(part),
+        )
+
+    def _search(self, part: Part) -> ImportStep:
+        async def propose(node: dict[str, Any]) -> list[int]:
+            first = node["input"] if node["candidate"] is None else node["candidate"]
+            return [first + 1, first + 3]
+
+        async def evaluate(node: dict[str, Any]) -> int:
+            await self._act(part.name, node["candidate"], "")
+            return int(node["candidate"])
+
+        search = TreeSearchStep(
+            name="search",
+            propose=CallableRef(f"random:propose_{part.name}", propose),
+            evaluate=CallableRef(f"random:evaluate_{part.name}", evaluate),
+            beam_width=1,
+            max_depth=depth(part),
+        )
+        found = Pipeline((search,), name=f"search_{part.name}", output=Text("{{ previous.candidate }}"))
+        return ImportStep(name=part.name, blueprint=f"{part.name}.yaml", pipeline=found)
 
     def _paid(self, part: Part) -> Step:
         async def pay(data: int, idempotency_key: str) -> int:
@@ -274,8 +328,34 @@ class _Builder:
             case "router":
                 return self._router(part, bodies)
             case _:
-                inner = Pipeline(bodies[0].steps, name=f"inner_{part.name}", output=Text("{{ previous }}"))
-                return ImportStep(name=part.name, blueprint=f"{part.name}.yaml", pipeline=inner)
+                return self._import(part, bodies[0])
+
+    def _import(self, part: Part, body: Pipeline) -> ImportStep:
+        inner = Pipeline(
+            (*body.steps, self._breaks(part)) if part.kind == "again" else body.steps,
+            name=f"inner_{part.name}",
+            context_schema=CONTEXT,
+            output=Text("{{ previous }}"),
+        )
+        return ImportStep(
+            name=part.name,
+            blueprint=f"{part.name}.yaml",
+            pipeline=inner,
+            context="inherit" if part.kind == "inherit" else "own",
+            config=StepConfig(max_retries=int(part.kind == "again"), retry=RetryPolicy(initial_s=0.1)),
+        )
+
+    def _breaks(self, part: Part) -> Step:
+        """Return a step that fails all that is around it once; what has finished there is kept."""
+        broken: set[int] = set()
+
+        async def breaks(data: int) -> int:
+            if data not in broken:
+                broken.add(data)
+                raise ConnectionError("all of it again")
+            return data
+
+        return Step(name=f"breaks_{part.name}", call=CallableRef(f"random:breaks_{part.name}", breaks))
 
     def _machine(self, part: Part, bodies: list[Pipeline]) -> StateMachineStep:
         # The visits are counted in the context, which every other step leaves alone.

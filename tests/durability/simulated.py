@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from durability.random_programs import (
+    AROUND,
     DEADLINE_S,
     HUMAN,
+    INSIDE,
     SLOW,
     TIMEOUT_S,
     in_doubt,
@@ -20,11 +22,12 @@ from durability.random_programs import (
     random_program,
     tree,
 )
+from durability.slow_store import Crashed, SlowStore
 from flujo.domain import canonical
 from flujo.domain.journal import RunId, StepPath
 from flujo.domain.outcomes import StepEnded, Success
 from flujo.domain.run import RunStatus
-from flujo.exceptions import FlujoError, RunNotFound, StateBackendUnavailable
+from flujo.exceptions import FlujoError, RunNotFound
 from flujo.services.binding import Bound
 from flujo.services.recovery import RecoveryPolicy
 from flujo.services.runner import Flujo
@@ -32,10 +35,9 @@ from flujo.state.memory import MemoryDatabase, MemoryStateStore
 from flujo.testing.simulation import SimulatedClock, SimulatedLoop, simulate
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine
-    from random import Random
+    from collections.abc import Coroutine
 
-    from flujo.domain.run import Pause, Write
+    from flujo.domain.run import Pause
 
 RUN = RunId("run")
 LEASE_S = 30.0
@@ -45,82 +47,19 @@ PATIENCE_S = 24 * 3600.0
 _worker: ContextVar[Worker | None] = ContextVar("worker", default=None)
 
 
-class Crashed(BaseException):
-    """The process is gone: nothing of it goes on, not even what handles errors."""
-
-
-class SlowStore:
-    """A database across a network: it takes its time, fails at times, and dies with its process.
-
-    A write may fail before it is done, or after it: then it has happened, and nobody was told.
-    """
-
-    def __init__(self, store: MemoryStateStore, chance: Random, failures: float) -> None:
-        self._store = store
-        self._chance = chance
-        self._failures = failures
-        self._turn = asyncio.Lock()
-        self.dead = False
-        self.faults = 0
-
-    def write(self, write: Write) -> Awaitable[bool]:
-        return self._in_turn(write)
-
-    def may_begin(self, run_id: RunId) -> bool:
-        return self._store.may_begin(run_id)
-
-    def let_go(self, run_id: RunId) -> None:
-        if not self.dead:
-            self._store.let_go(run_id)
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._store, name)
-
-        async def slowly(*arguments: Any, **options: Any) -> Any:
-            return await self._slowly(lambda: method(*arguments, **options))
-
-        return slowly
-
-    async def _in_turn(self, write: Write) -> bool:
-        async with self._turn:  # writes keep their order
-            answered: bool = await self._slowly(lambda: self._store.write(write))
-            return answered
-
-    async def _slowly(self, work: Any) -> Any:
-        await self._travel()
-        if self._chance.random() < self._failures:
-            self.faults += 1
-            raise StateBackendUnavailable("the network is away")
-        result = await work()
-        await self._travel()
-        if self._chance.random() < self._failures:
-            self.faults += 1
-            raise StateBackendUnavailable("the network is away, after the work was done")
-        return result
-
-    async def _travel(self) -> None:
-        self._alive()
-        await asyncio.sleep(self._chance.expovariate(100))
-        self._alive()
-
-    def _alive(self) -> None:
-        if self.dead:
-            raise Crashed
-
-
 @dataclass(eq=False)
 class Worker:
     """A process: its tasks end with it, and what it was doing outside may or may not have happened."""
 
     store: SlowStore
-    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    tasks: dict[asyncio.Task[Any], None] = field(default_factory=dict)
+    """In the order in which they began: that of a set would not be the same for the same seed."""
     doing: Counter[str] = field(default_factory=Counter)
     """Steps that have happened and are not acknowledged."""
-    frozen_until: float = 0.0
 
     def kill(self) -> None:
         self.store.dead = True
-        for task in self.tasks:
+        for task in list(self.tasks):
             task.cancel()
 
 
@@ -130,7 +69,7 @@ class Simulation:
     def __init__(self, seed: int) -> None:
         self.loop = SimulatedLoop(seed)
         self.chance = self.loop.chance
-        self.program = random_program(self.chance, also=(*HUMAN, *SLOW))
+        self.program = random_program(self.chance, also=(*HUMAN, *SLOW, *AROUND))
         self.database = MemoryDatabase()
         self._parts = {part.name: part for part in parts(self.program)}
         self.effects: Counter[str] = Counter()
@@ -142,13 +81,14 @@ class Simulation:
         """How often a step may have happened beyond what is expected: it was cut off before it was recorded."""
         self.faults = 0
         self.late: list[str] = []
-        """Attempts that did not end when their time was over."""
+        """Attempts that did not end when their time was over, or began when their process had lost the run."""
         self._hung: set[str] = set()
         self._tree = tree(self.program, self._act)
         self._binding = Bound(allow_callables=("*",), agent_settings=None)  # type: ignore[arg-type]  # asks no model
         self._binding.bind(self._tree)
         self._failed: Counter[str] = Counter()
         self._workers: list[Worker] = []
+        self._stores: list[SlowStore] = []
         self._failures = self.chance.choice([0.0, 0.0, 0.01, 0.05])
         self.loop.set_task_factory(self._task)  # type: ignore[arg-type]  # a method with fewer options
 
@@ -192,6 +132,7 @@ class Simulation:
         )
         worker = Worker(SlowStore(store, self.chance, self._failures))
         self._workers.append(worker)
+        self._stores.append(worker.store)
         token = _worker.set(worker)
         asyncio.get_running_loop().create_task(self._work(worker))
         _worker.reset(token)
@@ -224,23 +165,35 @@ class Simulation:
             if not self._workers:
                 continue
             worker = self.chance.choice(self._workers)
-            if self.chance.random() < 0.7:
-                self._cut_off(worker)
-                worker.kill()
-                self._workers.remove(worker)
-            else:
-                self._cut_off(worker)
-                worker.frozen_until = self.loop.time() + self.chance.uniform(1, 4 * LEASE_S)
+            self._cut_off(worker)
+            match self.chance.choices(("kill", "freeze", "part"), (6, 2, 2))[0]:
+                case "kill":
+                    worker.kill()
+                    self._workers.remove(worker)
+                case "freeze":
+                    worker.store.frozen_until = self.loop.time() + self.chance.uniform(1, 4 * LEASE_S)
+                case _:
+                    self._part(worker, self.chance.uniform(1, 4 * LEASE_S))
             self.faults += 1
             if RUN in self.database.runs and self.chance.random() < 0.8:
                 self._start()
         self._failures = 0.0
         for worker in self._workers:
-            worker.store._failures = 0.0
+            worker.store.failures = 0.0
         while True:
             await asyncio.sleep(LEASE_S)
             if RUN in self.database.runs and not self._workers:
                 self._start()
+
+    def _part(self, worker: Worker, seconds: float) -> None:
+        """Take its database from a worker that goes on living, for less or more than a lease."""
+
+        def back() -> None:
+            self._cut_off(worker)  # of what it did meanwhile nothing was written
+            worker.store.away = False
+
+        worker.store.away = True
+        self.loop.call_later(seconds, back)
 
     def _cut_off(self, worker: Worker) -> None:
         self.allowed += worker.doing
@@ -274,8 +227,12 @@ class Simulation:
     async def _act(self, name: str, data: int, key: str) -> None:
         worker = _worker.get()
         assert worker is not None
+        if self._is_lost_by(worker):
+            self.late.append(f"{name} began in a process that had lost the run, or its lease")
         if self._parts[name].kind == "hangs":
             await self._hang(f"{name}:{data}")
+        elif self._parts[name].kind == "stubborn":
+            await self._resist(f"{name}:{data}")
         else:
             await self._pass(worker)
         if worker.store.dead:
@@ -292,11 +249,15 @@ class Simulation:
             self.calls[key] += 1
         worker.doing[name] += 1
 
+    def _is_lost_by(self, worker: Worker) -> bool:
+        stored = self.database.runs[RUN]
+        lapsed = stored.lease_until is not None and stored.lease_until <= self.loop.time()
+        return lapsed or stored.record.owner != worker.store.owner
+
     async def _pass(self, worker: Worker) -> None:
         """Take some time, and as long as the process is frozen."""
         await asyncio.sleep(self.chance.expovariate(1))
-        while worker.frozen_until > self.loop.time():  # noqa: ASYNC110 - it may be frozen again
-            await asyncio.sleep(worker.frozen_until - self.loop.time())
+        await worker.store.thawed()
 
     async def _hang(self, call: str) -> None:
         """Do not return the first time; the attempt is cut off to the second, unless its process is."""
@@ -311,11 +272,27 @@ class Simulation:
             if took > TIMEOUT_S + 1e-6:
                 self.late.append(f"{call} was cut off after {took} s, and not {TIMEOUT_S} s")
 
+    async def _resist(self, call: str) -> None:
+        """Swallow the first cancellation, and fail only some time later."""
+        if call in self._hung:
+            return
+        self._hung.add(call)
+        try:
+            await asyncio.sleep(PATIENCE_S)
+        except asyncio.CancelledError:
+            await asyncio.sleep(self.chance.uniform(0, 2 * TIMEOUT_S))
+        raise ConnectionError("too late")
+
     async def _told(self, event: Any) -> None:
         worker = _worker.get()
         if worker is None or not isinstance(event, StepEnded) or event.recorded:
             return
-        name = event.path.rpartition("/")[2]
+        above, _, name = event.path.rpartition("/")
+        if name in INSIDE:
+            around = (each.partition("[")[0] for each in reversed(above.split("/")))
+            name = next(each for each in around if each in self._parts)
+        elif name in self._parts and self._parts[name].kind in AROUND:
+            return  # what acted in it has ended before
         if worker.doing[name]:
             worker.doing[name] -= 1
             if not isinstance(event.outcome, Success):
@@ -344,6 +321,7 @@ class Simulation:
                     f"{name} happened {self.effects[name]} times: {wanted.effects[name]} to {most} may be"
                 )
         wrong += [*self.late, *await self._untimely()]
+        wrong += [each for store in self._stores for each in store.zombies]
         wrong += [
             f"{key} was called {times} times, and never found missing"
             for key, times in self.calls.items()
@@ -369,8 +347,8 @@ class Simulation:
         task = asyncio.Task(coroutine, loop=loop, **options)
         worker = _worker.get()
         if worker is not None:
-            worker.tasks.add(task)
-            task.add_done_callback(worker.tasks.discard)
+            worker.tasks[task] = None
+            task.add_done_callback(lambda done: worker.tasks.pop(done, None))
             task.add_done_callback(_look_at)
         return task
 

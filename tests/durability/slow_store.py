@@ -1,0 +1,103 @@
+"""A database across a network, for the simulation: slow, at times away, and gone with its process."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from flujo.exceptions import StateBackendUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+    from random import Random
+
+    from flujo.domain.journal import RunId
+    from flujo.domain.run import Write
+    from flujo.state.memory import MemoryStateStore
+
+
+class Crashed(BaseException):
+    """The process is gone: nothing of it goes on, not even what handles errors."""
+
+
+class SlowStore:
+    """A database across a network: it takes its time, fails at times, and dies with its process.
+
+    A write may fail before it is done, or after it: then it has happened, and nobody was told.
+    """
+
+    def __init__(self, store: MemoryStateStore, chance: Random, failures: float) -> None:
+        self.owner = store.owner
+        self._store = store
+        self._chance = chance
+        self.failures = failures
+        self.zombies: list[str] = []
+        """Writes of somebody who had lost the run, which were made all the same."""
+        self._turn = asyncio.Lock()
+        self.dead = False
+        self.away = False
+        """Whether nothing can be written or read, the lease neither."""
+        self.frozen_until = 0.0
+        """Until when its process stands still, with what it has on its way."""
+        self.faults = 0
+
+    def write(self, write: Write) -> Awaitable[bool]:
+        return self._in_turn(write)
+
+    def may_begin(self, run_id: RunId) -> bool:
+        return self._store.may_begin(run_id)
+
+    def let_go(self, run_id: RunId) -> None:
+        if not self.dead:
+            self._store.let_go(run_id)
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+
+        async def slowly(*arguments: Any, **options: Any) -> Any:
+            return await self._slowly(lambda: method(*arguments, **options))
+
+        return slowly
+
+    async def _in_turn(self, write: Write) -> bool:
+        async with self._turn:  # writes keep their order
+            answered: bool = await self._slowly(lambda: self._written(write))
+            return answered
+
+    async def _written(self, write: Write) -> bool:
+        fence = self._store.database.runs[write.run_id].record.fence
+        answered = await self._store.write(write)
+        if write.fence != fence:
+            self.zombies.append(f"fence {write.fence} wrote when it was {fence}")
+        return answered
+
+    async def _slowly(self, work: Any) -> Any:
+        await self._travel()
+        if self._is_lost():
+            self.faults += 1
+            raise StateBackendUnavailable("the network is away")
+        result = await work()
+        await self._travel()
+        if self._is_lost():
+            self.faults += 1
+            raise StateBackendUnavailable("the network is away, after the work was done")
+        return result
+
+    def _is_lost(self) -> bool:
+        return self.away or self._chance.random() < self.failures
+
+    async def _travel(self) -> None:
+        self._alive()
+        await asyncio.sleep(self._chance.expovariate(100))
+        await self.thawed()
+        self._alive()
+
+    async def thawed(self) -> None:
+        """Wait as long as the process is frozen."""
+        loop = asyncio.get_running_loop()
+        while self.frozen_until > loop.time():  # noqa: ASYNC110 - it may be frozen again
+            await asyncio.sleep(self.frozen_until - loop.time())
+
+    def _alive(self) -> None:
+        if self.dead:
+            raise Crashed
