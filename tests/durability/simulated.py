@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from durability.random_programs import (
@@ -36,6 +37,7 @@ from flujo.testing.simulation import SimulatedClock, SimulatedLoop, simulate
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+    from random import Random
 
     from flujo.domain.run import Pause
 
@@ -61,6 +63,30 @@ class Worker:
         self.store.dead = True
         for task in list(self.tasks):
             task.cancel()
+
+
+class _Seeded:
+    """The jitter and the ids of the engine, by the seed."""
+
+    def __init__(self, chance: Random) -> None:
+        self._chance = chance
+
+    def run_id(self) -> RunId:
+        return RunId(f"{self._chance.getrandbits(128):032x}")
+
+    def fraction(self) -> float:
+        return self._chance.random()
+
+
+class _Numbered(asyncio.Task[Any]):
+    """A task whose place in a set is that of its number, and not of its address: a task group ends a set of them."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], *, number: int, **options: Any) -> None:
+        self._number = number
+        super().__init__(coroutine, **options)
+
+    def __hash__(self) -> int:
+        return self._number
 
 
 class Simulation:
@@ -89,6 +115,7 @@ class Simulation:
         self._failed: Counter[str] = Counter()
         self._workers: list[Worker] = []
         self._stores: list[SlowStore] = []
+        self._numbers = count()
         self._failures = self.chance.choice([0.0, 0.0, 0.01, 0.05])
         self.loop.set_task_factory(self._task)  # type: ignore[arg-type]  # a method with fewer options
 
@@ -145,6 +172,7 @@ class Simulation:
             store=worker.store,
             binding=self._binding,
             clock=SimulatedClock(self.loop, skew_s=self.chance.uniform(-86400, 86400)),
+            chance=_Seeded(self.chance),
             hooks=[self._told],
             recovery=RecoveryPolicy(every_s=5.0, max_recoveries=1000),
         )
@@ -344,7 +372,7 @@ class Simulation:
     def _task(
         self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
     ) -> Any:
-        task = asyncio.Task(coroutine, loop=loop, **options)
+        task = _Numbered(coroutine, number=next(self._numbers), loop=loop, **options)
         worker = _worker.get()
         if worker is not None:
             worker.tasks[task] = None

@@ -111,7 +111,7 @@ def test_the_same_seed_gives_the_same_simulation() -> None:
         simulation.run()
         return simulation.loop.time(), simulation.effects, simulation.faults
 
-    for seed in range(5):
+    for seed in range(30):
         assert trace(seed) == trace(seed)
 
 
