@@ -121,6 +121,24 @@ def test_a_schema_that_refers_to_the_network_or_to_itself_ends_in_a_typed_error(
 
 
 @pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "pattern": "(?=x)y"},
+        {"properties": {"code": {"anyOf": [{"pattern": r"(a)\1"}, {"type": "null"}]}}},
+        {"patternProperties": {"(?<!a)b": True}},
+    ],
+)
+def test_a_schema_with_a_pattern_that_cannot_be_used_is_refused_before_anything_is_asked(schema: Any) -> None:
+    with pytest.raises(AgentError, match="a pattern that cannot be used"):
+        OutputReader(schema, level=1)
+
+
+def test_what_only_looks_like_a_pattern_is_none() -> None:
+    schema = {"properties": {"pattern": {"const": {"pattern": "("}}}}
+    assert OutputReader(schema, level=0).read('{"pattern": {"pattern": "("}}').value
+
+
+@pytest.mark.parametrize(
     ("schema", "text", "value"),
     [
         ({"enum": ["yes", "no"]}, "Yes", "yes"),

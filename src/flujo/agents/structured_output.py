@@ -14,6 +14,7 @@ from typing import Any
 
 from flujo.agents.coercion import coerced
 from flujo.exceptions import AgentError, OutputRejected
+from flujo.governance.patterns import PatternRefused
 from flujo.governance.schemas import validator
 
 MAX_BYTES = 256 * 1024
@@ -250,7 +251,13 @@ def _validator(schema: Any) -> Any:
             f"the output schema is not a JSON Schema: {error.message}",
             hint="see JSON Schema 2020-12 for what a schema may hold",
         ) from error
-    return validator(schema)
+    try:
+        return validator(schema)
+    except PatternRefused as refused:
+        raise AgentError(
+            f"the output schema has a pattern that cannot be used: {refused}",
+            hint="write it without lookaround and backreferences, so that no answer takes forever to check",
+        ) from refused
 
 
 def _is_plain_text(schema: Any) -> bool:

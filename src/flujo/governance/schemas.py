@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from flujo.governance.patterns import is_found
+from flujo.governance.patterns import check_pattern, is_found
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,12 +16,33 @@ if TYPE_CHECKING:
 def validator(schema: Any) -> Any:
     """Return a `jsonschema` validator of draft 2020-12 whose patterns are matched in linear time.
 
-    `$ref` to the network or to files finds nothing, and `format` is not asserted. A pattern that cannot be
-    used raises `PatternRefused` when it first meets a text.
+    `$ref` to the network or to files finds nothing, and `format` is not asserted.
+
+    Raises:
+        PatternRefused: a pattern in it cannot be used.
     """
     from referencing import Registry
 
+    for pattern in _patterns(schema):
+        check_pattern(pattern)
     return _draft()(schema, registry=Registry())
+
+
+_DATA = frozenset({"const", "enum", "default", "examples"})
+
+
+def _patterns(schema: Any) -> Iterator[str]:
+    if isinstance(schema, list):
+        for each in schema:
+            yield from _patterns(each)
+    elif isinstance(schema, dict):
+        if isinstance(schema.get("pattern"), str):
+            yield schema["pattern"]
+        if isinstance(schema.get("patternProperties"), dict):
+            yield from schema["patternProperties"]
+        for key, inner in schema.items():
+            if key not in _DATA:
+                yield from _patterns(inner)
 
 
 @cache
