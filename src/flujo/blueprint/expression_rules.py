@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flujo.blueprint.definitions import related
 from flujo.blueprint.diagnostics import Rule, Severity, rule
 from flujo.blueprint.flow_rules import UNWRITTEN_FIELD
 from flujo.blueprint.known import types
@@ -149,7 +150,13 @@ def expression_problems(
                 related=((unit.span("context_schema", "properties", name, key=True), "declared here"),),
             )
             continue
-        yield found.at(span, problem.message, hint=problem.hint, severity=Severity(problem.severity))
+        yield found.at(
+            span,
+            problem.message,
+            hint=problem.hint,
+            severity=Severity(problem.severity),
+            related=related(unit, place, problem.end),
+        )
     for chain in checked.reads:
         yield from _unchecked(unit, place, chain)
 

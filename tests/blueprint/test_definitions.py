@@ -1,0 +1,50 @@
+"""A finding in an expression shows where what it reads is defined."""
+
+import pytest
+
+from flujo.blueprint.compiler import compile_blueprint
+from flujo.blueprint.resolver import PinnedSource
+
+HEAD = """\
+version: "1"
+name: e
+input_schema: {type: object, required: [text], properties: {text: {type: string}}}
+context_schema: {type: object, required: [label], properties: {label: {type: string}}}
+agents:
+  sorter:
+    model: test:x
+    output_schema: {type: object, required: [label], properties: {label: {type: string}}}
+steps:
+  - {name: sort, agent: sorter, input: "{{ input.text }}"}
+  - kind: parallel
+    name: both
+    branches: {a: [{name: one, agent: sorter, input: "{{ input.text }}"}]}
+    output: {label: "{{ previous.a.label }}"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("reads", "place", "label"),
+    [
+        ("input.txt", "3:1", "the input is declared here"),
+        ("context.lable", "4:1", "the context is declared here"),
+        ("steps.sort.output.lable", "8:5", "what it gives is declared here"),
+        ("steps.both.output.lable", "14:5", "what it gives is declared here"),
+        ("steps.one.output", "13:27", "it stands here"),
+        ("steps.later.output", "16:12", "it stands here"),
+    ],
+)
+def test_what_cannot_be_read_shows_where_it_is_defined(reads: str, place: str, label: str) -> None:
+    check = f'  - {{name: check, agent: sorter, input: "{{{{ {reads} }}}}"}}\n'
+    blueprint = f"{HEAD}{check}  - {{name: later, agent: sorter}}\n"
+    source = PinnedSource({"blueprints/e.yaml": blueprint.encode()})
+    [found] = [one for one in compile_blueprint("blueprints/e.yaml", source).diagnostics if one.is_error]
+    assert found.code == "FLJ204"
+    assert [(str(span), said) for span, said in found.related] == [(f"blueprints/e.yaml:{place}", label)]
+
+
+def test_a_name_that_is_nowhere_has_no_second_place() -> None:
+    blueprint = f'{HEAD}  - {{name: check, agent: sorter, input: "{{{{ steps.nowhere.output }}}}"}}\n'
+    source = PinnedSource({"blueprints/e.yaml": blueprint.encode()})
+    [found] = [one for one in compile_blueprint("blueprints/e.yaml", source).diagnostics if one.is_error]
+    assert found.related == ()
