@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from flujo.governance.patterns import check_pattern, is_found
+from flujo.governance.patterns import check_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from jsonschema import ValidationError
 
 
 def validator(schema: Any) -> Any:
@@ -23,9 +20,11 @@ def validator(schema: Any) -> Any:
     """
     from referencing import Registry
 
+    from flujo.governance.linear_draft import LinearDraft  # jsonschema costs more than all else to load
+
     for pattern in _patterns(schema):
         check_pattern(pattern)
-    return _draft()(schema, registry=Registry())
+    return LinearDraft(schema, registry=Registry())
 
 
 _DATA = frozenset({"const", "enum", "default", "examples"})
@@ -43,106 +42,3 @@ def _patterns(schema: Any) -> Iterator[str]:
         for key, inner in schema.items():
             if key not in _DATA:
                 yield from _patterns(inner)
-
-
-@cache
-def _draft() -> Any:
-    # Loaded here: it costs more than all else that `validate` does.
-    from jsonschema import Draft202012Validator
-    from jsonschema.validators import extend
-
-    return extend(
-        Draft202012Validator,
-        {
-            "pattern": _pattern,
-            "patternProperties": _pattern_properties,
-            "additionalProperties": _additional_properties,
-            "unevaluatedProperties": _unevaluated_properties,
-        },
-    )
-
-
-def _error(message: str) -> ValidationError:
-    from jsonschema import ValidationError
-
-    return ValidationError(message)
-
-
-def _pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[ValidationError]:
-    if isinstance(value, str) and not is_found(pattern, value):
-        yield _error(f"{value!r} does not match {pattern!r}")
-
-
-def _pattern_properties(
-    validator: Any, patterns: dict[str, Any], value: Any, _: Any
-) -> Iterator[ValidationError]:
-    if isinstance(value, dict):
-        for pattern, inner in patterns.items():
-            for key in filter(lambda key: is_found(pattern, key), value):
-                yield from validator.descend(value[key], inner, path=key, schema_path=pattern)
-
-
-def _additional_properties(
-    validator: Any, allowed: Any, value: Any, schema: dict[str, Any]
-) -> Iterator[ValidationError]:
-    if isinstance(value, dict):
-        odd = sorted(value.keys() - _named(value, schema))
-        if isinstance(allowed, dict):
-            for key in odd:
-                yield from validator.descend(value[key], allowed, path=key)
-        elif not allowed and odd:
-            yield _error(f"additional properties are not allowed: {', '.join(map(repr, odd))}")
-
-
-def _unevaluated_properties(
-    validator: Any, allowed: Any, value: Any, schema: dict[str, Any]
-) -> Iterator[ValidationError]:
-    if isinstance(value, dict):
-        rest = value.keys() - _evaluated(validator, value, schema)
-        odd = sorted(key for key in rest if any(validator.descend(value[key], allowed)))
-        if odd:
-            yield _error(f"unevaluated properties are not allowed: {', '.join(map(repr, odd))}")
-
-
-def _named(value: dict[str, Any], schema: dict[str, Any]) -> set[str]:
-    """Return the keys that `properties` or `patternProperties` speak of."""
-    patterns = schema.get("patternProperties", {})
-    properties = schema.get("properties", {})
-    return {key for key in value if key in properties or any(is_found(one, key) for one in patterns)}
-
-
-def _evaluated(validator: Any, value: dict[str, Any], schema: Any) -> set[str]:
-    """Return the keys that a schema, or one that it applies to the same value, has judged."""
-    if not isinstance(schema, dict):
-        return set()
-    found = _named(value, schema)
-    for keyword in ("additionalProperties", "unevaluatedProperties"):
-        if keyword in schema:
-            found |= {
-                key for key in value.keys() - found if not any(validator.descend(value[key], schema[keyword]))
-            }
-    for inner, resolver in _applied(validator, value, schema):
-        here = validator.evolve(schema=inner, _resolver=resolver)
-        if here.is_valid(value):
-            found |= _evaluated(here, value, inner)
-    return found
-
-
-def _applied(validator: Any, value: dict[str, Any], schema: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
-    """Yield the schemas that are applied to the same value, each with what resolves its references."""
-    resolver = validator._resolver
-    for keyword in ("$ref", "$dynamicRef"):
-        if keyword in schema:
-            resolved = resolver.lookup(schema[keyword])
-            yield resolved.contents, resolved.resolver
-    for key, inner in schema.get("dependentSchemas", {}).items():
-        if key in value:
-            yield inner, resolver
-    for keyword in ("allOf", "anyOf", "oneOf"):
-        for inner in schema.get(keyword, ()):
-            yield inner, resolver
-    if "if" in schema:
-        holds = validator.evolve(schema=schema["if"]).is_valid(value)
-        for keyword in ("if", "then") if holds else ("else",):
-            if keyword in schema:
-                yield schema[keyword], resolver
