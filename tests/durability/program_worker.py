@@ -44,7 +44,9 @@ def pipeline_of(seed: int, folder: Path) -> Pipeline:
         world.effect(f"{seed}:{name}:{key}", os.getpid())
         await asyncio.sleep(chance.uniform(0, MOST_S))
 
-    return tree(program, act, name=f"program-{seed}")
+    return tree(
+        program, act, name=f"program-{seed}", first=lambda what: _first(folder / f"first-{seed}-{what}")
+    )
 
 
 def _first(mark: Path) -> bool:

@@ -196,9 +196,19 @@ def looked_up(intent: Intent, named: Mapping[str, Part], *, happened: bool) -> d
 # What runs: a tree -----------------------------------------------------------------------------------------
 
 
-def tree(program: Sequence[Part], act: Act, *, name: str = "random") -> Pipeline:
-    """Return the program as a pipeline; each step that does something calls `act`."""
-    builder = _Builder(act)
+def tree(
+    program: Sequence[Part], act: Act, *, name: str = "random", first: Callable[[str], bool] | None = None
+) -> Pipeline:
+    """Return the program as a pipeline.
+
+    Args:
+        program: its parts.
+        act: called by each step that does something.
+        name: what the pipeline is called.
+        first: tells whether something happens for the first time, whichever process asks; usually all of them
+            are this one.
+    """
+    builder = _Builder(act, first or _first_of_all())
     return Pipeline(
         builder.body(program).steps,
         name=name,
@@ -207,9 +217,21 @@ def tree(program: Sequence[Part], act: Act, *, name: str = "random") -> Pipeline
     )
 
 
+def _first_of_all() -> Callable[[str], bool]:
+    seen: set[str] = set()
+
+    def first(what: str) -> bool:
+        before = len(seen)
+        seen.add(what)
+        return len(seen) > before
+
+    return first
+
+
 class _Builder:
-    def __init__(self, act: Act) -> None:
+    def __init__(self, act: Act, first: Callable[[str], bool]) -> None:
         self._act = act
+        self._first = first
 
     def body(self, parts: Sequence[Part]) -> Pipeline:
         return Pipeline(tuple(self._step(part) for part in parts))
@@ -347,11 +369,9 @@ class _Builder:
 
     def _breaks(self, part: Part) -> Step:
         """Return a step that fails all that is around it once; what has finished there is kept."""
-        broken: set[int] = set()
 
         async def breaks(data: int) -> int:
-            if data not in broken:
-                broken.add(data)
+            if self._first(f"breaks_{part.name}-{data}"):
                 raise ConnectionError("all of it again")
             return data
 
