@@ -17,6 +17,7 @@ from flujo.domain.run import RunStatus
 from flujo.exceptions import (
     JournalConflict,
 )
+from flujo.state.requests import Applied
 from flujo.state.store import SqlStateStore
 from flujo.state.tables import runs
 from flujo.testing.store_suite import RUN, entry, move, new_run, writes
@@ -203,3 +204,12 @@ def test_a_store_serves_one_event_loop_after_another_and_two_at_once(store_uri: 
 
     assert asyncio.run(count()) == [20, 20, 20]
     asyncio.run(store.aclose())
+
+
+async def test_a_commit_that_a_killed_server_never_heard_of_is_made_again(postgres_uri: str) -> None:
+    store = await SqlStateStore.open(postgres_uri)
+    # The answer to a COMMIT got lost, and the server died before anything of it was on its disk.
+    store.writer._unresolved = Applied([True], transaction_id=str(2**30))
+    accepted = await store.accept(new_run(), {})
+    assert (await store.run(accepted.run_id)).status is RunStatus.RUNNING
+    await store.aclose()

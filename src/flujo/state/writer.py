@@ -40,6 +40,9 @@ MAX_BACKLOG = 4 * MAX_BATCH
 
 _CLOSING_RETRY_S = 2.0
 
+_NEVER_HEARD_OF = "22023"
+"""What Postgres says of a transaction whose number it has not given out."""
+
 
 @dataclass(slots=True)
 class Job:
@@ -252,8 +255,13 @@ class Writer:
         applied = self._unresolved
         assert applied is not None  # noqa: S101 - for the type checker; the caller has looked
         asked = sa.text("SELECT pg_xact_status(CAST(:id AS xid8))")
-        with begin_write(connection):
-            state = connection.scalar(asked, {"id": applied.transaction_id})
+        try:
+            with begin_write(connection):
+                state = connection.scalar(asked, {"id": applied.transaction_id})
+        except exc.DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != _NEVER_HEARD_OF:
+                raise
+            state = "lost"  # the server died before anything of it was on its disk
         if state == "in progress":
             raise StateBackendUnavailable("the database has not decided about a commit yet")
         self._unresolved = None
