@@ -54,6 +54,14 @@ shutil.rmtree(folder, ignore_errors=True)
 """
 
 
+@pytest.fixture(autouse=True)
+def no_skills_of_another_project() -> Iterator[None]:
+    """Forget the modules of the project that a test has run in: the next one has others of the same name."""
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "skills"]:
+        del sys.modules[name]
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """The URI of a Postgres server on which databases may be made; a missing one is an error, not a skip."""

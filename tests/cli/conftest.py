@@ -15,7 +15,6 @@ from flujo.cli.app import app
 from flujo.services.scaffold import scaffold
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from typer.testing import Result
@@ -130,7 +129,7 @@ class Flujo(Protocol):
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     for name in [name for name in os.environ if name.startswith("FLUJO_")]:
         monkeypatch.delenv(name)
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -142,9 +141,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     for name, text in (("ask", ASK), ("flaky", FLAKY), ("slow", SLOW)):
         made.blueprint(name, text)
     monkeypatch.chdir(root)
-    yield made
-    for name in [name for name in sys.modules if name.split(".")[0] == "skills"]:
-        del sys.modules[name]
+    return made
 
 
 @pytest.fixture

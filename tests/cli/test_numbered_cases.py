@@ -14,7 +14,6 @@ from bad.listed import LISTED
 from flujo.cli.app import app
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from typer.testing import Result
@@ -23,16 +22,14 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in [name for name in os.environ if name.startswith("FLUJO_")]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(sys, "path", [*sys.path])
     root = tmp_path / "project"
     root.mkdir()
     monkeypatch.chdir(root)
-    yield root
-    for name in [name for name in sys.modules if name.split(".")[0] == "skills"]:
-        del sys.modules[name]
+    return root
 
 
 def flujo(*words: str) -> Result:
