@@ -1,5 +1,6 @@
 """`flujo` and `python -m flujo`: the version is answered before anything else is imported."""
 
+import gc
 import io
 import sys
 
@@ -13,6 +14,8 @@ def main() -> None:
         return
     from flujo.cli.app import app
 
+    # A command makes many objects that stay to its end: looking for garbage among them is mostly in vain.
+    gc.set_threshold(50_000, 20, 20)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: no answer is lost to an encoding
     app(prog_name="flujo")
