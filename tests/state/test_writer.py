@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 import zstandard
@@ -206,10 +207,18 @@ def test_a_store_serves_one_event_loop_after_another_and_two_at_once(store_uri: 
     asyncio.run(store.aclose())
 
 
-async def test_a_commit_that_a_killed_server_never_heard_of_is_made_again(postgres_uri: str) -> None:
+@pytest.mark.guarantee("G9")
+@pytest.mark.parametrize("whose", ["nobody's", "somebody else's"])
+async def test_a_commit_that_a_killed_server_has_forgotten_is_made_again(
+    postgres_uri: str, whose: str
+) -> None:
     store = await SqlStateStore.open(postgres_uri)
+    number = 2**30
+    if whose == "somebody else's":  # who got its number again
+        with psycopg.connect(postgres_uri) as connection:
+            [(number,)] = connection.execute("SELECT CAST(CAST(pg_current_xact_id() AS text) AS bigint)")
     # The answer to a COMMIT got lost, and the server died before anything of it was on its disk.
-    store.writer._unresolved = Applied([True], transaction_id=str(2**30))
+    store.writer._unresolved = Applied([True], transaction_id=str(number))
     accepted = await store.accept(new_run(), {})
     assert (await store.run(accepted.run_id)).status is RunStatus.RUNNING
     await store.aclose()

@@ -25,6 +25,7 @@ from flujo.state.database import Database, begin_write
 from flujo.state.leases import elapsed_s
 from flujo.state.patience import OPENING_RETRY_S, RETRY_S, Patience
 from flujo.state.requests import Applied, begins_lease
+from flujo.state.tables import SCHEMA
 from flujo.state.waiting import wake
 
 if TYPE_CHECKING:
@@ -39,6 +40,14 @@ MAX_BACKLOG = 4 * MAX_BATCH
 """How many requests may wait to be written before new runs have to wait outside."""
 
 _CLOSING_RETRY_S = 2.0
+
+_OUTCOME = sa.text(f"""
+    SELECT pg_xact_status(CAST(:id AS xid8)), EXISTS (
+        SELECT FROM {SCHEMA}.runs WHERE run_id = ANY(:ids) AND xmin = CAST(CAST(:id AS xid8) AS xid)
+        UNION ALL
+        SELECT FROM {SCHEMA}.journal WHERE run_id = ANY(:ids) AND xmin = CAST(CAST(:id AS xid8) AS xid)
+    )""")  # noqa: S608 - a name of ours
+"""What became of a transaction, and whether runs of ours show it: asked of Postgres alone."""
 
 _NEVER_HEARD_OF = "22023"
 """What Postgres says of a transaction whose number it has not given out."""
@@ -226,7 +235,7 @@ class Writer:
         with self._database.errors():
             try:
                 connection = self._connected()
-                if self._unresolved is not None and (resolved := self._resolve(connection)) is not None:
+                if self._unresolved is not None and (resolved := self._resolve(connection, requests)):
                     return resolved
                 appended = None if careful else self._batches.append(connection, requests)
                 if appended:
@@ -250,22 +259,26 @@ class Writer:
             self._unresolved = applied if error.connection_invalidated and applied.transaction_id else None
             raise
 
-    def _resolve(self, connection: sa.Connection) -> Applied | None:
-        """Return what a COMMIT whose answer got lost came to; None when it did not happen."""
+    def _resolve(self, connection: sa.Connection, requests: Sequence[Request]) -> Applied | None:
+        """Return what a COMMIT whose answer got lost came to; None when it did not happen.
+
+        A server that was killed may give out a number again that was never on its disk. So a transaction is
+        only ours if it left something in our runs; if not, it is made again, carefully.
+        """
         applied = self._unresolved
         assert applied is not None  # noqa: S101 - for the type checker; the caller has looked
-        asked = sa.text("SELECT pg_xact_status(CAST(:id AS xid8))")
+        asked = {"id": applied.transaction_id, "ids": [each.run_id for each in requests]}
         try:
             with begin_write(connection):
-                state = connection.scalar(asked, {"id": applied.transaction_id})
+                state, is_ours = connection.execute(_OUTCOME, asked).one()
         except exc.DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) != _NEVER_HEARD_OF:
                 raise
-            state = "lost"  # the server died before anything of it was on its disk
+            state, is_ours = "lost", False
         if state == "in progress":
             raise StateBackendUnavailable("the database has not decided about a commit yet")
         self._unresolved = None
-        return applied if state == "committed" else None
+        return applied if state == "committed" and is_ours else None
 
     # Connections -----------------------------------------------------------------------------------------
 
