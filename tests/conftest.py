@@ -56,8 +56,10 @@ shutil.rmtree(folder, ignore_errors=True)
 
 @pytest.fixture(autouse=True)
 def no_skills_of_another_project() -> Iterator[None]:
-    """Forget the modules of the project that a test has run in: the next one has others of the same name."""
+    """Forget the project that a test has run in: the next one has modules of the same name elsewhere."""
+    before = list(sys.path)
     yield
+    sys.path[:] = before
     for name in [name for name in sys.modules if name.partition(".")[0] == "skills"]:
         del sys.modules[name]
 
