@@ -3,9 +3,9 @@
 from alembic import context
 from sqlalchemy import Connection
 
-from flujo.state import migrations
-from flujo.state.database import Database
-from flujo.state.tables import metadata
+from flujo.state.sql import migrations
+from flujo.state.sql.database import Database
+from flujo.state.sql.tables import metadata
 
 
 def run(connection: Connection) -> None:

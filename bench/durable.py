@@ -24,11 +24,11 @@ from pydantic import Field
 from flujo import Flujo, HumanInTheLoopStep, MapStep, Pipeline, PipelineContext, Step, StepConfig
 from flujo.domain.ports import StateStore
 from flujo.domain.steps import CallableRef, Expr, Text
-from flujo.services.binding import Bound
-from flujo.services.wiring import agent_settings
+from flujo.services.binding.binding import Bound
+from flujo.services.workspace import agent_settings
 from flujo.settings import load
-from flujo.state import migrations
-from flujo.state.memory import MemoryStateStore
+from flujo.state.memory_store import MemoryStateStore
+from flujo.state.sql import migrations
 from flujo.state.store import SqlStateStore
 
 

@@ -148,8 +148,8 @@ def diagnostics() -> str:
     import flujo.blueprint
     from flujo.blueprint.diagnostics import RULES
 
-    for module in pkgutil.iter_modules(flujo.blueprint.__path__):
-        importlib.import_module(f"flujo.blueprint.{module.name}")
+    for module in pkgutil.walk_packages(flujo.blueprint.__path__, "flujo.blueprint."):
+        importlib.import_module(module.name)
     rules = [RULES[code] for code in sorted(RULES)]
     lines = [
         "# Diagnostics\n",

@@ -21,8 +21,8 @@ import sqlalchemy as sa
 from hypothesis import settings
 
 import missing
-from flujo.state import migrations
-from flujo.state.memory import MemoryStateStore
+from flujo.state.memory_store import MemoryStateStore
+from flujo.state.sql import migrations
 from flujo.state.store import SqlStateStore
 from pooler import behind_a_pooler
 

@@ -35,7 +35,7 @@ from flujo.domain.steps import (
 )
 from flujo.domain.steps import Carry as Carried
 from flujo.exceptions import StateBackendUnavailable
-from flujo.services.runner import Flujo
+from flujo.services.runs.runner import Flujo
 from flujo.state.memory_cache import MemoryCache
 
 if TYPE_CHECKING:

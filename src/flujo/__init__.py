@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from flujo.blueprint.writing import write_blueprint
+    from flujo.blueprint.serializer import write_blueprint
     from flujo.domain.agents import AgentSpec
-    from flujo.domain.blobs import StateProvider
-    from flujo.domain.leaves import CallableRef, Expr, Text
+    from flujo.domain.context_references import StateProvider
     from flujo.domain.merge import MergeStrategy
     from flujo.domain.models import AppResources, ContextReference, PipelineContext, PipelineResult
     from flujo.domain.outcomes import Chunk, StepEnded, StepOutcome
@@ -39,12 +38,13 @@ if TYPE_CHECKING:
     )
     from flujo.domain.tools import tool
     from flujo.domain.usage import UsageLimits
-    from flujo.services.blueprints import read_blueprint
-    from flujo.services.recovery import RecoveryPolicy
-    from flujo.services.registry import register
-    from flujo.services.runner import Flujo
-    from flujo.services.streaming import RunStream
-    from flujo.services.tasks import TaskClient
+    from flujo.domain.values import CallableRef, Expr, Text
+    from flujo.services.inspection.task_client import TaskClient
+    from flujo.services.read_blueprint import read_blueprint
+    from flujo.services.runs.pipeline_registry import register
+    from flujo.services.runs.recovery import RecoveryPolicy
+    from flujo.services.runs.runner import Flujo
+    from flujo.services.runs.streaming import RunStream
     from flujo.state.providers import BucketProvider, FileProvider, MemoryProvider
 
 _HOMES = {
@@ -54,15 +54,15 @@ _HOMES = {
     "CacheBackend": "flujo.domain.ports",
     "CachePolicy": "flujo.domain.steps",
     "CacheStep": "flujo.domain.steps",
-    "CallableRef": "flujo.domain.leaves",
+    "CallableRef": "flujo.domain.values",
     "Carry": "flujo.domain.steps",
     "Chunk": "flujo.domain.outcomes",
     "ConditionalStep": "flujo.domain.steps",
     "ContextReference": "flujo.domain.models",
     "DynamicParallelRouterStep": "flujo.domain.steps",
-    "Expr": "flujo.domain.leaves",
+    "Expr": "flujo.domain.values",
     "FileProvider": "flujo.state.providers",
-    "Flujo": "flujo.services.runner",
+    "Flujo": "flujo.services.runs.runner",
     "GranularStep": "flujo.domain.steps",
     "HumanInTheLoopStep": "flujo.domain.steps",
     "ImportStep": "flujo.domain.steps",
@@ -75,26 +75,26 @@ _HOMES = {
     "PipelineContext": "flujo.domain.models",
     "PipelineResult": "flujo.domain.models",
     "Processors": "flujo.domain.steps",
-    "RecoveryPolicy": "flujo.services.recovery",
+    "RecoveryPolicy": "flujo.services.runs.recovery",
     "RetryPolicy": "flujo.domain.retry",
-    "RunStream": "flujo.services.streaming",
+    "RunStream": "flujo.services.runs.streaming",
     "Save": "flujo.domain.steps",
     "State": "flujo.domain.steps",
     "StateMachineStep": "flujo.domain.steps",
-    "StateProvider": "flujo.domain.blobs",
+    "StateProvider": "flujo.domain.context_references",
     "Step": "flujo.domain.steps",
     "StepConfig": "flujo.domain.steps",
     "StepEnded": "flujo.domain.outcomes",
     "StepOutcome": "flujo.domain.outcomes",
-    "TaskClient": "flujo.services.tasks",
-    "Text": "flujo.domain.leaves",
+    "TaskClient": "flujo.services.inspection.task_client",
+    "Text": "flujo.domain.values",
     "Transition": "flujo.domain.steps",
     "TreeSearchStep": "flujo.domain.steps",
     "UsageLimits": "flujo.domain.usage",
-    "read_blueprint": "flujo.services.blueprints",
-    "register": "flujo.services.registry",
+    "read_blueprint": "flujo.services.read_blueprint",
+    "register": "flujo.services.runs.pipeline_registry",
     "tool": "flujo.domain.tools",
-    "write_blueprint": "flujo.blueprint.writing",
+    "write_blueprint": "flujo.blueprint.serializer",
 }
 
 __all__ = [

@@ -1,5 +1,5 @@
 """The public door for systems that list, show and answer runs: `from flujo.client import TaskClient`."""
 
-from flujo.services.tasks import TaskClient
+from flujo.services.inspection.task_client import TaskClient
 
 __all__ = ["TaskClient"]

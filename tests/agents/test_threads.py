@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from flujo.agents.threads import ThreadPool
+from flujo.agents.thread_pool import ThreadPool
 
 request_id = contextvars.ContextVar("request_id", default="none")
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bad.meaning_cases import CHILD, SKILLS
 from flujo.blueprint.closure import Closure
 from flujo.blueprint.compiler import Compiled, compile_blueprint
-from flujo.blueprint.resolver import FileSource, PinnedSource
+from flujo.blueprint.sources.source_files import FileSource, PinnedSource
 from flujo.domain.agents import AgentSpec
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.steps import (
@@ -339,10 +339,10 @@ WATCH = """
 import sys
 from pathlib import Path
 from flujo.blueprint.compiler import compile_blueprint
-from flujo.blueprint.lock_changes import changes
-from flujo.blueprint.lock_contents import contents
-from flujo.blueprint.lockfile import read, write
-from flujo.blueprint.resolver import FileSource, PinnedSource
+from flujo.blueprint.lock.diff import changes
+from flujo.blueprint.lock.snapshot import contents
+from flujo.blueprint.lock.lockfile import read, write
+from flujo.blueprint.sources.source_files import FileSource, PinnedSource
 
 b"x".decode("utf-8-sig")  # what is loaded late is loaded now, before anybody watches
 compile_blueprint("a.yaml", PinnedSource({"a.yaml": sys.argv[2].encode()}))

@@ -10,10 +10,10 @@ import pytest
 from bad.corpus import CASES as BAD
 from bad.corpus import Case
 from flujo.blueprint.diagnostics import RULES, Diagnostic, render
-from flujo.blueprint.document import Blueprint
-from flujo.blueprint.nodes import Document
-from flujo.blueprint.reader import read
-from flujo.blueprint.schema import check
+from flujo.blueprint.language.models import Blueprint
+from flujo.blueprint.language.validation import check
+from flujo.blueprint.reading.reader import read
+from flujo.blueprint.reading.source_map import Document
 from good.corpus import CASES as GOOD
 
 
@@ -57,8 +57,8 @@ def test_reading_the_bad_files_takes_little_memory_and_touches_nothing() -> None
     script = """
 import sys
 from pathlib import Path
-from flujo.blueprint.reader import read
-from flujo.blueprint.schema import check
+from flujo.blueprint.reading.reader import read
+from flujo.blueprint.language.validation import check
 from bad.corpus import CASES
 check(read(CASES[-1].data, "warm up"))
 loaded = set(sys.modules)

@@ -3,7 +3,7 @@
 import pytest
 
 from flujo.blueprint.compiler import compile_blueprint
-from flujo.blueprint.resolver import PinnedSource
+from flujo.blueprint.sources.source_files import PinnedSource
 
 HEAD = """\
 version: "1"

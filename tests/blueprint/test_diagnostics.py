@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inline_snapshot import snapshot
 
-from flujo.blueprint import reading_rules
 from flujo.blueprint.diagnostics import (
     RULES,
     Diagnostic,
@@ -23,6 +22,7 @@ from flujo.blueprint.diagnostics import (
     to_json,
     visible,
 )
+from flujo.blueprint.reading import syntax_rules
 
 
 def _at(
@@ -123,7 +123,7 @@ def test_a_finding_as_json_has_its_rule_span_and_fix() -> None:
 
 
 def test_every_rule_explains_itself() -> None:
-    assert vars(reading_rules)["EMPTY"] is RULES["FLJ101"]
+    assert vars(syntax_rules)["EMPTY"] is RULES["FLJ101"]
     for code, known in RULES.items():
         assert known.code == code
         parts = [f"## {part}" in known.explanation for part in ("What it finds", "Why it matters", "Example")]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
-from flujo.blueprint.document import (
+from flujo.blueprint.language.models import (
     KINDS,
     Agent,
     Append,

@@ -7,10 +7,10 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from bad.corpus import LANGUAGE, Case
-from flujo.blueprint.descriptions import DESCRIPTIONS
-from flujo.blueprint.editor_schema import FILE, text
-from flujo.blueprint.reader import read
-from flujo.blueprint.schema import check
+from flujo.blueprint.language.editor_schema import FILE, text
+from flujo.blueprint.language.field_descriptions import DESCRIPTIONS
+from flujo.blueprint.language.validation import check
+from flujo.blueprint.reading.reader import read
 from good.corpus import CASES as GOOD
 
 SCHEMA: dict[str, Any] = json.loads(FILE.read_text("utf-8"))
@@ -24,7 +24,7 @@ def _errors(data: Any) -> list[Any]:
 
 
 def test_the_committed_file_is_what_the_models_say() -> None:
-    assert FILE.read_text("utf-8") == text(), "run `python -m flujo.blueprint.editor_schema`"
+    assert FILE.read_text("utf-8") == text(), "run `python -m flujo.blueprint.language.editor_schema`"
 
 
 def test_it_is_a_json_schema() -> None:

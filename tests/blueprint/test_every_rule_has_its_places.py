@@ -17,8 +17,8 @@ from good.look_alikes import LOOK_ALIKES
 from good.meaning_cases import GOOD
 from good.sharing_cases import SHARED
 
-for module in pkgutil.iter_modules(flujo.blueprint.__path__):
-    importlib.import_module(f"flujo.blueprint.{module.name}")
+for module in pkgutil.walk_packages(flujo.blueprint.__path__, "flujo.blueprint."):
+    importlib.import_module(module.name)
 
 TABLES = (composite_cases, corpus, flow_cases, listed, meaning_cases, sharing_cases)
 BAD = {

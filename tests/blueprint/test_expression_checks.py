@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flujo.blueprint.expressions import Checked, Problem, check_expression, check_text
+from flujo.blueprint.expressions.evaluators import Checked, Problem, check_expression, check_text
 
 TEXT = {"type": "string"}
 WHOLE = {"type": "integer"}

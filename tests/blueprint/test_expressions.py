@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flujo.blueprint.expressions import MAX_SOURCE, compile_expression
+from flujo.blueprint.expressions.evaluators import MAX_SOURCE, compile_expression
 from flujo.exceptions import BlueprintError, ExpressionFailed, ExpressionSyntax
 
 if TYPE_CHECKING:

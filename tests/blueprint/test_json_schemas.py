@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
-from flujo.blueprint.compiled_schemas import MAX_VIOLATIONS, compile_schema
-from flujo.blueprint.json_schemas import pointer, problems
-from flujo.blueprint.schema_keywords import KEYWORDS, TYPES
+from flujo.blueprint.schemas.checks import pointer, problems
+from flujo.blueprint.schemas.keywords import KEYWORDS, TYPES
+from flujo.blueprint.schemas.validator import MAX_VIOLATIONS, compile_schema
 from flujo.exceptions import BlueprintError, OutputRejected
 
 TICKET = {

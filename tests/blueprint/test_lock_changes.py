@@ -9,18 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inline_snapshot import snapshot
 
-from flujo.blueprint import schema_changes
 from flujo.blueprint.compiler import compile_blueprint
-from flujo.blueprint.floating import is_floating
-from flujo.blueprint.lock_changes import changes
-from flujo.blueprint.lock_contents import Environment, contents
-from flujo.blueprint.lock_words import affected, sentence
-from flujo.blueprint.resolver import PinnedSource
-from flujo.blueprint.word_changes import shortened, words
+from flujo.blueprint.lock.diff import changes
+from flujo.blueprint.lock.messages import affected, sentence
+from flujo.blueprint.lock.model_pinning import is_floating
+from flujo.blueprint.lock.snapshot import Environment, contents
+from flujo.blueprint.lock.word_diff import shortened, words
+from flujo.blueprint.schemas import diff
+from flujo.blueprint.sources.source_files import PinnedSource
 
 if TYPE_CHECKING:
-    from flujo.blueprint.lock_changes import Change
-    from flujo.blueprint.lock_contents import Contents
+    from flujo.blueprint.lock.diff import Change
+    from flujo.blueprint.lock.snapshot import Contents
 
 FILES = {
     "sort.yaml": """\
@@ -262,7 +262,7 @@ def test_a_schema_is_compared_field_by_field() -> None:
             "e": {"enum": ["y", "z"]},
         },
     }
-    assert list(schema_changes.changes(before, after)) == snapshot(
+    assert list(diff.changes(before, after)) == snapshot(
         [
             "field `a`: `maxLength` was nothing and is 3",
             "field `b[].c` was integer and is number",
@@ -288,7 +288,7 @@ json = st.recursive(
 
 @given(json, json)
 def test_two_schemas_differ_in_words_exactly_when_they_differ(before: object, after: object) -> None:
-    assert bool(list(schema_changes.changes(before, after))) == (before != after)
+    assert bool(list(diff.changes(before, after))) == (before != after)
 
 
 # Models --------------------------------------------------------------------------------------------------

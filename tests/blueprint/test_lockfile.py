@@ -12,16 +12,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from inline_snapshot import snapshot
 
-from flujo.blueprint import lockfile
 from flujo.blueprint.compiler import compile_blueprint
-from flujo.blueprint.lock_changes import changes
-from flujo.blueprint.lock_contents import Environment, contents, imports_of, seen_from
-from flujo.blueprint.resolver import PinnedSource
-from flujo.blueprint.toml import to_toml
+from flujo.blueprint.lock import lockfile
+from flujo.blueprint.lock.diff import changes
+from flujo.blueprint.lock.snapshot import Environment, contents, imports_of, seen_from
+from flujo.blueprint.lock.toml_writer import to_toml
+from flujo.blueprint.sources.source_files import PinnedSource
 from flujo.exceptions import LockUnreadable
 
 if TYPE_CHECKING:
-    from flujo.blueprint.lock_contents import Contents
+    from flujo.blueprint.lock.snapshot import Contents
     from flujo.domain.pipeline import Pipeline
 
 SORT = """\

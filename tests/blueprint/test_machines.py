@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flujo.blueprint.document import State, StateMachineStep, Transition
-from flujo.blueprint.machines import Graph
+from flujo.blueprint.analysis.state_graph import Graph
+from flujo.blueprint.language.models import State, StateMachineStep, Transition
 
 NAMES = "abcde"
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flujo.blueprint.patterns import pattern_problem
+from flujo.blueprint.schemas.patterns import pattern_problem
 
 
 @pytest.mark.parametrize(

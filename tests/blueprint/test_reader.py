@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flujo.blueprint.diagnostics import Span
-from flujo.blueprint.nodes import Document
-from flujo.blueprint.reader import MAX_FINDINGS, read
+from flujo.blueprint.reading.reader import MAX_FINDINGS, read
+from flujo.blueprint.reading.source_map import Document
 
 TRIAGE = """\
 version: "1"

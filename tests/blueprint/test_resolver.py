@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flujo.blueprint.resolver import (
+from flujo.blueprint.sources.signatures import Signature, read_module
+from flujo.blueprint.sources.source_files import (
     FileSource,
     PinnedSource,
     SourceRefused,
@@ -19,7 +20,6 @@ from flujo.blueprint.resolver import (
     load_callable,
     named_path,
 )
-from flujo.blueprint.signatures import Signature, read_module
 from flujo.exceptions import CallableError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from bad.flow_cases import FLOW_CASES, TOOLS, TYPED
 from bad.meaning_cases import CASES, ENTRY, HEAD, SECRET_CASES, SKILLS, Case, importing, text
 from flujo.blueprint.compiler import Compiled, compile_blueprint
 from flujo.blueprint.diagnostics import RULES, Diagnostic, Severity, render, to_json
-from flujo.blueprint.resolver import FileSource
+from flujo.blueprint.sources.source_files import FileSource
 from good.flow_cases import CHILDREN, GOOD_FLOW
 from good.meaning_cases import GOOD
 

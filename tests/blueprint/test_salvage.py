@@ -14,7 +14,7 @@ from inline_snapshot import snapshot
 
 from flujo.blueprint.compiler import Compiled, compile_blueprint
 from flujo.blueprint.diagnostics import Severity
-from flujo.blueprint.resolver import PinnedSource
+from flujo.blueprint.sources.source_files import PinnedSource
 
 ENTRY = "blueprints/case.yaml"
 SKILLS = "def echo(text): ...\ndef plain(data): ...\n"

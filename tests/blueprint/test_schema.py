@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flujo.blueprint.diagnostics import Diagnostic
-from flujo.blueprint.document import Blueprint
-from flujo.blueprint.nodes import Document
-from flujo.blueprint.reader import read
-from flujo.blueprint.schema import check
+from flujo.blueprint.language.models import Blueprint
+from flujo.blueprint.language.validation import check
+from flujo.blueprint.reading.reader import read
+from flujo.blueprint.reading.source_map import Document
 
 HEAD = 'version: "1"\nname: x\n'
 GOOD = HEAD + "steps:\n  - name: a\n    call: m:f\n"

@@ -10,16 +10,17 @@ from hypothesis import strategies as st
 
 from bad.meaning_cases import ENTRY, SKILLS
 from bad.sharing_cases import COMMON, REVIEWER, SHARING_CASES, common, entry, line_of
-from flujo.blueprint import document, sharing
 from flujo.blueprint.compiler import Compiled, check_agents, compile_blueprint
 from flujo.blueprint.diagnostics import Severity, render
-from flujo.blueprint.resolver import PinnedSource
-from flujo.blueprint.secret_literals import SECRET_LITERAL
-from flujo.blueprint.writing import write_blueprint
+from flujo.blueprint.language import models
+from flujo.blueprint.serializer import write_blueprint
+from flujo.blueprint.sources import agent_includes
+from flujo.blueprint.sources.secret_detection import SECRET_LITERAL
+from flujo.blueprint.sources.source_files import PinnedSource
 from flujo.domain.agents import AgentSpec
-from flujo.domain.leaves import Text
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.steps import Step, StepConfig
+from flujo.domain.values import Text
 from flujo.exceptions import SettingsError
 from good.sharing_cases import SHARED
 
@@ -252,21 +253,21 @@ PAIRS = ({"instructions", "instructions_file"}, {"output_schema", "output_type"}
 AGENTS = (
     st.fixed_dictionaries({}, optional=KEYS)
     .filter(lambda said: not any(pair <= said.keys() for pair in PAIRS))
-    .map(document.Agent.model_validate)
+    .map(models.Agent.model_validate)
 )
 
 
 @given(AGENTS, AGENTS, AGENTS)
 def test_a_line_of_agents_comes_to_the_same_however_it_is_put_together(
-    low: document.Agent, middle: document.Agent, high: document.Agent
+    low: models.Agent, middle: models.Agent, high: models.Agent
 ) -> None:
-    one = sharing.over(sharing.over(low, middle), high)
-    other = sharing.over(low, sharing.over(middle, high))
+    one = agent_includes.over(agent_includes.over(low, middle), high)
+    other = agent_includes.over(low, agent_includes.over(middle, high))
     assert one.model_dump() == other.model_dump()
     said = high.model_dump(exclude_unset=True, exclude={"model_settings"})
     assert said.items() <= one.model_dump().items()
-    document.Agent.model_validate(one.model_dump(exclude_unset=True))  # never both of a pair
-    assert sharing.over(high, high).model_dump() == high.model_dump()
+    models.Agent.model_validate(one.model_dump(exclude_unset=True))  # never both of a pair
+    assert agent_includes.over(high, high).model_dump() == high.model_dump()
 
 
 # Defaults of steps ---------------------------------------------------------------------------------------
@@ -307,12 +308,12 @@ steps:
 def test_every_key_that_holds_steps_is_gone_into_for_defaults() -> None:
     """Who adds a kind with a body of its own adds the key to `sharing`."""
     holding = set()
-    models: tuple[type[document.Strict], ...] = (*document.KINDS.values(), document.State)
-    for model in models:
+    every: tuple[type[models.Strict], ...] = (*models.KINDS.values(), models.State)
+    for model in every:
         for key, field in model.model_fields.items():
             if any(name in repr(field.annotation) for name in ("AnyStep", "Fallback", "State", "BaseStep")):
                 holding.add(key)
-    assert holding == sharing.BODIES
+    assert holding == agent_includes.BODIES
 
 
 # A file of agents by itself ------------------------------------------------------------------------------

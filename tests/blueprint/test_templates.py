@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flujo.blueprint.expressions import check_text, compile_text
-from flujo.blueprint.templates import scan
+from flujo.blueprint.expressions.evaluators import check_text, compile_text
+from flujo.blueprint.expressions.templates import scan
 from flujo.domain import canonical
 from flujo.exceptions import ExpressionFailed, ExpressionSyntax
 

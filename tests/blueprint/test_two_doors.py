@@ -7,11 +7,11 @@ from textwrap import indent
 
 import pytest
 
+from flujo.blueprint.analysis.unit import AVAILABLE
 from flujo.blueprint.compiler import compile_blueprint
-from flujo.blueprint.document import KINDS
-from flujo.blueprint.resolver import PinnedSource
-from flujo.blueprint.rules import AVAILABLE
-from flujo.blueprint.writing import write_blueprint
+from flujo.blueprint.language.models import KINDS
+from flujo.blueprint.serializer import write_blueprint
+from flujo.blueprint.sources.source_files import PinnedSource
 from flujo.domain.agents import AgentSpec
 from flujo.domain.merge import MergeStrategy
 from flujo.domain.pipeline import Pipeline

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flujo.cli.app import app
-from flujo.services.scaffold import scaffold
+from flujo.services.admin.scaffold import scaffold
 
 if TYPE_CHECKING:
     from pathlib import Path

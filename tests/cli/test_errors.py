@@ -10,7 +10,7 @@ from inline_snapshot import snapshot
 from flujo import exceptions
 from flujo.cli.exit_codes import ExitCode, of_error, of_run
 from flujo.domain.run import RunStatus
-from flujo.services import checking
+from flujo.services.checks import validation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +85,7 @@ def test_what_nobody_expected_is_called_a_bug(flujo: Flujo, monkeypatch: pytest.
     def broken() -> str:
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(checking, "schema_text", broken)
+    monkeypatch.setattr(validation, "schema_text", broken)
     result = flujo("schema")
     assert result.exit_code == 1
     assert result.stderr == snapshot("""\
@@ -101,7 +101,7 @@ def test_no_error_shows_a_secret(flujo: Flujo, project: Project, monkeypatch: py
     def broken() -> str:
         raise OSError("cannot reach postgresql://u:canary-88@h/db with canary-77")
 
-    monkeypatch.setattr(checking, "schema_text", broken)
+    monkeypatch.setattr(validation, "schema_text", broken)
     for words in (["schema"], ["--debug", "schema"]):
         shown = flujo(*words).stderr
         assert "canary" not in shown

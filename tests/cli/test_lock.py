@@ -13,8 +13,8 @@ from flujo import Flujo as Runner
 from flujo import Pipeline, Step
 from flujo.agents.scripted import ScriptedAgent
 from flujo.domain.agents import AgentSpec
-from flujo.services.binding import Bound
-from flujo.services.wiring import agent_settings
+from flujo.services.binding.binding import Bound
+from flujo.services.workspace import agent_settings
 from flujo.settings import load
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flujo.cli import words
+from flujo.cli import formatting
 from flujo.domain.usage import Usage
 
 
@@ -15,7 +15,7 @@ from flujo.domain.usage import Usage
     [(0.04, "0.0s"), (9.94, "9.9s"), (12.4, "12s"), (59.7, "1m00s"), (185, "3m05s"), (7800, "2h10m")],
 )
 def test_a_duration_is_said_as_people_read_it(value: float, said: str) -> None:
-    assert words.seconds(value) == said
+    assert formatting.seconds(value) == said
 
 
 @pytest.mark.parametrize(
@@ -30,35 +30,35 @@ def test_a_duration_is_said_as_people_read_it(value: float, said: str) -> None:
     ],
 )
 def test_a_cost_that_nobody_knows_is_never_zero(used: Usage, said: str) -> None:
-    assert words.usage(used) == said
+    assert formatting.usage(used) == said
 
 
 def test_a_value_becomes_one_safe_line() -> None:
     assert (
-        words.brief("a\n\tb \x1b[31mred\x07")
+        formatting.brief("a\n\tb \x1b[31mred\x07")
         == "a b \N{REPLACEMENT CHARACTER}[31mred\N{REPLACEMENT CHARACTER}"
     )
-    assert words.brief({"k": [1, None]}) == '{"k": [1, null]}'
-    assert words.brief("x" * 100, 10) == "x" * 9 + "…"
+    assert formatting.brief({"k": [1, None]}) == '{"k": [1, null]}'
+    assert formatting.brief("x" * 100, 10) == "x" * 9 + "…"
 
 
 @given(st.text(), st.integers(min_value=1, max_value=50))
 def test_no_text_gets_longer_or_steers_a_terminal(text: str, limit: int) -> None:
-    line = words.brief(text, limit)
+    line = formatting.brief(text, limit)
     assert len(line) <= limit
     assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in line)
 
 
 @given(st.text())
 def test_printable_text_keeps_its_lines(text: str) -> None:
-    shown = words.printable(text)
+    shown = formatting.printable(text)
     assert len(shown) == len(text)
     assert "\x1b" not in shown
     assert [i for i, c in enumerate(shown) if c == "\n"] == [i for i, c in enumerate(text) if c == "\n"]
 
 
 def test_columns_stand_below_each_other_also_for_wide_characters() -> None:
-    assert words.aligned([["NAME", "X"], ["漢字", "1"], ["abc", "22"]]) == [
+    assert formatting.aligned([["NAME", "X"], ["漢字", "1"], ["abc", "22"]]) == [
         "NAME  X",
         "漢字  1",
         "abc   22",
@@ -66,11 +66,11 @@ def test_columns_stand_below_each_other_also_for_wide_characters() -> None:
 
 
 def test_a_line_is_cut_by_cells_not_by_characters() -> None:
-    assert words.cut("漢字漢字", 5) == "漢字…"
-    assert words.cut("short", 5) == "short"
+    assert formatting.cut("漢字漢字", 5) == "漢字…"
+    assert formatting.cut("short", 5) == "short"
 
 
 def test_a_run_id_is_shortened_only_when_nobody_chose_it() -> None:
-    assert words.short("0123456789abcdef0123456789abcdef") == "0123456789ab"
-    assert words.short("order 4711") == "'order 4711'", "fit to be typed"
-    assert words.short("order-4711-of-a-customer-with-a-name") == "order-4711-of-a-customer-with-a-name"
+    assert formatting.short("0123456789abcdef0123456789abcdef") == "0123456789ab"
+    assert formatting.short("order 4711") == "'order 4711'", "fit to be typed"
+    assert formatting.short("order-4711-of-a-customer-with-a-name") == "order-4711-of-a-customer-with-a-name"

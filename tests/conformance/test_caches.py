@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flujo.state.cache import SqlCache
 from flujo.state.memory_cache import MemoryCache
+from flujo.state.sql_cache import SqlCache
 from flujo.state.store import SqlStateStore
 from flujo.testing.cache_suite import CacheBackendSuite
 

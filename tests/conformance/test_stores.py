@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flujo.state.memory import MemoryDatabase, MemoryStateStore
+from flujo.state.memory_store import MemoryDatabase, MemoryStateStore
 from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import OpenStore, StateStoreSuite
 

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from flujo import exceptions, settings
-from flujo.blueprint import document
+from flujo.blueprint.language import models
 from flujo.cli.app import COMMANDS
 from flujo.cli.exit_codes import ExitCode
 
@@ -68,14 +68,14 @@ def test_every_error_has_a_code_of_its_own_family_and_is_documented() -> None:
 
 KEYS = [
     ("blueprint.md", model.__name__, field.alias or name)
-    for model in (document.Blueprint, document.Agent)
+    for model in (models.Blueprint, models.Agent)
     for name, field in model.model_fields.items()
 ] + [
     (page if (REFERENCE / page).exists() else "blueprint.md", kind, field.alias or name)
-    for kind, model in document.KINDS.items()
+    for kind, model in models.KINDS.items()
     for page in [f"steps/{kind}.md"]
     for name, field in model.model_fields.items()
-    if name not in document.BaseStep.model_fields
+    if name not in models.BaseStep.model_fields
 ]
 
 

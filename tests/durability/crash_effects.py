@@ -21,9 +21,9 @@ from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import IntentState, RunStatus
 from flujo.domain.steps import CallableRef, InDoubt, Step, StepConfig, Text
 from flujo.exceptions import RunNotFound
-from flujo.services.runner import Flujo
+from flujo.services.runs.runner import Flujo
 from flujo.state.store import SqlStateStore
-from flujo.testing.crashes import enumerate_crashes, reach
+from flujo.testing.crash_points import enumerate_crashes, reach
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from flujo.state import migrations
-from flujo.state.database import Database
-from flujo.state.tables import HEAD, SCHEMA, metadata
-from flujo.testing.crashes import enumerate_crashes, in_a_fork
+from flujo.state.sql import migrations
+from flujo.state.sql.database import Database
+from flujo.state.sql.tables import HEAD, SCHEMA, metadata
+from flujo.testing.crash_points import enumerate_crashes, in_a_fork
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -38,9 +38,9 @@ from flujo.domain.steps import (
     TreeSearchStep,
 )
 from flujo.exceptions import RunNotFound
-from flujo.services.runner import Flujo
+from flujo.services.runs.runner import Flujo
 from flujo.state.store import SqlStateStore
-from flujo.testing.crashes import enumerate_crashes, in_a_fork, reach
+from flujo.testing.crash_points import enumerate_crashes, in_a_fork, reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

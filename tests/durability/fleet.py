@@ -21,7 +21,7 @@ from durability.random_programs import in_doubt, known, looked_up, parts
 from flujo.domain import canonical
 from flujo.domain.journal import EntryKind, EntryStatus, RunId
 from flujo.domain.run import NewRun, RunStatus
-from flujo.services.accepting import pinned
+from flujo.services.runs.run_request import pinned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -19,7 +19,7 @@ from durability.world import World
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.steps import CallableRef, Step
 from flujo.exceptions import Fenced, ResumeConflict
-from flujo.services.runner import Flujo
+from flujo.services.runs.runner import Flujo
 from flujo.state.probe import probe
 from flujo.state.store import SqlStateStore
 

@@ -18,7 +18,7 @@ from flujo.domain.pipeline import Pipeline
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import HumanInTheLoopStep, Text
 from flujo.exceptions import ResumeConflict
-from flujo.services.runner import Flujo
+from flujo.services.runs.runner import Flujo
 from flujo.state.store import SqlStateStore
 
 QUESTION = StepPath("ask")

@@ -29,10 +29,10 @@ from flujo.domain.journal import RunId, StepPath
 from flujo.domain.outcomes import StepEnded, Success
 from flujo.domain.run import RunStatus
 from flujo.exceptions import FlujoError, RunNotFound
-from flujo.services.binding import Bound
-from flujo.services.recovery import RecoveryPolicy
-from flujo.services.runner import Flujo
-from flujo.state.memory import MemoryDatabase, MemoryStateStore
+from flujo.services.binding.binding import Bound
+from flujo.services.runs.recovery import RecoveryPolicy
+from flujo.services.runs.runner import Flujo
+from flujo.state.memory_store import MemoryDatabase, MemoryStateStore
 from flujo.testing.simulation import SimulatedClock, SimulatedLoop, simulate
 
 if TYPE_CHECKING:

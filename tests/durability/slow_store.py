@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from flujo.domain.journal import RunId
     from flujo.domain.run import Write
-    from flujo.state.memory import MemoryStateStore
+    from flujo.state.memory_store import MemoryStateStore
 
 
 class Crashed(BaseException):

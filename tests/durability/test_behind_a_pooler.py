@@ -10,7 +10,7 @@ import pytest
 from durability.fleet import Fleet, Programs
 from durability.test_programs import AT_ONCE, FIRST, PROGRAMS, WORKERS, until_calm
 from flujo.domain.journal import RunId
-from flujo.state import migrations
+from flujo.state.sql import migrations
 from flujo.state.store import SqlStateStore
 
 if TYPE_CHECKING:

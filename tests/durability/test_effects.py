@@ -156,7 +156,7 @@ async def test_a_call_that_is_cut_off_twice_asks_twice(store: StateStore) -> Non
 
 
 async def test_a_result_that_a_human_gives_has_to_fit(store: StateStore) -> None:
-    from flujo.services.runner import Flujo
+    from flujo.services.runs.runner import Flujo
 
     bank = Bank()
     schema = {"type": "string"}

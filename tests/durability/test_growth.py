@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flujo.services.runner import Flujo
+from flujo.services.runs.runner import Flujo
 from flujo.state.store import SqlStateStore
 from support import World, call, pipeline
 

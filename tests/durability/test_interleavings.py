@@ -10,7 +10,7 @@ import pytest
 
 from durability.interleaving import Explored, History, Model, Stored, answering, executing, explore
 from flujo.domain.journal import RunId
-from flujo.state.memory import MemoryDatabase, MemoryStateStore
+from flujo.state.memory_store import MemoryDatabase, MemoryStateStore
 from flujo.state.store import SqlStateStore
 
 if TYPE_CHECKING:

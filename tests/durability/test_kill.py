@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flujo.domain.journal import EntryKind, EntryStatus, RunId
-from flujo.services.project import find_project
-from flujo.services.wiring import Workspace
+from flujo.services.project.project import find_project
+from flujo.services.workspace import Workspace
 
 if TYPE_CHECKING:
     from pathlib import Path

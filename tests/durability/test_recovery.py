@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flujo.domain.run import RunStatus
-from flujo.services.project import find_project
-from flujo.services.wiring import Workspace
+from flujo.services.project.project import find_project
+from flujo.services.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -248,10 +248,10 @@ async def test_a_worker_runs_registered_pipelines_and_skips_what_it_cannot_bind(
 import asyncio
 import pipelines
 from flujo import Flujo
-from flujo.services.accepting import Request, pinned
-from flujo.services.binding import Bound
-from flujo.services.project import find_project
-from flujo.services.wiring import SystemChance, Workspace, agent_settings
+from flujo.services.runs.run_request import Request, pinned
+from flujo.services.binding.binding import Bound
+from flujo.services.project.project import find_project
+from flujo.services.workspace import SystemChance, Workspace, agent_settings
 
 async def main():
     async with Workspace(find_project(__import__("pathlib").Path.cwd())) as ws:

@@ -14,9 +14,9 @@ import pytest
 
 from durability.random_programs import AROUND, known, random_program, tree
 from durability.simulated import Simulation
-from flujo.engine.journaling import Journal
-from flujo.services.runner import Flujo
-from flujo.state.memory import MemoryStateStore
+from flujo.engine.journal import Journal
+from flujo.services.runs.runner import Flujo
+from flujo.state.memory_store import MemoryStateStore
 from flujo.testing.simulation import SimulatedClock, SimulatedLoop, Stuck, simulate
 
 if TYPE_CHECKING:

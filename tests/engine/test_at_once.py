@@ -11,8 +11,8 @@ from flujo.domain.journal import EntryKind
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef, Expr, HumanInTheLoopStep, LoopStep, MapStep, ParallelStep, Text
 from flujo.exceptions import PausedException, PipelineAbortSignal, StateBackendUnavailable
-from flujo.services.execution import SIGTERM
-from flujo.state.memory import MemoryStateStore
+from flujo.services.runs.execution import SIGTERM
+from flujo.state.memory_store import MemoryStateStore
 from support import World, answer, call, pipeline, resume, start
 
 if TYPE_CHECKING:

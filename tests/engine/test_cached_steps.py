@@ -16,9 +16,9 @@ from flujo.domain.run import RunStatus
 from flujo.domain.steps import BaseStep, CachePolicy, CacheStep, CallableRef
 from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import NotCacheable, PausedException
-from flujo.services.runner import Flujo
-from flujo.state.memory import MemoryStateStore
+from flujo.services.runs.runner import Flujo
 from flujo.state.memory_cache import MemoryCache
+from flujo.state.memory_store import MemoryStateStore
 from support import (
     COUNTER_SCHEMA,
     ConditionalStep,

@@ -16,7 +16,7 @@ from flujo.domain.run import RunStatus
 from flujo.domain.steps import BaseStep, CallableRef
 from flujo.domain.usage import Usage
 from flujo.exceptions import PausedException, StateBackendUnavailable
-from flujo.state.memory import MemoryStateStore
+from flujo.state.memory_store import MemoryStateStore
 from support import (
     COUNTER_SCHEMA,
     ConditionalStep,

@@ -8,7 +8,7 @@ import pytest
 
 from flujo import Flujo, PipelineContext
 from flujo.blueprint.compiler import compile_blueprint
-from flujo.blueprint.resolver import PinnedSource
+from flujo.blueprint.sources.source_files import PinnedSource
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef
 from flujo.exceptions import BlueprintError

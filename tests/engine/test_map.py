@@ -15,9 +15,9 @@ from flujo.domain.models import PipelineContext
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef, Expr, MapStep, Save, Text
 from flujo.domain.steps import HumanInTheLoopStep as Ask
-from flujo.services.runner import Flujo
-from flujo.services.tasks import TaskClient
-from flujo.state.memory import MemoryStateStore
+from flujo.services.inspection.task_client import TaskClient
+from flujo.services.runs.runner import Flujo
+from flujo.state.memory_store import MemoryStateStore
 from support import COUNTER_SCHEMA, World, answer, call, pipeline, resume, start
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef, Expr, ParallelStep, Save, StepConfig, Text
 from flujo.domain.steps import HumanInTheLoopStep as Ask
 from flujo.exceptions import PausedException, PipelineAbortSignal, StateBackendUnavailable
-from flujo.state.memory import MemoryStateStore
+from flujo.state.memory_store import MemoryStateStore
 from support import COUNTER_SCHEMA, StoppingStore, World, answer, call, pipeline, resume, start
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from flujo.domain.steps import CallableRef, DynamicParallelRouterStep, Text
 from flujo.domain.steps import HumanInTheLoopStep as Ask
 from flujo.domain.usage import Usage
 from flujo.exceptions import AgentError
-from flujo.services.runner import Flujo
-from flujo.state.memory import MemoryStateStore
+from flujo.services.runs.runner import Flujo
+from flujo.state.memory_store import MemoryStateStore
 from support import World, answer, call, pipeline, resume, start
 
 if TYPE_CHECKING:
@@ -141,8 +141,8 @@ async def test_an_agent_is_told_the_branches_by_a_schema(store: MemoryStateStore
     router = ScriptedAgent([["d"], ["a", "b"]])
     spec = AgentSpec(name="router", model="test:model", instructions=Text("Sort {{ input }}."))
     tree = routed(world, spec)
-    from flujo.services.binding import Bound
-    from flujo.services.wiring import agent_settings
+    from flujo.services.binding.binding import Bound
+    from flujo.services.workspace import agent_settings
     from flujo.settings import load
 
     bound = Bound(allow_callables=(), agent_settings=agent_settings(load()))

@@ -18,7 +18,7 @@ from flujo.domain.steps import (
     Text,
     Transition,
 )
-from flujo.state.memory import MemoryStateStore
+from flujo.state.memory_store import MemoryStateStore
 from support import COUNTER_SCHEMA, World, answer, call, pipeline, resume, start
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef, TreeSearchStep
 from flujo.domain.usage import Usage
 from flujo.exceptions import PausedException, PipelineAbortSignal
-from flujo.services.binding import Bound
-from flujo.state.memory import MemoryStateStore
+from flujo.services.binding.binding import Bound
+from flujo.state.memory_store import MemoryStateStore
 from support import COUNTER_SCHEMA, Expr, Save, Text, World, answer, pipeline, resume, start
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from flujo.domain.journal import RunId
 from flujo.domain.models import PipelineContext
 from flujo.domain.steps import CallableRef, Processors, Step
 from flujo.exceptions import PausedException
-from flujo.services.binding import Bound
-from flujo.services.runner import Flujo
-from flujo.state.memory import MemoryStateStore
+from flujo.services.binding.binding import Bound
+from flujo.services.runs.runner import Flujo
+from flujo.state.memory_store import MemoryStateStore
 from support import COUNTER_SCHEMA, RunStatus, StepConfig, Text, World, call, pipeline, start
 
 if TYPE_CHECKING:

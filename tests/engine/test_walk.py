@@ -15,8 +15,8 @@ from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import BaseStep, CallableRef, Carry, GranularStep, Step
 from flujo.exceptions import NotAvailableYet, PausedException, PipelineAbortSignal, SettingsError
-from flujo.services.runner import Flujo
-from flujo.state.memory import MemoryStateStore
+from flujo.services.runs.runner import Flujo
+from flujo.state.memory_store import MemoryStateStore
 from support import (
     CALLS,
     COUNTER_SCHEMA,

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from flujo.governance.patterns import PatternRefused, is_found
-from flujo.governance.schemas import validator
+from flujo.jsonschema.re2_patterns import PatternRefused, is_found
+from flujo.jsonschema.validator import validator
 
 HOSTILE = [
     "^(a{1,30}){1,30}$", "^(a+)+$", "^(a|aa)+$", "^(a|a?)+$", "^([a-zA-Z]+)*$", "^(a?){30}a{30}$", "^(.*a){12}$",

@@ -21,7 +21,7 @@ from typing import Any
 from flujo.domain import canonical
 from flujo.domain.journal import RunId, StepPath
 from flujo.exceptions import StateBackendUnavailable
-from flujo.services.runner import Flujo
+from flujo.services.runs.runner import Flujo
 from flujo.state.store import SqlStateStore
 
 HERE = Path(__file__).parent

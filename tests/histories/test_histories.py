@@ -12,11 +12,11 @@ import pytest
 import sqlalchemy as sa
 
 from flujo.domain.run import RunQuery, RunStatus
-from flujo.services.runner import Flujo
-from flujo.state import migrations
-from flujo.state.database import Database
+from flujo.services.runs.runner import Flujo
+from flujo.state.sql import migrations
+from flujo.state.sql.database import Database
+from flujo.state.sql.tables import metadata
 from flujo.state.store import SqlStateStore
-from flujo.state.tables import metadata
 from histories.programs import ANSWER, CALLS, OUTPUT, history
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import flujo
 from flujo.domain.models import Ctx, Out
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.steps import Step
-from flujo.services.runner import In
+from flujo.services.runs.runner import In
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -26,11 +26,11 @@ from bad.meaning_cases import CASES as MEANING
 from bad.meaning_cases import ENTRY, SKILLS
 from flujo.agents.structured_output import OutputReader
 from flujo.blueprint.compiler import Compiled, compile_blueprint
-from flujo.blueprint.expression_checks import check_expression, check_text
-from flujo.blueprint.expressions import compile_expression, compile_text
-from flujo.blueprint.reader import read
-from flujo.blueprint.resolver import SourceRefused
-from flujo.blueprint.schema import check
+from flujo.blueprint.expressions.evaluators import compile_expression, compile_text
+from flujo.blueprint.expressions.type_checker import check_expression, check_text
+from flujo.blueprint.language.validation import check
+from flujo.blueprint.reading.reader import read
+from flujo.blueprint.sources.source_files import SourceRefused
 from flujo.exceptions import ExpressionFailed, ExpressionSyntax, OutputRejected
 from good.corpus import CASES as GOOD_FILES
 from good.flow_cases import GOOD_FLOW

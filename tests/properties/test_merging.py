@@ -13,7 +13,7 @@ from flujo.domain import canonical
 from flujo.domain.merge import Conflict, MergeStrategy, apply, diff, fold
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef, Expr, MapStep, ParallelStep, Save, Text
-from flujo.state.memory import MemoryStateStore
+from flujo.state.memory_store import MemoryStateStore
 from support import call, pipeline, start
 
 if TYPE_CHECKING:

@@ -22,9 +22,9 @@ from hypothesis.stateful import (
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef, HumanInTheLoopStep, Step, Text
 from flujo.exceptions import FlujoError, ResumeConflict, RunConflict, RunNotFound, SettingsError
-from flujo.services.purging import purge
-from flujo.services.runner import Flujo
-from flujo.services.tasks import TaskClient
+from flujo.services.admin.purge import purge
+from flujo.services.inspection.task_client import TaskClient
+from flujo.services.runs.runner import Flujo
 from flujo.state.store import SqlStateStore
 from support import StoppingStore, pipeline
 

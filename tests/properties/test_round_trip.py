@@ -35,11 +35,11 @@ from flujo import (
     TreeSearchStep,
     UsageLimits,
 )
+from flujo.blueprint.analysis.unit import AVAILABLE
 from flujo.blueprint.compiler import compile_blueprint
-from flujo.blueprint.document import KINDS
-from flujo.blueprint.resolver import FileSource, PinnedSource
-from flujo.blueprint.rules import AVAILABLE
-from flujo.blueprint.writing import write_blueprint
+from flujo.blueprint.language.models import KINDS
+from flujo.blueprint.serializer import write_blueprint
+from flujo.blueprint.sources.source_files import FileSource, PinnedSource
 from flujo.exceptions import PipelineError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from flujo.domain.journal import RunId
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import HumanInTheLoopStep, ParallelStep, Text
 from flujo.exceptions import AmbiguousPause, RunNotFound
-from flujo.services.runner import Flujo
+from flujo.services.runs.runner import Flujo
 from support import pipeline
 
 if TYPE_CHECKING:

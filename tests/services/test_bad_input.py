@@ -11,8 +11,8 @@ import pytest
 from flujo import AppResources
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef
-from flujo.services.runner import Flujo
-from flujo.services.tasks import TaskClient
+from flujo.services.inspection.task_client import TaskClient
+from flujo.services.runs.runner import Flujo
 from support import (
     COUNTER_SCHEMA,
     ConditionalStep,

@@ -16,8 +16,8 @@ from flujo.domain.steps import (
     Transition,
 )
 from flujo.exceptions import CallableError
-from flujo.services.binding import Bound
-from flujo.services.wiring import agent_settings
+from flujo.services.binding.binding import Bound
+from flujo.services.workspace import agent_settings
 from flujo.settings import load
 from support import pipeline
 

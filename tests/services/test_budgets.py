@@ -15,7 +15,7 @@ from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef, HumanInTheLoopStep, LoopStep, MapStep, TreeSearchStep
 from flujo.domain.usage import Usage
 from flujo.exceptions import SettingsError, StateBackendUnavailable
-from flujo.services.runner import Flujo
+from flujo.services.runs.runner import Flujo
 from flujo.testing import ScriptedAgent
 from support import (
     DynamicParallelRouterStep,

@@ -10,7 +10,6 @@ import pytest
 from pydantic import BaseModel
 
 from flujo import AgentSpec, Flujo, MergeStrategy, Pipeline, PipelineContext
-from flujo.domain.leaves import CallableRef, Expr, Text
 from flujo.domain.steps import (
     BaseStep,
     CachePolicy,
@@ -33,9 +32,10 @@ from flujo.domain.steps import (
     Transition,
     TreeSearchStep,
 )
+from flujo.domain.values import CallableRef, Expr, Text
 from flujo.exceptions import ArgumentsRejected, NotAvailableYet, PausedException, PipelineError
-from flujo.services.annotations import fits
-from flujo.state.memory import MemoryStateStore
+from flujo.services.checks.type_compatibility import fits
+from flujo.state.memory_store import MemoryStateStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flujo.exceptions import SettingsError
-from flujo.services.checking import as_data, check, codes, explained, rendered, schema_text
-from flujo.services.project import find_project
-from flujo.services.scaffold import scaffold
+from flujo.services.admin.scaffold import scaffold
+from flujo.services.checks.validation import as_data, check, codes, explained, rendered, schema_text
+from flujo.services.project.project import find_project
 
 if TYPE_CHECKING:
     from pathlib import Path

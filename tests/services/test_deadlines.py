@@ -11,8 +11,8 @@ from flujo.domain.journal import EntryKind, RunId, StepPath
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef
 from flujo.exceptions import ResumeConflict
-from flujo.services.recovery import RecoveryPolicy
-from flujo.services.runner import Flujo
+from flujo.services.runs.recovery import RecoveryPolicy
+from flujo.services.runs.runner import Flujo
 from support import Expr, HumanInTheLoopStep, ParallelStep, Save, Text, World, answer, call, pipeline
 
 if TYPE_CHECKING:

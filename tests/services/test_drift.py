@@ -9,12 +9,12 @@ import pytest
 from flujo.agents.scripted import ScriptedAgent
 from flujo.domain.agents import AgentSpec, Reply, answers_for
 from flujo.domain.steps import CallableRef, DynamicParallelRouterStep, Step
-from flujo.services.binding import Bound
-from flujo.services.runner import Flujo
-from flujo.services.tasks import TaskClient
-from flujo.services.wiring import agent_settings
+from flujo.services.binding.binding import Bound
+from flujo.services.inspection.task_client import TaskClient
+from flujo.services.runs.runner import Flujo
+from flujo.services.workspace import agent_settings
 from flujo.settings import load
-from flujo.state.memory import MemoryStateStore
+from flujo.state.memory_store import MemoryStateStore
 from support import call, pipeline
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.steps import CallableRef, Expr, HumanInTheLoopStep, Step, Text
 from flujo.exceptions import SettingsError
-from flujo.services import graph_formats
-from flujo.services.checking import compiled_or_refused
-from flujo.services.graph import Graph, graph_of
-from flujo.services.project import find_project
+from flujo.services.checks.validation import compiled_or_refused
+from flujo.services.inspection import graph_formats
+from flujo.services.inspection.graph import Graph, graph_of
+from flujo.services.project.project import find_project
 
 ROOT = Path(__file__).parents[2]
 

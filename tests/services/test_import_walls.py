@@ -8,9 +8,9 @@ import pytest
 
 from flujo.domain.steps import CallableRef
 from flujo.exceptions import BlueprintError, CallableError, LockMismatch
-from flujo.services.locking import write
-from flujo.services.project import find_project
-from flujo.services.wiring import Workspace
+from flujo.services.checks.locking import write
+from flujo.services.project.project import find_project
+from flujo.services.workspace import Workspace
 from support import ImportStep, call, pipeline
 
 if TYPE_CHECKING:

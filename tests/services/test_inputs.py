@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flujo.exceptions import InputRejected, SettingsError
-from flujo.services.inputs import Given, read_fields, read_input, read_metadata, read_overrides
+from flujo.services.project.inputs import Given, read_fields, read_input, read_metadata, read_overrides
 
 TEXT = {"type": "string"}
 TICKET = {"type": "object", "required": ["text"], "properties": {"text": {"type": "string"}}}

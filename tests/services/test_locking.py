@@ -9,14 +9,15 @@ import pytest
 from flujo import Flujo, read_blueprint
 from flujo.domain.run import RunStatus
 from flujo.exceptions import LockMismatch, LockUnreadable, SettingsError
-from flujo.services import locking, runs
-from flujo.services.checking import compiled
-from flujo.services.locking import require_match, verify, write
-from flujo.services.project import Project, find_project
-from flujo.services.recovery import RecoveryPolicy
-from flujo.services.scaffold import scaffold
-from flujo.services.wiring import Workspace
-from flujo.services.worker import Told, Worker
+from flujo.services.admin.scaffold import scaffold
+from flujo.services.checks import locking
+from flujo.services.checks.locking import require_match, verify, write
+from flujo.services.checks.validation import compiled
+from flujo.services.project.project import Project, find_project
+from flujo.services.runs import blueprint_runs
+from flujo.services.runs.recovery import RecoveryPolicy
+from flujo.services.runs.worker import Told, Worker
+from flujo.services.workspace import Workspace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -231,7 +232,7 @@ def test_a_lock_is_written_whole_or_not_at_all(project: Project) -> None:
 async def started(project: Project, name: str = "other", **options: Any) -> Any:
     async with Workspace(project) as ws:
         blueprint = ws.load(f"blueprints/{name}.yaml")
-        result = await runs.start(ws, blueprint, None, **options)
+        result = await blueprint_runs.start(ws, blueprint, None, **options)
         store = await ws.store()
         return await store.run(result.run_id)
 
@@ -266,7 +267,7 @@ async def test_a_run_goes_on_with_what_was_tested_when_it_was_accepted(project: 
     project = edited(project, "blueprints/other.yaml", "Fine?", "Good?")
     write(project)
     async with Workspace(project) as ws:
-        result = await runs.answer(ws, record.run_id, None, "yes")
+        result = await blueprint_runs.answer(ws, record.run_id, None, "yes")
     assert result.status is RunStatus.COMPLETED
 
 
@@ -275,16 +276,16 @@ async def test_a_run_that_no_lock_held_is_refused_where_one_is_required(project:
     project = settled(project, ENABLED)
     async with Workspace(project) as ws:
         with pytest.raises(LockMismatch, match=r"started with what no lock held\nthere is no flujo.lock"):
-            await runs.resume(ws, record.run_id)
+            await blueprint_runs.resume(ws, record.run_id)
     write(project)
     async with Workspace(project) as ws:
-        assert (await runs.answer(ws, record.run_id, None, "yes")).status is RunStatus.COMPLETED
+        assert (await blueprint_runs.answer(ws, record.run_id, None, "yes")).status is RunStatus.COMPLETED
 
 
 async def test_a_worker_leaves_a_run_that_no_lock_held_and_says_why(project: Project) -> None:
     record = await started(project)
     async with Workspace(project) as ws:
-        await runs.answer(ws, record.run_id, None, "yes", detach=True)
+        await blueprint_runs.answer(ws, record.run_id, None, "yes", detach=True)
     project = settled(project, ENABLED)
     told: list[Told] = []
     async with Workspace(project) as ws:
@@ -302,11 +303,11 @@ async def test_files_that_took_the_place_of_locked_ones_are_held_to_the_lock_aga
     assert record.lock_digest is not None
     changed = edited(project, "blueprints/other.yaml", "Fine?", "Good?")
     async with Workspace(changed) as ws:
-        await runs.resume(ws, record.run_id, accept_changes=True)
+        await blueprint_runs.resume(ws, record.run_id, accept_changes=True)
     production = settled(project, ENABLED)
     async with Workspace(production) as ws:
         with pytest.raises(LockMismatch, match="no lock held"):
-            await runs.resume(ws, record.run_id)
+            await blueprint_runs.resume(ws, record.run_id)
     locking.write(production)
     async with Workspace(production) as ws:
-        assert (await runs.answer(ws, record.run_id, None, "yes")).status is RunStatus.COMPLETED
+        assert (await blueprint_runs.answer(ws, record.run_id, None, "yes")).status is RunStatus.COMPLETED

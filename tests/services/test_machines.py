@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flujo.domain.steps import CallableRef
-from flujo.services.tasks import TaskClient
+from flujo.services.inspection.task_client import TaskClient
 from support import (
     Expr,
     HumanInTheLoopStep,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flujo.exceptions import SettingsError
-from flujo.services.project import find_project
+from flujo.services.project.project import find_project
 
 BLUEPRINT = 'version: "1"\nname: {name}\ndescription: {about}\nsteps: []\n'
 

@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import HumanInTheLoopStep, Step, Text
 from flujo.exceptions import RunNotFound, SettingsError
-from flujo.services.purging import purge
-from flujo.services.runner import Flujo
-from flujo.state import tables
-from flujo.state.memory import MemoryStateStore
+from flujo.services.admin.purge import purge
+from flujo.services.runs.runner import Flujo
+from flujo.state.memory_store import MemoryStateStore
+from flujo.state.sql import tables
 from flujo.state.store import SqlStateStore
 from support import World, call, pipeline, start
 

@@ -10,7 +10,7 @@ from flujo.domain.models import AppResources
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef
 from flujo.exceptions import ResourcesMissing, SettingsError
-from flujo.services.runner import Flujo
+from flujo.services.runs.runner import Flujo
 from support import ConditionalStep, Save, Text, call, pipeline
 
 if TYPE_CHECKING:

@@ -24,9 +24,9 @@ from flujo.exceptions import (
     SettingsError,
     SyncInAsync,
 )
-from flujo.services.runner import Flujo
-from flujo.services.tasks import TaskClient
-from flujo.state.memory import MemoryStateStore
+from flujo.services.inspection.task_client import TaskClient
+from flujo.services.runs.runner import Flujo
+from flujo.state.memory_store import MemoryStateStore
 from flujo.state.store import SqlStateStore
 from flujo.testing import ScriptedAgent
 from support import Expr, HumanInTheLoopStep, Save, Text, World, call, pipeline

@@ -33,14 +33,14 @@ from flujo import (
     TreeSearchStep,
 )
 from flujo.agents.chat import AgentSettings
+from flujo.blueprint.analysis.unit import AVAILABLE
 from flujo.blueprint.compiler import compile_blueprint
-from flujo.blueprint.document import KINDS
-from flujo.blueprint.resolver import PinnedSource
-from flujo.blueprint.rules import AVAILABLE
+from flujo.blueprint.language.models import KINDS
+from flujo.blueprint.sources.source_files import PinnedSource
 from flujo.domain.journal import RunId
 from flujo.domain.run import RunStatus
-from flujo.services.binding import Bound
-from flujo.state.memory import MemoryStateStore
+from flujo.services.binding.binding import Bound
+from flujo.state.memory_store import MemoryStateStore
 
 if TYPE_CHECKING:
     from pathlib import Path

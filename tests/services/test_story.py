@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from inline_snapshot import snapshot
 
-from flujo.services.checking import compiled_or_refused
-from flujo.services.project import find_project
-from flujo.services.story import shape, story
+from flujo.services.checks.validation import compiled_or_refused
+from flujo.services.inspection.explanation import shape, story
+from flujo.services.project.project import find_project
 
 ROOT = Path(__file__).parents[2]
 

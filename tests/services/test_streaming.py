@@ -16,9 +16,9 @@ from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef
 from flujo.exceptions import InputRejected, SettingsError, StateBackendUnavailable
-from flujo.services.runner import Flujo
-from flujo.services.tasks import TaskClient
-from flujo.state.memory import MemoryStateStore
+from flujo.services.inspection.task_client import TaskClient
+from flujo.services.runs.runner import Flujo
+from flujo.state.memory_store import MemoryStateStore
 from support import HumanInTheLoopStep, Step, StepConfig, StoppingStore, Text, World, call, pipeline
 
 if TYPE_CHECKING:

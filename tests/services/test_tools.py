@@ -11,7 +11,7 @@ from flujo import Flujo, Step
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CacheStep, CallableRef
 from flujo.exceptions import CallableError, Fenced, ResumeConflict, SettingsError
-from flujo.services.tasks import TaskClient
+from flujo.services.inspection.task_client import TaskClient
 from support import World, call, pipeline, start
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from flujo.domain import merge
 from flujo.domain.models import PipelineContext
 from flujo.domain.steps import CallableRef
 from flujo.exceptions import OutputRejected
-from flujo.services import views
-from flujo.services.contexts import ModelContext, SchemaContext
-from flujo.state.memory import MemoryStateStore
+from flujo.services.binding import lazy_context
+from flujo.services.binding.contexts import ModelContext, SchemaContext
+from flujo.state.memory_store import MemoryStateStore
 
 
 class Author(BaseModel):
@@ -69,7 +69,7 @@ def test_a_view_is_one_of_its_model_and_its_fields_are_what_the_model_says() -> 
 def test_only_what_is_touched_is_loaded() -> None:
     context = view()
     assert context.title == "One"
-    assert set(views.untouched(context)) == {"pages", "notes", "author", "printed"}
+    assert set(lazy_context.untouched(context)) == {"pages", "notes", "author", "printed"}
     assert KIND.dump(context)["notes"] is TREE["notes"]
 
 

@@ -9,11 +9,11 @@ import sqlalchemy as sa
 
 from flujo.domain.steps import CachePolicy
 from flujo.exceptions import StateBackendUnavailable
-from flujo.state.cache import SWEEP, SqlCache
-from flujo.state.memory import MemoryStateStore
 from flujo.state.memory_cache import MemoryCache
+from flujo.state.memory_store import MemoryStateStore
+from flujo.state.sql.tables import cache as table
+from flujo.state.sql_cache import SWEEP, SqlCache
 from flujo.state.store import SqlStateStore
-from flujo.state.tables import cache as table
 from support import World, call, pipeline, start
 
 if TYPE_CHECKING:

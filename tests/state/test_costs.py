@@ -16,7 +16,7 @@ from flujo.domain.models import PipelineContext
 from flujo.domain.run import RunQuery, RunStatus
 from flujo.domain.steps import CallableRef
 from flujo.exceptions import CorruptState
-from flujo.state.memory import MemoryStateStore
+from flujo.state.memory_store import MemoryStateStore
 from flujo.state.store import SqlStateStore
 from support import StoppingStore, call, pipeline
 

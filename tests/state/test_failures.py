@@ -173,7 +173,7 @@ async def test_a_locked_sqlite_file_is_waited_for(sqlite_uri: str) -> None:
 async def test_a_sqlite_file_that_stays_locked_is_told_and_written_to_when_it_is_free(
     sqlite_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flujo.state.database.BUSY_S", 0.05)
+    monkeypatch.setattr("flujo.state.sql.database.BUSY_S", 0.05)
     store = SqlStateStore(sqlite_uri, retry_s=0.2)
     run = await store.accept(new_run(), {})
     other = sqlite3.connect(str(store.database.url.database), isolation_level=None)

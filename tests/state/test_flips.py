@@ -17,7 +17,7 @@ from flujo.domain.ledger import Hold, HoldState
 from flujo.domain.run import Intent, IntentState, Pause, RunStatus, Write
 from flujo.domain.usage import Usage
 from flujo.exceptions import CorruptState
-from flujo.state.cache import SqlCache
+from flujo.state.sql_cache import SqlCache
 from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import RUN, entry, move, new_run
 

@@ -14,12 +14,12 @@ from flujo.exceptions import (
     Fenced,
     ResumeConflict,
 )
-from flujo.state import ownership
-from flujo.state.batch import Batches
-from flujo.state.database import begin_write
+from flujo.state import owner_tokens
 from flujo.state.leases import Leases
+from flujo.state.sql.database import begin_write
+from flujo.state.sql.tables import runs
 from flujo.state.store import SqlStateStore
-from flujo.state.tables import runs
+from flujo.state.writer.batch import Batches
 from flujo.testing.store_suite import RUN, entry, new_run, writes
 
 if TYPE_CHECKING:
@@ -65,11 +65,11 @@ def test_the_runs_of_a_loop_that_has_ended_lapse(store_uri: str) -> None:
 
 HOLDER = """
 import asyncio, sys
-from flujo.state.batch import Batches
+from flujo.state.writer.batch import Batches
 from flujo.state.leases import Leases
-from flujo.state.database import begin_write
+from flujo.state.sql.database import begin_write
 from flujo.state.store import SqlStateStore
-from flujo.state.tables import runs
+from flujo.state.sql.tables import runs
 from flujo.testing.store_suite import RUN, entry, new_run, writes
 
 async def main():
@@ -127,15 +127,15 @@ async def test_an_owner_that_lives_is_not_taken_over(store_uri: str) -> None:
 
 
 def test_only_a_dead_process_of_this_boot_and_namespace_is_provably_dead() -> None:
-    token = ownership.new_token()
+    token = owner_tokens.new_token()
     execution, boot, namespace, _, started = token.split(":")
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
-    assert not ownership.is_provably_dead(token)
-    assert ownership.is_provably_dead(f"{execution}:{boot}:{namespace}:{gone.pid}:{started}")
-    assert ownership.is_provably_dead(f"{execution}:{boot}:{namespace}:{token.split(':')[3]}:1")
+    assert not owner_tokens.is_provably_dead(token)
+    assert owner_tokens.is_provably_dead(f"{execution}:{boot}:{namespace}:{gone.pid}:{started}")
+    assert owner_tokens.is_provably_dead(f"{execution}:{boot}:{namespace}:{token.split(':')[3]}:1")
     for other in (f"x:{boot}:1:{gone.pid}:5", f"x:other:{namespace}:{gone.pid}:5", "-", "", "a:b:c:d:e"):
-        assert not ownership.is_provably_dead(other)
+        assert not owner_tokens.is_provably_dead(other)
 
 
 @pytest.mark.guarantee("G5")

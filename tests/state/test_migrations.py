@@ -16,10 +16,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.script import ScriptDirectory
 
 from flujo.exceptions import SchemaOutdated, SchemaTooNew, SettingsError, StateBackendUnavailable, StateError
-from flujo.state import migrations
-from flujo.state.database import Database, parse
+from flujo.state.sql import migrations
+from flujo.state.sql.database import Database, parse
+from flujo.state.sql.tables import HEAD, metadata
 from flujo.state.store import SqlStateStore
-from flujo.state.tables import HEAD, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

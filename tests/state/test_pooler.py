@@ -8,7 +8,7 @@ import pytest
 
 from flujo.domain.journal import RunId
 from flujo.domain.run import RunStatus
-from flujo.state import migrations
+from flujo.state.sql import migrations
 from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import entry, move, new_run, writes
 from support import PROGRAMS, World, start

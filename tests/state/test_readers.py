@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from flujo.domain.run import RunQuery
+from flujo.state.sql.tables import runs
 from flujo.state.store import SqlStateStore
-from flujo.state.tables import runs
 from flujo.testing.store_suite.examples import new_run
 
 

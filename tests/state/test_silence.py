@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from flujo.domain.run import RunQuery
 from flujo.exceptions import StateBackendUnavailable
-from flujo.state.patience import unhurried
+from flujo.state.sql.retry import unhurried
 from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import RUN, entry, new_run, writes
 

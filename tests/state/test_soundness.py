@@ -13,8 +13,8 @@ from flujo.domain.ledger import Hold, HoldState
 from flujo.domain.run import Intent, IntentState, Pause, RunQuery, Write
 from flujo.domain.usage import Usage
 from flujo.exceptions import CorruptState
-from flujo.state import migrations
-from flujo.state.soundness import soundness
+from flujo.state.sql import migrations
+from flujo.state.sql.integrity import soundness
 from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import entry, new_run
 from support import PROGRAMS, World, start

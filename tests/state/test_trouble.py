@@ -17,7 +17,7 @@ from conftest import own_server
 from flujo.domain.journal import RunId
 from flujo.domain.run import RunQuery, RunStatus
 from flujo.exceptions import ResumeConflict, StateBackendFull, StateBackendUnavailable
-from flujo.state import migrations
+from flujo.state.sql import migrations
 from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import RUN, entry, new_run, writes
 from support import PROGRAMS, World, resume, start

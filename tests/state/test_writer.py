@@ -18,9 +18,9 @@ from flujo.domain.run import RunStatus
 from flujo.exceptions import (
     JournalConflict,
 )
-from flujo.state.requests import Applied
+from flujo.state.sql.tables import runs
 from flujo.state.store import SqlStateStore
-from flujo.state.tables import runs
+from flujo.state.writer.requests import Applied
 from flujo.testing.store_suite import RUN, entry, move, new_run, writes
 
 if TYPE_CHECKING:

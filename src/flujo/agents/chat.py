@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from flujo.agents.structured_output import OutputReader
-from flujo.agents.threads import THREADS
+from flujo.agents.thread_pool import THREADS
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, Ask, Reply
 from flujo.exceptions import AgentError, NotAvailableYet, OutputRejected
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pydantic_ai.messages import ModelMessage
     from pydantic_ai.models import Model
 
-    from flujo.agents.metered import MeteredModel
+    from flujo.agents.metered_model import MeteredModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +173,7 @@ class ChatAgent:
             OutputRejected: no answer fits, after `retries` more tries (`reason`, `answer`).
             BudgetError: the run's budget does not allow a request, or a tool call, which was not made.
         """
-        from flujo.agents.metered import MeteredModel
+        from flujo.agents.metered_model import MeteredModel
 
         reader = self._reader_of(ask)
         async with self.source.open() as opened:
@@ -221,7 +221,7 @@ class ChatAgent:
         """Return the text that the model answers, tools called on the way, and the conversation so far."""
         from pydantic_ai.exceptions import AgentRunError, UserError
 
-        from flujo.agents.failures import cause_of, translated
+        from flujo.agents.error_translation import cause_of, translated
 
         try:
             result = await self._runtime.run(

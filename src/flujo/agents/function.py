@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flujo.agents.threads import THREADS, LazyItems
+from flujo.agents.thread_pool import THREADS, LazyItems
 from flujo.domain.agents import Ask, Reply
 from flujo.exceptions import ArgumentsRejected, CallableError, ResourcesMissing
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flujo.agents import local, local_server
+from flujo.agents import local_server, local_weights
 from flujo.agents.connection import Connection
-from flujo.agents.threads import THREADS
+from flujo.agents.thread_pool import THREADS
 
 if TYPE_CHECKING:
     from pydantic_ai.models import Model
@@ -40,7 +40,7 @@ class LocalModel:
             ModelUnavailable: there is no such model.
         """
         local_server.require_runtime()
-        local.path_of(name, settings.cache_dir)
+        local_weights.path_of(name, settings.cache_dir)
         return cls(name, settings)
 
     @property
@@ -84,7 +84,7 @@ class LocalModel:
     def _weights(self) -> Path:
         if self._verified is None or not self._verified.exists():
             settings = self.settings
-            self._verified = local.ensure(
+            self._verified = local_weights.ensure(
                 self.name, cache_dir=settings.cache_dir, on_progress=settings.on_download
             )
         return self._verified

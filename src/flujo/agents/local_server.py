@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flujo.agents.local import locked
+from flujo.agents.local_weights import locked
 from flujo.exceptions import ModelUnavailable, ProviderUnavailable
 
 CONTEXT_TOKENS = 4096

@@ -7,15 +7,14 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from flujo.blueprint import document as doc
-from flujo.blueprint.agent_rules import agents_that_matter
-from flujo.blueprint.checks import check
 from flujo.blueprint.closure import Closure
 from flujo.blueprint.diagnostics import Diagnostic, Severity, suggest
-from flujo.blueprint.ignoring import heeded
-from flujo.blueprint.loading import Loader
+from flujo.blueprint.language import models as doc
+from flujo.blueprint.loader import Loader
+from flujo.blueprint.rules.agents import agents_that_matter
+from flujo.blueprint.rules.registry import check
+from flujo.blueprint.rules.suppressions import heeded
 from flujo.domain.agents import AgentSpec
-from flujo.domain.leaves import looks_like_target
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.steps import (
@@ -41,14 +40,15 @@ from flujo.domain.steps import (
     TreeSearchStep,
 )
 from flujo.domain.usage import UsageLimits
+from flujo.domain.values import looks_like_target
 from flujo.exceptions import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from flujo.blueprint.analysis.unit import Unit
     from flujo.blueprint.diagnostics import Span
-    from flujo.blueprint.resolver import Source
-    from flujo.blueprint.rules import Unit
+    from flujo.blueprint.sources.source_files import Source
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from flujo.cli.words import megabytes
+from flujo.cli.formatting import megabytes
 
 if TYPE_CHECKING:
     from rich.progress import Progress

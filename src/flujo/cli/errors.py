@@ -52,8 +52,8 @@ def say_error(terminal: Terminal, message: str, *, code: str = "", hint: str = "
 
 def show_diagnostics(error: BlueprintError, terminal: Terminal) -> None:
     """Write a blueprint's findings to stderr, as `flujo validate` shows them."""
-    from flujo.cli.findings import painted, summary
-    from flujo.services.checking import rendered
+    from flujo.cli.diagnostic_rendering import painted, summary
+    from flujo.services.checks.validation import rendered
 
     for finding in error.diagnostics:
         text = rendered(finding, error.facts.get("sources", {}))

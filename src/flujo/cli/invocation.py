@@ -12,7 +12,7 @@ from flujo.cli.terminal import Terminal
 if TYPE_CHECKING:
     import typer
 
-    from flujo.services.project import Project
+    from flujo.services.project.project import Project
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,6 @@ class Invocation:
         Raises:
             SettingsError: its settings cannot be used.
         """
-        from flujo.services.project import find_project
+        from flujo.services.project.project import find_project
 
         return find_project(self.folder, self.environment)

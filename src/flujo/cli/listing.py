@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flujo.cli import words
+from flujo.cli import formatting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,7 +40,7 @@ def run_data(run: Any) -> dict[str, Any]:
         "status": str(run.status),
         "user_id": run.user_id,
         "metadata": dict(run.metadata),
-        "usage": words.usage_data(run.usage),
+        "usage": formatting.usage_data(run.usage),
         "created_at": run.created_at,
         "updated_at": run.updated_at,
         "deadline_at": run.deadline_at,
@@ -49,7 +49,7 @@ def run_data(run: Any) -> dict[str, Any]:
 
 def next_for(run_id: str, status: str) -> str:
     """Return the command that a run in this state calls for."""
-    run = words.short(run_id)
+    run = formatting.short(run_id)
     match status:
         case "paused":
             return f"flujo tasks show {run}"
@@ -64,11 +64,11 @@ def next_for(run_id: str, status: str) -> str:
 def _row(run: Any) -> dict[str, str]:
     metadata = " ".join(f"{key}={value}" for key, value in run.metadata.items())
     return {
-        "run": words.short(run.run_id),
+        "run": formatting.short(run.run_id),
         "pipeline": run.pipeline,
         "status": str(run.status),
-        "updated": words.moment(run.updated_at),
-        "spent": words.usage(run.usage),
-        "metadata": words.brief(metadata),
-        "deadline": words.moment(run.deadline_at or 0),
+        "updated": formatting.moment(run.updated_at),
+        "spent": formatting.usage(run.usage),
+        "metadata": formatting.brief(metadata),
+        "deadline": formatting.moment(run.deadline_at or 0),
     }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from flujo.services.inputs import Given
+    from flujo.services.project.inputs import Given
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 Text = Annotated[
@@ -31,7 +31,7 @@ Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="Ho
 
 def given(text: str | None, file: Path | None, fields: list[str] | None) -> "Given":
     """Return what the user gave; a pipe is read only when `-` asks for it or nothing else is given."""
-    from flujo.services.inputs import Given
+    from flujo.services.project.inputs import Given
 
     if text == "-":
         return Given(text=_piped() or "", file=file, fields=fields or ())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flujo.cli import words
+from flujo.cli import formatting
 from flujo.domain.steps import ImportStep, StateMachineStep, Step
-from flujo.services.gist import gist, logic
+from flujo.services.inspection.step_summary import gist, logic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,12 +20,12 @@ _WIDTH = 60
 
 def show_outline(terminal: Terminal, pipeline: Pipeline, *, unfold: bool) -> None:
     """Write the tree to stdout; `unfold` goes into imported blueprints."""
-    title = f"  {words.brief(pipeline.description)}" if pipeline.description else ""
+    title = f"  {formatting.brief(pipeline.description)}" if pipeline.description else ""
     terminal.data(terminal.styled(pipeline.name, "bold", to=terminal.out) + title)
     lines = list(_body(pipeline, "", unfold=unfold))
     width = max((len(left) for left, _ in lines), default=0)
     for left, right in lines:
-        said = terminal.styled(words.brief(right, _WIDTH * 2), "dim", to=terminal.out) if right else ""
+        said = terminal.styled(formatting.brief(right, _WIDTH * 2), "dim", to=terminal.out) if right else ""
         terminal.data(f"{left:<{min(width, _WIDTH)}}  {said}".rstrip())
 
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self
 
-from flujo.cli import words
+from flujo.cli import formatting
 from flujo.domain.journal import ROOT, StepPath, parent
 from flujo.domain.outcomes import (
     Aborted,
@@ -103,8 +103,8 @@ class PlainLines:
             case StepEnded():
                 self._say(outcome_state(event.outcome, recorded=event.recorded), event.path, *_facts(event))
             case StepRetried():
-                reason = words.brief(event.error.message)
-                self._say("retry", event.path, f"in {words.seconds(event.delay_s)}: {reason}")
+                reason = formatting.brief(event.error.message)
+                self._say("retry", event.path, f"in {formatting.seconds(event.delay_s)}: {reason}")
             case Chunk() | RunEnded():
                 pass
 
@@ -113,7 +113,7 @@ class PlainLines:
         tenth = done * 10 // total if total else 0
         if tenth > self._tenth:
             self._tenth = tenth
-            self._say("fetch", f"the model: {words.megabytes(done, total)}")
+            self._say("fetch", f"the model: {formatting.megabytes(done, total)}")
 
     def _say(self, verb: str, *rest: str) -> None:
         self._terminal.say(f"{verb:<8}{'  '.join(word for word in rest if word)}")
@@ -128,15 +128,15 @@ class PlainLines:
 def _facts(event: StepEnded) -> Iterator[str]:
     """Yield what a line says about a step beside its state: seconds, tokens, cost, and why."""
     if not event.recorded and not isinstance(event.outcome, Paused):
-        yield words.seconds(event.seconds)
+        yield formatting.seconds(event.seconds)
     if event.cached:
         yield "cached"
-    yield words.usage(event.usage)
+    yield formatting.usage(event.usage)
     match event.outcome:
         case Failure(error=error):
-            yield f"{words.brief(error.message, 160)} [{error.code}]"
+            yield f"{formatting.brief(error.message, 160)} [{error.code}]"
         case Aborted(reason=reason):
-            yield words.brief(reason, 120)
+            yield formatting.brief(reason, 120)
         case _:
             pass
 
@@ -187,7 +187,7 @@ class LiveTree:
             case RunStarted():
                 self.run_id = event.run_id
                 verb = "resumed" if event.resumed else "run"
-                self._root.name = f"{event.pipeline}  {verb} {words.short(event.run_id)}"
+                self._root.name = f"{event.pipeline}  {verb} {formatting.short(event.run_id)}"
             case StepStarted():
                 node = self._node(event.path)
                 node.state, node.started = "running", self._clock()
@@ -197,7 +197,7 @@ class LiveTree:
             case StepRetried():
                 self._node(
                     event.path
-                ).note = f"again in {words.seconds(event.delay_s)}: {event.error.message}"
+                ).note = f"again in {formatting.seconds(event.delay_s)}: {event.error.message}"
             case Chunk():
                 node = self._node(event.path)
                 node.note = (node.note + event.text)[-400:]
@@ -206,7 +206,7 @@ class LiveTree:
 
     def download(self, done: int, total: int) -> None:
         """Show it below the tree, until it is done."""
-        self._fetching = "" if done >= total else f"fetching the model: {words.megabytes(done, total)}"
+        self._fetching = "" if done >= total else f"fetching the model: {formatting.megabytes(done, total)}"
 
     def _end(self, node: Node, event: StepEnded) -> None:
         node.state = outcome_state(event.outcome, recorded=event.recorded)
@@ -237,7 +237,7 @@ class LiveTree:
             lines = self._lines(collapse=True)
         if len(lines) > room and not self._final:
             hidden = len(lines) - room + 1
-            lines = [Text(f"… {words.plural(hidden, 'line')} above", style="dim"), *lines[hidden:]]
+            lines = [Text(f"… {formatting.plural(hidden, 'line')} above", style="dim"), *lines[hidden:]]
         return Group(*lines)
 
     def _lines(self, *, collapse: bool) -> list[Text]:
@@ -255,16 +255,16 @@ class LiveTree:
         if node.state == "running":
             mark = _SPINNER[int(now * 10) % len(_SPINNER)]
         spent = now - node.started if node.state == "running" else node.seconds
-        facts = [words.seconds(spent)] if node.state in ("running", "done", "failed") else []
+        facts = [formatting.seconds(spent)] if node.state in ("running", "done", "failed") else []
         facts += ["recorded"] if node.state == "kept" else [node.state] if node.state == "skipped" else []
-        facts += [used] if (used := words.usage(node.usage)) else []
+        facts += [used] if (used := formatting.usage(node.usage)) else []
         line = Text(no_wrap=True, overflow="ellipsis")
         line.append(f"{'  ' * depth}{mark} ", style=_STYLES.get(node.state, "cyan"))
         style = "" if node.state else "dim"  # an iteration or a branch only groups what is inside it
         line.append(f"{node.name:<{max(4, 24 - 2 * depth)}}", style=style)
         line.append(f"  {'  '.join(facts)}", style="dim")
         if node.note:
-            line.append(f"  {words.brief(node.note[-160:], 160)}", style=_STYLES.get(node.state, "dim"))
+            line.append(f"  {formatting.brief(node.note[-160:], 160)}", style=_STYLES.get(node.state, "dim"))
         return line
 
 

@@ -10,7 +10,7 @@ from flujo import __version__
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flujo.services.checking import Report
+    from flujo.services.checks.validation import Report
 
 _LEVELS = {"error": "error", "warning": "warning", "info": "note"}
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -18,7 +18,7 @@ _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 def json_data(reports: Sequence[Report]) -> list[dict[str, Any]]:
     """Return the findings of each blueprint as JSON data."""
-    from flujo.services.checking import as_data
+    from flujo.services.checks.validation import as_data
 
     return [
         {"path": r.path, "valid": r.is_valid, "diagnostics": [as_data(found) for found in r.diagnostics]}
@@ -33,7 +33,7 @@ def github(reports: Sequence[Report]) -> str:
 
 def sarif(reports: Sequence[Report]) -> dict[str, Any]:
     """Return a SARIF 2.1.0 log (OASIS), which code scanning reads."""
-    from flujo.services.checking import codes
+    from flujo.services.checks.validation import codes
 
     found = [finding for report in reports for finding in report.diagnostics]
     titles = codes()

@@ -57,7 +57,7 @@ class Terminal:
             columns: key of a row → head of its column, in order.
             rows: what to show; a missing cell is empty.
         """
-        from flujo.cli.words import aligned, cut
+        from flujo.cli.formatting import aligned, cut
 
         cells = [list(columns.values()), *([str(row.get(key, "")) for key in columns] for row in rows)]
         width = shutil.get_terminal_size().columns if self.out.isatty() else None

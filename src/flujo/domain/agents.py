@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain import leaves
-from flujo.domain.leaves import CallableRef, Text
-from flujo.domain.record import record
+from flujo.domain import values
+from flujo.domain.fast_dataclass import record
 from flujo.domain.usage import NOTHING, Usage
+from flujo.domain.values import CallableRef, Text
 
 if TYPE_CHECKING:
     from flujo.domain.ports import Meter
@@ -75,14 +75,14 @@ class AgentSpec:
             "model": model,
             "instructions": Text(instructions) if isinstance(instructions, str) else instructions,
             "instructions_file": instructions_file,
-            "output_schema": leaves.schema(output_schema, f"{where}`output_schema`"),
+            "output_schema": values.schema(output_schema, f"{where}`output_schema`"),
             "output_type": None
             if output_type is None
-            else leaves.callable_ref(output_type, f"{where}`output_type`", takes="a class"),
+            else values.callable_ref(output_type, f"{where}`output_type`", takes="a class"),
             "model_settings": dict(model_settings),
             "retries": retries,
             "tool_timeout": tool_timeout,
-            "tools": leaves.callable_refs(tools, f"{where}`tools`"),
+            "tools": values.callable_refs(tools, f"{where}`tools`"),
         }
         for key, value in kept.items():
             object.__setattr__(self, key, value)

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, NewType
 
 from flujo.domain import canonical
-from flujo.domain.record import record
+from flujo.domain.fast_dataclass import record
 from flujo.domain.usage import NOTHING, Usage
 
 StepPath = NewType("StepPath", str)

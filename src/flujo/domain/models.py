@@ -18,7 +18,7 @@ from pydantic import (
 from typing_extensions import TypeVar  # with defaults, which `typing` has since 3.13
 
 from flujo.domain import canonical
-from flujo.domain.blobs import BLOBS, Blobs, from_thread
+from flujo.domain.context_references import BLOBS, Blobs, from_thread
 from flujo.domain.journal import ErrorInfo, RunId
 from flujo.domain.run import Pause, RunStatus
 from flujo.domain.usage import NOTHING, Usage

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from flujo.domain.fast_dataclass import record
 from flujo.domain.journal import ErrorInfo, RunId, StepPath
-from flujo.domain.record import record
 from flujo.domain.run import Pause, RunStatus
 from flujo.domain.usage import NOTHING, Usage
 

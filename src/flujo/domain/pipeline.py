@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, cast, overload
 
 from typing_extensions import TypeVar  # with defaults, which `typing` has since 3.13
 
-from flujo.domain import leaves
+from flujo.domain import values
 from flujo.domain.journal import ROOT, StepPath, child
 from flujo.exceptions import PipelineError
 
 if TYPE_CHECKING:
-    from flujo.domain.leaves import CallableRef, Value, Valued
     from flujo.domain.steps import BaseStep
     from flujo.domain.usage import UsageLimits
+    from flujo.domain.values import CallableRef, Value, Valued
 
 Taken = TypeVar("Taken", contravariant=True, default=Any)
 """What a step or a pipeline takes: one that takes any animal may stand where dogs come."""
@@ -114,12 +114,12 @@ class Pipeline(Generic[Taken, Given]):
             "steps": _steps(steps, f"{where}`steps`"),
             "name": name,
             "description": description,
-            "input_schema": leaves.schema(input_schema, f"{where}`input_schema`"),
+            "input_schema": values.schema(input_schema, f"{where}`input_schema`"),
             "context_schema": context_schema,
             "context_type": None
             if context_type is None
-            else leaves.callable_ref(context_type, f"{where}`context_type`", takes="a class"),
-            "output": leaves.value(output, f"{where}`output`"),
+            else values.callable_ref(context_type, f"{where}`context_type`", takes="a class"),
+            "output": values.value(output, f"{where}`output`"),
             "budget": budget,
         }
         for key, value in kept.items():

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from flujo.domain.fast_dataclass import record
 from flujo.domain.journal import Entry, RunId, StepPath
 from flujo.domain.ledger import Hold
-from flujo.domain.record import record
 from flujo.domain.usage import NOTHING, Usage
 
 

@@ -15,7 +15,7 @@ from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import Intent, IntentState, Pause
 from flujo.domain.usage import NOTHING, Usage
 from flujo.engine.budget import meter
-from flujo.engine.settling import Draft, settle, settle_answer
+from flujo.engine.recording import Draft, settle, settle_answer
 from flujo.exceptions import (
     EngineError,
     FlujoError,

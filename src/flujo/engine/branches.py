@@ -9,7 +9,7 @@ from flujo.domain.agents import Ask
 from flujo.domain.journal import EntryKind, branch
 from flujo.domain.outcomes import StepOutcome, Success
 from flujo.domain.steps import CallableRef
-from flujo.engine import isolation
+from flujo.engine import context_isolation
 from flujo.engine.decisions import decision, foreign
 from flujo.engine.fanout import Arm, fan_out, stopped_by
 from flujo.exceptions import MergeConflict
@@ -80,7 +80,7 @@ async def merge_into(
         if isinstance(folded, merge.Conflict):
             raise _conflict(step, folded)
         patch = folded
-    frame.zone.tree = isolation.accepted(frame, patch, what=f"step {step.name!r}")
+    frame.zone.tree = context_isolation.accepted(frame, patch, what=f"step {step.name!r}")
 
 
 async def _by_callable(

@@ -10,7 +10,7 @@ from flujo.domain import canonical
 from flujo.domain.agents import Ask
 from flujo.domain.journal import Entry, EntryKind, turn
 from flujo.domain.steps import CallableRef, Logic
-from flujo.engine import isolation
+from flujo.engine import context_isolation
 from flujo.exceptions import ControlSignal, ExpressionFailed, FlujoError, JournalConflict, StepFailed
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _note(frame: Frame, path: StepPath, attempt: int, value: Any) -> None:
 
 async def _answer(rule: CallableRef, frame: Frame) -> Any:
     agent = frame.run.binding.agent(rule)
-    context = isolation.view(frame) if agent.wants_context else None
+    context = context_isolation.view(frame) if agent.wants_context else None
     data = canonical.normalise(frame.previous)
     with foreign(rule):
         reply = await agent.ask(Ask(data=data, context=context, resources=frame.run.resources))

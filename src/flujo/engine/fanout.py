@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import merge
 from flujo.domain.outcomes import Aborted, Failure, Paused, Success
-from flujo.engine.settling import finish_turn, recorded
+from flujo.engine.recording import finish_turn, recorded
 from flujo.exceptions import FlujoError, StateError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from flujo.domain.journal import ROOT, RunId, StepPath
 from flujo.domain.steps import Expr, Text
-from flujo.engine.clocks import standing_still
+from flujo.engine.timeouts import standing_still
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from flujo.domain.ports import Binding, Chain, Chance, Clock, ContextType, Sink
     from flujo.domain.steps import BaseStep, Value
     from flujo.engine.budget import Budget
-    from flujo.engine.caching import AnswerCache
-    from flujo.engine.journaling import Journal
+    from flujo.engine.journal import Journal
+    from flujo.engine.step_cache import AnswerCache
 
 
 _NO_NAMES: Mapping[str, Any] = MappingProxyType({})

@@ -9,12 +9,12 @@ from flujo.domain import canonical
 from flujo.domain.journal import Entry, EntryKind, EntryStatus, StepPath, child
 from flujo.domain.outcomes import Aborted, Failure, StepEnded, StepOutcome, StepStarted, Success
 from flujo.engine.attempts import error_info
-from flujo.engine.caching import answered
-from flujo.engine.composites import is_attempted, perform_whole
+from flujo.engine.budget_scope import breach_of, limited, unless_breached
+from flujo.engine.composite_attempts import is_attempted, perform_whole
 from flujo.engine.decisions import decide_flag
 from flujo.engine.frame import Frame, Run, Zone
-from flujo.engine.limited import breach_of, limited, unless_breached
-from flujo.engine.settling import finish, recorded
+from flujo.engine.recording import finish, recorded
+from flujo.engine.step_cache import answered
 from flujo.engine.steps import (
     cache,
     conditional,

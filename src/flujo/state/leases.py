@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from flujo.state.sql import database_now
-from flujo.state.tables import runs
+from flujo.state.sql.functions import database_now
+from flujo.state.sql.tables import runs
 
 if TYPE_CHECKING:
     import asyncio

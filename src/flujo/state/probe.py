@@ -12,7 +12,7 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from flujo.state import silence
+from flujo.state.sql import postgres_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +68,7 @@ def _sqlite_connection(listen: Listen) -> type[sqlite3.Connection]:
     return Connection
 
 
-def _postgres_connection(listen: Listen) -> type[silence.Connection]:
+def _postgres_connection(listen: Listen) -> type[postgres_connection.Connection]:
     class Cursor(psycopg.Cursor[Any]):
         def execute(self, query: Any, *arguments: Any, **options: Any) -> Any:
             return _told(
@@ -80,7 +80,7 @@ def _postgres_connection(listen: Listen) -> type[silence.Connection]:
                 listen, _verb(query), lambda: super(Cursor, self).executemany(query, params_seq, **options)
             )
 
-    class Connection(silence.Connection):
+    class Connection(postgres_connection.Connection):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             self.cursor_factory = Cursor

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flujo.domain.journal import RunId
 from flujo.domain.run import Progress
-from flujo.state import judgement, migrations, ownership, queries, together
-from flujo.state.batch import Batches
-from flujo.state.database import Database, Synchronous, is_postgres
+from flujo.state import owner_tokens, rules
 from flujo.state.leases import LEASE_S, RENEW_S, Leases
-from flujo.state.patience import ANSWER_S, RETRY_S
-from flujo.state.readers import Readers
-from flujo.state.requests import Accept, Answer, Claim, Expire
-from flujo.state.writer import Writer
+from flujo.state.sql import batched_queries, migrations, queries
+from flujo.state.sql.database import Database, Synchronous, is_postgres
+from flujo.state.sql.retry import ANSWER_S, RETRY_S
+from flujo.state.writer.batch import Batches
+from flujo.state.writer.readers import Readers
+from flujo.state.writer.requests import Accept, Answer, Claim, Expire
+from flujo.state.writer.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -69,7 +70,7 @@ class SqlStateStore:
     ) -> None:
         readers = max(1, min(MAX_READERS if is_postgres(uri) else FILE_READERS, pool_max - 1))
         connections = (min(max(2, pool_min), readers + 1), readers + 1)
-        self.owner = ownership.new_token()
+        self.owner = owner_tokens.new_token()
         self.database = Database(
             uri,
             connections=connections,
@@ -106,7 +107,7 @@ class SqlStateStore:
 
     def accept(self, run: NewRun, blobs: Mapping[str, bytes], *, claim: bool = True) -> Awaitable[RunRecord]:
         """Record a run and the blobs it needs; see the port."""
-        judgement.check_run(run)
+        rules.check_run(run)
         return self._begin(Accept(run, blobs, claim))
 
     def claim(
@@ -159,9 +160,9 @@ class SqlStateStore:
 
     async def run(self, run_id: RunId) -> RunRecord:
         """Return a run."""
-        found = await self._together.together(together.records, run_id)
+        found = await self._together.together(batched_queries.records, run_id)
         if found is None:
-            raise judgement.no_run(run_id)
+            raise rules.no_run(run_id)
         return found
 
     async def find(self, text: str) -> RunRecord:
@@ -169,13 +170,13 @@ class SqlStateStore:
         if text == queries.LAST:
             return await self.read(queries.newest)
         if not text or "\x00" in text:
-            raise judgement.no_run(text)
-        exact = await self._together.together(together.records, text)
+            raise rules.no_run(text)
+        exact = await self._together.together(batched_queries.records, text)
         return exact or await self.run(RunId(await self.read(queries.beginning_with, text)))
 
     async def runs(self, query: RunQuery) -> list[RunRecord]:
         """Return the runs that fit, newest first."""
-        judgement.check_query(query)
+        rules.check_query(query)
         return await self.read(queries.matching, query)
 
     async def entries(self, run_id: RunId, *, parent: StepPath | None = None) -> list[Entry]:
@@ -187,7 +188,7 @@ class SqlStateStore:
 
     async def progress(self, run_id: RunId) -> Progress:
         """Return how far the run's journal goes, and the usage summed over its entries."""
-        return await self._together.together(together.progress, run_id) or Progress()
+        return await self._together.together(batched_queries.progress, run_id) or Progress()
 
     async def ledger(self, run_id: RunId) -> Ledger:
         """Return what each attempt used and when, and what is held back of the run's budget."""
@@ -195,7 +196,7 @@ class SqlStateStore:
 
     async def pauses(self, run_id: RunId) -> list[Pause]:
         """Return the questions of a run, in the order in which they were asked."""
-        return await self._together.together(together.questions, run_id) or []
+        return await self._together.together(batched_queries.questions, run_id) or []
 
     async def intents(self, run_id: RunId) -> list[Intent]:
         """Return the calls that a run has announced."""

@@ -5,23 +5,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flujo.agents.scripted import ScriptedAgent
-    from flujo.state.memory import MemoryStateStore
     from flujo.state.memory_cache import MemoryCache
+    from flujo.state.memory_store import MemoryStateStore
     from flujo.testing.cache_suite import CacheBackendSuite
-    from flujo.testing.crashes import enumerate_crashes, reach
-    from flujo.testing.rehearsal import crash_test
+    from flujo.testing.crash_points import enumerate_crashes, reach
+    from flujo.testing.crash_testing import crash_test
     from flujo.testing.simulation import simulate
     from flujo.testing.store_suite import StateStoreSuite
 
 _HOMES = {
     "CacheBackendSuite": "flujo.testing.cache_suite",
     "MemoryCache": "flujo.state.memory_cache",
-    "MemoryStateStore": "flujo.state.memory",
+    "MemoryStateStore": "flujo.state.memory_store",
     "ScriptedAgent": "flujo.agents.scripted",
     "StateStoreSuite": "flujo.testing.store_suite",
-    "crash_test": "flujo.testing.rehearsal",
-    "enumerate_crashes": "flujo.testing.crashes",
-    "reach": "flujo.testing.crashes",
+    "crash_test": "flujo.testing.crash_testing",
+    "enumerate_crashes": "flujo.testing.crash_points",
+    "reach": "flujo.testing.crash_points",
     "simulate": "flujo.testing.simulation",
 }
 

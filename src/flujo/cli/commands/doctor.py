@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flujo.cli.terminal import Terminal
-    from flujo.services.health import Finding
+    from flujo.services.admin.doctor import Finding
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -22,7 +22,7 @@ _STYLES = {"ok": ("green",), "note": ("dim",), "warn": ("yellow",), "fail": ("bo
 @app.command()
 def doctor(ctx: typer.Context, as_json: options.AsJson = False) -> None:
     """Check settings, database, models and keys."""
-    from flujo.services.health import examine
+    from flujo.services.admin.doctor import examine
 
     invocation = Invocation.of(ctx)
     terminal = invocation.terminal

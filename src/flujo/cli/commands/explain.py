@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flujo.cli import completing, options
+from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
 
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ def explain(
             metavar="CODE|BLUEPRINT",
             help="For instance FLJ204, or a blueprint by path or name; none: list all codes.",
             show_default=False,
-            autocompletion=completing.codes_and_blueprints,
+            autocompletion=completion.codes_and_blueprints,
         ),
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Explain a code, or tell what a blueprint does."""
-    from flujo.services.checking import codes, explained, is_rule
+    from flujo.services.checks.validation import codes, explained, is_rule
 
     invocation = Invocation.of(ctx)
     terminal = invocation.terminal
@@ -48,8 +48,8 @@ def explain(
 
 
 def _tell(invocation: Invocation, blueprint: str, *, as_json: bool) -> None:
-    from flujo.services.checking import compiled_or_refused
-    from flujo.services.story import story
+    from flujo.services.checks.validation import compiled_or_refused
+    from flujo.services.inspection.explanation import story
 
     project = invocation.project
     path = project.locate(blueprint, invocation.folder)

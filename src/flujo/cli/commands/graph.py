@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flujo.cli import completing
+from flujo.cli import completion
 from flujo.cli.invocation import Invocation
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def graph(
     blueprint: Annotated[
         str,
         typer.Argument(
-            metavar="BLUEPRINT", help="A blueprint, by path or name.", autocompletion=completing.blueprints
+            metavar="BLUEPRINT", help="A blueprint, by path or name.", autocompletion=completion.blueprints
         ),
     ],
     form: Annotated[
@@ -45,7 +45,7 @@ def graph(
     ] = None,
 ) -> None:
     """Draw a blueprint."""
-    from flujo.services.checking import compiled_or_refused
+    from flujo.services.checks.validation import compiled_or_refused
 
     invocation = Invocation.of(ctx)
     project, terminal = invocation.project, invocation.terminal
@@ -69,8 +69,8 @@ def graph(
 
 
 def _drawn(pipeline: "Pipeline", form: Format, *, unfold: bool) -> str:
-    from flujo.services import graph_formats
-    from flujo.services.graph import graph_of
+    from flujo.services.inspection import graph_formats
+    from flujo.services.inspection.graph import graph_of
 
     write = {"mermaid": graph_formats.mermaid, "dot": graph_formats.dot, "svg": graph_formats.svg}[form]
     return write(graph_of(pipeline, unfold=unfold))

@@ -19,7 +19,7 @@ def init(
     name: Annotated[str, typer.Option(help="The project's name. [default: the folder's]")] = "",
 ) -> None:
     """Write a working project into a folder."""
-    from flujo.services.scaffold import scaffold
+    from flujo.services.admin.scaffold import scaffold
 
     invocation = Invocation.of(ctx)
     terminal = invocation.terminal

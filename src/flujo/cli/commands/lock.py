@@ -21,8 +21,8 @@ def lock(ctx: typer.Context) -> None:
     """Write flujo.lock: what blueprints, their agents and callables are."""
     if ctx.invoked_subcommand is not None:
         return
-    from flujo.cli.words import plural
-    from flujo.services import locking
+    from flujo.cli.formatting import plural
+    from flujo.services.checks import locking
 
     invocation = Invocation.of(ctx)
     written = locking.write(invocation.project)
@@ -48,7 +48,7 @@ def verify(
     as_json: options.AsJson = False,
 ) -> None:
     """Say what differs from flujo.lock; exit with 7 when something does."""
-    from flujo.services import locking
+    from flujo.services.checks import locking
 
     invocation = Invocation.of(ctx)
     terminal = invocation.terminal
@@ -72,8 +72,8 @@ def verify(
 @app.command()
 def show(ctx: typer.Context, as_json: options.AsJson = False) -> None:
     """Show what flujo.lock holds."""
-    from flujo.cli.locks import show_lock
-    from flujo.services import locking
+    from flujo.cli.lock_rendering import show_lock
+    from flujo.services.checks import locking
 
     invocation = Invocation.of(ctx)
     held = locking.read(invocation.project)
@@ -101,8 +101,8 @@ def diff(
     as_json: options.AsJson = False,
 ) -> None:
     """Show what the files mean otherwise than a lock: prompts by word, models, tools, schemas, steps."""
-    from flujo.cli.locks import diff_data, show_diff
-    from flujo.services import locking
+    from flujo.cli.lock_rendering import diff_data, show_diff
+    from flujo.services.checks import locking
 
     invocation = Invocation.of(ctx)
     terminal = invocation.terminal

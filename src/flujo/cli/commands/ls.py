@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flujo.cli import completing, options
+from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -30,7 +30,7 @@ def ls(
             metavar="PATHS",
             help="Blueprints or folders; none: all of the project.",
             show_default=False,
-            autocompletion=completing.blueprints,
+            autocompletion=completion.blueprints,
         ),
     ] = None,
     only: Annotated[
@@ -39,8 +39,8 @@ def ls(
     as_json: options.AsJson = False,
 ) -> None:
     """List the steps, agents, callables and imports of blueprints."""
-    from flujo.services.checking import compiled_or_refused
-    from flujo.services.inventory import inventory
+    from flujo.services.checks.validation import compiled_or_refused
+    from flujo.services.inspection.inventory import inventory
 
     invocation = Invocation.of(ctx)
     project, terminal = invocation.project, invocation.terminal

@@ -23,17 +23,17 @@ def migrate(
     as_json: options.AsJson = False,
 ) -> None:
     """Bring the database to this version's schema."""
-    from flujo.services import health
+    from flujo.services.admin import doctor
 
     invocation = Invocation.of(ctx)
     terminal = invocation.terminal
     if sql:
-        terminal.data(health.migration_script(invocation.project).rstrip() or "-- nothing to do")
+        terminal.data(doctor.migration_script(invocation.project).rstrip() or "-- nothing to do")
         return
     if check:
-        before = after = health.schema_status(invocation.project)
+        before = after = doctor.schema_status(invocation.project)
     else:
-        before, after = health.migrate(invocation.project)
+        before, after = doctor.migrate(invocation.project)
     if as_json:
         terminal.json(
             {

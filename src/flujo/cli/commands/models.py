@@ -16,7 +16,7 @@ app = typer.Typer(
 @app.command("list")
 def list_(ctx: typer.Context, as_json: options.AsJson = False) -> None:
     """List the local models, and which of them are on this machine."""
-    from flujo.services.models import list_models
+    from flujo.services.admin.local_models import list_models
 
     invocation = Invocation.of(ctx)
     found = list_models(invocation.project.settings.cache_home)
@@ -50,7 +50,7 @@ def pull(
 ) -> None:
     """Fetch a model, check its digest, and keep it in the user's cache."""
     from flujo.cli.download import Download
-    from flujo.services.models import pull as fetch
+    from flujo.services.admin.local_models import pull as fetch
 
     invocation = Invocation.of(ctx)
     with Download(invocation.terminal, name) as download:

@@ -10,8 +10,8 @@ from flujo.cli import options
 from flujo.cli.invocation import Invocation
 
 if TYPE_CHECKING:
-    from flujo.services.purging import Purged
-    from flujo.services.wiring import Workspace
+    from flujo.services.admin.purge import Purged
+    from flujo.services.workspace import Workspace
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -40,9 +40,9 @@ def purge(
     as_json: options.AsJson = False,
 ) -> None:
     """Delete old runs and all that belongs to them."""
-    from flujo.cli.driving import in_workspace
+    from flujo.cli.run_command import in_workspace
     from flujo.domain.run import RunStatus
-    from flujo.services.inputs import read_duration
+    from flujo.services.project.inputs import read_duration
 
     invocation = Invocation.of(ctx)
     terminal = invocation.terminal
@@ -50,7 +50,7 @@ def purge(
     statuses = [RunStatus(each.value) for each in status or [Status.COMPLETED]]
 
     async def work(workspace: "Workspace") -> Any:
-        from flujo.services.purging import purge as purge_runs
+        from flujo.services.admin.purge import purge as purge_runs
 
         store = await workspace.store()
 

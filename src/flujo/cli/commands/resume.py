@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flujo.cli import completing, options
+from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
 
 if TYPE_CHECKING:
     from flujo.cli.progress import Progress
-    from flujo.services.wiring import Workspace
+    from flujo.services.workspace import Workspace
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -23,7 +23,7 @@ def resume(
             metavar="RUN",
             help="An id, the beginning of one, or @last; none: list them.",
             show_default=False,
-            autocompletion=completing.runs,
+            autocompletion=completion.runs,
         ),
     ] = None,
     accept_changes: Annotated[
@@ -36,17 +36,17 @@ def resume(
     as_json: options.AsJson = False,
 ) -> None:
     """Go on with a run; alone, list what can be resumed."""
-    from flujo.cli.driving import conclude, drive, in_workspace
-    from flujo.services import runs
+    from flujo.cli.run_command import conclude, drive, in_workspace
+    from flujo.services.runs import blueprint_runs
 
     invocation = Invocation.of(ctx)
     if run is None:
-        found = in_workspace(invocation, runs.resumable)
+        found = in_workspace(invocation, blueprint_runs.resumable)
         _list(invocation, found, as_json=as_json)
         return
 
     async def work(workspace: "Workspace", progress: "Progress") -> Any:
-        return await runs.resume(
+        return await blueprint_runs.resume(
             workspace,
             run,
             accept_changes=accept_changes,

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flujo.cli import completing, options
+from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
 
 if TYPE_CHECKING:
     from flujo.cli.progress import Progress
-    from flujo.services.wiring import Blueprint, Workspace
+    from flujo.services.workspace import Blueprint, Workspace
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -32,7 +32,7 @@ def run(
             metavar="BLUEPRINT",
             help="A name or a path; none: list them.",
             show_default=False,
-            autocompletion=completing.blueprints,
+            autocompletion=completion.blueprints,
         ),
     ] = None,
     text: options.Text = None,
@@ -60,8 +60,9 @@ def run(
     if blueprint is None:
         _list(invocation, as_json=as_json)
         return
-    from flujo.cli.driving import conclude, drive
-    from flujo.services import inputs, runs
+    from flujo.cli.run_command import conclude, drive
+    from flujo.services.project import inputs
+    from flujo.services.runs import blueprint_runs
 
     path = invocation.project.locate(blueprint, invocation.folder)
     asked = options.given(text, file, fields)
@@ -75,7 +76,7 @@ def run(
         if value.note:
             invocation.terminal.say(value.note, "dim")
         start = inputs.read_fields(context or (), loaded.pipeline.context_schema, option="--context")
-        return await runs.start(
+        return await blueprint_runs.start(
             workspace,
             loaded,
             value.value,
@@ -94,7 +95,7 @@ def run(
 
 def _mention_warnings(invocation: Invocation, loaded: "Blueprint") -> None:
     """Say that there are warnings; `flujo validate` shows them."""
-    from flujo.cli.findings import summary
+    from flujo.cli.diagnostic_rendering import summary
 
     warnings = [finding for finding in loaded.diagnostics if finding.severity == "warning"]
     if warnings:

@@ -12,6 +12,6 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command()
 def schema(ctx: typer.Context) -> None:
     """Print the JSON Schema of blueprints."""
-    from flujo.services.checking import schema_text
+    from flujo.services.checks.validation import schema_text
 
     Invocation.of(ctx).terminal.data(schema_text())

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flujo.cli import completing, options
+from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
 
 if TYPE_CHECKING:
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from flujo.cli.progress import Progress
     from flujo.cli.terminal import Terminal
     from flujo.domain.run import Pause
-    from flujo.services.tasks import TaskDetail
-    from flujo.services.wiring import Workspace
+    from flujo.services.inspection.task_client import TaskDetail
+    from flujo.services.workspace import Workspace
 
 app = typer.Typer(
     add_completion=False,
@@ -56,10 +56,10 @@ def list_(
     as_json: options.AsJson = False,
 ) -> None:
     """List runs, newest first."""
-    from flujo.cli.driving import in_workspace
     from flujo.cli.listing import next_for, show_runs
-    from flujo.services.inputs import read_metadata
-    from flujo.services.tasks import TaskClient
+    from flujo.cli.run_command import in_workspace
+    from flujo.services.inspection.task_client import TaskClient
+    from flujo.services.project.inputs import read_metadata
 
     invocation = Invocation.of(ctx)
     wanted = read_metadata(metadata or ())
@@ -82,14 +82,14 @@ def show(
     run: Annotated[
         str,
         typer.Argument(
-            metavar="RUN", help="An id, the beginning of one, or @last.", autocompletion=completing.runs
+            metavar="RUN", help="An id, the beginning of one, or @last.", autocompletion=completion.runs
         ),
     ],
     as_json: options.AsJson = False,
 ) -> None:
     """Show a run and its open questions."""
-    from flujo.cli.driving import in_workspace
-    from flujo.services.tasks import TaskClient
+    from flujo.cli.run_command import in_workspace
+    from flujo.services.inspection.task_client import TaskClient
 
     invocation = Invocation.of(ctx)
     detail = in_workspace(invocation, lambda ws: TaskClient(ws).get_task(run))
@@ -107,7 +107,7 @@ def resume(
         typer.Argument(
             metavar="RUN[:PAUSE]",
             help="A run, and which question when several are open.",
-            autocompletion=completing.waiting_runs,
+            autocompletion=completion.waiting_runs,
         ),
     ],
     text: options.Text = None,
@@ -118,8 +118,8 @@ def resume(
     as_json: options.AsJson = False,
 ) -> None:
     """Answer a run's question and go on with it."""
-    from flujo.cli.words import decoded
-    from flujo.services.inputs import read_input
+    from flujo.cli.formatting import decoded
+    from flujo.services.project.inputs import read_input
 
     asked = options.given(text, file, fields)
 
@@ -145,7 +145,7 @@ def resolve(
     as_json: options.AsJson = False,
 ) -> None:
     """Say what became of a call that is in doubt, and go on with its run."""
-    from flujo.services.inputs import read_json
+    from flujo.services.project.inputs import read_json
 
     answer: dict[str, Any] = {"resolution": resolution.value}
     if result is not None:
@@ -161,13 +161,13 @@ def retry(
     as_json: options.AsJson = False,
 ) -> None:
     """Go on with a run that is parked, or try its failed step again."""
-    from flujo.cli.driving import conclude, drive
-    from flujo.services import runs
+    from flujo.cli.run_command import conclude, drive
+    from flujo.services.runs import blueprint_runs
 
     invocation = Invocation.of(ctx)
 
     async def work(workspace: "Workspace", progress: "Progress") -> Any:
-        return await runs.resume(
+        return await blueprint_runs.resume(
             workspace, run, retry_failed=True, sink=progress, say=invocation.terminal.say
         )
 
@@ -181,9 +181,9 @@ def cancel(
     as_json: options.AsJson = False,
 ) -> None:
     """End a run for good, whoever executes it."""
-    from flujo.cli.driving import in_workspace
     from flujo.cli.listing import next_for, run_data
-    from flujo.services.tasks import TaskClient
+    from flujo.cli.run_command import in_workspace
+    from flujo.services.inspection.task_client import TaskClient
 
     invocation = Invocation.of(ctx)
     task = in_workspace(invocation, lambda ws: TaskClient(ws).cancel_task(run))
@@ -204,10 +204,10 @@ def _answered(
     as_json: bool,
 ) -> None:
     """Answer the question that `run` means with what `read` gives for it, and go on with the run."""
-    from flujo.cli.driving import conclude, drive, result_data
-    from flujo.cli.words import short
-    from flujo.services import runs
-    from flujo.services.answers import chosen
+    from flujo.cli.formatting import short
+    from flujo.cli.run_command import conclude, drive, result_data
+    from flujo.services.runs import blueprint_runs
+    from flujo.services.runs.answers import chosen
 
     invocation = Invocation.of(ctx)
     name, _, typed = run.partition(":")
@@ -219,7 +219,7 @@ def _answered(
         answer, note = read(pause)
         if note:
             invocation.terminal.say(note, "dim")
-        return await runs.answer(
+        return await blueprint_runs.answer(
             workspace, record.run_id, pause.pause_id, answer, detach=detach, sink=progress
         )
 
@@ -244,9 +244,9 @@ def _path(typed: str) -> str | None:
 
 
 def _show(terminal: "Terminal", detail: "TaskDetail") -> None:
-    from flujo.cli import words
-    from flujo.cli.driving import answer_with
+    from flujo.cli import formatting
     from flujo.cli.listing import next_for
+    from flujo.cli.run_command import answer_with
 
     task = detail.task
     facts = {
@@ -255,34 +255,34 @@ def _show(terminal: "Terminal", detail: "TaskDetail") -> None:
         "status": str(task.status),
         "user": task.user_id,
         "metadata": " ".join(f"{key}={value}" for key, value in task.metadata.items()),
-        "created": words.moment(task.created_at),
-        "updated": words.moment(task.updated_at),
-        "spent": words.usage(task.usage, detail.trace.unconfirmed),
-        "input": words.brief(detail.input, 400) if detail.input is not None else "",
-        "context": words.brief(detail.context, 400) if detail.context else "",
+        "created": formatting.moment(task.created_at),
+        "updated": formatting.moment(task.updated_at),
+        "spent": formatting.usage(task.usage, detail.trace.unconfirmed),
+        "input": formatting.brief(detail.input, 400) if detail.input is not None else "",
+        "context": formatting.brief(detail.context, 400) if detail.context else "",
         "state": " ".join(f"{path}:{state}" for path, state in detail.states.items()),
         "error": f"{detail.error.message} [{detail.error.code}]" if detail.error else "",
-        "output": words.brief(detail.output, 400) if detail.output is not None else "",
+        "output": formatting.brief(detail.output, 400) if detail.output is not None else "",
     }
     for name, value in facts.items():
         if value:
             terminal.data(f"{name + ':':<11}{value}")
     open_ones = [pause for pause in detail.pauses if pause.is_open]
     for pause in open_ones:
-        until = f" until {words.moment(pause.deadline_at)}" if pause.deadline_at else ""
+        until = f" until {formatting.moment(pause.deadline_at)}" if pause.deadline_at else ""
         terminal.data(
-            f"waiting for an answer at `{pause.pause_id}`{until}:\n{words.printable(pause.message)}"
+            f"waiting for an answer at `{pause.pause_id}`{until}:\n{formatting.printable(pause.message)}"
         )
     for pause in open_ones:
-        answer_with(terminal, words.short(task.run_id), pause, alone=len(open_ones) == 1)
+        answer_with(terminal, formatting.short(task.run_id), pause, alone=len(open_ones) == 1)
     if not open_ones:
         terminal.next(next_for(task.run_id, str(task.status)))
 
 
 def _detail_data(detail: "TaskDetail") -> dict[str, Any]:
-    from flujo.cli.driving import pause_data
     from flujo.cli.listing import run_data
-    from flujo.cli.tracing import node_data
+    from flujo.cli.run_command import pause_data
+    from flujo.cli.trace_rendering import node_data
 
     return {
         **run_data(detail.task),

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from flujo.cli import completing, options
+from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -16,7 +16,7 @@ def trace(
     run: Annotated[
         str,
         typer.Argument(
-            metavar="RUN", help="An id, the beginning of one, or @last.", autocompletion=completing.runs
+            metavar="RUN", help="An id, the beginning of one, or @last.", autocompletion=completion.runs
         ),
     ] = "@last",
     step: Annotated[
@@ -25,7 +25,7 @@ def trace(
             metavar="STEP",
             help="Only this step and what is inside it, by its path: `draft[1]/write` or `draft.1/write`.",
             show_default=False,
-            autocompletion=completing.steps,
+            autocompletion=completion.steps,
         ),
     ] = None,
     full: Annotated[
@@ -34,11 +34,11 @@ def trace(
     as_json: options.AsJson = False,
 ) -> None:
     """Show what happened in a run, step by step."""
-    from flujo.cli import words
-    from flujo.cli.driving import in_workspace
+    from flujo.cli import formatting
     from flujo.cli.listing import next_for
-    from flujo.cli.tracing import node_data, show_trace
-    from flujo.services.tasks import TaskClient
+    from flujo.cli.run_command import in_workspace
+    from flujo.cli.trace_rendering import node_data, show_trace
+    from flujo.services.inspection.task_client import TaskClient
 
     invocation = Invocation.of(ctx)
     detail = in_workspace(invocation, lambda ws: TaskClient(ws).get_task(run))
@@ -48,10 +48,10 @@ def trace(
         invocation.terminal.json({"run_id": detail.task.run_id, **facts, **node_data(shown)})
         return
     lock = f"  lock {detail.lock_digest[:12]}" if detail.lock_digest else ""
-    title = f"{detail.task.pipeline}  {words.short(detail.task.run_id)}{lock}"
+    title = f"{detail.task.pipeline}  {formatting.short(detail.task.run_id)}{lock}"
     show_trace(invocation.terminal, shown, title=title, full=full)
     for warning in detail.warnings:
-        invocation.terminal.say(f"warning: {words.printable(warning)}", "yellow")
+        invocation.terminal.say(f"warning: {formatting.printable(warning)}", "yellow")
     status = str(detail.task.status)
     if status not in ("completed", "cancelled"):
         invocation.terminal.next(next_for(detail.task.run_id, status))

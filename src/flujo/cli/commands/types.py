@@ -24,15 +24,15 @@ def types(
     Imports their modules, and writes what `context:`, `output_type:` and functions that steps call are
     annotated with as JSON Schemas into `schemas/`. `flujo validate` reads them there and imports nothing.
     """
-    from flujo.cli.words import plural
-    from flujo.services import python_types
+    from flujo.cli.formatting import plural
+    from flujo.services.admin import type_export
 
     invocation = Invocation.of(ctx)
     terminal = invocation.terminal
-    found = python_types.compare(invocation.project)
+    found = type_export.compare(invocation.project)
     changed = [*found.outdated, *found.orphans]
     if not check:
-        python_types.write(invocation.project, found)
+        type_export.write(invocation.project, found)
     if as_json:
         terminal.json({"files": sorted(found.files), "changed": changed, "untold": list(found.untold)})
     else:

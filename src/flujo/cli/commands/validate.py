@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flujo.cli import completing
+from flujo.cli import completion
 from flujo.cli.exit_codes import ExitCode
 from flujo.cli.invocation import Invocation
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flujo.cli.terminal import Terminal
-    from flujo.services.checking import Report
-    from flujo.services.project import Project
+    from flujo.services.checks.validation import Report
+    from flujo.services.project.project import Project
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -40,7 +40,7 @@ def validate(
             metavar="PATHS",
             help="Blueprints, by path or name; none: all of the project.",
             show_default=False,
-            autocompletion=completing.blueprints,
+            autocompletion=completion.blueprints,
         ),
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="How findings are written.")] = Format.TEXT,
@@ -52,7 +52,7 @@ def validate(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show also what is not checked.")] = False,
 ) -> None:
     """Check blueprints without running anything."""
-    from flujo.services.checking import check
+    from flujo.services.checks.validation import check
 
     invocation = Invocation.of(ctx)
     project, terminal = invocation.project, invocation.terminal
@@ -72,8 +72,8 @@ def validate(
 def _show_changes(project: Project, chosen: Sequence[str], terminal: Terminal) -> None:
     from difflib import unified_diff
 
-    from flujo.cli.words import plural
-    from flujo.services.checking import mend, without_secrets
+    from flujo.cli.formatting import plural
+    from flujo.services.checks.validation import mend, without_secrets
 
     changed = mend(project, chosen)
     for path, (now, then) in changed.items():
@@ -88,8 +88,8 @@ def _show_changes(project: Project, chosen: Sequence[str], terminal: Terminal) -
 
 
 def _write_changes(project: Project, chosen: Sequence[str], terminal: Terminal) -> None:
-    from flujo.services.checking import mend
-    from flujo.services.project import replace_file
+    from flujo.services.checks.validation import mend
+    from flujo.services.project.project import replace_file
 
     for path, (_, text) in mend(project, chosen).items():
         replace_file(project.root / path, text)
@@ -115,9 +115,9 @@ def _write(reports: Sequence[Report], terminal: Terminal, form: Format, *, verbo
 
 
 def _write_text(reports: Sequence[Report], terminal: Terminal, *, verbose: bool) -> None:
-    from flujo.cli.findings import painted, summary
-    from flujo.cli.words import plural
-    from flujo.services.checking import rendered
+    from flujo.cli.diagnostic_rendering import painted, summary
+    from flujo.cli.formatting import plural
+    from flujo.services.checks.validation import rendered
 
     findings = [finding for report in reports for finding in report.diagnostics]
     shown = [

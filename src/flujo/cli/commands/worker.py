@@ -13,7 +13,7 @@ from flujo.cli.invocation import Invocation
 
 if TYPE_CHECKING:
     from flujo.cli.terminal import Terminal
-    from flujo.services.worker import Told, Worker
+    from flujo.services.runs.worker import Told, Worker
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -44,8 +44,8 @@ async def _worked(
     invocation: Invocation, *, once: bool, concurrency: int, modules: list[str], as_json: bool
 ) -> signal.Signals | None:
     """Work until there is nothing left (`once`) or a signal comes; return that signal."""
-    from flujo.services.wiring import Workspace
-    from flujo.services.worker import Worker, import_modules
+    from flujo.services.runs.worker import Worker, import_modules
+    from flujo.services.workspace import Workspace
 
     terminal = invocation.terminal
 
@@ -90,7 +90,7 @@ async def _until_signal(working: "Worker", terminal: "Terminal", *, once: bool) 
 
 
 def _line(told: "Told") -> str:
-    from flujo.cli import words
+    from flujo.cli import formatting
 
-    who = " ".join(filter(None, [words.short(told.run_id), told.pipeline]))
+    who = " ".join(filter(None, [formatting.short(told.run_id), told.pipeline]))
     return f"{told.event:<9}{who}{'  ' + told.detail if told.detail else ''}"

@@ -8,7 +8,6 @@ steps or one step where a body stands; what they make of it is the same plain da
 `Step[In, Out]` says what a step takes and gives; type checkers join steps by it, and it holds no data.
 """
 
-from flujo.domain.leaves import CallableRef, Expr, Logic, Text, Value
 from flujo.domain.steps.around import CacheStep, ImportStep, TreeSearchStep
 from flujo.domain.steps.asking import FALLBACK, GranularStep, HumanInTheLoopStep, Processors, Step
 from flujo.domain.steps.at_once import DynamicParallelRouterStep, MapStep, ParallelStep
@@ -26,6 +25,7 @@ from flujo.domain.steps.base import (
     StepConfig,
 )
 from flujo.domain.steps.control import Carry, ConditionalStep, LoopStep, State, StateMachineStep, Transition
+from flujo.domain.values import CallableRef, Expr, Logic, Text, Value
 
 __all__ = [
     "FALLBACK",

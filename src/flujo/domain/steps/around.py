@@ -8,9 +8,8 @@ from typing import Any, ClassVar, Literal, TypeVar, overload
 
 from typing_extensions import Unpack
 
-from flujo.domain import leaves
+from flujo.domain import values
 from flujo.domain.agents import AgentSpec
-from flujo.domain.leaves import CallableRef, Logic, Logical, Value, Valued
 from flujo.domain.pipeline import Given, Pipeline, Taken
 from flujo.domain.steps.base import (
     BaseStep,
@@ -19,6 +18,7 @@ from flujo.domain.steps.base import (
     Who,
 )
 from flujo.domain.steps.making import At, fill
+from flujo.domain.values import CallableRef, Logic, Logical, Value, Valued
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -58,7 +58,7 @@ class CacheStep(BaseStep[Taken, Given]):
             common: `when`, `save`, `cache`, `tags`, `config`.
         """
         at = At(name)
-        key = leaves.maybe_logic(key, at("key"))
+        key = values.maybe_logic(key, at("key"))
         fill(self, common, name=name, step=at.a(BaseStep, "step", step), key=key, ttl_s=ttl_s)
 
     @property
@@ -141,7 +141,7 @@ class ImportStep(BaseStep[Taken, Given]):
             name=name,
             blueprint=blueprint,
             pipeline=at.a(Pipeline, "pipeline", pipeline),
-            arguments=leaves.maybe_mapping(arguments, at("arguments")),
+            arguments=values.maybe_mapping(arguments, at("arguments")),
             context=context,
             on_failure=at.instead("on_failure", on_failure),
         )
@@ -206,9 +206,9 @@ class TreeSearchStep(BaseStep[Taken, Given]):
             name=name,
             propose=at.who("propose", propose),
             evaluate=at.who("evaluate", evaluate),
-            goal=leaves.maybe_logic(goal, at("goal")),
+            goal=values.maybe_logic(goal, at("goal")),
             beam_width=at.count("beam_width", beam_width),
             max_depth=at.count("max_depth", max_depth),
             max_concurrency=at.count("max_concurrency", max_concurrency),
-            input=leaves.value(input, at("input")),
+            input=values.value(input, at("input")),
         )

@@ -8,9 +8,8 @@ from typing import Any, ClassVar, Concatenate, Literal, TypeVar, overload
 
 from typing_extensions import Unpack
 
-from flujo.domain import leaves
+from flujo.domain import values
 from flujo.domain.agents import AgentSpec
-from flujo.domain.leaves import CallableRef, Value, Valued
 from flujo.domain.pipeline import Given, Pipeline, Taken
 from flujo.domain.steps.base import (
     NO_ITEMS,
@@ -24,6 +23,7 @@ from flujo.domain.steps.base import (
     put,
 )
 from flujo.domain.steps.making import At, fill
+from flujo.domain.values import CallableRef, Value, Valued
 from flujo.exceptions import PipelineError
 
 A = TypeVar("A")
@@ -44,8 +44,8 @@ class Processors:
         """Take the callables of each way, in their order."""
         put(
             self,
-            input=leaves.callable_refs(input, "`processors`: `input`"),
-            output=leaves.callable_refs(output, "`processors`: `output`"),
+            input=values.callable_refs(input, "`processors`: `input`"),
+            output=values.callable_refs(output, "`processors`: `output`"),
         )
 
 
@@ -182,17 +182,17 @@ class Step(BaseStep[Taken, Given]):
             common,
             name=name,
             agent=who if isinstance(who, AgentSpec) else None,
-            call=None if isinstance(who, AgentSpec) else leaves.callable_ref(who, at("call")),
-            arguments=leaves.maybe_mapping(arguments, at("arguments")),
-            input=leaves.value(input, at("input")),
-            output_schema=leaves.schema(output_schema, at("output_schema")),
+            call=None if isinstance(who, AgentSpec) else values.callable_ref(who, at("call")),
+            arguments=values.maybe_mapping(arguments, at("arguments")),
+            input=values.value(input, at("input")),
+            output_schema=values.schema(output_schema, at("output_schema")),
             fallback=None if fallback is None else _taking_over(fallback, name),
             processors=Processors() if processors is None else processors,
-            validators=leaves.callable_refs(validators, at("validators")),
+            validators=values.callable_refs(validators, at("validators")),
             effect=effect,
             enforce_idempotency=enforce_idempotency,
             in_doubt=in_doubt,
-            reconcile=None if reconcile is None else leaves.callable_ref(reconcile, at("reconcile")),
+            reconcile=None if reconcile is None else values.callable_ref(reconcile, at("reconcile")),
         )
 
     def bodies(self) -> Mapping[str, Pipeline]:
@@ -269,8 +269,8 @@ class HumanInTheLoopStep(BaseStep[Taken, Given]):
             self,
             common,
             name=name,
-            message=leaves.value(message, at("message")),
-            answer_schema=leaves.schema(answer_schema, at("answer_schema")),
+            message=values.value(message, at("message")),
+            answer_schema=values.schema(answer_schema, at("answer_schema")),
             deadline_s=deadline_s,
             on_deadline=at.instead("on_deadline", on_deadline),
         )
@@ -322,7 +322,7 @@ class GranularStep(BaseStep[Taken, Given]):
             common,
             name=name,
             agent=at.a(AgentSpec, "agent", agent),
-            input=leaves.value(input, at("input")),
+            input=values.value(input, at("input")),
             max_turns=at.count("max_turns", max_turns),
             on_limit=on_limit,
             enforce_idempotency=enforce_idempotency,

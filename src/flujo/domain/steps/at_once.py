@@ -8,9 +8,8 @@ from typing import Any, ClassVar
 
 from typing_extensions import Unpack
 
-from flujo.domain import leaves
+from flujo.domain import values
 from flujo.domain.agents import AgentSpec
-from flujo.domain.leaves import CallableRef, Logic, Logical, Value, Valued
 from flujo.domain.pipeline import Body, Given, Pipeline, Taken
 from flujo.domain.pipeline import body as as_body  # `body` is also what constructors call an argument
 from flujo.domain.steps.base import (
@@ -22,6 +21,7 @@ from flujo.domain.steps.base import (
     Who,
 )
 from flujo.domain.steps.making import At, Merge, fill
+from flujo.domain.values import CallableRef, Logic, Logical, Value, Valued
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
@@ -75,13 +75,13 @@ class MapStep(BaseStep[Taken, Given]):
             self,
             common,
             name=name,
-            over=leaves.logic(over, at("over")),
+            over=values.logic(over, at("over")),
             body=as_body(body, at("body")),
             item_name=item_name,
             max_concurrency=at.count("max_concurrency", max_concurrency),
             on_error=on_error,
             merge=at.merge(merge, merge_strategy, "no_merge"),
-            output=leaves.value(output, at("output")),
+            output=values.value(output, at("output")),
         )
 
     def bodies(self) -> Mapping[str, Pipeline]:
@@ -197,7 +197,7 @@ class DynamicParallelRouterStep(ParallelStep[Taken, Given]):
             at, branches, merge, merge_strategy, field_mapping, on_branch_failure, max_concurrency, output
         )
         router = at.who("router", at.one_of(router=router, router_agent=router_agent))
-        fill(self, common, name=name, router=router, input=leaves.value(input, at("input")), **own)
+        fill(self, common, name=name, router=router, input=values.value(input, at("input")), **own)
 
 
 def branching(
@@ -217,5 +217,5 @@ def branching(
         "field_mapping": {name: at.texts("field_mapping", each) for name, each in field_mapping.items()},
         "on_branch_failure": on_branch_failure,
         "max_concurrency": None if max_concurrency is None else at.count("max_concurrency", max_concurrency),
-        "output": leaves.value(output, at("output")),
+        "output": values.value(output, at("output")),
     }

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypedDict, TypeVar
 
-from flujo.domain import leaves
+from flujo.domain import values
 from flujo.domain.agents import AgentSpec
-from flujo.domain.leaves import CallableRef, Expr, Logic, Logical
 from flujo.domain.pipeline import Given, Pipeline, Taken, body
+from flujo.domain.values import CallableRef, Expr, Logic, Logical
 
 if TYPE_CHECKING:
     from flujo.domain.retry import RetryPolicy
@@ -63,7 +63,7 @@ class CachePolicy:
 
     def __init__(self, *, key: Logical | None = None, ttl_s: float | None = None) -> None:
         """Take the further key, and for how many seconds an answer is good."""
-        put(self, key=leaves.maybe_logic(key, "`cache`: `key`"), ttl_s=ttl_s)
+        put(self, key=values.maybe_logic(key, "`cache`: `key`"), ttl_s=ttl_s)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,7 @@ from typing import ClassVar, Literal
 
 from typing_extensions import Unpack
 
-from flujo.domain import leaves
-from flujo.domain.leaves import Logic, Logical, Value, Valued
+from flujo.domain import values
 from flujo.domain.pipeline import Body, Given, Pipeline, Taken
 from flujo.domain.pipeline import body as as_body  # `body` is also what constructors call an argument
 from flujo.domain.steps.base import (
@@ -20,6 +19,7 @@ from flujo.domain.steps.base import (
     put,
 )
 from flujo.domain.steps.making import At, fill
+from flujo.domain.values import Logic, Logical, Value, Valued
 from flujo.exceptions import PipelineError
 
 
@@ -78,13 +78,13 @@ class ConditionalStep(BaseStep[Taken, Given]):
             self,
             common,
             name=name,
-            condition=leaves.logic(
+            condition=values.logic(
                 at.one_of(condition=condition, condition_callable=condition_callable), at("condition")
             ),
             form=form or ("if" if fits_if else "switch"),
             branches=at.bodies("branches", ways),
             default=None if default is None else as_body(default, at("default")),
-            output=leaves.value(output, at("output")),
+            output=values.value(output, at("output")),
         )
 
     def bodies(self) -> Mapping[str, Pipeline]:
@@ -103,8 +103,8 @@ class Carry:
         """Take the value before the first iteration, and how the next one follows."""
         put(
             self,
-            initial=leaves.value(initial, "`carry`: `initial`"),
-            next=leaves.logic(next, "`carry`: `next`"),
+            initial=values.value(initial, "`carry`: `initial`"),
+            next=values.logic(next, "`carry`: `next`"),
         )
 
 
@@ -157,13 +157,13 @@ class LoopStep(BaseStep[Taken, Given]):
             common,
             name=name,
             body=as_body(body, at("body")),
-            until=leaves.logic(
+            until=values.logic(
                 at.one_of(until=until, exit_condition_callable=exit_condition_callable), at("until")
             ),
             max_iterations=at.count("max_iterations", max_iterations),
             on_limit=on_limit,
             carry=at.each("carry", carry, Carry),
-            output=leaves.value(output, at("output")),
+            output=values.value(output, at("output")),
         )
 
     def bodies(self) -> Mapping[str, Pipeline]:
@@ -180,7 +180,7 @@ class Transition:
 
     def __init__(self, to: str, when: Logical | None = None) -> None:
         """Take the state that it leads to, and when."""
-        put(self, to=to, when=leaves.maybe_logic(when, f"transition to {to!r}: `when`"))
+        put(self, to=to, when=values.maybe_logic(when, f"transition to {to!r}: `when`"))
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -241,7 +241,7 @@ class StateMachineStep(BaseStep[Taken, Given]):
             states=at.each("states", states, State),
             final=at.texts("final", final),
             max_transitions=at.count("max_transitions", max_transitions),
-            output=leaves.value(output, at("output")),
+            output=values.value(output, at("output")),
         )
 
     def bodies(self) -> Mapping[str, Pipeline]:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
-from flujo.domain import leaves
+from flujo.domain import values
 from flujo.domain.agents import AgentSpec
-from flujo.domain.leaves import CallableRef
 from flujo.domain.pipeline import Body, Pipeline, body
 from flujo.domain.steps.base import (
     NO_ITEMS,
@@ -20,6 +19,7 @@ from flujo.domain.steps.base import (
     StepConfig,
     put,
 )
+from flujo.domain.values import CallableRef
 from flujo.exceptions import PipelineError
 
 C = TypeVar("C")
@@ -41,11 +41,11 @@ class At:
 
     def one_of(self, **given: Any) -> Any:
         """Return the one of several spellings of an argument that was given."""
-        return leaves.only_one(f"step {self.name!r}", **given)
+        return values.only_one(f"step {self.name!r}", **given)
 
     def who(self, key: str, given: Any) -> AgentSpec | CallableRef:
         """Return who answers."""
-        return given if isinstance(given, AgentSpec) else leaves.callable_ref(given, self(key), takes=_WHO)
+        return given if isinstance(given, AgentSpec) else values.callable_ref(given, self(key), takes=_WHO)
 
     def a(self, kind: type[C], key: str, given: C) -> C:
         """Return the argument when it is of its kind."""
@@ -80,13 +80,13 @@ class At:
         if given is None and strategy is None:
             return otherwise
         way = self.one_of(merge=given, merge_strategy=strategy)
-        if isinstance(way, str) and not leaves.looks_like_target(way):
+        if isinstance(way, str) and not values.looks_like_target(way):
             return str(way)
-        return leaves.callable_ref(way, self("merge"), takes="a `MergeStrategy`, or a callable")
+        return values.callable_ref(way, self("merge"), takes="a `MergeStrategy`, or a callable")
 
     def instead(self, key: str, given: Any) -> Any:
         """Return what stands in a failure's place: a word, or values by name."""
-        return given if isinstance(given, str) else leaves.mapping(given, self(key))
+        return given if isinstance(given, str) else values.mapping(given, self(key))
 
 
 _WHO = "an `AgentSpec`, a callable, or `module:callable`"
@@ -106,7 +106,7 @@ def fill(step: BaseStep, common: Common, /, *, name: str, **own: Any) -> None:
     put(
         step,
         name=name,
-        when=leaves.maybe_logic(common.get("when"), at("when")),
+        when=values.maybe_logic(common.get("when"), at("when")),
         save={key: _save(each, at(f"save[{key!r}]")) for key, each in common.get("save", NO_ITEMS).items()},
         cache=common.get("cache"),
         tags=at.texts("tags", common.get("tags", ())),
@@ -118,10 +118,10 @@ def fill(step: BaseStep, common: Common, /, *, name: str, **own: Any) -> None:
 def _save(given: Saved, where: str) -> Save:
     match given:
         case Save(value, append):
-            return Save(leaves.logic(value, where), append)
+            return Save(values.logic(value, where), append)
         case {"append": value, **others} if not others:
-            return Save(leaves.logic(value, where), append=True)
+            return Save(values.logic(value, where), append=True)
         case Mapping():
             raise PipelineError(f"{where} is {given!r}, and takes an expression or `{{'append': …}}`")
         case _:
-            return Save(leaves.logic(given, where))
+            return Save(values.logic(given, where))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flujo.domain.outcomes import StepOutcome, Success
-from flujo.engine.caching import answered
+from flujo.engine.step_cache import answered
 
 if TYPE_CHECKING:
     from flujo.domain.journal import StepPath

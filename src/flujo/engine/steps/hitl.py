@@ -10,7 +10,7 @@ from flujo.domain.journal import EntryKind, EntryStatus, ErrorInfo
 from flujo.domain.outcomes import Failure, Paused, StepOutcome
 from flujo.domain.run import Pause
 from flujo.engine.attempts import error_info
-from flujo.engine.settling import Draft, answer_entry, settle, settle_answer
+from flujo.engine.recording import Draft, answer_entry, settle, settle_answer
 from flujo.exceptions import DeadlinePassed
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain.journal import turn
 from flujo.domain.outcomes import StepOutcome, Success
 from flujo.engine.decisions import decide, decide_flag
-from flujo.engine.settling import finish_turn, recorded
+from flujo.engine.recording import finish_turn, recorded
 from flujo.exceptions import LoopLimitReached
 
 if TYPE_CHECKING:

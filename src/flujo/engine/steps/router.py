@@ -10,7 +10,7 @@ from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, Ask, answered_by
 from flujo.domain.journal import EntryKind, EntryStatus, ErrorInfo
 from flujo.domain.outcomes import Failure, StepOutcome
-from flujo.engine import budget, isolation
+from flujo.engine import budget, context_isolation
 from flujo.engine.attempts import budget_hit, error_info, remember, spent
 from flujo.engine.branches import run_branches
 from flujo.engine.decisions import decision
@@ -109,7 +109,7 @@ def _question(
         data=canonical.decode(data),
         instructions=instructions,
         output_schema=_schema(step) if spec else None,
-        context=isolation.view(frame) if agent.wants_context else None,
+        context=context_isolation.view(frame) if agent.wants_context else None,
         resources=frame.run.resources,
         meter=meter,
     )

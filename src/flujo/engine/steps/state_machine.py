@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain.journal import EntryKind, branch, child, turn
 from flujo.domain.outcomes import StepOutcome, Success
 from flujo.engine.decisions import decide_flag
-from flujo.engine.settling import finish_turn, recorded, success
+from flujo.engine.recording import finish_turn, recorded, success
 from flujo.exceptions import NoTransition, TransitionLimitReached
 
 if TYPE_CHECKING:

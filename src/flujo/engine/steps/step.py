@@ -11,11 +11,11 @@ from flujo.domain.agents import AgentSpec, Ask, answered_by
 from flujo.domain.journal import child
 from flujo.domain.outcomes import Chunk, Failure, Success
 from flujo.domain.steps import FALLBACK
-from flujo.engine import effects, isolation
+from flujo.engine import context_isolation, idempotent_calls
 from flujo.engine.attempts import perform
-from flujo.engine.processing import Gate, processed_input
-from flujo.engine.processing import wants_context as wants_context_before
-from flujo.engine.settling import finish
+from flujo.engine.processors import Gate, processed_input
+from flujo.engine.processors import wants_context as wants_context_before
+from flujo.engine.recording import finish
 from flujo.exceptions import CallInDoubt, UsageLimitExceeded
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from flujo.domain.outcomes import StepOutcome
     from flujo.domain.steps import CallableRef, Step
     from flujo.engine.frame import Frame, RunBody
-    from flujo.engine.settling import Draft
+    from flujo.engine.recording import Draft
 
 
 NOT_TAKEN_OVER = frozenset({CallInDoubt.__name__, UsageLimitExceeded.__name__})
@@ -61,10 +61,12 @@ async def _alone(step: Step, frame: Frame, path: StepPath) -> StepOutcome:
         raise ValueError(f"step {step.name!r} has neither `agent` nor `call`")
     if not (step.enforce_idempotency and step.call is not None):
         return await perform(step, frame, path, partial(_work, step, frame, path, who))
-    if (outcome := await effects.left_in_doubt(step, frame, path)) is not None:
+    if (outcome := await idempotent_calls.left_in_doubt(step, frame, path)) is not None:
         return outcome
     work = partial(_work, step, frame, path, who, enforced=True)
-    return await perform(step, frame, path, work, broken_off=partial(effects.broken_off, step, frame))
+    return await perform(
+        step, frame, path, work, broken_off=partial(idempotent_calls.broken_off, step, frame)
+    )
 
 
 async def _work(
@@ -79,21 +81,21 @@ async def _work(
     """Fill a draft with what the step's agent answers; `enforced` announces the call before it is made."""
     agent = frame.run.binding.agent(who)
     wants_context = agent.wants_context or wants_context_before(step, frame)
-    context = isolation.view(frame) if wants_context else None
+    context = context_isolation.view(frame) if wants_context else None
     gate = Gate(step, frame, draft, context) if Gate.is_needed(step) else None
     ask = await _ask(step, frame, path, draft, context, gate)
     if enforced:
-        ask = replace(ask, idempotency_key=await effects.announce(step, frame, path, draft))
+        ask = replace(ask, idempotency_key=await idempotent_calls.announce(step, frame, path, draft))
     reply = await agent.ask(ask)
     draft.usage += reply.usage
     draft.detail = _detail(who, reply.model, reply.repairs)
     if gate is None:
         draft.output = reply.output
-        after = isolation.after(frame, context)
+        after = context_isolation.after(frame, context)
     else:
         draft.output = reply.output if gate.is_passed else await gate(reply.output)
         after = gate.tree
-    draft.patch = isolation.changes(frame, after, what=f"step {step.name!r}")
+    draft.patch = context_isolation.changes(frame, after, what=f"step {step.name!r}")
 
 
 async def _ask(

@@ -1,0 +1,244 @@
+"""A pydantic-ai model that asks the budget first, counts what it used, and never parses an answer."""
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+from pydantic_ai import RunContext
+from pydantic_ai.exceptions import AgentRunError, ModelConnectionError, ModelRequestTimeout, UserError
+from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart
+from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
+from pydantic_ai.models.wrapper import WrapperModel
+from pydantic_ai.output import OutputObjectDefinition
+from pydantic_ai.settings import ModelSettings
+from pydantic_ai.usage import RequestUsage
+from pydantic_core import to_json
+
+from flujo.agents.error_translation import cause_of
+from flujo.domain.ports import Meter, Reservation
+from flujo.domain.usage import MICRO_USD, NOTHING, Usage
+from flujo.exceptions import AnswerUnbounded, ControlSignal, FlujoError, ModelUnavailable, PriceUnknown
+from flujo.governance.redactor import Redactor
+
+_SORTED = (AgentRunError, UserError, FlujoError, ControlSignal)
+_AROUND = 256
+"""Tokens that a provider may put around what is sent: roles, separators, a sentence about JSON."""
+
+
+class MeteredModel(WrapperModel):
+    """One ask's view of a model.
+
+    pydantic-ai would parse a structured answer itself and ask again by its own rules. Here it sees an agent
+    that answers text, while the request still carries the schema: the provider's JSON mode where the model
+    has one, otherwise in the instructions.
+
+    Args:
+        wrapped: the provider's model.
+        schema: what the answer is to fit, or None for text.
+        json_mode: whether to use the provider's JSON mode where there is one.
+        is_free: whether requests cost nothing (a model on this machine).
+        meter: what each request is reserved with before it is made.
+        redact: takes secrets out of what is said about errors.
+    """
+
+    def __init__(
+        self,
+        wrapped: Model,
+        *,
+        schema: dict[str, Any] | None,
+        json_mode: bool,
+        is_free: bool,
+        meter: Meter | None = None,
+        redact: Redactor,
+    ) -> None:
+        super().__init__(wrapped)
+        self.redact = redact
+        self.schema = schema
+        self.json_mode = json_mode
+        self.is_free = is_free
+        self.meter = meter
+        self.spent: Usage = NOTHING
+        self.answered_by: str | None = None
+
+    async def request(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+    ) -> ModelResponse:
+        """Ask the model, and count its response."""
+        parameters = self._asking_for_json(model_request_parameters)
+        reserved = await self._reserve(messages, model_settings, parameters)
+        try:
+            response = await self.wrapped.request(messages, model_settings, parameters)
+        except BaseException as error:
+            self._count_lost(error, reserved)
+            self._refuse_strange(error)
+            raise
+        await self._count(response, reserved)
+        return response
+
+    @asynccontextmanager
+    async def request_stream(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+        run_context: RunContext[Any] | None = None,
+    ) -> AsyncGenerator[StreamedResponse]:
+        """Ask the model for a stream, and count its response when the stream ends, however it ends."""
+        parameters = self._asking_for_json(model_request_parameters)
+        reserved = await self._reserve(messages, model_settings, parameters)
+        stream = None
+        try:
+            async with self.wrapped.request_stream(
+                messages, model_settings, parameters, run_context
+            ) as stream:
+                yield stream
+        except BaseException as error:
+            if stream is None:
+                self._count_lost(error, reserved)
+            else:
+                self._count_cut_off(stream.get(), reserved)
+            self._refuse_strange(error)
+            raise
+        await self._count(stream.get(), reserved)
+
+    def _asking_for_json(self, parameters: ModelRequestParameters) -> ModelRequestParameters:
+        if self.schema is None:
+            return parameters
+        native = self.json_mode and self.wrapped.profile.get("supports_json_schema_output", False)
+        return replace(
+            parameters,
+            output_mode="native" if native else "prompted",
+            output_object=OutputObjectDefinition(json_schema=self.schema, name="answer"),
+        )
+
+    async def _reserve(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        parameters: ModelRequestParameters,
+    ) -> Reservation | None:
+        """Return the budget's room for a request at its worst: a token a byte, and the longest answer.
+
+        Raises:
+            BudgetError: there is none, or nobody can say how much it would take.
+        """
+        if self.meter is None:
+            return None
+        settings = {**(self.wrapped.settings or {}), **(model_settings or {})}
+        longest = settings.get("max_tokens")
+        if longest is None and self.meter.bounds_answers:
+            raise AnswerUnbounded(
+                f"the budget limits cost or tokens, and nothing bounds what {self.model_name!r} may answer",
+                model=self.model_name,
+            )
+        sent = len(to_json(messages)) + len(to_json(parameters, serialize_unknown=True)) + _AROUND
+        used = RequestUsage(
+            input_tokens=sent,
+            output_tokens=longest or 0,
+            # what is written into a provider's cache costs more than what is read
+            cache_write_tokens=sent if any("cache" in key for key in settings) else 0,
+        )
+        price = self._price(used, math.ceil)
+        if price is None and self.meter.refuses_unpriced:
+            raise PriceUnknown(
+                f"the budget limits cost, and nobody knows the price of model {self.model_name!r}",
+                model=self.model_name,
+            )
+        return await self.meter.reserve(_usage(used, price))
+
+    async def _count(self, response: ModelResponse, reserved: Reservation | None) -> None:
+        """Count a response, and the tools that it asks for before one of them is called.
+
+        Raises:
+            UsageLimitExceeded: they must not be called.
+        """
+        used = self._used(response)
+        if reserved is not None and response.usage.unmeasured_requests:
+            reserved.lose(used)  # the provider did not say what it used
+        elif reserved is not None:
+            reserved.settle(used)
+        tool_calls = sum(isinstance(part, ToolCallPart) for part in response.parts)
+        if tool_calls and self.meter is not None:
+            await self.meter.call_tools(tool_calls)
+        self.spent += Usage(tool_calls=tool_calls)
+
+    def _count_cut_off(self, response: ModelResponse, reserved: Reservation | None) -> None:
+        """Count a response that did not come to its end, so that it may have cost more than it says."""
+        used = self._used(response)
+        if reserved is not None:
+            reserved.lose(used)
+
+    def _used(self, response: ModelResponse) -> Usage:
+        """Return what a response used, counted from now on."""
+        price = 0 if self.is_free else _cost(response, round)
+        if price is None:  # a provider may answer by a name that nobody has a price for
+            price = self._price(response.usage, round)
+        used = _usage(response.usage, price)
+        self.answered_by = response.model_name or self.answered_by
+        self.spent += used
+        return used
+
+    def _count_lost(self, error: BaseException, reserved: Reservation | None) -> None:
+        """Count a request that was sent and never answered: nobody told us what it cost, and it may have."""
+        sent = isinstance(error, ModelRequestTimeout | asyncio.CancelledError) or (
+            isinstance(error, ModelConnectionError) and error.phase not in ("pool", "connect")
+        )
+        if sent:
+            known = Usage(requests=1, unpriced_requests=0 if self.is_free else 1)
+            self.spent += known
+            if reserved is not None:
+                reserved.lose(known)
+        elif reserved is not None:
+            reserved.settle(NOTHING)
+
+    def _price(self, used: RequestUsage, rounded: Callable[[Decimal], int]) -> int | None:
+        """Return what the model that is asked takes for `used`."""
+        if self.is_free:
+            return 0
+        asked = ModelResponse(
+            parts=[],
+            usage=used,
+            model_name=self.wrapped.model_name,
+            provider_name=self.wrapped.system,
+            provider_url=self.wrapped.base_url,
+        )
+        return _cost(asked, rounded)
+
+    def _refuse_strange(self, error: BaseException) -> None:
+        """Raise our own error for one that the provider's client does not sort: it is foreign code."""
+        if not isinstance(error, Exception) or isinstance(error, _SORTED):
+            return
+        said = self.redact(f"{type(error).__name__}: {error}")
+        raise ModelUnavailable(
+            f"model {self.wrapped.model_name!r} gave a response that its client cannot read: {said}",
+            hint="check that the provider's base URL speaks the provider's protocol",
+            status=None,
+            provider=self.wrapped.system,
+            retryable=True,
+        ) from cause_of(error, self.redact)
+
+
+def _cost(response: ModelResponse, rounded: Callable[[Decimal], int]) -> int | None:
+    """Return the cost in millionths of a dollar, or None when nobody knows it."""
+    try:
+        price = response.cost().total_price
+    except (LookupError, ValueError, AssertionError):
+        return None
+    return rounded(price * MICRO_USD)
+
+
+def _usage(used: RequestUsage, price: int | None) -> Usage:
+    return Usage(
+        input_tokens=used.input_tokens,
+        output_tokens=used.output_tokens,
+        requests=1,
+        cost_micro_usd=price or 0,
+        unpriced_requests=int(price is None),
+    )

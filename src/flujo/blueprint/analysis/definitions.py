@@ -1,0 +1,61 @@
+"""Where that stands which an expression reads: the schema that declares it, or the step that gives it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from flujo.blueprint.language import models as doc
+from flujo.blueprint.language.traversal import COMPOSITES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flujo.blueprint.analysis.expression_sites import Place
+    from flujo.blueprint.analysis.scopes import Visit
+    from flujo.blueprint.analysis.unit import Unit
+    from flujo.blueprint.diagnostics import Span
+    from flujo.blueprint.language.traversal import Path
+
+    Related = tuple[tuple[Span, str], ...]
+
+_CHAIN = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+\Z")
+
+
+def related(unit: Unit, place: Place, end: int) -> Related:
+    """Return where that is defined whose name chain ends at `end` in an expression; `()` if nobody says."""
+    chain = _CHAIN.search(place.source, 0, end)
+    match chain[0].split(".") if chain else []:
+        case ["input", _, *_] if unit.blueprint.input_schema is not None:
+            return ((unit.span("input_schema", key=True), "the input is declared here"),)
+        case ["context", _, *_] if unit.blueprint.context_schema is not None:
+            return ((unit.span("context_schema", key=True), "the context is declared here"),)
+        case ["steps", name, *rest]:
+            visits = [each for each in unit.visits if each.step.name == name]
+            return _of_step(unit, visits[0], rest) if len(visits) == 1 else ()
+        case _:
+            return ()
+
+
+def _of_step(unit: Unit, visit: Visit, rest: Sequence[str]) -> Related:
+    if len(rest) < 2:
+        return ((unit.span(*visit.path, "name"), "it stands here"),)
+    path = _declared(unit, visit)
+    return ((unit.span(*path, key=True), "what it gives is declared here"),) if path is not None else ()
+
+
+def _declared(unit: Unit, visit: Visit) -> Path | None:
+    match visit.step:
+        case doc.Step(output_schema=None, agent=str(name)):
+            agent = unit.blueprint.agents.get(name)
+            return ("agents", name, "output_schema") if agent and agent.output_schema is not None else None
+        case doc.Step(output_schema=None):
+            return None
+        case doc.Step():
+            return (*visit.path, "output_schema")
+        case doc.HitlStep(answer_schema=dict()):
+            return (*visit.path, "answer_schema")
+        case step if isinstance(step, COMPOSITES) and step.output is not None:
+            return (*visit.path, "output")
+        case _:
+            return None

@@ -1,0 +1,393 @@
+"""What each name means at each place of a blueprint: lexical scopes, as JSON Schemas of what is known.
+
+`walk` goes through a checked document in the order of a run and gives one `Visit` a step, with the names that
+the step sees and the schema of what it gives. None is a schema that nobody has told: everything is possible.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from flujo.blueprint.analysis import state_graph
+from flujo.blueprint.analysis.state_scopes import Shared
+from flujo.blueprint.expressions.evaluators import check_expression
+from flujo.blueprint.language import models as doc
+from flujo.blueprint.language.traversal import COMPOSITES, UNNAMED, Path, inside, placed
+from flujo.blueprint.schemas.algebra import (
+    BOOLEAN,
+    INTEGER,
+    STRING,
+    Schema,
+    closed,
+    kind_of,
+    schema_of,
+    union,
+)
+from flujo.blueprint.schemas.shapes import element, shape
+from flujo.domain.values import looks_like_target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+RUN = closed({"id": STRING, "started_at": STRING})
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The names that can be said at one place."""
+
+    input: Schema = None
+    context: Schema = None
+    previous: Schema = None
+    steps: Mapping[str, Schema] = field(default_factory=dict)
+    """Per step name, the schema of what can be said after `steps.NAME.`."""
+    names: Mapping[str, Schema] = field(default_factory=dict)
+    """Further names: `loop` in a loop, `item` and `index` in a map."""
+    places: Mapping[str, Path] = field(default_factory=dict)
+    """Where each of `steps` stands."""
+    perhaps: Mapping[str, Path] = field(default_factory=dict)
+    """The steps of a state machine that may not have run at this place, and where they stand."""
+    is_open: bool = False
+    """Whether there are names that could not be read, so that no name is unknown."""
+
+    def tree(self, **more: Schema) -> Schema:
+        """Return the scope as one schema, with `more` names beside the usual ones."""
+        names = {
+            "input": self.input,
+            "context": self.context,
+            "previous": self.previous,
+            "steps": self._steps,
+            "run": RUN,
+        }
+        return self._all({**names, **self.names, **more})
+
+    @cached_property
+    def _steps(self) -> Schema:
+        return self._all(self.steps)
+
+    def _all(self, names: Mapping[str, Schema]) -> Schema:
+        return {**closed(names), "additionalProperties": {}} if self.is_open else closed(names)
+
+    def after(self, visit: Visit) -> Scope:
+        """Return the scope of the step that follows."""
+        name = visit.step.name
+        return replace(
+            self,
+            previous=visit.output,
+            steps={**self.steps, name: said(visit.step, visit.own) if visit.is_known else None},
+            places={**self.places, name: visit.path},
+            perhaps={other: place for other, place in self.perhaps.items() if other != name},
+            context=with_fields(self.context, written(visit)),
+            is_open=self.is_open or name == UNNAMED,
+        )
+
+
+@dataclass(frozen=True)
+class Body:
+    """A list of steps inside a composite: where it stands, and the scopes at its two ends."""
+
+    path: Path
+    end: Scope
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A step at its place: what it sees, what is inside it, and the schema of what it gives."""
+
+    step: doc.BaseStep
+    path: Path
+    scope: Scope
+    end: Scope
+    """The scope in which a composite's `output` is filled in."""
+    output: Schema
+    own: Schema
+    """What the step itself gives; `output` is this or what is passed on when `when` does not hold."""
+    bodies: Mapping[str, Body] = field(default_factory=dict)
+    is_known: bool = True
+    """Whether all that was said of the step fits the language, so that rules can judge it."""
+
+
+@dataclass
+class Walk:
+    """A blueprint, walked once."""
+
+    blueprint: doc.Blueprint
+    imported: Callable[[doc.ImportStep], Schema]
+    """Gives the schema of an imported blueprint's output."""
+    typed: Callable[[str], Schema] = lambda _target: None
+    """Gives the schema of a class, or of what a function returns, by its `module:name`."""
+    knows: Callable[[doc.BaseStep, Path], bool] = lambda _step, _path: True
+    """Tells whether all that was said of a step fits the language."""
+    is_open: bool = False
+    """Whether the blueprint itself said more than could be read."""
+    visits: list[Visit] = field(default_factory=list)
+
+    def run(self) -> Scope:
+        """Visit every step; return the scope at the end, in which the blueprint's `output` is filled in."""
+        schema = self.blueprint.input_schema
+        has_context = not self.is_open or self.blueprint.context_schema is not None
+        context = context_schema(self.blueprint, self.typed) if has_context else None
+        start = Scope(input=schema, previous=schema, context=context)
+        return self._body(self.blueprint.steps, ("steps",), start)
+
+    def _body(self, steps: Sequence[doc.BaseStep], path: Path, scope: Scope) -> Scope:
+        for step, place in placed(steps, path):
+            visit = self._step(step, place, scope)
+            self.visits.append(visit)
+            scope = scope.after(visit)
+        return scope
+
+    def _step(self, step: doc.BaseStep, path: Path, scope: Scope) -> Visit:
+        is_known = self.knows(step, path)
+        starts = self._starts(step, path, scope)
+        bodies = {}
+        for name, steps, where in inside(step):
+            place = (*path, *where)
+            bodies[name] = Body(place, self._body(steps, place, starts(name)))
+        end = _end(step, path, scope if is_known else replace(scope, is_open=True), bodies)
+        own = self._gives(step, scope, end) if is_known else None
+        output = own if step.when is None else union((own, scope.previous))
+        return Visit(step, path, scope, end, output, own, bodies, is_known)
+
+    def _starts(self, step: doc.BaseStep, path: Path, scope: Scope) -> Callable[[str], Scope]:
+        """Return what gives the scope at the start of each body of a step."""
+        is_known = self.knows(step, path)
+        inner = scope if is_known else replace(scope, is_open=True)
+        match step:
+            case doc.LoopStep():
+                # Of the last iteration's output only what its step declares is known: it is not walked yet.
+                last = self._declared(step.steps[-1], (*path, "steps", len(step.steps) - 1))
+                loop = _loop(step, scope) if is_known else None
+                inner = replace(
+                    inner, previous=union((scope.previous, last)), names={**scope.names, "loop": loop}
+                )
+            case doc.MapStep():
+                item = element(shape(self._over(step, scope))).standalone()
+                names = {"item": item, "index": INTEGER} | ({step.as_: item} if step.as_ else {})
+                inner = replace(inner, previous=item, names={**scope.names, **names})
+            case doc.StateMachineStep():
+                if is_known and UNNAMED not in _names(step):
+                    return self._states(step, path, scope)
+                inner = _unread(step, inner)
+            case _:
+                pass
+        return lambda _name: inner
+
+    def _over(self, step: doc.MapStep, scope: Scope) -> Schema:
+        if looks_like_target(step.over):
+            return self.typed(step.over.strip())
+        return check_expression(step.over, scope.tree()).schema
+
+    def _states(self, step: doc.StateMachineStep, path: Path, scope: Scope) -> Callable[[str], Scope]:
+        """Return what gives the scope at the start of each state: in it, what other states leave behind.
+
+        States go to each other in circles, so of their steps only what is declared is known.
+        """
+        graph = state_graph.Graph(step)
+        last = {
+            name: self._declared(state.steps[-1], (*path, "states", name, "steps", len(state.steps) - 1))
+            for name, state in step.states.items()
+            if state.steps
+        }
+        came_from: dict[str, list[Schema]] = {step.initial: [scope.previous]}
+        for name in graph.reached:
+            for target in graph.ways_out(name):
+                came_from.setdefault(target, []).append(last.get(name))
+        shared = Shared(step, path, scope, self._said_of_state)
+        return lambda name: replace(
+            shared.where(graph.before(name)), previous=union(came_from.get(name) or [None])
+        )
+
+    def _gives(self, step: doc.BaseStep, scope: Scope, end: Scope) -> Schema:
+        match step:
+            case doc.ConditionalStep(if_=str(), else_=None):
+                return union((_filled(step.output, end), scope.previous))
+            case _ if isinstance(step, COMPOSITES):
+                return _filled(step.output, end)
+            case doc.CacheStep():
+                return end.previous
+            case doc.TreeSearchStep():
+                return closed({**self._node(step), "score": {"type": "number"}, "goal_reached": BOOLEAN})
+            case _:
+                return self._answer(step)
+
+    def _node(self, step: doc.TreeSearchStep) -> Mapping[str, Schema]:
+        """Return what is known of a node of a search: as far as its agent declares what it proposes."""
+        agent = self.blueprint.agents.get(step.propose)
+        declared = agent.output_schema if agent else None
+        candidate = element(shape(declared)).standalone() if declared is not None else None
+        path = {"type": "array"} | ({"items": candidate} if candidate else {})
+        return {"candidate": candidate, "path": path, "depth": INTEGER}
+
+    def _said_of_state(self, _name: str, step: doc.BaseStep, place: Path) -> Schema:
+        return said(step, self._answer(step)) if self.knows(step, place) else None
+
+    def _declared(self, step: doc.BaseStep, place: Path) -> Schema:
+        """Return what a step gives as far as it says so itself, whatever came before it."""
+        return self._answer(step) if step.when is None and self.knows(step, place) else None
+
+    def _answer(self, step: doc.BaseStep) -> Schema:
+        match step:
+            case doc.Step(fallback=doc.Fallback() as spare):
+                alone = step.model_copy(update={"fallback": None})
+                return union((self._answer(alone), self._answer(spare)))
+            case doc.Step(output_schema=None, processors=doc.Processors(output=[_, *_])):
+                return None
+            case doc.Step(output_schema=None):
+                return self._given_by(step)
+            case doc.Step():
+                return step.output_schema
+            case doc.HitlStep():
+                return step.answer_schema
+            case doc.ImportStep(on_failure="fail"):
+                return self.imported(step)
+            case doc.CacheStep():
+                return self._answer(step.step)
+            case _:
+                return None
+
+    def _given_by(self, step: doc.Step) -> Schema:
+        """Return what whoever answers a step declares to give."""
+        if step.call is not None:
+            return self.typed(step.call)
+        agent = self.blueprint.agents.get(step.agent or "")
+        if agent is None:
+            return None
+        if agent.output_type is not None:
+            return self.typed(agent.output_type)
+        return agent.output_schema if agent.output_schema is not None else STRING
+
+
+def _unread(step: doc.StateMachineStep, scope: Scope) -> Scope:
+    """Return the scope in the states of a machine that could not be read in full: any step may have run."""
+    return replace(scope, previous=None, is_open=True, steps={**scope.steps, **dict.fromkeys(_names(step))})
+
+
+def _names(step: doc.StateMachineStep) -> set[str]:
+    return {one.name for state in step.states.values() for one in state.steps}
+
+
+# What is said of a step, and at the end of a composite ---------------------------------------------------
+
+
+def facts(step: doc.BaseStep) -> Mapping[str, Schema]:
+    """Return what can be said of a step beside its output, as `steps.NAME.…`."""
+    known: dict[str, Schema] = {}
+    if isinstance(step, doc.CacheStep) or step.cache is not None:
+        known["cached"] = BOOLEAN
+    if isinstance(step, doc.LoopStep):
+        known["exhausted"] = BOOLEAN
+    if isinstance(step, doc.MapStep | doc.ParallelStep | doc.RouterStep):
+        known["failed"] = INTEGER
+    if isinstance(step, doc.Step) and step.fallback is not None:
+        known["fell_back"] = BOOLEAN
+    return known
+
+
+def said(step: doc.BaseStep, own: Schema) -> Schema:
+    """Return the schema of what can be said after `steps.NAME.`; a step that was skipped gave null."""
+    if step.when is None:
+        return closed({"output": own, **facts(step)})
+    maybe = {"anyOf": [own, {"type": "null"}]} if own else None
+    return {**closed({"output": maybe, **facts(step)}), "required": ["output"]}
+
+
+def _end(step: doc.BaseStep, path: Path, scope: Scope, bodies: Mapping[str, Body]) -> Scope:
+    """Return the scope of a step's `output`; `previous` is what comes out without one."""
+    match step:
+        case doc.LoopStep():
+            return bodies["steps"].end
+        case doc.CacheStep():
+            return bodies["step"].end
+        case doc.ConditionalStep():
+            return replace(scope, previous=union(body.end.previous for body in bodies.values()))
+        case doc.MapStep():
+            given = bodies["steps"].end.previous
+            items = _arrived(given, {"index": INTEGER, "item": None}) if step.on_error == "collect" else given
+            return replace(scope, previous={"type": "array"} | ({"items": items} if items else {}))
+        case doc.ParallelStep() | doc.RouterStep():
+            return replace(scope, previous=_by_branch(step, bodies))
+        case doc.StateMachineStep():
+            return _machine_end(step, path, scope, bodies)
+        case _:
+            return scope
+
+
+def _by_branch(step: doc.ParallelStep | doc.RouterStep, bodies: Mapping[str, Body]) -> Schema:
+    collects = step.on_branch_failure == "collect"
+    given = {name: body.end.previous for name, body in bodies.items()}
+    by_name = closed({name: _arrived(one, {}) if collects else one for name, one in given.items()})
+    all_are_there = isinstance(step, doc.ParallelStep) and step.on_branch_failure != "skip"
+    return by_name if all_are_there else {**by_name, "required": []}
+
+
+def _arrived(given: Schema, more: Mapping[str, Schema]) -> Schema:
+    """Return the schema of one collected result."""
+    output = {"anyOf": [given, {"type": "null"}]} if given else None
+    error = {"anyOf": [{"type": "object"}, {"type": "null"}]}
+    return closed({**more, "ok": BOOLEAN, "output": output, "error": error})
+
+
+def _machine_end(step: doc.StateMachineStep, path: Path, scope: Scope, bodies: Mapping[str, Body]) -> Scope:
+    if scope.is_open or UNNAMED in _names(step):
+        return _unread(step, scope)
+    graph = state_graph.Graph(step)
+    last = [name for name in step.final if name in graph.reached]
+    certain = frozenset.intersection(*(graph.before(name) | {name} for name in last)) if last else frozenset()
+    shared = Shared(step, path, scope, lambda name, one, _: bodies[name].end.steps[one.name])
+    return replace(shared.where(certain), previous=union(bodies[name].end.previous for name in last))
+
+
+def _loop(step: doc.LoopStep, scope: Scope) -> Schema:
+    kinds = {name: kind_of(schema_of(carry.initial, scope.tree())) for name, carry in step.carry.items()}
+    return closed({"index": INTEGER, **kinds})
+
+
+def _filled(output: Any, end: Scope) -> Schema:
+    return end.previous if output is None else schema_of(output, end.tree())
+
+
+_KEEPING = frozenset(doc.MERGES) - {"no_merge"}
+
+
+def written(visit: Visit) -> frozenset[str]:
+    """Return the fields of the context that have a value for certain once a step is done."""
+    step = visit.step
+    ends = [fields_there(body.end.context) for body in visit.bodies.values()]
+    inside: frozenset[str] = frozenset()
+    match step:
+        case doc.LoopStep():
+            inside = ends[0]
+        case doc.ConditionalStep() if step.if_ is None or step.else_ is not None:
+            inside = ends[0].intersection(*ends[1:]) if ends else inside
+        case doc.ParallelStep(on_branch_failure="fail") if step.merge in _KEEPING and not step.field_mapping:
+            inside = inside.union(*ends)
+        case _:
+            pass
+    return inside | frozenset(step.save) if step.when is None else frozenset()
+
+
+def fields_there(context: Schema) -> frozenset[str]:
+    """Return the fields that a context's schema requires."""
+    return frozenset((context or {}).get("required", ()))
+
+
+def with_fields(context: Schema, names: frozenset[str]) -> Schema:
+    """Return the schema of a context in which these fields have got a value."""
+    known = [name for name in (context or {}).get("properties", ()) if name in names]
+    if not known:
+        return context
+    return {**context, "required": list(dict.fromkeys([*context.get("required", ()), *known]))}
+
+
+def context_schema(blueprint: doc.Blueprint, typed: Callable[[str], Schema]) -> Schema:
+    """Return the schema of the context: closed, and what has a default is there from the start."""
+    schema = blueprint.context_schema or {}
+    if blueprint.context is not None and (schema := typed(blueprint.context)) is None:
+        return None
+    properties = schema.get("properties") or {}
+    given = [name for name, field_ in properties.items() if isinstance(field_, dict) and "default" in field_]
+    required = dict.fromkeys([*(schema.get("required") or []), *given])
+    return {**schema, "type": "object", "required": list(required), "additionalProperties": False}

@@ -1,0 +1,183 @@
+"""CEL behind one door: a source becomes a tree that can be looked at, and a program that can be run.
+
+Two things are ours rather than CEL's: `get(map, "key", default)`, and the name `loop`, which CEL reserves.
+The library is imported when the first expression needs it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any
+
+from flujo.blueprint.expressions.cel_ast import Node, decode
+from flujo.blueprint.expressions.cel_lexicon import LOOP, LOOP_STAND_IN, TOKEN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from flujo.domain.ports import Chain
+
+_PLAIN = ("dyn", "int", "string", "bool", "null", "map")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What CEL says against a source: its own words, and the offset."""
+
+    message: str
+    at: int
+
+
+class Refused(Exception):
+    """CEL does not take a source; `faults` has at least one."""
+
+    def __init__(self, faults: tuple[Fault, ...]) -> None:
+        super().__init__(faults[0].message)
+        self.faults = faults
+
+
+@lru_cache(maxsize=1024)
+def parse(source: str) -> Node:
+    """Return the tree of an expression; a blueprint says many of its expressions more than once.
+
+    Raises:
+        Refused: with CEL's syntax errors.
+    """
+    return decode(_compile(_environment(()), source, unchecked=True).serialize())
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A checked expression, ready to run. Running it changes nothing, so threads may share it."""
+
+    _expression: Any
+
+    def run(self, data: Mapping[str, Any]) -> tuple[bool, Any]:
+        """Return whether it worked, and the value or CEL's words about what went wrong."""
+        try:
+            value = self._expression.eval(data=data)
+            return value.type() != _library().Type.ERROR, value.plain_value()
+        except (RuntimeError, MemoryError) as error:  # the library's own: a spent budget, a value it refuses
+            return False, str(error)
+
+
+def program(source: str, names: Iterable[str]) -> Program:
+    """Return the program of an expression that reads these root names, whatever their values are.
+
+    Raises:
+        Refused: with CEL's errors of syntax, functions and types.
+    """
+    variables = [(LOOP_STAND_IN if name == LOOP else name, "dyn") for name in names]
+    return Program(_compile(_environment(tuple(sorted(variables))), source))
+
+
+@lru_cache(maxsize=1024)
+def result(source: str) -> str:
+    """Return the type of an expression in which each name is a `variable`: `BOOL`, `DYN` and so on.
+
+    One environment serves every blueprint: what CEL has to know of a name is its type alone, and an
+    environment of its own for each expression would cost ten times the check.
+
+    Raises:
+        Refused: with CEL's errors of functions and types.
+    """
+    signatures = [*_PLAIN, *(f"list({plain})" for plain in _PLAIN)]
+    variables = tuple((variable(signature), signature) for signature in signatures)
+    return str(_compile(_environment(variables), source).return_type().name())
+
+
+def variable(signature: str) -> str:
+    """Return the name that stands for every value of a type (`dyn`, `int`, `list(string)` and so on)."""
+    if signature.startswith("list(list("):
+        signature = "list(dyn)"
+    return "__" + signature.replace("(", "_of_").rstrip(")")
+
+
+def slot(chain_: Chain) -> Chain:
+    """Return where a chain's value belongs in the data of a program."""
+    return (LOOP_STAND_IN if chain_[0] == LOOP else chain_[0], *chain_[1:])
+
+
+@cache
+def _library() -> Any:
+    from cel_expr_python import cel
+
+    return cel
+
+
+@cache
+def _additions() -> dict[str, Any]:
+    """Return what every environment has beside CEL's standard library."""
+    from cel_expr_python.ext import ext_strings
+
+    cel = _library()
+    # `any` is the one type whose overload takes every kind of value at run time; `dyn` takes none.
+    any_ = cel.Type("any")
+    overload = cel.Overload(
+        "get_any_string_any",
+        return_type=cel.Type.DYN,
+        parameters=[any_, cel.Type.STRING, any_],
+        is_member=False,
+        impl=_get,
+    )
+    return {"extensions": [ext_strings.ExtStrings()], "functions": [cel.FunctionDecl("get", [overload])]}
+
+
+def _get(where: Any, key: str, default: Any) -> Any:
+    if not isinstance(where, dict | None):
+        raise TypeError("get() of a value that is no map")
+    value = None if where is None else where.get(key)
+    return default if value is None else value
+
+
+@lru_cache(maxsize=512)
+def _environment(names: tuple[tuple[str, str], ...]) -> Any:
+    cel = _library()
+    variables = {name: _type(signature) for name, signature in names}
+    return cel.NewEnv(variables=variables, **_additions())
+
+
+def _type(signature: str) -> Any:
+    """Return CEL's type for `dyn`, `int`, `string`, `bool`, `null`, `map`, or `list(…)` of one of them."""
+    types = _library().Type
+    if signature.startswith("list("):
+        return types.List(_type(signature[len("list(") : -1]))
+    return types.Map(types.STRING, types.DYN) if signature == "map" else getattr(types, signature.upper())
+
+
+def _compile(environment: Any, source: str, *, unchecked: bool = False) -> Any:
+    try:
+        return environment.compile(_rename(source), unchecked)
+    except RuntimeError as error:
+        raise Refused(tuple(_faults(str(error), source))) from error
+
+
+def _rename(source: str) -> str:
+    """Return `source` with the root name `loop` replaced by its stand-in."""
+    if LOOP not in source:
+        return source
+    return "".join(_renamed(source))
+
+
+def _renamed(source: str) -> Iterator[str]:
+    before = ""
+    for token in TOKEN.finditer(source):
+        text = token.group()
+        yield LOOP_STAND_IN if text == LOOP and before != "." else text
+        if token.lastgroup not in {"space", "comment"}:
+            before = text
+
+
+_FAULT = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*)")
+
+
+def _faults(message: str, source: str) -> Iterator[Fault]:
+    found = _FAULT.findall(message) or [("1", "1", message.removeprefix("INVALID_ARGUMENT: "))]
+    lines = source.split("\n")
+    for line, column, words in found:
+        row = int(line) - 1
+        known = 0 <= row < len(lines)
+        at = sum(len(text) + 1 for text in lines[:row]) + int(column) - 1 if known else 0
+        yield Fault(re.sub(r" \[[A-Z_]+\]$", "", words).replace(LOOP_STAND_IN, LOOP), min(at, len(source)))

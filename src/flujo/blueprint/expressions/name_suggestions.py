@@ -1,0 +1,111 @@
+"""What to say about a name or a function that is not there: why, and what was probably meant.
+
+Each function returns the message, the hint, and the slug of the finding.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flujo.blueprint.expressions.cel_lexicon import FUNCTIONS
+from flujo.blueprint.expressions.error_messages import did_you_mean
+from flujo.blueprint.schemas.shapes import NoField, follow
+
+if TYPE_CHECKING:
+    from flujo.blueprint.expressions.cel_ast import Node
+    from flujo.domain.ports import Chain
+
+Words = tuple[str, str | None, str]
+
+_NOT_REPRODUCIBLE = {
+    "env",
+    "environ",
+    "os",
+    "now",
+    "today",
+    "time",
+    "random",
+    "uuid",
+    "secret",
+    "secrets",
+    "getenv",
+}
+_NO_WORLD = (
+    "an expression sees no environment, no clock and no chance, so that a replay sees what the run saw"
+)
+_HAND_IN = "hand it in as `input`, read `run.started_at`, or get it in a step with `call: module:function`"
+_LITERALS = {"True": "true", "False": "false", "None": "null", "nil": "null", "undefined": "null"}
+
+
+def unknown_name(one: Chain, at: int, found: NoField) -> Words:
+    """Return message, hint and slug for the part of a chain that cannot be read."""
+    name, before = one[at], ".".join(one[:at])
+    if name.startswith("__"):
+        return (
+            f"`{name}` is not a field: expressions see JSON data, no attributes of objects",
+            None,
+            "unknown-name",
+        )
+    if at == 0:
+        return _unknown_root(one, found)
+    if one[0] == "steps" and at == 1:
+        close = did_you_mean(name, found.known) or "no step comes before this place"
+        return f"no step `{name}` can be seen from here", close, "unknown-name"
+    if found.shape.kind != "object":
+        items = "write `[0]` for an item, or `.map(item, …)`" if found.shape.kind == "array" else None
+        return f"`{before}` is {found.shape.words}, so it has no `{name}`", items, "unknown-name"
+    is_of_step = one[0] == "steps" and at == 2
+    hint = f"write `{before}.output.{name}`" if is_of_step else did_you_mean(name, found.known)
+    return f"`{before}` has no `{name}`", hint, "unknown-name"
+
+
+def _unknown_root(one: Chain, found: NoField) -> Words:
+    name = one[0]
+    if name in _LITERALS:
+        return f"`{name}` is not a name here", f"write `{_LITERALS[name]}`", "unknown-name"
+    if name in _NOT_REPRODUCIBLE:
+        return f"there is no `{name}`: {_NO_WORLD}", _HAND_IN, "not-reproducible"
+    steps = follow(found.shape, ("steps",)) if "steps" in found.known else None
+    if (
+        steps
+        and not isinstance(steps, NoField)
+        and name in ((steps.end.schema or {}).get("properties") or {})
+    ):
+        rest = ".".join(one[1:]) or "output"
+        said = rest if rest.split(".")[0] in {"output", "exhausted", "failed"} else f"output.{rest}"
+        return f"`{name}` is a step, not a name", f"write `steps.{name}.{said}`", "unknown-name"
+    return f"`{name}` is not a name here", did_you_mean(name, found.known), "unknown-name"
+
+
+_RENAMED = {
+    "len": "size",
+    "length": "size",
+    "count": "size",
+    "upper": "upperAscii",
+    "lower": "lowerAscii",
+    "toUpperCase": "upperAscii",
+    "toLowerCase": "lowerAscii",
+    "strip": "trim",
+    "str": "string",
+    "float": "double",
+    "any": "exists",
+    "includes": "contains",
+    "find": "indexOf",
+    "default": "get",
+}
+
+
+def unknown_function(node: Node, *, is_value: bool) -> Words:
+    """Return message, hint and slug for a function that there is not."""
+    name = node.name
+    if name in _NOT_REPRODUCIBLE:
+        return f"there is no `{name}()`: {_NO_WORLD}", _HAND_IN, "not-reproducible"
+    if is_value:
+        return f"`{name}` is a value, not a function", "leave out the parentheses", "unknown-function"
+    if name.startswith("__"):
+        return f"`{name}` is not a function: expressions see JSON data only", None, "unknown-function"
+    close = _RENAMED.get(name)
+    hint = f"did you mean `{close}`?" if close else did_you_mean(name, FUNCTIONS)
+    if hint is None or not hint.startswith("did"):
+        hint = "compute it in a step with `call: module:function`"
+    return f"there is no function `{name}`", hint, "unknown-function"

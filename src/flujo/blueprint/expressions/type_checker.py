@@ -1,0 +1,427 @@
+"""What can be said about an expression before a run: its names, its types, and the schema of its value.
+
+Every name chain is followed through the schemas of its scope by our own walk, which knows what is required,
+what may be null and what there is instead of a misspelt name. When all names are known, CEL's own type check
+runs on the source in which a variable of its type stands for each name.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from flujo.blueprint.diagnostics import suggest
+from flujo.blueprint.expressions import cel, cel_ast
+from flujo.blueprint.expressions.cel_lexicon import FUNCTIONS, TOKEN
+from flujo.blueprint.expressions.error_messages import Problem, refused, unusable
+from flujo.blueprint.expressions.name_suggestions import unknown_function, unknown_name
+from flujo.blueprint.expressions.templates import scan, unwrap
+from flujo.blueprint.schemas.shapes import (
+    NoField,
+    Shape,
+    Trail,
+    element,
+    follow,
+    of_constant,
+    of_result,
+    shape,
+    values,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from flujo.blueprint.expressions.cel_ast import Node
+    from flujo.domain.ports import Chain
+
+_NO_NAMES: Mapping[str, Shape] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What is known about an expression or a text: its value's schema (None: unknown), findings, names."""
+
+    schema: Any
+    problems: tuple[Problem, ...] = ()
+    reads: tuple[Chain, ...] = ()
+
+
+def check_expression(source: str, scope: Any, *, expect: str | None = None) -> Checked:
+    """Check an expression against the names of its scope.
+
+    Args:
+        source: the expression, bare or as `"{{ … }}"`.
+        scope: one JSON Schema of an object whose properties are the names in scope; None, True and `{}` are
+            values of which nothing is known.
+        expect: what the key takes: `bool`, `list`, `string`, or None for anything.
+    """
+    piece, problem = unwrap(source)
+    if problem is not None:
+        return Checked(None, (problem,))
+    found = _check(piece.source, shape(scope), expect=expect, null_is_fine=expect is None)
+    return Checked(found.schema, tuple(one.moved(piece.start) for one in found.problems), found.reads)
+
+
+def check_text(source: str, scope: Any) -> Checked:
+    """Check every `{{ … }}` of a text; the schema is that of its value when the text is nothing but one."""
+    found = scan(source)
+    names, single = shape(scope), found.single
+    problems = list(found.problems)
+    reads: list[Chain] = []
+    schema: Any = {"type": "string"}
+    for piece in found.pieces:
+        if piece.code and piece.source.strip():
+            checked = _check(piece.source, names, null_is_fine=piece is single)
+            problems += [one.moved(piece.start) for one in checked.problems]
+            reads += checked.reads
+            schema = checked.schema if piece is single else schema
+    return Checked(schema, tuple(sorted(problems, key=lambda one: one.start)), cel_ast.shortest(reads))
+
+
+def _check(source: str, scope: Shape, *, expect: str | None = None, null_is_fine: bool = True) -> Checked:
+    if problem := unusable(source):
+        return Checked(None, (problem,))
+    try:
+        tree = cel_ast.path(source) or cel.parse(source)
+    except cel.Refused as error:
+        return Checked(None, (refused(source, error.faults[0]),))
+    walk = _Walk(source, scope, tuple(_guards(tree)))
+    end = walk.visit(tree, _NO_NAMES, null_is_fine=null_is_fine)
+    problems = list(dict.fromkeys(walk.problems))
+    if any(one.severity == "error" for one in problems):
+        return Checked(None, tuple(sorted(problems, key=lambda one: one.start)), cel_ast.reads(tree))
+    result, schema = "DYN", end.standalone()
+    if cel_ast.chain(tree) is None:
+        typed = walk.typed()
+        try:
+            result = cel.result(typed.source)
+            schema = schema or of_result(result)
+        except cel.Refused as error:
+            faults = [replace(fault, at=typed.offset(fault.at)) for fault in error.faults]
+            problems += [refused(source, fault) for fault in faults]
+    problems += _unexpected(source, shape(schema), result, expect)
+    return Checked(schema, tuple(sorted(problems, key=lambda one: one.start)), cel_ast.reads(tree))
+
+
+_EXPECTED = {
+    "bool": ("boolean", "a boolean", "compare it, for instance with `== true` or `size(…) > 0`"),
+    "list": ("array", "a list", "name a list, or make one with `map` or `split`"),
+    "string": ("string", "text", "turn it into text with `string(…)`"),
+}
+_NOT_JSON = {"BYTES": "bytes", "TIMESTAMP": "a timestamp", "DURATION": "a duration"}
+
+
+def _unexpected(source: str, end: Shape, result: str, expect: str | None) -> Iterator[Problem]:
+    """Yield the finding about a value that its key, or JSON, does not take."""
+    whole = (len(source) - len(source.lstrip()), len(source.rstrip()))
+    if result in _NOT_JSON or result.startswith("TYPE"):
+        kind = _NOT_JSON.get(result, "a type")
+        yield Problem(
+            f"its value is {kind}, which is not JSON",
+            "turn it into text: `string(…)`",
+            *whole,
+            "error",
+            "not-json",
+        )
+    elif expect is not None and end.kind is not None:
+        kind, words, hint = _EXPECTED[expect]
+        if end.kind != kind:
+            yield Problem(
+                f"this is {end.words}; the key takes {words}", hint, *whole, "error", f"not-{expect}"
+            )
+
+
+# The walk ------------------------------------------------------------------------------------------------
+
+# How many parts of a name belong to the scope itself, and are there whatever its schema requires.
+_ALWAYS_THERE = {"steps": 2, "loop": 2, "run": 2}
+_NULL_IS_FINE = frozenset({"_==_", "_!=_", "@in", "dyn", "type"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Typed:
+    """A source in which variables stand for names; `anchors` pair its offsets with the original's."""
+
+    source: str
+    anchors: tuple[tuple[int, int], ...]
+
+    def offset(self, at: int) -> int:
+        """Return where the original has what stands at `at`."""
+        new, old = max(anchor for anchor in self.anchors if anchor[0] <= at)
+        return old + at - new
+
+
+class _Walk:
+    """One walk over a tree: follows names, collects findings, and the types to declare to CEL."""
+
+    def __init__(self, source: str, scope: Shape, guards: tuple[tuple[Chain, bool], ...]) -> None:
+        self.source = source
+        self.scope = scope
+        self.guards = guards
+        self.problems: list[Problem] = []
+        self.names: dict[int, tuple[int, str]] = {}
+        """Where each name begins → where it ends, and its CEL type."""
+
+    def typed(self) -> _Typed:
+        """Return the source with a variable of its type for each name."""
+        parts, anchors, at, length = [], [(0, 0)], 0, 0
+        for start, (end, signature) in sorted(self.names.items()):
+            parts += [self.source[at:start], cel.variable(signature)]
+            length += start - at
+            anchors += [(length, start), (length + len(parts[-1]), end)]
+            length, at = anchors[-1][0], end
+        return _Typed("".join([*parts, self.source[at:]]), tuple(anchors))
+
+    def visit(self, node: Node, bound: Mapping[str, Shape], *, null_is_fine: bool = False) -> Shape:
+        """Return what is known of a node's value."""
+        if one := cel_ast.chain(node):
+            return self._chain(node, one, bound, null_is_fine=null_is_fine)
+        match node.kind:
+            case "const":
+                return of_constant(node.value) if node.value is not None else Shape()
+            case "field":
+                return self._step(node, self.visit(node.parts[0], bound))
+            case "call":
+                return self._call(node, bound, null_is_fine=null_is_fine)
+            case "fold":
+                return self._fold(node, bound)
+            case "map" if node.name:
+                self._report(node.at, f"`{node.name}{{…}}` is a message type; only JSON is known here", None)
+        for part in node.parts:
+            self.visit(part, bound, null_is_fine=True)
+        return Shape()
+
+    # Names
+
+    def _chain(self, node: Node, one: Chain, bound: Mapping[str, Shape], *, null_is_fine: bool) -> Shape:
+        """Follow a chain from the scope, or from a macro's variable."""
+        is_bound = one[0] in bound
+        start, rest = (bound[one[0]], one[1:]) if is_bound else (self.scope, one)
+        certain = 0 if is_bound else _ALWAYS_THERE.get(one[0], 1)
+        found = _without_dunder(follow(start, rest, certain=certain), rest)
+        spans = list(_spans(node, self.source))
+        before = len(one) - len(rest)
+        if isinstance(found, NoField):
+            self._unknown(one, before + found.at, found, spans)
+            return Shape()
+        if not is_bound:
+            self._declare(node, found.end)
+            self._incomplete(one, spans)
+        asked = node.test
+        if found.missing is not None and not asked:
+            self._maybe("missing", one, before + found.missing, spans)
+        if found.null is not None and not asked:
+            self._maybe("null", one, before + found.null, spans)
+        if found.end.nullable and not null_is_fine and not asked:
+            self._maybe("null", one, len(one) - 1, spans)
+        return Shape({"type": "boolean"}, "boolean") if asked else found.end
+
+    def _step(self, node: Node, of: Shape) -> Shape:
+        """Follow one field of a value that is no name: `items[0].title`, `f(x).title`."""
+        found = follow(of, (node.name,))
+        said = self.source[_start(node) : node.at].strip()
+        spans = [(_start(node), node.at), _field_span(node, self.source)]
+        if isinstance(found, NoField):
+            self._unknown((said, node.name), 1, found, spans)
+            return Shape()
+        if found.missing is not None and not node.test:
+            self._maybe("missing", (said, node.name), 1, spans)
+        return Shape({"type": "boolean"}, "boolean") if node.test else found.end
+
+    def _declare(self, node: Node, end: Shape) -> None:
+        """Note what CEL takes as one name: a leaf by its type; what is asked or indexed as any value."""
+        plain = node
+        while plain.kind == "call" or (plain.kind == "field" and (plain.test or _is_indexed(plain))):
+            plain = plain.parts[0]
+        spans = list(_spans(plain, self.source))
+        self.names[spans[0][0]] = (spans[-1][1], end.cel() if plain is node else "dyn")
+
+    def _incomplete(self, one: Chain, spans: list[tuple[int, int]]) -> None:
+        if one[0] == "steps" and len(one) < 3:
+            said = ".".join(one)
+            hint = f"write `{said}.output`" if len(one) == 2 else "write `steps.NAME.output`"
+            message = f"`{said}` is not a value: a step's output has to be named"
+            self.problems.append(Problem(message, hint, spans[0][0], spans[-1][1], "error", "unknown-name"))
+
+    def _unknown(self, one: Chain, at: int, found: NoField, spans: list[tuple[int, int]]) -> None:
+        start, end = spans[min(at, len(spans) - 1)]
+        message, hint, slug = unknown_name(one, at, found)
+        self.problems.append(Problem(message, hint, start, end, "error", slug))
+
+    def _maybe(
+        self, what: Literal["missing", "null"], one: Chain, at: int, spans: list[tuple[int, int]]
+    ) -> None:
+        """Report a name that may be missing or null, unless the expression asks about it."""
+        name = one[: at + 1]
+        for asked, only_null in self.guards:
+            if asked[: len(name)] == name and (what == "null" or not only_null):
+                return
+        start, end = spans[0][0], spans[min(at, len(spans) - 1)][1]
+        said, parent = ".".join(name), ".".join(name[:-1])
+        ask = f"has({said}) ? {said} : …" if what == "missing" else f"{said} != null ? {said} : …"
+        hint = f'write `get({parent}, "{name[-1]}", …)`, or `{ask}`' if parent else f"write `{ask}`"
+        slug = f"may-be-{what}"
+        self.problems.append(Problem(f"`{said}` may be {what}", hint, start, end, "warning", slug))
+
+    # Calls and macros
+
+    def _call(self, node: Node, bound: Mapping[str, Shape], *, null_is_fine: bool) -> Shape:
+        if node.name.isidentifier() and node.name not in FUNCTIONS:
+            self._unknown_function(node, bound)
+        if wanted := cel_ast.got(node):
+            return self._get(node, wanted, bound)
+        shapes = []
+        for index, part in enumerate(cel_ast.operands(node)):
+            fine = node.name in _NULL_IS_FINE or (node.name == "_?_:_" and index > 0 and null_is_fine)
+            shapes.append(self.visit(part, bound, null_is_fine=fine or (node.name == "get" and index != 1)))
+        if node.name in {"_==_", "_!=_", "@in"}:
+            self._compared(node, shapes)
+        elif node.name in {"_/_", "_%_"}:
+            self._divided(node)
+        if node.name == "_?_:_" and shapes[1] == shapes[2]:
+            return shapes[1]
+        return element(shapes[0]) if node.name == "_[_]" and shapes[0].kind == "array" else Shape()
+
+    def _compared(self, node: Node, shapes: list[Shape]) -> None:
+        """Report a constant that is compared with a name which never has that value."""
+        left, right = node.parts
+        constants = right.parts if right.kind == "list" else (right,)
+        pairs = [(left, shapes[0], constant) for constant in constants]
+        if node.name != "@in":
+            pairs.append((right, shapes[1], left))
+        for name, one, constant in pairs:
+            listed = values(one)
+            same = [value for value in listed if type(value) is type(constant.value)]
+            if same and constant.value not in listed:
+                said = [value if isinstance(value, str) else str(value) for value in listed]
+                start, end = _token_span(self.source, constant.at)
+                message = f"`{'.'.join(cel_ast.chain(name) or ('it',))}` is never {constant.value!r}"
+                hint = suggest(str(constant.value), said, what="it is one of")
+                self.problems.append(Problem(message, hint, start, end, "warning", "impossible-value"))
+
+    def _divided(self, node: Node) -> None:
+        """Report a whole number that is divided by a constant zero; 1.0 / 0.0 is infinite and no failure."""
+        divisor = node.parts[1]
+        if divisor.kind == "const" and type(divisor.value) is int and divisor.value == 0:
+            start, end = _token_span(self.source, divisor.at)
+            message, hint = "this divides by zero", "divide by what is never zero, or ask first: `n != 0 ? …`"
+            self.problems.append(Problem(message, hint, start, end, "error", "division-by-zero"))
+
+    def _get(self, node: Node, wanted: Chain, bound: Mapping[str, Shape]) -> Shape:
+        """Check `get(a.b, "c", …)`: `a.b.c` may be missing or null, but a name nobody knows is a finding."""
+        where, key, default = node.parts
+        is_bound = wanted[0] in bound
+        start, rest = (bound[wanted[0]], wanted[1:]) if is_bound else (self.scope, wanted)
+        found = follow(start, rest)
+        otherwise = self.visit(default, bound, null_is_fine=True)
+        if isinstance(found, NoField):
+            spans = [*_spans(where, self.source), _token_span(self.source, key.at)]
+            self._unknown(wanted, len(wanted) - len(rest) + found.at, found, spans)
+            return Shape()
+        if not is_bound:
+            self._declare(where, Shape())
+        same = otherwise.kind == found.end.kind and not otherwise.nullable
+        return shape({"type": otherwise.kind}) if same and otherwise.kind else Shape()
+
+    def _fold(self, node: Node, bound: Mapping[str, Shape]) -> Shape:
+        over = self.visit(node.parts[0], bound)
+        inner = {**bound, node.name: element(over)}
+        for part in node.parts[2:]:
+            self.visit(part, inner, null_is_fine=True)
+        made = cel_ast.collected(node)
+        if made is None:
+            return Shape()
+        items = self.visit(made, inner, null_is_fine=True).standalone()
+        return shape({"type": "array"} | ({"items": items} if items else {}))
+
+    def _unknown_function(self, node: Node, bound: Mapping[str, Shape]) -> None:
+        start = max(self.source.rfind(node.name, 0, node.at + 1), 0)
+        message, hint, slug = unknown_function(node, is_value=self._is_value(node, bound))
+        self.problems.append(Problem(message, hint, start, start + len(node.name), "error", slug))
+
+    def _is_value(self, call: Node, bound: Mapping[str, Shape]) -> bool:
+        """Return whether what is called is a name: `input()`, `input.text()`."""
+        if not call.member:
+            return call.name in bound or call.name in ((self.scope.schema or {}).get("properties") or {})
+        receiver = cel_ast.chain(call.parts[0])
+        if receiver is None or receiver[0] in bound:
+            return False
+        found = follow(self.scope, (*receiver, call.name))
+        return isinstance(found, Trail) and found.end.kind is not None
+
+    def _report(self, at: int, message: str, hint: str | None) -> None:
+        self.problems.append(
+            Problem(message, hint, *_token_span(self.source, at), "error", "expression-syntax")
+        )
+
+
+def _without_dunder(found: Trail | NoField, rest: Chain) -> Trail | NoField:
+    """Return `found`, unless nothing is known of it and it looks for an attribute of a Python object."""
+    attribute = next((index for index, name in enumerate(rest) if name.startswith("__")), None)
+    if attribute is None or isinstance(found, NoField) or found.end.kind is not None:
+        return found
+    return NoField(attribute, Shape())
+
+
+def _guards(node: Node) -> Iterator[tuple[Chain, bool]]:
+    """Yield the chains that an expression asks about, and whether it asks only about null."""
+    one = cel_ast.chain(node)
+    if one and node.test:
+        yield one, False
+    if node.kind == "call" and len(node.parts) == 2:
+        left, right = node.parts
+        if node.name in {"_==_", "_!=_"}:
+            for side, other in ((left, right), (right, left)):
+                if (asked := cel_ast.chain(side)) and other.kind == "const" and other.name == "null":
+                    yield asked, True
+        elif node.name == "@in" and isinstance(left.value, str) and (asked := cel_ast.chain(right)):
+            yield (*asked, left.value), False
+    for part in node.parts:
+        yield from _guards(part)
+
+
+# Where the parts of a chain stand --------------------------------------------------------------------------
+
+_AFTER_DOT = re.compile(r"\.?\s*(`[^`\n]*`|[A-Za-z_][A-Za-z0-9_]*)")
+
+
+def _start(node: Node) -> int:
+    """Return where the source of a node begins."""
+    while node.parts and node.kind in {"field", "call", "fold"}:
+        if node.kind == "call" and node.name.isidentifier() and not node.member:
+            return node.at - len(node.name)
+        node = node.parts[0]
+    return node.at
+
+
+def _spans(node: Node, source: str) -> Iterator[tuple[int, int]]:
+    """Yield where each part of a chain stands in the source, in order."""
+    if node.kind == "name":
+        yield _field_span(node, source)
+        return
+    yield from _spans(node.parts[0], source)
+    yield _field_span(node, source) if node.kind == "field" else _token_span(source, node.parts[1].at)
+
+
+def _field_span(node: Node, source: str) -> tuple[int, int]:
+    match = _AFTER_DOT.match(source, node.at)
+    # In `has(a.b)` CEL places the field at the parenthesis of the macro.
+    if match is None or match.group(1).strip("`") != node.name:
+        start = source.find(node.name, node.at)
+        return (start, start + len(node.name)) if start >= 0 else (node.at, node.at + 1)
+    return match.span(1)
+
+
+def _token_span(source: str, at: int) -> tuple[int, int]:
+    token = TOKEN.match(source, at)
+    return (at, token.end() if token else at)
+
+
+def _is_indexed(node: Node) -> bool:
+    """Return whether CEL takes the chain as no dotted name: it has an index, or a field in backticks."""
+    while node.kind == "field":
+        if not node.name.isidentifier():
+            return True
+        node = node.parts[0]
+    return node.kind == "call"

@@ -1,0 +1,393 @@
+"""Checks a document against the language: every wrong key and value, each at its place, in our words.
+
+pydantic finds where and which kind of mistake; the words, the key, and what could have been meant are ours.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from flujo.blueprint.diagnostics import (
+    MAX_FINDINGS,
+    RULES,
+    Fix,
+    did_you_mean,
+    nearest,
+    one_of,
+    suggest,
+    visible,
+)
+from flujo.blueprint.language.model_lookup import Language, keys_of, model_at, path_of
+from flujo.blueprint.language.models import (
+    KINDS,
+    MODEL_SETTINGS,
+    Agent,
+    AgentsFile,
+    BaseStep,
+    Blueprint,
+    Config,
+    Strict,
+)
+from flujo.blueprint.reading import syntax_rules as rules
+from flujo.blueprint.reading.scalars import is_date
+from flujo.blueprint.reading.syntax_rules import bounded
+from flujo.blueprint.schemas.checks import problems
+from flujo.blueprint.schemas.keywords import kind_of
+from flujo.blueprint.schemas.validator import CompiledSchema, compile_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from flujo.blueprint.diagnostics import Diagnostic
+    from flujo.blueprint.language.traversal import Path
+    from flujo.blueprint.reading.source_map import Document
+
+__all__ = ["CompiledSchema", "check", "compile_schema"]
+
+L = TypeVar("L", bound=Strict)
+
+SCHEMA_KEYS = frozenset({"input_schema", "context_schema", "output_schema", "answer_schema"})
+_FREE_KEYS = frozenset(
+    {"with", "input", "output", "model_settings", "answer", "initial", "mcp", "capabilities"}
+)
+"""Keys that hold any data: what looks like the language in there is not."""
+
+_WANTED = {
+    "string_type": "a text",
+    "bool_type": "`true` or `false`",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+}
+_LIMITS = {
+    "greater_than": ("gt", "must be above {}"),
+    "greater_than_equal": ("ge", "must be at least {}"),
+    "less_than_equal": ("le", "must be at most {}"),
+    "too_short": ("min_length", "needs at least {} entry"),
+}
+_SLUGS = {rule.slug: rule for rule in RULES.values()}
+
+
+@dataclass(frozen=True)
+class Judged(Generic[L]):
+    """What a document says in one of our languages, or what is wrong with it."""
+
+    said: L | None
+    """None when anything is wrong, be it only with the YAML."""
+    found: tuple[Diagnostic, ...] = ()
+    errors: tuple[Any, ...] = ()
+    """What pydantic says of it."""
+    unfit: tuple[Path, ...] = ()
+    """The JSON Schemas that cannot be used."""
+
+
+def check(document: Document) -> tuple[Blueprint | None, list[Diagnostic]]:
+    """Return the blueprint, or None, and what is wrong with its document; see `judge`."""
+    judged = judge(Blueprint, document)
+    return judged.said, list(judged.found)
+
+
+def judge(language: type[L], document: Document) -> Judged[L]:
+    """Return what a document says in one of our languages, and what is wrong with it.
+
+    What the reader has found already is not repeated: a document that could not be read gives nothing more,
+    and on a line with a mistake in its YAML nothing else is looked for.
+    """
+    if not isinstance(document.data, dict):
+        return Judged(None)
+    said, errors = validate(language, document.data)
+    first = errors[: MAX_FINDINGS + 1]  # one more says that there are more
+    found = [finding(language, document, one) for one in _causes(language, document.data, first)]
+    found += _lookalikes(language, document, errors)
+    schemas = list(_schemas(document, document.data, ()))
+    found += [one for _, one in schemas]
+    unfit = tuple(path for path, one in schemas if one.is_error)
+    broken = {one.span.line for one in document.diagnostics if one.is_error}
+    found = sorted({f for f in found if f.span.line not in broken}, key=lambda f: (f.span, f.code))
+    is_sound = not broken and not any(one.is_error for one in found)
+    found = list(bounded(found))
+    return Judged(said if is_sound else None, tuple(found), tuple(errors), unfit)
+
+
+def _causes(language: Language, data: Any, errors: list[Any]) -> Iterator[Any]:
+    """Yield the errors that do not follow from another one: a misspelt key is not missing as well.
+
+    With `kind` misspelt, nobody knows which keys the step may have. What is no schema has its own finding.
+    """
+    meant: dict[tuple[Any, ...], Path] = {}
+    for error in errors:
+        if error["type"] == "extra_forbidden":
+            above = path_of(error["loc"])[:-1]
+            meant[*above, meant_key(language, error["loc"], _at(data, above))] = path_of(error["loc"])
+    for error in errors:
+        path = path_of(error["loc"])
+        kinds = ((*path[:length], "kind") for length in range(len(path) + 1))
+        kind = next((meant[one] for one in kinds if one in meant), path)
+        is_schema = path[-1:] and path[-1] in SCHEMA_KEYS and error["type"] == "dict_type"
+        if kind == path and not is_schema and not (error["type"] == "missing" and path in meant):
+            yield error
+
+
+def validate(language: type[L], data: Any) -> tuple[L | None, list[Any]]:
+    """Return what data says in a language, or None and what pydantic has against it."""
+    try:
+        return language.model_validate(data), []
+    except ValidationError as error:
+        return None, error.errors(include_url=False, include_input=True)
+
+
+# One mistake ---------------------------------------------------------------------------------------------
+
+
+def finding(language: Language, document: Document, error: Any) -> Diagnostic:
+    """Return our finding for one of pydantic's."""
+    loc, kind, value = error["loc"], error["type"], error["input"]
+    path = path_of(loc)
+    if path in document.lookalikes and kind in (*_WANTED, "flujo"):
+        return _ambiguous(document, path)
+    if path == ("version",) and kind != "missing":
+        return _version(document, value)
+    match kind:
+        case "flujo":
+            return _own(document, loc, path, error["ctx"])
+        case "extra_forbidden":
+            return _unknown_key(language, document, loc, path)
+        case "missing":
+            message = f"{_named(language, loc[:-1])} needs `{path[-1]}`"
+            return rules.MISSING_KEY.at(document.span(path[:-1]), message, hint=f"add `{path[-1]}:`")
+        case "union_tag_invalid":
+            return _unknown_kind(document, path, value)
+        case "literal_error":
+            choices = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+            message = f"`{_last(path)}` is {one_of(choices)}, and not {_shown(value)}"
+            meant = nearest(str(value), choices)
+            return rules.WRONG_VALUE.at(
+                document.span(path),
+                message,
+                hint=did_you_mean(str(value), choices),
+                fix=Fix(document.span(path), meant) if meant is not None else None,
+            )
+        case _:
+            return _wrong_value(document, path, error)
+
+
+def _wrong_value(document: Document, path: Path, error: Any) -> Diagnostic:
+    kind, value = error["type"], error["input"]
+    if kind in _WANTED:
+        return _wrong_type(document, path, value, _WANTED[kind])
+    limit, words = _LIMITS.get(kind, ("", "has a value that is not allowed here"))
+    message = f"`{_last(path)}` {words.format(error.get('ctx', {}).get(limit, ''))}"
+    return rules.WRONG_VALUE.at(document.span(path), message)
+
+
+def _own(document: Document, loc: Path, path: Path, facts: dict[str, Any]) -> Diagnostic:
+    rule = _SLUGS[facts["rule"]]
+    if facts["key"] is not None:
+        span = document.span((*path, facts["key"]), key=True)
+    else:
+        is_key = loc[-1:] == ("[key]",) or rule is rules.WRONG_TYPE
+        span = document.span(path, key=is_key)
+    return rule.at(span, visible(facts["message"]), hint=facts["hint"] or None)
+
+
+def _unknown_key(language: Language, document: Document, loc: Path, path: Path) -> Diagnostic:
+    key = str(path[-1])
+    model = model_at(language, loc[:-1])
+    span = document.span(path, key=True)
+    message = f"`{visible(key)}` is not a key of {_named(language, loc[:-1])}"
+    meant = meant_key(language, loc, _at(document.data, path[:-1]))
+    if meant is not None:
+        return rules.UNKNOWN_KEY.at(span, message, hint=f"did you mean `{meant}`?", fix=Fix(span, meant))
+    hint = _home(key, model) or suggest(key, keys_of(model) if model else [], what="keys")
+    return rules.UNKNOWN_KEY.at(span, message, hint=hint)
+
+
+def meant_key(language: Language, loc: Path, mapping: Mapping[str, Any]) -> str | None:
+    """Return the key that was probably meant by an unknown one, unless the mapping has that already."""
+    model = model_at(language, loc[:-1])
+    key = str(loc[-1])
+    if model is None:
+        return None
+    keys = keys_of(model)
+    if _home(key, model) is not None:  # then only for a key that has to be there
+        keys = [
+            alias for alias, one in zip(keys, model.model_fields.values(), strict=True) if one.is_required()
+        ]
+    near = nearest(key, keys)
+    return near if near not in mapping else None
+
+
+def _home(key: str, model: type[BaseModel] | None) -> str | None:
+    """Return where a key belongs that the language has elsewhere."""
+    if model is Agent and key in MODEL_SETTINGS:
+        return f"`{key}` belongs below `model_settings:`"
+    if model is None or not issubclass(model, BaseStep):
+        return None
+    if key in Config.model_fields:
+        return f"`{key}` belongs below `config:`"
+    kinds = [kind for kind, other in KINDS.items() if key in keys_of(other)]
+    if kinds:
+        return (
+            f"`{key}` belongs to `kind: {kinds[0]}`"
+            if len(kinds) == 1
+            else f"it belongs to kinds {one_of(kinds)}"
+        )
+    return f"`{key}` belongs to an agent, below `agents:`" if key in keys_of(Agent) else None
+
+
+def _unknown_kind(document: Document, path: Path, value: Any) -> Diagnostic:
+    kind = value.get("kind") if isinstance(value, dict) else None
+    span = document.span((*path, "kind"))
+    if not isinstance(kind, str):
+        return _wrong_type(document, (*path, "kind"), kind, "a text")
+    near = did_you_mean(kind, KINDS)
+    hint = (
+        f"{near} Kinds: {one_of(KINDS, joined_by='and')}"
+        if near
+        else f"kinds: {one_of(KINDS, joined_by='and')}"
+    )
+    meant = nearest(kind, KINDS)
+    fix = Fix(span, meant) if meant is not None else None
+    return rules.UNKNOWN_KIND.at(span, f"there is no kind of step `{visible(kind)}`", hint=hint, fix=fix)
+
+
+def _version(document: Document, value: Any) -> Diagnostic:
+    span = document.span(("version",))
+    if str(value) in ("1", "1.0"):
+        fix = Fix(span, '"1"')
+        return rules.VERSION.at(span, "`version` is a text", hint='write `version: "1"`', fix=fix)
+    message = f'this Flujo reads version "1" of the language, and this is {_shown(value)}'
+    return rules.VERSION.at(span, message, hint='write `version: "1"`, or use a newer Flujo')
+
+
+def _wrong_type(document: Document, path: Path, value: Any, wanted: str) -> Diagnostic:
+    where = f"an entry of `{_last(path)}`" if isinstance(path[-1], int) else f"`{_last(path)}`"
+    found = _shown(value) if wanted == "a whole number" else kind_of(value)
+    message = f"{where} must be {wanted}, and this is {found}"
+    span = document.span(path, key=isinstance(value, dict | list) and bool(path))
+    return rules.WRONG_TYPE.at(span, message, hint=_conversion(value, wanted))
+
+
+def _conversion(value: Any, wanted: str) -> str | None:
+    """Return how to write a value as the type that is wanted, where that is plain."""
+    if wanted == "a text" and isinstance(value, bool | int | float):
+        return f'quote it: "{str(value).lower() if isinstance(value, bool) else value}"'
+    if wanted == "a list" and isinstance(value, str | dict):
+        return "put it in a list: `- …`, or `[…]`"
+    if value is None:
+        return "write a value, or leave the key out"
+    return None
+
+
+# Look-alikes ---------------------------------------------------------------------------------------------
+
+
+def _lookalikes(language: Language, document: Document, errors: list[Any]) -> Iterator[Diagnostic]:
+    """Yield a finding for each bare `no` or `012` that stands where another type could stand as well.
+
+    Whether only text may stand in a place is found out by asking for the opposite: with `false` there, the
+    language must complain.
+    """
+    wrong = {path_of(error["loc"]) for error in errors}
+    # The value of a key that is no text has no place in the data.
+    there = [path for path in document.lookalikes if document.node(path) is not None]
+    open_ = [path for path in there if not any(path[: len(w)] == w for w in wrong)]
+    if not open_:
+        return
+    _, complaints = validate(language, _with_false(document.data, (), _prefixes(open_)))
+    only_text = {path_of(error["loc"]) for error in complaints}
+    for path in open_:
+        # A date is text to every reader of JSON, so a place that takes anything takes it as such.
+        if path not in only_text and not is_date(str(_at(document.data, path))):
+            yield _ambiguous(document, path)
+
+
+def _ambiguous(document: Document, path: Path) -> Diagnostic:
+    text = str(_at(document.data, path))
+    message = f'`{text}` is not the same to all readers of YAML: here it is the text "{text}"'
+    hint = f'write {document.lookalikes[path]}, or quote it ("{text}") when the text is meant'
+    return rules.AMBIGUOUS_SCALAR.at(document.span(path), message, hint=hint.replace(",,", ","))
+
+
+def _prefixes(paths: Iterable[Path]) -> dict[Path, bool]:
+    """Return every place on the way to some paths, with whether it is one of them."""
+    found: dict[Path, bool] = {}
+    for path in paths:
+        found |= {path[:length]: False for length in range(len(path))} | {path: True}
+    return found
+
+
+def _with_false(data: Any, path: Path, places: Mapping[Path, bool]) -> Any:
+    """Return data with `false` at some places."""
+    if path not in places:
+        return data
+    if places[path]:
+        return False
+    if isinstance(data, list):
+        return [_with_false(item, (*path, index), places) for index, item in enumerate(data)]
+    return {key: _with_false(value, (*path, key), places) for key, value in data.items()}
+
+
+def _at(data: Any, path: Path) -> Any:
+    for key in path:
+        data = data[key]
+    return data
+
+
+# JSON Schemas --------------------------------------------------------------------------------------------
+
+
+def _schemas(document: Document, data: Any, path: Path) -> Iterator[tuple[Path, Diagnostic]]:
+    """Yield what is wrong with the JSON Schemas of a document, each with the place of the schema."""
+    if isinstance(data, list):
+        for index, item in enumerate(data):
+            yield from _schemas(document, item, (*path, index))
+    elif isinstance(data, dict):
+        for key, value in data.items():
+            if key in SCHEMA_KEYS and isinstance(value, dict):
+                for found in problems(value):
+                    span = document.span((*path, key, *found.path), key=found.key)
+                    said = visible(found.message)
+                    yield (
+                        (*path, key),
+                        found.rule.at(span, said, hint=found.hint, severity=found.severity),
+                    )
+            elif key in SCHEMA_KEYS and value is not None:
+                message = f"`{key}` is a JSON Schema, which is an object, and this is {kind_of(value)}"
+                yield (*path, key), rules.SCHEMA_TYPE.at(document.span((*path, key)), message)
+            elif key not in _FREE_KEYS:
+                yield from _schemas(document, value, (*path, key))
+
+
+# Places and names ----------------------------------------------------------------------------------------
+
+
+_WORDS: dict[Any, str] = {Blueprint: "a blueprint", AgentsFile: "a file of agents", Agent: "an agent"}
+
+
+def _named(language: Language, loc: Path) -> str:
+    """Return how to speak of the mapping at a location: "a step of kind `loop`", "an agent", "`config`"."""
+    model = model_at(language, loc)
+    if model in _WORDS:
+        return _WORDS[model]
+    kind = next((kind for kind, step in KINDS.items() if step is model), None)
+    if kind is not None:
+        return "a step" if kind == "step" else f"a step of kind `{kind}`"
+    return f"`{_last(path_of(loc))}`"
+
+
+def _last(path: Path) -> str:
+    """Return the key that a value belongs to, past the indexes of lists."""
+    names = [str(part) for part in path if isinstance(part, str)]
+    return visible(names[-1]) if names else "the value"
+
+
+def _shown(value: Any) -> str:
+    text = f"`{value}`" if isinstance(value, str | int | float) and len(str(value)) <= 40 else kind_of(value)
+    return visible(text)

@@ -1,0 +1,361 @@
+"""A blueprint with everything that it imports and the prompts it names, read once and within limits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+from flujo.blueprint.analysis.unit import Unit
+from flujo.blueprint.diagnostics import Span, rule
+from flujo.blueprint.language import models as doc
+from flujo.blueprint.language.error_recovery import Kept, salvage
+from flujo.blueprint.language.traversal import Path, asked, walk
+from flujo.blueprint.language.validation import L, judge
+from flujo.blueprint.reading.decoding import decode
+from flujo.blueprint.reading.reader import read
+from flujo.blueprint.sources import agent_includes, secret_detection
+from flujo.blueprint.sources.agent_includes import Roster
+from flujo.blueprint.sources.secret_detection import SECRET_LITERAL, secret_found, secret_literal
+from flujo.blueprint.sources.secret_masking import blotted, masked
+from flujo.blueprint.sources.signatures import read_module
+from flujo.blueprint.sources.source_files import TEXT_BYTES, SourceRefused, named_path
+from flujo.blueprint.sources.type_stubs import read_types
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from flujo.blueprint.diagnostics import Diagnostic, Rule
+    from flujo.blueprint.reading.source_map import Document
+    from flujo.blueprint.sources.source_files import Source
+
+MAX_DEPTH = 16
+MAX_FILES = 200
+MAX_BYTES = 4 * 1024 * 1024
+MAX_STEPS = 20_000
+"""The most steps of a blueprint with its imports spelt out: each may import another many times."""
+
+_IMPORT = "steps:\n  - {kind: import, name: answer, blueprint: "
+PATH_REFUSED = rule(
+    "FLJ220",
+    "path-refused",
+    "A path that blueprints may not read",
+    finds="A path that is absolute, leaves the project (by `..` or a symbolic link), is an address, or is "
+    "written in a way that could mislead; or what is at the path is no readable file.",
+    why="A blueprint reads files of its project and nothing else of the machine.",
+    example=f"{_IMPORT}../../etc/answer.yaml}}",
+    instead=f"{_IMPORT}./answer.yaml}}",
+)
+FILE_MISSING = rule(
+    "FLJ221",
+    "file-missing",
+    "A file that is not there",
+    finds="An imported blueprint, an included file of agents or a prompt file that does not exist. Paths are "
+    "relative to the file that names them.",
+    why="The blueprint is not whole.",
+    example=f"{_IMPORT}./anwser.yaml}}",
+    instead=f"{_IMPORT}./answer.yaml}}",
+)
+IMPORT_CYCLE = rule(
+    "FLJ222",
+    "import-cycle",
+    "Blueprints that import each other in a circle",
+    finds="A blueprint that imports itself, directly or through others.",
+    why="It would have no end. What repeats is a loop.",
+    example=f"# answer.yaml\n{_IMPORT}./answer.yaml}}",
+    instead="steps:\n  - {kind: loop, name: again, until: steps.answer.output.ok,\n"
+    "     steps: [{name: answer, agent: a}]}",
+)
+IMPORT_LIMITS = rule(
+    "FLJ223",
+    "import-limits",
+    "More imports than a blueprint may have",
+    finds=f"Imports or includes more than {MAX_DEPTH} deep, more than {MAX_FILES} files or "
+    f"{MAX_BYTES // 2**20} MiB, or more than {MAX_STEPS} steps in all.",
+    why="Every run pins its whole closure, and a few lines that import each other can mean a million steps.",
+    example="# seventeen blueprints, each importing the next",
+    instead="# one blueprint that imports the others beside each other",
+)
+
+_TOO_DEEP = f"imports are more than {MAX_DEPTH} deep"
+_TOO_MANY = f"with what it imports this blueprint has over {MAX_STEPS} steps"
+
+
+class Loader:
+    """Reads a closure. What is wrong with a file is found once, however often it is imported."""
+
+    def __init__(self, source: Source, allow: Sequence[str]) -> None:
+        self.files: dict[str, bytes] = {}
+        self.units: dict[str, Unit] = {}
+        """Every blueprint that fits the language, by its project path, imported ones first."""
+        self.rosters: dict[str, Roster] = {}
+        """What every file of agents that fits the language gives to those who include it."""
+        self.diagnostics: list[Diagnostic] = []
+        self._documents: dict[str, Document] = {}
+        self._texts: dict[str, str] = {}
+        self._source = source
+        self._allow = tuple(allow)
+        self._module = cache(lambda name: read_module(name, source))
+        self._types = cache(lambda name: read_types(name, source))
+        self._loaded: set[str] = set()
+        self._depth: dict[str, int] = {}
+        self._steps: dict[str, int] = {}
+
+    def load_entry(self, entry: str) -> Unit | None:
+        """Return the blueprint at a project path with all that it imports, or None when it does not fit."""
+        start = Span(entry, 1, 1, 1, 1)
+        try:
+            self._read(entry)
+        except SourceRefused as refused:
+            self._refuse(start, entry, refused)
+            return None
+        return self._load(entry, (entry,)) if self._is_kind(start, entry, entry, agents=False) else None
+
+    def load_agents(self, entry: str) -> Unit:
+        """Return a file of agents as if it were a blueprint without steps, so that rules can look at it."""
+        self._read(entry)
+        self._read_agents(entry, (entry,))
+        roster = self.rosters.get(entry, Roster())
+        agents = {name: declared.agent for name, declared in roster.agents.items()}
+        blueprint = doc.Blueprint.model_construct(version="1", name="agents", agents=agents, steps=[])
+        unit = Unit(
+            self.document(entry),
+            blueprint,
+            allow=self._allow,
+            module=self._module,
+            types=self._types,
+            roster=roster,
+        )
+        unit.prompts = dict(self._prompts(unit))
+        return unit
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        """Every blueprint and file of agents that was read, sound or not."""
+        return tuple(self._documents.values())
+
+    def sources(self) -> dict[str, str]:
+        """Return the text of each file, with what looks like a secret blotted out."""
+        return {
+            path: blotted(text, [span for span in self._secrets if span.file == path])
+            for path, text in self._texts.items()
+        }
+
+    def without_secrets(self, found: Iterable[Diagnostic]) -> list[Diagnostic]:
+        """Return findings that repeat nothing of what looks like a secret in these files."""
+        return masked(found, self._texts, self._secrets)
+
+    @property
+    def _secrets(self) -> list[Span]:
+        return [one.span for one in self.diagnostics if one.code == SECRET_LITERAL.code]
+
+    def _read(self, path: str) -> bytes:
+        if path not in self.files:
+            data = self._source.read(path)
+            if len(self.files) >= MAX_FILES or sum(map(len, self.files.values())) + len(data) > MAX_BYTES:
+                raise _OverLimit
+            self.files[path] = data
+        return self.files[path]
+
+    def document(self, path: str) -> Document:
+        """Return a file that was read, as a document; what is wrong with its YAML is said once."""
+        if path not in self._documents:
+            document = read(self.files[path], path)
+            self._documents[path] = document
+            self._texts[path] = document.text
+            self.diagnostics += document.diagnostics
+            self.diagnostics += secret_literal(document)
+        return self._documents[path]
+
+    def _load(self, path: str, chain: tuple[str, ...]) -> Unit | None:
+        self._loaded.add(path)
+        document = self.document(path)
+        kept = self._kept(doc.Blueprint, document)
+        if kept is None:
+            return None
+        roster = self._included(kept, (path,))
+        blueprint = agent_includes.whole(kept.document, kept.said, roster)
+        unit = Unit(
+            kept.document,
+            blueprint,
+            allow=self._allow,
+            module=self._module,
+            types=self._types,
+            roster=roster,
+            kept=kept,
+        )
+        unit.prompts = dict(self._prompts(unit))
+        unit.imports = self._imports(unit, chain)
+        self.units[path] = unit
+        return unit
+
+    def _kept(self, language: type[L], document: Document) -> Kept[L] | None:
+        """Return what a document says as far as it fits its language; what does not is found."""
+        judged = judge(language, document)
+        kept = salvage(language, document, judged)
+        self.diagnostics += judged.found
+        self.diagnostics += kept.found if kept is not None else ()
+        return kept
+
+    # What a blueprint names ------------------------------------------------------------------------------
+
+    def _prompts(self, unit: Unit) -> Iterator[tuple[str, tuple[str, str]]]:
+        """Yield the prompt files of a file's own agents, and of those that it asks."""
+        in_use = {name for _, step in walk(unit.blueprint.steps, ("steps",)) for _, name in asked(step)}
+        for name, agent in unit.blueprint.agents.items():
+            if agent.instructions_file is None or not (name in in_use or unit.is_own(name)):
+                continue
+            document, where = unit.place(("agents", name, "instructions_file"))
+            path = self._named(document, where, agent.instructions_file)
+            text = self._text(document.span(where), path) if path is not None else None
+            if path is not None and text is not None:
+                yield name, (path, text)
+
+    def _text(self, span: Span, path: str) -> str | None:
+        """Return a prompt file's text; what is wrong with it is said once, at its place in that file."""
+        # a checkout on another system may have other line ends, and the model is told the same
+        prompt = decode(self.files[path].replace(b"\r\n", b"\n"), path, limit=TEXT_BYTES)
+        if path not in self._texts:
+            self._texts[path] = prompt.text
+            named = ((span, "named here"),)
+            self.diagnostics += (replace(one, related=named) for one in prompt.diagnostics)
+            for start, end in secret_detection.find(prompt.text):
+                self.diagnostics.append(secret_found(prompt.between(start, end), "the file"))
+        return None if prompt.diagnostics else prompt.text
+
+    def _imports(self, unit: Unit, chain: tuple[str, ...]) -> dict[str, Unit]:
+        imports: dict[str, Unit] = {}
+        depth, steps = 0, 0
+        for where, step in walk(unit.blueprint.steps, ("steps",)):
+            steps += 1
+            if not isinstance(step, doc.ImportStep):
+                continue
+            place = (*where, "blueprint")
+            child = self._import(unit, place, step.blueprint, chain)
+            if child is not None:
+                imports[step.blueprint] = child
+                below = self._depth[child.document.file]
+                depth = max(depth, below)
+                before, steps = steps, steps + self._steps[child.document.file]
+                span = unit.span(*place)
+                self._limit(len(chain) + below > MAX_DEPTH, span, _TOO_DEEP)
+                self._limit(before <= MAX_STEPS < steps, span, _TOO_MANY)
+        self._depth[unit.document.file] = depth + 1
+        self._steps[unit.document.file] = min(steps, MAX_STEPS + 1)
+        return imports
+
+    def _import(self, unit: Unit, place: Path, text: str, chain: tuple[str, ...]) -> Unit | None:
+        path = self._named(unit.document, place, text)
+        if path is None or not self._is_kind(unit.span(*place), text, path, agents=False):
+            return None
+        if path in chain:
+            circle = " → ".join((*chain[chain.index(path) :], path))
+            self.diagnostics.append(
+                IMPORT_CYCLE.at(
+                    unit.span(*place),
+                    f"blueprints import each other in a circle: {circle}",
+                    hint="take one of these imports out; what repeats is a `kind: loop`",
+                )
+            )
+            return None
+        if path in self._loaded:
+            return self.units.get(path)
+        if len(chain) >= MAX_DEPTH:
+            self._limit(True, unit.span(*place), _TOO_DEEP)
+            return None
+        return self._load(path, (*chain, path))
+
+    # Files of agents -------------------------------------------------------------------------------------
+
+    def _included(self, kept: Kept[doc.Blueprint] | Kept[doc.AgentsFile], chain: tuple[str, ...]) -> Roster:
+        """Return the agents that a file may name, its own ones whole as far as it can tell."""
+        roster = Roster(is_whole=kept.names_all_agents)
+        pairs: list[tuple[agent_includes.Declared, agent_includes.Declared]] = []
+        for index, text in enumerate(kept.said.include):
+            path = self._include(kept.document, ("include", index), text, chain)
+            other = self.rosters.get(path or "")
+            roster.is_whole &= other is not None and other.is_whole
+            if path is not None:
+                below = other.files.values() if other is not None else ()
+                roster.files[index] = {path}.union(*below)
+            if other is not None:
+                pairs += roster.add(other)
+        self.diagnostics += agent_includes.duplicates(pairs)
+        self.diagnostics += agent_includes.declare(kept.document, kept.said.agents, roster, kept.gaps)
+        return roster
+
+    def _include(self, document: Document, place: Path, text: str, chain: tuple[str, ...]) -> str | None:
+        """Return the project path of a file of agents, once its roster is known if it has one."""
+        path = self._named(document, place, text)
+        span = document.span(place)
+        if path is None or not self._is_kind(span, text, path, agents=True):
+            return None
+        if path in chain:
+            circle = " → ".join((*chain[chain.index(path) :], path))
+            message = f"files of agents include each other in a circle: {circle}"
+            hint = "put what both need into a third file, and include that in both"
+            self.diagnostics.append(agent_includes.INCLUDE_CYCLE.at(span, message, hint=hint))
+            return None
+        if len(chain) > MAX_DEPTH:
+            self._limit(True, span, f"files of agents include each other more than {MAX_DEPTH} deep")
+            return None
+        self._read_agents(path, (*chain, path))
+        return path
+
+    def _read_agents(self, path: str, chain: tuple[str, ...]) -> None:
+        """Find out what a file of agents gives to those who include it, if it fits the language."""
+        if path not in self._loaded:
+            self._loaded.add(path)
+            document = self.document(path)
+            kept = self._kept(doc.AgentsFile, document)
+            if kept is not None:
+                self.rosters[path] = self._included(kept, chain)
+
+    def _is_kind(self, span: Span, text: str, path: str, *, agents: bool) -> bool:
+        """Return whether the file at `path` is of the kind that `span` names, and say so when it is not."""
+        document = self.document(path)
+        if agent_includes.is_agents_file(document.data) == agents or not isinstance(document.data, dict):
+            return True
+        if agents and "steps" not in document.data:
+            return True  # neither: the language of files of agents says what is wrong
+        is_, wanted, hint = (
+            ("a blueprint", "a file of agents", "to run it as a step: `kind: import`")
+            if agents
+            else ("a file of agents", "a blueprint", "blueprints `include` it")
+        )
+        self.diagnostics.append(
+            agent_includes.WRONG_FILE.at(span, f"{text!r} is {is_}, and this takes {wanted}", hint=hint)
+        )
+        return False
+
+    # Reading ---------------------------------------------------------------------------------------------
+
+    def _named(self, document: Document, place: Path, text: str) -> str | None:
+        """Return the project path of a file that is named at `place`, once it is read."""
+        try:
+            path = named_path(text, named_in=document.file)
+            self._read(path)
+        except SourceRefused as refused:
+            self._refuse(document.span(place), text, refused)
+        except _OverLimit:
+            what = f"more than {MAX_FILES} files, or {MAX_BYTES // 2**20} MiB, belong to this blueprint"
+            self._limit(True, document.span(place), what)
+        else:
+            return path
+        return None
+
+    # What is said ----------------------------------------------------------------------------------------
+
+    def _refuse(self, span: Span, text: str, refused: SourceRefused) -> None:
+        found: Rule = FILE_MISSING if refused.missing else PATH_REFUSED
+        shown = text if len(text) <= 100 else f"{text[:100]}…"
+        self.diagnostics.append(found.at(span, f"{shown!r} is not read: {refused.reason}", hint=refused.hint))
+
+    def _limit(self, over: bool, span: Span, what: str) -> None:
+        if over:
+            hint = "import fewer blueprints, or beside each other"
+            self.diagnostics.append(IMPORT_LIMITS.at(span, what, hint=hint))
+
+
+class _OverLimit(Exception):
+    """One file more than a closure may have."""

@@ -1,0 +1,78 @@
+"""A change of a lock in words, and whom changes affect."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from flujo.blueprint.lock.diff import Change
+
+
+def sentence(change: Change) -> str:
+    """Return a change in one line."""
+    who = _who(change)
+    if change.how != "changed":
+        return f"{who} {_HOW[change.what, change.how]}"
+    if change.what == "callable":
+        was, now = str(change.before)[:12], str(change.after)[:12]
+        return f"{who}: the source of its module has changed ({was} → {now})"
+    if change.what in ("setting", "library"):
+        return f"{who} was {_shown(change.before)} and is {_shown(change.after)}"
+    if change.key == "instructions_sha256":
+        return f"{who}: the lock was edited by hand, its instructions are not those of their digest"
+    if change.key == "instructions":
+        return f"{who}: the instructions have changed"
+    if change.details:
+        return f"{who}: `{change.key}`: {'; '.join(change.details)}"
+    return f"{who}: {_keyword(change.key)} was {_shown(change.before)} and is {_shown(change.after)}"
+
+
+def _who(change: Change) -> str:
+    where = f" in [env.{change.environment}]" if change.environment else ""
+    of = f" of {change.file}" if change.file else ""
+    name = repr(change.name) if change.what in ("agent", "step") else change.name
+    return f"{change.what} {name}{of}{where}"
+
+
+_HOW: Mapping[tuple[str, str], str] = {
+    ("blueprint", "added"): "is not in the lock",
+    ("blueprint", "removed"): "is in the lock and not in the project",
+    ("step", "added"): "is new",
+    ("step", "removed"): "is gone",
+    ("agent", "added"): "is not in the lock",
+    ("agent", "removed"): "is in the lock and is not asked any more",
+    ("callable", "added"): "is not in the lock",
+    ("callable", "removed"): "is in the lock and is not called any more",
+    ("setting", "added"): "is not in the lock",
+    ("setting", "removed"): "is in the lock and not set any more",
+    ("library", "added"): "is not in the lock",
+    ("library", "removed"): "is in the lock and not installed",
+}
+
+
+def _keyword(key: str) -> str:
+    word, _, name = key.partition(" ")
+    return f"{word} `{name}`" if name else f"`{key}`"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return text if len(text) <= _LONG else f"{text[:_LONG]}…"
+
+
+_LONG = 100
+
+
+def affected(changed: Iterable[Change]) -> dict[str, list[str]]:
+    """Return which blueprints changes reach, and in each the steps."""
+    found: dict[str, dict[str, None]] = {}
+    for change in changed:
+        for one in change.affects:
+            steps = found.setdefault(one.blueprint, {})
+            steps |= {one.step: None} if one.step else {}
+    return {blueprint: list(steps) for blueprint, steps in sorted(found.items())}

@@ -1,0 +1,305 @@
+"""What a lock holds of blueprints: the meaning of their steps, agents and callables, as plain data.
+
+It is taken from the tree: comments, line ends, the order of keys and where a prompt stands play no part.
+Only the branches of a parallel step or a router keep their order, which decides whose write is the last.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
+
+from flujo.blueprint.sources.signatures import declaration, read_module
+from flujo.domain import canonical
+from flujo.domain.agents import AgentSpec
+from flujo.domain.journal import ROOT, StepPath, branch, child
+from flujo.domain.pipeline import Pipeline
+from flujo.domain.steps import FALLBACK, BaseStep, ImportStep, ParallelStep
+from flujo.domain.values import CallableRef, Expr, Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flujo.blueprint.sources.source_files import Source
+
+Contents = dict[str, Any]
+
+NOT_HERE = "not in this project"
+"""What is held of a callable whose source is somewhere else: an installed package."""
+
+DEFAULT = ""
+"""The environment of a project in which none is chosen."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Environment:
+    """What one `[env.NAME]` of the settings makes of the agents, and the settings that steer what runs do."""
+
+    models: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Agent → model; `*` is every agent that is not named."""
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def contents(
+    trees: Mapping[str, Pipeline],
+    source: Source,
+    environments: Mapping[str, Environment] | None = None,
+    libraries: Mapping[str, str] | None = None,
+) -> Contents:
+    """Return what a lock of these blueprints holds.
+
+    Args:
+        trees: blueprints by their project paths, compiled with the models that they name themselves.
+        source: where the source of callables is read from; nothing is imported.
+        environments: by name; `DEFAULT` is the one without a name.
+        libraries: versions of what changes behaviour.
+    """
+    environments = environments or {}
+    held: Contents = {"blueprints": {}, "agents": {}, "callables": {}}
+    for file, pipeline in _files(trees):
+        held["blueprints"][file] = _blueprint(pipeline)
+        for agent in _agents(pipeline):
+            held["agents"].setdefault(file, {})[agent.name] = _everywhere(agent, source, environments)
+        for target in _targets(pipeline):
+            module = read_module(target.partition(":")[0], source)
+            held["callables"][target] = NOT_HERE if module is None else module.digest
+    settings = _settings(environments)
+    return held | {"settings": settings, "libraries": dict(libraries or {})}
+
+
+def seen_from(held: Contents, environment: str) -> Contents:
+    """Return the contents as one environment sees them: its agents, and no other environment's."""
+
+    def seen(one: Contents) -> Contents:
+        own = table(table(one.get("env")).get(environment))
+        return {key: value for key, value in one.items() if key != "env"} | dict(own)
+
+    agents = {file: {name: seen(one) for name, one in some.items()} for file, some in held["agents"].items()}
+    return held | {"agents": agents, "settings": seen(held["settings"])}
+
+
+def about(held: Contents, files: Iterable[str]) -> Contents:
+    """Return the contents without all that is not about the steps and agents of these files."""
+    kept = set(files)
+    parts = {
+        section: {file: one for file, one in held[section].items() if file in kept}
+        for section in ("blueprints", "agents")
+    }
+    return {section: {} for section in held} | parts
+
+
+def imports_of(held: Contents, entry: str) -> Iterator[tuple[str, str]]:
+    """Yield each file that a blueprint consists of, itself first, and the path of the imports to it.
+
+    The path ends in `/`, so that a step's own path goes behind it; a file that is imported twice comes twice.
+    """
+    waiting: list[tuple[str, str, tuple[str, ...]]] = [(entry, "", ())]
+    for _ in range(_MOST):
+        if not waiting:
+            return
+        file, above, chain = waiting.pop()
+        if file in chain or file not in held["blueprints"]:
+            continue  # only a lock that was edited by hand goes in a circle
+        yield file, above
+        for path, own in table(held["blueprints"][file].get("steps")).items():
+            if isinstance(own, dict) and own.get("kind") == "import":
+                waiting.append((str(own.get("blueprint")), f"{above}{path}/", (*chain, file)))
+
+
+_MOST = 20_000
+"""How many imports are followed, as many as a blueprint may have steps."""
+
+
+def table(value: Any) -> Mapping[str, Any]:
+    """Return a value as the table that it should be; a lock that was edited by hand may hold anything."""
+    return value if isinstance(value, dict) else {}
+
+
+# Walking -------------------------------------------------------------------------------------------------
+
+
+def _files(trees: Mapping[str, Pipeline]) -> Iterator[tuple[str, Pipeline]]:
+    """Yield every blueprint of the closures once, with the file that it stands in."""
+    seen: set[str] = set()
+    waiting = list(trees.items())
+    while waiting:
+        here, one = waiting.pop()
+        if here not in seen:
+            seen.add(here)
+            yield here, one
+            waiting += [(s.blueprint, s.pipeline) for _, s in _steps(one) if isinstance(s, ImportStep)]
+
+
+def _steps(pipeline: Pipeline, path: StepPath = ROOT) -> Iterator[tuple[StepPath, BaseStep]]:
+    """Yield the steps of one file by their paths: those of imported blueprints are not among them."""
+    for step in pipeline.steps:
+        here = child(path, step.name)
+        yield here, step
+        if not isinstance(step, ImportStep):
+            for name, body in step.bodies().items():
+                yield from _steps(body, here if name in _ALONE else branch(here, name))
+
+
+_ALONE = frozenset({"steps", "step", FALLBACK})
+"""Bodies that are their step's only one, so that a path does not name them."""
+
+
+def _agents(pipeline: Pipeline) -> Iterator[AgentSpec]:
+    yield from (leaf for leaf in _leaves([s for _, s in _steps(pipeline)]) if isinstance(leaf, AgentSpec))
+
+
+def _leaves(part: Any) -> Iterator[AgentSpec | CallableRef]:
+    """Yield who is named in a part of the tree; the bodies of a step are none of its parts."""
+    match part:
+        case AgentSpec() | CallableRef():
+            yield part
+        case Pipeline() | str():
+            return
+        case Mapping():
+            yield from _leaves(part.values())
+        case Iterable():
+            for item in part:
+                yield from _leaves(item)
+        case _ if dataclasses.is_dataclass(part):
+            yield from _leaves(getattr(part, each.name) for each in dataclasses.fields(part))
+        case _:
+            return
+
+
+def _targets(pipeline: Pipeline) -> Iterator[str]:
+    """Yield the callables that one file names."""
+    named = [pipeline.context_type, *_leaves([step for _, step in _steps(pipeline)])]
+    for agent in _agents(pipeline):
+        named += [agent.output_type, *agent.tools]
+    yield from (one.target for one in named if isinstance(one, CallableRef))
+
+
+# Agents --------------------------------------------------------------------------------------------------
+
+
+def _everywhere(agent: AgentSpec, source: Source, environments: Mapping[str, Environment]) -> Contents:
+    """Return an agent as it is without an environment, and under `env` what others make of it."""
+    held = _agent(agent, source)
+    resolved = {name: _model(agent, one.models) for name, one in environments.items()}
+    held["model"] = resolved.get(DEFAULT, agent.model)
+    other = {name: {"model": model} for name, model in resolved.items() if name and model != held["model"]}
+    return held | ({"env": other} if other else {})
+
+
+def _model(agent: AgentSpec, models: Mapping[str, str]) -> str:
+    return models.get(agent.name) or models.get("*") or agent.model
+
+
+def _agent(agent: AgentSpec, source: Source) -> Contents:
+    held: Contents = {"model": agent.model}
+    if agent.instructions is not None:
+        text = agent.instructions.source.replace("\r\n", "\n")
+        held |= {"instructions": text, "instructions_sha256": canonical.digest(text.encode())}
+        held |= {"template": False} if agent.instructions.literal else {}
+    if agent.output_type is not None:
+        held["output_type"] = agent.output_type.target
+    if agent.tools:
+        held["tools"] = {one.target: declaration(one.target, source) or NOT_HERE for one in agent.tools}
+    settings = dict(agent.model_settings) | {
+        key: value
+        for key, value in (("retries", agent.retries), ("tool_timeout", agent.tool_timeout))
+        if value is not None
+    }
+    held |= {"settings": _json(settings)} if settings else {}
+    return held | ({} if agent.output_schema is None else {"output_schema": _json(agent.output_schema)})
+
+
+def _settings(environments: Mapping[str, Environment]) -> Contents:
+    base: Contents = _json(dict(environments.get(DEFAULT, Environment()).settings))
+    other = {
+        name: {key: value for key, value in _json(dict(one.settings)).items() if value != base.get(key)}
+        for name, one in environments.items()
+        if name != DEFAULT
+    }
+    differing = {name: one for name, one in other.items() if one}
+    return base | ({"env": differing} if differing else {})
+
+
+# Steps ---------------------------------------------------------------------------------------------------
+
+
+def _blueprint(pipeline: Pipeline) -> Contents:
+    steps = list(_steps(pipeline))
+    held: Contents = {
+        "name": pipeline.name,
+        "order": _plain(pipeline),
+        "steps": {path: _json(_own(step)) for path, step in steps},
+    }
+    whole = {
+        "input_schema": pipeline.input_schema,
+        "context_schema": pipeline.context_schema,
+        "context": pipeline.context_type,
+        "output": pipeline.output,
+        "budget": pipeline.budget,
+    }
+    return held | {key: _json(_plain(value)) for key, value in whole.items() if value is not None}
+
+
+def _own(step: BaseStep) -> Contents:
+    """Return what a step says itself; of the steps inside it, which there are."""
+    own = {"kind": step.kind, **_said(step)}
+    own.pop("name")
+    if isinstance(step, ParallelStep):
+        own["order"] = list(step.branches)
+    if isinstance(step, ImportStep):
+        own.pop("pipeline")  # held under its own file
+    return own
+
+
+def _said(thing: Any) -> Contents:
+    """Return the fields of a part of the tree that are not what they are when nobody says anything."""
+    usual = _usual(type(thing))  # type: ignore[arg-type]  # a class can be hashed, whatever it is of
+    fields = {each.name: getattr(thing, each.name) for each in dataclasses.fields(thing)}
+    said = {
+        name: _plain(value) for name, value in fields.items() if name not in usual or value != usual[name]
+    }
+    return {name: value for name, value in said.items() if name not in usual or value != {}}
+
+
+@cache
+def _usual(kind: Callable[..., Any]) -> Mapping[str, Any]:
+    """Return what the fields of a class are when nobody says anything."""
+    given = inspect.signature(kind).parameters.values()
+    fields = {each.name: each.default for each in dataclasses.fields(cast("Any", kind))}
+    fields |= {"save": {}} if "save" in fields else {}
+    fields |= {each.name: each.default for each in given if each.default is not each.empty}
+    return {name: value for name, value in fields.items() if value is not dataclasses.MISSING}
+
+
+def _plain(value: Any) -> Any:
+    """Return a part of a step as JSON data."""
+    match value:
+        case Pipeline(steps=steps):
+            return [step.name for step in steps]
+        case BaseStep(name=name):
+            return name
+        case Expr(source=text) | Text(source=text):
+            return text
+        case CallableRef(target=target):
+            return target
+        case AgentSpec(name=name):
+            return name
+        case Enum():
+            return value.value
+        case Mapping():
+            return {key: _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case _ if dataclasses.is_dataclass(value):
+            return _said(value)
+        case _:
+            return value
+
+
+def _json(data: Any) -> Any:
+    """Return JSON data as it comes out of canonical bytes: no tuples, keys in order."""
+    return canonical.decode(canonical.encode(data))

@@ -1,0 +1,358 @@
+"""Bytes become a `Document`: plain data that knows the place of every key and value, or findings why not.
+
+The guards work on the parser's events, before anything is built, so that a hostile file costs no more
+than its bytes. libyaml does the scanning; the types of scalars are ours (YAML 1.2, where PyYAML has 1.1).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import yaml
+
+from flujo.blueprint.diagnostics import Fix, visible
+from flujo.blueprint.reading.decoding import decode
+from flujo.blueprint.reading.scalars import NumberTooLarge, instead_of, resolve
+from flujo.blueprint.reading.source_map import Document, Mapping, Node, Scalar, Sequence
+from flujo.blueprint.reading.syntax_rules import (
+    ALIAS,
+    DEPTH,
+    DUPLICATE_KEY,
+    EMPTY,
+    ENCODING,
+    KEY,
+    NODES,
+    NUMBER,
+    ONE_DOCUMENT,
+    ROOT,
+    SCALAR_SIZE,
+    TAG,
+    UNQUOTED,
+)
+from flujo.blueprint.reading.yaml_errors import LOGIC_KEYS, explain, unquoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flujo.blueprint.diagnostics import Diagnostic, Rule
+
+__all__ = ["Document", "read"]
+
+MAX_DEPTH = 32
+MAX_NODES = 20_000
+MAX_SCALAR_BYTES = 64 * 1024
+MAX_KEY = 128
+MAX_FINDINGS = 25
+"""A file with more mistakes than this is not read further: the rest are echoes."""
+
+_EXPRESSION_TAG = re.compile(r"!\(*[A-Za-z_]\w*[.(]", re.ASCII)
+
+
+def read(data: bytes, file: str) -> Document:
+    """Return what a blueprint's bytes say, with a finding for everything that cannot be read.
+
+    Never raises for any bytes. The document's `data` is safe to look at only when no finding is an error.
+
+    Args:
+        data: the file's bytes, UTF-8, with or without a byte order mark.
+        file: the name that spans carry.
+    """
+    document = decode(data, file)
+    if document.diagnostics:
+        return document
+    return _Reader(document).read()
+
+
+class _Stop(Exception):
+    """Reading ends here; what was found is in the list."""
+
+
+class _Reader:
+    """One walk over the events of one file."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.found: list[Diagnostic] = []
+        self.lookalikes: dict[tuple[str | int, ...], str] = {}
+        self.path: list[str | int] = []
+        self.nodes = 0
+        self.events: Iterator[Any] = yaml.parse(document.text, Loader=_LOADER)
+
+    def read(self) -> Document:
+        """Return the document with its tree and everything that was found."""
+        root: Node | None = None
+        try:
+            root = self._document()
+        except _Stop:
+            pass
+        except yaml.error.MarkedYAMLError as error:
+            self._syntax(error)
+        found = tuple(sorted(self.found, key=lambda finding: finding.span))
+        return Document(self.document.file, self.document.text, root, found, self.lookalikes)
+
+    def _document(self) -> Node | None:
+        root: Node | None = None
+        for event in self.events:
+            match event:
+                case yaml.DocumentStartEvent() if root is not None:
+                    self._fail(
+                        ONE_DOCUMENT,
+                        event,
+                        "a blueprint is one document; a second one begins here",
+                        "make it a file of its own",
+                    )
+                case yaml.DocumentStartEvent():
+                    root = self._node(next(self.events))
+                case _:
+                    pass
+        if root is None or (isinstance(root, Scalar) and root.value is None and root.start == root.end):
+            self._report(EMPTY, 0, 0, "the file is empty", "`flujo init` writes a blueprint to start from")
+            return None
+        if not isinstance(root, Mapping):
+            found = "a list" if isinstance(root, Sequence) else "a single value"
+            self._report(
+                ROOT,
+                root.start,
+                root.start + 1,
+                f"a blueprint is a mapping, and this is {found}",
+                'begin with `version: "1"`, `name:` and `steps:`',
+            )
+        return root
+
+    # Nodes -----------------------------------------------------------------------------------------------
+
+    def _node(self, event: Any) -> Node:
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            self._fail(
+                NODES,
+                event,
+                f"the file has more than {MAX_NODES} keys and values",
+                "give large data as the run's input",
+            )
+        if isinstance(event, yaml.AliasEvent):
+            self._at(
+                ALIAS,
+                event,
+                "an alias (`*name`) is not allowed",
+                "write the value out, or import a blueprint",
+            )
+            return Scalar(None, event.start_mark.index, event.end_mark.index)
+        if event.anchor is not None:
+            self._at(
+                ALIAS,
+                event,
+                f"an anchor (`&{event.anchor}`) is not allowed",
+                "write the value where it is used",
+            )
+        if event.tag is not None:
+            self._tag(event)
+        match event:
+            case yaml.ScalarEvent():
+                return self._scalar(event)
+            case yaml.SequenceStartEvent():
+                return self._sequence(event)
+            case _:
+                return self._mapping(event)
+
+    def _scalar(self, event: Any) -> Scalar:
+        start, end, text = event.start_mark.index, event.end_mark.index, event.value
+        style = event.style or ""
+        if style in ("|", ">"):
+            end = start + len(self.document.text[start:end].rstrip())
+        if len(text) > MAX_SCALAR_BYTES // 4 and len(text.encode()) > MAX_SCALAR_BYTES:
+            self._report(
+                SCALAR_SIZE, start, start + 1, "a text of more than 64 KiB", "keep it in a file of its own"
+            )
+        if "\0" in text:
+            self._report(
+                ENCODING, start, end, "the text has a NUL character, which databases refuse", "remove `\\0`"
+            )
+        if style or event.tag is not None:
+            return Scalar(text, start, end, style)
+        return Scalar(self._plain(text, start, end), start, end)
+
+    def _plain(self, text: str, start: int, end: int) -> str | int | float | bool | None:
+        try:
+            value = resolve(text)
+        except NumberTooLarge as error:
+            self._report(NUMBER, start, end, str(error), "put it in quotes to keep every digit")
+            return None
+        if isinstance(value, str) and (instead := instead_of(value)):
+            self.lookalikes[tuple(self.path)] = instead
+        return value
+
+    def _sequence(self, event: Any) -> Sequence:
+        self._deeper(event)
+        items: list[Node] = []
+        while not isinstance(inner := next(self.events), yaml.SequenceEndEvent):
+            self.path.append(len(items))
+            items.append(self._node(inner))
+            self.path.pop()
+        start, end = event.start_mark.index, _end(event, inner, items[-1] if items else None)
+        return Sequence([item.value for item in items], tuple(items), start, end)
+
+    def _mapping(self, event: Any) -> Mapping:
+        self._deeper(event)
+        entries: dict[str, tuple[Scalar, Node]] = {}
+        last: Node | None = None
+        while not isinstance(inner := next(self.events), yaml.MappingEndEvent):
+            key = self._key(inner, event, entries)
+            self.path.append(str(key.value) if key else "")
+            last = self._node(next(self.events))
+            self.path.pop()
+            if key is not None:
+                entries.setdefault(str(key.value), (key, last))
+        start, end = event.start_mark.index, _end(event, inner, last)
+        return Mapping({name: value.value for name, (_, value) in entries.items()}, entries, start, end)
+
+    def _deeper(self, event: Any) -> None:
+        if len(self.path) >= MAX_DEPTH:
+            self._fail(
+                DEPTH,
+                event,
+                f"the file is nested deeper than {MAX_DEPTH} levels",
+                "move the inner steps to a blueprint of their own and import it",
+            )
+
+    # Keys ------------------------------------------------------------------------------------------------
+
+    def _key(self, event: Any, mapping: Any, entries: dict[str, tuple[Scalar, Node]]) -> Scalar | None:
+        """Return the key, or None (and a finding) when it cannot be one."""
+        if not isinstance(event, yaml.ScalarEvent):
+            self._odd_key(event, mapping)
+            return None
+        key = self._node(event)
+        self.lookalikes.pop(tuple(self.path), None)  # A key is text whatever it looks like.
+        if not isinstance(key, Scalar):
+            return None
+        problem = _key_problem(key, self.document.text[key.start : key.end])
+        if problem is not None:
+            rule, message, hint = problem
+            self._report(rule, key.start, key.end, message, hint)
+            return None
+        if (first := entries.get(str(key.value))) is not None:
+            self._duplicate(key, first[0])
+        return key
+
+    def _odd_key(self, event: Any, mapping: Any) -> None:
+        """Consume a key that is no scalar; `{{ x }}` without quotes is one, and gets its own advice."""
+        start = mapping.start_mark.index
+        findings = len(self.found)
+        self.path.append("")
+        self._node(event)
+        self.path.pop()
+        if not self.document.text.startswith("{{", start):
+            self._at(
+                KEY,
+                event,
+                "a key must be a string, and this is a list or a mapping",
+                "write text before the `:`",
+            )
+            return
+        del self.found[findings:]
+        line = unquoted(self.document, start)
+        if line is not None:
+            self.found.append(line)
+            return
+        end = event.end_mark.index
+        self._report(
+            UNQUOTED,
+            start,
+            end,
+            "`{{ … }}` needs quotes: a brace begins a mapping in YAML",
+            'write "{{ … }}" in quotes',
+        )
+
+    def _duplicate(self, key: Scalar, first: Scalar) -> None:
+        before = self.document.between(first.start, first.end)
+        span = self.document.between(key.start, key.end)
+        self._add(
+            DUPLICATE_KEY.at(
+                span,
+                f"the key `{visible(str(key.value))}` stands here and on line {before.line}",
+                hint="keep one of the two",
+                related=((before, "first here"),),
+            )
+        )
+
+    # Findings --------------------------------------------------------------------------------------------
+
+    def _tag(self, event: Any) -> None:
+        """Report a tag; an expression that begins with `!` looks like one."""
+        start, end = event.start_mark.index, event.end_mark.index
+        source = self.document.text[start:].split(maxsplit=1)[0]
+        logic = bool(self.path) and (self.path[-1] in LOGIC_KEYS or "save" in self.path[-2:-1])
+        if isinstance(event, yaml.ScalarEvent) and (logic or _EXPRESSION_TAG.match(source)):
+            line = unquoted(self.document, start)
+            whole = self.document.text[start:end].rstrip()
+            quoted = "'" + whole.replace("'", "''") + "'"
+            span = self.document.between(start, start + len(whole))
+            self._add(
+                line
+                or UNQUOTED.at(
+                    span,
+                    "an expression that begins with `!` needs quotes: `!` starts a tag",
+                    hint=f"quote it: {quoted}",
+                    fix=Fix(span, quoted),
+                )
+            )
+            return
+        self._report(
+            TAG,
+            start,
+            start + len(source),
+            f"the tag `{visible(source[:40])}` is not allowed",
+            "leave it out; quotes make a text of a value",
+        )
+
+    def _syntax(self, error: yaml.error.MarkedYAMLError) -> None:
+        finding = explain(self.document, error)
+        if not any(known.span.line == finding.span.line for known in self.found):
+            self.found.append(finding)
+
+    def _fail(self, rule: Rule, event: Any, message: str, hint: str) -> NoReturn:
+        self._at(rule, event, message, hint)
+        raise _Stop
+
+    def _at(self, rule: Rule, event: Any, message: str, hint: str) -> None:
+        start = event.start_mark.index
+        self._report(rule, start, max(start + 1, min(event.end_mark.index, start + 80)), message, hint)
+
+    def _report(self, rule: Rule, start: int, end: int, message: str, hint: str) -> None:
+        self._add(rule.at(self.document.between(start, end), message, hint=hint))
+
+    def _add(self, finding: Diagnostic) -> None:
+        self.found.append(finding)
+        if len(self.found) >= MAX_FINDINGS:
+            raise _Stop
+
+
+def _end(start: Any, end: Any, last: Node | None) -> int:
+    """Return where a collection ends: a block's own end lies behind the blank lines that follow it."""
+    if start.flow_style or last is None:
+        return int(end.end_mark.index)
+    return last.end
+
+
+def _key_problem(key: Scalar, source: str) -> tuple[Rule, str, str] | None:
+    """Return the rule, message and hint for a key that the language does not allow."""
+    if not isinstance(key.value, str):
+        message = f"a key must be a string, and `{source}` is none"
+        return KEY, message, f'write `"{source}":` when the text is meant'
+    if key.value == "<<" and not key.style:
+        return ALIAS, "a merge key (`<<`) is not allowed", "write the keys out"
+    if len(key.value) > MAX_KEY:
+        return (
+            KEY,
+            f"a key of {len(key.value)} characters; at most {MAX_KEY} are allowed",
+            "use a shorter one",
+        )
+    if key.value == "__proto__" or key.value.startswith("$flujo"):
+        return KEY, f"the key `{key.value}` is reserved", "use another one"
+    return None
+
+
+# libyaml where PyYAML was built with it, which is every wheel; the pure scanner gives the same events.
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -1,0 +1,65 @@
+"""Safe edits: what a finding knows how to mend is put into the text, and nothing else of it changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flujo.blueprint.reading.source_map import Document
+from flujo.blueprint.sources.source_files import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from flujo.blueprint.diagnostics import Diagnostic, Fix
+
+_MOST_ROUNDS = 10
+"""A mended text can show further findings; each round mends what the one before has uncovered."""
+
+
+class Overlay(Source):
+    """Files of `below`, some of them with another text."""
+
+    def __init__(self, below: Source, texts: Mapping[str, str]) -> None:
+        self._below = below
+        self._texts = texts
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes at `path`; see `Source`."""
+        text = self._texts.get(path)
+        return self._below.read(path) if text is None else text.encode()
+
+
+def mended(source: Source, findings: Callable[[Source], Iterable[Diagnostic]]) -> dict[str, str]:
+    """Return the new text of every file that safe edits change.
+
+    Args:
+        source: where files are read from.
+        findings: what is wrong with the files of a source.
+    """
+    texts: dict[str, str] = {}
+    for _ in range(_MOST_ROUNDS):
+        now = Overlay(source, texts)
+        fixes: dict[str, list[Fix]] = {}
+        for found in findings(now):
+            if found.fix is not None:
+                fixes.setdefault(found.fix.span.file, []).append(found.fix)
+        if not fixes:
+            break
+        for path, edits in fixes.items():
+            texts[path] = applied(now.read(path).decode("utf-8"), edits)
+    return texts
+
+
+def applied(text: str, fixes: Iterable[Fix]) -> str:
+    """Return `text` with the edits in it; of two that overlap, the first in the file wins."""
+    mark = "\ufeff" if text.startswith("\ufeff") else ""
+    body = text.removeprefix(mark)
+    document = Document("", body)
+    parts, done = [mark], 0
+    for fix in sorted(fixes, key=lambda fix: fix.span):
+        start = document.offset(fix.span.line, fix.span.column)
+        if start < done:
+            continue
+        parts += [body[done:start], fix.text]
+        done = document.offset(fix.span.end_line, fix.span.end_column)
+    return "".join([*parts, body[done:]])

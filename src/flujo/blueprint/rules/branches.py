@@ -1,0 +1,214 @@
+"""What a schema cannot say of `map`, `parallel` and `router`: what their arms write, and who chooses them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flujo.blueprint.diagnostics import Severity, one_of, rule, suggest
+from flujo.blueprint.language import models as doc
+from flujo.blueprint.language.traversal import inside, placed
+from flujo.blueprint.schemas.algebra import types
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from flujo.blueprint.analysis.scopes import Visit
+    from flujo.blueprint.analysis.unit import Unit
+    from flujo.blueprint.diagnostics import Diagnostic
+    from flujo.blueprint.language.traversal import Path
+
+# What arms write -----------------------------------------------------------------------------------------
+
+_TWO = "kind: parallel\nname: both\nbranches:\n"
+MERGE_CONFLICT = rule(
+    "FLJ235",
+    "merge-conflict",
+    "Several arms write one field of the context",
+    finds="A field that two branches of a `parallel` or `router` `save`, or that the steps of a `map` `save` "
+    "for every item, where nothing says whose value counts.",
+    why="Which one finishes last is chance, so the last one does not win: the run would fail after all of "
+    "them have been paid for.",
+    example=f"{_TWO}  one: [{{name: a, agent: x, save: {{note: output}}}}]\n"
+    "  two: [{name: b, agent: y, save: {note: output}}]",
+    instead=f"{_TWO}  one: [{{name: a, agent: x, save: {{notes: {{append: output}}}}}}]\n"
+    "  two: [{name: b, agent: y, save: {notes: {append: output}}}]",
+)
+THROWN_AWAY = rule(
+    "FLJ236",
+    "write-thrown-away",
+    "A map's steps write to the context, and nothing of it is kept",
+    finds="A `save:` inside a `map` that does not say how to `merge`.",
+    why="Each item works on a context of its own, and without `merge:` those are thrown away at the end.",
+    example="kind: map\nname: each\nover: input.docs\n"
+    "steps: [{name: read, agent: a, save: {notes: {append: output}}}]",
+    instead="kind: map\nname: each\nover: input.docs\nmerge: context_update\n"
+    "steps: [{name: read, agent: a, save: {notes: {append: output}}}]",
+)
+FIELD_MAPPING = rule(
+    "FLJ237",
+    "field-mapping",
+    "A field mapping names what is not there",
+    finds="A key of `field_mapping:` that is no branch, or a field that the context does not have.",
+    why="What was meant to be taken from a branch would not be taken.",
+    example=f"field_mapping: {{oen: [note]}}\n{_TWO}  one: [{{name: a, agent: x, save: {{note: output}}}}]",
+    instead=f"field_mapping: {{one: [note]}}\n{_TWO}  one: [{{name: a, agent: x, save: {{note: output}}}}]",
+)
+_JUDGED = ("context_update", "error_on_conflict")
+"""The strategies under which a second writer is a conflict."""
+
+
+@dataclass(frozen=True)
+class _Write:
+    """Where an arm writes a field, and whether all that it does is to append."""
+
+    path: Path
+    appends: bool
+
+
+def merge_conflict(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
+    """Refuse fields that more than one arm writes, where the strategy does not decide."""
+    step = visit.step
+    if isinstance(step, doc.MapStep) and step.merge in _JUDGED:
+        for field, write in _writes(unit, step.steps, (*visit.path, "steps")).items():
+            if not write.appends or step.merge == "error_on_conflict":
+                yield MERGE_CONFLICT.at(
+                    unit.span(*write.path, key=True),
+                    f"every item of map {step.name!r} writes `context.{field}`",
+                    hint=_hint(step.merge, field, "write it in a step behind the map"),
+                )
+    elif isinstance(step, doc.ParallelStep | doc.RouterStep) and step.merge in _JUDGED:
+        yield from _between_branches(unit, visit.path, step)
+
+
+def _between_branches(
+    unit: Unit, path: Path, step: doc.ParallelStep | doc.RouterStep
+) -> Iterator[Diagnostic]:
+    seen: dict[str, tuple[str, _Write]] = {}
+    for branch, steps, where in inside(step):
+        for field, write in _writes(unit, steps, (*path, *where)).items():
+            if branch in step.field_mapping and field not in step.field_mapping[branch]:
+                continue
+            first, earlier = seen.setdefault(field, (branch, write))
+            if first == branch or (write.appends and earlier.appends and step.merge != "error_on_conflict"):
+                continue
+            chosen = ", when both are chosen" if isinstance(step, doc.RouterStep) else ""
+            yield MERGE_CONFLICT.at(
+                unit.span(*write.path, key=True),
+                f"branches {first!r} and {branch!r} both write `context.{field}`{chosen}",
+                hint=_hint(step.merge, field, "leave it to one of them, for instance by `field_mapping`"),
+                severity=Severity.WARNING if chosen else Severity.ERROR,
+                related=((unit.span(*earlier.path, key=True), "the other one"),),
+            )
+
+
+def _hint(merge: str, field: str, elsewhere: str) -> str:
+    append = f"append to a list (`{field}: {{append: …}}`), " if merge == "context_update" else ""
+    return f"{append}{elsewhere}, or say who wins: `merge: overwrite` or `merge: keep_first`"
+
+
+def thrown_away(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
+    """Refuse writes inside a map that does not say what becomes of them."""
+    step = visit.step
+    # Somebody who writes `merge: no_merge` has said it.
+    if isinstance(step, doc.MapStep) and "merge" not in step.model_fields_set:
+        for field, write in _writes(unit, step.steps, (*visit.path, "steps")).items():
+            yield THROWN_AWAY.at(
+                unit.span(*write.path, key=True),
+                f"what map {step.name!r} writes to `context.{field}` is thrown away",
+                hint="write `merge: context_update` on the map to keep it, or `merge: no_merge` when only "
+                "the item itself reads it",
+            )
+
+
+def _writes(unit: Unit, steps: Sequence[doc.BaseStep], path: Path) -> Mapping[str, _Write]:
+    """Return the fields that a list of steps leaves written, and where each is written first."""
+    found: dict[str, _Write] = {}
+
+    def note(field: str, write: _Write) -> None:
+        first = found.setdefault(field, write)
+        found[field] = _Write(first.path, first.appends and write.appends)
+
+    for step, here in placed(steps, path):
+        for name, save in step.save.items():
+            note(name, _Write((*here, "save", name), isinstance(save, doc.Append)))
+        if getattr(step, "merge", "") != "no_merge":
+            for _, body, where in inside(step):
+                for name, write in _writes(unit, body, (*here, *where)).items():
+                    note(name, write)
+        child = unit.imports.get(step.blueprint) if isinstance(step, doc.ImportStep) else None
+        if isinstance(step, doc.ImportStep) and child is not None and step.context == "inherit":
+            for name, write in _writes(child, child.blueprint.steps, ("steps",)).items():
+                note(name, _Write((*here, "context"), write.appends))
+    return found
+
+
+def field_mapping(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
+    """Refuse a field mapping for branches or fields that there are not."""
+    step = visit.step
+    if not isinstance(step, doc.ParallelStep | doc.RouterStep):
+        return
+    context = visit.scope.context
+    for branch, fields in step.field_mapping.items():
+        path = (*visit.path, "field_mapping", branch)
+        if branch not in step.branches:
+            yield FIELD_MAPPING.at(
+                unit.span(*path, key=True),
+                f"step {step.name!r} has no branch {branch!r}",
+                hint=suggest(branch, step.branches, what="its branches are"),
+            )
+        known = (context or {}).get("properties") or {}
+        for index, name in enumerate(fields):
+            if context is not None and name not in known:
+                yield FIELD_MAPPING.at(
+                    unit.span(*path, index),
+                    f"the context has no field {name!r}",
+                    hint=suggest(name, known, what="it has") or "declare it in `context_schema`",
+                )
+
+
+# Who chooses ---------------------------------------------------------------------------------------------
+
+_ROUTE = "agents: {chooser: {model: a:b, output_schema: {enum: [billing, %s]}}}\nsteps:\n"
+_ROUTER = (
+    "  - {kind: router, name: ask, router: chooser, branches: {billing: [{name: b, agent: x}],\n"
+    "     technical: [{name: t, agent: y}]}}"
+)
+ROUTER_ANSWER = rule(
+    "FLJ238",
+    "router-answer",
+    "A router's agent whose answers are not the names of branches",
+    finds="An agent under `router:` with an output schema that is neither text nor a list of texts, or that "
+    "lists what is no branch.",
+    why="A router is asked for branches to run; anything else goes back to it once, and then the run fails.",
+    example=_ROUTE % "technic" + _ROUTER,
+    instead=_ROUTE % "technical" + _ROUTER,
+)
+
+
+def router_answer(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
+    """Refuse an agent that cannot name the branches."""
+    step = visit.step
+    agent = unit.blueprint.agents.get(step.router) if isinstance(step, doc.RouterStep) else None
+    if agent is None or agent.output_schema is None or not isinstance(step, doc.RouterStep):
+        return
+    schema = agent.output_schema
+    there = ((unit.span("agents", step.router, "output_schema", key=True), "it answers with this"),)
+    if types(schema) == {"array"}:
+        schema = schema.get("items") or {}
+    given = types(schema)
+    if given and "string" not in given:
+        yield ROUTER_ANSWER.at(
+            unit.span(*visit.path, "router"),
+            f"agent {step.router!r} answers with {one_of(sorted(given))}, and a router names branches",
+            hint="take its `output_schema` out: a router is told the branches it may name",
+            related=there,
+        )
+    for value in schema.get("enum") or ():
+        if value not in step.branches:
+            yield ROUTER_ANSWER.at(
+                unit.span(*visit.path, "router"),
+                f"agent {step.router!r} may answer {value!r}, which is no branch of {step.name!r}",
+                hint=suggest(str(value), step.branches, what="its branches are"),
+                related=there,
+            )

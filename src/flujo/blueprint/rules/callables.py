@@ -1,0 +1,207 @@
+"""What a blueprint says of callables, held against the project's source as text: nothing is imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flujo.blueprint.diagnostics import Severity, nearest, one_of, rule, suggest
+from flujo.blueprint.language import models as doc
+from flujo.blueprint.sources.signatures import HANDED_IN
+from flujo.blueprint.sources.source_files import check_callable_name
+from flujo.domain.values import looks_like_target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flujo.blueprint.analysis.scopes import Visit
+    from flujo.blueprint.analysis.unit import Unit
+    from flujo.blueprint.diagnostics import Diagnostic, Span
+    from flujo.blueprint.language.traversal import Path
+    from flujo.blueprint.sources.signatures import Signature
+
+CALLABLE_REFUSED = rule(
+    "FLJ250",
+    "callable-refused",
+    "A callable that this project does not admit",
+    finds="A `module:callable` that is misspelt, that no pattern of `allow_callables` in flujo.toml admits, "
+    "or that is never admitted (`os`, `subprocess`, `builtins` …).",
+    why="A blueprint that names a callable is code. The project says which code it may be.",
+    example="steps:\n  - {name: go, call: os:system, with: {command: ls}}",
+    instead='# flujo.toml: [blueprints] allow_callables = ["skills.*"]\n'
+    "steps:\n  - {name: go, call: skills.files:listing}",
+)
+UNKNOWN_CALLABLE = rule(
+    "FLJ251",
+    "unknown-callable",
+    "A callable that its module does not define",
+    finds="A `module:callable` whose module is a file of the project that defines no such name, or gives it "
+    "to a number, a text, a list or a mapping.",
+    why="The run could not start.",
+    example="steps:\n  - {name: look, call: skills.crm:lokup}",
+    instead="steps:\n  - {name: look, call: skills.crm:lookup}",
+)
+CALLABLE_ARGUMENTS = rule(
+    "FLJ252",
+    "callable-arguments",
+    "A call that does not give the callable what it takes",
+    finds="A key of `with:` that is no parameter of the function, or a parameter without a default that gets "
+    "nothing.",
+    why="The call would fail when the run comes to it.",
+    example="# def lookup(email): …\n"
+    "steps:\n  - {name: look, call: skills.crm:lookup, with: {mail: '{{ input }}'}}",
+    instead="# def lookup(email): …\n"
+    "steps:\n  - {name: look, call: skills.crm:lookup, with: {email: '{{ input }}'}}",
+)
+CALLABLE_UNCHECKED = rule(
+    "FLJ253",
+    "callable-not-checked",
+    "A callable that no source in the project shows",
+    finds="An admitted `module:callable` whose source is no file of the project, or does not say plainly "
+    "that it defines the name (a star import, a definition inside an `if`).",
+    why="Whether it exists and what it takes is found only when the blueprint is run.",
+    example="steps:\n  - {name: parse, call: some_package.parsing:parse}",
+    instead="# a function of the project that calls the package\n"
+    "steps:\n  - {name: parse, call: skills.parsing:parse}",
+)
+
+
+@dataclass(frozen=True)
+class Named:
+    """A callable where it is named, and with what it is called, where that is known."""
+
+    target: str
+    path: Path
+    is_called: bool = False
+    given: tuple[str, ...] | None = None
+    """The names of its arguments; None when it is handed one value, for `data` or its only parameter."""
+    values: Path | None = None
+    """The mapping that gives the arguments, where the blueprint says them."""
+
+
+def named_in_step(visit: Visit) -> Iterator[Named]:
+    """Yield the callables that a step names; those in keys that hold logic are among `places`."""
+    match visit.step:
+        case doc.Step(call=str(target), with_=None):
+            yield Named(target, (*visit.path, "call"), is_called=True)
+        case doc.Step(call=str(target), with_=dict(values)):
+            yield Named(target, (*visit.path, "call"), True, tuple(values), (*visit.path, "with"))
+        case doc.RouterStep(router=router) if looks_like_target(router):
+            yield Named(router, (*visit.path, "router"), is_called=True)
+        case doc.TreeSearchStep():
+            for key in ("propose", "evaluate"):
+                if looks_like_target(target := getattr(visit.step, key)):
+                    yield Named(target, (*visit.path, key), is_called=True)
+        case _:
+            pass
+    if isinstance(visit.step, doc.Step):
+        yield from _around(visit.step, visit.path)
+    merge = getattr(visit.step, "merge", "")
+    if looks_like_target(merge):
+        yield Named(merge, (*visit.path, "merge"), True, ("fork", "branches"))
+
+
+def _around(step: doc.Step, path: Path) -> Iterator[Named]:
+    """Yield the callables around who answers: on the way there and back, and in doubt."""
+    for key, names in (("input", step.processors.input), ("output", step.processors.output)):
+        for index, name in enumerate(names):
+            yield Named(name, (*path, "processors", key, index), is_called=True)
+    for index, name in enumerate(step.validators):
+        yield Named(name, (*path, "validators", index), is_called=True)
+    if step.reconcile is not None:
+        yield Named(step.reconcile, (*path, "reconcile"), is_called=True)
+
+
+def named_at_top(unit: Unit) -> Iterator[Named]:
+    """Yield the classes and tools that the blueprint and its agents name."""
+    if unit.blueprint.context is not None:
+        yield Named(unit.blueprint.context, ("context",))
+    for name, agent in unit.blueprint.agents.items():
+        if agent.output_type is not None:
+            yield Named(agent.output_type, ("agents", name, "output_type"))
+        for index, tool in enumerate(agent.tools):
+            if isinstance(tool, str):
+                yield Named(tool, ("agents", name, "tools", index))
+
+
+def signature_of(unit: Unit, target: str) -> Signature | None:
+    """Return what a callable takes and declares, as far as the project's source says."""
+    place, _, name = target.partition(":")
+    module = unit.module(place)
+    return module.names.get(name) if module is not None else None
+
+
+def callable_problems(unit: Unit, named: Named) -> Iterator[Diagnostic]:
+    """Refuse a callable that is not admitted or not there, and a call that does not fit it."""
+    span = unit.span(*named.path)
+    problem = check_callable_name(named.target, unit.allow)
+    if problem is not None:
+        yield CALLABLE_REFUSED.at(span, problem.message, hint=problem.hint)
+        return
+    place, _, name = named.target.partition(":")
+    module = unit.module(place)
+    if module is None:
+        yield CALLABLE_UNCHECKED.at(
+            span,
+            f"`{named.target}` is not checked: its source is no file of this project",
+            hint=f"it would be `{place.replace('.', '/')}.py` beside flujo.toml",
+            severity=Severity.INFO,
+        )
+    elif name not in module.names and not module.complete:
+        yield CALLABLE_UNCHECKED.at(
+            span,
+            f"`{named.target}` is not checked: what {module.path} defines is known only when it is run",
+            hint=f"define `{name}` at its top level, outside of any `if` and `try`",
+            severity=Severity.INFO,
+        )
+    elif name not in module.names:
+        yield UNKNOWN_CALLABLE.at(
+            span,
+            f"`{module.path}` defines no `{name}`",
+            hint=suggest(name, module.names, what="it defines"),
+        )
+    elif name in module.constants:
+        yield UNKNOWN_CALLABLE.at(
+            span,
+            f"`{named.target}` cannot be called: {module.path} gives the name to a plain value",
+            hint="name a function",
+        )
+    elif named.is_called and (signature := module.names[name]) is not None:
+        yield from _arguments(unit, named, signature)
+
+
+def _arguments(unit: Unit, named: Named, signature: Signature) -> Iterator[Diagnostic]:
+    needed = [name for name in signature.required if name not in HANDED_IN]
+    if named.given is None:
+        # `previous` goes to `data`, or to the only parameter there is.
+        if needed and "data" not in signature.parameters and len(needed) > 1:
+            yield CALLABLE_ARGUMENTS.at(
+                unit.span(*named.path),
+                f"`{named.target}` needs {one_of(needed, joined_by='and')}, and is handed one value",
+                hint="add `with:` with a value for each"
+                if named.path[-1] == "call"
+                else "let it take `data`",
+            )
+        return
+    takes = [name for name in signature.parameters if name not in HANDED_IN or name in ("data", *named.given)]
+    missing = [name for name in signature.required if name in takes and name not in named.given]
+    for name in named.given:
+        if name not in takes and not signature.open_ended:
+            yield CALLABLE_ARGUMENTS.at(
+                _span_of(unit, named, name),
+                f"`{named.target}` takes no {name!r}",
+                hint=suggest(name, takes, what="it takes") or "it takes nothing",
+            )
+            missing = [one for one in missing if one != nearest(name, missing)]
+    if missing:
+        yield CALLABLE_ARGUMENTS.at(
+            _span_of(unit, named),
+            f"`{named.target}` needs {one_of(missing, joined_by='and')}, and "
+            + ("`with` does not give it" if named.values else "`merge` gives `fork` and `branches`"),
+            hint="add it to `with`" if named.values else "give it a default",
+        )
+
+
+def _span_of(unit: Unit, named: Named, *name: str) -> Span:
+    """Return where an argument is given, or where the callable is named when the blueprint gives none."""
+    return unit.span(*named.values, *name, key=True) if named.values else unit.span(*named.path)

@@ -1,0 +1,85 @@
+"""Rules about questions to humans: what a deadline says, and whether its answer could have been given."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flujo.blueprint.diagnostics import rule
+from flujo.blueprint.language import models as doc
+from flujo.exceptions import BlueprintError, OutputRejected
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flujo.blueprint.analysis.scopes import Visit
+    from flujo.blueprint.analysis.unit import Unit
+    from flujo.blueprint.diagnostics import Diagnostic
+
+_ASK = "steps:\n  - kind: hitl\n    name: approve\n    message: Send this?\n"
+NO_DEADLINE = rule(
+    "FLJ245",
+    "on-deadline-without-deadline",
+    "What happens at a deadline that there is not",
+    finds="`on_deadline:` on a question without `deadline_s:`.",
+    why="The question would stay open for ever, and what was written for that case would never happen.",
+    example=_ASK + "    on_deadline: {answer: false}",
+    instead=_ASK + "    deadline_s: 72h\n    on_deadline: {answer: false}",
+)
+UNFIT_ANSWER = rule(
+    "FLJ246",
+    "deadline-answer-does-not-fit",
+    "The answer given at a deadline does not fit the question",
+    finds="An `on_deadline: {answer: …}` that the question's own `answer_schema` refuses.",
+    why="The steps behind it rely on the schema; the run would fail days later, when the deadline passes.",
+    example=_ASK
+    + "    answer_schema: {type: boolean}\n    deadline_s: 72h\n    on_deadline: {answer: no answer}",
+    instead=_ASK
+    + "    answer_schema: {type: boolean}\n    deadline_s: 72h\n    on_deadline: {answer: false}",
+)
+
+
+def deadline(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
+    """Refuse an `on_deadline` that never happens, or whose answer nobody could have given."""
+    step = visit.step
+    if not isinstance(step, doc.HitlStep):
+        return
+    if step.deadline_s is None and "on_deadline" in step.model_fields_set:
+        yield NO_DEADLINE.at(
+            unit.span(*visit.path, "on_deadline", key=True),
+            f"question {step.name!r} has `on_deadline` and no `deadline_s`",
+            hint="say how long it may stay open, for instance `deadline_s: 72h`",
+        )
+    if isinstance(step.on_deadline, doc.AnswerInstead) and step.answer_schema is not None:
+        answer = step.on_deadline.answer
+        misfit = None if _has_expressions(answer) else _misfit(step.answer_schema, answer)
+        if misfit:
+            yield UNFIT_ANSWER.at(
+                unit.span(*visit.path, "on_deadline", "answer"),
+                misfit,
+                hint="give an answer that a human could give",
+                related=((unit.span(*visit.path, "answer_schema", key=True), "what fits is said here"),),
+            )
+
+
+def _misfit(schema: Any, answer: Any) -> str | None:
+    from flujo.blueprint.schemas.validator import compile_schema
+
+    try:
+        compile_schema(schema).check(answer, what="the answer of `on_deadline`")
+    except OutputRejected as error:
+        return error.message
+    except BlueprintError:  # the schema itself is reported where it stands
+        return None
+    return None
+
+
+def _has_expressions(value: Any) -> bool:
+    match value:
+        case str():
+            return "{{" in value
+        case dict():
+            return any(_has_expressions(item) for item in value.values())
+        case list() | tuple():
+            return any(_has_expressions(item) for item in value)
+        case _:
+            return False

@@ -1,0 +1,131 @@
+"""Every rule about what a blueprint means, applied: all findings of one file at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flujo.blueprint.analysis import unit as names
+from flujo.blueprint.language.error_recovery import StandIn
+from flujo.blueprint.reading.syntax_rules import bounded
+from flujo.blueprint.rules import (
+    agents,
+    branches,
+    budgets,
+    caching,
+    callables,
+    data_flow,
+    effects,
+    expressions,
+    human_input,
+    imports,
+    safety,
+    state_machines,
+    types,
+)
+from flujo.blueprint.sources import type_stubs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import TypeAlias
+
+    from flujo.blueprint.analysis.scopes import Visit
+    from flujo.blueprint.analysis.unit import Unit
+    from flujo.blueprint.diagnostics import Diagnostic
+
+    OnStep: TypeAlias = Callable[[Unit, Visit], Iterator[Diagnostic]]
+
+AT_TOP = (
+    agents.unused_agent,
+    agents.unused_include,
+    agents.agent_without_model,
+    agents.duplicate_tool,
+    names.reserved_context_field,
+    names.unavailable_at_top,
+    budgets.unbounded_answers,
+    type_stubs.stale_types,
+    safety.unbounded_spending,
+    safety.pauses_inside_agents,
+)
+ON_STEPS = (
+    agents.unknown_agent,
+    names.repeated_name,
+    names.reserved_name,
+    names.unavailable_step,
+    names.stray_with,
+    names.endless_loop,
+    imports.import_input,
+    imports.import_context,
+    human_input.deadline,
+    effects.effects,
+    state_machines.state_machine,
+    branches.merge_conflict,
+    branches.thrown_away,
+    branches.field_mapping,
+    branches.router_answer,
+    caching.cached_step,
+    caching.never_cached,
+    caching.search_answers,
+    types.save_targets,
+    types.carry_types,
+    types.switch_branches,
+    safety.cached_effects,
+    safety.recorded_late,
+)
+AMONG_STEPS = (data_flow.standing_condition, safety.rule_of_two)
+"""What depends on what other steps do, and so on all of them being there."""
+AT_TOP_OF_PARTS = (names.reserved_context_field, names.unavailable_at_top)
+"""What can be said of a blueprint whatever else there may be of it."""
+
+
+ON_PARTS = (
+    agents.unknown_agent,
+    names.repeated_name,
+    names.reserved_name,
+    names.unavailable_step,
+    types.save_targets,
+)
+"""What can be said of a step whatever else there may be of it."""
+
+
+def check(unit: Unit) -> Iterator[Diagnostic]:
+    """Yield what every rule finds in one blueprint file; a finding may come more than once.
+
+    Of a file that does not fit the language in every part, it is what does not follow from that.
+    """
+    is_sound = unit.is_whole
+    for one in bounded(_each_rule(unit)):
+        is_sound = is_sound and not one.is_error
+        if unit.is_whole or not (one.code == expressions.NOT_CHECKED.code or unit.is_wrong(one.span)):
+            yield one
+    if is_sound:  # a misspelt name reads nothing, and would leave an output unread as well
+        yield from data_flow.unread_outputs(unit)
+
+
+def _each_rule(unit: Unit) -> Iterator[Diagnostic]:
+    for at_top in AT_TOP if unit.is_whole else AT_TOP_OF_PARTS:
+        yield from at_top(unit)
+    unwritten = data_flow.unwritten_fields(unit) if unit.is_whole else frozenset()
+    for named in callables.named_at_top(unit):
+        yield from callables.callable_problems(unit, named)
+    for visit in unit.visits:
+        for on_step in _fitting(unit, visit):
+            yield from on_step(unit, visit)
+        for named in callables.named_in_step(visit):
+            yield from callables.callable_problems(unit, named)
+        for place in unit.places[visit.path]:
+            if place.names_callable:
+                named = callables.Named(place.source.strip(), place.path)
+                yield from callables.callable_problems(unit, named)
+            else:
+                yield from expressions.expression_problems(unit, place, unwritten)
+    for place in unit.places[()]:
+        yield from expressions.expression_problems(unit, place, unwritten)
+
+
+def _fitting(unit: Unit, visit: Visit) -> Sequence[OnStep]:
+    """Return the rules that can judge a step, by how much is known of it and of the others."""
+    if isinstance(visit.step, StandIn):
+        return (names.repeated_name,)
+    if not visit.is_known:
+        return ON_PARTS
+    return (*ON_STEPS, *AMONG_STEPS) if unit.is_whole else ON_STEPS

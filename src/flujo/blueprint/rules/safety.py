@@ -1,0 +1,235 @@
+"""Rules for practice: who may act outside on whose word, what a cache swallows, what nothing bounds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flujo.blueprint.diagnostics import Severity, one_of, rule
+from flujo.blueprint.language import models as doc
+from flujo.blueprint.language.traversal import asked
+from flujo.blueprint.rules.budgets import is_unbounded
+from flujo.blueprint.rules.callables import signature_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from flujo.blueprint.analysis.scopes import Visit
+    from flujo.blueprint.analysis.unit import Unit
+    from flujo.blueprint.diagnostics import Diagnostic
+
+_AGENT = (
+    "agents:\n  helper: {model: openai:gpt-5-mini, tools: [skills.crm:lookup, skills.mail:send]}\nsteps:\n"
+)
+_HELP = "  - {name: help, agent: helper, input: '{{ input.text }}'}"
+RULE_OF_TWO = rule(
+    "FLJ291",
+    "rule-of-two",
+    "An agent that reads anybody's text, reaches data, and may act, without a human",
+    finds="An agent whose prompt holds the run's input or what a step gave, with a tool that may read data "
+    "and another one that may act outside, in a step before which no human is asked. What a tool does is "
+    'what it declares, `@flujo.tool(effect="read")`; one that declares nothing may do anything.',
+    why="A text can tell a model what to do. One that has all three can be told to send away what it finds; "
+    "with any two of them it cannot.",
+    example=_AGENT + _HELP,
+    instead=_AGENT
+    + "  - {kind: hitl, name: approve, message: '{{ input.text }}', answer_schema: {type: boolean}}\n"
+    + "  - {name: help, agent: helper, when: steps.approve.output, input: '{{ input.text }}'}",
+)
+
+
+def rule_of_two(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
+    """Warn of an agent that could be told to carry data out."""
+    step = visit.step
+    if not isinstance(step, doc.Step):
+        return
+    agent = unit.blueprint.agents.get(step.agent or "")
+    if agent is None:
+        return
+    effects = _effects(unit, agent)
+    reading = [tool for tool, effect in effects.items() if effect in (None, "read")]
+    acting = [tool for tool, effect in effects.items() if effect != "read"]
+    if not reading or not acting or len({*reading, *acting}) < 2:
+        return
+    if not _reads_from_outside(unit, visit) or _asked_a_human(unit, visit):
+        return
+    undeclared = [tool for tool, effect in effects.items() if effect is None]
+    yield RULE_OF_TWO.at(
+        unit.span(*visit.path, "agent"),
+        f"agent {step.agent!r} reads text from outside, may read data "
+        f"({one_of(reading, joined_by='and')}) and may act ({one_of(acting, joined_by='and')})",
+        hint='say of tools that only read so: `@flujo.tool(effect="read")`'
+        if undeclared
+        else "ask a human before it (`kind: hitl`), or let another agent act, that reads no such text",
+        severity=Severity.WARNING,
+    )
+
+
+def _effects(unit: Unit, agent: doc.Agent) -> Mapping[str, str | None]:
+    """Return what each of an agent's tools declares to do, None where it declares nothing."""
+    effects: dict[str, str | None] = {}
+    for tool in agent.tools:
+        if isinstance(tool, str):
+            signature = signature_of(unit, tool)
+            effects[tool] = signature.effect if signature is not None else None
+    return effects
+
+
+_OUTSIDE = frozenset({"input", "previous", "steps", "item", "context", "loop"})
+
+
+def _reads_from_outside(unit: Unit, visit: Visit) -> bool:
+    if isinstance(visit.step, doc.Step) and visit.step.input is None:
+        return True  # it is handed what the step before it gave
+    return any(
+        chain[0] in _OUTSIDE or chain[0] in visit.scope.names
+        for place in unit.places[visit.path]
+        if place.path[: len(visit.path) + 1] == (*visit.path, "input") or place.path[:1] == ("agents",)
+        for chain in place.checked.reads
+    )
+
+
+def _asked_a_human(unit: Unit, visit: Visit) -> bool:
+    """Return whether a human is asked in a step that comes before this one for certain."""
+    before = (unit.visit_at.get(path) for path in visit.scope.places.values())
+    return any(one is not None and isinstance(one.step, doc.HitlStep) for one in before)
+
+
+PAUSE_INSIDE_AGENT = rule(
+    "FLJ294",
+    "pause-inside-agent",
+    "A tool that asks a human, in a step that does more than asking",
+    finds="An agent's tool that raises `PausedException`.",
+    why="The human's answer becomes the output of the whole step: the model that called the tool never sees "
+    "it, and what its other tools have done before stays done.",
+    example="# skills/mail.py: def confirm(text): raise PausedException('Send it?')\n"
+    "agents: {helper: {model: openai:gpt-5-mini, tools: [skills.mail:confirm, skills.mail:send]}}\n"
+    "steps:\n  - {name: help, agent: helper}",
+    instead="agents: {helper: {model: openai:gpt-5-mini}}\n"
+    "steps:\n  - {name: draft, agent: helper}\n"
+    "  - {kind: hitl, name: ok, message: 'Send {{ previous }}?', answer_schema: {type: boolean}}\n"
+    "  - {name: send, call: skills.mail:send, when: steps.ok.output,\n"
+    "     with: {text: '{{ steps.draft.output }}'}}",
+)
+
+
+def pauses_inside_agents(unit: Unit) -> Iterator[Diagnostic]:
+    """Warn of tools that end the step of the agent that calls them."""
+    for name, agent in unit.blueprint.agents.items():
+        for index, tool in enumerate(agent.tools):
+            signature = signature_of(unit, tool) if isinstance(tool, str) else None
+            if signature is not None and signature.pauses:
+                yield PAUSE_INSIDE_AGENT.at(
+                    unit.span("agents", name, "tools", index),
+                    f"tool `{tool}` asks a human, and the answer ends the step of agent {name!r}",
+                    hint="ask in a step of its own: `kind: hitl`",
+                    severity=Severity.WARNING,
+                )
+
+
+CACHED_EFFECT = rule(
+    "FLJ292",
+    "cached-effect",
+    "A call with an effect, inside a step whose answers are cached",
+    finds="A call that declares an `effect` other than `read`, or that enforces its idempotency, in a step "
+    "with `cache:` or in a `kind: cache`.",
+    why="For a kept answer the call is not made: the second one gets the answer of the first, and no mail.",
+    example="steps:\n  - {name: mail, call: skills.mail:send, effect: unsafe, cache: {ttl_s: 1h}}",
+    instead="steps:\n  - {name: write, agent: writer, cache: {ttl_s: 1h}}\n"
+    "  - {name: mail, call: skills.mail:send, effect: unsafe}",
+)
+
+
+def cached_effects(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
+    """Warn of calls that a kept answer would leave out."""
+    if visit.step.cache is None and not isinstance(visit.step, doc.CacheStep):
+        return
+    for inner in unit.visits:
+        if inner.path[: len(visit.path)] == visit.path and (effect := _declared_effect(unit, inner.step)):
+            yield CACHED_EFFECT.at(
+                unit.span(*inner.path, "call"),
+                f"step {inner.step.name!r} has an effect ({effect}), and {visit.step.name!r} is cached: "
+                "for a kept answer it is not made",
+                hint="cache what leads to the call, and call outside",
+                severity=Severity.WARNING,
+            )
+
+
+def _declared_effect(unit: Unit, step: doc.BaseStep) -> str | None:
+    """Return what a call says that it does to the world, if that is anything."""
+    if not isinstance(step, doc.Step) or step.call is None:
+        return None
+    signature = signature_of(unit, step.call)
+    said = step.effect if "effect" in step.model_fields_set else signature.effect if signature else None
+    if said is None:
+        return "idempotency is enforced" if step.enforce_idempotency else None
+    return None if said == "read" else said
+
+
+RECORDED_LATE = rule(
+    "FLJ295",
+    "recorded-late",
+    "A call that must not be made twice, recorded only at the end of the run",
+    finds="`durability: exit` on a call with `enforce_idempotency: true`. (A run that persists nothing is "
+    "refused when it is started.)",
+    why="The call is announced at once and its result is not: a crash in between leaves a call in doubt that "
+    "was made and answered.",
+    example="steps:\n  - {name: pay, call: skills.bank:pay, enforce_idempotency: true,\n"
+    "     config: {durability: exit}}",
+    instead="steps:\n  - {name: pay, call: skills.bank:pay, enforce_idempotency: true}",
+)
+
+
+def recorded_late(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
+    """Warn of enforced calls whose results are not waited for."""
+    step = visit.step
+    if isinstance(step, doc.Step) and step.enforce_idempotency and step.config.durability == "exit":
+        yield RECORDED_LATE.at(
+            unit.span(*visit.path, "config", "durability", key=True),
+            f"what step {step.name!r} did is recorded when the run ends, and it must not be done twice",
+            hint="leave `durability` out: the result is recorded before anything follows",
+            severity=Severity.WARNING,
+        )
+
+
+UNBOUNDED_LOOP = rule(
+    "FLJ293",
+    "unbounded-spending",
+    "An agent that is asked again and again, and nothing bounds what that costs",
+    finds="An agent inside a loop, a map, a state machine or a search, in a blueprint without `budget:` in a "
+    "project without `[budgets]`, and without `max_tokens` in its `model_settings`. Models of this machine "
+    "cost nothing.",
+    why="A loop that does not come to its end multiplies what one answer costs, and an answer may be long.",
+    example="agents: {writer: {model: openai:gpt-5-mini}}\n"
+    "steps:\n  - {kind: loop, name: again, until: steps.write.output == 'done',\n"
+    "     steps: [{name: write, agent: writer}]}",
+    instead="budget: {total_cost_usd_limit: 0.5}\n"
+    "agents: {writer: {model: openai:gpt-5-mini, model_settings: {max_tokens: 500}}}\n"
+    "steps:\n  - {kind: loop, name: again, until: steps.write.output == 'done',\n"
+    "     steps: [{name: write, agent: writer}]}",
+)
+
+_REPEATING = (doc.LoopStep, doc.MapStep, doc.StateMachineStep)
+
+
+def unbounded_spending(unit: Unit) -> Iterator[Diagnostic]:
+    """Warn once of each agent that is asked repeatedly without a cap or a budget."""
+    if unit.is_bounded or unit.blueprint.budget is not None:
+        return
+    found: dict[str, str] = {}
+    for visit in unit.visits:
+        around = (unit.visit_at.get(visit.path[:length]) for length in range(2, len(visit.path)))
+        repeats = isinstance(visit.step, doc.TreeSearchStep) or any(
+            one is not None and isinstance(one.step, _REPEATING) for one in around
+        )
+        for _, name in asked(visit.step) if repeats else ():
+            found.setdefault(name, visit.step.name)
+    for name, step in found.items():
+        agent = unit.blueprint.agents.get(name)
+        if agent is not None and is_unbounded(agent):
+            yield UNBOUNDED_LOOP.at(
+                unit.span("agents", name, key=True),
+                f"agent {name!r} is asked again and again (in {step!r}), and nothing bounds what that costs",
+                hint="bound the run: `budget: {total_cost_usd_limit: 1.0}`, or each answer: "
+                "`model_settings: {max_tokens: 1000}`",
+                severity=Severity.WARNING,
+            )

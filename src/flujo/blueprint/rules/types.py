@@ -1,0 +1,168 @@
+"""Types that have to agree: what is saved with the field, what a loop carries, what a switch lists."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flujo.blueprint.diagnostics import Severity, one_of, rule, suggest
+from flujo.blueprint.expressions.evaluators import check_expression
+from flujo.blueprint.language import models as doc
+from flujo.blueprint.schemas.algebra import Schema, kind_of, schema_of, types, widened
+from flujo.blueprint.schemas.shapes import shape, values
+from flujo.domain import canonical
+from flujo.domain.values import looks_like_target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flujo.blueprint.analysis.scopes import Visit
+    from flujo.blueprint.analysis.unit import Unit
+    from flujo.blueprint.diagnostics import Diagnostic
+    from flujo.blueprint.language.traversal import Path
+
+CONTEXT_FIELD = rule(
+    "FLJ214",
+    "unknown-context-field",
+    "A step saves into a field that the context does not have",
+    finds="A key of `save:` that is no property of `context_schema`, or `save:` without a context.",
+    why="The context is typed: a misspelt field would be a value that nobody reads.",
+    example="context_schema: {properties: {label: {type: string}}}\n"
+    "steps:\n  - {name: sort, agent: a, save: {lable: output}}",
+    instead="context_schema: {properties: {label: {type: string}}}\n"
+    "steps:\n  - {name: sort, agent: a, save: {label: output}}",
+)
+CONTEXT_TYPE = rule(
+    "FLJ215",
+    "context-type",
+    "A step saves a value of another type than the field's",
+    finds="An expression of `save:` whose type is known and is not the field's.",
+    why="The run would fail right after the step has been paid for.",
+    example="context_schema: {properties: {count: {type: integer}}}\n"
+    "steps:\n  - {name: sort, agent: a, save: {count: output}}",
+    instead="context_schema: {properties: {count: {type: integer}}}\n"
+    "steps:\n  - {name: sort, agent: a, save: {count: size(output)}}",
+)
+
+
+def save_targets(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
+    """Refuse fields that the context does not have, and values that do not fit them."""
+    schema = visit.scope.context
+    if schema is None:
+        return
+    fields = schema.get("properties") or {}
+    for name, save in visit.step.save.items():
+        path = (*visit.path, "save", name)
+        if name not in fields:
+            yield CONTEXT_FIELD.at(
+                unit.span(*path, key=True),
+                f"the context has no field {name!r}",
+                hint=suggest(name, fields, what="it has")
+                or f"declare it: `context_schema: {{type: object, properties: {{{name}: …}}}}`",
+            )
+        else:
+            yield from _saved_type(unit, visit, path, save, fields[name])
+
+
+def _saved_type(
+    unit: Unit, visit: Visit, path: Path, save: doc.Append | str, field: Schema
+) -> Iterator[Diagnostic]:
+    wanted = types(field)
+    source = save.append if isinstance(save, doc.Append) else save
+    if isinstance(save, doc.Append):
+        if wanted and "array" not in wanted:
+            yield CONTEXT_TYPE.at(
+                unit.span(*path),
+                f"`append` needs a list, and the context's {path[-1]!r} is {one_of(sorted(wanted))}",
+                hint="save the value without `append`, or make the field an array",
+            )
+            return
+        wanted = types(field.get("items")) if isinstance(field, dict) else frozenset()
+    given = _checked_types(unit, visit, path)
+    if given and wanted and not given & widened(wanted):
+        yield CONTEXT_TYPE.at(
+            unit.span(*path),
+            f"{source!r} gives {one_of(sorted(given))}, and the context's {path[-1]!r} is "
+            f"{one_of(sorted(wanted))}",
+            hint="convert it in the expression, or change the field's type",
+        )
+
+
+def _checked_types(unit: Unit, visit: Visit, path: Path) -> frozenset[str]:
+    """Return what the expression at `path`, or right below it, gives; nothing of a callable."""
+    for place in unit.places[visit.path]:
+        if place.path[: len(path)] == path and not place.names_callable:
+            return types(place.checked.schema)
+    return frozenset()
+
+
+def _logic_types(source: str, tree: Schema) -> frozenset[str]:
+    return frozenset() if looks_like_target(source) else types(check_expression(source, tree).schema)
+
+
+CARRY_TYPE = rule(
+    "FLJ217",
+    "carry-type",
+    "A loop variable changes its type",
+    finds="A `carry` whose `initial` is of one type and whose `next` gives another.",
+    why="The steps of the loop would see text in the first iteration and, say, a list in the second.",
+    example="carry: {notes: {initial: \"\", next: 'loop.notes + [steps.check.output]'}}",
+    instead="carry: {notes: {initial: [], next: 'loop.notes + [steps.check.output]'}}",
+)
+
+
+def carry_types(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
+    """Refuse loop variables that change their type."""
+    if not isinstance(visit.step, doc.LoopStep):
+        return
+    end = visit.end.tree()
+    for name, carry in visit.step.carry.items():
+        first = types(kind_of(schema_of(carry.initial, visit.scope.tree())))
+        later = _logic_types(carry.next, end)
+        if first and later and not later & widened(first):
+            yield CARRY_TYPE.at(
+                unit.span(*visit.path, "carry", name, "next"),
+                f"`loop.{name}` starts as {one_of(sorted(first))} and goes on as {one_of(sorted(later))}",
+                hint="give `initial` a value of the same type, or `null` when there is none yet",
+                related=((unit.span(*visit.path, "carry", name, "initial"), "it starts as this"),),
+            )
+
+
+IMPOSSIBLE_BRANCH = rule(
+    "FLJ218",
+    "switch-branches",
+    "The branches of a switch are not what its value can be",
+    finds="A branch for a value that the schema of `switch` does not list, or a listed value without a "
+    "branch and without `default`.",
+    why="The first never runs; the second fails the run.",
+    example="# label is one of refund, bug\n"
+    "switch: steps.sort.output.label\nbranches: {refund: [], bugs: []}",
+    instead="# label is one of refund, bug\nswitch: steps.sort.output.label\nbranches: {refund: [], bug: []}",
+)
+
+
+def switch_branches(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
+    """Compare the branches of a switch with the values that its schema lists."""
+    step = visit.step
+    if not isinstance(step, doc.ConditionalStep) or step.switch is None or looks_like_target(step.switch):
+        return
+    schema = check_expression(step.switch, visit.scope.tree()).schema
+    listed = values(shape(schema)) or ((True, False) if types(schema) == {"boolean"} else ())
+    if not listed:
+        return
+    # The branch of a value that is no text has its name as JSON writes it.
+    names = [value if isinstance(value, str) else canonical.encode(value).decode() for value in listed]
+    for name in step.branches or {}:
+        if name not in names:
+            yield IMPOSSIBLE_BRANCH.at(
+                unit.span(*visit.path, "branches", name, key=True),
+                f"`{step.switch}` is never {name!r}",
+                hint=suggest(name, names, what="it is one of"),
+            )
+    missing = [name for name in names if name not in (step.branches or {})]
+    if missing and step.default is None:
+        yield IMPOSSIBLE_BRANCH.at(
+            unit.span(*visit.path, "switch"),
+            f"`{step.switch}` may be {one_of(missing)}, which no branch takes",
+            hint="add the branch, or a `default:`",
+            severity=Severity.WARNING,
+        )

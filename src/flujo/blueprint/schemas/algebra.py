@@ -1,0 +1,117 @@
+"""Schemas of what is known of a value before a run: put together from others, and asked for their types."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flujo.blueprint.expressions.evaluators import check_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+Schema = Any
+"""A JSON Schema, or None when nothing is known."""
+
+STRING: Schema = {"type": "string"}
+BOOLEAN: Schema = {"type": "boolean"}
+INTEGER: Schema = {"type": "integer"}
+
+
+def closed(properties: Mapping[str, Schema]) -> Schema:
+    """Return the schema of an object that has exactly these properties."""
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def schema_of(value: Any, tree: Schema) -> Schema:
+    """Return the schema of what a key that holds a value becomes, in the scope `tree`."""
+    match value:
+        case str():
+            return check_text(value, tree).schema
+        case bool():
+            return BOOLEAN
+        case int():
+            return INTEGER
+        case float():
+            return {"type": "number"}
+        case dict():
+            return closed({key: schema_of(item, tree) for key, item in value.items()})
+        case list():
+            return {"type": "array", "items": union(schema_of(item, tree) for item in value)}
+        case _:
+            return None
+
+
+def union(schemas: Iterable[Schema]) -> Schema:
+    """Return what is known of a value that fits one of `schemas`; None when one of them is unknown.
+
+    Objects come together field by field: what not all of them have may be missing.
+    """
+    found: list[Schema] = []
+    for schema in schemas:
+        found += [one for one in _alternatives(schema) if one not in found]
+    if len(found) < 2:
+        return found[0] if found else None
+    # A reference means something only inside the schema that it stands in.
+    if any(not types(one) or "$ref" in str(one) for one in found):
+        return None
+    values = [one for one in found if types(one) != {"null"}]
+    known = values[0] if len(values) == 1 else _together(values)
+    return {"anyOf": [known, {"type": "null"}]} if len(values) < len(found) else known
+
+
+def _alternatives(schema: Schema) -> list[Schema]:
+    return schema["anyOf"] if isinstance(schema, dict) and list(schema) == ["anyOf"] else [schema]
+
+
+def _together(schemas: list[Schema]) -> Schema:
+    """Return the schema of values that fit one of several schemas whose types are known."""
+    kinds = frozenset[str]().union(*map(types, schemas))
+    if kinds == {"object"}:
+        return _fields_of_all(schemas)
+    if kinds == {"array"}:
+        return {"type": "array", "items": union(one.get("items") for one in schemas)}
+    if all("enum" in one for one in schemas):
+        return {"enum": list(dict.fromkeys(value for one in schemas for value in one["enum"]))}
+    kinds = kinds - {"integer"} if "number" in kinds else kinds
+    return {"type": next(iter(kinds)) if len(kinds) == 1 else sorted(kinds)}
+
+
+def _fields_of_all(schemas: list[Schema]) -> Schema:
+    if not all(one.get("properties") and not one.get("additionalProperties") for one in schemas):
+        return {"type": "object"}
+    names = dict.fromkeys(name for one in schemas for name in one["properties"])
+    every = {
+        name: union(one["properties"][name] for one in schemas if name in one["properties"]) for name in names
+    }
+    required = [name for name in names if all(name in one.get("required", ()) for one in schemas)]
+    return {**closed(every), "required": required}
+
+
+def types(schema: Schema) -> frozenset[str]:
+    """Return the JSON types that a value of `schema` may have; empty when nothing is known."""
+    if not isinstance(schema, dict):
+        return frozenset()
+    said = schema.get("type")
+    if isinstance(said, str):
+        return frozenset({said})
+    if isinstance(said, list):
+        return frozenset(said)
+    values = [schema["const"]] if "const" in schema else schema.get("enum")
+    names = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
+    return frozenset(names.get(type(value), "null") for value in values or ())
+
+
+def kind_of(schema: Schema) -> Schema:
+    """Return the one JSON type of `schema` and nothing more: what stays of a value that changes."""
+    kinds = frozenset("number" if kind == "integer" else kind for kind in types(schema))
+    return {"type": next(iter(kinds))} if len(kinds) == 1 and kinds != {"null"} else None
+
+
+def widened(wanted: frozenset[str]) -> frozenset[str]:
+    """Return the types that fit: an integer is a number too, and a number may turn out whole."""
+    return wanted | {"number", "integer"} if wanted & {"number", "integer"} else wanted

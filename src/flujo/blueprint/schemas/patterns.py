@@ -1,0 +1,133 @@
+"""Whether a regular expression of a JSON Schema may be used: it compiles, and takes forever nowhere.
+
+Flujo itself matches with RE2, in linear time. A schema is also given to providers and to programs of others
+that backtrack, and so the nested quantifiers that everybody warns of are refused all the same.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass, field
+
+from flujo.jsonschema.re2_patterns import PatternRefused, check_pattern
+
+MAX_PATTERN = 1_000
+MANY = 10
+"""A bounded repetition of more than this counts as unbounded."""
+
+_TOKEN = re.compile(
+    r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|(?P<open>\((?:\?(?:[:=!]|<[=!]|P<\w+>|[aiLmsux-]+:?))?)|(?P<close>\))"
+    r"|(?P<or>\|)|(?P<quantifier>[*+?]|\{(?P<least>\d*)(?P<comma>,?)(?P<most>\d*)\})|.",
+    re.DOTALL,
+)
+
+
+def pattern_problem(pattern: str) -> str | None:
+    """Return why a pattern is refused, as the end of a sentence that begins "the pattern", or None."""
+    if len(pattern) > MAX_PATTERN:
+        return f"has {len(pattern)} characters; at most {MAX_PATTERN} are allowed"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python warns of sets that a later version may read differently.
+            re.compile(pattern)
+            nested = _nests_quantifiers(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        return f"does not compile as a regular expression: {error}"
+    if nested:
+        return "has a nested quantifier: a repeated group that matches one text in several ways takes forever"
+    try:
+        check_pattern(pattern)
+    except PatternRefused as refused:
+        return (
+            f"does not compile with RE2, which has no lookaround and no backreferences so that no text takes "
+            f"forever: {refused}"
+        )
+    return None
+
+
+@dataclass(slots=True)
+class _Element:
+    """One thing that a pattern matches: a token, or a group (`text` is None)."""
+
+    text: str | None
+    is_literal: bool = False
+    varies: bool = False
+    """Whether it may match texts of several lengths."""
+
+
+@dataclass(slots=True)
+class _Group:
+    """What is known of a group while its inside is read."""
+
+    alternatives: list[list[_Element]] = field(default_factory=lambda: [[]])
+    varies: bool = False
+
+    def take(self, element: _Element) -> None:
+        self.alternatives[-1].append(element)
+        self.varies |= element.varies
+
+    def is_ambiguous(self) -> bool:
+        """Whether, repeated, it could match the same text in several ways."""
+        if len(self.alternatives) > 1:
+            firsts = [elements[0] if elements else None for elements in self.alternatives]
+            literal = {first.text for first in firsts if first is not None and first.is_literal}
+            return self.varies or len(literal) < len(firsts)
+        return self.varies and not self._is_separated()
+
+    def _is_separated(self) -> bool:
+        """Whether it begins or ends with a character that nothing which varies inside can match."""
+        elements = self.alternatives[0]
+        varying = [element for element in elements if element.varies]
+        for edge in (elements[0], elements[-1]):
+            if edge.is_literal and not edge.varies and not any(_matches(inner, edge) for inner in varying):
+                return True
+        return False
+
+
+def _nests_quantifiers(pattern: str) -> bool:
+    """Whether a group that is repeated without end can match the same text in several ways."""
+    groups = [_Group()]
+    last: _Element | None = None
+    closed: _Group | None = None
+    for token in _TOKEN.finditer(pattern):
+        if token["quantifier"]:
+            if closed is not None and _is_unbounded(token) and closed.is_ambiguous():
+                return True
+            if last is not None and not _is_exact(token):
+                last.varies = groups[-1].varies = True
+        elif token["open"]:
+            groups.append(_Group())
+            last = None
+        elif token["or"]:
+            groups[-1].alternatives.append([])
+            last = None
+        else:
+            ends = token["close"] is not None and len(groups) > 1
+            inner = groups.pop() if ends else None
+            last = _Element(None, varies=inner.varies) if inner else _Element(token[0], _is_literal(token[0]))
+            groups[-1].take(last)
+            closed = inner
+            continue
+        closed = None
+    return False
+
+
+def _matches(inner: _Element, edge: _Element) -> bool:
+    return inner.text is None or re.compile(inner.text).fullmatch(str(edge.text)[-1]) is not None
+
+
+def _is_literal(token: str) -> bool:
+    return (token not in (".", "^", "$") and len(token) == 1) or (len(token) == 2 and not token[1].isalnum())
+
+
+def _is_exact(token: re.Match[str]) -> bool:
+    """Whether a quantifier is `{3}`, or asks for nothing at all."""
+    return token["least"] is not None and not token["comma"]
+
+
+def _is_unbounded(token: re.Match[str]) -> bool:
+    if token["quantifier"] in ("*", "+", "?"):
+        return token["quantifier"] != "?"
+    most = token["most"] if token["comma"] else token["least"]
+    return not most or int(most) > MANY

@@ -1,0 +1,126 @@
+"""A JSON Schema compiled once and asked often: does a value fit, and if not, where and why, in our words."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from flujo.blueprint.diagnostics import one_of
+from flujo.blueprint.schemas.checks import problems
+from flujo.blueprint.schemas.keywords import kind_of
+from flujo.exceptions import BlueprintError, OutputRejected
+from flujo.jsonschema.validator import validator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_VIOLATIONS = 5
+"""How many violations one message lists."""
+
+_REASONS = {
+    "minimum": "is below {}",
+    "maximum": "is above {}",
+    "exclusiveMinimum": "is not above {}",
+    "exclusiveMaximum": "is not below {}",
+    "multipleOf": "is no multiple of {}",
+    "minLength": "has fewer than {} characters",
+    "maxLength": "has more than {} characters",
+    "pattern": "does not match `{}`",
+    "minItems": "has fewer than {} items",
+    "maxItems": "has more than {} items",
+    "items": "has more items than are allowed",
+    "uniqueItems": "has the same item twice",
+    "contains": "has too few, or too many, items of the kind that is asked for",
+    "unevaluatedItems": "has items that are not allowed",
+    "minProperties": "has fewer than {} keys",
+    "maxProperties": "has more than {} keys",
+    "dependentRequired": "lacks keys that its other keys ask for",
+    "unevaluatedProperties": "has keys that are not allowed",
+    "const": "is not {}",
+    "anyOf": "fits none of the alternatives",
+    "oneOf": "fits none, or more than one, of the alternatives",
+    "not": "is what it must not be",
+}
+
+
+def compile_schema(schema: Any) -> CompiledSchema:
+    """Return the check that a JSON Schema stands for.
+
+    Raises:
+        BlueprintError: it is not a JSON Schema of the 2020-12 draft, or one that Flujo refuses.
+    """
+    found = [problem for problem in problems(schema) if problem.severity == "error"]
+    if found:
+        first = found[0]
+        where = f" (at `{'.'.join(map(str, first.path))}`)" if first.path else ""
+        raise BlueprintError(f"a JSON Schema cannot be used: {first.message}{where}", hint=first.hint)
+    return CompiledSchema(schema)
+
+
+class CompiledSchema:
+    """A JSON Schema that checks values. Nothing is ever fetched, and `format` is not asserted."""
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self.schema = schema
+        self._validator = validator(schema)
+
+    def check(self, value: Any, *, what: str) -> None:
+        """Return when `value` fits.
+
+        Args:
+            value: JSON data.
+            what: how the message names the value, `output of step 'sort'`.
+
+        Raises:
+            OutputRejected: with up to five violations in the message, and all of those as `violations`.
+        """
+        found = list(itertools.islice(self.violations(value), MAX_VIOLATIONS + 1))
+        if not found:
+            return
+        shown = found[:MAX_VIOLATIONS]
+        more = " · and more" if len(found) > MAX_VIOLATIONS else ""
+        raise OutputRejected(
+            f"{what} does not fit its schema: {' · '.join(shown)}{more}",
+            hint="change the schema, or what gives the value",
+            violations=tuple(shown),
+        )
+
+    def violations(self, value: Any) -> Iterator[str]:
+        """Yield what does not fit, as sentences that begin with the place in the value."""
+        try:
+            for error in self._validator.iter_errors(value):
+                place = "".join(
+                    f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path
+                )
+                yield (
+                    f"`{place.removeprefix('.')}` {_reason(error)}"
+                    if place
+                    else f"the value {_reason(error)}"
+                )
+        except RecursionError:
+            yield "the value is nested too deeply to be checked"
+
+
+def _reason(error: Any) -> str:
+    """Return why one keyword refuses a value."""
+    wanted, value = error.validator_value, error.instance
+    match error.validator:
+        case "type":
+            names = wanted if isinstance(wanted, list) else [wanted]
+            return f"must be {one_of(names)}, and is {kind_of(value)}"
+        case "enum":
+            return f"is {_short(value)}, and must be one of {', '.join(map(_short, wanted))}"
+        case "required":
+            return f"lacks {one_of((name for name in wanted if name not in value), joined_by='and')}"
+        case "additionalProperties":
+            odd = (name for name in value if name not in error.schema.get("properties", {}))
+            return f"has keys that are not allowed: {one_of(odd, joined_by='and')}"
+        case None:  # `false` as a schema, whose place jsonschema does not tell
+            return "holds something that must not be there"
+        case keyword:
+            return _REASONS.get(keyword, f"breaks `{keyword}`").format(_short(wanted))
+
+
+def _short(value: Any) -> str:
+    shown = repr(value) if isinstance(value, str) else str(value)
+    return shown if len(shown) <= 60 else f"{shown[:59]}…"

@@ -1,0 +1,325 @@
+"""What agents come to by `include`, `extends` and `defaults`: each with all its keys, and where they stand.
+
+Every later rule, and the compiler, see whole agents in `Blueprint.agents` and know nothing of sharing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from flujo.blueprint.diagnostics import rule, suggest
+from flujo.blueprint.language import models as doc
+from flujo.blueprint.reading.reader import read
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from flujo.blueprint.diagnostics import Diagnostic
+    from flujo.blueprint.reading.source_map import Document
+
+Path = tuple[str | int, ...]
+Layers: TypeAlias = "tuple[tuple[Document, Path], ...]"
+
+MAX_EXTENDS = 16
+"""How many agents may stand in one line of `extends`."""
+
+_REVIEWER = "agents:\n  reviewer: {model: a:b, instructions: Review the text.}\n"
+UNKNOWN_BASE = rule(
+    "FLJ270",
+    "unknown-base",
+    "An agent extends one that is not there",
+    finds="An `extends:` that names no agent of the same file and of the files that it includes.",
+    why="Names are looked up where they are written: a file of agents does not see who includes it.",
+    example=_REVIEWER + "  legal: {extends: reviewr, instructions_file: legal.md}",
+    instead=_REVIEWER + "  legal: {extends: reviewer, instructions_file: legal.md}",
+)
+ENDLESS_EXTENDS = rule(
+    "FLJ272",
+    "endless-extends",
+    "Agents that extend each other in a circle, or too deep",
+    finds=f"An agent that extends itself, directly or through others, or that stands at the end of more than "
+    f"{MAX_EXTENDS} agents that extend each other.",
+    why="A circle has no agent to start from, and nobody can tell what the last one of a long line says.",
+    example="agents:\n  reviewer: {extends: legal}\n  legal: {extends: reviewer}",
+    instead=_REVIEWER + "  legal: {extends: reviewer}",
+)
+DUPLICATE_AGENT = rule(
+    "FLJ273",
+    "duplicate-agent",
+    "Two agents have the same name",
+    finds="An agent whose name another one has that is included, or two included files with an agent of the "
+    "same name.",
+    why="A step that asks it could mean either; which one it gets must not depend on an order of files.",
+    example="# common.yaml has an agent `reviewer`\ninclude: [./common.yaml]\n"
+    "agents: {reviewer: {model: a:b}}",
+    instead="# common.yaml has an agent `reviewer`\ninclude: [./common.yaml]\n"
+    "agents: {strict_reviewer: {extends: reviewer, model: a:b}}",
+)
+INCLUDE_CYCLE = rule(
+    "FLJ274",
+    "include-cycle",
+    "Files of agents that include each other in a circle",
+    finds="A file of agents that includes itself, directly or through others.",
+    why="None of them could be read first.",
+    example='# common.yaml\nversion: "1"\ninclude: [./common.yaml]',
+    instead='# common.yaml\nversion: "1"\ninclude: [./base.yaml]',
+)
+WRONG_FILE = rule(
+    "FLJ275",
+    "wrong-kind-of-file",
+    "A file of agents where a blueprint belongs, or a blueprint where a file of agents does",
+    finds="An `include:` that names a blueprint, or an import (or a command) that names a file of agents.",
+    why="A blueprint is run, and keeps its agents to itself; a file of agents is included, and has no steps.",
+    example="include: [./answer.yaml]   # a blueprint",
+    instead="include: [./agents/common.yaml]   # version, agents, and no steps",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """An agent as others may name it: with every key, its own and those that it starts from."""
+
+    agent: doc.Agent
+    layers: Layers
+    """Where its keys stand: its own entry, then those it extends, nearest first, then the defaults."""
+    is_whole: bool = True
+    """Whether all that it starts from was found."""
+
+    def place(self, keys: Path) -> tuple[Document, Path]:
+        """Return the file and the path at which one of its values stands."""
+        own = keys[:2] if keys[:1] == ("model_settings",) else keys[:1]
+        for document, path in self.layers:
+            if document.node((*path, *own)) is not None:
+                return document, (*path, *keys)
+        document, path = self.layers[0]
+        return document, (*path, *keys)
+
+    @property
+    def file(self) -> str:
+        """The file in which its own entry stands."""
+        return self.layers[0][0].file
+
+
+@dataclass(slots=True)
+class Roster:
+    """The agents that a file may name: its own, and those that it includes."""
+
+    agents: dict[str, Declared] = field(default_factory=dict)
+    files: dict[int, set[str]] = field(default_factory=dict)
+    """By the index in `include`: the file that stands there, and those that it includes."""
+    is_whole: bool = True
+    """Whether every file that it includes could be read."""
+    twice: set[str] = field(default_factory=set)
+    """Names that more than one agent has."""
+
+    def add(self, other: Roster) -> Iterator[tuple[Declared, Declared]]:
+        """Take in an included file's agents; yield each pair of two that have one name."""
+        for name, declared in other.agents.items():
+            known = self.agents.setdefault(name, declared)
+            if known.layers[0] != declared.layers[0]:
+                self.twice.add(name)
+                yield known, declared
+
+
+def is_agents_file(data: Any) -> bool:
+    """Return whether the data of a file is that of a file of agents, not of a blueprint."""
+    return isinstance(data, dict) and not {"steps", "name"} & data.keys() and "agents" in data
+
+
+def holds_agents(data: bytes, path: str) -> bool:
+    """Return whether a YAML file is a file of agents; most are told apart without being parsed."""
+    return not re.search(rb"^(steps|name)\s*:", data, re.MULTILINE) and is_agents_file(read(data, path).data)
+
+
+# Include -------------------------------------------------------------------------------------------------
+
+
+def duplicates(pairs: Iterable[tuple[Declared, Declared]]) -> Iterator[Diagnostic]:
+    """Refuse agents that have one name: one finding for each two files, at the first such name."""
+    met: dict[tuple[str, str], list[tuple[Declared, Declared]]] = {}
+    for known, declared in pairs:
+        met.setdefault((known.file, declared.file), []).append((known, declared))
+    for (file, _), ((known, declared), *more) in met.items():
+        document, path = declared.layers[0]
+        other, there = known.layers[0]
+        yield DUPLICATE_AGENT.at(
+            document.span(path, key=True),
+            f"the name {path[-1]!r} is taken by an agent of {file}"
+            + (f", and so are {len(more)} more of this file" if more else ""),
+            hint="give one of them another name",
+            related=((other.span(there, key=True), "the other one"),),
+        )
+
+
+def declare(
+    document: Document, own: Mapping[str, doc.Agent], roster: Roster, gaps: Collection[Path] = ()
+) -> Iterator[Diagnostic]:
+    """Put a file's own agents, with what they extend, beside those that it includes in `roster`.
+
+    Those of `gaps` said more than is known.
+    """
+    included = dict(roster.agents)
+    family = _Family(document, own, included, roster.is_whole, frozenset(gaps))
+    yield from family.circles()
+    for name in own:
+        roster.agents[name], found = family.declared(name)
+        yield from found
+    roster.twice |= own.keys() & included.keys()
+    yield from duplicates((included[name], roster.agents[name]) for name in own if name in included)
+
+
+# Extends -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """The agents of one file, and those that they may extend."""
+
+    document: Document
+    own: Mapping[str, doc.Agent]
+    included: Mapping[str, Declared]
+    knows_all: bool
+    gaps: frozenset[Path] = frozenset()
+
+    def declared(self, name: str) -> tuple[Declared, list[Diagnostic]]:
+        """Return an agent with everything that it extends, and what is wrong with that."""
+        line = self._line(name)
+        wanted = self.own[line[-1]].extends
+        base = None if wanted in self.own else self.included.get(wanted or "")
+        agent = None if base is None else base.agent
+        for each in reversed(line):
+            agent = self.own[each] if agent is None else over(agent, self.own[each])
+        layers: Layers = tuple((self.document, ("agents", each)) for each in line)
+        layers += base.layers if base is not None else ()
+        is_whole = wanted is None if base is None else base.is_whole
+        found: list[Diagnostic] = []
+        if wanted not in self.own and len(layers) == MAX_EXTENDS + 1:
+            found = [self._too_long(name)]
+        elif wanted is not None and len(line) == 1 and not is_whole and self.knows_all:
+            found = [self._unknown(name, wanted)] if wanted not in self.own and base is None else []
+        is_whole = is_whole and not any(("agents", each) in self.gaps for each in line)
+        return Declared(agent or self.own[name], layers, is_whole), found
+
+    def _line(self, name: str) -> list[str]:
+        """Return the agents of this file that `name` goes back to, itself first; a circle only once."""
+        line = [name]
+        while (wanted := self.own[line[-1]].extends) is not None:
+            if wanted not in self.own or wanted in line or len(line) > MAX_EXTENDS:
+                break
+            line.append(wanted)
+        return line
+
+    def circles(self) -> Iterator[Diagnostic]:
+        """Refuse agents that extend each other in a circle, each circle where its first agent stands."""
+        place = {name: index for index, name in enumerate(self.own)}
+        seen: dict[str, str] = {}
+        for start in self.own:
+            here: str | None = start
+            line: list[str] = []
+            while here is not None and here in self.own and here not in seen:
+                seen[here] = start
+                line.append(here)
+                here = self.own[here].extends
+            if here is not None and seen.get(here) == start:
+                circle = line[line.index(here) :]
+                first = circle.index(min(circle, key=place.__getitem__))
+                yield self._circle([*circle[first:], *circle[:first]])
+
+    def _circle(self, circle: list[str]) -> Diagnostic:
+        shown = circle if len(circle) < 8 else [*circle[:4], "…", circle[-1]]
+        return ENDLESS_EXTENDS.at(
+            self.document.span(("agents", circle[0], "extends")),
+            f"agents extend each other in a circle: {' → '.join((*shown, circle[0]))}",
+            hint="let one of them say everything itself",
+            related=tuple(
+                (self.document.span(("agents", each, "extends")), "and this one goes on")
+                for each in circle[1:4]
+            ),
+        )
+
+    def _too_long(self, name: str) -> Diagnostic:
+        return ENDLESS_EXTENDS.at(
+            self.document.span(("agents", name, "extends")),
+            f"agent {name!r} goes back to {MAX_EXTENDS} others, and {MAX_EXTENDS - 1} is the most",
+            hint="say in one agent what several of them add",
+        )
+
+    def _unknown(self, name: str, wanted: str) -> Diagnostic:
+        known = [one for one in (*self.own, *self.included) if one != name]
+        return UNKNOWN_BASE.at(
+            self.document.span(("agents", name, "extends")),
+            f"agent {name!r} extends {wanted!r}, and there is no such agent here",
+            hint=suggest(wanted, known, what="there are")
+            or "write it below `agents:`, or `include` its file",
+        )
+
+
+# What goes over what -------------------------------------------------------------------------------------
+
+_TEXT = frozenset({"instructions", "instructions_file"})
+_SHAPE = frozenset({"output_schema", "output_type"})
+_ABOUT_TEXT = _TEXT | {"template", "trust"}
+
+
+def over(below: doc.Agent | doc.AgentDefaults, agent: doc.Agent) -> doc.Agent:
+    """Return `agent` with what it does not say itself taken from `below`.
+
+    A key replaces the whole value below it. `model_settings` go over each other one by one. Who brings
+    instructions brings them with their `template` and `trust`; who brings one of `output_schema` and
+    `output_type` replaces both.
+    """
+    said = agent.model_fields_set
+    taken = below.model_fields_set - said - {"extends"}
+    if said & _TEXT:
+        taken -= _ABOUT_TEXT
+    if said & _SHAPE:
+        taken -= _SHAPE
+    update = {key: getattr(below, key) for key in taken}
+    if below.model_settings:
+        update["model_settings"] = {**below.model_settings, **agent.model_settings}
+    return agent.model_copy(update=update) if update else agent
+
+
+# Defaults ------------------------------------------------------------------------------------------------
+
+
+def whole(document: Document, blueprint: doc.Blueprint, roster: Roster) -> doc.Blueprint:
+    """Return a blueprint with whole agents and steps; `roster` learns where its defaults stand."""
+    defaults = blueprint.defaults.agent
+    place = (document, ("defaults", "agent"))
+    for name, declared in roster.agents.items():
+        agent = over(defaults, declared.agent)
+        roster.agents[name] = Declared(agent, (*declared.layers, place), declared.is_whole)
+    changed: dict[str, Any] = {"agents": {name: one.agent for name, one in roster.agents.items()}}
+    if blueprint.defaults.config.model_fields_set:
+        changed["steps"] = _configured(blueprint.steps, blueprint.defaults.config)
+    return blueprint.model_copy(update=changed)
+
+
+_Part = TypeVar("_Part")
+
+
+def _configured(part: _Part, config: doc.Config) -> _Part:
+    """Return a part of a blueprint in which every step that asks or calls has `config` below its own."""
+    changed: Any = part
+    match part:
+        case list():
+            changed = [_configured(item, config) for item in part]
+        case dict():
+            changed = {key: _configured(value, config) for key, value in part.items()}
+        case doc.Strict():
+            below = {key: getattr(part, key) for key in part.model_fields_set & BODIES}
+            update: dict[str, Any] = {key: _configured(value, config) for key, value in below.items()}
+            if isinstance(part, doc.Step | doc.GranularStep):
+                own = {key: getattr(part.config, key) for key in part.config.model_fields_set}
+                update["config"] = config.model_copy(update=own)
+            changed = part.model_copy(update=update)
+        case _:
+            pass
+    return changed  # type: ignore[no-any-return]  # of the kind that it was
+
+
+BODIES = frozenset({"steps", "then", "else_", "branches", "default", "states", "step", "fallback"})
+"""Keys of steps and states that hold further steps."""

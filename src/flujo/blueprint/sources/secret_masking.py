@@ -1,0 +1,76 @@
+"""What looks like a secret is never repeated: not in an excerpt, a message, a hint, a label or a fix."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from flujo.blueprint.diagnostics import split_lines
+from flujo.blueprint.sources.secret_detection import find, find_named
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from flujo.blueprint.diagnostics import Diagnostic, Span
+
+DOT = "•"
+_PREFIX = 16
+"""Messages cut long texts short: so much of a secret is enough to know it again."""
+
+
+def blotted(text: str, spans: Iterable[Span] = ()) -> str:
+    """Return a file's text with every character of `spans`, and of what looks like a secret, as a dot."""
+    for start, end in (*find(text), *find_named(text)):
+        text = text[:start] + DOT * (end - start) + text[end:]
+    lines = split_lines(text)
+    for span in spans:
+        for number, start, end in _pieces(span, lines):
+            line = lines[number]
+            lines[number] = line[:start] + DOT * (end - start) + line[end:]
+    return "\n".join(lines)
+
+
+def masked(found: Iterable[Diagnostic], texts: dict[str, str], secrets: Sequence[Span]) -> list[Diagnostic]:
+    """Return findings whose words repeat no secret.
+
+    Args:
+        found: findings of all kinds.
+        texts: each file's text by its name.
+        secrets: where secrets stand in those files. What has a secret's shape is masked wherever it stands.
+    """
+    values = {value for span in secrets if len(value := _standing_at(span, texts.get(span.file, ""))) > 3}
+    begun = (re.escape(value[:_PREFIX]) + (r"[^\s'\"`]*" if len(value) > _PREFIX else "") for value in values)
+    known = re.compile("|".join(sorted(begun, key=len, reverse=True))) if values else None
+    return [_masked(one, known) for one in found]
+
+
+def _masked(one: Diagnostic, known: re.Pattern[str] | None) -> Diagnostic:
+    def without(text: str) -> str:
+        text = known.sub(DOT * 3, text) if known is not None else text
+        for start, end in reversed([*find(text)]):
+            text = text[:start] + DOT * 3 + text[end:]
+        return text
+
+    hint = without(one.hint) if one.hint is not None else None
+    fix = one.fix if one.fix is None or without(one.fix.text) == one.fix.text else None
+    related = tuple((span, without(label)) for span, label in one.related)
+    return replace(one, message=without(one.message), hint=hint, related=related, fix=fix)
+
+
+def _standing_at(span: Span, text: str) -> str:
+    lines = split_lines(text)
+    return "\n".join(lines[number][start:end] for number, start, end in _pieces(span, lines)).strip("'\"")
+
+
+def _pieces(span: Span, lines: Sequence[str]) -> list[tuple[int, int, int]]:
+    """Return the parts of a span line by line: the line's index, and where the part begins and ends in it."""
+    first, last = span.line - 1, span.end_line - 1
+    return [
+        (
+            number,
+            span.column - 1 if number == first else 0,
+            span.end_column - 1 if number == last else len(lines[number]),
+        )
+        for number in range(first, min(last + 1, len(lines)))
+    ]

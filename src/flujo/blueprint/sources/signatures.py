@@ -1,0 +1,166 @@
+"""What a `module:callable` takes, read from the text of the project's own source: nothing is imported."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from flujo.blueprint.sources.annotation_schemas import schema_of
+from flujo.blueprint.sources.source_files import SourceRefused
+from flujo.domain import canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from flujo.blueprint.schemas.algebra import Schema
+    from flujo.blueprint.sources.source_files import Source
+
+HANDED_IN = frozenset({"data", "context", "resources", "idempotency_key"})
+"""Parameters that the engine fills by their names."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The parameters of one callable, as they stand in the source."""
+
+    parameters: tuple[str, ...]
+    """All that may be given by name."""
+    required: tuple[str, ...]
+    """Those without a default."""
+    open_ended: bool
+    """Whether it takes any further name (`**kwargs`)."""
+    returns: Schema = None
+    """The schema of what it returns, as far as its annotation says."""
+    effect: str | None = None
+    """What it declares to do to the world: `@tool(effect=…)`."""
+    pauses: bool = False
+    """Whether it asks a human itself, by raising `PausedException`."""
+
+
+@dataclass(frozen=True)
+class Module:
+    """One module of the project: its path, its digest, and what it defines at its top level."""
+
+    path: str
+    digest: str
+    names: Mapping[str, Signature | None]
+    """None where the text does not say what is taken (a decorated function, a class, an assignment)."""
+    complete: bool
+    """Whether nothing else can be in the module (no star import, no `__getattr__`)."""
+    constants: frozenset[str] = frozenset()
+    """Names of numbers, texts, lists and mappings, which nobody can call."""
+
+
+def read_module(module: str, source: Source) -> Module | None:
+    """Return what the module's text says, or None when the project has no readable text of it.
+
+    The file is looked up by its path below the project, never by asking the import system, which would run
+    the packages around it.
+    """
+    stem = module.replace(".", "/")
+    for path in (f"{stem}.py", f"{stem}/__init__.py"):
+        try:
+            data = source.read(path)
+            body = ast.parse(data, filename=path).body
+        except (SourceRefused, SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        digest = canonical.digest(data.replace(b"\r\n", b"\n"))
+        return Module(path, digest, *_names(body), frozenset(_constants(body)))
+    return None
+
+
+def declaration(target: str, source: Source) -> str | None:
+    """Return what a model is told of a tool: its name, parameters and docstring, as the source has them.
+
+    None when the project has no source of it that says so plainly.
+    """
+    module, _, qualname = target.partition(":")
+    found = read_module(module, source)
+    if found is None:
+        return None
+    body: list[ast.stmt] = ast.parse(source.read(found.path)).body
+    *around, name = qualname.split(".")
+    for owner in around:
+        body = next((s.body for s in body if isinstance(s, ast.ClassDef) and s.name == owner), [])
+    for statement in body:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef) and statement.name == name:
+            gives = "" if statement.returns is None else f" -> {ast.unparse(statement.returns)}"
+            head = f"{name}({ast.unparse(statement.args)}){gives}"
+            return "\n".join(filter(None, [head, ast.get_docstring(statement)]))
+    return None
+
+
+def _names(body: list[ast.stmt]) -> tuple[dict[str, Signature | None], bool]:
+    names: dict[str, Signature | None] = {}
+    complete = True
+    for statement in body:
+        match statement:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                names[statement.name] = _function(statement)
+                complete = complete and statement.name != "__getattr__"
+            case ast.ClassDef():
+                names[statement.name] = None
+            case ast.Import() | ast.ImportFrom():
+                bound = [alias.asname or alias.name.partition(".")[0] for alias in statement.names]
+                names.update(dict.fromkeys(bound))
+                complete = complete and "*" not in bound
+            case ast.Assign() | ast.AnnAssign():
+                targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+                names.update({node.id: None for node in targets if isinstance(node, ast.Name)})
+            case ast.Expr(value=ast.Constant()):
+                pass  # a docstring
+            case _:
+                complete = False  # an `if`, a `try`, a loop: anything may be defined inside
+    return names, complete
+
+
+def _constants(body: list[ast.stmt]) -> Iterator[str]:
+    """Yield the names whose last assignment is a literal."""
+    last: dict[str, ast.expr | None] = {}
+    for statement in body:
+        match statement:
+            case ast.Assign(targets=targets, value=value):
+                last.update({node.id: value for node in targets if isinstance(node, ast.Name)})
+            case ast.AnnAssign(target=ast.Name(id=name), value=value):
+                last[name] = value
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                last.pop(name, None)
+            case _:
+                pass
+    literals = (ast.Constant, ast.JoinedStr, ast.List, ast.Tuple, ast.Dict, ast.Set)
+    yield from (name for name, value in last.items() if isinstance(value, literals))
+
+
+def _function(made: ast.FunctionDef | ast.AsyncFunctionDef) -> Signature | None:
+    effect = None
+    for decorator in made.decorator_list:
+        match decorator:
+            case ast.Call(func=ast.Name(id="tool") | ast.Attribute(attr="tool"), keywords=given):
+                said = {one.arg: one.value for one in given}.get("effect")
+                effect = str(said.value) if isinstance(said, ast.Constant) else None
+            case _:
+                return None  # another decorator may change what it takes
+    inside = list(ast.walk(made))
+    yields = any(isinstance(node, ast.Yield | ast.YieldFrom) for node in inside)
+    returns = None if yields else schema_of(made.returns)
+    return replace(
+        _signature(made.args), returns=returns, effect=effect, pauses=any(map(_asks_a_human, inside))
+    )
+
+
+def _asks_a_human(node: ast.AST) -> bool:
+    match node:
+        case ast.Raise(exc=ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name))):
+            return name == "PausedException"
+        case _:
+            return False
+
+
+def _signature(given: ast.arguments) -> Signature:
+    positional = [argument.arg for argument in (*given.posonlyargs, *given.args)]
+    keyword = [argument.arg for argument in given.kwonlyargs]
+    bare = positional[: len(positional) - len(given.defaults)]
+    bare += [name for name, default in zip(keyword, given.kw_defaults, strict=True) if default is None]
+    by_name = (*(argument.arg for argument in given.args), *keyword)
+    return Signature(by_name, tuple(bare), given.kwarg is not None)

@@ -1,0 +1,105 @@
+"""How a lock and what differs from it are shown: a table, and changes that are read by the word."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flujo.cli import formatting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from flujo.blueprint.lock.diff import Change
+    from flujo.cli.terminal import Terminal
+
+_COLUMNS = {"what": "WHAT", "name": "NAME", "where": "IN", "held": "HELD AS"}
+_STYLES = {"removed": "red", "added": "green"}
+_MARKS = {"same": "{}", "removed": "[-{}-]", "added": "{{+{}+}}", "skipped": " … "}
+_VALUE = 70
+_STEPS = 6
+"""How many steps of a blueprint are named as affected before the rest is counted."""
+
+
+def show_lock(terminal: Terminal, held: dict[str, Any]) -> None:
+    """Write what a lock holds to stdout, as a table."""
+    rows = [
+        {
+            "what": "blueprint",
+            "name": str(one.get("name", "")),
+            "where": file,
+            "held": formatting.plural(len(one.get("steps", ())), "step"),
+        }
+        for file, one in sorted(held["blueprints"].items())
+    ]
+    for file, agents in sorted(held["agents"].items()):
+        for name, agent in sorted(agents.items()):
+            other = [f"{env}: {own.get('model')}" for env, own in sorted(agent.get("env", {}).items())]
+            models = "  ".join([str(agent.get("model")), *other])
+            rows.append({"what": "agent", "name": name, "where": file, "held": models})
+    for target, digest in sorted(held["callables"].items()):
+        short = digest if " " in digest else digest[:12]
+        rows.append({"what": "callable", "name": target, "where": "", "held": short})
+    for what, section in (("setting", "settings"), ("library", "libraries")):
+        for name, value in sorted(held[section].items()):
+            rows.append({"what": what, "name": name, "where": "", "held": formatting.brief(value, _VALUE)})
+    terminal.table(_COLUMNS, rows)
+
+
+def diff_data(changes: Sequence[Change]) -> dict[str, Any]:
+    """Return changes as JSON data, with the blueprints and steps that they reach."""
+    from flujo.services.checks.locking import affected
+
+    return {
+        "matches": not changes,
+        "changes": [change.to_json() for change in changes],
+        "affects": affected(changes),
+    }
+
+
+def show_diff(terminal: Terminal, changes: Sequence[Change]) -> None:
+    """Write changes to stdout: what was taken out in `[-…-]`, what was put in in `{+…+}`."""
+    from flujo.services.checks.locking import affected, sentence
+
+    for change in changes:
+        lines = _by_word(terminal, change) if change.is_text else [f"- {one}" for one in change.details]
+        terminal.data(terminal.styled(_head(change, sentence(change)), "bold", to=terminal.out))
+        for line in lines:
+            terminal.data(f"  {line}")
+    reached = affected(changes)
+    if reached:
+        terminal.data(terminal.styled("affects", "bold", to=terminal.out))
+    for blueprint, steps in reached.items():
+        terminal.data(f"  {blueprint}{_listed(steps)}")
+
+
+def _head(change: Change, sentence: str) -> str:
+    """Return the first line: the whole sentence, unless lines below say the rest of it."""
+    if change.details or change.is_text:
+        who = sentence.partition(": ")[0]
+        key = "instructions" if change.key == "instructions" else f"`{change.key}`"
+        return f"{who}: {key}"
+    return sentence
+
+
+def _by_word(terminal: Terminal, change: Change) -> Iterable[str]:
+    """Yield a text that changed, as lines, with the words marked that did."""
+    from flujo.services.checks.locking import changed_words
+
+    text = "".join(_marked(terminal, kind, part) for kind, part in changed_words(change))
+    return text.splitlines()
+
+
+def _marked(terminal: Terminal, kind: str, text: str) -> str:
+    marked = _MARKS[kind].format(formatting.printable(text))
+    if kind not in _STYLES:
+        return marked
+    # a style ends with its line, so that a pager which shows one line shows it right
+    lines = marked.split("\n")
+    return "\n".join(terminal.styled(line, _STYLES[kind], to=terminal.out) for line in lines)
+
+
+def _listed(steps: Sequence[str]) -> str:
+    if not steps:
+        return ""
+    more = f" and {len(steps) - _STEPS} more" if len(steps) > _STEPS else ""
+    return f": {', '.join(steps[:_STEPS])}{more}"

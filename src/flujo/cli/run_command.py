@@ -1,0 +1,207 @@
+"""Driving a run from the command line: its progress, the signals, and how its end is told."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from flujo.cli import formatting
+from flujo.cli.exit_codes import ExitCode, of_run
+from flujo.cli.progress import Progress, progress
+
+if TYPE_CHECKING:
+    from flujo.cli.invocation import Invocation
+    from flujo.cli.terminal import Terminal
+    from flujo.domain.models import PipelineResult
+    from flujo.domain.run import Pause
+    from flujo.services.workspace import Workspace
+
+Work = Callable[["Workspace", Progress], Awaitable["PipelineResult[Any, Any]"]]
+"""What to do in a workspace, telling its progress."""
+
+
+def drive(invocation: Invocation, work: Work) -> PipelineResult[Any, Any]:
+    """Do `work` in the project's workspace and return how the run came out.
+
+    The first Ctrl-C or SIGTERM stops the run so that it can be resumed; a second Ctrl-C leaves at once.
+
+    Raises:
+        typer.Exit: the run was stopped by a signal; how to go on has been said.
+    """
+    caught: list[signal.Signals] = []
+    shown = progress(invocation.terminal)
+    try:
+        return asyncio.run(_supervised(invocation, work, shown, caught))
+    except asyncio.CancelledError:
+        if not caught:
+            raise
+    raise typer.Exit(_stopped(invocation.terminal, caught[0], shown.run_id))
+
+
+def in_workspace(invocation: Invocation, work: Callable[[Workspace], Awaitable[Any]]) -> Any:
+    """Do `work` in the project's workspace: for commands that run nothing."""
+    from flujo.services.workspace import Workspace
+
+    async def opened() -> Any:
+        async with Workspace(invocation.project) as workspace:
+            return await work(workspace)
+
+    return asyncio.run(opened())
+
+
+async def _supervised(
+    invocation: Invocation, work: Work, shown: Progress, caught: list[signal.Signals]
+) -> PipelineResult[Any, Any]:
+    from flujo.services.workspace import Workspace
+
+    task = asyncio.current_task()
+    loop = asyncio.get_running_loop()
+
+    def stop(number: signal.Signals) -> None:
+        caught.append(number)
+        loop.remove_signal_handler(number)  # the second one does what it always does
+        if task is not None:
+            task.cancel(number.name.lower())
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop, number)
+    async with Workspace(invocation.project) as workspace:
+        workspace.on_download = shown.download
+        with shown:
+            return await work(workspace, shown)
+
+
+def _stopped(terminal: Terminal, number: signal.Signals, run_id: str) -> ExitCode:
+    interrupted = number is signal.SIGINT
+    if not run_id:
+        terminal.say("interrupted before the run was accepted: nothing was recorded", "yellow")
+    else:
+        word = "interrupted" if interrupted else "stopped"
+        terminal.say(f"{word}: what was finished is kept", "yellow")
+        terminal.next(f"flujo resume {formatting.short(run_id)}", "goes on where it stopped")
+    return ExitCode.INTERRUPTED if interrupted else ExitCode.TERMINATED
+
+
+# How a run ended ----------------------------------------------------------------------------------------
+
+
+def conclude(
+    invocation: Invocation, result: PipelineResult[Any, Any], *, as_json: bool, paused_ok: bool = False
+) -> None:
+    """Write the answer to stdout and words about it to stderr, and end with the run's exit code.
+
+    Raises:
+        typer.Exit: with the code, when it is not 0.
+    """
+    terminal = invocation.terminal
+    if as_json:
+        terminal.json(result_data(result))
+    elif result.success:
+        show_value(terminal, result.output)
+    _tell(invocation, result, as_json=as_json)
+    code = of_run(result.status, result.error.code if result.error else None)
+    if code is ExitCode.PAUSED and paused_ok:
+        code = ExitCode.OK
+    if code:
+        raise typer.Exit(code)
+
+
+def show_value(terminal: Terminal, value: Any) -> None:
+    """Write an answer to stdout: text as it is, everything else as JSON."""
+    if isinstance(value, str):
+        terminal.data(formatting.printable(value) if terminal.out.isatty() else value)
+    elif value is not None:
+        terminal.json(value)
+
+
+def result_data(result: PipelineResult[Any, Any]) -> dict[str, Any]:
+    """Return a run's result as JSON data; a cost that nobody knows is null."""
+    return {
+        "run_id": result.run_id,
+        "status": str(result.status),
+        "output": result.output,
+        "error": result.error.to_json() if result.error else None,
+        "pauses": [pause_data(pause) for pause in result.pauses],
+        "usage": formatting.usage_data(result.usage),
+        "unconfirmed": formatting.usage_data(result.unconfirmed),
+        "steps": [
+            {
+                "path": step.path,
+                "kind": step.kind,
+                "status": step.status,
+                "attempt": step.attempt,
+                "seconds": round(step.seconds, 3),
+                "usage": formatting.usage_data(step.usage),
+            }
+            for step in result.steps
+        ],
+    }
+
+
+def pause_data(pause: Pause) -> dict[str, Any]:
+    """Return an open question as JSON data."""
+    return {
+        "pause_id": pause.pause_id,
+        "message": pause.message,
+        "answer_schema": formatting.decoded(pause.answer_schema),
+        "deadline_at": pause.deadline_at,
+    }
+
+
+def _tell(invocation: Invocation, result: PipelineResult[Any, Any], *, as_json: bool) -> None:
+    terminal = invocation.terminal
+    run = formatting.short(result.run_id)
+    spent = formatting.usage(result.usage, result.unconfirmed)
+    match str(result.status):
+        case "completed":
+            terminal.say("  ".join(filter(None, ["completed", spent])), "green")
+            terminal.next(f"flujo trace {run}", "shows what happened")
+        case "paused":
+            for pause in result.pauses:
+                ask(terminal, run, pause, alone=len(result.pauses) == 1, as_json=as_json)
+        case "failed":
+            _tell_failure(invocation, result)
+            terminal.next(f"flujo resume {run} --retry-failed", "tries the failed step again")
+        case status:
+            reason = f": {result.error.message}" if result.error else ""
+            terminal.say(f"{status}{reason}", "yellow")
+            terminal.next(f"flujo trace {run}", "shows what happened")
+
+
+def _tell_failure(invocation: Invocation, result: PipelineResult[Any, Any]) -> None:
+    from flujo.cli.errors import say_error, show_traceback
+
+    terminal = invocation.terminal
+    show_traceback(result.cause, invocation)
+    if result.error is None:
+        say_error(terminal, f"run {formatting.short(result.run_id)} failed")
+        return
+    where = f"step `{result.error.path}`: " if result.error.path else ""
+    say_error(terminal, where + result.error.message, code=result.error.code, hint=result.error.hint or "")
+
+
+def ask(terminal: Terminal, run: str, pause: Pause, *, alone: bool = True, as_json: bool = False) -> None:
+    """Write an open question to stdout (unless it stands there as JSON), and say what answers it."""
+    within = f" within {formatting.span(pause.deadline_s)}" if pause.deadline_s else ""
+    until = f" until {formatting.moment(pause.deadline_at)}" if pause.deadline_at else within
+    terminal.say(f"waiting for an answer at `{pause.pause_id}`{until}" + ("" if as_json else ":"), "yellow")
+    if not as_json:
+        show_value(terminal, pause.message)
+    answer_with(terminal, run, pause, alone=alone)
+
+
+def answer_with(terminal: Terminal, run: str, pause: Pause, *, alone: bool) -> None:
+    """Name the command that answers an open question."""
+    from flujo.domain.journal import for_command_line
+    from flujo.services.project.inputs import example
+
+    target = run if alone else f"{run}:{for_command_line(pause.pause_id)}"
+    schema = formatting.decoded(pause.answer_schema)
+    if isinstance(schema, dict) and "resolution" in schema.get("properties", ()):  # a call in doubt
+        terminal.next(f"flujo tasks resolve {target} --as done|retry|fail")
+    else:
+        terminal.next(f"flujo tasks resume {target} {example(schema)}")

@@ -1,0 +1,137 @@
+"""What happened in a run, as a tree: each step with its input, output, seconds, tokens and cost."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from flujo.cli import formatting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flujo.cli.terminal import Terminal
+    from flujo.services.inspection.task_client import TraceNode
+
+_MARKS = {
+    "completed": ("✓", ("green",)),
+    "skipped": ("-", ("dim",)),
+    "failed": ("✗", ("red",)),
+    "paused": ("⏸", ("yellow",)),
+}
+_OTHER = ("•", ("cyan",))
+_LABEL = 8
+_WIDTH = 120
+"""How wide a trace is in a pipe, unless values are asked for whole."""
+
+
+def show_trace(terminal: Terminal, root: TraceNode, *, title: str, full: bool = False) -> None:
+    """Write the tree to stdout.
+
+    Args:
+        terminal: where to.
+        root: the run's node.
+        title: what stands in the first line.
+        full: whether values are written whole instead of shortened to one line.
+    """
+    spent = formatting.usage(root.total(), root.unconfirmed)
+    head = "  ".join(filter(None, [title, root.status, formatting.seconds(root.seconds), spent]))
+    terminal.data(terminal.styled(head, "bold", to=terminal.out))
+    for line in _below(terminal, root, "", full=full):
+        terminal.data(line)
+
+
+def node_data(node: TraceNode) -> dict[str, Any]:
+    """Return a node and what is inside it as JSON data."""
+    return {
+        "path": node.path,
+        "kind": node.kind,
+        "status": str(node.status),
+        "attempts": node.attempts,
+        "decision": node.decision,
+        "state": node.state,
+        "input": node.input,
+        "output": node.output,
+        "error": node.error.to_json() if node.error else None,
+        "fell_back": node.fell_back.to_json() if node.fell_back else None,
+        "usage": formatting.usage_data(node.usage),
+        "unconfirmed": formatting.usage_data(node.unconfirmed),
+        "seconds": round(node.seconds, 3),
+        "model": node.model,
+        "detail": dict(node.detail),
+        "children": [node_data(child) for child in node.children],
+    }
+
+
+def _below(terminal: Terminal, node: TraceNode, indent: str, *, full: bool) -> Iterator[str]:
+    for child in node.children:
+        last = child is node.children[-1]
+        yield indent + ("└─ " if last else "├─ ") + _line(terminal, child)
+        inner = indent + ("   " if last else "│  ")
+        stem = inner + ("│  " if child.children else "   ")
+        for name, text in _facts(child, limit=None if full else _room(terminal, stem)):
+            label = terminal.styled(f"{name:<{_LABEL}}", "dim", to=terminal.out)
+            first, *rest = text.splitlines() or [""]
+            yield f"{stem}{label}{first}"
+            yield from (f"{stem}{'':<{_LABEL}}{line}" for line in rest)
+        yield from _below(terminal, child, inner, full=full)
+
+
+def _line(terminal: Terminal, node: TraceNode) -> str:
+    mark, style = _MARKS.get(str(node.status), _OTHER)
+    words_ = [
+        f"{terminal.styled(mark, *style, to=terminal.out)} {node.name}",
+        node.kind if node.kind != "step" and node.name[0] not in ":[" else "",
+        "" if str(node.status) == "completed" else str(node.status),
+        "cached" if node.detail.get("cached") else "",
+        f"{node.attempts} attempts" if node.attempts > 1 else "",
+        formatting.seconds(node.seconds) if node.kind or node.children else "",
+        formatting.usage(node.usage, node.unconfirmed),
+        node.model or "",
+    ]
+    return "  ".join(filter(None, words_))
+
+
+def _room(terminal: Terminal, stem: str) -> int:
+    """Return how long a shortened value may be behind `stem` and its label."""
+    width = shutil.get_terminal_size().columns if terminal.out.isatty() else _WIDTH
+    return max(20, width - len(stem) - _LABEL)
+
+
+def _way(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
+    """Yield which way a composite went: a branch, the next state, how many items."""
+    if node.state is not None:
+        yield "state", node.state
+    if node.kind == "state_machine":
+        if node.detail.get("to"):
+            yield "next", _value(node.detail["to"], limit)
+    elif node.decision is not None and node.kind != "loop":
+        yield "items" if node.kind == "map" else "took", _value(node.decision, limit)
+
+
+def _facts(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
+    """Yield what is written below a step: what went in, what it decided, what came out, what was mended."""
+    if node.input is not None:
+        yield "input", _value(node.input, limit)
+    yield from _way(node, limit=limit)
+    if node.output is not None and not node.children:
+        yield "output", _value(node.output, limit)
+    for repair in node.detail.get("repairs", ()):
+        yield "mended", _value(repair, limit)
+    if node.fell_back is not None:
+        yield "instead", f"fell back: {formatting.printable(node.fell_back.message)} [{node.fell_back.code}]"
+    if node.error is not None:
+        yield "error", f"{formatting.printable(node.error.message)} [{node.error.code}]"
+        if node.error.hint:
+            yield "hint", node.error.hint
+
+
+def _value(value: Any, limit: int | None) -> str:
+    """Return a value in one line of at most `limit` characters, or whole."""
+    if limit is not None:
+        return formatting.brief(value, limit)
+    if isinstance(value, str):
+        return formatting.printable(value)
+    from flujo.cli.terminal import as_json
+
+    return as_json(value, indent=True)

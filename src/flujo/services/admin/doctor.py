@@ -1,0 +1,273 @@
+"""What a project stands on: its database, the models and packages of this machine, the keys it was given."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import importlib.util
+import platform
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from flujo import __version__
+from flujo.exceptions import FlujoError, StateError
+from flujo.governance.redactor import redact_uri
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flujo.services.project.project import Project
+    from flujo.state.sql.durability import Durability
+    from flujo.state.sql.migrations import SchemaStatus
+
+State = Literal["ok", "note", "warn", "fail"]
+
+PROVIDERS = {
+    "openai": ("openai", "OPENAI_API_KEY"),
+    "anthropic": ("anthropic", "ANTHROPIC_API_KEY"),
+    "google": ("google.genai", "GOOGLE_API_KEY"),
+}
+"""Extra → the package that it brings, and the variable with its key."""
+
+_PACKAGES = ("pydantic-ai-slim", "sqlalchemy", "alembic", "psycopg", "cel-expr-python", "pydantic", "typer")
+
+_MOST_DAMAGE = 10
+"""How many damaged places are named one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. A `note` is no fault: something is merely not there."""
+
+    name: str
+    state: State
+    detail: str
+    hint: str = ""
+    error: FlujoError | None = None
+
+
+def examine(project: Project) -> list[Finding]:
+    """Return what was found; nothing is written, no model is asked, no key's value is told or sent."""
+    return [
+        Finding("flujo", "ok", f"{__version__} on Python {platform.python_version()}, {platform.platform()}"),
+        _config(project),
+        _blueprints(project),
+        *_state(project),
+        _cache(project),
+        *_state_providers(project),
+        *_variables(),
+        *_models(project),
+        *_providers(),
+        Finding("packages", "ok", ", ".join(_versions())),
+    ]
+
+
+def schema_status(project: Project) -> SchemaStatus:
+    """Return where the project's database stands, without changing or creating it.
+
+    Raises:
+        StateError: it cannot be reached or read.
+    """
+    from flujo.state.sql.migrations import status
+
+    return status(project.state_uri)
+
+
+def migrate(project: Project) -> tuple[SchemaStatus, SchemaStatus]:
+    """Bring the project's database to this version's schema; return where it stood and where it stands.
+
+    Raises:
+        StateError: it cannot be reached or written, or a newer Flujo has migrated it.
+    """
+    from flujo.state.sql.migrations import migrate as run
+
+    return run(project.state_uri)
+
+
+def _config(project: Project) -> Finding:
+    if project.config_file is None:
+        return Finding(
+            "project", "note", f"{project.root}, without a flujo.toml", "`flujo init` writes a project"
+        )
+    chosen = f" with [env.{project.environment}]" if project.environment else ""
+    return Finding("project", "ok", f"{project.config_file}{chosen}")
+
+
+def _blueprints(project: Project) -> Finding:
+    try:
+        count = len(project.blueprint_paths())
+    except FlujoError as error:
+        return _failed("blueprints", error)
+    allowed = ", ".join(project.settings.blueprints.allow_callables) or "nothing"
+    return Finding("blueprints", "ok", f"{count} found; they may call {allowed}")
+
+
+def _failed(name: str, error: FlujoError) -> Finding:
+    return Finding(name, "fail", error.message, error.hint or "", error)
+
+
+def _state(project: Project) -> Iterator[Finding]:
+    try:
+        found = schema_status(project)
+    except FlujoError as error:
+        yield _failed("database", error)
+        return
+    yield _database(project, found)
+    if found.is_current:
+        yield from _runs(project)
+
+
+def _database(project: Project, found: SchemaStatus) -> Finding:
+    postgres = project.state_uri.startswith("postgres")
+    if found.is_current:
+        return _durability(project, f"{found.database}: schema {found.current}")
+    if found.is_newer:
+        words = f"{found.database}: schema {found.current} is newer than this Flujo's {found.needed}"
+        return Finding("database", "fail", words, "upgrade Flujo", StateError(words))
+    if found.current is None and not postgres:
+        return Finding("database", "note", f"{found.database}: made at the first run")
+    words = f"{found.database}: schema {found.current or 'none'}, this Flujo needs {found.needed}"
+    return Finding("database", "warn", words, "run `flujo migrate`")
+
+
+def _runs(project: Project) -> Iterator[Finding]:
+    """Return what is damaged of the newest runs, or that nothing is."""
+    from flujo.state.sql.integrity import soundness
+
+    try:
+        found = soundness(project.state_uri)
+    except FlujoError as error:
+        yield _failed("runs", error)
+        return
+    words = "the newest run and its" if found.runs == 1 else f"the newest {found.runs} runs and their"
+    if found.runs and not found.damaged:
+        yield Finding("runs", "ok", f"{words} {found.entries} entries are what was written")
+    for damage in found.damaged[:_MOST_DAMAGE]:
+        message = damage.error.message
+        named = message if damage.run_id in message else f"run {damage.run_id}: {message}"
+        yield Finding("runs", "fail", named, damage.error.hint or "", damage.error)
+    if len(found.damaged) > _MOST_DAMAGE:
+        yield Finding("runs", "fail", f"{len(found.damaged) - _MOST_DAMAGE} more are damaged")
+
+
+def _durability(project: Project, words: str) -> Finding:
+    """Return the finding about a database that is up to date: what its commits survive."""
+    level = project.settings.settings.durability
+    try:
+        found = durability_of(project)
+    except FlujoError as error:
+        return _failed("database", error)
+    words = f"{words}, durability `{level}` ({found.words})"
+    if found.weak and level == "full":
+        hint = 'correct the server, or say in flujo.toml that it may: `[settings] durability = "relaxed"`'
+        return Finding("database", "warn", f"{words}; {'; '.join(found.weak)}", hint)
+    return Finding("database", "ok", words)
+
+
+def _cache(project: Project) -> Finding:
+    if project.settings.cache.backend == "state":
+        return Finding("cache", "ok", "answers of cached steps are kept in the database, for every process")
+    return Finding(
+        "cache",
+        "note",
+        "answers of cached steps are kept in memory, until the command or service ends",
+        'to keep them: `[cache] backend = "state"` in flujo.toml',
+    )
+
+
+def durability_of(project: Project) -> Durability:
+    """Return what a commit in the project's database survives.
+
+    Raises:
+        StateError: it cannot be reached.
+    """
+    from flujo.state.sql.durability import durability
+
+    relaxed = project.settings.settings.durability == "relaxed"
+    return durability(project.state_uri, "NORMAL" if relaxed else "FULL")
+
+
+def migration_script(project: Project) -> str:
+    """Return the SQL that `migrate` would execute, as one transaction; empty when there is nothing to do.
+
+    Raises:
+        StateError: the database cannot be reached or read, or a newer Flujo has migrated it.
+    """
+    from flujo.state.sql.migrations import script
+
+    return script(project.state_uri)
+
+
+def _state_providers(project: Project) -> Iterator[Finding]:
+    from flujo.services.binding.blob_references import reach
+    from flujo.state.providers import open_provider
+
+    for name, url in project.settings.state_providers.items():
+        try:
+            asyncio.run(reach(name, open_provider(name, url, project.root)))
+        except FlujoError as error:
+            yield _failed("references", error)
+        else:
+            yield Finding("references", "ok", f"{name}: {redact_uri(url)}")
+
+
+def _variables() -> Iterator[Finding]:
+    from flujo.settings import misspelt_variables
+
+    for name, meant in misspelt_variables().items():
+        yield Finding("environment", "warn", f"{name} is set and means nothing", f"did you mean {meant}?")
+
+
+def _models(project: Project) -> Iterator[Finding]:
+    from flujo.services.admin.local_models import list_models
+
+    for model in list_models(project.settings.cache_home):
+        name = f"local:{model.name}"
+        if model.present:
+            yield Finding("model", "ok", f"{name} in {model.path}")
+        else:
+            yield Finding(
+                "model", "note", f"{name} is not on this machine", f"flujo models pull {model.name}"
+            )
+
+
+def _providers() -> Iterator[Finding]:
+    from flujo.settings import environment
+
+    for extra, (package, variable) in PROVIDERS.items():
+        is_set = bool(environment().get(variable))
+        key = f"{variable} is {'set' if is_set else 'not set'}"
+        if _is_installed(package) and is_set:
+            yield _reached(extra, key)
+        elif _is_installed(package):
+            yield Finding("provider", "note", f"{extra}: {key}")
+        else:
+            yield Finding(
+                "provider", "note", f"{extra}: not installed, {key}", f"pip install 'flujo[{extra}]'"
+            )
+
+
+def _reached(provider: str, key: str) -> Finding:
+    """Return whether the server of a provider that could be asked answers."""
+    from flujo.agents.connectivity import reach
+    from flujo.settings import environment
+
+    try:
+        return Finding("provider", "ok", f"{provider}: {key}, {reach(provider, environment())} answers")
+    except FlujoError as error:
+        return Finding("provider", "warn", f"{provider}: {key}, and {error.message}", error.hint or "")
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # a parent package that is not there
+        return False
+
+
+def _versions() -> Iterator[str]:
+    for package in _PACKAGES:
+        try:
+            yield f"{package} {importlib.metadata.version(package)}"
+        except importlib.metadata.PackageNotFoundError:
+            yield f"{package} missing"

@@ -1,0 +1,151 @@
+"""The schemas of the Python types that blueprints name: asked of Python, written down, held against the code.
+
+This is the one place that imports what a blueprint names without running it. Checks read the files that are
+written here, and import nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from flujo.exceptions import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from pydantic.json_schema import GenerateJsonSchema
+
+    from flujo.blueprint.sources.source_files import Source
+    from flujo.services.project.project import Project
+
+
+@dataclass(frozen=True, slots=True)
+class Types:
+    """The files about Python types as they should be, beside what is there."""
+
+    files: Mapping[str, bytes]
+    """By project path."""
+    outdated: tuple[str, ...]
+    """Those that are not there, or say something else."""
+    orphans: tuple[str, ...]
+    """Files about modules of which no blueprint names a type any more."""
+    untold: tuple[str, ...] = field(default=())
+    """What is named and says nothing: `module:name` of functions that are not annotated."""
+
+
+def compare(project: Project) -> Types:
+    """Return what the project's Python types say now, beside what is written down. Imports the code.
+
+    Raises:
+        CallableError: a callable is not admitted, or its module cannot be imported.
+    """
+    from flujo.blueprint.sources.source_files import FileSource
+    from flujo.blueprint.sources.type_stubs import path_of, written
+
+    source = FileSource(project.root)
+    told, untold = _told(project, source)
+    files = {path_of(module): written(module, types, source) for module, types in told.items()}
+    there = dict(_there(project.root))
+    return Types(
+        files,
+        outdated=tuple(path for path, data in files.items() if there.get(path) != data),
+        orphans=tuple(path for path in there if path not in files),
+        untold=untold,
+    )
+
+
+def write(project: Project, types: Types) -> None:
+    """Bring the files to what the code says.
+
+    Raises:
+        SettingsError: a file cannot be written.
+    """
+    try:
+        for path in types.outdated:
+            target = project.root / path
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(types.files[path])
+        for path in types.orphans:
+            (project.root / path).unlink()
+    except OSError as error:
+        raise SettingsError(f"{error.filename} cannot be written: {error.strerror}") from error
+
+
+def _told(project: Project, source: Source) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
+    """Return the schemas by module and name, and what tells of none; what a source text tells stays there."""
+    from flujo.blueprint.sources.source_files import load_callable
+    from flujo.services.workspace import importable
+
+    importable(project.root)
+    told: dict[str, dict[str, Any]] = {}
+    untold = []
+    for target in _named(project, source):
+        module, _, name = target.partition(":")
+        schema = _schema(load_callable(target, project.settings.blueprints.allow_callables))
+        if schema is None:
+            untold.append(target)
+        else:
+            told.setdefault(module, {})[name] = schema
+    return told, tuple(untold)
+
+
+def _named(project: Project, source: Source) -> list[str]:
+    from flujo.blueprint.loader import Loader
+    from flujo.blueprint.sources.annotation_schemas import is_whole
+    from flujo.blueprint.sources.signatures import read_module
+    from flujo.blueprint.sources.type_stubs import targets
+
+    found: set[str] = set()
+    for path in project.blueprint_paths():
+        loader = Loader(source, project.settings.blueprints.allow_callables)
+        loader.load_entry(path)
+        found.update(target for unit in loader.units.values() for target, _ in targets(unit))
+    modules = {name: read_module(name, source) for name in {target.partition(":")[0] for target in found}}
+
+    def is_told_by_the_text(target: str) -> bool:
+        place, _, name = target.partition(":")
+        module = modules[place]
+        signature = module.names.get(name) if module is not None else None
+        return signature is not None and is_whole(signature.returns)
+
+    return sorted(target for target in found if not is_told_by_the_text(target))
+
+
+def _schema(thing: Any) -> Any:
+    """Return the JSON Schema of a class's instances, or of what a function is annotated to return."""
+    from pydantic import TypeAdapter
+    from pydantic.errors import PydanticUserError
+
+    try:
+        hint = get_type_hints(thing).get("return") if inspect.isroutine(thing) else thing
+        if hint in (None, Any, type(None)) or inspect.isgeneratorfunction(thing):
+            return None
+        return TypeAdapter(hint).json_schema(mode="serialization", schema_generator=_as_recorded())
+    except (PydanticUserError, NameError, TypeError):
+        return None  # what JSON does not have, or a name that exists for type checkers only
+
+
+def _as_recorded() -> type[GenerateJsonSchema]:
+    """Return what generates schemas of values as a journal has them: with their defaults written out."""
+    from pydantic.json_schema import GenerateJsonSchema
+
+    class AsRecorded(GenerateJsonSchema):
+        def field_is_required(self, field: Any, total: bool) -> bool:
+            if field["type"] == "typed-dict-field":
+                return super().field_is_required(field, total)
+            return not field.get("serialization_exclude", False)
+
+    return AsRecorded
+
+
+def _there(root: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the files that `flujo types` has written, and no others that stand in the same folder."""
+    from flujo.blueprint.sources.type_stubs import FOLDER, is_ours
+
+    for path in sorted((root / FOLDER).glob("*.json")):
+        data = path.read_bytes()
+        if is_ours(path.stem, data):
+            yield f"{FOLDER}/{path.name}", data

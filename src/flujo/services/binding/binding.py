@@ -1,0 +1,251 @@
+"""A tree made runnable: what it names is imported, compiled and built once, and handed to the engine."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from flujo.domain import canonical
+from flujo.domain.agents import AgentSpec
+from flujo.domain.models import PipelineContext
+from flujo.domain.steps import (
+    BaseStep,
+    CachePolicy,
+    CallableRef,
+    Carry,
+    Expr,
+    HumanInTheLoopStep,
+    ImportStep,
+    Processors,
+    Save,
+    State,
+    Step,
+    StepConfig,
+    Text,
+    Transition,
+)
+from flujo.domain.tools import declared
+from flujo.engine.interpreter import KINDS
+from flujo.exceptions import BlueprintError, CallableError, NotAvailableYet
+from flujo.services.binding.contexts import ModelContext, SchemaContext
+from flujo.services.checks.cache_checks import require_cacheable, source_digest
+
+if TYPE_CHECKING:
+    from flujo.agents.chat import AgentSettings
+    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.ports import Agent, ContextType, Evaluator, Schema
+
+
+class Bound:
+    """The engine's `Binding` of one pipeline. Everything in it is built when the pipeline is bound."""
+
+    def __init__(
+        self,
+        *,
+        allow_callables: Sequence[str],
+        agent_settings: AgentSettings,
+        context_model: type[PipelineContext] | None = None,
+    ) -> None:
+        self._allow = tuple(allow_callables)
+        self._agent_settings = agent_settings
+        self._context_model = context_model
+        self._evaluators: dict[Expr | Text, Evaluator] = {}
+        self._agents: dict[Any, Agent] = {}
+        self._schemas: dict[bytes, Schema] = {}
+        self._sources: dict[tuple[str, int], str] = {}
+        self._contexts: dict[int, ContextType] = {}
+
+    def bind(self, pipeline: Pipeline, *, outermost: bool = True, owner: Pipeline | None = None) -> None:
+        """Import and compile everything that `pipeline` names, imported blueprints included.
+
+        Args:
+            pipeline: a tree, or a body in one.
+            outermost: whether it is the tree that runs, whose context may be a class given to the runner.
+            owner: of a body, the pipeline whose context its steps see.
+
+        Raises:
+            BlueprintError: an import inherits a context that is not its own.
+            CallableError: a `module:callable` is not allowed or cannot be imported.
+            ProviderUnavailable: a model's package or key is missing.
+        """
+        model = self._context_model if outermost else None
+        self._contexts[id(pipeline)] = self._context_type(pipeline, model)
+        if pipeline.input_schema is not None:
+            self.schema(pipeline.input_schema)
+        self._leaves(pipeline.output)
+        for step in pipeline.steps:
+            require_available(step)
+            self._require_declared(step)
+            require_cacheable(step)
+            for field in dataclasses.fields(step):
+                self._leaves(getattr(step, field.name))
+            for name in ("output_schema", "answer_schema"):
+                if getattr(step, name, None) is not None:
+                    self.schema(getattr(step, name))
+            imports = isinstance(step, ImportStep)
+            for body in step.bodies().values():
+                self.bind(body, outermost=False, owner=body if imports else owner or pipeline)
+            if isinstance(step, ImportStep) and step.context == "inherit":
+                _require_same_context(step, self.context(step.pipeline), self.context(owner or pipeline))
+
+    def _leaves(self, value: Any) -> None:
+        """Build what a field of the tree holds: expressions, texts, callables, agents, nested as they are."""
+        match value:
+            case Expr() | Text():
+                self.evaluator(value)
+            case CallableRef() | AgentSpec():
+                self.agent(value)
+            case Mapping():
+                for item in value.values():
+                    self._leaves(item)
+            case tuple():
+                for item in value:
+                    self._leaves(item)
+            case Save() | Carry() | State() | Transition() | CachePolicy() | Processors():
+                for field in dataclasses.fields(value):
+                    self._leaves(getattr(value, field.name))
+            case _:
+                return  # names, numbers, schemas: nothing to build
+
+    async def prepare(self) -> None:
+        """Have on this machine what its agents need: the weights of local models."""
+        for agent in self._agents.values():
+            prepare = getattr(agent, "prepare", None)  # most agents have nothing to do beforehand
+            if prepare is not None:
+                await prepare()
+
+    def evaluator(self, what: Expr | Text) -> Evaluator:
+        """Return the compiled expression or text."""
+        compiled = self._evaluators.get(what)
+        if compiled is None:
+            from flujo.blueprint.expressions.evaluators import compile_expression, compile_text
+
+            compiled = (
+                compile_expression(what.source)
+                if isinstance(what, Expr)
+                else compile_text(what.source, literal=what.literal)
+            )
+            self._evaluators[what] = compiled
+        return compiled
+
+    def agent(self, who: AgentSpec | CallableRef) -> Agent:
+        """Return who answers."""
+        # Two lambdas have one name; the tree keeps what is live alive, and so its id.
+        key = (who.target, id(who.live)) if isinstance(who, CallableRef) else id(who)
+        if key not in self._agents:
+            self._agents[key] = self._function(who) if isinstance(who, CallableRef) else self._chat(who)
+        return self._agents[key]
+
+    def schema(self, schema: Any) -> Schema:
+        """Return the compiled JSON Schema."""
+        key = canonical.encode(schema)
+        if key not in self._schemas:
+            from flujo.blueprint.schemas.validator import compile_schema
+
+            self._schemas[key] = compile_schema(schema)
+        return self._schemas[key]
+
+    def source(self, ref: CallableRef) -> str:
+        """Return a digest of a callable's source, which changes when the module it stands in does."""
+        key = (ref.target, id(ref.live))
+        if key not in self._sources:
+            self._sources[key] = source_digest(self._resolve(ref))
+        return self._sources[key]
+
+    def context(self, pipeline: Pipeline) -> ContextType:
+        """Return how this pipeline's context is handled."""
+        return self._contexts[id(pipeline)]
+
+    def _context_type(self, pipeline: Pipeline, model: type[PipelineContext] | None) -> ContextType:
+        if model is not None:
+            return ModelContext(model)
+        if pipeline.context_type is not None:
+            named = self._resolve(pipeline.context_type)
+            if not (inspect.isclass(named) and issubclass(named, PipelineContext)):
+                raise CallableError(
+                    f"`context: {pipeline.context_type.target}` is no subclass of `PipelineContext`",
+                    hint="write `class MyContext(PipelineContext):` with typed fields",
+                )
+            return ModelContext(named)
+        schema = pipeline.context_schema
+        return SchemaContext(schema, None if schema is None else self.schema(schema))
+
+    def _function(self, ref: CallableRef) -> Agent:
+        from flujo.agents.function import FunctionAgent
+
+        live = self._resolve(ref)
+        return cast("Agent", live) if hasattr(live, "ask") else FunctionAgent(live)
+
+    def _chat(self, spec: AgentSpec) -> Agent:
+        from flujo.agents.chat import build_agent
+
+        if spec.instructions is not None:
+            self.evaluator(spec.instructions)
+        output_type = None if spec.output_type is None else self._resolve(spec.output_type)
+        tools = [self._resolve(tool) for tool in spec.tools]
+        return build_agent(spec, tools=tools, output_type=output_type, settings=self._agent_settings)
+
+    def _require_declared(self, step: BaseStep) -> None:
+        """Refuse a step that claims less of its callable than the callable does.
+
+        Raises:
+            CallableError: naming the step and what it has to say.
+        """
+        if not isinstance(step, Step) or step.call is None:
+            return
+        tool = declared(self._resolve(step.call))
+        if tool is None:
+            return
+        if not tool.admits(step.effect):
+            raise CallableError(
+                f"step {step.name!r} says `effect: {step.effect}`, and its callable declares {tool.effect!r}",
+                hint=f"say `effect: {tool.effect}`: a step may be stricter than its callable",
+            )
+        if tool.enforce_idempotency and not step.enforce_idempotency:
+            raise CallableError(
+                f"`{step.call.target}` asks for `enforce_idempotency`, which step {step.name!r} lacks",
+                hint="add `enforce_idempotency: true`",
+            )
+
+    def _resolve(self, ref: CallableRef) -> Any:
+        if ref.live is not None:
+            return ref.live
+        from flujo.blueprint.sources.source_files import load_callable
+
+        return load_callable(ref.target, self._allow)
+
+
+def _require_same_context(step: ImportStep, theirs: ContextType, ours: ContextType) -> None:
+    """Refuse to let an imported pipeline inherit a context that is not what it declares.
+
+    Raises:
+        BlueprintError: naming the step.
+    """
+    if theirs.declared is not None and theirs.declared != ours.declared:
+        raise BlueprintError(
+            f"import {step.name!r} inherits a context, and {step.blueprint!r} declares another one",
+            hint="declare the same context in both, or none in the imported one",
+        )
+
+
+def require_available(step: BaseStep) -> None:
+    """Refuse what a tree can say and the engine does not do yet: ignoring it would run something else.
+
+    Raises:
+        NotAvailableYet: naming the step and the field.
+    """
+    fresh = StepConfig()
+    later = {
+        f"`kind: {step.kind}`": step.kind not in KINDS,
+        "`execution_mode: background`": step.config.execution_mode == "background",
+    }
+    if isinstance(step, HumanInTheLoopStep):
+        for name in ("timeout_s", "max_retries", "retry"):
+            later[f"`{name}` on `kind: {step.kind}`"] = getattr(step.config, name) != getattr(fresh, name)
+    for what, asked in later.items():
+        if asked:
+            raise NotAvailableYet(
+                f"step {step.name!r}: {what} is not available yet", hint="take it out for now"
+            )

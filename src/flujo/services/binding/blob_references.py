@@ -1,0 +1,302 @@
+"""The state providers of a runner: the blobs that references point to go in verified and come out checked."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, get_args
+
+from pydantic import BaseModel
+
+from flujo.domain import canonical
+from flujo.domain.context_references import BLOBS, StateProvider
+from flujo.domain.models import ContextReference
+from flujo.exceptions import (
+    FlujoError,
+    ProviderFailed,
+    ProviderNotGiven,
+    ReferenceCorrupt,
+    ReferenceMissing,
+    SettingsError,
+)
+
+if TYPE_CHECKING:
+    from flujo.domain.models import PipelineContext
+
+PREFIX = "sha256/"
+"""What the keys of stored values begin with; the digest follows."""
+
+PROBE = f"{PREFIX}is-anybody-there"
+_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+def checked_providers(providers: Mapping[Any, Any]) -> Mapping[str, StateProvider]:
+    """Return state providers by their ids.
+
+    Raises:
+        SettingsError: an id that is no plain name, or something that is no provider.
+    """
+    for name, provider in providers.items():
+        if not isinstance(name, str) or not _ID.fullmatch(name):
+            raise SettingsError(
+                f"{name!r} cannot be the id of a state provider",
+                hint="ids are written into every reference: letters, digits, `_`, `-` and `.`",
+            )
+        if isinstance(provider, type) or not isinstance(provider, StateProvider):
+            kind = provider.__name__ if isinstance(provider, type) else type(provider).__name__
+            raise SettingsError(
+                f"state provider {name!r} is `{kind}`, and a provider is an object with `async def get(key)` "
+                "and `async def put(key, data)`",
+                hint="docs/how-to/keep-large-data-out-of-the-database.md shows one",
+            )
+    return dict(providers)
+
+
+def at_hand(providers: Mapping[str, StateProvider]) -> AbstractContextManager[None]:
+    """Let references find their providers: in this task, those that it starts, and the threads of both."""
+    return _AtHand(RunBlobs(providers, asyncio.get_running_loop()))
+
+
+async def reach(name: str, provider: StateProvider) -> None:
+    """Ask a provider for what it will hardly have: one that says so is there, and nothing was written.
+
+    Raises:
+        ProviderFailed: it does not answer, or does not let us ask.
+    """
+    with _asking(name, PROBE, "could not look for"), suppress(LookupError, FileNotFoundError):
+        await provider.get(PROBE)
+
+
+class _AtHand:
+    """There is one for each run that waits: a generator would be four times as large."""
+
+    __slots__ = ("_blobs", "_token")
+
+    def __init__(self, blobs: RunBlobs) -> None:
+        self._blobs = blobs
+
+    def __enter__(self) -> None:
+        self._token = BLOBS.set(self._blobs)
+
+    def __exit__(self, *_: object) -> None:
+        BLOBS.reset(self._token)
+
+
+@contextmanager
+def starting(model: type[PipelineContext]) -> Iterator[StartingBlobs | None]:
+    """Take values in the place of references while a context begins; None outside a run.
+
+    Raises:
+        ProviderNotGiven: the model has references, and there is no provider at all.
+    """
+    around = BLOBS.get()
+    if not isinstance(around, RunBlobs):
+        yield None
+        return
+    if not around.providers and (field := reference_field(model)):
+        raise ProviderNotGiven(
+            f"`{model.__name__}.{field}` is a `ContextReference`, and the runner was given no state provider",
+            hint="give `Flujo(…, state_providers={'docs': FileProvider('documents')})`, or in flujo.toml "
+            "`[state_providers] docs = 'file:documents'`",
+            field=field,
+        )
+    blobs = StartingBlobs(around.providers, around.loop)
+    token = BLOBS.set(blobs)
+    try:
+        yield blobs
+    finally:
+        BLOBS.reset(token)
+
+
+class RunBlobs:
+    """The blobs of a run: whoever asks names the provider and the key."""
+
+    __slots__ = ("loop", "providers")
+    is_starting = False
+
+    def __init__(self, providers: Mapping[str, StateProvider], loop: asyncio.AbstractEventLoop) -> None:
+        self.providers = providers
+        self.loop = loop
+
+    def __deepcopy__(self, _: Any) -> RunBlobs:
+        return self  # a context may be copied; the connections of its providers may not
+
+    def take(self, data: bytes) -> Mapping[str, Any]:  # noqa: ARG002 - of the port
+        """Refuse: only where a run starts does a value stand for its reference."""
+        raise RuntimeError("values are taken only where a run starts")
+
+    async def put(self, data: bytes, provider_id: str | None) -> Mapping[str, Any]:
+        """Store bytes under their digest, and see that they are there."""
+        pointer = self._pointer(data, provider_id)
+        name, key = pointer["provider_id"], pointer["key"]
+        provider = self._provider(name, "a new value")
+        with _asking(name, key, "could not write"):
+            await provider.put(key, data)
+            if getattr(provider, "verifies_writes", False):
+                return pointer
+            found = await provider.get(key)
+        if canonical.digest(found) != pointer["sha256"]:
+            raise ProviderFailed(
+                f"state provider {name!r} gives back other bytes under {key!r} than it was just given",
+                provider_id=name,
+                key=key,
+            )
+        return pointer
+
+    async def get(self, reference: ContextReference[Any], field: str) -> bytes:
+        """Return the bytes behind a reference, checked against what it says of them."""
+        name, key, what = reference.provider_id, reference.key, field or "a reference"
+        provider = self._provider(name, what)
+        with _asking(name, key, "could not read"):
+            try:
+                data = await provider.get(key)
+            except (LookupError, FileNotFoundError) as error:
+                raise ReferenceMissing(
+                    f"{what}: state provider {name!r} has nothing under {key!r}",
+                    provider_id=name,
+                    key=key,
+                    field=field,
+                ) from error
+        _check(reference, data, what)
+        return data
+
+    async def pin(self, reference: ContextReference[Any]) -> None:
+        """Complete a reference to what somebody else has stored; from here on it means these bytes."""
+        field = reference._field
+        self._provider(reference.provider_id, field or "a reference")
+        if reference.sha256 is None:
+            data = await self.get(reference, field)
+            for name, value in (("sha256", canonical.digest(data)), ("size", len(data))):
+                object.__setattr__(reference, name, value)  # frozen for everybody else
+
+    def _pointer(self, data: bytes, provider_id: str | None) -> dict[str, Any]:
+        name = provider_id or self._only()
+        self._provider(name, "a new value")
+        digest = canonical.digest(data)
+        return {"provider_id": name, "key": f"{PREFIX}{digest}", "sha256": digest, "size": len(data)}
+
+    def _only(self) -> str:
+        """Return the provider of a value that names none."""
+        if len(self.providers) == 1:
+            return next(iter(self.providers))
+        raise ProviderNotGiven(
+            f"which state provider keeps a new value is not said, and there are {len(self.providers)}: "
+            f"{_listed(self.providers)}",
+            hint="name one: `await ContextReference.of(value, provider=…)`",
+            given=tuple(self.providers),
+        )
+
+    def _provider(self, name: str, what: str) -> StateProvider:
+        if name not in self.providers:
+            raise ProviderNotGiven(
+                f"{what} asks for state provider {name!r}, and the runner has {_listed(self.providers)}",
+                hint=f"give `state_providers={{{name!r}: …}}` to every runner of this pipeline",
+                provider_id=name,
+                given=tuple(self.providers),
+            )
+        return self.providers[name]
+
+
+class StartingBlobs(RunBlobs):
+    """The blobs of a run that begins: values are taken first and stored when all of the context fits."""
+
+    is_starting = True
+
+    def __init__(self, providers: Mapping[str, StateProvider], loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(providers, loop)
+        self._taken: list[tuple[str, bytes]] = []
+
+    def take(self, data: bytes) -> Mapping[str, Any]:
+        """Return the pointer of a value that `settle` stores."""
+        pointer = self._pointer(data, None)
+        self._taken.append((pointer["provider_id"], data))
+        return pointer
+
+    async def settle(self, context: BaseModel) -> None:
+        """Store what was taken, and complete the references that do not say what they point to.
+
+        Raises:
+            ProviderNotGiven | ProviderFailed | ReferenceMissing: the run cannot begin like this.
+        """
+        for name, data in self._taken:
+            await self.put(data, name)
+        for reference in _references(context):
+            await self.pin(reference)
+
+
+def reference_field(model: type[BaseModel]) -> str | None:
+    """Return the first field of a model that holds references, at any depth; None when there is none."""
+    return _reference_field(model, frozenset())
+
+
+def _reference_field(model: type[BaseModel], above: frozenset[type]) -> str | None:
+    for name, field in model.model_fields.items():
+        for kind in _types(field.annotation):
+            if issubclass(kind, ContextReference):
+                return name
+            if issubclass(kind, BaseModel) and kind not in above and _reference_field(kind, above | {model}):
+                return name
+    return None
+
+
+def _types(annotation: Any) -> Iterator[type]:
+    if isinstance(annotation, type) and not get_args(annotation):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _types(inner)
+
+
+def _references(value: Any) -> Iterator[ContextReference[Any]]:
+    match value:
+        case ContextReference():
+            yield value
+        case BaseModel():
+            for name in type(value).model_fields:
+                yield from _references(getattr(value, name))
+        case Mapping():
+            for item in value.values():
+                yield from _references(item)
+        case list() | tuple() | set() | frozenset():
+            for item in value:
+                yield from _references(item)
+        case _:
+            return  # a scalar
+
+
+@contextmanager
+def _asking(name: str, key: str, what: str) -> Iterator[None]:
+    """Name the provider whose code raised, and what it was asked for."""
+    try:
+        yield
+    except FlujoError:
+        raise
+    except Exception as error:  # foreign code: each storage has errors of its own
+        said = (str(error).splitlines() or [""])[0]  # clients tell the whole story of their retries
+        raise ProviderFailed(
+            f"state provider {name!r} {what} {key!r}: {type(error).__name__}: {said}",
+            provider_id=name,
+            key=key,
+        ) from error
+
+
+def _check(reference: ContextReference[Any], data: bytes, what: str) -> None:
+    if reference.size not in (None, len(data)):
+        found, wanted = f"{len(data)} bytes", f"{reference.size}"
+    elif reference.sha256 is not None and canonical.digest(data) != reference.sha256:
+        found, wanted = f"sha256 {canonical.digest(data)}", reference.sha256
+    else:
+        return
+    raise ReferenceCorrupt(
+        f"{what}: state provider {reference.provider_id!r} has {found} under {reference.key!r}, "
+        f"and {wanted} were stored",
+        provider_id=reference.provider_id,
+        key=reference.key,
+        expected=reference.sha256,
+        found=canonical.digest(data),
+    )
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(repr(name) for name in names) or "none"

@@ -1,0 +1,142 @@
+"""How a pipeline's context is started, handed out and taken back: by its class, or by a schema in place."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError, create_model
+
+from flujo.domain import canonical
+from flujo.domain.models import PipelineContext
+from flujo.exceptions import InputRejected, OutputRejected
+from flujo.services.binding import blob_references, lazy_context
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from flujo.domain.ports import Schema
+
+
+class ModelContext:
+    """A context whose fields are those of a `PipelineContext` subclass."""
+
+    def __init__(self, model: type[PipelineContext]) -> None:
+        self._model = model
+        self.declared = model
+
+    async def start(self, given: Mapping[str, Any]) -> Any:
+        """Return the tree at the start of a run; values in the place of references are stored by then."""
+        with blob_references.starting(self._model) as blobs:
+            try:
+                context = self._model.model_validate(dict(given))
+            except ValidationError as error:
+                raise InputRejected(
+                    f"the context does not fit {self._model.__name__}: {_words(error)}",
+                    hint=f"its fields are {', '.join(self._model.model_fields) or 'none'}",
+                ) from None
+            if blobs is not None:
+                await blobs.settle(context)
+        return self.dump(context)
+
+    def load(self, tree: Any) -> PipelineContext:
+        """Return a context object of the caller's own."""
+        return self._model.model_validate(tree)
+
+    def view(self, tree: Any) -> PipelineContext:
+        """Return one whose fields are loaded when they are touched."""
+        return lazy_context.view(self._model, tree)
+
+    def dump(self, context: PipelineContext) -> Any:
+        """Return the JSON tree of a context object."""
+        return {**lazy_context.untouched(context), **lazy_context.touched(context).model_dump(mode="json")}
+
+    def check(self, tree: Any, *, what: str, changed: Collection[str] | None = None) -> None:
+        """Return when `tree` still fits the class."""
+        try:
+            lazy_context.validate(self._model, tree, changed)
+        except ValidationError as error:
+            raise OutputRejected(f"{what} does not fit {self._model.__name__}: {_words(error)}") from None
+
+
+class SchemaContext:
+    """A context whose fields are given in place, as a JSON Schema; without one it has none."""
+
+    def __init__(self, schema: Any, compiled: Schema | None) -> None:
+        self.declared = schema
+        self._fields: Mapping[str, Any] = (schema or {}).get("properties", {})
+        self._required = tuple((schema or {}).get("required", ()))
+        self._schema = compiled
+        fields: dict[str, Any] = dict.fromkeys(self._fields, (Any, None))
+        self._object: type[PipelineContext] = create_model("Context", __base__=PipelineContext, **fields)
+
+    async def start(self, given: Mapping[str, Any]) -> Any:
+        """Return the tree at the start of a run: the fields' defaults, and what was given."""
+        for name in given:
+            if name not in self._fields:
+                close = difflib.get_close_matches(name, self._fields, 1)
+                raise InputRejected(
+                    f"the context has no field {name!r}",
+                    hint=f"did you mean {close[0]!r}?" if close else _declared(self._fields),
+                    field=name,
+                )
+        defaults = {
+            name: field["default"]
+            for name, field in self._fields.items()
+            if isinstance(field, Mapping) and "default" in field
+        }
+        tree = canonical.normalise({**defaults, **given}, what="context")
+        missing = [name for name in self._required if name not in tree]
+        if missing:
+            raise InputRejected(
+                f"the context needs {_listed(missing)} at the start",
+                hint=f"give it with `--context {missing[0]}=…`, or a `default` in `context_schema`",
+            )
+        if self._schema is not None:
+            try:
+                self._schema.check(tree, what="the context")
+            except OutputRejected as error:
+                raise InputRejected(error.message, hint=error.hint) from None
+        return tree
+
+    def load(self, tree: Any) -> PipelineContext:
+        """Return a context object of the caller's own, with each field as an attribute."""
+        context: PipelineContext = self._object.model_validate(canonical.normalise(tree))
+        return context
+
+    def view(self, tree: Any) -> PipelineContext:
+        """Return one whose fields are loaded when they are touched."""
+        return lazy_context.view(self._object, tree)
+
+    def dump(self, context: PipelineContext) -> Any:
+        """Return the JSON tree: the fields that were given a value."""
+        dumped = lazy_context.touched(context).model_dump(mode="json", exclude_unset=True)
+        return {**lazy_context.untouched(context), **dumped}
+
+    def check(
+        self,
+        tree: Any,
+        *,
+        what: str,
+        changed: Collection[str] | None = None,  # noqa: ARG002 - of the port; a schema may relate all fields
+    ) -> None:
+        """Return when `tree` still fits the schema."""
+        if self._schema is not None:
+            self._schema.check(tree, what=what)
+
+
+def _declared(fields: Any) -> str:
+    if not fields:
+        return "declare it: `Flujo(…, context_model=MyContext)`, or `context_schema:` in the blueprint"
+    return f"its fields are {_listed(fields)}"
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(map(repr, names))
+
+
+def _words(error: ValidationError) -> str:
+    """Return pydantic's findings in one line, without the values, which may be private."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    return "; ".join(f"`{'.'.join(str(part) for part in each['loc'])}`: {each['msg']}" for each in found)

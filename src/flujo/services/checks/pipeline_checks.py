@@ -1,0 +1,219 @@
+"""A pipeline is judged where a runner takes it: its names, and whether what a step gives fits the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from flujo.agents.function import FunctionAgent, adapter
+from flujo.domain.journal import ROOT, StepPath, child
+from flujo.domain.steps import (
+    PREVIOUS,
+    CacheStep,
+    ConditionalStep,
+    ImportStep,
+    LoopStep,
+    MapStep,
+    ParallelStep,
+    StateMachineStep,
+    Step,
+)
+from flujo.exceptions import PipelineError
+from flujo.services.binding.binding import require_available
+from flujo.services.checks.type_compatibility import fits, item, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from flujo.domain.agents import AgentSpec
+    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.steps import BaseStep, CallableRef
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What flows at one place: who gave it, and how that is annotated."""
+
+    path: StepPath
+    hint: Any
+
+    @cached_property
+    def _adapted(self) -> Callable[[Any], Any]:
+        return adapter(self.hint)
+
+    def load(self, output: Any) -> Any:
+        """Return a run's output as what the annotation names: a model, a dataclass, a set.
+
+        What does not fit is returned as it was recorded: a human's answer may stand in a step's place.
+        """
+        try:
+            return self._adapted(output)
+        except ValueError:  # pydantic's ValidationError
+            return output
+
+
+def built(pipeline: Pipeline) -> Flow | None:
+    """Return what the whole of a pipeline gives, as far as annotations say, when it holds together.
+
+    Raises:
+        PipelineError: it is empty, a name is none or taken, or a step takes something else than it is given.
+        NotAvailableYet: it has a step that this version does not execute.
+    """
+    if not pipeline.steps:
+        raise PipelineError(f"pipeline {pipeline.name!r} has no steps", hint="`Pipeline([Step(…), …])`")
+    _names(pipeline, ROOT, {})
+    for _, step in pipeline.walk():
+        require_available(step)
+    flow = _through(pipeline, ROOT, None)
+    return flow if pipeline.output is None else None
+
+
+# Names ---------------------------------------------------------------------------------------------------
+
+
+def _names(body: Pipeline, path: StepPath, around: Mapping[str, StepPath]) -> None:
+    """Refuse names that are none, and those that stand for two steps where one of them is seen."""
+    seen = dict(around)
+    for step in body.steps:
+        here = child(path, step.name)
+        _identifier(step.name, f"the name of step {here!r}")
+        if step.name in seen:
+            raise PipelineError(
+                f"two steps are called {step.name!r}: {seen[step.name]!r} and {here!r}"
+                if seen[step.name] != here
+                else f"two steps of one list are called {step.name!r}",
+                hint="give one of them another name: `steps.NAME` has one meaning, the journal one place",
+            )
+        seen[step.name] = here
+        _inside(step, here, seen)
+
+
+def _inside(step: BaseStep, here: StepPath, seen: Mapping[str, StepPath]) -> None:
+    bodies = step.bodies()
+    for name in [*bodies, *step.save]:
+        _identifier(name, f"{name!r} of step {here!r}")
+    for body in bodies.values():
+        # A child has a scope of its own; what is cached or falls back stands in its step's place.
+        _names(body, here, {} if isinstance(step, ImportStep | CacheStep | Step) else seen)
+    if not bodies and isinstance(step, ParallelStep):
+        raise PipelineError(f"step {here!r} has no branches", hint="give it at least one")
+    if isinstance(step, LoopStep | MapStep) and not step.body.steps:
+        raise PipelineError(f"the body of step {here!r} is empty", hint="give it at least one step")
+    if isinstance(step, StateMachineStep):
+        _states(step, here)
+
+
+def _states(step: StateMachineStep, here: StepPath) -> None:
+    """Refuse the names of states that there are not."""
+    targets = [way.to for state in step.states.values() for way in state.transitions]
+    for name in (step.initial, *step.final, *targets):
+        if name not in step.states:
+            raise PipelineError(
+                f"step {here!r} has no state {name!r}", hint=f"it has {', '.join(step.states) or 'none'}"
+            )
+    if not step.final:
+        raise PipelineError(f"step {here!r} has no final state", hint="name one in `final`")
+
+
+def _identifier(name: Any, what: str) -> None:
+    if not (isinstance(name, str) and name.isidentifier() and name.isascii() and len(name) <= 128):
+        raise PipelineError(
+            f"{what} is {name!r}, which no expression can say",
+            hint="a name has only ASCII letters, digits and `_`, and does not start with a digit",
+        )
+
+
+# Joints --------------------------------------------------------------------------------------------------
+
+
+def _through(body: Pipeline, path: StepPath, came: Flow | None) -> Flow | None:
+    """Return what a body gives when `came` flows in; None when that is not known."""
+    for step in body.steps:
+        gave = _flow(step, child(path, step.name), came)
+        came = gave if step.when is None else None  # a step that is skipped passes on what came
+    return came
+
+
+def _flow(step: BaseStep, here: StepPath, came: Flow | None) -> Flow | None:
+    """Judge a step and what is inside it, and return what it gives."""
+    match step:
+        case Step():
+            return _asked(step, here, came)
+        case CacheStep():
+            return _flow(step.step, child(here, step.step.name), came)
+        case ImportStep():
+            gave = _through(step.pipeline, here, came if step.arguments is None else None)
+            return gave if step.pipeline.output is None and step.on_failure == "fail" else None
+        case LoopStep():
+            gave = _through(step.body, here, came)
+            _through(step.body, here, gave)  # what an iteration gives, the next one takes
+            return gave if step.output is None else None
+        case MapStep():
+            return _each(step, here, came)
+        case ConditionalStep() | ParallelStep():
+            for branch in step.bodies().values():
+                _through(branch, here, came)
+        case StateMachineStep():
+            for state in step.bodies().values():
+                _through(state, here, None)
+        case _:
+            pass
+    return None
+
+
+def _asked(step: Step, here: StepPath, came: Flow | None) -> Flow | None:
+    given_else = step.input is not None or step.arguments is not None or step.processors.input
+    if step.fallback is not None:
+        _asked(step.fallback, child(here, step.fallback.name), None if given_else else came)
+    gave = _answered(step, here, None if given_else else came)
+    return gave if step.fallback is None and not step.processors.output else None
+
+
+def _answered(step: Step, here: StepPath, came: Flow | None) -> Flow | None:
+    """Return what the step's own callable or agent gives."""
+    if step.agent is not None:
+        return None if step.output_schema is not None else _said(step.agent, here)
+    callee = None if step.call is None else _function(step.call)
+    if callee is None:
+        return None
+    if came is not None:
+        _join(came, Flow(here, callee.takes))
+    return None if callee.gives is Any else Flow(here, callee.gives)
+
+
+def _said(agent: AgentSpec, here: StepPath) -> Flow | None:
+    """Return what an agent gives: an object of its class, or text when nothing else is asked for."""
+    if agent.output_type is None:
+        return None if agent.output_schema is not None else Flow(here, str)
+    return None if agent.output_type.live is None else Flow(here, agent.output_type.live)
+
+
+def _each(step: MapStep, here: StepPath, came: Flow | None) -> Flow | None:
+    """Judge a map's body; of an expression other than `previous`, the items are not known."""
+    items = None
+    if came is not None and step.over == PREVIOUS:
+        if not fits(came.hint, list):
+            raise _mismatch(came, here, "goes through the items of a list")
+        items = Flow(came.path, item(came.hint))
+    gave = _through(step.body, here, items)
+    if gave is None or step.output is not None or step.on_error == "collect":
+        return None
+    return Flow(here, list[gave.hint])  # type: ignore[name-defined]  # an annotation made at run time
+
+
+def _join(gave: Flow, takes: Flow) -> None:
+    if not fits(gave.hint, takes.hint):
+        raise _mismatch(gave, takes.path, f"takes `{shown(takes.hint)}`")
+
+
+def _mismatch(gave: Flow, path: StepPath, takes: str) -> PipelineError:
+    return PipelineError(
+        f"step {gave.path!r} gives `{shown(gave.hint)}`, and step {path!r} {takes}",
+        hint="change one of the annotations, put a step between, or say with `input=` what it is given",
+    )
+
+
+def _function(ref: CallableRef) -> FunctionAgent | None:
+    """Return how a live callable is called; None for one that is imported later, or answers by itself."""
+    return None if ref.live is None or hasattr(ref.live, "ask") else FunctionAgent(ref.live)

@@ -1,0 +1,216 @@
+"""Checking blueprints without running anything: every finding of every file, and what its rule explains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flujo.exceptions import BlueprintError, FlujoError, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from flujo.blueprint.compiler import Compiled
+    from flujo.blueprint.diagnostics import Diagnostic, Rule, Span
+    from flujo.blueprint.sources.source_files import Source
+    from flujo.domain.pipeline import Pipeline
+    from flujo.services.project.project import Project
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was found in one blueprint, or file of agents, and in what it names."""
+
+    path: str
+    diagnostics: tuple[Diagnostic, ...]
+    sources: Mapping[str, str]
+    holds_agents: bool = False
+    """Whether it is a file of agents."""
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the blueprint may be run."""
+        return not any(found.is_error for found in self.diagnostics)
+
+
+def compiled(
+    project: Project,
+    path: str,
+    overrides: Mapping[str, str] | None = None,
+    *,
+    source: Source | None = None,
+    models: Mapping[str, str] | None = None,
+) -> Compiled:
+    """Return a blueprint, read, checked and compiled; nothing that it names is imported.
+
+    Args:
+        project: whose files and settings are meant.
+        path: the blueprint, relative to the project's root.
+        overrides: of agents' models.
+        source: where files are read from, instead of the project's folder.
+        models: agent → model, instead of what the project's settings say.
+
+    Raises:
+        SettingsError: an override that names no agent.
+    """
+    from flujo.blueprint.compiler import compile_blueprint
+    from flujo.blueprint.sources.source_files import FileSource
+
+    return compile_blueprint(
+        path,
+        source or FileSource(project.root),
+        allow_callables=project.settings.blueprints.allow_callables,
+        models=project.settings.models if models is None else models,
+        overrides=overrides or {},
+        strict=project.settings.strict_dsl,
+        is_bounded=bool(project.settings.budgets.limits),
+    )
+
+
+def compiled_or_refused(project: Project, path: str) -> Pipeline:
+    """Return a blueprint's tree; nothing that it names is imported.
+
+    Raises:
+        BlueprintError: it does not pass its checks.
+    """
+    result = compiled(project, path)
+    if result.pipeline is None:
+        raise refusal(path, result)
+    return result.pipeline
+
+
+def refusal(path: str, result: Compiled) -> BlueprintError:
+    """Return the error that carries what was found in a blueprint."""
+    count = sum(1 for each in result.diagnostics if each.severity == "error")
+    return BlueprintError(
+        f"{path} has {count} error{'s' if count != 1 else ''}",
+        diagnostics=result.diagnostics,
+        sources=result.sources,
+    )
+
+
+def check(project: Project, paths: Sequence[str]) -> list[Report]:
+    """Return one report a blueprint or file of agents, in the order of `paths`.
+
+    A finding in a file that several of them share comes once.
+    """
+    seen: set[tuple[str, Span, str]] = set()
+    reports = []
+    for path in paths:
+        result = _checked(project, path)
+        known = {found: (found.code, found.span, found.message) for found in result.diagnostics}
+        fresh = tuple(found for found in result.diagnostics if known[found] not in seen)
+        seen.update(known.values())
+        reports.append(Report(path, fresh, result.sources, project.holds_agents(path)))
+    return reports
+
+
+def _checked(project: Project, path: str, source: Source | None = None) -> Compiled:
+    """Return a blueprint as `compiled` does, or a file of agents, checked by itself."""
+    if not project.holds_agents(path):
+        return compiled(project, path, source=source)
+    from flujo.blueprint.compiler import check_agents
+    from flujo.blueprint.sources.source_files import FileSource
+
+    return check_agents(
+        path,
+        source or FileSource(project.root),
+        allow_callables=project.settings.blueprints.allow_callables,
+        strict=project.settings.strict_dsl,
+    )
+
+
+def mend(project: Project, paths: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Return what safe edits make of the blueprints at `paths` and what they import.
+
+    Returns:
+        Path → the text now and the text then, of each file that would change. Nothing is written.
+    """
+    from flujo.blueprint.rules.autofix import mended
+    from flujo.blueprint.sources.source_files import FileSource
+
+    def findings(source: Source) -> list[Diagnostic]:
+        return [one for path in paths for one in _checked(project, path, source).diagnostics]
+
+    files = FileSource(project.root)
+    changed = mended(files, findings)
+    return {path: (files.read(path).decode("utf-8"), text) for path, text in changed.items()}
+
+
+def without_secrets(text: str) -> str:
+    """Return a file's text with what looks like a secret blotted out, line by line as long as it was."""
+    from flujo.blueprint.sources.secret_masking import blotted
+
+    return blotted(text)
+
+
+def rendered(finding: Diagnostic, sources: Mapping[str, str]) -> str:
+    """Return a finding as plain text, with its source line and carets."""
+    from flujo.blueprint.diagnostics import render
+
+    return render(finding, sources)
+
+
+def as_data(finding: Diagnostic) -> dict[str, Any]:
+    """Return a finding as JSON data."""
+    from flujo.blueprint.diagnostics import to_json
+
+    return to_json(finding)
+
+
+def schema_text() -> str:
+    """Return the JSON Schema of blueprints, as the file that ships with Flujo."""
+    import flujo
+
+    return (Path(flujo.__file__).parent / "blueprint" / "blueprint.schema.json").read_text("utf-8")
+
+
+def explained(code: str) -> str:
+    """Return what a code stands for, as Markdown: a blueprint's rule, or an error.
+
+    Raises:
+        SettingsError: there is no such code.
+    """
+    wanted = code.upper()
+    rules = _rules()
+    found = rules.get(wanted) or next((r for r in rules.values() if r.slug == code.lower()), None)
+    if found is not None:
+        return f"# {found.code} {found.slug}: {found.title}\n\n{found.explanation}"
+    error = next((kind for kind in _errors() if kind.code == wanted), None)
+    if error is None:
+        raise SettingsError(
+            f"no rule or error has the code {code!r}",
+            hint="codes look like FLJ204; `flujo explain` lists them",
+        )
+    hint = f"\n\n## What to do\n\n{error.hint}" if error.hint else ""
+    return f"# {error.code} {error.__name__}\n\n{error.__doc__}{hint}"
+
+
+def is_rule(name: str) -> bool:
+    """Return whether a rule has this name (`unknown-key`)."""
+    return any(rule.slug == name.lower() for rule in _rules().values())
+
+
+def codes() -> dict[str, str]:
+    """Return every code with its one line, in order."""
+    lines = {kind.code: (kind.__doc__ or "").splitlines()[0] for kind in reversed(list(_errors()))}
+    lines |= {code: rule.title for code, rule in _rules().items()}
+    return dict(sorted(lines.items()))
+
+
+@cache
+def _rules() -> Mapping[str, Rule]:
+    # a rule registers where it is defined, and the compiler reaches every such place
+    from flujo.blueprint import compiler  # noqa: F401
+    from flujo.blueprint.diagnostics import RULES
+
+    return RULES
+
+
+def _errors(root: type[FlujoError] = FlujoError) -> Iterator[type[FlujoError]]:
+    """Yield the errors, the general before the special."""
+    yield root
+    for kind in root.__subclasses__():
+        yield from _errors(kind)

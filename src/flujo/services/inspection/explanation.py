@@ -1,0 +1,179 @@
+"""A blueprint's story in words: what it takes and gives, does and touches, where it waits, what bounds it."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain.steps import (
+    CacheStep,
+    ConditionalStep,
+    HumanInTheLoopStep,
+    LoopStep,
+    MapStep,
+    StateMachineStep,
+    Step,
+    TreeSearchStep,
+)
+from flujo.services.inspection.inventory import inventory
+from flujo.services.inspection.step_summary import gist, logic, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from flujo.domain.agents import AgentSpec
+    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.steps import BaseStep
+
+_INDENT = "   "
+_KINDS = {"string": "a text", "integer": "a whole number", "number": "a number", "boolean": "yes or no"}
+_LONG = 100
+"""How much of a prompt a story quotes, in characters."""
+
+
+def story(path: str, pipeline: Pipeline) -> str:
+    """Return the story of the blueprint at `path` as plain text; nothing that it names is imported."""
+    head = f"{pipeline.name}: {pipeline.description}" if pipeline.description else pipeline.name
+    parts = [
+        [head, *_ends(pipeline)],
+        ["What it does, in order:", *_body(pipeline, _INDENT)],
+        ["What it touches:", *_listed(_touches(path, pipeline))],
+        ["Where it waits:", *_listed(_waits(pipeline))],
+        ["What bounds it:", *_listed(_bounds(pipeline))],
+    ]
+    return "\n\n".join("\n".join(part) for part in parts) + "\n"
+
+
+def shape(schema: Any) -> str:
+    """Return what a JSON Schema allows, in a few words."""
+    if not isinstance(schema, dict):
+        return "anything"
+    if "enum" in schema:
+        return "one of " + ", ".join(str(value) for value in schema["enum"])
+    match schema.get("type"):
+        case "object":
+            names = ", ".join(schema.get("properties", ()))
+            return f"an object with {names}" if names else "an object"
+        case "array":
+            return f"a list, each item {shape(schema.get('items'))}"
+        case str() as kind:
+            return _KINDS.get(kind, kind)
+        case _:
+            return "anything"
+
+
+def _ends(pipeline: Pipeline) -> Iterator[str]:
+    yield f"It takes {shape(pipeline.input_schema)}."
+    gives = (
+        f"gives `{text(pipeline.output)}`"
+        if pipeline.output is not None
+        else "gives what its last step gives"
+    )
+    yield f"It {gives}."
+    if pipeline.context_type is not None:
+        yield f"It keeps a context of the class {pipeline.context_type.target}."
+    elif pipeline.context_schema is not None:
+        yield f"It keeps a context: {shape(pipeline.context_schema)}."
+
+
+def _body(body: Pipeline, indent: str) -> Iterator[str]:
+    for number, step in enumerate(body.steps, 1):
+        yield f"{indent}{number}. {step.name} {_sentence(step)}"
+        yield from _arms(step, indent + _INDENT)
+
+
+def _arms(step: BaseStep, indent: str) -> Iterator[str]:
+    bodies = step.bodies()
+    for name, body in bodies.items():
+        if isinstance(step, Step):
+            yield f"{indent}when that fails:"
+            yield from _body(body, indent + _INDENT)
+        elif set(bodies) <= {"steps", "import", "step"}:
+            yield from _body(body, indent)
+        else:
+            yield f"{indent}{name}{_ways(step, name)}:"
+            yield from _body(body, indent + _INDENT)
+
+
+def _ways(step: BaseStep, name: str) -> str:
+    """Return where a state leads; nothing for a branch."""
+    if not isinstance(step, StateMachineStep):
+        return ""
+    ways = [
+        way.to if way.when is None else f"{way.to} when {logic(way.when)}"
+        for way in step.states[name].transitions
+    ]
+    return f" (then {', else '.join(ways)})" if ways else " (final)"
+
+
+def _sentence(step: BaseStep) -> str:
+    """Return one step as a sentence that begins with its verb."""
+    verb = {
+        ConditionalStep: "chooses ",
+        LoopStep: "repeats ",
+        StateMachineStep: "goes ",
+        MapStep: "runs ",
+        CacheStep: "answers ",
+    }.get(type(step), "runs " if step.bodies() and step.kind not in ("import", "step") else "")
+    said = verb + gist(step)
+    if isinstance(step, Step) and step.input is not None:
+        said += f" with {textwrap.shorten(text(step.input), _LONG, placeholder=' …')}"
+    if step.save:
+        said += f", and keeps {', '.join(step.save)} in the context"
+    if step.when is not None:
+        said += f"; only when {logic(step.when)}"
+    return said + "."
+
+
+def _touches(path: str, pipeline: Pipeline) -> Iterator[str]:
+    words = {"agent": "the model {} as {}", "callable": "the callable {1}", "import": "the blueprint {1}"}
+    for item in inventory(path, pipeline):
+        if item.what in words:
+            yield words[item.what].format(item.detail, item.name)
+    for agent in _agents(pipeline):
+        if agent.tools:
+            yield f"the tools {', '.join(tool.target for tool in agent.tools)}, which {agent.name} may call"
+
+
+def _agents(pipeline: Pipeline) -> Iterable[AgentSpec]:
+    found: Mapping[str, AgentSpec] = {
+        step.agent.name: step.agent
+        for _, step in pipeline.walk()
+        if isinstance(step, Step) and step.agent is not None
+    }
+    return found.values()
+
+
+def _waits(pipeline: Pipeline) -> Iterator[str]:
+    for path, step in pipeline.walk():
+        if isinstance(step, HumanInTheLoopStep):
+            limit = "for as long as it takes" if step.deadline_s is None else f"at most {step.deadline_s:g} s"
+            yield f"at {path} for a human, {limit}; the answer is {shape(step.answer_schema)}"
+
+
+def _bounds(pipeline: Pipeline) -> Iterator[str]:
+    for name, limit in pipeline.budget.given() if pipeline.budget else ():
+        yield f"budget: {name} {limit:g}"
+    for path, step in pipeline.walk():
+        if isinstance(step, LoopStep):
+            yield f"{path}: at most {step.max_iterations} times"
+        elif isinstance(step, StateMachineStep):
+            yield f"{path}: at most {step.max_transitions} transitions"
+        elif isinstance(step, MapStep):
+            yield f"{path}: {step.max_concurrency} at a time"
+        elif isinstance(step, TreeSearchStep):
+            yield f"{path}: at most {step.max_depth} deep, the best {step.beam_width} of each depth"
+        if step.config.timeout_s is not None:
+            yield f"{path}: {step.config.timeout_s:g} s an attempt"
+        if step.config.max_retries:
+            yield f"{path}: {_times(step.config.max_retries)} more when it fails"
+    if not pipeline.budget and any(_agents(pipeline)):
+        yield "no budget of its own: nothing limits what its models may cost"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _listed(lines: Iterable[str]) -> list[str]:
+    return [f"{_INDENT}- {line}" for line in lines] or [f"{_INDENT}- nothing"]

@@ -1,0 +1,39 @@
+"""Where a run was answered by another model than was asked for, or by several in the place of one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flujo.domain.agents import answers_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flujo.services.inspection.task_client import TraceNode
+
+_MOST = 3
+"""How many steps a warning names before it counts the rest."""
+
+
+def drifts(trace: TraceNode) -> list[str]:
+    """Return a sentence for each drift in a run."""
+    answers: dict[str, dict[str, dict[str, None]]] = {}
+    for node in trace.walk():
+        for asked, used in node.answered:
+            answers.setdefault(asked, {}).setdefault(used, {})[node.path] = None
+    return list(_drifts(answers))
+
+
+def _drifts(answers: dict[str, dict[str, dict[str, None]]]) -> Iterator[str]:
+    for asked, by in sorted(answers.items()):
+        for used, paths in sorted(by.items()):
+            if not answers_for(asked, used):
+                yield f"{asked} was asked, and {used} answered, at {_listed([*paths])}"
+        if len(by) > 1:
+            several = ", ".join(sorted(by))
+            yield f"{asked} was answered by {len(by)} models in one run: {several}"
+
+
+def _listed(paths: list[str]) -> str:
+    more = f" and {len(paths) - _MOST} more" if len(paths) > _MOST else ""
+    return f"{', '.join(f'`{path}`' for path in paths[:_MOST])}{more}"

@@ -1,0 +1,314 @@
+"""Words on a command line become input, context and metadata: typed by a schema, checked, or refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain import canonical
+from flujo.exceptions import InputRejected, NotJournalable, OutputRejected, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+MAX_BYTES = 64 * 1024 * 1024
+"""A larger input belongs into a file that the blueprint names, not into the journal."""
+
+_MISSING: Any = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What the user gave. At most one of them; `piped` counts only when nothing else is given."""
+
+    text: str | None = None
+    file: Path | None = None
+    fields: Sequence[str] = ()
+    piped: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A run's input, and what the user should know about how it was understood."""
+
+    value: Any
+    note: str = ""
+
+
+def read_input(schema: Any, given: Given, *, what: str = "the input") -> Input:
+    """Return what was given, as `schema` wants it: a blueprint's input, or a human's answer.
+
+    A text is taken verbatim for a string schema or none; for an object it is JSON, or fills the only required
+    string property (`note` says so). A file goes by its suffix. Fields are typed by the schema.
+
+    Raises:
+        SettingsError: several ways were used at once, or a file cannot be read.
+        InputRejected: the input does not fit; each violation is named.
+    """
+    ways = [given.text is not None, given.file is not None, bool(given.fields)]
+    if sum(ways) > 1:
+        raise SettingsError(
+            f"{what} is given in several ways at once", hint="use one of --input, --input-file and --field"
+        )
+    found = _understood(schema, given, what)
+    value = _without(schema) if found.value is _MISSING else found.value
+    _require_json(value, what)
+    if schema is not None:
+        _check(schema, value, what, given_at_all=found.value is not _MISSING)
+    return Input(value, found.note)
+
+
+def read_fields(pairs: Sequence[str], schema: Any = None, *, option: str) -> dict[str, Any]:
+    """Return `name=value` words as a mapping.
+
+    A value is typed by its property in `schema`; without one it stays text, unless it is a JSON list or
+    object.
+
+    Args:
+        pairs: the words.
+        schema: the JSON Schema of the whole mapping, if there is one.
+        option: the option they were given with, for messages.
+
+    Raises:
+        SettingsError: a word without `=`, or a name that comes twice.
+        InputRejected: a value that its property's type cannot take.
+    """
+    properties = _properties(schema)
+    values: dict[str, Any] = {}
+    for name, text in _split(pairs, option):
+        values[name] = _typed(text, properties.get(name), what=f"{option} {name}")
+    return values
+
+
+def read_metadata(pairs: Sequence[str]) -> dict[str, str | int | float | bool | None]:
+    """Return `name=value` words as metadata: JSON numbers, booleans and null as such, all else as text.
+
+    Raises:
+        SettingsError: a word without `=`, or a name that comes twice.
+    """
+    return {name: _scalar(text) for name, text in _split(pairs, "--metadata")}
+
+
+def read_json(text: str, *, option: str) -> Any:
+    """Return what an option says as JSON.
+
+    Raises:
+        InputRejected: it is no JSON.
+    """
+    try:
+        return _strict_json(text)
+    except ValueError as error:
+        raise InputRejected(
+            f"{option} is no JSON: {error}", hint=f"text needs quotes: {option} '\"paid\"'"
+        ) from None
+
+
+def read_duration(text: str, *, option: str) -> float:
+    """Return the seconds of a duration as blueprints write it: `30d`, `12h`, or a number of seconds.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|d)?", text)
+    if found is None:
+        raise SettingsError(f"{option} is {text!r}, which is no duration", hint="write 30d, 12h, 90m or 45s")
+    return float(found[1]) * {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}[found[2] or "s"]
+
+
+def read_overrides(pairs: Sequence[str]) -> dict[str, str]:
+    """Return `agents.NAME.model=…` words as a mapping of text.
+
+    Raises:
+        SettingsError: a word without `=`, or a name that comes twice.
+    """
+    return dict(_split(pairs, "--set"))
+
+
+# The ways to give an input ------------------------------------------------------------------------------
+
+
+def _understood(schema: Any, given: Given, what: str) -> Input:
+    if given.fields:
+        return Input(read_fields(given.fields, schema, option="--field"))
+    if given.file is not None:
+        return _from_file(schema, given.file, what)
+    text = given.text if given.text is not None else given.piped
+    return Input(_MISSING) if text is None else _from_text(schema, text, what)
+
+
+def _from_text(schema: Any, text: str, what: str) -> Input:
+    if "object" not in _types(schema):
+        return Input(_typed(text, schema, what=what))
+    try:
+        return Input(_strict_json(text))
+    except ValueError as error:
+        name = _only_required_text(schema)
+        if name is None:
+            raise InputRejected(
+                f"{what} is not JSON: {error}",
+                hint=f"give JSON, or fields: {example(schema)}",
+            ) from None
+        return Input({name: text}, note=f"the text was taken as `{name}`")
+
+
+def _from_file(schema: Any, path: Path, what: str) -> Input:
+    data = _file_bytes(path)
+    if path.suffix in (".yaml", ".yml"):
+        return Input(_yaml(data, path))
+    try:
+        text = data.decode("utf-8-sig")
+        return Input(_strict_json(text)) if path.suffix == ".json" else _from_text(schema, text, what)
+    except UnicodeDecodeError as error:
+        raise SettingsError(
+            f"{path} is not UTF-8 text: byte {error.start}", hint="save it as UTF-8"
+        ) from None
+    except ValueError as error:
+        raise InputRejected(f"{path} is not JSON: {error}") from None
+
+
+def _file_bytes(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise SettingsError(f"{path} is larger than {MAX_BYTES // 2**20} MiB")
+        return path.read_bytes()
+    except OSError as error:
+        raise SettingsError(
+            f"{path} cannot be read: {error.strerror}", hint="`--input-file` takes a file's path"
+        ) from error
+
+
+def _yaml(data: bytes, path: Path) -> Any:
+    from flujo.blueprint.reading.reader import read
+
+    document = read(data, str(path))
+    errors = [str(finding) for finding in document.diagnostics if finding.is_error]
+    if errors:
+        raise InputRejected("\n".join([f"{path} cannot be used", *errors]))
+    return document.data
+
+
+# What a schema says -------------------------------------------------------------------------------------
+
+
+def _check(schema: Any, value: Any, what: str, *, given_at_all: bool) -> None:
+    from flujo.blueprint.language.validation import compile_schema
+
+    try:
+        compile_schema(schema).check(value, what=what)
+    except OutputRejected as error:
+        if not given_at_all:
+            raise InputRejected(f"{what} is missing", hint=f"give it: {example(schema)}") from None
+        raise InputRejected(error.message, hint=f"what fits: {example(schema)}") from None
+
+
+def _require_json(value: Any, what: str) -> None:
+    """Refuse what the journal could not hold: half a surrogate pair, an integer beyond 64 bits."""
+    try:
+        canonical.encode(value, what=what)
+    except NotJournalable as error:
+        raise InputRejected(error.message, hint=error.hint) from None
+
+
+def _without(schema: Any) -> Any:
+    """Return the input of a run that was given none: `{}` where an object is wanted."""
+    return {} if "object" in _types(schema) else None
+
+
+def _types(schema: Any) -> tuple[str, ...]:
+    """Return the JSON types that a schema names at its top."""
+    kind = schema.get("type") if isinstance(schema, dict) else None
+    if kind is None and _properties(schema):
+        return ("object",)
+    return (kind,) if isinstance(kind, str) else tuple(kind or ())
+
+
+def _properties(schema: Any) -> Mapping[str, Any]:
+    found = schema.get("properties") if isinstance(schema, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _only_required_text(schema: Any) -> str | None:
+    required = schema.get("required") or []
+    if len(required) != 1:
+        return None
+    kinds = _types(_properties(schema).get(required[0]))
+    return str(required[0]) if not kinds or "string" in kinds else None
+
+
+def example(schema: Any) -> str:
+    """Return options that would give an input of this schema."""
+    names = (schema.get("required") or list(_properties(schema))) if isinstance(schema, dict) else []
+    if "object" in _types(schema) and names:
+        return " ".join(f"--field {name}={_placeholder(_properties(schema).get(name))}" for name in names)
+    return f"--input {_placeholder(schema)}"
+
+
+def _placeholder(schema: Any) -> str:
+    kinds = _types(schema)
+    enum = schema.get("enum") if isinstance(schema, dict) else None
+    if enum:
+        return "|".join(str(value) for value in enum)
+    return {"integer": "1", "number": "1.5", "boolean": "true", "array": "'[…]'", "object": "'{…}'"}.get(
+        kinds[0] if kinds else "", "TEXT"
+    )
+
+
+# Words and their types ----------------------------------------------------------------------------------
+
+
+def _split(pairs: Sequence[str], option: str) -> list[tuple[str, str]]:
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise SettingsError(f"{option} {pair!r} has no `=`", hint=f"write {option} name=value")
+        if name in found:
+            raise SettingsError(f"{option} gives `{name}` twice", hint="give each name once")
+        found[name] = value
+    return list(found.items())
+
+
+def _typed(text: str, schema: Any, *, what: str) -> Any:
+    """Return a text as the type that its schema names; text stays text wherever that is allowed."""
+    kinds = _types(schema)
+    if "string" in kinds:
+        return text
+    if not kinds:
+        return _structure(text) if what.startswith("--") else text
+    try:
+        return _strict_json(text)
+    except ValueError:
+        wanted = " or ".join(kinds)
+        raise InputRejected(
+            f"{what}: {text[:60]!r} is not {wanted}", hint=f"write {wanted} as JSON"
+        ) from None
+
+
+def _structure(text: str) -> Any:
+    try:
+        return _strict_json(text) if text[:1] in ("[", "{") else text
+    except ValueError:
+        return text
+
+
+def _scalar(text: str) -> str | int | float | bool | None:
+    try:
+        value = _strict_json(text)
+    except ValueError:
+        return text
+    return text if isinstance(value, str | list | dict) else value
+
+
+def _strict_json(text: str) -> Any:
+    """Return JSON data; NaN and infinities, which Python would read, are not JSON."""
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is not JSON")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None

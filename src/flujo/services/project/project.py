@@ -1,0 +1,223 @@
+"""The project a command works in: its root, its settings, its blueprints."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING
+
+from flujo.exceptions import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flujo.governance.redactor import Redactor
+    from flujo.settings import Settings
+
+_SQLITE = "sqlite:///"
+_SUFFIXES = (".yaml", ".yml")
+_SECRET_NAMES = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
+"""How the names of variables end whose values are never printed."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlueprintSummary:
+    """A blueprint as a listing shows it."""
+
+    name: str
+    path: str
+    """Relative to the project's root, with `/`."""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with its settings. Nothing is opened or written until it is asked for."""
+
+    root: Path
+    settings: Settings
+    config_file: Path | None = None
+    environment: str = ""
+    """The `[env.NAME]` that its settings are of."""
+
+    @cached_property
+    def state_uri(self) -> str:
+        """The database, with a relative SQLite path resolved against the root."""
+        uri = self.settings.state_uri
+        path = uri.removeprefix(_SQLITE)
+        if path == uri or path.startswith("/") or path in ("", ":memory:"):
+            return uri
+        return f"{_SQLITE}{self.root / path}"
+
+    @cached_property
+    def redactor(self) -> Redactor:
+        """What masks this project's secrets in a text: keys in the environment, passwords in URLs."""
+        from flujo.governance.redactor import Redactor
+        from flujo.settings import environment
+
+        return Redactor(value for name, value in environment().items() if name.endswith(_SECRET_NAMES))
+
+    def blueprint_paths(self) -> list[str]:
+        """Return the project's blueprint files, relative to the root, in order.
+
+        Raises:
+            SettingsError: a folder of `[blueprints] paths` that does not exist although it is set.
+        """
+        return [path for path in self.yaml_paths() if not self.holds_agents(path)]
+
+    def holds_agents(self, path: str) -> bool:
+        """Return whether a file of the project is one of agents, which blueprints include."""
+        from flujo.blueprint.sources.agent_includes import holds_agents
+        from flujo.blueprint.sources.source_files import FileSource, SourceRefused
+
+        try:
+            return holds_agents(FileSource(self.root).read(path), path)
+        except SourceRefused:
+            return False
+
+    def yaml_paths(self) -> list[str]:
+        """Return the project's blueprints and files of agents, relative to the root, in order.
+
+        Raises:
+            SettingsError: a folder of `[blueprints] paths` that does not exist although it is set.
+        """
+        found: set[str] = set()
+        for folder in self.settings.blueprints.paths:
+            base = self.root / folder
+            if not base.exists() and self.settings.origin("blueprints.paths") != "default":
+                raise SettingsError(
+                    f"[blueprints] paths names {folder!r}, which does not exist in {self.root}",
+                    hint="create the folder, or correct flujo.toml",
+                )
+            found.update(path.relative_to(self.root).as_posix() for path in _yaml_files(base))
+        return sorted(found)
+
+    def blueprints(self) -> list[BlueprintSummary]:
+        """Return the project's blueprints; a file that cannot be read is listed by its path alone."""
+        return [self._summary(path) for path in self.blueprint_paths()]
+
+    def _summary(self, path: str) -> BlueprintSummary:
+        from flujo.blueprint.reading.reader import read
+
+        stem = Path(path).stem
+        try:
+            data = read((self.root / path).read_bytes(), path).data
+        except OSError:
+            return BlueprintSummary(stem, path)
+        data = data if isinstance(data, dict) else {}
+        return BlueprintSummary(str(data.get("name") or stem), path, str(data.get("description") or ""))
+
+    def locate(self, text: str, cwd: Path) -> str:
+        """Return the project path of the blueprint that a user typed: a path, a file's stem, or a name.
+
+        Raises:
+            SettingsError: nothing or several fit, or the file is outside the project.
+        """
+        typed = cwd / text
+        if typed.is_file() or text.endswith(_SUFFIXES):
+            return self._inside(typed, text)
+        known = self.blueprints()
+        fitting = [b for b in known if text in (Path(b.path).stem, b.path)] or [
+            b for b in known if b.name == text
+        ]
+        if len(fitting) == 1:
+            return fitting[0].path
+        if fitting:
+            paths = ", ".join(b.path for b in fitting)
+            raise SettingsError(f"{text!r} fits several blueprints: {paths}", hint="give the path")
+        raise _unknown(text, known)
+
+    def locate_all(self, text: str, cwd: Path, *, agents: bool = False) -> list[str]:
+        """Return the project paths of a blueprint as `locate` does, or of all in the folder that was typed.
+
+        Args:
+            text: what was typed.
+            cwd: where it was typed.
+            agents: whether the files of agents in a folder are meant as well.
+
+        Raises:
+            SettingsError: as `locate`, or the folder holds none.
+        """
+        typed = cwd / text
+        if not typed.is_dir():
+            return [self.locate(text, cwd)]
+        inside = sorted(self._inside(path, str(path)) for path in _yaml_files(typed))
+        found = [path for path in inside if agents or not self.holds_agents(path)]
+        if not found:
+            raise SettingsError(f"{text} holds no blueprint", hint="blueprints end in .yaml or .yml")
+        return found
+
+    def _inside(self, path: Path, text: str) -> str:
+        try:
+            # only the folder is resolved: where a link leads is for the reader to judge
+            return (path.parent.resolve() / path.name).relative_to(self.root).as_posix()
+        except ValueError:
+            raise SettingsError(
+                f"{text} is outside the project {self.root}",
+                hint="name the blueprint's own project with `-C DIR`",
+            ) from None
+
+
+def find_project(start: Path, environment: str = "") -> Project:
+    """Return the project that `start` lies in: the nearest folder upward with a flujo.toml, else `start`.
+
+    Args:
+        start: a folder.
+        environment: the `[env.NAME]` of its settings; default: `FLUJO_ENV`, or none.
+
+    Raises:
+        SettingsError: the folder does not exist, or its settings cannot be used.
+    """
+    from flujo.settings import CONFIG_FILE, chosen_environment, load
+
+    if not start.is_dir():
+        raise SettingsError(f"{start} is not a folder", hint="`-C` takes the folder of a project")
+    start = start.resolve()
+    root = next((folder for folder in (start, *start.parents) if (folder / CONFIG_FILE).is_file()), None)
+    config = root / CONFIG_FILE if root else None
+    settings = load(config, chosen=environment)
+    return Project(root or start, settings, config, chosen_environment(environment))
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Put `text` into a file: whole or not at all, with the rights that it has when it is there.
+
+    Raises:
+        SettingsError: it cannot be written.
+    """
+    beside: Path | None = None
+    try:
+        with NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            beside = Path(file.name)
+            file.write(text.encode())
+        beside.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
+        beside.replace(path)
+    except OSError as error:
+        if beside is not None:
+            beside.unlink(missing_ok=True)
+        raise SettingsError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _yaml_files(base: Path) -> Iterator[Path]:
+    """Yield the blueprints below `base`; a hidden folder holds none."""
+    if base.is_file():
+        yield base
+    for path in base.rglob("*") if base.is_dir() else ():
+        hidden = any(part.startswith(".") for part in path.relative_to(base).parts)
+        if path.suffix in _SUFFIXES and path.is_file() and not hidden:
+            yield path
+
+
+def _unknown(text: str, known: list[BlueprintSummary]) -> SettingsError:
+    names = sorted({b.name for b in known} | {Path(b.path).stem for b in known})
+    close = difflib.get_close_matches(text, names, 1, 0.6)
+    if close:
+        hint = f"did you mean `{close[0]}`?"
+    elif names:
+        hint = f"there are: {', '.join(names)}"
+    else:
+        hint = "this project has no blueprints yet: `flujo init` writes a first one"
+    return SettingsError(f"no blueprint is called {text!r}", hint=hint)

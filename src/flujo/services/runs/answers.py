@@ -1,0 +1,70 @@
+"""Answers: which question of a paused run is meant, and whether an answer fits it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain import canonical
+from flujo.exceptions import AmbiguousPause, InputRejected, OutputRejected, ResumeConflict, RunNotFound
+
+if TYPE_CHECKING:
+    from flujo.domain.ports import StateStore
+    from flujo.domain.run import Pause, RunRecord
+
+
+async def record_answer(store: StateStore, record: RunRecord, pause_id: str | None, given: Any) -> None:
+    """Record the answer to a question of a run; committed when this returns.
+
+    Raises:
+        RunNotFound: no such question.
+        AmbiguousPause: several questions are open and `pause_id` names none.
+        InputRejected: the answer does not fit the question's schema.
+        ResumeConflict: nothing is asked, or somebody else has answered.
+    """
+    pause = chosen(record, await store.pauses(record.run_id), pause_id)
+    if pause.answer_schema is not None:
+        check_answer(pause, given)
+    await store.answer(record.run_id, pause.pause_id, canonical.encode(given, what="answer"))
+
+
+def chosen(record: RunRecord, pauses: list[Pause], pause_id: str | None) -> Pause:
+    """Return the question that is meant: the one that is named, or the only one that is open."""
+    open_ones = [pause for pause in pauses if pause.is_open]
+    names = ", ".join(pause.pause_id for pause in open_ones)
+    if pause_id is not None:
+        for pause in pauses:
+            if pause.pause_id == pause_id:
+                return pause
+        raise RunNotFound(
+            f"run {record.run_id} has no question {pause_id!r}",
+            hint=f"open questions: {names}" if names else "it waits for nobody",
+        )
+    if not open_ones:
+        raise ResumeConflict(
+            f"run {record.run_id} is {record.status} and waits for nobody",
+            hint=f"`flujo trace {record.run_id}` shows what happened",
+            status=record.status,
+        )
+    if len(open_ones) > 1:
+        raise AmbiguousPause(
+            f"run {record.run_id} waits for {len(open_ones)} answers: {names}",
+            hint=f"say which: `flujo tasks resume {record.run_id}:{open_ones[0].pause_id} …`",
+            pauses=tuple(pause.pause_id for pause in open_ones),
+        )
+    return open_ones[0]
+
+
+def check_answer(pause: Pause, given: Any) -> None:
+    """Return when an answer fits its question's schema.
+
+    Raises:
+        InputRejected: naming what does not fit.
+    """
+    from flujo.blueprint.schemas.validator import compile_schema
+
+    try:
+        compile_schema(canonical.decode(pause.answer_schema or b"true")).check(
+            canonical.normalise(given, what="answer"), what=f"answer to `{pause.pause_id}`"
+        )
+    except OutputRejected as error:
+        raise InputRejected(error.message, hint=error.hint) from None

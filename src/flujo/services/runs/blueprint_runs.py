@@ -1,0 +1,345 @@
+"""Runs of blueprints, as the command line and workers start them, go on with them, and answer them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain import canonical
+from flujo.domain.journal import ErrorInfo, StepPath
+from flujo.domain.models import Metadata, PipelineResult
+from flujo.domain.run import Move, RunQuery, RunStatus, Write
+from flujo.domain.usage import tightest
+from flujo.exceptions import (
+    LockMismatch,
+    ResumeConflict,
+    StateError,
+)
+from flujo.services.runs.answers import record_answer
+from flujo.services.runs.claiming import RESUMABLE, IfExists
+from flujo.services.runs.execution import result_of
+from flujo.services.runs.pipeline_registry import registered
+from flujo.services.runs.runner import Flujo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from flujo.domain.ports import Sink, StateStore
+    from flujo.domain.run import RunRecord
+    from flujo.services.workspace import Blueprint, Workspace
+
+Result = PipelineResult[Any, Any]
+Say = Callable[[str], None]
+
+
+async def start(
+    ws: Workspace,
+    blueprint: Blueprint,
+    value: Any,
+    *,
+    context: Mapping[str, Any] | None = None,
+    metadata: Metadata | None = None,
+    run_id: str | None = None,
+    if_exists: IfExists = "attach",
+    sink: Sink | None = None,
+) -> Result:
+    """Accept a run of `blueprint` and execute it; see `Flujo.run_result_async`."""
+    runner = await _runner(ws, blueprint)
+    return await runner.run_result_async(
+        value, initial_context_data=context, run_id=run_id, metadata=metadata, if_exists=if_exists, sink=sink
+    )
+
+
+async def resume(
+    ws: Workspace,
+    run: str,
+    *,
+    accept_changes: bool = False,
+    retry_failed: bool = False,
+    sink: Sink | None = None,
+    say: Say | None = None,
+) -> Result:
+    """Go on with the run that `run` means: an id, a unique prefix of one, or `@last`.
+
+    It goes on with the files that were pinned when it was accepted. When those on disk differ, `say` is told;
+    `accept_changes` takes the ones on disk instead.
+
+    Raises:
+        RunNotFound: no run, or several, are meant.
+        ResumeConflict: somebody else executes it, it has ended, or it failed and `retry_failed` is not given.
+        StateError: `accept_changes`, and a recorded step has no place in the changed blueprint.
+    """
+    store = await ws.store()
+    record = await store.find(run)
+    _require_continuable(record, retry_failed=retry_failed)
+    pinned = await _pinned(ws, record)
+    if accept_changes:
+        blueprint = await _accept(ws, store, record, pinned, say or _silent, retry_failed=retry_failed)
+    else:
+        blueprint = pinned
+        _require_tested(ws, record, pinned)
+        changed = _changed(ws, pinned)
+        if changed and say:
+            say(
+                f"on disk {_listed(changed)} differ{'s' if len(changed) == 1 else ''} from what this run was "
+                "started with; it goes on with what was pinned (`--accept-changes` takes the files on disk)"
+            )
+    runner = await _runner(ws, blueprint)
+    return await runner.resume_async(record.run_id, retry_failed=retry_failed, sink=sink)
+
+
+async def resumable(ws: Workspace) -> list[RunRecord]:
+    """Return the runs that somebody may go on with, newest first: those that wait, and those left behind."""
+    store = await ws.store()
+    statuses = (*RESUMABLE, RunStatus.FAILED)
+    return await store.runs(RunQuery(statuses=statuses))
+
+
+async def cancel(store: StateStore, run: str) -> RunRecord:
+    """End a run for good, whoever has it; a living owner's next write is refused.
+
+    Raises:
+        RunNotFound: no run, or several, are meant.
+        ResumeConflict: it has ended already.
+    """
+    record = await store.find(run)
+    statuses = (*RESUMABLE, RunStatus.FAILED)
+    claimed = await store.claim(record.run_id, statuses=statuses, forced=True)
+    stopped = ErrorInfo("FLJ410", "somebody cancelled the run", type="PipelineAbortSignal")
+    move = Move(status=RunStatus.CANCELLED, error=canonical.encode(stopped.to_json()))
+    await store.write(Write(run_id=claimed.run_id, fence=claimed.fence, move=move))
+    return await store.run(claimed.run_id)
+
+
+async def answer(
+    ws: Workspace,
+    run: str,
+    pause_id: str | None,
+    given: Any,
+    *,
+    detach: bool = False,
+    sink: Sink | None = None,
+) -> Result:
+    """Answer a question of a paused run, and go on with it unless `detach` is set or its owner does.
+
+    Of a pipeline written in Python only the answer is recorded; the result's `note` says so.
+
+    Raises:
+        RunNotFound: no such run or question.
+        AmbiguousPause: several questions are open and `pause_id` names none.
+        InputRejected: the answer does not fit the question's schema.
+        ResumeConflict: somebody else has answered.
+    """
+    store = await ws.store()
+    record = await store.find(run)
+    await record_answer(store, record, pause_id, given)
+    if detach or "python" in await _manifest(store, record):
+        return await left_to_others(store, record)
+    return await unless_owned(store, record, resume(ws, record.run_id, sink=sink))
+
+
+async def unless_owned(store: StateStore, record: RunRecord, resuming: Awaitable[Result]) -> Result:
+    """Return how `resuming` an answered run came out, or how it stands when somebody else was faster."""
+    try:
+        return await resuming
+    except ResumeConflict:
+        if (await store.run(record.run_id)).status is RunStatus.PAUSED:
+            raise
+        return await left_to_others(store, record)
+
+
+async def left_to_others(store: StateStore, record: RunRecord) -> Result:
+    """Return how an answered run stands that is not gone on with here."""
+    result = await result_of(store, await store.run(record.run_id))
+    if "python" in await _manifest(store, record):
+        how = f"`await runner.resume_async({record.run_id!r})` where pipeline {record.pipeline!r} is built"
+    else:
+        how = f"`flujo resume {record.run_id}` in the project of blueprint {record.pipeline!r}"
+    note = f"the answer is recorded; whoever has the run goes on with it, else {how}"
+    return result.model_copy(update={"note": note})
+
+
+async def runner_of(ws: Workspace, record: RunRecord) -> Flujo[Any, Any, Any]:
+    """Return a runner of what a run has pinned: a blueprint as it was, or a registered pipeline as it is.
+
+    Raises:
+        StateError: the pipeline is written in Python, and nobody has registered it here.
+        BlueprintError | CallableError | AgentError: it cannot be bound here.
+    """
+    manifest = await _manifest(await ws.store(), record)
+    if "python" not in manifest:
+        blueprint = await _pinned(ws, record)
+        _require_tested(ws, record, blueprint)
+        return await _runner(ws, blueprint)
+    found = registered(manifest["python"])
+    if found is None:
+        raise StateError(
+            f"pipeline {manifest['python']!r} is written in Python, and nobody has registered it here",
+            hint="`flujo worker --import MODULE`, where that module calls `flujo.register`",
+        )
+    ws.importable()
+    return Flujo(
+        found.pipeline,
+        context_model=found.context_model,
+        store=await ws.store(),
+        resources=await ws.resources(),
+        usage_limits=tightest(found.usage_limits, ws.project.settings.budgets.limits),
+        recovery=False,  # the worker itself looks after them
+        state_providers=ws.state_providers,
+        cache=await ws.cache(),
+        clock=ws.clock,
+        chance=ws.chance,
+    )
+
+
+def _require_tested(ws: Workspace, record: RunRecord, pinned: Blueprint) -> None:
+    """Refuse a run that was started without the lock, where one is required.
+
+    A run that a lock held when it was accepted goes on with what it has pinned, whatever the lock holds by
+    now: a deploy must not strand the runs that wait for a human.
+
+    Raises:
+        LockMismatch: no lock held it when it was accepted, and this one does not either.
+    """
+    if not ws.project.settings.lockfile.enabled:
+        return
+    if record.lock_digest is not None and not pinned.closure.unlocked:
+        return
+    from flujo.services.checks.locking import require_match
+
+    try:
+        require_match(ws.project, pinned.path, pinned.pipeline)
+    except LockMismatch as error:
+        raise LockMismatch(
+            f"run {record.run_id} was started with what no lock held\n{error.message}",
+            hint="`flujo resume --accept-changes` goes on with the files on disk, when the lock holds them",
+            differences=error.facts.get("differences", ()),
+        ) from None
+
+
+async def _runner(ws: Workspace, blueprint: Blueprint) -> Flujo[Any, Any, Any]:
+    binding = ws.bind(blueprint.pipeline)
+    return Flujo(
+        blueprint.pipeline,
+        store=await ws.store(),
+        binding=binding,
+        blueprint=blueprint,
+        resources=await ws.resources(),
+        usage_limits=ws.project.settings.budgets.limits,
+        recovery=False,  # one command is about one run
+        state_providers=ws.state_providers,
+        cache=await ws.cache(),
+        clock=ws.clock,
+        chance=ws.chance,
+    )
+
+
+def _require_continuable(record: RunRecord, *, retry_failed: bool) -> None:
+    if record.status is RunStatus.FAILED and not retry_failed:
+        raise ResumeConflict(
+            f"run {record.run_id} has failed",
+            hint=f"`flujo resume --retry-failed {record.run_id}` goes on from the step that failed",
+            status=record.status,
+        )
+    if record.status.is_final:
+        raise ResumeConflict(
+            f"run {record.run_id} is {record.status}: there is nothing to go on with",
+            hint=f"`flujo trace {record.run_id}` shows what happened",
+            status=record.status,
+        )
+
+
+# What a run has pinned -----------------------------------------------------------------------------------
+
+
+async def _pinned(ws: Workspace, record: RunRecord) -> Blueprint:
+    """Return the blueprint as it was when the run was accepted, from the blobs in the database."""
+    from flujo.blueprint.closure import Closure
+    from flujo.blueprint.sources.source_files import PinnedSource
+
+    store = await ws.store()
+    content = await _manifest(store, record)
+    if "python" in content:
+        raise StateError(
+            f"run {record.run_id} is of the pipeline {content['python']!r}, which is written in Python",
+            hint="go on with it where that pipeline is built: `await runner.resume_async(run_id)`",
+        )
+    closure = Closure.load(
+        canonical.encode(content), await store.blobs(sorted(set(content["files"].values())))
+    )
+    blueprint = ws.compile(closure.entry, PinnedSource(closure.files), closure.overrides)
+    return replace(blueprint, closure=closure)
+
+
+async def _manifest(store: StateStore, record: RunRecord) -> Mapping[str, Any]:
+    """Return what a run has pinned: the files of its blueprint, or that it is written in Python."""
+    found = await store.blobs([record.closure])
+    content: Mapping[str, Any] = canonical.decode(found[record.closure])
+    return content
+
+
+def _changed(ws: Workspace, pinned: Blueprint) -> list[str]:
+    from flujo.blueprint.sources.source_files import FileSource, SourceRefused
+
+    source = FileSource(ws.project.root)
+    changed = []
+    for path, content in pinned.closure.files.items():
+        try:
+            same = source.read(path) == content
+        except SourceRefused:  # gone, moved or unreadable: it is not the same
+            same = False
+        changed += [] if same else [path]
+    return changed
+
+
+async def _accept(
+    ws: Workspace,
+    store: StateStore,
+    record: RunRecord,
+    pinned: Blueprint,
+    say: Say,
+    *,
+    retry_failed: bool,
+) -> Blueprint:
+    """Move the run to the files on disk, if every recorded step still has its place in them."""
+    changed = _changed(ws, pinned)
+    blueprint = ws.load(pinned.path, overrides=pinned.closure.overrides)
+    if not changed:
+        say("nothing has changed on disk since this run was started")
+        return pinned
+    places = {path: step.kind for path, step in blueprint.pipeline.walk()}
+    recorded = [entry for entry in await store.entries(record.run_id) if entry.fingerprint]
+    lost = sorted({entry.path for entry in recorded if places.get(_place(entry.path)) != entry.fingerprint})
+    if lost:
+        raise StateError(
+            f"the changed blueprint has no place for {_listed(lost)}, which this run has recorded",
+            hint="keep the names and kinds of finished steps, or start a new run",
+            paths=tuple(lost),
+        )
+    say(f"changed on disk: {_listed(changed)}")
+    kept = list(dict.fromkeys(_place(entry.path) for entry in recorded if entry.status == "completed"))
+    say(f"finished and kept as they are: {_listed(kept) if kept else 'no step'}")
+    statuses = (*RESUMABLE, RunStatus.FAILED) if retry_failed else RESUMABLE
+    claimed = await store.claim(record.run_id, statuses=statuses)
+    if record.lock_digest is not None and blueprint.lock_digest is None:
+        blueprint = replace(blueprint, closure=replace(blueprint.closure, unlocked=True))
+    move = Move(status=RunStatus.INTERRUPTED, closure=blueprint.closure.digest)
+    await store.write(
+        Write(run_id=claimed.run_id, fence=claimed.fence, blobs=blueprint.closure.blobs(), move=move)
+    )
+    return blueprint
+
+
+def _place(path: StepPath) -> StepPath:
+    """Return where in the tree a recorded path stands: without counts and branches."""
+    segments = (segment.partition("[")[0].partition(":")[0] for segment in path.split("/"))
+    return StepPath("/".join(segments))
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _silent(_: str) -> None:
+    """Say nothing."""

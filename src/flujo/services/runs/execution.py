@@ -1,0 +1,277 @@
+"""One execution of a run under one claim: the walk, and the one move that ends it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from flujo.domain import canonical
+from flujo.domain.fast_dataclass import record
+from flujo.domain.journal import ErrorInfo
+from flujo.domain.ledger import Ledger
+from flujo.domain.models import PipelineResult, StepResult
+from flujo.domain.outcomes import (
+    Aborted,
+    BackgroundLaunched,
+    Failure,
+    Paused,
+    RunEnded,
+    RunStarted,
+    StepEnded,
+    Success,
+)
+from flujo.domain.run import Move, Progress, RunRecord, RunStatus, Write
+from flujo.domain.usage import NOTHING, Usage, UsageLimits
+from flujo.engine.budget import Budget, unconfirmed
+from flujo.engine.frame import Run
+from flujo.engine.interpreter import execute
+from flujo.engine.journal import Journal
+from flujo.exceptions import StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from flujo.domain.outcomes import StepOutcome
+    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.ports import Binding, Chance, Clock, Sink, StateStore
+    from flujo.engine.step_cache import AnswerCache
+
+T = TypeVar("T")
+
+
+def as_it_is(output: Any) -> Any:
+    """Return an output that no annotation says more about."""
+    return output
+
+
+SIGTERM = "sigterm"
+"""The message of a cancellation that only gives the run back, so that another process can go on with it."""
+
+
+@record(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """What one walk needs beside the claimed run."""
+
+    pipeline: Pipeline
+    binding: Binding
+    store: StateStore
+    clock: Clock
+    chance: Chance
+    resources: Any = None
+    cache: AnswerCache | None = None
+    sink: Sink | None = None
+    retry_failed: bool = False
+    limits: UsageLimits | None = None
+    """What the run may use at most, beside what its pipeline says; None when neither says anything."""
+    gives: Callable[[Any], Any] = as_it_is
+    """Makes of a completed run's output what its last callable is annotated to give."""
+
+    async def run(self, record: RunRecord) -> tuple[PipelineResult[Any, Any], bool]:
+        """Walk the claimed run to where it ends, fails or waits, and record that.
+
+        Returns:
+            How it stands, and whether it waits although one of its questions was settled meanwhile.
+
+        Cancelling leaves the run resumable: `interrupted`, or still `running` but free to be taken over when
+        the cancellation's message is `SIGTERM`.
+
+        Raises:
+            StateError: the journal could not be read or written; the run can be resumed.
+        """
+        journal: Journal | None = None
+        try:
+            # Under its first claim nothing can be recorded yet.
+            start = Progress() if record.claims == 1 else await self.store.progress(record.run_id)
+            journal = Journal(self.store, record, start)
+            return await self._walk(record, journal, resumed=start.last_seq > 0)
+        except asyncio.CancelledError as signal:
+            status = RunStatus.RUNNING if SIGTERM in signal.args else RunStatus.INTERRUPTED
+            await self._stop(record, journal, status)
+            raise
+        except StateError:
+            self.store.let_go(record.run_id)
+            raise
+        except Exception:  # a bug of ours: steps and watchers have had theirs caught already
+            await self._stop(record, journal, RunStatus.INTERRUPTED)
+            raise
+
+    async def standing(self, record: RunRecord) -> PipelineResult[Any, Any]:
+        """Return how a run of this pipeline stands that nobody is executing here."""
+        result = await result_of(self.store, record)
+        context = _context(self.binding, self.pipeline, record.context_now or record.context)
+        output = self.gives(result.output) if result.success else None
+        return result.model_copy(update={"output": output, "context": context})
+
+    async def _stop(self, record: RunRecord, journal: Journal | None, status: RunStatus) -> None:
+        """Give the run back; when even that cannot be written, stop holding it."""
+        move = Move(status=status)
+        alone = Write(run_id=record.run_id, fence=record.fence, move=move)
+        try:
+            await _settled(journal.end(move) if journal else self.store.write(alone))
+        except StateError:
+            self.store.let_go(record.run_id)
+
+    async def _walk(
+        self, record: RunRecord, journal: Journal, *, resumed: bool
+    ) -> tuple[PipelineResult[Any, Any], bool]:
+        run = Run(
+            record.run_id,
+            record.created_at,
+            self.binding,
+            journal,
+            self.clock,
+            self.chance,
+            resources=self.resources,
+            cache=self.cache,
+            sink=self.sink,
+            retry_failed=self.retry_failed,
+        )
+        await run.emit(RunStarted(record.run_id, record.pipeline, resumed=resumed))
+        context = canonical.decode(record.context)
+        budget = await self._budget(record, journal)
+        outcome, tree = await execute(self.pipeline, run, canonical.decode(record.input), context, budget)
+        move = _move(outcome, canonical.encode(tree, what="context"))
+        answered = await journal.end(move)
+        await run.emit(RunEnded(record.run_id, move.status, journal.usage))
+        held = NOTHING if budget is None else budget.held
+        result = self._result(record, journal, run.ended, outcome, move, held)
+        return result, answered and move.status is RunStatus.PAUSED
+
+    async def _budget(self, record: RunRecord, journal: Journal) -> Budget | None:
+        """Return what the run may still use; None when nothing in it is limited."""
+        if self.limits is None:
+            return None
+        ledger = Ledger() if record.claims == 1 else await self.store.ledger(record.run_id)
+        for hold in unconfirmed(ledger):
+            journal.hold(hold)
+        return Budget(self.limits, now=self.clock.monotonic, ledger=ledger)
+
+    def _result(
+        self,
+        record: RunRecord,
+        journal: Journal,
+        ended: list[StepEnded],
+        outcome: StepOutcome,
+        move: Move,
+        held: Usage,
+    ) -> PipelineResult[Any, Any]:
+        result: PipelineResult[Any, Any] = PipelineResult(
+            run_id=record.run_id,
+            status=move.status,
+            output=self.gives(outcome.output) if isinstance(outcome, Success) else None,
+            context=_context(self.binding, self.pipeline, move.context),
+            steps=tuple(_step_result(each) for each in ended),
+            usage=journal.usage,
+            unconfirmed=held,
+            error=_error(outcome),
+            pauses=outcome.pauses if isinstance(outcome, Paused) else (),
+        )
+        if isinstance(outcome, Failure):
+            result._cause = outcome.cause
+        return result
+
+
+async def result_of(store: StateStore, record: RunRecord) -> PipelineResult[Any, Any]:
+    """Return how a run that nobody is executing here stands, from what the database has."""
+    pauses = await store.pauses(record.run_id) if record.status is RunStatus.PAUSED else []
+    ledger = await store.ledger(record.run_id)
+    return PipelineResult(
+        run_id=record.run_id,
+        status=record.status,
+        output=None if record.output is None else canonical.decode(record.output),
+        usage=ledger.usage,
+        unconfirmed=ledger.unconfirmed,
+        error=None if record.error is None else ErrorInfo.from_json(canonical.decode(record.error)),
+        pauses=tuple(pause for pause in pauses if pause.is_open),
+    )
+
+
+def _move(outcome: StepOutcome, context: bytes) -> Move:
+    match outcome:
+        case Success(output=output):
+            return Move(
+                status=RunStatus.COMPLETED, output=canonical.encode(output, what="output"), context=context
+            )
+        case Failure(error=error):
+            return Move(status=RunStatus.FAILED, error=canonical.encode(error.to_json()), context=context)
+        case Paused():
+            return Move(status=RunStatus.PAUSED, context=context)
+        case Aborted(reason=reason):
+            stopped = ErrorInfo(
+                "FLJ410", reason or "a step asked to stop the run", type="PipelineAbortSignal"
+            )
+            return Move(
+                status=RunStatus.CANCELLED, error=canonical.encode(stopped.to_json()), context=context
+            )
+        case BackgroundLaunched():
+            raise StateError("a run cannot end as a background task")
+
+
+def _error(outcome: StepOutcome) -> ErrorInfo | None:
+    match outcome:
+        case Failure(error=error):
+            return error
+        case Aborted(reason=reason):
+            return ErrorInfo("FLJ410", reason or "a step asked to stop the run", type="PipelineAbortSignal")
+        case _:
+            return None
+
+
+def _context(binding: Binding, pipeline: Pipeline, tree: bytes | None) -> Any:
+    return None if tree is None else binding.context(pipeline).load(canonical.decode(tree))
+
+
+def _step_result(ended: StepEnded) -> StepResult:
+    facts: Mapping[str, Any] = {}
+    match ended.outcome:
+        case Success(output=output, skipped=skipped):
+            facts = {"status": "skipped" if skipped else "completed", "output": output}
+        case Failure(error=error):
+            facts = {"status": "failed", "error": error}
+        case Paused():
+            facts = {"status": "paused"}
+        case _:
+            facts = {"status": "running"}
+    return StepResult(
+        path=ended.path,
+        kind=ended.kind,
+        attempt=ended.attempt,
+        usage=ended.usage,
+        seconds=ended.seconds,
+        cached=ended.cached,
+        **facts,
+    )
+
+
+async def unless_cancelled(store: StateStore, work: Awaitable[T], claimed: Callable[[T], RunRecord]) -> T:
+    """Return what `work` gives; a cancellation meanwhile gives the run back that is claimed by then.
+
+    Without this a task that is cancelled between claiming a run and walking it would leave the run to
+    nobody, and this process would renew its lease for as long as it lives.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError as signal:
+        status = RunStatus.RUNNING if SIGTERM in signal.args else RunStatus.INTERRUPTED
+        # A cancel scope cancels again while we wait, so the claim's end and the giving back are one work.
+        await _settled(_given_back(store, task, claimed, status))
+        raise
+
+
+async def _given_back(
+    store: StateStore, claiming: asyncio.Future[T], claimed: Callable[[T], RunRecord], status: RunStatus
+) -> None:
+    """Wait for a claim that nobody wants any more, and give its run back."""
+    await asyncio.wait([claiming])
+    if not claiming.cancelled() and claiming.exception() is None:
+        record = claimed(claiming.result())
+        await store.write(Write(run_id=record.run_id, fence=record.fence, move=Move(status=status)))
+
+
+async def _settled(write: Any) -> None:
+    """Drive a last write to its end although this task is cancelled; the next cancellation is final."""
+    last = asyncio.ensure_future(write)
+    # Nobody hears of a last write that we had to leave, and the journal says how the run stands.
+    last.add_done_callback(lambda done: done.cancelled() or done.exception())
+    await asyncio.shield(last)

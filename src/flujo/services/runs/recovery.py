@@ -1,0 +1,163 @@
+"""Recovery: whoever is alive notices what nobody attends to: deadlines that pass, and runs left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flujo.exceptions import FlujoError, ResumeConflict, RunnerClosed
+from flujo.services.runs.execution import SIGTERM
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection
+
+    from flujo.domain.journal import RunId
+    from flujo.domain.ports import StateStore
+    from flujo.domain.run import Due
+
+    Tell = Callable[[str, RunId, str], None]
+
+REST_S = 60.0
+"""How long a run is left alone by a process that could not go on with it."""
+
+log = logging.getLogger("flujo.recovery")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryPolicy:
+    """How a process looks after runs that nobody attends to."""
+
+    every_s: float = 5.0
+    """How often it looks: one short query."""
+    max_recoveries: int = 3
+    """How often a run is taken over from a dead owner without any progress, before it is parked."""
+    at_once: int = 10
+    """How many runs it executes at once that it has taken over."""
+
+
+class Recovery:
+    """A background task that fires deadlines and takes runs over. Started once, stopped by `aclose`.
+
+    Args:
+        store: gives where it looks; not asked before the first look.
+        policy: how often, and how much at once.
+        take_over: claims a run and executes it; `ResumeConflict` says that another process was faster.
+        closures: takes over only runs that have pinned one of these; None for any.
+        tell: is told of deadlines (`deadline`) and of what went wrong (`failed`); the log by default.
+    """
+
+    def __init__(
+        self,
+        store: Callable[[], Awaitable[StateStore]],
+        policy: RecoveryPolicy,
+        take_over: Callable[[RunId], Awaitable[object]],
+        *,
+        closures: Collection[str] | None = None,
+        tell: Tell | None = None,
+    ) -> None:
+        self.without: set[str] = set()
+        """Closures that cannot be run here: their runs are left to others."""
+        self._store = store
+        self._policy = policy
+        self._take_over = take_over
+        self._closures = closures
+        self._tell = tell or _log
+        self._watch: asyncio.Task[None] | None = None
+        self._running: dict[RunId, asyncio.Task[None]] = {}
+        self._resting: dict[RunId, float] = {}
+        """Runs that could not be gone on with here, and until when they are left alone."""
+
+    @property
+    def executing(self) -> int:
+        """How many runs it executes now."""
+        return len(self._running)
+
+    def start(self) -> None:
+        """Begin to look every few seconds, once; called inside the event loop."""
+        if self._watch is None:
+            self._watch = asyncio.create_task(self._watch_later(), name="flujo-recovery")
+
+    async def watch(self) -> None:
+        """Look every few seconds, for ever."""
+        while True:
+            try:
+                await self.look()
+            except RunnerClosed:
+                return
+            except FlujoError as error:
+                log.warning("could not look for runs to go on with: %s", error)
+            await asyncio.sleep(self._policy.every_s)
+
+    async def look(self) -> int:
+        """Fire the deadlines that have passed and begin with what waits; return how many runs were begun.
+
+        Raises:
+            StateError: the database cannot be asked.
+        """
+        store = await self._store()
+        due = await self._due(store)
+        if due.questions:
+            await self._fire(store, due)
+            due = await self._due(store)  # the runs that asked can go on now
+        room = max(0, self._policy.at_once - len(self._running))
+        now = asyncio.get_running_loop().time()
+        self._resting = {run_id: until for run_id, until in self._resting.items() if until > now}
+        busy = {*self._running, *self._resting}
+        fresh = [run_id for run_id in due.runs if run_id not in busy][:room]
+        for run_id in fresh:
+            task = asyncio.create_task(self._attended(run_id), name=f"flujo-recovered-{run_id}")
+            self._running[run_id] = task
+        return len(fresh)
+
+    async def settled(self) -> None:
+        """Wait until the runs that were begun have come to their end, their pause or somebody else."""
+        while self._running:
+            await asyncio.wait(self._running.values())
+
+    async def aclose(self) -> None:
+        """Stop looking, and give back what is being executed, so that another process goes on. Idempotent."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
+        for task in self._running.values():
+            task.cancel(SIGTERM)
+        await self.settled()
+
+    def _failed(self, run_id: RunId, reason: str) -> None:
+        self._resting[run_id] = asyncio.get_running_loop().time() + REST_S
+        self._tell("failed", run_id, reason)
+
+    async def _fire(self, store: StateStore, due: Due) -> None:
+        for run_id, pause_id in due.questions:
+            pause = await store.expire(run_id, pause_id)
+            if pause.is_expired:
+                self._tell("deadline", run_id, pause_id)
+
+    async def _due(self, store: StateStore) -> Due:
+        # Runs of its own may be listed while they are between two claims, so it asks for more than it takes.
+        limit = self._policy.at_once + len(self._running) + len(self._resting)
+        return await store.due(closures=self._closures, without=self.without, limit=limit)
+
+    async def _watch_later(self) -> None:
+        # A runner that is used once and closed has asked the database nothing.
+        await asyncio.sleep(self._policy.every_s)
+        await self.watch()
+
+    async def _attended(self, run_id: RunId) -> None:
+        try:
+            await self._take_over(run_id)
+        except ResumeConflict:
+            log.debug("run %s: somebody else was faster", run_id)
+        except FlujoError as error:
+            self._failed(run_id, f"{error} [{error.code}]")
+        except Exception as error:  # one run's trouble must not end the watch over all others
+            log.debug("run %s", run_id, exc_info=error)
+            self._failed(run_id, f"{type(error).__name__}: {error}")
+        finally:
+            self._running.pop(run_id, None)
+
+
+def _log(event: str, run_id: RunId, detail: str) -> None:
+    log.log(logging.INFO if event == "deadline" else logging.WARNING, "run %s: %s %s", run_id, event, detail)

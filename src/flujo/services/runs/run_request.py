@@ -1,0 +1,148 @@
+"""What a run is accepted with: its input and its context, checked before anything is recorded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain import canonical
+from flujo.domain.fast_dataclass import record
+from flujo.domain.journal import RunId
+from flujo.domain.models import PipelineContext
+from flujo.domain.run import NewRun
+from flujo.domain.steps import Step
+from flujo.exceptions import InputRejected, OutputRejected, SettingsError
+
+if TYPE_CHECKING:
+    from flujo.domain.models import Metadata
+    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.ports import Binding, Chance
+    from flujo.services.workspace import Blueprint
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+@record(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a caller starts a run with.
+
+    Args:
+        input: JSON data that fits the pipeline's `input_schema`.
+        context: fields of the context at the start.
+        run_id: an id of the caller's own, if there is one.
+        metadata: flat facts to find the run by.
+    """
+
+    input: Any
+    context: Mapping[str, Any]
+    run_id: str | None = None
+    metadata: Metadata | None = None
+
+    async def new_run(
+        self,
+        pipeline: Pipeline,
+        binding: Binding,
+        closure: str,
+        chance: Chance,
+        lock_digest: str | None = None,
+    ) -> NewRun:
+        """Return the run that is asked for; `lock_digest` is of the lock that holds its pipeline.
+
+        Raises:
+            InputRejected: the input or the context does not fit.
+            ProviderNotGiven | ProviderFailed | ReferenceMissing: a reference has no value behind it.
+            SettingsError: the id cannot be one.
+        """
+        if self.run_id is not None and not _RUN_ID.fullmatch(self.run_id):
+            raise SettingsError(
+                f"{self.run_id!r} cannot be a run id",
+                hint="use 1 to 128 letters, digits, `-`, `_` and `.`, beginning with a letter or a digit",
+            )
+        encoded = canonical.encode(self.input, what="input")
+        _check_input(pipeline, binding, encoded)
+        context = await binding.context(pipeline).start(self.context)
+        user_id = context.get("user_id")
+        return NewRun(
+            run_id=RunId(self.run_id) if self.run_id else chance.run_id(),
+            pipeline=pipeline.name,
+            closure=closure,
+            input=encoded,
+            context=canonical.encode(context, what="context"),
+            metadata=dict(self.metadata or {}),
+            user_id=user_id if isinstance(user_id, str) else None,
+            lock_digest=lock_digest,
+        )
+
+
+def pinned(pipeline: Pipeline, blueprint: Blueprint | None) -> tuple[str, Mapping[str, bytes]]:
+    """Return what a run of this pipeline is pinned to: its digest, and the blobs that are kept with the run.
+
+    A pipeline written in Python pins its name alone, because its code is today's.
+    """
+    if blueprint is not None:
+        return blueprint.closure.digest, blueprint.closure.blobs()
+    return _by_name(pipeline.name)
+
+
+@lru_cache(maxsize=256)
+def _by_name(pipeline: str) -> tuple[str, Mapping[str, bytes]]:
+    manifest = canonical.encode({"python": pipeline})
+    digest = canonical.digest(manifest)
+    return digest, {digest: manifest}
+
+
+def checked_context(model: Any) -> type[PipelineContext]:
+    """Return the class of a context.
+
+    Raises:
+        SettingsError: it is no subclass of `PipelineContext`.
+    """
+    if isinstance(model, type) and issubclass(model, PipelineContext):
+        return model
+    name = model.__name__ if isinstance(model, type) else repr(model)
+    raise SettingsError(
+        f"`context_model` is `{name}`, and a context is a subclass of `PipelineContext`: what steps write is "
+        "held to its fields, and a resumed run is read back through them",
+        hint="write `class MyContext(PipelineContext):` with typed fields",
+    )
+
+
+def require_no_enforcement(pipeline: Pipeline) -> None:
+    """Refuse to enforce anything where nothing survives the process.
+
+    Raises:
+        SettingsError: naming the step.
+    """
+    for path, step in pipeline.walk():
+        if isinstance(step, Step) and step.enforce_idempotency:
+            raise SettingsError(
+                f"step `{path}` says `enforce_idempotency`, and with `persist_state=False` nobody would know "
+                "after a crash that its call was made",
+                hint="leave `persist_state` out, or `enforce_idempotency`",
+                path=path,
+            )
+
+
+def context_fields(data: Any) -> Mapping[str, Any]:
+    """Return the fields that a context starts with.
+
+    Raises:
+        InputRejected: they are not given by name.
+    """
+    if data is None or isinstance(data, Mapping):
+        return data or {}
+    raise InputRejected(
+        f"`initial_context_data` is {type(data).__name__}, and the fields of a context are given by name",
+        hint="give a mapping, for instance {'user_id': 'u1'}; of a context object its `.model_dump()`",
+    )
+
+
+def _check_input(pipeline: Pipeline, binding: Binding, encoded: bytes) -> None:
+    if pipeline.input_schema is None:
+        return
+    try:
+        binding.schema(pipeline.input_schema).check(canonical.decode(encoded), what="input")
+    except OutputRejected as error:
+        raise InputRejected(error.message, hint=error.hint) from None

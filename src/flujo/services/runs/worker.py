@@ -1,0 +1,128 @@
+"""A worker: a process that goes on with any run it can bind, and acts on deadlines; it starts none itself."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain.outcomes import RunStarted
+from flujo.exceptions import CallableError, FlujoError, StateError
+from flujo.services.runs.blueprint_runs import runner_of
+from flujo.services.runs.recovery import Recovery, RecoveryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from flujo.domain.journal import RunId
+    from flujo.domain.outcomes import Event
+    from flujo.domain.run import RunRecord
+    from flujo.services.runs.runner import Flujo
+    from flujo.services.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a worker has to say: which run, and what became of it."""
+
+    event: str
+    """`begun`, `ended`, `skipped`, `failed` or `deadline`."""
+    run_id: str
+    pipeline: str = ""
+    detail: str = ""
+    """The status for `ended`, the reason for `skipped` and `failed`, the question for `deadline`."""
+
+
+class Worker:
+    """Looks after every run of a project's database.
+
+    Args:
+        workspace: the project; the caller closes it.
+        policy: how often it looks, and how many runs it executes at once.
+        tell: is told what happens.
+    """
+
+    def __init__(self, workspace: Workspace, policy: RecoveryPolicy, tell: Callable[[Told], None]) -> None:
+        self._workspace = workspace
+        self._policy = policy
+        self._tell = tell
+        self._runners: dict[str, Flujo[Any, Any, Any]] = {}
+        self._recovery = Recovery(workspace.store, policy, self._take_over, tell=self._heard)
+
+    async def work(self) -> None:
+        """Look every few seconds until it is cancelled.
+
+        Raises:
+            StateError: the database cannot be opened.
+        """
+        await self._workspace.store()
+        await self._recovery.watch()
+
+    async def drain(self) -> int:
+        """Go on with everything that waits now, until nothing does; return how many runs were begun.
+
+        Raises:
+            StateError: the database cannot be asked.
+        """
+        begun = 0
+        while fresh := await self._recovery.look():
+            begun += fresh
+            await self._recovery.settled()
+        return begun
+
+    async def aclose(self) -> None:
+        """Give back the runs that are being executed, so that another process goes on with them at once."""
+        await self._recovery.aclose()
+
+    async def _take_over(self, run_id: RunId) -> None:
+        store = await self._workspace.store()
+        record = await store.run(run_id)
+        try:
+            runner = await self._runner(record)
+        except StateError as error:
+            if getattr(error, "retryable", False):
+                raise
+            self._skip(record, error)
+            return
+        except FlujoError as error:
+            self._skip(record, error)
+            return
+
+        async def begun(event: Event) -> None:
+            if isinstance(event, RunStarted):
+                self._tell(Told("begun", run_id, record.pipeline))
+
+        most = self._policy.max_recoveries
+        result = await runner.recover_async(run_id, max_recoveries=most, sink=begun)
+        self._tell(Told("ended", run_id, record.pipeline, str(result.status)))
+
+    async def _runner(self, record: RunRecord) -> Flujo[Any, Any, Any]:
+        """Return what runs the pipeline that a run has pinned; made once for each closure."""
+        if record.closure not in self._runners:
+            self._runners[record.closure] = await runner_of(self._workspace, record)
+        return self._runners[record.closure]
+
+    def _skip(self, record: RunRecord, error: FlujoError) -> None:
+        self._recovery.without.add(record.closure)
+        self._tell(Told("skipped", record.run_id, record.pipeline, f"{error} [{error.code}]"))
+
+    def _heard(self, event: str, run_id: RunId, detail: str) -> None:
+        self._tell(Told(event, run_id, detail=detail))
+
+
+def import_modules(workspace: Workspace, names: Sequence[str]) -> None:
+    """Import the modules that register pipelines.
+
+    Raises:
+        CallableError: one cannot be imported.
+    """
+    workspace.importable()
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # the module is foreign code
+            raise CallableError(
+                f"`--import {name}` raised {type(error).__name__}: {error}",
+                hint="name a module that can be imported from the project's folder",
+                module=name,
+            ) from error

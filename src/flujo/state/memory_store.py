@@ -1,0 +1,438 @@
+"""Runs and journals in this process's memory: the same rules as a database, gone with the process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import TYPE_CHECKING
+
+from flujo.domain import canonical
+from flujo.domain.journal import ROOT, Entry, EntryKind, RunId, StepPath, parent
+from flujo.domain.ledger import Hold, Ledger, Spending
+from flujo.domain.run import (
+    Due,
+    Intent,
+    IntentState,
+    Move,
+    NewRun,
+    Pause,
+    Progress,
+    RunQuery,
+    RunRecord,
+    RunStatus,
+    Write,
+)
+from flujo.domain.usage import NOTHING
+from flujo.exceptions import CorruptState, FlujoError, StateBackendUnavailable
+from flujo.state import owner_tokens, rules
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+
+EntryKey = tuple[StepPath, EntryKind, int]
+
+
+@dataclass(slots=True)
+class StoredRun:
+    """A run, its journal and its questions."""
+
+    record: RunRecord
+    ordinal: int
+    lease_until: float | None = None
+    journal: dict[EntryKey, Entry] = field(default_factory=dict)
+    by_seq: dict[int, Entry] = field(default_factory=dict)
+    pauses: dict[StepPath, Pause] = field(default_factory=dict)
+    intents: dict[str, Intent] = field(default_factory=dict)
+    holds: dict[tuple[StepPath, int], Hold] = field(default_factory=dict)
+    answered: bool = False
+    """Whether a question was settled since the last claim."""
+
+
+@dataclass(slots=True)
+class MemoryDatabase:
+    """What several stores of one process may share."""
+
+    runs: dict[RunId, StoredRun] = field(default_factory=dict)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    ordinals: count[int] = field(default_factory=count)
+
+
+class MemoryStateStore:
+    """A `StateStore` for tests and for `persist_state=False`.
+
+    A lease lasts until it is given back, unless `lease_s` bounds it; then it is renewed when a step begins
+    after its end and nobody has taken the run.
+
+    Args:
+        database: shared with other stores; a new one when left out.
+        lease_s: how long a lease lasts; None for as long as this store is open.
+        now: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        database: MemoryDatabase | None = None,
+        *,
+        lease_s: float | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.database = database or MemoryDatabase()
+        self.owner = owner_tokens.new_token()
+        self._lease_s = float("inf") if lease_s is None else lease_s
+        self._now = now
+        self._holes = rules.Holes()
+        self._closed = False
+
+    async def accept(self, run: NewRun, blobs: Mapping[str, bytes], *, claim: bool = True) -> RunRecord:
+        """Record a run; see the port."""
+        self._check_open()
+        rules.check_run(run)
+        there = self.database.runs.get(run.run_id)
+        if there is not None:
+            raise rules.accept_twice(self._record(there), run)
+        now = self._now()
+        record = RunRecord(
+            run_id=run.run_id,
+            pipeline=run.pipeline,
+            status=RunStatus.RUNNING if claim else RunStatus.ACCEPTED,
+            closure=run.closure,
+            input=run.input,
+            context=run.context,
+            metadata=canonical.normalise(dict(run.metadata)),
+            user_id=run.user_id,
+            lock_digest=run.lock_digest,
+            fence=int(claim),
+            owner=self.owner if claim else None,
+            lease_left_s=self._lease_s if claim else None,
+            claims=int(claim),
+            created_at=now,
+            updated_at=now,
+        )
+        stored = StoredRun(record, next(self.database.ordinals), now + self._lease_s if claim else None)
+        self.database.blobs.update(blobs)
+        self.database.runs[run.run_id] = stored
+        return self._record(stored)
+
+    async def claim(
+        self, run_id: RunId, *, statuses: Sequence[RunStatus], recovering: bool = False, forced: bool = False
+    ) -> RunRecord:
+        """Take a run over; see the port."""
+        self._check_open()
+        stored = self._stored(run_id)
+        there = self._record(stored)
+        gone = forced or (there.owner is not None and owner_tokens.is_provably_dead(there.owner))
+        owner = None if gone else there.owner
+        refusal = rules.claim_refusal(run_id, there.status, statuses, owner, there.lease_left_s)
+        if refusal is not None:
+            raise refusal
+        now = self._now()
+        last_seq = max(stored.by_seq, default=0)
+        recoveries = rules.recoveries(
+            there.recoveries,
+            there.status,
+            recovering=recovering,
+            abandoned=there.owner is not None,
+            grown=last_seq > there.entries,
+        )
+        stored.lease_until, stored.answered = now + self._lease_s, False
+        stored.record = replace(
+            stored.record,
+            status=RunStatus.RUNNING,
+            owner=self.owner,
+            lease_left_s=self._lease_s,
+            fence=there.fence + 1,
+            claims=there.claims + 1,
+            recoveries=recoveries,
+            entries=max(last_seq, there.entries),
+            output=None,
+            error=None,
+            updated_at=now,
+        )
+        return self._record(stored)
+
+    def write(self, write: Write) -> Awaitable[bool]:
+        """Make a write true at once; the awaitable says how it came out."""
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        try:
+            self._check_open()
+            answered = self._write(write)
+            self._holes.succeeded(write)
+        except FlujoError as error:
+            self._holes.failed(write, error)
+            done.set_exception(error)
+        else:
+            done.set_result(answered)
+        return done
+
+    def may_begin(self, run_id: RunId) -> bool:
+        """Return whether the run is this store's, and its lease lasts; see the port."""
+        stored = self.database.runs.get(run_id)
+        if stored is None or stored.record.owner != self.owner:
+            return False
+        return stored.lease_until is None or self._now() < stored.lease_until
+
+    def let_go(self, run_id: RunId) -> None:
+        """Give the run back; see the port."""
+        stored = self.database.runs.get(run_id)
+        if stored is not None and stored.record.owner == self.owner:
+            self._release(stored)
+
+    async def run(self, run_id: RunId) -> RunRecord:
+        """Return a run."""
+        return self._listed(self._stored(run_id))
+
+    async def find(self, text: str) -> RunRecord:
+        """Return the run that a user means: an id, a unique prefix of one, or `@last`."""
+        runs = self.database.runs
+        if text == "@last" and runs:
+            return self._listed(max(runs.values(), key=lambda stored: stored.ordinal))
+        if (exact := runs.get(RunId(text))) is not None:
+            return self._listed(exact)
+        candidates = sorted(run_id for run_id in runs if text and run_id.startswith(text))
+        if not candidates:
+            raise rules.no_run(text)
+        if len(candidates) > 1:
+            raise rules.several_runs(text, candidates[:5])
+        return self._listed(runs[candidates[0]])
+
+    async def runs(self, query: RunQuery) -> list[RunRecord]:
+        """Return the runs that fit, newest first."""
+        rules.check_query(query)
+        newest_first = sorted(self.database.runs.values(), key=lambda stored: -stored.ordinal)
+        fitting = [self._listed(stored) for stored in newest_first if _fits(stored.record, query)]
+        return fitting[: query.limit]
+
+    async def entries(self, run_id: RunId, *, parent: StepPath | None = None) -> list[Entry]:
+        """Return the journal in order: all of it, or the level right below `parent`."""
+        stored = self.database.runs.get(run_id)
+        entries = [stored.by_seq[seq] for seq in sorted(stored.by_seq)] if stored else []
+        if parent is None:
+            return entries
+        return [entry for entry in entries if _is_below(entry.path, parent)]
+
+    async def progress(self, run_id: RunId) -> Progress:
+        """Return how far the run is; see the port."""
+        entries = await self.entries(run_id)
+        return Progress(
+            last_seq=max((entry.seq for entry in entries), default=0),
+            usage=sum((entry.usage for entry in entries), NOTHING),
+            first=tuple(entry for entry in entries if _is_below(entry.path, ROOT)),
+            pauses=tuple(await self.pauses(run_id)),
+        )
+
+    async def ledger(self, run_id: RunId) -> Ledger:
+        """Return what each attempt used and when, and what is held back of the run's budget."""
+        stored = self.database.runs.get(run_id)
+        if stored is None:
+            return Ledger()
+        entries = [stored.by_seq[seq] for seq in sorted(stored.by_seq)]
+        return Ledger(
+            tuple(
+                Spending(entry.path, entry.usage, entry.started_at, entry.ended_at)
+                for entry in entries
+                if entry.kind is EntryKind.WORK or entry.usage
+            ),
+            tuple(stored.holds[key] for key in sorted(stored.holds) if stored.holds[key].is_open),
+        )
+
+    async def pauses(self, run_id: RunId) -> list[Pause]:
+        """Return the questions of a run, in the order in which they were asked."""
+        stored = self.database.runs.get(run_id)
+        return list(stored.pauses.values()) if stored else []
+
+    async def answer(self, run_id: RunId, pause_id: StepPath, answer: bytes) -> Pause:
+        """Record a human's answer; the first one wins."""
+        self._check_open()
+        stored = self._stored(run_id)
+        pause = rules.answered(run_id, list(stored.pauses.values()), pause_id, answer)
+        return pause if pause.is_settled else self._settle(stored, pause, answer)
+
+    async def expire(self, run_id: RunId, pause_id: StepPath) -> Pause:
+        """Settle a question whose deadline has passed; see the port."""
+        self._check_open()
+        stored = self._stored(run_id)
+        pause = rules.asked(run_id, list(stored.pauses.values()), pause_id)
+        return self._settle(stored, pause, None) if self._is_overdue(pause) else pause
+
+    async def due(
+        self, *, closures: Collection[str] | None = None, without: Collection[str] = (), limit: int = 100
+    ) -> Due:
+        """Return what waits for somebody alive; see the port."""
+        self._check_open()
+        runs = self.database.runs.values()
+        overdue = [
+            (pause.deadline_at or 0, stored.record.run_id, pause.pause_id)
+            for stored in runs
+            for pause in stored.pauses.values()
+            if self._is_overdue(pause)
+        ]
+        waiting = [
+            stored.record
+            for stored in runs
+            if self._can_go_on(stored)
+            and stored.record.closure not in without
+            and (closures is None or stored.record.closure in closures)
+        ]
+        waiting.sort(key=lambda record: (record.updated_at, record.run_id))
+        return Due(
+            questions=tuple((run_id, pause_id) for _, run_id, pause_id in sorted(overdue)[:limit]),
+            runs=tuple(record.run_id for record in waiting[:limit]),
+        )
+
+    async def intents(self, run_id: RunId) -> list[Intent]:
+        """Return the calls that a run has announced."""
+        stored = self.database.runs.get(run_id)
+        calls = stored.intents.values() if stored else ()
+        return sorted(calls, key=lambda call: (call.sent_at or 0.0, call.key))
+
+    async def blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
+        """Return content-addressed blobs."""
+        missing = [digest for digest in digests if digest not in self.database.blobs]
+        if missing:
+            raise CorruptState(f"the content {missing[0]} is missing from the store")
+        return {digest: self.database.blobs[digest] for digest in digests}
+
+    async def aclose(self) -> None:
+        """Give back what is held. Idempotent."""
+        self._closed = True
+        for stored in self.database.runs.values():
+            if stored.record.owner == self.owner:
+                self._release(stored)
+
+    # What a write does -----------------------------------------------------------------------------------
+
+    def _write(self, write: Write) -> bool:
+        stored = self._stored(write.run_id)
+        record = stored.record
+        refusal: FlujoError | None = rules.write_refusal(
+            write, record.fence, record.status, record.owner, self.owner
+        )
+        if refusal is not None or (refusal := self._holes.before(write)) is not None:
+            raise refusal
+        fresh = self._fresh(stored, write.entries)
+        self.database.blobs.update(write.blobs)
+        for entry in fresh:
+            stored.journal[entry.path, entry.kind, entry.attempt] = entry
+            stored.by_seq[entry.seq] = entry
+        for intent in write.intents:
+            before = stored.intents.pop(intent.key, intent)
+            sent_at = self._now() if intent.state is IntentState.SENT else before.sent_at
+            stored.intents[intent.key] = replace(intent, sent_at=sent_at)
+        stored.holds.update({(hold.path, hold.number): hold for hold in write.holds})
+        for pause in write.pauses:
+            self._open(stored, pause)
+        for pause_id in write.voids:
+            if pause_id in stored.pauses and stored.pauses[pause_id].is_open:
+                stored.pauses[pause_id] = replace(stored.pauses[pause_id], void=True)
+        if write.move is not None:
+            self._move(stored, write.move)
+        elif write.is_empty:
+            stored.lease_until = self._now() + self._lease_s
+        return stored.answered
+
+    @staticmethod
+    def _fresh(stored: StoredRun, entries: Sequence[Entry]) -> list[Entry]:
+        """Return the entries that are not there yet; an identical one may come twice, another may not."""
+        fresh = []
+        for entry in entries:
+            key = (entry.path, entry.kind, entry.attempt)
+            there = stored.journal.get(key, stored.by_seq.get(entry.seq))
+            if there is not None and there != entry:
+                raise rules.recorded_otherwise(stored.record.run_id, entry)
+            if there is None:
+                fresh.append(entry)
+        return fresh
+
+    def _open(self, stored: StoredRun, pause: Pause) -> None:
+        there = stored.pauses.get(pause.pause_id)
+        if there is not None and not there.void and not there.is_expired:
+            return
+        stored.pauses.pop(pause.pause_id, None)
+        now = self._now()
+        deadline_at = None if pause.deadline_s is None else now + pause.deadline_s
+        fresh = replace(pause, deadline_s=None, answer=None, answered_at=None, void=False)
+        stored.pauses[pause.pause_id] = replace(fresh, asked_at=now, deadline_at=deadline_at)
+
+    def _settle(self, stored: StoredRun, pause: Pause, answer: bytes | None) -> Pause:
+        stored.answered = True
+        settled = replace(pause, answer=answer, answered_at=self._now())
+        stored.pauses[pause.pause_id] = settled
+        return settled
+
+    def _is_overdue(self, pause: Pause) -> bool:
+        return pause.is_open and pause.deadline_at is not None and pause.deadline_at <= self._now()
+
+    def _can_go_on(self, stored: StoredRun) -> bool:
+        """Return whether nobody executes a run that is accepted, cut off, or answered."""
+        record = stored.record
+        waits = record.status in (RunStatus.ACCEPTED, RunStatus.RUNNING) or (
+            record.status is RunStatus.PAUSED and stored.answered
+        )
+        lapsed = stored.lease_until is None or stored.lease_until <= self._now()
+        return waits and (record.owner is None or lapsed or owner_tokens.is_provably_dead(record.owner))
+
+    def _move(self, stored: StoredRun, move: Move) -> None:
+        record = stored.record
+        stored.record = replace(
+            record,
+            status=move.status,
+            output=move.output,
+            error=move.error,
+            context_now=record.context_now if move.context is None else move.context,
+            closure=record.closure if move.closure is None else move.closure,
+            usage=record.usage if move.usage is None else move.usage,
+            entries=record.entries if move.entries is None else move.entries,
+            updated_at=self._now(),
+        )
+        if move.release:
+            self._release(stored)
+        if rules.voids_pauses(move.status):
+            for pause_id, pause in stored.pauses.items():
+                if pause.is_open:
+                    stored.pauses[pause_id] = replace(pause, void=True)
+
+    # Small things ----------------------------------------------------------------------------------------
+
+    def _release(self, stored: StoredRun) -> None:
+        stored.record = replace(stored.record, owner=None)
+        stored.lease_until = None
+
+    def _record(self, stored: StoredRun) -> RunRecord:
+        left = None if stored.lease_until is None else stored.lease_until - self._now()
+        if left == stored.record.lease_left_s:
+            return stored.record  # a lease without an end: one record for a run that waits, not two
+        return replace(stored.record, lease_left_s=left)
+
+    def _listed(self, stored: StoredRun) -> RunRecord:
+        """Return a run as somebody sees it who does not execute it."""
+        return replace(self._record(stored), deadline_at=_earliest_deadline(stored))
+
+    def _stored(self, run_id: RunId) -> StoredRun:
+        stored = self.database.runs.get(run_id)
+        if stored is None:
+            raise rules.no_run(run_id)
+        return stored
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StateBackendUnavailable("the store is closed")
+
+
+def _fits(record: RunRecord, query: RunQuery) -> bool:
+    return (
+        (not query.statuses or record.status in query.statuses)
+        and (query.pipeline is None or record.pipeline == query.pipeline)
+        and (query.user_id is None or record.user_id == query.user_id)
+        and rules.metadata_fits(record.metadata, query.metadata)
+    )
+
+
+def _earliest_deadline(stored: StoredRun) -> float | None:
+    open_ones = (pause.deadline_at for pause in stored.pauses.values() if pause.is_open)
+    return min((each for each in open_ones if each is not None), default=None)
+
+
+def _is_below(path: StepPath, above: StepPath) -> bool:
+    return path != above and parent(path) == above

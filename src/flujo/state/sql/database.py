@@ -1,0 +1,347 @@
+"""One database by its URL: connections, transactions, its clock, and its errors in our words."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+
+from flujo.domain import canonical
+from flujo.exceptions import CorruptState, SettingsError, StateBackendUnavailable, StateError
+from flujo.state.sql import errors
+from flujo.state.sql.functions import Array
+from flujo.state.sql.retry import ANSWER_S
+from flujo.state.sql.tables import SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BUSY_S = 5.0
+"""How long SQLite waits for another process's commit before it says so."""
+
+IDLE_S = 10.0
+"""How long a transaction on Postgres may wait for the process that began it."""
+
+Synchronous = Literal["FULL", "NORMAL"]
+
+
+def parse(uri: str) -> sa.URL:
+    """Return the URL of a state database, a SQLite path made absolute.
+
+    Raises:
+        SettingsError: it is no URL, or of a database that Flujo does not speak.
+    """
+    try:
+        url = sa.make_url(uri)
+    except (exc.ArgumentError, ValueError) as error:
+        raise _unusable("`state_uri` is not a URL") from error
+    match url.drivername:
+        case "sqlite":
+            return _sqlite(url)
+        case "postgresql" | "postgres" | "postgresql+psycopg":
+            return url.set(drivername="postgresql+psycopg")
+        case other:
+            raise _unusable(f"`state_uri` names {other!r}, which Flujo cannot keep runs in")
+
+
+def is_postgres(uri: str) -> bool:
+    """Return whether a URI is one of Postgres.
+
+    Raises:
+        SettingsError: it is no URL, or of a database that Flujo does not speak.
+    """
+    return parse(uri).get_backend_name() == "postgresql"
+
+
+def _sqlite(url: sa.URL) -> sa.URL:
+    if url.host or not url.database or url.database == ":memory:" or url.query:
+        raise _unusable(f"`state_uri` {url.render_as_string()!r} names no file")
+    return url.set(database=str(Path(url.database).expanduser().absolute()))
+
+
+def _unusable(message: str) -> SettingsError:
+    # The URL itself is not repeated: it may hold a password in a place where none is expected.
+    return SettingsError(
+        message,
+        hint="write `sqlite:///.flujo/state.db` (three slashes, then a path) "
+        "or `postgresql://user:password@host:5432/database`",
+    )
+
+
+class Database:
+    """Connections to one database.
+
+    Args:
+        uri: `sqlite:///path` or `postgresql://…`.
+        connections: how many stay open, and how many there may be at once.
+        synchronous: SQLite's own word; NORMAL may lose the last commits in a power cut.
+        idle_s: how long Postgres waits for us inside a transaction before it ends it: a process that is
+            frozen there holds the locks of its runs no longer than that.
+        answer_s: how long Postgres may be silent before its connection is given up; None for ever.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        connections: tuple[int, int] = (2, 5),
+        synchronous: Synchronous = "FULL",
+        idle_s: float = IDLE_S,
+        answer_s: float | None = ANSWER_S,
+    ) -> None:
+        self.url = parse(uri)
+        self.is_postgres = is_postgres(uri)
+        self._path = str(self.url.database)
+        self.shown = _shown(self.url)
+        pool = {"pool_size": connections[0], "max_overflow": connections[1] - connections[0]}
+        if self.is_postgres:
+            self.engine = _postgres_engine(self.url, pool, idle_s, answer_s)
+        else:
+            self.engine = _sqlite_engine(self.url, pool, synchronous)
+        self._pool = self.engine.pool
+        self._disposed = False
+        self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
+        self.table_prefix = f"{SCHEMA}." if self.is_postgres else ""
+
+    def connect(self) -> sa.Connection:
+        """Open a connection; the caller closes it.
+
+        Raises:
+            StateBackendUnavailable: the database does not answer.
+        """
+        with self.errors():
+            return self.engine.connect()
+
+    @contextmanager
+    def reading(self, *, moment: bool = False) -> Iterator[sa.Connection]:
+        """Lend a connection; with `moment` everything that is read on it is one moment of the database."""
+        with self._lent() as connection:
+            if self.is_postgres:
+                level = "REPEATABLE READ" if moment else "AUTOCOMMIT"
+                connection = connection.execution_options(isolation_level=level)
+            elif moment:
+                connection.begin()
+            try:
+                yield connection
+            except self._driver_error:
+                connection.invalidate()  # SQLAlchemy has not seen it, and would lend a dead one again
+                raise
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """Lend a connection inside one write transaction."""
+        with self._lent() as connection, begin_write(connection):
+            yield connection
+
+    @contextmanager
+    def _lent(self) -> Iterator[sa.Connection]:
+        try:
+            with self.errors(), self.engine.connect() as connection:
+                yield connection
+        finally:
+            if self._disposed:  # while it was lent: nobody else would close it
+                self._pool.dispose()
+                self.engine.dispose()
+
+    def pipelined(self, connection: sa.Connection) -> AbstractContextManager[object]:
+        """Send statements without waiting for the answer to each: one round trip where many would be."""
+        if not self.is_postgres:
+            return nullcontext()
+        from flujo.state.sql.postgres_pipeline import Pipeline
+
+        driver: Any = connection.connection.dbapi_connection
+        driver._pipeline = Pipeline(driver)  # which it enters instead of making one of its own
+        pipeline: AbstractContextManager[object] = driver.pipeline()
+        return pipeline
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn the driver's errors into ours."""
+        try:
+            yield
+        except exc.DBAPIError as error:
+            raise self._translated(error.orig, lost=error.connection_invalidated) from error
+        except self._driver_error as error:
+            raise self._translated(error, lost=False) from error
+        except exc.TimeoutError as error:
+            raise StateBackendUnavailable(
+                f"no connection to {self.shown} became free in time", hint="raise `postgres_pool_max`"
+            ) from error
+
+    def _translated(self, error: BaseException | None, *, lost: bool) -> StateError:
+        reason = self._without_password(str(error).strip().partition("\n")[0])
+        if self.is_postgres:
+            return errors.of_postgres(self.shown, error, reason, lost=lost)
+        return errors.of_sqlite(self.shown, error, reason)
+
+    def file_id(self) -> tuple[int, int] | None:
+        """Return which file is at the path now; None when there is none, and for Postgres."""
+        if self.is_postgres:
+            return None
+        try:
+            found = os.stat(self._path)  # noqa: PTH116 - before each commit, and making a Path takes longer
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def dispose(self) -> None:
+        """Close every connection; one that is lent is closed when it comes back."""
+        self._disposed = True
+        self.engine.dispose()
+
+    def _without_password(self, text: str) -> str:
+        password = self.url.password
+        return text.replace(str(password), "***") if password else text
+
+
+def begin_write(connection: sa.Connection) -> sa.RootTransaction:
+    """Begin a transaction that has the right to write from its first moment."""
+    # SQLite would otherwise begin as a reader and fail when it wants to become the writer.
+    if not connection.get_execution_options().get("flujo_writes"):
+        connection.execution_options(flujo_writes=True)
+    return connection.begin()
+
+
+def _shown(url: sa.URL) -> str:
+    """Return the URL as people may see it: no password, and of the query only the place."""
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    where = {name: value for name, value in url.query.items() if name in ("host", "port")}
+    return url.set(drivername="postgresql", query=where).render_as_string(hide_password=True)
+
+
+def _dump(value: Any) -> str:
+    return canonical.encode(value, what="metadata").decode()
+
+
+def _load(stored: bytes) -> Any:
+    try:
+        return canonical.decode(stored)
+    except ValueError as error:
+        raise CorruptState(
+            f"the metadata of a run is not what was written: {error}", hint="`flujo doctor` names the run"
+        ) from error
+
+
+# Postgres ------------------------------------------------------------------------------------------------
+
+
+def _postgres_engine(url: sa.URL, pool: dict[str, int], idle_s: float, answer_s: float | None) -> sa.Engine:
+    from flujo.state.sql.postgres_arrays import ArrayDumper
+
+    engine = sa.create_engine(
+        url,
+        **pool,
+        pool_timeout=30,
+        json_serializer=_dump,
+        json_deserializer=_load,
+        connect_args={
+            "connect_timeout": 10,
+            "application_name": "flujo",
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,  # else a machine that is gone is asked again after 75 s only
+            "tcp_user_timeout": 30_000,  # a network that swallows packets is an error after 30 s
+            **url.query,
+        },
+    )
+
+    idle_ms = str(int(idle_s * 1000))
+
+    @event.listens_for(engine, "do_connect")
+    def connect(_: Any, __: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
+        from flujo.state.sql import postgres_connection
+
+        connection = postgres_connection.Connection.connect(*arguments, **options)
+        connection.answer_s = answer_s
+        return connection
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _: Any) -> None:
+        # A pooler in transaction mode gives each transaction another server, where nothing that was
+        # prepared before is known. It shows: the server that answers is not the one that we connected to.
+        connection.autocommit = True
+        [(_, is_ours)] = connection.execute(_GREETING, (connection.info.backend_pid, idle_ms)).fetchall()
+        connection.autocommit = False
+        connection.adapters.register_dumper(Array, ArrayDumper)
+        if not is_ours:
+            connection.prepare_threshold = None
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        driver: Any = connection.connection.dbapi_connection
+        if driver.prepare_threshold is None and not driver.autocommit:  # the next one is on another server
+            driver.execute(f"SET LOCAL idle_in_transaction_session_timeout = {idle_ms}")
+
+    return engine.execution_options(schema_translate_map={None: SCHEMA})
+
+
+_GREETING = """
+    WITH answering AS MATERIALIZED (SELECT pg_backend_pid() = %s AS is_ours)
+    SELECT CASE WHEN is_ours THEN set_config('idle_in_transaction_session_timeout', %s, false) END, is_ours
+    FROM answering"""
+"""Finds out whether the session is ours alone; only then something may be set for all of it."""
+
+
+# SQLite --------------------------------------------------------------------------------------------------
+
+
+def _sqlite_engine(url: sa.URL, pool: dict[str, int], synchronous: Synchronous) -> sa.Engine:
+    engine = sa.create_engine(
+        url,
+        json_serializer=_dump,
+        json_deserializer=_load,
+        connect_args={"timeout": BUSY_S, "check_same_thread": False},
+        **pool,
+    )
+
+    @event.listens_for(engine, "do_connect")
+    def prepare(*_: Any) -> None:
+        _create_file(Path(str(url.database)))
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _: Any) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        _use_wal(connection)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        writes = connection.get_execution_options().get("flujo_writes", False)
+        driver: Any = connection.connection.dbapi_connection  # direct: this is in every commit
+        driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _create_file(path: Path) -> None:
+    """Make the file and its folder readable by their owner alone: runs hold what users said."""
+    try:
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+        if not path.exists():
+            path.touch(mode=0o600)
+    except OSError as error:
+        raise StateBackendUnavailable(
+            f"the database {path} cannot be opened: {error.strerror}",
+            hint="make its folder writable, or set `state_uri` (FLUJO_STATE_URI)",
+        ) from error
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    # Two processes that switch a new file at once get "locked" at once: SQLite does not wait here.
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if errors.primary_code(error) not in errors.BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)

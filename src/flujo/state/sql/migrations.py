@@ -1,0 +1,210 @@
+"""The schema's version: seeing it, and bringing a database up to what this Flujo needs.
+
+A SQLite file is created and migrated without being asked; a Postgres database is somebody's production, so
+it waits for `flujo migrate`. Versions are numbered, so that a newer one is told from an unknown one.
+"""
+
+from __future__ import annotations
+
+import io
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import sqlalchemy as sa
+
+import flujo
+from flujo.exceptions import SchemaOutdated, SchemaTooNew, StateError
+from flujo.state.sql.database import Database, parse
+from flujo.state.sql.tables import HEAD, SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from alembic.config import Config
+    from alembic.migration import MigrationContext
+
+_LOCK = 0x666C756A6F  # "flujo": the number of our Postgres advisory lock
+_PLACE = (f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}", f"SET LOCAL search_path TO {SCHEMA}")
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaStatus:
+    """Where a database stands; versions are None for one without our tables."""
+
+    database: str
+    """The URL without its password, or the file."""
+    current: str | None
+    needed: str = HEAD
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this Flujo can work on it."""
+        return self.current == self.needed
+
+    @property
+    def is_newer(self) -> bool:
+        """Whether a newer Flujo has migrated it."""
+        return self.current is not None and self.current > self.needed
+
+
+def status(uri: str) -> SchemaStatus:
+    """Return where the database stands; a SQLite file that is not there is not made.
+
+    Raises:
+        StateError: it cannot be reached or read.
+    """
+    database = Database(uri)
+    try:
+        if not database.is_postgres and not Path(str(database.url.database)).exists():
+            return SchemaStatus(database.shown, None)
+        return _status(database)
+    finally:
+        database.dispose()
+
+
+def migrate(uri: str) -> tuple[SchemaStatus, SchemaStatus]:
+    """Bring a database up to date; return where it stood before and where it stands now.
+
+    Processes that do this at once wait for each other; the second finds nothing to do.
+
+    Raises:
+        SchemaTooNew: a newer Flujo has migrated it.
+        StateError: it cannot be reached or written.
+    """
+    database = Database(uri, answer_s=None)  # a large table takes its time, and so does another migration
+    try:
+        before = _status(database)
+        return before, upgrade(database)
+    finally:
+        database.dispose()
+
+
+def script(uri: str) -> str:
+    """Return what `migrate` would execute, as one transaction; empty when there is nothing to do.
+
+    Raises:
+        SchemaTooNew: a newer Flujo has migrated it.
+        StateError: it cannot be reached or read.
+    """
+    found = status(uri)
+    if found.is_current:
+        return ""
+    _refuse_newer(found)
+    postgres = parse(uri).get_backend_name() == "postgresql"
+    written = io.StringIO()
+    config = _config(output_buffer=written, dialect="postgresql" if postgres else "sqlite")
+    from alembic import command
+
+    command.upgrade(config, f"{found.current or 'base'}:{HEAD}", sql=True)
+    first = [f"{statement};" for statement in _PLACE] if postgres else []
+    return "\n".join(["BEGIN;", *first, written.getvalue().strip(), "COMMIT;", ""])
+
+
+def ensure_current(database: Database) -> None:
+    """Return when the schema is what this Flujo needs; bring a SQLite file there.
+
+    Raises:
+        SchemaOutdated: a Postgres database that waits for `flujo migrate`.
+        SchemaTooNew: a newer Flujo has migrated it.
+    """
+    found = _status(database)
+    if found.is_current:
+        return
+    if database.is_postgres and not found.is_newer:
+        what = f"has schema {found.current}" if found.current else "has no tables of Flujo yet"
+        raise SchemaOutdated(
+            f"the database {found.database} {what}; this Flujo needs {found.needed}", current=found.current
+        )
+    upgrade(database)
+
+
+def upgrade(database: Database) -> SchemaStatus:
+    """Run the missing versions in one transaction; all or none of them count."""
+    with database.errors(), exclusively(database) as connection:
+        found = SchemaStatus(database.shown, _version(connection))
+        _refuse_newer(found)
+        if not found.is_current:
+            _run_versions(connection)
+    return _status(database)
+
+
+@contextmanager
+def exclusively(database: Database) -> Iterator[sa.Connection]:
+    """Lend a connection whose transaction no other migration can overlap."""
+    with database.writing() as connection:
+        if database.is_postgres:
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            for statement in _PLACE:
+                connection.execute(sa.text(statement))
+            # The versions say bare names; the search path of this transaction says where they are.
+            connection = connection.execution_options(schema_translate_map=None)
+        yield connection
+
+
+def scripts() -> Path:
+    """Return the folder with `env.py` and the versions: in the package, or in a checkout beside `src`.
+
+    Raises:
+        StateError: neither is there.
+    """
+    package = Path(flujo.__file__).parent
+    for folder in (package / "_alembic", package.parent.parent / "alembic"):
+        if (folder / "env.py").is_file():
+            return folder
+    raise StateError("the migration scripts are missing from this installation", hint="install Flujo again")
+
+
+def compared(connection: sa.Connection) -> MigrationContext:
+    """Return Alembic's view of a database, for comparing it with the tables.
+
+    Alembic does not ask `ddl_if` when it compares, so an index that only Postgres has is left out elsewhere.
+    """
+    from alembic.migration import MigrationContext
+
+    def belongs(_: Any, name: str | None, kind: str, *__: Any) -> bool:
+        return not (
+            kind == "index" and name == "runs_by_metadata" and connection.dialect.name != "postgresql"
+        )
+
+    return MigrationContext.configure(connection, opts={"compare_type": True, "include_object": belongs})
+
+
+def _run_versions(connection: sa.Connection) -> None:
+    from alembic import command
+
+    command.upgrade(_config(connection=connection), HEAD)
+
+
+def _config(*, output_buffer: TextIO | None = None, **attributes: Any) -> Config:
+    from alembic.config import Config
+
+    config = Config(output_buffer=output_buffer, attributes=attributes)
+    config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
+    return config
+
+
+def _refuse_newer(found: SchemaStatus) -> None:
+    if found.is_newer:
+        raise SchemaTooNew(
+            f"the database {found.database} has schema {found.current}; this Flujo knows {found.needed}",
+            current=found.current,
+        )
+
+
+def _status(database: Database) -> SchemaStatus:
+    with database.reading() as connection:
+        return SchemaStatus(database.shown, _version(connection))
+
+
+def _version(connection: sa.Connection) -> str | None:
+    prefix = f"{SCHEMA}." if connection.dialect.name == "postgresql" else ""
+    if connection.dialect.name == "postgresql":
+        there = sa.text(f"SELECT to_regclass('{SCHEMA}.alembic_version')")
+    else:
+        there = sa.text("SELECT name FROM sqlite_master WHERE name = 'alembic_version'")
+    if connection.scalar(there) is None:
+        return None
+    found = connection.scalar(sa.text(f"SELECT version_num FROM {prefix}alembic_version"))  # noqa: S608 - our own words
+    return None if found is None else str(found)

@@ -1,0 +1,277 @@
+"""What is read: each function is one question to the database, answered with checked records."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from flujo.domain import canonical
+from flujo.domain.journal import Entry, EntryKind, RunId, StepPath
+from flujo.domain.ledger import HoldState, Ledger, Spending
+from flujo.domain.run import Due, RunStatus
+from flujo.exceptions import CorruptState
+from flujo.state import codec, owner_tokens, rules
+from flujo.state.sql.functions import database_now, fetch
+from flujo.state.sql.tables import blobs, budget_holds, intents, journal, pauses, runs
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from flujo.domain.run import Intent, RunQuery, RunRecord
+
+LAST = "@last"
+_PAGE = 500
+"""How many names one `IN` has at most."""
+
+RUN_COLUMNS = (*runs.c, (runs.c.lease_until - database_now()).label("lease_left_s"))
+EARLIEST_DEADLINE = (
+    sa.select(sa.func.min(pauses.c.deadline_at))
+    .where(pauses.c.run_id == runs.c.run_id, pauses.c.answered_at.is_(None), ~pauses.c.void)
+    .scalar_subquery()
+    .label("deadline_at")
+)
+_newest_first = (runs.c.created_at.desc(), runs.c.run_id)
+_newest_run = (
+    sa.select(*RUN_COLUMNS, EARLIEST_DEADLINE)
+    .order_by(*_newest_first)
+    .limit(sa.literal_column("1"))
+    .offset(sa.literal_column("0"))  # SQLAlchemy would add it as a parameter
+)
+
+
+def newest(connection: sa.Connection) -> RunRecord:
+    """Return the run that was accepted last, or raise `RunNotFound`."""
+    found = decoded(connection, fetch(connection, _newest_run, {}))
+    if not found:
+        raise rules.no_run(LAST)
+    return found[0]
+
+
+def beginning_with(connection: sa.Connection, text: str) -> str:
+    """Return the id of the one run whose id begins so, or raise `RunNotFound`."""
+    # A range instead of LIKE: it uses the key's index, and no character of the text is special in it.
+    within = sa.and_(runs.c.run_id >= text, runs.c.run_id < text + "\U0010ffff")
+    ids = connection.scalars(sa.select(runs.c.run_id).where(within).order_by(runs.c.run_id).limit(6)).all()
+    if not ids:
+        raise rules.no_run(text)
+    if len(ids) > 1:
+        raise rules.several_runs(text, ids[:5])
+    return str(ids[0])
+
+
+def matching(connection: sa.Connection, query: RunQuery) -> list[RunRecord]:
+    """Return the runs that fit, newest first."""
+    rules.check_query(query)
+    conditions: list[sa.ColumnElement[bool]] = []
+    if query.statuses:
+        conditions.append(runs.c.status.in_([str(status) for status in query.statuses]))
+    if query.pipeline is not None:
+        conditions.append(runs.c.pipeline == query.pipeline)
+    if query.user_id is not None:
+        conditions.append(runs.c.user_id == query.user_id)
+    if query.metadata:
+        conditions += _metadata_conditions(connection.dialect.name, query.metadata)
+    chosen = (
+        sa.select(*RUN_COLUMNS, EARLIEST_DEADLINE)
+        .where(*conditions)
+        .order_by(*_newest_first)
+        .limit(query.limit)
+    )
+    return _run_records(connection, chosen)
+
+
+def _metadata_conditions(dialect: str, wanted: Mapping[str, Any]) -> list[sa.ColumnElement[bool]]:
+    """Return conditions in which keys and values are bound, never written into the statement."""
+    if dialect == "postgresql":
+        data = sa.bindparam(None, canonical.encode(dict(wanted)).decode(), sa.Text())
+        return [
+            runs.c.metadata.op("@>", is_comparison=True)(
+                sa.cast(sa.cast(data, sa.Text), runs.c.metadata.type)
+            )
+        ]
+    return [_equals_on_sqlite(f'$."{key}"', value) for key, value in wanted.items()]
+
+
+def _equals_on_sqlite(path: str, value: Any) -> sa.ColumnElement[bool]:
+    column = sa.type_coerce(runs.c.metadata, sa.Text())
+    kind = sa.func.json_type(column, path)
+    match value:
+        case None:
+            return kind == "null"
+        case bool():
+            return kind == ("true" if value else "false")
+        case str():
+            return sa.and_(kind == "text", sa.func.json_extract(column, path) == value)
+        case _:
+            return sa.and_(kind.in_(["integer", "real"]), sa.func.json_extract(column, path) == value)
+
+
+_whole_journal = sa.select(*journal.c).where(journal.c.run_id == sa.bindparam("run")).order_by(journal.c.seq)
+_one_level = _whole_journal.where(
+    journal.c.parent == sa.bindparam("above"), journal.c.path != sa.bindparam("above")
+)
+_recorded = sa.select(runs.c.status, runs.c.entries).where(runs.c.run_id == sa.bindparam("run"))
+_can_go_on = sa.or_(
+    runs.c.status.in_([str(RunStatus.ACCEPTED), str(RunStatus.RUNNING)]),
+    sa.and_(runs.c.status == str(RunStatus.PAUSED), runs.c.answered),
+)
+_owners = (
+    sa.select(runs.c.owner)
+    .distinct()
+    .where(
+        runs.c.status == str(RunStatus.RUNNING),
+        runs.c.owner.is_not(None),
+        runs.c.lease_until > database_now(),
+    )
+)
+_overdue = (
+    sa.select(pauses.c.run_id, pauses.c.pause_id)
+    .where(pauses.c.deadline_at <= database_now(), pauses.c.answered_at.is_(None), ~pauses.c.void)
+    .order_by(pauses.c.deadline_at)
+    .limit(sa.bindparam("most"))
+)
+_spendings = (
+    sa.select(journal.c.run_id, journal.c.path, journal.c.usage, journal.c.started_at, journal.c.ended_at)
+    .where(
+        journal.c.run_id == sa.bindparam("run"),
+        sa.or_(journal.c.kind == sa.literal_column(f"'{EntryKind.WORK}'"), journal.c.usage.is_not(None)),
+    )
+    .order_by(journal.c.seq)
+)
+_holds = (
+    sa.select(*budget_holds.c)
+    .where(
+        budget_holds.c.run_id == sa.bindparam("run"),
+        budget_holds.c.state != sa.literal_column(f"'{HoldState.SETTLED}'"),
+    )
+    .order_by(budget_holds.c.path, budget_holds.c.number)
+)
+_calls = (
+    sa.select(*intents.c)
+    .where(intents.c.run_id == sa.bindparam("run"))
+    .order_by(intents.c.sent_at, intents.c.key)
+)
+
+
+def entries(connection: sa.Connection, run_id: RunId, parent: StepPath | None = None) -> list[Entry]:
+    """Return the journal in order, each entry checked; the whole of it also for entries that are missing."""
+    if parent is None:
+        rows = fetch(connection, _whole_journal, {"run": run_id})
+        _check_complete(run_id, [row["seq"] for row in rows], _promised(connection, run_id))
+    else:
+        rows = fetch(connection, _one_level, {"run": run_id, "above": parent})
+    large = aside(connection, rows, codec.ENTRY_VALUES)
+    return [codec.entry(row, large) for row in rows]
+
+
+def _promised(connection: sa.Connection, run_id: RunId) -> int:
+    found = connection.execute(_recorded, {"run": run_id}).one_or_none()
+    return 0 if found is None else int(found.entries)
+
+
+def _check_complete(run_id: RunId, seqs: Sequence[int], promised: int) -> None:
+    missing = next((expected for expected, seq in enumerate(seqs, 1) if seq != expected), None)
+    if missing is None and len(seqs) < promised:
+        missing = len(seqs) + 1
+    if missing is not None:
+        raise CorruptState(
+            f"run {run_id}: journal entry {missing} is missing",
+            hint="restore the database from a backup; other runs are not affected",
+            run_id=run_id,
+            seq=missing,
+        )
+
+
+def due(
+    connection: sa.Connection, closures: Collection[str] | None, without: Collection[str], limit: int
+) -> Due:
+    """Return the questions whose deadline has passed, and the runs that nobody executes but could."""
+    questions = connection.execute(_overdue, {"most": limit}).all()
+    dead = [owner for owner in connection.scalars(_owners) if owner_tokens.is_provably_dead(owner)]
+    unattended = sa.or_(runs.c.owner.is_(None), runs.c.lease_until <= database_now(), runs.c.owner.in_(dead))
+    conditions = [_can_go_on, unattended]
+    if closures is not None:
+        conditions.append(runs.c.closure.in_(list(closures)))
+    if without:
+        conditions.append(runs.c.closure.not_in(list(without)))
+    chosen = sa.select(runs.c.run_id).where(*conditions).order_by(runs.c.updated_at, runs.c.run_id)
+    found = connection.scalars(chosen.limit(limit)).all()
+    return Due(
+        questions=tuple((RunId(row.run_id), StepPath(row.pause_id)) for row in questions),
+        runs=tuple(RunId(run_id) for run_id in found),
+    )
+
+
+def ledger(connection: sa.Connection, run_id: RunId) -> Ledger:
+    """Return what each attempt used and when, and what is held back."""
+    spendings = fetch(connection, _spendings, {"run": run_id})
+    return Ledger(
+        tuple(
+            Spending(StepPath(row["path"]), codec.spent(row), row["started_at"], row["ended_at"])
+            for row in spendings
+        ),
+        tuple(codec.hold(row) for row in fetch(connection, _holds, {"run": run_id})),
+    )
+
+
+def calls(connection: sa.Connection, run_id: RunId) -> list[Intent]:
+    """Return the calls that a run has announced, in the order in which they were sent last."""
+    rows = fetch(connection, _calls, {"run": run_id})
+    large = aside(connection, rows, codec.INTENT_VALUES)
+    return [codec.intent(row, large) for row in rows]
+
+
+def aside(
+    connection: sa.Connection, rows: Sequence[Mapping[str, Any] | sa.RowMapping], columns: Sequence[str]
+) -> dict[str, bytes]:
+    """Return the blobs that rows point at; raise `CorruptState`, with the run, when one is not good."""
+    try:
+        return contents(connection, codec.references(rows, columns))
+    except CorruptState:
+        for row in rows:
+            _check_contents(connection, row, columns)
+        raise
+
+
+def _check_contents(
+    connection: sa.Connection, row: Mapping[str, Any] | sa.RowMapping, columns: Sequence[str]
+) -> None:
+    try:
+        contents(connection, codec.references([row], columns))
+    except CorruptState as error:
+        run_id = row["run_id"]
+        raise CorruptState(f"run {run_id}: {error.message}", hint=error.hint, run_id=run_id) from error
+
+
+def contents(connection: sa.Connection, digests: Collection[str]) -> dict[str, bytes]:
+    """Return blobs by digest, each one checked; raise `CorruptState` when one is missing."""
+    wanted = sorted(digests)
+    found: dict[str, bytes] = {}
+    for start in range(0, len(wanted), _PAGE):
+        chosen = sa.select(*blobs.c).where(blobs.c.digest.in_(wanted[start : start + _PAGE]))
+        found.update((row["digest"], codec.blob(row)) for row in connection.execute(chosen).mappings())
+    for digest in wanted:
+        if digest not in found:
+            raise CorruptState(
+                f"the content {digest} is missing from the database",
+                hint="restore the database from a backup; other runs are not affected",
+                digest=digest,
+            )
+    return found
+
+
+def decoded(connection: sa.Connection, rows: list[dict[str, Any]]) -> list[RunRecord]:
+    """Return the runs of rows as the driver gives them."""
+    for row in rows:
+        row["metadata"] = codec.metadata(row)
+    return _checked(connection, rows)
+
+
+def _run_records(connection: sa.Connection, chosen: sa.Select[Any]) -> list[RunRecord]:
+    return _checked(connection, connection.execute(chosen).mappings().all())
+
+
+def _checked(connection: sa.Connection, rows: Sequence[Mapping[str, Any] | sa.RowMapping]) -> list[RunRecord]:
+    large = aside(connection, rows, codec.RUN_VALUES)
+    return [codec.run_record(row, large) for row in rows]

@@ -1,0 +1,371 @@
+"""The statements of a batch, built once: SQLAlchemy compiles each a single time for each database."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from flujo.domain.ledger import HoldState
+from flujo.domain.run import IntentState, RunStatus
+from flujo.state.sql.bulk_statements import Change, Given, driver, element, for_all, for_each
+from flujo.state.sql.functions import Array, among, database_now, driver_text, ids_parameter
+from flujo.state.sql.tables import SCHEMA, blobs, budget_holds, intents, journal, pauses, runs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+_run: sa.BindParameter[str] = sa.bindparam("of_run")
+_transaction_id = sa.cast(sa.func.pg_current_xact_id(), sa.Text).label("transaction_id")
+
+
+def _lock(*, postgres: bool) -> sa.Select[Any]:
+    left = runs.c.lease_until - database_now()
+    columns = [runs.c[name] for name in ("run_id", "status", "fence", "owner", "answered", "seals")]
+    locked = sa.select(*columns, left).where(among(runs.c.run_id)).order_by(runs.c.run_id)
+    # Strong enough against a claim, weak enough for the foreign keys of the entries.
+    return locked.with_for_update(key_share=True) if postgres else locked
+
+
+def _moment(*, postgres: bool) -> sa.Executable:
+    return sa.select(database_now(), _transaction_id if postgres else sa.null())
+
+
+_last_seq = sa.select(sa.func.max(journal.c.seq)).where(journal.c.run_id == runs.c.run_id)
+STANDING = sa.select(
+    *runs.c, sa.null().label("lease_left_s"), _last_seq.scalar_subquery().label("last_seq")
+).where(among(runs.c.run_id))
+"""What a claim is judged by, and what its owner gets: the whole row, and how far the run is."""
+QUESTIONS = (
+    sa.select(*pauses.c)
+    .where(among(pauses.c.run_id))
+    .order_by(pauses.c.run_id, pauses.c.asked_at, pauses.c.position)
+)
+"""The questions of runs, in the order in which they were asked."""
+
+_blob: dict[str, Any] = {name: sa.bindparam(name) for name in ("digest", "encoding", "size", "data")}
+_known_later = ("context_now", "output", "error", "usage", "lease_until", "recoveries", "answered")
+
+
+def _insert_runs(*, postgres: bool) -> Change:
+    """Return what inserts accepted runs; `metadata` is canonical JSON text there."""
+    columns = {column.name: column for column in runs.c if column.name not in _known_later}
+    given = Given(
+        {name: each.type for name, each in columns.items() if name != "metadata"}
+        | {"metadata": sa.Text(), "lease_s": sa.Double()},
+        postgres=postgres,
+    )
+    values = {
+        **{name: given[name] for name in columns},
+        "metadata": sa.cast(given["metadata"], postgresql.JSONB()) if postgres else given["metadata"],
+        "lease_until": database_now() + given["lease_s"],
+    }
+    return given.change(given.insert(sa.insert(runs), values), "run_id")
+
+
+ENTRY_COLUMNS = tuple(column.name for column in journal.c)
+_columns = ", ".join(ENTRY_COLUMNS)
+_marks = ", ".join("?" for _ in ENTRY_COLUMNS)
+
+
+_ENTRY_ELEMENTS = tuple(element(column.type) for column in journal.c)
+
+
+def _arrays(elements: Iterable[str]) -> str:
+    """Return a table made of an array for each column: twice as fast as an INSERT for each row."""
+    return f"unnest({', '.join(f'CAST(%s AS {each}[])' for each in elements)})"
+
+
+def _insert_entries(*, postgres: bool) -> str:
+    """Return the statement for entries whose runs are locked; on SQLite it is executed for each row."""
+    if not postgres:
+        return f"INSERT INTO journal ({_columns}) VALUES ({_marks})"  # noqa: S608 - names of ours
+    rows = _arrays(_ENTRY_ELEMENTS)
+    return f"INSERT INTO {SCHEMA}.journal ({_columns}) SELECT * FROM {rows}"  # noqa: S608 - as above
+
+
+def _append_entries(*, postgres: bool) -> str:
+    """Return the statement that inserts entries where their fence holds, a transaction of its own.
+
+    On Postgres the runs' rows are locked by the same statement, and the fences that are compared are those
+    of the locked rows: a claim that is being committed is waited for. On SQLite a statement that writes has
+    the whole file to itself from its first moment.
+    """
+    if not postgres:
+        holds = "EXISTS (SELECT 1 FROM runs WHERE run_id = ? AND fence = ? AND owner = ?)"
+        return f"INSERT INTO journal ({_columns}) SELECT {_marks} WHERE {holds}"
+    rows = _arrays([*_ENTRY_ELEMENTS, "bigint"])
+    mine = ", ".join(f"new.{name}" for name in ENTRY_COLUMNS)
+    return f"""
+        WITH held AS MATERIALIZED (
+            SELECT run_id, fence FROM {SCHEMA}.runs WHERE run_id = ANY(CAST(%s AS text[])) AND owner = %s
+            ORDER BY run_id FOR NO KEY UPDATE
+        )
+        INSERT INTO {SCHEMA}.journal ({_columns})
+        SELECT {mine} FROM {rows} AS new({_columns}, fence)
+        JOIN held ON held.run_id = new.run_id AND held.fence = new.fence"""  # noqa: S608 - names of ours
+
+
+def _append_entry() -> str:
+    """Return Postgres' statement for a single entry: arrays of one would cost it twice the time."""
+    values = ", ".join(f"CAST(%s AS {each})" for each in _ENTRY_ELEMENTS)
+    return f"""
+        WITH held AS MATERIALIZED (
+            SELECT fence FROM {SCHEMA}.runs WHERE run_id = %s AND owner = %s FOR NO KEY UPDATE
+        )
+        INSERT INTO {SCHEMA}.journal ({_columns}) SELECT {values} FROM held WHERE fence = %s"""  # noqa: S608
+
+
+def _claim_runs(*, postgres: bool) -> Change:
+    news = ("fence", "claims", "recoveries", "entries", "owner", "seals")
+    given = Given(
+        {"of_run": runs.c.run_id.type, "now": sa.Double(), "lease_s": sa.Double()}
+        | {f"new_{name}": runs.c[name].type for name in news},
+        postgres=postgres,
+    )
+    claimed = runs.update().where(runs.c.run_id == given["of_run"])
+    values = {
+        **{name: given[f"new_{name}"] for name in news},
+        "status": sa.literal_column(f"'{RunStatus.RUNNING}'"),
+        "answered": sa.false(),
+        "lease_until": database_now() + given["lease_s"],
+        "output": sa.null(),
+        "error": sa.null(),
+        "updated_at": given["now"],
+    }
+    return given.change(claimed.values(values), "of_run")
+
+
+def _move_runs(*, postgres: bool) -> Change:
+    """Return what changes the state of runs; of some columns None means that they stay as they are."""
+    news, kept = ("status", "output", "error", "seals"), ("context_now", "closure", "usage", "entries")
+    given = Given(
+        {"of_run": runs.c.run_id.type, "release": sa.Boolean()}
+        | {f"new_{name}": runs.c[name].type for name in (*news, *kept)},
+        postgres=postgres,
+    )
+    values = {
+        **{name: given[f"new_{name}"] for name in news},
+        **{name: sa.func.coalesce(given[f"new_{name}"], runs.c[name]) for name in kept},
+        **{
+            name: sa.case((given["release"], sa.null()), else_=runs.c[name])
+            for name in ("owner", "lease_until")
+        },
+        "updated_at": database_now(),
+    }
+    return given.change(runs.update().where(runs.c.run_id == given["of_run"]).values(values), "of_run")
+
+
+_renew = (
+    runs.update()
+    .where(among(runs.c.run_id))
+    .values(lease_until=database_now() + sa.bindparam("lease_s", type_=sa.Double()))
+)
+_void_all = (
+    pauses.update()
+    .where(among(pauses.c.run_id), pauses.c.answered_at.is_(None), ~pauses.c.void)
+    .values(void=sa.true())
+)
+_void = (
+    pauses.update()
+    .where(
+        pauses.c.run_id == _run,
+        pauses.c.pause_id == sa.bindparam("of_pause"),
+        pauses.c.answered_at.is_(None),
+    )
+    .values(void=sa.true())
+)
+_note_answer = runs.update().where(among(runs.c.run_id)).values(answered=sa.true())
+
+
+def _settle_pauses(*, postgres: bool) -> Change:
+    news = ("answer", "answered_at", "digest")
+    given = Given(
+        {"of_run": runs.c.run_id.type, "of_pause": pauses.c.pause_id.type}
+        | {f"new_{name}": pauses.c[name].type for name in news},
+        postgres=postgres,
+    )
+    which = (pauses.c.run_id == given["of_run"], pauses.c.pause_id == given["of_pause"])
+    settled = pauses.update().where(*which).values({name: given[f"new_{name}"] for name in news})
+    return given.change(settled, "of_run", "of_pause")
+
+
+recorded = sa.select(
+    journal.c.seq, journal.c.path, journal.c.kind, journal.c.attempt, journal.c.digest
+).where(
+    journal.c.run_id == _run,
+    sa.or_(
+        journal.c.seq.in_(sa.bindparam("seqs", expanding=True)),
+        journal.c.path.in_(sa.bindparam("paths", expanding=True)),
+    ),
+)
+
+
+_append_one = _append_entry()
+
+
+def _keep_intents(insert: Any) -> sa.Executable:
+    """Return the statement that records calls; a call that is sent again says when it was sent last."""
+    given = ("run_id", "key", "path", "tool", "state", "fence", "request", "result", "digest")
+    sent = insert(intents).values(sent_at=database_now(), **{name: sa.bindparam(name) for name in given})
+    new = sent.excluded
+    is_sent = new.state == sa.literal_column(f"'{IntentState.SENT}'")
+    statement: sa.Executable = sent.on_conflict_do_update(
+        index_elements=["run_id", "key"],
+        set_={
+            **{name: new[name] for name in ("state", "fence", "request", "result", "digest")},
+            "sent_at": sa.case((is_sent, new.sent_at), else_=intents.c.sent_at),
+            "settled_at": sa.case((is_sent, sa.null()), else_=new.sent_at),
+        },
+    )
+    return statement
+
+
+def _keep_holds(insert: Any) -> sa.Executable:
+    """Return the statement that writes what is held back of a budget, or replaces what was."""
+    news = ("state", "usage", "digest")
+    is_held = sa.bindparam("state", type_=sa.Text()) == sa.literal_column(f"'{HoldState.HELD}'")
+    settled_at = sa.case((is_held, sa.null()), else_=database_now())
+    held = insert(budget_holds).values(
+        **{name: sa.bindparam(name) for name in ("run_id", "path", "number", *news)},
+        created_at=database_now(),
+        settled_at=settled_at,
+    )
+    statement: sa.Executable = held.on_conflict_do_update(
+        index_elements=["run_id", "path", "number"],
+        set_={name: held.excluded[name] for name in (*news, "settled_at")},
+    )
+    return statement
+
+
+def _open_pauses(insert: Any, *, postgres: bool) -> Change:
+    """Return what asks questions; one that is void or overdue is asked anew."""
+    names = ("run_id", "pause_id", "message", "answer_schema", "position", "digest")
+    given = Given(
+        {name: pauses.c[name].type for name in names} | {"deadline_s": sa.Double()}, postgres=postgres
+    )
+    opened = given.insert(
+        insert(pauses),
+        {
+            **{name: given[name] for name in names},
+            "asked_at": database_now(),
+            "deadline_at": database_now() + given["deadline_s"],
+            "void": sa.false(),
+        },
+    )
+    news = ("message", "answer_schema", "deadline_at", "asked_at", "position", "void", "digest")
+    expired = sa.and_(pauses.c.answer.is_(None), pauses.c.answered_at.is_not(None))
+    statement: sa.Executable = opened.on_conflict_do_update(
+        index_elements=["run_id", "pause_id"],
+        set_={"answered_at": sa.null(), **{name: opened.excluded[name] for name in news}},
+        where=sa.or_(pauses.c.void, expired),
+    )
+    return given.change(statement, "run_id", "pause_id")
+
+
+_row = itemgetter(*ENTRY_COLUMNS)
+
+
+class Statements:
+    """The statements of a batch, as text for the driver: a fraction of what a compiled statement costs."""
+
+    def __init__(self, *, postgres: bool) -> None:
+        def text(statement: sa.Executable) -> str:
+            return driver_text(statement, postgres=postgres)
+
+        insert = postgresql.insert if postgres else sqlite.insert
+        self.is_postgres = postgres
+        self._lock = text(_lock(postgres=postgres))
+        self._moment = text(_moment(postgres=postgres))
+        self._standing = text(STANDING)
+        self._questions = text(QUESTIONS)
+        self._insert_entries = _insert_entries(postgres=postgres)
+        self._append_entries = _append_entries(postgres=postgres)
+        keep_blobs = insert(blobs).values(created_at=database_now(), **_blob).on_conflict_do_nothing()
+        self.keep_blobs = for_each(text(keep_blobs))
+        self.insert_runs = _insert_runs(postgres=postgres)
+        self.claim_runs = _claim_runs(postgres=postgres)
+        self.move_runs = _move_runs(postgres=postgres)
+        self.renew_leases = for_all(text(_renew), "lease_s")
+        self.keep_intents = for_each(text(_keep_intents(insert)))
+        self.keep_holds = for_each(text(_keep_holds(insert)))
+        self.open_pauses = _open_pauses(insert, postgres=postgres)
+        self.settle_pauses = _settle_pauses(postgres=postgres)
+        self.note_answers = for_all(text(_note_answer))
+        self.void_pauses = for_each(text(_void))
+        self.void_all_pauses = for_all(text(_void_all))
+
+    # Each of these returns a cursor: in a pipeline nothing is fetched before all is sent.
+
+    def lock(self, connection: sa.Connection, ids: Sequence[str]) -> Any:
+        """Lock the runs that are there: id, status, fence, owner, answered, seals, seconds of lease left."""
+        return driver(connection).execute(self._lock, ids_parameter(connection, ids))
+
+    def moment(self, connection: sa.Connection) -> Any:
+        """Ask for the database's time, and on Postgres for the transaction's id."""
+        return driver(connection).execute(self._moment)
+
+    def standing(self, connection: sa.Connection, ids: Sequence[str]) -> Any:
+        """Ask for the whole rows of runs, with the number of their newest entry (`last_seq`)."""
+        return driver(connection).execute(self._standing, ids_parameter(connection, ids))
+
+    def questions(self, connection: sa.Connection, ids: Sequence[str]) -> Any:
+        """Ask for the questions of runs, in the order in which they were asked."""
+        return driver(connection).execute(self._questions, ids_parameter(connection, ids))
+
+    def insert_entries(self, connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
+        """Insert a batch of entries."""
+        values = [_row(row) for row in rows]
+        if self.is_postgres:
+            driver(connection).execute(self._insert_entries, _columnwise(values, _ENTRY_ELEMENTS))
+        else:
+            driver(connection).executemany(self._insert_entries, values)
+
+    def append_entries(
+        self, connection: sa.Connection, owner: str, rows: Sequence[tuple[int, dict[str, Any]]]
+    ) -> bool:
+        """Insert entries, each with the fence under which it was made, and commit.
+
+        Returns:
+            Whether every fence held. If not, on Postgres the entries of the runs whose fence did hold are
+            committed, and on SQLite none.
+        """
+        cursor = driver(connection)
+        if self.is_postgres:
+            with _autocommit(connection):
+                if len(rows) == 1:
+                    [(fence, row)] = rows
+                    cursor.execute(_append_one, (row["run_id"], owner, *_row(row), fence), binary=True)
+                else:
+                    ids = sorted({row["run_id"] for _, row in rows})
+                    elements = (*_ENTRY_ELEMENTS, "bigint")
+                    values = _columnwise([(*_row(row), fence) for fence, row in rows], elements)
+                    cursor.execute(self._append_entries, (Array("text", ids), owner, *values))
+            return bool(cursor.rowcount == len(rows))
+        guarded = [(*_row(row), row["run_id"], fence, owner) for fence, row in rows]
+        if len(guarded) == 1:
+            return bool(cursor.execute(self._append_entries, guarded[0]).rowcount == 1)
+        cursor.execute("BEGIN IMMEDIATE")
+        done = cursor.executemany(self._append_entries, guarded).rowcount == len(guarded)
+        cursor.execute("COMMIT" if done else "ROLLBACK")
+        return bool(done)
+
+
+def _columnwise(rows: Iterable[tuple[Any, ...]], elements: Iterable[str]) -> list[Array]:
+    columns = zip(*rows, strict=True)
+    return [Array(element, column) for element, column in zip(elements, columns, strict=True)]
+
+
+@contextmanager
+def _autocommit(connection: sa.Connection) -> Iterator[None]:
+    """Let each statement be a transaction of its own for a while: a round trip instead of three."""
+    driver: Any = connection.connection.dbapi_connection
+    driver.autocommit = True
+    try:
+        yield
+    finally:
+        if not driver.closed:
+            driver.autocommit = False

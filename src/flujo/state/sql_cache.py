@@ -1,0 +1,84 @@
+"""Answers kept in the state database's `cache` table: they outlive the process and are shared by many."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from flujo.domain import canonical
+from flujo.state.sql.functions import database_now
+from flujo.state.sql.tables import cache
+
+if TYPE_CHECKING:
+    from flujo.state.store import SqlStateStore
+
+SWEEP = 100
+"""How many rows that are not good any more one write takes away with it."""
+
+_key: sa.BindParameter[str] = sa.bindparam("of_key")
+_good = sa.or_(cache.c.expires_at.is_(None), cache.c.expires_at > database_now())
+_find = sa.select(cache.c.value, cache.c.digest).where(cache.c.key == _key, _good)
+
+
+class SqlCache:
+    """A `CacheBackend` in the database of a store, by the database's own clock.
+
+    Args:
+        store: whose connections are used; whoever opened it closes it.
+    """
+
+    def __init__(self, store: SqlStateStore) -> None:
+        self._store = store
+        self._put = _put(postgres=store.database.is_postgres)
+        self._sweep = _sweep(postgres=store.database.is_postgres)
+
+    async def get(self, key: str) -> bytes | None:
+        """Return a value that is still good; one whose digest differs is not.
+
+        Raises:
+            StateError: the database does not answer.
+        """
+        row = await self._store.read(_found, key)
+        if row is None or _digest(key, row[0]) != row[1]:
+            return None
+        return row[0]
+
+    async def put(self, key: str, value: bytes, *, ttl_s: float | None = None) -> None:
+        """Keep a value, and take away some that are not good any more.
+
+        Raises:
+            StateError: the database does not answer; nothing was written.
+        """
+        row = {"key": key, "value": value, "digest": _digest(key, value), "ttl_s": ttl_s}
+        await self._store.write_apart(self._written, row)
+
+    def _written(self, connection: sa.Connection, row: dict[str, Any]) -> None:
+        connection.execute(self._put, row)
+        connection.execute(self._sweep)
+
+
+def _digest(key: str, value: bytes) -> bytes:
+    # The key is part of it, so that an answer which wandered to another question is a miss.
+    return canonical.digest(f"{key}|".encode() + value).encode()
+
+
+def _found(connection: sa.Connection, key: str) -> tuple[bytes, bytes] | None:
+    row = connection.execute(_find, {"of_key": key}).one_or_none()
+    return None if row is None else (bytes(row[0]), bytes(row[1]))
+
+
+def _put(*, postgres: bool) -> sa.Executable:
+    insert = postgresql.insert if postgres else sqlite.insert
+    ttl: sa.BindParameter[float] = sa.bindparam("ttl_s", type_=sa.Double())
+    put = insert(cache).values(created_at=database_now(), expires_at=database_now() + ttl)
+    news = ("value", "digest", "created_at", "expires_at")
+    return put.on_conflict_do_update(index_elements=["key"], set_={name: put.excluded[name] for name in news})
+
+
+def _sweep(*, postgres: bool) -> sa.Executable:
+    stale = sa.select(cache.c.key).where(cache.c.expires_at <= database_now()).limit(SWEEP)
+    if postgres:  # two sweeps at once take different rows instead of waiting for each other
+        stale = stale.with_for_update(skip_locked=True)
+    return cache.delete().where(cache.c.key.in_(stale))

@@ -1,0 +1,422 @@
+"""One batch of requests as one transaction: lock the runs, judge each request, write what may be written.
+
+The runs' rows are locked first, in the order of their ids and with one strength, so that two processes never
+wait for each other; only then are the fences compared. (A condition inside the INSERT alone would let a
+write land after somebody else's claim has been committed.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain import canonical
+from flujo.domain.run import Pause, RunRecord, RunStatus, Write
+from flujo.exceptions import FlujoError
+from flujo.state import codec, owner_tokens, rules
+from flujo.state.sql import batched_queries, queries, statements
+from flujo.state.sql.functions import column_names, named
+from flujo.state.writer.requests import Accept, Answer, Applied, Claim, Expire
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import sqlalchemy as sa
+
+    from flujo.domain.journal import RunId
+    from flujo.state.leases import Leases
+    from flujo.state.sql.database import Database
+    from flujo.state.writer.requests import Outcome, Request
+
+
+@dataclass(slots=True)
+class _Locked:
+    """A run's row as this transaction holds it."""
+
+    status: RunStatus
+    fence: int
+    owner: str | None
+    answered: bool
+    """Whether a question was settled since the run was claimed."""
+    seals: bytes
+    lease_left_s: float | None
+
+
+class Batches:
+    """Applies batches of requests for one owner."""
+
+    def __init__(self, database: Database, leases: Leases) -> None:
+        self.owner = leases.owner
+        self.lease_s = leases.lease_s
+        self.leases = leases
+        self._asked = 0
+        self.is_postgres = database.is_postgres
+        self.pipelined = database.pipelined
+        self.statements = statements.Statements(postgres=database.is_postgres)
+        self.holes = rules.Holes()
+        self._latest = 0.0
+
+    def is_gone(self, run_id: str, owner: str) -> bool:
+        """Return whether nobody executes a run although its row names an owner: it died, or we let go."""
+        if owner == self.owner:
+            return not self.leases.holds(run_id)
+        return owner_tokens.is_provably_dead(owner)
+
+    def apply(
+        self, connection: sa.Connection, requests: Sequence[Request], *, careful: bool = False
+    ) -> Applied:
+        """Judge and write a batch inside the connection's transaction; the caller commits.
+
+        Args:
+            connection: in a write transaction.
+            requests: those of one run are of one kind, in their order.
+            careful: look first whether entries are there already, in which case identical ones are fine.
+        """
+        return _Batch(self, connection, careful).apply(requests)
+
+    def append(self, connection: sa.Connection, requests: Sequence[Request]) -> bool | None:
+        """Write and commit a batch that is nothing but entries, in one statement.
+
+        This is what a step costs, so it is the shortest way there is.
+
+        Returns:
+            Whether all of it is committed; if not, some may be, and `apply` looks carefully. None when the
+            batch holds more than entries, and nothing was tried.
+        """
+        plain = [each for each in requests if isinstance(each, Write) and each.is_append]
+        if len(plain) != len(requests) or any(map(self.holes.before, plain)):
+            return None
+        aside: codec.Rows = {}
+        rows = [
+            (write.fence, codec.entry_row(write.run_id, entry, aside))
+            for write in plain
+            for entry in write.entries
+        ]
+        if aside or not rows:
+            return None
+        return self.statements.append_entries(connection, self.owner, rows)
+
+    def next_position(self) -> int:
+        """Return a greater number for each question: SQLite's clock gives many of them the same moment."""
+        self._asked += 1
+        return self._asked
+
+    def acceptance_time(self, now: float) -> float:
+        """Return `now`, or a microsecond after the acceptance before: "newest" has one meaning."""
+        self._latest = max(now, self._latest + 1e-6)
+        return self._latest
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What is written at the end, one statement each."""
+
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    claims: list[dict[str, Any]] = field(default_factory=list)
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    pauses: list[dict[str, Any]] = field(default_factory=list)
+    answers: list[dict[str, Any]] = field(default_factory=list)
+    moves: list[dict[str, Any]] = field(default_factory=list)
+    renewals: list[dict[str, Any]] = field(default_factory=list)
+    voids: list[dict[str, Any]] = field(default_factory=list)
+    """Questions, one by one."""
+    voided: list[dict[str, Any]] = field(default_factory=list)
+    """Runs, with all their open questions."""
+    intents: list[dict[str, Any]] = field(default_factory=list)
+    holds: list[dict[str, Any]] = field(default_factory=list)
+    aside: codec.Rows = field(default_factory=dict)
+
+
+class _Batch:
+    def __init__(self, batches: Batches, connection: sa.Connection, careful: bool) -> None:
+        self.batches = batches
+        self.connection = connection
+        self.careful = careful
+        self.pending = _Pending()
+        self.locked: dict[str, _Locked] = {}
+        self.rows: dict[str, dict[str, Any]] = {}
+        """Of the runs that are claimed."""
+        self.questions: dict[str, list[dict[str, Any]]] = {}
+        """Of the runs that are answered."""
+        self.accepted: dict[str, RunRecord] = {}
+        self.claimed: set[str] = set()
+        self.now = 0.0
+        """The database's time in this transaction."""
+        self.transaction_id: str | None = None
+        """Postgres' name for it."""
+
+    def apply(self, requests: Sequence[Request]) -> Applied:
+        self._look(requests)
+        outcomes = [self._outcome(request) for request in requests]
+        with self.batches.pipelined(self.connection):  # so nothing is read in there
+            self._flush()
+        return Applied(outcomes, self.transaction_id)
+
+    def _look(self, requests: Sequence[Request]) -> None:
+        """Lock the runs, then read what the requests are judged by: one round trip for all of it."""
+        known, connection = self.batches.statements, self.connection
+        claimed = sorted({each.run_id for each in requests if isinstance(each, Claim)})
+        answered = sorted({each.run_id for each in requests if isinstance(each, Answer | Expire)})
+        with self.batches.pipelined(connection):
+            locking = known.lock(connection, sorted({request.run_id for request in requests}))
+            timing = known.moment(connection)
+            reading = known.standing(connection, claimed) if claimed else None
+            asking = known.questions(connection, answered) if answered else None
+        self.now, self.transaction_id = timing.fetchone()
+        for run_id, status, *facts in locking.fetchall():
+            self.locked[run_id] = _Locked(RunStatus(status), *facts)  # in the order of `lock`
+        if reading is not None:
+            self.rows = {row["run_id"]: row for row in named(reading, column_names(statements.STANDING))}
+        if asking is not None:
+            for row in named(asking, column_names(statements.QUESTIONS)):
+                self.questions.setdefault(row["run_id"], []).append(row)
+
+    def _outcome(self, request: Request) -> Outcome:
+        outcome = self._judged(request)
+        if isinstance(outcome, FlujoError) and isinstance(request, Write):
+            self.batches.holes.failed(request, outcome)
+        return outcome
+
+    def _judged(self, request: Request) -> Outcome:
+        try:
+            match request:
+                case Write():
+                    return self._write(request)
+                case Accept():
+                    return self._accept(request)
+                case Claim():
+                    return self._claim(request)
+                case Answer():
+                    return self._answer(request)
+                case Expire():
+                    return self._expire(request)
+        except FlujoError as error:
+            return error
+
+    def _write(self, write: Write) -> Outcome:
+        there = self.locked.get(write.run_id)
+        if there is None:
+            return rules.no_run(write.run_id)
+        refusal: FlujoError | None = rules.write_refusal(
+            write, there.fence, there.status, there.owner, self.batches.owner
+        )
+        if refusal is not None or (refusal := self.batches.holes.before(write)) is not None:
+            return refusal
+        pending = self.pending
+        pending.aside.update((digest, codec.blob_row(digest, data)) for digest, data in write.blobs.items())
+        entries = [codec.entry_row(write.run_id, entry, pending.aside) for entry in write.entries]
+        pending.entries += self._fresh(write, entries) if self.careful else entries
+        for pause in write.pauses:
+            pending.pauses.append(codec.pause_row(write.run_id, pause, self.batches.next_position()))
+        pending.intents += [
+            {**codec.intent_row(write.run_id, intent, pending.aside), "fence": write.fence}
+            for intent in write.intents
+        ]
+        pending.holds += [codec.hold_row(write.run_id, hold) for hold in write.holds]
+        pending.voids += [{"of_run": write.run_id, "of_pause": pause_id} for pause_id in write.voids]
+        if write.move is not None:
+            self._move(write, there)
+        elif write.is_empty:
+            pending.renewals.append({"of_run": write.run_id, "lease_s": self.batches.lease_s})
+        return bool(there.answered)
+
+    def _fresh(self, write: Write, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the rows that are not there yet; raise `JournalConflict` when another is in the place."""
+        if not entries:
+            return entries
+        places = {name: [row[name] for row in entries] for name in ("seq", "path")}
+        asked = {"of_run": write.run_id, "seqs": places["seq"], "paths": places["path"]}
+        found = self.connection.execute(statements.recorded, asked).all()
+        by_seq = {row.seq: row.digest for row in found}
+        by_key = {(row.path, row.kind, row.attempt): row.digest for row in found}
+        fresh = []
+        for entry, row in zip(write.entries, entries, strict=True):
+            key = (row["path"], row["kind"], row["attempt"])
+            there = by_seq.get(row["seq"], by_key.get(key))
+            if there is None:
+                fresh.append(row)
+            elif there != row["digest"]:
+                raise rules.recorded_otherwise(write.run_id, entry)
+        return fresh
+
+    def _move(self, write: Write, there: _Locked) -> None:
+        move = write.move
+        assert move is not None  # noqa: S101 - for the type checker; the caller has looked
+        values: dict[str, bytes | str | None] = {"output": move.output, "error": move.error}
+        usage = None if move.usage is None else codec.usage_value(move.usage)
+        kept_when_left_out = {"context_now": move.context, "usage": usage, "closure": move.closure}
+        values |= {name: value for name, value in kept_when_left_out.items() if value is not None}
+        stored, there.seals = codec.changed_values(write.run_id, there.seals, values, self.pending.aside)
+        there.status = move.status
+        self.pending.moves.append(
+            {
+                "of_run": write.run_id,
+                "new_status": str(move.status),
+                "new_output": stored["output"],
+                "new_error": stored["error"],
+                "new_context_now": stored.get("context_now"),
+                "new_closure": stored.get("closure"),
+                "new_usage": stored.get("usage"),
+                "new_entries": move.entries,
+                "new_seals": there.seals,
+                "release": move.release,
+            }
+        )
+        if rules.voids_pauses(move.status):
+            self.pending.voided.append({"of_run": write.run_id})
+
+    def _accept(self, request: Accept) -> Outcome:
+        run = request.run
+        if run.run_id in self.accepted:
+            return rules.accept_twice(self.accepted[run.run_id], run)
+        if run.run_id in self.locked:
+            return rules.accept_twice(batched_queries.records(self.connection, [run.run_id])[run.run_id], run)
+        aside: codec.Rows = {
+            digest: codec.known_blob_row(digest, data) for digest, data in request.blobs.items()
+        }
+        row = codec.run_row(run, aside)
+        created_at = self.batches.acceptance_time(self.now)
+        state: dict[str, Any] = {
+            "status": RunStatus.RUNNING if request.claim else RunStatus.ACCEPTED,
+            "owner": self.batches.owner if request.claim else None,
+            "fence": int(request.claim),
+            "claims": int(request.claim),
+            "entries": 0,
+            "created_at": created_at,
+            "updated_at": created_at,
+        }
+        lease_s = self.batches.lease_s if request.claim else None
+        self.pending.aside.update(aside)
+        metadata = canonical.encode(row["metadata"], what="metadata").decode()
+        self.pending.runs.append({**row, **state, "metadata": metadata, "lease_s": lease_s})
+        record = RunRecord(
+            run_id=run.run_id,
+            pipeline=run.pipeline,
+            closure=run.closure,
+            input=run.input,
+            context=run.context,
+            metadata=row["metadata"],
+            user_id=run.user_id,
+            lock_digest=run.lock_digest,
+            lease_left_s=lease_s,
+            **state,
+        )
+        self.accepted[run.run_id] = record
+        return record
+
+    def _claim(self, request: Claim) -> Outcome:
+        there = self.locked.get(request.run_id)
+        if there is None:
+            return rules.no_run(request.run_id)
+        gone = there.owner is not None and self.batches.is_gone(request.run_id, there.owner)
+        gone = gone and request.run_id not in self.claimed  # held, as soon as this batch is committed
+        owner = None if gone or request.forced else there.owner
+        refusal = rules.claim_refusal(
+            request.run_id, there.status, request.statuses, owner, there.lease_left_s
+        )
+        if refusal is not None:
+            return refusal
+        [before] = queries.decoded(self.connection, [self.rows[request.run_id]])
+        last_seq = self.rows[request.run_id]["last_seq"] or 0
+        cleared: dict[str, bytes | str | None] = {"output": None, "error": None}
+        _, seals = codec.changed_values(request.run_id, there.seals, cleared, self.pending.aside)
+        record = replace(
+            before,
+            status=RunStatus.RUNNING,
+            owner=self.batches.owner,
+            lease_left_s=self.batches.lease_s,
+            fence=there.fence + 1,
+            claims=before.claims + 1,
+            recoveries=rules.recoveries(
+                before.recoveries,
+                there.status,
+                recovering=request.recovering,
+                abandoned=there.owner is not None,
+                grown=last_seq > before.entries,
+            ),
+            entries=max(last_seq, before.entries),
+            output=None,
+            error=None,
+            updated_at=self.now,
+        )
+        self._note_claim(record, seals)
+        return record
+
+    def _note_claim(self, record: RunRecord, seals: bytes) -> None:
+        there = self.locked[record.run_id]
+        self.pending.claims.append(
+            {
+                "of_run": record.run_id,
+                "new_fence": record.fence,
+                "new_claims": record.claims,
+                "new_recoveries": record.recoveries,
+                "new_entries": record.entries,
+                "new_owner": record.owner,
+                "new_seals": seals,
+                "now": self.now,
+                "lease_s": self.batches.lease_s,
+            }
+        )
+        # A second claim in this batch meets the first one.
+        self.claimed.add(record.run_id)
+        self.rows[record.run_id] |= {"recoveries": record.recoveries, "claims": record.claims}
+        there.status, there.fence, there.seals = record.status, record.fence, seals
+        there.owner, there.lease_left_s = record.owner, record.lease_left_s
+
+    def _answer(self, request: Answer) -> Outcome:
+        if request.run_id not in self.locked:
+            return rules.no_run(request.run_id)
+        pause = rules.answered(request.run_id, self._asked(request.run_id), request.pause_id, request.answer)
+        if pause.answer is not None:
+            return pause
+        return self._settle(request.run_id, pause, request.answer)
+
+    def _expire(self, request: Expire) -> Outcome:
+        if request.run_id not in self.locked:
+            return rules.no_run(request.run_id)
+        pause = rules.asked(request.run_id, self._asked(request.run_id), request.pause_id)
+        is_due = pause.is_open and pause.deadline_at is not None and pause.deadline_at <= self.now
+        return self._settle(request.run_id, pause, None) if is_due else pause
+
+    def _asked(self, run_id: RunId) -> list[Pause]:
+        return [codec.pause(row) for row in self.questions.get(run_id, ())]
+
+    def _settle(self, run_id: RunId, pause: Pause, answer: bytes | None) -> Pause:
+        pause = codec.settled(pause, answer, self.now)
+        digest = codec.pause_digest(run_id, pause)
+        self.pending.answers.append(
+            {
+                "of_run": run_id,
+                "of_pause": pause.pause_id,
+                "new_answer": pause.answer,
+                "new_answered_at": pause.answered_at,
+                "new_digest": digest,
+            }
+        )
+        # A second answer in this batch meets the first one.
+        row = next(row for row in self.questions[run_id] if row["pause_id"] == pause.pause_id)
+        row |= {"answer": pause.answer, "answered_at": pause.answered_at, "digest": digest}
+        return pause
+
+    def _flush(self) -> None:
+        pending, connection = self.pending, self.connection
+        known = self.batches.statements
+        if pending.aside:
+            # In one order everywhere, so that two processes with the same content do not wait crosswise.
+            known.keep_blobs(connection, [row for _, row in sorted(pending.aside.items())])
+        for change, rows in (
+            (known.insert_runs, pending.runs),
+            (known.claim_runs, pending.claims),
+            (known.insert_entries, pending.entries),
+            (known.keep_intents, pending.intents),
+            (known.keep_holds, pending.holds),
+            (known.open_pauses, pending.pauses),
+            (known.settle_pauses, pending.answers),
+            (known.note_answers, pending.answers),
+            (known.void_pauses, pending.voids),
+            (known.renew_leases, pending.renewals),
+            (known.move_runs, pending.moves),
+            (known.void_all_pauses, pending.voided),
+        ):
+            if rows:
+                change(connection, rows)

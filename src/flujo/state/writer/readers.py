@@ -1,0 +1,221 @@
+"""The threads that read: whatever is waiting is answered on one connection, and one call wakes all who asked.
+
+A reader takes its share of what waits, so that one long answer holds up few others. What goes wrong on the
+shared connection is asked again alone, for as long as the database may be away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from flujo.exceptions import FlujoError, StateBackendUnavailable
+from flujo.state.sql.retry import OPENING_RETRY_S, Patience
+from flujo.state.writer.wakeups import wake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    import sqlalchemy as sa
+
+    from flujo.state.sql.database import Database
+
+T = TypeVar("T")
+
+CLOSE_S = 1.0
+"""How long closing waits for those that read."""
+
+
+@dataclass(slots=True, eq=False)
+class _Question:
+    """What is asked on a connection, and who waits for the answer."""
+
+    ask: Callable[..., Any]
+    arguments: Sequence[Any]
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+    run_id: str | None = None
+    """Set when it may be asked together with others about their runs."""
+
+
+class Readers:
+    """Answers questions to one database in a few threads.
+
+    Args:
+        database: whose connections are lent, one to a thread while it answers.
+        opened: returns when the database can be asked; called before each turn.
+        threads: how many read at once.
+        retry_s: how long a database may be away.
+    """
+
+    def __init__(
+        self, database: Database, opened: Callable[[], None], *, threads: int, retry_s: float
+    ) -> None:
+        self._database = database
+        self._opened = opened
+        self._threads = threads
+        self._retry_s = retry_s
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="flujo-reader")
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._waiting: deque[_Question] = deque()
+        self._reading = 0
+        self._closed = False
+
+    async def answer(self, ask: Callable[..., T], *arguments: Any) -> T:
+        """Return what `ask(connection, *arguments)` gives, beside what others ask."""
+        loop = asyncio.get_running_loop()
+        question = _Question(ask, arguments, loop, loop.create_future())
+        self._wait_for(question)
+        answer: T = await question.future
+        return answer
+
+    async def together(
+        self, ask: Callable[[sa.Connection, Sequence[str]], Mapping[str, T]], run_id: str
+    ) -> T | None:
+        """Return what `ask(connection, run_ids)` says of a run, asked for all that wait with it."""
+        loop = asyncio.get_running_loop()
+        question = _Question(ask, ([run_id],), loop, loop.create_future(), run_id)
+        self._wait_for(question)
+        answers: Mapping[str, T] = await question.future
+        return answers.get(run_id)
+
+    def _wait_for(self, question: _Question) -> None:
+        self._check_open()
+        with self._lock:
+            self._waiting.append(question)
+            starts = self._reading < self._threads
+            self._reading += starts
+        if starts:
+            self._executor.submit(self._read)
+
+    async def alone(
+        self,
+        lend: Callable[[], AbstractContextManager[sa.Connection]],
+        ask: Callable[..., T],
+        *arguments: Any,
+    ) -> T:
+        """Return what `ask` gives on a connection of its own; tried again when the connection has died."""
+        self._check_open()
+        return await self.in_thread(self._patiently, lend, ask, arguments)
+
+    async def in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Return what `work` gives in one of the threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
+
+    def close(self) -> None:
+        """Take no more questions; those that wait are told how it is then.
+
+        Returns when nobody reads any more, or soon: a read that hangs does not keep the store open.
+        """
+        self._closed = True
+        self._executor.shutdown(wait=False)
+        with self._idle:
+            self._idle.wait_for(lambda: not self._reading, CLOSE_S)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StateBackendUnavailable("the store is closed", hint="open another one")
+
+    # In a thread -----------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        share = self._share()
+        while share:
+            share = self._turn(share)
+
+    def _turn(self, share: deque[_Question]) -> deque[_Question]:
+        """Answer share after share on one connection, for as long as it is good; return the next one."""
+        try:
+            self._opened()
+            with self._database.reading() as connection:
+                while share:
+                    _answer_all(connection, share)
+                    connection.rollback()  # those who ask from now on see what was committed in between
+                    share = self._share()
+        except Exception:  # noqa: BLE001 - whatever it was: each of the others meets it alone, or does not
+            for question in share:
+                wake([(question, self._answer_alone(question))])
+            share = self._share()
+        return share
+
+    def _share(self) -> deque[_Question]:
+        with self._lock:
+            count = -(-len(self._waiting) // self._threads)
+            if not count:
+                self._reading -= 1
+                self._idle.notify_all()
+            return deque(self._waiting.popleft() for _ in range(count))
+
+    def _answer_alone(self, question: _Question) -> Any:
+        try:
+            return self._patiently(self._database.reading, question.ask, question.arguments)
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for, not in this thread
+            return error
+
+    def _patiently(
+        self,
+        lend: Callable[[], AbstractContextManager[sa.Connection]],
+        ask: Callable[..., T],
+        arguments: Sequence[Any],
+    ) -> T:
+        def answer() -> T:
+            with lend() as connection:
+                return ask(connection, *arguments)
+
+        self._retried(self._opened, min(self._retry_s, OPENING_RETRY_S))
+        return self._retried(answer, self._retry_s)
+
+    def _retried(self, work: Callable[[], T], limit_s: float) -> T:
+        """Return what the work gives; try again while the database is away, no longer than `limit_s`."""
+        patience = Patience(limit_s)
+        while True:
+            try:
+                return work()
+            except StateBackendUnavailable as error:
+                delay = patience.next_delay(error)
+                if self._closed or delay is None:
+                    raise
+            time.sleep(delay)
+
+
+def _answer_all(connection: sa.Connection, share: deque[_Question]) -> None:
+    """Answer a share and wake all who asked with one call; what could not be answered stays in the share."""
+    settled: list[tuple[_Question, Any]] = []
+    try:
+        while share:
+            same = [each for each in share if each is share[0] or _is_the_same(each, share[0])]
+            settled += _answered(connection, [each for each in same if not each.future.cancelled()])
+            for each in same:
+                share.remove(each)
+    finally:
+        wake(settled)
+
+
+def _is_the_same(one: _Question, other: _Question) -> bool:
+    return one.run_id is not None and one.ask is other.ask
+
+
+def _answered(connection: sa.Connection, same: Sequence[_Question]) -> list[tuple[_Question, Any]]:
+    """Return the answers to one question, or to the same one about several runs."""
+    if len(same) > 1:
+        try:
+            answers = same[0].ask(connection, [str(each.run_id) for each in same])
+            return [(each, answers) for each in same]
+        except FlujoError:
+            pass  # one of the runs is damaged: each is asked about alone
+    return [(each, _answer(connection, each)) for each in same]
+
+
+def _answer(connection: sa.Connection, question: _Question) -> Any:
+    """Return the answer, or the error that is one (no such run); the driver's own end the turn."""
+    try:
+        return question.ask(connection, *question.arguments)
+    except FlujoError as error:
+        return error

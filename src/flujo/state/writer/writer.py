@@ -1,0 +1,353 @@
+"""The one thread that writes: whatever is waiting becomes the next transaction, and one commit serves all.
+
+There is no timer: while a transaction is being committed the next batch gathers. A waiter that is cancelled
+takes nothing back, because the commit does not happen in its task. When a batch fails, its requests are tried
+one by one, so that a bad row fails for its own waiter alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from flujo.domain.run import Write
+from flujo.exceptions import FlujoError, StateBackendUnavailable, StateError
+from flujo.state.leases import elapsed_s
+from flujo.state.sql import migrations
+from flujo.state.sql.database import Database, begin_write
+from flujo.state.sql.retry import OPENING_RETRY_S, RETRY_S, Patience
+from flujo.state.sql.tables import SCHEMA
+from flujo.state.writer.requests import Applied, begins_lease
+from flujo.state.writer.wakeups import wake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from flujo.state.leases import Leases
+    from flujo.state.writer.batch import Batches
+    from flujo.state.writer.requests import Outcome, Request
+
+MAX_BATCH = 512
+MAX_BACKLOG = 4 * MAX_BATCH
+"""How many requests may wait to be written before new runs have to wait outside."""
+
+_CLOSING_RETRY_S = 2.0
+
+_OUTCOME = sa.text(f"""
+    SELECT pg_xact_status(CAST(:id AS xid8)), EXISTS (
+        SELECT FROM {SCHEMA}.runs WHERE run_id = ANY(:ids) AND xmin = CAST(CAST(:id AS xid8) AS xid)
+        UNION ALL
+        SELECT FROM {SCHEMA}.journal WHERE run_id = ANY(:ids) AND xmin = CAST(CAST(:id AS xid8) AS xid)
+    )""")  # noqa: S608 - a name of ours
+"""What became of a transaction, and whether runs of ours show it: asked of Postgres alone."""
+
+_NEVER_HEARD_OF = "22023"
+"""What Postgres says of a transaction whose number it has not given out."""
+
+
+@dataclass(slots=True)
+class Job:
+    """A request and who waits for it."""
+
+    request: Request
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+
+
+class _Close:
+    """The last thing in the queue."""
+
+
+class Writer:
+    """Commits requests in the order in which they come.
+
+    Args:
+        database: which it opens, and migrates when it is a SQLite file.
+        batches: what a batch does.
+        leases: renewed and given back by this thread.
+        retry_s: how long it tries again when the database is away.
+    """
+
+    def __init__(
+        self, database: Database, batches: Batches, leases: Leases, *, retry_s: float = RETRY_S
+    ) -> None:
+        self.commits = 0
+        """How many transactions of requests were committed: what group commit saves shows here."""
+        self._database = database
+        self._batches = batches
+        self._leases = leases
+        self._retry_s = retry_s
+        self.max_backlog = MAX_BACKLOG
+        self._queue: queue.SimpleQueue[Job | _Close] = queue.SimpleQueue()
+        self._newest: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Future[Any]] = WeakKeyDictionary()
+        self._carried: Job | _Close | None = None
+        self._connection: sa.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        self._schema_checked = False
+        self._since = elapsed_s()
+        """When the newest try began: leases that it renews have been running for no longer."""
+        self._unresolved: Applied | None = None
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="flujo-writer", daemon=True)
+        self._started = False
+
+    def submit(self, request: Request, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
+        """Enqueue a request; the future gets its outcome after the commit. Called inside the loop."""
+        if self._closing.is_set():
+            raise StateBackendUnavailable("the store is closed", hint="open another one")
+        if not self._started:
+            self._started = True
+            self._thread.start()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._queue.put(Job(request, loop, future))
+        self._newest[loop] = future
+        return future
+
+    @property
+    def has_opened(self) -> bool:
+        """Whether the database has answered, and has the schema that is needed."""
+        return self._schema_checked
+
+    @property
+    def is_full(self) -> bool:
+        """Whether too much is waiting to be written.
+
+        Only who begins something asks. A run that is being executed waits for each of its writes anyway,
+        and making it queue twice would only exchange its entries.
+        """
+        return self._queue.qsize() >= self.max_backlog
+
+    async def room(self) -> None:
+        """Wait while too much is waiting to be written."""
+        loop = asyncio.get_running_loop()
+        while self.is_full:
+            newest = self._newest.get(loop)
+            if newest is None or newest.done():
+                return
+            await asyncio.wait([newest])
+
+    def close(self) -> None:
+        """Write what is enqueued, give the leases back, end the thread; blocks. Idempotent."""
+        self._closing.set()
+        if self._started:
+            self._queue.put(_Close())
+            self._thread.join()
+
+    # The thread ------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        closed = False
+        while not closed:
+            jobs, closed = self._gather()
+            if jobs:
+                self._settle(jobs)
+            if not self._leases.seconds_to_renewal():
+                self._renew()
+        self._about_leases(self._leases.give_back, self._leases.end())
+        self._disconnect()
+
+    def _gather(self) -> tuple[list[Job], bool]:
+        """Return what is waiting, at least one job unless a renewal is due; and whether this was the end.
+
+        A batch holds requests of one kind for each run: a claim behind a write of the same run begins the
+        next batch, so that the order within a run is kept.
+        """
+        jobs: list[Job] = []
+        kinds: dict[str, type] = {}
+        for item in self._waiting():
+            if isinstance(item, _Close):
+                if jobs:
+                    self._carried = item
+                    break
+                return jobs, True
+            kind = kinds.setdefault(item.request.run_id, type(item.request))
+            if kind is not type(item.request):
+                self._carried = item
+                break
+            jobs.append(item)
+            if len(jobs) == MAX_BATCH:
+                break
+        return jobs, False
+
+    def _waiting(self) -> Iterator[Job | _Close]:
+        """Yield what is in the queue, waiting only for the first."""
+        carried, self._carried = self._carried, None
+        try:
+            yield carried or self._queue.get(timeout=self._leases.seconds_to_renewal())
+            while True:
+                yield self._queue.get_nowait()
+        except queue.Empty:
+            return
+
+    def _settle(self, jobs: list[Job]) -> None:
+        """Commit a batch and wake everybody who waits for it."""
+        outcomes = self._outcomes([job.request for job in jobs])
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            self._note(job, outcome)
+        wake(zip(jobs, outcomes, strict=True))
+
+    def _outcomes(self, requests: Sequence[Request]) -> Sequence[Outcome]:
+        try:
+            return self._with_retries(requests, careful=False)
+        except StateBackendUnavailable as error:
+            return [error] * len(requests)
+        except Exception:  # noqa: BLE001 - whatever one row can cause must not end the thread that serves all
+            return [self._alone(request) for request in requests]
+
+    def _alone(self, request: Request) -> Outcome:
+        try:
+            outcome = self._with_retries([request], careful=True)[0]
+        except FlujoError as error:
+            outcome = error
+        except Exception as error:  # noqa: BLE001 - as above
+            outcome = StateError(f"the request for run {request.run_id} could not be written: {error}")
+            outcome.__cause__ = error
+        if isinstance(request, Write) and isinstance(outcome, FlujoError):
+            self._batches.holes.failed(request, outcome)  # before the next of the batch is tried
+        return outcome
+
+    def _with_retries(self, requests: Sequence[Request], *, careful: bool) -> Sequence[Outcome]:
+        """Return the outcomes of a committed batch; try again while the database is away."""
+        patience = Patience(self._retry_s if self._schema_checked else min(self._retry_s, OPENING_RETRY_S))
+        while True:
+            try:
+                return self._attempt(requests, careful=careful).outcomes
+            except StateBackendUnavailable as error:
+                careful = True  # what was sent last may have been committed although the answer got lost
+                if self._closing.is_set():
+                    patience.shorten(_CLOSING_RETRY_S)
+                delay = patience.next_delay(error)
+                if delay is None:
+                    self._unresolved = None
+                    raise
+            self._closing.wait(delay) if not self._closing.is_set() else time.sleep(delay)
+
+    def _attempt(self, requests: Sequence[Request], *, careful: bool) -> Applied:
+        self._since = elapsed_s()
+        with self._database.errors():
+            try:
+                connection = self._connected()
+                if self._unresolved is not None and (resolved := self._resolve(connection, requests)):
+                    return resolved
+                appended = None if careful else self._batches.append(connection, requests)
+                if appended:
+                    self.commits += 1
+                    return Applied([False] * len(requests))
+                transaction = begin_write(connection)
+                careful = careful or appended is not None
+                applied = self._batches.apply(connection, requests, careful=careful)
+                self._commit(transaction, applied)
+            except BaseException:
+                self._roll_back()
+                raise
+            self.commits += 1
+            return applied
+
+    def _commit(self, transaction: sa.RootTransaction, applied: Applied) -> None:
+        try:
+            transaction.commit()
+        except exc.DBAPIError as error:
+            # Postgres may have committed before the connection broke: it is asked on the next connection.
+            self._unresolved = applied if error.connection_invalidated and applied.transaction_id else None
+            raise
+
+    def _resolve(self, connection: sa.Connection, requests: Sequence[Request]) -> Applied | None:
+        """Return what a COMMIT whose answer got lost came to; None when it did not happen.
+
+        A server that was killed may give out a number again that was never on its disk. So a transaction is
+        only ours if it left something in our runs; if not, it is made again, carefully.
+        """
+        applied = self._unresolved
+        assert applied is not None  # noqa: S101 - for the type checker; the caller has looked
+        asked = {"id": applied.transaction_id, "ids": [each.run_id for each in requests]}
+        try:
+            with begin_write(connection):
+                state, is_ours = connection.execute(_OUTCOME, asked).one()
+        except exc.DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != _NEVER_HEARD_OF:
+                raise
+            state, is_ours = "lost", False
+        if state == "in progress":
+            raise StateBackendUnavailable("the database has not decided about a commit yet")
+        self._unresolved = None
+        return applied if state == "committed" and is_ours else None
+
+    # Connections -----------------------------------------------------------------------------------------
+
+    def _connected(self) -> sa.Connection:
+        if not self._schema_checked:
+            migrations.ensure_current(self._database)
+            self._schema_checked = True
+        if self._connection is None:
+            self._connection = self._database.connect()
+            self._file = self._database.file_id()
+        elif self._database.file_id() != self._file:  # SQLite would go on writing where nobody finds it
+            raise StateBackendUnavailable(
+                f"the database {self._database.shown} was deleted or replaced while it was in use",
+                hint="put the file back, then start again: what was recorded since is not in it",
+                retryable=False,
+            )
+        return self._connection
+
+    def _roll_back(self) -> None:
+        """Leave no transaction open; a connection that cannot even do that is dropped."""
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            with self._database.errors():
+                connection.rollback()
+                connection.connection.rollback()  # of what was not begun through SQLAlchemy
+        except (exc.SQLAlchemyError, StateError):
+            connection.invalidate()
+        if connection.invalidated:
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except exc.SQLAlchemyError:
+                pass
+
+    def _renew(self) -> None:
+        since, ids = elapsed_s(), self._leases.begin_renewal()
+        if self._about_leases(self._leases.renew, ids):
+            self._leases.renewed(ids, since)
+
+    def _about_leases(self, work: Callable[[sa.Connection, list[str]], None], run_ids: list[str]) -> bool:
+        """Renew leases or give them back; return False when the database is away, which keeps them."""
+        if not run_ids:
+            return False
+        try:
+            with self._database.errors(), begin_write(self._connected()):
+                work(self._connected(), run_ids)
+        except StateError:
+            self._roll_back()
+            return False
+        return True
+
+    # Waiters ---------------------------------------------------------------------------------------------
+
+    def _note(self, job: Job, outcome: Outcome) -> None:
+        """Follow what a committed request means for the leases of this process."""
+        request = job.request
+        if isinstance(outcome, FlujoError):
+            if isinstance(request, Write):
+                self._batches.holes.failed(request, outcome)
+            return
+        if isinstance(request, Write):
+            self._batches.holes.succeeded(request)
+        if begins_lease(request):
+            self._leases.hold(request.run_id, job.loop, self._since)
+        elif isinstance(request, Write) and request.move is not None and request.move.release:
+            self._leases.let_go(request.run_id)

@@ -1,0 +1,227 @@
+"""A blueprint against crashes: run with scripted agents, killed at every place, gone on with, compared."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flujo.agents.scripted import ScriptedAgent
+from flujo.domain import canonical
+from flujo.domain.agents import AgentSpec
+from flujo.domain.journal import RunId
+from flujo.domain.outcomes import StepEnded, StepStarted, Success
+from flujo.domain.run import RunStatus
+from flujo.exceptions import SettingsError
+from flujo.services.binding.binding import Bound
+from flujo.services.project.project import find_project
+from flujo.services.runs.runner import Flujo
+from flujo.services.workspace import Workspace, agent_settings, open_store
+from flujo.testing.crash_points import Report, enumerate_crashes, in_a_fork, reach
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from flujo.domain.agents import Ask, Reply
+    from flujo.domain.models import PipelineResult
+    from flujo.domain.ports import Agent, StateStore
+    from flujo.domain.run import Pause
+    from flujo.domain.steps import CallableRef
+
+    Script = Mapping[str, Any]
+    Answers = Mapping[str, Any] | Callable[[Pause], Any]
+
+
+def crash_test(
+    blueprint: str,
+    initial_input: Any = None,
+    *,
+    agents: Script | None = None,
+    answers: Answers | None = None,
+    project: str | Path = ".",
+    state_uri: str | None = None,
+    every: int = 1,
+    twice: bool = False,
+) -> Report:
+    """Kill runs of a blueprint at their 1st, 2nd, 3rd … place, go on with each, and compare.
+
+    Each run has to come to the end of a run that nobody kills: status, output, context, usage, journal. And
+    a step that was told as finished must not begin again. Callables are the blueprint's own and are really
+    called, so give them a world in which that does no harm; agents are not asked, the script is.
+
+    Call it in a script of its own: a process that has threads cannot be forked. POSIX only.
+
+    Args:
+        blueprint: its name or its path, as for `flujo run`.
+        initial_input: what each run is given.
+        agents: agent → its answer, or a callable that is handed the `Ask`. The same question has to get the
+            same answer, because a run that was killed may ask again.
+        answers: `pause_id` → what a human answers, or a callable that is handed the `Pause`.
+        project: a folder of the project.
+        state_uri: a migrated database for the runs. Default: a SQLite file that is removed afterwards.
+        every: kill at each n-th place only.
+        twice: kill the recovery as well, at each of its places.
+
+    Raises:
+        BlueprintError: it does not pass its checks.
+        SettingsError: an agent has no script, or threads are running here.
+        ChildProcessError: a run that nobody killed has raised; the message is its traceback.
+    """
+    with tempfile.TemporaryDirectory(prefix="flujo-crash-") as folder:
+        rehearsal = _Rehearsal(Path(project), Path(folder), state_uri)
+        rehearsal.load(blueprint, agents or {})
+        rehearsal.given, rehearsal.answers = initial_input, answers or {}
+        rehearsal.whole = in_a_fork(rehearsal.run, 0)
+        return enumerate_crashes(rehearsal.run, rehearsal.run, rehearsal.check, every=every, twice=twice)
+
+
+class _Rehearsal:
+    """One blueprint, and how its runs are executed, gone on with and judged."""
+
+    def __init__(self, project: Path, folder: Path, state_uri: str | None) -> None:
+        self._workspace = Workspace(find_project(project.resolve()))
+        self._folder = folder
+        self._state_uri = state_uri or f"sqlite:///{folder / 'state.db'}"
+        self.given: Any = None
+        self.answers: Answers = {}
+        self.whole: dict[str, Any] = {}
+
+    def load(self, name: str, script: Script) -> None:
+        """Check the blueprint and import what it names, so that no run has to."""
+        project = self._workspace.project
+        self._workspace.importable()
+        self._blueprint = self._workspace.load(project.locate(name, project.root))
+        self._bound = _Scripted(
+            script,
+            allow_callables=project.settings.blueprints.allow_callables,
+            agent_settings=agent_settings(project.settings),
+        )
+        self._bound.bind(self._blueprint.pipeline)
+
+    async def run(self, number: int) -> dict[str, Any]:
+        """Execute a run, or go on with it, and return what can be seen of it."""
+        store = await open_store(self._state_uri, self._workspace.project.settings)
+        run_id, witness = RunId(f"crash-{os.getppid()}-{number}"), _Witness(self._folder / f"{number}.log")
+        try:
+            async with Flujo[Any, Any, Any](
+                self._blueprint.pipeline,
+                store=store,
+                binding=self._bound,
+                blueprint=self._blueprint,
+                hooks=[witness.hear],
+                recovery=False,  # what others have left in this database is none of our business
+            ) as runner:
+                result = await runner.run_result_async(self.given, run_id=run_id)
+                while result.status is RunStatus.PAUSED:
+                    result = await self._answered(runner, store, run_id)
+            return await _seen(store, run_id, result)
+        finally:
+            await store.aclose()
+
+    async def _answered(
+        self, runner: Flujo[Any, Any, Any], store: StateStore, run_id: RunId
+    ) -> PipelineResult[Any, Any]:
+        """Answer one question; none is open when a process was killed after it had recorded the answer."""
+        waiting = [pause for pause in await store.pauses(run_id) if pause.is_open]
+        if not waiting:
+            return await runner.resume_async(run_id)
+        return await runner.resume_async(run_id, self._answer(waiting[0]), pause_id=waiting[0].pause_id)
+
+    def _answer(self, pause: Pause) -> Any:
+        if not isinstance(self.answers, Mapping):
+            return self.answers(pause)
+        if pause.pause_id not in self.answers:
+            raise SettingsError(
+                f"the blueprint asks a human at {pause.pause_id!r}, and `answers` says nothing to that",
+                hint=f"give `answers={{{pause.pause_id!r}: …}}`, or a callable that is handed the pause",
+            )
+        return self.answers[pause.pause_id]
+
+    def check(self, number: int, seen: dict[str, Any]) -> Iterator[str]:
+        """Yield what is otherwise than in the run that nobody killed."""
+        for key, value in self.whole.items():
+            if seen[key] != value:
+                yield f"`{key}` is {seen[key]}, and without a crash it is {value}"
+        yield from _Witness(self._folder / f"{number}.log").repetitions()
+
+
+async def _seen(store: StateStore, run_id: RunId, result: PipelineResult[Any, Any]) -> dict[str, Any]:
+    record = await store.run(run_id)
+    return {
+        "status": str(result.status),
+        "error": None if result.error is None else result.error.code,
+        "output": result.output,
+        "context": canonical.decode(record.context_now or b"null"),
+        "usage": record.usage.to_json(),
+        "journal": sorted(
+            [e.path, str(e.kind), e.attempt, str(e.status)] for e in await store.entries(run_id)
+        ),
+    }
+
+
+class _Witness:
+    """A file in which a run says what begins and what is finished; it outlives the process that writes it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def hear(self, event: Any) -> None:
+        """Write down the beginning and the acknowledged end of each step that does something."""
+        match event:
+            case StepStarted(kind="step"):
+                self._say(f"begins {event.path} {event.attempt}")
+            case StepEnded(kind="step", outcome=Success(skipped=False), recorded=False):
+                self._say(f"done {event.path} {event.attempt}")
+            case _:
+                return
+
+    def _say(self, line: str) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def repetitions(self) -> Iterator[str]:
+        """Yield each attempt that began although it had been told as finished."""
+        done: set[str] = set()
+        for line in self._path.read_text("utf-8").splitlines() if self._path.exists() else ():
+            what, _, attempt = line.partition(" ")
+            if what == "done":
+                done.add(attempt)
+            elif attempt in done:
+                yield f"`{attempt.partition(' ')[0]}` was told as finished, and began again"
+
+
+class _Scripted(Bound):
+    """A pipeline made runnable: its agents answer from a script, and a process may die around every call."""
+
+    def __init__(self, script: Script, **options: Any) -> None:
+        super().__init__(**options)
+        self._script = script
+
+    def agent(self, who: AgentSpec | CallableRef) -> Agent:
+        """Return who answers."""
+        if not isinstance(who, AgentSpec):
+            return _Mortal(super().agent(who))
+        if who.name not in self._script:
+            raise SettingsError(
+                f"the blueprint asks agent {who.name!r}, and the script has no answer of it",
+                hint=f"give `agents={{{who.name!r}: …}}`: an answer, or a callable that is handed the `Ask`",
+            )
+        said = self._script[who.name]
+        return _Mortal(ScriptedAgent(said if callable(said) else lambda _: said))
+
+
+class _Mortal:
+    """An agent before and after whose answer the process could die."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self.wants_context = agent.wants_context
+
+    async def ask(self, ask: Ask) -> Reply:
+        """Answer once."""
+        reach("before ask")
+        reply = await self._agent.ask(ask)
+        reach("after ask")
+        return reply
