@@ -24,7 +24,7 @@ from pydantic import Field
 from flujo import Flujo, HumanInTheLoopStep, MapStep, Pipeline, PipelineContext, Step, StepConfig
 from flujo.domain.ports import StateStore
 from flujo.domain.steps import CallableRef, Expr, Text
-from flujo.services.binding.binding import Bound
+from flujo.services.binding.binding import PipelineBinding
 from flujo.services.workspace import agent_settings
 from flujo.settings import load
 from flujo.state.memory_store import MemoryStateStore
@@ -69,7 +69,7 @@ async def opened(run: Run) -> AsyncIterator[StateStore]:
 
 def runner(tree: Pipeline, store: StateStore, model: type[PipelineContext] | None = None) -> Flujo[Any, Any]:
     """A runner whose tree is bound already, as a peer's graph is compiled before the clock starts."""
-    bound = Bound(allow_callables=(), agent_settings=agent_settings(load()), context_model=model)
+    bound = PipelineBinding(allow_callables=(), agent_settings=agent_settings(load()), context_model=model)
     bound.bind(tree)
     return Flujo(tree, store=store, binding=bound, context_model=model)
 

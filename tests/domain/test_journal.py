@@ -17,8 +17,8 @@ from flujo.domain.journal import (
     branch,
     child,
     from_command_line,
+    indexed,
     parent,
-    turn,
 )
 from flujo.domain.usage import Usage
 
@@ -33,7 +33,7 @@ def paths(draw: st.DrawFn) -> StepPath:
             case "child":
                 path = child(path, draw(names))
             case "turn":
-                path = turn(path, draw(st.integers(0, 99)))
+                path = indexed(path, draw(st.integers(0, 99)))
             case _:
                 path = branch(path, draw(names))
     return path
@@ -42,7 +42,7 @@ def paths(draw: st.DrawFn) -> StepPath:
 @given(paths(), names, st.integers(0, 10**6))
 def test_what_encloses_a_path_is_where_it_was_made(path: StepPath, name: str, count: int) -> None:
     assert parent(child(path, name)) == path
-    assert parent(turn(path, count)) == path
+    assert parent(indexed(path, count)) == path
     assert parent(branch(path, name)) == path
 
 

@@ -13,11 +13,11 @@ def test_every_state_says_where_it_may_go() -> None:
 
 @pytest.mark.parametrize("status", [RunStatus.COMPLETED, RunStatus.CANCELLED])
 def test_nothing_follows_a_final_state(status: RunStatus) -> None:
-    assert status.is_final
+    assert status.is_settled
     assert not any(status.can_become(other) for other in RunStatus)
 
 
-@pytest.mark.parametrize("status", [status for status in RunStatus if not status.is_final])
+@pytest.mark.parametrize("status", [status for status in RunStatus if not status.is_settled])
 def test_every_other_state_can_run_again_and_can_be_cancelled(status: RunStatus) -> None:
     assert status.can_become(RunStatus.RUNNING)
     assert status.can_become(RunStatus.CANCELLED)

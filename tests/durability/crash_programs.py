@@ -268,7 +268,7 @@ async def _consistent(store: SqlStateStore, run_id: RunId) -> str:
     progress = await store.progress(run_id)
     if progress.last_seq != len(numbers):
         return f"the journal ends at {progress.last_seq} and holds {len(numbers)} entries"
-    if record.status.is_final and record.entries != len(numbers):
+    if record.status.is_settled and record.entries != len(numbers):
         return f"the run says {record.entries} entries, and there are {len(numbers)}"
     return ""
 

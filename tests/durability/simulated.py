@@ -29,7 +29,7 @@ from flujo.domain.journal import RunId, StepPath
 from flujo.domain.outcomes import StepEnded, Success
 from flujo.domain.run import RunStatus
 from flujo.exceptions import FlujoError, RunNotFound
-from flujo.services.binding.binding import Bound
+from flujo.services.binding.binding import PipelineBinding
 from flujo.services.runs.recovery import RecoveryPolicy
 from flujo.services.runs.runner import Flujo
 from flujo.state.memory_store import MemoryDatabase, MemoryStateStore
@@ -110,7 +110,7 @@ class Simulation:
         """Attempts that did not end when their time was over, or began when their process had lost the run."""
         self._hung: set[str] = set()
         self._tree = tree(self.program, self._act)
-        self._binding = Bound(allow_callables=("*",), agent_settings=None)  # type: ignore[arg-type]  # asks no model
+        self._binding = PipelineBinding(allow_callables=("*",), agent_settings=None)  # type: ignore[arg-type]  # asks no model
         self._binding.bind(self._tree)
         self._failed: Counter[str] = Counter()
         self._workers: list[Worker] = []
@@ -172,7 +172,7 @@ class Simulation:
             store=worker.store,
             binding=self._binding,
             clock=SimulatedClock(self.loop, skew_s=self.chance.uniform(-86400, 86400)),
-            chance=_Seeded(self.chance),
+            random=_Seeded(self.chance),
             hooks=[self._told],
             recovery=RecoveryPolicy(every_s=5.0, max_recoveries=1000),
         )

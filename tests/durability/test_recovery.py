@@ -251,14 +251,14 @@ from flujo import Flujo
 from flujo.services.runs.run_request import Request, pinned
 from flujo.services.binding.binding import Bound
 from flujo.services.project.project import find_project
-from flujo.services.workspace import SystemChance, Workspace, agent_settings
+from flujo.services.workspace import SystemRandom, Workspace, agent_settings
 
 async def main():
     async with Workspace(find_project(__import__("pathlib").Path.cwd())) as ws:
         tree = pipelines.greeting()
         closure, blobs = pinned(tree, None)
         request = Request(input="ada", context={}, run_id="py", metadata=None)
-        new = await request.new_run(tree, ws.bind(tree), closure, SystemChance())
+        new = await request.new_run(tree, ws.bind(tree), closure, SystemRandom())
         await (await ws.store()).accept(new, blobs, claim=False)
 
 asyncio.run(main())

@@ -22,7 +22,7 @@ SERVERS: Mapping[str, tuple[str, str]] = {
 """Provider → the variable that names another server, and its own."""
 
 
-def reach(provider: str, environment: Mapping[str, str]) -> str:
+def check_provider(provider: str, environment: Mapping[str, str]) -> str:
     """Return the host of a provider, which answers; whatever it says is an answer. Proxies are honoured.
 
     Raises:

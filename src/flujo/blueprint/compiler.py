@@ -13,7 +13,7 @@ from flujo.blueprint.language import models as doc
 from flujo.blueprint.loader import Loader
 from flujo.blueprint.rules.agents import agents_that_matter
 from flujo.blueprint.rules.registry import check
-from flujo.blueprint.rules.suppressions import heeded
+from flujo.blueprint.rules.suppressions import apply_suppressions
 from flujo.domain.agents import AgentSpec
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
@@ -132,7 +132,7 @@ def _found(loader: Loader, units: Iterable[Unit], *, strict: bool) -> tuple[Diag
         for index, files in unit.roster.files.items():
             lines |= {file: unit.span("include", index) for file in files if file not in lines}
     for document in loader.documents:
-        found = list(heeded(document, found, is_included=document.file in loader.rosters))
+        found = list(apply_suppressions(document, found, is_included=document.file in loader.rosters))
     shown = loader.without_secrets(_with_including(one, lines) for one in found)
     return _ordered(shown, strict=strict)
 

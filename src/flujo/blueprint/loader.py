@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 from flujo.blueprint.analysis.unit import Unit
 from flujo.blueprint.diagnostics import Span, rule
 from flujo.blueprint.language import models as doc
-from flujo.blueprint.language.error_recovery import Kept, salvage
+from flujo.blueprint.language.error_recovery import PartialDocument, recover
 from flujo.blueprint.language.traversal import Path, asked, walk
-from flujo.blueprint.language.validation import L, judge
+from flujo.blueprint.language.validation import L, validate
 from flujo.blueprint.reading.decoding import decode
 from flujo.blueprint.reading.reader import read
 from flujo.blueprint.sources import agent_includes, secret_detection
-from flujo.blueprint.sources.agent_includes import Roster
+from flujo.blueprint.sources.agent_includes import AgentRegistry
 from flujo.blueprint.sources.secret_detection import SECRET_LITERAL, secret_found, secret_literal
-from flujo.blueprint.sources.secret_masking import blotted, masked
+from flujo.blueprint.sources.secret_masking import mask, masked
 from flujo.blueprint.sources.signatures import read_module
 from flujo.blueprint.sources.source_files import TEXT_BYTES, SourceRefused, named_path
 from flujo.blueprint.sources.type_stubs import read_types
@@ -88,7 +88,7 @@ class Loader:
         self.files: dict[str, bytes] = {}
         self.units: dict[str, Unit] = {}
         """Every blueprint that fits the language, by its project path, imported ones first."""
-        self.rosters: dict[str, Roster] = {}
+        self.rosters: dict[str, AgentRegistry] = {}
         """What every file of agents that fits the language gives to those who include it."""
         self.diagnostics: list[Diagnostic] = []
         self._documents: dict[str, Document] = {}
@@ -115,7 +115,7 @@ class Loader:
         """Return a file of agents as if it were a blueprint without steps, so that rules can look at it."""
         self._read(entry)
         self._read_agents(entry, (entry,))
-        roster = self.rosters.get(entry, Roster())
+        roster = self.rosters.get(entry, AgentRegistry())
         agents = {name: declared.agent for name, declared in roster.agents.items()}
         blueprint = doc.Blueprint.model_construct(version="1", name="agents", agents=agents, steps=[])
         unit = Unit(
@@ -137,7 +137,7 @@ class Loader:
     def sources(self) -> dict[str, str]:
         """Return the text of each file, with what looks like a secret blotted out."""
         return {
-            path: blotted(text, [span for span in self._secrets if span.file == path])
+            path: mask(text, [span for span in self._secrets if span.file == path])
             for path, text in self._texts.items()
         }
 
@@ -189,10 +189,10 @@ class Loader:
         self.units[path] = unit
         return unit
 
-    def _kept(self, language: type[L], document: Document) -> Kept[L] | None:
+    def _kept(self, language: type[L], document: Document) -> PartialDocument[L] | None:
         """Return what a document says as far as it fits its language; what does not is found."""
-        judged = judge(language, document)
-        kept = salvage(language, document, judged)
+        judged = validate(language, document)
+        kept = recover(language, document, judged)
         self.diagnostics += judged.found
         self.diagnostics += kept.found if kept is not None else ()
         return kept
@@ -267,9 +267,11 @@ class Loader:
 
     # Files of agents -------------------------------------------------------------------------------------
 
-    def _included(self, kept: Kept[doc.Blueprint] | Kept[doc.AgentsFile], chain: tuple[str, ...]) -> Roster:
+    def _included(
+        self, kept: PartialDocument[doc.Blueprint] | PartialDocument[doc.AgentsFile], chain: tuple[str, ...]
+    ) -> AgentRegistry:
         """Return the agents that a file may name, its own ones whole as far as it can tell."""
-        roster = Roster(is_whole=kept.names_all_agents)
+        roster = AgentRegistry(is_whole=kept.names_all_agents)
         pairs: list[tuple[agent_includes.Declared, agent_includes.Declared]] = []
         for index, text in enumerate(kept.said.include):
             path = self._include(kept.document, ("include", index), text, chain)

@@ -53,7 +53,7 @@ def cost(usd: float) -> str:
 
 
 def moment(epoch: float) -> str:
-    """Return a time in the zone of this machine; empty for none."""
+    """Return a time in the time zone of this machine; empty for none."""
     return f"{datetime.fromtimestamp(epoch, UTC).astimezone():%Y-%m-%d %H:%M:%S}" if epoch else ""
 
 

@@ -1,4 +1,4 @@
-"""A pipeline as a tree of lines: each step with its kind and what it does, arms below what chooses them."""
+"""Draws a pipeline as a tree of text lines: each step with its kind and summary, its branches below it."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def _body(body: Pipeline, indent: str, *, unfold: bool) -> Iterator[tuple[str, s
         when = f", when {logic(step.when)}" if step.when is not None else ""
         yield f"{indent}{'└─ ' if last else '├─ '}{step.name}{kind}", gist(step) + when
         inner = indent + ("   " if last else "│  ")
-        arms = list(_arms(step, unfold=unfold))
-        for label, detail, arm in arms:
-            end = label == arms[-1][0]
+        branches = list(_branches(step, unfold=unfold))
+        for label, detail, branch in branches:
+            end = label == branches[-1][0]
             if not label:
-                yield from _body(arm, inner, unfold=unfold)
+                yield from _body(branch, inner, unfold=unfold)
                 continue
             yield f"{inner}{'└─ ' if end else '├─ '}{label}:", detail
-            yield from _body(arm, inner + ("   " if end else "│  "), unfold=unfold)
+            yield from _body(branch, inner + ("   " if end else "│  "), unfold=unfold)
 
 
-def _arms(step: BaseStep, *, unfold: bool) -> Iterator[tuple[str, str, Pipeline]]:
+def _branches(step: BaseStep, *, unfold: bool) -> Iterator[tuple[str, str, Pipeline]]:
     """Yield what is inside a step: a label (none for a single body), what follows it, and its steps."""
     from flujo.domain.pipeline import Pipeline
 

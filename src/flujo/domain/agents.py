@@ -95,7 +95,7 @@ def answered_by(who: AgentSpec | CallableRef, model: str | None) -> dict[str, st
     return {"model": model} | ({"asked": who.model} if isinstance(who, AgentSpec) else {})
 
 
-def answers_for(asked: str, used: str) -> bool:
+def model_matches(asked: str, used: str) -> bool:
     """Return whether the model id that a provider reports may be the model that was asked for.
 
     A provider may add a release to a name (`gpt-5-mini` → `gpt-5-mini-2025-08-07`), and a gateway what

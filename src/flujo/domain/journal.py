@@ -17,7 +17,7 @@ RunId = NewType("RunId", str)
 
 ROOT = StepPath("")
 
-MISSED = "cache"
+CACHE_MISS = "cache"
 """The fingerprint of the decision that a cached step has to be run; what it decides is the key."""
 
 
@@ -26,7 +26,7 @@ def child(path: StepPath, name: str) -> StepPath:
     return StepPath(f"{path}/{name}" if path else name)
 
 
-def turn(path: StepPath, index: int) -> StepPath:
+def indexed(path: StepPath, index: int) -> StepPath:
     """Return the path of iteration, item or visit number `index` of the composite at `path`."""
     return StepPath(f"{path}[{index}]")
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from flujo.domain.usage import UsageLimits
     from flujo.domain.values import CallableRef, Value, Valued
 
-Taken = TypeVar("Taken", contravariant=True, default=Any)
+In = TypeVar("In", contravariant=True, default=Any)
 """What a step or a pipeline takes: one that takes any animal may stand where dogs come."""
-Given = TypeVar("Given", covariant=True, default=Any)
+Out = TypeVar("Out", covariant=True, default=Any)
 """What it gives: one that gives dogs may stand where animals are expected."""
 A = TypeVar("A")
 B = TypeVar("B")
@@ -27,7 +27,7 @@ C = TypeVar("C")
 
 
 @dataclass(frozen=True, init=False)
-class Pipeline(Generic[Taken, Given]):
+class Pipeline(Generic[In, Out]):
     """The tree. A body (branch, iteration, state) is a pipeline too, with nothing but steps and an output."""
 
     steps: tuple[BaseStep, ...]
@@ -125,7 +125,7 @@ class Pipeline(Generic[Taken, Given]):
         for key, value in kept.items():
             object.__setattr__(self, key, value)
 
-    def __rshift__(self, other: BaseStep[Given, C] | Pipeline[Given, C]) -> Pipeline[Taken, C]:
+    def __rshift__(self, other: BaseStep[Out, C] | Pipeline[Out, C]) -> Pipeline[In, C]:
         """Return this pipeline followed by a step, or by the steps of another one.
 
         Raises:
@@ -133,7 +133,7 @@ class Pipeline(Generic[Taken, Given]):
                 one step of it.
         """
         joined = replace(self, steps=(*self.steps, *body(other, "`>>`").steps))
-        return cast("Pipeline[Taken, C]", joined)
+        return cast("Pipeline[In, C]", joined)
 
     @property
     def is_limited(self) -> bool:

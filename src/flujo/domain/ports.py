@@ -42,7 +42,7 @@ class Clock(Protocol):
         ...
 
 
-class Chance(Protocol):
+class Random(Protocol):
     """Ids and randomness, from outside."""
 
     def run_id(self) -> RunId:

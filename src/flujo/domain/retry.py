@@ -17,13 +17,13 @@ class RetryPolicy:
     factor: float = 2.0
     max_s: float = 30.0
     jitter: float = 0.2
-    """The share of a delay that chance may add or take: 0.2 means ±20 %."""
+    """The share of a delay that the fraction may add or take: 0.2 means ±20 %."""
     on: tuple[str, ...] = ()
     """Names of error codes or exception classes worth retrying; empty means all that may pass."""
 
-    def delay_s(self, failures: int, chance: float) -> float:
-        """Return the seconds to wait after the `failures`-th failure; `chance` is in [0, 1)."""
+    def delay_s(self, failures: int, fraction: float) -> float:
+        """Return the seconds to wait after the `failures`-th failure; `fraction` is in [0, 1)."""
         if self.backoff == "none":
             return 0.0
         grown = self.initial_s * (self.factor ** (failures - 1) if self.backoff == "exponential" else 1.0)
-        return max(0.0, min(grown, self.max_s) * (1 + self.jitter * (2 * chance - 1)))
+        return max(0.0, min(grown, self.max_s) * (1 + self.jitter * (2 * fraction - 1)))

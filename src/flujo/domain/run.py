@@ -26,7 +26,7 @@ class RunStatus(StrEnum):
     PARKED = "parked"
 
     @property
-    def is_final(self) -> bool:
+    def is_settled(self) -> bool:
         """Whether nothing moves this run any more without somebody asking for it."""
         return self in (RunStatus.COMPLETED, RunStatus.CANCELLED)
 

@@ -169,7 +169,7 @@ def amount(limit: str, used: Usage) -> Decimal:
     return value / MICRO_USD if limit == "total_cost_usd_limit" else value
 
 
-def spoken(limit: str, value: float | Decimal) -> str:
+def format_amount(limit: str, value: float | Decimal) -> str:
     """Return an amount of what a limit counts, in words."""
     if limit == "total_cost_usd_limit":
         digits = f"{Decimal(str(value)):.6f}"

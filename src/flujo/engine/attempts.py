@@ -90,7 +90,7 @@ async def retried(
             return Failure(error)
     number = recorded[-1].attempt + 1 if recorded else 1
     while True:
-        await frame.run.journal.secure()
+        await frame.run.journal.ensure_lease()
         await frame.tell(StepStarted(path, step.kind, number))
         outcome = await attempt(number)
         if not isinstance(outcome, Failure):
@@ -98,7 +98,7 @@ async def retried(
         failures += 1
         if failures > step.config.max_retries or not _worth_retrying(outcome.error, policy):
             return outcome
-        delay = policy.delay_s(failures, frame.run.chance.fraction())
+        delay = policy.delay_s(failures, frame.run.random.fraction())
         await frame.tell(StepRetried(path, number, outcome.error, delay))
         await frame.run.clock.sleep(delay)
         number += 1
@@ -166,12 +166,12 @@ def _note_cut_off(
     if frame.is_out_of_time and not draft.is_settled and draft.intent is None:
         error = _cut_off(step, frame, path)
         draft.detail = (draft.detail or {}) | budget_hit(error)
-        frame.run.journal.ride(_failed(frame, entry, draft, error_info(error, path), signal))
+        frame.run.journal.append_deferred(_failed(frame, entry, draft, error_info(error, path), signal))
 
 
 def _settle_call(frame: Frame, draft: Draft, state: IntentState) -> None:
     if draft.intent is not None:
-        frame.run.journal.intend(replace(draft.intent, state=state))
+        frame.run.journal.record_intent(replace(draft.intent, state=state))
 
 
 def _failed(

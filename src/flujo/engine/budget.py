@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain.journal import ROOT, ErrorInfo, StepPath
 from flujo.domain.ledger import Hold, HoldState, Ledger
-from flujo.domain.usage import NOTHING, Usage, UsageLimits, amount, spoken
+from flujo.domain.usage import NOTHING, Usage, UsageLimits, amount, format_amount
 from flujo.exceptions import UsageLimitExceeded
 
 if TYPE_CHECKING:
@@ -184,12 +184,12 @@ class Budget:
         where = self._spent_where(name)
 
         def said(used: Usage) -> str:
-            return spoken(name, amount(name, used))
+            return format_amount(name, amount(name, used))
 
         held = f" and up to {said(self.held)} held" if amount(name, self.held) else ""
         most = ", ".join(f"`{path}` {said(used)}" for path, used in where)
         return self._hit(
-            f"{self._whose} allows {spoken(name, allowed)} (`{name}`): {said(self.spent)} used{held}, "
+            f"{self._whose} allows {format_amount(name, allowed)} (`{name}`): {said(self.spent)} used{held}, "
             f"and what comes next may need {said(worst)}" + (f"; used by {most}" if most else ""),
             name,
             step=path,

@@ -30,13 +30,13 @@ async def perform_whole(
     attempt is recorded as a failed `done`, so that they are counted over crashes. A pause ends no attempt
     and stops the clock: the run stops with it, and the time until somebody answers is nobody's.
     """
-    journal, before = frame.run.journal, frame.zone.tree
+    journal, before = frame.run.journal, frame.scope.tree
 
     async def attempt(number: int) -> StepOutcome:
         if number > first:
-            frame.zone.tree = before
-            await journal.look_back()
-            await journal.enter(frame.path)
+            frame.scope.tree = before
+            await journal.reload()
+            await journal.load_level(frame.path)
         failed = journal.attempts(path, EntryKind.DONE)
         inner = replace(frame, since=max(frame.since, failed[-1].seq if failed else 0))
         started_at = frame.run.clock.now()

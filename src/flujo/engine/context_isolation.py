@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 def view(frame: Frame) -> PipelineContext:
     """Return a context object that belongs to one attempt: what it does to it stays there."""
-    return frame.zone.type.view(frame.zone.tree)
+    return frame.scope.type.view(frame.scope.tree)
 
 
 def after(frame: Frame, context: PipelineContext | None) -> Any:
     """Return the context's tree as an attempt leaves the view it was given."""
-    return frame.zone.tree if context is None else frame.zone.type.dump(context)
+    return frame.scope.tree if context is None else frame.scope.type.dump(context)
 
 
 def changes(frame: Frame, after: Any, *, what: str) -> merge.Patch:
@@ -30,7 +30,7 @@ def changes(frame: Frame, after: Any, *, what: str) -> merge.Patch:
     Raises:
         NotJournalable: a field holds a value that JSON cannot.
     """
-    patch = merge.diff(frame.zone.tree, after)
+    patch = merge.diff(frame.scope.tree, after)
     if not patch:
         return patch
     try:
@@ -67,8 +67,8 @@ def accepted(frame: Frame, patch: merge.Patch, *, what: str) -> Any:
         OutputRejected: the context would not fit its type any more.
     """
     if not patch:
-        return frame.zone.tree
-    after = merge.apply(frame.zone.tree, patch)
+        return frame.scope.tree
+    after = merge.apply(frame.scope.tree, patch)
     changed = {str(op[1][0]) for op in patch}
-    frame.zone.type.check(after, what=f"context after {what}", changed=changed)
+    frame.scope.type.check(after, what=f"context after {what}", changed=changed)
     return after

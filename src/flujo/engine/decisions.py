@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.agents import Ask
-from flujo.domain.journal import Entry, EntryKind, turn
+from flujo.domain.journal import Entry, EntryKind, indexed
 from flujo.domain.steps import CallableRef, Logic
 from flujo.engine import context_isolation
 from flujo.exceptions import ControlSignal, ExpressionFailed, FlujoError, JournalConflict, StepFailed
@@ -107,7 +107,7 @@ async def _items(rule: Logic, frame: Frame, path: StepPath, what: str) -> list[A
     decided = frame.run.journal.decision(path)
     if decided is not None:
         known = canonical.decode(decided.output or b"null")
-        return known if isinstance(known, list) else [_item(frame, turn(path, n)) for n in range(known)]
+        return known if isinstance(known, list) else [_item(frame, indexed(path, n)) for n in range(known)]
     given = await _answer(rule, frame)
     if isinstance(given, AsyncIterable):
         return given
@@ -127,7 +127,7 @@ async def _one_by_one(
                 item = await anext(source, _END)
             if item is _END:
                 break
-            here = turn(path, index)
+            here = indexed(path, index)
             output = canonical.encode(item, what=f"`{rule.target}`")
             known = frame.run.journal.decision(here)
             if known is None:
@@ -140,7 +140,7 @@ async def _one_by_one(
                 )
             yield index, canonical.decode(output)
             index += 1
-        frame.run.journal.ride(decision(frame, path, 1, index))
+        frame.run.journal.append_deferred(decision(frame, path, 1, index))
     finally:
         close = getattr(source, "aclose", None)  # generators have it
         if close is not None:
@@ -163,7 +163,7 @@ def decision(frame: Frame, path: StepPath, attempt: int, value: Any) -> Entry:
 
 def _note(frame: Frame, path: StepPath, attempt: int, value: Any) -> None:
     if frame.run.journal.decision(path, attempt) is None:
-        frame.run.journal.ride(decision(frame, path, attempt, value))
+        frame.run.journal.append_deferred(decision(frame, path, attempt, value))
 
 
 async def _answer(rule: CallableRef, frame: Frame) -> Any:

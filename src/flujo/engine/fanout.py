@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
+class Branch:
     """One of the bodies that run at once."""
 
     name: str
@@ -34,8 +34,8 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
-    """How an arm came out, and what it wrote since the fork."""
+class BranchResult:
+    """How a branch came out, and what it wrote since the fork."""
 
     name: str
     outcome: StepOutcome
@@ -43,16 +43,16 @@ class Arrival:
 
     @property
     def ok(self) -> bool:
-        """Whether the arm succeeded."""
+        """Whether the branch succeeded."""
         return isinstance(self.outcome, Success)
 
     @property
     def output(self) -> Any:
-        """What an arm that succeeded gave."""
+        """What a branch that succeeded gave."""
         return self.outcome.output if isinstance(self.outcome, Success) else None
 
     def collected(self) -> dict[str, Any]:
-        """Return what became of the arm, as data."""
+        """Return what became of the branch, as data."""
         error = self.outcome.error.to_json() if isinstance(self.outcome, Failure) else None
         return {"ok": self.ok, "output": self.output, "error": error}
 
@@ -60,46 +60,47 @@ class Arrival:
 async def fan_out(
     frame: Frame,
     kind: str,
-    arms: AsyncGenerator[Arm, None],
+    branches: AsyncGenerator[Branch, None],
     run_body: RunBody,
     *,
     limit: int,
     stop_at_failure: bool,
     one_entry: bool = True,
-) -> list[Arrival]:
-    """Run the arms, at most `limit` at a time, and return how they came out, in the order they were given.
+) -> list[BranchResult]:
+    """Run the branches, at most `limit` at a time, and return their results in the given order.
 
-    An arm that has begun comes to its end, so that nothing it did is lost. After an abort, a failure of
-    `arms` itself, or (with `stop_at_failure`) a failure of an arm, no further one begins. Without `one_entry`
-    an arm is nothing but its steps: two may have one path, and what they write to the context is not kept.
+    A branch that has started always runs to its end, so its work is never lost. No further branch starts
+    after an abort, after an error from `branches` itself, or (with `stop_at_failure`) after a failed branch.
+    Without `one_entry` a branch gets no journal entry of its own: two branches may share one path, and
+    their context patches are dropped.
 
     Raises:
-        FlujoError: what `arms` raised, after the arms that had begun have come to their end.
+        FlujoError: what `branches` raised, after the branches that had begun have come to their end.
         StateError: the journal could not be read or written; the others are cancelled.
     """
-    arrived: dict[int, Arrival] = {}
+    arrived: dict[int, BranchResult] = {}
     free = asyncio.Semaphore(max(1, limit))
     stops = (Aborted, Failure) if stop_at_failure else (Aborted,)
     stopped = False
     arriving = _arrive if one_entry else _pass
 
-    async def arrive(number: int, arm: Arm) -> None:
+    async def arrive(number: int, branch: Branch) -> None:
         nonlocal stopped
         try:
-            arrived[number] = await arriving(frame, kind, arm, run_body)
+            arrived[number] = await arriving(frame, kind, branch, run_body)
             stopped = stopped or isinstance(arrived[number].outcome, stops)
         finally:
             free.release()
 
     broken: FlujoError | None = None
     try:
-        async with aclosing(arms), asyncio.TaskGroup() as group:
+        async with aclosing(branches), asyncio.TaskGroup() as group:
             for number in count():
                 await free.acquire()
-                arm, broken = (None, None) if stopped else await _next(arms)
-                if arm is None:
+                branch, broken = (None, None) if stopped else await _next(branches)
+                if branch is None:
                     break
-                group.create_task(arrive(number, arm))
+                group.create_task(arrive(number, branch))
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
     if broken is not None:
@@ -107,40 +108,40 @@ async def fan_out(
     return [arrived[number] for number in sorted(arrived)]
 
 
-async def _next(arms: AsyncGenerator[Arm, None]) -> tuple[Arm | None, FlujoError | None]:
-    """Return the next arm, None when there is none, and why there cannot be one."""
+async def _next(branches: AsyncGenerator[Branch, None]) -> tuple[Branch | None, FlujoError | None]:
+    """Return the next branch, None when there is none, and why there cannot be one."""
     try:
-        return await anext(arms, None), None
+        return await anext(branches, None), None
     except StateError:
         raise
     except FlujoError as error:
         return None, error
 
 
-async def _arrive(frame: Frame, kind: str, arm: Arm, run_body: RunBody) -> Arrival:
-    """Return how one arm came out, from the journal when it has finished before."""
-    inner = frame.fork(arm.path, previous=arm.previous, names=arm.names)
-    fork = inner.zone.tree
-    outcome: StepOutcome | None = recorded(inner, arm.path, kind)
+async def _arrive(frame: Frame, kind: str, branch: Branch, run_body: RunBody) -> BranchResult:
+    """Return how one branch came out, from the journal when it has finished before."""
+    inner = frame.fork(branch.path, previous=branch.previous, names=branch.names)
+    fork = inner.scope.tree
+    outcome: StepOutcome | None = recorded(inner, branch.path, kind)
     if outcome is None:
-        outcome = await run_body(arm.body, inner)
+        outcome = await run_body(branch.body, inner)
         if isinstance(outcome, Success):
-            finish_turn(inner, arm.path, kind, outcome.output, fork, {})
-    return Arrival(arm.name, outcome, merge.diff(fork, inner.zone.tree))
+            finish_turn(inner, branch.path, kind, outcome.output, fork, {})
+    return BranchResult(branch.name, outcome, merge.diff(fork, inner.scope.tree))
 
 
-async def _pass(frame: Frame, _kind: str, arm: Arm, run_body: RunBody) -> Arrival:
-    """Return how an arm came out that is no entry of its own."""
-    inner = frame.fork(arm.path, previous=arm.previous, names=arm.names)
-    return Arrival(arm.name, await run_body(arm.body, inner), [])
+async def _pass(frame: Frame, _kind: str, branch: Branch, run_body: RunBody) -> BranchResult:
+    """Return how a branch came out that is no entry of its own."""
+    inner = frame.fork(branch.path, previous=branch.previous, names=branch.names)
+    return BranchResult(branch.name, await run_body(branch.body, inner), [])
 
 
-def stopped_by(frame: Frame, arrivals: Sequence[Arrival], *, failures_stop: bool) -> StepOutcome | None:
+def stopped_by(frame: Frame, results: Sequence[BranchResult], *, failures_stop: bool) -> StepOutcome | None:
     """Return why the composite cannot go on: somebody aborted, failed, or waits; None when it can.
 
     A failure goes before a pause: the questions of the siblings are void then.
     """
-    outcomes = [arrival.outcome for arrival in arrivals]
+    outcomes = [result.outcome for result in results]
     pauses = [pause for outcome in outcomes if isinstance(outcome, Paused) for pause in outcome.pauses]
     for kinds in (Aborted, Failure) if failures_stop else (Aborted,):
         for outcome in outcomes:

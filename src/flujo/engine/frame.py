@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from flujo.domain.journal import ROOT, RunId, StepPath
 from flujo.domain.steps import Expr, Text
-from flujo.engine.timeouts import standing_still
+from flujo.engine.timeouts import paused
 
 if TYPE_CHECKING:
     import asyncio
 
     from flujo.domain.outcomes import Event, StepEnded, StepOutcome
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.ports import Binding, Chain, Chance, Clock, ContextType, Sink
+    from flujo.domain.ports import Binding, Chain, Clock, ContextType, Random, Sink
     from flujo.domain.steps import BaseStep, Value
     from flujo.engine.budget import Budget
     from flujo.engine.journal import Journal
@@ -45,7 +45,7 @@ class Run:
     binding: Binding
     journal: Journal
     clock: Clock
-    chance: Chance
+    random: Random
     resources: Any = None
     cache: AnswerCache | None = None
     """Where answers of cached steps are kept; None runs them every time."""
@@ -62,7 +62,7 @@ class Run:
 
 
 @dataclass(slots=True)
-class Zone:
+class ContextScope:
     """The context of one isolated part of a run: a tree that is replaced, never changed in place."""
 
     type: ContextType
@@ -77,7 +77,7 @@ class Frame:
     """
 
     run: Run
-    zone: Zone
+    scope: ContextScope
     input: Any
     previous: Any
     path: StepPath = ROOT
@@ -105,14 +105,14 @@ class Frame:
             return
         with ExitStack() as stack:
             for clock in (*self.limits, *clocks):
-                stack.enter_context(standing_still(clock))
+                stack.enter_context(paused(clock))
             await self.run.sink(event)
 
     def inside(self, path: StepPath, *, previous: Any, names: Mapping[str, Any] | None = None) -> Frame:
         """Return the frame of a body of this frame's step at `path`."""
         return Frame(
             self.run,
-            self.zone,
+            self.scope,
             self.input,
             previous,
             path=path,
@@ -126,7 +126,7 @@ class Frame:
     def fork(self, path: StepPath, *, previous: Any, names: Mapping[str, Any] | None = None) -> Frame:
         """Return the frame of a body that runs beside others: what it writes to the context stays there."""
         inner = self.inside(path, previous=previous, names=names)
-        inner.zone = Zone(self.zone.type, self.zone.tree)
+        inner.scope = ContextScope(self.scope.type, self.scope.tree)
         return inner
 
     def advance(self, name: str, output: Any, facts: Mapping[str, Any]) -> None:
@@ -145,7 +145,7 @@ class Frame:
             case "input":
                 value = self.input
             case "context":
-                value = self.zone.tree
+                value = self.scope.tree
             case "previous":
                 value = self.previous
             case "run":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.agents import Ask
-from flujo.domain.journal import Entry, EntryKind, EntryStatus, turn
+from flujo.domain.journal import Entry, EntryKind, EntryStatus, indexed
 from flujo.domain.outcomes import Failure, Paused
 from flujo.domain.run import Intent, IntentState, Pause
 from flujo.engine.attempts import error_info
@@ -63,7 +63,7 @@ async def announce(step: Step, frame: Frame, path: StepPath, draft: Draft) -> st
         sends=sends,
         sent_at=frame.run.clock.now(),
     )
-    frame.run.journal.intend(draft.intent)
+    frame.run.journal.record_intent(draft.intent)
     await frame.run.journal.flush()
     return key
 
@@ -101,13 +101,13 @@ async def resolve(step: Step, frame: Frame, intent: Intent) -> StepOutcome | Non
 
 
 async def _ask(step: Step, frame: Frame, intent: Intent) -> StepOutcome | None:
-    pause_id = turn(intent.path, intent.sends - 1)
+    pause_id = indexed(intent.path, intent.sends - 1)
     asked = frame.run.journal.pause(pause_id)
     if asked is not None and asked.is_open:
         return Paused((asked,))
     if asked is None or asked.answer is None:
         question = _question(step, intent, pause_id)
-        frame.run.journal.intend(replace(intent, state=IntentState.IN_DOUBT))
+        frame.run.journal.record_intent(replace(intent, state=IntentState.IN_DOUBT))
         frame.run.journal.ask(question)
         return Paused((question,))
     answer = canonical.decode(asked.answer)
@@ -174,7 +174,7 @@ async def _give_up(step: Step, frame: Frame, intent: Intent) -> Failure:
         key=intent.key,
     )
     failure = error_info(error, intent.path)
-    frame.run.journal.intend(replace(intent, state=IntentState.IN_DOUBT))
+    frame.run.journal.record_intent(replace(intent, state=IntentState.IN_DOUBT))
     await frame.run.journal.record(
         _entry(step, intent)(
             status=EntryStatus.FAILED,

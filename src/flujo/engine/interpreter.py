@@ -12,7 +12,7 @@ from flujo.engine.attempts import error_info
 from flujo.engine.budget_scope import breach_of, limited, unless_breached
 from flujo.engine.composite_attempts import is_attempted, perform_whole
 from flujo.engine.decisions import decide_flag
-from flujo.engine.frame import Frame, Run, Zone
+from flujo.engine.frame import ContextScope, Frame, Run
 from flujo.engine.recording import finish, recorded
 from flujo.engine.step_cache import answered
 from flujo.engine.steps import (
@@ -80,11 +80,11 @@ async def execute(
     Raises:
         StateError: the journal could not be read or written; the run can be resumed.
     """
-    zone = Zone(run.binding.context(pipeline), context)
+    scope = ContextScope(run.binding.context(pipeline), context)
     forgiven = run.journal.last_seq if run.retry_failed else 0
     last = pipeline.steps[-1] if run.sink is None else None
-    frame = Frame(run, zone, input=value, previous=value, since=forgiven, budget=budget, last=last)
-    return await limited(frame, None, lambda: run_body(pipeline, frame)), zone.tree
+    frame = Frame(run, scope, input=value, previous=value, since=forgiven, budget=budget, last=last)
+    return await limited(frame, None, lambda: run_body(pipeline, frame)), scope.tree
 
 
 # What only hands on is no coroutine of its own: ten thousand runs that wait would hold each of them.
@@ -98,7 +98,7 @@ def run_body(body: Pipeline, frame: Frame) -> Awaitable[StepOutcome]:
 
 
 async def _steps_of(body: Pipeline, frame: Frame) -> StepOutcome:
-    await frame.run.journal.enter(frame.path)
+    await frame.run.journal.load_level(frame.path)
     for each in body.steps:
         outcome = await _run_step(each, frame)
         if not isinstance(outcome, Success):
@@ -155,7 +155,7 @@ async def _come_out(each: BaseStep, frame: Frame, path: StepPath) -> StepOutcome
         return Success(frame.previous, skipped=True)
     if each.cache is None:
         return await _work(each, frame, path)
-    before = frame.zone.tree
+    before = frame.scope.tree
     outcome, cached = await answered(each, each.cache, frame, path, partial(_work, each, frame, path))
     if cached and isinstance(outcome, Success):
         return await finish(each, frame, path, outcome, before)
@@ -171,7 +171,7 @@ def _work(each: BaseStep, frame: Frame, path: StepPath) -> Awaitable[StepOutcome
 async def _composed(each: BaseStep, frame: Frame, path: StepPath) -> StepOutcome:
     if each.kind not in _COMPOSITES:
         raise NotAvailableYet(f"step {each.name!r}: `kind: {each.kind}` is not available yet")
-    before, run = frame.zone.tree, _COMPOSITES[each.kind]
+    before, run = frame.scope.tree, _COMPOSITES[each.kind]
     if is_attempted(each):
         outcome = await perform_whole(each, frame, path, lambda inner: run(each, inner, path, run_body))
     else:
@@ -179,7 +179,7 @@ async def _composed(each: BaseStep, frame: Frame, path: StepPath) -> StepOutcome
         outcome = await run(each, frame, path, run_body)
     outcome = unless_breached(frame, outcome)
     if isinstance(outcome, Failure) and each.kind in _INSTEAD and breach_of(frame) is None:
-        frame.zone.tree = before  # of what has failed, nothing is kept
+        frame.scope.tree = before  # of what has failed, nothing is kept
         outcome = _INSTEAD[each.kind](each, frame, outcome)
     if isinstance(outcome, Success):
         return await finish(each, frame, path, outcome, before)
@@ -195,7 +195,7 @@ async def _applies(each: BaseStep, frame: Frame, path: StepPath) -> bool:
     if frame.run.journal.attempts(path, EntryKind.DONE):
         return False
     now = frame.run.clock.now()
-    frame.run.journal.ride(
+    frame.run.journal.append_deferred(
         Entry(
             path=path,
             kind=EntryKind.DONE,

@@ -41,9 +41,9 @@ class Journal:
         "_broken",
         "_fence",
         "_first",
-        "_flying",
         "_handed",
         "_holds",
+        "_in_flight",
         "_intents",
         "_known",
         "_open",
@@ -74,9 +74,9 @@ class Journal:
         self._announced: list[Intent] = []
         self._holds: dict[tuple[StepPath, int], Hold] = {}
         self._intents: dict[StepPath, Intent] | None = None
-        self._flying: list[asyncio.Future[bool]] = []
+        self._in_flight: list[asyncio.Future[bool]] = []
         self._handed = 0
-        """How many writes have been in `_flying`."""
+        """How many writes have been in `_in_flight`."""
         self._broken: BaseException | None = None
         """Why one of them failed; every later one fails with it, or the journal would have a gap."""
         self._used: dict[StepPath, Usage] = {}
@@ -88,7 +88,7 @@ class Journal:
         """The number of the newest entry; 0 when there is none."""
         return self._seq
 
-    async def enter(self, path: StepPath) -> None:
+    async def load_level(self, path: StepPath) -> None:
         """Load what is recorded right below `path`, when this run has been executed before."""
         if self._resumed:
             for entry in await self._level(path):
@@ -136,10 +136,10 @@ class Journal:
         for entry in self.attempts(path, kind):
             if entry.attempt == attempt:
                 return entry
-        await self.secure()
+        await self.ensure_lease()
         return await self.record(replace(await work(), path=path, kind=kind, attempt=attempt))
 
-    async def secure(self) -> None:
+    async def ensure_lease(self) -> None:
         """Return when something may begin: at once while the lease lasts, else when the store has renewed it.
 
         A process that was frozen or could not reach its database so begins nothing in a run that is
@@ -159,16 +159,16 @@ class Journal:
             Fenced: another process executes this run now.
             StateBackendUnavailable: the entry is not recorded; the run can be resumed.
         """
-        entry = self.ride(entry)
+        entry = self.append_deferred(entry)
         if wait:
             await self.flush()
         elif len(self._waiting) >= MAX_WAITING:
             self._hand_over(None)
-            if len(self._flying) >= MAX_FLYING:
-                await self._landed()
+            if len(self._in_flight) >= MAX_FLYING:
+                await self._committed()
         return entry
 
-    def ride(self, entry: Entry) -> Entry:
+    def append_deferred(self, entry: Entry) -> Entry:
         """Append an entry that is committed together with the next one that somebody waits for."""
         self._seq += 1
         entry = entry.numbered(self._seq)
@@ -209,7 +209,7 @@ class Journal:
         """Return the question that the step at `path` had asked before, answered or not."""
         return self._pauses.get(path)
 
-    def intend(self, intent: Intent) -> None:
+    def record_intent(self, intent: Intent) -> None:
         """Note that a call is about to be made, or how it ended; true with the next commit."""
         self._announced.append(intent)
         self._intents = {**(self._intents or {}), intent.path: intent}
@@ -225,7 +225,7 @@ class Journal:
         """Return whether a human was asked something before by the step at `path`, or inside it."""
         return any(asked == path or is_inside(asked, path) for asked in self._pauses)
 
-    async def look_back(self) -> None:
+    async def reload(self) -> None:
         """Commit what waits; from here on, what this execution has recorded is read as well as the past."""
         await self.flush()
         self._resumed, self._first = True, None
@@ -240,7 +240,7 @@ class Journal:
         """
         if self._waiting or self._asked or self._voids or self._announced or self._holds:
             self._hand_over(None)
-        await self._landed()
+        await self._committed()
 
     async def end(self, move: Move) -> bool:
         """Commit everything that waits, and with it the end of this execution.
@@ -248,9 +248,9 @@ class Journal:
         Returns:
             Whether a question of the run was settled meanwhile.
         """
-        await self._landed()
+        await self._committed()
         last = self._hand_over(replace(move, entries=self._seq, usage=self.usage))
-        await self._landed()
+        await self._committed()
         return last.result()
 
     def _hand_over(self, move: Move | None) -> asyncio.Future[bool]:
@@ -271,25 +271,25 @@ class Journal:
             return flying  # a store in memory: there is nothing to wait for
         if isinstance(flying, asyncio.Task):  # of a store whose `write` is a coroutine
             flying.add_done_callback(_look_at)
-        self._flying.append(flying)
+        self._in_flight.append(flying)
         self._handed += 1
         return flying
 
-    async def _landed(self) -> None:
+    async def _committed(self) -> None:
         """Return when all that was handed over until now is committed.
 
         The newest is waited for first: the others have ended by then, so that a hundred parts of a run do not
         each wait for each other's.
         """
         until = self._handed
-        if self._flying:
-            await _ended(self._flying[-1])
-        while self._flying and self._handed - len(self._flying) < until:
-            oldest = self._flying[0]
+        if self._in_flight:
+            await _ended(self._in_flight[-1])
+        while self._in_flight and self._handed - len(self._in_flight) < until:
+            oldest = self._in_flight[0]
             if not oldest.done():
                 await _ended(oldest)
                 continue
-            del self._flying[0]
+            del self._in_flight[0]
             self._broken = self._broken or oldest.exception()
         if self._broken is not None:
             raise self._broken

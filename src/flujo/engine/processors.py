@@ -55,7 +55,7 @@ async def processed_input(
     return given
 
 
-class Gate:
+class OutputGate:
     """What an answer has to pass to become the step's output: processors, the schema, the validators.
 
     It may be passed several times in one attempt, because a model is shown why its answer does not fit.
@@ -67,7 +67,7 @@ class Gate:
         self._frame = frame
         self._draft = draft
         self._context = context
-        self._tree = frame.zone.tree
+        self._tree = frame.scope.tree
         self._what = f"output of step {step.name!r}"
         self.is_passed = False
         """Whether the last answer has passed."""
@@ -105,7 +105,7 @@ class Gate:
         reply = await _ask(self._frame, self._draft, ref, "processor", value, context)
         what = f"what processor `{ref.target}` returned"
         if context is not None:
-            tree = self._frame.zone.type.dump(context)
+            tree = self._frame.scope.type.dump(context)
         return canonical.normalise(reply.output, what=what), tree
 
     def _fits_schema(self, value: Any) -> None:
@@ -140,7 +140,7 @@ class Gate:
         )
 
     def _view(self, ref: CallableRef, tree: Any) -> PipelineContext | None:
-        return self._frame.zone.type.view(tree) if self._frame.run.binding.agent(ref).wants_context else None
+        return self._frame.scope.type.view(tree) if self._frame.run.binding.agent(ref).wants_context else None
 
 
 class _Refused(Exception):

@@ -61,7 +61,7 @@ async def settle(
     after = context_isolation.accepted(frame, patch, what=f"step {step.name!r}")
     draft.is_settled = True
     if draft.intent is not None:
-        frame.run.journal.intend(replace(draft.intent, state=IntentState.DONE, result=output))
+        frame.run.journal.record_intent(replace(draft.intent, state=IntentState.DONE, result=output))
     if draft.meter is not None:
         draft.meter.close(draft.usage)
     await frame.run.journal.record(
@@ -75,7 +75,7 @@ async def settle(
         ),
         wait=wait and step is not frame.last and step.config.durability != "exit",
     )
-    frame.zone.tree = after
+    frame.scope.tree = after
     return Success(value)
 
 
@@ -103,7 +103,7 @@ async def finish(step: BaseStep, frame: Frame, path: StepPath, success: Success,
     output = canonical.encode(success.output, what=f"output of step {step.name!r}")
     value = canonical.decode(output)
     patch = await context_isolation.saved(step, frame, value)
-    frame.zone.tree = context_isolation.accepted(frame, patch, what=f"step {step.name!r}")
+    frame.scope.tree = context_isolation.accepted(frame, patch, what=f"step {step.name!r}")
     _done(frame, path, step.kind, output, before, success.facts)
     if success.facts.get("cached") is True and step.config.durability != "exit":
         await frame.run.journal.flush()  # a cache may have forgotten the answer by the next time
@@ -120,9 +120,9 @@ def finish_turn(
 def _done(
     frame: Frame, path: StepPath, kind: str, output: bytes, before: Any, facts: Mapping[str, Any]
 ) -> None:
-    patch = merge.diff(before, frame.zone.tree)
+    patch = merge.diff(before, frame.scope.tree)
     now, failed = frame.run.clock.now(), frame.run.journal.attempts(path, EntryKind.DONE)
-    frame.run.journal.ride(
+    frame.run.journal.append_deferred(
         Entry(
             path=path,
             kind=EntryKind.DONE,
@@ -147,7 +147,7 @@ def recorded(frame: Frame, path: StepPath, kind: str) -> Success | None:
     if entry is None:
         return None
     if entry.patch is not None:
-        frame.zone.tree = merge.apply(frame.zone.tree, canonical.decode(entry.patch))
+        frame.scope.tree = merge.apply(frame.scope.tree, canonical.decode(entry.patch))
     return success(entry)
 
 

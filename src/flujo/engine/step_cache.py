@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, merge
-from flujo.domain.journal import MISSED, branch
+from flujo.domain.journal import CACHE_MISS, branch
 from flujo.domain.outcomes import StepOutcome, Success
 from flujo.domain.steps import Step
 from flujo.engine.cache_key import key_of
@@ -28,7 +28,7 @@ _log = logging.getLogger("flujo.cache")
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CachedAnswer:
     """An answer as it is kept: the output, and what else expressions may read of the step."""
 
     output: Any
@@ -42,7 +42,7 @@ class AnswerCache:
         self._backend = backend
         self._asking: dict[tuple[int, str], asyncio.Future[None]] = {}
 
-    async def find(self, key: str) -> Kept | None:
+    async def find(self, key: str) -> CachedAnswer | None:
         """Return a kept answer; None when there is none that can be read."""
         try:
             found = await self._backend.get(key)
@@ -55,11 +55,11 @@ class AnswerCache:
             data = None
         match data:
             case {"output": output, "facts": dict(facts)}:
-                return Kept(output, facts)
+                return CachedAnswer(output, facts)
             case _:
                 return None
 
-    async def keep(self, key: str, answer: Kept, ttl_s: float | None) -> None:
+    async def keep(self, key: str, answer: CachedAnswer, ttl_s: float | None) -> None:
         """Keep an answer, when the backend can."""
         value = canonical.encode({"output": answer.output, "facts": dict(answer.facts)})
         try:
@@ -96,7 +96,7 @@ async def answered(
     """
     cache = frame.run.cache
     here = branch(path, "cache")
-    await frame.run.journal.enter(path)
+    await frame.run.journal.load_level(path)
     missed = frame.run.journal.decision(here)
     key = canonical.decode(missed.output or b"null") if missed else await key_of(step, policy, frame)
     if cache is None or key is None:
@@ -106,15 +106,15 @@ async def answered(
         if kept is not None and _fits(step, frame, kept):
             return Success(kept.output, facts={**kept.facts, "cached": True}), True
         if not missed:
-            frame.run.journal.ride(replace(decision(frame, here, 1, key), fingerprint=MISSED))
-        before = frame.zone.tree
+            frame.run.journal.append_deferred(replace(decision(frame, here, 1, key), fingerprint=CACHE_MISS))
+        before = frame.scope.tree
         outcome = await work()
         if isinstance(outcome, Success) and await _may_be_kept(step, frame, path, before, outcome):
-            await cache.keep(key, Kept(outcome.output, outcome.facts), policy.ttl_s)
+            await cache.keep(key, CachedAnswer(outcome.output, outcome.facts), policy.ttl_s)
         return outcome, False
 
 
-def _fits(step: BaseStep, frame: Frame, kept: Kept) -> bool:
+def _fits(step: BaseStep, frame: Frame, kept: CachedAnswer) -> bool:
     """Return whether a kept answer is still what the step may answer."""
     schema = step.output_schema if isinstance(step, Step) else None
     if schema is None and isinstance(step, Step) and step.agent is not None:
@@ -134,7 +134,7 @@ async def _may_be_kept(step: BaseStep, frame: Frame, path: StepPath, before: Any
     """
     if answer.facts.get("fell_back") or frame.run.journal.was_asked(path):
         return False
-    written = {str(op[1][0]) for op in merge.diff(before, frame.zone.tree)} - step.save.keys()
+    written = {str(op[1][0]) for op in merge.diff(before, frame.scope.tree)} - step.save.keys()
     if written:
         _log.warning(
             "step %r wrote %s to the context while it was cached, so its answer is not kept; use `save:`",

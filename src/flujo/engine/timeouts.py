@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def standing_still(limit: asyncio.Timeout) -> Iterator[None]:
+def paused(limit: asyncio.Timeout) -> Iterator[None]:
     """Stop the clock of an attempt for a while; one that somebody else has stopped is left to them."""
     ends_at = limit.when()
     if ends_at is None or limit.expired():

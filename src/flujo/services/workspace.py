@@ -58,7 +58,7 @@ if sys.platform != "win32":
     os.register_at_fork(after_in_child=_RUN_IDS.clear)
 
 
-class SystemChance:
+class SystemRandom:
     """The randomness of this machine."""
 
     def run_id(self) -> RunId:
@@ -99,7 +99,7 @@ class Workspace:
     def __init__(self, project: Project) -> None:
         self.project = project
         self.clock = SystemClock()
-        self.chance = SystemChance()
+        self.random = SystemRandom()
         self.on_download: Callable[[int, int], None] | None = None
         """Told the bytes done and in all while a local model is fetched; called from a thread."""
         self._store: StateStore | None = None
@@ -246,11 +246,11 @@ class Workspace:
         Raises:
             CallableError | ProviderUnavailable: something it names is not to be had.
         """
-        from flujo.services.binding.binding import Bound
+        from flujo.services.binding.binding import PipelineBinding
 
         importable(self.project.root)
         settings = self.project.settings
-        bound = Bound(
+        bound = PipelineBinding(
             allow_callables=settings.blueprints.allow_callables,
             agent_settings=agent_settings(settings, self.on_download),
         )

@@ -82,7 +82,7 @@ class MemoryStateStore:
         self.owner = owner_tokens.new_token()
         self._lease_s = float("inf") if lease_s is None else lease_s
         self._now = now
-        self._holes = rules.Holes()
+        self._holes = rules.GapTracker()
         self._closed = False
 
     async def accept(self, run: NewRun, blobs: Mapping[str, bytes], *, claim: bool = True) -> RunRecord:

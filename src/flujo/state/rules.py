@@ -120,7 +120,7 @@ def recorded_otherwise(run_id: RunId, entry: Entry) -> JournalConflict:
     )
 
 
-class Holes:
+class GapTracker:
     """The runs in which an entry could not be written: a later one would leave a hole in the journal."""
 
     def __init__(self) -> None:
@@ -147,7 +147,7 @@ class Holes:
 
 def voids_pauses(status: RunStatus) -> bool:
     """Return whether a move to `status` makes the run's open questions pointless."""
-    return status.is_final or status is RunStatus.FAILED
+    return status.is_settled or status is RunStatus.FAILED
 
 
 def answered(run_id: RunId, pauses: Sequence[Pause], pause_id: StepPath, answer: bytes) -> Pause:

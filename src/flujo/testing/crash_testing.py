@@ -15,7 +15,7 @@ from flujo.domain.journal import RunId
 from flujo.domain.outcomes import StepEnded, StepStarted, Success
 from flujo.domain.run import RunStatus
 from flujo.exceptions import SettingsError
-from flujo.services.binding.binding import Bound
+from flujo.services.binding.binding import PipelineBinding
 from flujo.services.project.project import find_project
 from flujo.services.runs.runner import Flujo
 from flujo.services.workspace import Workspace, agent_settings, open_store
@@ -192,7 +192,7 @@ class _Witness:
                 yield f"`{attempt.partition(' ')[0]}` was told as finished, and began again"
 
 
-class _Scripted(Bound):
+class _Scripted(PipelineBinding):
     """A pipeline made runnable: its agents answer from a script, and a process may die around every call."""
 
     def __init__(self, script: Script, **options: Any) -> None:

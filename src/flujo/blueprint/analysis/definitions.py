@@ -11,7 +11,7 @@ from flujo.blueprint.language.traversal import COMPOSITES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flujo.blueprint.analysis.expression_sites import Place
+    from flujo.blueprint.analysis.expression_sites import ExpressionSite
     from flujo.blueprint.analysis.scopes import Visit
     from flujo.blueprint.analysis.unit import Unit
     from flujo.blueprint.diagnostics import Span
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _CHAIN = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+\Z")
 
 
-def related(unit: Unit, place: Place, end: int) -> Related:
+def related(unit: Unit, place: ExpressionSite, end: int) -> Related:
     """Return where that is defined whose name chain ends at `end` in an expression; `()` if nobody says."""
     chain = _CHAIN.search(place.source, 0, end)
     match chain[0].split(".") if chain else []:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Place:
+class ExpressionSite:
     """An expression or a text where it stands, with the names that it sees."""
 
     path: Path
@@ -45,7 +45,7 @@ class Place:
         return check_text(self.source, self.tree)
 
 
-def places(unit: Unit, visit: Visit) -> Iterator[Place]:
+def places(unit: Unit, visit: Visit) -> Iterator[ExpressionSite]:
     """Yield every expression and text of one step, those of the agent it asks included."""
     step, here = visit.step, visit.path
     yield from _logic(step.when, (*here, "when"), visit.scope.tree(), "bool")
@@ -64,7 +64,7 @@ def places(unit: Unit, visit: Visit) -> Iterator[Place]:
             yield from _logic(save, (*here, "save", name), own, None)
 
 
-def _in_leaf(unit: Unit, visit: Visit, tree: Schema) -> Iterator[Place]:
+def _in_leaf(unit: Unit, visit: Visit, tree: Schema) -> Iterator[ExpressionSite]:
     here = visit.path
     match visit.step:
         case doc.Step() as step:
@@ -87,7 +87,7 @@ def _in_leaf(unit: Unit, visit: Visit, tree: Schema) -> Iterator[Place]:
             pass
 
 
-def _in_composite(unit: Unit, visit: Visit, tree: Schema) -> Iterator[Place]:
+def _in_composite(unit: Unit, visit: Visit, tree: Schema) -> Iterator[ExpressionSite]:
     here = visit.path
     match visit.step:
         case doc.ConditionalStep() as step:
@@ -106,12 +106,12 @@ def _in_composite(unit: Unit, visit: Visit, tree: Schema) -> Iterator[Place]:
             pass
 
 
-def places_at_top(unit: Unit) -> Iterator[Place]:
+def places_at_top(unit: Unit) -> Iterator[ExpressionSite]:
     """Yield the texts of the blueprint's own `output`."""
     yield from _value(unit.blueprint.output, ("output",), unit.end.tree())
 
 
-def _loop(visit: Visit, step: doc.LoopStep, tree: Schema) -> Iterator[Place]:
+def _loop(visit: Visit, step: doc.LoopStep, tree: Schema) -> Iterator[ExpressionSite]:
     end = visit.end.tree()
     yield from _logic(step.until, (*visit.path, "until"), end, "bool")
     for name, carry in step.carry.items():
@@ -119,7 +119,9 @@ def _loop(visit: Visit, step: doc.LoopStep, tree: Schema) -> Iterator[Place]:
         yield from _logic(carry.next, (*visit.path, "carry", name, "next"), end, None)
 
 
-def _tree_search(unit: Unit, visit: Visit, step: doc.TreeSearchStep, tree: Schema) -> Iterator[Place]:
+def _tree_search(
+    unit: Unit, visit: Visit, step: doc.TreeSearchStep, tree: Schema
+) -> Iterator[ExpressionSite]:
     yield from _value(step.input, (*visit.path, "input"), tree)
     if not visit.is_known:
         return
@@ -132,7 +134,7 @@ def _tree_search(unit: Unit, visit: Visit, step: doc.TreeSearchStep, tree: Schem
     yield from _logic(step.goal, (*visit.path, "goal"), visit.scope.tree(**judged), "bool")
 
 
-def _transitions(visit: Visit, step: doc.StateMachineStep) -> Iterator[Place]:
+def _transitions(visit: Visit, step: doc.StateMachineStep) -> Iterator[ExpressionSite]:
     for name, state in step.states.items():
         tree = visit.bodies[name].end.tree()
         for index, transition in enumerate(state.transitions):
@@ -140,22 +142,22 @@ def _transitions(visit: Visit, step: doc.StateMachineStep) -> Iterator[Place]:
             yield from _logic(transition.when, path, tree, "bool")
 
 
-def _instructions(unit: Unit, name: str | None, tree: Schema) -> Iterator[Place]:
+def _instructions(unit: Unit, name: str | None, tree: Schema) -> Iterator[ExpressionSite]:
     agent = unit.blueprint.agents.get(name or "")
     if agent is None or not agent.template:
         return
     path = ("agents", name or "", "instructions")
     if agent.instructions is not None:
-        yield Place(path, agent.instructions, tree)
+        yield ExpressionSite(path, agent.instructions, tree)
     elif prompt := unit.prompts.get(name or ""):
-        yield Place(path, prompt[1], tree, prompt=prompt)
+        yield ExpressionSite(path, prompt[1], tree, prompt=prompt)
 
 
-def _logic(source: str | None, path: Path, tree: Schema, expect: str | None) -> Iterator[Place]:
+def _logic(source: str | None, path: Path, tree: Schema, expect: str | None) -> Iterator[ExpressionSite]:
     if source is not None:
-        yield Place(path, source, tree, logic=True, expect=expect)
+        yield ExpressionSite(path, source, tree, logic=True, expect=expect)
 
 
-def _value(value: Any, path: Path, tree: Schema) -> Iterator[Place]:
+def _value(value: Any, path: Path, tree: Schema) -> Iterator[ExpressionSite]:
     for below, text in texts(value):
-        yield Place((*path, *below), text, tree)
+        yield ExpressionSite((*path, *below), text, tree)

@@ -76,7 +76,7 @@ class Scope:
         return replace(
             self,
             previous=visit.output,
-            steps={**self.steps, name: said(visit.step, visit.own) if visit.is_known else None},
+            steps={**self.steps, name: declared_schema(visit.step, visit.own) if visit.is_known else None},
             places={**self.places, name: visit.path},
             perhaps={other: place for other, place in self.perhaps.items() if other != name},
             context=with_fields(self.context, written(visit)),
@@ -222,7 +222,7 @@ class Walk:
         return {"candidate": candidate, "path": path, "depth": INTEGER}
 
     def _said_of_state(self, _name: str, step: doc.BaseStep, place: Path) -> Schema:
-        return said(step, self._answer(step)) if self.knows(step, place) else None
+        return declared_schema(step, self._answer(step)) if self.knows(step, place) else None
 
     def _declared(self, step: doc.BaseStep, place: Path) -> Schema:
         """Return what a step gives as far as it says so itself, whatever came before it."""
@@ -286,7 +286,7 @@ def facts(step: doc.BaseStep) -> Mapping[str, Schema]:
     return known
 
 
-def said(step: doc.BaseStep, own: Schema) -> Schema:
+def declared_schema(step: doc.BaseStep, own: Schema) -> Schema:
     """Return the schema of what can be said after `steps.NAME.`; a step that was skipped gave null."""
     if step.when is None:
         return closed({"output": own, **facts(step)})

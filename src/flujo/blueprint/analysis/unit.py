@@ -6,20 +6,20 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from flujo.blueprint.analysis.expression_sites import Place, places, places_at_top
+from flujo.blueprint.analysis.expression_sites import ExpressionSite, places, places_at_top
 from flujo.blueprint.analysis.scopes import Scope, Visit, Walk
 from flujo.blueprint.diagnostics import one_of, rule
 from flujo.blueprint.expressions.evaluators import RESERVED
 from flujo.blueprint.language import models as doc
 from flujo.blueprint.language.traversal import COMPOSITES, UNNAMED, Path, asked
 from flujo.blueprint.schemas.algebra import Schema, schema_of
-from flujo.blueprint.sources.agent_includes import Roster
+from flujo.blueprint.sources.agent_includes import AgentRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from flujo.blueprint.diagnostics import Diagnostic, Span
-    from flujo.blueprint.language.error_recovery import Kept
+    from flujo.blueprint.language.error_recovery import PartialDocument
     from flujo.blueprint.reading.source_map import Document
     from flujo.blueprint.sources.signatures import Module
     from flujo.blueprint.sources.type_stubs import ModuleTypes
@@ -33,7 +33,7 @@ class Unit:
     blueprint: doc.Blueprint
     imports: Mapping[str, Unit] = field(default_factory=dict)
     """Imported blueprints by the text that names them; those that could not be read are not here."""
-    roster: Roster = field(default_factory=Roster)
+    roster: AgentRegistry = field(default_factory=AgentRegistry)
     """Where the agents of `blueprint` stand, which may be in other files."""
     prompts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Per agent with an `instructions_file`: its project path and its text."""
@@ -44,7 +44,7 @@ class Unit:
     """Gives what the project's source says of a module."""
     types: Callable[[str], ModuleTypes | None] = lambda _name: None
     """Gives what `flujo types` has written down of a module."""
-    kept: Kept[doc.Blueprint] | None = None
+    kept: PartialDocument[doc.Blueprint] | None = None
     """What was kept of the file, where something did not fit."""
 
     @property
@@ -94,9 +94,11 @@ class Unit:
         return {visit.path: visit for visit in self.visits}
 
     @cached_property
-    def places(self) -> Mapping[Path, Sequence[Place]]:
+    def places(self) -> Mapping[Path, Sequence[ExpressionSite]]:
         """Every expression and text, by the place of the step that says it; the top's under `()`."""
-        said: dict[Path, Sequence[Place]] = {one.path: tuple(places(self, one)) for one in self.visits}
+        said: dict[Path, Sequence[ExpressionSite]] = {
+            one.path: tuple(places(self, one)) for one in self.visits
+        }
         return {**said, (): tuple(places_at_top(self))}
 
     @cached_property

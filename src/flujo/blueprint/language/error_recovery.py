@@ -15,7 +15,7 @@ from flujo.blueprint.language import models as doc
 from flujo.blueprint.language.model_lookup import bare, into, path_of
 from flujo.blueprint.language.models import KINDS
 from flujo.blueprint.language.traversal import UNNAMED, Path, walk
-from flujo.blueprint.language.validation import Judged, L, finding, meant_key, validate
+from flujo.blueprint.language.validation import L, Validated, _fit, finding, meant_key
 from flujo.blueprint.reading.source_map import Document, Mapping, Node, Scalar, Sequence, node_of
 from flujo.blueprint.reading.syntax_rules import CONFLICTING_KEYS, MISSING_KEY
 
@@ -35,7 +35,7 @@ class StandIn(doc.Step):
 
 
 @dataclass(frozen=True)
-class Kept(Generic[L]):
+class PartialDocument(Generic[L]):
     """What a document says, as far as it fits the language."""
 
     said: L
@@ -58,10 +58,10 @@ class Kept(Generic[L]):
         return not unread and (() not in self.gaps or self.document.node(("agents",)) is not None)
 
 
-def salvage(language: type[L], document: Document, judged: Judged[L]) -> Kept[L] | None:
+def recover(language: type[L], document: Document, judged: Validated[L]) -> PartialDocument[L] | None:
     """Return what a judged document says where it fits, or None when nothing of it can be looked at."""
     if judged.said is not None:
-        return Kept(judged.said, document)
+        return PartialDocument(judged.said, document)
     if not isinstance(document.root, Mapping) or len(judged.errors) > MAX_FINDINGS:
         return None
     work = _Work(language, document.root)
@@ -72,7 +72,7 @@ def salvage(language: type[L], document: Document, judged: Judged[L]) -> Kept[L]
     for _ in range(MAX_ROUNDS):
         if not work.repair(errors):
             return None
-        said, errors = validate(language, work.root.value)
+        said, errors = _fit(language, work.root.value)
         if said is not None:
             break
         rest = replace(document, root=work.root)
@@ -83,7 +83,7 @@ def salvage(language: type[L], document: Document, judged: Judged[L]) -> Kept[L]
     mistakes = [one for one in document.diagnostics if one.is_error]
     lost = frozenset(work.lost) | {document.path_at(one.span) for one in mistakes}
     steps = {path for path, _ in walk(getattr(said, "steps", []), ("steps",))}
-    return Kept(
+    return PartialDocument(
         said,
         replace(document, root=work.root),
         tuple(dict.fromkeys(found)),

@@ -155,7 +155,7 @@ Merge = Annotated[
     AfterValidator(_merge),
     WithJsonSchema({"anyOf": [{"enum": list(MERGES)}, {"type": "string", "pattern": CALLABLE}]}),
 ]
-"""How what several arms wrote to the context comes together: a strategy's name, or `module:callable`."""
+"""How what several branches wrote to the context comes together: a strategy's name, or `module:callable`."""
 
 
 def _who(value: str) -> str:

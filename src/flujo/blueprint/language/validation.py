@@ -75,7 +75,7 @@ _SLUGS = {rule.slug: rule for rule in RULES.values()}
 
 
 @dataclass(frozen=True)
-class Judged(Generic[L]):
+class Validated(Generic[L]):
     """What a document says in one of our languages, or what is wrong with it."""
 
     said: L | None
@@ -89,19 +89,19 @@ class Judged(Generic[L]):
 
 def check(document: Document) -> tuple[Blueprint | None, list[Diagnostic]]:
     """Return the blueprint, or None, and what is wrong with its document; see `judge`."""
-    judged = judge(Blueprint, document)
+    judged = validate(Blueprint, document)
     return judged.said, list(judged.found)
 
 
-def judge(language: type[L], document: Document) -> Judged[L]:
+def validate(language: type[L], document: Document) -> Validated[L]:
     """Return what a document says in one of our languages, and what is wrong with it.
 
     What the reader has found already is not repeated: a document that could not be read gives nothing more,
     and on a line with a mistake in its YAML nothing else is looked for.
     """
     if not isinstance(document.data, dict):
-        return Judged(None)
-    said, errors = validate(language, document.data)
+        return Validated(None)
+    said, errors = _fit(language, document.data)
     first = errors[: MAX_FINDINGS + 1]  # one more says that there are more
     found = [finding(language, document, one) for one in _causes(language, document.data, first)]
     found += _lookalikes(language, document, errors)
@@ -112,7 +112,7 @@ def judge(language: type[L], document: Document) -> Judged[L]:
     found = sorted({f for f in found if f.span.line not in broken}, key=lambda f: (f.span, f.code))
     is_sound = not broken and not any(one.is_error for one in found)
     found = list(bounded(found))
-    return Judged(said if is_sound else None, tuple(found), tuple(errors), unfit)
+    return Validated(said if is_sound else None, tuple(found), tuple(errors), unfit)
 
 
 def _causes(language: Language, data: Any, errors: list[Any]) -> Iterator[Any]:
@@ -134,7 +134,7 @@ def _causes(language: Language, data: Any, errors: list[Any]) -> Iterator[Any]:
             yield error
 
 
-def validate(language: type[L], data: Any) -> tuple[L | None, list[Any]]:
+def _fit(language: type[L], data: Any) -> tuple[L | None, list[Any]]:
     """Return what data says in a language, or None and what pydantic has against it."""
     try:
         return language.model_validate(data), []
@@ -300,7 +300,7 @@ def _lookalikes(language: Language, document: Document, errors: list[Any]) -> It
     open_ = [path for path in there if not any(path[: len(w)] == w for w in wrong)]
     if not open_:
         return
-    _, complaints = validate(language, _with_false(document.data, (), _prefixes(open_)))
+    _, complaints = _fit(language, _with_false(document.data, (), _prefixes(open_)))
     only_text = {path_of(error["loc"]) for error in complaints}
     for path in open_:
         # A date is text to every reader of JSON, so a place that takes anything takes it as such.

@@ -29,7 +29,7 @@ class Overlay(Source):
         return self._below.read(path) if text is None else text.encode()
 
 
-def mended(source: Source, findings: Callable[[Source], Iterable[Diagnostic]]) -> dict[str, str]:
+def apply_fixes(source: Source, findings: Callable[[Source], Iterable[Diagnostic]]) -> dict[str, str]:
     """Return the new text of every file that safe edits change.
 
     Args:

@@ -1,4 +1,4 @@
-"""What a schema cannot say of `map`, `parallel` and `router`: what their arms write, and who chooses them."""
+"""Rules for `map`, `parallel` and `router`: context fields that branches write, and router answers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from flujo.blueprint.diagnostics import Diagnostic
     from flujo.blueprint.language.traversal import Path
 
-# What arms write -----------------------------------------------------------------------------------------
+# Context fields that branches write ------------------------------------------------------------------------
 
 _TWO = "kind: parallel\nname: both\nbranches:\n"
 MERGE_CONFLICT = rule(
     "FLJ235",
     "merge-conflict",
-    "Several arms write one field of the context",
+    "Several branches write one field of the context",
     finds="A field that two branches of a `parallel` or `router` `save`, or that the steps of a `map` `save` "
     "for every item, where nothing says whose value counts.",
     why="Which one finishes last is chance, so the last one does not win: the run would fail after all of "
@@ -60,14 +60,14 @@ _JUDGED = ("context_update", "error_on_conflict")
 
 @dataclass(frozen=True)
 class _Write:
-    """Where an arm writes a field, and whether all that it does is to append."""
+    """Where a branch writes a field, and whether all that it does is to append."""
 
     path: Path
     appends: bool
 
 
 def merge_conflict(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Refuse fields that more than one arm writes, where the strategy does not decide."""
+    """Refuse fields that more than one branch writes, where the strategy does not decide."""
     step = visit.step
     if isinstance(step, doc.MapStep) and step.merge in _JUDGED:
         for field, write in _writes(unit, step.steps, (*visit.path, "steps")).items():

@@ -13,7 +13,7 @@ from flujo.domain.values import looks_like_target
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from flujo.blueprint.analysis.expression_sites import Place
+    from flujo.blueprint.analysis.expression_sites import ExpressionSite
     from flujo.blueprint.analysis.scopes import Scope, Visit
     from flujo.blueprint.analysis.unit import Unit
     from flujo.blueprint.diagnostics import Diagnostic
@@ -102,7 +102,7 @@ class _Readers:
                     self.read.add(("steps", self._last[("steps",)]))
                 self._named(chain, (self._unit.end,))
 
-    def _place(self, visit: Visit, place: Place) -> None:
+    def _place(self, visit: Visit, place: ExpressionSite) -> None:
         scopes = (visit.scope, visit.end, *(body.end for body in visit.bodies.values()))
         if place.names_callable:
             return

@@ -13,7 +13,7 @@ from flujo.blueprint.schemas.algebra import types
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from flujo.blueprint.analysis.expression_sites import Place
+    from flujo.blueprint.analysis.expression_sites import ExpressionSite
     from flujo.blueprint.analysis.unit import Unit
     from flujo.blueprint.diagnostics import Diagnostic, Span
     from flujo.blueprint.schemas.algebra import Schema
@@ -126,7 +126,7 @@ _RULE_OF: dict[str, Rule] = {
 
 
 def expression_problems(
-    unit: Unit, place: Place, unwritten: frozenset[str] = frozenset()
+    unit: Unit, place: ExpressionSite, unwritten: frozenset[str] = frozenset()
 ) -> Iterator[Diagnostic]:
     """Yield what is wrong with an expression or text, with the exact piece of it.
 
@@ -161,7 +161,7 @@ def expression_problems(
         yield from _unchecked(unit, place, chain)
 
 
-def _unchecked(unit: Unit, place: Place, chain: Sequence[str]) -> Iterator[Diagnostic]:
+def _unchecked(unit: Unit, place: ExpressionSite, chain: Sequence[str]) -> Iterator[Diagnostic]:
     """Say that nobody can tell whether a field exists, where an expression reads one of an unknown value."""
     whole = 3 if chain[0] == "steps" else 1
     known: Schema = place.tree
@@ -196,7 +196,7 @@ def _tells_fields(schema: Schema) -> bool:
     return "properties" in schema or schema.get("additionalProperties") not in (None, True)
 
 
-def located(unit: Unit, place: Place, start: int, end: int) -> Span:
+def located(unit: Unit, place: ExpressionSite, start: int, end: int) -> Span:
     """Return where a piece of an expression or text stands in its file."""
     if place.prompt is None:
         document, path = unit.place(place.path)

@@ -41,7 +41,7 @@ class _Comment:
     used: set[str]
 
 
-def heeded(
+def apply_suppressions(
     document: Document, found: Iterable[Diagnostic], *, is_included: bool = False
 ) -> Iterator[Diagnostic]:
     """Yield the findings of one file that no comment ignores, and what is wrong with the comments.

@@ -103,7 +103,7 @@ class Declared:
 
 
 @dataclass(slots=True)
-class Roster:
+class AgentRegistry:
     """The agents that a file may name: its own, and those that it includes."""
 
     agents: dict[str, Declared] = field(default_factory=dict)
@@ -114,7 +114,7 @@ class Roster:
     twice: set[str] = field(default_factory=set)
     """Names that more than one agent has."""
 
-    def add(self, other: Roster) -> Iterator[tuple[Declared, Declared]]:
+    def add(self, other: AgentRegistry) -> Iterator[tuple[Declared, Declared]]:
         """Take in an included file's agents; yield each pair of two that have one name."""
         for name, declared in other.agents.items():
             known = self.agents.setdefault(name, declared)
@@ -154,7 +154,7 @@ def duplicates(pairs: Iterable[tuple[Declared, Declared]]) -> Iterator[Diagnosti
 
 
 def declare(
-    document: Document, own: Mapping[str, doc.Agent], roster: Roster, gaps: Collection[Path] = ()
+    document: Document, own: Mapping[str, doc.Agent], roster: AgentRegistry, gaps: Collection[Path] = ()
 ) -> Iterator[Diagnostic]:
     """Put a file's own agents, with what they extend, beside those that it includes in `roster`.
 
@@ -285,7 +285,7 @@ def over(below: doc.Agent | doc.AgentDefaults, agent: doc.Agent) -> doc.Agent:
 # Defaults ------------------------------------------------------------------------------------------------
 
 
-def whole(document: Document, blueprint: doc.Blueprint, roster: Roster) -> doc.Blueprint:
+def whole(document: Document, blueprint: doc.Blueprint, roster: AgentRegistry) -> doc.Blueprint:
     """Return a blueprint with whole agents and steps; `roster` learns where its defaults stand."""
     defaults = blueprint.defaults.agent
     place = (document, ("defaults", "agent"))

@@ -19,7 +19,7 @@ _PREFIX = 16
 """Messages cut long texts short: so much of a secret is enough to know it again."""
 
 
-def blotted(text: str, spans: Iterable[Span] = ()) -> str:
+def mask(text: str, spans: Iterable[Span] = ()) -> str:
     """Return a file's text with every character of `spans`, and of what looks like a secret, as a dot."""
     for start, end in (*find(text), *find_named(text)):
         text = text[:start] + DOT * (end - start) + text[end:]

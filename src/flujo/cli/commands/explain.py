@@ -31,7 +31,7 @@ def explain(
     as_json: options.AsJson = False,
 ) -> None:
     """Explain a code, or tell what a blueprint does."""
-    from flujo.services.checks.validation import codes, explained, is_rule
+    from flujo.services.checks.validation import codes, explain_rule, is_rule
 
     invocation = Invocation.of(ctx)
     terminal = invocation.terminal
@@ -42,7 +42,7 @@ def explain(
         else:
             terminal.table({"code": "CODE", "title": "WHAT"}, listed)
     elif _CODE.fullmatch(what) or is_rule(what):
-        _write(terminal, {"code": what.upper()}, "explanation", explained(what), as_json=as_json)
+        _write(terminal, {"code": what.upper()}, "explanation", explain_rule(what), as_json=as_json)
     else:
         _tell(invocation, what, as_json=as_json)
 

@@ -73,9 +73,9 @@ def _show_changes(project: Project, chosen: Sequence[str], terminal: Terminal) -
     from difflib import unified_diff
 
     from flujo.cli.formatting import plural
-    from flujo.services.checks.validation import mend, without_secrets
+    from flujo.services.checks.validation import fix, without_secrets
 
-    changed = mend(project, chosen)
+    changed = fix(project, chosen)
     for path, (now, then) in changed.items():
         before, after = (without_secrets(text).splitlines() for text in (now, then))
         lines = unified_diff(before, after, path, path, lineterm="")
@@ -88,10 +88,10 @@ def _show_changes(project: Project, chosen: Sequence[str], terminal: Terminal) -
 
 
 def _write_changes(project: Project, chosen: Sequence[str], terminal: Terminal) -> None:
-    from flujo.services.checks.validation import mend
+    from flujo.services.checks.validation import fix
     from flujo.services.project.project import replace_file
 
-    for path, (_, text) in mend(project, chosen).items():
+    for path, (_, text) in fix(project, chosen).items():
         replace_file(project.root / path, text)
         terminal.say(f"mended {path}")
 

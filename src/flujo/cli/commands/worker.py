@@ -13,7 +13,7 @@ from flujo.cli.invocation import Invocation
 
 if TYPE_CHECKING:
     from flujo.cli.terminal import Terminal
-    from flujo.services.runs.worker import Told, Worker
+    from flujo.services.runs.worker import Worker, WorkerEvents
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -49,7 +49,7 @@ async def _worked(
 
     terminal = invocation.terminal
 
-    def tell(told: "Told") -> None:
+    def tell(told: "WorkerEvents") -> None:
         terminal.say(_line(told))
         if as_json:
             terminal.json({key: value for key, value in asdict(told).items() if value})
@@ -89,7 +89,7 @@ async def _until_signal(working: "Worker", terminal: "Terminal", *, once: bool) 
     return None
 
 
-def _line(told: "Told") -> str:
+def _line(told: "WorkerEvents") -> str:
     from flujo.cli import formatting
 
     who = " ".join(filter(None, [formatting.short(told.run_id), told.pipeline]))

@@ -10,14 +10,14 @@ from typing_extensions import Unpack
 
 from flujo.domain import values
 from flujo.domain.agents import AgentSpec
-from flujo.domain.pipeline import Given, Pipeline, Taken
+from flujo.domain.pipeline import In, Out, Pipeline
 from flujo.domain.steps.base import (
+    Answerer,
     BaseStep,
     CachePolicy,
     Common,
-    Who,
 )
-from flujo.domain.steps.making import At, fill
+from flujo.domain.steps.making import ArgumentReader, set_fields
 from flujo.domain.values import CallableRef, Logic, Logical, Value, Valued
 
 A = TypeVar("A")
@@ -25,7 +25,7 @@ B = TypeVar("B")
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
-class CacheStep(BaseStep[Taken, Given]):
+class CacheStep(BaseStep[In, Out]):
     """Answers from the cache when `step` was asked the same before.
 
     `cache=CachePolicy(…)` on a step does the same without a step around it.
@@ -42,7 +42,7 @@ class CacheStep(BaseStep[Taken, Given]):
     def __init__(
         self,
         name: str,
-        step: BaseStep[Taken, Given],
+        step: BaseStep[In, Out],
         *,
         key: Logical | None = None,
         ttl_s: float | None = None,
@@ -57,9 +57,9 @@ class CacheStep(BaseStep[Taken, Given]):
             ttl_s: for how many seconds an answer is good.
             common: `when`, `save`, `cache`, `tags`, `config`.
         """
-        at = At(name)
+        at = ArgumentReader(name)
         key = values.maybe_logic(key, at("key"))
-        fill(self, common, name=name, step=at.a(BaseStep, "step", step), key=key, ttl_s=ttl_s)
+        set_fields(self, common, name=name, step=at.a(BaseStep, "step", step), key=key, ttl_s=ttl_s)
 
     @property
     def policy(self) -> CachePolicy:
@@ -72,7 +72,7 @@ class CacheStep(BaseStep[Taken, Given]):
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
-class ImportStep(BaseStep[Taken, Given]):
+class ImportStep(BaseStep[In, Out]):
     """Another pipeline as one step, with a scope of its own; a blueprint is read when the tree is built."""
 
     blueprint: str
@@ -134,8 +134,8 @@ class ImportStep(BaseStep[Taken, Given]):
         Raises:
             PipelineError: an argument is of another kind.
         """
-        at = At(name)
-        fill(
+        at = ArgumentReader(name)
+        set_fields(
             self,
             common,
             name=name,
@@ -152,7 +152,7 @@ class ImportStep(BaseStep[Taken, Given]):
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
-class TreeSearchStep(BaseStep[Taken, Given]):
+class TreeSearchStep(BaseStep[In, Out]):
     """Beam search: `propose` candidates, `evaluate` them, keep the best, until `goal` holds.
 
     Both are handed a node: `{candidate, path, depth, input}`. `propose` answers with a list of candidates,
@@ -174,8 +174,8 @@ class TreeSearchStep(BaseStep[Taken, Given]):
         self,
         name: str,
         *,
-        propose: Who,
-        evaluate: Who,
+        propose: Answerer,
+        evaluate: Answerer,
         goal: Logical | None = None,
         beam_width: int = 3,
         max_depth: int = 5,
@@ -199,8 +199,8 @@ class TreeSearchStep(BaseStep[Taken, Given]):
         Raises:
             PipelineError: an argument is of another kind.
         """
-        at = At(name)
-        fill(
+        at = ArgumentReader(name)
+        set_fields(
             self,
             common,
             name=name,

@@ -10,19 +10,19 @@ from typing_extensions import Unpack
 
 from flujo.domain import values
 from flujo.domain.agents import AgentSpec
-from flujo.domain.pipeline import Given, Pipeline, Taken
+from flujo.domain.pipeline import In, Out, Pipeline
 from flujo.domain.steps.base import (
     NO_ITEMS,
+    Answerer,
     BaseStep,
     Callables,
     Common,
     Effect,
     InDoubt,
     OnLimit,
-    Who,
     put,
 )
-from flujo.domain.steps.making import At, fill
+from flujo.domain.steps.making import ArgumentReader, set_fields
 from flujo.domain.values import CallableRef, Value, Valued
 from flujo.exceptions import PipelineError
 
@@ -54,7 +54,7 @@ FALLBACK = "fallback"
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
-class Step(BaseStep[Taken, Given]):
+class Step(BaseStep[In, Out]):
     """The atomic unit: one agent is asked, or one callable is called."""
 
     agent: AgentSpec | None
@@ -122,7 +122,7 @@ class Step(BaseStep[Taken, Given]):
         name: str,
         call: CallableRef | str | Callable[..., Any] | None = None,
         *,
-        agent: Who | None = None,
+        agent: Answerer | None = None,
         arguments: Mapping[str, Valued] | None = None,
         input: Valued = None,
         output_schema: Any = None,
@@ -140,7 +140,7 @@ class Step(BaseStep[Taken, Given]):
         name: str,
         call: Any = None,
         *,
-        agent: Who | None = None,
+        agent: Answerer | None = None,
         arguments: Mapping[str, Valued] | None = None,
         input: Valued = None,
         output_schema: Any = None,
@@ -175,9 +175,9 @@ class Step(BaseStep[Taken, Given]):
         Raises:
             PipelineError: there is nobody who answers, or an argument is of another kind.
         """
-        at = At(name)
+        at = ArgumentReader(name)
         who = at.one_of(agent=agent, call=call)
-        fill(
+        set_fields(
             self,
             common,
             name=name,
@@ -229,7 +229,7 @@ def _taking_over(spare: Step, name: str) -> Step:
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
-class HumanInTheLoopStep(BaseStep[Taken, Given]):
+class HumanInTheLoopStep(BaseStep[In, Out]):
     """Asks a human and waits, for as long as it takes or until the deadline passes."""
 
     message: Value
@@ -264,8 +264,8 @@ class HumanInTheLoopStep(BaseStep[Taken, Given]):
         Raises:
             PipelineError: an argument is of another kind.
         """
-        at = At(name)
-        fill(
+        at = ArgumentReader(name)
+        set_fields(
             self,
             common,
             name=name,
@@ -277,7 +277,7 @@ class HumanInTheLoopStep(BaseStep[Taken, Given]):
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
-class GranularStep(BaseStep[Taken, Given]):
+class GranularStep(BaseStep[In, Out]):
     """An agent that is journaled turn by turn."""
 
     agent: AgentSpec
@@ -316,8 +316,8 @@ class GranularStep(BaseStep[Taken, Given]):
             history: what the model sees of its turns so far.
             common: `when`, `save`, `cache`, `tags`, `config`.
         """
-        at = At(name)
-        fill(
+        at = ArgumentReader(name)
+        set_fields(
             self,
             common,
             name=name,

@@ -10,22 +10,22 @@ from typing_extensions import Unpack
 
 from flujo.domain import values
 from flujo.domain.agents import AgentSpec
-from flujo.domain.pipeline import Body, Given, Pipeline, Taken
+from flujo.domain.pipeline import Body, In, Out, Pipeline
 from flujo.domain.pipeline import body as as_body  # `body` is also what constructors call an argument
 from flujo.domain.steps.base import (
     NO_ITEMS,
     PREVIOUS,
+    Answerer,
     BaseStep,
     Common,
     OnError,
-    Who,
 )
-from flujo.domain.steps.making import At, Merge, fill
+from flujo.domain.steps.making import ArgumentReader, Merge, set_fields
 from flujo.domain.values import CallableRef, Logic, Logical, Value, Valued
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
-class MapStep(BaseStep[Taken, Given]):
+class MapStep(BaseStep[In, Out]):
     """Runs `body` once for each item of `over`; results in the input's order."""
 
     over: Logic
@@ -70,8 +70,8 @@ class MapStep(BaseStep[Taken, Given]):
         Raises:
             PipelineError: an argument is of another kind.
         """
-        at = At(name)
-        fill(
+        at = ArgumentReader(name)
+        set_fields(
             self,
             common,
             name=name,
@@ -90,7 +90,7 @@ class MapStep(BaseStep[Taken, Given]):
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
-class ParallelStep(BaseStep[Taken, Given]):
+class ParallelStep(BaseStep[In, Out]):
     """Runs all branches at once, each on its own view of the context, then merges what they wrote."""
 
     branches: Mapping[str, Pipeline]
@@ -132,7 +132,7 @@ class ParallelStep(BaseStep[Taken, Given]):
             PipelineError: an argument is of another kind.
         """
         own = branching(
-            At(name),
+            ArgumentReader(name),
             branches,
             merge,
             merge_strategy,
@@ -141,7 +141,7 @@ class ParallelStep(BaseStep[Taken, Given]):
             max_concurrency,
             output,
         )
-        fill(self, common, name=name, **own)
+        set_fields(self, common, name=name, **own)
 
     def bodies(self) -> Mapping[str, Pipeline]:
         """Return the branches."""
@@ -149,7 +149,7 @@ class ParallelStep(BaseStep[Taken, Given]):
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
-class DynamicParallelRouterStep(ParallelStep[Taken, Given]):
+class DynamicParallelRouterStep(ParallelStep[In, Out]):
     """A parallel step whose branches are chosen by an agent or a callable."""
 
     router: AgentSpec | CallableRef
@@ -162,8 +162,8 @@ class DynamicParallelRouterStep(ParallelStep[Taken, Given]):
         name: str,
         branches: Mapping[str, Body],
         *,
-        router: Who | None = None,
-        router_agent: Who | None = None,
+        router: Answerer | None = None,
+        router_agent: Answerer | None = None,
         input: Valued = None,
         merge: Merge | None = None,
         merge_strategy: Merge | None = None,
@@ -192,16 +192,16 @@ class DynamicParallelRouterStep(ParallelStep[Taken, Given]):
         Raises:
             PipelineError: nobody chooses, or an argument is of another kind.
         """
-        at = At(name)
+        at = ArgumentReader(name)
         own = branching(
             at, branches, merge, merge_strategy, field_mapping, on_branch_failure, max_concurrency, output
         )
         router = at.who("router", at.one_of(router=router, router_agent=router_agent))
-        fill(self, common, name=name, router=router, input=values.value(input, at("input")), **own)
+        set_fields(self, common, name=name, router=router, input=values.value(input, at("input")), **own)
 
 
 def branching(
-    at: At,
+    at: ArgumentReader,
     branches: Mapping[str, Body],
     merge: Merge | None,
     merge_strategy: Merge | None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypedDict, Ty
 
 from flujo.domain import values
 from flujo.domain.agents import AgentSpec
-from flujo.domain.pipeline import Given, Pipeline, Taken, body
+from flujo.domain.pipeline import In, Out, Pipeline, body
 from flujo.domain.values import CallableRef, Expr, Logic, Logical
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ PREVIOUS = Expr("previous")
 C = TypeVar("C")
 
 
-Who = AgentSpec | CallableRef | str | Callable[..., Any]
+Answerer = AgentSpec | CallableRef | str | Callable[..., Any]
 """Who answers: an agent, or a callable."""
 
 
@@ -67,7 +67,7 @@ class CachePolicy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BaseStep(Generic[Taken, Given]):
+class BaseStep(Generic[In, Out]):
     """What every kind has. `name` is an identifier, unique in its body."""
 
     name: str
@@ -87,7 +87,7 @@ class BaseStep(Generic[Taken, Given]):
         """Return what can be read beside the output when the step itself says nothing else."""
         return NO_ITEMS if self.cache is None else {"cached": False}
 
-    def __rshift__(self, other: BaseStep[Given, C] | Pipeline[Given, C]) -> Pipeline[Taken, C]:
+    def __rshift__(self, other: BaseStep[Out, C] | Pipeline[Out, C]) -> Pipeline[In, C]:
         """Return a pipeline of this step and what follows it."""
         return body(self, "`>>`") >> other
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from typing_extensions import Unpack
 
 from flujo.domain import values
-from flujo.domain.pipeline import Body, Given, Pipeline, Taken
+from flujo.domain.pipeline import Body, In, Out, Pipeline
 from flujo.domain.pipeline import body as as_body  # `body` is also what constructors call an argument
 from flujo.domain.steps.base import (
     NO_ITEMS,
@@ -18,13 +18,13 @@ from flujo.domain.steps.base import (
     OnLimit,
     put,
 )
-from flujo.domain.steps.making import At, fill
+from flujo.domain.steps.making import ArgumentReader, set_fields
 from flujo.domain.values import Logic, Logical, Value, Valued
 from flujo.exceptions import PipelineError
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
-class ConditionalStep(BaseStep[Taken, Given]):
+class ConditionalStep(BaseStep[In, Out]):
     """Routing: `form` says whether `condition` is an `if` (branches `then`, `else`) or a `switch`."""
 
     condition: Logic
@@ -66,7 +66,7 @@ class ConditionalStep(BaseStep[Taken, Given]):
         Raises:
             PipelineError: both forms are mixed, or an argument is of another kind.
         """
-        at = At(name)
+        at = ArgumentReader(name)
         ways = {**branches, **{key: way for key, way in (("then", then), ("else", else_)) if way is not None}}
         fits_if = default is None and ways.keys() <= {"then", "else"}
         if not fits_if and (form == "if" or then is not None or else_ is not None):
@@ -74,7 +74,7 @@ class ConditionalStep(BaseStep[Taken, Given]):
                 f"step {name!r} mixes the two forms of a condition",
                 hint="give `then` and `else_`, or `branches` and `default`",
             )
-        fill(
+        set_fields(
             self,
             common,
             name=name,
@@ -109,7 +109,7 @@ class Carry:
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
-class LoopStep(BaseStep[Taken, Given]):
+class LoopStep(BaseStep[In, Out]):
     """Repeats `body` until `until` holds, at most `max_iterations` times."""
 
     body: Pipeline
@@ -151,8 +151,8 @@ class LoopStep(BaseStep[Taken, Given]):
         Raises:
             PipelineError: there is no condition, or an argument is of another kind.
         """
-        at = At(name)
-        fill(
+        at = ArgumentReader(name)
+        set_fields(
             self,
             common,
             name=name,
@@ -196,7 +196,7 @@ class State:
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
-class StateMachineStep(BaseStep[Taken, Given]):
+class StateMachineStep(BaseStep[In, Out]):
     """Visits states from `initial` until one of `final` is left."""
 
     initial: str
@@ -232,8 +232,8 @@ class StateMachineStep(BaseStep[Taken, Given]):
         Raises:
             PipelineError: an argument is of another kind.
         """
-        at = At(name)
-        fill(
+        at = ArgumentReader(name)
+        set_fields(
             self,
             common,
             name=name,

@@ -30,7 +30,7 @@ Merge = str | CallableRef | Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
-class At:
+class ArgumentReader:
     """Whose argument it is, for what is said of a wrong one."""
 
     name: str
@@ -92,9 +92,9 @@ class At:
 _WHO = "an `AgentSpec`, a callable, or `module:callable`"
 
 
-def fill(step: BaseStep, common: Common, /, *, name: str, **own: Any) -> None:
+def set_fields(step: BaseStep, common: Common, /, *, name: str, **own: Any) -> None:
     """Set the fields of a step under construction: those of every kind, and its own."""
-    at = At(name)
+    at = ArgumentReader(name)
     unknown = [key for key in common if key not in Common.__annotations__]
     if unknown:
         known = [each.name for each in fields(step)]

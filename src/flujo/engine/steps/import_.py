@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.outcomes import Failure, StepOutcome, Success
-from flujo.engine.frame import Frame, Zone
+from flujo.engine.frame import ContextScope, Frame
 
 if TYPE_CHECKING:
     from flujo.domain.journal import StepPath
@@ -31,7 +31,7 @@ async def run(step: ImportStep, frame: Frame, path: StepPath, run_body: RunBody)
         )
     inner = Frame(
         frame.run,
-        await _zone(step, frame),
+        await _scope(step, frame),
         input=given,
         previous=given,
         path=path,
@@ -42,12 +42,12 @@ async def run(step: ImportStep, frame: Frame, path: StepPath, run_body: RunBody)
     return await run_body(step.pipeline, inner)
 
 
-async def _zone(step: ImportStep, frame: Frame) -> Zone:
+async def _scope(step: ImportStep, frame: Frame) -> ContextScope:
     """Return the context that the imported steps see: this one, or one of their blueprint's own."""
     if step.context == "inherit":
-        return frame.zone
+        return frame.scope
     own = frame.run.binding.context(step.pipeline)
-    return Zone(own, await own.start({}))
+    return ContextScope(own, await own.start({}))
 
 
 def instead(step: ImportStep, frame: Frame, failure: Failure) -> StepOutcome:

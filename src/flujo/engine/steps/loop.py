@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain.journal import turn
+from flujo.domain.journal import indexed
 from flujo.domain.outcomes import StepOutcome, Success
 from flujo.engine.decisions import decide, decide_flag
 from flujo.engine.recording import finish_turn, recorded
@@ -27,15 +27,15 @@ async def run(step: LoopStep, frame: Frame, path: StepPath, run_body: RunBody) -
     Raises:
         LoopLimitReached: `max_iterations` is reached and `on_limit` is `fail`.
     """
-    await frame.run.journal.enter(path)
+    await frame.run.journal.load_level(path)
     carried = {name: frame.render(carry.initial) for name, carry in step.carry.items()}
     previous = frame.previous
     facts: Mapping[str, Any] = {"ends": False}
     for index in range(step.max_iterations):
-        here = turn(path, index)
+        here = indexed(path, index)
         finished = recorded(frame, here, step.kind)
         if finished is None:
-            before = frame.zone.tree
+            before = frame.scope.tree
             inner = frame.inside(here, previous=previous, names={"loop": {"index": index, **carried}})
             outcome = await run_body(step.body, inner)
             if not isinstance(outcome, Success):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain.journal import turn
+from flujo.domain.journal import indexed
 from flujo.engine.branches import come_out, merge_into
 from flujo.engine.decisions import decide_items
-from flujo.engine.fanout import Arm, fan_out, stopped_by
+from flujo.engine.fanout import Branch, fan_out, stopped_by
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -26,30 +26,30 @@ async def run(step: MapStep, frame: Frame, path: StepPath, run_body: RunBody) ->
         ExpressionFailed: `over` is no list.
         MergeConflict: two items wrote one field of the context and `merge` does not decide.
     """
-    await frame.run.journal.enter(path)
+    await frame.run.journal.load_level(path)
     items: list[Any] = []
 
-    async def arms() -> AsyncGenerator[Arm, None]:
+    async def branches() -> AsyncGenerator[Branch, None]:
         given = decide_items(step.over, frame, path, what=f"`over` of map {step.name!r}")
         async with aclosing(given) as numbered:
             async for index, item in numbered:
                 items.append(item)
                 named = {step.item_name: item} if step.item_name else {}
                 names = {"item": item, "index": index, **named}
-                yield Arm(str(index), turn(path, index), step.body, item, names)
+                yield Branch(str(index), indexed(path, index), step.body, item, names)
 
     fails = step.on_error == "fail"
-    arrivals = await fan_out(
-        frame, step.kind, arms(), run_body, limit=step.max_concurrency, stop_at_failure=fails
+    results = await fan_out(
+        frame, step.kind, branches(), run_body, limit=step.max_concurrency, stop_at_failure=fails
     )
-    stopped = stopped_by(frame, arrivals, failures_stop=fails)
+    stopped = stopped_by(frame, results, failures_stop=fails)
     if stopped is not None:
         return stopped
-    await merge_into(frame, step, path, arrivals)
+    await merge_into(frame, step, path, results)
     given: list[Any]
     if step.on_error == "collect":
-        pairs = enumerate(zip(items, arrivals, strict=True))
+        pairs = enumerate(zip(items, results, strict=True))
         given = [{"index": index, "item": item, **one.collected()} for index, (item, one) in pairs]
     else:
-        given = [arrival.output for arrival in arrivals if arrival.ok]
-    return come_out(frame, path, step.output, given, arrivals)
+        given = [result.output for result in results if result.ok]
+    return come_out(frame, path, step.output, given, results)

@@ -19,5 +19,5 @@ async def run(step: ParallelStep, frame: Frame, path: StepPath, run_body: RunBod
     Raises:
         MergeConflict: two branches wrote one field of the context and `merge` does not decide.
     """
-    await frame.run.journal.enter(path)
+    await frame.run.journal.load_level(path)
     return await run_branches(step, frame, path, run_body, step.branches)

@@ -32,7 +32,7 @@ async def run(
     Raises:
         MergeConflict: two branches wrote one field of the context and `merge` does not decide.
     """
-    await frame.run.journal.enter(path)
+    await frame.run.journal.load_level(path)
     chosen = await _choose(step, frame, path)
     if isinstance(chosen, Failure):
         return chosen

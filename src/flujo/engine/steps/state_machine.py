@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain.journal import EntryKind, branch, child, turn
+from flujo.domain.journal import EntryKind, branch, child, indexed
 from flujo.domain.outcomes import StepOutcome, Success
 from flujo.engine.decisions import decide_flag
 from flujo.engine.recording import finish_turn, recorded, success
@@ -36,17 +36,17 @@ async def run(step: StateMachineStep, frame: Frame, path: StepPath, run_body: Ru
     """
     visits = dict.fromkeys(step.states, 0)
     passed: dict[str, StepPath] = {}
-    scope: Scope = {}
+    steps: Scope = {}
     name, previous = step.initial, frame.previous
     for _ in range(step.max_transitions + 1):
         state = step.states[name]
-        here = turn(branch(path, name), visits[name])
-        await frame.run.journal.enter(branch(path, name))
+        here = indexed(branch(path, name), visits[name])
+        await frame.run.journal.load_level(branch(path, name))
         finished = recorded(frame, here, step.kind)
         if finished is None:
-            await _restore(step, frame, scope, passed)
-            before = frame.zone.tree
-            inner = replace(frame.inside(here, previous=previous), steps=scope)
+            await _restore(step, frame, steps, passed)
+            before = frame.scope.tree
+            inner = replace(frame.inside(here, previous=previous), steps=steps)
             outcome = await run_body(state.body, inner)
             if not isinstance(outcome, Success):
                 return outcome
@@ -97,16 +97,16 @@ def _round(inner: Frame, here: StepPath) -> int:
     return latest + 1 if in_vain and inner.run.retry_failed else latest
 
 
-async def _restore(step: StateMachineStep, frame: Frame, scope: Scope, passed: dict[str, StepPath]) -> None:
+async def _restore(step: StateMachineStep, frame: Frame, steps: Scope, passed: dict[str, StepPath]) -> None:
     """Make the steps of finished visits visible, of each state the latest, from what the journal holds."""
     journal = frame.run.journal
     for name, here in passed.items():
-        await journal.enter(here)
+        await journal.load_level(here)
         for each in step.states[name].body.steps:
             entry = journal.result(child(here, each.name), each.kind)
             if entry is None:
-                scope[each.name] = {"output": None, "skipped": True}
+                steps[each.name] = {"output": None, "skipped": True}
             else:
                 came_out = success(entry)
-                scope[each.name] = {"output": came_out.output, **came_out.facts}
+                steps[each.name] = {"output": came_out.output, **came_out.facts}
     passed.clear()

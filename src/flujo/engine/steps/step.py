@@ -13,7 +13,7 @@ from flujo.domain.outcomes import Chunk, Failure, Success
 from flujo.domain.steps import FALLBACK
 from flujo.engine import context_isolation, idempotent_calls
 from flujo.engine.attempts import perform
-from flujo.engine.processors import Gate, processed_input
+from flujo.engine.processors import OutputGate, processed_input
 from flujo.engine.processors import wants_context as wants_context_before
 from flujo.engine.recording import finish
 from flujo.exceptions import CallInDoubt, UsageLimitExceeded
@@ -42,12 +42,12 @@ def run(step: Step, frame: Frame, path: StepPath, run_body: RunBody) -> Awaitabl
 
 async def _or_its_fallback(step: Step, frame: Frame, path: StepPath, run_body: RunBody) -> StepOutcome:
     """Ask the step, then its fallback: a body of the step, recorded and gone on with like any other."""
-    await frame.run.journal.enter(path)
+    await frame.run.journal.load_level(path)
     if frame.run.journal.result(child(path, FALLBACK), step.kind) is None:
         outcome = await _alone(step, frame, path)
         if not isinstance(outcome, Failure) or outcome.error.type in NOT_TAKEN_OVER:
             return outcome
-    before = frame.zone.tree
+    before = frame.scope.tree
     outcome = await run_body(step.bodies()[FALLBACK], frame.inside(path, previous=frame.previous))
     if not isinstance(outcome, Success):
         return outcome
@@ -82,7 +82,7 @@ async def _work(
     agent = frame.run.binding.agent(who)
     wants_context = agent.wants_context or wants_context_before(step, frame)
     context = context_isolation.view(frame) if wants_context else None
-    gate = Gate(step, frame, draft, context) if Gate.is_needed(step) else None
+    gate = OutputGate(step, frame, draft, context) if OutputGate.is_needed(step) else None
     ask = await _ask(step, frame, path, draft, context, gate)
     if enforced:
         ask = replace(ask, idempotency_key=await idempotent_calls.announce(step, frame, path, draft))
@@ -99,7 +99,12 @@ async def _work(
 
 
 async def _ask(
-    step: Step, frame: Frame, path: StepPath, draft: Draft, context: PipelineContext | None, gate: Gate | None
+    step: Step,
+    frame: Frame,
+    path: StepPath,
+    draft: Draft,
+    context: PipelineContext | None,
+    gate: OutputGate | None,
 ) -> Ask:
     """Return what the agent is asked; the recorded input and the values handed out are the same bytes."""
     arguments = None if step.arguments is None else {k: frame.render(v) for k, v in step.arguments.items()}

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
-from flujo.domain.journal import StepPath, child, turn
+from flujo.domain.journal import StepPath, child, indexed
 from flujo.domain.outcomes import Failure, StepOutcome, Success
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.steps import CallableRef, Expr, Step
 from flujo.engine.attempts import error_info
 from flujo.engine.decisions import decide_flag
-from flujo.engine.fanout import Arm, fan_out, stopped_by
+from flujo.engine.fanout import Branch, fan_out, stopped_by
 from flujo.exceptions import ExpressionFailed, OutputRejected
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class _Search:
         if not isinstance(answers, list):
             return answers
         return [
-            Node(turn(node.place, index), (*node.path, candidate))
+            Node(indexed(node.place, index), (*node.path, candidate))
             for node, candidates in zip(beam, answers, strict=True)
             for index, candidate in enumerate(_candidates(node, candidates))
         ]
@@ -166,7 +166,7 @@ class _Search:
     async def _ask(self, question: Pipeline, nodes: Sequence[Node]) -> list[Any] | StepOutcome:
         """Return the answers for all nodes, or why the search cannot go on."""
 
-        async def arms() -> AsyncGenerator[Arm, None]:
+        async def branches() -> AsyncGenerator[Branch, None]:
             for node in nodes:
                 asked = {
                     "candidate": node.candidate,
@@ -174,19 +174,19 @@ class _Search:
                     "depth": len(node.path),
                     "input": self._given,
                 }
-                yield Arm(str(node.place), node.place, question, asked)
+                yield Branch(str(node.place), node.place, question, asked)
 
-        arrivals = await fan_out(
+        results = await fan_out(
             self._frame,
             self._step.kind,
-            arms(),
+            branches(),
             self._run_body,
             limit=self._step.max_concurrency,
             stop_at_failure=True,
             one_entry=False,
         )
-        stopped = stopped_by(self._frame, arrivals, failures_stop=True)
-        return [arrival.output for arrival in arrivals] if stopped is None else stopped
+        stopped = stopped_by(self._frame, results, failures_stop=True)
+        return [result.output for result in results] if stopped is None else stopped
 
 
 def _question(name: str, who: AgentSpec | CallableRef, schema: Mapping[str, Any]) -> Step:

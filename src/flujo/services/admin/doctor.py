@@ -199,12 +199,12 @@ def migration_script(project: Project) -> str:
 
 
 def _state_providers(project: Project) -> Iterator[Finding]:
-    from flujo.services.binding.blob_references import reach
+    from flujo.services.binding.blob_references import check_provider
     from flujo.state.providers import open_provider
 
     for name, url in project.settings.state_providers.items():
         try:
-            asyncio.run(reach(name, open_provider(name, url, project.root)))
+            asyncio.run(check_provider(name, open_provider(name, url, project.root)))
         except FlujoError as error:
             yield _failed("references", error)
         else:
@@ -249,11 +249,13 @@ def _providers() -> Iterator[Finding]:
 
 def _reached(provider: str, key: str) -> Finding:
     """Return whether the server of a provider that could be asked answers."""
-    from flujo.agents.connectivity import reach
+    from flujo.agents.connectivity import check_provider
     from flujo.settings import environment
 
     try:
-        return Finding("provider", "ok", f"{provider}: {key}, {reach(provider, environment())} answers")
+        return Finding(
+            "provider", "ok", f"{provider}: {key}, {check_provider(provider, environment())} answers"
+        )
     except FlujoError as error:
         return Finding("provider", "warn", f"{provider}: {key}, and {error.message}", error.hint or "")
 

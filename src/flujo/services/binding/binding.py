@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from flujo.domain.ports import Agent, ContextType, Evaluator, Schema
 
 
-class Bound:
+class PipelineBinding:
     """The engine's `Binding` of one pipeline. Everything in it is built when the pipeline is bound."""
 
     def __init__(

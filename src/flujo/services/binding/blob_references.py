@@ -54,12 +54,12 @@ def checked_providers(providers: Mapping[Any, Any]) -> Mapping[str, StateProvide
     return dict(providers)
 
 
-def at_hand(providers: Mapping[str, StateProvider]) -> AbstractContextManager[None]:
+def bind_blobs(providers: Mapping[str, StateProvider]) -> AbstractContextManager[None]:
     """Let references find their providers: in this task, those that it starts, and the threads of both."""
     return _AtHand(RunBlobs(providers, asyncio.get_running_loop()))
 
 
-async def reach(name: str, provider: StateProvider) -> None:
+async def check_provider(name: str, provider: StateProvider) -> None:
     """Ask a provider for what it will hardly have: one that says so is there, and nothing was written.
 
     Raises:
@@ -85,7 +85,7 @@ class _AtHand:
 
 
 @contextmanager
-def starting(model: type[PipelineContext]) -> Iterator[StartingBlobs | None]:
+def collect_starting_blobs(model: type[PipelineContext]) -> Iterator[StartingBlobs | None]:
     """Take values in the place of references while a context begins; None outside a run.
 
     Raises:
@@ -214,7 +214,7 @@ class StartingBlobs(RunBlobs):
         self._taken.append((pointer["provider_id"], data))
         return pointer
 
-    async def settle(self, context: BaseModel) -> None:
+    async def store_all(self, context: BaseModel) -> None:
         """Store what was taken, and complete the references that do not say what they point to.
 
         Raises:

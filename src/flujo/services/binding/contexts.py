@@ -28,7 +28,7 @@ class ModelContext:
 
     async def start(self, given: Mapping[str, Any]) -> Any:
         """Return the tree at the start of a run; values in the place of references are stored by then."""
-        with blob_references.starting(self._model) as blobs:
+        with blob_references.collect_starting_blobs(self._model) as blobs:
             try:
                 context = self._model.model_validate(dict(given))
             except ValidationError as error:
@@ -37,7 +37,7 @@ class ModelContext:
                     hint=f"its fields are {', '.join(self._model.model_fields) or 'none'}",
                 ) from None
             if blobs is not None:
-                await blobs.settle(context)
+                await blobs.store_all(context)
         return self.dump(context)
 
     def load(self, tree: Any) -> PipelineContext:

@@ -21,7 +21,7 @@ from flujo.domain.steps import (
 )
 from flujo.exceptions import PipelineError
 from flujo.services.binding.binding import require_available
-from flujo.services.checks.type_compatibility import fits, item, shown
+from flujo.services.checks.type_compatibility import fits, item, repr_short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,7 +53,7 @@ class Flow:
             return output
 
 
-def built(pipeline: Pipeline) -> Flow | None:
+def check_pipeline(pipeline: Pipeline) -> Flow | None:
     """Return what the whole of a pipeline gives, as far as annotations say, when it holds together.
 
     Raises:
@@ -204,12 +204,12 @@ def _each(step: MapStep, here: StepPath, came: Flow | None) -> Flow | None:
 
 def _join(gave: Flow, takes: Flow) -> None:
     if not fits(gave.hint, takes.hint):
-        raise _mismatch(gave, takes.path, f"takes `{shown(takes.hint)}`")
+        raise _mismatch(gave, takes.path, f"takes `{repr_short(takes.hint)}`")
 
 
 def _mismatch(gave: Flow, path: StepPath, takes: str) -> PipelineError:
     return PipelineError(
-        f"step {gave.path!r} gives `{shown(gave.hint)}`, and step {path!r} {takes}",
+        f"step {gave.path!r} gives `{repr_short(gave.hint)}`, and step {path!r} {takes}",
         hint="change one of the annotations, put a step between, or say with `input=` what it is given",
     )
 

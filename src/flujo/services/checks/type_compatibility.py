@@ -27,7 +27,7 @@ def fits(given: Any, taken: Any) -> bool:
     return _fits(given, taken)
 
 
-def shown(hint: Any) -> str:
+def repr_short(hint: Any) -> str:
     """Return an annotation as a person would write it."""
     if isinstance(hint, type) and not typing.get_args(hint):
         return hint.__qualname__

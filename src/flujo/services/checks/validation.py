@@ -122,28 +122,28 @@ def _checked(project: Project, path: str, source: Source | None = None) -> Compi
     )
 
 
-def mend(project: Project, paths: Sequence[str]) -> dict[str, tuple[str, str]]:
+def fix(project: Project, paths: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Return what safe edits make of the blueprints at `paths` and what they import.
 
     Returns:
         Path → the text now and the text then, of each file that would change. Nothing is written.
     """
-    from flujo.blueprint.rules.autofix import mended
+    from flujo.blueprint.rules.autofix import apply_fixes
     from flujo.blueprint.sources.source_files import FileSource
 
     def findings(source: Source) -> list[Diagnostic]:
         return [one for path in paths for one in _checked(project, path, source).diagnostics]
 
     files = FileSource(project.root)
-    changed = mended(files, findings)
+    changed = apply_fixes(files, findings)
     return {path: (files.read(path).decode("utf-8"), text) for path, text in changed.items()}
 
 
 def without_secrets(text: str) -> str:
     """Return a file's text with what looks like a secret blotted out, line by line as long as it was."""
-    from flujo.blueprint.sources.secret_masking import blotted
+    from flujo.blueprint.sources.secret_masking import mask
 
-    return blotted(text)
+    return mask(text)
 
 
 def rendered(finding: Diagnostic, sources: Mapping[str, str]) -> str:
@@ -167,7 +167,7 @@ def schema_text() -> str:
     return (Path(flujo.__file__).parent / "blueprint" / "blueprint.schema.json").read_text("utf-8")
 
 
-def explained(code: str) -> str:
+def explain_rule(code: str) -> str:
     """Return what a code stands for, as Markdown: a blueprint's rule, or an error.
 
     Raises:

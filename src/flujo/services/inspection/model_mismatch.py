@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flujo.domain.agents import answers_for
+from flujo.domain.agents import model_matches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ def drifts(trace: TraceNode) -> list[str]:
 def _drifts(answers: dict[str, dict[str, dict[str, None]]]) -> Iterator[str]:
     for asked, by in sorted(answers.items()):
         for used, paths in sorted(by.items()):
-            if not answers_for(asked, used):
+            if not model_matches(asked, used):
                 yield f"{asked} was asked, and {used} answered, at {_listed([*paths])}"
         if len(by) > 1:
             several = ", ".join(sorted(by))

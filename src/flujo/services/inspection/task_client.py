@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from flujo.domain import canonical
-from flujo.domain.journal import MISSED, ROOT, Entry, EntryKind, EntryStatus, ErrorInfo, StepPath, parent
+from flujo.domain.journal import CACHE_MISS, ROOT, Entry, EntryKind, EntryStatus, ErrorInfo, StepPath, parent
 from flujo.domain.run import RunQuery, RunStatus
 from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import SettingsError
@@ -240,8 +240,8 @@ class TaskClient:
             return await blueprint_runs.answer(self._state, record.run_id, pause_id, input, detach=detach)
         await record_answer(store, record, pause_id, input)
         if runner is None or detach:
-            return await blueprint_runs.left_to_others(store, record)
-        return await blueprint_runs.unless_owned(store, record, runner.resume_async(record.run_id))
+            return await blueprint_runs.report_unclaimed(store, record)
+        return await blueprint_runs.ignore_if_owned(store, record, runner.resume_async(record.run_id))
 
     async def cancel_task(self, run_id: str) -> Task:
         """End a run for good, whoever executes it: a living owner's next write is refused.
@@ -269,7 +269,7 @@ async def trace(store: StateStore, record: RunRecord) -> TraceNode:
     nodes: dict[StepPath, TraceNode] = {ROOT: root}
     entries, pauses = await store.entries(record.run_id), await store.pauses(record.run_id)
     for entry in entries:
-        if entry.kind is EntryKind.DECISION and entry.fingerprint == MISSED:
+        if entry.kind is EntryKind.DECISION and entry.fingerprint == CACHE_MISS:
             continue  # that a step was run is what its own entry says
         _record(_node(nodes, entry.path), entry)
     for pause in pauses:

@@ -135,21 +135,21 @@ async def answer(
     record = await store.find(run)
     await record_answer(store, record, pause_id, given)
     if detach or "python" in await _manifest(store, record):
-        return await left_to_others(store, record)
-    return await unless_owned(store, record, resume(ws, record.run_id, sink=sink))
+        return await report_unclaimed(store, record)
+    return await ignore_if_owned(store, record, resume(ws, record.run_id, sink=sink))
 
 
-async def unless_owned(store: StateStore, record: RunRecord, resuming: Awaitable[Result]) -> Result:
+async def ignore_if_owned(store: StateStore, record: RunRecord, resuming: Awaitable[Result]) -> Result:
     """Return how `resuming` an answered run came out, or how it stands when somebody else was faster."""
     try:
         return await resuming
     except ResumeConflict:
         if (await store.run(record.run_id)).status is RunStatus.PAUSED:
             raise
-        return await left_to_others(store, record)
+        return await report_unclaimed(store, record)
 
 
-async def left_to_others(store: StateStore, record: RunRecord) -> Result:
+async def report_unclaimed(store: StateStore, record: RunRecord) -> Result:
     """Return how an answered run stands that is not gone on with here."""
     result = await result_of(store, await store.run(record.run_id))
     if "python" in await _manifest(store, record):
@@ -189,7 +189,7 @@ async def runner_of(ws: Workspace, record: RunRecord) -> Flujo[Any, Any, Any]:
         state_providers=ws.state_providers,
         cache=await ws.cache(),
         clock=ws.clock,
-        chance=ws.chance,
+        random=ws.random,
     )
 
 
@@ -231,7 +231,7 @@ async def _runner(ws: Workspace, blueprint: Blueprint) -> Flujo[Any, Any, Any]:
         state_providers=ws.state_providers,
         cache=await ws.cache(),
         clock=ws.clock,
-        chance=ws.chance,
+        random=ws.random,
     )
 
 
@@ -242,7 +242,7 @@ def _require_continuable(record: RunRecord, *, retry_failed: bool) -> None:
             hint=f"`flujo resume --retry-failed {record.run_id}` goes on from the step that failed",
             status=record.status,
         )
-    if record.status.is_final:
+    if record.status.is_settled:
         raise ResumeConflict(
             f"run {record.run_id} is {record.status}: there is nothing to go on with",
             hint=f"`flujo trace {record.run_id}` shows what happened",

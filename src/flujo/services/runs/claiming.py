@@ -38,7 +38,7 @@ log = logging.getLogger("flujo.recovery")
 
 
 @record(frozen=True, slots=True)
-class Drive:
+class RunDriver:
     """Claims runs of one pipeline and executes them to where they end, fail or wait."""
 
     execution: Execution

@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
     from flujo.domain.outcomes import StepOutcome
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.ports import Binding, Chance, Clock, Sink, StateStore
+    from flujo.domain.ports import Binding, Clock, Random, Sink, StateStore
     from flujo.engine.step_cache import AnswerCache
 
 T = TypeVar("T")
 
 
-def as_it_is(output: Any) -> Any:
+def unchanged(output: Any) -> Any:
     """Return an output that no annotation says more about."""
     return output
 
@@ -56,14 +56,14 @@ class Execution:
     binding: Binding
     store: StateStore
     clock: Clock
-    chance: Chance
+    random: Random
     resources: Any = None
     cache: AnswerCache | None = None
     sink: Sink | None = None
     retry_failed: bool = False
     limits: UsageLimits | None = None
     """What the run may use at most, beside what its pipeline says; None when neither says anything."""
-    gives: Callable[[Any], Any] = as_it_is
+    gives: Callable[[Any], Any] = unchanged
     """Makes of a completed run's output what its last callable is annotated to give."""
 
     async def run(self, record: RunRecord) -> tuple[PipelineResult[Any, Any], bool]:
@@ -120,7 +120,7 @@ class Execution:
             self.binding,
             journal,
             self.clock,
-            self.chance,
+            self.random,
             resources=self.resources,
             cache=self.cache,
             sink=self.sink,
@@ -255,11 +255,11 @@ async def unless_cancelled(store: StateStore, work: Awaitable[T], claimed: Calla
     except asyncio.CancelledError as signal:
         status = RunStatus.RUNNING if SIGTERM in signal.args else RunStatus.INTERRUPTED
         # A cancel scope cancels again while we wait, so the claim's end and the giving back are one work.
-        await _settled(_given_back(store, task, claimed, status))
+        await _settled(_released(store, task, claimed, status))
         raise
 
 
-async def _given_back(
+async def _released(
     store: StateStore, claiming: asyncio.Future[T], claimed: Callable[[T], RunRecord], status: RunStatus
 ) -> None:
     """Wait for a claim that nobody wants any more, and give its run back."""

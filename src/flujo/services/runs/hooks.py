@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("flujo.hooks")
 
 
-def watched_by(watchers: Sequence[Sink | None]) -> Sink | None:
+def combine_hooks(watchers: Sequence[Sink | None]) -> Sink | None:
     """Return one sink for all that are there; None when nobody watches, so that nothing needs telling.
 
     A watcher that raises, a `ControlSignal` included, is reported to the log and the run goes on: watching

@@ -18,7 +18,7 @@ from flujo.exceptions import InputRejected, OutputRejected, SettingsError
 if TYPE_CHECKING:
     from flujo.domain.models import Metadata
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.ports import Binding, Chance
+    from flujo.domain.ports import Binding, Random
     from flujo.services.workspace import Blueprint
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -45,7 +45,7 @@ class Request:
         pipeline: Pipeline,
         binding: Binding,
         closure: str,
-        chance: Chance,
+        random: Random,
         lock_digest: str | None = None,
     ) -> NewRun:
         """Return the run that is asked for; `lock_digest` is of the lock that holds its pipeline.
@@ -65,7 +65,7 @@ class Request:
         context = await binding.context(pipeline).start(self.context)
         user_id = context.get("user_id")
         return NewRun(
-            run_id=RunId(self.run_id) if self.run_id else chance.run_id(),
+            run_id=RunId(self.run_id) if self.run_id else random.run_id(),
             pipeline=pipeline.name,
             closure=closure,
             input=encoded,

@@ -20,14 +20,14 @@ from flujo.exceptions import (
     SettingsError,
     SyncInAsync,
 )
-from flujo.services.binding.blob_references import at_hand, checked_providers
+from flujo.services.binding.blob_references import bind_blobs, checked_providers
 from flujo.services.checks.locking import lock_digest_by_name
-from flujo.services.checks.pipeline_checks import built
+from flujo.services.checks.pipeline_checks import check_pipeline
 from flujo.services.project.project import find_project
 from flujo.services.runs.answers import record_answer
-from flujo.services.runs.claiming import Drive
-from flujo.services.runs.execution import Execution, as_it_is
-from flujo.services.runs.hooks import watched_by
+from flujo.services.runs.claiming import RunDriver
+from flujo.services.runs.execution import Execution, unchanged
+from flujo.services.runs.hooks import combine_hooks
 from flujo.services.runs.in_flight import InFlight
 from flujo.services.runs.recovery import Recovery, RecoveryPolicy
 from flujo.services.runs.run_request import (
@@ -38,7 +38,7 @@ from flujo.services.runs.run_request import (
     require_no_enforcement,
 )
 from flujo.services.runs.streaming import Delivery, RunStream
-from flujo.services.workspace import SystemChance, SystemClock, Workspace, checked_limits, checked_resources
+from flujo.services.workspace import SystemClock, SystemRandom, Workspace, checked_limits, checked_resources
 from flujo.state.memory_cache import MemoryCache
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from flujo.domain.journal import RunId
     from flujo.domain.models import AppResources, Metadata
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.ports import Binding, CacheBackend, Chance, Clock, Sink, StateStore
+    from flujo.domain.ports import Binding, CacheBackend, Clock, Random, Sink, StateStore
     from flujo.services.project.project import Project
     from flujo.services.runs.claiming import IfExists
     from flujo.services.workspace import Blueprint
@@ -81,7 +81,7 @@ class Flujo(Generic[In, Out, Ctx]):
         binding: Binding | None = None,
         blueprint: Blueprint | None = None,
         clock: Clock | None = None,
-        chance: Chance | None = None,
+        random: Random | None = None,
     ) -> None:
         """Take the pipeline and what it runs with; nothing is opened yet.
 
@@ -107,7 +107,7 @@ class Flujo(Generic[In, Out, Ctx]):
             binding: the tree made runnable, when the caller has made it so already.
             blueprint: where the tree came from, so that runs pin its files.
             clock: time, for tests.
-            chance: ids and jitter, for tests.
+            random: ids and jitter, for tests.
 
         Raises:
             PipelineError: the pipeline does not hold together: a name, or two steps that do not fit.
@@ -117,7 +117,7 @@ class Flujo(Generic[In, Out, Ctx]):
                 enforces its idempotency and nothing is persisted.
         """
         self.pipeline = pipeline
-        self._gives = built(pipeline)
+        self._gives = check_pipeline(pipeline)
         if not persist_state and store is None:
             require_no_enforcement(pipeline)
         self._context_data = context_fields(initial_context_data)
@@ -140,7 +140,7 @@ class Flujo(Generic[In, Out, Ctx]):
         self._binding = binding
         self._blueprint = blueprint
         self._clock: Clock = clock or SystemClock()
-        self._chance: Chance = chance or SystemChance()
+        self._random: Random = random or SystemRandom()
 
     async def __aenter__(self) -> Self:
         self._attend()
@@ -257,7 +257,7 @@ class Flujo(Generic[In, Out, Ctx]):
             AmbiguousPause | InputRejected: the answer belongs to no one question, or does not fit it.
             ResumeConflict: somebody else is executing it, or there is nothing to go on with.
         """
-        with self._in_flight.executing(), at_hand(self._state_providers()):
+        with self._in_flight.executing(), bind_blobs(self._state_providers()):
             store = await self._store()
             record = await store.find(run_id)
             if record.pipeline != self.pipeline.name:
@@ -271,7 +271,7 @@ class Flujo(Generic[In, Out, Ctx]):
                 await record_answer(store, record, pause_id, answer)
             binding = self._bound()
             await binding.prepare()
-            drive = Drive(await self._execution(store, binding, sink, retry_failed=retry_failed))
+            drive = RunDriver(await self._execution(store, binding, sink, retry_failed=retry_failed))
             return self._handed_out(await drive.resume(record, answered=answer is not NO_ANSWER))
 
     async def recover_async(
@@ -284,8 +284,10 @@ class Flujo(Generic[In, Out, Ctx]):
         """
         store, binding = await self._store(), self._bound()
         await binding.prepare()
-        with at_hand(self._state_providers()):
-            return await Drive(await self._execution(store, binding, sink)).recover(run_id, max_recoveries)
+        with bind_blobs(self._state_providers()):
+            return await RunDriver(await self._execution(store, binding, sink)).recover(
+                run_id, max_recoveries
+            )
 
     def run(self, initial_input: In, **options: Any) -> PipelineResult[Out, Ctx]:
         """Run the pipeline from a script; inside async code call `run_result_async`.
@@ -343,7 +345,7 @@ class Flujo(Generic[In, Out, Ctx]):
         sink: Sink | None,
     ) -> PipelineResult[Out, Ctx]:
         """Accept a run, or find the one that has its id, and execute it."""
-        with self._in_flight.executing(), at_hand(self._state_providers()):
+        with self._in_flight.executing(), bind_blobs(self._state_providers()):
             store = await self._store()
             binding = self._bound()
             await binding.prepare()
@@ -353,8 +355,8 @@ class Flujo(Generic[In, Out, Ctx]):
                 context={**self._context_data, **context_fields(context_data)},
                 run_id=run_id,
                 metadata=metadata,
-            ).new_run(self.pipeline, binding, closure, self._chance, self._lock_digest)
-            return await Drive(await self._execution(store, binding, sink)).accept(new, blobs, if_exists)
+            ).new_run(self.pipeline, binding, closure, self._random, self._lock_digest)
+            return await RunDriver(await self._execution(store, binding, sink)).accept(new, blobs, if_exists)
 
     def _handed_out(self, result: PipelineResult[Out, Ctx]) -> PipelineResult[Out, Ctx]:
         """Return a result, or raise the question that it is when that was asked for."""
@@ -370,13 +372,13 @@ class Flujo(Generic[In, Out, Ctx]):
             binding=binding,
             store=store,
             clock=self._clock,
-            chance=self._chance,
+            random=self._random,
             resources=self._resources,
             cache=await self._answers(),
-            sink=watched_by((*self._hooks, sink)),
+            sink=combine_hooks((*self._hooks, sink)),
             retry_failed=retry_failed,
             limits=self._limits,
-            gives=as_it_is if self._gives is None else self._gives.load,
+            gives=unchanged if self._gives is None else self._gives.load,
         )
 
     @cached_property
@@ -400,13 +402,13 @@ class Flujo(Generic[In, Out, Ctx]):
 
     def _bound(self) -> Binding:
         if self._binding is None:
-            from flujo.services.binding.binding import Bound
+            from flujo.services.binding.binding import PipelineBinding
             from flujo.services.project.project import find_project
             from flujo.services.workspace import agent_settings, importable
 
             project = find_project(Path.cwd())
             importable(project.root)
-            bound = Bound(
+            bound = PipelineBinding(
                 allow_callables=project.settings.blueprints.allow_callables,
                 agent_settings=agent_settings(project.settings),
                 context_model=self._context_model,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class WorkerEvents:
     """What a worker has to say: which run, and what became of it."""
 
     event: str
@@ -42,7 +42,9 @@ class Worker:
         tell: is told what happens.
     """
 
-    def __init__(self, workspace: Workspace, policy: RecoveryPolicy, tell: Callable[[Told], None]) -> None:
+    def __init__(
+        self, workspace: Workspace, policy: RecoveryPolicy, tell: Callable[[WorkerEvents], None]
+    ) -> None:
         self._workspace = workspace
         self._policy = policy
         self._tell = tell
@@ -90,11 +92,11 @@ class Worker:
 
         async def begun(event: Event) -> None:
             if isinstance(event, RunStarted):
-                self._tell(Told("begun", run_id, record.pipeline))
+                self._tell(WorkerEvents("begun", run_id, record.pipeline))
 
         most = self._policy.max_recoveries
         result = await runner.recover_async(run_id, max_recoveries=most, sink=begun)
-        self._tell(Told("ended", run_id, record.pipeline, str(result.status)))
+        self._tell(WorkerEvents("ended", run_id, record.pipeline, str(result.status)))
 
     async def _runner(self, record: RunRecord) -> Flujo[Any, Any, Any]:
         """Return what runs the pipeline that a run has pinned; made once for each closure."""
@@ -104,10 +106,10 @@ class Worker:
 
     def _skip(self, record: RunRecord, error: FlujoError) -> None:
         self._recovery.without.add(record.closure)
-        self._tell(Told("skipped", record.run_id, record.pipeline, f"{error} [{error.code}]"))
+        self._tell(WorkerEvents("skipped", record.run_id, record.pipeline, f"{error} [{error.code}]"))
 
     def _heard(self, event: str, run_id: RunId, detail: str) -> None:
-        self._tell(Told(event, run_id, detail=detail))
+        self._tell(WorkerEvents(event, run_id, detail=detail))
 
 
 def import_modules(workspace: Workspace, names: Sequence[str]) -> None:

@@ -41,7 +41,7 @@ def driver(connection: sa.Connection) -> Any:
     return connection.connection.cursor()
 
 
-class Given:
+class BoundColumns:
     """The values that a change is given, by name: for each row on SQLite, columns of a table on Postgres."""
 
     def __init__(self, types: Mapping[str, sa.types.TypeEngine[Any]], *, postgres: bool) -> None:

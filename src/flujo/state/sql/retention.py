@@ -16,7 +16,7 @@ from flujo.domain.run import RunStatus
 from flujo.state import codec
 from flujo.state.sql import queries
 from flujo.state.sql.functions import database_now
-from flujo.state.sql.retry import unhurried
+from flujo.state.sql.retry import without_timeout
 from flujo.state.sql.tables import blobs, cache, intents, journal, runs
 
 if TYPE_CHECKING:
@@ -41,14 +41,14 @@ def _old(statuses: Sequence[RunStatus], older_than_s: float) -> sa.ColumnElement
     )
 
 
-@unhurried
+@without_timeout
 def count_runs(connection: sa.Connection, statuses: Sequence[RunStatus], older_than_s: float) -> int:
     """Return how many runs there are to purge."""
     counted = sa.select(sa.func.count()).select_from(runs).where(_old(statuses, older_than_s))
     return int(connection.scalar(counted) or 0)
 
 
-@unhurried
+@without_timeout
 def delete_runs(
     connection: sa.Connection, statuses: Sequence[RunStatus], older_than_s: float, limit: int
 ) -> int:
@@ -61,7 +61,7 @@ def delete_runs(
     return len(ids)
 
 
-@unhurried
+@without_timeout
 def delete_stale_answers(connection: sa.Connection, limit: int) -> int:
     """Delete up to `limit` cached answers that are not good any more; return how many."""
     stale = sa.select(cache.c.key).where(cache.c.expires_at <= database_now()).limit(limit)
@@ -80,7 +80,7 @@ _SOURCES: tuple[tuple[sa.Table, tuple[str, ...]], ...] = (
 )
 
 
-@unhurried
+@without_timeout
 def unnamed_blobs(connection: sa.Connection) -> tuple[float, list[str]]:
     """Return the contents that no row names, and a moment before all of them were looked at."""
     now = float(connection.scalar(sa.select(database_now())) or 0)
@@ -88,7 +88,7 @@ def unnamed_blobs(connection: sa.Connection) -> tuple[float, list[str]]:
     return now, sorted(there - _named(connection)) if there else []
 
 
-@unhurried
+@without_timeout
 def delete_blobs(connection: sa.Connection, digests: Sequence[str], since: float) -> int:
     """Delete those of the contents that nobody has named since then; return how many."""
     if connection.dialect.name == "postgresql":

@@ -30,7 +30,7 @@ Less than `RETRY_S`, so that it is asked once more, which also finds out what be
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.05, 5.0
 
 
-class Patience:
+class Backoff:
     """The delays between the tries of one piece of work.
 
     Args:
@@ -53,7 +53,7 @@ class Patience:
         return delay
 
 
-def unhurried(
+def without_timeout(
     work: Callable[Concatenate[sa.Connection, P], T],
 ) -> Callable[Concatenate[sa.Connection, P], T]:
     """Let `work(connection, …)` wait for as long as the server needs: it looks at whole tables."""

@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from flujo.domain.ledger import HoldState
 from flujo.domain.run import IntentState, RunStatus
-from flujo.state.sql.bulk_statements import Change, Given, driver, element, for_all, for_each
+from flujo.state.sql.bulk_statements import BoundColumns, Change, driver, element, for_all, for_each
 from flujo.state.sql.functions import Array, among, database_now, driver_text, ids_parameter
 from flujo.state.sql.tables import SCHEMA, blobs, budget_holds, intents, journal, pauses, runs
 
@@ -53,7 +53,7 @@ _known_later = ("context_now", "output", "error", "usage", "lease_until", "recov
 def _insert_runs(*, postgres: bool) -> Change:
     """Return what inserts accepted runs; `metadata` is canonical JSON text there."""
     columns = {column.name: column for column in runs.c if column.name not in _known_later}
-    given = Given(
+    given = BoundColumns(
         {name: each.type for name, each in columns.items() if name != "metadata"}
         | {"metadata": sa.Text(), "lease_s": sa.Double()},
         postgres=postgres,
@@ -121,7 +121,7 @@ def _append_entry() -> str:
 
 def _claim_runs(*, postgres: bool) -> Change:
     news = ("fence", "claims", "recoveries", "entries", "owner", "seals")
-    given = Given(
+    given = BoundColumns(
         {"of_run": runs.c.run_id.type, "now": sa.Double(), "lease_s": sa.Double()}
         | {f"new_{name}": runs.c[name].type for name in news},
         postgres=postgres,
@@ -142,7 +142,7 @@ def _claim_runs(*, postgres: bool) -> Change:
 def _move_runs(*, postgres: bool) -> Change:
     """Return what changes the state of runs; of some columns None means that they stay as they are."""
     news, kept = ("status", "output", "error", "seals"), ("context_now", "closure", "usage", "entries")
-    given = Given(
+    given = BoundColumns(
         {"of_run": runs.c.run_id.type, "release": sa.Boolean()}
         | {f"new_{name}": runs.c[name].type for name in (*news, *kept)},
         postgres=postgres,
@@ -183,7 +183,7 @@ _note_answer = runs.update().where(among(runs.c.run_id)).values(answered=sa.true
 
 def _settle_pauses(*, postgres: bool) -> Change:
     news = ("answer", "answered_at", "digest")
-    given = Given(
+    given = BoundColumns(
         {"of_run": runs.c.run_id.type, "of_pause": pauses.c.pause_id.type}
         | {f"new_{name}": pauses.c[name].type for name in news},
         postgres=postgres,
@@ -244,7 +244,7 @@ def _keep_holds(insert: Any) -> sa.Executable:
 def _open_pauses(insert: Any, *, postgres: bool) -> Change:
     """Return what asks questions; one that is void or overdue is asked anew."""
     names = ("run_id", "pause_id", "message", "answer_schema", "position", "digest")
-    given = Given(
+    given = BoundColumns(
         {name: pauses.c[name].type for name in names} | {"deadline_s": sa.Double()}, postgres=postgres
     )
     opened = given.insert(

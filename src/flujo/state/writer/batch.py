@@ -53,7 +53,7 @@ class Batches:
         self.is_postgres = database.is_postgres
         self.pipelined = database.pipelined
         self.statements = statements.Statements(postgres=database.is_postgres)
-        self.holes = rules.Holes()
+        self.holes = rules.GapTracker()
         self._latest = 0.0
 
     def is_gone(self, run_id: str, owner: str) -> bool:

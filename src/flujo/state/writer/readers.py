@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flujo.exceptions import FlujoError, StateBackendUnavailable
-from flujo.state.sql.retry import OPENING_RETRY_S, Patience
+from flujo.state.sql.retry import OPENING_RETRY_S, Backoff
 from flujo.state.writer.wakeups import wake
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class Readers:
 
     def _retried(self, work: Callable[[], T], limit_s: float) -> T:
         """Return what the work gives; try again while the database is away, no longer than `limit_s`."""
-        patience = Patience(limit_s)
+        patience = Backoff(limit_s)
         while True:
             try:
                 return work()

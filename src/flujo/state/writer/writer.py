@@ -23,7 +23,7 @@ from flujo.exceptions import FlujoError, StateBackendUnavailable, StateError
 from flujo.state.leases import elapsed_s
 from flujo.state.sql import migrations
 from flujo.state.sql.database import Database, begin_write
-from flujo.state.sql.retry import OPENING_RETRY_S, RETRY_S, Patience
+from flujo.state.sql.retry import OPENING_RETRY_S, RETRY_S, Backoff
 from flujo.state.sql.tables import SCHEMA
 from flujo.state.writer.requests import Applied, begins_lease
 from flujo.state.writer.wakeups import wake
@@ -216,7 +216,7 @@ class Writer:
 
     def _with_retries(self, requests: Sequence[Request], *, careful: bool) -> Sequence[Outcome]:
         """Return the outcomes of a committed batch; try again while the database is away."""
-        patience = Patience(self._retry_s if self._schema_checked else min(self._retry_s, OPENING_RETRY_S))
+        patience = Backoff(self._retry_s if self._schema_checked else min(self._retry_s, OPENING_RETRY_S))
         while True:
             try:
                 return self._attempt(requests, careful=careful).outcomes

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from flujo.domain.run import RunQuery
 from flujo.exceptions import StateBackendUnavailable
-from flujo.state.sql.retry import unhurried
+from flujo.state.sql.retry import without_timeout
 from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import RUN, entry, new_run, writes
 
@@ -46,7 +46,7 @@ async def test_a_question_that_nobody_answers_ends_in_a_typed_error(impatient: S
 
 
 async def test_what_looks_at_whole_tables_may_take_its_time(impatient: SqlStateStore) -> None:
-    assert await impatient.read(unhurried(long_silence)) == "done"
+    assert await impatient.read(without_timeout(long_silence)) == "done"
     with pytest.raises(StateBackendUnavailable):  # the next on that connection may not
         await impatient.read(long_silence)
 
@@ -62,7 +62,7 @@ async def test_a_write_that_waits_for_a_lock_too_long_is_tried_again(postgres_ur
     with engine.begin() as other:
         other.execute(sa.text("SELECT 1 FROM flujo.runs FOR UPDATE"))
         written = store.write(writes(run, entry(1)))
-        await store.read(unhurried(long_silence))
+        await store.read(without_timeout(long_silence))
     await written
     engine.dispose()
     assert [each.seq for each in await store.entries(RUN)] == [1]

@@ -9,7 +9,7 @@ import pytest
 
 from flujo.exceptions import SettingsError
 from flujo.services.admin.scaffold import scaffold
-from flujo.services.checks.validation import as_data, check, codes, explained, rendered, schema_text
+from flujo.services.checks.validation import as_data, check, codes, explain_rule, rendered, schema_text
 from flujo.services.project.project import find_project
 
 if TYPE_CHECKING:
@@ -62,11 +62,11 @@ def test_the_schema_is_json(root: Path) -> None:
 
 def test_a_rule_is_found_by_its_slug_too() -> None:
     rules = [code for code in codes() if code.startswith("FLJ2")]
-    text = explained(rules[0])
+    text = explain_rule(rules[0])
     slug = text.split()[2].rstrip(":")
-    assert explained(slug) == text
+    assert explain_rule(slug) == text
 
 
 def test_an_unknown_code_is_refused() -> None:
     with pytest.raises(SettingsError, match="no rule or error"):
-        explained("FLJ0")
+        explain_rule("FLJ0")

@@ -29,7 +29,7 @@ BAD = {
     for case in held
 }
 GOOD_NAMES = {*CASES, *GOOD, *GOOD_FLOW, *SHARED}
-PAGE = (Path(__file__).parents[2] / "docs/reference/diagnostics.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[3] / "docs/reference/diagnostics.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("code", sorted(RULES))

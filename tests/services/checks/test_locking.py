@@ -16,7 +16,7 @@ from flujo.services.checks.validation import compiled
 from flujo.services.project.project import Project, find_project
 from flujo.services.runs import blueprint_runs
 from flujo.services.runs.recovery import RecoveryPolicy
-from flujo.services.runs.worker import Told, Worker
+from flujo.services.runs.worker import Worker, WorkerEvents
 from flujo.services.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -287,7 +287,7 @@ async def test_a_worker_leaves_a_run_that_no_lock_held_and_says_why(project: Pro
     async with Workspace(project) as ws:
         await blueprint_runs.answer(ws, record.run_id, None, "yes", detach=True)
     project = settled(project, ENABLED)
-    told: list[Told] = []
+    told: list[WorkerEvents] = []
     async with Workspace(project) as ws:
         worker = Worker(ws, RecoveryPolicy(), told.append)
         await worker.drain()

@@ -141,11 +141,11 @@ async def test_an_agent_is_told_the_branches_by_a_schema(store: MemoryStateStore
     router = ScriptedAgent([["d"], ["a", "b"]])
     spec = AgentSpec(name="router", model="test:model", instructions=Text("Sort {{ input }}."))
     tree = routed(world, spec)
-    from flujo.services.binding.binding import Bound
+    from flujo.services.binding.binding import PipelineBinding
     from flujo.services.workspace import agent_settings
     from flujo.settings import load
 
-    bound = Bound(allow_callables=(), agent_settings=agent_settings(load()))
+    bound = PipelineBinding(allow_callables=(), agent_settings=agent_settings(load()))
     bound._agents[id(spec)] = router
     bound.bind(tree)
     async with Flujo[Any, Any, Any](tree, store=store, binding=bound) as runner:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flujo.agents.scripted import ScriptedAgent
-from flujo.domain.agents import AgentSpec, Reply, answers_for
+from flujo.domain.agents import AgentSpec, Reply, model_matches
 from flujo.domain.steps import CallableRef, DynamicParallelRouterStep, Step
-from flujo.services.binding.binding import Bound
+from flujo.services.binding.binding import PipelineBinding
 from flujo.services.inspection.task_client import TaskClient
 from flujo.services.runs.runner import Flujo
 from flujo.services.workspace import agent_settings
@@ -41,7 +41,7 @@ NOTED = CallableRef.of(noted)
     ],
 )
 def test_a_name_with_its_release_is_the_same_model(asked: str, used: str) -> None:
-    assert answers_for(asked, used)
+    assert model_matches(asked, used)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_name_with_its_release_is_the_same_model(asked: str, used: str) -> Non
     ],
 )
 def test_another_name_or_another_release_is_another_model(asked: str, used: str) -> None:
-    assert not answers_for(asked, used)
+    assert not model_matches(asked, used)
 
 
 async def warnings(answers: Sequence[str]) -> list[str]:
@@ -66,7 +66,7 @@ async def warnings(answers: Sequence[str]) -> list[str]:
     script = ScriptedAgent(
         [Reply(output="x", model=each) for each in answers[:-1]] + [Reply(output="only", model=answers[-1])]
     )
-    bound = Bound(allow_callables=(), agent_settings=agent_settings(load()))
+    bound = PipelineBinding(allow_callables=(), agent_settings=agent_settings(load()))
     bound._agents[id(spec)] = script
     bound.bind(tree)
     store = MemoryStateStore()

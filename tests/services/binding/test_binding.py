@@ -16,7 +16,7 @@ from flujo.domain.steps import (
     Transition,
 )
 from flujo.exceptions import CallableError
-from flujo.services.binding.binding import Bound
+from flujo.services.binding.binding import PipelineBinding
 from flujo.services.workspace import agent_settings
 from flujo.settings import load
 from support import pipeline
@@ -43,4 +43,4 @@ NOWHERE = CallableRef("nowhere:thing")
 )
 def test_a_callable_that_cannot_be_had_is_found_wherever_the_tree_names_it(step: BaseStep) -> None:
     with pytest.raises(CallableError, match="nowhere:thing"):
-        Bound(allow_callables=(), agent_settings=agent_settings(load())).bind(pipeline(step))
+        PipelineBinding(allow_callables=(), agent_settings=agent_settings(load())).bind(pipeline(step))

@@ -240,7 +240,7 @@ def test_a_text_full_of_secrets_is_hidden_in_full_and_reported_a_few_times() -> 
 
 # Laws ----------------------------------------------------------------------------------------------------
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FILES = {
     path.relative_to(ROOT).as_posix(): path.read_bytes()
     for path in (ROOT / "blueprints").rglob("*")

@@ -16,7 +16,7 @@ from flujo.domain.journal import RunId
 from flujo.domain.models import PipelineContext
 from flujo.domain.steps import CallableRef, Processors, Step
 from flujo.exceptions import PausedException
-from flujo.services.binding.binding import Bound
+from flujo.services.binding.binding import PipelineBinding
 from flujo.services.runs.runner import Flujo
 from flujo.state.memory_store import MemoryStateStore
 from support import COUNTER_SCHEMA, RunStatus, StepConfig, Text, World, call, pipeline, start
@@ -227,14 +227,14 @@ def provider() -> Iterator[Provider]:
 
 
 @pytest.fixture
-def binding(provider: Provider, tmp_path: Path) -> Bound:
+def binding(provider: Provider, tmp_path: Path) -> PipelineBinding:
     environment = {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": f"{provider.url}/v1"}
-    return Bound(
+    return PipelineBinding(
         allow_callables=(), agent_settings=AgentSettings(environment=environment, cache_dir=tmp_path)
     )
 
 
-async def asked(step: Step, binding: Bound, store: MemoryStateStore, value: Any) -> Any:
+async def asked(step: Step, binding: PipelineBinding, store: MemoryStateStore, value: Any) -> Any:
     tree = pipeline(step, context_schema=COUNTER_SCHEMA)
     binding.bind(tree)
     async with Flujo[Any, Any, Any](tree, store=store, binding=binding) as runner:
@@ -245,7 +245,7 @@ WRITER = AgentSpec(name="writer", model="openai-chat:gpt-4o-mini", retries=2)
 
 
 async def test_why_a_validator_refuses_goes_back_to_the_model(
-    provider: Provider, binding: Bound, store: MemoryStateStore
+    provider: Provider, binding: PipelineBinding, store: MemoryStateStore
 ) -> None:
     provider.will_answer("Hey.", "Hey you.", "Dear customer.")
     validators = (ref(lambda data: None if data.startswith("Dear") else f"{data!r} is not polite"),)
@@ -260,7 +260,7 @@ async def test_why_a_validator_refuses_goes_back_to_the_model(
 
 
 async def test_a_model_that_never_pleases_a_validator_has_failed_and_was_paid(
-    provider: Provider, binding: Bound, store: MemoryStateStore
+    provider: Provider, binding: PipelineBinding, store: MemoryStateStore
 ) -> None:
     provider.will_answer("Hey.")
     step = Step(name="x", agent=WRITER, validators=(ref(lambda data: "not polite"),))
@@ -271,7 +271,7 @@ async def test_a_model_that_never_pleases_a_validator_has_failed_and_was_paid(
 
 
 async def test_a_schema_judges_what_processors_make_of_an_answer(
-    provider: Provider, binding: Bound, store: MemoryStateStore
+    provider: Provider, binding: PipelineBinding, store: MemoryStateStore
 ) -> None:
     provider.will_answer("It is hard to say.", " Bug. ")
     step = Step(
@@ -286,7 +286,7 @@ async def test_a_schema_judges_what_processors_make_of_an_answer(
 
 
 async def test_a_validator_that_breaks_ends_the_conversation_and_what_was_paid_counts(
-    provider: Provider, binding: Bound, store: MemoryStateStore
+    provider: Provider, binding: PipelineBinding, store: MemoryStateStore
 ) -> None:
     provider.will_answer("Hey.")
     result = await asked(Step(name="x", agent=WRITER, validators=(ref(breaks),)), binding, store, "Write.")

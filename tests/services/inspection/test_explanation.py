@@ -12,7 +12,7 @@ from flujo.services.checks.validation import compiled_or_refused
 from flujo.services.inspection.explanation import shape, story
 from flujo.services.project.project import find_project
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def _story(name: str) -> str:

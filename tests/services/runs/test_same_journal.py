@@ -39,7 +39,7 @@ from flujo.blueprint.language.models import KINDS
 from flujo.blueprint.sources.source_files import PinnedSource
 from flujo.domain.journal import RunId
 from flujo.domain.run import RunStatus
-from flujo.services.binding.binding import Bound
+from flujo.services.binding.binding import PipelineBinding
 from flujo.state.memory_store import MemoryStateStore
 
 if TYPE_CHECKING:
@@ -360,11 +360,11 @@ def compiled(step: str) -> Pipeline:
     return found.pipeline
 
 
-def bound(pipeline: Pipeline, folder: Path) -> Bound:
+def bound(pipeline: Pipeline, folder: Path) -> PipelineBinding:
     settings = AgentSettings(
         coercion_level=0, structured_output="openai_json", environment={}, cache_dir=folder
     )
-    binding = Bound(allow_callables=["doors"], agent_settings=settings)
+    binding = PipelineBinding(allow_callables=["doors"], agent_settings=settings)
     binding.bind(pipeline)
     return binding
 

@@ -15,7 +15,7 @@ from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef, TreeSearchStep
 from flujo.domain.usage import Usage
 from flujo.exceptions import PausedException, PipelineAbortSignal
-from flujo.services.binding.binding import Bound
+from flujo.services.binding.binding import PipelineBinding
 from flujo.state.memory_store import MemoryStateStore
 from support import COUNTER_SCHEMA, Expr, Save, Text, World, answer, pipeline, resume, start
 
@@ -224,8 +224,8 @@ async def test_agents_are_told_what_to_answer_with_unless_they_have_a_schema(
     own = {"type": "object", "required": ["score"]}
     propose = AgentSpec(name="thinker", model="a:b", instructions=Text("After {{ previous.depth }} go on."))
     evaluate = AgentSpec(name="judge", model="a:b", output_schema=own)
-    monkeypatch.setattr(Bound, "_chat", lambda _, spec: thinker if spec is propose else judge)
-    monkeypatch.setattr(Bound, "agent", lambda _, who: thinker if who is propose else judge)
+    monkeypatch.setattr(PipelineBinding, "_chat", lambda _, spec: thinker if spec is propose else judge)
+    monkeypatch.setattr(PipelineBinding, "agent", lambda _, who: thinker if who is propose else judge)
     result = await start(
         pipeline(TreeSearchStep(name="s", propose=propose, evaluate=evaluate, max_depth=2)), store
     )

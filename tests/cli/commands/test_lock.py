@@ -13,7 +13,7 @@ from flujo import Flujo as Runner
 from flujo import Pipeline, Step
 from flujo.agents.scripted import ScriptedAgent
 from flujo.domain.agents import AgentSpec
-from flujo.services.binding.binding import Bound
+from flujo.services.binding.binding import PipelineBinding
 from flujo.services.workspace import agent_settings
 from flujo.settings import load
 
@@ -289,7 +289,7 @@ def test_a_run_that_no_lock_held_exits_with_7_where_one_is_required(flujo: Flujo
 def test_a_trace_warns_when_another_model_answered(flujo: Flujo, project: Project) -> None:
     spec = AgentSpec("writer", "openai:gpt-5-mini")
     tree = Pipeline([Step("write", agent=spec)], "letter")
-    bound = Bound(allow_callables=(), agent_settings=agent_settings(load()))
+    bound = PipelineBinding(allow_callables=(), agent_settings=agent_settings(load()))
     bound._agents[id(spec)] = ScriptedAgent(["Dear customer"], model="gpt-4o\x1b[2J")
     bound.bind(tree)
     Runner[str, str](tree, binding=bound).run("a lamp")

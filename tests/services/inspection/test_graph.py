@@ -18,7 +18,7 @@ from flujo.services.inspection import graph_formats
 from flujo.services.inspection.graph import Graph, graph_of
 from flujo.services.project.project import find_project
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def _edges(graph: Graph) -> set[tuple[str, str, str]]:
