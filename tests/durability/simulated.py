@@ -143,7 +143,7 @@ class Simulation:
         return list(await self._judged())
 
     async def _ended(self) -> None:
-        while not (await self._record()).status.is_final:  # noqa: ASYNC110 - it looks from outside, as a user
+        while not (await self._record()).status.is_settled:  # noqa: ASYNC110 - it looks from outside, as a user
             await asyncio.sleep(5)
 
     async def _submit(self) -> None:

@@ -249,9 +249,8 @@ import asyncio
 import pipelines
 from flujo import Flujo
 from flujo.services.runs.run_request import Request, pinned
-from flujo.services.binding.binding import Bound
 from flujo.services.project.project import find_project
-from flujo.services.workspace import SystemRandom, Workspace, agent_settings
+from flujo.services.workspace import SystemRandom, Workspace
 
 async def main():
     async with Workspace(find_project(__import__("pathlib").Path.cwd())) as ws:

@@ -132,7 +132,7 @@ def test_a_version_can_be_taken_back_and_made_again(database: Database) -> None:
 
 @pytest.mark.guarantee("G23")
 def test_four_processes_that_migrate_at_once_do_it_once(empty_uri: str) -> None:
-    code = "import sys; from flujo.state import migrations; print(migrations.migrate(sys.argv[1])[1].current)"
+    code = "import sys; from flujo.state.sql import migrations; print(migrations.migrate(sys.argv[1])[1].current)"
     command = [sys.executable, "-c", code, empty_uri]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     assert [process.communicate()[0].strip() for process in processes] == [HEAD] * 4
