@@ -1,0 +1,74 @@
+"""Words for messages: lists of names, counts, shortened values, and "did you mean"."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any
+
+_MOST_COMPARED = 200
+_LONGEST_NAME = 60
+
+
+def plural(count: int, word: str, many: str = "") -> str:
+    """Return a count with its noun: `1 run`, `2 runs`, `2 entries` for `many="entries"`."""
+    return f"{count:,} {word if count == 1 else many or f'{word}s'}"
+
+
+def listed(names: Iterable[Any], last: str = "", *, most: int = 12) -> str:
+    """Return names in backticks: "`a`, `b`, `c`", or with `last="or"`: "`a`, `b` or `c`".
+
+    Of more than `most` names, the rest is counted: "`a`, `b` and 4 more".
+    """
+    every = list(names)
+    shown = [f"`{short(str(name), _LONGEST_NAME)}`" for name in every[:most]]
+    if len(every) > most:
+        last, more = last or "and", f"{len(every) - most:,} more"
+        shown.append(more)
+    if not last or len(shown) < 2:
+        return ", ".join(shown)
+    return f"{', '.join(shown[:-1])} {last} {shown[-1]}"
+
+
+def short(text: str, most: int = 60) -> str:
+    """Return a text of at most `most` characters; `…` stands for the end of a longer one."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def repr_short(value: Any, most: int = 60) -> str:
+    """Return the `repr` of a value, shortened."""
+    return short(repr(value), most)
+
+
+def json_short(value: Any, most: int = 60) -> str:
+    """Return JSON data as JSON, with its keys sorted, shortened."""
+    return short(json.dumps(value, ensure_ascii=False, sort_keys=True), most)
+
+
+def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.7) -> str | None:
+    """Return the known word that is most like `word`, whatever its case, or None.
+
+    `cutoff` is the least likeness, from 0 to 1.
+    """
+    words = known if isinstance(known, Sequence) else list(known)
+    # Comparing thousands of words takes seconds, and most spelling mistakes leave one end of a word right.
+    if len(words) > _MOST_COMPARED:
+        alike = (each for each in words if each.startswith(word[:1]) or each.endswith(word[-1:]))
+        words = list(islice(alike, _MOST_COMPARED))
+    folded = {each.casefold(): each for each in words}
+    found = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=cutoff)
+    return folded[found[0]] if found else None
+
+
+def did_you_mean(word: str, known: Iterable[str], *, cutoff: float = 0.7) -> str | None:
+    """Return "did you mean `x`?" for the nearest known word, or None when no word is near."""
+    near = nearest(word, known, cutoff=cutoff)
+    return None if near is None else f"did you mean `{near}`?"
+
+
+def suggest(word: str, known: Iterable[str], *, what: str = "known", cutoff: float = 0.7) -> str:
+    """Return the hint for an unknown word: the nearest known word, or a list of the known words."""
+    words = list(known)
+    return did_you_mean(word, words, cutoff=cutoff) or (f"{what}: {listed(words, 'and')}" if words else "")

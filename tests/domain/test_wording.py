@@ -1,0 +1,84 @@
+"""Words for messages: lists, counts, shortened values and suggestions."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flujo.domain.wording import did_you_mean, json_short, listed, nearest, plural, repr_short, short, suggest
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(0, "0 runs"), (1, "1 run"), (2, "2 runs"), (12_000, "12,000 runs")]
+)
+def test_a_count_has_the_noun_in_singular_or_plural(count: int, words: str) -> None:
+    assert plural(count, "run") == words
+
+
+def test_an_irregular_plural_can_be_passed() -> None:
+    assert (plural(1, "entry", "entries"), plural(2, "entry", "entries")) == ("1 entry", "2 entries")
+
+
+@pytest.mark.parametrize(
+    ("names", "plain", "with_or"),
+    [
+        ([], "", ""),
+        (["a"], "`a`", "`a`"),
+        (["a", "b"], "`a`, `b`", "`a` or `b`"),
+        (["a", "b", "c"], "`a`, `b`, `c`", "`a`, `b` or `c`"),
+    ],
+)
+def test_names_are_listed_in_backticks(names: list[str], plain: str, with_or: str) -> None:
+    assert listed(names) == plain
+    assert listed(names, "or") == with_or
+
+
+def test_the_names_beyond_the_most_are_counted() -> None:
+    assert listed("abcdef", most=2) == "`a`, `b` and 4 more"
+    assert listed("abcdef", "or", most=2) == "`a`, `b` or 4 more"
+
+
+def test_a_long_name_is_shortened_in_a_list() -> None:
+    assert listed(["n" * 1000]) == f"`{'n' * 59}…`"
+
+
+@given(st.text(), st.integers(min_value=1, max_value=80))
+def test_a_shortened_text_is_never_longer_than_allowed(text: str, most: int) -> None:
+    found = short(text, most)
+    assert len(found) <= most
+    assert found == text or (found.endswith("…") and text.startswith(found[:-1]))
+
+
+def test_values_are_shortened_after_they_are_written() -> None:
+    assert repr_short("x" * 100, 10) == "'xxxxxxxx…"
+    assert json_short({"b": "é", "a": None}) == '{"a": null, "b": "é"}'
+
+
+def test_a_misspelt_word_finds_the_known_one_in_its_own_case() -> None:
+    assert nearest("timeuot_s", ["retry", "timeout_s"]) == "timeout_s"
+    assert nearest("TIMEOUT", ["Timeout"]) == "Timeout"
+    assert nearest("banana", ["timeout_s"]) is None
+    assert nearest("x", []) is None
+
+
+def test_a_stricter_cutoff_finds_less() -> None:
+    assert nearest("FLUJO_CACHE", ["FLUJO_CONFIG"], cutoff=0.6) == "FLUJO_CONFIG"
+    assert nearest("FLUJO_CACHE", ["FLUJO_CONFIG"], cutoff=0.8) is None
+
+
+def test_many_known_words_are_compared_quickly() -> None:
+    known = [f"name_{number:06}_{'x' * 40}" for number in range(100_000)]
+    begun = time.process_time()
+    assert nearest(f"name_000003_{'x' * 39}y", known) is not None
+    assert time.process_time() - begun < 5
+
+
+def test_a_suggestion_names_the_nearest_word_or_all_of_them() -> None:
+    assert suggest("lopo", ["loop", "map"]) == "did you mean `loop`?"
+    assert suggest("banana", ["loop", "map"]) == "known: `loop` and `map`"
+    assert suggest("banana", ["loop"], what="fields") == "fields: `loop`"
+    assert suggest("banana", []) == ""
+    assert did_you_mean("banana", ["loop"]) is None
