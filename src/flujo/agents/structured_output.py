@@ -14,8 +14,8 @@ from typing import Any
 
 from flujo.agents.coercion import coerced
 from flujo.exceptions import AgentError, OutputRejected
-from flujo.jsonschema.re2_patterns import PatternRefused
-from flujo.jsonschema.validator import validator
+from flujo.json_schema.re2_patterns import PatternRefused
+from flujo.json_schema.validator import validator
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 64

@@ -10,7 +10,7 @@ import re
 import warnings
 from dataclasses import dataclass, field
 
-from flujo.jsonschema.re2_patterns import PatternRefused, check_pattern
+from flujo.json_schema.re2_patterns import PatternRefused, check_pattern
 
 MAX_PATTERN = 1_000
 MANY = 10

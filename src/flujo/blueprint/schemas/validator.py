@@ -9,7 +9,7 @@ from flujo.blueprint.diagnostics import one_of
 from flujo.blueprint.schemas.checks import problems
 from flujo.blueprint.schemas.keywords import kind_of
 from flujo.exceptions import BlueprintError, OutputRejected
-from flujo.jsonschema.validator import validator
+from flujo.json_schema.validator import validator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

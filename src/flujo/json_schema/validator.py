@@ -1,10 +1,10 @@
-"""The one way to check values with a JSON Schema: nothing is fetched, and no pattern takes forever."""
+"""Builds JSON Schema validators: nothing is fetched, and patterns are matched in linear time."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flujo.jsonschema.re2_patterns import check_pattern
+from flujo.json_schema.re2_patterns import check_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 def validator(schema: Any) -> Any:
     """Return a `jsonschema` validator of draft 2020-12 whose patterns are matched in linear time.
 
-    `$ref` to the network or to files finds nothing, and `format` is not asserted.
+    A `$ref` to a URL or a file does not resolve, and `format` is not asserted.
 
     Raises:
-        PatternRefused: a pattern in it cannot be used.
+        PatternRefused: RE2 does not compile one of its patterns.
     """
     from referencing import Registry
 
-    from flujo.jsonschema.linear_validator import LinearDraft  # jsonschema costs more than all else to load
+    from flujo.json_schema.linear_validator import LinearDraft
 
     for pattern in _patterns(schema):
         check_pattern(pattern)

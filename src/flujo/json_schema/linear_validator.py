@@ -1,4 +1,4 @@
-"""JSON Schema 2020-12 whose patterns are matched in linear time: four keywords of it meet them."""
+"""JSON Schema 2020-12 with patterns matched in linear time."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
-from flujo.jsonschema.re2_patterns import is_found
+from flujo.json_schema.re2_patterns import is_found
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# `jsonschema` calls `re.search` in four keywords, `additionalProperties` and `unevaluatedProperties` among
+# them, and takes no other engine: so all four are written again here.
 
 
 def _pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[ValidationError]:
@@ -31,7 +34,7 @@ def _additional_properties(
     validator: Any, allowed: Any, value: Any, schema: dict[str, Any]
 ) -> Iterator[ValidationError]:
     if isinstance(value, dict):
-        odd = sorted(value.keys() - _named(value, schema))
+        odd = sorted(value.keys() - _declared(value, schema))
         if isinstance(allowed, dict):
             for key in odd:
                 yield from validator.descend(value[key], allowed, path=key)
@@ -49,18 +52,18 @@ def _unevaluated_properties(
             yield ValidationError(f"unevaluated properties are not allowed: {', '.join(map(repr, odd))}")
 
 
-def _named(value: dict[str, Any], schema: dict[str, Any]) -> set[str]:
-    """Return the keys that `properties` or `patternProperties` speak of."""
+def _declared(value: dict[str, Any], schema: dict[str, Any]) -> set[str]:
+    """Return the keys that match `properties` or `patternProperties`."""
     patterns = schema.get("patternProperties", {})
     properties = schema.get("properties", {})
     return {key for key in value if key in properties or any(is_found(one, key) for one in patterns)}
 
 
 def _evaluated(validator: Any, value: dict[str, Any], schema: Any) -> set[str]:
-    """Return the keys that a schema, or one that it applies to the same value, has judged."""
+    """Return the keys evaluated by a schema or by the schemas it applies in place."""
     if not isinstance(schema, dict):
         return set()
-    found = _named(value, schema)
+    found = _declared(value, schema)
     for keyword in ("additionalProperties", "unevaluatedProperties"):
         if keyword in schema:
             found |= {
@@ -74,8 +77,8 @@ def _evaluated(validator: Any, value: dict[str, Any], schema: Any) -> set[str]:
 
 
 def _applied(validator: Any, value: dict[str, Any], schema: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
-    """Yield the schemas that are applied to the same value, each with what resolves its references."""
-    resolver = validator._resolver
+    """Yield the schemas applied in place, each with the resolver of its references."""
+    resolver = validator._resolver  # private: `test_jsonschema_4_26_keeps_its_resolver` guards it
     for keyword in ("$ref", "$dynamicRef"):
         if keyword in schema:
             resolved = resolver.lookup(schema[keyword])

@@ -1,0 +1,1 @@
+"""JSON Schema validation: no network access, linear-time patterns."""
