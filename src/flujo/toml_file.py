@@ -80,7 +80,7 @@ class TomlFile:
         return f"{self.path}:{line}" if line else str(self.path)
 
     def line(self, key: Key) -> int | None:
-        """Return the line that sets `key` or opens it as a table; tomllib itself keeps none."""
+        """Return the line that sets `key` or opens it as a table."""
         if self._is_in_layer(key) and (*self.layer, *key) in self._lines:
             return self._lines[(*self.layer, *key)]
         return self._lines.get(key)
@@ -93,6 +93,7 @@ class TomlFile:
             value = value[name]
         return bool(self.layer)
 
+    # Neither `tomllib` nor `tomlkit` keeps the lines of keys, so they are found in the text (ADR 5).
     @cached_property
     def _lines(self) -> dict[Key, int]:
         found: dict[Key, int] = {}

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from pydantic import ValidationError
 
 from flujo.blueprint.language import models as doc
-from flujo.blueprint.reading.scalars import is_text
+from flujo.blueprint.yaml_writer import to_yaml
 from flujo.domain.steps import (
     BaseStep,
     CacheStep,
@@ -311,20 +310,7 @@ def _dumped(path: str, said: dict[str, Any]) -> str:
             f"{path} cannot be written: `{where}`: {first['msg']}",
             hint="a pipeline that is written has a name, and names that expressions can say",
         ) from None
-    data = _in_order(blueprint.model_dump(by_alias=True, exclude_defaults=True))
-    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
-
-
-class _Dumper(yaml.SafeDumper):  # type: ignore[misc]  # PyYAML has no types
-    """Quotes what only readers of YAML 1.1 take for a text, such as `1e5`."""
-
-
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = None if is_text(text) else "'"
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
-
-
-_Dumper.add_representer(str, _text)
+    return to_yaml(_in_order(blueprint.model_dump(by_alias=True, exclude_defaults=True)))
 
 
 def _in_order(data: Any) -> Any:
