@@ -3,10 +3,7 @@
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
-from pydantic_core import PydanticCustomError
 
 from flujo.blueprint.language.models import (
     KINDS,
@@ -18,7 +15,6 @@ from flujo.blueprint.language.models import (
     ImportStep,
     OutputInstead,
     Step,
-    parse_duration,
 )
 from flujo.domain import steps as tree
 
@@ -70,47 +66,6 @@ def test_defaults_are_those_of_the_tree() -> None:
     }
     loop = tree.LoopStep("again", tree.Step("one", lambda data: data), until=tree.Expr("true"))
     assert KINDS["loop"].model_fields["max_iterations"].default == loop.max_iterations
-
-
-@pytest.mark.parametrize(
-    ("written", "seconds"),
-    [
-        (30, 30.0),
-        (0.5, 0.5),
-        ("30s", 30.0),
-        ("250ms", 0.25),
-        ("5m", 300.0),
-        ("1.5h", 5400.0),
-        ("30d", 2_592_000.0),
-    ],
-)
-def test_a_duration_becomes_seconds(written: Any, seconds: float) -> None:
-    assert _step(config={"timeout_s": written}).config.timeout_s == seconds
-
-
-@given(
-    st.integers(1, 10_000), st.sampled_from([("ms", 0.001), ("s", 1), ("m", 60), ("h", 3600), ("d", 86400)])
-)
-def test_every_unit_counts_in_seconds(number: int, unit: tuple[str, float]) -> None:
-    assert parse_duration(f"{number}{unit[0]}") == number * unit[1]
-
-
-@given(st.text(max_size=8))
-def test_no_text_is_half_a_duration(text: str) -> None:
-    try:
-        seconds = parse_duration(text)
-    except PydanticCustomError:
-        return
-    assert isinstance(seconds, float)
-    assert seconds > 0
-
-
-@pytest.mark.parametrize(
-    "written", ["5 m", "1h30m", "s", "", "-5s", "0s", 0, -1, "1e3s", "\uff15s", "1w", "5m\n"]
-)
-def test_what_is_no_duration_is_refused(written: Any) -> None:
-    with pytest.raises(ValidationError):
-        _step(config={"timeout_s": written})
 
 
 def test_literals_that_yaml_typed_become_expressions() -> None:

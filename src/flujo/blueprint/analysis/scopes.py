@@ -15,6 +15,7 @@ from flujo.blueprint.analysis.state_scopes import Shared
 from flujo.blueprint.expressions.evaluators import check_expression
 from flujo.blueprint.language import models as doc
 from flujo.blueprint.language.traversal import COMPOSITES, UNNAMED, Path, inside, placed
+from flujo.blueprint.language.values import MERGES
 from flujo.blueprint.schemas.algebra import (
     BOOLEAN,
     INTEGER,
@@ -349,7 +350,7 @@ def _filled(output: Any, end: Scope) -> Schema:
     return end.previous if output is None else schema_of(output, end.tree())
 
 
-_KEEPING = frozenset(doc.MERGES) - {"no_merge"}
+_KEEPING = frozenset(MERGES) - {"no_merge"}
 
 
 def written(visit: Visit) -> frozenset[str]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from flujo.blueprint.language.field_descriptions import DESCRIPTIONS
-from flujo.blueprint.language.models import KINDS, MAX_NAME, AgentsFile, Blueprint
+from flujo.blueprint.language.models import KINDS, AgentsFile, Blueprint
+from flujo.blueprint.language.values import MAX_NAME
 from flujo.blueprint.schemas.keywords import DRAFT
 
 FILE = Path(__file__).parents[1] / "blueprint.schema.json"

@@ -16,6 +16,7 @@ from flujo.blueprint.language.model_lookup import bare, into, path_of
 from flujo.blueprint.language.models import KINDS
 from flujo.blueprint.language.traversal import UNNAMED, Path, walk
 from flujo.blueprint.language.validation import L, Validated, _fit, finding, meant_key
+from flujo.blueprint.language.values import IDENTIFIER, MAX_NAME, Identifier, Maybe
 from flujo.blueprint.reading.source_map import Document, Mapping, Node, Scalar, Sequence, node_of
 from flujo.blueprint.reading.syntax_rules import CONFLICTING_KEYS, MISSING_KEY
 
@@ -31,7 +32,7 @@ MAX_ROUNDS = 12
 class StandIn(doc.Step):
     """A step of which nothing but the name is known."""
 
-    agent: doc.Maybe[doc.Identifier] = UNNAMED
+    agent: Maybe[Identifier] = UNNAMED
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ class _Work:
     def _stand_in(self, path: Path) -> Node:
         step = self._at(path[:-1]).get(path[-1]) if isinstance(path[-1], str) else self._at(path)
         name = step.get("name") if isinstance(step, dict) else None
-        is_usable = isinstance(name, str) and re.fullmatch(doc.IDENTIFIER, name)
+        is_usable = isinstance(name, str) and re.fullmatch(IDENTIFIER, name)
         return self._put(StandIn.model_construct(name=str(name) if is_usable else UNNAMED))
 
     def _meant_kind(self, path: Path) -> str | None:
@@ -228,7 +229,7 @@ def _states(machine: dict[str, Any]) -> dict[str, Any]:
 def _as_name(key: str, beside: dict[str, Any]) -> str | None:
     """Return a key as a name that the language takes, unless there is one already."""
     name = re.sub(r"\W", "_", key, flags=re.ASCII)
-    usable = re.fullmatch(doc.IDENTIFIER, name) and len(name) <= doc.MAX_NAME and name not in beside
+    usable = re.fullmatch(IDENTIFIER, name) and len(name) <= MAX_NAME and name not in beside
     return name if usable else None
 
 

@@ -1,0 +1,181 @@
+"""The types of single values in the language: durations, identifiers, expressions, callables.
+
+What JSON cannot say of a value is an annotated type: a validator, and the JSON Schema that editors get.
+"""
+
+# No `from __future__ import annotations`: pydantic reads these annotations at run time.
+
+import re
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from flujo.blueprint.diagnostics import suggest
+from flujo.domain.merge import MergeStrategy
+
+IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]*$"
+BLUEPRINT_NAME = r"^[A-Za-z_][A-Za-z0-9_-]*$"
+CALLABLE = (
+    r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
+)
+DURATION = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$"
+MAX_NAME = 128
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(value: Any) -> Any:
+    """Return seconds as a float; a number is seconds already, a text has a unit (`30s`, `5m`, `72h`)."""
+    if isinstance(value, str):
+        if not re.fullmatch(DURATION, value, re.ASCII):
+            raise problem(
+                "duration", f"{value!r} is not a duration", "write seconds, or `30s`, `5m`, `72h`, `30d`"
+            )
+        digits = value.rstrip("mshd")
+        value = float(digits) * _UNITS[value[len(digits) :]]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if value <= 0:
+            raise problem(
+                "duration", f"a duration of {value:g} seconds never ends well", "it must be above 0"
+            )
+        return float(value)
+    return value
+
+
+def problem(slug: str, message: str, hint: str, *, key: str | None = None) -> PydanticCustomError:
+    """Return the error of a validator of ours, for `validation` to make a diagnostic of.
+
+    Args:
+        slug: the rule that is broken.
+        message: what is wrong.
+        hint: what to write instead.
+        key: the key of this mapping to point at; without it, at the whole value.
+    """
+    # A template without placeholders: pydantic would fill braces of the message itself.
+    return PydanticCustomError(
+        "flujo", "{message}", {"rule": slug, "message": message, "hint": hint, "key": key}
+    )
+
+
+def _identifier(value: str) -> str:
+    return _named(value, IDENTIFIER, "letters, digits and `_`, and does not start with a digit")
+
+
+def _blueprint_name(value: str) -> str:
+    return _named(value, BLUEPRINT_NAME, "letters, digits, `_` and `-`, and does not start with a digit")
+
+
+def _named(value: str, pattern: str, allowed: str) -> str:
+    if len(value) > MAX_NAME:
+        raise problem("identifier", f"a name of {len(value)} characters is too long", f"at most {MAX_NAME}")
+    if not re.fullmatch(pattern.rstrip("$"), value):
+        odd = next((char for char in value if not char.isascii()), None)
+        seen = f": {odd!r} is U+{ord(odd):04X}" if odd else ""
+        raise problem("identifier", f"{value!r} is not a name{seen}", f"a name has only ASCII {allowed}")
+    return value
+
+
+def _callable(value: str) -> str:
+    if not re.fullmatch(CALLABLE.rstrip("$"), value):
+        raise problem(
+            "callable-name",
+            f"{value!r} does not name a Python object",
+            "write `package.module:name`, ASCII only",
+        )
+    return value
+
+
+def _logic(value: Any) -> Any:
+    """Return the CEL source of a literal that YAML has typed already (`until: false`, `save: {tries: 0}`)."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    return value
+
+
+Identifier = Annotated[
+    str, AfterValidator(_identifier), Field(json_schema_extra={"pattern": IDENTIFIER, "maxLength": MAX_NAME})
+]
+BlueprintName = Annotated[
+    str,
+    AfterValidator(_blueprint_name),
+    Field(json_schema_extra={"pattern": BLUEPRINT_NAME, "maxLength": MAX_NAME}),
+]
+CallableName = Annotated[str, AfterValidator(_callable), Field(json_schema_extra={"pattern": CALLABLE})]
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": DURATION}]}
+    ),
+]
+"""Seconds, as a float."""
+
+Logic = Annotated[
+    str,
+    BeforeValidator(_logic),
+    WithJsonSchema({"type": ["string", "boolean", "number"]}),
+]
+"""A CEL expression as it was written, or `module:callable`; A10."""
+
+MERGES = tuple(strategy.value for strategy in MergeStrategy)
+
+
+def _merge(value: str) -> str:
+    if ":" in value:
+        return _callable(value)
+    if value not in MERGES:
+        hint = f"{suggest(value.lower(), MERGES, what='ways')} `module:callable` names one of your own"
+        raise problem("wrong-value", f"there is no way to merge called {value!r}", hint)
+    return value
+
+
+Merge = Annotated[
+    str,
+    AfterValidator(_merge),
+    WithJsonSchema({"anyOf": [{"enum": list(MERGES)}, {"type": "string", "pattern": CALLABLE}]}),
+]
+"""How what several branches wrote to the context comes together: a strategy's name, or `module:callable`."""
+
+
+def _who(value: str) -> str:
+    return _callable(value) if ":" in value else _identifier(value)
+
+
+Who = Annotated[
+    str,
+    AfterValidator(_who),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": IDENTIFIER, "maxLength": MAX_NAME},
+                {"type": "string", "pattern": CALLABLE},
+            ]
+        }
+    ),
+]
+"""An agent's name, or `module:callable`."""
+
+Value = Any
+"""JSON data in which every text is filled in once: `{{ expression }}`; A9."""
+
+JsonSchema = dict[str, Any]
+"""A JSON Schema (2020-12); `json_schemas.problems` judges it."""
+
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+
+
+def _given(value: Any) -> Any:
+    """Refuse null: `call:` with nothing behind it is a value that somebody forgot."""
+    if value is None:
+        raise problem("wrong-type", "the key has no value", "write one, or leave the key out")
+    return value
+
+
+T = TypeVar("T")
+Maybe = Annotated[T | None, BeforeValidator(_given)]
+"""A key that may be left out. Defaults are not validated, so None stands for "not given" and nothing else."""
