@@ -7,10 +7,11 @@ the step sees and the schema of what it gives. None is a schema that nobody has 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint.analysis import state_graph
+from flujo.blueprint.analysis.inference import schema_of
+from flujo.blueprint.analysis.scope import Scope
 from flujo.blueprint.analysis.state_scopes import Shared
 from flujo.blueprint.expressions.evaluators import check_expression
 from flujo.blueprint.language import models as doc
@@ -23,7 +24,6 @@ from flujo.blueprint.schemas.algebra import (
     Schema,
     closed,
     kind_of,
-    schema_of,
     union,
 )
 from flujo.blueprint.schemas.shapes import element, shape
@@ -31,58 +31,6 @@ from flujo.domain.values import looks_like_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-RUN = closed({"id": STRING, "started_at": STRING})
-
-
-@dataclass(frozen=True)
-class Scope:
-    """The names that can be said at one place."""
-
-    input: Schema = None
-    context: Schema = None
-    previous: Schema = None
-    steps: Mapping[str, Schema] = field(default_factory=dict)
-    """Per step name, the schema of what can be said after `steps.NAME.`."""
-    names: Mapping[str, Schema] = field(default_factory=dict)
-    """Further names: `loop` in a loop, `item` and `index` in a map."""
-    places: Mapping[str, Path] = field(default_factory=dict)
-    """Where each of `steps` stands."""
-    perhaps: Mapping[str, Path] = field(default_factory=dict)
-    """The steps of a state machine that may not have run at this place, and where they stand."""
-    is_open: bool = False
-    """Whether there are names that could not be read, so that no name is unknown."""
-
-    def tree(self, **more: Schema) -> Schema:
-        """Return the scope as one schema, with `more` names beside the usual ones."""
-        names = {
-            "input": self.input,
-            "context": self.context,
-            "previous": self.previous,
-            "steps": self._steps,
-            "run": RUN,
-        }
-        return self._all({**names, **self.names, **more})
-
-    @cached_property
-    def _steps(self) -> Schema:
-        return self._all(self.steps)
-
-    def _all(self, names: Mapping[str, Schema]) -> Schema:
-        return {**closed(names), "additionalProperties": {}} if self.is_open else closed(names)
-
-    def after(self, visit: Visit) -> Scope:
-        """Return the scope of the step that follows."""
-        name = visit.step.name
-        return replace(
-            self,
-            previous=visit.output,
-            steps={**self.steps, name: declared_schema(visit.step, visit.own) if visit.is_known else None},
-            places={**self.places, name: visit.path},
-            perhaps={other: place for other, place in self.perhaps.items() if other != name},
-            context=with_fields(self.context, written(visit)),
-            is_open=self.is_open or name == UNNAMED,
-        )
 
 
 @dataclass(frozen=True)
@@ -137,7 +85,7 @@ class Walk:
         for step, place in placed(steps, path):
             visit = self._step(step, place, scope)
             self.visits.append(visit)
-            scope = scope.after(visit)
+            scope = after(scope, visit)
         return scope
 
     def _step(self, step: doc.BaseStep, path: Path, scope: Scope) -> Visit:
@@ -268,6 +216,20 @@ def _unread(step: doc.StateMachineStep, scope: Scope) -> Scope:
 
 def _names(step: doc.StateMachineStep) -> set[str]:
     return {one.name for state in step.states.values() for one in state.steps}
+
+
+def after(scope: Scope, visit: Visit) -> Scope:
+    """Return the scope of the step that follows a visited one."""
+    name = visit.step.name
+    return replace(
+        scope,
+        previous=visit.output,
+        steps={**scope.steps, name: declared_schema(visit.step, visit.own) if visit.is_known else None},
+        places={**scope.places, name: visit.path},
+        perhaps={other: place for other, place in scope.perhaps.items() if other != name},
+        context=with_fields(scope.context, written(visit)),
+        is_open=scope.is_open or name == UNNAMED,
+    )
 
 
 # What is said of a step, and at the end of a composite ---------------------------------------------------

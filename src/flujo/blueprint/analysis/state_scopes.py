@@ -10,7 +10,7 @@ from flujo.blueprint.schemas.algebra import Schema, closed, union
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from flujo.blueprint.analysis.scopes import Scope
+    from flujo.blueprint.analysis.scope import Scope
     from flujo.blueprint.language import models as doc
     from flujo.blueprint.language.traversal import Path
 

@@ -7,20 +7,22 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint.analysis.expression_sites import ExpressionSite, places, places_at_top
-from flujo.blueprint.analysis.scopes import Scope, Visit, Walk
+from flujo.blueprint.analysis.inference import schema_of
+from flujo.blueprint.analysis.scopes import Visit, Walk
 from flujo.blueprint.diagnostics import one_of, rule
 from flujo.blueprint.expressions.evaluators import RESERVED
 from flujo.blueprint.language import models as doc
 from flujo.blueprint.language.traversal import COMPOSITES, UNNAMED, Path, asked
-from flujo.blueprint.schemas.algebra import Schema, schema_of
 from flujo.blueprint.sources.agent_includes import AgentRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+    from flujo.blueprint.analysis.scope import Scope
     from flujo.blueprint.diagnostics import Diagnostic, Span
     from flujo.blueprint.language.error_recovery import PartialDocument
     from flujo.blueprint.reading.source_map import Document
+    from flujo.blueprint.schemas.algebra import Schema
     from flujo.blueprint.sources.signatures import Module
     from flujo.blueprint.sources.type_stubs import ModuleTypes
 

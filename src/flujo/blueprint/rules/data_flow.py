@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from flujo.blueprint.analysis.expression_sites import ExpressionSite
-    from flujo.blueprint.analysis.scopes import Scope, Visit
+    from flujo.blueprint.analysis.scope import Scope
+    from flujo.blueprint.analysis.scopes import Visit
     from flujo.blueprint.analysis.unit import Unit
     from flujo.blueprint.diagnostics import Diagnostic
     from flujo.blueprint.language.traversal import Path

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flujo.blueprint.analysis.inference import schema_of
 from flujo.blueprint.diagnostics import nearest, one_of, rule, suggest
 from flujo.blueprint.language import models as doc
-from flujo.blueprint.schemas.algebra import schema_of, types, widened
+from flujo.blueprint.schemas.algebra import types, widened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

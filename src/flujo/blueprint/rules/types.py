@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flujo.blueprint.analysis.inference import schema_of
 from flujo.blueprint.diagnostics import Severity, one_of, rule, suggest
 from flujo.blueprint.expressions.evaluators import check_expression
 from flujo.blueprint.language import models as doc
-from flujo.blueprint.schemas.algebra import Schema, kind_of, schema_of, types, widened
+from flujo.blueprint.schemas.algebra import Schema, kind_of, types, widened
 from flujo.blueprint.schemas.shapes import shape, values
 from flujo.domain import canonical
 from flujo.domain.values import looks_like_target

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flujo.blueprint.expressions.evaluators import check_text
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -25,25 +23,6 @@ def closed(properties: Mapping[str, Schema]) -> Schema:
         "required": list(properties),
         "additionalProperties": False,
     }
-
-
-def schema_of(value: Any, tree: Schema) -> Schema:
-    """Return the schema of what a key that holds a value becomes, in the scope `tree`."""
-    match value:
-        case str():
-            return check_text(value, tree).schema
-        case bool():
-            return BOOLEAN
-        case int():
-            return INTEGER
-        case float():
-            return {"type": "number"}
-        case dict():
-            return closed({key: schema_of(item, tree) for key, item in value.items()})
-        case list():
-            return {"type": "array", "items": union(schema_of(item, tree) for item in value)}
-        case _:
-            return None
 
 
 def union(schemas: Iterable[Schema]) -> Schema:
