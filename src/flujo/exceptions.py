@@ -150,7 +150,7 @@ class PipelineError(BlueprintError):
 
 
 class CallableError(FlujoError):
-    """A `module:callable` is not allowed, cannot be imported, or is nothing that can be called."""
+    """A `module:callable` is not allowed, cannot be imported, or is not callable."""
 
     code = "FLJ250"
 

@@ -115,7 +115,7 @@ CODE = [
     found(94, "callable-nested-attr", known("callable-nested"), "FLJ250", 9, 24, "module:callable"),
     found(95, "callable-relative", entry(HEAD + step("call: '.crm:echo'")), "FLJ128", 9, 24, "package.module:name"),
     found(96, "callable-not-listed", known("callable-not-listed"), "FLJ250", 9, 24, "allow_callables"),
-    Listed(97, "callable-reexport", code(skills="from os import system\n"), "FLJ250", None, ("written elsewhere",),
+    Listed(97, "callable-reexport", code(skills="from os import system\n"), "FLJ250", None, ("is defined in",),
            command=("run", ENTRY, "--input", "a"), exit_code=3),
     found(98, "callable-not-callable", code(PLAIN, "skills.crm:LIMIT", "LIMIT = 5\n"), "FLJ251", 5, 24, "cannot be called"),
     warned(99, "callable-import-side-effect", code(PLAIN, "skills.crm:g", SIDE), "FLJ253", 5, 24, "known only when it is run", severity="info"),

@@ -7,9 +7,9 @@ from textwrap import indent
 
 import pytest
 
-from flujo.blueprint.analysis.unit import AVAILABLE
 from flujo.blueprint.compiler import compile_blueprint
 from flujo.blueprint.language.models import KINDS
+from flujo.blueprint.rules.availability import AVAILABLE
 from flujo.blueprint.serializer import write_blueprint
 from flujo.blueprint.sources.source_files import PinnedSource
 from flujo.domain.agents import AgentSpec

@@ -35,9 +35,9 @@ from flujo import (
     TreeSearchStep,
     UsageLimits,
 )
-from flujo.blueprint.analysis.unit import AVAILABLE
 from flujo.blueprint.compiler import compile_blueprint
 from flujo.blueprint.language.models import KINDS
+from flujo.blueprint.rules.availability import AVAILABLE
 from flujo.blueprint.serializer import write_blueprint
 from flujo.blueprint.sources.source_files import FileSource, PinnedSource
 from flujo.exceptions import PipelineError

@@ -291,7 +291,7 @@ def checked_limits(limits: Any, what: str) -> UsageLimits:
 @asynccontextmanager
 async def _managed(root: Path, target: str) -> AsyncIterator[Any]:
     """Enter and exit what `[project] resources` names. The setting itself is what allows importing it."""
-    from flujo.blueprint.sources.source_files import load_callable
+    from flujo.blueprint.sources.callables import load_callable
 
     importable(root)
     make = load_callable(target, (target.partition(":")[0],))

@@ -33,9 +33,9 @@ from flujo import (
     TreeSearchStep,
 )
 from flujo.agents.chat import AgentSettings
-from flujo.blueprint.analysis.unit import AVAILABLE
 from flujo.blueprint.compiler import compile_blueprint
 from flujo.blueprint.language.models import KINDS
+from flujo.blueprint.rules.availability import AVAILABLE
 from flujo.blueprint.sources.source_files import PinnedSource
 from flujo.domain.journal import RunId
 from flujo.domain.run import RunStatus

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flujo.blueprint.analysis.unit import AVAILABLE
 from flujo.blueprint.diagnostics import Severity, rule, suggest
 from flujo.blueprint.language.traversal import asked
 from flujo.blueprint.reading.syntax_rules import MISSING_KEY
+from flujo.blueprint.rules.availability import AVAILABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from flujo.blueprint.diagnostics import Severity, nearest, one_of, rule, suggest
 from flujo.blueprint.language import models as doc
+from flujo.blueprint.sources.callables import check_callable_name
 from flujo.blueprint.sources.signatures import HANDED_IN
-from flujo.blueprint.sources.source_files import check_callable_name
 from flujo.domain.values import looks_like_target
 
 if TYPE_CHECKING:
@@ -205,3 +205,31 @@ def _arguments(unit: Unit, named: Named, signature: Signature) -> Iterator[Diagn
 def _span_of(unit: Unit, named: Named, *name: str) -> Span:
     """Return where an argument is given, or where the callable is named when the blueprint gives none."""
     return unit.span(*named.values, *name, key=True) if named.values else unit.span(*named.path)
+
+
+STRAY_WITH = rule(
+    "FLJ203",
+    "stray-with",
+    "`with` on a step that calls nothing",
+    finds="`with:` on a step that asks an agent.",
+    why="`with` gives a callable its parameters by name; an agent gets one `input`.",
+    example="steps:\n  - {name: sort, agent: sorter, with: {text: '{{ input }}'}}",
+    instead="steps:\n  - {name: sort, agent: sorter, input: '{{ input }}'}",
+)
+
+
+def stray_with(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
+    """Refuse `with` beside `agent`, and `input` beside `with`."""
+    match visit.step:
+        case doc.Step(call=None, with_=dict()):
+            yield STRAY_WITH.at(
+                unit.span(*visit.path, "with", key=True),
+                f"step {visit.step.name!r} asks an agent, which takes no `with`",
+                hint="write `input:` instead",
+            )
+        case doc.Step(with_=dict()) as step if step.input is not None:
+            yield STRAY_WITH.at(
+                unit.span(*visit.path, "input", key=True),
+                f"step {step.name!r} has both `with` and `input`, and only one can reach the callable",
+                hint="name the parameter in `with`",
+            )

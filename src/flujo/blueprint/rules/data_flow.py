@@ -238,3 +238,25 @@ def _changes(unit: Unit, loop: Visit, chain: Chain) -> bool:
             return name not in loop.scope.names or name == "loop"
         case _:
             return True
+
+
+ENDLESS_LOOP = rule(
+    "FLJ216",
+    "loop-without-until",
+    "A loop that does not say when it is done",
+    finds="A loop without `until:`.",
+    why="It would always run to `max_iterations`, and then count as failed.",
+    example="steps:\n  - {kind: loop, name: draft, steps: [{name: write, agent: writer}]}",
+    instead="steps:\n  - {kind: loop, name: draft, steps: [{name: write, agent: writer}],\n"
+    '     until: "steps.write.output.ok"}',
+)
+
+
+def endless_loop(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
+    """Refuse a loop without `until`."""
+    if isinstance(visit.step, doc.LoopStep) and visit.step.until is None:
+        yield ENDLESS_LOOP.at(
+            unit.span(*visit.path, "name"),
+            f"loop {visit.step.name!r} has no `until`",
+            hint="write the condition that ends it; `until: false` runs it `max_iterations` times",
+        )

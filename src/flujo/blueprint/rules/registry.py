@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flujo.blueprint.analysis import unit as names
 from flujo.blueprint.language.error_recovery import StandIn
 from flujo.blueprint.reading.syntax_rules import bounded
 from flujo.blueprint.rules import (
     agents,
+    availability,
     branches,
     budgets,
     caching,
@@ -18,11 +18,12 @@ from flujo.blueprint.rules import (
     expressions,
     human_input,
     imports,
+    names,
     safety,
     state_machines,
+    type_stubs,
     types,
 )
-from flujo.blueprint.sources import type_stubs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +41,7 @@ AT_TOP = (
     agents.agent_without_model,
     agents.duplicate_tool,
     names.reserved_context_field,
-    names.unavailable_at_top,
+    availability.unavailable_at_top,
     budgets.unbounded_answers,
     type_stubs.stale_types,
     safety.unbounded_spending,
@@ -50,9 +51,9 @@ ON_STEPS = (
     agents.unknown_agent,
     names.repeated_name,
     names.reserved_name,
-    names.unavailable_step,
-    names.stray_with,
-    names.endless_loop,
+    availability.unavailable_step,
+    callables.stray_with,
+    data_flow.endless_loop,
     imports.import_input,
     imports.import_context,
     human_input.deadline,
@@ -73,7 +74,7 @@ ON_STEPS = (
 )
 AMONG_STEPS = (data_flow.standing_condition, safety.rule_of_two)
 """What depends on what other steps do, and so on all of them being there."""
-AT_TOP_OF_PARTS = (names.reserved_context_field, names.unavailable_at_top)
+AT_TOP_OF_PARTS = (names.reserved_context_field, availability.unavailable_at_top)
 """What can be said of a blueprint whatever else there may be of it."""
 
 
@@ -81,7 +82,7 @@ ON_PARTS = (
     agents.unknown_agent,
     names.repeated_name,
     names.reserved_name,
-    names.unavailable_step,
+    availability.unavailable_step,
     types.save_targets,
 )
 """What can be said of a step whatever else there may be of it."""

@@ -1,28 +1,19 @@
-"""Names become things: project files read behind their guards, and `module:callable` checked and imported."""
+"""Project files, read behind guards: a path stays inside the project, a file is regular and not too large."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import functools
-import importlib
 import os
 import posixpath
 import re
 import stat
-import sys
-import sysconfig
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, Protocol
-
-from flujo.exceptions import CallableError
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-# Files ---------------------------------------------------------------------------------------------------
+    from collections.abc import Mapping
 
 BLUEPRINT_BYTES = 256 * 1024
 TEXT_BYTES = 1024 * 1024
@@ -181,180 +172,3 @@ def _check_case(root: Path, path: str) -> None:
                         missing=True,
                     )
         folder = folder / name
-
-
-# Callables -----------------------------------------------------------------------------------------------
-
-_TARGET = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_TARGET_CHARS = 200
-
-# fmt: off
-DENIED = frozenset({
-    "__main__", "_posixsubprocess", "antigravity", "builtins", "cProfile", "code", "codeop", "ctypes",
-    "ensurepip", "importlib", "marshal", "multiprocessing", "nt", "os", "pdb", "pickle", "pip", "posix",
-    "profile", "pty", "runpy", "shutil", "site", "socket", "subprocess", "sys", "timeit", "venv",
-    "webbrowser",
-})
-# fmt: on
-"""Packages that are never called from a blueprint, whatever `allow_callables` says."""
-
-
-@dataclass(frozen=True)
-class CallableProblem:
-    """Why a `module:callable` is not taken."""
-
-    message: str
-    hint: str
-
-
-def check_callable_name(target: str, allow: Sequence[str]) -> CallableProblem | None:
-    """Return why `target` must not be imported, or None; reads the name and nothing else.
-
-    Args:
-        target: `module:callable`.
-        allow: patterns of `allow_callables`: `skills.crm` (a module), `skills.*` (every module below), or
-            `skills.crm:lookup` (one callable).
-    """
-    if problem := _misspelt(target):
-        return problem
-    module, _, name = target.partition(":")
-    if module.partition(".")[0] in DENIED:
-        return CallableProblem(
-            f"`{target}` is in `{module.partition('.')[0]}`, which blueprints never call",
-            "write a function of your own that does exactly what is needed, and call that",
-        )
-    if not _admits(allow, module, name):
-        return CallableProblem(
-            f"`{target}` is not among the callables that this project admits",
-            f'add "{module}" to `allow_callables` under `[blueprints]` in flujo.toml',
-        )
-    return None
-
-
-def _misspelt(target: str) -> CallableProblem | None:
-    shown = target if len(target) <= 60 else f"{target[:60]}…"
-    if len(target) > _TARGET_CHARS or not _TARGET.fullmatch(target):
-        return CallableProblem(
-            f"{shown!r} is no `module:callable`",
-            "write the module, one colon, and one name, for instance `skills.crm:lookup_customer`",
-        )
-    if any(part.startswith("__") for part in re.split(r"[.:]", target)):
-        return CallableProblem(
-            f"`{shown}` names something with two leading underscores", "call a function of your own"
-        )
-    return None
-
-
-def _admits(allow: Sequence[str], module: str, name: str | None = None, *, exactly: bool = False) -> bool:
-    for pattern in allow:
-        place, colon, one = pattern.partition(":")
-        if colon:
-            if place == module and one == name:
-                return True
-        elif place == module or (
-            place.endswith(".*") and module.startswith(place.removesuffix("*")) and not exactly
-        ):
-            return True
-    return False
-
-
-def load_callable(target: str, allow: Sequence[str]) -> Callable[..., Any]:
-    """Return the callable that `target` names, importing its module.
-
-    The name is checked before anything is imported; then the modules in which the callable and what it
-    wraps were really written are checked again, so that a re-export opens no door.
-
-    Raises:
-        CallableError: it is not allowed, does not exist, or is nothing that can be called.
-    """
-    if problem := check_callable_name(target, allow):
-        raise CallableError(problem.message, hint=problem.hint, target=target)
-    module, _, name = target.partition(":")
-    thing = _attribute(_import(module, target), name, target)
-    for origin in _origins(thing):
-        _check_origin(target, origin, allow, listed=name if origin == module else None)
-    return thing
-
-
-def _import(module: str, target: str) -> ModuleType:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name and (module == error.name or module.startswith(f"{error.name}.")):
-            message = f"`{target}` cannot be imported: there is no module `{error.name}`"
-            hint = f"create `{module.replace('.', '/')}.py` below the folder of flujo.toml, or install it"
-        else:
-            message = f"`{target}` cannot be imported: `{module}` needs `{error.name}`, which is not there"
-            hint = f"install what provides `{error.name}`"
-        raise CallableError(message, hint=hint, target=target) from error
-    except (Exception, SystemExit) as error:  # the top level of a module is foreign code
-        raise CallableError(
-            f"`{target}` cannot be imported: `{module}` raised {type(error).__name__}: {error}",
-            hint=f"`python -c 'import {module}'` in the project's folder shows where",
-            target=target,
-        ) from error
-
-
-def _attribute(module: ModuleType, name: str, target: str) -> Callable[..., Any]:
-    thing = getattr(module, name, None)
-    if thing is None:
-        raise CallableError(
-            f"`{target}` does not exist: `{module.__name__}` has no `{name}`",
-            hint=f"define `{name}` in {module.__name__.replace('.', '/')}.py, or correct the name",
-            target=target,
-        )
-    if isinstance(thing, ModuleType) or not callable(thing):
-        raise CallableError(
-            f"`{target}` is nothing that can be called: it is a {type(thing).__name__}",
-            hint="name a function, an `async` function, or a class",
-            target=target,
-        )
-    return thing  # type: ignore[no-any-return]  # what a user's module holds
-
-
-def _origins(thing: Any) -> Iterator[str | None]:
-    """Yield the module of `thing` and of everything that it wraps, as far as it shows."""
-    for _ in range(32):  # a chain of wrappers may be a circle
-        if isinstance(thing, functools.partial):
-            thing = thing.func
-            continue
-        yield getattr(thing, "__module__", None)
-        if wrapped := getattr(thing, "__wrapped__", None):
-            thing = wrapped
-            continue
-        if isinstance(thing, FunctionType):
-            yield thing.__globals__.get("__name__")
-        return
-
-
-def _check_origin(target: str, origin: str | None, allow: Sequence[str], *, listed: str | None) -> None:
-    home = sys.modules.get(origin) if origin else None
-    installed = _is_installed(home)
-    denied = not origin or origin.partition(".")[0] in DENIED
-    if not denied and origin and _admits(allow, origin, listed, exactly=installed):
-        return
-    hint = "write a function of your own that does exactly what is needed, and call that"
-    if not denied:
-        exactly = ", exactly: a pattern does not admit installed packages" if installed else ""
-        hint = f'add "{origin}" to `allow_callables` under `[blueprints]` in flujo.toml{exactly}'
-    raise CallableError(
-        f"`{target}` is written elsewhere: in `{origin or 'a C extension'}`, which is not admitted",
-        hint=hint,
-        target=target,
-        origin=origin,
-    )
-
-
-def _is_installed(module: ModuleType | None) -> bool:
-    """Return whether a module is a package's or Python's own, not the project's."""
-    file = getattr(module, "__file__", None)
-    if not file:
-        return True
-    path = Path(os.path.realpath(file))
-    return any(path.is_relative_to(place) for place in _installed_places())
-
-
-@functools.cache
-def _installed_places() -> tuple[str, ...]:
-    keys = ("purelib", "platlib", "stdlib", "platstdlib")
-    return tuple({os.path.realpath(sysconfig.get_path(key)) for key in keys})

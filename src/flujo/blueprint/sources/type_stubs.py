@@ -12,36 +12,16 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from flujo.blueprint.diagnostics import Severity, rule
-from flujo.blueprint.language import models as doc
 from flujo.blueprint.sources.source_files import SourceRefused
 from flujo.domain import canonical
-from flujo.domain.values import looks_like_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from flujo.blueprint.analysis.unit import Unit
-    from flujo.blueprint.diagnostics import Diagnostic
-    from flujo.blueprint.language.traversal import Path
     from flujo.blueprint.schemas.algebra import Schema
     from flujo.blueprint.sources.source_files import Source
 
 FOLDER = "schemas"
-
-STALE_TYPES = rule(
-    "FLJ254",
-    "stale-types",
-    "The schema of a Python type is not that of its source",
-    finds="A class or function whose schema in `schemas/` was written from another source than the one that "
-    "is there now, or a file there that cannot be read.",
-    why="Expressions that read its fields are not checked, because the schema may tell of fields that the "
-    "code no longer has.",
-    example="# contexts.py has changed since schemas/contexts.json was written\n"
-    "context: contexts:TriageContext",
-    instead="# after `flujo types`, which writes schemas/contexts.json again\n"
-    "context: contexts:TriageContext",
-)
 
 
 @dataclass(frozen=True)
@@ -93,24 +73,6 @@ def is_ours(module: str, data: bytes) -> bool:
     return isinstance(said, dict) and said.get("module") == module and "sources" in said and "types" in said
 
 
-def stale_types(unit: Unit) -> Iterator[Diagnostic]:
-    """Warn once of each module whose types are older than its source."""
-    seen: set[str] = set()
-    for target, path in targets(unit):
-        module, _, name = target.partition(":")
-        found = unit.types(module)
-        if module in seen or found is None or found.changed is None:
-            continue
-        if name in found.types or not found.types:
-            seen.add(module)
-            yield STALE_TYPES.at(
-                unit.span(*path),
-                f"what is known of `{target}` is not trusted: {found.changed}",
-                hint="`flujo types` writes it again",
-                severity=Severity.WARNING,
-            )
-
-
 # Where a module's types come from ------------------------------------------------------------------------
 
 
@@ -153,22 +115,5 @@ def _imported(data: bytes, package: str) -> Iterator[str]:
                 base = ".".join(filter(None, (*around, node.module)))
                 yield base
                 yield from (f"{base}.{alias.name}" for alias in node.names if alias.name != "*")
-            case _:
-                pass
-
-
-def targets(unit: Unit) -> Iterator[tuple[str, Path]]:
-    """Yield the classes that a blueprint names and the functions whose output may be read, with places."""
-    if unit.blueprint.context is not None:
-        yield unit.blueprint.context, ("context",)
-    for name, agent in unit.blueprint.agents.items():
-        if agent.output_type is not None:
-            yield agent.output_type, ("agents", name, "output_type")
-    for visit in unit.visits:
-        match visit.step:
-            case doc.Step(call=str(target), output_schema=None):
-                yield target, (*visit.path, "call")
-            case doc.MapStep(over=over) if looks_like_target(over):
-                yield over.strip(), (*visit.path, "over")
             case _:
                 pass

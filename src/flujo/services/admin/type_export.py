@@ -76,7 +76,7 @@ def write(project: Project, types: Types) -> None:
 
 def _told(project: Project, source: Source) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
     """Return the schemas by module and name, and what tells of none; what a source text tells stays there."""
-    from flujo.blueprint.sources.source_files import load_callable
+    from flujo.blueprint.sources.callables import load_callable
     from flujo.services.workspace import importable
 
     importable(project.root)
@@ -94,9 +94,9 @@ def _told(project: Project, source: Source) -> tuple[dict[str, dict[str, Any]], 
 
 def _named(project: Project, source: Source) -> list[str]:
     from flujo.blueprint.loader import Loader
+    from flujo.blueprint.rules.type_stubs import targets
     from flujo.blueprint.sources.annotation_schemas import is_whole
     from flujo.blueprint.sources.signatures import read_module
-    from flujo.blueprint.sources.type_stubs import targets
 
     found: set[str] = set()
     for path in project.blueprint_paths():

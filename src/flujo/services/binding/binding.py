@@ -212,7 +212,7 @@ class PipelineBinding:
     def _resolve(self, ref: CallableRef) -> Any:
         if ref.live is not None:
             return ref.live
-        from flujo.blueprint.sources.source_files import load_callable
+        from flujo.blueprint.sources.callables import load_callable
 
         return load_callable(ref.target, self._allow)
 
