@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from flujo.blueprint.analysis import state_graph
 from flujo.blueprint.analysis.inference import schema_of
 from flujo.blueprint.analysis.scope import Scope
 from flujo.blueprint.analysis.state_scopes import Shared
@@ -27,6 +26,7 @@ from flujo.blueprint.schemas.algebra import (
     union,
 )
 from flujo.blueprint.schemas.shapes import element, shape
+from flujo.domain.state_graph import Graph
 from flujo.domain.values import looks_like_target
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Walk:
 
         States go to each other in circles, so of their steps only what is declared is known.
         """
-        graph = state_graph.Graph(step)
+        graph = Graph(step)
         last = {
             name: self._declared(state.steps[-1], (*path, "states", name, "steps", len(state.steps) - 1))
             for name, state in step.states.items()
@@ -296,7 +296,7 @@ def _arrived(given: Schema, more: Mapping[str, Schema]) -> Schema:
 def _machine_end(step: doc.StateMachineStep, path: Path, scope: Scope, bodies: Mapping[str, Body]) -> Scope:
     if scope.is_open or UNNAMED in _names(step):
         return _unread(step, scope)
-    graph = state_graph.Graph(step)
+    graph = Graph(step)
     last = [name for name in step.final if name in graph.reached]
     certain = frozenset.intersection(*(graph.before(name) | {name} for name in last)) if last else frozenset()
     shared = Shared(step, path, scope, lambda name, one, _: bodies[name].end.steps[one.name])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flujo.blueprint.analysis.state_graph import Graph
 from flujo.blueprint.diagnostics import Severity, one_of, rule, suggest
 from flujo.blueprint.language import models as doc
+from flujo.domain.state_graph import Graph
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

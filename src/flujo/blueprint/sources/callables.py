@@ -117,9 +117,7 @@ def _import(module: str, target: str) -> ModuleType:
             message = f"`{target}` cannot be imported: there is no module `{error.name}`"
             hint = f"create `{module.replace('.', '/')}.py` below the folder of flujo.toml, or install it"
         else:
-            message = (
-                f"`{target}` cannot be imported: `{module}` needs `{error.name}`, which is missing"
-            )
+            message = f"`{target}` cannot be imported: `{module}` needs `{error.name}`, which is missing"
             hint = f"install what provides `{error.name}`"
         raise CallableError(message, hint=hint, target=target) from error
     except (Exception, SystemExit) as error:  # the top level of a module is foreign code

@@ -1,12 +1,12 @@
-"""A machine as a graph: what is reached, and what has been visited for certain, whatever its shape."""
+"""A machine as a graph: the states it can reach, and those that every way to a state passes."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flujo.blueprint.analysis.state_graph import Graph
-from flujo.blueprint.language.models import State, StateMachineStep, Transition
+from flujo.domain.state_graph import Graph
+from flujo.domain.steps import State, StateMachineStep, Transition
 
 NAMES = "abcde"
 
@@ -20,7 +20,7 @@ def machines(draw: st.DrawFn) -> StateMachineStep:
     states = {name: State(transitions=draw(st.lists(transition, max_size=3))) for name in names}
     final = draw(st.lists(st.sampled_from(f"{names}x"), min_size=1, max_size=2))
     initial = draw(st.sampled_from(f"{names}x"))
-    return StateMachineStep(kind="state_machine", name="m", initial=initial, states=states, final=final)
+    return StateMachineStep("m", initial=initial, states=states, final=final)
 
 
 def found(graph: Graph, start: str, *, without: str = "") -> set[str]:

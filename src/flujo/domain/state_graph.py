@@ -1,22 +1,49 @@
-"""A state machine as a graph: which states are reached, and which every way to a state leads through."""
+"""A state machine as a graph: the states that a run can reach, and those that it must have visited before."""
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from flujo.blueprint.language import models as doc
+    from collections.abc import Mapping, Sequence
+
+
+class Edge(Protocol):
+    """A transition to another state; one without `when` is always taken."""
+
+    @property
+    def to(self) -> str: ...  # noqa: D102
+    @property
+    def when(self) -> object: ...  # noqa: D102
+
+
+class Node(Protocol):
+    """A state, as far as the graph needs it."""
+
+    @property
+    def transitions(self) -> Sequence[Edge]: ...  # noqa: D102
+
+
+class Machine(Protocol):
+    """A state machine: a step of the tree, or the model of one in a blueprint."""
+
+    @property
+    def initial(self) -> str: ...  # noqa: D102
+    @property
+    def final(self) -> Sequence[str]: ...  # noqa: D102
+    @property
+    def states(self) -> Mapping[str, Node]: ...  # noqa: D102
 
 
 class Graph:
-    """The states of one machine and the ways between them, as far as they are written."""
+    """The states of one machine and the transitions between them."""
 
-    def __init__(self, step: doc.StateMachineStep) -> None:
+    def __init__(self, step: Machine) -> None:
         self._step = step
 
     def ways_out(self, name: str) -> list[str]:
-        """Return the states that a state may go to; a final one goes nowhere."""
+        """Return the states that follow a state; a final state has none."""
         if name in self._step.final:
             return []
         targets: list[str] = []
@@ -29,7 +56,7 @@ class Graph:
 
     @cached_property
     def reached(self) -> dict[str, int]:
-        """The states that some way from `initial` leads to, nearer ones first, each with its number."""
+        """The states that a run can reach from `initial`, nearest first, each with its number."""
         order = [self._step.initial] if self._step.initial in self._step.states else []
         found = dict.fromkeys(order, 0)
         for name in order:  # the list grows while it is read
@@ -40,28 +67,28 @@ class Graph:
         return found
 
     def before(self, name: str) -> frozenset[str]:
-        """Return the states that have been visited for certain when a state is entered, without itself."""
+        """Return the states that every run has visited before it enters a state."""
         through = self._through.get(name, 0)
         return frozenset(one for one, bit in self.reached.items() if one != name and through >> bit & 1)
 
     @cached_property
     def _through(self) -> dict[str, int]:
-        """For each state, what all ways to it lead through: a set of states' numbers, as a whole number."""
+        """For each state, the states that all ways to it pass: their numbers, as bits of an integer."""
         came_from: dict[str, list[str]] = {name: [] for name in self.reached}
         for name in self.reached:
             for target in self.ways_out(name):
                 came_from[target].append(name)
         first, *others = self.reached or [""]
-        # Everything at first; then what the ways into a state agree on, until nothing moves.
+        # Starts with every state, and keeps what all ways into a state have in common until nothing changes.
         through = dict.fromkeys(self.reached, (1 << len(self.reached)) - 1) | {first: 1}
-        moves = True
-        while moves:
-            moves = False
+        changed = True
+        while changed:
+            changed = False
             for name in others:
                 agreed = -1
                 for source in came_from[name]:
                     agreed &= through[source]
                 agreed |= 1 << self.reached[name]
-                moves = moves or agreed != through[name]
+                changed = changed or agreed != through[name]
                 through[name] = agreed
         return through
