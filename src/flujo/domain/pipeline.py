@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, cast, overload
 from typing_extensions import TypeVar  # with defaults, which `typing` has since 3.13
 
 from flujo.domain import values
-from flujo.domain.journal import ROOT, StepPath, child
+from flujo.domain.journal import ROOT, StepPath, branch, child
 from flujo.exceptions import PipelineError
 
 if TYPE_CHECKING:
@@ -142,12 +142,15 @@ class Pipeline(Generic[In, Out]):
         return any(each.budget for each in (self, *inner))
 
     def walk(self, path: StepPath = ROOT) -> Iterator[tuple[StepPath, BaseStep]]:
-        """Yield each step with its path in the tree (without counts), outer steps first."""
+        """Yield each step with its path in the tree, outer steps first.
+
+        The path is that of the journal without counts: `route:refund/order`, `loop/draft`.
+        """
         for step in self.steps:
             here = child(path, step.name)
             yield here, step
-            for inner in step.bodies().values():
-                yield from inner.walk(here)
+            for name, inner in step.bodies().items():
+                yield from inner.walk(branch(here, name) if step.names_bodies else here)
 
 
 Body: TypeAlias = "Pipeline | BaseStep | Sequence[BaseStep]"

@@ -101,6 +101,7 @@ class ParallelStep(BaseStep[In, Out]):
     output: Value
 
     kind: ClassVar[str] = "parallel"
+    names_bodies: ClassVar[bool] = True
 
     def __init__(
         self,

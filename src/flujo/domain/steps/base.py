@@ -78,6 +78,8 @@ class BaseStep(Generic[In, Out]):
     config: StepConfig = StepConfig()
 
     kind: ClassVar[str]
+    names_bodies: ClassVar[bool] = False
+    """Whether paths name the body that a step stands in, as branches and states do."""
 
     def bodies(self) -> Mapping[str, Pipeline]:
         """Return the pipelines inside this step, by a name that tells them apart."""

@@ -34,6 +34,7 @@ class ConditionalStep(BaseStep[In, Out]):
     output: Value
 
     kind: ClassVar[str] = "conditional"
+    names_bodies: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -206,6 +207,7 @@ class StateMachineStep(BaseStep[In, Out]):
     output: Value
 
     kind: ClassVar[str] = "state_machine"
+    names_bodies: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
-from flujo.domain.journal import ErrorInfo, StepPath
+from flujo.domain.journal import EntryKind, EntryStatus, ErrorInfo
 from flujo.domain.models import Metadata, PipelineResult
 from flujo.domain.run import Move, RunQuery, RunStatus, Write
 from flujo.domain.usage import tightest
@@ -17,6 +17,7 @@ from flujo.exceptions import (
     StateError,
 )
 from flujo.services.runs.answers import record_answer
+from flujo.services.runs.changes import changed_files, lost_paths, without_counts
 from flujo.services.runs.claiming import RESUMABLE, IfExists
 from flujo.services.runs.execution import result_of
 from flujo.services.runs.pipeline_registry import registered
@@ -79,7 +80,7 @@ async def resume(
     else:
         blueprint = pinned
         _require_tested(ws, record, pinned)
-        changed = _changed(ws, pinned)
+        changed = changed_files(ws.project.root, pinned.closure.files)
         if changed and say:
             say(
                 f"on disk {_listed(changed)} differ{'s' if len(changed) == 1 else ''} from what this run was "
@@ -279,20 +280,6 @@ async def _manifest(store: StateStore, record: RunRecord) -> Mapping[str, Any]:
     return content
 
 
-def _changed(ws: Workspace, pinned: Blueprint) -> list[str]:
-    from flujo.blueprint.sources.source_files import FileSource, SourceRefused
-
-    source = FileSource(ws.project.root)
-    changed = []
-    for path, content in pinned.closure.files.items():
-        try:
-            same = source.read(path) == content
-        except SourceRefused:  # gone, moved or unreadable: it is not the same
-            same = False
-        changed += [] if same else [path]
-    return changed
-
-
 async def _accept(
     ws: Workspace,
     store: StateStore,
@@ -303,22 +290,25 @@ async def _accept(
     retry_failed: bool,
 ) -> Blueprint:
     """Move the run to the files on disk, if every recorded step still has its place in them."""
-    changed = _changed(ws, pinned)
+    changed = changed_files(ws.project.root, pinned.closure.files)
     blueprint = ws.load(pinned.path, overrides=pinned.closure.overrides)
     if not changed:
         say("nothing has changed on disk since this run was started")
         return pinned
-    places = {path: step.kind for path, step in blueprint.pipeline.walk()}
-    recorded = [entry for entry in await store.entries(record.run_id) if entry.fingerprint]
-    lost = sorted({entry.path for entry in recorded if places.get(_place(entry.path)) != entry.fingerprint})
+    entries = await store.entries(record.run_id)
+    lost = lost_paths(blueprint.pipeline, entries, await store.pauses(record.run_id))
     if lost:
         raise StateError(
             f"the changed blueprint has no place for {_listed(lost)}, which this run has recorded",
-            hint="keep the names and kinds of finished steps, or start a new run",
+            hint="keep the names and kinds of recorded steps, branches and states, or start a new run",
             paths=tuple(lost),
         )
     say(f"changed on disk: {_listed(changed)}")
-    kept = list(dict.fromkeys(_place(entry.path) for entry in recorded if entry.status == "completed"))
+    kept = dict.fromkeys(
+        without_counts(entry.path)
+        for entry in entries
+        if entry.status is EntryStatus.COMPLETED and entry.kind is not EntryKind.DECISION
+    )
     say(f"finished and kept as they are: {_listed(kept) if kept else 'no step'}")
     statuses = (*RESUMABLE, RunStatus.FAILED) if retry_failed else RESUMABLE
     claimed = await store.claim(record.run_id, statuses=statuses)
@@ -329,12 +319,6 @@ async def _accept(
         Write(run_id=claimed.run_id, fence=claimed.fence, blobs=blueprint.closure.blobs(), move=move)
     )
     return blueprint
-
-
-def _place(path: StepPath) -> StepPath:
-    """Return where in the tree a recorded path stands: without counts and branches."""
-    segments = (segment.partition("[")[0].partition(":")[0] for segment in path.split("/"))
-    return StepPath("/".join(segments))
 
 
 def _listed(names: Iterable[str]) -> str:

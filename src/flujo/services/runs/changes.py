@@ -1,0 +1,74 @@
+"""Changed files of a run: which differ on disk, and which recorded paths they no longer have."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from flujo.blueprint.sources.source_files import FileSource, SourceRefused
+from flujo.domain.journal import ROOT, EntryKind, StepPath, branch, parent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from flujo.domain.journal import Entry
+    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.run import Pause
+    from flujo.domain.steps import BaseStep
+
+_COUNT = re.compile(r"\[\d+\]")
+
+
+def changed_files(root: Path, files: Mapping[str, bytes]) -> list[str]:
+    """Return the paths whose bytes on disk differ from `files`; a missing or unreadable file differs."""
+    source = FileSource(root)
+
+    def is_same(path: str, content: bytes) -> bool:
+        try:
+            return source.read(path) == content
+        except SourceRefused:
+            return False
+
+    return [path for path, content in files.items() if not is_same(path, content)]
+
+
+def lost_paths(pipeline: Pipeline, entries: Sequence[Entry], pauses: Sequence[Pause]) -> list[StepPath]:
+    """Return the recorded paths that `pipeline` does not have: of entries, and of open questions."""
+    places = dict(_places(pipeline))
+    lost = {entry.path for entry in entries if not _has(places, entry)}
+    lost |= {pause.pause_id for pause in pauses if pause.is_open and _step(places, pause.pause_id) is None}
+    return sorted(lost)
+
+
+def without_counts(path: StepPath) -> StepPath:
+    """Return where in the tree a recorded path stands: `loop[2]/draft` → `loop/draft`."""
+    return StepPath(_COUNT.sub("", path))
+
+
+def _places(pipeline: Pipeline) -> Iterator[tuple[StepPath, BaseStep]]:
+    """Yield the steps by their paths, and those that name their bodies by the path of each body as well."""
+    for path, step in pipeline.walk():
+        yield path, step
+        if step.names_bodies:
+            yield from ((branch(path, name), step) for name in step.bodies())
+
+
+def _has(places: Mapping[StepPath, BaseStep], entry: Entry) -> bool:
+    place = without_counts(entry.path)
+    if entry.kind is EntryKind.DECISION:  # that of a cache or a merge stands right below its step
+        return place in places or parent(place) in places
+    if place in places:
+        return places[place].kind == entry.fingerprint
+    return _step(places, entry.path) is not None
+
+
+def _step(places: Mapping[StepPath, BaseStep], path: StepPath) -> BaseStep | None:
+    """Return the step at `path`, or the step without bodies whose own record `path` is (`tree_search`)."""
+    place = without_counts(path)
+    if place in places:
+        return places[place]
+    while place != ROOT and place not in places:
+        place = parent(place)
+    step = places.get(place)
+    return step if step is not None and not step.bodies() else None
