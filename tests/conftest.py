@@ -205,6 +205,13 @@ def store_uri(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(f"{request.param}_uri"))
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_uri(request: pytest.FixtureRequest) -> str:
+    """A database of this test's own, without any table, on each of the backends."""
+    name = "sqlite_uri" if request.param == "sqlite" else "empty_postgres_uri"
+    return str(request.getfixturevalue(name))
+
+
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[StateStore]:
     """A store of this test's own, of each kind."""

@@ -2,37 +2,54 @@
 
     python tests/histories/record.py VERSION
 
-writes `tests/histories/VERSION.sql`: a SQLite database with a run that was stopped after each of its writes (as a
-killed process leaves it), one that waits for a human, one whose answer is only recorded, one that was interrupted, and
-one that has completed.
+writes two SQLite databases as SQL. `stopped/VERSION.sql` has one pipeline's run, stopped after each of its writes (as
+a killed process leaves it), and the same run paused, answered, interrupted and completed. `situations/VERSION.sql` has
+a run in every state of `situations.py`, and one of a blueprint. A file that is there already is left alone, so a new
+situation is recorded by a new release.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
+import subprocess
 import sys
 import tempfile
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from flujo import Flujo, RecoveryPolicy, TaskClient
 from flujo.domain import canonical
 from flujo.domain.journal import RunId, StepPath
+from flujo.domain.run import RunStatus
 from flujo.exceptions import StateBackendUnavailable
-from flujo.services.runs.runner import Flujo
 from flujo.state.store import SqlStateStore
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from histories.programs import ANSWER, history  # noqa: E402 - where it is has only just been said
+from histories.programs import ANSWER, history  # noqa: E402 - the line above says where it is
+from histories.situations import (  # noqa: E402
+    BLUEPRINT_RUN,
+    PROJECT,
+    SITUATIONS,
+    Context,
+    Life,
+    Situation,
+)
 from support import StoppingStore  # noqa: E402
 
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
-async def record(uri: str) -> None:
-    """Fill a database with runs in every state."""
+# One pipeline, stopped everywhere -----------------------------------------------------------------------------
+
+
+async def record_stopped(uri: str) -> None:
+    """Fill a database with runs of one pipeline, stopped after each of their writes."""
     store = await SqlStateStore.open(uri)
     for writes in count(1):
         if not await _stopped(store, writes):
@@ -73,15 +90,119 @@ async def _started(store: Any, run_id: str) -> None:
         await runner.run_result_async(1, run_id=run_id)
 
 
-def main() -> None:
-    """Write the history of the version that the command line names; a recorded one is left alone."""
-    target = HERE / f"{sys.argv[1]}.sql"
-    if target.exists():
-        raise SystemExit(f"{target.name} is recorded already: a history is never recorded again")
+# A run in every state -----------------------------------------------------------------------------------------
+
+
+async def record_situations(uri: str) -> None:
+    """Fill a database with a run in each situation."""
+    store = await SqlStateStore.open(uri)
+    for situation in SITUATIONS:
+        if situation.kills:
+            command = [sys.executable, __file__, "--die", uri, situation.name]
+            ended = await asyncio.to_thread(subprocess.run, command, check=False)
+            assert ended.returncode == 9, f"{situation.name} did not die"
+        else:
+            await _lived(store, situation)
+        await _afterwards(store, situation)
+        status = (await store.run(RunId(situation.name))).status
+        assert status is situation.left, f"{situation.name} is {status}"
+    await store.aclose()
+    await asyncio.to_thread(_run_the_blueprint, uri)
+
+
+async def _lived(store: SqlStateStore, situation: Situation) -> None:
+    life = Life(is_first=True)
+    async with _runner(store, situation, life) as runner:
+        started = asyncio.ensure_future(
+            runner.run_result_async(
+                situation.input,
+                run_id=situation.name,
+                metadata=situation.metadata or None,
+                initial_context_data={"user_id": "ada"} if situation.has_context else None,
+            )
+        )
+        if situation.left is RunStatus.INTERRUPTED:
+            while life.calls[-2:] != ["now", "rest"]:  # noqa: ASYNC110 - see above
+                await asyncio.sleep(0)
+            started.cancel()
+        await asyncio.wait([started])
+
+
+def _runner(store: SqlStateStore, situation: Situation, life: Life, **more: Any) -> Flujo[Any, Any, Any]:
+    return Flujo(
+        situation.build(life),
+        store=store,
+        context_model=Context if situation.has_context else None,
+        usage_limits=situation.limits,
+        **{"recovery": False, **more},
+    )
+
+
+async def _afterwards(store: SqlStateStore, situation: Situation) -> None:
+    """Do what others than the run's own process do to it."""
+    if situation.name == "cancelled":
+        await TaskClient(store).cancel_task(situation.name)
+    elif situation.name == "doubt-retried":
+        async with _runner(store, situation, Life(is_first=True)) as runner:
+            first, _ = await store.pauses(RunId(situation.name))
+            await runner.resume_async(situation.name, {"resolution": "retry"}, pause_id=first.pause_id)
+    elif situation.name == "parked":
+        policy = RecoveryPolicy(every_s=0.02, max_recoveries=0)
+        async with _runner(store, situation, Life(), recovery=policy) as runner:
+            await runner.run_result_async(1, run_id="parks-it")
+            while (await store.run(RunId(situation.name))).status is RunStatus.RUNNING:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+
+async def _die(uri: str, name: str) -> None:
+    """Execute a run in this process, which does not survive it."""
+    [situation] = [each for each in SITUATIONS if each.name == name]
+    await _lived(await SqlStateStore.open(uri), situation)
+
+
+def _run_the_blueprint(uri: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(record(f"sqlite:///{folder}/state.db"))
-        with contextlib.closing(sqlite3.connect(f"{folder}/state.db")) as file:
-            target.write_text("\n".join(file.iterdump()) + "\n", encoding="utf-8")
+        for path, text in PROJECT.items():
+            Path(folder, path).parent.mkdir(exist_ok=True)
+            Path(folder, path).write_text(text, encoding="utf-8")
+        command = [
+            sys.executable,
+            "-m",
+            "flujo",
+            "run",
+            "shouting",
+            "--input",
+            "hello",
+            "--run-id",
+            BLUEPRINT_RUN,
+        ]
+        environment = {**os.environ, "FLUJO_STATE_URI": uri}
+        ended = subprocess.run(command, cwd=folder, env=environment, check=False)
+        assert ended.returncode == 5, "the run is not paused"
+
+
+# ----------------------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Write the histories of the version that the command line names, except those that are there."""
+    if sys.argv[1] == "--die":
+        asyncio.run(_die(*sys.argv[2:]))
+        return
+    recordings: dict[str, Callable[[str], Awaitable[None]]] = {
+        "stopped": record_stopped,
+        "situations": record_situations,
+    }
+    for folder, record in recordings.items():
+        target = HERE / folder / f"{sys.argv[1]}.sql"
+        if target.exists():
+            print(f"{target.relative_to(HERE)} is recorded already")  # noqa: T201
+            continue
+        target.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory() as place:
+            asyncio.run(record(f"sqlite:///{place}/state.db"))  # type: ignore[arg-type]
+            with contextlib.closing(sqlite3.connect(f"{place}/state.db")) as file:
+                target.write_text("\n".join(file.iterdump()) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,53 +2,30 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
-from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import sqlalchemy as sa
 
 from flujo.domain.run import RunQuery, RunStatus
 from flujo.services.runs.runner import Flujo
 from flujo.state.sql import migrations
-from flujo.state.sql.database import Database
-from flujo.state.sql.tables import metadata
 from flujo.state.store import SqlStateStore
 from histories.programs import ANSWER, CALLS, OUTPUT, history
+from histories.restoring import recorded, restore
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from flujo.domain.journal import RunId
 
-HISTORIES = sorted(Path(__file__).parent.glob("*.sql"))
 
-
-@pytest.fixture(params=HISTORIES, ids=lambda path: path.stem)
-def recorded_uri(request: pytest.FixtureRequest, store_uri: str, tmp_path: Path) -> str:
+@pytest.fixture(params=recorded("stopped"), ids=lambda path: path.stem)
+def recorded_uri(request: pytest.FixtureRequest, empty_uri: str, tmp_path: Path) -> str:
     """A database with what a version has recorded, brought up to date."""
-    kept = tmp_path / "history.db"
-    with closing(sqlite3.connect(kept)) as file:
-        file.executescript(request.param.read_text("utf-8"))
-    recorded = f"sqlite:///{kept}"
-    migrations.migrate(recorded)
-    if not store_uri.startswith("postgres"):
-        return recorded
-    _copy(recorded, store_uri)
-    return store_uri
-
-
-def _copy(source: str, target: str) -> None:
-    """Take every row over, by the tables that both databases share."""
-    old, new = Database(source), Database(target)
-    with old.reading() as reading, new.writing() as writing:
-        for table in metadata.sorted_tables:
-            rows = [dict(row) for row in reading.execute(sa.select(table)).mappings()]
-            if rows:
-                writing.execute(table.insert(), rows)
-    old.dispose()
-    new.dispose()
+    restore(request.param, empty_uri, tmp_path)
+    migrations.migrate(empty_uri)
+    return empty_uri
 
 
 @pytest.mark.guarantee("G23")

@@ -25,12 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def empty_uri(request: pytest.FixtureRequest) -> str:
-    name = "sqlite_uri" if request.param == "sqlite" else "empty_postgres_uri"
-    return str(request.getfixturevalue(name))
-
-
 @pytest.fixture
 def database(store_uri: str) -> Iterator[Database]:
     migrations.migrate(store_uri)
