@@ -11,12 +11,11 @@ from flujo.domain.journal import RunId
 from flujo.domain.run import Progress
 from flujo.state import owner_tokens, rules
 from flujo.state.leases import LEASE_S, RENEW_S, Leases
-from flujo.state.sql import batched_queries, migrations, queries
+from flujo.state.sql import migrations, queries
 from flujo.state.sql.database import Database, Synchronous, is_postgres
 from flujo.state.sql.retry import ANSWER_S, RETRY_S
-from flujo.state.writer.batch import Batches
+from flujo.state.writer.batch import Accept, Answer, Batches, Claim, Expire
 from flujo.state.writer.readers import Readers
-from flujo.state.writer.requests import Accept, Answer, Claim, Expire
 from flujo.state.writer.writer import Writer
 
 if TYPE_CHECKING:
@@ -160,7 +159,7 @@ class SqlStateStore:
 
     async def run(self, run_id: RunId) -> RunRecord:
         """Return a run."""
-        found = await self._together.together(batched_queries.records, run_id)
+        found = await self._together.together(queries.records, run_id)
         if found is None:
             raise rules.no_run(run_id)
         return found
@@ -171,7 +170,7 @@ class SqlStateStore:
             return await self.read(queries.newest)
         if not text or "\x00" in text:
             raise rules.no_run(text)
-        exact = await self._together.together(batched_queries.records, text)
+        exact = await self._together.together(queries.records, text)
         return exact or await self.run(RunId(await self.read(queries.beginning_with, text)))
 
     async def runs(self, query: RunQuery) -> list[RunRecord]:
@@ -188,7 +187,7 @@ class SqlStateStore:
 
     async def progress(self, run_id: RunId) -> Progress:
         """Return how far the run's journal goes, and the usage summed over its entries."""
-        return await self._together.together(batched_queries.progress, run_id) or Progress()
+        return await self._together.together(queries.progress, run_id) or Progress()
 
     async def ledger(self, run_id: RunId) -> Ledger:
         """Return what each attempt used and when, and what is held back of the run's budget."""
@@ -196,7 +195,7 @@ class SqlStateStore:
 
     async def pauses(self, run_id: RunId) -> list[Pause]:
         """Return the questions of a run, in the order in which they were asked."""
-        return await self._together.together(batched_queries.questions, run_id) or []
+        return await self._together.together(queries.questions, run_id) or []
 
     async def intents(self, run_id: RunId) -> list[Intent]:
         """Return the calls that a run has announced."""

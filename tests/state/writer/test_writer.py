@@ -20,7 +20,7 @@ from flujo.exceptions import (
 )
 from flujo.state.sql.tables import runs
 from flujo.state.store import SqlStateStore
-from flujo.state.writer.requests import Applied
+from flujo.state.writer.batch import Applied
 from flujo.testing.store_suite import RUN, entry, move, new_run, writes
 
 if TYPE_CHECKING:

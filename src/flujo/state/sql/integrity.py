@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from flujo.domain import canonical
 from flujo.domain.journal import RunId
 from flujo.exceptions import CorruptState
-from flujo.state.sql import batched_queries, queries
+from flujo.state.sql import queries
 from flujo.state.sql.database import Database
 from flujo.state.sql.tables import journal, runs
 
@@ -80,9 +80,9 @@ def _chosen(connection: sa.Connection, newest: int, most_entries: int) -> list[t
 
 def _damage(database: Database, connection: sa.Connection, run_id: RunId, closure: str) -> Iterator[Damage]:
     looks: tuple[Callable[[], object], ...] = (
-        lambda: batched_queries.records(connection, [run_id]),
+        lambda: queries.records(connection, [run_id]),
         lambda: queries.entries(connection, run_id),
-        lambda: batched_queries.questions(connection, [run_id]),
+        lambda: queries.questions(connection, [run_id]),
         lambda: queries.calls(connection, run_id),
         lambda: queries.ledger(connection, run_id),
         lambda: _pinned(connection, closure),

@@ -1,24 +1,26 @@
-"""What is read: each function is one question to the database, answered with checked records."""
+"""The reads: each function is one query, and returns checked records."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from flujo.domain import canonical
-from flujo.domain.journal import Entry, EntryKind, RunId, StepPath
+from flujo.domain.journal import ROOT, Entry, EntryKind, RunId, StepPath
 from flujo.domain.ledger import HoldState, Ledger, Spending
-from flujo.domain.run import Due, RunStatus
+from flujo.domain.run import Due, Progress, RunStatus
+from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState
 from flujo.state import codec, owner_tokens, rules
-from flujo.state.sql.functions import database_now, fetch
+from flujo.state.sql.functions import among, database_now, fetch, fetch_all, ids_parameter
 from flujo.state.sql.tables import blobs, budget_holds, intents, journal, pauses, runs
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from flujo.domain.run import Intent, RunQuery, RunRecord
+    from flujo.domain.run import Intent, Pause, RunQuery, RunRecord
 
 LAST = "@last"
 _PAGE = 500
@@ -275,3 +277,70 @@ def _run_records(connection: sa.Connection, chosen: sa.Select[Any]) -> list[RunR
 def _checked(connection: sa.Connection, rows: Sequence[Mapping[str, Any] | sa.RowMapping]) -> list[RunRecord]:
     large = aside(connection, rows, codec.RUN_VALUES)
     return [codec.run_record(row, large) for row in rows]
+
+
+# Many runs at once: one statement for all of them costs hardly more than one for each -----------------------
+
+_runs = sa.select(*RUN_COLUMNS, EARLIEST_DEADLINE).where(among(runs.c.run_id))
+_last_entries = (
+    sa.select(journal.c.run_id, sa.func.max(journal.c.seq).label("last_seq"))
+    .where(among(journal.c.run_id))
+    .group_by(journal.c.run_id)
+)
+QUESTIONS = (
+    sa.select(*pauses.c)
+    .where(among(pauses.c.run_id))
+    .order_by(pauses.c.run_id, pauses.c.asked_at, pauses.c.position)
+)
+"""The questions of runs, in the order in which they were asked."""
+_usages = sa.select(journal.c.run_id, journal.c.usage).where(
+    among(journal.c.run_id), journal.c.usage.is_not(None)
+)
+_first_level = (
+    sa.select(*journal.c)
+    .where(
+        among(journal.c.run_id),
+        journal.c.parent == sa.literal_column(f"'{ROOT}'"),
+        journal.c.path != sa.literal_column(f"'{ROOT}'"),
+    )
+    .order_by(journal.c.run_id, journal.c.seq)
+)
+
+
+def records(connection: sa.Connection, ids: Sequence[str]) -> Mapping[str, RunRecord]:
+    """Return the runs that are there."""
+    [rows] = fetch_all(connection, [_runs], ids_parameter(connection, ids))
+    return {record.run_id: record for record in decoded(connection, rows)}
+
+
+def questions(connection: sa.Connection, ids: Sequence[str]) -> Mapping[str, list[Pause]]:
+    """Return the questions of runs, in the order in which they were asked."""
+    [rows] = fetch_all(connection, [QUESTIONS], ids_parameter(connection, ids))
+    asked = _by_run(rows)
+    return {run_id: [codec.pause(row) for row in asked[run_id]] for run_id in ids}
+
+
+def progress(connection: sa.Connection, ids: Sequence[str]) -> Mapping[str, Progress]:
+    """Return how far runs are, and what a walk reads first."""
+    statements = [_last_entries, _usages, _first_level, QUESTIONS]
+    newest, used, level, asked = map(
+        _by_run, fetch_all(connection, statements, ids_parameter(connection, ids))
+    )
+    rows = [row for each in level.values() for row in each]
+    large = aside(connection, rows, codec.ENTRY_VALUES)
+    return {
+        run_id: Progress(
+            last_seq=max((row["last_seq"] for row in newest[run_id]), default=0),
+            usage=sum((codec.spent(row) for row in used[run_id]), NOTHING),
+            first=tuple(codec.entry(row, large) for row in level[run_id]),
+            pauses=tuple(codec.pause(row) for row in asked[run_id]),
+        )
+        for run_id in ids
+    }
+
+
+def _by_run(rows: Iterable[dict[str, Any]]) -> defaultdict[str, list[dict[str, Any]]]:
+    found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        found[row["run_id"]].append(row)
+    return found

@@ -1,7 +1,13 @@
-"""The statements of a batch, built once: SQLAlchemy compiles each a single time for each database."""
+"""The statements of a batch, built once: SQLAlchemy compiles each a single time for each database.
+
+A change of many rows is a statement for each row on SQLite, where a statement costs nothing but its row. On
+Postgres planning, sending and starting one costs more than a row does, so one statement takes all rows, as a
+table made of an array for each column.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -11,12 +17,109 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from flujo.domain.ledger import HoldState
 from flujo.domain.run import IntentState, RunStatus
-from flujo.state.sql.bulk_statements import BoundColumns, Change, driver, element, for_all, for_each
 from flujo.state.sql.functions import Array, among, database_now, driver_text, ids_parameter
+from flujo.state.sql.queries import QUESTIONS
 from flujo.state.sql.tables import SCHEMA, blobs, budget_holds, intents, journal, pauses, runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
+
+Rows = Sequence[dict[str, Any]]
+
+Change = Callable[[sa.Connection, Rows], None]
+"""Changes what the rows say; what a row has beside the parameters does not matter."""
+
+_ELEMENTS = {
+    sa.BigInteger: "bigint",
+    sa.Boolean: "boolean",
+    sa.Double: "float8",
+    sa.Integer: "integer",
+    sa.LargeBinary: "bytea",
+}
+
+
+def element(column_type: sa.types.TypeEngine[Any]) -> str:
+    """Return what Postgres calls the type; everything else is sent as text."""
+    return _ELEMENTS.get(type(column_type), "text")
+
+
+def driver(connection: sa.Connection) -> Any:
+    """Return a cursor of the driver's own."""
+    return connection.connection.cursor()
+
+
+class BoundColumns:
+    """The values that a change is given, by name: for each row on SQLite, columns of a table on Postgres."""
+
+    def __init__(self, types: Mapping[str, sa.types.TypeEngine[Any]], *, postgres: bool) -> None:
+        self.is_postgres = postgres
+        self._elements = {name: element(kind) for name, kind in types.items()}
+        self._columns: Any
+        if postgres:
+            arrays = [sa.cast(sa.bindparam(name), postgresql.ARRAY(kind)) for name, kind in types.items()]
+            table = sa.func.unnest(*arrays).table_valued(*(sa.column(*each) for each in types.items()))
+            self._columns = table.render_derived(name="given").c
+        else:
+            self._columns = {name: sa.bindparam(name, type_=kind) for name, kind in types.items()}
+
+    def __getitem__(self, name: str) -> sa.ColumnElement[Any]:
+        column: sa.ColumnElement[Any] = self._columns[name]
+        return column
+
+    def insert(self, into: Any, values: Mapping[str, sa.ColumnElement[Any]]) -> Any:
+        """Return an INSERT of these values, made of what is given; `into` is a dialect's `insert(table)`."""
+        if self.is_postgres:
+            return into.from_select(list(values), sa.select(*values.values()))
+        return into.values(**values)
+
+    def change(self, statement: sa.Executable, *key: str) -> Change:
+        """Return what executes a statement for rows; those with one `key` one after another."""
+        text = driver_text(statement, postgres=self.is_postgres)
+        if not self.is_postgres:
+            return for_each(text)
+
+        def change(connection: sa.Connection, rows: Rows) -> None:
+            for lot in _apart(rows, key):
+                arrays = {
+                    name: Array(element, [row[name] for row in lot])
+                    for name, element in self._elements.items()
+                }
+                driver(connection).execute(text, arrays)
+
+        return change
+
+
+def for_each(text: str) -> Change:
+    """Return what executes a statement of the driver's for each row."""
+
+    def change(connection: sa.Connection, rows: Rows) -> None:
+        driver(connection).executemany(text, rows)
+
+    return change
+
+
+def for_all(text: str, *shared: str) -> Change:
+    """Return what executes a statement that says `among` for all rows; they agree about what is `shared`."""
+
+    def change(connection: sa.Connection, rows: Rows) -> None:
+        ids = ids_parameter(connection, [row["of_run"] for row in rows])
+        driver(connection).execute(text, ids | {name: rows[0][name] for name in shared})
+
+    return change
+
+
+def _apart(rows: Rows, key: Sequence[str]) -> Iterator[Rows]:
+    """Yield the rows in their order, in lots in which no key is twice: a statement sees a row only once."""
+    lot: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        named = tuple(row[name] for name in key)
+        if named in lot:
+            yield list(lot.values())
+            lot = {}
+        lot[named] = row
+    if lot:
+        yield list(lot.values())
+
 
 _run: sa.BindParameter[str] = sa.bindparam("of_run")
 _transaction_id = sa.cast(sa.func.pg_current_xact_id(), sa.Text).label("transaction_id")
@@ -39,13 +142,6 @@ STANDING = sa.select(
     *runs.c, sa.null().label("lease_left_s"), _last_seq.scalar_subquery().label("last_seq")
 ).where(among(runs.c.run_id))
 """What a claim is judged by, and what its owner gets: the whole row, and how far the run is."""
-QUESTIONS = (
-    sa.select(*pauses.c)
-    .where(among(pauses.c.run_id))
-    .order_by(pauses.c.run_id, pauses.c.asked_at, pauses.c.position)
-)
-"""The questions of runs, in the order in which they were asked."""
-
 _blob: dict[str, Any] = {name: sa.bindparam(name) for name in ("digest", "encoding", "size", "data")}
 _known_later = ("context_now", "output", "error", "usage", "lease_until", "recoveries", "answered")
 

@@ -1,8 +1,9 @@
-"""One batch of requests as one transaction: lock the runs, judge each request, write what may be written.
+"""The requests that change the database, and how a batch of them becomes one transaction.
 
-The runs' rows are locked first, in the order of their ids and with one strength, so that two processes never
-wait for each other; only then are the fences compared. (A condition inside the INSERT alone would let a
-write land after somebody else's claim has been committed.)
+A batch locks the rows of its runs, judges each request, and writes what is allowed. The rows are locked
+first, in the order of their ids and with one strength, so that two processes never deadlock; only then are
+the fences compared. (A condition inside the INSERT alone would let a write land after another process's
+claim has been committed.)
 """
 
 from __future__ import annotations
@@ -11,22 +12,89 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
-from flujo.domain.run import Pause, RunRecord, RunStatus, Write
+from flujo.domain.fast_dataclass import record
+from flujo.domain.run import NewRun, Pause, RunRecord, RunStatus, Write
 from flujo.exceptions import FlujoError
 from flujo.state import codec, owner_tokens, rules
-from flujo.state.sql import batched_queries, queries, statements
+from flujo.state.sql import queries, statements
 from flujo.state.sql.functions import column_names, named
-from flujo.state.writer.requests import Accept, Answer, Applied, Claim, Expire
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import sqlalchemy as sa
 
-    from flujo.domain.journal import RunId
+    from flujo.domain.journal import RunId, StepPath
     from flujo.state.leases import Leases
     from flujo.state.sql.database import Database
-    from flujo.state.writer.requests import Outcome, Request
+
+
+@record(frozen=True, slots=True)
+class Accept:
+    """Record a new run."""
+
+    run: NewRun
+    blobs: Mapping[str, bytes]
+    claim: bool
+
+    @property
+    def run_id(self) -> RunId:
+        """The run's id."""
+        return self.run.run_id
+
+
+@record(frozen=True, slots=True)
+class Claim:
+    """Take a run over."""
+
+    run_id: RunId
+    statuses: tuple[RunStatus, ...]
+    recovering: bool = False
+    forced: bool = False
+
+
+@record(frozen=True, slots=True)
+class Answer:
+    """Record a human's answer."""
+
+    run_id: RunId
+    pause_id: StepPath
+    answer: bytes
+
+
+@record(frozen=True, slots=True)
+class Expire:
+    """Settle a question whose deadline has passed."""
+
+    run_id: RunId
+    pause_id: StepPath
+
+
+Request = Accept | Claim | Answer | Expire | Write
+Outcome = RunRecord | Pause | bool | FlujoError
+"""The result of a request; an error is raised in its waiter. For a write: see the port."""
+
+
+def begins_lease(request: Request) -> bool:
+    """Return whether a committed request gives its run a lease that begins with it."""
+    match request:
+        case Claim():
+            return True
+        case Accept():
+            return request.claim
+        case Write():
+            return request.is_empty
+        case _:
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The outcomes of a batch, true once its transaction is committed."""
+
+    outcomes: list[Outcome]
+    transaction_id: str | None = None
+    """Postgres reports the state of this transaction when the answer to COMMIT was lost."""
 
 
 @dataclass(slots=True)
@@ -168,7 +236,7 @@ class _Batch:
         if reading is not None:
             self.rows = {row["run_id"]: row for row in named(reading, column_names(statements.STANDING))}
         if asking is not None:
-            for row in named(asking, column_names(statements.QUESTIONS)):
+            for row in named(asking, column_names(queries.QUESTIONS)):
                 self.questions.setdefault(row["run_id"], []).append(row)
 
     def _outcome(self, request: Request) -> Outcome:
@@ -270,7 +338,7 @@ class _Batch:
         if run.run_id in self.accepted:
             return rules.accept_twice(self.accepted[run.run_id], run)
         if run.run_id in self.locked:
-            return rules.accept_twice(batched_queries.records(self.connection, [run.run_id])[run.run_id], run)
+            return rules.accept_twice(queries.records(self.connection, [run.run_id])[run.run_id], run)
         aside: codec.Rows = {
             digest: codec.known_blob_row(digest, data) for digest, data in request.blobs.items()
         }

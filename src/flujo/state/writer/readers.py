@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from flujo.exceptions import FlujoError, StateBackendUnavailable
 from flujo.state.sql.retry import OPENING_RETRY_S, Backoff
-from flujo.state.writer.wakeups import wake
+from flujo.state.writer.writer import wake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
@@ -25,15 +25,13 @@ from flujo.state.sql import migrations
 from flujo.state.sql.database import Database, begin_write
 from flujo.state.sql.retry import OPENING_RETRY_S, RETRY_S, Backoff
 from flujo.state.sql.tables import SCHEMA
-from flujo.state.writer.requests import Applied, begins_lease
-from flujo.state.writer.wakeups import wake
+from flujo.state.writer.batch import Applied, begins_lease
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from flujo.state.leases import Leases
-    from flujo.state.writer.batch import Batches
-    from flujo.state.writer.requests import Outcome, Request
+    from flujo.state.writer.batch import Batches, Outcome, Request
 
 MAX_BATCH = 512
 MAX_BACKLOG = 4 * MAX_BATCH
@@ -53,9 +51,50 @@ _NEVER_HEARD_OF = "22023"
 """What Postgres says of a transaction whose number it has not given out."""
 
 
+class Waiter(Protocol):
+    """A task that waits in an event loop for the outcome of work in a thread."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop of the future."""
+        ...
+
+    @property
+    def future(self) -> asyncio.Future[Any]:
+        """Gets the outcome."""
+        ...
+
+
+def wake(settled: Iterable[tuple[Waiter, Any]]) -> None:
+    """Set each waiter's outcome (an exception is raised there), with one call into each loop.
+
+    Called from a thread, outside the loops.
+    """
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Waiter, Any]]] = {}
+    for waiter, outcome in settled:
+        by_loop.setdefault(waiter.loop, []).append((waiter, outcome))
+    for loop, mine in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_deliver, mine)
+        except RuntimeError:
+            continue  # the loop is closed, and its waiters with it
+
+
+def _deliver(settled: list[tuple[Waiter, Any]]) -> None:
+    """Set the futures, in their own loop; a cancelled one is left alone."""
+    for waiter, outcome in settled:
+        if waiter.future.done():
+            continue
+        if isinstance(outcome, Exception):
+            waiter.future.set_exception(outcome)
+            waiter.future.exception()  # else asyncio logs it when the waiter is gone
+        else:
+            waiter.future.set_result(outcome)
+
+
 @dataclass(slots=True)
 class Job:
-    """A request and who waits for it."""
+    """A request and its waiter."""
 
     request: Request
     loop: asyncio.AbstractEventLoop
