@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flujo.state.memory_cache import MemoryCache
-from flujo.state.sql_cache import SqlCache
 from flujo.state.store import SqlStateStore
 from flujo.testing.cache_suite import CacheBackendSuite
 
@@ -27,5 +26,5 @@ class TestSqlCache(CacheBackendSuite):
     @pytest.fixture
     async def cache(self, store_uri: str) -> AsyncIterator[CacheBackend]:
         store = await SqlStateStore.open(store_uri)
-        yield SqlCache(store)
+        yield store.cache()
         await store.aclose()

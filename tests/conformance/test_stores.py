@@ -13,7 +13,7 @@ from flujo.testing.store_suite import OpenStore, StateStoreSuite
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from flujo.domain.ports import StateStore
+    from flujo.domain.store import StateStore
 
 
 async def _opening(make: Callable[..., StateStore]) -> AsyncIterator[OpenStore]:

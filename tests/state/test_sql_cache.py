@@ -12,7 +12,7 @@ from flujo.exceptions import StateBackendUnavailable
 from flujo.state.memory_cache import MemoryCache
 from flujo.state.memory_store import MemoryStateStore
 from flujo.state.sql.tables import cache as table
-from flujo.state.sql_cache import SWEEP, SqlCache
+from flujo.state.sql_cache import SWEEP
 from flujo.state.store import SqlStateStore
 from support import World, call, pipeline, start
 
@@ -74,7 +74,7 @@ async def test_an_answer_is_good_by_the_clock_that_it_was_kept_by() -> None:
 async def test_a_row_that_was_changed_is_a_miss_and_replaced(
     store: SqlStateStore, damage: dict[str, bytes]
 ) -> None:
-    cache, world = SqlCache(store), World()
+    cache, world = store.cache(), World()
     tree = pipeline(call("a", world.add("a"), cache=CachePolicy()))
     for number in range(3):
         result = await start(tree, MemoryStateStore(), 1, run_id=f"r{number}", cache=cache)
@@ -91,7 +91,7 @@ async def test_rows_that_are_not_good_any_more_go_away_a_few_at_a_time(store: Sq
         for n in range(SWEEP + 5)
     ]
     await store.write_apart(lambda connection: connection.execute(table.insert(), old))
-    cache = SqlCache(store)
+    cache = store.cache()
     await cache.put("new", b"1", ttl_s=3600)
     assert await rows(store) == 5 + 1
     await cache.put("newer", b"1")
@@ -103,14 +103,14 @@ async def test_two_processes_share_what_is_kept(store_uri: str) -> None:
     tree = pipeline(call("a", world.add("a"), cache=CachePolicy()))
     for number in range(2):
         store = await SqlStateStore.open(store_uri)
-        result = await start(tree, store, 1, run_id=f"r{number}", cache=SqlCache(store))
+        result = await start(tree, store, 1, run_id=f"r{number}", cache=store.cache())
         await store.aclose()
     assert [step.cached for step in result.steps] == [True]
     assert world.calls == ["a"]
 
 
 async def test_a_closed_store_is_trouble_that_the_run_survives(store: SqlStateStore) -> None:
-    cache, world = SqlCache(store), World()
+    cache, world = store.cache(), World()
     await store.aclose()
     with pytest.raises(StateBackendUnavailable):
         await cache.get("a")

@@ -1,18 +1,19 @@
-"""What the rooms need from outside themselves, as protocols; `services.wiring` hands in who keeps them."""
+"""What the rooms need from outside themselves, as protocols; `services/workspace.py` supplies them."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
+
+from flujo.domain.store import CacheBackend as CacheBackend  # the documented place of both
+from flujo.domain.store import StateStore as StateStore
 
 if TYPE_CHECKING:
     from flujo.domain.agents import AgentSpec, Ask, Reply
-    from flujo.domain.journal import Entry, RunId, StepPath
-    from flujo.domain.ledger import Ledger
+    from flujo.domain.journal import RunId
     from flujo.domain.models import PipelineContext
     from flujo.domain.outcomes import Event
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.run import Due, Intent, NewRun, Pause, Progress, RunQuery, RunRecord, RunStatus, Write
     from flujo.domain.steps import CallableRef, Expr, Text
     from flujo.domain.usage import Usage
 
@@ -210,178 +211,4 @@ class Binding(Protocol):
 
     def context(self, pipeline: Pipeline) -> ContextType:
         """Return how this pipeline's context is handled."""
-        ...
-
-
-class CacheBackend(Protocol):
-    """Where answers are kept beyond a run. What it raises is a miss: a cache never fails a run."""
-
-    async def get(self, key: str) -> bytes | None:
-        """Return what was put under `key`, byte for byte; None when it is not there, or not good any more."""
-        ...
-
-    async def put(self, key: str, value: bytes, *, ttl_s: float | None = None) -> None:
-        """Keep a value, instead of what was there.
-
-        Args:
-            key: a digest in hexadecimal.
-            value: the bytes to give back.
-            ttl_s: for how many seconds from now it is good; None for as long as there is room.
-        """
-        ...
-
-
-class StateStore(Protocol):
-    """Where runs and their journals are kept. SQL, memory and replay are interchangeable behind it."""
-
-    def accept(self, run: NewRun, blobs: Mapping[str, bytes], *, claim: bool = True) -> Awaitable[RunRecord]:
-        """Record a run and the blobs it needs (digest → bytes); committed when the awaitable returns.
-
-        With `claim` the caller owns the run at once (status `running`, a lease, fence 1), otherwise the run
-        is `accepted` and free to be claimed. A returned record with `owner` of this store is claimed.
-
-        Raises:
-            RunConflict: the id is taken by a run with another closure or input.
-            ResumeConflict: the id is taken by a run with this closure and input; `record` has it.
-        """
-        ...
-
-    def claim(
-        self, run_id: RunId, *, statuses: Sequence[RunStatus], recovering: bool = False, forced: bool = False
-    ) -> Awaitable[RunRecord]:
-        """Take the run over: status `running`, a lease, the fence one higher.
-
-        At once from nobody, from an owner whose lease has lapsed, or from a process that is provably dead on
-        this host. `recovering` says that nobody asked for it: `recoveries` of the record counts such claims
-        from a dead owner since the run's journal last grew. Any other claim sets the count to 0. `forced`
-        takes it from a living owner too, whose next write is refused.
-
-        Raises:
-            RunNotFound: there is no such run.
-            ResumeConflict: somebody alive holds it (`owner`, `lease_left_s`), this store included; or its
-                status is none of `statuses` (`status`).
-        """
-        ...
-
-    def write(self, write: Write) -> Awaitable[bool]:
-        """Enqueue a write; the awaitable returns when it is committed. Writes of one run keep their order.
-
-        Cancelling the waiter does not take the write back.
-
-        Returns:
-            For a write with a `move`: whether a question of the run was settled since it was claimed, so
-            that a run which just paused can go on at once.
-
-        Raises (from the awaitable):
-            Fenced: the fence is not the run's any more; nothing was written.
-            StateBackendUnavailable | StateBackendFull: nothing was written.
-        """
-        ...
-
-    def may_begin(self, run_id: RunId) -> bool:
-        """Return whether work of a run may begin at once: by this process's own clock its lease still lasts.
-
-        If not, somebody else may have the run. A `write` of nothing finds out: it renews the lease, or is
-        refused as `Fenced`.
-        """
-        ...
-
-    def let_go(self, run_id: RunId) -> None:
-        """Stop holding a run whose release could not be written.
-
-        This store may claim it again at once, anybody else after the lease.
-        """
-        ...
-
-    async def run(self, run_id: RunId) -> RunRecord:
-        """Return a run.
-
-        Raises:
-            RunNotFound: there is none.
-        """
-        ...
-
-    async def find(self, text: str) -> RunRecord:
-        """Return the run that a user means: an id, a unique prefix of one, or `@last`.
-
-        Raises:
-            RunNotFound: none or several fit; the message lists the candidates.
-        """
-        ...
-
-    async def runs(self, query: RunQuery) -> list[RunRecord]:
-        """Return the runs that fit, newest first.
-
-        Raises:
-            SettingsError: a metadata key that is no identifier.
-        """
-        ...
-
-    async def entries(self, run_id: RunId, *, parent: StepPath | None = None) -> list[Entry]:
-        """Return the journal in order: all of it, or the level right below `parent`.
-
-        Raises:
-            CorruptState: an entry's digest differs, or (for the whole journal) one is missing.
-        """
-        ...
-
-    async def progress(self, run_id: RunId) -> Progress:
-        """Return how far the run is: where its journal ends, its usage, what a walk reads first."""
-        ...
-
-    async def ledger(self, run_id: RunId) -> Ledger:
-        """Return what each attempt used and when, and what is held back of the run's budget."""
-        ...
-
-    async def pauses(self, run_id: RunId) -> list[Pause]:
-        """Return the questions of a run, in the order in which they were asked."""
-        ...
-
-    async def intents(self, run_id: RunId) -> list[Intent]:
-        """Return the calls that a run has announced, in the order in which they were sent last."""
-        ...
-
-    async def answer(self, run_id: RunId, pause_id: StepPath, answer: bytes) -> Pause:
-        """Record a human's answer; the first one wins.
-
-        Raises:
-            RunNotFound: no such pause (`hint` lists the open ones).
-            ResumeConflict: it is answered already with something else, void, or its deadline has passed and
-                was acted on. The same answer again is fine.
-        """
-        ...
-
-    async def due(
-        self, *, closures: Collection[str] | None = None, without: Collection[str] = (), limit: int = 100
-    ) -> Due:
-        """Return what waits for somebody alive, by the store's clock, at most `limit` of each.
-
-        Args:
-            closures: only runs that have pinned one of these; None for any. Questions are of all runs.
-            without: no runs that have pinned one of these.
-            limit: how many questions and how many runs.
-        """
-        ...
-
-    async def expire(self, run_id: RunId, pause_id: StepPath) -> Pause:
-        """Settle a question whose deadline has passed; an answer that came first stays.
-
-        Returns:
-            The question as it is now: `is_expired`, or answered, void, or open because it is not time yet.
-
-        Raises:
-            RunNotFound: no such question.
-        """
-        ...
-
-    async def blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
-        """Return content-addressed blobs.
-
-        Raises:
-            CorruptState: a blob is missing or its bytes differ from its digest.
-        """
-        ...
-
-    async def aclose(self) -> None:
-        """Write what is enqueued, give back what is held, close. Idempotent."""
         ...

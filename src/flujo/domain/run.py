@@ -50,6 +50,17 @@ LEGAL_MOVES: Mapping[RunStatus, frozenset[RunStatus]] = {
 }
 
 
+PURGEABLE = (
+    RunStatus.COMPLETED,
+    RunStatus.FAILED,
+    RunStatus.CANCELLED,
+    RunStatus.INTERRUPTED,
+    RunStatus.PARKED,
+    RunStatus.PAUSED,
+)
+"""The statuses of runs that may be purged: no process executes one, or resumes it unasked."""
+
+
 @record(frozen=True, slots=True, kw_only=True)
 class NewRun:
     """What is known of a run when it is accepted. Values are canonical JSON bytes."""
@@ -255,3 +266,14 @@ class Due:
     """Open questions whose deadline has passed."""
     runs: tuple[RunId, ...] = ()
     """Runs that nobody executes and that can go on: accepted, cut off, answered; the longest idle first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """How much a purge has deleted, or would delete."""
+
+    runs: int = 0
+    contents: int = 0
+    """Blueprints, prompts and large values that no run names any more; not counted by a dry run."""
+    answers: int = 0
+    """Expired cached answers."""

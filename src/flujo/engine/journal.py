@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from flujo.domain.ledger import Hold
-    from flujo.domain.ports import StateStore
+    from flujo.domain.store import JournalStore
 
 MAX_WAITING = 256
 """How many entries may wait for a commit under `durability: exit` before they are handed to the writer."""
@@ -58,7 +58,7 @@ class Journal:
         "usage",
     )
 
-    def __init__(self, store: StateStore, record: RunRecord, start: Progress) -> None:
+    def __init__(self, store: JournalStore, record: RunRecord, start: Progress) -> None:
         self._store = store
         self._run_id = record.run_id
         self._fence = record.fence

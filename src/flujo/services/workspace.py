@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from flujo.blueprint.sources.source_files import Source
     from flujo.domain.context_references import StateProvider
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.ports import Binding, CacheBackend, StateStore
+    from flujo.domain.ports import Binding, CacheBackend
+    from flujo.domain.store import DurableStore
     from flujo.services.project.project import Project
     from flujo.services.runs.recovery import RecoveryPolicy
     from flujo.settings import Settings
@@ -102,7 +103,7 @@ class Workspace:
         self.random = SystemRandom()
         self.on_download: Callable[[int, int], None] | None = None
         """Told the bytes done and in all while a local model is fetched; called from a thread."""
-        self._store: StateStore | None = None
+        self._store: DurableStore | None = None
         self._resources: AppResources | None = None
         self._opening = asyncio.Lock()
         self._exits = AsyncExitStack()
@@ -113,7 +114,7 @@ class Workspace:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def store(self) -> StateStore:
+    async def store(self) -> DurableStore:
         """Return the project's store, opened and (for SQLite) migrated.
 
         Raises:
@@ -149,11 +150,7 @@ class Workspace:
         """
         if not self.caches_in_state:
             return None
-        from flujo.state.sql_cache import SqlCache
-        from flujo.state.store import SqlStateStore
-
-        store = await self.store()
-        return SqlCache(store) if isinstance(store, SqlStateStore) else None
+        return (await self.store()).cache()
 
     async def resources(self) -> AppResources | None:
         """Return what `[project] resources` makes, entered once and exited by `aclose`; None without one.
@@ -340,7 +337,7 @@ def agent_settings(
     )
 
 
-async def open_store(uri: str, settings: Settings) -> StateStore:
+async def open_store(uri: str, settings: Settings) -> DurableStore:
     """Return the store at `uri`, ready to be used."""
     from flujo.state.store import SqlStateStore
 

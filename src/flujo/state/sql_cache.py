@@ -12,7 +12,8 @@ from flujo.state.sql.functions import database_now
 from flujo.state.sql.tables import cache
 
 if TYPE_CHECKING:
-    from flujo.state.store import SqlStateStore
+    from flujo.state.sql.database import Database
+    from flujo.state.writer.readers import Readers
 
 SWEEP = 100
 """How many rows that are not good any more one write takes away with it."""
@@ -23,16 +24,18 @@ _find = sa.select(cache.c.value, cache.c.digest).where(cache.c.key == _key, _goo
 
 
 class SqlCache:
-    """A `CacheBackend` in the database of a store, by the database's own clock.
+    """A `CacheBackend` in the database of a store, by the database's own clock: see `SqlStateStore.cache`.
 
     Args:
-        store: whose connections are used; whoever opened it closes it.
+        database: the store's.
+        readers: the threads that read and write answers, apart from the journal's commits.
     """
 
-    def __init__(self, store: SqlStateStore) -> None:
-        self._store = store
-        self._put = _put(postgres=store.database.is_postgres)
-        self._sweep = _sweep(postgres=store.database.is_postgres)
+    def __init__(self, database: Database, readers: Readers) -> None:
+        self._database = database
+        self._readers = readers
+        self._put = _put(postgres=database.is_postgres)
+        self._sweep = _sweep(postgres=database.is_postgres)
 
     async def get(self, key: str) -> bytes | None:
         """Return a value that is still good; one whose digest differs is not.
@@ -40,7 +43,7 @@ class SqlCache:
         Raises:
             StateError: the database does not answer.
         """
-        row = await self._store.read(_found, key)
+        row = await self._readers.answer(_found, key)
         if row is None or _digest(key, row[0]) != row[1]:
             return None
         return row[0]
@@ -52,7 +55,7 @@ class SqlCache:
             StateError: the database does not answer; nothing was written.
         """
         row = {"key": key, "value": value, "digest": _digest(key, value), "ttl_s": ttl_s}
-        await self._store.write_apart(self._written, row)
+        await self._readers.alone(self._database.writing, self._written, row)
 
     def _written(self, connection: sa.Connection, row: dict[str, Any]) -> None:
         connection.execute(self._put, row)

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flujo.domain.journal import RunId
-from flujo.domain.run import Progress
+from flujo.domain.run import Progress, Purged
 from flujo.state import owner_tokens, rules
 from flujo.state.leases import LEASE_S, RENEW_S, Leases
-from flujo.state.sql import migrations, queries
+from flujo.state.sql import migrations, queries, retention
 from flujo.state.sql.database import Database, Synchronous, is_postgres
 from flujo.state.sql.retry import ANSWER_S, RETRY_S
+from flujo.state.sql_cache import SqlCache
 from flujo.state.writer.batch import Accept, Answer, Batches, Claim, Expire
 from flujo.state.writer.readers import Readers
 from flujo.state.writer.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 
     from flujo.domain.journal import Entry, StepPath
     from flujo.domain.ledger import Ledger
@@ -204,6 +206,28 @@ class SqlStateStore:
     async def blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
         """Return content-addressed blobs."""
         return await self.read(queries.contents, digests)
+
+    def cache(self) -> SqlCache:
+        """Return a cache in the same database."""
+        return SqlCache(self.database, self._readers)
+
+    async def count_purgeable(self, statuses: Sequence[RunStatus], older_than_s: float) -> int:
+        """Return how many runs `purge` would delete."""
+        return await self.read(retention.count_runs, statuses, older_than_s)
+
+    async def purge(
+        self, statuses: Sequence[RunStatus], older_than_s: float, *, batch: int
+    ) -> AsyncIterator[Purged]:
+        """Delete what is old, and yield the totals after each batch; see the port."""
+        gone = Purged()
+        while count := await self.write_apart(retention.delete_runs, statuses, older_than_s, batch):
+            yield (gone := replace(gone, runs=gone.runs + count))
+        while count := await self.write_apart(retention.delete_stale_answers, batch):
+            yield (gone := replace(gone, answers=gone.answers + count))
+        since, unnamed = await self.read(retention.unnamed_blobs)
+        for start in range(0, len(unnamed), batch):
+            count = await self.write_apart(retention.delete_blobs, unnamed[start : start + batch], since)
+            yield (gone := replace(gone, contents=gone.contents + count))
 
     async def aclose(self) -> None:
         """Write what is enqueued, give back what is held, close. Idempotent."""

@@ -13,7 +13,6 @@ from flujo.domain.steps import HumanInTheLoopStep, Step, Text
 from flujo.exceptions import RunNotFound, SettingsError
 from flujo.services.admin.purge import purge
 from flujo.services.runs.runner import Flujo
-from flujo.state.memory_store import MemoryStateStore
 from flujo.state.sql import tables
 from flujo.state.store import SqlStateStore
 from support import World, call, pipeline, start
@@ -90,8 +89,6 @@ async def test_a_live_run_is_never_purged(store: SqlStateStore) -> None:
     for status in (RunStatus.RUNNING, RunStatus.ACCEPTED):
         with pytest.raises(SettingsError, match=str(status)):
             await purge(store, [RunStatus.COMPLETED, status], 0.0)
-    with pytest.raises(SettingsError):
-        await purge(MemoryStateStore(), [RunStatus.COMPLETED], 0.0)
 
 
 async def test_purging_while_runs_execute_takes_nothing_from_them(store_uri: str) -> None:

@@ -17,7 +17,6 @@ from flujo.domain.ledger import Hold, HoldState
 from flujo.domain.run import Intent, IntentState, Pause, RunStatus, Write
 from flujo.domain.usage import Usage
 from flujo.exceptions import CorruptState
-from flujo.state.sql_cache import SqlCache
 from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import RUN, entry, move, new_run
 
@@ -202,7 +201,7 @@ async def test_damage_in_a_large_value_names_the_run_that_needs_it(sql: SqlState
 
 @pytest.mark.guarantee("G7")
 async def test_a_damaged_or_swapped_answer_in_the_cache_is_a_miss(sql: SqlStateStore) -> None:
-    cache, keys = SqlCache(sql), ("a" * 64, "b" * 64)
+    cache, keys = sql.cache(), ("a" * 64, "b" * 64)
     prefix = sql.database.table_prefix
     for key in keys:
         await cache.put(key, b'"' + key.encode() + b'"')

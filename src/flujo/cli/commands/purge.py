@@ -10,7 +10,7 @@ from flujo.cli import options
 from flujo.cli.invocation import Invocation
 
 if TYPE_CHECKING:
-    from flujo.services.admin.purge import Purged
+    from flujo.domain.run import Purged
     from flujo.services.workspace import Workspace
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)

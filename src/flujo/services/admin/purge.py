@@ -1,37 +1,24 @@
-"""Purging: old runs and contents that nobody names go, a bounded batch at a time, while others work on."""
+"""Purging: old runs and unreferenced content are deleted, a bounded batch at a time, while others work on."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flujo.domain.run import PURGEABLE, Purged
 from flujo.exceptions import SettingsError
-from flujo.state.sql import retention
-from flujo.state.store import SqlStateStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from flujo.domain.ports import StateStore
     from flujo.domain.run import RunStatus
+    from flujo.domain.store import DurableStore
 
 BATCH = 200
 """How many rows of a kind one transaction deletes at most."""
 
 
-@dataclass(frozen=True, slots=True)
-class Purged:
-    """How much is gone, or would be."""
-
-    runs: int = 0
-    contents: int = 0
-    """Blueprints, prompts and large values that no run names any more; not counted by a dry run."""
-    answers: int = 0
-    """Cached answers that were not good any more."""
-
-
 async def purge(
-    store: StateStore,
+    store: DurableStore,
     statuses: Sequence[RunStatus],
     older_than_s: float,
     *,
@@ -39,43 +26,30 @@ async def purge(
     batch: int = BATCH,
     told: Callable[[Purged], None] | None = None,
 ) -> Purged:
-    """Delete runs in these states that nobody has touched for a time, and what nothing names afterwards.
+    """Delete runs in these statuses that are old enough, and the content that no run names afterwards.
 
     Args:
-        store: a store in a database.
-        statuses: of runs that nobody executes: not `accepted`, not `running`.
+        store: where the runs are.
+        statuses: of runs that no process executes: not `accepted`, not `running`.
         older_than_s: how many seconds ago they were touched last.
         dry_run: delete nothing, count the runs.
-        batch: how many rows of a kind go in one transaction.
-        told: is told how much is gone, after each batch.
+        batch: how many rows of a kind one transaction deletes.
+        told: gets the totals after each batch.
 
     Raises:
-        SettingsError: a state whose runs are live, or a store that keeps nothing.
-        StateError: the database does not answer; what was deleted so far is gone.
+        SettingsError: a status whose runs are live.
+        StateError: the database does not answer; earlier batches stay deleted.
     """
-    live = [status for status in statuses if status not in retention.PURGEABLE]
+    live = [status for status in statuses if status not in PURGEABLE]
     if live:
         raise SettingsError(
-            f"runs that are {live[0]} are not purged: somebody executes them, or is about to",
-            hint=f"states that can be: {', '.join(retention.PURGEABLE)}",
+            f"runs that are {live[0]} are not purged: a process executes them, or is about to",
+            hint=f"statuses that can be purged: {', '.join(PURGEABLE)}",
         )
-    if not isinstance(store, SqlStateStore):
-        raise SettingsError("there is nothing to purge: this store is no database")
     if dry_run:
-        return Purged(runs=await store.read(retention.count_runs, tuple(statuses), older_than_s))
+        return Purged(runs=await store.count_purgeable(statuses, older_than_s))
     gone = Purged()
-    tell = told or _silent
-    while count := await store.write_apart(retention.delete_runs, tuple(statuses), older_than_s, batch):
-        tell(gone := Purged(gone.runs + count))
-    while count := await store.write_apart(retention.delete_stale_answers, batch):
-        tell(gone := Purged(gone.runs, answers=gone.answers + count))
-    since, unnamed = await store.read(retention.unnamed_blobs)
-    for start in range(0, len(unnamed), batch):
-        chosen = unnamed[start : start + batch]
-        count = await store.write_apart(retention.delete_blobs, chosen, since)
-        tell(gone := Purged(gone.runs, gone.contents + count, gone.answers))
+    async for gone in store.purge(statuses, older_than_s, batch=batch):
+        if told is not None:
+            told(gone)
     return gone
-
-
-def _silent(_: Purged) -> None:
-    """Say nothing."""

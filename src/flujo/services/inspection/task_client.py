@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from flujo.domain.models import PipelineResult
-    from flujo.domain.ports import StateStore
     from flujo.domain.run import Pause, RunRecord
+    from flujo.domain.store import JournalSource, StateStore
     from flujo.services.runs.runner import Flujo
 
 _COUNT = re.compile(r"\.(\d+)(?=/|$)")
@@ -263,7 +263,7 @@ class TaskClient:
         return await self._state.store() if isinstance(self._state, Workspace) else self._state
 
 
-async def trace(store: StateStore, record: RunRecord) -> TraceNode:
+async def trace(store: JournalSource, record: RunRecord) -> TraceNode:
     """Return the tree of what happened in a run, from its journal and its questions."""
     root = TraceNode(ROOT, kind="run", status=record.status)
     nodes: dict[StepPath, TraceNode] = {ROOT: root}

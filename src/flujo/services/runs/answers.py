@@ -8,11 +8,11 @@ from flujo.domain import canonical
 from flujo.exceptions import AmbiguousPause, InputRejected, OutputRejected, ResumeConflict, RunNotFound
 
 if TYPE_CHECKING:
-    from flujo.domain.ports import StateStore
     from flujo.domain.run import Pause, RunRecord
+    from flujo.domain.store import QuestionStore
 
 
-async def record_answer(store: StateStore, record: RunRecord, pause_id: str | None, given: Any) -> None:
+async def record_answer(store: QuestionStore, record: RunRecord, pause_id: str | None, given: Any) -> None:
     """Record the answer to a question of a run; committed when this returns.
 
     Raises:

@@ -26,8 +26,9 @@ from flujo.services.runs.runner import Flujo
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from flujo.domain.ports import Sink, StateStore
+    from flujo.domain.ports import Sink
     from flujo.domain.run import RunRecord
+    from flujo.domain.store import BlobStore, StateStore
     from flujo.services.workspace import Blueprint, Workspace
 
 Result = PipelineResult[Any, Any]
@@ -273,7 +274,7 @@ async def _pinned(ws: Workspace, record: RunRecord) -> Blueprint:
     return replace(blueprint, closure=closure)
 
 
-async def _manifest(store: StateStore, record: RunRecord) -> Mapping[str, Any]:
+async def _manifest(store: BlobStore, record: RunRecord) -> Mapping[str, Any]:
     """Return what a run has pinned: the files of its blueprint, or that it is written in Python."""
     found = await store.blobs([record.closure])
     content: Mapping[str, Any] = canonical.decode(found[record.closure])

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
     from flujo.domain.outcomes import StepOutcome
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.ports import Binding, Clock, Random, Sink, StateStore
+    from flujo.domain.ports import Binding, Clock, Random, Sink
+    from flujo.domain.store import JournalSource, StateStore
     from flujo.engine.step_cache import AnswerCache
 
 T = TypeVar("T")
@@ -171,7 +172,7 @@ class Execution:
         return result
 
 
-async def result_of(store: StateStore, record: RunRecord) -> PipelineResult[Any, Any]:
+async def result_of(store: JournalSource, record: RunRecord) -> PipelineResult[Any, Any]:
     """Return how a run that nobody is executing here stands, from what the database has."""
     pauses = await store.pauses(record.run_id) if record.status is RunStatus.PAUSED else []
     ledger = await store.ledger(record.run_id)

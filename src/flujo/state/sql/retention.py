@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from flujo.domain import canonical
-from flujo.domain.run import RunStatus
+from flujo.domain.run import PURGEABLE, RunStatus
 from flujo.state import codec
 from flujo.state.sql import queries
 from flujo.state.sql.functions import database_now
@@ -21,16 +21,6 @@ from flujo.state.sql.tables import blobs, cache, intents, journal, runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-PURGEABLE = (
-    RunStatus.COMPLETED,
-    RunStatus.FAILED,
-    RunStatus.CANCELLED,
-    RunStatus.INTERRUPTED,
-    RunStatus.PARKED,
-    RunStatus.PAUSED,
-)
-"""The states of runs that may be purged: nobody executes them, and nobody will without being asked."""
 
 
 def _old(statuses: Sequence[RunStatus], older_than_s: float) -> sa.ColumnElement[bool]:

@@ -32,7 +32,7 @@ from flujo.testing.store_suite.values import ValuesSuite
 from flujo.testing.store_suite.waiting import WaitingSuite
 
 if TYPE_CHECKING:
-    from flujo.domain.ports import StateStore
+    from flujo.domain.store import StateStore
 
 __all__ = ["RUN", "OpenStore", "StateStoreSuite", "entry", "move", "new_run", "writes"]
 

@@ -15,7 +15,7 @@ from flujo.testing.store_suite.examples import RUN, OpenStore, ask, entry, new_r
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from flujo.domain.ports import StateStore
+    from flujo.domain.store import StateStore
 
 TURNS = (0, 1, 2, 5)
 """After how many turns of the event loop a waiter is cancelled."""

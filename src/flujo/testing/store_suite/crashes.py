@@ -17,7 +17,7 @@ from flujo.exceptions import Fenced
 from flujo.testing.store_suite.examples import NEVER_S, RUN, SHORT_S, OpenStore, entry, move, new_run
 
 if TYPE_CHECKING:
-    from flujo.domain.ports import StateStore
+    from flujo.domain.store import StateStore
 
 STEPS = 12
 

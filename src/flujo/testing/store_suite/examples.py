@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain.journal import Entry, EntryKind, RunId, StepPath
-from flujo.domain.ports import StateStore
 from flujo.domain.run import Move, NewRun, Pause, RunQuery, RunRecord, RunStatus, Write
+from flujo.domain.store import StateStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -26,7 +26,7 @@ from flujo.testing.store_suite.examples import (
 )
 
 if TYPE_CHECKING:
-    from flujo.domain.ports import StateStore
+    from flujo.domain.store import StateStore
 
 
 class MovesSuite:

@@ -27,7 +27,7 @@ from flujo.testing.store_suite.examples import (
 )
 
 if TYPE_CHECKING:
-    from flujo.domain.ports import StateStore
+    from flujo.domain.store import StateStore
 
 CLAIMS = [
     # who holds it, by force, whether somebody else may have it

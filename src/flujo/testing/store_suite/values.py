@@ -15,7 +15,7 @@ from flujo.exceptions import FlujoError, SettingsError
 from flujo.testing.store_suite.examples import RUN, entry, move, new_run, writes
 
 if TYPE_CHECKING:
-    from flujo.domain.ports import StateStore
+    from flujo.domain.store import StateStore
 
 NASTY_VALUES = (
     None,

@@ -25,7 +25,7 @@ from flujo.testing.store_suite.examples import (
 )
 
 if TYPE_CHECKING:
-    from flujo.domain.ports import StateStore
+    from flujo.domain.store import StateStore
 
 LATE = (("late", 0.0), ("later", NEVER_S))
 
