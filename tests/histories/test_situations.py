@@ -11,12 +11,12 @@ import sqlalchemy as sa
 
 from flujo import Flujo, TaskClient
 from flujo.domain.journal import RunId
-from flujo.domain.run import RunQuery, RunStatus
+from flujo.domain.run import PURGEABLE, RunQuery, RunStatus
 from flujo.exceptions import ResumeConflict
 from flujo.services.admin.purge import purge
 from flujo.services.project.project import find_project
 from flujo.services.workspace import Workspace
-from flujo.state.sql import migrations, retention, tables
+from flujo.state.sql import migrations, tables
 from flujo.state.store import SqlStateStore
 from histories.restoring import recorded, restore
 from histories.situations import (
@@ -123,7 +123,7 @@ async def test_purging_one_run_after_the_other_keeps_what_the_rest_needs(store: 
         await _end(store, situation, Life())
     for run in await store.runs(RunQuery(limit=1000)):
         await store.write_apart(_make_old, run.run_id)
-        assert (await purge(store, retention.PURGEABLE, 3600.0)).runs == 1
+        assert (await purge(store, PURGEABLE, 3600.0)).runs == 1
         for other in await store.runs(RunQuery(limit=1000)):
             await TaskClient(store).get_task(other.run_id)  # raises when a content is missing
     left = {table.name: await store.read(_count, table) for table in tables.metadata.sorted_tables}
