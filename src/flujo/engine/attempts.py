@@ -15,13 +15,13 @@ from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import Intent, IntentState, Pause
 from flujo.domain.usage import NOTHING, Usage
 from flujo.engine.budget import meter
+from flujo.engine.journal import STOPS_THE_WALK
 from flujo.engine.recording import Draft, settle, settle_answer
 from flujo.exceptions import (
     EngineError,
     FlujoError,
     PausedException,
     PipelineAbortSignal,
-    StateError,
     StepFailed,
     StepTimeout,
     UsageLimitExceeded,
@@ -125,7 +125,7 @@ async def _attempt(
             async with limit:
                 await work(draft)
         return await settle(step, frame, entry, draft)
-    except StateError:
+    except STOPS_THE_WALK:
         raise
     except PausedException as signal:
         pause = Pause(pause_id=path, message=signal.message)

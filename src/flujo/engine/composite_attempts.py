@@ -10,7 +10,8 @@ from flujo.domain import canonical
 from flujo.domain.journal import Entry, EntryKind, EntryStatus
 from flujo.domain.outcomes import Failure
 from flujo.engine.attempts import budget_hit, error_info, retried, timed_out
-from flujo.exceptions import FlujoError, StateError
+from flujo.engine.journal import STOPS_THE_WALK
+from flujo.exceptions import FlujoError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -64,7 +65,7 @@ async def _once(
     try:
         async with limit:
             return await work(frame)
-    except StateError:
+    except STOPS_THE_WALK:
         raise
     except FlujoError as error:
         return Failure(error_info(error, path), error)

@@ -1,4 +1,4 @@
-"""Decisions: which way a composite goes is journaled, so that a run which goes on later goes the same way."""
+"""Which way a composite goes, journaled and read back: a resumed run goes the same way, or not at all."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from flujo.engine.frame import Frame
 
 _END = object()
+_SHOWN = 60
+"""How much of a decided value an error shows."""
 _KINDS = {dict: "a map", str: "a text", bool: "a boolean", type(None): "null"}
 
 
@@ -33,14 +35,17 @@ async def decide(
 ) -> Any:
     """Return the value of a key that holds logic, and journal it as a decision.
 
-    A pure expression gives the same value again, so its decision rides with the next commit; a callable's
-    is durable before anything follows from it. A value for which `check` raises is no decision: it is not
-    recorded, so that a retry asks again.
+    A pure expression gives the same value again, so its decision is committed together with the next entry
+    that is waited for, and a resumed run compares the two. A callable's decision is durable before anything
+    follows from it. A value for which `check` raises is not recorded, so that a retry evaluates again.
+
+    Raises:
+        JournalConflict: the journal holds another value of this expression.
     """
     if not isinstance(rule, CallableRef):
         value = frame.evaluate(rule)
         check(value)
-        _note(frame, path, attempt, value)
+        _keep(frame, path, attempt, value)
         return value
 
     async def ask() -> Entry:
@@ -82,12 +87,12 @@ async def decide_items(
     """Yield the items of a key that holds a list, each with its index.
 
     Of a pure expression the number of items is journaled, because it gives the same list again. A callable's
-    list is one decision. What an iterator gives is a decision for each item, before anybody works on it; as
-    long as it has not ended, a run that goes on asks it again, and it must begin in the same order.
+    list is one decision. Each item of an iterator is a decision, recorded before the item's work begins.
+    Until it has ended, a resumed run calls the iterator again: it must give the same items in the same order.
 
     Raises:
         ExpressionFailed: there is no list.
-        JournalConflict: an iterator gave another item than before.
+        JournalConflict: an expression gave another number of items than before, or an iterator another item.
     """
     items = await _items(rule, frame, path, what)
     if isinstance(items, list):
@@ -102,7 +107,7 @@ async def decide_items(
 async def _items(rule: Logic, frame: Frame, path: StepPath, what: str) -> list[Any] | AsyncIterable[Any]:
     if not isinstance(rule, CallableRef):
         listed = _list(frame.evaluate(rule), what)
-        _note(frame, path, 1, len(listed))
+        _keep(frame, path, 1, len(listed))
         return listed
     decided = frame.run.journal.decision(path)
     if decided is not None:
@@ -161,9 +166,32 @@ def decision(frame: Frame, path: StepPath, attempt: int, value: Any) -> Entry:
     )
 
 
-def _note(frame: Frame, path: StepPath, attempt: int, value: Any) -> None:
-    if frame.run.journal.decision(path, attempt) is None:
+def _keep(frame: Frame, path: StepPath, attempt: int, value: Any) -> None:
+    """Record what an expression has decided, or compare it with what the journal holds.
+
+    Raises:
+        JournalConflict: they differ.
+    """
+    recorded = frame.run.journal.decision(path, attempt)
+    if recorded is None:
         frame.run.journal.append_deferred(decision(frame, path, attempt, value))
+        return
+    before, now = recorded.output or b"null", canonical.encode(value)
+    if before != now:
+        raise JournalConflict(
+            f"the decision at `{path}` is recorded as `{_short(before)}`, and its expression gives "
+            f"`{_short(now)}` now",
+            hint="restore the expression that this run was started with, then "
+            "`flujo resume RUN --retry-failed --accept-changes`; or start a new run",
+            path=path,
+            recorded=canonical.decode(before),
+            now=value,
+        )
+
+
+def _short(value: bytes) -> str:
+    text = value.decode()
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 async def _answer(rule: CallableRef, frame: Frame) -> Any:

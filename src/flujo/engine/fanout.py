@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import merge
 from flujo.domain.outcomes import Aborted, Failure, Paused, Success
 from flujo.engine.recording import finish_turn, recorded
-from flujo.exceptions import FlujoError, StateError
+from flujo.exceptions import FlujoError, JournalConflict, StateError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -76,29 +76,33 @@ async def fan_out(
 
     Raises:
         FlujoError: what `branches` raised, after the branches that had begun have come to their end.
+        JournalConflict: a branch would go another way than the journal holds; raised at the same moment.
         StateError: the journal could not be read or written; the others are cancelled.
     """
     arrived: dict[int, BranchResult] = {}
     free = asyncio.Semaphore(max(1, limit))
     stops = (Aborted, Failure) if stop_at_failure else (Aborted,)
     stopped = False
+    broken: FlujoError | None = None
     arriving = _arrive if one_entry else _pass
 
     async def arrive(number: int, branch: Branch) -> None:
-        nonlocal stopped
+        nonlocal broken, stopped
         try:
             arrived[number] = await arriving(frame, kind, branch, run_body)
             stopped = stopped or isinstance(arrived[number].outcome, stops)
+        except JournalConflict as conflict:
+            broken, stopped = broken or conflict, True
         finally:
             free.release()
 
-    broken: FlujoError | None = None
     try:
         async with aclosing(branches), asyncio.TaskGroup() as group:
             for number in count():
                 await free.acquire()
-                branch, broken = (None, None) if stopped else await _next(branches)
+                branch, error = (None, None) if stopped else await _next(branches)
                 if branch is None:
+                    broken = broken or error
                     break
                 group.create_task(arrive(number, branch))
     except BaseExceptionGroup as errors:

@@ -13,6 +13,7 @@ from flujo.engine.budget_scope import breach_of, limited, unless_breached
 from flujo.engine.composite_attempts import is_attempted, perform_whole
 from flujo.engine.decisions import decide_flag
 from flujo.engine.frame import ContextScope, Frame, Run
+from flujo.engine.journal import STOPS_THE_WALK
 from flujo.engine.recording import finish, recorded
 from flujo.engine.step_cache import answered
 from flujo.engine.steps import (
@@ -30,10 +31,10 @@ from flujo.engine.steps import (
 )
 from flujo.exceptions import (
     FlujoError,
+    JournalConflict,
     NotAvailableYet,
     PausedException,
     PipelineAbortSignal,
-    StateError,
     StepFailed,
 )
 
@@ -84,7 +85,13 @@ async def execute(
     forgiven = run.journal.last_seq if run.retry_failed else 0
     last = pipeline.steps[-1] if run.sink is None else None
     frame = Frame(run, scope, input=value, previous=value, since=forgiven, budget=budget, last=last)
-    return await limited(frame, None, lambda: run_body(pipeline, frame)), scope.tree
+    try:
+        outcome = await limited(frame, None, lambda: run_body(pipeline, frame))
+    except (
+        JournalConflict
+    ) as conflict:  # the run fails as it is, and can be resumed once its tree is restored
+        outcome = Failure(error_info(conflict, StepPath(conflict.path)), conflict)
+    return outcome, scope.tree
 
 
 # What only hands on is no coroutine of its own: ten thousand runs that wait would hold each of them.
@@ -125,7 +132,7 @@ async def _run_step(each: BaseStep, frame: Frame) -> StepOutcome:
         finished = recorded(frame, path, each.kind)
         known = finished is not None
         outcome = finished if finished is not None else await _come_out(each, frame, path)
-    except StateError:
+    except STOPS_THE_WALK:
         raise
     except FlujoError as error:
         outcome = Failure(error_info(error, path), error)

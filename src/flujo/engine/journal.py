@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING
 from flujo.domain.journal import ROOT, Entry, EntryKind, EntryStatus, StepPath, is_inside
 from flujo.domain.run import Intent, Move, Pause, Progress, RunRecord, Write
 from flujo.domain.usage import NOTHING, Usage
-from flujo.exceptions import JournalConflict
+from flujo.exceptions import JournalConflict, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from flujo.domain.ledger import Hold
     from flujo.domain.store import JournalStore
+
+STOPS_THE_WALK = (StateError, JournalConflict)
+"""Errors that are not a step's own: no retry and no `on_failure` may take them for a failure of a step."""
 
 MAX_WAITING = 256
 """How many entries may wait for a commit under `durability: exit` before they are handed to the writer."""
@@ -300,8 +303,8 @@ class Journal:
                 f"the journal holds a step of kind {entry.fingerprint!r} at `{entry.path}`, "
                 f"and the blueprint a step of kind {fingerprint!r}",
                 path=entry.path,
-                expected=fingerprint,
-                found=entry.fingerprint,
+                recorded=entry.fingerprint,
+                now=fingerprint,
             )
         return entry
 

@@ -14,7 +14,8 @@ from flujo.engine import budget, context_isolation
 from flujo.engine.attempts import budget_hit, error_info, remember, spent
 from flujo.engine.branches import run_branches
 from flujo.engine.decisions import decision
-from flujo.exceptions import ControlSignal, StateError, UnknownBranch
+from flujo.engine.journal import STOPS_THE_WALK
+from flujo.exceptions import ControlSignal, UnknownBranch
 
 if TYPE_CHECKING:
     from flujo.domain.agents import Reply
@@ -80,7 +81,7 @@ async def _attempt(
         reply = await frame.run.binding.agent(step.router).ask(_question(step, frame, data, said, meter))
         chosen = _chosen(step, reply.output)
         entry = replace(entry, output=canonical.encode(chosen), usage=reply.usage)
-    except (StateError, ControlSignal):
+    except (*STOPS_THE_WALK, ControlSignal):
         raise
     except Exception as error:  # noqa: BLE001 - foreign code: whatever a router raises is a failed attempt
         failure = canonical.encode(error_info(error, path).to_json())
