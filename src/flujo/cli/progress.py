@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self
 
 from flujo.cli import formatting
-from flujo.domain.journal import ROOT, StepPath, parent
+from flujo.domain import paths
 from flujo.domain.outcomes import (
     Aborted,
     BackgroundLaunched,
@@ -23,6 +23,7 @@ from flujo.domain.outcomes import (
     StepStarted,
     Success,
 )
+from flujo.domain.paths import ROOT, StepPath
 from flujo.domain.usage import NOTHING, Usage
 
 if TYPE_CHECKING:
@@ -99,12 +100,12 @@ class PlainLines:
                 self._say("resume" if event.resumed else "run", f"{event.pipeline}  {event.run_id}")
             case StepStarted():
                 attempt = f"attempt {event.attempt}" if event.attempt > 1 else ""
-                self._say("start", event.path, attempt)
+                self._step("start", event.path, attempt)
             case StepEnded():
-                self._say(outcome_state(event.outcome, recorded=event.recorded), event.path, *_facts(event))
+                self._step(outcome_state(event.outcome, recorded=event.recorded), event.path, *_facts(event))
             case StepRetried():
                 reason = formatting.brief(event.error.message)
-                self._say("retry", event.path, f"in {formatting.seconds(event.delay_s)}: {reason}")
+                self._step("retry", event.path, f"in {formatting.seconds(event.delay_s)}: {reason}")
             case Chunk() | RunEnded():
                 pass
 
@@ -114,6 +115,9 @@ class PlainLines:
         if tenth > self._tenth:
             self._tenth = tenth
             self._say("fetch", f"the model: {formatting.megabytes(done, total)}")
+
+    def _step(self, verb: str, path: StepPath, *facts: str) -> None:
+        self._say(verb, paths.shown(path), *facts)
 
     def _say(self, verb: str, *rest: str) -> None:
         self._terminal.say(f"{verb:<8}{'  '.join(word for word in rest if word)}")
@@ -222,9 +226,8 @@ class LiveTree:
     def _node(self, path: StepPath) -> Node:
         """Return the line of `path`, with those above it, which need not have had an event of their own."""
         if path not in self._nodes:
-            above = parent(path)
-            name = path[len(above) :].lstrip("/:")
-            self._nodes[path] = self._node(above).children[path] = Node(name)
+            above = paths.parent(path)
+            self._nodes[path] = self._node(above).children[path] = Node(paths.name(path).removeprefix(":"))
         return self._nodes[path]
 
     def _render(self) -> RenderableType:

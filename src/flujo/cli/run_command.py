@@ -12,6 +12,7 @@ import typer
 from flujo.cli import formatting
 from flujo.cli.exit_codes import ExitCode, of_run
 from flujo.cli.progress import Progress, progress
+from flujo.domain.paths import shown
 
 if TYPE_CHECKING:
     from flujo.cli.invocation import Invocation
@@ -180,7 +181,7 @@ def _tell_failure(invocation: Invocation, result: PipelineResult[Any, Any]) -> N
     if result.error is None:
         say_error(terminal, f"run {formatting.short(result.run_id)} failed")
         return
-    where = f"step `{result.error.path}`: " if result.error.path else ""
+    where = f"step `{shown(result.error.path)}`: " if result.error.path else ""
     say_error(terminal, where + result.error.message, code=result.error.code, hint=result.error.hint or "")
 
 
@@ -188,7 +189,8 @@ def ask(terminal: Terminal, run: str, pause: Pause, *, alone: bool = True, as_js
     """Write an open question to stdout (unless it stands there as JSON), and say what answers it."""
     within = f" within {formatting.span(pause.deadline_s)}" if pause.deadline_s else ""
     until = f" until {formatting.moment(pause.deadline_at)}" if pause.deadline_at else within
-    terminal.say(f"waiting for an answer at `{pause.pause_id}`{until}" + ("" if as_json else ":"), "yellow")
+    asked = f"waiting for an answer at `{shown(pause.pause_id)}`{until}"
+    terminal.say(asked if as_json else f"{asked}:", "yellow")
     if not as_json:
         show_value(terminal, pause.message)
     answer_with(terminal, run, pause, alone=alone)
@@ -196,10 +198,10 @@ def ask(terminal: Terminal, run: str, pause: Pause, *, alone: bool = True, as_js
 
 def answer_with(terminal: Terminal, run: str, pause: Pause, *, alone: bool) -> None:
     """Name the command that answers an open question."""
-    from flujo.domain.journal import for_command_line
     from flujo.services.project.inputs import example
+    from flujo.services.runs.answers import address
 
-    target = run if alone else f"{run}:{for_command_line(pause.pause_id)}"
+    target = run if alone else address(run, pause.pause_id)
     schema = formatting.decoded(pause.answer_schema)
     if isinstance(schema, dict) and "resolution" in schema.get("properties", ()):  # a call in doubt
         terminal.next(f"flujo tasks resolve {target} --as done|retry|fail")

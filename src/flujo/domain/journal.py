@@ -1,4 +1,4 @@
-"""The journal's words: the path that addresses a step, and the entry that records what happened there."""
+"""Journal entries: what is recorded of a step, by its path."""
 
 from __future__ import annotations
 
@@ -8,57 +8,21 @@ from typing import Any, NewType
 
 from flujo.domain import canonical
 from flujo.domain.fast_dataclass import record
+from flujo.domain.paths import ROOT as ROOT
+from flujo.domain.paths import StepPath as StepPath
+from flujo.domain.paths import branch as branch
+from flujo.domain.paths import child as child
+from flujo.domain.paths import for_command_line as for_command_line
+from flujo.domain.paths import from_command_line as from_command_line
+from flujo.domain.paths import indexed as indexed
+from flujo.domain.paths import is_inside as is_inside
+from flujo.domain.paths import parent as parent
 from flujo.domain.usage import NOTHING, Usage
-
-StepPath = NewType("StepPath", str)
-"""`triage/review[2]/critique`: names below the run, counts from 0, `route:refund` for a branch."""
 
 RunId = NewType("RunId", str)
 
-ROOT = StepPath("")
-
 CACHE_MISS = "cache"
 """The fingerprint of the decision that a cached step has to be run; what it decides is the key."""
-
-
-def child(path: StepPath, name: str) -> StepPath:
-    """Return the path of the step `name` in the body at `path`."""
-    return StepPath(f"{path}/{name}" if path else name)
-
-
-def indexed(path: StepPath, index: int) -> StepPath:
-    """Return the path of iteration, item or visit number `index` of the composite at `path`."""
-    return StepPath(f"{path}[{index}]")
-
-
-def branch(path: StepPath, name: str) -> StepPath:
-    """Return the path of branch or state `name` of the composite at `path`."""
-    return StepPath(f"{path}:{name}")
-
-
-def parent(path: StepPath) -> StepPath:
-    """Return what encloses `path`: `a/b[2]/c` → `a/b[2]` → `a/b` → `a` → the run itself."""
-    cut = max(path.rfind("/"), path.rfind("["), path.rfind(":"))
-    return StepPath(path[:cut]) if cut > 0 else ROOT
-
-
-def is_inside(path: StepPath, outer: StepPath) -> bool:
-    """Return whether `path` lies below `outer`."""
-    return path.startswith(outer) and path[len(outer) : len(outer) + 1] in ("/", "[", ":")
-
-
-def from_command_line(text: str) -> StepPath:
-    """Return the path that a user typed: `loop.2/x` means `loop[2]/x`, so that no shell eats the brackets."""
-    segments = []
-    for segment in text.split("/"):
-        head, dot, count = segment.rpartition(".")
-        segments.append(f"{head}[{count}]" if dot and count.isdigit() else segment)
-    return StepPath("/".join(segments))
-
-
-def for_command_line(path: StepPath) -> str:
-    """Return a path as a user can type it, the inverse of `from_command_line`."""
-    return path.replace("[", ".").replace("]", "")
 
 
 class EntryKind(StrEnum):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from flujo.domain.journal import StepPath
+from flujo.domain.paths import StepPath, is_within
 from flujo.domain.usage import NOTHING, Usage
 
 
@@ -81,11 +81,6 @@ class Ledger:
     def worked_s(self) -> float:
         """Seconds in which at least one attempt was under way; what runs at once counts once."""
         return sum(end - start for start, end in _merged((s.started_at, s.ended_at) for s in self.spendings))
-
-
-def is_within(path: StepPath, above: StepPath) -> bool:
-    """Return whether `path` is `above` or something inside it."""
-    return not above or path == above or path.startswith((f"{above}/", f"{above}[", f"{above}:"))
 
 
 def _merged(spans: Iterable[tuple[float, float]]) -> Iterator[tuple[float, float]]:

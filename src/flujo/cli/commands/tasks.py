@@ -119,12 +119,14 @@ def resume(
 ) -> None:
     """Answer a run's question and go on with it."""
     from flujo.cli.formatting import decoded
+    from flujo.domain.paths import shown
     from flujo.services.project.inputs import read_input
 
     asked = options.given(text, file, fields)
 
     def read(pause: "Pause") -> tuple[Any, str]:
-        answer = read_input(decoded(pause.answer_schema), asked, what=f"the answer to `{pause.pause_id}`")
+        what = f"the answer to `{shown(pause.pause_id)}`"
+        answer = read_input(decoded(pause.answer_schema), asked, what=what)
         return answer.value, answer.note
 
     _answered(ctx, run, read, detach=detach, paused_ok=paused_ok, as_json=as_json)
@@ -215,7 +217,7 @@ def _answered(
     async def work(workspace: "Workspace", progress: "Progress") -> Any:
         store = await workspace.store()
         record = await store.find(name)
-        pause = chosen(record, await store.pauses(record.run_id), _path(typed))
+        pause = chosen(record, await store.pauses(record.run_id), typed or None)
         answer, note = read(pause)
         if note:
             invocation.terminal.say(note, "dim")
@@ -237,16 +239,11 @@ def _answered(
         invocation.terminal.next(f"flujo trace {short(result.run_id)}", "shows how far it is")
 
 
-def _path(typed: str) -> str | None:
-    from flujo.domain.journal import from_command_line
-
-    return from_command_line(typed) if typed else None
-
-
 def _show(terminal: "Terminal", detail: "TaskDetail") -> None:
     from flujo.cli import formatting
     from flujo.cli.listing import next_for
     from flujo.cli.run_command import answer_with
+    from flujo.domain.paths import shown
 
     task = detail.task
     facts = {
@@ -260,7 +257,7 @@ def _show(terminal: "Terminal", detail: "TaskDetail") -> None:
         "spent": formatting.usage(task.usage, detail.trace.unconfirmed),
         "input": formatting.brief(detail.input, 400) if detail.input is not None else "",
         "context": formatting.brief(detail.context, 400) if detail.context else "",
-        "state": " ".join(f"{path}:{state}" for path, state in detail.states.items()),
+        "state": " ".join(f"{shown(path)}:{state}" for path, state in detail.states.items()),
         "error": f"{detail.error.message} [{detail.error.code}]" if detail.error else "",
         "output": formatting.brief(detail.output, 400) if detail.output is not None else "",
     }
@@ -270,9 +267,8 @@ def _show(terminal: "Terminal", detail: "TaskDetail") -> None:
     open_ones = [pause for pause in detail.pauses if pause.is_open]
     for pause in open_ones:
         until = f" until {formatting.moment(pause.deadline_at)}" if pause.deadline_at else ""
-        terminal.data(
-            f"waiting for an answer at `{pause.pause_id}`{until}:\n{formatting.printable(pause.message)}"
-        )
+        terminal.data(f"waiting for an answer at `{shown(pause.pause_id)}`{until}:")
+        terminal.data(formatting.printable(pause.message))
     for pause in open_ones:
         answer_with(terminal, formatting.short(task.run_id), pause, alone=len(open_ones) == 1)
     if not open_ones:

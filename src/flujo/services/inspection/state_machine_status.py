@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from flujo.domain import canonical
-from flujo.domain.journal import EntryKind, StepPath
+from flujo.domain.journal import EntryKind
+from flujo.domain.paths import StepPath, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from flujo.domain.journal import Entry
     from flujo.domain.run import Pause
 
-_VISIT = re.compile(r":(?P<state>[A-Za-z_][A-Za-z0-9_]*)\[\d+\](?=/|$)")
-"""A visit in a path: `letter:critique[1]`. Nothing else has a name and a count."""
+# A visit in a path: `letter:critique[1]`. Only visits have a name and a count.
+_VISIT = re.compile(r":(?P<state>[^/\[\]:!]+)\[\d+\](?=[/!]|$)")
 
 
 def current_states(entries: Sequence[Entry], pauses: Sequence[Pause]) -> dict[StepPath, str]:
@@ -39,7 +40,7 @@ def current_states(entries: Sequence[Entry], pauses: Sequence[Pause]) -> dict[St
 
 def _visit(states: dict[StepPath, str], path: StepPath) -> None:
     for visit in _VISIT.finditer(path):
-        states[StepPath(path[: visit.start()])] = visit["state"]
+        states[StepPath(path[: visit.start()])] = shown(visit["state"])
 
 
 def _visited(path: StepPath) -> StepPath | None:

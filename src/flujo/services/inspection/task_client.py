@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from flujo.domain import canonical
+from flujo.domain import canonical, paths
 from flujo.domain.journal import CACHE_MISS, ROOT, Entry, EntryKind, EntryStatus, ErrorInfo, StepPath, parent
 from flujo.domain.run import RunQuery, RunStatus
 from flujo.domain.usage import NOTHING, Usage
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
     from flujo.domain.run import Pause, RunRecord
     from flujo.domain.store import JournalSource, StateStore
     from flujo.services.runs.runner import Flujo
-
-_COUNT = re.compile(r"\.(\d+)(?=/|$)")
-_LAST_COUNT = re.compile(r"\[(\d+)\]$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +75,7 @@ class TraceNode:
     @property
     def name(self) -> str:
         """The last part of the path."""
-        return self.path[len(parent(self.path)) :].lstrip("/")
+        return paths.name(self.path)
 
     def at(self, path: str) -> TraceNode:
         """Return the node of the step at `path`; counts may be written `loop[2]/x` or `loop.2/x`.
@@ -87,11 +83,10 @@ class TraceNode:
         Raises:
             SettingsError: the run has been through no such step; the hint says which are close.
         """
-        wanted = _COUNT.sub(r"[\1]", path)
         nodes = {node.path: node for node in self.walk()}
-        if wanted in nodes:
-            return nodes[StepPath(wanted)]
-        close = difflib.get_close_matches(wanted, nodes, 3, 0.5)
+        if (found := paths.find(path, nodes)) is not None:
+            return nodes[found]
+        close = difflib.get_close_matches(paths.from_command_line(path), map(paths.shown, nodes), 3, 0.5)
         raise SettingsError(
             f"this run has been through no step {path!r}",
             hint=f"did you mean {' or '.join(f'`{each}`' for each in close)}?"
@@ -297,8 +292,8 @@ async def trace(store: JournalSource, record: RunRecord) -> TraceNode:
 
 def _count(node: TraceNode) -> int:
     """Return the count of an item or a turn: they stand in the input's order, whoever was done first."""
-    count = _LAST_COUNT.search(node.path)
-    return int(count[1]) if count else -1
+    count = paths.last_count(node.path)
+    return -1 if count is None else count
 
 
 def _node(nodes: dict[StepPath, TraceNode], path: StepPath) -> TraceNode:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain import canonical
+from flujo.domain import canonical, paths
 from flujo.exceptions import AmbiguousPause, InputRejected, OutputRejected, ResumeConflict, RunNotFound
 
 if TYPE_CHECKING:
+    from flujo.domain.paths import StepPath
     from flujo.domain.run import Pause, RunRecord
     from flujo.domain.store import QuestionStore
 
@@ -30,28 +32,34 @@ async def record_answer(store: QuestionStore, record: RunRecord, pause_id: str |
 def chosen(record: RunRecord, pauses: list[Pause], pause_id: str | None) -> Pause:
     """Return the question that is meant: the one that is named, or the only one that is open."""
     open_ones = [pause for pause in pauses if pause.is_open]
-    names = ", ".join(pause.pause_id for pause in open_ones)
+    names = ", ".join(paths.shown(pause.pause_id) for pause in open_ones)
     if pause_id is not None:
+        meant = paths.find(pause_id, [pause.pause_id for pause in pauses])
         for pause in pauses:
-            if pause.pause_id == pause_id:
+            if pause.pause_id == meant:
                 return pause
         raise RunNotFound(
             f"run {record.run_id} has no question {pause_id!r}",
-            hint=f"open questions: {names}" if names else "it waits for nobody",
+            hint=f"open questions: {names}" if names else "the run has no open questions",
         )
     if not open_ones:
         raise ResumeConflict(
-            f"run {record.run_id} is {record.status} and waits for nobody",
+            f"run {record.run_id} is {record.status}; only a paused run can be answered",
             hint=f"`flujo trace {record.run_id}` shows what happened",
             status=record.status,
         )
     if len(open_ones) > 1:
         raise AmbiguousPause(
             f"run {record.run_id} waits for {len(open_ones)} answers: {names}",
-            hint=f"say which: `flujo tasks resume {record.run_id}:{open_ones[0].pause_id} …`",
+            hint=f"name one of them: `flujo tasks resume {address(record.run_id, open_ones[0].pause_id)} …`",
             pauses=tuple(pause.pause_id for pause in open_ones),
         )
     return open_ones[0]
+
+
+def address(run_id: str, pause_id: StepPath) -> str:
+    """Return a question as a user types it on the command line, quoted where a shell needs that."""
+    return shlex.quote(f"{run_id}:{paths.for_command_line(pause_id)}")
 
 
 def check_answer(pause: Pause, given: Any) -> None:
@@ -64,7 +72,7 @@ def check_answer(pause: Pause, given: Any) -> None:
 
     try:
         compile_schema(canonical.decode(pause.answer_schema or b"true")).check(
-            canonical.normalise(given, what="answer"), what=f"answer to `{pause.pause_id}`"
+            canonical.normalise(given, what="answer"), what=f"answer to `{paths.shown(pause.pause_id)}`"
         )
     except OutputRejected as error:
         raise InputRejected(error.message, hint=error.hint) from None

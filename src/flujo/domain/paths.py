@@ -1,0 +1,150 @@
+"""Step paths: how the journal addresses a step, and how people read and type that address.
+
+    path     = segment { "/" segment }
+    segment  = NAME { "[" COUNT "]" | ":" NAME | "!" NAME }
+
+`/` leads to a step of a body, `[n]` to an iteration, item or visit, `:name` to a branch or state, and `!name`
+to a question that is not the step's own. A name is an identifier, or any text in which the characters that
+have a meaning in a path are percent-encoded. So each path has one reading, and `parent` needs only its text.
+
+Reserved, because no step of a blueprint can have these paths: `turn[n]` and `tool[k]` below a granular step,
+and the branches `:failure` and `:finally`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NewType
+from urllib.parse import unquote_to_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+StepPath = NewType("StepPath", str)
+"""`triage/review[2]/critique`: names below the run, counts from 0, `route:refund` for a branch."""
+
+ROOT = StepPath("")
+
+FAILURE, FINALLY = "failure", "finally"
+"""The branches in which `on_failure` and `finally` run."""
+
+_OPERATORS = "/[:!"
+_ENCODED = re.compile(r"[%/\[\]:.!~#\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_ESCAPES = re.compile(r"(?:%[0-9A-F]{2})+")
+_TYPED_COUNT = re.compile(r"\.(\d+)(?=[/.:!\[]|$)")
+_LAST_COUNT = re.compile(r"\[(\d+)\]$")
+
+
+# Building and taking apart ---------------------------------------------------------------------------------
+
+
+def child(path: StepPath, name: str) -> StepPath:
+    """Return the path of the step `name` in the body at `path`."""
+    return StepPath(f"{path}/{encoded(name)}" if path else encoded(name))
+
+
+def indexed(path: StepPath, index: int) -> StepPath:
+    """Return the path of iteration, item or visit number `index` of the composite at `path`."""
+    return StepPath(f"{path}[{index}]")
+
+
+def branch(path: StepPath, name: str) -> StepPath:
+    """Return the path of branch or state `name` of the composite at `path`."""
+    return StepPath(f"{path}:{encoded(name)}")
+
+
+def turn(path: StepPath, number: int) -> StepPath:
+    """Return the path of a response of the model, counted over the whole granular step at `path`."""
+    return indexed(child(path, "turn"), number)
+
+
+def tool(path: StepPath, place: int) -> StepPath:
+    """Return the path of a tool call by its place in the turn at `path`."""
+    return indexed(child(path, "tool"), place)
+
+
+def doubt(path: StepPath, number: int) -> StepPath:
+    """Return the id of the question how sending number `number` of the call at `path` ended."""
+    return indexed(StepPath(f"{path}!doubt"), number)
+
+
+def parent(path: StepPath) -> StepPath:
+    """Return what encloses `path`: `a/b[2]/c` → `a/b[2]` → `a/b` → `a` → the run itself."""
+    cut = max(path.rfind("/"), path.rfind("["), path.rfind(":"), path.rfind("!"))
+    return StepPath(path[:cut]) if cut > 0 else ROOT
+
+
+def name(path: StepPath) -> str:
+    """Return the last part of a path, as people read it: `c`, `[2]`, `:refund`."""
+    return shown(path[len(parent(path)) :].removeprefix("/"))
+
+
+def last_count(path: StepPath) -> int | None:
+    """Return the number of the iteration, item or visit that a path ends with."""
+    found = _LAST_COUNT.search(path)
+    return int(found[1]) if found else None
+
+
+def is_inside(path: StepPath, outer: StepPath) -> bool:
+    """Return whether `path` lies below `outer`; everything lies below the run."""
+    if not outer:
+        return bool(path)
+    return path.startswith(outer) and path[len(outer) : len(outer) + 1] in tuple(_OPERATORS)
+
+
+def is_within(path: StepPath, outer: StepPath) -> bool:
+    """Return whether `path` is `outer` or lies below it."""
+    return path == outer or is_inside(path, outer)
+
+
+# Names -----------------------------------------------------------------------------------------------------
+
+
+def encoded(name: str) -> str:
+    """Return a name as it stands in a path; an identifier stays as it is."""
+    return name if name.isidentifier() else _ENCODED.sub(_escape, name)
+
+
+def shown(path: str) -> str:
+    """Return a path as people read it: names as they were written, except what a terminal cannot print."""
+    return _ESCAPES.sub(_unescape, path) if "%" in path else path
+
+
+def _escape(found: re.Match[str]) -> str:
+    return _percent(found[0])
+
+
+def _percent(text: str) -> str:
+    # Half a character cannot be stored, but the error about it must be able to print its path.
+    return "".join(f"%{byte:02X}" for byte in text.encode("utf-8", "surrogatepass"))
+
+
+def _unescape(found: re.Match[str]) -> str:
+    text = unquote_to_bytes(found[0]).decode("utf-8", "surrogatepass")
+    return "".join(each if each.isprintable() else _percent(each) for each in text)
+
+
+# What people type ------------------------------------------------------------------------------------------
+
+
+def from_command_line(text: str) -> StepPath:
+    """Return the path that a user typed: `loop.2/x` means `loop[2]/x`, so that no shell eats the brackets."""
+    return StepPath(_TYPED_COUNT.sub(r"[\1]", text))
+
+
+def for_command_line(path: StepPath) -> str:
+    """Return a path as a user can type it, the inverse of `from_command_line`."""
+    return path.replace("[", ".").replace("]", "")
+
+
+def find(typed: str, known: Iterable[StepPath]) -> StepPath | None:
+    """Return the path that a user means: typed as it is stored or as it is shown, with brackets or dots.
+
+    None when no path is meant, or when several are shown alike.
+    """
+    paths = list(known)
+    for exact in (StepPath(typed), from_command_line(typed)):
+        if exact in paths:
+            return exact
+    alike = [path for path in paths if typed in (shown(path), shown(for_command_line(path)))]
+    return alike[0] if len(alike) == 1 else None
