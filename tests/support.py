@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
@@ -35,7 +36,13 @@ from flujo.domain.steps import (
 )
 from flujo.domain.steps import Carry as Carried
 from flujo.exceptions import StateBackendUnavailable
+from flujo.services.project.project import find_project
+from flujo.services.project.system import SystemClock, SystemRandom
+from flujo.services.runs.execution import Runtime
+from flujo.services.runs.run_request import pinned
 from flujo.services.runs.runner import Flujo
+from flujo.services.runs.service import RunService
+from flujo.services.workspace import Workspace
 from flujo.state.memory_cache import MemoryCache
 
 if TYPE_CHECKING:
@@ -116,6 +123,19 @@ async def resume(
     """Return how a run came out that was gone on with by a new runner."""
     async with Flujo[Any, Any, Any](tree, store=store, cache=cache) as runner:
         return await runner.resume_async(run_id, **options)
+
+
+def service(tree: Pipeline, store: StateStore) -> RunService:
+    """Return what executes runs of `tree`, for tests that say why an execution stops."""
+    closure, blobs = pinned(tree, None)
+    runtime = Runtime(
+        pipeline=tree,
+        binding=Workspace(find_project(Path.cwd())).bind(tree),
+        store=store,
+        clock=SystemClock(),
+        random=SystemRandom(),
+    )
+    return RunService(runtime=runtime, closure=closure, blobs=blobs, providers={})
 
 
 async def answer(store: StateStore, pause_id: str, value: Any, *, run_id: str = "run") -> None:

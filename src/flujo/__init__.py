@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from flujo.domain.usage import UsageLimits
     from flujo.domain.values import CallableRef, Expr, Text
     from flujo.services.inspection.task_client import TaskClient
+    from flujo.services.project.recovery_policy import RecoveryPolicy
     from flujo.services.read_blueprint import read_blueprint
     from flujo.services.runs.pipeline_registry import register
-    from flujo.services.runs.recovery import RecoveryPolicy
     from flujo.services.runs.runner import Flujo
     from flujo.services.runs.streaming import RunStream
     from flujo.state.providers import BucketProvider, FileProvider, MemoryProvider
@@ -75,7 +75,7 @@ _HOMES = {
     "PipelineContext": "flujo.domain.models",
     "PipelineResult": "flujo.domain.models",
     "Processors": "flujo.domain.steps",
-    "RecoveryPolicy": "flujo.services.runs.recovery",
+    "RecoveryPolicy": "flujo.services.project.recovery_policy",
     "RetryPolicy": "flujo.domain.retry",
     "RunStream": "flujo.services.runs.streaming",
     "Save": "flujo.domain.steps",

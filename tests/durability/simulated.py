@@ -30,7 +30,7 @@ from flujo.domain.outcomes import StepEnded, Success
 from flujo.domain.run import RunStatus
 from flujo.exceptions import FlujoError, RunNotFound
 from flujo.services.binding.binding import PipelineBinding
-from flujo.services.runs.recovery import RecoveryPolicy
+from flujo.services.project.recovery_policy import RecoveryPolicy
 from flujo.services.runs.runner import Flujo
 from flujo.state.memory_store import MemoryDatabase, MemoryStateStore
 from flujo.testing.simulation import SimulatedClock, SimulatedLoop, simulate

@@ -250,7 +250,8 @@ import pipelines
 from flujo import Flujo
 from flujo.services.runs.run_request import Request, pinned
 from flujo.services.project.project import find_project
-from flujo.services.workspace import SystemRandom, Workspace
+from flujo.services.project.system import SystemRandom
+from flujo.services.workspace import Workspace
 
 async def main():
     async with Workspace(find_project(__import__("pathlib").Path.cwd())) as ws:

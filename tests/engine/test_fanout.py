@@ -11,9 +11,10 @@ from flujo.domain.journal import EntryKind
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef, Expr, HumanInTheLoopStep, LoopStep, MapStep, ParallelStep, Text
 from flujo.exceptions import PausedException, PipelineAbortSignal, StateBackendUnavailable
-from flujo.services.runs.execution import SIGTERM
+from flujo.services.runs.execution import Stop, StopReason
+from flujo.services.runs.run_request import Request
 from flujo.state.memory_store import MemoryStateStore
-from support import World, answer, call, pipeline, resume, start
+from support import World, answer, call, pipeline, resume, service, start
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -131,9 +132,11 @@ async def test_a_run_that_is_given_back_in_the_middle_of_branches_can_be_taken_o
         )
     )
     tree = pipeline(two(body, body))
-    running = asyncio.create_task(start(tree, store, 1))
+    stop = Stop()
+    running = asyncio.create_task(service(tree, store).accept(Request(1, run_id="run"), stop=stop))
     await waiting.wait()
-    running.cancel(SIGTERM)
+    stop.reason = StopReason.SHUTDOWN
+    running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
     record = await store.find("run")

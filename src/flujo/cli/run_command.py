@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from flujo.cli.terminal import Terminal
     from flujo.domain.models import PipelineResult
     from flujo.domain.run import Pause
+    from flujo.services.runs.execution import Stop
     from flujo.services.workspace import Workspace
 
-Work = Callable[["Workspace", Progress], Awaitable["PipelineResult[Any, Any]"]]
-"""What to do in a workspace, telling its progress."""
+Work = Callable[["Workspace", Progress, "Stop"], Awaitable["PipelineResult[Any, Any]"]]
+"""What to do in a workspace: it reports its progress, and stops for the reason that it is given."""
 
 
 def drive(invocation: Invocation, work: Work) -> PipelineResult[Any, Any]:
@@ -57,23 +58,26 @@ def in_workspace(invocation: Invocation, work: Callable[[Workspace], Awaitable[A
 async def _supervised(
     invocation: Invocation, work: Work, shown: Progress, caught: list[signal.Signals]
 ) -> PipelineResult[Any, Any]:
+    from flujo.services.runs.execution import Stop, StopReason
     from flujo.services.workspace import Workspace
 
     task = asyncio.current_task()
     loop = asyncio.get_running_loop()
+    why = Stop()
 
     def stop(number: signal.Signals) -> None:
         caught.append(number)
         loop.remove_signal_handler(number)  # the second one does what it always does
+        why.reason = StopReason.INTERRUPT if number is signal.SIGINT else StopReason.SHUTDOWN
         if task is not None:
-            task.cancel(number.name.lower())
+            task.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop, number)
     async with Workspace(invocation.project) as workspace:
         workspace.on_download = shown.download
         with shown:
-            return await work(workspace, shown)
+            return await work(workspace, shown, why)
 
 
 def _stopped(terminal: Terminal, number: signal.Signals, run_id: str) -> ExitCode:

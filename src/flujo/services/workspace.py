@@ -1,79 +1,44 @@
-"""The wiring: a project's settings become a store, agents and a clock, each built once and closed once."""
+"""A project at work: its store, resources, caches and agents, each opened once and closed once."""
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-import os
-import secrets
 import sys
-import time
-from collections import deque
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from flujo.domain.journal import RunId
+from flujo.agents.chat import AgentSettings
+from flujo.blueprint.sources.callables import load_callable
+from flujo.blueprint.sources.source_files import PinnedSource
 from flujo.domain.models import AppResources
 from flujo.domain.usage import UsageLimits
+from flujo.engine.step_cache import AnswerCache
 from flujo.exceptions import FlujoError, SettingsError
-from flujo.services.checks.validation import refusal
+from flujo.services.binding.binding import PipelineBinding
+from flujo.services.checks.locking import lock_digest, require_match
+from flujo.services.checks.validation import compiled, refusal
+from flujo.services.lifetime import Lifetime
+from flujo.services.project.recovery_policy import RecoveryPolicy
+from flujo.services.project.system import SystemClock, SystemRandom
+from flujo.settings import environment
+from flujo.state.memory_cache import MemoryCache
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
-    from flujo.agents.chat import AgentSettings
     from flujo.blueprint.closure import Closure
+    from flujo.blueprint.compiler import Compiled
     from flujo.blueprint.diagnostics import Diagnostic
-    from flujo.blueprint.sources.source_files import Source
     from flujo.domain.context_references import StateProvider
+    from flujo.domain.models import PipelineContext
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.ports import Binding, CacheBackend
+    from flujo.domain.ports import Binding
     from flujo.domain.store import DurableStore
     from flujo.services.project.project import Project
-    from flujo.services.runs.recovery import RecoveryPolicy
     from flujo.settings import Settings
-
-
-class SystemClock:
-    """The time of this machine."""
-
-    def now(self) -> float:
-        """Seconds since the epoch."""
-        return time.time()
-
-    def monotonic(self) -> float:
-        """Seconds that never go backwards."""
-        return time.monotonic()
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        await asyncio.sleep(seconds)
-
-
-_RUN_IDS: deque[RunId] = deque()
-"""Some to come: asking the system for each would hand the interpreter's lock to another thread each time."""
-if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_RUN_IDS.clear)
-
-
-class SystemRandom:
-    """The randomness of this machine."""
-
-    def run_id(self) -> RunId:
-        """Return 128 random bits in hexadecimal."""
-        while True:
-            try:
-                return _RUN_IDS.popleft()
-            except IndexError:
-                drawn = secrets.token_hex(16 * 64)
-                _RUN_IDS.extend(RunId(drawn[start : start + 32]) for start in range(0, len(drawn), 32))
-
-    def fraction(self) -> float:
-        """Return a number in [0, 1)."""
-        return secrets.randbelow(1 << 30) / (1 << 30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +70,8 @@ class Workspace:
         """Told the bytes done and in all while a local model is fetched; called from a thread."""
         self._store: DurableStore | None = None
         self._resources: AppResources | None = None
-        self._opening = asyncio.Lock()
-        self._exits = AsyncExitStack()
+        self._cache: AnswerCache | None = None
+        self._lifetime = Lifetime(f"the workspace of project {project.root.name!r}")
 
     async def __aenter__(self) -> Self:
         return self
@@ -114,16 +79,24 @@ class Workspace:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
+    async def aclose(self) -> None:
+        """Close what was opened: the resources first, then the store. Idempotent."""
+        await self._lifetime.close()
+
     async def store(self) -> DurableStore:
         """Return the project's store, opened and (for SQLite) migrated.
 
         Raises:
             StateError: it cannot be opened, or its schema is not the one this Flujo needs.
+            RunnerClosed: the workspace is closed.
         """
-        async with self._opening:
-            if self._store is None:
-                self._store = await open_store(self.project.state_uri, self.project.settings)
-            return self._store
+        self._lifetime.require_open()
+        if self._store is None:
+            async with self._lifetime.opening() as exits:
+                if self._store is None:
+                    self._store = await open_store(self.project.state_uri, self.project.settings)
+                    exits.push_async_callback(self._store.aclose)
+        return self._store
 
     def importable(self) -> None:
         """Let modules of the project be imported."""
@@ -131,9 +104,7 @@ class Workspace:
 
     @property
     def recovery_policy(self) -> RecoveryPolicy:
-        """How this project's settings want runs looked after that nobody attends to."""
-        from flujo.services.runs.recovery import RecoveryPolicy
-
+        """How a process of this project recovers runs, as its settings say."""
         settings = self.project.settings.settings
         return RecoveryPolicy(every_s=settings.recovery_s, max_recoveries=settings.max_recoveries)
 
@@ -142,15 +113,20 @@ class Workspace:
         """Whether answers of cached steps are kept in the state database: `[cache] backend`."""
         return self.project.settings.cache.backend == "state"
 
-    async def cache(self) -> CacheBackend | None:
-        """Return the cache in the state database, None when the project keeps answers in memory.
+    async def answer_cache(self) -> AnswerCache:
+        """Return the answers of cached steps, in the state database or in memory as `[cache] backend` says.
+
+        All runs of this workspace share it, so that concurrent runs do the work of one step once.
 
         Raises:
             StateError: the database cannot be opened.
+            RunnerClosed: the workspace is closed.
         """
-        if not self.caches_in_state:
-            return None
-        return (await self.store()).cache()
+        store = await self.store() if self.caches_in_state else None
+        self._lifetime.require_open()
+        if self._cache is None:
+            self._cache = AnswerCache(MemoryCache() if store is None else store.cache())
+        return self._cache
 
     async def resources(self) -> AppResources | None:
         """Return what `[project] resources` makes, entered once and exited by `aclose`; None without one.
@@ -162,9 +138,10 @@ class Workspace:
         target = self.project.settings.project.resources
         if target is None:
             return None
-        async with self._opening:
+        await self.store()  # opened before the resources, so it is closed after them
+        async with self._lifetime.opening() as exits:
             if self._resources is None:
-                made = await self._exits.enter_async_context(_managed(self.project.root, target))
+                made = await exits.enter_async_context(_managed(self.project.root, target))
                 self._resources = checked_resources(made, f"what `[project] resources = {target!r}` gives")
             return self._resources
 
@@ -180,16 +157,6 @@ class Workspace:
         named = self.project.settings.state_providers
         return {name: open_provider(name, url, self.project.root) for name, url in named.items()}
 
-    async def aclose(self) -> None:
-        """Close what was opened: the resources first, then the store. Idempotent."""
-        exits, self._exits = self._exits, AsyncExitStack()
-        store, self._store, self._resources = self._store, None, None
-        try:
-            await exits.aclose()
-        finally:
-            if store is not None:
-                await store.aclose()
-
     def load(self, path: str, *, overrides: Mapping[str, str] | None = None) -> Blueprint:
         """Return the blueprint at `path` (relative to the project's root) as it is on disk.
 
@@ -197,62 +164,48 @@ class Workspace:
             BlueprintError: it does not pass its checks; `diagnostics` and `sources` say why.
             LockMismatch: `[lockfile] enabled` is set, and it is not what flujo.lock holds.
         """
-        from flujo.blueprint.sources.source_files import FileSource
+        blueprint = _blueprint(path, compiled(self.project, path, overrides))
+        find_lock = require_match if self.project.settings.lockfile.enabled else lock_digest
+        return replace(blueprint, lock_digest=find_lock(self.project, path, blueprint.pipeline))
 
-        source = FileSource(self.project.root)
-        blueprint = self.compile(path, source, overrides or {}, models=self.project.settings.models)
-        from flujo.services.checks.locking import lock_digest, require_match
-
-        asked = require_match if self.project.settings.lockfile.enabled else lock_digest
-        return replace(blueprint, lock_digest=asked(self.project, path, blueprint.pipeline))
-
-    def compile(
-        self,
-        path: str,
-        source: Source,
-        overrides: Mapping[str, str],
-        *,
-        models: Mapping[str, str] | None = None,
-    ) -> Blueprint:
-        """Return the blueprint at `path` in `source`: the files on disk, or those that a run has pinned.
+    def load_pinned(self, closure: Closure) -> Blueprint:
+        """Return the blueprint that a run was accepted with.
 
         Raises:
             BlueprintError: it does not pass its checks.
         """
-        from flujo.blueprint.compiler import compile_blueprint
-        from flujo.blueprint.sources.source_files import FileSource
-
-        settings = self.project.settings
-        compiled = compile_blueprint(
-            path,
-            source,
-            allow_callables=settings.blueprints.allow_callables,
-            models=models,
-            overrides=overrides,
-            # What a run was accepted with is not judged again by stricter settings, or by new rules.
-            strict=settings.strict_dsl and isinstance(source, FileSource),
-            is_bounded=bool(settings.budgets.limits),
+        # The run was accepted: stricter settings and other models of today do not apply to it.
+        source = PinnedSource(closure.files)
+        result = compiled(
+            self.project, closure.entry, closure.overrides, source=source, models={}, strict=False
         )
-        if compiled.pipeline is None:
-            raise refusal(path, compiled)
-        return Blueprint(path, compiled.pipeline, compiled.closure, compiled.diagnostics, compiled.sources)
+        return replace(_blueprint(closure.entry, result), closure=closure)
 
-    def bind(self, pipeline: Pipeline) -> Binding:
+    def bind(self, pipeline: Pipeline, context_model: type[PipelineContext] | None = None) -> Binding:
         """Return `pipeline` made runnable. This is the one place where its callables are imported.
+
+        Args:
+            pipeline: the tree.
+            context_model: the class of its context, instead of the one that the tree names.
 
         Raises:
             CallableError | ProviderUnavailable: something it names is not to be had.
         """
-        from flujo.services.binding.binding import PipelineBinding
-
         importable(self.project.root)
         settings = self.project.settings
         bound = PipelineBinding(
             allow_callables=settings.blueprints.allow_callables,
             agent_settings=agent_settings(settings, self.on_download),
+            context_model=context_model,
         )
         bound.bind(pipeline)
         return bound
+
+
+def _blueprint(path: str, result: Compiled) -> Blueprint:
+    if result.pipeline is None:
+        raise refusal(path, result)
+    return Blueprint(path, result.pipeline, result.closure, result.diagnostics, result.sources)
 
 
 def checked_resources(resources: Any, what: str) -> AppResources:
@@ -288,8 +241,6 @@ def checked_limits(limits: Any, what: str) -> UsageLimits:
 @asynccontextmanager
 async def _managed(root: Path, target: str) -> AsyncIterator[Any]:
     """Enter and exit what `[project] resources` names. The setting itself is what allows importing it."""
-    from flujo.blueprint.sources.callables import load_callable
-
     importable(root)
     make = load_callable(target, (target.partition(":")[0],))
     try:
@@ -325,9 +276,6 @@ def agent_settings(
     settings: Settings, on_download: Callable[[int, int], None] | None = None
 ) -> AgentSettings:
     """Return what agents need to know of the settings and the environment."""
-    from flujo.agents.chat import AgentSettings
-    from flujo.settings import environment
-
     return AgentSettings(
         coercion_level=settings.aros.coercion_tolerant_level,
         structured_output=settings.aros.structured_output_default,
@@ -339,7 +287,7 @@ def agent_settings(
 
 async def open_store(uri: str, settings: Settings) -> DurableStore:
     """Return the store at `uri`, ready to be used."""
-    from flujo.state.store import SqlStateStore
+    from flujo.state.store import SqlStateStore  # SQLAlchemy takes 160 ms, so it waits for its first use
 
     pool = settings.settings
     return await SqlStateStore.open(

@@ -14,8 +14,9 @@ from flujo.services.checks import locking
 from flujo.services.checks.locking import require_match, verify, write
 from flujo.services.checks.validation import compiled
 from flujo.services.project.project import Project, find_project
+from flujo.services.project.recovery_policy import RecoveryPolicy
 from flujo.services.runs import blueprint_runs
-from flujo.services.runs.recovery import RecoveryPolicy
+from flujo.services.runs.run_request import Request
 from flujo.services.runs.worker import Worker, WorkerEvents
 from flujo.services.workspace import Workspace
 
@@ -232,7 +233,7 @@ def test_a_lock_is_written_whole_or_not_at_all(project: Project) -> None:
 async def started(project: Project, name: str = "other", **options: Any) -> Any:
     async with Workspace(project) as ws:
         blueprint = ws.load(f"blueprints/{name}.yaml")
-        result = await blueprint_runs.start(ws, blueprint, None, **options)
+        result = await blueprint_runs.start(ws, blueprint, Request(None, **options))
         store = await ws.store()
         return await store.run(result.run_id)
 

@@ -11,7 +11,7 @@ from flujo.domain.journal import EntryKind, RunId, StepPath
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef
 from flujo.exceptions import ResumeConflict
-from flujo.services.runs.recovery import RecoveryPolicy
+from flujo.services.project.recovery_policy import RecoveryPolicy
 from flujo.services.runs.runner import Flujo
 from support import Expr, HumanInTheLoopStep, ParallelStep, Save, Text, World, answer, call, pipeline
 

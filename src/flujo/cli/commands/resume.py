@@ -9,6 +9,7 @@ from flujo.cli.invocation import Invocation
 
 if TYPE_CHECKING:
     from flujo.cli.progress import Progress
+    from flujo.services.runs.execution import Stop
     from flujo.services.workspace import Workspace
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -45,13 +46,14 @@ def resume(
         _list(invocation, found, as_json=as_json)
         return
 
-    async def work(workspace: "Workspace", progress: "Progress") -> Any:
+    async def work(workspace: "Workspace", progress: "Progress", stop: "Stop") -> Any:
         return await blueprint_runs.resume(
             workspace,
             run,
             accept_changes=accept_changes,
             retry_failed=retry_failed,
             sink=progress,
+            stop=stop,
             say=invocation.terminal.say,
         )
 

@@ -10,6 +10,7 @@ from flujo.cli.invocation import Invocation
 
 if TYPE_CHECKING:
     from flujo.cli.progress import Progress
+    from flujo.services.runs.execution import Stop
     from flujo.services.workspace import Blueprint, Workspace
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -63,29 +64,22 @@ def run(
     from flujo.cli.run_command import conclude, drive
     from flujo.services.project import inputs
     from flujo.services.runs import blueprint_runs
+    from flujo.services.runs.run_request import Request
 
     path = invocation.project.locate(blueprint, invocation.folder)
     asked = options.given(text, file, fields)
     labels = inputs.read_metadata(metadata or ())
     models = inputs.read_overrides(overrides or ())
 
-    async def work(workspace: "Workspace", progress: "Progress") -> Any:
+    async def work(workspace: "Workspace", progress: "Progress", stop: "Stop") -> Any:
         loaded = workspace.load(path, overrides=models)
         _mention_warnings(invocation, loaded)
         value = inputs.read_input(loaded.pipeline.input_schema, asked)
         if value.note:
             invocation.terminal.say(value.note, "dim")
         start = inputs.read_fields(context or (), loaded.pipeline.context_schema, option="--context")
-        return await blueprint_runs.start(
-            workspace,
-            loaded,
-            value.value,
-            context=start,
-            metadata=labels,
-            run_id=run_id,
-            if_exists=if_exists.value if if_exists else "attach",
-            sink=progress,
-        )
+        request = Request(value.value, start, run_id, labels, if_exists.value if if_exists else "attach")
+        return await blueprint_runs.start(workspace, loaded, request, sink=progress, stop=stop)
 
     result = drive(invocation, work)
     if not result.steps:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from flujo.cli.terminal import Terminal
     from flujo.domain.run import Pause
     from flujo.services.inspection.task_client import TaskDetail
+    from flujo.services.runs.execution import Stop
     from flujo.services.workspace import Workspace
 
 app = typer.Typer(
@@ -168,9 +169,9 @@ def retry(
 
     invocation = Invocation.of(ctx)
 
-    async def work(workspace: "Workspace", progress: "Progress") -> Any:
+    async def work(workspace: "Workspace", progress: "Progress", stop: "Stop") -> Any:
         return await blueprint_runs.resume(
-            workspace, run, retry_failed=True, sink=progress, say=invocation.terminal.say
+            workspace, run, retry_failed=True, sink=progress, stop=stop, say=invocation.terminal.say
         )
 
     conclude(invocation, drive(invocation, work), as_json=as_json, paused_ok=paused_ok)
@@ -214,7 +215,7 @@ def _answered(
     invocation = Invocation.of(ctx)
     name, _, typed = run.partition(":")
 
-    async def work(workspace: "Workspace", progress: "Progress") -> Any:
+    async def work(workspace: "Workspace", progress: "Progress", stop: "Stop") -> Any:
         store = await workspace.store()
         record = await store.find(name)
         pause = chosen(record, await store.pauses(record.run_id), typed or None)
@@ -222,7 +223,7 @@ def _answered(
         if note:
             invocation.terminal.say(note, "dim")
         return await blueprint_runs.answer(
-            workspace, record.run_id, pause.pause_id, answer, detach=detach, sink=progress
+            workspace, record.run_id, pause.pause_id, answer, detach=detach, sink=progress, stop=stop
         )
 
     result = drive(invocation, work)

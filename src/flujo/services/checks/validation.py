@@ -42,6 +42,7 @@ def compiled(
     *,
     source: Source | None = None,
     models: Mapping[str, str] | None = None,
+    strict: bool | None = None,
 ) -> Compiled:
     """Return a blueprint, read, checked and compiled; nothing that it names is imported.
 
@@ -51,6 +52,7 @@ def compiled(
         overrides: of agents' models.
         source: where files are read from, instead of the project's folder.
         models: agent → model, instead of what the project's settings say.
+        strict: whether warnings are errors, instead of what the project's settings say.
 
     Raises:
         SettingsError: an override that names no agent.
@@ -64,7 +66,7 @@ def compiled(
         allow_callables=project.settings.blueprints.allow_callables,
         models=project.settings.models if models is None else models,
         overrides=overrides or {},
-        strict=project.settings.strict_dsl,
+        strict=project.settings.strict_dsl if strict is None else strict,
         is_bounded=bool(project.settings.budgets.limits),
     )
 

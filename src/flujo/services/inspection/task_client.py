@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import difflib
+import re
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -15,6 +16,7 @@ from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import SettingsError
 from flujo.services.inspection.model_mismatch import drifts
 from flujo.services.inspection.state_machine_status import current_states
+from flujo.services.lifetime import Lifetime
 from flujo.services.project.project import find_project
 from flujo.services.runs.answers import record_answer
 from flujo.services.workspace import Workspace, open_store
@@ -151,9 +153,8 @@ class TaskClient:
                 blueprints are gone on with through the workspace, without a runner.
         """
         self._runners = {runner.pipeline.name: runner for runner in runners}
-        self._is_mine = state is None or isinstance(state, str)
         self._state = state
-        self._opening = asyncio.Lock()
+        self._lifetime = Lifetime("this TaskClient")
 
     async def __aenter__(self) -> Self:
         return self
@@ -162,9 +163,8 @@ class TaskClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close what this client opened. Idempotent."""
-        if self._is_mine and self._state is not None and not isinstance(self._state, str):
-            await self._state.aclose()
+        """Close what this client opened; every later call raises `RunnerClosed`. Idempotent."""
+        await self._lifetime.close()
 
     async def list_tasks(
         self,
@@ -250,11 +250,15 @@ class TaskClient:
         return _task(await blueprint_runs.cancel(await self._store(), run_id))
 
     async def _store(self) -> StateStore:
-        async with self._opening:
-            if self._state is None:
-                self._state = Workspace(find_project(Path.cwd()))
-            elif isinstance(self._state, str):
-                self._state = await open_store(self._state, load())
+        self._lifetime.require_open()
+        if self._state is None or isinstance(self._state, str):
+            async with self._lifetime.opening() as exits:
+                if self._state is None:
+                    self._state = await exits.enter_async_context(Workspace(find_project(Path.cwd())))
+                elif isinstance(self._state, str):
+                    self._state = await exits.enter_async_context(
+                        aclosing(await open_store(self._state, load()))
+                    )
         return await self._state.store() if isinstance(self._state, Workspace) else self._state
 
 

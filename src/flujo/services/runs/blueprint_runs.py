@@ -6,29 +6,31 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from flujo.blueprint.closure import Closure
 from flujo.domain import canonical
-from flujo.domain.journal import EntryKind, EntryStatus, ErrorInfo
-from flujo.domain.models import Metadata, PipelineResult
+from flujo.domain.journal import EntryKind, EntryStatus
+from flujo.domain.models import PipelineResult
 from flujo.domain.run import Move, RunQuery, RunStatus, Write
-from flujo.domain.usage import tightest
-from flujo.exceptions import (
-    LockMismatch,
-    ResumeConflict,
-    StateError,
-)
+from flujo.exceptions import LockMismatch, ResumeConflict, StateError
+from flujo.services.checks.locking import require_match
+from flujo.services.checks.pipeline_checks import check_pipeline
 from flujo.services.runs.answers import record_answer
 from flujo.services.runs.changes import changed_files, lost_paths, without_counts
-from flujo.services.runs.claiming import RESUMABLE, IfExists
-from flujo.services.runs.execution import result_of
+from flujo.services.runs.execution import Runtime, result_of, stopped, unchanged
 from flujo.services.runs.pipeline_registry import registered
-from flujo.services.runs.runner import Flujo
+from flujo.services.runs.run_request import pinned
+from flujo.services.runs.service import RESUMABLE, RunService, limits_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Sink
     from flujo.domain.run import RunRecord
     from flujo.domain.store import BlobStore, StateStore
+    from flujo.services.runs.execution import Stop
+    from flujo.services.runs.pipeline_registry import Registered
+    from flujo.services.runs.run_request import Request
     from flujo.services.workspace import Blueprint, Workspace
 
 Result = PipelineResult[Any, Any]
@@ -38,19 +40,13 @@ Say = Callable[[str], None]
 async def start(
     ws: Workspace,
     blueprint: Blueprint,
-    value: Any,
+    request: Request,
     *,
-    context: Mapping[str, Any] | None = None,
-    metadata: Metadata | None = None,
-    run_id: str | None = None,
-    if_exists: IfExists = "attach",
     sink: Sink | None = None,
+    stop: Stop | None = None,
 ) -> Result:
-    """Accept a run of `blueprint` and execute it; see `Flujo.run_result_async`."""
-    runner = await _runner(ws, blueprint)
-    return await runner.run_result_async(
-        value, initial_context_data=context, run_id=run_id, metadata=metadata, if_exists=if_exists, sink=sink
-    )
+    """Accept a run of `blueprint` and execute it; see `RunService.accept`."""
+    return await (await _service(ws, blueprint.pipeline, blueprint)).accept(request, sink=sink, stop=stop)
 
 
 async def resume(
@@ -60,6 +56,7 @@ async def resume(
     accept_changes: bool = False,
     retry_failed: bool = False,
     sink: Sink | None = None,
+    stop: Stop | None = None,
     say: Say | None = None,
 ) -> Result:
     """Go on with the run that `run` means: an id, a unique prefix of one, or `@last`.
@@ -75,20 +72,20 @@ async def resume(
     store = await ws.store()
     record = await store.find(run)
     _require_continuable(record, retry_failed=retry_failed)
-    pinned = await _pinned(ws, record)
+    accepted = await _pinned(ws, record)
     if accept_changes:
-        blueprint = await _accept(ws, store, record, pinned, say or _silent, retry_failed=retry_failed)
+        blueprint = await _accept(ws, store, record, accepted, say or _silent, retry_failed=retry_failed)
     else:
-        blueprint = pinned
-        _require_tested(ws, record, pinned)
-        changed = changed_files(ws.project.root, pinned.closure.files)
+        blueprint = accepted
+        _require_tested(ws, record, accepted)
+        changed = changed_files(ws.project.root, accepted.closure.files)
         if changed and say:
             say(
                 f"on disk {_listed(changed)} differ{'s' if len(changed) == 1 else ''} from what this run was "
                 "started with; it goes on with what was pinned (`--accept-changes` takes the files on disk)"
             )
-    runner = await _runner(ws, blueprint)
-    return await runner.resume_async(record.run_id, retry_failed=retry_failed, sink=sink)
+    service = await _service(ws, blueprint.pipeline, blueprint)
+    return await service.resume(record.run_id, retry_failed=retry_failed, sink=sink, stop=stop)
 
 
 async def resumable(ws: Workspace) -> list[RunRecord]:
@@ -108,8 +105,8 @@ async def cancel(store: StateStore, run: str) -> RunRecord:
     record = await store.find(run)
     statuses = (*RESUMABLE, RunStatus.FAILED)
     claimed = await store.claim(record.run_id, statuses=statuses, forced=True)
-    stopped = ErrorInfo("FLJ410", "somebody cancelled the run", type="PipelineAbortSignal")
-    move = Move(status=RunStatus.CANCELLED, error=canonical.encode(stopped.to_json()))
+    error = canonical.encode(stopped("somebody cancelled the run").to_json())
+    move = Move(status=RunStatus.CANCELLED, error=error)
     await store.write(Write(run_id=claimed.run_id, fence=claimed.fence, move=move))
     return await store.run(claimed.run_id)
 
@@ -122,6 +119,7 @@ async def answer(
     *,
     detach: bool = False,
     sink: Sink | None = None,
+    stop: Stop | None = None,
 ) -> Result:
     """Answer a question of a paused run, and go on with it unless `detach` is set or its owner does.
 
@@ -138,7 +136,7 @@ async def answer(
     await record_answer(store, record, pause_id, given)
     if detach or "python" in await _manifest(store, record):
         return await report_unclaimed(store, record)
-    return await ignore_if_owned(store, record, resume(ws, record.run_id, sink=sink))
+    return await ignore_if_owned(store, record, resume(ws, record.run_id, sink=sink, stop=stop))
 
 
 async def ignore_if_owned(store: StateStore, record: RunRecord, resuming: Awaitable[Result]) -> Result:
@@ -162,37 +160,25 @@ async def report_unclaimed(store: StateStore, record: RunRecord) -> Result:
     return result.model_copy(update={"note": note})
 
 
-async def runner_of(ws: Workspace, record: RunRecord) -> Flujo[Any, Any, Any]:
-    """Return a runner of what a run has pinned: a blueprint as it was, or a registered pipeline as it is.
+async def service_of(ws: Workspace, record: RunRecord) -> RunService:
+    """Return what executes a run: of its pinned blueprint, or of a registered Python pipeline.
 
     Raises:
-        StateError: the pipeline is written in Python, and nobody has registered it here.
+        StateError: the Python pipeline is not registered in this process.
         BlueprintError | CallableError | AgentError: it cannot be bound here.
     """
     manifest = await _manifest(await ws.store(), record)
     if "python" not in manifest:
         blueprint = await _pinned(ws, record)
         _require_tested(ws, record, blueprint)
-        return await _runner(ws, blueprint)
+        return await _service(ws, blueprint.pipeline, blueprint)
     found = registered(manifest["python"])
     if found is None:
         raise StateError(
-            f"pipeline {manifest['python']!r} is written in Python, and nobody has registered it here",
+            f"Python pipeline {manifest['python']!r} is not registered in this process",
             hint="`flujo worker --import MODULE`, where that module calls `flujo.register`",
         )
-    ws.importable()
-    return Flujo(
-        found.pipeline,
-        context_model=found.context_model,
-        store=await ws.store(),
-        resources=await ws.resources(),
-        usage_limits=tightest(found.usage_limits, ws.project.settings.budgets.limits),
-        recovery=False,  # the worker itself looks after them
-        state_providers=ws.state_providers,
-        cache=await ws.cache(),
-        clock=ws.clock,
-        random=ws.random,
-    )
+    return await _service(ws, found.pipeline, None, found)
 
 
 def _require_tested(ws: Workspace, record: RunRecord, pinned: Blueprint) -> None:
@@ -208,8 +194,6 @@ def _require_tested(ws: Workspace, record: RunRecord, pinned: Blueprint) -> None
         return
     if record.lock_digest is not None and not pinned.closure.unlocked:
         return
-    from flujo.services.checks.locking import require_match
-
     try:
         require_match(ws.project, pinned.path, pinned.pipeline)
     except LockMismatch as error:
@@ -220,20 +204,29 @@ def _require_tested(ws: Workspace, record: RunRecord, pinned: Blueprint) -> None
         ) from None
 
 
-async def _runner(ws: Workspace, blueprint: Blueprint) -> Flujo[Any, Any, Any]:
-    binding = ws.bind(blueprint.pipeline)
-    return Flujo(
-        blueprint.pipeline,
-        store=await ws.store(),
-        binding=binding,
-        blueprint=blueprint,
-        resources=await ws.resources(),
-        usage_limits=ws.project.settings.budgets.limits,
-        recovery=False,  # one command is about one run
-        state_providers=ws.state_providers,
-        cache=await ws.cache(),
-        clock=ws.clock,
-        random=ws.random,
+async def _service(
+    ws: Workspace, pipeline: Pipeline, blueprint: Blueprint | None, python: Registered | None = None
+) -> RunService:
+    """Return what executes runs of a blueprint, or of a registered Python pipeline."""
+    output = check_pipeline(pipeline)
+    closure, blobs = pinned(pipeline, blueprint)
+    own_limits = None if python is None else python.usage_limits
+    return RunService(
+        runtime=Runtime(
+            pipeline=pipeline,
+            binding=ws.bind(pipeline, None if python is None else python.context_model),
+            store=await ws.store(),
+            clock=ws.clock,
+            random=ws.random,
+            resources=await ws.resources(),
+            cache=await ws.answer_cache(),
+            limits=limits_of(pipeline, own_limits, ws.project.settings.budgets.limits),
+            load_output=unchanged if output is None else output.load,
+        ),
+        closure=closure,
+        blobs=blobs,
+        lock_digest=None if blueprint is None else blueprint.lock_digest,
+        providers=ws.state_providers,
     )
 
 
@@ -257,9 +250,6 @@ def _require_continuable(record: RunRecord, *, retry_failed: bool) -> None:
 
 async def _pinned(ws: Workspace, record: RunRecord) -> Blueprint:
     """Return the blueprint as it was when the run was accepted, from the blobs in the database."""
-    from flujo.blueprint.closure import Closure
-    from flujo.blueprint.sources.source_files import PinnedSource
-
     store = await ws.store()
     content = await _manifest(store, record)
     if "python" in content:
@@ -270,8 +260,7 @@ async def _pinned(ws: Workspace, record: RunRecord) -> Blueprint:
     closure = Closure.load(
         canonical.encode(content), await store.blobs(sorted(set(content["files"].values())))
     )
-    blueprint = ws.compile(closure.entry, PinnedSource(closure.files), closure.overrides)
-    return replace(blueprint, closure=closure)
+    return ws.load_pinned(closure)
 
 
 async def _manifest(store: BlobStore, record: RunRecord) -> Mapping[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.fast_dataclass import record
@@ -26,7 +28,7 @@ from flujo.engine.budget import Budget, unconfirmed
 from flujo.engine.frame import Run
 from flujo.engine.interpreter import execute
 from flujo.engine.journal import Journal
-from flujo.exceptions import StateError
+from flujo.exceptions import PipelineAbortSignal, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -37,21 +39,31 @@ if TYPE_CHECKING:
     from flujo.domain.store import JournalSource, StateStore
     from flujo.engine.step_cache import AnswerCache
 
-T = TypeVar("T")
-
 
 def unchanged(output: Any) -> Any:
     """Return an output that no annotation says more about."""
     return output
 
 
-SIGTERM = "sigterm"
-"""The message of a cancellation that only gives the run back, so that another process can go on with it."""
+class StopReason(Enum):
+    """Why an execution is stopped before the run's end; it decides who may continue the run."""
+
+    INTERRUPT = RunStatus.INTERRUPTED
+    """A person or the program stops this run: only a resume continues it."""
+    SHUTDOWN = RunStatus.RUNNING
+    """The process ends: the run keeps its status without an owner, and any process may take it over."""
+
+
+@dataclass(slots=True)
+class Stop:
+    """Tells an execution why its task is cancelled; set before the task is cancelled."""
+
+    reason: StopReason = StopReason.INTERRUPT
 
 
 @record(frozen=True, slots=True, kw_only=True)
-class Execution:
-    """What one walk needs beside the claimed run."""
+class Runtime:
+    """What the runs of one pipeline are executed with."""
 
     pipeline: Pipeline
     binding: Binding
@@ -60,12 +72,20 @@ class Execution:
     random: Random
     resources: Any = None
     cache: AnswerCache | None = None
+    limits: UsageLimits | None = None
+    """What a run may use at most, beside what its pipeline says; None when neither says anything."""
+    load_output: Callable[[Any], Any] = unchanged
+    """Makes of a completed run's output what its last callable is annotated to return."""
+
+
+@record(frozen=True, slots=True)
+class Execution:
+    """Walks claimed runs, and records how each walk ends."""
+
+    runtime: Runtime
     sink: Sink | None = None
     retry_failed: bool = False
-    limits: UsageLimits | None = None
-    """What the run may use at most, beside what its pipeline says; None when neither says anything."""
-    gives: Callable[[Any], Any] = unchanged
-    """Makes of a completed run's output what its last callable is annotated to give."""
+    stop: Stop = field(default_factory=Stop)
 
     async def run(self, record: RunRecord) -> tuple[PipelineResult[Any, Any], bool]:
         """Walk the claimed run to where it ends, fails or waits, and record that.
@@ -73,64 +93,57 @@ class Execution:
         Returns:
             How it stands, and whether it waits although one of its questions was settled meanwhile.
 
-        Cancelling leaves the run resumable: `interrupted`, or still `running` but free to be taken over when
-        the cancellation's message is `SIGTERM`.
+        Cancelling leaves the run resumable; `stop` says by whom.
 
         Raises:
             StateError: the journal could not be read or written; the run can be resumed.
         """
         journal: Journal | None = None
+        store = self.runtime.store
         try:
             # Under its first claim nothing can be recorded yet.
-            start = Progress() if record.claims == 1 else await self.store.progress(record.run_id)
-            journal = Journal(self.store, record, start)
+            start = Progress() if record.claims == 1 else await store.progress(record.run_id)
+            journal = Journal(store, record, start)
             return await self._walk(record, journal, resumed=start.last_seq > 0)
-        except asyncio.CancelledError as signal:
-            status = RunStatus.RUNNING if SIGTERM in signal.args else RunStatus.INTERRUPTED
-            await self._stop(record, journal, status)
+        except asyncio.CancelledError:
+            await self._stop(record, journal, self.stop.reason.value)
             raise
         except StateError:
-            self.store.let_go(record.run_id)
+            store.let_go(record.run_id)
             raise
         except Exception:  # a bug of ours: steps and watchers have had theirs caught already
             await self._stop(record, journal, RunStatus.INTERRUPTED)
             raise
-
-    async def standing(self, record: RunRecord) -> PipelineResult[Any, Any]:
-        """Return how a run of this pipeline stands that nobody is executing here."""
-        result = await result_of(self.store, record)
-        context = _context(self.binding, self.pipeline, record.context_now or record.context)
-        output = self.gives(result.output) if result.success else None
-        return result.model_copy(update={"output": output, "context": context})
 
     async def _stop(self, record: RunRecord, journal: Journal | None, status: RunStatus) -> None:
         """Give the run back; when even that cannot be written, stop holding it."""
         move = Move(status=status)
         alone = Write(run_id=record.run_id, fence=record.fence, move=move)
         try:
-            await _settled(journal.end(move) if journal else self.store.write(alone))
+            await settled(journal.end(move) if journal else self.runtime.store.write(alone))
         except StateError:
-            self.store.let_go(record.run_id)
+            self.runtime.store.let_go(record.run_id)
 
     async def _walk(
         self, record: RunRecord, journal: Journal, *, resumed: bool
     ) -> tuple[PipelineResult[Any, Any], bool]:
+        runtime = self.runtime
         run = Run(
             record.run_id,
             record.created_at,
-            self.binding,
+            runtime.binding,
             journal,
-            self.clock,
-            self.random,
-            resources=self.resources,
-            cache=self.cache,
+            runtime.clock,
+            runtime.random,
+            resources=runtime.resources,
+            cache=runtime.cache,
             sink=self.sink,
             retry_failed=self.retry_failed,
         )
         await run.emit(RunStarted(record.run_id, record.pipeline, resumed=resumed))
         context = canonical.decode(record.context)
         budget = await self._budget(record, journal)
-        outcome, tree = await execute(self.pipeline, run, canonical.decode(record.input), context, budget)
+        outcome, tree = await execute(runtime.pipeline, run, canonical.decode(record.input), context, budget)
         move = _move(outcome, canonical.encode(tree, what="context"))
         answered = await journal.end(move)
         await run.emit(RunEnded(record.run_id, move.status, journal.usage))
@@ -140,12 +153,13 @@ class Execution:
 
     async def _budget(self, record: RunRecord, journal: Journal) -> Budget | None:
         """Return what the run may still use; None when nothing in it is limited."""
-        if self.limits is None:
+        runtime = self.runtime
+        if runtime.limits is None:
             return None
-        ledger = Ledger() if record.claims == 1 else await self.store.ledger(record.run_id)
+        ledger = Ledger() if record.claims == 1 else await runtime.store.ledger(record.run_id)
         for hold in unconfirmed(ledger):
             journal.hold(hold)
-        return Budget(self.limits, now=self.clock.monotonic, ledger=ledger)
+        return Budget(runtime.limits, now=runtime.clock.monotonic, ledger=ledger)
 
     def _result(
         self,
@@ -159,8 +173,8 @@ class Execution:
         result: PipelineResult[Any, Any] = PipelineResult(
             run_id=record.run_id,
             status=move.status,
-            output=self.gives(outcome.output) if isinstance(outcome, Success) else None,
-            context=_context(self.binding, self.pipeline, move.context),
+            output=self.runtime.load_output(outcome.output) if isinstance(outcome, Success) else None,
+            context=_context(self.runtime, move.context),
             steps=tuple(_step_result(each) for each in ended),
             usage=journal.usage,
             unconfirmed=held,
@@ -187,6 +201,14 @@ async def result_of(store: JournalSource, record: RunRecord) -> PipelineResult[A
     )
 
 
+async def standing(runtime: Runtime, record: RunRecord) -> PipelineResult[Any, Any]:
+    """Return how a run stands that is not executed here, its output and context loaded as their types."""
+    result = await result_of(runtime.store, record)
+    context = _context(runtime, record.context_now or record.context)
+    output = runtime.load_output(result.output) if result.success else None
+    return result.model_copy(update={"output": output, "context": context})
+
+
 def _move(outcome: StepOutcome, context: bytes) -> Move:
     match outcome:
         case Success(output=output):
@@ -198,12 +220,8 @@ def _move(outcome: StepOutcome, context: bytes) -> Move:
         case Paused():
             return Move(status=RunStatus.PAUSED, context=context)
         case Aborted(reason=reason):
-            stopped = ErrorInfo(
-                "FLJ410", reason or "a step asked to stop the run", type="PipelineAbortSignal"
-            )
-            return Move(
-                status=RunStatus.CANCELLED, error=canonical.encode(stopped.to_json()), context=context
-            )
+            why = canonical.encode(stopped(reason).to_json())
+            return Move(status=RunStatus.CANCELLED, error=why, context=context)
         case BackgroundLaunched():
             raise StateError("a run cannot end as a background task")
 
@@ -213,13 +231,18 @@ def _error(outcome: StepOutcome) -> ErrorInfo | None:
         case Failure(error=error):
             return error
         case Aborted(reason=reason):
-            return ErrorInfo("FLJ410", reason or "a step asked to stop the run", type="PipelineAbortSignal")
+            return stopped(reason)
         case _:
             return None
 
 
-def _context(binding: Binding, pipeline: Pipeline, tree: bytes | None) -> Any:
-    return None if tree is None else binding.context(pipeline).load(canonical.decode(tree))
+def stopped(reason: str) -> ErrorInfo:
+    """Return the error of a cancelled run."""
+    return ErrorInfo("FLJ410", reason or "a step stopped the run", type=PipelineAbortSignal.__name__)
+
+
+def _context(runtime: Runtime, tree: bytes | None) -> Any:
+    return None if tree is None else runtime.binding.context(runtime.pipeline).load(canonical.decode(tree))
 
 
 def _step_result(ended: StepEnded) -> StepResult:
@@ -244,33 +267,7 @@ def _step_result(ended: StepEnded) -> StepResult:
     )
 
 
-async def unless_cancelled(store: StateStore, work: Awaitable[T], claimed: Callable[[T], RunRecord]) -> T:
-    """Return what `work` gives; a cancellation meanwhile gives the run back that is claimed by then.
-
-    Without this a task that is cancelled between claiming a run and walking it would leave the run to
-    nobody, and this process would renew its lease for as long as it lives.
-    """
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError as signal:
-        status = RunStatus.RUNNING if SIGTERM in signal.args else RunStatus.INTERRUPTED
-        # A cancel scope cancels again while we wait, so the claim's end and the giving back are one work.
-        await _settled(_released(store, task, claimed, status))
-        raise
-
-
-async def _released(
-    store: StateStore, claiming: asyncio.Future[T], claimed: Callable[[T], RunRecord], status: RunStatus
-) -> None:
-    """Wait for a claim that nobody wants any more, and give its run back."""
-    await asyncio.wait([claiming])
-    if not claiming.cancelled() and claiming.exception() is None:
-        record = claimed(claiming.result())
-        await store.write(Write(run_id=record.run_id, fence=record.fence, move=Move(status=status)))
-
-
-async def _settled(write: Any) -> None:
+async def settled(write: Awaitable[object]) -> None:
     """Drive a last write to its end although this task is cancelled; the next cancellation is final."""
     last = asyncio.ensure_future(write)
     # Nobody hears of a last write that we had to leave, and the journal says how the run stands.

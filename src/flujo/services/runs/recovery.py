@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flujo.exceptions import FlujoError, ResumeConflict, RunnerClosed
-from flujo.services.runs.execution import SIGTERM
+from flujo.services.runs.execution import Stop, StopReason
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from flujo.domain.journal import RunId
     from flujo.domain.ports import StateStore
     from flujo.domain.run import Due
+    from flujo.services.project.recovery_policy import RecoveryPolicy
 
     Tell = Callable[[str, RunId, str], None]
 
@@ -23,18 +23,6 @@ REST_S = 60.0
 """How long a run is left alone by a process that could not go on with it."""
 
 log = logging.getLogger("flujo.recovery")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecoveryPolicy:
-    """How a process looks after runs that nobody attends to."""
-
-    every_s: float = 5.0
-    """How often it looks: one short query."""
-    max_recoveries: int = 3
-    """How often a run is taken over from a dead owner without any progress, before it is parked."""
-    at_once: int = 10
-    """How many runs it executes at once that it has taken over."""
 
 
 class Recovery:
@@ -52,7 +40,7 @@ class Recovery:
         self,
         store: Callable[[], Awaitable[StateStore]],
         policy: RecoveryPolicy,
-        take_over: Callable[[RunId], Awaitable[object]],
+        take_over: Callable[[RunId, Stop], Awaitable[object]],
         *,
         closures: Collection[str] | None = None,
         tell: Tell | None = None,
@@ -66,6 +54,7 @@ class Recovery:
         self._tell = tell or _log
         self._watch: asyncio.Task[None] | None = None
         self._running: dict[RunId, asyncio.Task[None]] = {}
+        self._stop = Stop()
         self._resting: dict[RunId, float] = {}
         """Runs that could not be gone on with here, and until when they are left alone."""
 
@@ -121,8 +110,9 @@ class Recovery:
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.wait([self._watch])
+        self._stop.reason = StopReason.SHUTDOWN
         for task in self._running.values():
-            task.cancel(SIGTERM)
+            task.cancel()
         await self.settled()
 
     def _failed(self, run_id: RunId, reason: str) -> None:
@@ -147,7 +137,7 @@ class Recovery:
 
     async def _attended(self, run_id: RunId) -> None:
         try:
-            await self._take_over(run_id)
+            await self._take_over(run_id, self._stop)
         except ResumeConflict:
             log.debug("run %s: somebody else was faster", run_id)
         except FlujoError as error:

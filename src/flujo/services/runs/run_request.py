@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from flujo.domain import canonical
 from flujo.domain.fast_dataclass import record
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from flujo.domain.ports import Binding, Random
     from flujo.services.workspace import Blueprint
 
+IfExists = Literal["attach", "fail", "resume", "return"]
+
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
-@record(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True)
 class Request:
     """What a caller starts a run with.
 
@@ -33,12 +35,14 @@ class Request:
         context: fields of the context at the start.
         run_id: an id of the caller's own, if there is one.
         metadata: flat facts to find the run by.
+        if_exists: what to do when `run_id` exists already with the same pipeline and input.
     """
 
     input: Any
-    context: Mapping[str, Any]
+    context: Mapping[str, Any] | None = None
     run_id: str | None = None
     metadata: Metadata | None = None
+    if_exists: IfExists = "attach"
 
     async def new_run(
         self,
@@ -62,7 +66,7 @@ class Request:
             )
         encoded = canonical.encode(self.input, what="input")
         _check_input(pipeline, binding, encoded)
-        context = await binding.context(pipeline).start(self.context)
+        context = await binding.context(pipeline).start(context_fields(self.context))
         user_id = context.get("user_id")
         return NewRun(
             run_id=RunId(self.run_id) if self.run_id else random.run_id(),

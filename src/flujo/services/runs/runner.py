@@ -1,9 +1,11 @@
-"""The runner: `Flujo` accepts runs of one pipeline, executes them, and goes on with them."""
+"""The runner: `Flujo` accepts, executes and resumes runs of one pipeline."""
 
 from __future__ import annotations
 
 import asyncio
-from functools import cached_property
+from contextlib import aclosing
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self
 
@@ -11,25 +13,19 @@ from typing_extensions import TypeVar
 
 from flujo.domain.models import Ctx, Out, PipelineResult
 from flujo.domain.run import RunStatus
-from flujo.domain.usage import UsageLimits, tightest
 from flujo.engine.step_cache import AnswerCache
-from flujo.exceptions import (
-    PausedException,
-    RunConflict,
-    RunnerClosed,
-    SettingsError,
-    SyncInAsync,
-)
-from flujo.services.binding.blob_references import bind_blobs, checked_providers
+from flujo.exceptions import PausedException, SettingsError, SyncInAsync
+from flujo.services.binding.blob_references import checked_providers
 from flujo.services.checks.locking import lock_digest_by_name
 from flujo.services.checks.pipeline_checks import check_pipeline
+from flujo.services.lifetime import Lifetime
 from flujo.services.project.project import find_project
-from flujo.services.runs.answers import record_answer
-from flujo.services.runs.claiming import RunDriver
-from flujo.services.runs.execution import Execution, unchanged
+from flujo.services.project.recovery_policy import RecoveryPolicy
+from flujo.services.project.system import SystemClock, SystemRandom
+from flujo.services.runs.execution import Runtime, Stop, unchanged
 from flujo.services.runs.hooks import combine_hooks
 from flujo.services.runs.in_flight import InFlight
-from flujo.services.runs.recovery import Recovery, RecoveryPolicy
+from flujo.services.runs.recovery import Recovery
 from flujo.services.runs.run_request import (
     Request,
     checked_context,
@@ -37,27 +33,27 @@ from flujo.services.runs.run_request import (
     pinned,
     require_no_enforcement,
 )
+from flujo.services.runs.service import NO_ANSWER, RunService, limits_of
 from flujo.services.runs.streaming import Delivery, RunStream
-from flujo.services.workspace import SystemClock, SystemRandom, Workspace, checked_limits, checked_resources
+from flujo.services.workspace import Workspace, checked_limits, checked_resources
 from flujo.state.memory_cache import MemoryCache
+from flujo.state.memory_store import MemoryStateStore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AsyncExitStack
 
     from flujo.domain.context_references import StateProvider
     from flujo.domain.journal import RunId
     from flujo.domain.models import AppResources, Metadata
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.ports import Binding, CacheBackend, Clock, Random, Sink, StateStore
-    from flujo.services.project.project import Project
-    from flujo.services.runs.claiming import IfExists
+    from flujo.domain.ports import Binding, CacheBackend, Clock, Random, Sink
+    from flujo.domain.store import StateStore
+    from flujo.domain.usage import UsageLimits
+    from flujo.services.runs.run_request import IfExists
     from flujo.services.workspace import Blueprint
-    from flujo.state.memory_store import MemoryStateStore
 
 In = TypeVar("In", default=Any)
-
-NO_ANSWER: Any = object()
-"""Says that `resume_async` is given no answer: None is one."""
 
 
 class Flujo(Generic[In, Out, Ctx]):
@@ -117,24 +113,25 @@ class Flujo(Generic[In, Out, Ctx]):
                 enforces its idempotency and nothing is persisted.
         """
         self.pipeline = pipeline
-        self._gives = check_pipeline(pipeline)
+        self._output = check_pipeline(pipeline)
         if not persist_state and store is None:
             require_no_enforcement(pipeline)
         self._context_data = context_fields(initial_context_data)
         self._context_model = None if context_model is None else checked_context(context_model)
         self._resources = None if resources is None else checked_resources(resources, "`resources`")
         self._providers = None if state_providers is None else checked_providers(state_providers)
-        self._given_cache = cache
-        self._cache: AnswerCache | None = None
+        self._has_own_cache = cache is not None
+        self._cache = AnswerCache(cache or MemoryCache())
         self._usage_limits = None if usage_limits is None else checked_limits(usage_limits, "`usage_limits`")
         self._hooks = tuple(hooks)
-        self._persist = persist_state
         self._raise_on_pause = raise_on_pause
-        self._given_store = store
-        self._own: MemoryStateStore | Workspace | None = None
+        self._store = store
+        self._opens_state = store is None and persist_state
+        self._workspace: Workspace | None = None
+        self._service: RunService | None = None
+        self._lifetime = Lifetime(f"the runner of pipeline {pipeline.name!r}")
         self._streams: set[Delivery[Out, Ctx]] = set()
         self._in_flight = InFlight(pipeline.name)
-        self._closing: asyncio.Future[None] | None = None
         self._recovery_policy = recovery
         self._recovery: Recovery | None = None
         self._binding = binding
@@ -176,15 +173,8 @@ class Flujo(Generic[In, Out, Ctx]):
             RunConflict: `run_id` is taken by another pipeline or input, or `if_exists` is `fail`.
             StateError: the journal could not be written; the run can be resumed.
         """
-        accepting = self._accepted(
-            initial_input,
-            initial_context_data,
-            run_id=run_id,
-            metadata=metadata,
-            if_exists=if_exists,
-            sink=sink,
-        )
-        return self._handed_out(await accepting)
+        request = Request(initial_input, initial_context_data, run_id, metadata, if_exists)
+        return self._returned(await self._accept(request, sink))
 
     def run_stream(
         self,
@@ -217,20 +207,10 @@ class Flujo(Generic[In, Out, Ctx]):
         Raises (from the stream):
             what `run_result_async` raises, except `PausedException`: a paused run ends with its result.
         """
-
-        async def start(sink: Sink) -> PipelineResult[Out, Ctx]:
-            accepting = self._accepted(
-                initial_input,
-                initial_context_data,
-                run_id=run_id,
-                metadata=metadata,
-                if_exists=if_exists,
-                sink=sink,
-            )
-            return await accepting
-
         if buffer < 1:
             raise SettingsError(f"`buffer` is {buffer}, and a stream holds at least 1 item")
+        request = Request(initial_input, initial_context_data, run_id, metadata, if_exists)
+        start = partial(self._accept, request)
         return RunStream(Delivery(start, buffer=buffer, detach=detach, running=self._streams))
 
     async def resume_async(
@@ -257,37 +237,23 @@ class Flujo(Generic[In, Out, Ctx]):
             AmbiguousPause | InputRejected: the answer belongs to no one question, or does not fit it.
             ResumeConflict: somebody else is executing it, or there is nothing to go on with.
         """
-        with self._in_flight.executing(), bind_blobs(self._state_providers()):
-            store = await self._store()
-            record = await store.find(run_id)
-            if record.pipeline != self.pipeline.name:
-                raise RunConflict(
-                    f"run {record.run_id} is of pipeline {record.pipeline!r}, and this runner runs "
-                    f"{self.pipeline.name!r}",
-                    hint="go on with it through the runner of its own pipeline",
-                    run_id=record.run_id,
-                )
-            if answer is not NO_ANSWER:
-                await record_answer(store, record, pause_id, answer)
-            binding = self._bound()
-            await binding.prepare()
-            drive = RunDriver(await self._execution(store, binding, sink, retry_failed=retry_failed))
-            return self._handed_out(await drive.resume(record, answered=answer is not NO_ANSWER))
+        with self._in_flight.executing():
+            service = await self._open()
+            result = await service.resume(
+                run_id, answer, pause_id=pause_id, retry_failed=retry_failed, sink=self._told(sink)
+            )
+        return self._returned(result)
 
     async def recover_async(
         self, run_id: RunId, *, max_recoveries: int, sink: Sink | None = None
     ) -> PipelineResult[Out, Ctx]:
-        """Go on with a run that nobody attends to, or park it when it has lost its process too often.
+        """Continue an orphaned run, or park it when it has lost its process too often.
 
         Raises:
-            ResumeConflict: somebody else was faster.
+            ResumeConflict: another process was faster.
         """
-        store, binding = await self._store(), self._bound()
-        await binding.prepare()
-        with bind_blobs(self._state_providers()):
-            return await RunDriver(await self._execution(store, binding, sink)).recover(
-                run_id, max_recoveries
-            )
+        service = await self._open()
+        return await service.recover(run_id, max_recoveries=max_recoveries, sink=self._told(sink))
 
     def run(self, initial_input: In, **options: Any) -> PipelineResult[Out, Ctx]:
         """Run the pipeline from a script; inside async code call `run_result_async`.
@@ -308,168 +274,126 @@ class Flujo(Generic[In, Out, Ctx]):
         are interrupted (they can be resumed), and whoever waits for one gets `RunnerClosed`. A runner that
         is closed stays closed.
         """
-        if self._closing is None:
-            self._closing = asyncio.ensure_future(self._close())
-        await asyncio.shield(self._closing)
+        await self._lifetime.close(self._stop)
 
-    async def _close(self) -> None:
+    async def _stop(self) -> None:
         await asyncio.gather(*(stream.finish() for stream in self._streams))
         await self._in_flight.stop()
-        await self._release()
+        await self._stop_recovery()
 
-    async def _release(self) -> None:
+    async def _stop_recovery(self) -> None:
         recovery, self._recovery = self._recovery, None
         if recovery is not None:
             await recovery.aclose()
-        own, self._own = self._own, None
-        if isinstance(own, Workspace) and own.caches_in_state:
-            self._cache = None
-        if own is not None:
-            await own.aclose()
 
     async def _run_and_close(self, initial_input: In, options: Mapping[str, Any]) -> PipelineResult[Out, Ctx]:
         # A script may call `run` again: what was opened belongs to this event loop, the runner does not.
         try:
             return await self.run_result_async(initial_input, **options)
         finally:
-            await self._release()
+            await self._stop_recovery()
+            await self._lifetime.release()
 
-    async def _accepted(
-        self,
-        initial_input: In,
-        context_data: Mapping[str, Any] | None,
-        *,
-        run_id: str | None,
-        metadata: Metadata | None,
-        if_exists: IfExists,
-        sink: Sink | None,
-    ) -> PipelineResult[Out, Ctx]:
-        """Accept a run, or find the one that has its id, and execute it."""
-        with self._in_flight.executing(), bind_blobs(self._state_providers()):
-            store = await self._store()
-            binding = self._bound()
-            await binding.prepare()
-            closure, blobs = pinned(self.pipeline, self._blueprint)
-            new = await Request(
-                input=initial_input,
-                context={**self._context_data, **context_fields(context_data)},
-                run_id=run_id,
-                metadata=metadata,
-            ).new_run(self.pipeline, binding, closure, self._random, self._lock_digest)
-            return await RunDriver(await self._execution(store, binding, sink)).accept(new, blobs, if_exists)
+    async def _accept(self, request: Request, sink: Sink | None) -> PipelineResult[Out, Ctx]:
+        with self._in_flight.executing():
+            service = await self._open()
+            context = {**self._context_data, **context_fields(request.context)}
+            return await service.accept(replace(request, context=context), sink=self._told(sink))
 
-    def _handed_out(self, result: PipelineResult[Out, Ctx]) -> PipelineResult[Out, Ctx]:
-        """Return a result, or raise the question that it is when that was asked for."""
+    def _returned(self, result: PipelineResult[Out, Ctx]) -> PipelineResult[Out, Ctx]:
+        """Return a result, or raise `PausedException` when the caller wants that for open questions."""
         if self._raise_on_pause and result.status is RunStatus.PAUSED:
             raise PausedException(result.pauses[0].message, run_id=result.run_id, pauses=result.pauses)
         return result
 
-    async def _execution(
-        self, store: StateStore, binding: Binding, sink: Sink | None, *, retry_failed: bool = False
-    ) -> Execution:
-        return Execution(
-            pipeline=self.pipeline,
-            binding=binding,
-            store=store,
-            clock=self._clock,
-            random=self._random,
-            resources=self._resources,
-            cache=await self._answers(),
-            sink=combine_hooks((*self._hooks, sink)),
-            retry_failed=retry_failed,
-            limits=self._limits,
-            gives=unchanged if self._gives is None else self._gives.load,
+    def _told(self, sink: Sink | None) -> Sink | None:
+        return combine_hooks((*self._hooks, sink))
+
+    # Opening ----------------------------------------------------------------------------------------------
+
+    async def _open(self) -> RunService:
+        """Return what executes runs, opened at the first use.
+
+        Raises:
+            RunnerClosed: the runner is closed.
+        """
+        self._lifetime.require_open()
+        self._attend()
+        if self._service is None:
+            async with self._lifetime.opening() as exits:
+                if self._service is None:
+                    self._service = await self._opened(exits)
+                return self._service
+        return self._service
+
+    async def _opened(self, exits: AsyncExitStack) -> RunService:
+        workspace = self._home()
+        exits.push_async_callback(self._forget, workspace)
+        store, cache, providers = self._store, self._cache, self._providers
+        if self._opens_state:
+            store = await workspace.store()
+            if workspace.caches_in_state and not self._has_own_cache:
+                cache = await workspace.answer_cache()
+            providers = workspace.state_providers if providers is None else providers
+        elif store is None:
+            store = await exits.enter_async_context(aclosing(MemoryStateStore()))
+        if self._binding is None:
+            self._binding = workspace.bind(self.pipeline, self._context_model)
+        closure, blobs = pinned(self.pipeline, self._blueprint)
+        return RunService(
+            runtime=Runtime(
+                pipeline=self.pipeline,
+                binding=self._binding,
+                store=store,
+                clock=self._clock,
+                random=self._random,
+                resources=self._resources,
+                cache=cache,
+                limits=self._limits(workspace),
+                load_output=unchanged if self._output is None else self._output.load,
+            ),
+            closure=closure,
+            blobs=blobs,
+            lock_digest=self._lock_digest(workspace),
+            providers=providers or {},
         )
 
-    @cached_property
-    def _limits(self) -> UsageLimits | None:
-        """Return what a run may use beside what its pipeline says; None when nothing is limited at all."""
-        project = None if self._blueprint is not None else self._project.settings.budgets.limits
-        limits = tightest(self._usage_limits, project)
-        return UsageLimits() if limits is None and self.pipeline.is_limited else limits
+    async def _forget(self, workspace: Workspace) -> None:
+        self._service = self._workspace = None
+        await workspace.aclose()
 
-    @cached_property
-    def _lock_digest(self) -> str | None:
-        """Return the digest of the lock that holds this pipeline as it is."""
+    def _home(self) -> Workspace:
+        """Return the project in this folder, where a pipeline written in Python is executed."""
+        if self._workspace is None:
+            self._workspace = Workspace(find_project(Path.cwd()))
+        return self._workspace
+
+    def _limits(self, workspace: Workspace) -> UsageLimits | None:
+        of_project = None if self._blueprint else workspace.project.settings.budgets.limits
+        return limits_of(self.pipeline, self._usage_limits, of_project)
+
+    def _lock_digest(self, workspace: Workspace) -> str | None:
         if self._blueprint is not None:
             return self._blueprint.lock_digest
-        return lock_digest_by_name(self._project, self.pipeline)
-
-    @cached_property
-    def _project(self) -> Project:
-        """Return the project that a pipeline written in Python is run in."""
-        return find_project(Path.cwd())
-
-    def _bound(self) -> Binding:
-        if self._binding is None:
-            from flujo.services.binding.binding import PipelineBinding
-            from flujo.services.project.project import find_project
-            from flujo.services.workspace import agent_settings, importable
-
-            project = find_project(Path.cwd())
-            importable(project.root)
-            bound = PipelineBinding(
-                allow_callables=project.settings.blueprints.allow_callables,
-                agent_settings=agent_settings(project.settings),
-                context_model=self._context_model,
-            )
-            bound.bind(self.pipeline)
-            self._binding = bound
-        return self._binding
-
-    async def _answers(self) -> AnswerCache:
-        if self._cache is None:
-            backend = self._given_cache
-            if backend is None and isinstance(self._own, Workspace):
-                backend = await self._own.cache()
-            self._cache = AnswerCache(MemoryCache() if backend is None else backend)
-        return self._cache
-
-    async def _store(self) -> StateStore:
-        if self._closing is not None:
-            raise RunnerClosed(f"the runner of pipeline {self.pipeline.name!r} is closed")
-        self._attend()
-        if self._given_store is not None:
-            return self._given_store
-        if self._own is None:
-            self._own = self._opened()
-        return await self._own.store() if isinstance(self._own, Workspace) else self._own
+        return lock_digest_by_name(workspace.project, self.pipeline)
 
     def _attend(self) -> None:
-        """Begin to look after runs of this pipeline that nobody attends to."""
+        """Begin to recover runs of this pipeline."""
         if self._recovery_policy is False or self._recovery is not None:
             return
-        policy = self._policy() if self._recovery_policy is True else self._recovery_policy
+        policy = self._recovery_policy
+        if policy is True:
+            policy = self._home().recovery_policy if self._opens_state else RecoveryPolicy()
 
-        async def take_over(run_id: RunId) -> None:
-            await self.recover_async(run_id, max_recoveries=policy.max_recoveries)
+        async def store() -> StateStore:
+            return (await self._open()).runtime.store
+
+        async def take_over(run_id: RunId, stop: Stop) -> object:
+            service = await self._open()
+            return await service.recover(
+                run_id, max_recoveries=policy.max_recoveries, sink=self._told(None), stop=stop
+            )
 
         closure, _ = pinned(self.pipeline, self._blueprint)
-        self._recovery = Recovery(self._store, policy, take_over, closures=(closure,))
+        self._recovery = Recovery(store, policy, take_over, closures=(closure,))
         self._recovery.start()
-
-    def _policy(self) -> RecoveryPolicy:
-        """Return what the settings of the project say, where this runner works in one."""
-        workspace = self._workspace()
-        return RecoveryPolicy() if workspace is None else workspace.recovery_policy
-
-    def _state_providers(self) -> Mapping[str, StateProvider]:
-        if self._providers is not None:
-            return self._providers
-        workspace = self._workspace()
-        return {} if workspace is None else workspace.state_providers
-
-    def _workspace(self) -> Workspace | None:
-        """Return the project whose database keeps the runs; None where the caller said what does."""
-        if self._given_store is not None:
-            return None
-        if self._own is None:
-            self._own = self._opened()
-        return self._own if isinstance(self._own, Workspace) else None
-
-    def _opened(self) -> MemoryStateStore | Workspace:
-        if not self._persist:
-            from flujo.state.memory_store import MemoryStateStore
-
-            return MemoryStateStore()
-        return Workspace(find_project(Path.cwd()))

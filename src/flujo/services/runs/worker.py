@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flujo.domain.outcomes import RunStarted
 from flujo.exceptions import CallableError, FlujoError, StateError
-from flujo.services.runs.blueprint_runs import runner_of
-from flujo.services.runs.recovery import Recovery, RecoveryPolicy
+from flujo.services.runs.blueprint_runs import service_of
+from flujo.services.runs.hooks import combine_hooks
+from flujo.services.runs.recovery import Recovery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
     from flujo.domain.journal import RunId
     from flujo.domain.outcomes import Event
     from flujo.domain.run import RunRecord
-    from flujo.services.runs.runner import Flujo
+    from flujo.services.project.recovery_policy import RecoveryPolicy
+    from flujo.services.runs.execution import Stop
+    from flujo.services.runs.service import RunService
     from flujo.services.workspace import Workspace
 
 
@@ -48,7 +52,8 @@ class Worker:
         self._workspace = workspace
         self._policy = policy
         self._tell = tell
-        self._runners: dict[str, Flujo[Any, Any, Any]] = {}
+        self._services: dict[str, RunService] = {}
+        self._opening = asyncio.Lock()
         self._recovery = Recovery(workspace.store, policy, self._take_over, tell=self._heard)
 
     async def work(self) -> None:
@@ -76,11 +81,11 @@ class Worker:
         """Give back the runs that are being executed, so that another process goes on with them at once."""
         await self._recovery.aclose()
 
-    async def _take_over(self, run_id: RunId) -> None:
+    async def _take_over(self, run_id: RunId, stop: Stop) -> None:
         store = await self._workspace.store()
         record = await store.run(run_id)
         try:
-            runner = await self._runner(record)
+            service = await self._service(record)
         except StateError as error:
             if getattr(error, "retryable", False):
                 raise
@@ -94,15 +99,20 @@ class Worker:
             if isinstance(event, RunStarted):
                 self._tell(WorkerEvents("begun", run_id, record.pipeline))
 
-        most = self._policy.max_recoveries
-        result = await runner.recover_async(run_id, max_recoveries=most, sink=begun)
+        result = await service.recover(
+            run_id,
+            max_recoveries=self._policy.max_recoveries,
+            sink=combine_hooks([begun]),
+            stop=stop,
+        )
         self._tell(WorkerEvents("ended", run_id, record.pipeline, str(result.status)))
 
-    async def _runner(self, record: RunRecord) -> Flujo[Any, Any, Any]:
-        """Return what runs the pipeline that a run has pinned; made once for each closure."""
-        if record.closure not in self._runners:
-            self._runners[record.closure] = await runner_of(self._workspace, record)
-        return self._runners[record.closure]
+    async def _service(self, record: RunRecord) -> RunService:
+        """Return what executes the pipeline that a run has pinned, made once for each closure."""
+        async with self._opening:
+            if record.closure not in self._services:
+                self._services[record.closure] = await service_of(self._workspace, record)
+            return self._services[record.closure]
 
     def _skip(self, record: RunRecord, error: FlujoError) -> None:
         self._recovery.without.add(record.closure)

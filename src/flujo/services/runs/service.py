@@ -1,0 +1,258 @@
+"""The runs of one pipeline: accept them, claim them, resume them, recover them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain import canonical
+from flujo.domain.fast_dataclass import record
+from flujo.domain.journal import ROOT
+from flujo.domain.models import PipelineResult
+from flujo.domain.run import Move, RunStatus, Write
+from flujo.domain.usage import UsageLimits, tightest
+from flujo.engine.attempts import error_info
+from flujo.exceptions import ResumeConflict, RunConflict, RunParked
+from flujo.services.binding.blob_references import bind_blobs
+from flujo.services.runs.answers import record_answer
+from flujo.services.runs.execution import Execution, Stop, settled, standing
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Mapping, Sequence
+
+    from flujo.domain.context_references import StateProvider
+    from flujo.domain.journal import RunId
+    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.ports import Sink
+    from flujo.domain.run import RunRecord
+    from flujo.services.runs.execution import Runtime
+    from flujo.services.runs.run_request import IfExists, Request
+
+Result = PipelineResult[Any, Any]
+
+CONTINUABLE = (RunStatus.ACCEPTED, RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.INTERRUPTED)
+"""The states of a run that has not ended."""
+
+RESUMABLE = (*CONTINUABLE, RunStatus.PARKED)
+"""The states from which a resume continues a run; a failed run needs `retry_failed`."""
+
+RECOVERABLE = (RunStatus.ACCEPTED, RunStatus.RUNNING, RunStatus.PAUSED)
+"""The states from which recovery continues a run; a paused one only once it is answered."""
+
+NO_ANSWER: Any = object()
+"""Stands for a resume without an answer: None is an answer."""
+
+_POLL_S = 0.25
+"""How often an attached run is read."""
+
+_TRY_S = 5.0
+"""How often it is claimed although its lease lasts: only a claim detects that the owner's process is dead."""
+
+log = logging.getLogger("flujo.recovery")
+
+
+@record(frozen=True, slots=True, kw_only=True)
+class RunService:
+    """Accepts, resumes and recovers runs of one pipeline, and executes them to where they end, fail or wait.
+
+    `Flujo`, the command line and workers all execute runs through one.
+    """
+
+    runtime: Runtime
+    closure: str
+    """The digest of what its runs are pinned to."""
+    blobs: Mapping[str, bytes]
+    """The content of the closure, stored with each run."""
+    lock_digest: str | None = None
+    """The digest of the lock that holds the pipeline as it is."""
+    providers: Mapping[str, StateProvider]
+    """Where the values behind context references are stored."""
+
+    async def accept(self, request: Request, *, sink: Sink | None = None, stop: Stop | None = None) -> Result:
+        """Record a run and execute it; a run that has its id already is treated as `if_exists` says.
+
+        Raises:
+            InputRejected: the input or the context does not fit.
+            RunConflict: the id is taken by another pipeline or input, or `if_exists` is `fail`.
+        """
+        runtime = self.runtime
+        execution = _execution(runtime, sink, stop)
+        with bind_blobs(self.providers):
+            await runtime.binding.prepare()
+            new = await request.new_run(
+                runtime.pipeline, runtime.binding, self.closure, runtime.random, self.lock_digest
+            )
+            try:
+                record = await _claimed(execution, runtime.store.accept(new, self.blobs))
+            except ResumeConflict as conflict:
+                return await _existing(execution, conflict.facts["record"], request.if_exists)
+            return await _executed(execution, record)
+
+    async def resume(
+        self,
+        run: str,
+        answer: Any = NO_ANSWER,
+        *,
+        pause_id: str | None = None,
+        retry_failed: bool = False,
+        sink: Sink | None = None,
+        stop: Stop | None = None,
+    ) -> Result:
+        """Continue a run where its journal ends, after recording an answer if there is one.
+
+        When another process is faster to continue an answered run, this waits for the end of it.
+
+        Raises:
+            RunNotFound: no run, or several, are meant.
+            RunConflict: it is a run of another pipeline.
+            AmbiguousPause | InputRejected: the answer belongs to no one question, or does not fit it.
+            ResumeConflict: another process executes it, or it cannot be continued.
+        """
+        store = self.runtime.store
+        execution = _execution(self.runtime, sink, stop, retry_failed=retry_failed)
+        with bind_blobs(self.providers):
+            record = await store.find(run)
+            self._require_own(record)
+            if answer is not NO_ANSWER:
+                await record_answer(store, record, pause_id, answer)
+            await self.runtime.binding.prepare()
+            if record.deadline_at is not None:
+                await _expire(execution, record.run_id)
+            failed = (RunStatus.FAILED,) if retry_failed else ()
+            try:
+                claimed = await _claim(execution, record.run_id, (*RESUMABLE, *failed))
+            except ResumeConflict:
+                if answer is NO_ANSWER:
+                    raise
+                return await _existing(execution, await store.run(record.run_id), "attach")
+            return await _executed(execution, claimed)
+
+    async def recover(
+        self, run_id: RunId, *, max_recoveries: int, sink: Sink | None = None, stop: Stop | None = None
+    ) -> Result:
+        """Continue an orphaned run, or park it when it has lost its process more than `max_recoveries` times.
+
+        Raises:
+            ResumeConflict: another process was faster.
+        """
+        store = self.runtime.store
+        execution = _execution(self.runtime, sink, stop)
+        with bind_blobs(self.providers):
+            await self.runtime.binding.prepare()
+            claiming = store.claim(run_id, statuses=RECOVERABLE, recovering=True)
+            record = await _claimed(execution, claiming)
+            if record.recoveries <= max_recoveries:
+                return await _executed(execution, record)
+            error = RunParked(
+                f"run {run_id} lost its process {record.recoveries} times in a row without finishing a step",
+                hint=f"inspect it with `flujo trace {run_id}`, continue it with `flujo resume {run_id}`",
+                run_id=run_id,
+                recoveries=record.recoveries,
+            )
+            reason = canonical.encode(error_info(error, ROOT).to_json())
+            move = Move(status=RunStatus.PARKED, error=reason)
+            await store.write(Write(run_id=run_id, fence=record.fence, move=move))
+            log.warning("%s; it is parked", error)
+            return await standing(self.runtime, await store.run(run_id))
+
+    def _require_own(self, record: RunRecord) -> None:
+        own = self.runtime.pipeline.name
+        if record.pipeline != own:
+            raise RunConflict(
+                f"run {record.run_id} is of pipeline {record.pipeline!r}, and this runner runs {own!r}",
+                hint="resume it through a runner of its own pipeline",
+                run_id=record.run_id,
+            )
+
+
+def limits_of(pipeline: Pipeline, *limits: UsageLimits | None) -> UsageLimits | None:
+    """Return the tightest of the limits; None when neither they nor the pipeline limit anything."""
+    found = tightest(*limits)
+    return UsageLimits() if found is None and pipeline.is_limited else found
+
+
+# Claiming -------------------------------------------------------------------------------------------------
+
+
+def _execution(
+    runtime: Runtime, sink: Sink | None, stop: Stop | None, *, retry_failed: bool = False
+) -> Execution:
+    return Execution(runtime, sink, retry_failed, stop or Stop())
+
+
+async def _existing(execution: Execution, record: RunRecord, if_exists: IfExists) -> Result:
+    """Do what `if_exists` says with the run that has this id, this pipeline and this input already."""
+    runtime = execution.runtime
+    if if_exists == "fail":
+        raise RunConflict(
+            f"run {record.run_id} exists already and is {record.status}",
+            hint="`--if-exists resume` resumes it, `--if-exists return` returns its status",
+            run_id=record.run_id,
+        )
+    tried_at = None
+    while if_exists != "return" and record.status in CONTINUABLE and record.status is not RunStatus.PAUSED:
+        now = runtime.clock.monotonic()
+        # A claim is a write, so a run that an owner holds is only read.
+        if tried_at is None or _is_free(record) or now - tried_at >= _TRY_S:
+            tried_at = now
+            try:
+                return await _executed(execution, await _claim(execution, record.run_id, CONTINUABLE))
+            except ResumeConflict:
+                if if_exists == "resume":
+                    raise
+        await runtime.clock.sleep(_POLL_S)
+        record = await runtime.store.run(record.run_id)
+    return await standing(runtime, record)
+
+
+def _is_free(record: RunRecord) -> bool:
+    return record.owner is None or (record.lease_left_s is not None and record.lease_left_s <= 0)
+
+
+async def _executed(execution: Execution, record: RunRecord) -> Result:
+    result, answered = await execution.run(record)
+    while answered:
+        try:
+            claimed = await _claim(execution, result.run_id, (RunStatus.PAUSED,))
+        except ResumeConflict:
+            break  # the process that recorded the answer continues the run
+        again = Execution(execution.runtime, execution.sink, stop=execution.stop)
+        result, answered = await again.run(claimed)
+    return result
+
+
+async def _expire(execution: Execution, run_id: RunId) -> None:
+    """Act on deadlines that have passed, as recovery does, in case no process recovers runs."""
+    store = execution.runtime.store
+    for pause in await store.pauses(run_id):
+        if pause.is_open and pause.deadline_at is not None:
+            await store.expire(run_id, pause.pause_id)
+
+
+async def _claim(execution: Execution, run_id: RunId, statuses: Sequence[RunStatus]) -> RunRecord:
+    return await _claimed(execution, execution.runtime.store.claim(run_id, statuses=statuses))
+
+
+async def _claimed(execution: Execution, claiming: Awaitable[RunRecord]) -> RunRecord:
+    """Return the claimed run; a cancellation meanwhile gives the run back that is claimed by then.
+
+    Without this a task that is cancelled between claiming a run and walking it would leave the run without
+    an execution, and this process would renew its lease for as long as it lives.
+    """
+    task = asyncio.ensure_future(claiming)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        # A cancel scope cancels again while we wait, so the claim's end and the giving back are one work.
+        await settled(_released(execution, task))
+        raise
+
+
+async def _released(execution: Execution, claiming: asyncio.Future[RunRecord]) -> None:
+    """Wait for a claim that is no longer wanted, and give its run back."""
+    await asyncio.wait([claiming])
+    if not claiming.cancelled() and claiming.exception() is None:
+        record = claiming.result()
+        move = Move(status=execution.stop.reason.value)
+        await execution.runtime.store.write(Write(run_id=record.run_id, fence=record.fence, move=move))

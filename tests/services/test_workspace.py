@@ -1,0 +1,69 @@
+"""A workspace opens its store once, on first use, and nothing after it is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flujo.exceptions import RunnerClosed
+from flujo.services.project.project import find_project
+from flujo.services.workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+pytestmark = pytest.mark.usefixtures("is_left_alone")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    monkeypatch.delenv("FLUJO_STATE_URI", raising=False)
+    return Workspace(find_project(tmp_path))
+
+
+@pytest.fixture
+def is_left_alone() -> Iterator[None]:
+    """Fail a test that leaves threads of a store behind, which end shortly after the store is closed."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+        assert not thread.is_alive(), thread.name
+
+
+async def test_concurrent_first_uses_share_one_store(workspace: Workspace) -> None:
+    first, second, third = await asyncio.gather(*(workspace.store() for _ in range(3)))
+    assert first is second is third
+    await workspace.aclose()
+
+
+async def test_a_closed_workspace_opens_nothing(workspace: Workspace) -> None:
+    await workspace.store()
+    await workspace.aclose()
+    await workspace.aclose()
+    for used in (workspace.store(), workspace.answer_cache()):
+        with pytest.raises(RunnerClosed, match="workspace"):
+            await used
+
+
+async def test_closing_while_the_store_opens_leaves_no_store_open(workspace: Workspace) -> None:
+    opening = asyncio.ensure_future(workspace.store())
+    await asyncio.sleep(0)  # it has begun to open, in a thread
+    await asyncio.gather(workspace.aclose(), workspace.aclose())
+    with pytest.raises(RunnerClosed):
+        await opening
+
+
+async def test_closing_goes_on_when_its_caller_is_cancelled(workspace: Workspace) -> None:
+    await workspace.store()
+    closing = asyncio.ensure_future(workspace.aclose())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    await workspace.aclose()
