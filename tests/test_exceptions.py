@@ -48,7 +48,7 @@ def test_a_class_derived_from_one_of_ours_declares_its_own_facts() -> None:
 
 def test_an_error_survives_a_process() -> None:
     error = JournalConflict("no", hint="do", path="a/b", recorded=True, now=False)
-    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - of our own making
+    again = pickle.loads(pickle.dumps(error))
     assert type(again) is JournalConflict
     assert (again.message, again.hint, again.path, again.recorded, again.now) == (
         "no",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
