@@ -121,7 +121,7 @@ class Flujo(Generic[In, Out, Ctx]):
         self._resources = None if resources is None else checked_resources(resources, "`resources`")
         self._providers = None if state_providers is None else checked_providers(state_providers)
         self._has_own_cache = cache is not None
-        self._cache = AnswerCache(cache or MemoryCache())
+        self._cache = AnswerCache(MemoryCache() if cache is None else cache)
         self._usage_limits = None if usage_limits is None else checked_limits(usage_limits, "`usage_limits`")
         self._hooks = tuple(hooks)
         self._raise_on_pause = raise_on_pause
