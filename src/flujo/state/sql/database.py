@@ -181,13 +181,22 @@ class Database:
         return errors.of_sqlite(self.shown, error, reason)
 
     def file_id(self) -> tuple[int, int] | None:
-        """Return which file is at the path now; None when there is none, and for Postgres."""
+        """Return which file is at the path now; None when there is none, and for Postgres.
+
+        Raises:
+            StateBackendUnavailable: the path cannot be looked at.
+        """
         if self.is_postgres:
             return None
         try:
             found = os.stat(self._path)  # noqa: PTH116 - before each commit, and making a Path takes longer
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise StateBackendUnavailable(
+                f"the database {self.shown} cannot be reached: {error.strerror}",
+                hint="check that its disk or network share is mounted, and the permissions of its folder",
+            ) from error
         return found.st_dev, found.st_ino
 
     def dispose(self) -> None:

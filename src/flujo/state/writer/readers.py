@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flujo.exceptions import FlujoError, StateBackendUnavailable
+from flujo.exceptions import FlujoError, StateBackendUnavailable, StateError
 from flujo.state.sql.retry import OPENING_RETRY_S, Backoff
 from flujo.state.writer.writer import wake
 
@@ -87,13 +87,12 @@ class Readers:
         return answers.get(run_id)
 
     def _wait_for(self, question: _Question) -> None:
-        self._check_open()
         with self._lock:
+            self._check_open()
             self._waiting.append(question)
-            starts = self._reading < self._threads
-            self._reading += starts
-        if starts:
-            self._executor.submit(self._read)
+            if self._reading < self._threads:
+                self._executor.submit(self._read)
+                self._reading += 1
 
     async def alone(
         self,
@@ -110,13 +109,13 @@ class Readers:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
 
     def close(self) -> None:
-        """Take no more questions; those that wait are told how it is then.
+        """Accept no more questions; those that wait are still answered, or fail.
 
-        Returns when nobody reads any more, or soon: a read that hangs does not keep the store open.
+        Returns when no thread reads any more, or soon: a read that hangs does not keep the store open.
         """
-        self._closed = True
-        self._executor.shutdown(wait=False)
         with self._idle:
+            self._closed = True
+            self._executor.shutdown(wait=False)
             self._idle.wait_for(lambda: not self._reading, CLOSE_S)
 
     def _check_open(self) -> None:
@@ -126,32 +125,46 @@ class Readers:
     # In a thread -----------------------------------------------------------------------------------------
 
     def _read(self) -> None:
-        share = self._share()
-        while share:
-            share = self._turn(share)
+        share: deque[_Question] = deque()
+        try:
+            while True:
+                with self._lock:
+                    self._take(share)
+                    if not share:
+                        self._leave()
+                        return
+                self._turn(share)
+        except BaseException as error:  # noqa: BLE001 - whatever ended the loop, no question may hang
+            with self._lock:
+                share.extend(self._waiting)
+                self._waiting.clear()
+                self._leave()
+            wake((question, _failed(error)) for question in share)
 
-    def _turn(self, share: deque[_Question]) -> deque[_Question]:
-        """Answer share after share on one connection, for as long as it is good; return the next one."""
+    def _turn(self, share: deque[_Question]) -> None:
+        """Answer share after share on one connection, for as long as it is good."""
         try:
             self._opened()
             with self._database.reading() as connection:
                 while share:
                     _answer_all(connection, share)
-                    connection.rollback()  # those who ask from now on see what was committed in between
-                    share = self._share()
+                    connection.rollback()  # the next questions see what was committed in between
+                    with self._lock:
+                        self._take(share)
         except Exception:  # noqa: BLE001 - whatever it was: each of the others meets it alone, or does not
-            for question in share:
-                wake([(question, self._answer_alone(question))])
-            share = self._share()
-        return share
+            while share:
+                wake([(share[0], self._answer_alone(share[0]))])
+                share.popleft()
 
-    def _share(self) -> deque[_Question]:
-        with self._lock:
-            count = -(-len(self._waiting) // self._threads)
-            if not count:
-                self._reading -= 1
-                self._idle.notify_all()
-            return deque(self._waiting.popleft() for _ in range(count))
+    def _take(self, share: deque[_Question]) -> None:
+        """Move this thread's part of the waiting questions into `share`; called under the lock."""
+        count = -(-len(self._waiting) // self._threads)
+        share.extend(self._waiting.popleft() for _ in range(count))
+
+    def _leave(self) -> None:
+        """Count this thread out; called under the lock."""
+        self._reading -= 1
+        self._idle.notify_all()
 
     def _answer_alone(self, question: _Question) -> Any:
         try:
@@ -219,3 +232,13 @@ def _answer(connection: sa.Connection, question: _Question) -> Any:
         return question.ask(connection, *question.arguments)
     except FlujoError as error:
         return error
+
+
+def _failed(error: BaseException) -> StateError:
+    """Return the error for a question that a thread failed on; one for each, which adds its traceback."""
+    failed = StateError(
+        f"a read has failed: {type(error).__name__}: {error}",
+        hint="try again; the database itself has not reported an error",
+    )
+    failed.__cause__ = error
+    return failed

@@ -11,6 +11,7 @@ import asyncio
 import queue
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
@@ -127,6 +128,8 @@ class Writer:
         self.max_backlog = MAX_BACKLOG
         self._queue: queue.SimpleQueue[Job | _Close] = queue.SimpleQueue()
         self._newest: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Future[Any]] = WeakKeyDictionary()
+        self._batch: list[Job] = []
+        """What the thread has taken from the queue and not answered yet."""
         self._carried: Job | _Close | None = None
         self._connection: sa.Connection | None = None
         self._file: tuple[int, int] | None = None
@@ -137,17 +140,26 @@ class Writer:
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="flujo-writer", daemon=True)
         self._started = False
+        self._ended = threading.Event()
+        self._failure: BaseException | None = None
+        """What ended the thread before it was closed."""
 
     def submit(self, request: Request, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
-        """Enqueue a request; the future gets its outcome after the commit. Called inside the loop."""
-        if self._closing.is_set():
-            raise StateBackendUnavailable("the store is closed", hint="open another one")
+        """Enqueue a request; the future gets its outcome after the commit. Called inside the loop.
+
+        Raises:
+            StateError: the store is closed, or the thread has stopped.
+        """
+        if self._closing.is_set() or self._ended.is_set():
+            raise self._refusal()
         if not self._started:
             self._started = True
             self._thread.start()
         future: asyncio.Future[Any] = loop.create_future()
         self._queue.put(Job(request, loop, future))
         self._newest[loop] = future
+        if self._ended.is_set():  # between the check above and the `put`, so the thread may not have seen it
+            self._refuse_waiting()
         return future
 
     @property
@@ -183,54 +195,88 @@ class Writer:
     # The thread ------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
+        try:
+            self._serve()
+        except BaseException as error:  # noqa: BLE001 - whatever ended the loop, no waiter may hang
+            self._failure = error
+        self._ended.set()
+        self._refuse_waiting()
+        self._disconnect()
+
+    def _serve(self) -> None:
         closed = False
         while not closed:
-            jobs, closed = self._gather()
-            if jobs:
-                self._settle(jobs)
+            closed = self._gather()
+            if self._batch:
+                self._settle()
             if not self._leases.seconds_to_renewal():
                 self._renew()
         self._about_leases(self._leases.give_back, self._leases.end())
-        self._disconnect()
 
-    def _gather(self) -> tuple[list[Job], bool]:
-        """Return what is waiting, at least one job unless a renewal is due; and whether this was the end.
+    def _refuse_waiting(self) -> None:
+        """Fail every request that the thread will not serve any more."""
+        unserved, self._batch = self._batch, []
+        with suppress(queue.Empty):
+            item, self._carried = self._carried, None
+            while True:
+                if isinstance(item, Job):
+                    unserved.append(item)
+                item = self._queue.get_nowait()
+        wake((job, self._refusal()) for job in unserved)
+
+    def _refusal(self) -> StateError:
+        """Return why no request is accepted any more; one error for each waiter, which adds its traceback."""
+        failure = self._failure
+        if failure is None:
+            return StateBackendUnavailable("the store is closed", hint="open another one")
+        stopped = StateError(
+            f"the writer has stopped: {type(failure).__name__}: {failure}",
+            hint="restart this process and resume its runs: what was committed is not lost",
+        )
+        stopped.__cause__ = failure
+        return stopped
+
+    def _gather(self) -> bool:
+        """Fill the batch, with at least one job unless a renewal is due; return whether this was the end.
 
         A batch holds requests of one kind for each run: a claim behind a write of the same run begins the
         next batch, so that the order within a run is kept.
         """
-        jobs: list[Job] = []
         kinds: dict[str, type] = {}
         for item in self._waiting():
             if isinstance(item, _Close):
-                if jobs:
+                if self._batch:
                     self._carried = item
                     break
-                return jobs, True
+                return True
             kind = kinds.setdefault(item.request.run_id, type(item.request))
             if kind is not type(item.request):
                 self._carried = item
                 break
-            jobs.append(item)
-            if len(jobs) == MAX_BATCH:
+            self._batch.append(item)
+            if len(self._batch) == MAX_BATCH:
                 break
-        return jobs, False
+        return False
 
     def _waiting(self) -> Iterator[Job | _Close]:
         """Yield what is in the queue, waiting only for the first."""
-        carried, self._carried = self._carried, None
         try:
-            yield carried or self._queue.get(timeout=self._leases.seconds_to_renewal())
+            if self._carried is not None:
+                carried, self._carried = self._carried, None
+                yield carried
+            else:
+                yield self._queue.get(timeout=self._leases.seconds_to_renewal())
             while True:
                 yield self._queue.get_nowait()
         except queue.Empty:
             return
 
-    def _settle(self, jobs: list[Job]) -> None:
-        """Commit a batch and wake everybody who waits for it."""
-        outcomes = self._outcomes([job.request for job in jobs])
-        for job, outcome in zip(jobs, outcomes, strict=True):
+    def _settle(self) -> None:
+        """Commit the batch and wake all its waiters."""
+        outcomes = self._outcomes([job.request for job in self._batch])
+        for job, outcome in zip(self._batch, outcomes, strict=True):
             self._note(job, outcome)
+        jobs, self._batch = self._batch, []
         wake(zip(jobs, outcomes, strict=True))
 
     def _outcomes(self, requests: Sequence[Request]) -> Sequence[Outcome]:
@@ -353,10 +399,8 @@ class Writer:
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            try:
+            with suppress(Exception):  # a connection that cannot even be closed is gone already
                 connection.close()
-            except exc.SQLAlchemyError:
-                pass
 
     def _renew(self) -> None:
         since, ids = elapsed_s(), self._leases.begin_renewal()
@@ -364,13 +408,13 @@ class Writer:
             self._leases.renewed(ids, since)
 
     def _about_leases(self, work: Callable[[sa.Connection, list[str]], None], run_ids: list[str]) -> bool:
-        """Renew leases or give them back; return False when the database is away, which keeps them."""
+        """Renew leases or release them; return False on any failure: a lease then lapses by itself."""
         if not run_ids:
             return False
         try:
             with self._database.errors(), begin_write(self._connected()):
                 work(self._connected(), run_ids)
-        except StateError:
+        except Exception:  # noqa: BLE001 - the writes of the runs meet the same failure, and report it
             self._roll_back()
             return False
         return True

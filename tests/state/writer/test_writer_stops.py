@@ -1,0 +1,178 @@
+"""When the thread that writes or one that reads fails, each waiter and each later call gets an error: none hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flujo.domain.journal import RunId
+from flujo.domain.run import RunQuery, RunStatus
+from flujo.exceptions import StateBackendUnavailable, StateError
+from flujo.state.store import SqlStateStore
+from flujo.testing.store_suite import RUN, entry, new_run, writes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Broken(BaseException):
+    """Derives from `BaseException`, so that only the outermost handler sees it."""
+
+
+def fails(error: BaseException) -> Callable[..., Any]:
+    """Return a function that raises `error`."""
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return fail
+
+
+async def opened(uri: str) -> Any:
+    """Return a store that holds a run and renews its lease all the time; untyped, to break its parts."""
+    store = SqlStateStore(uri, lease_s=5.0, renew_s=0.05)
+    await store.accept(new_run(), {})
+    return store
+
+
+async def outcomes(store: Any) -> list[BaseException | None]:
+    """Return how one write after another ends, until one fails; raise `TimeoutError` when one hangs."""
+    ended: list[BaseException | None] = []
+    record = await store.run(RUN)
+    async with asyncio.timeout(10):
+        for seq in range(1, 4):
+            try:
+                await store.write(writes(record, entry(seq)))
+            except StateError as error:
+                ended.append(error)
+            else:
+                ended.append(None)
+            await asyncio.sleep(0.1)
+    return ended
+
+
+@pytest.mark.parametrize(
+    ("part", "callback"),
+    [
+        ("_leases", "seconds_to_renewal"),
+        ("_leases", "begin_renewal"),
+        ("_leases", "renewed"),
+        ("writer._batches.holes", "succeeded"),
+        ("writer._batches.holes", "before"),
+        ("writer._batches", "append"),
+        ("writer", "_attempt"),
+    ],
+)
+@pytest.mark.guarantee("G13")
+async def test_every_request_fails_after_the_writer_has_stopped(
+    sqlite_uri: str, part: str, callback: str
+) -> None:
+    store = await opened(sqlite_uri)
+    owner: Any = store
+    for name in part.split("."):
+        owner = getattr(owner, name)
+    setattr(owner, callback, fails(Broken("of all")))
+    ended = await outcomes(store)
+    assert isinstance(ended[-1], StateError)
+    assert "the writer has stopped: Broken: of all" in str(ended[-1])
+    assert isinstance(ended[-1].__cause__, Broken)
+    assert ended[-1].hint
+    later: list[Callable[[], Any]] = [
+        lambda: store.accept(new_run("other"), {}),
+        lambda: store.claim(RUN, statuses=[RunStatus.RUNNING]),
+        lambda: store.answer(RUN, "ask", b"1"),
+    ]
+    async with asyncio.timeout(10):
+        for request in later:
+            with pytest.raises(StateError, match="the writer has stopped"):
+                await request()
+        assert (await store.run(RUN)).status is RunStatus.RUNNING  # reading needs no writer
+        await store.aclose()
+
+
+async def test_requests_that_wait_fail_when_the_writer_stops(sqlite_uri: str) -> None:
+    store = await opened(sqlite_uri)
+    record = await store.run(RUN)
+    store.writer._batches.append = fails(Broken())
+    waiting = [store.write(writes(record, entry(seq))) for seq in range(1, 700)]
+    async with asyncio.timeout(10):
+        ended = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(each, StateError) for each in ended)
+    await store.aclose()
+
+
+async def test_a_request_that_comes_while_the_writer_ends_does_not_hang(sqlite_uri: str) -> None:
+    store = await opened(sqlite_uri)
+    record = await store.run(RUN)
+    store.writer.close()
+    store.writer._closing.clear()  # `submit` has looked, and the thread ends before the request is enqueued
+    async with asyncio.timeout(10):
+        with pytest.raises(StateBackendUnavailable, match="closed"):
+            await store.write(writes(record, entry(1)))
+    await store.aclose()
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), RuntimeError("odd")])
+@pytest.mark.parametrize("callback", ["renew", "give_back"])
+async def test_a_lease_that_cannot_be_renewed_stops_no_write(
+    sqlite_uri: str, callback: str, error: Exception
+) -> None:
+    store = await opened(sqlite_uri)
+    setattr(store._leases, callback, fails(error))
+    assert await outcomes(store) == [None] * 3
+    await store.aclose()
+
+
+async def test_a_file_that_cannot_be_looked_at_is_tried_again(
+    sqlite_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await opened(sqlite_uri)
+    real, path = os.stat, store.database.url.database
+    failures = iter([PermissionError(13, "Permission denied"), OSError(116, "Stale file handle")])
+
+    def stat(name: Any, *more: Any, **options: Any) -> Any:
+        if name == path and (failure := next(failures, None)):
+            raise failure
+        return real(name, *more, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    assert await outcomes(store) == [None] * 3
+    await store.aclose()
+
+
+async def test_a_folder_that_became_a_file_is_a_database_that_was_deleted(sqlite_uri: str) -> None:
+    store = await opened(sqlite_uri)
+    record = await store.run(RUN)
+    folder = Path(store.database.url.database).parent
+    folder.rename(folder.with_name("away"))
+    folder.touch()
+    async with asyncio.timeout(10):
+        with pytest.raises(StateBackendUnavailable, match="deleted or replaced"):
+            await store.write(writes(record, entry(1)))
+    await store.aclose()
+
+
+@pytest.mark.parametrize("where", ["question", "turn"])
+async def test_reads_fail_and_the_next_ones_succeed_after_a_reader_has_failed(
+    sqlite_uri: str, where: str
+) -> None:
+    store = await opened(sqlite_uri)
+    if where == "turn":
+        store._readers._opened = fails(Broken("of all"))
+    async with asyncio.timeout(10):
+        broken = store.read(fails(Broken("of all")))
+        ended = await asyncio.gather(
+            broken, *(store.read(lambda _: 1) for _ in range(20)), return_exceptions=True
+        )
+        failed = [each for each in ended if isinstance(each, StateError)]
+        assert failed, ended
+        assert all("a read has failed: Broken: of all" in str(each) for each in failed)
+        assert isinstance(failed[0].__cause__, Broken)
+        store._readers._opened = store._open
+        assert len(await store.runs(RunQuery())) == 1
+        assert await store.entries(RunId(RUN)) == []
+        await store.aclose()
