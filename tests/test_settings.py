@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from flujo.domain.usage import UsageLimits
+from flujo.domain.wording import listed
 from flujo.exceptions import SettingsError
 from flujo.settings import ENV_VARIABLE, ENVIRONMENT, PROMISED, Settings, load, misspelt_variables
 
@@ -125,7 +126,7 @@ total_cost_limit = 1
         f"{place}:3: `aros.coercion_tolerant_level` has to be less than or equal to 2",
         f"{place}:5: unknown key `enbled` in [lockfile]; did you mean `enabled`?",
         f"{place}:7: unknown key `total_cost_limit` in [budgets]; did you mean `total_cost_usd_limit`?",
-        f"{place}:8: unknown key `extra` in flujo.toml; there are: {', '.join(Settings.model_fields)}",
+        f"{place}:8: unknown key `extra` in flujo.toml; there are: {listed(Settings.model_fields, 'and')}",
     ]
 
 

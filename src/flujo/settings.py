@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_origin
+from typing import TYPE_CHECKING, Any, Self, get_origin
 
 from pydantic import (
     Field,
@@ -17,6 +16,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from flujo.domain.wording import nearest, suggest
 from flujo.exceptions import SettingsError
 from flujo.governance.redactor import redact_uri
 from flujo.settings_tables import (
@@ -100,6 +100,21 @@ class Settings(BaseSettings):
     @classmethod
     def _at_home(cls, value: Path | None) -> Path | None:
         return value.expanduser() if value else None
+
+    @classmethod
+    def read(cls, file: TomlFile) -> Self:
+        """Return what a file and the environment say, with the origin of each value.
+
+        Raises:
+            SettingsError: a key is unknown, or a value does not fit.
+        """
+        try:
+            read = cls(**file.data)
+        except ValidationError as error:
+            raise _explained(error.errors(include_url=False, include_input=False), file) from None
+        read._origins.update(_origins(file))
+        read._written.update({".".join(key): value for key, value in file.with_variables().items()})
+        return read
 
     @property
     def models(self) -> dict[str, str]:
@@ -185,10 +200,7 @@ def load(config_file: Path | None = None, *, chosen: str = "") -> Settings:
     _check_environments(file)
     name = chosen_environment(chosen)
     file = (_layered(file, name) if name else file).without("env").filled(environment())
-    settings = _settings(file)
-    settings._origins.update(_origins(file))
-    settings._written.update({".".join(key): value for key, value in file.with_variables().items()})
-    return settings
+    return Settings.read(file)
 
 
 def chosen_environment(chosen: str = "") -> str:
@@ -209,16 +221,9 @@ def locked_settings(config_file: Path | None = None) -> dict[str, Settings]:
     _check_environments(file)
     layers = {"": file} | {name: file.layered(("env", name)) for name in file.data.get("env", {})}
     return {
-        name: _settings(layer.only("agents", "aros", "blueprints", "budgets").filled(environment()))
+        name: Settings.read(layer.only("agents", "aros", "blueprints", "budgets").filled(environment()))
         for name, layer in layers.items()
     }
-
-
-def _settings(file: TomlFile) -> Settings:
-    try:
-        return Settings(**file.data)
-    except ValidationError as error:
-        raise _explained(error.errors(include_url=False, include_input=False), file) from None
 
 
 def _check(file: TomlFile) -> None:
@@ -249,11 +254,9 @@ def _layered(file: TomlFile, name: str) -> TomlFile:
     known = file.data.get("env", {})
     if name not in known:
         where = file.path or "this folder, which has no flujo.toml"
-        close = difflib.get_close_matches(name, known, 1, 0.6)
-        there = f"there are: {', '.join(known)}" if known else f"write a table [env.{name}]"
         raise SettingsError(
             f"there is no [env.{name}] in {where}",
-            hint=f"did you mean `{close[0]}`?" if close else there,
+            hint=suggest(name, known, what="there are", cutoff=0.6) or f"write a table [env.{name}]",
             environment=name,
         )
     return file.layered(("env", name))
@@ -268,12 +271,9 @@ def default_cache_dir() -> Path:
 def misspelt_variables() -> dict[str, str]:
     """Return the variables that look like a setting of ours and are none, each with what was meant."""
     known = [*ENVIRONMENT, ENV_VARIABLE, *PROMISED]
-    close = {
-        name: difflib.get_close_matches(name, known, 1, 0.8)
-        for name in environment()
-        if name.startswith("FLUJO_") and name not in known
-    }
-    return {name: matches[0] for name, matches in close.items() if matches}
+    unknown = (name for name in environment() if name.startswith("FLUJO_") and name not in known)
+    meant = ((name, nearest(name, known, cutoff=0.8)) for name in unknown)
+    return {name: near for name, near in meant if near}
 
 
 # What is wrong, in our words, with its place -------------------------------------------------------------
@@ -302,12 +302,10 @@ def _unknown(key: Key) -> str:
     *table, name = key
     where = f"[{'.'.join(table)}]" if table else CONFIG_FILE
     owner = next((t for t, section in _sections().items() if name in section.model_fields), None)
-    known = [*_fields(table)]
-    close = difflib.get_close_matches(name, known, 1, 0.6)
     if owner and [owner] != table:
         meant = f"it belongs under [{owner}]"
     else:
-        meant = f"did you mean `{close[0]}`?" if close else f"there are: {', '.join(known)}"
+        meant = suggest(name, _fields(table), what="there are", cutoff=0.6)
     return f"unknown key `{name}` in {where}; {meant}"
 
 

@@ -34,7 +34,7 @@ def test_a_stopped_run_is_resumable_and_says_so(
     process.send_signal(number)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (code, "")
-    assert f"{word}: what was finished is kept" in err
+    assert f"{word}; completed steps are kept" in err
     assert "Traceback" not in err
     assert err.splitlines()[-1].startswith("next: flujo resume ")
 

@@ -28,13 +28,13 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
     "Run": {
         "run": "Run a blueprint; alone, list them.",
-        "resume": "Go on with a run; alone, list what can be resumed.",
+        "resume": "Continue a run; without RUN, list the resumable runs.",
         "tasks": "List runs, show one, answer its question.",
         "trace": "Show what happened in a run, step by step.",
     },
     "Operate": {
         "models": "List or fetch the local models.",
-        "worker": "Go on with runs that nobody attends to.",
+        "worker": "Resume orphaned runs and handle expired deadlines.",
         "migrate": "Bring the database to this version's schema.",
         "purge": "Delete old runs and all that belongs to them.",
         "doctor": "Check settings, database, models and keys.",

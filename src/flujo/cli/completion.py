@@ -12,7 +12,8 @@ from flujo.cli.invocation import Invocation
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flujo.services.inspection.task_client import TaskClient, TraceNode
+    from flujo.services.inspection.task_client import TaskClient
+    from flujo.services.inspection.trace import TraceNode
     from flujo.services.workspace import Workspace
 
 Offer = tuple[str, str]

@@ -83,11 +83,11 @@ async def _supervised(
 def _stopped(terminal: Terminal, number: signal.Signals, run_id: str) -> ExitCode:
     interrupted = number is signal.SIGINT
     if not run_id:
-        terminal.say("interrupted before the run was accepted: nothing was recorded", "yellow")
+        terminal.say("interrupted before the run started; nothing was saved", "yellow")
     else:
         word = "interrupted" if interrupted else "stopped"
-        terminal.say(f"{word}: what was finished is kept", "yellow")
-        terminal.next(f"flujo resume {formatting.short(run_id)}", "goes on where it stopped")
+        terminal.say(f"{word}; completed steps are kept", "yellow")
+        terminal.next(f"flujo resume {formatting.short(run_id)}", "continues where it stopped")
     return ExitCode.INTERRUPTED if interrupted else ExitCode.TERMINATED
 
 

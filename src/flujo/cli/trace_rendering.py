@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flujo.cli.terminal import Terminal
-    from flujo.services.inspection.task_client import TraceNode
+    from flujo.services.inspection.trace import TraceNode
 
 _MARKS = {
     "completed": ("✓", ("green",)),

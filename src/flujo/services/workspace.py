@@ -1,4 +1,8 @@
-"""A project at work: its store, resources, caches and agents, each opened once and closed once."""
+"""A project at work: its store, resources, caches and agents, each opened once and closed once.
+
+Commands that only look at runs import this module, so the engine, the agents, the compiler and SQLAlchemy
+(160 ms) are imported by the methods that need them.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +13,19 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from flujo.agents.chat import AgentSettings
-from flujo.blueprint.sources.callables import load_callable
-from flujo.blueprint.sources.source_files import PinnedSource
 from flujo.domain.models import AppResources
 from flujo.domain.usage import UsageLimits
-from flujo.engine.step_cache import AnswerCache
 from flujo.exceptions import FlujoError, SettingsError
-from flujo.services.binding.binding import PipelineBinding
-from flujo.services.checks.locking import lock_digest, require_match
 from flujo.services.checks.validation import compiled, refusal
 from flujo.services.lifetime import Lifetime
 from flujo.services.project.recovery_policy import RecoveryPolicy
 from flujo.services.project.system import SystemClock, SystemRandom
-from flujo.settings import environment
-from flujo.state.memory_cache import MemoryCache
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
+    from flujo.agents.chat import AgentSettings
     from flujo.blueprint.closure import Closure
     from flujo.blueprint.compiler import Compiled
     from flujo.blueprint.diagnostics import Diagnostic
@@ -37,6 +34,7 @@ if TYPE_CHECKING:
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding
     from flujo.domain.store import DurableStore
+    from flujo.engine.step_cache import AnswerCache
     from flujo.services.project.project import Project
     from flujo.settings import Settings
 
@@ -122,6 +120,9 @@ class Workspace:
             StateError: the database cannot be opened.
             RunnerClosed: the workspace is closed.
         """
+        from flujo.engine.step_cache import AnswerCache
+        from flujo.state.memory_cache import MemoryCache
+
         store = await self.store() if self.caches_in_state else None
         self._lifetime.require_open()
         if self._cache is None:
@@ -164,6 +165,8 @@ class Workspace:
             BlueprintError: it does not pass its checks; `diagnostics` and `sources` say why.
             LockMismatch: `[lockfile] enabled` is set, and it is not what flujo.lock holds.
         """
+        from flujo.services.checks.locking import lock_digest, require_match
+
         blueprint = _blueprint(path, compiled(self.project, path, overrides))
         find_lock = require_match if self.project.settings.lockfile.enabled else lock_digest
         return replace(blueprint, lock_digest=find_lock(self.project, path, blueprint.pipeline))
@@ -174,6 +177,8 @@ class Workspace:
         Raises:
             BlueprintError: it does not pass its checks.
         """
+        from flujo.blueprint.sources.source_files import PinnedSource
+
         # The run was accepted: stricter settings and other models of today do not apply to it.
         source = PinnedSource(closure.files)
         result = compiled(
@@ -191,6 +196,8 @@ class Workspace:
         Raises:
             CallableError | ProviderUnavailable: something it names is not to be had.
         """
+        from flujo.services.binding.binding import PipelineBinding
+
         importable(self.project.root)
         settings = self.project.settings
         bound = PipelineBinding(
@@ -241,6 +248,8 @@ def checked_limits(limits: Any, what: str) -> UsageLimits:
 @asynccontextmanager
 async def _managed(root: Path, target: str) -> AsyncIterator[Any]:
     """Enter and exit what `[project] resources` names. The setting itself is what allows importing it."""
+    from flujo.blueprint.sources.callables import load_callable
+
     importable(root)
     make = load_callable(target, (target.partition(":")[0],))
     try:
@@ -276,6 +285,9 @@ def agent_settings(
     settings: Settings, on_download: Callable[[int, int], None] | None = None
 ) -> AgentSettings:
     """Return what agents need to know of the settings and the environment."""
+    from flujo.agents.chat import AgentSettings
+    from flujo.settings import environment
+
     return AgentSettings(
         coercion_level=settings.aros.coercion_tolerant_level,
         structured_output=settings.aros.structured_output_default,
@@ -287,7 +299,7 @@ def agent_settings(
 
 async def open_store(uri: str, settings: Settings) -> DurableStore:
     """Return the store at `uri`, ready to be used."""
-    from flujo.state.store import SqlStateStore  # SQLAlchemy takes 160 ms, so it waits for its first use
+    from flujo.state.store import SqlStateStore
 
     pool = settings.settings
     return await SqlStateStore.open(

@@ -113,7 +113,7 @@ def test_a_run_that_is_not_there_is_a_state_error(words: list[str], flujo: Flujo
 
 
 def test_resume_alone_lists_what_can_be_resumed(flujo: Flujo, project: Project) -> None:
-    assert "nothing can be resumed" in flujo("resume").stderr
+    assert "no resumable runs" in flujo("resume").stderr
     flujo("run", "flaky", "-i", "x")
     result = flujo("resume")
     assert "flaky" in result.stdout

@@ -11,7 +11,7 @@ from flujo.domain.journal import EntryKind, RunId
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef, Processors
 from flujo.exceptions import PausedException, PipelineAbortSignal
-from flujo.services.inspection.task_client import trace
+from flujo.services.inspection.trace import trace
 from support import (
     COUNTER_SCHEMA,
     Expr,

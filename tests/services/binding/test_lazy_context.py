@@ -8,6 +8,7 @@ import pickle
 from datetime import UTC, datetime
 from typing import Any
 
+import pydantic
 import pytest
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
@@ -188,3 +189,20 @@ def test_a_change_is_validated_field_by_field_and_a_field_that_is_gone_or_unknow
             KIND.check({**TREE, **change}, what="it", changed={changed})
     with pytest.raises(OutputRejected, match="`title`"):
         KIND.check({"pages": 1}, what="it", changed={"title"})
+
+
+def test_pydantic_2_has_the_internals_of_a_view() -> None:
+    """Where pydantic keeps fields, the set of given ones, and the validator of a single assignment."""
+    assert pydantic.VERSION.startswith("2.")
+    slots = {name for kind in BaseModel.__mro__ for name in getattr(kind, "__slots__", ())}
+    assert slots == {
+        "__dict__",
+        "__pydantic_extra__",
+        "__pydantic_fields_set__",
+        "__pydantic_private__",
+    }
+    plain = Book(title="One")
+    assert vars(BaseModel)["__dict__"].__get__(plain) is plain.__dict__
+    plain.__pydantic_validator__.validate_assignment(plain, "pages", "7")
+    assert (plain.pages, plain.__pydantic_fields_set__) == (7, {"title", "pages"})
+    assert type(view()).__mro__[1:3] == (lazy_context._View, Book)

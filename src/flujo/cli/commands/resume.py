@@ -1,4 +1,4 @@
-"""`flujo resume`: go on with a run that was cut off, waits, or failed."""
+"""`flujo resume`: continue a run that is paused, failed or interrupted."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,7 +36,7 @@ def resume(
     paused_ok: options.PausedOk = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Go on with a run; alone, list what can be resumed."""
+    """Continue a run; without RUN, list the resumable runs."""
     from flujo.cli.run_command import conclude, drive, in_workspace
     from flujo.services.runs import blueprint_runs
 
@@ -68,6 +68,6 @@ def _list(invocation: Invocation, found: list[Any], *, as_json: bool) -> None:
     if as_json:
         return
     if not found:
-        terminal.say("nothing can be resumed: no run waits, failed, or was cut off")
+        terminal.say("no resumable runs: none is paused, failed or interrupted")
         return
     terminal.next(next_for(found[0].run_id, str(found[0].status)))

@@ -7,6 +7,7 @@ import typer
 
 from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
+from flujo.domain.run import RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,19 +27,6 @@ app = typer.Typer(
 )
 
 
-class Status(StrEnum):
-    """The states of a run."""
-
-    ACCEPTED = "accepted"
-    RUNNING = "running"
-    PAUSED = "paused"
-    INTERRUPTED = "interrupted"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    PARKED = "parked"
-
-
 class Resolution(StrEnum):
     """What became of a call that is in doubt."""
 
@@ -50,7 +38,7 @@ class Resolution(StrEnum):
 @app.command("list")
 def list_(
     ctx: typer.Context,
-    status: Annotated[Status | None, typer.Option(help="Only runs in this state.")] = None,
+    status: Annotated[RunStatus | None, typer.Option(help="Only runs in this state.")] = None,
     metadata: options.Metadata = None,
     user: Annotated[str | None, typer.Option(help="Only runs of this user_id.")] = None,
     limit: options.Limit = 100,
@@ -193,7 +181,7 @@ def cancel(
     if as_json:
         invocation.terminal.json(run_data(task))
         return
-    invocation.terminal.say("cancelled: what was finished is kept, and nobody goes on with it")
+    invocation.terminal.say("cancelled; completed steps are kept, the run cannot be resumed")
     invocation.terminal.next(next_for(task.run_id, str(task.status)))
 
 

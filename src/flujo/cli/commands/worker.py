@@ -1,4 +1,4 @@
-"""`flujo worker`: goes on with runs that nobody attends to, and acts on deadlines, until it is stopped."""
+"""`flujo worker`: resumes orphaned runs and handles expired deadlines until it is stopped."""
 
 import asyncio
 import signal
@@ -10,6 +10,7 @@ import typer
 from flujo.cli import options
 from flujo.cli.exit_codes import ExitCode
 from flujo.cli.invocation import Invocation
+from flujo.domain.wording import plural
 
 if TYPE_CHECKING:
     from flujo.cli.terminal import Terminal
@@ -31,7 +32,7 @@ def worker(
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Go on with runs that nobody attends to."""
+    """Resume orphaned runs and handle expired deadlines."""
     invocation = Invocation.of(ctx)
     caught = asyncio.run(
         _worked(invocation, once=once, concurrency=concurrency, modules=modules or [], as_json=as_json)
@@ -85,7 +86,7 @@ async def _until_signal(working: "Worker", terminal: "Terminal", *, once: bool) 
             raise
         terminal.say("stopped: what was being executed is free for others")
         return caught[0]
-    terminal.say(f"{begun} run{'s' if begun != 1 else ''} gone on with; nothing is left that waits")
+    terminal.say(f"resumed {plural(begun or 0, 'run')}; no pending runs left")
     return None
 
 

@@ -15,6 +15,9 @@ from flujo.domain.models import PipelineContext
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+# Measured with a step that reads one field: loading a context of 100 kB whole makes the step 1.6 times as
+# slow, one of 1 MB 2.5 times, and each concurrent step holds a copy. So views override what pydantic keeps to
+# itself; `test_pydantic_2_has_the_internals_of_a_view` fails when that changes.
 _OWN: Any = vars(BaseModel)["__dict__"]
 """An object's own dict, behind the property that a view puts in front of it."""
 

@@ -9,7 +9,7 @@ from flujo.domain.agents import model_matches
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flujo.services.inspection.task_client import TraceNode
+    from flujo.services.inspection.trace import TraceNode
 
 _MOST = 3
 """How many steps a warning names before it counts the rest."""

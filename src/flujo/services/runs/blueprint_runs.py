@@ -11,6 +11,7 @@ from flujo.domain import canonical
 from flujo.domain.journal import EntryKind, EntryStatus
 from flujo.domain.models import PipelineResult
 from flujo.domain.run import Move, RunQuery, RunStatus, Write
+from flujo.domain.wording import listed
 from flujo.exceptions import LockMismatch, ResumeConflict, StateError
 from flujo.services.checks.locking import require_match
 from flujo.services.checks.pipeline_checks import check_pipeline
@@ -22,8 +23,6 @@ from flujo.services.runs.run_request import pinned
 from flujo.services.runs.service import RESUMABLE, RunService, limits_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Sink
     from flujo.domain.run import RunRecord
@@ -81,8 +80,8 @@ async def resume(
         changed = changed_files(ws.project.root, accepted.closure.files)
         if changed and say:
             say(
-                f"on disk {_listed(changed)} differ{'s' if len(changed) == 1 else ''} from what this run was "
-                "started with; it goes on with what was pinned (`--accept-changes` takes the files on disk)"
+                f"on disk {listed(changed)} differ{'s' if len(changed) == 1 else ''} from what this run was "
+                "started with; the run keeps its own copies (`--accept-changes` takes the files on disk)"
             )
     service = await _service(ws, blueprint.pipeline, blueprint)
     return await service.resume(record.run_id, retry_failed=retry_failed, sink=sink, stop=stop)
@@ -289,17 +288,17 @@ async def _accept(
     lost = lost_paths(blueprint.pipeline, entries, await store.pauses(record.run_id))
     if lost:
         raise StateError(
-            f"the changed blueprint has no place for {_listed(lost)}, which this run has recorded",
+            f"the changed blueprint has no place for {listed(lost)}, which this run has recorded",
             hint="keep the names and kinds of recorded steps, branches and states, or start a new run",
             paths=tuple(lost),
         )
-    say(f"changed on disk: {_listed(changed)}")
+    say(f"changed on disk: {listed(changed)}")
     kept = dict.fromkeys(
         without_counts(entry.path)
         for entry in entries
         if entry.status is EntryStatus.COMPLETED and entry.kind is not EntryKind.DECISION
     )
-    say(f"finished and kept as they are: {_listed(kept) if kept else 'no step'}")
+    say(f"finished and kept as they are: {listed(kept) if kept else 'no step'}")
     statuses = (*RESUMABLE, RunStatus.FAILED) if retry_failed else RESUMABLE
     claimed = await store.claim(record.run_id, statuses=statuses)
     if record.lock_digest is not None and blueprint.lock_digest is None:
@@ -309,10 +308,6 @@ async def _accept(
         Write(run_id=claimed.run_id, fence=claimed.fence, blobs=blueprint.closure.blobs(), move=move)
     )
     return blueprint
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
 
 
 def _silent(_: str) -> None:

@@ -42,8 +42,8 @@ def lost_paths(pipeline: Pipeline, entries: Sequence[Entry], pauses: Sequence[Pa
 
 
 def without_counts(path: StepPath) -> StepPath:
-    """Return where in the tree a recorded path stands: `loop[2]/draft` → `loop/draft`."""
-    return StepPath(_COUNT.sub("", path))
+    """Return where in the tree a recorded path stands: `loop[2]/draft` → `loop/draft`, `a!doubt[0]` → `a`."""
+    return StepPath(_COUNT.sub("", path.partition("!")[0]))
 
 
 def _places(pipeline: Pipeline) -> Iterator[tuple[StepPath, BaseStep]]:
