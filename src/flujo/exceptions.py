@@ -22,6 +22,7 @@ FlujoError
 │   ├── StepTimeout
 │   ├── ExpressionFailed
 │   ├── NotJournalable               a value that JSON cannot hold
+│   ├── SecretInValue                a value that contains a known secret
 │   ├── LoopLimitReached
 │   ├── NoBranch
 │   ├── JournalConflict
@@ -297,6 +298,13 @@ class NotJournalable(EngineError):
     code = "FLJ405"
     path: str = ""
     hint = "return JSON data: text, finite numbers, booleans, null, lists, and mappings with text keys"
+
+
+class SecretInValue(EngineError):
+    """A value that would be stored contains a known secret: a provider's key, or the password of a URL."""
+
+    code = "FLJ416"
+    hint = "keep the secret out of inputs, outputs and answers: read it from the environment where it is used"
 
 
 class LoopLimitReached(EngineError):

@@ -18,7 +18,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from flujo.domain.wording import nearest, suggest
 from flujo.exceptions import SettingsError
-from flujo.governance.redactor import redact_uri
+from flujo.governance.redactor import passwords
+from flujo.governance.sink import GATE
 from flujo.settings_tables import (
     AgentModel,
     Aros,
@@ -57,6 +58,10 @@ PROMISED = (
 """Variables whose feature has not arrived: a set one is refused, because passing over it would be a lie."""
 
 _OFF = ("", "0", "false", "no", "off")
+
+_KEY_OF_A_PROVIDER = "_API_KEY"
+_LIKE_SECRETS = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
+"""How the names of variables end whose values look like secrets."""
 
 
 class Settings(BaseSettings):
@@ -153,9 +158,9 @@ class Settings(BaseSettings):
             elif name == "state_providers":
                 for provider, url in self.state_providers.items():
                     key = f"state_providers.{provider}"
-                    yield key, redact_uri(url), self.origin(key)
+                    yield key, GATE.text(url), self.origin(key)
             else:
-                shown = redact_uri(value) if isinstance(value, str) else value
+                shown = GATE.text(value) if isinstance(value, str) else value
                 yield name, shown, self.origin(name)
 
 
@@ -178,6 +183,15 @@ def environment() -> Mapping[str, str]:
     return dict(os.environ)  # noqa: TID251 - this module is that door
 
 
+def guard_environment() -> None:
+    """Register the keys of providers, and values that look like secrets, with the gate."""
+    variables = environment()
+    for name, value in variables.items():
+        if name.endswith(_KEY_OF_A_PROVIDER):
+            GATE.know([value.strip()], of=name)
+    GATE.suspect(value for name, value in variables.items() if name.endswith(_LIKE_SECRETS))
+
+
 def load(config_file: Path | None = None, *, chosen: str = "") -> Settings:
     """Return the settings of a project.
 
@@ -189,6 +203,7 @@ def load(config_file: Path | None = None, *, chosen: str = "") -> Settings:
         SettingsError: an unknown key, a value that cannot be used, text that is no TOML, or a variable
             whose feature has not arrived; with file and line where there is one.
     """
+    guard_environment()
     for variable in PROMISED:
         if environment().get(variable, "").lower() not in _OFF:
             raise SettingsError(
@@ -200,7 +215,10 @@ def load(config_file: Path | None = None, *, chosen: str = "") -> Settings:
     _check_environments(file)
     name = chosen_environment(chosen)
     file = (_layered(file, name) if name else file).without("env").filled(environment())
-    return Settings.read(file)
+    settings = Settings.read(file)
+    for key, url in (("state_uri", settings.state_uri), *settings.state_providers.items()):
+        GATE.know(passwords(url), of=f"the password in `{key}`")
+    return settings
 
 
 def chosen_environment(chosen: str = "") -> str:

@@ -1,9 +1,9 @@
-"""Passwords and known secrets never get through, whatever surrounds them."""
+"""Passwords and known secrets are masked in any surroundings."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flujo.governance.redactor import MASK, Redactor, redact_uri
+from flujo.governance.redactor import MASK, Redactor, passwords, redact_uri
 
 
 def test_a_url_keeps_everything_but_its_password() -> None:
@@ -25,11 +25,40 @@ def test_a_url_without_a_password_stays_as_it_is() -> None:
 
 
 def test_known_secrets_are_masked_also_inside_each_other() -> None:
-    assert Redactor(["token-1", "token-1-long"])("a token-1-long b token-1 c") == f"a {MASK} b {MASK} c"
+    redact = Redactor(["token-01", "token-01-long"])
+    assert redact("a token-01-long b token-01 c") == f"a {MASK} b {MASK} c"
 
 
-def test_a_secret_too_short_to_be_one_masks_nothing() -> None:
-    assert Redactor(["a", ""])("banana") == "banana"
+def test_a_value_of_less_than_eight_characters_is_not_a_secret() -> None:
+    assert Redactor(["a", "", "seven77"])("banana seven77") == "banana seven77"
+
+
+def test_parts_of_eight_characters_are_masked_of_secrets_of_twelve() -> None:
+    redact = Redactor(["sk-0123456789abcdef"])
+    assert redact("begins sk-01234, ends 89abcdef") == f"begins {MASK}, ends {MASK}"
+    assert redact("middle 3456789abc and too short 9abcdef") == f"middle {MASK} and too short 9abcdef"
+
+
+def test_parts_of_a_shorter_secret_stay() -> None:
+    assert Redactor(["hunter2-000"])("hunter2-00 hunter2-000") == f"hunter2-00 {MASK}"
+
+
+def test_a_suspect_is_masked_only_as_a_whole() -> None:
+    redact = Redactor(suspects=["production-database"])
+    assert redact("production-database in production-data") == f"{MASK} in production-data"
+
+
+@given(st.text(st.sampled_from("abc-9"), min_size=12, max_size=40), st.data())
+def test_no_part_of_eight_characters_gets_through(secret: str, data: st.DataObject) -> None:
+    begin = data.draw(st.integers(0, len(secret) - 8))
+    end = data.draw(st.integers(begin + 8, len(secret)))
+    before, after = data.draw(st.text("xyz ", max_size=9)), data.draw(st.text("xyz ", max_size=9))
+    assert Redactor([secret])(f"{before}{secret[begin:end]}{after}") == f"{before}{MASK}{after}"
+
+
+def test_passwords_of_urls_are_found_as_written_and_decoded() -> None:
+    assert set(passwords("postgresql://u:p%40ssword@h/db?token=abc")) == {"p%40ssword", "p@ssword", "abc"}
+    assert not list(passwords("sqlite:///.flujo/state.db"))
 
 
 @given(
@@ -42,7 +71,7 @@ def test_a_secret_too_short_to_be_one_masks_nothing() -> None:
     ),
     st.text(),
 )
-def test_no_surroundings_let_a_password_through(before: str, password: str, after: str) -> None:
+def test_a_password_is_masked_in_any_surroundings(before: str, password: str, after: str) -> None:
     assert password not in redact_uri(f"{before} postgresql://user:{password}@host/db").removeprefix(before)
     assert (
         password not in Redactor([password])(f"{before}{password}").removeprefix(before) or password in MASK

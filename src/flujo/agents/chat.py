@@ -12,7 +12,7 @@ from flujo.agents.thread_pool import THREADS
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, Ask, Reply
 from flujo.exceptions import AgentError, NotAvailableYet, OutputRejected
-from flujo.governance.redactor import Redactor
+from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
@@ -177,13 +177,13 @@ class ChatAgent:
 
         reader = self._reader_of(ask)
         async with self.source.open() as opened:
+            GATE.know(self.source.secrets, of=self.source.key_name or f"the key of {self.spec.model}")
             model = MeteredModel(
                 opened,
                 schema=None if reader is None or reader.is_text else reader.asked_schema,
                 json_mode=self.settings.structured_output == "openai_json",
                 is_free=self.source.is_free,
                 meter=ask.meter,
-                redact=Redactor(self.source.secrets),
             )
             try:
                 output, repairs = await self._conversation(model, ask, reader)
@@ -240,9 +240,8 @@ class ChatAgent:
                 model=self.spec.model,
                 key_name=self.source.key_name,
                 address=model.base_url,
-                redact=model.redact,
             )
-            raise failure from cause_of(error, model.redact)
+            raise failure from cause_of(error)
         return result.output, result.all_messages()
 
     def _read(self, reader: OutputReader, text: str, ask: Ask) -> tuple[Any, tuple[str, ...]]:

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic_ai import exceptions as theirs
 
 from flujo.exceptions import AgentError, ModelUnavailable, OutputRejected, ProviderUnavailable
-from flujo.governance.redactor import Redactor
+from flujo.governance.sink import GATE
 
 _RETRYABLE = (
     theirs.ModelRateLimitError,
@@ -24,7 +24,6 @@ def translated(
     model: str,
     key_name: str | None,
     address: str | None,
-    redact: Redactor,
 ) -> AgentError:
     """Return the error of Flujo that says what `error` says.
 
@@ -34,7 +33,6 @@ def translated(
         model: its model, as `provider:model`.
         key_name: the environment variable that holds the provider's key.
         address: the base URL of its API, when it has one.
-        redact: takes secrets out of what the provider said.
     """
     provider = model.partition(":")[0]
     subject = f"agent {agent!r}: model {model!r}"
@@ -47,7 +45,7 @@ def translated(
             and not isinstance(error, theirs.ModelQuotaExceededError),
             "retry_after_s": error.retry_after,
         }
-        return ModelUnavailable(redact(f"{subject} {what}"), hint=hint, **facts)
+        return ModelUnavailable(GATE.text(f"{subject} {what}"), hint=hint, **facts)
     if isinstance(error, theirs.ContentFilterError):
         return OutputRejected(
             f"{subject} refused to answer: its content filter held the answer back",
@@ -56,21 +54,21 @@ def translated(
         )
     if isinstance(error, theirs.UnexpectedModelBehavior):
         return OutputRejected(
-            redact(f"{subject} gave an answer that cannot be used: {error.message}"),
+            GATE.text(f"{subject} gave an answer that cannot be used: {error.message}"),
             hint="ask more precisely in `instructions`, or use a larger model",
             retryable=True,
         )
     return ProviderUnavailable(
-        redact(f"{subject} cannot be asked: {error}"),
+        GATE.text(f"{subject} cannot be asked: {error}"),
         hint="look at the agent's `model`, `model_settings` and `tools`",
         provider=provider,
         retryable=False,
     )
 
 
-def cause_of(error: Exception, redact: Redactor) -> Exception | None:
+def cause_of(error: Exception) -> Exception | None:
     """Return `error` to be kept as the cause, unless its text, which a traceback shows, holds a secret."""
-    return error if redact(str(error)) == str(error) else None
+    return error if GATE.text(str(error)) == str(error) else None
 
 
 def _of_api_error(error: theirs.ModelAPIError, key_name: str | None, address: str | None) -> tuple[str, str]:

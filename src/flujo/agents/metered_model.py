@@ -22,7 +22,7 @@ from flujo.agents.error_translation import cause_of
 from flujo.domain.ports import Meter, Reservation
 from flujo.domain.usage import MICRO_USD, NOTHING, Usage
 from flujo.exceptions import AnswerUnbounded, ControlSignal, FlujoError, ModelUnavailable, PriceUnknown
-from flujo.governance.redactor import Redactor
+from flujo.governance.sink import GATE
 
 _SORTED = (AgentRunError, UserError, FlujoError, ControlSignal)
 _AROUND = 256
@@ -42,7 +42,6 @@ class MeteredModel(WrapperModel):
         json_mode: whether to use the provider's JSON mode where there is one.
         is_free: whether requests cost nothing (a model on this machine).
         meter: what each request is reserved with before it is made.
-        redact: takes secrets out of what is said about errors.
     """
 
     def __init__(
@@ -53,10 +52,8 @@ class MeteredModel(WrapperModel):
         json_mode: bool,
         is_free: bool,
         meter: Meter | None = None,
-        redact: Redactor,
     ) -> None:
         super().__init__(wrapped)
-        self.redact = redact
         self.schema = schema
         self.json_mode = json_mode
         self.is_free = is_free
@@ -215,14 +212,14 @@ class MeteredModel(WrapperModel):
         """Raise our own error for one that the provider's client does not sort: it is foreign code."""
         if not isinstance(error, Exception) or isinstance(error, _SORTED):
             return
-        said = self.redact(f"{type(error).__name__}: {error}")
+        said = GATE.text(f"{type(error).__name__}: {error}")
         raise ModelUnavailable(
             f"model {self.wrapped.model_name!r} gave a response that its client cannot read: {said}",
             hint="check that the provider's base URL speaks the provider's protocol",
             status=None,
             provider=self.wrapped.system,
             retryable=True,
-        ) from cause_of(error, self.redact)
+        ) from cause_of(error)
 
 
 def _cost(response: ModelResponse, rounded: Callable[[Decimal], int]) -> int | None:

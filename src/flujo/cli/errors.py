@@ -1,4 +1,4 @@
-"""The one place where an error becomes words on stderr and an exit code."""
+"""Reports an error on stderr and chooses the exit code."""
 
 from __future__ import annotations
 
@@ -14,29 +14,27 @@ if TYPE_CHECKING:
 
 
 def report(error: BaseException, invocation: Invocation) -> ExitCode:
-    """Say what went wrong, and return the exit code. A traceback only with `--debug`."""
+    """Report an error and return the exit code; `--debug` adds the traceback."""
+    from flujo.settings import guard_environment
+
+    guard_environment()  # the command may have failed before it loaded the settings
     terminal = invocation.terminal
     show_traceback(error, invocation)
     if isinstance(error, BlueprintError) and error.diagnostics:
         show_diagnostics(error, terminal)
     elif isinstance(error, FlujoError):
-        say_error(
-            terminal,
-            _safe(error.message, invocation),
-            code=error.code,
-            hint=_safe(error.hint or "", invocation),
-        )
+        say_error(terminal, error.message, code=error.code, hint=error.hint or "")
     elif isinstance(error, KeyboardInterrupt):
         terminal.say("interrupted")
     else:
-        say_error(terminal, _safe(f"{type(error).__name__}: {error}", invocation), hint=_BUG)
+        say_error(terminal, f"{type(error).__name__}: {error}", hint=_BUG)
     return of_error(error)
 
 
 def show_traceback(error: BaseException | None, invocation: Invocation) -> None:
-    """Write where an error comes from to stderr, when `--debug` asks for it."""
+    """Write the traceback of an error to stderr under `--debug`."""
     if invocation.debug and error is not None:
-        invocation.terminal.err.write(_safe("".join(traceback.format_exception(error)), invocation))
+        invocation.terminal.say("".join(traceback.format_exception(error)).rstrip("\n"))
 
 
 _BUG = "this is a bug in Flujo; run the same command with --debug to see where"
@@ -59,11 +57,3 @@ def show_diagnostics(error: BlueprintError, terminal: Terminal) -> None:
         text = rendered(finding, error.facts.get("sources", {}))
         terminal.say(painted(text, terminal, to=terminal.err) + "\n")
     terminal.say(summary(error.diagnostics))
-
-
-def _safe(text: str, invocation: Invocation) -> str:
-    """Return `text` without the project's secrets, as far as its settings can be read."""
-    try:
-        return invocation.project.redactor(text)
-    except FlujoError:
-        return text

@@ -1,4 +1,4 @@
-"""The two channels: stdout is data, stderr is talk. Colour only where somebody looks at it."""
+"""The two channels: results go to stdout, messages to stderr, both without secrets."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import shutil
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
+
+from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,17 +25,19 @@ class Terminal:
     err: TextIO = field(default_factory=lambda: sys.stderr)
 
     def data(self, text: str) -> None:
-        """Write a result to stdout, with a line's end."""
+        """Write a result to stdout, with a newline."""
+        text = GATE.result(text)
         self.out.write(text if text.endswith("\n") else f"{text}\n")
-        self.out.flush()  # so that it stands where it belongs among the words on stderr
+        self.out.flush()  # keeps the order of lines on stdout and stderr
 
     def json(self, value: Any) -> None:
         """Write a result to stdout as JSON: indented on a terminal, one line in a pipe."""
-        self.data(as_json(value, indent=self.out.isatty()))
+        self.out.write(f"{as_json(GATE.data(value), indent=self.out.isatty())}\n")
+        self.out.flush()
 
     def say(self, text: str, *styles: str) -> None:
-        """Write a word about the result to stderr."""
-        self.err.write(f"{self.styled(text, *styles, to=self.err)}\n")
+        """Write a message to stderr, with a newline."""
+        self.err.write(f"{self.styled(GATE.text(text), *styles, to=self.err)}\n")
         self.err.flush()
 
     def next(self, command: str, why: str = "") -> None:

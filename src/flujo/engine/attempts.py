@@ -26,6 +26,7 @@ from flujo.exceptions import (
     StepTimeout,
     UsageLimitExceeded,
 )
+from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
     from flujo.domain.steps import BaseStep
@@ -210,14 +211,14 @@ def error_info(error: Exception, path: StepPath) -> ErrorInfo:
     if isinstance(error, FlujoError):
         return ErrorInfo(
             code=error.code,
-            message=_writable(error.message),
-            hint=error.hint,
+            message=GATE.text(_writable(error.message)),
+            hint=error.hint and GATE.text(error.hint),
             type=type(error).__name__,
             path=path,
             retryable=bool(getattr(error, "retryable", False)),
         )
     kind = type(error).__name__
-    text = _writable(str(error))
+    text = GATE.text(_writable(str(error)))
     return ErrorInfo(
         StepFailed.code,
         f"{kind}: {text}" if text else kind,

@@ -16,6 +16,7 @@ from flujo.domain.journal import ROOT, Entry, EntryKind, EntryStatus, StepPath, 
 from flujo.domain.run import Intent, Move, Pause, Progress, RunRecord, Write
 from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import JournalConflict, StateError
+from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -172,7 +173,14 @@ class Journal:
         return entry
 
     def append_deferred(self, entry: Entry) -> Entry:
-        """Append an entry that is committed together with the next one that somebody waits for."""
+        """Append an entry that is committed together with the next one that somebody waits for.
+
+        Raises:
+            SecretInValue: a value in it contains a known secret.
+        """
+        for value in (entry.input, entry.output, entry.patch):
+            if value is not None:
+                GATE.admit(value, f"a value of `{entry.path}`")
         self._seq += 1
         entry = entry.numbered(self._seq)
         if entry.usage:

@@ -12,6 +12,7 @@ from flujo.domain.outcomes import Success
 from flujo.domain.run import IntentState
 from flujo.domain.usage import NOTHING, Usage
 from flujo.engine import context_isolation
+from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
     import asyncio
@@ -43,6 +44,16 @@ class Draft:
     """Whether the attempt's entry is in the journal: whatever happens then, it is not another one."""
 
 
+def encoded(value: Any, what: str) -> bytes:
+    """Return a value of the run as it is journaled.
+
+    Raises:
+        NotJournalable: JSON cannot hold it.
+        SecretInValue: it contains a known secret.
+    """
+    return GATE.admit(canonical.encode(value, what=what), what)
+
+
 async def settle(
     step: BaseStep, frame: Frame, entry: Callable[..., Entry], draft: Draft, *, wait: bool = True
 ) -> Success:
@@ -53,12 +64,14 @@ async def settle(
 
     Raises:
         NotJournalable: the output is nothing that JSON can hold.
+        SecretInValue: the output, or what the step wrote, contains a known secret.
         OutputRejected: what the step wrote does not fit the context.
     """
-    output = canonical.encode(draft.output, what=f"output of step {step.name!r}")
+    output = encoded(draft.output, f"output of step {step.name!r}")
     value = canonical.decode(output)
     patch = [*(draft.patch or []), *await context_isolation.saved(step, frame, value)]
     after = context_isolation.accepted(frame, patch, what=f"step {step.name!r}")
+    written = encoded(patch, f"what step {step.name!r} saved") if patch else None
     draft.is_settled = True
     if draft.intent is not None:
         frame.run.journal.record_intent(replace(draft.intent, state=IntentState.DONE, result=output))
@@ -68,7 +81,7 @@ async def settle(
         entry(
             input=draft.input,
             output=output,
-            patch=canonical.encode(patch, what=f"what step {step.name!r} saved") if patch else None,
+            patch=written,
             usage=draft.usage,
             detail=canonical.encode(draft.detail) if draft.detail else None,
             ended_at=frame.run.clock.now(),
@@ -100,7 +113,7 @@ async def settle_answer(step: BaseStep, frame: Frame, asked: Pause) -> Success:
 
 async def finish(step: BaseStep, frame: Frame, path: StepPath, success: Success, before: Any) -> Success:
     """Record that a composite has finished: its output and its net patch since `before`."""
-    output = canonical.encode(success.output, what=f"output of step {step.name!r}")
+    output = encoded(success.output, f"output of step {step.name!r}")
     value = canonical.decode(output)
     patch = await context_isolation.saved(step, frame, value)
     frame.scope.tree = context_isolation.accepted(frame, patch, what=f"step {step.name!r}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from flujo.domain.steps import Step
 from flujo.engine.cache_key import key_of
 from flujo.engine.decisions import decision
 from flujo.exceptions import OutputRejected
+from flujo.governance.logs import logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from flujo.domain.steps import BaseStep, CachePolicy
     from flujo.engine.frame import Frame
 
-_log = logging.getLogger("flujo.cache")
+_log = logger("flujo.cache")
 
 
 @dataclass(frozen=True, slots=True)

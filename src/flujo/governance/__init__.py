@@ -1,1 +1,1 @@
-"""What may leave: the one redactor that every sink goes through."""
+"""Rules for what leaves Flujo: known secrets are masked in text and refused in values."""

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from flujo.exceptions import SettingsError
+from flujo.exceptions import SecretInValue, SettingsError
+from flujo.governance.sink import GATE
 from flujo.services.project.project import find_project
 
 BLUEPRINT = 'version: "1"\nname: {name}\ndescription: {about}\nsteps: []\n'
@@ -109,4 +110,7 @@ def test_a_folder_that_is_set_and_missing_is_an_error(root: Path) -> None:
 
 def test_secrets_of_the_environment_are_masked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-1234")
-    assert find_project(root).redactor("key sk-canary-1234 refused") == "key *** refused"
+    find_project(root)
+    assert GATE.text("key sk-canary-1234 refused") == "key *** refused"
+    with pytest.raises(SecretInValue, match="OPENAI_API_KEY"):
+        GATE.admit(b'["sk-canary-1234"]', "the input")

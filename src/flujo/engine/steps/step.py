@@ -15,7 +15,7 @@ from flujo.engine import context_isolation, idempotent_calls
 from flujo.engine.attempts import perform
 from flujo.engine.processors import OutputGate, processed_input
 from flujo.engine.processors import wants_context as wants_context_before
-from flujo.engine.recording import finish
+from flujo.engine.recording import encoded, finish
 from flujo.exceptions import CallInDoubt, UsageLimitExceeded
 
 if TYPE_CHECKING:
@@ -110,10 +110,10 @@ async def _ask(
     arguments = None if step.arguments is None else {k: frame.render(v) for k, v in step.arguments.items()}
     data = frame.previous if step.input is None else frame.render(step.input)
     given = arguments if arguments is not None else data
-    draft.input = canonical.encode(given, what=f"input of step {step.name!r}")
+    draft.input = encoded(given, what := f"input of step {step.name!r}")
     if step.processors.input:
         given = await processed_input(step, frame, draft, canonical.decode(draft.input), context)
-        draft.input = canonical.encode(given)
+        draft.input = encoded(given, what)
     mine = canonical.decode(draft.input)
     spec = step.agent
     return Ask(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from flujo import __version__
 from flujo.exceptions import FlujoError, StateError
-from flujo.governance.redactor import redact_uri
+from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -208,7 +208,7 @@ def _state_providers(project: Project) -> Iterator[Finding]:
         except FlujoError as error:
             yield _failed("references", error)
         else:
-            yield Finding("references", "ok", f"{name}: {redact_uri(url)}")
+            yield Finding("references", "ok", f"{name}: {GATE.text(url)}")
 
 
 def _variables() -> Iterator[Finding]:

@@ -14,13 +14,10 @@ from flujo.exceptions import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flujo.governance.redactor import Redactor
     from flujo.settings import Settings
 
 _SQLITE = "sqlite:///"
 _SUFFIXES = (".yaml", ".yml")
-_SECRET_NAMES = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
-"""How the names of variables end whose values are never printed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +48,6 @@ class Project:
         if path == uri or path.startswith("/") or path in ("", ":memory:"):
             return uri
         return f"{_SQLITE}{self.root / path}"
-
-    @cached_property
-    def redactor(self) -> Redactor:
-        """What masks this project's secrets in a text: keys in the environment, passwords in URLs."""
-        from flujo.governance.redactor import Redactor
-        from flujo.settings import environment
-
-        return Redactor(value for name, value in environment().items() if name.endswith(_SECRET_NAMES))
 
     def blueprint_paths(self) -> list[str]:
         """Return the project's blueprint files, relative to the root, in order.

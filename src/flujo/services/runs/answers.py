@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, paths
 from flujo.exceptions import AmbiguousPause, InputRejected, OutputRejected, ResumeConflict, RunNotFound
+from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
     from flujo.domain.paths import StepPath
@@ -22,11 +23,14 @@ async def record_answer(store: QuestionStore, record: RunRecord, pause_id: str |
         AmbiguousPause: several questions are open and `pause_id` names none.
         InputRejected: the answer does not fit the question's schema.
         ResumeConflict: nothing is asked, or somebody else has answered.
+        SecretInValue: the answer contains a known secret.
     """
     pause = chosen(record, await store.pauses(record.run_id), pause_id)
     if pause.answer_schema is not None:
         check_answer(pause, given)
-    await store.answer(record.run_id, pause.pause_id, canonical.encode(given, what="answer"))
+    await store.answer(
+        record.run_id, pause.pause_id, GATE.admit(canonical.encode(given, what="answer"), "answer")
+    )
 
 
 def chosen(record: RunRecord, pauses: list[Pause], pause_id: str | None) -> Pause:

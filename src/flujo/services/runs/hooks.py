@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
+
+from flujo.governance import logs
+from flujo.governance.events import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
     from flujo.domain.outcomes import Event
     from flujo.domain.ports import Sink
 
-logger = logging.getLogger("flujo.hooks")
+logger = logs.logger("flujo.hooks")
 
 
 def combine_hooks(watchers: Sequence[Sink | None]) -> Sink | None:
@@ -25,9 +27,10 @@ def combine_hooks(watchers: Sequence[Sink | None]) -> Sink | None:
         return None
 
     async def tell(event: Event) -> None:
+        seen = redacted(event)
         for watcher in present:
             try:
-                await watcher(event)
+                await watcher(seen)
             except Exception:  # foreign code
                 name = getattr(watcher, "__qualname__", type(watcher).__qualname__)
                 logger.exception("hook `%s` raised at %s; the run goes on", name, type(event).__name__)

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from flujo.exceptions import FlujoError, ResumeConflict, RunnerClosed
+from flujo.governance.logs import logger
 from flujo.services.runs.execution import Stop, StopReason
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 REST_S = 60.0
 """How long a run is left alone by a process that could not go on with it."""
 
-log = logging.getLogger("flujo.recovery")
+log = logger("flujo.recovery")
 
 
 class Recovery:

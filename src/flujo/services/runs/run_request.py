@@ -14,6 +14,7 @@ from flujo.domain.models import PipelineContext
 from flujo.domain.run import NewRun
 from flujo.domain.steps import Step
 from flujo.exceptions import InputRejected, OutputRejected, SettingsError
+from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
     from flujo.domain.models import Metadata
@@ -64,7 +65,7 @@ class Request:
                 f"{self.run_id!r} cannot be a run id",
                 hint="use 1 to 128 letters, digits, `-`, `_` and `.`, beginning with a letter or a digit",
             )
-        encoded = canonical.encode(self.input, what="input")
+        encoded = GATE.admit(canonical.encode(self.input, what="input"), "input")
         _check_input(pipeline, binding, encoded)
         context = await binding.context(pipeline).start(context_fields(self.context))
         user_id = context.get("user_id")
@@ -73,7 +74,7 @@ class Request:
             pipeline=pipeline.name,
             closure=closure,
             input=encoded,
-            context=canonical.encode(context, what="context"),
+            context=GATE.admit(canonical.encode(context, what="context"), "context"),
             metadata=dict(self.metadata or {}),
             user_id=user_id if isinstance(user_id, str) else None,
             lock_digest=lock_digest,

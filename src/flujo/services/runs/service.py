@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
@@ -14,6 +13,7 @@ from flujo.domain.run import Move, RunStatus, Write
 from flujo.domain.usage import UsageLimits, tightest
 from flujo.engine.attempts import error_info
 from flujo.exceptions import ResumeConflict, RunConflict, RunParked
+from flujo.governance.logs import logger
 from flujo.services.binding.blob_references import bind_blobs
 from flujo.services.runs.answers import record_answer
 from flujo.services.runs.execution import Execution, Stop, settled, standing
@@ -49,7 +49,7 @@ _POLL_S = 0.25
 _TRY_S = 5.0
 """How often it is claimed although its lease lasts: only a claim detects that the owner's process is dead."""
 
-log = logging.getLogger("flujo.recovery")
+log = logger("flujo.recovery")
 
 
 @record(frozen=True, slots=True, kw_only=True)

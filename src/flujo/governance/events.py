@@ -1,0 +1,31 @@
+"""Events as hooks and streams get them: without secrets in their texts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from flujo.domain.outcomes import Chunk, Failure, StepEnded, StepRetried
+from flujo.governance.sink import GATE
+
+if TYPE_CHECKING:
+    from flujo.domain.journal import ErrorInfo
+    from flujo.domain.outcomes import Event
+
+
+def redacted(event: Event) -> Event:
+    """Return an event without secrets in its texts; an output in it is a value and stays as it is."""
+    match event:
+        case Chunk(text=text) if (safe := GATE.text(text)) != text:
+            return replace(event, text=safe)
+        case StepRetried(error=error):
+            return replace(event, error=redacted_error(error))
+        case StepEnded(outcome=Failure(error=error) as failed):
+            return replace(event, outcome=replace(failed, error=redacted_error(error)))
+        case _:
+            return event
+
+
+def redacted_error(error: ErrorInfo) -> ErrorInfo:
+    """Return an error, as the journal and events keep it, without secrets in its message and hint."""
+    return replace(error, message=GATE.text(error.message), hint=error.hint and GATE.text(error.hint))

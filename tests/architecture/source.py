@@ -1,0 +1,21 @@
+"""The modules of `src/flujo`, parsed, for tests about their shape."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SRC = ROOT / "src" / "flujo"
+TEMPLATE = SRC / "services" / "admin" / "template"
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    """Return each module's tree by its path below `src/flujo`; the files of `flujo init` are not among them."""
+    return {
+        path.relative_to(SRC).as_posix(): ast.parse(path.read_text("utf-8"))
+        for path in sorted(SRC.rglob("*.py"))
+        if not path.is_relative_to(TEMPLATE)
+    }
