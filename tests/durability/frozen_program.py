@@ -20,8 +20,8 @@ from flujo.domain.pipeline import Pipeline
 from flujo.domain.steps import CallableRef, Step
 from flujo.exceptions import Fenced, ResumeConflict
 from flujo.services.runs.runner import Flujo
-from flujo.state.probe import probe
 from flujo.state.store import SqlStateStore
+from flujo.testing.sql_probe import probe
 
 LEASE_S = 0.6
 STEPS = 8

@@ -101,7 +101,7 @@ def enumerate_crashes(
         SettingsError: threads are running here, which a forked process would not have.
     """
     _single_threaded()
-    from flujo.state.probe import probe
+    from flujo.testing.sql_probe import probe
 
     probe(reach)
     report = Report()

@@ -150,15 +150,10 @@ class Database:
                 self.engine.dispose()
 
     def pipelined(self, connection: sa.Connection) -> AbstractContextManager[object]:
-        """Send statements without waiting for the answer to each: one round trip where many would be."""
-        if not self.is_postgres:
-            return nullcontext()
-        from flujo.state.sql.postgres_pipeline import Pipeline
-
+        """Send statements to Postgres together; see `postgres_connection`."""
         driver: Any = connection.connection.dbapi_connection
-        driver._pipeline = Pipeline(driver)  # which it enters instead of making one of its own
-        pipeline: AbstractContextManager[object] = driver.pipeline()
-        return pipeline
+        together: AbstractContextManager[object] = driver.pipelined() if self.is_postgres else nullcontext()
+        return together
 
     @contextmanager
     def errors(self) -> Iterator[None]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import io
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import sqlalchemy as sa
 
-import flujo
 from flujo.exceptions import SchemaOutdated, SchemaTooNew, StateError
 from flujo.state.sql.database import Database, parse
 from flujo.state.sql.tables import HEAD, SCHEMA
@@ -149,7 +149,7 @@ def scripts() -> Path:
     Raises:
         StateError: neither is there.
     """
-    package = Path(flujo.__file__).parent
+    package = Path(str(resources.files("flujo")))
     for folder in (package / "_alembic", package.parent.parent / "alembic"):
         if (folder / "env.py").is_file():
             return folder

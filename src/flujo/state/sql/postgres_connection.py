@@ -1,26 +1,45 @@
-"""Connections to Postgres that do not wait for ever: a server that is silent for too long is taken for gone.
+"""Connections to Postgres on which neither side waits for ever for the other.
 
-A wire may stay open and carry nothing more: a proxy that hangs, a server that is stopped. The kernel is
-content with it, since its packets are acknowledged, so only who waits for the answer can tell.
+A silent server: a wire may stay open and carry nothing more (a proxy that hangs, a server that is stopped).
+Its packets are acknowledged, so neither `tcp_user_timeout` nor a timeout of the server's ends the wait.
+A frozen process: the server ends a transaction that stands idle, unless a pipeline has kept it from counting.
 """
 
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
+from psycopg import generators
 
 from flujo.state.sql.retry import ANSWER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
     from psycopg.abc import PQGen
 
 T = TypeVar("T")
 
 _LOOK_S = 0.1
+
+
+class Pipeline(psycopg.Pipeline):
+    """A pipeline whose last message is its Sync.
+
+    psycopg's own ends with a request to flush, which stops the server's clock for
+    `idle_in_transaction_session_timeout`: a process that is frozen right then would keep its locks.
+    """
+
+    def _exit_gen(self) -> Iterator[Any]:  # type: ignore[override]  # psycopg's type for this is private
+        try:
+            self._enqueue_sync()
+            yield from self._communicate_gen()
+            yield from generators.send(self.pgconn)  # what did not fit into the socket at once
+        finally:
+            yield from self._fetch_gen(flush=False)
 
 
 class Connection(psycopg.Connection[Any]):
@@ -55,3 +74,10 @@ class Connection(psycopg.Connection[Any]):
         except StopIteration as end:
             result: T = end.value
             return result
+
+    @contextmanager
+    def pipelined(self) -> Iterator[None]:
+        """Send statements without waiting for the answer to each: one round trip where many would be."""
+        self._pipeline = Pipeline(self)  # which psycopg enters instead of making one of its own
+        with self.pipeline():
+            yield

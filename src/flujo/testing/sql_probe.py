@@ -1,6 +1,6 @@
-"""A seam for proofs: somebody is told before and after every statement and commit of this process.
+"""Reports every statement and commit of this process, before and after it.
 
-Nothing calls this in production. A crash harness does, in a process of its own, before it opens a store.
+A crash harness calls this in a process of its own, before it opens a store.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def probe(listen: Listen) -> None:
-    """Tell `listen` of every statement and commit of each connection that is opened from now on.
+    """Call `listen` around every statement and commit of each connection that is opened from now on.
 
     Args:
         listen: called with `before INSERT`, `after INSERT`, `before COMMIT` and so on, in the thread that
@@ -36,7 +36,7 @@ def probe(listen: Listen) -> None:
         return _postgres_connection(listen).connect(*arguments, **options)
 
 
-def _told(listen: Listen, what: str, work: Callable[[], Any]) -> Any:
+def _reported(listen: Listen, what: str, work: Callable[[], Any]) -> Any:
     listen(f"before {what}")
     result = work()
     listen(f"after {what}")
@@ -50,10 +50,10 @@ def _verb(statement: object) -> str:
 def _sqlite_connection(listen: Listen) -> type[sqlite3.Connection]:
     class Cursor(sqlite3.Cursor):
         def execute(self, sql: str, *more: Any) -> Any:
-            return _told(listen, _verb(sql), lambda: super(Cursor, self).execute(sql, *more))
+            return _reported(listen, _verb(sql), lambda: super(Cursor, self).execute(sql, *more))
 
         def executemany(self, sql: str, rows: Any) -> Any:
-            return _told(listen, _verb(sql), lambda: super(Cursor, self).executemany(sql, rows))
+            return _reported(listen, _verb(sql), lambda: super(Cursor, self).executemany(sql, rows))
 
     class Connection(sqlite3.Connection):
         def cursor(self, *_: Any, **__: Any) -> Any:
@@ -63,7 +63,7 @@ def _sqlite_connection(listen: Listen) -> type[sqlite3.Connection]:
             return self.cursor().execute(sql, *more)
 
         def commit(self) -> None:
-            _told(listen, "COMMIT", super().commit)
+            _reported(listen, "COMMIT", super().commit)
 
     return Connection
 
@@ -71,12 +71,12 @@ def _sqlite_connection(listen: Listen) -> type[sqlite3.Connection]:
 def _postgres_connection(listen: Listen) -> type[postgres_connection.Connection]:
     class Cursor(psycopg.Cursor[Any]):
         def execute(self, query: Any, *arguments: Any, **options: Any) -> Any:
-            return _told(
+            return _reported(
                 listen, _verb(query), lambda: super(Cursor, self).execute(query, *arguments, **options)
             )
 
         def executemany(self, query: Any, params_seq: Any, **options: Any) -> Any:
-            return _told(
+            return _reported(
                 listen, _verb(query), lambda: super(Cursor, self).executemany(query, params_seq, **options)
             )
 
@@ -86,6 +86,6 @@ def _postgres_connection(listen: Listen) -> type[postgres_connection.Connection]
             self.cursor_factory = Cursor
 
         def commit(self) -> None:
-            _told(listen, "COMMIT", super().commit)
+            _reported(listen, "COMMIT", super().commit)
 
     return Connection
