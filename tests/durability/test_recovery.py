@@ -165,7 +165,7 @@ async def test_a_worker_goes_on_with_what_a_killed_process_left(project: Path) -
     assert Counter(seen(project)) == {"a": 1, "b": 2, "c": 1}
     assert (await record_of(project, "left")).output == b'"c"'
     code, _, err = finish(launch(project, "worker", "--once"))
-    assert (code, "0 runs gone on with" in err) == (0, True)
+    assert (code, "resumed 0 runs" in err) == (0, True)
 
 
 @pytest.mark.guarantee("G4")
