@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cli.conftest import Project
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs/how-to/hold-production-to-what-was-tested.md"
+PAGE = ROOT / "docs/how-to/lock-blueprints-for-production.md"
 HOOKS = {hook["id"]: hook for hook in yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text("utf-8"))}
 ACTION, PRE_COMMIT = (
     yaml.safe_load(block) for block in re.findall(r"```yml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
