@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from flujo.domain.wording import json_short
+
 _MAX_CHANGES = 100
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _NOTHING: Any = object()
@@ -32,7 +34,7 @@ def coerced(value: Any, validator: Any) -> tuple[Any, tuple[str, ...]]:
             new = _mended(error) if (place, error.validator) not in seen else _NOTHING
             if new is not _NOTHING:
                 seen.add((place, error.validator))
-                notes.append(f"read {_shown(error.instance)} as {_shown(new)}{_at(place)}")
+                notes.append(f"read {json_short(error.instance)} as {json_short(new)}{_at(place)}")
                 _put(root, place, new)
                 break
         else:
@@ -105,11 +107,6 @@ def _put(root: list[Any], place: tuple[Any, ...], value: Any) -> None:
     for key in (0, *place)[:-1]:
         target = target[key]
     target[(0, *place)[-1]] = value
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:60] + "…"
 
 
 def _at(place: tuple[Any, ...]) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic_ai import exceptions as theirs
 
+from flujo.domain.wording import short
 from flujo.exceptions import AgentError, ModelUnavailable, OutputRejected, ProviderUnavailable
 from flujo.governance.sink import GATE
 
@@ -123,5 +124,4 @@ def _said(body: object) -> str:
             found = found[key]
     if not isinstance(found, str) or not found.strip():
         return ""
-    text = " ".join(found.split())
-    return f": {text[:300]}" + ("…" if len(text) > 300 else "")
+    return f": {short(' '.join(found.split()), 300)}"

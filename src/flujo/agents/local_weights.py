@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from flujo.domain.wording import listed
 from flujo.exceptions import ModelDigestMismatch, ModelUnavailable
 
 OnProgress = Callable[[int, int], None]
@@ -70,7 +71,7 @@ def path_of(name: str, cache_dir: Path) -> Path:
     if name in CATALOGUE:
         return cache_dir / "models" / CATALOGUE[name].file_name
     if not name.endswith(".gguf"):
-        known = ", ".join(f"`local:{known}`" for known in CATALOGUE)
+        known = listed(f"local:{known}" for known in CATALOGUE)
         raise ModelUnavailable(
             f"there is no local model called {name!r}",
             hint=f"known are {known}; a file of your own is `local:/path/to/file.gguf`",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from pydantic_ai.models import Model, infer_model
 from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
 
 from flujo.agents.connection import Connection
+from flujo.domain.wording import did_you_mean
 from flujo.exceptions import ModelUnavailable, ProviderUnavailable
 
 if TYPE_CHECKING:
@@ -129,10 +129,10 @@ def _not_installed(provider: str, error: ImportError) -> ProviderUnavailable:
 
 
 def _unknown(provider: str) -> ProviderUnavailable:
-    near = difflib.get_close_matches(provider, [*ACCESS, "local"], n=1)
+    known = [*ACCESS, "local"]
     return ProviderUnavailable(
         f"provider {provider!r} is not known",
-        hint=f"did you mean {near[0]!r}?" if near else f"known are {', '.join([*ACCESS, 'local'])} and more",
+        hint=did_you_mean(provider, known) or f"known are {', '.join(known)} and more",
         provider=provider,
         retryable=False,
     )

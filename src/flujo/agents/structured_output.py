@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flujo.agents.coercion import coerced
+from flujo.domain.wording import short
 from flujo.exceptions import AgentError, OutputRejected
 from flujo.json_schema.re2_patterns import PatternRefused
 from flujo.json_schema.validator import validator
@@ -224,7 +225,7 @@ def _refuse_size(text: str) -> None:
 
 
 def _rejected(text: str, reason: str) -> OutputRejected:
-    start = text[:200] + ("…" if len(text) > 200 else "")
+    start = short(text, 200)
     return OutputRejected(
         f"the answer does not fit the output schema: {reason}; it starts with {start!r}",
         hint="ask more precisely in `instructions`, make the schema simpler, or use a larger model",
@@ -237,7 +238,7 @@ def _reason(error: Any) -> str:
     place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in error.absolute_path).lstrip(
         "."
     )
-    message = error.message if len(error.message) <= 200 else error.message[:200] + "…"
+    message = short(error.message, 200)
     return f"{place}: {message}" if place else message
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, TextIO
 
-from flujo.cli.formatting import plural
+from flujo.domain.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -96,13 +96,8 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def plural(count: int, word: str, many: str = "") -> str:
-    """Return `1 run`, `2 runs`."""
-    return f"{count} {word if count == 1 else many or f'{word}s'}"
-
-
-def short(run_id: str) -> str:
-    """Return what people type for a run: the beginning of our ids, the whole of one that somebody chose."""
+def short_id(run_id: str) -> str:
+    """Return a run id as people type it: the first 12 characters of a generated id, a chosen id in full."""
     return run_id[:12] if len(run_id) == 32 and run_id.isalnum() else shlex.quote(run_id)
 
 

@@ -49,7 +49,7 @@ def run_data(run: Any) -> dict[str, Any]:
 
 def next_for(run_id: str, status: str) -> str:
     """Return the command that a run in this state calls for."""
-    run = formatting.short(run_id)
+    run = formatting.short_id(run_id)
     match status:
         case "paused":
             return f"flujo tasks show {run}"
@@ -64,7 +64,7 @@ def next_for(run_id: str, status: str) -> str:
 def _row(run: Any) -> dict[str, str]:
     metadata = " ".join(f"{key}={value}" for key, value in run.metadata.items())
     return {
-        "run": formatting.short(run.run_id),
+        "run": formatting.short_id(run.run_id),
         "pipeline": run.pipeline,
         "status": str(run.status),
         "updated": formatting.moment(run.updated_at),

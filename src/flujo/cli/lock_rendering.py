@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flujo.cli import formatting
+from flujo.domain.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,7 +28,7 @@ def show_lock(terminal: Terminal, held: dict[str, Any]) -> None:
             "what": "blueprint",
             "name": str(one.get("name", "")),
             "where": file,
-            "held": formatting.plural(len(one.get("steps", ())), "step"),
+            "held": plural(len(one.get("steps", ())), "step"),
         }
         for file, one in sorted(held["blueprints"].items())
     ]

@@ -25,6 +25,7 @@ from flujo.domain.outcomes import (
 )
 from flujo.domain.paths import ROOT, StepPath
 from flujo.domain.usage import NOTHING, Usage
+from flujo.domain.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -191,7 +192,7 @@ class LiveTree:
             case RunStarted():
                 self.run_id = event.run_id
                 verb = "resumed" if event.resumed else "run"
-                self._root.name = f"{event.pipeline}  {verb} {formatting.short(event.run_id)}"
+                self._root.name = f"{event.pipeline}  {verb} {formatting.short_id(event.run_id)}"
             case StepStarted():
                 node = self._node(event.path)
                 node.state, node.started = "running", self._clock()
@@ -240,7 +241,7 @@ class LiveTree:
             lines = self._lines(collapse=True)
         if len(lines) > room and not self._final:
             hidden = len(lines) - room + 1
-            lines = [Text(f"… {formatting.plural(hidden, 'line')} above", style="dim"), *lines[hidden:]]
+            lines = [Text(f"… {plural(hidden, 'line')} above", style="dim"), *lines[hidden:]]
         return Group(*lines)
 
     def _lines(self, *, collapse: bool) -> list[Text]:

@@ -87,7 +87,7 @@ def _stopped(terminal: Terminal, number: signal.Signals, run_id: str) -> ExitCod
     else:
         word = "interrupted" if interrupted else "stopped"
         terminal.say(f"{word}; completed steps are kept", "yellow")
-        terminal.next(f"flujo resume {formatting.short(run_id)}", "continues where it stopped")
+        terminal.next(f"flujo resume {formatting.short_id(run_id)}", "continues where it stopped")
     return ExitCode.INTERRUPTED if interrupted else ExitCode.TERMINATED
 
 
@@ -159,7 +159,7 @@ def pause_data(pause: Pause) -> dict[str, Any]:
 
 def _tell(invocation: Invocation, result: PipelineResult[Any, Any], *, as_json: bool) -> None:
     terminal = invocation.terminal
-    run = formatting.short(result.run_id)
+    run = formatting.short_id(result.run_id)
     spent = formatting.usage(result.usage, result.unconfirmed)
     match str(result.status):
         case "completed":
@@ -183,7 +183,7 @@ def _tell_failure(invocation: Invocation, result: PipelineResult[Any, Any]) -> N
     terminal = invocation.terminal
     show_traceback(result.cause, invocation)
     if result.error is None:
-        say_error(terminal, f"run {formatting.short(result.run_id)} failed")
+        say_error(terminal, f"run {formatting.short_id(result.run_id)} failed")
         return
     where = f"step `{shown(result.error.path)}`: " if result.error.path else ""
     say_error(terminal, where + result.error.message, code=result.error.code, hint=result.error.hint or "")

@@ -21,7 +21,7 @@ def lock(ctx: typer.Context) -> None:
     """Write flujo.lock: what blueprints, their agents and callables are."""
     if ctx.invoked_subcommand is not None:
         return
-    from flujo.cli.formatting import plural
+    from flujo.domain.wording import plural
     from flujo.services.checks import locking
 
     invocation = Invocation.of(ctx)

@@ -8,6 +8,7 @@ import typer
 
 from flujo.cli import options
 from flujo.cli.invocation import Invocation
+from flujo.domain.wording import plural
 
 if TYPE_CHECKING:
     from flujo.domain.run import Purged
@@ -55,7 +56,8 @@ def purge(
         store = await workspace.store()
 
         def told(gone: "Purged") -> None:
-            terminal.say(f"purged {gone.runs} runs, {gone.answers} answers, {gone.contents} contents", "dim")
+            counts = ((gone.runs, "run"), (gone.answers, "answer"), (gone.contents, "content"))
+            terminal.say(f"purged {', '.join(plural(*each) for each in counts)}", "dim")
 
         return await purge_runs(store, statuses, age, dry_run=dry_run, told=told)
 
@@ -63,7 +65,7 @@ def purge(
     if as_json:
         terminal.json({**asdict(gone), "dry_run": dry_run})
         return
-    count = f"{gone.runs} run{'' if gone.runs == 1 else 's'}"
+    count = plural(gone.runs, "run")
     if dry_run:
         terminal.say(f"{count} would be purged; nothing was deleted")
     else:

@@ -195,7 +195,7 @@ def _answered(
     as_json: bool,
 ) -> None:
     """Answer the question that `run` means with what `read` gives for it, and go on with the run."""
-    from flujo.cli.formatting import short
+    from flujo.cli.formatting import short_id
     from flujo.cli.run_command import conclude, drive, result_data
     from flujo.services.runs import blueprint_runs
     from flujo.services.runs.answers import chosen
@@ -222,10 +222,10 @@ def _answered(
         invocation.terminal.json(result_data(result))
     if detach:
         invocation.terminal.say("the answer is recorded")
-        invocation.terminal.next(f"flujo resume {short(result.run_id)}", "goes on with the run")
+        invocation.terminal.next(f"flujo resume {short_id(result.run_id)}", "goes on with the run")
     else:
         invocation.terminal.say(result.note)
-        invocation.terminal.next(f"flujo trace {short(result.run_id)}", "shows how far it is")
+        invocation.terminal.next(f"flujo trace {short_id(result.run_id)}", "shows how far it is")
 
 
 def _show(terminal: "Terminal", detail: "TaskDetail") -> None:
@@ -259,7 +259,7 @@ def _show(terminal: "Terminal", detail: "TaskDetail") -> None:
         terminal.data(f"waiting for an answer at `{shown(pause.pause_id)}`{until}:")
         terminal.data(formatting.printable(pause.message))
     for pause in open_ones:
-        answer_with(terminal, formatting.short(task.run_id), pause, alone=len(open_ones) == 1)
+        answer_with(terminal, formatting.short_id(task.run_id), pause, alone=len(open_ones) == 1)
     if not open_ones:
         terminal.next(next_for(task.run_id, str(task.status)))
 

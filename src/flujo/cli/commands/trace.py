@@ -48,7 +48,7 @@ def trace(
         invocation.terminal.json({"run_id": detail.task.run_id, **facts, **node_data(shown)})
         return
     lock = f"  lock {detail.lock_digest[:12]}" if detail.lock_digest else ""
-    title = f"{detail.task.pipeline}  {formatting.short(detail.task.run_id)}{lock}"
+    title = f"{detail.task.pipeline}  {formatting.short_id(detail.task.run_id)}{lock}"
     show_trace(invocation.terminal, shown, title=title, full=full)
     for warning in detail.warnings:
         invocation.terminal.say(f"warning: {formatting.printable(warning)}", "yellow")

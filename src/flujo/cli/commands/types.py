@@ -24,7 +24,7 @@ def types(
     Imports their modules, and writes what `context:`, `output_type:` and functions that steps call are
     annotated with as JSON Schemas into `schemas/`. `flujo validate` reads them there and imports nothing.
     """
-    from flujo.cli.formatting import plural
+    from flujo.domain.wording import plural
     from flujo.services.admin import type_export
 
     invocation = Invocation.of(ctx)

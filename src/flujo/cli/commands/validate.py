@@ -72,7 +72,7 @@ def validate(
 def _show_changes(project: Project, chosen: Sequence[str], terminal: Terminal) -> None:
     from difflib import unified_diff
 
-    from flujo.cli.formatting import plural
+    from flujo.domain.wording import plural
     from flujo.services.checks.validation import fix, without_secrets
 
     changed = fix(project, chosen)
@@ -116,7 +116,7 @@ def _write(reports: Sequence[Report], terminal: Terminal, form: Format, *, verbo
 
 def _write_text(reports: Sequence[Report], terminal: Terminal, *, verbose: bool) -> None:
     from flujo.cli.diagnostic_rendering import painted, summary
-    from flujo.cli.formatting import plural
+    from flujo.domain.wording import plural
     from flujo.services.checks.validation import rendered
 
     findings = [finding for report in reports for finding in report.diagnostics]

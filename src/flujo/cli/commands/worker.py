@@ -93,5 +93,5 @@ async def _until_signal(working: "Worker", terminal: "Terminal", *, once: bool) 
 def _line(told: "WorkerEvents") -> str:
     from flujo.cli import formatting
 
-    who = " ".join(filter(None, [formatting.short(told.run_id), told.pipeline]))
+    who = " ".join(filter(None, [formatting.short_id(told.run_id), told.pipeline]))
     return f"{told.event:<9}{who}{'  ' + told.detail if told.detail else ''}"
