@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from flujo.domain.journal import StepPath
 from flujo.domain.ledger import Hold, HoldState, Ledger, Spending
 from flujo.domain.usage import NOTHING, Usage, UsageLimits, tightest
-from flujo.engine.budget import Budget, StepMeter, unconfirmed
+from flujo.engine.budget import Budget, unconfirmed
+from flujo.engine.step_meter import StepMeter
 from flujo.exceptions import SettingsError, UsageLimitExceeded
 
 A, B = StepPath("a"), StepPath("part/b")

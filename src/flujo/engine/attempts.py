@@ -1,68 +1,342 @@
-"""Attempts of a leaf step: time limits, retries with backoff, and one entry for each attempt."""
+"""Attempts of a leaf step: the layers around its call, an entry for each attempt, retries with backoff."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from flujo.domain import canonical
+from flujo.domain.agents import AgentSpec, Ask, answered_by
 from flujo.domain.journal import Entry, EntryKind, EntryStatus, ErrorInfo, StepPath
-from flujo.domain.outcomes import Aborted, Failure, Paused, StepOutcome, StepRetried, StepStarted
-from flujo.domain.retry import RetryPolicy
-from flujo.domain.run import Intent, IntentState, Pause
-from flujo.domain.usage import NOTHING, Usage
-from flujo.engine.budget import meter
-from flujo.engine.journal import STOPS_THE_WALK
-from flujo.engine.recording import Draft, settle, settle_answer
-from flujo.exceptions import (
-    EngineError,
-    FlujoError,
-    PausedException,
-    PipelineAbortSignal,
-    StepFailed,
-    StepTimeout,
-    UsageLimitExceeded,
+from flujo.domain.outcomes import (
+    Aborted,
+    Chunk,
+    Failure,
+    Paused,
+    StepOutcome,
+    StepRetried,
+    StepStarted,
+    Success,
 )
-from flujo.governance.sink import GATE
+from flujo.domain.retry import RetryPolicy
+from flujo.domain.run import IntentState, Pause
+from flujo.domain.usage import NOTHING, Usage
+from flujo.engine import idempotent_calls, processors
+from flujo.engine.attempt import Attempt
+from flujo.engine.journal import STOPS_THE_WALK, encoded, error_info
+from flujo.engine.limits import budget_hit, cut_off, remember, timed_out
+from flujo.engine.step_meter import StepMeter
+from flujo.exceptions import PausedException, PipelineAbortSignal, UsageLimitExceeded
 
 if TYPE_CHECKING:
-    from flujo.domain.steps import BaseStep
-    from flujo.engine.frame import Frame
+    from collections.abc import Awaitable, Callable, Sequence
 
+    from flujo.domain.steps import BaseStep, CallableRef, Step
+    from flujo.engine.frame import Frame
 
 _USUAL_POLICY = RetryPolicy()
 
-BrokenOff = Callable[["Intent", Exception], Awaitable[StepOutcome | None]]
-"""Decides what becomes of an announced call that raised; None when it has failed like any other."""
+
+# The layers around a call --------------------------------------------------------------------------------
 
 
-async def perform(
-    step: BaseStep,
-    frame: Frame,
-    path: StepPath,
-    work: Callable[[Draft], Awaitable[None]],
-    *,
-    broken_off: BrokenOff | None = None,
-) -> StepOutcome:
+class Layer(NamedTuple):
+    """Something around a call that only some steps need."""
+
+    is_needed: Callable[[Step, Frame], bool]
+    prepare: Callable[[Attempt], Awaitable[None]]
+
+
+async def _budget(attempt: Attempt) -> None:
+    """Reserve the requests of the attempt before they are made."""
+    attempt.meter = StepMeter.of(attempt.frame.budget, attempt.path, attempt.frame.run.journal)
+
+
+async def _context(attempt: Attempt) -> None:
+    """Give the attempt a view of the context: what it changes is kept only when it succeeds."""
+    attempt.context = attempt.frame.scope.view()
+
+
+def _takes_context(step: Step, frame: Frame) -> bool:
+    asked = [_target(step), *step.processors.input]
+    return any(frame.run.binding.agent(who).wants_context for who in asked)
+
+
+async def _input(attempt: Attempt) -> None:
+    """Fill in `with:` or `input:`, and keep it as the journal will show it."""
+    step, frame = cast("Step", attempt.step), attempt.frame
+    given: Any
+    if step.arguments is not None:
+        given = {name: frame.render(value) for name, value in step.arguments.items()}
+    else:
+        given = frame.previous if step.input is None else frame.render(step.input)
+    attempt.input = encoded(given, f"input of step {step.name!r}")
+
+
+def _judges_answers(step: Step, _: Frame) -> bool:
+    return bool(step.output_schema is not None or step.validators or step.processors.output)
+
+
+LAYERS: Sequence[Layer] = (
+    Layer(lambda _, frame: frame.budget is not None, _budget),
+    Layer(_takes_context, _context),
+    Layer(lambda _, __: True, _input),
+    Layer(lambda step, _: bool(step.processors.input), processors.process_input),
+    # What every answer has to pass: output processors, the output schema, validators.
+    Layer(_judges_answers, processors.set_output_gate),
+    Layer(lambda step, _: step.enforce_idempotency and step.call is not None, idempotent_calls.announce),
+)
+"""What stands around the call of a step, in the order in which it is prepared; then the agent is asked.
+
+The attempt's time limit is around all of them. After the answer come `save:` and the entry: see `settle`.
+"""
+
+
+async def _ask(attempt: Attempt) -> None:
+    """Prepare the layers that the step needs, ask its agent or callable, and keep the answer."""
+    step, frame = cast("Step", attempt.step), attempt.frame
+    for layer in LAYERS:
+        if layer.is_needed(step, frame):
+            await layer.prepare(attempt)
+    who = _target(step)
+    reply = await frame.run.binding.agent(who).ask(_question(step, attempt))
+    attempt.usage += reply.usage
+    attempt.detail = _detail(who, reply.model, reply.repairs)
+    attempt.output = reply.output
+    if attempt.check is not None:
+        if not attempt.is_passed:
+            attempt.output = await attempt.check(reply.output)
+        attempt.patch = frame.scope.changes(attempt.tree, what=f"step {step.name!r}")
+    elif attempt.context is not None:
+        after = frame.scope.tree_of(attempt.context)
+        attempt.patch = frame.scope.changes(after, what=f"step {step.name!r}")
+
+
+def _question(step: Step, attempt: Attempt) -> Ask:
+    """Return what the agent is asked; the recorded input and the values handed out are the same bytes."""
+    frame, spec = attempt.frame, step.agent
+    mine = canonical.decode(attempt.input or b"null")
+    return Ask(
+        data=mine if step.arguments is None else None,
+        arguments=None if step.arguments is None else mine,
+        instructions=frame.render(spec.instructions) if spec and spec.instructions else None,
+        # What processors make of the answer has to fit the schema, not the answer itself.
+        output_schema=None if step.processors.output else step.output_schema,
+        context=attempt.context,
+        resources=frame.run.resources,
+        idempotency_key=None if attempt.intent is None else attempt.intent.key,
+        check=attempt.check,
+        on_text=None if frame.run.sink is None else partial(_tell, attempt),
+        meter=attempt.meter,
+    )
+
+
+async def _tell(attempt: Attempt, text: str) -> None:
+    """Pass on the text that the agent writes; the attempt's clock stands still meanwhile."""
+    clocks = () if attempt.limit is None else (attempt.limit,)
+    await attempt.frame.tell(Chunk(attempt.path, attempt.number, text), *clocks)
+
+
+def _target(step: Step) -> AgentSpec | CallableRef:
+    who = step.agent or step.call
+    if who is None:
+        raise ValueError(f"step {step.name!r} has neither `agent` nor `call`")
+    return who
+
+
+def _detail(who: AgentSpec | CallableRef, model: str | None, repairs: tuple[str, ...]) -> dict[str, Any]:
+    detail: dict[str, Any] = {"agent": who.name} if isinstance(who, AgentSpec) else {"call": who.target}
+    if model is not None:
+        detail |= answered_by(who, model)
+    return detail | ({"repairs": list(repairs)} if repairs else {})
+
+
+# One attempt ---------------------------------------------------------------------------------------------
+
+
+async def perform(step: Step, frame: Frame, path: StepPath) -> StepOutcome:
     """Return how a leaf step came out, after as many attempts as its `config` allows.
 
-    `work` fills a draft; what it raises is a failed attempt. Retries are counted over crashes: a failed
-    attempt is recorded before the next one starts. Where the draft has announced a call, `broken_off` is
-    asked first what becomes of it.
+    What the agent or callable raises is a failed attempt. Retries are counted over crashes: a failed attempt
+    is recorded before the next one starts.
     """
+    if step.enforce_idempotency and step.call is not None:
+        outcome = await _settled(await idempotent_calls.left_in_doubt(step, frame, path))
+        if outcome is not None:
+            return outcome
     asked = frame.run.journal.pause(path)
     if asked is not None and asked.is_open:
         frame.run.journal.ask(asked)
         return Paused((asked,))
     if asked is not None and asked.answer is not None:
         return await settle_answer(step, frame, asked)
-
     # No function of its own: every run that waits in its step would hold one, and a cell for each name.
-    attempt = partial(_attempt, step, frame, path, work, broken_off)
-    return await retried(step, frame, path, EntryKind.WORK, attempt)
+    return await retried(step, frame, path, EntryKind.WORK, partial(_attempt, step, frame, path))
+
+
+async def _attempt(step: Step, frame: Frame, path: StepPath, number: int) -> StepOutcome:
+    limit = None if step.config.timeout_s is None else asyncio.timeout(step.config.timeout_s)
+    attempt = Attempt(step, frame, path, number, started_at=frame.run.clock.now(), limit=limit)
+    try:
+        if limit is None:
+            await _ask(attempt)
+        else:
+            async with limit:
+                await _ask(attempt)
+        return await settle(attempt)
+    except STOPS_THE_WALK:
+        raise
+    except PausedException as signal:
+        pause = Pause(pause_id=path, message=signal.message)
+        _settle_call(attempt, IntentState.DONE)
+        frame.run.journal.ask(pause)
+        return Paused((pause,))
+    except PipelineAbortSignal as signal:
+        return Aborted(signal.reason)
+    except asyncio.CancelledError as signal:
+        _note_cut_off(attempt, signal)
+        raise
+    except TimeoutError as error:
+        failure = error_info(timed_out(step) if limit and limit.expired() else error, path)
+        cause: Exception = error
+    except Exception as error:  # noqa: BLE001 - foreign code: whatever it raises is a failed attempt
+        failure, cause = error_info(error, path), error
+    if attempt.intent is not None:
+        outcome = await _settled(await idempotent_calls.broken_off(step, frame, attempt.intent, cause))
+        if outcome is not None:
+            return outcome
+    _settle_call(attempt, IntentState.FAILED)
+    await frame.run.journal.record(_failed(attempt, failure, cause))
+    return Failure(failure, cause)
+
+
+async def settle(attempt: Attempt) -> Success:
+    """Record that a leaf step has finished, with its output and what it wrote, then make that visible.
+
+    The output is encoded before anything awaits, and the run continues with what a reader of the journal
+    would see.
+
+    Raises:
+        NotJournalable: the output cannot be written as JSON.
+        SecretInValue: the output, or what the step wrote, contains a known secret.
+        OutputRejected: what the step wrote does not fit the context.
+    """
+    step, frame = attempt.step, attempt.frame
+    output = encoded(attempt.output, f"output of step {step.name!r}")
+    value = canonical.decode(output)
+    patch, after = attempt.patch or [], frame.scope.tree
+    if step.save:
+        patch = [*patch, *await frame.saved(step, value)]
+    if patch:
+        after = frame.scope.accepted(patch, what=f"step {step.name!r}")
+    written = encoded(patch, f"what step {step.name!r} saved") if patch else None
+    attempt.is_settled = True
+    _settle_call(attempt, IntentState.DONE, output)
+    if attempt.meter is not None:
+        attempt.meter.close(attempt.usage)
+    await frame.run.journal.record(
+        _entry(
+            attempt,
+            output=output,
+            patch=written,
+            usage=attempt.usage,
+            detail=canonical.encode(attempt.detail) if attempt.detail else None,
+        ),
+        wait=step is not frame.last and step.config.durability != "exit",
+    )
+    frame.scope.tree = after
+    return Success(value)
+
+
+async def settle_answer(step: BaseStep, frame: Frame, asked: Pause) -> Success:
+    """Record that a step has finished with what a human answered."""
+    attempt = answering(step, frame, asked)
+    attempt.output = canonical.decode(asked.answer or b"null")
+    return await settle(attempt)
+
+
+def answering(step: BaseStep, frame: Frame, asked: Pause) -> Attempt:
+    """Return the attempt that a settled question ends; a question that was asked again is a further one."""
+    return Attempt(
+        step,
+        frame,
+        asked.pause_id,
+        len(frame.run.journal.attempts(asked.pause_id, EntryKind.ANSWER)) + 1,
+        EntryKind.ANSWER,
+        asked.asked_at or frame.run.clock.now(),
+        input=canonical.encode(asked.message),
+    )
+
+
+async def record_failure(attempt: Attempt, failure: ErrorInfo) -> None:
+    """Record that an attempt has failed which used nothing."""
+    await attempt.frame.run.journal.record(
+        _entry(attempt, status=EntryStatus.FAILED, error=canonical.encode(failure.to_json()))
+    )
+
+
+async def _settled(outcome: Attempt | StepOutcome | None) -> StepOutcome | None:
+    """Return an outcome as it is, and settle an attempt whose call turned out to have been made."""
+    return await settle(outcome) if isinstance(outcome, Attempt) else outcome
+
+
+def _note_cut_off(attempt: Attempt, signal: BaseException) -> None:
+    """Record an attempt that the time limit of a step around it ended, because it was paid for.
+
+    The entry is committed with that step's own. An announced call stays in doubt, like after a crash.
+    """
+    frame = attempt.frame
+    if frame.is_out_of_time and not attempt.is_settled and attempt.intent is None:
+        error = cut_off(attempt.step, frame, attempt.path)
+        attempt.detail = (attempt.detail or {}) | budget_hit(error)
+        frame.run.journal.append_deferred(_failed(attempt, error_info(error, attempt.path), signal))
+
+
+def _settle_call(attempt: Attempt, state: IntentState, result: bytes | None = None) -> None:
+    if attempt.intent is not None:
+        intent = replace(attempt.intent, state=state)
+        attempt.frame.run.journal.record_intent(intent if result is None else replace(intent, result=result))
+
+
+def _failed(attempt: Attempt, failure: ErrorInfo, cause: BaseException) -> Entry:
+    used, detail = attempt.usage + spent(cause), (attempt.detail or {}) | budget_hit(cause)
+    if attempt.meter is not None:
+        attempt.meter.close(used)
+    return _entry(
+        attempt,
+        status=EntryStatus.FAILED,
+        error=canonical.encode(failure.to_json()),
+        usage=used,
+        detail=canonical.encode(detail) if detail else None,
+    )
+
+
+def _entry(attempt: Attempt, **more: Any) -> Entry:
+    return Entry(
+        path=attempt.path,
+        kind=attempt.kind,
+        attempt=attempt.number,
+        fingerprint=attempt.step.kind,
+        input=attempt.input,
+        started_at=attempt.started_at,
+        ended_at=attempt.frame.run.clock.now(),
+        **more,
+    )
+
+
+def spent(error: BaseException | None) -> Usage:
+    """Return what an agent had used when it failed; a step's clock cuts it off through a cancellation."""
+    while error is not None:
+        usage = getattr(error, "usage", None)
+        if isinstance(usage, Usage):
+            return usage
+        error = error.__cause__
+    return NOTHING
+
+
+# Retries -------------------------------------------------------------------------------------------------
 
 
 async def retried(
@@ -105,165 +379,9 @@ async def retried(
         number += 1
 
 
-async def _attempt(
-    step: BaseStep,
-    frame: Frame,
-    path: StepPath,
-    work: Callable[[Draft], Awaitable[None]],
-    broken_off: BrokenOff | None,
-    attempt: int,
-) -> StepOutcome:
-    limit = None if step.config.timeout_s is None else asyncio.timeout(step.config.timeout_s)
-    draft = Draft(None, attempt=attempt, limit=limit, meter=meter(frame, path))
-    started_at = frame.run.clock.now()
-    entry = partial(
-        Entry, path=path, kind=EntryKind.WORK, attempt=attempt, fingerprint=step.kind, started_at=started_at
-    )
-    try:
-        if limit is None:
-            await work(draft)
-        else:
-            async with limit:
-                await work(draft)
-        return await settle(step, frame, entry, draft)
-    except STOPS_THE_WALK:
-        raise
-    except PausedException as signal:
-        pause = Pause(pause_id=path, message=signal.message)
-        _settle_call(frame, draft, IntentState.DONE)
-        frame.run.journal.ask(pause)
-        return Paused((pause,))
-    except PipelineAbortSignal as signal:
-        return Aborted(signal.reason)
-    except asyncio.CancelledError as signal:
-        _note_cut_off(step, frame, entry, draft, path, signal)
-        raise
-    except TimeoutError as error:
-        failure = error_info(timed_out(step) if limit and limit.expired() else error, path)
-        cause: Exception = error
-    except Exception as error:  # noqa: BLE001 - foreign code: whatever it raises is a failed attempt
-        failure, cause = error_info(error, path), error
-    if draft.intent is not None and broken_off is not None:
-        outcome = await broken_off(draft.intent, cause)
-        if outcome is not None:
-            return outcome
-    _settle_call(frame, draft, IntentState.FAILED)
-    await frame.run.journal.record(_failed(frame, entry, draft, failure, cause))
-    return Failure(failure, cause)
-
-
-def _note_cut_off(
-    step: BaseStep,
-    frame: Frame,
-    entry: Callable[..., Entry],
-    draft: Draft,
-    path: StepPath,
-    signal: BaseException,
-) -> None:
-    """Record an attempt that the time limit of a step around it ended, because it was paid for.
-
-    The entry is committed with that step's own. An announced call stays in doubt, like after a crash.
-    """
-    if frame.is_out_of_time and not draft.is_settled and draft.intent is None:
-        error = _cut_off(step, frame, path)
-        draft.detail = (draft.detail or {}) | budget_hit(error)
-        frame.run.journal.append_deferred(_failed(frame, entry, draft, error_info(error, path), signal))
-
-
-def _settle_call(frame: Frame, draft: Draft, state: IntentState) -> None:
-    if draft.intent is not None:
-        frame.run.journal.record_intent(replace(draft.intent, state=state))
-
-
-def _failed(
-    frame: Frame, entry: Callable[..., Entry], draft: Draft, failure: ErrorInfo, cause: BaseException
-) -> Entry:
-    used, detail = draft.usage + spent(cause), (draft.detail or {}) | budget_hit(cause)
-    if draft.meter is not None:
-        draft.meter.close(used)
-    return entry(
-        status=EntryStatus.FAILED,
-        input=draft.input,
-        error=canonical.encode(failure.to_json()),
-        usage=used,
-        detail=canonical.encode(detail) if detail else None,
-        ended_at=frame.run.clock.now(),
-    )
-
-
-def budget_hit(cause: BaseException | None) -> dict[str, Any]:
-    """Return whose limit a failed attempt ran into, for the detail of its entry."""
-    return {"budget": cause.facts["budget"]} if isinstance(cause, UsageLimitExceeded) else {}
-
-
-def spent(error: BaseException | None) -> Usage:
-    """Return what an agent had used when it failed; a step's clock cuts it off through a cancellation."""
-    while error is not None:
-        usage = getattr(error, "usage", None)
-        if isinstance(usage, Usage):
-            return usage
-        error = error.__cause__
-    return NOTHING
-
-
-def error_info(error: Exception, path: StepPath) -> ErrorInfo:
-    """Return an error as the journal keeps it."""
-    if isinstance(error, FlujoError):
-        return ErrorInfo(
-            code=error.code,
-            message=GATE.text(_writable(error.message)),
-            hint=error.hint and GATE.text(error.hint),
-            type=type(error).__name__,
-            path=path,
-            retryable=bool(getattr(error, "retryable", False)),
-        )
-    kind = type(error).__name__
-    text = GATE.text(_writable(str(error)))
-    return ErrorInfo(
-        StepFailed.code,
-        f"{kind}: {text}" if text else kind,
-        StepFailed.hint,
-        kind,
-        path,
-        retryable=True,
-    )
-
-
-def _writable(text: str) -> str:
-    """Return a text of foreign code without what JSON or a database cannot hold."""
-    return text.encode("utf-8", "replace").decode().replace("\x00", "")
-
-
-def remember(frame: Frame, entry: Entry, error: ErrorInfo) -> None:
-    """Take note of a limit that was hit before this execution began: what it holds for does not go on."""
-    if frame.budget is not None and error.type == UsageLimitExceeded.__name__:
-        detail = canonical.decode(entry.detail) if entry.detail else {}
-        frame.budget.remember(StepPath(detail.get("budget", "")), error)
-
-
 def _worth_retrying(error: ErrorInfo, policy: RetryPolicy) -> bool:
-    if error.type == UsageLimitExceeded.__name__:
+    if error.code == UsageLimitExceeded.code:
         return False  # whatever the policy says: there is no room, and time makes none
     if policy.on:
         return error.type in policy.on or error.code in policy.on
     return error.retryable
-
-
-def timed_out(step: BaseStep) -> StepTimeout:
-    """Return the error of an attempt that took longer than its step's `timeout_s`."""
-    limit = step.config.timeout_s
-    return StepTimeout(
-        f"step {step.name!r} took longer than its `timeout_s` of {limit:g} s",
-        hint="raise `config.timeout_s`, or allow retries with `config.max_retries`",
-        retryable=True,
-    )
-
-
-def _cut_off(step: BaseStep, frame: Frame, path: StepPath) -> EngineError:
-    if frame.budget is not None and frame.budget.is_out_of_time:
-        return frame.budget.out_of_time(path)
-    return StepTimeout(
-        f"step {step.name!r} was cut off: a step around it took longer than its `timeout_s`",
-        hint="raise `config.timeout_s` of that step, or allow retries with its `config.max_retries`",
-        retryable=True,
-    )

@@ -9,7 +9,6 @@ from flujo.domain.agents import Ask
 from flujo.domain.journal import EntryKind, branch
 from flujo.domain.outcomes import StepOutcome, Success
 from flujo.domain.steps import CallableRef
-from flujo.engine import context_isolation
 from flujo.engine.decisions import decision, foreign
 from flujo.engine.fanout import Branch, fan_out, stopped_by
 from flujo.exceptions import MergeConflict
@@ -82,7 +81,7 @@ async def merge_into(
         if isinstance(folded, merge.Conflict):
             raise _conflict(step, folded)
         patch = folded
-    frame.scope.tree = context_isolation.accepted(frame, patch, what=f"step {step.name!r}")
+    frame.scope.tree = frame.scope.accepted(patch, what=f"step {step.name!r}")
 
 
 async def _by_callable(

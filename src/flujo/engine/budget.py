@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain.journal import ROOT, ErrorInfo, StepPath
@@ -12,9 +12,7 @@ from flujo.exceptions import UsageLimitExceeded
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable, Iterator
-
-    from flujo.engine.frame import Frame
+    from collections.abc import Callable, Iterator
 
 _TOP = 3
 """How many of the steps that spent the most an error names."""
@@ -212,112 +210,6 @@ def _hint(name: str) -> str:
         f"raise `{name}` where it is set (`budget:`, [budgets], `UsageLimits`), then `flujo resume "
         "--retry-failed` goes on from here; a blueprint that was changed needs `--accept-changes` as well"
     )
-
-
-@dataclass(slots=True)
-class StepMeter:
-    """One attempt's door to the budget: see the port `Meter`.
-
-    `keep` writes the attempt's hold with the next commit and `flush` makes that commit.
-    """
-
-    budget: Budget
-    path: StepPath
-    keep: Callable[[Hold], None]
-    flush: Callable[[], Awaitable[None]]
-    used: Usage = NOTHING
-    """What the attempt's requests have used, as far as anybody knows."""
-    _open: Usage = NOTHING
-    _lost: Usage = NOTHING
-    _number: int = 0
-
-    @property
-    def bounds_answers(self) -> bool:
-        """Whether a request must have a limit on the length of its answer."""
-        return self.budget.bounds_answers
-
-    @property
-    def refuses_unpriced(self) -> bool:
-        """Whether a request whose price nobody knows must not be made."""
-        return self.budget.refuses_unpriced
-
-    async def reserve(self, worst: Usage) -> Reserved:
-        """Return when there is room for a request, and the hold that says so is durable."""
-        self.budget.reserve(self.path, worst)
-        self._open += worst
-        reserved = Reserved(self, worst)
-        try:
-            await self._hold()
-        except BaseException:
-            reserved.settle(NOTHING)  # it will not be sent
-            raise
-        return reserved
-
-    async def call_tools(self, count: int) -> None:
-        """Return when tools may be called that often, counted by then, durably where they are limited."""
-        called = Usage(tool_calls=count)
-        self.budget.reserve(self.path, called)
-        self.budget.release(called)
-        self._use(called)
-        if self.budget.limits_tool_calls:
-            await self._hold()
-
-    def close(self, total: Usage) -> None:
-        """End the attempt, whose entry says that it used `total`: the hold is settled in the same commit.
-
-        What was lost stays held. What an agent used without asking the meter counts from now on.
-        """
-        self.budget.charge(self.path, total.beyond(self.used))
-        self._lost, self._open = self._lost + self._open, NOTHING
-        if self._number:
-            state = HoldState.UNCONFIRMED if self._lost else HoldState.SETTLED
-            self.keep(Hold(path=self.path, number=self._number, state=state, usage=self._lost))
-
-    async def _hold(self) -> None:
-        self._number = self._number or self.budget.hold_number(self.path)
-        usage = self.used + self._lost + self._open
-        self.keep(Hold(path=self.path, number=self._number, state=HoldState.HELD, usage=usage))
-        await self.flush()
-
-    def _use(self, used: Usage) -> None:
-        self.used += used
-        self.budget.charge(self.path, used)
-
-
-@dataclass(slots=True)
-class Reserved:
-    """A request that there is room for: see the port `Reservation`."""
-
-    meter: StepMeter
-    worst: Usage
-    _is_over: bool = field(default=False)
-
-    def settle(self, used: Usage) -> None:
-        """Give the room back, and count what was really used."""
-        if not self._is_over:
-            self._end()
-            self.meter.budget.release(self.worst)
-            self.meter._use(used)
-
-    def lose(self, known: Usage) -> None:
-        """Count what is known, and keep room for what it may have cost beyond that."""
-        if not self._is_over:
-            self._end()
-            rest = self.worst.beyond(known)
-            self.meter.budget.release(self.worst.beyond(rest))
-            self.meter._use(known)
-            self.meter._lost += rest
-
-    def _end(self) -> None:
-        self._is_over = True
-        self.meter._open = self.meter._open.beyond(self.worst)
-
-
-def meter(frame: Frame, path: StepPath) -> StepMeter | None:
-    """Return what an attempt of the step at `path` reserves its requests with; None without limits."""
-    if frame.budget is None or not frame.budget.counts:
-        return None
-    return StepMeter(frame.budget, path, frame.run.journal.hold, frame.run.journal.flush)
 
 
 def unconfirmed(ledger: Ledger) -> list[Hold]:

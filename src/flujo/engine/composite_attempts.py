@@ -1,17 +1,16 @@
-"""Attempts of a whole composite: its time limit, and retries that go on with the parts that failed."""
+"""Attempts of a whole composite: retries that keep what has finished, and the entry of its end."""
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.journal import Entry, EntryKind, EntryStatus
-from flujo.domain.outcomes import Failure
-from flujo.engine.attempts import budget_hit, error_info, retried, timed_out
-from flujo.engine.journal import STOPS_THE_WALK
-from flujo.exceptions import FlujoError
+from flujo.domain.outcomes import Failure, Success
+from flujo.engine.attempts import retried
+from flujo.engine.journal import encoded
+from flujo.engine.limits import budget_hit, within_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -28,8 +27,8 @@ async def perform_whole(
     """Return how a composite came out, after as many attempts as its `config` allows.
 
     A further attempt keeps what has finished, and gives what has failed its own attempts again. Each failed
-    attempt is recorded as a failed `done`, so that they are counted over crashes. A pause ends no attempt
-    and stops the clock: the run stops with it, and the time until somebody answers is nobody's.
+    attempt is recorded as a failed `done`, so that they are counted over crashes. A pause does not end an
+    attempt, and the time until its answer does not count.
     """
     journal, before = frame.run.journal, frame.scope.tree
 
@@ -41,7 +40,7 @@ async def perform_whole(
         failed = journal.attempts(path, EntryKind.DONE)
         inner = replace(frame, since=max(frame.since, failed[-1].seq if failed else 0))
         started_at = frame.run.clock.now()
-        outcome = await _once(step, inner, path, work)
+        outcome = await within_timeout(step, inner, path, work)
         if isinstance(outcome, Failure):
             journal.void_below(path)
             await journal.record(_failed(step, frame, path, number, outcome, started_at))
@@ -55,22 +54,6 @@ async def perform_whole(
 def is_attempted(step: BaseStep) -> bool:
     """Return whether a composite limits its attempts or allows more of them than one."""
     return step.config.timeout_s is not None or step.config.max_retries > 0
-
-
-async def _once(
-    step: BaseStep, frame: Frame, path: StepPath, work: Callable[[Frame], Awaitable[StepOutcome]]
-) -> StepOutcome:
-    limit = asyncio.timeout(step.config.timeout_s)
-    frame.limits = (*frame.limits, limit)
-    try:
-        async with limit:
-            return await work(frame)
-    except STOPS_THE_WALK:
-        raise
-    except FlujoError as error:
-        return Failure(error_info(error, path), error)
-    except TimeoutError as error:
-        return Failure(error_info(timed_out(step), path), error)
 
 
 def _failed(
@@ -88,3 +71,15 @@ def _failed(
         started_at=started_at,
         ended_at=frame.run.clock.now(),
     )
+
+
+async def finish(step: BaseStep, frame: Frame, path: StepPath, success: Success, before: Any) -> Success:
+    """Record that a composite has finished: its output and its net patch since `before`."""
+    output = encoded(success.output, f"output of step {step.name!r}")
+    value = canonical.decode(output)
+    patch = await frame.saved(step, value)
+    frame.scope.tree = frame.scope.accepted(patch, what=f"step {step.name!r}")
+    frame.append_done(path, step.kind, output, before, success.facts)
+    if success.facts.get("cached") is True and step.config.durability != "exit":
+        await frame.run.journal.flush()  # a cache may have forgotten the answer by the next time
+    return Success(value, facts=success.facts)

@@ -10,7 +10,6 @@ from flujo.domain import canonical
 from flujo.domain.agents import Ask
 from flujo.domain.journal import Entry, EntryKind, indexed
 from flujo.domain.steps import CallableRef, Logic
-from flujo.engine import context_isolation
 from flujo.exceptions import ControlSignal, ExpressionFailed, FlujoError, JournalConflict, StepFailed
 
 if TYPE_CHECKING:
@@ -196,7 +195,7 @@ def _short(value: bytes) -> str:
 
 async def _answer(rule: CallableRef, frame: Frame) -> Any:
     agent = frame.run.binding.agent(rule)
-    context = context_isolation.view(frame) if agent.wants_context else None
+    context = frame.scope.view() if agent.wants_context else None
     data = canonical.normalise(frame.previous)
     with foreign(rule):
         reply = await agent.ask(Ask(data=data, context=context, resources=frame.run.resources))

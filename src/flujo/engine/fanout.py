@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain import merge
+from flujo.domain import canonical, merge
 from flujo.domain.outcomes import Aborted, Failure, Paused, Success
-from flujo.engine.recording import finish_turn, recorded
 from flujo.exceptions import FlujoError, JournalConflict, StateError
 
 if TYPE_CHECKING:
@@ -126,11 +125,11 @@ async def _arrive(frame: Frame, kind: str, branch: Branch, run_body: RunBody) ->
     """Return how one branch came out, from the journal when it has finished before."""
     inner = frame.fork(branch.path, previous=branch.previous, names=branch.names)
     fork = inner.scope.tree
-    outcome: StepOutcome | None = recorded(inner, branch.path, kind)
+    outcome: StepOutcome | None = inner.recorded(branch.path, kind)
     if outcome is None:
         outcome = await run_body(branch.body, inner)
         if isinstance(outcome, Success):
-            finish_turn(inner, branch.path, kind, outcome.output, fork, {})
+            inner.append_done(branch.path, kind, canonical.encode(outcome.output), fork, {})
     return BranchResult(branch.name, outcome, merge.diff(fork, inner.scope.tree))
 
 

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from flujo.domain import canonical, merge
+from flujo.domain.agents import Ask
 from flujo.domain.journal import ROOT, RunId, StepPath
-from flujo.domain.steps import Expr, Text
-from flujo.engine.timeouts import paused
+from flujo.domain.steps import CallableRef, Expr, Text
 
 if TYPE_CHECKING:
-    import asyncio
+    from collections.abc import Iterator
 
-    from flujo.domain.outcomes import Event, StepEnded, StepOutcome
+    from flujo.domain.outcomes import Event, StepEnded, StepOutcome, Success
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.ports import Binding, Chain, Clock, ContextType, Random, Sink
+    from flujo.domain.ports import Binding, Chain, Clock, Random, Sink
     from flujo.domain.steps import BaseStep, Value
+    from flujo.engine.answer_cache import AnswerCache
     from flujo.engine.budget import Budget
+    from flujo.engine.context_isolation import ContextScope
     from flujo.engine.journal import Journal
-    from flujo.engine.step_cache import AnswerCache
 
 
 _NO_NAMES: Mapping[str, Any] = MappingProxyType({})
@@ -62,14 +65,6 @@ class Run:
 
 
 @dataclass(slots=True)
-class ContextScope:
-    """The context of one isolated part of a run: a tree that is replaced, never changed in place."""
-
-    type: ContextType
-    tree: Any
-
-
-@dataclass(slots=True)
 class Frame:
     """The scope of one body: its own steps first, then those of the bodies around it.
 
@@ -105,7 +100,7 @@ class Frame:
             return
         with ExitStack() as stack:
             for clock in (*self.limits, *clocks):
-                stack.enter_context(paused(clock))
+                stack.enter_context(_standing_still(clock))
             await self.run.sink(event)
 
     def inside(self, path: StepPath, *, previous: Any, names: Mapping[str, Any] | None = None) -> Frame:
@@ -126,13 +121,28 @@ class Frame:
     def fork(self, path: StepPath, *, previous: Any, names: Mapping[str, Any] | None = None) -> Frame:
         """Return the frame of a body that runs beside others: what it writes to the context stays there."""
         inner = self.inside(path, previous=previous, names=names)
-        inner.scope = ContextScope(self.scope.type, self.scope.tree)
+        inner.scope = self.scope.fork()
         return inner
 
     def advance(self, name: str, output: Any, facts: Mapping[str, Any]) -> None:
         """Make a finished step visible: as `steps.NAME` and as `previous`."""
         self.steps[name] = {"output": output, **facts}
         self.previous = output
+
+    def recorded(self, path: StepPath, kind: str) -> Success | None:
+        """Return how what stands at `path` came out before, with what it wrote applied to this context.
+
+        Raises:
+            JournalConflict: the journal holds another kind of step there.
+        """
+        return self.run.journal.recorded(path, kind, self.scope)
+
+    def append_done(
+        self, path: StepPath, kind: str, output: bytes, before: Any, facts: Mapping[str, Any]
+    ) -> None:
+        """Record that a composite, or one iteration of it, has finished; its context began as `before`."""
+        patch = merge.diff(before, self.scope.tree)
+        self.run.journal.append_done(path, kind, output, patch, now=self.run.clock.now(), facts=facts)
 
     def lookup(self, chain: Chain) -> Any:
         """Return the value of a name chain.
@@ -195,3 +205,38 @@ class Frame:
                 return {key: self.render(item) for key, item in value.items()}
             case _:
                 return value
+
+    async def saved(self, step: BaseStep, output: Any) -> merge.Patch:
+        """Return the patch of a step's `save:`, in which `output` is the step's own.
+
+        Raises:
+            ExpressionFailed: one of the expressions does not fit the values.
+        """
+        patch: merge.Patch = []
+        for name, save in step.save.items():
+            match save.value:
+                case Expr():
+                    value = self.evaluate(save.value, output=output)
+                case CallableRef():
+                    ask = Ask(data=output, resources=self.run.resources)
+                    reply = await self.run.binding.agent(save.value).ask(ask)
+                    value = canonical.normalise(reply.output, what=f"`save.{name}` of step {step.name!r}")
+            patch.append(["append", [name], [value]] if save.append else ["set", [name], value])
+        return patch
+
+
+@contextmanager
+def _standing_still(limit: asyncio.Timeout) -> Iterator[None]:
+    """Stop the clock of an attempt for a while, unless it has been stopped already."""
+    ends_at = limit.when()
+    if ends_at is None or limit.expired():
+        yield
+        return
+    now = asyncio.get_running_loop().time
+    left = ends_at - now()
+    limit.reschedule(None)
+    try:
+        yield
+    finally:
+        if not limit.expired():
+            limit.reschedule(now() + left)

@@ -1,74 +1,67 @@
-"""Calls with an effect outside: announced before they are made, in doubt when nobody saw how they ended."""
+"""Calls with an effect outside: announced before they are made, in doubt when their end was not recorded."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from flujo.domain import canonical
 from flujo.domain.agents import Ask
 from flujo.domain.journal import Entry, EntryKind, EntryStatus, indexed
 from flujo.domain.outcomes import Failure, Paused
 from flujo.domain.run import Intent, IntentState, Pause
-from flujo.engine.attempts import error_info
-from flujo.engine.recording import Draft, settle
+from flujo.engine.attempt import Attempt
+from flujo.engine.journal import error_info
 from flujo.exceptions import CallInDoubt, FlujoError, OutputRejected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from flujo.domain.journal import StepPath
-    from flujo.domain.outcomes import StepOutcome
     from flujo.domain.steps import Step
     from flujo.engine.frame import Frame
 
 REPEATABLE = ("read", "idempotent")
-"""Effects that a second call does not add to: an attempt of theirs that broke off has just failed."""
+"""Effects that a second call does not add to: an interrupted attempt counts as failed."""
 
 SAME_KEY = (*REPEATABLE, "transactional")
 """Effects of which a failed call has left nothing behind: a retry is the same call, under the same key."""
 
+Ended: TypeAlias = Attempt | Failure | Paused | None
+"""How a call in doubt ended: made, so its attempt can be settled; given up; asked about. None: call again."""
 
-async def announce(step: Step, frame: Frame, path: StepPath, draft: Draft) -> str:
-    """Record durably that a call is about to be made, and return its key.
 
-    A call that was in doubt and is made again keeps its key, and so does the retry of one whose effect allows
-    it; every other attempt is a call of its own.
+async def announce(attempt: Attempt) -> None:
+    """Record durably that a call is about to be made.
+
+    A call in doubt that is made again keeps its key, and so does the retry of one whose effect allows it;
+    every other attempt is a call of its own.
     """
+    step, frame, path = cast("Step", attempt.step), attempt.frame, attempt.path
     before = await frame.run.journal.intent(path)
     tool = step.call.target if step.call else ""
-    attempt, sends = draft.attempt, before.sends + 1 if before else 1
-    if before is not None and before.attempt == attempt:
+    sent = attempt.input or b"null"
+    if before is not None and before.attempt == attempt.number:
         key = before.key
     else:
         repeats = step.effect in SAME_KEY or step.in_doubt == "retry_same_key"
-        parts = [
-            frame.run.id,
-            path,
-            tool,
-            0 if repeats else attempt,
-            canonical.decode(draft.input or b"null"),
-        ]
+        parts = [frame.run.id, path, tool, 0 if repeats else attempt.number, canonical.decode(sent)]
         key = canonical.digest(canonical.encode(parts))
-    draft.intent = Intent(
+    attempt.intent = Intent(
         key=key,
         path=path,
         tool=tool,
         state=IntentState.SENT,
-        input=draft.input or b"null",
-        attempt=attempt,
-        sends=sends,
+        input=sent,
+        attempt=attempt.number,
+        sends=before.sends + 1 if before else 1,
         sent_at=frame.run.clock.now(),
     )
-    frame.run.journal.record_intent(draft.intent)
+    frame.run.journal.record_intent(attempt.intent)
     await frame.run.journal.flush()
-    return key
 
 
-async def left_in_doubt(step: Step, frame: Frame, path: StepPath) -> StepOutcome | None:
+async def left_in_doubt(step: Step, frame: Frame, path: StepPath) -> Ended:
     """Return what becomes of a call that an earlier process made and whose end it did not record.
 
     None when there is none, or when it is to be made again.
@@ -80,14 +73,14 @@ async def left_in_doubt(step: Step, frame: Frame, path: StepPath) -> StepOutcome
     return None if intent.attempt in ended else await resolve(step, frame, intent)
 
 
-async def broken_off(step: Step, frame: Frame, intent: Intent, cause: Exception) -> StepOutcome | None:
-    """Return what becomes of a call that broke off here; None when it has failed like any other."""
+async def broken_off(step: Step, frame: Frame, intent: Intent, cause: Exception) -> Ended:
+    """Return how an interrupted call ended; None when it has failed like any other."""
     if step.effect in REPEATABLE or not isinstance(cause, TimeoutError | ConnectionError | CallInDoubt):
         return None
     return await resolve(step, frame, intent)
 
 
-async def resolve(step: Step, frame: Frame, intent: Intent) -> StepOutcome | None:
+async def resolve(step: Step, frame: Frame, intent: Intent) -> Ended:
     """Do with a call in doubt what `in_doubt` says; None when it is to be made again, under its key."""
     match step.in_doubt:
         case "retry_same_key":
@@ -100,7 +93,7 @@ async def resolve(step: Step, frame: Frame, intent: Intent) -> StepOutcome | Non
             return await _ask(step, frame, intent)
 
 
-async def _ask(step: Step, frame: Frame, intent: Intent) -> StepOutcome | None:
+async def _ask(step: Step, frame: Frame, intent: Intent) -> Ended:
     pause_id = indexed(intent.path, intent.sends - 1)
     asked = frame.run.journal.pause(pause_id)
     if asked is not None and asked.is_open:
@@ -113,7 +106,7 @@ async def _ask(step: Step, frame: Frame, intent: Intent) -> StepOutcome | None:
     answer = canonical.decode(asked.answer)
     match answer["resolution"]:
         case "done":
-            return await _settle(step, frame, intent, answer.get("result"), by="human")
+            return _made(step, frame, intent, answer.get("result"), by="human")
         case "retry":
             return None
         case _:
@@ -140,7 +133,7 @@ def _question(step: Step, intent: Intent, pause_id: StepPath) -> Pause:
     )
 
 
-async def _reconcile(step: Step, frame: Frame, intent: Intent) -> StepOutcome | None:
+async def _reconcile(step: Step, frame: Frame, intent: Intent) -> Ended:
     if step.reconcile is None:
         return await _ask(step, frame, intent)
     ask = Ask(data=canonical.decode(intent.input), resources=frame.run.resources, idempotency_key=intent.key)
@@ -157,41 +150,44 @@ async def _reconcile(step: Step, frame: Frame, intent: Intent) -> StepOutcome | 
             f"`{step.reconcile.target}` does not say whether the call of step {step.name!r} was made",
             hint="return {'done': True, 'result': …} or {'done': False}",
         )
-    return await _settle(step, frame, intent, said.get("result"), by="reconcile") if said["done"] else None
+    return _made(step, frame, intent, said.get("result"), by="reconcile") if said["done"] else None
 
 
-async def _settle(step: Step, frame: Frame, intent: Intent, result: Any, *, by: str) -> StepOutcome:
+def _made(step: Step, frame: Frame, intent: Intent, result: Any, *, by: str) -> Attempt:
+    """Return the attempt of a call that turned out to have been made, to be settled with its result."""
     if step.output_schema is not None:
         frame.run.binding.schema(step.output_schema).check(result, what=f"output of step {step.name!r}")
-    detail = {"call": intent.tool, "resolved": by}
-    draft = Draft(result, input=intent.input, detail=detail, attempt=intent.attempt, intent=intent)
-    return await settle(step, frame, _entry(step, intent), draft)
+    return Attempt(
+        step,
+        frame,
+        intent.path,
+        intent.attempt,
+        started_at=intent.sent_at or 0.0,
+        input=intent.input,
+        intent=intent,
+        output=result,
+        detail={"call": intent.tool, "resolved": by},
+    )
 
 
 async def _give_up(step: Step, frame: Frame, intent: Intent) -> Failure:
     error = CallInDoubt(
-        f"step {step.name!r} called `{intent.tool}`, and nobody knows whether that took effect",
+        f"step {step.name!r} called `{intent.tool}`, and it is unknown whether that took effect",
         key=intent.key,
     )
     failure = error_info(error, intent.path)
     frame.run.journal.record_intent(replace(intent, state=IntentState.IN_DOUBT))
     await frame.run.journal.record(
-        _entry(step, intent)(
+        Entry(
+            path=intent.path,
+            kind=EntryKind.WORK,
+            attempt=intent.attempt,
             status=EntryStatus.FAILED,
+            fingerprint=step.kind,
             input=intent.input,
             error=canonical.encode(failure.to_json()),
+            started_at=intent.sent_at or 0.0,
             ended_at=frame.run.clock.now(),
         )
     )
     return Failure(failure, error)
-
-
-def _entry(step: Step, intent: Intent) -> Callable[..., Entry]:
-    return partial(
-        Entry,
-        path=intent.path,
-        kind=EntryKind.WORK,
-        attempt=intent.attempt,
-        fingerprint=step.kind,
-        started_at=intent.sent_at or 0.0,
-    )

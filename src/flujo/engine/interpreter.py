@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical
 from flujo.domain.journal import Entry, EntryKind, EntryStatus, StepPath, child
 from flujo.domain.outcomes import Aborted, Failure, StepEnded, StepOutcome, StepStarted, Success
-from flujo.engine.attempts import error_info
-from flujo.engine.budget_scope import breach_of, limited, unless_breached
-from flujo.engine.composite_attempts import is_attempted, perform_whole
+from flujo.engine.composite_attempts import finish, is_attempted, perform_whole
+from flujo.engine.context_isolation import ContextScope
 from flujo.engine.decisions import decide_flag
-from flujo.engine.frame import ContextScope, Frame, Run
-from flujo.engine.journal import STOPS_THE_WALK
-from flujo.engine.recording import finish, recorded
+from flujo.engine.frame import Frame, Run
+from flujo.engine.journal import STOPS_THE_WALK, error_info
+from flujo.engine.limits import breach_of, limited
 from flujo.engine.step_cache import answered
 from flujo.engine.steps import (
     cache,
@@ -123,13 +122,13 @@ async def _steps_of(body: Pipeline, frame: Frame) -> StepOutcome:
 
 
 async def _run_step(each: BaseStep, frame: Frame) -> StepOutcome:
-    if (breach := breach_of(frame)) is not None:
+    if frame.budget is not None and (breach := breach_of(frame.budget)) is not None:
         return breach  # a sibling has used up what was left
     path = child(frame.path, each.name)
     started = frame.run.clock.monotonic()
     known = False
     try:
-        finished = recorded(frame, path, each.kind)
+        finished = frame.recorded(path, each.kind)
         known = finished is not None
         outcome = finished if finished is not None else await _come_out(each, frame, path)
     except STOPS_THE_WALK:
@@ -184,8 +183,9 @@ async def _composed(each: BaseStep, frame: Frame, path: StepPath) -> StepOutcome
     else:
         await frame.tell(StepStarted(path, each.kind))
         outcome = await run(each, frame, path, run_body)
-    outcome = unless_breached(frame, outcome)
-    if isinstance(outcome, Failure) and each.kind in _INSTEAD and breach_of(frame) is None:
+    breach = None if frame.budget is None else breach_of(frame.budget)
+    outcome = breach or outcome
+    if isinstance(outcome, Failure) and each.kind in _INSTEAD and breach is None:
         frame.scope.tree = before  # of what has failed, nothing is kept
         outcome = _INSTEAD[each.kind](each, frame, outcome)
     if isinstance(outcome, Success):

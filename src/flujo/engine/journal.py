@@ -1,4 +1,4 @@
-"""The engine's only word to storage: ask the journal first, and record what was done.
+"""The engine's only way to storage: read what is recorded first, and record what was done.
 
 A run that is continued loads the journal a level at a time, and only of composites that have not finished;
 a fresh run loads nothing. Entries that nothing depends on yet (decisions by pure expressions, `done`) wait
@@ -10,19 +10,22 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from flujo.domain.journal import ROOT, Entry, EntryKind, EntryStatus, StepPath, is_inside
+from flujo.domain import canonical, merge
+from flujo.domain.journal import ROOT, Entry, EntryKind, EntryStatus, ErrorInfo, StepPath, is_inside
+from flujo.domain.outcomes import Success
 from flujo.domain.run import Intent, Move, Pause, Progress, RunRecord, Write
 from flujo.domain.usage import NOTHING, Usage
-from flujo.exceptions import JournalConflict, StateError
+from flujo.exceptions import FlujoError, JournalConflict, StateError, StepFailed
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from flujo.domain.ledger import Hold
     from flujo.domain.store import JournalStore
+    from flujo.engine.context_isolation import ContextScope
 
 STOPS_THE_WALK = (StateError, JournalConflict)
 """Errors that are not a step's own: no retry and no `on_failure` may take them for a failure of a step."""
@@ -133,6 +136,19 @@ class Journal:
                 return self._same(recorded[-1], fingerprint)
         return None
 
+    def recorded(self, path: StepPath, kind: str, scope: ContextScope) -> Success | None:
+        """Return how the step at `path` came out before, and apply what it wrote; None if it did not finish.
+
+        Raises:
+            JournalConflict: the record belongs to another kind of step.
+        """
+        entry = self.result(path, kind)
+        if entry is None:
+            return None
+        if entry.patch is not None:
+            scope.tree = merge.apply(scope.tree, canonical.decode(entry.patch))
+        return success(entry)
+
     async def once(
         self, path: StepPath, kind: EntryKind, work: Callable[[], Awaitable[Entry]], *, attempt: int = 1
     ) -> Entry:
@@ -188,6 +204,32 @@ class Journal:
             self._used[entry.path] = self._used.get(entry.path, NOTHING) + entry.usage
         self._waiting.append(entry)
         return entry
+
+    def append_done(
+        self,
+        path: StepPath,
+        kind: str,
+        output: bytes,
+        patch: merge.Patch,
+        *,
+        now: float,
+        facts: Mapping[str, Any],
+    ) -> None:
+        """Append that a composite, or one iteration of it, has finished: its output and its net patch."""
+        failed = self.attempts(path, EntryKind.DONE)
+        self.append_deferred(
+            Entry(
+                path=path,
+                kind=EntryKind.DONE,
+                attempt=failed[-1].attempt + 1 if failed else 1,
+                fingerprint=kind,
+                output=output,
+                patch=canonical.encode(patch) if patch else None,
+                detail=canonical.encode(facts) if facts else None,
+                started_at=now,
+                ended_at=now,
+            )
+        )
 
     def take_usage(self, path: StepPath) -> Usage:
         """Return what the attempts recorded at `path` have used since this was last asked."""
@@ -315,6 +357,38 @@ class Journal:
                 now=fingerprint,
             )
         return entry
+
+
+def encoded(value: Any, what: str) -> bytes:
+    """Return a value of the run as it is journaled.
+
+    Raises:
+        NotJournalable: JSON cannot hold it.
+        SecretInValue: it contains a known secret.
+    """
+    return GATE.admit(canonical.encode(value, what=what), what)
+
+
+def error_info(error: Exception, path: StepPath) -> ErrorInfo:
+    """Return an error as the journal keeps it: without secrets."""
+    kind = type(error).__name__
+    if isinstance(error, FlujoError):
+        hint = error.hint and GATE.text(error.hint)
+        return ErrorInfo(error.code, _text(error.message), hint, kind, path, retryable=bool(error.retryable))
+    text = _text(str(error))
+    message = f"{kind}: {text}" if text else kind
+    return ErrorInfo(StepFailed.code, message, StepFailed.hint, kind, path, retryable=True)
+
+
+def _text(text: str) -> str:
+    """Return a text of foreign code without secrets, and without what JSON or a database cannot hold."""
+    return GATE.text(text.encode("utf-8", "replace").decode().replace("\x00", ""))
+
+
+def success(entry: Entry) -> Success:
+    """Return how a step came out, from the entry that finished it."""
+    facts = canonical.decode(entry.detail) if entry.kind is EntryKind.DONE and entry.detail else {}
+    return Success(canonical.decode(entry.output or b"null"), facts=facts)
 
 
 async def _ended(write: asyncio.Future[bool]) -> None:

@@ -1,13 +1,13 @@
-"""What stands between a step and who answers it: processors on the way in and out, then validators."""
+"""Input and output processors, the output schema, and validators of a step."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from flujo.domain import canonical
 from flujo.domain.agents import Ask
-from flujo.engine import context_isolation
+from flujo.engine.journal import encoded
 from flujo.exceptions import (
     ArgumentsRejected,
     FlujoError,
@@ -23,27 +23,20 @@ if TYPE_CHECKING:
     from flujo.domain.agents import Reply
     from flujo.domain.models import PipelineContext
     from flujo.domain.steps import CallableRef, Step
-    from flujo.engine.frame import Frame
-    from flujo.engine.recording import Draft
+    from flujo.engine.attempt import Attempt
 
 
-def wants_context(step: Step, frame: Frame) -> bool:
-    """Return whether a processor of the step's input asks for the context."""
-    asked = step.processors.input
-    return bool(asked) and any(frame.run.binding.agent(ref).wants_context for ref in asked)
-
-
-async def processed_input(
-    step: Step, frame: Frame, draft: Draft, given: Any, context: PipelineContext | None
-) -> Any:
-    """Return what is really asked: what the last of `processors.input` makes of the step's input.
+async def process_input(attempt: Attempt) -> None:
+    """Replace the attempt's input by what `processors.input` make of it, one after the other.
 
     Raises:
         StepFailed: one of them raised.
-        ArgumentsRejected: the step has `with:`, and one of them returned no mapping.
+        ArgumentsRejected: the step has `with:`, and one of them returned something else than a mapping.
     """
+    step = cast("Step", attempt.step)
+    given = canonical.decode(attempt.input or b"null")
     for ref in step.processors.input:
-        reply = await _ask(frame, draft, ref, "processor", given, context)
+        reply = await _ask(attempt, ref, "processor", given, attempt.context)
         given = canonical.normalise(reply.output, what=f"what processor `{ref.target}` returned")
         if step.arguments is not None and not isinstance(given, dict):
             raise ArgumentsRejected(
@@ -52,35 +45,26 @@ async def processed_input(
                 hint="return a mapping of the arguments",
                 callable=ref.target,
             )
-    return given
+    attempt.input = encoded(given, f"input of step {step.name!r}")
+
+
+async def set_output_gate(attempt: Attempt) -> None:
+    """Let every answer pass the output processors, the output schema and the validators."""
+    attempt.check = OutputGate(attempt)
 
 
 class OutputGate:
     """What an answer has to pass to become the step's output: processors, the schema, the validators.
 
-    It may be passed several times in one attempt, because a model is shown why its answer does not fit.
-    What processors wrote to the context for an answer that was refused is forgotten; validators only read.
+    One attempt may call it several times, because a model is shown why its answer does not fit. What
+    processors wrote to the context for a refused answer is dropped; validators only read.
     """
 
-    def __init__(self, step: Step, frame: Frame, draft: Draft, context: PipelineContext | None) -> None:
-        self._step = step
-        self._frame = frame
-        self._draft = draft
-        self._context = context
-        self._tree = frame.scope.tree
-        self._what = f"output of step {step.name!r}"
-        self.is_passed = False
-        """Whether the last answer has passed."""
-
-    @staticmethod
-    def is_needed(step: Step) -> bool:
-        """Return whether anything judges or changes the answers of this step."""
-        return bool(step.output_schema is not None or step.validators or step.processors.output)
-
-    @property
-    def tree(self) -> Any:
-        """The context's tree after the answer that passed: what the attempt and its processors made of it."""
-        return self._tree
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self._step = cast("Step", attempt.step)
+        self._scope = attempt.frame.scope
+        self._what = f"output of step {attempt.step.name!r}"
 
     async def __call__(self, answer: Any) -> Any:
         """Return the output that `answer` becomes.
@@ -89,32 +73,32 @@ class OutputGate:
             OutputRejected: it does not fit the schema, or a validator refuses it (`reason`).
             StepFailed: a processor or a validator raised something else.
         """
-        self.is_passed = False
+        self._attempt.is_passed = False
         value = canonical.normalise(answer, what=self._what)
-        tree = context_isolation.after(self._frame, self._context)
+        tree = self._scope.tree_of(self._attempt.context)
         for ref in self._step.processors.output:
             value, tree = await self._processed(ref, value, tree)
         self._fits_schema(value)
         for ref in self._step.validators:
             await self._judged(ref, value, tree)
-        self._tree, self.is_passed = tree, True
+        self._attempt.tree, self._attempt.is_passed = tree, True
         return value
 
     async def _processed(self, ref: CallableRef, value: Any, tree: Any) -> tuple[Any, Any]:
         context = self._view(ref, tree)
-        reply = await _ask(self._frame, self._draft, ref, "processor", value, context)
+        reply = await _ask(self._attempt, ref, "processor", value, context)
         what = f"what processor `{ref.target}` returned"
         if context is not None:
-            tree = self._frame.scope.type.dump(context)
+            tree = self._scope.type.dump(context)
         return canonical.normalise(reply.output, what=what), tree
 
     def _fits_schema(self, value: Any) -> None:
         if self._step.output_schema is None:
             return
         try:
-            self._frame.run.binding.schema(self._step.output_schema).check(value, what=self._what)
+            self._attempt.frame.run.binding.schema(self._step.output_schema).check(value, what=self._what)
         except OutputRejected as error:
-            reason = " · ".join(error.facts.get("violations", ())) or error.message
+            reason = " · ".join(error.violations) or error.message
             facts = {**error.facts, "reason": reason, "retryable": True}
             raise OutputRejected(error.message, hint=error.hint, **facts) from None
 
@@ -122,9 +106,7 @@ class OutputGate:
         """Return when a validator has nothing against `value`."""
         context = self._view(ref, tree)
         try:
-            reply = await _ask(
-                self._frame, self._draft, ref, "validator", canonical.normalise(value), context
-            )
+            reply = await _ask(self._attempt, ref, "validator", canonical.normalise(value), context)
         except _Refused as refused:
             reason = refused.reason
         else:
@@ -140,7 +122,8 @@ class OutputGate:
         )
 
     def _view(self, ref: CallableRef, tree: Any) -> PipelineContext | None:
-        return self._frame.scope.type.view(tree) if self._frame.run.binding.agent(ref).wants_context else None
+        wants_context = self._attempt.frame.run.binding.agent(ref).wants_context
+        return self._scope.type.view(tree) if wants_context else None
 
 
 class _Refused(Exception):
@@ -152,13 +135,14 @@ class _Refused(Exception):
 
 
 async def _ask(
-    frame: Frame, draft: Draft, ref: CallableRef, role: str, data: Any, context: PipelineContext | None
+    attempt: Attempt, ref: CallableRef, role: str, data: Any, context: PipelineContext | None
 ) -> Reply:
     """Return what a processor or validator says; what it used counts for the attempt."""
     with _named(ref, role):
-        ask = Ask(data=data, context=context, resources=frame.run.resources, meter=draft.meter)
-        reply = await frame.run.binding.agent(ref).ask(ask)
-    draft.usage += reply.usage
+        run = attempt.frame.run
+        ask = Ask(data=data, context=context, resources=run.resources, meter=attempt.meter)
+        reply = await run.binding.agent(ref).ask(ask)
+    attempt.usage += reply.usage
     return reply
 
 
@@ -176,7 +160,8 @@ def _named(ref: CallableRef, role: str) -> Iterator[None]:
         ) from signal
     except FlujoError as error:
         # A value that does not fit the annotation of a validator's parameter is refused by it.
-        if role == "validator" and error.facts.get("parameter") not in (None, "context", "resources"):
+        named = error.parameter if isinstance(error, ArgumentsRejected) else None
+        if role == "validator" and named not in (None, "context", "resources"):
             raise _Refused(error.message) from error
         raise
     except Exception as error:

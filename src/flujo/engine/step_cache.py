@@ -2,84 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, merge
 from flujo.domain.journal import CACHE_MISS, branch
 from flujo.domain.outcomes import StepOutcome, Success
 from flujo.domain.steps import Step
+from flujo.engine.answer_cache import CachedAnswer
 from flujo.engine.cache_key import key_of
 from flujo.engine.decisions import decision
 from flujo.exceptions import OutputRejected
 from flujo.governance.logs import logger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
     from flujo.domain.journal import StepPath
-    from flujo.domain.ports import CacheBackend
     from flujo.domain.steps import BaseStep, CachePolicy
     from flujo.engine.frame import Frame
 
 _log = logger("flujo.cache")
-
-
-@dataclass(frozen=True, slots=True)
-class CachedAnswer:
-    """An answer as it is kept: the output, and what else expressions may read of the step."""
-
-    output: Any
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-class AnswerCache:
-    """A backend that never fails a run, and who is asking: of several askers of one key, one works."""
-
-    def __init__(self, backend: CacheBackend) -> None:
-        self._backend = backend
-        self._asking: dict[tuple[int, str], asyncio.Future[None]] = {}
-
-    async def find(self, key: str) -> CachedAnswer | None:
-        """Return a kept answer; None when there is none that can be read."""
-        try:
-            found = await self._backend.get(key)
-        except Exception as error:  # noqa: BLE001 - foreign code, and trouble with a cache is a miss
-            _log.warning("the cache could not be read, so the step is run: %s", error)
-            return None
-        try:
-            data = None if found is None else canonical.decode(found)
-        except ValueError:
-            data = None
-        match data:
-            case {"output": output, "facts": dict(facts)}:
-                return CachedAnswer(output, facts)
-            case _:
-                return None
-
-    async def keep(self, key: str, answer: CachedAnswer, ttl_s: float | None) -> None:
-        """Keep an answer, when the backend can."""
-        value = canonical.encode({"output": answer.output, "facts": dict(answer.facts)})
-        try:
-            await self._backend.put(key, value, ttl_s=ttl_s)
-        except Exception as error:  # noqa: BLE001 - foreign code, and the answer itself is not lost
-            _log.warning("an answer could not be kept in the cache: %s", error)
-
-    @asynccontextmanager
-    async def alone(self, key: str) -> AsyncIterator[None]:
-        """Let one asker of `key` after the other in, so that the later ones find what the first has kept."""
-        loop = asyncio.get_running_loop()
-        place = (id(loop), key)  # a runner may serve several event loops
-        while (other := self._asking.get(place)) is not None:
-            await asyncio.shield(other)
-        done = self._asking[place] = loop.create_future()
-        try:
-            yield
-        finally:
-            del self._asking[place]
-            done.set_result(None)
 
 
 async def answered(

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding
     from flujo.domain.store import DurableStore
-    from flujo.engine.step_cache import AnswerCache
+    from flujo.engine.answer_cache import AnswerCache
     from flujo.services.project.project import Project
     from flujo.settings import Settings
 
@@ -120,7 +120,7 @@ class Workspace:
             StateError: the database cannot be opened.
             RunnerClosed: the workspace is closed.
         """
-        from flujo.engine.step_cache import AnswerCache
+        from flujo.engine.answer_cache import AnswerCache
         from flujo.state.memory_cache import MemoryCache
 
         store = await self.store() if self.caches_in_state else None

@@ -207,6 +207,8 @@ class Step(BaseStep[In, Out]):
 
     def usual_facts(self) -> Mapping[str, Any]:
         """Return that the step itself gave the output, besides what is true of every kind."""
+        if self.fallback is None and self.cache is None:
+            return NO_ITEMS
         usual = BaseStep.usual_facts(self)
         return usual if self.fallback is None else {**usual, "fell_back": False}
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from flujo.domain import canonical
-from flujo.domain.journal import EntryKind, EntryStatus, ErrorInfo
+from flujo.domain.journal import EntryKind, ErrorInfo
 from flujo.domain.outcomes import Failure, Paused, StepOutcome
 from flujo.domain.run import Pause
-from flujo.engine.attempts import error_info
-from flujo.engine.recording import Draft, answer_entry, settle, settle_answer
+from flujo.engine.attempts import answering, record_failure, settle, settle_answer
+from flujo.engine.journal import error_info
 from flujo.exceptions import DeadlinePassed
 
 if TYPE_CHECKING:
@@ -48,14 +48,14 @@ def _ask(step: HumanInTheLoopStep, frame: Frame, path: StepPath) -> Paused:
 
 async def _too_late(step: HumanInTheLoopStep, frame: Frame, asked: Pause) -> StepOutcome:
     """Return what `on_deadline` says; a failed one that is tried again asks again."""
-    entry = answer_entry(step, frame, asked)
+    attempt = answering(step, frame, asked)
     if isinstance(step.on_deadline, Mapping):
         answer = frame.render(step.on_deadline["answer"])
         if step.answer_schema is not None:
             what = f"`on_deadline` of step {step.name!r}"
             frame.run.binding.schema(step.answer_schema).check(answer, what=what)
-        draft = Draft(answer, input=canonical.encode(asked.message), detail={"deadline": "passed"})
-        return await settle(step, frame, entry, draft)
+        attempt.output, attempt.detail = answer, {"deadline": "passed"}
+        return await settle(attempt)
     failed = frame.run.journal.attempts(asked.pause_id, EntryKind.ANSWER)
     if failed and failed[-1].started_at == asked.asked_at:
         if failed[-1].seq <= frame.since:
@@ -66,12 +66,5 @@ async def _too_late(step: HumanInTheLoopStep, frame: Frame, asked: Pause) -> Ste
         step=step.name,
     )
     failure = error_info(error, asked.pause_id)
-    await frame.run.journal.record(
-        entry(
-            status=EntryStatus.FAILED,
-            input=canonical.encode(asked.message),
-            error=canonical.encode(failure.to_json()),
-            ended_at=frame.run.clock.now(),
-        )
-    )
+    await record_failure(attempt, failure)
     return Failure(failure, error)

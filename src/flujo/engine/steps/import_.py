@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.outcomes import Failure, StepOutcome, Success
-from flujo.engine.frame import ContextScope, Frame
+from flujo.engine.context_isolation import ContextScope
+from flujo.engine.frame import Frame
 
 if TYPE_CHECKING:
     from flujo.domain.journal import StepPath

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flujo.domain import canonical
 from flujo.domain.journal import indexed
 from flujo.domain.outcomes import StepOutcome, Success
 from flujo.engine.decisions import decide, decide_flag
-from flujo.engine.recording import finish_turn, recorded
 from flujo.exceptions import LoopLimitReached
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ async def run(step: LoopStep, frame: Frame, path: StepPath, run_body: RunBody) -
     facts: Mapping[str, Any] = {"ends": False}
     for index in range(step.max_iterations):
         here = indexed(path, index)
-        finished = recorded(frame, here, step.kind)
+        finished = frame.recorded(here, step.kind)
         if finished is None:
             before = frame.scope.tree
             inner = frame.inside(here, previous=previous, names={"loop": {"index": index, **carried}})
@@ -41,7 +41,7 @@ async def run(step: LoopStep, frame: Frame, path: StepPath, run_body: RunBody) -
             if not isinstance(outcome, Success):
                 return outcome
             facts = await _facts(step, inner, here, outcome.output, last=index == step.max_iterations - 1)
-            finish_turn(inner, here, step.kind, outcome.output, before, facts)
+            inner.append_done(here, step.kind, canonical.encode(outcome.output), before, facts)
             finished = Success(outcome.output, facts=facts)
         previous, facts = finished.output, finished.facts
         if facts["ends"]:

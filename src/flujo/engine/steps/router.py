@@ -10,11 +10,12 @@ from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, Ask, answered_by
 from flujo.domain.journal import EntryKind, EntryStatus, ErrorInfo
 from flujo.domain.outcomes import Failure, StepOutcome
-from flujo.engine import budget, context_isolation
-from flujo.engine.attempts import budget_hit, error_info, remember, spent
+from flujo.engine.attempts import spent
 from flujo.engine.branches import run_branches
 from flujo.engine.decisions import decision
-from flujo.engine.journal import STOPS_THE_WALK
+from flujo.engine.journal import STOPS_THE_WALK, error_info
+from flujo.engine.limits import budget_hit, remember
+from flujo.engine.step_meter import StepMeter
 from flujo.exceptions import ControlSignal, UnknownBranch
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ async def _attempt(
         what=f"input of step {step.name!r}",
     )
     entry = replace(decision(frame, path, attempt, None), started_at=started_at, input=data)
-    meter = budget.meter(frame, path)
+    meter = StepMeter.of(frame.budget, path, frame.run.journal)
     reply: Reply | None = None
     cause: Exception | None = None
     try:
@@ -110,7 +111,7 @@ def _question(
         data=canonical.decode(data),
         instructions=instructions,
         output_schema=_schema(step) if spec else None,
-        context=context_isolation.view(frame) if agent.wants_context else None,
+        context=frame.scope.view() if agent.wants_context else None,
         resources=frame.run.resources,
         meter=meter,
     )

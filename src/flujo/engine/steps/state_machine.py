@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from flujo.domain import canonical
 from flujo.domain.journal import EntryKind, branch, child, indexed
 from flujo.domain.outcomes import StepOutcome, Success
 from flujo.engine.decisions import decide_flag
-from flujo.engine.recording import finish_turn, recorded, success
+from flujo.engine.journal import success
 from flujo.exceptions import NoTransition, TransitionLimitReached
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ async def run(step: StateMachineStep, frame: Frame, path: StepPath, run_body: Ru
         state = step.states[name]
         here = indexed(branch(path, name), visits[name])
         await frame.run.journal.load_level(branch(path, name))
-        finished = recorded(frame, here, step.kind)
+        finished = frame.recorded(here, step.kind)
         if finished is None:
             await _restore(step, frame, steps, passed)
             before = frame.scope.tree
@@ -51,7 +52,7 @@ async def run(step: StateMachineStep, frame: Frame, path: StepPath, run_body: Ru
             if not isinstance(outcome, Success):
                 return outcome
             facts = await _facts(step, name, inner, here, outcome.output)
-            finish_turn(inner, here, step.kind, outcome.output, before, facts)
+            inner.append_done(here, step.kind, canonical.encode(outcome.output), before, facts)
             finished = Success(outcome.output, facts=facts)
         else:
             passed.pop(name, None)

@@ -10,9 +10,9 @@ from flujo.domain.journal import StepPath, child, indexed
 from flujo.domain.outcomes import Failure, StepOutcome, Success
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.steps import CallableRef, Expr, Step
-from flujo.engine.attempts import error_info
 from flujo.engine.decisions import decide_flag
 from flujo.engine.fanout import Branch, fan_out, stopped_by
+from flujo.engine.journal import error_info
 from flujo.exceptions import ExpressionFailed, OutputRejected
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ async def run(step: TreeSearchStep, frame: Frame, path: StepPath, run_body: RunB
     try:
         return await _descend(step, frame, path, search)
     except OutputRejected as error:
-        return Failure(error_info(error, StepPath(error.facts["path"])), error)
+        return Failure(error_info(error, StepPath(error.path or "")), error)
 
 
 async def _descend(step: TreeSearchStep, frame: Frame, path: StepPath, search: _Search) -> StepOutcome:

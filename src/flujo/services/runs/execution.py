@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, Clock, Random, Sink
     from flujo.domain.store import JournalSource, StateStore
-    from flujo.engine.step_cache import AnswerCache
+    from flujo.engine.answer_cache import AnswerCache
 
 
 def unchanged(output: Any) -> Any:

@@ -13,7 +13,7 @@ from typing_extensions import TypeVar
 
 from flujo.domain.models import Ctx, Out, PipelineResult
 from flujo.domain.run import RunStatus
-from flujo.engine.step_cache import AnswerCache
+from flujo.engine.answer_cache import AnswerCache
 from flujo.exceptions import PausedException, SettingsError, SyncInAsync
 from flujo.services.binding.blob_references import checked_providers
 from flujo.services.checks.locking import lock_digest_by_name

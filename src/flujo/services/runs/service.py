@@ -11,7 +11,7 @@ from flujo.domain.journal import ROOT
 from flujo.domain.models import PipelineResult
 from flujo.domain.run import Move, RunStatus, Write
 from flujo.domain.usage import UsageLimits, tightest
-from flujo.engine.attempts import error_info
+from flujo.engine.journal import error_info
 from flujo.exceptions import ResumeConflict, RunConflict, RunParked
 from flujo.governance.logs import logger
 from flujo.services.binding.blob_references import bind_blobs

@@ -1,0 +1,116 @@
+"""Limits of time and budget: what runs under them is cut off, and a limit that was hit ends it for good."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain import canonical
+from flujo.domain.journal import Entry, ErrorInfo, StepPath
+from flujo.domain.outcomes import Failure
+from flujo.engine.journal import STOPS_THE_WALK, error_info
+from flujo.exceptions import EngineError, FlujoError, StepTimeout, UsageLimitExceeded
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from flujo.domain.outcomes import StepOutcome
+    from flujo.domain.steps import BaseStep
+    from flujo.domain.usage import UsageLimits
+    from flujo.engine.budget import Budget
+    from flujo.engine.frame import Frame
+
+# Time ----------------------------------------------------------------------------------------------------
+
+
+async def within_timeout(
+    step: BaseStep, frame: Frame, path: StepPath, work: Callable[[Frame], Awaitable[StepOutcome]]
+) -> StepOutcome:
+    """Return how one attempt of a composite came out under its `timeout_s`."""
+    limit = asyncio.timeout(step.config.timeout_s)
+    frame.limits = (*frame.limits, limit)
+    try:
+        async with limit:
+            return await work(frame)
+    except STOPS_THE_WALK:
+        raise
+    except FlujoError as error:
+        return Failure(error_info(error, path), error)
+    except TimeoutError as error:
+        return Failure(error_info(timed_out(step), path), error)
+
+
+def timed_out(step: BaseStep) -> StepTimeout:
+    """Return the error of an attempt that took longer than its step's `timeout_s`."""
+    limit = step.config.timeout_s
+    return StepTimeout(
+        f"step {step.name!r} took longer than its `timeout_s` of {limit:g} s",
+        hint="raise `config.timeout_s`, or allow retries with `config.max_retries`",
+    )
+
+
+def cut_off(step: BaseStep, frame: Frame, path: StepPath) -> EngineError:
+    """Return the error of an attempt that ended because the time of something around it is over."""
+    if frame.budget is not None and frame.budget.is_out_of_time:
+        return frame.budget.out_of_time(path)
+    return StepTimeout(
+        f"step {step.name!r} was cut off: a step around it took longer than its `timeout_s`",
+        hint="raise `config.timeout_s` of that step, or allow retries with its `config.max_retries`",
+    )
+
+
+# Budget --------------------------------------------------------------------------------------------------
+
+
+def limited(
+    frame: Frame, limits: UsageLimits | None, work: Callable[[], Awaitable[StepOutcome]]
+) -> Awaitable[StepOutcome]:
+    """Return how a body came out that has limits of its own, or is the outermost one of a run."""
+    return work() if frame.budget is None else _within_budget(frame, frame.budget, limits, work)
+
+
+async def _within_budget(
+    frame: Frame, budget: Budget, limits: UsageLimits | None, work: Callable[[], Awaitable[StepOutcome]]
+) -> StepOutcome:
+    if limits is not None:
+        budget = frame.budget = budget.inside(frame.path, limits)
+    left = budget.left_s
+    outcome = await (work() if left is None else _within_time_of(frame, budget, left, work))
+    return breach_of(budget) or outcome
+
+
+async def _within_time_of(
+    frame: Frame, budget: Budget, left_s: float, work: Callable[[], Awaitable[StepOutcome]]
+) -> StepOutcome:
+    if left_s <= 0:
+        return _failure(budget.out_of_time(frame.path))
+    budget.clock = asyncio.timeout(left_s)
+    frame.limits = (*frame.limits, budget.clock)
+    try:
+        async with budget.clock:
+            return await work()
+    except TimeoutError:
+        if not budget.clock.expired():
+            raise
+        return _failure(budget.out_of_time(frame.path))
+
+
+def breach_of(budget: Budget) -> Failure | None:
+    """Return the limit that was hit here or around here, as a failure that nothing may turn into success."""
+    return None if budget.breach is None else _failure(budget.breach)
+
+
+def budget_hit(cause: BaseException | None) -> dict[str, Any]:
+    """Return whose limit a failed attempt ran into, for the detail of its entry."""
+    return {"budget": cause.budget} if isinstance(cause, UsageLimitExceeded) else {}
+
+
+def remember(frame: Frame, entry: Entry, error: ErrorInfo) -> None:
+    """Restore a limit that was hit before this execution began: nothing under it resumes."""
+    if frame.budget is not None and error.code == UsageLimitExceeded.code:
+        detail = canonical.decode(entry.detail) if entry.detail else {}
+        frame.budget.remember(StepPath(detail.get("budget", "")), error)
+
+
+def _failure(breach: UsageLimitExceeded) -> Failure:
+    return Failure(error_info(breach, StepPath(breach.step)), breach)

@@ -1,0 +1,121 @@
+"""One attempt's access to the budget: requests are reserved before they are made, and held durably."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flujo.domain.ledger import Hold, HoldState
+from flujo.domain.usage import NOTHING, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from flujo.domain.journal import StepPath
+    from flujo.engine.budget import Budget
+    from flujo.engine.journal import Journal
+
+
+@dataclass(slots=True)
+class StepMeter:
+    """The port `Meter` for one attempt.
+
+    `keep` writes the attempt's hold with the next commit and `flush` makes that commit.
+    """
+
+    budget: Budget
+    path: StepPath
+    keep: Callable[[Hold], None]
+    flush: Callable[[], Awaitable[None]]
+    used: Usage = NOTHING
+    """What the attempt's requests are known to have used."""
+    _open: Usage = NOTHING
+    _lost: Usage = NOTHING
+    _number: int = 0
+
+    @classmethod
+    def of(cls, budget: Budget | None, path: StepPath, journal: Journal) -> StepMeter | None:
+        """Return the meter of an attempt of the step at `path`; None when no limit counts requests."""
+        if budget is None or not budget.counts:
+            return None
+        return cls(budget, path, journal.hold, journal.flush)
+
+    @property
+    def bounds_answers(self) -> bool:
+        """Whether a request must have a limit on the length of its answer."""
+        return self.budget.bounds_answers
+
+    @property
+    def refuses_unpriced(self) -> bool:
+        """Whether requests of unknown price are refused."""
+        return self.budget.refuses_unpriced
+
+    async def reserve(self, worst: Usage) -> Reserved:
+        """Return when there is room for a request, and the hold that says so is durable."""
+        self.budget.reserve(self.path, worst)
+        self._open += worst
+        reserved = Reserved(self, worst)
+        try:
+            await self._hold()
+        except BaseException:
+            reserved.settle(NOTHING)  # it will not be sent
+            raise
+        return reserved
+
+    async def call_tools(self, count: int) -> None:
+        """Return when tools may be called that often, counted by then, durably where they are limited."""
+        called = Usage(tool_calls=count)
+        self.budget.reserve(self.path, called)
+        self.budget.release(called)
+        self._use(called)
+        if self.budget.limits_tool_calls:
+            await self._hold()
+
+    def release(self, worst: Usage, used: Usage, *, lost: Usage = NOTHING) -> None:
+        """End a request that was reserved at `worst`: charge what it used, and keep holding what is lost."""
+        self._open = self._open.beyond(worst)
+        self._lost += lost
+        self.budget.release(worst.beyond(lost))
+        self._use(used)
+
+    def close(self, total: Usage) -> None:
+        """End the attempt, whose entry says that it used `total`: the hold is settled in the same commit.
+
+        What was lost stays held. What an agent used without the meter is charged now.
+        """
+        self.budget.charge(self.path, total.beyond(self.used))
+        self._lost, self._open = self._lost + self._open, NOTHING
+        if self._number:
+            state = HoldState.UNCONFIRMED if self._lost else HoldState.SETTLED
+            self.keep(Hold(path=self.path, number=self._number, state=state, usage=self._lost))
+
+    async def _hold(self) -> None:
+        self._number = self._number or self.budget.hold_number(self.path)
+        usage = self.used + self._lost + self._open
+        self.keep(Hold(path=self.path, number=self._number, state=HoldState.HELD, usage=usage))
+        await self.flush()
+
+    def _use(self, used: Usage) -> None:
+        self.used += used
+        self.budget.charge(self.path, used)
+
+
+@dataclass(slots=True)
+class Reserved:
+    """The port `Reservation`: a request that there is room for. It ends once."""
+
+    meter: StepMeter
+    worst: Usage
+    _is_over: bool = False
+
+    def settle(self, used: Usage) -> None:
+        """Release the room, and count what was really used."""
+        if not self._is_over:
+            self._is_over = True
+            self.meter.release(self.worst, used)
+
+    def lose(self, known: Usage) -> None:
+        """Count what is known, and keep room for what the request may have cost beyond that."""
+        if not self._is_over:
+            self._is_over = True
+            self.meter.release(self.worst, known, lost=self.worst.beyond(known))
