@@ -19,7 +19,7 @@ async def test_work_runs_in_a_daemon_thread_with_the_callers_context_variables()
         request_id.set("changed")
         return threading.current_thread().daemon, seen
 
-    assert await ThreadPool().run(work) == (True, "r-1")
+    assert await ThreadPool().submit(work) == (True, "r-1")
     assert request_id.get() == "r-1"
 
 
@@ -37,7 +37,7 @@ async def test_no_more_threads_than_the_pool_has_run_at_once() -> None:
         with lock:
             running -= 1
 
-    await asyncio.gather(*(pool.run(work) for _ in range(12)))
+    await asyncio.gather(*(pool.submit(work) for _ in range(12)))
     assert most == 3
 
 
@@ -50,28 +50,28 @@ async def test_a_hung_thread_is_left_behind_and_its_place_taken() -> None:
         late.append(True)
         return "too late"
 
-    hung = asyncio.create_task(pool.run(hang))
+    hung = asyncio.create_task(pool.submit(hang))
     await asyncio.sleep(0.01)
     hung.cancel()
     with pytest.raises(asyncio.CancelledError):
         await hung
-    assert await pool.run(lambda: "next") == "next"
+    assert await pool.submit(lambda: "next") == "next"
     assert not late
     release.set()
-    assert await pool.run(lambda: "and another") == "and another"
+    assert await pool.submit(lambda: "and another") == "and another"
 
 
 async def test_work_that_waits_for_a_thread_and_is_cancelled_never_runs() -> None:
     pool = ThreadPool(size=1)
     release, ran = threading.Event(), []
-    first = asyncio.create_task(pool.run(release.wait))
-    waiting = asyncio.create_task(pool.run(lambda: ran.append(True)))
+    first = asyncio.create_task(pool.submit(release.wait))
+    waiting = asyncio.create_task(pool.submit(lambda: ran.append(True)))
     await asyncio.sleep(0.01)
     waiting.cancel()
     await asyncio.wait([waiting])
     release.set()
     await first
-    assert await pool.run(lambda: "next") == "next"
+    assert await pool.submit(lambda: "next") == "next"
     assert ran == []
 
 
@@ -81,7 +81,7 @@ async def test_what_the_work_raises_reaches_the_caller_and_no_further(error: Bas
         raise error
 
     with pytest.raises((ValueError, RuntimeError)) as caught:
-        await ThreadPool().run(work)
+        await ThreadPool().submit(work)
     assert error in (caught.value, caught.value.__cause__)
 
 
@@ -89,7 +89,7 @@ def test_a_thread_that_never_ends_does_not_hold_up_the_end_of_the_loop() -> None
     release = threading.Event()
 
     async def main() -> None:
-        task = asyncio.create_task(ThreadPool().run(release.wait))
+        task = asyncio.create_task(ThreadPool().submit(release.wait))
         await asyncio.sleep(0.01)
         task.cancel()
 

@@ -313,7 +313,7 @@ def _in_thread(tool: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(tool)
     async def call(*args: Any, **kwargs: Any) -> Any:
-        return await THREADS.run(functools.partial(tool, *args, **kwargs))
+        return await THREADS.submit(functools.partial(tool, *args, **kwargs))
 
     return call
 

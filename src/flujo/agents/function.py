@@ -1,4 +1,4 @@
-"""A plain callable as an agent: it is handed what it asks for by name, and what it returns is the answer."""
+"""A callable as an agent: its arguments are passed by name, and what it returns is the answer."""
 
 import collections.abc
 import functools
@@ -10,6 +10,7 @@ from typing import Any
 
 from flujo.agents.thread_pool import THREADS, LazyItems
 from flujo.domain.agents import Ask, Reply
+from flujo.domain.executor import Executor
 from flujo.exceptions import ArgumentsRejected, CallableError, ResourcesMissing
 
 INJECTED = ("context", "resources", "idempotency_key")
@@ -24,7 +25,7 @@ _LAZY = (
 
 
 class FunctionAgent:
-    """Answers by calling `fn`: `async` ones on the event loop, sync ones in a daemon thread.
+    """Answers by calling `fn`: async ones on the event loop, plain ones on the executor.
 
     The step's `with:` arguments are passed by name; without them the step's input goes to the parameter
     `data`, or to the only one that is free. Parameters called `context` and `resources` get the attempt's
@@ -35,12 +36,16 @@ class FunctionAgent:
     Args:
         fn: any callable.
         name: how errors name it; its `module:qualname` when not given.
+        executor: where a plain callable runs. One that takes `context` runs in a thread of this process,
+            because it changes the object that it is handed.
 
     Raises:
         CallableError: `fn` cannot be called.
     """
 
-    def __init__(self, fn: Callable[..., Any], *, name: str | None = None) -> None:
+    def __init__(
+        self, fn: Callable[..., Any], *, name: str | None = None, executor: Executor = THREADS
+    ) -> None:
         if not callable(fn):
             raise CallableError(
                 f"{name or repr(fn)} is a {type(fn).__name__} and cannot be called",
@@ -50,6 +55,7 @@ class FunctionAgent:
         self.signature = _Signature.of(fn, name or _name(fn))
         self.wants_context = "context" in self.signature.injected
         self._is_async = _is_async(fn)
+        self._executor = THREADS if self.wants_context else executor
 
     @property
     def takes(self) -> Any:
@@ -79,7 +85,7 @@ class FunctionAgent:
         if self._is_async:
             output = self.fn(*args, **kwargs)
         else:
-            output = await THREADS.run(functools.partial(self.fn, *args, **kwargs))
+            output = await self._executor.submit(functools.partial(self.fn, *args, **kwargs))
         if isinstance(output, collections.abc.Iterator):
             output = LazyItems(output)
         # A lambda or partial may hide a coroutine function.

@@ -55,7 +55,7 @@ class LocalModel:
             ModelUnavailable: they cannot be fetched.
             ModelDigestMismatch: the file is not what was published.
         """
-        await THREADS.run(self._weights)
+        await THREADS.submit(self._weights)
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator["Model", None]:
@@ -65,7 +65,7 @@ class LocalModel:
             ModelUnavailable: it cannot be fetched, or its server does not start.
             ModelDigestMismatch: its file is not what was published.
         """
-        connection = await THREADS.run(self._connected)
+        connection = await THREADS.submit(self._connected)
         async with connection.open() as model:
             yield model
 

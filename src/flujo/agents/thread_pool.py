@@ -1,4 +1,4 @@
-"""Threads of our own for sync callables: what hangs in one is left behind and holds nobody up.
+"""Daemon threads for plain callables: one that hangs is left behind, and the process ends without it.
 
 The event loop's default executor waits at shutdown for every thread it has started, so one callable that
 never returns would keep the process alive for ever. These are daemon threads, at most 32 that are not hung.
@@ -32,16 +32,16 @@ class _Job:
 
 @dataclass(slots=True, eq=False)
 class ThreadPool:
-    """At most `size` daemon threads, started when needed and kept."""
+    """The executor of this process: at most `size` daemon threads, started when needed and kept."""
 
     size: int = POOL_SIZE
     _queue: SimpleQueue[_Job] = field(default_factory=SimpleQueue)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _threads: int = 0
     _busy: int = 0
-    """Jobs queued or running that somebody waits for."""
+    """Jobs queued or running whose callers still wait."""
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def submit(self, work: Callable[[], T]) -> T:
         """Return what `work` returns, called in a thread with a copy of the caller's context variables.
 
         When the caller is cancelled, a job that has not begun never does; one that has is left behind with
@@ -64,7 +64,7 @@ class ThreadPool:
             threading.Thread(target=self._serve, name="flujo-callable", daemon=True).start()
 
     def _leave(self, job: _Job) -> None:
-        """The caller waits no longer: give up the job unless it has finished."""
+        """Give up a job whose caller no longer waits, unless it has finished."""
         with self._lock:
             if job.state == "done":
                 return
@@ -117,7 +117,7 @@ def _deliver(job: _Job, result: Any, error: BaseException | None) -> None:
     try:
         job.loop.call_soon_threadsafe(settle)
     except RuntimeError:
-        pass  # the loop has closed meanwhile, so nobody waits
+        pass  # the loop has closed meanwhile, and its callers with it
 
 
 THREADS = ThreadPool()
@@ -131,7 +131,7 @@ class LazyItems(AsyncIterator[T]):
         self._items = items
 
     async def __anext__(self) -> T:
-        item = await THREADS.run(lambda: next(self._items, _END))
+        item = await THREADS.submit(lambda: next(self._items, _END))
         if item is _END:
             raise StopAsyncIteration
         return item  # type: ignore[return-value]  # not the end, so one of the items
@@ -140,4 +140,4 @@ class LazyItems(AsyncIterator[T]):
         """Close a generator that is not asked for more."""
         close = getattr(self._items, "close", None)
         if close is not None:
-            await THREADS.run(close)
+            await THREADS.submit(close)

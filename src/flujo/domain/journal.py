@@ -46,6 +46,8 @@ class EntryStatus(StrEnum):
     SKIPPED = "skipped"
 
 
+# Frozen to type checkers alone, and numbered in place: `bench/engine.py` makes an entry for each step, and a
+# frozen class with a copy for its number costs 12 us of the 90 that a step takes (the copy alone 4).
 @record(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One thing that has happened in a run. Values are canonical JSON bytes (`domain.canonical`).
@@ -72,11 +74,7 @@ class Entry:
     ended_at: float = 0.0
 
     def numbered(self, seq: int) -> Entry:
-        """Return this entry with its place in the run's sequence, which the journal gives it once.
-
-        It is a copy only in its meaning: the entry is the journal's from then on, and copying its sixteen
-        fields would be a tenth of what a step costs.
-        """
+        """Return this entry with its place in the run's sequence, which the journal gives it once."""
         object.__setattr__(self, "seq", seq)
         return self
 

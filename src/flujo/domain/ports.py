@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from flujo.domain.store import CacheBackend as CacheBackend  # the documented place of both
 from flujo.domain.store import StateStore as StateStore
@@ -71,8 +71,9 @@ class Evaluator(Protocol):
         ...
 
 
+@runtime_checkable
 class Agent(Protocol):
-    """Who answers a step: a model, a callable, a script."""
+    """What answers a step: a model, a callable, a script."""
 
     wants_context: bool
     """Whether an attempt needs a context of its own (a callable with a `context` parameter)."""
@@ -82,6 +83,19 @@ class Agent(Protocol):
 
         Raises:
             AgentError: the agent's own failures, typed.
+        """
+        ...
+
+
+@runtime_checkable
+class PreparedAgent(Agent, Protocol):
+    """An agent that needs something before it can answer, such as the weights of a local model."""
+
+    async def prepare(self) -> None:
+        """Get what it needs onto this machine, before any step's clock runs.
+
+        Raises:
+            AgentError: it cannot be had.
         """
         ...
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, TypeVar
+
 import pytest
 
+from flujo.domain.agents import Ask, Reply
+from flujo.domain.models import PipelineContext
 from flujo.domain.steps import (
     BaseStep,
     CallableRef,
@@ -13,6 +17,7 @@ from flujo.domain.steps import (
     ParallelStep,
     State,
     StateMachineStep,
+    Step,
     Transition,
 )
 from flujo.exceptions import CallableError
@@ -21,6 +26,10 @@ from flujo.services.workspace import agent_settings
 from flujo.settings import load
 from support import pipeline
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
 NOWHERE = CallableRef("nowhere:thing")
 
 
@@ -44,3 +53,63 @@ NOWHERE = CallableRef("nowhere:thing")
 def test_a_callable_that_cannot_be_had_is_found_wherever_the_tree_names_it(step: BaseStep) -> None:
     with pytest.raises(CallableError, match="nowhere:thing"):
         PipelineBinding(allow_callables=(), agent_settings=agent_settings(load())).bind(pipeline(step))
+
+
+class Counting:
+    """An executor that counts what it is given."""
+
+    def __init__(self) -> None:
+        self.units = 0
+
+    async def submit(self, work: Callable[[], T]) -> T:
+        self.units += 1
+        return work()
+
+
+def plain(data: str) -> str:
+    return data
+
+
+async def on_the_loop(data: str) -> str:
+    return data
+
+
+def with_context(data: str, context: PipelineContext) -> str:
+    return data
+
+
+@pytest.mark.parametrize(("fn", "units"), [(plain, 1), (on_the_loop, 0), (with_context, 0)])
+async def test_an_executor_gets_plain_callables_that_share_nothing_with_this_process(
+    fn: Callable[..., Any], units: int
+) -> None:
+    executor, ref = Counting(), CallableRef.of(fn)
+    binding = PipelineBinding(allow_callables=(), agent_settings=agent_settings(load()), executor=executor)
+    binding.bind(pipeline(Step("s", ref)))
+    reply = await binding.agent(ref).ask(Ask(data="x", context=PipelineContext()))
+    assert (reply.output, executor.units) == ("x", units)
+
+
+class Answering:
+    """An agent of a user."""
+
+    wants_context = False
+
+    async def ask(self, ask: Ask) -> Reply:
+        return Reply(output=ask.data)
+
+
+class Preparing(Answering):
+    prepared = 0
+
+    async def prepare(self) -> None:
+        self.prepared += 1
+
+
+async def test_agents_are_prepared_that_need_it() -> None:
+    agents: tuple[Any, Preparing] = Answering(), Preparing()
+    binding = PipelineBinding(allow_callables=(), agent_settings=agent_settings(load()))
+    refs = [CallableRef(f"x:agent{n}", live) for n, live in enumerate[Any](agents)]
+    binding.bind(pipeline(*(Step(f"s{n}", ref) for n, ref in enumerate(refs))))
+    await binding.prepare()
+    assert agents[1].prepared == 1
+    assert [binding.agent(ref) for ref in refs] == [*agents]

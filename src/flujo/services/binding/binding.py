@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+from flujo.agents.thread_pool import THREADS
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec
 from flujo.domain.models import PipelineContext
+from flujo.domain.ports import Agent, PreparedAgent
 from flujo.domain.steps import (
     BaseStep,
     CachePolicy,
@@ -34,8 +36,9 @@ from flujo.services.checks.cache_checks import require_cacheable, source_digest
 
 if TYPE_CHECKING:
     from flujo.agents.chat import AgentSettings
+    from flujo.domain.executor import Executor
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.ports import Agent, ContextType, Evaluator, Schema
+    from flujo.domain.ports import ContextType, Evaluator, Schema
 
 
 class PipelineBinding:
@@ -47,6 +50,7 @@ class PipelineBinding:
         allow_callables: Sequence[str],
         agent_settings: AgentSettings,
         context_model: type[PipelineContext] | None = None,
+        executor: Executor = THREADS,
     ) -> None:
         self._allow = tuple(allow_callables)
         self._agent_settings = agent_settings
@@ -55,27 +59,31 @@ class PipelineBinding:
         self._agents: dict[Any, Agent] = {}
         self._schemas: dict[bytes, Schema] = {}
         self._sources: dict[tuple[str, int], str] = {}
-        self._contexts: dict[int, ContextType] = {}
+        self._executor = executor
+        # By the identity of a pipeline that has a context of its own. It is kept, so that its id stays taken.
+        self._contexts: dict[int, tuple[Pipeline, ContextType]] = {}
 
-    def bind(self, pipeline: Pipeline, *, outermost: bool = True, owner: Pipeline | None = None) -> None:
+    def bind(self, pipeline: Pipeline) -> None:
         """Import and compile everything that `pipeline` names, imported blueprints included.
-
-        Args:
-            pipeline: a tree, or a body in one.
-            outermost: whether it is the tree that runs, whose context may be a class given to the runner.
-            owner: of a body, the pipeline whose context its steps see.
 
         Raises:
             BlueprintError: an import inherits a context that is not its own.
             CallableError: a `module:callable` is not allowed or cannot be imported.
             ProviderUnavailable: a model's package or key is missing.
         """
-        model = self._context_model if outermost else None
-        self._contexts[id(pipeline)] = self._context_type(pipeline, model)
-        if pipeline.input_schema is not None:
-            self.schema(pipeline.input_schema)
-        self._leaves(pipeline.output)
-        for step in pipeline.steps:
+        self._bind_whole(pipeline, self._context_model)
+
+    def _bind_whole(self, pipeline: Pipeline, model: type[PipelineContext] | None = None) -> None:
+        """Bind a pipeline that has a context of its own: the one that runs, or an imported one."""
+        self._contexts[id(pipeline)] = pipeline, self._context_type(pipeline, model)
+        self._bind_body(pipeline, owner=pipeline)
+
+    def _bind_body(self, body: Pipeline, *, owner: Pipeline) -> None:
+        """Bind the steps of a body, which see the context of `owner`."""
+        if body.input_schema is not None:
+            self.schema(body.input_schema)
+        self._leaves(body.output)
+        for step in body.steps:
             require_available(step)
             self._require_declared(step)
             require_cacheable(step)
@@ -84,11 +92,13 @@ class PipelineBinding:
             for name in ("output_schema", "answer_schema"):
                 if getattr(step, name, None) is not None:
                     self.schema(getattr(step, name))
-            imports = isinstance(step, ImportStep)
-            for body in step.bodies().values():
-                self.bind(body, outermost=False, owner=body if imports else owner or pipeline)
-            if isinstance(step, ImportStep) and step.context == "inherit":
-                _require_same_context(step, self.context(step.pipeline), self.context(owner or pipeline))
+            if isinstance(step, ImportStep):
+                self._bind_whole(step.pipeline)
+                if step.context == "inherit":
+                    _require_same_context(step, self.context(step.pipeline), self.context(owner))
+                continue
+            for inner in step.bodies().values():
+                self._bind_body(inner, owner=owner)
 
     def _leaves(self, value: Any) -> None:
         """Build what a field of the tree holds: expressions, texts, callables, agents, nested as they are."""
@@ -110,11 +120,10 @@ class PipelineBinding:
                 return  # names, numbers, schemas: nothing to build
 
     async def prepare(self) -> None:
-        """Have on this machine what its agents need: the weights of local models."""
+        """Get what its agents need onto this machine: the weights of local models."""
         for agent in self._agents.values():
-            prepare = getattr(agent, "prepare", None)  # most agents have nothing to do beforehand
-            if prepare is not None:
-                await prepare()
+            if isinstance(agent, PreparedAgent):
+                await agent.prepare()
 
     def evaluator(self, what: Expr | Text) -> Evaluator:
         """Return the compiled expression or text."""
@@ -131,7 +140,7 @@ class PipelineBinding:
         return compiled
 
     def agent(self, who: AgentSpec | CallableRef) -> Agent:
-        """Return who answers."""
+        """Return the agent for a step."""
         # Two lambdas have one name; the tree keeps what is live alive, and so its id.
         key = (who.target, id(who.live)) if isinstance(who, CallableRef) else id(who)
         if key not in self._agents:
@@ -156,7 +165,7 @@ class PipelineBinding:
 
     def context(self, pipeline: Pipeline) -> ContextType:
         """Return how this pipeline's context is handled."""
-        return self._contexts[id(pipeline)]
+        return self._contexts[id(pipeline)][1]
 
     def _context_type(self, pipeline: Pipeline, model: type[PipelineContext] | None) -> ContextType:
         if model is not None:
@@ -176,7 +185,7 @@ class PipelineBinding:
         from flujo.agents.function import FunctionAgent
 
         live = self._resolve(ref)
-        return cast("Agent", live) if hasattr(live, "ask") else FunctionAgent(live)
+        return live if isinstance(live, Agent) else FunctionAgent(live, executor=self._executor)
 
     def _chat(self, spec: AgentSpec) -> Agent:
         from flujo.agents.chat import build_agent

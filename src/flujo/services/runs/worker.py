@@ -87,7 +87,7 @@ class Worker:
         try:
             service = await self._service(record)
         except StateError as error:
-            if getattr(error, "retryable", False):
+            if error.retryable:
                 raise
             self._skip(record, error)
             return
