@@ -1,4 +1,4 @@
-"""Who may execute a run: leases that live with their event loop, and owners that are provably dead."""
+"""Which process may execute a run: leases live with their event loop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from flujo.exceptions import (
     Fenced,
     ResumeConflict,
 )
-from flujo.state import owner_tokens
 from flujo.state.leases import Leases
 from flujo.state.sql.database import begin_write
 from flujo.state.sql.tables import runs
@@ -124,18 +123,6 @@ async def test_an_owner_that_lives_is_not_taken_over(store_uri: str) -> None:
         process.wait()
         process.stdout.close()
         await store.aclose()
-
-
-def test_only_a_dead_process_of_this_boot_and_namespace_is_provably_dead() -> None:
-    token = owner_tokens.new_token()
-    execution, boot, namespace, _, started = token.split(":")
-    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
-        gone.wait()
-    assert not owner_tokens.is_provably_dead(token)
-    assert owner_tokens.is_provably_dead(f"{execution}:{boot}:{namespace}:{gone.pid}:{started}")
-    assert owner_tokens.is_provably_dead(f"{execution}:{boot}:{namespace}:{token.split(':')[3]}:1")
-    for other in (f"x:{boot}:1:{gone.pid}:5", f"x:other:{namespace}:{gone.pid}:5", "-", "", "a:b:c:d:e"):
-        assert not owner_tokens.is_provably_dead(other)
 
 
 @pytest.mark.guarantee("G5")

@@ -13,10 +13,8 @@ import psycopg
 import pytest
 
 from flujo.domain.run import RunStatus
-from flujo.exceptions import (
-    StateBackendFull,
-    StateBackendUnavailable,
-)
+from flujo.exceptions import CorruptState, StateBackendFull, StateBackendUnavailable, StateError
+from flujo.state.sql import errors
 from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import RUN, entry, move, new_run, writes
 
@@ -215,3 +213,73 @@ async def test_a_small_pool_serves_everybody(postgres_uri: str, pool_max: int) -
     )
     assert _sessions(postgres_uri) <= 2
     await store.aclose()
+
+
+class Refusal(psycopg.Error):
+    """An error of Postgres with a SQLSTATE of its own."""
+
+    def __init__(self, state: str | None) -> None:
+        super().__init__("because")
+        self.sqlstate = state
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "is_retried"),
+    [
+        ("53100", StateBackendFull, None),  # disk_full
+        ("53200", StateBackendFull, None),  # out_of_memory
+        ("53300", StateBackendUnavailable, True),  # too_many_connections
+        ("08006", StateBackendUnavailable, True),  # connection_failure
+        ("40001", StateBackendUnavailable, True),  # serialization_failure
+        ("57P01", StateBackendUnavailable, True),  # admin_shutdown
+        ("25P03", StateBackendUnavailable, True),  # idle_in_transaction_session_timeout
+        ("25006", StateBackendUnavailable, True),  # read_only_sql_transaction: a standby
+        ("28P01", StateBackendUnavailable, False),  # invalid_password
+        ("3D000", StateBackendUnavailable, False),  # invalid_catalog_name
+        ("23505", StateError, None),  # unique_violation
+        ("42601", StateError, None),  # syntax_error
+    ],
+)
+def test_what_postgres_refuses_is_tried_again_only_when_that_can_help(
+    state: str, error: type[StateError], is_retried: bool | None
+) -> None:
+    found = errors.of_postgres("host/runs", Refusal(state), "because", lost=False)
+    assert type(found) is error
+    assert "host/runs" in str(found)
+    assert "because" in str(found)
+    if is_retried is not None:
+        assert found.retryable is is_retried
+
+
+@pytest.mark.parametrize(
+    "reason", ["FATAL: sorry, too many clients already", "FATAL: no more connections allowed"]
+)
+def test_a_server_that_takes_no_more_connections_says_which_setting_helps(reason: str) -> None:
+    found = errors.of_postgres("host/runs", Refusal(None), reason, lost=True)
+    assert "takes no more connections" in str(found)
+    assert "postgres_pool_max" in (found.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "is_retried"),
+    [
+        (sqlite3.SQLITE_FULL, StateBackendFull, None),
+        (sqlite3.SQLITE_BUSY, StateBackendUnavailable, True),
+        (sqlite3.SQLITE_BUSY | 2 << 8, StateBackendUnavailable, True),  # an extended code
+        (sqlite3.SQLITE_READONLY, StateBackendUnavailable, False),
+        (sqlite3.SQLITE_CANTOPEN, StateBackendUnavailable, False),
+        (sqlite3.SQLITE_IOERR, StateBackendUnavailable, False),
+        (sqlite3.SQLITE_CORRUPT, CorruptState, None),
+        (sqlite3.SQLITE_NOTADB, StateError, None),
+        (sqlite3.SQLITE_CONSTRAINT, StateError, None),
+    ],
+)
+def test_what_sqlite_refuses_is_tried_again_only_when_that_can_help(
+    code: int, error: type[StateError], is_retried: bool | None
+) -> None:
+    refused = sqlite3.OperationalError("because")
+    refused.sqlite_errorcode = code
+    found = errors.of_sqlite("state.db", refused, "because")
+    assert type(found) is error
+    if is_retried is not None:
+        assert found.retryable is is_retried

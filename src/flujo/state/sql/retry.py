@@ -48,7 +48,7 @@ class Backoff:
     def next_delay(self, error: StateBackendUnavailable) -> float | None:
         """Return how long to wait before the next try; None when another one would be in vain or too late."""
         delay, self._delay = self._delay, min(self._delay * 2, _LONGEST_DELAY_S)
-        if not getattr(error, "retryable", True) or time.monotonic() + delay > self._deadline:
+        if not error.retryable or time.monotonic() + delay > self._deadline:
             return None
         return delay
 

@@ -1,0 +1,64 @@
+"""Which owners are provably dead; when that cannot be known, the lease decides."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from flujo.state import owner_tokens
+
+
+@pytest.fixture(scope="module")
+def gone() -> int:
+    """The id of a process that has ended."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
+
+
+def token(**parts: object) -> str:
+    """Return the token of this process with other `parts`."""
+    names = ("execution", "boot", "namespace", "pid", "started")
+    mine = dict(zip(names, owner_tokens.new_token().split(":"), strict=True))
+    return ":".join(str(part) for part in (mine | parts).values())
+
+
+def test_this_process_is_alive() -> None:
+    assert not owner_tokens.is_provably_dead(owner_tokens.new_token())
+
+
+def test_a_process_that_has_ended_is_dead(gone: int) -> None:
+    assert owner_tokens.is_provably_dead(token(pid=gone))
+
+
+def test_another_process_with_the_same_number_does_not_keep_an_owner_alive() -> None:
+    assert owner_tokens.is_provably_dead(token(started=1))
+
+
+def test_a_zombie_is_dead() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # ended, and not yet reaped
+        started = owner_tokens._started(process.pid)[0]
+        assert owner_tokens.is_provably_dead(token(pid=process.pid, started=started))
+
+
+@pytest.mark.parametrize("part", ["boot", "namespace"])
+@pytest.mark.parametrize("value", ["another", owner_tokens.UNKNOWN])
+def test_nothing_is_known_of_a_process_elsewhere(gone: int, part: str, value: str) -> None:
+    assert not owner_tokens.is_provably_dead(token(pid=gone, **{part: value}))
+
+
+def test_nothing_is_known_without_a_start_time(gone: int) -> None:
+    assert not owner_tokens.is_provably_dead(token(pid=gone, started=owner_tokens.UNKNOWN))
+
+
+@pytest.mark.parametrize("text", ["", "-", "a:b:c:d:e", "a:b:c:-1:e", "a:b:1:e"])
+def test_nothing_is_known_of_a_token_of_another_form(text: str) -> None:
+    assert not owner_tokens.is_provably_dead(text)
+
+
+def test_two_stores_of_one_process_are_two_owners() -> None:
+    assert owner_tokens.new_token() != owner_tokens.new_token()
