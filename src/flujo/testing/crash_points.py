@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from flujo.exceptions import SettingsError
+from flujo.testing.sql_probe import probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -101,8 +102,6 @@ def enumerate_crashes(
         SettingsError: threads are running here, which a forked process would not have.
     """
     _single_threaded()
-    from flujo.testing.sql_probe import probe
-
     probe(reach)
     report = Report()
     point = first

@@ -237,6 +237,8 @@ def _load(stored: bytes) -> Any:
 
 
 def _postgres_engine(url: sa.URL, pool: dict[str, int], idle_s: float, answer_s: float | None) -> sa.Engine:
+    # Imported here: psycopg is slow to import, and a project on SQLite does not need it.
+    from flujo.state.sql import postgres_connection
     from flujo.state.sql.postgres_arrays import ArrayDumper
 
     engine = sa.create_engine(
@@ -259,8 +261,6 @@ def _postgres_engine(url: sa.URL, pool: dict[str, int], idle_s: float, answer_s:
 
     @event.listens_for(engine, "do_connect")
     def connect(_: Any, __: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
-        from flujo.state.sql import postgres_connection
-
         connection = postgres_connection.Connection.connect(*arguments, **options)
         connection.answer_s = answer_s
         return connection
