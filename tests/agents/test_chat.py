@@ -11,7 +11,8 @@ import pytest
 from pydantic import BaseModel, field_validator
 
 from agents.provider_server import Provider, Response, provider_server
-from flujo.agents.chat import AgentSettings, ChatAgent, build_agent
+from flujo.agents.chat import ChatAgent, build_agent
+from flujo.agents.settings import AgentSettings
 from flujo.domain.agents import AgentSpec, Ask
 from flujo.domain.usage import Usage
 from flujo.exceptions import AgentError, ModelUnavailable, OutputRejected, ProviderUnavailable

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from flujo.agents import local_server, local_weights
-from flujo.agents.chat import AgentSettings, build_agent
+from flujo.agents.chat import build_agent
+from flujo.agents.settings import AgentSettings
 from flujo.domain.agents import AgentSpec, Ask
 from flujo.exceptions import ModelUnavailable, NotAvailableYet, ProviderUnavailable
 from flujo.settings import default_cache_dir

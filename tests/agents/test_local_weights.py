@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from flujo.agents import local_weights
-from flujo.agents.chat import AgentSettings, build_agent
+from flujo.agents.chat import build_agent
+from flujo.agents.settings import AgentSettings
 from flujo.domain.agents import AgentSpec
 from flujo.exceptions import ModelDigestMismatch, ModelUnavailable
 from flujo.services.admin import local_models

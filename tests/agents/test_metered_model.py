@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agents.provider_server import Provider, Response, provider_server
-from flujo.agents.chat import AgentSettings, ChatAgent, build_agent
+from flujo.agents.chat import ChatAgent, build_agent
+from flujo.agents.settings import AgentSettings
 from flujo.domain.agents import AgentSpec, Ask
 from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import AnswerUnbounded, PriceUnknown, UsageLimitExceeded

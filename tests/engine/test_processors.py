@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agents.provider_server import Provider, provider_server
-from flujo.agents.chat import AgentSettings
+from flujo.agents.settings import AgentSettings
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec
 from flujo.domain.journal import RunId

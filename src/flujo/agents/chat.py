@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from flujo.agents.structured_output import OutputReader
 from flujo.agents.thread_pool import THREADS
@@ -15,62 +15,13 @@ from flujo.exceptions import AgentError, NotAvailableYet, OutputRejected
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
-    from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
+    from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 
     from pydantic_ai import Agent as Runtime
     from pydantic_ai.messages import ModelMessage
-    from pydantic_ai.models import Model
 
     from flujo.agents.metered_model import MeteredModel
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentSettings:
-    """What building agents needs from the settings.
-
-    `environment` holds the providers' keys and is read at build only; it is never shown.
-    """
-
-    environment: Mapping[str, str] = field(repr=False)
-    cache_dir: Path
-    """Where models of this machine, and the state of their servers, are kept."""
-    coercion_level: int = 2
-    """How tolerant structured output is: 0 strict, 1 strip and coerce, 2 mend."""
-    structured_output: Literal["openai_json", "prompt"] = "openai_json"
-    """Whether to use a provider's JSON mode, or to ask for JSON in the instructions."""
-    on_download: Callable[[int, int], None] | None = None
-    """Told the bytes done and in all while a local model is fetched; called from a thread."""
-    local_idle_s: float = 300.0
-    """How long a local model's server stays without a request."""
-
-
-class ModelSource(Protocol):
-    """Where a model comes from: a provider, or a server on this machine."""
-
-    @property
-    def key_name(self) -> str | None:
-        """The environment variable that holds its key."""
-        ...
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """Values that must not be shown."""
-        ...
-
-    @property
-    def is_free(self) -> bool:
-        """Whether its requests cost nothing."""
-        ...
-
-    async def prepare(self) -> None:
-        """Have on this machine what asking needs."""
-        ...
-
-    def open(self) -> AbstractAsyncContextManager[Model]:
-        """Give the model, ready to be asked, and keep its connections open meanwhile."""
-        ...
+    from flujo.agents.settings import AgentSettings, ModelSource
 
 
 def build_agent(

@@ -13,7 +13,7 @@ from flujo.agents.thread_pool import THREADS
 if TYPE_CHECKING:
     from pydantic_ai.models import Model
 
-    from flujo.agents.chat import AgentSettings
+    from flujo.agents.settings import AgentSettings
 
 DEFAULTS = {"max_tokens": 512, "temperature": 0.0}
 """What holds unless `model_settings` says otherwise: small models like to go on for ever, and to wander."""

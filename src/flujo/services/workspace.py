@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
-    from flujo.agents.chat import AgentSettings
+    from flujo.agents.settings import AgentSettings
     from flujo.blueprint.closure import Closure
     from flujo.blueprint.compiler import Compiled
     from flujo.blueprint.diagnostics import Diagnostic
@@ -285,7 +285,7 @@ def agent_settings(
     settings: Settings, on_download: Callable[[int, int], None] | None = None
 ) -> AgentSettings:
     """Return what agents need to know of the settings and the environment."""
-    from flujo.agents.chat import AgentSettings
+    from flujo.agents.settings import AgentSettings
     from flujo.settings import environment
 
     return AgentSettings(

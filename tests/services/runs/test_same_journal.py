@@ -32,7 +32,7 @@ from flujo import (
     Transition,
     TreeSearchStep,
 )
-from flujo.agents.chat import AgentSettings
+from flujo.agents.settings import AgentSettings
 from flujo.blueprint.compiler import compile_blueprint
 from flujo.blueprint.language.models import KINDS
 from flujo.blueprint.rules.availability import AVAILABLE

@@ -7,6 +7,7 @@ import typer
 from flujo.cli import options
 from flujo.cli.exit_codes import ExitCode
 from flujo.cli.invocation import Invocation
+from flujo.domain.wording import plural
 
 app = typer.Typer(
     add_completion=False,
@@ -21,7 +22,6 @@ def lock(ctx: typer.Context) -> None:
     """Write flujo.lock: what blueprints, their agents and callables are."""
     if ctx.invoked_subcommand is not None:
         return
-    from flujo.domain.wording import plural
     from flujo.services.checks import locking
 
     invocation = Invocation.of(ctx)

@@ -7,6 +7,7 @@ import typer
 from flujo.cli import options
 from flujo.cli.exit_codes import ExitCode
 from flujo.cli.invocation import Invocation
+from flujo.domain.wording import plural
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -24,7 +25,6 @@ def types(
     Imports their modules, and writes what `context:`, `output_type:` and functions that steps call are
     annotated with as JSON Schemas into `schemas/`. `flujo validate` reads them there and imports nothing.
     """
-    from flujo.domain.wording import plural
     from flujo.services.admin import type_export
 
     invocation = Invocation.of(ctx)

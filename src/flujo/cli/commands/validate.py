@@ -10,6 +10,7 @@ import typer
 from flujo.cli import completion
 from flujo.cli.exit_codes import ExitCode
 from flujo.cli.invocation import Invocation
+from flujo.domain.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +73,6 @@ def validate(
 def _show_changes(project: Project, chosen: Sequence[str], terminal: Terminal) -> None:
     from difflib import unified_diff
 
-    from flujo.domain.wording import plural
     from flujo.services.checks.validation import fix, without_secrets
 
     changed = fix(project, chosen)
@@ -116,7 +116,6 @@ def _write(reports: Sequence[Report], terminal: Terminal, form: Format, *, verbo
 
 def _write_text(reports: Sequence[Report], terminal: Terminal, *, verbose: bool) -> None:
     from flujo.cli.diagnostic_rendering import painted, summary
-    from flujo.domain.wording import plural
     from flujo.services.checks.validation import rendered
 
     findings = [finding for report in reports for finding in report.diagnostics]

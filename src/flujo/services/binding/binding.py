@@ -35,7 +35,7 @@ from flujo.services.binding.contexts import ModelContext, SchemaContext
 from flujo.services.checks.cache_checks import require_cacheable, source_digest
 
 if TYPE_CHECKING:
-    from flujo.agents.chat import AgentSettings
+    from flujo.agents.settings import AgentSettings
     from flujo.domain.executor import Executor
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import ContextType, Evaluator, Schema

@@ -1,0 +1,60 @@
+"""What an agent is built from: its settings, and the source of its model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from pydantic_ai.models import Model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSettings:
+    """The settings that agents are built with.
+
+    `environment` holds the keys of providers; it is read when an agent is built, and never shown.
+    """
+
+    environment: Mapping[str, str] = field(repr=False)
+    cache_dir: Path
+    """Where models of this machine, and the state of their servers, are kept."""
+    coercion_level: int = 2
+    """How tolerant structured output is: 0 strict, 1 strip and coerce, 2 repair."""
+    structured_output: Literal["openai_json", "prompt"] = "openai_json"
+    """Whether to use a provider's JSON mode, or to ask for JSON in the instructions."""
+    on_download: Callable[[int, int], None] | None = None
+    """Called from a thread with the bytes done and the bytes in all, while a local model is downloaded."""
+    local_idle_s: float = 300.0
+    """How long a local model's server stays without a request."""
+
+
+class ModelSource(Protocol):
+    """Where a model comes from: a provider, or a server on this machine."""
+
+    @property
+    def key_name(self) -> str | None:
+        """The environment variable that holds its key."""
+        ...
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Its keys, for the gate."""
+        ...
+
+    @property
+    def is_free(self) -> bool:
+        """Whether its requests cost nothing."""
+        ...
+
+    async def prepare(self) -> None:
+        """Download what a request needs on this machine."""
+        ...
+
+    def open(self) -> AbstractAsyncContextManager[Model]:
+        """Return a context manager of the model, whose connections stay open inside it."""
+        ...
