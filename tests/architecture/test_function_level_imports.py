@@ -1,0 +1,108 @@
+"""Imports inside functions stand only where start-up time needs them, and never become more.
+
+Everything else is imported at the top of its module. The reasons, by folder:
+
+- `cli`, `__main__`: a command imports its work when it is called, so that help and completion come at once.
+- `services`: a command that only looks at a project loads no agents, no SQL and no expressions.
+- `agents`: pydantic-ai and llama.cpp take longer to import than most commands to run.
+- `json_schema`, `blueprint`: jsonschema, RE2 and CEL are loaded with the first schema, pattern and expression.
+- `state`: Alembic and each driver are loaded with the database that needs them.
+- `domain`: pydantic's adapters are built with the first value that needs one.
+- `testing`: a process under test imports after it was forked.
+"""
+
+from __future__ import annotations
+
+import ast
+
+from architecture.source import modules
+
+CEILING = {
+    "__main__.py": 2,
+    "agents/chat.py": 11,
+    "agents/function.py": 3,
+    "agents/local_model.py": 4,
+    "agents/local_server.py": 1,
+    "agents/structured_output.py": 2,
+    "blueprint/expressions/cel.py": 2,
+    "blueprint/rules/human_input.py": 1,
+    "cli/app.py": 2,
+    "cli/commands/doctor.py": 2,
+    "cli/commands/explain.py": 3,
+    "cli/commands/graph.py": 4,
+    "cli/commands/init.py": 1,
+    "cli/commands/lock.py": 6,
+    "cli/commands/ls.py": 2,
+    "cli/commands/migrate.py": 1,
+    "cli/commands/models.py": 3,
+    "cli/commands/purge.py": 4,
+    "cli/commands/resume.py": 3,
+    "cli/commands/run.py": 5,
+    "cli/commands/schema.py": 1,
+    "cli/commands/tasks.py": 26,
+    "cli/commands/trace.py": 5,
+    "cli/commands/types.py": 1,
+    "cli/commands/validate.py": 8,
+    "cli/commands/worker.py": 3,
+    "cli/completion.py": 3,
+    "cli/download.py": 2,
+    "cli/errors.py": 3,
+    "cli/formatting.py": 2,
+    "cli/invocation.py": 1,
+    "cli/lock_rendering.py": 3,
+    "cli/options.py": 2,
+    "cli/outline.py": 1,
+    "cli/progress.py": 6,
+    "cli/report_formats.py": 3,
+    "cli/run_command.py": 6,
+    "cli/terminal.py": 1,
+    "cli/trace_rendering.py": 1,
+    "domain/context_references.py": 1,
+    "domain/pipeline.py": 1,
+    "domain/values.py": 1,
+    "json_schema/re2_patterns.py": 1,
+    "json_schema/validator.py": 2,
+    "services/admin/doctor.py": 12,
+    "services/admin/type_export.py": 12,
+    "services/binding/binding.py": 5,
+    "services/checks/locking.py": 18,
+    "services/checks/validation.py": 12,
+    "services/inspection/task_client.py": 2,
+    "services/project/inputs.py": 2,
+    "services/project/project.py": 4,
+    "services/runs/answers.py": 1,
+    "services/workspace.py": 10,
+    "state/providers.py": 1,
+    "state/sql/database.py": 2,
+    "state/sql/errors.py": 1,
+    "state/sql/migrations.py": 4,
+    "testing/crash_points.py": 1,
+}
+"""How many imports inside functions each module may have. A number only shrinks; new modules have none."""
+
+
+def test_no_module_imports_more_inside_functions() -> None:
+    more = {name: count for name, count in found().items() if count > CEILING.get(name, 0)}
+    assert more == {}, "import at the top of the module"
+
+
+def test_the_ceiling_follows_when_imports_move_to_the_top() -> None:
+    less = {name: found().get(name, 0) for name, most in CEILING.items() if found().get(name, 0) < most}
+    assert less == {}, "lower the numbers"
+
+
+def found() -> dict[str, int]:
+    """Return how many imports each module has inside functions."""
+    counts = {name: len(set(_inside_functions(tree))) for name, tree in modules().items()}
+    return {name: count for name, count in counts.items() if count}
+
+
+def _inside_functions(tree: ast.Module) -> list[int]:
+    """Return the lines of imports inside functions."""
+    return [
+        node.lineno
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
