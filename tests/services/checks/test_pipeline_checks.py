@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from flujo import AgentSpec, Flujo, MergeStrategy, Pipeline, PipelineContext
+from flujo.domain.run import RunStatus
 from flujo.domain.steps import (
     BaseStep,
     CachePolicy,
@@ -301,10 +302,13 @@ def test_a_tree_that_does_not_hold_together_is_refused_by_the_runner(name: str) 
     assert words in str(caught.value)
 
 
-def test_branches_and_states_may_have_steps_of_one_name() -> None:
-    leaf = Step("a", count)
+async def test_branches_and_states_may_have_steps_of_one_name() -> None:
+    leaf = Step("a", untyped)
     states = {"a": State(leaf, [Transition("b")]), "b": State(leaf)}
-    Flujo(Pipeline([ParallelStep("p", {"x": leaf, "y": leaf}), machine(states=states, final=["b"])]))
+    tree = Pipeline([ParallelStep("p", {"x": leaf, "y": leaf}), machine(states=states, final=["b"])])
+    async with Flujo(tree, store=MemoryStateStore()) as runner:
+        result = await runner.run_result_async("four")
+    assert (result.status, result.error) == (RunStatus.COMPLETED, None)
 
 
 @pytest.mark.parametrize(
@@ -371,8 +375,10 @@ class TestTypes:
             Pipeline([Step("a", agent=AgentSpec("w", "a:b", output_type=Ticket)), Step("b", count)]),
         ],
     )
-    def test_what_fits_or_is_not_said_is_taken(self, tree: Pipeline[Any, Any]) -> None:
-        Flujo(tree)
+    def test_a_step_that_takes_what_the_one_before_gives_or_says_nothing_is_accepted(
+        self, tree: Pipeline[Any, Any]
+    ) -> None:
+        assert Flujo(tree).pipeline is tree
 
     def test_a_callable_without_a_place_for_its_input_is_refused_when_it_is_built(self) -> None:
         def two(left: str, right: str) -> str:

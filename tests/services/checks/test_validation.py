@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -53,7 +54,10 @@ def test_a_finding_is_rendered_with_the_line_of_its_own_file(root: Path) -> None
 
 def test_checking_imports_nothing_that_a_blueprint_names(root: Path) -> None:
     (root / "skills/greet.py").write_text("raise SystemExit('imported')\n\n\ndef greet(name): ...\n", "utf-8")
-    check(find_project(root), ["blueprints/hello.yaml"])
+    [report] = check(find_project(root), ["blueprints/hello.yaml"])
+    assert report.is_valid
+    assert "skills.greet" in report.sources["blueprints/hello.yaml"], "the blueprint does name it"
+    assert "skills.greet" not in sys.modules
 
 
 def test_the_schema_is_json(root: Path) -> None:

@@ -186,6 +186,7 @@ class TestClosing:
         await runner.run_result_async(1)
         await asyncio.gather(runner.aclose(), runner.aclose(), runner.aclose())
         await runner.aclose()
+        await refused(runner.run_result_async(1))
 
     async def test_a_closed_runner_is_refused_by_name(self) -> None:
         runner = Runner(pipeline(), persist_state=False)

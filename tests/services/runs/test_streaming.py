@@ -270,6 +270,7 @@ class TestReadersWhoStop:
         gc.collect()
         await until(lambda: next(iter(store.database.runs.values())).record.status is RunStatus.INTERRUPTED)
         await runner.aclose()
+        assert (await store.find("run")).status is RunStatus.INTERRUPTED
 
     async def test_closing_the_runner_closes_its_streams(self, store: StateStore) -> None:
         async with Runner(slow(World(), asyncio.Event()), store=store) as runner:

@@ -156,6 +156,7 @@ async def walk_and_look(store: SqlStateStore) -> None:
 async def test_two_connections_are_enough(limited_uri: Callable[[int], str], pool_max: int) -> None:
     store = SqlStateStore(limited_uri(2), pool_max=pool_max)
     await walk_and_look(store)
+    assert {run.status for run in await store.runs(RunQuery())} == {RunStatus.COMPLETED}
     await store.aclose()
 
 
