@@ -192,11 +192,39 @@ def _exported(name: str, thing: Any) -> Iterator[str]:
     own = thing.__dict__.get("__init__")
     if own is not None and own.__doc__:
         yield _prose(inspect.cleandoc(own.__doc__))
-    members = [(key, member) for key, member in vars(thing).items() if not key.startswith("_")]
+    if arguments := [f"- `{key}`: {text}\n" for key, text in _arguments(thing)]:
+        yield "".join(arguments)
+    members = [(key, member) for key, member in vars(thing).items() if _is_own(thing, key)]
     said = [(key, inspect.getdoc(member) or "") for key, member in members if _is_method(member)]
     if said:
         yield "| | |\n|---|---|"
         yield "\n".join(f"| `{key}` | {_cell(text.partition(chr(10))[0])} |" for key, text in said) + "\n"
+
+
+def _arguments(thing: type) -> Iterator[tuple[str, str]]:
+    """Yield the arguments of a part of the tree, with the docstrings of their fields; own ones first."""
+    from flujo.domain.arguments import Node
+
+    if not issubclass(thing, Node):
+        return
+    yield from (
+        (("name", "an identifier, unique among the steps of a list."),) if hasattr(thing, "kind") else ()
+    )
+    for owner in (each for each in thing.__mro__ if issubclass(each, Node) and each is not Node):
+        for (name, field), text in _documented(Path(inspect.getfile(owner))).items():
+            if name == owner.__name__ and field in thing.__dataclass_fields__ and field not in _NO_ARGUMENTS:
+                yield field, text[0].lower() + text[1:]
+
+
+_NO_ARGUMENTS = frozenset({"name", "kind", "verb", "shape", "asks_human", "is_ordered", "owner"})
+
+
+def _is_own(thing: type, member: str) -> bool:
+    """Return whether a member is for users: not what every kind of step declares about itself."""
+    from flujo.domain.pipeline import BaseStep
+
+    is_declared = issubclass(thing, BaseStep) and hasattr(BaseStep, member)
+    return not member.startswith("_") and not is_declared
 
 
 def _is_method(member: Any) -> bool:

@@ -19,7 +19,7 @@ from pydantic_ai.usage import RequestUsage
 from pydantic_core import to_json
 
 from flujo.agents.error_translation import cause_of
-from flujo.domain.ports import Meter, Reservation
+from flujo.domain.agents import Meter, Reservation
 from flujo.domain.usage import MICRO_USD, NOTHING, Usage
 from flujo.exceptions import AnswerUnbounded, ControlSignal, FlujoError, ModelUnavailable, PriceUnknown
 from flujo.governance.sink import GATE

@@ -4,88 +4,59 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from dataclasses import KW_ONLY
+from typing import Any, ClassVar, Protocol
 
 from flujo.domain import values
+from flujo.domain.arguments import Node, Takes, node, takes
 from flujo.domain.fast_dataclass import record
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.values import CallableRef, Text
 
-if TYPE_CHECKING:
-    from flujo.domain.ports import Meter
 
-NOTHING_SET: Mapping[str, Any] = MappingProxyType({})
+def _text(given: Text | str, _where: str) -> Text:
+    return Text(given) if isinstance(given, str) else given
 
 
-@dataclass(frozen=True, slots=True, init=False)
-class AgentSpec:
+def _settings(given: Mapping[str, Any], _where: str) -> Mapping[str, Any]:
+    return dict(given)
+
+
+@node
+class AgentSpec(Node):
     """An `agents:` entry: pydantic-ai's AgentSpec by its field names, plus ours. Pure data."""
 
+    owner: ClassVar[str] = "agent {name!r}: "
+
     name: str
+    """An identifier."""
     model: str
     """`provider:model`, for instance `openai:gpt-5-mini` or `local:smollm2`."""
-    instructions: Text | None
-    instructions_file: str | None
+    _: KW_ONLY
+    instructions: Takes[Text | str | None, Text | None] = takes(_text, default=None)
+    """The system prompt; expressions in braces are filled in."""
+    instructions_file: str | None = None
     """Where `instructions` were read from, relative to the project; for people and the lockfile."""
-    output_schema: Any
-    """A JSON Schema (2020-12), or None for text."""
-    output_type: CallableRef | None
-    model_settings: Mapping[str, Any]
-    retries: int | None
+    output_schema: Any = takes(values.schema, default=None)
+    """A JSON Schema (2020-12) or a class that every answer has to fit; None for text."""
+    output_type: Takes[CallableRef | type | str | None, CallableRef | None] = takes(
+        values.a_class, default=None
+    )
+    """A class that answers are made into and checked by."""
+    model_settings: Takes[Mapping[str, Any], Mapping[str, Any]] = takes(_settings, default_factory=dict)
+    """What the model is told beside: `temperature`, `max_tokens`, …."""
+    retries: int | None = None
     """How often an answer that does not fit is shown to the model again; default 1."""
-    tool_timeout: float | None
-    tools: tuple[CallableRef, ...]
+    tool_timeout: float | None = None
+    """The seconds that a tool may take."""
+    tools: Takes[Sequence[CallableRef | str | Callable[..., Any]], tuple[CallableRef, ...]] = takes(
+        values.callable_refs, default=()
+    )
+    """Callables that the model may call."""
 
-    def __init__(
-        self,
-        name: str,
-        model: str,
-        *,
-        instructions: Text | str | None = None,
-        instructions_file: str | None = None,
-        output_schema: Any = None,
-        output_type: CallableRef | type | str | None = None,
-        model_settings: Mapping[str, Any] = NOTHING_SET,
-        retries: int | None = None,
-        tool_timeout: float | None = None,
-        tools: Sequence[CallableRef | str | Callable[..., Any]] = (),
-    ) -> None:
-        """Take what a model is told, and what it may answer and call.
-
-        Args:
-            name: an identifier.
-            model: `provider:model`.
-            instructions: the system prompt; texts in braces are filled in.
-            instructions_file: the file that they were read from.
-            output_schema: a JSON Schema or a class that every answer has to fit.
-            output_type: a class that answers are made into and checked by.
-            model_settings: what the model is told beside: `temperature`, `max_tokens`, ….
-            retries: how often an answer that does not fit is shown to the model again.
-            tool_timeout: the seconds that a tool may take.
-            tools: callables that the model may call.
-
-        Raises:
-            PipelineError: an argument is of another kind.
-        """
-        where = f"agent {name!r}: "
-        kept = {
-            "name": name,
-            "model": model,
-            "instructions": Text(instructions) if isinstance(instructions, str) else instructions,
-            "instructions_file": instructions_file,
-            "output_schema": values.schema(output_schema, f"{where}`output_schema`"),
-            "output_type": None
-            if output_type is None
-            else values.callable_ref(output_type, f"{where}`output_type`", takes="a class"),
-            "model_settings": dict(model_settings),
-            "retries": retries,
-            "tool_timeout": tool_timeout,
-            "tools": values.callable_refs(tools, f"{where}`tools`"),
-        }
-        for key, value in kept.items():
-            object.__setattr__(self, key, value)
+    def __str__(self) -> str:
+        """Return the agent and its model, as people read it."""
+        return f"{self.name} ({self.model})"
 
 
 def answered_by(who: AgentSpec | CallableRef, model: str | None) -> dict[str, str]:
@@ -114,6 +85,51 @@ def model_matches(asked: str, used: str) -> bool:
 
 _RELEASE = re.compile(r"(?:[-@:](?:\d{4}-\d{2}-\d{2}|\d{2}-\d{2}|\d{8}|\d{6}|\d{4}|0\d{2}|v\d+))*")
 """What stands behind a name to tell a release of it: dates and numbers."""
+
+
+class Reservation(Protocol):
+    """A request to a model that the budget has room for, at its worst."""
+
+    def settle(self, used: Usage) -> None:
+        """Say what the request really used; nothing when it was never sent."""
+        ...
+
+    def lose(self, known: Usage) -> None:
+        """Say that the request was sent, and that `known` is not all it cost: the rest stays held."""
+        ...
+
+
+class Meter(Protocol):
+    """Stands between an agent and its model when a run has limits: one attempt's door to the budget."""
+
+    @property
+    def bounds_answers(self) -> bool:
+        """Whether a request must have a limit on the length of its answer."""
+        ...
+
+    @property
+    def refuses_unpriced(self) -> bool:
+        """Whether a request whose price nobody knows must not be made."""
+        ...
+
+    async def reserve(self, worst: Usage) -> Reservation:
+        """Return when there is room for a request, durable by then.
+
+        Args:
+            worst: what it uses at most.
+
+        Raises:
+            UsageLimitExceeded: there is no room; the request must not be made.
+        """
+        ...
+
+    async def call_tools(self, count: int) -> None:
+        """Return when tools may be called that often, counted by then.
+
+        Raises:
+            UsageLimitExceeded: they must not be called.
+        """
+        ...
 
 
 @record(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from flujo.domain.models import PipelineContext
     from flujo.domain.outcomes import Event
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.steps import CallableRef, Expr, Text
-    from flujo.domain.usage import Usage
+    from flujo.domain.values import CallableRef, Expr, Text
 
 Chain = tuple[str, ...]
 """A name as an expression says it: `("steps", "sort", "output", "label")`."""
@@ -96,51 +95,6 @@ class PreparedAgent(Agent, Protocol):
 
         Raises:
             AgentError: it cannot be had.
-        """
-        ...
-
-
-class Reservation(Protocol):
-    """A request to a model that the budget has room for, at its worst."""
-
-    def settle(self, used: Usage) -> None:
-        """Say what the request really used; nothing when it was never sent."""
-        ...
-
-    def lose(self, known: Usage) -> None:
-        """Say that the request was sent, and that `known` is not all it cost: the rest stays held."""
-        ...
-
-
-class Meter(Protocol):
-    """Stands between an agent and its model when a run has limits: one attempt's door to the budget."""
-
-    @property
-    def bounds_answers(self) -> bool:
-        """Whether a request must have a limit on the length of its answer."""
-        ...
-
-    @property
-    def refuses_unpriced(self) -> bool:
-        """Whether a request whose price nobody knows must not be made."""
-        ...
-
-    async def reserve(self, worst: Usage) -> Reservation:
-        """Return when there is room for a request, durable by then.
-
-        Args:
-            worst: what it uses at most.
-
-        Raises:
-            UsageLimitExceeded: there is no room; the request must not be made.
-        """
-        ...
-
-    async def call_tools(self, count: int) -> None:
-        """Return when tools may be called that often, counted by then.
-
-        Raises:
-            UsageLimitExceeded: they must not be called.
         """
         ...
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_args
 
-from flujo.domain.steps import Effect
+from flujo.domain.pipeline import Effect
 
 F = TypeVar("F", bound=Callable[..., Any])
 

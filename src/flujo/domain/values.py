@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from flujo.exceptions import PipelineError
 
@@ -16,6 +17,10 @@ class Expr:
 
     source: str
 
+    def __str__(self) -> str:
+        """Return the source, as people read it."""
+        return self.source
+
 
 @dataclass(frozen=True, slots=True)
 class Text:
@@ -25,6 +30,10 @@ class Text:
     literal: bool = False
     """Whether braces mean nothing (`template: false`)."""
 
+    def __str__(self) -> str:
+        """Return the source in one line."""
+        return " ".join(self.source.split())
+
 
 @dataclass(frozen=True, slots=True)
 class CallableRef:
@@ -32,6 +41,10 @@ class CallableRef:
 
     target: str
     live: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
+
+    def __str__(self) -> str:
+        """Return the name, as people read it."""
+        return self.target
 
     @classmethod
     def of(cls, thing: Any) -> CallableRef:
@@ -47,6 +60,8 @@ Logic = Expr | CallableRef
 
 Value = None | bool | int | float | Text | tuple["Value", ...] | Mapping[str, "Value"]
 """What a key that holds a value may be: JSON in which every text is a `Text`."""
+
+T = TypeVar("T")
 
 _TARGET = re.compile(r"[\w.]+:[\w.]+")
 
@@ -78,11 +93,6 @@ def logic(given: Logical, where: str) -> Logic:
             return callable_ref(given, where, takes="an expression, `module:callable`, or a callable")
 
 
-def maybe_logic(given: Logical | None, where: str) -> Logic | None:
-    """Return what `logic` does; None stays None."""
-    return None if given is None else logic(given, where)
-
-
 def callable_ref(given: Any, where: str, *, takes: str = "a callable, or `module:callable`") -> CallableRef:
     """Return the reference of a callable, a class, or an object with `ask`.
 
@@ -96,6 +106,11 @@ def callable_ref(given: Any, where: str, *, takes: str = "a callable, or `module
     if callable(given) or callable(getattr(given, "ask", None)):
         return CallableRef.of(given)
     raise PipelineError(f"{where} is {_shown(given)}, and takes {takes}")
+
+
+def a_class(given: Any, where: str) -> CallableRef:
+    """Return the reference of a class."""
+    return callable_ref(given, where, takes="a class")
 
 
 def callable_refs(given: Sequence[Any], where: str) -> tuple[CallableRef, ...]:
@@ -141,9 +156,47 @@ def mapping(given: Mapping[str, Any], where: str) -> Mapping[str, Value]:
     return {key: value(each, where) for key, each in given.items()}
 
 
-def maybe_mapping(given: Mapping[str, Any] | None, where: str) -> Mapping[str, Value] | None:
-    """Return what `mapping` does; None stays None."""
-    return None if given is None else mapping(given, where)
+def texts(given: Sequence[str], where: str) -> tuple[str, ...]:
+    """Return a list of texts.
+
+    Raises:
+        PipelineError: it is one text.
+    """
+    if isinstance(given, str):
+        raise PipelineError(f"{where} is {given!r}, and takes a list of texts", hint=f"[{given!r}]")
+    return tuple(given)
+
+
+def count(given: Any, where: str) -> int:
+    """Return a whole number of at least 1.
+
+    Raises:
+        PipelineError: it is something else.
+    """
+    if type(given) is not int or given < 1:
+        raise PipelineError(f"{where} is {given!r}, and takes a whole number of at least 1")
+    return int(given)
+
+
+def instance(kind: type[T]) -> Callable[[T, str], T]:
+    """Return a converter that takes only instances of a class."""
+
+    def convert(given: T, where: str) -> T:
+        if not isinstance(given, kind):
+            raise PipelineError(f"{where} is {given!r}, and takes a `{kind.__name__}`")
+        return given
+
+    return convert
+
+
+def each(convert: Callable[[Any, str], T]) -> Callable[[Mapping[str, Any], str], Mapping[str, T]]:
+    """Return a converter of mappings, from the one of their values."""
+
+    def converted(given: Mapping[str, Any], where: str) -> Mapping[str, T]:
+        within = where.removesuffix("`")
+        return {name: convert(one, f"{within}[{name!r}]`") for name, one in given.items()}
+
+    return converted
 
 
 def schema(given: Any, where: str) -> Any:
@@ -165,24 +218,27 @@ def schema(given: Any, where: str) -> Any:
         ) from error
 
 
+def one_line(given: Value) -> str:
+    """Return a value as its author wrote it, in one line."""
+    return str(given) if isinstance(given, Text) else " ".join(json.dumps(plain(given)).split())
+
+
+def plain(given: Value) -> Any:
+    """Return a value as JSON data: its texts as they were written."""
+    match given:
+        case Text(source=source):
+            return source
+        case tuple():
+            return [plain(item) for item in given]
+        case Mapping():
+            return {key: plain(item) for key, item in given.items()}
+        case _:
+            return given
+
+
 def looks_like_target(text: str) -> bool:
     """Return whether a text names a callable, right or wrong, and is no expression."""
     return _TARGET.fullmatch(text.strip()) is not None
-
-
-def only_one(where: str, **given: Any) -> Any:
-    """Return the one of several spellings of a key that is given.
-
-    Raises:
-        PipelineError: none is, or several are.
-    """
-    said = [name for name, each in given.items() if each is not None]
-    if len(said) == 1:
-        return given[said[0]]
-    names = " or ".join(f"`{name}`" for name in given)
-    if said:
-        raise PipelineError(f"{where} has {' and '.join(f'`{name}`' for name in said)}", hint="give one")
-    raise PipelineError(f"{where} has no {names}")
 
 
 def _unwrapped(source: str) -> str:

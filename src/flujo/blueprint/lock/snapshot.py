@@ -7,7 +7,6 @@ Only the branches of a parallel step or a router keep their order, which decides
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from functools import cache
@@ -267,12 +266,11 @@ def _said(thing: Any) -> Contents:
 
 @cache
 def _usual(kind: Callable[..., Any]) -> Mapping[str, Any]:
-    """Return what the fields of a class are when nobody says anything."""
-    given = inspect.signature(kind).parameters.values()
-    fields = {each.name: each.default for each in dataclasses.fields(cast("Any", kind))}
-    fields |= {"save": {}} if "save" in fields else {}
-    fields |= {each.name: each.default for each in given if each.default is not each.empty}
-    return {name: value for name, value in fields.items() if value is not dataclasses.MISSING}
+    """Return the defaults of a class's fields."""
+    fields = dataclasses.fields(cast("Any", kind))
+    made = {each.name: each.default_factory() for each in fields if callable(each.default_factory)}
+    given = {each.name: each.default for each in fields if each.default is not dataclasses.MISSING}
+    return {**made, **given}
 
 
 def _plain(value: Any) -> Any:

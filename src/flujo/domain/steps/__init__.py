@@ -1,18 +1,16 @@
 """The syntax tree: every kind of step, as plain data. YAML and Python are two doors to these classes.
 
-A tree holds expressions, texts, schemas and names; it holds nothing compiled. `services.wiring.bind`
-imports and compiles what a tree names and hands the engine what it calls.
+A tree holds expressions, texts, schemas and names; it holds nothing compiled. `services.binding` imports and
+compiles what a tree names and hands the engine what it calls.
 
-Fields have the words of the YAML. Constructors take what Python has for them: callables, texts, a list of
-steps or one step where a body stands; what they make of it is the same plain data (`domain.leaves`).
+One kind a file. Fields have the words of the YAML. Constructors take what Python has for them: callables,
+texts, a list of steps or one step where a body stands; the fields hold plain data (`domain.arguments`).
 `Step[In, Out]` says what a step takes and gives; type checkers join steps by it, and it holds no data.
 """
 
-from flujo.domain.steps.around import CacheStep, ImportStep, TreeSearchStep
-from flujo.domain.steps.asking import FALLBACK, GranularStep, HumanInTheLoopStep, Processors, Step
-from flujo.domain.steps.at_once import DynamicParallelRouterStep, MapStep, ParallelStep
-from flujo.domain.steps.base import (
-    PREVIOUS,
+from collections.abc import Mapping
+
+from flujo.domain.pipeline import (
     BaseStep,
     CachePolicy,
     Durability,
@@ -24,11 +22,23 @@ from flujo.domain.steps.base import (
     Save,
     StepConfig,
 )
-from flujo.domain.steps.control import Carry, ConditionalStep, LoopStep, State, StateMachineStep, Transition
+from flujo.domain.steps.cache import CacheStep
+from flujo.domain.steps.conditional import ConditionalStep
+from flujo.domain.steps.granular import GranularStep
+from flujo.domain.steps.hitl import HumanInTheLoopStep
+from flujo.domain.steps.import_ import ImportStep
+from flujo.domain.steps.loop import Carry, LoopStep
+from flujo.domain.steps.map import PREVIOUS, MapStep
+from flujo.domain.steps.parallel import ParallelStep
+from flujo.domain.steps.router import DynamicParallelRouterStep
+from flujo.domain.steps.state_machine import State, StateMachineStep, Transition
+from flujo.domain.steps.step import FALLBACK, Processors, Step
+from flujo.domain.steps.tree_search import TreeSearchStep
 from flujo.domain.values import CallableRef, Expr, Logic, Text, Value
 
 __all__ = [
     "FALLBACK",
+    "KINDS",
     "PREVIOUS",
     "BaseStep",
     "CachePolicy",
@@ -62,3 +72,12 @@ __all__ = [
     "TreeSearchStep",
     "Value",
 ]
+
+KINDS: Mapping[str, type[BaseStep]] = {
+    kind.kind: kind
+    for kind in (
+        Step, ConditionalStep, LoopStep, StateMachineStep, MapStep, ParallelStep, DynamicParallelRouterStep,
+        GranularStep, CacheStep, ImportStep, HumanInTheLoopStep, TreeSearchStep,
+    )
+}  # fmt: skip
+"""Every kind of step with its class, by the word of the YAML."""

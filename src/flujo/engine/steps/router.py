@@ -19,9 +19,8 @@ from flujo.engine.step_meter import StepMeter
 from flujo.exceptions import ControlSignal, UnknownBranch
 
 if TYPE_CHECKING:
-    from flujo.domain.agents import Reply
+    from flujo.domain.agents import Meter, Reply
     from flujo.domain.journal import Entry, StepPath
-    from flujo.domain.ports import Meter
     from flujo.domain.steps import DynamicParallelRouterStep
     from flujo.engine.frame import Frame, RunBody
 

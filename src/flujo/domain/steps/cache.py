@@ -1,0 +1,50 @@
+"""`cache`: answers from the cache when its step got the same input before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY
+from functools import cached_property
+from typing import ClassVar
+
+from flujo.domain import values
+from flujo.domain.arguments import Takes, node, takes
+from flujo.domain.pipeline import BaseStep, CachePolicy, In, Out, Pipeline, Shape
+from flujo.domain.values import Logic, Logical
+
+
+@node
+class CacheStep(BaseStep[In, Out]):
+    """Answers from the cache when `step` was asked the same before.
+
+    `cache=CachePolicy(…)` on a step does the same without a step around it.
+    """
+
+    kind: ClassVar[str] = "cache"
+    verb: ClassVar[str] = "answers "
+    shape: ClassVar[Shape] = "inside"
+
+    step: BaseStep[In, Out] = takes(values.instance(BaseStep))
+    """The step that runs when the cache has no answer."""
+    _: KW_ONLY
+    key: Takes[Logical | None, Logic | None] = takes(values.logic, default=None)
+    """A further part of the cache key, beside the step and its input."""
+    ttl_s: float | None = None
+    """For how many seconds an answer is good."""
+
+    def summary(self) -> str:
+        """Return when it runs nothing."""
+        return "from the cache when it was asked the same before"
+
+    @property
+    def policy(self) -> CachePolicy:
+        """How its answers are cached."""
+        return CachePolicy(key=self.key, ttl_s=self.ttl_s)
+
+    def bodies(self) -> Mapping[str, Pipeline]:
+        """Return a body of the one step."""
+        return self._bodies
+
+    @cached_property
+    def _bodies(self) -> Mapping[str, Pipeline]:
+        return {"step": Pipeline((self.step,))}

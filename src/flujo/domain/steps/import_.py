@@ -1,0 +1,80 @@
+"""`import`: another pipeline as one step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
+
+from typing_extensions import Unpack
+
+from flujo.domain import values
+from flujo.domain.arguments import node, takes
+from flujo.domain.pipeline import BaseStep, Imported, In, Out, Pipeline
+from flujo.domain.steps.arguments import instead
+from flujo.domain.values import Value, Valued
+
+if TYPE_CHECKING:
+    from flujo.domain.pipeline import Common
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+if TYPE_CHECKING:  # for overloads
+
+    class ImportKeys(Common, total=False):
+        """The arguments of an import that do not change what it takes and gives."""
+
+        blueprint: str
+        context: Literal["own", "inherit"]
+        on_failure: Literal["fail", "skip"] | Mapping[str, Valued]
+
+
+@node
+class ImportStep(BaseStep[In, Out]):
+    """Another pipeline as one step, with a scope of its own; a blueprint is read when the tree is built."""
+
+    kind: ClassVar[str] = "import"
+
+    pipeline: Pipeline = takes(values.instance(Pipeline))
+    """What runs; `flujo.read_blueprint` gives that of a file."""
+    _: KW_ONLY
+    blueprint: str = ""
+    """The path, relative to the project's root; empty for a pipeline written in Python."""
+    arguments: Mapping[str, Value] | None = takes(values.mapping, default=None)
+    """Its input, by name, instead of the output of the step before; texts are filled in."""
+    context: Literal["own", "inherit"] = "own"
+    """Whether its steps read and write a context of the pipeline's own, or the one around this step."""
+    on_failure: Literal["fail", "skip"] | Mapping[str, Value] = takes(instead, default="fail")
+    """Whether its failure fails the step, is skipped, or gives `{"output": …}` instead."""
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(
+            self: ImportStep[A, B], name: str, pipeline: Pipeline[A, B], **keys: Unpack[ImportKeys]
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: ImportStep[Any, B],
+            name: str,
+            pipeline: Pipeline[Any, B],
+            *,
+            arguments: Mapping[str, Valued] | None,
+            **keys: Unpack[ImportKeys],
+        ) -> None: ...
+        def __init__(self, *given: Any, **keys: Any) -> None: ...
+
+    def summary(self) -> str:
+        """Return which file runs."""
+        return f"runs {self.blueprint}"
+
+    @property
+    def imported(self) -> Imported:
+        """The pipeline, with its file."""
+        return Imported(self.blueprint, self.pipeline, self.context == "inherit")
+
+    def bodies(self) -> Mapping[str, Pipeline]:
+        """Return the imported pipeline."""
+        return {"import": self.pipeline}

@@ -1,0 +1,66 @@
+"""`loop`: repeats its body until a condition holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import KW_ONLY, InitVar
+from typing import ClassVar
+
+from flujo.domain import values
+from flujo.domain.arguments import Node, Takes, node, takes
+from flujo.domain.pipeline import BaseStep, Body, In, OnLimit, Out, Pipeline, Shape, body
+from flujo.domain.values import Logic, Logical, Value, Valued
+
+
+@node
+class Carry(Node):
+    """A variable of a loop."""
+
+    owner: ClassVar[str] = "`carry`: "
+
+    initial: Takes[Valued, Value] = takes(values.value)
+    """Its value before the first iteration."""
+    next: Takes[Logical, Logic] = takes(values.logic)
+    """Its value in the next iteration."""
+
+
+@node
+class LoopStep(BaseStep[In, Out]):
+    """Repeats `body` until `until` holds, at most `max_iterations` times."""
+
+    kind: ClassVar[str] = "loop"
+    verb: ClassVar[str] = "repeats "
+    shape: ClassVar[Shape] = "loop"
+
+    body: Takes[Body, Pipeline] = takes(body)
+    """The steps of one iteration."""
+    _: KW_ONLY
+    until: Takes[Logical | None, Logic] = takes(values.logic, default=None, spelled="exit_condition_callable")
+    """Evaluated after each iteration, where the body's steps are visible; a callable gets `data`, the
+    iteration's output, and `context`."""
+    exit_condition_callable: InitVar[Logical | None] = None
+    """The same argument under the name of the manual."""
+    max_iterations: int = takes(values.count, default=10)
+    """How many there are at most."""
+    on_limit: OnLimit = "fail"
+    """Whether the step fails when there were so many."""
+    carry: Mapping[str, Carry] = takes(values.each(values.instance(Carry)), default_factory=dict)
+    """Variables of the loop, read as `loop.NAME`."""
+    output: Takes[Valued, Value] = takes(values.value, default=None)
+    """What comes out, instead of the last iteration's output."""
+
+    def summary(self) -> str:
+        """Return when it ends."""
+        return f"until {self.until}, at most {self.max_iterations} times"
+
+    def decides(self) -> str:
+        """Return the condition that ends it."""
+        return str(self.until)
+
+    def limits(self) -> Iterator[str]:
+        """Yield the number of iterations."""
+        yield f"at most {self.max_iterations} times"
+
+    def bodies(self) -> Mapping[str, Pipeline]:
+        """Return the body."""
+        return {"steps": self.body}

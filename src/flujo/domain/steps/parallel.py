@@ -1,0 +1,52 @@
+"""`parallel`: runs all its branches at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, InitVar
+from typing import ClassVar
+
+from flujo.domain import values
+from flujo.domain.arguments import Takes, node, takes
+from flujo.domain.pipeline import BaseStep, Body, In, OnError, Out, Pipeline, Shape
+from flujo.domain.steps.arguments import Merge, bodies, merge
+from flujo.domain.values import CallableRef, Value, Valued
+
+
+@node
+class ParallelStep(BaseStep[In, Out]):
+    """Runs all branches at once, each on its own view of the context, then merges what they wrote."""
+
+    kind: ClassVar[str] = "parallel"
+    names_bodies: ClassVar[bool] = True
+    shape: ClassVar[Shape] = "fork"
+    verb: ClassVar[str] = "runs "
+    is_ordered: ClassVar[bool] = True
+
+    branches: Takes[Mapping[str, Body], Mapping[str, Pipeline]] = takes(bodies)
+    """The steps of each branch."""
+    _: KW_ONLY
+    merge: Takes[Merge | None, str | CallableRef] = takes(
+        merge, default=None, otherwise="context_update", spelled="merge_strategy"
+    )
+    """A strategy, or a callable; by default `CONTEXT_UPDATE`."""
+    merge_strategy: InitVar[Merge | None] = None
+    """The same argument under the name of the manual."""
+    field_mapping: Takes[Mapping[str, Sequence[str]], Mapping[str, tuple[str, ...]]] = takes(
+        values.each(values.texts), default_factory=dict
+    )
+    """The fields of the context that each branch may write."""
+    on_branch_failure: OnError = "fail"
+    """Whether a branch's failure fails the step, is collected, or is left out."""
+    max_concurrency: int | None = takes(values.count, default=None)
+    """How many branches run at once; without it, all."""
+    output: Takes[Valued, Value] = takes(values.value, default=None)
+    """What comes out, instead of `{branch: output}`."""
+
+    def summary(self) -> str:
+        """Return that all branches run."""
+        return "all branches at once"
+
+    def bodies(self) -> Mapping[str, Pipeline]:
+        """Return the branches."""
+        return self.branches

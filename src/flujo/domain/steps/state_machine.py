@@ -1,0 +1,79 @@
+"""`state_machine`: visits states until a final one is left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY
+from typing import ClassVar
+
+from flujo.domain import values
+from flujo.domain.arguments import Node, Takes, node, takes
+from flujo.domain.pipeline import BaseStep, Body, Flow, In, Out, Pipeline, Shape, body
+from flujo.domain.values import Logic, Logical, Value, Valued
+
+
+@node
+class Transition(Node):
+    """An edge of a state machine; without `when` it is the `else`."""
+
+    owner: ClassVar[str] = "transition to {to!r}: "
+
+    to: str
+    """The state that it leads to."""
+    when: Takes[Logical | None, Logic | None] = takes(values.logic, default=None)
+    """When it is taken."""
+
+
+def _transitions(given: Sequence[Transition], _where: str) -> tuple[Transition, ...]:
+    return tuple(given)
+
+
+@node
+class State(Node):
+    """A state: its steps, and where it may go; nowhere from a final state."""
+
+    owner: ClassVar[str] = "a state's "
+
+    body: Takes[Body, Pipeline] = takes(body, default=())
+    """The state's steps."""
+    transitions: Takes[Sequence[Transition], tuple[Transition, ...]] = takes(_transitions, default=())
+    """The ways out, of which the first that holds is taken."""
+
+
+@node
+class StateMachineStep(BaseStep[In, Out]):
+    """Visits states from `initial` until one of `final` is left."""
+
+    kind: ClassVar[str] = "state_machine"
+    names_bodies: ClassVar[bool] = True
+    verb: ClassVar[str] = "goes "
+    shape: ClassVar[Shape] = "states"
+
+    _: KW_ONLY
+    initial: str
+    """The first state."""
+    states: Mapping[str, State] = takes(values.each(values.instance(State)))
+    """Each with its steps and transitions."""
+    final: Takes[Sequence[str], tuple[str, ...]] = takes(values.texts)
+    """The states after which it is over."""
+    max_transitions: int = takes(values.count, default=50)
+    """How many there are at most."""
+    output: Takes[Valued, Value] = takes(values.value, default=None)
+    """What comes out, instead of the output of the last step that ran."""
+
+    def summary(self) -> str:
+        """Return where it begins and ends."""
+        return f"from {self.initial} to {' or '.join(self.final)}"
+
+    def limits(self) -> Iterator[str]:
+        """Yield the number of transitions."""
+        yield f"at most {self.max_transitions} transitions"
+
+    def bodies(self) -> Mapping[str, Pipeline]:
+        """Return each state's steps."""
+        return {name: state.body for name, state in self.states.items()}
+
+    def flow(self) -> Flow:
+        """Return the transitions."""
+        ways = {name: [(way.to, way.when) for way in each.transitions] for name, each in self.states.items()}
+        return Flow(self.initial, ways, self.final)

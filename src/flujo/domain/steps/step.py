@@ -1,0 +1,169 @@
+"""`step`: asks one agent, or calls one callable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import KW_ONLY, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, TypeVar, overload
+
+from typing_extensions import Unpack
+
+from flujo.domain import values
+from flujo.domain.agents import AgentSpec
+from flujo.domain.arguments import Node, Takes, node, takes
+from flujo.domain.pipeline import NO_ITEMS, BaseStep, Effect, In, InDoubt, Out, Pipeline
+from flujo.domain.steps.arguments import Answerer, Callables
+from flujo.domain.values import CallableRef, Value, Valued
+from flujo.exceptions import PipelineError
+
+if TYPE_CHECKING:
+    from flujo.domain.pipeline import Common
+    from flujo.domain.steps.granular import GranularStep
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+@node
+class Processors(Node):
+    """Callables on the way in and out: each gets what the one before it returned."""
+
+    owner: ClassVar[str] = "`processors`: "
+
+    _: KW_ONLY
+    input: Takes[Callables, tuple[CallableRef, ...]] = takes(values.callable_refs, default=())
+    """They make what is really asked out of the step's input (with `with:`, the mapping of arguments)."""
+    output: Takes[Callables, tuple[CallableRef, ...]] = takes(values.callable_refs, default=())
+    """They make the output out of what came back, before it is validated."""
+
+
+FALLBACK = "fallback"
+"""The name of every step that takes over from another one, and so the end of its path."""
+
+
+if TYPE_CHECKING:  # for overloads
+
+    class StepKeys(Common, total=False):
+        """The arguments of a step that do not change what it takes and gives."""
+
+        fallback: Step[Any, Any] | None
+        processors: Processors | None
+        validators: Callables
+        effect: Effect
+        enforce_idempotency: bool
+        in_doubt: InDoubt
+        reconcile: CallableRef | str | Callable[..., Any] | None
+
+
+@node
+class Step(BaseStep[In, Out]):
+    """The atomic unit: one agent is asked, or one callable is called."""
+
+    kind: ClassVar[str] = "step"
+
+    call: CallableRef | None = takes(values.callable_ref, default=None)
+    """A callable or `module:callable`; its parameters `data`, `context` and `resources` get the step's input,
+    the run's context and the application's resources."""
+    _: KW_ONLY
+    agent: AgentSpec | None = None
+    """An agent; a callable may stand here as well."""
+    arguments: Mapping[str, Value] | None = takes(values.mapping, default=None)
+    """`with:`, the callable's keyword arguments; without it, the output of the step before is its `data`."""
+    input: Value = takes(values.value, default=None)
+    """The prompt or data, instead of the output of the step before."""
+    output_schema: Any = takes(values.schema, default=None)
+    """A JSON Schema or a class that every answer has to fit."""
+    processors: Processors = takes(values.instance(Processors), default=None, otherwise=Processors())
+    """Callables that change what is asked, and what came back."""
+    validators: tuple[CallableRef, ...] = takes(values.callable_refs, default=())
+    """They judge the output: None and True are fine; False, a reason, or a `ValueError` is not."""
+    fallback: Step | None = takes(lambda given, where: _taking_over(given, where), default=None)
+    """What takes over when every attempt has failed; called `fallback`, whatever name it was given."""
+    effect: Effect = "unsafe"
+    """What calling it does to the world; undeclared is the worst."""
+    enforce_idempotency: bool = False
+    """Whether a call is announced in the journal before it is made, and never silently made twice."""
+    in_doubt: InDoubt = "pause"
+    """What happens when it is unknown how an enforced call ended."""
+    reconcile: CallableRef | None = takes(values.callable_ref, default=None)
+    """For `in_doubt: reconcile`: gets the key, returns `{"done": True, "result": …}` or `{"done": False}`."""
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(
+            self: Step[A, B],
+            name: str,
+            call: Callable[Concatenate[A, ...], Coroutine[Any, Any, B]],
+            **keys: Unpack[StepKeys],
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: Step[A, B],
+            name: str,
+            call: Callable[Concatenate[A, ...], B],
+            **keys: Unpack[StepKeys],
+        ) -> None: ...
+        @overload
+        def __init__(
+            self,
+            name: str,
+            call: CallableRef | str | Callable[..., Any] | None = None,
+            *,
+            agent: Answerer | None = None,
+            arguments: Mapping[str, Valued] | None = None,
+            input: Valued = None,
+            output_schema: Any = None,
+            **keys: Unpack[StepKeys],
+        ) -> None: ...
+        def __init__(self, *given: Any, **keys: Any) -> None: ...
+
+    def _adapt(self, arguments: dict[str, Any]) -> None:
+        answers = self._one_of(arguments, "agent", "call")
+        is_agent = isinstance(answers, AgentSpec)
+        arguments |= {"agent": answers if is_agent else None, "call": None if is_agent else answers}
+
+    def summary(self) -> str:
+        """Return who is asked or called."""
+        return f"calls {self.call}" if self.agent is None else f"asks {self.agent}"
+
+    def bodies(self) -> Mapping[str, Pipeline]:
+        """Return the fallback; one without `input` and `arguments` gets those of this step."""
+        return self._bodies
+
+    @cached_property
+    def _bodies(self) -> Mapping[str, Pipeline]:
+        spare = self.fallback
+        if spare is None:
+            return NO_ITEMS
+        if spare.input is None and spare.arguments is None:
+            arguments = self.arguments if spare.call is not None else None
+            spare = replace(spare, input=self.input, arguments=arguments)
+        return {FALLBACK: Pipeline((spare,))}
+
+    def usual_facts(self) -> Mapping[str, Any]:
+        """Return that the step itself gave the output, besides what is true of every kind."""
+        if self.fallback is None and self.cache is None:
+            return NO_ITEMS
+        usual = BaseStep.usual_facts(self)
+        return usual if self.fallback is None else {**usual, "fell_back": False}
+
+    @staticmethod
+    def granular(name: str, agent: AgentSpec, **keys: Any) -> GranularStep:
+        """Return a step whose agent is journaled turn by turn; the same as `GranularStep(…)`."""
+        from flujo.domain.steps.granular import GranularStep
+
+        return GranularStep(name, agent, **keys)
+
+
+def _taking_over(spare: Any, where: str) -> Step:
+    """Return a step as the fallback of another one."""
+    if not isinstance(spare, Step):
+        raise PipelineError(f"{where} is a {type(spare).__name__}, and takes a `Step`")
+    if spare.when is not None:
+        raise PipelineError(
+            f"{where} is a step with `when`",
+            hint="leave it out: it runs when every attempt of the step has failed",
+        )
+    return spare if spare.name == FALLBACK else replace(spare, name=FALLBACK)
