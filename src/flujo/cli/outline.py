@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flujo.cli import formatting
-from flujo.domain.steps import ImportStep, StateMachineStep, Step
-from flujo.services.inspection.step_summary import gist, logic
+from flujo.domain.pipeline import ALONE, FALLBACK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flujo.cli.terminal import Terminal
-    from flujo.domain.pipeline import Pipeline
-    from flujo.domain.steps import BaseStep
+    from flujo.domain.pipeline import BaseStep, Pipeline
 
 _WIDTH = 60
 
@@ -33,8 +31,8 @@ def _body(body: Pipeline, indent: str, *, unfold: bool) -> Iterator[tuple[str, s
     for step in body.steps:
         last = step is body.steps[-1]
         kind = "" if step.kind == "step" else f" [{step.kind}]"
-        when = f", when {logic(step.when)}" if step.when is not None else ""
-        yield f"{indent}{'└─ ' if last else '├─ '}{step.name}{kind}", gist(step) + when
+        when = f", when {step.when}" if step.when is not None else ""
+        yield f"{indent}{'└─ ' if last else '├─ '}{step.name}{kind}", step.summary() + when
         inner = indent + ("   " if last else "│  ")
         branches = list(_branches(step, unfold=unfold))
         for label, detail, branch in branches:
@@ -48,18 +46,10 @@ def _body(body: Pipeline, indent: str, *, unfold: bool) -> Iterator[tuple[str, s
 
 def _branches(step: BaseStep, *, unfold: bool) -> Iterator[tuple[str, str, Pipeline]]:
     """Yield what is inside a step: a label (none for a single body), what follows it, and its steps."""
-    from flujo.domain.pipeline import Pipeline
-
-    if isinstance(step, Step) and step.fallback is not None:
-        yield "when it fails", "", Pipeline((step.fallback,))
-    elif isinstance(step, StateMachineStep):
-        for name, state in step.states.items():
-            ways = [
-                f"→ {way.to}" + (f" when {logic(way.when)}" if way.when is not None else "")
-                for way in state.transitions
-            ]
-            yield name, "; ".join(ways) or "final", state.body
-    elif not isinstance(step, ImportStep) or unfold:
-        bodies = step.bodies()
-        for name, body in bodies.items():
-            yield ("" if set(bodies) <= {"steps", "import", "step"} else name), "", body
+    if step.imported is not None and not unfold:
+        return
+    flow = step.flow()
+    for name, body in step.bodies().items():
+        ways = [f"→ {to}" + (f" when {when}" if when else "") for to, when in flow.ways[name]] if flow else []
+        label = "when it fails" if name == FALLBACK else "" if name in ALONE else name
+        yield label, ("; ".join(ways) or "final") if flow else "", body

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY
 from typing import Any, ClassVar, Protocol
 
@@ -53,6 +53,12 @@ class AgentSpec(Node):
         values.callable_refs, default=()
     )
     """Callables that the model may call."""
+
+    def names(self) -> Iterator[CallableRef]:
+        """Yield the class of its answers and the tools that it may call."""
+        if self.output_type is not None:
+            yield self.output_type
+        yield from self.tools
 
     def __str__(self) -> str:
         """Return the agent and its model, as people read it."""

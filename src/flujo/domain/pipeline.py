@@ -98,8 +98,8 @@ if TYPE_CHECKING:  # for overloads
         config: StepConfig
 
 
-Shape = Literal["node", "human", "inside", "choice", "loop", "states", "fork"]
-"""How a kind is drawn: a point, a question, or what its bodies are to each other."""
+Shape = Literal["point", "human", "import", "inside", "choice", "loop", "states", "fork"]
+"""How a kind is drawn: as a point, or by what its bodies are to each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,14 @@ class Imported:
     pipeline: Pipeline
     inherits: bool
     """Whether its steps read and write the context around the step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a step asks a human; no cache, timeout or retry can stand in their place."""
+
+    answer_schema: Any
+    deadline_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +153,7 @@ class BaseStep(Node, Generic[In, Out]):
     """The word of the YAML."""
     verb: ClassVar[str] = ""
     """What makes a sentence of `summary`, where it has no verb of its own."""
-    shape: ClassVar[Shape] = "node"
-    asks_human: ClassVar[bool] = False
-    """Whether a human answers, so that no cache, timeout or retry stands in their place."""
+    shape: ClassVar[Shape] = "point"
     names_bodies: ClassVar[bool] = False
     """Whether paths name the body that a step stands in, as branches and states do."""
     is_ordered: ClassVar[bool] = False
@@ -176,6 +182,11 @@ class BaseStep(Node, Generic[In, Out]):
     @property
     def imported(self) -> Imported | None:
         """The pipeline with a scope of its own that this step runs."""
+        return None
+
+    @property
+    def question(self) -> Question | None:
+        """What the step asks a human."""
         return None
 
     @property
@@ -223,7 +234,10 @@ def _within(part: Any) -> Iterator[Leaf]:
         yield from leaves(part)
 
 
-ALONE = frozenset({"steps", "step", "import", "fallback"})
+FALLBACK = "fallback"
+"""The name of every step that takes over from another one, and so the end of its path."""
+
+ALONE = frozenset({"steps", "step", "import", FALLBACK})
 """The names of bodies that are their step's only one, and that no path and no drawing needs to name."""
 
 # A pipeline ----------------------------------------------------------------------------------------------

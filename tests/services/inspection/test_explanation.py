@@ -47,7 +47,7 @@ What it touches:
    - the callable blueprints.skills.outbox:put
 
 Where it waits:
-   - at letter:approval/approve for a human, for as long as it takes; the answer is an object with ok, wish
+   - at letter:approval/approve for a human, without a deadline; the answer is an object with ok, wish
 
 What bounds it:
    - letter: at most 40 transitions

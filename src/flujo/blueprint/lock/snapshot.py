@@ -16,8 +16,7 @@ from flujo.blueprint.sources.signatures import declaration, read_module
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec
 from flujo.domain.journal import ROOT, StepPath, branch, child
-from flujo.domain.pipeline import Pipeline
-from flujo.domain.steps import FALLBACK, BaseStep, ImportStep, ParallelStep
+from flujo.domain.pipeline import ALONE, BaseStep, Pipeline
 from flujo.domain.values import CallableRef, Expr, Text
 
 if TYPE_CHECKING:
@@ -130,7 +129,8 @@ def _files(trees: Mapping[str, Pipeline]) -> Iterator[tuple[str, Pipeline]]:
         if here not in seen:
             seen.add(here)
             yield here, one
-            waiting += [(s.blueprint, s.pipeline) for _, s in _steps(one) if isinstance(s, ImportStep)]
+            imports = [step.imported for _, step in _steps(one)]
+            waiting += [(each.blueprint, each.pipeline) for each in imports if each is not None]
 
 
 def _steps(pipeline: Pipeline, path: StepPath = ROOT) -> Iterator[tuple[StepPath, BaseStep]]:
@@ -138,42 +138,20 @@ def _steps(pipeline: Pipeline, path: StepPath = ROOT) -> Iterator[tuple[StepPath
     for step in pipeline.steps:
         here = child(path, step.name)
         yield here, step
-        if not isinstance(step, ImportStep):
+        if step.imported is None:
             for name, body in step.bodies().items():
-                yield from _steps(body, here if name in _ALONE else branch(here, name))
-
-
-_ALONE = frozenset({"steps", "step", FALLBACK})
-"""Bodies that are their step's only one, so that a path does not name them."""
+                yield from _steps(body, here if name in ALONE else branch(here, name))
 
 
 def _agents(pipeline: Pipeline) -> Iterator[AgentSpec]:
-    yield from (leaf for leaf in _leaves([s for _, s in _steps(pipeline)]) if isinstance(leaf, AgentSpec))
-
-
-def _leaves(part: Any) -> Iterator[AgentSpec | CallableRef]:
-    """Yield who is named in a part of the tree; the bodies of a step are none of its parts."""
-    match part:
-        case AgentSpec() | CallableRef():
-            yield part
-        case Pipeline() | str():
-            return
-        case Mapping():
-            yield from _leaves(part.values())
-        case Iterable():
-            for item in part:
-                yield from _leaves(item)
-        case _ if dataclasses.is_dataclass(part):
-            yield from _leaves(getattr(part, each.name) for each in dataclasses.fields(part))
-        case _:
-            return
+    yield from (one for _, step in _steps(pipeline) for one in step.names() if isinstance(one, AgentSpec))
 
 
 def _targets(pipeline: Pipeline) -> Iterator[str]:
     """Yield the callables that one file names."""
-    named = [pipeline.context_type, *_leaves([step for _, step in _steps(pipeline)])]
+    named = [pipeline.context_type, *(one for _, step in _steps(pipeline) for one in step.names())]
     for agent in _agents(pipeline):
-        named += [agent.output_type, *agent.tools]
+        named += agent.names()
     yield from (one.target for one in named if isinstance(one, CallableRef))
 
 
@@ -247,9 +225,9 @@ def _own(step: BaseStep) -> Contents:
     """Return what a step says itself; of the steps inside it, which there are."""
     own = {"kind": step.kind, **_said(step)}
     own.pop("name")
-    if isinstance(step, ParallelStep):
-        own["order"] = list(step.branches)
-    if isinstance(step, ImportStep):
+    if step.is_ordered:
+        own["order"] = list(step.bodies())
+    if step.imported is not None:
         own.pop("pipeline")  # held under its own file
     return own
 

@@ -11,6 +11,7 @@ texts, a list of steps or one step where a body stands; the fields hold plain da
 from collections.abc import Mapping
 
 from flujo.domain.pipeline import (
+    FALLBACK,
     BaseStep,
     CachePolicy,
     Durability,
@@ -32,7 +33,7 @@ from flujo.domain.steps.map import PREVIOUS, MapStep
 from flujo.domain.steps.parallel import ParallelStep
 from flujo.domain.steps.router import DynamicParallelRouterStep
 from flujo.domain.steps.state_machine import State, StateMachineStep, Transition
-from flujo.domain.steps.step import FALLBACK, Processors, Step
+from flujo.domain.steps.step import Processors, Step
 from flujo.domain.steps.tree_search import TreeSearchStep
 from flujo.domain.values import CallableRef, Expr, Logic, Text, Value
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from flujo.domain import values
 from flujo.domain.arguments import Takes, node, takes
-from flujo.domain.pipeline import BaseStep, In, Out, Shape
+from flujo.domain.pipeline import BaseStep, In, Out, Question, Shape
 from flujo.domain.steps.arguments import instead
 from flujo.domain.values import Value, Valued
 
@@ -21,7 +21,6 @@ class HumanInTheLoopStep(BaseStep[In, Out]):
 
     kind: ClassVar[str] = "hitl"
     shape: ClassVar[Shape] = "human"
-    asks_human: ClassVar[bool] = True
 
     message: Takes[Valued, Value] = takes(values.value)
     """The question; texts are filled in."""
@@ -36,3 +35,8 @@ class HumanInTheLoopStep(BaseStep[In, Out]):
     def summary(self) -> str:
         """Return the question."""
         return f"asks a human: {values.one_line(self.message)}"
+
+    @property
+    def question(self) -> Question:
+        """The schema and the deadline of the answer."""
+        return Question(self.answer_schema, self.deadline_s)

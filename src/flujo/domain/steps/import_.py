@@ -10,7 +10,7 @@ from typing_extensions import Unpack
 
 from flujo.domain import values
 from flujo.domain.arguments import node, takes
-from flujo.domain.pipeline import BaseStep, Imported, In, Out, Pipeline
+from flujo.domain.pipeline import BaseStep, Imported, In, Out, Pipeline, Shape
 from flujo.domain.steps.arguments import instead
 from flujo.domain.values import Value, Valued
 
@@ -36,6 +36,7 @@ class ImportStep(BaseStep[In, Out]):
     """Another pipeline as one step, with a scope of its own; a blueprint is read when the tree is built."""
 
     kind: ClassVar[str] = "import"
+    shape: ClassVar[Shape] = "import"
 
     pipeline: Pipeline = takes(values.instance(Pipeline))
     """What runs; `flujo.read_blueprint` gives that of a file."""

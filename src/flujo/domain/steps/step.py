@@ -12,7 +12,7 @@ from typing_extensions import Unpack
 from flujo.domain import values
 from flujo.domain.agents import AgentSpec
 from flujo.domain.arguments import Node, Takes, node, takes
-from flujo.domain.pipeline import NO_ITEMS, BaseStep, Effect, In, InDoubt, Out, Pipeline
+from flujo.domain.pipeline import FALLBACK, NO_ITEMS, BaseStep, Effect, In, InDoubt, Out, Pipeline
 from flujo.domain.steps.arguments import Answerer, Callables
 from flujo.domain.values import CallableRef, Value, Valued
 from flujo.exceptions import PipelineError
@@ -36,10 +36,6 @@ class Processors(Node):
     """They make what is really asked out of the step's input (with `with:`, the mapping of arguments)."""
     output: Takes[Callables, tuple[CallableRef, ...]] = takes(values.callable_refs, default=())
     """They make the output out of what came back, before it is validated."""
-
-
-FALLBACK = "fallback"
-"""The name of every step that takes over from another one, and so the end of its path."""
 
 
 if TYPE_CHECKING:  # for overloads

@@ -5,25 +5,15 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain.steps import (
-    CacheStep,
-    ConditionalStep,
-    HumanInTheLoopStep,
-    LoopStep,
-    MapStep,
-    StateMachineStep,
-    Step,
-    TreeSearchStep,
-)
+from flujo.domain.agents import AgentSpec
+from flujo.domain.pipeline import ALONE, FALLBACK
+from flujo.domain.values import one_line
 from flujo.services.inspection.inventory import inventory
-from flujo.services.inspection.step_summary import gist, logic, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
-    from flujo.domain.agents import AgentSpec
-    from flujo.domain.pipeline import Pipeline
-    from flujo.domain.steps import BaseStep
+    from flujo.domain.pipeline import BaseStep, Pipeline
 
 _INDENT = "   "
 _KINDS = {"string": "a text", "integer": "a whole number", "number": "a number", "boolean": "yes or no"}
@@ -65,7 +55,7 @@ def shape(schema: Any) -> str:
 def _ends(pipeline: Pipeline) -> Iterator[str]:
     yield f"It takes {shape(pipeline.input_schema)}."
     gives = (
-        f"gives `{text(pipeline.output)}`"
+        f"gives `{one_line(pipeline.output)}`"
         if pipeline.output is not None
         else "gives what its last step gives"
     )
@@ -83,45 +73,32 @@ def _body(body: Pipeline, indent: str) -> Iterator[str]:
 
 
 def _arms(step: BaseStep, indent: str) -> Iterator[str]:
-    bodies = step.bodies()
-    for name, body in bodies.items():
-        if isinstance(step, Step):
-            yield f"{indent}when that fails:"
-            yield from _body(body, indent + _INDENT)
-        elif set(bodies) <= {"steps", "import", "step"}:
+    for name, body in step.bodies().items():
+        if name in ALONE and name != FALLBACK:
             yield from _body(body, indent)
         else:
-            yield f"{indent}{name}{_ways(step, name)}:"
+            yield f"{indent}when that fails:" if name == FALLBACK else f"{indent}{name}{_ways(step, name)}:"
             yield from _body(body, indent + _INDENT)
 
 
 def _ways(step: BaseStep, name: str) -> str:
     """Return where a state leads; nothing for a branch."""
-    if not isinstance(step, StateMachineStep):
+    flow = step.flow()
+    if flow is None:
         return ""
-    ways = [
-        way.to if way.when is None else f"{way.to} when {logic(way.when)}"
-        for way in step.states[name].transitions
-    ]
+    ways = [to if when is None else f"{to} when {when}" for to, when in flow.ways[name]]
     return f" (then {', else '.join(ways)})" if ways else " (final)"
 
 
 def _sentence(step: BaseStep) -> str:
     """Return one step as a sentence that begins with its verb."""
-    verb = {
-        ConditionalStep: "chooses ",
-        LoopStep: "repeats ",
-        StateMachineStep: "goes ",
-        MapStep: "runs ",
-        CacheStep: "answers ",
-    }.get(type(step), "runs " if step.bodies() and step.kind not in ("import", "step") else "")
-    said = verb + gist(step)
-    if isinstance(step, Step) and step.input is not None:
-        said += f" with {textwrap.shorten(text(step.input), _LONG, placeholder=' …')}"
+    said = step.verb + step.summary()
+    if (given := getattr(step, "input", None)) is not None:
+        said += f" with {textwrap.shorten(one_line(given), _LONG, placeholder=' …')}"
     if step.save:
         said += f", and keeps {', '.join(step.save)} in the context"
     if step.when is not None:
-        said += f"; only when {logic(step.when)}"
+        said += f"; only when {step.when}"
     return said + "."
 
 
@@ -136,33 +113,23 @@ def _touches(path: str, pipeline: Pipeline) -> Iterator[str]:
 
 
 def _agents(pipeline: Pipeline) -> Iterable[AgentSpec]:
-    found: Mapping[str, AgentSpec] = {
-        step.agent.name: step.agent
-        for _, step in pipeline.walk()
-        if isinstance(step, Step) and step.agent is not None
-    }
-    return found.values()
+    named = (one for _, step in pipeline.walk() for one in step.names())
+    return {one.name: one for one in named if isinstance(one, AgentSpec)}.values()
 
 
 def _waits(pipeline: Pipeline) -> Iterator[str]:
     for path, step in pipeline.walk():
-        if isinstance(step, HumanInTheLoopStep):
-            limit = "for as long as it takes" if step.deadline_s is None else f"at most {step.deadline_s:g} s"
-            yield f"at {path} for a human, {limit}; the answer is {shape(step.answer_schema)}"
+        if (question := step.question) is not None:
+            limit = "without a deadline" if question.deadline_s is None else f"at most {question.deadline_s:g} s"
+            yield f"at {path} for a human, {limit}; the answer is {shape(question.answer_schema)}"
 
 
 def _bounds(pipeline: Pipeline) -> Iterator[str]:
     for name, limit in pipeline.budget.given() if pipeline.budget else ():
         yield f"budget: {name} {limit:g}"
     for path, step in pipeline.walk():
-        if isinstance(step, LoopStep):
-            yield f"{path}: at most {step.max_iterations} times"
-        elif isinstance(step, StateMachineStep):
-            yield f"{path}: at most {step.max_transitions} transitions"
-        elif isinstance(step, MapStep):
-            yield f"{path}: {step.max_concurrency} at a time"
-        elif isinstance(step, TreeSearchStep):
-            yield f"{path}: at most {step.max_depth} deep, the best {step.beam_width} of each depth"
+        for bound in step.limits():
+            yield f"{path}: {bound}"
         if step.config.timeout_s is not None:
             yield f"{path}: {step.config.timeout_s:g} s an attempt"
         if step.config.max_retries:

@@ -5,25 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from flujo.domain.steps import (
-    BaseStep,
-    CacheStep,
-    ConditionalStep,
-    DynamicParallelRouterStep,
-    HumanInTheLoopStep,
-    ImportStep,
-    LoopStep,
-    MapStep,
-    ParallelStep,
-    StateMachineStep,
-    Step,
-)
-from flujo.services.inspection.step_summary import answerer, gist, logic
+from flujo.domain.pipeline import FALLBACK
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.pipeline import BaseStep, Flow, Pipeline
 
 Shape = Literal["end", "agent", "call", "choice", "human", "import", "fork", "state"]
 """How a node looks: `end` both begins and ends the graph, `fork` also joins."""
@@ -109,77 +96,86 @@ class _Drawing:
         return loose
 
     def _step(self, step: BaseStep, box: Box, loose: list[_Loose]) -> list[_Loose]:
-        match step:
-            case ConditionalStep():
-                return self._conditional(step, box, loose)
-            case LoopStep():
+        match step.shape:
+            case "choice":
+                return self._choice(step, box, loose)
+            case "loop":
                 return self._loop(step, box, loose)
-            case StateMachineStep():
-                return self._machine(step, box, loose)
-            case MapStep():
-                return self.body(step.body, self._inner(box, step), loose)
-            case ParallelStep():
-                return self._parallel(step, box, loose)
-            case CacheStep():
-                return self._step(step.step, self._inner(box, step), loose)
-            case ImportStep() if self._unfold:
-                return self.body(step.pipeline, self._inner(box, step), loose)
-            case _:
+            case "states":
+                return self._states(step, box, loose)
+            case "fork":
+                return self._fork(step, box, loose)
+            case "inside":
+                return self._inside(step, box, loose)
+            case "import" if self._unfold:
+                return self._inside(step, box, loose)
+            case "point" | "human" | "import":
                 return self._leaf(step, box, loose)
 
     def _leaf(self, step: BaseStep, box: Box, loose: list[_Loose]) -> list[_Loose]:
         here = self.node(box, _shape(step), step.name, _detail(step))
         self.connect(loose, here)
-        if isinstance(step, Step) and step.fallback is not None:
-            return [
-                _Loose(here),
-                *self._step(step.fallback, box, [_Loose(here, "fails", is_failure=True)]),
-            ]
-        return [_Loose(here)]
+        spare = step.bodies().get(FALLBACK)
+        fails = [] if spare is None else self.body(spare, box, [_Loose(here, "fails", is_failure=True)])
+        return [_Loose(here), *fails]
 
-    def _conditional(self, step: ConditionalStep, box: Box, loose: list[_Loose]) -> list[_Loose]:
+    def _inside(self, step: BaseStep, box: Box, loose: list[_Loose]) -> list[_Loose]:
+        inner = self._inner(box, step)
+        for body in step.bodies().values():
+            loose = self.body(body, inner, loose)
+        return loose
+
+    def _choice(self, step: BaseStep, box: Box, loose: list[_Loose]) -> list[_Loose]:
         choice = self.node(box, "choice", step.name, _detail(step))
         self.connect(loose, choice)
         after = []
         for name, branch in step.bodies().items():
             after += self.body(branch, box, [_Loose(choice, name)])
-        if step.form == "if" and "else" not in step.branches:
+        if step.bodies().keys() == {"then"}:
             after.append(_Loose(choice, "else"))
         return after
 
-    def _loop(self, step: LoopStep, box: Box, loose: list[_Loose]) -> list[_Loose]:
+    def _loop(self, step: BaseStep, box: Box, loose: list[_Loose]) -> list[_Loose]:
         inner = self._inner(box, step)
         first = self.node(inner, "fork", "again")
         self.connect(loose, first)
-        after = self.body(step.body, inner, [_Loose(first)])
-        check = self.node(inner, "choice", "until", logic(step.until))
+        after = [_Loose(first)]
+        for body in step.bodies().values():
+            after = self.body(body, inner, after)
+        check = self.node(inner, "choice", "until", step.decides())
         self.connect(after, check)
         self.edges.append(Edge(check, first, "no"))
         return [_Loose(check, "yes")]
 
-    def _machine(self, step: StateMachineStep, box: Box, loose: list[_Loose]) -> list[_Loose]:
+    def _states(self, step: BaseStep, box: Box, loose: list[_Loose]) -> list[_Loose]:
+        flow, bodies = step.flow(), step.bodies()
+        if flow is None:
+            return loose
         inner = self._inner(box, step)
-        boxes = {name: self._box(inner, name) for name in step.states}
-        heads = {name: self.node(boxes[name], "state", name) for name in step.states}
-        self.connect(loose, heads[step.initial])
+        boxes = {name: self._box(inner, name) for name in bodies}
+        heads = {name: self.node(boxes[name], "state", name) for name in bodies}
+        self.connect(loose, heads[flow.first])
         finished = []
-        for name, state in step.states.items():
-            after = self.body(state.body, boxes[name], [_Loose(heads[name])])
-            for transition in state.transitions:
-                otherwise = "else" if len(state.transitions) > 1 else ""
-                label = logic(transition.when) if transition.when is not None else otherwise
-                self.connect([_Loose(each.tail, label) for each in after], heads[transition.to])
-            if name in step.final:
+        for name, body in bodies.items():
+            after = self.body(body, boxes[name], [_Loose(heads[name])])
+            self._ways(flow, name, after, heads)
+            if name in flow.last:
                 finished += after
         return finished
 
-    def _parallel(self, step: ParallelStep, box: Box, loose: list[_Loose]) -> list[_Loose]:
+    def _ways(self, flow: Flow, state: str, after: Sequence[_Loose], heads: Mapping[str, str]) -> None:
+        otherwise = "else" if len(flow.ways[state]) > 1 else ""
+        for to, when in flow.ways[state]:
+            label = otherwise if when is None else str(when)
+            self.connect([_Loose(each.tail, label) for each in after], heads[to])
+
+    def _fork(self, step: BaseStep, box: Box, loose: list[_Loose]) -> list[_Loose]:
         inner = self._inner(box, step)
-        routed = isinstance(step, DynamicParallelRouterStep)
-        fork = self.node(inner, "choice" if routed else "fork", _router(step) if routed else "fork")
+        chooser = step.decides()
+        fork = self.node(inner, "choice" if chooser else "fork", chooser or "fork")
         self.connect(loose, fork)
         after = []
-        for name, branch in step.branches.items():
+        for name, branch in step.bodies().items():
             after += self.body(branch, inner, [_Loose(fork, name)])
         join = self.node(inner, "fork", "join")
         self.connect(after, join)
@@ -198,22 +194,11 @@ class _Drawing:
         return f"{prefix}{self._ids}"
 
 
-def _router(step: ParallelStep) -> str:
-    return answerer(step.router) if isinstance(step, DynamicParallelRouterStep) else ""
-
-
 def _shape(step: BaseStep) -> Shape:
-    match step:
-        case HumanInTheLoopStep():
-            return "human"
-        case ImportStep():
-            return "import"
-        case Step(agent=None):
-            return "call"
-        case _:
-            return "agent"
+    if step.shape in ("human", "import"):
+        return step.shape
+    return "agent" if getattr(step, "call", None) is None else "call"
 
 
 def _detail(step: BaseStep) -> str:
-    said = gist(step)
-    return said if step.when is None else f"{said}, when {logic(step.when)}"
+    return step.summary() if step.when is None else f"{step.summary()}, when {step.when}"

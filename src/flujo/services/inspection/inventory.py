@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from flujo.domain.agents import AgentSpec
-from flujo.domain.steps import CallableRef, ImportStep
-from flujo.services.inspection.step_summary import gist
+from flujo.domain.values import CallableRef
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.pipeline import Imported, Pipeline
 
 What = Literal["step", "agent", "callable", "import"]
 
@@ -31,36 +29,33 @@ class Item:
 def inventory(path: str, pipeline: Pipeline) -> list[Item]:
     """Return what the blueprint at `path` has, its steps in the order of the tree, everything else once."""
     found = [
-        Item(path, "step", where, gist(step) if step.kind == "step" else f"{step.kind}: {gist(step)}")
+        Item(path, "step", where, f"{'' if step.kind == 'step' else f'{step.kind}: '}{step.summary()}")
         for where, step in pipeline.walk()
     ]
-    others: dict[Item, None] = {}
-    for leaf in _leaves(pipeline):
-        if isinstance(leaf, AgentSpec):
-            others[Item(path, "agent", leaf.name, leaf.model)] = None
-        elif isinstance(leaf, CallableRef):
-            others[Item(path, "callable", leaf.target)] = None
-        else:
-            others[Item(path, "import", leaf.blueprint, _count(leaf))] = None
+    others = dict.fromkeys(_item(path, part) for part in _parts(pipeline))
     order = {"agent": 0, "callable": 1, "import": 2}
     return found + sorted(others, key=lambda item: order[item.what])
 
 
-def _leaves(value: Any) -> Iterator[AgentSpec | CallableRef | ImportStep]:
-    """Yield what a part of the tree names, wherever it stands."""
-    if isinstance(value, AgentSpec | CallableRef | ImportStep):
-        yield value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type | CallableRef):
-        for field in dataclasses.fields(value):
-            yield from _leaves(getattr(value, field.name))
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _leaves(item)
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from _leaves(item)
+def _parts(pipeline: Pipeline) -> Iterator[AgentSpec | CallableRef | Imported]:
+    """Yield what a pipeline and everything inside it names."""
+    for _, step in pipeline.walk():
+        if step.imported is not None:
+            yield step.imported
+        for named in step.names():
+            yield named
+            if isinstance(named, AgentSpec):
+                yield from named.names()
+        contexts = (body.context_type for body in step.bodies().values())
+        yield from (each for each in contexts if each is not None)
+    if pipeline.context_type is not None:
+        yield pipeline.context_type
 
 
-def _count(step: ImportStep) -> str:
-    steps = len(step.pipeline.steps)
-    return f"{steps} step{'s' if steps != 1 else ''}"
+def _item(path: str, part: AgentSpec | CallableRef | Imported) -> Item:
+    if isinstance(part, AgentSpec):
+        return Item(path, "agent", part.name, part.model)
+    if isinstance(part, CallableRef):
+        return Item(path, "callable", part.target)
+    count = len(part.pipeline.steps)
+    return Item(path, "import", part.blueprint, f"{count} step{'s' if count != 1 else ''}")
