@@ -83,8 +83,8 @@ WHAT      NAME              DOES
 step      draft             loop: until steps.write.output == "good", at most 3 times
 step      draft/write       calls skills.work:note
 step      way               conditional: if steps.draft.output == "good"
-step      way/approve       hitl: asks a human: Send {{ previous }}?
-step      way/drop          calls skills.work:note
+step      way:then/approve  hitl: asks a human: Send {{ previous }}?
+step      way:else/drop     calls skills.work:note
 callable  skills.work:note
 """)
     only = flujo("ls", "review", "--only", "callable", "--json")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.blueprint.closure import Closure
 from flujo.blueprint.diagnostics import Diagnostic, Severity, suggest
 from flujo.blueprint.language import models as doc
+from flujo.blueprint.language.roles import Role, roles
 from flujo.blueprint.loader import Loader
 from flujo.blueprint.rules.agents import agents_that_matter
 from flujo.blueprint.rules.registry import check
@@ -18,33 +19,23 @@ from flujo.domain.agents import AgentSpec
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.steps import (
+    KINDS,
     BaseStep,
     CachePolicy,
-    CacheStep,
     CallableRef,
     Carry,
-    ConditionalStep,
-    DynamicParallelRouterStep,
-    HumanInTheLoopStep,
-    ImportStep,
-    LoopStep,
-    MapStep,
-    ParallelStep,
     Processors,
     State,
-    StateMachineStep,
-    Step,
     StepConfig,
     Text,
     Transition,
-    TreeSearchStep,
 )
 from flujo.domain.usage import UsageLimits
 from flujo.domain.values import looks_like_target
 from flujo.exceptions import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from flujo.blueprint.analysis.unit import Unit
     from flujo.blueprint.diagnostics import Span
@@ -213,16 +204,16 @@ class _Tree:
         return self.built[file]
 
     def _pipeline(self, unit: Unit) -> Pipeline:
-        blueprint = unit.blueprint
+        blueprint, build = unit.blueprint, _Steps(unit, self).built
         return Pipeline(
-            steps=_Steps(unit, self).all(blueprint.steps),
+            steps=build(blueprint.steps),
             name=blueprint.name,
             description=blueprint.description,
             input_schema=blueprint.input_schema,
             context_schema=blueprint.context_schema,
             context_type=blueprint.context,
             output=blueprint.output,
-            budget=UsageLimits(**blueprint.budget.model_dump()) if blueprint.budget else None,
+            budget=build(blueprint.budget),
         )
 
     def agent(self, unit: Unit, name: str) -> AgentSpec:
@@ -242,6 +233,19 @@ class _Tree:
         )
 
 
+_PARTS: Mapping[type[doc.Strict], Callable[..., Any]] = {
+    doc.Budget: UsageLimits,
+    doc.CacheKeys: CachePolicy,
+    doc.Carry: Carry,
+    doc.Config: StepConfig,
+    doc.Processors: Processors,
+    doc.Retry: lambda on, **keys: RetryPolicy(on=tuple(on), **keys),
+    doc.State: State,
+    doc.Transition: Transition,
+}
+"""The classes of the tree for mappings of the language that are no steps; any other one stays a mapping."""
+
+
 class _Steps:
     """Builds the steps of one blueprint file."""
 
@@ -250,181 +254,35 @@ class _Steps:
         self.agent = cache(lambda name: tree.agent(unit, name))
         self.tree = tree
 
-    def all(self, steps: Sequence[doc.BaseStep]) -> tuple[BaseStep, ...]:
-        return tuple(self.one(step) for step in steps)
-
-    def body(self, steps: Sequence[doc.BaseStep]) -> Pipeline:
-        return Pipeline(steps=self.all(steps))
-
-    def one(self, step: doc.BaseStep) -> BaseStep:
-        common = _common(step)
-        match step:
-            case doc.Step():
-                return self.step(step, common)
-            case doc.HitlStep():
-                return self.hitl(step, common)
-            case doc.ImportStep():
-                return self.imports(step, common)
-            case doc.CacheStep():
-                return CacheStep(step=self.one(step.step), key=step.key, ttl_s=step.ttl_s, **common)
-            case doc.TreeSearchStep():
-                return self.tree_search(step, common)
+    def built(self, value: Any) -> Any:
+        """Return what stands in the tree for a value of the document."""
+        match value:
+            case doc.BaseStep():
+                return self.step(value)
+            case doc.Strict():
+                arguments = type(value).to_tree({key: self.built(one) for key, one in value})
+                return _PARTS.get(type(value), dict)(**arguments)
+            case dict():
+                return {key: self.built(one) for key, one in value.items()}
+            case list():
+                return [self.built(one) for one in value]
             case _:
-                return self.composite(step, common | {"output": getattr(step, "output", None)})
+                return value
 
-    def composite(self, step: doc.BaseStep, common: dict[str, Any]) -> BaseStep:
-        match step:
-            case doc.ConditionalStep():
-                return self.conditional(step, common)
-            case doc.LoopStep():
-                return self.loop(step, common)
-            case doc.StateMachineStep():
-                return self.state_machine(step, common)
-            case doc.MapStep():
-                return self.map(step, common)
-            case doc.ParallelStep():
-                return ParallelStep(**self.branches(step), **common)
-            case doc.RouterStep():
-                return DynamicParallelRouterStep(
-                    router=self.who(step.router), input=step.input, **self.branches(step), **common
-                )
-            case _:
-                raise TypeError(f"the rules let through a step that cannot be built: {step!r}")
+    def step(self, step: doc.BaseStep) -> BaseStep:
+        """Return a step of any kind: the fields of its model are arguments of its class."""
+        marks = roles(type(step))
+        keys = {
+            key: self.who(one) if one is not None and marks.get(key) is Role.ANSWERER else self.built(one)
+            for key, one in step
+            if key != "kind"
+        }
+        arguments = type(step).to_tree(keys)
+        if step.imports is not None:
+            child = self.unit.imports[step.imports]
+            arguments |= {"blueprint": child.document.file, "pipeline": self.tree.pipeline(child)}
+        return KINDS[step.kind](**arguments)
 
     def who(self, name: str) -> AgentSpec | CallableRef:
         """Return who is named: a callable, or an agent of this file."""
         return CallableRef(name) if looks_like_target(name) else self.agent(name)
-
-    def tree_search(self, step: doc.TreeSearchStep, common: dict[str, Any]) -> TreeSearchStep:
-        return TreeSearchStep(
-            propose=self.who(step.propose),
-            evaluate=self.who(step.evaluate),
-            goal=step.goal,
-            beam_width=step.beam_width,
-            max_depth=step.max_depth,
-            max_concurrency=step.max_concurrency,
-            input=step.input,
-            **common,
-        )
-
-    def step(self, step: doc.Step, common: dict[str, Any]) -> Step:
-        return Step(
-            agent=self.agent(step.agent) if step.agent else None,
-            call=step.call,
-            arguments=step.with_,
-            input=step.input,
-            output_schema=step.output_schema,
-            effect=step.effect,
-            enforce_idempotency=step.enforce_idempotency,
-            in_doubt=step.in_doubt,
-            reconcile=step.reconcile,
-            processors=Processors(input=step.processors.input, output=step.processors.output),
-            validators=step.validators,
-            fallback=self.step(step.fallback, _common(step.fallback)) if step.fallback else None,
-            **common,
-        )
-
-    def hitl(self, step: doc.HitlStep, common: dict[str, Any]) -> HumanInTheLoopStep:
-        late = step.on_deadline
-        return HumanInTheLoopStep(
-            message=step.message,
-            answer_schema=step.answer_schema,
-            deadline_s=step.deadline_s,
-            on_deadline="fail" if isinstance(late, str) else {"answer": late.answer},
-            **common,
-        )
-
-    def conditional(self, step: doc.ConditionalStep, common: dict[str, Any]) -> ConditionalStep:
-        if step.if_ is not None:
-            branches = {"then": self.body(step.then or ())}
-            if step.else_ is not None:
-                branches["else"] = self.body(step.else_)
-            return ConditionalStep(condition=step.if_, form="if", branches=branches, **common)
-        return ConditionalStep(
-            condition=step.switch or "",
-            form="switch",
-            branches={name: self.body(steps) for name, steps in (step.branches or {}).items()},
-            default=self.body(step.default) if step.default is not None else None,
-            **common,
-        )
-
-    def loop(self, step: doc.LoopStep, common: dict[str, Any]) -> LoopStep:
-        return LoopStep(
-            body=self.body(step.steps),
-            until=step.until or "false",
-            max_iterations=step.max_iterations,
-            on_limit=step.on_limit,
-            carry={name: Carry(one.initial, one.next) for name, one in step.carry.items()},
-            **common,
-        )
-
-    def state_machine(self, step: doc.StateMachineStep, common: dict[str, Any]) -> StateMachineStep:
-        return StateMachineStep(
-            initial=step.initial,
-            states={
-                name: State(
-                    self.body(state.steps),
-                    tuple(Transition(one.to, one.when) for one in state.transitions),
-                )
-                for name, state in step.states.items()
-            },
-            final=tuple(step.final),
-            max_transitions=step.max_transitions,
-            **common,
-        )
-
-    def map(self, step: doc.MapStep, common: dict[str, Any]) -> MapStep:
-        return MapStep(
-            over=step.over,
-            body=self.body(step.steps),
-            item_name=step.as_,
-            max_concurrency=step.max_concurrency,
-            on_error=step.on_error,
-            merge=step.merge,
-            **common,
-        )
-
-    def branches(self, step: doc.ParallelStep | doc.RouterStep) -> dict[str, Any]:
-        """Return the keys that a parallel step and a router have in common."""
-        return {
-            "branches": {name: self.body(steps) for name, steps in step.branches.items()},
-            "merge": step.merge,
-            "field_mapping": {name: tuple(fields) for name, fields in step.field_mapping.items()},
-            "on_branch_failure": step.on_branch_failure,
-            "max_concurrency": step.max_concurrency,
-        }
-
-    def imports(self, step: doc.ImportStep, common: dict[str, Any]) -> ImportStep:
-        instead = step.on_failure
-        return ImportStep(
-            blueprint=self.unit.imports[step.blueprint].document.file,
-            pipeline=self.tree.pipeline(self.unit.imports[step.blueprint]),
-            arguments=step.with_,
-            context=step.context,
-            on_failure={"output": instead.output} if isinstance(instead, doc.OutputInstead) else instead,
-            **common,
-        )
-
-
-def _common(step: doc.BaseStep) -> dict[str, Any]:
-    config = step.config
-    retry = None
-    if config.retry is not None:
-        retry = RetryPolicy(**{**config.retry.model_dump(), "on": tuple(config.retry.on)})
-    return {
-        "name": step.name,
-        "when": step.when,
-        "save": {
-            name: {"append": save.append} if isinstance(save, doc.Append) else save
-            for name, save in step.save.items()
-        },
-        "cache": None if step.cache is None else CachePolicy(key=step.cache.key, ttl_s=step.cache.ttl_s),
-        "tags": tuple(step.tags),
-        "config": StepConfig(
-            timeout_s=config.timeout_s,
-            max_retries=config.max_retries,
-            retry=retry,
-            execution_mode=config.execution_mode,
-            durability=config.durability,
-        ),
-    }

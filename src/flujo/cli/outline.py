@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flujo.cli import formatting
-from flujo.domain.pipeline import ALONE, FALLBACK
+from flujo.domain.pipeline import FALLBACK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,5 +51,5 @@ def _branches(step: BaseStep, *, unfold: bool) -> Iterator[tuple[str, str, Pipel
     flow = step.flow()
     for name, body in step.bodies().items():
         ways = [f"→ {to}" + (f" when {when}" if when else "") for to, when in flow.ways[name]] if flow else []
-        label = "when it fails" if name == FALLBACK else "" if name in ALONE else name
+        label = "when it fails" if name == FALLBACK else name if step.names_bodies else ""
         yield label, ("; ".join(ways) or "final") if flow else "", body

@@ -237,9 +237,6 @@ def _within(part: Any) -> Iterator[Leaf]:
 FALLBACK = "fallback"
 """The name of every step that takes over from another one, and so the end of its path."""
 
-ALONE = frozenset({"steps", "step", "import", FALLBACK})
-"""The names of bodies that are their step's only one, and that no path and no drawing needs to name."""
-
 # A pipeline ----------------------------------------------------------------------------------------------
 
 Body: TypeAlias = "Pipeline | BaseStep | Sequence[BaseStep]"

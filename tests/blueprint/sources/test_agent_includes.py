@@ -305,17 +305,6 @@ steps:
     }  # fmt: skip
 
 
-def test_every_key_that_holds_steps_is_gone_into_for_defaults() -> None:
-    """Who adds a kind with a body of its own adds the key to `sharing`."""
-    holding = set()
-    every: tuple[type[models.Strict], ...] = (*models.KINDS.values(), models.State)
-    for model in every:
-        for key, field in model.model_fields.items():
-            if any(name in repr(field.annotation) for name in ("AnyStep", "Fallback", "State", "BaseStep")):
-                holding.add(key)
-    assert holding == agent_includes.BODIES
-
-
 # A file of agents by itself ------------------------------------------------------------------------------
 
 

@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING
 
 from flujo.blueprint.language import models as doc
-from flujo.blueprint.language.traversal import COMPOSITES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +54,7 @@ def _declared(unit: Unit, visit: Visit) -> Path | None:
             return (*visit.path, "output_schema")
         case doc.HitlStep(answer_schema=dict()):
             return (*visit.path, "answer_schema")
-        case step if isinstance(step, COMPOSITES) and step.output is not None:
+        case step if getattr(step, "output", None) is not None:
             return (*visit.path, "output")
         case _:
             return None

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint.expressions.evaluators import check_expression, check_text
 from flujo.blueprint.language import models as doc
-from flujo.blueprint.language.traversal import COMPOSITES, Path, texts
-from flujo.blueprint.schemas.algebra import Schema, closed
+from flujo.blueprint.language.roles import Role, Sees, Site, roles, sites
+from flujo.blueprint.language.traversal import Path, texts
 from flujo.domain.values import looks_like_target
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flujo.blueprint.analysis.scopes import Visit
     from flujo.blueprint.analysis.unit import Unit
     from flujo.blueprint.expressions.evaluators import Checked
+    from flujo.blueprint.schemas.algebra import Schema
 
 
 @dataclass(frozen=True)
@@ -46,64 +47,8 @@ class ExpressionSite:
 
 
 def places(unit: Unit, visit: Visit) -> Iterator[ExpressionSite]:
-    """Yield every expression and text of one step, those of the agent it asks included."""
-    step, here = visit.step, visit.path
-    yield from _logic(step.when, (*here, "when"), visit.scope.tree(), "bool")
-    if isinstance(step, COMPOSITES):
-        yield from _in_composite(unit, visit, visit.scope.tree())
-        yield from _value(step.output, (*here, "output"), visit.end.tree())
-    else:
-        yield from _in_leaf(unit, visit, visit.scope.tree())
-    if step.cache is not None:
-        yield from _logic(step.cache.key, (*here, "cache", "key"), visit.scope.tree(), None)
-    own = visit.scope.tree(output=visit.own)
-    for name, save in step.save.items():
-        if isinstance(save, doc.Append):
-            yield from _logic(save.append, (*here, "save", name, "append"), own, None)
-        else:
-            yield from _logic(save, (*here, "save", name), own, None)
-
-
-def _in_leaf(unit: Unit, visit: Visit, tree: Schema) -> Iterator[ExpressionSite]:
-    here = visit.path
-    match visit.step:
-        case doc.Step() as step:
-            yield from _value(step.input, (*here, "input"), tree)
-            yield from _value(step.with_, (*here, "with"), tree)
-            yield from _instructions(unit, step.agent, tree)
-        case doc.HitlStep() as step:
-            yield from _value(step.message, (*here, "message"), tree)
-            if isinstance(step.on_deadline, doc.AnswerInstead):
-                yield from _value(step.on_deadline.answer, (*here, "on_deadline", "answer"), tree)
-        case doc.ImportStep() as step:
-            yield from _value(step.with_, (*here, "with"), tree)
-            if isinstance(step.on_failure, doc.OutputInstead):
-                yield from _value(step.on_failure.output, (*here, "on_failure", "output"), tree)
-        case doc.CacheStep() as step:
-            yield from _logic(step.key, (*here, "key"), tree, None)
-        case doc.TreeSearchStep() as step:
-            yield from _tree_search(unit, visit, step, tree)
-        case _:
-            pass
-
-
-def _in_composite(unit: Unit, visit: Visit, tree: Schema) -> Iterator[ExpressionSite]:
-    here = visit.path
-    match visit.step:
-        case doc.ConditionalStep() as step:
-            yield from _logic(step.if_, (*here, "if"), tree, "bool")
-            yield from _logic(step.switch, (*here, "switch"), tree, None)
-        case doc.LoopStep() as step:
-            yield from _loop(visit, step, tree)
-        case doc.StateMachineStep() as step:
-            yield from _transitions(visit, step)
-        case doc.MapStep() as step:
-            yield from _logic(step.over, (*here, "over"), tree, "list")
-        case doc.RouterStep() as step:
-            yield from _value(step.input, (*here, "input"), tree)
-            yield from _instructions(unit, step.router, tree)
-        case _:
-            pass
+    """Yield every expression and text of one step, those of the agents it names included."""
+    return _Places(unit, visit).model(visit.step, visit.path, Site(), "")
 
 
 def places_at_top(unit: Unit) -> Iterator[ExpressionSite]:
@@ -111,51 +56,76 @@ def places_at_top(unit: Unit) -> Iterator[ExpressionSite]:
     yield from _value(unit.blueprint.output, ("output",), unit.end.tree())
 
 
-def _loop(visit: Visit, step: doc.LoopStep, tree: Schema) -> Iterator[ExpressionSite]:
-    end = visit.end.tree()
-    yield from _logic(step.until, (*visit.path, "until"), end, "bool")
-    for name, carry in step.carry.items():
-        yield from _value(carry.initial, (*visit.path, "carry", name, "initial"), tree)
-        yield from _logic(carry.next, (*visit.path, "carry", name, "next"), end, None)
+@dataclass(frozen=True)
+class _Places:
+    """Walks the fields of one step by their roles."""
+
+    unit: Unit
+    visit: Visit
+
+    def model(self, model: doc.Strict, path: Path, around: Site, body: str) -> Iterator[ExpressionSite]:
+        """Yield what stands in a mapping; a field without a site of its own has the one around it."""
+        kind = type(model)
+        marks, own = roles(kind), sites(kind)
+        for name, value in model:
+            here = (*path, kind.model_fields[name].alias or name)
+            yield from self.value(value, here, marks.get(name), own.get(name, around), body)
+
+    def value(
+        self, value: Any, path: Path, role: Role | None, site: Site, body: str
+    ) -> Iterator[ExpressionSite]:
+        match role, value:
+            case Role.LOGIC | Role.ANSWERER, str():
+                yield from self.named(value, path, role, site, body)
+            case Role.VALUE, _:
+                yield from _value(value, path, self.visit.tree(site.sees, body))
+            case Role.STEPS, dict():  # of states: what stands beside their steps
+                for name, one in value.items():
+                    if isinstance(one, doc.Strict):
+                        yield from self.model(one, (*path, name), site, name)
+            case Role.STEPS, _:
+                return  # they have visits of their own
+            case _:
+                yield from self.parts(value, path, role, site, body)
+
+    def parts(
+        self, value: Any, path: Path, role: Role | None, site: Site, body: str
+    ) -> Iterator[ExpressionSite]:
+        match value:
+            case doc.Strict():
+                yield from self.model(value, path, site, body)
+            case dict():
+                for name, one in value.items():
+                    yield from self.value(one, (*path, name), role, site, body)
+            case list():
+                for index, one in enumerate(value):
+                    yield from self.value(one, (*path, index), role, site, body)
+            case _:
+                return
+
+    def named(self, value: str, path: Path, role: Role, site: Site, body: str) -> Iterator[ExpressionSite]:
+        """Yield an expression; for an agent, its instructions, which are filled in where the step runs."""
+        if site.sees in _OF_A_SEARCH and not self.visit.is_known:
+            return
+        tree = self.visit.tree(site.sees, body)
+        if role is Role.LOGIC:
+            yield ExpressionSite(path, value, tree, logic=True, expect=site.expect)
+        else:
+            yield from _instructions(self.unit, value, tree)
 
 
-def _tree_search(
-    unit: Unit, visit: Visit, step: doc.TreeSearchStep, tree: Schema
-) -> Iterator[ExpressionSite]:
-    yield from _value(step.input, (*visit.path, "input"), tree)
-    if not visit.is_known:
-        return
-    found = visit.own["properties"]
-    node = {name: found[name] for name in ("candidate", "path", "depth")}
-    asked = visit.scope.tree(previous=closed({**node, "input": None}))
-    for name in dict.fromkeys((step.propose, step.evaluate)):
-        yield from _instructions(unit, name, asked)
-    judged = {name: found[name] for name in ("candidate", "score", "depth")}
-    yield from _logic(step.goal, (*visit.path, "goal"), visit.scope.tree(**judged), "bool")
+_OF_A_SEARCH = (Sees.NODE, Sees.CANDIDATE)
 
 
-def _transitions(visit: Visit, step: doc.StateMachineStep) -> Iterator[ExpressionSite]:
-    for name, state in step.states.items():
-        tree = visit.bodies[name].end.tree()
-        for index, transition in enumerate(state.transitions):
-            path = (*visit.path, "states", name, "transitions", index, "when")
-            yield from _logic(transition.when, path, tree, "bool")
-
-
-def _instructions(unit: Unit, name: str | None, tree: Schema) -> Iterator[ExpressionSite]:
-    agent = unit.blueprint.agents.get(name or "")
+def _instructions(unit: Unit, name: str, tree: Schema) -> Iterator[ExpressionSite]:
+    agent = unit.blueprint.agents.get(name)
     if agent is None or not agent.template:
         return
-    path = ("agents", name or "", "instructions")
+    path = ("agents", name, "instructions")
     if agent.instructions is not None:
         yield ExpressionSite(path, agent.instructions, tree)
-    elif prompt := unit.prompts.get(name or ""):
+    elif prompt := unit.prompts.get(name):
         yield ExpressionSite(path, prompt[1], tree, prompt=prompt)
-
-
-def _logic(source: str | None, path: Path, tree: Schema, expect: str | None) -> Iterator[ExpressionSite]:
-    if source is not None:
-        yield ExpressionSite(path, source, tree, logic=True, expect=expect)
 
 
 def _value(value: Any, path: Path, tree: Schema) -> Iterator[ExpressionSite]:

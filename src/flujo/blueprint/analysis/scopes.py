@@ -14,7 +14,8 @@ from flujo.blueprint.analysis.scope import Scope
 from flujo.blueprint.analysis.state_scopes import Shared
 from flujo.blueprint.expressions.evaluators import check_expression
 from flujo.blueprint.language import models as doc
-from flujo.blueprint.language.traversal import COMPOSITES, UNNAMED, Path, inside, placed
+from flujo.blueprint.language.roles import Sees
+from flujo.blueprint.language.traversal import UNNAMED, Path, placed
 from flujo.blueprint.language.values import MERGES
 from flujo.blueprint.schemas.algebra import (
     BOOLEAN,
@@ -57,6 +58,29 @@ class Visit:
     is_known: bool = True
     """Whether all that was said of the step fits the language, so that rules can judge it."""
 
+    def tree(self, sees: Sees, body: str) -> Schema:
+        """Return the names that an expression of this step sees, as one schema.
+
+        Args:
+            sees: which names the expression's place has.
+            body: the body that the expression belongs to.
+        """
+        match sees:
+            case Sees.BEFORE:
+                return self.scope.tree()
+            case Sees.AFTER:
+                return self.end.tree()
+            case Sees.OUTPUT:
+                return self.scope.tree(output=self.own)
+            case Sees.BODY:
+                return self.bodies[body].end.tree()
+            case Sees.NODE:
+                node = {name: self.own["properties"][name] for name in ("candidate", "path", "depth")}
+                return self.scope.tree(previous=closed({**node, "input": None}))
+            case Sees.CANDIDATE:
+                judged = ("candidate", "score", "depth")
+                return self.scope.tree(**{name: self.own["properties"][name] for name in judged})
+
 
 @dataclass
 class Walk:
@@ -92,7 +116,7 @@ class Walk:
         is_known = self.knows(step, path)
         starts = self._starts(step, path, scope)
         bodies = {}
-        for name, steps, where in inside(step):
+        for name, steps, where in step.bodies():
             place = (*path, *where)
             bodies[name] = Body(place, self._body(steps, place, starts(name)))
         end = _end(step, path, scope if is_known else replace(scope, is_open=True), bodies)
@@ -153,8 +177,8 @@ class Walk:
         match step:
             case doc.ConditionalStep(if_=str(), else_=None):
                 return union((_filled(step.output, end), scope.previous))
-            case _ if isinstance(step, COMPOSITES):
-                return _filled(step.output, end)
+            case _ if "output" in type(step).model_fields:
+                return _filled(getattr(step, "output", None), end)
             case doc.CacheStep():
                 return end.previous
             case doc.TreeSearchStep():

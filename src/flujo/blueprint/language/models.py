@@ -8,11 +8,14 @@ written: `compiler.py` reads their meaning.
 
 # No `from __future__ import annotations`: pydantic reads these annotations at run time.
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from flujo.blueprint.language.roles import Role, Sees, Site, roles
 from flujo.blueprint.language.values import (
+    AgentName,
     BlueprintName,
     CallableName,
     Duration,
@@ -22,6 +25,7 @@ from flujo.blueprint.language.values import (
     Maybe,
     Merge,
     NotNegative,
+    Output,
     Positive,
     Value,
     Who,
@@ -48,6 +52,20 @@ class Strict(BaseModel):
     """A mapping of the language: unknown keys are errors, and nothing is converted behind one's back."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """The fields of this model that have another name in the tree, with that name."""
+
+    @classmethod
+    def to_tree(cls, keys: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of the tree's class, from the values of this model's fields."""
+        return {cls.renamed.get(name, name): value for name, value in keys.items()}
+
+    @classmethod
+    def from_tree(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of this model's fields, from those of the tree's class."""
+        names = {name: cls.renamed.get(name, name) for name in cls.model_fields}
+        return {name: fields[field] for name, field in names.items() if field in fields}
 
 
 def _not_both(model: Strict, one: str, other: str) -> None:
@@ -107,12 +125,52 @@ class Config(Strict):
 class BaseStep(Strict):
     """The keys of every kind."""
 
+    if TYPE_CHECKING:
+        kind: str  # each kind has its own word
+
     name: Identifier
-    when: Maybe[Logic] = None
-    save: dict[Identifier, Save] = {}
+    when: Annotated[Maybe[Logic], Site(expect="bool")] = None
+    save: Annotated[dict[Identifier, Save], Site(Sees.OUTPUT)] = {}
     cache: Maybe[CacheKeys] = None
     tags: list[str] = []
     config: Config = Config()
+
+    is_available: ClassVar[bool] = True
+    """Whether this version executes the kind."""
+
+    @property
+    def imports(self) -> str | None:
+        """The blueprint that the step runs, as it is written."""
+        return None
+
+    def bodies(self) -> "Iterator[Inside]":
+        """Yield the steps inside this one, in the order of its keys.
+
+        Steps that are a tuple are one step that stands there without a list.
+        """
+        for name, role in roles(type(self)).items():
+            if role is Role.STEPS:
+                key = type(self).model_fields[name].alias or name
+                yield from _inside(key, getattr(self, name), (key,))
+
+
+Inside = tuple[str, Sequence[BaseStep], tuple[str, ...]]
+"""A body: its name, its steps, and the keys that lead there."""
+
+
+def _inside(name: str, value: Any, path: tuple[str, ...]) -> Iterator[Inside]:
+    match value:
+        case list():
+            yield name, value, path
+        case BaseStep():
+            yield name, (value,), path
+        case State():
+            yield name, value.steps, (*path, "steps")
+        case dict():
+            for key, one in value.items():
+                yield from _inside(key, one, (*path, key))
+        case _:
+            return
 
 
 # One class a kind ----------------------------------------------------------------------------------------
@@ -128,19 +186,28 @@ class Processors(Strict):
 class Step(BaseStep):
     """Asks one agent, or calls one callable."""
 
+    renamed = {"with_": "arguments"}
     kind: Literal["step"] = "step"
-    agent: Maybe[Identifier] = None
+    agent: Maybe[AgentName] = None
     call: Maybe[CallableName] = None
     with_: Maybe[dict[str, Value]] = Field(None, alias="with")
     input: Value = None
     output_schema: Maybe[JsonSchema] = None
     processors: Processors = Processors()
     validators: list[CallableName] = []
-    fallback: "Maybe[Fallback]" = None
+    fallback: "Annotated[Maybe[Fallback], Role.STEPS]" = None
     effect: Effect = "unsafe"
     enforce_idempotency: bool = False
     in_doubt: InDoubt = "pause"
     reconcile: Maybe[CallableName] = None
+
+    def bodies(self) -> Iterator[Inside]:
+        """Yield the fallback as it runs: without `input` or `with` of its own it gets those of this step."""
+        spare = self.fallback
+        if spare is not None and spare.input is None and spare.with_ is None:
+            given = {"input": self.input, "with_": self.with_ if spare.call else None}
+            spare = spare.model_copy(update=given)
+        yield from _inside(FALLBACK, spare, (FALLBACK,))
 
     @model_validator(mode="after")
     def _asks_or_calls(self) -> "Step":
@@ -174,13 +241,33 @@ class ConditionalStep(BaseStep):
     """Takes one of several ways: `if/then/else`, or `switch/branches/default`."""
 
     kind: Literal["conditional"]
-    if_: Maybe[Logic] = Field(None, alias="if")
+    if_: Annotated[Maybe[Logic], Site(expect="bool")] = Field(None, alias="if")
     then: "Maybe[list[AnyStep]]" = None
     else_: "Maybe[list[AnyStep]]" = Field(None, alias="else")
     switch: Maybe[Logic] = None
     branches: "Maybe[dict[Identifier, list[AnyStep]]]" = None
     default: "Maybe[list[AnyStep]]" = None
-    output: Value = None
+    output: Output = None
+
+    @classmethod
+    def to_tree(cls, keys: Mapping[str, Any]) -> dict[str, Any]:
+        """Return one condition, and which of the two forms it is."""
+        form = "switch" if keys["if_"] is None else "if"
+        return {
+            **{name: value for name, value in keys.items() if name not in ("if_", "switch")},
+            "condition": keys["if_"] if form == "if" else keys["switch"],
+            "branches": keys["branches"] or {},
+            "form": form,
+        }
+
+    @classmethod
+    def from_tree(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the keys of the form that the condition has."""
+        keys = super().from_tree(fields)
+        if fields["form"] == "switch":
+            return {**keys, "switch": fields["condition"]}
+        ways = {"then": fields["branches"].get("then"), "else_": fields["branches"].get("else")}
+        return {**keys, "branches": None, "if_": fields["condition"], **ways}
 
     @model_validator(mode="after")
     def _one_form(self) -> "ConditionalStep":
@@ -206,31 +293,33 @@ class Carry(Strict):
     """A variable of a loop, read as `loop.NAME`."""
 
     initial: Value = None
-    next: Logic
+    next: Annotated[Logic, Site(Sees.AFTER)]
 
 
 class LoopStep(BaseStep):
     """Repeats its steps until a condition holds."""
 
+    renamed = {"steps": "body"}
     kind: Literal["loop"]
     steps: "Annotated[list[AnyStep], Field(min_length=1)]"
-    until: Maybe[Logic] = None
+    until: Annotated[Maybe[Logic], Site(Sees.AFTER, "bool")] = None
     max_iterations: Positive = 10
     on_limit: OnLimit = "fail"
     carry: dict[Identifier, Carry] = {}
-    output: Value = None
+    output: Output = None
 
 
 class Transition(Strict):
     """An edge of a state machine; without `when` it is the "else"."""
 
     to: Identifier
-    when: Maybe[Logic] = None
+    when: Annotated[Maybe[Logic], Site(Sees.BODY, "bool")] = None
 
 
 class State(Strict):
     """A state: its steps, then the first transition that holds."""
 
+    renamed = {"steps": "body"}
     steps: "list[AnyStep]" = []
     transitions: list[Transition] = []
 
@@ -240,23 +329,24 @@ class StateMachineStep(BaseStep):
 
     kind: Literal["state_machine"]
     initial: Identifier
-    states: Annotated[dict[Identifier, State], Field(min_length=1)]
+    states: Annotated[dict[Identifier, State], Field(min_length=1), Role.STEPS]
     final: Annotated[list[Identifier], Field(min_length=1)]
     max_transitions: Positive = 50
-    output: Value = None
+    output: Output = None
 
 
 class MapStep(BaseStep):
     """Runs its steps once for each item."""
 
+    renamed = {"steps": "body", "as_": "item_name"}
     kind: Literal["map"]
-    over: Logic
+    over: Annotated[Logic, Site(expect="list")]
     as_: Maybe[Identifier] = Field(None, alias="as")
     steps: "Annotated[list[AnyStep], Field(min_length=1)]"
     max_concurrency: Positive = 10
     on_error: OnError = "fail"
     merge: Merge = "no_merge"
-    output: Value = None
+    output: Output = None
 
 
 class BranchesAtOnce(BaseStep):
@@ -267,7 +357,7 @@ class BranchesAtOnce(BaseStep):
     field_mapping: dict[Identifier, list[Identifier]] = {}
     on_branch_failure: OnError = "fail"
     max_concurrency: Maybe[Positive] = None
-    output: Value = None
+    output: Output = None
 
 
 class ParallelStep(BranchesAtOnce):
@@ -287,8 +377,9 @@ class RouterStep(BranchesAtOnce):
 class GranularStep(BaseStep):
     """An agent that is journaled turn by turn."""
 
+    is_available = False
     kind: Literal["granular"]
-    agent: Identifier
+    agent: AgentName
     input: Value = None
     max_turns: Positive = 20
     on_limit: OnLimit = "fail"
@@ -321,11 +412,17 @@ OnFailure = Annotated[
 class ImportStep(BaseStep):
     """Another blueprint as one step."""
 
+    renamed = {"with_": "arguments"}
     kind: Literal["import"]
     blueprint: str
     with_: Maybe[dict[str, Value]] = Field(None, alias="with")
     context: Literal["own", "inherit"] = "own"
     on_failure: OnFailure = "fail"
+
+    @property
+    def imports(self) -> str | None:
+        """The blueprint that the step runs, as it is written."""
+        return self.blueprint
 
 
 class AnswerInstead(Strict):
@@ -344,7 +441,7 @@ class HitlStep(BaseStep):
     """Asks a human and waits."""
 
     kind: Literal["hitl"]
-    message: str
+    message: Annotated[str, Role.VALUE]
     answer_schema: Maybe[JsonSchema] = None
     deadline_s: Maybe[Duration] = None
     on_deadline: OnDeadline = "fail"
@@ -354,10 +451,10 @@ class TreeSearchStep(BaseStep):
     """Proposes candidates, evaluates them, keeps the best."""
 
     kind: Literal["tree_search"]
-    propose: Who
-    evaluate: Who
+    propose: Annotated[Who, Site(Sees.NODE)]
+    evaluate: Annotated[Who, Site(Sees.NODE)]
     input: Value = None
-    goal: Maybe[Logic] = None
+    goal: Annotated[Maybe[Logic], Site(Sees.CANDIDATE, "bool")] = None
     beam_width: Positive = 3
     max_depth: Positive = 5
     max_concurrency: Positive = 10
@@ -382,6 +479,7 @@ AnyStep = Annotated[
     | Annotated[HitlStep, Tag(tag("hitl"))]
     | Annotated[TreeSearchStep, Tag(tag("tree_search"))],
     Discriminator(_kind),
+    Role.STEPS,
 ]
 """A step of any kind; `kind` decides which keys it may have."""
 
@@ -494,6 +592,7 @@ class Budget(Strict):
 class Blueprint(Strict):
     """A whole blueprint."""
 
+    renamed = {"context": "context_type"}
     version: Literal["1"]
     name: BlueprintName
     description: str = ""
@@ -503,7 +602,7 @@ class Blueprint(Strict):
     context: Maybe[CallableName] = None
     context_schema: Maybe[JsonSchema] = None
     agents: dict[Identifier, Agent] = {}
-    output: Value = None
+    output: Output = None
     budget: Maybe[Budget] = None
     steps: Annotated[list[AnyStep], Field(min_length=1)]
 
@@ -513,11 +612,8 @@ class Blueprint(Strict):
         return self
 
 
-KINDS: dict[str, type[BaseStep]] = {
-    model.model_fields["kind"].annotation.__args__[0]: model  # type: ignore[union-attr]  # a Literal
-    for model in (
-        Step, ConditionalStep, LoopStep, StateMachineStep, MapStep, ParallelStep,
-        RouterStep, GranularStep, CacheStep, ImportStep, HitlStep, TreeSearchStep,
-    )
-}  # fmt: skip
+_ANY_OF = [get_args(each)[0] for each in get_args(get_args(AnyStep)[0])]
+KINDS: Mapping[str, type[BaseStep]] = {
+    get_args(model.model_fields["kind"].annotation)[0]: model for model in _ANY_OF
+}
 """Every kind of step with its model, in the order of the language's table."""

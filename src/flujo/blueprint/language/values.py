@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from flujo.blueprint.diagnostics import suggest
+from flujo.blueprint.language.roles import Role, Sees, Site
 from flujo.domain.merge import MergeStrategy
 
 IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -103,6 +104,7 @@ BlueprintName = Annotated[
     AfterValidator(_blueprint_name),
     Field(json_schema_extra={"pattern": BLUEPRINT_NAME, "maxLength": MAX_NAME}),
 ]
+AgentName = Annotated[Identifier, Role.ANSWERER]
 CallableName = Annotated[str, AfterValidator(_callable), Field(json_schema_extra={"pattern": CALLABLE})]
 
 Duration = Annotated[
@@ -116,6 +118,7 @@ Duration = Annotated[
 
 Logic = Annotated[
     str,
+    Role.LOGIC,
     BeforeValidator(_logic),
     WithJsonSchema({"type": ["string", "boolean", "number"]}),
 ]
@@ -147,6 +150,7 @@ def _who(value: str) -> str:
 
 Who = Annotated[
     str,
+    Role.ANSWERER,
     AfterValidator(_who),
     WithJsonSchema(
         {
@@ -159,8 +163,11 @@ Who = Annotated[
 ]
 """An agent's name, or `module:callable`."""
 
-Value = Any
+Value = Annotated[Any, Role.VALUE]
 """JSON data in which every text is filled in once: `{{ expression }}`; A9."""
+
+Output = Annotated[Value, Site(Sees.AFTER)]
+"""What comes out of a composite; the text sees what its steps have left behind."""
 
 JsonSchema = dict[str, Any]
 """A JSON Schema (2020-12); `json_schemas.problems` judges it."""

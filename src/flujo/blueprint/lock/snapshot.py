@@ -16,7 +16,7 @@ from flujo.blueprint.sources.signatures import declaration, read_module
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec
 from flujo.domain.journal import ROOT, StepPath, branch, child
-from flujo.domain.pipeline import ALONE, BaseStep, Pipeline
+from flujo.domain.pipeline import BaseStep, Pipeline
 from flujo.domain.values import CallableRef, Expr, Text
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _steps(pipeline: Pipeline, path: StepPath = ROOT) -> Iterator[tuple[StepPath
         yield here, step
         if step.imported is None:
             for name, body in step.bodies().items():
-                yield from _steps(body, here if name in ALONE else branch(here, name))
+                yield from _steps(body, branch(here, name) if step.names_bodies else here)
 
 
 def _agents(pipeline: Pipeline) -> Iterator[AgentSpec]:

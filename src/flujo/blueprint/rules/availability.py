@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint.diagnostics import one_of, rule
 from flujo.blueprint.language import models as doc
-from flujo.blueprint.language.traversal import COMPOSITES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,9 +24,7 @@ NOT_AVAILABLE = rule(
     example="steps:\n  - {name: sort, agent: sorter, config: {execution_mode: background}}",
     instead="steps:\n  - {name: sort, agent: sorter}",
 )
-AVAILABLE = (
-    doc.Step, *COMPOSITES, doc.CacheStep, doc.HitlStep, doc.ImportStep, doc.TreeSearchStep,
-)  # fmt: skip
+AVAILABLE = tuple(model for model in doc.KINDS.values() if model.is_available)
 
 _LATER_ON_AGENTS = ("spec", "capabilities", "trust")
 

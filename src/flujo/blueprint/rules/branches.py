@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flujo.blueprint.diagnostics import Severity, one_of, rule, suggest
 from flujo.blueprint.language import models as doc
-from flujo.blueprint.language.traversal import inside, placed
+from flujo.blueprint.language.traversal import placed
 from flujo.blueprint.schemas.algebra import types
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _between_branches(
     unit: Unit, path: Path, step: doc.ParallelStep | doc.RouterStep
 ) -> Iterator[Diagnostic]:
     seen: dict[str, tuple[str, _Write]] = {}
-    for branch, steps, where in inside(step):
+    for branch, steps, where in step.bodies():
         for field, write in _writes(unit, steps, (*path, *where)).items():
             if branch in step.field_mapping and field not in step.field_mapping[branch]:
                 continue
@@ -133,7 +133,7 @@ def _writes(unit: Unit, steps: Sequence[doc.BaseStep], path: Path) -> Mapping[st
         for name, save in step.save.items():
             note(name, _Write((*here, "save", name), isinstance(save, doc.Append)))
         if getattr(step, "merge", "") != "no_merge":
-            for _, body, where in inside(step):
+            for _, body, where in step.bodies():
                 for name, write in _writes(unit, body, (*here, *where)).items():
                     note(name, write)
         child = unit.imports.get(step.blueprint) if isinstance(step, doc.ImportStep) else None

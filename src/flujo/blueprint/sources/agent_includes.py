@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from flujo.blueprint.diagnostics import rule, suggest
 from flujo.blueprint.language import models as doc
+from flujo.blueprint.language.roles import Role, roles
 from flujo.blueprint.reading.reader import read
 
 if TYPE_CHECKING:
@@ -310,7 +311,8 @@ def _configured(part: _Part, config: doc.Config) -> _Part:
         case dict():
             changed = {key: _configured(value, config) for key, value in part.items()}
         case doc.Strict():
-            below = {key: getattr(part, key) for key in part.model_fields_set & BODIES}
+            bodies = {key for key, role in roles(type(part)).items() if role is Role.STEPS}
+            below = {key: getattr(part, key) for key in part.model_fields_set & bodies}
             update: dict[str, Any] = {key: _configured(value, config) for key, value in below.items()}
             if isinstance(part, doc.Step | doc.GranularStep):
                 own = {key: getattr(part.config, key) for key in part.config.model_fields_set}
@@ -319,7 +321,3 @@ def _configured(part: _Part, config: doc.Config) -> _Part:
         case _:
             pass
     return changed  # type: ignore[no-any-return]  # of the kind that it was
-
-
-BODIES = frozenset({"steps", "then", "else_", "branches", "default", "states", "step", "fallback"})
-"""Keys of steps and states that hold further steps."""

@@ -6,7 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain.agents import AgentSpec
-from flujo.domain.pipeline import ALONE, FALLBACK
+from flujo.domain.pipeline import FALLBACK
 from flujo.domain.values import one_line
 from flujo.services.inspection.inventory import inventory
 
@@ -74,11 +74,12 @@ def _body(body: Pipeline, indent: str) -> Iterator[str]:
 
 def _arms(step: BaseStep, indent: str) -> Iterator[str]:
     for name, body in step.bodies().items():
-        if name in ALONE and name != FALLBACK:
-            yield from _body(body, indent)
-        else:
-            yield f"{indent}when that fails:" if name == FALLBACK else f"{indent}{name}{_ways(step, name)}:"
-            yield from _body(body, indent + _INDENT)
+        if step.names_bodies:
+            yield f"{indent}{name}{_ways(step, name)}:"
+        elif name == FALLBACK:
+            yield f"{indent}when that fails:"
+        is_labelled = step.names_bodies or name == FALLBACK
+        yield from _body(body, indent + _INDENT if is_labelled else indent)
 
 
 def _ways(step: BaseStep, name: str) -> str:
@@ -120,7 +121,9 @@ def _agents(pipeline: Pipeline) -> Iterable[AgentSpec]:
 def _waits(pipeline: Pipeline) -> Iterator[str]:
     for path, step in pipeline.walk():
         if (question := step.question) is not None:
-            limit = "without a deadline" if question.deadline_s is None else f"at most {question.deadline_s:g} s"
+            limit = (
+                "without a deadline" if question.deadline_s is None else f"at most {question.deadline_s:g} s"
+            )
             yield f"at {path} for a human, {limit}; the answer is {shape(question.answer_schema)}"
 
 

@@ -1,0 +1,63 @@
+"""What the fields of a model hold: code that walks the fields of any kind of step goes by it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pydantic import BaseModel
+
+
+class Role(Enum):
+    """What the value of a field is."""
+
+    LOGIC = "an expression, or a callable"
+    VALUE = "JSON data in which every text is filled in"
+    ANSWERER = "an agent's name, or a callable"
+    STEPS = "the steps inside this one"
+
+
+class Sees(Enum):
+    """The names that an expression sees."""
+
+    BEFORE = "what the step sees itself"
+    AFTER = "what the steps inside have left behind"
+    OUTPUT = "what the step sees, and its `output`"
+    BODY = "what the body that the expression belongs to has left behind"
+    NODE = "a node of a search as `previous`"
+    CANDIDATE = "a candidate of a search, with its score and depth"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where expressions stand: the names that they see, and the type that they must have."""
+
+    sees: Sees = Sees.BEFORE
+    expect: str | None = None
+
+
+@cache
+def roles(model: type[BaseModel]) -> Mapping[str, Role]:
+    """Return the fields of a model that have a role, with it."""
+    found = {name: _role((hint,)) for name, hint in get_type_hints(model, include_extras=True).items()}
+    return {name: role for name, role in found.items() if role is not None and name in model.model_fields}
+
+
+@cache
+def sites(model: type[BaseModel]) -> Mapping[str, Site]:
+    """Return the fields of a model whose expressions have a site of their own, with it."""
+    hints = get_type_hints(model, include_extras=True).items()
+    return {name: mark for name, hint in hints for mark in get_args(hint) if isinstance(mark, Site)}
+
+
+def _role(parts: Iterable[Any]) -> Role | None:
+    for part in parts:
+        role = part if isinstance(part, Role) else _role(get_args(part))
+        if role is not None:
+            return role
+    return None
