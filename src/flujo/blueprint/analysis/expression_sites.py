@@ -13,10 +13,10 @@ from flujo.blueprint.language.traversal import Path, texts
 from flujo.domain.values import looks_like_target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from flujo.blueprint.analysis.scope import Scope
     from flujo.blueprint.analysis.scopes import Visit
-    from flujo.blueprint.analysis.unit import Unit
     from flujo.blueprint.expressions.evaluators import Checked
     from flujo.blueprint.schemas.algebra import Schema
 
@@ -46,21 +46,29 @@ class ExpressionSite:
         return check_text(self.source, self.tree)
 
 
-def places(unit: Unit, visit: Visit) -> Iterator[ExpressionSite]:
+@dataclass(frozen=True)
+class Prompts:
+    """The agents of a blueprint; per agent with a prompt file, the project path and text of that file."""
+
+    agents: Mapping[str, doc.Agent]
+    files: Mapping[str, tuple[str, str]]
+
+
+def places(prompts: Prompts, visit: Visit) -> Iterator[ExpressionSite]:
     """Yield every expression and text of one step, those of the agents it names included."""
-    return _Places(unit, visit).model(visit.step, visit.path, Site(), "")
+    return _Places(prompts, visit).model(visit.step, visit.path, Site(), "")
 
 
-def places_at_top(unit: Unit) -> Iterator[ExpressionSite]:
+def places_at_top(blueprint: doc.Blueprint, end: Scope) -> Iterator[ExpressionSite]:
     """Yield the texts of the blueprint's own `output`."""
-    yield from _value(unit.blueprint.output, ("output",), unit.end.tree())
+    yield from _value(blueprint.output, ("output",), end.tree())
 
 
 @dataclass(frozen=True)
 class _Places:
     """Walks the fields of one step by their roles."""
 
-    unit: Unit
+    prompts: Prompts
     visit: Visit
 
     def model(self, model: doc.Strict, path: Path, around: Site, body: str) -> Iterator[ExpressionSite]:
@@ -111,20 +119,20 @@ class _Places:
         if role is Role.LOGIC:
             yield ExpressionSite(path, value, tree, logic=True, expect=site.expect)
         else:
-            yield from _instructions(self.unit, value, tree)
+            yield from _instructions(self.prompts, value, tree)
 
 
 _OF_A_SEARCH = (Sees.NODE, Sees.CANDIDATE)
 
 
-def _instructions(unit: Unit, name: str, tree: Schema) -> Iterator[ExpressionSite]:
-    agent = unit.blueprint.agents.get(name)
+def _instructions(prompts: Prompts, name: str, tree: Schema) -> Iterator[ExpressionSite]:
+    agent = prompts.agents.get(name)
     if agent is None or not agent.template:
         return
     path = ("agents", name, "instructions")
     if agent.instructions is not None:
         yield ExpressionSite(path, agent.instructions, tree)
-    elif prompt := unit.prompts.get(name):
+    elif prompt := prompts.files.get(name):
         yield ExpressionSite(path, prompt[1], tree, prompt=prompt)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from flujo.blueprint.analysis.expression_sites import ExpressionSite, places, places_at_top
+from flujo.blueprint.analysis.expression_sites import ExpressionSite, Prompts, places, places_at_top
 from flujo.blueprint.analysis.inference import schema_of
 from flujo.blueprint.analysis.scopes import Visit, Walk
 from flujo.blueprint.language import models as doc
@@ -96,10 +96,11 @@ class Unit:
     @cached_property
     def places(self) -> Mapping[Path, Sequence[ExpressionSite]]:
         """Every expression and text, by the place of the step that says it; the top's under `()`."""
-        said: dict[Path, Sequence[ExpressionSite]] = {
-            one.path: tuple(places(self, one)) for one in self.visits
+        prompts = Prompts(self.blueprint.agents, self.prompts)
+        sites: dict[Path, Sequence[ExpressionSite]] = {
+            visit.path: tuple(places(prompts, visit)) for visit in self.visits
         }
-        return {**said, (): tuple(places_at_top(self))}
+        return {**sites, (): tuple(places_at_top(self.blueprint, self.end))}
 
     @cached_property
     def output(self) -> Schema:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint.diagnostics import rule
 from flujo.blueprint.language import models as doc
+from flujo.blueprint.schemas.validator import compile_schema
 from flujo.exceptions import BlueprintError, OutputRejected
 
 if TYPE_CHECKING:
@@ -62,8 +63,6 @@ def deadline(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
 
 
 def _misfit(schema: Any, answer: Any) -> str | None:
-    from flujo.blueprint.schemas.validator import compile_schema
-
     try:
         compile_schema(schema).check(answer, what="the answer of `on_deadline`")
     except OutputRejected as error:

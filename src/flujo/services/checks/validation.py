@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from flujo.exceptions import BlueprintError, FlujoError, SettingsError
@@ -164,9 +164,7 @@ def as_data(finding: Diagnostic) -> dict[str, Any]:
 
 def schema_text() -> str:
     """Return the JSON Schema of blueprints, as the file that ships with Flujo."""
-    import flujo
-
-    return (Path(flujo.__file__).parent / "blueprint" / "blueprint.schema.json").read_text("utf-8")
+    return resources.files("flujo.blueprint").joinpath("blueprint.schema.json").read_text("utf-8")
 
 
 def explain_rule(code: str) -> str:
