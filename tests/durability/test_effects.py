@@ -110,7 +110,7 @@ async def test_a_call_that_was_cut_off_asks_a_human_and_is_not_made_again(store:
     paused = await resume(bank.tree(), store)
     assert paused.status is RunStatus.PAUSED
     (asked,) = paused.pauses
-    assert asked.pause_id == "charge[0]"
+    assert asked.pause_id == "charge!doubt[0]"
     assert '{"amount":5}' in asked.message
     assert bank.told[0] in asked.message
     assert await state_of(store) == [(IntentState.IN_DOUBT, 1)]
@@ -124,7 +124,7 @@ async def test_a_human_says_what_became_of_it(store: StateStore, how: str) -> No
     await cut_off(bank, store)
     await resume(bank.tree(), store)
     said = {"resolution": how} | ({"result": "by hand"} if how == "done" else {})
-    await answer(store, "charge[0]", said)
+    await answer(store, "charge!doubt[0]", said)
     result = await resume(bank.tree(), store)
     match how:
         case "done":
@@ -143,14 +143,14 @@ async def test_a_call_that_is_cut_off_twice_asks_twice(store: StateStore) -> Non
     bank = Bank()
     await cut_off(bank, store)
     await resume(bank.tree(), store)
-    await answer(store, "charge[0]", {"resolution": "retry"})
+    await answer(store, "charge!doubt[0]", {"resolution": "retry"})
     stopping: Any = StoppingStore(store, 1)
     with pytest.raises(StateBackendUnavailable):
         await resume(bank.tree(), stopping)
     assert len(bank.told) == 2
     paused = await resume(bank.tree(), store)
-    assert [pause.pause_id for pause in paused.pauses] == ["charge[1]"]
-    await answer(store, "charge[1]", {"resolution": "done", "result": 1})
+    assert [pause.pause_id for pause in paused.pauses] == ["charge!doubt[1]"]
+    await answer(store, "charge!doubt[1]", {"resolution": "done", "result": 1})
     assert (await resume(bank.tree(), store)).output == "paid: 1"
     assert len(bank.told) == 2
 
@@ -233,7 +233,7 @@ async def test_a_connection_that_breaks_leaves_an_unsafe_call_in_doubt(
         assert (result.status, len(bank.told), len(bank.done)) == (RunStatus.COMPLETED, 2, 1)
         return
     assert (result.status, len(bank.told)) == (RunStatus.PAUSED, 1)
-    await answer(store, "charge[0]", {"resolution": "done", "result": "seen"})
+    await answer(store, "charge!doubt[0]", {"resolution": "done", "result": "seen"})
     assert (await resume(tree, store)).output == "paid: seen"
 
 
@@ -250,7 +250,7 @@ async def test_stopped_after_any_write_no_key_is_used_twice_without_being_asked(
         if result.status is RunStatus.PAUSED:
             assert len(bank.told) == 1
             said = {"resolution": "done", "result": bank.done[bank.told[0]]}
-            await answer(store, "charge[0]", said, run_id=run_id)
+            await answer(store, "charge!doubt[0]", said, run_id=run_id)
             result = await resume(bank.tree(), store, run_id=run_id)
         assert result.output == "paid: receipt 0 of 5"
         assert len(bank.told) == 1

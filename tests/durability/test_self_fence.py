@@ -14,12 +14,15 @@ from flujo.domain.journal import RunId
 from flujo.domain.run import RunStatus, Write
 from flujo.domain.steps import CallableRef, StepConfig
 from flujo.exceptions import Fenced, ResumeConflict
+from flujo.state.sql import tables
 from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import RUN, new_run
 from support import World, call, pipeline, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import sqlalchemy as sa
 
     from durability.conftest import Evidence
     from flujo.domain.pipeline import Pipeline
@@ -105,6 +108,10 @@ async def _take_over(uri: str) -> None:
     await other.aclose()
 
 
+def _end_the_lease(connection: sa.Connection) -> None:
+    connection.execute(tables.runs.update().values(lease_until=1.0))
+
+
 @pytest.mark.guarantee("G5")
 async def test_a_write_of_nothing_renews_a_lease_or_says_whose_the_run_is(store_uri: str) -> None:
     mine, other = SqlStateStore(store_uri), SqlStateStore(store_uri)
@@ -116,7 +123,8 @@ async def test_a_write_of_nothing_renews_a_lease_or_says_whose_the_run_is(store_
     assert mine.may_begin(RUN)
     with pytest.raises(ResumeConflict):
         await other.claim(RUN, statuses=[RunStatus.RUNNING])
-    await other.claim(RUN, statuses=[RunStatus.RUNNING], forced=True)
+    await other.write_apart(_end_the_lease)
+    await other.claim(RUN, statuses=[RunStatus.RUNNING])
     mine.let_go(RUN)
     with pytest.raises(Fenced):
         await mine.write(Write(run_id=RUN, fence=run.fence))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from flujo.domain.acts import Actor
     from flujo.services.project.inputs import Given
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
@@ -25,8 +26,20 @@ Fields = Annotated[
 Metadata = Annotated[
     list[str] | None, typer.Option("--metadata", metavar="K=V", help="Metadata of the run; repeat it.")
 ]
+By = Annotated[
+    str | None,
+    typer.Option("--by", metavar="NAME", help="Who acts, for the run's acts.  [default: your user name]"),
+]
 PausedOk = Annotated[bool, typer.Option("--paused-ok", help="Exit with 0 when the run waits for a human.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many to list at most.")]
+
+
+def actor(by: str | None) -> "Actor":
+    """Return who acts through the command line."""
+    from flujo.domain.acts import Via
+    from flujo.services.project import system
+
+    return system.actor(by, Via.CLI)
 
 
 def given(text: str | None, file: Path | None, fields: list[str] | None) -> "Given":

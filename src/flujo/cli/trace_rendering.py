@@ -6,11 +6,13 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from flujo.cli import formatting
+from flujo.domain.paths import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from flujo.cli.terminal import Terminal
+    from flujo.domain.acts import Act
     from flujo.services.inspection.trace import TraceNode
 
 _MARKS = {
@@ -39,6 +41,31 @@ def show_trace(terminal: Terminal, root: TraceNode, *, title: str, full: bool = 
     terminal.data(terminal.styled(head, "bold", to=terminal.out))
     for line in _below(terminal, root, "", full=full):
         terminal.data(line)
+
+
+def show_acts(terminal: Terminal, acts: Sequence[Act]) -> None:
+    """Write who changed the run, a line each."""
+    for act in acts:
+        who = f"{act.actor.by} ({act.actor.via})"
+        verb = str(act.verb).replace("_", " ")
+        line = "  ".join(filter(None, [formatting.moment(act.at or 0.0), who, verb, shown(act.object)]))
+        terminal.data(f"act:       {formatting.printable(line)}")
+
+
+def acts_data(acts: Sequence[Act]) -> list[dict[str, Any]]:
+    """Return acts as JSON data."""
+    return [
+        {
+            "at": act.at,
+            "by": act.actor.by,
+            "via": str(act.actor.via),
+            "verb": str(act.verb),
+            "object": act.object,
+            "before": formatting.decoded(act.before),
+            "after": formatting.decoded(act.after),
+        }
+        for act in acts
+    ]
 
 
 def node_data(node: TraceNode) -> dict[str, Any]:

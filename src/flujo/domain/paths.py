@@ -1,11 +1,11 @@
 """Step paths: how the journal addresses a step, and how people read and type that address.
 
-    path     = segment { "/" segment }
-    segment  = NAME { "[" COUNT "]" | ":" NAME | "!" NAME }
+    path     = segment { "/" segment } [ "!" NAME [ "[" COUNT "]" ] ]
+    segment  = NAME { "[" COUNT "]" | ":" NAME }
 
-`/` leads to a step of a body, `[n]` to an iteration, item or visit, `:name` to a branch or state, and `!name`
-to a question that is not the step's own. A name is an identifier, or any text in which the characters that
-have a meaning in a path are percent-encoded. So each path has one reading, and `parent` needs only its text.
+`/` leads to a step of a body, `[n]` to an iteration, item or visit, `:name` to a branch or state. `!name` ends
+the id of a question that is not the step's own. A name is an identifier, or any text in which the characters
+that have a meaning in a path are percent-encoded. So each path has one reading, and `parent` needs only its text.
 
 Reserved, because no step of a blueprint can have these paths: `turn[n]` and `tool[k]` below a granular step,
 and the branches `:failure` and `:finally`.
@@ -69,8 +69,13 @@ def doubt(path: StepPath, number: int) -> StepPath:
 
 
 def parent(path: StepPath) -> StepPath:
-    """Return what encloses `path`: `a/b[2]/c` → `a/b[2]` → `a/b` → `a` → the run itself."""
-    cut = max(path.rfind("/"), path.rfind("["), path.rfind(":"), path.rfind("!"))
+    """Return what encloses `path`: `a/b[2]/c` → `a/b[2]` → `a/b` → `a` → the run itself.
+
+    A question's name and number are one: `a!doubt[0]` → `a`.
+    """
+    cut = max(path.rfind("/"), path.rfind(":"))
+    mark = path.rfind("!", cut + 1)
+    cut = mark if mark >= 0 else max(cut, path.rfind("["))
     return StepPath(path[:cut]) if cut > 0 else ROOT
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from flujo.domain.acts import Act
 from flujo.domain.fast_dataclass import record
 from flujo.domain.journal import Entry, RunId, StepPath
 from flujo.domain.ledger import Hold
@@ -61,6 +62,25 @@ PURGEABLE = (
 """The statuses of runs that may be purged: no process executes one, or resumes it unasked."""
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a run's owner is to do: `cancel`, so far. The owner fulfils it, whichever process wrote it."""
+
+    what: str
+    by: str
+    at: float
+    """Seconds since the epoch, by the store's clock."""
+
+
+class PauseKind(StrEnum):
+    """What a run waits for."""
+
+    QUESTION = "question"
+    """A `hitl` step asks a human."""
+    DOUBT = "doubt"
+    """A call with an effect was made, and its end is not recorded."""
+
+
 @record(frozen=True, slots=True, kw_only=True)
 class NewRun:
     """What is known of a run when it is accepted. Values are canonical JSON bytes."""
@@ -111,11 +131,13 @@ class RunRecord:
     updated_at: float = 0.0
     deadline_at: float | None = None
     """The earliest deadline among its open questions; a claim does not say it."""
+    wish: Wish | None = None
+    """What another process wishes that the run's owner does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
-    """A question to a human. Its id is the path of the step that asks."""
+    """A question to a human. Its id is the path of the step that asks; of a doubt, `path!doubt[n]`."""
 
     pause_id: StepPath
     message: str
@@ -130,6 +152,9 @@ class Pause:
     """When it was settled: without an `answer`, because the deadline passed."""
     void: bool = False
     """Whether the question no longer matters, because the run went on or ended without it."""
+    kind: PauseKind = PauseKind.QUESTION
+    by: str | None = None
+    """Whose answer it is."""
 
     @property
     def is_expired(self) -> bool:
@@ -213,6 +238,8 @@ class Write:
     holds: tuple[Hold, ...] = ()
     """What is held back of the budget from now on; each replaces the one of its path and number."""
     move: Move | None = None
+    acts: tuple[Act, ...] = ()
+    """Who changed the run with this write."""
 
     @property
     def is_empty(self) -> bool:
@@ -223,7 +250,7 @@ class Write:
     def is_append(self) -> bool:
         """Whether this brings nothing but entries."""
         return self.move is None and not (
-            self.pauses or self.voids or self.blobs or self.holds or self.intents
+            self.pauses or self.voids or self.blobs or self.holds or self.intents or self.acts
         )
 
     @property

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 
+    from flujo.domain.acts import Act, Actor
     from flujo.domain.journal import Entry, RunId, StepPath
     from flujo.domain.ledger import Ledger
     from flujo.domain.run import (
@@ -39,7 +40,12 @@ class RunStore(Protocol):
         ...
 
     def claim(
-        self, run_id: RunId, *, statuses: Sequence[RunStatus], recovering: bool = False, forced: bool = False
+        self,
+        run_id: RunId,
+        *,
+        statuses: Sequence[RunStatus],
+        recovering: bool = False,
+        act: Act | None = None,
     ) -> Awaitable[RunRecord]:
         """Take the run over: status `running`, a lease, the fence one higher.
 
@@ -51,12 +57,31 @@ class RunStore(Protocol):
             statuses: the statuses in which the caller takes it.
             recovering: no user asked for this claim. `recoveries` of the record counts such claims from a
                 dead owner since the run's journal last grew; any other claim sets the count to 0.
-            forced: take the run from a living owner too, whose next write is refused.
+            act: who made the user's wish that leads to this claim, recorded with it.
 
         Raises:
             RunNotFound: there is no such run.
             ResumeConflict: a living owner holds it (`owner`, `lease_left_s`), this store included; or its
                 status is none of `statuses` (`status`).
+        """
+        ...
+
+    async def cancel(self, run_id: RunId, actor: Actor) -> RunRecord:
+        """Record the wish that a run be cancelled; its owner fulfils it. The first wish stays.
+
+        The owner of a run is never fenced off by this. A run without a living owner keeps the wish until a
+        store claims it.
+
+        Raises:
+            RunNotFound: there is no such run.
+            ResumeConflict: it has ended already.
+        """
+        ...
+
+    def on_wish(self, run_id: RunId, callback: Callable[[], None]) -> None:
+        """Call `callback` in this event loop once there is a wish for a run that this store owns.
+
+        Forgotten when the run is released or let go. A wish from before the claim is in the claimed record.
         """
         ...
 
@@ -115,8 +140,10 @@ class QuestionSource(Protocol):
 class QuestionStore(QuestionSource, Protocol):
     """Settles questions: the first answer or the deadline wins."""
 
-    async def answer(self, run_id: RunId, pause_id: StepPath, answer: bytes) -> Pause:
-        """Record a human's answer; the first one wins.
+    async def answer(
+        self, run_id: RunId, pause_id: StepPath, answer: bytes, *, actor: Actor | None = None
+    ) -> Pause:
+        """Record an answer, and the act of who gave it; the first one wins.
 
         Raises:
             RunNotFound: no such question (`hint` lists the open ones).
@@ -158,6 +185,10 @@ class JournalSource(QuestionSource, Protocol):
 
     async def intents(self, run_id: RunId) -> list[Intent]:
         """Return the calls that a run has announced, in the order in which they were sent last."""
+        ...
+
+    async def acts(self, run_id: RunId) -> list[Act]:
+        """Return who changed a run, in order."""
         ...
 
 
@@ -238,14 +269,15 @@ class DurableStore(StateStore, Protocol):
         ...
 
     def purge(
-        self, statuses: Sequence[RunStatus], older_than_s: float, *, batch: int
+        self, statuses: Sequence[RunStatus], older_than_s: float, *, batch: int, actor: Actor | None = None
     ) -> AsyncIterator[Purged]:
-        """Delete old runs, expired cached answers, and blobs that no row names any more.
+        """Delete old runs, expired cached answers, and blobs that no run names any more.
 
         Args:
             statuses: of the runs to delete, each in `PURGEABLE`.
             older_than_s: how many seconds ago a run was touched last.
             batch: how many rows of a kind one transaction deletes.
+            actor: who purges; each transaction that deletes runs records it with their ids.
 
         Yields:
             The totals after each batch.

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from flujo.domain import canonical
 from flujo.domain.agents import Ask
-from flujo.domain.journal import Entry, EntryKind, EntryStatus, indexed
+from flujo.domain.journal import Entry, EntryKind, EntryStatus
 from flujo.domain.outcomes import Failure, Paused
-from flujo.domain.run import Intent, IntentState, Pause
+from flujo.domain.paths import doubt, indexed
+from flujo.domain.run import Intent, IntentState, Pause, PauseKind
 from flujo.engine.attempt import Attempt
 from flujo.engine.journal import error_info
 from flujo.exceptions import CallInDoubt, FlujoError, OutputRejected
@@ -94,8 +95,11 @@ async def resolve(step: Step, frame: Frame, intent: Intent) -> Ended:
 
 
 async def _ask(step: Step, frame: Frame, intent: Intent) -> Ended:
-    pause_id = indexed(intent.path, intent.sends - 1)
-    asked = frame.run.journal.pause(pause_id)
+    pause_id = doubt(intent.path, intent.sends - 1)
+    # A run of 0.1 asked the question under the number alone.
+    asked = frame.run.journal.pause(pause_id) or frame.run.journal.pause(
+        indexed(intent.path, intent.sends - 1)
+    )
     if asked is not None and asked.is_open:
         return Paused((asked,))
     if asked is None or asked.answer is None:
@@ -118,6 +122,7 @@ def _question(step: Step, intent: Intent, pause_id: StepPath) -> Pause:
     result = True if step.output_schema is None else step.output_schema
     return Pause(
         pause_id=pause_id,
+        kind=PauseKind.DOUBT,
         message=f"step {step.name!r} called `{intent.tool}` at {when}, and how that ended is not recorded.\n"
         f"sent: {intent.input.decode()}\nkey:  {intent.key}\n"
         "Look on the other side, then say: done (with its result), retry (call again, with the same key), "

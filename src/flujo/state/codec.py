@@ -14,9 +14,19 @@ from typing import TYPE_CHECKING, Any
 import zstandard
 
 from flujo.domain import canonical
+from flujo.domain.acts import Act, Actor, Verb, Via
 from flujo.domain.journal import Entry, EntryKind, EntryStatus, RunId, StepPath, parent
 from flujo.domain.ledger import Hold, HoldState
-from flujo.domain.run import Intent, IntentState, NewRun, Pause, RunRecord, RunStatus
+from flujo.domain.run import (
+    Intent,
+    IntentState,
+    NewRun,
+    Pause,
+    PauseKind,
+    RunRecord,
+    RunStatus,
+    Wish,
+)
 from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import CorruptState
 
@@ -39,6 +49,7 @@ NO_SEAL = bytes(_SEAL)
 
 ENTRY_VALUES = ("input", "output", "patch", "error", "detail")
 INTENT_VALUES = ("request", "result")
+ACT_VALUES = ("before", "after")
 RUN_VALUES = ("input", "context", "context_now", "output", "error")
 
 Rows = dict[str, dict[str, Any]]
@@ -86,9 +97,9 @@ def blob(row: Row) -> bytes:
         return data
 
 
-def _spill(value: bytes | None, aside: Rows) -> bytes | None:
-    """Return what the column holds for `value`; a large one is put aside as a blob."""
-    if value is None or len(value) <= INLINE_LIMIT:
+def _spill(value: bytes | None, aside: Rows | None) -> bytes | None:
+    """Return what the column holds for `value`; a large one goes to `aside` as a blob, if there is one."""
+    if value is None or aside is None or len(value) <= INLINE_LIMIT:
         return value
     digest = canonical.digest(value)
     if digest not in aside:
@@ -262,6 +273,7 @@ def run_record(row: Row, aside: Mapping[str, bytes]) -> RunRecord:
             created_at=row["created_at"],
             updated_at=row["updated_at"],
             deadline_at=row.get("deadline_at"),
+            wish=None if row["wish"] is None else Wish(row["wish"], row["wish_by"], row["wish_at"]),
         )
 
 
@@ -342,13 +354,14 @@ def pause_row(run_id: RunId, pause: Pause, position: int) -> dict[str, Any]:
         "answer_schema": pause.answer_schema,
         "deadline_s": pause.deadline_s,
         "position": position,
+        "kind": str(pause.kind),
         "digest": pause_digest(run_id, pause),
     }
 
 
-def settled(pause: Pause, answer: bytes | None, answered_at: float) -> Pause:
+def settled(pause: Pause, answer: bytes | None, answered_at: float, by: str | None = None) -> Pause:
     """Return the question with its answer; without one its deadline has passed."""
-    return replace(pause, answer=answer, answered_at=answered_at)
+    return replace(pause, answer=answer, answered_at=answered_at, by=by)
 
 
 def pause_digest(run_id: str, pause: Pause) -> bytes:
@@ -356,6 +369,10 @@ def pause_digest(run_id: str, pause: Pause) -> bytes:
     parts = [run_id.encode(), pause.pause_id.encode(), pause.message.encode()]
     parts += [b"-" if value is None else b"+" + value for value in (pause.answer_schema, pause.answer)]
     parts += [b"expired"] if pause.is_expired else []
+    # Questions of 0.1 had no kind: theirs follows from the id, and is not in their digests.
+    implied = PauseKind.DOUBT if pause.pause_id.endswith("]") else PauseKind.QUESTION
+    parts += [f"kind {pause.kind}".encode()] if pause.kind is not implied else []
+    parts += [f"by {pause.by}".encode()] if pause.by is not None else []
     return hashlib.sha256(b"\n".join(b"%d:%b" % (len(part), part) for part in parts)).digest()
 
 
@@ -375,6 +392,8 @@ def pause(row: Row) -> Pause:
             answer=row["answer"],
             answered_at=row["answered_at"],
             void=bool(row["void"]),
+            kind=PauseKind(row["kind"]),
+            by=row["by"],
         )
         if pause_digest(row["run_id"], found) != row["digest"]:
             raise ValueError("its digest differs")
@@ -428,8 +447,54 @@ def intent(row: Row, aside: Mapping[str, bytes]) -> Intent:
 
 def _intent_digest(row: Row) -> bytes:
     head = [row[name] for name in ("run_id", "key", "path", "tool", "state")]
-    parts = [text.encode() for text in head]
-    parts += [b"-" if value is None else bytes(value) for value in (row["request"], row["result"])]
+    return _digest_of(head, row["request"], row["result"])
+
+
+# Acts ----------------------------------------------------------------------------------------------------
+
+
+def act_row(act: Act, aside: Rows | None) -> dict[str, Any]:
+    """Return the row of an act; the database adds its id and when. Large values go to `aside`, by digest."""
+    row = {
+        "run_id": act.run_id,
+        "by": act.actor.by,
+        "via": str(act.actor.via),
+        "verb": str(act.verb),
+        "object": act.object,
+        "before": _spill(act.before, aside),
+        "after": _spill(act.after, aside),
+    }
+    return {**row, "digest": _act_digest(row)}
+
+
+def act(row: Row, aside: Mapping[str, bytes]) -> Act:
+    """Return the act of a row; `aside` has the blobs that it points at.
+
+    Raises:
+        CorruptState: the row is not what was written.
+    """
+    with _Corrupt("act {id} of run {run_id}", row):
+        if _act_digest(row) != row["digest"]:
+            raise ValueError("its digest differs")
+        return Act(
+            verb=Verb(row["verb"]),
+            actor=Actor(row["by"], Via(row["via"])),
+            run_id=None if row["run_id"] is None else RunId(row["run_id"]),
+            object=row["object"],
+            before=_whole(row["before"], aside),
+            after=_whole(row["after"], aside),
+            at=row["at"],
+        )
+
+
+def _act_digest(row: Row) -> bytes:
+    head = [row[name] or "" for name in ("run_id", "by", "via", "verb", "object")]
+    return _digest_of(head, row["before"], row["after"])
+
+
+def _digest_of(texts: Sequence[str], *values: bytes | None) -> bytes:
+    parts = [text.encode() for text in texts]
+    parts += [b"-" if value is None else bytes(value) for value in values]
     return hashlib.sha256(b"\n".join(b"%d:%b" % (len(part), part) for part in parts)).digest()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -17,9 +18,12 @@ from flujo.state.sql.tables import runs
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable, Iterable
 
 LEASE_S = 30.0
 RENEW_S = 10.0
+LOOK_S = 1.0
+"""How often a process that executes runs looks for wishes: a read of an index that is nearly always empty."""
 
 _mine = sa.and_(runs.c.owner == sa.bindparam("me"), runs.c.run_id.in_(sa.bindparam("ids", expanding=True)))
 _renew = (
@@ -47,6 +51,8 @@ class Heartbeat:
         self._last = time.monotonic()
         self.held: dict[str, float] = {}
         """Runs, and since when at the latest their leases have been running."""
+        self.on_wish: dict[str, Callable[[], None]] = {}
+        """Of runs that are held: called in the loop once there is a wish for one."""
 
     def start(self) -> None:
         """Begin to beat; called inside the loop."""
@@ -85,6 +91,7 @@ class Leases:
         self._lock = threading.Lock()
         self._heartbeats: dict[asyncio.AbstractEventLoop, Heartbeat] = {}
         self._next_renewal = time.monotonic() + renew_s
+        self._next_look = time.monotonic()
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to listen to a loop that is about to hold a run; called inside the loop."""
@@ -120,10 +127,42 @@ class Leases:
         with self._lock:
             for heartbeat in self._heartbeats.values():
                 heartbeat.held.pop(run_id, None)
+                heartbeat.on_wish.pop(run_id, None)
 
     def seconds_to_renewal(self) -> float:
-        """Return how long the writer may sleep."""
+        """Return how long the writer may sleep before it renews leases."""
         return max(0.0, self._next_renewal - time.monotonic())
+
+    def seconds_to_look(self) -> float:
+        """Return how long the writer may sleep before it looks for wishes."""
+        with self._lock:
+            if not any(beat.held for beat in self._heartbeats.values()):
+                return self.renew_s
+        return max(0.0, self._next_look - time.monotonic())
+
+    def on_wish(self, run_id: str, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+        """Call `callback` in `loop` once there is a wish for a run; called inside the loop."""
+        with self._lock:
+            heartbeat = self._heartbeats.get(loop)
+            if heartbeat is not None and run_id in heartbeat.held:
+                heartbeat.on_wish[run_id] = callback
+
+    def begin_look(self) -> None:
+        """Note that the writer looks for wishes now."""
+        self._next_look = time.monotonic() + LOOK_S
+
+    def tell_wishes(self, run_ids: Iterable[str]) -> None:
+        """Tell the loops that execute these runs, each once."""
+        with self._lock:
+            found = [
+                (loop, callback)
+                for loop, beat in self._heartbeats.items()
+                for run_id in run_ids
+                if (callback := beat.on_wish.pop(run_id, None)) is not None
+            ]
+        for loop, callback in found:
+            with suppress(RuntimeError):  # the loop is closed, and its runs with it
+                loop.call_soon_threadsafe(callback)
 
     def begin_renewal(self) -> list[str]:
         """Return the runs whose leases are to be renewed now: those that living loops hold."""

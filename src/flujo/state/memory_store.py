@@ -9,6 +9,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from flujo.domain import canonical
+from flujo.domain.acts import Act, Verb
 from flujo.domain.journal import ROOT, Entry, EntryKind, RunId, StepPath, parent
 from flujo.domain.ledger import Hold, Ledger, Spending
 from flujo.domain.run import (
@@ -22,6 +23,7 @@ from flujo.domain.run import (
     RunQuery,
     RunRecord,
     RunStatus,
+    Wish,
     Write,
 )
 from flujo.domain.usage import NOTHING
@@ -30,6 +32,8 @@ from flujo.state import owner_tokens, rules
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+
+    from flujo.domain.acts import Actor
 
 EntryKey = tuple[StepPath, EntryKind, int]
 
@@ -48,6 +52,9 @@ class StoredRun:
     holds: dict[tuple[StepPath, int], Hold] = field(default_factory=dict)
     answered: bool = False
     """Whether a question was settled since the last claim."""
+    acts: list[Act] = field(default_factory=list)
+    on_wish: tuple[asyncio.AbstractEventLoop, Callable[[], None]] | None = None
+    """Tells the owner that there is a wish."""
 
 
 @dataclass(slots=True)
@@ -116,13 +123,18 @@ class MemoryStateStore:
         return self._record(stored)
 
     async def claim(
-        self, run_id: RunId, *, statuses: Sequence[RunStatus], recovering: bool = False, forced: bool = False
+        self,
+        run_id: RunId,
+        *,
+        statuses: Sequence[RunStatus],
+        recovering: bool = False,
+        act: Act | None = None,
     ) -> RunRecord:
         """Take a run over; see the port."""
         self._check_open()
         stored = self._stored(run_id)
         there = self._record(stored)
-        gone = forced or (there.owner is not None and owner_tokens.is_provably_dead(there.owner))
+        gone = there.owner is not None and owner_tokens.is_provably_dead(there.owner)
         owner = None if gone else there.owner
         refusal = rules.claim_refusal(run_id, there.status, statuses, owner, there.lease_left_s)
         if refusal is not None:
@@ -150,7 +162,38 @@ class MemoryStateStore:
             error=None,
             updated_at=now,
         )
+        stored.on_wish = None
+        if act is not None:
+            self._act(stored, act)
         return self._record(stored)
+
+    async def cancel(self, run_id: RunId, actor: Actor) -> RunRecord:
+        """Record the wish that a run be cancelled; see the port."""
+        self._check_open()
+        stored = self._stored(run_id)
+        refusal = rules.cancel_refusal(run_id, stored.record.status)
+        if refusal is not None:
+            raise refusal
+        if stored.record.wish is None:
+            stored.record = replace(stored.record, wish=Wish(rules.CANCEL, actor.by, self._now()))
+            self._act(stored, Act(verb=Verb.CANCEL, actor=actor, run_id=run_id))
+            self._tell(stored)
+        return self._record(stored)
+
+    def on_wish(self, run_id: RunId, callback: Callable[[], None]) -> None:
+        """Call `callback` once there is a wish for a run that this store owns; see the port."""
+        stored = self.database.runs.get(run_id)
+        if stored is not None and stored.record.owner == self.owner:
+            stored.on_wish = asyncio.get_running_loop(), callback
+            if stored.record.wish is not None:
+                self._tell(stored)
+
+    @staticmethod
+    def _tell(stored: StoredRun) -> None:
+        waiting, stored.on_wish = stored.on_wish, None
+        if waiting is not None:
+            loop, callback = waiting
+            loop.call_soon_threadsafe(callback)
 
     def write(self, write: Write) -> Awaitable[bool]:
         """Make a write true at once; the awaitable says how it came out."""
@@ -242,12 +285,19 @@ class MemoryStateStore:
         stored = self.database.runs.get(run_id)
         return list(stored.pauses.values()) if stored else []
 
-    async def answer(self, run_id: RunId, pause_id: StepPath, answer: bytes) -> Pause:
-        """Record a human's answer; the first one wins."""
+    async def answer(
+        self, run_id: RunId, pause_id: StepPath, answer: bytes, *, actor: Actor | None = None
+    ) -> Pause:
+        """Record an answer; the first one wins."""
         self._check_open()
         stored = self._stored(run_id)
         pause = rules.answered(run_id, list(stored.pauses.values()), pause_id, answer)
-        return pause if pause.is_settled else self._settle(stored, pause, answer)
+        if pause.is_settled:
+            return pause
+        if actor is None:
+            return self._settle(stored, pause, answer)
+        self._act(stored, rules.answer_act(run_id, pause, answer, actor))
+        return self._settle(stored, pause, answer, by=actor.by)
 
     async def expire(self, run_id: RunId, pause_id: StepPath) -> Pause:
         """Settle a question whose deadline has passed; see the port."""
@@ -286,6 +336,11 @@ class MemoryStateStore:
         stored = self.database.runs.get(run_id)
         calls = stored.intents.values() if stored else ()
         return sorted(calls, key=lambda call: (call.sent_at or 0.0, call.key))
+
+    async def acts(self, run_id: RunId) -> list[Act]:
+        """Return who changed a run, in order."""
+        stored = self.database.runs.get(run_id)
+        return list(stored.acts) if stored else []
 
     async def blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
         """Return content-addressed blobs."""
@@ -326,6 +381,8 @@ class MemoryStateStore:
         for pause_id in write.voids:
             if pause_id in stored.pauses and stored.pauses[pause_id].is_open:
                 stored.pauses[pause_id] = replace(stored.pauses[pause_id], void=True)
+        for act in write.acts:
+            self._act(stored, act)
         if write.move is not None:
             self._move(stored, write.move)
         elif write.is_empty:
@@ -352,12 +409,17 @@ class MemoryStateStore:
         stored.pauses.pop(pause.pause_id, None)
         now = self._now()
         deadline_at = None if pause.deadline_s is None else now + pause.deadline_s
-        fresh = replace(pause, deadline_s=None, answer=None, answered_at=None, void=False)
+        fresh = replace(pause, deadline_s=None, answer=None, answered_at=None, void=False, by=None)
         stored.pauses[pause.pause_id] = replace(fresh, asked_at=now, deadline_at=deadline_at)
 
-    def _settle(self, stored: StoredRun, pause: Pause, answer: bytes | None) -> Pause:
+    def _act(self, stored: StoredRun, act: Act) -> None:
+        stored.acts.append(replace(act, at=self._now()))
+
+    def _settle(
+        self, stored: StoredRun, pause: Pause, answer: bytes | None, *, by: str | None = None
+    ) -> Pause:
         stored.answered = True
-        settled = replace(pause, answer=answer, answered_at=self._now())
+        settled = replace(pause, answer=answer, answered_at=self._now(), by=by)
         stored.pauses[pause.pause_id] = settled
         return settled
 
@@ -396,6 +458,7 @@ class MemoryStateStore:
     # Small things ----------------------------------------------------------------------------------------
 
     def _release(self, stored: StoredRun) -> None:
+        stored.on_wish = None
         stored.record = replace(stored.record, owner=None)
         stored.lease_until = None
 

@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
-from flujo.domain.run import NewRun, Pause, RunQuery, RunRecord, RunStatus, Write
+from flujo.domain.acts import Act, Verb
+from flujo.domain.run import NewRun, Pause, PauseKind, RunQuery, RunRecord, RunStatus, Write
 from flujo.exceptions import (
     Fenced,
     FlujoError,
@@ -23,6 +24,7 @@ from flujo.exceptions import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from flujo.domain.acts import Actor
     from flujo.domain.journal import Entry, RunId, StepPath
 
 METADATA_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
@@ -76,6 +78,27 @@ def claim_refusal(
         owner=owner,
         lease_left_s=lease_left_s,
     )
+
+
+CANCEL = "cancel"
+
+
+def cancel_refusal(run_id: RunId, status: RunStatus) -> ResumeConflict | None:
+    """Return why a run cannot be cancelled."""
+    if status.can_become(RunStatus.CANCELLED):
+        return None
+    return ResumeConflict(
+        f"run {run_id} is {status} and cannot be cancelled",
+        hint=f"`flujo trace {run_id}` shows what happened in it",
+        run_id=run_id,
+        status=status,
+    )
+
+
+def answer_act(run_id: RunId, pause: Pause, answer: bytes, actor: Actor) -> Act:
+    """Return the act of answering a question, or of resolving a call in doubt."""
+    verb = Verb.RESOLVE if pause.kind is PauseKind.DOUBT else Verb.ANSWER
+    return Act(verb=verb, actor=actor, run_id=run_id, object=pause.pause_id, after=answer)
 
 
 def write_refusal(

@@ -16,13 +16,14 @@ from flujo.state.sql import migrations, queries, retention
 from flujo.state.sql.database import Database, Synchronous, is_postgres
 from flujo.state.sql.retry import ANSWER_S, RETRY_S
 from flujo.state.sql_cache import SqlCache
-from flujo.state.writer.batch import Accept, Answer, Batches, Claim, Expire
+from flujo.state.writer.batch import Accept, Answer, Batches, Cancel, Claim, Expire
 from flujo.state.writer.readers import Readers
 from flujo.state.writer.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 
+    from flujo.domain.acts import Act, Actor
     from flujo.domain.journal import Entry, StepPath
     from flujo.domain.ledger import Ledger
     from flujo.domain.run import Due, Intent, NewRun, Pause, RunQuery, RunRecord, RunStatus, Write
@@ -112,10 +113,24 @@ class SqlStateStore:
         return self._begin(Accept(run, blobs, claim))
 
     def claim(
-        self, run_id: RunId, *, statuses: Sequence[RunStatus], recovering: bool = False, forced: bool = False
+        self,
+        run_id: RunId,
+        *,
+        statuses: Sequence[RunStatus],
+        recovering: bool = False,
+        act: Act | None = None,
     ) -> Awaitable[RunRecord]:
         """Take a run over; see the port."""
-        return self._begin(Claim(run_id, tuple(statuses), recovering, forced))
+        return self._begin(Claim(run_id, tuple(statuses), recovering, act))
+
+    async def cancel(self, run_id: RunId, actor: Actor) -> RunRecord:
+        """Record the wish that a run be cancelled; see the port."""
+        record: RunRecord = await self.writer.submit(Cancel(run_id, actor), asyncio.get_running_loop())
+        return record
+
+    def on_wish(self, run_id: RunId, callback: Callable[[], None]) -> None:
+        """Call `callback` once there is a wish for a run that this store owns; see the port."""
+        self._leases.on_wish(run_id, asyncio.get_running_loop(), callback)
 
     def _begin(self, request: Accept | Claim) -> Awaitable[RunRecord]:
         """Enqueue what begins something; while too much is waiting, those who are inside come out first."""
@@ -141,9 +156,11 @@ class SqlStateStore:
         """Stop renewing the run's lease; see the port."""
         self._leases.let_go(run_id)
 
-    async def answer(self, run_id: RunId, pause_id: StepPath, answer: bytes) -> Pause:
-        """Record a human's answer; the first one wins."""
-        request = Answer(run_id, pause_id, answer)
+    async def answer(
+        self, run_id: RunId, pause_id: StepPath, answer: bytes, *, actor: Actor | None = None
+    ) -> Pause:
+        """Record an answer; the first one wins."""
+        request = Answer(run_id, pause_id, answer, actor)
         pause: Pause = await self.writer.submit(request, asyncio.get_running_loop())
         return pause
 
@@ -203,6 +220,10 @@ class SqlStateStore:
         """Return the calls that a run has announced."""
         return await self.read(queries.calls, run_id)
 
+    async def acts(self, run_id: RunId) -> list[Act]:
+        """Return who changed a run, in order."""
+        return await self.read(queries.acts_of, run_id)
+
     async def blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
         """Return content-addressed blobs."""
         return await self.read(queries.contents, digests)
@@ -216,17 +237,17 @@ class SqlStateStore:
         return await self.read(retention.count_runs, statuses, older_than_s)
 
     async def purge(
-        self, statuses: Sequence[RunStatus], older_than_s: float, *, batch: int
+        self, statuses: Sequence[RunStatus], older_than_s: float, *, batch: int, actor: Actor | None = None
     ) -> AsyncIterator[Purged]:
         """Delete what is old, and yield the totals after each batch; see the port."""
         gone = Purged()
-        while count := await self.write_apart(retention.delete_runs, statuses, older_than_s, batch):
+        while count := await self.write_apart(retention.delete_runs, statuses, older_than_s, batch, actor):
             yield (gone := replace(gone, runs=gone.runs + count))
         while count := await self.write_apart(retention.delete_stale_answers, batch):
             yield (gone := replace(gone, answers=gone.answers + count))
-        since, unnamed = await self.read(retention.unnamed_blobs)
+        unnamed = await self.read(retention.unnamed_blobs)
         for start in range(0, len(unnamed), batch):
-            count = await self.write_apart(retention.delete_blobs, unnamed[start : start + batch], since)
+            count = await self.write_apart(retention.delete_blobs, unnamed[start : start + batch])
             yield (gone := replace(gone, contents=gone.contents + count))
 
     async def aclose(self) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flujo import Flujo, read_blueprint
+from flujo.domain.acts import Actor, Via
 from flujo.domain.run import RunStatus
 from flujo.exceptions import LockMismatch, LockUnreadable, SettingsError
 from flujo.services.admin.scaffold import scaffold
@@ -49,6 +50,8 @@ enabled = false
 [env.prod.lockfile]
 enabled = true
 """
+
+ADA = Actor("ada", Via.API)
 
 
 @pytest.fixture
@@ -268,7 +271,7 @@ async def test_a_run_goes_on_with_what_was_tested_when_it_was_accepted(project: 
     project = edited(project, "blueprints/other.yaml", "Fine?", "Good?")
     write(project)
     async with Workspace(project) as ws:
-        result = await blueprint_runs.answer(ws, record.run_id, None, "yes")
+        result = await blueprint_runs.answer(ws, record.run_id, None, "yes", actor=ADA)
     assert result.status is RunStatus.COMPLETED
 
 
@@ -277,16 +280,18 @@ async def test_a_run_that_no_lock_held_is_refused_where_one_is_required(project:
     project = settled(project, ENABLED)
     async with Workspace(project) as ws:
         with pytest.raises(LockMismatch, match=r"started with what no lock held\nthere is no flujo.lock"):
-            await blueprint_runs.resume(ws, record.run_id)
+            await blueprint_runs.resume(ws, record.run_id, actor=ADA)
     write(project)
     async with Workspace(project) as ws:
-        assert (await blueprint_runs.answer(ws, record.run_id, None, "yes")).status is RunStatus.COMPLETED
+        assert (
+            await blueprint_runs.answer(ws, record.run_id, None, "yes", actor=ADA)
+        ).status is RunStatus.COMPLETED
 
 
 async def test_a_worker_leaves_a_run_that_no_lock_held_and_says_why(project: Project) -> None:
     record = await started(project)
     async with Workspace(project) as ws:
-        await blueprint_runs.answer(ws, record.run_id, None, "yes", detach=True)
+        await blueprint_runs.answer(ws, record.run_id, None, "yes", detach=True, actor=ADA)
     project = settled(project, ENABLED)
     told: list[WorkerEvents] = []
     async with Workspace(project) as ws:
@@ -304,11 +309,13 @@ async def test_files_that_took_the_place_of_locked_ones_are_held_to_the_lock_aga
     assert record.lock_digest is not None
     changed = edited(project, "blueprints/other.yaml", "Fine?", "Good?")
     async with Workspace(changed) as ws:
-        await blueprint_runs.resume(ws, record.run_id, accept_changes=True)
+        await blueprint_runs.resume(ws, record.run_id, accept_changes=True, actor=ADA)
     production = settled(project, ENABLED)
     async with Workspace(production) as ws:
         with pytest.raises(LockMismatch, match="no lock held"):
-            await blueprint_runs.resume(ws, record.run_id)
+            await blueprint_runs.resume(ws, record.run_id, actor=ADA)
     locking.write(production)
     async with Workspace(production) as ws:
-        assert (await blueprint_runs.answer(ws, record.run_id, None, "yes")).status is RunStatus.COMPLETED
+        assert (
+            await blueprint_runs.answer(ws, record.run_id, None, "yes", actor=ADA)
+        ).status is RunStatus.COMPLETED

@@ -10,7 +10,7 @@ import flujo
 from flujo import Flujo, Step
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CacheStep, CallableRef
-from flujo.exceptions import CallableError, Fenced, ResumeConflict, SettingsError
+from flujo.exceptions import CallableError, ResumeConflict, SettingsError
 from flujo.services.inspection.task_client import TaskClient
 from support import World, call, pipeline, start
 
@@ -46,17 +46,15 @@ def test_nothing_is_enforced_where_nothing_is_kept() -> None:
             Flujo(pipeline(step), persist_state=False)
 
 
-async def test_a_cancelled_run_is_over_and_its_owner_cannot_write_on(store: StateStore) -> None:
+async def test_a_step_may_cancel_its_own_run(store: StateStore) -> None:
     client = TaskClient(store)
 
     async def cancel(data: Any) -> Any:
-        assert (await client.cancel_task("run")).status is RunStatus.CANCELLED
-        return data
+        return await client.cancel_task("run")
 
     world = World()
     tree = pipeline(call("cancel", CallableRef("world:cancel", cancel)), call("after", world.add("after")))
-    with pytest.raises(Fenced):
-        await start(tree, store)
+    assert (await start(tree, store)).status is RunStatus.CANCELLED
     assert world.calls == []
     with pytest.raises(ResumeConflict):
         await client.cancel_task("run")

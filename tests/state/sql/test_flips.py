@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from flujo.domain import canonical
+from flujo.domain.acts import Act, Actor, Verb, Via
 from flujo.domain.journal import RunId, StepPath
 from flujo.domain.ledger import Hold, HoldState
 from flujo.domain.run import Intent, IntentState, Pause, RunStatus, Write
@@ -30,13 +31,15 @@ VALUES = {
     "pauses": ("answer_schema", "answer", "digest"),
     "intents": ("request", "result", "digest"),
     "budget_holds": ("usage", "digest"),
+    "acts": ("before", "after", "digest"),
 }
 TEXTS = {
     "runs": ("pipeline", "user_id", "lock_digest", "closure"),
     "journal": ("path", "kind", "status", "fingerprint"),
-    "pauses": ("pause_id", "message"),
+    "pauses": ("pause_id", "message", "kind", "by"),
     "intents": ("key", "path", "tool", "state"),
     "budget_holds": ("path", "state"),
+    "acts": ("by", "via", "verb", "object"),
 }
 FLIPS = int(os.environ.get("FLUJO_FLIPS", "4"))
 """In each column of each row."""
@@ -59,6 +62,7 @@ async def _fill(store: SqlStateStore, run_id: RunId) -> None:
     whole = entry(1, input=small, output=large, patch=small, error=small, detail=small, usage=used)
     call = Intent(key="k", path=StepPath("a"), tool="a:b", state=IntentState.DONE, input=large, result=small)
     path = StepPath("q")
+    act = Act(verb=Verb.RETRY, actor=Actor("bob", Via.API), run_id=run_id, before=large, after=small)
     await store.write(
         Write(
             run_id=run_id,
@@ -67,9 +71,10 @@ async def _fill(store: SqlStateStore, run_id: RunId) -> None:
             pauses=(Pause(pause_id=path, message="send?", answer_schema=b'{"type":"string"}'),),
             intents=(call,),
             holds=(Hold(path=path, number=1, state=HoldState.HELD, usage=used),),
+            acts=(act,),
         )
     )
-    await store.answer(run_id, path, small)
+    await store.answer(run_id, path, small, actor=Actor("ann", Via.CLI))
     last = move(run, RunStatus.FAILED, context=large, output=small, error=small, usage=used, entries=3)
     await store.write(last)
 
@@ -83,6 +88,7 @@ async def _read(store: SqlStateStore, run_id: RunId) -> list[Any]:
         store.pauses,
         store.intents,
         store.ledger,
+        store.acts,
     ]
     return await asyncio.gather(*(asked(run_id) for asked in asks), return_exceptions=True)
 
@@ -110,6 +116,7 @@ KEYS = {
     "pauses": ("run_id", "asked_at"),
     "intents": ("run_id", "sent_at"),
     "budget_holds": ("run_id", "number"),
+    "acts": ("run_id", "id"),
 }
 
 

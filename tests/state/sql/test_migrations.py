@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,14 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.script import ScriptDirectory
 
+from flujo.domain.run import RunStatus
 from flujo.exceptions import SchemaOutdated, SchemaTooNew, SettingsError, StateBackendUnavailable, StateError
 from flujo.state.sql import migrations
 from flujo.state.sql.database import Database, parse
 from flujo.state.sql.tables import HEAD, metadata
 from flujo.state.store import SqlStateStore
+from flujo.testing.store_suite import RUN, entry, move, new_run, writes
+from histories.restoring import recorded, restore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,10 +36,19 @@ def database(store_uri: str) -> Iterator[Database]:
     database.dispose()
 
 
-def _set_version(uri: str, version: str) -> None:
+def _set_version(uri: str, version: str, *, oldest_reader: str) -> None:
+    """Do to the schema what a newer Flujo's migration does to the two tables that say its version."""
+    values = {"v": version, "oldest": oldest_reader}
+    with _changing(uri) as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = :v"), values)
+        connection.execute(sa.text("UPDATE schema_info SET revision = :v, oldest_reader = :oldest"), values)
+
+
+@contextmanager
+def _changing(uri: str) -> Iterator[sa.Connection]:
     database = Database(uri)
     with migrations.exclusively(database) as connection:
-        connection.execute(sa.text("UPDATE alembic_version SET version_num = :v"), {"v": version})
+        yield connection
     database.dispose()
 
 
@@ -65,15 +77,7 @@ def test_the_tables_are_what_the_versions_build(database: Database) -> None:
 
 @pytest.mark.guarantee("G23")
 def test_the_statements_that_are_said_build_the_same_tables(empty_uri: str) -> None:
-    said = migrations.script(empty_uri)
-    if empty_uri.startswith("postgres"):
-        with psycopg.connect(empty_uri, autocommit=True) as connection:
-            connection.execute(said.encode())
-    else:
-        path = Path(str(parse(empty_uri).database))
-        path.parent.mkdir()
-        with closing(sqlite3.connect(path, isolation_level=None)) as file:
-            file.executescript(said)
+    _execute(empty_uri, migrations.script(empty_uri))
     assert migrations.status(empty_uri).is_current
     assert migrations.script(empty_uri) == ""
     database = Database(empty_uri)
@@ -162,7 +166,7 @@ async def test_an_older_postgres_waits_for_migrate(empty_postgres_uri: str) -> N
 @pytest.mark.guarantee("G23")
 async def test_a_newer_schema_is_left_alone(store_uri: str) -> None:
     migrations.migrate(store_uri)
-    _set_version(store_uri, "9999")
+    _set_version(store_uri, "9999", oldest_reader="9998")
     with pytest.raises(SchemaTooNew):
         await SqlStateStore.open(store_uri)
     with pytest.raises(SchemaTooNew):
@@ -170,6 +174,85 @@ async def test_a_newer_schema_is_left_alone(store_uri: str) -> None:
     with pytest.raises(SchemaTooNew):
         migrations.script(store_uri)
     assert migrations.status(store_uri).is_newer
+
+
+@pytest.mark.guarantee("G23")
+async def test_two_versions_work_on_a_schema_to_which_the_newer_one_has_only_added(store_uri: str) -> None:
+    older = await SqlStateStore.open(store_uri)
+    run = await older.accept(new_run(), {})
+    with _changing(store_uri) as connection:
+        for table in metadata.tables:
+            connection.execute(sa.text(f"ALTER TABLE {table} ADD COLUMN added TEXT"))
+        connection.execute(sa.text("CREATE TABLE added (x INTEGER)"))
+    _set_version(store_uri, "9999", oldest_reader=HEAD)
+    await older.write(writes(run, entry(1)))
+    newer = await SqlStateStore.open(store_uri)  # of this version too, opened after the migration
+    assert await newer.entries(RUN) == [entry(1)]
+    await older.write(move(run, RunStatus.PAUSED))
+    claimed = await newer.claim(RUN, statuses=[RunStatus.PAUSED])
+    await newer.write(writes(claimed, entry(2)))
+    assert [each.seq for each in await older.entries(RUN)] == [1, 2]
+    status = migrations.status(store_uri)
+    assert (status.is_current, status.is_newer, status.current) == (True, False, "9999")
+    before, after = migrations.migrate(store_uri)
+    assert (before, after) == (status, status)
+    assert migrations.script(store_uri) == ""
+    await older.aclose()
+    await newer.aclose()
+
+
+async def test_a_database_of_0_1_waits_for_its_migration(empty_postgres_uri: str, tmp_path: Path) -> None:
+    restore(recorded("situations")[0], empty_postgres_uri, tmp_path)
+    with pytest.raises(SchemaOutdated, match="has schema 0003"):
+        await SqlStateStore.open(empty_postgres_uri)
+
+
+def test_references_to_contents_are_counted_for_old_rows(empty_uri: str, tmp_path: Path) -> None:
+    restore(recorded("situations")[0], empty_uri, tmp_path)
+    migrations.migrate(empty_uri)
+    counted = _references(empty_uri)
+    blobs, named = {digest for digest, _ in counted}, {run_id for _, run_id in counted}
+    with _changing(empty_uri) as connection:
+        assert blobs == set(connection.scalars(sa.text("SELECT digest FROM blobs")))
+        assert named == set(connection.scalars(sa.text("SELECT run_id FROM runs")))
+        kinds: dict[str, int] = dict(
+            connection.execute(sa.text("SELECT kind, count(*) FROM pauses GROUP BY kind")).all()
+        )
+    assert len([run_id for _, run_id in counted if run_id == "blueprint"]) == 3, "a closure of two files"
+    assert kinds == {"question": 8, "doubt": 5}
+
+
+@pytest.mark.guarantee("G23")
+def test_the_statements_that_are_said_count_no_reference_less(empty_uri: str, tmp_path: Path) -> None:
+    restore(recorded("situations")[0], empty_uri, tmp_path)
+    _execute(empty_uri, migrations.script(empty_uri))
+    counted = _references(empty_uri)
+    with _changing(empty_uri) as connection:
+        named = {
+            (digest, run_id)
+            for digest, run_id in connection.execute(sa.text("SELECT closure, run_id FROM runs"))
+        }
+        files = connection.scalars(sa.text("SELECT digest FROM blobs WHERE encoding = 'plain'")).all()
+    assert named <= counted
+    of_blueprint = {digest for digest, run_id in counted if run_id == "blueprint"}
+    assert len(of_blueprint & set(files)) == 3, "a closure of two files"
+
+
+def _references(uri: str) -> set[tuple[str, str]]:
+    with _changing(uri) as connection:
+        rows = connection.execute(sa.text("SELECT digest, run_id FROM blob_refs"))
+        return {(digest, run_id) for digest, run_id in rows}
+
+
+def _execute(uri: str, statements: str) -> None:
+    if uri.startswith("postgres"):
+        with psycopg.connect(uri, autocommit=True) as connection:
+            connection.execute(statements.encode())
+        return
+    path = Path(str(parse(uri).database))
+    path.parent.mkdir(exist_ok=True)
+    with closing(sqlite3.connect(path, isolation_level=None)) as file:
+        file.executescript(statements)
 
 
 @pytest.mark.parametrize(

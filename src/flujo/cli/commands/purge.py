@@ -38,6 +38,7 @@ def purge(
         list[Status] | None, typer.Option(help="Runs in this state; repeat it.  [default: completed]")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Delete nothing, say how many runs.")] = False,
+    by: options.By = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Delete old runs and all that belongs to them."""
@@ -45,7 +46,7 @@ def purge(
     from flujo.domain.run import RunStatus
     from flujo.services.project.inputs import read_duration
 
-    invocation = Invocation.of(ctx)
+    invocation, actor = Invocation.of(ctx), options.actor(by)
     terminal = invocation.terminal
     age = read_duration(older_than, option="--older-than")
     statuses = [RunStatus(each.value) for each in status or [Status.COMPLETED]]
@@ -59,7 +60,7 @@ def purge(
             counts = ((gone.runs, "run"), (gone.answers, "answer"), (gone.contents, "content"))
             terminal.say(f"purged {', '.join(plural(*each) for each in counts)}", "dim")
 
-        return await purge_runs(store, statuses, age, dry_run=dry_run, told=told)
+        return await purge_runs(store, statuses, age, dry_run=dry_run, told=told, actor=actor)
 
     gone = in_workspace(invocation, work)
     if as_json:

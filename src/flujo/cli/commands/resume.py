@@ -33,6 +33,7 @@ def resume(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try the step again at which the run failed.")
     ] = False,
+    by: options.By = None,
     paused_ok: options.PausedOk = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -46,12 +47,15 @@ def resume(
         _list(invocation, found, as_json=as_json)
         return
 
+    actor = options.actor(by)
+
     async def work(workspace: "Workspace", progress: "Progress", stop: "Stop") -> Any:
         return await blueprint_runs.resume(
             workspace,
             run,
             accept_changes=accept_changes,
             retry_failed=retry_failed,
+            actor=actor,
             sink=progress,
             stop=stop,
             say=invocation.terminal.say,

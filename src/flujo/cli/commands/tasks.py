@@ -103,6 +103,7 @@ def resume(
     file: options.File = None,
     fields: options.Fields = None,
     detach: Annotated[bool, typer.Option("--detach", help="Only record the answer.")] = False,
+    by: options.By = None,
     paused_ok: options.PausedOk = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -118,7 +119,7 @@ def resume(
         answer = read_input(decoded(pause.answer_schema), asked, what=what)
         return answer.value, answer.note
 
-    _answered(ctx, run, read, detach=detach, paused_ok=paused_ok, as_json=as_json)
+    _answered(ctx, run, read, by=by, detach=detach, paused_ok=paused_ok, as_json=as_json)
 
 
 @app.command()
@@ -132,6 +133,7 @@ def resolve(
         str | None, typer.Option("--result", metavar="JSON", help="What it gave, when it was done.")
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Only record it.")] = False,
+    by: options.By = None,
     paused_ok: options.PausedOk = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -141,13 +143,14 @@ def resolve(
     answer: dict[str, Any] = {"resolution": resolution.value}
     if result is not None:
         answer["result"] = read_json(result, option="--result")
-    _answered(ctx, run, lambda _: (answer, ""), detach=detach, paused_ok=paused_ok, as_json=as_json)
+    _answered(ctx, run, lambda _: (answer, ""), by=by, detach=detach, paused_ok=paused_ok, as_json=as_json)
 
 
 @app.command()
 def retry(
     ctx: typer.Context,
     run: Annotated[str, typer.Argument(metavar="RUN", help="An id, the beginning of one, or @last.")],
+    by: options.By = None,
     paused_ok: options.PausedOk = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -155,11 +158,17 @@ def retry(
     from flujo.cli.run_command import conclude, drive
     from flujo.services.runs import blueprint_runs
 
-    invocation = Invocation.of(ctx)
+    invocation, actor = Invocation.of(ctx), options.actor(by)
 
     async def work(workspace: "Workspace", progress: "Progress", stop: "Stop") -> Any:
         return await blueprint_runs.resume(
-            workspace, run, retry_failed=True, sink=progress, stop=stop, say=invocation.terminal.say
+            workspace,
+            run,
+            retry_failed=True,
+            actor=actor,
+            sink=progress,
+            stop=stop,
+            say=invocation.terminal.say,
         )
 
     conclude(invocation, drive(invocation, work), as_json=as_json, paused_ok=paused_ok)
@@ -169,20 +178,58 @@ def retry(
 def cancel(
     ctx: typer.Context,
     run: Annotated[str, typer.Argument(metavar="RUN", help="An id, the beginning of one, or @last.")],
+    by: options.By = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """End a run for good, whoever executes it."""
-    from flujo.cli.listing import next_for, run_data
+    """End a run for good: its process stops it, or this command when it has no living process."""
+    from flujo.cli.listing import run_data
     from flujo.cli.run_command import in_workspace
     from flujo.services.inspection.task_client import TaskClient
+    from flujo.services.runs import blueprint_runs
 
-    invocation = Invocation.of(ctx)
-    task = in_workspace(invocation, lambda ws: TaskClient(ws).cancel_task(run))
+    invocation, actor = Invocation.of(ctx), options.actor(by)
+
+    async def work(workspace: "Workspace") -> "TaskDetail":
+        store = await workspace.store()
+        record = await blueprint_runs.cancel(store, run, actor, clock=workspace.clock)
+        return await TaskClient(workspace).get_task(record.run_id)
+
+    detail = in_workspace(invocation, work)
     if as_json:
-        invocation.terminal.json(run_data(task))
-        return
-    invocation.terminal.say("cancelled; completed steps are kept, the run cannot be resumed")
-    invocation.terminal.next(next_for(task.run_id, str(task.status)))
+        invocation.terminal.json({**run_data(detail.task), "in_doubt": _calls_data(detail)})
+    else:
+        _show_cancelled(invocation.terminal, detail)
+
+
+def _show_cancelled(terminal: "Terminal", detail: "TaskDetail") -> None:
+    from flujo.cli.listing import next_for
+
+    match detail.task.status:
+        case "cancelled":
+            terminal.say("cancelled; completed steps are kept, the run cannot be resumed")
+        case "completed":
+            terminal.say("the run completed before it could be cancelled")
+        case _:
+            terminal.say(
+                "the wish to cancel is recorded; the process that executes the run stops it after this step",
+                "yellow",
+            )
+    _show_calls(terminal, detail)
+    terminal.next(next_for(detail.task.run_id, str(detail.task.status)))
+
+
+def _show_calls(terminal: "Terminal", detail: "TaskDetail") -> None:
+    from flujo.domain.paths import shown
+
+    for call in detail.in_doubt:
+        terminal.say(f"in doubt: `{shown(call.path)}` called `{call.tool}`; how that ended is not recorded")
+
+
+def _calls_data(detail: "TaskDetail") -> list[dict[str, Any]]:
+    return [
+        {"path": call.path, "tool": call.tool, "key": call.key, "sent_at": call.sent_at}
+        for call in detail.in_doubt
+    ]
 
 
 def _answered(
@@ -190,6 +237,7 @@ def _answered(
     run: str,
     read: "Callable[[Pause], tuple[Any, str]]",
     *,
+    by: str | None,
     detach: bool,
     paused_ok: bool,
     as_json: bool,
@@ -200,7 +248,7 @@ def _answered(
     from flujo.services.runs import blueprint_runs
     from flujo.services.runs.answers import chosen
 
-    invocation = Invocation.of(ctx)
+    invocation, actor = Invocation.of(ctx), options.actor(by)
     name, _, typed = run.partition(":")
 
     async def work(workspace: "Workspace", progress: "Progress", stop: "Stop") -> Any:
@@ -211,7 +259,14 @@ def _answered(
         if note:
             invocation.terminal.say(note, "dim")
         return await blueprint_runs.answer(
-            workspace, record.run_id, pause.pause_id, answer, detach=detach, sink=progress, stop=stop
+            workspace,
+            record.run_id,
+            pause.pause_id,
+            answer,
+            actor=actor,
+            detach=detach,
+            sink=progress,
+            stop=stop,
         )
 
     result = drive(invocation, work)
@@ -232,6 +287,7 @@ def _show(terminal: "Terminal", detail: "TaskDetail") -> None:
     from flujo.cli import formatting
     from flujo.cli.listing import next_for
     from flujo.cli.run_command import answer_with
+    from flujo.cli.trace_rendering import show_acts
     from flujo.domain.paths import shown
 
     task = detail.task
@@ -253,6 +309,8 @@ def _show(terminal: "Terminal", detail: "TaskDetail") -> None:
     for name, value in facts.items():
         if value:
             terminal.data(f"{name + ':':<11}{value}")
+    show_acts(terminal, detail.acts)
+    _show_calls(terminal, detail)
     open_ones = [pause for pause in detail.pauses if pause.is_open]
     for pause in open_ones:
         until = f" until {formatting.moment(pause.deadline_at)}" if pause.deadline_at else ""
@@ -267,7 +325,7 @@ def _show(terminal: "Terminal", detail: "TaskDetail") -> None:
 def _detail_data(detail: "TaskDetail") -> dict[str, Any]:
     from flujo.cli.listing import run_data
     from flujo.cli.run_command import pause_data
-    from flujo.cli.trace_rendering import node_data
+    from flujo.cli.trace_rendering import acts_data, node_data
 
     return {
         **run_data(detail.task),
@@ -277,5 +335,7 @@ def _detail_data(detail: "TaskDetail") -> dict[str, Any]:
         "error": detail.error.to_json() if detail.error else None,
         "states": dict(detail.states),
         "pauses": [{**pause_data(pause), "open": pause.is_open} for pause in detail.pauses],
+        "in_doubt": _calls_data(detail),
+        "acts": acts_data(detail.acts),
         "trace": node_data(detail.trace),
     }

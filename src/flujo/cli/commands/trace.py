@@ -37,19 +37,25 @@ def trace(
     from flujo.cli import formatting
     from flujo.cli.listing import next_for
     from flujo.cli.run_command import in_workspace
-    from flujo.cli.trace_rendering import node_data, show_trace
+    from flujo.cli.trace_rendering import acts_data, node_data, show_acts, show_trace
     from flujo.services.inspection.task_client import TaskClient
 
     invocation = Invocation.of(ctx)
     detail = in_workspace(invocation, lambda ws: TaskClient(ws).get_task(run))
     shown = detail.trace if step is None else detail.trace.at(step)
     if as_json:
-        facts = {"lock_digest": detail.lock_digest, "warnings": detail.warnings}
+        facts = {
+            "lock_digest": detail.lock_digest,
+            "warnings": detail.warnings,
+            "acts": acts_data(detail.acts),
+        }
         invocation.terminal.json({"run_id": detail.task.run_id, **facts, **node_data(shown)})
         return
     lock = f"  lock {detail.lock_digest[:12]}" if detail.lock_digest else ""
     title = f"{detail.task.pipeline}  {formatting.short_id(detail.task.run_id)}{lock}"
     show_trace(invocation.terminal, shown, title=title, full=full)
+    if step is None:
+        show_acts(invocation.terminal, detail.acts)
     for warning in detail.warnings:
         invocation.terminal.say(f"warning: {formatting.printable(warning)}", "yellow")
     status = str(detail.task.status)

@@ -10,6 +10,7 @@ from flujo.exceptions import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from flujo.domain.acts import Actor
     from flujo.domain.run import RunStatus
     from flujo.domain.store import DurableStore
 
@@ -25,6 +26,7 @@ async def purge(
     dry_run: bool = False,
     batch: int = BATCH,
     told: Callable[[Purged], None] | None = None,
+    actor: Actor | None = None,
 ) -> Purged:
     """Delete runs in these statuses that are old enough, and the content that no run names afterwards.
 
@@ -35,6 +37,7 @@ async def purge(
         dry_run: delete nothing, count the runs.
         batch: how many rows of a kind one transaction deletes.
         told: gets the totals after each batch.
+        actor: who purges; each batch of runs is recorded as an act, with their ids.
 
     Raises:
         SettingsError: a status whose runs are live.
@@ -49,7 +52,7 @@ async def purge(
     if dry_run:
         return Purged(runs=await store.count_purgeable(statuses, older_than_s))
     gone = Purged()
-    async for gone in store.purge(statuses, older_than_s, batch=batch):
+    async for gone in store.purge(statuses, older_than_s, batch=batch, actor=actor):
         if told is not None:
             told(gone)
     return gone

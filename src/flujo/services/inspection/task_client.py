@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from flujo.domain import canonical
+from flujo.domain.acts import Via
 from flujo.domain.journal import ErrorInfo
-from flujo.domain.run import RunQuery, RunStatus
+from flujo.domain.run import IntentState, RunQuery, RunStatus
 from flujo.services.inspection.model_mismatch import drifts
 from flujo.services.inspection.trace import TraceNode, trace
 from flujo.services.lifetime import Lifetime
 from flujo.services.project.project import find_project
+from flujo.services.project.system import SystemClock, actor
 from flujo.services.runs.answers import record_answer
 from flujo.services.workspace import Workspace, open_store
 from flujo.settings import load
@@ -21,9 +23,10 @@ from flujo.settings import load
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from flujo.domain.acts import Act, Actor
     from flujo.domain.models import PipelineResult
-    from flujo.domain.run import Pause, RunRecord
-    from flujo.domain.store import StateStore
+    from flujo.domain.run import Intent, Pause, RunRecord
+    from flujo.domain.store import JournalSource, StateStore
     from flujo.domain.usage import Usage
     from flujo.services.runs.runner import Flujo
 
@@ -57,6 +60,10 @@ class TaskDetail:
     trace: TraceNode
     lock_digest: str | None = None
     """The digest of the lock that held the pipeline when the run was accepted; None when none did."""
+    acts: tuple[Act, ...] = ()
+    """Who changed the run, in order."""
+    in_doubt: tuple[Intent, ...] = ()
+    """Calls that were made and whose ends are not recorded; empty while the run is executed."""
 
     @property
     def warnings(self) -> list[str]:
@@ -77,6 +84,7 @@ class TaskClient:
         state: Workspace | StateStore | str | None = None,
         *,
         runners: Sequence[Flujo[Any, Any, Any]] = (),
+        by: str | None = None,
     ) -> None:
         """Take where the runs are; nothing is opened yet.
 
@@ -85,7 +93,10 @@ class TaskClient:
                 Default: the database of the project in this folder (`FLUJO_STATE_URI`, flujo.toml).
             runners: go on with runs of their pipelines when `resume_task` answers one. Runs of a project's
                 blueprints are gone on with through the workspace, without a runner.
+            by: who acts through this client, for the acts of the runs. Default: the user that this process
+                runs as.
         """
+        self._by = by
         self._runners = {runner.pipeline.name: runner for runner in runners}
         self._state = state
         self._lifetime = Lifetime("this TaskClient")
@@ -136,6 +147,8 @@ class TaskClient:
             pauses=progress.pauses,
             trace=await trace(store, record),
             lock_digest=record.lock_digest,
+            acts=tuple(await store.acts(record.run_id)),
+            in_doubt=() if record.status is RunStatus.RUNNING else await _in_doubt(store, record),
         )
 
     async def resume_task(
@@ -145,6 +158,7 @@ class TaskClient:
         pause_id: str | None = None,
         *,
         detach: bool = False,
+        by: str | None = None,
     ) -> PipelineResult[Any, Any]:
         """Answer a paused run's question and go on with the run, where its pipeline is to be had.
 
@@ -156,6 +170,7 @@ class TaskClient:
             input: the answer, JSON data that fits the question's `answer_schema`.
             pause_id: which question, when several are open: the path of the step that asks.
             detach: only record the answer.
+            by: who answers, instead of the client's own `by`.
 
         Raises:
             RunNotFound | AmbiguousPause | InputRejected | ResumeConflict: see `services.runs.answer`.
@@ -164,16 +179,26 @@ class TaskClient:
 
         store = await self._store()
         record = await store.find(run_id)
-        runner = self._runners.get(record.pipeline)
+        runner, who = self._runners.get(record.pipeline), self._actor(by)
         if runner is None and isinstance(self._state, Workspace):
-            return await blueprint_runs.answer(self._state, record.run_id, pause_id, input, detach=detach)
-        await record_answer(store, record, pause_id, input)
+            return await blueprint_runs.answer(
+                self._state, record.run_id, pause_id, input, actor=who, detach=detach
+            )
+        await record_answer(store, record, pause_id, input, who)
         if runner is None or detach:
             return await blueprint_runs.report_unclaimed(store, record)
         return await blueprint_runs.ignore_if_owned(store, record, runner.resume_async(record.run_id))
 
-    async def cancel_task(self, run_id: str) -> Task:
-        """End a run for good, whoever executes it: a living owner's next write is refused.
+    async def cancel_task(self, run_id: str, *, by: str | None = None) -> Task:
+        """End a run for good.
+
+        The process that executes the run stops it, and this waits for that, 30 seconds at most. A task that
+        is still `running` then is cancelled as soon as its step ends. A run without a living process is
+        cancelled at once.
+
+        Args:
+            run_id: an id, a unique prefix of one, or `@last`.
+            by: who cancels, instead of the client's own `by`.
 
         Raises:
             RunNotFound: there is none.
@@ -181,7 +206,11 @@ class TaskClient:
         """
         from flujo.services.runs import blueprint_runs
 
-        return _task(await blueprint_runs.cancel(await self._store(), run_id))
+        store, who = await self._store(), self._actor(by)
+        return _task(await blueprint_runs.cancel(store, run_id, who, clock=SystemClock()))
+
+    def _actor(self, by: str | None) -> Actor:
+        return actor(self._by if by is None else by, Via.API)
 
     async def _store(self) -> StateStore:
         self._lifetime.require_open()
@@ -194,6 +223,11 @@ class TaskClient:
                         aclosing(await open_store(self._state, load()))
                     )
         return await self._state.store() if isinstance(self._state, Workspace) else self._state
+
+
+async def _in_doubt(store: JournalSource, record: RunRecord) -> tuple[Intent, ...]:
+    states = (IntentState.SENT, IntentState.IN_DOUBT)
+    return tuple(intent for intent in await store.intents(record.run_id) if intent.state in states)
 
 
 def _task(record: RunRecord, usage: Usage | None = None) -> Task:

@@ -1,15 +1,20 @@
-"""The clock and the randomness of this machine."""
+"""The clock, the randomness and the user of this machine."""
 
 from __future__ import annotations
 
 import asyncio
+import getpass
 import os
 import secrets
 import sys
 import time
 from collections import deque
 
+from flujo.domain.acts import Actor, Via
 from flujo.domain.journal import RunId
+from flujo.exceptions import SettingsError
+
+MAX_BY = 200
 
 
 class SystemClock:
@@ -49,3 +54,25 @@ class SystemRandom:
     def fraction(self) -> float:
         """Return a number in [0, 1)."""
         return secrets.randbelow(1 << 30) / (1 << 30)
+
+
+def actor(by: str | None, via: Via) -> Actor:
+    """Return who acts: the name that is given, otherwise the user that this process runs as.
+
+    Raises:
+        SettingsError: the name is empty, too long, or cannot be printed.
+    """
+    name = _user() if by is None else by
+    if not name.strip() or not name.isprintable() or len(name) > MAX_BY:
+        raise SettingsError(
+            f"{name[:MAX_BY]!r} cannot be the name of who acts",
+            hint=f"`--by` and `by=` take 1 to {MAX_BY} printable characters: a name or an address",
+        )
+    return Actor(name, via)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a container's user may have a number and no name
+        return f"uid {os.getuid()}" if hasattr(os, "getuid") else "unknown"

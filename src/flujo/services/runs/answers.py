@@ -10,13 +10,16 @@ from flujo.exceptions import AmbiguousPause, InputRejected, OutputRejected, Resu
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
+    from flujo.domain.acts import Actor
     from flujo.domain.paths import StepPath
     from flujo.domain.run import Pause, RunRecord
     from flujo.domain.store import QuestionStore
 
 
-async def record_answer(store: QuestionStore, record: RunRecord, pause_id: str | None, given: Any) -> None:
-    """Record the answer to a question of a run; committed when this returns.
+async def record_answer(
+    store: QuestionStore, record: RunRecord, pause_id: str | None, given: Any, actor: Actor
+) -> None:
+    """Record the answer to a question of a run, and who gave it; committed when this returns.
 
     Raises:
         RunNotFound: no such question.
@@ -28,9 +31,8 @@ async def record_answer(store: QuestionStore, record: RunRecord, pause_id: str |
     pause = chosen(record, await store.pauses(record.run_id), pause_id)
     if pause.answer_schema is not None:
         check_answer(pause, given)
-    await store.answer(
-        record.run_id, pause.pause_id, GATE.admit(canonical.encode(given, what="answer"), "answer")
-    )
+    value = GATE.admit(canonical.encode(given, what="answer"), "answer")
+    await store.answer(record.run_id, pause.pause_id, value, actor=actor)
 
 
 def chosen(record: RunRecord, pauses: list[Pause], pause_id: str | None) -> Pause:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint.closure import Closure
 from flujo.domain import canonical
+from flujo.domain.acts import Act, Verb
 from flujo.domain.journal import EntryKind, EntryStatus
 from flujo.domain.models import PipelineResult
 from flujo.domain.run import Move, RunQuery, RunStatus, Write
@@ -17,14 +18,16 @@ from flujo.services.checks.locking import require_match
 from flujo.services.checks.pipeline_checks import check_pipeline
 from flujo.services.runs.answers import record_answer
 from flujo.services.runs.changes import changed_files, lost_paths, without_counts
-from flujo.services.runs.execution import Runtime, result_of, stopped, unchanged
+from flujo.services.runs.execution import Runtime, cancelled, result_of, unchanged
 from flujo.services.runs.pipeline_registry import registered
 from flujo.services.runs.run_request import pinned
-from flujo.services.runs.service import RESUMABLE, RunService, limits_of
+from flujo.services.runs.service import RESUMABLE, RunService, is_free, limits_of, retry_act
 
 if TYPE_CHECKING:
+    from flujo.domain.acts import Actor
+    from flujo.domain.journal import RunId
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.ports import Sink
+    from flujo.domain.ports import Clock, Sink
     from flujo.domain.run import RunRecord
     from flujo.domain.store import BlobStore, StateStore
     from flujo.services.runs.execution import Stop
@@ -34,6 +37,15 @@ if TYPE_CHECKING:
 
 Result = PipelineResult[Any, Any]
 Say = Callable[[str], None]
+
+CANCELLABLE = (*RESUMABLE, RunStatus.FAILED)
+"""The states of a run that has not ended for good."""
+
+OWNER_S = 30.0
+"""How long a cancel waits for the process that executes the run."""
+
+_POLL_S = 0.25
+_TRY_S = 5.0
 
 
 async def start(
@@ -54,6 +66,7 @@ async def resume(
     *,
     accept_changes: bool = False,
     retry_failed: bool = False,
+    actor: Actor,
     sink: Sink | None = None,
     stop: Stop | None = None,
     say: Say | None = None,
@@ -73,7 +86,9 @@ async def resume(
     _require_continuable(record, retry_failed=retry_failed)
     accepted = await _pinned(ws, record)
     if accept_changes:
-        blueprint = await _accept(ws, store, record, accepted, say or _silent, retry_failed=retry_failed)
+        blueprint = await _accept(
+            ws, store, record, accepted, say or _silent, actor, retry_failed=retry_failed
+        )
     else:
         blueprint = accepted
         _require_tested(ws, record, accepted)
@@ -84,30 +99,50 @@ async def resume(
                 "started with; the run keeps its own copies (`--accept-changes` takes the files on disk)"
             )
     service = await _service(ws, blueprint.pipeline, blueprint)
-    return await service.resume(record.run_id, retry_failed=retry_failed, sink=sink, stop=stop)
+    return await service.resume(record.run_id, retry_failed=retry_failed, actor=actor, sink=sink, stop=stop)
 
 
 async def resumable(ws: Workspace) -> list[RunRecord]:
     """Return the runs that somebody may go on with, newest first: those that wait, and those left behind."""
     store = await ws.store()
-    statuses = (*RESUMABLE, RunStatus.FAILED)
-    return await store.runs(RunQuery(statuses=statuses))
+    return await store.runs(RunQuery(statuses=CANCELLABLE))
 
 
-async def cancel(store: StateStore, run: str) -> RunRecord:
-    """End a run for good, whoever has it; a living owner's next write is refused.
+async def cancel(
+    store: StateStore, run: str, actor: Actor, *, clock: Clock, owner_s: float = OWNER_S
+) -> RunRecord:
+    """End a run for good: its owner does, or this process when the run has no living owner.
+
+    Returns:
+        The run as it is now. It is still running when its owner lives and has not stopped it after `owner_s`;
+        the owner will, as soon as the step that it executes lets it.
 
     Raises:
         RunNotFound: no run, or several, are meant.
         ResumeConflict: it has ended already.
     """
-    record = await store.find(run)
-    statuses = (*RESUMABLE, RunStatus.FAILED)
-    claimed = await store.claim(record.run_id, statuses=statuses, forced=True)
-    error = canonical.encode(stopped("somebody cancelled the run").to_json())
-    move = Move(status=RunStatus.CANCELLED, error=error)
-    await store.write(Write(run_id=claimed.run_id, fence=claimed.fence, move=move))
-    return await store.run(claimed.run_id)
+    record = await store.cancel((await store.find(run)).run_id, actor)
+    began, tried_at = clock.monotonic(), None
+    while record.status in CANCELLABLE:
+        now = clock.monotonic()
+        # A claim is a write, so a run that an owner holds is only read.
+        if tried_at is None or is_free(record) or now - tried_at >= _TRY_S:
+            tried_at = now
+            try:
+                return await _end_cancelled(store, record.run_id, actor)
+            except ResumeConflict:
+                if now - began >= owner_s:
+                    break
+        await clock.sleep(_POLL_S)
+        record = await store.run(record.run_id)
+    return record
+
+
+async def _end_cancelled(store: StateStore, run_id: RunId, actor: Actor) -> RunRecord:
+    claimed = await store.claim(run_id, statuses=CANCELLABLE)
+    move = Move(status=RunStatus.CANCELLED, error=canonical.encode(cancelled(actor.by).to_json()))
+    await store.write(Write(run_id=run_id, fence=claimed.fence, move=move))
+    return await store.run(run_id)
 
 
 async def answer(
@@ -116,6 +151,7 @@ async def answer(
     pause_id: str | None,
     given: Any,
     *,
+    actor: Actor,
     detach: bool = False,
     sink: Sink | None = None,
     stop: Stop | None = None,
@@ -132,10 +168,10 @@ async def answer(
     """
     store = await ws.store()
     record = await store.find(run)
-    await record_answer(store, record, pause_id, given)
+    await record_answer(store, record, pause_id, given, actor)
     if detach or "python" in await _manifest(store, record):
         return await report_unclaimed(store, record)
-    return await ignore_if_owned(store, record, resume(ws, record.run_id, sink=sink, stop=stop))
+    return await ignore_if_owned(store, record, resume(ws, record.run_id, actor=actor, sink=sink, stop=stop))
 
 
 async def ignore_if_owned(store: StateStore, record: RunRecord, resuming: Awaitable[Result]) -> Result:
@@ -275,6 +311,7 @@ async def _accept(
     record: RunRecord,
     pinned: Blueprint,
     say: Say,
+    actor: Actor,
     *,
     retry_failed: bool,
 ) -> Blueprint:
@@ -303,9 +340,23 @@ async def _accept(
     claimed = await store.claim(record.run_id, statuses=statuses)
     if record.lock_digest is not None and blueprint.lock_digest is None:
         blueprint = replace(blueprint, closure=replace(blueprint.closure, unlocked=True))
-    move = Move(status=RunStatus.INTERRUPTED, closure=blueprint.closure.digest)
+    accepting = Act(
+        verb=Verb.ACCEPT_CHANGES,
+        actor=actor,
+        run_id=record.run_id,
+        object=", ".join(changed),
+        before=canonical.encode(record.closure),
+        after=canonical.encode(blueprint.closure.digest),
+    )
+    retrying = retry_act(record, actor) if retry_failed else None
     await store.write(
-        Write(run_id=claimed.run_id, fence=claimed.fence, blobs=blueprint.closure.blobs(), move=move)
+        Write(
+            run_id=claimed.run_id,
+            fence=claimed.fence,
+            blobs=blueprint.closure.blobs(),
+            move=Move(status=RunStatus.INTERRUPTED, closure=blueprint.closure.digest),
+            acts=(accepting,) if retrying is None else (retrying, accepting),
+        )
     )
     return blueprint
 

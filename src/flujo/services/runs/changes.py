@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from flujo.domain.run import Pause
     from flujo.domain.steps import BaseStep
 
-_COUNT = re.compile(r"\[\d+\]")
+_COUNT = re.compile(r"\[\d+\]|!\w+")
 
 
 def changed_files(root: Path, files: Mapping[str, bytes]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from flujo.domain import canonical
 from flujo.domain.fast_dataclass import record
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from flujo.engine.answer_cache import AnswerCache
 
 
+CANCEL_AGAIN_S = 1.0
+
+
 def unchanged(output: Any) -> Any:
     """Return an output that no annotation says more about."""
     return output
@@ -59,6 +62,36 @@ class Stop:
     """Tells an execution why its task is cancelled; set before the task is cancelled."""
 
     reason: StopReason = StopReason.INTERRUPT
+
+
+class _Cancelling:
+    """Cancels the current task when another process wishes that the run end; like `asyncio.timeout`."""
+
+    __slots__ = ("_before", "_cancels", "_ended", "_next", "_task")
+
+    def __init__(self) -> None:
+        self._task = cast("asyncio.Task[object]", asyncio.current_task())
+        self._before = self._task.cancelling()
+        self._cancels = 0
+        self._next: asyncio.TimerHandle | None = None
+        self._ended = False
+
+    def begin(self) -> None:
+        """Cancel the task, and again every second: a step may swallow a cancellation."""
+        if not self._ended:
+            self._cancels += 1
+            self._task.cancel()
+            self._next = self._task.get_loop().call_later(CANCEL_AGAIN_S, self.begin)
+
+    def end(self) -> bool:
+        """Take the cancellations back; return whether there were some, and none of another's."""
+        self._ended = True
+        if self._next is not None:
+            self._next.cancel()
+        cancels, self._cancels = self._cancels, 0
+        for _ in range(cancels):
+            self._task.uncancel()
+        return cancels > 0 and self._task.cancelling() <= self._before
 
 
 @record(frozen=True, slots=True, kw_only=True)
@@ -100,12 +133,18 @@ class Execution:
         """
         journal: Journal | None = None
         store = self.runtime.store
+        if record.wish is not None:
+            return await self._cancel(record, None)
+        cancelling = _Cancelling()
+        store.on_wish(record.run_id, cancelling.begin)
         try:
             # Under its first claim nothing can be recorded yet.
             start = Progress() if record.claims == 1 else await store.progress(record.run_id)
             journal = Journal(store, record, start)
-            return await self._walk(record, journal, resumed=start.last_seq > 0)
+            return await self._walk(record, journal, cancelling, resumed=start.last_seq > 0)
         except asyncio.CancelledError:
+            if cancelling.end():
+                return await self._cancel(record, journal)
             await self._stop(record, journal, self.stop.reason.value)
             raise
         except StateError:
@@ -114,6 +153,8 @@ class Execution:
         except Exception:  # a bug of ours: steps and watchers have had theirs caught already
             await self._stop(record, journal, RunStatus.INTERRUPTED)
             raise
+        finally:
+            cancelling.end()
 
     async def _stop(self, record: RunRecord, journal: Journal | None, status: RunStatus) -> None:
         """Give the run back; when even that cannot be written, stop holding it."""
@@ -124,8 +165,27 @@ class Execution:
         except StateError:
             self.runtime.store.let_go(record.run_id)
 
+    async def _cancel(
+        self, record: RunRecord, journal: Journal | None
+    ) -> tuple[PipelineResult[Any, Any], bool]:
+        """Fulfil the wish that the run be cancelled."""
+        store = self.runtime.store
+        wish = (await store.run(record.run_id)).wish
+        error = cancelled(wish.by if wish else "")
+        move = Move(status=RunStatus.CANCELLED, error=canonical.encode(error.to_json()))
+        alone = Write(run_id=record.run_id, fence=record.fence, move=move)
+        try:
+            await settled(journal.end(move) if journal else store.write(alone))
+        except StateError:
+            store.let_go(record.run_id)
+            raise
+        if self.sink is not None:
+            used = journal.usage if journal else record.usage
+            await self.sink(RunEnded(record.run_id, RunStatus.CANCELLED, used))
+        return await standing(self.runtime, await store.run(record.run_id)), False
+
     async def _walk(
-        self, record: RunRecord, journal: Journal, *, resumed: bool
+        self, record: RunRecord, journal: Journal, cancelling: _Cancelling, *, resumed: bool
     ) -> tuple[PipelineResult[Any, Any], bool]:
         runtime = self.runtime
         run = Run(
@@ -145,6 +205,7 @@ class Execution:
         budget = await self._budget(record, journal)
         outcome, tree = await execute(runtime.pipeline, run, canonical.decode(record.input), context, budget)
         move = _move(outcome, canonical.encode(tree, what="context"))
+        cancelling.end()  # too late: the run has come to its end
         answered = await journal.end(move)
         await run.emit(RunEnded(record.run_id, move.status, journal.usage))
         held = NOTHING if budget is None else budget.held
@@ -239,6 +300,11 @@ def _error(outcome: StepOutcome) -> ErrorInfo | None:
 def stopped(reason: str) -> ErrorInfo:
     """Return the error of a cancelled run."""
     return ErrorInfo("FLJ410", reason or "a step stopped the run", type=PipelineAbortSignal.__name__)
+
+
+def cancelled(by: str) -> ErrorInfo:
+    """Return the error of a run that was cancelled from outside."""
+    return stopped(f"cancelled by {by}" if by else "cancelled")
 
 
 def _context(runtime: Runtime, tree: bytes | None) -> Any:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self
 
 from typing_extensions import TypeVar
 
+from flujo.domain.acts import Via
 from flujo.domain.models import Ctx, Out, PipelineResult
 from flujo.domain.run import RunStatus
 from flujo.engine.answer_cache import AnswerCache
@@ -21,7 +22,7 @@ from flujo.services.checks.pipeline_checks import check_pipeline
 from flujo.services.lifetime import Lifetime
 from flujo.services.project.project import find_project
 from flujo.services.project.recovery_policy import RecoveryPolicy
-from flujo.services.project.system import SystemClock, SystemRandom
+from flujo.services.project.system import SystemClock, SystemRandom, actor
 from flujo.services.runs.execution import Runtime, Stop, unchanged
 from flujo.services.runs.hooks import combine_hooks
 from flujo.services.runs.in_flight import InFlight
@@ -220,6 +221,7 @@ class Flujo(Generic[In, Out, Ctx]):
         *,
         pause_id: str | None = None,
         retry_failed: bool = False,
+        by: str | None = None,
         sink: Sink | None = None,
     ) -> PipelineResult[Out, Ctx]:
         """Go on with a run of this pipeline where its journal ends.
@@ -229,6 +231,7 @@ class Flujo(Generic[In, Out, Ctx]):
             answer: to the question that a paused run asks; recorded before the run goes on.
             pause_id: which question, when several are open: the path of the step that asks.
             retry_failed: whether the step at which a failed run failed gets its attempts again.
+            by: who answers or retries, for the run's acts. Default: the user that this process runs as.
             sink: is told what happens, as it happens.
 
         Raises:
@@ -240,7 +243,12 @@ class Flujo(Generic[In, Out, Ctx]):
         with self._in_flight.executing():
             service = await self._open()
             result = await service.resume(
-                run_id, answer, pause_id=pause_id, retry_failed=retry_failed, sink=self._told(sink)
+                run_id,
+                answer,
+                pause_id=pause_id,
+                retry_failed=retry_failed,
+                actor=actor(by, Via.API),
+                sink=self._told(sink),
             )
         return self._returned(result)
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
+from flujo.domain.acts import Act, Actor, Verb
 from flujo.domain.fast_dataclass import record
 from flujo.domain.journal import ROOT
 from flujo.domain.models import PipelineResult
@@ -96,10 +97,11 @@ class RunService:
         *,
         pause_id: str | None = None,
         retry_failed: bool = False,
+        actor: Actor,
         sink: Sink | None = None,
         stop: Stop | None = None,
     ) -> Result:
-        """Continue a run where its journal ends, after recording an answer if there is one.
+        """Continue a run where its journal ends, after recording an answer of `actor` if there is one.
 
         When another process is faster to continue an answered run, this waits for the end of it.
 
@@ -115,13 +117,14 @@ class RunService:
             record = await store.find(run)
             self._require_own(record)
             if answer is not NO_ANSWER:
-                await record_answer(store, record, pause_id, answer)
+                await record_answer(store, record, pause_id, answer, actor)
             await self.runtime.binding.prepare()
             if record.deadline_at is not None:
                 await _expire(execution, record.run_id)
             failed = (RunStatus.FAILED,) if retry_failed else ()
             try:
-                claimed = await _claim(execution, record.run_id, (*RESUMABLE, *failed))
+                act = retry_act(record, actor) if retry_failed else None
+                claimed = await _claim(execution, record.run_id, (*RESUMABLE, *failed), act)
             except ResumeConflict:
                 if answer is NO_ANSWER:
                     raise
@@ -166,6 +169,13 @@ class RunService:
             )
 
 
+def retry_act(record: RunRecord, actor: Actor) -> Act | None:
+    """Return the act of retrying a run; None when it neither failed nor was parked."""
+    if record.status not in (RunStatus.FAILED, RunStatus.PARKED):
+        return None
+    return Act(verb=Verb.RETRY, actor=actor, run_id=record.run_id, before=record.error)
+
+
 def limits_of(pipeline: Pipeline, *limits: UsageLimits | None) -> UsageLimits | None:
     """Return the tightest of the limits; None when neither they nor the pipeline limit anything."""
     found = tightest(*limits)
@@ -194,7 +204,7 @@ async def _existing(execution: Execution, record: RunRecord, if_exists: IfExists
     while if_exists != "return" and record.status in CONTINUABLE and record.status is not RunStatus.PAUSED:
         now = runtime.clock.monotonic()
         # A claim is a write, so a run that an owner holds is only read.
-        if tried_at is None or _is_free(record) or now - tried_at >= _TRY_S:
+        if tried_at is None or is_free(record) or now - tried_at >= _TRY_S:
             tried_at = now
             try:
                 return await _executed(execution, await _claim(execution, record.run_id, CONTINUABLE))
@@ -206,7 +216,8 @@ async def _existing(execution: Execution, record: RunRecord, if_exists: IfExists
     return await standing(runtime, record)
 
 
-def _is_free(record: RunRecord) -> bool:
+def is_free(record: RunRecord) -> bool:
+    """Return whether a run has no owner whose lease lasts."""
     return record.owner is None or (record.lease_left_s is not None and record.lease_left_s <= 0)
 
 
@@ -230,8 +241,10 @@ async def _expire(execution: Execution, run_id: RunId) -> None:
             await store.expire(run_id, pause.pause_id)
 
 
-async def _claim(execution: Execution, run_id: RunId, statuses: Sequence[RunStatus]) -> RunRecord:
-    return await _claimed(execution, execution.runtime.store.claim(run_id, statuses=statuses))
+async def _claim(
+    execution: Execution, run_id: RunId, statuses: Sequence[RunStatus], act: Act | None = None
+) -> RunRecord:
+    return await _claimed(execution, execution.runtime.store.claim(run_id, statuses=statuses, act=act))
 
 
 async def _claimed(execution: Execution, claiming: Awaitable[RunRecord]) -> RunRecord:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from flujo.exceptions import SchemaOutdated, SchemaTooNew, StateError
 from flujo.state.sql.database import Database, parse
-from flujo.state.sql.tables import HEAD, SCHEMA
+from flujo.state.sql.tables import HEAD, SCHEMA, schema_info
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,21 +31,27 @@ _PLACE = (f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}", f"SET LOCAL search_path TO {S
 
 @dataclass(frozen=True, slots=True)
 class SchemaStatus:
-    """Where a database stands; versions are None for one without our tables."""
+    """The schema version of a database; None for one without our tables."""
 
     database: str
     """The URL without its password, or the file."""
     current: str | None
     needed: str = HEAD
+    oldest_reader: str | None = None
+    """The oldest version whose processes can work on it."""
 
     @property
     def is_current(self) -> bool:
-        """Whether this Flujo can work on it."""
-        return self.current == self.needed
+        """Whether this Flujo can work on it: as it is now, or with what a newer Flujo has only added."""
+        return self.current == self.needed or (self._is_later and not self.is_newer)
 
     @property
     def is_newer(self) -> bool:
-        """Whether a newer Flujo has migrated it."""
+        """Whether a newer Flujo has migrated it in a way that this one cannot work with."""
+        return self._is_later and (self.oldest_reader is None or self.oldest_reader > self.needed)
+
+    @property
+    def _is_later(self) -> bool:
         return self.current is not None and self.current > self.needed
 
 
@@ -123,7 +129,7 @@ def ensure_current(database: Database) -> None:
 def upgrade(database: Database) -> SchemaStatus:
     """Run the missing versions in one transaction; all or none of them count."""
     with database.errors(), exclusively(database) as connection:
-        found = SchemaStatus(database.shown, _version(connection))
+        found = _found(database, connection)
         _refuse_newer(found)
         if not found.is_current:
             _run_versions(connection)
@@ -195,16 +201,17 @@ def _refuse_newer(found: SchemaStatus) -> None:
 
 def _status(database: Database) -> SchemaStatus:
     with database.reading() as connection:
-        return SchemaStatus(database.shown, _version(connection))
+        return _found(database, connection)
 
 
-def _version(connection: sa.Connection) -> str | None:
-    prefix = f"{SCHEMA}." if connection.dialect.name == "postgresql" else ""
-    if connection.dialect.name == "postgresql":
-        there = sa.text(f"SELECT to_regclass('{SCHEMA}.alembic_version')")
-    else:
-        there = sa.text("SELECT name FROM sqlite_master WHERE name = 'alembic_version'")
-    if connection.scalar(there) is None:
-        return None
-    found = connection.scalar(sa.text(f"SELECT version_num FROM {prefix}alembic_version"))  # noqa: S608 - our own words
-    return None if found is None else str(found)
+def _found(database: Database, connection: sa.Connection) -> SchemaStatus:
+    there = set(sa.inspect(connection).get_table_names(SCHEMA if database.is_postgres else None))
+    if "alembic_version" not in there:
+        return SchemaStatus(database.shown, None)
+    prefix = f"{SCHEMA}." if database.is_postgres else ""
+    if schema_info.name in there:
+        row = connection.execute(sa.text(f"SELECT revision, oldest_reader FROM {prefix}schema_info")).first()  # noqa: S608 - our own words
+        if row is not None:
+            return SchemaStatus(database.shown, row.revision, oldest_reader=row.oldest_reader)
+    version = connection.scalar(sa.text(f"SELECT version_num FROM {prefix}alembic_version"))  # noqa: S608 - as above
+    return SchemaStatus(database.shown, None if version is None else str(version))

@@ -15,11 +15,12 @@ from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState
 from flujo.state import codec, owner_tokens, rules
 from flujo.state.sql.functions import among, database_now, fetch, fetch_all, ids_parameter
-from flujo.state.sql.tables import blobs, budget_holds, intents, journal, pauses, runs
+from flujo.state.sql.tables import acts, blobs, budget_holds, intents, journal, pauses, runs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from flujo.domain.acts import Act
     from flujo.domain.run import Intent, Pause, RunQuery, RunRecord
 
 LAST = "@last"
@@ -149,6 +150,7 @@ _holds = (
     )
     .order_by(budget_holds.c.path, budget_holds.c.number)
 )
+_acts = sa.select(*acts.c).where(acts.c.run_id == sa.bindparam("run")).order_by(acts.c.id)
 _calls = (
     sa.select(*intents.c)
     .where(intents.c.run_id == sa.bindparam("run"))
@@ -222,6 +224,13 @@ def calls(connection: sa.Connection, run_id: RunId) -> list[Intent]:
     rows = fetch(connection, _calls, {"run": run_id})
     large = aside(connection, rows, codec.INTENT_VALUES)
     return [codec.intent(row, large) for row in rows]
+
+
+def acts_of(connection: sa.Connection, run_id: RunId) -> list[Act]:
+    """Return who changed a run, in order."""
+    rows = fetch(connection, _acts, {"run": run_id})
+    large = aside(connection, rows, codec.ACT_VALUES)
+    return [codec.act(row, large) for row in rows]
 
 
 def aside(

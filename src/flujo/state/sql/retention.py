@@ -1,26 +1,28 @@
-"""What is old is taken away in bounded batches: runs that have ended, contents that nobody names any more.
+"""Deletes in bounded batches what is old: runs that have ended, and contents that no run names any more.
 
-A run goes with its journal, questions, calls, holds and evaluations, which the database deletes with it. A
-content may be shared by several runs, so it goes only when no row names it: all rows are looked at first, and
-under a lock once more those of runs that were touched since.
+The database deletes a run's journal, questions, calls, holds, acts and references with it. Several runs may
+share a content, so it is deleted only when `blob_refs` has no row for it: looked up first, and once more
+under a lock.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from flujo.domain import canonical
-from flujo.domain.run import PURGEABLE, RunStatus
+from flujo.domain.acts import Act, Verb
 from flujo.state import codec
-from flujo.state.sql import queries
 from flujo.state.sql.functions import database_now
 from flujo.state.sql.retry import without_timeout
-from flujo.state.sql.tables import blobs, cache, intents, journal, runs
+from flujo.state.sql.tables import acts, blob_refs, blobs, cache, runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
+
+    from flujo.domain.acts import Actor
+    from flujo.domain.run import RunStatus
 
 
 def _old(statuses: Sequence[RunStatus], older_than_s: float) -> sa.ColumnElement[bool]:
@@ -40,14 +42,26 @@ def count_runs(connection: sa.Connection, statuses: Sequence[RunStatus], older_t
 
 @without_timeout
 def delete_runs(
-    connection: sa.Connection, statuses: Sequence[RunStatus], older_than_s: float, limit: int
+    connection: sa.Connection,
+    statuses: Sequence[RunStatus],
+    older_than_s: float,
+    limit: int,
+    actor: Actor | None = None,
 ) -> int:
-    """Delete up to `limit` runs, the oldest first, with all that belongs to them; return how many."""
+    """Delete up to `limit` runs, the oldest first, with all that belongs to them; return how many.
+
+    The ids of the deleted runs are recorded as an act of `actor`.
+    """
     chosen = sa.select(runs.c.run_id).where(_old(statuses, older_than_s)).order_by(runs.c.updated_at)
     # A run that somebody is claiming just now is left alone, and two purges take different ones.
     ids = connection.scalars(chosen.limit(limit).with_for_update(skip_locked=True)).all()
     if ids:
         connection.execute(runs.delete().where(runs.c.run_id.in_(ids)))
+    if ids and actor is not None:
+        purged = canonical.encode(sorted(ids))
+        act = Act(verb=Verb.PURGE, actor=actor, object=", ".join(statuses), before=purged)
+        # Kept in its row, whatever its size: no run is left that could name a content.
+        connection.execute(acts.insert().values(at=database_now(), **codec.act_row(act, None)))
     return len(ids)
 
 
@@ -63,59 +77,19 @@ def delete_stale_answers(connection: sa.Connection, limit: int) -> int:
 
 # Contents ------------------------------------------------------------------------------------------------
 
-_SOURCES: tuple[tuple[sa.Table, tuple[str, ...]], ...] = (
-    (runs, codec.RUN_VALUES),
-    (journal, codec.ENTRY_VALUES),
-    (intents, codec.INTENT_VALUES),
-)
+_unnamed = ~sa.exists().where(blob_refs.c.digest == blobs.c.digest)
 
 
 @without_timeout
-def unnamed_blobs(connection: sa.Connection) -> tuple[float, list[str]]:
-    """Return the contents that no row names, and a moment before all of them were looked at."""
-    now = float(connection.scalar(sa.select(database_now())) or 0)
-    there = set(connection.scalars(sa.select(blobs.c.digest)))
-    return now, sorted(there - _named(connection)) if there else []
+def unnamed_blobs(connection: sa.Connection) -> list[str]:
+    """Return the contents that no run names."""
+    return list(connection.scalars(sa.select(blobs.c.digest).where(_unnamed).order_by(blobs.c.digest)))
 
 
 @without_timeout
-def delete_blobs(connection: sa.Connection, digests: Sequence[str], since: float) -> int:
-    """Delete those of the contents that nobody has named since then; return how many."""
+def delete_blobs(connection: sa.Connection, digests: Sequence[str]) -> int:
+    """Delete those of the contents that no run names by now; return how many."""
     if connection.dialect.name == "postgresql":
-        # Whoever writes a name has kept the content first, in the same transaction: it is waited for here.
+        # A transaction that names a content has inserted it before: the lock waits for its commit.
         connection.execute(sa.text("LOCK TABLE flujo.blobs IN SHARE ROW EXCLUSIVE MODE"))
-    doomed = sorted(set(digests) - _named(connection, since=since))
-    if doomed:
-        connection.execute(blobs.delete().where(blobs.c.digest.in_(doomed)))
-    return len(doomed)
-
-
-def _named(connection: sa.Connection, *, since: float | None = None) -> set[str]:
-    """Return the contents that rows name; with `since` those of runs that may have been written to since."""
-    live = [str(status) for status in RunStatus if status not in PURGEABLE]
-    recent = sa.true() if since is None else sa.or_(runs.c.updated_at >= since, runs.c.status.in_(live))
-    named: set[str] = set()
-    for table, columns in _SOURCES:
-        chosen = sa.select(*(table.c[name] for name in columns)).where(
-            sa.or_(*(_is_reference(table.c[name]) for name in columns)), recent
-        )
-        if table is not runs:
-            chosen = chosen.join(runs, runs.c.run_id == table.c.run_id)
-        named |= codec.references(connection.execute(chosen).mappings(), columns)
-    closures = set(connection.scalars(sa.select(runs.c.closure).distinct().where(recent)))
-    return named | closures | _files(connection, closures)
-
-
-def _is_reference(column: sa.Column[Any]) -> sa.ColumnElement[bool]:
-    return sa.func.substr(column, 1, 1) == sa.literal(codec.REFERENCE, sa.LargeBinary())
-
-
-def _files(connection: sa.Connection, closures: Iterable[str]) -> set[str]:
-    """Return the contents of the files that closures pin: those named inside the closures' own contents."""
-    named: set[str] = set()
-    for closure in closures:
-        there = connection.scalar(sa.select(sa.func.count()).where(blobs.c.digest == closure))
-        if there:
-            manifest = canonical.decode(queries.contents(connection, [closure])[closure])
-            named.update(manifest.get("files", {}).values())
-    return named
+    return connection.execute(blobs.delete().where(blobs.c.digest.in_(digests), _unnamed)).rowcount

@@ -8,7 +8,7 @@ table made of an array for each column.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,17 @@ from flujo.domain.ledger import HoldState
 from flujo.domain.run import IntentState, RunStatus
 from flujo.state.sql.functions import Array, among, database_now, driver_text, ids_parameter
 from flujo.state.sql.queries import QUESTIONS
-from flujo.state.sql.tables import SCHEMA, blobs, budget_holds, intents, journal, pauses, runs
+from flujo.state.sql.tables import (
+    SCHEMA,
+    acts,
+    blob_refs,
+    blobs,
+    budget_holds,
+    intents,
+    journal,
+    pauses,
+    runs,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -127,7 +137,7 @@ _transaction_id = sa.cast(sa.func.pg_current_xact_id(), sa.Text).label("transact
 
 def _lock(*, postgres: bool) -> sa.Select[Any]:
     left = runs.c.lease_until - database_now()
-    columns = [runs.c[name] for name in ("run_id", "status", "fence", "owner", "answered", "seals")]
+    columns = [runs.c[name] for name in ("run_id", "status", "fence", "owner", "answered", "wish", "seals")]
     locked = sa.select(*columns, left).where(among(runs.c.run_id)).order_by(runs.c.run_id)
     # Strong enough against a claim, weak enough for the foreign keys of the entries.
     return locked.with_for_update(key_share=True) if postgres else locked
@@ -143,7 +153,10 @@ STANDING = sa.select(
 ).where(among(runs.c.run_id))
 """What a claim is judged by, and what its owner gets: the whole row, and how far the run is."""
 _blob: dict[str, Any] = {name: sa.bindparam(name) for name in ("digest", "encoding", "size", "data")}
-_known_later = ("context_now", "output", "error", "usage", "lease_until", "recoveries", "answered")
+_known_later = (
+    *("context_now", "output", "error", "usage", "lease_until", "recoveries", "answered"),
+    *("wish", "wish_by", "wish_at"),
+)
 
 
 def _insert_runs(*, postgres: bool) -> Change:
@@ -278,7 +291,7 @@ _note_answer = runs.update().where(among(runs.c.run_id)).values(answered=sa.true
 
 
 def _settle_pauses(*, postgres: bool) -> Change:
-    news = ("answer", "answered_at", "digest")
+    news = ("answer", "answered_at", "digest", "by")
     given = BoundColumns(
         {"of_run": runs.c.run_id.type, "of_pause": pauses.c.pause_id.type}
         | {f"new_{name}": pauses.c[name].type for name in news},
@@ -339,7 +352,7 @@ def _keep_holds(insert: Any) -> sa.Executable:
 
 def _open_pauses(insert: Any, *, postgres: bool) -> Change:
     """Return what asks questions; one that is void or overdue is asked anew."""
-    names = ("run_id", "pause_id", "message", "answer_schema", "position", "digest")
+    names = ("run_id", "pause_id", "message", "answer_schema", "position", "digest", "kind")
     given = BoundColumns(
         {name: pauses.c[name].type for name in names} | {"deadline_s": sa.Double()}, postgres=postgres
     )
@@ -352,15 +365,40 @@ def _open_pauses(insert: Any, *, postgres: bool) -> Change:
             "void": sa.false(),
         },
     )
-    news = ("message", "answer_schema", "deadline_at", "asked_at", "position", "void", "digest")
+    news = ("message", "answer_schema", "deadline_at", "asked_at", "position", "void", "digest", "kind")
     expired = sa.and_(pauses.c.answer.is_(None), pauses.c.answered_at.is_not(None))
     statement: sa.Executable = opened.on_conflict_do_update(
         index_elements=["run_id", "pause_id"],
-        set_={"answered_at": sa.null(), **{name: opened.excluded[name] for name in news}},
+        set_={"answered_at": sa.null(), "by": sa.null(), **{name: opened.excluded[name] for name in news}},
         where=sa.or_(pauses.c.void, expired),
     )
     return given.change(statement, "run_id", "pause_id")
 
+
+def _keep_refs(insert: Any, *, postgres: bool) -> Change:
+    """Return what notes which runs name which blobs."""
+    names = ("digest", "run_id")
+    given = BoundColumns({name: blob_refs.c[name].type for name in names}, postgres=postgres)
+    named = given.insert(insert(blob_refs), {name: given[name] for name in names})
+    return given.change(named.on_conflict_do_nothing(), *names)
+
+
+def _insert_acts() -> sa.Executable:
+    given = ("run_id", "by", "via", "verb", "object", "before", "after", "digest")
+    columns = {name: sa.bindparam(name, type_=acts.c[name].type) for name in given}
+    return sa.insert(acts).values(at=database_now(), **columns).inline()
+
+
+_wish = (
+    runs.update()
+    .where(runs.c.run_id == _run, runs.c.wish.is_(None))
+    .values(
+        wish=sa.bindparam("new_wish"),
+        wish_by=sa.bindparam("new_by"),
+        wish_at=sa.bindparam("now", type_=sa.Double()),
+    )
+)
+_wishes = sa.select(runs.c.run_id).where(runs.c.owner == sa.bindparam("me"), runs.c.wish.is_not(None))
 
 _row = itemgetter(*ENTRY_COLUMNS)
 
@@ -382,6 +420,10 @@ class Statements:
         self._append_entries = _append_entries(postgres=postgres)
         keep_blobs = insert(blobs).values(created_at=database_now(), **_blob).on_conflict_do_nothing()
         self.keep_blobs = for_each(text(keep_blobs))
+        self.keep_refs = _keep_refs(insert, postgres=postgres)
+        self.insert_acts = for_each(text(_insert_acts()))
+        self.wish = for_each(text(_wish))
+        self._wishes = text(_wishes)
         self.insert_runs = _insert_runs(postgres=postgres)
         self.claim_runs = _claim_runs(postgres=postgres)
         self.move_runs = _move_runs(postgres=postgres)
@@ -411,6 +453,11 @@ class Statements:
     def questions(self, connection: sa.Connection, ids: Sequence[str]) -> Any:
         """Ask for the questions of runs, in the order in which they were asked."""
         return driver(connection).execute(self._questions, ids_parameter(connection, ids))
+
+    def wishes(self, connection: sa.Connection, owner: str) -> list[str]:
+        """Return the runs of an owner for which there is a wish."""
+        with _autocommit(connection) if self.is_postgres else nullcontext():
+            return [run_id for (run_id,) in driver(connection).execute(self._wishes, {"me": owner})]
 
     def insert_entries(self, connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
         """Insert a batch of entries."""

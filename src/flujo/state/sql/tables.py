@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest version under `alembic/versions`, so that opening a current database needs no Alembic."""
 
 SCHEMA = "flujo"
@@ -57,11 +57,20 @@ runs = sa.Table(
     sa.Column("seals", Bytes, nullable=False),  # a digest for each of codec.SEALED
     sa.Column("created_at", Seconds, nullable=False),
     sa.Column("updated_at", Seconds, nullable=False),
+    sa.Column("wish", Name),  # cancel: what the run's owner is to do; another process wrote it
+    sa.Column("wish_by", Name),
+    sa.Column("wish_at", Seconds),
     sa.Index("runs_by_status", "status", "created_at"),
     sa.Index("runs_by_user", "user_id", "created_at"),
     sa.Index("runs_by_age", "created_at"),
 )
 sa.Index("runs_by_metadata", runs.c.metadata, postgresql_using="gin").ddl_if(dialect="postgresql")
+sa.Index(
+    "runs_by_wish",
+    runs.c.owner,
+    sqlite_where=runs.c.wish.is_not(None),
+    postgresql_where=runs.c.wish.is_not(None),
+)
 
 journal = sa.Table(
     "journal",
@@ -103,6 +112,8 @@ pauses = sa.Table(
     sa.Column("answered_at", Seconds),  # without an answer: the deadline passed
     sa.Column("void", sa.Boolean, nullable=False),
     sa.Column("digest", Bytes, nullable=False),
+    sa.Column("kind", Name, nullable=False, server_default="question"),
+    sa.Column("by", Name),  # whose answer it is
     sa.PrimaryKeyConstraint("run_id", "pause_id", name="pauses_key"),
     sa.Index("pauses_by_deadline", "deadline_at"),
 )
@@ -117,9 +128,16 @@ blobs = sa.Table(
     sa.Column("created_at", Seconds, nullable=False),
 )
 
-# The tables below belong to later chapters (tool calls in doubt, background work, caching, evaluations,
-# budgets); they are here from the start because a schema that grows by one table a month asks every
-# user for a migration a month.
+# A blob is deleted when no row of `blob_refs` names it. Each transaction that names a blob (a column with `@`
+# and the digest, a closure, a file of a closure) adds the row; deleting the run deletes its rows.
+blob_refs = sa.Table(
+    "blob_refs",
+    metadata,
+    sa.Column("digest", Name, nullable=False),
+    _run(),
+    sa.PrimaryKeyConstraint("digest", "run_id", name="blob_refs_key"),
+    sa.Index("blob_refs_by_run", "run_id"),
+)
 
 intents = sa.Table(
     "intents",
@@ -139,31 +157,6 @@ intents = sa.Table(
     sa.Index("intents_by_state", "state"),
 )
 
-tasks = sa.Table(
-    "tasks",
-    metadata,
-    sa.Column("task_id", Name, primary_key=True),
-    _run(),
-    sa.Column("path", Name, nullable=False),
-    sa.Column("queue", Name, nullable=False),
-    sa.Column("status", Name, nullable=False),  # queued | running | completed | failed | cancelled | parked
-    sa.Column("priority", sa.Integer, nullable=False),
-    sa.Column("attempt", sa.Integer, nullable=False),
-    sa.Column("max_attempts", sa.Integer, nullable=False),
-    sa.Column("available_at", Seconds, nullable=False),
-    sa.Column("fence", sa.BigInteger, nullable=False),
-    sa.Column("owner", Name),
-    sa.Column("lease_until", Seconds),
-    sa.Column("payload", Bytes, nullable=False),
-    sa.Column("result", Bytes),
-    sa.Column("error", Bytes),
-    sa.Column("digest", Bytes, nullable=False),
-    sa.Column("created_at", Seconds, nullable=False),
-    sa.Column("updated_at", Seconds, nullable=False),
-    sa.Index("tasks_by_run", "run_id"),
-    sa.Index("tasks_by_turn", "queue", "status", "available_at"),
-)
-
 cache = sa.Table(
     "cache",
     metadata,
@@ -173,21 +166,6 @@ cache = sa.Table(
     sa.Column("created_at", Seconds, nullable=False),
     sa.Column("expires_at", Seconds),
     sa.Index("cache_by_expiry", "expires_at"),
-)
-
-evaluations = sa.Table(
-    "evaluations",
-    metadata,
-    sa.Column("evaluation_id", Name, primary_key=True),
-    _run(),
-    sa.Column("path", Name, nullable=False),
-    sa.Column("evaluator", Name, nullable=False),
-    sa.Column("score", sa.Double),
-    sa.Column("verdict", Name),
-    sa.Column("detail", Bytes),
-    sa.Column("created_at", Seconds, nullable=False),
-    sa.Index("evaluations_by_run", "run_id"),
-    sa.Index("evaluations_by_evaluator", "evaluator", "created_at"),
 )
 
 budget_holds = sa.Table(
@@ -202,4 +180,27 @@ budget_holds = sa.Table(
     sa.Column("created_at", Seconds, nullable=False),
     sa.Column("settled_at", Seconds),
     sa.PrimaryKeyConstraint("run_id", "path", "number", name="budget_holds_key"),
+)
+
+acts = sa.Table(
+    "acts",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True),
+    sa.Column("run_id", Name, sa.ForeignKey("runs.run_id", ondelete="CASCADE")),  # None: of no single run
+    sa.Column("at", Seconds, nullable=False),
+    sa.Column("by", Name, nullable=False),
+    sa.Column("via", Name, nullable=False),  # cli | api | web | link | worker
+    sa.Column("verb", Name, nullable=False),
+    sa.Column("object", sa.Text, nullable=False),
+    sa.Column("before", Bytes),
+    sa.Column("after", Bytes),
+    sa.Column("digest", Bytes, nullable=False),
+    sa.Index("acts_by_run", "run_id", "id"),
+)
+
+schema_info = sa.Table(
+    "schema_info",
+    metadata,
+    sa.Column("revision", Name, primary_key=True),  # the one row
+    sa.Column("oldest_reader", Name, nullable=False),
 )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
+from flujo.domain.acts import Act, Actor, Verb
 from flujo.domain.fast_dataclass import record
 from flujo.domain.run import NewRun, Pause, RunRecord, RunStatus, Write
 from flujo.exceptions import FlujoError
@@ -50,16 +51,25 @@ class Claim:
     run_id: RunId
     statuses: tuple[RunStatus, ...]
     recovering: bool = False
-    forced: bool = False
+    act: Act | None = None
 
 
 @record(frozen=True, slots=True)
 class Answer:
-    """Record a human's answer."""
+    """Record an answer."""
 
     run_id: RunId
     pause_id: StepPath
     answer: bytes
+    actor: Actor | None = None
+
+
+@record(frozen=True, slots=True)
+class Cancel:
+    """Record the wish that a run be cancelled."""
+
+    run_id: RunId
+    actor: Actor
 
 
 @record(frozen=True, slots=True)
@@ -70,7 +80,7 @@ class Expire:
     pause_id: StepPath
 
 
-Request = Accept | Claim | Answer | Expire | Write
+Request = Accept | Claim | Answer | Expire | Cancel | Write
 Outcome = RunRecord | Pause | bool | FlujoError
 """The result of a request; an error is raised in its waiter. For a write: see the port."""
 
@@ -106,6 +116,7 @@ class _Locked:
     owner: str | None
     answered: bool
     """Whether a question was settled since the run was claimed."""
+    wish: str | None
     seals: bytes
     lease_left_s: float | None
 
@@ -192,7 +203,17 @@ class _Pending:
     """Runs, with all their open questions."""
     intents: list[dict[str, Any]] = field(default_factory=list)
     holds: list[dict[str, Any]] = field(default_factory=list)
+    wishes: list[dict[str, Any]] = field(default_factory=list)
+    acts: list[dict[str, Any]] = field(default_factory=list)
     aside: codec.Rows = field(default_factory=dict)
+    """Blobs, by digest."""
+    refs: set[tuple[str, str]] = field(default_factory=set)
+    """Which blob is named by which run."""
+
+    def keep(self, run_id: str, blobs: codec.Rows) -> None:
+        """Write blobs that a run names from now on."""
+        self.aside |= blobs
+        self.refs.update((digest, run_id) for digest in blobs)
 
 
 class _Batch:
@@ -223,7 +244,7 @@ class _Batch:
     def _look(self, requests: Sequence[Request]) -> None:
         """Lock the runs, then read what the requests are judged by: one round trip for all of it."""
         known, connection = self.batches.statements, self.connection
-        claimed = sorted({each.run_id for each in requests if isinstance(each, Claim)})
+        claimed = sorted({each.run_id for each in requests if isinstance(each, Claim | Cancel)})
         answered = sorted({each.run_id for each in requests if isinstance(each, Answer | Expire)})
         with self.batches.pipelined(connection):
             locking = known.lock(connection, sorted({request.run_id for request in requests}))
@@ -258,6 +279,8 @@ class _Batch:
                     return self._answer(request)
                 case Expire():
                     return self._expire(request)
+                case Cancel():
+                    return self._cancel(request)
         except FlujoError as error:
             return error
 
@@ -271,17 +294,19 @@ class _Batch:
         if refusal is not None or (refusal := self.batches.holes.before(write)) is not None:
             return refusal
         pending = self.pending
-        pending.aside.update((digest, codec.blob_row(digest, data)) for digest, data in write.blobs.items())
-        entries = [codec.entry_row(write.run_id, entry, pending.aside) for entry in write.entries]
+        aside = {digest: codec.blob_row(digest, data) for digest, data in write.blobs.items()}
+        entries = [codec.entry_row(write.run_id, entry, aside) for entry in write.entries]
         pending.entries += self._fresh(write, entries) if self.careful else entries
         for pause in write.pauses:
             pending.pauses.append(codec.pause_row(write.run_id, pause, self.batches.next_position()))
         pending.intents += [
-            {**codec.intent_row(write.run_id, intent, pending.aside), "fence": write.fence}
+            {**codec.intent_row(write.run_id, intent, aside), "fence": write.fence}
             for intent in write.intents
         ]
         pending.holds += [codec.hold_row(write.run_id, hold) for hold in write.holds]
         pending.voids += [{"of_run": write.run_id, "of_pause": pause_id} for pause_id in write.voids]
+        pending.acts += [codec.act_row(act, aside) for act in write.acts]
+        pending.keep(write.run_id, aside)
         if write.move is not None:
             self._move(write, there)
         elif write.is_empty:
@@ -314,7 +339,9 @@ class _Batch:
         usage = None if move.usage is None else codec.usage_value(move.usage)
         kept_when_left_out = {"context_now": move.context, "usage": usage, "closure": move.closure}
         values |= {name: value for name, value in kept_when_left_out.items() if value is not None}
-        stored, there.seals = codec.changed_values(write.run_id, there.seals, values, self.pending.aside)
+        aside: codec.Rows = {}
+        stored, there.seals = codec.changed_values(write.run_id, there.seals, values, aside)
+        self.pending.keep(write.run_id, aside)
         there.status = move.status
         self.pending.moves.append(
             {
@@ -354,7 +381,7 @@ class _Batch:
             "updated_at": created_at,
         }
         lease_s = self.batches.lease_s if request.claim else None
-        self.pending.aside.update(aside)
+        self.pending.keep(run.run_id, aside)
         metadata = canonical.encode(row["metadata"], what="metadata").decode()
         self.pending.runs.append({**row, **state, "metadata": metadata, "lease_s": lease_s})
         record = RunRecord(
@@ -378,7 +405,7 @@ class _Batch:
             return rules.no_run(request.run_id)
         gone = there.owner is not None and self.batches.is_gone(request.run_id, there.owner)
         gone = gone and request.run_id not in self.claimed  # held, as soon as this batch is committed
-        owner = None if gone or request.forced else there.owner
+        owner = None if gone else there.owner
         refusal = rules.claim_refusal(
             request.run_id, there.status, request.statuses, owner, there.lease_left_s
         )
@@ -387,7 +414,7 @@ class _Batch:
         [before] = queries.decoded(self.connection, [self.rows[request.run_id]])
         last_seq = self.rows[request.run_id]["last_seq"] or 0
         cleared: dict[str, bytes | str | None] = {"output": None, "error": None}
-        _, seals = codec.changed_values(request.run_id, there.seals, cleared, self.pending.aside)
+        _, seals = codec.changed_values(request.run_id, there.seals, cleared, {})
         record = replace(
             before,
             status=RunStatus.RUNNING,
@@ -408,7 +435,38 @@ class _Batch:
             updated_at=self.now,
         )
         self._note_claim(record, seals)
+        if request.act is not None:
+            self._record(request.act)
         return record
+
+    def _cancel(self, request: Cancel) -> Outcome:
+        there = self.locked.get(request.run_id)
+        if there is None:
+            return rules.no_run(request.run_id)
+        refusal = rules.cancel_refusal(request.run_id, there.status)
+        if refusal is not None:
+            return refusal
+        row = self.rows[request.run_id]
+        if there.wish is None:
+            there.wish = rules.CANCEL
+            self.pending.wishes.append(
+                {
+                    "of_run": request.run_id,
+                    "new_wish": rules.CANCEL,
+                    "new_by": request.actor.by,
+                    "now": self.now,
+                }
+            )
+            row |= {"wish": rules.CANCEL, "wish_by": request.actor.by, "wish_at": self.now}
+            self._record(Act(verb=Verb.CANCEL, actor=request.actor, run_id=request.run_id))
+        [record] = queries.decoded(self.connection, [dict(row)])
+        return replace(record, lease_left_s=there.lease_left_s)
+
+    def _record(self, act: Act) -> None:
+        aside: codec.Rows = {}
+        self.pending.acts.append(codec.act_row(act, aside))
+        if act.run_id is not None:
+            self.pending.keep(act.run_id, aside)
 
     def _note_claim(self, record: RunRecord, seals: bytes) -> None:
         there = self.locked[record.run_id]
@@ -437,7 +495,9 @@ class _Batch:
         pause = rules.answered(request.run_id, self._asked(request.run_id), request.pause_id, request.answer)
         if pause.answer is not None:
             return pause
-        return self._settle(request.run_id, pause, request.answer)
+        if request.actor is not None:
+            self._record(rules.answer_act(request.run_id, pause, request.answer, request.actor))
+        return self._settle(request.run_id, pause, request.answer, request.actor)
 
     def _expire(self, request: Expire) -> Outcome:
         if request.run_id not in self.locked:
@@ -449,8 +509,8 @@ class _Batch:
     def _asked(self, run_id: RunId) -> list[Pause]:
         return [codec.pause(row) for row in self.questions.get(run_id, ())]
 
-    def _settle(self, run_id: RunId, pause: Pause, answer: bytes | None) -> Pause:
-        pause = codec.settled(pause, answer, self.now)
+    def _settle(self, run_id: RunId, pause: Pause, answer: bytes | None, actor: Actor | None = None) -> Pause:
+        pause = codec.settled(pause, answer, self.now, None if actor is None else actor.by)
         digest = codec.pause_digest(run_id, pause)
         self.pending.answers.append(
             {
@@ -459,11 +519,12 @@ class _Batch:
                 "new_answer": pause.answer,
                 "new_answered_at": pause.answered_at,
                 "new_digest": digest,
+                "new_by": pause.by,
             }
         )
         # A second answer in this batch meets the first one.
         row = next(row for row in self.questions[run_id] if row["pause_id"] == pause.pause_id)
-        row |= {"answer": pause.answer, "answered_at": pause.answered_at, "digest": digest}
+        row |= {"answer": pause.answer, "answered_at": pause.answered_at, "digest": digest, "by": pause.by}
         return pause
 
     def _flush(self) -> None:
@@ -474,6 +535,10 @@ class _Batch:
             known.keep_blobs(connection, [row for _, row in sorted(pending.aside.items())])
         for change, rows in (
             (known.insert_runs, pending.runs),
+            (
+                known.keep_refs,
+                [{"digest": digest, "run_id": run_id} for digest, run_id in sorted(pending.refs)],
+            ),
             (known.claim_runs, pending.claims),
             (known.insert_entries, pending.entries),
             (known.keep_intents, pending.intents),
@@ -485,6 +550,8 @@ class _Batch:
             (known.renew_leases, pending.renewals),
             (known.move_runs, pending.moves),
             (known.void_all_pauses, pending.voided),
+            (known.wish, pending.wishes),
+            (known.insert_acts, pending.acts),
         ):
             if rows:
                 change(connection, rows)

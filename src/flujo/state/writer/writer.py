@@ -211,6 +211,8 @@ class Writer:
                 self._settle()
             if not self._leases.seconds_to_renewal():
                 self._renew()
+            if not self._leases.seconds_to_look():
+                self._look_for_wishes()
         self._about_leases(self._leases.give_back, self._leases.end())
 
     def _refuse_waiting(self) -> None:
@@ -265,7 +267,8 @@ class Writer:
                 carried, self._carried = self._carried, None
                 yield carried
             else:
-                yield self._queue.get(timeout=self._leases.seconds_to_renewal())
+                patience = min(self._leases.seconds_to_renewal(), self._leases.seconds_to_look())
+                yield self._queue.get(timeout=patience)
             while True:
                 yield self._queue.get_nowait()
         except queue.Empty:
@@ -406,6 +409,16 @@ class Writer:
         since, ids = elapsed_s(), self._leases.begin_renewal()
         if self._about_leases(self._leases.renew, ids):
             self._leases.renewed(ids, since)
+
+    def _look_for_wishes(self) -> None:
+        self._leases.begin_look()
+        try:
+            with self._database.errors():
+                found = self._batches.statements.wishes(self._connected(), self._leases.owner)
+        except StateError:
+            self._roll_back()
+            return
+        self._leases.tell_wishes(found)
 
     def _about_leases(self, work: Callable[[sa.Connection, list[str]], None], run_ids: list[str]) -> bool:
         """Renew leases or release them; return False on any failure: a lease then lapses by itself."""

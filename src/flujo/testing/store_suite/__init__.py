@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from flujo.testing.store_suite.acts import ActsSuite
 from flujo.testing.store_suite.cancelling import CancellingSuite
 from flujo.testing.store_suite.clocks import ClocksSuite
 from flujo.testing.store_suite.crashes import CrashesSuite
@@ -51,6 +52,7 @@ class StateStoreSuite(
     CancellingSuite,
     CrashesSuite,
     ClocksSuite,
+    ActsSuite,
 ):
     """What every store does; subclass it and give the fixture `open_store`.
 

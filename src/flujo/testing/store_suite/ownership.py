@@ -136,15 +136,3 @@ class OwnershipSuite:
         owner, run = await taken()
         await owner.write(move(run, RunStatus.RUNNING))
         assert (await taken())[1].recoveries == run.recoveries == 1
-
-    async def test_a_claim_by_force_ends_what_the_owner_may_do(self, open_store: OpenStore) -> None:
-        mine, other = await open_store(), await open_store()
-        run = await mine.accept(new_run(), {})
-        with pytest.raises(ResumeConflict):
-            await other.claim(RUN, statuses=[RunStatus.RUNNING])
-        taken = await other.claim(RUN, statuses=[RunStatus.RUNNING], forced=True)
-        with pytest.raises(Fenced):
-            await mine.write(writes(run, entry(1)))
-        await other.write(move(taken, RunStatus.CANCELLED))
-        with pytest.raises(ResumeConflict):
-            await mine.claim(RUN, statuses=[RunStatus.CANCELLED], forced=True)

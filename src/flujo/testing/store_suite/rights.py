@@ -30,15 +30,12 @@ if TYPE_CHECKING:
     from flujo.domain.store import StateStore
 
 CLAIMS = [
-    # who holds it, by force, whether somebody else may have it
-    ("nobody", False, True),
-    ("nobody", True, True),
-    ("a living store", False, False),
-    ("a living store", True, True),
-    ("a lapsed lease", False, True),
-    ("a lapsed lease", True, True),
-    ("who gave it back", False, True),
-    ("who closed", False, True),
+    # who holds it, whether another store may have it
+    ("nobody", True),
+    ("a living store", False),
+    ("a lapsed lease", True),
+    ("who gave it back", True),
+    ("who closed", True),
 ]
 HOLDERS = ("me", "another", "nobody")
 CHANGES = ("entries", "questions", "holds", "calls", "a move", "a move and entries")
@@ -47,13 +44,13 @@ CHANGES = ("entries", "questions", "holds", "calls", "a move", "a move and entri
 class RightsSuite:
     """A claim decides, the fence of it is asked at each write, and nothing else counts."""
 
-    @pytest.mark.parametrize(("holder", "forced", "granted"), CLAIMS)
+    @pytest.mark.parametrize(("holder", "granted"), CLAIMS)
     async def test_a_claim_is_granted_as_the_table_says(
-        self, open_store: OpenStore, holder: str, forced: bool, granted: bool
+        self, open_store: OpenStore, holder: str, granted: bool
     ) -> None:
         run = await _held_by(holder, open_store)
         claimer = await open_store()
-        claim = claimer.claim(RUN, statuses=[run.status], forced=forced)
+        claim = claimer.claim(RUN, statuses=[run.status])
         if granted:
             claimed = await claim
             assert (claimed.fence, claimed.claims) == (run.fence + 1, run.claims + 1)

@@ -1,0 +1,55 @@
+"""Acts: who changed what of a run, and through which door."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flujo.domain.journal import RunId
+
+
+class Via(StrEnum):
+    """The door through which an act came."""
+
+    CLI = "cli"
+    API = "api"
+    WEB = "web"
+    LINK = "link"
+    WORKER = "worker"
+
+
+class Verb(StrEnum):
+    """What was done."""
+
+    ANSWER = "answer"
+    RESOLVE = "resolve"
+    CANCEL = "cancel"
+    RETRY = "retry"
+    ACCEPT_CHANGES = "accept_changes"
+    PURGE = "purge"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """A person or program that acts, as the door knows it."""
+
+    by: str
+    via: Via
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """One act, recorded in the transaction of what it changed. Values are canonical JSON bytes."""
+
+    verb: Verb
+    actor: Actor
+    run_id: RunId | None = None
+    """None for an act on several runs."""
+    object: str = ""
+    """What it was done to: a question's id, the changed files, the purged statuses."""
+    before: bytes | None = None
+    after: bytes | None = None
+    at: float | None = None
+    """Seconds since the epoch, by the store's clock once it is stored."""

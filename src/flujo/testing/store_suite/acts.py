@@ -1,0 +1,110 @@
+"""Who changed a run: acts are recorded with what they change, and a wish is fulfilled by the run's owner."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flujo.domain.acts import Act, Actor, Verb, Via
+from flujo.domain.journal import RunId
+from flujo.domain.paths import StepPath, doubt
+from flujo.domain.run import Move, Pause, PauseKind, RunStatus, Write
+from flujo.exceptions import Fenced, ResumeConflict, RunNotFound
+from flujo.testing.store_suite.examples import RUN, OpenStore, ask, entry, in_state, move, new_run, writes
+
+if TYPE_CHECKING:
+    from flujo.domain.store import StateStore
+
+ADA, BOB = Actor("ada", Via.CLI), Actor("bob", Via.API)
+TOLD_S = 10.0
+"""How long an owner waits for a wish at most; it comes within a second or two."""
+
+
+class ActsSuite:
+    """Each act is there exactly when what it records is."""
+
+    async def test_an_answer_is_recorded_with_who_gave_it(self, store: StateStore) -> None:
+        run = await store.accept(new_run(), {})
+        await ask(store, run, "send", "note")
+        await store.answer(RUN, StepPath("send"), b'"yes"', actor=ADA)
+        await store.answer(RUN, StepPath("send"), b'"yes"', actor=BOB)
+        with pytest.raises(ResumeConflict):
+            await store.answer(RUN, StepPath("send"), b'"no"', actor=BOB)
+        await store.answer(RUN, StepPath("note"), b'"x"')
+        [act] = await store.acts(RUN)
+        assert (act.verb, act.actor, act.run_id, act.object) == (Verb.ANSWER, ADA, RUN, "send")
+        assert (act.before, act.after) == (None, b'"yes"')
+        answered = {pause.pause_id: pause for pause in await store.pauses(RUN)}
+        assert (answered[StepPath("send")].by, answered[StepPath("note")].by) == ("ada", None)
+        assert act.at == pytest.approx(answered[StepPath("send")].answered_at, abs=1)
+        assert await store.acts(RunId("nobody")) == []
+
+    async def test_a_question_keeps_its_kind(self, store: StateStore) -> None:
+        run = await store.accept(new_run(), {})
+        pauses = (
+            Pause(pause_id=StepPath("ask"), message="?"),
+            Pause(pause_id=doubt(StepPath("pay"), 0), message="?", kind=PauseKind.DOUBT),
+        )
+        await store.write(Write(run_id=RUN, fence=run.fence, pauses=pauses))
+        assert [each.kind for each in await store.pauses(RUN)] == [PauseKind.QUESTION, PauseKind.DOUBT]
+        await store.answer(RUN, doubt(StepPath("pay"), 0), b"{}", actor=ADA)
+        assert [act.verb for act in await store.acts(RUN)] == [Verb.RESOLVE]
+
+    async def test_a_claim_and_a_write_record_their_acts_in_order(self, open_store: OpenStore) -> None:
+        mine, other = await open_store(), await open_store()
+        await in_state(mine, RunStatus.FAILED, RUN)
+        retry = Act(verb=Verb.RETRY, actor=ADA, run_id=RUN, before=b'"' + b"x" * 40_000 + b'"')
+        run = await other.claim(RUN, statuses=[RunStatus.FAILED], act=retry)
+        with pytest.raises(ResumeConflict):
+            await mine.claim(RUN, statuses=[RunStatus.RUNNING], act=retry)
+        change = Act(verb=Verb.ACCEPT_CHANGES, actor=BOB, run_id=RUN, object="a.yaml", after=b"1")
+        await other.write(Write(run_id=RUN, fence=run.fence, entries=(entry(1),), acts=(change,)))
+        with pytest.raises(Fenced):
+            await mine.write(Write(run_id=RUN, fence=run.fence - 1, acts=(change,)))
+        acts = await mine.acts(RUN)
+        assert [(act.verb, act.actor) for act in acts] == [(Verb.RETRY, ADA), (Verb.ACCEPT_CHANGES, BOB)]
+        assert (acts[0].before, acts[1].object, acts[1].after) == (retry.before, "a.yaml", b"1")
+
+    async def test_a_cancelled_run_stays_its_owners_to_end(self, open_store: OpenStore) -> None:
+        owner, other = await open_store(), await open_store()
+        run = await owner.accept(new_run(), {})
+        told = asyncio.Event()
+        owner.on_wish(RUN, told.set)
+        wished = await other.cancel(RUN, ADA)
+        assert (wished.status, wished.owner) == (RunStatus.RUNNING, run.owner)
+        assert wished.wish is not None
+        assert (wished.wish.what, wished.wish.by) == ("cancel", "ada")
+        assert (await other.cancel(RUN, BOB)).wish == wished.wish, "the first wish stays"
+        await owner.write(writes(run, entry(1)))
+        async with asyncio.timeout(TOLD_S):
+            await told.wait()
+        await owner.write(Write(run_id=RUN, fence=run.fence, move=Move(status=RunStatus.CANCELLED)))
+        assert [(act.verb, act.actor) for act in await other.acts(RUN)] == [(Verb.CANCEL, ADA)]
+        with pytest.raises(ResumeConflict):
+            await other.cancel(RUN, BOB)
+        with pytest.raises(RunNotFound):
+            await other.cancel(RunId("nobody"), ADA)
+
+    async def test_a_wish_waits_for_a_run_without_an_owner(self, open_store: OpenStore) -> None:
+        mine, other = await open_store(), await open_store()
+        run = await mine.accept(new_run(), {})
+        await mine.write(move(run, RunStatus.PAUSED))
+        await other.cancel(RUN, ADA)
+        claimed = await mine.claim(RUN, statuses=[RunStatus.PAUSED])
+        assert claimed.wish is not None
+        assert claimed.wish.by == "ada"
+        assert (await other.run(RUN)).wish == claimed.wish
+
+    @pytest.mark.parametrize("status", list(RunStatus))
+    async def test_a_run_that_can_become_cancelled_can_be_wished_to(
+        self, store: StateStore, status: RunStatus
+    ) -> None:
+        await in_state(store, status, RUN)
+        if status.can_become(RunStatus.CANCELLED):
+            assert (await store.cancel(RUN, ADA)).wish is not None
+        else:
+            with pytest.raises(ResumeConflict):
+                await store.cancel(RUN, ADA)
+            assert (await store.run(RUN)).wish is None

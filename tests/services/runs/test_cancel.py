@@ -1,0 +1,187 @@
+"""Cancelling: the owner of a run ends it; another process does only when the run has no living owner."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flujo import Flujo, TaskClient
+from flujo.domain.acts import Actor, Verb, Via
+from flujo.domain.journal import RunId
+from flujo.domain.run import RunStatus
+from flujo.domain.steps import CallableRef, HumanInTheLoopStep, Text
+from flujo.exceptions import ResumeConflict, SettingsError
+from flujo.services.project.system import SystemClock
+from flujo.services.runs import blueprint_runs
+from flujo.state.memory_store import MemoryDatabase, MemoryStateStore
+from flujo.state.sql import tables
+from flujo.state.store import SqlStateStore
+from support import World, call, pipeline, resume, start
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import sqlalchemy as sa
+
+    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.store import StateStore
+
+ADA = Actor("ada", Via.CLI)
+RUN = RunId("run")
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+async def stores(request: pytest.FixtureRequest) -> AsyncIterator[tuple[StateStore, StateStore]]:
+    """The stores of two processes on one database."""
+    database = MemoryDatabase()
+    made: tuple[StateStore, StateStore]
+    if request.param == "memory":
+        made = MemoryStateStore(database), MemoryStateStore(database)
+    else:
+        uri = request.getfixturevalue(f"{request.param}_uri")
+        made = SqlStateStore(uri), SqlStateStore(uri)
+    yield made
+    for store in made:
+        await store.aclose()
+
+
+class Held:
+    """A pipeline whose first step goes on for as long as it is held."""
+
+    def __init__(self, *, stubborn: bool = False, **step: Any) -> None:
+        self.world, self.began, self.release = World(), asyncio.Event(), asyncio.Event()
+        self._stubborn, self._step = stubborn, step
+
+    async def _hold(self, data: Any) -> Any:
+        self.began.set()
+        while not self.release.is_set():
+            try:
+                await self.release.wait()
+            except asyncio.CancelledError:
+                if not self._stubborn:
+                    raise
+        return data
+
+    def pipeline(self) -> Pipeline:
+        target = CallableRef("world:hold", self._hold)
+        return pipeline(
+            call("hold", target, **self._step),
+            call("rest", CallableRef("world:rest", _rest)),
+            call("after", self.world.add("after")),
+        )
+
+
+async def _rest(data: Any) -> Any:
+    await asyncio.sleep(30)
+    return data
+
+
+@pytest.mark.guarantee("G5")
+async def test_a_living_owner_ends_the_run_itself(stores: tuple[StateStore, StateStore]) -> None:
+    mine, other = stores
+    held = Held()
+    running = asyncio.create_task(start(held.pipeline(), mine))
+    await held.began.wait()
+    cancelled = await TaskClient(other, by="ada").cancel_task("run")
+    assert cancelled.status is RunStatus.CANCELLED
+    result = await running
+    assert (result.status, result.run_id) == (RunStatus.CANCELLED, "run")
+    assert result.error is not None
+    assert result.error.message == "cancelled by ada"
+    assert held.world.calls == []
+    assert (await other.run(RUN)).fence == 1, "nobody has claimed it from its owner"
+    with pytest.raises(ResumeConflict):
+        await TaskClient(other).cancel_task("run")
+
+
+async def test_a_living_owner_is_not_fenced_off_while_its_step_goes_on(
+    stores: tuple[StateStore, StateStore],
+) -> None:
+    mine, other = stores
+    held = Held(stubborn=True)
+    running = asyncio.create_task(start(held.pipeline(), mine))
+    await held.began.wait()
+    record = await blueprint_runs.cancel(other, "run", ADA, clock=SystemClock(), owner_s=2.5)
+    assert (record.status, record.fence) == (RunStatus.RUNNING, 1)
+    held.release.set()
+    assert (await running).status is RunStatus.CANCELLED
+    assert held.world.calls == []
+
+
+async def test_a_run_without_a_living_owner_is_cancelled_at_once(store: StateStore) -> None:
+    asks = pipeline(HumanInTheLoopStep(name="ask", message=Text("ok?")))
+    await start(asks, store)
+    record = await blueprint_runs.cancel(store, "run", ADA, clock=SystemClock())
+    assert record.status is RunStatus.CANCELLED
+    [question] = await store.pauses(RUN)
+    assert question.void
+    assert [(act.verb, act.actor) for act in await store.acts(RUN)] == [(Verb.CANCEL, ADA)]
+
+
+async def test_a_wish_is_fulfilled_by_the_next_owner_when_who_cancelled_has_died(store: StateStore) -> None:
+    world = World()
+    tree = pipeline(HumanInTheLoopStep(name="ask", message=Text("ok?")), call("after", world.add("after")))
+    await start(tree, store)
+    await store.cancel(RUN, ADA)
+    result = await resume(tree, store, answer="yes")
+    assert (result.status, world.calls) == (RunStatus.CANCELLED, [])
+
+
+async def test_a_run_whose_owner_died_is_cancelled_after_its_lease(sqlite_uri: str) -> None:
+    dead, store = SqlStateStore(sqlite_uri), SqlStateStore(sqlite_uri)
+    held = Held(stubborn=True)
+    running = asyncio.create_task(start(held.pipeline(), dead))
+    await held.began.wait()
+    await store.write_apart(_end_the_lease)
+    record = await blueprint_runs.cancel(store, "run", ADA, clock=SystemClock())
+    assert (record.status, record.fence) == (RunStatus.CANCELLED, 2)
+    held.release.set()
+    await asyncio.wait([running])
+    await dead.aclose()
+    await store.aclose()
+
+
+def _end_the_lease(connection: sa.Connection) -> None:
+    connection.execute(tables.runs.update().values(lease_until=1.0))
+
+
+async def test_calls_that_were_under_way_are_listed_as_in_doubt(store: StateStore) -> None:
+    held = Held(enforce_idempotency=True)
+    running = asyncio.create_task(start(held.pipeline(), store, 7))
+    await held.began.wait()
+    client = TaskClient(store)
+    assert (await client.get_task("run")).in_doubt == ()
+    await client.cancel_task("run")
+    await running
+    [doubtful] = (await client.get_task("run")).in_doubt
+    assert (doubtful.path, doubtful.tool, doubtful.input) == ("hold", "world:hold", b"7")
+
+
+async def test_who_answers_and_retries_is_recorded(store: StateStore) -> None:
+    world = World()
+    broken = True
+
+    def work(data: Any) -> Any:
+        if broken:
+            raise ValueError("no")
+        return data
+
+    tree = pipeline(
+        HumanInTheLoopStep(name="ask", message=Text("ok?")), call("work", world.add("work", work))
+    )
+    async with Flujo[Any, Any, Any](tree, store=store) as runner:
+        await runner.run_result_async(1, run_id="run")
+        await runner.resume_async("run", "yes", by="ada")
+        broken = False
+        await runner.resume_async("run", retry_failed=True)
+        with pytest.raises(SettingsError, match="cannot be the name"):
+            await runner.resume_async("run", by="a\nb")
+    acts = (await TaskClient(store).get_task("run")).acts
+    assert [(act.verb, act.object, act.actor.via) for act in acts] == [
+        (Verb.ANSWER, "ask", Via.API),
+        (Verb.RETRY, "", Via.API),
+    ]
+    assert acts[0].actor.by == "ada"
+    assert acts[1].actor.by.strip()
