@@ -3,9 +3,10 @@
     path     = segment { "/" segment } [ "!" NAME [ "[" COUNT "]" ] ]
     segment  = NAME { "[" COUNT "]" | ":" NAME }
 
-`/` leads to a step of a body, `[n]` to an iteration, item or visit, `:name` to a branch or state. `!name` ends
-the id of a question that is not the step's own. A name is an identifier, or any text in which the characters
-that have a meaning in a path are percent-encoded. So each path has one reading, and `parent` needs only its text.
+`/` leads to a step of a body, `[n]` to an iteration, item or visit, `:name` to a branch or state. `!name`
+ends the id of a question that is not the step's own. A name is an identifier, or any text in which the
+characters that have a meaning in a path are percent-encoded. So each path has one reading, and `parent` needs
+only its text.
 
 Reserved, because no step of a blueprint can have these paths: `turn[n]` and `tool[k]` below a granular step,
 and the branches `:failure` and `:finally`.

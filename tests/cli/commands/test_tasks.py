@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import re
 from typing import TYPE_CHECKING
@@ -158,6 +159,38 @@ def test_long_values_are_shortened_unless_they_are_asked_for(flujo: Flujo) -> No
     flujo("run", "hello", "-i", name)
     assert name not in flujo("trace").stdout
     assert name in flujo("trace", "--full").stdout
+
+
+def test_who_answers_is_shown_with_the_run(flujo: Flujo) -> None:
+    flujo("run", "ask")
+    flujo("tasks", "resume", "@last", "--field", "ok=true", "--by", "Ada L.")
+    assert "Ada L. (cli)  answer  approve" in flujo("tasks", "show", "@last").stdout
+    [act] = json.loads(flujo("tasks", "show", "@last", "--json").stdout)["acts"]
+    assert json.loads(flujo("trace", "--json").stdout)["acts"] == [act]
+    assert (act["by"], act["via"], act["verb"], act["after"]) == ("Ada L.", "cli", "answer", {"ok": True})
+
+
+def test_who_cancels_retries_and_accepts_changes_is_your_user_unless_you_say_so(
+    flujo: Flujo, project: Project
+) -> None:
+    flujo("run", "flaky", "-i", "x")
+    flujo("tasks", "retry", "@last")
+    path = project.root / "blueprints/flaky.yaml"
+    path.write_text(path.read_text("utf-8") + "# changed\n", "utf-8")
+    flujo("resume", "@last", "--retry-failed", "--accept-changes", "--by", "bob")
+    flujo("tasks", "cancel", "@last")
+    acts = json.loads(flujo("tasks", "show", "@last", "--json").stdout)["acts"]
+    assert [act["verb"] for act in acts] == ["retry", "retry", "accept_changes", "cancel"]
+    assert [act["by"] for act in acts] == [getpass.getuser(), "bob", "bob", getpass.getuser()]
+    assert acts[2]["object"] == "blueprints/flaky.yaml"
+    assert acts[2]["before"] != acts[2]["after"]
+
+
+def test_a_name_that_cannot_be_printed_is_refused(flujo: Flujo) -> None:
+    flujo("run", "ask")
+    refused = flujo("tasks", "cancel", "@last", "--by", "a\nb")
+    assert refused.exit_code == 2
+    assert "cannot be the name of who acts" in refused.stderr
 
 
 def test_a_changed_blueprint_is_said_and_taken_only_when_asked(flujo: Flujo, project: Project) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
+from flujo.domain import canonical
+from flujo.domain.acts import Actor, Via
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import HumanInTheLoopStep, Step, Text
 from flujo.exceptions import RunNotFound, SettingsError
@@ -63,6 +65,36 @@ async def test_a_run_goes_with_all_that_is_its_own(store: SqlStateStore) -> None
     assert (await store.pauses("paused"))[0].is_open  # type: ignore[arg-type]
     assert (await purge(store, [RunStatus.PAUSED], 0.0)).runs == 1
     assert [await rows(store, table) for table in (tables.runs, tables.pauses, tables.blobs)] == [0, 0, 0]
+
+
+async def test_a_purge_records_who_purged_which_runs(store: SqlStateStore) -> None:
+    for run_id in ("one", "two", "three"):
+        await start(large(run_id, BIG), store, run_id=run_id)
+    await purge(store, [RunStatus.COMPLETED], 0.0, batch=2, actor=Actor("ann", Via.CLI))
+    acts = await store.read(lambda connection: connection.execute(sa.select(tables.acts)).mappings().all())
+    assert [(act["by"], act["via"], act["verb"], act["object"]) for act in acts] == [
+        ("ann", "cli", "purge", "completed")
+    ] * 2
+    assert [canonical.decode(act["before"]) for act in acts] == [["one", "two"], ["three"]]
+    assert {act["run_id"] for act in acts} == {None}
+
+
+async def test_what_a_run_names_is_counted_with_it(store: SqlStateStore) -> None:
+    """The collector looks at no value: each blob has a row for each run that names it, nested or not."""
+    await start(large("one", BIG), store, BIG, run_id="one")
+    await start(large("one", BIG), store, BIG, run_id="two")
+
+    def counted(connection: sa.Connection) -> set[tuple[str, str]]:
+        return {(digest, run_id) for digest, run_id in connection.execute(sa.select(tables.blob_refs))}
+
+    def there(connection: sa.Connection) -> set[str]:
+        return set(connection.scalars(sa.select(tables.blobs.c.digest)))
+
+    refs, blobs = await store.read(counted), await store.read(there)
+    assert refs >= {(digest, "one") for digest, run_id in refs if run_id == "two" and digest in blobs}
+    assert {digest for digest, _ in refs} == blobs
+    assert (await purge(store, [RunStatus.COMPLETED], 0.0)).contents == len(blobs)
+    assert await store.read(counted) == set()
 
 
 async def test_a_content_that_another_run_names_stays(store: SqlStateStore) -> None:

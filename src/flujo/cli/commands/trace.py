@@ -37,7 +37,7 @@ def trace(
     from flujo.cli import formatting
     from flujo.cli.listing import next_for
     from flujo.cli.run_command import in_workspace
-    from flujo.cli.trace_rendering import acts_data, node_data, show_acts, show_trace
+    from flujo.cli.trace_rendering import acts_data, node_data, show_trace
     from flujo.services.inspection.task_client import TaskClient
 
     invocation = Invocation.of(ctx)
@@ -54,8 +54,6 @@ def trace(
     lock = f"  lock {detail.lock_digest[:12]}" if detail.lock_digest else ""
     title = f"{detail.task.pipeline}  {formatting.short_id(detail.task.run_id)}{lock}"
     show_trace(invocation.terminal, shown, title=title, full=full)
-    if step is None:
-        show_acts(invocation.terminal, detail.acts)
     for warning in detail.warnings:
         invocation.terminal.say(f"warning: {formatting.printable(warning)}", "yellow")
     status = str(detail.task.status)
