@@ -9,9 +9,10 @@ if TYPE_CHECKING:
     from flujo.blueprint.serializer import write_blueprint
     from flujo.domain.agents import AgentSpec
     from flujo.domain.context_references import StateProvider
+    from flujo.domain.events import Chunk, StepEnded
     from flujo.domain.merge import MergeStrategy
     from flujo.domain.models import AppResources, ContextReference, PipelineContext, PipelineResult
-    from flujo.domain.outcomes import Chunk, StepEnded, StepOutcome
+    from flujo.domain.outcomes import StepOutcome
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import CacheBackend
     from flujo.domain.retry import RetryPolicy

@@ -11,24 +11,15 @@ from inline_snapshot import snapshot
 
 from flujo.cli.progress import LiveTree, PlainLines
 from flujo.cli.terminal import Terminal
+from flujo.domain.events import Chunk, RunStarted, StepEnded, StepRetried, StepStarted
 from flujo.domain.journal import ErrorInfo, RunId, StepPath
-from flujo.domain.outcomes import (
-    Aborted,
-    Chunk,
-    Failure,
-    Paused,
-    RunStarted,
-    StepEnded,
-    StepRetried,
-    StepStarted,
-    Success,
-)
+from flujo.domain.outcomes import Aborted, Failure, Paused, Success
 from flujo.domain.run import Pause
 from flujo.domain.usage import Usage
 
 if TYPE_CHECKING:
     from flujo.cli.progress import Progress
-    from flujo.domain.outcomes import Event
+    from flujo.domain.events import Event
 
 RUN = RunId("0123456789abcdef0123456789abcdef")
 

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from durability.world import World
 from flujo.domain import canonical
+from flujo.domain.events import StepEnded
 from flujo.domain.journal import RunId
-from flujo.domain.outcomes import StepEnded, Success
+from flujo.domain.outcomes import Success
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import (

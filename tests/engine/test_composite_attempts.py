@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from flujo.domain.events import StepRetried
 from flujo.domain.journal import EntryKind, RunId
-from flujo.domain.outcomes import StepRetried
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import RunStatus

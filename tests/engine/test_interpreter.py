@@ -9,8 +9,8 @@ import pytest
 from pydantic import Field
 
 from flujo.domain.agents import AgentSpec
+from flujo.domain.events import RunEnded, RunStarted, StepEnded, StepRetried, StepStarted
 from flujo.domain.models import PipelineContext
-from flujo.domain.outcomes import RunEnded, RunStarted, StepEnded, StepRetried, StepStarted
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import BaseStep, CallableRef, Carry, GranularStep, Step

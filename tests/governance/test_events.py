@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from flujo.domain.events import Chunk, StepEnded, StepRetried, StepStarted
 from flujo.domain.journal import ErrorInfo, StepPath
-from flujo.domain.outcomes import Chunk, Failure, StepEnded, StepRetried, StepStarted, Success
+from flujo.domain.outcomes import Failure, Success
 from flujo.governance.events import redacted
 from flujo.governance.sink import GATE
 

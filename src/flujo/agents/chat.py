@@ -161,7 +161,7 @@ class ChatAgent:
             except OutputRejected as rejected:
                 if not left:
                     raise self._given_up(rejected) from rejected
-                reason = rejected.facts["reason"]
+                reason = rejected.reason
                 notes = (*notes, f"asked again, because {reason}")
                 prompt = f"That answer cannot be used: {reason}. Answer again, with only what was asked for."
         raise AssertionError("unreachable: the last round returns or raises")

@@ -54,6 +54,6 @@ def show_diagnostics(error: BlueprintError, terminal: Terminal) -> None:
     from flujo.services.checks.validation import rendered
 
     for finding in error.diagnostics:
-        text = rendered(finding, error.facts.get("sources", {}))
+        text = rendered(finding, error.sources)
         terminal.say(painted(text, terminal, to=terminal.err) + "\n")
     terminal.say(summary(error.diagnostics))

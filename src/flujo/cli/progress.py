@@ -8,21 +8,8 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from flujo.cli import formatting
 from flujo.domain import paths
-from flujo.domain.outcomes import (
-    Aborted,
-    BackgroundLaunched,
-    Chunk,
-    Event,
-    Failure,
-    Paused,
-    RunEnded,
-    RunStarted,
-    StepEnded,
-    StepOutcome,
-    StepRetried,
-    StepStarted,
-    Success,
-)
+from flujo.domain.events import Chunk, Event, RunEnded, RunStarted, StepEnded, StepRetried, StepStarted
+from flujo.domain.outcomes import Aborted, BackgroundLaunched, Failure, Paused, StepOutcome, Success
 from flujo.domain.paths import ROOT, StepPath
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.wording import plural

@@ -10,9 +10,9 @@ from flujo.domain.store import StateStore as StateStore
 
 if TYPE_CHECKING:
     from flujo.domain.agents import AgentSpec, Ask, Reply
+    from flujo.domain.events import Event
     from flujo.domain.journal import RunId
     from flujo.domain.models import PipelineContext
-    from flujo.domain.outcomes import Event
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.values import CallableRef, Expr, Text
 

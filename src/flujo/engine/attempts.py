@@ -9,17 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, Ask, answered_by
+from flujo.domain.events import Chunk, StepRetried, StepStarted
 from flujo.domain.journal import Entry, EntryKind, EntryStatus, ErrorInfo, StepPath
-from flujo.domain.outcomes import (
-    Aborted,
-    Chunk,
-    Failure,
-    Paused,
-    StepOutcome,
-    StepRetried,
-    StepStarted,
-    Success,
-)
+from flujo.domain.outcomes import Aborted, Failure, Paused, StepOutcome, Success
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import IntentState, Pause
 from flujo.domain.usage import NOTHING, Usage

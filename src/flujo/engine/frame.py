@@ -18,7 +18,8 @@ from flujo.domain.steps import CallableRef, Expr, Text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flujo.domain.outcomes import Event, StepEnded, StepOutcome, Success
+    from flujo.domain.events import Event, StepEnded
+    from flujo.domain.outcomes import StepOutcome, Success
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, Chain, Clock, Random, Sink
     from flujo.domain.steps import BaseStep, Value

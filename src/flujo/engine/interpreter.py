@@ -6,8 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
+from flujo.domain.events import StepEnded, StepStarted
 from flujo.domain.journal import Entry, EntryKind, EntryStatus, StepPath, child
-from flujo.domain.outcomes import Aborted, Failure, StepEnded, StepOutcome, StepStarted, Success
+from flujo.domain.outcomes import Aborted, Failure, StepOutcome, Success
 from flujo.engine.composite_attempts import finish, is_attempted, perform_whole
 from flujo.engine.context_isolation import ContextScope
 from flujo.engine.decisions import decide_flag

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flujo.domain.outcomes import Chunk, Failure, StepEnded, StepRetried
+from flujo.domain.events import Chunk, StepEnded, StepRetried
+from flujo.domain.outcomes import Failure
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
+    from flujo.domain.events import Event
     from flujo.domain.journal import ErrorInfo
-    from flujo.domain.outcomes import Event
 
 
 def redacted(event: Event) -> Event:

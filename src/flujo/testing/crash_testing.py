@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from flujo.agents.scripted import ScriptedAgent
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec
+from flujo.domain.events import StepEnded, StepStarted
 from flujo.domain.journal import RunId
-from flujo.domain.outcomes import StepEnded, StepStarted, Success
+from flujo.domain.outcomes import Success
 from flujo.domain.run import RunStatus
 from flujo.exceptions import SettingsError
 from flujo.services.binding.binding import PipelineBinding

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import BaseModel
 
+from flujo.domain.events import Chunk, RunEnded, RunStarted, StepEnded, StepStarted
 from flujo.domain.models import PipelineContext
-from flujo.domain.outcomes import Chunk, RunEnded, RunStarted, StepEnded, StepStarted
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CachePolicy, CallableRef
 from flujo.exceptions import (

@@ -15,7 +15,7 @@ from flujo.services.runs.runner import Flujo
 from support import pipeline
 
 if TYPE_CHECKING:
-    from flujo.domain.outcomes import Event
+    from flujo.domain.events import Event
     from flujo.domain.ports import StateStore
 
 KEY = "sk-canary-runs-0123456789"

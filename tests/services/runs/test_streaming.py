@@ -10,8 +10,9 @@ import pytest
 
 from agents.provider_server import provider_server
 from flujo.domain.agents import AgentSpec, Ask, Reply
+from flujo.domain.events import Chunk, StepEnded
 from flujo.domain.models import PipelineResult
-from flujo.domain.outcomes import Chunk, Paused, StepEnded, Success
+from flujo.domain.outcomes import Paused, Success
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef

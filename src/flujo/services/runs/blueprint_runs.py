@@ -235,7 +235,7 @@ def _require_tested(ws: Workspace, record: RunRecord, pinned: Blueprint) -> None
         raise LockMismatch(
             f"run {record.run_id} was started with what no lock held\n{error.message}",
             hint="`flujo resume --accept-changes` goes on with the files on disk, when the lock holds them",
-            differences=error.facts.get("differences", ()),
+            differences=error.differences,
         ) from None
 
 

@@ -8,20 +8,12 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 
 from flujo.domain import canonical
+from flujo.domain.events import RunEnded, RunStarted, StepEnded
 from flujo.domain.fast_dataclass import record
 from flujo.domain.journal import ErrorInfo
 from flujo.domain.ledger import Ledger
 from flujo.domain.models import PipelineResult, StepResult
-from flujo.domain.outcomes import (
-    Aborted,
-    BackgroundLaunched,
-    Failure,
-    Paused,
-    RunEnded,
-    RunStarted,
-    StepEnded,
-    Success,
-)
+from flujo.domain.outcomes import Aborted, BackgroundLaunched, Failure, Paused, Success
 from flujo.domain.run import Move, Progress, RunRecord, RunStatus, Write
 from flujo.domain.usage import NOTHING, Usage, UsageLimits
 from flujo.engine.budget import Budget, unconfirmed

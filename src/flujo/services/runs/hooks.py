@@ -10,7 +10,7 @@ from flujo.governance.events import redacted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flujo.domain.outcomes import Event
+    from flujo.domain.events import Event
     from flujo.domain.ports import Sink
 
 logger = logs.logger("flujo.hooks")

@@ -87,7 +87,7 @@ class RunService:
             try:
                 record = await _claimed(execution, runtime.store.accept(new, self.blobs))
             except ResumeConflict as conflict:
-                return await _existing(execution, conflict.facts["record"], request.if_exists)
+                return await _existing(execution, conflict.record, request.if_exists)
             return await _executed(execution, record)
 
     async def resume(

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Generic, Self
 
+from flujo.domain.events import Chunk, Event, RunStarted, StepEnded
 from flujo.domain.models import Ctx, Out, PipelineResult
-from flujo.domain.outcomes import Aborted, Chunk, Event, Paused, RunStarted, StepEnded
+from flujo.domain.outcomes import Aborted, Paused
 
 if TYPE_CHECKING:
     from flujo.domain.journal import RunId

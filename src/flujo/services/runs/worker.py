@@ -7,7 +7,7 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flujo.domain.outcomes import RunStarted
+from flujo.domain.events import RunStarted
 from flujo.exceptions import CallableError, FlujoError, StateError
 from flujo.services.runs.blueprint_runs import service_of
 from flujo.services.runs.hooks import combine_hooks
@@ -16,8 +16,8 @@ from flujo.services.runs.recovery import Recovery
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from flujo.domain.events import Event
     from flujo.domain.journal import RunId
-    from flujo.domain.outcomes import Event
     from flujo.domain.run import RunRecord
     from flujo.services.project.recovery_policy import RecoveryPolicy
     from flujo.services.runs.execution import Stop
