@@ -16,7 +16,7 @@ FlujoError
 │   ├── ModelDigestMismatch          a model file is not the one that was published
 │   ├── OutputRejected               the answer does not fit the output schema
 │   ├── ArgumentsRejected            what a step hands to a callable does not fit its parameters
-│   └── ResourcesMissing             a step asks for `resources` that nobody has given
+│   └── ResourcesMissing             a step takes `resources`, and the runner has none
 ├── EngineError              FLJ4xx
 │   ├── StepFailed                   foreign code raised (keeps the cause)
 │   ├── StepTimeout
@@ -33,17 +33,17 @@ FlujoError
 │   ├── NoTransition                 a state machine has nowhere to go
 │   ├── TransitionLimitReached
 │   ├── UnknownBranch                a router chose what is not there
-│   ├── DeadlinePassed               nobody answered a question in time
-│   ├── CallInDoubt                  nobody knows whether a call took effect
-│   ├── ProviderNotGiven             a reference asks for a state provider that nobody has given
+│   ├── DeadlinePassed               a question was not answered in time
+│   ├── CallInDoubt                  it is unknown whether a call took effect
+│   ├── ProviderNotGiven             a reference names a state provider that the runner lacks
 │   ├── ProviderFailed               a state provider does not answer
 │   ├── ReferenceMissing             there is nothing under a reference's key
 │   ├── ReferenceCorrupt             there is something else than what was stored
 │   ├── NotCacheable                 a cached step does more than give an answer
 │   └── BudgetError                  the run's budget does not allow it
 │       ├── UsageLimitExceeded           a limit has no room for the next request
-│       ├── PriceUnknown                 nobody knows what a request would cost
-│       └── AnswerUnbounded              nobody knows how long, and so how dear, an answer may become
+│       ├── PriceUnknown                 the price of a request is unknown
+│       └── AnswerUnbounded              the maximum response length, and so the cost, is unknown
 └── StateError               FLJ5xx
     ├── StateBackendUnavailable      the database does not answer
     ├── StateBackendFull
@@ -52,7 +52,7 @@ FlujoError
     ├── CorruptState
     ├── RunNotFound
     ├── RunConflict                  the run id is taken by another closure or input
-    ├── ResumeConflict               somebody else is executing this run, or answered first
+    ├── ResumeConflict               another process executes this run, or answered first
     ├── Fenced                       this process lost the run's lease
     ├── AmbiguousPause               several questions are open: say which
     ├── IllegalMove                  a run in this state cannot become that
@@ -239,7 +239,7 @@ class ArgumentsRejected(AgentError):
 
 
 class ResourcesMissing(AgentError):
-    """A step asks for the application's resources, and the runner was given none."""
+    """A step takes the application's resources, and the runner has none."""
 
     code = "FLJ306"
     callable: str | None = None
@@ -258,10 +258,7 @@ class StepFailed(EngineError):
     """Code of yours raised inside a step; the cause is kept."""
 
     code = "FLJ401"
-    hint = (
-        "`flujo --debug` shows where in your code; what passes by itself is tried again with "
-        "`config.max_retries`"
-    )
+    hint = "`flujo --debug` shows where in your code; for transient errors set `config.max_retries`"
 
 
 class JournalConflict(EngineError):
@@ -369,7 +366,7 @@ class TransitionLimitReached(EngineError):
 
 
 class UnknownBranch(EngineError):
-    """A router chose what is no branch, and chose so again when it was told."""
+    """A router chose an unknown branch, and did so again after it got the error."""
 
     code = "FLJ414"
     answer: Any = None
@@ -377,11 +374,13 @@ class UnknownBranch(EngineError):
 
 
 class DeadlinePassed(EngineError):
-    """Nobody answered a question before its deadline, and `on_deadline` says that this fails the step."""
+    """A question was not answered before its deadline, and `on_deadline` says that this fails the step."""
 
     code = "FLJ440"
     step: str | None = None
-    hint = "`flujo resume RUN --retry-failed` asks again; `on_deadline: {answer: …}` goes on without anybody"
+    hint = (
+        "`flujo resume RUN --retry-failed` asks again; `on_deadline: {answer: …}` continues without an answer"
+    )
 
 
 class ProviderNotGiven(EngineError):
@@ -410,7 +409,7 @@ class ReferenceMissing(EngineError):
     provider_id: str | None = None
     key: str | None = None
     field: str | None = None
-    hint = "bring the file back, then go on with `flujo resume --retry-failed RUN`"
+    hint = "restore the file, then run `flujo resume --retry-failed RUN`"
 
 
 class ReferenceCorrupt(EngineError):
@@ -421,7 +420,7 @@ class ReferenceCorrupt(EngineError):
     key: str | None = None
     expected: str | None = None
     found: str | None = None
-    hint = "bring back the bytes that were stored, then go on with `flujo resume --retry-failed RUN`"
+    hint = "restore the bytes that were stored, then run `flujo resume --retry-failed RUN`"
 
 
 class NotCacheable(EngineError):
@@ -461,7 +460,7 @@ class UsageLimitExceeded(BudgetError):
 
 
 class PriceUnknown(BudgetError):
-    """Under a limit on cost nobody knows what a request to this model would cost."""
+    """There is a limit on cost, and the price of a request to this model is unknown."""
 
     code = "FLJ422"
     model: str | None = None

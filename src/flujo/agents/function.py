@@ -14,7 +14,7 @@ from flujo.domain.executor import Executor
 from flujo.exceptions import ArgumentsRejected, CallableError, ResourcesMissing
 
 INJECTED = ("context", "resources", "idempotency_key")
-"""Parameters that are handed in by their name."""
+"""Parameters that Flujo fills in by their names."""
 
 _LAZY = (
     collections.abc.Iterator,
@@ -37,7 +37,7 @@ class FunctionAgent:
         fn: any callable.
         name: how errors name it; its `module:qualname` when not given.
         executor: where a plain callable runs. One that takes `context` runs in a thread of this process,
-            because it changes the object that it is handed.
+            because it changes an object of this process.
 
     Raises:
         CallableError: `fn` cannot be called.
@@ -279,7 +279,7 @@ def _is_one(value: Any, hint: Any) -> bool:
     """Return whether `value` is what an annotation names; True where it names nothing to hold it to."""
     try:
         return hint is None or isinstance(value, hint)
-    except TypeError:  # `Any`, or a protocol that cannot be asked at run time
+    except TypeError:  # `Any`, or a protocol that has no check at run time
         return True
 
 

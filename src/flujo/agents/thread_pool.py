@@ -137,7 +137,7 @@ class LazyItems(AsyncIterator[T]):
         return item  # type: ignore[return-value]  # not the end, so one of the items
 
     async def aclose(self) -> None:
-        """Close a generator that is not asked for more."""
+        """Close a generator that is not read to its end."""
         close = getattr(self._items, "close", None)
         if close is not None:
             await THREADS.submit(close)

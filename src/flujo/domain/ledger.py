@@ -1,4 +1,4 @@
-"""What a run has spent so far, and where; and what is held back for requests that nobody has confirmed."""
+"""What a run has spent so far, and where; and what is held for requests without a confirmed outcome."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class HoldState(StrEnum):
     SETTLED = "settled"
     """What it used stands in an entry of the journal."""
     UNCONFIRMED = "unconfirmed"
-    """It may have been made, and nobody will ever know what it cost: it counts at its worst."""
+    """It may have been made, and its cost stays unknown: it counts at its worst case."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ MICRO_USD = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens, requests and cost; `unpriced_requests` counts those whose price nobody knows."""
+    """Tokens, requests and cost; `unpriced_requests` counts those of unknown price."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -81,7 +81,7 @@ class UsageLimits:
         requests_limit: requests to models.
         tool_calls_limit: calls of tools that models ask for.
         wall_time_s_limit: seconds of work; waiting for a human is none.
-        unknown_price: what happens under a cost limit when nobody knows a model's price: its requests are
+        unknown_price: what happens under a cost limit when a model's price is unknown: its requests are
             refused, or made and their cost reported as unknown.
 
     Raises:
@@ -121,7 +121,7 @@ class UsageLimits:
 
     @property
     def refuses_unpriced(self) -> bool:
-        """Whether a request whose price nobody knows must not be made."""
+        """Whether requests of unknown price are refused."""
         return self.total_cost_usd_limit is not None and self.unknown_price == "refuse"
 
     def given(self) -> Iterator[tuple[str, float]]:

@@ -1,4 +1,4 @@
-"""Answers that outlive a run: a backend that never fails a run, and one asker of a key at a time."""
+"""Answers that outlive a run: a backend that never fails a run, and one caller of a key at a time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class CachedAnswer:
 
 
 class AnswerCache:
-    """A backend that never fails a run, and who is asking: of several askers of one key, one works."""
+    """A cache backend whose errors never fail a run. Of several callers with one key, one does the work."""
 
     def __init__(self, backend: CacheBackend) -> None:
         self._backend = backend
@@ -60,7 +60,7 @@ class AnswerCache:
 
     @asynccontextmanager
     async def alone(self, key: str) -> AsyncIterator[None]:
-        """Let one asker of `key` after the other in, so that the later ones find what the first has kept."""
+        """Admit one caller of `key` at a time, so that later ones find the answer of the first."""
         loop = asyncio.get_running_loop()
         place = (id(loop), key)  # a runner may serve several event loops
         while (other := self._asking.get(place)) is not None:

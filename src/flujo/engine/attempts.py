@@ -107,7 +107,7 @@ async def _ask(attempt: Attempt) -> None:
 
 
 def _question(step: Step, attempt: Attempt) -> Ask:
-    """Return what the agent is asked; the recorded input and the values handed out are the same bytes."""
+    """Return the request to the agent; its values are decoded from the recorded input."""
     frame, spec = attempt.frame, step.agent
     mine = canonical.decode(attempt.input or b"null")
     return Ask(
@@ -373,7 +373,7 @@ async def retried(
 
 def _worth_retrying(error: ErrorInfo, policy: RetryPolicy) -> bool:
     if error.code == UsageLimitExceeded.code:
-        return False  # whatever the policy says: there is no room, and time makes none
+        return False  # whatever the policy says: waiting does not make room in a budget
     if policy.on:
         return error.type in policy.on or error.code in policy.on
     return error.retryable

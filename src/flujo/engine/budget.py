@@ -1,4 +1,4 @@
-"""The budget of a run, or of a part of it: room is taken before anything awaits, so nobody overspends."""
+"""The budget of a run, or of a part of it: room is reserved before anything awaits, so none is overspent."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Budget:
         self.clock: asyncio.Timeout | None = None
         """What cuts this part off when it has worked for as long as it may."""
         self.held = NOTHING
-        """Reserved for requests under way, and for those of which nobody knows whether they were made."""
+        """Reserved for requests under way, and for requests that may or may not have been made."""
         self._now = now
         self._ledger = ledger or Ledger()
         self._around = around
@@ -64,7 +64,7 @@ class Budget:
 
     @property
     def breach(self) -> UsageLimitExceeded | None:
-        """The limit that was hit, here or around: nothing that it holds for goes on."""
+        """The limit that was hit, here or around: nothing under it continues."""
         return next((budget._breach for budget in self._chain() if budget._breach), None)
 
     @property
@@ -79,7 +79,7 @@ class Budget:
 
     @property
     def refuses_unpriced(self) -> bool:
-        """Whether a request whose price nobody knows must not be made."""
+        """Whether requests of unknown price are refused."""
         return any(budget.limits.refuses_unpriced for budget in self._chain())
 
     @property
@@ -102,10 +102,10 @@ class Budget:
         return self._parts[path]
 
     def reserve(self, path: StepPath, worst: Usage) -> None:
-        """Take room for what the step at `path` is about to use, at its worst.
+        """Reserve room for what the step at `path` is about to use, at its worst.
 
         Raises:
-            UsageLimitExceeded: there is none; nothing is taken.
+            UsageLimitExceeded: there is no room; nothing is reserved.
         """
         for budget in self._chain():
             passed = budget.limits.passed_by(budget.spent + budget.held, worst)
@@ -115,7 +115,7 @@ class Budget:
             budget.held += worst
 
     def release(self, held: Usage) -> None:
-        """Give room back."""
+        """Release what was reserved."""
         for budget in self._chain():
             budget.held = budget.held.beyond(held)
 
@@ -142,7 +142,7 @@ class Budget:
         return next(over, self)._over(step)
 
     def remember(self, path: StepPath, error: ErrorInfo) -> None:
-        """Take note of a limit that was hit in an earlier execution, by the budget of the part at `path`."""
+        """Restore a limit that was hit in an earlier execution, in the budget of the part at `path`."""
         owner = next((budget for budget in self._chain() if budget.path == path), self)
         owner._breach = UsageLimitExceeded(error.message, hint=error.hint, step=error.path, budget=path)
 

@@ -1,4 +1,4 @@
-"""What a cached answer depends on: what a step is, what it is handed, and what its expressions read."""
+"""The key of a cached answer: the step, its input, and the values that its expressions read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ VERSION = 1
 _NOT_THE_ANSWERS = frozenset({"name", "when", "save", "cache", "tags", "config"})
 """Fields of a cached step that do not change what it answers."""
 _FOR_PEOPLE = frozenset({"name", "instructions_file"})
-"""Fields of an agent that it is not told."""
+"""Fields of an agent that its model does not see."""
 
 
 async def key_of(step: BaseStep, policy: CachePolicy, frame: Frame) -> str | None:
@@ -55,7 +55,7 @@ async def key_of(step: BaseStep, policy: CachePolicy, frame: Frame) -> str | Non
 
 
 def _asked(step: BaseStep, frame: Frame) -> dict[str, Any]:
-    """Return what a step is handed, filled in, by the names of its fields.
+    """Return the input of a step, filled in, by the names of its fields.
 
     Another way to the same question is the same question.
     """

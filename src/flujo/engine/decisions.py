@@ -90,7 +90,7 @@ async def decide_items(
     Until it has ended, a resumed run calls the iterator again: it must give the same items in the same order.
 
     Raises:
-        ExpressionFailed: there is no list.
+        ExpressionFailed: the value is not a list.
         JournalConflict: an expression gave another number of items than before, or an iterator another item.
     """
     items = await _items(rule, frame, path, what)

@@ -134,13 +134,13 @@ async def _arrive(frame: Frame, kind: str, branch: Branch, run_body: RunBody) ->
 
 
 async def _pass(frame: Frame, _kind: str, branch: Branch, run_body: RunBody) -> BranchResult:
-    """Return how a branch came out that is no entry of its own."""
+    """Return the outcome of a branch that has no journal entry."""
     inner = frame.fork(branch.path, previous=branch.previous, names=branch.names)
     return BranchResult(branch.name, await run_body(branch.body, inner), [])
 
 
 def stopped_by(frame: Frame, results: Sequence[BranchResult], *, failures_stop: bool) -> StepOutcome | None:
-    """Return why the composite cannot go on: somebody aborted, failed, or waits; None when it can.
+    """Return why the composite stops: a branch aborted, failed, or waits; None when it continues.
 
     A failure goes before a pause: the questions of the siblings are void then.
     """

@@ -33,7 +33,7 @@ _NO_NAMES: Mapping[str, Any] = MappingProxyType({})
 
 
 class RunBody(Protocol):
-    """What a composite step is handed, so that it never imports the interpreter: run a body of mine."""
+    """Runs a body. Composite steps take it as an argument, so that they never import the interpreter."""
 
     def __call__(self, body: Pipeline, frame: Frame) -> Awaitable[StepOutcome]:
         """Return how the body came out in its frame."""
@@ -60,7 +60,7 @@ class Run:
     """The steps that came out in this execution, in order."""
 
     async def emit(self, event: Event) -> None:
-        """Tell those who watch; a slow watcher slows the run."""
+        """Send an event to the watchers; a slow watcher slows the run."""
         if self.sink is not None:
             await self.sink(event)
 
@@ -69,7 +69,7 @@ class Run:
 class Frame:
     """The scope of one body: its own steps first, then those of the bodies around it.
 
-    Values in a frame are shared JSON trees; whoever hands one to foreign code hands a copy.
+    Values in a frame are shared JSON trees; foreign code gets copies.
     """
 
     run: Run
@@ -88,7 +88,7 @@ class Frame:
     budget: Budget | None = None
     """What this body, and everything around it, may still use; None when nothing is limited."""
     last: BaseStep | None = None
-    """The step whose end is the run's: one commit is enough for both, where nobody is told in between."""
+    """The step that ends the run: one commit is enough for both, where no watcher sees the step alone."""
 
     @property
     def is_out_of_time(self) -> bool:
@@ -96,7 +96,7 @@ class Frame:
         return any(limit.expired() for limit in self.limits)
 
     async def tell(self, event: Event, *clocks: asyncio.Timeout) -> None:
-        """Tell those who watch. Clocks stand still meanwhile: a slow reader is not a slow step."""
+        """Send an event to the watchers. Clocks stand still meanwhile: a slow watcher is not a slow step."""
         if self.run.sink is None:
             return
         with ExitStack() as stack:

@@ -148,7 +148,7 @@ async def _reconcile(step: Step, frame: Frame, intent: Intent) -> Ended:
         said = canonical.normalise(reply.output, what=f"answer of `{step.reconcile.target}`")
     except FlujoError:
         raise
-    except Exception as error:  # noqa: BLE001 - foreign code; the call stays in doubt, and is asked about again
+    except Exception as error:  # noqa: BLE001 - foreign code; the call stays in doubt until the next attempt
         return Failure(error_info(error, intent.path), error)
     if not isinstance(said, dict) or not isinstance(said.get("done"), bool):
         raise OutputRejected(

@@ -1,4 +1,4 @@
-"""The walk: one step after another, the journal asked first; it knows neither YAML nor SQL."""
+"""Walks a pipeline step by step, and reads the journal before each; it knows neither YAML nor SQL."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def execute(
     return outcome, scope.tree
 
 
-# What only hands on is no coroutine of its own: ten thousand runs that wait would hold each of them.
+# A function that only calls another one is not a coroutine: ten thousand waiting runs would each hold it.
 
 
 def run_body(body: Pipeline, frame: Frame) -> Awaitable[StepOutcome]:

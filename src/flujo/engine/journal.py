@@ -31,7 +31,7 @@ STOPS_THE_WALK = (StateError, JournalConflict)
 """Errors that are not a step's own: no retry and no `on_failure` may take them for a failure of a step."""
 
 MAX_WAITING = 256
-"""How many entries may wait for a commit under `durability: exit` before they are handed to the writer."""
+"""How many entries may wait for a commit under `durability: exit` before the writer gets them."""
 
 MAX_FLYING = 4
 """How many such writes may be on their way before the run waits for the database."""
@@ -160,14 +160,14 @@ class Journal:
         return await self.record(replace(await work(), path=path, kind=kind, attempt=attempt))
 
     async def ensure_lease(self) -> None:
-        """Return when something may begin: at once while the lease lasts, else when the store has renewed it.
+        """Return when work may begin: at once while the lease lasts, otherwise when the store has renewed it.
 
-        A process that was frozen or could not reach its database so begins nothing in a run that is
-        another's now.
+        So a process that was frozen, or could not reach its database, begins nothing in a run that another
+        process has claimed since.
 
         Raises:
             Fenced: another process executes this run now.
-            StateBackendUnavailable: nobody can say.
+            StateBackendUnavailable: the database does not answer.
         """
         if not self._store.may_begin(self._run_id):
             await self._store.write(Write(run_id=self._run_id, fence=self._fence))
@@ -189,7 +189,7 @@ class Journal:
         return entry
 
     def append_deferred(self, entry: Entry) -> Entry:
-        """Append an entry that is committed together with the next one that somebody waits for.
+        """Append an entry that is committed together with the next one that is waited for.
 
         Raises:
             SecretInValue: a value in it contains a known secret.
@@ -275,7 +275,7 @@ class Journal:
         return self._intents.get(path)
 
     def was_asked(self, path: StepPath) -> bool:
-        """Return whether a human was asked something before by the step at `path`, or inside it."""
+        """Return whether the step at `path`, or one inside it, has asked a human before."""
         return any(asked == path or is_inside(asked, path) for asked in self._pauses)
 
     async def reload(self) -> None:
@@ -287,9 +287,8 @@ class Journal:
     async def flush(self) -> None:
         """Commit everything that waits.
 
-        Several parts of a run may do so at once. What one of them appended may be in a write that another
-        one handed over, so each waits for all that were handed over before it; a write that failed fails
-        every later one, or the journal would have a gap.
+        Concurrent parts of a run share writes, so each waits for all writes that were submitted before. A
+        write that failed fails every later one, or the journal would have a gap.
         """
         if self._waiting or self._asked or self._voids or self._announced or self._holds:
             self._hand_over(None)
@@ -329,7 +328,7 @@ class Journal:
         return flying
 
     async def _committed(self) -> None:
-        """Return when all that was handed over until now is committed.
+        """Return when every write that was submitted until now is committed.
 
         The newest is waited for first: the others have ended by then, so that a hundred parts of a run do not
         each wait for each other's.
@@ -406,6 +405,6 @@ def _wake(ended: asyncio.Future[None], _: asyncio.Future[bool]) -> None:
 
 
 def _look_at(write: asyncio.Future[bool]) -> None:
-    """Look at how a write came out, because everybody who waited for it may have been cancelled."""
+    """Retrieve the outcome of a write, because all of its waiters may have been cancelled."""
     if not write.cancelled():
         write.exception()

@@ -1,4 +1,4 @@
-"""Answers from a cache: a step that was asked the same before is not run again, and the journal says so."""
+"""Answers from a cache: a step with the same key is not executed again, and the journal records the hit."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ async def answered(
 ) -> tuple[StepOutcome, bool]:
     """Return the kept answer of a step, or do `work` and keep what it gives; and whether it was kept.
 
-    That there was none is a decision: a run which goes on in the middle of the work goes on with the work. A
-    kept answer is recorded by the caller, durably, because the cache may have forgotten it by the next time.
+    A miss is a decision: a run that is resumed during the work continues the work. The caller records a kept
+    answer durably, because the cache may have dropped it by the next time.
     """
     cache = frame.run.cache
     here = branch(path, "cache")

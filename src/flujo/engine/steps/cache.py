@@ -1,4 +1,4 @@
-"""`cache`: a step whose answers are kept, so that the same question is not asked twice."""
+"""`cache`: a step whose answers are kept and reused for the same input."""
 
 from __future__ import annotations
 

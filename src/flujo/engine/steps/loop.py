@@ -22,7 +22,7 @@ async def run(step: LoopStep, frame: Frame, path: StepPath, run_body: RunBody) -
     """Return the output of the last iteration, or what `output` says in its scope.
 
     A finished iteration is one entry: its output, its net patch, whether the loop ends with it, and what
-    the next one is handed. So a resumed loop goes straight to the iteration that was cut off.
+    the next one carries. A resumed loop continues at the iteration that was cut off.
 
     Raises:
         LoopLimitReached: `max_iterations` is reached and `on_limit` is `fail`.

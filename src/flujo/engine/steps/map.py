@@ -23,7 +23,7 @@ async def run(step: MapStep, frame: Frame, path: StepPath, run_body: RunBody) ->
     """Return the list of outputs, or what became of each item (`on_error: collect`).
 
     Raises:
-        ExpressionFailed: `over` is no list.
+        ExpressionFailed: `over` is not a list.
         MergeConflict: two items wrote one field of the context and `merge` does not decide.
     """
     await frame.run.journal.load_level(path)

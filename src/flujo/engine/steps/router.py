@@ -43,8 +43,8 @@ async def run(
 async def _choose(step: DynamicParallelRouterStep, frame: Frame, path: StepPath) -> list[str] | Failure:
     """Return the branches that the router chooses, durable before one of them begins.
 
-    A router that chooses what is no branch is told so and asked once more; every answer is an attempt of the
-    same decision, and what it cost counts.
+    A router that chooses an unknown branch gets the error and one more attempt. Every answer is an attempt of
+    the same decision, and its usage counts.
     """
     known = [entry for entry in frame.run.journal.attempts(path, EntryKind.DECISION) if entry.attempt]
     attempt = known[-1].attempt if known else 0

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Scope = dict[str, dict[str, Any]]
 
 _ROUND = 1000
-"""How far the numbers of a visit's decisions are apart when its transitions are asked again."""
+"""How far the numbers of a visit's decisions are apart when its transitions are evaluated again."""
 
 
 async def run(step: StateMachineStep, frame: Frame, path: StepPath, run_body: RunBody) -> StepOutcome:
@@ -89,7 +89,7 @@ async def _facts(
 
 
 def _round(inner: Frame, here: StepPath) -> int:
-    """Return how often a visit's transitions had all been asked in vain: a retry asks them all again."""
+    """Return how often all transitions of a visit were false before: a retry evaluates them again."""
     answers = inner.run.journal.attempts(here, EntryKind.DECISION)
     if not answers:
         return 0

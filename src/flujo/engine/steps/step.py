@@ -32,7 +32,7 @@ def run(step: Step, frame: Frame, path: StepPath, run_body: RunBody) -> Awaitabl
 
 
 async def _or_its_fallback(step: Step, frame: Frame, path: StepPath, run_body: RunBody) -> StepOutcome:
-    """Ask the step, then its fallback: a body of the step, recorded and gone on with like any other."""
+    """Run the step, then its fallback, which is a body of the step and is recorded like any other."""
     await frame.run.journal.load_level(path)
     if frame.run.journal.result(child(path, FALLBACK), step.kind) is None:
         outcome = await perform(step, frame, path)

@@ -1,4 +1,4 @@
-"""`tree_search`: candidates are proposed and evaluated level by level, and the best ones are gone on from."""
+"""`tree_search`: proposes and evaluates candidates level by level, and continues from the best ones."""
 
 from __future__ import annotations
 

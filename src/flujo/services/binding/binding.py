@@ -1,4 +1,4 @@
-"""A tree made runnable: what it names is imported, compiled and built once, and handed to the engine."""
+"""Makes a tree runnable: imports its callables, compiles its expressions and builds its agents, once."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def checked_providers(providers: Mapping[Any, Any]) -> Mapping[str, StateProvide
     """Return state providers by their ids.
 
     Raises:
-        SettingsError: an id that is no plain name, or something that is no provider.
+        SettingsError: an id is not a plain name, or a value is not a provider.
     """
     for name, provider in providers.items():
         if not isinstance(name, str) or not _ID.fullmatch(name):
@@ -111,7 +111,7 @@ def collect_starting_blobs(model: type[PipelineContext]) -> Iterator[StartingBlo
 
 
 class RunBlobs:
-    """The blobs of a run: whoever asks names the provider and the key."""
+    """The blobs of a run, by provider and key."""
 
     __slots__ = ("loop", "providers")
     is_starting = False
@@ -163,13 +163,13 @@ class RunBlobs:
         return data
 
     async def pin(self, reference: ContextReference[Any]) -> None:
-        """Complete a reference to what somebody else has stored; from here on it means these bytes."""
+        """Complete a reference to bytes that the application stored; from here on it means these bytes."""
         field = reference._field
         self._provider(reference.provider_id, field or "a reference")
         if reference.sha256 is None:
             data = await self.get(reference, field)
             for name, value in (("sha256", canonical.digest(data)), ("size", len(data))):
-                object.__setattr__(reference, name, value)  # frozen for everybody else
+                object.__setattr__(reference, name, value)  # frozen outside this class
 
     def _pointer(self, data: bytes, provider_id: str | None) -> dict[str, Any]:
         name = provider_id or self._only()
@@ -267,7 +267,7 @@ def _references(value: Any) -> Iterator[ContextReference[Any]]:
 
 @contextmanager
 def _asking(name: str, key: str, what: str) -> Iterator[None]:
-    """Name the provider whose code raised, and what it was asked for."""
+    """Name the provider whose code raised, and the key."""
     try:
         yield
     except FlujoError:

@@ -1,4 +1,4 @@
-"""How a pipeline's context is started, handed out and taken back: by its class, or by a schema in place."""
+"""The type of a pipeline's context: a `PipelineContext` class, or a JSON Schema."""
 
 from __future__ import annotations
 

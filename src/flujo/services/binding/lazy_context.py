@@ -22,7 +22,7 @@ _OWN: Any = vars(BaseModel)["__dict__"]
 """An object's own dict, behind the property that a view puts in front of it."""
 
 _LEFT = "fields left"
-"""The key, no attribute's name, under which that dict keeps the fields that nobody has touched yet."""
+"""The key, not a valid attribute name, under which that dict keeps the fields that were not read yet."""
 
 _HOOKS = ("__init__", "__new__", "__getattr__", "__setattr__", "__eq__", "model_post_init")
 
@@ -46,7 +46,7 @@ def view(model: type[PipelineContext], tree: Mapping[str, Any]) -> PipelineConte
 
 
 def untouched(context: PipelineContext) -> dict[str, Any]:
-    """Return the fields of a view that nobody has touched, as they are in its tree."""
+    """Return the fields of a view that were not read, as they are in its tree."""
     return dict(_OWN.__get__(context).get(_LEFT, {}))
 
 
@@ -74,7 +74,7 @@ def validate(model: type[PipelineContext], tree: Mapping[str, Any], changed: Col
 
 
 class _View:
-    """Mixed into a context's model. Whoever asks for `__dict__` gets every field; pydantic does, to dump."""
+    """Mixed into a context's model. Reading `__dict__` loads every field; pydantic does that to dump."""
 
     __slots__ = ()
 
