@@ -7,7 +7,6 @@ Commands that only look at runs import this module, so the engine, the agents, t
 from __future__ import annotations
 
 import inspect
-import sys
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,6 +17,7 @@ from flujo.domain.usage import UsageLimits
 from flujo.exceptions import FlujoError, SettingsError
 from flujo.services.checks.validation import compiled, refusal
 from flujo.services.lifetime import Lifetime
+from flujo.services.project.imports import importable
 from flujo.services.project.recovery_policy import RecoveryPolicy
 from flujo.services.project.system import SystemClock, SystemRandom
 
@@ -95,10 +95,6 @@ class Workspace:
                     self._store = await open_store(self.project.state_uri, self.project.settings)
                     exits.push_async_callback(self._store.aclose)
         return self._store
-
-    def importable(self) -> None:
-        """Let modules of the project be imported."""
-        importable(self.project.root)
 
     @property
     def recovery_policy(self) -> RecoveryPolicy:
@@ -273,12 +269,6 @@ def _manager(made: Any, target: str) -> AbstractAsyncContextManager[Any]:
         hint="write `@asynccontextmanager` above `async def make_resources():`, and `yield` them",
         target=target,
     )
-
-
-def importable(root: Path) -> None:
-    """Let modules of the project be imported."""
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
 
 
 def agent_settings(

@@ -17,6 +17,7 @@ from flujo.domain.outcomes import Success
 from flujo.domain.run import RunStatus
 from flujo.exceptions import SettingsError
 from flujo.services.binding.binding import PipelineBinding
+from flujo.services.project.imports import importable
 from flujo.services.project.project import find_project
 from flujo.services.runs.runner import Flujo
 from flujo.services.workspace import Workspace, agent_settings, open_store
@@ -92,7 +93,7 @@ class _Rehearsal:
     def load(self, name: str, script: Script) -> None:
         """Check the blueprint and import what it names, so that no run has to."""
         project = self._workspace.project
-        self._workspace.importable()
+        importable(project.root)
         self._blueprint = self._workspace.load(project.locate(name, project.root))
         self._bound = _Scripted(
             script,

@@ -26,21 +26,18 @@ from flujo.exceptions import (
     SyncInAsync,
 )
 from flujo.services.inspection.task_client import TaskClient
-from flujo.services.project.system import SystemClock
 from flujo.services.runs.runner import Flujo
-from flujo.state.memory_store import MemoryDatabase, MemoryStateStore
+from flujo.state.memory_store import MemoryStateStore
 from flujo.state.store import SqlStateStore
 from flujo.testing import ScriptedAgent
 from support import Expr, HumanInTheLoopStep, Save, Text, World, call, pipeline
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable
     from pathlib import Path
 
-    from flujo.domain.journal import RunId
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import StateStore
-    from flujo.domain.run import RunRecord
 
 Runner = Flujo[Any, Any, Any]
 
@@ -355,40 +352,6 @@ class TestResuming:
             assert result.status is RunStatus.PAUSED  # type: ignore[union-attr]  # the last one is the result
 
 
-class TestAttaching:
-    async def test_a_run_with_a_live_owner_is_read_and_seldom_claimed(self) -> None:
-        """A claim is a write; in ten seconds of waiting there are forty reads and at most three claims."""
-        world, gate, waiting = World(), asyncio.Event(), asyncio.Event()
-        database = MemoryDatabase()
-        tree, mine = held_up(world, gate, waiting), CountingStore(MemoryStateStore(database=database))
-        async with (
-            Runner(tree, store=MemoryStateStore(database=database)) as owner,
-            Runner(tree, store=mine, clock=JumpingClock(after_s=10, then=gate.set), recovery=False) as other,
-        ):
-            running = asyncio.create_task(owner.run_result_async(1, run_id="run"))
-            await waiting.wait()
-            attached = await other.run_result_async(1, run_id="run")
-            assert attached.output == (await running).output == 1
-        assert mine.reads >= 40
-        assert mine.claims <= 3
-        assert world.calls == ["first", "wait"]
-
-    async def test_a_run_that_its_owner_gives_back_is_claimed_at_the_next_look(self) -> None:
-        world, gate, waiting = World(), asyncio.Event(), asyncio.Event()
-        database = MemoryDatabase()
-        tree, mine = held_up(world, gate, waiting), CountingStore(MemoryStateStore(database=database))
-        owner = Runner(tree, store=MemoryStateStore(database=database))
-        async with Runner(tree, store=mine, clock=JumpingClock(), recovery=False) as other:
-            running = asyncio.create_task(owner.run_result_async(1, run_id="run"))
-            await waiting.wait()
-            attached = asyncio.create_task(other.run_result_async(1, run_id="run"))
-            await owner.aclose()
-            with pytest.raises(RunnerClosed):
-                await running
-            gate.set()
-            assert (await attached).output == 1
-
-
 class TestTaskClients:
     async def test_a_service_needs_the_databases_address_alone(self, store_uri: str) -> None:
         store = SqlStateStore(store_uri)
@@ -455,42 +418,6 @@ def held_up(world: World, gate: asyncio.Event, waiting: asyncio.Event) -> Pipeli
         return data
 
     return pipeline(call("first", world.add("first")), call("wait", CallableRef("x:wait", wait)))
-
-
-class CountingStore:
-    """A store that counts how often a run is read and claimed."""
-
-    def __init__(self, store: MemoryStateStore) -> None:
-        self._store = store
-        self.reads = self.claims = 0
-
-    async def run(self, run_id: RunId) -> RunRecord:
-        self.reads += 1
-        return await self._store.run(run_id)
-
-    async def claim(self, *args: Any, **options: Any) -> RunRecord:
-        self.claims += 1
-        return await self._store.claim(*args, **options)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-
-class JumpingClock(SystemClock):
-    """A clock that sleeps in no time, and does something `then` when `after_s` have been slept."""
-
-    def __init__(self, after_s: float = float("inf"), then: Callable[[], None] = lambda: None) -> None:
-        self._slept, self._after_s, self._then = 0.0, after_s, then
-
-    def monotonic(self) -> float:
-        return self._slept
-
-    async def sleep(self, seconds: float) -> None:
-        self._slept += seconds
-        if self._slept >= self._after_s:
-            self._then()
-        for _ in range(20):  # the owner may go on meanwhile
-            await asyncio.sleep(0)
 
 
 class SlowStore:

@@ -9,7 +9,6 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from flujo import __version__
 from flujo.exceptions import FlujoError, StateError
 from flujo.governance.sink import GATE
 
@@ -48,8 +47,9 @@ class Finding:
 
 def examine(project: Project) -> list[Finding]:
     """Return what was found; nothing is written, no model is asked, no key's value is told or sent."""
+    version = importlib.metadata.version("flujo")
     return [
-        Finding("flujo", "ok", f"{__version__} on Python {platform.python_version()}, {platform.platform()}"),
+        Finding("flujo", "ok", f"{version} on Python {platform.python_version()}, {platform.platform()}"),
         _config(project),
         _blueprints(project),
         *_state(project),

@@ -77,7 +77,7 @@ def write(project: Project, types: Types) -> None:
 def _told(project: Project, source: Source) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
     """Return the schemas by module and name, and what tells of none; what a source text tells stays there."""
     from flujo.blueprint.sources.callables import load_callable
-    from flujo.services.workspace import importable
+    from flujo.services.project.imports import importable
 
     importable(project.root)
     told: dict[str, dict[str, Any]] = {}

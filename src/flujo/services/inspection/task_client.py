@@ -1,4 +1,7 @@
-"""Tasks: what other systems (a dashboard, a webhook, operations) see of runs, and how they answer them."""
+"""Lists, shows, answers and cancels runs, for dashboards, webhooks and operations.
+
+Commands that only look at runs import this module; what executes runs is imported by the calls that need it.
+"""
 
 from __future__ import annotations
 

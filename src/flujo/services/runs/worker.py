@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from flujo.domain.events import RunStarted
 from flujo.exceptions import CallableError, FlujoError, StateError
+from flujo.services.project.imports import importable
 from flujo.services.runs.blueprint_runs import service_of
 from flujo.services.runs.hooks import combine_hooks
 from flujo.services.runs.recovery import Recovery
@@ -86,12 +87,9 @@ class Worker:
         record = await store.run(run_id)
         try:
             service = await self._service(record)
-        except StateError as error:
-            if error.retryable:
-                raise
-            self._skip(record, error)
-            return
         except FlujoError as error:
+            if isinstance(error, StateError) and error.retryable:
+                raise
             self._skip(record, error)
             return
 
@@ -128,7 +126,7 @@ def import_modules(workspace: Workspace, names: Sequence[str]) -> None:
     Raises:
         CallableError: one cannot be imported.
     """
-    workspace.importable()
+    importable(workspace.project.root)
     for name in names:
         try:
             importlib.import_module(name)

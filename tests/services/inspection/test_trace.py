@@ -1,0 +1,87 @@
+"""The trace of a run needs no right to write: it is built from what a journal source gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flujo.exceptions import SettingsError
+from flujo.services.inspection.trace import trace
+from support import Expr, HumanInTheLoopStep, MapStep, Text, World, call, pipeline, start
+
+if TYPE_CHECKING:
+    from flujo.domain.journal import Entry, RunId, StepPath
+    from flujo.domain.ledger import Ledger
+    from flujo.domain.run import Intent, Pause, Progress
+    from flujo.domain.store import JournalSource, StateStore
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A run as it was read once: a journal source without a database, and without any method that writes."""
+
+    journal: list[Entry]
+    questions: list[Pause]
+    account: Ledger
+    calls: list[Intent]
+    progressed: Progress
+
+    @classmethod
+    async def of(cls, source: JournalSource, run_id: RunId) -> Recorded:
+        return cls(
+            await source.entries(run_id),
+            await source.pauses(run_id),
+            await source.ledger(run_id),
+            await source.intents(run_id),
+            await source.progress(run_id),
+        )
+
+    async def entries(self, run_id: RunId, *, parent: StepPath | None = None) -> list[Entry]:
+        assert parent is None
+        return self.journal
+
+    async def pauses(self, run_id: RunId) -> list[Pause]:
+        return self.questions
+
+    async def ledger(self, run_id: RunId) -> Ledger:
+        return self.account
+
+    async def intents(self, run_id: RunId) -> list[Intent]:
+        return self.calls
+
+    async def progress(self, run_id: RunId) -> Progress:
+        return self.progressed
+
+
+def tree() -> Any:
+    body = pipeline(call("w", World().add("w")))
+    ask = HumanInTheLoopStep(name="ok", message=Text("Fine?"))
+    return pipeline(MapStep(name="m", over=Expr("input"), body=body), ask)
+
+
+async def test_a_recorded_run_has_the_trace_of_its_database(store: StateStore) -> None:
+    await start(tree(), store, [1, 2])
+    record = await store.find("run")
+    source: JournalSource = await Recorded.of(store, record.run_id)
+    found = await trace(source, record)
+    assert found == await trace(store, record)
+    assert [(node.path, node.status) for node in found.walk()] == [
+        ("", "paused"),
+        ("m", "completed"),
+        ("m[0]", "completed"),
+        ("m[0]/w", "completed"),
+        ("m[1]", "completed"),
+        ("m[1]/w", "completed"),
+        ("ok", "paused"),
+    ]
+
+
+async def test_a_step_is_found_as_it_is_typed_and_a_wrong_one_is_corrected(store: StateStore) -> None:
+    await start(tree(), store, [1, 2])
+    root = await trace(store, await store.find("run"))
+    assert root.at("m.1/w") is root.at("m[1]/w")
+    with pytest.raises(SettingsError, match="this run has no step") as caught:
+        root.at("m.1/v")
+    assert "did you mean `m[1]/w`?" in (caught.value.hint or "")
