@@ -1,6 +1,5 @@
 """A user's pattern takes time linear in its text, in every keyword that holds one."""
 
-import re
 import string
 from importlib.metadata import version
 from typing import Any
@@ -10,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from flujo.json_schema.re2_patterns import PatternRefused, is_found
 from flujo.json_schema.validator import validator
 
 HOSTILE = [
@@ -32,38 +30,6 @@ def test_a_hostile_pattern_comes_to_an_end(pattern: str, keyword: str) -> None:
     patterns = {"patternProperties": {pattern: {"type": "integer"}}}
     refused = {keyword: False} if keyword != "patternProperties" else {"minProperties": 2}
     assert not validator({**patterns, **refused}).is_valid({text: 1})
-
-
-@pytest.mark.parametrize(
-    "pattern", [r"(?=x)", r"(?<!x)y", r"(a)\1", "a++", "a{1001}", "(a{1,100}){1,100}", "("]
-)
-def test_a_pattern_that_cannot_be_linear_is_refused(pattern: str) -> None:
-    with pytest.raises(PatternRefused):
-        is_found(pattern, "")
-
-
-@pytest.mark.parametrize(
-    ("pattern", "text", "found"),
-    [
-        (r"^\d{4}\Z", "2026", True),
-        (r"\u00e9$", "caf\u00e9", True),
-        (r"\\u00e9", "\u00e9", False),
-        ("^ok$", "ok\0 and more", False),
-        ("more", "ok\0 and more", True),
-        ("^ok$", "ok\n", False),
-        ("^.$", "\ud800", True),
-        ("^[\U0001f600]$", "\U0001f600", True),
-        ("", "", True),
-        ("a\0", "a\0b", True),
-    ],
-)
-def test_notations_of_json_schema_and_python_keep_their_meaning(pattern: str, text: str, found: bool) -> None:
-    assert is_found(pattern, text) is found
-
-
-@given(st.from_regex(r"(a|b|\.|\[ab\]|\[\^a\]){1,4}[?*+]?[ab]?", fullmatch=True), st.text("ab", max_size=6))
-def test_a_pattern_that_python_takes_matches_as_in_python(pattern: str, text: str) -> None:
-    assert is_found(pattern, text) is (re.search(pattern, text) is not None)
 
 
 NAMES = st.sampled_from(["a", "ab", "b", "c"])
