@@ -16,7 +16,7 @@ GATED = {
     "governance/logs.py": "makes the loggers",
     "services/runs/hooks.py": "hands events to hooks, streams and progress",
 }
-"""Modules that write or hand on what people and programs read. Each names the gate in its source."""
+"""Modules that write or send what people and programs read. Each names the gate in its source."""
 
 NOT_OF_A_RUN = {
     "__main__.py": "the version",

@@ -35,7 +35,7 @@ def to_yaml(data: Any) -> str:
 
 
 class _Representer(SafeRepresenter):
-    """Quotes every text that a reader could take for something else, or could change."""
+    """Quotes every text that a reader could resolve to another value, or could change."""
 
     def ignore_aliases(self, _: Any) -> bool:
         """Write a value in full wherever it occurs: blueprints have no anchors."""
