@@ -1,4 +1,4 @@
-"""Every promise of docs/reliability.md has a test that is marked with it, and the page is what its writer writes."""
+"""Every guarantee of docs/reliability.md has a test that is marked with it, and the page matches its writer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAGE = (ROOT / "docs" / "reliability.md").read_text("utf-8")
 
 
 def writer() -> ModuleType:
-    """Return docs/reliability.py, which is no package's module."""
+    """Return docs/reliability.py as a module."""
     spec = importlib.util.spec_from_file_location("reliability", ROOT / "docs" / "reliability.py")
     assert spec is not None
     assert spec.loader is not None
@@ -28,7 +28,7 @@ def writer() -> ModuleType:
 
 
 def marked() -> set[str]:
-    """Return the guarantees that some test is marked with."""
+    """Return the guarantees named in the marks of tests."""
     texts = [path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
     marks = [mark for text in texts for mark in re.findall(r"mark\.guarantee\(([^)]*)\)", text)]
     return {name for mark in marks for name in re.findall(r"G\d+", mark)}
@@ -37,17 +37,17 @@ def marked() -> set[str]:
 RELIABILITY = writer()
 
 
-@pytest.mark.parametrize("guarantee", RELIABILITY.PROMISES)
-def test_each_promise_is_on_the_page_and_some_test_is_marked_with_it(guarantee: str) -> None:
+@pytest.mark.parametrize("guarantee", RELIABILITY.GUARANTEES)
+def test_each_guarantee_is_on_the_page_and_has_a_marked_test(guarantee: str) -> None:
     assert guarantee in marked()
-    assert f"\n## {guarantee}\n\n{RELIABILITY.PROMISES[guarantee]}\n" in PAGE
+    assert f"\n## {guarantee}\n\n{RELIABILITY.GUARANTEES[guarantee]}\n" in PAGE
 
 
-def test_no_test_is_marked_with_what_nobody_promises() -> None:
-    assert marked() <= set(RELIABILITY.PROMISES)
+def test_no_test_is_marked_with_an_unknown_guarantee() -> None:
+    assert marked() <= set(RELIABILITY.GUARANTEES)
 
 
-def test_the_page_says_what_was_done_and_what_was_wrong_and_keeps_what_was_written_by_hand() -> None:
+def test_the_page_shows_counts_and_violations_and_keeps_the_handwritten_part() -> None:
     did = {"guarantees": ["G1", "G2"], "test": "tests/a.py::test_it_holds", "faults": 3, "seeds": 0}
     lines = [
         json.dumps({**did, "passed": True, "violations": []}),
