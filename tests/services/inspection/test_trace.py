@@ -12,6 +12,7 @@ from flujo.services.inspection.trace import trace
 from support import Expr, HumanInTheLoopStep, MapStep, Text, World, call, pipeline, start
 
 if TYPE_CHECKING:
+    from flujo.domain.acts import Act
     from flujo.domain.journal import Entry, RunId, StepPath
     from flujo.domain.ledger import Ledger
     from flujo.domain.run import Intent, Pause, Progress
@@ -27,6 +28,7 @@ class Recorded:
     account: Ledger
     calls: list[Intent]
     progressed: Progress
+    history: list[Act]
 
     @classmethod
     async def of(cls, source: JournalSource, run_id: RunId) -> Recorded:
@@ -36,6 +38,7 @@ class Recorded:
             await source.ledger(run_id),
             await source.intents(run_id),
             await source.progress(run_id),
+            await source.acts(run_id),
         )
 
     async def entries(self, run_id: RunId, *, parent: StepPath | None = None) -> list[Entry]:
@@ -53,6 +56,9 @@ class Recorded:
 
     async def progress(self, run_id: RunId) -> Progress:
         return self.progressed
+
+    async def acts(self, run_id: RunId) -> list[Act]:
+        return self.history
 
 
 def tree() -> Any:

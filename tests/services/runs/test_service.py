@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from flujo.domain.acts import Actor, Via
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef
 from flujo.exceptions import RunConflict, RunnerClosed
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from flujo.domain.store import StateStore
 
 Runner = Flujo[Any, Any, Any]
+
+ADA = Actor("ada", Via.API)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +52,7 @@ async def test_the_reason_of_a_stop_decides_who_continues_the_run(
         ["run"] if status is RunStatus.RUNNING else []
     )
     gate.set()
-    assert (await runs.resume("run")).output == 1
+    assert (await runs.resume("run", actor=ADA)).output == 1
     assert world.calls == ["first", "wait", "wait"]
 
 
@@ -57,7 +60,7 @@ async def test_a_run_of_another_pipeline_is_refused(store: StateStore) -> None:
     await service(pipeline(call("a", World().add("a"))), store).accept(Request(1, run_id="run"))
     other = pipeline(call("a", World().add("a")), name="other")
     with pytest.raises(RunConflict, match="is of pipeline 'test', and this runner runs 'other'"):
-        await service(other, store).resume("run")
+        await service(other, store).resume("run", actor=ADA)
 
 
 async def test_a_run_with_a_live_owner_is_read_and_seldom_claimed() -> None:
