@@ -107,7 +107,7 @@ def test_doctor_asks_where_references_are_kept(flujo: Flujo, project: Project) -
     assert "fail  references  state provider 'papers' could not look for" in flujo("doctor").stdout
     toml.write_text(text + '\n[state_providers]\npapers = "ftp:x"\n')
     broken = flujo("doctor")
-    assert "`state_providers.papers` is 'ftp:x', which is no state provider" in broken.stdout
+    assert "`state_providers.papers` is 'ftp:x', which is not a state provider" in broken.stdout
     assert broken.exit_code == 2
 
 

@@ -131,9 +131,9 @@ async def test_no_key_leaves_the_folder(tmp_path: Path, key: str) -> None:
     (tmp_path / "x").write_bytes(b"not yours")
     (folder / "link").symlink_to(outside)
     provider = FileProvider(folder)
-    with pytest.raises(ReferenceMissing, match="no file inside the folder"):
+    with pytest.raises(ReferenceMissing, match="not a file inside the folder"):
         await provider.get(key)
-    with pytest.raises(ReferenceMissing, match="no file inside the folder"):
+    with pytest.raises(ReferenceMissing, match="not a file inside the folder"):
         await provider.put(key, b"mine")
     assert (outside / "x").read_bytes() == (tmp_path / "x").read_bytes() == b"not yours"
 
@@ -269,7 +269,9 @@ def test_a_setting_names_a_folder_or_a_bucket(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("url", ["docs", "C:docs", "ftp:x/y", "s3:papers", "", "file:"])
 def test_a_setting_that_names_neither_is_refused(tmp_path: Path, url: str) -> None:
-    with pytest.raises(SettingsError, match=f"`state_providers.docs` is '{url}', which is no state provider"):
+    with pytest.raises(
+        SettingsError, match=f"`state_providers.docs` is '{url}', which is not a state provider"
+    ):
         open_provider("docs", url, tmp_path)
 
 

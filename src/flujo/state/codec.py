@@ -68,7 +68,7 @@ def blob_row(digest: str, data: bytes) -> dict[str, Any]:
         CorruptState: the bytes are not those of the digest.
     """
     if canonical.digest(data) != digest:
-        raise CorruptState(f"the content handed in as {digest} has another digest")
+        raise CorruptState(f"the content passed as {digest} has another digest")
     packed = zstandard.compress(data, 3) if len(data) >= COMPRESS_FROM else data
     if len(packed) < len(data):
         return {"digest": digest, "encoding": "zstd", "size": len(data), "data": packed}
@@ -281,7 +281,7 @@ def metadata(row: Row) -> Any:
     """Return the metadata of a run's row as the driver gives it: a text, or read already.
 
     Raises:
-        CorruptState: it is no JSON.
+        CorruptState: it is not JSON.
     """
     with _Corrupt("run {run_id}: its metadata", row):
         stored = row["metadata"]

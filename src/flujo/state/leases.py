@@ -1,7 +1,7 @@
 """Which runs this process executes, and for how long it may: leases, renewed while its event loops live.
 
-An event loop that has been silent too long is executing nothing that anybody can rely on, so the leases of
-its runs are left to lapse and another process may go on. Each loop shows its life by a timer of its own.
+An event loop that has been silent too long makes no progress, so the leases of its runs lapse and another
+process may resume them. A timer in each loop is its sign of life.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Leases:
         self._next_look = time.monotonic()
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to listen to a loop that is about to hold a run; called inside the loop."""
+        """Start the timer of a loop that is about to hold a run; called inside the loop."""
         heartbeat = self._heartbeats.get(loop)
         if heartbeat is None:
             heartbeat = Heartbeat(loop, self.renew_s / 10)
@@ -192,7 +192,7 @@ class Leases:
         return ids
 
     def give_back(self, connection: sa.Connection, ids: list[str]) -> None:
-        """Release leases: whoever looks next may take the runs over at once."""
+        """Release leases: any process may take the runs over at once."""
         connection.execute(_release, {"me": self.owner, "ids": ids})
 
     def stop_watching(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -203,5 +203,5 @@ class Leases:
             heartbeat.stop()
 
     def _forget_closed_loops(self) -> None:
-        # Their runs are held by nobody any more; the leases lapse by themselves.
+        # No loop holds their runs; the leases lapse by themselves.
         self._heartbeats = {loop: beat for loop, beat in self._heartbeats.items() if not loop.is_closed()}

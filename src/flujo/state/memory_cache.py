@@ -1,4 +1,4 @@
-"""Answers kept in this process's memory: bounded, the least recently used ones go first."""
+"""Cached answers in this process's memory: bounded, the least recently used are dropped first."""
 
 from __future__ import annotations
 

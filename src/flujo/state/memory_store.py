@@ -1,4 +1,4 @@
-"""Runs and journals in this process's memory: the same rules as a database, gone with the process."""
+"""Runs and journals in this process's memory: the same rules as a database, lost when the process ends."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ class MemoryDatabase:
 class MemoryStateStore:
     """A `StateStore` for tests and for `persist_state=False`.
 
-    A lease lasts until it is given back, unless `lease_s` bounds it; then it is renewed when a step begins
-    after its end and nobody has taken the run.
+    A lease lasts until it is released, unless `lease_s` bounds it; then it is renewed when a step begins
+    after its end and no other store has claimed the run.
 
     Args:
         database: shared with other stores; a new one when left out.
@@ -217,7 +217,7 @@ class MemoryStateStore:
         return stored.lease_until is None or self._now() < stored.lease_until
 
     def let_go(self, run_id: RunId) -> None:
-        """Give the run back; see the port."""
+        """Release the run; see the port."""
         stored = self.database.runs.get(run_id)
         if stored is not None and stored.record.owner == self.owner:
             self._release(stored)
@@ -309,7 +309,7 @@ class MemoryStateStore:
     async def due(
         self, *, closures: Collection[str] | None = None, without: Collection[str] = (), limit: int = 100
     ) -> Due:
-        """Return what waits for somebody alive; see the port."""
+        """Return expired questions and runs without a living owner; see the port."""
         self._check_open()
         runs = self.database.runs.values()
         overdue = [
@@ -350,7 +350,7 @@ class MemoryStateStore:
         return {digest: self.database.blobs[digest] for digest in digests}
 
     async def aclose(self) -> None:
-        """Give back what is held. Idempotent."""
+        """Release every lease. Idempotent."""
         self._closed = True
         for stored in self.database.runs.values():
             if stored.record.owner == self.owner:
@@ -427,7 +427,7 @@ class MemoryStateStore:
         return pause.is_open and pause.deadline_at is not None and pause.deadline_at <= self._now()
 
     def _can_go_on(self, stored: StoredRun) -> bool:
-        """Return whether nobody executes a run that is accepted, cut off, or answered."""
+        """Return whether a run that is accepted, cut off or answered has no living owner."""
         record = stored.record
         waits = record.status in (RunStatus.ACCEPTED, RunStatus.RUNNING) or (
             record.status is RunStatus.PAUSED and stored.answered
@@ -469,7 +469,7 @@ class MemoryStateStore:
         return replace(stored.record, lease_left_s=left)
 
     def _listed(self, stored: StoredRun) -> RunRecord:
-        """Return a run as somebody sees it who does not execute it."""
+        """Return a run as a reader sees it, with its earliest deadline."""
         return replace(self._record(stored), deadline_at=_earliest_deadline(stored))
 
     def _stored(self, run_id: RunId) -> StoredRun:

@@ -1,4 +1,4 @@
-"""Who executes a run, written so that another process on this host can tell that it is dead."""
+"""The token of a run's owner: another process on this host can check whether that owner is dead."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Owner:
 
 
 def new_token() -> str:
-    """Return a token for something in this process that executes runs."""
+    """Return a token for a store of this process."""
     pid = os.getpid()
     started, _ = _started(pid)
     return str(Owner(secrets.token_hex(8), _boot(), _namespace(), pid, started or UNKNOWN))

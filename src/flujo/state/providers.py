@@ -87,7 +87,7 @@ class FileProvider:
         path = self.folder.joinpath(*parts) if plain else self.folder
         if not plain or not path.resolve().is_relative_to(self.folder.resolve()):
             raise ReferenceMissing(
-                f"{key!r} is no file inside the folder of this state provider",
+                f"{key!r} is not a file inside the folder of this state provider",
                 hint="a key is a relative path with `/`, without `..`, and no link leads out of the folder",
                 key=key,
             )
@@ -116,7 +116,7 @@ class BucketProvider:
         # The other side refuses an upload whose bytes are not those of its checksum.
         self.verifies_writes = url.startswith("s3://")
         checked = {"checksum_algorithm": "SHA256"} if self.verifies_writes else {}
-        # Bounded: who waits longer than this is better served by a retry of the step.
+        # Bounded: after this, a retry of the step is better than waiting longer.
         patience = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
         settings: dict[str, Any] = {"retry_config": patience, **checked, **options}
         self._store: Any = from_url(url, **settings)
@@ -156,7 +156,7 @@ def open_provider(name: str, url: str, root: Path) -> FileProvider | BucketProvi
                 hint="credentials and region come from the environment, as the cloud's own tools read them",
             ) from error
     raise SettingsError(
-        f"{key} is {url!r}, which is no state provider",
+        f"{key} is {url!r}, which is not a state provider",
         hint="write `file:documents`, or a bucket: `s3://bucket/prefix`",
     )
 

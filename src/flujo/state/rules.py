@@ -1,4 +1,4 @@
-"""The rules by which every store judges a request, so that SQL and memory cannot disagree."""
+"""Which requests a store allows: one set of rules, so that SQL and memory cannot disagree."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def claim_refusal(
     owner: str | None,
     lease_left_s: float | None,
 ) -> ResumeConflict | None:
-    """Return why a run cannot be taken over; `owner` is None when nobody alive holds it."""
+    """Return why a run cannot be taken over; `owner` is None when no living owner holds it."""
     if status not in statuses or not status.can_become(RunStatus.RUNNING):
         return ResumeConflict(
             f"run {run_id} is {status}, so there is nothing to continue here",
@@ -106,20 +106,20 @@ def write_refusal(
 ) -> FlujoError | None:
     """Return why a write of the store `me` may not become true in a run as it stands.
 
-    What was given back is nobody's to write to, although its fence grows only at the next claim. Its state
-    alone may still change: a run that waits for a human is cancelled without being executed.
+    A released run takes no writes, although its fence grows only at the next claim. Its status alone may
+    still change: a run that waits for a human is cancelled without being executed.
     """
     if write.fence != fence:
         return _fenced(write, "was taken over by another process")
     if write.move is not None and not status.can_become(write.move.status):
         return IllegalMove(
             f"run {write.run_id} is {status} and cannot become {write.move.status}",
-            hint="somebody else has ended or stopped this run in between",
+            hint="another process has ended or stopped this run in the meantime",
             run_id=write.run_id,
             status=status,
         )
     if owner != me and not (owner is None and write.is_move):
-        return _fenced(write, "was given back")
+        return _fenced(write, "was released")
     texts = (text for pause in write.pauses for text in (pause.pause_id, pause.message))
     return next((_unstorable(text, "question") for text in texts if not _is_storable(text)), None)
 
@@ -127,7 +127,7 @@ def write_refusal(
 def _fenced(write: Write, what: str) -> Fenced:
     return Fenced(
         f"run {write.run_id} {what}, so this one may not write to it any more",
-        hint="nothing is lost: whoever goes on with it starts from what is recorded",
+        hint="nothing is lost: the next process resumes it from what is recorded",
         run_id=write.run_id,
         fence=write.fence,
     )
@@ -163,7 +163,7 @@ class GapTracker:
             self._holes[write.run_id] = (write.fence, write.entries[0].seq, error)
 
     def succeeded(self, write: Write) -> None:
-        """Forget a hole that was filled after all, or that nobody can widen any more."""
+        """Forget a hole that was filled after all, or whose run was released."""
         if write.entries or (write.move is not None and write.move.release):
             self._holes.pop(write.run_id, None)
 
@@ -178,7 +178,7 @@ def answered(run_id: RunId, pauses: Sequence[Pause], pause_id: StepPath, answer:
 
     Raises:
         RunNotFound: the run asks no such question.
-        ResumeConflict: somebody else answered first, or the question is void.
+        ResumeConflict: another answer came first, or the question is void.
     """
     pause = asked(run_id, pauses, pause_id)
     if pause.is_expired:
@@ -224,8 +224,7 @@ def asked(run_id: RunId, pauses: Sequence[Pause], pause_id: StepPath) -> Pause:
 def recoveries(there: int, status: RunStatus, *, recovering: bool, abandoned: bool, grown: bool) -> int:
     """Return how often a claimed run has been taken over since it last made progress, this claim included.
 
-    Only an owner that was there and is not (`abandoned`) counts: a run that was given back, or never begun,
-    has cost nobody anything.
+    Only an owner that died (`abandoned`) counts: a run that was released, or never begun, has cost nothing.
     """
     if not recovering or status is not RunStatus.RUNNING:
         return 0
@@ -285,7 +284,7 @@ def check_query(query: RunQuery) -> None:
     """Return when a query can be asked of every store.
 
     Raises:
-        SettingsError: for a key that is no identifier, a value that is no scalar, too many conditions.
+        SettingsError: for a key that is not an identifier, a value that is not a scalar, too many conditions.
     """
     check_metadata(query.metadata)
     if len(query.metadata) > MAX_CONDITIONS:

@@ -1,4 +1,4 @@
-"""Answers kept in the state database's `cache` table: they outlive the process and are shared by many."""
+"""Cached answers in the state database's `cache` table: they outlive the process, and are shared."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from flujo.state.writer.readers import Readers
 
 SWEEP = 100
-"""How many rows that are not good any more one write takes away with it."""
+"""How many expired rows one write deletes."""
 
 _key: sa.BindParameter[str] = sa.bindparam("of_key")
 _good = sa.or_(cache.c.expires_at.is_(None), cache.c.expires_at > database_now())
@@ -38,7 +38,7 @@ class SqlCache:
         self._sweep = _sweep(postgres=database.is_postgres)
 
     async def get(self, key: str) -> bytes | None:
-        """Return a value that is still good; one whose digest differs is not.
+        """Return a value that has not expired and whose digest is right.
 
         Raises:
             StateError: the database does not answer.
@@ -49,7 +49,7 @@ class SqlCache:
         return row[0]
 
     async def put(self, key: str, value: bytes, *, ttl_s: float | None = None) -> None:
-        """Keep a value, and take away some that are not good any more.
+        """Keep a value, and delete some expired ones.
 
         Raises:
             StateError: the database does not answer; nothing was written.
@@ -63,7 +63,7 @@ class SqlCache:
 
 
 def _digest(key: str, value: bytes) -> bytes:
-    # The key is part of it, so that an answer which wandered to another question is a miss.
+    # The key is part of it, so that an answer in the row of another question is a miss.
     return canonical.digest(f"{key}|".encode() + value).encode()
 
 

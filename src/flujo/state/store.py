@@ -46,16 +46,16 @@ class SqlStateStore:
 
     Args:
         uri: `sqlite:///path` or `postgresql://user:password@host/database`.
-        pool_min: how many Postgres connections stay open while nobody needs them.
+        pool_min: how many Postgres connections stay open while they are idle.
         pool_max: how many there are at most, the writer's included; at least 2.
         synchronous: SQLite's own word; NORMAL may lose the last commits in a power cut.
-        lease_s: after how long without renewal others may take a run over.
+        lease_s: after how long without renewal another process may take a run over.
         renew_s: how often leases are renewed; at most a third of `lease_s`.
         retry_s: how long a database may be away before waiters get `StateBackendUnavailable`.
         answer_s: how long Postgres may be silent before its connection is given up, which is one such moment.
 
     Raises:
-        SettingsError: the URI is not one of a database that Flujo speaks.
+        SettingsError: the URI is not that of SQLite or Postgres.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class SqlStateStore:
         self._leases.on_wish(run_id, asyncio.get_running_loop(), callback)
 
     def _begin(self, request: Accept | Claim) -> Awaitable[RunRecord]:
-        """Enqueue what begins something; while too much is waiting, those who are inside come out first."""
+        """Enqueue a request that begins a run; while the queue is full, it waits outside."""
         if self.writer.is_full:
             return self._begin_later(request)
         loop = asyncio.get_running_loop()
@@ -173,7 +173,7 @@ class SqlStateStore:
     async def due(
         self, *, closures: Collection[str] | None = None, without: Collection[str] = (), limit: int = 100
     ) -> Due:
-        """Return what waits for somebody alive; see the port."""
+        """Return expired questions and runs without a living owner; see the port."""
         return await self.read(queries.due, closures, without, limit)
 
     async def run(self, run_id: RunId) -> RunRecord:
@@ -251,7 +251,7 @@ class SqlStateStore:
             yield (gone := replace(gone, contents=gone.contents + count))
 
     async def aclose(self) -> None:
-        """Write what is enqueued, give back what is held, close. Idempotent."""
+        """Write what is enqueued, release every lease, close. Idempotent."""
         loop = asyncio.get_running_loop()
         self._leases.stop_watching(loop)
         if not self._closed:

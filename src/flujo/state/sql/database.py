@@ -1,4 +1,4 @@
-"""One database by its URL: connections, transactions, its clock, and its errors in our words."""
+"""One database by its URL: connections, transactions, and the driver's errors as errors of Flujo."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def parse(uri: str) -> sa.URL:
     """Return the URL of a state database, a SQLite path made absolute.
 
     Raises:
-        SettingsError: it is no URL, or of a database that Flujo does not speak.
+        SettingsError: it is not a URL, or its database is not supported.
     """
     try:
         url = sa.make_url(uri)
@@ -54,7 +54,7 @@ def is_postgres(uri: str) -> bool:
     """Return whether a URI is one of Postgres.
 
     Raises:
-        SettingsError: it is no URL, or of a database that Flujo does not speak.
+        SettingsError: it is not a URL, or its database is not supported.
     """
     return parse(uri).get_backend_name() == "postgresql"
 
@@ -145,7 +145,7 @@ class Database:
             with self.errors(), self.engine.connect() as connection:
                 yield connection
         finally:
-            if self._disposed:  # while it was lent: nobody else would close it
+            if self._disposed:  # while it was lent, so `dispose` could not close it
                 self._pool.dispose()
                 self.engine.dispose()
 
@@ -195,7 +195,7 @@ class Database:
         return found.st_dev, found.st_ino
 
     def dispose(self) -> None:
-        """Close every connection; one that is lent is closed when it comes back."""
+        """Close every connection; one that is in use is closed when it is returned."""
         self._disposed = True
         self.engine.dispose()
 

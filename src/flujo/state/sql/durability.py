@@ -1,4 +1,4 @@
-"""What a commit survives: how durable the database is that runs are kept in, and what weakens it."""
+"""What a commit survives: the settings of the database that decide it, and those that weaken it."""
 
 from __future__ import annotations
 

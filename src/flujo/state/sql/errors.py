@@ -1,4 +1,4 @@
-"""What the drivers of both databases complain of, in our words: what it is, and what to do about it."""
+"""Translates the errors of both drivers: what is wrong with the database, and what to do about it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sqlite3
 from flujo.exceptions import CorruptState, StateBackendFull, StateBackendUnavailable, StateError
 
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-"""SQLite's result codes for a file that somebody else is using just now."""
+"""SQLite's result codes for a file that another program is using."""
 
 _WRITABLE = (
     "make the file and its folder writable: SQLite writes beside a file that it only reads; "

@@ -61,7 +61,7 @@ def _among_on_postgres(element: among, compiler: Any, **more: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """One parameter that is an array on Postgres; `state.arrays` writes it."""
+    """One parameter that is an array on Postgres; `postgres_arrays` writes it."""
 
     element: str
     """The type of the elements, by its name there."""
@@ -86,7 +86,7 @@ def driver_text(statement: Any, *, postgres: bool) -> str:
 
 @cache
 def column_names(statement: Any) -> tuple[str, ...]:
-    """Return what the columns of a SELECT are called: asking Postgres' driver costs more than the rows."""
+    """Return the names of a SELECT's columns: reading them from Postgres' driver costs more than the rows."""
     return tuple(str(column.name) for column in statement.selected_columns)
 
 

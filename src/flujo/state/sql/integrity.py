@@ -87,14 +87,14 @@ def _damage(database: Database, connection: sa.Connection, run_id: RunId, closur
         lambda: queries.ledger(connection, run_id),
         lambda: _pinned(connection, closure),
     )
-    told: set[str] = set()
+    reported: set[str] = set()
     for look in looks:
         try:
             with database.errors():
                 look()
         except CorruptState as error:
-            if error.message not in told:  # a large value may be named by several rows
-                told.add(error.message)
+            if error.message not in reported:  # a large value may be named by several rows
+                reported.add(error.message)
                 yield Damage(run_id, error)
 
 

@@ -1,7 +1,7 @@
 """The schema's version: seeing it, and bringing a database up to what this Flujo needs.
 
-A SQLite file is created and migrated without being asked; a Postgres database is somebody's production, so
-it waits for `flujo migrate`. Versions are numbered, so that a newer one is told from an unknown one.
+A SQLite file is created and migrated automatically; a Postgres database may be in production, so it waits for
+`flujo migrate`. Versions are numbered, so that a newer one can be distinguished from an unknown one.
 """
 
 from __future__ import annotations

@@ -43,13 +43,13 @@ class Pipeline(psycopg.Pipeline):
 
 
 class Connection(psycopg.Connection[Any]):
-    """A connection that closes itself when it has waited for `answer_s` and heard nothing."""
+    """A connection that closes itself after `answer_s` without a byte from the server."""
 
     answer_s: float | None = ANSWER_S
     """None waits for ever."""
 
     def wait(self, gen: PQGen[T], interval: float = _LOOK_S, timeout: float | None = None) -> T:
-        """Return what a conversation with the server comes to; see psycopg.
+        """Return the result of a conversation with the server; see psycopg.
 
         Raises:
             OperationalError: the server fell silent; the connection is closed.

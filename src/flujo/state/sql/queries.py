@@ -190,7 +190,7 @@ def _check_complete(run_id: RunId, seqs: Sequence[int], promised: int) -> None:
 def due(
     connection: sa.Connection, closures: Collection[str] | None, without: Collection[str], limit: int
 ) -> Due:
-    """Return the questions whose deadline has passed, and the runs that nobody executes but could."""
+    """Return the questions whose deadline has passed, and the runs without a living owner that can resume."""
     questions = connection.execute(_overdue, {"most": limit}).all()
     dead = [owner for owner in connection.scalars(_owners) if owner_tokens.is_provably_dead(owner)]
     unattended = sa.or_(runs.c.owner.is_(None), runs.c.lease_until <= database_now(), runs.c.owner.in_(dead))

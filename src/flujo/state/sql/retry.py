@@ -1,4 +1,4 @@
-"""How long to try again when a database is away: soon at first, then seldom, and not for ever."""
+"""How long to retry when a database is away: soon at first, then less often, and not for ever."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 RETRY_S = 60.0
-"""How long a database may be away before those who wait are told."""
+"""How long a database may be away before waiting requests fail."""
 
 OPENING_RETRY_S = 2.0
-"""How long, when it was never there: somebody may have mistyped its name."""
+"""The same for a database that has never answered: its name may be mistyped."""
 
 ANSWER_S = 30.0
 """How long a server may be silent: as long as a network may swallow packets.
@@ -42,11 +42,11 @@ class Backoff:
         self._delay = _FIRST_DELAY_S
 
     def shorten(self, limit_s: float) -> None:
-        """Be done `limit_s` from now at the latest."""
+        """Begin no try later than `limit_s` from now."""
         self._deadline = min(self._deadline, time.monotonic() + limit_s)
 
     def next_delay(self, error: StateBackendUnavailable) -> float | None:
-        """Return how long to wait before the next try; None when another one would be in vain or too late."""
+        """Return how long to wait before the next try; None when a retry cannot help or would be too late."""
         delay, self._delay = self._delay, min(self._delay * 2, _LONGEST_DELAY_S)
         if not error.retryable or time.monotonic() + delay > self._deadline:
             return None

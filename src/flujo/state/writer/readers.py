@@ -1,7 +1,7 @@
-"""The threads that read: whatever is waiting is answered on one connection, and one call wakes all who asked.
+"""The threads that read: one connection answers all waiting questions, and one call wakes their waiters.
 
-A reader takes its share of what waits, so that one long answer holds up few others. What goes wrong on the
-shared connection is asked again alone, for as long as the database may be away.
+A thread takes its share of the waiting questions, so that one long answer delays few others. A question that
+fails on the shared connection is asked again alone, for as long as the database may be away.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CLOSE_S = 1.0
 
 @dataclass(slots=True, eq=False)
 class _Question:
-    """What is asked on a connection, and who waits for the answer."""
+    """A function to call with a connection, and the future that gets its result."""
 
     ask: Callable[..., Any]
     arguments: Sequence[Any]
@@ -69,7 +69,7 @@ class Readers:
         self._closed = False
 
     async def answer(self, ask: Callable[..., T], *arguments: Any) -> T:
-        """Return what `ask(connection, *arguments)` gives, beside what others ask."""
+        """Return what `ask(connection, *arguments)` gives, beside the questions of others."""
         loop = asyncio.get_running_loop()
         question = _Question(ask, arguments, loop, loop.create_future())
         self._wait_for(question)
@@ -199,7 +199,7 @@ class Readers:
 
 
 def _answer_all(connection: sa.Connection, share: deque[_Question]) -> None:
-    """Answer a share and wake all who asked with one call; what could not be answered stays in the share."""
+    """Answer a share and wake its waiters with one call; what could not be answered stays in the share."""
     settled: list[tuple[_Question, Any]] = []
     try:
         while share:

@@ -1,8 +1,8 @@
-"""The one thread that writes: whatever is waiting becomes the next transaction, and one commit serves all.
+"""The one thread that writes: all waiting requests become the next transaction, so one commit serves all.
 
-There is no timer: while a transaction is being committed the next batch gathers. A waiter that is cancelled
-takes nothing back, because the commit does not happen in its task. When a batch fails, its requests are tried
-one by one, so that a bad row fails for its own waiter alone.
+There is no timer: the next batch gathers while a transaction is being committed. Cancelling a waiter does not
+undo its request, because the commit does not happen in its task. When a batch fails, its requests are retried
+one by one, so that a bad row fails for its own waiter alone. If the thread fails, so does every request.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Writer:
     Args:
         database: which it opens, and migrates when it is a SQLite file.
         batches: what a batch does.
-        leases: renewed and given back by this thread.
+        leases: renewed and released by this thread.
         retry_s: how long it tries again when the database is away.
     """
 
@@ -186,7 +186,7 @@ class Writer:
             await asyncio.wait([newest])
 
     def close(self) -> None:
-        """Write what is enqueued, give the leases back, end the thread; blocks. Idempotent."""
+        """Write what is enqueued, release the leases, end the thread; blocks. Idempotent."""
         self._closing.set()
         if self._started:
             self._queue.put(_Close())
@@ -377,7 +377,7 @@ class Writer:
         if self._connection is None:
             self._connection = self._database.connect()
             self._file = self._database.file_id()
-        elif self._database.file_id() != self._file:  # SQLite would go on writing where nobody finds it
+        elif self._database.file_id() != self._file:  # SQLite would write to a file without a name
             raise StateBackendUnavailable(
                 f"the database {self._database.shown} was deleted or replaced while it was in use",
                 hint="put the file back, then start again: what was recorded since is not in it",

@@ -54,9 +54,9 @@ class MovesSuite:
     async def test_a_write_after_the_run_was_given_back_is_refused(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         await store.write(replace(move(run, RunStatus.RUNNING, entries=1), entries=(entry(1),)))
-        with pytest.raises(Fenced, match="given back"):
+        with pytest.raises(Fenced, match="released"):
             await store.write(writes(run, entry(2)))
-        with pytest.raises(Fenced, match="given back"):
+        with pytest.raises(Fenced, match="released"):
             await store.write(replace(move(run, RunStatus.COMPLETED), entries=(entry(2),)))
         assert await store.entries(RUN) == [entry(1)]
 
