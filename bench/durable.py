@@ -40,14 +40,14 @@ class Big(PipelineContext):
 
 
 def written_bytes() -> int:
-    """What this process has written to disks so far."""
+    """Bytes that this process has written to disk."""
     lines = Path("/proc/self/io").read_text("ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("write_bytes:"))
 
 
 @asynccontextmanager
 async def opened(run: Run) -> AsyncIterator[StateStore]:
-    """A store that has been used before: its schema and its connections are not what is measured."""
+    """A store that is already in use, so that creating its schema and connections is not measured."""
     store: StateStore
     if run.backend in ("none", "memory"):
         store = MemoryStateStore()
@@ -184,7 +184,7 @@ async def w9(run: Run) -> None:
 
 
 async def far(run: Run) -> None:
-    """Go on with a run whose first n steps are done: how long until the next one, and how much memory."""
+    """Resume a run whose first n steps are completed, and measure time and memory until the next step."""
     reached, done = asyncio.Event(), run.n
 
     async def last(data: Any) -> Any:
