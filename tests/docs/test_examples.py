@@ -7,6 +7,7 @@ What a block's first line may say after the language:
     invalid          the blueprint does not validate, and should not
     exit=5           the last command ends with this code (0 when nothing is said)
     model, postgres  the block needs the local model, or a Postgres
+    graph="name"     the block is what `flujo graph name --format mermaid` draws
     outside          not run: it clones, installs, or calls make
     fragment         not run: a few lines that show one rule (generated pages only)
 
@@ -114,6 +115,14 @@ def test_the_examples_of_a_page_run(page: Path, project: Path, request: pytest.F
         if "postgres" in block.words:
             env["FLUJO_STATE_URI"] = request.getfixturevalue("empty_postgres_uri")
         run(block, project, env)
+
+
+def test_a_picture_is_drawn_by_the_program() -> None:
+    pictures = [block for page in PAGES for block in blocks(page) if block.language == "mermaid"]
+    assert pictures
+    for block in pictures:
+        drawn = shell(ROOT, f"flujo graph {block.words['graph']} --format mermaid", environment())
+        assert block.text == drawn.stdout, f"{block.place}: draw it again"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

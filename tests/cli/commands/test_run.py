@@ -78,7 +78,7 @@ def test_an_answer_that_is_data_is_written_as_json(flujo: Flujo, project: Projec
 
 def test_text_for_an_object_fills_the_only_required_text_and_is_said(flujo: Flujo, project: Project) -> None:
     project.blueprint("shapes", SHAPES)
-    assert "the text was taken as `text`" in flujo("run", "shapes", "--input", "Ada").stderr
+    assert "input text assigned to field `text`" in flujo("run", "shapes", "--input", "Ada").stderr
 
 
 def test_every_way_of_giving_an_input_gives_the_same(flujo: Flujo, project: Project) -> None:

@@ -42,7 +42,7 @@ def test_text_for_an_object_is_json() -> None:
 def test_text_that_is_no_json_fills_the_only_required_text_and_says_so() -> None:
     found = read_input(TICKET, Given(text="printer on fire"))
     assert found.value == {"text": "printer on fire"}
-    assert found.note == "the text was taken as `text`"
+    assert found.note == "input text assigned to field `text`"
 
 
 def test_text_that_is_no_json_is_refused_where_several_fields_are_required() -> None:

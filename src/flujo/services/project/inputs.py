@@ -151,7 +151,7 @@ def _from_text(schema: Any, text: str, what: str) -> Input:
                 f"{what} is not JSON: {error}",
                 hint=f"give JSON, or fields: {example(schema)}",
             ) from None
-        return Input({name: text}, note=f"the text was taken as `{name}`")
+        return Input({name: text}, note=f"input text assigned to field `{name}`")
 
 
 def _from_file(schema: Any, path: Path, what: str) -> Input:
