@@ -14,7 +14,7 @@ GATED = {
     "cli/terminal.py": "stdout and stderr of every command",
     "cli/commands/graph.py": "exports a drawing to a file",
     "governance/logs.py": "makes the loggers",
-    "services/runs/hooks.py": "hands events to hooks, streams and progress",
+    "services/runs/hooks.py": "sends events to hooks, streams and progress",
 }
 """Modules that write or send what people and programs read. Each names the gate in its source."""
 
