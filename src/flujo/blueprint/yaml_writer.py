@@ -37,7 +37,7 @@ def to_yaml(data: Any) -> str:
 class _Representer(SafeRepresenter):
     """Quotes every text that a reader could resolve to another value, or could change."""
 
-    def ignore_aliases(self, _: Any) -> bool:
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  # ruamel calls it by this name
         """Write a value in full wherever it occurs: blueprints have no anchors."""
         return True
 
