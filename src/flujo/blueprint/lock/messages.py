@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
+
+from flujo.domain.wording import json_short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -61,8 +62,7 @@ def _keyword(key: str) -> str:
 def _shown(value: Any) -> str:
     if value is None:
         return "nothing"
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
-    return text if len(text) <= _LONG else f"{text[:_LONG]}…"
+    return json_short(value, _LONG)
 
 
 _LONG = 100

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.blueprint.diagnostics import one_of
 from flujo.blueprint.schemas.checks import problems
 from flujo.blueprint.schemas.keywords import kind_of
+from flujo.domain.wording import short
 from flujo.exceptions import BlueprintError, OutputRejected
 from flujo.json_schema.validator import validator
 
@@ -122,5 +123,4 @@ def _reason(error: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    shown = repr(value) if isinstance(value, str) else str(value)
-    return shown if len(shown) <= 60 else f"{shown[:59]}…"
+    return short(repr(value) if isinstance(value, str) else str(value))

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from flujo.domain.wording import short
 from flujo.exceptions import CallableError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def check_callable_name(target: str, allow: Sequence[str]) -> CallableProblem | 
 
 
 def _misspelt(target: str) -> CallableProblem | None:
-    shown = target if len(target) <= 60 else f"{target[:60]}…"
+    shown = short(target)
     if len(target) > _TARGET_CHARS or not _TARGET.fullmatch(target):
         return CallableProblem(
             f"{shown!r} is not of the form `module:callable`",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flujo.domain.agents import model_matches
+from flujo.domain.wording import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,12 +29,7 @@ def _drifts(answers: dict[str, dict[str, dict[str, None]]]) -> Iterator[str]:
     for asked, by in sorted(answers.items()):
         for used, paths in sorted(by.items()):
             if not model_matches(asked, used):
-                yield f"{asked} was asked, and {used} answered, at {_listed([*paths])}"
+                yield f"{asked} was asked, and {used} answered, at {listed(paths, most=_MOST)}"
         if len(by) > 1:
             several = ", ".join(sorted(by))
             yield f"{asked} was answered by {len(by)} models in one run: {several}"
-
-
-def _listed(paths: list[str]) -> str:
-    more = f" and {len(paths) - _MOST} more" if len(paths) > _MOST else ""
-    return f"{', '.join(f'`{path}`' for path in paths[:_MOST])}{more}"

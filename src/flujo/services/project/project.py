@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
+from flujo.domain.wording import suggest
 from flujo.exceptions import SettingsError
 
 if TYPE_CHECKING:
@@ -202,11 +202,6 @@ def _yaml_files(base: Path) -> Iterator[Path]:
 
 def _unknown(text: str, known: list[BlueprintSummary]) -> SettingsError:
     names = sorted({b.name for b in known} | {Path(b.path).stem for b in known})
-    close = difflib.get_close_matches(text, names, 1, 0.6)
-    if close:
-        hint = f"did you mean `{close[0]}`?"
-    elif names:
-        hint = f"there are: {', '.join(names)}"
-    else:
-        hint = "this project has no blueprints yet: `flujo init` writes a first one"
+    hint = suggest(text, names, what="there are")
+    hint = hint or "this project has no blueprints yet: `flujo init` writes a first one"
     return SettingsError(f"no blueprint is called {text!r}", hint=hint)
