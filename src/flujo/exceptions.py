@@ -8,7 +8,7 @@ FlujoError
 │   └── GitFailed                    git is missing, or knows no such revision
 ├── BlueprintError           FLJ1xx  a blueprint that does not pass its checks (carries diagnostics)
 │   ├── ExpressionSyntax             an expression or a text cannot be read (offsets)
-│   └── PipelineError                a pipeline written in Python does not hold together
+│   └── PipelineError                a pipeline written in Python has an error
 ├── CallableError            FLJ2xx  a `module:callable` that is not allowed or cannot be imported
 ├── AgentError               FLJ3xx
 │   ├── ProviderUnavailable          the provider's package or key is missing
@@ -39,7 +39,6 @@ FlujoError
 │   ├── ProviderFailed               a state provider does not answer
 │   ├── ReferenceMissing             there is nothing under a reference's key
 │   ├── ReferenceCorrupt             there is something else than what was stored
-│   ├── NotCacheable                 a cached step does more than give an answer
 │   └── BudgetError                  the run's budget does not allow it
 │       ├── UsageLimitExceeded           a limit has no room for the next request
 │       ├── PriceUnknown                 the price of a request is unknown
@@ -79,7 +78,7 @@ class FlujoError(Exception):
             `facts`. A fact that is not declared never becomes an attribute, so none can hide another one.
     """
 
-    code: ClassVar[str] = "FLJ400"
+    code: str = "FLJ400"
     hint: str | None = None
     retryable: bool = False
     """Whether another attempt may succeed although nothing is changed."""
@@ -174,9 +173,9 @@ class ExpressionSyntax(BlueprintError):
 
 
 class PipelineError(BlueprintError):
-    """A pipeline written in Python does not hold together; the message names the step and the argument."""
+    """A pipeline written in Python has an error; its `code` is that of the same error in a blueprint."""
 
-    code = "FLJ198"
+    code: str = "FLJ198"
 
 
 class CallableError(FlujoError):
@@ -421,12 +420,6 @@ class ReferenceCorrupt(EngineError):
     expected: str | None = None
     found: str | None = None
     hint = "restore the bytes that were stored, then run `flujo resume --retry-failed RUN`"
-
-
-class NotCacheable(EngineError):
-    """A cached step holds what a kept answer cannot stand for: a question to a human, a write, a `when`."""
-
-    code = "FLJ417"
 
 
 class CallInDoubt(EngineError):

@@ -24,7 +24,6 @@ CEILING = {
     "agents/local_server.py": 1,
     "agents/structured_output.py": 2,
     "blueprint/expressions/cel.py": 2,
-    "blueprint/rules/human_input.py": 1,
     "cli/app.py": 2,
     "cli/commands/doctor.py": 2,
     "cli/commands/explain.py": 3,

@@ -65,7 +65,7 @@ SKIPPED = [
 
 ATTEMPTS = [
     Case(f"attempts-of-a-human-{key}", f"  - {{kind: hitl, name: ask, message: m, config: {{{key}: {value}}}}}\n", "FLJ213",
-         f"`{key}` on `kind: hitl` is not available yet", key)
+         f"`kind: hitl` does not support `{key}`", key)
     for key, value in {"timeout_s": "5s", "max_retries": "2", "retry": "{backoff: fixed}"}.items()
 ]  # fmt: skip
 
@@ -142,7 +142,7 @@ STATES = [
     Case("state-unreached", machine("{to: done}"), "FLJ232", "to state 'edit'", "edit", line=15,
          severity="warning"),
     Case("state-without-a-way-out", machine(ONWARDS, edit="{steps: [{name: fix, agent: sorter}]}"), "FLJ233",
-         "no transition leads out", "edit", line=15),
+         "has no transitions", "edit", line=15),
     Case("machine-without-an-end", machine("{to: edit}"), "FLJ233", "from 'draft' to `done`", "[done]", line=17),
     Case("transition-after-else", machine("{to: edit}, {to: done, when: 'true'}").replace("transitions: [{to: judge}]}\n      done",
          "transitions: [{to: done}]}\n      done"), "FLJ234", "always holds", "done", line=14, severity="warning"),
@@ -163,7 +163,7 @@ STATES = [
     Case("state-step-outside", machine(ONWARDS, rest="  - {name: more, agent: sorter, input: '{{ steps.write.output }}'}\n"),
          "FLJ204", "no step `write`", "write", line=18),
     Case("state-step-shadowed", machine(ONWARDS, edit="{steps: [{kind: loop, name: again, until: 'true', steps: [{name: write, agent: sorter}]}], transitions: [{to: judge}]}"),
-         "FLJ211", "around it", "write", line=15),
+         "FLJ211", "hides step", "write", line=15),
     Case("state-callable-not-admitted", machine("{to: done, when: 'os:abort'}, {to: edit}"), "FLJ250",
          "never call", "'os:abort'", line=14),
 ]  # fmt: skip
@@ -185,11 +185,11 @@ MAPS = [
     Case("map-collected-may-be-null", each("    on_error: collect\n")
          + "  - {name: b, agent: sorter, input: '{{ steps.each.output.map(r, r.output.label) }}'}\n",
          "FLJ207", "may be null", "r.output", line=14, severity="warning"),
-    Case("map-item-called-input", each("    as: input\n"), "FLJ212", "something else", "input", line=13),
-    Case("map-item-called-index", each("    as: index\n"), "FLJ212", "something else", "index", line=13),
+    Case("map-item-called-input", each("    as: input\n"), "FLJ212", "another value", "input", line=13),
+    Case("map-item-called-index", each("    as: index\n"), "FLJ212", "another value", "index", line=13),
     Case("map-item-reserved", each("    as: in\n"), "FLJ212", "reserved word", "in", line=13),
     Case("map-in-map-same-item", each("    as: word\n", step="kind: map, over: 'word.split(\" \")', as: word, steps: [{name: two, agent: sorter}]"),
-         "FLJ212", "something else", "word", line=11),
+         "FLJ212", "another value", "word", line=11),
     Case("map-write-thrown-away", each("", step=f"agent: sorter{NOTE}"), "FLJ236", "merge: context_update", "notes", line=11),
     Case("map-write-of-every-item", each("    merge: context_update\n", step=f"agent: sorter{LABEL}"), "FLJ235",
          "every item", "label", line=11),

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import Field
 
-from flujo.domain.agents import AgentSpec
 from flujo.domain.events import RunEnded, RunStarted, StepEnded, StepRetried, StepStarted
 from flujo.domain.models import PipelineContext
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import RunStatus
-from flujo.domain.steps import BaseStep, CallableRef, Carry, GranularStep, Step
-from flujo.exceptions import NotAvailableYet, PausedException, PipelineAbortSignal, SettingsError
+from flujo.domain.steps import CallableRef, Carry
+from flujo.exceptions import PausedException, PipelineAbortSignal, SettingsError
 from flujo.services.runs.runner import Flujo
 from flujo.state.memory_store import MemoryStateStore
 from support import (
@@ -529,26 +528,6 @@ async def test_cancelling_a_run_leaves_it_resumable(store: MemoryStateStore, wor
     release[0] = True
     assert (await resume(tree, store)).output == "done"
     assert world.calls == ["a"]
-
-
-@pytest.mark.parametrize(
-    ("step", "what"),
-    [
-        (GranularStep(name="x", agent=AgentSpec(name="a", model="local:smollm2")), "kind: granular"),
-        (Step(name="x", call=NOTHING, config=StepConfig(execution_mode="background")), "background"),
-        (
-            HumanInTheLoopStep(name="x", message=Text("?"), config=StepConfig(timeout_s=1)),
-            "timeout_s",
-        ),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-async def test_what_is_not_available_yet_is_refused_before_anything_runs(
-    store: MemoryStateStore, world: World, step: BaseStep, what: str
-) -> None:
-    with pytest.raises(NotAvailableYet, match=what):
-        await start(pipeline(call("a", world.add("a")), step), store)
-    assert world.calls == []
 
 
 async def test_a_run_id_that_could_not_be_typed_is_refused(store: MemoryStateStore) -> None:

@@ -15,13 +15,12 @@ from flujo.domain.models import PipelineContext
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import BaseStep, CachePolicy, CacheStep, CallableRef
 from flujo.domain.usage import NOTHING, Usage
-from flujo.exceptions import NotCacheable, PausedException
+from flujo.exceptions import PausedException
 from flujo.services.runs.runner import Flujo
 from flujo.state.memory_cache import MemoryCache
 from flujo.state.memory_store import MemoryStateStore
 from support import (
     COUNTER_SCHEMA,
-    ConditionalStep,
     Expr,
     HumanInTheLoopStep,
     ImportStep,
@@ -411,42 +410,3 @@ async def test_a_run_that_is_stopped_in_the_middle_goes_on_with_its_own_work(wor
     result = await resume(tree, store, cache=cache)
     assert (result.output, world.calls) == (1, ["two"])
     assert not any(step.cached for step in result.steps)
-
-
-# What is refused -----------------------------------------------------------------------------------------
-
-ASK = HumanInTheLoopStep(name="ask", message=Text("?"))
-F = CallableRef("x:f", lambda data: data)
-WRITES = call("w", F, save={"total": Save(Expr("output"))})
-
-
-@pytest.mark.parametrize(
-    ("step", "what"),
-    [
-        (HumanInTheLoopStep(name="ask", message=Text("?"), cache=CACHED), "has no meaning"),
-        (CacheStep(name="c", step=ASK), "asks a human"),
-        (CacheStep(name="c", step=WRITES), "writes to the context"),
-        (CacheStep(name="c", step=call("a", F), cache=CACHED), "has no meaning"),
-        (CacheStep(name="c", step=call("a", F, cache=CACHED)), "has `cache`"),
-        (CacheStep(name="c", step=call("a", F, when=Expr("true"))), "has `when`"),
-        (
-            LoopStep(name="l", body=pipeline(WRITES), until=Expr("true"), cache=CACHED),
-            "writes to the context",
-        ),
-        (
-            ConditionalStep(
-                name="c",
-                condition=Expr("true"),
-                branches={"then": pipeline(LoopStep(name="l", body=pipeline(ASK), until=Expr("true")))},
-                cache=CACHED,
-            ),
-            "asks a human",
-        ),
-        (ImportStep(name="i", blueprint="x", pipeline=pipeline(ASK), cache=CACHED), "asks a human"),
-    ],
-)
-async def test_what_a_kept_answer_cannot_stand_for_is_refused(
-    store: MemoryStateStore, step: BaseStep, what: str
-) -> None:
-    with pytest.raises(NotCacheable, match=what):
-        await start(pipeline(step, context_schema=COUNTER_SCHEMA), store)

@@ -85,15 +85,16 @@ def compile_blueprint(
     if unit is not None:
         for loaded in loader.units.values():  # the entry's budget holds for all that it imports
             loaded.is_bounded = is_bounded or unit.blueprint.budget is not None
-    diagnostics = _found(loader, loader.units.values(), strict=strict)
     known = {name for loaded in loader.units.values() for name in agents_that_matter(loaded)}
     applied = _applied(models or {}, overrides or {}, known)
     if unit is not None:
         _check_overrides(_models(overrides or {}), known)
+    tree = _Tree({} if unit is None else _models(applied))
+    diagnostics = _found(loader, loader.units.values(), tree, strict=strict)
     closure = Closure(entry, dict(loader.files), applied)
     is_whole = all(loaded.is_whole for loaded in loader.units.values())
     broken = unit is None or not is_whole or any(diagnostic.is_error for diagnostic in diagnostics)
-    pipeline = None if broken or unit is None else _Tree(_models(applied)).pipeline(unit)
+    pipeline = None if broken or unit is None else tree.pipeline(unit)
     return Compiled(pipeline, diagnostics, closure, loader.sources())
 
 
@@ -110,16 +111,16 @@ def check_agents(
     """
     loader = Loader(source, allow_callables)
     unit = loader.load_agents(entry)
-    diagnostics = _found(loader, [unit], strict=strict)
+    diagnostics = _found(loader, [unit], _Tree({}), strict=strict)
     return Compiled(None, diagnostics, Closure(entry, dict(loader.files)), loader.sources())
 
 
-def _found(loader: Loader, units: Iterable[Unit], *, strict: bool) -> tuple[Diagnostic, ...]:
+def _found(loader: Loader, units: Iterable[Unit], tree: _Tree, *, strict: bool) -> tuple[Diagnostic, ...]:
     """Return all that is wrong with what was loaded."""
     found = [*loader.diagnostics]
     lines: dict[str, Span] = {}
     for unit in units:
-        found += check(unit)
+        found += check(unit, tree.pipeline(unit))
         for index, files in unit.roster.files.items():
             lines |= {file: unit.span("include", index) for file in files if file not in lines}
     for document in loader.documents:
@@ -191,7 +192,11 @@ def _check_overrides(models: Mapping[str, str], known: Collection[str]) -> None:
 
 @dataclass
 class _Tree:
-    """Builds the syntax tree of blueprints that have passed every check."""
+    """Builds the trees of blueprints, for the checks and for the run.
+
+    A tree of a blueprint with errors is good for the checks alone: a missing agent has no model, and a
+    missing import no steps.
+    """
 
     models: Mapping[str, str]
     built: dict[str, Pipeline] = field(default_factory=dict)
@@ -217,7 +222,7 @@ class _Tree:
         )
 
     def agent(self, unit: Unit, name: str) -> AgentSpec:
-        agent = unit.blueprint.agents[name]
+        agent = unit.blueprint.agents.get(name, doc.Agent())
         path, text = unit.prompts.get(name, (None, agent.instructions))
         return AgentSpec(
             name=name,
@@ -279,8 +284,9 @@ class _Steps:
         }
         arguments = type(step).to_tree(keys)
         if step.imports is not None:
-            child = self.unit.imports[step.imports]
-            arguments |= {"blueprint": child.document.file, "pipeline": self.tree.pipeline(child)}
+            child = self.unit.imports.get(step.imports)
+            arguments["blueprint"] = step.imports if child is None else child.document.file
+            arguments["pipeline"] = Pipeline() if child is None else self.tree.pipeline(child)
         return KINDS[step.kind](**arguments)
 
     def who(self, name: str) -> AgentSpec | CallableRef:

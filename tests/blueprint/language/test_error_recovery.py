@@ -91,13 +91,13 @@ def test_the_steps_inside_of_what_does_not_fit_are_checked() -> None:
     assert _said(text) == snapshot(
         [
             "9:5 FLJ121 a step of kind `map` needs `over`",
-            "9:30 FLJ124 'a b' is not a name",
+            "9:30 FLJ124 'a b' is not a valid name",
             "10:12 FLJ123 there is no kind of step `lopp`",
             "10:92 FLJ204 `input` has no `txt`",
             "11:5 FLJ121 conditional `c` has no condition",
             "11:83 FLJ204 `input` has no `txt`",
             "12:45 FLJ122 `a` must be a list, and this is a number",
-            "12:48 FLJ124 'b-c' is not a name",
+            "12:48 FLJ124 'b-c' is not a valid name",
             "12:96 FLJ204 `input` has no `txt`",
             "13:5 FLJ121 a step of kind `state_machine` needs `final`",
             "13:5 FLJ121 a step of kind `state_machine` needs `initial`",
@@ -114,7 +114,7 @@ def test_names_that_nobody_could_read_are_not_missed() -> None:
     assert _said(text) == snapshot(
         [
             "9:5 FLJ121 a step needs `name`",
-            "10:12 FLJ124 'b c' is not a name",
+            "10:12 FLJ124 'b c' is not a valid name",
             "11:80 FLJ204 `steps.sort.output` has no `lable`",
         ]
     )
@@ -140,12 +140,12 @@ steps:
             "1:10 FLJ129 `version` is a text",
             "3:22 FLJ140 `objet` is not a type of JSON Schema",
             "4:1 FLJ120 `contxt_schema` is not a key of a blueprint",
-            "6:3 FLJ124 'my-sorter' is not a name",
+            "6:3 FLJ124 'my-sorter' is not a valid name",
             "7:12 FLJ120 `modl` is not a key of an agent",
             "7:32 FLJ125 `retries` must be at least 0",
             "8:17 FLJ122 `model` must be a text, and this is a number",
             "10:72 FLJ204 `context` has no `lable`",
-            "12:12 FLJ210 the name 'again' is taken by another step in this list",
+            "12:12 FLJ210 two steps of one list are called 'again': the second is 'again'",
             "12:54 FLJ126 a duration of -1 seconds never ends well",
             "12:71 FLJ122 `max_retries` must be a whole number, and this is `x`",
         ]

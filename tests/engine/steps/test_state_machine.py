@@ -161,7 +161,7 @@ async def test_a_state_that_leads_nowhere_fails_and_is_named(store: MemoryStateS
 
 
 async def test_it_makes_at_most_max_transitions(store: MemoryStateStore, world: World) -> None:
-    states = {"a": state(call("x", world.add("x")), to=["a"]), "b": state()}
+    states = {"a": state(call("x", world.add("x")), to=[("false", "b"), "a"]), "b": state()}
     step = StateMachineStep(name="m", initial="a", states=states, final=("b",), max_transitions=4)
     result = await start(pipeline(step), store, 1)
     assert result.error is not None

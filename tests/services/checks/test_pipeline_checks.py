@@ -10,9 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from flujo import AgentSpec, Flujo, MergeStrategy, Pipeline, PipelineContext
-from flujo.domain.run import RunStatus
 from flujo.domain.steps import (
-    BaseStep,
     CachePolicy,
     CacheStep,
     Carry,
@@ -34,7 +32,7 @@ from flujo.domain.steps import (
     TreeSearchStep,
 )
 from flujo.domain.values import CallableRef, Expr, Text
-from flujo.exceptions import ArgumentsRejected, NotAvailableYet, PausedException, PipelineError
+from flujo.exceptions import ArgumentsRejected, PausedException, PipelineError
 from flujo.services.checks.type_compatibility import fits
 from flujo.state.memory_store import MemoryStateStore
 
@@ -271,57 +269,6 @@ def test_an_unknown_key_suggests_the_one_that_was_meant() -> None:
     with pytest.raises(PipelineError) as caught:
         Step("x", count, wen="input")  # type: ignore[call-overload]
     assert caught.value.hint == "did you mean `when`?"
-
-
-WRONG_TREES: dict[str, tuple[Pipeline[Any, Any], str]] = {
-    "empty": (Pipeline(name="p"), "pipeline 'p' has no steps"),
-    "no identifier": (Pipeline(Step("a b", count)), "'a b', which no expression can say"),
-    "a branch that is no identifier": (Pipeline(ParallelStep("p", {"a-b": Step("a", count)})), "'a-b'"),
-    "twice in a list": (Pipeline([Step("a", count), Step("a", count)]), "two steps of one list"),
-    "hidden": (
-        Pipeline([Step("a", count), LoopStep("l", Step("a", count), until=True)]),
-        "two steps are called 'a': 'a' and 'l/a'",
-    ),
-    "like the composite around": (Pipeline(LoopStep("l", Step("l", count), until=True)), "called 'l'"),
-    "an empty loop": (Pipeline(LoopStep("l", [], until=True)), "the body of step 'l' is empty"),
-    "no branches": (Pipeline(ParallelStep("p", {})), "step 'p' has no branches"),
-    "no such state": (Pipeline(machine(initial="b")), "step 'm' has no state 'b'"),
-    "a way to nowhere": (
-        Pipeline(machine(states={"a": State((), [Transition("b")])})),
-        "step 'm' has no state 'b'",
-    ),
-    "no end": (Pipeline(machine(final=[])), "no final state"),
-}
-
-
-@pytest.mark.parametrize("name", WRONG_TREES)
-def test_a_tree_that_does_not_hold_together_is_refused_by_the_runner(name: str) -> None:
-    tree, words = WRONG_TREES[name]
-    with pytest.raises(PipelineError) as caught:
-        Flujo(tree)
-    assert words in str(caught.value)
-
-
-async def test_branches_and_states_may_have_steps_of_one_name() -> None:
-    leaf = Step("a", untyped)
-    states = {"a": State(leaf, [Transition("b")]), "b": State(leaf)}
-    tree = Pipeline([ParallelStep("p", {"x": leaf, "y": leaf}), machine(states=states, final=["b"])])
-    async with Flujo(tree, store=MemoryStateStore()) as runner:
-        result = await runner.run_result_async("four")
-    assert (result.status, result.error) == (RunStatus.COMPLETED, None)
-
-
-@pytest.mark.parametrize(
-    "step",
-    [
-        Step.granular("a", WRITER),
-        Step("a", count, config=StepConfig(execution_mode="background")),
-        LoopStep("l", Step.granular("a", WRITER), until=True),
-    ],
-)
-def test_what_is_not_available_yet_is_refused_when_it_is_built(step: BaseStep) -> None:
-    with pytest.raises(NotAvailableYet, match="not available yet"):
-        Flujo(Pipeline(step))
 
 
 class TestTypes:

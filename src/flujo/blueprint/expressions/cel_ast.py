@@ -12,7 +12,8 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from flujo.blueprint.expressions.cel_lexicon import LOOP, LOOP_STAND_IN, NAMESPACES, RESERVED, TYPE_NAMES
+from flujo.blueprint.expressions.cel_lexicon import LOOP, LOOP_STAND_IN, NAMESPACES, TYPE_NAMES
+from flujo.domain.checks import RESERVED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -7,14 +7,6 @@ import re
 MAX_SOURCE = 2048
 """The longest expression, in bytes of UTF-8."""
 
-RESERVED = frozenset(
-    """
-    as break const continue else false for function if import in let loop namespace null package return
-    true var void while
-    """.split()  # noqa: SIM905 - a paragraph is easier to compare with CEL's than a column
-)
-"""Words of CEL that cannot be the name of a step, an item or a bound variable."""
-
 TYPE_NAMES = frozenset(
     {"bool", "bytes", "double", "dyn", "int", "list", "map", "null_type", "string", "type", "uint"}
 )

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint.expressions import cel, cel_ast
-from flujo.blueprint.expressions.cel_lexicon import MAX_SOURCE, RESERVED
+from flujo.blueprint.expressions.cel_lexicon import MAX_SOURCE
 from flujo.blueprint.expressions.error_messages import Problem, did_you_mean, listed, refused, unusable, value
 from flujo.blueprint.expressions.templates import Piece, Scan, scan, unwrap
 from flujo.blueprint.expressions.type_checker import Checked, check_expression, check_text
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_RESULT",
     "MAX_SOURCE",
-    "RESERVED",
     "Checked",
     "CompiledExpression",
     "CompiledPath",

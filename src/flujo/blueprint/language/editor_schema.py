@@ -11,8 +11,8 @@ from typing import Any
 
 from flujo.blueprint.language.field_descriptions import DESCRIPTIONS
 from flujo.blueprint.language.models import KINDS, AgentsFile, Blueprint
-from flujo.blueprint.language.values import MAX_NAME
 from flujo.blueprint.schemas.keywords import DRAFT
+from flujo.domain.checks import MAX_NAME
 
 FILE = Path(__file__).parents[1] / "blueprint.schema.json"
 

@@ -16,9 +16,10 @@ from flujo.blueprint.language.model_lookup import bare, into, path_of
 from flujo.blueprint.language.models import KINDS
 from flujo.blueprint.language.traversal import UNNAMED, Path, walk
 from flujo.blueprint.language.validation import L, Validated, _fit, finding, meant_key
-from flujo.blueprint.language.values import IDENTIFIER, MAX_NAME, Identifier, Maybe
+from flujo.blueprint.language.values import IDENTIFIER, AgentName, Maybe
 from flujo.blueprint.reading.source_map import Document, Mapping, Node, Scalar, Sequence, node_of
 from flujo.blueprint.reading.syntax_rules import CONFLICTING_KEYS, MISSING_KEY
+from flujo.domain.checks import MAX_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -32,7 +33,7 @@ MAX_ROUNDS = 12
 class StandIn(doc.Step):
     """A step of which nothing but the name is known."""
 
-    agent: Maybe[Identifier] = UNNAMED
+    agent: Maybe[AgentName] = UNNAMED
 
 
 @dataclass(frozen=True)

@@ -135,9 +135,6 @@ class BaseStep(Strict):
     tags: list[str] = []
     config: Config = Config()
 
-    is_available: ClassVar[bool] = True
-    """Whether this version executes the kind."""
-
     @property
     def imports(self) -> str | None:
         """The blueprint that the step runs, as it is written."""
@@ -377,7 +374,6 @@ class RouterStep(BranchesAtOnce):
 class GranularStep(BaseStep):
     """An agent that is journaled turn by turn."""
 
-    is_available = False
     kind: Literal["granular"]
     agent: AgentName
     input: Value = None

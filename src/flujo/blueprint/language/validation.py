@@ -38,6 +38,7 @@ from flujo.blueprint.reading.syntax_rules import bounded
 from flujo.blueprint.schemas.checks import problems
 from flujo.blueprint.schemas.keywords import kind_of
 from flujo.blueprint.schemas.validator import CompiledSchema, compile_schema
+from flujo.domain.checks import needs_entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -69,7 +70,6 @@ _LIMITS = {
     "greater_than": ("gt", "must be above {}"),
     "greater_than_equal": ("ge", "must be at least {}"),
     "less_than_equal": ("le", "must be at most {}"),
-    "too_short": ("min_length", "needs at least {} entry"),
 }
 _SLUGS = {rule.slug: rule for rule in RULES.values()}
 
@@ -181,6 +181,8 @@ def _wrong_value(document: Document, path: Path, error: Any) -> Diagnostic:
     kind, value = error["type"], error["input"]
     if kind in _WANTED:
         return _wrong_type(document, path, value, _WANTED[kind])
+    if kind == "too_short":
+        return rules.WRONG_VALUE.at(document.span(path), needs_entries(str(_last(path))))
     limit, words = _LIMITS.get(kind, ("", "has a value that is not allowed here"))
     message = f"`{_last(path)}` {words.format(error.get('ctx', {}).get(limit, ''))}"
     return rules.WRONG_VALUE.at(document.span(path), message)

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from flujo.blueprint.diagnostics import suggest
 from flujo.blueprint.language.roles import Role, Sees, Site
+from flujo.domain.checks import MAX_NAME, name_problem
 from flujo.domain.merge import MergeStrategy
 
 IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -21,7 +22,6 @@ CALLABLE = (
     r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
 )
 DURATION = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$"
-MAX_NAME = 128
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -60,20 +60,16 @@ def problem(slug: str, message: str, hint: str, *, key: str | None = None) -> Py
 
 
 def _identifier(value: str) -> str:
-    return _named(value, IDENTIFIER, "letters, digits and `_`, and does not start with a digit")
+    return _named(value, also="")
 
 
 def _blueprint_name(value: str) -> str:
-    return _named(value, BLUEPRINT_NAME, "letters, digits, `_` and `-`, and does not start with a digit")
+    return _named(value, also="-")
 
 
-def _named(value: str, pattern: str, allowed: str) -> str:
-    if len(value) > MAX_NAME:
-        raise problem("identifier", f"a name of {len(value)} characters is too long", f"at most {MAX_NAME}")
-    if not re.fullmatch(pattern.rstrip("$"), value):
-        odd = next((char for char in value if not char.isascii()), None)
-        seen = f": {odd!r} is U+{ord(odd):04X}" if odd else ""
-        raise problem("identifier", f"{value!r} is not a name{seen}", f"a name has only ASCII {allowed}")
+def _named(value: str, *, also: str) -> str:
+    if wrong := name_problem(value, also=also):
+        raise problem("identifier", *wrong)
     return value
 
 

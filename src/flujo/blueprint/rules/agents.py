@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from flujo.blueprint.diagnostics import Severity, rule, suggest
 from flujo.blueprint.language.traversal import asked
 from flujo.blueprint.reading.syntax_rules import MISSING_KEY
-from flujo.blueprint.rules.availability import AVAILABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,8 +52,7 @@ UNUSED_AGENT = rule(
 
 def unused_agent(unit: Unit) -> Iterator[Diagnostic]:
     """Warn of agents that nobody asks."""
-    # Kinds that are not available yet may name agents in keys of their own.
-    if not unit.visits or not all(isinstance(visit.step, AVAILABLE) for visit in unit.visits):
+    if not unit.visits:
         return
     in_use = in_use_by(unit) | bases(unit)
     for name in unit.blueprint.agents:

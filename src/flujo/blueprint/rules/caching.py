@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
     from flujo.blueprint.analysis.scopes import Visit
     from flujo.blueprint.analysis.unit import Unit
-    from flujo.blueprint.diagnostics import Diagnostic, Span
-    from flujo.blueprint.language.traversal import Path
+    from flujo.blueprint.diagnostics import Diagnostic
 
 _CACHE = "steps:\n  - kind: cache\n    name: known\n    "
 NOT_CACHEABLE = rule(
@@ -24,7 +23,7 @@ NOT_CACHEABLE = rule(
     "A cached step that does more than give an answer",
     finds="A question to a human, a `save:`, or a second cache inside a step whose answers are cached; "
     "`when:` on the step of a `kind: cache`.",
-    why="A kept answer is the output and nothing else: the human would not be asked, and nothing be saved.",
+    why="The cache keeps the output and nothing else: no human would be asked, and nothing saved.",
     example=_CACHE + "step: {name: sort, agent: sorter, save: {label: output}}",
     instead=_CACHE + "step: {name: sort, agent: sorter}\n    save: {label: output}",
 )
@@ -51,78 +50,6 @@ SEARCH_ANSWER = rule(
     instead="agents: {thinker: {model: a:b, output_schema: {type: array, items: {type: string}}}}\n"
     "steps:\n  - {kind: tree_search, name: solve, propose: thinker, evaluate: skills.solve:score}",
 )
-
-
-def cached_step(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Refuse what a kept answer could not stand for."""
-    step, here = visit.step, visit.path
-    if isinstance(step, doc.CacheStep):
-        yield from _twice(unit, step, here)
-    elif step.cache is None:
-        return
-    elif isinstance(step, doc.HitlStep):
-        yield NOT_CACHEABLE.at(
-            unit.span(*here, "cache", key=True),
-            f"step {step.name!r} asks a human, and a cached answer would answer for the human",
-            hint="take `cache` out",
-        )
-    yield from _inside(unit, visit)
-    yield from _imported(unit, visit)
-
-
-def _twice(unit: Unit, step: doc.CacheStep, here: Path) -> Iterator[Diagnostic]:
-    if step.cache is not None:
-        yield NOT_CACHEABLE.at(
-            unit.span(*here, "cache", key=True), f"step {step.name!r} is a cache already", hint="take it out"
-        )
-    for key, hint in (("when", f"write it on {step.name!r}"), ("cache", "one cache is enough")):
-        if getattr(step.step, key) is not None:
-            yield NOT_CACHEABLE.at(
-                unit.span(*here, "step", key, key=True),
-                f"step {step.step.name!r} has `{key}` and is inside the cache {step.name!r}",
-                hint=hint,
-            )
-
-
-def _inside(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Refuse questions and writes anywhere inside a step."""
-    step, here = visit.step, visit.path
-    for inner in _below(unit, visit):
-        if isinstance(inner.step, doc.HitlStep):
-            yield NOT_CACHEABLE.at(
-                unit.span(*inner.path, "kind"),
-                f"step {inner.step.name!r} asks a human, inside {step.name!r}, whose answers are cached",
-                hint="ask before or after it: a cached answer would answer for the human",
-                related=((unit.span(*here, "name"), "cached here"),),
-            )
-        for name in inner.step.save:
-            yield NOT_CACHEABLE.at(
-                unit.span(*inner.path, "save", name, key=True),
-                f"step {inner.step.name!r} saves {name!r}, inside {step.name!r}, whose answers are cached",
-                hint=f"write `save` on {step.name!r}: it is done for a cached answer too",
-                related=((unit.span(*here, "name"), "cached here"),),
-            )
-
-
-def _imported(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Refuse imports of blueprints that ask a human."""
-    for one in (visit, *_below(unit, visit)):
-        child = unit.imports.get(one.step.blueprint) if isinstance(one.step, doc.ImportStep) else None
-        if child is not None and (question := _question(child)) is not None:
-            yield NOT_CACHEABLE.at(
-                unit.span(*one.path, "blueprint"),
-                f"the blueprint of {one.step.name!r} asks a human, inside {visit.step.name!r} that is cached",
-                hint="ask before or after it: a cached answer would answer for the human",
-                related=((question, "asked here"),),
-            )
-
-
-def _question(unit: Unit) -> Span | None:
-    """Return where a blueprint, or one that it imports, asks a human."""
-    for visit in unit.visits:
-        if isinstance(visit.step, doc.HitlStep):
-            return unit.span(*visit.path, "kind")
-    return next(filter(None, map(_question, unit.imports.values())), None)
 
 
 def _below(unit: Unit, visit: Visit) -> Iterator[Visit]:

@@ -14,13 +14,11 @@ from flujo.blueprint.rules import (
     caching,
     callables,
     data_flow,
-    effects,
     expressions,
     human_input,
     imports,
-    names,
     safety,
-    state_machines,
+    tree,
     type_stubs,
     types,
 )
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
     from flujo.blueprint.analysis.scopes import Visit
     from flujo.blueprint.analysis.unit import Unit
     from flujo.blueprint.diagnostics import Diagnostic
+    from flujo.domain.pipeline import Pipeline
 
     OnStep: TypeAlias = Callable[[Unit, Visit], Iterator[Diagnostic]]
 
@@ -40,7 +39,6 @@ AT_TOP = (
     agents.unused_include,
     agents.agent_without_model,
     agents.duplicate_tool,
-    names.reserved_context_field,
     availability.unavailable_at_top,
     budgets.unbounded_answers,
     type_stubs.stale_types,
@@ -49,21 +47,15 @@ AT_TOP = (
 )
 ON_STEPS = (
     agents.unknown_agent,
-    names.repeated_name,
-    names.reserved_name,
-    availability.unavailable_step,
     callables.stray_with,
     data_flow.endless_loop,
     imports.import_input,
     imports.import_context,
     human_input.deadline,
-    effects.effects,
-    state_machines.state_machine,
     branches.merge_conflict,
     branches.thrown_away,
     branches.field_mapping,
     branches.router_answer,
-    caching.cached_step,
     caching.never_cached,
     caching.search_answers,
     types.save_targets,
@@ -74,27 +66,26 @@ ON_STEPS = (
 )
 AMONG_STEPS = (data_flow.standing_condition, safety.rule_of_two)
 """What depends on what other steps do, and so on all of them being there."""
-AT_TOP_OF_PARTS = (names.reserved_context_field, availability.unavailable_at_top)
-"""What can be said of a blueprint whatever else there may be of it."""
+AT_TOP_OF_PARTS = (availability.unavailable_at_top,)
+"""What can be checked of a blueprint that could not be read in full."""
 
 
 ON_PARTS = (
     agents.unknown_agent,
-    names.repeated_name,
-    names.reserved_name,
-    availability.unavailable_step,
     types.save_targets,
 )
-"""What can be said of a step whatever else there may be of it."""
+"""What can be checked of a step that could not be read in full."""
 
 
-def check(unit: Unit) -> Iterator[Diagnostic]:
+def check(unit: Unit, pipeline: Pipeline) -> Iterator[Diagnostic]:
     """Yield what every rule finds in one blueprint file; a finding may come more than once.
 
-    Of a file that does not fit the language in every part, it is what does not follow from that.
+    Args:
+        unit: the file. Where it does not fit the language, findings that follow from that are left out.
+        pipeline: the tree of the file.
     """
     is_sound = unit.is_whole
-    for one in bounded(_each_rule(unit)):
+    for one in bounded(_each_rule(unit, pipeline)):
         is_sound = is_sound and not one.is_error
         if unit.is_whole or not (one.code == expressions.NOT_CHECKED.code or unit.is_wrong(one.span)):
             yield one
@@ -102,7 +93,8 @@ def check(unit: Unit) -> Iterator[Diagnostic]:
         yield from data_flow.unread_outputs(unit)
 
 
-def _each_rule(unit: Unit) -> Iterator[Diagnostic]:
+def _each_rule(unit: Unit, pipeline: Pipeline) -> Iterator[Diagnostic]:
+    yield from tree.tree_problems(unit, pipeline)
     for at_top in AT_TOP if unit.is_whole else AT_TOP_OF_PARTS:
         yield from at_top(unit)
     unwritten = data_flow.unwritten_fields(unit) if unit.is_whole else frozenset()
@@ -126,7 +118,7 @@ def _each_rule(unit: Unit) -> Iterator[Diagnostic]:
 def _fitting(unit: Unit, visit: Visit) -> Sequence[OnStep]:
     """Return the rules that can judge a step, by how much is known of it and of the others."""
     if isinstance(visit.step, StandIn):
-        return (names.repeated_name,)
+        return ()
     if not visit.is_known:
         return ON_PARTS
     return (*ON_STEPS, *AMONG_STEPS) if unit.is_whole else ON_STEPS

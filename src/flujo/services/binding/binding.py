@@ -18,21 +18,18 @@ from flujo.domain.steps import (
     CallableRef,
     Carry,
     Expr,
-    HumanInTheLoopStep,
     ImportStep,
     Processors,
     Save,
     State,
     Step,
-    StepConfig,
     Text,
     Transition,
 )
 from flujo.domain.tools import declared
-from flujo.engine.interpreter import KINDS
-from flujo.exceptions import BlueprintError, CallableError, NotAvailableYet
+from flujo.exceptions import BlueprintError, CallableError
 from flujo.services.binding.contexts import ModelContext, SchemaContext
-from flujo.services.checks.cache_checks import require_cacheable, source_digest
+from flujo.services.binding.source_digest import source_digest
 
 if TYPE_CHECKING:
     from flujo.agents.settings import AgentSettings
@@ -84,9 +81,7 @@ class PipelineBinding:
             self.schema(body.input_schema)
         self._leaves(body.output)
         for step in body.steps:
-            require_available(step)
             self._require_declared(step)
-            require_cacheable(step)
             for field in dataclasses.fields(step):
                 self._leaves(getattr(step, field.name))
             for name in ("output_schema", "answer_schema"):
@@ -237,24 +232,3 @@ def _require_same_context(step: ImportStep, theirs: ContextType, ours: ContextTy
             f"import {step.name!r} inherits a context, and {step.blueprint!r} declares another one",
             hint="declare the same context in both, or none in the imported one",
         )
-
-
-def require_available(step: BaseStep) -> None:
-    """Refuse what a tree can say and the engine does not do yet: ignoring it would run something else.
-
-    Raises:
-        NotAvailableYet: naming the step and the field.
-    """
-    fresh = StepConfig()
-    later = {
-        f"`kind: {step.kind}`": step.kind not in KINDS,
-        "`execution_mode: background`": step.config.execution_mode == "background",
-    }
-    if isinstance(step, HumanInTheLoopStep):
-        for name in ("timeout_s", "max_retries", "retry"):
-            later[f"`{name}` on `kind: {step.kind}`"] = getattr(step.config, name) != getattr(fresh, name)
-    for what, asked in later.items():
-        if asked:
-            raise NotAvailableYet(
-                f"step {step.name!r}: {what} is not available yet", hint="take it out for now"
-            )

@@ -1,4 +1,4 @@
-"""A pipeline is judged where a runner takes it: its names, and whether what a step gives fits the next."""
+"""Checks a pipeline when a runner is built: its tree, and whether the annotations of its steps fit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flujo.agents.function import FunctionAgent, adapter
-from flujo.domain.journal import ROOT, StepPath, child
+from flujo.domain.checks import findings
+from flujo.domain.paths import ROOT, StepPath, child
 from flujo.domain.steps import (
     PREVIOUS,
     CacheStep,
@@ -20,11 +21,10 @@ from flujo.domain.steps import (
     Step,
 )
 from flujo.exceptions import PipelineError
-from flujo.services.binding.binding import require_available
 from flujo.services.checks.type_compatibility import fits, item, repr_short
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from flujo.domain.agents import AgentSpec
     from flujo.domain.pipeline import Pipeline
@@ -54,74 +54,17 @@ class Flow:
 
 
 def check_pipeline(pipeline: Pipeline) -> Flow | None:
-    """Return what the whole of a pipeline gives, as far as annotations say, when it holds together.
+    """Return the type of a pipeline's output, as far as annotations say.
 
     Raises:
-        PipelineError: it is empty, a name is none or taken, or a step takes something else than it is given.
-        NotAvailableYet: it has a step that this version does not execute.
+        PipelineError: the tree has an error, with the code that a blueprint gets for the same error; or the
+            output of a step does not fit the input of the next.
     """
-    if not pipeline.steps:
-        raise PipelineError(f"pipeline {pipeline.name!r} has no steps", hint="`Pipeline([Step(…), …])`")
-    _names(pipeline, ROOT, {})
-    for _, step in pipeline.walk():
-        require_available(step)
+    for found in findings(pipeline):
+        if not found.is_warning:
+            raise PipelineError(found.message, hint=found.hint, code=found.code)
     flow = _through(pipeline, ROOT, None)
     return flow if pipeline.output is None else None
-
-
-# Names ---------------------------------------------------------------------------------------------------
-
-
-def _names(body: Pipeline, path: StepPath, around: Mapping[str, StepPath]) -> None:
-    """Refuse names that are none, and those that stand for two steps where one of them is seen."""
-    seen = dict(around)
-    for step in body.steps:
-        here = child(path, step.name)
-        _identifier(step.name, f"the name of step {here!r}")
-        if step.name in seen:
-            raise PipelineError(
-                f"two steps are called {step.name!r}: {seen[step.name]!r} and {here!r}"
-                if seen[step.name] != here
-                else f"two steps of one list are called {step.name!r}",
-                hint="give one of them another name: `steps.NAME` has one meaning, the journal one place",
-            )
-        seen[step.name] = here
-        _inside(step, here, seen)
-
-
-def _inside(step: BaseStep, here: StepPath, seen: Mapping[str, StepPath]) -> None:
-    bodies = step.bodies()
-    for name in [*bodies, *step.save]:
-        _identifier(name, f"{name!r} of step {here!r}")
-    for body in bodies.values():
-        # A child has a scope of its own; what is cached or falls back stands in its step's place.
-        _names(body, here, {} if isinstance(step, ImportStep | CacheStep | Step) else seen)
-    if not bodies and isinstance(step, ParallelStep):
-        raise PipelineError(f"step {here!r} has no branches", hint="give it at least one")
-    if isinstance(step, LoopStep | MapStep) and not step.body.steps:
-        raise PipelineError(f"the body of step {here!r} is empty", hint="give it at least one step")
-    if isinstance(step, StateMachineStep):
-        _states(step, here)
-
-
-def _states(step: StateMachineStep, here: StepPath) -> None:
-    """Refuse the names of states that there are not."""
-    targets = [way.to for state in step.states.values() for way in state.transitions]
-    for name in (step.initial, *step.final, *targets):
-        if name not in step.states:
-            raise PipelineError(
-                f"step {here!r} has no state {name!r}", hint=f"it has {', '.join(step.states) or 'none'}"
-            )
-    if not step.final:
-        raise PipelineError(f"step {here!r} has no final state", hint="name one in `final`")
-
-
-def _identifier(name: Any, what: str) -> None:
-    if not (isinstance(name, str) and name.isidentifier() and name.isascii() and len(name) <= 128):
-        raise PipelineError(
-            f"{what} is {name!r}, which no expression can say",
-            hint="a name has only ASCII letters, digits and `_`, and does not start with a digit",
-        )
 
 
 # Joints --------------------------------------------------------------------------------------------------

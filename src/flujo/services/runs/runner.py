@@ -107,8 +107,7 @@ class Flujo(Generic[In, Out, Ctx]):
             random: ids and jitter, for tests.
 
         Raises:
-            PipelineError: the pipeline does not hold together: a name, or two steps that do not fit.
-            NotAvailableYet: it has a step that this version does not execute.
+            PipelineError: the tree has an error, or the output of a step does not fit the input of the next.
             SettingsError: `context_model` is no `PipelineContext`, `resources` are no `AppResources`, one of
                 `state_providers` is no `StateProvider`, `usage_limits` are no `UsageLimits`, or a step
                 enforces its idempotency and nothing is persisted.

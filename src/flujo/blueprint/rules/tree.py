@@ -1,0 +1,117 @@
+"""The checks on the tree, with the lines of the blueprint that the tree was built from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flujo.blueprint.diagnostics import RULES, Severity
+from flujo.blueprint.language import models as doc
+from flujo.blueprint.language.error_recovery import StandIn
+from flujo.blueprint.language.traversal import UNNAMED, placed
+from flujo.blueprint.rules import availability, caching, effects, names, state_machines  # noqa: F401
+from flujo.domain import checks
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from flujo.blueprint.analysis.unit import Unit
+    from flujo.blueprint.diagnostics import Diagnostic, Span
+    from flujo.blueprint.language.traversal import Path
+    from flujo.domain.checks import Finding, Place
+    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.steps import BaseStep
+
+_OF_NAMES = frozenset({"FLJ210", "FLJ211"})
+"""What can be checked of a step when only its name could be read."""
+_OF_PARTS = _OF_NAMES | {"FLJ212", "FLJ213"}
+"""What can be checked of a step when not all of it could be read."""
+
+
+def tree_problems(unit: Unit, tree: Pipeline) -> Iterator[Diagnostic]:
+    """Yield the findings of `flujo.domain.checks` in one blueprint; its imports are checked by themselves."""
+    models = _models(unit)
+    if not models:
+        return  # a file of agents
+
+    def written(place: Place, _step: BaseStep) -> Collection[str]:
+        return models[place].step.model_fields_set
+
+    for found in checks.findings(tree, into_imports=False, reserved=checks.RESERVED, written=written):
+        if not found.place:
+            yield _diagnostic(found, unit.span(*found.keys, key=found.at_key))
+        elif found.place in models:
+            model = models[found.place]
+            if model.fits(found):
+                span = unit.span(*model.path, *found.keys, key=found.at_key)
+                yield _diagnostic(found, span, _other(found, models))
+        else:
+            place = _import_of(found.place, models)
+            span = unit.span(*models[place].path, "blueprint")
+            there = _in_import(models[place], found, found.place[len(place) + 1 :])
+            yield _diagnostic(found, span, _other(found, models), there)
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """A step as a blueprint has it."""
+
+    unit: Unit
+    step: doc.BaseStep
+    path: Path
+
+    def fits(self, found: Finding) -> bool:
+        """Return whether enough of the step could be read for a finding about it."""
+        if found.code in _OF_NAMES:
+            return self.step.name != UNNAMED
+        if isinstance(self.step, StandIn):
+            return False
+        return found.code in _OF_PARTS or self.unit.knows(self.step, self.path)
+
+
+def _models(unit: Unit) -> dict[Place, _Model]:
+    """Return every step of a blueprint by its place in the tree."""
+
+    def below(steps: Sequence[doc.BaseStep], path: Path, place: Place) -> Iterator[tuple[Place, _Model]]:
+        for index, (step, here) in enumerate(placed(steps, path)):
+            yield (*place, index), _Model(unit, step, here)
+            for name, body, where in step.bodies():
+                yield from below(body, (*here, *where), (*place, index, name))
+
+    return dict(below(unit.blueprint.steps, ("steps",), ()))
+
+
+def _diagnostic(found: Finding, span: Span, *related: tuple[Span, str] | None) -> Diagnostic:
+    return RULES[found.code].at(
+        span,
+        found.message,
+        hint=found.hint,
+        severity=Severity.WARNING if found.is_warning else Severity.ERROR,
+        related=tuple(filter(None, related)),
+    )
+
+
+def _other(found: Finding, models: Mapping[Place, _Model]) -> tuple[Span, str] | None:
+    """Return where the second step of a finding stands."""
+    if found.other is None:
+        return None
+    place, label = found.other
+    return models[place].unit.span(*models[place].path, "name"), label
+
+
+def _import_of(place: Place, models: Mapping[Place, _Model]) -> Place:
+    """Return the place of the import whose pipeline holds a place."""
+    return next(place[:length] for length in range(len(place), 0, -1) if place[:length] in models)
+
+
+def _in_import(importing: _Model, found: Finding, place: Place) -> tuple[Span, str] | None:
+    """Return where a finding stands in the blueprint that a step imports, or in one below it."""
+    step = importing.step
+    child = importing.unit.imports.get(step.blueprint) if isinstance(step, doc.ImportStep) else None
+    if child is None:
+        return None
+    models = _models(child)
+    if place in models:
+        return child.span(*models[place].path, *found.keys, key=found.at_key), "here"
+    below = _import_of(place, models)
+    return _in_import(models[below], found, place[len(below) + 1 :])

@@ -1,0 +1,479 @@
+"""Checks that need nothing but the tree: blueprints report them with lines, Python raises them.
+
+`findings` yields every finding with its code, its place in the tree and its words. What needs source text,
+schemas or settings is checked elsewhere: `flujo.blueprint.rules`, `flujo.services.checks`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import ChainMap
+from collections.abc import Callable, Collection, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from flujo.domain.paths import ROOT, StepPath, child
+from flujo.domain.state_graph import Graph
+from flujo.domain.steps import (
+    BaseStep,
+    CacheStep,
+    HumanInTheLoopStep,
+    ImportStep,
+    LoopStep,
+    MapStep,
+    ParallelStep,
+    StateMachineStep,
+    Step,
+    StepConfig,
+)
+from flujo.domain.wording import listed, suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flujo.domain.pipeline import Pipeline
+
+MAX_NAME = 128
+
+RESERVED = frozenset(
+    """
+    as break const continue else false for function if import in let loop namespace null package return
+    true var void while
+    """.split()  # noqa: SIM905  # a paragraph is easier to compare with CEL's than a column
+)
+"""The reserved words of CEL: none of them can be the name of a value."""
+KEYWORDS = frozenset({"false", "in", "null", "true"})
+"""The reserved words that cannot stand after a dot either, so that `steps.in.output` cannot be read."""
+
+Place: TypeAlias = tuple[int | str, ...]
+"""A position in the tree: `(2, "then", 0)` is the first step of body `then` of the third step."""
+Field: TypeAlias = tuple[int | str, ...]
+"""The keys that lead to a value of a step, in the words of blueprints: `("config", "timeout_s")`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong with one step of a tree."""
+
+    code: str
+    place: Place
+    """The step's place; `()` is the pipeline itself."""
+    message: str
+    hint: str | None = None
+    keys: Field = ()
+    """Where the value stands that is wrong."""
+    at_key: bool = False
+    """Whether the key itself is wrong, not its value."""
+    is_warning: bool = False
+    other: tuple[Place, str] | None = None
+    """A second step that belongs to the finding, and what it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """A step with its place in the tree and its path in words."""
+
+    step: BaseStep
+    place: Place
+    path: StepPath
+
+    def inside(self) -> Iterator[tuple[str, Pipeline]]:
+        yield from self.step.bodies().items()
+
+    def below(self, body: str, pipeline: Pipeline) -> Iterator[_Site]:
+        for index, step in enumerate(pipeline.steps):
+            yield _Site(step, (*self.place, body, index), child(self.path, str(step.name)))
+
+
+Written: TypeAlias = Callable[[Place, BaseStep], Collection[str]]
+"""Returns the fields of a step that its author wrote."""
+
+
+def findings(
+    pipeline: Pipeline,
+    *,
+    into_imports: bool = True,
+    reserved: frozenset[str] = KEYWORDS,
+    written: Written | None = None,
+) -> Iterator[Finding]:
+    """Yield everything that is wrong with a tree, outer steps first.
+
+    Args:
+        pipeline: the tree.
+        into_imports: whether imported pipelines are checked too; a blueprint's imports are checked as files
+            of their own.
+        reserved: the words that steps, loop variables and context fields cannot be called. Blueprints refuse
+            every reserved word of CEL; pipelines in Python, only those that expressions cannot read.
+        written: the fields that were written; without it, those that differ from their defaults.
+    """
+    if not pipeline.steps:
+        yield Finding("FLJ125", (), f"pipeline {pipeline.name!r}: {needs_entries('steps')}", keys=("steps",))
+    yield from _context_fields(pipeline, (), reserved)
+    steps = [_Site(step, (index,), child(ROOT, str(step.name))) for index, step in enumerate(pipeline.steps)]
+    yield from _Walk(into_imports, reserved, written or _changed).body(steps, _Scope())
+
+
+# Names ---------------------------------------------------------------------------------------------------
+
+_USUAL_NAMES = frozenset({"input", "context", "previous", "steps", "run", "item", "index", "output", "loop"})
+"""Names that expressions know in every map, or everywhere."""
+
+
+def name_problem(name: Any, *, also: str = "") -> tuple[str, str] | None:
+    """Return why a name cannot be used and a hint, or None; `also` are further characters that fit."""
+    if isinstance(name, str) and len(name) > MAX_NAME:
+        return f"a name of {len(name)} characters is too long", f"use at most {MAX_NAME}"
+    if isinstance(name, str) and re.fullmatch(rf"[A-Za-z_][A-Za-z0-9_{also}]*", name):
+        return None
+    odd = next((char for char in str(name) if not char.isascii()), None)
+    seen = f": {odd!r} is U+{ord(odd):04X}" if odd else ""
+    allowed = f"`_` and `{also}`" if also else "`_`"
+    return (
+        f"{name!r} is not a valid name{seen}",
+        f"use ASCII letters, digits, {allowed}; no digit at the start",
+    )
+
+
+def needs_entries(key: str) -> str:
+    """Return the words for an empty list or mapping where one entry is needed."""
+    return f"`{key}` needs at least 1 entry"
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """The steps and items whose names are taken where a body begins."""
+
+    steps: MutableMapping[str, _Site] = field(default_factory=dict)
+    items: frozenset[str] = frozenset()
+    states: MutableMapping[str, _Site] = field(default_factory=dict)
+    """The steps of all states of a machine: two states may share a name, steps inside them may not."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """Goes through a tree with the names that are taken at each place."""
+
+    into_imports: bool
+    reserved: frozenset[str]
+    written: Written
+
+    def body(
+        self, steps: Collection[_Site], scope: _Scope, *, is_stand_in: bool = False
+    ) -> Iterator[Finding]:
+        """Yield what is wrong with the steps of one body and the steps inside them.
+
+        A body that `is_stand_in` is the one step of a cache, or a fallback. It stands in the place of its
+        owner, so any name is free.
+        """
+        here: dict[str, _Site] = {}
+        for site in steps:
+            if not is_stand_in:
+                yield from _repeated(site, here, scope.steps)
+            yield from _names(site, scope.items, self.reserved)
+            for check in _CHECKS:
+                yield from check(site)
+            if isinstance(site.step, Step):
+                yield from _effects(site, site.step, self.written(site.place, site.step))
+            here.setdefault(site.step.name, site)
+            taken = ChainMap(here, scope.steps, scope.states)
+            yield from self._inside(site, _Scope(taken, scope.items))
+
+    def _inside(self, site: _Site, scope: _Scope) -> Iterator[Finding]:
+        bodies = {name: (pipeline, list(site.below(name, pipeline))) for name, pipeline in site.inside()}
+        match site.step:
+            case ImportStep() if not self.into_imports:
+                return
+            case ImportStep():
+                yield from _context_fields(bodies["import"][0], site.place, self.reserved)
+                scope = _Scope()  # a child sees no names of its parent
+            case MapStep(item_name=str(item)):
+                scope = _Scope(scope.steps, scope.items | {item})
+            case StateMachineStep():
+                states = {
+                    each.step.name: each for _, steps in reversed(bodies.values()) for each in steps[::-1]
+                }
+                scope = _Scope(scope.steps, scope.items, states)
+            case _:
+                pass
+        for _, steps in bodies.values():
+            yield from self.body(steps, scope, is_stand_in=isinstance(site.step, CacheStep | Step))
+
+
+def _repeated(site: _Site, here: Mapping[str, _Site], around: Mapping[str, _Site]) -> Iterator[Finding]:
+    name = site.step.name
+    if name in here:
+        yield Finding(
+            "FLJ210",
+            site.place,
+            f"two steps of one list are called {name!r}: the second is {site.path!r}",
+            "give one of them another name",
+            keys=("name",),
+            other=(here[name].place, "the first one"),
+        )
+    elif name in around:
+        other = around[name]
+        yield Finding(
+            "FLJ211",
+            site.place,
+            f"step {site.path!r} hides step {other.path!r}, which has the same name",
+            f"give one of them another name: inside, `steps.{name}` would have two meanings",
+            keys=("name",),
+            other=(other.place, "the other one"),
+        )
+
+
+def _names(site: _Site, items: frozenset[str], reserved: frozenset[str]) -> Iterator[Finding]:
+    """Check that expressions can refer to the names that a step introduces."""
+    step = site.step
+    fields: list[tuple[Field, str, bool]] = [(("name",), step.name, False)]
+    fields += [(("save", name), name, True) for name in step.save]
+    fields += [((name,), name, True) for name in step.bodies()]
+    if isinstance(step, LoopStep):
+        fields += [(("carry", name), name, True) for name in step.carry]
+    if isinstance(step, MapStep) and step.item_name is not None:
+        fields.append((("as",), step.item_name, False))
+    for keys, name, at_key in fields:
+        if problem := name_problem(name):
+            yield Finding("FLJ124", site.place, f"step {site.path!r}: {problem[0]}", problem[1], keys, at_key)
+        elif name in (RESERVED if keys == ("as",) else reserved) and keys[0] in ("name", "carry", "as"):
+            yield _reserved(name, site.place, keys, at_key=at_key)
+        elif keys[0] == "as" and name in _USUAL_NAMES | items:
+            message = f"step {site.path!r}: {name!r} is already the name of another value here"
+            yield Finding("FLJ212", site.place, message, "rename the item; `item` always works", keys)
+        elif keys == ("carry", "index"):
+            message = f"step {site.path!r}: `loop.index` already counts the iterations"
+            yield Finding("FLJ212", site.place, message, "rename the variable", keys, at_key=True)
+
+
+def _context_fields(pipeline: Pipeline, place: Place, reserved: frozenset[str]) -> Iterator[Finding]:
+    schema = pipeline.context_schema if isinstance(pipeline.context_schema, dict) else {}
+    for name in schema.get("properties") or ():
+        keys = ("context_schema", "properties", name)
+        if name in reserved:
+            yield _reserved(name, place, keys, at_key=True)
+        elif name.startswith("__") or name_problem(name):
+            message = f"{name!r} cannot be the name of a context field"
+            hint = "use ASCII letters, digits and `_`, and no two leading underscores"
+            yield Finding("FLJ212", place, message, hint, keys, at_key=True)
+
+
+def _reserved(name: str, place: Place, keys: Field, *, at_key: bool) -> Finding:
+    message = f"{name!r} is a reserved word of CEL, the language of expressions"
+    return Finding("FLJ212", place, message, f"rename it, for instance `{name}_`", keys, at_key)
+
+
+# What a kind needs ---------------------------------------------------------------------------------------
+
+
+def _empty(site: _Site) -> Iterator[Finding]:
+    """Check that composites have something inside."""
+    match site.step:
+        case LoopStep(body=body) | MapStep(body=body) if not body.steps:
+            key = "steps"
+        case ParallelStep(branches=branches) if not branches:
+            key = "branches"
+        case StateMachineStep(states=states) if not states:
+            key = "states"
+        case StateMachineStep(final=final) if not final:
+            key = "final"
+        case _:
+            return
+    yield Finding("FLJ125", site.place, f"step {site.path!r}: {needs_entries(key)}", keys=(key,))
+
+
+NOT_YET = frozenset({"granular"})
+"""The kinds that the tree has and the engine does not execute yet."""
+_ATTEMPTS = ("timeout_s", "max_retries", "retry")
+
+
+def _available(site: _Site) -> Iterator[Finding]:
+    """Check that the engine executes a step as it is written."""
+    step, where = site.step, f"step {site.path!r}"
+    if step.kind in NOT_YET:
+        message = f"{where}: `kind: {step.kind}` is not available yet"
+        yield Finding("FLJ213", site.place, message, "use another kind of step", ("kind",))
+    if step.config.execution_mode == "background":
+        message = f"{where}: `execution_mode: background` is not available yet"
+        yield Finding("FLJ213", site.place, message, "remove it", ("config", "execution_mode"), at_key=True)
+    if isinstance(step, HumanInTheLoopStep):
+        for key in _ATTEMPTS:
+            if getattr(step.config, key) != getattr(StepConfig(), key):
+                message = f"{where}: `kind: {step.kind}` does not support `{key}`"
+                hint = "use `deadline_s`, or set it on a step around this one"
+                yield Finding("FLJ213", site.place, message, hint, ("config", key), at_key=True)
+
+
+# State machines ------------------------------------------------------------------------------------------
+
+
+def _states(site: _Site) -> Iterator[Finding]:
+    """Check that the states of a machine exist, can be reached, and lead to a final state."""
+    step = site.step
+    if not isinstance(step, StateMachineStep) or not step.states or not step.final:
+        return
+    unknown = list(_unknown_states(site, step))
+    yield from unknown
+    yield from _never_taken(site, step)
+    if not unknown:  # a missing state may be the one that leads further
+        yield from _ends(site, step)
+
+
+def _unknown_states(site: _Site, step: StateMachineStep) -> Iterator[Finding]:
+    named: list[tuple[Field, str]] = [(("initial",), step.initial)]
+    named += [(("final", index), name) for index, name in enumerate(step.final)]
+    named += [
+        (("states", name, "transitions", index, "to"), transition.to)
+        for name, state in step.states.items()
+        for index, transition in enumerate(state.transitions)
+    ]
+    for keys, name in named:
+        if name not in step.states:
+            message = f"state machine {site.path!r} has no state {name!r}"
+            hint = suggest(name, step.states, what="its states are")
+            yield Finding("FLJ231", site.place, message, hint, keys)
+
+
+def _never_taken(site: _Site, step: StateMachineStep) -> Iterator[Finding]:
+    where = f"state machine {site.path!r}"
+    for name, state in step.states.items():
+        is_final = name in step.final
+        always = [index for index, each in enumerate(state.transitions) if each.when is None]
+        first = 0 if is_final else (always or [len(state.transitions)])[0] + 1
+        if first < len(state.transitions):
+            why = "a final state ends the machine" if is_final else "the one before it always holds"
+            yield Finding(
+                "FLJ234",
+                site.place,
+                f"{where}: transition {first + 1} of state {name!r} is never taken: {why}",
+                f"remove {name!r} from `final`, or remove the transition"
+                if is_final
+                else "move the transition without `when` to the end",
+                ("states", name, "transitions", first, "to"),
+                is_warning=True,
+            )
+
+
+def _ends(site: _Site, step: StateMachineStep) -> Iterator[Finding]:
+    where, reached = f"state machine {site.path!r}", Graph(step).reached
+    stuck = [name for name, state in step.states.items() if name not in step.final and not state.transitions]
+    for name in stuck:
+        yield Finding(
+            "FLJ233",
+            site.place,
+            f"{where}: state {name!r} is not final and has no transitions",
+            "add a transition, or add the state to `final`",
+            ("states", name),
+            at_key=True,
+        )
+    if stuck:
+        return
+    if not any(name in reached for name in step.final):
+        message = f"{where}: no way leads from {step.initial!r} to {listed(step.final, 'or')}"
+        yield Finding("FLJ233", site.place, message, "add the transition that ends the machine", ("final",))
+        return
+    for name in step.states:
+        if name not in reached:
+            message = f"{where}: no way leads from {step.initial!r} to state {name!r}"
+            hint = "add a transition to it, or remove it"
+            keys = ("states", name)
+            yield Finding("FLJ232", site.place, message, hint, keys, at_key=True, is_warning=True)
+
+
+# Caches --------------------------------------------------------------------------------------------------
+
+
+def _cacheable(site: _Site) -> Iterator[Finding]:
+    """Check that the kept answer of a cached step stands for running it."""
+    step = site.step
+    if isinstance(step, CacheStep):
+        yield from _cached_twice(site, step)
+    elif step.cache is None:
+        return
+    elif isinstance(step, HumanInTheLoopStep):
+        message = f"step {site.path!r} asks a human, and a cached answer would answer for the human"
+        yield Finding("FLJ261", site.place, message, "remove `cache`", ("cache",), at_key=True)
+    for inner, writes_here in _all_inside(site):
+        yield from _answers_only(site, inner, writes_here=writes_here)
+
+
+def _cached_twice(site: _Site, step: CacheStep) -> Iterator[Finding]:
+    if step.cache is not None:
+        message = f"step {site.path!r} is a cache already"
+        yield Finding("FLJ261", site.place, message, "remove `cache`", ("cache",), at_key=True)
+    inner = next(site.below("step", step.bodies()["step"]))
+    for key, hint in (("when", f"write it on {step.name!r}"), ("cache", "one cache is enough")):
+        if getattr(inner.step, key) is not None:
+            message = f"step {inner.path!r} has `{key}` and is inside the cache {site.path!r}"
+            yield Finding("FLJ261", inner.place, message, hint, (key,), at_key=True)
+
+
+def _answers_only(site: _Site, inner: _Site, *, writes_here: bool) -> Iterator[Finding]:
+    cached = (site.place, "cached here")
+    if isinstance(inner.step, HumanInTheLoopStep):
+        message = f"step {inner.path!r} asks a human, inside step {site.path!r}, whose answers are cached"
+        hint = "ask before or after it: a cached answer would answer for the human"
+        yield Finding("FLJ261", inner.place, message, hint, ("kind",), other=cached)
+    for name in inner.step.save if writes_here else ():
+        message = f"step {inner.path!r} saves {name!r}, inside step {site.path!r}, whose answers are cached"
+        hint = f"write `save` on {site.path!r}: it is executed for cached answers too"
+        yield Finding("FLJ261", inner.place, message, hint, ("save", name), at_key=True, other=cached)
+
+
+def _all_inside(site: _Site, *, writes_here: bool = True) -> Iterator[tuple[_Site, bool]]:
+    """Yield the steps inside a step, and whether they write to the context around it."""
+    own = writes_here and not (isinstance(site.step, ImportStep) and site.step.context == "own")
+    for name, pipeline in site.inside():
+        for inner in site.below(name, pipeline):
+            yield inner, own
+            yield from _all_inside(inner, writes_here=own)
+
+
+# Effects -------------------------------------------------------------------------------------------------
+
+_ABOUT_CALLS = {"effect": "unsafe", "enforce_idempotency": False, "in_doubt": "pause", "reconcile": None}
+"""The fields that say what a call does, with their defaults."""
+
+
+def _changed(_place: Place, step: BaseStep) -> Collection[str]:
+    return [key for key, default in _ABOUT_CALLS.items() if getattr(step, key, default) != default]
+
+
+def _effects(site: _Site, step: Step, written: Collection[str]) -> Iterator[Finding]:
+    """Check that what a step says of its call can happen, and warn of what may happen twice."""
+    said = [key for key in _ABOUT_CALLS if key in written]
+    if step.call is None:
+        for key in said:
+            message = f"step {site.path!r} asks an agent, and `{key}` is about calls"
+            yield Finding("FLJ265", site.place, message, "remove it", (key,), at_key=True)
+        return
+    yield from _never_in_doubt(site, step, said)
+    if step.config.max_retries and step.effect == "unsafe" and ("effect" in said or step.enforce_idempotency):
+        yield Finding(
+            "FLJ267",
+            site.place,
+            f"a retry of step {site.path!r} may repeat its effect",
+            "set `effect: idempotent` if the other side recognizes a repetition by its key, or do not retry",
+            ("config", "max_retries"),
+            at_key=True,
+            is_warning=True,
+        )
+
+
+def _never_in_doubt(site: _Site, step: Step, said: Collection[str]) -> Iterator[Finding]:
+    where = f"step {site.path!r}"
+    for key in ("in_doubt", "reconcile"):
+        if key in said and not step.enforce_idempotency:
+            message = f"{where} has `{key}` without `enforce_idempotency`, so it is never in doubt"
+            hint = "set `enforce_idempotency` to true"
+            yield Finding("FLJ266", site.place, message, hint, (key,), at_key=True)
+            return
+    if step.in_doubt == "reconcile" and step.reconcile is None:
+        message, key = f"{where} has `in_doubt: reconcile` without `reconcile`", "in_doubt"
+        yield Finding("FLJ266", site.place, message, "add `reconcile`", (key,), at_key=True)
+    elif step.reconcile is not None and step.in_doubt != "reconcile":
+        message, key = f"{where} has `reconcile` without `in_doubt: reconcile`", "reconcile"
+        yield Finding("FLJ266", site.place, message, "add `in_doubt: reconcile`", (key,), at_key=True)
+
+
+_CHECKS = (_empty, _available, _states, _cacheable)
+"""The checks of a single step, in the order in which they are reported."""

@@ -1,0 +1,424 @@
+"""One wrong pipeline, in YAML and in Python: both doors report the same error with the same code and words."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flujo import AgentSpec, Flujo, Pipeline
+from flujo.blueprint.compiler import compile_blueprint
+from flujo.blueprint.diagnostics import RULES
+from flujo.blueprint.language.models import KINDS
+from flujo.blueprint.sources.source_files import PinnedSource
+from flujo.domain import checks
+from flujo.domain.steps import (
+    CachePolicy,
+    CacheStep,
+    Carry,
+    GranularStep,
+    HumanInTheLoopStep,
+    ImportStep,
+    LoopStep,
+    MapStep,
+    ParallelStep,
+    State,
+    StateMachineStep,
+    Step,
+    StepConfig,
+    Transition,
+)
+from flujo.engine import interpreter
+from flujo.exceptions import PipelineError
+
+if TYPE_CHECKING:
+    from flujo.blueprint.diagnostics import Diagnostic
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pipeline with one error, as the `steps` of a blueprint and in Python."""
+
+    code: str
+    yaml: str
+    tree: Pipeline[Any, Any]
+    words: str
+    where: str = ""
+    """The step, which Python names before the words where a blueprint has a line."""
+    top: str = ""
+    """More keys of the blueprint."""
+    imported: str = ""
+    """The steps of `child.yaml`."""
+
+
+def called(name: str, **more: Any) -> Step[Any, Any]:
+    return Step(name, "s:f", **more)
+
+
+def machine(states: dict[str, list[Transition]], final: list[str]) -> Pipeline[Any, Any]:
+    each = {name: State((), ways) for name, ways in states.items()}
+    return Pipeline(StateMachineStep("m", initial="a", states=each, final=final))
+
+
+AGENT = AgentSpec("writer", model="test:model")
+ASK = HumanInTheLoopStep("ask", "?")
+KEPT = CachePolicy(ttl_s=5)
+A = "{name: a, call: 's:f'}"
+MACHINE = "[{kind: state_machine, name: m, initial: a, "
+CACHED_LOOP = (
+    "[{kind: loop, name: l, until: 'input == 1', cache: {ttl_s: 5}, steps: [%s]}]"  # the step inside
+)
+CASES = {
+    "a name with a space": Case(
+        "FLJ124",
+        "[{name: a b, call: 's:f'}]",
+        Pipeline(called("a b")),
+        "'a b' is not a valid name",
+        "step 'a%20b': ",
+    ),
+    "a name in another alphabet": Case(
+        "FLJ124",
+        "[{name: \u0430, call: 's:f'}]",
+        Pipeline(called("\u0430")),
+        "'\u0430' is not a valid name: '\u0430' is U+0430",
+        "step '\u0430': ",
+    ),
+    "a branch without a valid name": Case(
+        "FLJ124",
+        f"[{{kind: parallel, name: p, branches: {{a-b: [{A}]}}}}]",
+        Pipeline(ParallelStep("p", {"a-b": called("a")})),
+        "'a-b' is not a valid name",
+        "step 'p': ",
+    ),
+    "no steps": Case("FLJ125", "[]", Pipeline(name="x"), "`steps` needs at least 1 entry", "pipeline 'x': "),
+    "an empty loop": Case(
+        "FLJ125",
+        "[{kind: loop, name: l, until: 'true', steps: []}]",
+        Pipeline(LoopStep("l", [], until="true")),
+        "`steps` needs at least 1 entry",
+        "step 'l': ",
+    ),
+    "no branches": Case(
+        "FLJ125",
+        "[{kind: parallel, name: p, branches: {}}]",
+        Pipeline(ParallelStep("p", {})),
+        "`branches` needs at least 1 entry",
+        "step 'p': ",
+    ),
+    "no states": Case(
+        "FLJ125",
+        f"{MACHINE}states: {{}}, final: [a]}}]",
+        machine({}, ["a"]),
+        "`states` needs at least 1 entry",
+        "step 'm': ",
+    ),
+    "no final state": Case(
+        "FLJ125",
+        f"{MACHINE}states: {{a: {{}}}}, final: []}}]",
+        machine({"a": []}, []),
+        "`final` needs at least 1 entry",
+        "step 'm': ",
+    ),
+    "one name twice in a list": Case(
+        "FLJ210",
+        f"[{A}, {A}]",
+        Pipeline([called("a"), called("a")]),
+        "two steps of one list are called 'a': the second is 'a'",
+    ),
+    "a name of the list around": Case(
+        "FLJ211",
+        f"[{A}, {{kind: loop, name: l, until: 'input == 1', steps: [{A}]}}]",
+        Pipeline([called("a"), LoopStep("l", called("a"), until="input == 1")]),
+        "step 'l/a' hides step 'a', which has the same name",
+    ),
+    "the name of the composite around": Case(
+        "FLJ211",
+        f"[{{kind: loop, name: a, until: 'input == 1', steps: [{A}]}}]",
+        Pipeline(LoopStep("a", called("a"), until="input == 1")),
+        "step 'a/a' hides step 'a', which has the same name",
+    ),
+    "a name of another state, inside a step of a state": Case(
+        "FLJ211",
+        f"{MACHINE}states: {{a: {{steps: [{A}], transitions: [{{to: b}}]}}, b: {{steps: "
+        f"[{{kind: loop, name: l, until: 'input == 1', steps: [{A}]}}]}}}}, final: [b]}}]",
+        Pipeline(
+            StateMachineStep(
+                "m",
+                initial="a",
+                states={
+                    "a": State(called("a"), [Transition("b")]),
+                    "b": State(LoopStep("l", called("a"), until="input == 1")),
+                },
+                final=["b"],
+            )
+        ),
+        "step 'm/l/a' hides step 'm/a', which has the same name",
+    ),
+    "a step called `in`": Case(
+        "FLJ212", "[{name: in, call: 's:f'}]", Pipeline(called("in")), "'in' is a reserved word of CEL"
+    ),
+    "an item called `for`": Case(
+        "FLJ212",
+        f"[{{kind: map, name: m, over: input, as: for, steps: [{A}]}}]",
+        Pipeline(MapStep("m", called("a"), over="input", item_name="for")),
+        "'for' is a reserved word of CEL",
+    ),
+    "an item called as the one around": Case(
+        "FLJ212",
+        "[{kind: map, name: m, over: input, as: one, steps: [{kind: map, name: n, over: one, as: one, "
+        f"steps: [{A}]}}]}}]",
+        Pipeline(
+            MapStep(
+                "m", MapStep("n", called("a"), over="one", item_name="one"), over="input", item_name="one"
+            )
+        ),
+        "step 'm/n': 'one' is already the name of another value here",
+    ),
+    "a loop variable called `index`": Case(
+        "FLJ212",
+        f"[{{kind: loop, name: l, until: 'input == 1', carry: {{index: {{initial: 0, next: '1'}}}}, steps: [{A}]}}]",
+        Pipeline(LoopStep("l", called("a"), until="input == 1", carry={"index": Carry(0, "1")})),
+        "step 'l': `loop.index` already counts the iterations",
+    ),
+    "a context field with underscores": Case(
+        "FLJ212",
+        f"[{A}]",
+        Pipeline(called("a"), context_schema={"properties": {"__class__": {"type": "string"}}}),
+        "'__class__' cannot be the name of a context field",
+        top="context_schema: {properties: {__class__: {type: string}}}\n",
+    ),
+    "a kind that is not available": Case(
+        "FLJ213",
+        "[{kind: granular, name: g, agent: writer}]",
+        Pipeline(GranularStep("g", AGENT)),
+        "step 'g': `kind: granular` is not available yet",
+        top="agents: {writer: {model: 'test:model'}}\n",
+    ),
+    "in the background": Case(
+        "FLJ213",
+        "[{name: a, call: 's:f', config: {execution_mode: background}}]",
+        Pipeline(called("a", config=StepConfig(execution_mode="background"))),
+        "step 'a': `execution_mode: background` is not available yet",
+    ),
+    "a human with a timeout": Case(
+        "FLJ213",
+        "[{kind: hitl, name: ask, message: '?', config: {timeout_s: 5}}]",
+        Pipeline(HumanInTheLoopStep("ask", "?", config=StepConfig(timeout_s=5.0))),
+        "step 'ask': `kind: hitl` does not support `timeout_s`",
+    ),
+    "a transition to an unknown state": Case(
+        "FLJ231",
+        f"{MACHINE}states: {{a: {{transitions: [{{to: dnoe}}]}}, done: {{}}}}, final: [done]}}]",
+        machine({"a": [Transition("dnoe")], "done": []}, ["done"]),
+        "state machine 'm' has no state 'dnoe'",
+    ),
+    "a state without a way out": Case(
+        "FLJ233",
+        f"{MACHINE}states: {{a: {{}}, b: {{}}}}, final: [b]}}]",
+        machine({"a": [], "b": []}, ["b"]),
+        "state machine 'm': state 'a' is not final and has no transitions",
+    ),
+    "a machine that never ends": Case(
+        "FLJ233",
+        f"{MACHINE}states: {{a: {{transitions: [{{to: a}}]}}, b: {{}}}}, final: [b]}}]",
+        machine({"a": [Transition("a")], "b": []}, ["b"]),
+        "state machine 'm': no way leads from 'a' to `b`",
+    ),
+    "a question whose answer is cached": Case(
+        "FLJ261",
+        "[{kind: hitl, name: ask, message: '?', cache: {ttl_s: 5}}]",
+        Pipeline(HumanInTheLoopStep("ask", "?", cache=KEPT)),
+        "step 'ask' asks a human, and a cached answer would answer for the human",
+    ),
+    "a question inside a cached loop": Case(
+        "FLJ261",
+        CACHED_LOOP % "{kind: hitl, name: ask, message: '?'}",
+        Pipeline(LoopStep("l", ASK, until="input == 1", cache=KEPT)),
+        "step 'l/ask' asks a human, inside step 'l', whose answers are cached",
+    ),
+    "a question inside a cached import": Case(
+        "FLJ261",
+        "[{kind: import, name: i, blueprint: ./child.yaml, cache: {ttl_s: 5}}]",
+        Pipeline(ImportStep("i", Pipeline(ASK), cache=KEPT)),
+        "step 'i/ask' asks a human, inside step 'i', whose answers are cached",
+        imported="[{kind: hitl, name: ask, message: '?'}]",
+    ),
+    "a save inside a cache": Case(
+        "FLJ261",
+        "[{kind: cache, name: c, step: {name: a, call: 's:f', save: {note: output}}}]",
+        Pipeline(
+            CacheStep("c", called("a", save={"note": "output"})),
+            context_schema={"properties": {"note": {"type": "string"}}},
+        ),
+        "step 'c/a' saves 'note', inside step 'c', whose answers are cached",
+        top="context_schema: {properties: {note: {type: string}}}\n",
+    ),
+    "a cache with `cache`": Case(
+        "FLJ261",
+        f"[{{kind: cache, name: c, cache: {{ttl_s: 5}}, step: {A}}}]",
+        Pipeline(CacheStep("c", called("a"), cache=KEPT)),
+        "step 'c' is a cache already",
+    ),
+    "`when` inside a cache": Case(
+        "FLJ261",
+        "[{kind: cache, name: c, step: {name: a, call: 's:f', when: 'input == 1'}}]",
+        Pipeline(CacheStep("c", called("a", when="input == 1"))),
+        "step 'c/a' has `when` and is inside the cache 'c'",
+    ),
+    "an agent with an effect": Case(
+        "FLJ265",
+        "[{name: a, agent: writer, effect: read}]",
+        Pipeline(Step("a", agent=AGENT, effect="read")),
+        "step 'a' asks an agent, and `effect` is about calls",
+        top="agents: {writer: {model: 'test:model'}}\n",
+    ),
+    "in doubt without a key": Case(
+        "FLJ266",
+        "[{name: a, call: 's:f', in_doubt: fail}]",
+        Pipeline(called("a", in_doubt="fail")),
+        "step 'a' has `in_doubt` without `enforce_idempotency`, so it is never in doubt",
+    ),
+    "nothing to reconcile with": Case(
+        "FLJ266",
+        "[{name: a, call: 's:f', enforce_idempotency: true, in_doubt: reconcile}]",
+        Pipeline(called("a", enforce_idempotency=True, in_doubt="reconcile")),
+        "step 'a' has `in_doubt: reconcile` without `reconcile`",
+    ),
+    "a callable that never reconciles": Case(
+        "FLJ266",
+        "[{name: a, call: 's:f', enforce_idempotency: true, reconcile: 's:g'}]",
+        Pipeline(called("a", enforce_idempotency=True, reconcile="s:g")),
+        "step 'a' has `reconcile` without `in_doubt: reconcile`",
+    ),
+}
+WARNINGS = {
+    "a state that cannot be reached": Case(
+        "FLJ232",
+        f"{MACHINE}states: {{a: {{}}, b: {{transitions: [{{to: a}}]}}}}, final: [a]}}]",
+        machine({"a": [], "b": [Transition("a")]}, ["a"]),
+        "state machine 'm': no way leads from 'a' to state 'b'",
+    ),
+    "a transition after one that always holds": Case(
+        "FLJ234",
+        f"{MACHINE}states: {{a: {{transitions: [{{to: b}}, {{to: a}}]}}, b: {{}}}}, final: [b]}}]",
+        machine({"a": [Transition("b"), Transition("a")], "b": []}, ["b"]),
+        "state machine 'm': transition 2 of state 'a' is never taken: the one before it always holds",
+    ),
+    "a retry that may repeat an effect": Case(
+        "FLJ267",
+        "[{name: a, call: 's:f', enforce_idempotency: true, config: {max_retries: 2}}]",
+        Pipeline(called("a", enforce_idempotency=True, config=StepConfig(max_retries=2))),
+        "a retry of step 'a' may repeat its effect",
+    ),
+}
+
+
+def reported(case: Case) -> list[Diagnostic]:
+    files = {
+        "x.yaml": f'version: "1"\nname: x\n{case.top}steps: {case.yaml}\n',
+        "child.yaml": f'version: "1"\nname: child\nsteps: {case.imported}\n',
+        "s.py": "def f(data): ...\ndef g(key): ...\n",
+    }
+    source = PinnedSource({path: text.encode() for path, text in files.items()})
+    found = compile_blueprint("x.yaml", source, allow_callables=["s"]).diagnostics
+    return [one for one in found if one.code == case.code]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_both_doors_report_the_same_error(name: str) -> None:
+    case = CASES[name]
+    (in_yaml,) = reported(case)
+    with pytest.raises(PipelineError) as caught:
+        Flujo(case.tree)
+    in_python = caught.value
+    assert in_yaml.is_error
+    assert in_yaml.message.startswith(case.words)
+    assert in_python.message == f"{case.where}{in_yaml.message}"
+    assert (in_python.code, in_python.hint) == (in_yaml.code, in_yaml.hint)
+
+
+@pytest.mark.parametrize("name", WARNINGS)
+def test_a_warning_has_the_same_words_for_both_doors_and_stops_neither(name: str) -> None:
+    case = WARNINGS[name]
+    (in_yaml,) = reported(case)
+    assert not in_yaml.is_error
+    (found,) = checks.findings(case.tree)
+    assert (found.code, found.message, found.hint) == (in_yaml.code, in_yaml.message, in_yaml.hint)
+    assert found.message == case.words
+    Flujo(case.tree)
+
+
+def test_every_check_has_a_case_and_a_page() -> None:
+    codes = set(re.findall(r'"(FLJ\d+)"', Path(checks.__file__).read_text("utf-8")))
+    assert codes == {case.code for case in (*CASES.values(), *WARNINGS.values())}
+    assert codes <= RULES.keys()
+
+
+def test_the_code_of_a_check_survives_pickling() -> None:
+    with pytest.raises(PipelineError) as caught:
+        Flujo(CASES["in the background"].tree)
+    copied = pickle.loads(pickle.dumps(caught.value))
+    assert (copied.code, copied.message, copied.hint) == ("FLJ213", caught.value.message, "remove it")
+
+
+def test_a_finding_inside_an_import_names_the_imported_file() -> None:
+    (found,) = reported(CASES["a question inside a cached import"])
+    assert found.span.file == "x.yaml"
+    assert [(span.file, label) for span, label in found.related] == [
+        ("x.yaml", "cached here"),
+        ("child.yaml", "here"),
+    ]
+
+
+def test_a_name_that_is_not_a_text_is_refused() -> None:
+    with pytest.raises(PipelineError, match="7 is not a valid name") as caught:
+        Flujo(Pipeline(Step(7, "s:f")))  # type: ignore[call-overload]
+    assert caught.value.code == "FLJ124"
+
+
+def test_a_cached_step_and_its_cache_may_have_one_name() -> None:
+    tree = Pipeline([called("a"), CacheStep("b", called("b")), CacheStep("c", called("a"))])
+    assert list(checks.findings(tree)) == []
+
+
+def test_a_branch_called_fallback_is_a_branch_like_any_other() -> None:
+    tree = Pipeline([called("a"), ParallelStep("p", {"fallback": called("a")})])
+    assert [found.code for found in checks.findings(tree)] == ["FLJ211"]
+
+
+def test_names_are_free_again_in_an_imported_pipeline() -> None:
+    tree = Pipeline([called("a"), ImportStep("i", Pipeline(called("a")))])
+    assert list(checks.findings(tree)) == []
+    (found,) = checks.findings(Pipeline(ImportStep("i", Pipeline([called("a"), called("a")]))))
+    assert found.message == "two steps of one list are called 'a': the second is 'i/a'"
+
+
+def test_branches_and_states_may_have_steps_of_one_name() -> None:
+    leaf = called("a")
+    states = {"x": State(leaf, [Transition("y")]), "y": State(leaf)}
+    both = ParallelStep("p", {"x": leaf, "y": leaf})
+    assert (
+        list(
+            checks.findings(Pipeline([both, StateMachineStep("m", initial="x", states=states, final=["y"])]))
+        )
+        == []
+    )
+
+
+@pytest.mark.parametrize("word", sorted(checks.RESERVED - checks.KEYWORDS))
+def test_python_may_call_a_step_what_expressions_can_read_after_a_dot(word: str) -> None:
+    # Pipelines of earlier releases have steps called `loop`; a run of theirs must still resume.
+    assert (
+        list(checks.findings(Pipeline([called(word), called("a_", input=f"{{{{ steps.{word}.output }}}}")])))
+        == []
+    )
+    (found,) = reported(Case("FLJ212", f"[{{name: {word}, call: 's:f'}}]", Pipeline(), ""))
+    assert found.message == f"{word!r} is a reserved word of CEL, the language of expressions"
+
+
+def test_the_engine_runs_every_kind_that_the_checks_let_through() -> None:
+    assert KINDS.keys() - checks.NOT_YET == interpreter.KINDS
