@@ -228,12 +228,12 @@ class Loader:
         depth, steps = 0, 0
         for where, step in walk(unit.blueprint.steps, ("steps",)):
             steps += 1
-            if not isinstance(step, doc.ImportStep):
+            if step.imports is None:
                 continue
             place = (*where, "blueprint")
-            child = self._import(unit, place, step.blueprint, chain)
+            child = self._import(unit, place, step.imports, chain)
             if child is not None:
-                imports[step.blueprint] = child
+                imports[step.imports] = child
                 below = self._depth[child.document.file]
                 depth = max(depth, below)
                 before, steps = steps, steps + self._steps[child.document.file]

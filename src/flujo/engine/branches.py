@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flujo.domain import canonical, merge
 from flujo.domain.agents import Ask
@@ -17,9 +17,20 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 
     from flujo.domain.journal import Entry, StepPath
-    from flujo.domain.steps import BaseStep, MapStep, ParallelStep, Value
+    from flujo.domain.steps import ParallelStep, Value
     from flujo.engine.fanout import BranchResult
     from flujo.engine.frame import Frame, RunBody
+
+
+class Merging(Protocol):
+    """A step whose bodies write to the context at the same time."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def kind(self) -> str: ...  # noqa: D102
+    @property
+    def merge(self) -> str | CallableRef: ...  # noqa: D102
 
 
 async def run_branches(
@@ -62,7 +73,7 @@ def come_out(
 
 async def merge_into(
     frame: Frame,
-    step: ParallelStep | MapStep,
+    step: Merging,
     path: StepPath,
     results: Sequence[BranchResult],
     mapping: Mapping[str, Sequence[str]] = merge.NO_FIELDS,
@@ -108,7 +119,7 @@ async def _by_callable(
     return patch
 
 
-def _conflict(step: BaseStep, conflict: merge.Conflict) -> MergeConflict:
+def _conflict(step: Merging, conflict: merge.Conflict) -> MergeConflict:
     *others, last = [repr(name) for name in conflict.branches]
     what = "items" if step.kind == "map" else "branches"
     return MergeConflict(

@@ -52,7 +52,7 @@ def _declared(unit: Unit, visit: Visit) -> Path | None:
             return None
         case doc.Step():
             return (*visit.path, "output_schema")
-        case doc.HitlStep(answer_schema=dict()):
+        case step if getattr(step, "answer_schema", None) is not None:
             return (*visit.path, "answer_schema")
         case step if getattr(step, "output", None) is not None:
             return (*visit.path, "output")

@@ -87,7 +87,7 @@ class Walk:
     """A blueprint, walked once."""
 
     blueprint: doc.Blueprint
-    imported: Callable[[doc.ImportStep], Schema]
+    imported: Callable[[str], Schema]
     """Gives the schema of an imported blueprint's output."""
     typed: Callable[[str], Schema] = lambda _target: None
     """Gives the schema of a class, or of what a function returns, by its `module:name`."""
@@ -168,7 +168,7 @@ class Walk:
         for name in graph.reached:
             for target in graph.ways_out(name):
                 came_from.setdefault(target, []).append(last.get(name))
-        shared = Shared(step, path, scope, self._said_of_state)
+        shared = Shared(step.states, path, scope, self._said_of_state)
         return lambda name: replace(
             shared.where(graph.before(name)), previous=union(came_from.get(name) or [None])
         )
@@ -214,8 +214,8 @@ class Walk:
                 return step.output_schema
             case doc.HitlStep():
                 return step.answer_schema
-            case doc.ImportStep(on_failure="fail"):
-                return self.imported(step)
+            case doc.BaseStep(imports=str(blueprint)):
+                return self.imported(blueprint) if getattr(step, "on_failure", "") == "fail" else None
             case doc.CacheStep():
                 return self._answer(step.step)
             case _:
@@ -262,11 +262,11 @@ def after(scope: Scope, visit: Visit) -> Scope:
 def facts(step: doc.BaseStep) -> Mapping[str, Schema]:
     """Return what can be said of a step beside its output, as `steps.NAME.…`."""
     known: dict[str, Schema] = {}
-    if isinstance(step, doc.CacheStep) or step.cache is not None:
+    if step.policy is not None:
         known["cached"] = BOOLEAN
     if isinstance(step, doc.LoopStep):
         known["exhausted"] = BOOLEAN
-    if isinstance(step, doc.MapStep | doc.ParallelStep | doc.RouterStep):
+    if isinstance(step, doc.MapStep | doc.BranchesAtOnce):
         known["failed"] = INTEGER
     if isinstance(step, doc.Step) and step.fallback is not None:
         known["fell_back"] = BOOLEAN
@@ -284,29 +284,27 @@ def declared_schema(step: doc.BaseStep, own: Schema) -> Schema:
 def _end(step: doc.BaseStep, path: Path, scope: Scope, bodies: Mapping[str, Body]) -> Scope:
     """Return the scope of a step's `output`; `previous` is what comes out without one."""
     match step:
-        case doc.LoopStep():
-            return bodies["steps"].end
-        case doc.CacheStep():
-            return bodies["step"].end
         case doc.ConditionalStep():
             return replace(scope, previous=union(body.end.previous for body in bodies.values()))
         case doc.MapStep():
             given = bodies["steps"].end.previous
             items = _arrived(given, {"index": INTEGER, "item": None}) if step.on_error == "collect" else given
             return replace(scope, previous={"type": "array"} | ({"items": items} if items else {}))
-        case doc.ParallelStep() | doc.RouterStep():
+        case doc.BranchesAtOnce():
             return replace(scope, previous=_by_branch(step, bodies))
         case doc.StateMachineStep():
             return _machine_end(step, path, scope, bodies)
-        case _:
+        case doc.Step():  # a fallback is not what comes before an output
             return scope
+        case _:
+            return next((body.end for body in bodies.values()), scope)
 
 
-def _by_branch(step: doc.ParallelStep | doc.RouterStep, bodies: Mapping[str, Body]) -> Schema:
+def _by_branch(step: doc.BranchesAtOnce, bodies: Mapping[str, Body]) -> Schema:
     collects = step.on_branch_failure == "collect"
     given = {name: body.end.previous for name, body in bodies.items()}
     by_name = closed({name: _arrived(one, {}) if collects else one for name, one in given.items()})
-    all_are_there = isinstance(step, doc.ParallelStep) and step.on_branch_failure != "skip"
+    all_are_there = not isinstance(step, doc.RouterStep) and step.on_branch_failure != "skip"
     return by_name if all_are_there else {**by_name, "required": []}
 
 
@@ -323,7 +321,7 @@ def _machine_end(step: doc.StateMachineStep, path: Path, scope: Scope, bodies: M
     graph = Graph(step)
     last = [name for name in step.final if name in graph.reached]
     certain = frozenset.intersection(*(graph.before(name) | {name} for name in last)) if last else frozenset()
-    shared = Shared(step, path, scope, lambda name, one, _: bodies[name].end.steps[one.name])
+    shared = Shared(step.states, path, scope, lambda name, one, _: bodies[name].end.steps[one.name])
     return replace(shared.where(certain), previous=union(bodies[name].end.previous for name in last))
 
 
@@ -349,7 +347,11 @@ def written(visit: Visit) -> frozenset[str]:
             inside = ends[0]
         case doc.ConditionalStep() if step.if_ is None or step.else_ is not None:
             inside = ends[0].intersection(*ends[1:]) if ends else inside
-        case doc.ParallelStep(on_branch_failure="fail") if step.merge in _KEEPING and not step.field_mapping:
+        case doc.RouterStep():
+            pass  # its branches may not run
+        case doc.BranchesAtOnce(on_branch_failure="fail") if (
+            step.merge in _KEEPING and not step.field_mapping
+        ):
             inside = inside.union(*ends)
         case _:
             pass

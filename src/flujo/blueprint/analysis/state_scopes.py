@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flujo.blueprint.schemas.algebra import Schema, closed, union
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from flujo.blueprint.analysis.scope import Scope
     from flujo.blueprint.language import models as doc
@@ -20,16 +20,16 @@ class Shared:
 
     def __init__(
         self,
-        step: doc.StateMachineStep,
+        states: Mapping[str, doc.State],
         path: Path,
         scope: Scope,
         tells: Callable[[str, doc.BaseStep, Path], Schema],
     ) -> None:
         self._scope = scope
-        self._named = {name: {one.name for one in state.steps} for name, state in step.states.items()}
+        self._named = {name: {one.name for one in state.steps} for name, state in states.items()}
         known: dict[str, list[Schema]] = {}
         perhaps: dict[str, Path] = dict(scope.perhaps)
-        for name, state in step.states.items():
+        for name, state in states.items():
             for index, one in enumerate(state.steps):
                 place = (*path, "states", name, "steps", index)
                 known.setdefault(one.name, []).append(tells(name, one, place))

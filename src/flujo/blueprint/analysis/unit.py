@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from flujo.blueprint.analysis.expression_sites import ExpressionSite, Prompts, places, places_at_top
 from flujo.blueprint.analysis.inference import schema_of
 from flujo.blueprint.analysis.scopes import Visit, Walk
-from flujo.blueprint.language import models as doc
 from flujo.blueprint.language.traversal import Path, asked
 from flujo.blueprint.sources.agent_includes import AgentRegistry
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from flujo.blueprint.analysis.scope import Scope
     from flujo.blueprint.diagnostics import Span
+    from flujo.blueprint.language import models as doc
     from flujo.blueprint.language.error_recovery import PartialDocument
     from flujo.blueprint.reading.source_map import Document
     from flujo.blueprint.schemas.algebra import Schema
@@ -62,9 +62,8 @@ class Unit:
         agents = [self.roster.agents.get(name) for _, name in asked(step)]
         if path in self.gaps or not all(agent is None or agent.is_whole for agent in agents):
             return False
-        child = self.imports.get(step.blueprint) if isinstance(step, doc.ImportStep) else None
-        is_import = isinstance(step, doc.ImportStep)
-        return not is_import or (child is not None and child.is_whole and () not in self.gaps)
+        child = self.imports.get(step.imports or "")
+        return step.imports is None or (child is not None and child.is_whole and () not in self.gaps)
 
     def is_wrong(self, span: Span) -> bool:
         """Return whether something does not fit the language there, from which follows what a rule finds."""
@@ -139,6 +138,6 @@ class Unit:
         """Return whether an agent's entry stands in this file."""
         return name in self.roster.agents and self.roster.agents[name].file == self.document.file
 
-    def _imported(self, step: doc.ImportStep) -> Schema:
-        child = self.imports.get(step.blueprint)
+    def _imported(self, blueprint: str) -> Schema:
+        child = self.imports.get(blueprint)
         return child.output if child else None

@@ -33,6 +33,7 @@ from flujo.blueprint.language.values import (
 )
 from flujo.domain.steps import FALLBACK, Durability, Effect, ExecutionMode, InDoubt, OnError, OnLimit
 from flujo.domain.usage import UnknownPrice
+from flujo.domain.values import looks_like_target
 
 
 def tag(name: str) -> str:
@@ -135,10 +136,30 @@ class BaseStep(Strict):
     tags: list[str] = []
     config: Config = Config()
 
+    repeats: ClassVar[bool] = False
+    """Whether it runs its steps, or asks its agents, again and again."""
+    asks_human: ClassVar[bool] = False
+
     @property
     def imports(self) -> str | None:
         """The blueprint that the step runs, as it is written."""
         return None
+
+    @property
+    def inherits(self) -> bool:
+        """Whether the steps of an imported blueprint write to the context around this step."""
+        return False
+
+    @property
+    def policy(self) -> "CacheKeys | CacheStep | None":
+        """How the answers of the step are cached."""
+        return self.cache
+
+    def takes_previous(self) -> bool:
+        """Return whether the step gets the output of the one before it, or passes it on."""
+        given = [getattr(self, name) for name in ("input", "with_") if name in type(self).model_fields]
+        is_asked = bool(given) and all(one is None for one in given)
+        return self.when is not None or is_asked or any(not steps for _, steps, _ in self.bodies())
 
     def bodies(self) -> "Iterator[Inside]":
         """Yield the steps inside this one, in the order of its keys.
@@ -246,6 +267,10 @@ class ConditionalStep(BaseStep):
     default: "Maybe[list[AnyStep]]" = None
     output: Output = None
 
+    def takes_previous(self) -> bool:
+        """Return whether the output of the step before may pass through."""
+        return super().takes_previous() or (self.if_ is not None and self.else_ is None)
+
     @classmethod
     def to_tree(cls, keys: Mapping[str, Any]) -> dict[str, Any]:
         """Return one condition, and which of the two forms it is."""
@@ -296,6 +321,7 @@ class Carry(Strict):
 class LoopStep(BaseStep):
     """Repeats its steps until a condition holds."""
 
+    repeats = True
     renamed = {"steps": "body"}
     kind: Literal["loop"]
     steps: "Annotated[list[AnyStep], Field(min_length=1)]"
@@ -324,6 +350,7 @@ class State(Strict):
 class StateMachineStep(BaseStep):
     """Goes from state to state until a final one."""
 
+    repeats = True
     kind: Literal["state_machine"]
     initial: Identifier
     states: Annotated[dict[Identifier, State], Field(min_length=1), Role.STEPS]
@@ -335,6 +362,7 @@ class StateMachineStep(BaseStep):
 class MapStep(BaseStep):
     """Runs its steps once for each item."""
 
+    repeats = True
     renamed = {"steps": "body", "as_": "item_name"}
     kind: Literal["map"]
     over: Annotated[Logic, Site(expect="list")]
@@ -344,6 +372,10 @@ class MapStep(BaseStep):
     on_error: OnError = "fail"
     merge: Merge = "no_merge"
     output: Output = None
+
+    def takes_previous(self) -> bool:
+        """Return whether a callable gives the items, from the output of the step before."""
+        return super().takes_previous() or looks_like_target(self.over)
 
 
 class BranchesAtOnce(BaseStep):
@@ -392,6 +424,11 @@ class CacheStep(BaseStep):
     key: Maybe[Logic] = None
     ttl_s: Maybe[Duration] = None
 
+    @property
+    def policy(self) -> "CacheStep":
+        """How the answers of the step are cached: as this one says."""
+        return self
+
 
 class OutputInstead(Strict):
     """`on_failure: {output: …}`."""
@@ -420,6 +457,11 @@ class ImportStep(BaseStep):
         """The blueprint that the step runs, as it is written."""
         return self.blueprint
 
+    @property
+    def inherits(self) -> bool:
+        """Whether the steps of an imported blueprint write to the context around this step."""
+        return self.context == "inherit"
+
 
 class AnswerInstead(Strict):
     """`on_deadline: {answer: …}`."""
@@ -436,6 +478,7 @@ OnDeadline = Annotated[
 class HitlStep(BaseStep):
     """Asks a human and waits."""
 
+    asks_human = True
     kind: Literal["hitl"]
     message: Annotated[str, Role.VALUE]
     answer_schema: Maybe[JsonSchema] = None
@@ -446,6 +489,7 @@ class HitlStep(BaseStep):
 class TreeSearchStep(BaseStep):
     """Proposes candidates, evaluates them, keeps the best."""
 
+    repeats = True
     kind: Literal["tree_search"]
     propose: Annotated[Who, Site(Sees.NODE)]
     evaluate: Annotated[Who, Site(Sees.NODE)]

@@ -77,13 +77,11 @@ def merge_conflict(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
                     f"every item of map {step.name!r} writes `context.{field}`",
                     hint=_hint(step.merge, field, "write it in a step behind the map"),
                 )
-    elif isinstance(step, doc.ParallelStep | doc.RouterStep) and step.merge in _JUDGED:
+    elif isinstance(step, doc.BranchesAtOnce) and step.merge in _JUDGED:
         yield from _between_branches(unit, visit.path, step)
 
 
-def _between_branches(
-    unit: Unit, path: Path, step: doc.ParallelStep | doc.RouterStep
-) -> Iterator[Diagnostic]:
+def _between_branches(unit: Unit, path: Path, step: doc.BranchesAtOnce) -> Iterator[Diagnostic]:
     seen: dict[str, tuple[str, _Write]] = {}
     for branch, steps, where in step.bodies():
         for field, write in _writes(unit, steps, (*path, *where)).items():
@@ -136,8 +134,8 @@ def _writes(unit: Unit, steps: Sequence[doc.BaseStep], path: Path) -> Mapping[st
             for _, body, where in step.bodies():
                 for name, write in _writes(unit, body, (*here, *where)).items():
                     note(name, write)
-        child = unit.imports.get(step.blueprint) if isinstance(step, doc.ImportStep) else None
-        if isinstance(step, doc.ImportStep) and child is not None and step.context == "inherit":
+        child = unit.imports.get(step.imports or "")
+        if child is not None and step.inherits:
             for name, write in _writes(child, child.blueprint.steps, ("steps",)).items():
                 note(name, _Write((*here, "context"), write.appends))
     return found
@@ -146,7 +144,7 @@ def _writes(unit: Unit, steps: Sequence[doc.BaseStep], path: Path) -> Mapping[st
 def field_mapping(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     """Refuse a field mapping for branches or fields that there are not."""
     step = visit.step
-    if not isinstance(step, doc.ParallelStep | doc.RouterStep):
+    if not isinstance(step, doc.BranchesAtOnce):
         return
     context = visit.scope.context
     for branch, fields in step.field_mapping.items():

@@ -60,7 +60,7 @@ def _below(unit: Unit, visit: Visit) -> Iterator[Visit]:
 
 def never_cached(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     """Warn of callables that may read anything of the context."""
-    policy = visit.step if isinstance(visit.step, doc.CacheStep) else visit.step.cache
+    policy = visit.step.policy
     if policy is None or policy.key is not None:
         return
     for inner in (visit, *_below(unit, visit)):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from flujo.blueprint.diagnostics import Severity, nearest, one_of, rule, suggest
 from flujo.blueprint.language import models as doc
+from flujo.blueprint.language.roles import Role, roles
 from flujo.blueprint.sources.callables import check_callable_name
 from flujo.blueprint.sources.signatures import HANDED_IN
 from flujo.domain.values import looks_like_target
@@ -86,14 +87,11 @@ def named_in_step(visit: Visit) -> Iterator[Named]:
             yield Named(target, (*visit.path, "call"), is_called=True)
         case doc.Step(call=str(target), with_=dict(values)):
             yield Named(target, (*visit.path, "call"), True, tuple(values), (*visit.path, "with"))
-        case doc.RouterStep(router=router) if looks_like_target(router):
-            yield Named(router, (*visit.path, "router"), is_called=True)
-        case doc.TreeSearchStep():
-            for key in ("propose", "evaluate"):
-                if looks_like_target(target := getattr(visit.step, key)):
-                    yield Named(target, (*visit.path, key), is_called=True)
         case _:
-            pass
+            for key, role in roles(type(visit.step)).items():
+                name = getattr(visit.step, key) or ""
+                if role is Role.ANSWERER and looks_like_target(name):
+                    yield Named(name, (*visit.path, key), is_called=True)
     if isinstance(visit.step, doc.Step):
         yield from _around(visit.step, visit.path)
     merge = getattr(visit.step, "merge", "")

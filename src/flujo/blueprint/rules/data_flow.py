@@ -8,7 +8,6 @@ from flujo.blueprint.analysis.scopes import context_schema, fields_there
 from flujo.blueprint.diagnostics import Severity, rule
 from flujo.blueprint.language import models as doc
 from flujo.blueprint.rules.callables import named_in_step, signature_of
-from flujo.domain.values import looks_like_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,9 +52,9 @@ def unread_outputs(unit: Unit) -> Iterator[Diagnostic]:
 
 def _only_an_answer(unit: Unit, step: doc.BaseStep) -> str | None:
     """Return what a step gives, when giving it is all that the step does."""
+    if (wrapped := getattr(step, "step", None)) is not None:
+        return _only_an_answer(unit, wrapped)
     match step:
-        case doc.CacheStep():
-            return _only_an_answer(unit, step.step)
         case doc.HitlStep(answer_schema=dict()):
             return "what a human answers to"
         case doc.Step(validators=[_, *_]):
@@ -77,7 +76,7 @@ class _Readers:
         self._last = self._ends()
         self.read: set[Path] = set()
         for visit in unit.visits:
-            if _takes_previous(visit.step):
+            if visit.step.takes_previous():
                 self._previous(visit.path)
             for place in unit.places[visit.path]:
                 self._place(visit, place)
@@ -134,28 +133,6 @@ class _Readers:
                 return
 
 
-def _takes_previous(step: doc.BaseStep) -> bool:
-    """Return whether a step is handed the output of the one before it, or passes it on."""
-    if step.when is not None:
-        return True
-    match step:
-        case doc.Step(input=None, with_=None) | doc.ImportStep(with_=None):
-            return True
-        case doc.RouterStep(input=None) | doc.TreeSearchStep(input=None):
-            return True
-        case doc.ConditionalStep():
-            bodies = [step.then, step.else_, step.default, *(step.branches or {}).values()]
-            return (step.if_ is not None and step.else_ is None) or [] in bodies
-        case doc.ParallelStep():
-            return [] in step.branches.values()
-        case doc.StateMachineStep():
-            return any(not state.steps for state in step.states.values())
-        case doc.MapStep() | doc.LoopStep():
-            return looks_like_target(getattr(step, "over", ""))  # the callable is handed it
-        case _:
-            return False
-
-
 # The context ---------------------------------------------------------------------------------------------
 
 UNWRITTEN_FIELD = rule(
@@ -184,7 +161,7 @@ def unwritten_fields(unit: Unit) -> frozenset[str]:
 
 def _may_write_anything(unit: Unit, visit: Visit) -> bool:
     """Return whether a step hands the context to code, or to another blueprint, that may write to it."""
-    if isinstance(visit.step, doc.ImportStep) and visit.step.context == "inherit":
+    if visit.step.inherits:
         return True
     targets = [named.target for named in named_in_step(visit)]
     targets += [place.source.strip() for place in unit.places[visit.path] if place.names_callable]

@@ -91,7 +91,7 @@ def _reads_from_outside(unit: Unit, visit: Visit) -> bool:
 def _asked_a_human(unit: Unit, visit: Visit) -> bool:
     """Return whether a human is asked in a step that comes before this one for certain."""
     before = (unit.visit_at.get(path) for path in visit.scope.places.values())
-    return any(one is not None and isinstance(one.step, doc.HitlStep) for one in before)
+    return any(one is not None and one.step.asks_human for one in before)
 
 
 PAUSE_INSIDE_AGENT = rule(
@@ -141,7 +141,7 @@ CACHED_EFFECT = rule(
 
 def cached_effects(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     """Warn of calls that a kept answer would leave out."""
-    if visit.step.cache is None and not isinstance(visit.step, doc.CacheStep):
+    if visit.step.policy is None:
         return
     for inner in unit.visits:
         if inner.path[: len(visit.path)] == visit.path and (effect := _declared_effect(unit, inner.step)):
@@ -208,8 +208,6 @@ UNBOUNDED_LOOP = rule(
     "     steps: [{name: write, agent: writer}]}",
 )
 
-_REPEATING = (doc.LoopStep, doc.MapStep, doc.StateMachineStep)
-
 
 def unbounded_spending(unit: Unit) -> Iterator[Diagnostic]:
     """Warn once of each agent that is asked repeatedly without a cap or a budget."""
@@ -218,9 +216,7 @@ def unbounded_spending(unit: Unit) -> Iterator[Diagnostic]:
     found: dict[str, str] = {}
     for visit in unit.visits:
         around = (unit.visit_at.get(visit.path[:length]) for length in range(2, len(visit.path)))
-        repeats = isinstance(visit.step, doc.TreeSearchStep) or any(
-            one is not None and isinstance(one.step, _REPEATING) for one in around
-        )
+        repeats = any(one is not None and one.step.repeats for one in (visit, *around))
         for _, name in asked(visit.step) if repeats else ():
             found.setdefault(name, visit.step.name)
     for name, step in found.items():

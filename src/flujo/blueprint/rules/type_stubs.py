@@ -59,7 +59,7 @@ def targets(unit: Unit) -> Iterator[tuple[str, Path]]:
         match visit.step:
             case doc.Step(call=str(target), output_schema=None):
                 yield target, (*visit.path, "call")
-            case doc.MapStep(over=over) if looks_like_target(over):
+            case step if looks_like_target(over := getattr(step, "over", "")):
                 yield over.strip(), (*visit.path, "over")
             case _:
                 pass

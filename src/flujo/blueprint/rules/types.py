@@ -14,7 +14,7 @@ from flujo.domain import canonical
 from flujo.domain.values import looks_like_target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from flujo.blueprint.analysis.scopes import Visit
     from flujo.blueprint.analysis.unit import Unit
@@ -113,10 +113,9 @@ CARRY_TYPE = rule(
 
 def carry_types(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     """Refuse loop variables that change their type."""
-    if not isinstance(visit.step, doc.LoopStep):
-        return
-    end = visit.end.tree()
-    for name, carry in visit.step.carry.items():
+    carried: Mapping[str, doc.Carry] = getattr(visit.step, "carry", {})
+    end = visit.end.tree() if carried else None
+    for name, carry in carried.items():
         first = types(kind_of(schema_of(carry.initial, visit.scope.tree())))
         later = _logic_types(carry.next, end)
         if first and later and not later & widened(first):

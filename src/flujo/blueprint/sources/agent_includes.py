@@ -314,7 +314,7 @@ def _configured(part: _Part, config: doc.Config) -> _Part:
             bodies = {key for key, role in roles(type(part)).items() if role is Role.STEPS}
             below = {key: getattr(part, key) for key in part.model_fields_set & bodies}
             update: dict[str, Any] = {key: _configured(value, config) for key, value in below.items()}
-            if isinstance(part, doc.Step | doc.GranularStep):
+            if isinstance(part, doc.BaseStep) and "agent" in type(part).model_fields:
                 own = {key: getattr(part.config, key) for key in part.config.model_fields_set}
                 update["config"] = config.model_copy(update=own)
             changed = part.model_copy(update=update)

@@ -18,7 +18,6 @@ from flujo.domain.steps import (
     CallableRef,
     Carry,
     Expr,
-    ImportStep,
     Processors,
     Save,
     State,
@@ -87,10 +86,11 @@ class PipelineBinding:
             for name in ("output_schema", "answer_schema"):
                 if getattr(step, name, None) is not None:
                     self.schema(getattr(step, name))
-            if isinstance(step, ImportStep):
-                self._bind_whole(step.pipeline)
-                if step.context == "inherit":
-                    _require_same_context(step, self.context(step.pipeline), self.context(owner))
+            if (child := step.imported) is not None:
+                self._bind_whole(child.pipeline)
+                if child.inherits:
+                    theirs, ours = self.context(child.pipeline), self.context(owner)
+                    _require_same_context(step.name, child.blueprint, theirs, ours)
                 continue
             for inner in step.bodies().values():
                 self._bind_body(inner, owner=owner)
@@ -221,7 +221,7 @@ class PipelineBinding:
         return load_callable(ref.target, self._allow)
 
 
-def _require_same_context(step: ImportStep, theirs: ContextType, ours: ContextType) -> None:
+def _require_same_context(name: str, blueprint: str, theirs: ContextType, ours: ContextType) -> None:
     """Refuse to let an imported pipeline inherit a context that is not what it declares.
 
     Raises:
@@ -229,6 +229,6 @@ def _require_same_context(step: ImportStep, theirs: ContextType, ours: ContextTy
     """
     if theirs.declared is not None and theirs.declared != ours.declared:
         raise BlueprintError(
-            f"import {step.name!r} inherits a context, and {step.blueprint!r} declares another one",
+            f"import {name!r} inherits a context, and {blueprint!r} declares another one",
             hint="declare the same context in both, or none in the imported one",
         )

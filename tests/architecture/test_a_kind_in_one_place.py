@@ -1,0 +1,38 @@
+"""A kind of step is known to few files: its class, its model, its engine file, and rules of its own."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING
+
+import pytest
+
+from architecture.source import modules
+from flujo.blueprint.language import models
+from flujo.domain.steps import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CEILING = 8
+OF_THE_ATOM = 22
+"""For `step` itself: effects, idempotency, processors and the journal's attempts are about it alone."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_few_files_name_the_classes_of_a_kind(kind: str) -> None:
+    classes = {KINDS[kind].__name__, models.KINDS[kind].__name__}
+    naming = sorted(module for module, tree in modules().items() if classes & set(_names(tree)))
+    ceiling = OF_THE_ATOM if kind == "step" else CEILING
+    assert len(naming) <= ceiling, "declare it on the class, and walk: " + ", ".join(naming)
+
+
+def _names(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case (
+                ast.Name(id=name) | ast.Attribute(attr=name) | ast.ClassDef(name=name) | ast.alias(name=name)
+            ):
+                yield name
+            case _:
+                pass
