@@ -165,7 +165,7 @@ class Settings(BaseSettings):
 
 
 class _Environment(PydanticBaseSettingsSource):
-    """The variables that are settings, and no others: `FLUJO_PROJECT` of somebody's own stays theirs."""
+    """The variables that are settings, and no others: a user may have a `FLUJO_PROJECT` of their own."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - the base class asks so
         for variable, key in ENVIRONMENT.items():
@@ -256,7 +256,7 @@ def _check(file: TomlFile) -> None:
 
 
 def _check_environments(file: TomlFile) -> None:
-    """Check every `[env.NAME]`, so that a mistake in `prod` is found by whoever works in `dev`."""
+    """Check every `[env.NAME]`, so that a mistake in `prod` is found while working in `dev`."""
     environments = file.data.get("env", {})
     if not isinstance(environments, dict) or not all(isinstance(e, dict) for e in environments.values()):
         raise SettingsError(
@@ -316,7 +316,7 @@ def _key(found: Any) -> Key:
 
 
 def _unknown(key: Key) -> str:
-    """Return what is wrong with a key that nobody reads, and which one was meant."""
+    """Return what is wrong with an unknown key, and the nearest known one."""
     *table, name = key
     where = f"[{'.'.join(table)}]" if table else CONFIG_FILE
     owner = next((t for t, section in _sections().items() if name in section.model_fields), None)
@@ -351,7 +351,7 @@ _WANTED = {
     "model_type": "has to be a table",
     "model_attributes_type": "has to be a table",
 }
-"""pydantic's kinds of error in the words of somebody who writes TOML."""
+"""pydantic's kinds of error, in TOML's words."""
 
 
 def _sections() -> dict[str, type[Section]]:

@@ -64,7 +64,7 @@ CEILING = {
     "services/admin/type_export.py": 12,
     "services/binding/binding.py": 5,
     "services/checks/locking.py": 18,
-    "services/checks/validation.py": 12,
+    "services/checks/validation.py": 11,
     "services/inspection/task_client.py": 2,
     "services/project/inputs.py": 2,
     "services/project/project.py": 4,

@@ -1,4 +1,4 @@
-"""Driving a run from the command line: its progress, the signals, and how its end is told."""
+"""Executes a run from the command line: shows progress, handles signals, reports the result."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def show_value(terminal: Terminal, value: Any) -> None:
 
 
 def result_data(result: PipelineResult[Any, Any]) -> dict[str, Any]:
-    """Return a run's result as JSON data; a cost that nobody knows is null."""
+    """Return a run's result as JSON data; an unknown cost is null."""
     return {
         "run_id": result.run_id,
         "status": str(result.status),

@@ -58,7 +58,7 @@ class Blueprint:
 
 
 class Workspace:
-    """A project at work. Opening one costs nothing: the store is opened when it is first asked for."""
+    """A project at work. Making one costs nothing: the store is opened at its first use."""
 
     def __init__(self, project: Project) -> None:
         self.project = project

@@ -70,7 +70,7 @@ class TaskDetail:
 
     @property
     def warnings(self) -> list[str]:
-        """What else somebody should know: where another model answered than was asked for."""
+        """Warnings: steps that another model answered than the one requested."""
         return drifts(self.trace)
 
     @property
@@ -94,8 +94,8 @@ class TaskClient:
         Args:
             state: a database's URI, a store, or a project's workspace; the caller closes the latter two.
                 Default: the database of the project in this folder (`FLUJO_STATE_URI`, flujo.toml).
-            runners: go on with runs of their pipelines when `resume_task` answers one. Runs of a project's
-                blueprints are gone on with through the workspace, without a runner.
+            runners: resume runs of their pipelines when `resume_task` answers one. Runs of a project's
+                blueprints are resumed through the workspace, without a runner.
             by: who acts through this client, for the acts of the runs. Default: the user that this process
                 runs as.
         """
@@ -163,7 +163,7 @@ class TaskClient:
         detach: bool = False,
         by: str | None = None,
     ) -> PipelineResult[Any, Any]:
-        """Answer a paused run's question and go on with the run, where its pipeline is to be had.
+        """Answer a paused run's question and resume the run, where its pipeline is available.
 
         Otherwise (a pipeline written in Python without its runner here, a database without its project) the
         answer is recorded all the same, and the result's `note` says who can go on.

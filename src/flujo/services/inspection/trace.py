@@ -36,14 +36,14 @@ class TraceNode:
     error: ErrorInfo | None = None
     usage: Usage = NOTHING
     unconfirmed: Usage = NOTHING
-    """What may have been used in addition, at most: requests of which nobody knows whether they were made."""
+    """What may have been used in addition, at most: requests that may or may not have been made."""
     seconds: float = 0.0
     model: str | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
     fell_back: ErrorInfo | None = None
     """Why a fallback took over: the error of the step's own last attempt."""
     answered: list[tuple[str, str]] = field(default_factory=list)
-    """Of each request to an agent: the model that was asked for, and the id of the one that answered."""
+    """For each request to an agent: the requested model, and the id of the model that answered."""
     children: list[TraceNode] = field(default_factory=list)
 
     @property
@@ -113,7 +113,7 @@ async def trace(store: JournalSource, record: RunRecord) -> TraceNode:
 
 
 def _count(node: TraceNode) -> int:
-    """Return the count of an item or a turn: they stand in the input's order, whoever was done first."""
+    """Return the count of an item or a turn, which sorts them in the order of the input."""
     count = paths.last_count(node.path)
     return -1 if count is None else count
 

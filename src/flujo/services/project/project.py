@@ -32,7 +32,7 @@ class BlueprintSummary:
 
 @dataclass(frozen=True)
 class Project:
-    """A folder with its settings. Nothing is opened or written until it is asked for."""
+    """A folder with its settings. Making one opens and writes nothing."""
 
     root: Path
     settings: Settings

@@ -1,4 +1,4 @@
-"""Runs of blueprints, as the command line and workers start them, go on with them, and answer them."""
+"""Starts, resumes and answers runs of blueprints, for the command line and workers."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ async def resume(
     stop: Stop | None = None,
     say: Say | None = None,
 ) -> Result:
-    """Go on with the run that `run` means: an id, a unique prefix of one, or `@last`.
+    """Resume the run that `run` means: an id, a unique prefix of one, or `@last`.
 
-    It goes on with the files that were pinned when it was accepted. When those on disk differ, `say` is told;
-    `accept_changes` takes the ones on disk instead.
+    The run keeps the files that were pinned when it was accepted. When those on disk differ, `say` is called
+    with a note; `accept_changes` takes the ones on disk instead.
 
     Raises:
         RunNotFound: no run, or several, are meant.
-        ResumeConflict: somebody else executes it, it has ended, or it failed and `retry_failed` is not given.
+        ResumeConflict: another process executes it, it has ended, or it failed and `retry_failed` is not set.
         StateError: `accept_changes`, and a recorded step has no place in the changed blueprint.
     """
     store = await ws.store()
@@ -103,7 +103,7 @@ async def resume(
 
 
 async def resumable(ws: Workspace) -> list[RunRecord]:
-    """Return the runs that somebody may go on with, newest first: those that wait, and those left behind."""
+    """Return the runs that can be resumed, newest first."""
     store = await ws.store()
     return await store.runs(RunQuery(statuses=CANCELLABLE))
 
@@ -156,7 +156,7 @@ async def answer(
     sink: Sink | None = None,
     stop: Stop | None = None,
 ) -> Result:
-    """Answer a question of a paused run, and go on with it unless `detach` is set or its owner does.
+    """Answer a question of a paused run, and resume the run unless `detach` is set or its owner does.
 
     Of a pipeline written in Python only the answer is recorded; the result's `note` says so.
 
@@ -164,7 +164,7 @@ async def answer(
         RunNotFound: no such run or question.
         AmbiguousPause: several questions are open and `pause_id` names none.
         InputRejected: the answer does not fit the question's schema.
-        ResumeConflict: somebody else has answered.
+        ResumeConflict: the question has another answer already.
     """
     store = await ws.store()
     record = await store.find(run)
@@ -175,7 +175,7 @@ async def answer(
 
 
 async def ignore_if_owned(store: StateStore, record: RunRecord, resuming: Awaitable[Result]) -> Result:
-    """Return how `resuming` an answered run came out, or how it stands when somebody else was faster."""
+    """Return the result of `resuming` an answered run, or its state when another process resumed it first."""
     try:
         return await resuming
     except ResumeConflict:
@@ -185,13 +185,13 @@ async def ignore_if_owned(store: StateStore, record: RunRecord, resuming: Awaita
 
 
 async def report_unclaimed(store: StateStore, record: RunRecord) -> Result:
-    """Return how an answered run stands that is not gone on with here."""
+    """Return the state of an answered run that is not resumed here."""
     result = await result_of(store, await store.run(record.run_id))
     if "python" in await _manifest(store, record):
         how = f"`await runner.resume_async({record.run_id!r})` where pipeline {record.pipeline!r} is built"
     else:
         how = f"`flujo resume {record.run_id}` in the project of blueprint {record.pipeline!r}"
-    note = f"the answer is recorded; whoever has the run goes on with it, else {how}"
+    note = f"the answer is recorded; the process that executes the run resumes it, otherwise {how}"
     return result.model_copy(update={"note": note})
 
 
@@ -219,7 +219,7 @@ async def service_of(ws: Workspace, record: RunRecord) -> RunService:
 def _require_tested(ws: Workspace, record: RunRecord, pinned: Blueprint) -> None:
     """Refuse a run that was started without the lock, where one is required.
 
-    A run that a lock held when it was accepted goes on with what it has pinned, whatever the lock holds by
+    A run that a lock held when it was accepted keeps what it has pinned, whatever the lock holds by
     now: a deploy must not strand the runs that wait for a human.
 
     Raises:
@@ -234,7 +234,7 @@ def _require_tested(ws: Workspace, record: RunRecord, pinned: Blueprint) -> None
     except LockMismatch as error:
         raise LockMismatch(
             f"run {record.run_id} was started with what no lock held\n{error.message}",
-            hint="`flujo resume --accept-changes` goes on with the files on disk, when the lock holds them",
+            hint="`flujo resume --accept-changes` takes the files on disk, when the lock holds them",
             differences=error.differences,
         ) from None
 
@@ -274,7 +274,7 @@ def _require_continuable(record: RunRecord, *, retry_failed: bool) -> None:
         )
     if record.status.is_settled:
         raise ResumeConflict(
-            f"run {record.run_id} is {record.status}: there is nothing to go on with",
+            f"run {record.run_id} is {record.status}; it cannot be resumed",
             hint=f"`flujo trace {record.run_id}` shows what happened",
             status=record.status,
         )
@@ -290,7 +290,7 @@ async def _pinned(ws: Workspace, record: RunRecord) -> Blueprint:
     if "python" in content:
         raise StateError(
             f"run {record.run_id} is of the pipeline {content['python']!r}, which is written in Python",
-            hint="go on with it where that pipeline is built: `await runner.resume_async(run_id)`",
+            hint="resume it where that pipeline is built: `await runner.resume_async(run_id)`",
         )
     closure = Closure.load(
         canonical.encode(content), await store.blobs(sorted(set(content["files"].values())))

@@ -240,7 +240,7 @@ class Execution:
 
 
 async def result_of(store: JournalSource, record: RunRecord) -> PipelineResult[Any, Any]:
-    """Return how a run that nobody is executing here stands, from what the database has."""
+    """Return the state of a run that is not executed here, from the database."""
     pauses = await store.pauses(record.run_id) if record.status is RunStatus.PAUSED else []
     ledger = await store.ledger(record.run_id)
     return PipelineResult(

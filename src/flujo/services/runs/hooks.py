@@ -1,4 +1,4 @@
-"""Watching: hooks are told what happens in a run, one after another, and none of them can break it."""
+"""Calls the hooks of a run one after another; an error in a hook never breaks the run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logs.logger("flujo.hooks")
 
 
 def combine_hooks(watchers: Sequence[Sink | None]) -> Sink | None:
-    """Return one sink for all that are there; None when nobody watches, so that nothing needs telling.
+    """Return one sink that calls them all; None when there are none.
 
     A watcher that raises, a `ControlSignal` included, is reported to the log and the run goes on: watching
     does not steer. Cancel the run's task to stop it.

@@ -60,13 +60,13 @@ class _Flight:
         ):
             raise RunnerClosed(
                 f"the runner of pipeline {self._pipeline!r} was closed while it executed a run",
-                hint="the run is interrupted; go on with it through `resume_async` or `flujo resume`",
+                hint="the run is interrupted; resume it with `resume_async` or `flujo resume`",
             ) from None
 
     async def stop(self) -> None:
         """Interrupt the run, and wait until the task has left it.
 
-        A task that somebody else is cancelling already records that now, and is left to it: a second
+        A task that is being cancelled already records that now, and is left to it: a second
         cancellation would cut the recording off.
         """
         self._left = asyncio.Event()

@@ -1,4 +1,4 @@
-"""The pipelines written in Python that this process knows, so that a worker can go on with their runs."""
+"""The Python pipelines that are registered in this process, so that a worker can resume their runs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def register(
     `flujo worker --import app.pipelines` imports the modules in which this is called.
 
     Args:
-        factory: makes the pipeline; called when one of its runs is to be gone on with.
+        factory: makes the pipeline; called when one of its runs is to be resumed.
         context_model: the class of its context, as for `Flujo`.
         usage_limits: what a run may use at most, as for `Flujo`.
     """

@@ -1,4 +1,4 @@
-"""Recovery: whoever is alive notices what nobody attends to: deadlines that pass, and runs left behind."""
+"""Finds expired deadlines and orphaned runs, and resumes them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Tell = Callable[[str, RunId, str], None]
 
 REST_S = 60.0
-"""How long a run is left alone by a process that could not go on with it."""
+"""How long a process leaves a run alone that it could not resume."""
 
 log = logger("flujo.recovery")
 
@@ -34,7 +34,7 @@ class Recovery:
         policy: how often, and how much at once.
         take_over: claims a run and executes it; `ResumeConflict` says that another process was faster.
         closures: takes over only runs that have pinned one of these; None for any.
-        tell: is told of deadlines (`deadline`) and of what went wrong (`failed`); the log by default.
+        tell: called for deadlines (`deadline`) and failures (`failed`); writes to the log by default.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Recovery:
         self._running: dict[RunId, asyncio.Task[None]] = {}
         self._stop = Stop()
         self._resting: dict[RunId, float] = {}
-        """Runs that could not be gone on with here, and until when they are left alone."""
+        """Runs that could not be resumed here, and until when they are left alone."""
 
     @property
     def executing(self) -> int:
@@ -77,7 +77,7 @@ class Recovery:
             except RunnerClosed:
                 return
             except FlujoError as error:
-                log.warning("could not look for runs to go on with: %s", error)
+                log.warning("could not look for runs to resume: %s", error)
             await asyncio.sleep(self._policy.every_s)
 
     async def look(self) -> int:
@@ -102,7 +102,7 @@ class Recovery:
         return len(fresh)
 
     async def settled(self) -> None:
-        """Wait until the runs that were begun have come to their end, their pause or somebody else."""
+        """Wait until the runs that were begun have ended, paused or moved to another process."""
         while self._running:
             await asyncio.wait(self._running.values())
 
@@ -140,7 +140,7 @@ class Recovery:
         try:
             await self._take_over(run_id, self._stop)
         except ResumeConflict:
-            log.debug("run %s: somebody else was faster", run_id)
+            log.debug("run %s: another process was faster", run_id)
         except FlujoError as error:
             self._failed(run_id, f"{error} [{error.code}]")
         except Exception as error:  # one run's trouble must not end the watch over all others

@@ -53,7 +53,7 @@ class Request:
         random: Random,
         lock_digest: str | None = None,
     ) -> NewRun:
-        """Return the run that is asked for; `lock_digest` is of the lock that holds its pipeline.
+        """Return the new run; `lock_digest` is of the lock that holds its pipeline.
 
         Raises:
             InputRejected: the input or the context does not fit.

@@ -95,10 +95,10 @@ class Flujo(Generic[In, Out, Ctx]):
                 `budget` say holds as well: the tightest counts.
             persist_state: False keeps the journal in memory: nothing survives the process.
             raise_on_pause: raise `PausedException` instead of returning a paused result.
-            hooks: async callables that are told every event of every run, in this order, while the run
+            hooks: async callables that get every event of every run, in this order, while the run
                 waits. One that raises is reported to the log `flujo.hooks` and never breaks the run.
             recovery: whether this runner, from its first use until it is closed, fires the deadlines of
-                questions and goes on with runs of its own pipeline that nobody attends to. True: as the
+                questions and resumes orphaned runs of its own pipeline. True: as the
                 settings say.
             store: where runs are kept; the caller closes it. Default: what the project's settings say.
             binding: the tree made runnable, when the caller has made it so already.
@@ -166,7 +166,7 @@ class Flujo(Generic[In, Out, Ctx]):
             if_exists: when `run_id` is there already with the same pipeline and input: wait for it or go on
                 with it (`attach`), refuse (`fail`), go on with it only (`resume`), or say how it stands
                 (`return`).
-            sink: is told what happens, as it happens.
+            sink: gets every event of the run, as it happens.
 
         Raises:
             InputRejected: the input or the context does not fit.
@@ -231,13 +231,13 @@ class Flujo(Generic[In, Out, Ctx]):
             pause_id: which question, when several are open: the path of the step that asks.
             retry_failed: whether the step at which a failed run failed gets its attempts again.
             by: who answers or retries, for the run's acts. Default: the user that this process runs as.
-            sink: is told what happens, as it happens.
+            sink: gets every event of the run, as it happens.
 
         Raises:
             RunNotFound: no run, or several, are meant.
             RunConflict: it is a run of another pipeline.
             AmbiguousPause | InputRejected: the answer belongs to no one question, or does not fit it.
-            ResumeConflict: somebody else is executing it, or there is nothing to go on with.
+            ResumeConflict: another process executes it, or it cannot be resumed.
         """
         with self._in_flight.executing():
             service = await self._open()
@@ -278,7 +278,7 @@ class Flujo(Generic[In, Out, Ctx]):
         """Close what this runner opened, once, however often and from wherever it is called.
 
         Streams that are still open are closed first; detached runs come to their end. Other runs in flight
-        are interrupted (they can be resumed), and whoever waits for one gets `RunnerClosed`. A runner that
+        are interrupted (they can be resumed), and their callers get `RunnerClosed`. A runner that
         is closed stays closed.
         """
         await self._lifetime.close(self._stop)

@@ -56,15 +56,15 @@ class RunStream(AsyncIterator["Item[Out, Ctx]"], Generic[Out, Ctx]):
         await self._delivery.close()
 
     def __del__(self) -> None:
-        # `async for` without `async with`, left by `break`: nobody will read on, so nothing may wait for it.
+        # `async for` without `async with`, left by `break`: no reader is left, so nothing may wait for one.
         self._delivery.abandon()
 
 
 class Delivery(Generic[Out, Ctx]):
-    """A run in a task of its own, and the few items that it has told and nobody has read yet.
+    """A run in a task of its own, and the few items that its reader has not read yet.
 
     Args:
-        start: executes the run and tells the sink that it is handed.
+        start: executes the run and sends its events to the given sink.
         buffer: how many items may wait for the reader.
         detach: whether the run goes on when its reader has closed the stream.
         running: where this delivery is kept while its run is executed.
@@ -152,7 +152,7 @@ class Delivery(Generic[Out, Ctx]):
     async def _put(self, item: Item[Out, Ctx]) -> None:
         await self._room.acquire()
         if self._closed:
-            self._room.release()  # nobody reads any more, so there is room for ever
+            self._room.release()  # without a reader there is always room
         else:
             self._items.put_nowait(item)
 

@@ -1,4 +1,4 @@
-"""A worker: a process that goes on with any run it can bind, and acts on deadlines; it starts none itself."""
+"""A worker: resumes every orphaned run that it can bind, and handles expired deadlines; it starts no runs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Worker:
     Args:
         workspace: the project; the caller closes it.
         policy: how often it looks, and how many runs it executes at once.
-        tell: is told what happens.
+        tell: called for each event.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Worker:
         return begun
 
     async def aclose(self) -> None:
-        """Give back the runs that are being executed, so that another process goes on with them at once."""
+        """Give back the runs that are being executed, so that another process can resume them at once."""
         await self._recovery.aclose()
 
     async def _take_over(self, run_id: RunId, stop: Stop) -> None:
