@@ -17,10 +17,6 @@ from flujo.domain.state_graph import Graph
 from flujo.domain.steps import (
     BaseStep,
     CacheStep,
-    HumanInTheLoopStep,
-    ImportStep,
-    LoopStep,
-    MapStep,
     ParallelStep,
     StateMachineStep,
     Step,
@@ -180,21 +176,15 @@ class _Walk:
 
     def _inside(self, site: _Site, scope: _Scope) -> Iterator[Finding]:
         bodies = {name: (pipeline, list(site.below(name, pipeline))) for name, pipeline in site.inside()}
-        match site.step:
-            case ImportStep() if not self.into_imports:
+        scope = _Scope(scope.steps, scope.items.union(site.step.local_names().get("as", ())))
+        if site.step.imported is not None:
+            if not self.into_imports:
                 return
-            case ImportStep():
-                yield from _context_fields(bodies["import"][0], site.place, self.reserved)
-                scope = _Scope()  # a child sees no names of its parent
-            case MapStep(item_name=str(item)):
-                scope = _Scope(scope.steps, scope.items | {item})
-            case StateMachineStep():
-                states = {
-                    each.step.name: each for _, steps in reversed(bodies.values()) for each in steps[::-1]
-                }
-                scope = _Scope(scope.steps, scope.items, states)
-            case _:
-                pass
+            yield from _context_fields(site.step.imported.pipeline, site.place, self.reserved)
+            scope = _Scope()  # a child sees no names of its parent
+        elif isinstance(site.step, StateMachineStep):
+            states = {each.step.name: each for _, steps in reversed(bodies.values()) for each in steps[::-1]}
+            scope = _Scope(scope.steps, scope.items, states)
         for _, steps in bodies.values():
             yield from self.body(steps, scope, is_stand_in=isinstance(site.step, CacheStep | Step))
 
@@ -228,10 +218,8 @@ def _names(site: _Site, items: frozenset[str], reserved: frozenset[str]) -> Iter
     fields: list[tuple[Field, str, bool]] = [(("name",), step.name, False)]
     fields += [(("save", name), name, True) for name in step.save]
     fields += [((name,), name, True) for name in step.bodies()]
-    if isinstance(step, LoopStep):
-        fields += [(("carry", name), name, True) for name in step.carry]
-    if isinstance(step, MapStep) and step.item_name is not None:
-        fields.append((("as",), step.item_name, False))
+    for key, names in step.local_names().items():
+        fields += [((key,) if key == "as" else (key, name), name, key != "as") for name in names]
     for keys, name, at_key in fields:
         if problem := name_problem(name):
             yield Finding("FLJ124", site.place, f"step {site.path!r}: {problem[0]}", problem[1], keys, at_key)
@@ -268,7 +256,7 @@ def _reserved(name: str, place: Place, keys: Field, *, at_key: bool) -> Finding:
 def _empty(site: _Site) -> Iterator[Finding]:
     """Check that composites have something inside."""
     match site.step:
-        case LoopStep(body=body) | MapStep(body=body) if not body.steps:
+        case BaseStep() as step if any(not body.steps for body in (step.bodies().get("steps"),) if body):
             key = "steps"
         case ParallelStep(branches=branches) if not branches:
             key = "branches"
@@ -295,7 +283,7 @@ def _available(site: _Site) -> Iterator[Finding]:
     if step.config.execution_mode == "background":
         message = f"{where}: `execution_mode: background` is not available yet"
         yield Finding("FLJ213", site.place, message, "remove it", ("config", "execution_mode"), at_key=True)
-    if isinstance(step, HumanInTheLoopStep):
+    if step.question is not None:
         for key in _ATTEMPTS:
             if getattr(step.config, key) != getattr(StepConfig(), key):
                 message = f"{where}: `kind: {step.kind}` does not support `{key}`"
@@ -389,7 +377,7 @@ def _cacheable(site: _Site) -> Iterator[Finding]:
         yield from _cached_twice(site, step)
     elif step.cache is None:
         return
-    elif isinstance(step, HumanInTheLoopStep):
+    elif step.question is not None:
         message = f"step {site.path!r} asks a human, and a cached answer would answer for the human"
         yield Finding("FLJ261", site.place, message, "remove `cache`", ("cache",), at_key=True)
     for inner, writes_here in _all_inside(site):
@@ -409,7 +397,7 @@ def _cached_twice(site: _Site, step: CacheStep) -> Iterator[Finding]:
 
 def _answers_only(site: _Site, inner: _Site, *, writes_here: bool) -> Iterator[Finding]:
     cached = (site.place, "cached here")
-    if isinstance(inner.step, HumanInTheLoopStep):
+    if inner.step.question is not None:
         message = f"step {inner.path!r} asks a human, inside step {site.path!r}, whose answers are cached"
         hint = "ask before or after it: a cached answer would answer for the human"
         yield Finding("FLJ261", inner.place, message, hint, ("kind",), other=cached)
@@ -421,7 +409,7 @@ def _answers_only(site: _Site, inner: _Site, *, writes_here: bool) -> Iterator[F
 
 def _all_inside(site: _Site, *, writes_here: bool = True) -> Iterator[tuple[_Site, bool]]:
     """Yield the steps inside a step, and whether they write to the context around it."""
-    own = writes_here and not (isinstance(site.step, ImportStep) and site.step.context == "own")
+    own = writes_here and (site.step.imported is None or site.step.imported.inherits)
     for name, pipeline in site.inside():
         for inner in site.below(name, pipeline):
             yield inner, own

@@ -171,6 +171,10 @@ class BaseStep(Node, Generic[In, Out]):
         """Return the pipelines inside this step, by a name that tells them apart."""
         return NO_ITEMS
 
+    def local_names(self) -> Mapping[str, Sequence[str]]:
+        """Return the names that the step adds for its bodies, by the key that declares them."""
+        return NO_ITEMS
+
     def decides(self) -> str:
         """Return what decides which body runs next, in a few words."""
         return ""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flujo.blueprint.diagnostics import RULES, Severity
-from flujo.blueprint.language import models as doc
 from flujo.blueprint.language.error_recovery import StandIn
 from flujo.blueprint.language.traversal import UNNAMED, placed
 from flujo.blueprint.rules import availability, caching, effects, names, state_machines  # noqa: F401
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     from flujo.blueprint.analysis.unit import Unit
     from flujo.blueprint.diagnostics import Diagnostic, Span
+    from flujo.blueprint.language import models as doc
     from flujo.blueprint.language.traversal import Path
     from flujo.domain.checks import Finding, Place
     from flujo.domain.pipeline import Pipeline
@@ -107,7 +107,7 @@ def _import_of(place: Place, models: Mapping[Place, _Model]) -> Place:
 def _in_import(importing: _Model, found: Finding, place: Place) -> tuple[Span, str] | None:
     """Return where a finding stands in the blueprint that a step imports, or in one below it."""
     step = importing.step
-    child = importing.unit.imports.get(step.blueprint) if isinstance(step, doc.ImportStep) else None
+    child = importing.unit.imports.get(step.imports or "")
     if child is None:
         return None
     models = _models(child)

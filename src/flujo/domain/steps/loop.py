@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, InitVar
 from typing import ClassVar
 
@@ -60,6 +60,10 @@ class LoopStep(BaseStep[In, Out]):
     def limits(self) -> Iterator[str]:
         """Yield the number of iterations."""
         yield f"at most {self.max_iterations} times"
+
+    def local_names(self) -> Mapping[str, Sequence[str]]:
+        """Return the names that iterations carry."""
+        return {"carry": tuple(self.carry)}
 
     def bodies(self) -> Mapping[str, Pipeline]:
         """Return the body."""

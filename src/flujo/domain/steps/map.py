@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, InitVar
 from typing import ClassVar
 
@@ -50,6 +50,10 @@ class MapStep(BaseStep[In, Out]):
     def limits(self) -> Iterator[str]:
         """Yield the number of items at once."""
         yield f"{self.max_concurrency} at a time"
+
+    def local_names(self) -> Mapping[str, Sequence[str]]:
+        """Return the second name of the item."""
+        return {} if self.item_name is None else {"as": (self.item_name,)}
 
     def bodies(self) -> Mapping[str, Pipeline]:
         """Return the body."""

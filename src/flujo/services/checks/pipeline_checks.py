@@ -12,11 +12,9 @@ from flujo.domain.paths import ROOT, StepPath, child
 from flujo.domain.steps import (
     PREVIOUS,
     CacheStep,
-    ConditionalStep,
     ImportStep,
     LoopStep,
     MapStep,
-    ParallelStep,
     StateMachineStep,
     Step,
 )
@@ -94,14 +92,12 @@ def _flow(step: BaseStep, here: StepPath, came: Flow | None) -> Flow | None:
             return gave if step.output is None else None
         case MapStep():
             return _each(step, here, came)
-        case ConditionalStep() | ParallelStep():
-            for branch in step.bodies().values():
-                _through(branch, here, came)
         case StateMachineStep():
             for state in step.bodies().values():
                 _through(state, here, None)
         case _:
-            pass
+            for body in step.bodies().values():
+                _through(body, here, came)
     return None
 
 
