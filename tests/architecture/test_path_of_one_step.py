@@ -31,7 +31,7 @@ CROSSED = {
     "services.project.system",  # the clock
     "agents.function",
     "agents.thread_pool",
-    "domain.steps.asking",
+    "domain.steps.step",
     "domain.paths",
     "governance.sink",
     "domain.canonical",
