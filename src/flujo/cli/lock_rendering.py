@@ -10,8 +10,8 @@ from flujo.domain.wording import plural
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from flujo.blueprint.lock.diff import Change
     from flujo.cli.terminal import Terminal
+    from flujo.services.checks.locking import Change
 
 _COLUMNS = {"what": "WHAT", "name": "NAME", "where": "IN", "held": "HELD AS"}
 _STYLES = {"removed": "red", "added": "green"}

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, runtime_checkable
 
-from flujo.exceptions import SyncInAsync
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, TypeAdapter, ValidationInfo, model_validator
+
+from flujo.domain import canonical
+from flujo.exceptions import ProviderNotGiven, ReferenceCorrupt, SyncInAsync
 
 if TYPE_CHECKING:
     import asyncio
-
-    from flujo.domain.models import ContextReference
 
 T = TypeVar("T")
 
@@ -80,3 +81,145 @@ def from_thread(work: Callable[[], Coroutine[Any, Any, T]], blobs: Blobs, name: 
     raise SyncInAsync(
         f"`{name}_sync` was called inside a running event loop", hint=f"inside async code: `await {name}(…)`"
     )
+
+
+class ContextReference(BaseModel, Generic[T]):
+    """A large value outside the database: the context holds this pointer, a state provider the bytes.
+
+    `T` says what `get` gives: `bytes`, `str`, or JSON data and pydantic models, which are kept as JSON. A
+    reference is one value and never changes; another value is another reference. One without `sha256` is
+    read as it is; where a run starts with one, the digest is taken then, and holds from there on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    provider_id: str
+    key: str
+    sha256: str | None = None
+    size: int | None = Field(default=None, ge=0)
+    """In bytes."""
+
+    _blobs: Blobs | None = PrivateAttr(default=None)
+    _field: str = PrivateAttr(default="")
+
+    @classmethod
+    async def of(cls, value: T, *, provider: str | None = None) -> Self:
+        """Return a reference to `value`, which is stored and verified by then.
+
+        Its key is the value's SHA-256, so that storing the same again changes nothing.
+
+        Args:
+            value: `bytes`, `str`, or what canonical JSON can hold.
+            provider: the id of the provider; may be left out when there is only one.
+
+        Raises:
+            ProviderNotGiven: there is no such provider, or no run to take it from.
+            ProviderFailed: it could not store the bytes, or gives others back.
+        """
+        kind: Any = type(value) if isinstance(value, (bytes, str, BaseModel)) else Any
+        made = cls if _arguments(cls) else cls[kind]  # type: ignore[index]  # pydantic's own
+        pointer = await _at_hand().put(_stored(value), provider)
+        return made(**pointer)
+
+    @classmethod
+    def of_sync(cls, value: T, *, provider: str | None = None) -> Self:
+        """Return what `of` returns, from code that runs in a thread: a callable without `async`.
+
+        Raises:
+            SyncInAsync: an event loop is running in this thread.
+        """
+        return from_thread(lambda: cls.of(value, provider=provider), _at_hand(), "ContextReference.of")
+
+    async def get(self) -> T:
+        """Return the value, read from its provider at each call, and checked against `sha256` and `size`.
+
+        Raises:
+            ProviderNotGiven: the runner has no such provider.
+            ReferenceMissing: the provider has nothing under this key.
+            ReferenceCorrupt: it gives other bytes than were stored, or bytes that are no `T`.
+            ProviderFailed: it does not answer; worth retrying.
+        """
+        data = await (self._blobs or _at_hand()).get(self, self._field)
+        arguments = _arguments(type(self))
+        if not arguments or arguments[0] is bytes:
+            return data  # type: ignore[return-value]  # T is bytes
+        try:
+            value: T = _read(arguments[0], data)
+        except ValueError as error:
+            raise ReferenceCorrupt(
+                f"{self._field or 'a reference'}: blob {self.key!r} of provider {self.provider_id!r} is no "
+                f"{getattr(arguments[0], '__name__', arguments[0])}",
+                hint="store it through `ContextReference.of`, or declare `ContextReference[bytes]`",
+                provider_id=self.provider_id,
+                key=self.key,
+                field=self._field,
+            ) from error
+        return value
+
+    def get_sync(self) -> T:
+        """Return what `get` returns, from code that runs in a thread: a callable without `async`.
+
+        Raises:
+            SyncInAsync: an event loop is running in this thread.
+        """
+        return from_thread(self.get, self._blobs or _at_hand(), "get")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kept(cls, value: Any) -> Any:
+        """Take a value itself where a run starts; anywhere else a reference is made with `of`."""
+        if isinstance(value, ContextReference) or (isinstance(value, Mapping) and "provider_id" in value):
+            return value
+        arguments = _arguments(cls)
+        if isinstance(value, Mapping) and (not arguments or arguments[0] in (bytes, str)):
+            return value  # pydantic says which key of a pointer is missing
+        blobs = BLOBS.get()
+        if blobs is None or not blobs.is_starting:
+            raise ValueError("a reference is wanted here: `await ContextReference.of(value)` makes one")
+        return blobs.take(_stored(TypeAdapter(arguments[0] if arguments else bytes).validate_python(value)))
+
+    @model_validator(mode="after")
+    def _placed(self, info: ValidationInfo) -> Self:
+        self._blobs = BLOBS.get() or self._blobs
+        self._field = f"`context.{info.field_name}`" if info.field_name else self._field
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ContextReference) and self._value() == other._value()
+
+    def __hash__(self) -> int:
+        return hash(self._value())
+
+    def _value(self) -> tuple[Any, ...]:
+        return self.provider_id, self.key, self.sha256, self.size
+
+
+def _arguments(kind: type[BaseModel]) -> tuple[Any, ...]:
+    """Return what a reference's class was given in brackets."""
+    return kind.__pydantic_generic_metadata__["args"]
+
+
+def _stored(value: Any) -> bytes:
+    """Return the bytes that stand for a value."""
+    match value:
+        case bytes() | bytearray() | memoryview():
+            return bytes(value)
+        case str():
+            return value.encode()
+        case _:
+            return canonical.encode(value, what="value of a reference")
+
+
+def _read(kind: Any, data: bytes) -> Any:
+    """Return the value that bytes stand for."""
+    return TypeAdapter(kind).validate_python(data.decode() if kind is str else canonical.decode(data))
+
+
+def _at_hand() -> Blobs:
+    blobs = BLOBS.get()
+    if blobs is None:
+        raise ProviderNotGiven(
+            "a reference is used outside a run, and only a run has state providers",
+            hint="use it in a step, or take it from the result's `context`",
+        )
+    return blobs

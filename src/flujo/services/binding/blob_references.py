@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import BaseModel
 
 from flujo.domain import canonical
-from flujo.domain.context_references import BLOBS, StateProvider
-from flujo.domain.models import ContextReference
+from flujo.domain.context_references import BLOBS, ContextReference, StateProvider
 from flujo.exceptions import (
     FlujoError,
     ProviderFailed,

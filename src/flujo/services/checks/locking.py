@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from flujo.blueprint.lock.diff import Change
+    from flujo.blueprint.lock.diff import Change as Change  # rendered by cli
     from flujo.blueprint.lock.snapshot import Contents, Environment
     from flujo.domain.pipeline import Pipeline
     from flujo.services.project.project import Project
