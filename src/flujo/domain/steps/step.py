@@ -14,12 +14,12 @@ from flujo.domain.agents import AgentSpec
 from flujo.domain.arguments import Node, Takes, node, takes
 from flujo.domain.pipeline import FALLBACK, NO_ITEMS, BaseStep, Effect, In, InDoubt, Out, Pipeline
 from flujo.domain.steps.arguments import Answerer, Callables
+from flujo.domain.steps.granular import GranularStep
 from flujo.domain.values import CallableRef, Value, Valued
 from flujo.exceptions import PipelineError
 
 if TYPE_CHECKING:
     from flujo.domain.pipeline import Common
-    from flujo.domain.steps.granular import GranularStep
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -148,8 +148,6 @@ class Step(BaseStep[In, Out]):
     @staticmethod
     def granular(name: str, agent: AgentSpec, **keys: Any) -> GranularStep:
         """Return a step whose agent is journaled turn by turn; the same as `GranularStep(…)`."""
-        from flujo.domain.steps.granular import GranularStep
-
         return GranularStep(name, agent, **keys)
 
 
