@@ -12,7 +12,7 @@ from flujo.domain.acts import Actor, Verb, Via
 from flujo.domain.journal import RunId
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef, HumanInTheLoopStep, Text
-from flujo.exceptions import ResumeConflict, SettingsError
+from flujo.exceptions import Fenced, ResumeConflict, SettingsError
 from flujo.services.project.system import SystemClock
 from flujo.services.runs import blueprint_runs
 from flujo.state.memory_store import MemoryDatabase, MemoryStateStore
@@ -138,7 +138,8 @@ async def test_a_run_whose_owner_died_is_cancelled_after_its_lease(sqlite_uri: s
     record = await blueprint_runs.cancel(store, "run", ADA, clock=SystemClock())
     assert (record.status, record.fence) == (RunStatus.CANCELLED, 2)
     held.release.set()
-    await asyncio.wait([running])
+    with pytest.raises(Fenced):
+        await running
     await dead.aclose()
     await store.aclose()
 
