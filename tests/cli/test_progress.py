@@ -12,8 +12,9 @@ from inline_snapshot import snapshot
 from flujo.cli.progress import LiveTree, PlainLines
 from flujo.cli.terminal import Terminal
 from flujo.domain.events import Chunk, RunStarted, StepEnded, StepRetried, StepStarted
-from flujo.domain.journal import ErrorInfo, RunId, StepPath
+from flujo.domain.journal import ErrorInfo, RunId
 from flujo.domain.outcomes import Aborted, Failure, Paused, Success
+from flujo.domain.paths import StepPath
 from flujo.domain.run import Pause
 from flujo.domain.usage import Usage
 

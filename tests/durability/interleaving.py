@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from typing import Protocol as Interface
 
 from flujo.domain import canonical
-from flujo.domain.journal import Entry, EntryKind, RunId, StepPath
+from flujo.domain.journal import Entry, EntryKind, RunId
+from flujo.domain.paths import StepPath
 from flujo.domain.run import Move, NewRun, Pause, RunStatus, Write
 from flujo.exceptions import Fenced, IllegalMove, ResumeConflict
 

@@ -13,7 +13,8 @@ import sys
 from typing import Any
 
 from flujo.domain import canonical
-from flujo.domain.journal import RunId, StepPath
+from flujo.domain.journal import RunId
+from flujo.domain.paths import StepPath
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import HumanInTheLoopStep, Text

@@ -26,8 +26,9 @@ from durability.random_programs import (
 from durability.slow_store import Crashed, SlowStore
 from flujo.domain import canonical
 from flujo.domain.events import StepEnded
-from flujo.domain.journal import RunId, StepPath
+from flujo.domain.journal import RunId
 from flujo.domain.outcomes import Success
+from flujo.domain.paths import StepPath
 from flujo.domain.run import RunStatus
 from flujo.exceptions import FlujoError, RunNotFound
 from flujo.services.binding.binding import PipelineBinding

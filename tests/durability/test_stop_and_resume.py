@@ -91,7 +91,8 @@ async def test_a_zombie_cannot_write(store: StateStore) -> None:
         await start(everything(world), stopping, 1)
     result = await resume(everything(world), store)
     assert result.status is RunStatus.COMPLETED
-    from flujo.domain.journal import Entry, EntryKind, StepPath
+    from flujo.domain.journal import Entry, EntryKind
+    from flujo.domain.paths import StepPath
     from flujo.domain.run import Write
 
     late = Entry(path=StepPath("late"), kind=EntryKind.WORK, seq=99)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flujo.domain.journal import StepPath
 from flujo.domain.ledger import Hold, HoldState, Ledger, Spending
+from flujo.domain.paths import StepPath
 from flujo.domain.usage import NOTHING, Usage, UsageLimits, tightest
 from flujo.engine.budget import Budget, unconfirmed
 from flujo.engine.step_meter import StepMeter

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from flujo.domain.events import Chunk, StepEnded, StepRetried, StepStarted
-from flujo.domain.journal import ErrorInfo, StepPath
+from flujo.domain.journal import ErrorInfo
 from flujo.domain.outcomes import Failure, Success
+from flujo.domain.paths import StepPath
 from flujo.governance.events import redacted
 from flujo.governance.sink import GATE
 

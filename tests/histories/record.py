@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from flujo import Flujo, RecoveryPolicy, TaskClient
 from flujo.domain import canonical
-from flujo.domain.journal import RunId, StepPath
+from flujo.domain.journal import RunId
+from flujo.domain.paths import StepPath
 from flujo.domain.run import RunStatus
 from flujo.exceptions import StateBackendUnavailable
 from flujo.state.store import SqlStateStore

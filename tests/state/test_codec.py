@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flujo.domain import canonical
-from flujo.domain.journal import Entry, EntryKind, EntryStatus, RunId, StepPath
+from flujo.domain.journal import Entry, EntryKind, EntryStatus, RunId
+from flujo.domain.paths import StepPath
 from flujo.domain.usage import Usage
 from flujo.exceptions import CorruptState
 from flujo.state import codec

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flujo.domain.fast_dataclass import record
-from flujo.domain.journal import ErrorInfo, RunId, StepPath
+from flujo.domain.journal import ErrorInfo, RunId
 from flujo.domain.outcomes import StepOutcome, Success
+from flujo.domain.paths import StepPath
 from flujo.domain.run import RunStatus
 from flujo.domain.usage import NOTHING, Usage
 

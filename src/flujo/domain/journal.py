@@ -8,15 +8,7 @@ from typing import Any, NewType
 
 from flujo.domain import canonical
 from flujo.domain.fast_dataclass import record
-from flujo.domain.paths import ROOT as ROOT
-from flujo.domain.paths import StepPath as StepPath
-from flujo.domain.paths import branch as branch
-from flujo.domain.paths import child as child
-from flujo.domain.paths import for_command_line as for_command_line
-from flujo.domain.paths import from_command_line as from_command_line
-from flujo.domain.paths import indexed as indexed
-from flujo.domain.paths import is_inside as is_inside
-from flujo.domain.paths import parent as parent
+from flujo.domain.paths import StepPath
 from flujo.domain.usage import NOTHING, Usage
 
 RunId = NewType("RunId", str)

@@ -12,7 +12,7 @@ from typing_extensions import TypeVar, Unpack  # with defaults, which `typing` h
 from flujo.domain import values
 from flujo.domain.agents import AgentSpec
 from flujo.domain.arguments import Node, Takes, node, takes
-from flujo.domain.journal import ROOT, StepPath, branch, child
+from flujo.domain.paths import ROOT, StepPath, branch, child
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.usage import UsageLimits
 from flujo.domain.values import CallableRef, Expr, Logic, Logical, Text, Value, Valued

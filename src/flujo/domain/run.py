@@ -9,8 +9,9 @@ from typing import Any
 
 from flujo.domain.acts import Act
 from flujo.domain.fast_dataclass import record
-from flujo.domain.journal import Entry, RunId, StepPath
+from flujo.domain.journal import Entry, RunId
 from flujo.domain.ledger import Hold
+from flujo.domain.paths import StepPath
 from flujo.domain.usage import NOTHING, Usage
 
 

@@ -8,8 +8,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 
     from flujo.domain.acts import Act, Actor
-    from flujo.domain.journal import Entry, RunId, StepPath
+    from flujo.domain.journal import Entry, RunId
     from flujo.domain.ledger import Ledger
+    from flujo.domain.paths import StepPath
     from flujo.domain.run import (
         Due,
         Intent,

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from flujo.domain import merge
-    from flujo.domain.journal import StepPath
     from flujo.domain.models import PipelineContext
+    from flujo.domain.paths import StepPath
     from flujo.domain.run import Intent
     from flujo.domain.steps import BaseStep
     from flujo.engine.frame import Frame

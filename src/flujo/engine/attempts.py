@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, Ask, answered_by
 from flujo.domain.events import Chunk, StepRetried, StepStarted
-from flujo.domain.journal import Entry, EntryKind, EntryStatus, ErrorInfo, StepPath
+from flujo.domain.journal import Entry, EntryKind, EntryStatus, ErrorInfo
 from flujo.domain.outcomes import Aborted, Failure, Paused, StepOutcome, Success
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import IntentState, Pause
@@ -25,6 +25,7 @@ from flujo.exceptions import PausedException, PipelineAbortSignal, UsageLimitExc
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from flujo.domain.paths import StepPath
     from flujo.domain.steps import BaseStep, CallableRef, Step
     from flujo.engine.frame import Frame
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from flujo.domain import canonical, merge
 from flujo.domain.agents import Ask
-from flujo.domain.journal import EntryKind, branch
+from flujo.domain.journal import EntryKind
 from flujo.domain.outcomes import StepOutcome, Success
+from flujo.domain.paths import branch
 from flujo.domain.steps import CallableRef
 from flujo.engine.decisions import decision, foreign
 from flujo.engine.fanout import Branch, fan_out, stopped_by
@@ -16,7 +17,8 @@ from flujo.exceptions import MergeConflict
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 
-    from flujo.domain.journal import Entry, StepPath
+    from flujo.domain.journal import Entry
+    from flujo.domain.paths import StepPath
     from flujo.domain.steps import ParallelStep, Value
     from flujo.engine.fanout import BranchResult
     from flujo.engine.frame import Frame, RunBody

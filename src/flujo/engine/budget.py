@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain.journal import ROOT, ErrorInfo, StepPath
 from flujo.domain.ledger import Hold, HoldState, Ledger
+from flujo.domain.paths import ROOT, StepPath
 from flujo.domain.usage import NOTHING, Usage, UsageLimits, amount, format_amount
 from flujo.exceptions import UsageLimitExceeded
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
+
+    from flujo.domain.journal import ErrorInfo
 
 _TOP = 3
 """How many of the steps that spent the most an error names."""

@@ -15,8 +15,8 @@ from flujo.engine.limits import budget_hit, within_timeout
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from flujo.domain.journal import StepPath
     from flujo.domain.outcomes import StepOutcome
+    from flujo.domain.paths import StepPath
     from flujo.domain.steps import BaseStep
     from flujo.engine.frame import Frame
 

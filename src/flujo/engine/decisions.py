@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.agents import Ask
-from flujo.domain.journal import Entry, EntryKind, indexed
+from flujo.domain.journal import Entry, EntryKind
+from flujo.domain.paths import indexed
 from flujo.domain.steps import CallableRef, Logic
 from flujo.exceptions import ControlSignal, ExpressionFailed, FlujoError, JournalConflict, StepFailed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
 
-    from flujo.domain.journal import StepPath
+    from flujo.domain.paths import StepPath
     from flujo.engine.frame import Frame
 
 _END = object()

@@ -15,8 +15,8 @@ from flujo.exceptions import FlujoError, JournalConflict, StateError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
-    from flujo.domain.journal import StepPath
     from flujo.domain.outcomes import StepOutcome
+    from flujo.domain.paths import StepPath
     from flujo.domain.pipeline import Pipeline
     from flujo.engine.frame import Frame, RunBody
 

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from flujo.domain import canonical, merge
 from flujo.domain.agents import Ask
-from flujo.domain.journal import ROOT, RunId, StepPath
+from flujo.domain.paths import ROOT, StepPath
 from flujo.domain.steps import CallableRef, Expr, Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flujo.domain.events import Event, StepEnded
+    from flujo.domain.journal import RunId
     from flujo.domain.outcomes import StepOutcome, Success
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, Chain, Clock, Random, Sink

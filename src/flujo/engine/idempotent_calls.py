@@ -18,7 +18,7 @@ from flujo.engine.journal import error_info
 from flujo.exceptions import CallInDoubt, FlujoError, OutputRejected
 
 if TYPE_CHECKING:
-    from flujo.domain.journal import StepPath
+    from flujo.domain.paths import StepPath
     from flujo.domain.steps import Step
     from flujo.engine.frame import Frame
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.events import StepEnded, StepStarted
-from flujo.domain.journal import Entry, EntryKind, EntryStatus, StepPath, child
+from flujo.domain.journal import Entry, EntryKind, EntryStatus
 from flujo.domain.outcomes import Aborted, Failure, StepOutcome, Success
+from flujo.domain.paths import StepPath, child
 from flujo.engine.composite_attempts import finish, is_attempted, perform_whole
 from flujo.engine.context_isolation import ContextScope
 from flujo.engine.decisions import decide_flag

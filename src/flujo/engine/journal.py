@@ -13,8 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, merge
-from flujo.domain.journal import ROOT, Entry, EntryKind, EntryStatus, ErrorInfo, StepPath, is_inside
+from flujo.domain.journal import Entry, EntryKind, EntryStatus, ErrorInfo
 from flujo.domain.outcomes import Success
+from flujo.domain.paths import ROOT, StepPath, is_inside
 from flujo.domain.run import Intent, Move, Pause, Progress, RunRecord, Write
 from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import FlujoError, JournalConflict, StateError, StepFailed

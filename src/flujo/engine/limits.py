@@ -6,14 +6,15 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
-from flujo.domain.journal import Entry, ErrorInfo, StepPath
 from flujo.domain.outcomes import Failure
+from flujo.domain.paths import StepPath
 from flujo.engine.journal import STOPS_THE_WALK, error_info
 from flujo.exceptions import EngineError, FlujoError, StepTimeout, UsageLimitExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from flujo.domain.journal import Entry, ErrorInfo
     from flujo.domain.outcomes import StepOutcome
     from flujo.domain.steps import BaseStep
     from flujo.domain.usage import UsageLimits

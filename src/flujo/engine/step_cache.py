@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, merge
-from flujo.domain.journal import CACHE_MISS, branch
+from flujo.domain.journal import CACHE_MISS
 from flujo.domain.outcomes import StepOutcome, Success
+from flujo.domain.paths import branch
 from flujo.domain.steps import Step
 from flujo.engine.answer_cache import CachedAnswer
 from flujo.engine.cache_key import key_of
@@ -18,7 +19,7 @@ from flujo.governance.logs import logger
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from flujo.domain.journal import StepPath
+    from flujo.domain.paths import StepPath
     from flujo.domain.steps import BaseStep, CachePolicy
     from flujo.engine.frame import Frame
 

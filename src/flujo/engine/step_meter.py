@@ -11,7 +11,7 @@ from flujo.domain.usage import NOTHING, Usage
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from flujo.domain.journal import StepPath
+    from flujo.domain.paths import StepPath
     from flujo.engine.budget import Budget
     from flujo.engine.journal import Journal
 

@@ -15,8 +15,9 @@ import zstandard
 
 from flujo.domain import canonical
 from flujo.domain.acts import Act, Actor, Verb, Via
-from flujo.domain.journal import Entry, EntryKind, EntryStatus, RunId, StepPath, parent
+from flujo.domain.journal import Entry, EntryKind, EntryStatus, RunId
 from flujo.domain.ledger import Hold, HoldState
+from flujo.domain.paths import StepPath, parent
 from flujo.domain.run import (
     Intent,
     IntentState,

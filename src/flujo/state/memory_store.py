@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from flujo.domain import canonical
 from flujo.domain.acts import Act, Verb
-from flujo.domain.journal import ROOT, Entry, EntryKind, RunId, StepPath, parent
+from flujo.domain.journal import Entry, EntryKind, RunId
 from flujo.domain.ledger import Hold, Ledger, Spending
+from flujo.domain.paths import ROOT, StepPath, parent
 from flujo.domain.run import (
     Due,
     Intent,

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from flujo.domain.acts import Actor
-    from flujo.domain.journal import Entry, RunId, StepPath
+    from flujo.domain.journal import Entry, RunId
+    from flujo.domain.paths import StepPath
 
 METADATA_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 MAX_CONDITIONS = 16

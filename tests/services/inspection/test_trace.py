@@ -13,8 +13,9 @@ from support import Expr, HumanInTheLoopStep, MapStep, Text, World, call, pipeli
 
 if TYPE_CHECKING:
     from flujo.domain.acts import Act
-    from flujo.domain.journal import Entry, RunId, StepPath
+    from flujo.domain.journal import Entry, RunId
     from flujo.domain.ledger import Ledger
+    from flujo.domain.paths import StepPath
     from flujo.domain.run import Intent, Pause, Progress
     from flujo.domain.store import JournalSource, StateStore
 

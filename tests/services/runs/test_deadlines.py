@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flujo.domain.journal import EntryKind, RunId, StepPath
+from flujo.domain.journal import EntryKind, RunId
+from flujo.domain.paths import StepPath
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef
 from flujo.exceptions import ResumeConflict

@@ -13,8 +13,9 @@ import sqlalchemy as sa
 
 from flujo.domain import canonical
 from flujo.domain.acts import Act, Actor, Verb, Via
-from flujo.domain.journal import RunId, StepPath
+from flujo.domain.journal import RunId
 from flujo.domain.ledger import Hold, HoldState
+from flujo.domain.paths import StepPath
 from flujo.domain.run import Intent, IntentState, Pause, RunStatus, Write
 from flujo.domain.usage import Usage
 from flujo.exceptions import CorruptState

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flujo.domain import canonical
-from flujo.domain.journal import RunId, StepPath
+from flujo.domain.journal import RunId
 from flujo.domain.ledger import Hold, HoldState
+from flujo.domain.paths import StepPath
 from flujo.domain.run import Intent, IntentState, Pause, RunQuery, Write
 from flujo.domain.usage import Usage
 from flujo.exceptions import CorruptState

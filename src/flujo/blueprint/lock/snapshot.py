@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from flujo.blueprint.sources.signatures import declaration, read_module
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec
-from flujo.domain.journal import ROOT, StepPath, branch, child
+from flujo.domain.paths import ROOT, StepPath, branch, child
 from flujo.domain.pipeline import BaseStep, Pipeline
 from flujo.domain.values import CallableRef, Expr, Text
 

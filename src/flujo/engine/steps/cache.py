@@ -9,7 +9,7 @@ from flujo.domain.outcomes import StepOutcome, Success
 from flujo.engine.step_cache import answered
 
 if TYPE_CHECKING:
-    from flujo.domain.journal import StepPath
+    from flujo.domain.paths import StepPath
     from flujo.domain.steps import CacheStep
     from flujo.engine.frame import Frame, RunBody
 

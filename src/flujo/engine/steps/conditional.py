@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain.journal import branch
 from flujo.domain.outcomes import StepOutcome, Success
+from flujo.domain.paths import branch
 from flujo.engine.decisions import decide, decide_flag
 from flujo.exceptions import NoBranch
 
 if TYPE_CHECKING:
-    from flujo.domain.journal import StepPath
+    from flujo.domain.paths import StepPath
     from flujo.domain.steps import ConditionalStep
     from flujo.engine.frame import Frame, RunBody
 

@@ -14,7 +14,7 @@ from flujo.engine.journal import error_info
 from flujo.exceptions import DeadlinePassed
 
 if TYPE_CHECKING:
-    from flujo.domain.journal import StepPath
+    from flujo.domain.paths import StepPath
     from flujo.domain.steps import HumanInTheLoopStep
     from flujo.engine.frame import Frame, RunBody
 

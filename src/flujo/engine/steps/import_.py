@@ -11,7 +11,7 @@ from flujo.engine.context_isolation import ContextScope
 from flujo.engine.frame import Frame
 
 if TYPE_CHECKING:
-    from flujo.domain.journal import StepPath
+    from flujo.domain.paths import StepPath
     from flujo.domain.steps import ImportStep
     from flujo.engine.frame import RunBody
 

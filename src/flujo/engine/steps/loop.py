@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
-from flujo.domain.journal import indexed
 from flujo.domain.outcomes import StepOutcome, Success
+from flujo.domain.paths import indexed
 from flujo.engine.decisions import decide, decide_flag
 from flujo.exceptions import LoopLimitReached
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from flujo.domain.journal import StepPath
+    from flujo.domain.paths import StepPath
     from flujo.domain.steps import LoopStep
     from flujo.engine.frame import Frame, RunBody
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain.journal import indexed
+from flujo.domain.paths import indexed
 from flujo.engine.branches import come_out, merge_into
 from flujo.engine.decisions import decide_items
 from flujo.engine.fanout import Branch, fan_out, stopped_by
@@ -13,8 +13,8 @@ from flujo.engine.fanout import Branch, fan_out, stopped_by
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from flujo.domain.journal import StepPath
     from flujo.domain.outcomes import StepOutcome
+    from flujo.domain.paths import StepPath
     from flujo.domain.steps import MapStep
     from flujo.engine.frame import Frame, RunBody
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from flujo.engine.branches import run_branches
 
 if TYPE_CHECKING:
-    from flujo.domain.journal import StepPath
     from flujo.domain.outcomes import StepOutcome
+    from flujo.domain.paths import StepPath
     from flujo.domain.steps import ParallelStep
     from flujo.engine.frame import Frame, RunBody
 

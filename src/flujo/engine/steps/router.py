@@ -20,7 +20,8 @@ from flujo.exceptions import ControlSignal, UnknownBranch
 
 if TYPE_CHECKING:
     from flujo.domain.agents import Meter, Reply
-    from flujo.domain.journal import Entry, StepPath
+    from flujo.domain.journal import Entry
+    from flujo.domain.paths import StepPath
     from flujo.domain.steps import DynamicParallelRouterStep
     from flujo.engine.frame import Frame, RunBody
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
-from flujo.domain.journal import EntryKind, branch, child, indexed
+from flujo.domain.journal import EntryKind
 from flujo.domain.outcomes import StepOutcome, Success
+from flujo.domain.paths import branch, child, indexed
 from flujo.engine.decisions import decide_flag
 from flujo.engine.journal import success
 from flujo.exceptions import NoTransition, TransitionLimitReached
@@ -15,7 +16,7 @@ from flujo.exceptions import NoTransition, TransitionLimitReached
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from flujo.domain.journal import StepPath
+    from flujo.domain.paths import StepPath
     from flujo.domain.steps import StateMachineStep
     from flujo.engine.frame import Frame, RunBody
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flujo.domain.journal import child
 from flujo.domain.outcomes import Failure, Success
+from flujo.domain.paths import child
 from flujo.domain.steps import FALLBACK
 from flujo.engine.attempts import perform
 from flujo.engine.composite_attempts import finish
@@ -14,8 +14,8 @@ from flujo.exceptions import CallInDoubt, UsageLimitExceeded
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from flujo.domain.journal import StepPath
     from flujo.domain.outcomes import StepOutcome
+    from flujo.domain.paths import StepPath
     from flujo.domain.steps import Step
     from flujo.engine.frame import Frame, RunBody
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
-from flujo.domain.journal import StepPath, child, indexed
 from flujo.domain.outcomes import Failure, StepOutcome, Success
+from flujo.domain.paths import StepPath, child, indexed
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.steps import CallableRef, Expr, Step
 from flujo.engine.decisions import decide_flag

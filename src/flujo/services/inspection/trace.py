@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, paths
-from flujo.domain.journal import CACHE_MISS, ROOT, Entry, EntryKind, EntryStatus, ErrorInfo, StepPath, parent
+from flujo.domain.journal import CACHE_MISS, Entry, EntryKind, EntryStatus, ErrorInfo
+from flujo.domain.paths import ROOT, StepPath, parent
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.wording import did_you_mean
 from flujo.exceptions import SettingsError

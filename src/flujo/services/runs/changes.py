@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from flujo.blueprint.sources.source_files import FileSource, SourceRefused
-from flujo.domain.journal import ROOT, EntryKind, StepPath, branch, parent
+from flujo.domain.journal import EntryKind
+from flujo.domain.paths import ROOT, StepPath, branch, parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

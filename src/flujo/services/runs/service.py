@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical
 from flujo.domain.acts import Act, Actor, Verb
 from flujo.domain.fast_dataclass import record
-from flujo.domain.journal import ROOT
 from flujo.domain.models import PipelineResult
+from flujo.domain.paths import ROOT
 from flujo.domain.run import Move, RunStatus, Write
 from flujo.domain.usage import UsageLimits, tightest
 from flujo.engine.journal import error_info

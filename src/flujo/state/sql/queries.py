@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from flujo.domain import canonical
-from flujo.domain.journal import ROOT, Entry, EntryKind, RunId, StepPath
+from flujo.domain.journal import Entry, EntryKind, RunId
 from flujo.domain.ledger import HoldState, Ledger, Spending
+from flujo.domain.paths import ROOT, StepPath
 from flujo.domain.run import Due, Progress, RunStatus
 from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState

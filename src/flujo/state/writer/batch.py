@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    from flujo.domain.journal import RunId, StepPath
+    from flujo.domain.journal import RunId
+    from flujo.domain.paths import StepPath
     from flujo.state.leases import Leases
     from flujo.state.sql.database import Database
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flujo.domain.journal import RunId, StepPath
+from flujo.domain.journal import RunId
+from flujo.domain.paths import StepPath
 from flujo.domain.run import RunStatus
 from flujo.exceptions import ResumeConflict, RunNotFound
 from flujo.testing.store_suite.examples import RUN, OpenStore, ask, entry, new_run, writes

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from flujo.domain.journal import RunId, StepPath
+from flujo.domain.journal import RunId
+from flujo.domain.paths import StepPath
 from flujo.domain.run import Pause, RunStatus, Write
 from flujo.exceptions import ResumeConflict
 from flujo.testing.store_suite.examples import NEVER_S, RUN, SHORT_S, OpenStore, listed, new_run

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flujo.domain import canonical
-from flujo.domain.journal import StepPath
 from flujo.domain.ledger import Hold, HoldState
+from flujo.domain.paths import StepPath
 from flujo.domain.run import Intent, IntentState, Pause, RunRecord, RunStatus, Write
 from flujo.domain.usage import Usage
 from flujo.exceptions import Fenced

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flujo.domain import canonical
-from flujo.domain.journal import EntryKind, StepPath
+from flujo.domain.journal import EntryKind
 from flujo.domain.ledger import Hold, HoldState
+from flujo.domain.paths import StepPath
 from flujo.domain.run import Intent, IntentState, Write
 from flujo.domain.usage import Usage
 from flujo.exceptions import (

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain.journal import Entry, EntryKind, RunId, StepPath
+from flujo.domain.journal import Entry, EntryKind, RunId
+from flujo.domain.paths import StepPath
 from flujo.domain.run import Move, NewRun, Pause, RunQuery, RunRecord, RunStatus, Write
 from flujo.domain.store import StateStore
 

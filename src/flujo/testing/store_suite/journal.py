@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flujo.domain import canonical
-from flujo.domain.journal import EntryKind, EntryStatus, RunId, StepPath
+from flujo.domain.journal import EntryKind, EntryStatus, RunId
+from flujo.domain.paths import StepPath
 from flujo.domain.run import RunStatus, Write
 from flujo.domain.usage import Usage
 from flujo.exceptions import (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flujo.domain.journal import StepPath
+from flujo.domain.paths import StepPath
 from flujo.domain.run import Move, Pause, RunRecord, RunStatus, Write
 from flujo.exceptions import (
     Fenced,

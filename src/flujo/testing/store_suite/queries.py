@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flujo.domain.journal import RunId, StepPath
+from flujo.domain.journal import RunId
+from flujo.domain.paths import StepPath
 from flujo.domain.run import Pause, RunQuery, RunStatus, Write
 from flujo.exceptions import (
     SettingsError,

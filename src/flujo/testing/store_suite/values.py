@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flujo.domain import canonical
-from flujo.domain.journal import RunId, StepPath
+from flujo.domain.journal import RunId
+from flujo.domain.paths import StepPath
 from flujo.domain.run import Pause, RunStatus, Write
 from flujo.exceptions import FlujoError, SettingsError
 from flujo.testing.store_suite.examples import RUN, entry, move, new_run, writes

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flujo.domain.journal import RunId, StepPath
+from flujo.domain.journal import RunId
+from flujo.domain.paths import StepPath
 from flujo.domain.run import Pause, RunStatus, Write
 from flujo.exceptions import (
     ResumeConflict,
