@@ -75,7 +75,6 @@ COVERED_BY = {
     "client.py": "manual/test_manual.py",
     "domain/acts.py": "conformance/test_stores.py",
     "domain/agents.py": "services/checks/test_pipeline_checks.py",
-    "domain/arguments.py": "services/checks/test_pipeline_checks.py",
     "domain/context_references.py": "services/binding/test_blob_references.py",
     "domain/events.py": "governance/test_events.py",
     "domain/executor.py": "agents/test_thread_pool.py",
