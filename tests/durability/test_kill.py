@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.timeout(900)
-KILLS = int(os.environ.get("FLUJO_KILLS", "6"))
+KILLS = int(os.environ.get("FLUJO_KILLS", "4"))
 LINES = 13
 """How often a whole run calls `touch`."""
 

@@ -42,7 +42,7 @@ TEXTS = {
     "budget_holds": ("path", "state"),
     "acts": ("by", "via", "verb", "object"),
 }
-FLIPS = int(os.environ.get("FLUJO_FLIPS", "4"))
+FLIPS = int(os.environ.get("FLUJO_FLIPS", "2"))
 """In each column of each row."""
 
 
