@@ -1,4 +1,4 @@
-"""Durable AI pipelines: what the manual imports from `flujo`, each name loaded when it is first used."""
+"""Durable AI pipelines: the public names of Flujo, each imported at first use."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

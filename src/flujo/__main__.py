@@ -1,4 +1,4 @@
-"""`flujo` and `python -m flujo`: the version is answered before anything else is imported."""
+"""`flujo` and `python -m flujo`. `--version` imports nothing else."""
 
 import gc
 import io
@@ -14,10 +14,10 @@ def main() -> None:
         return
     from flujo.cli.app import app
 
-    # A command makes many objects that stay to its end: looking for garbage among them is mostly in vain.
+    # A command creates many long-lived objects; frequent garbage collection finds little among them.
     gc.set_threshold(50_000, 20, 20)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: no answer is lost to an encoding
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: output never fails on an encoding
     app(prog_name="flujo")
 
 

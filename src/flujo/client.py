@@ -1,4 +1,4 @@
-"""The public door for systems that list, show and answer runs: `from flujo.client import TaskClient`."""
+"""Public client to list, show and answer runs: `from flujo.client import TaskClient`."""
 
 from flujo.services.inspection.task_client import TaskClient
 

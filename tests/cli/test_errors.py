@@ -90,7 +90,7 @@ def test_what_nobody_expected_is_called_a_bug(flujo: Flujo, monkeypatch: pytest.
     assert result.exit_code == 1
     assert result.stderr == snapshot("""\
 error: ZeroDivisionError: division by zero
-  hint: this is a bug in Flujo; run the same command with --debug to see where
+  hint: this is a bug in Flujo; run the command again with --debug for the traceback
 """)
     assert "Traceback" in flujo("schema", "--debug").stderr
 

@@ -47,14 +47,14 @@ def test_help_lists_every_command_by_what_it_is_for(flujo: Flujo) -> None:
     assert result.stdout == snapshot("""\
 Usage: flujo [OPTIONS] COMMAND [ARGS]...
 
-  Durable AI pipelines: what was finished stays finished, what was paid for is
-  not paid for twice.
+  Durable AI pipelines: runs survive crashes and resume without repeating
+  completed steps.
 
 Options:
   -C, --project DIR     Work in this folder.  [default: .]
   --env NAME            Use [env.NAME] of flujo.toml.
   --debug               Show tracebacks.
-  --no-color            Print without colour (also: NO_COLOR).
+  --no-color            Disable colour (also: NO_COLOR).
   --version             Print the version.
   --install-completion  Install completion for the current shell.
   --show-completion     Show completion for the current shell, to copy it or
@@ -67,22 +67,22 @@ Write:
   graph     Draw a blueprint.
   ls        List the steps, agents, callables and imports of blueprints.
   schema    Print the JSON Schema of blueprints.
-  explain   Explain a code, or tell what a blueprint does.
-  types     Write down the Python types that blueprints name.
+  explain   Explain an error code or a blueprint.
+  types     Export the Python types that blueprints use as JSON Schemas.
   lock      Write, verify, show or compare flujo.lock.
 
 Run:
-  run     Run a blueprint; alone, list them.
+  run     Run a blueprint; without BLUEPRINT, list them.
   resume  Continue a run; without RUN, list the resumable runs.
-  tasks   List runs, show one, answer its question.
+  tasks   List, show, answer, retry and cancel runs.
   trace   Show what happened in a run, step by step.
 
 Operate:
-  models   List or fetch the local models.
+  models   List or download local models.
   worker   Resume orphaned runs and handle expired deadlines.
-  migrate  Bring the database to this version's schema.
-  purge    Delete old runs and all that belongs to them.
-  doctor   Check settings, database, models and keys.
+  migrate  Migrate the database to the current schema.
+  purge    Delete old runs and their data.
+  doctor   Check settings, database, models and API keys.
 """)
 
 

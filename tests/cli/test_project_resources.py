@@ -126,4 +126,4 @@ def test_what_cannot_be_used_stops_the_command_before_a_run_is_recorded(
     result = flujo("run", "uses")
     assert result.exit_code == code, result.stderr
     assert says in result.stderr
-    assert "there are no such runs" in flujo("tasks", "list").stderr
+    assert "no matching runs" in flujo("tasks", "list").stderr

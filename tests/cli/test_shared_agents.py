@@ -57,8 +57,8 @@ def prompts(provider: Provider) -> list[str]:
 
 
 def test_a_file_of_agents_is_checked_with_the_blueprints_and_is_none(flujo: Flujo, shared: Project) -> None:
-    assert flujo("validate").stderr == "5 blueprints and 1 file of agents checked: valid\n"
-    assert flujo("validate", "blueprints/agents").stderr == "1 file of agents checked: valid\n"
+    assert flujo("validate").stderr == "5 blueprints and 1 agent file checked: valid\n"
+    assert flujo("validate", "blueprints/agents").stderr == "1 agent file checked: valid\n"
     assert "common" not in flujo("run").output
     assert flujo("ls").exit_code == 0
     run = flujo("run", "blueprints/agents/common.yaml")

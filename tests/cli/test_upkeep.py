@@ -41,7 +41,7 @@ def test_doctor_never_shows_a_key_or_a_password(flujo: Flujo, monkeypatch: pytes
 def test_doctor_changes_nothing(flujo: Flujo, project: Project) -> None:
     result = flujo("doctor")
     assert result.exit_code == 0
-    assert "made at the first run" in result.stdout
+    assert "created at the first run" in result.stdout
     assert not (project.root / ".flujo").exists()
     flujo("migrate")
     assert "durability `full` (WAL, synchronous=FULL)" in flujo("doctor").stdout
@@ -51,10 +51,7 @@ def test_doctor_changes_nothing(flujo: Flujo, project: Project) -> None:
 def test_doctor_names_damaged_runs(flujo: Flujo, project: Project) -> None:
     for run_id in ("one", "two"):
         assert flujo("run", "hello", "--input", "Ada", "--run-id", run_id).exit_code == 0
-    assert (
-        "ok    runs        the newest 2 runs and their 4 entries are what was written"
-        in flujo("doctor").stdout
-    )
+    assert "ok    runs        the newest 2 runs with 4 journal entries: intact" in flujo("doctor").stdout
     with closing(sqlite3.connect(project.root / ".flujo" / "state.db")) as connection, connection:
         connection.execute("UPDATE journal SET output = x'2231' WHERE run_id = 'one' AND seq = 2")
     told = flujo("doctor")

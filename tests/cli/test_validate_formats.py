@@ -90,7 +90,7 @@ def test_fix_mends_and_leaves_the_rest_as_it_is(flujo: Flujo, project: Project) 
     assert 'version: "1"\nname: wrong  # a comment that stays\n' in text
     assert "kind: conditional\n    if: '!steps.one.output'\n" in text
     assert path.stat().st_mode & 0o777 == 0o640
-    assert "mended blueprints/wrong.yaml" in result.stderr
+    assert "fixed blueprints/wrong.yaml" in result.stderr
     assert [each.name for each in path.parent.iterdir() if each.name.startswith(".")] == []
     flujo("validate", "wrong", "--fix")
     assert path.read_text("utf-8") == text, "what is mended is not mended again"

@@ -100,7 +100,7 @@ def test_questions_that_no_help_page_answers_are_passed_on(project: Path) -> Non
     known, unknown = given(project, "replies", "--input", asked)
     assert (known["reply"].partition(":")[0], known["open"]) == ("Delivery", False)
     assert unknown == {"reply": "We have passed your question on: Who are you?", "open": True}
-    assert "instead fell back: output of step 'answer'" in flujo(project, "trace", "@last")
+    assert "reason  fell back: output of step 'answer'" in flujo(project, "trace", "@last")
 
 
 def test_a_letter_is_edited_until_it_is_good_and_a_human_likes_it(project: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command line's root: global options, and commands that are imported when they are called."""
+"""The root command: global options and lazily imported commands."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ COMMANDS: dict[str, dict[str, str]] = {
         "graph": "Draw a blueprint.",
         "ls": "List the steps, agents, callables and imports of blueprints.",
         "schema": "Print the JSON Schema of blueprints.",
-        "explain": "Explain a code, or tell what a blueprint does.",
-        "types": "Write down the Python types that blueprints name.",
+        "explain": "Explain an error code or a blueprint.",
+        "types": "Export the Python types that blueprints use as JSON Schemas.",
         "lock": "Write, verify, show or compare flujo.lock.",
     },
     "Run": {
-        "run": "Run a blueprint; alone, list them.",
+        "run": "Run a blueprint; without BLUEPRINT, list them.",
         "resume": "Continue a run; without RUN, list the resumable runs.",
-        "tasks": "List runs, show one, answer its question.",
+        "tasks": "List, show, answer, retry and cancel runs.",
         "trace": "Show what happened in a run, step by step.",
     },
     "Operate": {
-        "models": "List or fetch the local models.",
+        "models": "List or download local models.",
         "worker": "Resume orphaned runs and handle expired deadlines.",
-        "migrate": "Bring the database to this version's schema.",
-        "purge": "Delete old runs and all that belongs to them.",
-        "doctor": "Check settings, database, models and keys.",
+        "migrate": "Migrate the database to the current schema.",
+        "purge": "Delete old runs and their data.",
+        "doctor": "Check settings, database, models and API keys.",
     },
 }
-"""Section → command → its one line, kept here so that `--help` imports no command (a test compares them)."""
+"""Section → command → its help line. They stand here so that `--help` imports no command."""
 
 _HOISTED = ("--debug", "--no-color")
-"""Global flags that may also stand behind the command, where people type them."""
+"""Global flags that are also accepted after the command."""
 
 
 class LazyGroup(TyperGroup):
-    """A group that knows its commands by name and imports one when it is called."""
+    """A command group that imports a command when it is invoked."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -55,7 +55,7 @@ class LazyGroup(TyperGroup):
         self.commands = {name: TyperCommand(name, help=line) for name, line in lines}
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - typer's signature
-        """Return the command, imported."""
+        """Import the command and return it."""
         if cmd_name not in self.commands:
             return None
         module = importlib.import_module(f"flujo.cli.commands.{cmd_name}")
@@ -64,23 +64,23 @@ class LazyGroup(TyperGroup):
         return command
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - typer's signature
-        """List the commands by section, without importing any."""
+        """List the commands by section; imports none."""
         for section, commands in COMMANDS.items():
             with formatter.section(section):
                 formatter.write_dl(list(commands.items()))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Take the global flags from wherever they stand before a `--`."""
+        """Move global flags before `--` to the front."""
         end = args.index("--") if "--" in args else len(args)
         flags = [word for word in args[:end] if word in _HOISTED]
         rest = [word for word in args[:end] if word not in _HOISTED]
         return super().parse_args(ctx, [*flags, *rest, *args[end:]])
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; what it raises becomes words and an exit code."""
+        """Run the command; report its error and exit with the error's code."""
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()  # a closed pipe is noticed here, not while the interpreter shuts down
+            sys.stdout.flush()  # a closed pipe raises here and not during interpreter shutdown
         except (typer.TyperException, typer.Exit, typer.Abort):
             raise
         except (Exception, KeyboardInterrupt) as error:
@@ -95,8 +95,8 @@ class LazyGroup(TyperGroup):
 app = typer.Typer(cls=LazyGroup, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"flujo {__version__}")
         raise typer.Exit
 
@@ -111,14 +111,12 @@ def root(
         str, typer.Option("--env", metavar="NAME", help="Use [env.NAME] of flujo.toml.")
     ] = "",
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
-    no_color: Annotated[
-        bool, typer.Option("--no-color", help="Print without colour (also: NO_COLOR).")
-    ] = False,
-    version: Annotated[  # noqa: ARG001 - its callback answers
+    no_color: Annotated[bool, typer.Option("--no-color", help="Disable colour (also: NO_COLOR).")] = False,
+    version: Annotated[  # noqa: ARG001 - its callback prints
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Durable AI pipelines: what was finished stays finished, what was paid for is not paid for twice."""
+    """Durable AI pipelines: runs survive crashes and resume without repeating completed steps."""
     terminal = Terminal(color=not no_color and not _no_color_is_set())
     ctx.obj = Invocation(terminal=terminal, folder=folder, environment=environment, debug=debug)
     if ctx.invoked_subcommand is None:
@@ -128,4 +126,4 @@ def root(
 def _no_color_is_set() -> bool:
     import os
 
-    return bool(os.environ.get("NO_COLOR"))  # noqa: TID251 - a convention of terminals, not a setting of ours
+    return bool(os.environ.get("NO_COLOR"))  # noqa: TID251 - a terminal convention, not a Flujo setting

@@ -1,4 +1,4 @@
-"""What the shell offers after a tab: blueprints, runs, steps, codes. Never an error."""
+"""Shell completion of blueprints, runs, steps and codes. Never raises."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from flujo.services.workspace import Workspace
 
 Offer = tuple[str, str]
-"""A word, and what the shell says about it where it can."""
+"""A completion and its description."""
 
 _MOST = 30
 _SQLITE = "sqlite:///"
@@ -37,28 +37,28 @@ def codes(incomplete: str) -> list[Offer]:
 
 
 def codes_and_blueprints(ctx: typer.Context, incomplete: str) -> list[Offer]:
-    """Offer what `flujo explain` takes."""
+    """Offer blueprints and codes, for `flujo explain`."""
     return [*blueprints(ctx, incomplete), *codes(incomplete)]
 
 
 def runs(ctx: typer.Context, incomplete: str) -> list[Offer]:
-    """Offer run ids, the newest first."""
+    """Offer run ids, newest first."""
     return _fitting([("@last", "the newest run"), *_runs(_invocation(ctx))], incomplete)
 
 
 def waiting_runs(ctx: typer.Context, incomplete: str) -> list[Offer]:
-    """Offer the runs that wait for a human."""
+    """Offer the ids of paused runs."""
     return _fitting(_runs(_invocation(ctx), status="paused"), incomplete)
 
 
 def steps(ctx: typer.Context, incomplete: str) -> list[Offer]:
-    """Offer the paths of the steps that the run on the line has been through."""
+    """Offer the step paths of the run named on the command line."""
 
-    async def been(client: TaskClient) -> list[Offer]:
+    async def visited(client: TaskClient) -> list[Offer]:
         trace = (await client.get_task(ctx.params.get("run") or "@last")).trace
         return [(path, kind) for path, kind in _paths(trace) if path]
 
-    return _fitting(_quietly(lambda: _from_database(_invocation(ctx), been)), incomplete)
+    return _fitting(_quietly(lambda: _from_database(_invocation(ctx), visited)), incomplete)
 
 
 def _paths(node: TraceNode) -> list[Offer]:
@@ -73,8 +73,8 @@ def _runs(invocation: Invocation, **only: Any) -> list[Offer]:
     return _quietly(lambda: _from_database(invocation, listed))
 
 
-def _from_database(invocation: Invocation, ask: Callable[[TaskClient], Any]) -> list[Offer]:
-    """Ask the database; one that is not there is not made for the sake of a tab."""
+def _from_database(invocation: Invocation, query: Callable[[TaskClient], Any]) -> list[Offer]:
+    """Query the database. A SQLite file that does not exist is not created."""
     from flujo.cli.run_command import in_workspace
     from flujo.services.inspection.task_client import TaskClient
 
@@ -83,23 +83,23 @@ def _from_database(invocation: Invocation, ask: Callable[[TaskClient], Any]) -> 
         return []
 
     def work(workspace: Workspace) -> Any:
-        return ask(TaskClient(workspace))
+        return query(TaskClient(workspace))
 
     offers: list[Offer] = in_workspace(invocation, work)
     return offers
 
 
 def _invocation(ctx: typer.Context) -> Invocation:
-    """Return the call so far: while the shell completes, the main command itself has not run."""
+    """Return the invocation; during completion the root command has not run."""
     return Invocation(folder=Path(ctx.find_root().params.get("folder") or "."))
 
 
 def _quietly(find: Callable[[], list[Offer]]) -> list[Offer]:
     try:
         return find()
-    except Exception:  # noqa: BLE001 - whatever is wrong, a tab offers nothing and prints nothing
+    except Exception:  # noqa: BLE001 - on any error, completion offers nothing and prints nothing
         return []
 
 
 def _fitting(offers: list[Offer], incomplete: str) -> list[Offer]:
-    return [(word, " ".join(said.split())) for word, said in offers if word.startswith(incomplete)]
+    return [(word, " ".join(about.split())) for word, about in offers if word.startswith(incomplete)]

@@ -1,4 +1,4 @@
-"""How a blueprint's findings look on a terminal: the plain rendering in colour, and the closing count."""
+"""Renders findings on a terminal: colours and the summary line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SEVERITY = {"error": ("bold", "red"), "warning": ("bold", "yellow"), "info": ("
 
 
 def painted(text: str, terminal: Terminal, *, to: TextIO) -> str:
-    """Return a rendered finding with its parts in colour, where colour is seen."""
+    """Return a rendered finding, coloured if the stream shows colour."""
     if not terminal.paints(to):
         return text
     head, *rest = text.split("\n")

@@ -1,4 +1,4 @@
-"""How far a download is: a bar on a terminal, a line every tenth elsewhere."""
+"""Download progress: a bar on a terminal, a line every 10 % elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Download:
-    """Called with the bytes that are there and the bytes there will be."""
+    """A progress callback: called with the bytes done and the bytes in total."""
 
     def __init__(self, terminal: Terminal, name: str) -> None:
         self._terminal = terminal
@@ -22,7 +22,7 @@ class Download:
         self._bar: Progress | None = None
 
     def __call__(self, done: int, total: int) -> None:
-        """Show how far it is."""
+        """Show the progress."""
         if self._terminal.err.isatty():
             bar = self._bar or self._started(total)
             bar.update(bar.task_ids[0], completed=done, total=total)
@@ -30,7 +30,7 @@ class Download:
         tenth = done * 10 // total if total else 0
         if tenth > self._tenth:
             self._tenth = tenth
-            self._terminal.say(f"fetching {self._name}: {megabytes(done, total)}")
+            self._terminal.say(f"downloading {self._name}: {megabytes(done, total)}")
 
     def __enter__(self) -> Self:
         return self
@@ -46,6 +46,6 @@ class Download:
         console = Console(file=self._terminal.err, no_color=not self._terminal.color)
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
         self._bar = Progress(*columns, console=console, transient=True)
-        self._bar.add_task(f"fetching {self._name}", total=total)
+        self._bar.add_task(f"downloading {self._name}", total=total)
         self._bar.start()
         return self._bar

@@ -37,7 +37,7 @@ def show_traceback(error: BaseException | None, invocation: Invocation) -> None:
         invocation.terminal.say("".join(traceback.format_exception(error)).rstrip("\n"))
 
 
-_BUG = "this is a bug in Flujo; run the same command with --debug to see where"
+_BUG = "this is a bug in Flujo; run the command again with --debug for the traceback"
 
 
 def say_error(terminal: Terminal, message: str, *, code: str = "", hint: str = "") -> None:

@@ -1,4 +1,4 @@
-"""What a command's exit code means: a frozen table, and the code of each error."""
+"""The exit codes of commands, and the code of each error."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ class ExitCode(IntEnum):
     RUN_FAILED = 1
     """The run failed or was cancelled, or a check found something."""
     USAGE = 2
-    """The command line, the input or a setting cannot be used."""
+    """The command line, the input or a setting is not valid."""
     CALLABLE = 3
     """A callable that the blueprint names is not allowed or could not be imported."""
     BLUEPRINT = 4
     """The blueprint is not valid."""
     PAUSED = 5
-    """The run waits for a human."""
+    """The run is paused and waits for an answer."""
     BUDGET = 6
-    """The budget does not allow it."""
+    """The budget is exhausted or too small."""
     LOCK = 7
-    """The blueprint is not what flujo.lock holds."""
+    """The blueprint does not match flujo.lock."""
     STATE = 8
-    """The database: unreachable, not migrated, or the run belongs to somebody else."""
+    """The database is unreachable or not migrated, or another process owns the run."""
     INTERRUPTED = 130
-    """Ctrl-C; a run that was interrupted can be resumed."""
+    """Ctrl-C; the run can be resumed."""
     TERMINATED = 143
     """SIGTERM; the run can be resumed."""
 
@@ -46,7 +46,7 @@ _OF_ERROR: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (ex.StateError, ExitCode.STATE),
     (KeyboardInterrupt, ExitCode.INTERRUPTED),
 )
-"""The first class that fits decides; an error that is not listed is a failed run."""
+"""The first matching class decides; other errors exit with 1."""
 
 
 def of_error(error: BaseException) -> ExitCode:
@@ -65,7 +65,7 @@ _BUDGET_ERRORS = (ex.BudgetError, ex.UsageLimitExceeded, ex.PriceUnknown, ex.Ans
 
 
 def of_run(status: str, error_code: str | None) -> ExitCode:
-    """Return the exit code of a command that ends with a run in this state, for this reason."""
+    """Return the exit code for a run that ended with this status and error code."""
     if status == "failed" and error_code in {error.code for error in _BUDGET_ERRORS}:
         return ExitCode.BUDGET
     return _OF_STATUS.get(status, ExitCode.RUN_FAILED)

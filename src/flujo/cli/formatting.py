@@ -1,4 +1,4 @@
-"""How values are said on a terminal: seconds, tokens, cost, times, columns, and texts made short and safe."""
+"""Formats values for a terminal: durations, tokens, cost, times, columns, and safe short text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SAFE = {code: text for code, text in _CONTROLS.items() if chr(code) not in "\n\
 
 
 def seconds(value: float) -> str:
-    """Return a duration as people read it: `0.4s`, `12s`, `3m05s`, `2h10m`."""
+    """Return a readable duration: `0.4s`, `12s`, `3m05s`, `2h10m`."""
     if value < 10:
         return f"{value:.1f}s"
     whole = round(value)
@@ -28,9 +28,9 @@ def seconds(value: float) -> str:
 
 
 def usage(used: Usage, unconfirmed: Usage | None = None) -> str:
-    """Return tokens and cost, `""` when no model was asked. An unknown price is said, never zero.
+    """Return tokens and cost, or `""` without usage. An unknown cost is shown as unknown, never as zero.
 
-    `unconfirmed` is what may have been used in addition, at most.
+    `unconfirmed` is an upper bound for additional usage.
     """
     words = [_usage(used)] if used else []
     if unconfirmed:
@@ -46,14 +46,14 @@ def _usage(used: Usage) -> str:
 
 
 def cost(usd: float) -> str:
-    """Return an amount in dollars with as many digits as it needs."""
+    """Return an amount in dollars with 2 digits, or 4 below one dollar."""
     if usd == 0:
         return "$0"
     return f"${usd:.2f}" if usd >= 1 else f"${usd:.4f}" if usd >= 0.0001 else "<$0.0001"
 
 
 def moment(epoch: float) -> str:
-    """Return a time in the time zone of this machine; empty for none."""
+    """Return a time in the local time zone; empty for 0."""
     return f"{datetime.fromtimestamp(epoch, UTC).astimezone():%Y-%m-%d %H:%M:%S}" if epoch else ""
 
 
@@ -66,14 +66,14 @@ def span(seconds: float) -> str:
 
 
 def printable(text: str) -> str:
-    """Return `text` without what could steer a terminal; line ends and tabs stay."""
+    """Replace control characters in `text`; newlines and tabs stay."""
     return text.translate(_SAFE)
 
 
 def brief(value: Any, limit: int = 72) -> str:
-    """Return a value in one safe line of at most `limit` characters."""
+    """Return a value as one line of at most `limit` characters without control characters."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    # a text of megabytes is cut before it is looked at
+    # cut first: the text may be megabytes long
     line = " ".join(text[: limit * 4].split()).translate(_CONTROLS)
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
@@ -86,7 +86,7 @@ def cut(line: str, width: int) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the rows as lines whose columns start below each other."""
+    """Return the rows as lines with aligned columns."""
     from rich.cells import cell_len
 
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
@@ -97,12 +97,12 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def short_id(run_id: str) -> str:
-    """Return a run id as people type it: the first 12 characters of a generated id, a chosen id in full."""
+    """Return a run id to type: the first 12 characters of a generated id, any other id in full."""
     return run_id[:12] if len(run_id) == 32 and run_id.isalnum() else shlex.quote(run_id)
 
 
 def usage_data(used: Usage) -> dict[str, Any]:
-    """Return usage as JSON data; a cost that nobody knows is null."""
+    """Return usage as JSON data; an unknown cost is null."""
     return {
         "input_tokens": used.input_tokens,
         "output_tokens": used.output_tokens,
@@ -113,7 +113,7 @@ def usage_data(used: Usage) -> dict[str, Any]:
 
 
 def decoded(data: bytes | None) -> Any:
-    """Return the value of canonical JSON bytes, None for none."""
+    """Return the value of canonical JSON bytes, or None for None."""
     return None if data is None else json.loads(data)
 
 

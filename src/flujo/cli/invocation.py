@@ -1,4 +1,4 @@
-"""One call of the command line: what its global options say, and the project it works in."""
+"""One invocation of the command line: its global options and its project."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Invocation:
-    """The global options. A command gets it by `Invocation.of(ctx)`."""
+    """The global options; a command gets them with `Invocation.of(ctx)`."""
 
     terminal: Terminal = field(default_factory=Terminal)
     folder: Path = field(default_factory=Path.cwd)
@@ -26,15 +26,15 @@ class Invocation:
 
     @classmethod
     def of(cls, ctx: typer.Context) -> Invocation:
-        """Return what the main command has put into the context."""
+        """Return the invocation that the root command stored in the context."""
         return ctx.find_object(cls) or cls()
 
     @cached_property
     def project(self) -> Project:
-        """The project that the folder lies in.
+        """The project that contains the folder.
 
         Raises:
-            SettingsError: its settings cannot be used.
+            SettingsError: its settings are not valid.
         """
         from flujo.services.project.project import find_project
 

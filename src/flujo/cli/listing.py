@@ -1,4 +1,4 @@
-"""How runs are listed, and which command each state calls for."""
+"""Lists runs, and suggests the next command for each status."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COLUMNS = {
 
 
 def show_runs(terminal: Terminal, runs: Iterable[Any], *, as_json: bool) -> None:
-    """Write runs to stdout: a table, or JSON with whole ids and times in seconds since the epoch."""
+    """Write runs to stdout: a table, or JSON with full ids and times in seconds since the epoch."""
     found = list(runs)
     if as_json:
         terminal.json([run_data(run) for run in found])
@@ -33,7 +33,7 @@ def show_runs(terminal: Terminal, runs: Iterable[Any], *, as_json: bool) -> None
 
 
 def run_data(run: Any) -> dict[str, Any]:
-    """Return a run's row as JSON data."""
+    """Return a run as JSON data."""
     return {
         "run_id": run.run_id,
         "pipeline": run.pipeline,
@@ -48,7 +48,7 @@ def run_data(run: Any) -> dict[str, Any]:
 
 
 def next_for(run_id: str, status: str) -> str:
-    """Return the command that a run in this state calls for."""
+    """Return the next command to suggest for a run with this status."""
     run = formatting.short_id(run_id)
     match status:
         case "paused":

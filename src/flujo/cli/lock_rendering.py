@@ -1,4 +1,4 @@
-"""How a lock and what differs from it are shown: a table, and changes that are read by the word."""
+"""Renders a lock as a table, and differences from it word by word."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from flujo.cli.terminal import Terminal
     from flujo.services.checks.locking import Change
 
-_COLUMNS = {"what": "WHAT", "name": "NAME", "where": "IN", "held": "HELD AS"}
+_COLUMNS = {"what": "KIND", "name": "NAME", "where": "IN", "held": "LOCKED AS"}
 _STYLES = {"removed": "red", "added": "green"}
 _MARKS = {"same": "{}", "removed": "[-{}-]", "added": "{{+{}+}}", "skipped": " … "}
 _VALUE = 70
 _STEPS = 6
-"""How many steps of a blueprint are named as affected before the rest is counted."""
+"""How many affected steps of a blueprint are named; the rest is counted."""
 
 
 def show_lock(terminal: Terminal, held: dict[str, Any]) -> None:
-    """Write what a lock holds to stdout, as a table."""
+    """Write the contents of a lock to stdout, as a table."""
     rows = [
         {
             "what": "blueprint",
@@ -47,7 +47,7 @@ def show_lock(terminal: Terminal, held: dict[str, Any]) -> None:
 
 
 def diff_data(changes: Sequence[Change]) -> dict[str, Any]:
-    """Return changes as JSON data, with the blueprints and steps that they reach."""
+    """Return changes as JSON data, with the blueprints and steps that they affect."""
     from flujo.services.checks.locking import affected
 
     return {
@@ -58,7 +58,7 @@ def diff_data(changes: Sequence[Change]) -> dict[str, Any]:
 
 
 def show_diff(terminal: Terminal, changes: Sequence[Change]) -> None:
-    """Write changes to stdout: what was taken out in `[-…-]`, what was put in in `{+…+}`."""
+    """Write changes to stdout: removed words in `[-…-]`, added words in `{+…+}`."""
     from flujo.services.checks.locking import affected, sentence
 
     for change in changes:
@@ -74,7 +74,7 @@ def show_diff(terminal: Terminal, changes: Sequence[Change]) -> None:
 
 
 def _head(change: Change, sentence: str) -> str:
-    """Return the first line: the whole sentence, unless lines below say the rest of it."""
+    """Return the first line: the whole sentence, or its subject if details follow below."""
     if change.details or change.is_text:
         who = sentence.partition(": ")[0]
         key = "instructions" if change.key == "instructions" else f"`{change.key}`"
@@ -83,7 +83,7 @@ def _head(change: Change, sentence: str) -> str:
 
 
 def _by_word(terminal: Terminal, change: Change) -> Iterable[str]:
-    """Yield a text that changed, as lines, with the words marked that did."""
+    """Return the lines of a changed text, with the changed words marked."""
     from flujo.services.checks.locking import changed_words
 
     text = "".join(_marked(terminal, kind, part) for kind, part in changed_words(change))
@@ -94,7 +94,7 @@ def _marked(terminal: Terminal, kind: str, text: str) -> str:
     marked = _MARKS[kind].format(formatting.printable(text))
     if kind not in _STYLES:
         return marked
-    # a style ends with its line, so that a pager which shows one line shows it right
+    # a style ends with its line, because a pager may show a line alone
     lines = marked.split("\n")
     return "\n".join(terminal.styled(line, _STYLES[kind], to=terminal.out) for line in lines)
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, each written once."""
+"""Options that several commands share."""
 
 import sys
 from pathlib import Path
@@ -13,29 +13,29 @@ if TYPE_CHECKING:
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 Text = Annotated[
     str | None,
-    typer.Option("--input", "-i", metavar="TEXT", help="The value as text; `-` reads it from stdin."),
+    typer.Option("--input", "-i", metavar="TEXT", help="The value as text; `-` reads stdin."),
 ]
 File = Annotated[
     Path | None,
-    typer.Option("--input-file", metavar="FILE", help="The value in a file: .json, .yaml, or text."),
+    typer.Option("--input-file", metavar="FILE", help="A file with the value: .json, .yaml or plain text."),
 ]
 Fields = Annotated[
     list[str] | None,
-    typer.Option("--field", "-f", metavar="K=V", help="One field of the value; repeat it."),
+    typer.Option("--field", "-f", metavar="K=V", help="One field of the value; repeatable."),
 ]
 Metadata = Annotated[
-    list[str] | None, typer.Option("--metadata", metavar="K=V", help="Metadata of the run; repeat it.")
+    list[str] | None, typer.Option("--metadata", metavar="K=V", help="Metadata of the run; repeatable.")
 ]
 By = Annotated[
     str | None,
-    typer.Option("--by", metavar="NAME", help="Who acts, for the run's acts.  [default: your user name]"),
+    typer.Option("--by", metavar="NAME", help="The name recorded for this act.  [default: your user name]"),
 ]
-PausedOk = Annotated[bool, typer.Option("--paused-ok", help="Exit with 0 when the run waits for a human.")]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many to list at most.")]
+PausedOk = Annotated[bool, typer.Option("--paused-ok", help="Exit with 0 when the run is paused.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="Maximum number to list.")]
 
 
 def actor(by: str | None) -> "Actor":
-    """Return who acts through the command line."""
+    """Return the actor of this command: `by`, or the user name."""
     from flujo.domain.acts import Via
     from flujo.services.project import system
 
@@ -43,7 +43,7 @@ def actor(by: str | None) -> "Actor":
 
 
 def given(text: str | None, file: Path | None, fields: list[str] | None) -> "Given":
-    """Return what the user gave; a pipe is read only when `-` asks for it or nothing else is given."""
+    """Return the input that the options name. Stdin is read only for `-` or without any of them."""
     from flujo.services.project.inputs import Given
 
     if text == "-":
@@ -53,7 +53,7 @@ def given(text: str | None, file: Path | None, fields: list[str] | None) -> "Giv
 
 
 def _piped() -> str | None:
-    """Return what stands in stdin, None at a terminal or where there is none."""
+    """Return the text on stdin, or None at a terminal or without stdin."""
     if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
         return None
     from flujo.exceptions import InputRejected

@@ -17,14 +17,14 @@ _WIDTH = 60
 
 
 def show_outline(terminal: Terminal, pipeline: Pipeline, *, unfold: bool) -> None:
-    """Write the tree to stdout; `unfold` goes into imported blueprints."""
+    """Write the tree to stdout; `unfold` expands imported blueprints."""
     title = f"  {formatting.brief(pipeline.description)}" if pipeline.description else ""
     terminal.data(terminal.styled(pipeline.name, "bold", to=terminal.out) + title)
     lines = list(_body(pipeline, "", unfold=unfold))
     width = max((len(left) for left, _ in lines), default=0)
     for left, right in lines:
-        said = terminal.styled(formatting.brief(right, _WIDTH * 2), "dim", to=terminal.out) if right else ""
-        terminal.data(f"{left:<{min(width, _WIDTH)}}  {said}".rstrip())
+        detail = terminal.styled(formatting.brief(right, _WIDTH * 2), "dim", to=terminal.out) if right else ""
+        terminal.data(f"{left:<{min(width, _WIDTH)}}  {detail}".rstrip())
 
 
 def _body(body: Pipeline, indent: str, *, unfold: bool) -> Iterator[tuple[str, str]]:
@@ -45,7 +45,7 @@ def _body(body: Pipeline, indent: str, *, unfold: bool) -> Iterator[tuple[str, s
 
 
 def _branches(step: BaseStep, *, unfold: bool) -> Iterator[tuple[str, str, Pipeline]]:
-    """Yield what is inside a step: a label (none for a single body), what follows it, and its steps."""
+    """Yield the bodies of a step: label (empty for a single body), transitions, and pipeline."""
     if step.imported is not None and not unfold:
         return
     flow = step.flow()

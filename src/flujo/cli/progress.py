@@ -1,4 +1,4 @@
-"""A run while it runs: a live tree on a terminal, one line an event elsewhere. Both on stderr."""
+"""Progress of a run on stderr: a live tree on a terminal, one line per event elsewhere."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from flujo.cli.terminal import Terminal
 
 COLLAPSE_BEYOND = 60
-"""A finished tree of more lines shows its finished composites as one line each."""
+"""In a finished tree with more lines, completed composites collapse to one line each."""
 
 _MARKS = {"done": "✓", "kept": "✓", "skipped": "-", "failed": "✗", "waiting": "⏸", "stopped": "■"}
 _STYLES = {"done": "green", "kept": "green dim", "skipped": "dim", "failed": "red", "waiting": "yellow"}
@@ -31,17 +31,17 @@ _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
 class Progress(Protocol):
-    """Shows events; entered before the run and left after it."""
+    """Shows events; entered before the run and exited after it."""
 
     run_id: str
     """Known once the run is accepted or claimed."""
 
     async def __call__(self, event: Event) -> None:
-        """Show what has happened."""
+        """Show an event."""
         ...
 
     def download(self, done: int, total: int) -> None:
-        """Show how far the fetching of a model is, in bytes; called from any thread."""
+        """Show the progress of a model download in bytes; called from any thread."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -50,12 +50,12 @@ class Progress(Protocol):
 
 
 def progress(terminal: Terminal, *, clock: Callable[[], float] = time.monotonic) -> Progress:
-    """Return what shows a run on this terminal."""
+    """Return the progress display for this terminal."""
     return LiveTree(terminal, clock) if terminal.err.isatty() else PlainLines(terminal)
 
 
 def outcome_state(outcome: StepOutcome, *, recorded: bool = False) -> str:
-    """Return the one word for how a step came out."""
+    """Return one word for the outcome of a step."""
     match outcome:
         case Success(skipped=True):
             return "skipped"
@@ -73,7 +73,7 @@ def outcome_state(outcome: StepOutcome, *, recorded: bool = False) -> str:
 
 
 class PlainLines:
-    """One line an event, the verb first, so that a log can be read and searched."""
+    """One line per event, the verb first, to read and search in a log."""
 
     def __init__(self, terminal: Terminal) -> None:
         self.run_id = ""
@@ -98,7 +98,7 @@ class PlainLines:
                 pass
 
     def download(self, done: int, total: int) -> None:
-        """Write a line at every tenth."""
+        """Write a line every 10 %."""
         tenth = done * 10 // total if total else 0
         if tenth > self._tenth:
             self._tenth = tenth
@@ -118,7 +118,7 @@ class PlainLines:
 
 
 def _facts(event: StepEnded) -> Iterator[str]:
-    """Yield what a line says about a step beside its state: seconds, tokens, cost, and why."""
+    """Yield the details of a completed step: seconds, tokens, cost, and the reason of a failure."""
     if not event.recorded and not isinstance(event.outcome, Paused):
         yield formatting.seconds(event.seconds)
     if event.cached:
@@ -174,7 +174,7 @@ class LiveTree:
         self._live.stop()
 
     async def __call__(self, event: Event) -> None:
-        """Take the event into the tree."""
+        """Update the tree."""
         match event:
             case RunStarted():
                 self.run_id = event.run_id
@@ -189,7 +189,7 @@ class LiveTree:
             case StepRetried():
                 self._node(
                     event.path
-                ).note = f"again in {formatting.seconds(event.delay_s)}: {event.error.message}"
+                ).note = f"retry in {formatting.seconds(event.delay_s)}: {event.error.message}"
             case Chunk():
                 node = self._node(event.path)
                 node.note = (node.note + event.text)[-400:]
@@ -197,8 +197,10 @@ class LiveTree:
                 pass
 
     def download(self, done: int, total: int) -> None:
-        """Show it below the tree, until it is done."""
-        self._fetching = "" if done >= total else f"fetching the model: {formatting.megabytes(done, total)}"
+        """Show the download below the tree until it is complete."""
+        self._fetching = (
+            "" if done >= total else f"downloading the model: {formatting.megabytes(done, total)}"
+        )
 
     def _end(self, node: Node, event: StepEnded) -> None:
         node.state = outcome_state(event.outcome, recorded=event.recorded)
@@ -212,7 +214,7 @@ class LiveTree:
                 pass
 
     def _node(self, path: StepPath) -> Node:
-        """Return the line of `path`, with those above it, which need not have had an event of their own."""
+        """Return the node of `path`; adds missing parents, which may have no event of their own."""
         if path not in self._nodes:
             above = paths.parent(path)
             self._nodes[path] = self._node(above).children[path] = Node(paths.name(path).removeprefix(":"))

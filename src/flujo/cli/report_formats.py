@@ -1,4 +1,4 @@
-"""Findings for machines: JSON, GitHub's annotations, SARIF 2.1.0, and JUnit's XML."""
+"""Findings as JSON, GitHub annotations, SARIF 2.1.0 and JUnit XML."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def json_data(reports: Sequence[Report]) -> list[dict[str, Any]]:
 
 
 def github(reports: Sequence[Report]) -> str:
-    """Return workflow commands, which GitHub shows beside the lines of a pull request."""
+    """Return GitHub workflow commands, which annotate the lines of a pull request."""
     return "\n".join(_annotation(found) for report in reports for found in report.diagnostics)
 
 
 def sarif(reports: Sequence[Report]) -> dict[str, Any]:
-    """Return a SARIF 2.1.0 log (OASIS), which code scanning reads."""
+    """Return a SARIF 2.1.0 log for code scanning."""
     from flujo.services.checks.validation import codes
 
     found = [finding for report in reports for finding in report.diagnostics]
@@ -52,18 +52,18 @@ def sarif(reports: Sequence[Report]) -> dict[str, Any]:
 
 
 def junit(reports: Sequence[Report]) -> str:
-    """Return JUnit's XML: a test case for each blueprint, a failure for each error in it."""
+    """Return JUnit XML: a test case per blueprint, a failure per error."""
     suite = ET.Element("testsuite", name="flujo validate", tests=str(len(reports)))
     suite.set("failures", str(sum(not report.is_valid for report in reports)))
     for report in reports:
         case = ET.SubElement(suite, "testcase", classname="flujo.validate", name=_xml(report.path))
         for finding in report.diagnostics:
-            said = f"{finding.span}: {finding.message}" + (f"\nhint: {finding.hint}" if finding.hint else "")
+            text = f"{finding.span}: {finding.message}" + (f"\nhint: {finding.hint}" if finding.hint else "")
             if finding.is_error:
                 failure = ET.SubElement(case, "failure", type=finding.code, message=_xml(finding.message))
-                failure.text = _xml(said)
+                failure.text = _xml(text)
             else:
-                ET.SubElement(case, "system-out").text = _xml(f"{finding.severity}[{finding.code}] {said}")
+                ET.SubElement(case, "system-out").text = _xml(f"{finding.severity}[{finding.code}] {text}")
     return ET.tostring(suite, encoding="unicode", xml_declaration=True)
 
 

@@ -1,4 +1,4 @@
-"""Executes a run from the command line: shows progress, handles signals, reports the result."""
+"""Executes a run from the command line: progress, signals, result and exit code."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from flujo.services.workspace import Workspace
 
 Work = Callable[["Workspace", Progress, "Stop"], Awaitable["PipelineResult[Any, Any]"]]
-"""What to do in a workspace: it reports its progress, and stops for the reason that it is given."""
+"""The work of a command: takes the workspace, the progress display and the reason to stop."""
 
 
 def drive(invocation: Invocation, work: Work) -> PipelineResult[Any, Any]:
-    """Do `work` in the project's workspace and return how the run came out.
+    """Do `work` in the project's workspace and return the run's result.
 
-    The first Ctrl-C or SIGTERM stops the run so that it can be resumed; a second Ctrl-C leaves at once.
+    The first Ctrl-C or SIGTERM stops the run so that it can be resumed; a second Ctrl-C exits at once.
 
     Raises:
-        typer.Exit: the run was stopped by a signal; how to go on has been said.
+        typer.Exit: a signal stopped the run; the command that resumes it has been printed.
     """
     caught: list[signal.Signals] = []
     shown = progress(invocation.terminal)
@@ -45,7 +45,7 @@ def drive(invocation: Invocation, work: Work) -> PipelineResult[Any, Any]:
 
 
 def in_workspace(invocation: Invocation, work: Callable[[Workspace], Awaitable[Any]]) -> Any:
-    """Do `work` in the project's workspace: for commands that run nothing."""
+    """Do `work` in the project's workspace, for commands that execute no run."""
     from flujo.services.workspace import Workspace
 
     async def opened() -> Any:
@@ -67,7 +67,7 @@ async def _supervised(
 
     def stop(number: signal.Signals) -> None:
         caught.append(number)
-        loop.remove_signal_handler(number)  # the second one does what it always does
+        loop.remove_signal_handler(number)  # a second signal has its default effect
         why.reason = StopReason.INTERRUPT if number is signal.SIGINT else StopReason.SHUTDOWN
         if task is not None:
             task.cancel()
@@ -87,7 +87,7 @@ def _stopped(terminal: Terminal, number: signal.Signals, run_id: str) -> ExitCod
     else:
         word = "interrupted" if interrupted else "stopped"
         terminal.say(f"{word}; completed steps are kept", "yellow")
-        terminal.next(f"flujo resume {formatting.short_id(run_id)}", "continues where it stopped")
+        terminal.next(f"flujo resume {formatting.short_id(run_id)}", "continue where it stopped")
     return ExitCode.INTERRUPTED if interrupted else ExitCode.TERMINATED
 
 
@@ -97,17 +97,17 @@ def _stopped(terminal: Terminal, number: signal.Signals, run_id: str) -> ExitCod
 def conclude(
     invocation: Invocation, result: PipelineResult[Any, Any], *, as_json: bool, paused_ok: bool = False
 ) -> None:
-    """Write the answer to stdout and words about it to stderr, and end with the run's exit code.
+    """Write the output to stdout and messages to stderr, and exit with the run's exit code.
 
     Raises:
-        typer.Exit: with the code, when it is not 0.
+        typer.Exit: the exit code is not 0.
     """
     terminal = invocation.terminal
     if as_json:
         terminal.json(result_data(result))
     elif result.success:
         show_value(terminal, result.output)
-    _tell(invocation, result, as_json=as_json)
+    _report(invocation, result, as_json=as_json)
     code = of_run(result.status, result.error.code if result.error else None)
     if code is ExitCode.PAUSED and paused_ok:
         code = ExitCode.OK
@@ -116,7 +116,7 @@ def conclude(
 
 
 def show_value(terminal: Terminal, value: Any) -> None:
-    """Write an answer to stdout: text as it is, everything else as JSON."""
+    """Write a value to stdout: text verbatim, other values as JSON."""
     if isinstance(value, str):
         terminal.data(formatting.printable(value) if terminal.out.isatty() else value)
     elif value is not None:
@@ -157,27 +157,27 @@ def pause_data(pause: Pause) -> dict[str, Any]:
     }
 
 
-def _tell(invocation: Invocation, result: PipelineResult[Any, Any], *, as_json: bool) -> None:
+def _report(invocation: Invocation, result: PipelineResult[Any, Any], *, as_json: bool) -> None:
     terminal = invocation.terminal
     run = formatting.short_id(result.run_id)
     spent = formatting.usage(result.usage, result.unconfirmed)
     match str(result.status):
         case "completed":
             terminal.say("  ".join(filter(None, ["completed", spent])), "green")
-            terminal.next(f"flujo trace {run}", "shows what happened")
+            terminal.next(f"flujo trace {run}", "show what happened")
         case "paused":
             for pause in result.pauses:
                 ask(terminal, run, pause, alone=len(result.pauses) == 1, as_json=as_json)
         case "failed":
-            _tell_failure(invocation, result)
-            terminal.next(f"flujo resume {run} --retry-failed", "tries the failed step again")
+            _report_failure(invocation, result)
+            terminal.next(f"flujo resume {run} --retry-failed", "retry the failed step")
         case status:
             reason = f": {result.error.message}" if result.error else ""
             terminal.say(f"{status}{reason}", "yellow")
-            terminal.next(f"flujo trace {run}", "shows what happened")
+            terminal.next(f"flujo trace {run}", "show what happened")
 
 
-def _tell_failure(invocation: Invocation, result: PipelineResult[Any, Any]) -> None:
+def _report_failure(invocation: Invocation, result: PipelineResult[Any, Any]) -> None:
     from flujo.cli.errors import say_error, show_traceback
 
     terminal = invocation.terminal
@@ -190,11 +190,11 @@ def _tell_failure(invocation: Invocation, result: PipelineResult[Any, Any]) -> N
 
 
 def ask(terminal: Terminal, run: str, pause: Pause, *, alone: bool = True, as_json: bool = False) -> None:
-    """Write an open question to stdout (unless it stands there as JSON), and say what answers it."""
+    """Write an open question to stdout (unless it is there as JSON), and name the command that answers it."""
     within = f" within {formatting.span(pause.deadline_s)}" if pause.deadline_s else ""
     until = f" until {formatting.moment(pause.deadline_at)}" if pause.deadline_at else within
-    asked = f"waiting for an answer at `{shown(pause.pause_id)}`{until}"
-    terminal.say(asked if as_json else f"{asked}:", "yellow")
+    line = f"waiting for an answer at `{shown(pause.pause_id)}`{until}"
+    terminal.say(line if as_json else f"{line}:", "yellow")
     if not as_json:
         show_value(terminal, pause.message)
     answer_with(terminal, run, pause, alone=alone)

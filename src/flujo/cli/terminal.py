@@ -18,7 +18,7 @@ _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", 
 
 @dataclass(frozen=True)
 class Terminal:
-    """Where a command writes. `color` is what the user allows; a pipe never gets any."""
+    """The output streams of a command. `color` allows colour; a pipe never gets any."""
 
     color: bool = True
     out: TextIO = field(default_factory=lambda: sys.stdout)
@@ -31,7 +31,7 @@ class Terminal:
         self.out.flush()  # keeps the order of lines on stdout and stderr
 
     def json(self, value: Any) -> None:
-        """Write a result to stdout as JSON: indented on a terminal, one line in a pipe."""
+        """Write a result to stdout as JSON: indented on a terminal, on one line in a pipe."""
         self.out.write(f"{as_json(GATE.data(value), indent=self.out.isatty())}\n")
         self.out.flush()
 
@@ -41,25 +41,25 @@ class Terminal:
         self.err.flush()
 
     def next(self, command: str, why: str = "") -> None:
-        """Name the next useful command, and what it does."""
+        """Suggest the next command and say what it does."""
         reason = f"   ({why})" if why else ""
         self.say(f"{self.styled('next:', 'dim', to=self.err)} {command}{reason}")
 
     def styled(self, text: str, *styles: str, to: TextIO) -> str:
-        """Return `text` in these styles, or as it is where nobody would see them."""
+        """Return `text` in these styles, or unchanged if the stream shows no colour."""
         codes = ";".join(_STYLES[style] for style in styles)
         return f"\x1b[{codes}m{text}\x1b[0m" if codes and self.paints(to) else text
 
     def paints(self, stream: TextIO) -> bool:
-        """Return whether colour goes to this stream."""
+        """Return whether the stream gets colour."""
         return self.color and stream.isatty()
 
     def table(self, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write rows to stdout as aligned text; on a terminal the head is bold and long lines are cut.
+        """Write rows to stdout as aligned text; on a terminal the header is bold and long lines are cut.
 
         Args:
-            columns: key of a row → head of its column, in order.
-            rows: what to show; a missing cell is empty.
+            columns: key of a row → header of its column, in order.
+            rows: the rows; a missing cell is empty.
         """
         from flujo.cli.formatting import aligned, cut
 
@@ -71,5 +71,5 @@ class Terminal:
 
 
 def as_json(value: Any, *, indent: bool = False) -> str:
-    """Return `value` as JSON text; what is no JSON data is written as a text."""
+    """Return `value` as JSON text; other objects are written as `str`."""
     return json.dumps(value, ensure_ascii=False, default=str, indent=2 if indent else None)

@@ -1,4 +1,4 @@
-"""What happened in a run, as a tree: each step with its input, output, seconds, tokens and cost."""
+"""Renders a trace as a tree: each step with input, output, duration, tokens and cost."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _MARKS = {
 _OTHER = ("•", ("cyan",))
 _LABEL = 8
 _WIDTH = 120
-"""How wide a trace is in a pipe, unless values are asked for whole."""
+"""The width of a trace in a pipe, if values are shortened."""
 
 
 def show_trace(terminal: Terminal, root: TraceNode, *, title: str, full: bool = False) -> None:
     """Write the tree to stdout.
 
     Args:
-        terminal: where to.
+        terminal: the output.
         root: the run's node.
-        title: what stands in the first line.
-        full: whether values are written whole instead of shortened to one line.
+        title: the text of the first line.
+        full: show values in full instead of one line each.
     """
     spent = formatting.usage(root.total(), root.unconfirmed)
     head = "  ".join(filter(None, [title, root.status, formatting.seconds(root.seconds), spent]))
@@ -44,7 +44,7 @@ def show_trace(terminal: Terminal, root: TraceNode, *, title: str, full: bool = 
 
 
 def show_acts(terminal: Terminal, acts: Sequence[Act]) -> None:
-    """Write who changed the run, a line each."""
+    """Write the acts of a run, one line each."""
     for act in acts:
         who = f"{act.actor.by} ({act.actor.via})"
         verb = str(act.verb).replace("_", " ")
@@ -69,7 +69,7 @@ def acts_data(acts: Sequence[Act]) -> list[dict[str, Any]]:
 
 
 def node_data(node: TraceNode) -> dict[str, Any]:
-    """Return a node and what is inside it as JSON data."""
+    """Return a node and its children as JSON data."""
     return {
         "path": node.path,
         "kind": node.kind,
@@ -106,7 +106,7 @@ def _below(terminal: Terminal, node: TraceNode, indent: str, *, full: bool) -> I
 
 def _line(terminal: Terminal, node: TraceNode) -> str:
     mark, style = _MARKS.get(str(node.status), _OTHER)
-    words_ = [
+    parts = [
         f"{terminal.styled(mark, *style, to=terminal.out)} {node.name}",
         node.kind if node.kind != "step" and node.name[0] not in ":[" else "",
         "" if str(node.status) == "completed" else str(node.status),
@@ -116,17 +116,17 @@ def _line(terminal: Terminal, node: TraceNode) -> str:
         formatting.usage(node.usage, node.unconfirmed),
         node.model or "",
     ]
-    return "  ".join(filter(None, words_))
+    return "  ".join(filter(None, parts))
 
 
 def _room(terminal: Terminal, stem: str) -> int:
-    """Return how long a shortened value may be behind `stem` and its label."""
+    """Return the room for a shortened value after `stem` and its label."""
     width = shutil.get_terminal_size().columns if terminal.out.isatty() else _WIDTH
     return max(20, width - len(stem) - _LABEL)
 
 
 def _way(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
-    """Yield which way a composite went: a branch, the next state, how many items."""
+    """Yield the decision of a composite: a branch, the next state, the number of items."""
     if node.state is not None:
         yield "state", node.state
     if node.kind == "state_machine":
@@ -137,16 +137,16 @@ def _way(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
 
 
 def _facts(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
-    """Yield what is written below a step: what went in, what it decided, what came out, what was mended."""
+    """Yield the lines below a step: input, decision, output, repairs, fallback and error."""
     if node.input is not None:
         yield "input", _value(node.input, limit)
     yield from _way(node, limit=limit)
     if node.output is not None and not node.children:
         yield "output", _value(node.output, limit)
     for repair in node.detail.get("repairs", ()):
-        yield "mended", _value(repair, limit)
+        yield "repair", _value(repair, limit)
     if node.fell_back is not None:
-        yield "instead", f"fell back: {formatting.printable(node.fell_back.message)} [{node.fell_back.code}]"
+        yield "reason", f"fell back: {formatting.printable(node.fell_back.message)} [{node.fell_back.code}]"
     if node.error is not None:
         yield "error", f"{formatting.printable(node.error.message)} [{node.error.code}]"
         if node.error.hint:
@@ -154,7 +154,7 @@ def _facts(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
 
 
 def _value(value: Any, limit: int | None) -> str:
-    """Return a value in one line of at most `limit` characters, or whole."""
+    """Return a value as one line of at most `limit` characters, or in full."""
     if limit is not None:
         return formatting.brief(value, limit)
     if isinstance(value, str):

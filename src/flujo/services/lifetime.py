@@ -1,4 +1,4 @@
-"""The lifetime of what is opened at first use and closed once."""
+"""The lifetime of resources that open at first use and close once."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Lifetime:
-    """Opens resources one at a time, closes them once, and refuses every use afterwards.
+    """Opens resources one at a time, closes them once, and rejects later use.
 
     Args:
-        owner: what is opened and closed, as errors name it.
+        owner: the name of the owner, for error messages.
     """
 
     def __init__(self, owner: str) -> None:
@@ -26,20 +26,20 @@ class Lifetime:
         self._closing: asyncio.Future[None] | None = None
 
     def require_open(self) -> None:
-        """Return while nothing has begun to close it.
+        """Check that it is open.
 
         Raises:
-            RunnerClosed: it is closed, or being closed.
+            RunnerClosed: it is closed or closing.
         """
         if self._closing is not None:
             raise RunnerClosed(f"{self._owner} is closed")
 
     @asynccontextmanager
     async def opening(self) -> AsyncIterator[AsyncExitStack]:
-        """Wait until nothing else is being opened, and yield the stack of what to close, the newest first.
+        """Hold the opening lock and yield the exit stack, which closes in reverse order.
 
         Raises:
-            RunnerClosed: it is closed; at the exit as well, when that began meanwhile.
+            RunnerClosed: it is closed, or closing began before the block ended.
         """
         async with self._opening:
             self.require_open()
@@ -47,17 +47,17 @@ class Lifetime:
             self.require_open()
 
     async def close(self, before: Callable[[], Awaitable[None]] | None = None) -> None:
-        """Close what was opened, once, however often this is called and whatever cancels the caller.
+        """Close all resources once. Repeated calls wait for the first; cancelling a caller does not stop it.
 
         Args:
-            before: what to do first, when nothing new can be opened any more.
+            before: called first, when no new resource can be opened.
         """
         if self._closing is None:
             self._closing = asyncio.ensure_future(self._close(before))
         await asyncio.shield(self._closing)
 
     async def release(self) -> None:
-        """Close what was opened; the next use opens it again."""
+        """Close all resources; the next use opens them again."""
         async with self._opening:
             exits, self._exits = self._exits, AsyncExitStack()
             await exits.aclose()

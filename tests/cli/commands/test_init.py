@@ -54,7 +54,7 @@ def test_what_is_there_is_never_overwritten(flujo: Flujo, tmp_path: Path) -> Non
     mine.write_text("mine", "utf-8")
     result = flujo("init", str(root))
     assert result.exit_code == 2
-    assert "has blueprints/hello.yaml already; nothing was written" in result.stderr
+    assert "already contains blueprints/hello.yaml; nothing was written" in result.stderr
     assert mine.read_text("utf-8") == "mine"
     assert sorted(path.name for path in root.rglob("*")) == ["blueprints", "hello.yaml"]
 

@@ -63,7 +63,7 @@ def test_a_lock_is_written_and_verified(flujo: Flujo, project: Project) -> None:
     assert flujo("lock", "verify").exit_code == 7, "there is none"
     assert flujo("lock").exit_code == 0
     first = (project.root / "flujo.lock").read_bytes()
-    assert "is as it was" in flujo("lock").stderr
+    assert "is up to date" in flujo("lock").stderr
     assert (project.root / "flujo.lock").read_bytes() == first
     result = flujo("lock", "verify", "--strict")
     assert (result.exit_code, result.stdout) == (0, "")
@@ -131,7 +131,7 @@ def test_what_a_lock_holds_is_shown(flujo: Flujo, letter: Path) -> None:
     shown = flujo("lock", "show")
     assert shown.stdout.splitlines()[:4] == snapshot(
         [
-            "WHAT       NAME                            IN                      HELD AS",
+            "KIND       NAME                            IN                      LOCKED AS",
             "blueprint  letter                          blueprints/letter.yaml  2 steps",
             "agent      writer                          blueprints/letter.yaml  openai:gpt-5-mini-2025-08-07",
             "setting    aros.coercion_tolerant_level                            2",

@@ -149,7 +149,7 @@ def test_a_run_id_that_is_taken_is_judged_by_if_exists(flujo: Flujo) -> None:
     assert first.exit_code == 0
     again = flujo("run", "hello", "-i", "Ada", "--run-id", "greet-1")
     assert again.stdout == first.stdout
-    assert "run greet-1 is there already; nothing was run again" in again.stderr
+    assert "run greet-1 already exists; no step was executed" in again.stderr
     assert "is there already" not in first.stderr
     assert flujo("run", "hello", "-i", "Bo", "--run-id", "greet-1").exit_code == 8
     assert flujo("run", "hello", "-i", "Ada", "--run-id", "greet-1", "--if-exists", "fail").exit_code == 8

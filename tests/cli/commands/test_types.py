@@ -94,12 +94,12 @@ def test_types_are_written_once_and_checked_against_from_then_on(typed: Project)
     assert before.stderr.splitlines() == snapshot(
         [
             "1 blueprint checked: valid (5 notes)",
-            "next: flujo validate -v   (shows the notes: what could not be checked)",
+            "next: flujo validate -v   (show what could not be checked)",
         ]
     )
     written = called(typed, "types")
     assert (written.returncode, written.stdout) == (0, "schemas/skills.models.json\n")
-    assert "nothing says what these give: skills.models:untold" in written.stderr
+    assert "no return type is known for: skills.models:untold" in written.stderr
     file = typed.root / "schemas/skills.models.json"
     said = json.loads(file.read_text("utf-8"))
     assert list(said["sources"]) == ["skills/labels.py", "skills/models.py"]
@@ -110,7 +110,7 @@ def test_types_are_written_once_and_checked_against_from_then_on(typed: Project)
         "as a journal has it: with its defaults"
     )
     data = file.read_bytes()
-    assert called(typed, "types").stderr.endswith("1 file of types: as the code has it\n")
+    assert called(typed, "types").stderr.endswith("1 type file up to date\n")
     assert file.read_bytes() == data
     assert called(typed, "validate").stderr == "1 blueprint checked: valid\n"
 

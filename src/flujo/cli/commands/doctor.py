@@ -1,4 +1,4 @@
-"""`flujo doctor`: every setting with its origin; what was found of database, models, keys and packages."""
+"""`flujo doctor`: settings with their origin, and checks of the database, models, API keys and packages."""
 
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ _STYLES = {"ok": ("green",), "note": ("dim",), "warn": ("yellow",), "fail": ("bo
 
 @app.command()
 def doctor(ctx: typer.Context, as_json: options.AsJson = False) -> None:
-    """Check settings, database, models and keys."""
+    """Check settings, database, models and API keys."""
     from flujo.services.admin.doctor import examine
 
     invocation = Invocation.of(ctx)
@@ -36,7 +36,7 @@ def doctor(ctx: typer.Context, as_json: options.AsJson = False) -> None:
         terminal.json({"settings": settings, "checks": checks})
     else:
         columns = {"key": "SETTING", "value": "VALUE", "origin": "FROM"}
-        terminal.table(columns, [{**row, "value": _shown(row["value"])} for row in settings])
+        terminal.table(columns, [{**row, "value": _display(row["value"])} for row in settings])
         terminal.data("")
         _write(terminal, found)
     failed = [finding.error for finding in found if finding.error is not None]
@@ -52,7 +52,7 @@ def _write(terminal: "Terminal", found: "Sequence[Finding]") -> None:
             terminal.data(f"{'':<18}{terminal.styled('hint:', 'cyan', to=terminal.out)} {finding.hint}")
 
 
-def _shown(value: object) -> str:
+def _display(value: object) -> str:
     from flujo.cli.terminal import as_json
 
     if isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""`flujo explain CODE | BLUEPRINT`: what a rule or an error is about, or what a blueprint does, in words."""
+"""`flujo explain CODE | BLUEPRINT`: explains a rule, an error or a blueprint in plain English."""
 
 import re
 from typing import TYPE_CHECKING, Annotated
@@ -23,14 +23,14 @@ def explain(
         str | None,
         typer.Argument(
             metavar="CODE|BLUEPRINT",
-            help="For instance FLJ204, or a blueprint by path or name; none: list all codes.",
+            help="A code such as FLJ204, or a blueprint by path or name. Without it, list all codes.",
             show_default=False,
             autocompletion=completion.codes_and_blueprints,
         ),
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Explain a code, or tell what a blueprint does."""
+    """Explain an error code or a blueprint."""
     from flujo.services.checks.validation import codes, explain_rule, is_rule
 
     invocation = Invocation.of(ctx)
@@ -40,23 +40,23 @@ def explain(
         if as_json:
             terminal.json(listed)
         else:
-            terminal.table({"code": "CODE", "title": "WHAT"}, listed)
+            terminal.table({"code": "CODE", "title": "TITLE"}, listed)
     elif _CODE.fullmatch(what) or is_rule(what):
         _write(terminal, {"code": what.upper()}, "explanation", explain_rule(what), as_json=as_json)
     else:
-        _tell(invocation, what, as_json=as_json)
+        _explain_blueprint(invocation, what, as_json=as_json)
 
 
-def _tell(invocation: Invocation, blueprint: str, *, as_json: bool) -> None:
+def _explain_blueprint(invocation: Invocation, blueprint: str, *, as_json: bool) -> None:
     from flujo.services.checks.validation import compiled_or_refused
     from flujo.services.inspection.explanation import story
 
     project = invocation.project
     path = project.locate(blueprint, invocation.folder)
-    told = story(path, compiled_or_refused(project, path))
-    _write(invocation.terminal, {"blueprint": path}, "story", told, as_json=as_json)
+    text = story(path, compiled_or_refused(project, path))
+    _write(invocation.terminal, {"blueprint": path}, "story", text, as_json=as_json)
     if not as_json:
-        invocation.terminal.next(f"flujo graph {blueprint}", "draws it")
+        invocation.terminal.next(f"flujo graph {blueprint}", "draw the blueprint")
 
 
 def _write(terminal: "Terminal", of: dict[str, str], key: str, text: str, *, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`flujo graph`: a blueprint as a drawing, without importing anything that it names."""
+"""`flujo graph`: draws a blueprint; imports none of its callables."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -17,7 +17,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 class Format(StrEnum):
-    """What the drawing is written as."""
+    """The output format."""
 
     TREE = "tree"
     MERMAID = "mermaid"
@@ -35,14 +35,12 @@ def graph(
         ),
     ],
     form: Annotated[
-        Format, typer.Option("--format", help="A tree for the terminal, or a drawing; svg needs Graphviz.")
+        Format, typer.Option("--format", help="Output format; svg needs Graphviz.")
     ] = Format.TREE,
-    unfold: Annotated[
-        bool, typer.Option("--unfold", help="Draw what imported blueprints do, instead of one step each.")
-    ] = False,
+    unfold: Annotated[bool, typer.Option("--unfold", help="Expand imported blueprints.")] = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write a drawing here.", show_default=False),
+        typer.Option("--output", "-o", metavar="FILE", help="Write the drawing to FILE.", show_default=False),
     ] = None,
 ) -> None:
     """Draw a blueprint."""
@@ -54,22 +52,23 @@ def graph(
     if form is Format.TREE:
         if output is not None:
             raise typer.BadParameter(
-                "a tree is for the terminal; take --format mermaid, dot or svg", param_hint="--output"
+                "format tree cannot be written to a file; use --format mermaid, dot or svg",
+                param_hint="--output",
             )
         from flujo.cli.outline import show_outline
 
         show_outline(terminal, pipeline, unfold=unfold)
-        terminal.next(f"flujo graph {blueprint} --format mermaid", "draws it for a pull request")
+        terminal.next(f"flujo graph {blueprint} --format mermaid", "draw it for a pull request")
         return
-    drawn = _drawn(pipeline, form, unfold=unfold)
+    drawing = _draw(pipeline, form, unfold=unfold)
     if output is None:
-        terminal.data(drawn)
+        terminal.data(drawing)
         return
-    (invocation.folder / output).write_text(GATE.result(drawn), "utf-8")
+    (invocation.folder / output).write_text(GATE.result(drawing), "utf-8")
     terminal.say(f"wrote {output}")
 
 
-def _drawn(pipeline: "Pipeline", form: Format, *, unfold: bool) -> str:
+def _draw(pipeline: "Pipeline", form: Format, *, unfold: bool) -> str:
     from flujo.services.inspection import graph_formats
     from flujo.services.inspection.graph import graph_of
 

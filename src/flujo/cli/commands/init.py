@@ -1,4 +1,4 @@
-"""`flujo init`: a working project, and the commands to try it."""
+"""`flujo init`: writes a working project and names the command to try it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +14,10 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 def init(
     ctx: typer.Context,
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Where; made when it is not there.", show_default=False)
+        Path,
+        typer.Argument(metavar="DIR", help="The project's folder; created if missing.", show_default=False),
     ] = Path(),
-    name: Annotated[str, typer.Option(help="The project's name. [default: the folder's]")] = "",
+    name: Annotated[str, typer.Option(help="The project's name. [default: the folder's name]")] = "",
 ) -> None:
     """Write a working project into a folder."""
     from flujo.services.admin.scaffold import scaffold

@@ -1,4 +1,4 @@
-"""`flujo lock`: what was tested, written down, shown, and held against the files or an older lock."""
+"""`flujo lock`: writes, verifies, shows and compares flujo.lock."""
 
 from typing import Annotated
 
@@ -19,7 +19,7 @@ app = typer.Typer(
 
 @app.callback()
 def lock(ctx: typer.Context) -> None:
-    """Write flujo.lock: what blueprints, their agents and callables are."""
+    """Write flujo.lock, which pins blueprints, agents and callables."""
     if ctx.invoked_subcommand is not None:
         return
     from flujo.services.checks import locking
@@ -30,8 +30,8 @@ def lock(ctx: typer.Context) -> None:
     if written.changed:
         invocation.terminal.say(f"wrote {written.path.name}: {count}", "green")
     else:
-        invocation.terminal.say(f"{written.path.name} is as it was: {count}", "green")
-    invocation.terminal.next("flujo lock verify", "says whether the files still match")
+        invocation.terminal.say(f"{written.path.name} is up to date: {count}", "green")
+    invocation.terminal.next("flujo lock verify", "check the files against the lock")
 
 
 @app.command()
@@ -41,13 +41,13 @@ def verify(
         bool,
         typer.Option(
             "--strict",
-            help="Also fail on what is not locked or no longer there, on changed callables and settings, "
-            "and on models without a release in their name.",
+            help="Also fail on unlocked or missing entries, changed callables and settings, "
+            "and model names without a version.",
         ),
     ] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Say what differs from flujo.lock; exit with 7 when something does."""
+    """Report differences from flujo.lock; exit with 7 if there are any."""
     from flujo.services.checks import locking
 
     invocation = Invocation.of(ctx)
@@ -62,16 +62,16 @@ def verify(
         for difference in differences:
             terminal.data(difference)
         if not differences:
-            terminal.say(f"everything is as {locking.LOCK_FILE} has it", "green")
+            terminal.say(f"all files match {locking.LOCK_FILE}", "green")
     if differences:
         if not as_json:
-            terminal.next("flujo lock diff", "shows what the change means, word by word")
+            terminal.next("flujo lock diff", "show the changes word by word")
         raise typer.Exit(ExitCode.LOCK)
 
 
 @app.command()
 def show(ctx: typer.Context, as_json: options.AsJson = False) -> None:
-    """Show what flujo.lock holds."""
+    """Show the contents of flujo.lock."""
     from flujo.cli.lock_rendering import show_lock
     from flujo.services.checks import locking
 
@@ -81,7 +81,7 @@ def show(ctx: typer.Context, as_json: options.AsJson = False) -> None:
         invocation.terminal.json(held)
         return
     show_lock(invocation.terminal, held)
-    invocation.terminal.next("flujo lock diff", "shows what has changed since")
+    invocation.terminal.next("flujo lock diff", "show what has changed since")
 
 
 @app.command()
@@ -91,16 +91,16 @@ def diff(
         str | None,
         typer.Argument(
             metavar="GIT_REV",
-            help="The lock of this revision of git; none: the one in the working tree.",
+            help="Compare with the lock at this git revision. [default: the lock in the working tree]",
             show_default=False,
         ),
     ] = None,
     exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="Exit with 7 when something differs.")
+        bool, typer.Option("--exit-code", help="Exit with 7 if there are differences.")
     ] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show what the files mean otherwise than a lock: prompts by word, models, tools, schemas, steps."""
+    """Compare the files with a lock: prompts word by word, models, tools, schemas and steps."""
     from flujo.cli.lock_rendering import diff_data, show_diff
     from flujo.services.checks import locking
 
@@ -111,10 +111,10 @@ def diff(
         terminal.json(diff_data(changes))
     elif changes:
         show_diff(terminal, changes)
-        terminal.next("flujo lock", "writes the lock again, once the change is tested")
+        terminal.next("flujo lock", "update the lock once the changes are tested")
     else:
         terminal.say(
-            f"nothing differs from {locking.LOCK_FILE}{f' of {revision}' if revision else ''}", "green"
+            f"no differences from {locking.LOCK_FILE}{f' of {revision}' if revision else ''}", "green"
         )
     if changes and exit_code:
         raise typer.Exit(ExitCode.LOCK)

@@ -1,4 +1,4 @@
-"""`flujo ls`: the steps, agents, callables and imports of blueprints, without importing what they name."""
+"""`flujo ls`: lists the steps, agents, callables and imports of blueprints; imports no callables."""
 
 from dataclasses import asdict
 from enum import StrEnum
@@ -13,7 +13,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 class Only(StrEnum):
-    """What is listed."""
+    """The kinds of items that can be listed."""
 
     STEP = "step"
     AGENT = "agent"
@@ -28,13 +28,13 @@ def ls(
         list[str] | None,
         typer.Argument(
             metavar="PATHS",
-            help="Blueprints or folders; none: all of the project.",
+            help="Blueprints or folders. [default: the whole project]",
             show_default=False,
             autocompletion=completion.blueprints,
         ),
     ] = None,
     only: Annotated[
-        list[Only] | None, typer.Option("--only", help="List only these; repeat it.", show_default=False)
+        list[Only] | None, typer.Option("--only", help="List only this kind; repeatable.", show_default=False)
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -61,5 +61,5 @@ def ls(
     if items:
         terminal.table(columns, [asdict(item) for item in items])
     else:
-        terminal.say("there is nothing to list here")
-        terminal.next("flujo init", "writes a project with a first blueprint")
+        terminal.say("nothing to list")
+        terminal.next("flujo init", "create a project with a first blueprint")

@@ -1,4 +1,4 @@
-"""`flujo migrate`: the database at this version's schema."""
+"""`flujo migrate`: migrates the database to the current schema."""
 
 from typing import Annotated
 
@@ -15,14 +15,12 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 def migrate(
     ctx: typer.Context,
     check: Annotated[
-        bool, typer.Option("--check", help="Change nothing; exit with 8 when there is something to do.")
+        bool, typer.Option("--check", help="Change nothing; exit with 8 if a migration is needed.")
     ] = False,
-    sql: Annotated[
-        bool, typer.Option("--sql", help="Change nothing; write the statements, for whoever executes them.")
-    ] = False,
+    sql: Annotated[bool, typer.Option("--sql", help="Change nothing; print the SQL statements.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Bring the database to this version's schema."""
+    """Migrate the database to the current schema."""
     from flujo.services.admin import doctor
 
     invocation = Invocation.of(ctx)
@@ -44,10 +42,10 @@ def migrate(
             }
         )
     elif before.is_current:
-        terminal.say(f"{after.database} has schema {after.current}: nothing to do")
+        terminal.say(f"{after.database} is up to date (schema {after.current})")
     elif check:
         terminal.say(
-            f"{after.database} has schema {after.current or 'none'}, this Flujo needs {after.needed}"
+            f"{after.database} has schema {after.current or 'none'}; this Flujo needs {after.needed}"
         )
         if not after.is_newer:
             terminal.next("flujo migrate")

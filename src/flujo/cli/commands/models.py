@@ -1,4 +1,4 @@
-"""`flujo models`: the models that run on this machine, without a key and without a network."""
+"""`flujo models`: lists and downloads local models, which need no API key and no network."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -9,13 +9,13 @@ from flujo.cli import options
 from flujo.cli.invocation import Invocation
 
 app = typer.Typer(
-    add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="List or fetch the local models."
+    add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="List or download local models."
 )
 
 
 @app.command("list")
 def list_(ctx: typer.Context, as_json: options.AsJson = False) -> None:
-    """List the local models, and which of them are on this machine."""
+    """List the local models and whether they are downloaded."""
     from flujo.services.admin.local_models import list_models
 
     invocation = Invocation.of(ctx)
@@ -33,22 +33,22 @@ def list_(ctx: typer.Context, as_json: options.AsJson = False) -> None:
         }
         for each in found
     ]
-    columns = {"name": "MODEL", "size": "SIZE", "license": "LICENSE", "here": "HERE", "about": "ABOUT"}
+    columns = {"name": "MODEL", "size": "SIZE", "license": "LICENSE", "here": "DOWNLOADED", "about": "ABOUT"}
     invocation.terminal.table(columns, rows)
     missing = next((each.name for each in found if not each.present), None)
     if missing:
         invocation.terminal.next(
-            f"flujo models pull {missing}", "fetches it; a run that needs it does so too"
+            f"flujo models pull {missing}", "download it; a run that needs it downloads it too"
         )
 
 
 @app.command()
 def pull(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="For instance smollm2.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The model's name, for instance smollm2.")],
     as_json: options.AsJson = False,
 ) -> None:
-    """Fetch a model, check its digest, and keep it in the user's cache."""
+    """Download a model, verify its digest and store it in the user's cache."""
     from flujo.cli.download import Download
     from flujo.services.admin.local_models import pull as fetch
 

@@ -1,4 +1,4 @@
-"""`flujo purge`: old runs and what belongs to them, taken out of the database."""
+"""`flujo purge`: deletes old runs and their data from the database."""
 
 from dataclasses import asdict
 from enum import StrEnum
@@ -32,16 +32,22 @@ class Status(StrEnum):
 def purge(
     ctx: typer.Context,
     older_than: Annotated[
-        str, typer.Option("--older-than", metavar="AGE", help="Not touched for that long: 30d, 12h, 90m.")
+        str,
+        typer.Option(
+            "--older-than", metavar="AGE", help="Delete runs last updated longer ago than AGE: 30d, 12h, 90m."
+        ),
     ],
     status: Annotated[
-        list[Status] | None, typer.Option(help="Runs in this state; repeat it.  [default: completed]")
+        list[Status] | None,
+        typer.Option(help="Delete runs with this status; repeatable.  [default: completed]"),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Delete nothing, say how many runs.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Delete nothing; report how many runs would be deleted.")
+    ] = False,
     by: options.By = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Delete old runs and all that belongs to them."""
+    """Delete old runs and their data."""
     from flujo.cli.run_command import in_workspace
     from flujo.domain.run import RunStatus
     from flujo.services.project.inputs import read_duration
@@ -56,18 +62,18 @@ def purge(
 
         store = await workspace.store()
 
-        def told(gone: "Purged") -> None:
-            counts = ((gone.runs, "run"), (gone.answers, "answer"), (gone.contents, "content"))
+        def report(total: "Purged") -> None:
+            counts = ((total.runs, "run"), (total.answers, "answer"), (total.contents, "content"))
             terminal.say(f"purged {', '.join(plural(*each) for each in counts)}", "dim")
 
-        return await purge_runs(store, statuses, age, dry_run=dry_run, told=told, actor=actor)
+        return await purge_runs(store, statuses, age, dry_run=dry_run, on_batch=report, actor=actor)
 
-    gone = in_workspace(invocation, work)
+    total = in_workspace(invocation, work)
     if as_json:
-        terminal.json({**asdict(gone), "dry_run": dry_run})
+        terminal.json({**asdict(total), "dry_run": dry_run})
         return
-    count = plural(gone.runs, "run")
+    count = plural(total.runs, "run")
     if dry_run:
         terminal.say(f"{count} would be purged; nothing was deleted")
     else:
-        terminal.say(f"{count} purged, with {gone.contents} contents that nothing names any more")
+        terminal.say(f"{count} purged, and {total.contents} unreferenced contents")

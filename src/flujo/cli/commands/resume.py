@@ -1,4 +1,4 @@
-"""`flujo resume`: continue a run that is paused, failed or interrupted."""
+"""`flujo resume`: continues a paused, failed or interrupted run."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,17 +22,16 @@ def resume(
         str | None,
         typer.Argument(
             metavar="RUN",
-            help="An id, the beginning of one, or @last; none: list them.",
+            help="A run id, its prefix, or @last. Without it, list resumable runs.",
             show_default=False,
             autocompletion=completion.runs,
         ),
     ] = None,
     accept_changes: Annotated[
-        bool, typer.Option("--accept-changes", help="Take the files on disk, not those the run started with.")
+        bool,
+        typer.Option("--accept-changes", help="Use the files on disk instead of those the run started with."),
     ] = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try the step again at which the run failed.")
-    ] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Retry the step that failed.")] = False,
     by: options.By = None,
     paused_ok: options.PausedOk = False,
     as_json: options.AsJson = False,

@@ -1,4 +1,4 @@
-"""`flujo run`: a blueprint, from words on a command line to an answer on stdout."""
+"""`flujo run`: runs a blueprint and writes its output to stdout."""
 
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +17,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 class IfExists(StrEnum):
-    """What to do when the run id is taken."""
+    """What to do when a run with this id exists."""
 
     FAIL = "fail"
     RESUME = "resume"
@@ -31,7 +31,7 @@ def run(
         str | None,
         typer.Argument(
             metavar="BLUEPRINT",
-            help="A name or a path; none: list them.",
+            help="A blueprint, by path or name. Without it, list the blueprints.",
             show_default=False,
             autocompletion=completion.blueprints,
         ),
@@ -41,22 +41,22 @@ def run(
     fields: options.Fields = None,
     context: Annotated[
         list[str] | None,
-        typer.Option("--context", metavar="K=V", help="A field of the context at the start; repeat it."),
+        typer.Option("--context", metavar="K=V", help="A field of the initial context; repeatable."),
     ] = None,
     metadata: options.Metadata = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="K=V", help="agents.NAME.model=… for this run; repeat it."),
+        typer.Option("--set", metavar="K=V", help="Override agents.NAME.model for this run; repeatable."),
     ] = None,
     run_id: Annotated[str | None, typer.Option("--run-id", metavar="ID", help="The run's id.")] = None,
     if_exists: Annotated[
         IfExists | None,
-        typer.Option(help="What to do when --run-id is taken. [default: attach to the same run]"),
+        typer.Option(help="What to do when a run with --run-id exists. [default: attach to it]"),
     ] = None,
     paused_ok: options.PausedOk = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Run a blueprint; alone, list them."""
+    """Run a blueprint; without BLUEPRINT, list them."""
     invocation = Invocation.of(ctx)
     if blueprint is None:
         _list(invocation, as_json=as_json)
@@ -67,14 +67,14 @@ def run(
     from flujo.services.runs.run_request import Request
 
     path = invocation.project.locate(blueprint, invocation.folder)
-    asked = options.given(text, file, fields)
+    given = options.given(text, file, fields)
     labels = inputs.read_metadata(metadata or ())
     models = inputs.read_overrides(overrides or ())
 
     async def work(workspace: "Workspace", progress: "Progress", stop: "Stop") -> Any:
         loaded = workspace.load(path, overrides=models)
         _mention_warnings(invocation, loaded)
-        value = inputs.read_input(loaded.pipeline.input_schema, asked)
+        value = inputs.read_input(loaded.pipeline.input_schema, given)
         if value.note:
             invocation.terminal.say(value.note, "dim")
         start = inputs.read_fields(context or (), loaded.pipeline.context_schema, option="--context")
@@ -83,12 +83,12 @@ def run(
 
     result = drive(invocation, work)
     if not result.steps:
-        invocation.terminal.say(f"run {result.run_id} is there already; nothing was run again", "dim")
+        invocation.terminal.say(f"run {result.run_id} already exists; no step was executed", "dim")
     conclude(invocation, result, as_json=as_json, paused_ok=paused_ok)
 
 
 def _mention_warnings(invocation: Invocation, loaded: "Blueprint") -> None:
-    """Say that there are warnings; `flujo validate` shows them."""
+    """Mention that there are warnings; `flujo validate` shows them."""
     from flujo.cli.diagnostic_rendering import summary
 
     warnings = [finding for finding in loaded.diagnostics if finding.severity == "warning"]
@@ -97,7 +97,7 @@ def _mention_warnings(invocation: Invocation, loaded: "Blueprint") -> None:
 
 
 def _list(invocation: Invocation, *, as_json: bool) -> None:
-    """List the project's blueprints; nothing runs and nothing is spent."""
+    """List the project's blueprints."""
     terminal = invocation.terminal
     known = [
         {"name": each.name, "path": each.path, "description": each.description}
@@ -107,9 +107,7 @@ def _list(invocation: Invocation, *, as_json: bool) -> None:
         terminal.json(known)
     elif known:
         terminal.table({"name": "NAME", "path": "PATH", "description": "DESCRIPTION"}, known)
-        terminal.next(
-            f"flujo run {known[0]['name']}", "runs one; `flujo run --help` says how to give it input"
-        )
+        terminal.next(f"flujo run {known[0]['name']}", "run one; `flujo run --help` shows how to pass input")
     else:
-        terminal.say("there are no blueprints here")
-        terminal.next("flujo init", "writes a project with a first one")
+        terminal.say("no blueprints found")
+        terminal.next("flujo init", "create a project with a first blueprint")

@@ -1,4 +1,4 @@
-"""`flujo schema`: the JSON Schema that editors check blueprints against."""
+"""`flujo schema`: prints the JSON Schema that editors validate blueprints with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`flujo tasks`: the runs of the project's database: list, show, answer, retry and cancel them."""
+"""`flujo tasks`: lists, shows, answers, retries and cancels the runs in the project's database."""
 
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,12 +23,12 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     no_args_is_help=True,
-    help="List runs, show one, answer its question.",
+    help="List, show, answer, retry and cancel runs.",
 )
 
 
 class Resolution(StrEnum):
-    """What became of a call that is in doubt."""
+    """The outcome of a call in doubt."""
 
     DONE = "done"
     RETRY = "retry"
@@ -38,9 +38,9 @@ class Resolution(StrEnum):
 @app.command("list")
 def list_(
     ctx: typer.Context,
-    status: Annotated[RunStatus | None, typer.Option(help="Only runs in this state.")] = None,
+    status: Annotated[RunStatus | None, typer.Option(help="List only runs with this status.")] = None,
     metadata: options.Metadata = None,
-    user: Annotated[str | None, typer.Option(help="Only runs of this user_id.")] = None,
+    user: Annotated[str | None, typer.Option(help="List only runs with this user_id.")] = None,
     limit: options.Limit = 100,
     as_json: options.AsJson = False,
 ) -> None:
@@ -62,7 +62,7 @@ def list_(
     if found:
         invocation.terminal.next(next_for(found[0].run_id, str(found[0].status)))
     else:
-        invocation.terminal.say("there are no such runs")
+        invocation.terminal.say("no matching runs")
 
 
 @app.command()
@@ -70,9 +70,7 @@ def show(
     ctx: typer.Context,
     run: Annotated[
         str,
-        typer.Argument(
-            metavar="RUN", help="An id, the beginning of one, or @last.", autocompletion=completion.runs
-        ),
+        typer.Argument(metavar="RUN", help="A run id, its prefix, or @last.", autocompletion=completion.runs),
     ],
     as_json: options.AsJson = False,
 ) -> None:
@@ -95,66 +93,70 @@ def resume(
         str,
         typer.Argument(
             metavar="RUN[:PAUSE]",
-            help="A run, and which question when several are open.",
+            help="A run, and its pause if several questions are open.",
             autocompletion=completion.waiting_runs,
         ),
     ],
     text: options.Text = None,
     file: options.File = None,
     fields: options.Fields = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Only record the answer.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Record the answer and exit; do not resume the run.")
+    ] = False,
     by: options.By = None,
     paused_ok: options.PausedOk = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Answer a run's question and go on with it."""
+    """Answer a run's question and resume the run."""
     from flujo.cli.formatting import decoded
     from flujo.domain.paths import shown
     from flujo.services.project.inputs import read_input
 
-    asked = options.given(text, file, fields)
+    given = options.given(text, file, fields)
 
     def read(pause: "Pause") -> tuple[Any, str]:
         what = f"the answer to `{shown(pause.pause_id)}`"
-        answer = read_input(decoded(pause.answer_schema), asked, what=what)
+        answer = read_input(decoded(pause.answer_schema), given, what=what)
         return answer.value, answer.note
 
-    _answered(ctx, run, read, by=by, detach=detach, paused_ok=paused_ok, as_json=as_json)
+    _answer(ctx, run, read, by=by, detach=detach, paused_ok=paused_ok, as_json=as_json)
 
 
 @app.command()
 def resolve(
     ctx: typer.Context,
     run: Annotated[
-        str, typer.Argument(metavar="RUN[:PAUSE]", help="A run, and which call when several are in doubt.")
+        str, typer.Argument(metavar="RUN[:PAUSE]", help="A run, and its pause if several calls are in doubt.")
     ],
-    resolution: Annotated[Resolution, typer.Option("--as", help="What became of the call.")],
+    resolution: Annotated[Resolution, typer.Option("--as", help="The outcome of the call.")],
     result: Annotated[
-        str | None, typer.Option("--result", metavar="JSON", help="What it gave, when it was done.")
+        str | None, typer.Option("--result", metavar="JSON", help="The call's result; only with `--as done`.")
     ] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Only record it.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Record the outcome and exit; do not resume the run.")
+    ] = False,
     by: options.By = None,
     paused_ok: options.PausedOk = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Say what became of a call that is in doubt, and go on with its run."""
+    """Set the outcome of a call in doubt and resume its run."""
     from flujo.services.project.inputs import read_json
 
     answer: dict[str, Any] = {"resolution": resolution.value}
     if result is not None:
         answer["result"] = read_json(result, option="--result")
-    _answered(ctx, run, lambda _: (answer, ""), by=by, detach=detach, paused_ok=paused_ok, as_json=as_json)
+    _answer(ctx, run, lambda _: (answer, ""), by=by, detach=detach, paused_ok=paused_ok, as_json=as_json)
 
 
 @app.command()
 def retry(
     ctx: typer.Context,
-    run: Annotated[str, typer.Argument(metavar="RUN", help="An id, the beginning of one, or @last.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, its prefix, or @last.")],
     by: options.By = None,
     paused_ok: options.PausedOk = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Go on with a run that is parked, or try its failed step again."""
+    """Resume a parked run, or retry the failed step of a failed one."""
     from flujo.cli.run_command import conclude, drive
     from flujo.services.runs import blueprint_runs
 
@@ -177,11 +179,11 @@ def retry(
 @app.command()
 def cancel(
     ctx: typer.Context,
-    run: Annotated[str, typer.Argument(metavar="RUN", help="An id, the beginning of one, or @last.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run id, its prefix, or @last.")],
     by: options.By = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """End a run for good: its process stops it, or this command when it has no living process."""
+    """Cancel a run. The process that executes it stops it; without one, this command does."""
     from flujo.cli.listing import run_data
     from flujo.cli.run_command import in_workspace
     from flujo.services.inspection.task_client import TaskClient
@@ -211,7 +213,7 @@ def _show_cancelled(terminal: "Terminal", detail: "TaskDetail") -> None:
             terminal.say("the run completed before it could be cancelled")
         case _:
             terminal.say(
-                "the wish to cancel is recorded; the process that executes the run stops it after this step",
+                "cancellation requested; the process that executes the run stops it after the current step",
                 "yellow",
             )
     _show_calls(terminal, detail)
@@ -222,7 +224,7 @@ def _show_calls(terminal: "Terminal", detail: "TaskDetail") -> None:
     from flujo.domain.paths import shown
 
     for call in detail.in_doubt:
-        terminal.say(f"in doubt: `{shown(call.path)}` called `{call.tool}`; how that ended is not recorded")
+        terminal.say(f"in doubt: `{shown(call.path)}` called `{call.tool}`; its outcome is not recorded")
 
 
 def _calls_data(detail: "TaskDetail") -> list[dict[str, Any]]:
@@ -232,7 +234,7 @@ def _calls_data(detail: "TaskDetail") -> list[dict[str, Any]]:
     ]
 
 
-def _answered(
+def _answer(
     ctx: typer.Context,
     run: str,
     read: "Callable[[Pause], tuple[Any, str]]",
@@ -242,7 +244,7 @@ def _answered(
     paused_ok: bool,
     as_json: bool,
 ) -> None:
-    """Answer the question that `run` means with what `read` gives for it, and go on with the run."""
+    """Answer the question that `run` (`RUN[:PAUSE]`) names with the value of `read`, and resume the run."""
     from flujo.cli.formatting import short_id
     from flujo.cli.run_command import conclude, drive, result_data
     from flujo.services.runs import blueprint_runs
@@ -276,11 +278,11 @@ def _answered(
     if as_json:
         invocation.terminal.json(result_data(result))
     if detach:
-        invocation.terminal.say("the answer is recorded")
-        invocation.terminal.next(f"flujo resume {short_id(result.run_id)}", "goes on with the run")
+        invocation.terminal.say("answer recorded")
+        invocation.terminal.next(f"flujo resume {short_id(result.run_id)}", "resume the run")
     else:
         invocation.terminal.say(result.note)
-        invocation.terminal.next(f"flujo trace {short_id(result.run_id)}", "shows how far it is")
+        invocation.terminal.next(f"flujo trace {short_id(result.run_id)}", "show its progress")
 
 
 def _show(terminal: "Terminal", detail: "TaskDetail") -> None:

@@ -1,4 +1,4 @@
-"""`flujo trace RUN`: what happened, step by step."""
+"""`flujo trace RUN`: shows what happened in a run, step by step."""
 
 from typing import Annotated
 
@@ -15,21 +15,19 @@ def trace(
     ctx: typer.Context,
     run: Annotated[
         str,
-        typer.Argument(
-            metavar="RUN", help="An id, the beginning of one, or @last.", autocompletion=completion.runs
-        ),
+        typer.Argument(metavar="RUN", help="A run id, its prefix, or @last.", autocompletion=completion.runs),
     ] = "@last",
     step: Annotated[
         str | None,
         typer.Argument(
             metavar="STEP",
-            help="Only this step and what is inside it, by its path: `draft[1]/write` or `draft.1/write`.",
+            help="Show only this step and its substeps; a path such as `draft[1]/write` or `draft.1/write`.",
             show_default=False,
             autocompletion=completion.steps,
         ),
     ] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="Write values whole, not shortened to a line.")
+        bool, typer.Option("--full", help="Show values in full instead of one line each.")
     ] = False,
     as_json: options.AsJson = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""`flujo types`: the schemas of the Python types that blueprints name, written into `schemas/`."""
+"""`flujo types`: writes the schemas of the Python types that blueprints use to `schemas/`."""
 
 from typing import Annotated
 
@@ -16,14 +16,14 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 def types(
     ctx: typer.Context,
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit with 1 when files differ.")
+        bool, typer.Option("--check", help="Write nothing; exit with 1 if files differ.")
     ] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Write down the Python types that blueprints name.
+    """Export the Python types that blueprints use as JSON Schemas.
 
-    Imports their modules, and writes what `context:`, `output_type:` and functions that steps call are
-    annotated with as JSON Schemas into `schemas/`. `flujo validate` reads them there and imports nothing.
+    Imports the modules that blueprints name. Writes the types of `context:`, `output_type:` and the
+    functions that steps call to `schemas/`. `flujo validate` reads these files and imports nothing.
     """
     from flujo.services.admin import type_export
 
@@ -37,16 +37,16 @@ def types(
         terminal.json({"files": sorted(found.files), "changed": changed, "untold": list(found.untold)})
     else:
         for path in changed:
-            gone = path in found.orphans
-            terminal.data(path if check or not gone else f"{path} (removed: nothing names its types)")
+            orphan = path in found.orphans
+            terminal.data(path if check or not orphan else f"{path} (removed: no blueprint uses its types)")
         if found.untold:
-            terminal.say(f"nothing says what these give: {', '.join(found.untold)}")
+            terminal.say(f"no return type is known for: {', '.join(found.untold)}")
     if not changed:
-        terminal.say(f"{plural(len(found.files), 'file')} of types: as the code has it", "green")
+        terminal.say(f"{plural(len(found.files), 'type file')} up to date", "green")
     elif check:
-        terminal.say(f"{plural(len(changed), 'file')} of types: not as the code has it")
-        terminal.next("flujo types", "writes them")
+        terminal.say(f"{plural(len(changed), 'type file')} out of date")
+        terminal.next("flujo types", "update them")
         raise typer.Exit(ExitCode.RUN_FAILED)
     else:
-        terminal.say(f"wrote {plural(len(changed), 'file')} of types", "green")
-        terminal.next("flujo validate", "checks blueprints against them")
+        terminal.say(f"wrote {plural(len(changed), 'type file')}", "green")
+        terminal.next("flujo validate", "validate the blueprints with them")

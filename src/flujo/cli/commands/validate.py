@@ -1,4 +1,4 @@
-"""`flujo validate`: every finding of every blueprint, without running or importing what they name."""
+"""`flujo validate`: reports all findings of blueprints; runs nothing and imports no callables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 class Format(StrEnum):
-    """How findings are written."""
+    """The output format."""
 
     TEXT = "text"
     JSON = "json"
@@ -39,18 +39,20 @@ def validate(
         list[str] | None,
         typer.Argument(
             metavar="PATHS",
-            help="Blueprints, by path or name; none: all of the project.",
+            help="Blueprints, by path or name. [default: the whole project]",
             show_default=False,
             autocompletion=completion.blueprints,
         ),
     ] = None,
-    form: Annotated[Format, typer.Option("--format", help="How findings are written.")] = Format.TEXT,
-    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
-    fix: Annotated[bool, typer.Option("--fix", help="Mend what has one safe answer, then check.")] = False,
+    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TEXT,
+    as_json: Annotated[bool, typer.Option("--json", help="Same as --format json.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Apply safe fixes, then validate.")] = False,
     diff: Annotated[
-        bool, typer.Option("--diff", help="Show what --fix would change, and write nothing.")
+        bool, typer.Option("--diff", help="Show what --fix would change; write nothing.")
     ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show also what is not checked.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also list what could not be checked.")
+    ] = False,
 ) -> None:
     """Check blueprints without running anything."""
     from flujo.services.checks.validation import check
@@ -76,15 +78,15 @@ def _show_changes(project: Project, chosen: Sequence[str], terminal: Terminal) -
     from flujo.services.checks.validation import fix, without_secrets
 
     changed = fix(project, chosen)
-    for path, (now, then) in changed.items():
-        before, after = (without_secrets(text).splitlines() for text in (now, then))
+    for path, texts in changed.items():
+        before, after = (without_secrets(text).splitlines() for text in texts)
         lines = unified_diff(before, after, path, path, lineterm="")
         terminal.data("\n".join(lines))
     if changed:
         terminal.say(f"{plural(len(changed), 'file')} would change")
-        terminal.next("flujo validate --fix", "changes them")
+        terminal.next("flujo validate --fix", "apply the fixes")
     else:
-        terminal.say("there is nothing that --fix could mend")
+        terminal.say("nothing to fix")
 
 
 def _write_changes(project: Project, chosen: Sequence[str], terminal: Terminal) -> None:
@@ -93,7 +95,7 @@ def _write_changes(project: Project, chosen: Sequence[str], terminal: Terminal) 
 
     for path, (_, text) in fix(project, chosen).items():
         replace_file(project.root / path, text)
-        terminal.say(f"mended {path}")
+        terminal.say(f"fixed {path}")
 
 
 def _write(reports: Sequence[Report], terminal: Terminal, form: Format, *, verbose: bool) -> None:
@@ -128,21 +130,21 @@ def _write_text(reports: Sequence[Report], terminal: Terminal, *, verbose: bool)
     if shown:
         terminal.data("\n\n".join(shown))
     if not reports:
-        terminal.say("there are no blueprints here")
-        terminal.next("flujo init", "writes a project with a first one")
+        terminal.say("no blueprints found")
+        terminal.next("flujo init", "create a project with a first blueprint")
         return
     agents = sum(report.holds_agents for report in reports)
     blueprints = [plural(len(reports) - agents, "blueprint")] if agents < len(reports) else []
-    checked = " and ".join([*blueprints, *([plural(agents, "file") + " of agents"] if agents else [])])
+    checked = " and ".join([*blueprints, *([plural(agents, "agent file")] if agents else [])])
     good = sum(report.is_valid for report in reports)
     if good == len(reports):
         notes = f" ({summary(findings)})" if findings else ""
         terminal.say(f"{checked} checked: valid{notes}")
         if not verbose and any(found.severity == "info" for found in findings):
-            terminal.next("flujo validate -v", "shows the notes: what could not be checked")
+            terminal.next("flujo validate -v", "show what could not be checked")
         return
     terminal.say(f"{checked} checked: {summary(findings)}")
     if any(found.fix is not None for found in findings):
-        terminal.next("flujo validate --fix", "mends what has one safe answer; `--diff` shows it first")
+        terminal.next("flujo validate --fix", "apply safe fixes; `--diff` previews them")
     first = next(f for f in findings if f.is_error)
-    terminal.next(f"flujo explain {first.code}", "says what the rule is for")
+    terminal.next(f"flujo explain {first.code}", "explain the rule")

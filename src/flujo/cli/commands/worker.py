@@ -22,43 +22,45 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command()
 def worker(
     ctx: typer.Context,
-    once: Annotated[bool, typer.Option("--once", help="Do what waits now, then end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Process what is pending now, then exit.")] = False,
     concurrency: Annotated[
-        int, typer.Option("--concurrency", "-c", min=1, max=1000, help="How many runs at once.")
+        int, typer.Option("--concurrency", "-c", min=1, max=1000, help="Maximum number of concurrent runs.")
     ] = 10,
     modules: Annotated[
         list[str] | None,
-        typer.Option("--import", metavar="MODULE", help="A module that registers pipelines; repeat it."),
+        typer.Option(
+            "--import", metavar="MODULE", help="Import a module that registers pipelines; repeatable."
+        ),
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Resume orphaned runs and handle expired deadlines."""
     invocation = Invocation.of(ctx)
     caught = asyncio.run(
-        _worked(invocation, once=once, concurrency=concurrency, modules=modules or [], as_json=as_json)
+        _run_worker(invocation, once=once, concurrency=concurrency, modules=modules or [], as_json=as_json)
     )
     if caught is signal.SIGINT:
         raise typer.Exit(ExitCode.INTERRUPTED)
 
 
-async def _worked(
+async def _run_worker(
     invocation: Invocation, *, once: bool, concurrency: int, modules: list[str], as_json: bool
 ) -> signal.Signals | None:
-    """Work until there is nothing left (`once`) or a signal comes; return that signal."""
+    """Work until no run is pending (`once`) or a signal arrives; return the signal."""
     from flujo.services.runs.worker import Worker, import_modules
     from flujo.services.workspace import Workspace
 
     terminal = invocation.terminal
 
-    def tell(told: "WorkerEvents") -> None:
-        terminal.say(_line(told))
+    def report(event: "WorkerEvents") -> None:
+        terminal.say(_line(event))
         if as_json:
-            terminal.json({key: value for key, value in asdict(told).items() if value})
+            terminal.json({key: value for key, value in asdict(event).items() if value})
 
     async with Workspace(invocation.project) as workspace:
         import_modules(workspace, modules)
         policy = replace(workspace.recovery_policy, at_once=concurrency)
-        working = Worker(workspace, policy, tell)
+        working = Worker(workspace, policy, report)
         try:
             return await _until_signal(working, terminal, once=once)
         finally:
@@ -72,26 +74,26 @@ async def _until_signal(working: "Worker", terminal: "Terminal", *, once: bool) 
 
     def stop(number: signal.Signals) -> None:
         caught.append(number)
-        loop.remove_signal_handler(number)  # the second one does what it always does
+        loop.remove_signal_handler(number)  # a second signal has its default effect
         task.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop, number)
     if not once:
-        terminal.say("working: SIGTERM or Ctrl-C gives back what is being executed")
+        terminal.say("worker started; SIGTERM or Ctrl-C stops it and releases its runs")
     try:
-        begun = await task
+        count = await task
     except asyncio.CancelledError:
         if not caught:
             raise
-        terminal.say("stopped: what was being executed is free for others")
+        terminal.say("worker stopped; its runs are released")
         return caught[0]
-    terminal.say(f"resumed {plural(begun or 0, 'run')}; no pending runs left")
+    terminal.say(f"resumed {plural(count or 0, 'run')}; no pending runs left")
     return None
 
 
-def _line(told: "WorkerEvents") -> str:
+def _line(event: "WorkerEvents") -> str:
     from flujo.cli import formatting
 
-    who = " ".join(filter(None, [formatting.short_id(told.run_id), told.pipeline]))
-    return f"{told.event:<9}{who}{'  ' + told.detail if told.detail else ''}"
+    run = " ".join(filter(None, [formatting.short_id(event.run_id), event.pipeline]))
+    return f"{event.event:<9}{run}{'  ' + event.detail if event.detail else ''}"

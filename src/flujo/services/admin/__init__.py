@@ -1,1 +1,1 @@
-"""admin."""
+"""Project maintenance: doctor, purge, scaffold, local models and type export."""

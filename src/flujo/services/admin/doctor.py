@@ -1,4 +1,4 @@
-"""What a project stands on: its database, the models and packages of this machine, the keys it was given."""
+"""Checks a project's environment: settings, database, local models, packages and API keys."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from flujo.domain.wording import plural
 from flujo.exceptions import FlujoError, StateError
 from flujo.governance.sink import GATE
 
@@ -26,17 +27,17 @@ PROVIDERS = {
     "anthropic": ("anthropic", "ANTHROPIC_API_KEY"),
     "google": ("google.genai", "GOOGLE_API_KEY"),
 }
-"""Extra → the package that it brings, and the variable with its key."""
+"""Extra → the package it installs, and the variable with its API key."""
 
 _PACKAGES = ("pydantic-ai-slim", "sqlalchemy", "alembic", "psycopg", "cel-expr-python", "pydantic", "typer")
 
 _MOST_DAMAGE = 10
-"""How many damaged places are named one by one."""
+"""How many corrupt rows are listed; the rest is counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. A `note` is no fault: something is merely not there."""
+    """The result of one check. A `note` is not a fault: something optional is missing."""
 
     name: str
     state: State
@@ -46,7 +47,7 @@ class Finding:
 
 
 def examine(project: Project) -> list[Finding]:
-    """Return what was found; nothing is written, no model is asked, no key's value is told or sent."""
+    """Run all checks. They write nothing, call no model, and never show or send a key."""
     version = importlib.metadata.version("flujo")
     return [
         Finding("flujo", "ok", f"{version} on Python {platform.python_version()}, {platform.platform()}"),
@@ -63,10 +64,10 @@ def examine(project: Project) -> list[Finding]:
 
 
 def schema_status(project: Project) -> SchemaStatus:
-    """Return where the project's database stands, without changing or creating it.
+    """Return the schema status of the project's database; changes and creates nothing.
 
     Raises:
-        StateError: it cannot be reached or read.
+        StateError: the database cannot be reached or read.
     """
     from flujo.state.sql.migrations import status
 
@@ -74,10 +75,10 @@ def schema_status(project: Project) -> SchemaStatus:
 
 
 def migrate(project: Project) -> tuple[SchemaStatus, SchemaStatus]:
-    """Bring the project's database to this version's schema; return where it stood and where it stands.
+    """Migrate the project's database to the current schema; return the status before and after.
 
     Raises:
-        StateError: it cannot be reached or written, or a newer Flujo has migrated it.
+        StateError: the database cannot be reached or written, or has a newer schema.
     """
     from flujo.state.sql.migrations import migrate as run
 
@@ -87,7 +88,7 @@ def migrate(project: Project) -> tuple[SchemaStatus, SchemaStatus]:
 def _config(project: Project) -> Finding:
     if project.config_file is None:
         return Finding(
-            "project", "note", f"{project.root}, without a flujo.toml", "`flujo init` writes a project"
+            "project", "note", f"{project.root}, no flujo.toml", "create a project with `flujo init`"
         )
     chosen = f" with [env.{project.environment}]" if project.environment else ""
     return Finding("project", "ok", f"{project.config_file}{chosen}")
@@ -98,8 +99,8 @@ def _blueprints(project: Project) -> Finding:
         count = len(project.blueprint_paths())
     except FlujoError as error:
         return _failed("blueprints", error)
-    allowed = ", ".join(project.settings.blueprints.allow_callables) or "nothing"
-    return Finding("blueprints", "ok", f"{count} found; they may call {allowed}")
+    allowed = ", ".join(project.settings.blueprints.allow_callables) or "none"
+    return Finding("blueprints", "ok", f"{count} found; allowed callables: {allowed}")
 
 
 def _failed(name: str, error: FlujoError) -> Finding:
@@ -122,16 +123,16 @@ def _database(project: Project, found: SchemaStatus) -> Finding:
     if found.is_current:
         return _durability(project, f"{found.database}: schema {found.current}")
     if found.is_newer:
-        words = f"{found.database}: schema {found.current} is newer than this Flujo's {found.needed}"
+        words = f"{found.database}: schema {found.current} is newer than schema {found.needed} of this Flujo"
         return Finding("database", "fail", words, "upgrade Flujo", StateError(words))
     if found.current is None and not postgres:
-        return Finding("database", "note", f"{found.database}: made at the first run")
-    words = f"{found.database}: schema {found.current or 'none'}, this Flujo needs {found.needed}"
+        return Finding("database", "note", f"{found.database}: created at the first run")
+    words = f"{found.database}: schema {found.current or 'none'}; this Flujo needs {found.needed}"
     return Finding("database", "warn", words, "run `flujo migrate`")
 
 
 def _runs(project: Project) -> Iterator[Finding]:
-    """Return what is damaged of the newest runs, or that nothing is."""
+    """Check the newest runs for corrupt or missing rows."""
     from flujo.state.sql.integrity import soundness
 
     try:
@@ -139,19 +140,23 @@ def _runs(project: Project) -> Iterator[Finding]:
     except FlujoError as error:
         yield _failed("runs", error)
         return
-    words = "the newest run and its" if found.runs == 1 else f"the newest {found.runs} runs and their"
+    checked = "the newest run" if found.runs == 1 else f"the newest {found.runs} runs"
     if found.runs and not found.damaged:
-        yield Finding("runs", "ok", f"{words} {found.entries} entries are what was written")
+        yield Finding(
+            "runs",
+            "ok",
+            f"{checked} with {plural(found.entries, 'journal entry', 'journal entries')}: intact",
+        )
     for damage in found.damaged[:_MOST_DAMAGE]:
         message = damage.error.message
         named = message if damage.run_id in message else f"run {damage.run_id}: {message}"
         yield Finding("runs", "fail", named, damage.error.hint or "", damage.error)
     if len(found.damaged) > _MOST_DAMAGE:
-        yield Finding("runs", "fail", f"{len(found.damaged) - _MOST_DAMAGE} more are damaged")
+        yield Finding("runs", "fail", f"{len(found.damaged) - _MOST_DAMAGE} more corrupt rows")
 
 
 def _durability(project: Project, words: str) -> Finding:
-    """Return the finding about a database that is up to date: what its commits survive."""
+    """Check what a commit survives in an up-to-date database."""
     level = project.settings.settings.durability
     try:
         found = durability_of(project)
@@ -159,19 +164,19 @@ def _durability(project: Project, words: str) -> Finding:
         return _failed("database", error)
     words = f"{words}, durability `{level}` ({found.words})"
     if found.weak and level == "full":
-        hint = 'correct the server, or say in flujo.toml that it may: `[settings] durability = "relaxed"`'
+        hint = 'fix the server\'s settings, or accept them in flujo.toml: `[settings] durability = "relaxed"`'
         return Finding("database", "warn", f"{words}; {'; '.join(found.weak)}", hint)
     return Finding("database", "ok", words)
 
 
 def _cache(project: Project) -> Finding:
     if project.settings.cache.backend == "state":
-        return Finding("cache", "ok", "answers of cached steps are kept in the database, for every process")
+        return Finding("cache", "ok", "outputs of cached steps are stored in the database")
     return Finding(
         "cache",
         "note",
-        "answers of cached steps are kept in memory, until the command or service ends",
-        'to keep them: `[cache] backend = "state"` in flujo.toml',
+        "outputs of cached steps are kept in memory and lost when the process ends",
+        'to store them, set `[cache] backend = "state"` in flujo.toml',
     )
 
 
@@ -179,7 +184,7 @@ def durability_of(project: Project) -> Durability:
     """Return what a commit in the project's database survives.
 
     Raises:
-        StateError: it cannot be reached.
+        StateError: the database cannot be reached.
     """
     from flujo.state.sql.durability import durability
 
@@ -188,10 +193,10 @@ def durability_of(project: Project) -> Durability:
 
 
 def migration_script(project: Project) -> str:
-    """Return the SQL that `migrate` would execute, as one transaction; empty when there is nothing to do.
+    """Return the SQL that `migrate` would execute, as one transaction; empty if no migration is needed.
 
     Raises:
-        StateError: the database cannot be reached or read, or a newer Flujo has migrated it.
+        StateError: the database cannot be reached or read, or has a newer schema.
     """
     from flujo.state.sql.migrations import script
 
@@ -214,8 +219,8 @@ def _state_providers(project: Project) -> Iterator[Finding]:
 def _variables() -> Iterator[Finding]:
     from flujo.settings import misspelt_variables
 
-    for name, meant in misspelt_variables().items():
-        yield Finding("environment", "warn", f"{name} is set and means nothing", f"did you mean {meant}?")
+    for name, known in misspelt_variables().items():
+        yield Finding("environment", "warn", f"{name} is set but unknown", f"did you mean {known}?")
 
 
 def _models(project: Project) -> Iterator[Finding]:
@@ -226,9 +231,7 @@ def _models(project: Project) -> Iterator[Finding]:
         if model.present:
             yield Finding("model", "ok", f"{name} in {model.path}")
         else:
-            yield Finding(
-                "model", "note", f"{name} is not on this machine", f"flujo models pull {model.name}"
-            )
+            yield Finding("model", "note", f"{name} is not downloaded", f"flujo models pull {model.name}")
 
 
 def _providers() -> Iterator[Finding]:
@@ -248,7 +251,7 @@ def _providers() -> Iterator[Finding]:
 
 
 def _reached(provider: str, key: str) -> Finding:
-    """Return whether the server of a provider that could be asked answers."""
+    """Check that the provider's server answers."""
     from flujo.agents.connectivity import check_provider
     from flujo.settings import environment
 
@@ -257,13 +260,13 @@ def _reached(provider: str, key: str) -> Finding:
             "provider", "ok", f"{provider}: {key}, {check_provider(provider, environment())} answers"
         )
     except FlujoError as error:
-        return Finding("provider", "warn", f"{provider}: {key}, and {error.message}", error.hint or "")
+        return Finding("provider", "warn", f"{provider}: {key}; {error.message}", error.hint or "")
 
 
 def _is_installed(package: str) -> bool:
     try:
         return importlib.util.find_spec(package) is not None
-    except ModuleNotFoundError:  # a parent package that is not there
+    except ModuleNotFoundError:  # the parent package is missing
         return False
 
 

@@ -1,4 +1,4 @@
-"""The models of this machine, for the command line: which there are, which are here, and how to fetch one."""
+"""Lists and downloads local models."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from flujo.agents import local_weights
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """A model of the catalogue, and whether its file is on this machine."""
+    """A model of the catalogue, and whether it is downloaded."""
 
     name: str
-    """What a blueprint says after `local:`."""
+    """The name after `local:` in a blueprint."""
     about: str
     license: str
     size: int
@@ -23,7 +23,7 @@ class ModelStatus:
 
 
 def list_models(cache_dir: Path) -> list[ModelStatus]:
-    """Return every model of the catalogue; asks nobody and reads no weights."""
+    """Return every model of the catalogue; no network, no weights read."""
     return [
         ModelStatus(name, model.about, model.license, model.size, path, path.is_file())
         for name, model in sorted(local_weights.CATALOGUE.items())
@@ -32,16 +32,16 @@ def list_models(cache_dir: Path) -> list[ModelStatus]:
 
 
 def pull(name: str, cache_dir: Path, on_progress: Callable[[int, int], None] | None = None) -> Path:
-    """Return the path of the verified weights of `name`, fetched when they are not here or not as published.
+    """Return the path of the verified weights of `name`; downloads missing or corrupt weights.
 
     Args:
         name: a model of the catalogue, with or without `local:`.
         cache_dir: the user's cache folder for Flujo.
-        on_progress: told the bytes that are here and how many there are in all.
+        on_progress: called with the bytes done and the bytes in total.
 
     Raises:
-        ModelUnavailable: no such model, or it cannot be fetched.
-        ModelDigestMismatch: what came is not what was published.
+        ModelUnavailable: the model is unknown or cannot be downloaded.
+        ModelDigestMismatch: the download does not match the published digest.
     """
     return local_weights.ensure(
         name.removeprefix("local:"), cache_dir=cache_dir, on_progress=on_progress, replace=True

@@ -1,4 +1,4 @@
-"""Purging: old runs and unreferenced content are deleted, a bounded batch at a time, while others work on."""
+"""Deletes old runs and unreferenced content in bounded batches, while other processes work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from flujo.domain.store import DurableStore
 
 BATCH = 200
-"""How many rows of a kind one transaction deletes at most."""
+"""How many rows of each table one transaction deletes at most."""
 
 
 async def purge(
@@ -25,34 +25,34 @@ async def purge(
     *,
     dry_run: bool = False,
     batch: int = BATCH,
-    told: Callable[[Purged], None] | None = None,
+    on_batch: Callable[[Purged], None] | None = None,
     actor: Actor | None = None,
 ) -> Purged:
-    """Delete runs in these statuses that are old enough, and the content that no run names afterwards.
+    """Delete old runs with these statuses, and the content that no remaining run references.
 
     Args:
-        store: where the runs are.
-        statuses: of runs that no process executes: not `accepted`, not `running`.
-        older_than_s: how many seconds ago they were touched last.
-        dry_run: delete nothing, count the runs.
-        batch: how many rows of a kind one transaction deletes.
-        told: gets the totals after each batch.
-        actor: who purges; each batch of runs is recorded as an act, with their ids.
+        store: the store with the runs.
+        statuses: the statuses of runs to delete; not `accepted`, not `running`.
+        older_than_s: the minimum age in seconds since a run's last update.
+        dry_run: only count the runs.
+        batch: how many rows of each table one transaction deletes.
+        on_batch: called with the totals after each batch.
+        actor: who purges; each batch is recorded as an act with the run ids.
 
     Raises:
-        SettingsError: a status whose runs are live.
-        StateError: the database does not answer; earlier batches stay deleted.
+        SettingsError: a status of live runs.
+        StateError: the database is unreachable; earlier batches stay deleted.
     """
     live = [status for status in statuses if status not in PURGEABLE]
     if live:
         raise SettingsError(
-            f"runs that are {live[0]} are not purged: a process executes them, or is about to",
-            hint=f"statuses that can be purged: {', '.join(PURGEABLE)}",
+            f"runs with status `{live[0]}` cannot be purged, because they are live",
+            hint=f"purgeable statuses: {', '.join(PURGEABLE)}",
         )
     if dry_run:
         return Purged(runs=await store.count_purgeable(statuses, older_than_s))
-    gone = Purged()
-    async for gone in store.purge(statuses, older_than_s, batch=batch, actor=actor):
-        if told is not None:
-            told(gone)
-    return gone
+    total = Purged()
+    async for total in store.purge(statuses, older_than_s, batch=batch, actor=actor):
+        if on_batch is not None:
+            on_batch(total)
+    return total

@@ -1,4 +1,4 @@
-"""A working project in an empty folder: settings, a blueprint, code that it calls, a test that passes."""
+"""Writes a new project: settings, a blueprint, its callable, and a passing test."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from flujo.services.checks.validation import schema_text
 _TEMPLATE = Path(__file__).parent / "template"
 _SCHEMA = "schemas/blueprint.schema.json"
 _KEPT = (".gitignore", "README.md", "skills/__init__.py")
-"""Files that a folder may have already: they are left as they are."""
+"""Files that may exist in the folder; they are kept unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scaffold:
-    """What was written, and what was there already; paths relative to the project."""
+    """The files written and the existing files kept; paths relative to the project."""
 
     root: Path
     written: tuple[str, ...]
@@ -24,10 +24,10 @@ class Scaffold:
 
 
 def scaffold(root: Path, name: str = "") -> Scaffold:
-    """Write a new project into `root`, which is made when it is not there.
+    """Write a new project into `root`, which is created if missing.
 
     Raises:
-        SettingsError: a file of the project exists; nothing was written.
+        SettingsError: a file of the project already exists; nothing was written.
     """
     files = _files(name or root.resolve().name or "project")
     if root.exists() and not root.is_dir():
@@ -36,7 +36,7 @@ def scaffold(root: Path, name: str = "") -> Scaffold:
     taken = [path for path in there if path not in _KEPT]
     if taken:
         raise SettingsError(
-            f"{root} has {', '.join(taken)} already; nothing was written",
+            f"{root} already contains {', '.join(taken)}; nothing was written",
             hint="choose an empty folder: flujo init DIR",
         )
     fresh = [path for path in files if path not in there]
@@ -46,7 +46,7 @@ def scaffold(root: Path, name: str = "") -> Scaffold:
 
 
 def _files(name: str) -> dict[str, str]:
-    """Return each file of a new project, by its path."""
+    """Return the contents of a new project's files by path."""
     sources = sorted(
         path for path in _TEMPLATE.rglob("*") if path.is_file() and "__pycache__" not in path.parts
     )
@@ -56,11 +56,13 @@ def _files(name: str) -> dict[str, str]:
 
 def _target(source: Path) -> str:
     path = source.relative_to(_TEMPLATE).as_posix()
-    return ".gitignore" if path == "gitignore" else path  # a real one would speak to git in our own tree
+    return (
+        ".gitignore" if path == "gitignore" else path
+    )  # named `.gitignore`, the template would apply to this repository
 
 
 def _in_toml(name: str) -> str:
-    """Return a name that may stand between double quotes."""
+    """Return the name without characters that TOML would escape."""
     return "".join(char for char in name if char.isprintable() and char not in '"\\')
 
 

@@ -1,7 +1,7 @@
-"""The schemas of the Python types that blueprints name: asked of Python, written down, held against the code.
+"""Exports the Python types that blueprints use as JSON Schemas, and compares the files with the code.
 
-This is the one place that imports what a blueprint names without running it. Checks read the files that are
-written here, and import nothing.
+Only this module imports a blueprint's callables without running it. Validation reads the exported files and
+imports nothing.
 """
 
 from __future__ import annotations
@@ -24,41 +24,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Types:
-    """The files about Python types as they should be, beside what is there."""
+    """The type files that the code requires, compared with the existing files."""
 
     files: Mapping[str, bytes]
-    """By project path."""
+    """Contents by project path."""
     outdated: tuple[str, ...]
-    """Those that are not there, or say something else."""
+    """Files that are missing or differ."""
     orphans: tuple[str, ...]
-    """Files about modules of which no blueprint names a type any more."""
+    """Files of modules that no blueprint uses any more."""
     untold: tuple[str, ...] = field(default=())
-    """What is named and says nothing: `module:name` of functions that are not annotated."""
+    """Functions without a return annotation, as `module:name`."""
 
 
 def compare(project: Project) -> Types:
-    """Return what the project's Python types say now, beside what is written down. Imports the code.
+    """Compare the project's Python types with the exported files. Imports the code.
 
     Raises:
-        CallableError: a callable is not admitted, or its module cannot be imported.
+        CallableError: a callable is not allowed, or its module cannot be imported.
     """
     from flujo.blueprint.sources.source_files import FileSource
     from flujo.blueprint.sources.type_stubs import path_of, written
 
     source = FileSource(project.root)
-    told, untold = _told(project, source)
-    files = {path_of(module): written(module, types, source) for module, types in told.items()}
-    there = dict(_there(project.root))
+    schemas, untold = _schemas(project, source)
+    files = {path_of(module): written(module, types, source) for module, types in schemas.items()}
+    existing = dict(_exported(project.root))
     return Types(
         files,
-        outdated=tuple(path for path, data in files.items() if there.get(path) != data),
-        orphans=tuple(path for path in there if path not in files),
+        outdated=tuple(path for path, data in files.items() if existing.get(path) != data),
+        orphans=tuple(path for path in existing if path not in files),
         untold=untold,
     )
 
 
 def write(project: Project, types: Types) -> None:
-    """Bring the files to what the code says.
+    """Write the outdated files and delete the orphans.
 
     Raises:
         SettingsError: a file cannot be written.
@@ -74,13 +74,16 @@ def write(project: Project, types: Types) -> None:
         raise SettingsError(f"{error.filename} cannot be written: {error.strerror}") from error
 
 
-def _told(project: Project, source: Source) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
-    """Return the schemas by module and name, and what tells of none; what a source text tells stays there."""
+def _schemas(project: Project, source: Source) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
+    """Return the schemas by module and name, and the targets without one.
+
+    Types that validation reads from the source text are left out.
+    """
     from flujo.blueprint.sources.callables import load_callable
     from flujo.services.project.imports import importable
 
     importable(project.root)
-    told: dict[str, dict[str, Any]] = {}
+    schemas: dict[str, dict[str, Any]] = {}
     untold = []
     for target in _named(project, source):
         module, _, name = target.partition(":")
@@ -88,8 +91,8 @@ def _told(project: Project, source: Source) -> tuple[dict[str, dict[str, Any]], 
         if schema is None:
             untold.append(target)
         else:
-            told.setdefault(module, {})[name] = schema
-    return told, tuple(untold)
+            schemas.setdefault(module, {})[name] = schema
+    return schemas, tuple(untold)
 
 
 def _named(project: Project, source: Source) -> list[str]:
@@ -105,17 +108,17 @@ def _named(project: Project, source: Source) -> list[str]:
         found.update(target for unit in loader.units.values() for target, _ in targets(unit))
     modules = {name: read_module(name, source) for name in {target.partition(":")[0] for target in found}}
 
-    def is_told_by_the_text(target: str) -> bool:
+    def is_readable_from_text(target: str) -> bool:
         place, _, name = target.partition(":")
         module = modules[place]
         signature = module.names.get(name) if module is not None else None
         return signature is not None and is_whole(signature.returns)
 
-    return sorted(target for target in found if not is_told_by_the_text(target))
+    return sorted(target for target in found if not is_readable_from_text(target))
 
 
 def _schema(thing: Any) -> Any:
-    """Return the JSON Schema of a class's instances, or of what a function is annotated to return."""
+    """Return the JSON Schema of a class, or of a function's return annotation."""
     from pydantic import TypeAdapter
     from pydantic.errors import PydanticUserError
 
@@ -125,11 +128,11 @@ def _schema(thing: Any) -> Any:
             return None
         return TypeAdapter(hint).json_schema(mode="serialization", schema_generator=_as_recorded())
     except (PydanticUserError, NameError, TypeError):
-        return None  # what JSON does not have, or a name that exists for type checkers only
+        return None  # not a JSON type, or a name that exists only for type checkers
 
 
 def _as_recorded() -> type[GenerateJsonSchema]:
-    """Return what generates schemas of values as a journal has them: with their defaults written out."""
+    """Return a schema generator for journal values: fields with a default are always present."""
     from pydantic.json_schema import GenerateJsonSchema
 
     class AsRecorded(GenerateJsonSchema):
@@ -141,8 +144,8 @@ def _as_recorded() -> type[GenerateJsonSchema]:
     return AsRecorded
 
 
-def _there(root: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield the files that `flujo types` has written, and no others that stand in the same folder."""
+def _exported(root: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the files that `flujo types` has written; ignores other files in the folder."""
     from flujo.blueprint.sources.type_stubs import FOLDER, is_ours
 
     for path in sorted((root / FOLDER).glob("*.json")):

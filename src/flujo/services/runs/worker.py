@@ -1,4 +1,4 @@
-"""A worker: resumes every orphaned run that it can bind, and handles expired deadlines; it starts no runs."""
+"""A worker: resumes orphaned runs and handles expired deadlines; it starts no runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WorkerEvents:
-    """What a worker has to say: which run, and what became of it."""
+    """An event of a worker about one run."""
 
     event: str
     """`begun`, `ended`, `skipped`, `failed` or `deadline`."""
@@ -39,26 +39,26 @@ class WorkerEvents:
 
 
 class Worker:
-    """Looks after every run of a project's database.
+    """Recovers the runs in a project's database.
 
     Args:
         workspace: the project; the caller closes it.
-        policy: how often it looks, and how many runs it executes at once.
-        tell: called for each event.
+        policy: the polling interval and the number of concurrent runs.
+        on_event: called with each event.
     """
 
     def __init__(
-        self, workspace: Workspace, policy: RecoveryPolicy, tell: Callable[[WorkerEvents], None]
+        self, workspace: Workspace, policy: RecoveryPolicy, on_event: Callable[[WorkerEvents], None]
     ) -> None:
         self._workspace = workspace
         self._policy = policy
-        self._tell = tell
+        self._on_event = on_event
         self._services: dict[str, RunService] = {}
         self._opening = asyncio.Lock()
-        self._recovery = Recovery(workspace.store, policy, self._take_over, tell=self._heard)
+        self._recovery = Recovery(workspace.store, policy, self._take_over, tell=self._report)
 
     async def work(self) -> None:
-        """Look every few seconds until it is cancelled.
+        """Poll the database every few seconds until cancelled.
 
         Raises:
             StateError: the database cannot be opened.
@@ -67,19 +67,19 @@ class Worker:
         await self._recovery.watch()
 
     async def drain(self) -> int:
-        """Go on with everything that waits now, until nothing does; return how many runs were begun.
+        """Process pending runs and deadlines until there are none; return the number of resumed runs.
 
         Raises:
-            StateError: the database cannot be asked.
+            StateError: the database cannot be queried.
         """
-        begun = 0
+        resumed = 0
         while fresh := await self._recovery.look():
-            begun += fresh
+            resumed += fresh
             await self._recovery.settled()
-        return begun
+        return resumed
 
     async def aclose(self) -> None:
-        """Give back the runs that are being executed, so that another process can resume them at once."""
+        """Stop and release the running runs, so that another process can claim them at once."""
         await self._recovery.aclose()
 
     async def _take_over(self, run_id: RunId, stop: Stop) -> None:
@@ -95,7 +95,7 @@ class Worker:
 
         async def begun(event: Event) -> None:
             if isinstance(event, RunStarted):
-                self._tell(WorkerEvents("begun", run_id, record.pipeline))
+                self._on_event(WorkerEvents("begun", run_id, record.pipeline))
 
         result = await service.recover(
             run_id,
@@ -103,10 +103,10 @@ class Worker:
             sink=combine_hooks([begun]),
             stop=stop,
         )
-        self._tell(WorkerEvents("ended", run_id, record.pipeline, str(result.status)))
+        self._on_event(WorkerEvents("ended", run_id, record.pipeline, str(result.status)))
 
     async def _service(self, record: RunRecord) -> RunService:
-        """Return what executes the pipeline that a run has pinned, made once for each closure."""
+        """Return the service for the pipeline that the run pins; one per closure."""
         async with self._opening:
             if record.closure not in self._services:
                 self._services[record.closure] = await service_of(self._workspace, record)
@@ -114,10 +114,10 @@ class Worker:
 
     def _skip(self, record: RunRecord, error: FlujoError) -> None:
         self._recovery.without.add(record.closure)
-        self._tell(WorkerEvents("skipped", record.run_id, record.pipeline, f"{error} [{error.code}]"))
+        self._on_event(WorkerEvents("skipped", record.run_id, record.pipeline, f"{error} [{error.code}]"))
 
-    def _heard(self, event: str, run_id: RunId, detail: str) -> None:
-        self._tell(WorkerEvents(event, run_id, detail=detail))
+    def _report(self, event: str, run_id: RunId, detail: str) -> None:
+        self._on_event(WorkerEvents(event, run_id, detail=detail))
 
 
 def import_modules(workspace: Workspace, names: Sequence[str]) -> None:
@@ -133,6 +133,6 @@ def import_modules(workspace: Workspace, names: Sequence[str]) -> None:
         except Exception as error:  # the module is foreign code
             raise CallableError(
                 f"`--import {name}` raised {type(error).__name__}: {error}",
-                hint="name a module that can be imported from the project's folder",
+                hint="use a module that can be imported from the project's folder",
                 module=name,
             ) from error
