@@ -1,1 +1,1 @@
-"""READ: YAML text becomes a `Pipeline`, or a list of diagnostics that say why not."""
+"""Reads blueprints: YAML text becomes a `Pipeline`, or a list of diagnostics."""

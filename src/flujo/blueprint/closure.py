@@ -1,4 +1,4 @@
-"""What a pipeline was made of: the files that a run pins when it is accepted, and what overrode them."""
+"""The closure of a pipeline: the files that a run pins when it is accepted, and the overrides."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Closure:
-    """Everything that a pipeline was made of: what a run pins when it is accepted."""
+    """All inputs of a compiled pipeline, which a run pins when it is accepted."""
 
     entry: str
     files: Mapping[str, bytes]
     """Blueprints and prompt files by their project paths."""
     overrides: Mapping[str, str] = field(default_factory=dict)
     unlocked: bool = False
-    """Whether it took the place of a closure that a lock held, and no lock holds it."""
+    """Whether it replaced a locked closure and is not locked itself."""
 
     def manifest(self) -> bytes:
         """Return canonical JSON: the entry, the SHA-256 of each file, the overrides."""
@@ -32,7 +32,7 @@ class Closure:
 
     @cached_property
     def digest(self) -> str:
-        """The SHA-256 of the manifest: two closures are the same when it is."""
+        """The SHA-256 of the manifest; equal closures have equal digests."""
         return canonical.digest(self.manifest())
 
     def blobs(self) -> dict[str, bytes]:
@@ -42,7 +42,7 @@ class Closure:
 
     @classmethod
     def load(cls, manifest: bytes, blobs: Mapping[str, bytes]) -> Closure:
-        """Return the closure that `manifest` describes, its files taken from `blobs` (digest → bytes).
+        """Return the closure that `manifest` describes, with its files from `blobs` (digest → bytes).
 
         Raises:
             CorruptState: a file is not among the blobs.

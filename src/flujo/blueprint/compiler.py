@@ -1,4 +1,4 @@
-"""A checked document becomes a `Pipeline`, its imports with it."""
+"""Compiles a checked document and its imports to a `Pipeline`."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Compiled:
-    """What became of a blueprint. `pipeline` is None when any diagnostic is an error."""
+    """The result of compiling a blueprint. `pipeline` is None if any diagnostic is an error."""
 
     pipeline: Pipeline | None
     diagnostics: tuple[Diagnostic, ...]
     closure: Closure
     sources: Mapping[str, str]
-    """The text of each file, for `diagnostics.render`; what looks like a secret is blotted out."""
+    """The text of each file, for `diagnostics.render`; likely secrets are masked."""
 
 
 def compile_blueprint(
@@ -63,19 +63,19 @@ def compile_blueprint(
     strict: bool = False,
     is_bounded: bool = False,
 ) -> Compiled:
-    """Read, check and compile a blueprint with everything that it imports.
+    """Read, check and compile a blueprint with all its imports.
 
-    Nothing that the blueprint names is imported or run.
+    Python code that the blueprint names is not imported.
 
     Args:
         entry: the blueprint's path in the project.
-        source: where files are read from.
-        allow_callables: the patterns of flujo.toml; a callable that none admits is an error.
-        models: agent → model, as the project's settings say; `*` is every agent that is not named. They
-            become overrides of the closure, where the blueprint has such an agent.
+        source: the project's files.
+        allow_callables: the patterns of flujo.toml; a callable that matches none is an error.
+        models: agent → model, from the project's settings; `*` stands for all other agents. They become
+            overrides of the closure if the blueprint has such an agent.
         overrides: `agents.NAME.model` or `agents.*.model` to a model; they reach imported blueprints too.
         strict: whether warnings are errors.
-        is_bounded: whether the project bounds what a run may use, whatever the blueprint says.
+        is_bounded: whether the project limits what a run may use, regardless of the blueprint.
 
     Raises:
         SettingsError: an override names something that cannot be overridden.
@@ -83,7 +83,7 @@ def compile_blueprint(
     loader = Loader(source, allow_callables)
     unit = loader.load_entry(entry)
     if unit is not None:
-        for loaded in loader.units.values():  # the entry's budget holds for all that it imports
+        for loaded in loader.units.values():  # the entry's budget also applies to imports
             loaded.is_bounded = is_bounded or unit.blueprint.budget is not None
     known = {name for loaded in loader.units.values() for name in agents_that_matter(loaded)}
     applied = _applied(models or {}, overrides or {}, known)
@@ -101,12 +101,12 @@ def compile_blueprint(
 def check_agents(
     entry: str, source: Source, *, allow_callables: Sequence[str] = (), strict: bool = False
 ) -> Compiled:
-    """Read and check a file of agents by itself; there is no pipeline in it.
+    """Read and check a file of agents, which has no pipeline.
 
     Args:
         entry: the file's path in the project.
-        source: where files are read from.
-        allow_callables: the patterns of flujo.toml; a tool that none admits is an error.
+        source: the project's files.
+        allow_callables: the patterns of flujo.toml; a tool that matches none is an error.
         strict: whether warnings are errors.
     """
     loader = Loader(source, allow_callables)
@@ -116,7 +116,7 @@ def check_agents(
 
 
 def _found(loader: Loader, units: Iterable[Unit], tree: _Tree, *, strict: bool) -> tuple[Diagnostic, ...]:
-    """Return all that is wrong with what was loaded."""
+    """Return all findings about the loaded files."""
     found = [*loader.diagnostics]
     lines: dict[str, Span] = {}
     for unit in units:
@@ -158,7 +158,7 @@ def _models(overrides: Mapping[str, str]) -> dict[str, str]:
         if found is None:
             raise SettingsError(
                 f"{key!r} cannot be overridden",
-                hint="what can be is `agents.NAME.model=…`, or `agents.*.model=…` for all agents",
+                hint="use `agents.NAME.model=…`, or `agents.*.model=…` for all agents",
                 key=key,
             )
         models[found[1]] = model
@@ -168,7 +168,7 @@ def _models(overrides: Mapping[str, str]) -> dict[str, str]:
 def _applied(
     models: Mapping[str, str], overrides: Mapping[str, str], known: Collection[str]
 ) -> dict[str, str]:
-    """Return what overrides the blueprint: the project's models, under the words of the caller."""
+    """Return the overrides: the project's models, then those of the caller, which win."""
     if "agents.*.model" in overrides:
         return dict(overrides)
     project = {
@@ -182,7 +182,7 @@ def _check_overrides(models: Mapping[str, str], known: Collection[str]) -> None:
         if name != "*" and name not in known:
             raise SettingsError(
                 f"`agents.{name}.model` cannot be overridden: there is no agent {name!r}",
-                hint=suggest(name, known, what="there are") or "this blueprint has no agents",
+                hint=suggest(name, known, what="known agents") or "this blueprint has no agents",
                 key=f"agents.{name}.model",
             )
 
@@ -194,13 +194,13 @@ def _check_overrides(models: Mapping[str, str], known: Collection[str]) -> None:
 class _Tree:
     """Builds the trees of blueprints, for the checks and for the run.
 
-    A tree of a blueprint with errors is good for the checks alone: a missing agent has no model, and a
-    missing import no steps.
+    The tree of a blueprint with errors is only for the checks: in it a missing agent has no model, and a
+    missing import has no steps.
     """
 
     models: Mapping[str, str]
     built: dict[str, Pipeline] = field(default_factory=dict)
-    """By file: what is imported twice is built once."""
+    """Pipelines by file, so that a repeated import is built once."""
 
     def pipeline(self, unit: Unit) -> Pipeline:
         file = unit.document.file
@@ -248,7 +248,7 @@ _PARTS: Mapping[type[doc.Strict], Callable[..., Any]] = {
     doc.State: State,
     doc.Transition: Transition,
 }
-"""The classes of the tree for mappings of the language that are no steps; any other one stays a mapping."""
+"""The tree's classes for mappings of the language other than steps; all others stay mappings."""
 
 
 class _Steps:
@@ -260,7 +260,7 @@ class _Steps:
         self.tree = tree
 
     def built(self, value: Any) -> Any:
-        """Return what stands in the tree for a value of the document."""
+        """Return the tree's value for a value of the document."""
         match value:
             case doc.BaseStep():
                 return self.step(value)
@@ -275,7 +275,7 @@ class _Steps:
                 return value
 
     def step(self, step: doc.BaseStep) -> BaseStep:
-        """Return a step of any kind: the fields of its model are arguments of its class."""
+        """Return a step of any kind: the fields of its model become arguments of its class."""
         marks = roles(type(step))
         keys = {
             key: self.who(one) if one is not None and marks.get(key) is Role.ANSWERER else self.built(one)
@@ -290,5 +290,5 @@ class _Steps:
         return KINDS[step.kind](**arguments)
 
     def who(self, name: str) -> AgentSpec | CallableRef:
-        """Return who is named: a callable, or an agent of this file."""
+        """Return a callable or an agent of this file by its name."""
         return CallableRef(name) if looks_like_target(name) else self.agent(name)

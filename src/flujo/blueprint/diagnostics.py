@@ -1,7 +1,7 @@
-"""One finding about a blueprint: its code, its exact place, what is wrong, and what to write instead.
+"""Diagnostics about blueprints: code, exact place, message and hint.
 
-Every check of this room answers with `Diagnostic`s and never raises; `render` shows one as a compiler would,
-and `RULES` holds what `flujo explain CODE` prints. A rule registers itself where it is defined.
+All checks of this package return `Diagnostic`s and do not raise. `render` formats one like a compiler, and
+`RULES` has the explanations for `flujo explain CODE`. A rule is registered where it is defined.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 TAB = "    "
-"""How a tab is shown, so that the caret below stays in its column."""
+"""How a tab is displayed, so that the caret below stays in its column."""
 
 MAX_FINDINGS = 200
-"""How many errors of one file are looked into: to find what was meant takes longer than to find a mistake."""
+"""How many errors of one file are reported: computing a suggestion takes longer than finding an error."""
 
 WINDOW = 120
 """How many characters of a long source line are shown around a span."""
@@ -29,7 +29,7 @@ WINDOW = 120
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
-    """A piece of a file. Lines and columns count from 1, columns in characters; the end is exclusive."""
+    """A range of a file. Lines and columns count from 1, columns in characters; the end is exclusive."""
 
     file: str
     line: int
@@ -41,7 +41,7 @@ class Span:
         return f"{self.file}:{self.line}:{self.column}"
 
     def overlaps(self, other: Span) -> bool:
-        """Return whether another piece of the same file has a place in common with this one."""
+        """Return whether another span of the same file overlaps this one."""
         begins, others = (self.line, self.column), (other.line, other.column)
         return begins < (other.end_line, other.end_column) and others < (self.end_line, self.end_column)
 
@@ -51,7 +51,7 @@ class Span:
 
 
 class Severity(StrEnum):
-    """How bad a finding is: only an error stops a blueprint (a warning does too when strict)."""
+    """The severity of a finding: errors stop a blueprint, and warnings do so in strict mode."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -60,7 +60,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """A safe edit: put `text` in place of what stands at `span`."""
+    """A safe edit: replaces the text at `span` with `text`."""
 
     span: Span
     text: str
@@ -72,7 +72,7 @@ class Fix:
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """A finding. `related` are further places, each with its own label."""
+    """A finding. `related` has further places, each with a label."""
 
     code: str
     severity: Severity
@@ -84,7 +84,7 @@ class Diagnostic:
 
     @property
     def is_error(self) -> bool:
-        """Whether the blueprint must not be used."""
+        """Whether the finding stops the blueprint."""
         return self.severity is Severity.ERROR
 
     def __str__(self) -> str:
@@ -93,7 +93,7 @@ class Diagnostic:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a code stands for. `explanation` is Markdown: what it finds, why it matters, an example."""
+    """A rule. `explanation` is Markdown: what it finds, why it matters, an example."""
 
     code: str
     slug: str
@@ -115,7 +115,7 @@ class Rule:
 
 
 RULES: dict[str, Rule] = {}
-"""Every rule by its code; complete once the modules of this room are imported."""
+"""Every rule by its code; complete once the modules of this package are imported."""
 
 
 def rule(code: str, slug: str, title: str, *, finds: str, why: str, example: str, instead: str) -> Rule:
@@ -124,17 +124,17 @@ def rule(code: str, slug: str, title: str, *, finds: str, why: str, example: str
     Args:
         code: `FLJ1xx` for reading, `FLJ2xx` for what a blueprint means. Unique.
         slug: the rule's name in words, `duplicate-key`.
-        title: one line that says what was found.
+        title: the problem in one line.
         finds: what it finds, as a sentence.
         why: why it matters.
         example: a piece of a blueprint that breaks the rule.
         instead: the same piece, right.
 
     Raises:
-        ValueError: the code or the slug is taken: two rules would be confused.
+        ValueError: the code or the slug is already used.
     """
     if code in RULES or any(known.slug == slug for known in RULES.values()):
-        raise ValueError(f"a rule {code} or `{slug}` is registered already")
+        raise ValueError(f"rule {code} or `{slug}` is already registered")
     explanation = (
         f"## What it finds\n\n{finds}\n\n## Why it matters\n\n{why}\n\n"
         f"## Example\n\n```yaml\n{example}\n```\n\n## Write instead\n\n```yaml\n{instead}\n```\n"
@@ -143,7 +143,7 @@ def rule(code: str, slug: str, title: str, *, finds: str, why: str, example: str
     return RULES[code]
 
 
-# What a reader sees --------------------------------------------------------------------------------------
+# Rendering -----------------------------------------------------------------------------------------------
 
 
 def render(diagnostic: Diagnostic, sources: Mapping[str, str]) -> str:
@@ -151,7 +151,7 @@ def render(diagnostic: Diagnostic, sources: Mapping[str, str]) -> str:
 
     Args:
         diagnostic: the finding.
-        sources: the text of each file by the name its spans carry; a file that is not there is named only.
+        sources: the text of each file by its name in spans; other files are shown without an excerpt.
     """
     spans = [diagnostic.span, *(span for span, _ in diagnostic.related)]
     gutter = len(str(max(span.line for span in spans)))
@@ -167,7 +167,7 @@ def render(diagnostic: Diagnostic, sources: Mapping[str, str]) -> str:
 
 
 def to_json(diagnostic: Diagnostic) -> dict[str, Any]:
-    """Return a finding as JSON data, with the rule's slug where the rule is known."""
+    """Return a finding as JSON data, with the rule's slug if the rule is known."""
     known = RULES.get(diagnostic.code)
     return {
         "code": diagnostic.code,
@@ -182,12 +182,12 @@ def to_json(diagnostic: Diagnostic) -> dict[str, Any]:
 
 
 def visible(text: str) -> str:
-    """Return `text` with characters that a terminal would obey, or that hide text, written as escapes."""
+    """Return `text` with control characters and invisible characters written as escapes."""
     return "".join(char if not _is_hidden(char) else f"\\u{ord(char):04x}" for char in text)
 
 
 def split_lines(text: str) -> list[str]:
-    """Return the lines of a file as a YAML parser counts them: ended by LF, CR LF or CR alone."""
+    """Return the lines of a file as a YAML parser counts them: LF, CR LF and CR end a line."""
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
@@ -230,7 +230,7 @@ def _shown(char: str) -> str:
 
 
 def _width(text: str) -> int:
-    """Return how many terminal cells the shown text takes."""
+    """Return how many terminal cells the displayed text takes."""
     return sum(map(_cells, "".join(map(_shown, text))))
 
 
@@ -244,11 +244,11 @@ def _is_hidden(char: str) -> bool:
     return not char.isprintable() and unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
-# Words ---------------------------------------------------------------------------------------------------
+# Suggestions ---------------------------------------------------------------------------------------------
 
 
 _MANY = 200
-"""With more known words than this, only some are compared."""
+"""With more known words than this, only similar ones are compared."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
@@ -258,9 +258,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that somebody who wrote `word` most likely meant."""
+    """Return the known word that `word` most likely stands for."""
     names = known if isinstance(known, Sequence) else list(known)
-    if len(names) > _MANY:  # comparing takes long; most mistakes leave one end of a word as it is
+    if len(names) > _MANY:  # comparing is slow; most typos keep the start or the end of a word
         first, last = word[:1], word[-1:]
         alike = (one for one in names if one.startswith(first) or one.endswith(last))
         names = list(islice(alike, _MANY))

@@ -1,4 +1,4 @@
-"""A blueprint with everything that it imports and the prompts it names, read once and within limits."""
+"""Loads a blueprint with its imports and prompt files, each read once and within limits."""
 
 from __future__ import annotations
 
@@ -33,35 +33,35 @@ MAX_DEPTH = 16
 MAX_FILES = 200
 MAX_BYTES = 4 * 1024 * 1024
 MAX_STEPS = 20_000
-"""The most steps of a blueprint with its imports spelt out: each may import another many times."""
+"""The maximum number of steps with all imports expanded: each may import another many times."""
 
 _IMPORT = "steps:\n  - {kind: import, name: answer, blueprint: "
 PATH_REFUSED = rule(
     "FLJ220",
     "path-refused",
     "A path that blueprints may not read",
-    finds="A path that is absolute, leaves the project (by `..` or a symbolic link), is an address, or is "
-    "written in a way that could mislead; or what is at the path is no readable file.",
-    why="A blueprint reads files of its project and nothing else of the machine.",
+    finds="A path that is absolute, leaves the project (by `..` or a symbolic link), is a URL or is "
+    "ambiguous, or that does not lead to a readable file.",
+    why="A blueprint may only read files of its project.",
     example=f"{_IMPORT}../../etc/answer.yaml}}",
     instead=f"{_IMPORT}./answer.yaml}}",
 )
 FILE_MISSING = rule(
     "FLJ221",
     "file-missing",
-    "A file that is not there",
+    "A file that does not exist",
     finds="An imported blueprint, an included file of agents or a prompt file that does not exist. Paths are "
     "relative to the file that names them.",
-    why="The blueprint is not whole.",
+    why="The blueprint is incomplete.",
     example=f"{_IMPORT}./anwser.yaml}}",
     instead=f"{_IMPORT}./answer.yaml}}",
 )
 IMPORT_CYCLE = rule(
     "FLJ222",
     "import-cycle",
-    "Blueprints that import each other in a circle",
+    "Blueprints that import each other in a cycle",
     finds="A blueprint that imports itself, directly or through others.",
-    why="It would have no end. What repeats is a loop.",
+    why="The pipeline would be infinite. To repeat steps, use a loop.",
     example=f"# answer.yaml\n{_IMPORT}./answer.yaml}}",
     instead="steps:\n  - {kind: loop, name: again, until: steps.answer.output.ok,\n"
     "     steps: [{name: answer, agent: a}]}",
@@ -69,27 +69,27 @@ IMPORT_CYCLE = rule(
 IMPORT_LIMITS = rule(
     "FLJ223",
     "import-limits",
-    "More imports than a blueprint may have",
+    "Too many imports",
     finds=f"Imports or includes more than {MAX_DEPTH} deep, more than {MAX_FILES} files or "
     f"{MAX_BYTES // 2**20} MiB, or more than {MAX_STEPS} steps in all.",
-    why="Every run pins its whole closure, and a few lines that import each other can mean a million steps.",
+    why="Every run pins all its files, and a few lines that import each other can expand to a million steps.",
     example="# seventeen blueprints, each importing the next",
     instead="# one blueprint that imports the others beside each other",
 )
 
 _TOO_DEEP = f"imports are more than {MAX_DEPTH} deep"
-_TOO_MANY = f"with what it imports this blueprint has over {MAX_STEPS} steps"
+_TOO_MANY = f"this blueprint and its imports have over {MAX_STEPS} steps"
 
 
 class Loader:
-    """Reads a closure. What is wrong with a file is found once, however often it is imported."""
+    """Loads a closure. A file's findings are reported once, however often it is imported."""
 
     def __init__(self, source: Source, allow: Sequence[str]) -> None:
         self.files: dict[str, bytes] = {}
         self.units: dict[str, Unit] = {}
-        """Every blueprint that fits the language, by its project path, imported ones first."""
+        """Every valid blueprint by its project path, imported ones first."""
         self.rosters: dict[str, AgentRegistry] = {}
-        """What every file of agents that fits the language gives to those who include it."""
+        """The agents that each valid file of agents provides to including files."""
         self.diagnostics: list[Diagnostic] = []
         self._documents: dict[str, Document] = {}
         self._texts: dict[str, str] = {}
@@ -102,7 +102,7 @@ class Loader:
         self._steps: dict[str, int] = {}
 
     def load_entry(self, entry: str) -> Unit | None:
-        """Return the blueprint at a project path with all that it imports, or None when it does not fit."""
+        """Return the blueprint at a project path with all its imports, or None if it is invalid."""
         start = Span(entry, 1, 1, 1, 1)
         try:
             self._read(entry)
@@ -112,7 +112,7 @@ class Loader:
         return self._load(entry, (entry,)) if self._is_kind(start, entry, entry, agents=False) else None
 
     def load_agents(self, entry: str) -> Unit:
-        """Return a file of agents as if it were a blueprint without steps, so that rules can look at it."""
+        """Return a file of agents as a blueprint without steps, so that rules can check it."""
         self._read(entry)
         self._read_agents(entry, (entry,))
         roster = self.rosters.get(entry, AgentRegistry())
@@ -131,18 +131,18 @@ class Loader:
 
     @property
     def documents(self) -> tuple[Document, ...]:
-        """Every blueprint and file of agents that was read, sound or not."""
+        """Every blueprint and file of agents that was read, valid or not."""
         return tuple(self._documents.values())
 
     def sources(self) -> dict[str, str]:
-        """Return the text of each file, with what looks like a secret blotted out."""
+        """Return the text of each file, with likely secrets masked."""
         return {
             path: mask(text, [span for span in self._secrets if span.file == path])
             for path, text in self._texts.items()
         }
 
     def without_secrets(self, found: Iterable[Diagnostic]) -> list[Diagnostic]:
-        """Return findings that repeat nothing of what looks like a secret in these files."""
+        """Return the findings, with likely secrets of these files masked."""
         return masked(found, self._texts, self._secrets)
 
     @property
@@ -158,7 +158,7 @@ class Loader:
         return self.files[path]
 
     def document(self, path: str) -> Document:
-        """Return a file that was read, as a document; what is wrong with its YAML is said once."""
+        """Return a file as a document; findings about its YAML are reported once."""
         if path not in self._documents:
             document = read(self.files[path], path)
             self._documents[path] = document
@@ -190,17 +190,17 @@ class Loader:
         return unit
 
     def _kept(self, language: type[L], document: Document) -> PartialDocument[L] | None:
-        """Return what a document says as far as it fits its language; what does not is found."""
+        """Return the valid parts of a document, and report the others."""
         judged = validate(language, document)
         kept = recover(language, document, judged)
         self.diagnostics += judged.found
         self.diagnostics += kept.found if kept is not None else ()
         return kept
 
-    # What a blueprint names ------------------------------------------------------------------------------
+    # Files that a blueprint names ------------------------------------------------------------------------
 
     def _prompts(self, unit: Unit) -> Iterator[tuple[str, tuple[str, str]]]:
-        """Yield the prompt files of a file's own agents, and of those that it asks."""
+        """Yield the prompt files of a file's own agents, and of the included ones in use."""
         in_use = {name for _, step in walk(unit.blueprint.steps, ("steps",)) for _, name in asked(step)}
         for name, agent in unit.blueprint.agents.items():
             if agent.instructions_file is None or not (name in in_use or unit.is_own(name)):
@@ -212,8 +212,8 @@ class Loader:
                 yield name, (path, text)
 
     def _text(self, span: Span, path: str) -> str | None:
-        """Return a prompt file's text; what is wrong with it is said once, at its place in that file."""
-        # a checkout on another system may have other line ends, and the model is told the same
+        """Return a prompt file's text; findings about it are reported once, at their place in that file."""
+        # line ends depend on the checkout, but the prompt must be the same
         prompt = decode(self.files[path].replace(b"\r\n", b"\n"), path, limit=TEXT_BYTES)
         if path not in self._texts:
             self._texts[path] = prompt.text
@@ -253,8 +253,8 @@ class Loader:
             self.diagnostics.append(
                 IMPORT_CYCLE.at(
                     unit.span(*place),
-                    f"blueprints import each other in a circle: {circle}",
-                    hint="take one of these imports out; what repeats is a `kind: loop`",
+                    f"blueprints import each other in a cycle: {circle}",
+                    hint="remove one of these imports; to repeat steps, use `kind: loop`",
                 )
             )
             return None
@@ -270,7 +270,7 @@ class Loader:
     def _included(
         self, kept: PartialDocument[doc.Blueprint] | PartialDocument[doc.AgentsFile], chain: tuple[str, ...]
     ) -> AgentRegistry:
-        """Return the agents that a file may name, its own ones whole as far as it can tell."""
+        """Return the agents that a file can use, its own ones with inherited keys."""
         roster = AgentRegistry(is_whole=kept.names_all_agents)
         pairs: list[tuple[agent_includes.Declared, agent_includes.Declared]] = []
         for index, text in enumerate(kept.said.include):
@@ -287,15 +287,15 @@ class Loader:
         return roster
 
     def _include(self, document: Document, place: Path, text: str, chain: tuple[str, ...]) -> str | None:
-        """Return the project path of a file of agents, once its roster is known if it has one."""
+        """Load a file of agents and its roster, and return its project path."""
         path = self._named(document, place, text)
         span = document.span(place)
         if path is None or not self._is_kind(span, text, path, agents=True):
             return None
         if path in chain:
             circle = " → ".join((*chain[chain.index(path) :], path))
-            message = f"files of agents include each other in a circle: {circle}"
-            hint = "put what both need into a third file, and include that in both"
+            message = f"files of agents include each other in a cycle: {circle}"
+            hint = "move the shared agents to a third file, and include that in both"
             self.diagnostics.append(agent_includes.INCLUDE_CYCLE.at(span, message, hint=hint))
             return None
         if len(chain) > MAX_DEPTH:
@@ -305,7 +305,7 @@ class Loader:
         return path
 
     def _read_agents(self, path: str, chain: tuple[str, ...]) -> None:
-        """Find out what a file of agents gives to those who include it, if it fits the language."""
+        """Compute the roster of a file of agents, if it is valid."""
         if path not in self._loaded:
             self._loaded.add(path)
             document = self.document(path)
@@ -314,39 +314,39 @@ class Loader:
                 self.rosters[path] = self._included(kept, chain)
 
     def _is_kind(self, span: Span, text: str, path: str, *, agents: bool) -> bool:
-        """Return whether the file at `path` is of the kind that `span` names, and say so when it is not."""
+        """Return whether the file at `path` is of the required kind, and report it if not."""
         document = self.document(path)
         if agent_includes.is_agents_file(document.data) == agents or not isinstance(document.data, dict):
             return True
         if agents and "steps" not in document.data:
-            return True  # neither: the language of files of agents says what is wrong
+            return True  # neither: validation as a file of agents reports the error
         is_, wanted, hint = (
             ("a blueprint", "a file of agents", "to run it as a step: `kind: import`")
             if agents
             else ("a file of agents", "a blueprint", "blueprints `include` it")
         )
         self.diagnostics.append(
-            agent_includes.WRONG_FILE.at(span, f"{text!r} is {is_}, and this takes {wanted}", hint=hint)
+            agent_includes.WRONG_FILE.at(span, f"{text!r} is {is_}, but this key needs {wanted}", hint=hint)
         )
         return False
 
     # Reading ---------------------------------------------------------------------------------------------
 
     def _named(self, document: Document, place: Path, text: str) -> str | None:
-        """Return the project path of a file that is named at `place`, once it is read."""
+        """Read the file that is named at `place`, and return its project path."""
         try:
             path = named_path(text, named_in=document.file)
             self._read(path)
         except SourceRefused as refused:
             self._refuse(document.span(place), text, refused)
         except _OverLimit:
-            what = f"more than {MAX_FILES} files, or {MAX_BYTES // 2**20} MiB, belong to this blueprint"
+            what = f"this blueprint has more than {MAX_FILES} files, or {MAX_BYTES // 2**20} MiB"
             self._limit(True, document.span(place), what)
         else:
             return path
         return None
 
-    # What is said ----------------------------------------------------------------------------------------
+    # Findings --------------------------------------------------------------------------------------------
 
     def _refuse(self, span: Span, text: str, refused: SourceRefused) -> None:
         found: Rule = FILE_MISSING if refused.missing else PATH_REFUSED
@@ -355,9 +355,9 @@ class Loader:
 
     def _limit(self, over: bool, span: Span, what: str) -> None:
         if over:
-            hint = "import fewer blueprints, or beside each other"
+            hint = "import fewer blueprints, or nest them less deeply"
             self.diagnostics.append(IMPORT_LIMITS.at(span, what, hint=hint))
 
 
 class _OverLimit(Exception):
-    """One file more than a closure may have."""
+    """Raised when a closure has too many files."""

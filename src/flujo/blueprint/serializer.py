@@ -1,4 +1,4 @@
-"""A tree becomes blueprints again: files that, when they are read, give a tree that is equal to it."""
+"""Serialises a tree to blueprints: reading the files gives an equal tree."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from flujo.exceptions import PipelineError
 
 
 def write_blueprint(pipeline: Pipeline, entry: str) -> dict[str, str]:
-    """Return the files that say what a pipeline says, by their paths in the project.
+    """Return the files of a pipeline, by their paths in the project.
 
     Args:
-        pipeline: any tree whose callables can be found by their names.
-        entry: the path of its own file; imported pipelines and prompt files have their own.
+        pipeline: any tree whose callables can be imported by their names.
+        entry: the path of its own file; imported pipelines and prompt files have separate ones.
 
     Raises:
-        PipelineError: there is something in it that a blueprint cannot say: a lambda, or two agents, or two
-            imported pipelines, of one name.
+        PipelineError: a blueprint cannot express it: it has a lambda, or two agents or imported
+            pipelines of the same name.
     """
     files: dict[str, str] = {}
     _File(entry, files, {}).write(pipeline)
@@ -42,7 +42,7 @@ class _File:
     path: str
     files: dict[str, str]
     trees: dict[str, Pipeline]
-    """What is imported, by its file."""
+    """The imported pipelines, by file."""
     agents: dict[str, AgentSpec] = field(default_factory=dict)
 
     def write(self, pipeline: Pipeline) -> None:
@@ -55,7 +55,7 @@ class _File:
         self.files[self.path] = _dumped(self.path, said)
 
     def plain(self, value: Any) -> Any:
-        """Return what stands in the document for a value of the tree."""
+        """Return the document's value for a value of the tree."""
         match value:
             case Expr() | Text():
                 return value.source
@@ -75,7 +75,7 @@ class _File:
                 return self.data(value)
 
     def data(self, value: Any) -> Any:
-        """Return what stands in the document for a value that has no name of its own."""
+        """Return the document's value for a value without a name."""
         match value:
             case Mapping():
                 return {key: self.plain(one) for key, one in value.items()}
@@ -87,22 +87,22 @@ class _File:
                 return self.keys(_fields(value)) if is_dataclass(value) else value
 
     def keys(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the keys that have a value: in a blueprint, a key without one is a mistake."""
+        """Return the keys that have a value: a blueprint must not have keys without one."""
         return {key: self.plain(value) for key, value in values.items() if value is not None}
 
     def step(self, step: BaseStep) -> dict[str, Any]:
-        """Return the keys of a step of any kind: the fields of its class under the names of its model."""
+        """Return the keys of a step of any kind: the fields of its class, by the names in its model."""
         model = doc.KINDS[step.kind]
         keys = model.from_tree(_fields(step))
         if step.imported is not None:
             keys["blueprint"] = self.imported(step.name, step.imported)
         said = {model.model_fields[name].alias or name: one for name, one in self.keys(keys).items()}
         if "fallback" in said:
-            del said["fallback"]["name"]  # it has its step's place
+            del said["fallback"]["name"]  # a fallback has no name of its own
         return {"kind": step.kind, **said}
 
     def imported(self, name: str, child: Imported) -> str:
-        """Return how this file names an imported one, which is written as well."""
+        """Return the path of an imported file, which is written too."""
         folder = posixpath.dirname(self.path)
         path = child.blueprint or posixpath.join(folder, f"{child.pipeline.name or name}.yaml")
         known = self.trees.get(path)
@@ -110,7 +110,7 @@ class _File:
             _File(path, self.files, self.trees).write(child.pipeline)
         elif known != child.pipeline:
             raise PipelineError(
-                f"step {name!r}: another pipeline is written to {path!r} already",
+                f"step {name!r}: another pipeline is already written to {path!r}",
                 hint="give the pipelines different names",
             )
         beside = posixpath.relpath(path, folder or ".")
@@ -119,7 +119,7 @@ class _File:
     def named(self, agent: AgentSpec) -> str:
         """Return the name of an agent, which this file declares."""
         if self.agents.setdefault(agent.name, agent) != agent:
-            raise PipelineError(f"two agents are called {agent.name!r}", hint="give one of them another name")
+            raise PipelineError(f"two agents are named {agent.name!r}", hint="rename one of them")
         return agent.name
 
     def agent(self, spec: AgentSpec) -> dict[str, Any]:
@@ -139,14 +139,14 @@ def _fields(thing: Any) -> dict[str, Any]:
 def _target(ref: CallableRef) -> str:
     if "<" in ref.target:
         raise PipelineError(
-            f"`{ref.target}` has no name that a blueprint could say",
-            hint="write it as a function at the top of a module",
+            f"`{ref.target}` cannot be imported by its name",
+            hint="define it as a function at the top level of a module",
         )
     return ref.target
 
 
 def _dumped(path: str, said: dict[str, Any]) -> str:
-    """Return a blueprint's text, without the keys that say what holds anyway."""
+    """Return a blueprint's text, without keys that have their default value."""
     try:
         blueprint = doc.Blueprint.model_validate(said)
     except ValidationError as error:
@@ -154,13 +154,13 @@ def _dumped(path: str, said: dict[str, Any]) -> str:
         where = ".".join(str(part) for part in first["loc"] if "\0" not in str(part))
         raise PipelineError(
             f"{path} cannot be written: `{where}`: {first['msg']}",
-            hint="a pipeline that is written has a name, and names that expressions can say",
+            hint="give the pipeline a name, and use identifiers as names",
         ) from None
     return to_yaml(_in_order(blueprint.model_dump(by_alias=True, exclude_defaults=True)))
 
 
 def _in_order(data: Any) -> Any:
-    """Return what is written with `name` and `kind` first, as people write a step."""
+    """Return a step's keys with `name` and `kind` first."""
     if isinstance(data, list):
         return [_in_order(each) for each in data]
     if not isinstance(data, dict):

@@ -35,10 +35,10 @@ def to_yaml(data: Any) -> str:
 
 
 class _Representer(SafeRepresenter):
-    """Quotes every text that a reader could resolve to another value, or could change."""
+    """Quotes every text that a YAML parser could read as another value or change."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  # ruamel calls it by this name
-        """Write a value in full wherever it occurs: blueprints have no anchors."""
+        """Write a repeated value in full: blueprints have no anchors."""
         return True
 
     def represent_str(self, data: str) -> ScalarNode:
@@ -52,17 +52,17 @@ class _Representer(SafeRepresenter):
 
 
 class _Emitter(Emitter):
-    """Escapes all that is not ASCII in double quotes, the style of texts with controls."""
+    """Escapes non-ASCII characters in double-quoted texts, the style of texts with control characters."""
 
     def write_double_quoted(self, text: str, split: bool = True) -> None:
-        """Write a text; ruamel would leave controls such as U+202A in it as they are."""
+        """Write a text; ruamel would not escape control characters such as U+202A."""
         self.allow_unicode = False
         super().write_double_quoted(text, split)
         self.allow_unicode = True
 
 
 def _style(text: str) -> str | None:
-    """Return the style of a text; None leaves the choice of plain or quoted to the emitter."""
+    """Return the style of a text; None lets the emitter choose plain or quoted."""
     if any(not char.isprintable() for char in text.replace("\n", "")):
         return '"'  # the only style with escapes; ruamel writes U+0085 as a space in the others
     if "\n" in text:
@@ -71,7 +71,7 @@ def _style(text: str) -> str | None:
 
 
 def _keeps_its_lines(text: str) -> bool:
-    """Whether a block shows a text exactly: no space or empty line at either end."""
+    """Whether a block represents a text exactly: no space or empty line at either end."""
     lines = text.removesuffix("\n").split("\n")
     return not text.startswith(" ") and all(line and line == line.rstrip() for line in (lines[0], lines[-1]))
 

@@ -175,14 +175,14 @@ def test_what_is_new_and_what_is_gone_is_named() -> None:
         [
             'blueprint answer.yaml: `order` was ["write", "note"] and is ["write"]',
             "step 'note' of answer.yaml is gone",
-            "callable skills.crm:note is in the lock and is not called any more",
+            "callable skills.crm:note is in the lock but no longer called",
         ]
     )
     both, one = held(FILES), held(FILES, "answer.yaml")
     assert [(sentence(each), each.counts) for each in changes(both, one)] == snapshot(
         [
-            ("blueprint sort.yaml is in the lock and not in the project", "strict"),
-            ("callable skills.crm:lookup is in the lock and is not called any more", "strict"),
+            ("blueprint sort.yaml is in the lock but not in the project", "strict"),
+            ("callable skills.crm:lookup is in the lock but no longer called", "strict"),
         ]
     )
     assert [sentence(each) for each in changes(one, both)] == snapshot(
@@ -207,7 +207,7 @@ def test_a_lock_whose_prompt_was_edited_by_hand_is_told_apart() -> None:
     was, now = held(FILES), held(FILES)
     was["agents"]["sort.yaml"]["sorter"]["instructions_sha256"] = "0" * 64
     assert [sentence(each) for each in changes(was, now)] == [
-        "agent 'sorter' of sort.yaml: the lock was edited by hand, its instructions are not those of their digest"
+        "agent 'sorter' of sort.yaml: the lock was edited by hand: its instructions do not match their digest"
     ]
 
 

@@ -136,7 +136,7 @@ def test_strict_also_holds_callables_settings_and_what_is_gone(project: Project)
     project = settled(project, "\n[aros]\ncoercion_tolerant_level = 1\n")
     assert verify(project).differences == []
     found = "\n".join(verify(project, strict=True).differences)
-    assert "blueprint blueprints/hello.yaml is in the lock and not in the project" in found
+    assert "blueprint blueprints/hello.yaml is in the lock but not in the project" in found
     assert "callable skills.greet:greet: the source of its module has changed" in found
     assert "setting aros.coercion_tolerant_level was 2 and is 1" in found
 
@@ -156,7 +156,7 @@ def test_other_libraries_are_told_and_refuse_nothing(project: Project) -> None:
     lock = project.root / "flujo.lock"
     lock.write_text(lock.read_text().replace("[libraries]\n", '[libraries]\nold = "1"\n'))
     found = verify(project, strict=True)
-    assert (found.differences, found.notes) == ([], ["library old is in the lock and not installed"])
+    assert (found.differences, found.notes) == ([], ["library old is in the lock but not installed"])
 
 
 def test_each_environment_is_held_to_its_own_models(project: Project) -> None:

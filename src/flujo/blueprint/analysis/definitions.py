@@ -1,4 +1,4 @@
-"""Where that stands which an expression reads: the schema that declares it, or the step that gives it."""
+"""Finds the definition of a name in an expression: a schema, or the step that outputs it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CHAIN = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+\Z")
 
 
 def related(unit: Unit, place: ExpressionSite, end: int) -> Related:
-    """Return where that is defined whose name chain ends at `end` in an expression; `()` if nobody says."""
+    """Return the definition of the name chain that ends at `end` in an expression; `()` if unknown."""
     chain = _CHAIN.search(place.source, 0, end)
     match chain[0].split(".") if chain else []:
         case ["input", _, *_] if unit.blueprint.input_schema is not None:
@@ -38,9 +38,9 @@ def related(unit: Unit, place: ExpressionSite, end: int) -> Related:
 
 def _of_step(unit: Unit, visit: Visit, rest: Sequence[str]) -> Related:
     if len(rest) < 2:
-        return ((unit.span(*visit.path, "name"), "it stands here"),)
+        return ((unit.span(*visit.path, "name"), "the step is here"),)
     path = _declared(unit, visit)
-    return ((unit.span(*path, key=True), "what it gives is declared here"),) if path is not None else ()
+    return ((unit.span(*path, key=True), "its output is declared here"),) if path is not None else ()
 
 
 def _declared(unit: Unit, visit: Visit) -> Path | None:

@@ -1,4 +1,4 @@
-"""Where expressions and texts stand in a blueprint, each with the names that are in scope there."""
+"""The expressions and texts of a blueprint, each with the names in its scope."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExpressionSite:
-    """An expression or a text where it stands, with the names that it sees."""
+    """An expression or a text with its path and scope."""
 
     path: Path
     source: str
@@ -31,16 +31,16 @@ class ExpressionSite:
     logic: bool = False
     expect: str | None = None
     prompt: tuple[str, str] | None = None
-    """Project path and text, for a text that stands in a file of its own."""
+    """Project path and text, for a text in a separate file."""
 
     @property
     def names_callable(self) -> bool:
-        """Whether a callable stands where an expression could."""
+        """Whether it is a callable in place of an expression."""
         return self.logic and looks_like_target(self.source)
 
     @cached_property
     def checked(self) -> Checked:
-        """Return what the expression or text gives, and what is wrong with it."""
+        """The result of checking the expression or text."""
         if self.logic:
             return check_expression(self.source, self.tree, expect=self.expect)
         return check_text(self.source, self.tree)
@@ -48,14 +48,14 @@ class ExpressionSite:
 
 @dataclass(frozen=True)
 class Prompts:
-    """The agents of a blueprint; per agent with a prompt file, the project path and text of that file."""
+    """The agents of a blueprint, and the project paths and texts of their prompt files."""
 
     agents: Mapping[str, doc.Agent]
     files: Mapping[str, tuple[str, str]]
 
 
 def places(prompts: Prompts, visit: Visit) -> Iterator[ExpressionSite]:
-    """Yield every expression and text of one step, those of the agents it names included."""
+    """Yield every expression and text of one step, including those of its agents."""
     return _Places(prompts, visit).model(visit.step, visit.path, Site(), "")
 
 
@@ -72,7 +72,7 @@ class _Places:
     visit: Visit
 
     def model(self, model: doc.Strict, path: Path, around: Site, body: str) -> Iterator[ExpressionSite]:
-        """Yield what stands in a mapping; a field without a site of its own has the one around it."""
+        """Yield the sites in a mapping; a field without its own site inherits the enclosing one."""
         kind = type(model)
         marks, own = roles(kind), sites(kind)
         for name, value in model:
@@ -87,12 +87,12 @@ class _Places:
                 yield from self.named(value, path, role, site, body)
             case Role.VALUE, _:
                 yield from _value(value, path, self.visit.tree(site.sees, body))
-            case Role.STEPS, dict():  # of states: what stands beside their steps
+            case Role.STEPS, dict():  # states: the keys beside their steps
                 for name, one in value.items():
                     if isinstance(one, doc.Strict):
                         yield from self.model(one, (*path, name), site, name)
             case Role.STEPS, _:
-                return  # they have visits of their own
+                return  # they have their own visits
             case _:
                 yield from self.parts(value, path, role, site, body)
 
@@ -112,7 +112,7 @@ class _Places:
                 return
 
     def named(self, value: str, path: Path, role: Role, site: Site, body: str) -> Iterator[ExpressionSite]:
-        """Yield an expression; for an agent, its instructions, which are filled in where the step runs."""
+        """Yield an expression; for an agent, its instructions, which are evaluated in the step's scope."""
         if site.sees in _OF_A_SEARCH and not self.visit.is_known:
             return
         tree = self.visit.tree(site.sees, body)

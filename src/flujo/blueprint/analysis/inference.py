@@ -1,4 +1,4 @@
-"""The schema of a value in a blueprint: of an expression by its type, of a literal by what it is."""
+"""Infers the schema of a value in a blueprint, from an expression's type or a literal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flujo.blueprint.schemas.algebra import BOOLEAN, INTEGER, Schema, closed, un
 
 
 def schema_of(value: Any, tree: Schema) -> Schema:
-    """Return the schema of the result of filling in `value` with the names of `tree`."""
+    """Return the schema of `value` after its expressions are evaluated in `tree`."""
     match value:
         case str():
             return check_text(value, tree).schema

@@ -24,18 +24,18 @@ class Scope:
     context: Schema = None
     previous: Schema = None
     steps: Mapping[str, Schema] = field(default_factory=dict)
-    """Per step name, the schema of what follows `steps.NAME.`."""
+    """By step name, the schema of `steps.NAME`."""
     names: Mapping[str, Schema] = field(default_factory=dict)
     """Further names: `loop` in a loop, `item` and `index` in a map."""
     places: Mapping[str, Path] = field(default_factory=dict)
-    """Where each of `steps` stands."""
+    """The place of each of `steps`."""
     perhaps: Mapping[str, Path] = field(default_factory=dict)
-    """The steps of a state machine that may not have run at this place, and where they stand."""
+    """The steps of a state machine that may not have run yet, with their places."""
     is_open: bool = False
-    """Whether there are names that could not be read, so that no name is unknown."""
+    """Whether names are missing because a step could not be read, so no name counts as unknown."""
 
     def tree(self, **more: Schema) -> Schema:
-        """Return the scope as one schema, with `more` names beside the usual ones."""
+        """Return the scope as one schema, with `more` names added."""
         names = {
             "input": self.input,
             "context": self.context,

@@ -1,7 +1,7 @@
-"""What each name means at each place of a blueprint: lexical scopes, as JSON Schemas of what is known.
+"""Computes the lexical scope at each place of a blueprint, as JSON Schemas.
 
-`walk` goes through a checked document in the order of a run and gives one `Visit` a step, with the names that
-the step sees and the schema of what it gives. None is a schema that nobody has told: everything is possible.
+`walk` visits the steps of a checked document in the order of a run and returns one `Visit` per step, with the
+names in its scope and the schema of its output. The schema None means unknown: any value is possible.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Body:
-    """A list of steps inside a composite: where it stands, and the scopes at its two ends."""
+    """A list of steps inside a composite: its place, and the scopes at its start and end."""
 
     path: Path
     end: Scope
@@ -44,25 +44,25 @@ class Body:
 
 @dataclass(frozen=True)
 class Visit:
-    """A step at its place: what it sees, what is inside it, and the schema of what it gives."""
+    """A step at its place: its scope, its bodies, and the schema of its output."""
 
     step: doc.BaseStep
     path: Path
     scope: Scope
     end: Scope
-    """The scope in which a composite's `output` is filled in."""
+    """The scope of a composite's `output`."""
     output: Schema
     own: Schema
-    """What the step itself gives; `output` is this or what is passed on when `when` does not hold."""
+    """The step's own output; `output` also covers the value passed on if `when` is false."""
     bodies: Mapping[str, Body] = field(default_factory=dict)
     is_known: bool = True
-    """Whether all that was said of the step fits the language, so that rules can judge it."""
+    """Whether the whole step is valid, so that rules can check it."""
 
     def tree(self, sees: Sees, body: str) -> Schema:
-        """Return the names that an expression of this step sees, as one schema.
+        """Return the scope of an expression of this step, as one schema.
 
         Args:
-            sees: which names the expression's place has.
+            sees: which scope the expression has.
             body: the body that the expression belongs to.
         """
         match sees:
@@ -84,21 +84,21 @@ class Visit:
 
 @dataclass
 class Walk:
-    """A blueprint, walked once."""
+    """One walk over a blueprint."""
 
     blueprint: doc.Blueprint
     imported: Callable[[str], Schema]
-    """Gives the schema of an imported blueprint's output."""
+    """Returns the schema of an imported blueprint's output."""
     typed: Callable[[str], Schema] = lambda _target: None
-    """Gives the schema of a class, or of what a function returns, by its `module:name`."""
+    """Returns the schema of a class, or of a function's return value, by its `module:name`."""
     knows: Callable[[doc.BaseStep, Path], bool] = lambda _step, _path: True
-    """Tells whether all that was said of a step fits the language."""
+    """Returns whether the whole step is valid."""
     is_open: bool = False
-    """Whether the blueprint itself said more than could be read."""
+    """Whether a part of the blueprint itself could not be read."""
     visits: list[Visit] = field(default_factory=list)
 
     def run(self) -> Scope:
-        """Visit every step; return the scope at the end, in which the blueprint's `output` is filled in."""
+        """Visit every step; return the scope at the end, which the blueprint's `output` has."""
         schema = self.blueprint.input_schema
         has_context = not self.is_open or self.blueprint.context_schema is not None
         context = context_schema(self.blueprint, self.typed) if has_context else None
@@ -125,12 +125,12 @@ class Walk:
         return Visit(step, path, scope, end, output, own, bodies, is_known)
 
     def _starts(self, step: doc.BaseStep, path: Path, scope: Scope) -> Callable[[str], Scope]:
-        """Return what gives the scope at the start of each body of a step."""
+        """Return a function that computes the scope at the start of each body of a step."""
         is_known = self.knows(step, path)
         inner = scope if is_known else replace(scope, is_open=True)
         match step:
             case doc.LoopStep():
-                # Of the last iteration's output only what its step declares is known: it is not walked yet.
+                # Only the declared output of the previous iteration is known: the body is not visited yet.
                 last = self._declared(step.steps[-1], (*path, "steps", len(step.steps) - 1))
                 loop = _loop(step, scope) if is_known else None
                 inner = replace(
@@ -154,9 +154,9 @@ class Walk:
         return check_expression(step.over, scope.tree()).schema
 
     def _states(self, step: doc.StateMachineStep, path: Path, scope: Scope) -> Callable[[str], Scope]:
-        """Return what gives the scope at the start of each state: in it, what other states leave behind.
+        """Return a function that computes the scope at the start of each state, with the steps of others.
 
-        States go to each other in circles, so of their steps only what is declared is known.
+        Transitions can form cycles, so only the declared outputs of other states are known.
         """
         graph = Graph(step)
         last = {
@@ -187,7 +187,7 @@ class Walk:
                 return self._answer(step)
 
     def _node(self, step: doc.TreeSearchStep) -> Mapping[str, Schema]:
-        """Return what is known of a node of a search: as far as its agent declares what it proposes."""
+        """Return the schema of a search node, from the output that the proposing agent declares."""
         agent = self.blueprint.agents.get(step.propose)
         declared = agent.output_schema if agent else None
         candidate = element(shape(declared)).standalone() if declared is not None else None
@@ -198,7 +198,7 @@ class Walk:
         return declared_schema(step, self._answer(step)) if self.knows(step, place) else None
 
     def _declared(self, step: doc.BaseStep, place: Path) -> Schema:
-        """Return what a step gives as far as it says so itself, whatever came before it."""
+        """Return the output schema that a step declares itself, independent of earlier steps."""
         return self._answer(step) if step.when is None and self.knows(step, place) else None
 
     def _answer(self, step: doc.BaseStep) -> Schema:
@@ -222,7 +222,7 @@ class Walk:
                 return None
 
     def _given_by(self, step: doc.Step) -> Schema:
-        """Return what whoever answers a step declares to give."""
+        """Return the output schema that an agent or callable declares."""
         if step.call is not None:
             return self.typed(step.call)
         agent = self.blueprint.agents.get(step.agent or "")
@@ -234,7 +234,7 @@ class Walk:
 
 
 def _unread(step: doc.StateMachineStep, scope: Scope) -> Scope:
-    """Return the scope in the states of a machine that could not be read in full: any step may have run."""
+    """Return the scope in the states of a partly read machine: any step may have run."""
     return replace(scope, previous=None, is_open=True, steps={**scope.steps, **dict.fromkeys(_names(step))})
 
 
@@ -256,11 +256,11 @@ def after(scope: Scope, visit: Visit) -> Scope:
     )
 
 
-# What is said of a step, and at the end of a composite ---------------------------------------------------
+# The names under `steps.NAME`, and the end of a composite ------------------------------------------------
 
 
 def facts(step: doc.BaseStep) -> Mapping[str, Schema]:
-    """Return what can be said of a step beside its output, as `steps.NAME.…`."""
+    """Return the names of a step besides its output, as `steps.NAME.…`."""
     known: dict[str, Schema] = {}
     if step.policy is not None:
         known["cached"] = BOOLEAN
@@ -274,7 +274,7 @@ def facts(step: doc.BaseStep) -> Mapping[str, Schema]:
 
 
 def declared_schema(step: doc.BaseStep, own: Schema) -> Schema:
-    """Return the schema of what can be said after `steps.NAME.`; a step that was skipped gave null."""
+    """Return the schema of `steps.NAME`; the output of a skipped step is null."""
     if step.when is None:
         return closed({"output": own, **facts(step)})
     maybe = {"anyOf": [own, {"type": "null"}]} if own else None
@@ -282,7 +282,7 @@ def declared_schema(step: doc.BaseStep, own: Schema) -> Schema:
 
 
 def _end(step: doc.BaseStep, path: Path, scope: Scope, bodies: Mapping[str, Body]) -> Scope:
-    """Return the scope of a step's `output`; `previous` is what comes out without one."""
+    """Return the scope of a step's `output`; `previous` is the output without that key."""
     match step:
         case doc.ConditionalStep():
             return replace(scope, previous=union(body.end.previous for body in bodies.values()))
@@ -294,7 +294,7 @@ def _end(step: doc.BaseStep, path: Path, scope: Scope, bodies: Mapping[str, Body
             return replace(scope, previous=_by_branch(step, bodies))
         case doc.StateMachineStep():
             return _machine_end(step, path, scope, bodies)
-        case doc.Step():  # a fallback is not what comes before an output
+        case doc.Step():  # a fallback does not run before an output
             return scope
         case _:
             return next((body.end for body in bodies.values()), scope)
@@ -338,7 +338,7 @@ _KEEPING = frozenset(MERGES) - {"no_merge"}
 
 
 def written(visit: Visit) -> frozenset[str]:
-    """Return the fields of the context that have a value for certain once a step is done."""
+    """Return the context fields that always have a value after a step."""
     step = visit.step
     ends = [fields_there(body.end.context) for body in visit.bodies.values()]
     inside: frozenset[str] = frozenset()
@@ -364,7 +364,7 @@ def fields_there(context: Schema) -> frozenset[str]:
 
 
 def with_fields(context: Schema, names: frozenset[str]) -> Schema:
-    """Return the schema of a context in which these fields have got a value."""
+    """Return the schema of a context in which these fields have a value."""
     known = [name for name in (context or {}).get("properties", ()) if name in names]
     if not known:
         return context
@@ -372,7 +372,7 @@ def with_fields(context: Schema, names: frozenset[str]) -> Schema:
 
 
 def context_schema(blueprint: doc.Blueprint, typed: Callable[[str], Schema]) -> Schema:
-    """Return the schema of the context: closed, and what has a default is there from the start."""
+    """Return the schema of the context: closed, with defaulted fields always present."""
     schema = blueprint.context_schema or {}
     if blueprint.context is not None and (schema := typed(blueprint.context)) is None:
         return None

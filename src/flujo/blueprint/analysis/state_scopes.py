@@ -1,4 +1,4 @@
-"""The scope that a machine's states share: each sees what others leave behind, as far as they have run."""
+"""The scope that a machine's states share: each sees the steps of other states that have run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Shared:
-    """The scope that a machine's states share; `tells` gives what can be said of a step of a state."""
+    """The scope that a machine's states share; `tells` returns the schema of a state's step."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Shared:
 
 
 def _either(schemas: Sequence[Schema]) -> Schema:
-    """Return what can be said of a step that is one of several of its name; None of an unknown one."""
+    """Return the schema of a step that shares its name with others; None if one is unknown."""
     if None in schemas:
         return None
     first, *others = schemas

@@ -1,4 +1,4 @@
-"""One blueprint file with what it names, and what follows from it: scopes, expressions, its output."""
+"""One blueprint file with the files that it names, its scopes, its expressions and its output."""
 
 from __future__ import annotations
 
@@ -27,38 +27,38 @@ if TYPE_CHECKING:
 
 @dataclass
 class Unit:
-    """One blueprint file, as far as it fits the language, with what it names."""
+    """The valid parts of one blueprint file, with the files that it names."""
 
     document: Document
     blueprint: doc.Blueprint
     imports: Mapping[str, Unit] = field(default_factory=dict)
-    """Imported blueprints by the text that names them; those that could not be read are not here."""
+    """Imported blueprints by the path as written, without those that could not be read."""
     roster: AgentRegistry = field(default_factory=AgentRegistry)
-    """Where the agents of `blueprint` stand, which may be in other files."""
+    """The places of the agents, which may be in other files."""
     prompts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Per agent with an `instructions_file`: its project path and its text."""
+    """The project path and text of each `instructions_file`, by agent."""
     is_bounded: bool = False
-    """Whether something outside of this file bounds what a run may use."""
+    """Whether something outside this file limits what a run may use."""
     allow: Sequence[str] = ()
     module: Callable[[str], Module | None] = lambda _name: None
-    """Gives what the project's source says of a module."""
+    """Returns a module from the project's source text."""
     types: Callable[[str], ModuleTypes | None] = lambda _name: None
-    """Gives what `flujo types` has written down of a module."""
+    """Returns the types of a module that `flujo types` recorded."""
     kept: PartialDocument[doc.Blueprint] | None = None
-    """What was kept of the file, where something did not fit."""
+    """The recovered parts of the file, if it is invalid."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether all that the file says fits the language. If not, it is never run."""
+        """Whether the whole file is valid. If not, it is never run."""
         return self.kept is None or self.kept.is_whole
 
     @property
     def gaps(self) -> Collection[Path]:
-        """The steps and agents that say more than is known, by their places; `()` is the blueprint."""
+        """The places of the steps and agents that lost a part; `()` is the blueprint."""
         return self.kept.gaps if self.kept is not None else ()
 
     def knows(self, step: doc.BaseStep, path: Path) -> bool:
-        """Return whether all that was said of a step, and of what it asks or imports, fits the language."""
+        """Return whether a step, its agents and its import are valid as a whole."""
         agents = [self.roster.agents.get(name) for _, name in asked(step)]
         if path in self.gaps or not all(agent is None or agent.is_whole for agent in agents):
             return False
@@ -66,7 +66,7 @@ class Unit:
         return step.imports is None or (child is not None and child.is_whole and () not in self.gaps)
 
     def is_wrong(self, span: Span) -> bool:
-        """Return whether something does not fit the language there, from which follows what a rule finds."""
+        """Return whether there is a syntax error at a place, from which the findings of rules follow."""
         wrong = self.kept.wrong if self.kept is not None else ()
         return any(one.file == span.file and one.overlaps(span) for one in wrong)
 
@@ -79,7 +79,7 @@ class Unit:
 
     @property
     def end(self) -> Scope:
-        """The scope in which the blueprint's `output` is filled in."""
+        """The scope of the blueprint's `output`."""
         return self.walked[0]
 
     @property
@@ -94,7 +94,7 @@ class Unit:
 
     @cached_property
     def places(self) -> Mapping[Path, Sequence[ExpressionSite]]:
-        """Every expression and text, by the place of the step that says it; the top's under `()`."""
+        """Every expression and text, by the place of its step; those of the blueprint under `()`."""
         prompts = Prompts(self.blueprint.agents, self.prompts)
         sites: dict[Path, Sequence[ExpressionSite]] = {
             visit.path: tuple(places(prompts, visit)) for visit in self.visits
@@ -103,13 +103,13 @@ class Unit:
 
     @cached_property
     def output(self) -> Schema:
-        """The schema of what comes out."""
+        """The schema of the output."""
         if self.blueprint.output is None:
             return self.end.previous
         return schema_of(self.blueprint.output, self.end.tree())
 
     def typed(self, target: str) -> Schema:
-        """Return the schema of a class, or of what a function returns, as far as the source tells."""
+        """Return the schema of a class, or of a function's return value, if known."""
         place, _, name = target.partition(":")
         written = self.types(place)
         if written is not None and written.changed is None and name in written.types:
@@ -119,12 +119,12 @@ class Unit:
         return None if signature is None else signature.returns
 
     def span(self, *path: str | int, key: bool = False) -> Span:
-        """Return where a value (or its key) stands."""
+        """Return the span of a value, or of its key."""
         document, place = self.place(path)
         return document.span(place, key=key)
 
     def place(self, path: Path) -> tuple[Document, Path]:
-        """Return the file and the keys of a value; what was included or is a default stands elsewhere."""
+        """Return the file and the keys of a value, which may be in an included file or under defaults."""
         match path:
             case ("agents", str(name), *keys) if name in self.roster.agents:
                 return self.roster.agents[name].place(tuple(keys))
@@ -135,7 +135,7 @@ class Unit:
                 return self.document, path
 
     def is_own(self, name: str) -> bool:
-        """Return whether an agent's entry stands in this file."""
+        """Return whether an agent's entry is in this file."""
         return name in self.roster.agents and self.roster.agents[name].file == self.document.file
 
     def _imported(self, blueprint: str) -> Schema:

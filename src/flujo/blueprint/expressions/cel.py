@@ -1,7 +1,7 @@
-"""CEL behind one door: a source becomes a tree that can be looked at, and a program that can be run.
+"""The interface to CEL: parses a source into a tree and compiles it into a program.
 
-Two things are ours rather than CEL's: `get(map, "key", default)`, and the name `loop`, which CEL reserves.
-The library is imported when the first expression needs it.
+Flujo adds two things to CEL: `get(map, "key", default)`, and the name `loop`, which CEL reserves.
+The library is imported when the first expression is compiled.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _PLAIN = ("dyn", "int", "string", "bool", "null", "map")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What CEL says against a source: its own words, and the offset."""
+    """An error of CEL: its message and the offset."""
 
     message: str
     at: int
 
 
 class Refused(Exception):
-    """CEL does not take a source; `faults` has at least one."""
+    """CEL rejected a source; `faults` has at least one entry."""
 
     def __init__(self, faults: tuple[Fault, ...]) -> None:
         super().__init__(faults[0].message)
@@ -40,7 +40,7 @@ class Refused(Exception):
 
 @lru_cache(maxsize=1024)
 def parse(source: str) -> Node:
-    """Return the tree of an expression; a blueprint says many of its expressions more than once.
+    """Return the tree of an expression, cached: blueprints repeat many expressions.
 
     Raises:
         Refused: with CEL's syntax errors.
@@ -50,16 +50,19 @@ def parse(source: str) -> Node:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A checked expression, ready to run. Running it changes nothing, so threads may share it."""
+    """A checked expression, ready to run. It has no state, so threads may share it."""
 
     _expression: Any
 
     def run(self, data: Mapping[str, Any]) -> tuple[bool, Any]:
-        """Return whether it worked, and the value or CEL's words about what went wrong."""
+        """Return whether the evaluation succeeded, and the value or CEL's error message."""
         try:
             value = self._expression.eval(data=data)
             return value.type() != _library().Type.ERROR, value.plain_value()
-        except (RuntimeError, MemoryError) as error:  # the library's own: a spent budget, a value it refuses
+        except (
+            RuntimeError,
+            MemoryError,
+        ) as error:  # from the library: an exhausted budget, an unsupported value
             return False, str(error)
 
 
@@ -77,8 +80,8 @@ def program(source: str, names: Iterable[str]) -> Program:
 def result(source: str) -> str:
     """Return the type of an expression in which each name is a `variable`: `BOOL`, `DYN` and so on.
 
-    One environment serves every blueprint: what CEL has to know of a name is its type alone, and an
-    environment of its own for each expression would cost ten times the check.
+    All blueprints share one environment: CEL only needs to know the type of a name, and creating an
+    environment per expression would take ten times as long as the check.
 
     Raises:
         Refused: with CEL's errors of functions and types.
@@ -89,14 +92,14 @@ def result(source: str) -> str:
 
 
 def variable(signature: str) -> str:
-    """Return the name that stands for every value of a type (`dyn`, `int`, `list(string)` and so on)."""
+    """Return the variable name that represents every value of a type (`dyn`, `int`, `list(string)` …)."""
     if signature.startswith("list(list("):
         signature = "list(dyn)"
     return "__" + signature.replace("(", "_of_").rstrip(")")
 
 
 def slot(chain_: Chain) -> Chain:
-    """Return where a chain's value belongs in the data of a program."""
+    """Return where a chain's value is placed in the data of a program."""
     return (LOOP_STAND_IN if chain_[0] == LOOP else chain_[0], *chain_[1:])
 
 
@@ -109,11 +112,11 @@ def _library() -> Any:
 
 @cache
 def _additions() -> dict[str, Any]:
-    """Return what every environment has beside CEL's standard library."""
+    """Return the functions that every environment has besides CEL's standard library."""
     from cel_expr_python.ext import ext_strings
 
     cel = _library()
-    # `any` is the one type whose overload takes every kind of value at run time; `dyn` takes none.
+    # At run time only an overload of `any` accepts every kind of value; one of `dyn` accepts none.
     any_ = cel.Type("any")
     overload = cel.Overload(
         "get_any_string_any",
@@ -127,7 +130,7 @@ def _additions() -> dict[str, Any]:
 
 def _get(where: Any, key: str, default: Any) -> Any:
     if not isinstance(where, dict | None):
-        raise TypeError("get() of a value that is no map")
+        raise TypeError("get() of a value that is not a map")
     value = None if where is None else where.get(key)
     return default if value is None else value
 

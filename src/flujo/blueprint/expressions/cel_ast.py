@@ -1,8 +1,7 @@
-"""The tree of an expression, and the names that it asks for.
+"""The tree of an expression, and the names that it reads.
 
-`cel_expr_python` shows a tree only in serialised form, a protobuf message. Reading the dozen fields that
-matter takes fewer lines than a second grammar of CEL and can never disagree with CEL about what a name is, so
-that is done here, by hand.
+`cel_expr_python` exposes the tree only as a serialised protobuf message. This module decodes the dozen
+fields that matter, which takes fewer lines than a second CEL grammar and cannot disagree with CEL.
 """
 
 from __future__ import annotations
@@ -27,25 +26,25 @@ _LITERALS = frozenset({"in", "true", "false", "null"})
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One node of an expression's tree. A macro stands as the `fold` that CEL makes of it."""
+    """One node of an expression's tree. A macro is the `fold` that CEL expands it to."""
 
     kind: Literal["const", "name", "field", "call", "list", "map", "fold"]
     at: int
-    """Where CEL places it: a name's first character, a field's dot, an operator, a call's parenthesis."""
+    """CEL's offset: a name's first character, a field's dot, an operator, a call's parenthesis."""
     name: str = ""
     """The identifier, the field, the function, or the fold's variable; `null` of the constant null."""
     parts: tuple[Node, ...] = ()
     """Operands in order; a fold's are range, start, condition, step and result."""
     value: Any = None
-    """A constant's."""
+    """The value of a constant."""
     member: bool = False
-    """Of a call: whether the first part is its receiver."""
+    """For a call: whether the first part is its receiver."""
     test: bool = False
-    """Of a field: whether it stands in `has()`."""
+    """For a field: whether it is inside `has()`."""
 
 
 def path(source: str) -> Node | None:
-    """Return the tree of a bare path such as `steps.sort.output`, without asking CEL; None for all else."""
+    """Return the tree of a bare path such as `steps.sort.output`, without CEL; None for any other source."""
     if not _PATH.fullmatch(source):
         return None
     node: Node | None = None
@@ -63,7 +62,7 @@ def path(source: str) -> Node | None:
 
 
 def chain(node: Node) -> Chain | None:
-    """Return the name chain that a node is (`a.b`, `a["b"]`), or None when it is something else."""
+    """Return the name chain of a node (`a.b`, `a["b"]`), or None if it is not one."""
     if node.kind == "name":
         return None if node.name.startswith("@") or node.name in TYPE_NAMES else (node.name,)
     if node.kind == "field":
@@ -76,7 +75,7 @@ def chain(node: Node) -> Chain | None:
 
 
 def got(node: Node) -> Chain | None:
-    """Return the chain that `get(a.b, "c", …)` asks for, `a.b.c`, or None for any other node."""
+    """Return the chain that `get(a.b, "c", …)` reads, `a.b.c`, or None for any other node."""
     if node.kind == "call" and node.name == "get" and len(node.parts) == 3:
         head, key = chain(node.parts[0]), node.parts[1].value
         return (*head, key) if head and isinstance(key, str) else None
@@ -84,7 +83,7 @@ def got(node: Node) -> Chain | None:
 
 
 def collected(fold: Node) -> Node | None:
-    """Return what `map` and `filter` put into their list for each item; None for other macros."""
+    """Return the element that `map` or `filter` adds for each item; None for other macros."""
     if fold.parts[1].kind != "list" or fold.parts[1].parts:
         return None
     step = fold.parts[3]
@@ -95,26 +94,26 @@ def collected(fold: Node) -> Node | None:
 
 
 def operands(node: Node) -> tuple[Node, ...]:
-    """Return the parts of a node that are values: all but the namespace of a function."""
+    """Return the parts of a node that are values: all except the namespace of a function."""
     in_namespace = node.kind == "call" and node.member and node.parts[0].name in NAMESPACES
     return node.parts[1:] if in_namespace and node.parts[0].kind == "name" else node.parts
 
 
 def reads(tree: Node) -> tuple[Chain, ...]:
-    """Return what an expression asks for."""
-    return shortest(_asked(tree, frozenset()))
+    """Return the chains that an expression reads."""
+    return shortest(_chains_of(tree, frozenset()))
 
 
 def shortest(chains: Iterable[Chain]) -> tuple[Chain, ...]:
-    """Return chains in order, without those that another one contains."""
+    """Return chains in order, without those that extend another one."""
     kept: list[Chain] = []
-    for one in sorted(set(chains)):  # a prefix sorts right before what it contains
+    for one in sorted(set(chains)):  # a prefix sorts right before the chains that extend it
         if not kept or one[: len(kept[-1])] != kept[-1]:
             kept.append(one)
     return tuple(kept)
 
 
-def _asked(node: Node, bound: frozenset[str]) -> Iterator[Chain]:
+def _chains_of(node: Node, bound: frozenset[str]) -> Iterator[Chain]:
     if one := chain(node):
         if one[0] not in bound:
             yield one
@@ -122,15 +121,15 @@ def _asked(node: Node, bound: frozenset[str]) -> Iterator[Chain]:
     if wanted := got(node):
         if wanted[0] not in bound:
             yield wanted
-        yield from _asked(node.parts[2], bound)
+        yield from _chains_of(node.parts[2], bound)
         return
     inner = bound | {node.name} if node.kind == "fold" else bound
     for index, part in enumerate(operands(node)):
         # A fold's range and start are outside its variable.
-        yield from _asked(part, bound if index < 2 else inner)
+        yield from _chains_of(part, bound if index < 2 else inner)
 
 
-# The serialised form: the few fields of cel.expr.ParsedExpr that matter ------------------------------------
+# The serialised form: the fields of cel.expr.ParsedExpr that are used ------------------------------------
 
 
 def decode(data: bytes) -> Node:
@@ -173,7 +172,7 @@ def _node(data: bytes, places: Mapping[int, int]) -> Node:
 
 
 def _constant(body: Mapping[int, list[Any]]) -> Any:
-    """Return a constant's value; None for null and for bytes, which no rule of ours looks at."""
+    """Return a constant's value; None for null and for bytes, which no rule uses."""
     for number, (value, *_) in body.items():
         match number:
             case 2:

@@ -1,4 +1,4 @@
-"""The words of CEL: what is reserved, what can be called, and where a literal begins and ends."""
+"""The vocabulary of CEL: reserved words, functions, and the tokens of literals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAX_SOURCE = 2048
 TYPE_NAMES = frozenset(
     {"bool", "bytes", "double", "dyn", "int", "list", "map", "null_type", "string", "type", "uint"}
 )
-"""Names of CEL's types: values in an expression, never names of ours."""
+"""Names of CEL's types, which are values in an expression."""
 
 FUNCTIONS = frozenset(
     """
@@ -20,10 +20,10 @@ FUNCTIONS = frozenset(
     startsWith string substring timestamp trim type uint upperAscii
     """.split()  # noqa: SIM905 - as above
 )
-"""What can be called: CEL's standard library, its strings extension, its macros, and `get`."""
+"""All functions: CEL's standard library, its strings extension, its macros, and `get`."""
 
 NAMESPACES = frozenset({"strings"})
-"""What stands before the dot of a function without being a value: `strings.quote(text)`."""
+"""Namespaces of functions, as in `strings.quote(text)`."""
 
 TOKEN = re.compile(
     r"""(?P<raw>[bB]?[rR][bB]?(?:\"\"\".*?\"\"\"|'{3}.*?'{3}|\"[^\"\n]*\"|'[^'\n]*'))"""
@@ -34,7 +34,7 @@ TOKEN = re.compile(
     r"""|(?P<operator>&&|\|\||[=!<>]=)|(?P<other>.)""",
     re.DOTALL,
 )
-"""CEL's tokens, as far as needed to tell code from literals. Every character belongs to exactly one token."""
+"""CEL's tokens, enough to separate code from literals. Every character belongs to exactly one token."""
 
-# CEL refuses the identifier `loop`. A stand-in of the same length keeps every offset true.
+# CEL rejects the identifier `loop`. A stand-in of the same length keeps all offsets correct.
 LOOP, LOOP_STAND_IN = "loop", "l__p"

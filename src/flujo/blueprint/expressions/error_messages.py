@@ -1,7 +1,7 @@
-"""What is wrong with an expression, in our words: CEL's messages about syntax, types and values, translated.
+"""Translates CEL's errors of syntax, types and values into findings.
 
-CEL names its own parser's tokens and overloads; a reader of a blueprint needs the operator that is in the
-source, the kinds of value in plain words, and what to write instead.
+CEL names its parser's tokens and overloads; the author of a blueprint needs the operator in the source,
+the kinds of value in plain words, and what to write instead.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ class Problem:
     slug: str = "expression-syntax"
 
     def moved(self, by: int) -> Problem:
-        """Return the same finding in a source in which the expression starts at `by`."""
+        """Return the same finding for a source in which the expression starts at `by`."""
         return replace(self, start=self.start + by, end=self.end + by)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
-    """Return a hint: the known name that is closest, or what there is."""
+    """Return a hint: the closest known name, or all known names."""
     names = sorted(known)
     close = get_close_matches(name, names, n=1) or [one for one in names if one.lower() == name.lower()]
     if close:
         return f"did you mean `{close[0]}`?"
-    return f"there is {listed(names)}" if names else None
+    return f"known names: {listed(names)}" if names else None
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return names as words: `a`, `b`, `c` and 4 more."""
+    """Return names as prose: `a`, `b`, `c` and 4 more."""
     all_names = list(names)
     shown = ", ".join(f"`{name[:60]}`" for name in all_names[:8])
     return shown if len(all_names) <= 8 else f"{shown} and {len(all_names) - 8} more"
 
 
 def unusable(source: str) -> Problem | None:
-    """Return why a source is not even looked at: it is empty, or too long."""
+    """Return the finding about an empty or too long source, or None."""
     if not source.strip():
         return Problem("the expression is empty", None, 0, len(source), slug="empty-expression")
     if len(source.encode(errors="replace")) > MAX_SOURCE:
@@ -65,10 +65,10 @@ def unusable(source: str) -> Problem | None:
 
 
 def refused(source: str, fault: Fault) -> Problem:
-    """Return the finding about what CEL says against a source."""
+    """Return the finding for an error of CEL."""
     if "recursion" in fault.message:
-        message = "the expression is nested deeper than 32 levels, or adds up more than 32 values"
-        hint = 'compute a part of it in a step before, or join a list: `[a, b].join(", ")`'
+        message = "the expression is nested deeper than 32 levels, or chains more than 32 operators"
+        hint = 'compute a part of it in an earlier step, or join a list: `[a, b].join(", ")`'
         return Problem(message, hint, 0, len(source), slug="expression-too-long")
     is_type = re.match(r"found no matching|undeclared reference|expression of type", fault.message)
     return types(source, fault) if is_type else syntax(source, fault)
@@ -97,7 +97,7 @@ _FILTERS = {
     "replace": '`{}.replace("old", "new")`',
     "first": "`{}[0]`",
     "reverse": "`{}.reverse()`",
-    "tojson": "the value alone: lists and maps become JSON by themselves",
+    "tojson": "only the value: lists and maps become JSON automatically",
     "string": "`string({})`",
     "int": "`int({})`",
 }
@@ -113,16 +113,20 @@ _SYNTAX = (
     (r"reserved identifier: (\w+)", "`{}` is a reserved word of expressions", "choose another name"),
     (r"invalid (\w+) literal", "this number does not fit into 64 bits", None),
     (r"has\(\) argument", "`has()` takes a field", "write `has(input.note)`"),
-    (r"(\w+)\(\) variable name", "`{}()` begins with a name", "write `items.{}(item, …)`"),
+    (
+        r"(\w+)\(\) variable name",
+        "the first argument of `{}()` is a variable name",
+        "write `items.{}(item, …)`",
+    ),
     (r"unsupported syntax", "optional syntax is not available", "write `has(…)` or `get(…)`"),
-    (r"'<EOF>'|parsetree", "it ends too early", "something is not closed, or a value is missing"),
-    (r"at: '[\"']", "these quotes are never closed", "close them; write `\\n` for a new line"),
+    (r"'<EOF>'|parsetree", "unexpected end", "close all brackets and quotes, and add the missing value"),
+    (r"at: '[\"']", "a quote is never closed", "close it; write `\\n` for a new line"),
     (r"(?:input|at:?) '(.*?)\s*'(?: expecting|$)", "`{}` is not expected here", None),
 )
 
 
 def syntax(source: str, fault: Fault) -> Problem:
-    """Return the finding about a source that does not parse."""
+    """Return the finding for a source that does not parse."""
     hint = _look_alike(source)
     for pattern, reason, advice in _SYNTAX:
         if match := re.search(pattern, fault.message):
@@ -133,12 +137,12 @@ def syntax(source: str, fault: Fault) -> Problem:
 
 
 def _look_alike(source: str) -> str | None:
-    """Return what to write instead of a habit from another language."""
+    """Return a hint for syntax of another language."""
     tokens = [token for token in TOKEN.finditer(source) if token.lastgroup not in {"space", "comment"}]
     texts = [token.group() if token.lastgroup in {"name", "operator", "other"} else "" for token in tokens]
     joined = "".join(text or " " for text in texts)
     if "{{" in joined or "}}" in joined:
-        return "a key that holds logic takes one expression: write it bare, or all of it in one `{{ … }}`"
+        return "this key takes one expression: write it bare, or all of it in one `{{ … }}`"
     for operator, instead in _OPERATORS:
         if operator in joined:
             return f"there is no `{operator}`: write `{instead}`"
@@ -183,7 +187,7 @@ _NAMED_OPERATORS = {"_?_:_": "? :", "_[_]": "[ ]", "@in": "in"}
 
 
 def types(source: str, fault: Fault) -> Problem:
-    """Return the finding about an operator or a function that does not take what it is given."""
+    """Return the finding for an operator or a function with operands of the wrong type."""
     if match := re.match(r"found no matching overload for '(.+?)' applied to '(.*)'", fault.message):
         name, given = match.group(1), _arguments(match.group(2))
         message, hint = mismatch(name, given)
@@ -196,19 +200,19 @@ def types(source: str, fault: Fault) -> Problem:
             return _at(f"there is no function `{match.group(1)}`", None, source, fault.at, "unknown-function")
         message = f"`{match.group(1)}` does not take these arguments"
         return _at(
-            message, "count them, and see what stands before the dot", source, fault.at, "type-mismatch"
+            message, "check their number, and the value before the dot", source, fault.at, "type-mismatch"
         )
     return _at(fault.message, None, source, fault.at, "type-mismatch")
 
 
 def mismatch(function: str, given: list[str]) -> tuple[str, str | None]:
-    """Return what is wrong with a call on values of these kinds, and what to write instead."""
+    """Return the message and hint for a call on values of these kinds."""
     shown = _NAMED_OPERATORS.get(function, function.strip("_"))
     kinds = [_kind(one) for one in given]
     if function == "_?_:_" and given[:1] in (["bool"], ["dyn"]):
         return (
             f"the two results of `? :` differ: {kinds[1]} and {kinds[2]}",
-            "put `dyn(…)` around one of them",
+            "wrap one of them in `dyn(…)`",
         )
     if function == "_?_:_":
         return (
@@ -225,12 +229,15 @@ def _advice(function: str, given: set[str]) -> str | None:
     numbers = given & (_WHOLE | {"double"})
     rules = (
         (function == "get", 'write `get(map, "key", "default")`'),
-        (bool(given & {"null", "null_type"}), 'ask `has(…)` first, or write `get(map, "key", "default")`'),
+        (
+            bool(given & {"null", "null_type"}),
+            'check with `has(…)` first, or write `get(map, "key", "default")`',
+        ),
         (function == "[ ]", "write `items[0]` for an item, `map.field` for a field, `text.charAt(0)`"),
-        (function in {"&&", "||", "!"}, "it takes booleans: compare the value first"),
+        (function in {"&&", "||", "!"}, "it needs booleans: compare the value first"),
         ("double" in given and bool(given & _WHOLE), "write `1.0` instead of `1`, or `double(n)`"),
-        (function == "+" and "string" in given, "write `string(n)`, or put the text together with `{{ … }}`"),
-        ("string" in given and bool(numbers), "turn the text into a number: `int(text)`, `double(text)`"),
+        (function == "+" and "string" in given, "write `string(n)`, or build the text with `{{ … }}`"),
+        ("string" in given and bool(numbers), "convert the text to a number: `int(text)`, `double(text)`"),
     )
     return next((advice for applies, advice in rules if applies), None)
 
@@ -242,7 +249,7 @@ def _kind(name: str) -> str:
 
 
 def _arguments(words: str) -> list[str]:
-    """Return the types in `(list(int), string)`; a method's receiver stands before a dot."""
+    """Return the types in `(list(int), string)`; a method's receiver comes before a dot."""
     found, depth = [""], 0
     for char in words.replace(").(", ", ").removeprefix("(").removesuffix(")"):
         depth += {"(": 1, ")": -1}.get(char, 0)
@@ -258,10 +265,10 @@ def _arguments(words: str) -> list[str]:
 _VALUES: tuple[tuple[str, str, str | None], ...] = (
     (
         r"Key not found in map : \"?(.*?)\"?$",
-        "there is no `{}`",
-        'ask `has(…)` first, or `get(map, "{}", "")`',
+        "the map has no key `{}`",
+        'check with `has(…)` first, or write `get(map, "{}", "")`',
     ),
-    (r"index=(-?\d+) size=(\d+)", "the list has {1} items, so there is no [{0}]", "ask `size(…)` first"),
+    (r"index=(-?\d+) size=(\d+)", "the list has {1} items, so [{0}] does not exist", "check `size(…)` first"),
     (r"<jump_condition>", "a condition is not a boolean", "compare it, for instance with `== true`"),
     (r"non-message type", "a field is read from something that is not a map", None),
     (r"divide by zero", "it divides by zero", None),
@@ -270,20 +277,20 @@ _VALUES: tuple[tuple[str, str, str | None], ...] = (
     (r"cannot convert (\w+) to (\w+)", "this {} cannot be read as {}", None),
     (r"to (Timestamp|Duration) conversion", "this text cannot be read as a {}", None),
     (r"regular expression", "the pattern of `matches` is not a regular expression", None),
-    (r"get\(\) of", "`get` does not take it: it is no map", 'write `get(map, "key", "default")`'),
+    (r"get\(\) of", "the first argument of `get` is not a map", 'write `get(map, "key", "default")`'),
     (
         r"Iteration budget",
-        "it takes more than 10,000 steps over lists",
-        "do this in Python: a step with `call: module:function`",
+        "it needs more than 10,000 iterations over lists",
+        "compute this in Python: a step with `call: module:function`",
     ),
     (r"bad_alloc|memory", "its value does not fit into memory", "make the value smaller"),
     (r"No value with name \"(.*)\"", "`{}` has no value here", None),
-    (r"decimal clause|clause can only", "`format` does not take this value in this place", None),
+    (r"decimal clause|clause can only", "`format` does not support this value for this placeholder", None),
 )
 
 
 def value(message: str) -> tuple[str, str | None]:
-    """Return why an evaluation failed, and what to write instead, from CEL's words about it."""
+    """Return the reason and the hint for CEL's message about a failed evaluation."""
     if match := re.search(r"No matching overloads found : ([^<\s]+?)(?:\((.*)\))?$", message):
         return mismatch(match.group(1), _arguments(match.group(2) or ""))
     for pattern, reason, advice in _VALUES:

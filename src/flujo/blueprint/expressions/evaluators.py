@@ -1,9 +1,9 @@
-"""CEL and `{{ … }}`: compiled once by source, checked against what is known of each name, called often.
+"""Compiled expressions and texts: compiled once per source, checked against a scope, called often.
 
-An expression gets exactly the values that it names. Its data is a tree that holds the chains it reads and
-nothing else, so `context.label` costs one leaf however large the context is, `has(input.note)` and
-`get(input, "note", "")` see a map in which the field is there or not, and nothing else can be reached. A bare
-path (`steps.sort.output.label`) never enters CEL. Compiled expressions hold no state: threads may share them.
+An expression gets only the values that it names. Its data is a tree of the chains that it reads, so
+`context.label` costs one leaf however large the context is, `has(input.note)` and `get(input, "note", "")`
+see a map with or without the field, and other data cannot be reached. A bare path
+(`steps.sort.output.label`) does not use CEL. Compiled expressions have no state: threads may share them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from flujo.exceptions import ExpressionFailed, ExpressionSyntax, NotJournalable
 if TYPE_CHECKING:
     from flujo.domain.ports import Chain, Evaluator, Lookup
 
-# The door of the room: what others need of its files has its name here.
+# The public interface of this package.
 __all__ = [
     "MAX_RESULT",
     "MAX_SOURCE",
@@ -41,13 +41,13 @@ __all__ = [
 ]
 
 MAX_RESULT = 1024 * 1024
-"""The largest value that an expression may compute, in bytes of JSON; a bare path hands on what is there."""
+"""The largest value that an expression may compute, in bytes of JSON; a bare path has no limit."""
 
 
 def compile_expression(source: str) -> Evaluator:
-    """Return an expression, ready to be called. It may be written bare or as `"{{ … }}"`.
+    """Compile an expression, written bare or as `"{{ … }}"`.
 
-    Nothing is known about its names here; `check_expression` is what knows them.
+    Its names are not checked here; see `check_expression`.
 
     Raises:
         ExpressionSyntax: with the reason and the offsets in `source`.
@@ -59,7 +59,7 @@ def compile_expression(source: str) -> Evaluator:
 
 
 def compile_text(source: str, *, literal: bool = False) -> Evaluator:
-    """Return a text, ready to be filled in once. With `literal` its braces mean nothing.
+    """Compile a text with `{{ … }}`. With `literal` its braces are plain text.
 
     Raises:
         ExpressionSyntax: with the reason and the offsets in `source`.
@@ -76,7 +76,7 @@ def compile_text(source: str, *, literal: bool = False) -> Evaluator:
 
 
 class CompiledPath:
-    """A bare path: the value is handed on as it is."""
+    """A bare path: returns the value unchanged."""
 
     __slots__ = ("reads", "source")
 
@@ -88,7 +88,7 @@ class CompiledPath:
         """Return the value at the path.
 
         Raises:
-            ExpressionFailed: saying which part of the path is not there, and what is.
+            ExpressionFailed: a part of the path does not exist; the message names it and the existing keys.
         """
         try:
             return lookup(self.reads[0])
@@ -109,7 +109,7 @@ class CompiledExpression:
         self._slots = [(chain, cel.slot(chain)) for chain in reads]
 
     def __call__(self, lookup: Lookup) -> Any:
-        """Return the value as plain JSON data; whole numbers stay int, fractions stay float.
+        """Return the value as plain JSON data; ints stay int, floats stay float.
 
         Raises:
             ExpressionFailed: naming the expression and the reason.
@@ -122,14 +122,14 @@ class CompiledExpression:
             try:
                 place[last] = lookup(chain)
             except KeyError:
-                continue  # whether that matters is for the expression to say: has(), get(), `a || b`
+                continue  # the expression decides whether that matters: has(), get(), `a || b`
         worked, result = self._program.run(data)
         if worked:
             return _json(result, self.source)
         raise _failed(self.source, *self._why(str(result), lookup))
 
     def _why(self, message: str, lookup: Lookup) -> tuple[str, str | None]:
-        """Return the reason and the hint; a key that is not there is named with the chain it belongs to."""
+        """Return the reason and the hint; a missing key is named with its chain."""
         why, hint = value(message)
         absent = _NO_KEY.search(message)
         for chain in self.reads:
@@ -143,7 +143,7 @@ class CompiledExpression:
 
 
 class CompiledText:
-    """A text with its `{{ … }}`. What is filled in is never read again."""
+    """A text with `{{ … }}`. Inserted values are not evaluated again."""
 
     __slots__ = ("_parts", "_single", "reads", "source")
 
@@ -156,10 +156,10 @@ class CompiledText:
         )
 
     def __call__(self, lookup: Lookup) -> Any:
-        """Return the filled text; of nothing but one `{{ … }}`, its value with its type.
+        """Return the filled text; for a text that is only one `{{ … }}`, the value with its type.
 
         Raises:
-            ExpressionFailed: naming the expression and the reason; null in the middle of a text is one.
+            ExpressionFailed: naming the expression and the reason, for instance null in the middle of a text.
         """
         if self._single and not isinstance(self._parts[0], str):
             return self._parts[0](lookup)
@@ -169,7 +169,7 @@ class CompiledText:
 
 
 def _placed(piece: Piece) -> Evaluator:
-    """Return the compiled expression of a piece; an error has the offsets of the text around it."""
+    """Return the compiled expression of a piece; an error has offsets in the whole text."""
     try:
         return _compiled(piece.source)
     except _Unreadable as error:
@@ -191,7 +191,7 @@ def _compiled(source: str) -> Evaluator:
 
 
 class _Unreadable(Exception):
-    """A source cannot be compiled; the same source may stand at many places, so this knows none."""
+    """A source that cannot be compiled. It has no place: the same source may occur at many."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
@@ -219,8 +219,8 @@ def _short(source: str) -> str:
 
 
 def _absent(chain: Chain, lookup: Lookup) -> tuple[str, str | None]:
-    """Return which part of a chain is not there, and what is there instead; values are never shown."""
-    # Of `steps` only what a step gave can be looked up, so it has no parent to list.
+    """Return which part of a chain does not exist, and the existing keys; values are never shown."""
+    # Under `steps` only outputs can be looked up, so there is no parent to list.
     for length in range(len(chain) - 1, 1 if chain[0] == "steps" else 0, -1):
         try:
             here = lookup(chain[:length])
@@ -230,15 +230,15 @@ def _absent(chain: Chain, lookup: Lookup) -> tuple[str, str | None]:
         if isinstance(here, dict):
             there = f"it has {listed(sorted(here))}" if here else "it is empty"
             advice = did_you_mean(name, here) if here else None
-            optional = f'`get({said}, "{name}", "")` is for what may be missing'
+            optional = f'`get({said}, "{name}", "")` reads a key that may be missing'
             close = advice if advice and advice.startswith("did you mean") else optional
             return f"`{said}` has no `{name}`; {there}", close
         kind = "null" if here is None else f"{_KINDS.get(type(here), 'a value')}, not a map"
         return f"`{said}` is {kind}, so it has no `{name}`", None
     if chain[0] == "steps" and len(chain) > 1:
-        hint = f"its branch was not taken, or it comes later: `has(steps.{chain[1]}.output)` asks"
+        hint = f"its branch was not taken, or it runs later: check with `has(steps.{chain[1]}.output)`"
         return f"step `{chain[1]}` has no output here", hint
-    return f"`{'.'.join(chain)}` is not there", None
+    return f"`{'.'.join(chain)}` does not exist", None
 
 
 _NO_KEY = re.compile(r"not found in map : \"(.*)\"$")
@@ -247,18 +247,18 @@ _NOT_JSON = {bytearray: "bytes", bytes: "bytes", datetime: "a timestamp", timede
 
 
 def _json(result: Any, source: str) -> Any:
-    """Return a result that JSON can hold and that is not too large."""
+    """Return a result that is valid JSON and within the size limit."""
     if type(result) in (bool, int, type(None)) or (type(result) is str and len(result) * 4 <= MAX_RESULT):
         return result
     if reason := _refusal(result):
-        hint = "an expression gives JSON: text, finite numbers, booleans, null, lists, maps with text keys"
+        hint = "an expression returns JSON: text, finite numbers, booleans, null, lists, maps with text keys"
         raise _failed(source, reason, hint)
     try:
         size = 0 if type(result) is float else len(canonical.encode(result, what="its value"))
     except NotJournalable as error:
         raise _failed(source, error.message, error.hint) from error
     if size > MAX_RESULT:
-        hint = "use a bare path for a large value, or do this in a step with `call: module:function`"
+        hint = "use a bare path for a large value, or compute it in a step with `call: module:function`"
         raise _failed(source, f"its value is larger than {MAX_RESULT // 1024} KiB of JSON", hint)
     return result
 
@@ -281,10 +281,10 @@ def _refusal(result: Any) -> str | None:
 
 
 def _shown(result: Any, source: str) -> str:
-    """Return a value as it stands in the middle of a text."""
+    """Return a value as it appears in the middle of a text."""
     if isinstance(result, str):
         return result
     if result is None:
-        hint = 'give a default, for instance `get(input, "note", "")` or `a == null ? "" : a`'
-        raise _failed(source, "it is null, which a text cannot show", hint)
+        hint = 'add a default, for instance `get(input, "note", "")` or `a == null ? "" : a`'
+        raise _failed(source, "it is null, which cannot be inserted into a text", hint)
     return canonical.encode(result, what=f"expression `{_short(source)}`").decode()

@@ -1,4 +1,4 @@
-"""What to say about a name or a function that is not there: why, and what was probably meant.
+"""Messages and hints about unknown names and functions, with the most likely intended name.
 
 Each function returns the message, the hint, and the slug of the finding.
 """
@@ -31,9 +31,11 @@ _NOT_REPRODUCIBLE = {
     "getenv",
 }
 _NO_WORLD = (
-    "an expression sees no environment, no clock and no chance, so that a replay sees what the run saw"
+    "expressions have no access to the environment, the clock or randomness, so that replays are exact"
 )
-_HAND_IN = "hand it in as `input`, read `run.started_at`, or get it in a step with `call: module:function`"
+_ALTERNATIVES = (
+    "pass it as `input`, read `run.started_at`, or compute it in a step with `call: module:function`"
+)
 _LITERALS = {"True": "true", "False": "false", "None": "null", "nil": "null", "undefined": "null"}
 
 
@@ -42,15 +44,15 @@ def unknown_name(one: Chain, at: int, found: NoField) -> Words:
     name, before = one[at], ".".join(one[:at])
     if name.startswith("__"):
         return (
-            f"`{name}` is not a field: expressions see JSON data, no attributes of objects",
+            f"`{name}` is not a field: expressions read JSON data, not attributes of objects",
             None,
             "unknown-name",
         )
     if at == 0:
         return _unknown_root(one, found)
     if one[0] == "steps" and at == 1:
-        close = did_you_mean(name, found.known) or "no step comes before this place"
-        return f"no step `{name}` can be seen from here", close, "unknown-name"
+        close = did_you_mean(name, found.known) or "no step runs before this one"
+        return f"step `{name}` is not in scope here", close, "unknown-name"
     if found.shape.kind != "object":
         items = "write `[0]` for an item, or `.map(item, …)`" if found.shape.kind == "array" else None
         return f"`{before}` is {found.shape.words}, so it has no `{name}`", items, "unknown-name"
@@ -62,9 +64,9 @@ def unknown_name(one: Chain, at: int, found: NoField) -> Words:
 def _unknown_root(one: Chain, found: NoField) -> Words:
     name = one[0]
     if name in _LITERALS:
-        return f"`{name}` is not a name here", f"write `{_LITERALS[name]}`", "unknown-name"
+        return f"`{name}` is not in scope here", f"write `{_LITERALS[name]}`", "unknown-name"
     if name in _NOT_REPRODUCIBLE:
-        return f"there is no `{name}`: {_NO_WORLD}", _HAND_IN, "not-reproducible"
+        return f"there is no `{name}`: {_NO_WORLD}", _ALTERNATIVES, "not-reproducible"
     steps = follow(found.shape, ("steps",)) if "steps" in found.known else None
     if (
         steps
@@ -74,7 +76,7 @@ def _unknown_root(one: Chain, found: NoField) -> Words:
         rest = ".".join(one[1:]) or "output"
         said = rest if rest.split(".")[0] in {"output", "exhausted", "failed"} else f"output.{rest}"
         return f"`{name}` is a step, not a name", f"write `steps.{name}.{said}`", "unknown-name"
-    return f"`{name}` is not a name here", did_you_mean(name, found.known), "unknown-name"
+    return f"`{name}` is not in scope here", did_you_mean(name, found.known), "unknown-name"
 
 
 _RENAMED = {
@@ -96,14 +98,14 @@ _RENAMED = {
 
 
 def unknown_function(node: Node, *, is_value: bool) -> Words:
-    """Return message, hint and slug for a function that there is not."""
+    """Return message, hint and slug for an unknown function."""
     name = node.name
     if name in _NOT_REPRODUCIBLE:
-        return f"there is no `{name}()`: {_NO_WORLD}", _HAND_IN, "not-reproducible"
+        return f"there is no `{name}()`: {_NO_WORLD}", _ALTERNATIVES, "not-reproducible"
     if is_value:
-        return f"`{name}` is a value, not a function", "leave out the parentheses", "unknown-function"
+        return f"`{name}` is a value, not a function", "remove the parentheses", "unknown-function"
     if name.startswith("__"):
-        return f"`{name}` is not a function: expressions see JSON data only", None, "unknown-function"
+        return f"`{name}` is not a function: expressions only read JSON data", None, "unknown-function"
     close = _RENAMED.get(name)
     hint = f"did you mean `{close}`?" if close else did_you_mean(name, FUNCTIONS)
     if hint is None or not hint.startswith("did"):

@@ -1,4 +1,4 @@
-"""The scanner of texts: where each `{{ … }}` begins and ends. It knows CEL's literals, maps and comments."""
+"""Scans texts for `{{ … }}`, aware of CEL's literals, maps and comments."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _JINJA = re.compile(
     r"\{%-?\s*(for|if|elif|else|endfor|endif|set|block|include|extends|macro|raw)\b[^%]*(?:%\})?"
 )
 _JINJA_HINT = (
-    "write a `conditional` or `loop` step, or an expression: "
+    "use a `conditional` or `loop` step, or an expression: "
     '`{{ items.map(item, "- " + item.title).join("\\n") }}`, `{{ condition ? "one" : "other" }}`'
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of a text: literal, or the inside of one `{{ … }}`. `start` is its offset in the text."""
+    """A piece of a text: literal, or the inside of one `{{ … }}`. `start` is its offset in the text."""
 
     source: str
     start: int
@@ -33,14 +33,14 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """A text in pieces, and what is wrong with its braces."""
+    """The pieces of a text, and findings about its braces."""
 
     pieces: tuple[Piece, ...]
     problems: tuple[Problem, ...] = ()
 
     @property
     def single(self) -> Piece | None:
-        """The expression of a text that is nothing but one, outer white space aside."""
+        """The expression of a text that is only one `{{ … }}` and white space, otherwise None."""
         said = [piece for piece in self.pieces if piece.code or piece.source.strip()]
         return said[0] if len(said) == 1 and said[0].code else None
 
@@ -58,7 +58,7 @@ def scan(text: str) -> Scan:
             break
         pieces += [Piece(text[at:start], at), Piece(text[start + 2 : end], start + 2, code=True)]
         if not pieces[-1].source.strip():
-            hint = 'put a name or an expression between them, or write `{{ "{{" }}` for the braces themselves'
+            hint = 'put a name or an expression between the braces, or write `{{ "{{" }}` for literal braces'
             problems.append(Problem("`{{ }}` is empty", hint, start, end + 2, slug="empty-expression"))
         at = end + 2
     pieces.append(Piece(text[at:], at))
@@ -67,9 +67,9 @@ def scan(text: str) -> Scan:
 
 
 def _end(text: str, start: int) -> int | None:
-    """Return where the `}}` stands that closes the expression at `start`."""
+    """Return the offset of the `}}` that closes the expression at `start`."""
     depth = 0
-    # Nothing longer is an expression, so a brace that nobody closes costs no more than this to find out.
+    # Expressions have a maximum length, so the search for an unclosed brace is bounded too.
     for token in TOKEN.finditer(text, start, start + 4 * MAX_SOURCE):
         match token.group():
             case "{":
@@ -88,8 +88,8 @@ def _unclosed(text: str, start: int) -> Problem:
     end = len(text) if line < 0 else line
     return Problem(
         "this `{{` is never closed",
-        'end it with `}}` (outside quotes and `//` comments); write `{{ "{{" }}` for the braces themselves, '
-        "or `template: false` for a whole file of them",
+        'end it with `}}` (outside quotes and `//` comments); write `{{ "{{" }}` for literal braces, '
+        "or set `template: false` for the whole text",
         start,
         min(end, start + 80),
         slug="unclosed-braces",
@@ -97,31 +97,33 @@ def _unclosed(text: str, start: int) -> Problem:
 
 
 def unwrap(source: str) -> tuple[Piece, Problem | None]:
-    """Return the expression of a key that holds logic: bare, or all of it in one `{{ … }}`."""
+    """Return the expression of a logic key: bare, or all of it in one `{{ … }}`."""
     if not source.lstrip().startswith("{{"):
         return Piece(source, 0, code=True), None
     found = scan(source)
     if found.single:
         return found.single, None
     hint = "write it bare, or all of it in one `{{ … }}`"
-    mixed = Problem("a key that holds logic takes one expression, not a text", hint, 0, len(source))
+    mixed = Problem("this key takes one expression, not a text", hint, 0, len(source))
     return Piece(source, 0, code=True), next(iter(found.problems), mixed)
 
 
 def _look_alikes(pieces: tuple[Piece, ...]) -> Iterator[Problem]:
-    """Yield what looks like another language's syntax, or like a half of ours, in the literal pieces."""
+    """Yield findings about other template syntax and stray braces in the literal pieces."""
     depth = 0
     for piece in pieces:
         if piece.code:
             continue
         for match in _JINJA.finditer(piece.source):
             start, end = piece.start + match.start(), piece.start + match.end()
-            yield Problem("logic is not supported in a text", _JINJA_HINT, start, end, slug="logic-in-text")
+            yield Problem(
+                "template logic is not supported in a text", _JINJA_HINT, start, end, slug="logic-in-text"
+            )
         for brace in re.finditer(r"[{}]+", piece.source):
             depth += brace.group().count("{") - brace.group().count("}")
-            # JSON in a prompt closes with `}}` what it opened itself; only what nobody opened is a finding.
+            # JSON in a prompt may end with `}}`; only unmatched braces are a finding.
             if depth < 0 and "}}" in brace.group():
                 start, end = piece.start + brace.start(), piece.start + brace.end()
-                hint = "write `{{` before it, or leave it when the text means these braces"
+                hint = "write `{{` before it, or keep it if the braces are meant literally"
                 yield Problem("this `}}` closes nothing", hint, start, end, "warning", "stray-braces")
             depth = max(depth, 0)

@@ -1,8 +1,8 @@
-"""What can be said about an expression before a run: its names, its types, and the schema of its value.
+"""Checks an expression before a run: its names, its types, and the schema of its value.
 
-Every name chain is followed through the schemas of its scope by our own walk, which knows what is required,
-what may be null and what there is instead of a misspelt name. When all names are known, CEL's own type check
-runs on the source in which a variable of its type stands for each name.
+A walk follows every name chain through the schemas of its scope. It knows which fields are required or may
+be null, and suggests names for misspelt ones. If all names are known, CEL's type check then runs on the
+source with each name replaced by a variable of its type.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _NO_NAMES: Mapping[str, Shape] = {}
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What is known about an expression or a text: its value's schema (None: unknown), findings, names."""
+    """The result of a check: the schema of the value (None: unknown), findings, and the names read."""
 
     schema: Any
     problems: tuple[Problem, ...] = ()
@@ -53,8 +53,8 @@ def check_expression(source: str, scope: Any, *, expect: str | None = None) -> C
     Args:
         source: the expression, bare or as `"{{ … }}"`.
         scope: one JSON Schema of an object whose properties are the names in scope; None, True and `{}` are
-            values of which nothing is known.
-        expect: what the key takes: `bool`, `list`, `string`, or None for anything.
+            values of unknown type.
+        expect: the type that the key needs: `bool`, `list`, `string`, or None for any.
     """
     piece, problem = unwrap(source)
     if problem is not None:
@@ -64,7 +64,7 @@ def check_expression(source: str, scope: Any, *, expect: str | None = None) -> C
 
 
 def check_text(source: str, scope: Any) -> Checked:
-    """Check every `{{ … }}` of a text; the schema is that of its value when the text is nothing but one."""
+    """Check every `{{ … }}` of a text; the schema is that of the value if the text is only one of them."""
     found = scan(source)
     names, single = shape(scope), found.single
     problems = list(found.problems)
@@ -106,20 +106,20 @@ def _check(source: str, scope: Shape, *, expect: str | None = None, null_is_fine
 
 _EXPECTED = {
     "bool": ("boolean", "a boolean", "compare it, for instance with `== true` or `size(…) > 0`"),
-    "list": ("array", "a list", "name a list, or make one with `map` or `split`"),
-    "string": ("string", "text", "turn it into text with `string(…)`"),
+    "list": ("array", "a list", "use a list, or create one with `map` or `split`"),
+    "string": ("string", "text", "convert it to text with `string(…)`"),
 }
 _NOT_JSON = {"BYTES": "bytes", "TIMESTAMP": "a timestamp", "DURATION": "a duration"}
 
 
 def _unexpected(source: str, end: Shape, result: str, expect: str | None) -> Iterator[Problem]:
-    """Yield the finding about a value that its key, or JSON, does not take."""
+    """Yield the finding for a value that does not fit its key or is not JSON."""
     whole = (len(source) - len(source.lstrip()), len(source.rstrip()))
     if result in _NOT_JSON or result.startswith("TYPE"):
         kind = _NOT_JSON.get(result, "a type")
         yield Problem(
             f"its value is {kind}, which is not JSON",
-            "turn it into text: `string(…)`",
+            "convert it to text: `string(…)`",
             *whole,
             "error",
             "not-json",
@@ -128,32 +128,32 @@ def _unexpected(source: str, end: Shape, result: str, expect: str | None) -> Ite
         kind, words, hint = _EXPECTED[expect]
         if end.kind != kind:
             yield Problem(
-                f"this is {end.words}; the key takes {words}", hint, *whole, "error", f"not-{expect}"
+                f"this is {end.words}; the key needs {words}", hint, *whole, "error", f"not-{expect}"
             )
 
 
 # The walk ------------------------------------------------------------------------------------------------
 
-# How many parts of a name belong to the scope itself, and are there whatever its schema requires.
+# How many parts of a name belong to the scope and exist whatever its schema requires.
 _ALWAYS_THERE = {"steps": 2, "loop": 2, "run": 2}
 _NULL_IS_FINE = frozenset({"_==_", "_!=_", "@in", "dyn", "type"})
 
 
 @dataclass(frozen=True, slots=True)
 class _Typed:
-    """A source in which variables stand for names; `anchors` pair its offsets with the original's."""
+    """A source with names replaced by variables; `anchors` map its offsets to the original's."""
 
     source: str
     anchors: tuple[tuple[int, int], ...]
 
     def offset(self, at: int) -> int:
-        """Return where the original has what stands at `at`."""
+        """Return the offset in the original for an offset in this source."""
         new, old = max(anchor for anchor in self.anchors if anchor[0] <= at)
         return old + at - new
 
 
 class _Walk:
-    """One walk over a tree: follows names, collects findings, and the types to declare to CEL."""
+    """One walk over a tree: follows names, collects findings and the types for CEL."""
 
     def __init__(self, source: str, scope: Shape, guards: tuple[tuple[Chain, bool], ...]) -> None:
         self.source = source
@@ -161,7 +161,7 @@ class _Walk:
         self.guards = guards
         self.problems: list[Problem] = []
         self.names: dict[int, tuple[int, str]] = {}
-        """Where each name begins → where it ends, and its CEL type."""
+        """Start of each name → its end and its CEL type."""
 
     def typed(self) -> _Typed:
         """Return the source with a variable of its type for each name."""
@@ -174,7 +174,7 @@ class _Walk:
         return _Typed("".join([*parts, self.source[at:]]), tuple(anchors))
 
     def visit(self, node: Node, bound: Mapping[str, Shape], *, null_is_fine: bool = False) -> Shape:
-        """Return what is known of a node's value."""
+        """Return the shape of a node's value."""
         if one := cel_ast.chain(node):
             return self._chain(node, one, bound, null_is_fine=null_is_fine)
         match node.kind:
@@ -187,7 +187,9 @@ class _Walk:
             case "fold":
                 return self._fold(node, bound)
             case "map" if node.name:
-                self._report(node.at, f"`{node.name}{{…}}` is a message type; only JSON is known here", None)
+                self._report(
+                    node.at, f"`{node.name}{{…}}` is a message type; expressions only have JSON", None
+                )
         for part in node.parts:
             self.visit(part, bound, null_is_fine=True)
         return Shape()
@@ -218,7 +220,7 @@ class _Walk:
         return Shape({"type": "boolean"}, "boolean") if asked else found.end
 
     def _step(self, node: Node, of: Shape) -> Shape:
-        """Follow one field of a value that is no name: `items[0].title`, `f(x).title`."""
+        """Follow one field of a value that is not a name: `items[0].title`, `f(x).title`."""
         found = follow(of, (node.name,))
         said = self.source[_start(node) : node.at].strip()
         spans = [(_start(node), node.at), _field_span(node, self.source)]
@@ -230,7 +232,7 @@ class _Walk:
         return Shape({"type": "boolean"}, "boolean") if node.test else found.end
 
     def _declare(self, node: Node, end: Shape) -> None:
-        """Note what CEL takes as one name: a leaf by its type; what is asked or indexed as any value."""
+        """Record a name for CEL: a leaf by its type; names in `has()` or with an index as any value."""
         plain = node
         while plain.kind == "call" or (plain.kind == "field" and (plain.test or _is_indexed(plain))):
             plain = plain.parts[0]
@@ -241,7 +243,7 @@ class _Walk:
         if one[0] == "steps" and len(one) < 3:
             said = ".".join(one)
             hint = f"write `{said}.output`" if len(one) == 2 else "write `steps.NAME.output`"
-            message = f"`{said}` is not a value: a step's output has to be named"
+            message = f"`{said}` is not a value: name the step's output"
             self.problems.append(Problem(message, hint, spans[0][0], spans[-1][1], "error", "unknown-name"))
 
     def _unknown(self, one: Chain, at: int, found: NoField, spans: list[tuple[int, int]]) -> None:
@@ -252,7 +254,7 @@ class _Walk:
     def _maybe(
         self, what: Literal["missing", "null"], one: Chain, at: int, spans: list[tuple[int, int]]
     ) -> None:
-        """Report a name that may be missing or null, unless the expression asks about it."""
+        """Report a name that may be missing or null, unless the expression checks it."""
         name = one[: at + 1]
         for asked, only_null in self.guards:
             if asked[: len(name)] == name and (what == "null" or not only_null):
@@ -284,7 +286,7 @@ class _Walk:
         return element(shapes[0]) if node.name == "_[_]" and shapes[0].kind == "array" else Shape()
 
     def _compared(self, node: Node, shapes: list[Shape]) -> None:
-        """Report a constant that is compared with a name which never has that value."""
+        """Report a comparison with a constant that the name never equals."""
         left, right = node.parts
         constants = right.parts if right.kind == "list" else (right,)
         pairs = [(left, shapes[0], constant) for constant in constants]
@@ -297,19 +299,22 @@ class _Walk:
                 said = [value if isinstance(value, str) else str(value) for value in listed]
                 start, end = _token_span(self.source, constant.at)
                 message = f"`{'.'.join(cel_ast.chain(name) or ('it',))}` is never {constant.value!r}"
-                hint = suggest(str(constant.value), said, what="it is one of")
+                hint = suggest(str(constant.value), said, what="possible values")
                 self.problems.append(Problem(message, hint, start, end, "warning", "impossible-value"))
 
     def _divided(self, node: Node) -> None:
-        """Report a whole number that is divided by a constant zero; 1.0 / 0.0 is infinite and no failure."""
+        """Report an integer division by the constant zero; 1.0 / 0.0 is infinite and does not fail."""
         divisor = node.parts[1]
         if divisor.kind == "const" and type(divisor.value) is int and divisor.value == 0:
             start, end = _token_span(self.source, divisor.at)
-            message, hint = "this divides by zero", "divide by what is never zero, or ask first: `n != 0 ? …`"
+            message, hint = (
+                "this divides by zero",
+                "divide by a value that is never zero, or check it first: `n != 0 ? …`",
+            )
             self.problems.append(Problem(message, hint, start, end, "error", "division-by-zero"))
 
     def _get(self, node: Node, wanted: Chain, bound: Mapping[str, Shape]) -> Shape:
-        """Check `get(a.b, "c", …)`: `a.b.c` may be missing or null, but a name nobody knows is a finding."""
+        """Check `get(a.b, "c", …)`: `a.b.c` may be missing or null, but an unknown name is a finding."""
         where, key, default = node.parts
         is_bound = wanted[0] in bound
         start, rest = (bound[wanted[0]], wanted[1:]) if is_bound else (self.scope, wanted)
@@ -341,7 +346,7 @@ class _Walk:
         self.problems.append(Problem(message, hint, start, start + len(node.name), "error", slug))
 
     def _is_value(self, call: Node, bound: Mapping[str, Shape]) -> bool:
-        """Return whether what is called is a name: `input()`, `input.text()`."""
+        """Return whether the callee is a name: `input()`, `input.text()`."""
         if not call.member:
             return call.name in bound or call.name in ((self.scope.schema or {}).get("properties") or {})
         receiver = cel_ast.chain(call.parts[0])
@@ -357,7 +362,7 @@ class _Walk:
 
 
 def _without_dunder(found: Trail | NoField, rest: Chain) -> Trail | NoField:
-    """Return `found`, unless nothing is known of it and it looks for an attribute of a Python object."""
+    """Return `found`, unless its type is unknown and the field looks like a Python attribute."""
     attribute = next((index for index, name in enumerate(rest) if name.startswith("__")), None)
     if attribute is None or isinstance(found, NoField) or found.end.kind is not None:
         return found
@@ -365,7 +370,7 @@ def _without_dunder(found: Trail | NoField, rest: Chain) -> Trail | NoField:
 
 
 def _guards(node: Node) -> Iterator[tuple[Chain, bool]]:
-    """Yield the chains that an expression asks about, and whether it asks only about null."""
+    """Yield the chains that an expression checks, and whether it only checks for null."""
     one = cel_ast.chain(node)
     if one and node.test:
         yield one, False
@@ -381,13 +386,13 @@ def _guards(node: Node) -> Iterator[tuple[Chain, bool]]:
         yield from _guards(part)
 
 
-# Where the parts of a chain stand --------------------------------------------------------------------------
+# The offsets of a chain's parts --------------------------------------------------------------------------
 
 _AFTER_DOT = re.compile(r"\.?\s*(`[^`\n]*`|[A-Za-z_][A-Za-z0-9_]*)")
 
 
 def _start(node: Node) -> int:
-    """Return where the source of a node begins."""
+    """Return the start offset of a node's source."""
     while node.parts and node.kind in {"field", "call", "fold"}:
         if node.kind == "call" and node.name.isidentifier() and not node.member:
             return node.at - len(node.name)
@@ -396,7 +401,7 @@ def _start(node: Node) -> int:
 
 
 def _spans(node: Node, source: str) -> Iterator[tuple[int, int]]:
-    """Yield where each part of a chain stands in the source, in order."""
+    """Yield the offsets of each part of a chain in the source, in order."""
     if node.kind == "name":
         yield _field_span(node, source)
         return
@@ -419,7 +424,7 @@ def _token_span(source: str, at: int) -> tuple[int, int]:
 
 
 def _is_indexed(node: Node) -> bool:
-    """Return whether CEL takes the chain as no dotted name: it has an index, or a field in backticks."""
+    """Return whether the chain is not a dotted name for CEL: it has an index, or a field in backticks."""
     while node.kind == "field":
         if not node.name.isidentifier():
             return True

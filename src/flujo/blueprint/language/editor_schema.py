@@ -1,8 +1,8 @@
-"""The JSON Schema of the language, for editors: generated from the models, kept in `blueprint.schema.json`.
+"""Generates `blueprint.schema.json`, the JSON Schema of the language for editors, from the models.
 
-`python -m flujo.blueprint.language.editor_schema` writes the file again. It differs from pydantic in how
-alternatives are told apart: by `if` and `then` on `kind` (or on the type), so that an editor names the wrong
-key of a loop, and not "no alternative fits" for the whole file.
+`python -m flujo.blueprint.language.editor_schema` writes the file. It differs from pydantic's schema in
+how it separates alternatives: by `if` and `then` on `kind` (or on the type), so that an editor reports the
+wrong key of a loop instead of "no alternative fits" for the whole file.
 """
 
 import json
@@ -53,12 +53,12 @@ def generate() -> dict[str, Any]:
 
 
 def text() -> str:
-    """Return the schema as the file holds it."""
+    """Return the content of the schema file."""
     return json.dumps(generate(), indent=2, ensure_ascii=False) + "\n"
 
 
 def _any_step() -> dict[str, Any]:
-    """Return the schema of a step: `kind` chooses one definition, and no `kind` is a plain step."""
+    """Return the schema of a step: `kind` selects the definition; without `kind` it is a plain step."""
     cases = []
     for kind, model in KINDS.items():
         chosen: dict[str, Any] = {"properties": {"kind": {"const": kind}}}
@@ -82,7 +82,7 @@ def _none_of(*keys: str) -> dict[str, Any]:
 
 
 def _dispatched(node: Any) -> Any:
-    """Return pydantic's schema with alternatives told apart, and without what says nothing to a reader."""
+    """Return pydantic's schema with separated alternatives, without redundant titles and defaults."""
     if isinstance(node, list):
         return [_dispatched(item) for item in node]
     if not isinstance(node, dict):
@@ -95,7 +95,7 @@ def _dispatched(node: Any) -> Any:
         node = _named_properties(node)
     return {
         key: {name: _dispatched(inner) for name, inner in value.items()}
-        if key in ("properties", "$defs")  # these hold names, which may be a keyword's (`default`)
+        if key in ("properties", "$defs")  # their keys are names, which may equal a keyword (`default`)
         else _dispatched(value)
         for key, value in node.items()
         if not _is_noise(key, value)
@@ -103,13 +103,13 @@ def _dispatched(node: Any) -> Any:
 
 
 def _is_noise(key: str, value: Any) -> bool:
-    """Whether a keyword is a title made of a name, or an empty default."""
+    """Whether a keyword is a title derived from a name, or an empty default."""
     is_title = key == "title" and isinstance(value, str)
     return is_title or (key == "default" and (isinstance(value, dict | list) or value in (None, "")))
 
 
 def _named_properties(node: dict[str, Any]) -> dict[str, Any]:
-    """Return a mapping whose keys must all be names; in pydantic's own form other keys pass unseen."""
+    """Return a mapping whose keys must all be names; pydantic's own form accepts other keys."""
     ((pattern, inner),) = node["patternProperties"].items()
     rest = {key: value for key, value in node.items() if key != "patternProperties"}
     return {
@@ -126,7 +126,7 @@ def _without_null(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def _chosen(alternatives: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return one schema for a list of alternatives: the kinds of step, or a short form and a mapping."""
+    """Return one schema for a list of alternatives: kinds of step, or a short form and a mapping."""
     if len(alternatives) == len(KINDS):
         return {"$ref": "#/$defs/AnyStep"}
     short, long = alternatives

@@ -1,7 +1,7 @@
-"""What can still be looked at of a document that does not fit the language: all findings come at once.
+"""Recovers the valid parts of an invalid document, so that later rules can still run.
 
-What is wrong is taken out, or something neutral stands in for it, until the rest fits. Nobody runs that: it
-is there for the rules, which learn where something is missing and say nothing that follows from it.
+Invalid parts are removed or replaced by a neutral value until the rest fits. The result is never run: it is
+only for the rules, which know the removed parts and report nothing that only follows from it.
 """
 
 from __future__ import annotations
@@ -27,41 +27,41 @@ if TYPE_CHECKING:
     from flujo.blueprint.diagnostics import Diagnostic, Span
 
 MAX_ROUNDS = 12
-"""How often the rest is judged again. What has not come to fit by then is not looked at further."""
+"""The maximum number of attempts. A document that does not fit after them is not checked further."""
 
 
 class StandIn(doc.Step):
-    """A step of which nothing but the name is known."""
+    """A step of which only the name is known."""
 
     agent: Maybe[AgentName] = UNNAMED
 
 
 @dataclass(frozen=True)
 class PartialDocument(Generic[L]):
-    """What a document says, as far as it fits the language."""
+    """The valid parts of a document."""
 
     said: L
     document: Document
-    """The document with its mistakes taken out. Places are those of the file."""
+    """The document without its errors. Places are those of the file."""
     found: tuple[Diagnostic, ...] = ()
     """Further findings that were hidden behind the first ones."""
     is_whole: bool = True
     lost: frozenset[Path] = frozenset()
-    """Where something was taken out or put in."""
+    """The paths that were removed or replaced."""
     gaps: frozenset[Path] = frozenset()
-    """The steps and agents that said more than is kept; `()` is the blueprint itself."""
+    """The steps and agents that lost a part; `()` is the blueprint itself."""
     wrong: tuple[Span, ...] = ()
-    """The places of mistakes. Whatever a rule finds there follows from them."""
+    """The places of errors. Findings of rules there only follow from them."""
 
     @property
     def names_all_agents(self) -> bool:
-        """Whether no agent's name, and no file of agents, is among what was lost."""
+        """Whether no agent's name and no file of agents was lost."""
         unread = any(len(path) < 3 and path[:1] in (("agents",), ("include",)) for path in self.lost)
         return not unread and (() not in self.gaps or self.document.node(("agents",)) is not None)
 
 
 def recover(language: type[L], document: Document, judged: Validated[L]) -> PartialDocument[L] | None:
-    """Return what a judged document says where it fits, or None when nothing of it can be looked at."""
+    """Return the valid parts of a judged document, or None if there are none."""
     if judged.said is not None:
         return PartialDocument(judged.said, document)
     if not isinstance(document.root, Mapping) or len(judged.errors) > MAX_FINDINGS:
@@ -100,11 +100,11 @@ def recover(language: type[L], document: Document, judged: Validated[L]) -> Part
 
 
 _INERT = frozenset({"name", "version", "description", "tags", "config", "budget"})
-"""Keys on which nothing depends that a rule about something else could find."""
+# No rule depends on these keys.
 
 
 def _gaps(lost: Iterable[Path], steps: set[Path]) -> Iterator[Path]:
-    """Yield the step, agent or blueprint that each lost place belongs to, when more than it is affected."""
+    """Yield the step, agent or blueprint that each lost place belongs to, unless the key is inert."""
     for path in lost:
         ends = (path[:length] for length in range(len(path), 0, -1))
         owner = next((end for end in ends if end in steps), path[:2] if path[:1] == ("agents",) else ())
@@ -115,23 +115,23 @@ def _gaps(lost: Iterable[Path], steps: set[Path]) -> Iterator[Path]:
 # One mistake ---------------------------------------------------------------------------------------------
 
 _Edit = Node | str | None
-"""What comes instead of an entry: another value, the same under another key, or nothing."""
+"""The replacement of an entry: another value, another key for the same value, or None to remove it."""
 
 
 @dataclass
 class _Work:
-    """A document's tree while mistakes are taken out of it."""
+    """A document's tree while errors are removed from it."""
 
     language: type[doc.Strict]
     root: Mapping
     lost: set[Path] = field(default_factory=set)
 
     def take_out(self, paths: Iterable[Path]) -> None:
-        """Take entries out."""
+        """Remove entries."""
         self._apply(dict.fromkeys(paths))
 
     def repair(self, errors: Iterable[Any]) -> bool:
-        """Take out what pydantic has complained about; return whether there was a way."""
+        """Remove or replace the causes of pydantic's errors; return whether that was possible."""
         edits: dict[Path, _Edit] = {}
         for error in errors:
             path, edit = self._edit(error)
@@ -150,7 +150,7 @@ class _Work:
         self.root = root
 
     def _edit(self, error: Any) -> tuple[Path, _Edit]:
-        """Return where something has to change for an error to go away, and what comes there."""
+        """Return which entry to change to fix an error, and its replacement."""
         loc, path, facts = error["loc"], path_of(error["loc"]), error.get("ctx", {})
         if error["type"] == "extra_forbidden":
             return path, meant_key(self.language, loc, self._at(path[:-1]))
@@ -165,10 +165,10 @@ class _Work:
         return self._smallest(loc)
 
     def _smallest(self, loc: Path) -> tuple[Path, _Edit]:
-        """Return the smallest thing around a place that can go, or that something can stand in for."""
+        """Return the smallest enclosing entry that can be removed or replaced."""
         for path, owner, kind in reversed(list(_along(self.language, loc))):
             if path in self.lost:
-                continue  # that did not help: something around it has to go
+                continue  # that did not help: an enclosing entry has to be removed
             if _is_mapping(owner) and not _field(owner, path[-1]).is_required():
                 return path, None
             if _is_step(kind):
@@ -190,7 +190,7 @@ class _Work:
         return nearest(kind, KINDS) if isinstance(kind, str) and (*path, "kind") not in self.lost else None
 
     def _missing_condition(self, path: Path) -> tuple[Path, _Edit] | None:
-        """Return what a conditional needs so that its branches can be looked at."""
+        """Return the keys that a conditional needs so that its branches can be checked."""
         step = self._at(path)
         if step.get("kind") != "conditional":
             return None
@@ -219,7 +219,7 @@ _FILLERS: dict[str, Callable[[Any], Any]] = {
     "initial": lambda machine: next(iter(_states(machine)), UNNAMED),
     "final": lambda machine: [*_states(machine)][-1:] or [UNNAMED],
 }
-"""What stands in for a required key, given the mapping that it is in, so that the steps inside are seen."""
+"""The replacement for a required key, given its mapping, so that the steps inside can be checked."""
 
 
 def _states(machine: dict[str, Any]) -> dict[str, Any]:
@@ -228,7 +228,7 @@ def _states(machine: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_name(key: str, beside: dict[str, Any]) -> str | None:
-    """Return a key as a name that the language takes, unless there is one already."""
+    """Return a key converted to a valid name, unless that name exists already."""
     name = re.sub(r"\W", "_", key, flags=re.ASCII)
     usable = re.fullmatch(IDENTIFIER, name) and len(name) <= MAX_NAME and name not in beside
     return name if usable else None
@@ -254,7 +254,7 @@ def _is_mapping(kind: Any) -> bool:
 
 
 def _is_step(kind: Any) -> bool:
-    """Return whether any kind of step may stand in a place of this type."""
+    """Return whether a place of this type takes steps of any kind."""
     return bool(kind == doc.AnyStep)
 
 
@@ -264,7 +264,7 @@ def _field(model: Any, key: Any) -> Any:
 
 
 def _empty(kind: Any) -> Any:
-    """Return the value of a type that says nothing, or None when there is none."""
+    """Return a neutral value of a type, or None if there is none."""
     kind = bare(kind)
     if getattr(kind, "__origin__", kind) is list:
         return []
@@ -276,7 +276,7 @@ def _empty(kind: Any) -> Any:
 
 
 def _edited(node: Node, path: Path, edits: dict[Path, _Edit], above: set[Path]) -> Node:
-    """Return a tree with its edits made; what has none in it is the same tree."""
+    """Return a tree with edits applied; parts without edits are the same objects."""
     if path not in above:
         return node
     if isinstance(node, Sequence):

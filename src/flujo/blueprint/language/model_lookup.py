@@ -1,4 +1,4 @@
-"""Which model of the language judges what stands at a place, as pydantic's locations say it."""
+"""Finds the model of the language for one of pydantic's error locations."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Language = type[Strict]
 
 
 def path_of(loc: Path) -> Path:
-    """Return a location of pydantic's as keys and indexes, without its labels for alternatives."""
+    """Return a pydantic location as keys and indexes, without the labels of alternatives."""
     return tuple(part for part in loc if not str(part).startswith("\0") and part != "[key]")
 
 
 def model_at(language: Language, loc: Path) -> type[BaseModel] | None:
-    """Return the model that judged the value at a location of pydantic's."""
+    """Return the model that validated the value at a pydantic location."""
     here: Any = language
     for part in loc:
         here = into(here, part)
@@ -44,7 +44,7 @@ def into(kind: Any, part: str | int) -> Any:
 
 
 def bare(kind: Any) -> Any:
-    """Return a type without its annotations and without the None of a key that may be left out."""
+    """Return a type without annotations and without the None of an optional key."""
     while True:
         if get_origin(kind) is Annotated:
             kind = get_args(kind)[0]
@@ -64,5 +64,5 @@ def _label(kind: Any) -> str | None:
 
 
 def keys_of(model: type[BaseModel]) -> list[str]:
-    """Return the keys of a mapping of the language."""
+    """Return the keys of a model of the language."""
     return [field.alias or name for name, field in model.model_fields.items()]

@@ -1,9 +1,9 @@
-"""The blueprint language as models: every kind of step and every key, with the values each may have.
+"""The blueprint language as pydantic models: every kind of step, every key, and its values.
 
-One strict model a mapping of the language; the types of single values stand in `values.py`. `validation`
-turns what pydantic finds into diagnostics, and the JSON Schema that editors use is generated from here.
-Keys that are reserved words of Python end in an underscore (`if_`). Expressions and texts stay as they were
-written: `compiler.py` reads their meaning.
+One strict model per mapping; the types of single values are in `values.py`. `validation` converts pydantic's
+errors to diagnostics, and the JSON Schema for editors is generated from these models. Keys that are reserved
+words of Python end in an underscore (`if_`). Expressions and texts are kept as written: `compiler.py`
+compiles them.
 """
 
 # No `from __future__ import annotations`: pydantic reads these annotations at run time.
@@ -37,45 +37,45 @@ from flujo.domain.values import looks_like_target
 
 
 def tag(name: str) -> str:
-    """Return the label of an alternative as it stands in pydantic's locations.
+    """Return the label of an alternative in pydantic's locations.
 
-    A blueprint cannot hold a NUL, so no key of a user is ever taken for a label.
+    A blueprint cannot contain a NUL, so no user's key equals a label.
     """
     return f"\0{name}"
 
 
 def _form(value: Any) -> str:
-    """Tell the long form of a key, a mapping, from the short one, a text."""
+    """Return which form a key has: the long one (a mapping) or the short one (a text)."""
     return tag("mapping" if isinstance(value, dict | BaseModel) else "text")
 
 
 class Strict(BaseModel):
-    """A mapping of the language: unknown keys are errors, and nothing is converted behind one's back."""
+    """A mapping of the language: unknown keys are errors, and types are not converted."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     renamed: ClassVar[Mapping[str, str]] = {}
-    """The fields of this model that have another name in the tree, with that name."""
+    """The fields whose name in the tree differs, with that name."""
 
     @classmethod
     def to_tree(cls, keys: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments of the tree's class, from the values of this model's fields."""
+        """Convert the values of this model's fields to arguments of the tree's class."""
         return {cls.renamed.get(name, name): value for name, value in keys.items()}
 
     @classmethod
     def from_tree(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values of this model's fields, from those of the tree's class."""
+        """Convert the fields of the tree's class to values of this model's fields."""
         names = {name: cls.renamed.get(name, name) for name in cls.model_fields}
         return {name: fields[field] for name, field in names.items() if field in fields}
 
 
 def _not_both(model: Strict, one: str, other: str) -> None:
-    """Refuse two keys of which a mapping may have one."""
+    """Raise if a mapping has two keys that exclude each other."""
     if getattr(model, one) is not None and getattr(model, other) is not None:
         first, second = one.rstrip("_"), other.rstrip("_")
         raise problem(
             "conflicting-keys",
-            f"`{first}` and `{second}` do not go together",
+            f"`{first}` and `{second}` exclude each other",
             f"keep one of them: `{first}` or `{second}`",
             key=second,
         )
@@ -85,7 +85,7 @@ def _not_both(model: Strict, one: str, other: str) -> None:
 
 
 class Append(Strict):
-    """`save: {findings: {append: output}}`: the value goes to the end of a list."""
+    """`save: {findings: {append: output}}`: appends the value to a list."""
 
     append: Logic
 
@@ -103,7 +103,7 @@ class CacheKeys(Strict):
 
 
 class Retry(Strict):
-    """`config.retry`: how long to wait between attempts, and which errors are worth another one."""
+    """`config.retry`: the wait between attempts, and the errors that are retried."""
 
     backoff: Literal["none", "fixed", "exponential"] = "exponential"
     initial_s: Duration = 0.5
@@ -127,7 +127,7 @@ class BaseStep(Strict):
     """The keys of every kind."""
 
     if TYPE_CHECKING:
-        kind: str  # each kind has its own word
+        kind: str  # each kind has its own literal
 
     name: Identifier
     when: Annotated[Maybe[Logic], Site(expect="bool")] = None
@@ -137,26 +137,26 @@ class BaseStep(Strict):
     config: Config = Config()
 
     repeats: ClassVar[bool] = False
-    """Whether it runs its steps, or asks its agents, again and again."""
+    """Whether it runs its steps or agents repeatedly."""
     asks_human: ClassVar[bool] = False
 
     @property
     def imports(self) -> str | None:
-        """The blueprint that the step runs, as it is written."""
+        """The path of the blueprint that the step runs, as written."""
         return None
 
     @property
     def inherits(self) -> bool:
-        """Whether the steps of an imported blueprint write to the context around this step."""
+        """Whether the steps of an imported blueprint write to this blueprint's context."""
         return False
 
     @property
     def policy(self) -> "CacheKeys | CacheStep | None":
-        """How the answers of the step are cached."""
+        """How the step's output is cached."""
         return self.cache
 
     def takes_previous(self) -> bool:
-        """Return whether the step gets the output of the one before it, or passes it on."""
+        """Return whether the step reads or passes on the output of the previous step."""
         given = [getattr(self, name) for name in ("input", "with_") if name in type(self).model_fields]
         is_asked = bool(given) and all(one is None for one in given)
         return self.when is not None or is_asked or any(not steps for _, steps, _ in self.bodies())
@@ -164,7 +164,7 @@ class BaseStep(Strict):
     def bodies(self) -> "Iterator[Inside]":
         """Yield the steps inside this one, in the order of its keys.
 
-        Steps that are a tuple are one step that stands there without a list.
+        A tuple instead of a list means that the key holds a single step.
         """
         for name, role in roles(type(self)).items():
             if role is Role.STEPS:
@@ -173,7 +173,7 @@ class BaseStep(Strict):
 
 
 Inside = tuple[str, Sequence[BaseStep], tuple[str, ...]]
-"""A body: its name, its steps, and the keys that lead there."""
+"""A body: its name, its steps, and the path of keys to it."""
 
 
 def _inside(name: str, value: Any, path: tuple[str, ...]) -> Iterator[Inside]:
@@ -191,18 +191,18 @@ def _inside(name: str, value: Any, path: tuple[str, ...]) -> Iterator[Inside]:
             return
 
 
-# One class a kind ----------------------------------------------------------------------------------------
+# One class per kind --------------------------------------------------------------------------------------
 
 
 class Processors(Strict):
-    """`processors:` of a step: callables on the way in and out."""
+    """`processors:` of a step: callables for the input and the output."""
 
     input: list[CallableName] = []
     output: list[CallableName] = []
 
 
 class Step(BaseStep):
-    """Asks one agent, or calls one callable."""
+    """Runs one agent, or calls one callable."""
 
     renamed = {"with_": "arguments"}
     kind: Literal["step"] = "step"
@@ -220,7 +220,7 @@ class Step(BaseStep):
     reconcile: Maybe[CallableName] = None
 
     def bodies(self) -> Iterator[Inside]:
-        """Yield the fallback as it runs: without `input` or `with` of its own it gets those of this step."""
+        """Yield the fallback as executed: it inherits this step's `input` or `with` unless it has its own."""
         spare = self.fallback
         if spare is not None and spare.input is None and spare.with_ is None:
             given = {"input": self.input, "with_": self.with_ if spare.call else None}
@@ -233,30 +233,30 @@ class Step(BaseStep):
         if self.agent is None and self.call is None:
             raise problem(
                 "missing-key",
-                f"step `{self.name}` does nothing: it has neither `agent` nor `call`",
+                f"step `{self.name}` has neither `agent` nor `call`",
                 "write `agent: NAME` (an entry of `agents:`) or `call: module:callable`",
             )
         return self
 
 
 class Fallback(Step):
-    """`fallback:` of a step: a step that takes over from it, and so has neither `name` nor `when`."""
+    """`fallback:` of a step: the step that replaces it on failure; it has no `name` and no `when`."""
 
     name: Identifier = FALLBACK
 
     @model_validator(mode="after")
     def _takes_over(self) -> "Fallback":
         for key, why in (
-            ("name", f"it is called `{FALLBACK}`, below the step that it takes over from"),
-            ("when", "it runs when every attempt of the step has failed"),
+            ("name", f"it is always named `{FALLBACK}`, below its step"),
+            ("when", "it runs when all attempts of the step have failed"),
         ):
             if key in self.model_fields_set:
-                raise problem("unknown-key", f"a fallback has no `{key}`", f"leave it out: {why}", key=key)
+                raise problem("unknown-key", f"a fallback has no `{key}`", f"remove it: {why}", key=key)
         return self
 
 
 class ConditionalStep(BaseStep):
-    """Takes one of several ways: `if/then/else`, or `switch/branches/default`."""
+    """Runs one of several branches: `if/then/else`, or `switch/branches/default`."""
 
     kind: Literal["conditional"]
     if_: Annotated[Maybe[Logic], Site(expect="bool")] = Field(None, alias="if")
@@ -268,12 +268,12 @@ class ConditionalStep(BaseStep):
     output: Output = None
 
     def takes_previous(self) -> bool:
-        """Return whether the output of the step before may pass through."""
+        """Return whether the previous step's output may pass through."""
         return super().takes_previous() or (self.if_ is not None and self.else_ is None)
 
     @classmethod
     def to_tree(cls, keys: Mapping[str, Any]) -> dict[str, Any]:
-        """Return one condition, and which of the two forms it is."""
+        """Convert the keys; the condition is one field, beside its form."""
         form = "switch" if keys["if_"] is None else "if"
         return {
             **{name: value for name, value in keys.items() if name not in ("if_", "switch")},
@@ -333,14 +333,14 @@ class LoopStep(BaseStep):
 
 
 class Transition(Strict):
-    """An edge of a state machine; without `when` it is the "else"."""
+    """A transition of a state machine; without `when` it is always taken."""
 
     to: Identifier
     when: Annotated[Maybe[Logic], Site(Sees.BODY, "bool")] = None
 
 
 class State(Strict):
-    """A state: its steps, then the first transition that holds."""
+    """A state: its steps, then the first transition whose condition is true."""
 
     renamed = {"steps": "body"}
     steps: "list[AnyStep]" = []
@@ -348,7 +348,7 @@ class State(Strict):
 
 
 class StateMachineStep(BaseStep):
-    """Goes from state to state until a final one."""
+    """Runs states until a final one."""
 
     repeats = True
     kind: Literal["state_machine"]
@@ -374,12 +374,12 @@ class MapStep(BaseStep):
     output: Output = None
 
     def takes_previous(self) -> bool:
-        """Return whether a callable gives the items, from the output of the step before."""
+        """Return whether a callable computes the items from the previous step's output."""
         return super().takes_previous() or looks_like_target(self.over)
 
 
 class BranchesAtOnce(BaseStep):
-    """What `parallel` and `router` share."""
+    """The common keys of `parallel` and `router`."""
 
     branches: "Annotated[dict[Identifier, list[AnyStep]], Field(min_length=1)]"
     merge: Merge = "context_update"
@@ -390,13 +390,13 @@ class BranchesAtOnce(BaseStep):
 
 
 class ParallelStep(BranchesAtOnce):
-    """Runs all its branches at once."""
+    """Runs all its branches concurrently."""
 
     kind: Literal["parallel"]
 
 
 class RouterStep(BranchesAtOnce):
-    """Lets an agent or a callable choose which branches run, then runs those at once."""
+    """An agent or a callable chooses branches, which then run concurrently."""
 
     kind: Literal["router"]
     router: Who
@@ -417,7 +417,7 @@ class GranularStep(BaseStep):
 
 
 class CacheStep(BaseStep):
-    """Answers from the cache when its step was asked the same before."""
+    """Returns the cached output if its step ran with the same input before."""
 
     kind: Literal["cache"]
     step: "AnyStep"
@@ -426,7 +426,7 @@ class CacheStep(BaseStep):
 
     @property
     def policy(self) -> "CacheStep":
-        """How the answers of the step are cached: as this one says."""
+        """How the output is cached: this step's own keys."""
         return self
 
 
@@ -454,12 +454,12 @@ class ImportStep(BaseStep):
 
     @property
     def imports(self) -> str | None:
-        """The blueprint that the step runs, as it is written."""
+        """The path of the blueprint that the step runs, as written."""
         return self.blueprint
 
     @property
     def inherits(self) -> bool:
-        """Whether the steps of an imported blueprint write to the context around this step."""
+        """Whether the steps of an imported blueprint write to this blueprint's context."""
         return self.context == "inherit"
 
 
@@ -476,7 +476,7 @@ OnDeadline = Annotated[
 
 
 class HitlStep(BaseStep):
-    """Asks a human and waits."""
+    """Asks a human and pauses the run."""
 
     asks_human = True
     kind: Literal["hitl"]
@@ -528,7 +528,7 @@ AnyStep = Annotated[
 
 
 class Approval(Strict):
-    """`approve:` of a tool: a human says yes before it is called."""
+    """`approve:` of a tool: a human approves each call."""
 
     when: Maybe[Logic] = None
     message: Maybe[str] = None
@@ -564,11 +564,11 @@ MODEL_SETTINGS = frozenset(
         "frequency_penalty",
     }
 )
-"""What most models can be told; for the hint when it stands a level too high."""
+# Common model settings, for the hint when one is written a level too high.
 
 
 class Agent(Strict):
-    """An entry of `agents:`; pydantic-ai's AgentSpec by its field names, plus ours."""
+    """An entry of `agents:`: the fields of pydantic-ai's AgentSpec, and Flujo's."""
 
     model: Maybe[str] = None
     extends: Maybe[Identifier] = None
@@ -594,7 +594,7 @@ class Agent(Strict):
 
 
 class AgentDefaults(Strict):
-    """`defaults.agent`: what every agent has that does not say otherwise."""
+    """`defaults.agent`: default values for every agent."""
 
     model: Maybe[str] = None
     model_settings: dict[str, Value] = {}
@@ -619,7 +619,7 @@ class AgentsFile(Strict):
 
 
 class Budget(Strict):
-    """`budget:`: what a run may use at most."""
+    """`budget:`: limits of what a run may use."""
 
     total_cost_usd_limit: Maybe[Annotated[float, Field(gt=0)]] = None
     total_tokens_limit: Maybe[Positive] = None

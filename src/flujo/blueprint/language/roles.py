@@ -1,4 +1,4 @@
-"""What the fields of a model hold: code that walks the fields of any kind of step goes by it."""
+"""Roles of model fields, by which generic code walks the fields of any kind of step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Role(Enum):
-    """What the value of a field is."""
+    """The role of a field's value."""
 
     LOGIC = "an expression, or a callable"
     VALUE = "JSON data in which every text is filled in"
@@ -25,17 +25,17 @@ class Role(Enum):
 class Sees(Enum):
     """The names that an expression sees."""
 
-    BEFORE = "what the step sees itself"
-    AFTER = "what the steps inside have left behind"
-    OUTPUT = "what the step sees, and its `output`"
-    BODY = "what the body that the expression belongs to has left behind"
+    BEFORE = "the names in scope of the step"
+    AFTER = "the scope after the steps inside"
+    OUTPUT = "the scope of the step, and its `output`"
+    BODY = "the scope after the body that the expression belongs to"
     NODE = "a node of a search as `previous`"
     CANDIDATE = "a candidate of a search, with its score and depth"
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where expressions stand: the names that they see, and the type that they must have."""
+    """The site of expressions: the names in scope, and the required type."""
 
     sees: Sees = Sees.BEFORE
     expect: str | None = None
@@ -43,14 +43,14 @@ class Site:
 
 @cache
 def roles(model: type[BaseModel]) -> Mapping[str, Role]:
-    """Return the fields of a model that have a role, with it."""
+    """Return the fields of a model that have a role, with the role."""
     found = {name: _role((hint,)) for name, hint in get_type_hints(model, include_extras=True).items()}
     return {name: role for name, role in found.items() if role is not None and name in model.model_fields}
 
 
 @cache
 def sites(model: type[BaseModel]) -> Mapping[str, Site]:
-    """Return the fields of a model whose expressions have a site of their own, with it."""
+    """Return the fields of a model whose expressions have their own site, with the site."""
     hints = get_type_hints(model, include_extras=True).items()
     return {name: mark for name, hint in hints for mark in get_args(hint) if isinstance(mark, Site)}
 

@@ -1,4 +1,4 @@
-"""Walks over steps and what they name, with the keys that lead there."""
+"""Walks over steps and the names in them, with their paths."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Path = tuple[str | int, ...]
 """Keys and indexes from the root of a document."""
 
 UNNAMED = "__unnamed__"
-"""The name of a step whose own one cannot be read."""
+"""The name of a step whose name cannot be read."""
 
 
 def placed(steps: Sequence[doc.BaseStep], path: Path) -> Iterator[tuple[doc.BaseStep, Path]]:
-    """Yield the steps of a body with their places; a key that holds one step, not a list, is its place."""
+    """Yield the steps of a body with their paths; a single step has the path of its key."""
     if isinstance(steps, tuple):
         yield steps[0], path
     else:
@@ -28,7 +28,7 @@ def placed(steps: Sequence[doc.BaseStep], path: Path) -> Iterator[tuple[doc.Base
 
 
 def walk(steps: Sequence[doc.BaseStep], path: Path) -> Iterator[tuple[Path, doc.BaseStep]]:
-    """Yield every step of a list and of the lists inside it, with its place."""
+    """Yield every step of a list and of the lists inside it, with its path."""
     for step, here in placed(steps, path):
         yield here, step
         for _, body, where in step.bodies():

@@ -1,6 +1,6 @@
-"""Checks a document against the language: every wrong key and value, each at its place, in our words.
+"""Validates a document against the language: a finding for every wrong key and value.
 
-pydantic finds where and which kind of mistake; the words, the key, and what could have been meant are ours.
+pydantic finds the place and type of an error; this module adds the message, the key and the suggestion.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ SCHEMA_KEYS = frozenset({"input_schema", "context_schema", "output_schema", "ans
 _FREE_KEYS = frozenset(
     {"with", "input", "output", "model_settings", "answer", "initial", "mcp", "capabilities"}
 )
-"""Keys that hold any data: what looks like the language in there is not."""
+"""Keys that hold arbitrary data, which is not part of the language."""
 
 _WANTED = {
     "string_type": "a text",
@@ -76,33 +76,33 @@ _SLUGS = {rule.slug: rule for rule in RULES.values()}
 
 @dataclass(frozen=True)
 class Validated(Generic[L]):
-    """What a document says in one of our languages, or what is wrong with it."""
+    """A validated document, or its errors."""
 
     said: L | None
-    """None when anything is wrong, be it only with the YAML."""
+    """None if there is any error, including errors in the YAML."""
     found: tuple[Diagnostic, ...] = ()
     errors: tuple[Any, ...] = ()
-    """What pydantic says of it."""
+    """The errors of pydantic."""
     unfit: tuple[Path, ...] = ()
-    """The JSON Schemas that cannot be used."""
+    """The paths of invalid JSON Schemas."""
 
 
 def check(document: Document) -> tuple[Blueprint | None, list[Diagnostic]]:
-    """Return the blueprint, or None, and what is wrong with its document; see `judge`."""
+    """Return the blueprint, or None, and the findings about its document; see `judge`."""
     judged = validate(Blueprint, document)
     return judged.said, list(judged.found)
 
 
 def validate(language: type[L], document: Document) -> Validated[L]:
-    """Return what a document says in one of our languages, and what is wrong with it.
+    """Validate a document as a blueprint or as a file of agents.
 
-    What the reader has found already is not repeated: a document that could not be read gives nothing more,
-    and on a line with a mistake in its YAML nothing else is looked for.
+    Findings of the reader are not repeated: a document that could not be read gets no more findings, and a
+    line with an error in its YAML gets no other ones.
     """
     if not isinstance(document.data, dict):
         return Validated(None)
     said, errors = _fit(language, document.data)
-    first = errors[: MAX_FINDINGS + 1]  # one more says that there are more
+    first = errors[: MAX_FINDINGS + 1]  # one above the limit, so that the overflow is detected
     found = [finding(language, document, one) for one in _causes(language, document.data, first)]
     found += _lookalikes(language, document, errors)
     schemas = list(_schemas(document, document.data, ()))
@@ -116,9 +116,9 @@ def validate(language: type[L], document: Document) -> Validated[L]:
 
 
 def _causes(language: Language, data: Any, errors: list[Any]) -> Iterator[Any]:
-    """Yield the errors that do not follow from another one: a misspelt key is not missing as well.
+    """Yield the errors that do not follow from another one: a misspelt key is not also missing.
 
-    With `kind` misspelt, nobody knows which keys the step may have. What is no schema has its own finding.
+    If `kind` is misspelt, the allowed keys of the step are unknown. Invalid schemas have their own finding.
     """
     meant: dict[tuple[Any, ...], Path] = {}
     for error in errors:
@@ -135,18 +135,18 @@ def _causes(language: Language, data: Any, errors: list[Any]) -> Iterator[Any]:
 
 
 def _fit(language: type[L], data: Any) -> tuple[L | None, list[Any]]:
-    """Return what data says in a language, or None and what pydantic has against it."""
+    """Return the validated data, or None and pydantic's errors."""
     try:
         return language.model_validate(data), []
     except ValidationError as error:
         return None, error.errors(include_url=False, include_input=True)
 
 
-# One mistake ---------------------------------------------------------------------------------------------
+# One error -----------------------------------------------------------------------------------------------
 
 
 def finding(language: Language, document: Document, error: Any) -> Diagnostic:
-    """Return our finding for one of pydantic's."""
+    """Return the finding for one of pydantic's errors."""
     loc, kind, value = error["loc"], error["type"], error["input"]
     path = path_of(loc)
     if path in document.lookalikes and kind in (*_WANTED, "flujo"):
@@ -165,7 +165,7 @@ def finding(language: Language, document: Document, error: Any) -> Diagnostic:
             return _unknown_kind(document, path, value)
         case "literal_error":
             choices = re.findall(r"'([^']*)'", error["ctx"]["expected"])
-            message = f"`{_last(path)}` is {one_of(choices)}, and not {_shown(value)}"
+            message = f"`{_last(path)}` must be {one_of(choices)}, not {_shown(value)}"
             meant = nearest(str(value), choices)
             return rules.WRONG_VALUE.at(
                 document.span(path),
@@ -211,13 +211,13 @@ def _unknown_key(language: Language, document: Document, loc: Path, path: Path) 
 
 
 def meant_key(language: Language, loc: Path, mapping: Mapping[str, Any]) -> str | None:
-    """Return the key that was probably meant by an unknown one, unless the mapping has that already."""
+    """Return the most likely intended key for an unknown one, unless the mapping has it already."""
     model = model_at(language, loc[:-1])
     key = str(loc[-1])
     if model is None:
         return None
     keys = keys_of(model)
-    if _home(key, model) is not None:  # then only for a key that has to be there
+    if _home(key, model) is not None:  # then only for a required key
         keys = [
             alias for alias, one in zip(keys, model.model_fields.values(), strict=True) if one.is_required()
         ]
@@ -226,13 +226,13 @@ def meant_key(language: Language, loc: Path, mapping: Mapping[str, Any]) -> str 
 
 
 def _home(key: str, model: type[BaseModel] | None) -> str | None:
-    """Return where a key belongs that the language has elsewhere."""
+    """Return a hint about where a misplaced key belongs."""
     if model is Agent and key in MODEL_SETTINGS:
-        return f"`{key}` belongs below `model_settings:`"
+        return f"move `{key}` below `model_settings:`"
     if model is None or not issubclass(model, BaseStep):
         return None
     if key in Config.model_fields:
-        return f"`{key}` belongs below `config:`"
+        return f"move `{key}` below `config:`"
     kinds = [kind for kind, other in KINDS.items() if key in keys_of(other)]
     if kinds:
         return (
@@ -256,34 +256,34 @@ def _unknown_kind(document: Document, path: Path, value: Any) -> Diagnostic:
     )
     meant = nearest(kind, KINDS)
     fix = Fix(span, meant) if meant is not None else None
-    return rules.UNKNOWN_KIND.at(span, f"there is no kind of step `{visible(kind)}`", hint=hint, fix=fix)
+    return rules.UNKNOWN_KIND.at(span, f"unknown kind of step `{visible(kind)}`", hint=hint, fix=fix)
 
 
 def _version(document: Document, value: Any) -> Diagnostic:
     span = document.span(("version",))
     if str(value) in ("1", "1.0"):
         fix = Fix(span, '"1"')
-        return rules.VERSION.at(span, "`version` is a text", hint='write `version: "1"`', fix=fix)
-    message = f'this Flujo reads version "1" of the language, and this is {_shown(value)}'
-    return rules.VERSION.at(span, message, hint='write `version: "1"`, or use a newer Flujo')
+        return rules.VERSION.at(span, "`version` must be a text", hint='write `version: "1"`', fix=fix)
+    message = f'unsupported language version {_shown(value)}; this Flujo reads version "1"'
+    return rules.VERSION.at(span, message, hint='write `version: "1"`, or upgrade Flujo')
 
 
 def _wrong_type(document: Document, path: Path, value: Any, wanted: str) -> Diagnostic:
     where = f"an entry of `{_last(path)}`" if isinstance(path[-1], int) else f"`{_last(path)}`"
     found = _shown(value) if wanted == "a whole number" else kind_of(value)
-    message = f"{where} must be {wanted}, and this is {found}"
+    message = f"{where} must be {wanted}, not {found}"
     span = document.span(path, key=isinstance(value, dict | list) and bool(path))
     return rules.WRONG_TYPE.at(span, message, hint=_conversion(value, wanted))
 
 
 def _conversion(value: Any, wanted: str) -> str | None:
-    """Return how to write a value as the type that is wanted, where that is plain."""
+    """Return a hint how to write a value as the required type, if there is a simple way."""
     if wanted == "a text" and isinstance(value, bool | int | float):
         return f'quote it: "{str(value).lower() if isinstance(value, bool) else value}"'
     if wanted == "a list" and isinstance(value, str | dict):
         return "put it in a list: `- …`, or `[…]`"
     if value is None:
-        return "write a value, or leave the key out"
+        return "write a value, or remove the key"
     return None
 
 
@@ -291,13 +291,12 @@ def _conversion(value: Any, wanted: str) -> str | None:
 
 
 def _lookalikes(language: Language, document: Document, errors: list[Any]) -> Iterator[Diagnostic]:
-    """Yield a finding for each bare `no` or `012` that stands where another type could stand as well.
+    """Yield a finding for each unquoted `no` or `012` at a place that allows types other than text.
 
-    Whether only text may stand in a place is found out by asking for the opposite: with `false` there, the
-    language must complain.
+    To find out whether a place allows only text, `false` is put there: then validation must fail.
     """
     wrong = {path_of(error["loc"]) for error in errors}
-    # The value of a key that is no text has no place in the data.
+    # The value of a non-text key has no place in the data.
     there = [path for path in document.lookalikes if document.node(path) is not None]
     open_ = [path for path in there if not any(path[: len(w)] == w for w in wrong)]
     if not open_:
@@ -305,20 +304,20 @@ def _lookalikes(language: Language, document: Document, errors: list[Any]) -> It
     _, complaints = _fit(language, _with_false(document.data, (), _prefixes(open_)))
     only_text = {path_of(error["loc"]) for error in complaints}
     for path in open_:
-        # A date is text to every reader of JSON, so a place that takes anything takes it as such.
+        # A date is text in JSON, so a place that allows any value reads it as text.
         if path not in only_text and not is_date(str(_at(document.data, path))):
             yield _ambiguous(document, path)
 
 
 def _ambiguous(document: Document, path: Path) -> Diagnostic:
     text = str(_at(document.data, path))
-    message = f'`{text}` is not the same to all readers of YAML: here it is the text "{text}"'
-    hint = f'write {document.lookalikes[path]}, or quote it ("{text}") when the text is meant'
+    message = f'YAML parsers read `{text}` differently; Flujo reads it as the text "{text}"'
+    hint = f'write {document.lookalikes[path]}, or quote it ("{text}") if you mean the text'
     return rules.AMBIGUOUS_SCALAR.at(document.span(path), message, hint=hint.replace(",,", ","))
 
 
 def _prefixes(paths: Iterable[Path]) -> dict[Path, bool]:
-    """Return every place on the way to some paths, with whether it is one of them."""
+    """Return every prefix of some paths, with whether it is one of the paths."""
     found: dict[Path, bool] = {}
     for path in paths:
         found |= {path[:length]: False for length in range(len(path))} | {path: True}
@@ -346,7 +345,7 @@ def _at(data: Any, path: Path) -> Any:
 
 
 def _schemas(document: Document, data: Any, path: Path) -> Iterator[tuple[Path, Diagnostic]]:
-    """Yield what is wrong with the JSON Schemas of a document, each with the place of the schema."""
+    """Yield the findings about the JSON Schemas of a document, each with the place of the schema."""
     if isinstance(data, list):
         for index, item in enumerate(data):
             yield from _schemas(document, item, (*path, index))
@@ -361,7 +360,7 @@ def _schemas(document: Document, data: Any, path: Path) -> Iterator[tuple[Path, 
                         found.rule.at(span, said, hint=found.hint, severity=found.severity),
                     )
             elif key in SCHEMA_KEYS and value is not None:
-                message = f"`{key}` is a JSON Schema, which is an object, and this is {kind_of(value)}"
+                message = f"`{key}` is a JSON Schema, so it must be an object, not {kind_of(value)}"
                 yield (*path, key), rules.SCHEMA_TYPE.at(document.span((*path, key)), message)
             elif key not in _FREE_KEYS:
                 yield from _schemas(document, value, (*path, key))
@@ -374,7 +373,7 @@ _WORDS: dict[Any, str] = {Blueprint: "a blueprint", AgentsFile: "a file of agent
 
 
 def _named(language: Language, loc: Path) -> str:
-    """Return how to speak of the mapping at a location: "a step of kind `loop`", "an agent", "`config`"."""
+    """Return a name for the mapping at a location: "a step of kind `loop`", "an agent", "`config`"."""
     model = model_at(language, loc)
     if model in _WORDS:
         return _WORDS[model]
@@ -385,7 +384,7 @@ def _named(language: Language, loc: Path) -> str:
 
 
 def _last(path: Path) -> str:
-    """Return the key that a value belongs to, past the indexes of lists."""
+    """Return the last key of a path, without list indexes."""
     names = [str(part) for part in path if isinstance(part, str)]
     return visible(names[-1]) if names else "the value"
 

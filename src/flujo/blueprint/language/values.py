@@ -1,6 +1,6 @@
 """The types of single values in the language: durations, identifiers, expressions, callables.
 
-What JSON cannot say of a value is an annotated type: a validator, and the JSON Schema that editors get.
+Constraints beyond JSON types are annotated types: a validator, and the JSON Schema for editors.
 """
 
 # No `from __future__ import annotations`: pydantic reads these annotations at run time.
@@ -38,22 +38,22 @@ def parse_duration(value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
         if value <= 0:
             raise problem(
-                "duration", f"a duration of {value:g} seconds never ends well", "it must be above 0"
+                "duration", f"a duration must be greater than 0, got {value:g}", "write a positive duration"
             )
         return float(value)
     return value
 
 
 def problem(slug: str, message: str, hint: str, *, key: str | None = None) -> PydanticCustomError:
-    """Return the error of a validator of ours, for `validation` to make a diagnostic of.
+    """Return an error that `validation` converts to a diagnostic.
 
     Args:
-        slug: the rule that is broken.
+        slug: the broken rule.
         message: what is wrong.
         hint: what to write instead.
-        key: the key of this mapping to point at; without it, at the whole value.
+        key: the key of this mapping to point at; by default the whole value.
     """
-    # A template without placeholders: pydantic would fill braces of the message itself.
+    # The template has no placeholders, because pydantic would format braces in the message.
     return PydanticCustomError(
         "flujo", "{message}", {"rule": slug, "message": message, "hint": hint, "key": key}
     )
@@ -84,7 +84,7 @@ def _callable(value: str) -> str:
 
 
 def _logic(value: Any) -> Any:
-    """Return the CEL source of a literal that YAML has typed already (`until: false`, `save: {tries: 0}`)."""
+    """Return the CEL source of a literal that YAML has parsed (`until: false`, `save: {tries: 0}`)."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
@@ -127,8 +127,8 @@ def _merge(value: str) -> str:
     if ":" in value:
         return _callable(value)
     if value not in MERGES:
-        hint = f"{suggest(value.lower(), MERGES, what='ways')} `module:callable` names one of your own"
-        raise problem("wrong-value", f"there is no way to merge called {value!r}", hint)
+        hint = f"{suggest(value.lower(), MERGES, what='strategies')} (or your own `module:callable`)"
+        raise problem("wrong-value", f"unknown merge strategy {value!r}", hint)
     return value
 
 
@@ -137,7 +137,7 @@ Merge = Annotated[
     AfterValidator(_merge),
     WithJsonSchema({"anyOf": [{"enum": list(MERGES)}, {"type": "string", "pattern": CALLABLE}]}),
 ]
-"""How what several branches wrote to the context comes together: a strategy's name, or `module:callable`."""
+"""How the context fields that branches write are merged: a strategy's name, or `module:callable`."""
 
 
 def _who(value: str) -> str:
@@ -163,22 +163,22 @@ Value = Annotated[Any, Role.VALUE]
 """JSON data in which every text is filled in once: `{{ expression }}`; A9."""
 
 Output = Annotated[Value, Site(Sees.AFTER)]
-"""What comes out of a composite; the text sees what its steps have left behind."""
+"""The output of a composite; its texts see the scope after the composite's steps."""
 
 JsonSchema = dict[str, Any]
-"""A JSON Schema (2020-12); `json_schemas.problems` judges it."""
+"""A JSON Schema (2020-12), checked by `flujo.blueprint.schemas.checks`."""
 
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 
 
 def _given(value: Any) -> Any:
-    """Refuse null: `call:` with nothing behind it is a value that somebody forgot."""
+    """Reject null: a key without a value, such as `call:`, is a mistake."""
     if value is None:
-        raise problem("wrong-type", "the key has no value", "write one, or leave the key out")
+        raise problem("wrong-type", "the key has no value", "write one, or remove the key")
     return value
 
 
 T = TypeVar("T")
 Maybe = Annotated[T | None, BeforeValidator(_given)]
-"""A key that may be left out. Defaults are not validated, so None stands for "not given" and nothing else."""
+"""An optional key. Defaults are not validated, so None always means "not set"."""

@@ -1,4 +1,4 @@
-"""What differs between two locks, as facts: whose prompt, model, tool or step, and whom it affects."""
+"""Compares two locks: which prompt, model, tool or step differs, and which steps that affects."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 What = Literal["blueprint", "step", "agent", "callable", "setting", "library"]
 How = Literal["added", "removed", "changed"]
 Counts = Literal["always", "strict", "never"]
-"""Whether a change is a mismatch: always, only where everything has to be as it was, or only told."""
+"""Whether a change is a mismatch: always, only in strict mode, or never (only reported)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Affected:
-    """A step that a change reaches; of a change of a whole blueprint, no step."""
+    """A step that a change affects; no step for a change of a whole blueprint."""
 
     blueprint: str
     step: str = ""
@@ -28,28 +28,28 @@ class Affected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One difference between what was locked and what is."""
+    """One difference between the lock and the project."""
 
     what: What
     name: str
     """A file, a step's path, an agent's name, `module:callable`, a setting's key, a library."""
     how: How
     file: str = ""
-    """The blueprint that a step or an agent stands in."""
+    """The blueprint of a step or an agent."""
     key: str = ""
-    """Which of its keys, of one that changed."""
+    """For a change: the key that changed."""
     environment: str = ""
-    """The environment in which alone it is so."""
+    """The environment, if only that one is affected."""
     before: Any = None
     after: Any = None
     details: tuple[str, ...] = ()
-    """Of a schema: what changed in it, a sentence a field."""
+    """For a schema: its changes, one sentence per field."""
     affects: tuple[Affected, ...] = ()
     counts: Counts = "always"
 
     @property
     def is_text(self) -> bool:
-        """Whether it is a change of a text that people read by the word."""
+        """Whether it is a change of prose, which is shown word by word."""
         texts = isinstance(self.before, str) and isinstance(self.after, str)
         return texts and (self.key in _TEXTS or self.key.startswith("tool "))
 
@@ -69,11 +69,11 @@ _SCHEMAS = ("input_schema", "context_schema", "output_schema", "answer_schema")
 
 
 def changes(held: Contents, now: Contents) -> list[Change]:
-    """Return what differs, in a fixed order: blueprints and their steps, agents, callables, settings.
+    """Return the differences, in a fixed order: blueprints and their steps, agents, callables, settings.
 
     Args:
-        held: what was locked.
-        now: what is.
+        held: the contents of the lock.
+        now: the contents of the project.
     """
     return list(_Comparison(held, now).all())
 
@@ -83,7 +83,7 @@ class _Comparison:
     held: Contents
     now: Contents
     users: dict[str, dict[str, dict[str, None]]] = field(default_factory=dict)
-    """File → the blueprints that it is a part of, before or after → where: the paths of the imports to it."""
+    """File → the blueprints that include it, before or after → the paths of the imports to it."""
 
     def __post_init__(self) -> None:
         for side in (self.held, self.now):
@@ -96,7 +96,7 @@ class _Comparison:
             yield from self._blueprint(file, was, there)
         for file, were, are in _pairs(self.held["agents"], self.now["agents"]):
             if (file in self.held["blueprints"]) != (file in self.now["blueprints"]):
-                continue  # that the whole file is new or gone is said already
+                continue  # already reported: the whole file was added or removed
             for name, was, there in _pairs(were, are):
                 yield from self._agent(file, name, was, there)
         for section, what in _FLAT.items():
@@ -160,14 +160,14 @@ class _Comparison:
         return tuple(found)
 
     def _having(self, file: str, target: str) -> Iterator[str]:
-        """Yield the agents of a file that have a callable as a tool, or make their answers into it."""
+        """Yield the agents of a file that have a callable as a tool or as `output_type`."""
         for side in (self.held, self.now):
             for name, agent in side["agents"].get(file, {}).items():
                 if target in table(agent.get("tools")) or agent.get("output_type") == target:
                     yield name
 
     def _using(self, file: str, uses: Callable[[Mapping[str, Any]], bool]) -> Iterator[Affected]:
-        """Yield the steps of a file that `uses` is true of, before or after, in every blueprint."""
+        """Yield the steps of a file for which `uses` is true, before or after, in every blueprint."""
         paths = {
             path: None
             for side in (self.held, self.now)
@@ -177,7 +177,7 @@ class _Comparison:
         yield from self._at(file, sorted(paths))
 
     def _at(self, file: str, paths: Iterable[str]) -> Iterator[Affected]:
-        """Yield steps of a file by their paths in each blueprint that it is a part of."""
+        """Yield steps of a file by their paths in each blueprint that includes it."""
         for user, around in sorted(self.users.get(file, {}).items()):
             yield from (Affected(user, f"{above}{path}") for above in around for path in paths)
 
@@ -187,7 +187,7 @@ _ASKS = ("agent", "router", "propose", "evaluate")
 
 
 def _agent_keys(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any, str]]:
-    """Yield each key of an agent that differs; its settings, tools and environments one by one."""
+    """Yield each key of an agent that differs; settings, tools and environments one by one."""
     for key, before, after, environment in _differing(was, now):
         if key in _PARTS:
             for inner, one, other in _pairs(before, after):
@@ -201,7 +201,7 @@ _PARTS = {"settings": "setting", "tools": "tool"}
 
 
 def _differing(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any, str]]:
-    """Yield each key that differs, then under `env` each that one environment sees differ."""
+    """Yield each key that differs, then, under `env`, those that differ in only one environment."""
     for key, before, after in _pairs(was, now):
         if key != "env" and before != after:
             yield key, before, after, ""
@@ -239,7 +239,7 @@ def _keyed(
 
 
 def _names(own: Any, names: Collection[str]) -> bool:
-    """Return whether a step names one of these agents or callables, wherever in it."""
+    """Return whether a step uses one of these agents or callables, at any depth."""
     if isinstance(own, dict):
         return any(_names(one, names) for one in own.values())
     if isinstance(own, list):

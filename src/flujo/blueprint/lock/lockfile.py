@@ -1,6 +1,6 @@
-"""`flujo.lock`: what was tested, as TOML that a reviewer can read, and back.
+"""Reads and writes `flujo.lock`: the tested state of blueprints, as TOML.
 
-The same blueprints give the same bytes: there are no times, no machines and no run results in it.
+The same blueprints give the same bytes: the file has no times, machine names or run results.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from flujo.blueprint.lock.snapshot import Contents
 
 VERSION = 2
-"""1 held digests of files, which change with a comment; see ADR 5."""
+# Version 1 had digests of files, which change with a comment; see ADR 5.
 
 _HEAD = "# Written by `flujo lock`; review its changes like code. `flujo lock diff` says what they mean.\n"
 _END = "# This is the end of the lock."
@@ -29,7 +29,7 @@ _AGAIN = "write it again with `flujo lock`"
 _PRETTY = frozenset({"input_schema", "context_schema", "output_schema"})
 _COMPACT = frozenset({"output", "budget"})
 _Code = Callable[[str, Any], Any]
-"""Takes a key and its value, and returns what stands in the text for it, or the other way round."""
+"""Converts the value of a key to its form in the text, or back."""
 
 
 def write(held: Contents) -> str:
@@ -41,35 +41,35 @@ def read(text: str) -> Contents:
     """Return the contents of a lock.
 
     Raises:
-        LockUnreadable: it is broken, cut off, or of another version; with the line where there is one.
+        LockUnreadable: it is malformed, truncated, or of another version; with the line if known.
     """
     held = _parsed(text)
     if held.pop("version", None) != VERSION:
         raise _of_another_version(text)
     if not text.rstrip().endswith(_END):
-        raise _unreadable(_last_line(text), "the file is cut off: its last line is missing")
+        raise _unreadable(_last_line(text), "the file is truncated: its last line is missing")
     unknown = sorted(held.keys() - set(_SECTIONS))
     if unknown:
-        raise _strange(text, unknown[0], f"`flujo lock` writes no `{unknown[0]}`")
+        raise _strange(text, unknown[0], f"unknown key `{unknown[0]}`")
     for section in _SECTIONS:
         if not isinstance(held.setdefault(section, {}), dict):
-            raise _strange(text, section, f"`{section}` is no table")
+            raise _strange(text, section, f"`{section}` is not a table")
 
     def decoded(key: str, value: Any) -> Any:
         try:
             return json.loads(value)
         except (TypeError, ValueError):
-            raise _strange(text, key, f"`{key}` is not what `flujo lock` writes there") from None
+            raise _strange(text, key, f"`{key}` has a malformed value") from None
 
     return _coded(held, decoded)
 
 
 def digest(held: Contents) -> str:
-    """Return the SHA-256 of a lock's contents: what runs record."""
+    """Return the SHA-256 of a lock's contents, which runs record."""
     return canonical.digest(canonical.encode(held))
 
 
-# What TOML cannot say is JSON in a text ------------------------------------------------------------------
+# Values that TOML cannot represent are JSON in a string --------------------------------------------------
 
 
 def _encoded(key: str, value: Any) -> str:
@@ -80,7 +80,7 @@ def _encoded(key: str, value: Any) -> str:
 
 
 def _coded(held: Contents, code: _Code) -> Contents:
-    """Return the contents with `code` applied to every value that is JSON in the text."""
+    """Return the contents with `code` applied to every value that is stored as JSON."""
     agents = {
         file: _each(some, lambda one: _keys(one, _PRETTY | {"settings"}, code))
         for file, some in _tables(held["agents"])
@@ -102,11 +102,11 @@ def _each(some: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def _tables(value: Any) -> list[tuple[str, Any]]:
-    """Return the items of a table; what stands in a table's place and is none has none."""
+    """Return the items of a table; no items if the value is not a table."""
     return list(value.items()) if isinstance(value, Mapping) else []
 
 
-# What is wrong with a text -------------------------------------------------------------------------------
+# Errors of a malformed text ------------------------------------------------------------------------------
 
 _MERGE = re.compile(r"^(<{7} |>{7} |\|{7} |={7}$)", re.MULTILINE)
 _AT = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
@@ -120,8 +120,8 @@ def _parsed(text: str) -> Contents:
         if merging := _MERGE.search(text):
             raise _unreadable(
                 _line(text, merging.start()),
-                "these are the marks of a merge that nobody has finished",
-                "take either side with git, then `flujo lock`: it is written, never merged by hand",
+                "unresolved merge conflict",
+                "check out either side with git, then run `flujo lock`; do not merge the file by hand",
             ) from None
         found = _AT.search(str(error))
         reason = _AT.sub("", str(error))
@@ -135,8 +135,8 @@ def _of_another_version(text: str) -> LockUnreadable:
     place = _VERSION.search(text)
     return _unreadable(
         _line(text, place.start()) if place else 1,
-        f"the lock has version {found!r}, and this Flujo reads {VERSION}",
-        "use the Flujo that wrote it, or a newer one" if newer else _AGAIN,
+        f"the lock has version {found!r}, but this Flujo reads version {VERSION}",
+        "upgrade Flujo to at least the version that wrote it" if newer else _AGAIN,
     )
 
 

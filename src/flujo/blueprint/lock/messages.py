@@ -1,4 +1,4 @@
-"""A change of a lock in words, and whom changes affect."""
+"""Messages about changes of a lock, and the steps that they affect."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def sentence(change: Change) -> str:
     if change.what in ("setting", "library"):
         return f"{who} was {_shown(change.before)} and is {_shown(change.after)}"
     if change.key == "instructions_sha256":
-        return f"{who}: the lock was edited by hand, its instructions are not those of their digest"
+        return f"{who}: the lock was edited by hand: its instructions do not match their digest"
     if change.key == "instructions":
         return f"{who}: the instructions have changed"
     if change.details:
@@ -40,17 +40,17 @@ def _who(change: Change) -> str:
 
 _HOW: Mapping[tuple[str, str], str] = {
     ("blueprint", "added"): "is not in the lock",
-    ("blueprint", "removed"): "is in the lock and not in the project",
+    ("blueprint", "removed"): "is in the lock but not in the project",
     ("step", "added"): "is new",
-    ("step", "removed"): "is gone",
+    ("step", "removed"): "was removed",
     ("agent", "added"): "is not in the lock",
-    ("agent", "removed"): "is in the lock and is not asked any more",
+    ("agent", "removed"): "is in the lock but no longer used",
     ("callable", "added"): "is not in the lock",
-    ("callable", "removed"): "is in the lock and is not called any more",
+    ("callable", "removed"): "is in the lock but no longer called",
     ("setting", "added"): "is not in the lock",
-    ("setting", "removed"): "is in the lock and not set any more",
+    ("setting", "removed"): "is in the lock but no longer set",
     ("library", "added"): "is not in the lock",
-    ("library", "removed"): "is in the lock and not installed",
+    ("library", "removed"): "is in the lock but not installed",
 }
 
 
@@ -69,7 +69,7 @@ _LONG = 100
 
 
 def affected(changed: Iterable[Change]) -> dict[str, list[str]]:
-    """Return which blueprints changes reach, and in each the steps."""
+    """Return the affected blueprints, and the affected steps of each."""
     found: dict[str, dict[str, None]] = {}
     for change in changed:
         for one in change.affects:

@@ -1,4 +1,4 @@
-"""Names of models that a provider may point at another model tomorrow."""
+"""Detects model names that a provider may point to another model."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _FIXED = frozenset({"local", "test", "function", "scripted"})
-"""Providers whose models are files with a digest, or no models at all."""
+"""Providers whose models are files with a digest, or test models."""
 _STAMP = re.compile(r"(?:^|[-_@.:/])(?:\d{8}|\d{4}-\d{2}-\d{2}|\d{2}-\d{2}|\d{4}|0\d{2})(?=$|[-_@:/])")
 """A date (`2025-08-07`, `20250929`, `0613`, `2411`) or a numbered release (`002`)."""
 
 
 def is_floating(model: str, allowed: Iterable[str] = ()) -> bool:
-    """Return whether a model's name says no release: a date or a number at its end, as providers write them.
+    """Return whether a model's name has no release: a date or a number at its end, as providers write them.
 
     Args:
         model: `provider:model`.
-        allowed: patterns of models that may float, because their provider has no other name for them.
+        allowed: patterns of models that may float, because their provider has no fixed name for them.
     """
     provider, _, name = model.partition(":")
     if provider in _FIXED or any(fnmatchcase(model, pattern) for pattern in allowed):

@@ -1,7 +1,7 @@
-"""What a lock holds of blueprints: the meaning of their steps, agents and callables, as plain data.
+"""The contents of a lock: steps, agents and callables of blueprints, as plain data.
 
-It is taken from the tree: comments, line ends, the order of keys and where a prompt stands play no part.
-Only the branches of a parallel step or a router keep their order, which decides whose write is the last.
+They are built from the tree, so comments, line ends, the order of keys and files of prompts do not matter.
+Only the branches of a parallel step or a router keep their order, which decides which write is the last.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 Contents = dict[str, Any]
 
 NOT_HERE = "not in this project"
-"""What is held of a callable whose source is somewhere else: an installed package."""
+"""The entry of a callable whose source is in an installed package."""
 
 DEFAULT = ""
-"""The environment of a project in which none is chosen."""
+"""The environment that applies if none is selected."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Environment:
-    """What one `[env.NAME]` of the settings makes of the agents, and the settings that steer what runs do."""
+    """The effect of one `[env.NAME]` on agents, and the settings that change the behaviour of runs."""
 
     models: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Agent → model; `*` is every agent that is not named."""
+    """Agent → model; `*` stands for all agents that are not named."""
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -48,13 +48,13 @@ def contents(
     environments: Mapping[str, Environment] | None = None,
     libraries: Mapping[str, str] | None = None,
 ) -> Contents:
-    """Return what a lock of these blueprints holds.
+    """Return the contents of a lock of these blueprints.
 
     Args:
-        trees: blueprints by their project paths, compiled with the models that they name themselves.
-        source: where the source of callables is read from; nothing is imported.
-        environments: by name; `DEFAULT` is the one without a name.
-        libraries: versions of what changes behaviour.
+        trees: blueprints by their project paths, compiled without overrides of models.
+        source: the source files of callables, which are not imported.
+        environments: by name; `DEFAULT` has none.
+        libraries: versions of libraries that affect behaviour.
     """
     environments = environments or {}
     held: Contents = {"blueprints": {}, "agents": {}, "callables": {}}
@@ -70,7 +70,7 @@ def contents(
 
 
 def seen_from(held: Contents, environment: str) -> Contents:
-    """Return the contents as one environment sees them: its agents, and no other environment's."""
+    """Return the contents for one environment, without the agents of others."""
 
     def seen(one: Contents) -> Contents:
         own = table(table(one.get("env")).get(environment))
@@ -81,7 +81,7 @@ def seen_from(held: Contents, environment: str) -> Contents:
 
 
 def about(held: Contents, files: Iterable[str]) -> Contents:
-    """Return the contents without all that is not about the steps and agents of these files."""
+    """Return the part of the contents about the steps and agents of these files."""
     kept = set(files)
     parts = {
         section: {file: one for file, one in held[section].items() if file in kept}
@@ -93,7 +93,7 @@ def about(held: Contents, files: Iterable[str]) -> Contents:
 def imports_of(held: Contents, entry: str) -> Iterator[tuple[str, str]]:
     """Yield each file that a blueprint consists of, itself first, and the path of the imports to it.
 
-    The path ends in `/`, so that a step's own path goes behind it; a file that is imported twice comes twice.
+    The path ends in `/`, so that a step's path can be appended; a file that is imported twice occurs twice.
     """
     waiting: list[tuple[str, str, tuple[str, ...]]] = [(entry, "", ())]
     for _ in range(_MOST):
@@ -101,7 +101,7 @@ def imports_of(held: Contents, entry: str) -> Iterator[tuple[str, str]]:
             return
         file, above, chain = waiting.pop()
         if file in chain or file not in held["blueprints"]:
-            continue  # only a lock that was edited by hand goes in a circle
+            continue  # only a lock that was edited by hand has cycles
         yield file, above
         for path, own in table(held["blueprints"][file].get("steps")).items():
             if isinstance(own, dict) and own.get("kind") == "import":
@@ -109,11 +109,11 @@ def imports_of(held: Contents, entry: str) -> Iterator[tuple[str, str]]:
 
 
 _MOST = 20_000
-"""How many imports are followed, as many as a blueprint may have steps."""
+"""The maximum number of imports to follow: the maximum number of steps of a blueprint."""
 
 
 def table(value: Any) -> Mapping[str, Any]:
-    """Return a value as the table that it should be; a lock that was edited by hand may hold anything."""
+    """Return a value if it is a table, else an empty table: a hand-edited lock may have any value."""
     return value if isinstance(value, dict) else {}
 
 
@@ -121,7 +121,7 @@ def table(value: Any) -> Mapping[str, Any]:
 
 
 def _files(trees: Mapping[str, Pipeline]) -> Iterator[tuple[str, Pipeline]]:
-    """Yield every blueprint of the closures once, with the file that it stands in."""
+    """Yield every blueprint of the closures once, with its file."""
     seen: set[str] = set()
     waiting = list(trees.items())
     while waiting:
@@ -134,7 +134,7 @@ def _files(trees: Mapping[str, Pipeline]) -> Iterator[tuple[str, Pipeline]]:
 
 
 def _steps(pipeline: Pipeline, path: StepPath = ROOT) -> Iterator[tuple[StepPath, BaseStep]]:
-    """Yield the steps of one file by their paths: those of imported blueprints are not among them."""
+    """Yield the steps of one file by their paths, without those of imported blueprints."""
     for step in pipeline.steps:
         here = child(path, step.name)
         yield here, step
@@ -159,7 +159,7 @@ def _targets(pipeline: Pipeline) -> Iterator[str]:
 
 
 def _everywhere(agent: AgentSpec, source: Source, environments: Mapping[str, Environment]) -> Contents:
-    """Return an agent as it is without an environment, and under `env` what others make of it."""
+    """Return an agent without an environment, and its differences in others under `env`."""
     held = _agent(agent, source)
     resolved = {name: _model(agent, one.models) for name, one in environments.items()}
     held["model"] = resolved.get(DEFAULT, agent.model)
@@ -222,19 +222,19 @@ def _blueprint(pipeline: Pipeline) -> Contents:
 
 
 def _own(step: BaseStep) -> Contents:
-    """Return what a step says itself; of the steps inside it, which there are."""
+    """Return a step's own fields; for the steps inside it, only their names."""
     own = {"kind": step.kind, **_said(step)}
     own.pop("name")
     if step.is_ordered:
         own["order"] = list(step.bodies())
     if step.imported is not None:
-        own.pop("pipeline")  # held under its own file
+        own.pop("pipeline")  # has an entry of its own
     return own
 
 
 def _said(thing: Any) -> Contents:
-    """Return the fields of a part of the tree that are not what they are when nobody says anything."""
-    usual = _usual(type(thing))  # type: ignore[arg-type]  # a class can be hashed, whatever it is of
+    """Return the fields of a part of the tree that differ from their defaults."""
+    usual = _usual(type(thing))  # type: ignore[arg-type]  # classes are hashable
     fields = {each.name: getattr(thing, each.name) for each in dataclasses.fields(thing)}
     said = {
         name: _plain(value) for name, value in fields.items() if name not in usual or value != usual[name]
@@ -277,5 +277,5 @@ def _plain(value: Any) -> Any:
 
 
 def _json(data: Any) -> Any:
-    """Return JSON data as it comes out of canonical bytes: no tuples, keys in order."""
+    """Return JSON data in canonical form: no tuples, keys in order."""
     return canonical.decode(canonical.encode(data))

@@ -1,4 +1,4 @@
-"""Plain data as TOML that a person can read: sorted, with a block for each long text."""
+"""Writes plain data as readable TOML: sorted, with a block for each long text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _UNSAFE_IN_BLOCK = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\\]|(?<=\"\")\"|\"\Z")
 
 
 def to_toml(contents: Mapping[str, Any], path: tuple[str, ...] = ()) -> str:
-    """Return a mapping as TOML: its plain values, then a table for each mapping in it that is not empty."""
+    """Return a mapping as TOML: its plain values, then a table for each non-empty mapping in it."""
     plain = {key: value for key, value in sorted(contents.items()) if not isinstance(value, dict)}
     tables = {key: value for key, value in sorted(contents.items()) if isinstance(value, dict) and value}
     lines = [f"{_key(key)} = {_literal(value)}\n" for key, value in plain.items()]

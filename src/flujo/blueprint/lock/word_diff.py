@@ -1,4 +1,4 @@
-"""Which words of a text were taken out and which were put in, readable without colour."""
+"""Word diffs of texts, readable without colour."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
 
 _PIECES = re.compile(r"\s+|\w+|[^\w\s]+")
 _AROUND = 6
-"""How many words beside a change are shown."""
+"""How many words around a change are shown."""
 
 
 class Piece(NamedTuple):
-    """A run of text: as it was, taken out, put in, or left away because nothing changed there."""
+    """A piece of text: unchanged, removed, added, or omitted because it is unchanged."""
 
     kind: Literal["same", "removed", "added", "skipped"]
     text: str
 
 
 def words(before: str, after: str) -> list[Piece]:
-    """Return the pieces that make `after` of `before`, in order."""
+    """Return the pieces that turn `before` into `after`, in order."""
     was, now = _PIECES.findall(before), _PIECES.findall(after)
     pieces: list[Piece] = []
     matcher = difflib.SequenceMatcher(None, was, now, autojunk=False)
@@ -36,7 +36,7 @@ def words(before: str, after: str) -> list[Piece]:
 
 
 def shortened(pieces: Sequence[Piece]) -> Iterator[Piece]:
-    """Yield the pieces with a few words around each change instead of all that stayed the same."""
+    """Yield the pieces with only a few unchanged words around each change."""
     for number, piece in enumerate(pieces):
         if piece.kind != "same":
             yield piece
@@ -53,7 +53,7 @@ def shortened(pieces: Sequence[Piece]) -> Iterator[Piece]:
 
 
 def _joined(pieces: Sequence[Piece]) -> Iterator[Piece]:
-    """Yield changes with nothing but white space between them as one."""
+    """Yield changes that are separated only by white space as one."""
     waiting: list[Piece] = []
     for number, piece in enumerate(pieces):
         between = piece.kind == "same" and piece.text.isspace() and 0 < number < len(pieces) - 1
@@ -69,7 +69,7 @@ def _joined(pieces: Sequence[Piece]) -> Iterator[Piece]:
 def _flushed(waiting: Sequence[Piece]) -> Iterator[Piece]:
     removed = "".join(piece.text for piece in waiting if piece.kind != "added")
     added = "".join(piece.text for piece in waiting if piece.kind != "removed")
-    if waiting and waiting[-1].kind == "same":  # white space before what stays the same
+    if waiting and waiting[-1].kind == "same":  # white space before unchanged text
         space = waiting[-1].text
         yield from _flushed(waiting[:-1])
         yield Piece("same", space)

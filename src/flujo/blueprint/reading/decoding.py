@@ -1,4 +1,4 @@
-"""Bytes become text, or findings: a blueprint is UTF-8 of a bearable size without hidden characters."""
+"""Decodes a blueprint: UTF-8, within a size limit, without hidden characters."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FORBIDDEN = re.compile(
 
 
 def decode(data: bytes, file: str, *, limit: int = MAX_BYTES) -> Document:
-    """Return a document that has its text and, where the bytes are not fit to be read, the reasons."""
+    """Return a document with its text, or with findings about bytes that cannot be decoded."""
     if len(data) > limit:
         return _too_large(data, file, limit)
     try:
@@ -40,9 +40,9 @@ def _with(document: Document, *diagnostics: Diagnostic) -> Document:
 
 def _too_large(data: bytes, file: str, limit: int) -> Document:
     document = Document(file, "")
-    message = f"the file has {len(data)} bytes; at most {limit // 1024} KiB ({limit}) are read"
+    message = f"the file has {len(data)} bytes; the limit is {limit // 1024} KiB ({limit})"
     return _with(
-        document, SIZE.at(document.between(0, 0), message, hint="give large data as the run's input")
+        document, SIZE.at(document.between(0, 0), message, hint="pass large data as the run's input")
     )
 
 
@@ -50,20 +50,20 @@ def _not_utf8(data: bytes, file: str, start: int) -> Document:
     document = Document(file, data.decode("utf-8", "replace"))
     at = len(data[:start].decode("utf-8"))
     guess = " (it looks like UTF-16)" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
-    message = f"byte 0x{data[start]:02X} does not belong to UTF-8 text"
+    message = f"byte 0x{data[start]:02X} is not valid UTF-8"
     finding = ENCODING.at(document.between(at, at + 1), message, hint=f"save the file as UTF-8{guess}")
     return _with(document, finding)
 
 
 def _forbidden(document: Document) -> Iterator[Diagnostic]:
-    """Yield a finding for each of the first characters that no blueprint may hold."""
+    """Yield a finding for each of the first forbidden characters."""
     for count, found in enumerate(_FORBIDDEN.finditer(document.text)):
         if count == MAX_FORBIDDEN:
             return
         char, span = found[0], document.between(found.start(), found.end())
         if _BIDI.match(char):
-            message = f"U+{ord(char):04X} changes the direction in which text is shown"
-            yield BIDI.at(span, message, hint="remove it; where it is meant, write it as an escape in quotes")
+            message = f"U+{ord(char):04X} changes the direction in which text is displayed"
+            yield BIDI.at(span, message, hint="remove it, or write it as an escape in quotes")
         else:
             name = "a NUL character" if char == "\0" else f"the control character U+{ord(char):04X}"
-            yield ENCODING.at(span, f"{name} cannot stand in a blueprint or a prompt", hint="remove it")
+            yield ENCODING.at(span, f"{name} is not allowed in a blueprint or a prompt", hint="remove it")

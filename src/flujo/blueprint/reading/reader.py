@@ -1,7 +1,7 @@
-"""Bytes become a `Document`: plain data that knows the place of every key and value, or findings why not.
+"""Parses a file into a `Document`: plain data with the place of every key and value, or findings.
 
-The guards work on the parser's events, before anything is built, so that a hostile file costs no more
-than its bytes. libyaml does the scanning; the types of scalars are ours (YAML 1.2, where PyYAML has 1.1).
+The limits are checked on the parser's events, before data is built, so a hostile file costs no more than
+reading its bytes. libyaml scans; `scalars.py` resolves the types of scalars (YAML 1.2; PyYAML has 1.1).
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ MAX_NODES = 20_000
 MAX_SCALAR_BYTES = 64 * 1024
 MAX_KEY = 128
 MAX_FINDINGS = 25
-"""A file with more mistakes than this is not read further: the rest are echoes."""
+"""Reading stops after this many findings: most later ones would follow from earlier ones."""
 
 _EXPRESSION_TAG = re.compile(r"!\(*[A-Za-z_]\w*[.(]", re.ASCII)
 
 
 def read(data: bytes, file: str) -> Document:
-    """Return what a blueprint's bytes say, with a finding for everything that cannot be read.
+    """Parse a blueprint's bytes, with a finding for everything that cannot be read.
 
-    Never raises for any bytes. The document's `data` is safe to look at only when no finding is an error.
+    Never raises. Use the document's `data` only if no finding is an error.
 
     Args:
         data: the file's bytes, UTF-8, with or without a byte order mark.
-        file: the name that spans carry.
+        file: the file name in spans.
     """
     document = decode(data, file)
     if document.diagnostics:
@@ -65,7 +65,7 @@ def read(data: bytes, file: str) -> Document:
 
 
 class _Stop(Exception):
-    """Reading ends here; what was found is in the list."""
+    """Stops reading; the findings so far are in the list."""
 
 
 class _Reader:
@@ -80,7 +80,7 @@ class _Reader:
         self.events: Iterator[Any] = yaml.parse(document.text, Loader=_LOADER)
 
     def read(self) -> Document:
-        """Return the document with its tree and everything that was found."""
+        """Return the document with its tree and all findings."""
         root: Node | None = None
         try:
             root = self._document()
@@ -100,14 +100,14 @@ class _Reader:
                         ONE_DOCUMENT,
                         event,
                         "a blueprint is one document; a second one begins here",
-                        "make it a file of its own",
+                        "move it to a separate file",
                     )
                 case yaml.DocumentStartEvent():
                     root = self._node(next(self.events))
                 case _:
                     pass
         if root is None or (isinstance(root, Scalar) and root.value is None and root.start == root.end):
-            self._report(EMPTY, 0, 0, "the file is empty", "`flujo init` writes a blueprint to start from")
+            self._report(EMPTY, 0, 0, "the file is empty", "create a blueprint with `flujo init`")
             return None
         if not isinstance(root, Mapping):
             found = "a list" if isinstance(root, Sequence) else "a single value"
@@ -115,8 +115,8 @@ class _Reader:
                 ROOT,
                 root.start,
                 root.start + 1,
-                f"a blueprint is a mapping, and this is {found}",
-                'begin with `version: "1"`, `name:` and `steps:`',
+                f"a blueprint must be a mapping, not {found}",
+                'start with `version: "1"`, `name:` and `steps:`',
             )
         return root
 
@@ -129,7 +129,7 @@ class _Reader:
                 NODES,
                 event,
                 f"the file has more than {MAX_NODES} keys and values",
-                "give large data as the run's input",
+                "pass large data as the run's input",
             )
         if isinstance(event, yaml.AliasEvent):
             self._at(
@@ -163,11 +163,11 @@ class _Reader:
             end = start + len(self.document.text[start:end].rstrip())
         if len(text) > MAX_SCALAR_BYTES // 4 and len(text.encode()) > MAX_SCALAR_BYTES:
             self._report(
-                SCALAR_SIZE, start, start + 1, "a text of more than 64 KiB", "keep it in a file of its own"
+                SCALAR_SIZE, start, start + 1, "a text of more than 64 KiB", "move it to a separate file"
             )
         if "\0" in text:
             self._report(
-                ENCODING, start, end, "the text has a NUL character, which databases refuse", "remove `\\0`"
+                ENCODING, start, end, "the text has a NUL character, which databases reject", "remove `\\0`"
             )
         if style or event.tag is not None:
             return Scalar(text, start, end, style)
@@ -213,18 +213,18 @@ class _Reader:
                 DEPTH,
                 event,
                 f"the file is nested deeper than {MAX_DEPTH} levels",
-                "move the inner steps to a blueprint of their own and import it",
+                "move the inner steps to another blueprint and import it",
             )
 
     # Keys ------------------------------------------------------------------------------------------------
 
     def _key(self, event: Any, mapping: Any, entries: dict[str, tuple[Scalar, Node]]) -> Scalar | None:
-        """Return the key, or None (and a finding) when it cannot be one."""
+        """Return the key, or report it and return None."""
         if not isinstance(event, yaml.ScalarEvent):
             self._odd_key(event, mapping)
             return None
         key = self._node(event)
-        self.lookalikes.pop(tuple(self.path), None)  # A key is text whatever it looks like.
+        self.lookalikes.pop(tuple(self.path), None)  # A key is always text.
         if not isinstance(key, Scalar):
             return None
         problem = _key_problem(key, self.document.text[key.start : key.end])
@@ -237,7 +237,7 @@ class _Reader:
         return key
 
     def _odd_key(self, event: Any, mapping: Any) -> None:
-        """Consume a key that is no scalar; `{{ x }}` without quotes is one, and gets its own advice."""
+        """Consume a key that is not a scalar, such as an unquoted `{{ x }}`, which has its own hint."""
         start = mapping.start_mark.index
         findings = len(self.found)
         self.path.append("")
@@ -247,7 +247,7 @@ class _Reader:
             self._at(
                 KEY,
                 event,
-                "a key must be a string, and this is a list or a mapping",
+                "a key must be a string, not a list or a mapping",
                 "write text before the `:`",
             )
             return
@@ -261,7 +261,7 @@ class _Reader:
             UNQUOTED,
             start,
             end,
-            "`{{ … }}` needs quotes: a brace begins a mapping in YAML",
+            "`{{ … }}` needs quotes: in YAML a brace starts a mapping",
             'write "{{ … }}" in quotes',
         )
 
@@ -271,8 +271,8 @@ class _Reader:
         self._add(
             DUPLICATE_KEY.at(
                 span,
-                f"the key `{visible(str(key.value))}` stands here and on line {before.line}",
-                hint="keep one of the two",
+                f"the key `{visible(str(key.value))}` is defined here and on line {before.line}",
+                hint="remove one of the two",
                 related=((before, "first here"),),
             )
         )
@@ -280,7 +280,7 @@ class _Reader:
     # Findings --------------------------------------------------------------------------------------------
 
     def _tag(self, event: Any) -> None:
-        """Report a tag; an expression that begins with `!` looks like one."""
+        """Report a tag; an unquoted expression that starts with `!` looks like one."""
         start, end = event.start_mark.index, event.end_mark.index
         source = self.document.text[start:].split(maxsplit=1)[0]
         logic = bool(self.path) and (self.path[-1] in LOGIC_KEYS or "save" in self.path[-2:-1])
@@ -293,7 +293,7 @@ class _Reader:
                 line
                 or UNQUOTED.at(
                     span,
-                    "an expression that begins with `!` needs quotes: `!` starts a tag",
+                    "an expression that starts with `!` needs quotes: `!` starts a tag",
                     hint=f"quote it: {quoted}",
                     fix=Fix(span, quoted),
                 )
@@ -304,7 +304,7 @@ class _Reader:
             start,
             start + len(source),
             f"the tag `{visible(source[:40])}` is not allowed",
-            "leave it out; quotes make a text of a value",
+            "remove it; to get a text, put the value in quotes",
         )
 
     def _syntax(self, error: yaml.error.MarkedYAMLError) -> None:
@@ -330,17 +330,17 @@ class _Reader:
 
 
 def _end(start: Any, end: Any, last: Node | None) -> int:
-    """Return where a collection ends: a block's own end lies behind the blank lines that follow it."""
+    """Return where a collection ends, without the blank lines after it."""
     if start.flow_style or last is None:
         return int(end.end_mark.index)
     return last.end
 
 
 def _key_problem(key: Scalar, source: str) -> tuple[Rule, str, str] | None:
-    """Return the rule, message and hint for a key that the language does not allow."""
+    """Return the rule, message and hint for a forbidden key."""
     if not isinstance(key.value, str):
-        message = f"a key must be a string, and `{source}` is none"
-        return KEY, message, f'write `"{source}":` when the text is meant'
+        message = f"a key must be a string, and `{source}` is not one"
+        return KEY, message, f'write `"{source}":` if you mean the text'
     if key.value == "<<" and not key.style:
         return ALIAS, "a merge key (`<<`) is not allowed", "write the keys out"
     if len(key.value) > MAX_KEY:
@@ -350,9 +350,9 @@ def _key_problem(key: Scalar, source: str) -> tuple[Rule, str, str] | None:
             "use a shorter one",
         )
     if key.value == "__proto__" or key.value.startswith("$flujo"):
-        return KEY, f"the key `{key.value}` is reserved", "use another one"
+        return KEY, f"the key `{key.value}` is reserved", "choose another name"
     return None
 
 
-# libyaml where PyYAML was built with it, which is every wheel; the pure scanner gives the same events.
+# Every wheel of PyYAML has libyaml. Without it, the pure Python scanner gives the same events.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

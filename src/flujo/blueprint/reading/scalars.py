@@ -1,4 +1,4 @@
-"""What a plain scalar is: YAML 1.2's core types, and the look-alikes about which readers of YAML disagree."""
+"""Resolves plain scalars by YAML 1.2's core schema, and detects those that YAML 1.1 reads differently."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import re
 
 MAX_INTEGER = 2**53
-"""Beyond it JSON readers that use doubles see another number."""
+"""Above it, JSON readers that use doubles see another number."""
 
 _WORDS: dict[str, bool | None] = {
     "": None, "~": None, "null": None, "Null": None, "NULL": None,
@@ -24,7 +24,7 @@ _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|nan)", re.ASCII | re.IGNORECASE)
 
 
 class NumberTooLarge(ValueError):
-    """A number that JSON cannot carry; the message says which."""
+    """A number that JSON cannot represent."""
 
 
 def resolve(text: str) -> str | int | float | bool | None:
@@ -48,9 +48,9 @@ def resolve(text: str) -> str | int | float | bool | None:
 
 
 def instead_of(text: str) -> str | None:
-    """Return what to write instead of a plain text that YAML 1.1 takes for something else, or None."""
+    """Return what to write instead of a plain text that YAML 1.1 reads as another type, or None."""
     if text[:1] not in "+-.0123456789":
-        # Looked at by length first: most of a file's texts come by here.
+        # The length is checked first: most texts of a file pass through here.
         boolean = _BOOLEAN.fullmatch(text) if len(text) <= 3 else None
         return ("`true`" if boolean["yes"] else "`false`") if boolean else None
     if _OTHER_BASE.fullmatch(text) or _GROUPED.fullmatch(text):
@@ -63,7 +63,7 @@ def instead_of(text: str) -> str | None:
 
 
 def is_text(text: str) -> bool:
-    """Whether a plain scalar of these characters is read as just this text, by us and by other readers."""
+    """Whether every YAML reader reads a plain scalar of these characters as this text."""
     try:
         return resolve(text) == text and instead_of(text) is None
     except NumberTooLarge:
@@ -71,12 +71,12 @@ def is_text(text: str) -> bool:
 
 
 def is_date(text: str) -> bool:
-    """Whether a plain text is what YAML 1.1 takes for a date or a time stamp."""
+    """Whether YAML 1.1 reads a plain text as a date or a timestamp."""
     return _DATE.fullmatch(text) is not None
 
 
 def _integer(text: str) -> int:
-    # The length goes first: Python refuses to convert thousands of digits, with a message of its own.
+    # The length is checked first: Python raises for thousands of digits, with another message.
     if len(text) <= 18 and abs(number := int(text)) <= MAX_INTEGER:
         return number
     raise NumberTooLarge(f"the integer `{_short(text)}` is beyond 2^53 ({MAX_INTEGER})")

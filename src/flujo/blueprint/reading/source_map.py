@@ -1,7 +1,7 @@
-"""A file that has been read: plain data beside the exact place of every key and every value.
+"""A parsed file: plain data, with the exact place of every key and every value.
 
-A `Document` gives the data to those who check it (`data`) and a `Span` to those who have something to say
-about it: `span(path)` for a key or a value, `span_in(path, start, end)` for a piece of a text.
+A `Document` has the data (`data`) and the `Span`s for findings: `span(path)` for a key or a value,
+`span_in(path, start, end)` for a part of a text.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ESCAPE = re.compile(r"\\(?:x(..)|u(....)|U(........)|\r\n|.)", re.DOTALL)
 _SHORT_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\t": "\t", " ": " ", "\n": "\n", "\r": "\n"}
 
 
-# Nodes are not frozen: a frozen one takes longer to make, and a file has thousands.
+# Nodes are not frozen: creating frozen ones takes longer, and a file has thousands.
 
 
 @dataclass(slots=True, eq=False)
@@ -37,7 +37,7 @@ class Scalar:
     start: int
     end: int
     style: str = ""
-    """How it is written: nothing when plain, otherwise `'`, `"`, `|` or `>`."""
+    """How it is written: empty for plain, otherwise `'`, `"`, `|` or `>`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -65,7 +65,7 @@ Node = Scalar | Sequence | Mapping
 
 @dataclass(frozen=True)
 class Document:
-    """A file as it was read. With errors among the `diagnostics`, `root` holds what could be read."""
+    """A parsed file. With errors among the `diagnostics`, `root` has the parts that could be read."""
 
     file: str
     text: str
@@ -73,11 +73,11 @@ class Document:
     root: Node | None = None
     diagnostics: tuple[Diagnostic, ...] = ()
     lookalikes: dict[tuple[str | int, ...], str] = field(default_factory=dict)
-    """Where plain texts stand that YAML 1.1 takes for something else, and what to write instead."""
+    """The places of plain texts that YAML 1.1 reads as another type, and what to write instead."""
 
     @property
     def data(self) -> Any:
-        """The plain JSON data; None when nothing could be read."""
+        """The plain JSON data; None if the file could not be read."""
         return self.root.value if self.root is not None else None
 
     def node(self, path: Path[str | int]) -> Node | None:
@@ -86,11 +86,11 @@ class Document:
         return node if not rest else None
 
     def span(self, path: Path[str | int], *, key: bool = False) -> Span:
-        """Return the place of the value at `path`, or of the nearest value around it that exists.
+        """Return the span of the value at `path`, or of the nearest existing value around it.
 
         Args:
             path: keys and indexes from the root.
-            key: whether the key is meant instead of its value.
+            key: return the span of the key instead.
         """
         above, rest = self._nearest(path[:-1])
         if key and path and not rest and isinstance(above, Mapping) and path[-1] in above.entries:
@@ -100,14 +100,14 @@ class Document:
         return self.between(node.start, node.end) if node else self.between(0, 0)
 
     def span_in(self, path: Path[str | int], start: int, end: int | None = None) -> Span:
-        """Return the place of `value[start:end]` in the file, for the text at `path`.
+        """Return the span of `value[start:end]` in the file, for the text at `path`.
 
-        Exact for every way to write a text; the whole value's place where there is no such piece.
+        Exact for every style of text; the span of the whole value if there is no such part.
 
         Args:
             path: keys and indexes from the root.
             start: the first character, as an offset in the value.
-            end: the offset behind the last one; without it, one character.
+            end: the offset after the last one; by default one character.
         """
         node = self.node(path)
         if not isinstance(node, Scalar) or not isinstance(node.value, str):
@@ -122,7 +122,7 @@ class Document:
         return self.between(places[first], places[max(first, last - 1)] + 1)
 
     def path_at(self, span: Span) -> tuple[str | int, ...]:
-        """Return the keys and indexes that lead to what stands where a span begins."""
+        """Return the path of the value at the start of a span."""
         at, node = self.offset(span.line, span.column), self.root
         path: tuple[str | int, ...] = ()
         while node is not None:
@@ -137,7 +137,7 @@ class Document:
         return Span(self.file, line, column, end_line, end_column)
 
     def offset(self, line: int, column: int) -> int:
-        """Return the offset in the text of a line and column, as spans count them."""
+        """Return the offset in the text of a line and column, counted as in spans."""
         return self._line_starts[line - 1] + column - 1
 
     @cached_property
@@ -149,7 +149,7 @@ class Document:
         return line, offset - self._line_starts[line - 1] + 1
 
     def _nearest(self, path: Path[str | int]) -> tuple[Node | None, Path[str | int]]:
-        """Return the deepest node on the way along `path`, and what of the path is left."""
+        """Return the deepest existing node along `path`, and the rest of the path."""
         node = self.root
         for depth, step in enumerate(path):
             if isinstance(node, Mapping) and step in node.entries:
@@ -162,7 +162,7 @@ class Document:
 
 
 def node_of(value: Any, at: int) -> Node:
-    """Return a tree for a value that stands in no file, as if it were written at an offset."""
+    """Return a tree for a value that is not in the file, as if it were written at an offset."""
     if isinstance(value, dict):
         entries = {key: (Scalar(key, at, at), node_of(one, at)) for key, one in value.items()}
         return Mapping(value, entries, at, at)
@@ -172,24 +172,24 @@ def node_of(value: Any, at: int) -> Node:
 
 
 def _inside(node: Node) -> Iterator[tuple[str | int, int, Node]]:
-    """Yield the key or index of each part of a node, where it begins, and the part."""
+    """Yield the key or index of each child of a node, its start, and the child."""
     if isinstance(node, Mapping):
         yield from ((name, key.start, value) for name, (key, value) in node.entries.items())
     elif isinstance(node, Sequence):
         yield from ((index, item.start, item) for index, item in enumerate(node.items))
 
 
-# White space is folded, indented and chomped; the other characters of a text stand in the file in their
-# order. So the n-th character of a value that is not blank is the n-th one of its source that is not blank.
+# YAML folds, indents and chomps white space; the other characters of a text keep their order in the file.
+# So the n-th non-blank character of a value is the n-th non-blank character of its source.
 
 
 def _inked(text: str) -> int:
-    """Return how many characters are not blank."""
+    """Return the number of non-blank characters."""
     return sum(char not in _BLANK for char in text)
 
 
 def _places(text: str, node: Scalar) -> list[int] | None:
-    """Return the offset in the file of each character of a text that is not blank, or None when unsure."""
+    """Return the offset in the file of each non-blank character of a text, or None if uncertain."""
     found = [(char, at) for char, at in _characters(text, node) if char not in _BLANK]
     same = [char for char, _ in found] == [char for char in str(node.value) if char not in _BLANK]
     return [at for _, at in found] if same else None
@@ -213,7 +213,7 @@ def _characters(text: str, node: Scalar) -> list[tuple[str, int]]:
 
 
 def _unescaped(text: str, start: int, end: int) -> list[tuple[str, int]]:
-    """Return the characters of a double-quoted text; an escape stands where its backslash is."""
+    """Return the characters of a double-quoted text; an escape has the offset of its backslash."""
     found, at = [], start
     while at < end:
         escape = _ESCAPE.match(text, at, end)

@@ -1,4 +1,4 @@
-"""The rules of reading, FLJ101 to FLJ149: what a file must be before anybody asks what it means.
+"""The syntax rules, FLJ101 to FLJ149: bytes, YAML, keys, values and JSON Schemas.
 
 `reader.py` reports the first group (bytes and YAML), `schema.py` the second (keys and values), and
 `json_schemas.py` the third (JSON Schemas inside a blueprint).
@@ -20,27 +20,28 @@ if TYPE_CHECKING:
 EMPTY = rule(
     "FLJ101",
     "empty",
-    "the file holds no blueprint",
-    finds="A file that is empty, or has nothing but comments.",
-    why="It is most often a file that was never saved, and running nothing would look like success.",
+    "the file has no content",
+    finds="A file that is empty or has only comments.",
+    why="Usually the file was never saved. Running nothing would look like success.",
     example="# to be written",
     instead='version: "1"\nname: hello\nsteps:\n  - {name: greet, call: skills.greet:hello}',
 )
 ENCODING = rule(
     "FLJ102",
     "encoding",
-    "a character that a blueprint cannot hold",
-    finds="Bytes that are not UTF-8, control characters, NUL, and halves of surrogate pairs.",
-    why="Such text changes on its way through editors, databases and models: what runs is not what is seen.",
+    "a character that is not allowed in a blueprint",
+    finds="Bytes that are not UTF-8, control characters, NUL, and lone surrogates.",
+    why="Editors, databases and models change such text, so the text that runs differs from the displayed "
+    "one.",
     example='description: "\\ud83d"',
     instead='description: "\\U0001F600"',
 )
 BIDI = rule(
     "FLJ103",
     "bidi",
-    "a character that changes the direction in which text is shown",
+    "a character that changes the direction in which text is displayed",
     finds="The bidirectional controls U+202A to U+202E and U+2066 to U+2069.",
-    why="They make a reviewer see another text than the one that runs.",
+    why="With them, a reviewer sees a different text from the one that runs.",
     example='call: skills.pay:refund # "<U+202E>yllaer"',
     instead="call: skills.pay:refund",
 )
@@ -49,7 +50,7 @@ SIZE = rule(
     "size",
     "the file is too large",
     finds="A blueprint of more than 256 KiB.",
-    why="Nobody reviews it, and it is usually data that was pasted into the file.",
+    why="It is too large to review, and usually contains pasted data.",
     example='input: "…300 KiB of text…"',
     instead='input: "{{ input.document }}"   # and give the text with --input-file',
 )
@@ -57,8 +58,8 @@ SYNTAX = rule(
     "FLJ105",
     "syntax",
     "the file is not YAML",
-    finds="A place where the text stops being YAML: an open quote, a tab, a wrong indentation.",
-    why="What stands behind it cannot be read.",
+    finds="A YAML syntax error: an open quote, a tab, a wrong indentation.",
+    why="The rest of the file cannot be read.",
     example='message: "Send this?',
     instead='message: "Send this?"',
 )
@@ -66,8 +67,8 @@ DEPTH = rule(
     "FLJ106",
     "depth",
     "the file is nested too deeply",
-    finds="Mappings and lists inside each other, more than 32 levels.",
-    why="Readers of all kinds, ours included, have stacks that end.",
+    finds="Mappings and lists nested more than 32 levels deep.",
+    why="Every parser, including Flujo's, has a limited stack.",
     example="input: [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]",
     instead="- {kind: import, name: inner, blueprint: ./inner.yaml}",
 )
@@ -76,7 +77,7 @@ NODES = rule(
     "nodes",
     "the file has too many values",
     finds="More than 20,000 keys and values.",
-    why="A blueprint says what to do; what to do it with comes in as input.",
+    why="A blueprint describes the steps. Data belongs in the run's input.",
     example="input: [1, 2, 3]   # and 20,000 more",
     instead='input: "{{ input.numbers }}"',
 )
@@ -85,7 +86,7 @@ ALIAS = rule(
     "alias",
     "anchors, aliases and merge keys are not part of the language",
     finds="`&anchor`, `*alias` and `<<`.",
-    why="A few hundred bytes of them unfold into gigabytes, and a reviewer has to unfold them in the head.",
+    why="A few hundred bytes of them can expand to gigabytes, and a reviewer has to expand them mentally.",
     example="config: &fast {timeout_s: 5}",
     instead="defaults: {config: {timeout_s: 5}}",
 )
@@ -94,25 +95,25 @@ TAG = rule(
     "tag",
     "tags are not part of the language",
     finds="`!tag` and `!!tag` on any value.",
-    why="A tag asks the reader to build something else than data; that is how YAML files run code.",
+    why="A tag makes the parser build objects other than plain data, which is how YAML files run code.",
     example="input: !!str 12",
     instead='input: "12"',
 )
 ONE_DOCUMENT = rule(
     "FLJ110",
     "one-document",
-    "the file holds more than one document",
+    "the file has more than one document",
     finds="A second document after `---`.",
-    why="Which of them to run would be a guess.",
+    why="It is unclear which one to run.",
     example="name: a\n---\nname: b",
     instead="name: a",
 )
 DUPLICATE_KEY = rule(
     "FLJ111",
     "duplicate-key",
-    "a key stands twice in one mapping",
+    "a key occurs twice in one mapping",
     finds="The same key twice in one mapping.",
-    why="Most readers of YAML keep the last one and say nothing.",
+    why="Most YAML parsers silently keep the last one.",
     example="- name: sort\n  agent: sorter\n  agent: reviewer",
     instead="- name: sort\n  agent: sorter",
 )
@@ -121,7 +122,7 @@ KEY = rule(
     "key",
     "a key that is not text",
     finds="Keys that are numbers, null, booleans, lists or mappings, reserved keys, and very long ones.",
-    why="Journal, lockfile and expressions are JSON, where keys are text.",
+    why="The journal, the lockfile and expressions use JSON, where keys are text.",
     example="branches: {true: []}",
     instead='branches: {"true": []}',
 )
@@ -130,24 +131,25 @@ SCALAR_SIZE = rule(
     "scalar-size",
     "a text is too long",
     finds="A single text of more than 64 KiB.",
-    why="Long prompts are read, compared and locked better as files of their own.",
+    why="Long prompts are easier to read, compare and lock in separate files.",
     example='instructions: "…70 KiB…"',
     instead="instructions_file: prompts/review.md",
 )
 NUMBER = rule(
     "FLJ114",
     "number",
-    "a number that JSON cannot carry",
-    finds="Integers beyond 2^53, and floats that are beyond a double.",
-    why="The next program that reads them as JSON gets another number.",
+    "a number that JSON cannot represent",
+    finds="Integers beyond 2^53, and floats beyond the range of a double.",
+    why="Another program that reads them as JSON gets a different number.",
     example="input: 12345678901234567890",
     instead='input: "12345678901234567890"',
 )
 AMBIGUOUS_SCALAR = rule(
     "FLJ115",
     "ambiguous-scalar",
-    "a bare word that readers of YAML disagree about",
-    finds="`no`, `012`, `0x1F`, `1_000`, `12:30:45`, `.nan`, unquoted, where not only text may stand.",
+    "an unquoted word that YAML parsers read differently",
+    finds="`no`, `012`, `0x1F`, `1_000`, `12:30:45`, `.nan`, unquoted, where values other than text are "
+    "allowed.",
     why="YAML 1.1 reads them as false, 10, 31, 1000, 45045 and so on; YAML 1.2 mostly as text.",
     example="with: {urgent: no}",
     instead="with: {urgent: false}   # or quote it",
@@ -166,7 +168,7 @@ UNQUOTED = rule(
     "unquoted-expression",
     "an expression that YAML reads as something else",
     finds="Expressions and `{{ … }}` that need quotes: they start with `!`, a quote or a brace.",
-    why="`!` starts a tag, `{` a mapping, and what follows a closing quote is a syntax error.",
+    why="`!` starts a tag, `{` a mapping, and text after a closing quote is a syntax error.",
     example="until: !steps.review.output.again",
     instead='until: "!steps.review.output.again"',
 )
@@ -176,9 +178,9 @@ UNQUOTED = rule(
 UNKNOWN_KEY = rule(
     "FLJ120",
     "unknown-key",
-    "a key that the language does not have here",
-    finds="A key that this mapping cannot have; what it can have depends on the step's `kind`.",
-    why="A misspelt key would be ignored, and the run would do without it.",
+    "an unknown key",
+    finds="A key that is not allowed in this mapping. The allowed keys of a step depend on its `kind`.",
+    why="A misspelt key would be ignored, and the run would behave as if it were not set.",
     example="- {name: sort, agnet: sorter}",
     instead="- {name: sort, agent: sorter}",
 )
@@ -186,8 +188,8 @@ MISSING_KEY = rule(
     "FLJ121",
     "missing-key",
     "a key is missing",
-    finds="A mapping without a key that it needs.",
-    why="There is no default that could be guessed.",
+    finds="A mapping without a required key.",
+    why="The key has no default.",
     example="- {kind: loop, name: refine}",
     instead='- {kind: loop, name: refine, until: "true", steps: [{name: ask, agent: writer}]}',
 )
@@ -196,7 +198,7 @@ WRONG_TYPE = rule(
     "wrong-type",
     "a value of the wrong type",
     finds="A text where a list is needed, a list where a mapping is needed, and so on.",
-    why="Nothing is converted behind your back.",
+    why="Flujo does not convert types implicitly.",
     example="steps: {name: sort, agent: sorter}",
     instead="steps: [{name: sort, agent: sorter}]",
 )
@@ -204,26 +206,27 @@ UNKNOWN_KIND = rule(
     "FLJ123",
     "unknown-kind",
     "a kind of step that does not exist",
-    finds="A `kind` that is none of the language.",
-    why="The kind decides which keys a step has, so nothing else of the step can be checked.",
+    finds="A `kind` that the language does not have.",
+    why="The kind decides which keys a step has, so the rest of the step cannot be checked.",
     example="- {kind: if, name: route}",
     instead="- {kind: conditional, name: route, if: input.urgent, then: []}",
 )
 IDENTIFIER = rule(
     "FLJ124",
     "identifier",
-    "a name that expressions could not say",
+    "a name that is not an identifier",
     finds="Names of steps, agents, branches, states and variables that are not `[A-Za-z_][A-Za-z0-9_]*`.",
-    why="Expressions say them (`steps.sort.output`), and letters of other alphabets look like Latin ones.",
+    why="Expressions use them (`steps.sort.output`), and letters of other alphabets can look like Latin "
+    "ones.",
     example="- {name: sort tickets, agent: sorter}",
     instead="- {name: sort_tickets, agent: sorter}",
 )
 WRONG_VALUE = rule(
     "FLJ125",
     "wrong-value",
-    "a value that is not among those allowed",
+    "a value that is not allowed",
     finds="A number out of its range, a word that is not one of the choices, an empty list of steps.",
-    why="The key has a finite meaning, and this value is outside of it.",
+    why="The key does not support this value.",
     example="config: {max_retries: -1}",
     instead="config: {max_retries: 0}",
 )
@@ -240,8 +243,8 @@ CONFLICTING_KEYS = rule(
     "FLJ127",
     "conflicting-keys",
     "two keys that do not go together",
-    finds="Two keys of which a mapping may have one: `agent` and `call`, `if` and `switch`.",
-    why="Which of them wins would be a guess.",
+    finds="Two keys that exclude each other: `agent` and `call`, `if` and `switch`.",
+    why="It is unclear which one applies.",
     example="- {name: sort, agent: sorter, call: skills.sort:sort}",
     instead="- {name: sort, agent: sorter}",
 )
@@ -270,8 +273,8 @@ SCHEMA_TYPE = rule(
     "FLJ140",
     "schema-type",
     "not a JSON Schema",
-    finds="A `*_schema` that the metaschema of JSON Schema 2020-12 refuses.",
-    why="A keyword with a wrong value checks nothing, and the answer that it lets through fails later.",
+    finds="A `*_schema` that does not fit the metaschema of JSON Schema 2020-12.",
+    why="A keyword with a wrong value checks nothing, so a wrong output is accepted and fails later.",
     example="output_schema: {type: strng}",
     instead="output_schema: {type: string}",
 )
@@ -289,7 +292,7 @@ REMOTE_REF = rule(
     "remote-ref",
     "a reference out of the schema",
     finds="A `$ref` that does not start with `#`, and `$dynamicRef`.",
-    why="Nothing is fetched, from the network or from disk: a check must mean the same tomorrow.",
+    why="Schemas are never fetched from the network or from disk, so a check always means the same.",
     example='input_schema: {$ref: "https://example.com/ticket.json"}',
     instead='input_schema: {$ref: "#/$defs/ticket", $defs: {ticket: {type: object}}}',
 )
@@ -297,7 +300,7 @@ REF_CYCLE = rule(
     "FLJ143",
     "ref-cycle",
     "a reference that leads back to itself",
-    finds="`$ref`s in a circle in which no step goes down into the value.",
+    finds="A cycle of `$ref`s that never descends into the value.",
     why="Checking such a schema never ends.",
     example='input_schema: {$ref: "#"}',
     instead='input_schema: {type: object, properties: {child: {$ref: "#"}}}',
@@ -307,7 +310,7 @@ REF_MISSING = rule(
     "ref-missing",
     "a reference to nothing",
     finds="A `$ref` whose place in the schema does not exist.",
-    why="The check would fail while a run is on its way.",
+    why="The check would fail during a run.",
     example='input_schema: {$ref: "#/$defs/tiket", $defs: {ticket: {type: object}}}',
     instead='input_schema: {$ref: "#/$defs/ticket", $defs: {ticket: {type: object}}}',
 )
@@ -317,8 +320,8 @@ REGEX = rule(
     "a regular expression that cannot be used",
     finds="A `pattern` that RE2 does not compile, or that nests quantifiers (`(a+)+`). RE2 has no "
     "lookaround, no backreferences, and at most 1,000 repetitions.",
-    why="Patterns meet texts that an attacker may choose. Flujo matches with RE2, whose time grows with the "
-    "text and no faster; others who read the schema may take exponential time over a nested quantifier.",
+    why="Patterns are matched against texts that an attacker may choose. Flujo uses RE2, which takes linear "
+    "time. Other programs that use the schema may need exponential time for a nested quantifier.",
     example='output_schema: {type: string, pattern: "^(a+)+$"}',
     instead='output_schema: {type: string, pattern: "^a+$"}',
 )
@@ -327,7 +330,7 @@ SCHEMA_EMPTY = rule(
     "schema-empty",
     "a schema that no value fits",
     finds="A lower bound above its upper bound: `minimum` and `maximum`, `minLength` and `maxLength` …",
-    why="Every answer would be refused, after it was paid for.",
+    why="Every output would be rejected after it was paid for.",
     example="answer_schema: {type: integer, minimum: 5, maximum: 1}",
     instead="answer_schema: {type: integer, minimum: 1, maximum: 5}",
 )
@@ -336,7 +339,7 @@ SCHEMA_LIMIT = rule(
     "schema-limit",
     "a JSON Schema that is too large",
     finds="More than 2,000 keywords, or nesting beyond 32 levels.",
-    why="Each answer is checked against all of it.",
+    why="Every output is checked against the whole schema.",
     example="output_schema: {items: {items: {items: {}}}}   # and 40 more",
     instead="output_schema: {type: array, items: {type: number}}",
 )
@@ -344,8 +347,8 @@ SCHEMA_KEYWORD = rule(
     "FLJ148",
     "schema-keyword",
     "a keyword that JSON Schema does not have",
-    finds="A keyword that is close to one of JSON Schema 2020-12 and not one of them.",
-    why="JSON Schema ignores what it does not know, so a misspelt keyword checks nothing.",
+    finds="A keyword that resembles one of JSON Schema 2020-12 but is not one.",
+    why="JSON Schema ignores unknown keywords, so a misspelt keyword checks nothing.",
     example="output_schema: {type: object, require: [label]}",
     instead="output_schema: {type: object, required: [label]}",
 )
@@ -355,21 +358,21 @@ SCHEMA_KEYWORD = rule(
 MORE = rule(
     "FLJ150",
     "more-findings",
-    "a file with more mistakes than are shown",
-    finds=f"A file with more than {MAX_FINDINGS} errors in its keys and values, or in what they mean.",
-    why="Most of them have one cause, and to look for what was meant by each takes time.",
+    "more errors than are shown",
+    finds=f"A file with more than {MAX_FINDINGS} errors in its syntax or its meaning.",
+    why="Most of them have a common cause, and computing suggestions for each takes time.",
     example="# a file of another program, with a thousand keys that blueprints do not have",
     instead="# the first ones put right, and `flujo validate` again",
 )
 
 
 def bounded(findings: Iterable[Diagnostic]) -> Iterator[Diagnostic]:
-    """Yield findings up to the errors that are shown of one file, and a word about the rest."""
+    """Yield findings up to the limit of errors per file, then a note about the rest."""
     errors = 0
     for one in findings:
         errors += one.is_error
         if errors > MAX_FINDINGS:
-            message = f"there are more than {MAX_FINDINGS} errors in this file; the others are not shown"
-            yield MORE.at(one.span, message, hint="put these right first", severity=Severity.INFO)
+            message = f"this file has more than {MAX_FINDINGS} errors; the others are not shown"
+            yield MORE.at(one.span, message, hint="fix these first", severity=Severity.INFO)
             return
         yield one

@@ -1,4 +1,4 @@
-"""Why a text stops being YAML, in our words: the parser's complaint becomes a finding with a remedy."""
+"""Translates YAML parser errors into findings with a hint."""
 
 from __future__ import annotations
 
@@ -23,43 +23,46 @@ _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"\\]|\\.)*\"")
 _QUOTE = "put the whole value in quotes"
 _REASONS: dict[str, tuple[str, str]] = {
     "mapping values are not allowed in this context": (
-        "a second `:` on this line, or an entry that is indented further than the ones before it",
-        "put a text that holds `: ` in quotes, or line the key up with its neighbours",
+        "a second `:` on this line, or an entry that is indented more than the previous ones",
+        "put a text that contains `: ` in quotes, or align the key with its neighbours",
     ),
     "could not find expected ':'": ("a key without its `:`", "write `key: value`, or put the text in quotes"),
     "did not find expected key": (
-        "here should be the next key of the mapping",
-        "line the key up with its neighbours; text after a closing quote belongs inside of the quotes",
+        "expected the next key of the mapping",
+        "align the key with its neighbours; move text after a closing quote inside the quotes",
     ),
     "did not find expected '-' indicator": (
-        "here should be the next `- ` of the list",
-        "line the entry up with its neighbours",
+        "expected the next `- ` of the list",
+        "align the entry with its neighbours",
     ),
     "did not find expected ',' or ']'": ("a `[` list is not closed, or lacks a comma", "add `,` or `]`"),
     "did not find expected ',' or '}'": ("a `{` mapping is not closed, or lacks a comma", "add `,` or `}`"),
-    "did not find expected node content": ("a value is missing between two marks", "remove the extra comma"),
+    "did not find expected node content": (
+        "a value is missing between two separators",
+        "remove the extra comma",
+    ),
     "did not find expected <document start>": (
-        "a second value stands where the file should end",
-        "a blueprint is one mapping; line the key up with the first one",
+        "expected the end of the file, found a second value",
+        "a blueprint is one mapping; align the key with the first one",
     ),
     "block sequence entries are not allowed in this context": (
-        "a list cannot begin on the line of its key",
-        "begin the list on the next line",
+        "a list cannot start on the line of its key",
+        "start the list on the next line",
     ),
-    "found character that cannot start any token": ("no value can begin with this character", _QUOTE),
+    "found character that cannot start any token": ("a value cannot start with this character", _QUOTE),
     "did not find expected comment or line break": (
-        "`|` or `>` opens a block of text, which begins on the next line",
-        "begin the text on the next line, or put it in quotes",
+        "`|` or `>` opens a block of text, which starts on the next line",
+        "start the text on the next line, or put it in quotes",
     ),
     "found unknown escape character": (
-        "a backslash in double quotes starts an escape, and this one does not exist",
-        "use single quotes, or write the backslash twice",
+        "unknown escape sequence in double quotes",
+        "use single quotes, or double the backslash",
     ),
 }
 
 
 def explain(document: Document, error: MarkedYAMLError) -> Diagnostic:
-    """Return the finding for the place where the parser gave up."""
+    """Return the finding for the place where the parser stopped."""
     at = error.problem_mark.index if error.problem_mark else len(document.text)
     begun = error.context_mark.index if error.context_mark else at
     problem = error.problem or ""
@@ -96,30 +99,28 @@ def _open_quote(document: Document, error: MarkedYAMLError, begun: int) -> Diagn
         return None
     span = document.between(begun, begun + 1)
     message = f"the quote that opens on line {span.line} is never closed"
-    return SYNTAX.at(span, message, hint="close it with the same kind of quote")
+    return SYNTAX.at(span, message, hint="close it with the same quote character")
 
 
 def _tab(document: Document, at: int) -> Diagnostic | None:
-    """Return the finding for a tab where the indentation should be."""
+    """Return the finding for a tab in the indentation."""
     start = document.text.rfind("\n", 0, at) + 1
     lead = re.match(r" *\t", document.text[start:])
     if lead is None:
         return None
     span = document.between(start + lead.end() - 1, start + lead.end())
-    return SYNTAX.at(span, "a tab in the indentation", hint="YAML indents with spaces only")
+    return SYNTAX.at(span, "a tab in the indentation", hint="use spaces: YAML does not allow tabs here")
 
 
 def _refused(document: Document, problem: str, begun: int, at: int) -> Diagnostic | None:
-    """Return the finding for what is not even well-formed of the things that the language refuses anyway."""
+    """Return the finding for malformed syntax of features that the language forbids anyway."""
     span = document.between(begun, max(at, begun + 1))
     if "Unicode character escape" in problem:
         hint = "write the character itself, or `\\U0001F600` with eight digits"
-        return ENCODING.at(
-            document.between(at, at + 1), "half of a surrogate pair is no character", hint=hint
-        )
+        return ENCODING.at(document.between(at, at + 1), "a lone surrogate is not a character", hint=hint)
     rules: tuple[tuple[str, Rule, str], ...] = (
-        ("alphabetic or numeric", ALIAS, "`&` and `*` begin an anchor or an alias, which are not allowed"),
-        ("a tag", TAG, "`!` begins a tag, which is not allowed; an expression with `!` needs quotes"),
+        ("alphabetic or numeric", ALIAS, "`&` and `*` start an anchor or an alias, which are not allowed"),
+        ("a tag", TAG, "`!` starts a tag, which is not allowed; an expression with `!` needs quotes"),
         ("tag handle", TAG, "a tag is not allowed"),
         ("directive", SYNTAX, "a `%` at the start of a line is a directive, which is not allowed"),
     )
@@ -130,6 +131,6 @@ def _refused(document: Document, problem: str, begun: int, at: int) -> Diagnosti
 
 
 def _syntax(document: Document, problem: str, at: int) -> Diagnostic:
-    message, hint = _REASONS.get(problem, ("the text does not fit what stands before it", _QUOTE))
+    message, hint = _REASONS.get(problem, ("unexpected text", _QUOTE))
     span = document.between(at, at + 1)
     return SYNTAX.at(span, f"{message} (line {span.line})", hint=hint)

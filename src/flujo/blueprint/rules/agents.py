@@ -1,4 +1,4 @@
-"""Rules about agents: whom a step asks, whom nobody asks, and by which model an agent answers."""
+"""Rules about agents: unknown and unused ones, missing models, duplicate tools."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 UNKNOWN_AGENT = rule(
     "FLJ201",
     "unknown-agent",
-    "A step asks an agent that the blueprint does not have",
-    finds="A step whose `agent:` (or `router:`, `propose:`, `evaluate:`) is no entry of `agents:` in the "
-    "same file or in one that it includes.",
-    why="There is nobody to ask. A blueprint that is imported has its own agents and does not see yours.",
+    "A step uses an agent that the blueprint does not define",
+    finds="A step whose `agent:` (or `router:`, `propose:`, `evaluate:`) is not an entry of `agents:` in "
+    "the same file or in an included one.",
+    why="The step cannot run. An imported blueprint has its own agents and does not see yours.",
     example="agents: {sorter: {model: openai:gpt-5-mini}}\nsteps:\n  - {name: sort, agent: sortr}",
     instead="agents: {sorter: {model: openai:gpt-5-mini}}\nsteps:\n  - {name: sort, agent: sorter}",
 )
 
 
 def unknown_agent(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Refuse a step whose agent is not declared."""
+    """Report a step whose agent is not declared."""
     for key, name in asked(visit.step):
         if name not in unit.blueprint.agents and unit.roster.is_whole:
             yield UNKNOWN_AGENT.at(
                 unit.span(*visit.path, key),
-                f"step {visit.step.name!r} asks agent {name!r}, which `agents:` does not have",
-                hint=suggest(name, unit.blueprint.agents, what="there are")
+                f"step {visit.step.name!r} uses agent {name!r}, which is not in `agents:`",
+                hint=suggest(name, unit.blueprint.agents, what="known agents")
                 or f"add `agents: {{{name}: {{model: …}}}}`",
             )
 
@@ -42,16 +42,16 @@ def unknown_agent(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
 UNUSED_AGENT = rule(
     "FLJ202",
     "unused-agent",
-    "An agent that no step asks",
-    finds="An entry of `agents:` that no step of the file names, and no other agent extends.",
-    why="Its prompt is reviewed and locked, and never used; often a step names another by mistake.",
+    "An agent that no step uses",
+    finds="An entry of `agents:` that no step of the file uses and no other agent extends.",
+    why="Its prompt is reviewed and locked but never used. Often a step names another agent by mistake.",
     example="agents: {sorter: {model: a:b}, helper: {model: a:b}}\nsteps:\n  - {name: sort, agent: sorter}",
     instead="agents: {sorter: {model: a:b}}\nsteps:\n  - {name: sort, agent: sorter}",
 )
 
 
 def unused_agent(unit: Unit) -> Iterator[Diagnostic]:
-    """Warn of agents that nobody asks."""
+    """Warn of unused agents."""
     if not unit.visits:
         return
     in_use = in_use_by(unit) | bases(unit)
@@ -59,8 +59,8 @@ def unused_agent(unit: Unit) -> Iterator[Diagnostic]:
         if name not in in_use and unit.is_own(name):
             yield UNUSED_AGENT.at(
                 unit.span("agents", name, key=True),
-                f"no step asks agent {name!r}",
-                hint="name it in a step's `agent:`, or take it out",
+                f"no step uses agent {name!r}",
+                hint="name it in a step's `agent:`, or remove it",
                 severity=Severity.WARNING,
             )
 
@@ -68,9 +68,9 @@ def unused_agent(unit: Unit) -> Iterator[Diagnostic]:
 UNUSED_INCLUDE = rule(
     "FLJ276",
     "unused-include",
-    "A file of agents of which nobody asks any",
-    finds="An entry of a blueprint's `include:` whose agents no step asks and no agent extends.",
-    why="What is included is part of the blueprint: of its digest, and of what is reviewed when it changes.",
+    "An included file whose agents are all unused",
+    finds="An entry of a blueprint's `include:` whose agents no step uses and no agent extends.",
+    why="An included file is part of the blueprint: it counts in the digest and has to be reviewed.",
     example="include: [./agents/common.yaml]   # has an agent `reviewer`\n"
     "agents: {sorter: {model: a:b}}\nsteps:\n  - {name: sort, agent: sorter}",
     instead="agents: {sorter: {model: a:b}}\nsteps:\n  - {name: sort, agent: sorter}",
@@ -78,7 +78,7 @@ UNUSED_INCLUDE = rule(
 
 
 def unused_include(unit: Unit) -> Iterator[Diagnostic]:
-    """Warn of files of agents that nobody needs."""
+    """Warn of included files without an agent in use."""
     roster = unit.roster
     names = in_use_by(unit) | bases(unit)
     is_certain = roster.is_whole and not roster.twice and names <= roster.agents.keys()
@@ -89,19 +89,19 @@ def unused_include(unit: Unit) -> Iterator[Diagnostic]:
         if not files & needed:
             yield UNUSED_INCLUDE.at(
                 unit.span("include", index),
-                f"no step asks an agent of {unit.blueprint.include[index]!r}",
-                hint="take it out, or ask one of them",
+                f"no step uses an agent of {unit.blueprint.include[index]!r}",
+                hint="remove the entry, or use one of its agents",
                 severity=Severity.WARNING,
             )
 
 
 def in_use_by(unit: Unit) -> set[str]:
-    """Return the names of the agents that steps of this file ask."""
+    """Return the names of the agents that steps of this file use."""
     return {name for visit in unit.visits for _, name in asked(visit.step)}
 
 
 def agents_that_matter(unit: Unit) -> set[str]:
-    """Return the names of the agents of this file, and of those that it includes and asks."""
+    """Return the names of the agents of this file, and of the included ones that it uses."""
     in_use = in_use_by(unit)
     return {name for name in unit.blueprint.agents if name in in_use or unit.is_own(name)}
 
@@ -112,10 +112,10 @@ def bases(unit: Unit) -> set[str]:
 
 
 def agent_without_model(unit: Unit) -> Iterator[Diagnostic]:
-    """Refuse an agent that could be asked, and of which nothing says by which model.
+    """Report an agent in use, or unused without being a base, that has no model.
 
-    One that others extend is not asked, and the model of one in a file of agents may come from whoever
-    includes it.
+    An agent that only others extend needs none, and an agent in a shared file may get its model from the
+    including blueprint.
     """
     in_use = in_use_by(unit)
     idle = {name for name in unit.blueprint.agents if unit.visits and unit.is_own(name)} - bases(unit)
@@ -126,8 +126,8 @@ def agent_without_model(unit: Unit) -> Iterator[Diagnostic]:
             bases_of = [(there, path) for there, path in declared.layers[1:] if path[0] == "agents"]
             yield MISSING_KEY.at(
                 unit.span("agents", name, key=True),
-                f"agent {name!r} has no `model`, nor does anything that it starts from",
-                hint="write `model: provider:model`; `model: local:smollm2` runs here without a key",
+                f"agent {name!r} has no `model`, and inherits none",
+                hint="write `model: provider:model`; `model: local:smollm2` runs locally, without a key",
                 related=tuple(
                     (there.span(path, key=True), "it extends this one") for there, path in bases_of
                 ),
@@ -137,9 +137,9 @@ def agent_without_model(unit: Unit) -> Iterator[Diagnostic]:
 TOOL_TWICE = rule(
     "FLJ255",
     "duplicate-tool",
-    "Two tools of one agent with one name",
+    "Two tools of an agent have the same name",
     finds="Two entries of an agent's `tools` whose functions have the same name, whatever their modules.",
-    why="A model calls a tool by its function's name: it could not say which of the two it means.",
+    why="A model calls a tool by its function name, so the call would be ambiguous.",
     example="agents: {helper: {model: a:b, tools: [skills.crm:lookup, skills.erp:lookup]}}\n"
     "steps:\n  - {name: help, agent: helper}",
     instead="agents: {helper: {model: a:b, tools: [skills.crm:lookup, skills.erp:lookup_order]}}\n"
@@ -148,7 +148,7 @@ TOOL_TWICE = rule(
 
 
 def duplicate_tool(unit: Unit) -> Iterator[Diagnostic]:
-    """Refuse an agent two of whose tools a model could not tell apart."""
+    """Report an agent with two tools of the same name."""
     for name, agent in unit.blueprint.agents.items():
         first: dict[str, int] = {}
         for index, tool in enumerate(agent.tools):
@@ -157,7 +157,7 @@ def duplicate_tool(unit: Unit) -> Iterator[Diagnostic]:
                 earlier = unit.span("agents", name, "tools", first[called])
                 yield TOOL_TWICE.at(
                     unit.span("agents", name, "tools", index),
-                    f"agent {name!r} has two tools called `{called}`",
-                    hint="rename one of the functions, or leave one tool out",
+                    f"agent {name!r} has two tools named `{called}`",
+                    hint="rename one of the functions, or remove one of the tools",
                     related=((earlier, "the other one"),),
                 )

@@ -1,4 +1,4 @@
-"""Safe edits: what a finding knows how to mend is put into the text, and nothing else of it changes."""
+"""Applies the safe fixes of diagnostics to the source text."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from flujo.blueprint.diagnostics import Diagnostic, Fix
 
 _MOST_ROUNDS = 10
-"""A mended text can show further findings; each round mends what the one before has uncovered."""
+# A fixed text can show further findings; each round fixes those that the round before uncovered.
 
 
 class Overlay(Source):
-    """Files of `below`, some of them with another text."""
+    """The files of `below`, some with their text replaced."""
 
     def __init__(self, below: Source, texts: Mapping[str, str]) -> None:
         self._below = below
@@ -30,11 +30,11 @@ class Overlay(Source):
 
 
 def apply_fixes(source: Source, findings: Callable[[Source], Iterable[Diagnostic]]) -> dict[str, str]:
-    """Return the new text of every file that safe edits change.
+    """Return the new text of every file that safe fixes change.
 
     Args:
         source: where files are read from.
-        findings: what is wrong with the files of a source.
+        findings: returns the diagnostics of a source's files.
     """
     texts: dict[str, str] = {}
     for _ in range(_MOST_ROUNDS):
@@ -51,7 +51,7 @@ def apply_fixes(source: Source, findings: Callable[[Source], Iterable[Diagnostic
 
 
 def applied(text: str, fixes: Iterable[Fix]) -> str:
-    """Return `text` with the edits in it; of two that overlap, the first in the file wins."""
+    """Return `text` with the edits applied; where two overlap, the first in the file wins."""
     mark = "\ufeff" if text.startswith("\ufeff") else ""
     body = text.removeprefix(mark)
     document = Document("", body)

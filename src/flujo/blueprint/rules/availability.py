@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 NOT_AVAILABLE = rule(
     "FLJ213",
     "not-available-yet",
-    "A part of the language that is not available yet",
+    "A feature that is not available yet",
     finds="A kind of step or a key that this version of Flujo does not execute yet.",
-    why="The run would do something else than the blueprint says.",
+    why="The run would ignore it.",
     example="steps:\n  - {name: sort, agent: sorter, config: {execution_mode: background}}",
     instead="steps:\n  - {name: sort, agent: sorter}",
 )
@@ -26,7 +26,7 @@ _LATER_ON_AGENTS = ("spec", "capabilities", "trust")
 
 
 def unavailable_at_top(unit: Unit) -> Iterator[Diagnostic]:
-    """Refuse keys of agents that have no effect yet."""
+    """Report keys of agents that have no effect yet."""
     for name, agent in unit.blueprint.agents.items():
         yield from _unavailable_keys(unit, ("agents", name), agent, _LATER_ON_AGENTS)
         for index, tool in enumerate(agent.tools):
@@ -34,7 +34,7 @@ def unavailable_at_top(unit: Unit) -> Iterator[Diagnostic]:
                 path = ("agents", name, "tools", index)
                 yield NOT_AVAILABLE.at(
                     unit.span(*path),
-                    "a tool in the form of a mapping is not available yet",
+                    "a tool written as a mapping is not available yet",
                     hint="write `module:callable`",
                 )
 

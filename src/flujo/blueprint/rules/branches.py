@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from flujo.blueprint.diagnostics import Diagnostic
     from flujo.blueprint.language.traversal import Path
 
-# Context fields that branches write ------------------------------------------------------------------------
+# Context fields that branches write ----------------------------------------------------------------------
 
 _TWO = "kind: parallel\nname: both\nbranches:\n"
 MERGE_CONFLICT = rule(
     "FLJ235",
     "merge-conflict",
-    "Several branches write one field of the context",
+    "Several branches write the same context field",
     finds="A field that two branches of a `parallel` or `router` `save`, or that the steps of a `map` `save` "
-    "for every item, where nothing says whose value counts.",
-    why="Which one finishes last is chance, so the last one does not win: the run would fail after all of "
-    "them have been paid for.",
+    "for every item, without a `merge` strategy that decides which value is kept.",
+    why="The order in which branches finish is random, so Flujo does not keep the last value: the run would "
+    "fail after all branches have been paid for.",
     example=f"{_TWO}  one: [{{name: a, agent: x, save: {{note: output}}}}]\n"
     "  two: [{name: b, agent: y, save: {note: output}}]",
     instead=f"{_TWO}  one: [{{name: a, agent: x, save: {{notes: {{append: output}}}}}}]\n"
@@ -37,9 +37,10 @@ MERGE_CONFLICT = rule(
 THROWN_AWAY = rule(
     "FLJ236",
     "write-thrown-away",
-    "A map's steps write to the context, and nothing of it is kept",
-    finds="A `save:` inside a `map` that does not say how to `merge`.",
-    why="Each item works on a context of its own, and without `merge:` those are thrown away at the end.",
+    "Context fields written inside a map are discarded",
+    finds="A `save:` inside a `map` without `merge:`.",
+    why="Each item works on its own copy of the context. Without `merge:` the copies are discarded at the "
+    "end.",
     example="kind: map\nname: each\nover: input.docs\n"
     "steps: [{name: read, agent: a, save: {notes: {append: output}}}]",
     instead="kind: map\nname: each\nover: input.docs\nmerge: context_update\n"
@@ -48,26 +49,26 @@ THROWN_AWAY = rule(
 FIELD_MAPPING = rule(
     "FLJ237",
     "field-mapping",
-    "A field mapping names what is not there",
-    finds="A key of `field_mapping:` that is no branch, or a field that the context does not have.",
-    why="What was meant to be taken from a branch would not be taken.",
+    "A field mapping names an unknown branch or field",
+    finds="A key of `field_mapping:` that is not a branch, or a field that the context does not have.",
+    why="The field would not be copied from the branch.",
     example=f"field_mapping: {{oen: [note]}}\n{_TWO}  one: [{{name: a, agent: x, save: {{note: output}}}}]",
     instead=f"field_mapping: {{one: [note]}}\n{_TWO}  one: [{{name: a, agent: x, save: {{note: output}}}}]",
 )
 _JUDGED = ("context_update", "error_on_conflict")
-"""The strategies under which a second writer is a conflict."""
+"""The strategies that treat a second writer as a conflict."""
 
 
 @dataclass(frozen=True)
 class _Write:
-    """Where a branch writes a field, and whether all that it does is to append."""
+    """Where a branch writes a field, and whether it only appends."""
 
     path: Path
     appends: bool
 
 
 def merge_conflict(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Refuse fields that more than one branch writes, where the strategy does not decide."""
+    """Report fields that more than one branch writes, unless the strategy decides between them."""
     step = visit.step
     if isinstance(step, doc.MapStep) and step.merge in _JUDGED:
         for field, write in _writes(unit, step.steps, (*visit.path, "steps")).items():
@@ -75,7 +76,7 @@ def merge_conflict(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
                 yield MERGE_CONFLICT.at(
                     unit.span(*write.path, key=True),
                     f"every item of map {step.name!r} writes `context.{field}`",
-                    hint=_hint(step.merge, field, "write it in a step behind the map"),
+                    hint=_hint(step.merge, field, "write it in a step after the map"),
                 )
     elif isinstance(step, doc.BranchesAtOnce) and step.merge in _JUDGED:
         yield from _between_branches(unit, visit.path, step)
@@ -90,11 +91,13 @@ def _between_branches(unit: Unit, path: Path, step: doc.BranchesAtOnce) -> Itera
             first, earlier = seen.setdefault(field, (branch, write))
             if first == branch or (write.appends and earlier.appends and step.merge != "error_on_conflict"):
                 continue
-            chosen = ", when both are chosen" if isinstance(step, doc.RouterStep) else ""
+            chosen = " when both are chosen" if isinstance(step, doc.RouterStep) else ""
             yield MERGE_CONFLICT.at(
                 unit.span(*write.path, key=True),
                 f"branches {first!r} and {branch!r} both write `context.{field}`{chosen}",
-                hint=_hint(step.merge, field, "leave it to one of them, for instance by `field_mapping`"),
+                hint=_hint(
+                    step.merge, field, "write it in one branch only, for instance with `field_mapping`"
+                ),
                 severity=Severity.WARNING if chosen else Severity.ERROR,
                 related=((unit.span(*earlier.path, key=True), "the other one"),),
             )
@@ -102,25 +105,25 @@ def _between_branches(unit: Unit, path: Path, step: doc.BranchesAtOnce) -> Itera
 
 def _hint(merge: str, field: str, elsewhere: str) -> str:
     append = f"append to a list (`{field}: {{append: …}}`), " if merge == "context_update" else ""
-    return f"{append}{elsewhere}, or say who wins: `merge: overwrite` or `merge: keep_first`"
+    return f"{append}{elsewhere}, or choose which value is kept: `merge: overwrite` or `merge: keep_first`"
 
 
 def thrown_away(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Refuse writes inside a map that does not say what becomes of them."""
+    """Warn of writes inside a map without `merge`."""
     step = visit.step
-    # Somebody who writes `merge: no_merge` has said it.
+    # An explicit `merge: no_merge` is a decision.
     if isinstance(step, doc.MapStep) and "merge" not in step.model_fields_set:
         for field, write in _writes(unit, step.steps, (*visit.path, "steps")).items():
             yield THROWN_AWAY.at(
                 unit.span(*write.path, key=True),
-                f"what map {step.name!r} writes to `context.{field}` is thrown away",
-                hint="write `merge: context_update` on the map to keep it, or `merge: no_merge` when only "
+                f"map {step.name!r} writes `context.{field}`, and the value is discarded",
+                hint="write `merge: context_update` on the map to keep it, or `merge: no_merge` if only "
                 "the item itself reads it",
             )
 
 
 def _writes(unit: Unit, steps: Sequence[doc.BaseStep], path: Path) -> Mapping[str, _Write]:
-    """Return the fields that a list of steps leaves written, and where each is written first."""
+    """Return the fields that a list of steps writes, and where each is written first."""
     found: dict[str, _Write] = {}
 
     def note(field: str, write: _Write) -> None:
@@ -142,7 +145,7 @@ def _writes(unit: Unit, steps: Sequence[doc.BaseStep], path: Path) -> Mapping[st
 
 
 def field_mapping(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Refuse a field mapping for branches or fields that there are not."""
+    """Report a field mapping that names an unknown branch or field."""
     step = visit.step
     if not isinstance(step, doc.BranchesAtOnce):
         return
@@ -153,7 +156,7 @@ def field_mapping(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
             yield FIELD_MAPPING.at(
                 unit.span(*path, key=True),
                 f"step {step.name!r} has no branch {branch!r}",
-                hint=suggest(branch, step.branches, what="its branches are"),
+                hint=suggest(branch, step.branches, what="branches"),
             )
         known = (context or {}).get("properties") or {}
         for index, name in enumerate(fields):
@@ -161,11 +164,11 @@ def field_mapping(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
                 yield FIELD_MAPPING.at(
                     unit.span(*path, index),
                     f"the context has no field {name!r}",
-                    hint=suggest(name, known, what="it has") or "declare it in `context_schema`",
+                    hint=suggest(name, known, what="fields") or "declare it in `context_schema`",
                 )
 
 
-# Who chooses ---------------------------------------------------------------------------------------------
+# Router answers ------------------------------------------------------------------------------------------
 
 _ROUTE = "agents: {chooser: {model: a:b, output_schema: {enum: [billing, %s]}}}\nsteps:\n"
 _ROUTER = (
@@ -175,38 +178,40 @@ _ROUTER = (
 ROUTER_ANSWER = rule(
     "FLJ238",
     "router-answer",
-    "A router's agent whose answers are not the names of branches",
+    "A router's agent does not answer with branch names",
     finds="An agent under `router:` with an output schema that is neither text nor a list of texts, or that "
-    "lists what is no branch.",
-    why="A router is asked for branches to run; anything else goes back to it once, and then the run fails.",
+    "allows a value that is not a branch.",
+    why="A router must answer with the branches to run. Any other answer is retried once, then the run "
+    "fails.",
     example=_ROUTE % "technic" + _ROUTER,
     instead=_ROUTE % "technical" + _ROUTER,
 )
 
 
 def router_answer(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Refuse an agent that cannot name the branches."""
+    """Report an agent whose answers cannot be branch names."""
     step = visit.step
     agent = unit.blueprint.agents.get(step.router) if isinstance(step, doc.RouterStep) else None
     if agent is None or agent.output_schema is None or not isinstance(step, doc.RouterStep):
         return
     schema = agent.output_schema
-    there = ((unit.span("agents", step.router, "output_schema", key=True), "it answers with this"),)
+    there = ((unit.span("agents", step.router, "output_schema", key=True), "its output schema"),)
     if types(schema) == {"array"}:
         schema = schema.get("items") or {}
     given = types(schema)
     if given and "string" not in given:
         yield ROUTER_ANSWER.at(
             unit.span(*visit.path, "router"),
-            f"agent {step.router!r} answers with {one_of(sorted(given))}, and a router names branches",
-            hint="take its `output_schema` out: a router is told the branches it may name",
+            f"agent {step.router!r} answers with {one_of(sorted(given))}, but a router answers with branch "
+            "names",
+            hint="remove its `output_schema`: Flujo tells a router which branches it can choose",
             related=there,
         )
     for value in schema.get("enum") or ():
         if value not in step.branches:
             yield ROUTER_ANSWER.at(
                 unit.span(*visit.path, "router"),
-                f"agent {step.router!r} may answer {value!r}, which is no branch of {step.name!r}",
-                hint=suggest(str(value), step.branches, what="its branches are"),
+                f"agent {step.router!r} may answer {value!r}, which is not a branch of {step.name!r}",
+                hint=suggest(str(value), step.branches, what="branches"),
                 related=there,
             )

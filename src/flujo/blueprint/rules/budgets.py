@@ -1,4 +1,4 @@
-"""Rules about budgets: what a request costs at most has to be known before it is made."""
+"""Rules about budgets: the maximum cost of a request must be known before it is sent."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _STEPS = "\nsteps:\n  - {name: sort, agent: sorter}"
 UNBOUNDED_ANSWER = rule(
     "FLJ271",
     "unbounded-answer",
-    "An agent under a budget whose answers may become of any length",
+    "An agent under a budget without a limit on its response length",
     finds="A budget with a limit on cost or tokens, and an agent in the blueprint or in one that it imports "
-    "without `max_tokens` in its `model_settings`. Models of this machine have a limit of their own.",
-    why="Before each request the most that it can cost is taken out of the budget; without a longest answer "
-    "nobody knows how much that is, and the request would be refused.",
+    "without `max_tokens` in its `model_settings`. Local models have a limit of their own.",
+    why="Before each request, Flujo reserves its maximum cost in the budget. Without `max_tokens` the "
+    "maximum is unknown, and the request would be refused.",
     example=_BUDGET + "agents: {sorter: {model: openai:gpt-5-mini}}" + _STEPS,
     instead=_BUDGET
     + "agents: {sorter: {model: openai:gpt-5-mini, model_settings: {max_tokens: 500}}}"
@@ -32,28 +32,28 @@ UNBOUNDED_ANSWER = rule(
 
 
 def unbounded_answers(unit: Unit) -> Iterator[Diagnostic]:
-    """Refuse agents under a limit on cost or tokens whose requests could cost anything."""
+    """Report agents under a limit on cost or tokens whose response length is unlimited."""
     budget = unit.blueprint.budget
     if budget is None or (budget.total_cost_usd_limit is None and budget.total_tokens_limit is None):
         return
     for name in _unbounded(unit):
         yield UNBOUNDED_ANSWER.at(
             unit.span("agents", name, key=True),
-            f"agent {name!r} is under a budget, and nothing bounds how long its answers may become",
-            hint="bound them: `model_settings: {max_tokens: 1000}`",
+            f"agent {name!r} is under a budget, but its response length is unlimited",
+            hint="set a limit: `model_settings: {max_tokens: 1000}`",
         )
     for child in _below(unit, set()):
         for name in _unbounded(child):
             yield UNBOUNDED_ANSWER.at(
                 unit.span("budget", key=True),
-                f"agent {name!r} of {child.document.file} is under this budget, and nothing bounds how long "
-                "its answers may become",
-                hint="bound them there: `model_settings: {max_tokens: 1000}`",
+                f"agent {name!r} of {child.document.file} is under this budget, but its response length "
+                "is unlimited",
+                hint="set a limit there: `model_settings: {max_tokens: 1000}`",
             )
 
 
 def _unbounded(unit: Unit) -> list[str]:
-    """Return the agents that a step asks and whose answers nothing bounds."""
+    """Return the agents of a step that have no limit on their response length."""
     in_use = in_use_by(unit)
     return [
         name
@@ -63,7 +63,7 @@ def _unbounded(unit: Unit) -> list[str]:
 
 
 def is_unbounded(agent: doc.Agent) -> bool:
-    """Return whether nothing says how long an agent's answers may become, and each costs."""
+    """Return whether an agent's responses cost money and have no length limit."""
     is_local = (agent.model or "").startswith("local:")
     return not is_local and not isinstance(agent.model_settings.get("max_tokens"), int)
 

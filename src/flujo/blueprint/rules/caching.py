@@ -1,4 +1,4 @@
-"""Rules about cached steps, whose answers have to stand for running them, and about searches."""
+"""Rules about cached steps and tree searches."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _CACHE = "steps:\n  - kind: cache\n    name: known\n    "
 NOT_CACHEABLE = rule(
     "FLJ261",
     "not-cacheable",
-    "A cached step that does more than give an answer",
-    finds="A question to a human, a `save:`, or a second cache inside a step whose answers are cached; "
+    "A cached step that does more than return an output",
+    finds="A question to a human, a `save:`, or a second cache inside a cached step; "
     "`when:` on the step of a `kind: cache`.",
-    why="The cache keeps the output and nothing else: no human would be asked, and nothing saved.",
+    why="The cache keeps only the output: on a hit there is no question to the human, and no field is saved.",
     example=_CACHE + "step: {name: sort, agent: sorter, save: {label: output}}",
     instead=_CACHE + "step: {name: sort, agent: sorter}\n    save: {label: output}",
 )
 NEVER_CACHED = rule(
     "FLJ262",
     "never-cached",
-    "A cached step whose key cannot be known",
-    finds="A callable with a parameter `context` in a step whose answers are cached without a `key:`.",
-    why="It may read anything of the context, so no two runs are known to ask the same: it is run each time.",
+    "A cached step whose key cannot be computed",
+    finds="A callable with a parameter `context` in a step that is cached without a `key:`.",
+    why="It may read any field of the context, so no two calls are known to be equal: it runs every time.",
     example="# def score(data, context): …\n"
     "steps:\n  - {name: score, call: skills.risk:score, cache: {ttl_s: 1h}}",
     instead="# def score(data, context): …\n"
@@ -41,10 +41,10 @@ NEVER_CACHED = rule(
 SEARCH_ANSWER = rule(
     "FLJ263",
     "search-answer",
-    "An agent of a tree search that answers with the wrong thing",
-    finds="An agent under `propose:` whose output schema is no list, or one under `evaluate:` whose output "
-    "schema is neither a number nor an object with a `score`.",
-    why="A search goes on from a list of candidates, and sorts them by a number.",
+    "An agent of a tree search with the wrong output type",
+    finds="An agent under `propose:` whose output schema is not a list, or one under `evaluate:` whose "
+    "output schema is neither a number nor an object with a `score`.",
+    why="A search continues from a list of candidates and sorts them by a number.",
     example="agents: {thinker: {model: a:b, output_schema: {type: string}}}\n"
     "steps:\n  - {kind: tree_search, name: solve, propose: thinker, evaluate: skills.solve:score}",
     instead="agents: {thinker: {model: a:b, output_schema: {type: array, items: {type: string}}}}\n"
@@ -59,7 +59,7 @@ def _below(unit: Unit, visit: Visit) -> Iterator[Visit]:
 
 
 def never_cached(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Warn of callables that may read anything of the context."""
+    """Warn of callables that may read any field of the context."""
     policy = visit.step.policy
     if policy is None or policy.key is not None:
         return
@@ -72,8 +72,8 @@ def never_cached(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
             if path[: len(inner.path) + 1] != (*inner.path, "save") and _takes_context(unit, target):
                 yield NEVER_CACHED.at(
                     unit.span(*path),
-                    f"`{target}` takes `context`, so {visit.step.name!r} is never answered from the cache",
-                    hint="say what it reads of the context: `key: context.…`",
+                    f"`{target}` takes `context`, so {visit.step.name!r} is never served from the cache",
+                    hint="name the fields that it reads: `key: context.…`",
                     severity=Severity.WARNING,
                 )
 
@@ -84,7 +84,7 @@ def _takes_context(unit: Unit, target: str) -> bool:
 
 
 def search_answers(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Refuse agents that cannot propose, or cannot evaluate."""
+    """Report agents whose output does not fit `propose` or `evaluate`."""
     if not isinstance(visit.step, doc.TreeSearchStep):
         return
     wanted = {
@@ -98,7 +98,7 @@ def search_answers(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
         if given and not given <= kinds:
             yield SEARCH_ANSWER.at(
                 unit.span(*visit.path, key),
-                f"agent {name!r} answers with {one_of(sorted(given))}, and `{key}` gives {what}",
-                hint=f"take its `output_schema` out: without one it is asked for {what}",
-                related=((unit.span("agents", name, "output_schema", key=True), "it answers with this"),),
+                f"agent {name!r} answers with {one_of(sorted(given))}, but `{key}` needs {what}",
+                hint=f"remove its `output_schema`: Flujo then requests {what}",
+                related=((unit.span("agents", name, "output_schema", key=True), "its output schema"),),
             )

@@ -1,4 +1,4 @@
-"""What a blueprint says of callables, held against the project's source as text: nothing is imported."""
+"""Rules about callables: checked against the project's source text, without importing it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 CALLABLE_REFUSED = rule(
     "FLJ250",
     "callable-refused",
-    "A callable that this project does not admit",
-    finds="A `module:callable` that is misspelt, that no pattern of `allow_callables` in flujo.toml admits, "
-    "or that is never admitted (`os`, `subprocess`, `builtins` …).",
-    why="A blueprint that names a callable is code. The project says which code it may be.",
+    "A callable that this project does not allow",
+    finds="A `module:callable` that is malformed, that no pattern of `allow_callables` in flujo.toml "
+    "matches, or that is never allowed (`os`, `subprocess`, `builtins` …).",
+    why="Naming a callable runs code. The project decides which code a blueprint may run.",
     example="steps:\n  - {name: go, call: os:system, with: {command: ls}}",
     instead='# flujo.toml: [blueprints] allow_callables = ["skills.*"]\n'
     "steps:\n  - {name: go, call: skills.files:listing}",
@@ -36,19 +36,19 @@ UNKNOWN_CALLABLE = rule(
     "FLJ251",
     "unknown-callable",
     "A callable that its module does not define",
-    finds="A `module:callable` whose module is a file of the project that defines no such name, or gives it "
-    "to a number, a text, a list or a mapping.",
-    why="The run could not start.",
+    finds="A `module:callable` whose module is a file of the project that does not define the name, or "
+    "assigns it a number, a text, a list or a mapping.",
+    why="The run cannot start.",
     example="steps:\n  - {name: look, call: skills.crm:lokup}",
     instead="steps:\n  - {name: look, call: skills.crm:lookup}",
 )
 CALLABLE_ARGUMENTS = rule(
     "FLJ252",
     "callable-arguments",
-    "A call that does not give the callable what it takes",
-    finds="A key of `with:` that is no parameter of the function, or a parameter without a default that gets "
-    "nothing.",
-    why="The call would fail when the run comes to it.",
+    "A call whose arguments do not fit the callable",
+    finds="A key of `with:` that is not a parameter of the function, or a parameter without a default that "
+    "gets nothing.",
+    why="The call would fail at run time.",
     example="# def lookup(email): …\n"
     "steps:\n  - {name: look, call: skills.crm:lookup, with: {mail: '{{ input }}'}}",
     instead="# def lookup(email): …\n"
@@ -57,10 +57,10 @@ CALLABLE_ARGUMENTS = rule(
 CALLABLE_UNCHECKED = rule(
     "FLJ253",
     "callable-not-checked",
-    "A callable that no source in the project shows",
-    finds="An admitted `module:callable` whose source is no file of the project, or does not say plainly "
-    "that it defines the name (a star import, a definition inside an `if`).",
-    why="Whether it exists and what it takes is found only when the blueprint is run.",
+    "A callable whose source is not in the project",
+    finds="An allowed `module:callable` whose source is not a file of the project, or whose module may "
+    "define the name dynamically (a star import, a definition inside an `if`).",
+    why="Whether it exists and which arguments it takes is known only at run time.",
     example="steps:\n  - {name: parse, call: some_package.parsing:parse}",
     instead="# a function of the project that calls the package\n"
     "steps:\n  - {name: parse, call: skills.parsing:parse}",
@@ -69,19 +69,19 @@ CALLABLE_UNCHECKED = rule(
 
 @dataclass(frozen=True)
 class Named:
-    """A callable where it is named, and with what it is called, where that is known."""
+    """A callable, where it is named, and its arguments if known."""
 
     target: str
     path: Path
     is_called: bool = False
     given: tuple[str, ...] | None = None
-    """The names of its arguments; None when it is handed one value, for `data` or its only parameter."""
+    """The names of its arguments; None when it gets one value, for `data` or its only parameter."""
     values: Path | None = None
-    """The mapping that gives the arguments, where the blueprint says them."""
+    """The path of the mapping with the arguments, if the blueprint has one."""
 
 
 def named_in_step(visit: Visit) -> Iterator[Named]:
-    """Yield the callables that a step names; those in keys that hold logic are among `places`."""
+    """Yield the callables that a step names, except those in keys that hold expressions."""
     match visit.step:
         case doc.Step(call=str(target), with_=None):
             yield Named(target, (*visit.path, "call"), is_called=True)
@@ -100,7 +100,7 @@ def named_in_step(visit: Visit) -> Iterator[Named]:
 
 
 def _around(step: doc.Step, path: Path) -> Iterator[Named]:
-    """Yield the callables around who answers: on the way there and back, and in doubt."""
+    """Yield the processors, validators and `reconcile` of a step."""
     for key, names in (("input", step.processors.input), ("output", step.processors.output)):
         for index, name in enumerate(names):
             yield Named(name, (*path, "processors", key, index), is_called=True)
@@ -123,14 +123,14 @@ def named_at_top(unit: Unit) -> Iterator[Named]:
 
 
 def signature_of(unit: Unit, target: str) -> Signature | None:
-    """Return what a callable takes and declares, as far as the project's source says."""
+    """Return the signature of a callable as the project's source has it, or None."""
     place, _, name = target.partition(":")
     module = unit.module(place)
     return module.names.get(name) if module is not None else None
 
 
 def callable_problems(unit: Unit, named: Named) -> Iterator[Diagnostic]:
-    """Refuse a callable that is not admitted or not there, and a call that does not fit it."""
+    """Report a callable that is not allowed or does not exist, and a call that does not fit it."""
     span = unit.span(*named.path)
     problem = check_callable_name(named.target, unit.allow)
     if problem is not None:
@@ -141,27 +141,27 @@ def callable_problems(unit: Unit, named: Named) -> Iterator[Diagnostic]:
     if module is None:
         yield CALLABLE_UNCHECKED.at(
             span,
-            f"`{named.target}` is not checked: its source is no file of this project",
-            hint=f"it would be `{place.replace('.', '/')}.py` beside flujo.toml",
+            f"`{named.target}` is not checked: its source is not in this project",
+            hint=f"a module of the project would be `{place.replace('.', '/')}.py` beside flujo.toml",
             severity=Severity.INFO,
         )
     elif name not in module.names and not module.complete:
         yield CALLABLE_UNCHECKED.at(
             span,
-            f"`{named.target}` is not checked: what {module.path} defines is known only when it is run",
-            hint=f"define `{name}` at its top level, outside of any `if` and `try`",
+            f"`{named.target}` is not checked: {module.path} may define it dynamically",
+            hint=f"define `{name}` at the top level, outside any `if` or `try`",
             severity=Severity.INFO,
         )
     elif name not in module.names:
         yield UNKNOWN_CALLABLE.at(
             span,
-            f"`{module.path}` defines no `{name}`",
-            hint=suggest(name, module.names, what="it defines"),
+            f"`{module.path}` does not define `{name}`",
+            hint=suggest(name, module.names, what="defined there"),
         )
     elif name in module.constants:
         yield UNKNOWN_CALLABLE.at(
             span,
-            f"`{named.target}` cannot be called: {module.path} gives the name to a plain value",
+            f"`{named.target}` is not callable: {module.path} assigns it a plain value",
             hint="name a function",
         )
     elif named.is_called and (signature := module.names[name]) is not None:
@@ -175,10 +175,10 @@ def _arguments(unit: Unit, named: Named, signature: Signature) -> Iterator[Diagn
         if needed and "data" not in signature.parameters and len(needed) > 1:
             yield CALLABLE_ARGUMENTS.at(
                 unit.span(*named.path),
-                f"`{named.target}` needs {one_of(needed, joined_by='and')}, and is handed one value",
+                f"`{named.target}` needs {one_of(needed, joined_by='and')}, and gets one value",
                 hint="add `with:` with a value for each"
                 if named.path[-1] == "call"
-                else "let it take `data`",
+                else "give it a parameter `data`",
             )
         return
     takes = [name for name in signature.parameters if name not in HANDED_IN or name in ("data", *named.given)]
@@ -187,21 +187,21 @@ def _arguments(unit: Unit, named: Named, signature: Signature) -> Iterator[Diagn
         if name not in takes and not signature.open_ended:
             yield CALLABLE_ARGUMENTS.at(
                 _span_of(unit, named, name),
-                f"`{named.target}` takes no {name!r}",
-                hint=suggest(name, takes, what="it takes") or "it takes nothing",
+                f"`{named.target}` has no parameter {name!r}",
+                hint=suggest(name, takes, what="parameters") or "it has no parameters",
             )
             missing = [one for one in missing if one != nearest(name, missing)]
     if missing:
         yield CALLABLE_ARGUMENTS.at(
             _span_of(unit, named),
-            f"`{named.target}` needs {one_of(missing, joined_by='and')}, and "
-            + ("`with` does not give it" if named.values else "`merge` gives `fork` and `branches`"),
+            f"`{named.target}` needs {one_of(missing, joined_by='and')}, but "
+            + ("`with` does not have it" if named.values else "`merge` passes `fork` and `branches`"),
             hint="add it to `with`" if named.values else "give it a default",
         )
 
 
 def _span_of(unit: Unit, named: Named, *name: str) -> Span:
-    """Return where an argument is given, or where the callable is named when the blueprint gives none."""
+    """Return where an argument is, or where the callable is named when it gets none."""
     return unit.span(*named.values, *name, key=True) if named.values else unit.span(*named.path)
 
 
@@ -209,25 +209,25 @@ STRAY_WITH = rule(
     "FLJ203",
     "stray-with",
     "`with` on a step that calls nothing",
-    finds="`with:` on a step that asks an agent.",
-    why="`with` gives a callable its parameters by name; an agent gets one `input`.",
+    finds="`with:` on a step with an agent.",
+    why="`with` passes arguments to a callable by name; an agent has one `input`.",
     example="steps:\n  - {name: sort, agent: sorter, with: {text: '{{ input }}'}}",
     instead="steps:\n  - {name: sort, agent: sorter, input: '{{ input }}'}",
 )
 
 
 def stray_with(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Refuse `with` beside `agent`, and `input` beside `with`."""
+    """Report `with` beside `agent`, and `input` beside `with`."""
     match visit.step:
         case doc.Step(call=None, with_=dict()):
             yield STRAY_WITH.at(
                 unit.span(*visit.path, "with", key=True),
-                f"step {visit.step.name!r} asks an agent, which takes no `with`",
+                f"step {visit.step.name!r} has an agent, which takes no `with`",
                 hint="write `input:` instead",
             )
         case doc.Step(with_=dict()) as step if step.input is not None:
             yield STRAY_WITH.at(
                 unit.span(*visit.path, "input", key=True),
-                f"step {step.name!r} has both `with` and `input`, and only one can reach the callable",
+                f"step {step.name!r} has both `with` and `input`, but a callable gets only one of them",
                 hint="name the parameter in `with`",
             )

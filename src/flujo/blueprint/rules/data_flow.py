@@ -1,4 +1,4 @@
-"""Rules about what flows nowhere: outputs nobody reads, fields nobody writes, conditions that stand."""
+"""Rules about the flow of data: unread outputs, unwritten fields, conditions that never change."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 UNREAD_OUTPUT = rule(
     "FLJ268",
     "unread-output",
-    "An answer that nobody reads",
+    "An output that is never read",
     finds="An agent without tools, a call with `effect: read`, or a question with an `answer_schema`, whose "
-    "output no expression reads, no later step gets, and nothing comes out of.",
-    why="It is asked and paid for, or a human takes the time to say no, and nothing is different for it.",
+    "output no expression and no later step reads, and which is not part of the final output.",
+    why="The call is paid for, or a human spends time on an answer, without any effect.",
     example="steps:\n  - {name: sort, agent: sorter}\n"
     "  - {name: answer, agent: writer, input: '{{ input.text }}'}",
     instead="steps:\n  - {name: sort, agent: sorter}\n"
@@ -37,28 +37,28 @@ UNREAD_OUTPUT = rule(
 
 
 def unread_outputs(unit: Unit) -> Iterator[Diagnostic]:
-    """Warn of steps that only give an answer, when nobody takes it."""
+    """Warn of steps whose only effect is an output that is never read."""
     read = _Readers(unit).read
     for visit in unit.visits:
         in_a_list = isinstance(visit.path[-1], int)
         if in_a_list and visit.path not in read and (what := _only_an_answer(unit, visit.step)):
             yield UNREAD_OUTPUT.at(
                 unit.span(*visit.path, "name"),
-                f"nobody reads {what} {visit.step.name!r}",
-                hint=f"read `steps.{visit.step.name}.output` in a step behind it, or take the step out",
+                f"{what} {visit.step.name!r} is never read",
+                hint=f"read `steps.{visit.step.name}.output` in a later step, or remove the step",
                 severity=Severity.WARNING,
             )
 
 
 def _only_an_answer(unit: Unit, step: doc.BaseStep) -> str | None:
-    """Return what a step gives, when giving it is all that the step does."""
+    """Return a name for the step's output, if the output is the step's only effect."""
     if (wrapped := getattr(step, "step", None)) is not None:
         return _only_an_answer(unit, wrapped)
     match step:
         case doc.HitlStep(answer_schema=dict()):
-            return "what a human answers to"
+            return "the human's answer to"
         case doc.Step(validators=[_, *_]):
-            return None  # it is judged, and stops the run when it does not stand
+            return None  # a failed validation stops the run
         case doc.Step(agent=str(name)):
             agent = unit.blueprint.agents.get(name)
             return None if agent is None or agent.tools else "the answer of"
@@ -69,7 +69,7 @@ def _only_an_answer(unit: Unit, step: doc.BaseStep) -> str | None:
 
 
 class _Readers:
-    """Which steps' outputs are read, by their places: by an expression, or as what a next step is handed."""
+    """The places of the steps whose outputs are read, by an expression or by the next step."""
 
     def __init__(self, unit: Unit) -> None:
         self._unit = unit
@@ -92,7 +92,7 @@ class _Readers:
         return last
 
     def _at_the_end(self) -> None:
-        """Mark what comes out of each list: the last step's output, where nothing else is said to."""
+        """Mark the output of each list: its last step's, unless the blueprint declares another."""
         for around, index in self._last.items():
             if around != ("steps",) or self._unit.blueprint.output is None:
                 self.read.add((*around, index))
@@ -141,7 +141,7 @@ UNWRITTEN_FIELD = rule(
     "An expression reads a field of the context that no step writes",
     finds="A field that has no default, is not required at the start, and that no `save:` of the blueprint "
     "writes, read without `has()` or `get()`.",
-    why="Unless somebody happens to give it at the start, the run fails at this expression.",
+    why="Unless the caller sets it at the start, the run fails at this expression.",
     example="context_schema: {properties: {total: {type: integer}}}\n"
     "steps:\n  - {name: say, agent: a, input: '{{ context.total }}'}",
     instead="context_schema: {properties: {total: {type: integer, default: 0}}}\n"
@@ -160,7 +160,7 @@ def unwritten_fields(unit: Unit) -> frozenset[str]:
 
 
 def _may_write_anything(unit: Unit, visit: Visit) -> bool:
-    """Return whether a step hands the context to code, or to another blueprint, that may write to it."""
+    """Return whether a step passes the context to code or to a blueprint that may write to it."""
     if visit.step.inherits:
         return True
     targets = [named.target for named in named_in_step(visit)]
@@ -174,10 +174,10 @@ def _may_write_anything(unit: Unit, visit: Visit) -> bool:
 STANDING_CONDITION = rule(
     "FLJ264",
     "standing-condition",
-    "A loop whose condition is the same after every iteration",
-    finds="An `until:` that reads only what no step of the loop changes: the input, steps before the loop, "
-    "fields of the context that the loop does not write.",
-    why="It ends after the first iteration or never; then all iterations up to `max_iterations` are paid.",
+    "A loop condition that never changes",
+    finds="An `until:` that reads only values that no step of the loop changes: the input, steps before the "
+    "loop, fields of the context that the loop does not write.",
+    why="The loop ends after the first iteration, or runs and pays for all `max_iterations`.",
     example="steps:\n  - {name: check, agent: judge}\n"
     "  - {kind: loop, name: again, until: steps.check.output.ok, steps: [{name: try, agent: writer}]}",
     instead="steps:\n  - {kind: loop, name: again, until: steps.check.output.ok,\n"
@@ -186,7 +186,7 @@ STANDING_CONDITION = rule(
 
 
 def standing_condition(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Warn of a loop that nothing inside it ends."""
+    """Warn of a loop whose condition none of its steps can change."""
     if not isinstance(visit.step, doc.LoopStep):
         return
     until = next((one for one in unit.places[visit.path] if one.path[-1] == "until"), None)
@@ -195,14 +195,14 @@ def standing_condition(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     if not any(_changes(unit, visit, chain) for chain in until.checked.reads):
         yield STANDING_CONDITION.at(
             unit.span(*until.path),
-            f"nothing in loop {visit.step.name!r} changes what its `until` reads",
+            f"no step of loop {visit.step.name!r} changes the values that `until` reads",
             hint="read the output of one of its steps, `loop.index`, or a field that it saves",
             severity=Severity.WARNING,
         )
 
 
 def _changes(unit: Unit, loop: Visit, chain: Chain) -> bool:
-    """Return whether a name may mean another value after each iteration."""
+    """Return whether a name may have another value after each iteration."""
     match chain:
         case ("input" | "run", *_):
             return False
@@ -220,9 +220,9 @@ def _changes(unit: Unit, loop: Visit, chain: Chain) -> bool:
 ENDLESS_LOOP = rule(
     "FLJ216",
     "loop-without-until",
-    "A loop that does not say when it is done",
+    "A loop without a condition that ends it",
     finds="A loop without `until:`.",
-    why="It would always run to `max_iterations`, and then count as failed.",
+    why="It would always run to `max_iterations` and then fail.",
     example="steps:\n  - {kind: loop, name: draft, steps: [{name: write, agent: writer}]}",
     instead="steps:\n  - {kind: loop, name: draft, steps: [{name: write, agent: writer}],\n"
     '     until: "steps.write.output.ok"}',
@@ -230,10 +230,10 @@ ENDLESS_LOOP = rule(
 
 
 def endless_loop(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Refuse a loop without `until`."""
+    """Report a loop without `until`."""
     if isinstance(visit.step, doc.LoopStep) and visit.step.until is None:
         yield ENDLESS_LOOP.at(
             unit.span(*visit.path, "name"),
             f"loop {visit.step.name!r} has no `until`",
-            hint="write the condition that ends it; `until: false` runs it `max_iterations` times",
+            hint="add the condition that ends it; `until: false` always runs `max_iterations` times",
         )

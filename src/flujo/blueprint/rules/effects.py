@@ -1,4 +1,4 @@
-"""Rules about calls with effects: which settings have no meaning, and which may repeat an effect."""
+"""Rules about calls with effects: settings without meaning, and retries that may repeat an effect."""
 
 from flujo.blueprint.diagnostics import rule
 
@@ -6,16 +6,16 @@ _CALL = "steps:\n  - name: pay\n    call: skills.bank:pay\n    with: {amount: 5}
 ENFORCED_AGENT = rule(
     "FLJ265",
     "effect-of-no-call",
-    "A setting of calls on a step that calls nothing",
-    finds="`effect`, `enforce_idempotency`, `in_doubt` or `reconcile` on a step that asks an agent.",
-    why="They describe the effect of a call. Asking a model has no effect.",
+    "A setting for calls on a step without `call`",
+    finds="`effect`, `enforce_idempotency`, `in_doubt` or `reconcile` on a step with an agent.",
+    why="They describe the effect of a call. A model request has no effect.",
     example="steps:\n  - {name: sort, agent: sorter, enforce_idempotency: true}",
     instead=_CALL + "    enforce_idempotency: true",
 )
 NOT_ENFORCED = rule(
     "FLJ266",
     "in-doubt-not-enforced",
-    "`in_doubt` or `reconcile` without effect",
+    "`in_doubt` or `reconcile` without the settings that they need",
     finds="`in_doubt` or `reconcile` without `enforce_idempotency: true`, `reconcile` without `in_doubt: "
     "reconcile`, or `in_doubt: reconcile` without `reconcile`.",
     why="Without `enforce_idempotency` a call is repeated after a crash, whatever `in_doubt` says.",
@@ -26,10 +26,10 @@ REPEATED_EFFECT = rule(
     "FLJ267",
     "repeated-effect",
     "A retry that may repeat an effect",
-    finds="`max_retries` on a call that declares `effect: unsafe`, or that enforces its idempotency and "
-    "declares no other effect.",
-    why="A failed attempt may have had its effect before it failed. The next attempt is another call with "
-    "another key.",
+    finds="`max_retries` on a call that declares `effect: unsafe`, or that has `enforce_idempotency: true` "
+    "and declares no other effect.",
+    why="A failed attempt may have had its effect before it failed. The next attempt is a new call with a "
+    "new idempotency key.",
     example=_CALL + "    effect: unsafe\n    config: {max_retries: 2}",
     instead=_CALL + "    effect: idempotent\n    enforce_idempotency: true\n    config: {max_retries: 2}",
 )

@@ -1,4 +1,4 @@
-"""What expressions and texts say: each is checked against the names that are in scope where it stands."""
+"""Rules about expressions and texts: each is checked against the names in its scope."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _IF = "steps:\n  - {kind: conditional, name: c, if: "
 SYNTAX = rule(
     "FLJ205",
     "expression-syntax",
-    "An expression or a placeholder that cannot be read",
+    "An expression or a placeholder that does not parse",
     finds="A CEL expression that does not parse, a `{{` without `}}`, or the syntax of another template "
     "language inside the braces.",
-    why="It could not be evaluated when the run comes to it.",
+    why="It cannot be evaluated at run time.",
     example=f"{_IF}'steps.sort.output = 1', then: []}}",
     instead=f"{_IF}'steps.sort.output == 1', then: []}}",
 )
 UNKNOWN_NAME = rule(
     "FLJ204",
     "unknown-name",
-    "An expression reads a name that is not there",
+    "An expression reads an unknown name",
     finds="A name that is not in scope: a step that comes later or is inside another composite, a field "
     "that the schema of an output, of the input or of the context does not have.",
     why="Scope is lexical: an expression sees the steps before it in its own list and in those around it.",
@@ -42,38 +42,38 @@ UNKNOWN_NAME = rule(
 WRONG_TYPE = rule(
     "FLJ206",
     "expression-type",
-    "An expression gives or compares values of the wrong type",
-    finds="A condition that is not true or false, a comparison of text with a number, an operator or a "
-    "function that does not take what it is given.",
-    why="CEL converts nothing behind one's back, so it would fail when the run comes to it.",
+    "An expression returns or compares values of the wrong type",
+    finds="A condition that is not a boolean, a comparison of text with a number, an operator or a "
+    "function with arguments of the wrong type.",
+    why="CEL does not convert types implicitly, so this fails at run time.",
     example=f"{_IF}'steps.sort.output.label', then: []}}",
     instead=f"{_IF}'steps.sort.output.label == \"bug\"', then: []}}",
 )
 MAY_BE_MISSING = rule(
     "FLJ207",
     "may-be-missing",
-    "An expression reads a field that may not be there",
+    "An expression reads a field that may be missing",
     finds="A field that its schema does not require, or that may be null, read without `has()` or `get()`.",
-    why="The run would fail at this expression on the day the field is left out.",
+    why="The run fails at this expression when the field is missing.",
     example="steps:\n  - {name: note, call: s:note, with: {text: '{{ input.note }}'}}",
     instead='steps:\n  - {name: note, call: s:note, with: {text: \'{{ get(input, "note", "") }}\'}}',
 )
 IMPOSSIBLE_VALUE = rule(
     "FLJ260",
     "impossible-value",
-    "A comparison with a value that is never there",
-    finds="`==`, `!=` or `in` between a name whose schema lists its values, and a text that is not listed.",
-    why="It is always false (or, with `!=`, always true): the branch behind it is never taken.",
+    "A comparison with a value that never occurs",
+    finds="`==`, `!=` or `in` between a name whose schema lists its values and a text that is not listed.",
+    why="It is always false (or, with `!=`, always true): the branch is never taken.",
     example="# label is one of refund, bug\n" + f"{_IF}'steps.sort.output.label == \"bugs\"', then: []}}",
     instead="# label is one of refund, bug\n" + f"{_IF}'steps.sort.output.label == \"bug\"', then: []}}",
 )
 NOT_CHECKED = rule(
     "FLJ208",
     "not-checked",
-    "An expression reads a field that no schema tells of",
-    finds="A field of a value without a schema: an output of a callable, of a class named by `output_type`, "
-    "an input without `input_schema`.",
-    why="A misspelt field is found only when the run comes to it.",
+    "An expression reads a field of a value without a schema",
+    finds="A field of a value whose schema is unknown: the output of a callable, of a class named by "
+    "`output_type`, an input without `input_schema`.",
+    why="A misspelt field is found only at run time.",
     example="steps:\n  - {name: look, call: s:look}\n"
     "  - {name: say, agent: a, input: '{{ steps.look.output.name }}'}",
     instead="steps:\n  - {name: look, call: s:look, output_schema: {type: object, required: [name],\n"
@@ -83,9 +83,9 @@ NOT_CHECKED = rule(
 TOO_MUCH = rule(
     "FLJ209",
     "expression-limits",
-    "An expression that is larger or costs more than is allowed",
-    finds="A source over 2 kB, or nesting over what is evaluated in bounded time.",
-    why="Expressions are for small decisions between steps: they hold up the whole run while they work.",
+    "An expression that is too large or too expensive",
+    finds="A source over 2 kB, or nesting too deep to be evaluated in bounded time.",
+    why="Expressions are for small decisions between steps: the run is blocked while one is evaluated.",
     example="steps:\n  - {name: s, agent: a,\n"
     "     input: '{{ input.a.map(x, input.b.map(y, input.c.map(z, y))) }}'}",
     instead="steps:\n  - {name: s, call: skills.combine:all}",
@@ -93,9 +93,9 @@ TOO_MUCH = rule(
 NOT_REPRODUCIBLE = rule(
     "FLJ219",
     "not-reproducible",
-    "An expression asks the environment, the clock or chance",
-    finds="Names such as `env`, `now()` or `random()`, of which expressions have none.",
-    why="A replay would see something else than the run saw; and a secret must not get into a prompt.",
+    "An expression reads the environment, the clock or randomness",
+    finds="Names such as `env`, `now()` or `random()`, which expressions do not have.",
+    why="A replay would see other values than the run, and a secret could end up in a prompt.",
     example="steps:\n  - {name: s, agent: a, input: 'It is {{ now() }}.'}",
     instead="steps:\n  - {name: s, agent: a, input: 'It is {{ run.started_at }}.'}",
 )
@@ -104,7 +104,7 @@ DIVISION = rule(
     "division-by-zero",
     "An expression divides by zero",
     finds="`/ 0` or `% 0` of whole numbers.",
-    why="The run fails whenever it comes to this expression.",
+    why="The run fails at this expression.",
     example=f"{_IF}'input.total / 0 > 1', then: []}}",
     instead=f"{_IF}'input.total / 2 > 1', then: []}}",
 )
@@ -128,7 +128,7 @@ _RULE_OF: dict[str, Rule] = {
 def expression_problems(
     unit: Unit, place: ExpressionSite, unwritten: frozenset[str] = frozenset()
 ) -> Iterator[Diagnostic]:
-    """Yield what is wrong with an expression or text, with the exact piece of it.
+    """Yield the findings about an expression or text, each at the exact part.
 
     Args:
         unit: the blueprint.
@@ -144,8 +144,8 @@ def expression_problems(
             yield UNWRITTEN_FIELD.at(
                 span,
                 f"no step writes `context.{name}`, and it has no default",
-                hint=f"write it in a step before (`save: {{{name}: …}}`), give it a `default`, or require it "
-                f"at the start: `required: [{name}]`",
+                hint=f"write it in an earlier step (`save: {{{name}: …}}`), give it a `default`, or require "
+                f"it at the start: `required: [{name}]`",
                 severity=Severity.WARNING,
                 related=((unit.span("context_schema", "properties", name, key=True), "declared here"),),
             )
@@ -162,7 +162,7 @@ def expression_problems(
 
 
 def _unchecked(unit: Unit, place: ExpressionSite, chain: Sequence[str]) -> Iterator[Diagnostic]:
-    """Say that nobody can tell whether a field exists, where an expression reads one of an unknown value."""
+    """Report a field of a value without a schema, whose existence cannot be checked."""
     whole = 3 if chain[0] == "steps" else 1
     known: Schema = place.tree
     for name in chain[:whole]:
@@ -178,15 +178,15 @@ def _unchecked(unit: Unit, place: ExpressionSite, chain: Sequence[str]) -> Itera
             f"`{'.'.join(chain)}` is not checked: `{value}` has no schema",
             hint=_SCHEMA_OF.get(
                 chain[0],
-                "an `output_schema` on the step would tell, or `flujo types` what its function returns",
+                "add an `output_schema` to the step, or record its function's return type with `flujo types`",
             ),
             severity=Severity.INFO,
         )
 
 
 _SCHEMA_OF = {
-    "input": "an `input_schema` would tell",
-    "context": "fields of a class are checked once `flujo types` has written them down",
+    "input": "add an `input_schema`",
+    "context": "run `flujo types` to record the fields of the class",
 }
 
 
@@ -197,7 +197,7 @@ def _tells_fields(schema: Schema) -> bool:
 
 
 def located(unit: Unit, place: ExpressionSite, start: int, end: int) -> Span:
-    """Return where a piece of an expression or text stands in its file."""
+    """Return the span of a part of an expression or text in its file."""
     if place.prompt is None:
         document, path = unit.place(place.path)
         return document.span_in(path, start, end)

@@ -1,4 +1,4 @@
-"""Rules about questions to humans: what a deadline says, and whether its answer could have been given."""
+"""Rules about deadlines of questions to humans."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _ASK = "steps:\n  - kind: hitl\n    name: approve\n    message: Send this?\n"
 NO_DEADLINE = rule(
     "FLJ245",
     "on-deadline-without-deadline",
-    "What happens at a deadline that there is not",
+    "`on_deadline` without a deadline",
     finds="`on_deadline:` on a question without `deadline_s:`.",
-    why="The question would stay open for ever, and what was written for that case would never happen.",
+    why="The question stays open indefinitely, so `on_deadline` never applies.",
     example=_ASK + "    on_deadline: {answer: false}",
     instead=_ASK + "    deadline_s: 72h\n    on_deadline: {answer: false}",
 )
 UNFIT_ANSWER = rule(
     "FLJ246",
     "deadline-answer-does-not-fit",
-    "The answer given at a deadline does not fit the question",
-    finds="An `on_deadline: {answer: …}` that the question's own `answer_schema` refuses.",
-    why="The steps behind it rely on the schema; the run would fail days later, when the deadline passes.",
+    "The answer set for a deadline does not fit the question",
+    finds="An `on_deadline: {answer: …}` that the question's `answer_schema` rejects.",
+    why="Later steps rely on the schema. The run would fail days later, when the deadline passes.",
     example=_ASK
     + "    answer_schema: {type: boolean}\n    deadline_s: 72h\n    on_deadline: {answer: no answer}",
     instead=_ASK
@@ -40,15 +40,15 @@ UNFIT_ANSWER = rule(
 
 
 def deadline(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Refuse an `on_deadline` that never happens, or whose answer nobody could have given."""
+    """Report an `on_deadline` that never applies, or whose answer the schema rejects."""
     step = visit.step
     if not isinstance(step, doc.HitlStep):
         return
     if step.deadline_s is None and "on_deadline" in step.model_fields_set:
         yield NO_DEADLINE.at(
             unit.span(*visit.path, "on_deadline", key=True),
-            f"question {step.name!r} has `on_deadline` and no `deadline_s`",
-            hint="say how long it may stay open, for instance `deadline_s: 72h`",
+            f"question {step.name!r} has `on_deadline` but no `deadline_s`",
+            hint="set how long it stays open, for instance `deadline_s: 72h`",
         )
     if isinstance(step.on_deadline, doc.AnswerInstead) and step.answer_schema is not None:
         answer = step.on_deadline.answer
@@ -57,17 +57,17 @@ def deadline(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
             yield UNFIT_ANSWER.at(
                 unit.span(*visit.path, "on_deadline", "answer"),
                 misfit,
-                hint="give an answer that a human could give",
-                related=((unit.span(*visit.path, "answer_schema", key=True), "what fits is said here"),),
+                hint="write an answer that fits `answer_schema`",
+                related=((unit.span(*visit.path, "answer_schema", key=True), "the schema"),),
             )
 
 
 def _misfit(schema: Any, answer: Any) -> str | None:
     try:
-        compile_schema(schema).check(answer, what="the answer of `on_deadline`")
+        compile_schema(schema).check(answer, what="the `answer` of `on_deadline`")
     except OutputRejected as error:
         return error.message
-    except BlueprintError:  # the schema itself is reported where it stands
+    except BlueprintError:  # the schema has a finding of its own
         return None
     return None
 

@@ -1,4 +1,4 @@
-"""What a schema cannot say of `import`: whether what is handed over and what is shared fits the child."""
+"""Rules about imports: input and inherited context must fit the child blueprint."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 IMPORT_INPUT = rule(
     "FLJ224",
     "import-input",
-    "An import does not give the child what it takes",
-    finds="A key of an import's `with:` that the child's `input_schema` does not have, or one that it needs "
-    "and does not get.",
-    why="The child would refuse its input when the run comes to it, after other steps have been paid for.",
+    "The input of an import does not fit the child",
+    finds="A key of an import's `with:` that the child's `input_schema` does not have, or a required one "
+    "that is missing.",
+    why="The child would reject its input at run time, after other steps have been paid for.",
     example="# answer.yaml has input_schema: {type: object, required: [text], properties: {text: {}}}\n"
     "steps:\n  - {kind: import, name: answer, blueprint: ./answer.yaml, with: {txt: '{{ input }}'}}",
     instead="steps:\n  - {kind: import, name: answer, blueprint: ./answer.yaml, with: {text: '{{ input }}'}}",
@@ -34,9 +34,9 @@ IMPORT_INPUT = rule(
 IMPORT_CONTEXT = rule(
     "FLJ248",
     "import-context",
-    "An import inherits a context that is not the child's",
-    finds="`context: inherit` on an import whose blueprint declares another context than the importing one.",
-    why="The child's steps would read and write fields that are not there, or are of another type.",
+    "An import inherits a context that the child does not declare",
+    finds="`context: inherit` on an import whose blueprint declares a different context.",
+    why="The child's steps would read and write fields that do not exist or have another type.",
     example="# answer.yaml has context_schema: {properties: {draft: {type: string}}}\n"
     "context_schema: {properties: {label: {type: string}}}\n"
     "steps:\n  - {kind: import, name: answer, blueprint: ./answer.yaml, context: inherit}",
@@ -47,7 +47,7 @@ IMPORT_CONTEXT = rule(
 
 
 def import_input(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Refuse `with` that does not fit the child's `input_schema`."""
+    """Report a `with` that does not fit the child's `input_schema`."""
     step = visit.step
     child = unit.imports.get(step.blueprint) if isinstance(step, doc.ImportStep) else None
     if not isinstance(step, doc.ImportStep) or child is None:
@@ -58,29 +58,29 @@ def import_input(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     yield from _unfit_values(unit, visit, step, child)
     if step.with_ is None:
         return
-    there = (child.span("input_schema", key=True), "what it takes is said here")
+    there = (child.span("input_schema", key=True), "its input schema")
     properties = schema.get("properties") or {}
     missing = [name for name in schema.get("required") or () if name not in step.with_]
     for name in step.with_:
         if name not in properties and (properties or schema.get("additionalProperties") is False):
             yield IMPORT_INPUT.at(
                 unit.span(*visit.path, "with", name, key=True),
-                f"{step.blueprint!r} takes no {name!r}",
-                hint=suggest(name, properties, what="it takes"),
+                f"{step.blueprint!r} has no input {name!r}",
+                hint=suggest(name, properties, what="inputs"),
                 related=(there,),
             )
             missing = [one for one in missing if one != nearest(name, missing)]
     for name in missing:
         yield IMPORT_INPUT.at(
             unit.span(*visit.path, "with", key=True),
-            f"{step.blueprint!r} needs {name!r}, and `with` does not give it",
+            f"{step.blueprint!r} needs {name!r}, but `with` does not have it",
             hint=f"add `{name}: …` to `with`",
             related=(there,),
         )
 
 
 def _unfit_values(unit: Unit, visit: Visit, step: doc.ImportStep, child: Unit) -> Iterator[Diagnostic]:
-    """Refuse values whose type is known and is not the one that the child takes."""
+    """Report values of a known type that the child does not accept."""
     taken = child.blueprint.input_schema or {}
     pairs: list[tuple[Path, Schema, Schema]] = []
     if step.with_ is None:
@@ -93,17 +93,17 @@ def _unfit_values(unit: Unit, visit: Visit, step: doc.ImportStep, child: Unit) -
         if types(given) and expected and not types(given) & widened(expected):
             yield IMPORT_INPUT.at(
                 unit.span(*visit.path, *where),
-                f"this gives {step.blueprint!r} {one_of(sorted(types(given)))}, and it takes "
+                f"this passes {one_of(sorted(types(given)))} to {step.blueprint!r}, which expects "
                 f"{one_of(sorted(expected))}",
-                hint="give the child what it takes, by `with:`"
+                hint="pass the child's input with `with:`"
                 if step.with_ is None
-                else "convert it, or change one",
-                related=((child.span("input_schema", key=True), "what it takes is said here"),),
+                else "convert the value, or change one of the two types",
+                related=((child.span("input_schema", key=True), "its input schema"),),
             )
 
 
 def import_context(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Refuse to inherit into a child that declares another context."""
+    """Report an inherited context that differs from the one that the child declares."""
     step = visit.step
     child = unit.imports.get(step.blueprint) if isinstance(step, doc.ImportStep) else None
     if not isinstance(step, doc.ImportStep) or child is None or step.context != "inherit":
@@ -114,7 +114,7 @@ def import_context(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
         if said is not None and said != getattr(mine, key):
             yield IMPORT_CONTEXT.at(
                 unit.span(*visit.path, "context"),
-                f"{step.blueprint!r} declares another context, so it cannot inherit this one",
-                hint=f"write the same `{key}:` in both, or keep them apart: `context: own`, `with`, `save`",
+                f"{step.blueprint!r} declares a different context, so it cannot inherit this one",
+                hint=f"write the same `{key}:` in both, or separate them: `context: own`, `with`, `save`",
                 related=((child.span(key, key=True), "its context is declared here"),),
             )

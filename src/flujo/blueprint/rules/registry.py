@@ -1,4 +1,4 @@
-"""Every rule about what a blueprint means, applied: all findings of one file at once."""
+"""Runs all rules of the FLJ2xx range on one blueprint file."""
 
 from __future__ import annotations
 
@@ -65,23 +65,23 @@ ON_STEPS = (
     safety.recorded_late,
 )
 AMONG_STEPS = (data_flow.standing_condition, safety.rule_of_two)
-"""What depends on what other steps do, and so on all of them being there."""
+# These judge a step by the other steps, so they need all of them.
 AT_TOP_OF_PARTS = (availability.unavailable_at_top,)
-"""What can be checked of a blueprint that could not be read in full."""
+# These also work on a blueprint that could only be read in part.
 
 
 ON_PARTS = (
     agents.unknown_agent,
     types.save_targets,
 )
-"""What can be checked of a step that could not be read in full."""
+# These also work on a step that could only be read in part.
 
 
 def check(unit: Unit, pipeline: Pipeline) -> Iterator[Diagnostic]:
-    """Yield what every rule finds in one blueprint file; a finding may come more than once.
+    """Yield the findings of all rules in one blueprint file; a finding may occur more than once.
 
     Args:
-        unit: the file. Where it does not fit the language, findings that follow from that are left out.
+        unit: the file. Findings that only follow from an error in the file's syntax are left out.
         pipeline: the tree of the file.
     """
     is_sound = unit.is_whole
@@ -89,7 +89,7 @@ def check(unit: Unit, pipeline: Pipeline) -> Iterator[Diagnostic]:
         is_sound = is_sound and not one.is_error
         if unit.is_whole or not (one.code == expressions.NOT_CHECKED.code or unit.is_wrong(one.span)):
             yield one
-    if is_sound:  # a misspelt name reads nothing, and would leave an output unread as well
+    if is_sound:  # a misspelt name would also leave an output unread
         yield from data_flow.unread_outputs(unit)
 
 
@@ -116,7 +116,7 @@ def _each_rule(unit: Unit, pipeline: Pipeline) -> Iterator[Diagnostic]:
 
 
 def _fitting(unit: Unit, visit: Visit) -> Sequence[OnStep]:
-    """Return the rules that can judge a step, by how much is known of it and of the others."""
+    """Return the rules that apply to a step, given how much of it and of the others could be read."""
     if isinstance(visit.step, StandIn):
         return ()
     if not visit.is_known:

@@ -1,4 +1,4 @@
-"""Rules for practice: who may act outside on whose word, what a cache swallows, what nothing bounds."""
+"""Rules about safe operation: prompt injection, cached effects, unlimited spending."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _HELP = "  - {name: help, agent: helper, input: '{{ input.text }}'}"
 RULE_OF_TWO = rule(
     "FLJ291",
     "rule-of-two",
-    "An agent that reads anybody's text, reaches data, and may act, without a human",
-    finds="An agent whose prompt holds the run's input or what a step gave, with a tool that may read data "
-    "and another one that may act outside, in a step before which no human is asked. What a tool does is "
-    'what it declares, `@flujo.tool(effect="read")`; one that declares nothing may do anything.',
-    why="A text can tell a model what to do. One that has all three can be told to send away what it finds; "
-    "with any two of them it cannot.",
+    "Agent combines untrusted input, data access and side effects without human approval",
+    finds="An agent whose prompt contains the run's input or a step's output, with a tool that may read data "
+    "and another one that may have side effects, in a step that no question to a human precedes. A tool "
+    'declares its effect with `@flujo.tool(effect="read")`; without a declaration any effect is possible.',
+    why="An untrusted text can contain instructions for the model. An agent with all three can be tricked "
+    "into sending out the data that it reads; with any two of them it cannot.",
     example=_AGENT + _HELP,
     instead=_AGENT
     + "  - {kind: hitl, name: approve, message: '{{ input.text }}', answer_schema: {type: boolean}}\n"
@@ -38,7 +38,7 @@ RULE_OF_TWO = rule(
 
 
 def rule_of_two(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Warn of an agent that could be told to carry data out."""
+    """Warn of an agent that a text could instruct to send data out."""
     step = visit.step
     if not isinstance(step, doc.Step):
         return
@@ -55,17 +55,18 @@ def rule_of_two(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     undeclared = [tool for tool, effect in effects.items() if effect is None]
     yield RULE_OF_TWO.at(
         unit.span(*visit.path, "agent"),
-        f"agent {step.agent!r} reads text from outside, may read data "
-        f"({one_of(reading, joined_by='and')}) and may act ({one_of(acting, joined_by='and')})",
-        hint='say of tools that only read so: `@flujo.tool(effect="read")`'
+        f"agent {step.agent!r} reads untrusted text, may read data "
+        f"({one_of(reading, joined_by='and')}) and may have side effects "
+        f"({one_of(acting, joined_by='and')})",
+        hint='declare tools that only read: `@flujo.tool(effect="read")`'
         if undeclared
-        else "ask a human before it (`kind: hitl`), or let another agent act, that reads no such text",
+        else "ask a human first (`kind: hitl`), or move the side effects to an agent without untrusted text",
         severity=Severity.WARNING,
     )
 
 
 def _effects(unit: Unit, agent: doc.Agent) -> Mapping[str, str | None]:
-    """Return what each of an agent's tools declares to do, None where it declares nothing."""
+    """Return the declared effect of each of an agent's tools, or None."""
     effects: dict[str, str | None] = {}
     for tool in agent.tools:
         if isinstance(tool, str):
@@ -79,7 +80,7 @@ _OUTSIDE = frozenset({"input", "previous", "steps", "item", "context", "loop"})
 
 def _reads_from_outside(unit: Unit, visit: Visit) -> bool:
     if isinstance(visit.step, doc.Step) and visit.step.input is None:
-        return True  # it is handed what the step before it gave
+        return True  # its input is the previous step's output
     return any(
         chain[0] in _OUTSIDE or chain[0] in visit.scope.names
         for place in unit.places[visit.path]
@@ -89,7 +90,7 @@ def _reads_from_outside(unit: Unit, visit: Visit) -> bool:
 
 
 def _asked_a_human(unit: Unit, visit: Visit) -> bool:
-    """Return whether a human is asked in a step that comes before this one for certain."""
+    """Return whether a question to a human always precedes this step."""
     before = (unit.visit_at.get(path) for path in visit.scope.places.values())
     return any(one is not None and one.step.asks_human for one in before)
 
@@ -97,10 +98,10 @@ def _asked_a_human(unit: Unit, visit: Visit) -> bool:
 PAUSE_INSIDE_AGENT = rule(
     "FLJ294",
     "pause-inside-agent",
-    "A tool that asks a human, in a step that does more than asking",
+    "A tool that pauses the run inside an agent",
     finds="An agent's tool that raises `PausedException`.",
     why="The human's answer becomes the output of the whole step: the model that called the tool never sees "
-    "it, and what its other tools have done before stays done.",
+    "it, and the effects of earlier tool calls remain.",
     example="# skills/mail.py: def confirm(text): raise PausedException('Send it?')\n"
     "agents: {helper: {model: openai:gpt-5-mini, tools: [skills.mail:confirm, skills.mail:send]}}\n"
     "steps:\n  - {name: help, agent: helper}",
@@ -113,15 +114,16 @@ PAUSE_INSIDE_AGENT = rule(
 
 
 def pauses_inside_agents(unit: Unit) -> Iterator[Diagnostic]:
-    """Warn of tools that end the step of the agent that calls them."""
+    """Warn of tools that raise `PausedException`, which ends the agent's step."""
     for name, agent in unit.blueprint.agents.items():
         for index, tool in enumerate(agent.tools):
             signature = signature_of(unit, tool) if isinstance(tool, str) else None
             if signature is not None and signature.pauses:
                 yield PAUSE_INSIDE_AGENT.at(
                     unit.span("agents", name, "tools", index),
-                    f"tool `{tool}` asks a human, and the answer ends the step of agent {name!r}",
-                    hint="ask in a step of its own: `kind: hitl`",
+                    f"tool `{tool}` asks a human, and the answer becomes the output of the step of agent "
+                    f"{name!r}",
+                    hint="ask in a separate step: `kind: hitl`",
                     severity=Severity.WARNING,
                 )
 
@@ -129,10 +131,10 @@ def pauses_inside_agents(unit: Unit) -> Iterator[Diagnostic]:
 CACHED_EFFECT = rule(
     "FLJ292",
     "cached-effect",
-    "A call with an effect, inside a step whose answers are cached",
-    finds="A call that declares an `effect` other than `read`, or that enforces its idempotency, in a step "
-    "with `cache:` or in a `kind: cache`.",
-    why="For a kept answer the call is not made: the second one gets the answer of the first, and no mail.",
+    "A call with an effect inside a cached step",
+    finds="A call that declares an `effect` other than `read`, or has `enforce_idempotency: true`, in a "
+    "step with `cache:` or in a `kind: cache`.",
+    why="On a cache hit the call is not made: the second customer gets the first one's output, and no mail.",
     example="steps:\n  - {name: mail, call: skills.mail:send, effect: unsafe, cache: {ttl_s: 1h}}",
     instead="steps:\n  - {name: write, agent: writer, cache: {ttl_s: 1h}}\n"
     "  - {name: mail, call: skills.mail:send, effect: unsafe}",
@@ -140,22 +142,22 @@ CACHED_EFFECT = rule(
 
 
 def cached_effects(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Warn of calls that a kept answer would leave out."""
+    """Warn of calls with an effect that a cache hit would skip."""
     if visit.step.policy is None:
         return
     for inner in unit.visits:
         if inner.path[: len(visit.path)] == visit.path and (effect := _declared_effect(unit, inner.step)):
             yield CACHED_EFFECT.at(
                 unit.span(*inner.path, "call"),
-                f"step {inner.step.name!r} has an effect ({effect}), and {visit.step.name!r} is cached: "
-                "for a kept answer it is not made",
-                hint="cache what leads to the call, and call outside",
+                f"step {inner.step.name!r} has an effect ({effect}), but {visit.step.name!r} is cached: "
+                "on a cache hit the call is not made",
+                hint="cache only the steps before the call, and call outside the cache",
                 severity=Severity.WARNING,
             )
 
 
 def _declared_effect(unit: Unit, step: doc.BaseStep) -> str | None:
-    """Return what a call says that it does to the world, if that is anything."""
+    """Return the effect that a call declares, or None if it has none."""
     if not isinstance(step, doc.Step) or step.call is None:
         return None
     signature = signature_of(unit, step.call)
@@ -168,11 +170,11 @@ def _declared_effect(unit: Unit, step: doc.BaseStep) -> str | None:
 RECORDED_LATE = rule(
     "FLJ295",
     "recorded-late",
-    "A call that must not be made twice, recorded only at the end of the run",
-    finds="`durability: exit` on a call with `enforce_idempotency: true`. (A run that persists nothing is "
-    "refused when it is started.)",
-    why="The call is announced at once and its result is not: a crash in between leaves a call in doubt that "
-    "was made and answered.",
+    "An idempotent call that is recorded only at the end of the run",
+    finds="`durability: exit` on a call with `enforce_idempotency: true`. (A run without persistence is "
+    "rejected at the start.)",
+    why="The start of the call is recorded at once, its result is not. A crash in between leaves a completed "
+    "call in doubt.",
     example="steps:\n  - {name: pay, call: skills.bank:pay, enforce_idempotency: true,\n"
     "     config: {durability: exit}}",
     instead="steps:\n  - {name: pay, call: skills.bank:pay, enforce_idempotency: true}",
@@ -180,13 +182,13 @@ RECORDED_LATE = rule(
 
 
 def recorded_late(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Warn of enforced calls whose results are not waited for."""
+    """Warn of idempotent calls whose results are recorded late."""
     step = visit.step
     if isinstance(step, doc.Step) and step.enforce_idempotency and step.config.durability == "exit":
         yield RECORDED_LATE.at(
             unit.span(*visit.path, "config", "durability", key=True),
-            f"what step {step.name!r} did is recorded when the run ends, and it must not be done twice",
-            hint="leave `durability` out: the result is recorded before anything follows",
+            f"step {step.name!r} must not run twice, but its result is recorded only when the run ends",
+            hint="remove `durability`: the result is then recorded before the next step starts",
             severity=Severity.WARNING,
         )
 
@@ -194,11 +196,11 @@ def recorded_late(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
 UNBOUNDED_LOOP = rule(
     "FLJ293",
     "unbounded-spending",
-    "An agent that is asked again and again, and nothing bounds what that costs",
+    "An agent in a loop without a budget or a token limit",
     finds="An agent inside a loop, a map, a state machine or a search, in a blueprint without `budget:` in a "
-    "project without `[budgets]`, and without `max_tokens` in its `model_settings`. Models of this machine "
+    "project without `[budgets]`, and without `max_tokens` in its `model_settings`. Local models "
     "cost nothing.",
-    why="A loop that does not come to its end multiplies what one answer costs, and an answer may be long.",
+    why="A loop that does not end multiplies the cost of a response, and a response may be long.",
     example="agents: {writer: {model: openai:gpt-5-mini}}\n"
     "steps:\n  - {kind: loop, name: again, until: steps.write.output == 'done',\n"
     "     steps: [{name: write, agent: writer}]}",
@@ -210,7 +212,7 @@ UNBOUNDED_LOOP = rule(
 
 
 def unbounded_spending(unit: Unit) -> Iterator[Diagnostic]:
-    """Warn once of each agent that is asked repeatedly without a cap or a budget."""
+    """Warn once of each agent that is called repeatedly without a token limit or a budget."""
     if unit.is_bounded or unit.blueprint.budget is not None:
         return
     found: dict[str, str] = {}
@@ -224,8 +226,8 @@ def unbounded_spending(unit: Unit) -> Iterator[Diagnostic]:
         if agent is not None and is_unbounded(agent):
             yield UNBOUNDED_LOOP.at(
                 unit.span("agents", name, key=True),
-                f"agent {name!r} is asked again and again (in {step!r}), and nothing bounds what that costs",
-                hint="bound the run: `budget: {total_cost_usd_limit: 1.0}`, or each answer: "
+                f"agent {name!r} is called repeatedly (in {step!r}) without a limit on its cost",
+                hint="limit the run: `budget: {total_cost_usd_limit: 1.0}`, or each response: "
                 "`model_settings: {max_tokens: 1000}`",
                 severity=Severity.WARNING,
             )

@@ -1,4 +1,4 @@
-"""Rules about state machines: their states exist, can be reached, and lead to a final state."""
+"""Rules about state machines: unknown, unreachable and dead-end states, unused transitions."""
 
 from flujo.blueprint.diagnostics import rule
 
@@ -6,9 +6,9 @@ _HEAD = "kind: state_machine\nname: review\ninitial: draft\nfinal: [done]\nstate
 UNKNOWN_STATE = rule(
     "FLJ231",
     "unknown-state",
-    "A state machine names a state that it does not have",
-    finds="An `initial`, a `to` or an entry of `final` that is no key of `states:`.",
-    why="The machine would fail there, after the states before it were paid for.",
+    "A state machine names an unknown state",
+    finds="An `initial`, a `to` or an entry of `final` that is not a key of `states:`.",
+    why="The run would fail there, after the earlier states have been paid for.",
     example=_HEAD + "  draft: {transitions: [{to: dnoe}]}\n  done: {}",
     instead=_HEAD + "  draft: {transitions: [{to: done}]}\n  done: {}",
 )
@@ -25,9 +25,9 @@ DEAD_END = rule(
     "FLJ233",
     "dead-end",
     "A state machine that cannot reach a final state",
-    finds="A state that is not in `final` and has no transitions, or a machine in which no way leads from "
-    "`initial` to a final state.",
-    why="The run would fail in that state, or go in circles until `max_transitions`.",
+    finds="A state that is not in `final` and has no transitions, or a machine in which no path leads "
+    "from `initial` to a final state.",
+    why="The run would fail in that state, or loop until `max_transitions`.",
     example=_HEAD + "  draft: {steps: [{name: write, agent: a}]}\n  done: {}",
     instead=_HEAD + "  draft: {steps: [{name: write, agent: a}], transitions: [{to: done}]}\n  done: {}",
 )

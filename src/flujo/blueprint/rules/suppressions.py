@@ -1,4 +1,4 @@
-"""`# flujo: ignore[CODE] reason`: a warning that somebody has judged stays quiet, on its line."""
+"""`# flujo: ignore[CODE] reason`: suppresses a warning on its line."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _COMMENT = re.compile(
 IGNORE = rule(
     "FLJ190",
     "ignore",
-    "An `ignore` that ignores nothing, or does not say why",
+    "An `ignore` without effect, code or reason",
     finds="A comment `# flujo: ignore[CODE] reason` without a code or a reason, with a code that does not "
-    "exist or is an error, or on a line where nothing of that code is found.",
-    why="An ignore is a decision. Whoever reads it later wants to know why, and whether it still holds.",
+    "exist or is an error, or on a line without a finding of that code.",
+    why="An ignore is a decision. A later reader needs to know the reason, and whether it still applies.",
     example="- {name: note, call: skills.notes:add}  # flujo: ignore",
     instead="- {name: note, call: skills.notes:add}  # flujo: ignore[FLJ231] a second note does no harm",
 )
@@ -35,7 +35,7 @@ IGNORE = rule(
 class _Comment:
     span: Span
     lines: range
-    """Where it counts: its own line, and the one below when nothing else stands on its own."""
+    """The lines that it applies to: its own, and the next one if the comment is alone on its line."""
     codes: tuple[str, ...]
     reason: str
     used: set[str]
@@ -44,14 +44,14 @@ class _Comment:
 def apply_suppressions(
     document: Document, found: Iterable[Diagnostic], *, is_included: bool = False
 ) -> Iterator[Diagnostic]:
-    """Yield the findings of one file that no comment ignores, and what is wrong with the comments.
+    """Yield the findings of one file that no comment ignores, and findings about the comments.
 
-    Errors are never ignored: what has one cannot run.
+    Errors are never ignored: a blueprint with an error cannot run.
 
     Args:
         document: the file.
         found: the findings, of all files.
-        is_included: whether others ask what is in the file: a comment may be meant for one of them.
+        is_included: whether other files include this one: a comment may be meant for one of those.
     """
     comments = list(_comments(document))
     for one in found:
@@ -76,19 +76,19 @@ def _judged(comment: _Comment, *, must_count: bool) -> Iterator[Diagnostic]:
         return IGNORE.at(comment.span, message, hint=hint, severity=Severity.WARNING)
 
     if not comment.codes:
-        yield say("this `ignore` names no code", "write `# flujo: ignore[FLJ231] reason`")
+        yield say("this `ignore` has no code", "write `# flujo: ignore[FLJ231] reason`")
         return
     if not comment.reason:
         yield say(
-            "this `ignore` gives no reason", "say behind the bracket why the finding does not matter here"
+            "this `ignore` has no reason", "write after the bracket why the finding does not matter here"
         )
     for code in comment.codes:
         if code not in RULES:
             yield say(f"there is no rule {code}", suggest(code, RULES, what="rules"))
         elif must_count and code not in comment.used:
             yield say(
-                f"nothing here is ignored by `{code}`",
-                "take the comment away; an error cannot be ignored, and a warning only on its own line",
+                f"`{code}` has no warning to ignore here",
+                "remove the comment; errors cannot be ignored, and warnings only on their own line",
             )
 
 
@@ -98,7 +98,7 @@ def _comments(document: Document) -> Iterator[_Comment]:
         if texts is None:
             texts = list(_scalars(document.root))
         if any(start <= match.start() < end for start, end in texts):
-            continue  # a `#` in a text
+            continue  # a `#` inside a text
         span = document.between(match.start(), match.end())
         alone = not document.text[: match.start()].rpartition("\n")[2].strip()
         codes = tuple(code.strip().upper() for code in (match["codes"] or "").split(",") if code.strip())

@@ -1,4 +1,4 @@
-"""The checks on the tree, with the lines of the blueprint that the tree was built from."""
+"""Reports the findings of `flujo.domain.checks` with the lines of the blueprint."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from flujo.domain.steps import BaseStep
 
 _OF_NAMES = frozenset({"FLJ210", "FLJ211"})
-"""What can be checked of a step when only its name could be read."""
+# These also apply to a step of which only the name could be read.
 _OF_PARTS = _OF_NAMES | {"FLJ212", "FLJ213"}
-"""What can be checked of a step when not all of it could be read."""
+# These also apply to a step that could only be read in part.
 
 
 def tree_problems(unit: Unit, tree: Pipeline) -> Iterator[Diagnostic]:
-    """Yield the findings of `flujo.domain.checks` in one blueprint; its imports are checked by themselves."""
+    """Yield the findings of `flujo.domain.checks` in one blueprint; imports are checked separately."""
     models = _models(unit)
     if not models:
         return  # a file of agents
@@ -54,7 +54,7 @@ def tree_problems(unit: Unit, tree: Pipeline) -> Iterator[Diagnostic]:
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """A step as a blueprint has it."""
+    """A step of a blueprint with its file and path."""
 
     unit: Unit
     step: doc.BaseStep
@@ -92,7 +92,7 @@ def _diagnostic(found: Finding, span: Span, *related: tuple[Span, str] | None) -
 
 
 def _other(found: Finding, models: Mapping[Place, _Model]) -> tuple[Span, str] | None:
-    """Return where the second step of a finding stands."""
+    """Return the span of the second step of a finding."""
     if found.other is None:
         return None
     place, label = found.other
@@ -100,12 +100,12 @@ def _other(found: Finding, models: Mapping[Place, _Model]) -> tuple[Span, str] |
 
 
 def _import_of(place: Place, models: Mapping[Place, _Model]) -> Place:
-    """Return the place of the import whose pipeline holds a place."""
+    """Return the place of the import that contains a place."""
     return next(place[:length] for length in range(len(place), 0, -1) if place[:length] in models)
 
 
 def _in_import(importing: _Model, found: Finding, place: Place) -> tuple[Span, str] | None:
-    """Return where a finding stands in the blueprint that a step imports, or in one below it."""
+    """Return the span of a finding in the blueprint that a step imports, or in one below it."""
     step = importing.step
     child = importing.unit.imports.get(step.imports or "")
     if child is None:

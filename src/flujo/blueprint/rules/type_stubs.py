@@ -1,4 +1,4 @@
-"""The rule about recorded types: the schema that `flujo types` wrote is still that of the source."""
+"""The rule about recorded types: reports schemas of `flujo types` that are older than the source."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 STALE_TYPES = rule(
     "FLJ254",
     "stale-types",
-    "The schema of a Python type is not that of its source",
-    finds="A class or function whose schema in `schemas/` was written from another source than the one that "
-    "is there now, or a file there that cannot be read.",
-    why="Expressions that read its fields are not checked, because the schema may tell of fields that the "
+    "The recorded schema of a Python type is outdated",
+    finds="A class or function whose source has changed since its schema in `schemas/` was recorded, or a "
+    "file there that cannot be read.",
+    why="Expressions that read its fields are not checked, because the schema may have fields that the "
     "code no longer has.",
     example="# contexts.py has changed since schemas/contexts.json was written\n"
     "context: contexts:TriageContext",
@@ -42,8 +42,8 @@ def stale_types(unit: Unit) -> Iterator[Diagnostic]:
             seen.add(module)
             yield STALE_TYPES.at(
                 unit.span(*path),
-                f"what is known of `{target}` is not trusted: {found.changed}",
-                hint="`flujo types` writes it again",
+                f"the recorded schema of `{target}` is ignored: {found.changed}",
+                hint="run `flujo types` to record it again",
                 severity=Severity.WARNING,
             )
 

@@ -1,4 +1,4 @@
-"""Types that have to agree: what is saved with the field, what a loop carries, what a switch lists."""
+"""Rules about types: saved values, loop variables, branches of a switch."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 CONTEXT_FIELD = rule(
     "FLJ214",
     "unknown-context-field",
-    "A step saves into a field that the context does not have",
-    finds="A key of `save:` that is no property of `context_schema`, or `save:` without a context.",
-    why="The context is typed: a misspelt field would be a value that nobody reads.",
+    "A step saves to an unknown context field",
+    finds="A key of `save:` that is not a property of `context_schema`, or `save:` without a context.",
+    why="The context is typed: a value in a misspelt field would never be read.",
     example="context_schema: {properties: {label: {type: string}}}\n"
     "steps:\n  - {name: sort, agent: a, save: {lable: output}}",
     instead="context_schema: {properties: {label: {type: string}}}\n"
@@ -35,9 +35,9 @@ CONTEXT_FIELD = rule(
 CONTEXT_TYPE = rule(
     "FLJ215",
     "context-type",
-    "A step saves a value of another type than the field's",
-    finds="An expression of `save:` whose type is known and is not the field's.",
-    why="The run would fail right after the step has been paid for.",
+    "A step saves a value of the wrong type",
+    finds="An expression of `save:` whose type is known and differs from the field's.",
+    why="The run would fail after the step has been paid for.",
     example="context_schema: {properties: {count: {type: integer}}}\n"
     "steps:\n  - {name: sort, agent: a, save: {count: output}}",
     instead="context_schema: {properties: {count: {type: integer}}}\n"
@@ -46,7 +46,7 @@ CONTEXT_TYPE = rule(
 
 
 def save_targets(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Refuse fields that the context does not have, and values that do not fit them."""
+    """Report unknown context fields, and values that do not fit their field."""
     schema = visit.scope.context
     if schema is None:
         return
@@ -57,7 +57,7 @@ def save_targets(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
             yield CONTEXT_FIELD.at(
                 unit.span(*path, key=True),
                 f"the context has no field {name!r}",
-                hint=suggest(name, fields, what="it has")
+                hint=suggest(name, fields, what="fields")
                 or f"declare it: `context_schema: {{type: object, properties: {{{name}: …}}}}`",
             )
         else:
@@ -73,7 +73,7 @@ def _saved_type(
         if wanted and "array" not in wanted:
             yield CONTEXT_TYPE.at(
                 unit.span(*path),
-                f"`append` needs a list, and the context's {path[-1]!r} is {one_of(sorted(wanted))}",
+                f"`append` needs a list, but the context's {path[-1]!r} is {one_of(sorted(wanted))}",
                 hint="save the value without `append`, or make the field an array",
             )
             return
@@ -82,14 +82,14 @@ def _saved_type(
     if given and wanted and not given & widened(wanted):
         yield CONTEXT_TYPE.at(
             unit.span(*path),
-            f"{source!r} gives {one_of(sorted(given))}, and the context's {path[-1]!r} is "
+            f"{source!r} returns {one_of(sorted(given))}, but the context's {path[-1]!r} is "
             f"{one_of(sorted(wanted))}",
             hint="convert it in the expression, or change the field's type",
         )
 
 
 def _checked_types(unit: Unit, visit: Visit, path: Path) -> frozenset[str]:
-    """Return what the expression at `path`, or right below it, gives; nothing of a callable."""
+    """Return the schema of the expression at `path` or directly below it; None for a callable."""
     for place in unit.places[visit.path]:
         if place.path[: len(path)] == path and not place.names_callable:
             return types(place.checked.schema)
@@ -104,7 +104,7 @@ CARRY_TYPE = rule(
     "FLJ217",
     "carry-type",
     "A loop variable changes its type",
-    finds="A `carry` whose `initial` is of one type and whose `next` gives another.",
+    finds="A `carry` whose `initial` has one type and whose `next` has another.",
     why="The steps of the loop would see text in the first iteration and, say, a list in the second.",
     example="carry: {notes: {initial: \"\", next: 'loop.notes + [steps.check.output]'}}",
     instead="carry: {notes: {initial: [], next: 'loop.notes + [steps.check.output]'}}",
@@ -112,7 +112,7 @@ CARRY_TYPE = rule(
 
 
 def carry_types(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Refuse loop variables that change their type."""
+    """Report loop variables that change their type."""
     carried: Mapping[str, doc.Carry] = getattr(visit.step, "carry", {})
     end = visit.end.tree() if carried else None
     for name, carry in carried.items():
@@ -121,16 +121,16 @@ def carry_types(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
         if first and later and not later & widened(first):
             yield CARRY_TYPE.at(
                 unit.span(*visit.path, "carry", name, "next"),
-                f"`loop.{name}` starts as {one_of(sorted(first))} and goes on as {one_of(sorted(later))}",
-                hint="give `initial` a value of the same type, or `null` when there is none yet",
-                related=((unit.span(*visit.path, "carry", name, "initial"), "it starts as this"),),
+                f"`loop.{name}` starts as {one_of(sorted(first))} and becomes {one_of(sorted(later))}",
+                hint="give `initial` a value of the same type, or `null` if there is none yet",
+                related=((unit.span(*visit.path, "carry", name, "initial"), "its initial value"),),
             )
 
 
 IMPOSSIBLE_BRANCH = rule(
     "FLJ218",
     "switch-branches",
-    "The branches of a switch are not what its value can be",
+    "The branches of a switch do not match its values",
     finds="A branch for a value that the schema of `switch` does not list, or a listed value without a "
     "branch and without `default`.",
     why="The first never runs; the second fails the run.",
@@ -149,20 +149,20 @@ def switch_branches(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     listed = values(shape(schema)) or ((True, False) if types(schema) == {"boolean"} else ())
     if not listed:
         return
-    # The branch of a value that is no text has its name as JSON writes it.
+    # The branch of a value that is not text is named as JSON writes the value.
     names = [value if isinstance(value, str) else canonical.encode(value).decode() for value in listed]
     for name in step.branches or {}:
         if name not in names:
             yield IMPOSSIBLE_BRANCH.at(
                 unit.span(*visit.path, "branches", name, key=True),
                 f"`{step.switch}` is never {name!r}",
-                hint=suggest(name, names, what="it is one of"),
+                hint=suggest(name, names, what="possible values"),
             )
     missing = [name for name in names if name not in (step.branches or {})]
     if missing and step.default is None:
         yield IMPOSSIBLE_BRANCH.at(
             unit.span(*visit.path, "switch"),
-            f"`{step.switch}` may be {one_of(missing)}, which no branch takes",
+            f"`{step.switch}` may be {one_of(missing)}, which has no branch",
             hint="add the branch, or a `default:`",
             severity=Severity.WARNING,
         )

@@ -1,4 +1,4 @@
-"""Schemas of what is known of a value before a run: put together from others, and asked for their types."""
+"""Combines the schemas that describe values before a run, and lists their types."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 Schema = Any
-"""A JSON Schema, or None when nothing is known."""
+"""A JSON Schema, or None if unknown."""
 
 STRING: Schema = {"type": "string"}
 BOOLEAN: Schema = {"type": "boolean"}
@@ -26,16 +26,16 @@ def closed(properties: Mapping[str, Schema]) -> Schema:
 
 
 def union(schemas: Iterable[Schema]) -> Schema:
-    """Return what is known of a value that fits one of `schemas`; None when one of them is unknown.
+    """Return the schema of a value that fits one of `schemas`; None if one of them is unknown.
 
-    Objects come together field by field: what not all of them have may be missing.
+    Objects are merged field by field: a field that not all of them have may be missing.
     """
     found: list[Schema] = []
     for schema in schemas:
         found += [one for one in _alternatives(schema) if one not in found]
     if len(found) < 2:
         return found[0] if found else None
-    # A reference means something only inside the schema that it stands in.
+    # A reference is only valid inside its own schema.
     if any(not types(one) or "$ref" in str(one) for one in found):
         return None
     values = [one for one in found if types(one) != {"null"}]
@@ -72,7 +72,7 @@ def _fields_of_all(schemas: list[Schema]) -> Schema:
 
 
 def types(schema: Schema) -> frozenset[str]:
-    """Return the JSON types that a value of `schema` may have; empty when nothing is known."""
+    """Return the JSON types that a value of `schema` may have; empty if unknown."""
     if not isinstance(schema, dict):
         return frozenset()
     said = schema.get("type")
@@ -86,11 +86,11 @@ def types(schema: Schema) -> frozenset[str]:
 
 
 def kind_of(schema: Schema) -> Schema:
-    """Return the one JSON type of `schema` and nothing more: what stays of a value that changes."""
+    """Return a schema with only the JSON type of `schema`, for a value that changes."""
     kinds = frozenset("number" if kind == "integer" else kind for kind in types(schema))
     return {"type": next(iter(kinds))} if len(kinds) == 1 and kinds != {"null"} else None
 
 
 def widened(wanted: frozenset[str]) -> frozenset[str]:
-    """Return the types that fit: an integer is a number too, and a number may turn out whole."""
+    """Return the compatible types: an integer is a number, and a number may be an integer."""
     return wanted | {"number", "integer"} if wanted & {"number", "integer"} else wanted

@@ -1,8 +1,8 @@
-"""Whether a JSON Schema that a user wrote may be used, and if not, what is wrong where.
+"""Checks the JSON Schemas that users write, and reports each problem with its path.
 
-Keywords are known by a table of our own: the metaschema's errors point nowhere near the mistake, it knows
-nothing of circles and of patterns that never end, and loading `jsonschema` takes longer than checking a whole
-blueprint. Tests hold the table against the metaschema.
+Keywords are in a table of this package: the metaschema's errors point far from the mistake, it does not
+detect cycles and exponential patterns, and loading `jsonschema` takes longer than checking a whole blueprint.
+Tests compare the table with the metaschema.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 MAX_DEPTH = 32
 MAX_KEYWORDS = 2_000
 MAX_PROBLEMS = 25
-"""How many problems of one schema are looked for: to find what was meant takes longer than to find them."""
+"""How many problems of one schema are reported: suggestions take longer than finding problems."""
 
 Path = tuple[str | int, ...]
 
 _SAME_VALUE = ("$ref", "allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas")
-"""Keywords whose schemas are applied to the same value: only through these can a check go in a circle."""
+"""Keywords whose schemas apply to the same value: only these can form a cycle."""
 
 _BOUNDS = (
     ("minimum", "maximum"), ("minLength", "maxLength"), ("minItems", "maxItems"),
@@ -48,7 +48,7 @@ _BOUNDS = (
 
 @dataclass(frozen=True, slots=True)
 class SchemaProblem:
-    """What is wrong with a schema. `path` leads to the value; `key` asks for the key before it instead."""
+    """A problem of a schema. `path` leads to the value; with `key`, the problem is in the key itself."""
 
     rule: Rule
     path: Path
@@ -59,10 +59,10 @@ class SchemaProblem:
 
 
 def problems(schema: Any) -> list[SchemaProblem]:
-    """Return what is wrong with a JSON Schema; empty when `compile_schema` will take it."""
+    """Return the problems of a JSON Schema; empty if `compile_schema` accepts it."""
     if not isinstance(schema, dict):
-        found = f"a JSON Schema is an object, and this is {kind_of(schema)}"
-        return [SchemaProblem(SCHEMA_TYPE, (), found, "begin with `type:`")]
+        found = f"a JSON Schema must be an object, not {kind_of(schema)}"
+        return [SchemaProblem(SCHEMA_TYPE, (), found, "start with `type:`")]
     walk = _Walk(schema)
     walk.visit(schema, ())
     walk.references()
@@ -70,7 +70,7 @@ def problems(schema: Any) -> list[SchemaProblem]:
 
 
 class _Walk:
-    """One walk over one schema; `found` has what it came across."""
+    """One walk over one schema; `found` has the problems."""
 
     def __init__(self, root: dict[str, Any]) -> None:
         self.root = root
@@ -81,12 +81,12 @@ class _Walk:
         self.depth = 0
 
     def visit(self, schema: Any, path: Path) -> None:
-        """Check a schema and those inside of it."""
+        """Check a schema and its subschemas."""
         if isinstance(schema, bool):
             self.schemas[path] = schema
             return
         if not isinstance(schema, dict):
-            self._add(SCHEMA_TYPE, path, f"a schema is an object or a boolean, and this is {kind_of(schema)}")
+            self._add(SCHEMA_TYPE, path, f"a schema must be an object or a boolean, not {kind_of(schema)}")
             return
         self.keywords += len(schema)
         self.depth += 1
@@ -99,8 +99,8 @@ class _Walk:
     def _visit(self, schema: dict[str, Any], path: Path) -> None:
         self.schemas[path] = schema
         if path and "$id" in schema:
-            message = "an `$id` inside a schema gives its references another base"
-            self._add(REMOTE_REF, (*path, "$id"), message, "keep `$id` at the root only")
+            message = "an `$id` inside a schema changes the base of its references"
+            self._add(REMOTE_REF, (*path, "$id"), message, "use `$id` only at the root")
         if isinstance(anchor := schema.get("$anchor"), str):
             self.anchors[anchor] = path
         for keyword, value in schema.items():
@@ -111,14 +111,14 @@ class _Walk:
     def _too_large(self, path: Path) -> None:
         if all(known.rule is not SCHEMA_LIMIT for known in self.found):
             message = f"a schema has at most {MAX_KEYWORDS} keywords and {MAX_DEPTH} levels"
-            self._add(SCHEMA_LIMIT, path, message, "split it, or check less")
+            self._add(SCHEMA_LIMIT, path, message, "split it, or simplify it")
 
     def _keyword(self, keyword: str, value: Any, above: Path) -> None:
         path = (*above, keyword)
         shape = KEYWORDS.get(keyword)
         if shape is None:
             if (near := nearest(keyword, KEYWORDS)) is not None:
-                message = f"`{keyword}` is no keyword of JSON Schema, so it checks nothing"
+                message = f"`{keyword}` is not a keyword of JSON Schema, so it checks nothing"
                 self.found.append(
                     SchemaProblem(
                         SCHEMA_KEYWORD, path, message, f"did you mean `{near}`?", True, Severity.WARNING
@@ -138,16 +138,14 @@ class _Walk:
 
     def _schemas(self, value: Any, path: Path) -> None:
         if not isinstance(value, list) or not value:
-            self._add(SCHEMA_TYPE, path, f"`{path[-1]}` is a list of schemas, with at least one")
+            self._add(SCHEMA_TYPE, path, f"`{path[-1]}` must be a list of at least one schema")
             return
         for index, schema in enumerate(value):
             self.visit(schema, (*path, index))
 
     def _named_schemas(self, value: Any, path: Path, *, patterns: bool) -> None:
         if not isinstance(value, dict):
-            self._add(
-                SCHEMA_TYPE, path, f"`{path[-1]}` is a mapping of schemas, and this is {kind_of(value)}"
-            )
+            self._add(SCHEMA_TYPE, path, f"`{path[-1]}` must be a mapping of schemas, not {kind_of(value)}")
             return
         for name, schema in value.items():
             if patterns and (problem := pattern_problem(name)):
@@ -161,21 +159,23 @@ class _Walk:
                 message = f"no value fits: `{low}` {least} is above `{high}` {most}"
                 self._add(SCHEMA_EMPTY, (*path, low), message, "swap them")
         if schema.get("enum") == []:
-            self._add(SCHEMA_EMPTY, (*path, "enum"), "no value fits: `enum` is empty", "list what is allowed")
+            self._add(
+                SCHEMA_EMPTY, (*path, "enum"), "no value fits: `enum` is empty", "list the allowed values"
+            )
 
     # References ------------------------------------------------------------------------------------------
 
     def references(self) -> None:
-        """Check that every `$ref` leads somewhere, and that none leads back without going into the value."""
+        """Check that every `$ref` has a target, and that no cycle stays at the same value."""
         state: dict[Path, bool] = {}
         for path in self.schemas:
             if path not in state and len(self.found) < MAX_PROBLEMS:
                 self._follow(path, state)
 
     def _follow(self, start: Path, state: dict[Path, bool]) -> None:
-        """Go through the schemas for the same value, depth first; True marks those that are being visited.
+        """Visit the schemas for the same value, depth first; True marks those that are being visited.
 
-        Without recursion: a chain of references may be as long as there are keywords.
+        Not recursive: a chain of references may be as long as the number of keywords.
         """
         ways = [(start, self._same_value(start))]
         state[start] = True
@@ -186,14 +186,14 @@ class _Walk:
                 state[path] = False
                 ways.pop()
             elif state.get(target):
-                message = f"`$ref` comes back to `{pointer(target)}` without going into the value"
+                message = f"`$ref` leads back to `{pointer(target)}` without descending into the value"
                 self._add(REF_CYCLE, edge, message, "refer to it from `properties` or `items`")
             elif target in self.schemas and target not in state:
                 state[target] = True
                 ways.append((target, self._same_value(target)))
 
     def _same_value(self, path: Path) -> Iterator[tuple[Path, Path]]:
-        """Yield where a schema passes its value on to: the place of the keyword, and the schema there."""
+        """Yield the schemas that apply to the same value, each with the path of its keyword."""
         schema = self.schemas[path]
         for keyword in _SAME_VALUE if isinstance(schema, dict) else ():
             value, edge = schema.get(keyword), (*path, keyword)
@@ -220,9 +220,12 @@ class _Walk:
             target = _resolve(self.root, fragment)
         if target is None or target not in self.schemas:
             names = [pointer(known) for known in self.schemas if known[:1] in (("$defs",), ("definitions",))]
-            message = f"`$ref: {short(reference)}` leads to no schema"
+            message = f"`$ref: {short(reference)}` does not lead to a schema"
             self._add(
-                REF_MISSING, path, message, suggest(reference, names, what="there are") or "add it to `$defs`"
+                REF_MISSING,
+                path,
+                message,
+                suggest(reference, names, what="known definitions") or "add it to `$defs`",
             )
             return None
         return target

@@ -1,4 +1,4 @@
-"""What changed in a JSON Schema, field by field."""
+"""Compares two JSON Schemas field by field."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def changes(before: Any, after: Any, path: str = "") -> Iterator[str]:
-    """Yield a sentence for each difference: a field added or removed, another type, a word that changed."""
+    """Yield a sentence for each difference: a field added or removed, another type, a changed keyword."""
     if before == after:
         return
     if not (isinstance(before, dict) and isinstance(after, dict)):
@@ -30,7 +30,7 @@ def _fields(before: dict[str, Any], after: dict[str, Any], path: str) -> Iterato
         if name not in was:
             yield f"{here} is new ({kind(now[name])})"
         elif name not in now:
-            yield f"{here} is gone ({kind(was[name])})"
+            yield f"{here} was removed ({kind(was[name])})"
         else:
             yield from changes(was[name], now[name], _below(path, name))
 
@@ -42,7 +42,7 @@ def _items(before: dict[str, Any], after: dict[str, Any], path: str) -> Iterator
 
 def _needs(before: dict[str, Any], after: dict[str, Any], path: str) -> Iterator[str]:
     for name in sorted(_required(before) ^ _required(after)):
-        how = "is required now" if name in _required(after) else "is not required any more"
+        how = "is now required" if name in _required(after) else "is no longer required"
         yield f"{_where(_below(path, name))} {how}"
 
 
@@ -69,7 +69,7 @@ _FINER: Mapping[str, Callable[[dict[str, Any], dict[str, Any], str], Iterator[st
     "enum": _choices,
     "type": _type,
 }
-"""How a key is told by more than its values; one that finds nothing to tell leaves it to those."""
+"""Keywords with a detailed description; if it yields nothing, the two values are shown."""
 
 
 def _keyword(path: str, key: str, was: Any, now: Any) -> str:
@@ -77,7 +77,7 @@ def _keyword(path: str, key: str, was: Any, now: Any) -> str:
 
 
 def kind(schema: Any) -> str:
-    """Return what a schema allows, in a word."""
+    """Return the type that a schema allows, as a short text."""
     if not isinstance(schema, dict):
         return "anything"
     if isinstance(schema.get("enum"), list):

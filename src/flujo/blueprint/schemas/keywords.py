@@ -1,4 +1,4 @@
-"""What each keyword of JSON Schema may hold, and what is said when it holds something else."""
+"""The allowed values of each keyword of JSON Schema, with the messages for others."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
 
 Wrong = tuple["Rule", str, str | None]
-"""The rule that is broken, what is wrong, and a hint."""
+"""The broken rule, the message, and a hint."""
 
-# The keywords of the 2020-12 draft, and the older ones that its metaschema still knows, by what they hold.
+# The keywords of draft 2020-12, and the older ones in its metaschema, by the shape of their value.
 _SHAPES: dict[str, tuple[str, ...]] = {
     "draft": ("$schema",),
     "base": ("$id",),
@@ -56,20 +56,20 @@ _ANCHOR = re.compile(r"[A-Za-z_][A-Za-z0-9._-]*", re.ASCII)
 
 
 def wrong(keyword: str, value: Any) -> Wrong | None:
-    """Return what is wrong with the value of a keyword that holds no schema, or None."""
+    """Return the problem of the value of a keyword without subschemas, or None."""
     shape = KEYWORDS[keyword]
     if shape in _IS:
         fits = _IS[shape](value)
         return (
             None
             if fits
-            else (SCHEMA_TYPE, f"`{keyword}` is {_WORDS[shape]}, and this is {kind_of(value)}", None)
+            else (SCHEMA_TYPE, f"`{keyword}` must be {_WORDS[shape]}, not {kind_of(value)}", None)
         )
     return _JUDGES[shape](keyword, value)
 
 
 def kind_of(value: Any) -> str:
-    """Return what a JSON value is, in words."""
+    """Return the type of a JSON value in words."""
     match value:
         case None:
             return "null"
@@ -86,7 +86,7 @@ def kind_of(value: Any) -> str:
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:
-    """Whether a JSON value is a number: Python's booleans are not."""
+    """Whether a JSON value is a number, which booleans are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -95,7 +95,7 @@ def short(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
-# One function a keyword that needs more than a type ------------------------------------------------------
+# One function per keyword that needs more than a type check ----------------------------------------------
 
 
 def _wrong_draft(_: str, value: Any) -> Wrong | None:
@@ -103,7 +103,7 @@ def _wrong_draft(_: str, value: Any) -> Wrong | None:
         return None
     return (
         SCHEMA_DRAFT,
-        "schemas are read as draft 2020-12, and `$schema` says another one",
+        "only draft 2020-12 is supported, and `$schema` names another one",
         f"write `{DRAFT}`",
     )
 
@@ -114,23 +114,23 @@ def _not_supported(keyword: str, _: Any) -> Wrong:
 
 def _split_in_two(keyword: str, _: Any) -> Wrong:
     hint = "use `dependentRequired` or `dependentSchemas`"
-    return SCHEMA_DRAFT, f"`{keyword}` is of an older draft, and checks nothing in 2020-12", hint
+    return SCHEMA_DRAFT, f"`{keyword}` belongs to an older draft, and checks nothing in 2020-12", hint
 
 
 def _wrong_pattern(_: str, value: Any) -> Wrong | None:
     if not isinstance(value, str):
-        return SCHEMA_TYPE, f"`pattern` is a text, and this is {kind_of(value)}", None
+        return SCHEMA_TYPE, f"`pattern` must be a text, not {kind_of(value)}", None
     return (REGEX, f"the pattern {problem}", None) if (problem := pattern_problem(value)) else None
 
 
 def _wrong_reference(_: str, value: Any) -> Wrong | None:
     if not isinstance(value, str):
-        return SCHEMA_TYPE, f"`$ref` is a text, and this is {kind_of(value)}", None
+        return SCHEMA_TYPE, f"`$ref` must be a text, not {kind_of(value)}", None
     if value.startswith("#"):
         return None
     return (
         REMOTE_REF,
-        f"`$ref: {short(value)}` leads out of the schema",
+        f"`$ref: {short(value)}` points outside the schema",
         "copy it to `$defs` and refer to `#/$defs/NAME`",
     )
 
@@ -143,7 +143,7 @@ def _wrong_types(_: str, value: Any) -> Wrong | None:
             hint = suggest(name, TYPES, what="types") if isinstance(name, str) else f"one of {one_of(TYPES)}"
             return SCHEMA_TYPE, f"{shown} is not a type of JSON Schema", hint
     if not names or len(set(names)) < len(names):
-        return SCHEMA_TYPE, "`type` is one type or a list of different ones", None
+        return SCHEMA_TYPE, "`type` must be one type or a list of different types", None
     return None
 
 

@@ -1,7 +1,7 @@
-"""Whether a regular expression of a JSON Schema may be used: it compiles, and takes forever nowhere.
+"""Checks regular expressions of JSON Schemas: they compile and have no exponential matching time.
 
-Flujo itself matches with RE2, in linear time. A schema is also given to providers and to programs of others
-that backtrack, and so the nested quantifiers that everybody warns of are refused all the same.
+Flujo matches with RE2, in linear time. Schemas are also sent to providers and used by other programs that
+backtrack, so nested quantifiers are refused too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from flujo.json_schema.re2_patterns import PatternRefused, check_pattern
 
 MAX_PATTERN = 1_000
 MANY = 10
-"""A bounded repetition of more than this counts as unbounded."""
+"""A bounded repetition above this counts as unbounded."""
 
 _TOKEN = re.compile(
     r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|(?P<open>\((?:\?(?:[:=!]|<[=!]|P<\w+>|[aiLmsux-]+:?))?)|(?P<close>\))"
@@ -29,36 +29,36 @@ def pattern_problem(pattern: str) -> str | None:
         return f"has {len(pattern)} characters; at most {MAX_PATTERN} are allowed"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python warns of sets that a later version may read differently.
+            warnings.simplefilter("ignore")  # about sets that a later version of Python may read differently
             re.compile(pattern)
             nested = _nests_quantifiers(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         return f"does not compile as a regular expression: {error}"
     if nested:
-        return "has a nested quantifier: a repeated group that matches one text in several ways takes forever"
+        return "has a nested quantifier: a group that matches a text in several ways takes exponential time"
     try:
         check_pattern(pattern)
     except PatternRefused as refused:
         return (
-            f"does not compile with RE2, which has no lookaround and no backreferences so that no text takes "
-            f"forever: {refused}"
+            f"does not compile with RE2, which has no lookaround and no backreferences, to guarantee linear "
+            f"time: {refused}"
         )
     return None
 
 
 @dataclass(slots=True)
 class _Element:
-    """One thing that a pattern matches: a token, or a group (`text` is None)."""
+    """One element of a pattern: a token, or a group (`text` is None)."""
 
     text: str | None
     is_literal: bool = False
     varies: bool = False
-    """Whether it may match texts of several lengths."""
+    """Whether it can match texts of different lengths."""
 
 
 @dataclass(slots=True)
 class _Group:
-    """What is known of a group while its inside is read."""
+    """The state of a group while its content is read."""
 
     alternatives: list[list[_Element]] = field(default_factory=lambda: [[]])
     varies: bool = False
@@ -68,7 +68,7 @@ class _Group:
         self.varies |= element.varies
 
     def is_ambiguous(self) -> bool:
-        """Whether, repeated, it could match the same text in several ways."""
+        """Whether it could match the same text in several ways if repeated."""
         if len(self.alternatives) > 1:
             firsts = [elements[0] if elements else None for elements in self.alternatives]
             literal = {first.text for first in firsts if first is not None and first.is_literal}
@@ -76,7 +76,7 @@ class _Group:
         return self.varies and not self._is_separated()
 
     def _is_separated(self) -> bool:
-        """Whether it begins or ends with a character that nothing which varies inside can match."""
+        """Whether it starts or ends with a character that none of its variable parts can match."""
         elements = self.alternatives[0]
         varying = [element for element in elements if element.varies]
         for edge in (elements[0], elements[-1]):
@@ -86,7 +86,7 @@ class _Group:
 
 
 def _nests_quantifiers(pattern: str) -> bool:
-    """Whether a group that is repeated without end can match the same text in several ways."""
+    """Whether a group with unbounded repetition can match the same text in several ways."""
     groups = [_Group()]
     last: _Element | None = None
     closed: _Group | None = None
@@ -122,7 +122,7 @@ def _is_literal(token: str) -> bool:
 
 
 def _is_exact(token: re.Match[str]) -> bool:
-    """Whether a quantifier is `{3}`, or asks for nothing at all."""
+    """Whether a quantifier has a fixed count such as `{3}`, or is empty."""
     return token["least"] is not None and not token["comma"]
 
 

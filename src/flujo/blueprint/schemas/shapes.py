@@ -1,4 +1,4 @@
-"""What a JSON Schema says about a name: what it is, and whether it may be missing or null."""
+"""Follows names through JSON Schemas: their type, and whether they may be missing or null."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is known of a value."""
+    """The known type of a value."""
 
     schema: Any = None
-    """Its schema, references followed; None when nothing is known."""
+    """Its schema with references resolved; None if unknown."""
     kind: str | None = None
-    """Its one JSON type beside null, or None when it is unknown or one of several."""
+    """Its only JSON type besides null, or None if unknown or one of several."""
     nullable: bool = False
     documents: tuple[Any, ...] = ()
-    """The schemas around it, outermost first: a `$ref` is looked up in them."""
+    """The enclosing schemas, outermost first, in which a `$ref` is looked up."""
 
     @property
     def words(self) -> str:
-        """What it is, for a message."""
+        """Its type, for a message."""
         return _WORDS.get(self.kind or "", "a value")
 
     def standalone(self) -> Any:
-        """Return the schema with the definitions that it refers to, or None when nothing is known."""
+        """Return the schema with the definitions that it refers to, or None if unknown."""
         if not isinstance(self.schema, dict) or not self.schema:
             return None
         alone = self.schema
@@ -52,7 +52,7 @@ class Shape:
         return {key: document[key] for document, key in keys if key in document} | alone
 
     def cel(self) -> str:
-        """Return the type to declare: what may be null, of several types or a fraction is `dyn`."""
+        """Return the CEL type: `dyn` for a value that may be null, of several types, or a fraction."""
         if self.nullable or self.kind in {None, "number"}:
             return "dyn"
         if self.kind == "object":
@@ -67,16 +67,16 @@ class NoField:
     """A name that cannot be read, and the reason."""
 
     at: int
-    """Which part of the chain."""
+    """The index of the part in the chain."""
     shape: Shape
-    """What the part before it is."""
+    """The shape of the part before it."""
     known: tuple[str, ...] = ()
-    """The names that can be read there, when it is a map."""
+    """The names that can be read there, if it is a map."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trail:
-    """A chain, followed: what its end is, and the first part that may be missing, or null, on the way."""
+    """A followed chain: the shape of its end, and the first part that may be missing or null."""
 
     end: Shape
     missing: int | None = None
@@ -84,7 +84,7 @@ class Trail:
 
 
 def shape(schema: Any, documents: tuple[Any, ...] = ()) -> Shape:
-    """Return what a schema says; `documents` are the schemas around it."""
+    """Return the shape of a schema; `documents` are the enclosing schemas."""
     nullable = False
     for _ in range(_MAX_REFS):
         if not isinstance(schema, dict) or not schema:
@@ -102,9 +102,9 @@ def shape(schema: Any, documents: tuple[Any, ...] = ()) -> Shape:
 
 
 def follow(start: Shape, chain: Chain, *, certain: int = 0) -> Trail | NoField:
-    """Return where a chain of names leads, or why one of them cannot be read.
+    """Follow a chain of names; return its end, or the part that cannot be read.
 
-    The first `certain` names are there whatever the schemas require.
+    The first `certain` names exist whatever the schemas require.
     """
     trail = Trail(start)
     for index, name in enumerate(chain):
@@ -123,7 +123,7 @@ def follow(start: Shape, chain: Chain, *, certain: int = 0) -> Trail | NoField:
 
 
 def element(of: Shape) -> Shape:
-    """Return what the items of a list are, or the keys of a map."""
+    """Return the shape of a list's items, or of a map's keys."""
     if of.kind == "object":
         return Shape({"type": "string"}, "string")
     if of.kind != "array" or "prefixItems" in of.schema:
@@ -132,7 +132,7 @@ def element(of: Shape) -> Shape:
 
 
 def values(of: Shape) -> tuple[Any, ...]:
-    """Return the values that something can have, when its schema lists them."""
+    """Return the possible values, if the schema lists them."""
     if not isinstance(of.schema, dict):
         return ()
     listed = [of.schema["const"]] if "const" in of.schema else of.schema.get("enum") or ()
@@ -140,12 +140,12 @@ def values(of: Shape) -> tuple[Any, ...]:
 
 
 def of_constant(value: bool | int | float | str) -> Shape:
-    """Return what is known of a constant: its type."""
+    """Return the shape of a constant."""
     return shape({"type": _KINDS[type(value)]})
 
 
 def of_result(cel_type: str) -> Any:
-    """Return the schema of what a program gives, from CEL's name of the type; None when it depends."""
+    """Return the schema of a program's result, from CEL's type name; None if it is dynamic."""
     plain = {"BOOL": "boolean", "INT": "integer", "UINT": "integer", "DOUBLE": "number", "STRING": "string"}
     if cel_type in plain:
         return {"type": plain[cel_type]}
@@ -158,7 +158,7 @@ def of_result(cel_type: str) -> Any:
 
 
 def _field(here: Shape, name: str, index: int) -> tuple[Shape, bool] | NoField:
-    """Return the shape of a field and whether it is there for certain."""
+    """Return the shape of a field, and whether it always exists."""
     if here.kind != "object":
         return NoField(index, here)
     properties = here.schema.get("properties") or {}
@@ -169,12 +169,12 @@ def _field(here: Shape, name: str, index: int) -> tuple[Shape, bool] | NoField:
         return shape(rest, here.documents), False
     if rest is False or (properties and rest is None and "patternProperties" not in here.schema):
         return NoField(index, here, tuple(properties))
-    # An object of which nothing is told may have the field; one that lists others does not promise it.
+    # An object without declared fields may have the field; one that lists other fields may lack it.
     return Shape(), not properties
 
 
 def _only(schema: dict[str, Any]) -> tuple[Any, bool]:
-    """Return the one schema that `anyOf`, `oneOf` or `allOf` comes down to, and whether null is the other."""
+    """Return the only non-null schema of `anyOf`, `oneOf` or `allOf`, and whether null is allowed."""
     for key in ("anyOf", "oneOf", "allOf"):
         options = schema.get(key)
         if isinstance(options, list):
@@ -198,7 +198,7 @@ def _typed(schema: dict[str, Any], nullable: bool, documents: tuple[Any, ...]) -
 
 
 def _referred(pointer: Any, documents: tuple[Any, ...]) -> Any:
-    """Return what a `$ref` of the kind `#/$defs/Name` points to, or None when it is not to be found."""
+    """Return the target of a `$ref` such as `#/$defs/Name`, or None if it does not exist."""
     parts = pointer.split("/") if isinstance(pointer, str) else []
     if len(parts) != 3 or parts[0] != "#" or parts[1] not in {"$defs", "definitions"}:
         return None

@@ -1,4 +1,4 @@
-"""A JSON Schema compiled once and asked often: does a value fit, and if not, where and why, in our words."""
+"""Compiled JSON Schemas, which validate values and report violations in plain words."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ _REASONS = {
     "maximum": "is above {}",
     "exclusiveMinimum": "is not above {}",
     "exclusiveMaximum": "is not below {}",
-    "multipleOf": "is no multiple of {}",
+    "multipleOf": "is not a multiple of {}",
     "minLength": "has fewer than {} characters",
     "maxLength": "has more than {} characters",
     "pattern": "does not match `{}`",
     "minItems": "has fewer than {} items",
     "maxItems": "has more than {} items",
     "items": "has more items than are allowed",
-    "uniqueItems": "has the same item twice",
-    "contains": "has too few, or too many, items of the kind that is asked for",
+    "uniqueItems": "has duplicate items",
+    "contains": "has too few or too many items that fit `contains`",
     "unevaluatedItems": "has items that are not allowed",
     "minProperties": "has fewer than {} keys",
     "maxProperties": "has more than {} keys",
-    "dependentRequired": "lacks keys that its other keys ask for",
+    "dependentRequired": "lacks keys that its other keys require",
     "unevaluatedProperties": "has keys that are not allowed",
     "const": "is not {}",
     "anyOf": "fits none of the alternatives",
     "oneOf": "fits none, or more than one, of the alternatives",
-    "not": "is what it must not be",
+    "not": "must not fit the schema in `not`",
 }
 
 
 def compile_schema(schema: Any) -> CompiledSchema:
-    """Return the check that a JSON Schema stands for.
+    """Compile a JSON Schema.
 
     Raises:
-        BlueprintError: it is not a JSON Schema of the 2020-12 draft, or one that Flujo refuses.
+        BlueprintError: it is not a JSON Schema of draft 2020-12, or Flujo does not support it.
     """
     found = [problem for problem in problems(schema) if problem.severity == "error"]
     if found:
@@ -59,21 +59,21 @@ def compile_schema(schema: Any) -> CompiledSchema:
 
 
 class CompiledSchema:
-    """A JSON Schema that checks values. Nothing is ever fetched, and `format` is not asserted."""
+    """A JSON Schema that checks values. References are never fetched, and `format` is not checked."""
 
     def __init__(self, schema: dict[str, Any]) -> None:
         self.schema = schema
         self._validator = validator(schema)
 
     def check(self, value: Any, *, what: str) -> None:
-        """Return when `value` fits.
+        """Raise unless `value` fits.
 
         Args:
             value: JSON data.
             what: how the message names the value, `output of step 'sort'`.
 
         Raises:
-            OutputRejected: with up to five violations in the message, and all of those as `violations`.
+            OutputRejected: with up to five violations in the message and in `violations`.
         """
         found = list(itertools.islice(self.violations(value), MAX_VIOLATIONS + 1))
         if not found:
@@ -82,12 +82,12 @@ class CompiledSchema:
         more = " · and more" if len(found) > MAX_VIOLATIONS else ""
         raise OutputRejected(
             f"{what} does not fit its schema: {' · '.join(shown)}{more}",
-            hint="change the schema, or what gives the value",
+            hint="change the schema, or the source of the value",
             violations=tuple(shown),
         )
 
     def violations(self, value: Any) -> Iterator[str]:
-        """Yield what does not fit, as sentences that begin with the place in the value."""
+        """Yield the violations, as sentences that start with the place in the value."""
         try:
             for error in self._validator.iter_errors(value):
                 place = "".join(
@@ -108,16 +108,16 @@ def _reason(error: Any) -> str:
     match error.validator:
         case "type":
             names = wanted if isinstance(wanted, list) else [wanted]
-            return f"must be {one_of(names)}, and is {kind_of(value)}"
+            return f"must be {one_of(names)}, not {kind_of(value)}"
         case "enum":
-            return f"is {_short(value)}, and must be one of {', '.join(map(_short, wanted))}"
+            return f"must be one of {', '.join(map(_short, wanted))}, not {_short(value)}"
         case "required":
             return f"lacks {one_of((name for name in wanted if name not in value), joined_by='and')}"
         case "additionalProperties":
             odd = (name for name in value if name not in error.schema.get("properties", {}))
             return f"has keys that are not allowed: {one_of(odd, joined_by='and')}"
-        case None:  # `false` as a schema, whose place jsonschema does not tell
-            return "holds something that must not be there"
+        case None:  # the schema `false`, for which jsonschema has no place
+            return "has a value that is not allowed"
         case keyword:
             return _REASONS.get(keyword, f"breaks `{keyword}`").format(_short(wanted))
 

@@ -1,6 +1,6 @@
-"""What agents come to by `include`, `extends` and `defaults`: each with all its keys, and where they stand.
+"""Resolves `include`, `extends` and `defaults` of agents: complete agents, with the place of each key.
 
-Every later rule, and the compiler, see whole agents in `Blueprint.agents` and know nothing of sharing.
+Later rules and the compiler see complete agents in `Blueprint.agents` and do not know about sharing.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ Path = tuple[str | int, ...]
 Layers: TypeAlias = "tuple[tuple[Document, Path], ...]"
 
 MAX_EXTENDS = 16
-"""How many agents may stand in one line of `extends`."""
+"""The maximum length of a chain of `extends`."""
 
 _REVIEWER = "agents:\n  reviewer: {model: a:b, instructions: Review the text.}\n"
 UNKNOWN_BASE = rule(
     "FLJ270",
     "unknown-base",
-    "An agent extends one that is not there",
-    finds="An `extends:` that names no agent of the same file and of the files that it includes.",
-    why="Names are looked up where they are written: a file of agents does not see who includes it.",
+    "An agent extends an unknown agent",
+    finds="An `extends:` that does not name an agent of the same file or of a file that it includes.",
+    why="Names are resolved in the file that uses them: a file of agents does not see the including file.",
     example=_REVIEWER + "  legal: {extends: reviewr, instructions_file: legal.md}",
     instead=_REVIEWER + "  legal: {extends: reviewer, instructions_file: legal.md}",
 )
 ENDLESS_EXTENDS = rule(
     "FLJ272",
     "endless-extends",
-    "Agents that extend each other in a circle, or too deep",
-    finds=f"An agent that extends itself, directly or through others, or that stands at the end of more than "
+    "Agents that extend each other in a cycle, or too deeply",
+    finds=f"An agent that extends itself, directly or through others, or a chain of more than "
     f"{MAX_EXTENDS} agents that extend each other.",
-    why="A circle has no agent to start from, and nobody can tell what the last one of a long line says.",
+    why="A cycle has no first agent, and the result of a long chain is hard to read.",
     example="agents:\n  reviewer: {extends: legal}\n  legal: {extends: reviewer}",
     instead=_REVIEWER + "  legal: {extends: reviewer}",
 )
@@ -50,9 +50,10 @@ DUPLICATE_AGENT = rule(
     "FLJ273",
     "duplicate-agent",
     "Two agents have the same name",
-    finds="An agent whose name another one has that is included, or two included files with an agent of the "
-    "same name.",
-    why="A step that asks it could mean either; which one it gets must not depend on an order of files.",
+    finds="An agent with the name of an included agent, or two included files with an agent of the same "
+    "name.",
+    why="A step that uses the name could mean either agent. The choice must not depend on the order of "
+    "files.",
     example="# common.yaml has an agent `reviewer`\ninclude: [./common.yaml]\n"
     "agents: {reviewer: {model: a:b}}",
     instead="# common.yaml has an agent `reviewer`\ninclude: [./common.yaml]\n"
@@ -61,18 +62,18 @@ DUPLICATE_AGENT = rule(
 INCLUDE_CYCLE = rule(
     "FLJ274",
     "include-cycle",
-    "Files of agents that include each other in a circle",
+    "Files of agents that include each other in a cycle",
     finds="A file of agents that includes itself, directly or through others.",
-    why="None of them could be read first.",
+    why="A cycle has no first file to read.",
     example='# common.yaml\nversion: "1"\ninclude: [./common.yaml]',
     instead='# common.yaml\nversion: "1"\ninclude: [./base.yaml]',
 )
 WRONG_FILE = rule(
     "FLJ275",
     "wrong-kind-of-file",
-    "A file of agents where a blueprint belongs, or a blueprint where a file of agents does",
+    "A file of agents in place of a blueprint, or the reverse",
     finds="An `include:` that names a blueprint, or an import (or a command) that names a file of agents.",
-    why="A blueprint is run, and keeps its agents to itself; a file of agents is included, and has no steps.",
+    why="A blueprint is run and does not share its agents. A file of agents is included and has no steps.",
     example="include: [./answer.yaml]   # a blueprint",
     instead="include: [./agents/common.yaml]   # version, agents, and no steps",
 )
@@ -80,16 +81,16 @@ WRONG_FILE = rule(
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """An agent as others may name it: with every key, its own and those that it starts from."""
+    """A complete agent: with its own keys and the inherited ones."""
 
     agent: doc.Agent
     layers: Layers
-    """Where its keys stand: its own entry, then those it extends, nearest first, then the defaults."""
+    """The places of its keys: its own entry, then those it extends, nearest first, then the defaults."""
     is_whole: bool = True
-    """Whether all that it starts from was found."""
+    """Whether everything that it inherits from was found."""
 
     def place(self, keys: Path) -> tuple[Document, Path]:
-        """Return the file and the path at which one of its values stands."""
+        """Return the file and the path of one of its values."""
         own = keys[:2] if keys[:1] == ("model_settings",) else keys[:1]
         for document, path in self.layers:
             if document.node((*path, *own)) is not None:
@@ -99,24 +100,24 @@ class Declared:
 
     @property
     def file(self) -> str:
-        """The file in which its own entry stands."""
+        """The file of its own entry."""
         return self.layers[0][0].file
 
 
 @dataclass(slots=True)
 class AgentRegistry:
-    """The agents that a file may name: its own, and those that it includes."""
+    """The agents that a file can use: its own and the included ones."""
 
     agents: dict[str, Declared] = field(default_factory=dict)
     files: dict[int, set[str]] = field(default_factory=dict)
-    """By the index in `include`: the file that stands there, and those that it includes."""
+    """By index in `include`: that file, and the files that it includes."""
     is_whole: bool = True
-    """Whether every file that it includes could be read."""
+    """Whether every included file could be read."""
     twice: set[str] = field(default_factory=set)
-    """Names that more than one agent has."""
+    """Names of more than one agent."""
 
     def add(self, other: AgentRegistry) -> Iterator[tuple[Declared, Declared]]:
-        """Take in an included file's agents; yield each pair of two that have one name."""
+        """Add an included file's agents; yield each pair with the same name."""
         for name, declared in other.agents.items():
             known = self.agents.setdefault(name, declared)
             if known.layers[0] != declared.layers[0]:
@@ -125,12 +126,12 @@ class AgentRegistry:
 
 
 def is_agents_file(data: Any) -> bool:
-    """Return whether the data of a file is that of a file of agents, not of a blueprint."""
+    """Return whether data is a file of agents, not a blueprint."""
     return isinstance(data, dict) and not {"steps", "name"} & data.keys() and "agents" in data
 
 
 def holds_agents(data: bytes, path: str) -> bool:
-    """Return whether a YAML file is a file of agents; most are told apart without being parsed."""
+    """Return whether a YAML file is a file of agents; most files need no parsing for that."""
     return not re.search(rb"^(steps|name)\s*:", data, re.MULTILINE) and is_agents_file(read(data, path).data)
 
 
@@ -138,7 +139,7 @@ def holds_agents(data: bytes, path: str) -> bool:
 
 
 def duplicates(pairs: Iterable[tuple[Declared, Declared]]) -> Iterator[Diagnostic]:
-    """Refuse agents that have one name: one finding for each two files, at the first such name."""
+    """Report agents with the same name: one finding per pair of files, at the first such name."""
     met: dict[tuple[str, str], list[tuple[Declared, Declared]]] = {}
     for known, declared in pairs:
         met.setdefault((known.file, declared.file), []).append((known, declared))
@@ -147,9 +148,9 @@ def duplicates(pairs: Iterable[tuple[Declared, Declared]]) -> Iterator[Diagnosti
         other, there = known.layers[0]
         yield DUPLICATE_AGENT.at(
             document.span(path, key=True),
-            f"the name {path[-1]!r} is taken by an agent of {file}"
+            f"the name {path[-1]!r} is already used by an agent of {file}"
             + (f", and so are {len(more)} more of this file" if more else ""),
-            hint="give one of them another name",
+            hint="rename one of them",
             related=((other.span(there, key=True), "the other one"),),
         )
 
@@ -157,9 +158,9 @@ def duplicates(pairs: Iterable[tuple[Declared, Declared]]) -> Iterator[Diagnosti
 def declare(
     document: Document, own: Mapping[str, doc.Agent], roster: AgentRegistry, gaps: Collection[Path] = ()
 ) -> Iterator[Diagnostic]:
-    """Put a file's own agents, with what they extend, beside those that it includes in `roster`.
+    """Add a file's own agents, with inherited keys, to the included ones in `roster`.
 
-    Those of `gaps` said more than is known.
+    Agents in `gaps` lost a part in error recovery.
     """
     included = dict(roster.agents)
     family = _Family(document, own, included, roster.is_whole, frozenset(gaps))
@@ -176,7 +177,7 @@ def declare(
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """The agents of one file, and those that they may extend."""
+    """The agents of one file, and those that they can extend."""
 
     document: Document
     own: Mapping[str, doc.Agent]
@@ -185,7 +186,7 @@ class _Family:
     gaps: frozenset[Path] = frozenset()
 
     def declared(self, name: str) -> tuple[Declared, list[Diagnostic]]:
-        """Return an agent with everything that it extends, and what is wrong with that."""
+        """Return an agent with everything that it extends, and the findings about that."""
         line = self._line(name)
         wanted = self.own[line[-1]].extends
         base = None if wanted in self.own else self.included.get(wanted or "")
@@ -204,7 +205,7 @@ class _Family:
         return Declared(agent or self.own[name], layers, is_whole), found
 
     def _line(self, name: str) -> list[str]:
-        """Return the agents of this file that `name` goes back to, itself first; a circle only once."""
+        """Return the agents of this file that `name` extends, itself first; a cycle only once."""
         line = [name]
         while (wanted := self.own[line[-1]].extends) is not None:
             if wanted not in self.own or wanted in line or len(line) > MAX_EXTENDS:
@@ -213,7 +214,7 @@ class _Family:
         return line
 
     def circles(self) -> Iterator[Diagnostic]:
-        """Refuse agents that extend each other in a circle, each circle where its first agent stands."""
+        """Report agents that extend each other in a cycle, one finding per cycle, at its first agent."""
         place = {name: index for index, name in enumerate(self.own)}
         seen: dict[str, str] = {}
         for start in self.own:
@@ -232,10 +233,10 @@ class _Family:
         shown = circle if len(circle) < 8 else [*circle[:4], "…", circle[-1]]
         return ENDLESS_EXTENDS.at(
             self.document.span(("agents", circle[0], "extends")),
-            f"agents extend each other in a circle: {' → '.join((*shown, circle[0]))}",
-            hint="let one of them say everything itself",
+            f"agents extend each other in a cycle: {' → '.join((*shown, circle[0]))}",
+            hint="remove `extends` from one of them",
             related=tuple(
-                (self.document.span(("agents", each, "extends")), "and this one goes on")
+                (self.document.span(("agents", each, "extends")), "and this one continues the cycle")
                 for each in circle[1:4]
             ),
         )
@@ -243,21 +244,20 @@ class _Family:
     def _too_long(self, name: str) -> Diagnostic:
         return ENDLESS_EXTENDS.at(
             self.document.span(("agents", name, "extends")),
-            f"agent {name!r} goes back to {MAX_EXTENDS} others, and {MAX_EXTENDS - 1} is the most",
-            hint="say in one agent what several of them add",
+            f"agent {name!r} extends a chain of {MAX_EXTENDS} others; at most {MAX_EXTENDS - 1} are allowed",
+            hint="combine the keys of several of them in one agent",
         )
 
     def _unknown(self, name: str, wanted: str) -> Diagnostic:
         known = [one for one in (*self.own, *self.included) if one != name]
         return UNKNOWN_BASE.at(
             self.document.span(("agents", name, "extends")),
-            f"agent {name!r} extends {wanted!r}, and there is no such agent here",
-            hint=suggest(wanted, known, what="there are")
-            or "write it below `agents:`, or `include` its file",
+            f"agent {name!r} extends {wanted!r}, which is not an agent of this file",
+            hint=suggest(wanted, known, what="known agents") or "add it to `agents:`, or `include` its file",
         )
 
 
-# What goes over what -------------------------------------------------------------------------------------
+# Precedence of keys --------------------------------------------------------------------------------------
 
 _TEXT = frozenset({"instructions", "instructions_file"})
 _SHAPE = frozenset({"output_schema", "output_type"})
@@ -265,11 +265,11 @@ _ABOUT_TEXT = _TEXT | {"template", "trust"}
 
 
 def over(below: doc.Agent | doc.AgentDefaults, agent: doc.Agent) -> doc.Agent:
-    """Return `agent` with what it does not say itself taken from `below`.
+    """Return `agent` with the keys that it does not set taken from `below`.
 
-    A key replaces the whole value below it. `model_settings` go over each other one by one. Who brings
-    instructions brings them with their `template` and `trust`; who brings one of `output_schema` and
-    `output_type` replaces both.
+    A key replaces the whole inherited value, but `model_settings` are merged one by one. An agent with
+    instructions does not inherit `template` and `trust`; one with `output_schema` or `output_type`
+    inherits neither of the two.
     """
     said = agent.model_fields_set
     taken = below.model_fields_set - said - {"extends"}
@@ -287,7 +287,7 @@ def over(below: doc.Agent | doc.AgentDefaults, agent: doc.Agent) -> doc.Agent:
 
 
 def whole(document: Document, blueprint: doc.Blueprint, roster: AgentRegistry) -> doc.Blueprint:
-    """Return a blueprint with whole agents and steps; `roster` learns where its defaults stand."""
+    """Return a blueprint with complete agents and steps; the places of defaults are added to `roster`."""
     defaults = blueprint.defaults.agent
     place = (document, ("defaults", "agent"))
     for name, declared in roster.agents.items():
@@ -303,7 +303,7 @@ _Part = TypeVar("_Part")
 
 
 def _configured(part: _Part, config: doc.Config) -> _Part:
-    """Return a part of a blueprint in which every step that asks or calls has `config` below its own."""
+    """Return a part of a blueprint in which every step with an agent or a call inherits `config`."""
     changed: Any = part
     match part:
         case list():
@@ -320,4 +320,4 @@ def _configured(part: _Part, config: doc.Config) -> _Part:
             changed = part.model_copy(update=update)
         case _:
             pass
-    return changed  # type: ignore[no-any-return]  # of the kind that it was
+    return changed  # type: ignore[no-any-return]  # the type does not change

@@ -1,7 +1,7 @@
-"""What an annotation in a source text says of a value, as a JSON Schema: nothing is imported for it.
+"""Converts a type annotation in source text to a JSON Schema, without imports.
 
-Only what JSON has is understood: `str`, `list[int]`, `dict[str, float]`, `Literal["a", "b"]`, `X | None`. A
-name of somebody's own could be anything; `flujo types` asks Python and writes down what it is.
+Supports JSON types: `str`, `list[int]`, `dict[str, float]`, `Literal["a", "b"]`, `X | None`. A user's class
+could be anything; `flujo types` imports the module and records its schema.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MAPS = frozenset({"dict", "Dict", "Mapping"})
 
 
 def schema_of(annotation: ast.expr | None) -> Schema:
-    """Return the schema of what is annotated, or None when the text does not say it."""
+    """Return the schema of an annotation, or None if it is not a JSON type."""
     match annotation:
         case ast.Constant(value=None):
             return {"type": "null"}
@@ -37,7 +37,7 @@ def schema_of(annotation: ast.expr | None) -> Schema:
 
 
 def is_whole(schema: Schema) -> bool:
-    """Return whether a schema of this module says everything: also what is in its lists and maps."""
+    """Return whether a schema of this module is complete, including the items of lists and maps."""
     if schema is None:
         return False
     if "anyOf" in schema:

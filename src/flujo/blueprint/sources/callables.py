@@ -30,7 +30,7 @@ DENIED = frozenset({
     "webbrowser",
 })
 # fmt: on
-"""Packages that blueprints never call, whatever `allow_callables` says."""
+"""Packages that blueprints may never call, regardless of `allow_callables`."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class CallableProblem:
 
 
 def check_callable_name(target: str, allow: Sequence[str]) -> CallableProblem | None:
-    """Return why `target` must not be imported, or None; reads the name and nothing else.
+    """Return why `target` must not be imported, or None; checks only the name.
 
     Args:
         target: `module:callable`.
@@ -54,12 +54,12 @@ def check_callable_name(target: str, allow: Sequence[str]) -> CallableProblem | 
     module, _, name = target.partition(":")
     if module.partition(".")[0] in DENIED:
         return CallableProblem(
-            f"`{target}` is in `{module.partition('.')[0]}`, which blueprints never call",
-            "write a function of your own that does exactly what is needed, and call that",
+            f"`{target}` is in `{module.partition('.')[0]}`, which blueprints may not call",
+            "write your own function for exactly this purpose, and call that",
         )
     if not _allows(allow, module, name):
         return CallableProblem(
-            f"`{target}` is not among the callables that this project allows",
+            f"`{target}` is not in this project's `allow_callables`",
             f'add "{module}" to `allow_callables` under `[blueprints]` in flujo.toml',
         )
     return None
@@ -74,7 +74,7 @@ def _misspelt(target: str) -> CallableProblem | None:
         )
     if any(part.startswith("__") for part in re.split(r"[.:]", target)):
         return CallableProblem(
-            f"`{shown}` names something with two leading underscores", "call a function of your own"
+            f"`{shown}` has a name with two leading underscores", "call a function of your own"
         )
     return None
 
@@ -93,7 +93,7 @@ def _allows(allow: Sequence[str], module: str, name: str | None = None, *, exact
 
 
 def load_callable(target: str, allow: Sequence[str]) -> Callable[..., Any]:
-    """Return the callable that `target` names, importing its module.
+    """Import a module and return the callable that `target` names.
 
     The name is checked before anything is imported. Then the modules that define the callable, and the
     functions that it wraps, are checked as well: a re-export does not get around `allow_callables`.
@@ -121,10 +121,10 @@ def _import(module: str, target: str) -> ModuleType:
             message = f"`{target}` cannot be imported: `{module}` needs `{error.name}`, which is missing"
             hint = f"install what provides `{error.name}`"
         raise CallableError(message, hint=hint, target=target) from error
-    except (Exception, SystemExit) as error:  # the top level of a module is foreign code
+    except (Exception, SystemExit) as error:  # the top level of a module is user code
         raise CallableError(
             f"`{target}` cannot be imported: `{module}` raised {type(error).__name__}: {error}",
-            hint=f"`python -c 'import {module}'` in the project's folder shows where",
+            hint=f"`python -c 'import {module}'` in the project's folder shows the traceback",
             target=target,
         ) from error
 
@@ -147,8 +147,8 @@ def _attribute(module: ModuleType, name: str, target: str) -> Callable[..., Any]
 
 
 def _origins(thing: Any) -> Iterator[str | None]:
-    """Yield the module of `thing` and of everything that it wraps, as far as they say."""
-    for _ in range(32):  # a chain of wrappers may be a circle
+    """Yield the module of `thing` and of everything that it wraps, if known."""
+    for _ in range(32):  # a chain of wrappers may be a cycle
         if isinstance(thing, functools.partial):
             thing = thing.func
             continue
@@ -167,7 +167,7 @@ def _check_origin(target: str, origin: str | None, allow: Sequence[str], *, list
     denied = not origin or origin.partition(".")[0] in DENIED
     if not denied and origin and _allows(allow, origin, listed, exactly=installed):
         return
-    hint = "write a function of your own that does exactly what is needed, and call that"
+    hint = "write your own function for exactly this purpose, and call that"
     if not denied:
         exactly = ", exactly: a pattern does not allow installed packages" if installed else ""
         hint = f'add "{origin}" to `allow_callables` under `[blueprints]` in flujo.toml{exactly}'
@@ -180,7 +180,7 @@ def _check_origin(target: str, origin: str | None, allow: Sequence[str], *, list
 
 
 def _is_installed(module: ModuleType | None) -> bool:
-    """Return whether a module is a package's or Python's own, not the project's."""
+    """Return whether a module belongs to an installed package or to Python, not to the project."""
     file = getattr(module, "__file__", None)
     if not file:
         return True

@@ -1,4 +1,4 @@
-"""Literals that look like keys, passwords or tokens: found by their shape, never shown."""
+"""Finds literals that look like keys, passwords or tokens, by their shape, without showing them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SECRET_LITERAL = rule(
     "A text that looks like a key, a password or a token",
     finds="A literal with the shape of a provider's key, a token, a private key or an address with a "
     "password, and random text under a name such as `api_key`. The text itself is never printed.",
-    why="Blueprints are committed, pinned into every run, and shown in traces: nothing in them is secret.",
+    why="Blueprints are committed, pinned into every run, and shown in traces, so nothing in them is secret.",
     example="agents:\n  sorter: {model: openai:gpt-5-mini, model_settings: {api_key: sk-…}}",
     instead="# export OPENAI_API_KEY=…; a provider's key comes from the environment\n"
     "agents:\n  sorter: {model: openai:gpt-5-mini}",
@@ -34,7 +34,7 @@ SECRET_LITERAL = rule(
 
 
 def secret_literal(document: Document) -> Iterator[Diagnostic]:
-    """Refuse texts that look like secrets, without showing them."""
+    """Report texts that look like secrets, without showing them."""
     for path, text in texts(document.data):
         key = next((part for part in reversed(path) if isinstance(part, str)), "")
         for start, end in islice(find(text, key), MAX_IN_A_TEXT):
@@ -42,15 +42,15 @@ def secret_literal(document: Document) -> Iterator[Diagnostic]:
 
 
 def secret_found(span: Span, where: str) -> Diagnostic:
-    """Return the finding of a secret at `span`."""
+    """Return the finding for a secret at `span`."""
     return SECRET_LITERAL.at(
         span,
-        f"{where} looks like it holds a secret, and a blueprint is no place for one",
-        hint="take it out, change it wherever it is in use, and give it through the environment",
+        f"{where} looks like it contains a secret, which must not be in a blueprint",
+        hint="remove it, revoke it, and pass a new one through the environment",
     )
 
 
-# What may fail after a repetition is bounded, so that no text takes more than linear time.
+# Parts that may fail after a repetition are bounded, so that matching takes linear time.
 _SHAPES = re.compile(
     r"""
     \b(?:sk|pk|rk)-(?:[a-z0-9]+-){0,3}[A-Za-z0-9_]{20,}[A-Za-z0-9_-]*      # model providers
@@ -70,7 +70,7 @@ _RANDOM_BITS = 4.2
 
 
 def find(text: str, key: str = "") -> Iterator[tuple[int, int]]:
-    """Yield where in `text` a secret seems to stand, as offsets; `key` is the name that the text goes by."""
+    """Yield the offsets of likely secrets in `text`; `key` is the key or name that holds the text."""
     found = [match.span() for match in _SHAPES.finditer(text)]
     if not found and _NAMED.search(key) and looks_random(text):
         found = [(0, len(text))]
@@ -83,12 +83,12 @@ _ASSIGNED = re.compile(
 
 
 def find_named(source: str) -> Iterator[tuple[int, int]]:
-    """Yield where random text stands beside a telling name, in a source that may not even parse."""
+    """Yield the offsets of random text after a name such as `api_key`, in a source that may not parse."""
     yield from (match.span(1) for match in _ASSIGNED.finditer(source) if looks_random(match[1]))
 
 
 def looks_random(text: str) -> bool:
-    """Return whether `text` is one long word with as many bits a character as only chance gives."""
+    """Return whether `text` is one long word with the entropy of random characters."""
     if len(text) < _RANDOM_CHARS or any(char.isspace() for char in text) or "{{" in text:
         return False
     counts = Counter(text).values()

@@ -1,4 +1,4 @@
-"""What looks like a secret is never repeated: not in an excerpt, a message, a hint, a label or a fix."""
+"""Masks likely secrets in excerpts, messages, hints, labels and fixes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 DOT = "•"
 _PREFIX = 16
-"""Messages cut long texts short: so much of a secret is enough to know it again."""
+"""Messages shorten long texts, so a prefix of this length is also treated as the secret."""
 
 
 def mask(text: str, spans: Iterable[Span] = ()) -> str:
-    """Return a file's text with every character of `spans`, and of what looks like a secret, as a dot."""
+    """Return a file's text with dots for every character of `spans` and of likely secrets."""
     for start, end in (*find(text), *find_named(text)):
         text = text[:start] + DOT * (end - start) + text[end:]
     lines = split_lines(text)
@@ -32,12 +32,12 @@ def mask(text: str, spans: Iterable[Span] = ()) -> str:
 
 
 def masked(found: Iterable[Diagnostic], texts: dict[str, str], secrets: Sequence[Span]) -> list[Diagnostic]:
-    """Return findings whose words repeat no secret.
+    """Return the findings with secrets masked.
 
     Args:
         found: findings of all kinds.
         texts: each file's text by its name.
-        secrets: where secrets stand in those files. What has a secret's shape is masked wherever it stands.
+        secrets: the spans of secrets in those files. Text with a secret's shape is masked anywhere.
     """
     values = {value for span in secrets if len(value := _standing_at(span, texts.get(span.file, ""))) > 3}
     begun = (re.escape(value[:_PREFIX]) + (r"[^\s'\"`]*" if len(value) > _PREFIX else "") for value in values)
@@ -64,7 +64,7 @@ def _standing_at(span: Span, text: str) -> str:
 
 
 def _pieces(span: Span, lines: Sequence[str]) -> list[tuple[int, int, int]]:
-    """Return the parts of a span line by line: the line's index, and where the part begins and ends in it."""
+    """Return a span line by line: the line's index, and the start and end in that line."""
     first, last = span.line - 1, span.end_line - 1
     return [
         (

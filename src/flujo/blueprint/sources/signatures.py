@@ -1,4 +1,4 @@
-"""What a `module:callable` takes, read from the text of the project's own source: nothing is imported."""
+"""Reads the signature of a `module:callable` from the project's source text, without imports."""
 
 from __future__ import annotations
 
@@ -17,46 +17,46 @@ if TYPE_CHECKING:
     from flujo.blueprint.sources.source_files import Source
 
 HANDED_IN = frozenset({"data", "context", "resources", "idempotency_key"})
-"""Parameters that the engine fills by their names."""
+"""Parameters that the engine passes by name."""
 
 
 @dataclass(frozen=True)
 class Signature:
-    """The parameters of one callable, as they stand in the source."""
+    """The parameters of one callable, as written in the source."""
 
     parameters: tuple[str, ...]
-    """All that may be given by name."""
+    """All parameters that can be passed by name."""
     required: tuple[str, ...]
-    """Those without a default."""
+    """The parameters without a default."""
     open_ended: bool
-    """Whether it takes any further name (`**kwargs`)."""
+    """Whether it accepts other names (`**kwargs`)."""
     returns: Schema = None
-    """The schema of what it returns, as far as its annotation says."""
+    """The schema of its return annotation, if it has one of JSON types."""
     effect: str | None = None
-    """What it declares to do to the world: `@tool(effect=…)`."""
+    """Its declared effect: `@tool(effect=…)`."""
     pauses: bool = False
-    """Whether it asks a human itself, by raising `PausedException`."""
+    """Whether it pauses the run by raising `PausedException`."""
 
 
 @dataclass(frozen=True)
 class Module:
-    """One module of the project: its path, its digest, and what it defines at its top level."""
+    """One module of the project: its path, its digest, and the names at its top level."""
 
     path: str
     digest: str
     names: Mapping[str, Signature | None]
-    """None where the text does not say what is taken (a decorated function, a class, an assignment)."""
+    """Signatures by name; None if the source has none (a decorated function, a class, an assignment)."""
     complete: bool
-    """Whether nothing else can be in the module (no star import, no `__getattr__`)."""
+    """Whether the module has no other names (no star import, no `__getattr__`)."""
     constants: frozenset[str] = frozenset()
-    """Names of numbers, texts, lists and mappings, which nobody can call."""
+    """Names of numbers, texts, lists and mappings, which are not callable."""
 
 
 def read_module(module: str, source: Source) -> Module | None:
-    """Return what the module's text says, or None when the project has no readable text of it.
+    """Return a module from its source text, or None if the project has no readable source of it.
 
-    The file is looked up by its path below the project, never by asking the import system, which would run
-    the packages around it.
+    The file is found by its path in the project, not with the import system, which would execute the
+    parent packages.
     """
     stem = module.replace(".", "/")
     for path in (f"{stem}.py", f"{stem}/__init__.py"):
@@ -71,9 +71,9 @@ def read_module(module: str, source: Source) -> Module | None:
 
 
 def declaration(target: str, source: Source) -> str | None:
-    """Return what a model is told of a tool: its name, parameters and docstring, as the source has them.
+    """Return the description of a tool for a model: name, parameters and docstring from the source.
 
-    None when the project has no source of it that says so plainly.
+    None if the project's source does not define it as a plain function.
     """
     module, _, qualname = target.partition(":")
     found = read_module(module, source)
@@ -85,8 +85,8 @@ def declaration(target: str, source: Source) -> str | None:
         body = next((s.body for s in body if isinstance(s, ast.ClassDef) and s.name == owner), [])
     for statement in body:
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef) and statement.name == name:
-            gives = "" if statement.returns is None else f" -> {ast.unparse(statement.returns)}"
-            head = f"{name}({ast.unparse(statement.args)}){gives}"
+            returns = "" if statement.returns is None else f" -> {ast.unparse(statement.returns)}"
+            head = f"{name}({ast.unparse(statement.args)}){returns}"
             return "\n".join(filter(None, [head, ast.get_docstring(statement)]))
     return None
 
@@ -111,7 +111,7 @@ def _names(body: list[ast.stmt]) -> tuple[dict[str, Signature | None], bool]:
             case ast.Expr(value=ast.Constant()):
                 pass  # a docstring
             case _:
-                complete = False  # an `if`, a `try`, a loop: anything may be defined inside
+                complete = False  # an `if`, a `try` or a loop may define any name
     return names, complete
 
 
@@ -140,7 +140,7 @@ def _function(made: ast.FunctionDef | ast.AsyncFunctionDef) -> Signature | None:
                 said = {one.arg: one.value for one in given}.get("effect")
                 effect = str(said.value) if isinstance(said, ast.Constant) else None
             case _:
-                return None  # another decorator may change what it takes
+                return None  # another decorator may change the signature
     inside = list(ast.walk(made))
     yields = any(isinstance(node, ast.Yield | ast.YieldFrom) for node in inside)
     returns = None if yields else schema_of(made.returns)

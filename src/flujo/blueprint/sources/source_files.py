@@ -1,4 +1,4 @@
-"""Project files, read behind guards: a path stays inside the project, a file is regular and not too large."""
+"""Reads project files safely: paths stay inside the project, files are regular and not too large."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 BLUEPRINT_BYTES = 256 * 1024
 TEXT_BYTES = 1024 * 1024
-"""The most that a prompt, a schema or a module of Python may have."""
+"""The size limit of a prompt, a schema or a Python module."""
 
 _NAMED_PATH = re.compile(r"(\./|(\.\./)+)?[A-Za-z0-9_][A-Za-z0-9_./-]*\.(ya?ml|json|md|txt)", re.ASCII)
 _ODDITIES = (
     ("\x00", "it has a NUL character"),
     ("\\", "it has a backslash"),
-    ("%", "it has a `%`, and paths are taken as they stand"),
-    ("~", "`~` is somebody's home, not a place in the project"),
-    ("://", "it is an address, and blueprints read files of the project only"),
+    ("%", "it has a `%`, and paths are not decoded"),
+    ("~", "`~` is a home directory, not a path in the project"),
+    ("://", "it is a URL, and blueprints can only read files of the project"),
 )
 
 
 class SourceRefused(Exception):
-    """A file that a blueprint names is not read: `reason` says why, `hint` what to do."""
+    """A file that cannot or must not be read, with the reason and a hint."""
 
     def __init__(self, reason: str, hint: str, *, missing: bool = False) -> None:
         super().__init__(reason)
@@ -40,20 +40,20 @@ class SourceRefused(Exception):
 
 
 class Source(Protocol):
-    """Where the files of a project are read from."""
+    """The source of a project's files."""
 
     def read(self, path: str) -> bytes:
         """Return the bytes at `path`: POSIX, relative to the project, without `.` and `..`.
 
         Raises:
-            SourceRefused: there is no such file, or it must not be read.
+            SourceRefused: the file does not exist, or must not be read.
         """
         ...
 
 
 @dataclass(frozen=True)
 class FileSource:
-    """The files below `root`: regular ones of a sensible size, none that a link leads out to."""
+    """The files below `root`: regular ones within the size limit, none outside through a link."""
 
     root: Path
 
@@ -63,7 +63,7 @@ class FileSource:
         root = Path(os.path.realpath(self.root))
         real = Path(os.path.realpath(root / path))
         if not real.is_relative_to(root):
-            raise SourceRefused("a symbolic link on its way leads out of the project", _INSIDE)
+            raise SourceRefused("a symbolic link in its path leads out of the project", _INSIDE)
         limit = BLUEPRINT_BYTES if real.suffix in (".yaml", ".yml") else TEXT_BYTES
         try:
             data = _read_regular(real, limit)
@@ -75,7 +75,7 @@ class FileSource:
 
 @dataclass(frozen=True)
 class PinnedSource:
-    """The files that a run was accepted with; what was not pinned is not there."""
+    """The files that were pinned when a run was accepted; no other file exists."""
 
     files: Mapping[str, bytes]
 
@@ -85,30 +85,30 @@ class PinnedSource:
             return self.files[path]
         except KeyError:
             raise SourceRefused(
-                "it is not among the files that this run was accepted with",
+                "it is not one of the files that were pinned at the start of this run",
                 "start a new run, or resume with `--accept-changes`",
                 missing=True,
             ) from None
 
 
-_INSIDE = "keep what blueprints read inside the project, and name it relative to the file that names it"
+_INSIDE = "keep the file inside the project, and write its path relative to the file that names it"
 
 
 def named_path(text: str, *, named_in: str) -> str:
     """Return the project path of `text`, as the file `named_in` names it.
 
     Raises:
-        SourceRefused: it is absolute, leaves the project, or is written in a way that could mislead.
+        SourceRefused: it is absolute, leaves the project, or is ambiguous.
     """
     for oddity, reason in _ODDITIES:
         if oddity in text:
             raise SourceRefused(reason, _INSIDE)
     if text.startswith("/") or re.match(r"[A-Za-z]:", text):
-        raise SourceRefused("it is absolute", _INSIDE)
+        raise SourceRefused("it is an absolute path", _INSIDE)
     if not _NAMED_PATH.fullmatch(text):
         raise SourceRefused(
-            "it is no plain path to a `.yaml`, `.yml`, `.json`, `.md` or `.txt` file",
-            "write letters, digits, `_`, `-`, `.` and `/`, for instance `./answer.yaml`",
+            "it is not a plain path to a `.yaml`, `.yml`, `.json`, `.md` or `.txt` file",
+            "use only letters, digits, `_`, `-`, `.` and `/`, for instance `./answer.yaml`",
         )
     path = posixpath.normpath(posixpath.join(posixpath.dirname(named_in), text))
     if path.startswith("../"):
@@ -124,8 +124,8 @@ def _check_inside(path: str) -> None:
 
 
 def _read_regular(path: Path, limit: int) -> bytes:
-    # O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever. O_NOFOLLOW: the links were
-    # resolved, so one that is found now was put there in the meantime.
+    # O_NONBLOCK: opening a FIFO without a writer would block. O_NOFOLLOW: links are already resolved, so
+    # a link found now was created in the meantime.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     with os.fdopen(handle, "rb") as file:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -136,14 +136,14 @@ def _read_regular(path: Path, limit: int) -> bytes:
     if len(data) > limit:
         raise SourceRefused(
             f"it is larger than {limit // 1024} KiB",
-            "split it, or import parts of it from files of their own",
+            "split it, or move parts of it to imported files",
         )
     return data
 
 
 _REASONS = {
-    errno.EACCES: ("its permissions do not let this user read it", "make it readable for this user"),
-    errno.ELOOP: ("its symbolic links go in a circle", "replace the link by the file"),
+    errno.EACCES: ("this user has no permission to read it", "make it readable for this user"),
+    errno.ELOOP: ("its symbolic links form a cycle", "replace the link with the file"),
     errno.EISDIR: ("it is a directory", "name a file of the project"),
     errno.ENAMETOOLONG: ("its name is longer than this file system allows", "give it a shorter name"),
 }
@@ -152,13 +152,13 @@ _REASONS = {
 def _refusal(error: OSError, root: Path, path: str) -> SourceRefused:
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         _check_case(root, path)
-        return SourceRefused("there is no such file", "look at the spelling and the folder", missing=True)
-    reason, hint = _REASONS.get(error.errno or 0, (os.strerror(error.errno or 0), "look at the file"))
+        return SourceRefused("the file does not exist", "check the spelling and the folder", missing=True)
+    reason, hint = _REASONS.get(error.errno or 0, (os.strerror(error.errno or 0), "check the file"))
     return SourceRefused(reason, hint)
 
 
 def _check_case(root: Path, path: str) -> None:
-    """Refuse a path that only a file system without upper and lower case would find."""
+    """Refuse a path that only a case-insensitive file system would find."""
     folder = root
     for name in PurePosixPath(path).parts:
         if (folder / name.swapcase()).exists() or not (folder / name).exists():
@@ -167,8 +167,8 @@ def _check_case(root: Path, path: str) -> None:
                 twins = [there for there in present if there.casefold() == name.casefold()]
                 if twins and name not in present:
                     raise SourceRefused(
-                        f"upper and lower case differ: on disk it is {twins[0]!r}",
-                        "write it as it is on disk: other machines tell them apart",
+                        f"upper and lower case differ: the file is named {twins[0]!r}",
+                        "write it as it is on disk: other file systems are case-sensitive",
                         missing=True,
                     )
         folder = folder / name

@@ -1,8 +1,8 @@
-"""What `flujo types` has written down of the project's Python types: read, and held against the source.
+"""Reads the schemas of Python types that `flujo types` recorded, and checks that they are current.
 
-One file a module, `schemas/PACKAGE.MODULE.json`, with the digests of the source files that its schemas follow
-from: the module, and the modules of the project that it imports. So a check knows without importing anything
-whether a schema still says what the code says.
+Each module has a file, `schemas/PACKAGE.MODULE.json`, with the digests of the source files that its schemas
+depend on: the module, and the modules of the project that it imports. So a check can detect an outdated
+schema without importing anything.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ FOLDER = "schemas"
 
 @dataclass(frozen=True)
 class ModuleTypes:
-    """What is written down of one module."""
+    """The recorded types of one module."""
 
     path: str
     types: Mapping[str, Schema] = field(default_factory=dict)
-    """The schema of each class, or of what each function returns, by its name."""
+    """The schema of each class, and of each function's return value, by name."""
     changed: str | None = None
-    """What is not as it was when the file was written; the types are not to be trusted then."""
+    """The reason why the types are outdated, or None."""
 
 
 def path_of(module: str) -> str:
-    """Return the project path of the file that tells of a module's types."""
+    """Return the project path of the file with a module's types."""
     return f"{FOLDER}/{module}.json"
 
 
 def written(module: str, types: Mapping[str, Schema], source: Source) -> bytes:
-    """Return the bytes of a module's file: the same for the same types and sources, on every machine."""
+    """Return the bytes of a module's file; they depend only on the types and sources."""
     data = {"version": 1, "module": module, "sources": digests(module, source), "types": dict(types)}
     return (json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def read_types(module: str, source: Source) -> ModuleTypes | None:
-    """Return what is written down of a module; None when there is no file about it."""
+    """Return the recorded types of a module, or None if it has no file."""
     path = path_of(module)
     try:
         data = json.loads(source.read(path))
@@ -65,7 +65,7 @@ def read_types(module: str, source: Source) -> ModuleTypes | None:
 
 
 def is_ours(module: str, data: bytes) -> bool:
-    """Return whether a file in the folder is about this module's types, and not somebody else's."""
+    """Return whether a file in the folder has this module's types, not those of another tool."""
     try:
         said = json.loads(data)
     except (ValueError, RecursionError):
@@ -73,14 +73,14 @@ def is_ours(module: str, data: bytes) -> bool:
     return isinstance(said, dict) and said.get("module") == module and "sources" in said and "types" in said
 
 
-# Where a module's types come from ------------------------------------------------------------------------
+# The sources of a module's types -------------------------------------------------------------------------
 
 
 def digests(module: str, source: Source) -> dict[str, str]:
     """Return the digest of a module's file and of each file of the project that it imports, by path."""
     found: dict[str, str] = {}
     waiting = [module]
-    for name in waiting:  # the list grows while it is read
+    for name in waiting:  # the list grows during the loop
         read = _read(name, source)
         if read is not None and read[0] not in found:
             path, data = read
@@ -101,7 +101,7 @@ def _read(module: str, source: Source) -> tuple[str, bytes] | None:
 
 
 def _imported(data: bytes, package: str) -> Iterator[str]:
-    """Yield every module that a source may import: the text does not say which names are modules."""
+    """Yield every module that a source may import: imported names may be modules or not."""
     try:
         nodes: list[Any] = list(ast.walk(ast.parse(data)))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
