@@ -2,10 +2,10 @@
 
 FlujoError
 ├── SettingsError            FLJ6xx  settings, the environment, words on a command line
-│   ├── InputRejected                the run's input does not fit the blueprint's input_schema
-│   ├── LockMismatch                 the blueprint is not what flujo.lock holds
-│   ├── LockUnreadable               flujo.lock itself is broken, or of another version
-│   └── GitFailed                    git is missing, or knows no such revision
+│   ├── InputRejected                the run's input does not match the blueprint's input_schema
+│   ├── LockMismatch                 the blueprint differs from flujo.lock
+│   ├── LockUnreadable               flujo.lock is corrupt, or has another format version
+│   └── GitFailed                    git is missing, or the revision does not exist
 ├── BlueprintError           FLJ1xx  a blueprint that does not pass its checks (carries diagnostics)
 │   ├── ExpressionSyntax             an expression or a text cannot be read (offsets)
 │   └── PipelineError                a pipeline written in Python has an error
@@ -13,12 +13,12 @@ FlujoError
 ├── AgentError               FLJ3xx
 │   ├── ProviderUnavailable          the provider's package or key is missing
 │   ├── ModelUnavailable             the model cannot be reached or does not answer
-│   ├── ModelDigestMismatch          a model file is not the one that was published
-│   ├── OutputRejected               the answer does not fit the output schema
-│   ├── ArgumentsRejected            what a step hands to a callable does not fit its parameters
+│   ├── ModelDigestMismatch          a model file differs from the published one
+│   ├── OutputRejected               the answer does not match the output schema
+│   ├── ArgumentsRejected            a step's arguments do not match the callable's parameters
 │   └── ResourcesMissing             a step takes `resources`, and the runner has none
 ├── EngineError              FLJ4xx
-│   ├── StepFailed                   foreign code raised (keeps the cause)
+│   ├── StepFailed                   user code raised (keeps the cause)
 │   ├── StepTimeout
 │   ├── ExpressionFailed
 │   ├── NotJournalable               a value that JSON cannot hold
@@ -26,20 +26,20 @@ FlujoError
 │   ├── LoopLimitReached
 │   ├── NoBranch
 │   ├── JournalConflict
-│   ├── NotAvailableYet              a feature that has its place and not yet its body
+│   ├── NotAvailableYet              the feature is not implemented yet
 │   ├── SyncInAsync                  `Flujo.run` called inside a running event loop
 │   ├── RunnerClosed                 a runner was used after `aclose`
 │   ├── MergeConflict                several branches wrote one field of the context
-│   ├── NoTransition                 a state machine has nowhere to go
+│   ├── NoTransition                 no transition leads out of a state that is not final
 │   ├── TransitionLimitReached
-│   ├── UnknownBranch                a router chose what is not there
+│   ├── UnknownBranch                a router chose a branch that does not exist
 │   ├── DeadlinePassed               a question was not answered in time
 │   ├── CallInDoubt                  it is unknown whether a call took effect
 │   ├── ProviderNotGiven             a reference names a state provider that the runner lacks
 │   ├── ProviderFailed               a state provider does not answer
-│   ├── ReferenceMissing             there is nothing under a reference's key
-│   ├── ReferenceCorrupt             there is something else than what was stored
-│   └── BudgetError                  the run's budget does not allow it
+│   ├── ReferenceMissing             a state provider has no value under a reference's key
+│   ├── ReferenceCorrupt             the value under a reference's key differs from the stored one
+│   └── BudgetError                  the run's budget does not allow the request
 │       ├── UsageLimitExceeded           a limit has no room for the next request
 │       ├── PriceUnknown                 the price of a request is unknown
 │       └── AnswerUnbounded              the maximum response length, and so the cost, is unknown
@@ -53,11 +53,11 @@ FlujoError
     ├── RunConflict                  the run id is taken by another closure or input
     ├── ResumeConflict               another process executes this run, or answered first
     ├── Fenced                       this process lost the run's lease
-    ├── AmbiguousPause               several questions are open: say which
-    ├── IllegalMove                  a run in this state cannot become that
-    └── RunParked                    a run lost its process again and again, and waits for a human
+    ├── AmbiguousPause               several questions are open: name one
+    ├── IllegalMove                  the run's state does not allow this transition
+    └── RunParked                    the run lost its process too often and needs a human
 
-ControlSignal                        not errors: how step code stops a run, politely
+ControlSignal                        not errors: step code stops a run with them
 ├── PausedException
 └── PipelineAbortSignal
 """
@@ -73,15 +73,15 @@ class FlujoError(Exception):
 
     Args:
         message: what is wrong, and where.
-        hint: what to do; the class's own when it is None.
-        facts: what else is known. The ones that the class declares below become attributes; all are in
-            `facts`. A fact that is not declared never becomes an attribute, so none can hide another one.
+        hint: what to do. Default: the hint of the class.
+        facts: further details, all kept in `facts`. Those that the class declares also become attributes;
+            others do not, so that no fact can replace another attribute.
     """
 
     code: str = "FLJ400"
     hint: str | None = None
     retryable: bool = False
-    """Whether another attempt may succeed although nothing is changed."""
+    """Whether another attempt may succeed without any change."""
 
     def __init__(self, message: str, *, hint: str | None = None, **facts: Any) -> None:
         super().__init__(message)
@@ -109,7 +109,7 @@ def _rebuild(kind: type[FlujoError], message: str, hint: str | None, facts: dict
 
 
 class SettingsError(FlujoError):
-    """A setting, an environment variable or an option has a value that cannot be used."""
+    """A setting, an environment variable or an option has an unusable value."""
 
     code = "FLJ600"
     file: str | None = None
@@ -120,42 +120,40 @@ class SettingsError(FlujoError):
 
 
 class InputRejected(SettingsError):
-    """The run's input does not fit the blueprint's `input_schema`."""
+    """The run's input does not match the blueprint's `input_schema`."""
 
     code = "FLJ601"
     field: str | None = None
 
 
 class LockMismatch(SettingsError):
-    """The blueprint or one of its parts is not what `flujo.lock` holds."""
+    """The blueprint or one of its parts differs from `flujo.lock`."""
 
     code = "FLJ650"
     differences: tuple[str, ...] = ()
-    hint = (
-        "see what differs with `flujo lock verify`; write the lock again with `flujo lock` once it is tested"
-    )
+    hint = "list the differences with `flujo lock verify`; once they are tested, update it with `flujo lock`"
 
 
 class LockUnreadable(SettingsError):
-    """`flujo.lock` is broken, cut off, in the middle of a merge, or of another version; `line` says where."""
+    """`flujo.lock` is corrupt, has merge conflicts, or has another format version; `line` is the place."""
 
     code = "FLJ651"
 
 
 class GitFailed(SettingsError):
-    """Git is not installed, the project is in no repository of it, or it knows no such revision."""
+    """Git is not installed, the project is not in a Git repository, or the revision does not exist."""
 
     code = "FLJ652"
     revision: str | None = None
 
 
 class BlueprintError(FlujoError):
-    """A blueprint does not pass its checks; `diagnostics` has every finding, with its place."""
+    """A blueprint does not pass validation; `diagnostics` holds every finding with its place."""
 
     code = "FLJ100"
     diagnostics: tuple[Any, ...]
     sources: Mapping[str, str] = MappingProxyType({})
-    """The texts that the diagnostics point into, by their file names."""
+    """The source texts of the diagnostics, by file name."""
 
     def __init__(
         self, message: str, *, hint: str | None = None, diagnostics: Sequence[Any] = (), **facts: Any
@@ -164,7 +162,7 @@ class BlueprintError(FlujoError):
 
 
 class ExpressionSyntax(BlueprintError):
-    """An expression or a text cannot be read; `start` and `end` are offsets into its source."""
+    """An expression or a template has a syntax error; `start` and `end` are offsets into its source."""
 
     code = "FLJ199"
     expression: str = ""
@@ -209,7 +207,7 @@ class ModelUnavailable(AgentError):
 
 
 class ModelDigestMismatch(AgentError):
-    """A model file on this machine is not the one that was published."""
+    """A model file on this machine differs from the published one."""
 
     code = "FLJ303"
     path: str | None = None
@@ -218,19 +216,19 @@ class ModelDigestMismatch(AgentError):
 
 
 class OutputRejected(AgentError):
-    """The answer of an agent or a callable does not fit the output schema."""
+    """The answer of an agent or a callable does not match the output schema."""
 
     code = "FLJ304"
     reason: str | None = None
-    """Why, in words that a model can act on."""
+    """The reason, worded for the model that writes the next answer."""
     violations: tuple[str, ...] = ()
     validator: str | None = None
     path: str | None = None
-    hint = "change what gives the value, or what it is held to"
+    hint = "change the step that produces the value, or the schema or validator that rejects it"
 
 
 class ArgumentsRejected(AgentError):
-    """What a step hands to a callable does not fit the callable's parameters."""
+    """A step's arguments do not match the callable's parameters."""
 
     code = "FLJ305"
     callable: str | None = None
@@ -238,26 +236,24 @@ class ArgumentsRejected(AgentError):
 
 
 class ResourcesMissing(AgentError):
-    """A step takes the application's resources, and the runner has none."""
+    """A callable has a `resources` parameter, and the runner has no resources."""
 
     code = "FLJ306"
     callable: str | None = None
-    hint = (
-        "give `Flujo(…, resources=MyResources(…))`, or say who makes them: `[project] resources = 'app:make'`"
-    )
+    hint = "pass `Flujo(…, resources=MyResources(…))`, or set `[project] resources = 'app:make'`"
 
 
 class EngineError(FlujoError):
-    """A run could not go on."""
+    """A run could not continue."""
 
     code = "FLJ400"
 
 
 class StepFailed(EngineError):
-    """Code of yours raised inside a step; the cause is kept."""
+    """Code called by a step raised an exception, which is kept as the cause."""
 
     code = "FLJ401"
-    hint = "`flujo --debug` shows where in your code; for transient errors set `config.max_retries`"
+    hint = "`flujo --debug` shows the traceback; for transient errors set `config.max_retries`"
 
 
 class JournalConflict(EngineError):
@@ -266,9 +262,9 @@ class JournalConflict(EngineError):
     code = "FLJ402"
     path: str = ""
     recorded: Any = None
-    """What the journal holds there."""
+    """The value in the journal."""
     now: Any = None
-    """What this execution has instead."""
+    """The value in this execution."""
     hint = "resume with the blueprint that this run was started with, or start a new run"
 
 
@@ -280,16 +276,16 @@ class StepTimeout(EngineError):
 
 
 class ExpressionFailed(EngineError):
-    """An expression could not be evaluated on the values of this run."""
+    """An expression could not be evaluated with the values of this run."""
 
     code = "FLJ404"
     expression: str | None = None
     reason: str | None = None
-    hint = "see what it reads with `flujo trace RUN`; guard what may be missing: `has(x.y)`, `get(x, 'y', z)`"
+    hint = "inspect the values with `flujo trace RUN`; guard optional ones: `has(x.y)`, `get(x, 'y', z)`"
 
 
 class NotJournalable(EngineError):
-    """A value cannot be written as canonical JSON; `path` says where in the value."""
+    """A value cannot be written as canonical JSON; `path` is the place in the value."""
 
     code = "FLJ405"
     path: str = ""
@@ -300,15 +296,15 @@ class SecretInValue(EngineError):
     """A value that would be stored contains a known secret: a provider's key, or the password of a URL."""
 
     code = "FLJ416"
-    hint = "keep the secret out of inputs, outputs and answers: read it from the environment where it is used"
+    hint = "keep secrets out of inputs, outputs and answers; read them from the environment where needed"
 
 
 class LoopLimitReached(EngineError):
-    """A loop came to `max_iterations` before its `until` held."""
+    """A loop reached `max_iterations` before its `until` was true."""
 
     code = "FLJ406"
     limit: int | None = None
-    hint = "raise `max_iterations`, or say `on_limit: continue` and look at `steps.NAME.exhausted`"
+    hint = "raise `max_iterations`, or set `on_limit: continue` and check `steps.NAME.exhausted`"
 
 
 class NoBranch(EngineError):
@@ -320,7 +316,7 @@ class NoBranch(EngineError):
 
 
 class NotAvailableYet(EngineError):
-    """The feature has its place in the tree; its implementation has not arrived."""
+    """The feature is not implemented yet."""
 
     code = "FLJ408"
 
@@ -329,27 +325,27 @@ class SyncInAsync(EngineError):
     """`Flujo.run` was called inside a running event loop."""
 
     code = "FLJ409"
-    hint = "inside async code write `await runner.run_result_async(...)`"
+    hint = "in async code use `await runner.run_result_async(...)`"
 
 
 class RunnerClosed(EngineError):
     """A runner was used after `aclose`."""
 
     code = "FLJ415"
-    hint = "close a runner once, when the application shuts down; build another one to go on"
+    hint = "close a runner once, when the application shuts down; to run more, create another runner"
 
 
 class MergeConflict(EngineError):
-    """Several branches wrote one field of the context, and `merge` does not decide between them."""
+    """Several branches wrote the same field of the context, and `merge` does not decide between them."""
 
     code = "FLJ411"
     field: str = ""
     branches: tuple[str, ...] = ()
-    hint = "let one branch write it, let all append to it, or say which one counts: `field_mapping`, `merge`"
+    hint = "write it in one branch, append to it in all, or choose a value with `field_mapping` or `merge`"
 
 
 class NoTransition(EngineError):
-    """A state machine is in a state that is not final, and no transition leads anywhere."""
+    """A state machine is in a state that is not final, and no transition applies."""
 
     code = "FLJ412"
     state: str | None = None
@@ -357,23 +353,23 @@ class NoTransition(EngineError):
 
 
 class TransitionLimitReached(EngineError):
-    """A state machine made `max_transitions` transitions and came to no final state."""
+    """A state machine made `max_transitions` transitions without reaching a final state."""
 
     code = "FLJ413"
     limit: int | None = None
-    hint = "raise `max_transitions`, or look at what its transitions wait for"
+    hint = "raise `max_transitions`, or check the conditions of its transitions"
 
 
 class UnknownBranch(EngineError):
-    """A router chose an unknown branch, and did so again after it got the error."""
+    """A router chose an unknown branch, and did so again after it received the error."""
 
     code = "FLJ414"
     answer: Any = None
-    hint = "a router answers with a list of names of branches, or with one name"
+    hint = "a router answers with one branch name, or with a list of branch names"
 
 
 class DeadlinePassed(EngineError):
-    """A question was not answered before its deadline, and `on_deadline` says that this fails the step."""
+    """A question was not answered before its deadline, and `on_deadline` fails the step."""
 
     code = "FLJ440"
     step: str | None = None
@@ -383,7 +379,7 @@ class DeadlinePassed(EngineError):
 
 
 class ProviderNotGiven(EngineError):
-    """A reference asks for a state provider that the runner was not given."""
+    """A reference names a state provider that the runner does not have."""
 
     code = "FLJ460"
     provider_id: str | None = None
@@ -392,17 +388,17 @@ class ProviderNotGiven(EngineError):
 
 
 class ProviderFailed(EngineError):
-    """A state provider could not read or write; the step is worth retrying."""
+    """A state provider could not read or write; retrying the step may succeed."""
 
     code = "FLJ461"
     provider_id: str | None = None
     key: str | None = None
-    hint = "try again when the storage answers: `config.max_retries`, or `flujo resume --retry-failed RUN`"
+    hint = "retry when the storage is available: `config.max_retries`, or `flujo resume --retry-failed RUN`"
     retryable = True
 
 
 class ReferenceMissing(EngineError):
-    """A state provider has nothing under a reference's key."""
+    """A state provider has no value under a reference's key."""
 
     code = "FLJ462"
     provider_id: str | None = None
@@ -412,22 +408,22 @@ class ReferenceMissing(EngineError):
 
 
 class ReferenceCorrupt(EngineError):
-    """A state provider has other bytes under a reference's key than were stored, or none of its type."""
+    """The bytes under a reference's key differ from the stored ones, or do not fit the reference's type."""
 
     code = "FLJ463"
     provider_id: str | None = None
     key: str | None = None
     expected: str | None = None
     found: str | None = None
-    hint = "restore the bytes that were stored, then run `flujo resume --retry-failed RUN`"
+    hint = "restore the stored bytes, then run `flujo resume --retry-failed RUN`"
 
 
 class CallInDoubt(EngineError):
-    """A call may or may not have taken effect. A callable may raise it itself, when it cannot tell."""
+    """A call may or may not have taken effect. A callable may raise this error when it cannot tell."""
 
     code = "FLJ441"
     key: str | None = None
-    hint = "look on the other side under the call's key; `flujo resume RUN --retry-failed` calls anew"
+    hint = "look up the call's key in the other system; `flujo resume RUN --retry-failed` calls it again"
 
 
 class BudgetError(EngineError):
@@ -437,14 +433,14 @@ class BudgetError(EngineError):
 
 
 class UsageLimitExceeded(BudgetError):
-    """A limit has no room for what comes next; `limit`, `allowed`, `spent`, `needed` and `where` say more."""
+    """A limit does not allow the next request; see `limit`, `allowed`, `spent`, `needed` and `where`."""
 
     code = "FLJ421"
     limit: str | None = None
     step: str = ""
-    """The path of the step that there is no room for."""
+    """The path of the step that made the request."""
     budget: str = ""
-    """The path of the part of the run whose budget it is; empty for the run's own."""
+    """The path of the step that sets the limit; empty for a limit of the run."""
     allowed: Any = None
     spent: Any = None
     held: Any = None
@@ -457,15 +453,15 @@ class PriceUnknown(BudgetError):
 
     code = "FLJ422"
     model: str | None = None
-    hint = "use a model whose price is known, or let it be: `unknown_price: allow` counts its tokens alone"
+    hint = "use a model with a known price, or set `unknown_price: allow` to count only its tokens"
 
 
 class AnswerUnbounded(BudgetError):
-    """Under a limit on cost or tokens nothing bounds how long an answer may become."""
+    """There is a limit on cost or tokens, and the length of the answer is not limited."""
 
     code = "FLJ423"
     model: str | None = None
-    hint = "bound it in the agent: `model_settings: {max_tokens: 1000}`"
+    hint = "limit it in the agent: `model_settings: {max_tokens: 1000}`"
 
 
 class StateError(FlujoError):
@@ -482,7 +478,7 @@ class StateBackendUnavailable(StateError):
 
 
 class StateBackendFull(StateError):
-    """The database has no room left; the run is resumable when there is room again."""
+    """The database is full; the run can be resumed when there is room again."""
 
     code = "FLJ502"
 
@@ -502,7 +498,7 @@ class SchemaTooNew(StateError):
 
 
 class CorruptState(StateError):
-    """A row is not what was written: its digest differs, or an entry is missing."""
+    """A row is corrupt or missing: its digest differs, or an entry is not there."""
 
     code = "FLJ505"
     run_id: str | None = None
@@ -526,13 +522,13 @@ class RunConflict(StateError):
 
 
 class ResumeConflict(StateError):
-    """Another process is executing this run, or its question was answered already."""
+    """Another process executes this run, or its question has been answered already."""
 
     code = "FLJ508"
     run_id: str | None = None
     status: Any = None
     record: Any = None
-    """The run as it is, where its id was taken by the same run."""
+    """The run as stored, when the id belongs to a run with the same blueprint and input."""
     owner: str | None = None
     lease_left_s: float | None = None
     won: str | None = None
@@ -547,14 +543,14 @@ class Fenced(StateError):
 
 
 class AmbiguousPause(StateError):
-    """Several questions of this run are open; an answer has to name one."""
+    """Several questions of this run are open; the answer must name one."""
 
     code = "FLJ510"
     pauses: tuple[str, ...] = ()
 
 
 class IllegalMove(StateError):
-    """A run in this state cannot move to that one; nothing of the write was made."""
+    """The run's state does not allow this transition; nothing was written."""
 
     code = "FLJ511"
     run_id: str | None = None
@@ -562,7 +558,7 @@ class IllegalMove(StateError):
 
 
 class RunParked(StateError):
-    """A run lost its process several times in a row without finishing a step: it waits for a human."""
+    """The run lost its process several times in a row without completing a step, and needs a human."""
 
     code = "FLJ520"
     run_id: str | None = None
@@ -570,7 +566,7 @@ class RunParked(StateError):
 
 
 class ControlSignal(Exception):
-    """Raised by step code to stop the run politely; never a failure."""
+    """Raised by step code to stop the run; not a failure."""
 
 
 class PausedException(ControlSignal):

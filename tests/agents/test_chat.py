@@ -168,7 +168,7 @@ async def test_fences_and_broken_json_are_mended_and_said(provider: Provider, bu
     provider.will_answer('Sure!\n```json\n{"label": "Bug", "score": "3"\n```')
     reply = await build(output_schema=LABEL).ask(Ask(data="x"))
     assert reply.output == {"label": "bug", "score": 3}
-    assert reply.repairs == ("mended broken JSON", 'read "Bug" as "bug" at label', 'read "3" as 3 at score')
+    assert reply.repairs == ("repaired broken JSON", 'read "Bug" as "bug" at label', 'read "3" as 3 at score')
 
 
 async def test_an_answer_that_does_not_fit_is_shown_to_the_model_once(
@@ -178,7 +178,7 @@ async def test_an_answer_that_does_not_fit_is_shown_to_the_model_once(
     reply = await build(output_schema=LABEL).ask(Ask(data="x", instructions="Sort."))
     assert reply.output == {"label": "bug"}
     assert reply.usage.requests == 2
-    assert reply.repairs == ("asked again, because label: 'praise' is not one of ['refund', 'bug']",)
+    assert reply.repairs == ("asked again because label: 'praise' is not one of ['refund', 'bug']",)
     second = provider.requests[1]["messages"]
     assert [m["role"] for m in second] == ["system", "user", "assistant", "user"]
     assert "'praise' is not one of" in second[-1]["content"]
@@ -192,7 +192,7 @@ async def test_an_answer_that_never_fits_is_refused_with_its_reason_and_its_cost
         await build(output_schema=LABEL, retries=2).ask(Ask(data="x"))
     assert len(provider.requests) == 3
     assert used(caught.value).requests == 3
-    assert caught.value.facts["reason"] == "it holds no JSON"
+    assert caught.value.facts["reason"] == "it contains no JSON"
     assert "agent 'sorter'" in str(caught.value)
     assert "I would rather not say." in str(caught.value)
 
@@ -229,7 +229,7 @@ async def test_a_check_of_the_output_type_is_shown_to_the_model_too(provider: Pr
     provider.will_answer('{"n": 3}', '{"n": 4}')
     reply = await build(output_type=Even).ask(Ask(data="x"))
     assert reply.output == Even(n=4)
-    assert reply.repairs == ("asked again, because n: Value error, it is odd",)
+    assert reply.repairs == ("asked again because n: Value error, it is odd",)
     provider.answers = [Response('{"n": 5}')]
     with pytest.raises(OutputRejected, match="does not fit the output type: n: Value error, it is odd"):
         await build(output_type=Even).ask(Ask(data="x"))
@@ -321,7 +321,13 @@ async def test_a_stream_that_breaks_off_is_never_taken_for_an_answer_of_known_co
     ("status", "error", "retryable", "says", "hint"),
     [
         (401, {"message": f"Incorrect API key provided: {KEY}"}, False, "refused the key", "OPENAI_API_KEY"),
-        (404, {"message": "no such model", "code": "model_not_found"}, False, "not known", "`model:`"),
+        (
+            404,
+            {"message": "no such model", "code": "model_not_found"},
+            False,
+            "is unknown to its provider",
+            "`model:`",
+        ),
         (429, {"message": "slow down"}, True, "rate limited", "max_retries"),
         (429, {"message": "pay", "code": "insufficient_quota"}, False, "out of quota", "billing"),
         (500, {"message": "oops"}, True, "failed (HTTP 500): oops", "try again"),
@@ -337,7 +343,7 @@ async def test_a_stream_that_breaks_off_is_never_taken_for_an_answer_of_known_co
             400,
             {"message": "too long", "type": "exceed_context_size_error"},
             False,
-            "no room for a prompt this long",
+            "too small a context window for this prompt",
             "shorten",
         ),
     ],

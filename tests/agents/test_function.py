@@ -136,7 +136,7 @@ async def test_annotations_that_do_not_resolve_or_say_nothing_hand_over_the_valu
     ("fn", "ask", "says", "parameter"),
     [
         (by_name, {"arguments": {"data": "x"}}, "needs the argument `other`", "other"),
-        (by_name, {"arguments": {"data": "x", "othr": 1}}, "gives `othr`, which is no parameter", "othr"),
+        (by_name, {"arguments": {"data": "x", "othr": 1}}, "passes `othr`, which is not a parameter", "othr"),
         (by_name, {"arguments": {"data": "x", "other": "many"}}, "argument `other` of", "other"),
         (by_name, {"data": "x"}, "needs the argument `other`", "other"),
         (only_positional, {"data": 1}, "it takes `a`, `b`; none is called `data`", None),
@@ -193,5 +193,5 @@ async def test_what_a_callable_raises_is_passed_on_as_it_is() -> None:
 
 
 def test_what_cannot_be_called_is_refused_at_once() -> None:
-    with pytest.raises(CallableError, match="cannot be called"):
+    with pytest.raises(CallableError, match="is not callable"):
         FunctionAgent("text", name="skills:x")  # type: ignore[arg-type]  # the point of the test

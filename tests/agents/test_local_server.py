@@ -106,7 +106,7 @@ async def test_the_model_writes_text_piece_by_piece(shared: AgentSettings) -> No
 
 async def test_a_prompt_longer_than_the_context_says_so(shared: AgentSettings) -> None:
     agent = build_agent(AgentSpec(name="reader", model="local:smollm2"), settings=shared)
-    with pytest.raises(ModelUnavailable, match="no room for a prompt this long") as caught:
+    with pytest.raises(ModelUnavailable, match="too small a context window for this prompt") as caught:
         await agent.ask(Ask(data="word " * 6000))
     assert "shorten" in str(caught.value.hint)
     assert caught.value.facts["retryable"] is False
@@ -202,7 +202,7 @@ def test_a_local_model_with_tools_is_told_at_build(tmp_path: Path) -> None:
     def lookup(name: str) -> Any:
         return name
 
-    with pytest.raises(NotAvailableYet, match="take no tools yet"):
+    with pytest.raises(NotAvailableYet, match="do not support tools yet"):
         build_agent(
             AgentSpec(name="a", model="local:smollm2"),
             tools=[lookup],

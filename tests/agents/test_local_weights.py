@@ -165,7 +165,7 @@ def test_a_file_of_ones_own_is_taken_by_its_path_and_looked_at(tmp_path: Path) -
     good.write_bytes(WEIGHTS)
     bad.write_bytes(b"PK\x03\x04")
     assert local_weights.ensure(str(good), cache_dir=tmp_path) == good
-    for path, reason in ((bad, "it is no GGUF file"), (tmp_path / "none.gguf", "No such file")):
+    for path, reason in ((bad, "it is not a GGUF file"), (tmp_path / "none.gguf", "No such file")):
         with pytest.raises(ModelUnavailable, match=reason):
             local_weights.ensure(str(path), cache_dir=tmp_path)
 

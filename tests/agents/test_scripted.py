@@ -18,7 +18,7 @@ async def test_answers_come_in_order_and_asks_are_kept() -> None:
         output={"two": 2}, usage=Usage(requests=1), model="scripted"
     )
     assert [ask.data for ask in agent.asked] == ["a", "b"]
-    with pytest.raises(AgentError, match="has 2 answers and was asked for number 3"):
+    with pytest.raises(AgentError, match="has 2 answers, and this is call number 3"):
         await agent.ask(Ask(data="c"))
     assert agent.count == 3
 

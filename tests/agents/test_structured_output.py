@@ -32,10 +32,10 @@ def read(text: str, schema: Any = ANSWER, level: int = 2) -> Any:
 @pytest.mark.parametrize(
     ("text", "value", "repairs"),
     [
-        ('```json\n{"label": "bug"}\n```', {"label": "bug"}, ("took the JSON out of a code fence",)),
-        ('```\n{"label": "bug"}', {"label": "bug"}, ("took the JSON out of a code fence",)),
-        ('The label is {"label": "bug"}. Bye!', {"label": "bug"}, ("left out the text around the JSON",)),
-        ('Like {"a": 1}, so {"label": "bug"}', {"label": "bug"}, ("left out the text around the JSON",)),
+        ('```json\n{"label": "bug"}\n```', {"label": "bug"}, ("extracted the JSON from a code fence",)),
+        ('```\n{"label": "bug"}', {"label": "bug"}, ("extracted the JSON from a code fence",)),
+        ('The label is {"label": "bug"}. Bye!', {"label": "bug"}, ("removed the text around the JSON",)),
+        ('Like {"a": 1}, so {"label": "bug"}', {"label": "bug"}, ("removed the text around the JSON",)),
         ('{"label": "Bug "}', {"label": "bug"}, ('read "Bug " as "bug" at label',)),
         ('{"label": "bug", "count": "3"}', {"label": "bug", "count": 3}, ('read "3" as 3 at count',)),
         ('{"label": "bug", "score": "0.5"}', {"label": "bug", "score": 0.5}, ('read "0.5" as 0.5 at score',)),
@@ -73,7 +73,7 @@ def test_level_1_strips_and_coerces_and_says_so(text: str, value: Any, repairs: 
 def test_level_2_mends_broken_json(text: str) -> None:
     reading = read(text)
     assert reading.value["label"] == "bug"
-    assert reading.repairs[0] == "mended broken JSON"
+    assert reading.repairs[0] == "repaired broken JSON"
     with pytest.raises(OutputRejected):
         read(text, level=1)
 
@@ -83,7 +83,7 @@ def test_level_2_mends_broken_json(text: str) -> None:
     [
         ("", "it is empty"),
         (" \n", "it is empty"),
-        ("I cannot say.", "it holds no JSON"),
+        ("I cannot say.", "it contains no JSON"),
         ('{"label": "praise"}', "label: 'praise' is not one of"),
         ('{"count": 1}', "'label' is a required property"),
         ('{"label": "bug", "count": "three"}', "count: 'three' is not of type 'integer'"),
@@ -129,7 +129,7 @@ def test_a_schema_that_refers_to_the_network_or_to_itself_ends_in_a_typed_error(
     ],
 )
 def test_a_schema_with_a_pattern_that_cannot_be_used_is_refused_before_anything_is_asked(schema: Any) -> None:
-    with pytest.raises(AgentError, match="a pattern that cannot be used"):
+    with pytest.raises(AgentError, match="a pattern that is not supported"):
         OutputReader(schema, level=1)
 
 

@@ -104,7 +104,7 @@ CASES = {
         '- {name: bad, call: "skills.bad:wants"}',
         "FLJ306",
         "bad",
-        "asks for `resources`",
+        "takes `resources`",
         mended=("skills.bad:wants", "skills.bad:raises"),
     ),
     "a router that answers nonsense": Case(

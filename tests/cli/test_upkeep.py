@@ -119,7 +119,7 @@ def test_doctor_says_whether_a_provider_that_could_be_asked_answers(
     assert provider.requests == []
     gone = flujo("doctor")
     assert "warn  provider    openai: OPENAI_API_KEY is set, and 127.0.0.1 does not answer" in gone.stdout
-    assert "OPENAI_BASE_URL names another server" in gone.stdout
+    assert "to use another server, set OPENAI_BASE_URL" in gone.stdout
     assert "key-of-a-test" not in there.stdout + gone.stdout
 
 

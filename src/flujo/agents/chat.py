@@ -1,4 +1,4 @@
-"""A model as an agent: pydantic-ai asks it, with tools and streaming, and its answer is read by our rules."""
+"""A model as an agent: pydantic-ai makes the requests, with tools and streaming; Flujo reads the answer."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ def build_agent(
     output_type: Any = None,
     settings: AgentSettings,
 ) -> ChatAgent:
-    """Return the agent that `spec` declares; nothing is asked over the network yet.
+    """Return the agent that `spec` declares, without a network request.
 
     Args:
         spec: the declaration.
-        tools: the callables that `spec.tools` names, imported.
-        output_type: what `spec.output_type` names, imported: a pydantic model, a dataclass, any type.
+        tools: the imported callables of `spec.tools`.
+        output_type: the imported type of `spec.output_type`: a pydantic model, a dataclass, or any type.
         settings: keys, folders and tolerance.
 
     Raises:
         ProviderUnavailable: a package is not installed, or a key is not set.
-        ModelUnavailable: the model's name is not of the form `provider:model`, or no local model has it.
+        ModelUnavailable: the model's name is not of the form `provider:model`, or names no local model.
         AgentError: the output schema is not a JSON Schema.
         NotAvailableYet: a local model with tools.
     """
     if spec.model.startswith("local:"):
         if tools:
             raise NotAvailableYet(
-                f"agent {spec.name!r}: models of this machine take no tools yet",
-                hint="call the tool in a step of its own (`call:`), or use a provider's model",
+                f"agent {spec.name!r}: local models do not support tools yet",
+                hint="call the tool in a separate step (`call:`), or use a provider's model",
             )
         from flujo.agents.local_model import LocalModel
 
@@ -62,7 +62,7 @@ def build_agent(
 
 
 class ChatAgent:
-    """Asks a model once an attempt, and once more for each answer that does not fit (`retries`)."""
+    """Asks a model once per attempt, and again for each answer that does not fit, up to `retries` times."""
 
     wants_context = False
 
@@ -81,7 +81,7 @@ class ChatAgent:
         self._readers: dict[bytes, OutputReader] = {}
         self._typed = _typed(output_type)
         if spec.output_schema is not None:
-            self._reader(spec.output_schema)  # a schema that is none is an error of the build
+            self._reader(spec.output_schema)  # raises here, at build time, when it is not a JSON Schema
         self._retries = 1 if spec.retries is None else spec.retries
         self._runtime = self._built(tools)
 
@@ -90,7 +90,7 @@ class ChatAgent:
         from pydantic_ai import Agent as Runtime
         from pydantic_ai.exceptions import UserError
 
-        pydantic_ai.BANNER_ENABLED = False  # else it writes one over the live tree of a terminal
+        pydantic_ai.BANNER_ENABLED = False  # the banner would overwrite the live tree of a terminal
         try:
             return Runtime(
                 name=self.spec.name,
@@ -102,27 +102,27 @@ class ChatAgent:
         except UserError as error:
             raise AgentError(
                 f"agent {self.spec.name!r} cannot be built with its tools: {error}",
-                hint="give each tool a name of its own, and annotate its parameters",
+                hint="give each tool a unique name, and annotate its parameters",
             ) from error
 
     async def prepare(self) -> None:
-        """Fetch what is large and missing before a step's clock runs: the weights of a local model.
+        """Download the weights of a local model when they are missing, before the step's timeout starts.
 
         Raises:
-            ModelUnavailable: they cannot be fetched.
-            ModelDigestMismatch: they are not what was published.
+            ModelUnavailable: the download failed.
+            ModelDigestMismatch: the file differs from the published one.
         """
         await self.source.prepare()
 
     async def ask(self, ask: Ask) -> Reply:
         """Return the model's answer: text, or the value that fits the schema.
 
-        Whatever is raised carries `usage`: what the attempt had used until then.
+        Every exception has `usage`: the usage of the attempt until then.
 
         Raises:
-            ModelUnavailable: the model cannot be reached or refused (`status`, `retryable`).
-            OutputRejected: no answer fits, after `retries` more tries (`reason`, `answer`).
-            BudgetError: the run's budget does not allow a request, or a tool call, which was not made.
+            ModelUnavailable: the model cannot be reached or refuses (`status`, `retryable`).
+            OutputRejected: no answer fits after `retries` retries (`reason`, `answer`).
+            BudgetError: the run's budget does not allow a request or a tool call; it was not made.
         """
         from flujo.agents.metered_model import MeteredModel
 
@@ -139,7 +139,7 @@ class ChatAgent:
             try:
                 output, repairs = await self._conversation(model, ask, reader)
             except BaseException as error:
-                # Paid for as well, whoever ended it: us, the provider, a tool, a step's clock.
+                # A failed attempt is paid for too, whether Flujo, the provider, a tool or a timeout ended it.
                 error.usage = model.spent  # type: ignore[attr-defined]  # exceptions take attributes
                 raise
         return Reply(output=output, usage=model.spent, model=model.answered_by, repairs=repairs)
@@ -147,7 +147,7 @@ class ChatAgent:
     async def _conversation(
         self, model: MeteredModel, ask: Ask, reader: OutputReader | None
     ) -> tuple[Any, tuple[str, ...]]:
-        """Return the first answer that fits, and what had to be mended on the way."""
+        """Return the first answer that fits, with its repairs."""
         prompt = _prompt(ask.data)
         history: list[ModelMessage] = []
         notes: tuple[str, ...] = ()
@@ -162,14 +162,16 @@ class ChatAgent:
                 if not left:
                     raise self._given_up(rejected) from rejected
                 reason = rejected.reason
-                notes = (*notes, f"asked again, because {reason}")
-                prompt = f"That answer cannot be used: {reason}. Answer again, with only what was asked for."
+                notes = (*notes, f"asked again because {reason}")
+                prompt = (
+                    f"That answer cannot be used: {reason}. Answer again, with the requested output only."
+                )
         raise AssertionError("unreachable: the last round returns or raises")
 
     async def _answer(
         self, model: MeteredModel, prompt: str, history: list[ModelMessage], ask: Ask
     ) -> tuple[str, list[ModelMessage]]:
-        """Return the text that the model answers, tools called on the way, and the conversation so far."""
+        """Return the model's text, after its tool calls, and the conversation so far."""
         from pydantic_ai.exceptions import AgentRunError, UserError
 
         from flujo.agents.error_translation import cause_of, translated
@@ -220,7 +222,7 @@ class ChatAgent:
 
 @dataclass(frozen=True, slots=True)
 class _Typed:
-    """A Python type as an output: its JSON Schema for the model, its own checks for the answer."""
+    """A Python type as an output: its JSON Schema is for the model, its validation for the answer."""
 
     adapter: Any
     schema: Any
@@ -237,7 +239,7 @@ class _Typed:
             )
             raise OutputRejected(
                 f"the answer does not fit the output type: {reason}",
-                hint="ask more precisely in `instructions`, or make the type simpler",
+                hint="make `instructions` more precise, or make the type simpler",
                 reason=reason,
                 answer=text[:200],
             ) from error
@@ -253,12 +255,12 @@ def _typed(output_type: Any) -> _Typed | None:
 
 
 def _prompt(data: Any) -> str:
-    """Return what the model is asked: text as it is, anything else as compact JSON."""
+    """Return the prompt: text unchanged, anything else as compact JSON."""
     return data if isinstance(data, str) else canonical.encode(data, what="the prompt").decode()
 
 
 def _in_thread(tool: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a tool that never blocks the event loop, nor waits for a hung thread once it is cancelled."""
+    """Return a tool that neither blocks the event loop nor waits for a hung thread on cancellation."""
     if inspect.iscoroutinefunction(tool):
         return tool
 
@@ -272,7 +274,7 @@ def _in_thread(tool: Callable[..., Any]) -> Callable[..., Any]:
 def _text_to(
     on_text: Callable[[str], Awaitable[None]],
 ) -> Callable[[Any, AsyncIterable[Any]], Awaitable[None]]:
-    """Return pydantic-ai's event handler that sends on each piece of text."""
+    """Return an event handler for pydantic-ai that forwards each piece of text."""
     from pydantic_ai.messages import PartDeltaEvent, PartStartEvent, TextPart, TextPartDelta
 
     async def handle(_: Any, events: AsyncIterable[Any]) -> None:

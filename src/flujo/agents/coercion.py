@@ -1,4 +1,4 @@
-"""Values of the wrong type read as the right one, where that is beyond doubt; each change said in words."""
+"""Converts values of the wrong type where their meaning is certain, and lists each change."""
 
 import copy
 import json
@@ -15,11 +15,11 @@ _NOTHING: Any = object()
 
 
 def coerced(value: Any, validator: Any) -> tuple[Any, tuple[str, ...]]:
-    """Return a copy of `value` with what `validator` finds wrong set right, and a note for each change.
+    """Return a copy of `value` with wrong types corrected, and a note for each change.
 
     Text becomes a number or a boolean, a number becomes text, a single value becomes a list of one, and text
-    that differs from an `enum`'s only by case or outer white space becomes that one. The result may still
-    not fit: the caller looks again.
+    that differs from an `enum` value only by case or outer white space becomes that value. The result may
+    still be invalid: the caller validates it again.
 
     Args:
         value: JSON data; not changed.
@@ -31,7 +31,7 @@ def coerced(value: Any, validator: Any) -> tuple[Any, tuple[str, ...]]:
     while len(notes) < _MAX_CHANGES:
         for error in validator.iter_errors(root[0]):
             place = tuple(error.absolute_path)
-            new = _mended(error) if (place, error.validator) not in seen else _NOTHING
+            new = _corrected(error) if (place, error.validator) not in seen else _NOTHING
             if new is not _NOTHING:
                 seen.add((place, error.validator))
                 notes.append(f"read {json_short(error.instance)} as {json_short(new)}{_at(place)}")
@@ -42,8 +42,8 @@ def coerced(value: Any, validator: Any) -> tuple[Any, tuple[str, ...]]:
     return root[0], tuple(notes)
 
 
-def _mended(error: Any) -> Any:
-    """Return what the instance of a validation error means, or _NOTHING when it is in doubt."""
+def _corrected(error: Any) -> Any:
+    """Return the corrected instance of a validation error, or _NOTHING when its meaning is uncertain."""
     if error.validator == "enum":
         return _option(error.instance, error.validator_value)
     if error.validator != "type":

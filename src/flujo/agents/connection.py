@@ -1,4 +1,4 @@
-"""Connections to a model's server that outlive one ask, and never the event loop that opened them."""
+"""Connections to a model's server, kept open between requests of one event loop."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
     from pydantic_ai.models import Model
 
 LINGER_S = 15.0
-"""How long connections stay open for the next ask."""
+"""How long connections stay open for the next request."""
 
 
 class Connection:
-    """Opens a model while it is asked, and keeps it open for a while after.
+    """Opens a model for a request, and keeps its connections open for `linger_s` afterwards.
 
-    Nobody has to close it: a task of the running loop does so when the model has been idle, and when the
-    loop shuts down it cancels that task, which closes the connections first.
+    It closes itself: a task of the running loop closes the connections when the model has been idle, or when
+    the loop shuts down and cancels the task.
     """
 
     def __init__(self, model: "Model", *, linger_s: float = LINGER_S) -> None:
@@ -27,9 +27,9 @@ class Connection:
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator["Model", None]:
-        """Give the model, with connections that stay open until this is left and a while longer."""
+        """Yield the model, with its connections open."""
         loop = asyncio.get_running_loop()
-        async with self.model:  # pydantic-ai counts who has entered, and closes after the last one
+        async with self.model:  # pydantic-ai counts the entries, and closes after the last exit
             if self._keeper is None or self._keeper.done() or self._keeper.get_loop() is not loop:
                 self._keeper = loop.create_task(self._keep(), name="flujo-connection")
             try:
@@ -41,6 +41,6 @@ class Connection:
         loop = asyncio.get_running_loop()
         self._last_ask = loop.time()
         async with self.model:
-            # Each ask moves the deadline, so there is no event to wait for.
+            # Each request moves the deadline, so there is no event to wait for.
             while (left := self._last_ask + self._linger_s - loop.time()) > 0:  # noqa: ASYNC110
                 await asyncio.sleep(left)

@@ -1,4 +1,4 @@
-"""Whether the server of a provider answers: no key is sent, no model is asked, nothing is paid."""
+"""Checks whether a provider's server answers, without a key and without a model request."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ SERVERS: Mapping[str, tuple[str, str]] = {
     "anthropic": ("ANTHROPIC_BASE_URL", "https://api.anthropic.com"),
     "google": ("GOOGLE_GEMINI_BASE_URL", "https://generativelanguage.googleapis.com"),
 }
-"""Provider → the variable that names another server, and its own."""
+"""Provider → the variable that overrides its address, and its default address."""
 
 
 def check_provider(provider: str, environment: Mapping[str, str]) -> str:
-    """Return the host of a provider, which answers; whatever it says is an answer. Proxies are honoured.
+    """Return the host of a provider after it has answered; any HTTP status counts. Proxies are honoured.
 
     Raises:
-        ProviderUnavailable: it does not answer within 3 seconds, or its address is none.
+        ProviderUnavailable: it does not answer within 3 seconds, or its address is malformed.
     """
     variable, usual = SERVERS[provider]
     address = urlsplit(environment.get(variable) or usual)
     if address.scheme not in ("http", "https") or not address.hostname:
         raise ProviderUnavailable(
-            f"{variable} is no address of a server", hint=f"write it as {usual}", provider=provider
+            f"{variable} is not the address of a server", hint=f"write it as {usual}", provider=provider
         )
     asked = urllib.request.Request(f"{address.scheme}://{address.netloc.rpartition('@')[2]}/", method="HEAD")  # noqa: S310 - http(s), see above
     try:
@@ -43,7 +43,7 @@ def check_provider(provider: str, environment: Mapping[str, str]) -> str:
         reason = getattr(error, "reason", error)
         raise ProviderUnavailable(
             f"{address.hostname} does not answer: {reason}",
-            hint=f"check the network and its proxy; {variable} names another server",
+            hint=f"check the network and the proxy; to use another server, set {variable}",
             provider=provider,
         ) from error
     return address.hostname

@@ -1,4 +1,4 @@
-"""What pydantic-ai and the providers raise, as Flujo's typed errors: status, hint, retry or not."""
+"""Translates errors of pydantic-ai and providers into Flujo's errors, with status, hint and `retryable`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,10 +26,10 @@ def translated(
     key_name: str | None,
     address: str | None,
 ) -> AgentError:
-    """Return the error of Flujo that says what `error` says.
+    """Return Flujo's error for `error`.
 
     Args:
-        error: what came out of pydantic-ai.
+        error: the exception of pydantic-ai.
         agent: the agent's name.
         model: its model, as `provider:model`.
         key_name: the environment variable that holds the provider's key.
@@ -49,49 +49,51 @@ def translated(
         return ModelUnavailable(GATE.text(f"{subject} {what}"), hint=hint, **facts)
     if isinstance(error, theirs.ContentFilterError):
         return OutputRejected(
-            f"{subject} refused to answer: its content filter held the answer back",
-            hint="look at what the prompt asks for, or use another model",
+            f"{subject} refused to answer: its content filter withheld the answer",
+            hint="check the prompt, or use another model",
             retryable=False,
         )
     if isinstance(error, theirs.UnexpectedModelBehavior):
         return OutputRejected(
             GATE.text(f"{subject} gave an answer that cannot be used: {error.message}"),
-            hint="ask more precisely in `instructions`, or use a larger model",
+            hint="make `instructions` more precise, or use a larger model",
             retryable=True,
         )
     return ProviderUnavailable(
-        GATE.text(f"{subject} cannot be asked: {error}"),
-        hint="look at the agent's `model`, `model_settings` and `tools`",
+        GATE.text(f"{subject} cannot be used: {error}"),
+        hint="check the agent's `model`, `model_settings` and `tools`",
         provider=provider,
         retryable=False,
     )
 
 
 def cause_of(error: Exception) -> Exception | None:
-    """Return `error` to be kept as the cause, unless its text, which a traceback shows, holds a secret."""
+    """Return `error` as the cause to keep, or None when its text contains a secret (a traceback shows it)."""
     return error if GATE.text(str(error)) == str(error) else None
 
 
 def _of_api_error(error: theirs.ModelAPIError, key_name: str | None, address: str | None) -> tuple[str, str]:
-    """Return what happened, and what to do about it."""
-    said = _said(error.body)
+    """Return the problem and a hint."""
+    detail = _provider_message(error.body)
     status = f" (HTTP {error.status_code})" if isinstance(error, theirs.ModelHTTPError) else ""
     match error:
         case theirs.ModelAuthenticationError():
-            what = f"refused the key{status}{said}"
+            what = f"refused the key{status}{detail}"
             hint = f"check the key in {key_name}" if key_name else "check the provider's credentials"
         case theirs.ModelNotFoundError():
-            what = f"is not known to its provider{status}{said}"
+            what = f"is unknown to its provider{status}{detail}"
             like = getattr(error, "suggested_model_id", None)
             hint = f"did you mean {like!r}?" if like else "check the model's name in `model:`"
         case _ if _is_too_long(error):
-            what = f"has no room for a prompt this long{status}{said}"
-            hint = "shorten the step's `input:` or the instructions, or use a model with a larger context"
+            what = f"has too small a context window for this prompt{status}{detail}"
+            hint = (
+                "shorten the step's `input:` or the instructions, or use a model with a larger context window"
+            )
         case theirs.ModelQuotaExceededError():
-            what = f"is out of quota{status}{said}"
-            hint = "look at the account's plan and billing"
+            what = f"is out of quota{status}{detail}"
+            hint = "check the account's plan and billing"
         case theirs.ModelRateLimitError():
-            what = f"is rate limited{status}{said}"
+            what = f"is rate limited{status}{detail}"
             hint = "wait, or give the step `config: {max_retries: 3}`"
         case theirs.ModelTimeoutError() | theirs.ModelRequestTimeout():
             what = "did not answer in time"
@@ -100,24 +102,24 @@ def _of_api_error(error: theirs.ModelAPIError, key_name: str | None, address: st
             what = f"cannot be reached at {address}" if address else "cannot be reached"
             hint = "check the network, and the provider's base URL if you have set one"
         case theirs.ModelRequestRejectedError():
-            what = f"rejected the request{status}{said}"
-            hint = "look at the agent's `model_settings`, `output_schema` and `tools`"
+            what = f"rejected the request{status}{detail}"
+            hint = "check the agent's `model_settings`, `output_schema` and `tools`"
         case _:
-            what = f"failed{status}{said}"
-            hint = "the provider has trouble: try again, or give the step `config: {max_retries: 3}`"
+            what = f"failed{status}{detail}"
+            hint = "the provider has a problem: try again later, or give the step `config: {max_retries: 3}`"
     return what, hint
 
 
 def _is_too_long(error: theirs.ModelAPIError) -> bool:
-    # llama.cpp's word for it, which pydantic-ai does not sort
+    # the error type of llama.cpp, which pydantic-ai does not classify
     return (
         isinstance(error, theirs.ModelContextWindowExceededError)
         or error.provider_error_type == "exceed_context_size_error"
     )
 
 
-def _said(body: object) -> str:
-    """Return the provider's own words, shortened, or nothing."""
+def _provider_message(body: object) -> str:
+    """Return the provider's message, shortened, or the empty string."""
     found: object = body
     for key in ("error", "message"):
         if isinstance(found, Mapping) and key in found:

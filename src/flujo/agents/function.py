@@ -1,4 +1,4 @@
-"""A callable as an agent: its arguments are passed by name, and what it returns is the answer."""
+"""A callable as an agent: its arguments are passed by name, and its return value is the answer."""
 
 import collections.abc
 import functools
@@ -14,7 +14,7 @@ from flujo.domain.executor import Executor
 from flujo.exceptions import ArgumentsRejected, CallableError, ResourcesMissing
 
 INJECTED = ("context", "resources", "idempotency_key")
-"""Parameters that Flujo fills in by their names."""
+"""Names of parameters that Flujo fills in."""
 
 _LAZY = (
     collections.abc.Iterator,
@@ -25,22 +25,22 @@ _LAZY = (
 
 
 class FunctionAgent:
-    """Answers by calling `fn`: async ones on the event loop, plain ones on the executor.
+    """Answers by calling `fn`: async functions on the event loop, others on the executor.
 
-    The step's `with:` arguments are passed by name; without them the step's input goes to the parameter
-    `data`, or to the only one that is free. Parameters called `context` and `resources` get the attempt's
-    context and the application's resources; `idempotency_key` gets that of a call whose idempotency is
-    enforced. Values are converted to the parameters' annotations, so that a callable which declares a
-    pydantic model or a dataclass gets one.
+    The step's `with:` arguments are passed by name. Without `with:`, the step's input goes to the parameter
+    `data`, or to the only parameter without a default. The parameters `context` and `resources` get the
+    attempt's context and the application's resources; `idempotency_key` gets the key of a call with
+    enforced idempotency. Values are converted to the parameters' annotations: a parameter annotated with a
+    pydantic model or a dataclass gets an instance of it.
 
     Args:
         fn: any callable.
-        name: how errors name it; its `module:qualname` when not given.
-        executor: where a plain callable runs. One that takes `context` runs in a thread of this process,
-            because it changes an object of this process.
+        name: the name in error messages. Default: its `module:qualname`.
+        executor: runs `fn` unless it is async. A callable that takes `context` always runs in a thread of
+            this process, because it changes an object of this process.
 
     Raises:
-        CallableError: `fn` cannot be called.
+        CallableError: `fn` is not callable.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class FunctionAgent:
     ) -> None:
         if not callable(fn):
             raise CallableError(
-                f"{name or repr(fn)} is a {type(fn).__name__} and cannot be called",
+                f"{name or repr(fn)} is a {type(fn).__name__}, which is not callable",
                 hint="name a function, a class, or an object with `__call__`",
             )
         self.fn = fn
@@ -59,16 +59,16 @@ class FunctionAgent:
 
     @property
     def takes(self) -> Any:
-        """The annotation of the parameter that a step's input goes to; `Any` when there is none.
+        """The annotation of the parameter that gets the step's input; `Any` when there is none.
 
         Raises:
-            ArgumentsRejected: the input has no place among the parameters.
+            ArgumentsRejected: no parameter can take the input.
         """
         return self.signature.hints.get(self.signature.parameter_for_data or "", Any)
 
     @property
     def gives(self) -> Any:
-        """The annotation of what it returns, awaited; `Any` when there is none."""
+        """The annotation of its return value, after awaiting; `Any` when there is none."""
         if inspect.isclass(self.fn):
             return self.fn
         hint = self.signature.hints.get("return", Any)
@@ -76,10 +76,10 @@ class FunctionAgent:
         return typing.get_args(hint)[-1] if awaited else hint
 
     async def ask(self, ask: Ask) -> Reply:
-        """Call it once; whatever it raises is passed on as it is.
+        """Call it once; its exceptions propagate unchanged.
 
         Raises:
-            ArgumentsRejected: the input or the `with:` arguments do not fit the parameters.
+            ArgumentsRejected: the input or the `with:` arguments do not match the parameters.
         """
         args, kwargs = self.signature.bind(ask)
         if self._is_async:
@@ -94,14 +94,14 @@ class FunctionAgent:
 
 @dataclass
 class _Signature:
-    """What a callable takes, looked at once: what follows from it is kept, because every call asks for it."""
+    """The parameters of a callable. Derived values are cached, because every call needs them."""
 
     name: str
     parameters: Mapping[str, inspect.Parameter] | None
-    """None for the few builtins that have no signature: they get the data as their one argument."""
+    """None for builtins without a signature, which get the data as their only argument."""
     hints: Mapping[str, Any]
     resources: Any = None
-    """What the parameter `resources` is annotated with."""
+    """The annotation of the parameter `resources`."""
     _adapters: dict[str, Callable[[Any], Any]] = field(default_factory=dict)
 
     @classmethod
@@ -112,8 +112,8 @@ class _Signature:
             return cls(name, None, {})
         hints = _hints(fn)
         injected = {each: hints.pop(each, None) for each in INJECTED}
-        says = {each: hint for each, hint in hints.items() if _says_something(hint)}
-        return cls(name, parameters, says, injected["resources"])
+        converted = {each: hint for each, hint in hints.items() if _is_converted_to(hint)}
+        return cls(name, parameters, converted, injected["resources"])
 
     @functools.cached_property
     def injected(self) -> tuple[str, ...]:
@@ -137,19 +137,19 @@ class _Signature:
         return (positional if variadic is None else [variadic]), values
 
     def _resources(self, resources: Any) -> Mapping[str, Any]:
-        """Return the argument `resources`: what there is, when it is what the callable declares."""
+        """Return the argument `resources`, after a check against its annotation."""
         if resources is None:
             if (self.parameters or {})["resources"].default is inspect.Parameter.empty:
                 raise ResourcesMissing(
-                    f"`{self.name}` asks for `resources`, and the runner was given none", callable=self.name
+                    f"`{self.name}` takes `resources`, and the runner has none", callable=self.name
                 )
             return {}
         if not _is_one(resources, self.resources):
             wanted = getattr(self.resources, "__name__", str(self.resources))
             raise ArgumentsRejected(
-                f"`{self.name}` asks for `resources: {wanted}`, and the runner was given "
+                f"`{self.name}` takes `resources: {wanted}`, and those of the runner are "
                 f"`{type(resources).__name__}`",
-                hint=f"give the runner a {wanted} (a subclass will do), or change the annotation",
+                hint=f"create the runner with a {wanted} (or a subclass), or change the annotation",
                 callable=self.name,
                 parameter="resources",
             )
@@ -169,7 +169,7 @@ class _Signature:
 
     @functools.cached_property
     def parameter_for_data(self) -> str | None:
-        """The parameter that takes the step's input, `*` for `*args`, None when there is none."""
+        """The parameter that gets the step's input; `*` for `*args`; None when there is none."""
         free = [p for p in self._named if p.name not in INJECTED]
         if any(p.name == "data" for p in free):
             return "data"
@@ -179,8 +179,9 @@ class _Signature:
         if candidates:
             names = ", ".join(f"`{p.name}`" for p in candidates)
             raise ArgumentsRejected(
-                f"the step's input has no place in `{self.name}`: it takes {names}; none is called `data`",
-                hint="say which value goes where with `with:`, or name the parameter for the input `data`",
+                f"no parameter of `{self.name}` can take the step's input: it takes {names}; none is called "
+                "`data`",
+                hint="pass the values by name with `with:`, or rename the parameter for the input to `data`",
                 callable=self.name,
             )
         variadic = any(p.kind is p.VAR_POSITIONAL for p in (self.parameters or {}).values())
@@ -208,7 +209,7 @@ class _Signature:
             if name not in names:
                 takes = ", ".join(f"`{n}`" for n in names if n not in INJECTED) or "no arguments"
                 raise ArgumentsRejected(
-                    f"`with:` gives `{name}`, which is no parameter of `{self.name}`",
+                    f"`with:` passes `{name}`, which is not a parameter of `{self.name}`",
                     hint=f"it takes {takes}",
                     callable=self.name,
                     parameter=name,
@@ -218,14 +219,14 @@ class _Signature:
         for name in self._required:
             if name not in values:
                 raise ArgumentsRejected(
-                    f"`{self.name}` needs the argument `{name}`, and `with:` does not give it",
+                    f"`{self.name}` needs the argument `{name}`, and `with:` does not pass it",
                     hint=f"add `{name}:` to the step's `with:`",
                     callable=self.name,
                     parameter=name,
                 )
 
     def _converted(self, name: str, value: Any) -> Any:
-        """Return `value` as the parameter's annotation declares it; as it is when that says nothing."""
+        """Return `value` converted to the parameter's annotation; unchanged when there is none."""
         if name not in self.hints:
             return value
         if name not in self._adapters:
@@ -235,7 +236,7 @@ class _Signature:
         except ValueError as error:  # pydantic's ValidationError
             raise ArgumentsRejected(
                 f"argument `{name}` of `{self.name}` does not fit its annotation: {_reasons(error)}",
-                hint="change what the step hands over (`with:`, `input:`, the step before) or the annotation",
+                hint="change the value (`with:`, `input:`, or the step before) or the annotation",
                 callable=self.name,
                 parameter=name,
             ) from None
@@ -270,32 +271,32 @@ def _hints(fn: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-def _says_something(hint: Any) -> bool:
-    # Pydantic would hand over its own lazy iterator for these.
+def _is_converted_to(hint: Any) -> bool:
+    # Pydantic would replace values of the lazy types by its own lazy iterator.
     return hint is not Any and typing.get_origin(hint) not in _LAZY and hint not in _LAZY
 
 
 def _is_one(value: Any, hint: Any) -> bool:
-    """Return whether `value` is what an annotation names; True where it names nothing to hold it to."""
+    """Return whether `value` is an instance of an annotation; True when the annotation cannot be checked."""
     try:
         return hint is None or isinstance(value, hint)
-    except TypeError:  # `Any`, or a protocol that has no check at run time
+    except TypeError:  # `Any`, or a protocol that is not `runtime_checkable`
         return True
 
 
 def adapter(hint: Any) -> Callable[[Any], Any]:
-    """Return what makes an annotation's value out of JSON data, and raises ValueError when it is none."""
+    """Return a function that converts JSON data to an annotation, and raises ValueError when it cannot."""
     from pydantic import PydanticUserError, TypeAdapter
     from pydantic.errors import PydanticSchemaGenerationError
 
     try:
         return TypeAdapter(hint).validate_python
     except (PydanticSchemaGenerationError, PydanticUserError, TypeError):
-        return lambda value: value  # a class that pydantic does not know: nothing to convert to
+        return lambda value: value  # pydantic does not know the class, so the value stays as it is
 
 
 def _reasons(error: ValueError) -> str:
-    """Return what is wrong, without the values: inputs may be private."""
+    """Return the reasons without the values, because inputs may be private."""
     from pydantic import ValidationError
 
     if not isinstance(error, ValidationError):

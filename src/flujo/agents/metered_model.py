@@ -1,4 +1,4 @@
-"""A pydantic-ai model that asks the budget first, counts what it used, and never parses an answer."""
+"""A pydantic-ai model that reserves budget before each request, counts usage, and leaves answers unparsed."""
 
 import asyncio
 import math
@@ -26,22 +26,22 @@ from flujo.governance.sink import GATE
 
 _SORTED = (AgentRunError, UserError, FlujoError, ControlSignal)
 _AROUND = 256
-"""Tokens that a provider may put around what is sent: roles, separators, a sentence about JSON."""
+"""Tokens that a provider may add to a request: roles, separators, a sentence about JSON."""
 
 
 class MeteredModel(WrapperModel):
-    """One ask's view of a model.
+    """A model for one `ask`.
 
-    pydantic-ai would parse a structured answer itself and ask again by its own rules. Here it sees an agent
-    that answers text, while the request still carries the schema: the provider's JSON mode where the model
-    has one, otherwise in the instructions.
+    pydantic-ai would parse a structured answer itself and retry by its own rules. Here it sees an agent
+    that answers text, while the request still contains the schema: in the provider's JSON mode where the
+    model has one, otherwise in the instructions.
 
     Args:
         wrapped: the provider's model.
-        schema: what the answer is to fit, or None for text.
+        schema: the schema of the answer, or None for text.
         json_mode: whether to use the provider's JSON mode where there is one.
-        is_free: whether requests cost nothing (a model on this machine).
-        meter: what each request is reserved with before it is made.
+        is_free: whether requests cost nothing (a local model).
+        meter: reserves budget for each request before it is made.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class MeteredModel(WrapperModel):
         model_settings: ModelSettings | None,
         model_request_parameters: ModelRequestParameters,
     ) -> ModelResponse:
-        """Ask the model, and count its response."""
+        """Send a request, and count the usage of its response."""
         parameters = self._asking_for_json(model_request_parameters)
         reserved = await self._reserve(messages, model_settings, parameters)
         try:
@@ -87,7 +87,7 @@ class MeteredModel(WrapperModel):
         model_request_parameters: ModelRequestParameters,
         run_context: RunContext[Any] | None = None,
     ) -> AsyncGenerator[StreamedResponse]:
-        """Ask the model for a stream, and count its response when the stream ends, however it ends."""
+        """Send a request with streaming, and count the usage when the stream ends or breaks off."""
         parameters = self._asking_for_json(model_request_parameters)
         reserved = await self._reserve(messages, model_settings, parameters)
         stream = None
@@ -121,10 +121,10 @@ class MeteredModel(WrapperModel):
         model_settings: ModelSettings | None,
         parameters: ModelRequestParameters,
     ) -> Reservation | None:
-        """Return the budget's room for a request at its worst: a token a byte, and the longest answer.
+        """Reserve the largest possible usage of a request: one token per byte, and the longest answer.
 
         Raises:
-            BudgetError: there is none, or nobody can say how much it would take.
+            BudgetError: the budget has no room for it, or the largest usage is unknown.
         """
         if self.meter is None:
             return None
@@ -132,33 +132,34 @@ class MeteredModel(WrapperModel):
         longest = settings.get("max_tokens")
         if longest is None and self.meter.bounds_answers:
             raise AnswerUnbounded(
-                f"the budget limits cost or tokens, and nothing bounds what {self.model_name!r} may answer",
+                "the budget limits cost or tokens, and the length of the answer of "
+                f"{self.model_name!r} is not limited",
                 model=self.model_name,
             )
         sent = len(to_json(messages)) + len(to_json(parameters, serialize_unknown=True)) + _AROUND
         used = RequestUsage(
             input_tokens=sent,
             output_tokens=longest or 0,
-            # what is written into a provider's cache costs more than what is read
+            # writing to a provider's cache costs more than reading from it
             cache_write_tokens=sent if any("cache" in key for key in settings) else 0,
         )
         price = self._price(used, math.ceil)
         if price is None and self.meter.refuses_unpriced:
             raise PriceUnknown(
-                f"the budget limits cost, and nobody knows the price of model {self.model_name!r}",
+                f"the budget limits cost, and the price of model {self.model_name!r} is unknown",
                 model=self.model_name,
             )
         return await self.meter.reserve(_usage(used, price))
 
     async def _count(self, response: ModelResponse, reserved: Reservation | None) -> None:
-        """Count a response, and the tools that it asks for before one of them is called.
+        """Count a response and its tool calls, before the first tool is called.
 
         Raises:
-            UsageLimitExceeded: they must not be called.
+            UsageLimitExceeded: the budget does not allow the tool calls.
         """
         used = self._used(response)
         if reserved is not None and response.usage.unmeasured_requests:
-            reserved.lose(used)  # the provider did not say what it used
+            reserved.lose(used)  # the provider did not report the usage
         elif reserved is not None:
             reserved.settle(used)
         tool_calls = sum(isinstance(part, ToolCallPart) for part in response.parts)
@@ -167,15 +168,15 @@ class MeteredModel(WrapperModel):
         self.spent += Usage(tool_calls=tool_calls)
 
     def _count_cut_off(self, response: ModelResponse, reserved: Reservation | None) -> None:
-        """Count a response that did not come to its end, so that it may have cost more than it says."""
+        """Count an interrupted response, which may have cost more than it reports."""
         used = self._used(response)
         if reserved is not None:
             reserved.lose(used)
 
     def _used(self, response: ModelResponse) -> Usage:
-        """Return what a response used, counted from now on."""
+        """Return the usage of a response, and add it to `spent`."""
         price = 0 if self.is_free else _cost(response, round)
-        if price is None:  # a provider may answer by a name that nobody has a price for
+        if price is None:  # a provider may answer with a model name that has no known price
             price = self._price(response.usage, round)
         used = _usage(response.usage, price)
         self.answered_by = response.model_name or self.answered_by
@@ -183,7 +184,7 @@ class MeteredModel(WrapperModel):
         return used
 
     def _count_lost(self, error: BaseException, reserved: Reservation | None) -> None:
-        """Count a request that was sent and never answered: nobody told us what it cost, and it may have."""
+        """Count a request without a response: it may have cost something, and the amount is unknown."""
         sent = isinstance(error, ModelRequestTimeout | asyncio.CancelledError) or (
             isinstance(error, ModelConnectionError) and error.phase not in ("pool", "connect")
         )
@@ -196,7 +197,7 @@ class MeteredModel(WrapperModel):
             reserved.settle(NOTHING)
 
     def _price(self, used: RequestUsage, rounded: Callable[[Decimal], int]) -> int | None:
-        """Return what the model that is asked takes for `used`."""
+        """Return the price of `used` for the requested model."""
         if self.is_free:
             return 0
         asked = ModelResponse(
@@ -209,12 +210,12 @@ class MeteredModel(WrapperModel):
         return _cost(asked, rounded)
 
     def _refuse_strange(self, error: BaseException) -> None:
-        """Raise our own error for one that the provider's client does not sort: it is foreign code."""
+        """Raise Flujo's error for an exception that the provider's client does not translate."""
         if not isinstance(error, Exception) or isinstance(error, _SORTED):
             return
-        said = GATE.text(f"{type(error).__name__}: {error}")
+        detail = GATE.text(f"{type(error).__name__}: {error}")
         raise ModelUnavailable(
-            f"model {self.wrapped.model_name!r} gave a response that its client cannot read: {said}",
+            f"model {self.wrapped.model_name!r} gave a response that its client cannot read: {detail}",
             hint="check that the provider's base URL speaks the provider's protocol",
             status=None,
             provider=self.wrapped.system,
@@ -223,7 +224,7 @@ class MeteredModel(WrapperModel):
 
 
 def _cost(response: ModelResponse, rounded: Callable[[Decimal], int]) -> int | None:
-    """Return the cost in millionths of a dollar, or None when nobody knows it."""
+    """Return the cost in millionths of a dollar, or None when the price is unknown."""
     try:
         price = response.cost().total_price
     except (LookupError, ValueError, AssertionError):

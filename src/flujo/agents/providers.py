@@ -1,4 +1,4 @@
-"""`provider:model` becomes a pydantic-ai model, or a typed error that names the package or the key to get."""
+"""Turns `provider:model` into a pydantic-ai model; errors name the missing package or key."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
 EXTRAS = ("openai", "anthropic", "google")
-"""Providers that Flujo has an extra for, by the extra's name."""
+"""Providers for which Flujo has an extra of the same name."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Access:
-    """The environment variables that a provider's key (the first that is set) and address come from."""
+    """The environment variables of a provider's key (the first that is set) and of its address."""
 
     keys: tuple[str, ...]
     base_url: str | None = None
@@ -43,12 +43,12 @@ ACCESS: Mapping[str, _Access] = {
     "openrouter": _Access(("OPENROUTER_API_KEY",)),
     "cohere": _Access(("CO_API_KEY",)),
 }
-"""The usual providers. Any other that pydantic-ai knows works too, and reads its own variables."""
+"""The usual providers. Other providers of pydantic-ai work too, with pydantic-ai's own variables."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteModel:
-    """A provider's model, ready to be asked."""
+    """A provider's model, ready for requests."""
 
     connection: Connection
     key_name: str | None = None
@@ -56,15 +56,15 @@ class RemoteModel:
     is_free: bool = False
 
     async def prepare(self) -> None:
-        """Nothing has to be here for a model that is elsewhere."""
+        """Do nothing: a remote model needs nothing on this machine."""
 
     def open(self) -> AbstractAsyncContextManager[Model]:
-        """Give the model while it is asked."""
+        """Return a context manager of the model, whose connections stay open inside it."""
         return self.connection.open()
 
 
 def remote_model(name: str, environment: Mapping[str, str]) -> RemoteModel:
-    """Return the model that `name` (`provider:model`) stands for; nothing is asked over the network.
+    """Return the model `name` (`provider:model`), without a network request.
 
     Raises:
         ModelUnavailable: `name` is not of that form.
@@ -73,7 +73,7 @@ def remote_model(name: str, environment: Mapping[str, str]) -> RemoteModel:
     provider, colon, model = name.partition(":")
     if not (provider and colon and model):
         raise ModelUnavailable(
-            f"model {name!r} does not say its provider",
+            f"model {name!r} names no provider",
             hint="write it as `provider:model`, for instance `openai:gpt-5-mini` or `local:smollm2`",
             model=name,
             retryable=False,
@@ -96,7 +96,9 @@ def _provider(
 ) -> Provider[Any]:
     if access is None:
         return infer_provider(kind)
-    made: Any = infer_provider_class(kind)  # first, so that a missing package is told before a missing key
+    made: Any = infer_provider_class(
+        kind
+    )  # first, so that a missing package is reported before a missing key
     base_url = environment.get(access.base_url) if access.base_url else None
     if secret is None and base_url is None:
         raise ProviderUnavailable(
@@ -106,13 +108,13 @@ def _provider(
             variable=access.keys[0],
             retryable=False,
         )
-    # A server of one's own behind the base URL often takes any key; the clients insist on one.
+    # A self-hosted server behind the base URL often accepts any key, but the clients require one.
     options = {"api_key": secret or "none"} | ({"base_url": base_url} if base_url else {})
     return made(**options)  # type: ignore[no-any-return]  # each provider has its own constructor
 
 
 def _first(environment: Mapping[str, str], names: tuple[str, ...]) -> str | None:
-    # Stripped: a key read from a file often ends in a newline, which no HTTP header takes.
+    # Stripped: a key from a file often ends in a newline, which HTTP headers do not allow.
     return next((value for name in names if (value := environment.get(name, "").strip())), None)
 
 
@@ -131,18 +133,18 @@ def _not_installed(provider: str, error: ImportError) -> ProviderUnavailable:
 def _unknown(provider: str) -> ProviderUnavailable:
     known = [*ACCESS, "local"]
     return ProviderUnavailable(
-        f"provider {provider!r} is not known",
-        hint=did_you_mean(provider, known) or f"known are {', '.join(known)} and more",
+        f"provider {provider!r} is unknown",
+        hint=did_you_mean(provider, known) or f"known providers: {', '.join(known)} and more",
         provider=provider,
         retryable=False,
     )
 
 
 def _unusable(provider: str, error: UserError) -> ProviderUnavailable:
-    # pydantic-ai's own sentence names the variable; the advice after it is for its users, not ours.
+    # The first sentence of pydantic-ai's message names the variable; the rest is advice for its own users.
     return ProviderUnavailable(
         f"provider {provider!r} cannot be used: {str(error).partition(' To try Pydantic AI')[0]}",
-        hint="set what it asks for in the environment",
+        hint="set the missing value in the environment",
         provider=provider,
         retryable=False,
     )

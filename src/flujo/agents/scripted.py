@@ -1,4 +1,4 @@
-"""An agent that answers from a script: for tests, of Flujo and of those who use it."""
+"""An agent that answers from a script, for tests."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -6,19 +6,20 @@ from typing import Any
 
 from flujo.domain.agents import Ask, Reply
 from flujo.domain.usage import NOTHING, Usage
+from flujo.domain.wording import plural
 from flujo.exceptions import AgentError
 
 
 class ScriptedAgent:
-    """Gives prepared answers, one an ask, and remembers what it was asked.
+    """Returns prepared answers, one per `ask`, and records each `Ask` in `asked`.
 
     Args:
-        answers: values in the order of the asks, or a callable (sync or async) that is handed the `Ask` and
-            returns one. A value that is an exception is raised; one that is a `Reply` is given as it is.
-        usage: what each answer counts as, unless it is a `Reply` of its own.
-        worst: what is reserved of a run's budget before each answer. Default: `usage`.
-        model: the model id that replies name.
-        wants_context: whether the engine hands each ask a context of its own.
+        answers: values in the order of the calls, or a callable (sync or async) that gets the `Ask` and
+            returns a value. An exception is raised; a `Reply` is returned unchanged.
+        usage: the usage of each answer that is not a `Reply`.
+        worst: the usage that is reserved of a run's budget before each answer. Default: `usage`.
+        model: the model id of the replies.
+        wants_context: whether the engine passes a separate context to each call.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class ScriptedAgent:
 
     @property
     def count(self) -> int:
-        """How often it was asked."""
+        """The number of calls so far."""
         return len(self.asked)
 
     async def ask(self, ask: Ask) -> Reply:
@@ -47,7 +48,7 @@ class ScriptedAgent:
 
         Raises:
             AgentError: the script has no answer left.
-            UsageLimitExceeded: the run's budget has no room for the answer; it was not asked then.
+            UsageLimitExceeded: the run's budget has no room for the answer; the call is not recorded.
         """
         if ask.meter is None or not self.worst:
             return await self._reply(ask)
@@ -76,7 +77,7 @@ class ScriptedAgent:
     def _next(self, answers: Sequence[Any]) -> Any:
         if self.count > len(answers):
             raise AgentError(
-                f"the script has {len(answers)} answers and was asked for number {self.count}",
-                hint="add an answer, or look at `asked` for a step that asks more often than you expect",
+                f"the script has {plural(len(answers), 'answer')}, and this is call number {self.count}",
+                hint="add an answer, or check `asked` for a step that calls more often than you expect",
             )
         return answers[self.count - 1]

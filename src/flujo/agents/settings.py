@@ -1,4 +1,4 @@
-"""What an agent is built from: its settings, and the source of its model."""
+"""The settings that agents are built with, and the source of an agent's model."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class AgentSettings:
 
     environment: Mapping[str, str] = field(repr=False)
     cache_dir: Path
-    """Where models of this machine, and the state of their servers, are kept."""
+    """The folder of local models and of the state of their servers."""
     coercion_level: int = 2
     """How tolerant structured output is: 0 strict, 1 strip and coerce, 2 repair."""
     structured_output: Literal["openai_json", "prompt"] = "openai_json"
-    """Whether to use a provider's JSON mode, or to ask for JSON in the instructions."""
+    """Whether the schema goes into the provider's JSON mode or into the instructions."""
     on_download: Callable[[int, int], None] | None = None
-    """Called from a thread with the bytes done and the bytes in all, while a local model is downloaded."""
+    """Called in a thread with the downloaded and the total bytes of a local model."""
     local_idle_s: float = 300.0
-    """How long a local model's server stays without a request."""
+    """How long a local model's server keeps running without a request."""
 
 
 class ModelSource(Protocol):

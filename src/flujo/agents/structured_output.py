@@ -1,8 +1,8 @@
-"""From what a model wrote to a value that fits a JSON Schema, with every repair said in words.
+"""Reads a model's answer as a value that fits a JSON Schema, and lists every repair.
 
-Three levels of tolerance. 0: the text is JSON, or it is refused. 1: code fences and prose around the JSON are
-left out, and a value of the wrong type is read as the right one where that is beyond doubt ("3" is 3). 2:
-broken JSON is mended by json-repair. What is valid already is never changed, at any level.
+Three levels of tolerance. 0: only JSON is accepted. 1: code fences and prose around the JSON are removed, and
+a value of the wrong type is converted where its meaning is certain ("3" is 3). 2: broken JSON is repaired by
+json-repair. Valid values are never changed, at any level.
 """
 
 import json
@@ -21,7 +21,7 @@ from flujo.json_schema.validator import validator
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 64
 MAX_CANDIDATES = 50
-"""How many JSON values in one answer are looked at."""
+"""How many JSON values of one answer are tried."""
 
 _FENCE = re.compile(r"```[ \t]*(?:json[c5]?|JSON)?[ \t]*\r?\n?(.*?)(?:```|\Z)", re.DOTALL)
 _START = re.compile(r"[{\[]")
@@ -30,7 +30,7 @@ _STRINGS = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)', re.DOTALL)  # an open one 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A value that fits, and what had to be mended, in order."""
+    """A value that fits, and the repairs that it needed, in order."""
 
     value: Any
     repairs: tuple[str, ...] = ()
@@ -39,12 +39,12 @@ class Reading:
 class OutputReader:
     """Reads answers against one JSON Schema (2020-12, no remote references).
 
-    Providers' JSON modes want an object at the root; a schema of anything else is asked for as the field
-    `value` of one, and taken out again.
+    Providers' JSON modes require an object at the root. For any other schema, the model writes an object with
+    the field `value`, and the reader returns that field.
 
     Args:
         schema: the JSON Schema of the value.
-        level: 0 strict · 1 strip and coerce · 2 mend as well.
+        level: 0 strict · 1 strip and coerce · 2 also repair.
 
     Raises:
         AgentError: `schema` is not a JSON Schema.
@@ -53,10 +53,10 @@ class OutputReader:
     def __init__(self, schema: Any, *, level: int) -> None:
         self.level = level
         self.is_text = _is_plain_text(schema)
-        """Whether the answer is the value itself: no JSON is asked for."""
+        """Whether the answer is plain text, not JSON."""
         self.is_wrapped = not self.is_text and not _is_object(schema)
         self.asked_schema: Any = _wrapped(schema) if self.is_wrapped else schema
-        """The schema to show to the model."""
+        """The schema that is sent to the model."""
         self._is_scalar = self.is_wrapped and _is_scalar(schema)
         self._validator = _validator(schema)
 
@@ -64,13 +64,13 @@ class OutputReader:
         """Return the first value in `text` that fits.
 
         Raises:
-            OutputRejected: none does; `reason` says why, `answer` is the start of the text.
+            OutputRejected: none fits; `reason` is why, `answer` is the start of the text.
         """
         if self.is_text:
             return self._fitted(text, text, ())
         _refuse_size(text)
         rejected: OutputRejected | None = None
-        reason = "it holds no JSON"
+        reason = "it contains no JSON"
         try:
             for value, repairs in self._candidates(text):
                 try:
@@ -83,7 +83,7 @@ class OutputReader:
 
     def _candidates(self, text: str) -> Iterator[tuple[Any, tuple[str, ...]]]:
         if self._is_scalar and self.level >= 1 and not _is_json(text):
-            yield text.strip(), ("took the text as the value",)
+            yield text.strip(), ("used the text as the value",)
         for value, repairs in _candidates(text, self.level):
             if self.is_wrapped and isinstance(value, dict) and list(value) == ["value"]:
                 yield value["value"], repairs
@@ -91,28 +91,28 @@ class OutputReader:
                 yield value, repairs
 
     def _fitted(self, text: str, value: Any, repairs: tuple[str, ...]) -> Reading:
-        """Return `value` as a reading, coerced where it must be."""
+        """Return `value` as a reading, coerced where necessary."""
         try:
             errors = list(self._validator.iter_errors(value))
             if not errors:
                 return Reading(value, repairs)
             if self.level >= 1 and not self.is_text:
-                mended, notes = coerced(value, self._validator)
-                if notes and not any(self._validator.iter_errors(mended)):
-                    return Reading(mended, repairs + notes)
+                converted, notes = coerced(value, self._validator)
+                if notes and not any(self._validator.iter_errors(converted)):
+                    return Reading(converted, repairs + notes)
         except RecursionError as error:
-            raise _rejected(text, "the schema refers to itself without end") from error
-        except Exception as error:  # references are resolved here; jsonschema has no one class for it
+            raise _rejected(text, "the schema refers to itself endlessly") from error
+        except Exception as error:  # references are resolved here; their errors share no class
             raise _rejected(text, f"the schema cannot be applied: {error}") from error
         raise _rejected(text, "; ".join(_reason(error) for error in errors[:5]))
 
 
 class _NotJson(ValueError):
-    """The text is not JSON that we take; says why."""
+    """The text is not acceptable JSON; the message is the reason."""
 
 
 def _candidates(text: str, level: int) -> Iterator[tuple[Any, tuple[str, ...]]]:
-    """Yield the JSON values that `text` may mean, the most literal reading first."""
+    """Yield the JSON values that `text` may mean, the most literal one first."""
     try:
         yield _strict(text), ()
         return
@@ -124,7 +124,7 @@ def _candidates(text: str, level: int) -> Iterator[tuple[Any, tuple[str, ...]]]:
         found = True
         yield value, (note,)
     if level >= 2 and not found:
-        yield _mended(text), ("mended broken JSON",)
+        yield _repaired(text), ("repaired broken JSON",)
 
 
 def _strict(text: str) -> Any:
@@ -163,7 +163,7 @@ def _embedded(text: str) -> Iterator[tuple[Any, str]]:
     fences = [match.group(1) for match in _FENCE.finditer(text)]
     for content in fences[:MAX_CANDIDATES]:
         try:
-            yield _strict(content), "took the JSON out of a code fence"
+            yield _strict(content), "extracted the JSON from a code fence"
         except _NotJson:
             continue
     position = 0
@@ -176,26 +176,26 @@ def _embedded(text: str) -> Iterator[tuple[Any, str]]:
         except (ValueError, RecursionError):
             position = start.end()
             continue
-        yield value, "left out the text around the JSON"
+        yield value, "removed the text around the JSON"
 
 
-def _mended(text: str) -> Any:
+def _repaired(text: str) -> Any:
     import json_repair
 
     fence = _FENCE.search(text)
     source = fence.group(1) if fence and _START.search(fence.group(1)) else text
     start = _START.search(source)
     if start is None:
-        raise _NotJson("it holds no JSON")
+        raise _NotJson("it contains no JSON")
     try:
         value = json_repair.loads(source[start.start() :], skip_json_loads=True)
     except RecursionError as error:
         raise _NotJson("it is nested too deeply") from error
-    except Exception as error:  # a parser of broken text may break in any way
-        raise _NotJson(f"it is not JSON, and could not be mended: {error}") from error
+    except Exception as error:  # a parser of broken text may fail in any way
+        raise _NotJson(f"it is not JSON, and could not be repaired: {error}") from error
     if not isinstance(value, dict | list) or not _is_finite(value):
-        raise _NotJson("it is not JSON, and could not be mended")
-    # the mender leaves `\ud83d\ude00` as two halves of a character, which nothing else takes for text
+        raise _NotJson("it is not JSON, and could not be repaired")
+    # json-repair leaves `\ud83d\ude00` as two surrogates, which cannot be encoded.
     return _strict(json.dumps(value))
 
 
@@ -228,7 +228,7 @@ def _rejected(text: str, reason: str) -> OutputRejected:
     start = short(text, 200)
     return OutputRejected(
         f"the answer does not fit the output schema: {reason}; it starts with {start!r}",
-        hint="ask more precisely in `instructions`, make the schema simpler, or use a larger model",
+        hint="make `instructions` more precise, make the schema simpler, or use a larger model",
         reason=reason,
         answer=start,
     )
@@ -250,14 +250,14 @@ def _validator(schema: Any) -> Any:
     except SchemaError as error:
         raise AgentError(
             f"the output schema is not a JSON Schema: {error.message}",
-            hint="see JSON Schema 2020-12 for what a schema may hold",
+            hint="see the JSON Schema 2020-12 specification",
         ) from error
     try:
         return validator(schema)
     except PatternRefused as refused:
         raise AgentError(
-            f"the output schema has a pattern that cannot be used: {refused}",
-            hint="write it without lookaround and backreferences, so that no answer takes forever to check",
+            f"the output schema has a pattern that is not supported: {refused}",
+            hint="write it without lookaround and backreferences, which can take very long to match",
         ) from refused
 
 

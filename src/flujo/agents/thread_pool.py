@@ -1,7 +1,7 @@
-"""Daemon threads for plain callables: one that hangs is left behind, and the process ends without it.
+"""Daemon threads for sync callables: a hung one does not keep the process alive.
 
-The event loop's default executor waits at shutdown for every thread it has started, so one callable that
-never returns would keep the process alive for ever. These are daemon threads, at most 32 that are not hung.
+The event loop's default executor waits at shutdown for every thread it has started, so a callable that never
+returns would keep the process alive. This pool has daemon threads, at most 32 besides the hung ones.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ _END = object()
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """One call, and where its result goes. `state` changes under the pool's lock only."""
+    """One call and the future for its result. `state` changes only under the pool's lock."""
 
     work: Callable[[], Any]
     context: contextvars.Context
@@ -32,20 +32,20 @@ class _Job:
 
 @dataclass(slots=True, eq=False)
 class ThreadPool:
-    """The executor of this process: at most `size` daemon threads, started when needed and kept."""
+    """The executor of this process: at most `size` daemon threads, started on demand and reused."""
 
     size: int = POOL_SIZE
     _queue: SimpleQueue[_Job] = field(default_factory=SimpleQueue)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _threads: int = 0
     _busy: int = 0
-    """Jobs queued or running whose callers still wait."""
+    """The number of queued or running jobs whose callers still wait."""
 
     async def submit(self, work: Callable[[], T]) -> T:
-        """Return what `work` returns, called in a thread with a copy of the caller's context variables.
+        """Call `work` in a thread, with a copy of the caller's context variables, and return its result.
 
-        When the caller is cancelled, a job that has not begun never does; one that has is left behind with
-        its thread, its result is dropped, and another thread may take its place.
+        When the caller is cancelled, a queued job never starts. A running job continues in its thread, its
+        result is dropped, and another thread may take the place of that thread.
         """
         loop = asyncio.get_running_loop()
         job = _Job(work, contextvars.copy_context(), loop, loop.create_future())
@@ -54,7 +54,7 @@ class ThreadPool:
             self._start_threads()
         self._queue.put(job)
         try:
-            return await job.waiter  # type: ignore[no-any-return]  # a future of whatever `work` gives
+            return await job.waiter  # type: ignore[no-any-return]  # a future of the result of `work`
         finally:
             self._leave(job)
 
@@ -64,7 +64,7 @@ class ThreadPool:
             threading.Thread(target=self._serve, name="flujo-callable", daemon=True).start()
 
     def _leave(self, job: _Job) -> None:
-        """Give up a job whose caller no longer waits, unless it has finished."""
+        """Abandon a job whose caller no longer waits, unless it is done."""
         with self._lock:
             if job.state == "done":
                 return
@@ -96,8 +96,8 @@ class ThreadPool:
 def _call(job: _Job) -> tuple[Any, BaseException | None]:
     try:
         return job.context.run(job.work), None
-    except BaseException as error:  # noqa: BLE001  # foreign code; the waiter gets whatever it raised
-        # A future takes no StopIteration, and an exit is the callable's own: neither may end the process.
+    except BaseException as error:  # noqa: BLE001  # foreign code; the waiter gets the exception
+        # A future does not accept StopIteration, and an exit in a callable must not end the process.
         if isinstance(error, StopIteration | SystemExit | KeyboardInterrupt):
             replaced = RuntimeError(f"the callable raised {type(error).__name__}({error})")
             replaced.__cause__ = error
@@ -117,15 +117,15 @@ def _deliver(job: _Job, result: Any, error: BaseException | None) -> None:
     try:
         job.loop.call_soon_threadsafe(settle)
     except RuntimeError:
-        pass  # the loop has closed meanwhile, and its callers with it
+        pass  # the loop has closed, so no caller waits
 
 
 THREADS = ThreadPool()
-"""The process's pool: every sync callable and tool runs here."""
+"""The pool of this process, for every sync callable and tool."""
 
 
 class LazyItems(AsyncIterator[T]):
-    """What a sync iterator gives: each step of it, which may block, is taken in a thread."""
+    """A sync iterator as an async one: each `next`, which may block, runs in a thread."""
 
     def __init__(self, items: Iterator[T]) -> None:
         self._items = items
@@ -137,7 +137,7 @@ class LazyItems(AsyncIterator[T]):
         return item  # type: ignore[return-value]  # not the end, so one of the items
 
     async def aclose(self) -> None:
-        """Close a generator that is not read to its end."""
+        """Close a generator that was not read to its end."""
         close = getattr(self._items, "close", None)
         if close is not None:
             await THREADS.submit(close)

@@ -110,11 +110,11 @@ def test_explain_knows_errors_too_and_takes_any_case(flujo: Flujo) -> None:
     assert flujo("explain", "flj650").stdout == snapshot("""\
 # FLJ650 LockMismatch
 
-The blueprint or one of its parts is not what `flujo.lock` holds.
+The blueprint or one of its parts differs from `flujo.lock`.
 
 ## What to do
 
-see what differs with `flujo lock verify`; write the lock again with `flujo lock` once it is tested
+list the differences with `flujo lock verify`; once they are tested, update it with `flujo lock`
 """)
 
 

@@ -257,7 +257,7 @@ CASES = {
         "ResourcesMissing",
         "FLJ306",
         "bad",
-        "asks for `resources`",
+        "takes `resources`",
         ("post",),
         "office",
         {"resources": Office()},

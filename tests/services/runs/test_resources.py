@@ -91,7 +91,7 @@ async def test_another_class_is_refused_by_both_names() -> None:
     result = await outcome(step(reads), resources=Other())
     assert result.error is not None
     assert (result.error.code, result.error.path) == ("FLJ305", "a")
-    assert "asks for `resources: Pool`, and the runner was given `Other`" in result.error.message
+    assert "takes `resources: Pool`, and those of the runner are `Other`" in result.error.message
 
 
 async def test_none_at_all_is_an_error_with_a_way_out() -> None:
