@@ -16,11 +16,11 @@ OF_EVERY_ERROR = {"args", "code", "facts", "hint", "message", "with_traceback", 
 
 
 @pytest.mark.parametrize("kind", ERRORS)
-def test_no_fact_that_a_class_declares_hides_what_every_error_has(kind: type[FlujoError]) -> None:
+def test_no_declared_fact_hides_an_attribute_of_every_error(kind: type[FlujoError]) -> None:
     assert not OF_EVERY_ERROR & kind._declared
 
 
-def test_a_fact_that_is_not_declared_stays_in_facts() -> None:
+def test_an_undeclared_fact_stays_in_facts() -> None:
     error = FlujoError("no", hint="do", args=(1,), code="FLJ999", message_id=3)
     assert (error.code, error.args, error.message, error.hint) == ("FLJ400", ("no",), "no", "do")
     assert error.facts == {"args": (1,), "code": "FLJ999", "message_id": 3}
@@ -32,12 +32,12 @@ def test_a_declared_fact_is_an_attribute() -> None:
     assert (error.status, error.retryable, error.provider) == (503, True, None)
 
 
-def test_every_error_says_whether_another_attempt_may_succeed() -> None:
+def test_every_error_declares_whether_it_is_retryable() -> None:
     assert (StepFailed("no").retryable, StepTimeout("late").retryable) == (False, True)
     assert not StepTimeout("late", retryable=False).retryable
 
 
-def test_a_class_derived_from_one_of_ours_declares_its_own_facts() -> None:
+def test_a_subclass_of_a_flujo_error_declares_its_own_facts() -> None:
     class Refused(StepFailed):
         reason: str = ""
 
@@ -46,7 +46,7 @@ def test_a_class_derived_from_one_of_ours_declares_its_own_facts() -> None:
     assert "reason" not in StepFailed._declared
 
 
-def test_an_error_survives_a_process() -> None:
+def test_an_error_survives_pickling() -> None:
     error = JournalConflict("no", hint="do", path="a/b", recorded=True, now=False)
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is JournalConflict

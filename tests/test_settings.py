@@ -28,7 +28,7 @@ def refused(folder: Path, text: str) -> SettingsError:
     return caught.value
 
 
-def test_without_a_file_there_are_defaults() -> None:
+def test_without_a_file_the_defaults_apply() -> None:
     settings = load()
     assert settings.state_uri == "sqlite:///.flujo/state.db"
     assert settings.aros.coercion_tolerant_level == 2
@@ -37,7 +37,7 @@ def test_without_a_file_there_are_defaults() -> None:
     assert settings.origin("state_uri") == "default"
 
 
-def test_the_manuals_file_is_understood(tmp_path: Path) -> None:
+def test_the_settings_file_of_the_manual_is_accepted(tmp_path: Path) -> None:
     settings = load(
         write(
             tmp_path,
@@ -64,19 +64,19 @@ enabled = true
     assert settings.origin("settings.postgres_pool_max") == "flujo.toml:6"
 
 
-def test_the_environment_goes_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLUJO_STATE_URI", "sqlite:///elsewhere.db")
     settings = load(write(tmp_path, 'state_uri = "sqlite:///here.db"'))
     assert settings.state_uri == "sqlite:///elsewhere.db"
     assert settings.origin("state_uri") == "FLUJO_STATE_URI"
 
 
-def test_an_empty_variable_is_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_counts_as_unset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLUJO_STATE_URI", "")
     assert load(write(tmp_path, 'state_uri = "sqlite:///here.db"')).state_uri == "sqlite:///here.db"
 
 
-def test_a_variable_of_somebody_else_is_not_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unrelated_variable_is_not_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STATE_URI", "sqlite:///wrong.db")
     monkeypatch.setenv("FLUJO_PROJECT", "theirs")
     assert load().state_uri == "sqlite:///.flujo/state.db"
@@ -87,26 +87,26 @@ def test_strictness_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch
     assert load().strict_dsl
 
 
-def test_a_variable_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unusable_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLUJO_STRICT_DSL", "perhaps")
     with pytest.raises(SettingsError, match="FLUJO_STRICT_DSL: `strict_dsl` has to be true or false"):
         load()
 
 
 @pytest.mark.parametrize("name", PROMISED)
-def test_what_is_not_available_yet_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setting_that_is_not_available_yet_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "1")
     with pytest.raises(SettingsError, match=f"{name} is set, and what it asks for is not available yet"):
         load()
 
 
 @pytest.mark.parametrize("value", ["", "0", "false"])
-def test_a_feature_that_is_turned_off_is_not_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disabled_feature_is_not_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLUJO_GOVERNANCE_PII_SCRUB", value)
     assert load().model_dump() == Settings().model_dump()
 
 
-def test_all_mistakes_of_a_file_come_at_once_with_their_lines(tmp_path: Path) -> None:
+def test_all_errors_of_a_file_are_reported_at_once_with_their_lines(tmp_path: Path) -> None:
     error = refused(
         tmp_path,
         """\
@@ -130,24 +130,24 @@ total_cost_limit = 1
     ]
 
 
-def test_a_pool_cannot_be_smaller_than_its_least(tmp_path: Path) -> None:
+def test_the_maximum_of_a_pool_cannot_be_smaller_than_its_minimum(tmp_path: Path) -> None:
     assert "is greater than" in refused(tmp_path, "[settings]\npostgres_pool_min = 30").message
 
 
-def test_text_that_is_no_toml_is_refused_with_its_line(tmp_path: Path) -> None:
+def test_a_file_that_is_not_toml_is_refused_with_its_line(tmp_path: Path) -> None:
     error = refused(tmp_path, "[aros]\nx = [1,\n")
     assert error.message.startswith(f"{tmp_path / 'flujo.toml'}:2: not TOML: ")
     assert error.facts["line"] == 2
 
 
-def test_a_file_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "flujo.toml"
     path.write_bytes(b'state_uri = "\xff"')
     with pytest.raises(SettingsError, match="is not UTF-8"):
         load(path)
 
 
-def test_a_placeholder_is_filled_from_the_environment(
+def test_a_placeholder_is_replaced_from_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DB_PASSWORD", "hush-hush")
@@ -170,7 +170,7 @@ def test_a_listing_never_shows_a_password(tmp_path: Path) -> None:
     assert "hush" not in str(listed)
 
 
-def test_a_listing_shows_the_variable_and_not_what_it_holds(
+def test_a_listing_shows_the_variable_and_not_its_value(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOKEN", "hush-hush")
@@ -189,7 +189,7 @@ def test_a_listing_shows_the_variable_and_not_what_it_holds(
      'settings.durability = "${TOKEN}"', 'budgets.unknown_price = "${TOKEN}"', '"${TOKEN}" = 1',
      'agents.writer = "${TOKEN}"'],
 )  # fmt: skip
-def test_a_value_that_cannot_be_used_is_not_shown_when_it_came_from_a_variable(
+def test_an_unusable_value_from_a_variable_is_not_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
     monkeypatch.setenv("TOKEN", "hush-hush")
@@ -199,7 +199,7 @@ def test_a_value_that_cannot_be_used_is_not_shown_when_it_came_from_a_variable(
         assert "hush" not in f"{refusal.value} {refusal.value.hint} {refusal.value.facts}"
 
 
-def test_an_environment_that_is_not_chosen_may_take_numbers_from_variables(tmp_path: Path) -> None:
+def test_an_unselected_environment_may_take_numbers_from_variables(tmp_path: Path) -> None:
     text = '[env.prod]\nsettings.postgres_pool_max = "${POOL}"\nlockfile.enabled = "${LOCKED}"\n'
     assert load(write(tmp_path, text)).settings.postgres_pool_max == 10
     assert (
@@ -207,7 +207,7 @@ def test_an_environment_that_is_not_chosen_may_take_numbers_from_variables(tmp_p
     )
 
 
-def test_a_misspelt_variable_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelt_variable_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLUJO_STATE_URL", "sqlite:///x.db")
     assert misspelt_variables() == {"FLUJO_STATE_URL": "FLUJO_STATE_URI"}
 
@@ -229,7 +229,7 @@ model = "openai:gpt-5-mini"
 """
 
 
-def test_an_environment_goes_over_the_rest_of_the_file(tmp_path: Path) -> None:
+def test_an_environment_overrides_the_rest_of_the_file(tmp_path: Path) -> None:
     path = write(tmp_path, ENVIRONMENTS)
     plain, dev = load(path), load(path, chosen="dev")
     assert (plain.lockfile.enabled, dev.lockfile.enabled) == (True, False)
@@ -241,7 +241,7 @@ def test_an_environment_goes_over_the_rest_of_the_file(tmp_path: Path) -> None:
     assert ("agents.*.model", "local:smollm2", "flujo.toml:7") in list(dev.listed())
 
 
-def test_the_variable_chooses_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variable_selects_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLUJO_ENV", "prod")
     monkeypatch.setenv("PROD_PASSWORD", "hush")
     path = write(tmp_path, ENVIRONMENTS)
@@ -249,14 +249,14 @@ def test_the_variable_chooses_the_environment(tmp_path: Path, monkeypatch: pytes
     assert load(path, chosen="dev").models == {"*": "local:smollm2"}, "a word goes before a variable"
 
 
-def test_only_the_chosen_environment_asks_for_its_variables(tmp_path: Path) -> None:
+def test_only_the_selected_environment_needs_its_variables(tmp_path: Path) -> None:
     path = write(tmp_path, ENVIRONMENTS)
     assert load(path, chosen="dev").models
     with pytest.raises(SettingsError, match=r"flujo.toml:11: `state_uri` asks for \${PROD_PASSWORD}"):
         load(path, chosen="prod")
 
 
-def test_a_mistake_in_an_environment_is_found_from_every_other(tmp_path: Path) -> None:
+def test_an_error_in_an_unselected_environment_is_reported(tmp_path: Path) -> None:
     error = refused(tmp_path, "[env.prod]\nlockfile.enbled = true\n")
     assert "flujo.toml:2: unknown key `enbled` in [lockfile]; did you mean `enabled`?" in error.message
     error = refused(tmp_path, '[env.prod.agents.writer]\nmodle = "x"\n')
@@ -265,7 +265,7 @@ def test_a_mistake_in_an_environment_is_found_from_every_other(tmp_path: Path) -
     assert "holds another [env]" in refused(tmp_path, "[env.a.env.b]\nstrict_dsl = true").message
 
 
-def test_an_environment_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_environment_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, ENVIRONMENTS)
     with pytest.raises(SettingsError, match=r"no \[env.prd\]") as refusal:
         load(path, chosen="prd")

@@ -92,14 +92,14 @@ async def test_a_text_answer_comes_with_its_usage_cost_and_model(provider: Provi
     assert "response_format" not in sent
 
 
-async def test_a_price_that_nobody_knows_is_unknown_and_not_zero(provider: Provider, build: Build) -> None:
+async def test_an_unknown_price_is_not_zero(provider: Provider, build: Build) -> None:
     provider.will_answer(Response("hi", model="in-house-7"))
     reply = await build(model="openai-chat:in-house-7").ask(Ask(data="x"))
     assert reply.usage.unpriced_requests == 1
     assert reply.usage.cost_usd is None
 
 
-async def test_braces_in_instructions_and_data_reach_the_model_as_they_are(
+async def test_braces_in_instructions_and_data_reach_the_model_unchanged(
     provider: Provider, build: Build
 ) -> None:
     provider.will_answer("ok")
@@ -110,7 +110,7 @@ async def test_braces_in_instructions_and_data_reach_the_model_as_they_are(
     ]
 
 
-async def test_data_that_is_no_text_becomes_compact_json(provider: Provider, build: Build) -> None:
+async def test_data_other_than_text_becomes_compact_json(provider: Provider, build: Build) -> None:
     provider.will_answer("ok")
     await build().ask(Ask(data={"b": [1, 2.5, None], "a": "ü"}))
     assert provider.requests[0]["messages"][0]["content"] == '{"a":"ü","b":[1,2.5,null]}'
@@ -137,7 +137,7 @@ async def test_the_prompt_mode_writes_the_schema_into_the_instructions(
     assert "refund" in " ".join(str(m["content"]) for m in sent["messages"] if m["role"] == "system")
 
 
-async def test_the_steps_schema_goes_before_the_agents(provider: Provider, build: Build) -> None:
+async def test_the_schema_of_the_step_overrides_that_of_the_agent(provider: Provider, build: Build) -> None:
     provider.will_answer('{"n": 3}')
     own = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     assert (await build(output_schema=LABEL).ask(Ask(data="x", output_schema=own))).output == {"n": 3}
@@ -153,7 +153,7 @@ async def test_the_steps_schema_goes_before_the_agents(provider: Provider, build
         ({"type": "string", "minLength": 2}, "plain text", "plain text"),
     ],
 )
-async def test_a_schema_of_no_object_is_wrapped_for_the_provider_and_unwrapped_for_the_step(
+async def test_a_schema_other_than_an_object_is_wrapped_for_the_provider_and_unwrapped_for_the_step(
     provider: Provider, build: Build, schema: Any, answer: str, value: Any
 ) -> None:
     provider.will_answer(answer)
@@ -164,14 +164,16 @@ async def test_a_schema_of_no_object_is_wrapped_for_the_provider_and_unwrapped_f
         assert asked["json_schema"]["schema"]["type"] == "object"
 
 
-async def test_fences_and_broken_json_are_mended_and_said(provider: Provider, build: Build) -> None:
+async def test_code_fences_and_broken_json_are_repaired_and_reported(
+    provider: Provider, build: Build
+) -> None:
     provider.will_answer('Sure!\n```json\n{"label": "Bug", "score": "3"\n```')
     reply = await build(output_schema=LABEL).ask(Ask(data="x"))
     assert reply.output == {"label": "bug", "score": 3}
     assert reply.repairs == ("repaired broken JSON", 'read "Bug" as "bug" at label', 'read "3" as 3 at score')
 
 
-async def test_an_answer_that_does_not_fit_is_shown_to_the_model_once(
+async def test_an_answer_that_breaks_the_schema_is_returned_to_the_model_once(
     provider: Provider, build: Build
 ) -> None:
     provider.will_answer('{"label": "praise"}', '{"label": "bug"}')
@@ -184,7 +186,7 @@ async def test_an_answer_that_does_not_fit_is_shown_to_the_model_once(
     assert "'praise' is not one of" in second[-1]["content"]
 
 
-async def test_an_answer_that_never_fits_is_refused_with_its_reason_and_its_cost(
+async def test_an_answer_that_never_fits_the_schema_fails_with_its_reason_and_cost(
     provider: Provider, build: Build
 ) -> None:
     provider.will_answer("I would rather not say.")
@@ -197,7 +199,7 @@ async def test_an_answer_that_never_fits_is_refused_with_its_reason_and_its_cost
     assert "I would rather not say." in str(caught.value)
 
 
-async def test_level_0_takes_nothing_but_json(provider: Provider, build: Build) -> None:
+async def test_level_0_accepts_only_json(provider: Provider, build: Build) -> None:
     provider.will_answer('```json\n{"label": "bug"}\n```')
     with pytest.raises(OutputRejected, match="it is not JSON"):
         await build(output_schema=LABEL, level=0, retries=0).ask(Ask(data="x"))
@@ -208,7 +210,9 @@ class Ticket(BaseModel):
     urgent: bool = False
 
 
-async def test_an_output_type_gives_its_instance_and_its_own_checks(provider: Provider, build: Build) -> None:
+async def test_an_output_type_returns_its_instance_and_runs_its_own_checks(
+    provider: Provider, build: Build
+) -> None:
     provider.will_answer('{"label": "bug", "urgent": "true"}')
     reply = await build(output_type=Ticket).ask(Ask(data="x"))
     assert reply.output == Ticket(label="bug", urgent=True)
@@ -225,7 +229,9 @@ class Even(BaseModel):
         return n
 
 
-async def test_a_check_of_the_output_type_is_shown_to_the_model_too(provider: Provider, build: Build) -> None:
+async def test_a_failed_check_of_the_output_type_is_returned_to_the_model(
+    provider: Provider, build: Build
+) -> None:
     provider.will_answer('{"n": 3}', '{"n": 4}')
     reply = await build(output_type=Even).ask(Ask(data="x"))
     assert reply.output == Even(n=4)
@@ -235,7 +241,7 @@ async def test_a_check_of_the_output_type_is_shown_to_the_model_too(provider: Pr
         await build(output_type=Even).ask(Ask(data="x"))
 
 
-async def test_a_tool_called_with_wrong_arguments_again_and_again_ends_the_ask(
+async def test_a_tool_called_repeatedly_with_wrong_arguments_ends_the_request(
     provider: Provider, build: Build
 ) -> None:
     def lookup(number: int) -> int:
@@ -247,16 +253,14 @@ async def test_a_tool_called_with_wrong_arguments_again_and_again_ends_the_ask(
     assert used(caught.value).requests == len(provider.requests) == 2
 
 
-async def test_an_error_before_a_stream_begins_is_typed_like_any_other(
-    provider: Provider, build: Build
-) -> None:
+async def test_an_error_before_a_stream_begins_is_typed(provider: Provider, build: Build) -> None:
     provider.will_answer(Response(status=500, error={"message": "oops"}))
     with pytest.raises(ModelUnavailable, match="HTTP 500") as caught:
         await build().ask(Ask(data="x", on_text=listener([])))
     assert used(caught.value).requests == 0
 
 
-async def test_tools_are_called_in_a_thread_and_their_results_go_back(
+async def test_tools_run_in_a_thread_and_their_results_reach_the_model(
     provider: Provider, build: Build
 ) -> None:
     threads = []
@@ -277,7 +281,7 @@ async def test_tools_are_called_in_a_thread_and_their_results_go_back(
     assert threads[0] is not threading.main_thread()
 
 
-async def test_what_a_tool_raises_is_the_tools_own(provider: Provider, build: Build) -> None:
+async def test_an_exception_of_a_tool_is_passed_on_unchanged(provider: Provider, build: Build) -> None:
     def broken() -> str:
         raise LookupError("no such table")
 
@@ -287,7 +291,7 @@ async def test_what_a_tool_raises_is_the_tools_own(provider: Provider, build: Bu
     assert used(caught.value).requests == 1
 
 
-async def test_two_tools_of_one_name_are_an_error_of_the_build(build: Build) -> None:
+async def test_two_tools_of_one_name_fail_the_build(build: Build) -> None:
     def lookup(x: int) -> int:
         return x
 
@@ -295,7 +299,7 @@ async def test_two_tools_of_one_name_are_an_error_of_the_build(build: Build) -> 
         build(tools=[lookup, lookup])
 
 
-async def test_text_is_sent_on_as_the_model_writes_it(provider: Provider, build: Build) -> None:
+async def test_text_is_streamed_as_the_model_writes_it(provider: Provider, build: Build) -> None:
     pieces: list[str] = []
     provider.will_answer("The quick brown fox.")
     reply = await build().ask(Ask(data="x", on_text=listener(pieces)))
@@ -304,7 +308,7 @@ async def test_text_is_sent_on_as_the_model_writes_it(provider: Provider, build:
     assert reply.usage == Usage(input_tokens=1000, output_tokens=100, requests=1, cost_micro_usd=210)
 
 
-async def test_a_stream_that_breaks_off_is_never_taken_for_an_answer_of_known_cost(
+async def test_an_interrupted_stream_has_no_answer_and_an_unknown_cost(
     provider: Provider, build: Build
 ) -> None:
     provider.will_answer(Response("The quick brown fox.", cut_off=True))
@@ -348,7 +352,7 @@ async def test_a_stream_that_breaks_off_is_never_taken_for_an_answer_of_known_co
         ),
     ],
 )
-async def test_an_error_of_the_provider_is_typed_and_says_what_to_do(
+async def test_a_provider_error_is_typed_and_has_a_hint(
     provider: Provider, build: Build, status: int, error: Any, retryable: bool, says: str, hint: str
 ) -> None:
     provider.will_answer(Response(status=status, error=error))
@@ -364,7 +368,7 @@ async def test_an_error_of_the_provider_is_typed_and_says_what_to_do(
 
 
 @pytest.mark.parametrize("raw", [b"<html>a proxy's page</html>", b'{"choices": "none"}', b"[]", KEY.encode()])
-async def test_a_response_that_is_not_the_protocol_is_typed(
+async def test_a_response_that_breaks_the_protocol_is_a_typed_error(
     provider: Provider, build: Build, raw: bytes
 ) -> None:
     provider.will_answer(Response(raw=raw))
@@ -383,9 +387,7 @@ async def test_a_slow_model_is_a_timeout_of_unknown_cost(provider: Provider, bui
     assert used(caught.value).cost_usd is None
 
 
-async def test_an_ask_that_is_cut_off_has_used_something_of_unknown_cost(
-    provider: Provider, build: Build
-) -> None:
+async def test_a_cancelled_request_has_an_unknown_cost(provider: Provider, build: Build) -> None:
     provider.will_answer(Response("late", delay_s=0.5))
     agent = build()
     with pytest.raises(TimeoutError) as caught:
@@ -395,7 +397,7 @@ async def test_an_ask_that_is_cut_off_has_used_something_of_unknown_cost(
     assert used(caught.value.__cause__) == Usage(requests=1, unpriced_requests=1)
 
 
-async def test_a_server_that_is_not_there_cannot_be_reached() -> None:
+async def test_a_missing_server_is_reported_as_unreachable() -> None:
     with provider_server() as closed:
         url = f"{closed.url}/v1"
     settings = AgentSettings(
@@ -409,21 +411,21 @@ async def test_a_server_that_is_not_there_cannot_be_reached() -> None:
     assert used(caught.value).requests == 0
 
 
-async def test_many_asks_at_once_keep_their_usage_apart(provider: Provider, build: Build) -> None:
+async def test_concurrent_requests_count_their_usage_separately(provider: Provider, build: Build) -> None:
     provider.will_answer("ok")
     agent = build()
     replies = await asyncio.gather(*(agent.ask(Ask(data=str(n))) for n in range(20)))
     assert {reply.usage.requests for reply in replies} == {1}
 
 
-def test_an_agent_is_asked_from_one_event_loop_after_another(provider: Provider, build: Build) -> None:
+def test_an_agent_works_in_one_event_loop_after_another(provider: Provider, build: Build) -> None:
     provider.will_answer("ok")
     agent = build()
     for n in range(3):
         assert asyncio.run(agent.ask(Ask(data=str(n)))).output == "ok"
 
 
-async def test_openais_own_api_is_asked_for_json_and_priced_too(provider: Provider, build: Build) -> None:
+async def test_the_openai_api_uses_its_json_mode_and_its_prices(provider: Provider, build: Build) -> None:
     provider.will_answer('{"label": "praise"}', '{"label": "bug"}')
     reply = await build(model="openai:gpt-4o-mini", output_schema=LABEL).ask(
         Ask(data="x", instructions="Sort.")
@@ -434,7 +436,7 @@ async def test_openais_own_api_is_asked_for_json_and_priced_too(provider: Provid
     assert provider.requests[0]["text"]["format"]["type"] == "json_schema"
 
 
-async def test_anthropic_is_asked_in_its_own_format(provider: Provider, build: Build) -> None:
+async def test_anthropic_requests_use_its_own_format(provider: Provider, build: Build) -> None:
     provider.will_answer(Response("Good day.", model="claude-haiku-4-5-20251001"))
     reply = await build(model="anthropic:claude-haiku-4-5-20251001", model_settings={"max_tokens": 100}).ask(
         Ask(data="x", instructions="Be brief.")
@@ -484,7 +486,7 @@ def test_a_provider_that_reads_its_own_variables_names_them(
         ("local:/nowhere/x.gguf", ModelUnavailable, ".gguf"),
     ],
 )
-def test_a_model_that_does_not_exist_is_told_at_build(
+def test_an_unknown_model_fails_the_build(
     tmp_path: Path, model: str, error: type[AgentError], hint: str
 ) -> None:
     with pytest.raises(error) as caught:
@@ -494,7 +496,7 @@ def test_a_model_that_does_not_exist_is_told_at_build(
     assert hint in str(caught.value.hint)
 
 
-def test_a_schema_that_is_none_is_told_at_build(build: Build) -> None:
+def test_a_malformed_schema_fails_the_build(build: Build) -> None:
     with pytest.raises(AgentError, match="not a JSON Schema"):
         build(output_schema={"type": "objekt"})
 

@@ -72,7 +72,9 @@ async def answered(fn: Any, **ask: Any) -> Any:
         (lambda data, extra=1: [data, extra], "x", ["x", 1]),
     ],
 )
-async def test_without_arguments_the_data_goes_where_it_can_only_go(fn: Any, data: Any, output: Any) -> None:
+async def test_without_arguments_the_data_goes_to_the_only_free_parameter(
+    fn: Any, data: Any, output: Any
+) -> None:
     assert await answered(fn, data=data) == output
 
 
@@ -90,11 +92,11 @@ async def test_arguments_go_to_parameters_by_name(fn: Any, arguments: Any, outpu
     assert await answered(fn, data="ignored", arguments=arguments) == output
 
 
-async def test_a_parameter_called_data_gets_the_data_beside_others_with_defaults() -> None:
+async def test_a_parameter_called_data_gets_the_data_when_all_others_have_defaults() -> None:
     assert await answered(lambda first=1, data=None: data, data="x") == "x"
 
 
-async def test_context_and_resources_are_handed_in_when_asked_for() -> None:
+async def test_parameters_context_and_resources_are_injected() -> None:
     class Context(PipelineContext):
         seen: int = 0
 
@@ -122,7 +124,7 @@ async def test_values_become_what_the_annotations_declare() -> None:
     assert output == [Ticket(text="hi", priority=2), Address("Oslo"), {"a"}]
 
 
-async def test_annotations_that_do_not_resolve_or_say_nothing_hand_over_the_value_as_it_is() -> None:
+async def test_unresolvable_or_missing_annotations_leave_the_value_unchanged() -> None:
     class Own:
         pass
 
@@ -143,7 +145,7 @@ async def test_annotations_that_do_not_resolve_or_say_nothing_hand_over_the_valu
         (only, {"data": {"a": "mapping"}}, "argument `text` of", "text"),
     ],
 )
-async def test_arguments_that_do_not_fit_name_the_parameter(
+async def test_an_unfitting_argument_names_its_parameter(
     fn: Any, ask: dict[str, Any], says: str, parameter: str | None
 ) -> None:
     with pytest.raises(ArgumentsRejected) as caught:
@@ -153,7 +155,7 @@ async def test_arguments_that_do_not_fit_name_the_parameter(
     assert caught.value.hint
 
 
-async def test_a_value_that_does_not_fit_is_not_quoted() -> None:
+async def test_an_unfitting_value_is_not_quoted() -> None:
     with pytest.raises(ArgumentsRejected) as caught:
         await answered(only, data={"card": "4111 1111 1111 1111"})
     assert "4111" not in f"{caught.value} {caught.value.facts}"
@@ -179,7 +181,7 @@ async def test_async_callables_run_on_the_event_loop() -> None:
         assert await answered(fn, data="x") == ("x", True)
 
 
-async def test_what_a_callable_raises_is_passed_on_as_it_is() -> None:
+async def test_an_exception_of_a_callable_is_passed_on_unchanged() -> None:
     def fails(data: str) -> None:
         raise KeyError(data)
 
@@ -192,6 +194,6 @@ async def test_what_a_callable_raises_is_passed_on_as_it_is() -> None:
         await answered(pauses, data="x")
 
 
-def test_what_cannot_be_called_is_refused_at_once() -> None:
+def test_a_target_that_is_not_callable_is_refused() -> None:
     with pytest.raises(CallableError, match="is not callable"):
         FunctionAgent("text", name="skills:x")  # type: ignore[arg-type]  # the point of the test

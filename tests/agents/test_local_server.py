@@ -93,7 +93,7 @@ async def test_the_model_answers_with_json_that_fits_and_costs_nothing(shared: A
     assert reply.model == "SmolLM2-135M-Instruct.Q4_1"
 
 
-async def test_the_model_writes_text_piece_by_piece(shared: AgentSettings) -> None:
+async def test_the_model_streams_text(shared: AgentSettings) -> None:
     spec = AgentSpec(name="writer", model="local:smollm2", model_settings={"max_tokens": 12})
     pieces: list[str] = []
     reply = await build_agent(spec, settings=shared).ask(
@@ -104,7 +104,7 @@ async def test_the_model_writes_text_piece_by_piece(shared: AgentSettings) -> No
     assert reply.usage.output_tokens <= 12
 
 
-async def test_a_prompt_longer_than_the_context_says_so(shared: AgentSettings) -> None:
+async def test_a_prompt_longer_than_the_context_is_a_clear_error(shared: AgentSettings) -> None:
     agent = build_agent(AgentSpec(name="reader", model="local:smollm2"), settings=shared)
     with pytest.raises(ModelUnavailable, match="too small a context window for this prompt") as caught:
         await agent.ask(Ask(data="word " * 6000))
@@ -112,7 +112,7 @@ async def test_a_prompt_longer_than_the_context_says_so(shared: AgentSettings) -
     assert caught.value.facts["retryable"] is False
 
 
-async def test_many_asks_at_once_share_one_server(shared: AgentSettings) -> None:
+async def test_concurrent_requests_share_one_server(shared: AgentSettings) -> None:
     spec = AgentSpec(name="writer", model="local:smollm2", model_settings={"max_tokens": 3})
     agents = [build_agent(spec, settings=shared) for _ in range(2)]
     replies = await asyncio.gather(*(agent.ask(Ask(data=f"Say {n}.")) for n in range(3) for agent in agents))
@@ -120,7 +120,9 @@ async def test_many_asks_at_once_share_one_server(shared: AgentSettings) -> None
     assert len(list(shared.cache_dir.glob("servers/*.json"))) == 1
 
 
-def test_the_server_wants_its_key_and_listens_on_loopback_only(weights: Path, shared: AgentSettings) -> None:
+def test_the_server_requires_its_key_and_listens_on_loopback_only(
+    weights: Path, shared: AgentSettings
+) -> None:
     found = local_server.address(weights, cache_dir=shared.cache_dir, idle_s=20)
     assert found.url.startswith("http://127.0.0.1:")
     assert not local_server._is_healthy(replace(found, key="guessed"))
@@ -141,7 +143,7 @@ def test_two_processes_share_a_server(weights: Path, cache: Path) -> None:
     assert is_alive(int(pids.pop()))
 
 
-def test_a_server_that_was_killed_is_replaced(weights: Path, cache: Path) -> None:
+def test_a_killed_server_is_replaced(weights: Path, cache: Path) -> None:
     first = local_server.address(weights, cache_dir=cache, idle_s=20)
     assert local_server.address(weights, cache_dir=cache, idle_s=20) == first
     kill(first.pid)
@@ -150,9 +152,7 @@ def test_a_server_that_was_killed_is_replaced(weights: Path, cache: Path) -> Non
     assert local_server._is_healthy(second)
 
 
-async def test_a_server_works_on_while_it_is_busy_and_leaves_when_it_is_idle(
-    weights: Path, cache: Path
-) -> None:
+async def test_a_server_stays_while_busy_and_exits_when_idle(weights: Path, cache: Path) -> None:
     (cache / "models").symlink_to(weights.parent)
     settings = AgentSettings(environment={}, cache_dir=cache, local_idle_s=3)
     spec = AgentSpec(name="writer", model="local:smollm2", model_settings={"max_tokens": 400})
@@ -162,7 +162,7 @@ async def test_a_server_works_on_while_it_is_busy_and_leaves_when_it_is_idle(
     until(lambda: not running(cache) and not any(map(is_alive, pids)))
 
 
-def test_whoever_is_killed_while_a_server_starts_leaves_no_lock(weights: Path, cache: Path) -> None:
+def test_a_process_killed_while_a_server_starts_leaves_no_lock(weights: Path, cache: Path) -> None:
     asking = (
         "import sys; from pathlib import Path; from flujo.agents import local_server\n"
         "print('asking', flush=True)\n"
@@ -177,7 +177,7 @@ def test_whoever_is_killed_while_a_server_starts_leaves_no_lock(weights: Path, c
     assert local_server._is_healthy(local_server.address(weights, cache_dir=cache, idle_s=20))
 
 
-def test_a_server_that_cannot_load_its_model_says_why(cache: Path) -> None:
+def test_a_server_that_cannot_load_its_model_reports_the_reason(cache: Path) -> None:
     broken = cache / "broken.gguf"
     broken.write_bytes(b"GGUF" + bytes(2000))
     with pytest.raises(ModelUnavailable, match="did not start") as caught:
@@ -187,7 +187,9 @@ def test_a_server_that_cannot_load_its_model_says_why(cache: Path) -> None:
     assert not list(cache.glob("servers/*.json"))
 
 
-def test_without_the_runtime_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_runtime_the_error_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "xllamacpp" else find(name))
     with pytest.raises(ProviderUnavailable) as caught:
@@ -198,7 +200,7 @@ def test_without_the_runtime_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
     assert caught.value.hint == "pip install 'flujo[local]'"
 
 
-def test_a_local_model_with_tools_is_told_at_build(tmp_path: Path) -> None:
+def test_a_local_model_with_tools_fails_the_build(tmp_path: Path) -> None:
     def lookup(name: str) -> Any:
         return name
 

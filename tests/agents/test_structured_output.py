@@ -49,7 +49,7 @@ def read(text: str, schema: Any = ANSWER, level: int = 2) -> Any:
         ('{"label": "bug", "note": 7}', {"label": "bug", "note": "7"}, ('read 7 as "7" at note',)),
     ],
 )
-def test_level_1_strips_and_coerces_and_says_so(text: str, value: Any, repairs: tuple[str, ...]) -> None:
+def test_level_1_strips_and_coerces_and_reports_both(text: str, value: Any, repairs: tuple[str, ...]) -> None:
     reading = read(text, level=1)
     assert (reading.value, reading.repairs) == (value, repairs)
     with pytest.raises(OutputRejected):
@@ -70,7 +70,7 @@ def test_level_1_strips_and_coerces_and_says_so(text: str, value: Any, repairs: 
         '{"label": "bug", "tags": ["a", "b"',
     ],
 )
-def test_level_2_mends_broken_json(text: str) -> None:
+def test_level_2_repairs_broken_json(text: str) -> None:
     reading = read(text)
     assert reading.value["label"] == "bug"
     assert reading.repairs[0] == "repaired broken JSON"
@@ -96,7 +96,7 @@ def test_level_2_mends_broken_json(text: str) -> None:
         ("9" * 5000, "JSON"),
     ],
 )
-def test_what_cannot_be_read_is_refused_with_the_reason(text: str, reason: str) -> None:
+def test_unreadable_text_is_refused_with_the_reason(text: str, reason: str) -> None:
     with pytest.raises(OutputRejected) as caught:
         read(text)
     assert reason in caught.value.facts["reason"]
@@ -106,7 +106,7 @@ def test_what_cannot_be_read_is_refused_with_the_reason(text: str, reason: str) 
 @pytest.mark.parametrize(
     "text", ["NaN", '{"label": "bug", "score": NaN}', '{"label": "bug", "score": -Infinity}']
 )
-def test_numbers_that_are_none_never_come_out(text: str) -> None:
+def test_nan_and_infinity_are_never_returned(text: str) -> None:
     for level in (0, 1, 2):
         with pytest.raises(OutputRejected):
             read(text, level=level)
@@ -128,12 +128,12 @@ def test_a_schema_that_refers_to_the_network_or_to_itself_ends_in_a_typed_error(
         {"patternProperties": {"(?<!a)b": True}},
     ],
 )
-def test_a_schema_with_a_pattern_that_cannot_be_used_is_refused_before_anything_is_asked(schema: Any) -> None:
+def test_a_schema_with_an_unusable_pattern_is_refused_before_the_first_request(schema: Any) -> None:
     with pytest.raises(AgentError, match="a pattern that is not supported"):
         OutputReader(schema, level=1)
 
 
-def test_what_only_looks_like_a_pattern_is_none() -> None:
+def test_a_value_that_only_looks_like_a_pattern_is_not_one() -> None:
     schema = {"properties": {"pattern": {"const": {"pattern": "("}}}}
     assert OutputReader(schema, level=0).read('{"pattern": {"pattern": "("}}').value
 
@@ -151,7 +151,7 @@ def test_what_only_looks_like_a_pattern_is_none() -> None:
         ({"anyOf": [{"type": "null"}, {"type": "integer"}]}, '{"value": null}', None),
     ],
 )
-def test_values_that_are_no_object_are_read_bare_or_wrapped(schema: Any, text: str, value: Any) -> None:
+def test_values_other_than_objects_are_read_bare_or_wrapped(schema: Any, text: str, value: Any) -> None:
     if text.startswith("The answer"):
         with pytest.raises(OutputRejected):
             read(text, schema)
@@ -166,7 +166,7 @@ def test_definitions_stay_reachable_when_a_schema_is_wrapped() -> None:
     assert reader.read('{"value": [1]}').value == [1]
 
 
-def test_a_mistake_that_coercion_cannot_mend_leaves_the_rest_alone() -> None:
+def test_an_error_that_coercion_cannot_fix_leaves_other_values_unchanged() -> None:
     with pytest.raises(OutputRejected, match="'3' is not of type 'integer'"):
         read('{"label": "praise", "count": "3"}')
 
@@ -188,7 +188,7 @@ JSON_VALUES = st.recursive(
     level=st.integers(0, 2),
     ascii_only=st.booleans(),
 )
-def test_json_that_is_valid_is_never_changed(value: Any, level: int, ascii_only: bool) -> None:
+def test_valid_json_is_never_changed(value: Any, level: int, ascii_only: bool) -> None:
     reading = read(json.dumps(value, ensure_ascii=ascii_only), OBJECT, level)
     assert reading.value == value
     assert reading.repairs == ()
@@ -213,7 +213,7 @@ BROKEN = st.builds(
 @example('[{"label": "bug"}, {"label": "refund"}')
 @example('{"label": "bug\\')
 @example("{" * 64)
-def test_reading_is_idempotent_and_fails_only_in_a_typed_way(text: str) -> None:
+def test_reading_is_idempotent_and_raises_only_typed_errors(text: str) -> None:
     reader = OutputReader(ANSWER, level=2)
     try:
         first = reader.read(text)
@@ -224,5 +224,5 @@ def test_reading_is_idempotent_and_fails_only_in_a_typed_way(text: str) -> None:
     assert again.repairs == ()
 
 
-def test_a_mended_answer_has_whole_characters() -> None:
+def test_a_repaired_answer_has_no_broken_characters() -> None:
     assert read('{"label": "bug", "note": "\\ud83d\\ude00').value == {"label": "bug", "note": "\U0001f600"}

@@ -11,7 +11,7 @@ from flujo.agents.thread_pool import ThreadPool
 request_id = contextvars.ContextVar("request_id", default="none")
 
 
-async def test_work_runs_in_a_daemon_thread_with_the_callers_context_variables() -> None:
+async def test_work_runs_in_a_daemon_thread_with_the_context_variables_of_its_caller() -> None:
     request_id.set("r-1")
 
     def work() -> tuple[bool, str]:
@@ -23,7 +23,7 @@ async def test_work_runs_in_a_daemon_thread_with_the_callers_context_variables()
     assert request_id.get() == "r-1"
 
 
-async def test_no_more_threads_than_the_pool_has_run_at_once() -> None:
+async def test_the_pool_never_runs_more_threads_than_its_size() -> None:
     pool = ThreadPool(size=3)
     running, most, lock = 0, 0, threading.Lock()
     barrier = threading.Barrier(3)
@@ -41,7 +41,7 @@ async def test_no_more_threads_than_the_pool_has_run_at_once() -> None:
     assert most == 3
 
 
-async def test_a_hung_thread_is_left_behind_and_its_place_taken() -> None:
+async def test_a_hung_thread_is_abandoned_and_replaced() -> None:
     pool = ThreadPool(size=1)
     release, late = threading.Event(), []
 
@@ -76,7 +76,7 @@ async def test_work_that_waits_for_a_thread_and_is_cancelled_never_runs() -> Non
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), StopIteration("end"), SystemExit(3)])
-async def test_what_the_work_raises_reaches_the_caller_and_no_further(error: BaseException) -> None:
+async def test_an_exception_of_the_work_reaches_only_its_caller(error: BaseException) -> None:
     def work() -> None:
         raise error
 
@@ -85,7 +85,7 @@ async def test_what_the_work_raises_reaches_the_caller_and_no_further(error: Bas
     assert error in (caught.value, caught.value.__cause__)
 
 
-def test_a_thread_that_never_ends_does_not_hold_up_the_end_of_the_loop() -> None:
+def test_a_thread_that_never_ends_does_not_block_the_end_of_the_loop() -> None:
     release = threading.Event()
 
     async def main() -> None:

@@ -81,7 +81,7 @@ def test_no_module_imports_more_inside_functions() -> None:
     assert more == {}, "import at the top of the module"
 
 
-def test_the_ceiling_follows_when_imports_move_to_the_top() -> None:
+def test_the_ceiling_is_lowered_when_imports_move_to_the_top() -> None:
     now = found()
     less = {name: now.get(name, 0) for name, most in CEILING.items() if now.get(name, 0) < most}
     assert less == {}, "lower the numbers"

@@ -103,7 +103,7 @@ class Route:
             self.modules.add(".".join(file.relative_to(SOURCE).with_suffix("").parts))
 
 
-async def test_one_step_crosses_no_module_that_is_not_written_down(
+async def test_one_step_crosses_only_the_listed_modules(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the call of one step to the call of the next: its entry is committed, the next step is taken."""

@@ -145,7 +145,7 @@ COVERED_BY = {
 """Modules without a test file of their own, each with the one that covers it. The list only shrinks."""
 
 
-def test_every_module_has_its_tests_in_the_mirrored_place_or_on_the_list() -> None:
+def test_every_module_has_mirrored_tests_or_is_on_the_list() -> None:
     missing = [
         module for module in without_tests() if module not in COVERED_BY and folder(module) not in COVERED_BY
     ]
@@ -158,7 +158,7 @@ def test_the_list_holds_only_modules_without_tests_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("tests", sorted(set(COVERED_BY.values())))
-def test_the_tests_that_the_list_names_are_there(tests: str) -> None:
+def test_the_listed_tests_exist(tests: str) -> None:
     assert (TESTS / tests).is_file()
 
 

@@ -90,7 +90,7 @@ def test_the_new_kind_runs_from_python(copy: Copy) -> None:
         (("explain", "thrice"), "again runs its steps 3 times."),
     ],
 )
-def test_what_walks_a_tree_knows_the_new_kind(copy: Copy, command: tuple[str, ...], words: str) -> None:
+def test_tree_walkers_know_the_new_kind(copy: Copy, command: tuple[str, ...], words: str) -> None:
     done = copy.python("-m", "flujo", *command)
     assert done.returncode == 0, done.stderr
     assert words in done.stdout + done.stderr

@@ -43,13 +43,13 @@ def test_a_digest_has_a_line_for_each_article_that_can_be_read(project: Path) ->
     }
 
 
-def test_a_second_opinion_collects_what_both_reviewers_wish(project: Path) -> None:
+def test_a_second_opinion_collects_the_requests_of_both_reviewers(project: Path) -> None:
     answer = "OBVIOUSLY this was sent"
     found = given(project, "second_opinion", "--field", f"answer={answer}", "--field", "facts=Order A-1001")
     assert found == {"ok": False, "wishes": ["Write a full sentence.", "Do not shout OBVIOUSLY."]}
 
 
-def test_a_second_opinion_may_be_that_all_is_well(project: Path) -> None:
+def test_a_second_opinion_may_have_no_requests(project: Path) -> None:
     answer = "Your order A-1001 was sent this morning."
     found = given(
         project, "second_opinion", "--field", f"answer={answer}", "--field", "facts=Order A-1001 was sent"
@@ -65,11 +65,11 @@ def test_a_second_opinion_may_be_that_all_is_well(project: Path) -> None:
         ("How do I change my address?", ["help"]),
     ],
 )
-def test_a_ticket_is_handed_to_the_teams_that_it_concerns(project: Path, text: str, teams: list[str]) -> None:
+def test_a_ticket_reaches_the_teams_it_concerns(project: Path, text: str, teams: list[str]) -> None:
     assert sorted(given(project, "escalate", "--field", f"text={text}")) == teams
 
 
-def test_a_quote_asks_for_each_article_once(project: Path) -> None:
+def test_a_quote_looks_up_each_article_once(project: Path) -> None:
     asked = json.dumps({"articles": ["tea", "night train", "tea", "tea"]})
     assert flujo(project, "run", "quote", "--input", asked).splitlines() == [
         "tea: 4.80 EUR",
@@ -80,7 +80,7 @@ def test_a_quote_asks_for_each_article_once(project: Path) -> None:
     assert flujo(project, "trace", "@last").count("known  cache  cached") == 2
 
 
-def test_a_quote_is_known_to_the_next_command_when_the_state_keeps_answers(project: Path) -> None:
+def test_a_quote_is_cached_for_the_next_command_in_the_state_database(project: Path) -> None:
     with (project / "flujo.toml").open("a") as settings:
         settings.write('[cache]\nbackend = "state"\n')
     for _ in range(2):
@@ -88,14 +88,14 @@ def test_a_quote_is_known_to_the_next_command_when_the_state_keeps_answers(proje
     assert "known  cache  cached" in flujo(project, "trace", "@last")
 
 
-def test_a_countdown_is_solved_where_it_can_be(project: Path) -> None:
+def test_a_solvable_countdown_is_solved(project: Path) -> None:
     solved = given(project, "countdown", "--input", '{"numbers": [3, 7, 8, 2], "target": 59}')
     assert solved == {"reached": True, "moves": ["8 * 7 = 56", "56 + 3 = 59"]}
     nearest = given(project, "countdown", "--input", '{"numbers": [3, 7], "target": 59}')
     assert nearest == {"reached": False, "moves": ["7 * 3 = 21"]}
 
 
-def test_questions_that_no_help_page_answers_are_passed_on(project: Path) -> None:
+def test_questions_that_no_help_page_answers_are_escalated(project: Path) -> None:
     asked = json.dumps({"questions": ["When is my  parcel\ndelivered?", "Who are you?"]})
     known, unknown = given(project, "replies", "--input", asked)
     assert (known["reply"].partition(":")[0], known["open"]) == ("Delivery", False)
@@ -103,7 +103,7 @@ def test_questions_that_no_help_page_answers_are_passed_on(project: Path) -> Non
     assert "reason  fell back: output of step 'answer'" in flujo(project, "trace", "@last")
 
 
-def test_a_letter_is_edited_until_it_is_good_and_a_human_likes_it(project: Path) -> None:
+def test_a_letter_is_edited_until_it_passes_and_a_human_approves_it(project: Path) -> None:
     note = "Order A-1002 is delayed. Order A-1002 is delayed. It arrives on Friday"
     asked = flujo(project, "run", "draft_review", "--run-id", "letter", "--input", note, code=5)
     assert "Dear customer! Order A-1002 is delayed. It arrives on Friday.\n" in asked
@@ -124,7 +124,7 @@ def test_a_letter_is_edited_until_it_is_good_and_a_human_likes_it(project: Path)
     assert (project / ".flujo/outbox" / sent["file"]).read_text("utf-8") == sent["letter"]
 
 
-def test_a_trace_says_which_way_each_kind_went(project: Path) -> None:
+def test_a_trace_shows_the_decision_of_each_kind(project: Path) -> None:
     flujo(project, "run", "digest", "--input-file", ARTICLES)
     assert "items   3" in flujo(project, "trace", "@last")
     flujo(project, "run", "draft_review", "--input", "a letter", "--paused-ok")
@@ -135,7 +135,7 @@ def test_a_trace_says_which_way_each_kind_went(project: Path) -> None:
     assert "state:     letter:approval" in flujo(project, "tasks", "show", "@last")
 
 
-def test_a_refund_that_a_human_allows_is_paid_once(project: Path) -> None:
+def test_an_approved_refund_is_paid_once(project: Path) -> None:
     text = "Please refund A-1001"
     asked = flujo(project, "run", "refund", "--run-id", "refund", "--field", f"text={text}", code=5)
     assert "for order A-1001?" in asked
@@ -144,12 +144,12 @@ def test_a_refund_that_a_human_allows_is_paid_once(project: Path) -> None:
     assert paid["output"] == receipt.read_text("utf-8") == "39.90 EUR paid back for order A-1001."
 
 
-def test_nobody_is_asked_about_an_order_that_there_is_not(project: Path) -> None:
+def test_an_unknown_order_asks_no_human(project: Path) -> None:
     assert flujo(project, "run", "refund", "--field", "text=Refund me").strip() == "There is no such order."
     assert not (project / ".flujo/till").exists()
 
 
-def test_a_refund_that_nobody_allows_in_time_is_declined(project: Path) -> None:
+def test_a_refund_without_approval_before_its_deadline_is_declined(project: Path) -> None:
     file = project / "blueprints/refund.yaml"
     file.write_text(file.read_text("utf-8").replace("deadline_s: 2d", "deadline_s: 0.1"), "utf-8")
     flujo(project, "run", "refund", "--run-id", "late", "--field", "text=Refund A-1001", "--paused-ok")

@@ -25,7 +25,7 @@ BUILT = sorted(
 TEXTS = [path.read_text("utf-8") for path in (ROOT / "blueprints").glob("*.yaml")]
 
 
-def test_what_the_engine_runs_is_a_kind_of_the_tree() -> None:
+def test_every_kind_that_the_engine_runs_is_a_class_of_the_tree() -> None:
     assert set(BUILT) <= set(KINDS)
 
 
@@ -42,6 +42,6 @@ def test_a_kind_that_runs_is_shown_in_a_blueprint(kind: str) -> None:
     assert shown or kind == "step"  # the default kind is not written
 
 
-def test_a_page_stands_for_a_kind_that_runs() -> None:
+def test_every_page_describes_a_kind_that_runs() -> None:
     pages = {page.stem for page in (ROOT / "docs/reference/steps").glob("*.md")}
     assert pages == set(BUILT)

@@ -117,7 +117,7 @@ def test_the_examples_of_a_page_run(page: Path, project: Path, request: pytest.F
         run(block, project, env)
 
 
-def test_a_picture_is_drawn_by_the_program() -> None:
+def test_diagrams_match_the_output_of_flujo_graph() -> None:
     pictures = [block for page in PAGES for block in blocks(page) if block.language == "mermaid"]
     assert pictures
     for block in pictures:
@@ -126,7 +126,7 @@ def test_a_picture_is_drawn_by_the_program() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_what_is_not_run_is_only_setting_up(page: Path) -> None:
+def test_blocks_that_do_not_run_only_set_things_up(page: Path) -> None:
     targets = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.M))
     for block in blocks(page):
         if "outside" not in block.words:
@@ -144,7 +144,7 @@ def test_only_generated_pages_hold_fragments() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_between_pages_lead_somewhere(page: Path) -> None:
+def test_links_between_pages_resolve(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", page.read_text("utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"

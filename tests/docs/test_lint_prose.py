@@ -101,7 +101,9 @@ def lines(lint: Any, path: Path, name: str) -> list[int]:
     return sorted({each.line for each in lint.findings(lint.texts_of(path, name))})
 
 
-def test_findings_are_printed_with_place_and_advice(capsys: pytest.CaptureFixture[str], lint: Any) -> None:
+def test_findings_are_printed_with_their_place_and_advice(
+    capsys: pytest.CaptureFixture[str], lint: Any
+) -> None:
     assert lint.main([str(ROOT / "docs/lint_prose.py")]) == 0, (
         "the file that quotes the phrases is an exception"
     )

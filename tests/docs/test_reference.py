@@ -94,7 +94,7 @@ def test_the_lock_of_the_examples_is_current() -> None:
 @pytest.mark.parametrize(
     "page", sorted((ROOT / "docs/architecture").glob("*.md")), ids=lambda page: page.name
 )
-def test_a_page_about_a_room_names_files_that_are_there(page: Path) -> None:
+def test_an_architecture_page_names_existing_files(page: Path) -> None:
     there = {path.name for path in (ROOT / "src/flujo").rglob("*.py")}
     named = re.findall(r"`(?:[a-z_]+/)*([a-z_]+\.py)`", page.read_text("utf-8"))
     assert [name for name in named if name not in there] == []

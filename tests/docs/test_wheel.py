@@ -42,7 +42,7 @@ def test_the_wheel_makes_a_project_that_validates_migrates_and_runs(installed: P
     assert run(project, str(installed / "python"), "-m", "flujo", "--version").startswith("flujo ")
 
 
-def test_the_wheel_brings_its_migrations_and_its_schema(installed: Path, tmp_path: Path) -> None:
+def test_the_wheel_contains_its_migrations_and_its_schema(installed: Path, tmp_path: Path) -> None:
     ask = (
         "import flujo, pathlib; here = pathlib.Path(flujo.__file__).parent; "
         "print(*sorted(str(p.relative_to(here)) for p in here.rglob('*') if p.is_file()), sep='\\n')"

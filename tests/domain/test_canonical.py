@@ -33,7 +33,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_json_data_comes_back_as_it_was(value: Any) -> None:
+def test_json_data_is_decoded_unchanged(value: Any) -> None:
     assert canonical.normalise(value) == value
 
 
@@ -43,7 +43,7 @@ def test_the_order_of_keys_never_changes_the_bytes(value: dict[str, Any]) -> Non
 
 
 @given(json_values)
-def test_encoding_what_was_decoded_gives_the_same_bytes(value: Any) -> None:
+def test_encoding_decoded_data_gives_the_same_bytes(value: Any) -> None:
     data = canonical.encode(value)
     assert canonical.encode(canonical.decode(data)) == data
 
@@ -95,7 +95,7 @@ def test_models_dataclasses_and_enums_become_plain_data() -> None:
         ({"a": {"b": {1, 2}}}, "a.b", "set is not JSON data"),
     ],
 )
-def test_what_json_cannot_hold_is_refused_with_its_place(value: Any, place: str, reason: str) -> None:
+def test_a_value_that_json_cannot_hold_is_refused_with_its_place(value: Any, place: str, reason: str) -> None:
     with pytest.raises(NotJournalable) as refusal:
         canonical.encode(value, what="output of step 'x'")
     assert refusal.value.facts["path"] == place
@@ -103,7 +103,7 @@ def test_what_json_cannot_hold_is_refused_with_its_place(value: Any, place: str,
     assert str(refusal.value).startswith("output of step 'x' cannot be written to the journal")
 
 
-def test_a_value_that_holds_itself_is_refused_and_does_not_hang() -> None:
+def test_a_value_that_contains_itself_is_refused() -> None:
     value: list[Any] = []
     value.append(value)
     with pytest.raises(NotJournalable, match="holds itself"):

@@ -329,7 +329,7 @@ def reported(case: Case) -> list[Diagnostic]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_both_doors_report_the_same_error(name: str) -> None:
+def test_yaml_and_python_report_the_same_error(name: str) -> None:
     case = CASES[name]
     (in_yaml,) = reported(case)
     with pytest.raises(PipelineError) as caught:
@@ -342,7 +342,7 @@ def test_both_doors_report_the_same_error(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WARNINGS)
-def test_a_warning_has_the_same_words_for_both_doors_and_stops_neither(name: str) -> None:
+def test_a_warning_has_the_same_words_in_yaml_and_python_and_stops_neither(name: str) -> None:
     case = WARNINGS[name]
     (in_yaml,) = reported(case)
     assert not in_yaml.is_error
@@ -374,7 +374,7 @@ def test_a_finding_inside_an_import_names_the_imported_file() -> None:
     ]
 
 
-def test_a_name_that_is_not_a_text_is_refused() -> None:
+def test_a_name_that_is_not_a_string_is_refused() -> None:
     with pytest.raises(PipelineError, match="7 is not a valid name") as caught:
         Flujo(Pipeline(Step(7, "s:f")))  # type: ignore[call-overload]
     assert caught.value.code == "FLJ124"
@@ -410,7 +410,7 @@ def test_branches_and_states_may_have_steps_of_one_name() -> None:
 
 
 @pytest.mark.parametrize("word", sorted(checks.RESERVED - checks.KEYWORDS))
-def test_python_may_call_a_step_what_expressions_can_read_after_a_dot(word: str) -> None:
+def test_a_python_step_may_have_any_name_that_expressions_can_read_after_a_dot(word: str) -> None:
     # Pipelines of earlier releases have steps called `loop`; a run of theirs must still resume.
     assert (
         list(checks.findings(Pipeline([called(word), called("a_", input=f"{{{{ steps.{word}.output }}}}")])))

@@ -24,12 +24,12 @@ def exactly(value: Any) -> bytes:
 
 
 @given(trees, trees)
-def test_applying_a_difference_gives_what_came_after(before: dict[str, Any], after: dict[str, Any]) -> None:
+def test_applying_a_difference_gives_the_later_value(before: dict[str, Any], after: dict[str, Any]) -> None:
     assert exactly(merge.apply(before, merge.diff(before, after))) == exactly(after)
 
 
 @given(trees, trees)
-def test_applying_a_patch_leaves_the_tree_before_it_alone(
+def test_applying_a_patch_does_not_change_the_original_tree(
     before: dict[str, Any], after: dict[str, Any]
 ) -> None:
     untouched = exactly(before)
@@ -55,7 +55,7 @@ def test_one_item_of_a_long_list_is_one_small_operation() -> None:
     assert merge.diff(before, after) == [["set", ["items", 500, "n"], -1]]
 
 
-def test_growing_a_list_writes_only_what_is_new() -> None:
+def test_growing_a_list_writes_only_the_new_items() -> None:
     assert merge.diff({"log": [1, 2]}, {"log": [1, 2, 3]}) == [["append", ["log"], [3]]]
 
 

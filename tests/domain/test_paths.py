@@ -40,7 +40,7 @@ any_paths = st.one_of(step_paths(), st.builds(paths.doubt, step_paths(), st.inte
 
 
 @given(step_paths(), texts, st.integers(0, 10**6))
-def test_what_encloses_a_path_is_where_it_was_made(path: StepPath, name: str, count: int) -> None:
+def test_the_parent_of_a_path_is_where_it_was_made(path: StepPath, name: str, count: int) -> None:
     assert paths.parent(paths.child(path, name)) == path
     assert paths.parent(paths.indexed(path, count)) == path
     assert paths.parent(paths.branch(path, name)) == path
@@ -55,7 +55,7 @@ def test_different_names_have_different_paths(path: StepPath, one: str, other: s
 
 
 @given(texts)
-def test_a_name_is_shown_as_it_was_written_where_it_can_be_printed(name: str) -> None:
+def test_a_printable_name_is_shown_as_written(name: str) -> None:
     encoded = paths.encoded(name)
     assert paths.shown(encoded) == "".join(
         each if each.isprintable() else paths.encoded(each) for each in name
@@ -65,7 +65,7 @@ def test_a_name_is_shown_as_it_was_written_where_it_can_be_printed(name: str) ->
 
 
 @given(identifiers)
-def test_an_identifier_stays_as_it_is(name: str) -> None:
+def test_an_identifier_is_not_escaped(name: str) -> None:
     assert paths.encoded(name) == name
 
 
@@ -78,7 +78,7 @@ def test_brackets_and_dots_are_the_same_path(path: StepPath) -> None:
 
 
 @given(st.lists(any_paths, min_size=1, max_size=5, unique=True))
-def test_a_path_is_found_as_it_is_stored_and_as_it_is_shown(known: list[StepPath]) -> None:
+def test_a_path_is_found_in_its_stored_and_in_its_shown_form(known: list[StepPath]) -> None:
     for path in known:
         dotted = paths.for_command_line(path)
         assert paths.find(path, known) == path
@@ -89,7 +89,7 @@ def test_a_path_is_found_as_it_is_stored_and_as_it_is_shown(known: list[StepPath
 
 
 @given(step_paths(), texts)
-def test_what_is_inside_is_told_from_what_begins_alike(path: StepPath, name: str) -> None:
+def test_a_path_inside_another_is_distinguished_from_a_common_prefix(path: StepPath, name: str) -> None:
     assert paths.is_inside(paths.child(path, name), path)
     assert paths.is_inside(paths.doubt(path, 0), path)
     assert not paths.is_inside(path, path)

@@ -7,7 +7,7 @@ import pytest
 from flujo.domain.run import LEGAL_MOVES, RunStatus
 
 
-def test_every_state_says_where_it_may_go() -> None:
+def test_every_state_lists_its_legal_moves() -> None:
     assert set(LEGAL_MOVES) == set(RunStatus)
 
 

@@ -35,14 +35,14 @@ def found(graph: Graph, start: str, *, without: str = "") -> set[str]:
 
 
 @given(machines())
-def test_a_state_is_reached_when_a_way_leads_to_it(step: StateMachineStep) -> None:
+def test_a_state_is_reachable_when_a_path_leads_to_it(step: StateMachineStep) -> None:
     graph = Graph(step)
     wanted = found(graph, step.initial) if step.initial in step.states else set()
     assert set(graph.reached) == wanted
 
 
 @given(machines())
-def test_what_every_way_leads_through_is_what_no_way_can_leave_out(step: StateMachineStep) -> None:
+def test_a_state_dominates_another_when_every_path_passes_it(step: StateMachineStep) -> None:
     graph = Graph(step)
     for name in graph.reached:
         needed = {
@@ -55,7 +55,7 @@ def test_what_every_way_leads_through_is_what_no_way_can_leave_out(step: StateMa
 
 
 @given(machines())
-def test_a_state_that_is_never_reached_comes_after_nothing(step: StateMachineStep) -> None:
+def test_an_unreachable_state_has_no_predecessors(step: StateMachineStep) -> None:
     graph = Graph(step)
     for name in set(step.states) - set(graph.reached):
         assert graph.before(name) == frozenset()

@@ -36,7 +36,7 @@ def test_names_are_listed_in_backticks(names: list[str], plain: str, with_or: st
     assert listed(names, "or") == with_or
 
 
-def test_the_names_beyond_the_most_are_counted() -> None:
+def test_names_beyond_the_limit_are_counted() -> None:
     assert listed("abcdef", most=2) == "`a`, `b` and 4 more"
     assert listed("abcdef", "or", most=2) == "`a`, `b` or 4 more"
 
@@ -52,19 +52,19 @@ def test_a_shortened_text_is_never_longer_than_allowed(text: str, most: int) -> 
     assert found == text or (found.endswith("…") and text.startswith(found[:-1]))
 
 
-def test_values_are_shortened_after_they_are_written() -> None:
+def test_values_are_shortened_after_formatting() -> None:
     assert repr_short("x" * 100, 10) == "'xxxxxxxx…"
     assert json_short({"b": "é", "a": None}) == '{"a": null, "b": "é"}'
 
 
-def test_a_misspelt_word_finds_the_known_one_in_its_own_case() -> None:
+def test_a_misspelt_word_finds_the_known_word_in_its_own_case() -> None:
     assert nearest("timeuot_s", ["retry", "timeout_s"]) == "timeout_s"
     assert nearest("TIMEOUT", ["Timeout"]) == "Timeout"
     assert nearest("banana", ["timeout_s"]) is None
     assert nearest("x", []) is None
 
 
-def test_a_stricter_cutoff_finds_less() -> None:
+def test_a_stricter_cutoff_finds_fewer_words() -> None:
     assert nearest("FLUJO_CACHE", ["FLUJO_CONFIG"], cutoff=0.6) == "FLUJO_CONFIG"
     assert nearest("FLUJO_CACHE", ["FLUJO_CONFIG"], cutoff=0.8) is None
 

@@ -25,7 +25,7 @@ TROUBLE_S = 4.0
 
 @pytest.mark.guarantee("G2", "G13", "G15")
 @pytest.mark.timeout(14400)
-async def test_what_a_killed_worker_left_behind_a_pooler_is_taken_over_and_done_once(
+async def test_a_run_of_a_killed_worker_behind_a_pooler_is_completed_by_another_worker(
     pooled_uri: str, tmp_path: Path, outside: World, evidence: Evidence
 ) -> None:
     migrations.migrate(pooled_uri)

@@ -89,7 +89,7 @@ asyncio.run(module.run(sys.argv[2], Path(sys.argv[3]), sys.argv[4]))
 
 @pytest.mark.guarantee("G24")
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_a_reference_is_never_a_pointer_to_nothing(store_uri: str, tmp_path: Path, moment: str) -> None:
+async def test_a_committed_reference_always_has_its_blob(store_uri: str, tmp_path: Path, moment: str) -> None:
     folder = tmp_path / "blobs"
     command = [sys.executable, "-c", CHILD, __file__, store_uri, str(folder), moment]
     search = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])

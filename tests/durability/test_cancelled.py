@@ -131,7 +131,7 @@ def locks(store: StateStore) -> list[str]:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", ["everything", "together"])
 @pytest.mark.parametrize("way", ["a task", "a cancel scope"])
-async def test_a_run_that_is_cancelled_at_any_await_holds_nothing_and_goes_on(
+async def test_a_run_cancelled_at_any_await_holds_no_resources_and_can_be_resumed(
     store: StateStore, name: str, way: Way, evidence: Evidence
 ) -> None:
     cancels = 0

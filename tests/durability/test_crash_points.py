@@ -40,7 +40,7 @@ pytestmark = pytest.mark.timeout(3600)
 
 @pytest.mark.guarantee("G1", "G2", "G8")
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_run_that_is_killed_anywhere_comes_to_the_same_end(
+def test_a_run_killed_at_any_point_resumes_to_the_same_result(
     shape: str, store_uri: str, tmp_path: Path, outside: World, evidence: Evidence
 ) -> None:
     postgres = store_uri.startswith("postgres")
@@ -53,7 +53,7 @@ def test_a_run_that_is_killed_anywhere_comes_to_the_same_end(
 
 @pytest.mark.guarantee("G3")
 @pytest.mark.parametrize(("store_uri", "policy", "mode"), CALLS, indirect=["store_uri"])
-def test_a_call_is_made_at_most_once_for_each_key_and_its_end_is_never_guessed(
+def test_a_call_is_made_at_most_once_per_key_and_its_outcome_is_never_guessed(
     policy: str, mode: str, store_uri: str, tmp_path: Path, outside: World, evidence: Evidence
 ) -> None:
     every = EVERY or 31

@@ -51,7 +51,7 @@ def page_count(store: SqlStateStore) -> int:
 
 @pytest.mark.guarantee("G14")
 @pytest.mark.parametrize("room", range(LIMITS))
-async def test_a_disk_that_is_full_anywhere_stops_a_run_that_goes_on_when_there_is_room(
+async def test_a_full_disk_at_any_write_interrupts_a_run_that_resumes_when_there_is_space(
     sqlite_uri: str, room: int, evidence: Evidence
 ) -> None:
     store, world = await SqlStateStore.open(sqlite_uri), World()
@@ -117,7 +117,7 @@ def trouble(uri: str, rounds: int) -> Iterator[list[str]]:
 
 
 @pytest.mark.guarantee("G13")
-async def test_runs_do_everything_once_while_their_database_is_terminated_closed_and_read_only(
+async def test_runs_execute_each_step_once_while_their_database_is_terminated_closed_and_read_only(
     postgres_uri: str, evidence: Evidence
 ) -> None:
     store = await SqlStateStore.open(postgres_uri)
@@ -137,7 +137,7 @@ async def test_runs_do_everything_once_while_their_database_is_terminated_closed
 
 @pytest.mark.guarantee("G13")
 @pytest.mark.parametrize("wrong", [{"username": "nobody_of_that_name"}, {"database": "none_of_that_name"}])
-async def test_a_database_that_will_not_let_us_in_is_told_at_once_and_without_the_password(
+async def test_a_refused_login_is_reported_at_once_without_the_password(
     postgres_uri: str, wrong: dict[str, Any]
 ) -> None:
     uri = sa.make_url(postgres_uri).set(password="s3cret", **wrong).render_as_string(hide_password=False)

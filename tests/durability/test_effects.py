@@ -104,7 +104,7 @@ async def test_a_call_is_announced_before_it_is_made_and_settled_with_its_entry(
     assert (call.state, call.result) == (IntentState.DONE, b'"receipt"')
 
 
-async def test_a_call_that_was_cut_off_asks_a_human_and_is_not_made_again(store: StateStore) -> None:
+async def test_an_interrupted_call_asks_a_human_and_is_not_repeated(store: StateStore) -> None:
     bank = Bank()
     await cut_off(bank, store)
     paused = await resume(bank.tree(), store)
@@ -119,7 +119,7 @@ async def test_a_call_that_was_cut_off_asks_a_human_and_is_not_made_again(store:
 
 
 @pytest.mark.parametrize("how", ["done", "retry", "fail"])
-async def test_a_human_says_what_became_of_it(store: StateStore, how: str) -> None:
+async def test_a_human_reports_the_outcome_of_an_interrupted_call(store: StateStore, how: str) -> None:
     bank = Bank()
     await cut_off(bank, store)
     await resume(bank.tree(), store)
@@ -139,7 +139,7 @@ async def test_a_human_says_what_became_of_it(store: StateStore, how: str) -> No
             assert (anew.output, len(set(bank.told))) == ("paid: receipt 1 of 5", 2)
 
 
-async def test_a_call_that_is_cut_off_twice_asks_twice(store: StateStore) -> None:
+async def test_a_call_interrupted_twice_asks_twice(store: StateStore) -> None:
     bank = Bank()
     await cut_off(bank, store)
     await resume(bank.tree(), store)
@@ -155,7 +155,7 @@ async def test_a_call_that_is_cut_off_twice_asks_twice(store: StateStore) -> Non
     assert len(bank.told) == 2
 
 
-async def test_a_result_that_a_human_gives_has_to_fit(store: StateStore) -> None:
+async def test_a_result_from_a_human_has_to_fit_the_schema(store: StateStore) -> None:
     from flujo.services.runs.runner import Flujo
 
     bank = Bank()
@@ -171,7 +171,7 @@ async def test_a_result_that_a_human_gives_has_to_fit(store: StateStore) -> None
 
 
 @pytest.mark.parametrize("was_made", [True, False])
-async def test_reconcile_asks_the_other_side(store: StateStore, was_made: bool) -> None:
+async def test_reconcile_queries_the_external_service(store: StateStore, was_made: bool) -> None:
     bank = Bank()
     await cut_off(bank, store, in_doubt="reconcile")
     if not was_made:
@@ -188,7 +188,7 @@ async def test_retry_same_key_calls_again_under_the_same_key(store: StateStore) 
     assert (result.output, len(bank.told), len(bank.done)) == ("paid: receipt 0 of 5", 2, 1)
 
 
-async def test_fail_fails_the_run_and_says_so(store: StateStore) -> None:
+async def test_in_doubt_fail_fails_the_run_with_the_reason(store: StateStore) -> None:
     bank = Bank()
     await cut_off(bank, store, in_doubt="fail")
     for _ in range(2):
@@ -203,7 +203,7 @@ async def test_fail_fails_the_run_and_says_so(store: StateStore) -> None:
 @pytest.mark.parametrize(
     ("effect", "keys"), [("unsafe", 2), ("idempotent", 1), ("transactional", 1), ("read", 1)]
 )
-async def test_a_retry_keeps_the_key_where_the_effect_allows_it(
+async def test_a_retry_keeps_the_key_when_the_effect_allows_it(
     store: StateStore, effect: str, keys: int
 ) -> None:
     def refuse_once(number: int) -> None:
@@ -219,9 +219,7 @@ async def test_a_retry_keeps_the_key_where_the_effect_allows_it(
 
 
 @pytest.mark.parametrize("effect", ["unsafe", "transactional", "idempotent"])
-async def test_a_connection_that_breaks_leaves_an_unsafe_call_in_doubt(
-    store: StateStore, effect: str
-) -> None:
+async def test_a_lost_connection_leaves_an_unsafe_call_in_doubt(store: StateStore, effect: str) -> None:
     def broken(number: int) -> None:
         if number == 1:
             raise ConnectionResetError("the answer never came")
@@ -238,7 +236,7 @@ async def test_a_connection_that_breaks_leaves_an_unsafe_call_in_doubt(
 
 
 @pytest.mark.guarantee("G3")
-async def test_stopped_after_any_write_no_key_is_used_twice_without_being_asked(store: StateStore) -> None:
+async def test_after_a_stop_at_any_write_no_key_is_used_twice_without_a_human(store: StateStore) -> None:
     for writes in count():
         bank, run_id = Bank(), f"run-{writes}"
         stopping: Any = StoppingStore(store, writes)

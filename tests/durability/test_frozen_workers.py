@@ -86,7 +86,7 @@ def in_transaction(uri: str) -> bool:
 
 @pytest.mark.guarantee("G5")
 @pytest.mark.timeout(1800)
-async def test_a_frozen_process_writes_nothing_and_begins_nothing_when_it_wakes(
+async def test_a_process_that_wakes_after_a_freeze_writes_nothing_and_starts_no_step(
     store_uri: str, tmp_path: Path, outside: World, evidence: Evidence
 ) -> None:
     chance, store = random.Random(20261123), await SqlStateStore.open(store_uri)
@@ -118,7 +118,7 @@ async def test_a_frozen_process_writes_nothing_and_begins_nothing_when_it_wakes(
 
 @pytest.mark.guarantee("G5")
 @pytest.mark.timeout(1800)
-async def test_who_is_frozen_inside_a_transaction_keeps_its_run_from_nobody(
+async def test_a_process_frozen_inside_a_transaction_does_not_block_the_takeover_of_its_run(
     postgres_uri: str, tmp_path: Path, outside: World, evidence: Evidence
 ) -> None:
     store = await SqlStateStore.open(postgres_uri)

@@ -38,7 +38,9 @@ async def _runs(runner: Flujo[Any, Any, Any], first: int, last: int) -> None:
 
 
 @pytest.mark.guarantee("G26")
-async def test_nothing_grows_with_the_number_of_runs(store_uri: str, evidence: Evidence) -> None:
+async def test_memory_files_and_threads_do_not_grow_with_the_number_of_runs(
+    store_uri: str, evidence: Evidence
+) -> None:
     world = World()
     tree = pipeline(*(call(name, world.add(name, lambda n: n + 1)) for name in "abcde"))
     store = await SqlStateStore.open(store_uri)

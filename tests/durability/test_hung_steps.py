@@ -58,7 +58,7 @@ def hung() -> Iterator[Hung]:
 
 @pytest.mark.guarantee("G11")
 @pytest.mark.parametrize("how", [Hung.sleeps, Hung.computes])
-async def test_a_thread_that_does_not_stop_is_left_behind_and_its_answer_dropped(
+async def test_a_thread_that_does_not_stop_is_abandoned_and_its_result_dropped(
     store: StateStore, hung: Hung, how: Callable[[Hung, Any], str]
 ) -> None:
     work = CallableRef("hung:work", lambda data: how(hung, data))

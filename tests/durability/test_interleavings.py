@@ -40,7 +40,7 @@ async def _on_paper(count: int, crashes: int, *, fenced: bool = True) -> Explore
 
 @pytest.mark.guarantee("G4", "G5")
 @pytest.mark.parametrize(("count", "crashes"), [(2, 2), (3, 1)])
-async def test_the_protocol_on_paper_has_one_winner_in_every_schedule(
+async def test_the_model_of_the_protocol_has_one_winner_in_every_schedule(
     count: int, crashes: int, evidence: Evidence
 ) -> None:
     explored = await _on_paper(count, crashes)
@@ -65,7 +65,7 @@ async def _stored(stores: dict[str, StateStore], count: int, crashes: int, most:
 
 @pytest.mark.guarantee("G4", "G5")
 @pytest.mark.parametrize(("count", "crashes"), [(2, 2), (3, 1)])
-async def test_the_store_in_memory_has_one_winner_in_every_schedule(
+async def test_the_memory_store_has_one_winner_in_every_schedule(
     count: int, crashes: int, evidence: Evidence
 ) -> None:
     database = MemoryDatabase()
@@ -79,7 +79,7 @@ async def test_the_store_in_memory_has_one_winner_in_every_schedule(
 @pytest.mark.timeout(3600)
 @pytest.mark.guarantee("G4", "G5")
 @pytest.mark.parametrize(("count", "crashes"), [(2, 2), (3, 1)])
-async def test_the_real_statements_have_one_winner_in_every_schedule(
+async def test_the_sql_statements_have_one_winner_in_every_schedule(
     count: int, crashes: int, store_uri: str, evidence: Evidence
 ) -> None:
     async with AsyncExitStack() as exits:
@@ -93,7 +93,7 @@ async def test_the_real_statements_have_one_winner_in_every_schedule(
 
 
 @pytest.mark.guarantee("G4")
-async def test_of_several_answers_the_first_one_wins_in_every_order(store: StateStore) -> None:
+async def test_the_first_of_several_answers_wins_in_every_order(store: StateStore) -> None:
     async def begin(number: int) -> tuple[Ground, History, Sequence[Worker]]:
         ground, history = Stored(dict.fromkeys(NAMES, store), RunId(f"run-{number}")), History()
         await ground.begin()

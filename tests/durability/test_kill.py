@@ -162,7 +162,7 @@ async def finished_steps(project: Path, run_id: str) -> set[str]:
 
 
 @pytest.mark.guarantee("G1", "G2")
-async def test_no_finished_step_runs_again_after_kill_9_at_random_moments(project: Path) -> None:
+async def test_no_completed_step_runs_again_after_kill_9_at_random_moments(project: Path) -> None:
     code, unbroken, err = finish(launch(project, "run", "walk", "--json"))
     assert code == 0, err
     expected = json.loads(unbroken)["output"]
@@ -191,7 +191,7 @@ async def test_no_finished_step_runs_again_after_kill_9_at_random_moments(projec
 
 
 @pytest.mark.guarantee("G4")
-def test_of_two_resumes_at_once_one_wins_and_the_other_exits_8(project: Path) -> None:
+def test_one_of_two_concurrent_resumes_wins_and_the_other_exits_8(project: Path) -> None:
     process = launch(project, "run", "walk", "--run-id", "race")
     assert kill_after(project, process, 3, 0)
     both = [launch(project, "resume", "race", hold=True) for _ in range(2)]
@@ -217,7 +217,7 @@ def test_a_live_run_cannot_be_taken_over(project: Path) -> None:
     assert "is being executed" in err
 
 
-def test_ctrl_c_leaves_a_resumable_run_and_says_so(project: Path) -> None:
+def test_ctrl_c_leaves_a_resumable_run_and_prints_how_to_resume(project: Path) -> None:
     process = launch(project, "run", "walk", "--run-id", "stop")
     while len(lines(project)) < 2 and process.poll() is None:
         time.sleep(0.002)
@@ -230,7 +230,7 @@ def test_ctrl_c_leaves_a_resumable_run_and_says_so(project: Path) -> None:
 
 
 @pytest.mark.guarantee("G12")
-def test_sigterm_gives_the_run_back_at_once(project: Path) -> None:
+def test_sigterm_releases_the_run_at_once(project: Path) -> None:
     process = launch(project, "run", "walk", "--run-id", "term")
     while len(lines(project)) < 2 and process.poll() is None:
         time.sleep(0.002)

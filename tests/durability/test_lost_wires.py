@@ -50,7 +50,7 @@ async def come_through(uri: str, fault: Fault, at: int) -> tuple[Proxy, list[str
     ("fault", "first"),
     [("lost request", 1), ("lost answer", 1), ("swallowed request", 2), ("swallowed answer", 2)],
 )
-async def test_a_run_whose_wire_is_cut_at_any_message_does_everything_once(
+async def test_a_run_whose_connection_is_cut_at_any_message_executes_each_step_once(
     postgres_uri: str, fault: Fault, first: int, evidence: Evidence
 ) -> None:
     cuts = 0
@@ -67,7 +67,7 @@ async def test_a_run_whose_wire_is_cut_at_any_message_does_everything_once(
 
 @pytest.mark.guarantee("G16")
 @pytest.mark.parametrize("fault", ["slow", "in pieces"])
-async def test_a_wire_that_is_slow_or_in_pieces_changes_nothing(
+async def test_a_slow_or_fragmented_connection_changes_nothing(
     postgres_uri: str, fault: Fault, evidence: Evidence
 ) -> None:
     proxy, violations = await come_through(postgres_uri, fault, 1)

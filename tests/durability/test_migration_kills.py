@@ -22,7 +22,7 @@ EVERY = int(os.environ.get("FLUJO_CRASH_EVERY", "0")) or 29
 @pytest.mark.guarantee("G23")
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("uri", ["sqlite_uri", "empty_postgres_uri"])
-def test_a_migration_that_is_killed_anywhere_is_made_by_the_next_one(
+def test_a_migration_killed_at_any_statement_is_completed_by_the_next_one(
     uri: str, request: pytest.FixtureRequest, tmp_path: Path, evidence: Evidence
 ) -> None:
     words = [str(request.getfixturevalue(uri)), str(tmp_path), "--every", str(EVERY)]

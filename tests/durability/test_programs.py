@@ -61,7 +61,7 @@ async def until_calm(
 
 @pytest.mark.guarantee("G1", "G2", "G4", "G5", "G13", "G17")
 @pytest.mark.timeout(14400)
-async def test_random_programs_come_to_their_known_end_whatever_happens_to_their_workers(
+async def test_random_programs_reach_their_known_result_whatever_happens_to_their_workers(
     store_uri: str, tmp_path: Path, outside: World, evidence: Evidence
 ) -> None:
     store = await SqlStateStore.open(store_uri)
@@ -77,7 +77,7 @@ async def test_random_programs_come_to_their_known_end_whatever_happens_to_their
     await store.aclose()
 
 
-async def test_where_nothing_moves_everything_that_is_known_is_told(
+async def test_a_stuck_run_is_reported_with_all_known_facts(
     store_uri: str, tmp_path: Path, outside: World
 ) -> None:
     store = await SqlStateStore.open(store_uri)

@@ -27,7 +27,7 @@ RACERS, RUNS = (8, 300) if IS_LONG else (4, 40)
 
 @pytest.mark.guarantee("G4")
 @pytest.mark.timeout(1800)
-async def test_of_processes_that_answer_and_resume_the_same_runs_one_wins_each(
+async def test_each_run_has_one_winner_among_processes_that_answer_and_resume_it(
     store_uri: str, evidence: Evidence
 ) -> None:
     store = await SqlStateStore.open(store_uri)

@@ -152,7 +152,7 @@ async def rested(project: Path, run_id: str, status: RunStatus) -> RunRecord:
         time.sleep(0.05)  # noqa: ASYNC251 - nothing else runs in this loop
 
 
-async def test_a_worker_goes_on_with_what_a_killed_process_left(project: Path) -> None:
+async def test_a_worker_resumes_the_run_of_a_killed_process(project: Path) -> None:
     cut_off(project, "left")
     (project / "go").touch()
     code, out, err = finish(launch(project, "worker", "--once", "--json"))
@@ -169,7 +169,7 @@ async def test_a_worker_goes_on_with_what_a_killed_process_left(project: Path) -
 
 
 @pytest.mark.guarantee("G4")
-async def test_of_two_workers_one_wins_and_the_other_moves_on(project: Path) -> None:
+async def test_one_of_two_workers_wins_a_run_and_the_other_continues_without_it(project: Path) -> None:
     for number in range(2):
         cut_off(project, f"left-{number}")
     (project / "go").touch()
@@ -181,7 +181,7 @@ async def test_of_two_workers_one_wins_and_the_other_moves_on(project: Path) -> 
 
 
 @pytest.mark.guarantee("G12")
-async def test_a_worker_that_is_stopped_gives_its_run_back(project: Path) -> None:
+async def test_a_stopped_worker_releases_its_run(project: Path) -> None:
     cut_off(project, "left")
     worker = launch(project, "worker")
     until(lambda: seen(project).count("b") == 2)
@@ -196,7 +196,7 @@ async def test_a_worker_that_is_stopped_gives_its_run_back(project: Path) -> Non
 
 
 @pytest.mark.guarantee("G5")
-async def test_a_worker_that_froze_loses_its_run_and_cannot_write(project: Path) -> None:
+async def test_a_frozen_worker_loses_its_run_and_cannot_write(project: Path) -> None:
     cut_off(project, "left")
     frozen = launch(project, "worker")
     until(lambda: seen(project).count("b") == 2)
@@ -214,7 +214,7 @@ async def test_a_worker_that_froze_loses_its_run_and_cannot_write(project: Path)
     assert seen(project).count("c") == 1
 
 
-async def test_a_run_that_kills_its_process_is_parked_and_says_why(project: Path) -> None:
+async def test_a_run_that_kills_its_process_is_parked_with_a_reason(project: Path) -> None:
     assert finish(launch(project, "run", "die", "--input", "x", "--run-id", "poison"))[0] == -signal.SIGKILL
     for _ in range(2):
         assert finish(launch(project, "worker", "--once"))[0] == -signal.SIGKILL
@@ -230,7 +230,7 @@ async def test_a_run_that_kills_its_process_is_parked_and_says_why(project: Path
 
 
 @pytest.mark.guarantee("G11", "G18")
-async def test_a_worker_acts_on_a_deadline_and_on_an_answer_that_was_only_recorded(project: Path) -> None:
+async def test_a_worker_handles_an_expired_deadline_and_a_recorded_answer(project: Path) -> None:
     assert finish(launch(project, "run", "ask", "--run-id", "late", "--paused-ok"))[0] == 0
     worker = launch(project, "worker", "--json")
     await rested(project, "late", RunStatus.COMPLETED)
@@ -273,7 +273,7 @@ asyncio.run(main())
     assert (await record_of(project, "py")).output == b'"python/ada"'
 
 
-def test_a_module_that_cannot_be_imported_is_an_exit_code_of_its_own(project: Path) -> None:
+def test_a_module_that_cannot_be_imported_has_its_own_exit_code(project: Path) -> None:
     code, _, err = finish(launch(project, "worker", "--once", "--import", "nowhere"))
     assert code == 3
     assert "nowhere" in err

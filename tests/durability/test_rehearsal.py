@@ -54,7 +54,7 @@ def prove(folder: Path, text: str, script: str) -> subprocess.CompletedProcess[s
 
 
 @pytest.mark.guarantee("G1", "G2")
-def test_a_blueprint_comes_to_the_same_end_wherever_it_is_killed(tmp_path: Path) -> None:
+def test_a_blueprint_reaches_the_same_result_wherever_it_is_killed(tmp_path: Path) -> None:
     done = prove(tmp_path, "text", WHOLE)
     assert done.returncode == 0, done.stderr
     kills, found = done.stdout.split(maxsplit=1)
@@ -62,7 +62,7 @@ def test_a_blueprint_comes_to_the_same_end_wherever_it_is_killed(tmp_path: Path)
     assert found == "[]\n"
 
 
-def test_a_callable_whose_answer_depends_on_the_process_is_found(tmp_path: Path) -> None:
+def test_a_callable_whose_result_depends_on_the_process_is_detected(tmp_path: Path) -> None:
     done = prove(tmp_path, "str(os.getpid())", WHOLE)
     assert done.returncode == 0, done.stderr
     assert "['`output`']" in done.stdout
@@ -75,7 +75,7 @@ def test_a_callable_whose_answer_depends_on_the_process_is_found(tmp_path: Path)
         ('agents={"writer": "w"}', "asks a human at 'approve', and `answers` says nothing"),
     ],
 )
-def test_what_the_script_lacks_is_named(tmp_path: Path, script: str, says: str) -> None:
+def test_answers_missing_from_the_script_are_named(tmp_path: Path, script: str, says: str) -> None:
     done = prove(tmp_path, "text", script)
     assert done.returncode == 1
     assert says in done.stderr

@@ -42,7 +42,7 @@ def three_steps(world: World, second: Callable[[int], Any]) -> Pipeline:
 
 
 @pytest.mark.guarantee("G16")
-async def test_who_cannot_renew_a_lease_begins_nothing_until_the_database_is_back(
+async def test_a_process_that_cannot_renew_its_lease_starts_no_step_until_the_database_is_back(
     sqlite_uri: str, evidence: Evidence
 ) -> None:
     store, world = SqlStateStore(sqlite_uri, lease_s=LEASE_S, renew_s=LEASE_S / 4), World()
@@ -74,7 +74,7 @@ def _opened(store: SqlStateStore) -> sqlite3.Connection:
 
 
 @pytest.mark.guarantee("G16", "G5")
-async def test_who_slept_through_a_lease_begins_nothing_in_a_run_that_another_has_taken(
+async def test_a_process_that_slept_past_its_lease_starts_no_step_in_a_lost_run(
     store_uri: str, evidence: Evidence
 ) -> None:
     mine, world = SqlStateStore(store_uri, lease_s=LEASE_S, renew_s=LEASE_S / 4), World()
@@ -113,7 +113,7 @@ def _end_the_lease(connection: sa.Connection) -> None:
 
 
 @pytest.mark.guarantee("G5")
-async def test_a_write_of_nothing_renews_a_lease_or_says_whose_the_run_is(store_uri: str) -> None:
+async def test_an_empty_write_renews_the_lease_or_names_the_new_owner(store_uri: str) -> None:
     mine, other = SqlStateStore(store_uri), SqlStateStore(store_uri)
     run = await mine.accept(new_run(), {})
     assert mine.may_begin(RUN)

@@ -48,7 +48,7 @@ def _wrong(seed: int, evidence: Evidence) -> list[str]:
 @pytest.mark.timeout(3600)
 @pytest.mark.guarantee("G1", "G2", "G4", "G5", "G11", "G16", "G17", "G18", "G22")
 @pytest.mark.parametrize("share", range(SHARES))
-def test_whatever_dies_and_whenever_the_run_comes_to_the_result_that_was_known(
+def test_the_run_reaches_its_known_result_whatever_crashes_at_any_time(
     share: int, evidence: Evidence
 ) -> None:
     for seed in range(FIRST + share, FIRST + SEEDS, SHARES):
@@ -57,7 +57,7 @@ def test_whatever_dies_and_whenever_the_run_comes_to_the_result_that_was_known(
 
 
 @pytest.mark.guarantee("G1", "G2")
-def test_a_seed_that_has_once_failed_is_tried_for_ever(evidence: Evidence) -> None:
+def test_a_seed_that_once_failed_stays_in_the_suite(evidence: Evidence) -> None:
     for line in KEPT.read_text("utf-8").splitlines():
         seed = line.partition("#")[0].strip()
         if seed:
@@ -76,7 +76,7 @@ def _is_caught(most: int = 2000) -> bool:
     return any(fails(seed) for seed in range(most))
 
 
-def test_a_run_that_tells_of_a_step_before_it_is_committed_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_reported_before_its_commit_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     record = Journal.record
 
     async def early(self: Journal, entry: Any, *, wait: bool = True) -> Any:
@@ -86,7 +86,7 @@ def test_a_run_that_tells_of_a_step_before_it_is_committed_is_caught(monkeypatch
     assert _is_caught()
 
 
-def test_a_store_that_lets_zombies_write_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_accepts_writes_of_zombies_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     write = MemoryStateStore._write
 
     def lenient(self: MemoryStateStore, given: Any) -> None:
@@ -98,7 +98,7 @@ def test_a_store_that_lets_zombies_write_is_caught(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.guarantee("G16")
-def test_a_process_that_begins_steps_in_a_run_that_it_has_lost_is_caught(
+def test_a_process_that_starts_steps_in_a_lost_run_is_caught(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(MemoryStateStore, "may_begin", lambda *_: True)
@@ -131,13 +131,13 @@ def test_simulated_time_jumps_and_never_waits() -> None:
     assert simulate(1, _passes(loop), loop=loop) == ["a at 0.5", "b at 3600"]
 
 
-def test_a_simulated_clock_may_be_off() -> None:
+def test_a_simulated_clock_may_be_wrong() -> None:
     loop = SimulatedLoop(1)
     assert SimulatedClock(loop, skew_s=-7).now() == -7
     loop.close()
 
 
-def test_a_seed_decides_who_goes_first() -> None:
+def test_the_seed_decides_the_order_of_tasks() -> None:
     async def order() -> tuple[int, ...]:
         heard: list[int] = []
 
@@ -152,7 +152,7 @@ def test_a_seed_decides_who_goes_first() -> None:
     assert simulate(3, order()) == orders[3]
 
 
-def test_waiting_for_what_never_happens_is_noticed() -> None:
+def test_a_wait_that_never_ends_is_reported() -> None:
     async def wait() -> None:
         await asyncio.get_running_loop().create_future()
 
@@ -161,7 +161,7 @@ def test_waiting_for_what_never_happens_is_noticed() -> None:
 
 
 @pytest.mark.guarantee("G22")
-def test_random_programs_give_what_was_worked_out_without_an_engine(evidence: Evidence) -> None:
+def test_random_programs_give_the_result_of_the_reference(evidence: Evidence) -> None:
     loop = SimulatedLoop(0)
 
     async def run(seed: int) -> None:

@@ -48,7 +48,7 @@ async def test_stopping_after_each_write_changes_nothing(store: StateStore, prog
     assert writes >= len(program.calls) / program.in_flight
 
 
-async def test_the_journal_of_a_resumed_run_is_that_of_an_unbroken_one(
+async def test_a_resumed_run_has_the_journal_of_an_uninterrupted_one(
     store: StateStore, program: Program
 ) -> None:
     def told(entries: list[Any]) -> list[tuple[Any, ...]]:
@@ -65,7 +65,7 @@ async def test_the_journal_of_a_resumed_run_is_that_of_an_unbroken_one(
     assert told(await store.entries("broken")) == unbroken  # type: ignore[arg-type]
 
 
-async def test_a_finished_subtree_is_not_loaded_again(store: StateStore) -> None:
+async def test_a_completed_subtree_is_not_loaded_again(store: StateStore) -> None:
     world = World()
     assert await stopped_after(10, store, PROGRAMS["everything"], world, "run")
     levels: list[Any] = []
@@ -100,7 +100,7 @@ async def test_a_zombie_cannot_write(store: StateStore) -> None:
         await store.write(Write(run_id=result.run_id, fence=1, entries=(late,)))
 
 
-async def test_a_finished_run_cannot_be_gone_on_with(store: StateStore) -> None:
+async def test_a_completed_run_cannot_be_resumed(store: StateStore) -> None:
     await start(everything(World()), store, 1)
     with pytest.raises(ResumeConflict):
         await resume(everything(World()), store)

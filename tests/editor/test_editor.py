@@ -138,7 +138,7 @@ GOOD = TOP + "  - name: a\n    call: skills.demo:ok\n  - kind: hitl\n    name: b
         (GOOD.replace("Send it?", "[]"), ["[]"]),
     ],
 )
-def test_an_editor_marks_what_is_wrong_where_it_stands(text: str, pieces: list[str], editor: Editor) -> None:
+def test_an_editor_marks_errors_at_their_place(text: str, pieces: list[str], editor: Editor) -> None:
     found = marked(text, editor.opened(text))
     assert [piece for piece in pieces if piece not in found] == []
     assert bool(found) is bool(pieces)

@@ -57,7 +57,7 @@ requests = st.lists(
 @pytest.mark.guarantee("G20")
 @given(st.lists(requests, min_size=1, max_size=5), st.integers(1, 2_000), st.randoms())
 @settings(max_examples=150, deadline=None)
-def test_nobody_overspends_however_requests_interleave(
+def test_no_limit_is_exceeded_however_requests_interleave(
     steps: list[list[tuple[int, int, str, int]]], limit: int, chance: random.Random
 ) -> None:
     whole, kept, spent = budget(total_tokens_limit=limit), Kept(), [0]
@@ -98,7 +98,7 @@ def test_nobody_overspends_however_requests_interleave(
 
 
 @pytest.mark.guarantee("G20")
-async def test_a_crash_leaves_what_an_attempt_may_have_cost() -> None:
+async def test_a_crash_keeps_the_hold_of_an_attempt() -> None:
     kept, whole = Kept(), budget(total_tokens_limit=1_000)
     meter = kept.meter(whole)
     first = await meter.reserve(Usage(input_tokens=100, output_tokens=300, requests=1))
@@ -126,7 +126,7 @@ async def test_the_entry_of_an_attempt_settles_its_hold() -> None:
     assert whole.spent == Usage(requests=1)
 
 
-async def test_what_an_agent_used_without_asking_counts_from_then_on() -> None:
+async def test_usage_without_a_reservation_counts_once_reported() -> None:
     kept, whole = Kept(), budget(total_tokens_limit=100)
     kept.meter(whole).close(Usage(input_tokens=80, requests=1))
     assert not kept.holds, "nothing is written where nothing was reserved"
@@ -134,7 +134,7 @@ async def test_what_an_agent_used_without_asking_counts_from_then_on() -> None:
         await kept.meter(whole).reserve(Usage(input_tokens=21, requests=1))
 
 
-async def test_a_tool_call_counts_before_it_happens() -> None:
+async def test_a_tool_call_is_counted_before_it_is_made() -> None:
     kept, whole = Kept(), budget(tool_calls_limit=2)
     meter = kept.meter(whole)
     await meter.call_tools(2)
@@ -143,7 +143,7 @@ async def test_a_tool_call_counts_before_it_happens() -> None:
         await meter.call_tools(1)
 
 
-def test_the_error_says_which_limit_who_spent_and_what_was_needed() -> None:
+def test_the_error_names_the_limit_the_spenders_and_the_requested_amount() -> None:
     whole = budget(total_cost_usd_limit=1.0)
     whole.charge(StepPath("draft"), Usage(cost_micro_usd=600_000))
     whole.charge(StepPath("review[1]/critique"), Usage(cost_micro_usd=350_000))
@@ -160,7 +160,7 @@ def test_the_error_says_which_limit_who_spent_and_what_was_needed() -> None:
     assert whole.breach is error
 
 
-def test_a_part_is_held_to_its_own_budget_and_to_that_around_it() -> None:
+def test_a_part_is_limited_by_its_own_budget_and_by_enclosing_ones() -> None:
     whole = budget(total_tokens_limit=100)
     part = whole.inside(StepPath("part"), UsageLimits(total_tokens_limit=1_000))
     part.charge(B, Usage(input_tokens=60))
@@ -177,7 +177,7 @@ def test_a_part_is_held_to_its_own_budget_and_to_that_around_it() -> None:
     assert other.inside(StepPath("part"), UsageLimits()) is tight
 
 
-def test_a_part_knows_what_it_spent_before_a_crash() -> None:
+def test_a_part_keeps_its_spending_over_a_crash() -> None:
     used = Usage(input_tokens=7)
     ledger = Ledger(
         (Spending(A, used, 0.0, 1.0), Spending(B, used, 1.0, 3.0), Spending(StepPath("partly"), used, 9, 9)),
@@ -190,7 +190,7 @@ def test_a_part_knows_what_it_spent_before_a_crash() -> None:
     assert (whole.left_s, part.left_s) == (7.0, 8.0)
 
 
-def test_what_runs_at_once_is_time_once() -> None:
+def test_concurrent_work_counts_its_time_once() -> None:
     spans = [(5.0, 7.0), (0.0, 2.0), (1.0, 4.0), (3.0, 3.5), (9.0, 8.0)]
     ledger = Ledger(tuple(Spending(A, NOTHING, start, end) for start, end in spans))
     assert ledger.worked_s == 6.0
@@ -203,7 +203,7 @@ def test_a_limit_is_a_number_above_zero(name: str, value: object) -> None:
         UsageLimits(**{name: value})  # type: ignore[arg-type]  # that is the point
 
 
-def test_counts_are_whole() -> None:
+def test_counts_are_whole_numbers() -> None:
     with pytest.raises(SettingsError, match="whole number"):
         UsageLimits(total_tokens_limit=1.5)  # type: ignore[arg-type]  # that is the point
 

@@ -114,7 +114,7 @@ KINDS = range(8)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_retry_goes_on_with_the_part_that_failed(world: World, kind: int) -> None:
+async def test_a_retry_continues_with_the_failed_part(world: World, kind: int) -> None:
     store = MemoryStateStore()
     body = pipeline(
         call("first", world.add("first"), save={"log": Save(Expr("output"), append=True)}),
@@ -133,9 +133,7 @@ async def test_a_retry_goes_on_with_the_part_that_failed(world: World, kind: int
     assert done == [(1, "failed"), (2, "completed")]
 
 
-async def test_what_a_failed_attempt_wrote_to_the_context_is_written_once(
-    store: StateStore, world: World
-) -> None:
+async def test_context_writes_of_a_failed_attempt_are_applied_once(store: StateStore, world: World) -> None:
     body = pipeline(
         call("first", world.add("first"), save={"log": Save(Expr("output"), append=True)}),
         call("second", world.add("second", failing(2))),
@@ -151,7 +149,7 @@ async def test_what_a_failed_attempt_wrote_to_the_context_is_written_once(
     assert world.calls == ["first", "second", "second", "second"]
 
 
-async def test_leaves_have_their_own_retries_in_each_attempt(store: StateStore, world: World) -> None:
+async def test_inner_steps_have_their_own_retries_in_each_attempt(store: StateStore, world: World) -> None:
     inner = call("leaf", world.add("leaf", failing(3)), config=TWICE)
     tree = pipeline(ParallelStep(name="x", branches={"a": pipeline(inner)}, config=TWICE))
     assert (await start(tree, store, 7)).output == {"a": 7}
@@ -160,7 +158,7 @@ async def test_leaves_have_their_own_retries_in_each_attempt(store: StateStore, 
     assert attempts == [1, 2, 3, 4]
 
 
-async def test_composites_in_composites_multiply(store: StateStore, world: World) -> None:
+async def test_retries_of_nested_composites_multiply(store: StateStore, world: World) -> None:
     leaf = call("leaf", world.add("leaf", failing(3)))
     inner = ConditionalStep(
         name="inner", condition=Expr("true"), branches={"then": pipeline(leaf)}, config=TWICE
@@ -170,7 +168,7 @@ async def test_composites_in_composites_multiply(store: StateStore, world: World
     assert world.calls == ["leaf"] * 4
 
 
-async def test_attempts_are_counted_over_crashes(store: StateStore) -> None:
+async def test_attempts_are_counted_across_crashes(store: StateStore) -> None:
     writes = 0
     for writes in count():
         world, run_id = World(), f"run-{writes}"
@@ -204,7 +202,7 @@ async def test_retry_failed_gives_a_composite_its_attempts_again(store: StateSto
     assert world.calls == ["first", *["second"] * 4]
 
 
-async def test_an_error_that_would_come_again_is_not_tried_again(store: StateStore, world: World) -> None:
+async def test_a_permanent_error_is_not_retried(store: StateStore, world: World) -> None:
     step = LoopStep(
         name="x",
         body=pipeline(call("a", world.add("a"))),
@@ -218,7 +216,7 @@ async def test_an_error_that_would_come_again_is_not_tried_again(store: StateSto
     assert world.calls == ["a", "a"]
 
 
-async def test_watchers_hear_of_each_attempt(store: StateStore, world: World) -> None:
+async def test_each_attempt_emits_an_event(store: StateStore, world: World) -> None:
     told: list[Any] = []
 
     async def hear(event: Any) -> None:
@@ -234,7 +232,7 @@ async def test_watchers_hear_of_each_attempt(store: StateStore, world: World) ->
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_time_limit_is_around_all_of_a_composite(world: World, kind: int) -> None:
+async def test_a_time_limit_covers_the_whole_composite(world: World, kind: int) -> None:
     store = MemoryStateStore()
     body = pipeline(call("first", world.add("first")), call("second", HANGS))
     tree = pipeline(composites(body, SLOWLY)[kind], context_schema=COUNTER_SCHEMA)
@@ -247,7 +245,7 @@ async def test_a_time_limit_is_around_all_of_a_composite(world: World, kind: int
     assert b"was cut off" in (cut_off[0].error or b"")
 
 
-async def test_what_a_step_had_used_when_it_was_cut_off_counts(store: StateStore) -> None:
+async def test_the_usage_of_a_step_that_timed_out_counts(store: StateStore) -> None:
     class Dear:
         wants_context = False
 
@@ -265,7 +263,7 @@ async def test_what_a_step_had_used_when_it_was_cut_off_counts(store: StateStore
     assert (await start(pipeline(step), store)).usage.requests == 2
 
 
-async def test_a_further_attempt_has_the_whole_time_and_keeps_what_has_finished(world: World) -> None:
+async def test_another_attempt_has_the_whole_time_and_keeps_completed_parts(world: World) -> None:
     store = MemoryStateStore()
     hangs = iter([True])
 
@@ -281,7 +279,7 @@ async def test_a_further_attempt_has_the_whole_time_and_keeps_what_has_finished(
     assert world.calls == ["first"]
 
 
-async def test_a_pause_is_no_timeout_and_stops_the_clock(world: World) -> None:
+async def test_a_pause_is_not_a_timeout_and_stops_the_clock(world: World) -> None:
     store = MemoryStateStore()
     body = pipeline(HumanInTheLoopStep(name="ask", message=Text("Well?")), call("after", world.add("after")))
     tree = pipeline(
@@ -295,7 +293,7 @@ async def test_a_pause_is_no_timeout_and_stops_the_clock(world: World) -> None:
     assert (await resume(tree, store)).output == "yes"
 
 
-async def test_a_question_of_an_attempt_that_ran_out_of_time_is_asked_again_by_the_next(world: World) -> None:
+async def test_a_question_of_a_timed_out_attempt_is_asked_again_by_the_next(world: World) -> None:
     store = MemoryStateStore()
     hangs = iter([True])
 
@@ -322,7 +320,7 @@ async def test_a_question_of_an_attempt_that_ran_out_of_time_is_asked_again_by_t
     assert (await resume(pipeline(step), store)).output == {"asks": "yes", "works": 7}
 
 
-async def test_a_question_of_an_attempt_that_failed_for_good_is_closed() -> None:
+async def test_a_question_of_the_last_failed_attempt_is_closed() -> None:
     store = MemoryStateStore()
     step = ParallelStep(
         name="x",
@@ -337,7 +335,7 @@ async def test_a_question_of_an_attempt_that_failed_for_good_is_closed() -> None
     assert not [pause for pause in await store.pauses(RUN) if pause.is_open]
 
 
-async def test_cancelling_a_run_inside_a_time_limit_is_no_failed_attempt(
+async def test_cancelling_a_run_inside_a_time_limit_is_not_a_failed_attempt(
     store: StateStore, world: World
 ) -> None:
     begun = asyncio.Event()

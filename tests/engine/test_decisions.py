@@ -102,7 +102,7 @@ async def resumed(tree: BaseStep, store: StateStore) -> PipelineResult[Any, Any]
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_a_resumed_run_that_would_decide_otherwise_is_a_conflict(
+async def test_a_resumed_run_with_a_different_decision_is_a_conflict(
     store: StateStore, world: World, case: str
 ) -> None:
     build, expression, changed, path, recorded, now = CASES[case]
@@ -121,7 +121,7 @@ async def test_a_resumed_run_that_would_decide_otherwise_is_a_conflict(
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_an_expression_that_decides_the_same_is_no_conflict(
+async def test_a_changed_expression_with_the_same_decision_is_not_a_conflict(
     store: StateStore, world: World, case: str
 ) -> None:
     build, expression, *_ = CASES[case]
@@ -143,7 +143,7 @@ async def test_a_run_completes_once_its_expression_is_restored(store: StateStore
     assert [(each.path, each.output) for each in decided] == [("route", b"true")]
 
 
-async def test_the_end_of_a_loop_is_compared_while_its_iteration_is_not_recorded(
+async def test_the_end_of_a_loop_is_compared_before_its_iteration_is_recorded(
     store: StateStore, world: World
 ) -> None:
     """A carried variable of a callable is recorded on its own, so a run can stop between the two."""
@@ -172,9 +172,7 @@ async def test_the_end_of_a_loop_is_compared_while_its_iteration_is_not_recorded
     assert (await resumed(loop("input > 1"), store)).status is RunStatus.COMPLETED
 
 
-async def test_a_transition_is_compared_while_its_visit_is_not_recorded(
-    store: StateStore, world: World
-) -> None:
+async def test_a_transition_is_compared_before_its_visit_is_recorded(store: StateStore, world: World) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 
     async def later(_: Any) -> bool:
@@ -225,7 +223,7 @@ def attempted_twice(step: BaseStep) -> BaseStep:
 
 
 @pytest.mark.parametrize("around", [collected, collected_branch, replaced, attempted_twice])
-async def test_no_step_around_takes_a_conflict_for_a_failure_of_its_own(
+async def test_no_enclosing_step_treats_a_conflict_as_its_own_failure(
     store: StateStore, world: World, around: Callable[[BaseStep], BaseStep]
 ) -> None:
     def tree(expression: str) -> Pipeline:

@@ -67,7 +67,7 @@ def two(left: Any, right: Any, **more: Any) -> ParallelStep:
     return ParallelStep(name="p", branches={"left": left, "right": right}, **more)
 
 
-async def test_a_branch_goes_on_when_its_entry_is_committed_whoever_wrote_it(
+async def test_a_branch_continues_when_its_entry_is_committed_by_any_task(
     store: MemoryStateStore, world: World
 ) -> None:
     slow: Any = SlowStore(store)
@@ -96,7 +96,7 @@ async def test_a_branch_goes_on_when_its_entry_is_committed_whoever_wrote_it(
     assert len(paths) == len(set(paths))
 
 
-async def test_a_write_that_fails_fails_the_run_and_no_later_one_leaves_a_gap(
+async def test_a_failed_write_fails_the_run_and_no_later_write_leaves_a_gap(
     store: MemoryStateStore, world: World
 ) -> None:
     before = asyncio.all_tasks()
@@ -113,7 +113,7 @@ async def test_a_write_that_fails_fails_the_run_and_no_later_one_leaves_a_gap(
     assert world.calls == ["x"] * 3
 
 
-async def test_a_run_that_is_given_back_in_the_middle_of_branches_can_be_taken_over(
+async def test_a_run_released_in_the_middle_of_branches_can_be_claimed(
     store: MemoryStateStore, world: World
 ) -> None:
     waiting, release = asyncio.Barrier(3), [False]
@@ -145,7 +145,7 @@ async def test_a_run_that_is_given_back_in_the_middle_of_branches_can_be_taken_o
     assert (await resume(tree, store)).output == {"left": "done", "right": "done"}
 
 
-async def test_pauses_deep_inside_are_returned_together_and_finished_parts_stay(
+async def test_nested_pauses_are_returned_together_and_completed_parts_stay(
     store: MemoryStateStore, world: World
 ) -> None:
     ask = HumanInTheLoopStep(name="ok", message=Text("{{ item }}?"), when=Expr("item > 1"))
@@ -165,7 +165,9 @@ async def test_pauses_deep_inside_are_returned_together_and_finished_parts_stay(
     assert len(done) == len(set(done))
 
 
-async def test_what_a_deciding_callable_may_not_do(store: MemoryStateStore) -> None:
+async def test_an_abort_of_a_deciding_callable_cancels_the_run_and_a_pause_fails_it(
+    store: MemoryStateStore,
+) -> None:
     def over(error: Exception) -> Any:
         def decide(data: Any) -> Any:
             raise error
@@ -180,7 +182,7 @@ async def test_what_a_deciding_callable_may_not_do(store: MemoryStateStore) -> N
     assert "asked a human: please" in asked.error.message
 
 
-async def test_a_run_goes_on_with_an_answer_that_came_while_a_sibling_still_worked(
+async def test_a_run_continues_with_an_answer_given_while_a_sibling_still_ran(
     store: MemoryStateStore, world: World
 ) -> None:
     async def reply(data: Any) -> str:

@@ -60,18 +60,18 @@ async def test_every_kind_of_step_in_one_run(store: MemoryStateStore, world: Wor
     assert result.success
 
 
-async def test_a_step_without_input_gets_what_came_before(store: MemoryStateStore, world: World) -> None:
+async def test_a_step_without_input_gets_the_previous_output(store: MemoryStateStore, world: World) -> None:
     tree = pipeline(
         call("a", world.add("a", lambda data: data + 1)), call("b", world.add("b", lambda d: d * 2))
     )
     assert (await start(tree, store, 4)).output == 10
 
 
-async def test_an_empty_pipeline_gives_its_input_back(store: MemoryStateStore) -> None:
+async def test_an_empty_pipeline_returns_its_input(store: MemoryStateStore) -> None:
     assert (await start(pipeline(), store, {"a": 1})).output == {"a": 1}
 
 
-async def test_with_hands_keyword_arguments_over(store: MemoryStateStore) -> None:
+async def test_with_passes_keyword_arguments(store: MemoryStateStore) -> None:
     def join(left: str, right: int) -> str:
         return f"{left}-{right}"
 
@@ -82,7 +82,7 @@ async def test_with_hands_keyword_arguments_over(store: MemoryStateStore) -> Non
     assert (await start(tree, store, {"a": "x", "b": 3})).output == "<x>-3"
 
 
-async def test_a_skipped_step_passes_on_what_came_before(store: MemoryStateStore, world: World) -> None:
+async def test_a_skipped_step_passes_on_the_previous_output(store: MemoryStateStore, world: World) -> None:
     tree = pipeline(
         call("a", world.add("a", lambda data: "from a")),
         call("b", world.add("b"), when=Expr("input == 2")),
@@ -98,7 +98,9 @@ async def test_a_skipped_step_passes_on_what_came_before(store: MemoryStateStore
     ]
 
 
-async def test_save_writes_what_later_steps_read(store: MemoryStateStore, world: World) -> None:
+async def test_save_writes_context_fields_that_later_steps_read(
+    store: MemoryStateStore, world: World
+) -> None:
     tree = pipeline(
         call("a", world.add("a", lambda data: {"n": 5}), save={"total": Save(Expr("output.n + 1"))}),
         call(
@@ -113,7 +115,7 @@ async def test_save_writes_what_later_steps_read(store: MemoryStateStore, world:
     assert (await start(tree, store)).output == {"total": 6, "log": [6]}
 
 
-async def test_what_does_not_fit_the_context_fails_the_step_and_changes_nothing(
+async def test_a_value_that_does_not_fit_the_context_fails_the_step_and_changes_nothing(
     store: MemoryStateStore, world: World
 ) -> None:
     tree = pipeline(
@@ -134,7 +136,7 @@ class Notes(PipelineContext):
     notes: list[str] = Field(default_factory=list)
 
 
-async def test_a_callable_may_change_the_context_it_asks_for(store: MemoryStateStore) -> None:
+async def test_a_callable_may_change_its_context_parameter(store: MemoryStateStore) -> None:
     def note(data: Any, context: Notes) -> str:
         context.notes.append(data)
         context.user_id = "u1"
@@ -165,7 +167,7 @@ async def test_a_failed_attempt_leaves_no_trace_in_the_context(store: MemoryStat
     assert result.context.notes == ["attempt 2"]
 
 
-async def test_a_callable_that_changes_its_input_changes_nobody_elses(
+async def test_a_callable_that_changes_its_input_affects_no_other_step(
     store: MemoryStateStore, world: World
 ) -> None:
     def spoil(data: dict[str, Any]) -> str:
@@ -188,7 +190,7 @@ class TestConditional:
             ConditionalStep(name="route", form="switch", condition=Expr("input"), branches=branches, **more)
         )
 
-    async def test_switch_takes_the_branch_of_its_value(self, store: MemoryStateStore, world: World) -> None:
+    async def test_switch_runs_the_branch_of_its_value(self, store: MemoryStateStore, world: World) -> None:
         assert (await start(self.tree(world), store, "y")).output == "y"
         assert world.calls == ["y"]
 
@@ -206,7 +208,7 @@ class TestConditional:
         tree = self.tree(world, default=pipeline(call("d", world.add("d", lambda _: "default"))))
         assert (await start(tree, store, "z")).output == "default"
 
-    async def test_if_without_else_passes_on(self, store: MemoryStateStore, world: World) -> None:
+    async def test_if_without_else_passes_its_input_on(self, store: MemoryStateStore, world: World) -> None:
         step = ConditionalStep(
             name="maybe", condition=Expr("input > 5"), branches={"then": pipeline(call("a", world.add("a")))}
         )
@@ -221,7 +223,7 @@ class TestConditional:
         assert result.error is not None
         assert "neither true nor false" in result.error.message
 
-    async def test_a_callable_decides_once_even_when_the_run_goes_on_later(
+    async def test_a_deciding_callable_is_called_once_even_when_the_run_is_resumed(
         self, store: MemoryStateStore
     ) -> None:
         asked = []
@@ -242,7 +244,7 @@ class TestConditional:
         assert (await resume(tree, store)).status is RunStatus.PAUSED
         assert asked == [7]
 
-    async def test_output_says_what_comes_out_of_the_branch_that_ran(
+    async def test_output_replaces_the_result_of_the_chosen_branch(
         self, store: MemoryStateStore, world: World
     ) -> None:
         step = ConditionalStep(
@@ -263,17 +265,17 @@ class TestLoop:
             **more,
         )
 
-    async def test_it_ends_when_until_holds(self, store: MemoryStateStore, world: World) -> None:
+    async def test_a_loop_ends_when_until_holds(self, store: MemoryStateStore, world: World) -> None:
         assert (await start(pipeline(self.loop(world, "steps.inc.output >= 3")), store, 0)).output == 3
         assert world.calls == ["inc"] * 3
 
-    async def test_it_fails_at_its_limit_and_says_so(self, store: MemoryStateStore, world: World) -> None:
+    async def test_a_loop_fails_at_its_limit(self, store: MemoryStateStore, world: World) -> None:
         result = await start(pipeline(self.loop(world, "false", max_iterations=4)), store, 0)
         assert result.error is not None
         assert (result.error.code, result.error.path) == ("FLJ406", "loop")
         assert "ran 4 times" in result.error.message
 
-    async def test_it_may_go_on_at_its_limit_and_tells_the_two_apart(
+    async def test_a_loop_may_continue_at_its_limit_and_reports_how_it_ended(
         self, store: MemoryStateStore, world: World
     ) -> None:
         said = {"n": Text("{{ previous }}"), "full": Text("{{ steps.loop.exhausted }}")}
@@ -284,7 +286,7 @@ class TestLoop:
             tree = pipeline(self.loop(world, until, max_iterations=4, on_limit="continue"), output=said)
             assert (await start(tree, store, 0, run_id=f"run-{expected['n']}")).output == expected
 
-    async def test_a_carried_variable_holds_what_the_last_iteration_gave(
+    async def test_a_carried_variable_holds_the_value_of_the_last_iteration(
         self, store: MemoryStateStore, world: World
     ) -> None:
         loop = self.loop(
@@ -295,7 +297,7 @@ class TestLoop:
         )
         assert (await start(pipeline(loop), store, 0)).output == "start>1>2 at 2"
 
-    async def test_the_body_does_not_see_the_iteration_before(
+    async def test_the_body_does_not_see_the_previous_iteration(
         self, store: MemoryStateStore, world: World
     ) -> None:
         body = pipeline(
@@ -316,7 +318,7 @@ class TestImport:
         assert "child/double" in paths
         assert result.output == EXPECTED
 
-    async def test_its_failure_fails_the_run_unless_it_may_be_skipped(
+    async def test_a_failed_import_fails_the_run_unless_it_may_be_skipped(
         self, store: MemoryStateStore, world: World
     ) -> None:
         def boom(data: Any) -> None:
@@ -334,7 +336,7 @@ class TestImport:
             result = await start(pipeline(step), store, 1, run_id=f"r{number}")
             assert (result.status, result.output) == (status, output)
 
-    async def test_its_input_is_checked(self, store: MemoryStateStore) -> None:
+    async def test_the_input_of_an_import_is_checked(self, store: MemoryStateStore) -> None:
         child = pipeline(name="child", input_schema={"type": "object", "required": ["n"]})
         step = ImportStep(name="child", blueprint="c.yaml", pipeline=child, arguments={"m": Text("x")})
         result = await start(pipeline(step), store)
@@ -360,7 +362,7 @@ class TestHuman:
         assert [(pause.pause_id, pause.message) for pause in result.pauses] == [("ok", "Send it?")]
         assert [pause.is_open for pause in await store.pauses(result.run_id)] == [True]
 
-    async def test_the_answer_is_the_steps_output(self, store: MemoryStateStore) -> None:
+    async def test_the_answer_is_the_output_of_the_step(self, store: MemoryStateStore) -> None:
         result = await start(self.tree, store, "it")
         await store.answer(result.run_id, result.pauses[0].pause_id, b'{"yes":true}')
         finished = await resume(self.tree, store)
@@ -368,7 +370,9 @@ class TestHuman:
         assert finished.context is not None
         assert finished.context.total == 1
 
-    async def test_going_on_without_an_answer_asks_the_same_once_more(self, store: MemoryStateStore) -> None:
+    async def test_resuming_without_an_answer_asks_the_same_question_again(
+        self, store: MemoryStateStore
+    ) -> None:
         await start(self.tree, store, "it")
         again = await resume(self.tree, store)
         assert again.status is RunStatus.PAUSED
@@ -394,7 +398,7 @@ class TestHuman:
 
 
 class TestAttempts:
-    async def test_a_failure_keeps_what_came_before_and_says_where_and_why(
+    async def test_a_failure_keeps_earlier_results_and_names_its_place_and_cause(
         self, store: MemoryStateStore, world: World
     ) -> None:
         def boom(data: Any) -> None:
@@ -412,7 +416,7 @@ class TestAttempts:
         assert world.calls == ["a"]
         assert [entry.status for entry in await store.entries(result.run_id)] == ["completed", "failed"]
 
-    async def test_retry_failed_goes_on_from_the_step_that_failed(
+    async def test_retry_failed_continues_at_the_failed_step(
         self, store: MemoryStateStore, world: World
     ) -> None:
         broken = [True]
@@ -434,7 +438,7 @@ class TestAttempts:
             ("flaky", 2),
         ]
 
-    async def test_retries_are_told_and_recorded(self, store: MemoryStateStore) -> None:
+    async def test_retries_are_reported_and_recorded(self, store: MemoryStateStore) -> None:
         tries = []
         seen: list[Any] = []
 
@@ -461,7 +465,7 @@ class TestAttempts:
             RunEnded,
         ]
 
-    async def test_errors_that_are_not_worth_retrying_are_not_retried(self, store: MemoryStateStore) -> None:
+    async def test_permanent_errors_are_not_retried(self, store: MemoryStateStore) -> None:
         tries = []
 
         def bad(data: Any) -> Any:
@@ -474,7 +478,9 @@ class TestAttempts:
         assert result.error.code == "FLJ405"
         assert tries == [1]
 
-    async def test_a_step_that_takes_too_long_fails_with_its_limit(self, store: MemoryStateStore) -> None:
+    async def test_a_step_that_exceeds_its_time_limit_fails_with_the_limit(
+        self, store: MemoryStateStore
+    ) -> None:
         async def slow(data: Any) -> None:
             await asyncio.sleep(60)
 
@@ -530,13 +536,13 @@ async def test_cancelling_a_run_leaves_it_resumable(store: MemoryStateStore, wor
     assert world.calls == ["a"]
 
 
-async def test_a_run_id_that_could_not_be_typed_is_refused(store: MemoryStateStore) -> None:
+async def test_a_malformed_run_id_is_refused(store: MemoryStateStore) -> None:
     for bad in ("a:b", "", " ", "-x", "a/b", "x" * 129):
         with pytest.raises(SettingsError, match="cannot be a run id"):
             await start(pipeline(), store, run_id=bad)
 
 
-async def test_a_live_run_sees_what_a_resumed_one_would(store: MemoryStateStore) -> None:
+async def test_a_live_run_sees_the_same_values_as_a_resumed_one(store: MemoryStateStore) -> None:
     def pair(data: Any) -> tuple[int, float]:
         return (1, 2.0)
 

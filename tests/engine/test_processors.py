@@ -37,7 +37,7 @@ def ref(fn: Any, name: str = "it") -> CallableRef:
     return CallableRef(f"test:{name}", fn)
 
 
-async def test_processors_change_what_is_asked_and_what_came_back(store: MemoryStateStore) -> None:
+async def test_processors_change_the_input_and_the_output(store: MemoryStateStore) -> None:
     async def doubled(data: int) -> int:
         return data * 2
 
@@ -69,7 +69,7 @@ async def test_a_processor_of_arguments_gets_and_returns_them_by_name(store: Mem
     assert "`test:len` returned a int" in failed.error.message
 
 
-async def test_what_processors_write_to_the_context_stays_and_what_validators_write_does_not(
+async def test_context_writes_of_processors_stay_and_those_of_validators_do_not(
     store: MemoryStateStore,
 ) -> None:
     class Counted(PipelineContext):
@@ -95,7 +95,7 @@ async def test_what_processors_write_to_the_context_stays_and_what_validators_wr
     assert (result.status, result.context.total) == (RunStatus.COMPLETED, 3)
 
 
-async def test_a_sync_validator_blocks_nobody(store: MemoryStateStore) -> None:
+async def test_a_sync_validator_does_not_block_the_event_loop(store: MemoryStateStore) -> None:
     seen: list[str] = []
     step = call("x", ECHO, validators=(ref(lambda data: seen.append(threading.current_thread().name)),))
     await start(pipeline(step), store)
@@ -121,7 +121,7 @@ def asserts(data: Any) -> None:
     ],
     ids=["false", "a reason", "a ValueError", "an AssertionError"],
 )
-async def test_an_output_that_a_validator_refuses_is_another_attempt(
+async def test_an_output_refused_by_a_validator_leads_to_another_attempt(
     store: MemoryStateStore, validator: Any, reason: str
 ) -> None:
     world = World()
@@ -134,12 +134,12 @@ async def test_an_output_that_a_validator_refuses_is_another_attempt(
 
 
 @pytest.mark.parametrize("answer", [None, True])
-async def test_none_and_true_are_fine(store: MemoryStateStore, answer: Any) -> None:
+async def test_a_validator_accepts_with_none_or_true(store: MemoryStateStore, answer: Any) -> None:
     step = call("x", ECHO, validators=(ref(lambda data: answer),))
     assert (await start(pipeline(step), store, 1)).success
 
 
-async def test_a_value_that_does_not_fit_a_validators_parameter_is_refused_by_it(
+async def test_a_value_that_does_not_fit_the_parameter_of_a_validator_is_refused(
     store: MemoryStateStore,
 ) -> None:
     def judge(data: int) -> None: ...
@@ -169,13 +169,15 @@ def asks(data: Any) -> Any:
     ],
     ids=["raises", "no verdict", "asks", "input", "output"],
 )
-async def test_what_breaks_is_named(store: MemoryStateStore, keys: Any, message: str) -> None:
+async def test_the_error_names_the_broken_processor_or_validator(
+    store: MemoryStateStore, keys: Any, message: str
+) -> None:
     result = await start(pipeline(call("x", ECHO, **keys)), store, 1)
     assert result.error is not None
     assert (result.error.code, result.error.path, result.error.message) == ("FLJ401", "x", message)
 
 
-async def test_a_hung_processor_is_cut_off_by_the_steps_time_limit(store: MemoryStateStore) -> None:
+async def test_the_time_limit_of_the_step_stops_a_hung_processor(store: MemoryStateStore) -> None:
     async def hang(data: Any) -> None:
         await asyncio.Event().wait()
 
@@ -185,7 +187,7 @@ async def test_a_hung_processor_is_cut_off_by_the_steps_time_limit(store: Memory
     assert result.error.code == "FLJ403"
 
 
-async def test_an_output_that_does_not_fit_its_schema_says_where_and_is_worth_another_attempt(
+async def test_an_output_that_breaks_its_schema_names_the_place_and_is_retried(
     store: MemoryStateStore,
 ) -> None:
     world = World()
@@ -206,7 +208,7 @@ async def test_an_output_that_does_not_fit_its_schema_says_where_and_is_worth_an
     assert "`tags[1]` must be `string`" in error["message"]
 
 
-async def test_an_input_that_does_not_fit_is_not_tried_again(store: MemoryStateStore) -> None:
+async def test_an_input_that_does_not_fit_is_not_retried(store: MemoryStateStore) -> None:
     def takes(data: int) -> int:
         return data
 
@@ -244,7 +246,7 @@ async def asked(step: Step, binding: PipelineBinding, store: MemoryStateStore, v
 WRITER = AgentSpec(name="writer", model="openai-chat:gpt-4o-mini", retries=2)
 
 
-async def test_why_a_validator_refuses_goes_back_to_the_model(
+async def test_the_reason_of_a_validator_is_returned_to_the_model(
     provider: Provider, binding: PipelineBinding, store: MemoryStateStore
 ) -> None:
     provider.will_answer("Hey.", "Hey you.", "Dear customer.")
@@ -259,7 +261,7 @@ async def test_why_a_validator_refuses_goes_back_to_the_model(
     assert "'Hey you.' is not polite" in conversation[4]
 
 
-async def test_a_model_that_never_pleases_a_validator_has_failed_and_was_paid(
+async def test_a_model_that_never_passes_a_validator_fails_and_its_usage_counts(
     provider: Provider, binding: PipelineBinding, store: MemoryStateStore
 ) -> None:
     provider.will_answer("Hey.")
@@ -270,7 +272,7 @@ async def test_a_model_that_never_pleases_a_validator_has_failed_and_was_paid(
     assert "not polite" in result.error.message
 
 
-async def test_a_schema_judges_what_processors_make_of_an_answer(
+async def test_a_schema_validates_the_processed_answer(
     provider: Provider, binding: PipelineBinding, store: MemoryStateStore
 ) -> None:
     provider.will_answer("It is hard to say.", " Bug. ")
@@ -285,7 +287,7 @@ async def test_a_schema_judges_what_processors_make_of_an_answer(
     assert "must be one of" in provider.requests[1]["messages"][2]["content"]
 
 
-async def test_a_validator_that_breaks_ends_the_conversation_and_what_was_paid_counts(
+async def test_a_broken_validator_ends_the_conversation_and_its_usage_counts(
     provider: Provider, binding: PipelineBinding, store: MemoryStateStore
 ) -> None:
     provider.will_answer("Hey.")

@@ -67,13 +67,13 @@ async def outputs(tree: Any, *inputs: Any, cache: Any = None) -> list[Any]:
 # The same question ---------------------------------------------------------------------------------------
 
 
-async def test_the_same_question_is_asked_once(world: World) -> None:
+async def test_the_same_request_is_made_once(world: World) -> None:
     tree = pipeline(call("double", world.add("double", lambda n: n * 2), cache=CACHED))
     assert await outputs(tree, 2, 3, 2, 3) == [4, 6, 4, 6]
     assert len(world.calls) == 2
 
 
-async def test_a_step_around_a_step_does_the_same_and_they_share_their_answers(world: World) -> None:
+async def test_a_cache_around_a_step_behaves_the_same_and_shares_its_entries(world: World) -> None:
     ask = world.add("ask")
     tree = pipeline(
         CacheStep(name="known", step=call("inner", ask)),
@@ -102,7 +102,7 @@ def asking(world: World, **more: Any) -> BaseStep:
         ),
     ],
 )
-async def test_what_may_change_the_answer_is_another_question(
+async def test_everything_that_may_change_the_answer_changes_the_key(
     world: World, other: Callable[[World], BaseStep]
 ) -> None:
     cache = MemoryCache()
@@ -112,7 +112,7 @@ async def test_what_may_change_the_answer_is_another_question(
 
 
 @pytest.mark.guarantee("G21")
-async def test_nothing_given_is_not_something_empty(world: World) -> None:
+async def test_a_missing_value_and_an_empty_one_have_different_keys(world: World) -> None:
     def outer(given: Any) -> BaseStep:
         body = pipeline(call("a", world.add("a"), input=given))
         return LoopStep(name="loop", body=body, until=Expr("true"), cache=CACHED)
@@ -123,13 +123,13 @@ async def test_nothing_given_is_not_something_empty(world: World) -> None:
 
 
 @pytest.mark.guarantee("G21")
-async def test_a_number_is_not_its_text(world: World) -> None:
+async def test_a_number_and_its_text_have_different_keys(world: World) -> None:
     tree = pipeline(call("a", world.add("a"), cache=CACHED))
     assert await outputs(tree, 1, "1", True, None, [1]) == [1, "1", True, None, [1]]
 
 
 @pytest.mark.guarantee("G21")
-async def test_what_a_composite_reads_from_outside_is_part_of_the_question(world: World) -> None:
+async def test_outside_values_that_a_composite_reads_are_part_of_the_key(world: World) -> None:
     body = pipeline(call("work", world.add("work"), input=Text("{{ input.a }}")))
     first = call("first", world.add("first", lambda data: "same"))
     loop = LoopStep(name="loop", body=body, until=Expr("input.b > 0"), cache=CACHED)
@@ -138,7 +138,7 @@ async def test_what_a_composite_reads_from_outside_is_part_of_the_question(world
     assert await outputs(tree, *given) == [[1, False], [2, False], [1, True]]
 
 
-async def test_an_import_is_asked_the_same_when_it_is_handed_the_same(world: World) -> None:
+async def test_an_import_has_the_same_key_for_the_same_input(world: World) -> None:
     child = pipeline(call("c", world.add("c"), input=Text("{{ input.x }}")))
     arguments = {"x": Text("{{ input.a }}")}
     step = ImportStep(name="sub", blueprint="x", pipeline=child, arguments=arguments, cache=CACHED)
@@ -146,7 +146,7 @@ async def test_an_import_is_asked_the_same_when_it_is_handed_the_same(world: Wor
     assert len(world.calls) == 2
 
 
-async def test_a_step_that_reads_the_runs_id_is_never_answered_from_the_cache(world: World) -> None:
+async def test_a_step_that_reads_the_run_id_is_never_cached(world: World) -> None:
     tree = pipeline(call("a", world.add("a"), input=Text("{{ run.id }}"), cache=CACHED))
     first, second = await outputs(tree, 1, 1)
     assert first != second
@@ -159,7 +159,7 @@ async def test_a_callable_may_be_the_key(world: World) -> None:
     assert len(world.calls) == 2
 
 
-async def test_what_a_function_has_captured_tells_it_from_its_twin() -> None:
+async def test_captured_variables_of_a_function_are_part_of_the_key() -> None:
     def made(factor: int) -> BaseStep:
         return call("a", CallableRef("x:times", lambda n: n * factor), cache=CACHED)
 
@@ -168,7 +168,7 @@ async def test_what_a_function_has_captured_tells_it_from_its_twin() -> None:
     assert await outputs(pipeline(made(3)), 5, cache=cache) == [15]
 
 
-async def test_what_a_partial_was_given_is_part_of_the_question() -> None:
+async def test_arguments_of_a_partial_are_part_of_the_key() -> None:
     def add(data: int, more: int) -> int:
         return data + more
 
@@ -208,7 +208,7 @@ async def test_a_callable_that_takes_the_context_is_cached_only_by_a_key(
 
 
 @pytest.mark.guarantee("G21")
-async def test_failures_are_not_kept(store: MemoryStateStore, world: World) -> None:
+async def test_failures_are_not_cached(store: MemoryStateStore, world: World) -> None:
     def fail_once(data: Any) -> Any:
         if len(world.calls) == 1:
             raise ValueError("not today")
@@ -222,7 +222,7 @@ async def test_failures_are_not_kept(store: MemoryStateStore, world: World) -> N
 
 
 @pytest.mark.parametrize("around", [True, False])
-async def test_what_a_fallback_answered_is_not_kept(world: World, around: bool) -> None:
+async def test_the_output_of_a_fallback_is_not_cached(world: World, around: bool) -> None:
     def fail(data: Any) -> Any:
         raise ValueError("away")
 
@@ -234,7 +234,7 @@ async def test_what_a_fallback_answered_is_not_kept(world: World, around: bool) 
     assert (len(cache), world.calls) == (0, ["a", "b", "a", "b"])
 
 
-async def test_a_skipped_step_keeps_nothing_and_is_not_answered(world: World) -> None:
+async def test_a_skipped_step_neither_reads_nor_writes_the_cache(world: World) -> None:
     tree = pipeline(call("a", world.add("a", lambda n: n + 1), when=Expr("input > 1"), cache=CACHED))
     cache = MemoryCache()
     assert await outputs(tree, 1, cache=cache) == [1]
@@ -242,7 +242,7 @@ async def test_a_skipped_step_keeps_nothing_and_is_not_answered(world: World) ->
     assert await outputs(tree, 2, 2, 1, cache=cache) == [3, 3, 1]
 
 
-async def test_what_a_human_answered_is_not_kept(store: MemoryStateStore) -> None:
+async def test_the_answer_of_a_human_is_not_cached(store: MemoryStateStore) -> None:
     def ask(data: Any) -> Any:
         raise PausedException("which one?")
 
@@ -255,7 +255,7 @@ async def test_what_a_human_answered_is_not_kept(store: MemoryStateStore) -> Non
     assert len(cache) == 0
 
 
-async def test_save_is_done_for_a_kept_answer_too(store: MemoryStateStore, world: World) -> None:
+async def test_save_applies_to_a_cached_answer_too(store: MemoryStateStore, world: World) -> None:
     save = {"log": Save(Expr("output + context.total"), append=True)}
     tree = pipeline(
         call("a", world.add("a"), cache=CACHED, save=save),
@@ -270,7 +270,7 @@ async def test_save_is_done_for_a_kept_answer_too(store: MemoryStateStore, world
         assert result.output == [1 + total, 1 + total]
 
 
-async def test_an_answer_whose_code_wrote_to_the_context_is_not_kept(
+async def test_a_result_that_wrote_to_the_context_is_not_cached(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def count(data: int, context: Country) -> int:
@@ -286,7 +286,7 @@ async def test_an_answer_whose_code_wrote_to_the_context_is_not_kept(
     assert "step 'a' wrote `count` to the context" in caplog.text
 
 
-async def test_the_facts_of_a_composite_are_kept_with_its_output(world: World) -> None:
+async def test_the_facts_of_a_composite_are_cached_with_its_output(world: World) -> None:
     loop = LoopStep(
         name="loop",
         body=pipeline(call("a", world.add("a"))),
@@ -314,7 +314,7 @@ async def test_an_entry_that_cannot_be_used_is_a_miss_and_replaced(world: World,
     assert world.calls == ["a"]
 
 
-async def test_trouble_with_the_cache_is_a_miss_and_a_line_in_the_log(
+async def test_a_cache_error_is_a_miss_and_a_line_in_the_log(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken:
@@ -338,7 +338,7 @@ async def test_trouble_with_the_cache_is_a_miss_and_a_line_in_the_log(
 
 
 @pytest.mark.guarantee("G21")
-async def test_of_several_that_ask_the_same_at_once_one_works(world: World) -> None:
+async def test_concurrent_identical_steps_execute_once(world: World) -> None:
     body = pipeline(call("a", world.add("a"), input=Text("{{ item.what }}"), cache=CACHED))
     tree = pipeline(MapStep(name="each", over=Expr("input"), body=body, max_concurrency=20))
     items = [{"what": what, "n": n} for n, what in enumerate("abab" * 5)]
@@ -346,7 +346,9 @@ async def test_of_several_that_ask_the_same_at_once_one_works(world: World) -> N
     assert len(world.calls) == 2
 
 
-async def test_when_the_one_who_works_fails_the_next_one_works(store: MemoryStateStore, world: World) -> None:
+async def test_when_the_executing_step_fails_the_next_one_executes(
+    store: MemoryStateStore, world: World
+) -> None:
     async def fail_first(data: Any) -> Any:
         world.calls.append("a")
         number = len(world.calls)
@@ -366,7 +368,7 @@ async def test_when_the_one_who_works_fails_the_next_one_works(store: MemoryStat
 # What a run shows of it ----------------------------------------------------------------------------------
 
 
-async def test_a_kept_answer_costs_nothing_and_is_visible(store: MemoryStateStore) -> None:
+async def test_a_cached_answer_costs_nothing_and_is_visible(store: MemoryStateStore) -> None:
     agent = ScriptedAgent(["yes"], usage=COSTS)
     target: Any = CallableRef("x:agent", agent)  # type: ignore[arg-type]  # an agent, not a function
     tree, cache = pipeline(call("a", target, cache=CACHED)), MemoryCache()
@@ -378,7 +380,7 @@ async def test_a_kept_answer_costs_nothing_and_is_visible(store: MemoryStateStor
     assert (entry.kind, entry.detail, entry.output) == (EntryKind.DONE, b'{"cached":true}', b'"yes"')
 
 
-async def test_a_resumed_run_sees_the_kept_answer_when_the_cache_has_forgotten_it(
+async def test_a_resumed_run_keeps_its_cached_answer_after_the_cache_evicts_it(
     store: MemoryStateStore, world: World
 ) -> None:
     cache = MemoryCache()
@@ -394,7 +396,7 @@ async def test_a_resumed_run_sees_the_kept_answer_when_the_cache_has_forgotten_i
     assert world.calls == ["a"]
 
 
-async def test_a_run_that_is_stopped_in_the_middle_goes_on_with_its_own_work(world: World) -> None:
+async def test_a_resumed_run_continues_its_own_work_instead_of_reading_the_cache(world: World) -> None:
     loop = LoopStep(
         name="loop",
         body=pipeline(call("one", world.add("one")), call("two", world.add("two"))),

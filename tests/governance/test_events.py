@@ -37,7 +37,7 @@ def test_errors_are_redacted() -> None:
     assert KEY not in repr(ended)
 
 
-def test_an_output_is_a_value_and_stays() -> None:
+def test_an_output_is_a_value_and_is_not_redacted() -> None:
     ended = StepEnded(PATH, "step", Success({"key": KEY}))
     assert redacted(ended) is ended
     started = StepStarted(PATH, "step")

@@ -11,7 +11,7 @@ def test_a_url_keeps_everything_but_its_password() -> None:
     assert redact_uri(uri) == "postgresql+psycopg://flujo:***@db.example:5432/runs?sslmode=require"
 
 
-def test_a_password_with_an_at_sign_is_masked_whole() -> None:
+def test_a_password_with_an_at_sign_is_masked_completely() -> None:
     assert redact_uri("postgresql://u:p@ss@host/db") == "postgresql://u:***@host/db"
 
 
@@ -39,17 +39,17 @@ def test_parts_of_eight_characters_are_masked_of_secrets_of_twelve() -> None:
     assert redact("middle 3456789abc and too short 9abcdef") == f"middle {MASK} and too short 9abcdef"
 
 
-def test_parts_of_a_shorter_secret_stay() -> None:
+def test_parts_of_a_shorter_secret_are_not_masked() -> None:
     assert Redactor(["hunter2-000"])("hunter2-00 hunter2-000") == f"hunter2-00 {MASK}"
 
 
-def test_a_suspect_is_masked_only_as_a_whole() -> None:
+def test_a_suspected_secret_is_masked_only_as_a_whole() -> None:
     redact = Redactor(suspects=["production-database"])
     assert redact("production-database in production-data") == f"{MASK} in production-data"
 
 
 @given(st.text(st.sampled_from("abc-9"), min_size=12, max_size=40), st.data())
-def test_no_part_of_eight_characters_gets_through(secret: str, data: st.DataObject) -> None:
+def test_no_part_of_eight_characters_is_left_unmasked(secret: str, data: st.DataObject) -> None:
     begin = data.draw(st.integers(0, len(secret) - 8))
     end = data.draw(st.integers(begin + 8, len(secret)))
     before, after = data.draw(st.text("xyz ", max_size=9)), data.draw(st.text("xyz ", max_size=9))

@@ -20,7 +20,7 @@ def gate() -> Gate:
     return gate
 
 
-def test_text_for_people_has_neither_secrets_nor_suspects(gate: Gate) -> None:
+def test_text_for_people_has_neither_known_nor_suspected_secrets(gate: Gate) -> None:
     assert gate.text(f"{KEY} refused for customer_id") == "*** refused for ***"
 
 
@@ -38,7 +38,7 @@ def test_a_value_with_a_whole_secret_is_refused_by_the_name_of_the_secret(gate: 
     assert KEY not in f"{refused.value!r} {refused.value.facts} {refused.value.hint}"
 
 
-def test_a_value_with_a_part_of_a_secret_or_a_suspect_is_stored_as_it_is(gate: Gate) -> None:
+def test_a_value_with_part_of_a_secret_or_a_suspected_secret_is_stored_unchanged(gate: Gate) -> None:
     value = canonical.encode({"note": KEY[:-1], "field": "customer_id"})
     assert gate.admit(value, "the input") is value
 

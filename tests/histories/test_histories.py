@@ -29,7 +29,7 @@ def recorded_uri(request: pytest.FixtureRequest, empty_uri: str, tmp_path: Path)
 
 
 @pytest.mark.guarantee("G23")
-async def test_what_a_version_has_left_goes_on_to_the_same_end(recorded_uri: str) -> None:
+async def test_runs_of_every_released_version_resume_to_the_same_result(recorded_uri: str) -> None:
     store = SqlStateStore(recorded_uri)
     records = await store.runs(RunQuery(limit=1000))
     found = {record.status for record in records}

@@ -55,7 +55,7 @@ async def store(
 
 
 @pytest.mark.guarantee("G23")
-async def test_every_run_ends_as_its_situation_says(store: SqlStateStore) -> None:
+async def test_every_recorded_situation_ends_as_expected(store: SqlStateStore) -> None:
     for situation in SITUATIONS:
         run_id = RunId(situation.name)
         assert (await store.find(run_id)).status is situation.left, situation.name
@@ -89,7 +89,7 @@ async def _end(store: SqlStateStore, situation: Situation, life: Life) -> None:
             await client.resume_task(situation.name, answer, asked.pause_id)
 
 
-async def test_what_is_known_of_old_runs_is_still_shown(store: SqlStateStore) -> None:
+async def test_old_runs_are_still_shown(store: SqlStateStore) -> None:
     client = TaskClient(store)
     [found] = await client.list_tasks(metadata_filter={"team": "red"}, user_id="ada")
     assert (found.run_id, found.metadata) == ("several", {"team": "red", "attempt": 2})
@@ -109,7 +109,7 @@ async def test_what_is_known_of_old_runs_is_still_shown(store: SqlStateStore) ->
     assert doubt.trace.at("items.0/pay").status == "paused"
 
 
-async def test_a_run_of_a_blueprint_goes_on_with_the_files_that_it_pinned(
+async def test_a_resumed_run_of_a_blueprint_uses_its_pinned_files(
     store: SqlStateStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for path, text in PROJECT.items():
@@ -122,7 +122,7 @@ async def test_a_run_of_a_blueprint_goes_on_with_the_files_that_it_pinned(
     assert (result.status, result.output) == (RunStatus.COMPLETED, BLUEPRINT_OUTPUT)
 
 
-async def test_purging_one_run_after_the_other_keeps_what_the_rest_needs(store: SqlStateStore) -> None:
+async def test_purging_a_run_keeps_the_blobs_of_the_others(store: SqlStateStore) -> None:
     for situation in SITUATIONS:
         await _end(store, situation, Life())
     for run in await store.runs(RunQuery(limit=1000)):

@@ -32,10 +32,12 @@ def test_a_pattern_that_cannot_be_linear_is_refused(pattern: str) -> None:
         ("a\0", "a\0b", True),
     ],
 )
-def test_notations_of_json_schema_and_python_keep_their_meaning(pattern: str, text: str, found: bool) -> None:
+def test_notations_of_json_schema_and_python_have_their_own_meaning(
+    pattern: str, text: str, found: bool
+) -> None:
     assert is_found(pattern, text) is found
 
 
 @given(st.from_regex(r"(a|b|\.|\[ab\]|\[\^a\]){1,4}[?*+]?[ab]?", fullmatch=True), st.text("ab", max_size=6))
-def test_a_pattern_that_python_takes_matches_as_in_python(pattern: str, text: str) -> None:
+def test_a_pattern_that_python_accepts_matches_as_in_python(pattern: str, text: str) -> None:
     assert is_found(pattern, text) is (re.search(pattern, text) is not None)

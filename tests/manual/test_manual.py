@@ -95,7 +95,7 @@ async def test_4_resources_are_injected() -> None:
     assert block.pool.executed == [...]
 
 
-async def test_7_a_swallowed_pause_loses_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_7_a_swallowed_pause_still_pauses_the_run(caplog: pytest.LogCaptureFixture) -> None:
     async with Flujo[Any, Any, Any](pipeline=asking(), raise_on_pause=True) as runner:
         assert await exception_pattern.bad(runner) == "Error"
         with pytest.raises(PausedException, match="Send this"):
@@ -117,7 +117,9 @@ async def test_7_an_error_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     )
 
 
-async def test_9_the_adapter_answers_seeds_and_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_9_the_adapter_returns_results_seeds_the_context_and_closes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     shout = call("shout", CallableRef("x:shout", str.upper), save={"source": Save(Expr("'api'"))})
     monkeypatch.setattr(reference_adapter, "my_pipeline", pipeline(shout))
     adapter = reference_adapter.FlujoProductionAdapter()
@@ -130,7 +132,7 @@ async def test_9_the_adapter_answers_seeds_and_closes(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("persist", [True, False])
-async def test_9_what_fails_and_what_is_not_persisted(monkeypatch: pytest.MonkeyPatch, persist: bool) -> None:
+async def test_9_failed_and_unpersisted_runs(monkeypatch: pytest.MonkeyPatch, persist: bool) -> None:
     def fail(data: str) -> str:
         raise ValueError(data)
 

@@ -116,7 +116,7 @@ def serve() -> AbstractAsyncContextManager[None]:
     return lifecycle.lifespan(FastAPI())
 
 
-async def test_profile_c_talks_over_the_restarts_of_its_server() -> None:
+async def test_profile_c_continues_its_conversation_across_server_restarts() -> None:
     async with serve():
         runner = lifecycle.adapter.runner
         begun = await runner.run_result_async("How can I help?", initial_context_data={"user_id": "u1"})

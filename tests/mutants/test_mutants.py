@@ -16,7 +16,7 @@ QUICK = ("answer_to_any_question", "digest_not_compared", "held_run_claimed")
 
 
 @pytest.mark.parametrize("mutation", mutations(), ids=lambda each: each.name)
-def test_each_bug_can_be_made_and_names_a_test_that_there_is(mutation: Mutation) -> None:
+def test_each_mutation_applies_and_names_an_existing_test(mutation: Mutation) -> None:
     assert mutation.occurrences() == 1, f"{mutation.file} has changed: adapt `old` of {mutation.name}"
     file, _, name = mutation.test.partition("::")
     text = (ROOT / file).read_text("utf-8")
@@ -27,5 +27,5 @@ def test_each_bug_can_be_made_and_names_a_test_that_there_is(mutation: Mutation)
 
 
 @pytest.mark.parametrize("mutation", [m for m in mutations() if m.name in QUICK], ids=lambda each: each.name)
-def test_the_named_test_sees_the_bug(mutation: Mutation) -> None:
+def test_the_named_test_detects_the_mutation(mutation: Mutation) -> None:
     assert verdict(mutation) == ""

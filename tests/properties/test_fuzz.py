@@ -102,7 +102,7 @@ def told(found: Compiled) -> list[str]:
 
 @tries(350)
 @given(mutated_bytes() | st.binary(max_size=200))
-def test_any_bytes_give_a_pipeline_or_findings_with_places_and_the_same_ones_again(data: bytes) -> None:
+def test_any_bytes_give_a_pipeline_or_the_same_located_findings_each_time(data: bytes) -> None:
     found = compiled(data)
     assert (found.pipeline is None) is any(one.is_error for one in found.diagnostics)
     for one in found.diagnostics:
@@ -186,7 +186,7 @@ def editors_schema() -> Draft202012Validator:
 
 @tries(200)
 @given(mutated_documents())
-def test_what_our_check_accepts_the_editor_s_schema_accepts(data: Any) -> None:
+def test_a_blueprint_accepted_by_the_validator_is_accepted_by_the_editor_schema(data: Any) -> None:
     document = read(yaml.safe_dump(data, allow_unicode=True, sort_keys=False).encode(), ENTRY)
     blueprint, _ = check(document)
     if blueprint is not None and not any(one.is_error for one in document.diagnostics):
@@ -195,7 +195,7 @@ def test_what_our_check_accepts_the_editor_s_schema_accepts(data: Any) -> None:
 
 @tries(60)
 @given(st.sampled_from(documents()))
-def test_comments_and_the_ends_of_lines_are_not_the_blueprint(data: Any) -> None:
+def test_comments_and_line_endings_do_not_change_the_blueprint(data: Any) -> None:
     plain = yaml.safe_dump(data, sort_keys=False)
     with_comments = "# a comment\n" + plain.replace("\nsteps:", "\n\n# more\nsteps:").replace("\n", "\r\n")
     first, second = check(read(plain.encode(), ENTRY)), check(read(with_comments.encode(), ENTRY))
@@ -230,7 +230,7 @@ Core.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.co
 
 @tries(250)
 @given(mutated_bytes())
-def test_what_is_read_without_a_finding_is_what_yaml_1_2_says(data: bytes) -> None:
+def test_a_blueprint_without_findings_is_read_as_yaml_1_2(data: bytes) -> None:
     document = read(data, ENTRY)
     if not document.diagnostics:
         assert document.data == yaml.load(data, Loader=Core)
@@ -335,7 +335,7 @@ logic = st.recursive(
 
 @tries(400)
 @given(logic | arithmetic)
-def test_an_expression_means_what_a_reference_of_a_few_lines_says(tree: Any) -> None:
+def test_an_expression_evaluates_as_in_the_reference(tree: Any) -> None:
     try:
         expected: Any = reference(tree)
     except Fails:
@@ -354,7 +354,7 @@ SCOPE = {"type": "object", "properties": {"input": {"type": "object"}, "a": {"ty
 
 @tries(400)
 @given(st.lists(PIECES, max_size=14).map("".join) | st.text(max_size=30))
-def test_any_text_is_filled_in_or_refused_as_an_expression(source: str) -> None:
+def test_any_template_text_is_rendered_or_refused(source: str) -> None:
     for compile_, check_ in ((compile_text, check_text), (compile_expression, check_expression)):
         check_(source, SCOPE)
         try:
@@ -407,7 +407,7 @@ AROUND = st.sampled_from(
 
 @tries(250)
 @given(answers, AROUND, AROUND, st.integers(0, 60), st.integers(0, 2))
-def test_an_answer_cut_and_dressed_up_is_one_that_fits_or_an_error_and_read_again_the_same(
+def test_a_mutated_answer_fits_the_schema_or_fails_and_reads_the_same_again(
     answer: dict[str, Any], before: str, after: str, cut: int, level: int
 ) -> None:
     reader = OutputReader(ANSWER, level=level)

@@ -42,12 +42,12 @@ def wrote(fork: Any, after: Any) -> set[str]:
 
 
 @given(trees, trees, strict | st.just(MergeStrategy.OVERWRITE))
-def test_one_branch_alone_gives_what_it_wrote(fork: Any, after: Any, strategy: MergeStrategy) -> None:
+def test_a_single_branch_gives_its_own_writes(fork: Any, after: Any, strategy: MergeStrategy) -> None:
     assert canonical.encode(merged(fork, [after], strategy)) == canonical.encode(after)
 
 
 @given(trees, several, strict)
-def test_a_branch_that_wrote_nothing_is_never_in_the_way(
+def test_a_branch_without_writes_never_conflicts(
     fork: Any, afters: list[Any], strategy: MergeStrategy
 ) -> None:
     with_idle = {**patches(fork, afters), "idle": diff(fork, canonical.normalise(fork))}
@@ -55,7 +55,7 @@ def test_a_branch_that_wrote_nothing_is_never_in_the_way(
 
 
 @given(trees, several, st.sampled_from(MergeStrategy))
-def test_no_field_that_nobody_wrote_is_touched(fork: Any, afters: list[Any], strategy: MergeStrategy) -> None:
+def test_merging_changes_only_written_fields(fork: Any, afters: list[Any], strategy: MergeStrategy) -> None:
     result = merged(fork, afters, strategy)
     written = set().union(*(wrote(fork, after) for after in afters))
     if not isinstance(result, Conflict):
@@ -70,7 +70,7 @@ def test_some_strategies_always_decide(fork: Any, afters: list[Any], strategy: M
 
 
 @given(trees, several)
-def test_a_conflict_names_exactly_those_who_wrote_the_field(fork: Any, afters: list[Any]) -> None:
+def test_a_conflict_names_exactly_the_branches_that_wrote_the_field(fork: Any, afters: list[Any]) -> None:
     result = merged(fork, afters, MergeStrategy.ERROR_ON_CONFLICT)
     writers = {
         field: [n for n, after in zip(names, afters, strict=False) if field in wrote(fork, after)]
@@ -84,7 +84,7 @@ def test_a_conflict_names_exactly_those_who_wrote_the_field(fork: Any, afters: l
 
 
 @given(trees, several)
-def test_context_update_loses_nothing_that_anybody_wrote(fork: Any, afters: list[Any]) -> None:
+def test_context_update_keeps_the_writes_of_every_branch(fork: Any, afters: list[Any]) -> None:
     result = merged(fork, afters, MergeStrategy.CONTEXT_UPDATE)
     if isinstance(result, Conflict):
         return
@@ -169,7 +169,7 @@ def test_the_order_in_which_branches_finish_never_changes_the_result(turns: list
 @pytest.mark.guarantee("G10", "G22")
 @settings(max_examples=40)
 @given(st.lists(st.integers(0, 6), max_size=10), st.integers(1, 12))
-def test_a_run_that_was_cancelled_anywhere_comes_to_the_same_result(turns: list[int], moment: int) -> None:
+def test_a_run_cancelled_at_any_point_resumes_to_the_same_result(turns: list[int], moment: int) -> None:
     async def race() -> None:
         store = MemoryStateStore()
         running = asyncio.create_task(start(racing(turns), store))

@@ -212,7 +212,7 @@ def _drive(uris: Iterator[str], examples: int) -> None:
 
 
 @pytest.mark.guarantee("G1", "G4")
-def test_a_database_is_always_what_the_model_says(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_database_always_matches_the_model(tmp_path_factory: pytest.TempPathFactory) -> None:
     def uris() -> Iterator[str]:
         while True:
             yield f"sqlite:///{tmp_path_factory.mktemp('day') / 'state.db'}"
@@ -221,7 +221,7 @@ def test_a_database_is_always_what_the_model_says(tmp_path_factory: pytest.TempP
 
 
 @pytest.mark.guarantee("G1", "G4")
-def test_a_postgres_database_is_always_what_the_model_says(postgres_uri: str) -> None:
+def test_a_postgres_database_always_matches_the_model(postgres_uri: str) -> None:
     def uris() -> Iterator[str]:
         while True:
             with psycopg.connect(postgres_uri, autocommit=True) as connection:

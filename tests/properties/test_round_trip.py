@@ -289,21 +289,21 @@ def read_back(files: dict[str, str], entry: str) -> Any:
 @pytest.mark.parametrize(
     "text", ["0E0", "1e5", "12:30:00", "0o17", "1_000", ".inf", "9" * 20, "yes", "2026-01-01"]
 )
-def test_a_text_that_looks_like_something_else_is_written_as_a_text(text: str) -> None:
+def test_a_string_that_looks_like_another_type_is_written_as_a_string(text: str) -> None:
     tree = Pipeline((HumanInTheLoopStep(name="ask", message="?"),), name="p-1", description=text)
     assert read_back(write_blueprint(tree, ENTRY), ENTRY) == tree
 
 
 @given(trees())
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-def test_a_tree_that_is_written_is_read_as_it_was(tree: Pipeline[Any, Any]) -> None:
+def test_a_written_tree_is_read_back_equal(tree: Pipeline[Any, Any]) -> None:
     files = write_blueprint(tree, ENTRY)
     assert read_back(files, ENTRY) == tree
     assert write_blueprint(read_back(files, ENTRY), ENTRY) == files
 
 
 @pytest.mark.parametrize("path", sorted(path.name for path in (ROOT / "blueprints").glob("*.yaml")))
-def test_each_blueprint_of_this_project_is_written_as_one_that_says_the_same(path: str) -> None:
+def test_each_blueprint_of_this_project_is_rewritten_with_the_same_meaning(path: str) -> None:
     entry = f"blueprints/{path}"
     tree = compile_blueprint(entry, FileSource(ROOT), allow_callables=["skills.*", "blueprints.*"]).pipeline
     assert tree is not None
@@ -327,7 +327,7 @@ def test_a_kind_that_is_not_available_yet_is_written_too() -> None:
     assert "kind: granular" in write_blueprint(tree, ENTRY)[ENTRY]
 
 
-def test_what_says_nothing_of_its_own_is_left_out() -> None:
+def test_default_values_are_left_out() -> None:
     tree = Pipeline(Step("a", "skills.x:f") >> Step("b", "skills.x:f", input="{{ previous }}"), "p")
     assert write_blueprint(tree, ENTRY)[ENTRY] == (
         "version: '1'\nname: p\nsteps:\n- name: a\n  call: skills.x:f\n"
@@ -335,7 +335,7 @@ def test_what_says_nothing_of_its_own_is_left_out() -> None:
     )
 
 
-def test_a_child_written_in_python_gets_a_file_beside_its_parent() -> None:
+def test_a_child_pipeline_from_python_gets_its_own_file() -> None:
     child = Pipeline(Step("a", "skills.x:f"), "child")
     files = write_blueprint(Pipeline([ImportStep("one", child), ImportStep("two", child)], "p"), ENTRY)
     assert list(files) == ["blueprints/flows/child.yaml", ENTRY]
@@ -364,7 +364,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_a_blueprint_cannot_say_is_refused(name: str) -> None:
+def test_a_tree_that_a_blueprint_cannot_express_is_refused(name: str) -> None:
     tree, words = REFUSED[name]
     with pytest.raises(PipelineError) as caught:
         write_blueprint(tree, ENTRY)

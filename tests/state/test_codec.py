@@ -55,7 +55,7 @@ def _stored(entry: Entry) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 @settings(max_examples=60, deadline=None)
 @given(entries)
-def test_an_entry_comes_back_as_it_went_in(entry: Entry) -> None:
+def test_an_entry_is_decoded_unchanged(entry: Entry) -> None:
     row, aside = _stored(entry)
     assert codec.entry(row, aside) == entry
     assert all(len(row[name] or b"") <= codec.INLINE_LIMIT for name in codec.ENTRY_VALUES)
@@ -65,7 +65,7 @@ def test_an_entry_comes_back_as_it_went_in(entry: Entry) -> None:
 @pytest.mark.guarantee("G7")
 @settings(max_examples=60, deadline=None)
 @given(entries, st.data())
-def test_a_changed_column_is_found(entry: Entry, data: st.DataObject) -> None:
+def test_a_changed_column_is_detected(entry: Entry, data: st.DataObject) -> None:
     row, aside = _stored(entry)
     column = data.draw(st.sampled_from(sorted(set(row) - {"parent"})))
     old = row[column]
@@ -76,7 +76,7 @@ def test_a_changed_column_is_found(entry: Entry, data: st.DataObject) -> None:
 
 
 @pytest.mark.guarantee("G7")
-def test_a_usage_that_is_none_is_not_taken_for_nothing_used() -> None:
+def test_a_null_usage_is_not_treated_as_zero_usage() -> None:
     entry = Entry(path=StepPath("a"), kind=EntryKind.WORK, seq=1)
     row, aside = _stored(entry)
     assert codec.entry(row, aside) == entry
@@ -88,7 +88,7 @@ def test_a_usage_that_is_none_is_not_taken_for_nothing_used() -> None:
 @pytest.mark.guarantee("G7")
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=3_000) | st.integers(1, 9).map(lambda n: b"abc" * 1_000 * n), st.data())
-def test_a_flipped_bit_in_a_blob_is_found_unless_it_changes_nothing(
+def test_a_flipped_bit_in_a_blob_is_detected_unless_it_changes_nothing(
     content: bytes, data: st.DataObject
 ) -> None:
     row = codec.blob_row(canonical.digest(content), content)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from flujo.domain.run import RunRecord
 
 
-async def test_leases_are_renewed_while_the_loop_lives(store_uri: str) -> None:
+async def test_leases_are_renewed_while_the_event_loop_runs(store_uri: str) -> None:
     mine, other = SqlStateStore(store_uri, lease_s=0.6, renew_s=0.1), SqlStateStore(store_uri)
     run = await mine.accept(new_run(), {})
     for _ in range(4):
@@ -37,7 +37,7 @@ async def test_leases_are_renewed_while_the_loop_lives(store_uri: str) -> None:
     await other.aclose()
 
 
-def test_the_runs_of_a_loop_that_has_ended_lapse(store_uri: str) -> None:
+def test_leases_expire_after_their_event_loop_has_ended(store_uri: str) -> None:
     mine, other = SqlStateStore(store_uri, lease_s=0.3, renew_s=0.1), SqlStateStore(store_uri)
 
     async def start() -> RunRecord:
@@ -89,7 +89,7 @@ def _holder(uri: str) -> subprocess.Popen[str]:
 
 @pytest.mark.guarantee("G2")
 @pytest.mark.parametrize("acknowledged", [1, 17, 60])
-async def test_kill_9_loses_no_acknowledged_entry_and_the_run_can_be_taken_at_once(
+async def test_kill_9_loses_no_acknowledged_entry_and_the_run_can_be_claimed_at_once(
     store_uri: str, acknowledged: int
 ) -> None:
     process = _holder(store_uri)
@@ -109,7 +109,7 @@ async def test_kill_9_loses_no_acknowledged_entry_and_the_run_can_be_taken_at_on
     await store.aclose()
 
 
-async def test_an_owner_that_lives_is_not_taken_over(store_uri: str) -> None:
+async def test_the_run_of_a_live_owner_cannot_be_claimed(store_uri: str) -> None:
     process = _holder(store_uri)
     assert process.stdout is not None
     process.stdout.readline()

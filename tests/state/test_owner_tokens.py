@@ -26,7 +26,7 @@ def token(**parts: object) -> str:
     return ":".join(str(part) for part in (mine | parts).values())
 
 
-def test_this_process_is_alive() -> None:
+def test_this_process_counts_as_alive() -> None:
     assert not owner_tokens.is_provably_dead(owner_tokens.new_token())
 
 
@@ -47,16 +47,16 @@ def test_a_zombie_is_dead() -> None:
 
 @pytest.mark.parametrize("part", ["boot", "namespace"])
 @pytest.mark.parametrize("value", ["another", owner_tokens.UNKNOWN])
-def test_nothing_is_known_of_a_process_elsewhere(gone: int, part: str, value: str) -> None:
+def test_the_state_of_a_process_on_another_machine_is_unknown(gone: int, part: str, value: str) -> None:
     assert not owner_tokens.is_provably_dead(token(pid=gone, **{part: value}))
 
 
-def test_nothing_is_known_without_a_start_time(gone: int) -> None:
+def test_the_state_of_a_process_without_a_start_time_is_unknown(gone: int) -> None:
     assert not owner_tokens.is_provably_dead(token(pid=gone, started=owner_tokens.UNKNOWN))
 
 
 @pytest.mark.parametrize("text", ["", "-", "a:b:c:d:e", "a:b:c:-1:e", "a:b:1:e"])
-def test_nothing_is_known_of_a_token_of_another_form(text: str) -> None:
+def test_the_owner_of_an_unknown_token_format_is_unknown(text: str) -> None:
     assert not owner_tokens.is_provably_dead(text)
 
 

@@ -100,18 +100,18 @@ def provider(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     return request.getfixturevalue("s3_server").provider()
 
 
-async def test_what_is_put_is_there_and_put_again_changes_it(provider: Any) -> None:
+async def test_a_stored_value_can_be_read_and_replaced(provider: Any) -> None:
     await provider.put("2026/a paper.pdf", b"one")
     await provider.put("2026/a paper.pdf", b"\x00two\xff")
     assert await provider.get("2026/a paper.pdf") == b"\x00two\xff"
 
 
-async def test_what_is_not_there_is_said_so(provider: Any) -> None:
+async def test_a_missing_key_is_reported(provider: Any) -> None:
     with pytest.raises((LookupError, FileNotFoundError)):
         await provider.get("nothing/here")
 
 
-async def test_a_large_value_comes_back_whole(provider: Any) -> None:
+async def test_a_large_value_is_returned_whole(provider: Any) -> None:
     data = bytes(range(256)) * 50_000
     await provider.put("large", data)
     assert await provider.get("large") == data
@@ -123,7 +123,7 @@ async def test_a_large_value_comes_back_whole(provider: Any) -> None:
 @pytest.mark.parametrize(
     "key", ["../x", "a/../../x", "/etc/passwd", "", ".", "a//b", "a/./b", "a\\..\\b", "a\0b", "a/", "link/x"]
 )
-async def test_no_key_leaves_the_folder(tmp_path: Path, key: str) -> None:
+async def test_no_key_escapes_the_folder(tmp_path: Path, key: str) -> None:
     outside, folder = tmp_path / "outside", tmp_path / "folder"
     outside.mkdir()
     folder.mkdir()
@@ -139,7 +139,7 @@ async def test_no_key_leaves_the_folder(tmp_path: Path, key: str) -> None:
 
 
 @given(key=st.text(st.sampled_from("ab./\\\0 é"), max_size=12))
-def test_the_file_of_a_key_is_in_the_folder_or_there_is_none(
+def test_a_key_is_stored_inside_the_folder_or_refused(
     tmp_path_factory: pytest.TempPathFactory, key: str
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "keys"
@@ -152,7 +152,7 @@ def test_the_file_of_a_key_is_in_the_folder_or_there_is_none(
 
 
 @pytest.mark.guarantee("G24")
-async def test_a_write_that_is_cut_off_leaves_the_old_file_and_nothing_beside_it(
+async def test_an_interrupted_write_leaves_only_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provider = FileProvider(tmp_path)
@@ -207,7 +207,7 @@ async def test_a_run_with_its_documents_in_a_bucket(store: StateStore, s3_server
     assert s3_server.ask("GET", f"papers/docs/{result.context.text.key}") == b"ABC"
 
 
-async def test_an_upload_carries_the_digest_that_the_service_holds_it_to() -> None:
+async def test_an_upload_carries_a_digest_that_the_service_verifies() -> None:
     seen: list[str | None] = []
 
     class Noting(BaseHTTPRequestHandler):
@@ -227,7 +227,7 @@ async def test_an_upload_carries_the_digest_that_the_service_holds_it_to() -> No
     assert seen == [b64encode(sha256(b"abc").digest()).decode()]
 
 
-async def test_a_server_that_is_gone_fails_the_step_and_the_run_goes_on_when_it_is_back(
+async def test_an_unreachable_server_fails_the_step_and_the_run_resumes_when_it_is_back(
     store: StateStore,
 ) -> None:
     server = S3()
@@ -275,12 +275,12 @@ def test_a_setting_that_names_neither_is_refused(tmp_path: Path, url: str) -> No
         open_provider("docs", url, tmp_path)
 
 
-def test_a_storage_that_nobody_knows_is_refused_with_its_setting(tmp_path: Path) -> None:
+def test_an_unknown_storage_is_refused_with_its_setting(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"`state_providers.docs`, 'ftp://x/y', cannot be opened: .*URL"):
         open_provider("docs", "ftp://x/y", tmp_path)
 
 
-def test_a_bucket_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bucket_without_its_package_names_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "obstore.store", None)
     with pytest.raises(SettingsError) as error:
         BucketProvider("s3://papers")

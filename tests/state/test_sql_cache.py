@@ -36,7 +36,7 @@ async def rows(store: SqlStateStore) -> int:
 # In memory -----------------------------------------------------------------------------------------------
 
 
-async def test_the_least_recently_used_answers_go_first() -> None:
+async def test_the_least_recently_used_answers_are_evicted_first() -> None:
     cache = MemoryCache(max_entries=2)
     for key in "ab":
         await cache.put(key, key.encode())
@@ -45,7 +45,7 @@ async def test_the_least_recently_used_answers_go_first() -> None:
     assert [await cache.get(key) for key in "abc"] == [b"a", None, b"c"]
 
 
-async def test_answers_together_take_no_more_room_than_they_may() -> None:
+async def test_all_answers_together_stay_within_the_size_limit() -> None:
     cache = MemoryCache(max_bytes=10)
     await cache.put("a", b"12345")
     await cache.put("b", b"12345")
@@ -56,7 +56,7 @@ async def test_answers_together_take_no_more_room_than_they_may() -> None:
     assert len(cache) == 1
 
 
-async def test_an_answer_is_good_by_the_clock_that_it_was_kept_by() -> None:
+async def test_an_answer_expires_by_the_clock_of_its_store() -> None:
     now = [0.0]
     cache = MemoryCache(now=lambda: now[0])
     await cache.put("a", b"1", ttl_s=10)
@@ -71,7 +71,7 @@ async def test_an_answer_is_good_by_the_clock_that_it_was_kept_by() -> None:
 
 @pytest.mark.guarantee("G21")
 @pytest.mark.parametrize("damage", [{"value": b"other"}, {"digest": b"0" * 64}, {"value": b""}])
-async def test_a_row_that_was_changed_is_a_miss_and_replaced(
+async def test_a_changed_row_is_a_miss_and_is_replaced(
     store: SqlStateStore, damage: dict[str, bytes]
 ) -> None:
     cache, world = store.cache(), World()
@@ -85,7 +85,7 @@ async def test_a_row_that_was_changed_is_a_miss_and_replaced(
     assert await rows(store) == 1
 
 
-async def test_rows_that_are_not_good_any_more_go_away_a_few_at_a_time(store: SqlStateStore) -> None:
+async def test_expired_rows_are_deleted_a_few_at_a_time(store: SqlStateStore) -> None:
     old = [
         {"key": f"{n}", "value": b"", "digest": b"", "created_at": 0.0, "expires_at": 1.0}
         for n in range(SWEEP + 5)
@@ -98,7 +98,7 @@ async def test_rows_that_are_not_good_any_more_go_away_a_few_at_a_time(store: Sq
     assert await rows(store) == 2
 
 
-async def test_two_processes_share_what_is_kept(store_uri: str) -> None:
+async def test_two_processes_share_cached_answers(store_uri: str) -> None:
     world = World()
     tree = pipeline(call("a", world.add("a"), cache=CachePolicy()))
     for number in range(2):
@@ -109,7 +109,7 @@ async def test_two_processes_share_what_is_kept(store_uri: str) -> None:
     assert world.calls == ["a"]
 
 
-async def test_a_closed_store_is_trouble_that_the_run_survives(store: SqlStateStore) -> None:
+async def test_a_run_survives_a_closed_cache_store(store: SqlStateStore) -> None:
     cache, world = store.cache(), World()
     await store.aclose()
     with pytest.raises(StateBackendUnavailable):

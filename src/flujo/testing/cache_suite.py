@@ -33,35 +33,35 @@ class CacheBackendSuite:
         """A cache without entries."""
         raise NotImplementedError
 
-    async def test_there_is_nothing_that_was_not_put(self, cache: CacheBackend) -> None:
+    async def test_a_key_that_was_never_put_is_missing(self, cache: CacheBackend) -> None:
         assert await cache.get(KEY) is None
 
     @pytest.mark.parametrize("value", VALUES, ids=len)
-    async def test_what_was_put_comes_back_byte_for_byte(self, cache: CacheBackend, value: bytes) -> None:
+    async def test_a_stored_value_is_returned_byte_for_byte(self, cache: CacheBackend, value: bytes) -> None:
         await cache.put(KEY, value)
         assert await cache.get(KEY) == value
         assert await cache.get(OTHER) is None
 
-    async def test_a_later_value_takes_the_place_of_an_earlier_one(self, cache: CacheBackend) -> None:
+    async def test_a_later_value_replaces_an_earlier_one(self, cache: CacheBackend) -> None:
         await cache.put(KEY, b"1", ttl_s=SHORT_S)
         await cache.put(KEY, b"2", ttl_s=3600)
         await asyncio.sleep(2 * SHORT_S)
         assert await cache.get(KEY) == b"2"
 
-    async def test_a_value_is_good_for_as_long_as_was_said(self, cache: CacheBackend) -> None:
+    async def test_a_value_expires_after_its_ttl(self, cache: CacheBackend) -> None:
         await cache.put(KEY, b"short", ttl_s=SHORT_S)
         await cache.put(OTHER, b"long", ttl_s=3600)
         await asyncio.sleep(2 * SHORT_S)
         assert await cache.get(KEY) is None
         assert await cache.get(OTHER) == b"long"
 
-    async def test_without_a_limit_a_value_stays(self, cache: CacheBackend) -> None:
+    async def test_without_a_ttl_a_value_stays(self, cache: CacheBackend) -> None:
         await cache.put(KEY, b"1", ttl_s=SHORT_S)
         await cache.put(KEY, b"2")
         await asyncio.sleep(2 * SHORT_S)
         assert await cache.get(KEY) == b"2"
 
-    async def test_many_may_put_and_get_at_once(self, cache: CacheBackend) -> None:
+    async def test_concurrent_puts_and_gets_keep_every_value(self, cache: CacheBackend) -> None:
         keys = [f"{number:064x}" for number in range(20)]
         values = [key.encode() for key in keys]
         await asyncio.gather(

@@ -77,7 +77,7 @@ async def test_a_fallback_takes_over_after_the_last_attempt(store: StateStore, w
     ]
 
 
-async def test_a_step_that_succeeds_says_that_it_did_not_fall_back(store: StateStore, world: World) -> None:
+async def test_a_successful_step_reports_no_fallback(store: StateStore, world: World) -> None:
     tree = pipeline(
         call("x", world.add("primary"), fallback=call("spare", world.add("spare"))),
         output=Text("{{ steps.x.fell_back }}"),
@@ -86,7 +86,7 @@ async def test_a_step_that_succeeds_says_that_it_did_not_fall_back(store: StateS
     assert world.calls == ["primary"]
 
 
-async def test_a_trace_says_why_a_step_fell_back(store: StateStore, world: World) -> None:
+async def test_a_trace_shows_why_a_step_fell_back(store: StateStore, world: World) -> None:
     step = call("x", world.add("primary", fails), fallback=call("spare", world.add("spare")))
     result = await start(pipeline(step), store, 1)
     node = (await trace(store, await store.run(result.run_id))).at("x")
@@ -96,7 +96,7 @@ async def test_a_trace_says_why_a_step_fell_back(store: StateStore, world: World
     assert [child.path for child in node.children] == ["x/fallback"]
 
 
-async def test_a_fallback_is_asked_what_its_step_was_asked(store: StateStore, world: World) -> None:
+async def test_a_fallback_gets_the_input_of_its_step(store: StateStore, world: World) -> None:
     same = call("spare", world.add("spare"))
     other = call("spare", world.add("other"), input=Text("other"))
     steps = (
@@ -118,7 +118,7 @@ async def test_fallbacks_may_have_fallbacks(store: StateStore, world: World) -> 
     assert [path for path, _ in tree.walk()] == ["x", "x/fallback", "x/fallback/fallback"]
 
 
-async def test_when_both_fail_the_error_is_the_fallbacks_and_a_retry_asks_the_step_first(
+async def test_when_both_fail_the_fallbacks_error_counts_and_a_retry_starts_with_the_step(
     store: StateStore, world: World
 ) -> None:
     step = call(
@@ -134,7 +134,7 @@ async def test_when_both_fail_the_error_is_the_fallbacks_and_a_retry_asks_the_st
     assert world.calls == ["primary", "spare", "primary"]
 
 
-async def test_a_retry_keeps_a_fallback_that_had_succeeded(store: StateStore, world: World) -> None:
+async def test_a_retry_keeps_the_result_of_a_successful_fallback(store: StateStore, world: World) -> None:
     step = call("x", world.add("primary", fails), fallback=call("spare", world.add("spare")))
     await start(pipeline(step, call("after", world.add("after", fails))), store, 1)
     assert (await resume(pipeline(step, call("after", world.add("after"))), store, retry_failed=True)).success

@@ -85,7 +85,7 @@ async def test_a_run_stopped_after_any_write_comes_to_the_same_context(store: St
     assert (await start(tree, store, 1, run_id=run_id)).output == {"total": 23, "log": [20, 210]}
 
 
-async def test_what_a_failed_import_wrote_is_taken_back_also_after_a_resume(store: StateStore) -> None:
+async def test_writes_of_a_failed_import_are_rolled_back_also_after_a_resume(store: StateStore) -> None:
     def fail(data: Any) -> Any:
         raise ValueError("no")
 
@@ -106,7 +106,7 @@ async def test_what_a_failed_import_wrote_is_taken_back_also_after_a_resume(stor
     assert world.calls == ["one", "two", "three", "one", "two"]
 
 
-async def test_a_question_inside_keeps_what_was_written_before_it(store: StateStore) -> None:
+async def test_a_pause_inside_an_import_keeps_earlier_writes(store: StateStore) -> None:
     tree = parent(importing(child(World(), HumanInTheLoopStep(name="ask", message=Text("?")))))
     paused = await start(tree, store, 1)
     assert paused.context is not None
@@ -124,7 +124,7 @@ async def test_branches_that_import_are_merged_like_others(store: StateStore) ->
     assert (await start(tree, store, 1)).output == {"total": 0, "log": [1, 1]}
 
 
-async def test_a_retry_of_a_failed_run_keeps_what_the_import_had_written(store: StateStore) -> None:
+async def test_a_retry_of_a_failed_run_keeps_the_writes_of_the_import(store: StateStore) -> None:
     broken = [True]
 
     def once(data: Any) -> Any:
@@ -157,7 +157,9 @@ async def add(context: Any) -> int:
 
 
 @pytest.mark.parametrize("declared", [Ours, None])
-async def test_a_class_is_inherited_by_who_declares_it_or_nothing(store: StateStore, declared: Any) -> None:
+async def test_a_context_class_is_inherited_by_children_with_the_same_class_or_none(
+    store: StateStore, declared: Any
+) -> None:
     ref = None if declared is None else CallableRef.of(declared)
     inner = pipeline(call("add", CallableRef.of(add)), name="child", context_type=ref)
     tree = pipeline(importing(inner), output=Text("{{ context.total }}"))
@@ -189,7 +191,7 @@ async def test_an_import_without_a_context_of_its_own_inherits_through_two_level
         assert (await runner.run_result_async(None)).output == 1
 
 
-def test_two_blueprints_with_the_same_context_are_a_good_look_alike() -> None:
+def test_two_blueprints_with_equal_contexts_have_the_same_context() -> None:
     context = "context_schema: {properties: {label: {type: string}}}\n"
     steps = 'steps: [{name: a, call: "skills.x:f", save: {label: output}}]\n'
     files = {

@@ -48,7 +48,7 @@ def fail_on(bad: Any) -> Callable[[Any], Any]:
     return work
 
 
-async def test_it_gives_a_list_in_the_order_of_the_items_whoever_finishes_first(
+async def test_results_are_listed_in_the_order_of_the_items(
     store: MemoryStateStore,
 ) -> None:
     second_is_done = asyncio.Event()
@@ -76,7 +76,7 @@ async def test_item_index_and_the_name_of_as_are_in_scope(store: MemoryStateStor
     assert (await start(pipeline(step), store, ["a", "b"])).output == ["a a 0 a", "b b 1 b"]
 
 
-async def test_item_is_the_innermost_and_as_names_the_outer_one(
+async def test_item_is_the_innermost_and_as_names_an_outer_item(
     store: MemoryStateStore, world: World
 ) -> None:
     said = Text("{{ row }}{{ item }}")
@@ -89,7 +89,7 @@ async def test_item_is_the_innermost_and_as_names_the_outer_one(
     assert (await start(pipeline(outer), store, [1, 2])).output == [["1x", "1y"], ["2x", "2y"]]
 
 
-async def test_output_says_what_comes_out(store: MemoryStateStore, world: World) -> None:
+async def test_output_replaces_the_list_of_results(store: MemoryStateStore, world: World) -> None:
     step = mapping(world, output={"all": Text("{{ previous }}")})
     assert (await start(pipeline(step), store, [1, 2])).output == {"all": [10, 20]}
 
@@ -101,7 +101,7 @@ async def test_over_has_to_be_a_list(store: MemoryStateStore, world: World) -> N
         assert result.error.message == f"`over` of map 'm' gives {['a text', 'a map'][number]}, not a list"
 
 
-async def test_max_concurrency_bounds_how_many_items_are_worked_on(store: MemoryStateStore) -> None:
+async def test_max_concurrency_limits_the_items_in_progress(store: MemoryStateStore) -> None:
     running = peak = 0
 
     async def work(data: Any) -> None:
@@ -119,7 +119,7 @@ async def test_max_concurrency_bounds_how_many_items_are_worked_on(store: Memory
 
 
 class TestErrors:
-    async def test_a_failed_item_fails_the_map_and_finished_ones_are_reused(
+    async def test_a_failed_item_fails_the_map_and_a_retry_reuses_completed_ones(
         self, store: MemoryStateStore, world: World
     ) -> None:
         bad = [2]
@@ -132,7 +132,7 @@ class TestErrors:
         assert (await resume(tree, store, retry_failed=True)).output == [10, 20, 30]
         assert world.calls == ["work"] * 4
 
-    async def test_skip_leaves_failed_items_out_and_counts_them(
+    async def test_skip_omits_failed_items_and_counts_them(
         self, store: MemoryStateStore, world: World
     ) -> None:
         tree = pipeline(
@@ -141,7 +141,9 @@ class TestErrors:
         )
         assert (await start(tree, store, [1, 2, 3])).output == {"out": [10, 30], "failed": 1}
 
-    async def test_collect_says_what_became_of_each_item(self, store: MemoryStateStore, world: World) -> None:
+    async def test_collect_returns_the_outcome_of_each_item(
+        self, store: MemoryStateStore, world: World
+    ) -> None:
         output = (
             await start(pipeline(mapping(world, fail_on("b"), on_error="collect")), store, ["a", "b"])
         ).output
@@ -161,12 +163,12 @@ class TestContext:
         step = MapStep(name="m", over=Expr("input"), body=body, **more)
         return pipeline(step, context_schema=COUNTER_SCHEMA, output=Text("{{ context.log }}"))
 
-    async def test_what_items_write_is_dropped_unless_merge_keeps_it(
+    async def test_context_writes_of_items_are_dropped_without_merge(
         self, store: MemoryStateStore, world: World
     ) -> None:
         assert (await start(self.tree(world), store, [1, 2, 3])).output == []
 
-    async def test_what_items_append_is_joined_in_their_order(
+    async def test_appended_values_are_joined_in_the_order_of_the_items(
         self, store: MemoryStateStore, world: World
     ) -> None:
         tree = self.tree(world, merge="context_update")
@@ -184,7 +186,9 @@ class TestContext:
 
 
 class TestCallablesAsOver:
-    async def test_a_callables_list_is_decided_once(self, store: MemoryStateStore, world: World) -> None:
+    async def test_a_list_from_a_callable_is_computed_once(
+        self, store: MemoryStateStore, world: World
+    ) -> None:
         asked = []
 
         def over(data: Any) -> list[int]:
@@ -200,7 +204,7 @@ class TestCallablesAsOver:
         assert asked == [5]
 
     @pytest.mark.parametrize("is_async", [True, False])
-    async def test_what_an_iterator_gives_is_recorded_before_it_is_worked_on(
+    async def test_items_of_an_iterator_are_recorded_before_they_run(
         self, store: MemoryStateStore, world: World, *, is_async: bool
     ) -> None:
         closed = []
@@ -228,7 +232,7 @@ class TestCallablesAsOver:
         assert told[-1] == ("m", EntryKind.DECISION)
         assert closed == ["async" if is_async else "sync"]
 
-    async def test_an_iterator_that_has_ended_is_not_asked_again(
+    async def test_an_exhausted_iterator_is_not_called_again(
         self, store: MemoryStateStore, world: World
     ) -> None:
         asked = []
@@ -246,7 +250,7 @@ class TestCallablesAsOver:
         assert (await resume(tree, store)).output == [1, 2]
         assert asked == [1]
 
-    async def test_an_iterator_that_was_cut_off_begins_again_in_the_same_order(
+    async def test_an_interrupted_iterator_restarts_in_the_same_order(
         self, store: MemoryStateStore, world: World
     ) -> None:
         items, closed = ["a", "b", "c"], []
@@ -275,7 +279,7 @@ class TestCallablesAsOver:
         assert result.output == ["a" * 10, "b" * 10, "c" * 10]
         assert world.calls == ["work"] * 4
 
-    async def test_an_iterator_that_raises_fails_the_map_after_the_items_that_had_begun(
+    async def test_an_iterator_that_raises_fails_the_map_after_the_started_items(
         self, store: MemoryStateStore, world: World
     ) -> None:
         async def over(data: Any) -> AsyncIterator[str]:

@@ -47,7 +47,7 @@ def raising(error: Exception) -> CallableRef:
     return CallableRef("x:fail", fail)
 
 
-async def test_each_branch_gets_what_was_handed_over_and_gives_its_output_by_name(
+async def test_each_branch_gets_the_input_and_returns_its_output_by_name(
     store: MemoryStateStore, world: World
 ) -> None:
     tree = both(
@@ -70,7 +70,7 @@ async def test_branches_run_at_the_same_time(store: MemoryStateStore) -> None:
     assert (await start(tree, store)).output["out"] == {"left": "met", "right": "met"}
 
 
-async def test_max_concurrency_bounds_how_many_run_at_once(store: MemoryStateStore) -> None:
+async def test_max_concurrency_limits_the_branches_in_progress(store: MemoryStateStore) -> None:
     running = peak = 0
 
     async def work(data: Any) -> None:
@@ -86,7 +86,7 @@ async def test_max_concurrency_bounds_how_many_run_at_once(store: MemoryStateSto
     assert peak == 2
 
 
-async def test_output_says_what_comes_out_and_sees_the_merged_context(
+async def test_output_replaces_the_result_and_sees_the_merged_context(
     store: MemoryStateStore, world: World
 ) -> None:
     tree = both(
@@ -97,7 +97,7 @@ async def test_output_says_what_comes_out_and_sees_the_merged_context(
     assert (await start(tree, store, 4)).output["out"] == {"left": 4, "total": 4}
 
 
-async def test_a_branch_does_not_see_what_the_other_writes(store: MemoryStateStore, world: World) -> None:
+async def test_a_branch_does_not_see_the_writes_of_another(store: MemoryStateStore, world: World) -> None:
     tree = both(
         pipeline(call("a", world.add("a"), save={"total": Save(Expr("output"))})),
         pipeline(
@@ -116,7 +116,7 @@ class TestMerging:
             **more,
         )
 
-    async def test_what_both_only_append_is_joined_in_order_of_declaration(
+    async def test_appended_values_are_joined_in_order_of_declaration(
         self, store: MemoryStateStore, world: World
     ) -> None:
         append = Save(Expr("output"), append=True)
@@ -131,7 +131,7 @@ class TestMerging:
         tree = pipeline(step, context_schema={"properties": {"log": {}}}, output=Text("{{ context.log }}"))
         assert (await start(tree, store)).output == ["a", "b"]
 
-    async def test_a_field_that_both_write_is_a_conflict_that_names_them(
+    async def test_a_field_written_by_two_branches_is_a_conflict_that_names_both(
         self, store: MemoryStateStore, world: World
     ) -> None:
         result = await start(self.tree(world, Save(Expr("1")), Save(Expr("2")), field="total"), store)
@@ -158,16 +158,14 @@ class TestMerging:
         tree = self.tree(world, Save(Expr("[1]")), Save(Expr("[2]")), merge=strategy)
         assert (await start(tree, store)).output["context"]["log"] == expected
 
-    async def test_error_on_conflict_does_not_even_join_lists(
-        self, store: MemoryStateStore, world: World
-    ) -> None:
+    async def test_error_on_conflict_does_not_join_lists(self, store: MemoryStateStore, world: World) -> None:
         append = Save(Expr("output"), append=True)
         tree = self.tree(world, append, append, merge=MergeStrategy.ERROR_ON_CONFLICT)
         result = await start(tree, store)
         assert result.error is not None
         assert result.error.code == "FLJ411"
 
-    async def test_field_mapping_says_which_branch_counts(
+    async def test_field_mapping_selects_the_branch_for_each_field(
         self, store: MemoryStateStore, world: World
     ) -> None:
         tree = self.tree(
@@ -175,7 +173,7 @@ class TestMerging:
         )
         assert (await start(tree, store)).output["context"]["log"] == [2]
 
-    async def test_a_callable_merges_and_is_asked_once(self, store: MemoryStateStore, world: World) -> None:
+    async def test_a_merge_callable_is_called_once(self, store: MemoryStateStore, world: World) -> None:
         asked: list[Any] = []
 
         def merge(fork: dict[str, Any], branches: dict[str, Any]) -> dict[str, Any]:
@@ -196,7 +194,7 @@ class TestMerging:
             )
         ]
 
-    async def test_what_a_callable_merges_has_to_fit_the_context(
+    async def test_the_result_of_a_merge_callable_has_to_fit_the_context(
         self, store: MemoryStateStore, world: World
     ) -> None:
         merge = CallableRef("x:merge", lambda fork, branches: {**fork, "total": "many"})
@@ -216,7 +214,7 @@ class TestFailure:
             **more,
         )
 
-    async def test_siblings_come_to_a_recorded_end_and_nothing_is_kept(
+    async def test_a_failure_records_the_end_of_siblings_and_drops_their_writes(
         self, store: MemoryStateStore, world: World
     ) -> None:
         result = await start(self.tree(world, raising(ValueError("no"))), store, 3)
@@ -229,13 +227,13 @@ class TestFailure:
         done = [e.path for e in await store.entries(result.run_id) if e.kind is EntryKind.DONE]
         assert done == ["p:right"]
 
-    async def test_after_a_failure_no_further_branch_begins(
+    async def test_after_a_failure_no_further_branch_starts(
         self, store: MemoryStateStore, world: World
     ) -> None:
         await start(self.tree(world, raising(ValueError("no")), max_concurrency=1), store, 3)
         assert world.calls == []
 
-    async def test_retry_failed_reuses_the_branches_that_finished(
+    async def test_retry_failed_reuses_completed_branches(
         self, store: MemoryStateStore, world: World
     ) -> None:
         broken = [True]
@@ -255,7 +253,7 @@ class TestFailure:
         }
         assert world.calls == ["a", "b"]
 
-    async def test_collect_says_what_became_of_each_branch(
+    async def test_collect_returns_the_outcome_of_each_branch(
         self, store: MemoryStateStore, world: World
     ) -> None:
         tree = self.tree(world, raising(ValueError("no")), on_branch_failure="collect")
@@ -266,7 +264,7 @@ class TestFailure:
         assert (left["error"]["path"], left["error"]["message"]) == ("p:left/bad", "ValueError: no")
         assert output["context"]["total"] == 3
 
-    async def test_skip_leaves_failed_branches_out_and_counts_them(
+    async def test_skip_omits_failed_branches_and_counts_them(
         self, store: MemoryStateStore, world: World
     ) -> None:
         tree = self.tree(world, raising(ValueError("no")), on_branch_failure="skip")
@@ -284,9 +282,7 @@ class TestFailure:
         result = await start(tree, store, 3)
         assert result.status is RunStatus.CANCELLED
 
-    async def test_a_failed_branch_that_was_collected_is_not_tried_again_by_a_resume(
-        self, store: MemoryStateStore
-    ) -> None:
+    async def test_a_collected_failure_is_not_retried_by_a_resume(self, store: MemoryStateStore) -> None:
         tries = []
 
         def bad(data: Any) -> Any:
@@ -317,7 +313,9 @@ class TestPauses:
             pipeline(Ask(name="ok", message=Text("right?")), call("b", world.add("b"))),
         )
 
-    async def test_each_is_answered_by_its_own_id(self, store: MemoryStateStore, world: World) -> None:
+    async def test_each_question_is_answered_by_its_own_id(
+        self, store: MemoryStateStore, world: World
+    ) -> None:
         tree = self.tree(world)
         result = await start(tree, store)
         assert result.status is RunStatus.PAUSED
@@ -358,7 +356,7 @@ class TestPauses:
         await answer(store, "p:left/w", 5)
         assert (await resume(tree, store)).output["out"] == {"left": 5, "right": None}
 
-    async def test_a_failure_beside_a_pause_fails_the_run_and_voids_the_question(
+    async def test_a_failure_next_to_a_pause_fails_the_run_and_voids_the_question(
         self, store: MemoryStateStore, world: World
     ) -> None:
         broken = [True]
@@ -437,7 +435,7 @@ class TestStopping:
         assert (await resume(tree, store)).output["out"] == {"left": "done", "right": "done"}
         assert sorted(world.calls) == ["a", "b"]
 
-    async def test_a_database_that_goes_away_ends_every_branch_and_the_run_goes_on_later(
+    async def test_an_unavailable_database_ends_every_branch_and_the_run_can_be_resumed(
         self, store: MemoryStateStore, world: World
     ) -> None:
         before = asyncio.all_tasks()

@@ -44,7 +44,7 @@ def routed(world: World, router: Any, **more: Any) -> Pipeline:
     return pipeline(DynamicParallelRouterStep(name="r", router=target, branches=branches, **more))
 
 
-async def test_the_chosen_branches_run_and_give_their_outputs_in_order_of_declaration(
+async def test_the_chosen_branches_run_and_their_outputs_are_in_order_of_declaration(
     store: MemoryStateStore, world: World
 ) -> None:
     result = await start(routed(world, lambda data: ["c", "a"]), store, 1)
@@ -56,7 +56,7 @@ async def test_a_single_name_counts_as_a_list_of_one(store: MemoryStateStore, wo
     assert (await start(routed(world, lambda data: "b"), store, 1)).output == {"b": "b1"}
 
 
-async def test_the_router_is_asked_with_its_input_and_the_branches_with_what_came_before(
+async def test_the_router_gets_its_own_input_and_the_branches_the_previous_output(
     store: MemoryStateStore, world: World
 ) -> None:
     router = ScriptedAgent([["a"]])
@@ -65,13 +65,13 @@ async def test_the_router_is_asked_with_its_input_and_the_branches_with_what_cam
     assert router.asked[0].data == "which for 1?"
 
 
-async def test_what_the_router_cost_counts_and_is_its_steps(store: MemoryStateStore, world: World) -> None:
+async def test_the_usage_of_the_router_is_charged_to_its_step(store: MemoryStateStore, world: World) -> None:
     result = await start(routed(world, ScriptedAgent([["a"]], usage=COSTS)), store, 1)
     assert result.usage == COSTS
     assert {step.path: step.usage for step in result.steps}["r"] == COSTS
 
 
-async def test_a_run_that_goes_on_does_not_ask_again(store: MemoryStateStore) -> None:
+async def test_a_resumed_run_does_not_call_the_router_again(store: MemoryStateStore) -> None:
     router = ScriptedAgent([["ask"]])
     step = DynamicParallelRouterStep(
         name="r",
@@ -96,7 +96,7 @@ async def test_a_run_that_goes_on_does_not_ask_again(store: MemoryStateStore) ->
     ],
 )
 class TestNonsense:
-    async def test_it_goes_back_once_with_its_error_in_words(
+    async def test_an_unknown_choice_is_returned_once_to_the_agent_with_its_error(
         self, store: MemoryStateStore, world: World, nonsense: Any, said: str
     ) -> None:
         router = ScriptedAgent([nonsense, ["b"]], usage=COSTS)
@@ -107,7 +107,7 @@ class TestNonsense:
         assert said in (router.asked[1].instructions or "")
         assert [asked.data for asked in router.asked] == [1, 1]
 
-    async def test_it_fails_the_second_time_and_a_retry_asks_afresh(
+    async def test_a_second_unknown_choice_fails_and_a_retry_starts_over(
         self, store: MemoryStateStore, world: World, nonsense: Any, said: str
     ) -> None:
         router = ScriptedAgent([nonsense, nonsense, ["c"]], usage=COSTS)
@@ -124,7 +124,7 @@ class TestNonsense:
         assert told == [(1, EntryStatus.FAILED), (2, EntryStatus.FAILED), (3, EntryStatus.COMPLETED)]
 
 
-async def test_a_router_that_raises_fails_the_step_and_what_it_used_counts(
+async def test_a_router_that_raises_fails_the_step_and_its_usage_counts(
     store: MemoryStateStore, world: World
 ) -> None:
     error = AgentError("the model is away")
@@ -137,7 +137,7 @@ async def test_a_router_that_raises_fails_the_step_and_what_it_used_counts(
     assert [e.kind for e in await store.entries(result.run_id)] == [EntryKind.DECISION]
 
 
-async def test_an_agent_is_told_the_branches_by_a_schema(store: MemoryStateStore, world: World) -> None:
+async def test_an_agent_gets_the_branch_names_in_a_schema(store: MemoryStateStore, world: World) -> None:
     router = ScriptedAgent([["d"], ["a", "b"]])
     spec = AgentSpec(name="router", model="test:model", instructions=Text("Sort {{ input }}."))
     tree = routed(world, spec)

@@ -60,7 +60,7 @@ def drafting(world: World, **more: Any) -> Pipeline:
     return pipeline(step)
 
 
-async def test_it_goes_where_the_first_transition_that_holds_leads(
+async def test_the_first_matching_transition_decides_the_next_state(
     store: MemoryStateStore, world: World
 ) -> None:
     result = await start(drafting(world), store, 1)
@@ -86,7 +86,9 @@ async def test_visits_are_counted_for_each_state(store: MemoryStateStore, world:
     ]
 
 
-async def test_output_is_said_in_the_states_common_scope(store: MemoryStateStore, world: World) -> None:
+async def test_output_is_evaluated_in_the_common_scope_of_the_states(
+    store: MemoryStateStore, world: World
+) -> None:
     tree = drafting(world, output={"text": Text("{{ steps.write.output }}"), "last": Text("{{ previous }}")})
     assert (await start(tree, store, 1)).output == {"text": 3, "last": "v3"}
 
@@ -97,9 +99,7 @@ async def test_a_final_state_may_have_no_steps(store: MemoryStateStore, world: W
     assert (await start(pipeline(step), store, 1)).output == 2
 
 
-async def test_a_callable_may_guard_a_transition_and_decides_once(
-    store: MemoryStateStore, world: World
-) -> None:
+async def test_a_callable_guard_is_called_once(store: MemoryStateStore, world: World) -> None:
     asked = []
 
     def ready(data: Any) -> bool:
@@ -117,7 +117,7 @@ async def test_a_callable_may_guard_a_transition_and_decides_once(
     assert asked == [1]
 
 
-async def test_a_machine_that_goes_on_sees_what_the_latest_visits_left(
+async def test_a_resumed_machine_sees_the_results_of_the_latest_visits(
     store: MemoryStateStore, world: World
 ) -> None:
     states = {
@@ -150,7 +150,9 @@ async def test_a_machine_that_goes_on_sees_what_the_latest_visits_left(
     assert world.calls == ["n", "once", "n", "n", "all"]
 
 
-async def test_a_state_that_leads_nowhere_fails_and_is_named(store: MemoryStateStore, world: World) -> None:
+async def test_a_state_without_a_matching_transition_fails_and_is_named(
+    store: MemoryStateStore, world: World
+) -> None:
     states = {"a": state(call("x", world.add("x")), to=[("false", "b")]), "b": state()}
     result = await start(
         pipeline(StateMachineStep(name="m", initial="a", states=states, final=("b",))), store, 1
@@ -160,7 +162,7 @@ async def test_a_state_that_leads_nowhere_fails_and_is_named(store: MemoryStateS
     assert "state 'a'" in result.error.message
 
 
-async def test_it_makes_at_most_max_transitions(store: MemoryStateStore, world: World) -> None:
+async def test_a_machine_makes_at_most_max_transitions(store: MemoryStateStore, world: World) -> None:
     states = {"a": state(call("x", world.add("x")), to=[("false", "b"), "a"]), "b": state()}
     step = StateMachineStep(name="m", initial="a", states=states, final=("b",), max_transitions=4)
     result = await start(pipeline(step), store, 1)
@@ -169,7 +171,7 @@ async def test_it_makes_at_most_max_transitions(store: MemoryStateStore, world: 
     assert world.calls == ["x"] * 5
 
 
-async def test_a_failed_visit_is_gone_on_with_by_a_retry(store: MemoryStateStore, world: World) -> None:
+async def test_a_retry_continues_at_the_failed_visit(store: MemoryStateStore, world: World) -> None:
     broken = [True]
 
     def flaky(data: Any) -> str:

@@ -70,7 +70,7 @@ async def failed(tree: Pipeline, code: str, path: str, said: str) -> PipelineRes
 # What comes out ------------------------------------------------------------------------------------------
 
 
-async def test_the_best_candidate_comes_out_with_the_way_that_led_there(store: MemoryStateStore) -> None:
+async def test_the_best_candidate_is_returned_with_its_path(store: MemoryStateStore) -> None:
     tree = search(letters, count_of("b"), goal=Expr("score == 2"), beam_width=1)
     assert (await start(tree, store)).output == {
         "candidate": "bb",
@@ -81,7 +81,7 @@ async def test_the_best_candidate_comes_out_with_the_way_that_led_there(store: M
     }
 
 
-async def test_without_a_goal_the_best_of_all_levels_comes_out(store: MemoryStateStore) -> None:
+async def test_without_a_goal_the_best_candidate_of_all_levels_is_returned(store: MemoryStateStore) -> None:
     falling = search(letters, lambda node: -len(node["candidate"]), max_depth=3)
     assert (await start(falling, store)).output == {
         "candidate": "a",
@@ -92,12 +92,12 @@ async def test_without_a_goal_the_best_of_all_levels_comes_out(store: MemoryStat
     }
 
 
-async def test_of_equal_scores_the_first_proposed_goes_before(store: MemoryStateStore) -> None:
+async def test_equal_scores_keep_the_order_of_proposal(store: MemoryStateStore) -> None:
     tree = search(letters, lambda node: 0, beam_width=2, max_depth=2, goal=Expr("candidate == 'ba'"))
     assert (await start(tree, store)).output["path"] == ["b", "ba"]
 
 
-async def test_no_more_than_the_beam_is_gone_on_from(store: MemoryStateStore, world: World) -> None:
+async def test_only_the_beam_is_expanded(store: MemoryStateStore, world: World) -> None:
     propose = world.add("propose", letters)
     evaluate = world.add("evaluate", count_of("c"))
     step = TreeSearchStep(name="s", propose=propose, evaluate=evaluate, beam_width=2, max_depth=3)
@@ -105,12 +105,12 @@ async def test_no_more_than_the_beam_is_gone_on_from(store: MemoryStateStore, wo
     assert (world.calls.count("propose"), world.calls.count("evaluate")) == (1 + 2 + 2, 3 + 6 + 6)
 
 
-async def test_a_dead_end_is_no_failure_and_an_exhausted_search_ends(store: MemoryStateStore) -> None:
+async def test_a_dead_end_is_not_a_failure_and_an_exhausted_search_ends(store: MemoryStateStore) -> None:
     tree = search(lambda node: [1, 2] if node["depth"] == 0 else [], lambda node: node["candidate"])
     assert (await start(tree, store)).output["candidate"] == 2
 
 
-async def test_both_are_handed_the_node_and_the_input(store: MemoryStateStore) -> None:
+async def test_both_agents_get_the_node_and_the_input(store: MemoryStateStore) -> None:
     nodes: list[Any] = []
 
     def propose(node: Any) -> list[int]:
@@ -131,7 +131,7 @@ async def test_both_are_handed_the_node_and_the_input(store: MemoryStateStore) -
     ]
 
 
-async def test_a_score_may_have_a_reason_and_save_takes_what_came_out(store: MemoryStateStore) -> None:
+async def test_a_score_may_have_a_reason_and_save_stores_the_result(store: MemoryStateStore) -> None:
     step = TreeSearchStep(
         name="s",
         propose=CallableRef("x:p", letters),
@@ -145,7 +145,7 @@ async def test_a_score_may_have_a_reason_and_save_takes_what_came_out(store: Mem
     assert result.output == 1
 
 
-async def test_a_callable_may_judge_the_goal_and_is_asked_once_for_a_node(store: MemoryStateStore) -> None:
+async def test_a_goal_callable_is_called_once_for_each_node(store: MemoryStateStore) -> None:
     asked: list[Any] = []
 
     def goal(node: Any) -> bool:
@@ -159,7 +159,7 @@ async def test_a_callable_may_judge_the_goal_and_is_asked_once_for_a_node(store:
 
 
 @given(scores=st.lists(st.integers(0, 3), min_size=1, max_size=8), width=st.integers(1, 4))
-def test_who_answers_first_changes_nothing(scores: list[int], width: int) -> None:
+def test_the_order_of_answers_changes_nothing(scores: list[int], width: int) -> None:
     async def run(backwards: bool) -> Any:
         async def evaluate(node: Any) -> int:
             number = node["path"][-1]
@@ -194,7 +194,7 @@ TREES = st.dictionaries(
 
 
 @given(scores=TREES, width=st.integers(1, 3), depth=st.integers(1, 4), goal=st.integers(3, 12))
-def test_it_finds_what_a_plain_beam_search_finds(
+def test_the_result_equals_that_of_a_plain_beam_search(
     scores: dict[str, list[int]], width: int, depth: int, goal: int
 ) -> None:
     tree = {
@@ -216,7 +216,7 @@ def test_it_finds_what_a_plain_beam_search_finds(
 # Agents --------------------------------------------------------------------------------------------------
 
 
-async def test_agents_are_told_what_to_answer_with_unless_they_have_a_schema(
+async def test_agents_without_a_schema_get_one_for_their_answer(
     store: MemoryStateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     thinker = ScriptedAgent(lambda ask: ["x"], usage=COSTS)
@@ -239,12 +239,12 @@ async def test_agents_are_told_what_to_answer_with_unless_they_have_a_schema(
 # What goes wrong -----------------------------------------------------------------------------------------
 
 
-async def test_nothing_to_begin_with_fails_the_search() -> None:
+async def test_a_search_without_a_first_candidate_fails() -> None:
     await failed(search(lambda node: [], count_of("a")), "FLJ304", "s/propose", "no candidate to begin with")
 
 
 @pytest.mark.parametrize("nonsense", ["ab", 1, None, {"a": 1}])
-async def test_a_proposal_that_is_no_list_names_the_node(nonsense: Any) -> None:
+async def test_a_proposal_that_is_not_a_list_names_the_node(nonsense: Any) -> None:
     tree = search(lambda node: nonsense if node["depth"] else ["a"], count_of("a"))
     await failed(tree, "FLJ304", "s[0]/propose", "output of step 'propose'")
 
@@ -256,15 +256,15 @@ async def test_an_answer_without_a_score_names_the_node(nonsense: Any) -> None:
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), {"score": float("nan")}])
-async def test_a_score_that_is_no_number_is_refused(score: Any) -> None:
+async def test_a_score_that_is_not_a_number_is_refused(score: Any) -> None:
     await failed(search(letters, lambda node: score), "FLJ405", "s[0]/evaluate", "finite")
 
 
-async def test_a_goal_that_is_no_flag_is_refused() -> None:
+async def test_a_goal_that_is_not_a_boolean_is_refused() -> None:
     await failed(search(letters, count_of("a"), goal=Expr("score")), "FLJ404", "s", "neither true nor false")
 
 
-async def test_a_failure_keeps_the_nodes_before_it(store: MemoryStateStore, world: World) -> None:
+async def test_a_failure_keeps_earlier_nodes(store: MemoryStateStore, world: World) -> None:
     fails = [True]
 
     def evaluate(node: Any) -> int:
@@ -287,7 +287,7 @@ async def test_a_failure_keeps_the_nodes_before_it(store: MemoryStateStore, worl
     assert world.calls == ["evaluate", "evaluate"]
 
 
-async def test_a_goal_that_was_judged_is_not_judged_again(store: MemoryStateStore) -> None:
+async def test_an_evaluated_goal_is_not_evaluated_again(store: MemoryStateStore) -> None:
     asked: list[str] = []
     fails = [True]
 
@@ -329,7 +329,7 @@ async def test_an_abort_ends_the_run_and_a_pause_waits(store: MemoryStateStore) 
     assert (await resume(tree, store, run_id="asks")).output["candidate"] == "b"
 
 
-async def test_the_limit_on_what_is_asked_at_once_holds(store: MemoryStateStore) -> None:
+async def test_max_concurrency_limits_the_requests_in_progress(store: MemoryStateStore) -> None:
     busy, most = [0], [0]
 
     async def evaluate(ask: Any) -> int:

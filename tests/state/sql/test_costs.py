@@ -79,7 +79,7 @@ async def test_a_step_stores_little_more_than_its_result(store_uri: str) -> None
     await store.aclose()
 
 
-async def test_a_file_grows_by_little_more_than_what_the_steps_store(sqlite_uri: str) -> None:
+async def test_a_file_grows_by_little_more_than_the_stored_bytes(sqlite_uri: str) -> None:
     store = await walk(sqlite_uri, answer)
     pages = "SELECT sum(pgsize) FROM dbstat WHERE name LIKE 'journal%'"
 
@@ -93,13 +93,13 @@ async def test_a_file_grows_by_little_more_than_what_the_steps_store(sqlite_uri:
 MEGABYTE = {"items": [f"{number:04d}" * 250 for number in range(1000)]}
 
 
-async def test_a_step_that_changes_a_number_in_a_megabyte_stores_that_number(store_uri: str) -> None:
+async def test_changing_one_number_in_a_megabyte_stores_only_that_number(store_uri: str) -> None:
     store = await walk(store_uri, count, MEGABYTE)
     assert await stored(store, "journal") / STEPS <= 2_000
     await store.aclose()
 
 
-async def test_a_step_that_changes_one_item_of_a_thousand_stores_that_item(store_uri: str) -> None:
+async def test_changing_one_item_of_a_thousand_stores_only_that_item(store_uri: str) -> None:
     store = await walk(store_uri, touch, MEGABYTE)
     assert await stored(store, "journal") / STEPS <= 3_500  # an item of 1 kB, its result, its input
     assert await stored(store, "blobs") <= 2 * len(json.dumps(MEGABYTE))  # the context at start and end
@@ -164,7 +164,7 @@ async def test_listing_runs_uses_an_index_on_sqlite(sqlite_uri: str, index: str)
 
 
 @pytest.mark.parametrize(("hooks", "writes"), [((), 3), ((nothing,), 4)], ids=["alone", "watched"])
-async def test_the_last_step_and_the_end_of_a_run_are_one_commit_unless_somebody_is_told_in_between(
+async def test_the_last_step_and_the_end_of_a_run_are_one_commit_unless_a_listener_hears_of_the_step(
     hooks: tuple[Any, ...], writes: int
 ) -> None:
     store: Any = StoppingStore(MemoryStateStore(), 100)

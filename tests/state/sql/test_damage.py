@@ -44,7 +44,7 @@ DAMAGE = [
 
 @pytest.mark.guarantee("G7")
 @pytest.mark.parametrize("damage", DAMAGE)
-async def test_a_damaged_journal_is_found_and_other_runs_are_not_affected(
+async def test_a_damaged_journal_is_detected_and_other_runs_are_not_affected(
     sql: SqlStateStore, damage: str
 ) -> None:
     for name in (RUN, RunId("other")):
@@ -60,7 +60,7 @@ async def test_a_damaged_journal_is_found_and_other_runs_are_not_affected(
 
 
 @pytest.mark.guarantee("G7")
-async def test_an_entry_that_wandered_into_another_run_is_found(sql: SqlStateStore) -> None:
+async def test_an_entry_moved_to_another_run_is_detected(sql: SqlStateStore) -> None:
     for name in (RUN, RunId("other")):
         run = await sql.accept(new_run(name), {})
         await sql.write(writes(run, entry(1)))
@@ -74,7 +74,7 @@ async def test_an_entry_that_wandered_into_another_run_is_found(sql: SqlStateSto
 @pytest.mark.parametrize(
     "column", ["input", "context", "context_now", "output", "usage", "closure", "user_id"]
 )
-async def test_a_damaged_run_is_found(sql: SqlStateStore, column: str) -> None:
+async def test_a_damaged_run_is_detected(sql: SqlStateStore, column: str) -> None:
     run = await sql.accept(new_run(user_id="ann"), {})
     await sql.write(move(run, RunStatus.PAUSED, context=b"{}", output=b"1"))
     value = "'x'" if column in ("closure", "user_id") else "{bytes}"
@@ -93,7 +93,7 @@ def _damage(store: SqlStateStore, statement: str) -> None:
 
 
 @pytest.mark.guarantee("G7")
-async def test_a_flipped_bit_in_the_file_is_found(sqlite_uri: str, tmp_path: Path) -> None:
+async def test_a_flipped_bit_in_the_file_is_detected(sqlite_uri: str, tmp_path: Path) -> None:
     store = SqlStateStore(sqlite_uri)
     run = await store.accept(new_run(), {})
     await store.write(writes(run, entry(1, output=b'"a needle in the haystack"')))

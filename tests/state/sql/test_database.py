@@ -44,7 +44,9 @@ def before_each_entry(uri: str, body: str) -> Iterator[None]:
 
 @pytest.mark.guarantee("G14")
 @pytest.mark.parametrize("seq", [1, 4, 9])
-async def test_a_full_disk_stops_a_run_which_goes_on_when_there_is_room(postgres_uri: str, seq: int) -> None:
+async def test_a_full_disk_interrupts_a_run_that_resumes_when_there_is_space(
+    postgres_uri: str, seq: int
+) -> None:
     store, world = SqlStateStore(postgres_uri), World()
     full = f"IF NEW.seq >= {seq} THEN RAISE EXCEPTION 'no space left' USING ERRCODE = '53100'; END IF;"
     with before_each_entry(postgres_uri, full), pytest.raises(StateBackendFull, match="no room"):
@@ -57,7 +59,7 @@ async def test_a_full_disk_stops_a_run_which_goes_on_when_there_is_room(postgres
 
 
 @pytest.mark.guarantee("G16")
-async def test_slow_commits_lose_no_lease_and_write_nothing_twice(postgres_uri: str) -> None:
+async def test_slow_commits_lose_no_lease_and_no_entry_is_written_twice(postgres_uri: str) -> None:
     store = SqlStateStore(postgres_uri, lease_s=1.5, renew_s=0.2)
     run = await store.accept(new_run(), {})
     with before_each_entry(postgres_uri, "PERFORM pg_sleep(0.3);"):
@@ -70,7 +72,7 @@ async def test_slow_commits_lose_no_lease_and_write_nothing_twice(postgres_uri: 
 
 @pytest.mark.guarantee("G17")
 @pytest.mark.parametrize("skew_s", [-86_400.0, 86_400.0])
-async def test_a_wrong_clock_decides_nothing(
+async def test_a_wrong_clock_affects_neither_leases_nor_order(
     store_uri: str, skew_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, other = SqlStateStore(store_uri), SqlStateStore(store_uri)
@@ -89,7 +91,7 @@ async def test_a_wrong_clock_decides_nothing(
 
 
 @pytest.mark.guarantee("G13")
-def test_runs_survive_a_server_that_is_killed_and_started_again() -> None:
+def test_runs_survive_a_killed_and_restarted_server() -> None:
     with own_server() as (uri, restart):
         migrations.migrate(uri)
         asyncio.run(_walk_through(uri, restart))
@@ -160,7 +162,7 @@ async def test_two_connections_are_enough(limited_uri: Callable[[int], str], poo
     await store.aclose()
 
 
-async def test_a_role_that_may_open_too_few_connections_is_told_how_many_are_needed(
+async def test_an_error_about_too_few_connections_names_the_required_number(
     limited_uri: Callable[[int], str],
 ) -> None:
     store = SqlStateStore(limited_uri(1), retry_s=0.2)

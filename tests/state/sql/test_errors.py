@@ -20,7 +20,7 @@ from flujo.testing.store_suite import RUN, entry, move, new_run, writes
 
 
 @pytest.mark.guarantee("G14")
-async def test_a_full_disk_is_a_typed_error_and_the_run_goes_on_when_there_is_room(sqlite_uri: str) -> None:
+async def test_a_full_disk_is_a_typed_error_and_the_run_resumes_when_there_is_space(sqlite_uri: str) -> None:
     store = SqlStateStore(sqlite_uri)
     run = await store.accept(new_run(), {})
     writer: Any = store.writer
@@ -66,7 +66,9 @@ def _wait_until_all_have_ended(uri: str) -> None:
 
 
 @pytest.mark.guarantee("G13")
-async def test_a_terminated_backend_is_replaced_and_nothing_is_lost_or_doubled(postgres_uri: str) -> None:
+async def test_a_terminated_connection_is_replaced_and_no_write_is_lost_or_repeated(
+    postgres_uri: str,
+) -> None:
     store = SqlStateStore(postgres_uri)
     run = await store.accept(new_run(), {})
     stopped = threading.Event()
@@ -95,9 +97,7 @@ async def test_a_terminated_backend_is_replaced_and_nothing_is_lost_or_doubled(p
 
 @pytest.mark.guarantee("G9")
 @pytest.mark.parametrize("committed", [True, False])
-async def test_a_commit_whose_answer_got_lost_is_looked_up_not_guessed(
-    postgres_uri: str, committed: bool
-) -> None:
+async def test_a_commit_without_a_reply_is_looked_up_not_guessed(postgres_uri: str, committed: bool) -> None:
     store = SqlStateStore(postgres_uri)
     run = await store.accept(new_run(), {})
     writer: Any = store.writer
@@ -122,7 +122,7 @@ async def test_a_commit_whose_answer_got_lost_is_looked_up_not_guessed(
 
 
 @pytest.mark.guarantee("G13")
-async def test_a_database_that_stays_away_is_told_after_the_retries_and_the_run_is_still_there(
+async def test_an_unavailable_database_is_reported_after_the_retries_and_the_run_survives(
     postgres_uri: str,
 ) -> None:
     store = SqlStateStore(postgres_uri, retry_s=0.3)
@@ -144,7 +144,7 @@ async def test_a_database_that_stays_away_is_told_after_the_retries_and_the_run_
 
 @pytest.mark.guarantee("G16")
 @pytest.mark.guarantee("G13")
-async def test_a_sqlite_file_that_is_deleted_under_a_run_takes_no_more_writes(sqlite_uri: str) -> None:
+async def test_a_sqlite_file_deleted_during_a_run_accepts_no_more_writes(sqlite_uri: str) -> None:
     store = SqlStateStore(sqlite_uri)
     run = await store.accept(new_run(), {})
     os.unlink(str(store.database.url.database))  # noqa: PTH108 - of an async function
@@ -168,7 +168,7 @@ async def test_a_locked_sqlite_file_is_waited_for(sqlite_uri: str) -> None:
 
 
 @pytest.mark.guarantee("G13")
-async def test_a_sqlite_file_that_stays_locked_is_told_and_written_to_when_it_is_free(
+async def test_a_locked_sqlite_file_is_reported_and_written_once_it_is_free(
     sqlite_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flujo.state.sql.database.BUSY_S", 0.05)
@@ -205,7 +205,7 @@ async def test_no_connection_stays_in_a_transaction_after_work_or_cancellation(p
 
 @pytest.mark.guarantee("G15")
 @pytest.mark.parametrize("pool_max", [1, 2])
-async def test_a_small_pool_serves_everybody(postgres_uri: str, pool_max: int) -> None:
+async def test_a_small_pool_serves_every_caller(postgres_uri: str, pool_max: int) -> None:
     store = SqlStateStore(postgres_uri, pool_max=pool_max)
     held = [await store.accept(new_run(f"run-{number}"), {}) for number in range(20)]
     await asyncio.gather(
@@ -240,7 +240,7 @@ class Refusal(psycopg.Error):
         ("42601", StateError, None),  # syntax_error
     ],
 )
-def test_what_postgres_refuses_is_tried_again_only_when_that_can_help(
+def test_postgres_errors_are_retried_only_when_that_can_help(
     state: str, error: type[StateError], is_retried: bool | None
 ) -> None:
     found = errors.of_postgres("host/runs", Refusal(state), "because", lost=False)
@@ -254,7 +254,7 @@ def test_what_postgres_refuses_is_tried_again_only_when_that_can_help(
 @pytest.mark.parametrize(
     "reason", ["FATAL: sorry, too many clients already", "FATAL: no more connections allowed"]
 )
-def test_a_server_that_takes_no_more_connections_says_which_setting_helps(reason: str) -> None:
+def test_an_error_about_exhausted_connections_names_the_setting(reason: str) -> None:
     found = errors.of_postgres("host/runs", Refusal(None), reason, lost=True)
     assert "takes no more connections" in str(found)
     assert "postgres_pool_max" in (found.hint or "")
@@ -274,7 +274,7 @@ def test_a_server_that_takes_no_more_connections_says_which_setting_helps(reason
         (sqlite3.SQLITE_CONSTRAINT, StateError, None),
     ],
 )
-def test_what_sqlite_refuses_is_tried_again_only_when_that_can_help(
+def test_sqlite_errors_are_retried_only_when_that_can_help(
     code: int, error: type[StateError], is_retried: bool | None
 ) -> None:
     refused = sqlite3.OperationalError("because")

@@ -147,7 +147,7 @@ async def _judge(store: SqlStateStore, before: list[Any], what: object, named: s
 
 
 @pytest.mark.guarantee("G7")
-async def test_a_flipped_bit_in_any_value_is_found_or_harmless(sql: SqlStateStore) -> None:
+async def test_a_flipped_bit_in_any_value_is_detected_or_harmless(sql: SqlStateStore) -> None:
     chance, before = random.Random(7), await _read(sql, RUN)
     for cell in _cells(sql, VALUES):
         for _ in range(FLIPS):
@@ -160,7 +160,7 @@ async def test_a_flipped_bit_in_any_value_is_found_or_harmless(sql: SqlStateStor
 
 
 @pytest.mark.guarantee("G7")
-async def test_a_value_that_was_cut_swapped_or_is_no_json_is_found(sql: SqlStateStore) -> None:
+async def test_a_truncated_swapped_or_malformed_value_is_detected(sql: SqlStateStore) -> None:
     before = await _read(sql, RUN)
     others = {(cell.table, cell.column): cell.value for cell in _cells(sql, VALUES, OTHER)}
     for cell in _cells(sql, VALUES):
@@ -173,7 +173,7 @@ async def test_a_value_that_was_cut_swapped_or_is_no_json_is_found(sql: SqlState
 
 
 @pytest.mark.guarantee("G7")
-async def test_a_name_that_is_not_what_was_written_is_found(sql: SqlStateStore) -> None:
+async def test_a_changed_name_is_detected(sql: SqlStateStore) -> None:
     before = await _read(sql, RUN)
     for cell in _cells(sql, TEXTS):
         cell.put(sql, cell.value + "x")
@@ -182,7 +182,7 @@ async def test_a_name_that_is_not_what_was_written_is_found(sql: SqlStateStore) 
 
 
 @pytest.mark.guarantee("G7")
-async def test_text_that_is_no_utf8_is_found_in_a_sqlite_file(sqlite_uri: str) -> None:
+async def test_text_that_is_not_utf8_is_detected_in_a_sqlite_file(sqlite_uri: str) -> None:
     store = SqlStateStore(sqlite_uri)
     for run_id in (RUN, OTHER):
         await _fill(store, run_id)

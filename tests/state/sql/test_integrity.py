@@ -55,7 +55,7 @@ def change(store: SqlStateStore, statement: str) -> None:
         connection.exec_driver_sql(text)
 
 
-async def test_runs_that_are_what_was_written_are_sound(store: SqlStateStore, store_uri: str) -> None:
+async def test_undamaged_runs_have_no_findings(store: SqlStateStore, store_uri: str) -> None:
     found = soundness(store_uri)
     assert (found.runs, found.damaged) == (3, ())
     assert found.entries == sum([len(await store.entries(run_id)) for run_id in RUNS])
@@ -63,7 +63,7 @@ async def test_runs_that_are_what_was_written_are_sound(store: SqlStateStore, st
 
 @pytest.mark.guarantee("G7")
 @pytest.mark.parametrize(("statement", "told"), DAMAGE.items())
-async def test_what_is_damaged_is_named_with_its_run(
+async def test_damage_is_reported_with_its_run(
     store: SqlStateStore, store_uri: str, statement: str, told: str
 ) -> None:
     change(store, statement)
@@ -73,7 +73,7 @@ async def test_what_is_damaged_is_named_with_its_run(
     assert any(told in each.error.message for each in found.damaged), found
 
 
-async def test_a_damaged_content_is_told_for_each_run_that_needs_it(
+async def test_a_damaged_blob_is_reported_for_each_run_that_needs_it(
     store: SqlStateStore, store_uri: str
 ) -> None:
     change(store, "UPDATE {p}blobs SET data = {bytes}")
@@ -82,7 +82,7 @@ async def test_a_damaged_content_is_told_for_each_run_that_needs_it(
     assert all(isinstance(each.error, CorruptState) for each in found.damaged)
 
 
-async def test_the_files_that_a_run_has_pinned_are_looked_at(store_uri: str) -> None:
+async def test_the_pinned_files_of_a_run_are_checked(store_uri: str) -> None:
     file = b"steps: []"
     closure = canonical.encode({"files": {"walk.yaml": canonical.digest(file)}})
     kept = {canonical.digest(content): content for content in (file, closure)}
@@ -95,7 +95,7 @@ async def test_the_files_that_a_run_has_pinned_are_looked_at(store_uri: str) -> 
     await store.aclose()
 
 
-async def test_metadata_that_is_no_json_is_named_and_stops_no_listing_with_a_traceback(
+async def test_metadata_that_is_not_json_is_reported_and_listings_still_work(
     sqlite_uri: str,
 ) -> None:
     store = SqlStateStore(sqlite_uri)
@@ -118,7 +118,7 @@ async def test_metadata_that_is_no_json_is_named_and_stops_no_listing_with_a_tra
         ("UPDATE {p}budget_holds SET number = 7", "hold 7"),
     ],
 )
-async def test_questions_calls_and_holds_are_looked_at_too(store_uri: str, statement: str, told: str) -> None:
+async def test_questions_calls_and_holds_are_checked_too(store_uri: str, statement: str, told: str) -> None:
     store = SqlStateStore(store_uri)
     closure = canonical.encode({"python": "walk"})
     run = await store.accept(
@@ -143,7 +143,7 @@ async def test_questions_calls_and_holds_are_looked_at_too(store_uri: str, state
     await store.aclose()
 
 
-async def test_only_the_newest_are_looked_at(store: SqlStateStore, store_uri: str) -> None:
+async def test_only_the_newest_runs_are_checked(store: SqlStateStore, store_uri: str) -> None:
     change(store, "DELETE FROM {p}journal WHERE run_id = 'first' AND seq = 1")
     assert soundness(store_uri, newest=2) == soundness(store_uri, newest=2, most_entries=20_000)
     assert soundness(store_uri, newest=2).runs == 2
@@ -151,6 +151,6 @@ async def test_only_the_newest_are_looked_at(store: SqlStateStore, store_uri: st
     assert [each.run_id for each in soundness(store_uri).damaged] == ["first"]
 
 
-def test_a_database_without_runs_is_sound(sqlite_uri: str) -> None:
+def test_a_database_without_runs_has_no_findings(sqlite_uri: str) -> None:
     migrations.migrate(sqlite_uri)
     assert soundness(sqlite_uri).runs == 0

@@ -52,11 +52,11 @@ def _changing(uri: str) -> Iterator[sa.Connection]:
     database.dispose()
 
 
-def test_the_head_that_opening_compares_with_is_the_newest_version() -> None:
+def test_the_head_revision_is_the_newest_migration() -> None:
     assert ScriptDirectory(str(migrations.scripts())).get_current_head() == HEAD
 
 
-def test_migrating_is_done_once_and_says_where_it_stood(empty_uri: str) -> None:
+def test_migrating_happens_once_and_reports_the_previous_revision(empty_uri: str) -> None:
     assert migrations.status(empty_uri).current is None
     before, after = migrations.migrate(empty_uri)
     assert (before.current, after.current, after.is_current) == (None, HEAD, True)
@@ -64,19 +64,19 @@ def test_migrating_is_done_once_and_says_where_it_stood(empty_uri: str) -> None:
     assert before == after == migrations.status(empty_uri)
 
 
-def test_asking_for_the_status_makes_no_file(tmp_path: Path) -> None:
+def test_querying_the_status_creates_no_file(tmp_path: Path) -> None:
     status = migrations.status(f"sqlite:///{tmp_path / 'new' / 'state.db'}")
     assert (status.current, status.is_current) == (None, False)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_tables_are_what_the_versions_build(database: Database) -> None:
+def test_the_migrations_build_the_declared_tables(database: Database) -> None:
     with migrations.exclusively(database) as connection:
         assert compare_metadata(migrations.compared(connection), metadata) == []
 
 
 @pytest.mark.guarantee("G23")
-def test_the_statements_that_are_said_build_the_same_tables(empty_uri: str) -> None:
+def test_the_printed_sql_builds_the_same_tables(empty_uri: str) -> None:
     _execute(empty_uri, migrations.script(empty_uri))
     assert migrations.status(empty_uri).is_current
     assert migrations.script(empty_uri) == ""
@@ -86,7 +86,9 @@ def test_the_statements_that_are_said_build_the_same_tables(empty_uri: str) -> N
     database.dispose()
 
 
-def test_the_tables_have_the_same_columns_and_indexes_on_both(sqlite_uri: str, postgres_uri: str) -> None:
+def test_the_tables_have_the_same_columns_and_indexes_on_both_databases(
+    sqlite_uri: str, postgres_uri: str
+) -> None:
     def shape(uri: str) -> dict[str, Any]:
         migrations.migrate(uri)
         database = Database(uri)
@@ -115,7 +117,7 @@ def test_the_tables_have_the_same_columns_and_indexes_on_both(sqlite_uri: str, p
     assert set(on_sqlite) == {*metadata.tables, "alembic_version"}
 
 
-def test_a_version_can_be_taken_back_and_made_again(database: Database) -> None:
+def test_a_migration_can_be_downgraded_and_upgraded_again(database: Database) -> None:
     from alembic import command
     from alembic.config import Config
 
@@ -129,7 +131,7 @@ def test_a_version_can_be_taken_back_and_made_again(database: Database) -> None:
 
 
 @pytest.mark.guarantee("G23")
-def test_four_processes_that_migrate_at_once_do_it_once(empty_uri: str) -> None:
+def test_four_concurrent_migrations_run_once(empty_uri: str) -> None:
     code = "import sys; from flujo.state.sql import migrations; print(migrations.migrate(sys.argv[1])[1].current)"
     command = [sys.executable, "-c", code, empty_uri]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
@@ -137,7 +139,7 @@ def test_four_processes_that_migrate_at_once_do_it_once(empty_uri: str) -> None:
     assert {process.returncode for process in processes} == {0}
 
 
-async def test_a_sqlite_file_is_made_without_being_asked_for_its_owner_alone(tmp_path: Path) -> None:
+async def test_a_sqlite_file_is_created_on_demand_with_owner_only_permissions(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "state.db"
     store = await SqlStateStore.open(f"sqlite:///{path}")
     await store.aclose()
@@ -146,7 +148,7 @@ async def test_a_sqlite_file_is_made_without_being_asked_for_its_owner_alone(tmp
     assert path.parent.stat().st_mode & 0o077 == 0
 
 
-async def test_an_older_sqlite_file_is_brought_up_to_date(sqlite_uri: str) -> None:
+async def test_an_older_sqlite_file_is_migrated_when_opened(sqlite_uri: str) -> None:
     database = Database(sqlite_uri)
     with migrations.exclusively(database) as connection:  # a file with another's table in it
         connection.execute(sa.text("CREATE TABLE mine (x)"))
@@ -157,14 +159,14 @@ async def test_an_older_sqlite_file_is_brought_up_to_date(sqlite_uri: str) -> No
 
 
 @pytest.mark.guarantee("G23")
-async def test_an_older_postgres_waits_for_migrate(empty_postgres_uri: str) -> None:
+async def test_an_older_postgres_schema_requires_flujo_migrate(empty_postgres_uri: str) -> None:
     with pytest.raises(SchemaOutdated, match="no tables") as caught:
         await SqlStateStore.open(empty_postgres_uri)
     assert "flujo migrate" in (caught.value.hint or "")
 
 
 @pytest.mark.guarantee("G23")
-async def test_a_newer_schema_is_left_alone(store_uri: str) -> None:
+async def test_a_newer_schema_is_not_changed(store_uri: str) -> None:
     migrations.migrate(store_uri)
     _set_version(store_uri, "9999", oldest_reader="9998")
     with pytest.raises(SchemaTooNew):
@@ -177,7 +179,7 @@ async def test_a_newer_schema_is_left_alone(store_uri: str) -> None:
 
 
 @pytest.mark.guarantee("G23")
-async def test_two_versions_work_on_a_schema_to_which_the_newer_one_has_only_added(store_uri: str) -> None:
+async def test_an_older_version_works_on_a_schema_with_additions_only(store_uri: str) -> None:
     older = await SqlStateStore.open(store_uri)
     run = await older.accept(new_run(), {})
     with _changing(store_uri) as connection:
@@ -201,13 +203,13 @@ async def test_two_versions_work_on_a_schema_to_which_the_newer_one_has_only_add
     await newer.aclose()
 
 
-async def test_a_database_of_0_1_waits_for_its_migration(empty_postgres_uri: str, tmp_path: Path) -> None:
+async def test_a_database_of_0_1_requires_flujo_migrate(empty_postgres_uri: str, tmp_path: Path) -> None:
     restore(recorded("situations")[0], empty_postgres_uri, tmp_path)
     with pytest.raises(SchemaOutdated, match="has schema 0003"):
         await SqlStateStore.open(empty_postgres_uri)
 
 
-def test_references_to_contents_are_counted_for_old_rows(empty_uri: str, tmp_path: Path) -> None:
+def test_references_to_blobs_are_counted_for_old_rows(empty_uri: str, tmp_path: Path) -> None:
     restore(recorded("situations")[0], empty_uri, tmp_path)
     migrations.migrate(empty_uri)
     counted = _references(empty_uri)
@@ -223,7 +225,7 @@ def test_references_to_contents_are_counted_for_old_rows(empty_uri: str, tmp_pat
 
 
 @pytest.mark.guarantee("G23")
-def test_the_statements_that_are_said_count_no_reference_less(empty_uri: str, tmp_path: Path) -> None:
+def test_the_printed_sql_counts_every_reference(empty_uri: str, tmp_path: Path) -> None:
     restore(recorded("situations")[0], empty_uri, tmp_path)
     _execute(empty_uri, migrations.script(empty_uri))
     counted = _references(empty_uri)
@@ -258,7 +260,7 @@ def _execute(uri: str, statements: str) -> None:
 @pytest.mark.parametrize(
     "content", [b"this is no database, but it is long enough to be read" * 100, b"\x00" * 4096]
 )
-async def test_a_file_that_is_no_database_is_an_error_and_stays_as_it_is(
+async def test_a_file_that_is_not_a_database_is_an_error_and_stays_unchanged(
     tmp_path: Path, content: bytes
 ) -> None:
     path = tmp_path / "state.db"
@@ -269,13 +271,13 @@ async def test_a_file_that_is_no_database_is_an_error_and_stays_as_it_is(
     assert path.read_bytes() == content
 
 
-async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+async def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StateBackendUnavailable, match="cannot be opened"):
         await SqlStateStore.open(f"sqlite:///{tmp_path}/file/state.db")
 
 
-async def test_a_postgres_that_is_not_there_is_told_soon_and_without_the_password(tmp_path: Path) -> None:
+async def test_an_unreachable_postgres_is_reported_soon_without_the_password(tmp_path: Path) -> None:
     uri = f"postgresql://ann:s3cret@/flujo?host={tmp_path}"
     with pytest.raises(StateBackendUnavailable) as caught:
         await SqlStateStore.open(uri)
@@ -295,14 +297,14 @@ async def test_a_postgres_that_is_not_there_is_told_soon_and_without_the_passwor
         "://",
     ],
 )
-def test_a_uri_that_is_none_of_ours_is_a_settings_error_without_a_password(uri: str) -> None:
+def test_an_unsupported_uri_is_a_settings_error_without_the_password(uri: str) -> None:
     with pytest.raises(SettingsError) as caught:
         parse(uri)
     assert "s3cret" not in str(caught.value)
     assert "sqlite:///" in (caught.value.hint or "")
 
 
-def test_a_relative_sqlite_path_stays_what_it_was_when_the_folder_changes(
+def test_a_relative_sqlite_path_is_resolved_once_when_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -15,7 +15,7 @@ from support import PROGRAMS, World, start
 
 
 @pytest.mark.guarantee("G15")
-async def test_many_stores_share_two_servers(pooled_uri: str) -> None:
+async def test_many_stores_share_two_server_connections(pooled_uri: str) -> None:
     migrations.migrate(pooled_uri)
     stores = [SqlStateStore(pooled_uri, lease_s=0.6, renew_s=0.1) for _ in range(4)]
 

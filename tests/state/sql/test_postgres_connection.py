@@ -43,23 +43,23 @@ def long_answer(connection: sa.Connection) -> int:
     return len(connection.execute(parts).all())
 
 
-async def test_a_question_that_nobody_answers_ends_in_a_typed_error(impatient: SqlStateStore) -> None:
+async def test_a_query_without_a_response_ends_in_a_typed_error(impatient: SqlStateStore) -> None:
     with pytest.raises(StateBackendUnavailable, match=r"nothing was heard from the server for 0\.5 s"):
         await impatient.read(long_silence)
     assert await impatient.runs(RunQuery()) == []
 
 
-async def test_what_looks_at_whole_tables_may_take_its_time(impatient: SqlStateStore) -> None:
+async def test_queries_over_whole_tables_have_no_response_timeout(impatient: SqlStateStore) -> None:
     assert await impatient.read(without_timeout(long_silence)) == "done"
     with pytest.raises(StateBackendUnavailable):  # the next on that connection may not
         await impatient.read(long_silence)
 
 
-async def test_an_answer_that_takes_long_is_no_silence(impatient: SqlStateStore) -> None:
+async def test_a_long_response_is_not_a_timeout(impatient: SqlStateStore) -> None:
     assert await impatient.read(long_answer) == 8
 
 
-async def test_a_write_that_waits_for_a_lock_too_long_is_tried_again(postgres_uri: str) -> None:
+async def test_a_write_that_waits_too_long_for_a_lock_is_retried(postgres_uri: str) -> None:
     store = SqlStateStore(postgres_uri, answer_s=ANSWER_S)
     run = await store.accept(new_run(), {})
     engine = sa.create_engine(store.database.url)
@@ -73,7 +73,7 @@ async def test_a_write_that_waits_for_a_lock_too_long_is_tried_again(postgres_ur
     await store.aclose()
 
 
-async def test_a_server_that_lets_nobody_finish_connecting_is_away_and_asked_again() -> None:
+async def test_a_server_that_never_completes_a_connection_is_unavailable_and_retried() -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         uri = f"postgresql://ann:invented@127.0.0.1:{deaf.getsockname()[1]}/runs?connect_timeout=2"
         with pytest.raises(StateBackendUnavailable, match="does not answer: connection timeout") as caught:

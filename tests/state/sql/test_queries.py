@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MARK = "zqx7"
 
 
-async def test_no_statement_contains_what_a_caller_compares_with(store_uri: str) -> None:
+async def test_no_statement_contains_the_values_of_a_caller(store_uri: str) -> None:
     store = SqlStateStore(store_uri)
     await store.accept(new_run(metadata={MARK: f"{MARK}' OR 1=1 --"}, user_id=f'{MARK}"'), {})
     statements: list[str] = []

@@ -14,18 +14,18 @@ def test_delays_double_up_to_five_seconds() -> None:
     assert delays == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
 
 
-def test_no_try_begins_after_the_limit() -> None:
+def test_no_attempt_begins_after_the_limit() -> None:
     assert Backoff(0.01).next_delay(AWAY) is None
     backoff = Backoff(1e6)
     backoff.shorten(0.01)
     assert backoff.next_delay(AWAY) is None
 
 
-def test_shortening_never_adds_time() -> None:
+def test_lowering_the_limit_never_adds_time() -> None:
     backoff = Backoff(0.01)
     backoff.shorten(1e6)
     assert backoff.next_delay(AWAY) is None
 
 
-def test_an_error_that_will_not_go_away_is_not_tried_again() -> None:
+def test_a_permanent_error_is_not_retried() -> None:
     assert Backoff(1e6).next_delay(StateBackendUnavailable("replaced", retryable=False)) is None

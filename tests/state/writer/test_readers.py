@@ -14,7 +14,7 @@ from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite.examples import new_run
 
 
-async def test_what_is_committed_while_others_read_is_seen_by_who_asks_next(store_uri: str) -> None:
+async def test_a_read_sees_writes_committed_while_others_read(store_uri: str) -> None:
     store = await SqlStateStore.open(store_uri, pool_max=2)  # one connection reads
     reading, may_end = threading.Event(), threading.Event()
 

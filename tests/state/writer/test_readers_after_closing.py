@@ -9,7 +9,7 @@ from typing import Any
 from flujo.state.store import SqlStateStore
 
 
-async def test_a_read_that_was_given_up_closes_its_connection_after_the_store(postgres_uri: str) -> None:
+async def test_an_abandoned_read_closes_its_connection_after_the_store(postgres_uri: str) -> None:
     begun, may_end = threading.Event(), threading.Event()
     lent: list[Any] = []
 

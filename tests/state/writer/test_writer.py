@@ -48,7 +48,7 @@ class Held:
         self._connection.close()
 
 
-async def test_what_waits_becomes_one_commit(sql: SqlStateStore) -> None:
+async def test_waiting_writes_become_one_commit(sql: SqlStateStore) -> None:
     held = [await sql.accept(new_run(f"run-{number}"), {}) for number in range(50)]
     before = sql.writer.commits
     with Held(sql):
@@ -72,7 +72,7 @@ async def test_runs_that_start_and_end_at_once_share_commits(sql: SqlStateStore)
     assert sql.writer.commits - before < 100  # of 500 requests
 
 
-async def test_one_bad_row_fails_for_its_own_waiter_alone(sql: SqlStateStore) -> None:
+async def test_one_bad_row_fails_only_its_own_request(sql: SqlStateStore) -> None:
     good, bad = await sql.accept(new_run("good"), {}), await sql.accept(new_run("bad"), {})
     await sql.write(writes(bad, entry(1)))
     with Held(sql):
@@ -92,7 +92,7 @@ async def test_one_bad_row_fails_for_its_own_waiter_alone(sql: SqlStateStore) ->
     assert await sql.entries(RunId("bad")) == [entry(1)]
 
 
-async def test_a_value_that_the_database_refuses_fails_for_its_own_waiter_alone(sql: SqlStateStore) -> None:
+async def test_a_value_refused_by_the_database_fails_only_its_own_request(sql: SqlStateStore) -> None:
     good, bad = await sql.accept(new_run("good"), {}), await sql.accept(new_run("bad"), {})
     impossible: Any = entry(1, attempt="x" if sql.database.is_postgres else object())
     with Held(sql):
@@ -119,7 +119,7 @@ async def test_a_cancelled_waiter_does_not_cut_a_commit(sql: SqlStateStore) -> N
     assert len(await sql.entries(RUN)) == 10
 
 
-async def test_new_runs_wait_outside_while_too_much_is_to_be_written(sql: SqlStateStore) -> None:
+async def test_new_runs_wait_while_the_write_queue_is_full(sql: SqlStateStore) -> None:
     run = await sql.accept(new_run(), {})
     sql.writer.max_backlog = 5
     queue = sql.writer._queue  # pyright: ignore[reportPrivateUsage]
@@ -165,7 +165,7 @@ async def test_steps_of_many_runs_are_one_statement_each_and_one_commit(sqlite_u
     await store.aclose()
 
 
-async def test_a_blueprint_that_every_run_pins_is_hashed_and_packed_once(
+async def test_a_blueprint_pinned_by_every_run_is_hashed_and_compressed_once(
     sql: SqlStateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = b"blueprint " * 1000
@@ -209,9 +209,7 @@ def test_a_store_serves_one_event_loop_after_another_and_two_at_once(store_uri: 
 
 @pytest.mark.guarantee("G9")
 @pytest.mark.parametrize("whose", ["nobody's", "somebody else's"])
-async def test_a_commit_that_a_killed_server_has_forgotten_is_made_again(
-    postgres_uri: str, whose: str
-) -> None:
+async def test_a_commit_lost_by_a_killed_server_is_repeated(postgres_uri: str, whose: str) -> None:
     store = await SqlStateStore.open(postgres_uri)
     number = 2**30
     if whose == "somebody else's":  # who got its number again

@@ -94,7 +94,7 @@ async def test_every_request_fails_after_the_writer_has_stopped(
         await store.aclose()
 
 
-async def test_requests_that_wait_fail_when_the_writer_stops(sqlite_uri: str) -> None:
+async def test_waiting_requests_fail_when_the_writer_stops(sqlite_uri: str) -> None:
     store = await opened(sqlite_uri)
     record = await store.run(RUN)
     store.writer._batches.append = fails(Broken())
@@ -105,7 +105,7 @@ async def test_requests_that_wait_fail_when_the_writer_stops(sqlite_uri: str) ->
     await store.aclose()
 
 
-async def test_a_request_that_comes_while_the_writer_ends_does_not_hang(sqlite_uri: str) -> None:
+async def test_a_request_made_while_the_writer_ends_does_not_hang(sqlite_uri: str) -> None:
     store = await opened(sqlite_uri)
     record = await store.run(RUN)
     store.writer.close()
@@ -118,7 +118,7 @@ async def test_a_request_that_comes_while_the_writer_ends_does_not_hang(sqlite_u
 
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), RuntimeError("odd")])
 @pytest.mark.parametrize("callback", ["renew", "give_back"])
-async def test_a_lease_that_cannot_be_renewed_stops_no_write(
+async def test_a_failed_lease_renewal_does_not_stop_writes(
     sqlite_uri: str, callback: str, error: Exception
 ) -> None:
     store = await opened(sqlite_uri)
@@ -127,7 +127,7 @@ async def test_a_lease_that_cannot_be_renewed_stops_no_write(
     await store.aclose()
 
 
-async def test_a_file_that_cannot_be_looked_at_is_tried_again(
+async def test_a_file_that_cannot_be_checked_is_retried(
     sqlite_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = await opened(sqlite_uri)
@@ -144,7 +144,7 @@ async def test_a_file_that_cannot_be_looked_at_is_tried_again(
     await store.aclose()
 
 
-async def test_a_folder_that_became_a_file_is_a_database_that_was_deleted(sqlite_uri: str) -> None:
+async def test_a_folder_replaced_by_a_file_counts_as_a_deleted_database(sqlite_uri: str) -> None:
     store = await opened(sqlite_uri)
     record = await store.run(RUN)
     folder = Path(store.database.url.database).parent
@@ -157,7 +157,7 @@ async def test_a_folder_that_became_a_file_is_a_database_that_was_deleted(sqlite
 
 
 @pytest.mark.parametrize("where", ["question", "turn"])
-async def test_reads_fail_and_the_next_ones_succeed_after_a_reader_has_failed(
+async def test_after_a_failed_reader_pending_reads_fail_and_later_ones_succeed(
     sqlite_uri: str, where: str
 ) -> None:
     store = await opened(sqlite_uri)

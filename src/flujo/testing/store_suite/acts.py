@@ -25,7 +25,7 @@ TOLD_S = 10.0
 class ActsSuite:
     """Each act is there exactly when what it records is."""
 
-    async def test_an_answer_is_recorded_with_who_gave_it(self, store: StateStore) -> None:
+    async def test_an_answer_is_recorded_with_its_author(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         await ask(store, run, "send", "note")
         await store.answer(RUN, StepPath("send"), b'"yes"', actor=ADA)
@@ -52,7 +52,7 @@ class ActsSuite:
         await store.answer(RUN, doubt(StepPath("pay"), 0), b"{}", actor=ADA)
         assert [act.verb for act in await store.acts(RUN)] == [Verb.RESOLVE]
 
-    async def test_a_claim_and_a_write_record_their_acts_in_order(self, open_store: OpenStore) -> None:
+    async def test_a_claim_and_a_write_record_their_actions_in_order(self, open_store: OpenStore) -> None:
         mine, other = await open_store(), await open_store()
         await in_state(mine, RunStatus.FAILED, RUN)
         retry = Act(verb=Verb.RETRY, actor=ADA, run_id=RUN, before=b'"' + b"x" * 40_000 + b'"')
@@ -67,7 +67,7 @@ class ActsSuite:
         assert [(act.verb, act.actor) for act in acts] == [(Verb.RETRY, ADA), (Verb.ACCEPT_CHANGES, BOB)]
         assert (acts[0].before, acts[1].object, acts[1].after) == (retry.before, "a.yaml", b"1")
 
-    async def test_a_cancelled_run_stays_its_owners_to_end(self, open_store: OpenStore) -> None:
+    async def test_a_cancellation_request_leaves_the_run_to_its_owner(self, open_store: OpenStore) -> None:
         owner, other = await open_store(), await open_store()
         run = await owner.accept(new_run(), {})
         told = asyncio.Event()
@@ -87,7 +87,7 @@ class ActsSuite:
         with pytest.raises(RunNotFound):
             await other.cancel(RunId("nobody"), ADA)
 
-    async def test_a_wish_waits_for_a_run_without_an_owner(self, open_store: OpenStore) -> None:
+    async def test_a_cancellation_request_waits_for_an_unowned_run(self, open_store: OpenStore) -> None:
         mine, other = await open_store(), await open_store()
         run = await mine.accept(new_run(), {})
         await mine.write(move(run, RunStatus.PAUSED))
@@ -98,7 +98,7 @@ class ActsSuite:
         assert (await other.run(RUN)).wish == claimed.wish
 
     @pytest.mark.parametrize("status", list(RunStatus))
-    async def test_a_run_that_can_become_cancelled_can_be_wished_to(
+    async def test_a_cancellation_can_be_requested_for_every_cancellable_run(
         self, store: StateStore, status: RunStatus
     ) -> None:
         await in_state(store, status, RUN)

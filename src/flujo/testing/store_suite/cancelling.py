@@ -26,7 +26,7 @@ class CancellingSuite:
     """A waiter that goes away takes nothing back and leaves nothing half done."""
 
     @pytest.mark.parametrize("turns", TURNS)
-    async def test_a_cancelled_waiter_takes_nothing_back(self, store: StateStore, turns: int) -> None:
+    async def test_a_cancelled_waiter_rolls_nothing_back(self, store: StateStore, turns: int) -> None:
         run = await store.accept(new_run(), {})
         await _cancelled(
             [lambda seq=seq: store.write(writes(run, entry(seq))) for seq in range(1, 21)], turns
@@ -36,7 +36,7 @@ class CancellingSuite:
         assert [each.seq for each in await store.entries(RUN)] == list(range(1, there + 2))
 
     @pytest.mark.parametrize("turns", TURNS)
-    async def test_a_run_whose_acceptor_is_cancelled_is_there_as_a_whole_or_not_at_all(
+    async def test_a_cancelled_accept_stores_the_whole_run_or_nothing(
         self, store: StateStore, turns: int
     ) -> None:
         await _cancelled([lambda: store.accept(new_run(), {})], turns)
@@ -49,7 +49,7 @@ class CancellingSuite:
         assert await store.entries(RUN) == [entry(1)]
 
     @pytest.mark.parametrize("turns", TURNS)
-    async def test_a_run_whose_claimer_is_cancelled_can_be_let_go_and_claimed_again(
+    async def test_a_run_can_be_released_and_claimed_after_a_cancelled_claim(
         self, open_store: OpenStore, turns: int
     ) -> None:
         mine, other = await open_store(), await open_store()
@@ -64,7 +64,7 @@ class CancellingSuite:
             await other.claim(RUN, statuses=either)
 
     @pytest.mark.parametrize("turns", TURNS)
-    async def test_an_answer_whose_giver_is_cancelled_is_the_answer_or_leaves_the_question_open(
+    async def test_a_cancelled_answer_is_recorded_or_leaves_the_question_open(
         self, store: StateStore, turns: int
     ) -> None:
         run = await store.accept(new_run(), {})
@@ -77,7 +77,7 @@ class CancellingSuite:
         else:
             assert question.answer == b'"first"'
 
-    async def test_cancelled_readers_hold_nobody_up(self, store: StateStore) -> None:
+    async def test_cancelled_reads_do_not_delay_other_reads(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         await store.write(writes(run, entry(1, output=b'"' + b"x" * 100_000 + b'"')))
         asks: list[Callable[[], Awaitable[Any]]] = [

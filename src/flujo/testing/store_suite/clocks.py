@@ -23,7 +23,7 @@ class ClocksSuite:
     """Time is the store's own."""
 
     @set_off
-    async def test_a_wrong_clock_ends_no_lease_and_no_deadline(
+    async def test_a_wrong_local_clock_expires_no_lease_and_no_deadline(
         self, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch, skew_s: float
     ) -> None:
         right, wrong = await open_store(), await open_store()
@@ -38,7 +38,7 @@ class ClocksSuite:
             await wrong.claim(RUN, statuses=[RunStatus.RUNNING])
 
     @set_off
-    async def test_a_wrong_clock_keeps_no_lease_and_no_deadline(
+    async def test_a_wrong_local_clock_prolongs_no_lease_and_no_deadline(
         self, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch, skew_s: float
     ) -> None:
         _set_off(monkeypatch, skew_s)

@@ -25,9 +25,7 @@ STEPS = 12
 class CrashesSuite:
     """Whoever takes over finds everything that was acknowledged, and never a part of a write."""
 
-    async def test_what_a_dropped_store_was_told_is_there_for_the_next_one(
-        self, open_store: OpenStore
-    ) -> None:
+    async def test_acknowledged_writes_survive_a_dropped_store(self, open_store: OpenStore) -> None:
         dropped, next_one = await open_store(lease_s=SHORT_S, renew_s=NEVER_S), await open_store()
         run = await dropped.accept(new_run(), {})
         blob = b"large" * 1000
@@ -60,7 +58,7 @@ class CrashesSuite:
         assert all(look == sorted(look, reverse=True) for look in looks[1::2]), looks
         assert await _counts(reader) == [STEPS] * 4
 
-    async def test_an_end_and_what_comes_with_it_are_seen_together(self, open_store: OpenStore) -> None:
+    async def test_the_end_of_a_run_is_visible_together_with_its_writes(self, open_store: OpenStore) -> None:
         writer, reader = await open_store(), await open_store()
         for number in range(STEPS):
             run = await writer.accept(new_run(f"run-{number}"), {})

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class EffectsSuite:
     """Holds and announced calls are kept until they are settled."""
 
-    async def test_a_ledger_has_what_was_used_where_and_what_is_held_back(self, store: StateStore) -> None:
+    async def test_a_ledger_lists_usage_by_path_and_open_holds(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         used = Usage(input_tokens=7, output_tokens=3, requests=1, cost_micro_usd=42)
         held = Hold(path=StepPath("b"), number=1, state=HoldState.HELD, usage=used + used)
@@ -61,14 +61,14 @@ class EffectsSuite:
         )
         assert [hold.number for hold in (await store.ledger(run.run_id)).holds] == [2]
 
-    async def test_nobody_holds_back_what_belongs_to_a_run_of_others(self, store: StateStore) -> None:
+    async def test_a_store_writes_no_hold_for_a_run_of_another_owner(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         hold = Hold(path=StepPath("a"), number=1, state=HoldState.HELD, usage=Usage(requests=1))
         with pytest.raises(Fenced):
             await store.write(Write(run_id=run.run_id, fence=run.fence + 1, holds=(hold,)))
         assert (await store.ledger(run.run_id)).holds == ()
 
-    async def test_calls_are_kept_as_they_were_announced_and_settled(self, store: StateStore) -> None:
+    async def test_announced_calls_keep_their_state_until_settled(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         large = canonical.encode("x" * 200_000)
         sent = Intent(

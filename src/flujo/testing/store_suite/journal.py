@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class JournalSuite:
     """Entries and blobs come back byte by byte."""
 
-    async def test_every_field_of_an_entry_comes_back(self, store: StateStore) -> None:
+    async def test_every_field_of_an_entry_is_returned(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         usage = Usage(1, 2, 3, 4, 5_000_000_000, 6)
         given = [
@@ -46,7 +46,7 @@ class JournalSuite:
         assert (await store.progress(RUN)).usage == usage + usage
         assert (await store.progress(RUN)).last_seq == 5
 
-    async def test_a_level_holds_what_is_right_below_and_no_more(self, store: StateStore) -> None:
+    async def test_a_level_holds_direct_children_only(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         paths = ["a", "loop", "loop[0]", "loop[0]/x", "loop[0]/x:y", "loop[1]", "loopy", "loop:z"]
         await store.write(writes(run, *(entry(seq, path) for seq, path in enumerate(paths, 1))))
@@ -65,7 +65,7 @@ class JournalSuite:
         await asyncio.gather(*waiting)
         assert [each.seq for each in await store.entries(RUN)] == list(range(1, 101))
 
-    async def test_many_runs_write_at_once_and_keep_apart(self, store: StateStore) -> None:
+    async def test_concurrent_writes_of_many_runs_do_not_mix(self, store: StateStore) -> None:
         async def walk(name: str) -> None:
             run = await store.accept(new_run(name), {})
             for seq in range(1, 6):
@@ -79,7 +79,7 @@ class JournalSuite:
             assert outputs == [f"{name} {seq}" for seq in range(1, 6)]
             assert (await store.run(RunId(name))).output == canonical.encode(name)
 
-    async def test_the_same_entry_again_is_fine_and_another_in_its_place_is_not(
+    async def test_writing_the_same_entry_again_is_accepted_and_a_different_one_is_refused(
         self, store: StateStore
     ) -> None:
         run = await store.accept(new_run(), {})
@@ -91,7 +91,7 @@ class JournalSuite:
             await store.write(writes(run, entry(3, "step_1")))
         assert await store.entries(RUN) == [entry(1), entry(2)]
 
-    async def test_blobs_come_with_the_run_and_with_a_write(self, store: StateStore) -> None:
+    async def test_blobs_are_stored_with_the_run_and_with_a_write(self, store: StateStore) -> None:
         first, second = b"closure" * 1000, bytes(range(256))
         digests = [canonical.digest(data) for data in (first, second)]
         run = await store.accept(new_run(), {digests[0]: first})

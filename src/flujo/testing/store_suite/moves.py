@@ -45,13 +45,13 @@ class MovesSuite:
                     await written
                 assert (await store.run(run.run_id)).status is source
 
-    async def test_what_comes_with_an_illegal_move_is_not_written(self, store: StateStore) -> None:
+    async def test_a_write_with_an_illegal_move_is_rejected_whole(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         with pytest.raises(IllegalMove):
             await store.write(replace(move(run, RunStatus.ACCEPTED), entries=(entry(1),)))
         assert await store.entries(RUN) == []
 
-    async def test_a_write_after_the_run_was_given_back_is_refused(self, store: StateStore) -> None:
+    async def test_a_write_after_the_run_was_released_is_refused(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         await store.write(replace(move(run, RunStatus.RUNNING, entries=1), entries=(entry(1),)))
         with pytest.raises(Fenced, match="released"):
@@ -60,7 +60,7 @@ class MovesSuite:
             await store.write(replace(move(run, RunStatus.COMPLETED), entries=(entry(2),)))
         assert await store.entries(RUN) == [entry(1)]
 
-    async def test_a_move_says_what_the_run_is_now(self, store: StateStore) -> None:
+    async def test_a_move_returns_the_current_run(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         usage = Usage(input_tokens=7, cost_micro_usd=12)
         big = canonical.encode("y" * 50_000)
@@ -89,7 +89,7 @@ class MovesSuite:
         assert (await store.run(RUN)).status is RunStatus.COMPLETED
         assert len(await store.entries(RUN)) == 2
 
-    async def test_no_entry_lands_behind_one_that_was_refused(self, store: StateStore) -> None:
+    async def test_no_entry_is_written_after_a_refused_one(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         await store.write(writes(run, entry(1)))
         refused = store.write(writes(run, entry(1, output=b'"other"'), entry(2)))

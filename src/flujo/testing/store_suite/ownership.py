@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class OwnershipSuite:
     """One owner at a time, and nobody else writes."""
 
-    async def test_a_run_that_is_held_cannot_be_claimed_not_even_by_its_own_store(
+    async def test_a_held_run_cannot_be_claimed_not_even_by_its_own_store(
         self, open_store: OpenStore
     ) -> None:
         mine, other = await open_store(), await open_store()
@@ -43,7 +43,7 @@ class OwnershipSuite:
             assert caught.value.facts["lease_left_s"] > 0
             assert caught.value.facts["owner"]
 
-    async def test_of_many_claimers_one_wins(self, open_store: OpenStore) -> None:
+    async def test_exactly_one_of_many_claims_wins(self, open_store: OpenStore) -> None:
         stores = [await open_store() for _ in range(3)]
         await stores[0].accept(new_run(), {}, claim=False)
         tries = [store.claim(RUN, statuses=[RunStatus.ACCEPTED, RunStatus.RUNNING]) for store in stores * 4]
@@ -52,14 +52,14 @@ class OwnershipSuite:
         assert sum(isinstance(result, ResumeConflict) for result in results) == 11
         assert (await stores[0].run(RUN)).fence == 1
 
-    async def test_a_claim_asks_for_the_right_status(self, store: StateStore) -> None:
+    async def test_a_claim_requires_the_right_status(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         await store.write(move(run, RunStatus.COMPLETED))
         with pytest.raises(ResumeConflict) as caught:
             await store.claim(RUN, statuses=list(RunStatus))
         assert caught.value.facts["status"] is RunStatus.COMPLETED
 
-    async def test_a_lapsed_lease_can_be_taken_and_the_old_owner_is_fenced(
+    async def test_a_run_with_an_expired_lease_can_be_claimed_and_its_old_owner_is_fenced(
         self, open_store: OpenStore
     ) -> None:
         frozen, other = await open_store(lease_s=SHORT_S, renew_s=NEVER_S), await open_store()
@@ -92,9 +92,7 @@ class OwnershipSuite:
         claimed = await other.claim(RUN, statuses=[RunStatus.PAUSED])
         assert (claimed.fence, claimed.status) == (2, RunStatus.RUNNING)
 
-    async def test_a_run_that_was_let_go_may_be_claimed_again_by_its_own_store_once(
-        self, store: StateStore
-    ) -> None:
+    async def test_a_released_run_can_be_claimed_again_once_by_its_own_store(self, store: StateStore) -> None:
         first = await store.accept(new_run(), {})
         store.let_go(RUN)
         claims = [store.claim(RUN, statuses=[RunStatus.RUNNING]) for _ in range(4)]
@@ -105,7 +103,7 @@ class OwnershipSuite:
         with pytest.raises(Fenced):
             await store.write(writes(first, entry(1)))
 
-    async def test_closing_gives_back_what_is_held(self, open_store: OpenStore) -> None:
+    async def test_closing_releases_held_runs(self, open_store: OpenStore) -> None:
         mine, other = await open_store(), await open_store()
         await mine.accept(new_run(), {})
         await mine.aclose()
@@ -115,7 +113,7 @@ class OwnershipSuite:
         with pytest.raises(StateBackendUnavailable):
             await mine.accept(new_run("another"), {})
 
-    async def test_recoveries_are_counted_until_the_journal_grows_or_somebody_asks(
+    async def test_recoveries_are_counted_until_the_journal_grows_or_a_user_resumes(
         self, open_store: OpenStore
     ) -> None:
         async def taken(*, recovering: bool = True) -> tuple[StateStore, RunRecord]:

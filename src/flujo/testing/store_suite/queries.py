@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class QueriesSuite:
     """A listing has what fits its conditions, whatever stands in them."""
 
-    async def test_runs_are_listed_newest_first_by_what_is_asked(self, store: StateStore) -> None:
+    async def test_matching_runs_are_listed_newest_first(self, store: StateStore) -> None:
         for number in range(5):
             await store.accept(new_run(f"run-{number}", user_id="ann" if number % 2 else "bob"), {})
         first = await store.run(RunId("run-0"))
@@ -73,19 +73,19 @@ class QueriesSuite:
             with pytest.raises(SettingsError):
                 await store.accept(new_run(metadata={key: 1}), {})
 
-    async def test_a_condition_is_a_scalar_that_json_can_hold(self, store: StateStore) -> None:
+    async def test_a_condition_is_a_json_scalar(self, store: StateStore) -> None:
         values: tuple[Any, ...] = (float("nan"), [1], {"a": 1}, 2**70, "a\x00b", "\ud800")
         for value in values:
             with pytest.raises(SettingsError):
                 await store.runs(RunQuery(metadata={"key": value}))
 
-    async def test_a_query_has_bounds(self, store: StateStore) -> None:
+    async def test_a_query_out_of_bounds_is_refused(self, store: StateStore) -> None:
         with pytest.raises(SettingsError):
             await store.runs(RunQuery(limit=0))
         with pytest.raises(SettingsError):
             await store.runs(RunQuery(metadata={f"k{number}": 1 for number in range(17)}))
 
-    async def test_a_listing_says_the_earliest_deadline(self, store: StateStore) -> None:
+    async def test_a_listing_shows_the_earliest_deadline(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         asked = [
             Pause(pause_id=StepPath(name), message="?", deadline_s=s) for name, s in (("a", 90), ("b", 60))

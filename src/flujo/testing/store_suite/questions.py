@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 class QuestionsSuite:
     """The first answer wins."""
 
-    async def test_questions_are_listed_in_the_order_in_which_they_were_asked(
-        self, store: StateStore
-    ) -> None:
+    async def test_questions_are_listed_in_order_of_creation(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         await ask(store, run, "zebra", "apple")
         await ask(store, run, "mango")
@@ -43,14 +41,14 @@ class QuestionsSuite:
         assert asked[0].answer_schema == b"{}"
         assert await store.pauses(RunId("nobody")) == []
 
-    async def test_questions_of_one_moment_keep_their_order_too(self, store: StateStore) -> None:
+    async def test_questions_with_equal_timestamps_keep_their_order(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         names = [f"q{number:02}" for number in reversed(range(30))]
         for name in names:
             await ask(store, run, name)
         assert [pause.pause_id for pause in await store.pauses(RUN)] == names
 
-    async def test_the_first_answer_wins_and_the_same_again_is_fine(self, open_store: OpenStore) -> None:
+    async def test_the_first_answer_wins_and_repeating_it_is_accepted(self, open_store: OpenStore) -> None:
         mine, other = await open_store(), await open_store()
         run = await mine.accept(new_run(), {})
         await ask(mine, run, "approve")
@@ -61,7 +59,7 @@ class QuestionsSuite:
             await mine.answer(RUN, StepPath("approve"), b"false")
         assert (await mine.pauses(RUN))[0].answer == b"true"
 
-    async def test_of_many_different_answers_one_wins(self, open_store: OpenStore) -> None:
+    async def test_exactly_one_of_many_different_answers_wins(self, open_store: OpenStore) -> None:
         stores = [await open_store() for _ in range(3)]
         run = await stores[0].accept(new_run(), {})
         await ask(stores[0], run, "approve")
@@ -74,9 +72,7 @@ class QuestionsSuite:
         assert len(winners) == 1
         assert (await stores[0].pauses(RUN))[0].answer == winners[0].answer
 
-    async def test_asking_again_changes_nothing_while_the_question_is_open_or_answered(
-        self, store: StateStore
-    ) -> None:
+    async def test_asking_an_open_or_answered_question_again_changes_nothing(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         await ask(store, run, "approve")
         before = await store.pauses(RUN)
@@ -87,7 +83,7 @@ class QuestionsSuite:
         await store.write(Write(run_id=RUN, fence=run.fence, pauses=(again,)))
         assert (await store.pauses(RUN))[0].answer == b"true"
 
-    async def test_a_run_that_ends_or_fails_voids_its_open_questions_and_may_ask_them_again(
+    async def test_the_end_or_failure_of_a_run_voids_its_open_questions_and_a_retry_may_ask_them_again(
         self, store: StateStore
     ) -> None:
         run = await store.accept(new_run(), {})
@@ -114,7 +110,7 @@ class QuestionsSuite:
         with pytest.raises(ResumeConflict):
             await store.answer(RUN, StepPath("a"), b"1")
 
-    async def test_an_answer_to_nothing_names_the_open_questions(self, store: StateStore) -> None:
+    async def test_an_answer_to_an_unknown_question_lists_the_open_ones(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         await ask(store, run, "approve")
         with pytest.raises(RunNotFound) as caught:

@@ -46,9 +46,7 @@ class RightsSuite:
     """A claim decides, the fence of it is asked at each write, and nothing else counts."""
 
     @pytest.mark.parametrize(("holder", "granted"), CLAIMS)
-    async def test_a_claim_is_granted_as_the_table_says(
-        self, open_store: OpenStore, holder: str, granted: bool
-    ) -> None:
+    async def test_claims_follow_the_table(self, open_store: OpenStore, holder: str, granted: bool) -> None:
         run = await _held_by(holder, open_store)
         claimer = await open_store()
         claim = claimer.claim(RUN, statuses=[run.status])
@@ -62,7 +60,7 @@ class RightsSuite:
             assert (await claimer.run(RUN)).fence == run.fence
 
     @pytest.mark.parametrize("status", list(RunStatus))
-    async def test_a_run_may_be_claimed_in_the_states_from_which_it_can_go_on_and_that_are_asked_for(
+    async def test_a_run_can_be_claimed_only_in_resumable_states_that_the_claim_names(
         self, store: StateStore, status: RunStatus
     ) -> None:
         run = await in_state(store, status, RUN)
@@ -79,9 +77,7 @@ class RightsSuite:
 
     @pytest.mark.parametrize("fence", [-1, 0, 1])
     @pytest.mark.parametrize("holder", HOLDERS)
-    async def test_a_write_is_made_as_the_table_says(
-        self, open_store: OpenStore, holder: str, fence: int
-    ) -> None:
+    async def test_writes_follow_the_table(self, open_store: OpenStore, holder: str, fence: int) -> None:
         mine, other = await open_store(), await open_store()
         for change in CHANGES:
             run_id = RunId(change.replace(" ", "-"))
@@ -101,7 +97,7 @@ class RightsSuite:
                     await writer.write(given)
                 assert await _everything(mine, run_id) == before
 
-    async def test_runs_that_many_claim_at_once_are_shared_out_each_to_one(
+    async def test_concurrent_claims_of_many_runs_give_each_run_one_owner(
         self, open_store: OpenStore
     ) -> None:
         stores = [await open_store() for _ in range(3)]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class RunsSuite:
     """Runs are there as they were given, once, and are found by what people type."""
 
-    async def test_an_accepted_run_is_there_as_it_was_given(self, store: StateStore) -> None:
+    async def test_an_accepted_run_is_stored_unchanged(self, store: StateStore) -> None:
         metadata = {"tenant": "acme", "tries": 3, "ratio": 0.5, "vip": True, "note": None}
         given = new_run(metadata=metadata, user_id="ann", lock_digest="l" * 64)
         accepted = await store.accept(given, {})
@@ -49,9 +49,7 @@ class RunsSuite:
         claimed = await store.claim(RUN, statuses=[RunStatus.ACCEPTED])
         assert (claimed.status, claimed.fence) == (RunStatus.RUNNING, 1)
 
-    async def test_the_same_run_accepted_again_hands_back_the_one_that_is_there(
-        self, store: StateStore
-    ) -> None:
+    async def test_accepting_the_same_run_again_returns_the_stored_one(self, store: StateStore) -> None:
         await store.accept(new_run(), {})
         with pytest.raises(ResumeConflict) as caught:
             await store.accept(new_run(), {})
@@ -59,7 +57,7 @@ class RunsSuite:
         assert caught.value.facts["record"].fence == 1
 
     @pytest.mark.parametrize("changes", [{"closure": "d" * 64}, {"input": b"1"}, {"pipeline": "other"}])
-    async def test_a_taken_id_with_another_closure_or_input_is_a_conflict(
+    async def test_an_existing_id_with_another_closure_or_input_is_a_conflict(
         self, store: StateStore, changes: dict[str, Any]
     ) -> None:
         await store.accept(new_run(), {})
@@ -67,14 +65,14 @@ class RunsSuite:
             await store.accept(new_run(**changes), {})
         assert (await store.run(RUN)).closure == "c" * 64
 
-    async def test_of_many_who_accept_one_id_at_once_one_succeeds(self, open_store: OpenStore) -> None:
+    async def test_one_of_many_concurrent_accepts_of_one_id_succeeds(self, open_store: OpenStore) -> None:
         stores = [await open_store() for _ in range(3)]
         tries = [store.accept(new_run(), {}) for store in stores for _ in range(4)]
         results = await asyncio.gather(*tries, return_exceptions=True)
         assert sum(isinstance(result, RunRecord) for result in results) == 1
         assert all(isinstance(result, RunRecord | ResumeConflict) for result in results)
 
-    async def test_a_run_that_is_not_there_is_not_found(self, store: StateStore) -> None:
+    async def test_an_unknown_run_is_not_found(self, store: StateStore) -> None:
         with pytest.raises(RunNotFound):
             await store.run(RunId("nobody"))
         with pytest.raises(RunNotFound):
@@ -82,13 +80,13 @@ class RunsSuite:
         with pytest.raises(RunNotFound):
             await store.write(Write(run_id=RunId("nobody"), fence=1, entries=(entry(1),)))
 
-    async def test_a_run_is_found_by_id_by_unique_prefix_and_as_the_last(self, store: StateStore) -> None:
+    async def test_a_run_is_found_by_id_by_unique_prefix_and_by_last(self, store: StateStore) -> None:
         for run_id in ("ab1", "ab12", "ac_%", "zz"):
             await store.accept(new_run(run_id), {})
         found = {text: (await store.find(text)).run_id for text in ("ab1", "ab12", "ac", "z", "@last")}
         assert found == {"ab1": "ab1", "ab12": "ab12", "ac": "ac_%", "z": "zz", "@last": "zz"}
 
-    async def test_what_names_no_run_or_several_is_not_found(self, store: StateStore) -> None:
+    async def test_a_name_that_matches_no_run_or_several_is_not_found(self, store: StateStore) -> None:
         for run_id in ("ab1", "ab12", "ac"):
             await store.accept(new_run(run_id), {})
         for text in ("", "a", "x", "%", "_", "a%", "' OR 1=1 --", "a\x00", "AB", "@last2"):

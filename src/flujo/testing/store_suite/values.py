@@ -36,7 +36,7 @@ UNSTORABLE = ("a\x00b", "\ud800", "\udfff\ud800")
 class ValuesSuite:
     """Whatever a pipeline brings, a store keeps it as it is or says why not, and nobody else is harmed."""
 
-    async def test_nasty_values_come_back_byte_by_byte(self, store: StateStore) -> None:
+    async def test_hostile_values_are_returned_byte_for_byte(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         values = [canonical.encode(value) for value in NASTY_VALUES]
         given = [
@@ -48,7 +48,7 @@ class ValuesSuite:
         await store.write(writes(run, *given))
         assert await store.entries(RUN) == given
 
-    async def test_nasty_values_of_a_run_come_back_byte_by_byte(self, store: StateStore) -> None:
+    async def test_hostile_values_of_a_run_are_returned_byte_for_byte(self, store: StateStore) -> None:
         for number, value in enumerate(map(canonical.encode, NASTY_VALUES)):
             given = new_run(f"run-{number}", input=value, context=value)
             run = await store.accept(given, {})
@@ -57,14 +57,14 @@ class ValuesSuite:
             assert (there.input, there.context, there.context_now) == (value, value, value)
             assert (there.output, there.error) == (value, value)
 
-    async def test_ten_megabytes_that_nothing_makes_smaller_come_back(self, store: StateStore) -> None:
+    async def test_ten_incompressible_megabytes_are_returned_unchanged(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         blocks = [canonical.digest(b"%d" % number) for number in range(TEN_MB // 64)]
         large = canonical.encode("".join(blocks))
         await store.write(writes(run, entry(1, output=large)))
         assert (await store.entries(RUN))[0].output == large
 
-    async def test_questions_and_answers_come_back_as_they_were(self, store: StateStore) -> None:
+    async def test_questions_and_answers_are_returned_unchanged(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         texts = (
             "",
@@ -83,7 +83,7 @@ class ValuesSuite:
         assert [canonical.decode(pause.answer or b"")["said"] for pause in there] == list(texts)
 
     @pytest.mark.parametrize("text", UNSTORABLE, ids=ascii)
-    async def test_text_that_no_database_can_hold_is_refused_and_harms_nobody_else(
+    async def test_text_that_no_database_can_hold_is_refused_without_failing_other_writes(
         self, store: StateStore, text: str
     ) -> None:
         run, neighbour = await store.accept(new_run(), {}), await store.accept(new_run("neighbour"), {})

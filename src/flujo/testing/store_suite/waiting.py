@@ -50,7 +50,7 @@ class WaitingSuite:
         with pytest.raises(RunNotFound):
             await mine.expire(RUN, StepPath("nothing"))
 
-    async def test_of_an_answer_and_a_deadline_the_first_wins(self, store: StateStore) -> None:
+    async def test_the_first_of_answer_and_deadline_wins(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         asked = [Pause(pause_id=StepPath(name), message="?", deadline_s=0.0) for name in ("a", "b")]
         await store.write(Write(run_id=RUN, fence=run.fence, pauses=tuple(asked)))
@@ -62,7 +62,7 @@ class WaitingSuite:
         await store.write(Write(run_id=RUN, fence=run.fence, voids=(StepPath("b"),)))
         assert (await store.pauses(RUN))[1].is_expired
 
-    async def test_a_question_that_expired_may_be_asked_again(self, store: StateStore) -> None:
+    async def test_an_expired_question_may_be_asked_again(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         pause = Pause(pause_id=StepPath("a"), message="?", deadline_s=0.0)
         await store.write(Write(run_id=RUN, fence=run.fence, pauses=(pause,)))
@@ -72,7 +72,7 @@ class WaitingSuite:
         assert again.is_open
         assert (await store.answer(RUN, StepPath("a"), b"1")).answer == b"1"
 
-    async def test_a_run_is_due_that_nobody_executes_and_that_can_go_on(self, open_store: OpenStore) -> None:
+    async def test_a_resumable_run_without_an_owner_is_due(self, open_store: OpenStore) -> None:
         mine, other = await open_store(), await open_store()
         await mine.accept(new_run("held"), {})
         await mine.accept(new_run("free", closure="f" * 64), {}, claim=False)
@@ -89,7 +89,7 @@ class WaitingSuite:
         await other.claim(RunId("paused"), statuses=[RunStatus.PAUSED], recovering=True)
         assert set((await mine.due()).runs) == {"free", "running"}
 
-    async def test_a_run_whose_lease_has_lapsed_is_due(self, open_store: OpenStore) -> None:
+    async def test_a_run_with_an_expired_lease_is_due(self, open_store: OpenStore) -> None:
         mine, other = await open_store(lease_s=SHORT_S, renew_s=NEVER_S), await open_store()
         await mine.accept(new_run(), {})
         assert (await other.due()).runs == ()
