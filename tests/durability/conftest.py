@@ -1,4 +1,4 @@
-"""Proofs and their record: which guarantee a test proves, and what it did to try to break it."""
+"""Evidence for the guarantees: the faults that each marked test injects, and the violations it finds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Evidence:
-    """What a proof has done. Its numbers are added up over a run of the suite."""
+    """What a test of a guarantee did; the numbers are summed over a run of the suite."""
 
     def __init__(self) -> None:
         self.faults = 0
@@ -23,7 +23,7 @@ class Evidence:
         self.violations: list[str] = []
 
     def add(self, *, faults: int = 0, seeds: int = 0, violations: list[str] | None = None) -> None:
-        """Count faults that were injected (and seen to happen), seeds that were tried, what was found wrong."""
+        """Count injected faults (seen to happen), tried seeds and violations."""
         self.faults += faults
         self.seeds += seeds
         self.violations += violations or []
@@ -31,7 +31,7 @@ class Evidence:
 
 @pytest.fixture
 def evidence(request: pytest.FixtureRequest) -> Iterator[Evidence]:
-    """Collect what this test does; it is told with the test's outcome."""
+    """Collect the evidence of this test; it is reported with the test's outcome."""
     collected = Evidence()
     yield collected
     request.node.user_properties.append(("evidence", vars(collected)))
@@ -39,6 +39,6 @@ def evidence(request: pytest.FixtureRequest) -> Iterator[Evidence]:
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Iterator[World]:
-    """The world outside, in a process of its own."""
+    """The outside world, in its own process."""
     with started(tmp_path) as made:
         yield made

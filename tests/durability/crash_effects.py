@@ -1,9 +1,9 @@
-"""Calls that must not be made twice, killed at every place: a script, as `crash_programs.py` is.
+"""Kills non-idempotent calls at every point: a script, like `crash_programs.py`.
 
     python crash_effects.py POLICY MODE URI FOLDER [--every N] [--first N]
 
-prints the report as JSON. A run pays the same amount twice on purpose; POLICY is the steps' `in_doubt`, MODE what the
-world does after the first of each payment has happened: answer, drop the line, say nothing, fail, answer late.
+prints the report as JSON. A run pays the same amount twice on purpose. POLICY is the `in_doubt` of the steps. MODE is
+the reply to the first attempt of each payment: answer, drop the connection, stay silent, fail, answer late.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TIMEOUT_S = 0.5
 
 
 class Paying:
-    """A pipeline that pays twice, a human who looks before answering, and what must be true afterwards."""
+    """A pipeline that pays twice, a human who checks before answering, and the conditions that must hold afterwards."""
 
     def __init__(self, policy: InDoubt, mode: str, uri: str, folder: Path) -> None:
         self._policy: InDoubt = policy
@@ -47,7 +47,7 @@ class Paying:
         self._looked: list[str] = []
 
     async def run(self, run: int) -> Any:
-        """Execute the run, or go on with it, answering as a careful human would; return what can be seen."""
+        """Execute or resume the run, answer as a careful human would, and return all that can be observed."""
         store = await SqlStateStore.open(self._uri)
         run_id = RunId(f"run-{run}")
         try:
@@ -72,7 +72,7 @@ class Paying:
             await store.aclose()
 
     def check(self, run: int, seen: Any) -> Iterator[str]:
-        """Yield what is wrong: a payment made twice, one that was guessed, or a result that is another."""
+        """Yield violations: a repeated payment, a guessed one, or a different result."""
         made = Counter(self._world.effects(f"{run}:"))
         sends = {key: times for _, key, times, _ in seen["calls"]}
         for key, times in made.items():
@@ -90,7 +90,7 @@ class Paying:
             yield f"the run is {seen['status']} with {seen['output']} after {len(made)} payments"
 
     def _surfaced(self, seen: Any) -> Iterator[str]:
-        """Yield the calls that a dead process had sent, and about which nobody was asked."""
+        """Yield the calls that a dead process had sent without a question to a human."""
         for path in seen["cut_off"]:
             match self._policy:
                 case "pause":
@@ -105,7 +105,7 @@ class Paying:
                 yield f"{path} was sent by a dead process, and its end was guessed"
 
     async def _cut_off(self, store: SqlStateStore, run_id: RunId) -> list[str]:
-        """Return the steps whose call is announced and has no end, as the dead process left them."""
+        """Return the steps whose call is announced but not settled, as the dead process left them."""
         try:
             await store.run(run_id)
         except RunNotFound:
@@ -117,7 +117,9 @@ class Paying:
     ) -> PipelineResult[Any, Any]:
         waiting = [pause for pause in await store.pauses(run_id) if pause.is_open]
         if not waiting:
-            return await runner.resume_async(run_id)  # the answer is recorded, and its giver was killed then
+            return await runner.resume_async(
+                run_id
+            )  # the answer is recorded; its author was killed afterwards
         path = waiting[0].pause_id.partition("[")[0]
         key = next(call.key for call in await store.intents(run_id) if call.path == path)
         done = key in self._world.effects(f"{run}:")
@@ -130,7 +132,7 @@ class Paying:
         return Pipeline(steps, name="paying", output=both)
 
     def _payment(self, name: str, run: int) -> Step:
-        def pay(amount: int, idempotency_key: str) -> str:  # in a thread: one that hangs is left behind
+        def pay(amount: int, idempotency_key: str) -> str:  # in a thread, because a hung one can be abandoned
             first = idempotency_key not in self._world.effects(f"{run}:")
             reach("before call")
             self._world.effect(f"{run}:{idempotency_key}", amount, self._mode if first else "answer")
@@ -155,7 +157,7 @@ class Paying:
 
 
 def main() -> None:
-    """Enumerate, and print what was found."""
+    """Kill at every point and print the report."""
     parser = argparse.ArgumentParser()
     parser.add_argument("policy", choices=POLICIES)
     parser.add_argument("mode", choices=MODES)
@@ -166,7 +168,7 @@ def main() -> None:
     given = parser.parse_args()
     paying = Paying(given.policy, given.mode, given.uri, given.folder)
     report = enumerate_crashes(paying.run, paying.run, paying.check, every=given.every, first=given.first)
-    print(json.dumps(report.to_json()))  # noqa: T201 - a script's answer
+    print(json.dumps(report.to_json()))  # noqa: T201 - the script's output
 
 
 if __name__ == "__main__":

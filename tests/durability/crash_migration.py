@@ -1,8 +1,8 @@
-"""A migration that is killed at every statement, then made again: a script, because only one thread may fork.
+"""Kills a migration at every statement and repeats it: a script, because only a single-threaded process may fork.
 
     python crash_migration.py URI FOLDER [--every N]
 
-prints the report as JSON. Each SQLite migration gets a file of its own; a Postgres database is emptied after each.
+prints the report as JSON. Each SQLite migration gets its own file; a Postgres database is emptied after each.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Migrating:
-    """One migration for each point at which it is killed."""
+    """One migration per point at which it is killed."""
 
     def __init__(self, uri: str, folder: Path) -> None:
         self._uri = uri
@@ -36,11 +36,11 @@ class Migrating:
         return f"sqlite:///{self._folder / f'migration-{run}.db'}"
 
     async def migrate(self, run: int) -> None:
-        """Bring the database up to date."""
+        """Migrate the database."""
         migrations.migrate(self._uri_of(run))
 
     async def again(self, run: int) -> dict[str, Any]:
-        """Say what the killed migration has left, migrate, say what came of it; leave an empty database."""
+        """Return the state that the killed migration left and the state after another one; empty the database."""
         from alembic.autogenerate import compare_metadata
 
         uri = self._uri_of(run)
@@ -59,7 +59,7 @@ class Migrating:
 
 
 def check(_: int, seen: dict[str, Any]) -> Iterator[str]:
-    """Yield what is wrong: half of a migration was left, or making it again did not give the tables."""
+    """Yield violations: a partial migration, or missing tables after repeating it."""
     if seen["left"] not in (None, HEAD):
         yield f"a version between was left: {seen['left']}"
     if seen["left"] is None and seen["tables"]:
@@ -69,16 +69,16 @@ def check(_: int, seen: dict[str, Any]) -> Iterator[str]:
 
 
 def main() -> None:
-    """Enumerate, and print what was found."""
+    """Kill at every point and print the report."""
     parser = argparse.ArgumentParser()
     parser.add_argument("uri")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--every", type=int, default=1)
     given = parser.parse_args()
     migrating = Migrating(given.uri, given.folder)
-    in_a_fork(migrating.again, 0)  # loads what each of the processes needs
+    in_a_fork(migrating.again, 0)  # loads the modules that each process needs
     report = enumerate_crashes(migrating.migrate, migrating.again, check, every=given.every)
-    print(json.dumps(report.to_json()))  # noqa: T201 - a script's answer
+    print(json.dumps(report.to_json()))  # noqa: T201 - the script's output
 
 
 if __name__ == "__main__":

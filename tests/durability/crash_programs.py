@@ -1,9 +1,9 @@
-"""Programs that are killed at every place where they could die: a script, because only one thread may fork.
+"""Kills programs at every point where they could die: a script, because only a single-threaded process may fork.
 
     python crash_programs.py SHAPE URI FOLDER [--every N] [--twice]
 
-prints the report as JSON. Every step makes something happen in the world, and every acknowledged step is written
-into the same log, so that the order of the two can be judged.
+prints the report as JSON. Every step causes an effect in the world. Every acknowledged step is written
+to the same log, so that their order can be checked.
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ CONTEXT = {"type": "object", "properties": {"log": {"type": "array", "default": 
 
 
 class Effects:
-    """Steps that do something in the world, and say so."""
+    """Steps that cause and log effects in the world."""
 
     def __init__(self, world: World, run: str) -> None:
         self._world = world
         self._run = run
 
     def step(self, name: str, work: Callable[[Any], int] = lambda n: n + 1, **more: Any) -> Step:
-        """Return a step that makes `name=result` happen, and gives the result."""
+        """Return a step that causes `name=result` and returns the result."""
         return Step(name=name, call=self.call(name, work), **more)
 
     def call(self, name: str, work: Callable[[Any], Any]) -> CallableRef:
-        """Return a callable that makes `name=result` happen, and gives the result."""
+        """Return a callable that causes `name=result` and returns the result."""
 
         async def call(data: Any) -> Any:
             result = work(data)
@@ -75,7 +75,7 @@ class Effects:
         return CallableRef(f"effects:{name}", call)
 
     async def acknowledge(self, event: Any) -> None:
-        """Write down that a step was acknowledged: from here on it must never happen again."""
+        """Log that a step was acknowledged: from now on it must never run again."""
         if isinstance(event, StepEnded) and event.kind == "step" and isinstance(event.outcome, Success):
             name = event.path.rpartition("/")[2]
             self._world.effect(f"{self._run}:ack {name}={event.outcome.output}")
@@ -184,7 +184,7 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
 
 
 class Crashing:
-    """One shape on one database: how it runs, how it recovers, and what must be true then."""
+    """One shape on one database: how it runs, how it recovers, and the conditions that must hold then."""
 
     def __init__(self, shape: str, uri: str, folder: Path) -> None:
         self._build = SHAPES[shape]
@@ -193,7 +193,7 @@ class Crashing:
         self._whole: dict[str, Any] = {}
 
     async def run(self, run: int) -> Any:
-        """Execute the run, or go on with it; return everything that can be seen of it."""
+        """Execute or resume the run; return all that can be observed of it."""
         store = await SqlStateStore.open(self._uri)
         effects = Effects(self._world, str(run))
         run_id = RunId(f"run-{run}")
@@ -219,7 +219,7 @@ class Crashing:
             await store.aclose()
 
     def check(self, run: int, result: Any) -> Iterator[str]:
-        """Yield what is wrong: with the result, the journal, or what has happened in the world."""
+        """Yield violations in the result, the journal, or the effects in the world."""
         broken = result.pop("broken")
         if broken:
             yield broken
@@ -229,7 +229,7 @@ class Crashing:
         yield from _repeated(self._world.effects(f"{run}:"))
 
     def measure(self) -> None:
-        """Take what a run without a crash gives as the measure of the others."""
+        """Use a run without a crash as the reference for the others."""
         self._whole = in_a_fork(self.run, 0)
         del self._whole["broken"]
 
@@ -237,7 +237,7 @@ class Crashing:
 async def _answered(
     runner: Flujo[Any, Any, Any], store: SqlStateStore, run_id: RunId
 ) -> PipelineResult[Any, Any]:
-    """Go on with a run that waits for a human, whose answer may be recorded already."""
+    """Resume a run that waits for a human; the answer may already be recorded."""
     waits = any(pause.is_open for pause in await store.pauses(run_id))
     return await (runner.resume_async(run_id, "yes") if waits else runner.resume_async(run_id))
 
@@ -257,11 +257,11 @@ def _repeated(log: list[str]) -> Iterator[str]:
 
 
 async def _consistent(store: SqlStateStore, run_id: RunId) -> str:
-    """Return what a fresh reader finds broken in the run as the crash has left it."""
+    """Return the damage that a new reader finds in the run after the crash."""
     try:
         record = await store.run(run_id)
     except RunNotFound:
-        return ""  # it was never acknowledged
+        return ""  # the run was never acknowledged
     entries = await store.entries(run_id)
     numbers = [entry.seq for entry in entries]
     if numbers != list(range(1, len(numbers) + 1)):
@@ -275,7 +275,7 @@ async def _consistent(store: SqlStateStore, run_id: RunId) -> str:
 
 
 def main() -> None:
-    """Enumerate, and print what was found."""
+    """Kill at every point and print the report."""
     parser = argparse.ArgumentParser()
     parser.add_argument("shape", choices=SHAPES)
     parser.add_argument("uri")
@@ -294,7 +294,7 @@ def main() -> None:
         first=given.first,
         twice=given.twice,
     )
-    print(json.dumps(report.to_json()))  # noqa: T201 - a script's answer
+    print(json.dumps(report.to_json()))  # noqa: T201 - the script's output
 
 
 if __name__ == "__main__":

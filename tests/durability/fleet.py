@@ -1,4 +1,4 @@
-"""Workers in processes of their own that are killed and frozen, and what is to be known when nothing moves."""
+"""Worker processes that are killed and frozen, and the diagnostics for a stuck run."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 LEASE_S = 1.0
 START = 5
-"""What every program is started with."""
+"""The input of every program."""
 
 
 @dataclass
 class Fleet:
-    """Real `flujo worker` processes on one database, of which some are always in trouble."""
+    """Real `flujo worker` processes on one database, some of them always killed or frozen."""
 
     folder: Path
     uri: str
@@ -48,7 +48,7 @@ class Fleet:
     faults: Counter[str] = field(default_factory=Counter)
     _workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     _frozen: dict[int, asyncio.TimerHandle] = field(default_factory=dict)
-    """Which workers are frozen, by their process, and what wakes each: one may hold a lock that we wait for."""
+    """The timer that wakes each frozen worker, by process. A frozen worker may hold a lock that the test waits for."""
 
     def __enter__(self) -> Fleet:
         (self.folder / "flujo.toml").write_text(
@@ -70,7 +70,7 @@ class Fleet:
             self._workers.append(self._launched())
 
     def trouble(self) -> None:
-        """Kill or freeze a worker, or end the database's connections."""
+        """Kill or freeze a worker, or close the connections of the database."""
         awake = [worker for worker in self._workers if worker.pid not in self._frozen]
         what = self.chance.choice(["kill", "freeze", "nothing", "disconnect"])
         if what == "disconnect" and self._is_postgres:
@@ -91,15 +91,15 @@ class Fleet:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
 
-    def told(self) -> str:
-        """Return what the workers have said and what each thread of theirs is doing, and the database's sessions."""
+    def diagnostics(self) -> str:
+        """Return the workers' output, their threads' stacks, and the sessions of the database."""
         self.wake()
         for worker in self._workers:
             if worker.poll() is None:
                 worker.send_signal(signal.SIGUSR1)
-        time.sleep(0.5)  # until they have written it
-        said = [*sorted(self.folder.glob("worker-*.trace")), *sorted(self.folder.glob("worker-*.log"))]
-        lines = [f"== {file.name}\n{file.read_text('utf-8')[-4000:]}" for file in said]
+        time.sleep(0.5)  # until the stacks are written
+        files = [*sorted(self.folder.glob("worker-*.trace")), *sorted(self.folder.glob("worker-*.log"))]
+        lines = [f"== {file.name}\n{file.read_text('utf-8')[-4000:]}" for file in files]
         return "\n".join([*lines, *self._sessions()])
 
     def _strike(self, worker: subprocess.Popen[bytes], how: str) -> None:
@@ -142,13 +142,13 @@ class Fleet:
 
     def _sessions(self) -> Iterator[str]:
         if self._is_postgres:
-            asked = "SELECT pid, state, wait_event, xact_start, query FROM pg_stat_activity"
+            query = "SELECT pid, state, wait_event, xact_start, query FROM pg_stat_activity"
             with psycopg.connect(self.uri, autocommit=True) as connection:
-                yield from map(str, connection.execute(f"{asked} WHERE datname = current_database()"))
+                yield from map(str, connection.execute(f"{query} WHERE datname = current_database()"))
 
 
 class Programs:
-    """Runs of random programs on a database, the human who answers them, and what must be true of them."""
+    """Runs of random programs on a database, the human who answers them, and the promises they must keep."""
 
     def __init__(self, store: SqlStateStore, world: World, seeds: Sequence[int]) -> None:
         self._store = store
@@ -156,10 +156,10 @@ class Programs:
         self._programs = {RunId(f"run-{seed}"): (seed, program_of(seed)) for seed in seeds}
         self.answers = 0
         self.repeated: set[str] = set()
-        """Calls in doubt that had not happened when the human looked, and were made again."""
+        """Calls in doubt that had not happened when the human checked, and were repeated."""
 
     async def submit(self, folder: Path) -> None:
-        """Accept a run of each; nobody executes it yet."""
+        """Accept a run of each program; no worker executes it yet."""
         for run_id, (seed, _) in self._programs.items():
             tree = pipeline_of(seed, folder)
             closure, blobs = pinned(tree, None)
@@ -172,22 +172,22 @@ class Programs:
             )
             await self._store.accept(new, blobs, claim=False)
 
-    async def moved(self) -> tuple[int, int, int]:
-        """Return what grows as long as anything moves: effects, answers, runs that have ended."""
+    async def progress(self) -> tuple[int, int, int]:
+        """Return counters that grow while work progresses: effects, answers, ended runs."""
         records = [await self._store.run(run_id) for run_id in self._programs]
         ended = sum(record.status in (RunStatus.COMPLETED, RunStatus.FAILED) for record in records)
         return len(self._world.effects()), self.answers, ended
 
     async def answer(self) -> None:
-        """Be the human: answer what is open, having looked at the world."""
+        """Answer open questions as a human who checks the world first."""
         for run_id in self._programs:
             for pause in await self._store.pauses(run_id):
                 if pause.is_open:
-                    said = canonical.encode(await self._said(run_id, pause))
-                    await self._store.answer(run_id, pause.pause_id, said)
+                    reply = canonical.encode(await self._reply(run_id, pause))
+                    await self._store.answer(run_id, pause.pause_id, reply)
                     self.answers += 1
 
-    async def _said(self, run_id: RunId, pause: Pause) -> Any:
+    async def _reply(self, run_id: RunId, pause: Pause) -> Any:
         intent = in_doubt(pause, await self._store.intents(run_id))
         if intent is None:
             return int(pause.message) + 1
@@ -199,10 +199,10 @@ class Programs:
         return looked_up(intent, {part.name: part for part in parts(program)}, happened=happened)
 
     async def wrong(self) -> list[str]:
-        """Return every promise that was not kept, of runs that have ended."""
-        return [line for run_id in self._programs for line in await self._wrong(run_id)]
+        """Return the broken promises of all ended runs."""
+        return [line for run_id in self._programs for line in await self._violations(run_id)]
 
-    async def _wrong(self, run_id: RunId) -> list[str]:
+    async def _violations(self, run_id: RunId) -> list[str]:
         (seed, program), record = self._programs[run_id], await self._store.run(run_id)
         wanted, what = known(program, START), f"FLUJO_PROGRAM={seed}"
         if record.status is not RunStatus.COMPLETED:
@@ -228,7 +228,7 @@ class Programs:
         return wrong + await self._unrecorded(run_id, what, wanted.effects, {key for key in keys if key})
 
     async def _unrecorded(self, run_id: RunId, what: str, wanted: Counter[str], keys: set[str]) -> list[str]:
-        """Return what the journal does not hold, having read all of it: whole, and each step once."""
+        """Return the steps missing from the journal or recorded twice."""
         entries = await self._store.entries(run_id)
         done = Counter(
             entry.path.rpartition("/")[2]
@@ -243,8 +243,8 @@ class Programs:
         ]
         return wrong + [f"{what}: {key} was called and never announced" for key in keys - announced]
 
-    async def told(self) -> str:
-        """Return where each run is, who holds it, what it asks, and how its journal ends."""
+    async def diagnostics(self) -> str:
+        """Return the status, owner, open questions and last entries of each run."""
         lines = []
         for run_id in self._programs:
             record = await self._store.run(run_id)
@@ -268,7 +268,7 @@ class Programs:
 
 
 def in_flight(program: Sequence[Any], at_once: int = 1) -> Counter[str]:
-    """Return how many calls of each step there may be at one moment: a map works on two items at a time."""
+    """Return how many calls of each step may be in flight at once: a map processes two items at a time."""
     found: Counter[str] = Counter()
     for part in program:
         found[part.name] = at_once

@@ -1,8 +1,9 @@
-"""A process that executes a run, or takes it over as soon as it may, and says how that ended: it will be frozen.
+"""A process that executes a run, or claims it as soon as possible, and prints the result. Tests freeze it.
 
     python frozen_program.py URI FOLDER RUN [COMMIT]
 
-freezes itself inside the transaction of its COMMIT-th commit, if one is given, and prints `fenced` when another process has taken the run over meanwhile, else the run's output.
+With COMMIT, it freezes itself inside the transaction of that commit. It prints `fenced` when another process has claimed
+the run meanwhile, otherwise the output of the run.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ WORK_S = 0.03
 
 
 def pipeline(world: World, run: str) -> Pipeline:
-    """Return steps that each do something in the world and say who does it; every other one is announced first."""
+    """Return steps that each log an effect and their process; every other step is announced first."""
 
     def step(number: int) -> Step:
         async def call(data: int) -> int:
@@ -71,7 +72,7 @@ def freeze_inside(commit: int) -> None:
         elif what == "before COMMIT" and changes:
             changes.clear()
             if next(commits) == commit:
-                signal.raise_signal(signal.SIGSTOP)  # this thread goes no step further
+                signal.raise_signal(signal.SIGSTOP)  # this thread stops here
 
     probe(listen)
 
@@ -79,4 +80,4 @@ def freeze_inside(commit: int) -> None:
 if __name__ == "__main__":
     if len(sys.argv) > 4:
         freeze_inside(int(sys.argv[4]))
-    print(asyncio.run(main(sys.argv[1], Path(sys.argv[2]), sys.argv[3])))  # noqa: T201 - a script's answer
+    print(asyncio.run(main(sys.argv[1], Path(sys.argv[2]), sys.argv[3])))  # noqa: T201 - the script's output

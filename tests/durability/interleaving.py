@@ -1,4 +1,4 @@
-"""Every order in which workers can take turns, and every place where they can crash: explored, not sampled."""
+"""Explores every order in which workers can take turns and every point at which they can crash."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from flujo.domain.ports import StateStore
 
 STEPS = (StepPath("first"), StepPath("second"))
-"""What the run does, one after the other; the second one ends it."""
+"""The steps of the run, in order; the second one ends it."""
 QUESTION = StepPath("ask")
 
 
 class Ground(Interface):
-    """What workers stand on: the few atomic things that the protocol is made of."""
+    """The atomic operations of the protocol."""
 
     async def claim(self, worker: str) -> int | None:
-        """Take the run over and return the fence; None when it cannot be had."""
+        """Claim the run and return the fence; None when the claim is refused."""
         ...
 
     async def recorded(self) -> list[StepPath]:
-        """Return the steps that are recorded."""
+        """Return the recorded steps."""
         ...
 
     async def write(self, worker: str, fence: int, step: StepPath, *, last: bool) -> bool:
-        """Record a step, and the end with the last one; False when the fence is not the run's any more."""
+        """Record a step, and the end with the last one; False when the fence is outdated."""
         ...
 
     async def answer(self, value: int) -> bool:
@@ -50,7 +50,7 @@ class History:
     answers: list[int] = field(default_factory=list)
 
     def wrong(self) -> list[str]:
-        """Return what no schedule may ever show."""
+        """Return the violations of this schedule."""
         found = []
         if any(after <= before for before, after in zip(self.fences, self.fences[1:], strict=False)):
             found.append(f"fences do not grow: {self.fences}")
@@ -68,7 +68,7 @@ Worker = AsyncGenerator[None, None]
 
 
 async def executing(name: str, ground: Ground, history: History) -> Worker:
-    """Be a worker: claim the run, then record what is not recorded yet; each `yield` is where it may crash."""
+    """Act as a worker: claim the run, then record the missing steps. It may crash at each `yield`."""
     fence = await ground.claim(name)
     if fence is None:
         return
@@ -84,7 +84,7 @@ async def executing(name: str, ground: Ground, history: History) -> Worker:
 
 
 async def answering(value: int, ground: Ground, history: History) -> Worker:
-    """Be a human with an answer."""
+    """Act as a human with an answer."""
     if await ground.answer(value):
         history.answers.append(value)
     yield
@@ -92,7 +92,7 @@ async def answering(value: int, ground: Ground, history: History) -> Worker:
 
 @dataclass
 class Explored:
-    """How far the exploration went."""
+    """How much was explored."""
 
     schedules: int = 0
     crashes: int = 0
@@ -106,13 +106,13 @@ async def explore(
     most: int = 1_000_000,
     rescue: bool = True,
 ) -> Explored:
-    """Run every schedule of the workers, each with up to `crashes` crashes at every place.
+    """Run every schedule of the workers, each with up to `crashes` crashes at every point.
 
     Args:
         begin: makes a fresh ground with its workers, for the schedule of this number.
         crashes: how many workers may die in one schedule.
         most: after how many schedules to stop.
-        rescue: whether the run has to come to its end when one more worker is left alone with it.
+        rescue: whether one more worker, running alone, must be able to complete the run.
     """
     explored = Explored()
     prefix: list[int] | None = []
@@ -129,7 +129,7 @@ async def explore(
 
 
 async def _rescued(ground: Ground, history: History) -> list[str]:
-    """Let one more worker go on with the run, alone; return what is missing then."""
+    """Let one more worker resume the run alone; return the steps still missing."""
     async for _ in executing("rescuer", ground, history):
         pass
     done = await ground.recorded()
@@ -139,7 +139,7 @@ async def _rescued(ground: Ground, history: History) -> list[str]:
 async def _schedule(
     workers: Sequence[Worker], prefix: Sequence[int], crashes: int
 ) -> tuple[list[tuple[int, int]], int]:
-    """Run one schedule; return each choice with how many there were, and how many workers died."""
+    """Run one schedule; return each choice with its number of options, and how many workers died."""
     alive = list(range(len(workers)))
     taken: list[tuple[int, int]] = []
     died = 0
@@ -172,11 +172,11 @@ def _next(taken: list[tuple[int, int]]) -> list[int] | None:
     return None
 
 
-# The protocol on paper ------------------------------------------------------------------------------------
+# The model of the protocol ------------------------------------------------------------------------------------
 
 
 class Model:
-    """The protocol as a few lines: no lease holds anybody up, because it may always have lapsed."""
+    """The protocol in a few lines. Leases do not block claims, because any lease may have expired."""
 
     def __init__(self, *, fenced: bool = True) -> None:
         self._fenced = fenced
@@ -208,11 +208,11 @@ class Model:
         return True
 
 
-# The protocol as it is ------------------------------------------------------------------------------------
+# The real protocol ------------------------------------------------------------------------------------
 
 
 class Stored:
-    """A run in a store. Its leases have always lapsed, so a claim may come at any moment."""
+    """A run in a store. Its leases are always expired, so a claim may succeed at any moment."""
 
     def __init__(self, stores: dict[str, StateStore], run_id: RunId) -> None:
         self._stores = stores
@@ -220,7 +220,7 @@ class Stored:
         self._run_id = run_id
 
     async def begin(self) -> None:
-        """Accept the run, and let it ask its question."""
+        """Accept the run and ask its question."""
         new = NewRun(
             run_id=self._run_id,
             pipeline="explored",

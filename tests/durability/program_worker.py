@@ -1,7 +1,7 @@
-"""What `flujo worker --import durability.program_worker` executes: random programs that act on the world outside.
+"""Random programs with effects in the outside world, for `flujo worker --import durability.program_worker`.
 
-`PROGRAMS_WORLD` is the world's folder, `PROGRAMS_SEEDS` the seeds, joined by commas. SIGUSR1 writes what every
-thread is doing to `worker-PID.trace` there.
+`PROGRAMS_WORLD` is the world's folder, `PROGRAMS_SEEDS` the seeds, joined by commas. SIGUSR1 writes the stack of every
+thread to `worker-PID.trace` there.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from flujo.domain.pipeline import Pipeline
 
 MOST_S = 0.02
-"""How long a step works at most, so that it can be cut off in the middle."""
+"""The maximum duration of a step, long enough to interrupt it."""
 
 
 def program_of(seed: int) -> tuple[Part, ...]:
-    """Return the program that a seed stands for, the same in every process."""
+    """Return the program of a seed, the same in every process."""
     return random_program(Random(seed))
 
 
 def pipeline_of(seed: int, folder: Path) -> Pipeline:
-    """Return the program of a seed as a pipeline whose steps happen in the world of `folder`."""
+    """Return the program of a seed as a pipeline with effects in the world of `folder`."""
     program, world, chance = program_of(seed), World(folder), Random()
     flaky = {part.name for part in parts(program) if part.kind == "flaky"}
 
@@ -50,7 +50,7 @@ def pipeline_of(seed: int, folder: Path) -> Pipeline:
 
 
 def _first(mark: Path) -> bool:
-    """Return whether nobody has been here before, this process or another."""
+    """Return whether this is the first visit by any process."""
     try:
         mark.touch(exist_ok=False)
     except FileExistsError:

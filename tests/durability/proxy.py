@@ -1,4 +1,4 @@
-"""A wire to Postgres that is cut, slow, in pieces, or open and dead: between what a client has sent and what it is told."""
+"""A proxy to Postgres whose connections break, are slow, fragment messages, or hang."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ SLOW_S = 0.02
 
 
 class Proxy:
-    """Passes on what clients and server say, until a fault is due.
+    """Forwards messages between clients and server until a fault is due.
 
-    A request that is lost never reaches the server. An answer that is lost is one whose request the server has executed.
-    Then the wire is cut; or, when they were swallowed, it stays open and never carries anything again.
+    A lost request never reaches the server. A lost reply belongs to a request that the server has executed.
+    Then the connection is cut; with a swallowed one it stays open and silent.
 
     Args:
         upstream: the server's socket.
-        fault: what happens.
-        at: to which message of the clients, counted from 1 over all connections; the slow and the broken wire are so
-            from there on.
+        fault: the fault to inject.
+        at: the client message to affect, counted from 1 over all connections; slow and fragmented connections are so
+            from that message on.
     """
 
     def __init__(self, upstream: str, fault: Fault, at: int) -> None:
@@ -37,7 +37,7 @@ class Proxy:
         self._fault = fault
         self._at = at
         self.messages = 0
-        """How many the clients have sent."""
+        """How many messages the clients have sent."""
 
     @property
     def has_struck(self) -> bool:
@@ -45,7 +45,7 @@ class Proxy:
         return self.messages >= self._at
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Connect one client, until either side is gone or the wire is cut."""
+        """Connect one client until either side closes or the connection is cut."""
         answers, requests = await asyncio.open_unix_connection(self._upstream)
         back: asyncio.Future[None] = asyncio.ensure_future(_pass_on(answers, writer))
         try:
@@ -65,7 +65,7 @@ class Proxy:
                     back = asyncio.ensure_future(_lose(answers, writer))
                 await self._send(requests, data)
         except (ConnectionError, asyncio.CancelledError):
-            pass  # the server has hung up, or the test is over: the client is told by the end of this connection
+            pass  # the server has closed, or the test is over: closing this connection informs the client
         finally:
             back.cancel()
             requests.transport.abort()
@@ -98,14 +98,14 @@ async def _swallow(reader: asyncio.StreamReader) -> None:
 
 
 async def _lose(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    # Part of a request has no answer yet, so the rest of it is still passed on: the answer is what cuts the wire.
+    # A partial request has no reply yet, so the rest is still forwarded: the reply triggers the cut.
     await reader.read(1)
     writer.transport.abort()
 
 
 @asynccontextmanager
 async def proxied(uri: str, fault: Fault, at: int) -> AsyncIterator[tuple[str, Proxy]]:
-    """Lend a URI by which the database at `uri` is reached through a wire with a fault, and the wire."""
+    """Yield a URI that reaches the database at `uri` through a faulty proxy, and the proxy."""
     url = sa.make_url(uri)
     port = str(url.query.get("port") or url.port or 5432)
     proxy = Proxy(f"{url.query.get('host') or url.host}/.s.PGSQL.{port}", fault, at)

@@ -1,8 +1,8 @@
-"""A process that answers every question it is told, as fast as it can, and goes on with the runs: others do the same.
+"""A process that answers all questions and resumes all runs as fast as it can, in a race with others.
 
     python racing_program.py URI NAME RUNS
 
-says `ready`, waits for a line, then prints as JSON which of the RUNS runs took its answer, and which it brought to their end.
+prints `ready`, waits for a line, then prints as JSON which of the RUNS runs accepted its answer, and which it completed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ QUESTION = StepPath("ask")
 
 
 def pipeline() -> Pipeline:
-    """Return a pipeline that asks one question, and ends with the answer."""
+    """Return a pipeline that asks one question and returns the answer."""
     return Pipeline((HumanInTheLoopStep(name="ask", message=Text("Who?")),), name="race")
 
 
@@ -36,11 +36,11 @@ def run_id(number: int) -> RunId:
 
 
 async def main(uri: str, name: str, runs: int) -> dict[str, list[int]]:
-    """Answer all, and go on with all, among others who do."""
+    """Answer and resume all runs, while others do the same."""
     answered, ended = list[int](), list[int]()
     store = await SqlStateStore.open(uri)
     async with Flujo[Any, Any, Any](pipeline(), store=store) as runner:
-        print("ready", flush=True)  # noqa: T201 - to whoever starts all of them at once
+        print("ready", flush=True)  # noqa: T201 - to the test, which starts all of them at once
         await asyncio.to_thread(sys.stdin.readline)
         for number in range(runs):
             try:
@@ -60,4 +60,4 @@ async def main(uri: str, name: str, runs: int) -> dict[str, list[int]]:
 
 if __name__ == "__main__":
     found = asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
-    print(json.dumps(found))  # noqa: T201 - a script's answer
+    print(json.dumps(found))  # noqa: T201 - the script's output

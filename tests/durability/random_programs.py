@@ -1,4 +1,4 @@
-"""Random programs whose results are known beforehand: a generator, and a reference that is no engine."""
+"""Random programs with results known beforehand: a generator, and a reference that works without the engine."""
 
 from __future__ import annotations
 
@@ -37,31 +37,31 @@ if TYPE_CHECKING:
     from flujo.domain.run import Intent, Pause
 
     Act = Callable[[str, int, str], Awaitable[None]]
-    """Makes `name` happen in the world, for the number that came in; may raise, so that a `flaky` step retries.
+    """Causes `name` in the world, for the input number; may raise, so that a `flaky` step retries.
 
-    The text is the call's key where it must not be made twice (`paid`), otherwise empty.
+    The text is the idempotency key of a `paid` call, otherwise empty.
     """
 
 MAX_DEPTH = 4
 MAX_STEPS = 20
 TIMEOUT_S = 7.0
-"""How long an attempt of a `hangs` may take."""
+"""The time limit of an attempt of a `hangs`."""
 DEADLINE_S = 60.0
-"""How long the question of a `silent` is open."""
+"""The deadline of the question of a `silent`."""
 CONTEXT = {"type": "object", "properties": {"log": {"type": "array", "default": []}}}
 
 
 @dataclass(frozen=True)
 class Known:
-    """What a program will give, whoever runs it and however often it is interrupted."""
+    """The result of a program, independent of workers and interruptions."""
 
     output: int
     effects: Counter[str]
-    """How often each step happens."""
+    """How often each step runs."""
 
 
 def parts(program: Sequence[Part]) -> Iterator[Part]:
-    """Yield every part of a program, those inside others too."""
+    """Yield every part of a program, including nested ones."""
     for part in program:
         yield part
         for body in part.bodies:
@@ -70,7 +70,7 @@ def parts(program: Sequence[Part]) -> Iterator[Part]:
 
 @dataclass
 class Part:
-    """A step of a random program: how it is built, and what it does to a number."""
+    """A step of a random program: its structure, and its effect on a number."""
 
     kind: str
     name: str
@@ -79,19 +79,19 @@ class Part:
 
 
 HUMAN = ("human", "paid")
-"""Steps of which a human is asked something."""
+"""Steps that ask a human."""
 SLOW = ("hangs", "stubborn", "silent")
-"""Steps that wait for time to pass: attempts that never return, or not at once; questions that nobody answers."""
+"""Steps that wait: attempts that never return or return late, and questions without an answer."""
 AROUND = ("spare", "search")
-"""Steps in which others act: a fallback, those who judge candidates."""
+"""Steps with other active parts: a fallback, agents that evaluate candidates."""
 LEAVES = ("step", "step", "flaky", "perhaps")
 COMPOSITES = ("if", "loop", "map", "parallel", "import", "inherit", "again", "machine", "router")
 INSIDE = ("fallback", "evaluate")
-"""Steps of a part that act for it: they end before it does."""
+"""The names of those active parts; they end before the step does."""
 
 
 def random_program(chance: Random, *, also: Sequence[str] = HUMAN) -> tuple[Part, ...]:
-    """Return a random program of at most `MAX_STEPS` steps, `MAX_DEPTH` deep, `also` with such steps."""
+    """Return a random program of at most `MAX_STEPS` steps, `MAX_DEPTH` deep; `also` names more kinds of steps."""
     return _Generator(chance, also).body(0)
 
 
@@ -116,11 +116,11 @@ class _Generator:
         return Part(kind, name, self._chance.randint(1, 3), bodies)
 
 
-# What it will give: plain Python over the same parts ------------------------------------------------------
+# The reference: plain Python over the same parts ------------------------------------------------------
 
 
 def known(program: Sequence[Part], start: int) -> Known:
-    """Return what the program gives for `start`, worked out without an engine."""
+    """Return the result of the program for `start`, computed without the engine."""
     effects: Counter[str] = Counter()
     return Known(_value(program, start, effects), effects)
 
@@ -160,12 +160,12 @@ def _part_value(part: Part, n: int, effects: Counter[str]) -> int:
 
 
 def depth(part: Part) -> int:
-    """Return how deep a search goes; each depth is two candidates, of which the second is better."""
+    """Return the depth of a search; each level has two candidates, of which the second is better."""
     return 1 + part.number % 2
 
 
 def _arms(part: Part, n: int) -> list[tuple[int, int]]:
-    """Return which bodies run for `n`, each with what goes into it."""
+    """Return which bodies run for `n`, each with its input."""
     match part.kind:
         case "map":
             return [(0, n % 1000 * 10 + index) for index in range(part.number)]
@@ -175,25 +175,25 @@ def _arms(part: Part, n: int) -> list[tuple[int, int]]:
             return [(index, n) for index in range(len(part.bodies))]
 
 
-# What a human says who looks at the world first -------------------------------------------------------------
+# The answers of a human who checks the world first -------------------------------------------------------------
 
 
 def in_doubt(pause: Pause, intents: Sequence[Intent]) -> Intent | None:
-    """Return the call that a question is about; None for the question of a step that asks."""
+    """Return the call that a question is about; None for the question of a `hitl` step."""
     path, _, asked = pause.pause_id.rpartition("[")
     called = [intent for intent in intents if intent.path == path]
     return called[-1] if asked and called else None
 
 
 def looked_up(intent: Intent, named: Mapping[str, Part], *, happened: bool) -> dict[str, Any]:
-    """Return what is to become of a call in doubt: its result when it has happened, otherwise another try."""
+    """Return the resolution of a call in doubt: its result when it has happened, otherwise a retry."""
     if not happened:
         return {"resolution": "retry"}
     number = named[intent.path.rpartition("/")[2]].number
     return {"resolution": "done", "result": canonical.decode(intent.input) + number}
 
 
-# What runs: a tree -----------------------------------------------------------------------------------------
+# The pipeline -----------------------------------------------------------------------------------------
 
 
 def tree(
@@ -203,10 +203,10 @@ def tree(
 
     Args:
         program: its parts.
-        act: called by each step that does something.
-        name: what the pipeline is called.
-        first: tells whether something happens for the first time, whichever process asks; usually all of them
-            are this one.
+        act: called by each step with an effect.
+        name: the name of the pipeline.
+        first: returns whether something happens for the first time in any process; by default, all calls
+            are in this process.
     """
     builder = _Builder(act, first or _first_of_all())
     return Pipeline(
@@ -368,7 +368,7 @@ class _Builder:
         )
 
     def _breaks(self, part: Part) -> Step:
-        """Return a step that fails all that is around it once; what has finished there is kept."""
+        """Return a step that fails its enclosing steps once; their completed parts are kept."""
 
         async def breaks(data: int) -> int:
             if self._first(f"breaks_{part.name}-{data}"):
@@ -378,7 +378,7 @@ class _Builder:
         return Step(name=f"breaks_{part.name}", call=CallableRef(f"random:breaks_{part.name}", breaks))
 
     def _machine(self, part: Part, bodies: list[Pipeline]) -> StateMachineStep:
-        # The visits are counted in the context, which every other step leaves alone.
+        # The visits are counted in the context, which no other step changes.
         again = Step(
             name=f"count_{part.name}",
             call=CallableRef(f"random:count_{part.name}", _given),

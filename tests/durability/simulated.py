@@ -46,20 +46,20 @@ if TYPE_CHECKING:
 RUN = RunId("run")
 LEASE_S = 30.0
 PATIENCE_S = 24 * 3600.0
-"""When a run is called stuck, in simulated seconds."""
+"""After how many simulated seconds a run counts as stuck."""
 
 _worker: ContextVar[Worker | None] = ContextVar("worker", default=None)
 
 
 @dataclass(eq=False)
 class Worker:
-    """A process: its tasks end with it, and what it was doing outside may or may not have happened."""
+    """A process. Its tasks end with it; their outside effects may or may not have happened."""
 
     store: SlowStore
     tasks: dict[asyncio.Task[Any], None] = field(default_factory=dict)
-    """In the order in which they began: that of a set would not be the same for the same seed."""
+    """In starting order, because the order of a set differs between runs of the same seed."""
     doing: Counter[str] = field(default_factory=Counter)
-    """Steps that have happened and are not acknowledged."""
+    """Steps that have run and are not acknowledged."""
 
     def kill(self) -> None:
         self.store.dead = True
@@ -68,7 +68,7 @@ class Worker:
 
 
 class _Seeded:
-    """The jitter and the ids of the engine, by the seed."""
+    """The jitter and ids of the engine, derived from the seed."""
 
     def __init__(self, chance: Random) -> None:
         self._chance = chance
@@ -81,7 +81,7 @@ class _Seeded:
 
 
 class _Numbered(asyncio.Task[Any]):
-    """A task whose place in a set is that of its number, and not of its address: a task group ends a set of them."""
+    """A task that hashes by its number instead of its address, because a task group cancels a set of tasks."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], *, number: int, **options: Any) -> None:
         self._number = number
@@ -92,7 +92,7 @@ class _Numbered(asyncio.Task[Any]):
 
 
 class Simulation:
-    """One run of a random program by workers that come and go."""
+    """One run of a random program by workers that start and crash."""
 
     def __init__(self, seed: int) -> None:
         self.loop = SimulatedLoop(seed)
@@ -102,14 +102,14 @@ class Simulation:
         self._parts = {part.name: part for part in parts(self.program)}
         self.effects: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
-        """How often each call was made that must not be made twice, by its key."""
+        """How often each non-idempotent call was made, by its key."""
         self.repeated: set[str] = set()
-        """Calls that the human had looked for in vain, and asked for again."""
+        """Calls that the human did not find and requested again."""
         self.allowed: Counter[str] = Counter()
-        """How often a step may have happened beyond what is expected: it was cut off before it was recorded."""
+        """How many extra executions of a step are allowed, because it was interrupted before it was recorded."""
         self.faults = 0
         self.late: list[str] = []
-        """Attempts that did not end when their time was over, or began when their process had lost the run."""
+        """Attempts that outlived their time limit, or began after their process had lost the run."""
         self._hung: set[str] = set()
         self._tree = tree(self.program, self._act)
         self._binding = PipelineBinding(allow_callables=("*",), agent_settings=None)  # type: ignore[arg-type]  # asks no model
@@ -122,10 +122,10 @@ class Simulation:
         self.loop.set_task_factory(self._task)  # type: ignore[arg-type]  # a method with fewer options
 
     def run(self) -> list[str]:
-        """Return what went wrong; nothing when every promise was kept."""
+        """Return the violations; empty when every promise was kept."""
         return simulate(0, self._all(), loop=self.loop)
 
-    # What happens ----------------------------------------------------------------------------------------
+    # Events ----------------------------------------------------------------------------------------
 
     async def _all(self) -> list[str]:
         human = asyncio.create_task(self._answer())
@@ -145,20 +145,18 @@ class Simulation:
         return list(await self._judged())
 
     async def _ended(self) -> None:
-        while not (await self._record()).status.is_settled:  # noqa: ASYNC110 - it looks from outside, as a user
+        while not (await self._record()).status.is_settled:  # noqa: ASYNC110 - it observes from outside, like a user
             await asyncio.sleep(5)
 
     async def _submit(self) -> None:
-        """Start the run as a client would, again and again until it is accepted."""
+        """Start the run like a client, and retry until it is accepted."""
         while RUN not in self.database.runs:
             worker = self._start()
             await asyncio.wait(worker.tasks, timeout=self.chance.uniform(0.1, 60))
 
     def _start(self) -> Worker:
         store = MemoryStateStore(self.database, lease_s=LEASE_S, now=self.loop.time)
-        store.owner = (
-            f"simulated-{len(self._workers)}-{self.loop.time()}"  # of no process that one could look up
-        )
+        store.owner = f"simulated-{len(self._workers)}-{self.loop.time()}"  # not the id of a real process
         worker = Worker(SlowStore(store, self.chance, self._failures))
         self._workers.append(worker)
         self._stores.append(worker.store)
@@ -168,7 +166,7 @@ class Simulation:
         return worker
 
     async def _work(self, worker: Worker) -> None:
-        """Be a process: execute the run if it can be had, and look after it until the process dies."""
+        """Act as a process: claim and execute the run until the process dies."""
         runner = Flujo[Any, Any, Any](
             self._tree,
             store=worker.store,
@@ -183,13 +181,13 @@ class Simulation:
                 try:
                     await runner.run_result_async(5, run_id=RUN)
                 except FlujoError:
-                    pass  # the database was away, or somebody else has the run
+                    pass  # the database was unavailable, or another worker owns the run
                 await asyncio.sleep(PATIENCE_S)
         except Crashed:
             pass
 
     async def _trouble(self) -> None:
-        """Kill and freeze workers for a while, and see that there is always another one; then let it be calm."""
+        """Kill and freeze workers for a while, replacing each one; then stop."""
         for _ in range(self.chance.randint(0, 6)):
             await asyncio.sleep(self.chance.expovariate(1 / 20))
             if not self._workers:
@@ -216,10 +214,10 @@ class Simulation:
                 self._start()
 
     def _part(self, worker: Worker, seconds: float) -> None:
-        """Take its database from a worker that goes on living, for less or more than a lease."""
+        """Disconnect a living worker from its database, for less or more than a lease."""
 
         def back() -> None:
-            self._cut_off(worker)  # of what it did meanwhile nothing was written
+            self._cut_off(worker)  # nothing that it did meanwhile was written
             worker.store.away = False
 
         worker.store.away = True
@@ -230,7 +228,7 @@ class Simulation:
         worker.doing.clear()
 
     async def _answer(self) -> None:
-        """Be the human: read what is asked, sometimes late, and answer it."""
+        """Act as the human: read the open questions, sometimes late, and answer them."""
         store = MemoryStateStore(self.database, now=self.loop.time)
         while True:
             await asyncio.sleep(self.chance.uniform(1, 90))
@@ -240,11 +238,11 @@ class Simulation:
                 continue
             for pause in asked:
                 if pause.is_open and pause.deadline_at is None:
-                    answer = canonical.encode(await self._said(store, pause))
+                    answer = canonical.encode(await self._reply(store, pause))
                     await store.answer(RUN, StepPath(pause.pause_id), answer)
 
-    async def _said(self, store: MemoryStateStore, pause: Pause) -> Any:
-        """Return the number that follows, or what has become of a call whose end nobody recorded."""
+    async def _reply(self, store: MemoryStateStore, pause: Pause) -> Any:
+        """Return the next number, or the resolution of a call without a recorded end."""
         intent = in_doubt(pause, await store.intents(RUN))
         if intent is None:
             return int(pause.message) + 1
@@ -252,7 +250,7 @@ class Simulation:
             self.repeated.add(intent.key)
         return looked_up(intent, self._parts, happened=bool(self.calls[intent.key]))
 
-    # What a step does ------------------------------------------------------------------------------------
+    # Effects of a step ------------------------------------------------------------------------------------
 
     async def _act(self, name: str, data: int, key: str) -> None:
         worker = _worker.get()
@@ -285,12 +283,12 @@ class Simulation:
         return lapsed or stored.record.owner != worker.store.owner
 
     async def _pass(self, worker: Worker) -> None:
-        """Take some time, and as long as the process is frozen."""
+        """Take some time, and wait while the process is frozen."""
         await asyncio.sleep(self.chance.expovariate(1))
         await worker.store.thawed()
 
     async def _hang(self, call: str) -> None:
-        """Do not return the first time; the attempt is cut off to the second, unless its process is."""
+        """Do not return the first time; the attempt times out exactly, unless its process dies first."""
         if call in self._hung:
             return
         self._hung.add(call)
@@ -322,13 +320,13 @@ class Simulation:
             around = (each.partition("[")[0] for each in reversed(above.split("/")))
             name = next(each for each in around if each in self._parts)
         elif name in self._parts and self._parts[name].kind in AROUND:
-            return  # what acted in it has ended before
+            return  # its active parts have ended before
         if worker.doing[name]:
             worker.doing[name] -= 1
             if not isinstance(event.outcome, Success):
-                self.allowed[name] += 1  # it happened, and could not be recorded
+                self.allowed[name] += 1  # it ran, but could not be recorded
 
-    # What must be true -----------------------------------------------------------------------------------
+    # Promises -----------------------------------------------------------------------------------
 
     async def _record(self) -> Any:
         return await MemoryStateStore(self.database, now=self.loop.time).run(RUN)
@@ -360,7 +358,7 @@ class Simulation:
         return wrong
 
     async def _untimely(self) -> list[str]:
-        """Return the questions whose deadline was moved, or acted on before it had passed."""
+        """Return the questions whose deadline was changed, or applied too early."""
         pauses = await MemoryStateStore(self.database, now=self.loop.time).pauses(RUN)
         return [
             f"{pause.pause_id}: asked at {pause.asked_at}, until {pause.deadline_at}, settled at {pause.answered_at}"

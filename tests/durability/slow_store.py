@@ -1,4 +1,4 @@
-"""A database across a network, for the simulation: slow, at times away, and gone with its process."""
+"""A remote database for the simulation: slow, sometimes unavailable, and lost with its process."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class Crashed(BaseException):
-    """The process is gone: nothing of it goes on, not even what handles errors."""
+    """The process has crashed: none of its code runs any more, not even error handlers."""
 
 
 class SlowStore:
-    """A database across a network: it takes its time, fails at times, and dies with its process.
+    """A remote database: it is slow, fails sometimes, and dies with its process.
 
-    A write may fail before it is done, or after it: then it has happened, and nobody was told.
+    A write may fail before or after it is applied. In the second case the caller does not know that it was applied.
     """
 
     def __init__(self, store: MemoryStateStore, chance: Random, failures: float) -> None:
@@ -32,13 +32,13 @@ class SlowStore:
         self._chance = chance
         self.failures = failures
         self.zombies: list[str] = []
-        """Writes of somebody who had lost the run, which were made all the same."""
+        """Writes that were applied although their worker had lost the run."""
         self._turn = asyncio.Lock()
         self.dead = False
         self.away = False
-        """Whether nothing can be written or read, the lease neither."""
+        """Whether no read or write succeeds, lease renewals included."""
         self.frozen_until = 0.0
-        """Until when its process stands still, with what it has on its way."""
+        """Until when its process and its pending writes are frozen."""
         self.faults = 0
 
     def write(self, write: Write) -> Awaitable[bool]:
@@ -93,7 +93,7 @@ class SlowStore:
         self._alive()
 
     async def thawed(self) -> None:
-        """Wait as long as the process is frozen."""
+        """Wait while the process is frozen."""
         loop = asyncio.get_running_loop()
         while self.frozen_until > loop.time():  # noqa: ASYNC110 - it may be frozen again
             await asyncio.sleep(self.frozen_until - loop.time())

@@ -1,4 +1,4 @@
-"""Workers that are killed, frozen and cut off behind a real PgBouncer: their runs are taken over all the same."""
+"""Workers behind a real PgBouncer are killed, frozen and disconnected: other workers still take over their runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from durability.world import World
 
 TROUBLE_S = 4.0
-"""For how long workers are in trouble; two servers serve all of them, the test, and whoever is frozen."""
+"""For how long workers are disturbed. Two server connections serve all of them, the test, and frozen workers."""
 
 
 @pytest.mark.guarantee("G2", "G13", "G15")

@@ -1,4 +1,4 @@
-"""`kill -9` around a reference: before its blob, between blob and row, and behind both."""
+"""`kill -9` around a reference: before its blob, between blob and row, and after both."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Doc(PipelineContext):
 
 
 class Deadly(FileProvider):
-    """A folder whose process dies at a moment of the step's write."""
+    """A blob folder whose process dies at a given moment of the write."""
 
     def __init__(self, folder: Path, moment: str) -> None:
         super().__init__(folder)
@@ -60,7 +60,7 @@ def tree(moment: str) -> Any:
 
 
 async def run(uri: str, folder: Path, moment: str) -> Any:
-    """Start a run that is not there, and go on with one that is."""
+    """Start the run, or resume it when it exists."""
     store = SqlStateStore(uri)
     try:
         async with Flujo[Any, Any, Doc](

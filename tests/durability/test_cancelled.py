@@ -1,4 +1,4 @@
-"""Runs that are cancelled at any await: nothing is held, nothing is lost, and anybody goes on at once."""
+"""Runs cancelled at any await hold no resources, lose no step, and can be resumed at once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Way = Literal["a task", "a cancel scope"]
 
 
 class Watched:
-    """A coroutine whose caller is told each time it is about to wait."""
+    """A coroutine that calls back each time it is about to wait."""
 
     def __init__(self, work: Coroutine[Any, Any, Any], waits: Callable[[], None]) -> None:
         self._work, self._waits = work, waits
@@ -52,7 +52,7 @@ class Watched:
 
 
 async def cancelled(work: Coroutine[Any, Any, Any], at: int, way: Way) -> bool:
-    """Cancel `work` at its n-th await; return whether it came that far."""
+    """Cancel `work` at its n-th await; return whether it got that far."""
     waits = count(1)
     scope = anyio.CancelScope()
     struck = False
@@ -81,15 +81,15 @@ async def cancelled(work: Coroutine[Any, Any, Any], at: int, way: Way) -> bool:
     return struck
 
 
-async def go_through(program: Program, store: StateStore, at: int, way: Way) -> tuple[bool, list[str]]:
-    """Cancel a run, go on with it in another runner; return whether it was, and what was wrong."""
+async def cancel_and_resume(program: Program, store: StateStore, at: int, way: Way) -> tuple[bool, list[str]]:
+    """Cancel a run and resume it in another runner; return whether it was cancelled, and the violations."""
     world, run_id = World(), f"cancelled-{at}"
     before = asyncio.all_tasks()
     struck = await cancelled(start(program.build(world), store, 1, run_id=run_id), at, way)
     left = asyncio.all_tasks() - before
     if left:
-        # A scope cancels again until its block is left, so the last write may still be under way; unlike a
-        # leak it ends by itself.
+        # A scope cancels again until its block is left, so the last write may still be in progress; unlike a
+        # leak, it ends without help.
         _, left = await asyncio.wait(left, timeout=60)
     asked = Counter(world.calls)
     result = await start(program.build(world), store, 1, run_id=run_id)
@@ -105,7 +105,7 @@ async def go_through(program: Program, store: StateStore, at: int, way: Way) -> 
 
 
 def locks(store: StateStore) -> list[str]:
-    """Return what would make another writer wait."""
+    """Return the locks that would block another writer."""
     if not isinstance(store, SqlStateStore):
         return []
     url = store.database.url
@@ -136,11 +136,11 @@ async def test_a_run_cancelled_at_any_await_holds_no_resources_and_can_be_resume
 ) -> None:
     cancels = 0
     for at in count(min(2, EVERY), EVERY):
-        struck, violations = await go_through(PROGRAMS[name], store, at, way)
+        struck, violations = await cancel_and_resume(PROGRAMS[name], store, at, way)
         if not struck:
             break
         cancels += 1
         violations += locks(store)
         evidence.add(faults=1, violations=violations)
         assert violations == []
-    assert cancels, "a run waits"
+    assert cancels, "the run did wait"

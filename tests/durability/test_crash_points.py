@@ -1,4 +1,4 @@
-"""`kill -9` at every place where a process could die: no acknowledged step is lost, and none happens twice."""
+"""`kill -9` at every point where a process could die: no acknowledged step is lost or repeated."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 EVERY = int(os.environ.get("FLUJO_CRASH_EVERY", "0"))
-"""Kill at each n-th place; 0 takes a sample, as `make test` does."""
+"""Kill at each n-th point; 0 takes a sample, as `make test` does."""
 TWICE = os.environ.get("FLUJO_CRASH_TWICE") == "1"
 
 WORLDS = MODES if EVERY else ("answer", "drop")
@@ -33,7 +33,7 @@ CALLS = [
         else [*product(["postgres"], POLICIES, ["drop"]), *product(["sqlite"], ["pause"], MODES[2:])]
     ),
 ]
-"""On which database, what a step does about a call in doubt, and what the world does to the call."""
+"""The database, the `in_doubt` of the steps, and the reply of the world to a call."""
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -48,7 +48,7 @@ def test_a_run_killed_at_any_point_resumes_to_the_same_result(
     first = 1 + list(SHAPES).index(shape) % every
     words = [shape, store_uri, str(tmp_path), *(["--twice"] if TWICE else [])]
     _enumerated("crash_programs.py", words, every, first, evidence)
-    assert outside.effects(), "the programs did something"
+    assert outside.effects(), "the programs had effects"
 
 
 @pytest.mark.guarantee("G3")
@@ -59,11 +59,11 @@ def test_a_call_is_made_at_most_once_per_key_and_its_outcome_is_never_guessed(
     every = EVERY or 31
     first = 1 + 5 * (POLICIES.index(policy) + len(POLICIES) * MODES.index(mode)) % every
     _enumerated("crash_effects.py", [policy, mode, store_uri, str(tmp_path)], every, first, evidence)
-    assert outside.effects(), "something was paid"
+    assert outside.effects(), "at least one payment was made"
 
 
 def _enumerated(script: str, words: list[str], every: int, first: int, evidence: Evidence) -> None:
-    """Let a script enumerate, and hold it to what it has found."""
+    """Let a script kill at every point, and check its report."""
     command = [sys.executable, str(HERE / script), *words, "--every", str(every), "--first", str(first)]
     done = subprocess.run(
         command,
@@ -76,4 +76,6 @@ def _enumerated(script: str, words: list[str], every: int, first: int, evidence:
     report = json.loads(done.stdout)
     evidence.add(faults=report["kills"], violations=report["violations"])
     assert report["violations"] == []
-    assert report["kills"] >= report["points"] // every, "every place was fatal once, and each kill was seen"
+    assert report["kills"] >= report["points"] // every, (
+        "every point was killed once, and each kill was observed"
+    )

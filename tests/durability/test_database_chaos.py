@@ -1,4 +1,4 @@
-"""Databases that are full, read-only, closed or gone under runs: no run fails for that, and all of them end well."""
+"""Databases become full, read-only, closed or unavailable during runs: no run fails, and all of them complete."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ RUNS = 200 if os.environ.get("FLUJO_CRASH_EVERY") == "1" else 16
 
 
 LINE = "x" * 3_000
-"""As much as fills most of a page of SQLite."""
+"""A value that fills most of a page of SQLite."""
 BULKY_STEPS = LIMITS + 10
 
 
 def bulky(world: World) -> Pipeline:
-    """Return a pipeline of which each step takes a page of its own."""
+    """Return a pipeline whose steps each need their own page."""
     steps = [f"s{number}" for number in range(BULKY_STEPS)]
     return pipeline(*(call(name, world.add(name, lambda _: LINE)) for name in steps))
 
@@ -67,12 +67,12 @@ async def test_a_full_disk_at_any_write_interrupts_a_run_that_resumes_when_there
         await start(bulky(world), store, 1)
     evidence.add(faults=1)
     await store.aclose()
-    await asyncio.sleep(0.4)  # the lease lapses: there was no room for giving it back either
+    await asyncio.sleep(0.4)  # the lease has to expire: there was no space to release it either
     store = SqlStateStore(sqlite_uri)
     try:
         assert (await store.run(RunId("run"))).status is RunStatus.RUNNING
         result = await resume(bulky(world), store)
-    except RunNotFound:  # there was no room for the run itself, and nobody was told that it was accepted
+    except RunNotFound:  # there was no space for the run itself, and it was not acknowledged
         assert world.calls == []
         result = await start(bulky(world), store, 1)
     assert (result.status, result.output) == (RunStatus.COMPLETED, LINE)
@@ -82,7 +82,7 @@ async def test_a_full_disk_at_any_write_interrupts_a_run_that_resumes_when_there
 
 @contextmanager
 def trouble(uri: str, rounds: int) -> Iterator[list[str]]:
-    """Terminate, lock out and refuse writes in turns, then leave the database in peace; lend what has been done."""
+    """Terminate, lock out and refuse writes in turns, then stop; yield the injected faults."""
     url, done = sa.make_url(uri), list[str]()
     name = url.database
     admin = url.set(database="postgres").render_as_string(hide_password=False)

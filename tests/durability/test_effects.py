@@ -1,4 +1,4 @@
-"""Calls with an effect outside: issued once for each key, and in doubt when nobody saw how they ended."""
+"""Calls with an external effect: issued once per key, and in doubt when their end is not recorded."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ RUN = RunId("run")
 
 @dataclass
 class Bank:
-    """A service outside: what it was told, under which keys, and what it did."""
+    """An external service: its requests with their keys, and its effects."""
 
-    told: list[str] = field(default_factory=list)
+    received: list[str] = field(default_factory=list)
     done: dict[str, Any] = field(default_factory=dict)
     before: Callable[[int], None] = lambda _: None
-    """Called before it does anything, with the number of the call."""
+    """Called with the number of the call before it takes effect."""
     after: Callable[[int], None] = lambda _: None
 
     async def charge(self, amount: int, idempotency_key: str) -> str:
-        """Do it, once for each key."""
-        self.told.append(idempotency_key)
-        self.before(len(self.told))
+        """Charge once per key."""
+        self.received.append(idempotency_key)
+        self.before(len(self.received))
         receipt: str = self.done.setdefault(idempotency_key, f"receipt {len(self.done)} of {amount}")
-        self.after(len(self.told))
+        self.after(len(self.received))
         return receipt
 
     async def look(self, data: Any, idempotency_key: str) -> dict[str, Any]:
-        """Say whether it was done."""
+        """Return the result of an earlier charge."""
         assert data == {"amount": 5}
         done = idempotency_key in self.done
         return {"done": done, "result": self.done.get(idempotency_key)}
 
     def tree(self, **more: Any) -> Pipeline:
-        """Return a pipeline that charges 5 and says what came of it."""
+        """Return a pipeline that charges 5 and returns the result."""
         look = CallableRef("bank:look", self.look) if more.get("in_doubt") == "reconcile" else None
         charge = Step(
             name="charge",
@@ -64,22 +64,22 @@ class Bank:
 
 
 async def cut_off(bank: Bank, store: StateStore, **more: Any) -> None:
-    """Start a run whose process ends inside the call."""
+    """Start a run whose process dies inside the call."""
     stopping: Any = StoppingStore(store, 10)
 
     def stop(number: int) -> None:
-        stopping.allowed = 0  # the process is gone: it writes nothing more
+        stopping.allowed = 0  # the process is dead: it writes nothing more
         raise StateBackendUnavailable("gone")
 
     bank.after = stop
     with pytest.raises(StateBackendUnavailable):
         await start(bank.tree(**more), stopping, run_id=RUN)
     bank.after = lambda _: None
-    assert len(bank.told) == 1
+    assert len(bank.received) == 1
 
 
 async def state_of(store: StateStore) -> list[tuple[IntentState, int]]:
-    """Return the announced calls: how each stands, and how often the step had called by then."""
+    """Return the state of each announced call, and how often the step has called."""
     return [(call.state, call.sends) for call in await store.intents(RUN)]
 
 
@@ -112,10 +112,10 @@ async def test_an_interrupted_call_asks_a_human_and_is_not_repeated(store: State
     (asked,) = paused.pauses
     assert asked.pause_id == "charge!doubt[0]"
     assert '{"amount":5}' in asked.message
-    assert bank.told[0] in asked.message
+    assert bank.received[0] in asked.message
     assert await state_of(store) == [(IntentState.IN_DOUBT, 1)]
     again = await resume(bank.tree(), store)
-    assert (again.status, len(bank.told)) == (RunStatus.PAUSED, 1)
+    assert (again.status, len(bank.received)) == (RunStatus.PAUSED, 1)
 
 
 @pytest.mark.parametrize("how", ["done", "retry", "fail"])
@@ -128,15 +128,15 @@ async def test_a_human_reports_the_outcome_of_an_interrupted_call(store: StateSt
     result = await resume(bank.tree(), store)
     match how:
         case "done":
-            assert (result.output, len(bank.told)) == ("paid: by hand", 1)
+            assert (result.output, len(bank.received)) == ("paid: by hand", 1)
         case "retry":
-            assert (result.output, len(bank.told), len(set(bank.told))) == ("paid: receipt 0 of 5", 2, 1)
+            assert (result.output, len(bank.received), len(set(bank.received))) == ("paid: receipt 0 of 5", 2, 1)
             assert await state_of(store) == [(IntentState.DONE, 2)]
         case _:
             assert result.error is not None
-            assert (result.error.code, len(bank.told)) == (CallInDoubt.code, 1)
+            assert (result.error.code, len(bank.received)) == (CallInDoubt.code, 1)
             anew = await resume(bank.tree(), store, retry_failed=True)
-            assert (anew.output, len(set(bank.told))) == ("paid: receipt 1 of 5", 2)
+            assert (anew.output, len(set(bank.received))) == ("paid: receipt 1 of 5", 2)
 
 
 async def test_a_call_interrupted_twice_asks_twice(store: StateStore) -> None:
@@ -147,12 +147,12 @@ async def test_a_call_interrupted_twice_asks_twice(store: StateStore) -> None:
     stopping: Any = StoppingStore(store, 1)
     with pytest.raises(StateBackendUnavailable):
         await resume(bank.tree(), stopping)
-    assert len(bank.told) == 2
+    assert len(bank.received) == 2
     paused = await resume(bank.tree(), store)
     assert [pause.pause_id for pause in paused.pauses] == ["charge!doubt[1]"]
     await answer(store, "charge!doubt[1]", {"resolution": "done", "result": 1})
     assert (await resume(bank.tree(), store)).output == "paid: 1"
-    assert len(bank.told) == 2
+    assert len(bank.received) == 2
 
 
 async def test_a_result_from_a_human_has_to_fit_the_schema(store: StateStore) -> None:
@@ -178,14 +178,14 @@ async def test_reconcile_queries_the_external_service(store: StateStore, was_mad
         bank.done.clear()
     result = await resume(bank.tree(in_doubt="reconcile"), store)
     assert result.output == "paid: receipt 0 of 5"
-    assert (len(bank.told), len(set(bank.told))) == (1 if was_made else 2, 1)
+    assert (len(bank.received), len(set(bank.received))) == (1 if was_made else 2, 1)
 
 
 async def test_retry_same_key_calls_again_under_the_same_key(store: StateStore) -> None:
     bank = Bank()
     await cut_off(bank, store, in_doubt="retry_same_key")
     result = await resume(bank.tree(in_doubt="retry_same_key"), store)
-    assert (result.output, len(bank.told), len(bank.done)) == ("paid: receipt 0 of 5", 2, 1)
+    assert (result.output, len(bank.received), len(bank.done)) == ("paid: receipt 0 of 5", 2, 1)
 
 
 async def test_in_doubt_fail_fails_the_run_with_the_reason(store: StateStore) -> None:
@@ -194,7 +194,7 @@ async def test_in_doubt_fail_fails_the_run_with_the_reason(store: StateStore) ->
     for _ in range(2):
         result = await resume(bank.tree(in_doubt="fail"), store)
         assert result.error is not None
-        assert (result.error.code, len(bank.told)) == (CallInDoubt.code, 1)
+        assert (result.error.code, len(bank.received)) == (CallInDoubt.code, 1)
         if result.status is RunStatus.FAILED:
             break
     assert await state_of(store) == [(IntentState.IN_DOUBT, 1)]
@@ -214,7 +214,7 @@ async def test_a_retry_keeps_the_key_when_the_effect_allows_it(
     tree = bank.tree(effect=effect, config=StepConfig(max_retries=1))
     result = await start(tree, store, run_id=RUN)
     assert result.status is RunStatus.COMPLETED
-    assert (len(bank.told), len(set(bank.told))) == (2, keys)
+    assert (len(bank.received), len(set(bank.received))) == (2, keys)
     assert [state for state, _ in await state_of(store)][-1] is IntentState.DONE
 
 
@@ -228,9 +228,9 @@ async def test_a_lost_connection_leaves_an_unsafe_call_in_doubt(store: StateStor
     tree = bank.tree(effect=effect, config=StepConfig(max_retries=1))
     result = await start(tree, store, run_id=RUN)
     if effect == "idempotent":
-        assert (result.status, len(bank.told), len(bank.done)) == (RunStatus.COMPLETED, 2, 1)
+        assert (result.status, len(bank.received), len(bank.done)) == (RunStatus.COMPLETED, 2, 1)
         return
-    assert (result.status, len(bank.told)) == (RunStatus.PAUSED, 1)
+    assert (result.status, len(bank.received)) == (RunStatus.PAUSED, 1)
     await answer(store, "charge!doubt[0]", {"resolution": "done", "result": "seen"})
     assert (await resume(tree, store)).output == "paid: seen"
 
@@ -246,12 +246,12 @@ async def test_after_a_stop_at_any_write_no_key_is_used_twice_without_a_human(st
         except StateBackendUnavailable:
             result = await resume(bank.tree(), store, run_id=run_id)
         if result.status is RunStatus.PAUSED:
-            assert len(bank.told) == 1
-            said = {"resolution": "done", "result": bank.done[bank.told[0]]}
+            assert len(bank.received) == 1
+            said = {"resolution": "done", "result": bank.done[bank.received[0]]}
             await answer(store, "charge!doubt[0]", said, run_id=run_id)
             result = await resume(bank.tree(), store, run_id=run_id)
         assert result.output == "paid: receipt 0 of 5"
-        assert len(bank.told) == 1
+        assert len(bank.received) == 1
     entries = await store.entries(RunId(run_id))
     assert [entry.path for entry in entries if entry.kind is EntryKind.WORK] == ["charge", "say"]
     assert canonical.decode(entries[0].output or b"") == "receipt 0 of 5"

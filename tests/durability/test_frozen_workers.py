@@ -1,4 +1,4 @@
-"""SIGSTOP at random moments, a takeover, SIGCONT: who was frozen writes nothing any more, and begins nothing."""
+"""SIGSTOP at random moments, a takeover, SIGCONT: the frozen process writes nothing more and starts no step."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ def launch(uri: str, folder: Path, run: str, *options: str) -> subprocess.Popen[
     )
 
 
-def told(process: subprocess.Popen[str]) -> str:
-    """Return what a process says in the end."""
+def last_line(process: subprocess.Popen[str]) -> str:
+    """Return the last line that a process prints."""
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     return out.strip()
 
 
 def stopped(process: subprocess.Popen[str]) -> None:
-    """Return when a process is frozen, or has ended."""
+    """Wait until a process is frozen or has ended."""
     os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
 
 def freeze(process: subprocess.Popen[str], world: World, run: str, uri: str, chance: random.Random) -> None:
-    """Freeze a process a moment after it has done something, and not inside a transaction."""
+    """Freeze a process a moment after an effect, and outside any transaction."""
     many, end = chance.randint(1, STEPS - 2), time.monotonic() + 60
     while len(world.effects(f"{run}:")) < many and process.poll() is None:
         assert time.monotonic() < end
@@ -62,7 +62,7 @@ def freeze(process: subprocess.Popen[str], world: World, run: str, uri: str, cha
     while True:
         process.send_signal(signal.SIGSTOP)
         stopped(process)
-        # Who is frozen inside a transaction keeps its locks: the database is everybody's only when it wakes.
+        # A process frozen inside a transaction keeps its locks, so others wait until it wakes.
         if process.poll() is not None or not in_transaction(uri):
             return
         process.send_signal(signal.SIGCONT)
@@ -70,7 +70,7 @@ def freeze(process: subprocess.Popen[str], world: World, run: str, uri: str, cha
 
 
 def in_transaction(uri: str) -> bool:
-    """Return whether somebody is inside a write transaction."""
+    """Return whether a write transaction is open."""
     url = sa.make_url(uri)
     if url.drivername == "sqlite":
         with closing(sqlite3.connect(str(url.database), timeout=0, isolation_level=None)) as file:
@@ -80,8 +80,8 @@ def in_transaction(uri: str) -> bool:
                 return True
             return False
     with psycopg.connect(uri, autocommit=True) as connection:
-        asked = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
-        return connection.execute(asked).fetchone() is not None
+        query = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
+        return connection.execute(query).fetchone() is not None
 
 
 @pytest.mark.guarantee("G5")
@@ -95,11 +95,11 @@ async def test_a_process_that_wakes_after_a_freeze_writes_nothing_and_starts_no_
         run = f"run-{number}"
         zombie = launch(store_uri, tmp_path, run)
         freeze(zombie, outside, run, store_uri, chance)
-        assert told(launch(store_uri, tmp_path, run)) == str(STEPS)
+        assert last_line(launch(store_uri, tmp_path, run)) == str(STEPS)
         record, entries = await store.run(RunId(run)), await store.entries(RunId(run))
         calls, happened = await store.intents(RunId(run)), outside.effects(f"{run}:")
         zombie.send_signal(signal.SIGCONT)
-        last_word = told(zombie)
+        last_word = last_line(zombie)
         if record.fence == 1:
             continue  # a busy machine: the run had ended before its process was frozen
         frozen += 1
@@ -109,7 +109,7 @@ async def test_a_process_that_wakes_after_a_freeze_writes_nothing_and_starts_no_
         assert (await store.run(RunId(run)), await store.entries(RunId(run))) == (record, entries)
         assert await store.intents(RunId(run)) == calls
         late = outside.effects(f"{run}:")[len(happened) :]
-        assert len(late) <= 1, "only what was already on its way"
+        assert len(late) <= 1, "only effects that were already in flight"
         if frozen == FREEZES:
             break
     assert frozen == FREEZES
@@ -127,12 +127,14 @@ async def test_a_process_frozen_inside_a_transaction_does_not_block_the_takeover
         zombie = launch(postgres_uri, tmp_path, run, str(commit))
         stopped(zombie)
         assert in_transaction(postgres_uri)
-        assert told(launch(postgres_uri, tmp_path, run)) == str(STEPS)
+        assert last_line(launch(postgres_uri, tmp_path, run)) == str(STEPS)
         evidence.add(faults=1)
         record, entries = await store.run(RunId(run)), await store.entries(RunId(run))
         happened = outside.effects(f"{run}:")
         zombie.send_signal(signal.SIGCONT)
-        assert told(zombie) == "fenced"
+        assert last_line(zombie) == "fenced"
         assert (await store.run(RunId(run)), await store.entries(RunId(run))) == (record, entries)
-        assert len(outside.effects(f"{run}:")) - len(happened) <= 1, "only what was already on its way"
+        assert len(outside.effects(f"{run}:")) - len(happened) <= 1, (
+            "only effects that were already in flight"
+        )
     await store.aclose()

@@ -1,4 +1,4 @@
-"""A process that has executed a thousand runs holds no more than one that has executed some."""
+"""A process holds the same resources after a thousand runs as after a few."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 RUNS = int(os.environ.get("FLUJO_RUNS", "600"))
 FIRST = 200
-"""So many runs fill the caches that are bounded."""
+"""Enough runs to fill the bounded caches."""
 PER_RUN_BYTES = 500
-"""What may grow for each run: a set's or a dictionary's table doubles now and then."""
+"""The allowed growth per run: the table of a set or dictionary doubles occasionally."""
 
 
 def _held() -> tuple[int, int, int]:

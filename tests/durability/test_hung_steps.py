@@ -1,4 +1,4 @@
-"""Steps that do not stop when their time is over: the run goes on without them, and what they say late is dropped."""
+"""Steps that do not stop at their time limit: the run continues without them, and late results are dropped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Hung:
-    """Callables that go on until they are let go, whatever is asked of them."""
+    """Callables that ignore cancellation until `let_go`."""
 
     def __init__(self) -> None:
         self._released = threading.Event()
@@ -50,7 +50,7 @@ class Hung:
 
 @pytest.fixture
 def hung() -> Iterator[Hung]:
-    """Lend what hangs; it ends with the test."""
+    """Yield hung callables; they end with the test."""
     made = Hung()
     yield made
     made.let_go()
@@ -72,7 +72,7 @@ async def test_a_thread_that_does_not_stop_is_abandoned_and_its_result_dropped(
     before = await store.entries(RunId("run"))
     assert hung.late == []
     hung.let_go()
-    while not hung.late:  # noqa: ASYNC110 - a thread tells nobody
+    while not hung.late:  # noqa: ASYNC110 - a thread cannot notify the loop
         await asyncio.sleep(0.01)
     assert await store.entries(RunId("run")) == before
     assert [entry.status for entry in before] == [EntryStatus.FAILED]

@@ -1,4 +1,4 @@
-"""Claim, record, answer, take over: in every order, with a crash at every place, there is one winner."""
+"""Claim, record, answer, take over: in every order, with a crash at every point, there is one winner."""
 
 from __future__ import annotations
 

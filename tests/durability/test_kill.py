@@ -1,4 +1,4 @@
-"""`kill -9` of a real `flujo run`, then `flujo resume` at once: nothing that was finished runs again."""
+"""`kill -9` of a real `flujo run`, then `flujo resume` at once: no completed step runs again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LINES = 13
 
 @pytest.fixture
 def project(tmp_path: Path, store_uri: str) -> Path:
-    """Return a project whose every step leaves a line in a file, and takes its time."""
+    """Return a project whose slow steps each write a line to a file."""
     (tmp_path / "flujo.toml").write_text(
         f'state_uri = "{store_uri}"\n[blueprints]\nallow_callables = ["skills.*"]\n'
     )
@@ -116,7 +116,7 @@ def lines(project: Path) -> list[str]:
 
 
 def launch(project: Path, *words: str, touch_s: float = 0.05, hold: bool = False) -> subprocess.Popen[str]:
-    """Start a command; `touch_s` is how long each call of `touch` takes, with `hold` at least until `let_go`."""
+    """Start a command; each call of `touch` takes `touch_s` seconds, and with `hold` at least until `let_go`."""
     return subprocess.Popen(
         [*FLUJO, *words],
         cwd=project,
@@ -129,7 +129,7 @@ def launch(project: Path, *words: str, touch_s: float = 0.05, hold: bool = False
 
 
 def let_go(project: Path) -> None:
-    """Let every call of `touch` return that was told to hold."""
+    """Let all held calls of `touch` return."""
     (project / "go").touch()
 
 
@@ -140,7 +140,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 
 def kill_after(project: Path, process: subprocess.Popen[str], count: int, pause_s: float) -> bool:
-    """Send SIGKILL a moment after the witness has seen `count` calls; return whether it was in time."""
+    """Send SIGKILL a moment after the witness has seen `count` calls; return whether the process was still running."""
     until = time.monotonic() + 60
     while len(lines(project)) < count and process.poll() is None and time.monotonic() < until:
         time.sleep(0.002)
@@ -151,7 +151,7 @@ def kill_after(project: Path, process: subprocess.Popen[str], count: int, pause_
 
 
 async def finished_steps(project: Path, run_id: str) -> set[str]:
-    """Return the paths of the steps that the journal holds as finished."""
+    """Return the paths of the completed steps in the journal."""
     async with Workspace(find_project(project)) as workspace:
         entries = await (await workspace.store()).entries(RunId(run_id))
     return {

@@ -1,4 +1,4 @@
-"""A wire to Postgres that is cut at any message: what became of a COMMIT is looked up, and nothing is done twice."""
+"""A connection to Postgres is cut at any message: the outcome of a COMMIT is looked up, and no step runs twice."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ EVERYTHING = PROGRAMS["everything"]
 EVERY = int(os.environ.get("FLUJO_CRASH_EVERY", "0")) or 5
 """Cut at each n-th message; `make soak` takes every one."""
 ANSWER_S = 0.3
-"""How long a wire that is open and dead is waited for; a busy machine only makes more wires dead."""
+"""The response timeout of a connection; a busy machine only causes more timeouts."""
 
 
-async def come_through(uri: str, fault: Fault, at: int) -> tuple[Proxy, list[str]]:
-    """Execute a run over a wire with a fault; return the wire, and what was wrong with the run."""
+async def execute_over(uri: str, fault: Fault, at: int) -> tuple[Proxy, list[str]]:
+    """Execute a run over a faulty connection; return the proxy and the violations of the run."""
     world, run_id = World(), f"{fault.replace(' ', '-')}-{at}"
     async with proxied(uri, fault, at) as (through, proxy):
         store = SqlStateStore(through, retry_s=30, answer_s=ANSWER_S)
@@ -54,15 +54,15 @@ async def test_a_run_whose_connection_is_cut_at_any_message_executes_each_step_o
     postgres_uri: str, fault: Fault, first: int, evidence: Evidence
 ) -> None:
     cuts = 0
-    # Who swallows the very first message is a database that was never there, which is not waited for.
+    # When the very first message is swallowed, the database was never there, so there is no retry.
     for at in count(first, EVERY):
-        proxy, violations = await come_through(postgres_uri, fault, at)
+        proxy, violations = await execute_over(postgres_uri, fault, at)
         if not proxy.has_struck:
             break
         cuts += 1
         evidence.add(faults=1, violations=violations)
         assert violations == []
-    assert cuts * EVERY > len(EVERYTHING.calls), "more was cut than there are steps"
+    assert cuts * EVERY > len(EVERYTHING.calls), "more messages were cut than there are steps"
 
 
 @pytest.mark.guarantee("G16")
@@ -70,6 +70,6 @@ async def test_a_run_whose_connection_is_cut_at_any_message_executes_each_step_o
 async def test_a_slow_or_fragmented_connection_changes_nothing(
     postgres_uri: str, fault: Fault, evidence: Evidence
 ) -> None:
-    proxy, violations = await come_through(postgres_uri, fault, 1)
+    proxy, violations = await execute_over(postgres_uri, fault, 1)
     evidence.add(faults=proxy.messages, violations=violations)
     assert violations == []

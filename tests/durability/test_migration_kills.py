@@ -1,4 +1,4 @@
-"""`kill -9` at every statement of a migration: nothing is half done, and the next one does it all."""
+"""`kill -9` at every statement of a migration: no partial migration remains, and the next one completes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 EVERY = int(os.environ.get("FLUJO_CRASH_EVERY", "0")) or 29
-"""Kill at each n-th place; `make soak` takes every one."""
+"""Kill at each n-th statement; `make soak` takes every one."""
 
 
 @pytest.mark.guarantee("G23")

@@ -1,4 +1,4 @@
-"""Random programs on real workers that are killed, frozen and cut off: what was worked out beforehand happens."""
+"""Random programs on real workers that are killed, frozen and disconnected reach the result known beforehand."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ FIRST = int(os.environ.get("FLUJO_PROGRAM", "1"))
 AT_ONCE = 20
 WORKERS = 3
 TROUBLE_S = 6.0
-"""For how long workers are killed and frozen before they are left alone, for each lot of programs."""
+"""For how long workers are killed and frozen, for each batch of programs."""
 PATIENCE_S = 30.0
 
 
 class StuckError(AssertionError):
-    """Nothing has moved for a long time; says everything that is known."""
+    """No run has progressed for a long time; the message holds all known facts."""
 
 
 async def until_calm(
     fleet: Fleet, programs: Programs, *, workers: int, trouble_s: float, patience_s: float = PATIENCE_S
 ) -> None:
-    """Make trouble for a while, answer what is asked, and return when every run has ended.
+    """Inject faults for a while, answer open questions, and return when every run has ended.
 
     Raises:
-        StuckError: nothing has moved for `patience_s`.
+        StuckError: no run has progressed for `patience_s`.
     """
     began = moved_at = time.monotonic()
-    before = await programs.moved()
+    before = await programs.progress()
     while before[2] < len(fleet.seeds):
         if time.monotonic() - began < trouble_s:
             fleet.trouble()
@@ -51,11 +51,11 @@ async def until_calm(
         fleet.start(workers)
         await programs.answer()
         await asyncio.sleep(0.15)
-        now = await programs.moved()
+        now = await programs.progress()
         if now != before:
             before, moved_at = now, time.monotonic()
         elif time.monotonic() - moved_at > patience_s:
-            raise StuckError(f"nothing moves:\n{await programs.told()}\n{fleet.told()}")
+            raise StuckError(f"no run progresses:\n{await programs.diagnostics()}\n{fleet.diagnostics()}")
     fleet.wake()
 
 

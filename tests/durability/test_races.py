@@ -1,4 +1,4 @@
-"""Processes that race to answer the same questions and to go on with the same runs: each has exactly one winner."""
+"""Processes race to answer the same questions and resume the same runs: each has exactly one winner."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_each_run_has_one_winner_among_processes_that_answer_and_resume_it
 
 
 def race(uri: str) -> dict[str, dict[str, list[int]]]:
-    """Let the processes go at once; return what each says it has done."""
+    """Start all processes at once; return the report of each."""
     racers = {str(number): launch(uri, str(number)) for number in range(RACERS)}
     for racer in racers.values():
         assert racer.stdout is not None

@@ -1,4 +1,4 @@
-"""Runs that lost their process go on without anybody: workers that are real processes, killed for real."""
+"""Workers resume runs whose process has died: real processes, really killed."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ steps:
 
 @pytest.fixture
 def project(tmp_path: Path, store_uri: str) -> Path:
-    """A project whose leases are short and whose workers look often."""
+    """A project with short leases and frequent polling."""
     (tmp_path / "flujo.toml").write_text(
         f'state_uri = "{store_uri}"\n[blueprints]\nallow_callables = ["skills.*"]\n'
         "[settings]\nlease_s = 1.5\nrecovery_s = 0.1\nmax_recoveries = 2\n"
@@ -122,12 +122,12 @@ def until(holds: Callable[[], bool]) -> None:
     """Wait until something holds."""
     end = time.monotonic() + 60
     while not holds():
-        assert time.monotonic() < end, "it never came to hold"
+        assert time.monotonic() < end, "the condition never held"
         time.sleep(0.01)
 
 
 def cut_off(project: Path, run_id: str) -> None:
-    """Leave a run behind whose process was killed in step b."""
+    """Leave a run whose process was killed in step b."""
     before = seen(project).count("b")
     process = launch(project, "run", "walk", "--run-id", run_id)
     until(lambda: seen(project).count("b") > before)
@@ -136,13 +136,13 @@ def cut_off(project: Path, run_id: str) -> None:
 
 
 async def record_of(project: Path, run_id: Any) -> RunRecord:
-    """Return a run as the database has it."""
+    """Return the record of a run."""
     async with Workspace(find_project(project)) as workspace:
         return await (await workspace.store()).run(run_id)
 
 
 async def rested(project: Path, run_id: str, status: RunStatus) -> RunRecord:
-    """Return a run once it has come to `status`."""
+    """Return a run once it has reached `status`."""
     end = time.monotonic() + 60
     while True:
         record = await record_of(project, run_id)
@@ -202,7 +202,9 @@ async def test_a_frozen_worker_loses_its_run_and_cannot_write(project: Path) -> 
     until(lambda: seen(project).count("b") == 2)
     frozen.send_signal(signal.SIGSTOP)
     other = launch(project, "worker", "--json")
-    until(lambda: seen(project).count("b") == 3)  # the lease had to lapse: a frozen process is not dead
+    until(
+        lambda: seen(project).count("b") == 3
+    )  # the lease had to expire, because a frozen process is not dead
     (project / "go").touch()
     record = await rested(project, "left", RunStatus.COMPLETED)
     frozen.send_signal(signal.SIGCONT)

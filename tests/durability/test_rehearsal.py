@@ -1,4 +1,4 @@
-"""`crash_test` finds what a blueprint does otherwise when it was killed, and asks no model."""
+"""`crash_test` detects different results after a kill, without model requests."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WHOLE = 'agents={"writer": "w"}, answers={"approve": "yes"}'
 
 
 def prove(folder: Path, text: str, script: str) -> subprocess.CompletedProcess[str]:
-    """Return how the crash test of a blueprint came out whose callable gives `text`."""
+    """Return the result of the crash test of a blueprint whose callable returns `text`."""
     for name, content in {
         "blueprints/said.yaml": BLUEPRINT,
         "skills/notes.py": SKILLS.replace("TEXT", text),

@@ -1,4 +1,4 @@
-"""A process that may have lost a run begins nothing in it: it asks the database first."""
+"""A process that may have lost a run starts no step before it checks the database."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LEASE_S = 0.4
 
 
 def three_steps(world: World, second: Callable[[int], Any]) -> Pipeline:
-    """Return steps of which nobody waits for the database, so that only the lease can stop them."""
+    """Return steps that do not wait for the database, so that only the lease can stop them."""
     targets = {
         "first": world.add("first"),
         "second": CallableRef("x:second", second),
@@ -50,7 +50,7 @@ async def test_a_process_that_cannot_renew_its_lease_starts_no_step_until_the_da
 
     async def second(data: int) -> int:
         other.execute("BEGIN IMMEDIATE")
-        while store.may_begin(RunId("run")):  # noqa: ASYNC110 - it is time that takes the lease away
+        while store.may_begin(RunId("run")):  # noqa: ASYNC110 - the lease expires with time
             await asyncio.sleep(0.02)
         lapsed.set()
         return data
@@ -69,7 +69,7 @@ async def test_a_process_that_cannot_renew_its_lease_starts_no_step_until_the_da
 
 
 def _opened(store: SqlStateStore) -> sqlite3.Connection:
-    store._open()  # so that the file is there
+    store._open()  # creates the file
     return sqlite3.connect(str(store.database.url.database), isolation_level=None, check_same_thread=False)
 
 
@@ -86,7 +86,7 @@ async def test_a_process_that_slept_past_its_lease_starts_no_step_in_a_lost_run(
         return data
 
     async def asleep(data: int) -> int:
-        return second(data)  # in the loop's own thread: it gives no sign of life
+        return second(data)  # blocks the event loop, so the lease is not renewed
 
     with pytest.raises(Fenced):
         await start(three_steps(world, asleep), mine, 1)

@@ -1,4 +1,4 @@
-"""The engine on a simulated clock: thousands of worlds in which processes die, freeze and lose their database."""
+"""The engine on a simulated clock: thousands of simulations in which processes die, freeze and lose their database."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ KEPT = Path(__file__).parent / "seeds.txt"
 
 @pytest.fixture(autouse=True)
 def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.CRITICAL, logger="flujo")  # a database that is away is what is tested
+    caplog.set_level(logging.CRITICAL, logger="flujo")  # an unavailable database is part of the test
 
 
-def _wrong(seed: int, evidence: Evidence) -> list[str]:
+def _violations(seed: int, evidence: Evidence) -> list[str]:
     simulation = Simulation(seed)
     try:
         found = simulation.run()
@@ -52,7 +52,7 @@ def test_the_run_reaches_its_known_result_whatever_crashes_at_any_time(
     share: int, evidence: Evidence
 ) -> None:
     for seed in range(FIRST + share, FIRST + SEEDS, SHARES):
-        violations = _wrong(seed, evidence)
+        violations = _violations(seed, evidence)
         assert not violations, violations
 
 
@@ -61,7 +61,7 @@ def test_a_seed_that_once_failed_stays_in_the_suite(evidence: Evidence) -> None:
     for line in KEPT.read_text("utf-8").splitlines():
         seed = line.partition("#")[0].strip()
         if seed:
-            assert _wrong(int(seed), evidence) == []
+            assert _violations(int(seed), evidence) == []
 
 
 def _is_caught(most: int = 2000) -> bool:
@@ -70,7 +70,7 @@ def _is_caught(most: int = 2000) -> bool:
     def fails(seed: int) -> bool:
         try:
             return bool(Simulation(seed).run())
-        except Exception:  # noqa: BLE001 - however it shows
+        except Exception:  # noqa: BLE001 - a bug may show as any error
             return True
 
     return any(fails(seed) for seed in range(most))

@@ -1,4 +1,4 @@
-"""A run that is stopped after any of its writes goes on to the same result and asks nobody twice."""
+"""A run stopped after any of its writes resumes to the same result and calls no completed step again."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture(params=PROGRAMS)
 def program(request: pytest.FixtureRequest) -> Program:
-    """A pipeline whose result is known: one step after another, or as much at once as there can be."""
+    """A pipeline with a known result: sequential, or as parallel as possible."""
     return PROGRAMS[request.param]
 
 
 async def stopped_after(writes: int, store: StateStore, program: Program, world: World, run_id: str) -> bool:
-    """Start a run whose database goes away after `writes` commits; return whether it was stopped by that."""
+    """Start a run whose database becomes unavailable after `writes` commits; return whether that stopped it."""
     stopping: Any = StoppingStore(store, writes)
     try:
         await start(program.build(world), stopping, 1, run_id=run_id, cache=world.cache)
@@ -42,7 +42,7 @@ async def test_stopping_after_each_write_changes_nothing(store: StateStore, prog
         assert (result.status, result.output) == (RunStatus.COMPLETED, program.output), f"after {writes}"
         again = Counter(world.calls) - Counter(program.calls)
         assert again.total() <= program.in_flight, (
-            f"more than was in flight ran again after {writes}: {again}"
+            f"more than the steps in flight ran again after {writes}: {again}"
         )
     assert not Counter(program.calls) - Counter(world.calls)
     assert writes >= len(program.calls) / program.in_flight
@@ -51,18 +51,18 @@ async def test_stopping_after_each_write_changes_nothing(store: StateStore, prog
 async def test_a_resumed_run_has_the_journal_of_an_uninterrupted_one(
     store: StateStore, program: Program
 ) -> None:
-    def told(entries: list[Any]) -> list[tuple[Any, ...]]:
+    def columns(entries: list[Any]) -> list[tuple[Any, ...]]:
         return sorted(
             (e.path, e.kind, e.attempt, e.status, e.output or b"", e.patch or b"", e.detail or b"")
             for e in entries
         )
 
     await start(program.build(World()), store, 1, run_id="unbroken")
-    unbroken = told(await store.entries("unbroken"))  # type: ignore[arg-type]
+    unbroken = columns(await store.entries("unbroken"))  # type: ignore[arg-type]
     world = World()
     assert await stopped_after(6, store, program, world, "broken")
     await resume(program.build(world), store, run_id="broken", cache=world.cache)
-    assert told(await store.entries("broken")) == unbroken  # type: ignore[arg-type]
+    assert columns(await store.entries("broken")) == unbroken  # type: ignore[arg-type]
 
 
 async def test_a_completed_subtree_is_not_loaded_again(store: StateStore) -> None:

@@ -1,4 +1,4 @@
-"""The world outside, in a process of its own: it writes down every effect before it answers. The oracle."""
+"""The outside world, in its own process: it logs every effect before it replies, and is the oracle of the tests."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ LATE_S = 0.2
 
 
 class _Handler(socketserver.StreamRequestHandler):
-    """One effect a connection: it happens, it is on disk, then the caller may hear of it."""
+    """One effect per connection: it happens and is on disk before the caller gets a reply."""
 
     def handle(self) -> None:
         line = self.rfile.readline()
         if not line:
-            return  # whoever called was killed before it had said anything
+            return  # the caller was killed before it sent anything
         asked = json.loads(line)
         happened = json.dumps({"key": asked["key"], "args": asked.get("args")}) + "\n"
         log = os.open(self.server.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)  # type: ignore[attr-defined]
@@ -36,7 +36,7 @@ class _Handler(socketserver.StreamRequestHandler):
             case "drop":
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
             case "hang":
-                self.rfile.read()  # until the caller is gone
+                self.rfile.read()  # until the caller disconnects
             case "late":
                 time.sleep(LATE_S)
                 self.wfile.write(b'{"ok": true}\n')
@@ -52,14 +52,14 @@ class _Server(socketserver.ThreadingUnixStreamServer):
 
 
 class World:
-    """How a program reaches the world, and how a test reads what really happened in it."""
+    """A client of the world: programs cause effects, and tests read the effects that happened."""
 
     def __init__(self, folder: Path) -> None:
         self._address = str(folder / "world")
         self._log = folder / "world.log"
 
     def effect(self, key: str, args: Any = None, mode: str = "answer") -> None:
-        """Make something happen. Raises ConnectionError when the world does not say that it has."""
+        """Cause an effect. Raises ConnectionError when the world does not confirm it."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(self._address)
             connection.sendall(json.dumps({"key": key, "args": args, "mode": mode}).encode() + b"\n")
@@ -68,7 +68,7 @@ class World:
             raise ConnectionError(f"the world did not confirm {key!r}")
 
     def effects(self, prefix: str = "") -> list[str]:
-        """Return the keys of what has happened, in order."""
+        """Return the keys of all effects, in order."""
         if not self._log.exists():
             return []
         keys = [json.loads(line)["key"] for line in self._log.read_text("utf-8").splitlines()]
@@ -77,7 +77,7 @@ class World:
 
 @contextmanager
 def world(folder: Path) -> Iterator[World]:
-    """Start the world; it ends with the test, however that ends."""
+    """Start the world; it stops when the test ends for any reason."""
     command = [sys.executable, __file__, str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
         assert server.stdin is not None
