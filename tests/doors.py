@@ -1,4 +1,4 @@
-"""Callables that blueprints and pipelines of the two-doors tests name; small, and always the same."""
+"""Small callables for the blueprints and pipelines of `tests/domain/test_checks.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a machine may lack that runs the tests: why a test was skipped, told loudly at the end."""
+"""Programs that a test machine may lack; the summary reports each skipped test with its reason."""
 
 from __future__ import annotations
 

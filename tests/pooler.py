@@ -1,4 +1,4 @@
-"""A pooler in transaction mode in front of a Postgres database: the real PgBouncer, with two servers for all clients."""
+"""A real PgBouncer in transaction mode in front of Postgres, with two server connections for all clients."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pidfile = {folder}/pid
 
 @contextmanager
 def behind_a_pooler(uri: str, program: str) -> Iterator[str]:
-    """Lend a URI by which the database at `uri` is reached through PgBouncer, whose program this is."""
+    """Yield a URI that reaches the database at `uri` through PgBouncer, whose executable is given."""
     url = sa.make_url(uri)
     folder = Path(tempfile.mkdtemp(prefix="flujo-pool-"))
     folder.chmod(0o777)

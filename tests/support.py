@@ -1,4 +1,4 @@
-"""What several tests share: trees built in Python, callables that leave a trace, stores that stop."""
+"""Shared by several tests: pipelines in Python, callables that log their calls, stores that stop."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ COUNTER_SCHEMA = {
 
 @dataclass
 class World:
-    """Callables that say what they were asked: the witness of what really ran."""
+    """Callables that log their calls, as evidence of the executed steps."""
 
     calls: list[str] = field(default_factory=list)
     cache: MemoryCache = field(default_factory=MemoryCache)
-    """Outlives the runners of one world, as the state database's would."""
+    """Outlives the runners of one world, like the cache in a state database."""
 
     def add(self, name: str, work: Callable[[Any], Any] = lambda data: data) -> CallableRef:
-        """Return a callable step's target: it notes its name and input, then does `work`."""
+        """Return the target of a callable step that logs its name and input, then does `work`."""
 
         async def call(data: Any) -> Any:
             self.calls.append(name)
@@ -81,7 +81,7 @@ NOTHING = CallableRef("support:nothing", lambda data: data)
 
 
 def listener(heard: list[str]) -> Callable[[str], Awaitable[None]]:
-    """Return an `on_text` that keeps what it is told."""
+    """Return an `on_text` that collects the text."""
 
     async def hear(text: str) -> None:
         heard.append(text)
@@ -90,12 +90,12 @@ def listener(heard: list[str]) -> Callable[[str], Awaitable[None]]:
 
 
 def pipeline(*steps: BaseStep, **more: Any) -> Pipeline:
-    """Return a pipeline of these steps; of one that does nothing, when there are none."""
+    """Return a pipeline of these steps; without any, one step that does nothing."""
     return Pipeline(steps or (call("nothing", NOTHING),), **{"name": "test", **more})
 
 
 def call(name: str, target: CallableRef, **more: Any) -> Step:
-    """Return a step that calls."""
+    """Return a step that calls a target."""
     return Step(name=name, call=target, **more)
 
 
@@ -108,7 +108,7 @@ async def start(
     cache: CacheBackend | None = None,
     **options: Any,
 ) -> PipelineResult[Any, Any]:
-    """Return how a run of `tree` came out."""
+    """Run `tree` and return the result."""
     async with Flujo[Any, Any, Any](tree, store=store, cache=cache) as runner:
         return await runner.run_result_async(value, run_id=run_id, **options)
 
@@ -121,13 +121,13 @@ async def resume(
     cache: CacheBackend | None = None,
     **options: Any,
 ) -> PipelineResult[Any, Any]:
-    """Return how a run came out that was gone on with by a new runner."""
+    """Resume a run in a new runner and return the result."""
     async with Flujo[Any, Any, Any](tree, store=store, cache=cache) as runner:
         return await runner.resume_async(run_id, **options)
 
 
 def service(tree: Pipeline, store: StateStore) -> RunService:
-    """Return what executes runs of `tree`, for tests that say why an execution stops."""
+    """Return the service that executes runs of `tree`, for tests that need the reason of a stop."""
     closure, blobs = pinned(tree, None)
     runtime = Runtime(
         pipeline=tree,
@@ -145,14 +145,14 @@ async def answer(store: StateStore, pause_id: str, value: Any, *, run_id: str = 
 
 
 class StoppingStore:
-    """A store whose n-th write and every later one is refused: the database goes away under a run."""
+    """A store that refuses its n-th write and all later ones, like an unavailable database."""
 
     def __init__(self, store: StateStore, allowed: int) -> None:
         self._store = store
         self.allowed = allowed
 
     def write(self, write: Write) -> Awaitable[bool]:
-        """Pass a write on while there are some left."""
+        """Forward a write until the limit is reached."""
         if self.allowed <= 0:
             return _refuse()
         self.allowed -= 1
@@ -167,7 +167,7 @@ async def _refuse() -> bool:
 
 
 def everything(world: World) -> Pipeline:
-    """Return a pipeline with every kind of step, whose result is known: see `EXPECTED`."""
+    """Return a pipeline with every kind of step and a known result: see `EXPECTED`."""
     child = Pipeline(
         (
             call("double", world.add("double", lambda data: data["n"] * 2)),
@@ -243,7 +243,7 @@ CALLS = ["first", "big", *["tick", "tock"] * 3, "double", "plus", "note", "pass"
 
 
 def together(world: World) -> Pipeline:
-    """Return a pipeline whose steps run at once wherever they can: a map in a loop beside another branch, a
+    """Return a pipeline with as much concurrency as possible: a map in a loop next to another branch, a
     router, and a machine. Its result is known: see `TOGETHER`.
     """
     log = {"log": Save(Expr("output"), append=True)}
@@ -345,7 +345,7 @@ TOGETHER_CALLS = [
 
 
 def remembered(world: World) -> Pipeline:
-    """Return a pipeline that asks one thing twice, and searches: see `REMEMBERED`."""
+    """Return a pipeline with a repeated cached request and a search: see `REMEMBERED`."""
     ask = world.add("ask", lambda data: {"price": len(data)})
     log = {"log": Save(Expr("output.price"), append=True)}
     search = TreeSearchStep(
@@ -381,7 +381,7 @@ REMEMBERED_CALLS = ["ask", *["propose"] * 2, *["evaluate"] * 4]
 
 
 def around(world: World) -> Pipeline:
-    """Return a pipeline of steps that are processed, judged, replaced and tried again: see `AROUND`."""
+    """Return a pipeline of steps with processors, validators, fallbacks and retries: see `AROUND`."""
 
     def shaky(data: Any) -> Any:
         if world.calls.count("shaky") == 1:
@@ -438,7 +438,7 @@ AROUND_CALLS = [*["before", "primary"] * 2, "spare", "after", "judge", "steady",
 
 @dataclass(frozen=True)
 class Program:
-    """A pipeline whose run on 1 is known: what comes out, who is called, and how many of them at once."""
+    """A pipeline with a known run on 1: its result, its calls, and their concurrency."""
 
     build: Callable[[World], Pipeline]
     output: Any

@@ -1,4 +1,4 @@
-"""Errors: declared facts are attributes, none can hide what every error has, and all of it survives a process."""
+"""Errors: declared facts are attributes, hide no attribute of every error, and survive pickling."""
 
 from __future__ import annotations
 

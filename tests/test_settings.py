@@ -1,4 +1,4 @@
-"""Settings: the environment over flujo.toml over defaults; what cannot be used is refused with its place."""
+"""Settings: the environment overrides flujo.toml, which overrides defaults; unusable values are refused."""
 
 from pathlib import Path
 
@@ -246,7 +246,7 @@ def test_the_variable_selects_the_environment(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("PROD_PASSWORD", "hush")
     path = write(tmp_path, ENVIRONMENTS)
     assert load(path).models == {"writer": "openai:gpt-5-mini"}
-    assert load(path, chosen="dev").models == {"*": "local:smollm2"}, "a word goes before a variable"
+    assert load(path, chosen="dev").models == {"*": "local:smollm2"}, "an argument overrides a variable"
 
 
 def test_only_the_selected_environment_needs_its_variables(tmp_path: Path) -> None:

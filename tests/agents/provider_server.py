@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass
 class Response:
-    """What to answer one request with."""
+    """The response to one request."""
 
     text: str = ""
     status: int = 200
@@ -31,7 +31,7 @@ Answer = Response | Callable[[dict[str, Any]], Response]
 
 @dataclass
 class Provider:
-    """The running server: where it is, what to answer, what it was asked."""
+    """The running server: its URL, its prepared responses, and the requests it got."""
 
     url: str
     answers: list[Answer] = field(default_factory=list)

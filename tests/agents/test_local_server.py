@@ -35,13 +35,13 @@ LABEL = {
 
 @pytest.fixture(scope="module")
 def weights() -> Path:
-    """The real weights. Loud when they cannot be had: then these tests cannot say anything."""
+    """The real weights. Without them these tests fail, because they would prove nothing."""
     return local_weights.ensure("smollm2", cache_dir=default_cache_dir())
 
 
 @pytest.fixture(scope="module")
 def shared(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentSettings]:
-    """Settings with a cache folder of these tests' own, so that their server is nobody else's."""
+    """Settings with a cache folder for these tests only, so that no other process uses their server."""
     cache = tmp_path_factory.mktemp("cache")
     (cache / "models").symlink_to(weights.parent)
     yield AgentSettings(environment={}, cache_dir=cache, local_idle_s=20)
@@ -73,13 +73,15 @@ def kill(pid: int) -> None:
 
 def is_alive(pid: int) -> bool:
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
-    return bool(state.strip()) and "Z" not in state  # in a container without an init the dead stay as zombies
+    return (
+        bool(state.strip()) and "Z" not in state
+    )  # in a container without an init process, dead processes stay as zombies
 
 
 def until(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
     while not holds():
-        assert time.monotonic() < deadline, "it did not come about within 30 seconds"
+        assert time.monotonic() < deadline, "the condition did not hold within 30 seconds"
         time.sleep(0.02)
 
 
@@ -157,7 +159,7 @@ async def test_a_server_stays_while_busy_and_exits_when_idle(weights: Path, cach
     settings = AgentSettings(environment={}, cache_dir=cache, local_idle_s=3)
     spec = AgentSpec(name="writer", model="local:smollm2", model_settings={"max_tokens": 400})
     reply = await build_agent(spec, settings=settings).ask(Ask(data="Write a long story about a ship."))
-    assert reply.usage.output_tokens > 300  # more work than 3 seconds are enough for
+    assert reply.usage.output_tokens > 300  # more work than fits into 3 seconds
     pids = running(cache)
     until(lambda: not running(cache) and not any(map(is_alive, pids)))
 

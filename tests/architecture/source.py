@@ -13,7 +13,7 @@ TEMPLATE = SRC / "services" / "admin" / "template"
 
 @cache
 def modules() -> dict[str, ast.Module]:
-    """Return each module's tree by its path below `src/flujo`; the files of `flujo init` are not among them."""
+    """Return each module's tree by its path below `src/flujo`, without the files of `flujo init`."""
     return {
         path.relative_to(SRC).as_posix(): ast.parse(path.read_text("utf-8"))
         for path in sorted(SRC.rglob("*.py"))

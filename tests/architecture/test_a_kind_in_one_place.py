@@ -1,4 +1,4 @@
-"""A kind of step is known to few files: its class, its model, its engine file, and rules of its own."""
+"""Only a few files name a kind of step: its class, its model, its engine file, and its own rules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 CEILING = 8
 OF_THE_ATOM = 22
-"""For `step` itself: effects, idempotency, processors and the journal's attempts are about it alone."""
+"""For `step` itself, because effects, idempotency, processors and attempts belong to it only."""
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,4 +1,4 @@
-"""Every place where Flujo writes something passes `governance/sink.py`, or is listed here with a reason."""
+"""Every place where Flujo writes output uses `governance/sink.py`, or is listed here with a reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GATED = {
     "governance/logs.py": "makes the loggers",
     "services/runs/hooks.py": "sends events to hooks, streams and progress",
 }
-"""Modules that write or send what people and programs read. Each names the gate in its source."""
+"""Modules that write or send output for people and programs. Each names the gate in its source."""
 
 NOT_OF_A_RUN = {
     "__main__.py": "the version",

@@ -1,10 +1,10 @@
-"""Imports inside functions stand only where start-up time needs them, and never become more.
+"""Imports inside functions exist only for start-up time, and their number never grows.
 
 Everything else is imported at the top of its module. The reasons, by folder:
 
-- `cli`, `__main__`: a command imports its work when it is called, so that help and completion come at once.
-- `services`: a command that only looks at a project loads no agents, no SQL and no expressions.
-- `agents`: pydantic-ai and llama.cpp take longer to import than most commands to run.
+- `cli`, `__main__`: a command imports its services when it runs, so that help and completion are fast.
+- `services`: a command that only reads a project loads no agents, no SQL and no expressions.
+- `agents`: importing pydantic-ai or llama.cpp takes longer than most commands.
 - `json_schema`, `blueprint`: jsonschema, RE2 and CEL are loaded with the first schema, pattern and expression.
 - `state`: Alembic and each driver are loaded with the database that needs them.
 - `domain`: pydantic's adapters are built with the first value that needs one.
@@ -73,7 +73,7 @@ CEILING = {
     "state/sql/errors.py": 1,
     "state/sql/migrations.py": 4,
 }
-"""How many imports inside functions each module may have. A number only shrinks; new modules have none."""
+"""The allowed number of imports inside functions per module. A number only shrinks; new modules have none."""
 
 
 def test_no_module_imports_more_inside_functions() -> None:

@@ -1,4 +1,4 @@
-"""The modules that one step of a blueprint crosses: what a reader has to open in order to follow it."""
+"""The modules that one step of a blueprint crosses: a reader has to open them to follow the step."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ CROSSED = {
     "state.sql.retry",
     "state.sql.statements",
 }
-"""The way as it is. It may only become shorter, and a shorter one is written down here."""
+"""The current modules. The list only shrinks; update it when the path becomes shorter."""
 
 PROJECT = """\
 [project]
@@ -80,10 +80,10 @@ _RESUMED = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERA
 
 
 class Route:
-    """A profiler for all threads: the modules whose own code is entered while it is open.
+    """A profiler for all threads that records the modules whose code is entered while it is active.
 
-    A coroutine that was entered before is only resumed: it stands around the step. Methods that `dataclass`
-    makes are in no file.
+    A coroutine entered earlier is only resumed, so it does not count: it encloses the step. Methods that `dataclass`
+    generates have no file.
     """
 
     def __init__(self) -> None:
@@ -127,5 +127,5 @@ async def test_one_step_crosses_only_the_listed_modules(
         sys.setprofile(before)
         threading.setprofile(None)
     assert result.status is RunStatus.COMPLETED
-    assert route.modules == CROSSED, "the way of one step has changed: see the text of CROSSED"
+    assert route.modules == CROSSED, "the modules of one step have changed: see the docstring of CROSSED"
     assert len(CROSSED) <= AT_MOST

@@ -1,4 +1,4 @@
-"""The tests of `src/flujo/a/b.py` are in `tests/a/test_b.py`, or the list says where they are."""
+"""The tests of `src/flujo/a/b.py` are in `tests/a/test_b.py`, or the list names their place."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_every_module_has_mirrored_tests_or_is_on_the_list() -> None:
 
 def test_the_list_holds_only_modules_without_tests_of_their_own() -> None:
     needed = {name for module in without_tests() for name in (module, folder(module))}
-    assert COVERED_BY.keys() - needed == set(), "take them off the list"
+    assert COVERED_BY.keys() - needed == set(), "remove them from the list"
 
 
 @pytest.mark.parametrize("tests", sorted(set(COVERED_BY.values())))

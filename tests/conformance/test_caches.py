@@ -1,4 +1,4 @@
-"""The public suite of caches, passed by every one that ships."""
+"""Every built-in cache passes the public suite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The public suite, passed by every store that ships."""
+"""Every built-in store passes the public suite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONTRIBUTING's "A new kind of step" is true: its blocks, put into a copy of the source, run from YAML and Python."""
+"""The blocks of CONTRIBUTING's "A new kind of step" work in a copy of the source, from YAML and Python."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SKILLS = "def double(data: int) -> int:\n    return data * 2\n"
 
 @dataclass(frozen=True)
 class Copy:
-    """A copy of the source to which the new kind was added, and a project beside it."""
+    """A copy of the source with the new kind, and a project."""
 
     folder: Path
 
     def python(self, *argv: str) -> subprocess.CompletedProcess[str]:
-        """Run Python on the copy, in the project."""
+        """Run Python with the copy, in the project."""
         env = environment() | {"PYTHONPATH": str(self.folder / "src")}
         return execute(self.folder, [sys.executable, *argv], env)
 
@@ -42,12 +42,12 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     (folder / "flujo.toml").write_text('[blueprints]\nallow_callables = ["skills.*"]\n')
     (folder / "skills").mkdir()
     (folder / "skills/numbers.py").write_text(SKILLS)
-    for block in told():
+    for block in section_blocks():
         follow(block, folder)
     return Copy(folder)
 
 
-def told() -> list[Block]:
+def section_blocks() -> list[Block]:
     """Return the blocks of the section, in its order."""
     page = ROOT / "CONTRIBUTING.md"
     lines = page.read_text("utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""The blueprints that ship and need no model run as they are, through the command line, and come out as they say."""
+"""The shipped blueprints that need no model run unchanged on the command line, with the documented results."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ ARTICLES = "blueprints/inputs/articles.json"
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """This repository's blueprints in a folder of their own."""
+    """This repository's blueprints in a separate folder."""
     shutil.copytree(ROOT / "blueprints", tmp_path / "blueprints")
     shutil.copy(ROOT / "flujo.toml", tmp_path)
     return tmp_path
@@ -31,13 +31,13 @@ def flujo(project: Path, *words: str, code: int = 0) -> str:
     return done.stdout
 
 
-def given(project: Path, *words: str) -> Any:
+def output_of(project: Path, *words: str) -> Any:
     """Return the output of a run."""
     return json.loads(flujo(project, "run", *words))
 
 
 def test_a_digest_has_a_line_for_each_article_that_can_be_read(project: Path) -> None:
-    assert given(project, "digest", "--input-file", ARTICLES) == {
+    assert output_of(project, "digest", "--input-file", ARTICLES) == {
         "digest": "More night trains run between the capitals this winter.\nA field of clover feeds forty hives.",
         "unread": 1,
     }
@@ -45,13 +45,15 @@ def test_a_digest_has_a_line_for_each_article_that_can_be_read(project: Path) ->
 
 def test_a_second_opinion_collects_the_requests_of_both_reviewers(project: Path) -> None:
     answer = "OBVIOUSLY this was sent"
-    found = given(project, "second_opinion", "--field", f"answer={answer}", "--field", "facts=Order A-1001")
+    found = output_of(
+        project, "second_opinion", "--field", f"answer={answer}", "--field", "facts=Order A-1001"
+    )
     assert found == {"ok": False, "wishes": ["Write a full sentence.", "Do not shout OBVIOUSLY."]}
 
 
 def test_a_second_opinion_may_have_no_requests(project: Path) -> None:
     answer = "Your order A-1001 was sent this morning."
-    found = given(
+    found = output_of(
         project, "second_opinion", "--field", f"answer={answer}", "--field", "facts=Order A-1001 was sent"
     )
     assert found == {"ok": True, "wishes": []}
@@ -66,7 +68,7 @@ def test_a_second_opinion_may_have_no_requests(project: Path) -> None:
     ],
 )
 def test_a_ticket_reaches_the_teams_it_concerns(project: Path, text: str, teams: list[str]) -> None:
-    assert sorted(given(project, "escalate", "--field", f"text={text}")) == teams
+    assert sorted(output_of(project, "escalate", "--field", f"text={text}")) == teams
 
 
 def test_a_quote_looks_up_each_article_once(project: Path) -> None:
@@ -89,15 +91,15 @@ def test_a_quote_is_cached_for_the_next_command_in_the_state_database(project: P
 
 
 def test_a_solvable_countdown_is_solved(project: Path) -> None:
-    solved = given(project, "countdown", "--input", '{"numbers": [3, 7, 8, 2], "target": 59}')
+    solved = output_of(project, "countdown", "--input", '{"numbers": [3, 7, 8, 2], "target": 59}')
     assert solved == {"reached": True, "moves": ["8 * 7 = 56", "56 + 3 = 59"]}
-    nearest = given(project, "countdown", "--input", '{"numbers": [3, 7], "target": 59}')
+    nearest = output_of(project, "countdown", "--input", '{"numbers": [3, 7], "target": 59}')
     assert nearest == {"reached": False, "moves": ["7 * 3 = 21"]}
 
 
 def test_questions_that_no_help_page_answers_are_escalated(project: Path) -> None:
     asked = json.dumps({"questions": ["When is my  parcel\ndelivered?", "Who are you?"]})
-    known, unknown = given(project, "replies", "--input", asked)
+    known, unknown = output_of(project, "replies", "--input", asked)
     assert (known["reply"].partition(":")[0], known["open"]) == ("Delivery", False)
     assert unknown == {"reply": "We have passed your question on: Who are you?", "open": True}
     assert "reason  fell back: output of step 'answer'" in flujo(project, "trace", "@last")

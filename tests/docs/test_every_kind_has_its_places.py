@@ -1,6 +1,6 @@
 """A kind of step has its places: the tree, the engine, the reference, a blueprint that uses it.
 
-This is the checklist of CONTRIBUTING.md as a test: it says what a new kind is still missing.
+This is the checklist of CONTRIBUTING.md as a test: it names the missing places of a new kind.
 """
 
 import inspect

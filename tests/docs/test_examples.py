@@ -1,19 +1,19 @@
-"""Every example of the README and the docs runs: a page is one project, its blocks run from top to bottom.
+"""Every example of the README and the docs runs. A page is one project, and its blocks run from top to bottom.
 
-What a block's first line may say after the language:
+The first line of a block may have these words after the language:
 
     title="a/file"   the block is that file of the page's project; a blueprint must validate
     excerpt="a/file" the block is pieces of that file of the repository, in order, with `# …` between them
-    invalid          the blueprint does not validate, and should not
-    exit=5           the last command ends with this code (0 when nothing is said)
+    invalid          the blueprint must not validate
+    exit=5           the last command ends with this code (default 0)
     model, postgres  the block needs the local model, or a Postgres
-    graph="name"     the block is what `flujo graph name --format mermaid` draws
+    graph="name"     the block is the output of `flujo graph name --format mermaid`
     outside          not run: it clones, installs, or calls make
     fragment         not run: a few lines that show one rule (generated pages only)
 
-In a `console` block the lines after a `$ command` are what it prints: stdout alone, or what was said on stderr
-with stdout where it stands on a terminal. `…` stands for any number of lines; numbers and ids may differ. What a model says may differ from
-machine to machine, so of a `model` block only the last line is compared.
+In a `console` block the lines after a `$ command` are its output: stdout alone, or stderr with stdout as on a
+terminal. `…` stands for any number of lines; numbers and ids may differ. The text of a model
+may differ between machines, so of a `model` block only the last line is compared.
 """
 
 import os
@@ -46,7 +46,7 @@ class Block:
 
     @property
     def place(self) -> str:
-        """Where it is, for messages."""
+        """Its page and line, for messages."""
         return f"{self.page.relative_to(ROOT)}:{self.line}"
 
 
@@ -67,12 +67,12 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def runnable(page: Path) -> list[Block]:
-    """Return the blocks of a page that run."""
+    """Return the executable blocks of a page."""
     return [b for b in blocks(page) if b.language in RUNS and not {"outside", "fragment"} & b.words.keys()]
 
 
 def parameters() -> list[object]:
-    """Return each page that has something to run, marked when it needs the model."""
+    """Return each page with executable blocks, marked when it needs the model."""
     found: list[object] = []
     for page in PAGES:
         run_here = runnable(page)
@@ -84,7 +84,7 @@ def parameters() -> list[object]:
 
 @pytest.fixture(scope="session")
 def scaffold(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project as `flujo init` makes it."""
+    """A project made by `flujo init`."""
     folder = tmp_path_factory.mktemp("scaffold")
     done = shell(folder, "flujo init --name demo .", environment())
     assert done.returncode == 0, done.stderr
@@ -122,7 +122,7 @@ def test_diagrams_match_the_output_of_flujo_graph() -> None:
     assert pictures
     for block in pictures:
         drawn = shell(ROOT, f"flujo graph {block.words['graph']} --format mermaid", environment())
-        assert block.text == drawn.stdout, f"{block.place}: draw it again"
+        assert block.text == drawn.stdout, f"{block.place}: update the diagram"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -155,7 +155,7 @@ def run(block: Block, project: Path, env: dict[str, str]) -> None:
     if name := block.words.get("excerpt"):
         rest = (ROOT / name).read_text("utf-8")
         for piece in block.text.split("# …\n"):
-            assert piece in rest, f"{block.place}: {name} reads differently by now"
+            assert piece in rest, f"{block.place}: {name} has changed"
             rest = rest.partition(piece)[2]
         return
     if name := block.words.get("title"):
@@ -169,7 +169,7 @@ def run(block: Block, project: Path, env: dict[str, str]) -> None:
     elif block.language == "python" and "title" not in block.words:
         check(block, execute(project, [sys.executable, "-c", block.text], env), [])
     elif block.language == "yaml":
-        assert "title" in block.words, f"{block.place}: say which file this is"
+        assert "title" in block.words, f"{block.place}: name the file in its title"
         if "invalid" not in block.words:
             check(block, shell(project, f"flujo validate {shlex.quote(block.words['title'])}", env), [])
 
@@ -191,20 +191,20 @@ def console(block: Block, project: Path, env: dict[str, str]) -> None:
 def check(
     block: Block, done: subprocess.CompletedProcess[str], shown: list[str], *, last: bool = True
 ) -> None:
-    """Fail when a command came out otherwise than the page says."""
+    """Fail when a command's exit code or output differs from the page."""
     wanted = int(block.words.get("exit", 0)) if last else 0
-    said = f"{block.place}: {done.args}\n--- stdout\n{done.stdout}\n--- stderr\n{done.stderr}"
-    assert done.returncode == wanted, f"exit code {done.returncode}, not {wanted}\n{said}"
+    report = f"{block.place}: {done.args}\n--- stdout\n{done.stdout}\n--- stderr\n{done.stderr}"
+    assert done.returncode == wanted, f"exit code {done.returncode}, not {wanted}\n{report}"
     out, err = done.stdout.splitlines(), done.stderr.splitlines()
-    # On a terminal the result stands somewhere among the words about it, in one piece.
+    # On a terminal the result is one block somewhere in the output.
     prints = [out, *([*err[:place], *out, *err[place:]] for place in range(len(err) + 1))]
     if shown and "model" in block.words:
         shown = ["…", shown[-1], "…"]
-    assert not shown or any(fits(shown, lines) for lines in prints), f"prints otherwise\n{said}"
+    assert not shown or any(fits(shown, lines) for lines in prints), f"prints something else\n{report}"
 
 
 def fits(shown: list[str], printed: list[str]) -> bool:
-    """Return whether `printed` is what the page shows; `…` stands for any number of lines."""
+    """Return whether `printed` matches the page; `…` stands for any number of lines."""
     pattern = "".join(
         r"(?:[^\n]*\n)*" if line.strip() == "…" else re.escape(loose(line)) + r"\n" for line in shown
     )
@@ -212,7 +212,7 @@ def fits(shown: list[str], printed: list[str]) -> bool:
 
 
 def loose(line: str) -> str:
-    """Return a line without what differs from run to run: ids, numbers, widths."""
+    """Return a line without its variable parts: ids, numbers, widths."""
     line = re.sub(r"\b[0-9a-f]{12,32}\b", "ID", line)
     line = re.sub(r"\b(?=[a-z]*\d)(?=\d*[a-z])[0-9a-z]{8,}\b", "ID", line)
     line = re.sub(r"\d+(\.\d+)?", "0", line)
@@ -220,14 +220,14 @@ def loose(line: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Return an environment in which `flujo` is the one under test, and nothing of it is set."""
+    """Return an environment with the `flujo` under test and no Flujo variables."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FLUJO_")}
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
     return kept | {"PATH": path, "NO_COLOR": "1", "COLUMNS": "110", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def execute(folder: Path, argv: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a program without a terminal and return what it printed."""
+    """Run a program without a terminal and return its output."""
     return subprocess.run(
         argv,
         cwd=folder,
@@ -241,5 +241,5 @@ def execute(folder: Path, argv: list[str], env: dict[str, str]) -> subprocess.Co
 
 
 def shell(folder: Path, command: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a command line as a reader would type it."""
+    """Run a command line as a reader types it."""
     return execute(folder, ["bash", "-c", command], env)

@@ -1,4 +1,4 @@
-"""The lint of prose finds phrases of docstrings, comments, messages, names of tests and pages, and nothing else."""
+"""The prose lint checks docstrings, comments, messages, test names and pages, and nothing else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def lint() -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["lint_prose"] = module  # its dataclasses look there
+    sys.modules["lint_prose"] = module  # dataclasses look up their module there
     spec.loader.exec_module(module)
     return module
 

@@ -1,4 +1,4 @@
-"""The reference is whole and current: every command, setting, exit code, error, rule and key has its place."""
+"""The reference is complete and current: every command, setting, exit code, error, rule and key is documented."""
 
 import importlib.util
 import re

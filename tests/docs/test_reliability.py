@@ -1,4 +1,4 @@
-"""Every guarantee of docs/reliability.md has a test that is marked with it, and the page matches its writer."""
+"""Every guarantee of docs/reliability.md has a marked test, and the page matches its generator."""
 
 from __future__ import annotations
 

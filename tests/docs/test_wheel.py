@@ -1,4 +1,4 @@
-"""The wheel works where the checkout is not: an empty environment, an empty folder, the first four commands."""
+"""The wheel works without the checkout: an empty environment, an empty folder, the first four commands."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of `make dist` (its folder is in FLUJO_DIST), else one that is built now."""
+    """The wheel of `make dist` (FLUJO_DIST names its folder), otherwise a newly built one."""
     folder = Path(os.environ["FLUJO_DIST"]) if "FLUJO_DIST" in os.environ else tmp_path_factory.mktemp("dist")
     if "FLUJO_DIST" not in os.environ:
         run(ROOT, sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(folder), ".")
@@ -23,7 +23,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `bin` folder of an empty environment with nothing but the wheel and what it needs."""
+    """The `bin` folder of an environment with only the wheel and its dependencies."""
     folder = tmp_path_factory.mktemp("venv")
     venv.create(folder, with_pip=True)
     constraints = str(ROOT / "constraints.txt")
@@ -55,7 +55,7 @@ def test_the_wheel_contains_its_migrations_and_its_schema(installed: Path, tmp_p
 
 
 def run(folder: Path, *command: str) -> str:
-    """Run a command away from the checkout and return its stdout."""
+    """Run a command outside the checkout and return its stdout."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("FLUJO_", "PYTHON"))}
     done = subprocess.run(
         command,

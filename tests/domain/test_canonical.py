@@ -1,4 +1,4 @@
-"""Canonical JSON: what fits comes back as it was, what does not is refused with its place."""
+"""Canonical JSON: JSON values are decoded unchanged, others are refused with their place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One wrong pipeline, in YAML and in Python: both doors report the same error with the same code and words."""
+"""A wrong pipeline reports the same error, code and words in YAML and in Python."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Case:
     tree: Pipeline[Any, Any]
     words: str
     where: str = ""
-    """The step, which Python names before the words where a blueprint has a line."""
+    """The step. Python names it in front of the message, where a blueprint has a line number."""
     top: str = ""
     """More keys of the blueprint."""
     imported: str = ""
@@ -411,7 +411,7 @@ def test_branches_and_states_may_have_steps_of_one_name() -> None:
 
 @pytest.mark.parametrize("word", sorted(checks.RESERVED - checks.KEYWORDS))
 def test_a_python_step_may_have_any_name_that_expressions_can_read_after_a_dot(word: str) -> None:
-    # Pipelines of earlier releases have steps called `loop`; a run of theirs must still resume.
+    # Pipelines of earlier releases have steps called `loop`; their runs must still resume.
     assert (
         list(checks.findings(Pipeline([called(word), called("a_", input=f"{{{{ steps.{word}.output }}}}")])))
         == []

@@ -1,4 +1,4 @@
-"""Structural patches: what a step changed, and nothing else."""
+"""Structural patches hold exactly the changes of a step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step paths: one reading for names of any text, typed with brackets or dots, as stored or as shown."""
+"""Step paths: names of any text, typed with brackets or dots, in their stored or shown form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The life of a run: which moves are legal."""
+"""The states of a run and its legal moves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A machine as a graph: the states it can reach, and those that every way to a state passes."""
+"""A machine as a graph: its reachable states, and the states on every path to a state."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def machines(draw: st.DrawFn) -> StateMachineStep:
 
 
 def found(graph: Graph, start: str, *, without: str = "") -> set[str]:
-    """Return the states that can be come to from `start` along ways that do not enter `without`."""
+    """Return the states reachable from `start` without entering `without`."""
     waiting, seen = [start], {start}
     while waiting:
         for target in graph.ways_out(waiting.pop()):

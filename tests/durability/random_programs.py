@@ -116,7 +116,7 @@ class _Generator:
         return Part(kind, name, self._chance.randint(1, 3), bodies)
 
 
-# The reference: plain Python over the same parts ------------------------------------------------------
+# The reference: plain Python over the same parts ----------------------------------------------------------
 
 
 def known(program: Sequence[Part], start: int) -> Known:
@@ -175,7 +175,7 @@ def _arms(part: Part, n: int) -> list[tuple[int, int]]:
             return [(index, n) for index in range(len(part.bodies))]
 
 
-# The answers of a human who checks the world first -------------------------------------------------------------
+# The answers of a human who checks the world first --------------------------------------------------------
 
 
 def in_doubt(pause: Pause, intents: Sequence[Intent]) -> Intent | None:
@@ -193,7 +193,7 @@ def looked_up(intent: Intent, named: Mapping[str, Part], *, happened: bool) -> d
     return {"resolution": "done", "result": canonical.decode(intent.input) + number}
 
 
-# The pipeline -----------------------------------------------------------------------------------------
+# The pipeline ---------------------------------------------------------------------------------------------
 
 
 def tree(

@@ -125,7 +125,7 @@ class Simulation:
         """Return the violations; empty when every promise was kept."""
         return simulate(0, self._all(), loop=self.loop)
 
-    # Events ----------------------------------------------------------------------------------------
+    # Events -----------------------------------------------------------------------------------------------
 
     async def _all(self) -> list[str]:
         human = asyncio.create_task(self._answer())
@@ -326,7 +326,7 @@ class Simulation:
             if not isinstance(event.outcome, Success):
                 self.allowed[name] += 1  # it ran, but could not be recorded
 
-    # Promises -----------------------------------------------------------------------------------
+    # Promises ---------------------------------------------------------------------------------------------
 
     async def _record(self) -> Any:
         return await MemoryStateStore(self.database, now=self.loop.time).run(RUN)

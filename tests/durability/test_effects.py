@@ -130,7 +130,11 @@ async def test_a_human_reports_the_outcome_of_an_interrupted_call(store: StateSt
         case "done":
             assert (result.output, len(bank.received)) == ("paid: by hand", 1)
         case "retry":
-            assert (result.output, len(bank.received), len(set(bank.received))) == ("paid: receipt 0 of 5", 2, 1)
+            assert (result.output, len(bank.received), len(set(bank.received))) == (
+                "paid: receipt 0 of 5",
+                2,
+                1,
+            )
             assert await state_of(store) == [(IntentState.DONE, 2)]
         case _:
             assert result.error is not None

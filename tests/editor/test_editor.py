@@ -1,4 +1,4 @@
-"""What an author sees while typing: the YAML service of the usual editors, with the schema that ships with Flujo."""
+"""Editor support: the YAML language server of the usual editors, with the schema that ships with Flujo."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SCHEMA = Path(flujo.__file__).parent / "blueprint/blueprint.schema.json"
 
 @pytest.fixture(scope="module")
 def server() -> Path:
-    """The service's program, installed once a machine; without npm the test says that it did not run."""
+    """The executable of the server, installed once per machine; without npm the test is skipped with a reason."""
     if shutil.which("npm") is None:
         pytest.skip(NO_NPM)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flujo-tests"
@@ -43,7 +43,7 @@ def server() -> Path:
 
 
 class Editor:
-    """An editor without a window: it opens a text, and asks the service about it."""
+    """A headless editor that opens a text in the language server."""
 
     def __init__(self, program: Path, folder: Path) -> None:
         self._process = subprocess.Popen(
@@ -61,17 +61,17 @@ class Editor:
         self._process.communicate()
 
     def opened(self, text: str) -> list[dict[str, Any]]:
-        """Return the marks under a text that is opened."""
+        """Open a text and return its diagnostics."""
         document = {"uri": self._uri, "languageId": "yaml", "version": 1, "text": text}
         self._tell("textDocument/didOpen", {"textDocument": document})
         while True:
-            said = self._heard()
-            if said.get("method") == "textDocument/publishDiagnostics":
-                marks: list[dict[str, Any]] = said["params"]["diagnostics"]
+            message = self._next_message()
+            if message.get("method") == "textDocument/publishDiagnostics":
+                marks: list[dict[str, Any]] = message["params"]["diagnostics"]
                 return marks
 
     def offered(self, line: int, character: int) -> set[str]:
-        """Return what may be typed at a place of the text that is open."""
+        """Return the completions at a position of the open text."""
         place = {"line": line, "character": character}
         found = self._ask("textDocument/completion", {"textDocument": {"uri": self._uri}, "position": place})
         return {one["label"] for one in (found["items"] if isinstance(found, dict) else found)}
@@ -80,9 +80,9 @@ class Editor:
         self._last += 1
         self._send({"id": self._last, "method": method, "params": params})
         while True:
-            said = self._heard()
-            if said.get("id") == self._last and "method" not in said:
-                return said["result"]
+            message = self._next_message()
+            if message.get("id") == self._last and "method" not in message:
+                return message["result"]
 
     def _tell(self, method: str, params: Any) -> None:
         self._send({"method": method, "params": params})
@@ -93,19 +93,19 @@ class Editor:
         self._process.stdin.write(b"Content-Length: %d\r\n\r\n%b" % (len(data), data))
         self._process.stdin.flush()
 
-    def _heard(self) -> dict[str, Any]:
-        """Return the next message; a question of the service is answered that there is nothing to say."""
+    def _next_message(self) -> dict[str, Any]:
+        """Return the next message; requests of the server get an empty response."""
         assert self._process.stdout is not None
         length = 0
         while line := self._process.stdout.readline().strip():
             name, _, value = line.partition(b":")
             length = int(value) if name.lower() == b"content-length" else length
-        assert length, "the service has ended"
-        said: dict[str, Any] = json.loads(self._process.stdout.read(length))
-        if "method" in said and "id" in said:
-            items = said.get("params", {}).get("items")
-            self._send({"id": said["id"], "result": [None] * len(items) if items else None})
-        return said
+        assert length, "the language server has ended"
+        message: dict[str, Any] = json.loads(self._process.stdout.read(length))
+        if "method" in message and "id" in message:
+            items = message.get("params", {}).get("items")
+            self._send({"id": message["id"], "result": [None] * len(items) if items else None})
+        return message
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
-"""Budgets by themselves: room is taken before it is used, and nobody overspends however things interleave."""
+"""Budgets alone: usage is reserved before it happens, so no limit is exceeded in any interleaving."""
 
 from __future__ import annotations
 
 import asyncio
-import random  # noqa: TC003 - hypothesis looks at the annotation
+import random  # noqa: TC003 - hypothesis reads the annotation
 
 import pytest
 from hypothesis import given, settings
@@ -24,7 +24,7 @@ def budget(ledger: Ledger | None = None, **limits: float) -> Budget:
 
 
 class Kept:
-    """A journal's side of holds: what is durable."""
+    """The durable holds of a journal."""
 
     def __init__(self) -> None:
         self.holds: dict[tuple[str, int], Hold] = {}
@@ -46,9 +46,9 @@ class Kept:
 requests = st.lists(
     st.tuples(
         st.integers(0, 400),  # worst
-        st.integers(0, 100),  # per cent of it that is really used
+        st.integers(0, 100),  # per cent of it that is actually used
         st.sampled_from(["settle", "settle", "lose", "never sent"]),
-        st.integers(0, 3),  # turns of the loop before, and while it is on its way
+        st.integers(0, 3),  # turns of the loop before the request and during it
     ),
     max_size=12,
 )
@@ -73,7 +73,7 @@ def test_no_limit_is_exceeded_however_requests_interleave(
                 break
             assert whole.spent.total_tokens + whole.held.total_tokens <= limit
             assert spent[0] + kept.usage.total_tokens >= whole.held.total_tokens, (
-                "nothing is held in memory alone"
+                "no hold exists only in memory"
             )
             for _ in range(chance.randrange(3)):
                 await asyncio.sleep(0)
@@ -94,7 +94,7 @@ def test_no_limit_is_exceeded_however_requests_interleave(
     asyncio.run(all_at_once())
     assert spent[0] <= limit
     assert spent[0] <= whole.spent.total_tokens + whole.held.total_tokens <= limit
-    assert kept.usage.total_tokens == whole.held.total_tokens, "what stays charged is durable"
+    assert kept.usage.total_tokens == whole.held.total_tokens, "remaining charges are durable"
 
 
 @pytest.mark.guarantee("G20")
@@ -129,7 +129,7 @@ async def test_the_entry_of_an_attempt_settles_its_hold() -> None:
 async def test_usage_without_a_reservation_counts_once_reported() -> None:
     kept, whole = Kept(), budget(total_tokens_limit=100)
     kept.meter(whole).close(Usage(input_tokens=80, requests=1))
-    assert not kept.holds, "nothing is written where nothing was reserved"
+    assert not kept.holds, "without a reservation there is no write"
     with pytest.raises(UsageLimitExceeded):
         await kept.meter(whole).reserve(Usage(input_tokens=21, requests=1))
 
@@ -138,7 +138,7 @@ async def test_a_tool_call_is_counted_before_it_is_made() -> None:
     kept, whole = Kept(), budget(tool_calls_limit=2)
     meter = kept.meter(whole)
     await meter.call_tools(2)
-    assert kept.usage == Usage(tool_calls=2), "a crash while the tools run forgets none of them"
+    assert kept.usage == Usage(tool_calls=2), "a crash during tool calls loses none of them"
     with pytest.raises(UsageLimitExceeded, match="tool_calls_limit"):
         await meter.call_tools(1)
 
@@ -173,7 +173,7 @@ def test_a_part_is_limited_by_its_own_budget_and_by_enclosing_ones() -> None:
     tight = other.inside(StepPath("part"), UsageLimits(total_tokens_limit=10))
     with pytest.raises(UsageLimitExceeded, match="the budget of `part`"):
         tight.reserve(B, Usage(input_tokens=11))
-    assert other.breach is None, "what a part may not, the rest of the run still may"
+    assert other.breach is None, "the limit of a part does not limit the rest of the run"
     assert other.inside(StepPath("part"), UsageLimits()) is tight
 
 

@@ -1,4 +1,4 @@
-"""Attempts of a whole composite: a time limit around all of it, and retries that keep what has finished."""
+"""Attempts of a whole composite: one time limit for all of it, and retries that keep completed parts."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def world() -> World:
 
 
 def failing(times: int) -> Callable[[Any], Any]:
-    """Return work that fails so often, and then passes its input on."""
+    """Return work that fails a number of times, then returns its input."""
     left = iter(range(times))
 
     def work(data: Any) -> Any:
@@ -79,7 +79,7 @@ HANGS = CallableRef("test:hang", hang)
 
 
 def composites(body: Pipeline, config: StepConfig) -> list[BaseStep]:
-    """Return each kind of composite around a body that gives its input back."""
+    """Return each kind of composite around a body that returns its input."""
     choose = CallableRef("test:choose", lambda data: "only")
     return [
         ConditionalStep(name="x", condition=Expr("true"), branches={"then": body}, config=config),
@@ -293,7 +293,7 @@ async def test_a_pause_is_not_a_timeout_and_stops_the_clock(world: World) -> Non
     assert (await resume(tree, store)).output == "yes"
 
 
-async def test_a_question_of_a_timed_out_attempt_is_asked_again_by_the_next(world: World) -> None:
+async def test_a_question_of_a_timed_out_attempt_is_repeated_by_the_next(world: World) -> None:
     store = MemoryStateStore()
     hangs = iter([True])
 

@@ -93,7 +93,7 @@ def world() -> World:
 
 
 async def stopped(tree: BaseStep, store: StateStore) -> None:
-    """Run a step until what it has decided on fails."""
+    """Run a step until its chosen branch fails."""
     assert (await start(pipeline(tree), store, 1)).status is RunStatus.FAILED
 
 
@@ -117,7 +117,7 @@ async def test_a_resumed_run_with_a_different_decision_is_a_conflict(
     assert f"recorded as `{text(recorded)}`" in conflict.message
     assert f"gives `{text(now)}` now" in conflict.message
     assert conflict.hint
-    assert world.calls == calls, "a run that would go another way does nothing"
+    assert world.calls == calls, "a run with a different decision executes no step"
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -127,7 +127,7 @@ async def test_a_changed_expression_with_the_same_decision_is_not_a_conflict(
     build, expression, *_ = CASES[case]
     await stopped(build(world, expression), store)
     result = await resumed(build(world, SAME[case]), store)
-    assert isinstance(result.cause, ValueError), "the step itself runs, and fails, again"
+    assert isinstance(result.cause, ValueError), "the step itself runs again, and fails"
 
 
 async def test_a_run_completes_once_its_expression_is_restored(store: StateStore, world: World) -> None:
@@ -135,9 +135,9 @@ async def test_a_run_completes_once_its_expression_is_restored(store: StateStore
     assert isinstance((await resumed(branch_of_an_if(world, "input > 1"), store)).cause, JournalConflict)
     whole = branch_of_an_if(World(), "input > 0")
     assert isinstance(whole, ConditionalStep)
-    branches = {**whole.branches, "then": pipeline(call("big", world.add("mended")))}
-    mended = ConditionalStep("route", condition="input > 0", branches=branches)
-    result = await resumed(mended, store)
+    branches = {**whole.branches, "then": pipeline(call("big", world.add("restored")))}
+    restored = ConditionalStep("route", condition="input > 0", branches=branches)
+    result = await resumed(restored, store)
     assert (result.status, result.output) == (RunStatus.COMPLETED, 1)
     decided = [e for e in await store.entries(RunId("run")) if e.kind is EntryKind.DECISION]
     assert [(each.path, each.output) for each in decided] == [("route", b"true")]
@@ -146,7 +146,7 @@ async def test_a_run_completes_once_its_expression_is_restored(store: StateStore
 async def test_the_end_of_a_loop_is_compared_before_its_iteration_is_recorded(
     store: StateStore, world: World
 ) -> None:
-    """A carried variable of a callable is recorded on its own, so a run can stop between the two."""
+    """A carried variable of a callable has its own entry, so a run can stop between the two."""
     bad = [True]
 
     def following(data: Any) -> Any:

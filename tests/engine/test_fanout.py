@@ -1,4 +1,4 @@
-"""Several parts of a run at once: they share one journal, and leave nothing behind."""
+"""Concurrent parts of a run share one journal, and leave no task behind."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def world() -> World:
 
 
 class SlowStore:
-    """A store whose commits happen when the test says so."""
+    """A store that commits when the test calls `commit`."""
 
     def __init__(self, store: MemoryStateStore) -> None:
         self._store = store
@@ -44,7 +44,7 @@ class SlowStore:
         return getattr(self._store, name)
 
     def write(self, write: Write) -> Awaitable[bool]:
-        """Keep the write until somebody commits it."""
+        """Queue the write until `commit`."""
         if not self.is_slow:
             return self._store.write(write)
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -52,7 +52,7 @@ class SlowStore:
         return waiter
 
     async def commit(self) -> None:
-        """Commit the oldest write, and let those who waited for it go on."""
+        """Commit the oldest write, and release its waiters."""
         write, waiter = self.open.pop(0)
         waiter.set_result(await self._store.write(write))
         await until_nothing_moves()

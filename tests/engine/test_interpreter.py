@@ -1,4 +1,4 @@
-"""The walk: what flows from step to step, what comes out, what the journal says of it."""
+"""Walks through pipelines: values between steps, results, and journal entries."""
 
 from __future__ import annotations
 

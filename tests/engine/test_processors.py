@@ -1,4 +1,4 @@
-"""What stands between a step and who answers it: processors on the way in and out, then validators."""
+"""Input and output processors and validators of a step."""
 
 from __future__ import annotations
 

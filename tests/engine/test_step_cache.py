@@ -1,4 +1,4 @@
-"""Cached steps: what counts as the same question, what is kept, and what a run shows of it."""
+"""Cached steps: the cache key, the cached values, and how a run shows them."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def world() -> World:
 
 
 async def outputs(tree: Any, *inputs: Any, cache: Any = None) -> list[Any]:
-    """Return what several runs of one runner give."""
+    """Return the outputs of several runs of one runner."""
     async with Flujo[Any, Any, Any](tree, persist_state=False, cache=cache) as runner:
         results = [await runner.run_result_async(value) for value in inputs]
     assert [result.error for result in results] == [None] * len(inputs)
     return [result.output for result in results]
 
 
-# The same question ---------------------------------------------------------------------------------------
+# The key --------------------------------------------------------------------------------------------------
 
 
 async def test_the_same_request_is_made_once(world: World) -> None:
@@ -204,7 +204,7 @@ async def test_a_callable_that_takes_the_context_is_cached_only_by_a_key(
     assert len(calls) == asked
 
 
-# What is kept --------------------------------------------------------------------------------------------
+# Cached values --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.guarantee("G21")
@@ -334,7 +334,7 @@ async def test_a_cache_error_is_a_miss_and_a_line_in_the_log(
     assert "the cache is full" in caplog.text
 
 
-# Several at once -----------------------------------------------------------------------------------------
+# Concurrent steps -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.guarantee("G21")
@@ -365,7 +365,7 @@ async def test_when_the_executing_step_fails_the_next_one_executes(
     assert world.calls == ["a", "a"]
 
 
-# What a run shows of it ----------------------------------------------------------------------------------
+# In a run -------------------------------------------------------------------------------------------------
 
 
 async def test_a_cached_answer_costs_nothing_and_is_visible(store: MemoryStateStore) -> None:

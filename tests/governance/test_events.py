@@ -1,4 +1,4 @@
-"""Hooks and streams get events without secrets in their texts."""
+"""Events for hooks and streams have no secrets in their texts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _known() -> None:
 
 
 def error() -> ErrorInfo:
-    """Return an error whose message and hint hold the key."""
+    """Return an error with the key in its message and hint."""
     return ErrorInfo("FLJ301", f"refused {KEY}", f"check {KEY}", "ModelUnavailable", PATH, retryable=True)
 
 

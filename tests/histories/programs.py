@@ -1,4 +1,4 @@
-"""The pipelines whose histories are kept: they are never changed, because recorded runs of them must go on for ever."""
+"""The pipelines of the recorded histories. They never change, because their recorded runs must stay resumable."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LOGGED = {"log": Save(Expr("output"), append=True)}
 
 
 def history(calls: list[str]) -> Pipeline:
-    """Return the pipeline, which notes in `calls` what it does: every kind of step that needs no model."""
+    """Return a pipeline with every kind of step that needs no model; it logs its calls in `calls`."""
 
     def step(name: str, work: Callable[[Any], Any], **more: Any) -> Step:
         async def call(data: Any) -> Any:

@@ -1,11 +1,11 @@
-"""Record what this version of Flujo leaves in its database: once for each release, and never again.
+"""Records the database that this version of Flujo leaves: once per release.
 
     python tests/histories/record.py VERSION
 
-writes two SQLite databases as SQL. `stopped/VERSION.sql` has one pipeline's run, stopped after each of its writes (as
-a killed process leaves it), and the same run paused, answered, interrupted and completed. `situations/VERSION.sql` has
-a run in every state of `situations.py`, and one of a blueprint. A file that is there already is left alone, so a new
-situation is recorded by a new release.
+writes two SQLite databases as SQL. `stopped/VERSION.sql` has a run of one pipeline, stopped after each of its writes (as
+by a killed process), and the same run paused, answered, interrupted and completed. `situations/VERSION.sql` has
+a run in every state of `situations.py`, and one of a blueprint. Existing files are not overwritten, so a new
+situation is recorded by the next release.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from flujo.state.store import SqlStateStore
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from histories.programs import ANSWER, history  # noqa: E402 - the line above says where it is
+from histories.programs import ANSWER, history  # noqa: E402 - the line above adds its folder to the path
 from histories.situations import (  # noqa: E402
     BLUEPRINT_RUN,
     PROJECT,
@@ -46,7 +46,7 @@ from support import StoppingStore  # noqa: E402
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-# One pipeline, stopped everywhere -----------------------------------------------------------------------------
+# One pipeline, stopped at every write ---------------------------------------------------------------------
 
 
 async def record_stopped(uri: str) -> None:
@@ -67,7 +67,7 @@ async def record_stopped(uri: str) -> None:
 
 
 async def _stopped(store: SqlStateStore, writes: int) -> bool:
-    """Stop a run after so many writes; return whether that came before its question."""
+    """Stop a run after this many writes; return whether that was before its question."""
     stopping: Any = StoppingStore(store, writes)
     with contextlib.suppress(StateBackendUnavailable):
         await _started(stopping, f"stopped-{writes}")
@@ -80,7 +80,7 @@ async def _interrupted(store: SqlStateStore) -> None:
     calls: list[str] = []
     async with Flujo[Any, Any, Any](history(calls), store=store) as runner:
         task = asyncio.ensure_future(runner.run_result_async(1, run_id="interrupted"))
-        while "square" not in calls:  # noqa: ASYNC110 - the pipeline is one that never changes
+        while "square" not in calls:  # noqa: ASYNC110 - this pipeline never changes, so it cannot signal
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait([task])
@@ -140,7 +140,7 @@ def _runner(store: SqlStateStore, situation: Situation, life: Life, **more: Any)
 
 
 async def _afterwards(store: SqlStateStore, situation: Situation) -> None:
-    """Do what others than the run's own process do to it."""
+    """Do what other processes do to the run."""
     if situation.name == "cancelled":
         await TaskClient(store).cancel_task(situation.name)
     elif situation.name == "doubt-retried":
@@ -156,7 +156,7 @@ async def _afterwards(store: SqlStateStore, situation: Situation) -> None:
 
 
 async def _die(uri: str, name: str) -> None:
-    """Execute a run in this process, which does not survive it."""
+    """Execute a run that kills this process."""
     [situation] = [each for each in SITUATIONS if each.name == name]
     await _lived(await SqlStateStore.open(uri), situation)
 
@@ -186,7 +186,7 @@ def _run_the_blueprint(uri: str) -> None:
 
 
 def main() -> None:
-    """Write the histories of the version that the command line names, except those that are there."""
+    """Write the missing histories of the version on the command line."""
     if sys.argv[1] == "--die":
         asyncio.run(_die(*sys.argv[2:]))
         return

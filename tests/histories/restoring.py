@@ -1,4 +1,4 @@
-"""Databases as an older version left them: its schema and its rows, on SQLite and on Postgres."""
+"""Databases of an older version: its schema and rows, on SQLite and on Postgres."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def recorded(folder: str) -> list[Path]:
 
 
 def restore(recording: Path, uri: str, place: Path) -> None:
-    """Fill an empty database with what a version left, in the schema of that version.
+    """Fill an empty database with the recording of a version, in the schema of that version.
 
     Args:
         recording: the SQL of a SQLite database.
         uri: the database to fill.
-        place: a folder for a copy on the way to Postgres.
+        place: a folder for an intermediate copy for Postgres.
     """
     postgres = uri.startswith("postgres")
     file = place / "recorded.db" if postgres else Path(str(parse(uri).database))
@@ -55,7 +55,7 @@ def change_schema(uri: str, change: Callable[[Config, str], None], revision: str
 
 
 def _copy(source: str, target: str) -> None:
-    """Copy the rows of every table, with the tables as the databases have them."""
+    """Copy the rows of every table, with the tables reflected from the databases."""
     old, new = Database(source), Database(target)
     with old.reading() as reading, new.writing() as writing:
         there, here = sa.MetaData(), sa.MetaData()

@@ -1,4 +1,4 @@
-"""Runs in every state that a released version leaves behind, and how each of them ends: never changed afterwards.
+"""Runs in every state that a released version can leave, and the end of each. They never change.
 
 `record.py` brings the runs into their states with the version of its day; `test_situations.py` resumes, answers,
 retries and purges them with today's. Both import only what every version exports.
@@ -51,13 +51,13 @@ class Context(PipelineContext):
 
 @dataclass
 class Life:
-    """One process's turn with a run: what it calls, and whether it is the process that came to grief."""
+    """The execution of a run by one process: its calls, and whether this process fails or dies."""
 
     is_first: bool = False
     calls: list[str] = field(default_factory=list)
 
     def step(self, name: str, work: Callable[[Any], Any] = lambda data: data, **more: Any) -> Step:
-        """Return a step that notes its call, then does `work`."""
+        """Return a step that logs its call, then does `work`."""
 
         async def call(data: Any) -> Any:
             self.calls.append(name)
@@ -88,18 +88,18 @@ class Life:
 
 @dataclass(frozen=True)
 class Situation:
-    """A run as a version left it, and what becomes of it."""
+    """A run as a version left it, and its expected end."""
 
     name: str
-    """Of the run and of its pipeline."""
+    """The name of the run and of its pipeline."""
     build: Callable[[Life], Pipeline]
     left: RunStatus
     output: Any = None
     ends: RunStatus = RunStatus.COMPLETED
     answers: Mapping[str, Any] = field(default_factory=dict)
-    """By the name of the step that asks, as it stands in the question's text."""
+    """By the name of the asking step, as in the text of the question."""
     calls: tuple[str, ...] = ()
-    """What may be called when the run is resumed: all else is recorded."""
+    """The calls that a resumed run may make; all others are recorded."""
     input: Any = 1
     has_context: bool = False
     limits: UsageLimits | None = None
@@ -311,7 +311,7 @@ def _pay_in_a_branch(life: Life) -> Pipeline:
 SITUATIONS = (
     Situation("large", _large, RunStatus.COMPLETED, LARGE, input=LARGE[:20_000], has_context=True),
     Situation("shared", _shared, RunStatus.PAUSED, "yes", answers={"ask": "yes"}, calls=("end",)),
-    # Whatever looks for deadlines settles this one while the next situations are recorded.
+    # The deadline watch of another situation expires this one during the recording.
     Situation(
         "deadline-fired", partial(_deadline, "deadline-fired"), RunStatus.PAUSED, "late", calls=("end",)
     ),
@@ -397,7 +397,7 @@ SITUATIONS = (
     ),
 )
 
-# What only a blueprint has: files that a run pins, and answers that the state database caches ------------------
+# Blueprints only: pinned files, and answers cached in the state database ----------------------------------
 
 BLUEPRINT_RUN = "blueprint"
 BLUEPRINT_ANSWER = "fine"

@@ -1,4 +1,4 @@
-"""Runs that every released version has left behind go on with today's Flujo, on both databases."""
+"""Runs of every released version resume with this version of Flujo, on both databases."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(params=recorded("stopped"), ids=lambda path: path.stem)
 def recorded_uri(request: pytest.FixtureRequest, empty_uri: str, tmp_path: Path) -> str:
-    """A database with what a version has recorded, brought up to date."""
+    """A database with the recording of a version, migrated."""
     restore(request.param, empty_uri, tmp_path)
     migrations.migrate(empty_uri)
     return empty_uri
@@ -38,12 +38,12 @@ async def test_runs_of_every_released_version_resume_to_the_same_result(recorded
         done = [entry for entry in await store.entries(record.run_id) if entry.output is not None]
         assert await _finished(store, record.run_id) == OUTPUT, record.run_id
         kept = await store.entries(record.run_id)
-        assert [entry for entry in kept if entry in done] == done, "what was recorded stays as it was"
+        assert [entry for entry in kept if entry in done] == done, "recorded entries stay unchanged"
     await store.aclose()
 
 
 async def _finished(store: SqlStateStore, run_id: RunId) -> Any:
-    """Return the output of a run, gone on with and answered as far as it needs that."""
+    """Resume and answer a run as needed, and return its output."""
     calls: list[str] = []
     async with Flujo[Any, Any, Any](history(calls), store=store) as runner:
         result = await runner.run_result_async(1, run_id=run_id)
@@ -51,5 +51,5 @@ async def _finished(store: SqlStateStore, run_id: RunId) -> Any:
             asked = any(pause.is_open for pause in await store.pauses(run_id))
             result = await runner.resume_async(run_id, *([ANSWER] if asked else []))
     assert result.status is RunStatus.COMPLETED
-    assert not Counter(calls) - Counter(CALLS), f"{run_id} did more than a whole run does"
+    assert not Counter(calls) - Counter(CALLS), f"{run_id} executed more steps than a complete run"
     return result.output

@@ -1,4 +1,4 @@
-"""Runs that every released version left in each state end as they should with today's Flujo, and are purged."""
+"""Runs of every released version, in each state, end as expected with this version of Flujo, and can be purged."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ AGES_S = 1e9
 async def store(
     request: pytest.FixtureRequest, empty_uri: str, tmp_path: Path
 ) -> AsyncIterator[SqlStateStore]:
-    """A store on what a version left, migrated."""
+    """A store on the recording of a version, migrated."""
     restore(request.param, empty_uri, tmp_path)
     migrations.migrate(empty_uri)
     opened = SqlStateStore(empty_uri)
@@ -65,7 +65,7 @@ async def test_every_recorded_situation_ends_as_expected(store: SqlStateStore) -
         assert (ended.task.status, ended.output) == (situation.ends, situation.output), situation.name
         assert not Counter(life.calls) - Counter(situation.calls), f"{situation.name} repeats recorded steps"
         after = await store.entries(run_id)
-        assert after[: len(before)] == before, "recorded entries stay as they are"
+        assert after[: len(before)] == before, "recorded entries stay unchanged"
 
 
 async def _end(store: SqlStateStore, situation: Situation, life: Life) -> None:
@@ -129,7 +129,7 @@ async def test_purging_a_run_keeps_the_blobs_of_the_others(store: SqlStateStore)
         await store.write_apart(_make_old, run.run_id)
         assert (await purge(store, PURGEABLE, AGES_S)).runs == 1
         for other in await store.runs(RunQuery(limit=1000)):
-            await TaskClient(store).get_task(other.run_id)  # raises when a content is missing
+            await TaskClient(store).get_task(other.run_id)  # raises when a blob is missing
     left = {table.name: await store.read(_count, table) for table in tables.metadata.sorted_tables}
     assert {name for name, rows in left.items() if rows} <= {"cache", "schema_info", "acts"}
 

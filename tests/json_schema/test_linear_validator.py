@@ -1,4 +1,4 @@
-"""A user's pattern takes time linear in its text, in every keyword that holds one."""
+"""Matching a user's pattern takes linear time, in every keyword with a pattern."""
 
 import string
 from importlib.metadata import version
@@ -75,7 +75,7 @@ def test_a_schema_accepts_the_same_values_as_the_reference_implementation(
 
 
 def test_jsonschema_4_26_keeps_its_resolver() -> None:
-    """`linear_validator` reads the private `_resolver`: look there when a new version breaks this."""
+    """`linear_validator` reads the private `_resolver`: review it when a new version breaks this test."""
     schema = {"$defs": {"one": {"type": "integer"}}}
     resolved = Draft202012Validator(schema)._resolver.lookup("#/$defs/one")
     assert version("jsonschema").startswith("4.26.")

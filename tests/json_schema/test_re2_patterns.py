@@ -1,4 +1,4 @@
-"""Users' patterns are matched by RE2, in the notations of JSON Schema and Python."""
+"""RE2 matches users' patterns in the notations of JSON Schema and Python."""
 
 import re
 

@@ -1,7 +1,7 @@
 """A service around the lifespan of section 7: `python -m manual.application` serves it with uvicorn.
 
-It works in the current folder: a line in `notes` for each run whose first step has finished, runs of `wait`
-end only when there is a file `go`, and `left-open` says how many connections are there after the shutdown.
+It works in the current folder. `notes` gets a line for each run whose first step has completed. Runs of `wait`
+end only when the file `go` exists. `left-open` gets the number of open connections after the shutdown.
 """
 
 import asyncio
@@ -23,19 +23,19 @@ from manual.supplied import Flujo
 from support import call
 
 GRACE_S = 1
-"""How long uvicorn lets requests finish before it cancels them."""
+"""How long uvicorn waits for requests before it cancels them."""
 
 
 def note(data: str) -> str:
-    """Leave a line in `notes`."""
+    """Write a line to `notes`."""
     with Path("notes").open("a", encoding="utf-8") as notes:
         notes.write(f"{data}\n")
     return data
 
 
 async def wait(data: str) -> str:
-    """Wait until somebody stops this, unless there is a file `go`."""
-    if not Path("go").exists():  # noqa: ASYNC240 - one look
+    """Wait until cancelled, unless the file `go` exists."""
+    if not Path("go").exists():  # noqa: ASYNC240 - one quick check
         await asyncio.Event().wait()
     return data
 
@@ -60,11 +60,11 @@ TREE = Pipeline(
 
 @asynccontextmanager
 async def watched(app: FastAPI) -> AsyncIterator[None]:
-    """Count what is left of connections after the shutdown, while this process still lives."""
+    """Count the connections still open after the shutdown, while this process is alive."""
     async with lifecycle.lifespan(app):
         yield
     left = await asyncio.to_thread(connections, os.environ["FLUJO_STATE_URI"])
-    Path("left-open").write_text(str(left), "utf-8")  # noqa: ASYNC240 - nothing else goes on any more
+    Path("left-open").write_text(str(left), "utf-8")  # noqa: ASYNC240 - no other task is running
 
 
 app = FastAPI(lifespan=watched)
@@ -84,7 +84,7 @@ async def count() -> int:
 
 
 def connections(uri: str) -> int:
-    """Return how many connections this process has to its database (SQLite: open files of it)."""
+    """Return how many connections this process has to its database (SQLite: its open files)."""
     if uri.startswith("sqlite"):
         database = uri.removeprefix("sqlite:///")
         return sum(each.startswith(database) for each in map(_target, Path("/dev/fd").iterdir()))
@@ -99,7 +99,7 @@ def connections(uri: str) -> int:
 def _target(descriptor: Path) -> str:
     try:
         return str(descriptor.readlink())
-    except OSError:  # the one that listed the others, or no link on this system
+    except OSError:  # the descriptor of the listing itself, or not a link on this system
         return ""
 
 

@@ -1,4 +1,4 @@
-"""What the manual's blocks leave out: where one prints `...`, this runner is given what its test needs."""
+"""A runner that supplies the parts that the manual's blocks leave out as `...`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ ANY_PIPELINE = Pipeline(Step("nothing", lambda data: data), name="manual")
 
 
 class Flujo(flujo.Flujo[In, Out, Ctx]):
-    """A runner to which `...` means: whatever `left_out` says."""
+    """A runner that replaces `...` with `left_out`."""
 
     left_out: ClassVar[Mapping[str, Any]] = {}
-    """Arguments of the next runners, by name; those that a block gives go before."""
+    """Arguments of the next runners, by name; arguments of the block override them."""
     input: ClassVar[Any] = None
     """The input of a run for which a block prints `...`."""
 

@@ -1,4 +1,4 @@
-"""The manual's code, as printed, on both databases; what its blocks leave out is supplied around them."""
+"""The manual's code, as printed, on both databases; the tests supply the omitted parts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def production(store_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The state backend as section 1.1 sets it, and nothing left of what another block was supplied."""
+    """The state backend of section 1.1, without the supplied parts of another block."""
     monkeypatch.setenv("FLUJO_STATE_URI", store_uri)
     monkeypatch.chdir(tmp_path)
     yield
@@ -41,7 +41,7 @@ def production(store_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def supply(left_out: Mapping[str, Any], value: Any = None) -> None:
-    """Say what `...` means in the block that runs next."""
+    """Set the meaning of `...` for the next block."""
     Flujo.left_out, Flujo.input = left_out, value
 
 
@@ -157,7 +157,7 @@ async def test_9_a_run_that_would_cost_more_than_the_adapter_allows_fails(
     adapter = reference_adapter.FlujoProductionAdapter()
     assert await adapter.process_request("hello", "u1") == "Processing Failed"
     await adapter.close()
-    assert agent.count == 1, "the second answer was not paid for"
+    assert agent.count == 1, "the second answer had no cost"
     async with TaskClient() as client:
         (task,) = await client.list_tasks(user_id="u1")
         error = (await client.get_task(task.run_id)).error

@@ -1,6 +1,6 @@
-"""Section 8: the deployment profiles, each as one program on both databases.
+"""Section 8: each deployment profile as one program on both databases.
 
-Profile A needs granular steps and background work, which are for later.
+Profile A needs granular steps and background work, which are not available yet.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def production(store_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The state backend by the environment, the pool by flujo.toml."""
+    """The state backend from the environment, the pool from flujo.toml."""
     monkeypatch.setenv("FLUJO_STATE_URI", store_uri)
     monkeypatch.chdir(tmp_path)
     Path("flujo.toml").write_text("[settings]\npostgres_pool_min = 1\npostgres_pool_max = 20\n", "utf-8")
@@ -69,21 +69,21 @@ async def test_profile_b_maps_over_a_cache(persist: bool) -> None:
     async with TaskClient() as client:
         kept = await client.list_tasks()
         assert len(kept) == (2 if persist else 0)
-        if persist:  # for the audit: each item, and where its answer came from
+        if persist:  # for the audit: each item with the source of its answer
             trace = (await client.get_task(second.run_id)).trace
             hits = [trace.at(f"each[{n}]/kept").detail["cached"] for n in range(len(DOCUMENTS))]
             assert hits == [True] * len(DOCUMENTS)
 
 
 class Conversation(PipelineContext):
-    """What an assistant remembers."""
+    """The memory of an assistant."""
 
     user_id: str
     said: list[str] = []  # noqa: RUF012 - pydantic copies it
 
 
 def reply(data: str, context: Conversation) -> str:
-    """Answer, and remember."""
+    """Answer, and store the message."""
     answer = f"you said {data!r}"
     context.said += [data, answer]
     return answer
@@ -110,7 +110,7 @@ ASSISTANT = Pipeline(
 
 
 def serve() -> AbstractAsyncContextManager[None]:
-    """Serve the assistant: what the lifespan of section 7 does when a server starts and stops."""
+    """Serve the assistant with the lifespan of section 7."""
     Flujo.left_out = {"pipeline": ASSISTANT, "context_model": Conversation}
     lifecycle.adapter = lifecycle.FlujoAdapter()
     return lifecycle.lifespan(FastAPI())

@@ -1,4 +1,4 @@
-"""Section 7's lifespan under a real uvicorn: what SIGTERM leaves of two hundred requests in flight."""
+"""The lifespan of section 7 under a real uvicorn: SIGTERM during two hundred requests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PAUSED = 20
 
 @contextmanager
 def serving() -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Serve in a process of its own; gives the process and its URL."""
+    """Serve in a separate process; yield the process and its URL."""
     paths = [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     command = [sys.executable, "-m", "manual.application"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
@@ -70,7 +70,9 @@ async def test_7_sigterm_under_load_leaks_nothing_and_loses_nothing(production: 
             replies = await asyncio.gather(*waiting, return_exceptions=True)
         await asyncio.to_thread(process.wait)
     assert process.returncode in (0, -signal.SIGTERM)
-    assert held <= most_connections()  # two hundred runs share the pool, and hold nothing while they wait
+    assert (
+        held <= most_connections()
+    )  # two hundred runs share the pool, and hold no connection while they wait
     assert not [reply for reply in replies if isinstance(reply, httpx2.Response) and reply.is_success]
     assert (await asyncio.to_thread(Path("left-open").read_text, "utf-8")) == "0"
 
@@ -83,10 +85,10 @@ async def test_7_sigterm_under_load_leaks_nothing_and_loses_nothing(production: 
     assert [result.output for result in answered] == ["yes"] * PAUSED
     assert {result.output for result in resumed} == {f"wait {n}" for n in range(IN_FLIGHT)}
     assert {result.status for result in resumed} == {RunStatus.COMPLETED}
-    assert set(noted().values()) == {1}  # what was finished before the signal did not run again
+    assert set(noted().values()) == {1}  # steps completed before the signal did not run again
     assert connections(production) == 0
 
 
 def most_connections() -> int:
-    """Return what the pool may hold and the writer's own (SQLite: three files for each)."""
+    """Return the size of the pool plus the writer's connection (SQLite: three files each)."""
     return 3 * (Settings().settings.postgres_pool_max + 1)

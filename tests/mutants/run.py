@@ -1,8 +1,8 @@
-"""Tests of the tests: makes bugs on purpose, one at a time, and demands that the named test sees each.
+"""Tests the tests: makes one bug at a time and checks that the named test detects it.
 
     python tests/mutants/run.py [NAME …]
 
-Each bug of `mutations.toml` is made in a copy of this repository; the repository itself is never touched.
+Each bug of `mutations.toml` is made in a copy of this repository; the repository itself is not changed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 NEEDED = ("src", "tests", "alembic", "blueprints", "pyproject.toml", "flujo.toml", "flujo.lock")
 PASSED, FAILED = 0, 1
-"""Pytest's exit codes; any other means that no test has judged."""
+"""Pytest's exit codes; any other means that no test ran."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +33,10 @@ class Mutation:
     new: str
     test: str
     only: str = ""
-    """Which of the test's cases, as `pytest -k` says it; all when empty."""
+    """The cases of the test, as for `pytest -k`; empty for all."""
 
     def occurrences(self) -> int:
-        """Return how often the text that it replaces stands in its file."""
+        """Return how often the replaced text occurs in its file."""
         return (ROOT / self.file).read_text("utf-8").count(self.old)
 
     def make(self, copy: Path) -> None:
@@ -48,13 +48,13 @@ class Mutation:
 
 
 def mutations() -> list[Mutation]:
-    """Return all that are known."""
+    """Return all mutations."""
     listed = tomllib.loads((Path(__file__).parent / "mutations.toml").read_text("utf-8"))
     return [Mutation(**each) for each in listed["mutation"]]
 
 
 def verdict(mutation: Mutation) -> str:
-    """Return "" when the named test passes without the bug and fails with it; else what is wrong."""
+    """Return "" when the named test passes without the bug and fails with it, otherwise the problem."""
     with tempfile.TemporaryDirectory(prefix="flujo-mutant-") as folder:
         copy = Path(folder)
         for name in NEEDED:
@@ -76,7 +76,7 @@ def _tested(mutation: Mutation, copy: Path) -> tuple[int, str]:
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:randomly", "-p", "no:cacheprovider"]
     command += ["-m", "not model", mutation.test, *(["-k", mutation.only] if mutation.only else [])]
     environment = {**os.environ, "PYTHONPATH": str(copy / "src")}
-    environment.pop("FLUJO_EVIDENCE", None)  # what a mutant does is no evidence
+    environment.pop("FLUJO_EVIDENCE", None)  # runs of mutants are not evidence
     done = subprocess.run(
         command, cwd=copy, env=environment, capture_output=True, text=True, check=False, timeout=600
     )
@@ -84,7 +84,7 @@ def _tested(mutation: Mutation, copy: Path) -> tuple[int, str]:
 
 
 def main(names: list[str]) -> int:
-    """Say of each mutation whether its test has seen it; return how many were not seen."""
+    """Print whether each mutation was detected; return the number of undetected ones."""
     known = {each.name: each for each in mutations()}
     if unknown := set(names) - set(known):
         sys.exit(f"there is no mutation {', '.join(sorted(unknown))}; there are: {', '.join(known)}")

@@ -1,4 +1,4 @@
-"""Bugs that we know how to make are seen by the tests that are there for them."""
+"""The named test detects each mutation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mutants.run import Mutation
 
 QUICK = ("answer_to_any_question", "digest_not_compared", "held_run_claimed")
-"""What `make test` makes; `make soak` makes them all."""
+"""The mutations of `make test`; `make soak` runs all of them."""
 
 
 @pytest.mark.parametrize("mutation", mutations(), ids=lambda each: each.name)

@@ -1,4 +1,4 @@
-"""Any bytes, any mutation of a blueprint, any expression and any answer of a model: a finding or an error, never a crash.
+"""Any bytes, mutated blueprint, expression or model answer leads to a finding or an error, never a crash.
 
 `FLUJO_FUZZ=100` tries a hundred times as many (`make soak`).
 """
@@ -46,7 +46,7 @@ ALLOW = ["skills.*"]
 def tries(count: int) -> settings:
     return settings(
         max_examples=count * TIMES,
-        # What `make soak` finds is not for somebody else's change to stumble over.
+        # Findings of `make soak` must not fail unrelated changes.
         derandomize=TIMES == 1,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
@@ -86,7 +86,7 @@ WORDS = [b"{{", b"}}", b"{", b"[", b"]", b": ", b"- ", b"\n", b"\n  ", b"&a ", b
 
 @st.composite
 def mutated_bytes(draw: st.DrawFn) -> bytes:
-    """Return a seed in which pieces were cut out, doubled, or replaced by what a parser stumbles over."""
+    """Return a seed with pieces removed, doubled, or replaced by text that is hard to parse."""
     data = draw(st.sampled_from(seeds()))
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(data)))
@@ -144,7 +144,7 @@ VALUES: st.SearchStrategy[Any] = st.sampled_from(
 
 @st.composite
 def mutated_documents(draw: st.DrawFn) -> Any:
-    """Return a good blueprint's data in which one to three values were removed, swapped, renamed or nested deeper."""
+    """Return the data of a good blueprint with one to three values removed, swapped, renamed or nested deeper."""
     data = copy.deepcopy(draw(st.sampled_from(documents())))
     for _ in range(draw(st.integers(1, 3))):
         holder = data
@@ -166,7 +166,7 @@ def _change(draw: st.DrawFn, holder: Any, key: Any) -> None:
         case "remove":
             del holder[key]
         case "swap":
-            holder[key] = copy.deepcopy(draw(VALUES))  # one that is changed further must be nobody else's
+            holder[key] = copy.deepcopy(draw(VALUES))  # a value that is changed further must not be shared
         case "deepen":
             holder[key] = draw(st.sampled_from([{"a": holder[key]}, [holder[key]]]))
         case _ if not isinstance(holder, dict):
@@ -206,7 +206,7 @@ def test_comments_and_line_endings_do_not_change_the_blueprint(data: Any) -> Non
 class Core(yaml.CSafeLoader):  # type: ignore[misc]
     """Another reader of YAML 1.2's core schema: PyYAML's own constructor, with the resolvers of 1.2.
 
-    But for `012`, which Flujo leaves a text: not all readers agree on what number it is.
+    Except `012`, which Flujo reads as a string, because YAML readers disagree about its number.
     """
 
 
@@ -244,7 +244,7 @@ Meaning = tuple[str, Any]
 
 
 class Fails(Exception):
-    """CEL has no value here either."""
+    """CEL has no value for this expression either."""
 
 
 def _whole(value: int) -> int:
@@ -275,7 +275,7 @@ flags = st.sampled_from(["yes", "no", "true", "false"])
 
 
 def reference(tree: Any) -> Any:
-    """Return what a tree of operators means; `Fails` where CEL has no value."""
+    """Return the value of a tree of operators; `Fails` where CEL has no value."""
     match tree:
         case str():
             return (
@@ -294,7 +294,7 @@ def reference(tree: Any) -> Any:
 
 
 def _either(word: str, one: Any, two: Any) -> bool:
-    """Return what CEL's `&&` and `||` give: one side that decides makes up for the other, if that fails."""
+    """Return the value of CEL's `&&` and `||`: a deciding side hides a failure of the other."""
     decides, sides = word == "||", []
     for side in (one, two):
         try:

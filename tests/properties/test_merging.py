@@ -1,4 +1,4 @@
-"""Laws of what runs at once: who finishes first changes nothing, and nothing that was written is lost."""
+"""Laws of concurrent branches: the order of completion changes nothing, and no write is lost."""
 
 from __future__ import annotations
 
@@ -113,11 +113,11 @@ def test_a_field_mapping_takes_only_what_it_names(fork: Any, afters: list[Any], 
     assert {op[1][0] for op in folded} == wrote(fork, afters[0]) & named
 
 
-# Whole runs, in which the branches take turns as chance says ---------------------------------------------
+# Whole runs, with branches interleaved at random ----------------------------------------------------------
 
 
 def racing(turns: list[int]) -> Pipeline:
-    """Return branches and items that give the loop away as often as `turns` says before they answer."""
+    """Return branches and items that yield to the loop `turns` times before they answer."""
     left = iter([*turns, *[0] * 40])
 
     async def work(data: Any) -> Any:
@@ -178,10 +178,10 @@ def test_a_run_cancelled_at_any_point_resumes_to_the_same_result(turns: list[int
         running.cancel()
         result = (await asyncio.gather(running, return_exceptions=True))[0]
         for _ in range(20):
-            await asyncio.sleep(0)  # a runner whose `aclose` was cancelled closes all the same
+            await asyncio.sleep(0)  # a runner whose `aclose` was cancelled still closes
         assert len(asyncio.all_tasks()) == 1
         if isinstance(result, asyncio.CancelledError):
-            # The same id again: begins, goes on, or (when the end was being committed) finds it completed.
+            # The same id again: the run starts, resumes, or (if its end was committed) is already completed.
             result = await start(racing([]), store)
         assert not isinstance(result, BaseException)
         assert result.output == RACED

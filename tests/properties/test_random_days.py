@@ -1,4 +1,4 @@
-"""Days at random through the public doors, held to a model of a few lines that remembers what must be."""
+"""Random sequences of public calls, compared with a model of a few lines."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CLOSED = (RunStatus.COMPLETED, RunStatus.CANCELLED)
 
 
 class Days(RuleBasedStateMachine):
-    """Runs of one pipeline (work, a question, work that may fail) and what is true of each."""
+    """Runs of one pipeline (work, a question, work that may fail) and their expected state."""
 
     uris: ClassVar[Iterator[str]]
 
@@ -68,7 +68,7 @@ class Days(RuleBasedStateMachine):
         return data
 
     def do(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Return what a coroutine gives, or the error of ours that it raises."""
+        """Return the result of a coroutine, or the Flujo error that it raises."""
 
         async def told() -> Any:
             try:
@@ -115,7 +115,7 @@ class Days(RuleBasedStateMachine):
         if run_id in self.expected:
             return
         cut_off = self.run(run_id, run_id, StoppingStore(self.stores[-1], allowed), metadata={"tag": tag})
-        self.allowed[run_id] += 2  # a step that was cut off runs again
+        self.allowed[run_id] += 2  # an interrupted step runs again
         if isinstance(cut_off, FlujoError):
             assert self.resume(run_id).status is RunStatus.PAUSED
         self.expected[run_id] = (RunStatus.PAUSED, tag)

@@ -1,4 +1,4 @@
-"""YAML → tree → YAML: what is written of any tree is read as a tree that is equal to it."""
+"""YAML → tree → YAML: every written tree is read back as an equal tree."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ caches = st.none() | st.builds(CachePolicy, key=st.none() | st.just("input.n"), 
 
 
 class Growing:
-    """A tree that is drawn: names are never used twice, and imported pipelines have files of their own."""
+    """A generated tree: names are unique, and imported pipelines have their own files."""
 
     def __init__(self, draw: Any) -> None:
         self.draw = draw
         self.numbers: Iterator[int] = itertools.count()
         self.has_fields = False
-        """Whether the context of the pipeline that is drawn has the field `note`."""
+        """Whether the context of the generated pipeline has the field `note`."""
 
     def name(self, prefix: str = "s") -> str:
         return f"{prefix}{next(self.numbers)}"
@@ -272,7 +272,7 @@ class Growing:
 
 @st.composite
 def trees(draw: Any) -> Pipeline[Any, Any]:
-    """Draw a tree of every kind."""
+    """Generate a tree with steps of every kind."""
     return Growing(draw).pipeline(draw(st.integers(0, 2)))
 
 

@@ -1,4 +1,4 @@
-"""Rows and records: what goes in comes out, and no single change of a row goes unseen."""
+"""Rows and records: records are decoded unchanged, and every change of a row is detected."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_flipped_bit_in_a_blob_is_detected_unless_it_changes_nothing(
         read = codec.blob({**row, "data": bytes(stored)})
     except CorruptState:
         return
-    assert read == content  # a frame of zstd has bits that mean nothing
+    assert read == content  # a zstd frame has unused bits
 
 
 @pytest.mark.guarantee("G24")

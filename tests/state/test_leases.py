@@ -104,7 +104,7 @@ async def test_kill_9_loses_no_acknowledged_entry_and_the_run_can_be_claimed_at_
     store = SqlStateStore(store_uri)
     run = await store.claim(RUN, statuses=[RunStatus.RUNNING])
     entries = await store.entries(RUN)
-    assert len(entries) in (seen, seen + 1)  # the last commit may not have been told
+    assert len(entries) in (seen, seen + 1)  # the last commit may not have been acknowledged
     await store.write(writes(run, entry(len(entries) + 1)))
     await store.aclose()
 
@@ -148,7 +148,7 @@ async def test_a_claim_waits_for_a_write_that_is_being_committed(store_uri: str)
     mine, other = SqlStateStore(store_uri, lease_s=0.1, renew_s=1e6), SqlStateStore(store_uri)
     run = await mine.accept(new_run(), {})
     await other.run(RUN)
-    await asyncio.sleep(0.2)  # the lease has lapsed, the write is on its way
+    await asyncio.sleep(0.2)  # the lease has expired, the write is in flight
     batches = Batches(mine.database, Leases(mine.owner))
     connection = mine.database.connect()
     with connection, begin_write(connection):

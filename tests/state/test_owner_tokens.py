@@ -1,4 +1,4 @@
-"""Which owners are provably dead; when that cannot be known, the lease decides."""
+"""Which owners are provably dead; otherwise the lease decides."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def gone() -> int:
 
 
 def token(**parts: object) -> str:
-    """Return the token of this process with other `parts`."""
+    """Return the token of this process with changed `parts`."""
     names = ("execution", "boot", "namespace", "pid", "started")
     mine = dict(zip(names, owner_tokens.new_token().split(":"), strict=True))
     return ":".join(str(part) for part in (mine | parts).values())

@@ -1,4 +1,4 @@
-"""Where bytes are kept: a folder that no key leaves, and a bucket of a real S3 server."""
+"""Blob storage: a folder that no key escapes, and a bucket of a real S3 server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from flujo.domain.ports import StateStore
 
-# A process of its own. Port 0 lets the system choose, and the first line says which one it was.
+# A separate process. Port 0 lets the system choose a port, which the first line prints.
 SERVER = """
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
@@ -40,7 +40,7 @@ server.serve_forever()
 
 
 class S3:
-    """A server that speaks S3's protocol, with one bucket; it can go away and come back elsewhere, empty."""
+    """A server with the S3 protocol and one bucket; it can stop and restart elsewhere, empty."""
 
     def __init__(self) -> None:
         self.start()
@@ -219,7 +219,7 @@ async def test_an_upload_carries_a_digest_that_the_service_verifies() -> None:
             self.end_headers()
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Do not log."""
 
     with HTTPServer(("127.0.0.1", 0), Noting) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
@@ -252,7 +252,7 @@ async def test_an_unreachable_server_fails_the_step_and_the_run_resumes_when_it_
         server.stop()
 
 
-# What a setting names -----------------------------------------------------------------------------------
+# Settings -------------------------------------------------------------------------------------------------
 
 
 def test_a_setting_names_a_folder_or_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What is particular to the caches that ship: bounds, damage, rows that are not good any more."""
+"""Properties of the built-in caches: size limits, damage, expired rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors that both type checkers have to refuse, each in a line that ends in `# refused`; nothing else is one.
+"""Errors that both type checkers must report, each on a line that ends in `# refused`, and no others.
 
 `test_typing.py` runs mypy and basedpyright over this file. It is never executed.
 """
@@ -34,7 +34,7 @@ from flujo import (
 
 
 class Ticket(BaseModel):
-    """What is read."""
+    """An input."""
 
     text: str
 
@@ -79,7 +79,7 @@ def done(data: int, context: Counter) -> bool:
     return data > context.seen
 
 
-# Steps take what the one before gives ------------------------------------------------------------------------
+# Steps take the previous output ---------------------------------------------------------------------------
 
 first, second, third = Step("first", read), Step("second", hurry), Step("third", count)
 whole: Pipeline[str, int] = first >> second >> third

@@ -1,4 +1,4 @@
-"""What type checkers say: every deliberate error is refused by both, and the manual's code passes."""
+"""Both type checkers report every deliberate error, and the manual's code passes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BLOCKS = ROOT / "tests" / "manual" / "blocks"
 
 
 def check(*argv: str | Path) -> str:
-    """Return what a type checker prints."""
+    """Return the output of a type checker."""
     pytest.importorskip(str(argv[0]), reason="a tool of the `dev` extra")
     command = [sys.executable, "-m", *map(str, argv)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -25,7 +25,7 @@ def check(*argv: str | Path) -> str:
 
 
 def deliberate() -> set[int]:
-    """Return the lines that have to be refused."""
+    """Return the lines with deliberate errors."""
     lines = ERRORS.read_text("utf-8").splitlines()
     return {number for number, line in enumerate(lines, 1) if line.endswith("# refused")}
 

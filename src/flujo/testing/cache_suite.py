@@ -1,4 +1,4 @@
-"""The suite that every `CacheBackend` passes: inherit `CacheBackendSuite`, say how one is opened, run pytest.
+"""The suite that every `CacheBackend` passes: inherit `CacheBackendSuite`, write the fixture, run pytest.
 
     class TestMyCache(CacheBackendSuite):
         @pytest.fixture
@@ -6,8 +6,8 @@
             ...
             yield a_cache_without_entries
 
-The tests are coroutines (pytest-asyncio in its `auto` mode runs them). They speak to a cache through its port
-alone, so they hold for any backend.
+The tests are coroutines (pytest-asyncio in its `auto` mode runs them). They use a cache through its port
+only, so they apply to any backend.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ VALUES = (b"", b"null", b"\x00\xff@", b'{"output":"\xc3\xa4"}', b"x" * 300_000)
 
 
 class CacheBackendSuite:
-    """What an answer cache may rely on."""
+    """The behaviour that step caching relies on."""
 
     @pytest.fixture
     async def cache(self) -> CacheBackend:
-        """A cache without entries."""
+        """An empty cache."""
         raise NotImplementedError
 
     async def test_a_key_that_was_never_put_is_missing(self, cache: CacheBackend) -> None:

@@ -1,4 +1,4 @@
-"""A fallback takes over when every attempt of its step has failed, and only then."""
+"""A fallback runs only after every attempt of its step has failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An import with `context: inherit` reads and writes the context around it; one without begins with its own."""
+"""An import with `context: inherit` reads and writes the enclosing context; one without starts with its own."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LOG = {"log": Save(Expr("output"), append=True)}
 
 
 def child(world: World, *more: Any, **options: Any) -> Pipeline:
-    """Return an imported pipeline that logs what it is given, and what there was before."""
+    """Return an imported pipeline that logs its input and the previous value."""
     steps = (
         call("one", world.add("one", lambda n: n + 1), save={"total": Save(Expr("context.total + output"))}),
         call("two", world.add("two", lambda n: n * 10), save=LOG),
@@ -77,7 +77,7 @@ async def test_a_run_stopped_after_any_write_comes_to_the_same_context(store: St
             stopping: Any = StoppingStore(store, allowed)
             await start(tree, stopping, 1, run_id=run_id)
             break
-        except Exception:  # noqa: BLE001  # whatever the stopped store made of it
+        except Exception:  # noqa: BLE001  # the stopped store may raise any error
             result = await resume(tree, store, run_id=run_id)
         assert result.output == {"total": 23, "log": [20, 210]}
     else:

@@ -1,4 +1,4 @@
-"""`map`: a body for each item, several at a time, with the results in the order of the items."""
+"""`map`: runs a body for each item, several at a time; results keep the order of the items."""
 
 from __future__ import annotations
 

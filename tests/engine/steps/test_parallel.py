@@ -1,4 +1,4 @@
-"""`parallel`: branches at once, each on its own fork of the context, and what becomes of what they wrote."""
+"""`parallel`: concurrent branches, each on its own fork of the context, and the merge of their writes."""
 
 from __future__ import annotations
 

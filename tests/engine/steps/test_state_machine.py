@@ -37,13 +37,13 @@ def world() -> World:
 
 
 def state(*steps: BaseStep, to: Any = ()) -> State:
-    """Return a state; `to` is where it goes: names, or pairs of an expression and a name."""
+    """Return a state; `to` has its targets: names, or pairs of an expression and a name."""
     edges = [Transition(each) if isinstance(each, str) else Transition(each[1], Expr(each[0])) for each in to]
     return State(pipeline(*steps), tuple(edges))
 
 
 def drafting(world: World, **more: Any) -> Pipeline:
-    """Return a machine that drafts, and edits until the critique is content."""
+    """Return a machine that drafts, and edits until the critique passes."""
     states = {
         "draft": state(call("write", world.add("write", lambda n: n)), to=["critique"]),
         "critique": state(

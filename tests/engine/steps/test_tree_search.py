@@ -1,4 +1,4 @@
-"""`tree_search`: candidates are proposed, evaluated, and the best are gone on from."""
+"""`tree_search`: proposes candidates, evaluates them, and expands the best."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def failed(tree: Pipeline, code: str, path: str, said: str) -> PipelineRes
     return result
 
 
-# What comes out ------------------------------------------------------------------------------------------
+# Results --------------------------------------------------------------------------------------------------
 
 
 async def test_the_best_candidate_is_returned_with_its_path(store: MemoryStateStore) -> None:
@@ -174,7 +174,7 @@ def test_the_order_of_answers_changes_nothing(scores: list[int], width: int) -> 
 
 
 def naive(tree: dict[str, list[tuple[str, int]]], width: int, depth: int, goal: int) -> tuple[str, int, bool]:
-    """Return what a beam search of a tree of names finds: the plain way, level by level."""
+    """Return the result of a plain beam search over a tree of names, level by level."""
     beam, best = [("", 0)], ("", -99)
     for _ in range(depth):
         level = [child for name, _ in beam for child in tree.get(name, [])]
@@ -236,7 +236,7 @@ async def test_agents_without_a_schema_get_one_for_their_answer(
     assert result.usage == COSTS + COSTS + COSTS + COSTS
 
 
-# What goes wrong -----------------------------------------------------------------------------------------
+# Errors ---------------------------------------------------------------------------------------------------
 
 
 async def test_a_search_without_a_first_candidate_fails() -> None:

@@ -1,4 +1,4 @@
-"""What a run costs a database: bytes a step, statements, and which index a listing uses. Never a time."""
+"""The cost of a run in the database: bytes per step, statements, and indexes of listings. No times."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STEPS = 60
 
 
 class Big(PipelineContext):
-    """A megabyte that hardly changes, and a number that does."""
+    """A megabyte that rarely changes, and a number that changes."""
 
     items: list[str] = []  # noqa: RUF012 - pydantic copies it
     count: int = 0
@@ -62,7 +62,7 @@ async def walk(uri: str, target: Callable[..., Any], given: dict[str, Any] | Non
 
 
 async def stored(store: SqlStateStore, table: str) -> int:
-    """Return how many bytes the values of a table have."""
+    """Return the size in bytes of all values of a table."""
 
     def ask(connection: sa.Connection) -> int:
         rows = connection.execute(sa.text(f"SELECT * FROM {store.database.table_prefix}{table}"))
@@ -134,7 +134,7 @@ async def test_listing_runs_uses_an_index(postgres_uri: str, index: str) -> None
     def note(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         asked.append((statement, parameters))
 
-    with suppress(CorruptState):  # nobody wrote these rows
+    with suppress(CorruptState):  # these rows were not written by a store
         await store.runs(QUERIES[index])
     statement, parameters = next(each for each in asked if "ORDER BY" in each[0])
     with psycopg.connect(postgres_uri, autocommit=True) as connection:

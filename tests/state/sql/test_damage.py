@@ -1,4 +1,4 @@
-"""Damage in the database: every damaged row is found, named, and never resumed from."""
+"""Damage in the database: every damaged row is detected and named, and no run resumes from it."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def test_a_damaged_run_is_detected(sql: SqlStateStore, column: str) -> Non
     _damage(sql, f"UPDATE {{p}}runs SET {column} = {value}")
     with pytest.raises(CorruptState, match=RUN):
         await sql.run(RUN)
-    if column != "output":  # which a claim takes away
+    if column != "output":  # which a claim would change
         with pytest.raises(CorruptState, match=RUN):
             await sql.claim(RUN, statuses=[RunStatus.PAUSED])
 

@@ -1,4 +1,4 @@
-"""A run whose database is in trouble: it is never failed by that, and goes on when the trouble is over."""
+"""A run survives database faults: it never fails because of them, and can be resumed afterwards."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EVERYTHING = PROGRAMS["everything"]
 
 @contextmanager
 def before_each_entry(uri: str, body: str) -> Iterator[None]:
-    """Let Postgres do `body` before it inserts an entry."""
+    """Make Postgres execute `body` before it inserts an entry."""
     with psycopg.connect(uri, autocommit=True) as connection:
         connection.execute(
             f"CREATE FUNCTION trouble() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NEW; END $$".encode()
@@ -63,7 +63,7 @@ async def test_slow_commits_lose_no_lease_and_no_entry_is_written_twice(postgres
     store = SqlStateStore(postgres_uri, lease_s=1.5, renew_s=0.2)
     run = await store.accept(new_run(), {})
     with before_each_entry(postgres_uri, "PERFORM pg_sleep(0.3);"):
-        for seq in range(1, 8):  # longer than a lease in all
+        for seq in range(1, 8):  # longer than a lease in total
             await store.write(writes(run, entry(seq)))
     assert [each.seq for each in await store.entries(RUN)] == list(range(1, 8))
     assert (await store.run(RUN)).fence == 1
@@ -111,7 +111,7 @@ async def _walk_through(uri: str, restart: Callable[[], None]) -> None:
         world = World()
         result = await start(EVERYTHING.build(world), store, 1, run_id=f"run-{finished}")
         assert result.output == EVERYTHING.output
-        assert sorted(world.calls) == sorted(EVERYTHING.calls)  # what is acknowledged is not done again
+        assert sorted(world.calls) == sorted(EVERYTHING.calls)  # acknowledged steps do not run again
         finished += 1
     chaos.join()
     await store.aclose()
@@ -119,7 +119,7 @@ async def _walk_through(uri: str, restart: Callable[[], None]) -> None:
 
 @pytest.fixture
 def limited_uri(postgres_uri: str) -> Iterator[Callable[[int], str]]:
-    """Lend what makes a URI of this database for a role that may open so many connections."""
+    """Yield a function that returns a URI for a role with this connection limit."""
     roles: list[str] = []
 
     def limited(connections: int) -> str:
@@ -146,7 +146,7 @@ def execute(uri: str, *statements: str) -> None:
 
 
 async def walk_and_look(store: SqlStateStore) -> None:
-    """Execute several runs at once, then ask more than one connection can answer at a time."""
+    """Execute several runs at once, then send more queries than one connection can answer at a time."""
     jobs = [start(EVERYTHING.build(World()), store, 1, run_id=f"run-{each}") for each in range(4)]
     for result in await asyncio.gather(*jobs):
         assert result.output == EVERYTHING.output

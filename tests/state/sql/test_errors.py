@@ -1,4 +1,4 @@
-"""Databases that fail: full, away, restarted, locked, silent at the moment of the commit."""
+"""Databases that fail: full, unavailable, restarted, locked, silent during the commit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def test_a_full_disk_is_a_typed_error_and_the_run_resumes_when_there_is_sp
         await fill()
     assert 0 < written < 99
     assert len(await store.entries(RUN)) == written
-    with pytest.raises(StateBackendFull):  # no entry behind the one that is missing
+    with pytest.raises(StateBackendFull):  # no entry after the missing one
         await store.write(writes(run, entry(written + 2)))
     writer._connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
     writer._connection.rollback()
@@ -78,7 +78,7 @@ async def test_a_terminated_connection_is_replaced_and_no_write_is_lost_or_repea
             seen = 0
             while not stopped.wait(0.02):
                 if store.writer.commits == seen:
-                    continue  # a busy machine: it must come to something between two strikes
+                    continue  # on a busy machine, the run needs time to progress between two faults
                 seen = store.writer.commits
                 connection.execute(f"SELECT pg_terminate_backend(pid) {OTHERS}".encode())
 
@@ -147,7 +147,7 @@ async def test_an_unavailable_database_is_reported_after_the_retries_and_the_run
 async def test_a_sqlite_file_deleted_during_a_run_accepts_no_more_writes(sqlite_uri: str) -> None:
     store = SqlStateStore(sqlite_uri)
     run = await store.accept(new_run(), {})
-    os.unlink(str(store.database.url.database))  # noqa: PTH108 - of an async function
+    os.unlink(str(store.database.url.database))  # noqa: PTH108 - in an async function
     with pytest.raises(StateBackendUnavailable, match="deleted or replaced"):
         await store.write(writes(run, entry(1)))
     await store.aclose()
@@ -216,7 +216,7 @@ async def test_a_small_pool_serves_every_caller(postgres_uri: str, pool_max: int
 
 
 class Refusal(psycopg.Error):
-    """An error of Postgres with a SQLSTATE of its own."""
+    """A Postgres error with a given SQLSTATE."""
 
     def __init__(self, state: str | None) -> None:
         super().__init__("because")

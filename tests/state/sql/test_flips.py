@@ -1,4 +1,4 @@
-"""Damage of every kind in every column that holds a value: found and named, or harmless, and nobody else's."""
+"""Damage in every column with a value is detected and named, or harmless, and never affects other runs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TEXTS = {
     "acts": ("by", "via", "verb", "object"),
 }
 FLIPS = int(os.environ.get("FLUJO_FLIPS", "2"))
-"""In each column of each row."""
+"""How many damages are tried in each column of each row."""
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ async def sql(store_uri: str) -> AsyncIterator[SqlStateStore]:
 
 
 async def _fill(store: SqlStateStore, run_id: RunId) -> None:
-    """Give a run one value, small or large, in every column there is."""
+    """Give a run one small or large value in every column."""
     run = await store.accept(new_run(run_id, user_id="ann", lock_digest="l" * 64), {})
     small, large = canonical.encode(f"of {run_id} ä"), canonical.encode(f"{run_id} " * 5_000)
     used = Usage(input_tokens=7, output_tokens=3, requests=1, cost_micro_usd=42)
@@ -81,7 +81,7 @@ async def _fill(store: SqlStateStore, run_id: RunId) -> None:
 
 
 async def _read(store: SqlStateStore, run_id: RunId) -> list[Any]:
-    """Return what each question about a run gives, an error included."""
+    """Return the result, or error, of each query about a run."""
     asks: list[Callable[[RunId], Awaitable[Any]]] = [
         store.run,
         store.entries,
@@ -133,9 +133,9 @@ def _cells(store: SqlStateStore, columns: dict[str, tuple[str, ...]], run_id: st
 
 
 async def _judge(store: SqlStateStore, before: list[Any], what: object, named: str = RUN) -> None:
-    """Fail unless what is read of the damaged run is as before or an error that names it, and one is.
+    """Fail unless each read of the damaged run is unchanged or an error that names it, with at least one error.
 
-    Sums over a journal (`progress`, `ledger`) look at the usage alone; the journal itself tells what is wrong.
+    Sums over a journal (`progress`, `ledger`) read the usage only; the journal itself shows the error.
     """
     mine, others = await asyncio.gather(_read(store, RUN), _read(store, OTHER))
     for position, (was, is_now) in enumerate(zip(before, mine, strict=True)):

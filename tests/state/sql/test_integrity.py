@@ -1,4 +1,4 @@
-"""What `flujo doctor` finds in the newest runs: each damage, with the run it is in, and nothing where there is none."""
+"""`flujo doctor` reports each damage in the newest runs with its run, and nothing for sound runs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DAMAGE = {
 
 @pytest.fixture
 async def store(store_uri: str) -> AsyncIterator[SqlStateStore]:
-    """A store with three runs that have ended."""
+    """A store with three completed runs."""
     made = SqlStateStore(store_uri)
     for run_id in RUNS:
         await start(EVERYTHING.build(World()), made, 1, run_id=run_id)
@@ -47,7 +47,7 @@ async def store(store_uri: str) -> AsyncIterator[SqlStateStore]:
 
 
 def change(store: SqlStateStore, statement: str) -> None:
-    """Change rows behind the store's back; `{bytes}` and `{used}` stand for bytes that nobody wrote."""
+    """Change rows without the store; `{bytes}` and `{used}` stand for foreign bytes."""
     made = "decode('{}', 'hex')" if store.database.is_postgres else "x'{}'"
     garbage, used = (made.format(data.hex()) for data in (b"{} ", b'{"requests":1}'))
     text = statement.format(p=store.database.table_prefix, bytes=garbage, used=used)
@@ -147,7 +147,7 @@ async def test_only_the_newest_runs_are_checked(store: SqlStateStore, store_uri:
     change(store, "DELETE FROM {p}journal WHERE run_id = 'first' AND seq = 1")
     assert soundness(store_uri, newest=2) == soundness(store_uri, newest=2, most_entries=20_000)
     assert soundness(store_uri, newest=2).runs == 2
-    assert soundness(store_uri, most_entries=1).runs == 1, "the newest, whatever it has"
+    assert soundness(store_uri, most_entries=1).runs == 1, "the newest run, damaged or not"
     assert [each.run_id for each in soundness(store_uri).damaged] == ["first"]
 
 

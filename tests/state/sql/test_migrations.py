@@ -1,4 +1,4 @@
-"""The schema: Alembic's versions build what the tables say, on both databases, however many ask at once."""
+"""The schema: migrations build the declared tables on both databases, also when several run at once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def database(store_uri: str) -> Iterator[Database]:
 
 
 def _set_version(uri: str, version: str, *, oldest_reader: str) -> None:
-    """Do to the schema what a newer Flujo's migration does to the two tables that say its version."""
+    """Set the version in both version tables, as the migration of a newer Flujo does."""
     values = {"v": version, "oldest": oldest_reader}
     with _changing(uri) as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = :v"), values)
@@ -150,7 +150,7 @@ async def test_a_sqlite_file_is_created_on_demand_with_owner_only_permissions(tm
 
 async def test_an_older_sqlite_file_is_migrated_when_opened(sqlite_uri: str) -> None:
     database = Database(sqlite_uri)
-    with migrations.exclusively(database) as connection:  # a file with another's table in it
+    with migrations.exclusively(database) as connection:  # a file with a foreign table
         connection.execute(sa.text("CREATE TABLE mine (x)"))
     database.dispose()
     store = await SqlStateStore.open(sqlite_uri)
@@ -188,7 +188,7 @@ async def test_an_older_version_works_on_a_schema_with_additions_only(store_uri:
         connection.execute(sa.text("CREATE TABLE added (x INTEGER)"))
     _set_version(store_uri, "9999", oldest_reader=HEAD)
     await older.write(writes(run, entry(1)))
-    newer = await SqlStateStore.open(store_uri)  # of this version too, opened after the migration
+    newer = await SqlStateStore.open(store_uri)  # the same version, opened after the migration
     assert await newer.entries(RUN) == [entry(1)]
     await older.write(move(run, RunStatus.PAUSED))
     claimed = await newer.claim(RUN, statuses=[RunStatus.PAUSED])

@@ -1,4 +1,4 @@
-"""A pooler in transaction mode between Flujo and Postgres: the real PgBouncer, with fewer servers than clients."""
+"""A real PgBouncer in transaction mode between Flujo and Postgres, with fewer server connections than clients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def test_many_stores_share_two_server_connections(pooled_uri: str) -> None
 
     async def walk(store: SqlStateStore, name: str) -> None:
         run = await store.accept(new_run(name, metadata={"team": "blue"}), {})
-        for seq in range(1, 9):  # often enough that psycopg would prepare what it sends
+        for seq in range(1, 9):  # often enough that psycopg would prepare its statements
             await asyncio.gather(store.write(writes(run, entry(seq))), store.run(run.run_id))
         await store.write(move(run, RunStatus.COMPLETED, entries=8))
 

@@ -1,4 +1,4 @@
-"""A Postgres that says nothing: given up after a while, unless it is known to have much to look at."""
+"""A silent Postgres: a query times out unless it may take long."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ ANSWER_S = 0.5
 
 @pytest.fixture
 async def impatient(postgres_uri: str) -> AsyncIterator[SqlStateStore]:
-    """A store that gives a silent server up soon, and asks again once."""
+    """A store with a short response timeout and one retry."""
     store = SqlStateStore(postgres_uri, answer_s=ANSWER_S, retry_s=0.1)
     yield store
     await store.aclose()
 
 
 def long_silence(connection: sa.Connection) -> str:
-    """Ask for something that takes longer than the store waits."""
+    """Send a query that takes longer than the response timeout."""
     return str(connection.scalar(sa.text(f"SELECT 'done' FROM pg_sleep({4 * ANSWER_S})")))
 
 
 def long_answer(connection: sa.Connection) -> int:
-    """Ask for something that comes in parts, none of them late, all of them longer than the store waits."""
+    """Send a query whose parts arrive in time, but together take longer than the response timeout."""
     parts = sa.text(f"SELECT repeat('x', 20000), pg_sleep({ANSWER_S / 4}) FROM generate_series(1, 8)")
     return len(connection.execute(parts).all())
 
@@ -51,7 +51,7 @@ async def test_a_query_without_a_response_ends_in_a_typed_error(impatient: SqlSt
 
 async def test_queries_over_whole_tables_have_no_response_timeout(impatient: SqlStateStore) -> None:
     assert await impatient.read(without_timeout(long_silence)) == "done"
-    with pytest.raises(StateBackendUnavailable):  # the next on that connection may not
+    with pytest.raises(StateBackendUnavailable):  # the next query on that connection may not
         await impatient.read(long_silence)
 
 
@@ -86,7 +86,7 @@ IDLE_S = 0.3
 
 
 def is_alive_after_idling(database: Database, connection: sa.Connection, pipeline: Any) -> bool:
-    """Return whether the server leaves a transaction alone that idles for too long after a pipeline."""
+    """Return whether the server keeps a transaction that idles too long after a pipeline."""
     driver: Any = connection.connection.dbapi_connection
     connection.begin()
     with pipeline(driver):
@@ -101,7 +101,7 @@ def is_alive_after_idling(database: Database, connection: sa.Connection, pipelin
 
 
 def test_psycopg_3_3_needs_our_pipeline_for_the_server_to_end_an_idle_transaction(postgres_uri: str) -> None:
-    """`Pipeline` overrides a private method of psycopg: look at both again before another version is pinned."""
+    """`Pipeline` overrides a private method of psycopg: review both before pinning another version."""
     assert psycopg.__version__.startswith("3.3.")
     for pipeline, survives in (
         (postgres_connection.Connection.pipelined, False),

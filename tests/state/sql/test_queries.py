@@ -1,4 +1,4 @@
-"""Hostile conditions: what a caller compares with is bound, and never becomes a part of a statement."""
+"""Hostile conditions: values of the caller are bound, and never become part of a statement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a database may be away: the delays between tries, and when the last one is over."""
+"""How long a database may be unavailable: the delays between attempts, and the time limit."""
 
 from __future__ import annotations
 

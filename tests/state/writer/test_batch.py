@@ -1,4 +1,4 @@
-"""Order where a clock cannot tell: what is asked within one tick keeps the order in which it was asked."""
+"""Questions created within one clock tick keep their order."""
 
 from __future__ import annotations
 

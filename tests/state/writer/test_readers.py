@@ -1,4 +1,4 @@
-"""A question to the store sees everything that was committed before it was asked."""
+"""A read sees all writes committed before it was made."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def test_a_read_sees_writes_committed_while_others_read(store_uri: str) ->
     await asyncio.to_thread(reading.wait)
     run = await store.accept(new_run(), {})
     asked = asyncio.ensure_future(store.runs(RunQuery()))
-    await asyncio.sleep(0)  # the question waits behind the one that is being answered
+    await asyncio.sleep(0)  # the read waits for the one in progress
     may_end.set()
     assert [record.run_id for record in await asked] == [run.run_id]
     await other

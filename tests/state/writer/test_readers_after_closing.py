@@ -1,4 +1,4 @@
-"""A store that is closed leaves no connection behind, whatever is still being read."""
+"""A closed store leaves no open connection, even with reads in progress."""
 
 from __future__ import annotations
 

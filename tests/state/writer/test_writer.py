@@ -1,4 +1,4 @@
-"""The writer: one commit for all who wait, one bad row for its own waiter, and no lost acknowledgement."""
+"""The writer: one commit for all waiting requests, one failed request per bad row, and no lost acknowledgement."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def sql(store_uri: str) -> AsyncIterator[SqlStateStore]:
 
 
 class Held:
-    """Lets a transaction of another client stand in the way, so that writes gather behind it."""
+    """Blocks the writer with a transaction of another client, so that writes queue up."""
 
     def __init__(self, store: SqlStateStore) -> None:
         self._connection = store.database.connect().execution_options(flujo_writes=True)
@@ -56,7 +56,7 @@ async def test_waiting_writes_become_one_commit(sql: SqlStateStore) -> None:
         await asyncio.sleep(0.05)
         assert not any(future.done() for future in waiting[1:])
     await asyncio.gather(*waiting)
-    assert sql.writer.commits - before <= 2  # the first may have gone alone
+    assert sql.writer.commits - before <= 2  # the first may have had its own commit
 
 
 async def test_runs_that_start_and_end_at_once_share_commits(sql: SqlStateStore) -> None:
@@ -87,7 +87,7 @@ async def test_one_bad_row_fails_only_its_own_request(sql: SqlStateStore) -> Non
     outcomes = await results
     assert outcomes[0] is outcomes[2] is False
     assert isinstance(outcomes[1], JournalConflict)
-    assert isinstance(outcomes[3], JournalConflict)  # behind the hole
+    assert isinstance(outcomes[3], JournalConflict)  # after the gap
     assert len(await sql.entries(RunId("good"))) == 2
     assert await sql.entries(RunId("bad")) == [entry(1)]
 
@@ -125,7 +125,7 @@ async def test_new_runs_wait_while_the_write_queue_is_full(sql: SqlStateStore) -
     queue = sql.writer._queue  # pyright: ignore[reportPrivateUsage]
     with Held(sql):
         first = sql.write(writes(run, entry(1)))
-        await asyncio.sleep(0.1)  # the writer has that one in its hands
+        await asyncio.sleep(0.1)  # the writer is processing that one
         inside = [sql.write(writes(run, entry(seq))) for seq in range(2, 7)]
         outside = [asyncio.ensure_future(sql.accept(new_run(f"new-{n}"), {})) for n in range(20)]
         await asyncio.sleep(0.05)
@@ -212,10 +212,10 @@ def test_a_store_serves_one_event_loop_after_another_and_two_at_once(store_uri: 
 async def test_a_commit_lost_by_a_killed_server_is_repeated(postgres_uri: str, whose: str) -> None:
     store = await SqlStateStore.open(postgres_uri)
     number = 2**30
-    if whose == "somebody else's":  # who got its number again
+    if whose == "somebody else's":  # which got its number again
         with psycopg.connect(postgres_uri) as connection:
             [(number,)] = connection.execute("SELECT CAST(CAST(pg_current_xact_id() AS text) AS bigint)")
-    # The answer to a COMMIT got lost, and the server died before anything of it was on its disk.
+    # The reply to a COMMIT is lost, and the server dies before the commit reaches its disk.
     store.writer._unresolved = Applied([True], transaction_id=str(number))
     accepted = await store.accept(new_run(), {})
     assert (await store.run(accepted.run_id)).status is RunStatus.RUNNING

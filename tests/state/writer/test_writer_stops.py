@@ -1,4 +1,4 @@
-"""When the thread that writes or one that reads fails, each waiter and each later call gets an error: none hangs."""
+"""When the writer or a reader thread fails, every pending and later call gets an error: none hangs."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def fails(error: BaseException) -> Callable[..., Any]:
 
 
 async def opened(uri: str) -> Any:
-    """Return a store that holds a run and renews its lease all the time; untyped, to break its parts."""
+    """Return a store that owns a run and keeps renewing its lease; untyped, so that tests can break its parts."""
     store = SqlStateStore(uri, lease_s=5.0, renew_s=0.05)
     await store.accept(new_run(), {})
     return store
 
 
 async def outcomes(store: Any) -> list[BaseException | None]:
-    """Return how one write after another ends, until one fails; raise `TimeoutError` when one hangs."""
+    """Return the outcomes of consecutive writes until one fails; raise `TimeoutError` when one hangs."""
     ended: list[BaseException | None] = []
     record = await store.run(RUN)
     async with asyncio.timeout(10):
@@ -109,7 +109,7 @@ async def test_a_request_made_while_the_writer_ends_does_not_hang(sqlite_uri: st
     store = await opened(sqlite_uri)
     record = await store.run(RUN)
     store.writer.close()
-    store.writer._closing.clear()  # `submit` has looked, and the thread ends before the request is enqueued
+    store.writer._closing.clear()  # `submit` has checked, and the thread ends before the request is enqueued
     async with asyncio.timeout(10):
         with pytest.raises(StateBackendUnavailable, match="closed"):
             await store.write(writes(record, entry(1)))

@@ -1,4 +1,4 @@
-"""The suite that every `StateStore` passes: inherit `StateStoreSuite`, say how a store is opened, run pytest.
+"""The suite that every `StateStore` passes: inherit `StateStoreSuite`, write the fixture, run pytest.
 
     class TestMyStore(StateStoreSuite):
         @pytest.fixture
@@ -6,8 +6,8 @@
             ...
             yield open_one   # async: (**options) -> StateStore, all on one fresh database
 
-The tests are coroutines (pytest-asyncio in its `auto` mode runs them). They speak to a store through its
-port alone, so they hold for any backend.
+The tests are coroutines (pytest-asyncio in its `auto` mode runs them). They use a store through its
+port only, so they apply to any backend.
 """
 
 from __future__ import annotations
@@ -54,15 +54,15 @@ class StateStoreSuite(
     ClocksSuite,
     ActsSuite,
 ):
-    """What every store does; subclass it and give the fixture `open_store`.
+    """The behaviour of every store; subclass it and define the fixture `open_store`.
 
     `open_store(**options)` opens one more store on the same database, as another process would. Options:
-    `lease_s`, and `renew_s` beyond any test, which makes an owner that never renews.
+    `lease_s`, and `renew_s`; a `renew_s` longer than any test makes an owner that never renews.
     """
 
     @pytest.fixture
     async def open_store(self) -> OpenStore:
-        """Open stores on one fresh database; what is opened here is closed here."""
+        """Open stores on one fresh database; the fixture closes them."""
         raise NotImplementedError("give the fixture `open_store`")
 
     @pytest.fixture

@@ -1,4 +1,4 @@
-"""Who changed a run: acts are recorded with what they change, and a wish is fulfilled by the run's owner."""
+"""Who changed a run: acts are recorded with their change, and the owner fulfils a cancellation request."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from flujo.domain.store import StateStore
 
 ADA, BOB = Actor("ada", Via.CLI), Actor("bob", Via.API)
-TOLD_S = 10.0
-"""How long an owner waits for a wish at most; it comes within a second or two."""
+NOTICE_S = 10.0
+"""How long a test waits until the owner hears of a request; usually a second or two."""
 
 
 class ActsSuite:
-    """Each act is there exactly when what it records is."""
+    """An act is recorded exactly when its change is."""
 
     async def test_an_answer_is_recorded_with_its_author(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
@@ -70,16 +70,16 @@ class ActsSuite:
     async def test_a_cancellation_request_leaves_the_run_to_its_owner(self, open_store: OpenStore) -> None:
         owner, other = await open_store(), await open_store()
         run = await owner.accept(new_run(), {})
-        told = asyncio.Event()
-        owner.on_wish(RUN, told.set)
-        wished = await other.cancel(RUN, ADA)
-        assert (wished.status, wished.owner) == (RunStatus.RUNNING, run.owner)
-        assert wished.wish is not None
-        assert (wished.wish.what, wished.wish.by) == ("cancel", "ada")
-        assert (await other.cancel(RUN, BOB)).wish == wished.wish, "the first wish stays"
+        noticed = asyncio.Event()
+        owner.on_wish(RUN, noticed.set)
+        requested = await other.cancel(RUN, ADA)
+        assert (requested.status, requested.owner) == (RunStatus.RUNNING, run.owner)
+        assert requested.wish is not None
+        assert (requested.wish.what, requested.wish.by) == ("cancel", "ada")
+        assert (await other.cancel(RUN, BOB)).wish == requested.wish, "the first request stays"
         await owner.write(writes(run, entry(1)))
-        async with asyncio.timeout(TOLD_S):
-            await told.wait()
+        async with asyncio.timeout(NOTICE_S):
+            await noticed.wait()
         await owner.write(Write(run_id=RUN, fence=run.fence, move=Move(status=RunStatus.CANCELLED)))
         assert [(act.verb, act.actor) for act in await other.acts(RUN)] == [(Verb.CANCEL, ADA)]
         with pytest.raises(ResumeConflict):

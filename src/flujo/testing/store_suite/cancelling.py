@@ -1,4 +1,4 @@
-"""Waiters that are cancelled: what they asked for happens as a whole or not at all, and holds nobody up."""
+"""Cancelled waiters: their request happens completely or not at all, and delays no other."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from flujo.domain.store import StateStore
 
 TURNS = (0, 1, 2, 5)
-"""After how many turns of the event loop a waiter is cancelled."""
+"""The turns of the event loop after which a waiter is cancelled."""
 
 
 class CancellingSuite:
-    """A waiter that goes away takes nothing back and leaves nothing half done."""
+    """A cancelled waiter rolls nothing back and leaves no partial write."""
 
     @pytest.mark.parametrize("turns", TURNS)
     async def test_a_cancelled_waiter_rolls_nothing_back(self, store: StateStore, turns: int) -> None:
@@ -80,7 +80,7 @@ class CancellingSuite:
     async def test_cancelled_reads_do_not_delay_other_reads(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         await store.write(writes(run, entry(1, output=b'"' + b"x" * 100_000 + b'"')))
-        asks: list[Callable[[], Awaitable[Any]]] = [
+        requests: list[Callable[[], Awaitable[Any]]] = [
             lambda: store.entries(RUN),
             lambda: store.progress(RUN),
             lambda: store.run(RUN),
@@ -88,17 +88,17 @@ class CancellingSuite:
             store.due,
         ]
         for turns in TURNS:
-            await _cancelled(asks * 10, turns)
+            await _cancelled(requests * 10, turns)
         assert len(await store.entries(RUN)) == 1
 
 
-async def _cancelled(asks: list[Callable[..., Awaitable[Any]]], turns: int) -> None:
-    """Ask, and cancel whoever still waits after some turns of the event loop."""
+async def _cancelled(requests: list[Callable[..., Awaitable[Any]]], turns: int) -> None:
+    """Send the request, and cancel it after some turns of the event loop."""
 
-    async def waits(asked: Callable[..., Awaitable[Any]]) -> None:
-        await asked()
+    async def waits(request: Callable[..., Awaitable[Any]]) -> None:
+        await request()
 
-    tasks = [asyncio.create_task(waits(asked)) for asked in asks]
+    tasks = [asyncio.create_task(waits(request)) for request in requests]
     for _ in range(turns):
         await asyncio.sleep(0)
     for task in tasks:
@@ -108,7 +108,7 @@ async def _cancelled(asks: list[Callable[..., Awaitable[Any]]], turns: int) -> N
 
 
 async def _settled(store: StateStore) -> Any:
-    """Return the run when all that was asked before has come to its end: what is asked later follows it."""
+    """Return the run after all earlier requests have ended, because requests keep their order."""
     with pytest.raises(RunNotFound):
         await store.answer(RunId("nobody"), StepPath("q"), b"1")
     return await store.run(RUN)

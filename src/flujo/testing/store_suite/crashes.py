@@ -1,4 +1,4 @@
-"""Stores that are dropped without a word: what was acknowledged is there, what was not is whole or absent."""
+"""Stores that are dropped without closing: acknowledged writes are there, others are complete or absent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STEPS = 12
 
 
 class CrashesSuite:
-    """Whoever takes over finds everything that was acknowledged, and never a part of a write."""
+    """The next owner finds every acknowledged write, and no partial one."""
 
     async def test_acknowledged_writes_survive_a_dropped_store(self, open_store: OpenStore) -> None:
         dropped, next_one = await open_store(lease_s=SHORT_S, renew_s=NEVER_S), await open_store()
@@ -53,7 +53,7 @@ class CrashesSuite:
             looks.append((await _counts(reader, backwards=True))[::-1])
             await asyncio.sleep(0)
         await waiting
-        # What is read later has seen as much or more: in one order they grow, in the other they shrink.
+        # A later read sees as much or more: in one order the counts grow, in the other they shrink.
         assert all(look == sorted(look) for look in looks[::2]), looks
         assert all(look == sorted(look, reverse=True) for look in looks[1::2]), looks
         assert await _counts(reader) == [STEPS] * 4
@@ -73,7 +73,7 @@ class CrashesSuite:
 
 
 def _step(run: RunRecord, number: int) -> Write:
-    """Return a write that brings one of everything."""
+    """Return a write with one of everything."""
     path = StepPath(f"q{number}")
     return Write(
         run_id=run.run_id,
@@ -86,7 +86,7 @@ def _step(run: RunRecord, number: int) -> Write:
 
 
 async def _counts(store: StateStore, *, backwards: bool = False) -> list[int]:
-    """Return how many entries, questions, calls and holds there are, each asked for after the one before."""
+    """Return the numbers of entries, questions, calls and holds, read one after the other."""
 
     async def holds() -> int:
         return len((await store.ledger(RUN)).holds)
@@ -100,5 +100,5 @@ async def _counts(store: StateStore, *, backwards: bool = False) -> list[int]:
     async def intents() -> int:
         return len(await store.intents(RUN))
 
-    asks = [entries, pauses, intents, holds]
-    return [await asked() for asked in (reversed(asks) if backwards else asks)]
+    reads = [entries, pauses, intents, holds]
+    return [await read() for read in (reversed(reads) if backwards else reads)]

@@ -1,4 +1,4 @@
-"""What surrounds a call outside: the budget held back for it and the announcement of it."""
+"""External calls: the budget that they hold and their announcements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs, entries and writes to try a store with."""
+"""Example runs, entries and writes."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ async def in_state(store: StateStore, status: RunStatus, run_id: str) -> RunReco
 
 
 async def listed(store: StateStore, **conditions: Any) -> list[str]:
-    """Return the ids of the runs that fit."""
+    """Return the ids of the matching runs."""
     return [record.run_id for record in await store.runs(RunQuery(**conditions))]
 
 
 def won(results: Sequence[object]) -> list[RunRecord]:
-    """Return the runs among what several claims came to."""
+    """Return the runs among the results of several claims."""
     return [result for result in results if isinstance(result, RunRecord)]

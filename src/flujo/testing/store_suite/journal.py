@@ -1,4 +1,4 @@
-"""The journal: what is written stands there once, whole and in order; so do blobs."""
+"""The journal: entries and blobs are stored once, complete and in order."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class JournalSuite:
-    """Entries and blobs come back byte by byte."""
+    """Entries and blobs are returned byte for byte."""
 
     async def test_every_field_of_an_entry_is_returned(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})

@@ -1,4 +1,4 @@
-"""A run's states: legal moves alone are made, and what comes with another is not written."""
+"""The states of a run: only legal moves are made, and a write with an illegal one is rejected."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class MovesSuite:
-    """A run's status moves as the table of legal moves says."""
+    """The status of a run follows the table of legal moves."""
 
     @pytest.mark.parametrize("source", list(RunStatus))
     async def test_only_legal_moves_are_made(self, store: StateStore, source: RunStatus) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class OwnershipSuite:
-    """One owner at a time, and nobody else writes."""
+    """A run has one owner at a time, and only the owner writes."""
 
     async def test_a_held_run_cannot_be_claimed_not_even_by_its_own_store(
         self, open_store: OpenStore

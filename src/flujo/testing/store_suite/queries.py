@@ -1,4 +1,4 @@
-"""Listing runs, by conditions that may be hostile."""
+"""Listings of runs, with conditions that may be hostile."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class QueriesSuite:
-    """A listing has what fits its conditions, whatever stands in them."""
+    """A listing has exactly the runs that match its conditions."""
 
     async def test_matching_runs_are_listed_newest_first(self, store: StateStore) -> None:
         for number in range(5):

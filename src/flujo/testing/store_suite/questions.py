@@ -1,4 +1,4 @@
-"""Questions to humans: asked once, answered once, void when nobody needs them."""
+"""Questions to humans: created once, answered once, void when no longer needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The truth table of ownership: who may claim, and who may write what, in every state of a lease."""
+"""The truth table of ownership: who may claim and write in every state of a lease."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from flujo.domain.store import StateStore
 
 CLAIMS = [
-    # who holds it, whether another store may have it
+    # who holds it, whether another store may claim it
     ("nobody", True),
     ("a living store", False),
     ("a lapsed lease", True),
@@ -43,7 +43,7 @@ CHANGES = ("entries", "questions", "holds", "calls", "a move", "a move and entri
 
 
 class RightsSuite:
-    """A claim decides, the fence of it is asked at each write, and nothing else counts."""
+    """Ownership depends only on the claim, and each write only on the fence of the claim."""
 
     @pytest.mark.parametrize(("holder", "granted"), CLAIMS)
     async def test_claims_follow_the_table(self, open_store: OpenStore, holder: str, granted: bool) -> None:
@@ -107,8 +107,8 @@ class RightsSuite:
         orders = [names, names[::-1], names[7:] + names[:7]]
 
         async def claims(store: StateStore, order: list[RunId]) -> list[RunRecord]:
-            asked = [store.claim(name, statuses=[RunStatus.ACCEPTED]) for name in order]
-            return won(await asyncio.gather(*asked, return_exceptions=True))
+            claims = [store.claim(name, statuses=[RunStatus.ACCEPTED]) for name in order]
+            return won(await asyncio.gather(*claims, return_exceptions=True))
 
         taken = await asyncio.gather(*map(claims, stores, orders))
         assert sorted(run.run_id for share in taken for run in share) == names
@@ -116,7 +116,7 @@ class RightsSuite:
 
 
 async def _held_by(holder: str, open_store: OpenStore) -> RunRecord:
-    """Return a run that is held as the table says."""
+    """Return a run held as in the table."""
     lapses = {"lease_s": SHORT_S, "renew_s": NEVER_S} if holder == "a lapsed lease" else {}
     owner = await open_store(**lapses)
     run = await owner.accept(new_run(), {}, claim=holder != "nobody")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class RunsSuite:
-    """Runs are there as they were given, once, and are found by what people type."""
+    """Runs are stored once and unchanged, and are found by what people type."""
 
     async def test_an_accepted_run_is_stored_unchanged(self, store: StateStore) -> None:
         metadata = {"tenant": "acme", "tries": 3, "ratio": 0.5, "vip": True, "note": None}

@@ -1,4 +1,4 @@
-"""Hostile values: what JSON can hold comes back byte by byte, and what it cannot is refused by name."""
+"""Hostile values: JSON values are returned byte for byte, and others are refused by name."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ UNSTORABLE = ("a\x00b", "\ud800", "\udfff\ud800")
 
 
 class ValuesSuite:
-    """Whatever a pipeline brings, a store keeps it as it is or says why not, and nobody else is harmed."""
+    """A store keeps each value unchanged, or refuses it with a reason without failing other writes."""
 
     async def test_hostile_values_are_returned_byte_for_byte(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})

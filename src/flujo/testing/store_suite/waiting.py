@@ -1,4 +1,4 @@
-"""What waits for somebody alive: deadlines that have passed, runs that nobody executes."""
+"""Work for any live process: expired deadlines and runs without an owner."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LATE = (("late", 0.0), ("later", NEVER_S))
 
 
 class WaitingSuite:
-    """Whatever can go on is found by any process that asks."""
+    """Every process finds the runs that can be resumed."""
 
     async def test_a_question_is_due_when_its_deadline_has_passed_and_expires_once(
         self, open_store: OpenStore
@@ -62,7 +62,7 @@ class WaitingSuite:
         await store.write(Write(run_id=RUN, fence=run.fence, voids=(StepPath("b"),)))
         assert (await store.pauses(RUN))[1].is_expired
 
-    async def test_an_expired_question_may_be_asked_again(self, store: StateStore) -> None:
+    async def test_an_expired_question_can_be_reopened(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         pause = Pause(pause_id=StepPath("a"), message="?", deadline_s=0.0)
         await store.write(Write(run_id=RUN, fence=run.fence, pauses=(pause,)))
