@@ -180,9 +180,9 @@ def _arms(part: Part, n: int) -> list[tuple[int, int]]:
 
 def in_doubt(pause: Pause, intents: Sequence[Intent]) -> Intent | None:
     """Return the call that a question is about; None for the question of a `hitl` step."""
-    path, _, asked = pause.pause_id.rpartition("[")
+    path, mark, _ = pause.pause_id.rpartition("!doubt")
     called = [intent for intent in intents if intent.path == path]
-    return called[-1] if asked and called else None
+    return called[-1] if mark and called else None
 
 
 def looked_up(intent: Intent, named: Mapping[str, Part], *, happened: bool) -> dict[str, Any]:

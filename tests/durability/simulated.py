@@ -321,7 +321,8 @@ class Simulation:
             name = next(each for each in around if each in self._parts)
         elif name in self._parts and self._parts[name].kind in AROUND:
             return  # its active parts have ended before
-        if worker.doing[name]:
+        skipped = isinstance(event.outcome, Success) and event.outcome.skipped
+        if worker.doing[name] and not skipped:  # a skipped step acknowledges nothing
             worker.doing[name] -= 1
             if not isinstance(event.outcome, Success):
                 self.allowed[name] += 1  # it ran, but could not be recorded

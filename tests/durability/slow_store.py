@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.exceptions import StateBackendUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
     from random import Random
 
     from flujo.domain.journal import RunId
@@ -46,6 +46,9 @@ class SlowStore:
 
     def may_begin(self, run_id: RunId) -> bool:
         return self._store.may_begin(run_id)
+
+    def on_wish(self, run_id: RunId, callback: Callable[[], None]) -> None:
+        self._store.on_wish(run_id, callback)
 
     def let_go(self, run_id: RunId) -> None:
         if not self.dead:

@@ -20,11 +20,12 @@ from flujo.engine.budget import Budget, unconfirmed
 from flujo.engine.frame import Run
 from flujo.engine.interpreter import execute
 from flujo.engine.journal import Journal
-from flujo.exceptions import PipelineAbortSignal, StateError
+from flujo.exceptions import Fenced, PipelineAbortSignal, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from flujo.domain.journal import RunId
     from flujo.domain.outcomes import StepOutcome
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, Clock, Random, Sink
@@ -139,8 +140,8 @@ class Execution:
                 return await self._cancel(record, journal)
             await self._stop(record, journal, self.stop.reason.value)
             raise
-        except StateError:
-            store.let_go(record.run_id)
+        except StateError as error:
+            self._let_go(record.run_id, error)
             raise
         except Exception:  # a bug of ours: steps and watchers have had theirs caught already
             await self._stop(record, journal, RunStatus.INTERRUPTED)
@@ -154,8 +155,14 @@ class Execution:
         alone = Write(run_id=record.run_id, fence=record.fence, move=move)
         try:
             await settled(journal.end(move) if journal else self.runtime.store.write(alone))
-        except StateError:
-            self.runtime.store.let_go(record.run_id)
+        except StateError as error:
+            self._let_go(record.run_id, error)
+
+    def _let_go(self, run_id: RunId, error: StateError) -> None:
+        """Stop holding a run that this execution could not release."""
+        # After `Fenced` there is a newer claim. It may be of this process, whose lease must then be kept.
+        if not isinstance(error, Fenced):
+            self.runtime.store.let_go(run_id)
 
     async def _cancel(
         self, record: RunRecord, journal: Journal | None
@@ -168,8 +175,8 @@ class Execution:
         alone = Write(run_id=record.run_id, fence=record.fence, move=move)
         try:
             await settled(journal.end(move) if journal else store.write(alone))
-        except StateError:
-            store.let_go(record.run_id)
+        except StateError as error:
+            self._let_go(record.run_id, error)
             raise
         if self.sink is not None:
             used = journal.usage if journal else record.usage
