@@ -194,7 +194,7 @@ LANGUAGE = (
     _case("no-condition", GOOD + "  - {kind: conditional, name: c}\n", "missing-key", 6, "`switch:`"),
     _case("no-branches-at-all", GOOD + "  - {kind: parallel, name: p, branches: {}}\n", "wrong-value", 6, "branches"),
     _case("a-duration-of-two-units", _configured("timeout_s: 1h30m"), "duration", 6, "1h30m"),
-    _case("a-duration-below-zero", _configured("timeout_s: -1"), "duration", 6, "above 0"),
+    _case("a-duration-below-zero", _configured("timeout_s: -1"), "duration", 6, "greater than 0"),
     _case("a-duration-as-list", _configured("timeout_s: []"), "wrong-type", 6, "a number"),
     _case("retries-below-zero", _configured("max_retries: -1"), "wrong-value", 6, "at least 0"),
     _case("half-a-retry", _configured("max_retries: 0.5"), "wrong-type", 6, "0.5"),

@@ -39,13 +39,13 @@ KNOWN = [
     Case("function-returns-a-number", call("count") + READS % "steps.got.output.total", "FLJ204", "is a whole number", "total",
          line=10, files=FILES),
     Case("map-over-what-is-no-list", call("count") + each("", over="steps.got.output").replace("each", "all"), "FLJ206",
-         "takes a list", "steps.got.output", line=13, files=FILES),
+         "needs a list", "steps.got.output", line=13, files=FILES),
     Case("map-over-a-function-s-list", each("", over="'skills.typed:words'", step="agent: sorter, input: '{{ item.title }}'"),
          "FLJ204", "`item` is text", "title", line=11, files=FILES),
     Case("text-of-a-function-may-be-null", call("perhaps") + logic("steps.got.output.size() > 3"), "FLJ207", "may be null",
          "steps.got.output", line=12, severity="warning", files=FILES),
     Case("a-literal-that-a-function-never-returns", call("kind") + logic("steps.got.output == 'fine'"), "FLJ260",
-         "it is one of: `good` and `bad`", "'fine'", line=12, severity="warning", files=FILES),
+         "possible values: `good` and `bad`", "'fine'", line=12, severity="warning", files=FILES),
     Case("a-label-that-is-none", logic("steps.sort.output.label == 'bugs'"), "FLJ260", "did you mean `bug`", "'bugs'", line=11,
          severity="warning"),
     Case("a-label-in-a-list-that-is-none", logic("steps.sort.output.label in ['bug', 'refunds']"), "FLJ260", "did you mean `refund`",
@@ -56,10 +56,10 @@ KNOWN = [
          "    branches: {'true': [{name: a, agent: sorter}], 'no': [{name: b, agent: sorter}]}\n    default: []\n",
          "FLJ218", "is never 'no'", "'no'", line=12),
     Case("import-gets-another-type", importing("./child.yaml", "    with: {text: '{{ steps.sort.output.score }}'}\n"), "FLJ224",
-         "takes `string`", None, line=12,
+         "expects `string`", None, line=12,
          files={"blueprints/child.yaml": 'version: "1"\nname: child\ninput_schema: {type: object, properties: {text: {type: string}}}\n'
                 "steps: [{name: echo, call: skills.crm:plain}]\n"}),
-    Case("import-is-handed-another-type", importing("./child.yaml"), "FLJ224", "it takes `string`", "sub", line=10,
+    Case("import-is-handed-another-type", importing("./child.yaml"), "FLJ224", "expects `string`", "sub", line=10,
          files={"blueprints/child.yaml": 'version: "1"\nname: child\ninput_schema: {type: string}\n'
                 "steps: [{name: echo, call: skills.crm:plain}]\n"}),
 ]  # fmt: skip
@@ -67,7 +67,7 @@ KNOWN = [
 NOWHERE = [
     Case("an-answer-that-nobody-reads", step("agent: sorter") + READS % "input.text", "FLJ268", "the answer of 'more'", "more",
          severity="warning"),
-    Case("a-human-s-no-that-nobody-hears", ASKS + READS % "input.text", "FLJ268", "what a human answers to 'ok'", "ok",
+    Case("a-human-s-no-that-nobody-hears", ASKS + READS % "input.text", "FLJ268", "the human's answer to 'ok'", "ok",
          severity="warning"),
     Case("a-look-up-that-nobody-reads", step("call: 'skills.crm:plain', effect: read") + READS % "input.text", "FLJ268",
          "the output of 'more'", "more", severity="warning"),
@@ -84,7 +84,7 @@ NOWHERE = [
          "`context.count` may be missing", "context.count", severity="warning"),
     Case("a-field-that-one-way-writes", "  - {kind: conditional, name: way, if: input.text == '', then: [{name: a, agent: sorter, save: {count: output.score}}]}\n"
          + READS % "context.count + 1", "FLJ207", "`context.count` may be missing", "context.count", line=10, severity="warning"),
-    Case("an-until-that-stands", loop("    until: steps.sort.output.score > 3\n"), "FLJ264", "nothing in loop 'again' changes",
+    Case("an-until-that-stands", loop("    until: steps.sort.output.score > 3\n"), "FLJ264", "no step of loop 'again' changes",
          "steps.sort.output.score > 3", line=12, severity="warning"),
     Case("an-until-of-a-field-that-the-loop-leaves", loop("    until: context.label == ''\n"), "FLJ264", "`loop.index`",
          "context.label == ''", line=12, severity="warning"),
@@ -134,11 +134,11 @@ def agent(name: str, entry: str, code: str, words: str, under: str, line: int = 
 
 
 SAFETY = [
-    agent("rule-of-two", tools("find", "pay"), "FLJ291", "ask a human before it", "helper"),
+    agent("rule-of-two", tools("find", "pay"), "FLJ291", "ask a human first", "helper"),
     agent("rule-of-two-undeclared", tools("lookup", "send"), "FLJ291", '`@flujo.tool(effect="read")`', "helper"),
     agent("rule-of-two-handed-on", tools("find", "pay", asking="  - {name: help, agent: helper}\n"), "FLJ291", "`skills.tools:pay`", "helper"),
     agent("rule-of-two-and-a-human-afterwards", tools("find", "pay", asking=HELP + "  - {kind: hitl, name: ok, message: 'ok? {{ previous }}'}\n"),
-          "FLJ291", "may act", "helper"),
+          "FLJ291", "may have side effects", "helper"),
     agent("tool-that-asks-a-human", tools("confirm"), "FLJ294", "kind: hitl", "'skills.tools:confirm'", line=5),
     Case("cache-around-an-effect", known("{name: a, call: 'skills.crm:plain', effect: unsafe}"), "FLJ292", "has an effect (unsafe)",
          "'skills.crm:plain'", line=11, severity="warning"),
@@ -147,9 +147,9 @@ SAFETY = [
     Case("cache-around-a-declared-effect", step("call: 'skills.tools:pay', with: {amount: 1}, cache: {}, effect: unsafe"), "FLJ292",
          "call outside", "'skills.tools:pay'", severity="warning", files={"skills/tools.py": TOOLS}),
     Case("enforced-and-recorded-late", step("call: 'skills.crm:plain', enforce_idempotency: true, config: {durability: exit}"),
-         "FLJ295", "recorded when the run ends", "durability", severity="warning"),
+         "FLJ295", "recorded only when the run ends", "durability", severity="warning"),
     *(
-        Case(f"agent-without-a-bound-in-a-{name}", "", "FLJ293", "'sorter' is asked again and again", "sorter", line=6, severity="warning",
+        Case(f"agent-without-a-bound-in-a-{name}", "", "FLJ293", "'sorter' is called repeatedly", "sorter", line=6, severity="warning",
              entry=HEAD.replace("model_settings: {max_tokens: 9}, ", "") + body)
         for name, body in {
             "loop": loop("    until: steps.try.output.score > 1\n"),
@@ -165,16 +165,16 @@ TYPES = [
          files={"schemas/skills.crm.json": written})
     for name, written, words in (
         ("of-code-that-has-changed", STALE, "skills/crm.py has changed since schemas/skills.crm.json was written"),
-        ("of-another-version", STALE.replace("1", "2", 1), "`flujo types` writes it again"),
+        ("of-another-version", STALE.replace("1", "2", 1), "run `flujo types`"),
         ("that-are-no-json", "{", "is not what `flujo types` writes"),
     )
 ]  # fmt: skip
 
 IGNORED = [
     Case("an-ignore-without-a-reason", "  - {name: more, agent: sorter, input: '{{ input.note }}'}  # flujo: ignore[FLJ207]\n", "FLJ190",
-         "gives no reason", "# flujo: ignore[FLJ207]", severity="warning"),
+         "has no reason", "# flujo: ignore[FLJ207]", severity="warning"),
     Case("an-ignore-of-nothing", step("agent: sorter").rstrip() + "  # flujo: ignore[FLJ207] nothing is missing here\n", "FLJ190",
-         "nothing here is ignored", None, severity="warning"),
+         "has no warning to ignore", None, severity="warning"),
 ]  # fmt: skip
 
 FLOW_CASES = [*IGNORED, *KNOWN, *NOWHERE, *SAFETY, *TYPES]

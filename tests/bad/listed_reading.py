@@ -68,7 +68,7 @@ STRUCTURE = [
 SCHEMAS = [
     found(121, "schema-remote-ref", known("a-reference-to-a-host"), "FLJ142", 3, 24, "http://127.0.0.1:9"),
     found(122, "schema-file-ref", known("a-reference-to-a-file"), "FLJ142", 3, 24, "file:///etc/hostname"),
-    found(123, "schema-self-ref", known("a-reference-to-itself"), "FLJ143", 3, 24, "comes back to `#`"),
+    found(123, "schema-self-ref", known("a-reference-to-itself"), "FLJ143", 3, 24, "leads back to `#`"),
     found(124, "schema-mutual-ref", known("two-references-in-a-circle"), "FLJ143", 3, 79, "#/$defs/a"),
     found(125, "schema-redos", known("a-pattern-without-end"), "FLJ145", 3, 45, "nested quantifier"),
     found(126, "schema-bad-regex", known("a-pattern-that-does-not-compile"), "FLJ145", 3, 27, "pattern"),

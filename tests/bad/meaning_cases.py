@@ -191,7 +191,7 @@ NAMES = [
         "unused-agent",
         "",
         "FLJ202",
-        "no step asks",
+        "no step uses",
         "idle",
         line=3,
         severity="warning",
@@ -214,7 +214,7 @@ AROUND = [
     Case("fallback-unknown-name", step("agent: sorter, fallback: {agent: sorter, input: '{{ inptu.text }}'}"), "FLJ204",
          "did you mean `input`", "inptu"),
     Case("fallback-gets-the-arguments", step("call: 'skills.crm:lookup', with: {email: a, limit: 1}, fallback: {call: 'skills.crm:only_email'}"),
-         "FLJ252", "takes no 'limit'", "{call: 'skills.crm:only_email'}"),
+         "FLJ252", "no parameter 'limit'", "{call: 'skills.crm:only_email'}"),
     Case("fell-back-of-no-fallback", step("agent: sorter, when: steps.sort.fell_back"), "FLJ204", "`fell_back`", "fell_back"),
 ]  # fmt: skip
 
@@ -272,18 +272,18 @@ PATHS = [
     Case("import-backslash", importing(r"a\b.yaml"), "FLJ220", "backslash", r"a\b.yaml", line=11),
     Case("import-percent", importing("'%2e%2e/x.yaml'"), "FLJ220", "%", "'%2e%2e/x.yaml'", line=11),
     Case("import-tilde", importing("'~/x.yaml'"), "FLJ220", "home", "'~/x.yaml'", line=11),
-    Case("import-file-url", importing("file:///x.yaml"), "FLJ220", "address", "file:///x.yaml", line=11),
+    Case("import-file-url", importing("file:///x.yaml"), "FLJ220", "it is a URL", "file:///x.yaml", line=11),
     Case(
         "import-http",
         importing("https://example.org/x.yaml"),
         "FLJ220",
-        "address",
+        "it is a URL",
         "https://example.org/x.yaml",
         line=11,
     ),
     Case("import-unc", importing(r"'\\host\x.yaml'"), "FLJ220", "backslash", r"'\\host\x.yaml'", line=11),
-    Case("import-no-yaml", importing("./skills.py"), "FLJ220", "no plain path", "./skills.py", line=11),
-    Case("import-missing", importing("./nope.yaml"), "FLJ221", "no such file", "./nope.yaml", line=11),
+    Case("import-no-yaml", importing("./skills.py"), "FLJ220", "not a plain path", "./skills.py", line=11),
+    Case("import-missing", importing("./nope.yaml"), "FLJ221", "does not exist", "./nope.yaml", line=11),
     Case(
         "import-wrong-case",
         importing("./child.yaml"),
@@ -346,7 +346,7 @@ PATHS = [
         "import-inherits-another-context",
         importing("./child.yaml", "    context: inherit\n"),
         "FLJ248",
-        "declares another context",
+        "declares a different context",
         "inherit",
         line=12,
         files={"blueprints/child.yaml": CHILD + "context_schema: {properties: {other: {type: string}}}\n"},
@@ -386,7 +386,7 @@ PATHS = [
         "prompt-missing",
         "",
         "FLJ221",
-        "no such file",
+        "does not exist",
         "./p.md",
         line=3,
         entry='version: "1"\nname: x\nagents: {a: {model: b:c, instructions_file: ./p.md}}\nsteps: [{name: s, agent: a}]\n',
@@ -395,7 +395,7 @@ PATHS = [
         "prompt-names-nothing",
         "",
         "FLJ204",
-        "`inptu` is not a name",
+        "`inptu` is not in scope",
         "inptu",
         line=2,
         file="blueprints/p.md",
@@ -405,7 +405,7 @@ PATHS = [
 ]
 
 CALLABLES = [
-    Case("callable-os-system", step("call: 'os:system'"), "FLJ250", "never call", "'os:system'"),
+    Case("callable-os-system", step("call: 'os:system'"), "FLJ250", "may not call", "'os:system'"),
     Case(
         "callable-dunder",
         step("call: 'skills.crm:__init__'"),
@@ -464,12 +464,12 @@ CALLABLES = [
         "'skills.far:f'",
         severity="info",
     ),
-    Case("callable-as-condition", logic("os:system"), "FLJ250", "never call", "os:system", line=11),
+    Case("callable-as-condition", logic("os:system"), "FLJ250", "may not call", "os:system", line=11),
     Case(
         "callable-in-save",
         step("agent: sorter, save: {label: 'os:getcwd'}"),
         "FLJ250",
-        "never call",
+        "may not call",
         "'os:getcwd'",
     ),
     Case(
@@ -505,7 +505,14 @@ EXPRESSIONS = [
         "lable",
         line=11,
     ),
-    Case("cel-later-step", logic("steps.way.output == 1"), "FLJ204", "no step `way`", "way", line=11),
+    Case(
+        "cel-later-step",
+        logic("steps.way.output == 1"),
+        "FLJ204",
+        "step `way` is not in scope",
+        "way",
+        line=11,
+    ),
     Case(
         "cel-not-a-condition",
         logic("steps.sort.output.label"),
@@ -542,7 +549,7 @@ EXPRESSIONS = [
         "inner-step-outside",
         logic("'true'") + text('"{{ steps.a.output }}"'),
         "FLJ204",
-        "no step `a`",
+        "step `a` is not in scope",
         "a",
         line=15,
     ),
@@ -589,7 +596,7 @@ EXPRESSIONS = [
             "call: 'skills.crm:plain', enforce_idempotency: true, in_doubt: reconcile, reconcile: 'skills.crm:plan'"
         ),
         "FLJ251",
-        "defines no `plan`",
+        "does not define `plan`",
         "'skills.crm:plan'",
     ),
     Case(

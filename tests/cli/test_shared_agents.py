@@ -63,7 +63,7 @@ def test_a_file_of_agents_is_checked_with_the_blueprints_and_is_none(flujo: Fluj
     assert flujo("ls").exit_code == 0
     run = flujo("run", "blueprints/agents/common.yaml")
     assert run.exit_code == 4
-    assert "is a file of agents, and this takes a blueprint" in run.output
+    assert "is a file of agents, but this key needs a blueprint" in run.output
 
 
 def test_a_mistake_in_a_file_of_agents_is_shown_with_the_line_that_includes_it(
@@ -71,7 +71,7 @@ def test_a_mistake_in_a_file_of_agents_is_shown_with_the_line_that_includes_it(
 ) -> None:
     shared.blueprint("agents/common", SHARED.replace("extends: reviewer", "extends: reviewr"))
     assert flujo("validate", "contract").stdout == snapshot("""\
-error[FLJ270]: agent 'strict' extends 'reviewr', and there is no such agent here
+error[FLJ270]: agent 'strict' extends 'reviewr', which this file neither defines nor includes
  --> blueprints/agents/common.yaml:4:21
   |
 4 |   strict: {extends: reviewr, model_settings: {temperature: 0}}

@@ -347,7 +347,7 @@ REFUSED = {
     "no name": (Pipeline(Step("a", "skills.x:f")), "`name`"),
     "two agents of one name": (
         Pipeline([Step("a", agent=AGENTS[0]), Step("b", agent=AgentSpec("writer", "x:y"))], "p"),
-        "two agents are called 'writer'",
+        "two agents are named 'writer'",
     ),
     "two children of one name": (
         Pipeline(
@@ -357,7 +357,7 @@ REFUSED = {
             ],
             "p",
         ),
-        "another pipeline is written to 'blueprints/flows/child.yaml'",
+        "another pipeline is already written to 'blueprints/flows/child.yaml'",
     ),
     "a name with a space": (Pipeline(Step("a b", "skills.x:f"), "p"), "cannot be written"),
 }

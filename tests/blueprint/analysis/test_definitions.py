@@ -28,10 +28,10 @@ steps:
     [
         ("input.txt", "3:1", "the input is declared here"),
         ("context.lable", "4:1", "the context is declared here"),
-        ("steps.sort.output.lable", "8:5", "what it gives is declared here"),
-        ("steps.both.output.lable", "14:5", "what it gives is declared here"),
-        ("steps.one.output", "13:27", "it stands here"),
-        ("steps.later.output", "16:12", "it stands here"),
+        ("steps.sort.output.lable", "8:5", "its output is declared here"),
+        ("steps.both.output.lable", "14:5", "its output is declared here"),
+        ("steps.one.output", "13:27", "the step is here"),
+        ("steps.later.output", "16:12", "the step is here"),
     ],
 )
 def test_what_cannot_be_read_shows_where_it_is_defined(reads: str, place: str, label: str) -> None:

@@ -59,7 +59,7 @@ def test_what_a_step_says_beside_an_unknown_key_is_checked() -> None:
     )
     assert _said(text) == snapshot(
         [
-            "9:25 FLJ201 step 'more' asks agent 'sortr', which `agents:` does not have",
+            "9:25 FLJ201 step 'more' uses agent 'sortr', which is not in `agents:`",
             "9:32 FLJ120 `foo` is not a key of a step",
             "9:57 FLJ204 `input` has no `txt`",
             "10:62 FLJ204 `steps.sort.output` has no `lable`",
@@ -76,7 +76,7 @@ def test_a_misspelt_key_is_taken_for_the_one_that_was_meant() -> None:
             "11:5 FLJ120 `untl` is not a key of a step of kind `loop`",
             "11:26 FLJ204 `steps.a.output` has no `okk`",
             "13:51 FLJ204 `input` has no `txt`",
-            "14:24 FLJ251 `skills/crm.py` defines no `nope`",
+            "14:24 FLJ251 `skills/crm.py` does not define `nope`",
         ]
     )
 
@@ -92,18 +92,18 @@ def test_the_steps_inside_of_what_does_not_fit_are_checked() -> None:
         [
             "9:5 FLJ121 a step of kind `map` needs `over`",
             "9:30 FLJ124 'a b' is not a valid name",
-            "10:12 FLJ123 there is no kind of step `lopp`",
+            "10:12 FLJ123 unknown kind of step `lopp`",
             "10:92 FLJ204 `input` has no `txt`",
             "11:5 FLJ121 conditional `c` has no condition",
             "11:83 FLJ204 `input` has no `txt`",
-            "12:45 FLJ122 `a` must be a list, and this is a number",
+            "12:45 FLJ122 `a` must be a list, not a number",
             "12:48 FLJ124 'b-c' is not a valid name",
             "12:96 FLJ204 `input` has no `txt`",
             "13:5 FLJ121 a step of kind `state_machine` needs `final`",
             "13:5 FLJ121 a step of kind `state_machine` needs `initial`",
             "13:99 FLJ204 `input` has no `txt`",
             "13:125 FLJ120 `too` is not a key of `transitions`",
-            "13:139 FLJ122 `b` must be a mapping, and this is a number",
+            "13:139 FLJ122 `b` must be a mapping, not a number",
         ]
     )
 
@@ -137,17 +137,17 @@ steps:
 """
     assert _said(text) == snapshot(
         [
-            "1:10 FLJ129 `version` is a text",
+            "1:10 FLJ129 `version` must be a text",
             "3:22 FLJ140 `objet` is not a type of JSON Schema",
             "4:1 FLJ120 `contxt_schema` is not a key of a blueprint",
             "6:3 FLJ124 'my-sorter' is not a valid name",
             "7:12 FLJ120 `modl` is not a key of an agent",
             "7:32 FLJ125 `retries` must be at least 0",
-            "8:17 FLJ122 `model` must be a text, and this is a number",
+            "8:17 FLJ122 `model` must be a text, not a number",
             "10:72 FLJ204 `context` has no `lable`",
             "12:12 FLJ210 two steps of one list are called 'again': the second is 'again'",
-            "12:54 FLJ126 a duration of -1 seconds never ends well",
-            "12:71 FLJ122 `max_retries` must be a whole number, and this is `x`",
+            "12:54 FLJ126 a duration must be greater than 0, got -1",
+            "12:71 FLJ122 `max_retries` must be a whole number, not `x`",
         ]
     )
 
@@ -159,9 +159,9 @@ def test_mistakes_in_the_yaml_hide_only_their_own_lines() -> None:
     text += 'output: "{{ steps.c.output.labl }}"\n'
     assert _said(text) == snapshot(
         [
-            "9:30 FLJ111 the key `agent` stands here and on line 9",
+            "9:30 FLJ111 the key `agent` is defined here and on line 9",
             "10:37 FLJ108 an alias (`*name`) is not allowed",
-            '11:71 FLJ115 `off` is not the same to all readers of YAML: here it is the text "off"',
+            '11:71 FLJ115 YAML parsers read `off` differently; Flujo reads it as the text "off"',
             "12:28 FLJ204 `steps.c.output` has no `labl`",
         ]
     )
@@ -171,9 +171,9 @@ def test_what_was_hidden_behind_a_wrong_type_comes_too() -> None:
     text = HEAD + "  - {name: g, agent: sorter, call: 'skills.crm:plain', tags: 5}\n  - 7\n"
     assert _said(text) == snapshot(
         [
-            "9:30 FLJ127 `agent` and `call` do not go together",
-            "9:62 FLJ122 `tags` must be a list, and this is a number",
-            "10:5 FLJ122 an entry of `steps` must be a mapping, and this is a number",
+            "9:30 FLJ127 `agent` and `call` exclude each other",
+            "9:62 FLJ122 `tags` must be a list, not a number",
+            "10:5 FLJ122 an entry of `steps` must be a mapping, not a number",
         ]
     )
 
@@ -195,7 +195,7 @@ def test_an_imported_blueprint_that_does_not_fit_is_checked_with_the_one_that_im
             "9:77 FLJ204 `input` has no `txt`",
             "10:82 FLJ204 `steps.sort.output` has no `lable`",
             "child.yaml:9:18 FLJ120 `agnet` is not a key of a step",
-            "child.yaml:9:25 FLJ201 step 'more' asks agent 'sortr', which `agents:` does not have",
+            "child.yaml:9:25 FLJ201 step 'more' uses agent 'sortr', which is not in `agents:`",
             "child.yaml:9:49 FLJ204 `input` has no `txt`",
         ]
     )
@@ -211,7 +211,7 @@ def test_a_file_of_agents_that_does_not_fit_is_checked_with_those_who_include_it
         [
             "agents.yaml:3:46 FLJ140 `strng` is not a type of JSON Schema",
             "agents.yaml:4:11 FLJ120 `mdl` is not a key of an agent",
-            "11:22 FLJ201 step 'o' asks agent 'othr', which `agents:` does not have",
+            "11:22 FLJ201 step 'o' uses agent 'othr', which is not in `agents:`",
         ]
     )
 

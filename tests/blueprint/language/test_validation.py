@@ -53,7 +53,7 @@ def test_the_kind_decides_which_keys_are_wrong() -> None:
 
 def test_an_unknown_kind_lists_the_kinds_and_checks_nothing_else_of_the_step() -> None:
     where, message, hint = _only(HEAD + "steps: [{kind: lop, foo: 1}]\n")
-    assert (where, message) == ("lop", "there is no kind of step `lop`")
+    assert (where, message) == ("lop", "unknown kind of step `lop`")
     assert hint is not None
     assert hint.startswith("did you mean `loop`?")
     assert "`tree_search`" in hint
@@ -68,7 +68,7 @@ def test_a_missing_key_is_reported_at_the_mapping_that_lacks_it() -> None:
 def test_a_wrong_type_says_what_was_found_and_what_is_needed() -> None:
     assert _only(GOOD + "    tags: x\n") == (
         "x",
-        "`tags` must be a list, and this is a text",
+        "`tags` must be a list, not a text",
         "put it in a list: `- …`, or `[…]`",
     )
 

@@ -104,7 +104,7 @@ def test_nothing_differs_from_itself() -> None:
             "sure: {type: boolean}",
             [
                 "agent 'sorter' of sort.yaml: `output_schema`: "
-                "field `sure` is new (boolean); field `why` is gone (string)"
+                "field `sure` is new (boolean); field `why` was removed (string)"
             ],
         ),
         (
@@ -174,7 +174,7 @@ def test_what_is_new_and_what_is_gone_is_named() -> None:
     assert told("answer.yaml", ', {name: note, call: "skills.crm:note"}', "") == snapshot(
         [
             'blueprint answer.yaml: `order` was ["write", "note"] and is ["write"]',
-            "step 'note' of answer.yaml is gone",
+            "step 'note' of answer.yaml was removed",
             "callable skills.crm:note is in the lock but no longer called",
         ]
     )
@@ -268,9 +268,9 @@ def test_a_schema_is_compared_field_by_field() -> None:
             "field `b[].c` was integer and is number",
             "field `d` is new (boolean)",
             'field `e` may be no longer "x", and "z" as well',
-            "field `a` is not required any more",
-            "field `b` is required now",
-            "field `d` is required now",
+            "field `a` is no longer required",
+            "field `b` is now required",
+            "field `d` is now required",
             "the value: `additionalProperties` was nothing and is false",
         ]
     )

@@ -293,16 +293,16 @@ TEXT = lockfile.write(TESTED)
     [
         ("version = [", "flujo.lock:1: not TOML"),
         ("version = 2\nversion = 2\n", "flujo.lock:2: not TOML: cannot overwrite a value"),
-        (TEXT.replace("[callables]\n", "[callables]\n<<<<<<< HEAD\n"), "marks of a merge"),
+        (TEXT.replace("[callables]\n", "[callables]\n<<<<<<< HEAD\n"), "merge conflict"),
         (TEXT.replace("version = 2", "version = 99"), "flujo.lock:2: the lock has version 99"),
-        (TEXT.replace("version = 2", "version = 1"), "has version 1, and this Flujo reads 2"),
+        (TEXT.replace("version = 2", "version = 1"), "has version 1, but this Flujo reads version 2"),
         ("", "flujo.lock:1: the lock has version None"),
-        (TEXT[: TEXT.index("[callables]")], "the file is cut off"),
+        (TEXT[: TEXT.index("[callables]")], "the file is truncated"),
         (TEXT[:400], "flujo.lock:"),
-        (TEXT.replace("version = 2", "version = 2\nagents_of = 3"), "writes no `agents_of`"),
-        (TEXT.replace("'{\"temperature\":0}'", "'{'"), "`settings` is not what `flujo lock` writes there"),
-        (TEXT.replace("[settings]", "[sittings]"), "writes no `sittings`"),
-        (TEXT.replace("[callables]\n", "[callable]\n"), "writes no `callable`"),
+        (TEXT.replace("version = 2", "version = 2\nagents_of = 3"), "unknown key `agents_of`"),
+        (TEXT.replace("'{\"temperature\":0}'", "'{'"), "`settings` has a malformed value"),
+        (TEXT.replace("[settings]", "[sittings]"), "unknown key `sittings`"),
+        (TEXT.replace("[callables]\n", "[callable]\n"), "unknown key `callable`"),
     ],
 )
 def test_a_text_that_is_no_lock_is_refused_with_its_line(text: str, said: str) -> None:

@@ -148,7 +148,7 @@ def test_instructions_see_the_names_of_the_step_that_asks(tmp_path: Path) -> Non
     )
     found = compiled(tmp_path, {ENTRY: entry}).diagnostics
     assert len(found) == 1
-    assert "no step `one` can be seen" in found[0].message
+    assert "step `one` is not in scope" in found[0].message
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_a_second_place_shows_what_the_child_takes(tmp_path: Path) -> None:
     found = compiled(tmp_path, case.all_files())
     words = render(found.diagnostics[0], found.sources)
     assert "blueprints/child.yaml:3:1" in words
-    assert "what it takes is said here" in words
+    assert "its input schema" in words
 
 
 def test_blueprints_that_multiply_each_other_are_refused_before_they_are_spelt_out(tmp_path: Path) -> None:

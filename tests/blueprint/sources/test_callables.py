@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 REFUSED_CALLABLES = [
-    ("os:system", "never call"),
-    ("os.path:join", "never call"),
-    ("subprocess:run", "never call"),
-    ("builtins:eval", "never call"),
+    ("os:system", "may not call"),
+    ("os.path:join", "may not call"),
+    ("subprocess:run", "may not call"),
+    ("builtins:eval", "may not call"),
     ("skills.crm:__init__", "underscores"),
     ("skills.__crm:x", "underscores"),
     ("skills:a:b", "not of the form"),
@@ -31,9 +31,9 @@ REFUSED_CALLABLES = [
     ("lambda x: x", "not of the form"),
     ("skills:f\n", "not of the form"),
     ("a" * 300 + ":b", "not of the form"),
-    ("other.crm:f", "not among"),
-    ("skills:f", "not among"),
-    ("skillsets.crm:f", "not among"),
+    ("other.crm:f", "not in this project's `allow_callables`"),
+    ("skills:f", "not in this project's `allow_callables`"),
+    ("skillsets.crm:f", "not in this project's `allow_callables`"),
 ]
 
 

@@ -149,12 +149,12 @@ def test_types_of_changed_code_are_not_trusted(typed: Project) -> None:
     found = called(typed, "validate")
     assert found.stdout.splitlines() == snapshot(
         [
-            "warning[FLJ254]: what is known of `skills.models:Seen` is not trusted: skills/labels.py has changed since schemas/skills.models.json was written",
+            "warning[FLJ254]: the recorded schema of `skills.models:Seen` is ignored: skills/labels.py has changed since schemas/skills.models.json was written",
             " --> blueprints/typed.yaml:3:10",
             "  |",
             "3 | context: skills.models:Seen",
             "  |          ^^^^^^^^^^^^^^^^^^",
-            "  = hint: `flujo types` writes it again",
+            "  = hint: run `flujo types` to record it again",
         ]
     )
     assert not (typed.root / "skills/imported").exists(), "the digests say it"

@@ -117,7 +117,7 @@ def _reason(error: Any) -> str:
             odd = (name for name in value if name not in error.schema.get("properties", {}))
             return f"has keys that are not allowed: {one_of(odd, joined_by='and')}"
         case None:  # the schema `false`, for which jsonschema has no place
-            return "has a value that is not allowed"
+            return "is not allowed"
         case keyword:
             return _REASONS.get(keyword, f"breaks `{keyword}`").format(_short(wanted))
 

@@ -252,7 +252,7 @@ class _Family:
         known = [one for one in (*self.own, *self.included) if one != name]
         return UNKNOWN_BASE.at(
             self.document.span(("agents", name, "extends")),
-            f"agent {name!r} extends {wanted!r}, which is not an agent of this file",
+            f"agent {name!r} extends {wanted!r}, which this file neither defines nor includes",
             hint=suggest(wanted, known, what="known agents") or "add it to `agents:`, or `include` its file",
         )
 
