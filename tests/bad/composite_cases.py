@@ -1,4 +1,4 @@
-"""State machines, maps, parallels and routers that fit the language and mean nothing good."""
+"""State machines, maps, parallels and routers with valid syntax and wrong meaning."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ EDIT = "{steps: [{name: fix, agent: sorter}], transitions: [{to: judge}]}"
 
 
 def machine(judge: str, *, edit: str = EDIT, rest: str = "", keys: str = "") -> str:
-    """Return a machine whose states stand on lines 13 to 16: draft, judge, edit, done."""
+    """Return a machine whose states are on lines 13 to 16: draft, judge, edit, done."""
     return (
         "  - kind: state_machine\n    name: review\n    initial: draft\n    states:\n"
         "      draft: {steps: [{name: write, agent: sorter}], transitions: [{to: judge}]}\n"
@@ -18,12 +18,12 @@ def machine(judge: str, *, edit: str = EDIT, rest: str = "", keys: str = "") -> 
 
 
 def each(keys: str, *, over: str = 'input.text.split(",")', step: str = "agent: sorter") -> str:
-    """Return a map whose own keys stand from line 12, and whose step on line 11."""
+    """Return a map whose own keys start on line 12, and whose step is on line 11."""
     return f"  - kind: map\n    name: each\n    steps: [{{name: one, {step}}}]\n    over: {over}\n{keys}"
 
 
 def both(one: str, two: str, keys: str = "", kind: str = "parallel") -> str:
-    """Return branches that stand on lines 12 and 13."""
+    """Return branches on lines 12 and 13."""
     return (
         f"  - kind: {kind}\n    name: both\n    branches:\n"
         f"      one: [{{name: a, agent: sorter{one}}}]\n      two: [{{name: b, agent: sorter{two}}}]\n{keys}"
@@ -71,7 +71,7 @@ ATTEMPTS = [
 
 
 def known(inner: str, keys: str = "") -> str:
-    """Return a cache whose own step stands on line 11."""
+    """Return a cache whose own step is on line 11."""
     return f"  - kind: cache\n    name: known\n    step: {inner}\n{keys}"
 
 
@@ -113,7 +113,7 @@ CACHES = [
 
 
 def search(keys: str = "", propose: str = "skills.crm:plain", evaluate: str = "skills.crm:plain") -> str:
-    """Return a search whose own keys stand from line 13."""
+    """Return a search whose own keys start on line 13."""
     return (
         f"  - kind: tree_search\n    name: search\n    propose: {propose}\n    evaluate: {evaluate}\n{keys}"
     )

@@ -1,6 +1,6 @@
-"""Blueprints that reading must refuse: the bytes, and the rule, line and words of the finding.
+"""Blueprints that the reader must refuse: the bytes, and the rule, line and words of the finding.
 
-A case may break more than one rule; the one that is named must be among what is reported, on its line.
+A case may break several rules; the findings must include the named one, on its line.
 """
 
 import json
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 HEAD = 'version: "1"\nname: x\n'
 STEPS = "steps:\n  - name: a\n    call: skills.demo:ok\n"
 GOOD = HEAD + STEPS
-"""A blueprint of five lines without a mistake; cases that add to it begin on line 6."""
+"""A blueprint of five lines without an error; additions of cases start on line 6."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One bad file. `words` must stand in the message or the hint."""
+    """One bad file. The message or the hint must contain `words`."""
 
     name: str
     data: bytes

@@ -1,4 +1,4 @@
-"""Blueprints in which what one step gives does not reach the next as it was meant, or reaches too far."""
+"""Blueprints with errors in the flow of data between steps."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def perhaps(text) -> "str | None": ...
 """
 FILES = {"skills/typed.py": TYPED}
 OPTIONAL = HEAD.replace(", save: {label: output.label}", "")
-"""A case's beginning in which no step writes to the context."""
+"""The start of a case in which no step writes to the context."""
 
 
 def call(name: str) -> str:
-    """Return a call of `skills.typed`; what reads it stands on line 10."""
+    """Return a call of `skills.typed`; its reader is on line 10."""
     return f"  - {{name: got, call: 'skills.typed:{name}', with: {{text: '{{{{ input.text }}}}'}}}}\n"
 
 

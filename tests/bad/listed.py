@@ -1,4 +1,4 @@
-"""All bad inputs that have a number: bytes, YAML, language, paths, callables, texts, schemas, surroundings."""
+"""All numbered bad inputs: bytes, YAML, language, paths, callables, texts, schemas, surroundings."""
 
 from __future__ import annotations
 

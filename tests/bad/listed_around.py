@@ -1,4 +1,4 @@
-"""The numbered cases around a blueprint: secrets, settings, the lock, the database and what is handed in (H)."""
+"""The numbered cases around a blueprint: secrets, settings, the lock, the database and the input (H)."""
 
 from __future__ import annotations
 

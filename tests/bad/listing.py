@@ -1,4 +1,4 @@
-"""What a numbered case is: files of a project, a command on it, and what the command must say."""
+"""A numbered case: files of a project, a command, and its expected output."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ CHECK = ("validate", ENTRY)
 
 @dataclass(frozen=True)
 class Listed:
-    """One bad input by its number and name in the list of all, and what is to be said about it."""
+    """One bad input with its number and name in the complete list, and the expected finding."""
 
     number: int
     name: str
     files: Mapping[str, bytes]
     code: str
-    """Of the rule or the error; empty where a command says what differs and has no error to name."""
+    """The code of the rule or the error; empty if a command reports differences without an error."""
     at: tuple[int, int] | None
-    """Line and column of the finding; None where no file is at fault that has lines."""
+    """Line and column of the finding; None if it has no line."""
     words: tuple[str, ...]
-    """What the message or the hint says."""
+    """Words of the message or the hint."""
     file: str = ENTRY
-    """Where the finding is."""
+    """The file of the finding."""
     command: tuple[str, ...] = CHECK
     exit_code: int = 4
     severity: str = "error"
     before: tuple[tuple[str, ...], ...] = ()
-    """Commands that run first, and succeed."""
+    """Commands that run first and succeed."""
     make: Callable[[Path], None] | None = None
-    """What then happens to the project, beyond plain files."""
+    """Changes the project after that, beyond plain files."""
     hidden: str = ""
-    """What must not stand in anything that is written."""
+    """A text that must not occur in any output."""
 
     @property
     def id(self) -> str:
@@ -67,12 +67,12 @@ _FILES = {case.name: {path: text.encode() for path, text in case.all_files().ite
 
 
 def known(name: str) -> Mapping[str, bytes]:
-    """Return the files of a case that another table holds already."""
+    """Return the files of a case in another table."""
     return (_DATA | _FILES)[name]
 
 
 def entry(text: str | bytes, **files: str) -> Mapping[str, bytes]:
-    """Return a project with this entry, and blueprints beside it by their names."""
+    """Return a project with this entry, and other blueprints by their names."""
     data = text if isinstance(text, bytes) else text.encode()
     return {ENTRY: data, **{f"blueprints/{name}.yaml": text.encode() for name, text in files.items()}}
 
@@ -101,5 +101,5 @@ def warned(
     *words: str,
     severity: str = "warning",
 ) -> Listed:
-    """Return a case that `flujo validate` lets pass with a word about it."""
+    """Return a case that `flujo validate` accepts with a warning."""
     return Listed(number, name, files, code, (line, column), words, exit_code=0, severity=severity)

@@ -1,4 +1,4 @@
-"""Blueprints that fit the language and mean nothing good: each with its finding, line and words."""
+"""Blueprints with valid syntax and wrong meaning, each with its finding, line and words."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ agents:
 steps:
   - {name: sort, agent: sorter, input: "{{ input.text }}", save: {label: output.label}}
 """
-"""What every case begins with: seven lines, and a step on line 8. The case's own lines follow from 9."""
+"""The start of every case: seven lines, and a step on line 8. The case's own lines start on line 9."""
 
 CHILD = """\
 version: "1"
@@ -33,19 +33,19 @@ SKILLS = "def echo(text): ...\ndef lookup(email, *, limit=5): ...\nasync def pla
 
 @dataclass(frozen=True)
 class Case:
-    """One blueprint, and what must be said about it."""
+    """One blueprint, and its expected finding."""
 
     name: str
     steps: str
     code: str
     words: str
     under: str | None
-    """The text under the carets; None where the finding is about more than a piece of a line."""
+    """The text under the carets; None if the finding covers more than a part of a line."""
     line: int = 9
     severity: str = "error"
     files: Mapping[str, str] = field(default_factory=dict)
     entry: str | None = None
-    """The whole entry, where it is not `HEAD` and `steps`."""
+    """The whole entry, if it is not `HEAD` and `steps`."""
     file: str = ENTRY
 
     def all_files(self) -> dict[str, str]:
@@ -75,7 +75,7 @@ def importing(path: str, keys: str = "") -> str:
 
 
 def chain(length: int) -> dict[str, str]:
-    """Return blueprints that import each other in a row, `c1` first."""
+    """Return a chain of blueprints that import each other, `c1` first."""
     head = 'version: "1"\nname: c\nsteps:\n'
     links = {f"blueprints/c{n}.yaml": head + importing(f"./c{n + 1}.yaml") for n in range(1, length)}
     return {**links, f"blueprints/c{length}.yaml": CHILD}

@@ -1,4 +1,4 @@
-"""Agents that are shared wrongly: includes, extends and defaults that mean nothing good."""
+"""Errors in sharing agents: includes, extends and defaults."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ version: "1"
 agents:
   reviewer: {model: a:b, instructions: Review the text.}
 """
-"""A file of agents: its agents begin on line 3."""
+"""A file of agents; its agents start on line 3."""
 INCLUDE = "./agents/common.yaml"
 
 
 def entry(agents: str = "", *, include: str = INCLUDE, ask: str = "reviewer", more: str = "") -> str:
-    """Return a blueprint: what it includes on line 3, a step on line 4, more of it from 5, agents last."""
+    """Return a blueprint: `include` on line 3, a step on line 4, more keys from line 5, agents last."""
     return f'version: "1"\nname: case\ninclude: [{include}]\nsteps: [{{name: a, agent: {ask}}}]\n{more}' + (
         f"agents:\n{agents}" if agents else ""
     )
@@ -35,7 +35,7 @@ def common(agents: str, *, top: str = "") -> dict[str, str]:
 
 
 def line_of(count: int) -> str:
-    """Return agents that extend each other: `a1` says everything, and `a{count}` goes back to all others."""
+    """Return agents that extend each other: `a1` has all keys, and `a{count}` extends all others."""
     rest = "".join(f"  a{n}: {{extends: a{n - 1}}}\n" for n in range(2, count + 1))
     return "  a1: {model: a:b, instructions: Review.}\n" + rest
 

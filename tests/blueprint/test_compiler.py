@@ -1,4 +1,4 @@
-"""A blueprint becomes a tree, and what it was made of becomes a closure."""
+"""A blueprint is compiled to a tree, and its files form a closure."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_the_top_of_a_blueprint_is_the_pipeline() -> None:
     }
 
 
-def test_a_step_that_asks_has_its_agent_with_everything_it_says() -> None:
+def test_a_step_has_its_agent_with_all_keys() -> None:
     step = steps()["sort"]
     assert isinstance(step, Step)
     assert step.agent == AgentSpec(
@@ -163,7 +163,7 @@ def test_a_step_that_calls_has_its_arguments() -> None:
     assert step.agent is None
 
 
-def test_both_forms_of_a_conditional_are_told_apart() -> None:
+def test_both_forms_of_a_conditional_are_compiled() -> None:
     fork, route = steps()["fork"], steps()["route"]
     assert isinstance(fork, ConditionalStep)
     assert isinstance(route, ConditionalStep)
@@ -177,7 +177,7 @@ def test_both_forms_of_a_conditional_are_told_apart() -> None:
     assert route.default.steps == ()
 
 
-def test_a_template_that_is_switched_off_is_literal() -> None:
+def test_a_text_without_template_is_literal() -> None:
     fork = steps()["fork"]
     assert isinstance(fork, ConditionalStep)
     one = fork.branches["then"].steps[0]
@@ -197,7 +197,7 @@ def test_a_loop_has_its_condition_its_limit_and_its_variables() -> None:
     assert [step.name for step in loop.body.steps] == ["try"]
 
 
-def test_a_question_and_an_import_have_what_they_say() -> None:
+def test_a_question_and_an_import_have_their_keys() -> None:
     ask, sub = steps()["ask"], steps()["sub"]
     assert isinstance(ask, HumanInTheLoopStep)
     assert (ask.message, ask.answer_schema) == (Text("Send {{ previous }}?"), {"type": "boolean"})
@@ -208,7 +208,7 @@ def test_a_question_and_an_import_have_what_they_say() -> None:
     assert sub.on_failure == {"output": {"sorry": Text("{{ input.text }}")}}
 
 
-def test_without_with_previous_goes_to_the_callable() -> None:
+def test_without_with_the_callable_gets_previous() -> None:
     files = {
         ENTRY: 'version: "1"\nname: x\nsteps: [{name: a, call: "skills.crm:plain"}]\n',
         "skills/crm.py": SKILLS,
@@ -227,7 +227,7 @@ def models(found: Compiled) -> dict[str, str]:
     return {agent.name: agent.model for agent in asked if agent is not None}
 
 
-def test_a_model_can_be_overridden_by_name_and_for_all() -> None:
+def test_a_model_can_be_overridden_for_one_agent_and_for_all() -> None:
     assert models(compiled()) == {"sorter": "openai:small", "plain": "local:tiny"}
     one = compiled(overrides={"agents.sorter.model": "test:x"})
     assert models(one) == {"sorter": "test:x", "plain": "local:tiny"}
@@ -286,7 +286,7 @@ def test_a_closure_with_a_file_missing_is_corrupt() -> None:
     ),
     st.dictionaries(st.sampled_from(["agents.*.model", "agents.a.model"]), st.just("x:y")),
 )
-def test_every_closure_comes_back_as_it_was(files: dict[str, bytes], overrides: dict[str, str]) -> None:
+def test_every_closure_is_restored_unchanged(files: dict[str, bytes], overrides: dict[str, str]) -> None:
     closure = Closure("a.yaml", files, overrides)
     assert Closure.load(closure.manifest(), closure.blobs()) == closure
 
@@ -301,13 +301,13 @@ def test_a_changed_file_changes_the_digest_and_the_order_of_reading_does_not() -
 # What cannot be compiled ---------------------------------------------------------------------------------
 
 
-def test_a_blueprint_that_is_not_there_is_one_finding() -> None:
+def test_a_missing_blueprint_is_one_finding() -> None:
     found = compile_blueprint("blueprints/none.yaml", PinnedSource({}))
     assert found.pipeline is None
     assert [one.code for one in found.diagnostics] == ["FLJ221"]
 
 
-def test_a_blueprint_that_cannot_be_read_is_diagnosed_by_the_reader() -> None:
+def test_an_unreadable_blueprint_has_findings_of_the_reader() -> None:
     found = compile_blueprint("a.yaml", PinnedSource({"a.yaml": b"steps: [}"}))
     assert found.pipeline is None
     assert found.diagnostics
@@ -328,7 +328,7 @@ def test_a_prompt_that_is_not_text_is_refused() -> None:
 
 
 @given(st.binary(max_size=300))
-def test_no_bytes_make_the_compiler_raise(data: bytes) -> None:
+def test_the_compiler_never_raises(data: bytes) -> None:
     found = compile_blueprint("a.yaml", PinnedSource({"a.yaml": data}))
     assert found.pipeline is not None or any(one.is_error for one in found.diagnostics)
 
@@ -367,7 +367,7 @@ assert not [name for name in sys.modules if name.split(".")[0] in ("skills", "py
 """
 
 
-def test_compiling_and_locking_imports_and_writes_and_opens_nothing(tmp_path: Path) -> None:
+def test_compiling_and_locking_import_write_and_open_nothing(tmp_path: Path) -> None:
     for name, text in FILES.items():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Every bad file is refused for its reason, at its line; every good look-alike passes."""
+"""Every bad file is refused with the expected finding at its line; every good look-alike passes."""
 
 import json
 import subprocess
@@ -53,7 +53,7 @@ def test_names_of_cases_are_unique() -> None:
 
 
 def test_reading_the_bad_files_takes_little_memory_and_touches_nothing() -> None:
-    """In a process of its own: a hook refuses sockets, processes, writes, and imports that a file names."""
+    """Runs in a separate process with a hook that refuses sockets, processes, writes and imports of named modules."""
     script = """
 import sys
 from pathlib import Path

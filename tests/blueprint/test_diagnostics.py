@@ -1,4 +1,4 @@
-"""A finding shows its place exactly, whatever stands on the line."""
+"""A rendered finding shows its exact place on any line."""
 
 import json
 
@@ -46,7 +46,7 @@ error[FLJ111]: the key stands twice
   = hint: keep one""")
 
 
-def test_further_places_have_their_own_label() -> None:
+def test_related_places_have_their_own_label() -> None:
     finding = _finding(
         _at(12, 1, 5), related=((_at(1, 1, 5), "first here"), (_at(3, 1, 2, file="b.yaml"), "lost"))
     )
@@ -65,7 +65,7 @@ error[FLJ111]: the key stands twice
 """)
 
 
-def test_carets_stand_under_wide_characters_and_behind_tabs() -> None:
+def test_carets_are_aligned_under_wide_characters_and_after_tabs() -> None:
     line = "\tname: 票务 x"
     shown = render(_finding(_at(1, 8, 10)), {"a.yaml": line}).splitlines()
     assert shown[3:] == ["1 |     name: 票务 x", "  |           ^^^^"]
@@ -81,22 +81,22 @@ def test_a_span_over_several_lines_is_marked_to_the_end_of_its_first() -> None:
     assert shown[3:] == ["1 | - name: x", "  |   ^^^^^^^"]
 
 
-def test_a_long_line_is_cut_around_the_span() -> None:
+def test_a_long_line_is_shortened_around_the_span() -> None:
     text = "a" * 500 + "HERE" + "b" * 500
     source, marks = render(_finding(_at(1, 501, 505)), {"a.yaml": text}).splitlines()[3:]
     assert len(source) < 140
     assert source[marks.index("^") : marks.rindex("^") + 1] == "HERE"
 
 
-def test_an_empty_span_still_gets_a_caret() -> None:
+def test_an_empty_span_has_a_caret() -> None:
     assert render(_finding(_at(1, 6, 6)), {"a.yaml": "when:"}).splitlines()[-1] == "  |      ^"
 
 
-def test_a_file_that_is_not_there_is_named_only() -> None:
+def test_a_file_without_text_is_shown_without_an_excerpt() -> None:
     assert render(_finding(_at(7, 1, 2)), {}) == "error[FLJ111]: the key stands twice\n --> a.yaml:7:1"
 
 
-def test_what_would_command_a_terminal_is_written_as_an_escape() -> None:
+def test_control_characters_are_written_as_escapes() -> None:
     finding = _finding(_at(1, 1, 2), hint="\x1b[2J")
     shown = render(finding, {"a.yaml": "a\u202eb\x1b[31m"})
     assert "\x1b" not in shown
@@ -105,7 +105,7 @@ def test_what_would_command_a_terminal_is_written_as_an_escape() -> None:
 
 
 @given(st.text(), st.integers(1, 60), st.integers(0, 60))
-def test_rendering_takes_any_line_and_any_span(line: str, column: int, length: int) -> None:
+def test_rendering_supports_any_line_and_any_span(line: str, column: int, length: int) -> None:
     shown = render(_finding(_at(1, column, column + length)), {"a.yaml": line})
     assert shown == visible(shown.replace("\n", "")) or all(
         visible(part) == part for part in shown.split("\n")
@@ -122,7 +122,7 @@ def test_a_finding_as_json_has_its_rule_span_and_fix() -> None:
     assert data["related"][0]["label"] == "first"
 
 
-def test_every_rule_explains_itself() -> None:
+def test_every_rule_has_an_explanation() -> None:
     assert vars(syntax_rules)["EMPTY"] is RULES["FLJ101"]
     for code, known in RULES.items():
         assert known.code == code
@@ -131,14 +131,14 @@ def test_every_rule_explains_itself() -> None:
     assert len({known.slug for known in RULES.values()}) == len(RULES)
 
 
-def test_a_code_or_slug_is_given_once() -> None:
+def test_a_code_or_slug_is_registered_once() -> None:
     with pytest.raises(ValueError, match="already registered"):
         rule("FLJ101", "another", "t", finds="f", why="w", example="e", instead="i")
     with pytest.raises(ValueError, match="already registered"):
         rule("FLJ1", "empty", "t", finds="f", why="w", example="e", instead="i")
 
 
-def test_the_nearest_word_is_offered_and_nothing_far_fetched() -> None:
+def test_the_nearest_word_is_suggested_if_it_is_close() -> None:
     assert did_you_mean("agnet", ["agent", "call"]) == "did you mean `agent`?"
     assert nearest("Agent", ["agent"]) == "agent"
     assert nearest("colour", ["agent", "call"]) is None
@@ -146,7 +146,7 @@ def test_the_nearest_word_is_offered_and_nothing_far_fetched() -> None:
     assert suggest("colour", []) == ""
 
 
-def test_many_words_are_cut() -> None:
+def test_a_long_list_of_words_is_shortened() -> None:
     assert one_of(["a", "b", "c"]) == "`a`, `b` or `c`"
     assert one_of(["a"]) == "`a`"
     assert one_of([str(n) for n in range(20)], most=2) == "`0`, `1` or 18 more"

@@ -1,4 +1,4 @@
-"""YAML and Python are two doors to one tree: each kind of step, written in both, is the same."""
+"""Each kind of step gives the same tree from YAML and from Python."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def body(*names: str) -> Pipeline:
 
 @dataclass(frozen=True)
 class Door:
-    """A step, written twice."""
+    """A step, written in YAML and in Python."""
 
     name: str
     yaml: str
@@ -416,7 +416,7 @@ def from_yaml(step: str, top: str = "") -> Pipeline:
 
 
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
-def test_both_doors_lead_to_the_same_tree(door: Door) -> None:
+def test_yaml_and_python_give_the_same_tree(door: Door) -> None:
     pipeline = from_yaml(door.yaml)
     assert pipeline.steps == (door.python,)
     in_python = Pipeline((door.python,))
@@ -424,19 +424,19 @@ def test_both_doors_lead_to_the_same_tree(door: Door) -> None:
 
 
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
-def test_what_python_says_is_written_as_yaml_that_says_the_same(door: Door) -> None:
+def test_a_tree_from_python_is_written_as_equal_yaml(door: Door) -> None:
     pipeline = replace(from_yaml(door.yaml), steps=(door.python,))
     files = {path: text.encode() for path, text in write_blueprint(pipeline, "blueprints/doors.yaml").items()}
     found = compile_blueprint("blueprints/doors.yaml", PinnedSource(files), allow_callables=["skills.*"])
     assert found.pipeline == pipeline, [str(one) for one in found.diagnostics]
 
 
-def test_every_kind_that_is_available_has_both_doors() -> None:
+def test_every_available_kind_is_tested_in_yaml_and_python() -> None:
     available = KINDS.keys() - NOT_YET
     assert {door.python.kind for door in DOORS} == available
 
 
-def test_a_budget_is_the_same_through_both_doors() -> None:
+def test_a_budget_is_the_same_in_yaml_and_python() -> None:
     yaml = "budget: {total_cost_usd_limit: 0.5, wall_time_s_limit: 2m, unknown_price: allow}\n"
     limits = UsageLimits(total_cost_usd_limit=0.5, wall_time_s_limit=120.0, unknown_price="allow")
     assert from_yaml('name: a\ncall: "skills.x:f"\n', yaml).budget == limits

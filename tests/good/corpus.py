@@ -1,4 +1,4 @@
-"""Blueprints that look like the bad ones and must pass: a guard is judged by what it lets through, too."""
+"""Valid blueprints that resemble bad ones and must pass: a check must not refuse too much."""
 
 import json
 
@@ -43,7 +43,7 @@ CASES: dict[str, str | bytes] = {
     "a folded block": _described(">-\n  one\n  two\n\n  three"),
     "a plain text over two lines": _described("one\n  two"),
     "two merge signs in quotes": GOOD + 'output: {"<<": "x"}\n',
-    # Words that YAML 1.1 reads otherwise, where only text may stand
+    # Words that YAML 1.1 reads differently, where only text is allowed
     "a step called yes": HEAD + "steps: [{name: yes, call: a:b}]\n",
     "a step called no, and its agent on": HEAD + "agents: {on: {model: m}}\nsteps: [{name: no, agent: on}]\n",
     "branches called yes and no": GOOD + "  - {kind: conditional, name: c, switch: a.b, branches: {yes: [], no: []}, default: []}\n",

@@ -1,4 +1,4 @@
-"""Blueprints that look as if something flowed nowhere, or too far, and do not: nothing may be said about them."""
+"""Valid blueprints that resemble errors in the flow of data: no findings are allowed."""
 
 from __future__ import annotations
 

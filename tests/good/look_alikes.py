@@ -1,4 +1,4 @@
-"""For each rule a blueprint that comes close to breaking it and does not: a rule is judged by what it lets pass, too."""
+"""For each rule, a blueprint that almost breaks it but does not: a rule must not report too much."""
 
 from __future__ import annotations
 
@@ -107,4 +107,4 @@ LOOK_ALIKES = {
     "FLJ294": "tools-that-only-read",
     "FLJ295": "an-effect-recorded-late-that-may-be-repeated",
 }
-"""Rule → the name of a case in one of the tables beside this file."""
+"""Rule → the name of a case in one of the tables of this folder."""

@@ -1,4 +1,4 @@
-"""Blueprints that look like bad ones and are not: nothing may be said about them."""
+"""Valid blueprints that resemble bad ones: no findings are allowed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Agents that are shared in ways that look wrong and are not: nothing may be said about them."""
+"""Valid ways to share agents that resemble errors: no findings are allowed."""
 
 from __future__ import annotations
 
@@ -50,4 +50,4 @@ SHARED: dict[str, dict[str, str]] = {
         "blueprints/child.yaml": entry().replace("name: case", "name: child"),
     },
 }  # fmt: skip
-"""Files by their paths; the blueprint's own is the one without a path."""
+"""Files by their paths; the blueprint itself has an empty path."""

@@ -343,7 +343,7 @@ def test_a_child_pipeline_from_python_gets_its_own_file() -> None:
 
 
 REFUSED = {
-    "a lambda": (Pipeline(Step("a", lambda data: data), "p"), "has no name that a blueprint could say"),
+    "a lambda": (Pipeline(Step("a", lambda data: data), "p"), "cannot be imported by its name"),
     "no name": (Pipeline(Step("a", "skills.x:f")), "`name`"),
     "two agents of one name": (
         Pipeline([Step("a", agent=AGENTS[0]), Step("b", agent=AgentSpec("writer", "x:y"))], "p"),

@@ -1,4 +1,4 @@
-"""A finding in an expression shows where what it reads is defined."""
+"""A finding in an expression shows the definition of the name."""
 
 import pytest
 
@@ -34,7 +34,7 @@ steps:
         ("steps.later.output", "16:12", "the step is here"),
     ],
 )
-def test_what_cannot_be_read_shows_where_it_is_defined(reads: str, place: str, label: str) -> None:
+def test_an_unreadable_name_shows_its_definition(reads: str, place: str, label: str) -> None:
     check = f'  - {{name: check, agent: sorter, input: "{{{{ {reads} }}}}"}}\n'
     blueprint = f"{HEAD}{check}  - {{name: later, agent: sorter}}\n"
     source = PinnedSource({"blueprints/e.yaml": blueprint.encode()})
@@ -43,7 +43,7 @@ def test_what_cannot_be_read_shows_where_it_is_defined(reads: str, place: str, l
     assert [(str(span), said) for span, said in found.related] == [(f"blueprints/e.yaml:{place}", label)]
 
 
-def test_a_name_that_is_nowhere_has_no_second_place() -> None:
+def test_an_undefined_name_has_no_second_place() -> None:
     blueprint = f'{HEAD}  - {{name: check, agent: sorter, input: "{{{{ steps.nowhere.output }}}}"}}\n'
     source = PinnedSource({"blueprints/e.yaml": blueprint.encode()})
     [found] = [one for one in compile_blueprint("blueprints/e.yaml", source).diagnostics if one.is_error]

@@ -1,4 +1,4 @@
-"""Expressions at run time: what they read, what they give, and what they say when they cannot."""
+"""Expressions at run time: the names that they read, their values, and their errors."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ LOOKUP = looking_up(VALUES)
 
 
 def value(source: str) -> Any:
-    """Return what an expression gives on `VALUES`."""
+    """Return the value of an expression on `VALUES`."""
     return compile_expression(source)(LOOKUP)
 
 
@@ -90,11 +90,11 @@ def failure(source: str) -> ExpressionFailed:
         ("1 + 2", []),
     ],
 )
-def test_an_expression_reads_its_longest_names_and_nothing_more(source: str, reads: list[Chain]) -> None:
+def test_an_expression_reads_only_its_longest_name_chains(source: str, reads: list[Chain]) -> None:
     assert list(compile_expression(source).reads) == reads
 
 
-def test_only_what_is_read_is_looked_up() -> None:
+def test_only_the_names_of_an_expression_are_looked_up() -> None:
     asked: list[Chain] = []
 
     def lookup(chain: Chain) -> Any:
@@ -109,7 +109,7 @@ def test_the_same_source_is_compiled_once() -> None:
     assert compile_expression("input.count > 1") is compile_expression("input.count > 1")
 
 
-def test_a_bare_path_hands_on_the_very_value() -> None:
+def test_a_bare_path_returns_the_same_object() -> None:
     assert value("input.docs") is VALUES["input"]["docs"]  # type: ignore[index]  # a dict of many shapes
 
 
@@ -154,21 +154,21 @@ def test_a_bare_path_hands_on_the_very_value() -> None:
         ("size(input.text)", 15),
     ],
 )
-def test_an_expression_gives_plain_json(source: str, expected: Any) -> None:
+def test_an_expression_returns_plain_json(source: str, expected: Any) -> None:
     given_value = value(source)
     assert given_value == expected
     assert type(given_value) is type(expected)
 
 
 @given(st.integers(-(2**63), 2**64 - 1))
-def test_integers_go_through_unchanged(number: int) -> None:
+def test_integers_stay_unchanged(number: int) -> None:
     lookup = looking_up({"input": {"n": number}})
     assert compile_expression("input.n")(lookup) == number
     assert compile_expression("[input.n][0]")(lookup) == number
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00")))
-def test_text_goes_through_unchanged(text: str) -> None:
+def test_text_stays_unchanged(text: str) -> None:
     assert compile_expression("[input.t][0]")(looking_up({"input": {"t": text}})) == text
 
 
@@ -270,7 +270,7 @@ def test_threads_may_share_an_expression() -> None:
         ("[1.0 / 0.0]", "not a finite number", "JSON"),
     ],
 )
-def test_a_failure_names_the_reason_and_what_to_write(source: str, reason: str, hint: str | None) -> None:
+def test_a_failure_has_a_reason_and_a_hint(source: str, reason: str, hint: str | None) -> None:
     error = failure(source)
     assert reason in error.message
     assert f"`{source}`" in error.message
@@ -286,12 +286,12 @@ def test_a_failure_never_shows_values() -> None:
         assert "hush" not in caught.value.message + str(caught.value.hint)
 
 
-def test_a_name_that_is_not_needed_may_be_missing() -> None:
+def test_a_name_that_is_not_evaluated_may_be_missing() -> None:
     assert value("true || input.zzz") is True
     assert value("has(input.zzz) ? input.zzz : input.count") == 3
 
 
-def test_nested_loops_over_lists_come_to_an_end() -> None:
+def test_nested_loops_over_lists_are_bounded() -> None:
     thirty = f"[{', '.join(str(n) for n in range(30))}]"
     source = f"size({thirty}.map(a, {thirty}.map(b, {thirty}.map(c, {thirty}.map(d, a + b + c + d)))))"
     assert "more than 10,000 iterations" in failure(source).message
@@ -305,7 +305,7 @@ def test_a_value_over_one_mebibyte_is_refused() -> None:
             compile_expression(source)(pages)
 
 
-def test_a_bare_path_may_be_as_large_as_what_is_there() -> None:
+def test_the_value_of_a_bare_path_has_no_size_limit() -> None:
     page = "x" * 3_000_000
     assert compile_expression("input.page")(looking_up({"input": {"page": page}})) is page
 
@@ -317,7 +317,7 @@ def test_a_value_that_cel_cannot_hold_is_a_typed_error() -> None:
         compile_expression("input.n == 'x'")(looking_up({"input": {"n": "\ud800"}}))
 
 
-# What is no expression ------------------------------------------------------------------------------------
+# Syntax errors ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def test_a_value_that_cel_cannot_hold_is_a_typed_error() -> None:
         ("true ? 1 : 'a'", "the two results of `? :` differ", "dyn(", None),
     ],
 )
-def test_what_does_not_parse_is_explained_in_place(
+def test_a_syntax_error_is_explained_at_its_place(
     source: str, reason: str, hint: str | None, piece: str | None
 ) -> None:
     with pytest.raises(ExpressionSyntax) as caught:
@@ -389,7 +389,7 @@ def test_a_syntax_error_is_a_blueprint_error() -> None:
 
 
 def compiles_or_says_why(source: str) -> None:
-    """Compile and evaluate whatever it is: only the typed errors may come out."""
+    """Compile and evaluate any source; only typed errors are allowed."""
     with suppress(ExpressionSyntax, ExpressionFailed):
         compile_expression(source)(LOOKUP)
 

@@ -1,4 +1,4 @@
-"""Texts: what a `{{ … }}` becomes, where it ends, and what is said about braces that are wrong."""
+"""Texts: the value of a `{{ … }}`, where it ends, and findings about wrong braces."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INPUT: dict[str, Any] = {
 
 
 def filled(source: str, values: dict[str, Any] | None = None) -> Any:
-    """Return what a text becomes; names are `input.…`."""
+    """Return the filled text; names are `input.…`."""
     known = INPUT if values is None else values
 
     def lookup(chain: Chain) -> Any:
@@ -66,12 +66,12 @@ def filled(source: str, values: dict[str, Any] | None = None) -> Any:
         ("${{ input.count }}", "$3"),
     ],
 )
-def test_a_text_is_filled_in(source: str, expected: str) -> None:
+def test_placeholders_of_a_text_are_replaced(source: str, expected: str) -> None:
     assert filled(source) == expected
 
 
 @pytest.mark.parametrize("name", sorted(INPUT))
-def test_nothing_but_one_placeholder_keeps_the_value(name: str) -> None:
+def test_a_text_of_one_placeholder_keeps_the_type_of_the_value(name: str) -> None:
     assert filled(f" \n{{{{ input.{name} }}}}\t") is INPUT[name]
 
 
@@ -82,13 +82,13 @@ def test_null_in_the_middle_of_a_text_is_an_error_that_names_the_expression() ->
     assert filled("note: {{ get(input, 'nothing', '-') }}") == "note: -"
 
 
-def test_a_literal_text_has_no_braces() -> None:
+def test_a_literal_text_keeps_its_braces() -> None:
     text = compile_text("{{ input.text }} {% if %} {{", literal=True)
     assert text(lambda _: pytest.fail("nothing is read")) == "{{ input.text }} {% if %} {{"
     assert text.reads == ()
 
 
-def test_a_text_reads_what_its_placeholders_read() -> None:
+def test_a_text_reads_the_names_of_its_placeholders() -> None:
     text = compile_text("{{ input.a.b }} {{ input.a }} {{ context.x + 1 }}")
     assert text.reads == (("context", "x"), ("input", "a"))
 
@@ -107,17 +107,17 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00
 
 
 @given(TEXT.filter(lambda text: "{{" not in text))
-def test_a_text_without_placeholders_stays_as_it_is(text: str) -> None:
+def test_a_text_without_placeholders_stays_unchanged(text: str) -> None:
     assert filled(text) == text
 
 
 @given(st.lists(st.sampled_from(["{{", "}}", " input.text ", "input.x", "{%", "'", "\\", "a"])).map("".join))
-def test_what_is_filled_in_is_never_read_again(text: str) -> None:
+def test_inserted_values_are_not_evaluated_again(text: str) -> None:
     assert filled("<{{ input.x }}|{{ input.x + '' }}>", {"x": text}) == f"<{text}|{text}>"
 
 
 @given(JSON, TEXT)
-def test_a_placeholder_alone_changes_no_value(value: Any, text: str) -> None:
+def test_a_single_placeholder_returns_the_value_unchanged(value: Any, text: str) -> None:
     assert filled("{{ input.x }}", {"x": value}) is value
     assert filled("{{ input.x }}", {"x": text}) is text
 
@@ -142,12 +142,12 @@ def test_the_scanner_never_raises_and_loses_nothing(text: str) -> None:
         filled(text)
 
 
-def test_a_megabyte_of_open_braces_is_scanned_in_no_time() -> None:
+def test_a_megabyte_of_open_braces_is_scanned_in_linear_time() -> None:
     assert len(scan("{{ a " * 200_000).problems) == 1
     assert len(scan('{{ """' * 150_000).problems) == 1
 
 
-# What is said about braces that are wrong -----------------------------------------------------------------
+# Findings about wrong braces -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_megabyte_of_open_braces_is_scanned_in_no_time() -> None:
         ("{{ input.text and input.count }}", "expression-syntax", "error", "and", "a && b"),
     ],
 )
-def test_wrong_braces_are_explained_in_place(
+def test_wrong_braces_are_explained_at_their_place(
     source: str, slug: str, severity: str, piece: str, hint: str
 ) -> None:
     scope = {"properties": {"input": {"properties": {"text": {"type": "string"}}, "required": ["text"]}}}
@@ -188,13 +188,13 @@ def test_wrong_braces_are_explained_in_place(
         "{{ '{% if %}' }}",
     ],
 )
-def test_braces_of_other_languages_are_left_alone(source: str) -> None:
+def test_braces_of_other_languages_are_accepted(source: str) -> None:
     scope = {"properties": {"input": {"properties": {"text": {"type": "string"}}, "required": ["text"]}}}
     assert check_text(source, scope).problems == ()
 
 
 @pytest.mark.parametrize("source", ["a {{ b", "{{ }} x", "{{ a b }} c", "x {{ 1 + 'a' }}"])
-def test_a_text_that_cannot_be_filled_in_is_refused_where_it_is_compiled(source: str) -> None:
+def test_a_malformed_text_does_not_compile(source: str) -> None:
     with pytest.raises(ExpressionSyntax) as caught:
         compile_text(source)
     assert 0 <= caught.value.facts["start"] <= caught.value.facts["end"] <= len(source)

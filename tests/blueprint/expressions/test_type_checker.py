@@ -1,4 +1,4 @@
-"""Expressions before a run: names that are not there, values that may not be, and types that do not fit."""
+"""Expressions before a run: unknown names, values that may be missing, and wrong types."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FLAG = {"type": "boolean"}
 
 
 def record(required: dict[str, Any], **optional: Any) -> dict[str, Any]:
-    """Return the schema of an object with these fields and no others."""
+    """Return the schema of an object with only these fields."""
     return {
         "type": "object",
         "properties": required | optional,
@@ -75,7 +75,7 @@ SCOPE = {
 
 
 def check(source: str, expect: str | None = None) -> Checked:
-    """Return what is known of an expression in `SCOPE`."""
+    """Return the result of checking an expression in `SCOPE`."""
     return check_expression(source, SCOPE, expect=expect)
 
 
@@ -125,7 +125,7 @@ def only(source: str, expect: str | None = None) -> Problem:
         ("google.protobuf.Struct{}", None, "message type", None),
     ],
 )
-def test_a_name_that_is_not_there_is_found_in_place(
+def test_an_unknown_name_is_reported_at_its_place(
     source: str, piece: str | None, message: str, hint: str | None
 ) -> None:
     problem = only(source)
@@ -138,14 +138,14 @@ def test_a_name_that_is_not_there_is_found_in_place(
 @pytest.mark.parametrize(
     "source", ["env.API_KEY", "now()", "random() > 0.5", "uuid()", "os.environ", "secrets.X"]
 )
-def test_no_environment_no_clock_no_chance(source: str) -> None:
+def test_environment_clock_and_randomness_are_not_available(source: str) -> None:
     problem = only(source)
     assert problem.slug == "not-reproducible"
     assert "replay" in problem.message
     assert "run.started_at" in str(problem.hint)
 
 
-def test_every_wrong_name_is_found_at_once() -> None:
+def test_all_unknown_names_are_reported_at_once() -> None:
     problems = check("nope.a && input.txet == now() || steps.srt.output").problems
     assert [problem.slug for problem in problems] == [
         "unknown-name",
@@ -181,17 +181,17 @@ def test_every_wrong_name_is_found_at_once() -> None:
         "input == input && steps.sort.output == {}",
     ],
 )
-def test_what_is_right_gets_no_word(source: str) -> None:
+def test_a_valid_expression_has_no_findings(source: str) -> None:
     assert check(source).problems == ()
 
 
-def test_an_unknown_scope_checks_only_the_language() -> None:
+def test_with_an_unknown_scope_only_the_syntax_is_checked() -> None:
     assert check_expression("what.ever + x > 3", None).problems == ()
     assert check_expression("what.ever", {}).schema is None
     assert check_expression("len(x)", True).problems[0].slug == "unknown-function"
 
 
-def test_a_schema_that_refers_to_itself_is_followed_as_far_as_it_goes() -> None:
+def test_a_recursive_schema_is_followed() -> None:
     assert check("input.node.next.next.next").problems[0].slug == "may-be-missing"
     knot = {"properties": {"k": {"$ref": "#/$defs/Knot"}}, "$defs": INPUT["$defs"]}
     assert check_expression("x.k.a", {"properties": {"x": knot}}).schema is None
@@ -213,7 +213,7 @@ def test_a_schema_that_refers_to_itself_is_followed_as_far_as_it_goes() -> None:
         ("size(input.owner)", "may-be-null", "input.owner", 'get(input, "owner", …)'),
     ],
 )
-def test_a_value_that_may_not_be_there_is_a_warning(source: str, slug: str, piece: str, hint: str) -> None:
+def test_a_value_that_may_be_missing_is_a_warning(source: str, slug: str, piece: str, hint: str) -> None:
     problem = only(source)
     assert (problem.severity, problem.slug) == ("warning", slug)
     assert source[problem.start : problem.end] == piece
@@ -238,11 +238,11 @@ def test_a_value_that_may_not_be_there_is_a_warning(source: str, slug: str, piec
         "input.docs.map(d, d.by)",
     ],
 )
-def test_a_value_that_is_asked_about_first_needs_no_warning(source: str) -> None:
+def test_a_value_that_is_checked_first_has_no_warning(source: str) -> None:
     assert check(source).problems == ()
 
 
-def test_a_null_that_a_condition_or_a_text_cannot_take_is_a_warning() -> None:
+def test_a_possible_null_in_a_condition_or_a_text_is_a_warning() -> None:
     scope = {"properties": {"input": record({"sure": {"type": ["boolean", "null"]}})}}
     assert [one.slug for one in check_expression("input.sure", scope, expect="bool").problems] == [
         "may-be-null"
@@ -289,7 +289,7 @@ def test_a_null_that_a_condition_or_a_text_cannot_take_is_a_warning() -> None:
         ("get(input, 3, 'z')", None, "`get` does not take", "get(map"),
     ],
 )
-def test_values_that_do_not_go_together_are_found_in_place(
+def test_incompatible_types_are_reported_at_their_place(
     source: str, piece: str | None, message: str, hint: str | None
 ) -> None:
     problem = only(source)
@@ -313,7 +313,9 @@ def test_values_that_do_not_go_together_are_found_in_place(
         ("b'x'", "string", "not-json"),
     ],
 )
-def test_a_value_that_its_key_does_not_take_is_an_error(source: str, expect: str | None, slug: str) -> None:
+def test_a_value_of_the_wrong_type_for_its_key_is_an_error(
+    source: str, expect: str | None, slug: str
+) -> None:
     problem = only(f" {source} ", expect)
     assert (problem.severity, problem.slug) == ("error", slug)
     assert (problem.start, problem.end) == (1, 1 + len(source))
@@ -362,11 +364,11 @@ def test_a_value_that_fits_or_may_fit_its_key_passes(source: str, expect: str) -
         ("{{ input.count }}", WHOLE),
     ],
 )
-def test_the_schema_of_a_value_is_known_where_its_parts_are(source: str, schema: Any) -> None:
+def test_the_schema_of_a_value_follows_from_its_parts(source: str, schema: Any) -> None:
     assert check(source).schema == schema
 
 
-def test_a_schema_takes_its_definitions_along() -> None:
+def test_a_schema_keeps_its_definitions() -> None:
     schema = check("input.docs").schema
     assert schema["items"] == {"$ref": "#/$defs/Document"}
     assert schema["$defs"]["Document"] == DOCUMENT
@@ -379,7 +381,7 @@ def test_a_schema_takes_its_definitions_along() -> None:
 # Texts and places ----------------------------------------------------------------------------------------
 
 
-def test_the_findings_of_a_text_are_where_they_stand_in_it() -> None:
+def test_findings_in_a_text_have_their_offsets() -> None:
     source = "Hi {{ input.text }}, é {{ input.txet }} and\n{{ steps.srt.output > 'a' }}"
     checked = check_text(source, SCOPE)
     assert [source[one.start : one.end] for one in checked.problems] == ["txet", "srt"]
@@ -390,11 +392,11 @@ def test_the_findings_of_a_text_are_where_they_stand_in_it() -> None:
     ("source", "schema"),
     [("plain", TEXT), ("", TEXT), ("n: {{ input.count }}", TEXT), (" {{ input.count }} ", WHOLE)],
 )
-def test_a_text_is_text_unless_it_is_nothing_but_one_placeholder(source: str, schema: Any) -> None:
+def test_a_text_has_type_text_unless_it_is_one_placeholder(source: str, schema: Any) -> None:
     assert check_text(source, SCOPE) == Checked(schema, (), check_text(source, SCOPE).reads)
 
 
-def test_the_findings_of_a_wrapped_expression_are_where_they_stand() -> None:
+def test_findings_in_a_wrapped_expression_have_their_offsets() -> None:
     source = "  {{ input.txet == 'x' }}"
     problem = only(source)
     assert source[problem.start : problem.end] == "txet"

@@ -1,4 +1,4 @@
-"""The schema that editors use: current, valid, and of one mind with `check`."""
+"""The schema for editors: current, valid, and consistent with `check`."""
 
 import json
 from typing import Any
@@ -23,7 +23,7 @@ def _errors(data: Any) -> list[Any]:
     return list(VALIDATOR.iter_errors(data))
 
 
-def test_the_committed_file_is_what_the_models_say() -> None:
+def test_the_committed_file_is_generated_from_the_models() -> None:
     assert FILE.read_text("utf-8") == text(), "run `python -m flujo.blueprint.language.editor_schema`"
 
 
@@ -31,13 +31,13 @@ def test_it_is_a_json_schema() -> None:
     Draft202012Validator.check_schema(SCHEMA)
 
 
-def test_every_key_says_what_it_is_for_and_no_word_is_left_over() -> None:
+def test_every_key_has_a_description_and_no_description_is_unused() -> None:
     keys = {key for model in SCHEMA["$defs"].values() for key in model.get("properties", {})}
     assert set(DESCRIPTIONS) == keys
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_it_takes_every_good_blueprint(name: str) -> None:
+def test_it_accepts_every_good_blueprint(name: str) -> None:
     source = GOOD[name]
     data = read(source if isinstance(source, bytes) else source.encode(), name).data
     assert [error.message for error in _errors(data)] == []
@@ -72,14 +72,14 @@ def test_it_refuses_every_bad_one(case: Case) -> None:
         ),
     ],
 )
-def test_it_names_the_wrong_key_and_not_the_whole_file(
+def test_it_reports_the_wrong_key_and_not_the_whole_file(
     step: dict[str, Any], path: list[str | int], word: str
 ) -> None:
     errors = _errors({**HEAD, "steps": [step]})
     assert any(list(error.absolute_path) == path and word in error.message for error in errors)
 
 
-def test_a_file_of_agents_is_told_from_a_blueprint() -> None:
+def test_a_file_of_agents_is_distinguished_from_a_blueprint() -> None:
     agents = {"reviewer": {"instructions": "Review.", "model_settings": {"temperature": 0}}}
     shared = {"version": "1", "agents": agents}
     assert _errors(shared) == []

@@ -1,4 +1,4 @@
-"""All that is wrong with a file comes at once, and nothing that only follows from something else."""
+"""All errors of a file are reported at once, without findings that only follow from others."""
 
 import copy
 import json
@@ -28,7 +28,7 @@ agents:
 steps:
   - {name: sort, agent: sorter, input: "{{ input.text }}"}
 """
-"""Eight lines without a mistake."""
+"""Eight lines without an error."""
 
 
 def _compiled(text: str, **files: str) -> Compiled:
@@ -39,7 +39,7 @@ def _compiled(text: str, **files: str) -> Compiled:
 
 
 def _said(text: str, **files: str) -> list[str]:
-    """Return place, code and message of all findings; nothing is ever built of such a file."""
+    """Return place, code and message of all findings; no pipeline is built."""
     found = _compiled(text, **files)
     assert found.pipeline is None
     said = []
@@ -52,7 +52,7 @@ def _said(text: str, **files: str) -> list[str]:
 # Mixed files ---------------------------------------------------------------------------------------------
 
 
-def test_what_a_step_says_beside_an_unknown_key_is_checked() -> None:
+def test_the_other_keys_beside_an_unknown_key_are_checked() -> None:
     text = HEAD + '  - {name: more, agent: sortr, foo: 1, input: "{{ input.txt }}"}\n'
     text += (
         '  - {name: last, agent: sorter, input: "{{ steps.sort.output.lable }} {{ steps.more.output.x }}"}\n'
@@ -67,7 +67,7 @@ def test_what_a_step_says_beside_an_unknown_key_is_checked() -> None:
     )
 
 
-def test_a_misspelt_key_is_taken_for_the_one_that_was_meant() -> None:
+def test_a_misspelt_key_is_treated_as_the_intended_one() -> None:
     text = HEAD + "  - kind: loop\n    name: l\n    untl: steps.a.output.okk\n    steps:\n"
     text += '      - {name: a, agent: sorter, input: "{{ input.txt }}"}\n'
     text += '  - {name: last, call: "skills.crm:nope", with: {text: "{{ steps.l.exhausted }}"}}\n'
@@ -81,7 +81,7 @@ def test_a_misspelt_key_is_taken_for_the_one_that_was_meant() -> None:
     )
 
 
-def test_the_steps_inside_of_what_does_not_fit_are_checked() -> None:
+def test_the_steps_inside_an_invalid_step_are_checked() -> None:
     wrong = '[{name: x, agent: sorter, input: "{{ input.txt }}"}]'
     text = HEAD + f"  - {{kind: map, name: m, as: 'a b', steps: {wrong.replace('input.txt', 'one.y')}}}\n"
     text += f"  - {{kind: lopp, name: l, until: 'true', steps: {wrong}}}\n"
@@ -108,7 +108,7 @@ def test_the_steps_inside_of_what_does_not_fit_are_checked() -> None:
     )
 
 
-def test_names_that_nobody_could_read_are_not_missed() -> None:
+def test_unreadable_names_are_not_reported_as_missing() -> None:
     text = HEAD + "  - {agent: sorter}\n  - {name: b c, agent: sorter}\n"
     text += '  - {name: z, agent: sorter, input: "{{ steps.q.output }} {{ steps.sort.output.lable }}"}\n'
     assert _said(text) == snapshot(
@@ -120,7 +120,7 @@ def test_names_that_nobody_could_read_are_not_missed() -> None:
     )
 
 
-def test_everything_at_the_top_and_of_agents_comes_at_once() -> None:
+def test_all_findings_at_the_top_and_about_agents_are_reported_at_once() -> None:
     text = """\
 version: 1
 name: case
@@ -152,7 +152,7 @@ steps:
     )
 
 
-def test_mistakes_in_the_yaml_hide_only_their_own_lines() -> None:
+def test_yaml_errors_hide_only_findings_on_their_own_lines() -> None:
     text = HEAD + '  - {name: a, agent: sorter, agent: other, input: "{{ input.txt }}"}\n'
     text += '  - {name: b, agent: sorter, input: *x, when: "input.txt"}\n'
     text += '  - {name: c, agent: sorter, input: "{{ steps.b.output.foo }}", when: off}\n'
@@ -167,7 +167,7 @@ def test_mistakes_in_the_yaml_hide_only_their_own_lines() -> None:
     )
 
 
-def test_what_was_hidden_behind_a_wrong_type_comes_too() -> None:
+def test_findings_behind_a_wrong_type_are_reported_too() -> None:
     text = HEAD + "  - {name: g, agent: sorter, call: 'skills.crm:plain', tags: 5}\n  - 7\n"
     assert _said(text) == snapshot(
         [
@@ -186,7 +186,7 @@ def test_a_misspelt_kind_is_one_finding() -> None:
     assert _said(text) == snapshot(["9:6 FLJ120 `knd` is not a key of a step"])
 
 
-def test_an_imported_blueprint_that_does_not_fit_is_checked_with_the_one_that_imports_it() -> None:
+def test_an_invalid_import_is_checked_with_the_importing_blueprint() -> None:
     text = HEAD + '  - {kind: import, name: i, blueprint: ./child.yaml, with: {text: "{{ input.txt }}"}}\n'
     text += '  - {name: z, agent: sorter, input: "{{ steps.i.output.x }} {{ steps.sort.output.lable }}"}\n'
     child = HEAD + '  - {name: more, agnet: sortr, input: "{{ input.txt }}"}\n'
@@ -201,7 +201,7 @@ def test_an_imported_blueprint_that_does_not_fit_is_checked_with_the_one_that_im
     )
 
 
-def test_a_file_of_agents_that_does_not_fit_is_checked_with_those_who_include_it() -> None:
+def test_an_invalid_file_of_agents_is_checked_with_the_including_blueprint() -> None:
     agents = (
         'version: "1"\nagents:\n  writer: {model: a:b, output_schema: {type: strng}}\n  other: {mdl: a:b}\n'
     )
@@ -219,7 +219,7 @@ def test_a_file_of_agents_that_does_not_fit_is_checked_with_those_who_include_it
 # Many mistakes -------------------------------------------------------------------------------------------
 
 
-def test_of_very_many_mistakes_the_first_are_shown_and_that_there_are_more() -> None:
+def test_of_very_many_errors_the_first_are_shown_with_a_note_about_the_rest() -> None:
     text = HEAD + "".join(f"    key{index}: 1\n" for index in range(5_000))
     found = _compiled(
         text.replace(
@@ -275,7 +275,7 @@ def _mapping(data: Any, path: tuple[Any, ...]) -> tuple[Any, dict[str, Any]]:
 
 
 def _with_one_mistake(data: Any) -> Iterator[tuple[str, Any]]:
-    """Yield a blueprint with one mistake after another: each key unknown, misspelt, of a wrong type."""
+    """Yield a blueprint with one error at a time: each key unknown, misspelt, of a wrong type."""
     for path in _mappings(data):
         is_named = bool(path) and path[-1] in NAMED
         whole, mapping = _mapping(data, path)
@@ -303,7 +303,7 @@ def _findings(entry: str, data: Any) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("entry", EXAMPLES)
-def test_one_mistake_anywhere_in_a_blueprint_is_one_finding(entry: str) -> None:
+def test_one_error_anywhere_in_a_blueprint_is_one_finding(entry: str) -> None:
     data = yaml.safe_load(FILES[entry])
     before = _findings(entry, data)
     for what, broken in _with_one_mistake(data):
@@ -325,7 +325,7 @@ _VALUE = st.recursive(
 
 
 @given(st.dictionaries(_WORD, _VALUE, max_size=5), st.lists(_VALUE, max_size=4))
-def test_whatever_a_file_says_it_is_looked_at_and_never_built(top: dict[str, Any], steps: list[Any]) -> None:
+def test_any_invalid_file_is_checked_and_never_built(top: dict[str, Any], steps: list[Any]) -> None:
     data = {"version": "1", "name": "x", "steps": [{"name": "a", "call": "m:f"}, *steps]} | top
     found = _compiled(json.dumps(data))
     assert (found.pipeline is None) == any(one.is_error for one in found.diagnostics)

@@ -1,4 +1,4 @@
-"""The models of the language: what they take, what they turn it into, and that they agree with the tree."""
+"""The models of the language: accepted values, conversions, and agreement with the tree."""
 
 from typing import Any, get_args
 
@@ -68,19 +68,19 @@ def test_defaults_are_those_of_the_tree() -> None:
     assert KINDS["loop"].model_fields["max_iterations"].default == loop.max_iterations
 
 
-def test_literals_that_yaml_typed_become_expressions() -> None:
+def test_typed_yaml_literals_become_expressions() -> None:
     step = _step(when=True, save={"done": False, "tries": 0, "rate": 0.5, "all": {"append": "output"}})
     assert step.when == "true"
     assert step.save == {"done": "false", "tries": "0", "rate": "0.5", "all": Append(append="output")}
 
 
-def test_texts_and_expressions_stay_as_they_were_written() -> None:
+def test_texts_and_expressions_are_kept_as_written() -> None:
     step = _step(when="{{ input.a }}", **{"with": {"text": " {{ input.b }} "}})
     assert step.when == "{{ input.a }}"
     assert step.with_ == {"text": " {{ input.b }} "}
 
 
-def test_short_and_long_forms_are_told_apart() -> None:
+def test_short_and_long_forms_are_both_accepted() -> None:
     steps = _blueprint(
         {"kind": "import", "name": "i", "blueprint": "./a.yaml", "on_failure": "skip"},
         {"kind": "import", "name": "j", "blueprint": "./a.yaml", "on_failure": {"output": None}},
@@ -91,7 +91,7 @@ def test_short_and_long_forms_are_told_apart() -> None:
     ]
 
 
-def test_null_is_a_value_only_where_any_value_may_stand() -> None:
+def test_null_is_a_value_only_where_any_value_is_allowed() -> None:
     assert _step(input=None).input is None
     with pytest.raises(ValidationError, match="no value"):
         _step(when=None)
@@ -106,7 +106,7 @@ def test_null_is_a_value_only_where_any_value_may_stand() -> None:
         {"config": {"max_retries": True}},
     ],
 )
-def test_nothing_is_converted_behind_ones_back(keys: dict[str, Any]) -> None:
+def test_types_are_not_converted_implicitly(keys: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         _step(**keys)
 
@@ -117,16 +117,16 @@ def test_names_are_identifiers(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "1a", "a-b", "a b", "é", "s\u0430y", "a\n", "x" * 129])
-def test_what_an_expression_could_not_say_is_no_name(name: str) -> None:
+def test_a_name_must_be_usable_in_expressions(name: str) -> None:
     with pytest.raises(ValidationError):
         _step(name=name)
 
 
-def test_models_do_not_change() -> None:
+def test_models_are_immutable() -> None:
     with pytest.raises(ValidationError):
         _step().name = "b"
 
 
-def test_an_agent_may_take_its_model_from_elsewhere() -> None:
+def test_an_agent_may_inherit_its_model() -> None:
     assert Agent.model_validate({"extends": "writer"}).model is None
     assert Agent.model_validate({"spec": "./agent.yaml"}).model is None

@@ -1,4 +1,4 @@
-"""What pydantic finds is said in our words, at the exact key or value, with what could have been meant."""
+"""Errors of pydantic become findings at the exact key or value, with a suggestion."""
 
 import pytest
 from hypothesis import given
@@ -20,7 +20,7 @@ def _check(text: str) -> tuple[Document, Blueprint | None, list[Diagnostic]]:
 
 
 def _only(text: str) -> tuple[str, str, str | None]:
-    """Return what the only finding underlines, says and advises."""
+    """Return the underlined text, message and hint of the only finding."""
     document, blueprint, found = _check(text)
     assert blueprint is None
     (finding,) = found
@@ -36,11 +36,11 @@ def test_a_good_document_becomes_a_blueprint() -> None:
     assert blueprint.steps[0].name == "a"
 
 
-def test_an_unknown_key_is_underlined_alone() -> None:
+def test_the_span_of_an_unknown_key_is_the_key() -> None:
     assert _only(GOOD + "    whn: x\n") == ("whn", "`whn` is not a key of a step", "did you mean `when`?")
 
 
-def test_a_key_of_an_unknown_mapping_far_inside_is_named_with_that_mapping() -> None:
+def test_an_unknown_key_deep_inside_is_named_with_its_mapping() -> None:
     where, message, hint = _only(GOOD + "    config: {retry: {backof: none}}\n")
     assert (where, hint) == ("backof", "did you mean `backoff`?")
     assert message == "`backof` is not a key of `retry`"
@@ -59,13 +59,13 @@ def test_an_unknown_kind_lists_the_kinds_and_checks_nothing_else_of_the_step() -
     assert "`tree_search`" in hint
 
 
-def test_a_missing_key_is_reported_at_the_mapping_that_lacks_it() -> None:
+def test_a_missing_key_is_reported_at_its_mapping() -> None:
     where, message, _ = _only(HEAD + "steps:\n  - call: m:f\n    tags: [x]\n")
     assert where == "call: m:f"
     assert message == "a step needs `name`"
 
 
-def test_a_wrong_type_says_what_was_found_and_what_is_needed() -> None:
+def test_a_wrong_type_names_the_found_and_the_required_type() -> None:
     assert _only(GOOD + "    tags: x\n") == (
         "x",
         "`tags` must be a list, not a text",
@@ -73,20 +73,20 @@ def test_a_wrong_type_says_what_was_found_and_what_is_needed() -> None:
     )
 
 
-def test_all_mistakes_are_reported_at_once_in_their_order() -> None:
+def test_all_errors_are_reported_at_once_in_order() -> None:
     text = GOOD + "    tags: x\n    foo: 1\n  - {kind: hitl}\nagents: {w: {modl: m}}\n"
     _, _, found = _check(text)
     assert [finding.span.line for finding in found] == [6, 7, 8, 8, 9]
 
 
-def test_a_line_that_could_not_be_read_gets_no_second_finding() -> None:
+def test_an_unreadable_line_has_no_second_finding() -> None:
     document, blueprint, found = _check(GOOD + "    when: *x\n    foo: 1\n")
     assert [finding.code for finding in document.diagnostics] == ["FLJ108"]
     assert [finding.code for finding in found] == ["FLJ120"]
     assert blueprint is None
 
 
-def test_a_document_that_could_not_be_read_gives_nothing_more() -> None:
+def test_an_unreadable_document_has_no_more_findings() -> None:
     assert check(read(b"[", "x.yaml")) == (None, [])
     assert check(read(b"- a\n", "x.yaml")) == (None, [])
 
@@ -97,14 +97,14 @@ def test_a_warning_does_not_stop_a_blueprint() -> None:
     assert blueprint is not None
 
 
-def test_what_is_wrong_with_a_json_schema_is_underlined_inside_of_it() -> None:
+def test_a_problem_of_a_json_schema_has_its_span_inside_the_schema() -> None:
     text = GOOD + "input_schema:\n  type: object\n  properties:\n    a: {type: [string, strng]}\n"
     where, message, hint = _only(text)
     assert (where, hint) == ("[string, strng]", "did you mean `string`?")
     assert message == "`strng` is not a type of JSON Schema"
 
 
-def test_a_bare_no_is_text_where_only_text_may_stand_and_a_finding_elsewhere() -> None:
+def test_an_unquoted_no_is_text_where_only_text_is_allowed_and_a_finding_elsewhere() -> None:
     document, blueprint, found = _check(GOOD + "description: no\n")
     assert (found, blueprint is not None) == ([], True)
     assert document.data["description"] == "no"
@@ -116,7 +116,7 @@ def test_a_bare_no_is_text_where_only_text_may_stand_and_a_finding_elsewhere() -
 
 
 @pytest.mark.parametrize("kind", ["loop", "conditional", "map", "step"])
-def test_a_step_that_is_wrong_in_every_way_still_names_each_wrong_key(kind: str) -> None:
+def test_a_step_with_many_errors_still_names_each_wrong_key(kind: str) -> None:
     _, _, found = _check(HEAD + f"steps: [{{kind: {kind}, name: a, zzz: 1, config: {{qqq: 2}}}}]\n")
     said = " ".join(finding.message for finding in found)
     assert "`zzz`" in said
@@ -135,7 +135,7 @@ _VALUE = st.recursive(
 
 
 @given(st.dictionaries(_WORD, _VALUE, max_size=5))
-def test_any_document_gives_a_blueprint_or_findings_in_our_words(keys: dict[str, object]) -> None:
+def test_any_document_gives_a_blueprint_or_findings_without_pydantics_words(keys: dict[str, object]) -> None:
     import json
 
     document = read(json.dumps({"version": "1", "name": "x", **keys}).encode(), "x.yaml")

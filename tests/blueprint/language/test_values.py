@@ -1,4 +1,4 @@
-"""The types of single values: durations are seconds, whatever unit they are written in."""
+"""The types of single values: durations in all units become seconds."""
 
 from typing import Any
 

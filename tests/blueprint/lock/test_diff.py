@@ -1,4 +1,4 @@
-"""What differs from a lock, in words: whose prompt, model, tool, schema or step; and whom it affects."""
+"""Differences from a lock: prompts, models, tools, schemas and steps, and the affected steps."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def held(
 
 
 def changed(path: str, old: str, new: str) -> list[Change]:
-    """Return what differs when a file is edited."""
+    """Return the differences after a file is edited."""
     assert old in FILES[path]
     return changes(held(FILES), held(FILES | {path: FILES[path].replace(old, new)}))
 
@@ -76,7 +76,7 @@ def told(path: str, old: str, new: str) -> list[str]:
     return [sentence(each) for each in changed(path, old, new)]
 
 
-def test_nothing_differs_from_itself() -> None:
+def test_a_lock_does_not_differ_from_itself() -> None:
     assert changes(held(FILES), held(FILES)) == []
 
 
@@ -137,7 +137,7 @@ def test_nothing_differs_from_itself() -> None:
         ("# nothing", "# nothing at all", []),
     ],
 )
-def test_a_change_is_told_by_what_it_means(old: str, new: str, words: list[str]) -> None:
+def test_a_change_is_described_by_its_meaning(old: str, new: str, words: list[str]) -> None:
     if old.startswith("#"):
         files = FILES | {"sort.yaml": f"{FILES['sort.yaml']}{new}\n"}
         assert changes(held(FILES), held(files)) == []
@@ -145,7 +145,7 @@ def test_a_change_is_told_by_what_it_means(old: str, new: str, words: list[str])
         assert told("sort.yaml", old, new) == words
 
 
-def test_a_change_names_the_steps_that_it_reaches_in_every_blueprint() -> None:
+def test_a_change_names_the_affected_steps_of_every_blueprint() -> None:
     assert affected(changed("sort.yaml", "openai:small", "openai:large")) == {
         "sort.yaml": ["again:then/second", "first"]
     }
@@ -156,7 +156,7 @@ def test_a_change_names_the_steps_that_it_reaches_in_every_blueprint() -> None:
     assert affected(changed("sort.yaml", "limit: 1.0", "limit: 2.0")) == {"sort.yaml": []}
 
 
-def test_changed_code_reaches_the_steps_that_call_it_and_the_agents_that_have_it_as_a_tool() -> None:
+def test_changed_code_affects_the_steps_that_call_it_and_the_agents_that_have_it_as_a_tool() -> None:
     found = changed("skills/crm.py", "lookup(email)", "lookup(email, region)")
     assert [sentence(each) for each in found] == snapshot(
         [
@@ -170,7 +170,7 @@ def test_changed_code_reaches_the_steps_that_call_it_and_the_agents_that_have_it
     assert affected(found[1:2]) == {"sort.yaml": ["again:then/second", "first"]}
 
 
-def test_what_is_new_and_what_is_gone_is_named() -> None:
+def test_added_and_removed_entries_are_named() -> None:
     assert told("answer.yaml", ', {name: note, call: "skills.crm:note"}', "") == snapshot(
         [
             'blueprint answer.yaml: `order` was ["write", "note"] and is ["write"]',
@@ -190,7 +190,7 @@ def test_what_is_new_and_what_is_gone_is_named() -> None:
     )
 
 
-def test_what_one_environment_sees_is_told_with_its_name() -> None:
+def test_a_change_of_one_environment_names_it() -> None:
     base = Environment({}, {"aros.level": 2})
     was = held(FILES, environments={"": base, "dev": Environment({"*": "local:a"}, {"aros.level": 1})})
     now = held(FILES, environments={"": base, "dev": Environment({"sorter": "local:b"}, {"aros.level": 2})})
@@ -203,7 +203,7 @@ def test_what_one_environment_sees_is_told_with_its_name() -> None:
     )
 
 
-def test_a_lock_whose_prompt_was_edited_by_hand_is_told_apart() -> None:
+def test_a_manually_edited_prompt_in_the_lock_is_detected() -> None:
     was, now = held(FILES), held(FILES)
     was["agents"]["sort.yaml"]["sorter"]["instructions_sha256"] = "0" * 64
     assert [sentence(each) for each in changes(was, now)] == [
@@ -219,20 +219,20 @@ def marked(before: str, after: str) -> str:
     return "".join(signs[kind].format(text) for kind, text in shortened(words(before, after)))
 
 
-def test_words_that_changed_are_marked() -> None:
+def test_changed_words_are_marked() -> None:
     assert marked("Be short. Be kind.", "Be long. Be kind.") == "Be [-short-]{+long+}. Be kind."
     assert marked("Say no to it.", "Say yes, please, to it.") == "Say [-no-]{+yes, please,+} to it."
     assert marked("", "new") == "{+new+}"
 
 
-def test_a_long_text_is_shown_around_its_changes() -> None:
+def test_a_long_text_is_shortened_around_its_changes() -> None:
     rest = " ".join(f"w{n}" for n in range(100))
     shown = marked(f"{rest} old {rest}", f"{rest} new {rest}")
     assert shown == snapshot("…w94 w95 w96 w97 w98 w99 [-old-]{+new+} w0 w1 w2 w3 w4 w5…")
 
 
 @given(st.text("ab \n.", max_size=40), st.text("ab \n.", max_size=40))
-def test_the_pieces_give_both_texts_again(before: str, after: str) -> None:
+def test_the_pieces_reconstruct_both_texts(before: str, after: str) -> None:
     pieces = words(before, after)
     assert "".join(text for kind, text in pieces if kind != "added") == before
     assert "".join(text for kind, text in pieces if kind != "removed") == after
@@ -287,7 +287,7 @@ json = st.recursive(
 
 
 @given(json, json)
-def test_two_schemas_differ_in_words_exactly_when_they_differ(before: object, after: object) -> None:
+def test_schemas_have_a_described_difference_exactly_if_they_differ(before: object, after: object) -> None:
     assert bool(list(diff.changes(before, after))) == (before != after)
 
 
@@ -320,6 +320,6 @@ def test_a_model_with_a_release_in_its_name_does_not_float(model: str) -> None:
         "mistral:mistral-large-latest",
     ],
 )
-def test_a_name_that_a_provider_may_point_elsewhere_floats_unless_that_is_allowed(model: str) -> None:
+def test_a_name_without_a_release_floats_unless_it_is_allowed(model: str) -> None:
     assert is_floating(model)
     assert not is_floating(model, ["*:*-latest", "openai:*", "anthropic:*", "google:gemini-2.5-pro"])

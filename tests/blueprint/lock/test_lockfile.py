@@ -1,4 +1,4 @@
-"""The lock: readable, the same bytes each time, and errors with lines where it is none."""
+"""The lock: readable, deterministic, and errors with line numbers if it is malformed."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def held(files: PinnedSource, *entries: str, **environments: Environment) -> Con
     return contents(trees, files, environments)
 
 
-def test_a_lock_reads_like_this() -> None:
+def test_the_text_of_a_lock() -> None:
     base, dev = Environment({}, {"aros.level": 2}), Environment({"*": "local:tiny"}, {"aros.level": 1})
     environments = {"": base, "dev": dev}
     text = lockfile.write(contents({"sort.yaml": tree(source(), "sort.yaml")}, source(), environments))
@@ -143,13 +143,13 @@ sub = '{"blueprint":"answer.yaml","kind":"import","when":"far.away:decide"}'
 ''')
 
 
-def test_what_is_written_is_what_is_read() -> None:
+def test_a_written_lock_is_read_back_unchanged() -> None:
     both = held(source(), "sort.yaml", "answer.yaml", dev=Environment({"writer": "a:b"}))
     assert lockfile.read(lockfile.write(both)) == both
     assert lockfile.digest(lockfile.read(lockfile.write(both))) == lockfile.digest(both)
 
 
-def test_the_order_of_blueprints_plays_no_part() -> None:
+def test_the_order_of_blueprints_does_not_matter() -> None:
     one, other = held(source(), "sort.yaml", "answer.yaml"), held(source(), "answer.yaml", "sort.yaml")
     assert lockfile.write(one) == lockfile.write(other)
 
@@ -164,7 +164,7 @@ def shuffled(value: Any, chance: random.Random) -> Any:
 
 
 @given(st.integers(0, 2**32), st.booleans(), st.booleans())
-def test_key_order_comments_and_line_ends_play_no_part(seed: int, crlf: bool, bom: bool) -> None:
+def test_key_order_comments_and_line_ends_do_not_matter(seed: int, crlf: bool, bom: bool) -> None:
     """Two people save the same project with other editors, on other machines."""
     chance = random.Random(seed)
     files = {}
@@ -208,7 +208,7 @@ steps:
 """
 
 
-def test_what_composites_name_is_locked() -> None:
+def test_agents_and_callables_inside_composites_are_locked() -> None:
     files = PinnedSource({"arms.yaml": ARMS.encode()})
     found = held(files, "arms.yaml")
     assert sorted(found["callables"]) == [
@@ -246,7 +246,7 @@ def test_what_composites_name_is_locked() -> None:
         ("initial: start", "initial: start\n    max_transitions: 7"),
     ],
 )
-def test_whatever_a_composite_says_is_locked(old: str, new: str) -> None:
+def test_every_key_of_a_composite_is_locked(old: str, new: str) -> None:
     assert old in ARMS
     before, after = (
         held(PinnedSource({"arms.yaml": text.encode()}), "arms.yaml")
@@ -268,7 +268,7 @@ def test_the_order_of_steps_and_of_arms_is_locked() -> None:
         assert was["blueprints"] != now["blueprints"]
 
 
-def test_an_environment_sees_its_own_models() -> None:
+def test_an_environment_has_its_own_models() -> None:
     environments = {"": Environment({"writer": "a:b"}), "dev": Environment({"*": "local:x"})}
     found = contents({"sort.yaml": tree(source(), "sort.yaml")}, source(), environments)
     models = {
@@ -305,7 +305,7 @@ TEXT = lockfile.write(TESTED)
         (TEXT.replace("[callables]\n", "[callable]\n"), "unknown key `callable`"),
     ],
 )
-def test_a_text_that_is_no_lock_is_refused_with_its_line(text: str, said: str) -> None:
+def test_a_malformed_lock_is_refused_with_its_line(text: str, said: str) -> None:
     with pytest.raises(LockUnreadable) as caught:
         lockfile.read(text)
     assert said in caught.value.message
@@ -341,5 +341,5 @@ values = st.recursive(
 
 
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), values, max_size=4))
-def test_what_is_written_as_toml_is_what_toml_reads(data: dict[str, object]) -> None:
+def test_written_toml_is_read_back_unchanged(data: dict[str, object]) -> None:
     assert tomllib.loads(to_toml(data)) == data

@@ -1,4 +1,4 @@
-"""Whatever the bytes, reading gives data with exact places, or findings; never an exception."""
+"""Reading any bytes gives data with exact spans, or findings, never an exception."""
 
 import json
 from typing import Any
@@ -55,7 +55,7 @@ def _triage() -> Document:
 
 
 def _source(document: Document, span: Span) -> str:
-    """Return what stands at a span of one line."""
+    """Return the text of a span of one line."""
     assert span.line == span.end_line
     return document.text.splitlines()[span.line - 1][span.column - 1 : span.end_column - 1]
 
@@ -78,18 +78,18 @@ def test_the_data_is_plain() -> None:
         (("steps", 1, "kind"), "kind", "hitl"),
     ],
 )
-def test_every_key_and_value_knows_its_place(path: tuple[str | int, ...], key: str, value: str) -> None:
+def test_every_key_and_value_has_its_span(path: tuple[str | int, ...], key: str, value: str) -> None:
     document = _triage()
     assert _source(document, document.span(path, key=True)) == key
     assert _source(document, document.span(path)) == value
 
 
-def test_a_block_ends_where_its_last_value_ends() -> None:
+def test_a_block_ends_at_the_end_of_its_last_value() -> None:
     span = _triage().span(("steps", 0))
     assert (span.line, span.column, span.end_line, span.end_column) == (4, 5, 7, 44)
 
 
-def test_a_path_that_is_not_there_leads_to_the_nearest_value_around_it() -> None:
+def test_an_unknown_path_has_the_span_of_the_nearest_enclosing_value() -> None:
     document = _triage()
     assert document.span(("steps", 0, "tags", 3)) == document.span(("steps", 0))
     assert document.span(("steps", 9)) == document.span(("steps",))
@@ -105,7 +105,7 @@ def test_a_path_that_is_not_there_leads_to_the_nearest_value_around_it() -> None
         (("name",), "age", 2, 10),
     ],
 )
-def test_a_piece_of_a_text_knows_its_place(
+def test_a_part_of_a_text_has_its_span(
     path: tuple[str | int, ...], words: str, line: int, column: int
 ) -> None:
     document = _triage()
@@ -121,7 +121,7 @@ def test_a_piece_of_a_text_knows_its_place(
     st.text(st.sampled_from("ab'\"\\ \n{}:!#é票\t"), min_size=1, max_size=40),
     st.sampled_from(["'", '"', "|", ">", ""]),
 )
-def test_every_character_of_a_text_is_found_however_it_is_written(text: str, style: str) -> None:
+def test_every_character_of_a_text_has_its_span_in_every_style(text: str, style: str) -> None:
     source = yaml.dump({"k": text}, default_style=style, allow_unicode=True, width=20, explicit_end=False)
     document = read(source.encode(), "x.yaml")
     if document.diagnostics or not isinstance(document.data["k"], str):
@@ -133,25 +133,25 @@ def test_every_character_of_a_text_is_found_however_it_is_written(text: str, sty
             assert found in (char, "\\"), (source, offset)
 
 
-def test_a_place_behind_the_end_of_a_text_is_its_end() -> None:
+def test_an_offset_after_the_end_of_a_text_is_its_end() -> None:
     document = read(b"k: abc\n", "x.yaml")
     assert document.span_in(("k",), 3).column == 7
     assert document.span_in(("k",), 99).column == 7
 
 
-def test_lines_count_the_same_for_every_kind_of_line_end() -> None:
+def test_line_numbers_do_not_depend_on_the_kind_of_line_end() -> None:
     for end in ("\n", "\r\n", "\r"):
         document = read(f"a: 1{end}b: 2{end}b: 3{end}".encode(), "x.yaml")
         assert [finding.span.line for finding in document.diagnostics] == [3]
 
 
-def test_columns_count_characters_behind_astral_ones_and_a_byte_order_mark() -> None:
+def test_columns_count_characters_after_astral_ones_and_a_byte_order_mark() -> None:
     document = read("\ufeff{a: '🎫🎫', b: x}".encode(), "x.yaml")
     assert document.data == {"a": "🎫🎫", "b": "x"}
     assert document.span(("b",)).column == 14
 
 
-def test_several_mistakes_are_reported_at_once_in_their_order() -> None:
+def test_several_errors_are_reported_at_once_in_order() -> None:
     document = read(b"a: 1\na: 2\nb: !x y\n1: z\nc: *d\n", "x.yaml")
     assert [(finding.code, finding.span.line) for finding in document.diagnostics] == [
         ("FLJ111", 2),
@@ -161,12 +161,12 @@ def test_several_mistakes_are_reported_at_once_in_their_order() -> None:
     ]
 
 
-def test_a_file_of_mistakes_is_not_read_to_its_end() -> None:
+def test_reading_stops_after_too_many_errors() -> None:
     document = read(b"- !a b\n" * 1_000, "x.yaml")
     assert len(document.diagnostics) == MAX_FINDINGS
 
 
-def test_an_expression_that_needs_quotes_comes_with_its_fix() -> None:
+def test_an_expression_that_needs_quotes_has_a_fix() -> None:
     text = "when: !a.b && c == 'd'\n"
     (finding,) = read(text.encode(), "x.yaml").diagnostics
     assert finding.fix is not None
@@ -183,7 +183,7 @@ def test_json_is_read_as_json(data: Any) -> None:
 
 
 @given(_JSON)
-def test_what_another_writer_of_yaml_wrote_is_read_back(data: Any) -> None:
+def test_yaml_of_another_writer_is_read_back(data: Any) -> None:
     source = yaml.safe_dump({"k": data}, allow_unicode=True)
     document = read(source.encode(), "x.yaml")
     if {finding.code for finding in document.diagnostics} & {"FLJ108", "FLJ112", "FLJ114"}:
@@ -217,7 +217,7 @@ _YAML_LIKE = st.text(st.sampled_from(list("ab1-:?&*!|>'\"%@`{}[],# \n\t~<=.\\0x�
 @example(b"a: !")
 @example(b"? ")
 @example(b"%TAG ! x\n")
-def test_no_bytes_make_reading_raise_and_twice_is_the_same(data: bytes) -> None:
+def test_reading_never_raises_and_is_deterministic(data: bytes) -> None:
     first, second = read(data, "x.yaml"), read(data, "x.yaml")
     assert first.diagnostics == second.diagnostics
     assert first.data == second.data
@@ -229,7 +229,7 @@ def test_no_bytes_make_reading_raise_and_twice_is_the_same(data: bytes) -> None:
 
 
 @given(_YAML_LIKE)
-def test_what_is_read_without_a_finding_is_what_libyaml_reads(text: str) -> None:
+def test_data_without_findings_equals_the_data_of_libyaml(text: str) -> None:
     document = read(text.encode(), "x.yaml")
     if document.diagnostics:
         return

@@ -1,4 +1,4 @@
-"""A rule is more than its function: a case that breaks it, one that comes close, a page that explains it."""
+"""Each rule has a bad case, a similar good case, and an explanation in the docs."""
 
 from __future__ import annotations
 
@@ -43,5 +43,5 @@ def test_a_rule_has_a_bad_case_a_good_one_an_explanation_and_a_place_on_the_page
     assert f'<a id="{code.lower()}"></a>' in PAGE, "run `python docs/generate.py`"
 
 
-def test_no_look_alike_is_of_a_rule_that_is_not_there() -> None:
+def test_every_look_alike_has_an_existing_rule() -> None:
     assert set(LOOK_ALIKES) <= set(RULES)

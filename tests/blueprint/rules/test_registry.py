@@ -1,4 +1,4 @@
-"""What a schema cannot say: every bad case gets its one finding, at its place, in words; good ones get none."""
+"""The rules: every bad case has one finding at its place; good cases have none."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def compiled(root: Path, files: Mapping[str, str], *, strict: bool = False) -> C
 
 
 def shown(diagnostic: Diagnostic, files: Mapping[str, str]) -> str:
-    """Return the text that a finding's span covers."""
+    """Return the text of a finding's span."""
     span = diagnostic.span
     lines = files[span.file].split("\n")
     assert span.line == span.end_line
@@ -73,14 +73,14 @@ def test_a_secret_is_never_shown(case: Case, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [*GOOD, *GOOD_FLOW])
-def test_a_look_alike_passes_without_a_word(name: str, tmp_path: Path) -> None:
+def test_a_look_alike_has_no_findings(name: str, tmp_path: Path) -> None:
     skills = {"skills/crm.py": SKILLS + MERGER, "skills/typed.py": TYPED, "skills/tools.py": TOOLS}
     found = compiled(tmp_path, {**skills, **CHILDREN, ENTRY: (GOOD | GOOD_FLOW)[name]})
     assert [render(one, found.sources) for one in found.diagnostics] == []
     assert found.pipeline is not None
 
 
-def test_all_findings_come_at_once_in_the_order_of_the_lines(tmp_path: Path) -> None:
+def test_all_findings_are_reported_in_the_order_of_lines(tmp_path: Path) -> None:
     steps = (
         text('"{{ nope }} {{ input.txt }}"')
         + "  - {name: b, agent: nobody}\n  - {name: sort, agent: sorter}\n"
@@ -104,7 +104,7 @@ def test_strict_turns_warnings_into_errors(tmp_path: Path) -> None:
     assert [one.severity for one in strict.diagnostics] == ["error"]
 
 
-def test_a_way_that_is_not_taken_passes_on_what_came_before(tmp_path: Path) -> None:
+def test_a_branch_that_is_not_taken_passes_on_previous(tmp_path: Path) -> None:
     fork = (
         "  - {kind: conditional, name: way, if: steps.sort.output.score > 1, output: {other: 1},\n"
         "     then: [{name: x, agent: sorter}]}\n"
@@ -113,7 +113,7 @@ def test_a_way_that_is_not_taken_passes_on_what_came_before(tmp_path: Path) -> N
     assert [(one.code, one.severity) for one in found.diagnostics] == [("FLJ207", "warning")]
 
 
-def test_a_composite_with_an_output_of_its_own_gives_exactly_that(tmp_path: Path) -> None:
+def test_a_composite_with_output_returns_exactly_that(tmp_path: Path) -> None:
     again = (
         "  - {kind: loop, name: again, until: 'true', steps: [{name: x, agent: sorter}],\n"
         "     output: {last: '{{ steps.x.output.label }}', times: '{{ loop.index + 1 }}'}}\n"
@@ -133,7 +133,7 @@ def test_the_output_of_an_imported_blueprint_is_known_to_its_parent(tmp_path: Pa
     assert [(one.code, one.hint) for one in found.diagnostics] == [("FLJ204", "did you mean `answer`?")]
 
 
-def test_instructions_that_two_steps_share_are_found_once(tmp_path: Path) -> None:
+def test_a_finding_in_shared_instructions_is_reported_once(tmp_path: Path) -> None:
     entry = (
         'version: "1"\nname: x\nagents: {a: {model: b:c, instructions: "{{ inputt }}"}}\n'
         "steps: [{name: one, agent: a}, {name: two, agent: a}]\n"
@@ -141,7 +141,7 @@ def test_instructions_that_two_steps_share_are_found_once(tmp_path: Path) -> Non
     assert [one.code for one in compiled(tmp_path, {ENTRY: entry}).diagnostics] == ["FLJ204"]
 
 
-def test_instructions_see_the_names_of_the_step_that_asks(tmp_path: Path) -> None:
+def test_instructions_have_the_scope_of_the_step(tmp_path: Path) -> None:
     entry = (
         'version: "1"\nname: x\nagents: {a: {model: b:c, instructions: "About {{ steps.one.output }}"}}\n'
         "steps: [{name: one, agent: a}, {name: two, agent: a}]\n"
@@ -154,7 +154,7 @@ def test_instructions_see_the_names_of_the_step_that_asks(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("make", "words"), [("fifo", "pipe"), ("folder", "directory"), ("out", "symbolic link")]
 )
-def test_an_import_of_no_plain_file_is_refused(make: str, words: str, tmp_path: Path) -> None:
+def test_an_import_of_a_special_file_is_refused(make: str, words: str, tmp_path: Path) -> None:
     root = tmp_path / "proj"
     (root / "blueprints").mkdir(parents=True)
     odd = root / "blueprints" / "odd.yaml"
@@ -170,7 +170,7 @@ def test_an_import_of_no_plain_file_is_refused(make: str, words: str, tmp_path: 
     assert words in found[0].message
 
 
-def test_a_second_place_shows_what_the_child_takes(tmp_path: Path) -> None:
+def test_a_second_place_shows_the_input_schema_of_the_child(tmp_path: Path) -> None:
     case = next(case for case in CASES if case.name == "import-missing-input")
     found = compiled(tmp_path, case.all_files())
     words = render(found.diagnostics[0], found.sources)
@@ -178,7 +178,7 @@ def test_a_second_place_shows_what_the_child_takes(tmp_path: Path) -> None:
     assert "its input schema" in words
 
 
-def test_blueprints_that_multiply_each_other_are_refused_before_they_are_spelt_out(tmp_path: Path) -> None:
+def test_exponential_imports_are_refused_before_they_are_expanded(tmp_path: Path) -> None:
     head = 'version: "1"\nname: c\nsteps:\n'
     files = {
         f"blueprints/b{n}.yaml": head

@@ -1,4 +1,4 @@
-"""Users' JSON Schemas: refused when they could not work or never end, compiled otherwise, never fetched."""
+"""Users' JSON Schemas: refused if invalid or endless, otherwise compiled, never fetched."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def _slugs(schema: Any) -> list[str]:
     return [problem.rule.slug for problem in problems(schema)]
 
 
-def test_the_table_knows_every_keyword_of_the_metaschema() -> None:
+def test_the_table_has_every_keyword_of_the_metaschema() -> None:
     known = {"$dynamicRef", "$dynamicAnchor", "$vocabulary"}
     for part in Draft202012Validator.META_SCHEMA["allOf"]:
         from jsonschema.validators import validator_for
@@ -71,14 +71,14 @@ _SCHEMA: st.SearchStrategy[Any] = st.recursive(
 
 
 @given(_SCHEMA)
-def test_what_passes_here_passes_the_metaschema(schema: Any) -> None:
+def test_an_accepted_schema_fits_the_metaschema(schema: Any) -> None:
     if not problems(schema):
         Draft202012Validator.check_schema(schema)
         list(Draft202012Validator(schema).iter_errors({"a": [1, {"b": "x"}]}))  # and never runs in a circle
 
 
 @given(_SCHEMA)
-def test_what_the_metaschema_refuses_is_refused_here(schema: Any) -> None:
+def test_a_schema_that_does_not_fit_the_metaschema_is_refused(schema: Any) -> None:
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError:
@@ -102,7 +102,7 @@ def test_a_schema_from_python_has_the_same_limits() -> None:
     assert _slugs({"properties": 7, "items": [1]}) == ["schema-type", "schema-type"]
 
 
-def test_a_value_that_fits_is_let_through() -> None:
+def test_a_valid_value_is_accepted() -> None:
     compile_schema(TICKET).check({"label": "bug", "tags": ["a"]}, what="the answer")
 
 
@@ -116,7 +116,7 @@ def test_a_value_that_fits_is_let_through() -> None:
         ([], "the value must be `object`, not a list"),
     ],
 )
-def test_a_value_that_does_not_fit_is_refused_with_place_and_reason(value: Any, words: str) -> None:
+def test_an_invalid_value_is_rejected_with_place_and_reason(value: Any, words: str) -> None:
     with pytest.raises(OutputRejected) as caught:
         compile_schema(TICKET).check(value, what="output of step 'sort'")
     assert caught.value.message == f"output of step 'sort' does not fit its schema: {words}"
@@ -137,26 +137,26 @@ def test_a_value_that_does_not_fit_is_refused_with_place_and_reason(value: Any, 
         ({"type": ["integer", "null"]}, "x", "must be `integer` or `null`, not a text"),
     ],
 )
-def test_each_keyword_says_why(schema: Any, value: Any, words: str) -> None:
+def test_each_keyword_has_a_reason(schema: Any, value: Any, words: str) -> None:
     with pytest.raises(OutputRejected) as caught:
         compile_schema(schema).check(value, what="it")
     assert words in caught.value.message
 
 
-def test_a_message_lists_five_violations_and_says_that_there_are_more() -> None:
+def test_a_message_lists_five_violations_and_mentions_more() -> None:
     with pytest.raises(OutputRejected) as caught:
         compile_schema({"items": {"type": "string"}}).check([1] * 9, what="it")
     assert len(caught.value.facts["violations"]) == MAX_VIOLATIONS
     assert caught.value.message.endswith("· and more")
 
 
-def test_long_values_are_not_echoed_whole() -> None:
+def test_long_values_are_shortened() -> None:
     with pytest.raises(OutputRejected) as caught:
         compile_schema({"enum": ["a"]}).check("x" * 10_000, what="it")
     assert len(caught.value.message) < 200
 
 
-def test_a_value_nested_beyond_the_stack_is_refused_and_no_crash() -> None:
+def test_a_value_nested_beyond_the_stack_is_rejected_without_a_crash() -> None:
     value: Any = []
     for _ in range(900):
         value = [value]
@@ -164,7 +164,7 @@ def test_a_value_nested_beyond_the_stack_is_refused_and_no_crash() -> None:
         compile_schema({"items": {"$ref": "#"}}).check(value, what="it")
 
 
-def test_a_schema_that_cannot_be_used_is_a_typed_error() -> None:
+def test_an_unusable_schema_raises_a_typed_error() -> None:
     with pytest.raises(BlueprintError) as caught:
         compile_schema({"items": {"type": "strng"}})
     assert "`strng` is not a type of JSON Schema (at `items.type`)" in caught.value.message

@@ -1,4 +1,4 @@
-"""Agents and settings that blueprints share: what they come to, and where what is wrong with them stands."""
+"""Shared agents and defaults: the resolved agents, and the places of findings."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def compiled(files: Mapping[str, str]) -> Compiled:
 
 
 @pytest.mark.parametrize("case", SHARING_CASES, ids=lambda case: case.name)
-def test_what_is_shared_wrongly_gets_its_one_finding_in_the_file_that_says_it(case: Case) -> None:
+def test_an_error_in_sharing_has_one_finding_in_its_file(case: Case) -> None:
     files = case.all_files()
     found = compiled(files)
     said = [one for one in found.diagnostics if one.severity is not Severity.INFO]
@@ -53,7 +53,7 @@ def test_what_is_shared_wrongly_gets_its_one_finding_in_the_file_that_says_it(ca
 
 
 @pytest.mark.parametrize("name", SHARED)
-def test_what_only_looks_wrong_passes_without_a_word(name: str) -> None:
+def test_a_look_alike_of_sharing_has_no_findings(name: str) -> None:
     files = {"skills/crm.py": SKILLS} | {path or ENTRY: text for path, text in SHARED[name].items()}
     found = compiled(files)
     assert [render(one, found.sources) for one in found.diagnostics] == []
@@ -61,7 +61,7 @@ def test_what_only_looks_wrong_passes_without_a_word(name: str) -> None:
 
 
 def agents(files: Mapping[str, str]) -> dict[str, AgentSpec]:
-    """Return the agents that the steps of a blueprint ask, by the steps' names."""
+    """Return the agents of a blueprint's steps, by the steps' names."""
     found = compiled(files)
     assert found.pipeline is not None, [render(one, found.sources) for one in found.diagnostics]
     asked = {step.name: step.agent for step in found.pipeline.steps if isinstance(step, Step)}
@@ -72,12 +72,12 @@ def text(agent: AgentSpec) -> str | None:
     return agent.instructions.source if agent.instructions else None
 
 
-def test_an_included_agent_is_asked_as_if_it_stood_in_the_blueprint() -> None:
+def test_an_included_agent_runs_like_an_agent_of_the_blueprint() -> None:
     [agent] = agents({ENTRY: entry(), COMMON: REVIEWER}).values()
     assert agent == AgentSpec("reviewer", "a:b", instructions="Review the text.")
 
 
-def test_what_extends_says_only_what_differs() -> None:
+def test_an_agent_inherits_the_keys_that_it_does_not_set() -> None:
     base = (
         "  base: {model: a:b, instructions: 'Be kind.', template: false, retries: 3, tools: [skills.crm:echo],\n"
         "    output_schema: {type: string}, model_settings: {temperature: 0, max_tokens: 50}}\n"
@@ -105,7 +105,7 @@ def test_what_extends_says_only_what_differs() -> None:
     assert of["hotter"].model_settings == {"temperature": 1, "max_tokens": 50}
 
 
-def test_defaults_are_below_everything_that_says_otherwise() -> None:
+def test_defaults_have_the_lowest_precedence() -> None:
     defaults = (
         "defaults: {agent: {model: d:e, retries: 7, model_settings: {temperature: 1, max_tokens: 9}}}\n"
     )
@@ -134,7 +134,7 @@ def test_paths_are_relative_to_the_file_that_names_them() -> None:
     )
 
 
-def test_what_is_included_belongs_to_the_closure_and_prompts_that_nobody_asks_for_do_not() -> None:
+def test_included_files_belong_to_the_closure_and_unused_prompts_do_not() -> None:
     files = {
         ENTRY: entry(),
         COMMON: REVIEWER + "  other: {model: a:b, instructions_file: ./other.md}\n",
@@ -146,7 +146,7 @@ def test_what_is_included_belongs_to_the_closure_and_prompts_that_nobody_asks_fo
     assert after.digest != before.digest
 
 
-def test_a_run_is_compiled_again_from_what_it_pinned() -> None:
+def test_a_run_is_compiled_again_from_its_pinned_files() -> None:
     files = {
         ENTRY: entry("  legal: {extends: reviewer, instructions_file: ./legal.md}\n", ask="legal"),
         COMMON: REVIEWER,
@@ -176,12 +176,12 @@ def test_a_base_needs_no_model_and_no_step() -> None:
     assert compiled({ENTRY: entry(own, ask="legal", include="")}).diagnostics == ()
 
 
-def test_fifteen_agents_may_be_extended_in_a_line() -> None:
+def test_a_chain_of_fifteen_extends_is_allowed() -> None:
     of = agents({ENTRY: entry(line_of(16), ask="a16"), COMMON: REVIEWER})
     assert text(of["a"]) == "Review."
 
 
-def test_a_file_that_cannot_be_read_is_the_only_thing_that_is_said() -> None:
+def test_an_unreadable_file_is_the_only_finding() -> None:
     blueprint = entry("  legal: {extends: strict}\n", include="./nowhere.yaml").replace("reviewer", "legal")
     assert [one.code for one in compiled({ENTRY: blueprint}).diagnostics] == ["FLJ221"]
 
@@ -196,7 +196,7 @@ def test_an_override_reaches_included_agents() -> None:
     assert step.agent.model == "x:y"
 
 
-def test_models_of_included_agents_that_nobody_asks_change_nothing() -> None:
+def test_models_of_unused_included_agents_change_nothing() -> None:
     library = REVIEWER + "  idle: {model: a:b}\n"
     source = PinnedSource({ENTRY: entry().encode(), COMMON: library.encode()})
     models = {"idle": "x:y", "reviewer": "c:d"}
@@ -207,7 +207,7 @@ def test_models_of_included_agents_that_nobody_asks_change_nothing() -> None:
         compile_blueprint(ENTRY, source, overrides={"agents.idle.model": "x:y"})
 
 
-def test_expressions_know_what_an_included_agent_answers() -> None:
+def test_expressions_know_the_output_schema_of_an_included_agent() -> None:
     shaped = common(
         "  reviewer: {model: a:b, output_schema: {type: object, required: [ok], properties: {ok: {type: boolean}}}}\n"
     )
@@ -219,7 +219,7 @@ def test_expressions_know_what_an_included_agent_answers() -> None:
     assert "did you mean `ok`?" in str(found.hint)
 
 
-def test_a_shared_blueprint_is_the_tree_that_python_says_in_full() -> None:
+def test_a_blueprint_with_shared_agents_equals_the_full_tree_in_python() -> None:
     files = {
         ENTRY: entry(
             "  legal: {extends: reviewer, retries: 2}\n",
@@ -258,7 +258,7 @@ AGENTS = (
 
 
 @given(AGENTS, AGENTS, AGENTS)
-def test_a_line_of_agents_comes_to_the_same_however_it_is_put_together(
+def test_a_chain_of_agents_gives_the_same_result_in_every_arrangement(
     low: models.Agent, middle: models.Agent, high: models.Agent
 ) -> None:
     one = agent_includes.over(agent_includes.over(low, middle), high)
@@ -273,7 +273,7 @@ def test_a_line_of_agents_comes_to_the_same_however_it_is_put_together(
 # Defaults of steps ---------------------------------------------------------------------------------------
 
 
-def test_steps_that_ask_or_call_get_the_default_config_and_others_do_not() -> None:
+def test_steps_with_an_agent_or_a_call_get_the_default_config_and_others_do_not() -> None:
     blueprint = """\
 version: "1"
 name: case
@@ -308,7 +308,7 @@ steps:
 # A file of agents by itself ------------------------------------------------------------------------------
 
 
-def test_a_file_of_agents_is_checked_by_itself() -> None:
+def test_a_file_of_agents_is_checked_on_its_own() -> None:
     def found(text: str) -> list[str]:
         source = PinnedSource({COMMON: text.encode(), "skills/crm.py": SKILLS.encode()})
         return [one.code for one in check_agents(COMMON, source, allow_callables=["skills.*"]).diagnostics]

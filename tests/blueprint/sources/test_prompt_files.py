@@ -1,4 +1,4 @@
-"""A prompt file is read as strictly as the blueprint that names it, and findings point into it."""
+"""A prompt file is read as strictly as a blueprint, and findings point into it."""
 
 import pytest
 
@@ -30,7 +30,9 @@ def found(prompt: bytes) -> list[tuple[str, str, str]]:
         ("Be kind".encode("utf-16"), "FLJ102", "blueprints/p.md:1:1", "UTF-8"),
     ],
 )
-def test_what_no_blueprint_may_hold_no_prompt_holds(prompt: bytes, code: str, place: str, words: str) -> None:
+def test_characters_forbidden_in_blueprints_are_forbidden_in_prompts(
+    prompt: bytes, code: str, place: str, words: str
+) -> None:
     [(its, where, message)] = found(prompt)
     assert (its, where) == (code, place)
     assert words in message
@@ -44,5 +46,5 @@ def test_what_no_blueprint_may_hold_no_prompt_holds(prompt: bytes, code: str, pl
         b"x" * 300_000,
     ],
 )
-def test_what_people_write_in_prompts_is_read(prompt: bytes) -> None:
+def test_common_text_in_prompts_is_accepted(prompt: bytes) -> None:
     assert found(prompt) == []

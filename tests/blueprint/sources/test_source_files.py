@@ -42,7 +42,7 @@ REFUSED_PATHS = [
 
 
 @pytest.mark.parametrize(("text", "words"), REFUSED_PATHS)
-def test_a_path_that_could_mislead_is_refused_with_its_reason(text: str, words: str) -> None:
+def test_an_unsafe_path_is_refused_with_its_reason(text: str, words: str) -> None:
     with pytest.raises(SourceRefused) as caught:
         named_path(text, named_in="blueprints/triage.yaml")
     assert words in caught.value.reason
@@ -94,7 +94,7 @@ def test_a_link_inside_the_project_is_followed_and_one_out_of_it_is_not(tmp_path
     assert "symbolic link" in refusal(root, "outside.yaml").reason
 
 
-def test_a_sibling_whose_name_begins_alike_is_outside(tmp_path: Path) -> None:
+def test_a_sibling_with_the_same_prefix_is_outside(tmp_path: Path) -> None:
     root = tmp_path / "proj"
     root.mkdir()
     (tmp_path / "proj2").mkdir()
@@ -109,7 +109,7 @@ def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path: Path) -> None:
     assert "pipe" in refusal(tmp_path, "a.yaml").reason
 
 
-def test_a_directory_a_circle_of_links_and_a_missing_file_are_told_apart(tmp_path: Path) -> None:
+def test_a_directory_a_cycle_of_links_and_a_missing_file_have_different_reasons(tmp_path: Path) -> None:
     (tmp_path / "d.yaml").mkdir()
     (tmp_path / "l.yaml").symlink_to("m.yaml")
     (tmp_path / "m.yaml").symlink_to("l.yaml")
@@ -120,7 +120,7 @@ def test_a_directory_a_circle_of_links_and_a_missing_file_are_told_apart(tmp_pat
     assert "does not exist" in missing.reason
 
 
-def test_the_wrong_case_is_named_as_such(tmp_path: Path) -> None:
+def test_a_difference_in_case_is_reported(tmp_path: Path) -> None:
     (tmp_path / "Answer.yaml").write_text("a")
     assert "'Answer.yaml'" in refusal(tmp_path, "answer.yaml").reason
 
@@ -135,7 +135,7 @@ def test_a_file_over_its_limit_is_refused_and_one_at_the_limit_is_read(
     assert "larger than" in refusal(tmp_path, name).reason
 
 
-def test_a_pinned_source_has_what_was_pinned_and_no_more() -> None:
+def test_a_pinned_source_has_only_the_pinned_files() -> None:
     source = PinnedSource({"a.yaml": b"a"})
     assert source.read("a.yaml") == b"a"
     with pytest.raises(SourceRefused) as caught:
