@@ -110,10 +110,10 @@ def test_a_lock_of_wrong_blueprints_is_not_written(flujo: Flujo, project: Projec
         ("version = 99\n", "flujo.lock:1: the lock has version 99"),
         (
             "version = 2\n\n<<<<<<< HEAD\n=======\n>>>>>>> other\n",
-            "flujo.lock:3: these are the marks of a merge",
+            "flujo.lock:3: unresolved merge conflict",
         ),
         ("version = 2\n[agents\n", "flujo.lock:2: not TOML"),
-        ("version = 2\n", "flujo.lock:1: the file is cut off"),
+        ("version = 2\n", "flujo.lock:1: the file is truncated"),
     ],
 )
 def test_a_broken_lock_exits_with_2_and_says_where(
