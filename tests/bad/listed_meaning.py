@@ -24,7 +24,7 @@ LANGUAGE = [
     found(48, "duplicate-step-id", known("duplicate-name"), "FLJ210", 9, 12, "'sort'"),
     found(49, "unknown-next", known("state-unknown-target"), "FLJ231", 14, 73, "did you mean `done`?"),
     warned(50, "unreachable-step", known("state-unreached"), "FLJ232", 15, 7, "state 'edit'"),
-    found(51, "cycle-without-loop", known("machine-without-an-end"), "FLJ233", 17, 12, "no way leads"),
+    found(51, "cycle-without-loop", known("machine-without-an-end"), "FLJ233", 17, 12, "there is no path"),
     found(52, "statemachine-no-terminal", known("a-machine-without-final"), "FLJ121", 6, 5, "`final`"),
     found(53, "statemachine-missing-transition", known("state-without-a-way-out"), "FLJ233", 15, 7, "has no transitions"),
     found(54, "parallel-zero-branches", known("a-parallel-without-branches"), "FLJ125", 6, 41, "at least 1"),

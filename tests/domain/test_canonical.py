@@ -106,5 +106,5 @@ def test_a_value_that_json_cannot_hold_is_refused_with_its_place(value: Any, pla
 def test_a_value_that_contains_itself_is_refused() -> None:
     value: list[Any] = []
     value.append(value)
-    with pytest.raises(NotJournalable, match="holds itself"):
+    with pytest.raises(NotJournalable, match="contains itself"):
         canonical.encode(value)

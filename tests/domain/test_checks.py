@@ -226,7 +226,7 @@ CASES = {
         "FLJ233",
         f"{MACHINE}states: {{a: {{transitions: [{{to: a}}]}}, b: {{}}}}, final: [b]}}]",
         machine({"a": [Transition("a")], "b": []}, ["b"]),
-        "state machine 'm': no way leads from 'a' to `b`",
+        "state machine 'm': there is no path from 'a' to `b`",
     ),
     "a question whose answer is cached": Case(
         "FLJ261",
@@ -261,7 +261,7 @@ CASES = {
         "FLJ261",
         f"[{{kind: cache, name: c, cache: {{ttl_s: 5}}, step: {A}}}]",
         Pipeline(CacheStep("c", called("a"), cache=KEPT)),
-        "step 'c' is a cache already",
+        "step 'c' is already a cache",
     ),
     "`when` inside a cache": Case(
         "FLJ261",
@@ -300,13 +300,13 @@ WARNINGS = {
         "FLJ232",
         f"{MACHINE}states: {{a: {{}}, b: {{transitions: [{{to: a}}]}}}}, final: [a]}}]",
         machine({"a": [], "b": [Transition("a")]}, ["a"]),
-        "state machine 'm': no way leads from 'a' to state 'b'",
+        "state machine 'm': there is no path from 'a' to state 'b'",
     ),
     "a transition after one that always holds": Case(
         "FLJ234",
         f"{MACHINE}states: {{a: {{transitions: [{{to: b}}, {{to: a}}]}}, b: {{}}}}, final: [b]}}]",
         machine({"a": [Transition("b"), Transition("a")], "b": []}, ["b"]),
-        "state machine 'm': transition 2 of state 'a' is never taken: the one before it always holds",
+        "state machine 'm': transition 2 of state 'a' is never taken: the transition before it is always taken",
     ),
     "a retry that may repeat an effect": Case(
         "FLJ267",

@@ -152,7 +152,7 @@ def test_the_error_names_the_limit_the_spenders_and_the_requested_amount() -> No
         whole.reserve(A, Usage(cost_micro_usd=50_001))
     error = caught.value
     assert error.message == (
-        "the run's budget allows $1.00 (`total_cost_usd_limit`): $0.95 used, and what comes next may need "
+        "the run's budget allows $1.00 (`total_cost_usd_limit`): $0.95 used, and the next request may need "
         "$0.050001; used by `draft` $0.60, `review[1]/critique` $0.35"
     )
     assert error.facts["limit"] == "total_cost_usd_limit"

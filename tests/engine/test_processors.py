@@ -114,7 +114,7 @@ def asserts(data: Any) -> None:
 @pytest.mark.parametrize(
     ("validator", "reason"),
     [
-        (lambda data: False, "it says no"),
+        (lambda data: False, "it returned False"),
         (lambda data: "not polite", "not polite"),
         (refuses, "too short"),
         (asserts, "no name in it"),

@@ -1,1 +1,1 @@
-"""The vocabulary: plain data and pure functions, no I/O. Everything else in Flujo speaks it."""
+"""The vocabulary that all of Flujo shares: plain data and pure functions, no I/O."""

@@ -1,4 +1,4 @@
-"""Acts: who changed what of a run, and through which door."""
+"""Acts: who changed a run, how, and through which interface."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Via(StrEnum):
-    """The door through which an act came."""
+    """The interface through which an act came."""
 
     CLI = "cli"
     API = "api"
@@ -21,7 +21,7 @@ class Via(StrEnum):
 
 
 class Verb(StrEnum):
-    """What was done."""
+    """The kind of change."""
 
     ANSWER = "answer"
     RESOLVE = "resolve"
@@ -33,7 +33,7 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """A person or program that acts, as the door knows it."""
+    """The person or program that acts, as the interface knows it."""
 
     by: str
     via: Via
@@ -41,14 +41,14 @@ class Actor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
-    """One act, recorded in the transaction of what it changed. Values are canonical JSON bytes."""
+    """One act, recorded in the transaction of its change. Values are canonical JSON bytes."""
 
     verb: Verb
     actor: Actor
     run_id: RunId | None = None
     """None for an act on several runs."""
     object: str = ""
-    """What it was done to: a question's id, the changed files, the purged statuses."""
+    """The object of the act: a question's id, the changed files, the purged statuses."""
     before: bytes | None = None
     after: bytes | None = None
     at: float | None = None

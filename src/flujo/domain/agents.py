@@ -1,4 +1,4 @@
-"""Who can answer a step: the declaration of an agent, what it is asked, and what it replies."""
+"""Agents: their declaration, their requests (`Ask`), their replies, and their access to a run's budget."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _settings(given: Mapping[str, Any], _where: str) -> Mapping[str, Any]:
 
 @node
 class AgentSpec(Node):
-    """An `agents:` entry: pydantic-ai's AgentSpec by its field names, plus ours. Pure data."""
+    """An `agents:` entry: the fields of pydantic-ai's AgentSpec, and Flujo's own. Pure data."""
 
     owner: ClassVar[str] = "agent {name!r}: "
 
@@ -34,53 +34,53 @@ class AgentSpec(Node):
     """`provider:model`, for instance `openai:gpt-5-mini` or `local:smollm2`."""
     _: KW_ONLY
     instructions: Takes[Text | str | None, Text | None] = takes(_text, default=None)
-    """The system prompt; expressions in braces are filled in."""
+    """The system prompt; `{{ expression }}` placeholders are filled in."""
     instructions_file: str | None = None
-    """Where `instructions` were read from, relative to the project; for people and the lockfile."""
+    """The file of `instructions`, relative to the project; for display and the lockfile."""
     output_schema: Any = takes(values.schema, default=None)
-    """A JSON Schema (2020-12) or a class that every answer has to fit; None for text."""
+    """A JSON Schema (2020-12) or a class that every answer must match; None for text."""
     output_type: Takes[CallableRef | type | str | None, CallableRef | None] = takes(
         values.a_class, default=None
     )
-    """A class that answers are made into and checked by."""
+    """A class that answers are converted to and validated by."""
     model_settings: Takes[Mapping[str, Any], Mapping[str, Any]] = takes(_settings, default_factory=dict)
-    """What the model is told beside: `temperature`, `max_tokens`, …."""
+    """Settings of the model: `temperature`, `max_tokens`, …."""
     retries: int | None = None
-    """How often an answer that does not fit is shown to the model again; default 1."""
+    """How often the model may correct an answer that does not match; default 1."""
     tool_timeout: float | None = None
-    """The seconds that a tool may take."""
+    """The timeout of a tool call in seconds."""
     tools: Takes[Sequence[CallableRef | str | Callable[..., Any]], tuple[CallableRef, ...]] = takes(
         values.callable_refs, default=()
     )
     """Callables that the model may call."""
 
     def names(self) -> Iterator[CallableRef]:
-        """Yield the class of its answers and the tools that it may call."""
+        """Yield the class of its answers and its tools."""
         if self.output_type is not None:
             yield self.output_type
         yield from self.tools
 
     def __str__(self) -> str:
-        """Return the agent and its model, as people read it."""
+        """Return the agent's name and its model, for display."""
         return f"{self.name} ({self.model})"
 
 
 def answered_by(who: AgentSpec | CallableRef, model: str | None) -> dict[str, str]:
-    """Return what the journal keeps of a model that answered: its id, and which one was asked for."""
+    """Return the journal's record of the model that answered: its id, and the requested model."""
     if model is None:
         return {}
     return {"model": model} | ({"asked": who.model} if isinstance(who, AgentSpec) else {})
 
 
 def model_matches(asked: str, used: str) -> bool:
-    """Return whether the model id that a provider reports may be the model that was asked for.
+    """Return whether the model id that a provider reports may be the requested model.
 
-    A provider may add a release to a name (`gpt-5-mini` → `gpt-5-mini-2025-08-07`), and a gateway what
-    stands before it (`openai/gpt-5-mini`). Another name, or another release, is another model.
+    A provider may add a release to a name (`gpt-5-mini` → `gpt-5-mini-2025-08-07`), and a gateway may add a
+    prefix (`openai/gpt-5-mini`). Another name, or another release, is another model.
 
     Args:
         asked: `provider:model`.
-        used: the id that came back.
+        used: the id in the response.
     """
     if asked.startswith("local:"):
         return True  # a file, whose digest is checked where it is opened
@@ -90,90 +90,90 @@ def model_matches(asked: str, used: str) -> bool:
 
 
 _RELEASE = re.compile(r"(?:[-@:](?:\d{4}-\d{2}-\d{2}|\d{2}-\d{2}|\d{8}|\d{6}|\d{4}|0\d{2}|v\d+))*")
-"""What stands behind a name to tell a release of it: dates and numbers."""
+"""The suffix of a release: dates and numbers."""
 
 
 class Reservation(Protocol):
-    """A request to a model that the budget has room for, at its worst."""
+    """A reservation in the budget for one request to a model, at its largest possible usage."""
 
     def settle(self, used: Usage) -> None:
-        """Say what the request really used; nothing when it was never sent."""
+        """Replace the reservation by the actual usage; `NOTHING` when the request was not sent."""
         ...
 
     def lose(self, known: Usage) -> None:
-        """Say that the request was sent, and that `known` is not all it cost: the rest stays held."""
+        """Record that the request was sent and its usage is only partly `known`: the rest stays reserved."""
         ...
 
 
 class Meter(Protocol):
-    """Stands between an agent and its model when a run has limits: one attempt's door to the budget."""
+    """Reserves budget for the requests and tool calls of one attempt, when the run has limits."""
 
     @property
     def bounds_answers(self) -> bool:
-        """Whether a request must have a limit on the length of its answer."""
+        """Whether every request must limit the length of its answer."""
         ...
 
     @property
     def refuses_unpriced(self) -> bool:
-        """Whether a request whose price nobody knows must not be made."""
+        """Whether requests of unknown price are refused."""
         ...
 
     async def reserve(self, worst: Usage) -> Reservation:
-        """Return when there is room for a request, durable by then.
+        """Reserve budget for a request; the reservation is durable when this returns.
 
         Args:
-            worst: what it uses at most.
+            worst: the largest possible usage.
 
         Raises:
-            UsageLimitExceeded: there is no room; the request must not be made.
+            UsageLimitExceeded: a limit has no room; the request must not be made.
         """
         ...
 
     async def call_tools(self, count: int) -> None:
-        """Return when tools may be called that often, counted by then.
+        """Count tool calls; they are counted when this returns.
 
         Raises:
-            UsageLimitExceeded: they must not be called.
+            UsageLimitExceeded: a limit has no room; the tools must not be called.
         """
         ...
 
 
 @record(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """What an agent or callable is asked: one attempt of one step."""
+    """The request to an agent or callable: one attempt of one step."""
 
     data: Any = None
     """The step's input: the prompt of a chat agent (text, or JSON data), `data` of a callable."""
     arguments: Mapping[str, Any] | None = None
     """`with:` of a `call:` step: keyword arguments. None when there is no `with:`."""
     instructions: str | None = None
-    """Finished text: placeholders are filled in already."""
+    """The finished text, with its placeholders filled in."""
     output_schema: Any = None
-    """The step's own `output_schema`, which goes before the agent's."""
+    """The step's own `output_schema`, which overrides the agent's."""
     context: Any = None
-    """A `PipelineContext` of the attempt's own, for callables that ask for it."""
+    """The attempt's own `PipelineContext`, for callables with a parameter `context`."""
     resources: Any = None
     idempotency_key: str | None = None
-    """The same for every sending of one call, for callables that ask for it; None when it is not enforced."""
+    """The same key for every sending of one call; None unless idempotency is enforced."""
     check: Callable[[Any], Awaitable[Any]] | None = None
-    """Takes an answer and returns what becomes of it, or raises `OutputRejected` with a `reason`.
+    """Returns the processed answer, or raises `OutputRejected` with a `reason`.
 
-    An agent that can be asked again in the same conversation awaits it, shows the reason to its model, and
-    replies with what it returned. Answers of an agent that does not are judged after its reply.
+    An agent that can retry in the same conversation awaits it for each answer, shows the reason to its model,
+    and replies with the returned value. For other agents, the engine calls it after the reply.
     """
     on_text: Callable[[str], Awaitable[None]] | None = None
-    """Told each piece of text as the model writes it, and awaited: a slow listener slows the model."""
+    """Awaited with each piece of text of the model: a slow listener slows the model."""
     meter: Meter | None = None
-    """What each request to a model is reserved with before it is made; None when the run has no limits."""
+    """Reserves budget for each request to a model; None when the run has no limits."""
 
 
 @record(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What came back: one value, what it cost, and what the trace should say of it."""
+    """The answer: one value, its usage, and details for the trace."""
 
     output: Any
     usage: Usage = NOTHING
     model: str | None = None
-    """The model id that the provider says it used."""
+    """The model id that the provider reports."""
     repairs: tuple[str, ...] = ()
-    """What structured output had to mend, in words, in order."""
+    """The repairs of structured output, in order, as text."""

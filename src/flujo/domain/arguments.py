@@ -1,4 +1,4 @@
-"""Constructors of the tree: a field names its converter, and the constructor takes what Python has for it.
+"""Constructors of the syntax tree: each field may have a converter, which the constructor applies.
 
     until: Takes[Logical, Logic] = takes(values.logic)
 
@@ -8,7 +8,6 @@ checkers see that by `Takes`; at run time a field holds what its converter retur
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field, fields
@@ -16,6 +15,7 @@ from typing import Any, ClassVar, Generic, Self, cast, overload
 
 from typing_extensions import TypeVar, dataclass_transform
 
+from flujo.domain.wording import suggest
 from flujo.exceptions import PipelineError
 
 Given = TypeVar("Given", contravariant=True)
@@ -23,24 +23,24 @@ Kept = TypeVar("Kept", covariant=True)
 T = TypeVar("T")
 
 Convert = Callable[[Any, str], Any]
-"""Takes an argument, and how an error names it; returns what the field holds, or raises a `PipelineError`."""
+"""Gets an argument and its name in errors; returns the value of the field, or raises `PipelineError`."""
 
-# Read by `dataclass_transform`: a descriptor's setter is what the constructor takes (PEP 681).
+# `dataclass_transform` types the constructor's parameter by the descriptor's setter (PEP 681).
 
 
 class Takes(Generic[Given, Kept]):
-    """A field whose constructor takes more than it holds. For type checkers alone; it has no instances."""
+    """A field whose constructor accepts other types than it holds. For type checkers; it has no instances."""
 
     @overload
     def __get__(self, of: None, kind: type) -> Self: ...
     @overload
     def __get__(self, of: object, kind: type) -> Kept: ...
     def __get__(self, of: object, kind: type) -> Any:
-        """Return what the field holds."""
+        """Return the value of the field."""
         raise NotImplementedError
 
     def __set__(self, of: object, given: Given) -> None:
-        """Take what the constructor accepts."""
+        """Set the field from an argument of the constructor."""
         raise NotImplementedError
 
 
@@ -55,12 +55,12 @@ def takes(
     """Return a field that converts its argument.
 
     Args:
-        convert: makes what the field holds; not called for a None that is the default.
-        default: what the argument is when it is left out.
+        convert: makes the value of the field; not called for a None that is the default.
+        default: the default of the argument.
         default_factory: makes the default.
-        otherwise: what the field holds when the default is None.
-        spelled: another name of the argument, an `InitVar` of the class; the manual's name, usually. One of
-            both is required, unless there is an `otherwise`.
+        otherwise: the value of the field when the argument is None.
+        spelled: an alias of the argument, an `InitVar` of the class. One of the two names is required, unless
+            there is an `otherwise`.
     """
     metadata = {"convert": convert, "otherwise": otherwise, "spelled": spelled}
     if default_factory is not MISSING:
@@ -69,29 +69,29 @@ def takes(
 
 
 class Node:
-    """Part of a tree: frozen, and built from what Python has for its fields."""
+    """A part of the tree: frozen; its constructor converts the arguments."""
 
     owner: ClassVar[str] = "step {name!r}: "
-    """What an error says before the name of an argument; filled with the arguments."""
+    """The prefix of error messages, formatted with the arguments."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         """Take the arguments, by position or by name.
 
         Raises:
-            PipelineError: an argument is unknown, or its converter refuses it.
+            PipelineError: an argument is unknown, or its converter rejects it.
         """
-        layout = _layout(type(self))  # type: ignore[arg-type]  # a class can be hashed
+        layout = _layout(type(self))  # type: ignore[arg-type]  # classes are hashable
         arguments = layout.bound(self, given, named)
         self._adapt(arguments)
         for each in layout.fields:
             put(self, **{each.name: self._converted(each, arguments)})
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse to change a part of a tree."""
+        """Raise `FrozenInstanceError`."""
         raise FrozenInstanceError(f"cannot assign to field {name!r}")
 
     def __delattr__(self, name: str) -> None:
-        """Refuse to change a part of a tree."""
+        """Raise `FrozenInstanceError`."""
         raise FrozenInstanceError(f"cannot delete field {name!r}")
 
     def _owned_by(self, arguments: Mapping[str, Any]) -> str:
@@ -113,25 +113,25 @@ class Node:
         return each.metadata["convert"](given, f"{self._owned_by(arguments)}`{each.name}`")
 
     def _one_of(self, arguments: Mapping[str, Any], *names: str, is_required: bool = True) -> Any:
-        """Return the one of several arguments that is given."""
-        said = [name for name in names if arguments[name] is not None]
-        if len(said) == 1:
-            return arguments[said[0]]
+        """Return the only one of several arguments that is given."""
+        given = [name for name in names if arguments[name] is not None]
+        if len(given) == 1:
+            return arguments[given[0]]
         owner = self._owned_by(arguments).rstrip(": ")
-        if said:
-            raise PipelineError(f"{owner} has {' and '.join(f'`{name}`' for name in said)}", hint="give one")
+        if given:
+            raise PipelineError(f"{owner} has {' and '.join(f'`{name}`' for name in given)}", hint="use one")
         if is_required:
             raise PipelineError(f"{owner} has no {' or '.join(f'`{name}`' for name in names)}")
         return None
 
 
-# Type checkers see no frozen class: of one, mypy gives an inherited field the type of its argument. `Node`
-# itself refuses changes, and its one constructor serves all classes, which saves start-up time.
+# Not frozen for type checkers: in a frozen class, mypy types an inherited field by its argument. `Node`
+# itself refuses changes. Its one constructor serves all classes, which saves start-up time.
 
 
 @dataclass_transform(field_specifiers=(takes, field))
 def node(kind: type[T]) -> type[T]:
-    """Make a dataclass of a `Node`."""
+    """Make a subclass of `Node` a dataclass."""
     return dataclass(init=False, unsafe_hash=True)(kind)
 
 
@@ -147,7 +147,7 @@ class _Layout:
 
     fields: Sequence[Field[Any]]
     parameters: Mapping[str, Field[Any]]
-    """Fields, and the other names of arguments."""
+    """The fields, and the aliases of arguments."""
     positional: Sequence[str]
 
     def bound(self, made: Node, given: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,12 +161,9 @@ class _Layout:
         arguments |= named
         for name in arguments:
             if name not in self.parameters:
-                close = difflib.get_close_matches(name, self.parameters, 1, 0.6)
                 raise PipelineError(
-                    f"{made._owned_by(arguments)}there is no `{name}` on `{what}`",
-                    hint=f"did you mean `{close[0]}`?"
-                    if close
-                    else f"there are: {', '.join(self.parameters)}",
+                    f"{made._owned_by(arguments)}`{what}` has no argument `{name}`",
+                    hint=suggest(name, self.parameters, what="its arguments", cutoff=0.6),
                 )
         for name, each in self.parameters.items():
             if name not in arguments:

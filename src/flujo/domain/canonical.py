@@ -1,7 +1,7 @@
-"""Canonical JSON: the one way in which a value becomes bytes, and the digest of those bytes.
+"""Canonical JSON: the single encoding of values as bytes, and the digest of those bytes.
 
-Sorted keys, no white space, UTF-8, finite numbers, integers within 64 bits, no NUL. What does not
-fit is `NotJournalable` with the path of the value; there is no second serialiser to fall back to.
+Sorted keys, no white space, UTF-8, finite numbers, integers within 64 bits, no NUL. Any other value raises
+`NotJournalable` with the value's path; there is no fallback to another serialiser.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ import orjson
 from flujo.exceptions import NotJournalable
 
 MAX_DEPTH = 200
-"""How deep a value may be nested; orjson itself stops at 254."""
+"""The deepest nesting of a value; orjson's own limit is 254."""
 
 _PAGE = 4096
 
@@ -31,21 +31,21 @@ def encode(value: Any, *, what: str = "value") -> bytes:
     Pydantic models, dataclasses, enums, dates and UUIDs become plain JSON first.
 
     Args:
-        value: JSON data, or the kinds named above, nested as you like.
-        what: how the error names the value, for instance `output of step 'sort'`.
+        value: JSON data, or the types named above, nested in any way.
+        what: the name of the value in errors, for instance `output of step 'sort'`.
 
     Raises:
-        NotJournalable: naming the path inside the value and what was found there.
+        NotJournalable: with the path inside the value and the reason.
     """
     try:
         data = orjson.dumps(value, default=_plain, option=_OPTIONS)
     except (TypeError, orjson.JSONEncodeError, RecursionError) as error:
         _refuse(value, what)
         raise NotJournalable(f"{what} cannot be written as JSON: {error}", path="") from error
-    # orjson writes NaN and infinities as null, and a NUL as \u0000: both are found only by looking.
-    if b"null" in data or (b"\\" in data and b"\\u0000" in data):  # one byte is found a hundred times faster
+    # orjson writes NaN and infinities as null, and NUL as \u0000, so the value itself has to be checked.
+    if b"null" in data or (b"\\" in data and b"\\u0000" in data):  # searching one byte is 100 times faster
         _refuse(value, what)
-    # orjson gives small values in a whole page of memory, which would stay with them; a copy is exact.
+    # orjson allocates a whole page even for small values; a copy has the exact size.
     return bytes(memoryview(data)) if len(data) < _PAGE else data
 
 
@@ -60,7 +60,7 @@ def normalise(value: Any, *, what: str = "value") -> Any:
 
 
 def copied(data: Any) -> Any:
-    """Return a copy of plain JSON data; texts and numbers are shared, because nobody can change them."""
+    """Return a copy of plain JSON data; strings and numbers are shared, because they are immutable."""
     if isinstance(data, dict):
         return {key: copied(item) if isinstance(item, dict | list) else item for key, item in data.items()}
     if isinstance(data, list):
@@ -74,7 +74,7 @@ def digest(data: bytes) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return the JSON data that stands for a Python object, one level deep."""
+    """Return a Python object as JSON data, one level deep."""
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="python")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -91,7 +91,7 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__qualname__} is not JSON data")
 
 
-# orjson takes no subclass by itself (an IntEnum's value, a named tuple, a defaultdict).
+# orjson does not accept subclasses (the value of an IntEnum, a named tuple, a defaultdict).
 _SUBCLASSES: tuple[tuple[type | tuple[type, ...], Callable[[Any], Any]], ...] = (
     (str, str),
     (float, float),
@@ -102,9 +102,9 @@ _SUBCLASSES: tuple[tuple[type | tuple[type, ...], Callable[[Any], Any]], ...] = 
 
 
 def _refuse(value: Any, what: str, path: str = "", depth: int = 0) -> None:
-    """Raise for the first part of `value` that canonical JSON cannot hold."""
+    """Raise for the first part of `value` that is not canonical JSON."""
     if depth > MAX_DEPTH:
-        raise _not_journalable(what, path, f"it is nested deeper than {MAX_DEPTH} levels, or holds itself")
+        raise _not_journalable(what, path, f"it is nested deeper than {MAX_DEPTH} levels, or contains itself")
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
@@ -125,7 +125,7 @@ def _refuse(value: Any, what: str, path: str = "", depth: int = 0) -> None:
 
 
 def _reason(value: Any) -> str | None:
-    """Return why JSON cannot hold this scalar, or None when it can."""
+    """Return why this scalar is not canonical JSON, or None when it is."""
     match value:
         case float() if not math.isfinite(value):
             return f"{value!r} is not a finite number"
@@ -134,7 +134,7 @@ def _reason(value: Any) -> str | None:
         case str() if "\x00" in value:
             return "the text has a NUL character"
         case str() if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
-            return "the text has half a surrogate pair, which UTF-8 cannot hold"
+            return "the text has half a surrogate pair, which UTF-8 cannot encode"
         case _:
             return None
 

@@ -1,7 +1,7 @@
-"""Checks that need nothing but the tree: blueprints report them with lines, Python raises them.
+"""Checks of the syntax tree: blueprints report the findings with lines, pipelines in Python raise them.
 
-`findings` yields every finding with its code, its place in the tree and its words. What needs source text,
-schemas or settings is checked elsewhere: `flujo.blueprint.rules`, `flujo.services.checks`.
+`findings` yields each finding with its code, its place in the tree and its message. Checks that need source
+text, schemas or settings are in `flujo.blueprint.rules` and `flujo.services.checks`.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ RESERVED = frozenset(
     true var void while
     """.split()  # noqa: SIM905  # a paragraph is easier to compare with CEL's than a column
 )
-"""The reserved words of CEL: none of them can be the name of a value."""
+"""The reserved words of CEL, which cannot be names of values."""
 KEYWORDS = frozenset({"false", "in", "null", "true"})
-"""The reserved words that cannot stand after a dot either, so that `steps.in.output` cannot be read."""
+"""The reserved words that are not allowed after a dot either: `steps.in.output` is a syntax error."""
 
 Place: TypeAlias = tuple[int | str, ...]
 """A position in the tree: `(2, "then", 0)` is the first step of body `then` of the third step."""
 Field: TypeAlias = tuple[int | str, ...]
-"""The keys that lead to a value of a step, in the words of blueprints: `("config", "timeout_s")`."""
+"""The blueprint's keys that lead to a value of a step: `("config", "timeout_s")`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +57,17 @@ class Finding:
     message: str
     hint: str | None = None
     keys: Field = ()
-    """Where the value stands that is wrong."""
+    """The keys of the wrong value."""
     at_key: bool = False
     """Whether the key itself is wrong, not its value."""
     is_warning: bool = False
     other: tuple[Place, str] | None = None
-    """A second step that belongs to the finding, and what it is."""
+    """A second step that the finding refers to, and a label for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Site:
-    """A step with its place in the tree and its path in words."""
+    """A step with its place in the tree and its readable path."""
 
     step: BaseStep
     place: Place
@@ -82,7 +82,7 @@ class _Site:
 
 
 Written: TypeAlias = Callable[[Place, BaseStep], Collection[str]]
-"""Returns the fields of a step that its author wrote."""
+"""Returns the fields of a step that are written in its source."""
 
 
 def findings(
@@ -92,15 +92,15 @@ def findings(
     reserved: frozenset[str] = KEYWORDS,
     written: Written | None = None,
 ) -> Iterator[Finding]:
-    """Yield everything that is wrong with a tree, outer steps first.
+    """Yield every problem of a tree, outer steps first.
 
     Args:
         pipeline: the tree.
-        into_imports: whether imported pipelines are checked too; a blueprint's imports are checked as files
-            of their own.
-        reserved: the words that steps, loop variables and context fields cannot be called. Blueprints refuse
-            every reserved word of CEL; pipelines in Python, only those that expressions cannot read.
-        written: the fields that were written; without it, those that differ from their defaults.
+        into_imports: whether imported pipelines are checked too; a blueprint's imports are checked as
+            separate files.
+        reserved: words that are not allowed as names of steps, loop variables and context fields. Blueprints
+            refuse every reserved word of CEL; pipelines in Python only those that expressions cannot read.
+        written: returns the written fields. Default: the fields that differ from their defaults.
     """
     if not pipeline.steps:
         yield Finding("FLJ125", (), f"pipeline {pipeline.name!r}: {needs_entries('steps')}", keys=("steps",))
@@ -112,11 +112,11 @@ def findings(
 # Names ---------------------------------------------------------------------------------------------------
 
 _USUAL_NAMES = frozenset({"input", "context", "previous", "steps", "run", "item", "index", "output", "loop"})
-"""Names that expressions know in every map, or everywhere."""
+"""Names that expressions define in every map, or everywhere."""
 
 
 def name_problem(name: Any, *, also: str = "") -> tuple[str, str] | None:
-    """Return why a name cannot be used and a hint, or None; `also` are further characters that fit."""
+    """Return why a name is not valid, with a hint, or None; `also` are further allowed characters."""
     if isinstance(name, str) and len(name) > MAX_NAME:
         return f"a name of {len(name)} characters is too long", f"use at most {MAX_NAME}"
     if isinstance(name, str) and re.fullmatch(rf"[A-Za-z_][A-Za-z0-9_{also}]*", name):
@@ -126,28 +126,28 @@ def name_problem(name: Any, *, also: str = "") -> tuple[str, str] | None:
     allowed = f"`_` and `{also}`" if also else "`_`"
     return (
         f"{name!r} is not a valid name{seen}",
-        f"use ASCII letters, digits, {allowed}; no digit at the start",
+        f"use ASCII letters, digits and {allowed}; do not start with a digit",
     )
 
 
 def needs_entries(key: str) -> str:
-    """Return the words for an empty list or mapping where one entry is needed."""
+    """Return the message for an empty list or mapping."""
     return f"`{key}` needs at least 1 entry"
 
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """The steps and items whose names are taken where a body begins."""
+    """The steps and items whose names are taken at the start of a body."""
 
     steps: MutableMapping[str, _Site] = field(default_factory=dict)
     items: frozenset[str] = frozenset()
     states: MutableMapping[str, _Site] = field(default_factory=dict)
-    """The steps of all states of a machine: two states may share a name, steps inside them may not."""
+    """The steps of all states of a machine: their names must differ from those of nested steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Walk:
-    """Goes through a tree with the names that are taken at each place."""
+    """Walks a tree and checks each name against the names that are taken there."""
 
     into_imports: bool
     reserved: frozenset[str]
@@ -156,10 +156,10 @@ class _Walk:
     def body(
         self, steps: Collection[_Site], scope: _Scope, *, is_stand_in: bool = False
     ) -> Iterator[Finding]:
-        """Yield what is wrong with the steps of one body and the steps inside them.
+        """Yield the problems of the steps of one body and of the steps inside them.
 
-        A body that `is_stand_in` is the one step of a cache, or a fallback. It stands in the place of its
-        owner, so any name is free.
+        A body that `is_stand_in` is the only step of a cache, or a fallback. It takes the place of its owner,
+        so its name may be anything.
         """
         here: dict[str, _Site] = {}
         for site in steps:
@@ -196,7 +196,7 @@ def _repeated(site: _Site, here: Mapping[str, _Site], around: Mapping[str, _Site
             "FLJ210",
             site.place,
             f"two steps of one list are called {name!r}: the second is {site.path!r}",
-            "give one of them another name",
+            "rename one of them",
             keys=("name",),
             other=(here[name].place, "the first one"),
         )
@@ -206,7 +206,7 @@ def _repeated(site: _Site, here: Mapping[str, _Site], around: Mapping[str, _Site
             "FLJ211",
             site.place,
             f"step {site.path!r} hides step {other.path!r}, which has the same name",
-            f"give one of them another name: inside, `steps.{name}` would have two meanings",
+            f"rename one of them: inside, `steps.{name}` would be ambiguous",
             keys=("name",),
             other=(other.place, "the other one"),
         )
@@ -250,11 +250,11 @@ def _reserved(name: str, place: Place, keys: Field, *, at_key: bool) -> Finding:
     return Finding("FLJ212", place, message, f"rename it, for instance `{name}_`", keys, at_key)
 
 
-# What a kind needs ---------------------------------------------------------------------------------------
+# Requirements of kinds -----------------------------------------------------------------------------------
 
 
 def _empty(site: _Site) -> Iterator[Finding]:
-    """Check that composites have something inside."""
+    """Check that composites are not empty."""
     match site.step:
         case BaseStep() as step if any(not body.steps for body in (step.bodies().get("steps"),) if body):
             key = "steps"
@@ -270,12 +270,12 @@ def _empty(site: _Site) -> Iterator[Finding]:
 
 
 NOT_YET = frozenset({"granular"})
-"""The kinds that the tree has and the engine does not execute yet."""
+"""The kinds that the engine does not execute yet."""
 _ATTEMPTS = ("timeout_s", "max_retries", "retry")
 
 
 def _available(site: _Site) -> Iterator[Finding]:
-    """Check that the engine executes a step as it is written."""
+    """Check that the engine supports a step and its configuration."""
     step, where = site.step, f"step {site.path!r}"
     if step.kind in NOT_YET:
         message = f"{where}: `kind: {step.kind}` is not available yet"
@@ -287,7 +287,7 @@ def _available(site: _Site) -> Iterator[Finding]:
         for key in _ATTEMPTS:
             if getattr(step.config, key) != getattr(StepConfig(), key):
                 message = f"{where}: `kind: {step.kind}` does not support `{key}`"
-                hint = "use `deadline_s`, or set it on a step around this one"
+                hint = "use `deadline_s`, or set it on an enclosing step"
                 yield Finding("FLJ213", site.place, message, hint, ("config", key), at_key=True)
 
 
@@ -317,7 +317,7 @@ def _unknown_states(site: _Site, step: StateMachineStep) -> Iterator[Finding]:
     for keys, name in named:
         if name not in step.states:
             message = f"state machine {site.path!r} has no state {name!r}"
-            hint = suggest(name, step.states, what="its states are")
+            hint = suggest(name, step.states, what="its states")
             yield Finding("FLJ231", site.place, message, hint, keys)
 
 
@@ -328,7 +328,7 @@ def _never_taken(site: _Site, step: StateMachineStep) -> Iterator[Finding]:
         always = [index for index, each in enumerate(state.transitions) if each.when is None]
         first = 0 if is_final else (always or [len(state.transitions)])[0] + 1
         if first < len(state.transitions):
-            why = "a final state ends the machine" if is_final else "the one before it always holds"
+            why = "a final state ends the machine" if is_final else "the transition before it is always taken"
             yield Finding(
                 "FLJ234",
                 site.place,
@@ -356,12 +356,12 @@ def _ends(site: _Site, step: StateMachineStep) -> Iterator[Finding]:
     if stuck:
         return
     if not any(name in reached for name in step.final):
-        message = f"{where}: no way leads from {step.initial!r} to {listed(step.final, 'or')}"
+        message = f"{where}: there is no path from {step.initial!r} to {listed(step.final, 'or')}"
         yield Finding("FLJ233", site.place, message, "add the transition that ends the machine", ("final",))
         return
     for name in step.states:
         if name not in reached:
-            message = f"{where}: no way leads from {step.initial!r} to state {name!r}"
+            message = f"{where}: there is no path from {step.initial!r} to state {name!r}"
             hint = "add a transition to it, or remove it"
             keys = ("states", name)
             yield Finding("FLJ232", site.place, message, hint, keys, at_key=True, is_warning=True)
@@ -371,7 +371,7 @@ def _ends(site: _Site, step: StateMachineStep) -> Iterator[Finding]:
 
 
 def _cacheable(site: _Site) -> Iterator[Finding]:
-    """Check that the kept answer of a cached step stands for running it."""
+    """Check that a cached answer can replace the execution of the step."""
     step = site.step
     if isinstance(step, CacheStep):
         yield from _cached_twice(site, step)
@@ -386,7 +386,7 @@ def _cacheable(site: _Site) -> Iterator[Finding]:
 
 def _cached_twice(site: _Site, step: CacheStep) -> Iterator[Finding]:
     if step.cache is not None:
-        message = f"step {site.path!r} is a cache already"
+        message = f"step {site.path!r} is already a cache"
         yield Finding("FLJ261", site.place, message, "remove `cache`", ("cache",), at_key=True)
     inner = next(site.below("step", step.bodies()["step"]))
     for key, hint in (("when", f"write it on {step.name!r}"), ("cache", "one cache is enough")):
@@ -408,7 +408,7 @@ def _answers_only(site: _Site, inner: _Site, *, writes_here: bool) -> Iterator[F
 
 
 def _all_inside(site: _Site, *, writes_here: bool = True) -> Iterator[tuple[_Site, bool]]:
-    """Yield the steps inside a step, and whether they write to the context around it."""
+    """Yield the steps inside a step, and whether they write to the context of that step."""
     own = writes_here and (site.step.imported is None or site.step.imported.inherits)
     for name, pipeline in site.inside():
         for inner in site.below(name, pipeline):
@@ -419,7 +419,7 @@ def _all_inside(site: _Site, *, writes_here: bool = True) -> Iterator[tuple[_Sit
 # Effects -------------------------------------------------------------------------------------------------
 
 _ABOUT_CALLS = {"effect": "unsafe", "enforce_idempotency": False, "in_doubt": "pause", "reconcile": None}
-"""The fields that say what a call does, with their defaults."""
+"""The fields that describe a call's effect, with their defaults."""
 
 
 def _changed(_place: Place, step: BaseStep) -> Collection[str]:
@@ -427,30 +427,34 @@ def _changed(_place: Place, step: BaseStep) -> Collection[str]:
 
 
 def _effects(site: _Site, step: Step, written: Collection[str]) -> Iterator[Finding]:
-    """Check that what a step says of its call can happen, and warn of what may happen twice."""
-    said = [key for key in _ABOUT_CALLS if key in written]
+    """Check a step's declarations about its call, and warn of effects that a retry may repeat."""
+    given = [key for key in _ABOUT_CALLS if key in written]
     if step.call is None:
-        for key in said:
+        for key in given:
             message = f"step {site.path!r} asks an agent, and `{key}` is about calls"
             yield Finding("FLJ265", site.place, message, "remove it", (key,), at_key=True)
         return
-    yield from _never_in_doubt(site, step, said)
-    if step.config.max_retries and step.effect == "unsafe" and ("effect" in said or step.enforce_idempotency):
+    yield from _never_in_doubt(site, step, given)
+    if (
+        step.config.max_retries
+        and step.effect == "unsafe"
+        and ("effect" in given or step.enforce_idempotency)
+    ):
         yield Finding(
             "FLJ267",
             site.place,
             f"a retry of step {site.path!r} may repeat its effect",
-            "set `effect: idempotent` if the other side recognizes a repetition by its key, or do not retry",
+            "set `effect: idempotent` if the other system recognizes repetitions by key, or do not retry",
             ("config", "max_retries"),
             at_key=True,
             is_warning=True,
         )
 
 
-def _never_in_doubt(site: _Site, step: Step, said: Collection[str]) -> Iterator[Finding]:
+def _never_in_doubt(site: _Site, step: Step, given: Collection[str]) -> Iterator[Finding]:
     where = f"step {site.path!r}"
     for key in ("in_doubt", "reconcile"):
-        if key in said and not step.enforce_idempotency:
+        if key in given and not step.enforce_idempotency:
             message = f"{where} has `{key}` without `enforce_idempotency`, so it is never in doubt"
             hint = "set `enforce_idempotency` to true"
             yield Finding("FLJ266", site.place, message, hint, (key,), at_key=True)

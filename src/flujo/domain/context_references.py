@@ -1,4 +1,4 @@
-"""Values outside the database: who keeps their bytes, and how a reference finds them while a run executes."""
+"""Values stored outside the database: the provider protocol, and the access of a running step to them."""
 
 from __future__ import annotations
 
@@ -19,58 +19,58 @@ T = TypeVar("T")
 
 @runtime_checkable
 class StateProvider(Protocol):
-    """Keeps bytes under keys: write one for whatever storage you have, and give it to the runner by an id.
+    """Stores bytes under keys: implement it for your storage, and pass it to the runner under an id.
 
-    Flujo's own keys are `sha256/` and 64 hexadecimal digits, and are written again with nothing but the same
-    bytes; any other text may be a key that somebody else has filled. A provider whose `put` has the bytes
-    verified by the other side says so with `verifies_writes = True`; all others are read back.
+    Flujo's own keys are `sha256/` and 64 hexadecimal digits; a second write has the same bytes. Any other
+    key may be filled by other programs. Flujo reads each written value back, unless the provider sets
+    `verifies_writes = True` because its storage verifies writes.
     """
 
     async def get(self, key: str) -> bytes:
         """Return the bytes under `key`.
 
         Raises:
-            LookupError | FileNotFoundError: there are none. Whatever else it raises is worth retrying.
+            LookupError | FileNotFoundError: there are none. Any other exception counts as retryable.
         """
         ...
 
     async def put(self, key: str, data: bytes) -> None:
-        """Keep `data` under `key`, durably: when this returns, no crash can lose it."""
+        """Store `data` under `key`; it must be durable when this returns."""
         ...
 
 
 class Blobs(Protocol):
-    """What a reference asks of the run around it."""
+    """The interface between a reference and the run that uses it."""
 
     is_starting: bool
-    """Whether values given in the place of references are taken, because the run begins with them."""
+    """Whether plain values are accepted in place of references, as they are at the start of a run."""
     loop: asyncio.AbstractEventLoop
-    """Where the providers are awaited."""
+    """The event loop of the providers."""
 
     def take(self, data: bytes) -> Mapping[str, Any]:
-        """Return the pointer of what is stored before the run is accepted."""
+        """Return the pointer of a value that will be stored before the run is accepted."""
         ...
 
     async def put(self, data: bytes, provider_id: str | None) -> Mapping[str, Any]:
-        """Return the pointer of what is stored and verified by then."""
+        """Store and verify a value, and return its pointer."""
         ...
 
     async def get(self, reference: ContextReference[Any], field: str) -> bytes:
-        """Return the bytes that a reference points to, checked."""
+        """Return the verified bytes of a reference."""
         ...
 
 
 BLOBS: ContextVar[Blobs | None] = ContextVar("flujo_blobs", default=None)
-"""The blobs of the run around: context variables reach the threads of sync callables too."""
+"""The blobs of the current run; context variables reach the threads of sync callables too."""
 
 
 def from_thread(work: Callable[[], Coroutine[Any, Any, T]], blobs: Blobs, name: str) -> T:
-    """Return what `work` gives, awaited where the run's providers are at home, or here when that has ended.
+    """Return the result of `work`, awaited on the event loop of the providers, or here when it has ended.
 
     Raises:
-        SyncInAsync: an event loop is running in this thread, and would wait for itself.
+        SyncInAsync: an event loop is running in this thread, so waiting would block it.
     """
-    import asyncio  # late: whoever only checks a blueprint has no use for it
+    import asyncio  # here, because validation of blueprints does not need it
 
     try:
         asyncio.get_running_loop()
@@ -79,7 +79,7 @@ def from_thread(work: Callable[[], Coroutine[Any, Any, T]], blobs: Blobs, name: 
             return asyncio.run_coroutine_threadsafe(work(), blobs.loop).result()
         return asyncio.run(work())
     raise SyncInAsync(
-        f"`{name}_sync` was called inside a running event loop", hint=f"inside async code: `await {name}(…)`"
+        f"`{name}_sync` was called inside a running event loop", hint=f"in async code use `await {name}(…)`"
     )
 
 

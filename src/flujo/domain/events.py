@@ -1,4 +1,4 @@
-"""What happens in a run, as hooks, streams and progress see it."""
+"""The events of a run, for hooks, streams and progress."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flujo.domain.usage import NOTHING, Usage
 
 @record(frozen=True, slots=True)
 class RunStarted:
-    """The run is accepted or claimed: from here on its id can be shown."""
+    """The run is accepted or claimed; its id is known from now on."""
 
     run_id: RunId
     pipeline: str
@@ -23,7 +23,7 @@ class RunStarted:
 
 @record(frozen=True, slots=True)
 class StepStarted:
-    """A step, or a further attempt of it, has begun."""
+    """A step, or another attempt of it, has started."""
 
     path: StepPath
     kind: str
@@ -32,7 +32,7 @@ class StepStarted:
 
 @record(frozen=True, slots=True)
 class StepEnded:
-    """A step has come out and its entry is committed; `recorded` when the journal knew it already."""
+    """A step has ended and its entry is committed; `recorded` when the entry was already in the journal."""
 
     path: StepPath
     kind: str
@@ -45,13 +45,13 @@ class StepEnded:
 
     @property
     def cached(self) -> bool:
-        """Whether the step was not run, because a cache had its answer."""
+        """Whether the answer came from a cache, so that the step was not executed."""
         return isinstance(self.outcome, Success) and self.outcome.facts.get("cached") is True
 
 
 @dataclass(frozen=True, slots=True)
 class StepRetried:
-    """An attempt has failed and another one follows after `delay_s`."""
+    """An attempt has failed; the next one follows after `delay_s`."""
 
     path: StepPath
     attempt: int
@@ -61,7 +61,7 @@ class StepRetried:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of text from a model, as it arrives. Provisional: nothing of it is recorded."""
+    """A piece of text from a model, as it arrives. Provisional: it is not recorded."""
 
     path: StepPath
     attempt: int
@@ -70,12 +70,12 @@ class Chunk:
 
 @record(frozen=True, slots=True)
 class RunEnded:
-    """This execution of the run is over and recorded: it completed, failed, waits, or was cancelled."""
+    """This execution of the run has ended and is recorded: completed, failed, paused or cancelled."""
 
     run_id: RunId
     status: RunStatus
     usage: Usage = NOTHING
-    """What the run has used so far, in all its executions."""
+    """The usage of the run so far, in all its executions."""
 
 
 Event = RunStarted | StepStarted | StepEnded | StepRetried | Chunk | RunEnded

@@ -1,4 +1,4 @@
-"""Where the work of a callable is done: the port behind which threads stand today."""
+"""The port that executes sync callables; threads implement it today."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ T = TypeVar("T")
 
 
 class Executor(Protocol):
-    """Does one unit of work: one attempt of one plain callable of a leaf step, with its arguments.
+    """Executes one attempt of one sync callable of a leaf step.
 
-    Retries, time limits, budget, intent and entry stay with the engine, so an executor knows neither runs
-    nor the journal. Async callables, and callables that take `context`, are not submitted: they share
-    objects of this process.
+    The engine handles retries, timeouts, budget, intents and journal entries, so an executor knows neither
+    runs nor the journal. Async callables and callables that take `context` are not submitted, because they
+    share objects of this process.
     """
 
     async def submit(self, work: Callable[[], T]) -> T:
-        """Return what `work` returns, or raise what it raises.
+        """Return the result of `work`, or raise its exception.
 
-        Cancelling the caller drops the result. Work that has not begun by then never begins; work that has
-        begun may go on, and nothing waits for it.
+        Cancelling the caller drops the result. Queued work then never starts; running work may continue, and
+        nothing waits for it.
         """
         ...

@@ -1,4 +1,4 @@
-"""Records that are made many times a step: frozen to type checkers, at no cost at run time."""
+"""Dataclasses of which each step creates many: frozen for type checkers, without the cost at run time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 else:
 
     def record(*, frozen: bool, **options: Any) -> Any:
-        """Return `dataclass` without the guard that makes building an object four times as slow."""
+        """Return `dataclass` without the frozen guard, which makes construction four times as slow."""
         return dataclasses.dataclass(unsafe_hash=frozen, **options)
 
 

@@ -1,4 +1,4 @@
-"""Journal entries: what is recorded of a step, by its path."""
+"""Journal entries: the records of a step, by its path."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from flujo.domain.usage import NOTHING, Usage
 RunId = NewType("RunId", str)
 
 CACHE_MISS = "cache"
-"""The fingerprint of the decision that a cached step has to be run; what it decides is the key."""
+"""The fingerprint of the decision to execute a cached step; its value is the cache key."""
 
 
 class EntryKind(StrEnum):
-    """What an entry records."""
+    """The kind of an entry."""
 
     WORK = "work"
     """A leaf step's attempt: an agent's answer, a callable's result, or its failure."""
     DECISION = "decision"
-    """Which way a composite went: a branch, whether a loop goes on, a `when` that did not hold."""
+    """A decision of a composite: the chosen branch, whether a loop continues, a `when` that is false."""
     ANSWER = "answer"
-    """What a human answered."""
+    """The answer of a human."""
     DONE = "done"
-    """A composite (or one iteration of it) has finished: its output and net patch."""
+    """The end of a composite or of one of its iterations: its output and net patch."""
 
 
 class EntryStatus(StrEnum):
-    """How what an entry records came out."""
+    """The result that an entry records."""
 
     COMPLETED = "completed"
     FAILED = "failed"
     SKIPPED = "skipped"
 
 
-# Frozen to type checkers alone, and numbered in place: `bench/engine.py` makes an entry for each step, and a
-# frozen class with a copy for its number costs 12 us of the 90 that a step takes (the copy alone 4).
+# Frozen only for type checkers, and numbered in place: a frozen class that is copied for its number costs
+# 12 us of the 90 us of a step in `bench/engine.py` (the copy alone 4).
 @record(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One thing that has happened in a run. Values are canonical JSON bytes (`domain.canonical`).
+    """One event in a run. Values are canonical JSON bytes (`domain.canonical`).
 
     The key is (run, path, kind, attempt). `seq` counts the run's entries from 1 without a gap and is part
-    of the digest, so that a missing or exchanged entry is found. `detail` is what else is known: the model
+    of the digest, so that a missing or exchanged entry is detected. `detail` holds further facts: the model
     and repairs of an answer, the facts of a composite (`exhausted`, a loop's carried variables).
     """
 
@@ -62,18 +62,18 @@ class Entry:
     usage: Usage = NOTHING
     fingerprint: str = ""
     started_at: float = 0.0
-    """Seconds since the epoch, by the recording process's clock; for people, never for decisions."""
+    """Seconds since the epoch, by the clock of the recording process; for display only."""
     ended_at: float = 0.0
 
     def numbered(self, seq: int) -> Entry:
-        """Return this entry with its place in the run's sequence, which the journal gives it once."""
+        """Set this entry's number in the run's sequence, once, and return the entry."""
         object.__setattr__(self, "seq", seq)
         return self
 
     def digest(self) -> str:
-        """Return the SHA-256 over every field, so that a flipped bit in the database is found."""
+        """Return the SHA-256 over every field, which detects any change in the database."""
         usage = canonical.encode(self.usage.to_json()).decode() if self.usage else "{}"
-        # Joined, because formatting the members of an enumeration is slow.
+        # Joined, because formatting enum members is slow.
         head = "|".join(
             (str(self.seq), self.path, self.kind, str(self.attempt), self.status, self.fingerprint)
         )
@@ -85,7 +85,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class ErrorInfo:
-    """An error as the journal keeps it: data, never a class to rebuild."""
+    """An error as plain data in the journal; its class is not rebuilt."""
 
     code: str
     message: str

@@ -1,4 +1,4 @@
-"""What a run has spent so far, and where; and what is held for requests without a confirmed outcome."""
+"""What a run has spent so far, by step, and the reservations for requests without a confirmed outcome."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from flujo.domain.usage import NOTHING, Usage
 
 
 class HoldState(StrEnum):
-    """What is known of a request that was reserved."""
+    """The state of a reserved request."""
 
     HELD = "held"
-    """It may be on its way."""
+    """The request may be in progress."""
     SETTLED = "settled"
-    """What it used stands in an entry of the journal."""
+    """The usage is recorded in a journal entry."""
     UNCONFIRMED = "unconfirmed"
-    """It may have been made, and its cost stays unknown: it counts at its worst case."""
+    """The request may have been made and its usage stays unknown, so the largest possible usage counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """What one attempt of a step may cost beyond what the journal says, at worst.
+    """The largest possible usage of one attempt beyond the usage in the journal.
 
-    It is durable before the first request of the attempt and replaced before each further one, so it also
-    has what the attempt has used already. The entry of the attempt settles it in the same commit.
+    It is durable before the first request of the attempt and replaced before each further one, so it
+    includes the usage of the attempt so far. The entry of the attempt settles it in the same commit.
     """
 
     path: StepPath
     number: int
-    """Counts the holds of the step from 1."""
+    """The number of the hold within the step, from 1."""
     state: HoldState
     usage: Usage = NOTHING
 
     @property
     def is_open(self) -> bool:
-        """Whether it counts."""
+        """Whether it counts toward the budget."""
         return self.state is not HoldState.SETTLED
 
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """What an entry of the journal says about usage and time."""
+    """The usage and time of one journal entry."""
 
     path: StepPath
     usage: Usage
@@ -53,15 +53,15 @@ class Spending:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The money side of a run's journal."""
+    """The usage in a run's journal, and its open holds."""
 
     spendings: tuple[Spending, ...] = ()
-    """Of every attempt, in the order of the journal."""
+    """The usage of every attempt, in journal order."""
     holds: tuple[Hold, ...] = ()
-    """Those that count."""
+    """The open holds."""
 
     def below(self, path: StepPath) -> Ledger:
-        """Return what belongs to the step at `path` and to everything inside it."""
+        """Return the part of the ledger for the step at `path` and the steps inside it."""
         return Ledger(
             tuple(each for each in self.spendings if is_within(each.path, path)),
             tuple(each for each in self.holds if is_within(each.path, path)),
@@ -74,12 +74,12 @@ class Ledger:
 
     @property
     def unconfirmed(self) -> Usage:
-        """What may have been used in addition, at most."""
+        """The sum over all holds: the largest possible usage in addition."""
         return sum((hold.usage for hold in self.holds), NOTHING)
 
     @property
     def worked_s(self) -> float:
-        """Seconds in which at least one attempt was under way; what runs at once counts once."""
+        """Seconds in which at least one attempt was running; concurrent attempts count once."""
         return sum(end - start for start, end in _merged((s.started_at, s.ended_at) for s in self.spendings))
 
 

@@ -1,8 +1,8 @@
-"""What steps changed in the context: structural patches between two trees, and how several become one.
+"""Changes of the context: structural patches between two trees, and merging of several patches.
 
 A patch is a list of operations, each a JSON list: `["set", path, value]`, `["remove", path]`,
 `["append", path, [values]]`, where `path` is a list of keys and indexes. Trees are never changed in place:
-`apply` copies along the path and shares the rest, so that `diff` can pass over what is the same object.
+`apply` copies along the path and shares the rest, so that `diff` can skip identical objects.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _diff(before: Any, after: Any, path: list[str | int], ops: Patch) -> None:
 
 
 def apply(tree: Any, patch: Patch) -> Any:
-    """Return `tree` with `patch` applied; what the patch does not touch is shared, not copied."""
+    """Return `tree` with `patch` applied; unchanged parts are shared, not copied."""
     for op in patch:
         match op:
             case ["set", path, value]:
@@ -77,15 +77,15 @@ def _at(tree: Any, path: list[str | int], change: Any) -> Any:
 
 
 class MergeStrategy(StrEnum):
-    """How what several branches wrote becomes one context: judged per top-level field, against the fork.
+    """How the writes of several branches are merged: per top-level field, compared with the fork.
 
-    The order in which branches finish plays no part; "first" and "last" mean the order of declaration.
+    The order in which branches end does not matter; "first" and "last" mean the order of declaration.
     """
 
     NO_MERGE = "no_merge"
-    """Nothing is kept."""
+    """All writes are dropped."""
     CONTEXT_UPDATE = "context_update"
-    """Each field from the one branch that wrote it; what several only append is joined; else a conflict."""
+    """A field is taken from the only branch that wrote it; appends of several are joined; else a conflict."""
     OVERWRITE = "overwrite"
     """The last branch that wrote a field wins."""
     KEEP_FIRST = "keep_first"
@@ -96,7 +96,7 @@ class MergeStrategy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A field that several branches wrote, and that the strategy does not decide."""
+    """Several branches wrote one field, and the strategy does not decide between them."""
 
     field: str
     branches: tuple[str, ...]
@@ -108,13 +108,13 @@ def fold(
     strategy: MergeStrategy,
     mapping: Mapping[str, Sequence[str]] = NO_FIELDS,
 ) -> Patch | Conflict:
-    """Return one patch of `fork` from what each branch wrote.
+    """Return one patch of `fork`, merged from the patches of the branches.
 
     Args:
-        fork: the tree that every patch starts from.
-        patches: branch → what it wrote, in the order of declaration.
-        strategy: what happens to a field that several of them wrote.
-        mapping: branch → the fields that are taken from it; a branch that is not named gives all it wrote.
+        fork: the tree before the branches.
+        patches: branch → its patch, in the order of declaration.
+        strategy: decides about a field that several branches wrote.
+        mapping: branch → the fields that are taken from it; all fields of a branch that is not named.
     """
     if strategy is MergeStrategy.NO_MERGE:
         return []
@@ -135,7 +135,7 @@ def fold(
 def _writers(
     patches: Mapping[str, Patch], mapping: Mapping[str, Sequence[str]]
 ) -> dict[str, dict[str, Patch]]:
-    """Return field → branch → what that branch did to it."""
+    """Return field → branch → the branch's operations on it."""
     writers: dict[str, dict[str, Patch]] = {}
     for branch, patch in patches.items():
         for op in patch:
@@ -146,9 +146,9 @@ def _writers(
 
 
 def _appended(fork: Any, field: str, ops: Patch) -> list[Any] | None:
-    """Return what a branch added to the end of a list, None when it did anything else to the field.
+    """Return the values that a branch appended to a list; None when it changed the field in another way.
 
-    Appending to a field that is missing or null starts a list, which a patch can only say as `set`.
+    Appending to a missing or null field starts a list, which is a `set` in the patch.
     """
     match ops:
         case [["append", [_], values]]:

@@ -1,4 +1,4 @@
-"""How a step came out."""
+"""The outcomes of a step."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from flujo.domain.run import Pause
 
 @record(frozen=True, slots=True)
 class Success:
-    """The step has finished; `output` is what a reader of the journal sees."""
+    """The step has completed; `output` is the value as the journal records it."""
 
     output: Any
     skipped: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What expressions may read beside the output: `steps.NAME.exhausted` of a loop."""
+    """Facts that expressions may read besides the output: `steps.NAME.exhausted` of a loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The step has failed for good; `cause` is the live exception when there is one."""
+    """The step has failed after all retries; `cause` is the live exception when there is one."""
 
     error: ErrorInfo
     cause: BaseException | None = None
@@ -31,21 +31,21 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """The step waits for humans."""
+    """The step waits for a human."""
 
     pauses: tuple[Pause, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Aborted:
-    """Step code asked to stop the run."""
+    """The step's code stopped the run."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class BackgroundLaunched:
-    """The step goes on as a task of its own."""
+    """The step continues as a separate task."""
 
     task_id: str
 

@@ -1,12 +1,12 @@
-"""Step paths: how the journal addresses a step, and how people read and type that address.
+"""Step paths: the address of a step in the journal, in output, and on the command line.
 
     path     = segment { "/" segment } [ "!" NAME [ "[" COUNT "]" ] ]
     segment  = NAME { "[" COUNT "]" | ":" NAME }
 
 `/` leads to a step of a body, `[n]` to an iteration, item or visit, `:name` to a branch or state. `!name`
 ends the id of a question that is not the step's own. A name is an identifier, or any text in which the
-characters that have a meaning in a path are percent-encoded. So each path has one reading, and `parent` needs
-only its text.
+special characters of paths are percent-encoded. So each path has one meaning, and `parent` needs only its
+text.
 
 Reserved, because no step of a blueprint can have these paths: `turn[n]` and `tool[k]` below a granular step,
 and the branches `:failure` and `:finally`.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 StepPath = NewType("StepPath", str)
-"""`triage/review[2]/critique`: names below the run, counts from 0, `route:refund` for a branch."""
+"""For instance `triage/review[2]/critique` (counts from 0), or `route:refund` for a branch."""
 
 ROOT = StepPath("")
 
@@ -55,7 +55,7 @@ def branch(path: StepPath, name: str) -> StepPath:
 
 
 def turn(path: StepPath, number: int) -> StepPath:
-    """Return the path of a response of the model, counted over the whole granular step at `path`."""
+    """Return the path of a model's response, counted over the whole granular step at `path`."""
     return indexed(child(path, "turn"), number)
 
 
@@ -65,14 +65,14 @@ def tool(path: StepPath, place: int) -> StepPath:
 
 
 def doubt(path: StepPath, number: int) -> StepPath:
-    """Return the id of the question how sending number `number` of the call at `path` ended."""
+    """Return the id of the question about the result of sending number `number` of the call at `path`."""
     return indexed(StepPath(f"{path}!doubt"), number)
 
 
 def parent(path: StepPath) -> StepPath:
-    """Return what encloses `path`: `a/b[2]/c` → `a/b[2]` → `a/b` → `a` → the run itself.
+    """Return the enclosing path: `a/b[2]/c` → `a/b[2]` → `a/b` → `a` → the run itself.
 
-    A question's name and number are one: `a!doubt[0]` → `a`.
+    A question's name and number count as one part: `a!doubt[0]` → `a`.
     """
     cut = max(path.rfind("/"), path.rfind(":"))
     mark = path.rfind("!", cut + 1)
@@ -81,12 +81,12 @@ def parent(path: StepPath) -> StepPath:
 
 
 def name(path: StepPath) -> str:
-    """Return the last part of a path, as people read it: `c`, `[2]`, `:refund`."""
+    """Return the last part of a path, for display: `c`, `[2]`, `:refund`."""
     return shown(path[len(parent(path)) :].removeprefix("/"))
 
 
 def last_count(path: StepPath) -> int | None:
-    """Return the number of the iteration, item or visit that a path ends with."""
+    """Return the number of the iteration, item or visit at the end of a path."""
     found = _LAST_COUNT.search(path)
     return int(found[1]) if found else None
 
@@ -107,12 +107,12 @@ def is_within(path: StepPath, outer: StepPath) -> bool:
 
 
 def encoded(name: str) -> str:
-    """Return a name as it stands in a path; an identifier stays as it is."""
+    """Return a name, percent-encoded for a path; an identifier is unchanged."""
     return name if name.isidentifier() else _ENCODED.sub(_escape, name)
 
 
 def shown(path: str) -> str:
-    """Return a path as people read it: names as they were written, except what a terminal cannot print."""
+    """Return a path for display: names unencoded, except characters that a terminal cannot print."""
     return _ESCAPES.sub(_unescape, path) if "%" in path else path
 
 
@@ -121,7 +121,7 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def _percent(text: str) -> str:
-    # Half a character cannot be stored, but the error about it must be able to print its path.
+    # A lone surrogate cannot be stored, but the error about it must be able to print its path.
     return "".join(f"%{byte:02X}" for byte in text.encode("utf-8", "surrogatepass"))
 
 
@@ -130,23 +130,23 @@ def _unescape(found: re.Match[str]) -> str:
     return "".join(each if each.isprintable() else _percent(each) for each in text)
 
 
-# What people type ------------------------------------------------------------------------------------------
+# The command line ------------------------------------------------------------------------------------------
 
 
 def from_command_line(text: str) -> StepPath:
-    """Return the path that a user typed: `loop.2/x` means `loop[2]/x`, so that no shell eats the brackets."""
+    """Return the path of a typed text: `loop.2/x` means `loop[2]/x`, because shells interpret brackets."""
     return StepPath(_TYPED_COUNT.sub(r"[\1]", text))
 
 
 def for_command_line(path: StepPath) -> str:
-    """Return a path as a user can type it, the inverse of `from_command_line`."""
+    """Return the text to type for a path, the inverse of `from_command_line`."""
     return path.replace("[", ".").replace("]", "")
 
 
 def find(typed: str, known: Iterable[StepPath]) -> StepPath | None:
-    """Return the path that a user means: typed as it is stored or as it is shown, with brackets or dots.
+    """Return the path for a typed text, in its stored or displayed form, with brackets or dots.
 
-    None when no path is meant, or when several are shown alike.
+    None when no path matches, or when several are displayed alike.
     """
     paths = list(known)
     for exact in (StepPath(typed), from_command_line(typed)):

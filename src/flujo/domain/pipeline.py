@@ -1,4 +1,4 @@
-"""The tree that a run walks: a pipeline is steps in order, and a step holds pipelines as its bodies."""
+"""The syntax tree of a run: a pipeline is a sequence of steps, and a step has pipelines as its bodies."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from flujo.domain.values import CallableRef, Expr, Logic, Logical, Text, Value, 
 from flujo.exceptions import PipelineError
 
 In = TypeVar("In", contravariant=True, default=Any)
-"""What a step or a pipeline takes: one that takes any animal may stand where dogs come."""
+"""The input type of a step or a pipeline, contravariant: a step for `Animal` accepts a `Dog`."""
 Out = TypeVar("Out", covariant=True, default=Any)
-"""What it gives: one that gives dogs may stand where animals are expected."""
+"""The output type, covariant: a step that returns a `Dog` fits where an `Animal` is expected."""
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
@@ -35,12 +35,12 @@ OnError = Literal["fail", "collect", "skip"]
 Effect = Literal["read", "idempotent", "transactional", "unsafe"]
 InDoubt = Literal["pause", "retry_same_key", "reconcile", "fail"]
 
-# What every step has -------------------------------------------------------------------------------------
+# Common to every step ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepConfig:
-    """How a step is executed. Seconds are floats; `max_retries` counts retries, not attempts."""
+    """Execution settings of a step. Seconds are floats; `max_retries` counts retries, not attempts."""
 
     timeout_s: float | None = None
     max_retries: int = 0
@@ -51,14 +51,14 @@ class StepConfig:
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """What a step writes into one field of the context: an expression's value, set or appended."""
+    """A write to one field of the context: the value of an expression, set or appended."""
 
     value: Logic
     append: bool = False
 
 
 Saved = Save | Logical | Mapping[str, Logical]
-"""What is saved: an expression or a callable; `{"append": …}` puts it at the end of a list."""
+"""The value: an expression or a callable; `{"append": …}` appends it to a list."""
 
 
 def _save(given: Saved, where: str) -> Save:
@@ -68,22 +68,22 @@ def _save(given: Saved, where: str) -> Save:
         case {"append": value, **others} if not others:
             return Save(values.logic(value, where), append=True)
         case Mapping():
-            raise PipelineError(f"{where} is {given!r}, and takes an expression or `{{'append': …}}`")
+            raise PipelineError(f"{where} is {given!r}; expected an expression or `{{'append': …}}`")
         case _:
             return Save(values.logic(given, where))
 
 
 @node
 class CachePolicy(Node):
-    """`cache:` on a step: which answers may be reused, and for how long."""
+    """`cache:` of a step: which answers are reused, and for how long."""
 
     owner: ClassVar[str] = "`cache`: "
 
     _: KW_ONLY
     key: Takes[Logical | None, Logic | None] = takes(values.logic, default=None)
-    """A further part of the cache key, beside the step and its input."""
+    """An additional part of the cache key, besides the step and its input."""
     ttl_s: float | None = None
-    """For how many seconds an answer is good."""
+    """The seconds after which an answer expires."""
 
 
 if TYPE_CHECKING:  # for overloads
@@ -99,23 +99,23 @@ if TYPE_CHECKING:  # for overloads
 
 
 Shape = Literal["point", "human", "import", "inside", "choice", "loop", "states", "fork"]
-"""How a kind is drawn: as a point, or by what its bodies are to each other."""
+"""How a kind is drawn: as a point, or by the relation of its bodies."""
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A pipeline that a step runs in a scope of its own."""
+    """A pipeline that a step runs in a separate scope."""
 
     blueprint: str
     """Its file; empty for a pipeline written in Python."""
     pipeline: Pipeline
     inherits: bool
-    """Whether its steps read and write the context around the step."""
+    """Whether its steps read and write the context of the importing pipeline."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a step asks a human; no cache, timeout or retry can stand in their place."""
+    """A question to a human, which no cache, timeout or retry can replace."""
 
     answer_schema: Any
     deadline_s: float | None
@@ -123,52 +123,52 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """How a run goes from one body of a step to the next."""
+    """The transitions of a run between the bodies of a step."""
 
     first: str
     ways: Mapping[str, Sequence[tuple[str, Logic | None]]]
-    """Of each body, where it leads to and when; the first condition that holds wins, None always does."""
+    """For each body, its successors with their conditions; the first true one wins, None is always true."""
     last: Sequence[str]
 
 
 @node
 class BaseStep(Node, Generic[In, Out]):
-    """What every kind has."""
+    """The fields that every kind has."""
 
     name: str
     """An identifier, unique in its body."""
     _: KW_ONLY
     when: Takes[Logical | None, Logic | None] = takes(values.logic, default=None)
-    """The step is skipped when it does not hold."""
+    """A condition; the step is skipped when it is false."""
     save: Takes[Mapping[str, Saved], Mapping[str, Save]] = takes(values.each(_save), default_factory=dict)
-    """What is written to the context, by its field; `output` is the step's output."""
+    """The values to write to the context, by field; `output` is the step's output."""
     cache: CachePolicy | None = None
-    """Whether an answer may come from the cache."""
+    """Whether and how answers are cached."""
     tags: Takes[Sequence[str], tuple[str, ...]] = takes(values.texts, default=())
-    """Words for people, and for filters."""
+    """Labels for display and for filters."""
     config: StepConfig = takes(values.instance(StepConfig), default=StepConfig())
     """Timeouts, retries and durability."""
 
     kind: ClassVar[str]
-    """The word of the YAML."""
+    """The value of `kind:` in a blueprint."""
     verb: ClassVar[str] = ""
-    """What makes a sentence of `summary`, where it has no verb of its own."""
+    """The verb before `summary`, when the summary has none."""
     shape: ClassVar[Shape] = "point"
     names_bodies: ClassVar[bool] = False
-    """Whether paths name the body that a step stands in, as branches and states do."""
+    """Whether paths contain the name of the body, as for branches and states."""
     is_ordered: ClassVar[bool] = False
-    """Whether the order of its bodies decides what comes out."""
+    """Whether the order of its bodies affects the result."""
 
     def summary(self) -> str:
-        """Return what the step does, in a few words, without its name."""
+        """Describe in a few words what the step does, without its name."""
         return self.kind
 
     def limits(self) -> Iterator[str]:
-        """Yield what bounds the step, in a few words each."""
+        """Yield the step's limits, in a few words each."""
         yield from ()
 
     def bodies(self) -> Mapping[str, Pipeline]:
-        """Return the pipelines inside this step, by a name that tells them apart."""
+        """Return the pipelines inside this step, by unique names."""
         return NO_ITEMS
 
     def local_names(self) -> Mapping[str, Sequence[str]]:
@@ -176,43 +176,43 @@ class BaseStep(Node, Generic[In, Out]):
         return NO_ITEMS
 
     def decides(self) -> str:
-        """Return what decides which body runs next, in a few words."""
+        """Return what chooses the next body, in a few words."""
         return ""
 
     def flow(self) -> Flow | None:
-        """Return how a run goes from body to body; None for a kind whose bodies do not lead to each other."""
+        """Return the transitions between bodies; None for kinds without transitions."""
         return None
 
     @property
     def imported(self) -> Imported | None:
-        """The pipeline with a scope of its own that this step runs."""
+        """The imported pipeline that this step runs."""
         return None
 
     @property
     def question(self) -> Question | None:
-        """What the step asks a human."""
+        """The step's question to a human."""
         return None
 
     @property
     def policy(self) -> CachePolicy | None:
-        """How its answers are cached."""
+        """The cache policy of its answers."""
         return self.cache
 
     def names(self) -> Iterator[AgentSpec | CallableRef]:
-        """Yield the agents and callables that the step names, without those of its bodies."""
+        """Yield the agents and callables of the step, without those of its bodies."""
         yield from (leaf for leaf in leaves(self) if isinstance(leaf, AgentSpec | CallableRef))
 
     def usual_facts(self) -> Mapping[str, Any]:
-        """Return what can be read beside the output when the step itself says nothing else."""
+        """Return the default facts beside the output, when the step returns none."""
         return NO_ITEMS if self.cache is None else {"cached": False}
 
     def __rshift__(self, other: BaseStep[Out, C] | Pipeline[Out, C]) -> Pipeline[In, C]:
-        """Return a pipeline of this step and what follows it."""
+        """Return a pipeline of this step and the following ones."""
         return body(self, "`>>`") >> other
 
 
 Leaf = Expr | Text | CallableRef | AgentSpec
-"""What a tree names, and a runner compiles, imports or builds."""
+"""A value in a tree that a runner compiles, imports or builds."""
 
 
 def leaves(part: Any) -> Iterator[Leaf]:
@@ -239,49 +239,49 @@ def _within(part: Any) -> Iterator[Leaf]:
 
 
 FALLBACK = "fallback"
-"""The name of every step that takes over from another one, and so the end of its path."""
+"""The name of every fallback step, and so the last part of its path."""
 
 # A pipeline ----------------------------------------------------------------------------------------------
 
 Body: TypeAlias = "Pipeline | BaseStep | Sequence[BaseStep]"
-"""What may be given where steps are expected: a pipeline, one step, or several."""
+"""The types accepted as steps: a pipeline, one step, or several."""
 
 
 def steps(given: Any, where: str) -> tuple[BaseStep, ...]:
     """Return steps in order.
 
     Raises:
-        PipelineError: it is something else, or a pipeline with more than steps.
+        PipelineError: it is something else, or a pipeline with other fields than steps.
     """
     if isinstance(given, BaseStep):
         return (given,)
     if isinstance(given, Pipeline):
         return body(given, where).steps
     if not isinstance(given, Sequence) or isinstance(given, str):
-        raise PipelineError(f"{where} is {given!r}, and takes steps")
+        raise PipelineError(f"{where} is {given!r}; expected steps")
     for each in given:
         if not isinstance(each, BaseStep):
             raise PipelineError(
-                f"{where} holds {each!r}, and takes steps",
-                hint="make a step of it: `Step('name', callable)`, `ImportStep('name', pipeline)`",
+                f"{where} contains {each!r}; expected steps",
+                hint="wrap it in a step: `Step('name', callable)`, `ImportStep('name', pipeline)`",
             )
     return tuple(given)
 
 
 def body(given: Body, where: str) -> Pipeline:
-    """Return steps as a body of another step; a name is for people, and not kept.
+    """Return steps as a body of another step, without the name of a given pipeline.
 
     Raises:
-        PipelineError: it is something else, or a pipeline with more than steps.
+        PipelineError: it is something else, or a pipeline with other fields than steps.
     """
     if not isinstance(given, Pipeline):
         return Pipeline(steps(given, where))
     own = ("input_schema", "context_schema", "context_type", "output", "budget")
-    said = [f"`{key}`" for key in own if getattr(given, key) is not None]
-    if said:
+    extra = [f"`{key}`" for key in own if getattr(given, key) is not None]
+    if extra:
         raise PipelineError(
-            f"{where} is a pipeline with {', '.join(said)}, which would be lost",
-            hint="make one step of it, `ImportStep('name', pipeline)`, or give its steps alone",
+            f"{where} is a pipeline with {', '.join(extra)}, which would be lost",
+            hint="wrap it in a step, `ImportStep('name', pipeline)`, or pass only its steps",
         )
     return Pipeline(given.steps) if given.name or given.description else given
 
@@ -289,7 +289,7 @@ def body(given: Body, where: str) -> Pipeline:
 if TYPE_CHECKING:  # for overloads
 
     class PipelineKeys(TypedDict, total=False):
-        """The arguments of a pipeline that do not change what it takes and gives."""
+        """The arguments of a pipeline that do not affect its input and output types."""
 
         input_schema: Any
         context_schema: Any
@@ -299,27 +299,27 @@ if TYPE_CHECKING:  # for overloads
 
 @node
 class Pipeline(Node, Generic[In, Out]):
-    """Steps in order. A body (branch, iteration, state) is a pipeline too, of steps alone."""
+    """A sequence of steps. A body (branch, iteration, state) is also a pipeline, with no other fields."""
 
     owner: ClassVar[str] = "pipeline {name!r}: "
 
     steps: tuple[BaseStep, ...] = takes(steps, default=())
-    """Steps in order, one step, or what `>>` made of several."""
+    """A list of steps, one step, or the result of `>>`."""
     name: str = ""
-    """What its runs are found by."""
+    """The name by which its runs are listed."""
     description: str = ""
-    """A line for people."""
+    """A description of one line."""
     _: KW_ONLY
     input_schema: Any = takes(values.schema, default=None)
-    """A JSON Schema or a class that a run's input has to fit."""
+    """A JSON Schema or a class that a run's input must match."""
     context_schema: Any = None
-    """A JSON Schema of the context, when its fields are given in place."""
+    """A JSON Schema of the context, when its fields are declared inline."""
     context_type: CallableRef | None = takes(values.a_class, default=None)
-    """The `PipelineContext` subclass, when it is named."""
+    """The `PipelineContext` subclass, when one is named."""
     output: Value = takes(values.value, default=None)
-    """What comes out, instead of the output of the last step that ran; texts are filled in."""
+    """The output, instead of that of the last executed step; placeholders are filled in."""
     budget: UsageLimits | None = None
-    """What a run of it may use at most; where it is imported, what that part of a run may use."""
+    """The limits of a run; for an imported pipeline, the limits of the importing step."""
 
     if TYPE_CHECKING:
 
@@ -344,25 +344,25 @@ class Pipeline(Node, Generic[In, Out]):
         def __init__(self, *given: Any, **keys: Any) -> None: ...
 
     def __rshift__(self, other: BaseStep[Out, C] | Pipeline[Out, C]) -> Pipeline[In, C]:
-        """Return this pipeline followed by a step, or by the steps of another one.
+        """Return this pipeline followed by a step, or by the steps of another pipeline.
 
         Raises:
-            PipelineError: the other one says more than its steps, which would be lost: an `ImportStep` makes
-                one step of it.
+            PipelineError: the other pipeline has other fields than steps, which would be lost; wrap it in an
+                `ImportStep`.
         """
         joined = replace(self, steps=(*self.steps, *body(other, "`>>`").steps))
         return cast("Pipeline[In, C]", joined)
 
     @property
     def is_limited(self) -> bool:
-        """Whether it, or a pipeline in it, says what may be used."""
+        """Whether it, or a pipeline inside it, has limits."""
         inner = (body for _, step in self.walk() for body in step.bodies().values())
         return any(each.budget for each in (self, *inner))
 
     def walk(self, path: StepPath = ROOT) -> Iterator[tuple[StepPath, BaseStep]]:
         """Yield each step with its path in the tree, outer steps first.
 
-        The path is that of the journal without counts: `route:refund/order`, `loop/draft`.
+        The path is the one in the journal without counts: `route:refund/order`, `loop/draft`.
         """
         for step in self.steps:
             here = child(path, step.name)

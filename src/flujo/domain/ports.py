@@ -1,4 +1,4 @@
-"""What the rooms need from outside themselves, as protocols; `services/workspace.py` supplies them."""
+"""Protocols of the packages' dependencies; `services/workspace.py` supplies the implementations."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from flujo.domain.values import CallableRef, Expr, Text
 
 Chain = tuple[str, ...]
-"""A name as an expression says it: `("steps", "sort", "output", "label")`."""
+"""A dotted name in an expression: `("steps", "sort", "output", "label")`."""
 
 Lookup = Callable[[Chain], Any]
-"""Gives the value of a chain; raises KeyError when there is none."""
+"""Returns the value of a chain; raises KeyError when there is none."""
 
 Sink = Callable[["Event"], Awaitable[None]]
-"""Takes what happens in a run; a slow one slows the run."""
+"""Receives the events of a run; a slow listener slows the run."""
 
 
 class Clock(Protocol):
-    """Time, from outside."""
+    """A source of time."""
 
     def now(self) -> float:
-        """Seconds since the epoch; for people, never for leases."""
+        """Seconds since the epoch; for display, never for leases."""
         ...
 
     def monotonic(self) -> float:
@@ -43,7 +43,7 @@ class Clock(Protocol):
 
 
 class Random(Protocol):
-    """Ids and randomness, from outside."""
+    """A source of ids and randomness."""
 
     def run_id(self) -> RunId:
         """Return a new id of at least 128 random bits."""
@@ -59,29 +59,29 @@ class Evaluator(Protocol):
 
     source: str
     reads: tuple[Chain, ...]
-    """The chains that it asks for: everything it can depend on."""
+    """The chains that it reads: everything it can depend on."""
 
     def __call__(self, lookup: Lookup) -> Any:
         """Return the value, as JSON data.
 
         Raises:
-            ExpressionFailed: naming the expression and the reason.
+            ExpressionFailed: with the expression and the reason.
         """
         ...
 
 
 @runtime_checkable
 class Agent(Protocol):
-    """What answers a step: a model, a callable, a script."""
+    """Answers a step: a model, a callable or a script."""
 
     wants_context: bool
     """Whether an attempt needs a context of its own (a callable with a `context` parameter)."""
 
     async def ask(self, ask: Ask) -> Reply:
-        """Answer once. Anything raised is a failed attempt; `ControlSignal`s stop the run.
+        """Answer once. An exception fails the attempt; a `ControlSignal` stops the run.
 
         Raises:
-            AgentError: the agent's own failures, typed.
+            AgentError: the agent failed.
         """
         ...
 
@@ -91,10 +91,10 @@ class PreparedAgent(Agent, Protocol):
     """An agent that needs something before it can answer, such as the weights of a local model."""
 
     async def prepare(self) -> None:
-        """Get what it needs onto this machine, before any step's clock runs.
+        """Download what it needs, before the step's timeout starts.
 
         Raises:
-            AgentError: it cannot be had.
+            AgentError: the download failed.
         """
         ...
 
@@ -103,61 +103,61 @@ class Schema(Protocol):
     """A compiled JSON Schema."""
 
     def check(self, value: Any, *, what: str) -> None:
-        """Return when `value` fits.
+        """Check that `value` matches.
 
         Raises:
-            OutputRejected: naming `what`, the place in the value, and the reason.
+            OutputRejected: with `what`, the place in the value, and the reason.
         """
         ...
 
 
 class ContextType(Protocol):
-    """How a pipeline's context is started, handed out and taken back."""
+    """Creates, loads, dumps and checks a pipeline's context."""
 
     declared: Any
-    """The class or schema that says its fields; None when it has none. Contexts are the same when it is."""
+    """The class or schema of its fields; None when it has none. Equal keys mean equal contexts."""
 
     async def start(self, given: Mapping[str, Any]) -> Any:
-        """Return the JSON tree at the start: defaults and what was given, large values stored elsewhere.
+        """Return the JSON tree at the start of a run: defaults and given values; large ones are stored apart.
 
         Raises:
-            InputRejected: for an unknown or missing field, or a value that does not fit.
-            ProviderNotGiven | ProviderFailed | ReferenceMissing: a reference has no value behind it.
+            InputRejected: a field is unknown or missing, or a value does not match.
+            ProviderNotGiven | ProviderFailed | ReferenceMissing: the value of a reference cannot be read.
         """
         ...
 
     def load(self, tree: Any) -> PipelineContext:
-        """Return a context object of the caller's own."""
+        """Return a new context object."""
         ...
 
     def view(self, tree: Any) -> PipelineContext:
-        """Return one whose fields are loaded when they are touched."""
+        """Return a context object whose fields are loaded on first access."""
         ...
 
     def dump(self, context: PipelineContext) -> Any:
-        """Return the tree of a context object; of a view, what nobody touched is its tree's own.
+        """Return the tree of a context object; untouched fields of a view keep the original values.
 
-        It is JSON data by its types, and not looked at further: a number in it may be no finite one.
+        The types are JSON types, but values are not checked: a number may be infinite or NaN.
         """
         ...
 
     def check(self, tree: Any, *, what: str, changed: Collection[str] | None = None) -> None:
-        """Return when a tree still fits, of which nothing but the fields `changed` is new.
+        """Check a tree in which only the fields `changed` are new.
 
         Raises:
-            OutputRejected: naming `what`, the field, and the reason.
+            OutputRejected: with `what`, the field, and the reason.
         """
         ...
 
 
 class Binding(Protocol):
-    """A tree made runnable: everything it names, imported and compiled once."""
+    """A runnable tree: everything that it names is imported and compiled once."""
 
     async def prepare(self) -> None:
-        """Have on this machine what its agents need, before any step's clock runs.
+        """Download what its agents need, before any step's timeout starts.
 
         Raises:
-            AgentError: something cannot be had.
+            AgentError: a download failed.
         """
         ...
 
@@ -166,7 +166,7 @@ class Binding(Protocol):
         ...
 
     def agent(self, who: AgentSpec | CallableRef) -> Agent:
-        """Return who answers."""
+        """Return the agent for this step."""
         ...
 
     def schema(self, schema: Any) -> Schema:
@@ -174,9 +174,9 @@ class Binding(Protocol):
         ...
 
     def source(self, ref: CallableRef) -> str:
-        """Return a digest of a callable's source, which changes when the module it stands in does."""
+        """Return a digest of the module of a callable."""
         ...
 
     def context(self, pipeline: Pipeline) -> ContextType:
-        """Return how this pipeline's context is handled."""
+        """Return the context handling of this pipeline."""
         ...

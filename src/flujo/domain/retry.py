@@ -1,4 +1,4 @@
-"""When to try a step again, and how long to wait before."""
+"""Whether a failed step is retried, and the delay before the retry."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ Backoff = Literal["none", "fixed", "exponential"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """Delays between attempts: `initial_s`, grown by `factor`, capped at `max_s`, spread by `jitter`."""
+    """Delays between attempts: `initial_s`, multiplied by `factor`, at most `max_s`, spread by `jitter`."""
 
     backoff: Backoff = "exponential"
     initial_s: float = 0.5
     factor: float = 2.0
     max_s: float = 30.0
     jitter: float = 0.2
-    """The share of a delay that the fraction may add or take: 0.2 means ±20 %."""
+    """The random spread of a delay: 0.2 means ±20 %."""
     on: tuple[str, ...] = ()
-    """Names of error codes or exception classes worth retrying; empty means all that may pass."""
+    """Error codes or names of exception classes to retry; empty means all retryable errors."""
 
     def delay_s(self, failures: int, fraction: float) -> float:
         """Return the seconds to wait after the `failures`-th failure; `fraction` is in [0, 1)."""

@@ -1,4 +1,4 @@
-"""A run: its states and their legal moves, who executes it, what it waits for."""
+"""A run: its states and legal transitions, its owner, its questions, and its writes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flujo.domain.usage import NOTHING, Usage
 
 
 class RunStatus(StrEnum):
-    """Where a run is in its life."""
+    """The status of a run."""
 
     ACCEPTED = "accepted"
     RUNNING = "running"
@@ -29,11 +29,11 @@ class RunStatus(StrEnum):
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing moves this run any more without somebody asking for it."""
+        """Whether the run stays in this state until a user acts."""
         return self in (RunStatus.COMPLETED, RunStatus.CANCELLED)
 
     def can_become(self, other: RunStatus) -> bool:
-        """Return whether a run may move from this state to `other`."""
+        """Return whether a run may change from this status to `other`."""
         return other in LEGAL_MOVES[self]
 
 
@@ -60,12 +60,12 @@ PURGEABLE = (
     RunStatus.PARKED,
     RunStatus.PAUSED,
 )
-"""The statuses of runs that may be purged: no process executes one, or resumes it unasked."""
+"""The statuses of runs that may be purged: no process executes or resumes such a run by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a run's owner is to do: `cancel`, so far. The owner fulfils it, whichever process wrote it."""
+    """A request of any process to a run's owner, which carries it out: only `cancel` so far."""
 
     what: str
     by: str
@@ -74,17 +74,17 @@ class Wish:
 
 
 class PauseKind(StrEnum):
-    """What a run waits for."""
+    """Why a run is paused."""
 
     QUESTION = "question"
     """A `hitl` step asks a human."""
     DOUBT = "doubt"
-    """A call with an effect was made, and its end is not recorded."""
+    """A call with an effect was made, and its result is not recorded."""
 
 
 @record(frozen=True, slots=True, kw_only=True)
 class NewRun:
-    """What is known of a run when it is accepted. Values are canonical JSON bytes."""
+    """The data of a run when it is accepted. Values are canonical JSON bytes."""
 
     run_id: RunId
     pipeline: str
@@ -101,7 +101,7 @@ class NewRun:
 
 @record(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """A run as the database has it."""
+    """A run in the database."""
 
     run_id: RunId
     pipeline: str
@@ -109,31 +109,31 @@ class RunRecord:
     closure: str
     input: bytes
     context: bytes
-    """The context at the start: what a walk through the journal begins with."""
+    """The context at the start, from which a replay of the journal begins."""
     context_now: bytes | None = None
     """The whole context as of the last pause or the end; None before either."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     user_id: str | None = None
     lock_digest: str | None = None
     fence: int = 0
-    """Grows at each claim; a write with an older fence is refused."""
+    """Increased by each claim; a write with an older fence is refused."""
     owner: str | None = None
     lease_left_s: float | None = None
-    """Seconds until the lease lapses, by the database's clock; None when nobody holds it."""
+    """Seconds until the lease expires, by the database's clock; None when there is no lease."""
     claims: int = 0
     recoveries: int = 0
-    """How often the run was taken over from a dead owner since it last made progress."""
+    """How often the run was claimed from a dead owner since it last made progress."""
     output: bytes | None = None
     error: bytes | None = None
     usage: Usage = NOTHING
     entries: int = 0
-    """How many journal entries the run had at its last move."""
+    """The number of journal entries at the last change of status."""
     created_at: float = 0.0
     updated_at: float = 0.0
     deadline_at: float | None = None
-    """The earliest deadline among its open questions; a claim does not say it."""
+    """The earliest deadline among its open questions; not set in the result of a claim."""
     wish: Wish | None = None
-    """What another process wishes that the run's owner does."""
+    """A request of another process to the run's owner."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,37 +144,37 @@ class Pause:
     message: str
     answer_schema: bytes | None = None
     deadline_s: float | None = None
-    """How long it may stay open: said when it is asked; from then on there is `deadline_at`."""
+    """How long it may stay open; set when it is opened, and stored as `deadline_at`."""
     deadline_at: float | None = None
     """Seconds since the epoch, by the database's clock."""
     asked_at: float | None = None
     answer: bytes | None = None
     answered_at: float | None = None
-    """When it was settled: without an `answer`, because the deadline passed."""
+    """When it was settled; without an `answer`, its deadline passed."""
     void: bool = False
-    """Whether the question no longer matters, because the run went on or ended without it."""
+    """Whether the question no longer matters, because the run continued or ended without it."""
     kind: PauseKind = PauseKind.QUESTION
     by: str | None = None
-    """Whose answer it is."""
+    """The author of the answer."""
 
     @property
     def is_expired(self) -> bool:
-        """Whether its deadline passed before anybody answered."""
+        """Whether its deadline passed before an answer arrived."""
         return self.answer is None and self.answered_at is not None
 
     @property
     def is_settled(self) -> bool:
-        """Whether the step that asks can go on: with an answer, or with what its deadline says."""
+        """Whether the asking step can continue, with an answer or with its `on_deadline`."""
         return self.answered_at is not None
 
     @property
     def is_open(self) -> bool:
-        """Whether somebody may still answer."""
+        """Whether an answer is still accepted."""
         return not self.is_settled and not self.void
 
 
 class IntentState(StrEnum):
-    """What is known of a call that was announced."""
+    """The state of an announced call."""
 
     SENT = "sent"
     DONE = "done"
@@ -184,20 +184,20 @@ class IntentState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """A call with an effect outside, recorded before it is made. Values are canonical JSON bytes."""
+    """A call with an external effect, recorded before it is made. Values are canonical JSON bytes."""
 
     key: str
-    """The same for every sending of the same call: what a service needs to tell a repetition."""
+    """The same for every sending of one call, so that a service can recognize a repetition."""
     path: StepPath
     tool: str
     """`module:callable`."""
     state: IntentState
     input: bytes
-    """What it was called with."""
+    """The arguments of the call."""
     attempt: int = 1
-    """The attempt of the step that it belongs to."""
+    """The attempt of the step that made it."""
     sends: int = 1
-    """How often the step at this path has sent a call, this time included."""
+    """How often the step at this path has sent a call, including this one."""
     result: bytes | None = None
     sent_at: float | None = None
     """Seconds since the epoch, by the store's clock once it is stored."""
@@ -205,103 +205,103 @@ class Intent:
 
 @record(frozen=True, slots=True, kw_only=True)
 class Move:
-    """A change of the run's own row, in the same commit as the entries it belongs to."""
+    """A change of the run's own row, in the same commit as its journal entries."""
 
     status: RunStatus
     output: bytes | None = None
     error: bytes | None = None
     context: bytes | None = None
-    """The whole context now; kept as `context_now`, never instead of the one at the start."""
+    """The whole current context; stored as `context_now`, beside the context at the start."""
     usage: Usage | None = None
     entries: int | None = None
     closure: str | None = None
-    """Another pinned closure (`--accept-changes`)."""
+    """A new pinned closure (`--accept-changes`)."""
     release: bool = True
-    """Whether the lease is given back."""
+    """Whether to release the lease."""
 
 
 @record(frozen=True, slots=True, kw_only=True)
 class Write:
-    """What becomes true in one commit, if the fence still holds."""
+    """The changes of one commit, which needs a valid fence."""
 
     run_id: RunId
     fence: int
     entries: tuple[Entry, ...] = ()
     pauses: tuple[Pause, ...] = ()
-    """Questions to open. One that is open or answered already stays as it is; one that is void or whose
-    deadline has passed is asked anew."""
+    """Questions to open. An open or answered question stays unchanged; a void or expired one is
+    opened again."""
     voids: tuple[StepPath, ...] = ()
-    """Questions that no longer matter, by id; one that is answered stays as it is."""
+    """Ids of questions to mark as void; answered ones stay unchanged."""
     blobs: Mapping[str, bytes] = field(default_factory=dict)
-    """Content-addressed bytes (digest → bytes) that must be there before the rest is true."""
+    """Content-addressed bytes (digest → bytes), stored before the rest."""
     intents: tuple[Intent, ...] = ()
-    """Calls that are about to be made, or how they ended; each replaces the one with its key."""
+    """Calls before they are made, or their results; each replaces the intent with its key."""
     holds: tuple[Hold, ...] = ()
-    """What is held back of the budget from now on; each replaces the one of its path and number."""
+    """Reservations in the budget; each replaces the hold with its path and number."""
     move: Move | None = None
     acts: tuple[Act, ...] = ()
-    """Who changed the run with this write."""
+    """The acts of users in this write."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether this only asks whose the run is, and renews its lease when it is the writer's."""
+        """Whether this only checks the owner of the run, and renews the writer's lease."""
         return self.is_append and not self.entries
 
     @property
     def is_append(self) -> bool:
-        """Whether this brings nothing but entries."""
+        """Whether this contains only entries."""
         return self.move is None and not (
             self.pauses or self.voids or self.blobs or self.holds or self.intents or self.acts
         )
 
     @property
     def is_move(self) -> bool:
-        """Whether this changes nothing but the run's own row."""
+        """Whether this changes only the run's own row."""
         return self.move is not None and not (self.entries or self.pauses or self.holds or self.intents)
 
 
 @record(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a run is, read at once."""
+    """The progress of a run, from one read."""
 
     last_seq: int = 0
     """The `seq` of the newest entry, 0 when there is none."""
     usage: Usage = NOTHING
     """The sum over all entries, failed attempts included."""
     first: tuple[Entry, ...] = ()
-    """The entries right below the run: where every walk begins."""
+    """The entries directly below the run, with which a replay begins."""
     pauses: tuple[Pause, ...] = ()
-    """All questions, in the order in which they were asked."""
+    """All questions, in the order in which they were opened."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunQuery:
-    """Which runs to list: every condition that is given must hold. Newest first."""
+    """A filter for runs: all given conditions must match. Newest first."""
 
     statuses: tuple[RunStatus, ...] = ()
     pipeline: str | None = None
     user_id: str | None = None
     metadata: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
-    """Keys are `[A-Za-z_][A-Za-z0-9_]{0,62}`; each must equal the run's metadata at the top level."""
+    """Keys are `[A-Za-z_][A-Za-z0-9_]{0,62}`; each is compared with the run's metadata at the top level."""
     limit: int = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """What waits for any process that is alive: a look at the database, true at that moment."""
+    """Work for any running process, as of one read of the database."""
 
     questions: tuple[tuple[RunId, StepPath], ...] = ()
     """Open questions whose deadline has passed."""
     runs: tuple[RunId, ...] = ()
-    """Runs that nobody executes and that can go on: accepted, cut off, answered; the longest idle first."""
+    """Resumable runs without an owner (accepted, interrupted or answered), the longest idle first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """How much a purge has deleted, or would delete."""
+    """The number of rows that a purge has deleted, or would delete."""
 
     runs: int = 0
     contents: int = 0
-    """Blueprints, prompts and large values that no run names any more; not counted by a dry run."""
+    """Blueprints, prompts and large values without a run; not counted by a dry run."""
     answers: int = 0
     """Expired cached answers."""

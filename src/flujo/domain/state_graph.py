@@ -1,4 +1,4 @@
-"""A state machine as a graph: the states that a run can reach, and those that it must have visited before."""
+"""A state machine as a graph: the reachable states, and the states that precede each one on every path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Edge(Protocol):
 
 
 class Node(Protocol):
-    """A state, as far as the graph needs it."""
+    """The part of a state that the graph needs."""
 
     @property
     def transitions(self) -> Sequence[Edge]: ...  # noqa: D102
@@ -73,13 +73,13 @@ class Graph:
 
     @cached_property
     def _through(self) -> dict[str, int]:
-        """For each state, the states that all ways to it pass: their numbers, as bits of an integer."""
+        """For each state, the states on all paths to it: their numbers, as bits of an integer."""
         came_from: dict[str, list[str]] = {name: [] for name in self.reached}
         for name in self.reached:
             for target in self.ways_out(name):
                 came_from[target].append(name)
         first, *others = self.reached or [""]
-        # Starts with every state, and keeps what all ways into a state have in common until nothing changes.
+        # Starts with all states, and intersects the sets of the predecessors until nothing changes.
         through = dict.fromkeys(self.reached, (1 << len(self.reached)) - 1) | {first: 1}
         changed = True
         while changed:

@@ -1,4 +1,4 @@
-"""The port to storage by concern: runs, journals, questions, blobs. SQL and memory implement all of it."""
+"""The storage protocols, by concern: runs, journals, questions, blobs, caches."""
 
 from __future__ import annotations
 
@@ -48,48 +48,48 @@ class RunStore(Protocol):
         recovering: bool = False,
         act: Act | None = None,
     ) -> Awaitable[RunRecord]:
-        """Take the run over: status `running`, a lease, the fence one higher.
+        """Claim a run: status `running`, a new lease, the fence increased by one.
 
-        A run without an owner is free at once, and so is one whose owner's lease has lapsed or whose owner is
-        provably dead on this host.
+        A run can be claimed when it has no owner, when its owner's lease has expired, or when its owner is
+        known to be dead on this host.
 
         Args:
             run_id: the run.
-            statuses: the statuses in which the caller takes it.
-            recovering: no user asked for this claim. `recoveries` of the record counts such claims from a
-                dead owner since the run's journal last grew; any other claim sets the count to 0.
-            act: who made the user's wish that leads to this claim, recorded with it.
+            statuses: the accepted statuses of the run.
+            recovering: whether recovery, not a user, makes this claim. `recoveries` of the record counts such
+                claims from a dead owner since the run's journal last grew; other claims set the count to 0.
+            act: the user's act that leads to this claim, recorded with it.
 
         Raises:
             RunNotFound: there is no such run.
             ResumeConflict: a living owner holds it (`owner`, `lease_left_s`), this store included; or its
-                status is none of `statuses` (`status`).
+                status is not one of `statuses` (`status`).
         """
         ...
 
     async def cancel(self, run_id: RunId, actor: Actor) -> RunRecord:
-        """Record the wish that a run be cancelled; its owner fulfils it. The first wish stays.
+        """Record a request to cancel a run; its owner carries it out. The first request stays.
 
-        The owner of a run is never fenced off by this. A run without a living owner keeps the wish until a
-        store claims it.
+        This does not fence off the owner. A run without a living owner keeps the request until a store claims
+        it.
 
         Raises:
             RunNotFound: there is no such run.
-            ResumeConflict: it has ended already.
+            ResumeConflict: it has already ended.
         """
         ...
 
     def on_wish(self, run_id: RunId, callback: Callable[[], None]) -> None:
-        """Call `callback` in this event loop once there is a wish for a run that this store owns.
+        """Call `callback` in this event loop when there is a request for a run that this store owns.
 
-        Forgotten when the run is released or let go. A wish from before the claim is in the claimed record.
+        Removed when the run is released or let go. A request from before the claim is in the claimed record.
         """
         ...
 
     def let_go(self, run_id: RunId) -> None:
-        """Stop holding a run whose release could not be written.
+        """Give up a run whose release could not be written.
 
-        This store may claim it again at once, any other one after the lease.
+        This store may claim it again at once, other stores after the lease.
         """
         ...
 
@@ -102,7 +102,7 @@ class RunStore(Protocol):
         ...
 
     async def find(self, text: str) -> RunRecord:
-        """Return the run that a user means: an id, a unique prefix of one, or `@last`.
+        """Return the run for an id, a unique prefix of an id, or `@last`.
 
         Raises:
             RunNotFound: none or several match; the message lists the candidates.
@@ -123,9 +123,9 @@ class RunStore(Protocol):
         """Return expired questions and runs without a living owner, by the store's clock.
 
         Args:
-            closures: only runs that have pinned one of these; None for any. Questions are of all runs.
-            without: no runs that have pinned one of these.
-            limit: at most so many questions, and so many runs.
+            closures: only runs that have pinned one of these; None for any. Does not filter questions.
+            without: excludes runs that have pinned one of these.
+            limit: the maximum number of questions, and of runs.
         """
         ...
 
@@ -134,7 +134,7 @@ class QuestionSource(Protocol):
     """Reads the questions that runs ask humans."""
 
     async def pauses(self, run_id: RunId) -> list[Pause]:
-        """Return the questions of a run, in the order in which they were asked."""
+        """Return the questions of a run, in the order in which they were opened."""
         ...
 
 
@@ -144,20 +144,20 @@ class QuestionStore(QuestionSource, Protocol):
     async def answer(
         self, run_id: RunId, pause_id: StepPath, answer: bytes, *, actor: Actor | None = None
     ) -> Pause:
-        """Record an answer, and the act of who gave it; the first one wins.
+        """Record an answer and the act of its author; the first answer wins.
 
         Raises:
             RunNotFound: no such question (`hint` lists the open ones).
-            ResumeConflict: it is answered already with another value, void, or its deadline has passed and
-                was acted on. The same answer again is fine.
+            ResumeConflict: it has another answer already, is void, or has expired. The same answer again
+                is not an error.
         """
         ...
 
     async def expire(self, run_id: RunId, pause_id: StepPath) -> Pause:
-        """Settle a question whose deadline has passed; an answer that came first stays.
+        """Settle a question whose deadline has passed; an earlier answer stays.
 
         Returns:
-            The question as it is now: `is_expired`, or answered, void, or open because it is not time yet.
+            The question as stored: expired, answered, void, or still open before its deadline.
 
         Raises:
             RunNotFound: no such question.
@@ -166,10 +166,10 @@ class QuestionStore(QuestionSource, Protocol):
 
 
 class JournalSource(QuestionSource, Protocol):
-    """Reads what runs have recorded; needs no right to write."""
+    """Reads the records of runs, without a claim."""
 
     async def entries(self, run_id: RunId, *, parent: StepPath | None = None) -> list[Entry]:
-        """Return the journal in order: all of it, or the level right below `parent`.
+        """Return the journal in order: all of it, or the level directly below `parent`.
 
         Raises:
             CorruptState: an entry's digest differs, or (for the whole journal) one is missing.
@@ -177,19 +177,19 @@ class JournalSource(QuestionSource, Protocol):
         ...
 
     async def progress(self, run_id: RunId) -> Progress:
-        """Return how far the run is: where its journal ends, its usage, and what a walk reads first."""
+        """Return the progress of a run: the end of its journal, its usage, and its first level of entries."""
         ...
 
     async def ledger(self, run_id: RunId) -> Ledger:
-        """Return what each attempt used and when, and what is held back of the run's budget."""
+        """Return the usage and times of each attempt, and the holds of the run's budget."""
         ...
 
     async def intents(self, run_id: RunId) -> list[Intent]:
-        """Return the calls that a run has announced, in the order in which they were sent last."""
+        """Return the announced calls of a run, ordered by their last sending."""
         ...
 
     async def acts(self, run_id: RunId) -> list[Act]:
-        """Return who changed a run, in order."""
+        """Return the acts on a run, in order."""
         ...
 
 
@@ -199,11 +199,11 @@ class JournalStore(JournalSource, Protocol):
     def write(self, write: Write) -> Awaitable[bool]:
         """Enqueue a write; the awaitable returns when it is committed. Writes of one run keep their order.
 
-        Cancelling the waiter does not take the write back.
+        Cancelling the waiter does not cancel the write.
 
         Returns:
-            For a write with a `move`: whether a question of the run was settled since it was claimed, so
-            that a run which just paused can resume at once.
+            For a write with a `move`: whether a question of the run was settled since the claim, so that
+            a run that has just paused can resume at once.
 
         Raises (from the awaitable):
             Fenced: the fence is no longer the run's; nothing was written.
@@ -212,10 +212,10 @@ class JournalStore(JournalSource, Protocol):
         ...
 
     def may_begin(self, run_id: RunId) -> bool:
-        """Return whether work of a run may begin at once: by this process's own clock its lease still lasts.
+        """Return whether work of a run may start: by this process's own clock, its lease is still valid.
 
-        If not, another process may own the run. An empty `write` finds out: it renews the lease, or is
-        refused as `Fenced`.
+        If not, another process may own the run. An empty `write` decides that: it renews the lease, or raises
+        `Fenced`.
         """
         ...
 
@@ -233,33 +233,33 @@ class BlobStore(Protocol):
 
 
 class StateStore(RunStore, JournalStore, QuestionStore, BlobStore, Protocol):
-    """Where runs and their journals are kept; `flujo.testing.StateStoreSuite` tests an implementation."""
+    """Stores runs and their journals; `flujo.testing.StateStoreSuite` tests an implementation."""
 
     async def aclose(self) -> None:
-        """Write what is enqueued, release every lease, close. Idempotent."""
+        """Commit the enqueued writes, release every lease, and close. Idempotent."""
         ...
 
 
 class CacheBackend(Protocol):
-    """Where answers are kept beyond a run. An exception is a miss: a cache never fails a run."""
+    """Stores cached answers of all runs. An exception counts as a miss: a cache never fails a run."""
 
     async def get(self, key: str) -> bytes | None:
-        """Return the value that was put under `key`, byte for byte; None when it is missing or expired."""
+        """Return the bytes stored under `key`; None when they are missing or expired."""
         ...
 
     async def put(self, key: str, value: bytes, *, ttl_s: float | None = None) -> None:
-        """Keep a value, replacing the one under the same key.
+        """Store a value, replacing the one under the same key.
 
         Args:
             key: a digest in hexadecimal.
             value: the bytes to return later.
-            ttl_s: the seconds after which it expires; None for as long as there is room.
+            ttl_s: the seconds after which it expires; None for no expiry.
         """
         ...
 
 
 class DurableStore(StateStore, Protocol):
-    """A store that outlives the process: it also keeps cached answers, and deletes what is old."""
+    """A store that outlives the process; it also has a cache, and deletes old data."""
 
     def cache(self) -> CacheBackend:
         """Return a cache in the same database; usable until the store is closed."""
@@ -272,13 +272,13 @@ class DurableStore(StateStore, Protocol):
     def purge(
         self, statuses: Sequence[RunStatus], older_than_s: float, *, batch: int, actor: Actor | None = None
     ) -> AsyncIterator[Purged]:
-        """Delete old runs, expired cached answers, and blobs that no run names any more.
+        """Delete old runs, expired cached answers, and blobs without a run.
 
         Args:
-            statuses: of the runs to delete, each in `PURGEABLE`.
-            older_than_s: how many seconds ago a run was touched last.
-            batch: how many rows of a kind one transaction deletes.
-            actor: who purges; each transaction that deletes runs records it with their ids.
+            statuses: the statuses of the runs to delete, each in `PURGEABLE`.
+            older_than_s: the least number of seconds since a run last changed.
+            batch: the maximum number of rows of a kind per transaction.
+            actor: the author of the purge; each transaction that deletes runs records it with their ids.
 
         Yields:
             The totals after each batch.

@@ -1,4 +1,4 @@
-"""What a callable declares of itself: what calling it does to the world, and whether it is announced."""
+"""Declarations of callables: their effect, and whether their calls are recorded before they are made."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ _MARK = "__flujo_tool__"
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """The least that a step has to say of a callable."""
+    """The least strict declaration that a step may have for a callable."""
 
     effect: Effect
     enforce_idempotency: bool
 
     def admits(self, effect: Effect) -> bool:
-        """Return whether a step that says `effect` says at least what the callable does."""
-        order = get_args(Effect)  # from what does nothing to what cannot be taken back
+        """Return whether a step with `effect` is at least as strict as the callable."""
+        order = get_args(Effect)  # from no effect to an irreversible one
         return bool(order.index(effect) >= order.index(self.effect))
 
 
 def tool(*, effect: Effect, enforce_idempotency: bool = False) -> Callable[[F], F]:
-    """Declare what a callable does; a step that claims less is refused when it is bound.
+    """Declare the effect of a callable; a step with a less strict one is refused when it is bound.
 
         @flujo.tool(effect="unsafe", enforce_idempotency=True)
         async def charge(amount: int, idempotency_key: str) -> str: ...
 
     Args:
-        effect: `read`, `idempotent`, `transactional` or `unsafe`. A step may say a stricter one.
-        enforce_idempotency: whether a step has to announce its calls.
+        effect: `read`, `idempotent`, `transactional` or `unsafe`. A step may declare a stricter one.
+        enforce_idempotency: whether a step must record its calls before it makes them.
     """
 
     def mark(fn: F) -> F:
@@ -45,6 +45,6 @@ def tool(*, effect: Effect, enforce_idempotency: bool = False) -> Callable[[F], 
 
 
 def declared(fn: Any) -> Tool | None:
-    """Return what a callable declares of itself."""
+    """Return the declaration of a callable."""
     found = getattr(fn, _MARK, None)
     return found if isinstance(found, Tool) else None

@@ -1,4 +1,4 @@
-"""What a model call used and cost, and what a run may use; an unknown price never becomes zero."""
+"""Usage and cost of model calls, and the limits of runs. An unknown price never counts as zero."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from flujo.exceptions import SettingsError
 
 MICRO_USD = 1_000_000
-"""Costs are integers of a millionth of a dollar, so that sums are exact."""
+"""Costs are integers in millionths of a dollar, so that sums are exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Usage:
     unpriced_requests: int = 0
 
     def __add__(self, other: Usage) -> Usage:
-        if other is NOTHING:  # as most of what is added: only agents use anything
+        if other is NOTHING:  # the usual case: only agents have usage
             return self
         return Usage(
             self.input_tokens + other.input_tokens,
@@ -41,7 +41,7 @@ class Usage:
         return self is not NOTHING and self != NOTHING
 
     def beyond(self, other: Usage) -> Usage:
-        """Return what this has more of than `other`, field by field and never below zero."""
+        """Return the difference to `other`, field by field and never below zero."""
         more = {name: max(0, getattr(self, name) - getattr(other, name)) for name in self.__slots__}
         return Usage(**more)
 
@@ -56,7 +56,7 @@ class Usage:
         return None if self.unpriced_requests else self.cost_micro_usd / MICRO_USD
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields that are not zero: what the journal keeps."""
+        """Return the fields that are not zero, for the journal."""
         return {name: getattr(self, name) for name in self.__slots__ if getattr(self, name)}
 
     @classmethod
@@ -73,19 +73,19 @@ UnknownPrice = Literal["refuse", "allow"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageLimits:
-    """What a run may use at most, in all its executions. A limit that is None does not hold anything back.
+    """The limits of a run, over all its executions. None means no limit.
 
     Args:
         total_cost_usd_limit: US dollars, for all models together.
         total_tokens_limit: tokens in and out.
         requests_limit: requests to models.
-        tool_calls_limit: calls of tools that models ask for.
-        wall_time_s_limit: seconds of work; waiting for a human is none.
-        unknown_price: what happens under a cost limit when a model's price is unknown: its requests are
-            refused, or made and their cost reported as unknown.
+        tool_calls_limit: tool calls of models.
+        wall_time_s_limit: seconds of work, without waiting for a human.
+        unknown_price: under a cost limit, whether requests to a model of unknown price are refused, or
+            allowed and their cost reported as unknown.
 
     Raises:
-        SettingsError: a limit is not a number above zero, or `unknown_price` is neither of its words.
+        SettingsError: a limit is not a number above zero, or `unknown_price` is not `refuse` or `allow`.
     """
 
     total_cost_usd_limit: float | None = None
@@ -100,23 +100,23 @@ class UsageLimits:
             if not _is_limit(name, limit):
                 kind = "a number" if name in _FRACTIONS else "a whole number"
                 raise SettingsError(
-                    f"`{name}` is {limit!r}, and a limit is {kind} above 0",
-                    hint="leave a limit out to have none",
+                    f"`{name}` is {limit!r}; a limit must be {kind} above 0",
+                    hint="for no limit, leave it out",
                 )
         if self.unknown_price not in ("refuse", "allow"):
-            raise SettingsError(f"`unknown_price` is {self.unknown_price!r}; it is `refuse` or `allow`")
+            raise SettingsError(f"`unknown_price` is {self.unknown_price!r}; it must be `refuse` or `allow`")
 
     def __bool__(self) -> bool:
         return any(True for _ in self.given())
 
     @property
     def count(self) -> bool:
-        """Whether anything but time is limited, so that requests are reserved."""
+        """Whether requests need a reservation: anything other than time is limited."""
         return any(name != "wall_time_s_limit" for name, _ in self.given())
 
     @property
     def bound_answers(self) -> bool:
-        """Whether how long an answer may become matters."""
+        """Whether the length of answers must be limited."""
         return self.total_cost_usd_limit is not None or self.total_tokens_limit is not None
 
     @property
@@ -132,7 +132,7 @@ class UsageLimits:
                 yield field.name, value
 
     def passed_by(self, spent: Usage, more: Usage) -> str | None:
-        """Return the name of the first limit that `more` would go beyond; None when there is room for it."""
+        """Return the name of the first limit that `more` would exceed, or None."""
         total = spent + more
         for name, limit in self.given():
             if name in _AMOUNTS and amount(name, more) and amount(name, total) > Decimal(str(limit)):
@@ -164,13 +164,13 @@ def _is_limit(name: str, value: Any) -> bool:
 
 
 def amount(limit: str, used: Usage) -> Decimal:
-    """Return what `used` counts toward a limit, exactly, in the limit's own unit."""
+    """Return the exact amount of `used` that counts toward a limit, in the limit's unit."""
     value = Decimal(getattr(used, _AMOUNTS[limit]))
     return value / MICRO_USD if limit == "total_cost_usd_limit" else value
 
 
 def format_amount(limit: str, value: float | Decimal) -> str:
-    """Return an amount of what a limit counts, in words."""
+    """Return an amount toward a limit with its unit."""
     if limit == "total_cost_usd_limit":
         digits = f"{Decimal(str(value)):.6f}"
         return f"${digits[:-4]}{digits[-4:].rstrip('0')}"
@@ -178,7 +178,7 @@ def format_amount(limit: str, value: float | Decimal) -> str:
 
 
 def tightest(*several: UsageLimits | None) -> UsageLimits | None:
-    """Return limits that hold whenever all of `several` do; None when there are none."""
+    """Return the smallest of `several` limits by name; None when there are none."""
     all_given = [limits for limits in several if limits]
     lowest: dict[str, Any] = {}
     for limits in all_given:

@@ -1,4 +1,4 @@
-"""The leaves of the language as plain data, and what Python may write where one of them stands."""
+"""The leaves of the syntax tree as plain data, and their converters from Python values."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class Expr:
     source: str
 
     def __str__(self) -> str:
-        """Return the source, as people read it."""
+        """Return the source."""
         return self.source
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text in which `{{ expression }}` is filled in once; nothing but one keeps the value's type."""
+    """A text with `{{ expression }}` placeholders; a text of a single placeholder keeps the value's type."""
 
     source: str
     literal: bool = False
-    """Whether braces mean nothing (`template: false`)."""
+    """Whether the braces are literal (`template: false`)."""
 
     def __str__(self) -> str:
         """Return the source in one line."""
@@ -37,48 +37,48 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class CallableRef:
-    """`module:callable`. A live object given in Python is remembered; equality is by the name."""
+    """`module:callable`. Keeps a live Python object; equality is by name."""
 
     target: str
     live: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
-        """Return the name, as people read it."""
+        """Return the name."""
         return self.target
 
     @classmethod
     def of(cls, thing: Any) -> CallableRef:
-        """Return the reference of a live callable; an object without a name goes by its class's."""
-        named = getattr(thing, "func", thing)  # a partial is known by what it calls
+        """Return the reference of a live callable; an object without a name gets the name of its class."""
+        named = getattr(thing, "func", thing)  # a partial has the name of its function
         if not hasattr(named, "__qualname__"):
             named = type(named)
         return cls(f"{named.__module__}:{named.__qualname__}", thing)
 
 
 Logic = Expr | CallableRef
-"""What a key that holds logic may be."""
+"""The type of a key with logic."""
 
 Value = None | bool | int | float | Text | tuple["Value", ...] | Mapping[str, "Value"]
-"""What a key that holds a value may be: JSON in which every text is a `Text`."""
+"""The type of a key with a value: JSON in which every text is a `Text`."""
 
 T = TypeVar("T")
 
 _TARGET = re.compile(r"[\w.]+:[\w.]+")
 
-# What Python may write for them --------------------------------------------------------------------------
+# Conversion from Python ----------------------------------------------------------------------------------
 
 Logical = Expr | CallableRef | str | bool | Callable[..., Any]
-"""An expression, `module:callable`, or a callable itself."""
+"""An expression, `module:callable`, or a callable."""
 
 Valued = None | bool | int | float | str | Text | Sequence["Valued"] | Mapping[str, "Valued"]
-"""JSON data; texts are filled in."""
+"""JSON data; placeholders in texts are filled in."""
 
 
 def logic(given: Logical, where: str) -> Logic:
     """Return an expression, or the reference of a callable.
 
     Raises:
-        PipelineError: it is neither; `where` says of which key.
+        PipelineError: it is neither; the message begins with `where`.
     """
     match given:
         case Expr() | CallableRef():
@@ -97,7 +97,7 @@ def callable_ref(given: Any, where: str, *, takes: str = "a callable, or `module
     """Return the reference of a callable, a class, or an object with `ask`.
 
     Raises:
-        PipelineError: it is nothing that can be called.
+        PipelineError: it is not callable.
     """
     if isinstance(given, CallableRef):
         return given
@@ -105,7 +105,7 @@ def callable_ref(given: Any, where: str, *, takes: str = "a callable, or `module
         return CallableRef(given.strip())
     if callable(given) or callable(getattr(given, "ask", None)):
         return CallableRef.of(given)
-    raise PipelineError(f"{where} is {_shown(given)}, and takes {takes}")
+    raise PipelineError(f"{where} is {_repr_or_type(given)}; expected {takes}")
 
 
 def a_class(given: Any, where: str) -> CallableRef:
@@ -116,15 +116,15 @@ def a_class(given: Any, where: str) -> CallableRef:
 def callable_refs(given: Sequence[Any], where: str) -> tuple[CallableRef, ...]:
     """Return the references of several callables."""
     if isinstance(given, str) or not isinstance(given, Sequence):
-        raise PipelineError(f"{where} is {_shown(given)}, and takes a list of callables")
+        raise PipelineError(f"{where} is {_repr_or_type(given)}; expected a list of callables")
     return tuple(callable_ref(each, where) for each in given)
 
 
 def value(given: Any, where: str) -> Value:
-    """Return JSON data in which every text is one that is filled in.
+    """Return JSON data in which every text is a `Text`.
 
     Raises:
-        PipelineError: there is something in it that JSON has no word for.
+        PipelineError: it contains a value that is not JSON.
     """
     match given:
         case None | bool() | int() | float() | Text():
@@ -137,8 +137,8 @@ def value(given: Any, where: str) -> Value:
             return tuple(value(each, where) for each in given)
         case _:
             raise PipelineError(
-                f"{where} holds {_shown(given)}, which JSON has no word for",
-                hint="give text, numbers, booleans, None, lists, and mappings with text keys",
+                f"{where} contains {_repr_or_type(given)}, which is not JSON data",
+                hint="use text, numbers, booleans, None, lists, and mappings with text keys",
             )
 
 
@@ -146,13 +146,13 @@ def mapping(given: Mapping[str, Any], where: str) -> Mapping[str, Value]:
     """Return a mapping of names to values.
 
     Raises:
-        PipelineError: it is no mapping, or a key is no text.
+        PipelineError: it is not a mapping, or a key is not text.
     """
     if not isinstance(given, Mapping):
-        raise PipelineError(f"{where} is {_shown(given)}, and takes a mapping")
+        raise PipelineError(f"{where} is {_repr_or_type(given)}; expected a mapping")
     for key in given:
         if not isinstance(key, str):
-            raise PipelineError(f"{where} has the key {key!r}, and keys are texts")
+            raise PipelineError(f"{where} has the key {key!r}; keys must be text")
     return {key: value(each, where) for key, each in given.items()}
 
 
@@ -160,10 +160,10 @@ def texts(given: Sequence[str], where: str) -> tuple[str, ...]:
     """Return a list of texts.
 
     Raises:
-        PipelineError: it is one text.
+        PipelineError: it is a single text.
     """
     if isinstance(given, str):
-        raise PipelineError(f"{where} is {given!r}, and takes a list of texts", hint=f"[{given!r}]")
+        raise PipelineError(f"{where} is {given!r}; expected a list of texts", hint=f"[{given!r}]")
     return tuple(given)
 
 
@@ -174,7 +174,7 @@ def count(given: Any, where: str) -> int:
         PipelineError: it is something else.
     """
     if type(given) is not int or given < 1:
-        raise PipelineError(f"{where} is {given!r}, and takes a whole number of at least 1")
+        raise PipelineError(f"{where} is {given!r}; expected a whole number of at least 1")
     return int(given)
 
 
@@ -183,14 +183,14 @@ def instance(kind: type[T]) -> Callable[[T, str], T]:
 
     def convert(given: T, where: str) -> T:
         if not isinstance(given, kind):
-            raise PipelineError(f"{where} is {given!r}, and takes a `{kind.__name__}`")
+            raise PipelineError(f"{where} is {given!r}; expected a `{kind.__name__}`")
         return given
 
     return convert
 
 
 def each(convert: Callable[[Any, str], T]) -> Callable[[Mapping[str, Any], str], Mapping[str, T]]:
-    """Return a converter of mappings, from the one of their values."""
+    """Return a converter of mappings, given the converter of their values."""
 
     def converted(given: Mapping[str, Any], where: str) -> Mapping[str, T]:
         within = where.removesuffix("`")
@@ -203,28 +203,28 @@ def schema(given: Any, where: str) -> Any:
     """Return a JSON Schema: the one given, or that of a class (a pydantic model, `list[str]`, an enum).
 
     Raises:
-        PipelineError: it is a class that no JSON Schema describes.
+        PipelineError: it is a class without a JSON Schema.
     """
     if given is None or isinstance(given, Mapping | bool):
         return given
-    from pydantic import PydanticUserError, TypeAdapter  # only for those who give classes
+    from pydantic import PydanticUserError, TypeAdapter  # slow to import, and needed only for classes
 
     try:
         return TypeAdapter(given).json_schema()
     except PydanticUserError as error:
         raise PipelineError(
-            f"{where} is {_shown(given)}, which no JSON Schema describes",
-            hint="give a JSON Schema, a pydantic model, a dataclass, or a type of Python such as `list[str]`",
+            f"{where} is {_repr_or_type(given)}, which has no JSON Schema",
+            hint="use a JSON Schema, a pydantic model, a dataclass, or a Python type such as `list[str]`",
         ) from error
 
 
 def one_line(given: Value) -> str:
-    """Return a value as its author wrote it, in one line."""
+    """Return a value in its source form, on one line."""
     return str(given) if isinstance(given, Text) else " ".join(json.dumps(plain(given)).split())
 
 
 def plain(given: Value) -> Any:
-    """Return a value as JSON data: its texts as they were written."""
+    """Return a value as JSON data, with the source of its texts."""
     match given:
         case Text(source=source):
             return source
@@ -237,7 +237,7 @@ def plain(given: Value) -> Any:
 
 
 def looks_like_target(text: str) -> bool:
-    """Return whether a text names a callable, right or wrong, and is no expression."""
+    """Return whether a text is of the form `module:callable`, not an expression."""
     return _TARGET.fullmatch(text.strip()) is not None
 
 
@@ -246,6 +246,6 @@ def _unwrapped(source: str) -> str:
     return text[2:-2].strip() if text.startswith("{{") and text.endswith("}}") else text
 
 
-def _shown(given: Any) -> str:
+def _repr_or_type(given: Any) -> str:
     text = repr(given)
     return text if len(text) <= 80 else f"a {type(given).__name__}"

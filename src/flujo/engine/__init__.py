@@ -1,1 +1,1 @@
-"""RUN: walk a `Pipeline`, asking the journal before doing anything."""
+"""Executes pipelines, and records each step in the journal."""

@@ -1,4 +1,4 @@
-"""Answers that outlive a run: a backend that never fails a run, and one caller of a key at a time."""
+"""Cached answers: wraps a backend so that its errors do not fail a run, with one caller per key at a time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = logger("flujo.cache")
 
 @dataclass(frozen=True, slots=True)
 class CachedAnswer:
-    """An answer as it is kept: the output, and what else expressions may read of the step."""
+    """A cached answer: the output, and the other facts of the step that expressions may read."""
 
     output: Any
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -34,11 +34,11 @@ class AnswerCache:
         self._asking: dict[tuple[int, str], asyncio.Future[None]] = {}
 
     async def find(self, key: str) -> CachedAnswer | None:
-        """Return a kept answer; None when there is none that can be read."""
+        """Return a cached answer; None when there is none or it cannot be read."""
         try:
             found = await self._backend.get(key)
-        except Exception as error:  # noqa: BLE001 - foreign code, and trouble with a cache is a miss
-            _log.warning("the cache could not be read, so the step is run: %s", error)
+        except Exception as error:  # noqa: BLE001 - foreign code; an error of the cache counts as a miss
+            _log.warning("the cache could not be read; the step is executed: %s", error)
             return None
         try:
             data = None if found is None else canonical.decode(found)
@@ -51,12 +51,12 @@ class AnswerCache:
                 return None
 
     async def keep(self, key: str, answer: CachedAnswer, ttl_s: float | None) -> None:
-        """Keep an answer, when the backend can."""
+        """Store an answer, unless the backend fails."""
         value = canonical.encode({"output": answer.output, "facts": dict(answer.facts)})
         try:
             await self._backend.put(key, value, ttl_s=ttl_s)
-        except Exception as error:  # noqa: BLE001 - foreign code, and the answer itself is not lost
-            _log.warning("an answer could not be kept in the cache: %s", error)
+        except Exception as error:  # noqa: BLE001 - foreign code; the answer itself is not lost
+            _log.warning("an answer could not be written to the cache: %s", error)
 
     @asynccontextmanager
     async def alone(self, key: str) -> AsyncIterator[None]:

@@ -1,4 +1,4 @@
-"""One attempt of a leaf step: what it is given, and everything that its entry will need."""
+"""The state of one attempt of a leaf step, from its input to its journal entry."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Attempt:
-    """What the layers around a call prepare, and what the call brings."""
+    """The values that the layers around a call prepare, and the results of the call."""
 
     step: BaseStep
     frame: Frame
@@ -34,25 +34,25 @@ class Attempt:
 
     # prepared by the layers
     limit: asyncio.Timeout | None = None
-    """The attempt's clock, which stands still while a watcher takes what the attempt says."""
+    """The attempt's timeout, which is suspended while a watcher handles an event."""
     meter: StepMeter | None = None
-    """What the attempt's requests are reserved with; None when nothing is limited."""
+    """Reserves the attempt's requests; None when nothing is limited."""
     context: PipelineContext | None = None
-    """A view of the context for this attempt; None when nothing in it asks for one."""
+    """A view of the context for this attempt; None when the step needs none."""
     input: bytes | None = None
     check: Callable[[Any], Awaitable[Any]] | None = None
-    """What every answer has to pass; None when nothing judges or changes answers."""
+    """Processes and checks every answer; None when the step needs neither."""
     intent: Intent | None = None
-    """The call that was announced, when `enforce_idempotency` is set."""
+    """The intent of the call, when `enforce_idempotency` is set."""
 
     # brought by the call
     output: Any = None
     is_passed: bool = False
     """Whether the last answer has passed `check`."""
     tree: Any = None
-    """The context's tree as the processors left it for the answer that passed."""
+    """The context's tree after the processors of the accepted answer."""
     patch: merge.Patch | None = None
     usage: Usage = NOTHING
     detail: dict[str, Any] | None = None
     is_settled: bool = False
-    """Whether the attempt's entry is in the journal: what happens after that is not a further attempt."""
+    """Whether the attempt's entry is in the journal, so that a later error does not cause another attempt."""

@@ -36,7 +36,7 @@ _USUAL_POLICY = RetryPolicy()
 
 
 class Layer(NamedTuple):
-    """Something around a call that only some steps need."""
+    """A layer around a call, needed by some steps only."""
 
     is_needed: Callable[[Step, Frame], bool]
     prepare: Callable[[Attempt], Awaitable[None]]
@@ -48,7 +48,7 @@ async def _budget(attempt: Attempt) -> None:
 
 
 async def _context(attempt: Attempt) -> None:
-    """Give the attempt a view of the context: what it changes is kept only when it succeeds."""
+    """Give the attempt a view of the context, whose changes are kept only when the attempt succeeds."""
     attempt.context = attempt.frame.scope.view()
 
 
@@ -58,7 +58,7 @@ def _takes_context(step: Step, frame: Frame) -> bool:
 
 
 async def _input(attempt: Attempt) -> None:
-    """Fill in `with:` or `input:`, and keep it as the journal will show it."""
+    """Fill in `with:` or `input:`, and encode it for the journal."""
     step, frame = cast("Step", attempt.step), attempt.frame
     given: Any
     if step.arguments is not None:
@@ -77,13 +77,13 @@ LAYERS: Sequence[Layer] = (
     Layer(_takes_context, _context),
     Layer(lambda _, __: True, _input),
     Layer(lambda step, _: bool(step.processors.input), processors.process_input),
-    # What every answer has to pass: output processors, the output schema, validators.
+    # Every answer passes the output processors, the output schema and the validators.
     Layer(_judges_answers, processors.set_output_gate),
     Layer(lambda step, _: step.enforce_idempotency and step.call is not None, idempotent_calls.announce),
 )
-"""What stands around the call of a step, in the order in which it is prepared; then the agent is asked.
+"""The layers around the call of a step, in the order of preparation; the call follows.
 
-The attempt's time limit is around all of them. After the answer come `save:` and the entry: see `settle`.
+The attempt's timeout covers all of them. `save:` and the entry follow the answer: see `settle`.
 """
 
 
@@ -115,7 +115,7 @@ def _question(step: Step, attempt: Attempt) -> Ask:
         data=mine if step.arguments is None else None,
         arguments=None if step.arguments is None else mine,
         instructions=frame.render(spec.instructions) if spec and spec.instructions else None,
-        # What processors make of the answer has to fit the schema, not the answer itself.
+        # The result of the processors must match the schema, not the answer itself.
         output_schema=None if step.processors.output else step.output_schema,
         context=attempt.context,
         resources=frame.run.resources,
@@ -127,7 +127,7 @@ def _question(step: Step, attempt: Attempt) -> Ask:
 
 
 async def _tell(attempt: Attempt, text: str) -> None:
-    """Pass on the text that the agent writes; the attempt's clock stands still meanwhile."""
+    """Forward the text of the agent, while the attempt's timeout is suspended."""
     clocks = () if attempt.limit is None else (attempt.limit,)
     await attempt.frame.tell(Chunk(attempt.path, attempt.number, text), *clocks)
 
@@ -150,10 +150,10 @@ def _detail(who: AgentSpec | CallableRef, model: str | None, repairs: tuple[str,
 
 
 async def perform(step: Step, frame: Frame, path: StepPath) -> StepOutcome:
-    """Return how a leaf step came out, after as many attempts as its `config` allows.
+    """Return the outcome of a leaf step, after at most the attempts that its `config` allows.
 
-    What the agent or callable raises is a failed attempt. Retries are counted over crashes: a failed attempt
-    is recorded before the next one starts.
+    An exception of the agent or callable fails the attempt. Retries are counted across crashes: a failed
+    attempt is recorded before the next one starts.
     """
     if step.enforce_idempotency and step.call is not None:
         outcome = await _settled(await idempotent_calls.left_in_doubt(step, frame, path))
@@ -165,7 +165,7 @@ async def perform(step: Step, frame: Frame, path: StepPath) -> StepOutcome:
         return Paused((asked,))
     if asked is not None and asked.answer is not None:
         return await settle_answer(step, frame, asked)
-    # No function of its own: every run that waits in its step would hold one, and a cell for each name.
+    # Not a nested function: each waiting run would hold one, and a cell for each of its names.
     return await retried(step, frame, path, EntryKind.WORK, partial(_attempt, step, frame, path))
 
 
@@ -194,7 +194,7 @@ async def _attempt(step: Step, frame: Frame, path: StepPath, number: int) -> Ste
     except TimeoutError as error:
         failure = error_info(timed_out(step) if limit and limit.expired() else error, path)
         cause: Exception = error
-    except Exception as error:  # noqa: BLE001 - foreign code: whatever it raises is a failed attempt
+    except Exception as error:  # noqa: BLE001 - foreign code: any exception fails the attempt
         failure, cause = error_info(error, path), error
     if attempt.intent is not None:
         outcome = await _settled(await idempotent_calls.broken_off(step, frame, attempt.intent, cause))
@@ -206,15 +206,15 @@ async def _attempt(step: Step, frame: Frame, path: StepPath, number: int) -> Ste
 
 
 async def settle(attempt: Attempt) -> Success:
-    """Record that a leaf step has finished, with its output and what it wrote, then make that visible.
+    """Record the completion of a leaf step, with its output and its writes, then make them visible.
 
-    The output is encoded before anything awaits, and the run continues with what a reader of the journal
-    would see.
+    The output is encoded before the first await, and the run continues with the decoded value, as a
+    resumed run would.
 
     Raises:
         NotJournalable: the output cannot be written as JSON.
-        SecretInValue: the output, or what the step wrote, contains a known secret.
-        OutputRejected: what the step wrote does not fit the context.
+        SecretInValue: the output or a write contains a known secret.
+        OutputRejected: the context does not match its type after the writes.
     """
     step, frame = attempt.step, attempt.frame
     output = encoded(attempt.output, f"output of step {step.name!r}")
@@ -244,14 +244,14 @@ async def settle(attempt: Attempt) -> Success:
 
 
 async def settle_answer(step: BaseStep, frame: Frame, asked: Pause) -> Success:
-    """Record that a step has finished with what a human answered."""
+    """Record the completion of a step with the answer of a human."""
     attempt = answering(step, frame, asked)
     attempt.output = canonical.decode(asked.answer or b"null")
     return await settle(attempt)
 
 
 def answering(step: BaseStep, frame: Frame, asked: Pause) -> Attempt:
-    """Return the attempt that a settled question ends; a question that was asked again is a further one."""
+    """Return the attempt that a settled question ends; each repetition of a question is a new attempt."""
     return Attempt(
         step,
         frame,
@@ -264,19 +264,19 @@ def answering(step: BaseStep, frame: Frame, asked: Pause) -> Attempt:
 
 
 async def record_failure(attempt: Attempt, failure: ErrorInfo) -> None:
-    """Record that an attempt has failed which used nothing."""
+    """Record a failed attempt without usage."""
     await attempt.frame.run.journal.record(
         _entry(attempt, status=EntryStatus.FAILED, error=canonical.encode(failure.to_json()))
     )
 
 
 async def _settled(outcome: Attempt | StepOutcome | None) -> StepOutcome | None:
-    """Return an outcome as it is, and settle an attempt whose call turned out to have been made."""
+    """Return an outcome unchanged; settle an attempt whose call was found to have been made."""
     return await settle(outcome) if isinstance(outcome, Attempt) else outcome
 
 
 def _note_cut_off(attempt: Attempt, signal: BaseException) -> None:
-    """Record an attempt that the time limit of a step around it ended, because it was paid for.
+    """Record an attempt that the timeout of an enclosing step ended, because it was paid for.
 
     The entry is committed with that step's own. An announced call stays in doubt, like after a crash.
     """
@@ -320,7 +320,7 @@ def _entry(attempt: Attempt, **more: Any) -> Entry:
 
 
 def spent(error: BaseException | None) -> Usage:
-    """Return what an agent had used when it failed; a step's clock cuts it off through a cancellation."""
+    """Return the usage of a failed agent; a timeout ends an agent by cancellation."""
     while error is not None:
         usage = getattr(error, "usage", None)
         if isinstance(usage, Usage):
@@ -339,14 +339,14 @@ async def retried(
     kind: EntryKind,
     attempt: Callable[[int], Awaitable[StepOutcome]],
 ) -> StepOutcome:
-    """Return how the last attempt came out, when each that fails is an entry of `kind`.
+    """Return the outcome of the last attempt; each failed attempt is an entry of `kind`.
 
     Args:
-        step: whose `config` says how often and after how long to try again.
-        frame: the scope that says which failures of the past count.
-        path: where the step stands.
-        kind: what an attempt is recorded as.
-        attempt: makes the attempt of a number, and records it when it fails.
+        step: the step, whose `config` has the number and delays of retries.
+        frame: the scope, which determines which recorded failures count.
+        path: the path of the step.
+        kind: the kind of the attempts' entries.
+        attempt: executes the attempt of a number, and records it when it fails.
     """
     recorded = frame.run.journal.attempts(path, kind)
     counted = [entry for entry in recorded if entry.seq > frame.since]
@@ -374,7 +374,7 @@ async def retried(
 
 def _worth_retrying(error: ErrorInfo, policy: RetryPolicy) -> bool:
     if error.code == UsageLimitExceeded.code:
-        return False  # whatever the policy says: waiting does not make room in a budget
+        return False  # regardless of the policy: a retry does not make room in a budget
     if policy.on:
         return error.type in policy.on or error.code in policy.on
     return error.retryable

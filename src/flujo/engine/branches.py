@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Merging(Protocol):
-    """A step whose bodies write to the context at the same time."""
+    """A step whose bodies write to the context concurrently."""
 
     @property
     def name(self) -> str: ...  # noqa: D102
@@ -38,7 +38,7 @@ class Merging(Protocol):
 async def run_branches(
     step: ParallelStep, frame: Frame, path: StepPath, run_body: RunBody, chosen: Collection[str]
 ) -> StepOutcome:
-    """Run the chosen branches at once, in the order of declaration, and merge what they wrote.
+    """Run the chosen branches at once, in the order of declaration, and merge their writes.
 
     Raises:
         MergeConflict: two branches wrote one field of the context and `merge` does not decide.
@@ -66,7 +66,7 @@ async def run_branches(
 def come_out(
     frame: Frame, path: StepPath, output: Value, given: Any, results: Sequence[BranchResult]
 ) -> Success:
-    """Return what the branches gave, or what `output` makes of it; there it is `previous`."""
+    """Return the outputs of the branches, or the value of `output`, in which they are `previous`."""
     facts = {"failed": sum(not result.ok for result in results)}
     if output is None:
         return Success(given, facts=facts)
@@ -80,11 +80,11 @@ async def merge_into(
     results: Sequence[BranchResult],
     mapping: Mapping[str, Sequence[str]] = merge.NO_FIELDS,
 ) -> None:
-    """Make what the branches wrote visible in the frame, as `merge` says.
+    """Apply the merged writes of the branches to the frame.
 
     Raises:
         MergeConflict: two branches wrote one field and the strategy does not decide.
-        OutputRejected: the merged context does not fit its type.
+        OutputRejected: the merged context does not match its type.
     """
     patches = {result.name: result.patch for result in results if result.ok}
     if isinstance(step.merge, CallableRef):
@@ -100,7 +100,7 @@ async def merge_into(
 async def _by_callable(
     frame: Frame, path: StepPath, patches: Mapping[str, merge.Patch], rule: CallableRef
 ) -> merge.Patch:
-    """Return what a callable makes of the context at the fork and of each branch's; its answer is a decision.
+    """Return the merge of a callable, which gets the context at the fork and that of each branch. A decision.
 
     The contexts share every field that no branch wrote, so many branches over a large context stay cheap.
     """

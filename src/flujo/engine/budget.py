@@ -1,4 +1,4 @@
-"""The budget of a run, or of a part of it: room is reserved before anything awaits, so none is overspent."""
+"""The budget of a run or of a part of it: room is reserved before the first await, so none is overspent."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from flujo.domain.journal import ErrorInfo
 
 _TOP = 3
-"""How many of the steps that spent the most an error names."""
+"""The number of steps with the largest usage that an error lists."""
 
 
 class Budget:
-    """What a part of a run may use, and what it has used so far.
+    """The limits and the usage of a run or of a part of it.
 
-    Budgets stand in each other: an imported blueprint's own inside its run's. Whatever is reserved, charged
-    or released counts in each of them, and there has to be room in all.
+    Budgets are nested: that of an imported blueprint is inside that of its run. Reservations, charges and
+    releases count in every enclosing budget, and a reservation needs room in all of them.
 
     Args:
-        limits: what holds for this part.
-        now: seconds that never go backwards.
-        ledger: what this part has spent in earlier executions of the run.
-        path: which part: the step at this path and all inside it.
-        around: the budget of what is around this part.
+        limits: the limits of this part.
+        now: returns monotonic seconds.
+        ledger: the usage of this part in earlier executions of the run.
+        path: the part: the step at this path and the steps inside it.
+        around: the enclosing budget.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class Budget:
         self.path = path
         self.spent = NOTHING
         self.clock: asyncio.Timeout | None = None
-        """What cuts this part off when it has worked for as long as it may."""
+        """The timeout that ends this part at its limit of work time."""
         self.held = NOTHING
-        """Reserved for requests under way, and for requests that may or may not have been made."""
+        """The reservations of requests in progress, and of requests that may or may not have been made."""
         self._now = now
         self._ledger = ledger or Ledger()
         self._around = around
@@ -66,17 +66,17 @@ class Budget:
 
     @property
     def breach(self) -> UsageLimitExceeded | None:
-        """The limit that was hit, here or around: nothing under it continues."""
+        """The limit that was hit, here or in an enclosing budget; no step under it continues."""
         return next((budget._breach for budget in self._chain() if budget._breach), None)
 
     @property
     def counts(self) -> bool:
-        """Whether requests are reserved: a limit on time alone needs none of that."""
+        """Whether requests are reserved, which a limit on time alone does not need."""
         return any(budget.limits.count for budget in self._chain())
 
     @property
     def bounds_answers(self) -> bool:
-        """Whether a request must have a limit on the length of its answer."""
+        """Whether every request must limit the length of its answer."""
         return any(budget.limits.bound_answers for budget in self._chain())
 
     @property
@@ -91,12 +91,12 @@ class Budget:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds that this part may still work; None without a limit of its own."""
+        """The remaining seconds of work for this part; None without its own limit."""
         limit = self.limits.wall_time_s_limit
         return None if limit is None else limit - self._worked_s - (self._now() - self._began)
 
     def inside(self, path: StepPath, limits: UsageLimits) -> Budget:
-        """Return the budget of the part at `path`: one and the same, however often that is attempted."""
+        """Return the budget of the part at `path`, the same one for all its attempts."""
         if path not in self._parts:
             self._parts[path] = Budget(
                 limits, now=self._now, ledger=self._ledger.below(path), path=path, around=self
@@ -104,10 +104,10 @@ class Budget:
         return self._parts[path]
 
     def reserve(self, path: StepPath, worst: Usage) -> None:
-        """Reserve room for what the step at `path` is about to use, at its worst.
+        """Reserve room for the largest possible usage of a request of the step at `path`.
 
         Raises:
-            UsageLimitExceeded: there is no room; nothing is reserved.
+            UsageLimitExceeded: a limit has no room; nothing is reserved.
         """
         for budget in self._chain():
             passed = budget.limits.passed_by(budget.spent + budget.held, worst)
@@ -117,29 +117,29 @@ class Budget:
             budget.held += worst
 
     def release(self, held: Usage) -> None:
-        """Release what was reserved."""
+        """Release a reservation."""
         for budget in self._chain():
             budget.held = budget.held.beyond(held)
 
     def charge(self, path: StepPath, used: Usage) -> None:
-        """Count what the step at `path` has used."""
+        """Count the usage of the step at `path`."""
         if used:
             for budget in self._chain():
                 budget._note(path, used)
 
     def hold_number(self, path: StepPath) -> int:
-        """Return the number of a new hold of a step, which no hold that counts has."""
+        """Return a number for a new hold of a step, different from those of its open holds."""
         outermost = list(self._chain())[-1]
         outermost._numbers[path] = outermost._numbers.get(path, 0) + 1
         return outermost._numbers[path]
 
     @property
     def is_out_of_time(self) -> bool:
-        """Whether this part, or one around it, has worked for as long as it may."""
+        """Whether this part, or an enclosing one, has reached its limit of work time."""
         return any(budget.clock is not None and budget.clock.expired() for budget in self._chain())
 
     def out_of_time(self, step: StepPath) -> UsageLimitExceeded:
-        """Return the error of a step that is cut off because this part, or one around it, is over."""
+        """Return the error of a step that this part's or an enclosing part's time limit has ended."""
         over = (budget for budget in self._chain() if budget.clock is not None and budget.clock.expired())
         return next(over, self)._over(step)
 
@@ -151,7 +151,7 @@ class Budget:
     def _over(self, step: StepPath) -> UsageLimitExceeded:
         limit = self.limits.wall_time_s_limit
         return self._hit(
-            f"{self._whose} allows {limit:g} s of work, and they are over",
+            f"{self._whose} allows {limit:g} s of work, which are used up",
             "wall_time_s_limit",
             step=step,
             allowed=limit,
@@ -179,18 +179,18 @@ class Budget:
         return f"the budget of `{self.path}`" if self.path else "the run's budget"
 
     def _exceeded(self, name: str, worst: Usage, path: StepPath) -> UsageLimitExceeded:
-        """Return the error that says which limit, how far it is used up, and by whom."""
+        """Return the error, with the limit, its usage, and the steps with the largest usage."""
         allowed = dict(self.limits.given())[name]
         where = self._spent_where(name)
 
-        def said(used: Usage) -> str:
+        def shown(used: Usage) -> str:
             return format_amount(name, amount(name, used))
 
-        held = f" and up to {said(self.held)} held" if amount(name, self.held) else ""
-        most = ", ".join(f"`{path}` {said(used)}" for path, used in where)
+        held = f" and up to {shown(self.held)} held" if amount(name, self.held) else ""
+        most = ", ".join(f"`{path}` {shown(used)}" for path, used in where)
         return self._hit(
-            f"{self._whose} allows {format_amount(name, allowed)} (`{name}`): {said(self.spent)} used{held}, "
-            f"and what comes next may need {said(worst)}" + (f"; used by {most}" if most else ""),
+            f"{self._whose} allows {format_amount(name, allowed)} (`{name}`): {shown(self.spent)} used{held}, and "
+            f"the next request may need {shown(worst)}" + (f"; used by {most}" if most else ""),
             name,
             step=path,
             allowed=allowed,
@@ -201,7 +201,7 @@ class Budget:
         )
 
     def _spent_where(self, name: str) -> tuple[tuple[StepPath, Usage], ...]:
-        """Return the steps that used the most of what a limit counts, and what they used."""
+        """Return the steps with the largest usage toward a limit, and their usage."""
         counted = [(path, used) for path, used in self._where.items() if amount(name, used)]
         counted.sort(key=lambda each: (-amount(name, each[1]), each[0]))
         return tuple(counted[:_TOP])
@@ -209,13 +209,13 @@ class Budget:
 
 def _hint(name: str) -> str:
     return (
-        f"raise `{name}` where it is set (`budget:`, [budgets], `UsageLimits`), then `flujo resume "
-        "--retry-failed` goes on from here; a blueprint that was changed needs `--accept-changes` as well"
+        f"raise `{name}` where it is set (`budget:`, [budgets], `UsageLimits`) and continue with "
+        "`flujo resume --retry-failed`; if the blueprint was changed, add `--accept-changes`"
     )
 
 
 def unconfirmed(ledger: Ledger) -> list[Hold]:
-    """Return the holds that an execution has left behind, as they count from now on."""
+    """Return the open holds of an interrupted execution, as unconfirmed."""
     return [
         replace(hold, state=HoldState.UNCONFIRMED) for hold in ledger.holds if hold.state is HoldState.HELD
     ]

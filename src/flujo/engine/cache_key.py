@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from flujo.engine.frame import Frame
 
 VERSION = 1
-"""Grows when what a key is made of changes, so that older answers are not found any more."""
+"""Increased when the parts of a key change, so that older answers are no longer found."""
 
 _NOT_THE_ANSWERS = frozenset({"name", "when", "save", "cache", "tags", "config"})
-"""Fields of a cached step that do not change what it answers."""
+"""Fields of a cached step that do not affect its answer."""
 _FOR_PEOPLE = frozenset({"name", "instructions_file"})
 """Fields of an agent that its model does not see."""
 
 
 async def key_of(step: BaseStep, policy: CachePolicy, frame: Frame) -> str | None:
-    """Return the digest under which a step's answer is kept; None when it depends on what no key can hold.
+    """Return the cache key of a step; None when its answer depends on something that no key can contain.
 
-    A callable that takes `context` may read all of it: what it depends on is known only when `key` says so.
+    A callable that takes `context` may read all of it, so it needs a `key` that names its dependencies.
     """
     found = _Parts(frame)
     asked = _asked(step, frame)
@@ -57,7 +57,7 @@ async def key_of(step: BaseStep, policy: CachePolicy, frame: Frame) -> str | Non
 def _asked(step: BaseStep, frame: Frame) -> dict[str, Any]:
     """Return the input of a step, filled in, by the names of its fields.
 
-    Another way to the same question is the same question.
+    Different expressions with the same value give the same key.
     """
     match step:
         case Step():
@@ -86,7 +86,7 @@ def _asked_of_a_leaf(step: Step, frame: Frame) -> dict[str, Any]:
 
 
 class _Parts:
-    """A part of the tree as JSON data, and what its expressions read from around it."""
+    """A part of the tree as JSON data, and the outside values that its expressions read."""
 
     def __init__(self, frame: Frame) -> None:
         self._frame = frame
@@ -100,16 +100,16 @@ class _Parts:
         return [step.kind, own]
 
     def fields(self, node: Any, without: frozenset[str] = frozenset()) -> dict[str, Any]:
-        """Return the fields of a node that are given, except those in `without`.
+        """Return the fields of a node that are set, except those in `without`.
 
-        Most of them are None most of the time, and to encode that would cost more than all the rest.
+        Most fields are usually None, and encoding those would cost more than all the others.
         """
         names = [each.name for each in dataclasses.fields(node) if each.name not in without]
-        said = {name: getattr(node, name) for name in names}
-        return {name: self._part(value) for name, value in said.items() if value is not None}
+        fields = {name: getattr(node, name) for name in names}
+        return {name: self._part(value) for name, value in fields.items() if value is not None}
 
     def values(self) -> list[Any]:
-        """Return the values of the names that are read and stand outside; those inside are made inside."""
+        """Return the values of the outside names that are read; inside names belong to the part itself."""
         found: list[Any] = []
         for chain in sorted(self._reads):
             try:
@@ -131,7 +131,7 @@ class _Parts:
             case Pipeline(context_type=CallableRef() as named):
                 return [self.fields(node, frozenset({"context_type"})), self._named(named)]
             case Mapping():
-                # In order, because of branches the order may decide; and no list of pairs.
+                # In order, because the order of branches may matter; not a list of pairs.
                 return {"map": [[name, self._part(value)] for name, value in node.items()]}
             case tuple() | list():
                 return [self._part(value) for value in node]
@@ -147,7 +147,7 @@ class _Parts:
         return [own, [self._named(each) for each in named]]
 
     def _import(self, step: ImportStep, without: frozenset[str]) -> Any:
-        """Return an import; the names that its blueprint reads are mostly its own."""
+        """Return an import; most names that its blueprint reads are its own."""
         inner = _Parts(self._frame)
         inside = inner._part(step.pipeline)
         around = {"run", "context"} if step.context == "inherit" else {"run"}

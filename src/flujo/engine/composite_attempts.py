@@ -1,4 +1,4 @@
-"""Attempts of a whole composite: retries that keep what has finished, and the entry of its end."""
+"""Attempts of a whole composite: retries keep the completed steps; and the entry of its end."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 async def perform_whole(
     step: BaseStep, frame: Frame, path: StepPath, work: Callable[[Frame], Awaitable[StepOutcome]]
 ) -> StepOutcome:
-    """Return how a composite came out, after as many attempts as its `config` allows.
+    """Return the outcome of a composite, after at most the attempts that its `config` allows.
 
-    A further attempt keeps what has finished, and gives what has failed its own attempts again. Each failed
-    attempt is recorded as a failed `done`, so that they are counted over crashes. A pause does not end an
-    attempt, and the time until its answer does not count.
+    A further attempt keeps completed steps, and gives failed steps all their attempts again. Each failed
+    attempt is recorded as a failed `done`, so that attempts are counted across crashes. A pause does not end
+    an attempt, and the time until its answer does not count.
     """
     journal, before = frame.run.journal, frame.scope.tree
 
@@ -52,7 +52,7 @@ async def perform_whole(
 
 
 def is_attempted(step: BaseStep) -> bool:
-    """Return whether a composite limits its attempts or allows more of them than one."""
+    """Return whether a composite has a timeout or retries."""
     return step.config.timeout_s is not None or step.config.max_retries > 0
 
 
@@ -74,12 +74,12 @@ def _failed(
 
 
 async def finish(step: BaseStep, frame: Frame, path: StepPath, success: Success, before: Any) -> Success:
-    """Record that a composite has finished: its output and its net patch since `before`."""
+    """Record the completion of a composite: its output and its net patch since `before`."""
     output = encoded(success.output, f"output of step {step.name!r}")
     value = canonical.decode(output)
     patch = await frame.saved(step, value)
     frame.scope.tree = frame.scope.accepted(patch, what=f"step {step.name!r}")
     frame.append_done(path, step.kind, output, before, success.facts)
     if success.facts.get("cached") is True and step.config.durability != "exit":
-        await frame.run.journal.flush()  # a cache may have forgotten the answer by the next time
+        await frame.run.journal.flush()  # because the cache may drop the answer before a resume
     return Success(value, facts=success.facts)

@@ -1,4 +1,4 @@
-"""The context of one isolated part of a run: views for its attempts, and the patches that they leave."""
+"""The context of one isolated part of a run: views for its attempts, and the patches of their changes."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ class ContextScope:
     tree: Any
 
     def fork(self) -> ContextScope:
-        """Return a context that starts as this one is: what is written to it stays there."""
+        """Return a context with the same content, whose writes do not affect this one."""
         return ContextScope(self.type, self.tree)
 
     def view(self) -> PipelineContext:
-        """Return a context object for one attempt: its changes are kept only as a patch."""
+        """Return a context object for one attempt, whose changes are taken only as a patch."""
         return self.type.view(self.tree)
 
     def tree_of(self, context: PipelineContext | None) -> Any:
-        """Return the tree as an attempt leaves its view; this context's own for an attempt without one."""
+        """Return the tree of an attempt's view; this context's own tree when the attempt has none."""
         return self.tree if context is None else self.type.dump(context)
 
     def changes(self, after: Any, *, what: str) -> merge.Patch:
-        """Return what an attempt has changed, when it leaves the tree as `after`.
+        """Return the patch from this context's tree to `after`.
 
         Raises:
-            NotJournalable: a field holds a value that JSON cannot.
+            NotJournalable: a field has a value that is not JSON.
         """
         patch = merge.diff(self.tree, after)
         if not patch:
@@ -49,10 +49,10 @@ class ContextScope:
         return changed
 
     def accepted(self, patch: merge.Patch, *, what: str) -> Any:
-        """Return the tree as it is after `patch`; the one of this context is not touched.
+        """Return the tree after `patch`; this context's tree is unchanged.
 
         Raises:
-            OutputRejected: the context would not fit its type any more.
+            OutputRejected: the context would no longer match its type.
         """
         if not patch:
             return self.tree

@@ -1,4 +1,4 @@
-"""Which way a composite goes, journaled and read back: a resumed run goes the same way, or not at all."""
+"""Decisions of composites, recorded in the journal, so that a resumed run decides the same or fails."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from flujo.domain.agents import Ask
 from flujo.domain.journal import Entry, EntryKind
 from flujo.domain.paths import indexed
 from flujo.domain.steps import CallableRef, Logic
+from flujo.domain.wording import short
 from flujo.exceptions import ControlSignal, ExpressionFailed, FlujoError, JournalConflict, StepFailed
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 _END = object()
 _SHOWN = 60
-"""How much of a decided value an error shows."""
+"""The maximum length of a value in an error."""
 _KINDS = {dict: "a map", str: "a text", bool: "a boolean", type(None): "null"}
 
 
@@ -33,14 +34,14 @@ async def decide(
     attempt: int = 1,
     check: Callable[[Any], object] = lambda _: None,
 ) -> Any:
-    """Return the value of a key that holds logic, and journal it as a decision.
+    """Return the value of a key that holds logic, and record it as a decision.
 
-    A pure expression gives the same value again, so its decision is committed together with the next entry
-    that is waited for, and a resumed run compares the two. A callable's decision is durable before anything
-    follows from it. A value for which `check` raises is not recorded, so that a retry evaluates again.
+    A pure expression has the same value again, so its decision is committed together with the next entry
+    that is waited for, and a resumed run compares the two. A callable's decision is durable before the run
+    acts on it. A value for which `check` raises is not recorded, so that a retry evaluates again.
 
     Raises:
-        JournalConflict: the journal holds another value of this expression.
+        JournalConflict: the journal has another value of this expression.
     """
     if not isinstance(rule, CallableRef):
         value = frame.evaluate(rule)
@@ -58,7 +59,7 @@ async def decide(
 
 
 async def value_of(rule: Logic, frame: Frame) -> Any:
-    """Return the value of a key that holds logic, without a word in the journal: nothing may depend on it."""
+    """Return the value of a key that holds logic, unrecorded; no path of the run may depend on it."""
     if isinstance(rule, CallableRef):
         return _json(rule, await _answer(rule, frame))
     return frame.evaluate(rule)
@@ -68,7 +69,7 @@ async def decide_flag(rule: Logic, frame: Frame, path: StepPath, *, what: str, a
     """Return the value of a key that is true or false.
 
     Raises:
-        ExpressionFailed: it is neither.
+        ExpressionFailed: it is neither true nor false.
     """
 
     def check(value: Any) -> None:
@@ -86,13 +87,13 @@ async def decide_items(
 ) -> AsyncGenerator[tuple[int, Any], None]:
     """Yield the items of a key that holds a list, each with its index.
 
-    Of a pure expression the number of items is journaled, because it gives the same list again. A callable's
-    list is one decision. Each item of an iterator is a decision, recorded before the item's work begins.
-    Until it has ended, a resumed run calls the iterator again: it must give the same items in the same order.
+    For a pure expression only the number of items is recorded, because it has the same value again. A
+    callable's list is one decision. Each item of an iterator is a decision, recorded before the item's work
+    starts. A resumed run calls an unfinished iterator again: it must yield the same items in the same order.
 
     Raises:
         ExpressionFailed: the value is not a list.
-        JournalConflict: an expression gave another number of items than before, or an iterator another item.
+        JournalConflict: an expression has another number of items than before, or an iterator another item.
     """
     items = await _items(rule, frame, path, what)
     if isinstance(items, list):
@@ -124,7 +125,7 @@ async def _items(rule: Logic, frame: Frame, path: StepPath, what: str) -> list[A
 async def _one_by_one(
     rule: CallableRef, frame: Frame, path: StepPath, given: AsyncIterable[Any]
 ) -> AsyncGenerator[tuple[int, Any], None]:
-    """Yield what an iterator gives, each item recorded first; how many there were is recorded in the end."""
+    """Yield the items of an iterator after recording each; the number of items is recorded at the end."""
     source, index = aiter(given), 0
     try:
         while True:
@@ -139,8 +140,8 @@ async def _one_by_one(
                 known = await frame.run.journal.record(decision(frame, here, 1, canonical.decode(output)))
             elif known.output != output:
                 raise JournalConflict(
-                    f"`{rule.target}` gave another item number {index} than before this run was resumed",
-                    hint="let it give the same items in the same order each time it is called",
+                    f"`{rule.target}` yielded another item number {index} than before this run was resumed",
+                    hint="make it yield the same items in the same order on each call",
                     path=here,
                 )
             yield index, canonical.decode(output)
@@ -167,7 +168,7 @@ def decision(frame: Frame, path: StepPath, attempt: int, value: Any) -> Entry:
 
 
 def _keep(frame: Frame, path: StepPath, attempt: int, value: Any) -> None:
-    """Record what an expression has decided, or compare it with what the journal holds.
+    """Record the value of an expression, or compare it with the recorded one.
 
     Raises:
         JournalConflict: they differ.
@@ -179,8 +180,8 @@ def _keep(frame: Frame, path: StepPath, attempt: int, value: Any) -> None:
     before, now = recorded.output or b"null", canonical.encode(value)
     if before != now:
         raise JournalConflict(
-            f"the decision at `{path}` is recorded as `{_short(before)}`, and its expression gives "
-            f"`{_short(now)}` now",
+            f"the decision at `{path}` is recorded as `{_short(before)}`, but its expression is now "
+            f"`{_short(now)}`",
             hint="restore the expression that this run was started with, then "
             "`flujo resume RUN --retry-failed --accept-changes`; or start a new run",
             path=path,
@@ -190,8 +191,7 @@ def _keep(frame: Frame, path: StepPath, attempt: int, value: Any) -> None:
 
 
 def _short(value: bytes) -> str:
-    text = value.decode()
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    return short(value.decode(), _SHOWN)
 
 
 async def _answer(rule: CallableRef, frame: Frame) -> Any:
@@ -205,7 +205,7 @@ async def _answer(rule: CallableRef, frame: Frame) -> Any:
 
 @contextmanager
 def foreign(rule: CallableRef) -> Iterator[None]:
-    """Name the callable whose code raised."""
+    """Wrap an exception of a callable in a `StepFailed` that names it."""
     try:
         yield
     except (FlujoError, ControlSignal):
@@ -221,8 +221,8 @@ def _json(rule: CallableRef, value: Any) -> Any:
 def _list(value: Any, what: str) -> list[Any]:
     if not isinstance(value, list):
         raise ExpressionFailed(
-            f"{what} gives {_KINDS.get(type(value), 'a number')}, not a list",
-            hint="name what holds the list, or make one: `[a, b]`",
+            f"{what} is {_KINDS.get(type(value), 'a number')}, not a list",
+            hint="use an expression whose value is a list, or write one: `[a, b]`",
         )
     return value
 

@@ -1,4 +1,4 @@
-"""Several bodies at once, each on its own fork of the context; a finished one is a single entry."""
+"""Runs several bodies concurrently, each on its own fork of the context; each ends as a single entry."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One of the bodies that run at once."""
+    """One of the concurrent bodies."""
 
     name: str
     path: StepPath
@@ -34,7 +34,7 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class BranchResult:
-    """How a branch came out, and what it wrote since the fork."""
+    """The outcome of a branch, and its patch since the fork."""
 
     name: str
     outcome: StepOutcome
@@ -47,11 +47,11 @@ class BranchResult:
 
     @property
     def output(self) -> Any:
-        """What a branch that succeeded gave."""
+        """The output of a successful branch."""
         return self.outcome.output if isinstance(self.outcome, Success) else None
 
     def collected(self) -> dict[str, Any]:
-        """Return what became of the branch, as data."""
+        """Return the result of the branch as data."""
         error = self.outcome.error.to_json() if isinstance(self.outcome, Failure) else None
         return {"ok": self.ok, "output": self.output, "error": error}
 
@@ -68,14 +68,14 @@ async def fan_out(
 ) -> list[BranchResult]:
     """Run the branches, at most `limit` at a time, and return their results in the given order.
 
-    A branch that has started always runs to its end, so its work is never lost. No further branch starts
-    after an abort, after an error from `branches` itself, or (with `stop_at_failure`) after a failed branch.
-    Without `one_entry` a branch gets no journal entry of its own: two branches may share one path, and
-    their context patches are dropped.
+    A started branch always runs to its end, so its work is never lost. No further branch starts after an
+    abort, after an error from `branches` itself, or (with `stop_at_failure`) after a failed branch. Without
+    `one_entry` branches have no journal entries: two branches may share one path, and their context patches
+    are dropped.
 
     Raises:
-        FlujoError: what `branches` raised, after the branches that had begun have come to their end.
-        JournalConflict: a branch would go another way than the journal holds; raised at the same moment.
+        FlujoError: the error of `branches`, after the started branches have ended.
+        JournalConflict: a branch decided differently than recorded; raised at the same time.
         StateError: the journal could not be read or written; the others are cancelled.
     """
     arrived: dict[int, BranchResult] = {}
@@ -112,7 +112,7 @@ async def fan_out(
 
 
 async def _next(branches: AsyncGenerator[Branch, None]) -> tuple[Branch | None, FlujoError | None]:
-    """Return the next branch, None when there is none, and why there cannot be one."""
+    """Return the next branch or None, and the error that prevents one."""
     try:
         return await anext(branches, None), None
     except StateError:
@@ -122,7 +122,7 @@ async def _next(branches: AsyncGenerator[Branch, None]) -> tuple[Branch | None, 
 
 
 async def _arrive(frame: Frame, kind: str, branch: Branch, run_body: RunBody) -> BranchResult:
-    """Return how one branch came out, from the journal when it has finished before."""
+    """Return the outcome of one branch, from the journal if it is recorded."""
     inner = frame.fork(branch.path, previous=branch.previous, names=branch.names)
     fork = inner.scope.tree
     outcome: StepOutcome | None = inner.recorded(branch.path, kind)
@@ -142,7 +142,7 @@ async def _pass(frame: Frame, _kind: str, branch: Branch, run_body: RunBody) -> 
 def stopped_by(frame: Frame, results: Sequence[BranchResult], *, failures_stop: bool) -> StepOutcome | None:
     """Return why the composite stops: a branch aborted, failed, or waits; None when it continues.
 
-    A failure goes before a pause: the questions of the siblings are void then.
+    A failure takes precedence over a pause, and voids the questions of the siblings.
     """
     outcomes = [result.outcome for result in results]
     pauses = [pause for outcome in outcomes if isinstance(outcome, Paused) for pause in outcome.pauses]

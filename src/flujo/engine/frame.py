@@ -1,4 +1,4 @@
-"""A frame: what one body of steps can see, and where it stands; data flows through here and nowhere else."""
+"""A frame: the values that one body of steps can read, and its place. Steps exchange data only through it."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class RunBody(Protocol):
     """Runs a body. Composite steps take it as an argument, so that they never import the interpreter."""
 
     def __call__(self, body: Pipeline, frame: Frame) -> Awaitable[StepOutcome]:
-        """Return how the body came out in its frame."""
+        """Return the outcome of the body in its frame."""
         ...
 
 
 @dataclass(slots=True)
 class Run:
-    """What is the same for every frame of one run: its identity, its journal, and the world outside."""
+    """The values that all frames of one run share: its identity, its journal, and its ports."""
 
     id: RunId
     started_at: float
@@ -53,12 +53,12 @@ class Run:
     random: Random
     resources: Any = None
     cache: AnswerCache | None = None
-    """Where answers of cached steps are kept; None runs them every time."""
+    """The cache of answers; None executes cached steps every time."""
     sink: Sink | None = None
     retry_failed: bool = False
-    """Whether steps that failed for good before this execution get their attempts again."""
+    """Whether steps that failed before this execution get all their attempts again."""
     ended: list[StepEnded] = field(default_factory=list)
-    """The steps that came out in this execution, in order."""
+    """The steps that ended in this execution, in order."""
 
     async def emit(self, event: Event) -> None:
         """Send an event to the watchers; a slow watcher slows the run."""
@@ -68,7 +68,7 @@ class Run:
 
 @dataclass(slots=True)
 class Frame:
-    """The scope of one body: its own steps first, then those of the bodies around it.
+    """The scope of one body: its own steps first, then those of the enclosing bodies.
 
     Values in a frame are shared JSON trees; foreign code gets copies.
     """
@@ -80,24 +80,24 @@ class Frame:
     path: StepPath = ROOT
     outer: Frame | None = None
     names: Mapping[str, Any] = field(default_factory=lambda: _NO_NAMES)
-    """Further names of this body: `loop` in a loop, `item` and `index` in a map."""
+    """Other names of this body: `loop` in a loop, `item` and `index` in a map."""
     steps: dict[str, dict[str, Any]] = field(default_factory=dict)
     since: int = 0
-    """Failures recorded up to this `seq` count no more: something around them has begun another attempt."""
+    """Failures up to this `seq` do not count, because an enclosing composite has started another attempt."""
     limits: tuple[asyncio.Timeout, ...] = ()
-    """The clocks of what is around this body and has a time limit."""
+    """The timeouts of the enclosing composites."""
     budget: Budget | None = None
-    """What this body, and everything around it, may still use; None when nothing is limited."""
+    """The budget of this body; None when nothing is limited."""
     last: BaseStep | None = None
-    """The step that ends the run: one commit is enough for both, where no watcher sees the step alone."""
+    """The last step of the run, which needs no separate commit when there is no watcher."""
 
     @property
     def is_out_of_time(self) -> bool:
-        """Whether a composite around this body has used up its `timeout_s`."""
+        """Whether an enclosing composite has used up its `timeout_s`."""
         return any(limit.expired() for limit in self.limits)
 
     async def tell(self, event: Event, *clocks: asyncio.Timeout) -> None:
-        """Send an event to the watchers. Clocks stand still meanwhile: a slow watcher is not a slow step."""
+        """Send an event to the watchers, with all timeouts suspended: a slow watcher is not a slow step."""
         if self.run.sink is None:
             return
         with ExitStack() as stack:
@@ -121,28 +121,28 @@ class Frame:
         )
 
     def fork(self, path: StepPath, *, previous: Any, names: Mapping[str, Any] | None = None) -> Frame:
-        """Return the frame of a body that runs beside others: what it writes to the context stays there."""
+        """Return the frame of a concurrent body, whose writes to the context do not affect this frame."""
         inner = self.inside(path, previous=previous, names=names)
         inner.scope = self.scope.fork()
         return inner
 
     def advance(self, name: str, output: Any, facts: Mapping[str, Any]) -> None:
-        """Make a finished step visible: as `steps.NAME` and as `previous`."""
+        """Make a completed step visible as `steps.NAME` and as `previous`."""
         self.steps[name] = {"output": output, **facts}
         self.previous = output
 
     def recorded(self, path: StepPath, kind: str) -> Success | None:
-        """Return how what stands at `path` came out before, with what it wrote applied to this context.
+        """Return the recorded outcome at `path`, after applying its patch to this context.
 
         Raises:
-            JournalConflict: the journal holds another kind of step there.
+            JournalConflict: the journal has another kind of step there.
         """
         return self.run.journal.recorded(path, kind, self.scope)
 
     def append_done(
         self, path: StepPath, kind: str, output: bytes, before: Any, facts: Mapping[str, Any]
     ) -> None:
-        """Record that a composite, or one iteration of it, has finished; its context began as `before`."""
+        """Record the completion of a composite or of one iteration; `before` is its context at the start."""
         patch = merge.diff(before, self.scope.tree)
         self.run.journal.append_done(path, kind, output, patch, now=self.run.clock.now(), facts=facts)
 
@@ -190,7 +190,7 @@ class Frame:
         raise KeyError(name)
 
     def evaluate(self, expression: Expr, **more: Any) -> Any:
-        """Return an expression's value; `more` are names that exist for this one evaluation (`output`)."""
+        """Return an expression's value; `more` are names for this evaluation only (`output`)."""
         evaluator = self.run.binding.evaluator(expression)
         if not more:
             return evaluator(self.lookup)
@@ -209,10 +209,10 @@ class Frame:
                 return value
 
     async def saved(self, step: BaseStep, output: Any) -> merge.Patch:
-        """Return the patch of a step's `save:`, in which `output` is the step's own.
+        """Return the patch of a step's `save:`, in which `output` is the step's output.
 
         Raises:
-            ExpressionFailed: one of the expressions does not fit the values.
+            ExpressionFailed: one of the expressions cannot be evaluated.
         """
         patch: merge.Patch = []
         for name, save in step.save.items():
@@ -229,7 +229,7 @@ class Frame:
 
 @contextmanager
 def _standing_still(limit: asyncio.Timeout) -> Iterator[None]:
-    """Stop the clock of an attempt for a while, unless it has been stopped already."""
+    """Suspend the timeout of an attempt, unless it is suspended already."""
     ends_at = limit.when()
     if ends_at is None or limit.expired():
         yield

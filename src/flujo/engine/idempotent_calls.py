@@ -1,4 +1,4 @@
-"""Calls with an effect outside: announced before they are made, in doubt when their end was not recorded."""
+"""Calls with external effects: recorded before they are made, in doubt when their result is not recorded."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from flujo.engine.frame import Frame
 
 REPEATABLE = ("read", "idempotent")
-"""Effects that a second call does not add to: an interrupted attempt counts as failed."""
+"""Effects that a second call does not change: an interrupted attempt counts as failed."""
 
 SAME_KEY = (*REPEATABLE, "transactional")
-"""Effects of which a failed call has left nothing behind: a retry is the same call, under the same key."""
+"""Effects that a failed call does not leave: a retry is the same call, under the same key."""
 
 Ended: TypeAlias = Attempt | Failure | Paused | None
-"""How a call in doubt ended: made, so its attempt can be settled; given up; asked about. None: call again."""
+"""The resolution of a call in doubt: made (an attempt to settle), given up, or a question; None: repeat."""
 
 
 async def announce(attempt: Attempt) -> None:
     """Record durably that a call is about to be made.
 
-    A call in doubt that is made again keeps its key, and so does the retry of one whose effect allows it;
-    every other attempt is a call of its own.
+    A repeated call in doubt keeps its key, and so does a retry when the effect allows it; every other attempt
+    is a new call.
     """
     step, frame, path = cast("Step", attempt.step), attempt.frame, attempt.path
     before = await frame.run.journal.intent(path)
@@ -63,9 +63,9 @@ async def announce(attempt: Attempt) -> None:
 
 
 async def left_in_doubt(step: Step, frame: Frame, path: StepPath) -> Ended:
-    """Return what becomes of a call that an earlier process made and whose end it did not record.
+    """Return the resolution of a call that an earlier process made without recording the result.
 
-    None when there is none, or when it is to be made again.
+    None when there is none, or when it is to be repeated.
     """
     intent = await frame.run.journal.intent(path)
     if intent is None or intent.state not in (IntentState.SENT, IntentState.IN_DOUBT):
@@ -75,14 +75,14 @@ async def left_in_doubt(step: Step, frame: Frame, path: StepPath) -> Ended:
 
 
 async def broken_off(step: Step, frame: Frame, intent: Intent, cause: Exception) -> Ended:
-    """Return how an interrupted call ended; None when it has failed like any other."""
+    """Return the resolution of an interrupted call; None when it counts as failed."""
     if step.effect in REPEATABLE or not isinstance(cause, TimeoutError | ConnectionError | CallInDoubt):
         return None
     return await resolve(step, frame, intent)
 
 
 async def resolve(step: Step, frame: Frame, intent: Intent) -> Ended:
-    """Do with a call in doubt what `in_doubt` says; None when it is to be made again, under its key."""
+    """Resolve a call in doubt according to `in_doubt`; None when it is to be repeated, under its key."""
     match step.in_doubt:
         case "retry_same_key":
             return None
@@ -96,7 +96,7 @@ async def resolve(step: Step, frame: Frame, intent: Intent) -> Ended:
 
 async def _ask(step: Step, frame: Frame, intent: Intent) -> Ended:
     pause_id = doubt(intent.path, intent.sends - 1)
-    # A run of 0.1 asked the question under the number alone.
+    # Flujo 0.1 used the number alone as the id of the question.
     asked = frame.run.journal.pause(pause_id) or frame.run.journal.pause(
         indexed(intent.path, intent.sends - 1)
     )
@@ -145,21 +145,21 @@ async def _reconcile(step: Step, frame: Frame, intent: Intent) -> Ended:
     try:
         async with asyncio.timeout(step.config.timeout_s):
             reply = await frame.run.binding.agent(step.reconcile).ask(ask)
-        said = canonical.normalise(reply.output, what=f"answer of `{step.reconcile.target}`")
+        found = canonical.normalise(reply.output, what=f"answer of `{step.reconcile.target}`")
     except FlujoError:
         raise
     except Exception as error:  # noqa: BLE001 - foreign code; the call stays in doubt until the next attempt
         return Failure(error_info(error, intent.path), error)
-    if not isinstance(said, dict) or not isinstance(said.get("done"), bool):
+    if not isinstance(found, dict) or not isinstance(found.get("done"), bool):
         raise OutputRejected(
-            f"`{step.reconcile.target}` does not say whether the call of step {step.name!r} was made",
+            f"`{step.reconcile.target}` did not return whether the call of step {step.name!r} was made",
             hint="return {'done': True, 'result': …} or {'done': False}",
         )
-    return _made(step, frame, intent, said.get("result"), by="reconcile") if said["done"] else None
+    return _made(step, frame, intent, found.get("result"), by="reconcile") if found["done"] else None
 
 
 def _made(step: Step, frame: Frame, intent: Intent, result: Any, *, by: str) -> Attempt:
-    """Return the attempt of a call that turned out to have been made, to be settled with its result."""
+    """Return the attempt of a call that was made, to be settled with its result."""
     if step.output_schema is not None:
         frame.run.binding.schema(step.output_schema).check(result, what=f"output of step {step.name!r}")
     return Attempt(

@@ -1,4 +1,4 @@
-"""Walks a pipeline step by step, and reads the journal before each; it knows neither YAML nor SQL."""
+"""Executes a pipeline step by step, reading the journal before each; independent of YAML and SQL."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _COMPOSITES: Mapping[str, Callable[..., Awaitable[StepOutcome]]] = {
     "tree_search": tree_search.run,
 }
 _INSTEAD: Mapping[str, Callable[..., StepOutcome]] = {"import": import_.instead}
-"""What a kind makes of its failure, once there are no attempts left."""
+"""For each kind that has one, its handling of a failure after the last attempt."""
 KINDS = frozenset({*_LEAVES, *_COMPOSITES})
 """The kinds of step that this engine can run."""
 
@@ -67,17 +67,17 @@ KINDS = frozenset({*_LEAVES, *_COMPOSITES})
 async def execute(
     pipeline: Pipeline, run: Run, value: Any, context: Any, budget: Budget | None = None
 ) -> tuple[StepOutcome, Any]:
-    """Walk a pipeline from its start, or from where its journal ends.
+    """Execute a pipeline from its start, or from the end of its journal.
 
     Args:
         pipeline: the bound tree.
-        run: its identity, its journal, and the world outside.
-        value: the run's input, JSON data that fits `input_schema`.
+        run: its identity, its journal, and its ports.
+        value: the run's input, JSON data that matches `input_schema`.
         context: the context's tree at the start of the run.
-        budget: what the run may still use; None when nothing in it is limited.
+        budget: the budget of the run; None when nothing in it is limited.
 
     Returns:
-        How it came out, and the context's tree at that moment.
+        The outcome, and the context's tree at that moment.
 
     Raises:
         StateError: the journal could not be read or written; the run can be resumed.
@@ -88,18 +88,16 @@ async def execute(
     frame = Frame(run, scope, input=value, previous=value, since=forgiven, budget=budget, last=last)
     try:
         outcome = await limited(frame, None, lambda: run_body(pipeline, frame))
-    except (
-        JournalConflict
-    ) as conflict:  # the run fails as it is, and can be resumed once its tree is restored
+    except JournalConflict as conflict:  # the run fails, and can be resumed once its tree is restored
         outcome = Failure(error_info(conflict, StepPath(conflict.path)), conflict)
     return outcome, scope.tree
 
 
-# A function that only calls another one is not a coroutine: ten thousand waiting runs would each hold it.
+# Not `async`, because it only calls another coroutine: each of 10,000 waiting runs would hold one more.
 
 
 def run_body(body: Pipeline, frame: Frame) -> Awaitable[StepOutcome]:
-    """Run the steps of one body in its frame; its output is what `output` says, else the last step's."""
+    """Run the steps of one body in its frame; the output is that of `output`, else the last step's."""
     if body.budget is None:
         return _steps_of(body, frame)
     return limited(frame, body.budget, lambda: _steps_of(body, frame))
@@ -125,7 +123,7 @@ async def _steps_of(body: Pipeline, frame: Frame) -> StepOutcome:
 
 async def _run_step(each: BaseStep, frame: Frame) -> StepOutcome:
     if frame.budget is not None and (breach := breach_of(frame.budget)) is not None:
-        return breach  # a sibling has used up what was left
+        return breach  # a sibling has used up the budget
     path = child(frame.path, each.name)
     started = frame.run.clock.monotonic()
     known = False
@@ -142,7 +140,7 @@ async def _run_step(each: BaseStep, frame: Frame) -> StepOutcome:
     except PausedException as signal:
         refused = StepFailed(
             f"a callable that decides for step {each.name!r} asked a human: {signal.message}",
-            hint="only the code of a `step` may pause; ask in a step before this one, with `kind: hitl`",
+            hint="only the code of a `step` may pause; ask in an earlier step, with `kind: hitl`",
         )
         outcome = Failure(error_info(refused, path), refused)
     ended = StepEnded(
@@ -188,7 +186,7 @@ async def _composed(each: BaseStep, frame: Frame, path: StepPath) -> StepOutcome
     breach = None if frame.budget is None else breach_of(frame.budget)
     outcome = breach or outcome
     if isinstance(outcome, Failure) and each.kind in _INSTEAD and breach is None:
-        frame.scope.tree = before  # of what has failed, nothing is kept
+        frame.scope.tree = before  # drop the writes of a failed step
         outcome = _INSTEAD[each.kind](each, frame, outcome)
     if isinstance(outcome, Success):
         return await finish(each, frame, path, outcome, before)
@@ -196,7 +194,7 @@ async def _composed(each: BaseStep, frame: Frame, path: StepPath) -> StepOutcome
 
 
 async def _applies(each: BaseStep, frame: Frame, path: StepPath) -> bool:
-    """Return whether `when` holds; its decision is attempt 0, before the step's own first one."""
+    """Return whether `when` is true; its decision has attempt 0, before the step's first one."""
     if each.when is None or await decide_flag(
         each.when, frame, path, what=f"`when` of step {each.name!r}", attempt=0
     ):

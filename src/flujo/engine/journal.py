@@ -1,8 +1,8 @@
-"""The engine's only way to storage: read what is recorded first, and record what was done.
+"""The engine's only access to storage: reads recorded entries, and records new ones.
 
-A run that is continued loads the journal a level at a time, and only of composites that have not finished;
-a fresh run loads nothing. Entries that nothing depends on yet (decisions by pure expressions, `done`) wait
-for the next one that must be durable and are committed with it, in order.
+A resumed run loads the journal a level at a time, and only for composites that have not completed; a new run
+loads nothing. Entries that nothing depends on yet (decisions by pure expressions, `done`) wait for the next
+one that must be durable and are committed with it, in order.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
     from flujo.engine.context_isolation import ContextScope
 
 STOPS_THE_WALK = (StateError, JournalConflict)
-"""Errors that are not a step's own: no retry and no `on_failure` may take them for a failure of a step."""
+"""Errors that are not failures of a step: `on_failure` and retries ignore them."""
 
 MAX_WAITING = 256
-"""How many entries may wait for a commit under `durability: exit` before the writer gets them."""
+"""The maximum number of entries that wait for a commit under `durability: exit`."""
 
 MAX_FLYING = 4
-"""How many such writes may be on their way before the run waits for the database."""
+"""The maximum number of such writes in progress before the run waits for the database."""
 
 _RESULTS = (EntryKind.WORK, EntryKind.ANSWER, EntryKind.DONE)
 
 
 class Journal:
-    """One run's journal under one claim: what is recorded, and the writes that carry the claim's fence."""
+    """One run's journal under one claim: its entries, and writes with the claim's fence."""
 
     __slots__ = (
         "_announced",
@@ -86,10 +86,10 @@ class Journal:
         self._handed = 0
         """How many writes have been in `_in_flight`."""
         self._broken: BaseException | None = None
-        """Why one of them failed; every later one fails with it, or the journal would have a gap."""
+        """The error of a failed write. Every later one fails with it, because the journal would have a gap."""
         self._used: dict[StepPath, Usage] = {}
         self.usage = start.usage
-        """What the run has used so far, failed attempts included."""
+        """The usage of the run so far, including failed attempts."""
 
     @property
     def last_seq(self) -> int:
@@ -97,7 +97,7 @@ class Journal:
         return self._seq
 
     async def load_level(self, path: StepPath) -> None:
-        """Load what is recorded right below `path`, when this run has been executed before."""
+        """Load the entries directly below `path`, when this run has been executed before."""
         if self._resumed:
             for entry in await self._level(path):
                 self._learn(entry)
@@ -110,21 +110,21 @@ class Journal:
     async def _level(self, path: StepPath) -> Sequence[Entry]:
         first, self._first = self._first, None
         if path == ROOT and first is not None:
-            return first  # read when the walk began
+            return first  # read at the start of the execution
         return await self._store.entries(self._run_id, parent=path)
 
     def attempts(self, path: StepPath, kind: EntryKind) -> list[Entry]:
-        """Return what is recorded at `path`, in the order of attempts."""
+        """Return the entries at `path`, in the order of attempts."""
         known = self._known.get(kind)
         return known.get(path, []) if known else []
 
     def decision(self, path: StepPath, attempt: int = 1) -> Entry | None:
-        """Return a decision that is recorded at `path`."""
+        """Return the decision recorded at `path`, or None."""
         known = self.attempts(path, EntryKind.DECISION)
         return next((entry for entry in known if entry.attempt == attempt), None)
 
     def result(self, path: StepPath, fingerprint: str) -> Entry | None:
-        """Return the entry that finished the step at `path`, or None when it has not finished.
+        """Return the final entry of the step at `path`, or None when it has not completed.
 
         Raises:
             JournalConflict: the record belongs to another kind of step.
@@ -138,7 +138,7 @@ class Journal:
         return None
 
     def recorded(self, path: StepPath, kind: str, scope: ContextScope) -> Success | None:
-        """Return how the step at `path` came out before, and apply what it wrote; None if it did not finish.
+        """Return the recorded outcome of the step at `path` and apply its patch; None if there is none.
 
         Raises:
             JournalConflict: the record belongs to another kind of step.
@@ -161,10 +161,10 @@ class Journal:
         return await self.record(replace(await work(), path=path, kind=kind, attempt=attempt))
 
     async def ensure_lease(self) -> None:
-        """Return when work may begin: at once while the lease lasts, otherwise when the store has renewed it.
+        """Return at once while the lease is valid, otherwise when the store has renewed it.
 
-        So a process that was frozen, or could not reach its database, begins nothing in a run that another
-        process has claimed since.
+        So a process that was frozen or disconnected starts no work in a run that another process has claimed
+        meanwhile.
 
         Raises:
             Fenced: another process executes this run now.
@@ -174,7 +174,7 @@ class Journal:
             await self._store.write(Write(run_id=self._run_id, fence=self._fence))
 
     async def record(self, entry: Entry, *, wait: bool = True) -> Entry:
-        """Append an entry and return it as recorded; committed by then, unless `wait` is false.
+        """Append an entry and return it as recorded; it is committed unless `wait` is false.
 
         Raises:
             Fenced: another process executes this run now.
@@ -190,7 +190,7 @@ class Journal:
         return entry
 
     def append_deferred(self, entry: Entry) -> Entry:
-        """Append an entry that is committed together with the next one that is waited for.
+        """Append an entry, to be committed together with the next one that is waited for.
 
         Raises:
             SecretInValue: a value in it contains a known secret.
@@ -216,7 +216,7 @@ class Journal:
         now: float,
         facts: Mapping[str, Any],
     ) -> None:
-        """Append that a composite, or one iteration of it, has finished: its output and its net patch."""
+        """Append the completion of a composite or of one iteration: its output and its net patch."""
         failed = self.attempts(path, EntryKind.DONE)
         self.append_deferred(
             Entry(
@@ -233,11 +233,11 @@ class Journal:
         )
 
     def take_usage(self, path: StepPath) -> Usage:
-        """Return what the attempts recorded at `path` have used since this was last asked."""
+        """Return the usage of the attempts at `path` since the last call."""
         return self._used.pop(path, NOTHING)
 
     def hold(self, hold: Hold) -> None:
-        """Hold something back of the run's budget, or settle what was held, with the next commit."""
+        """Write or settle a hold of the run's budget with the next commit."""
         self._holds[hold.path, hold.number] = hold
 
     def ask(self, pause: Pause) -> None:
@@ -246,12 +246,12 @@ class Journal:
         self._open |= {pause.pause_id}
 
     def void_below(self, path: StepPath) -> None:
-        """Close the questions that steps inside of `path` have asked."""
+        """Void the questions of steps inside `path`."""
         known = {each.pause_id for each in self._pauses.values() if each.is_open}
         self._void([each for each in sorted(self._open | known) if is_inside(each, path)])
 
     def void(self, pauses: Sequence[Pause]) -> None:
-        """Close questions that no longer matter, because what asks them has failed as a whole."""
+        """Void questions that no longer matter, because the composite that contains them has failed."""
         self._void([pause.pause_id for pause in pauses])
 
     def _void(self, ids: Sequence[StepPath]) -> None:
@@ -260,43 +260,43 @@ class Journal:
         self._voids += ids
 
     def pause(self, path: StepPath) -> Pause | None:
-        """Return the question that the step at `path` had asked before, answered or not."""
+        """Return the question of the step at `path`, answered or not, or None."""
         return self._pauses.get(path)
 
     def record_intent(self, intent: Intent) -> None:
-        """Note that a call is about to be made, or how it ended; true with the next commit."""
+        """Record the announcement or the result of a call with the next commit."""
         self._announced.append(intent)
         self._intents = {**(self._intents or {}), intent.path: intent}
 
     async def intent(self, path: StepPath) -> Intent | None:
-        """Return the call that the step at `path` has sent last."""
+        """Return the latest call of the step at `path`, or None."""
         if self._intents is None:
             stored = await self._store.intents(self._run_id) if self._resumed else []
             self._intents = {intent.path: intent for intent in sorted(stored, key=lambda each: each.sends)}
         return self._intents.get(path)
 
     def was_asked(self, path: StepPath) -> bool:
-        """Return whether the step at `path`, or one inside it, has asked a human before."""
+        """Return whether the step at `path`, or one inside it, has asked a human."""
         return any(asked == path or is_inside(asked, path) for asked in self._pauses)
 
     async def reload(self) -> None:
-        """Commit what waits; from here on, what this execution has recorded is read as well as the past."""
+        """Commit waiting entries; from now on, entries of this execution are read like earlier ones."""
         await self.flush()
         self._resumed, self._first = True, None
         self._pauses = {pause.pause_id: pause for pause in await self._store.pauses(self._run_id)}
 
     async def flush(self) -> None:
-        """Commit everything that waits.
+        """Commit all waiting entries.
 
-        Concurrent parts of a run share writes, so each waits for all writes that were submitted before. A
-        write that failed fails every later one, or the journal would have a gap.
+        Concurrent parts of a run share writes, so each waits for all earlier writes. A failed write fails
+        every later one, because the journal would have a gap.
         """
         if self._waiting or self._asked or self._voids or self._announced or self._holds:
             self._hand_over(None)
         await self._committed()
 
     async def end(self, move: Move) -> bool:
-        """Commit everything that waits, and with it the end of this execution.
+        """Commit all waiting entries together with the end of this execution.
 
         Returns:
             Whether a question of the run was settled meanwhile.
@@ -321,7 +321,7 @@ class Journal:
         self._holds = {}
         flying = asyncio.ensure_future(self._store.write(write))
         if flying.done() and not flying.cancelled() and flying.exception() is None:
-            return flying  # a store in memory: there is nothing to wait for
+            return flying  # a store in memory: nothing to wait for
         if isinstance(flying, asyncio.Task):  # of a store whose `write` is a coroutine
             flying.add_done_callback(_look_at)
         self._in_flight.append(flying)
@@ -329,10 +329,10 @@ class Journal:
         return flying
 
     async def _committed(self) -> None:
-        """Return when every write that was submitted until now is committed.
+        """Wait until every submitted write is committed.
 
-        The newest is waited for first: the others have ended by then, so that a hundred parts of a run do not
-        each wait for each other's.
+        Waits for the newest write first. The others have ended by then, so that a hundred concurrent parts
+        of a run do not each wait for every write.
         """
         until = self._handed
         if self._in_flight:
@@ -350,8 +350,8 @@ class Journal:
     def _same(self, entry: Entry, fingerprint: str) -> Entry:
         if entry.fingerprint != fingerprint:
             raise JournalConflict(
-                f"the journal holds a step of kind {entry.fingerprint!r} at `{entry.path}`, "
-                f"and the blueprint a step of kind {fingerprint!r}",
+                f"the journal has a step of kind {entry.fingerprint!r} at `{entry.path}`, "
+                f"and the blueprint has a step of kind {fingerprint!r}",
                 path=entry.path,
                 recorded=entry.fingerprint,
                 now=fingerprint,
@@ -360,17 +360,17 @@ class Journal:
 
 
 def encoded(value: Any, what: str) -> bytes:
-    """Return a value of the run as it is journaled.
+    """Return a value of the run, encoded for the journal.
 
     Raises:
-        NotJournalable: JSON cannot hold it.
+        NotJournalable: it is not JSON.
         SecretInValue: it contains a known secret.
     """
     return GATE.admit(canonical.encode(value, what=what), what)
 
 
 def error_info(error: Exception, path: StepPath) -> ErrorInfo:
-    """Return an error as the journal keeps it: without secrets."""
+    """Return an error for the journal, with secrets masked."""
     kind = type(error).__name__
     if isinstance(error, FlujoError):
         hint = error.hint and GATE.text(error.hint)
@@ -381,20 +381,20 @@ def error_info(error: Exception, path: StepPath) -> ErrorInfo:
 
 
 def _text(text: str) -> str:
-    """Return a text of foreign code without secrets, and without what JSON or a database cannot hold."""
+    """Return a text of foreign code without secrets, and without characters that JSON or databases refuse."""
     return GATE.text(text.encode("utf-8", "replace").decode().replace("\x00", ""))
 
 
 def success(entry: Entry) -> Success:
-    """Return how a step came out, from the entry that finished it."""
+    """Return the outcome of a step, from its final entry."""
     facts = canonical.decode(entry.detail) if entry.kind is EntryKind.DONE and entry.detail else {}
     return Success(canonical.decode(entry.output or b"null"), facts=facts)
 
 
 async def _ended(write: asyncio.Future[bool]) -> None:
-    """Return when a write has come out, however; others wait for it too, and go on when we are cancelled."""
+    """Wait until a write has ended, with or without an error; cancelling this does not affect others."""
     if not write.done():
-        # What `asyncio.shield` does, at half its price: it is paid for every step.
+        # The same as `asyncio.shield` at half the cost, because it is called for every step.
         ended = write.get_loop().create_future()
         write.add_done_callback(partial(_wake, ended))
         await ended
@@ -406,6 +406,6 @@ def _wake(ended: asyncio.Future[None], _: asyncio.Future[bool]) -> None:
 
 
 def _look_at(write: asyncio.Future[bool]) -> None:
-    """Retrieve the outcome of a write, because all of its waiters may have been cancelled."""
+    """Retrieve the result of a write, because all of its waiters may have been cancelled."""
     if not write.cancelled():
         write.exception()

@@ -1,4 +1,4 @@
-"""Limits of time and budget: what runs under them is cut off, and a limit that was hit ends it for good."""
+"""Limits of time and budget: they interrupt steps, and a limit that was hit is not retried."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 async def within_timeout(
     step: BaseStep, frame: Frame, path: StepPath, work: Callable[[Frame], Awaitable[StepOutcome]]
 ) -> StepOutcome:
-    """Return how one attempt of a composite came out under its `timeout_s`."""
+    """Return the outcome of one attempt of a composite under its `timeout_s`."""
     limit = asyncio.timeout(step.config.timeout_s)
     frame.limits = (*frame.limits, limit)
     try:
@@ -51,11 +51,11 @@ def timed_out(step: BaseStep) -> StepTimeout:
 
 
 def cut_off(step: BaseStep, frame: Frame, path: StepPath) -> EngineError:
-    """Return the error of an attempt that ended because the time of something around it is over."""
+    """Return the error of an attempt that the timeout of an enclosing step has ended."""
     if frame.budget is not None and frame.budget.is_out_of_time:
         return frame.budget.out_of_time(path)
     return StepTimeout(
-        f"step {step.name!r} was cut off: a step around it took longer than its `timeout_s`",
+        f"step {step.name!r} was interrupted: an enclosing step took longer than its `timeout_s`",
         hint="raise `config.timeout_s` of that step, or allow retries with its `config.max_retries`",
     )
 
@@ -66,7 +66,7 @@ def cut_off(step: BaseStep, frame: Frame, path: StepPath) -> EngineError:
 def limited(
     frame: Frame, limits: UsageLimits | None, work: Callable[[], Awaitable[StepOutcome]]
 ) -> Awaitable[StepOutcome]:
-    """Return how a body came out that has limits of its own, or is the outermost one of a run."""
+    """Return the outcome of a body with its own limits, or of the outermost body of a run."""
     return work() if frame.budget is None else _within_budget(frame, frame.budget, limits, work)
 
 
@@ -97,17 +97,17 @@ async def _within_time_of(
 
 
 def breach_of(budget: Budget) -> Failure | None:
-    """Return the limit that was hit here or around here, as a failure that nothing may turn into success."""
+    """Return the limit that was hit, here or in an enclosing budget, as a failure that is not retried."""
     return None if budget.breach is None else _failure(budget.breach)
 
 
 def budget_hit(cause: BaseException | None) -> dict[str, Any]:
-    """Return whose limit a failed attempt ran into, for the detail of its entry."""
+    """Return the path of the budget whose limit a failed attempt hit, for the detail of its entry."""
     return {"budget": cause.budget} if isinstance(cause, UsageLimitExceeded) else {}
 
 
 def remember(frame: Frame, entry: Entry, error: ErrorInfo) -> None:
-    """Restore a limit that was hit before this execution began: nothing under it resumes."""
+    """Restore a limit that was hit before this execution: no step under it resumes."""
     if frame.budget is not None and error.code == UsageLimitExceeded.code:
         detail = canonical.decode(entry.detail) if entry.detail else {}
         frame.budget.remember(StepPath(detail.get("budget", "")), error)

@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 
 
 async def process_input(attempt: Attempt) -> None:
-    """Replace the attempt's input by what `processors.input` make of it, one after the other.
+    """Apply `processors.input` to the attempt's input, one after the other.
 
     Raises:
         StepFailed: one of them raised.
-        ArgumentsRejected: the step has `with:`, and one of them returned something else than a mapping.
+        ArgumentsRejected: the step has `with:`, and one of them did not return a mapping.
     """
     step = cast("Step", attempt.step)
     given = canonical.decode(attempt.input or b"null")
     for ref in step.processors.input:
         reply = await _ask(attempt, ref, "processor", given, attempt.context)
-        given = canonical.normalise(reply.output, what=f"what processor `{ref.target}` returned")
+        given = canonical.normalise(reply.output, what=f"result of processor `{ref.target}`")
         if step.arguments is not None and not isinstance(given, dict):
             raise ArgumentsRejected(
                 f"processor `{ref.target}` returned a {type(given).__name__} for step {step.name!r}, which "
-                "hands its callable arguments by name (`with:`)",
+                "passes arguments by name (`with:`)",
                 hint="return a mapping of the arguments",
                 callable=ref.target,
             )
@@ -49,15 +49,15 @@ async def process_input(attempt: Attempt) -> None:
 
 
 async def set_output_gate(attempt: Attempt) -> None:
-    """Let every answer pass the output processors, the output schema and the validators."""
+    """Set the processing of answers: output processors, the output schema and the validators."""
     attempt.check = OutputGate(attempt)
 
 
 class OutputGate:
-    """What an answer has to pass to become the step's output: processors, the schema, the validators.
+    """Converts an answer to the step's output with the processors, and checks it with schema and validators.
 
-    One attempt may call it several times, because a model is shown why its answer does not fit. What
-    processors wrote to the context for a refused answer is dropped; validators only read.
+    One attempt may call it several times, because a model gets the reason and answers again. Writes of
+    processors to the context are dropped for a rejected answer; validators only read.
     """
 
     def __init__(self, attempt: Attempt) -> None:
@@ -67,10 +67,10 @@ class OutputGate:
         self._what = f"output of step {attempt.step.name!r}"
 
     async def __call__(self, answer: Any) -> Any:
-        """Return the output that `answer` becomes.
+        """Return the output for `answer`.
 
         Raises:
-            OutputRejected: it does not fit the schema, or a validator refuses it (`reason`).
+            OutputRejected: it does not match the schema, or a validator rejects it (`reason`).
             StepFailed: a processor or a validator raised something else.
         """
         self._attempt.is_passed = False
@@ -87,7 +87,7 @@ class OutputGate:
     async def _processed(self, ref: CallableRef, value: Any, tree: Any) -> tuple[Any, Any]:
         context = self._view(ref, tree)
         reply = await _ask(self._attempt, ref, "processor", value, context)
-        what = f"what processor `{ref.target}` returned"
+        what = f"result of processor `{ref.target}`"
         if context is not None:
             tree = self._scope.type.dump(context)
         return canonical.normalise(reply.output, what=what), tree
@@ -103,7 +103,7 @@ class OutputGate:
             raise OutputRejected(error.message, hint=error.hint, **facts) from None
 
     async def _judged(self, ref: CallableRef, value: Any, tree: Any) -> None:
-        """Return when a validator has nothing against `value`."""
+        """Check `value` with a validator."""
         context = self._view(ref, tree)
         try:
             reply = await _ask(self._attempt, ref, "validator", canonical.normalise(value), context)
@@ -115,7 +115,7 @@ class OutputGate:
             reason = _reason(ref, reply.output)
         raise OutputRejected(
             f"{self._what} does not pass validator `{ref.target}`: {reason}",
-            hint="change what gives the output, or the validator",
+            hint="change the step that produces the output, or the validator",
             reason=reason,
             validator=ref.target,
             retryable=True,
@@ -127,7 +127,7 @@ class OutputGate:
 
 
 class _Refused(Exception):
-    """A validator has said no by raising."""
+    """A validator has rejected a value by raising."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -137,7 +137,7 @@ class _Refused(Exception):
 async def _ask(
     attempt: Attempt, ref: CallableRef, role: str, data: Any, context: PipelineContext | None
 ) -> Reply:
-    """Return what a processor or validator says; what it used counts for the attempt."""
+    """Return the result of a processor or validator; its usage counts for the attempt."""
     with _named(ref, role):
         run = attempt.frame.run
         ask = Ask(data=data, context=context, resources=run.resources, meter=attempt.meter)
@@ -148,7 +148,7 @@ async def _ask(
 
 @contextmanager
 def _named(ref: CallableRef, role: str) -> Iterator[None]:
-    """Name the callable whose code raised, and tell a validator's verdict from its failure."""
+    """Wrap an exception of a processor or validator; a `ValueError` of a validator is a rejection."""
     try:
         yield
     except PipelineAbortSignal:
@@ -156,10 +156,10 @@ def _named(ref: CallableRef, role: str) -> Iterator[None]:
     except PausedException as signal:
         raise StepFailed(
             f"{role} `{ref.target}` asked a human: {signal.message}",
-            hint="only what a step calls may pause; ask in a step of its own, with `kind: hitl`",
+            hint="only the callable of a step may pause; ask in a separate step, with `kind: hitl`",
         ) from signal
     except FlujoError as error:
-        # A value that does not fit the annotation of a validator's parameter is refused by it.
+        # A value that does not match the annotation of a validator's parameter is rejected.
         named = error.parameter if isinstance(error, ArgumentsRejected) else None
         if role == "validator" and named not in (None, "context", "resources"):
             raise _Refused(error.message) from error
@@ -167,16 +167,16 @@ def _named(ref: CallableRef, role: str) -> Iterator[None]:
     except Exception as error:
         if role == "validator" and isinstance(error, ValueError | AssertionError):
             raise _Refused(str(error) or type(error).__name__) from error
-        said = f"{role} `{ref.target}` raised {type(error).__name__}: {error}"
-        raise StepFailed(said, retryable=True) from error
+        message = f"{role} `{ref.target}` raised {type(error).__name__}: {error}"
+        raise StepFailed(message, retryable=True) from error
 
 
 def _reason(ref: CallableRef, verdict: Any) -> str:
     if verdict is False:
-        return "it says no"
+        return "it returned False"
     if isinstance(verdict, str):
-        return verdict or "it says no"
+        return verdict or "it returned an empty reason"
     raise StepFailed(
         f"validator `{ref.target}` returned a {type(verdict).__name__}",
-        hint="return None or True when the output is fine, and False or the reason when it is not",
+        hint="return None or True to accept the output, and False or a reason to reject it",
     )

@@ -1,4 +1,4 @@
-"""Answers from a cache: a step with the same key is not executed again, and the journal records the hit."""
+"""Cached steps: a step with the same key is not executed again, and the journal records the hit."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ async def answered(
     path: StepPath,
     work: Callable[[], Awaitable[StepOutcome]],
 ) -> tuple[StepOutcome, bool]:
-    """Return the kept answer of a step, or do `work` and keep what it gives; and whether it was kept.
+    """Return the cached answer of a step, or do `work` and cache its answer; and whether it was cached.
 
-    A miss is a decision: a run that is resumed during the work continues the work. The caller records a kept
-    answer durably, because the cache may have dropped it by the next time.
+    A miss is a decision: a run that is resumed during the work continues the work. The caller records a
+    cached answer durably, because the cache may drop it before a resume.
     """
     cache = frame.run.cache
     here = branch(path, "cache")
@@ -59,7 +59,7 @@ async def answered(
 
 
 def _fits(step: BaseStep, frame: Frame, kept: CachedAnswer) -> bool:
-    """Return whether a kept answer is still what the step may answer."""
+    """Return whether a cached answer still matches the step's schema."""
     schema = step.output_schema if isinstance(step, Step) else None
     if schema is None and isinstance(step, Step) and step.agent is not None:
         schema = step.agent.output_schema
@@ -72,16 +72,16 @@ def _fits(step: BaseStep, frame: Frame, kept: CachedAnswer) -> bool:
 
 
 async def _may_be_kept(step: BaseStep, frame: Frame, path: StepPath, before: Any, answer: Success) -> bool:
-    """Return whether another run may have this answer.
+    """Return whether other runs may use this answer.
 
-    It may when the step itself gave it, not its fallback; when no human did; and when the output is all.
+    They may unless it comes from a fallback or a human, or the step also wrote to the context.
     """
     if answer.facts.get("fell_back") or frame.run.journal.was_asked(path):
         return False
     written = {str(op[1][0]) for op in merge.diff(before, frame.scope.tree)} - step.save.keys()
     if written:
         _log.warning(
-            "step %r wrote %s to the context while it was cached, so its answer is not kept; use `save:`",
+            "the answer of step %r is not cached, because the step wrote %s to the context; use `save:`",
             step.name,
             ", ".join(f"`{name}`" for name in sorted(written)),
         )

@@ -1,4 +1,4 @@
-"""One attempt's access to the budget: requests are reserved before they are made, and held durably."""
+"""One attempt's access to the budget: reserves requests before they are made, with durable holds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class StepMeter:
     keep: Callable[[Hold], None]
     flush: Callable[[], Awaitable[None]]
     used: Usage = NOTHING
-    """What the attempt's requests are known to have used."""
+    """The known usage of the attempt's requests."""
     _open: Usage = NOTHING
     _lost: Usage = NOTHING
     _number: int = 0
@@ -42,7 +42,7 @@ class StepMeter:
 
     @property
     def bounds_answers(self) -> bool:
-        """Whether a request must have a limit on the length of its answer."""
+        """Whether every request must limit the length of its answer."""
         return self.budget.bounds_answers
 
     @property
@@ -51,19 +51,19 @@ class StepMeter:
         return self.budget.refuses_unpriced
 
     async def reserve(self, worst: Usage) -> Reserved:
-        """Return when there is room for a request, and the hold that says so is durable."""
+        """Reserve room for a request; the hold is durable when this returns."""
         self.budget.reserve(self.path, worst)
         self._open += worst
         reserved = Reserved(self, worst)
         try:
             await self._hold()
         except BaseException:
-            reserved.settle(NOTHING)  # it will not be sent
+            reserved.settle(NOTHING)  # the request will not be sent
             raise
         return reserved
 
     async def call_tools(self, count: int) -> None:
-        """Return when tools may be called that often, counted by then, durably where they are limited."""
+        """Count tool calls; the count is durable when tool calls are limited."""
         called = Usage(tool_calls=count)
         self.budget.reserve(self.path, called)
         self.budget.release(called)
@@ -72,16 +72,16 @@ class StepMeter:
             await self._hold()
 
     def release(self, worst: Usage, used: Usage, *, lost: Usage = NOTHING) -> None:
-        """End a request that was reserved at `worst`: charge what it used, and keep holding what is lost."""
+        """End a request that was reserved at `worst`: charge its known usage, and hold the unknown rest."""
         self._open = self._open.beyond(worst)
         self._lost += lost
         self.budget.release(worst.beyond(lost))
         self._use(used)
 
     def close(self, total: Usage) -> None:
-        """End the attempt, whose entry says that it used `total`: the hold is settled in the same commit.
+        """End the attempt with a usage of `total`; its hold is settled in the same commit as its entry.
 
-        What was lost stays held. What an agent used without the meter is charged now.
+        Unknown usage stays held. Usage that bypassed the meter is charged now.
         """
         self.budget.charge(self.path, total.beyond(self.used))
         self._lost, self._open = self._lost + self._open, NOTHING
@@ -102,20 +102,20 @@ class StepMeter:
 
 @dataclass(slots=True)
 class Reserved:
-    """The port `Reservation`: a request that there is room for. It ends once."""
+    """The port `Reservation` for one request. It ends once."""
 
     meter: StepMeter
     worst: Usage
     _is_over: bool = False
 
     def settle(self, used: Usage) -> None:
-        """Release the room, and count what was really used."""
+        """Release the reservation, and count the actual usage."""
         if not self._is_over:
             self._is_over = True
             self.meter.release(self.worst, used)
 
     def lose(self, known: Usage) -> None:
-        """Count what is known, and keep room for what the request may have cost beyond that."""
+        """Count the known usage, and keep room for the unknown rest."""
         if not self._is_over:
             self._is_over = True
             self.meter.release(self.worst, known, lost=self.worst.beyond(known))

@@ -1,1 +1,1 @@
-"""Rules for what leaves Flujo: known secrets are masked in text and refused in values."""
+"""Protection of secrets: masked in text, refused in values."""

@@ -1,4 +1,4 @@
-"""Events as hooks and streams get them: without secrets in their texts."""
+"""Redacts events for hooks and streams."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def redacted(event: Event) -> Event:
-    """Return an event without secrets in its texts; an output in it is a value and stays as it is."""
+    """Return an event with secrets masked in its texts; an output is a value and stays unchanged."""
     match event:
         case Chunk(text=text) if (safe := GATE.text(text)) != text:
             return replace(event, text=safe)
@@ -28,5 +28,5 @@ def redacted(event: Event) -> Event:
 
 
 def redacted_error(error: ErrorInfo) -> ErrorInfo:
-    """Return an error, as the journal and events keep it, without secrets in its message and hint."""
+    """Return the error of an entry or event, with secrets masked in its message and hint."""
     return replace(error, message=GATE.text(error.message), hint=error.hint and GATE.text(error.hint))

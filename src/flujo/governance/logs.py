@@ -1,4 +1,4 @@
-"""Loggers whose records pass the gate."""
+"""Loggers that mask secrets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from flujo.governance.sink import GATE
 
 
 def logger(name: str) -> logging.Logger:
-    """Return the logger called `name`; handlers see its messages and tracebacks without secrets."""
+    """Return the logger `name`, whose messages and tracebacks have secrets masked."""
     found = logging.getLogger(name)
     if _REDACTION not in found.filters:
         found.addFilter(_REDACTION)
@@ -19,7 +19,7 @@ class _Redaction(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = GATE.text(record.getMessage()), None
         if record.exc_info:
-            # A formatter takes `exc_text` where there is one, and does not write the traceback again.
+            # A formatter uses `exc_text` when it is set, instead of formatting the traceback again.
             record.exc_text = GATE.text(logging.Formatter().formatException(record.exc_info))
         return True
 

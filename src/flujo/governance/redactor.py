@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 MASK = "***"
 
-SHORTEST_SECRET = 8  # a shorter value is an ordinary word too often
+SHORTEST_SECRET = 8  # shorter values are too often ordinary words
 _PART = 8
 _SHORTEST_WITH_PARTS = 12
 
-# The userinfo runs to the last `@` before the path: passwords with an unescaped `@` are typed too.
+# The userinfo ends at the last `@` before the path, because users type passwords with an unescaped `@`.
 _USERINFO = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*://)(?P<user>[^:/?#\s'\"]*):(?P<password>[^\s/?#'\"]*)@"
 )
@@ -31,7 +31,7 @@ def redact_uri(text: str) -> str:
 
 
 def passwords(text: str) -> Iterator[str]:
-    """Yield the password of every URL in `text`, as it is written and decoded."""
+    """Yield the password of every URL in `text`, both encoded and decoded."""
     for pattern in (_USERINFO, _QUERY):
         for found in pattern.finditer(text):
             yield from {found["password"], unquote(found["password"])}
@@ -42,17 +42,17 @@ class Redactor:
 
     Args:
         secrets: masked as a whole; those of 12 characters and more also in parts of 8 and more.
-        suspects: masked as a whole only, because their parts may be ordinary words.
+        suspects: masked only as a whole, because their parts may be ordinary words.
     """
 
     def __init__(self, secrets: Iterable[str] = (), suspects: Iterable[str] = ()) -> None:
         known = {secret for secret in secrets if len(secret) >= SHORTEST_SECRET}
-        # The longest first: a secret may be the beginning of another one.
+        # The longest first, because a secret may be a prefix of another one.
         whole = sorted({*known, *(s for s in suspects if len(s) >= SHORTEST_SECRET)}, key=len, reverse=True)
         self._whole = re.compile("|".join(map(re.escape, whole))) if whole else None
         long = [secret for secret in known if len(secret) >= _SHORTEST_WITH_PARTS]
         self._parts = {s[at : at + _PART] for s in long for at in range(len(s) - _PART + 1)}
-        # A part lies in a run of characters that secrets have: most of a text is ruled out by this alone.
+        # A part consists only of characters that occur in secrets, which rules out most of a text quickly.
         alphabet = "".join(map(re.escape, sorted(set("".join(long)))))
         self._runs = re.compile(f"[{alphabet}]{{{_PART},}}") if long else None
 

@@ -1,7 +1,7 @@
-"""The gate: every log line, event, trace and export passes it; text is redacted, values are checked.
+"""The gate, which redacts text of logs, events, traces and exports, and checks values for secrets.
 
-`Gate.text`, `Gate.result` and `Gate.data` mask secrets in what people read. Values of a run (input, output,
-patch, answer) are stored as they are: `Gate.admit` refuses one that contains a whole secret.
+`Gate.text`, `Gate.result` and `Gate.data` mask secrets in displayed text. Values of a run (input, output,
+patch, answer) are stored unchanged: `Gate.admit` refuses a value that contains a whole secret.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Gate:
-    """Knows the secrets of this process, and keeps them from leaving it."""
+    """Holds the secrets of this process, and masks or refuses them."""
 
     def __init__(self) -> None:
         self._learning = Lock()
@@ -31,8 +31,8 @@ class Gate:
         """Add secrets: keys of providers, passwords in URLs.
 
         Args:
-            secrets: the values; those of less than 8 characters are left out.
-            of: what they are the values of, such as the name of a variable; shown when one is refused.
+            secrets: the values; values of less than 8 characters are ignored.
+            of: their source, such as the name of a variable, for errors.
         """
         new = {each: of for each in secrets if len(each) >= SHORTEST_SECRET and each not in self._known}
         if new:
@@ -46,7 +46,7 @@ class Gate:
                 self._redact = Redactor(self._known, self._suspects)
 
     def suspect(self, values: Iterable[str]) -> None:
-        """Add values that only look like secrets: masked in messages, shown in results, allowed in values."""
+        """Add values that may be secrets: masked in messages, shown in results, allowed in values."""
         new = frozenset(each for each in values if len(each) >= SHORTEST_SECRET)
         if not new <= self._suspects:
             with self._learning:
@@ -54,15 +54,15 @@ class Gate:
                 self._redact = Redactor(self._known, self._suspects)
 
     def text(self, text: str) -> str:
-        """Return a message (an error, a log line, progress) without secrets and what looks like one."""
+        """Return a message (an error, a log line, progress) with secrets and suspects masked."""
         return self._redact(text)
 
     def result(self, text: str) -> str:
-        """Return the text of a result, a trace or an export without secrets."""
+        """Return the text of a result, a trace or an export with secrets masked."""
         return self._redact_known(text)
 
     def data(self, data: Any) -> Any:
-        """Return JSON data of a result, a trace or an export without secrets in its texts."""
+        """Return JSON data of a result, a trace or an export with secrets in its texts masked."""
         if isinstance(data, str):
             return self._redact_known(data)
         if isinstance(data, dict):
@@ -72,7 +72,7 @@ class Gate:
         return data
 
     def admit(self, value: bytes, what: str) -> bytes:
-        """Return a value, as canonical JSON, that goes into the journal unchanged.
+        """Return canonical JSON for the journal unchanged, after a check for secrets.
 
         Raises:
             SecretInValue: it contains a whole secret of 8 characters or more.
@@ -83,5 +83,5 @@ class Gate:
         return value
 
 
-# One gate a process: a secret that one project knows must not leave through the log of another one.
+# One gate per process, so that a secret of one project cannot leak into the log of another one.
 GATE = Gate()

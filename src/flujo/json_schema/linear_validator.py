@@ -12,8 +12,8 @@ from flujo.json_schema.re2_patterns import is_found
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# `jsonschema` calls `re.search` in four keywords, `additionalProperties` and `unevaluatedProperties` among
-# them, and takes no other engine: so all four are written again here.
+# `jsonschema` calls `re.search` in four keywords, including `additionalProperties` and
+# `unevaluatedProperties`, and accepts no other engine, so all four are reimplemented here.
 
 
 def _pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[ValidationError]:
@@ -60,7 +60,7 @@ def _declared(value: dict[str, Any], schema: dict[str, Any]) -> set[str]:
 
 
 def _evaluated(validator: Any, value: dict[str, Any], schema: Any) -> set[str]:
-    """Return the keys evaluated by a schema or by the schemas it applies in place."""
+    """Return the keys evaluated by a schema or by the schemas that it applies in place."""
     if not isinstance(schema, dict):
         return set()
     found = _declared(value, schema)

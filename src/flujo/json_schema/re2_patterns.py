@@ -18,7 +18,7 @@ def is_found(pattern: str, text: str) -> bool:
     """Return whether `pattern` matches somewhere in `text`; a lone surrogate in it counts as U+FFFD.
 
     Raises:
-        PatternRefused: it is not a regular expression, or uses what RE2 leaves out to stay linear:
+        PatternRefused: it is not a regular expression, or uses a feature that RE2 does not support:
             lookaround, backreferences, possessive quantifiers, more than 1,000 repetitions.
     """
     plain = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -30,16 +30,16 @@ def check_pattern(pattern: str) -> None:
     _compiled(pattern)
 
 
-@lru_cache(maxsize=128)  # each holds up to 8 MiB
+@lru_cache(maxsize=128)  # each uses up to 8 MiB
 def _compiled(pattern: str) -> Any:
     import re2
 
     options = re2.Options()
-    options.log_errors = False  # RE2 writes them to stderr, beside the exception
+    options.log_errors = False  # otherwise RE2 also writes them to stderr
     try:
         return re2.compile(_ESCAPE.sub(_escape, pattern), options)
     except UnicodeEncodeError as error:
-        raise PatternRefused("it holds half of a surrogate pair") from error
+        raise PatternRefused("it contains half of a surrogate pair") from error
     except re2.error as error:
         raise PatternRefused(error.args[0].decode(errors="replace")) from error
 

@@ -1,4 +1,4 @@
-"""Builds JSON Schema validators: nothing is fetched, and patterns are matched in linear time."""
+"""Builds JSON Schema validators without network access, with patterns matched in linear time."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ async def test_over_has_to_be_a_list(store: MemoryStateStore, world: World) -> N
     for number, over in enumerate((Expr("input"), CallableRef("x:over", lambda data: {"a": data}))):
         result = await start(pipeline(mapping(world, over=over)), store, "text", run_id=f"run-{number}")
         assert result.error is not None
-        assert result.error.message == f"`over` of map 'm' gives {['a text', 'a map'][number]}, not a list"
+        assert result.error.message == f"`over` of map 'm' is {['a text', 'a map'][number]}, not a list"
 
 
 async def test_max_concurrency_limits_the_items_in_progress(store: MemoryStateStore) -> None:

@@ -87,9 +87,9 @@ async def test_a_resumed_run_does_not_call_the_router_again(store: MemoryStateSt
 @pytest.mark.parametrize(
     ("nonsense", "said"),
     [
-        ("d", "chose 'd', which is no branch; the branches are a, b, c"),
-        (["a", 3], "chose 3, which is no branch"),
-        ([{"a": 1}], "chose {'a': 1}, which is no branch"),
+        ("d", "chose 'd', which is not a branch; the branches are a, b, c"),
+        (["a", 3], "chose 3, which is not a branch"),
+        ([{"a": 1}], "chose {'a': 1}, which is not a branch"),
         ([], "answered [], which names no branch"),
         (42, "answered 42, which names no branch"),
         (None, "answered None, which names no branch"),

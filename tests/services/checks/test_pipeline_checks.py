@@ -236,24 +236,27 @@ def machine(**more: Any) -> StateMachineStep:
 WRONG_ARGUMENTS: dict[str, tuple[Callable[[], Any], str]] = {
     "nobody answers": (lambda: Step("x"), "has no `agent` or `call`"),
     "two answer": (lambda: Step("x", count, agent=WRITER), "has `agent` and `call`"),
-    "a number is called": (lambda: Step("x", 3), "`call` is 3, and takes a callable"),  # type: ignore[call-overload]
-    "an unknown key": (lambda: Step("x", count, wen="input"), "there is no `wen` on `Step`"),  # type: ignore[call-overload]
-    "a set as a value": (lambda: Step("x", count, input={1}), "which JSON has no word for"),  # type: ignore[call-overload]
-    "arguments as a list": (lambda: Step("x", count, arguments=[1]), "takes a mapping"),  # type: ignore[call-overload]
-    "a callable as a body": (lambda: LoopStep("x", count, until=True), "takes steps"),  # type: ignore[arg-type]
-    "a list of callables as a body": (lambda: LoopStep("x", [count], until=True), "takes steps"),  # type: ignore[list-item]
+    "a number is called": (lambda: Step("x", 3), "`call` is 3; expected a callable"),  # type: ignore[call-overload]
+    "an unknown key": (lambda: Step("x", count, wen="input"), "`Step` has no argument `wen`"),  # type: ignore[call-overload]
+    "a set as a value": (lambda: Step("x", count, input={1}), "which is not JSON data"),  # type: ignore[call-overload]
+    "arguments as a list": (lambda: Step("x", count, arguments=[1]), "expected a mapping"),  # type: ignore[call-overload]
+    "a callable as a body": (lambda: LoopStep("x", count, until=True), "expected steps"),  # type: ignore[arg-type]
+    "a list of callables as a body": (lambda: LoopStep("x", [count], until=True), "expected steps"),  # type: ignore[list-item]
     "a loop without an end": (lambda: LoopStep("x", Step("a", count)), "no `until` or `exit_condition"),
     "none at all": (lambda: LoopStep("x", Step("a", count), until=True, max_iterations=0), "at least 1"),
     "two forms": (
         lambda: ConditionalStep("x", condition="input", then=Step("a", count), default=Step("b", count)),
         "mixes the two forms",
     ),
-    "a text as tags": (lambda: Step("x", count, tags="ab"), "takes a list of texts"),
-    "a dict as config": (lambda: Step("x", count, config={}), "takes a `StepConfig`"),  # type: ignore[call-overload]
+    "a text as tags": (lambda: Step("x", count, tags="ab"), "expected a list of texts"),
+    "a dict as config": (lambda: Step("x", count, config={}), "expected a `StepConfig`"),  # type: ignore[call-overload]
     "no such way to save": (lambda: Step("x", count, save={"a": {"add": "output"}}), "`{'append': …}`"),
-    "a class that JSON Schema cannot say": (lambda: Step("x", count, output_schema=Judge), "no JSON Schema"),
-    "a dict as a state": (lambda: machine(states={"a": {}}), "takes a `State`"),
-    "an agent that is none": (lambda: GranularStep("x", "writer"), "takes a `AgentSpec`"),  # type: ignore[arg-type]
+    "a class that JSON Schema cannot say": (
+        lambda: Step("x", count, output_schema=Judge),
+        "has no JSON Schema",
+    ),
+    "a dict as a state": (lambda: machine(states={"a": {}}), "expected a `State`"),
+    "an agent that is none": (lambda: GranularStep("x", "writer"), "expected a `AgentSpec`"),  # type: ignore[arg-type]
 }
 
 
@@ -331,7 +334,7 @@ class TestTypes:
         def two(left: str, right: str) -> str:
             return left + right
 
-        with pytest.raises(ArgumentsRejected, match="has no place"):
+        with pytest.raises(ArgumentsRejected, match="can take the step.s input"):
             Flujo(Pipeline([Step("a", agent=WRITER), Step("b", two)]))
 
     async def test_a_result_is_what_the_last_callable_is_annotated_to_give(self) -> None:

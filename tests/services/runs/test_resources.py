@@ -161,7 +161,7 @@ class TestFields:
         result = await outcome(step(rows), resources=Pool(name="p"))
         assert result.error is not None
         assert (result.error.code, result.error.path) == ("FLJ306", "a")
-        assert "Pool was made without 'rows'" in result.error.message
+        assert "Pool was created without 'rows'" in result.error.message
 
     def test_what_is_no_field_is_no_attribute(self) -> None:
         assert not hasattr(Pool(), "rwos")

@@ -423,7 +423,7 @@ class GranularStep(BaseStep):
 
 
 class CacheStep(BaseStep):
-    """Returns the cached output if its step ran with the same input before."""
+    """Answers from the cache when its step got the same input before."""
 
     kind: Literal["cache"]
     step: "AnyStep"

@@ -1,11 +1,11 @@
-"""The syntax tree: every kind of step, as plain data. YAML and Python are two doors to these classes.
+"""The syntax tree: every kind of step as plain data, built from YAML or in Python.
 
-A tree holds expressions, texts, schemas and names; it holds nothing compiled. `services.binding` imports and
-compiles what a tree names and hands the engine what it calls.
+A tree contains expressions, texts, schemas and names, but nothing compiled. `services.binding` imports and
+compiles them for the engine.
 
-One kind a file. Fields have the words of the YAML. Constructors take what Python has for them: callables,
-texts, a list of steps or one step where a body stands; the fields hold plain data (`domain.arguments`).
-`Step[In, Out]` says what a step takes and gives; type checkers join steps by it, and it holds no data.
+Each kind has a file. Fields have the names of the YAML keys. Constructors accept Python values: callables,
+strings, and a list of steps or one step as a body; the fields hold plain data (`domain.arguments`). Type
+checkers use the parameters of `Step[In, Out]` to check that connected steps match.
 """
 
 from collections.abc import Mapping
@@ -81,4 +81,4 @@ KINDS: Mapping[str, type[BaseStep]] = {
         GranularStep, CacheStep, ImportStep, HumanInTheLoopStep, TreeSearchStep,
     )
 }  # fmt: skip
-"""Every kind of step with its class, by the word of the YAML."""
+"""The class of every kind of step, by its name in YAML."""

@@ -1,4 +1,4 @@
-"""Converters of arguments that several kinds share: who answers, bodies, merges, substitutes."""
+"""Converters of arguments that several kinds share: agents, bodies, merges, substitutes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from flujo.domain.pipeline import body
 from flujo.domain.values import CallableRef
 
 Answerer = AgentSpec | CallableRef | str | Callable[..., Any]
-"""Who answers: an agent, or a callable."""
+"""An agent or a callable."""
 
 Callables = Sequence[CallableRef | str | Callable[..., Any]]
-"""Several callables, each as itself or as `module:callable`."""
+"""Several callables, each as an object or as `module:callable`."""
 
 Merge = str | CallableRef | Callable[..., Any]
-"""A `MergeStrategy` by itself or by its value, or a callable of the branches' contexts."""
+"""A `MergeStrategy` or its value, or a callable that gets the branches' contexts."""
 
 
 def answerer(given: Answerer, where: str) -> AgentSpec | CallableRef:
-    """Return who answers."""
+    """Return an agent or the reference of a callable."""
     if isinstance(given, AgentSpec):
         return given
     return values.callable_ref(given, where, takes="an `AgentSpec`, a callable, or `module:callable`")
@@ -32,12 +32,12 @@ bodies = values.each(body)
 
 
 def merge(given: Merge, where: str) -> str | CallableRef:
-    """Return how contexts are merged."""
+    """Return a merge strategy or the reference of a callable."""
     if isinstance(given, str) and not values.looks_like_target(given):
         return str(given)
     return values.callable_ref(given, where, takes="a `MergeStrategy`, or a callable")
 
 
 def instead(given: str | Mapping[str, Any], where: str) -> Any:
-    """Return what stands in a failure's place: a word, or values by name."""
+    """Return the substitute for a failure: a word, or values by name."""
     return given if isinstance(given, str) else values.mapping(given, where)

@@ -15,9 +15,9 @@ from flujo.domain.values import Logic, Logical
 
 @node
 class CacheStep(BaseStep[In, Out]):
-    """Answers from the cache when `step` was asked the same before.
+    """Answers from the cache when `step` got the same input before.
 
-    `cache=CachePolicy(…)` on a step does the same without a step around it.
+    `cache=CachePolicy(…)` on a step does the same without a separate step.
     """
 
     kind: ClassVar[str] = "cache"
@@ -28,17 +28,17 @@ class CacheStep(BaseStep[In, Out]):
     """The step that runs when the cache has no answer."""
     _: KW_ONLY
     key: Takes[Logical | None, Logic | None] = takes(values.logic, default=None)
-    """A further part of the cache key, beside the step and its input."""
+    """An additional part of the cache key, besides the step and its input."""
     ttl_s: float | None = None
-    """For how many seconds an answer is good."""
+    """The seconds after which an answer expires."""
 
     def summary(self) -> str:
-        """Return when it runs nothing."""
-        return "from the cache when it was asked the same before"
+        """Return the source of its answers."""
+        return "from the cache when it got the same input before"
 
     @property
     def policy(self) -> CachePolicy:
-        """How its answers are cached."""
+        """The cache policy of its answers."""
         return CachePolicy(key=self.key, ttl_s=self.ttl_s)
 
     def bodies(self) -> Mapping[str, Pipeline]:

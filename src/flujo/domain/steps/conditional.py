@@ -18,7 +18,7 @@ Form = Literal["if", "switch"]
 
 @node
 class ConditionalStep(BaseStep[In, Out]):
-    """Routing: `then` and `else_` by a condition, or `branches` and `default` by a value."""
+    """Runs `then` or `else_` by a condition, or one of `branches` or `default` by a value."""
 
     kind: ClassVar[str] = "conditional"
     names_bodies: ClassVar[bool] = True
@@ -29,22 +29,22 @@ class ConditionalStep(BaseStep[In, Out]):
     condition: Takes[Logical | None, Logic] = takes(values.logic, default=None, spelled="condition_callable")
     """True or false for `then` and `else_`; the name of a branch for `branches`."""
     condition_callable: InitVar[Logical | None] = None
-    """The same argument under the name of the manual."""
+    """An alias of `condition`."""
     then: InitVar[Body | None] = None
-    """What runs when the condition holds."""
+    """The steps that run when the condition is true."""
     else_: InitVar[Body | None] = None
-    """What runs otherwise; without it, the input of the step is its output."""
+    """The steps that run otherwise; without it, the step outputs its input."""
     branches: Takes[Mapping[str, Body], Mapping[str, Pipeline]] = takes(bodies, default_factory=dict)
-    """What runs, by the condition's value; `then` and `else` for an `if`."""
+    """The branches by the condition's value; `then` and `else` for an `if`."""
     default: Takes[Body | None, Pipeline | None] = takes(body, default=None)
-    """What runs when there is no such branch; without it, that is an error."""
+    """The steps that run for any other value; without it, another value is an error."""
     form: Takes[Form | None, Form] = None  # type: ignore[assignment]  # follows from the branches
-    """Which of the two it is; it follows from the branches' names when it is not given."""
+    """Whether it is an `if` or a `switch`; by default determined by the names of the branches."""
     output: Takes[Valued, Value] = takes(values.value, default=None)
-    """What comes out, instead of the branch's output."""
+    """The output, instead of the branch's output."""
 
     def _adapt(self, arguments: dict[str, Any]) -> None:
-        """Put `then` and `else_` among the branches, and tell the two forms apart."""
+        """Move `then` and `else_` into the branches, and determine the form."""
         ways = {
             key: way
             for key, way in (("then", arguments["then"]), ("else", arguments["else_"]))
@@ -55,15 +55,15 @@ class ConditionalStep(BaseStep[In, Out]):
         if not fits_if and (arguments["form"] == "if" or ways):
             raise PipelineError(
                 f"step {arguments['name']!r} mixes the two forms of a condition",
-                hint="give `then` and `else_`, or `branches` and `default`",
+                hint="use `then` and `else_`, or `branches` and `default`",
             )
         arguments["branches"] = branches
         arguments["form"] = arguments["form"] or ("if" if fits_if else "switch")
 
     def summary(self) -> str:
-        """Return what decides."""
+        """Return the condition."""
         return f"{'if' if self.form == 'if' else 'by'} {self.condition}"
 
     def bodies(self) -> Mapping[str, Pipeline]:
-        """Return the branches, and `default` under its own name."""
+        """Return the branches, including `default`."""
         return {**self.branches, "default": self.default} if self.default else self.branches

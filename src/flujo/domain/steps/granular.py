@@ -1,4 +1,4 @@
-"""`granular`: an agent whose turns are journaled one at a time."""
+"""`granular`: an agent whose turns are recorded in the journal one at a time."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from flujo.domain.values import Value, Valued
 
 @node
 class GranularStep(BaseStep[In, Out]):
-    """An agent that is journaled turn by turn. A runner refuses it: it is not available yet."""
+    """An agent whose turns are recorded one at a time. Not available yet: runners refuse it."""
 
     kind: ClassVar[str] = "granular"
 
     agent: AgentSpec = takes(values.instance(AgentSpec))
-    """Who answers, turn by turn."""
+    """The agent."""
     _: KW_ONLY
     input: Takes[Valued, Value] = takes(values.value, default=None)
     """The prompt, instead of the output of the step before."""
     max_turns: int = takes(values.count, default=20)
-    """How many turns there are at most."""
+    """The maximum number of turns."""
     on_limit: OnLimit = "fail"
-    """Whether the step fails when there were so many."""
+    """Whether the step fails at that limit."""
     enforce_idempotency: bool = False
-    """Whether a tool call is issued at most once."""
+    """Whether a tool call is sent at most once."""
     in_doubt: InDoubt = "pause"
-    """What happens when it is unknown whether a call arrived."""
+    """The action when it is unknown whether a call took effect."""
     history: Literal["full", "last"] = "full"
-    """What the model sees of its turns so far."""
+    """The part of the previous turns that the model sees."""
 
     def summary(self) -> str:
-        """Return who is asked."""
+        """Return the agent."""
         return f"asks {self.agent}"

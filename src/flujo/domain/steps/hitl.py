@@ -17,20 +17,20 @@ OnDeadline = Takes[Literal["fail"] | Mapping[str, Valued], Literal["fail"] | Map
 
 @node
 class HumanInTheLoopStep(BaseStep[In, Out]):
-    """Asks a human and waits, without a limit or until the deadline passes."""
+    """Asks a human and waits, indefinitely or until a deadline."""
 
     kind: ClassVar[str] = "hitl"
     shape: ClassVar[Shape] = "human"
 
     message: Takes[Valued, Value] = takes(values.value)
-    """The question; texts are filled in."""
+    """The question; placeholders are filled in."""
     _: KW_ONLY
     answer_schema: Any = takes(values.schema, default=None)
-    """A JSON Schema or a class that the answer has to fit."""
+    """A JSON Schema or a class that the answer must match."""
     deadline_s: float | None = None
-    """Counted by the database's clock from when the question is asked."""
+    """Seconds to wait for the answer, by the database's clock."""
     on_deadline: OnDeadline = takes(instead, default="fail")
-    """What happens then: the step fails, or goes on as if `{"answer": …}` had been answered."""
+    """The action at the deadline: fail the step, or continue with the answer of `{"answer": …}`."""
 
     def summary(self) -> str:
         """Return the question."""

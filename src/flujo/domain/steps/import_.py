@@ -24,7 +24,7 @@ B = TypeVar("B")
 if TYPE_CHECKING:  # for overloads
 
     class ImportKeys(Common, total=False):
-        """The arguments of an import that do not change what it takes and gives."""
+        """The arguments of an import that do not affect its input and output types."""
 
         blueprint: str
         context: Literal["own", "inherit"]
@@ -33,22 +33,22 @@ if TYPE_CHECKING:  # for overloads
 
 @node
 class ImportStep(BaseStep[In, Out]):
-    """Another pipeline as one step, with a scope of its own; a blueprint is read when the tree is built."""
+    """Runs another pipeline as one step, in a separate scope. A blueprint is read when the tree is built."""
 
     kind: ClassVar[str] = "import"
     shape: ClassVar[Shape] = "import"
 
     pipeline: Pipeline = takes(values.instance(Pipeline))
-    """What runs; `flujo.read_blueprint` gives that of a file."""
+    """The pipeline; `flujo.read_blueprint` reads one from a file."""
     _: KW_ONLY
     blueprint: str = ""
     """The path, relative to the project's root; empty for a pipeline written in Python."""
     arguments: Mapping[str, Value] | None = takes(values.mapping, default=None)
-    """Its input, by name, instead of the output of the step before; texts are filled in."""
+    """Its input, by name, instead of the output of the step before; placeholders are filled in."""
     context: Literal["own", "inherit"] = "own"
-    """Whether its steps read and write a context of the pipeline's own, or the one around this step."""
+    """Whether its steps use the pipeline's own context, or the context of this step."""
     on_failure: Literal["fail", "skip"] | Mapping[str, Value] = takes(instead, default="fail")
-    """Whether its failure fails the step, is skipped, or gives `{"output": …}` instead."""
+    """Whether a failure fails the step, is skipped, or is replaced by `{"output": …}`."""
 
     if TYPE_CHECKING:
 
@@ -68,7 +68,7 @@ class ImportStep(BaseStep[In, Out]):
         def __init__(self, *given: Any, **keys: Any) -> None: ...
 
     def summary(self) -> str:
-        """Return which file runs."""
+        """Return the file of the pipeline."""
         return f"runs {self.blueprint}"
 
     @property

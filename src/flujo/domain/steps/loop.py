@@ -1,4 +1,4 @@
-"""`loop`: repeats its body until a condition holds."""
+"""`loop`: repeats its body until a condition is true."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Carry(Node):
 
 @node
 class LoopStep(BaseStep[In, Out]):
-    """Repeats `body` until `until` holds, at most `max_iterations` times."""
+    """Repeats `body` until `until` is true, at most `max_iterations` times."""
 
     kind: ClassVar[str] = "loop"
     verb: ClassVar[str] = "repeats "
@@ -39,18 +39,18 @@ class LoopStep(BaseStep[In, Out]):
     """Evaluated after each iteration, where the body's steps are visible; a callable gets `data`, the
     iteration's output, and `context`."""
     exit_condition_callable: InitVar[Logical | None] = None
-    """The same argument under the name of the manual."""
+    """An alias of `until`."""
     max_iterations: int = takes(values.count, default=10)
-    """How many there are at most."""
+    """The maximum number of iterations."""
     on_limit: OnLimit = "fail"
-    """Whether the step fails when there were so many."""
+    """Whether the step fails at that limit."""
     carry: Mapping[str, Carry] = takes(values.each(values.instance(Carry)), default_factory=dict)
     """Variables of the loop, read as `loop.NAME`."""
     output: Takes[Valued, Value] = takes(values.value, default=None)
-    """What comes out, instead of the last iteration's output."""
+    """The output, instead of the last iteration's output."""
 
     def summary(self) -> str:
-        """Return when it ends."""
+        """Return the condition and the limit."""
         return f"until {self.until}, at most {self.max_iterations} times"
 
     def decides(self) -> str:
@@ -62,7 +62,7 @@ class LoopStep(BaseStep[In, Out]):
         yield f"at most {self.max_iterations} times"
 
     def local_names(self) -> Mapping[str, Sequence[str]]:
-        """Return the names that iterations carry."""
+        """Return the names of the carried variables."""
         return {"carry": tuple(self.carry)}
 
     def bodies(self) -> Mapping[str, Pipeline]:

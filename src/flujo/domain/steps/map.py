@@ -17,42 +17,42 @@ PREVIOUS = Expr("previous")
 
 @node
 class MapStep(BaseStep[In, Out]):
-    """Runs `body` once for each item of `over`; results in the input's order."""
+    """Runs `body` once for each item of `over`; the results are in the order of the items."""
 
     kind: ClassVar[str] = "map"
     verb: ClassVar[str] = "runs "
     shape: ClassVar[Shape] = "inside"
 
     body: Takes[Body, Pipeline] = takes(body)
-    """The steps of one item, which is the first one's input and visible as `item`."""
+    """The steps for one item, which is the first step's input and is visible as `item`."""
     _: KW_ONLY
     over: Takes[Logical, Logic] = takes(values.logic, default=PREVIOUS)
-    """The items: an expression, or a callable that gives a list or an async iterator."""
+    """The items: an expression, or a callable that returns a list or an async iterator."""
     item_name: str | None = None
-    """A second name for `item`."""
+    """Another name for `item`."""
     max_concurrency: int = takes(values.count, default=10)
-    """How many items are worked on at once."""
+    """How many items are processed concurrently."""
     on_error: OnError = "fail"
     """Whether an item's failure fails the step, is collected, or is left out."""
     merge: Takes[Merge | None, str | CallableRef] = takes(
         merge, default=None, otherwise="no_merge", spelled="merge_strategy"
     )
-    """What becomes of what items write to the context; by default nothing is kept."""
+    """How the items' writes to the context are merged; by default they are dropped."""
     merge_strategy: InitVar[Merge | None] = None
-    """The same argument under the name of the manual."""
+    """An alias of `over`."""
     output: Takes[Valued, Value] = takes(values.value, default=None)
-    """What comes out, instead of the list of outputs."""
+    """The output, instead of the list of outputs."""
 
     def summary(self) -> str:
-        """Return what it goes through."""
+        """Return the items and the concurrency."""
         return f"for each of {self.over}, {self.max_concurrency} at a time"
 
     def limits(self) -> Iterator[str]:
-        """Yield the number of items at once."""
+        """Yield the concurrency."""
         yield f"{self.max_concurrency} at a time"
 
     def local_names(self) -> Mapping[str, Sequence[str]]:
-        """Return the second name of the item."""
+        """Return the other name of the item."""
         return {} if self.item_name is None else {"as": (self.item_name,)}
 
     def bodies(self) -> Mapping[str, Pipeline]:

@@ -15,7 +15,7 @@ from flujo.domain.values import CallableRef, Value, Valued
 
 @node
 class ParallelStep(BaseStep[In, Out]):
-    """Runs all branches at once, each on its own view of the context, then merges what they wrote."""
+    """Runs all branches at once, each with its own view of the context, then merges their writes."""
 
     kind: ClassVar[str] = "parallel"
     names_bodies: ClassVar[bool] = True
@@ -31,7 +31,7 @@ class ParallelStep(BaseStep[In, Out]):
     )
     """A strategy, or a callable; by default `CONTEXT_UPDATE`."""
     merge_strategy: InitVar[Merge | None] = None
-    """The same argument under the name of the manual."""
+    """An alias of `merge`."""
     field_mapping: Takes[Mapping[str, Sequence[str]], Mapping[str, tuple[str, ...]]] = takes(
         values.each(values.texts), default_factory=dict
     )
@@ -39,12 +39,12 @@ class ParallelStep(BaseStep[In, Out]):
     on_branch_failure: OnError = "fail"
     """Whether a branch's failure fails the step, is collected, or is left out."""
     max_concurrency: int | None = takes(values.count, default=None)
-    """How many branches run at once; without it, all."""
+    """How many branches run concurrently; by default all."""
     output: Takes[Valued, Value] = takes(values.value, default=None)
-    """What comes out, instead of `{branch: output}`."""
+    """The output, instead of `{branch: output}`."""
 
     def summary(self) -> str:
-        """Return that all branches run."""
+        """Return a fixed text."""
         return "all branches at once"
 
     def bodies(self) -> Mapping[str, Pipeline]:

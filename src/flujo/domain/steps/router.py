@@ -26,14 +26,14 @@ class DynamicParallelRouterStep(ParallelStep[In, Out]):
     )
     """An agent or a callable that answers with the names of branches."""
     router_agent: InitVar[Answerer | None] = None
-    """The same argument under the name of the manual."""
+    """An alias of `router`."""
     input: Takes[Valued, Value] = takes(values.value, default=None)
-    """What is asked, instead of the output of the step before."""
+    """The router's input, instead of the output of the step before."""
 
     def summary(self) -> str:
-        """Return who chooses."""
+        """Return the router."""
         return f"the branches that {self.router} picks"
 
     def decides(self) -> str:
-        """Return who chooses."""
+        """Return the router."""
         return str(self.router)

@@ -1,4 +1,4 @@
-"""`state_machine`: visits states until a final one is left."""
+"""`state_machine`: visits states until a final one has been executed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from flujo.domain.values import Logic, Logical, Value, Valued
 
 @node
 class Transition(Node):
-    """An edge of a state machine; without `when` it is the `else`."""
+    """A transition to another state; without `when` it is always taken."""
 
     owner: ClassVar[str] = "transition to {to!r}: "
 
     to: str
-    """The state that it leads to."""
+    """The next state."""
     when: Takes[Logical | None, Logic | None] = takes(values.logic, default=None)
-    """When it is taken."""
+    """The condition of the transition."""
 
 
 def _transitions(given: Sequence[Transition], _where: str) -> tuple[Transition, ...]:
@@ -30,19 +30,19 @@ def _transitions(given: Sequence[Transition], _where: str) -> tuple[Transition, 
 
 @node
 class State(Node):
-    """A state: its steps, and where it may go; nowhere from a final state."""
+    """A state: its steps and transitions; a final state has no transitions."""
 
     owner: ClassVar[str] = "a state's "
 
     body: Takes[Body, Pipeline] = takes(body, default=())
     """The state's steps."""
     transitions: Takes[Sequence[Transition], tuple[Transition, ...]] = takes(_transitions, default=())
-    """The ways out, of which the first that holds is taken."""
+    """The transitions; the first with a true condition is taken."""
 
 
 @node
 class StateMachineStep(BaseStep[In, Out]):
-    """Visits states from `initial` until one of `final` is left."""
+    """Visits states from `initial` until one of `final` has been executed."""
 
     kind: ClassVar[str] = "state_machine"
     names_bodies: ClassVar[bool] = True
@@ -53,16 +53,16 @@ class StateMachineStep(BaseStep[In, Out]):
     initial: str
     """The first state."""
     states: Mapping[str, State] = takes(values.each(values.instance(State)))
-    """Each with its steps and transitions."""
+    """The states by name, with their steps and transitions."""
     final: Takes[Sequence[str], tuple[str, ...]] = takes(values.texts)
-    """The states after which it is over."""
+    """The states that end the machine."""
     max_transitions: int = takes(values.count, default=50)
-    """How many there are at most."""
+    """The maximum number of transitions."""
     output: Takes[Valued, Value] = takes(values.value, default=None)
-    """What comes out, instead of the output of the last step that ran."""
+    """The output, instead of that of the last executed step."""
 
     def summary(self) -> str:
-        """Return where it begins and ends."""
+        """Return the first and the final states."""
         return f"from {self.initial} to {' or '.join(self.final)}"
 
     def limits(self) -> Iterator[str]:

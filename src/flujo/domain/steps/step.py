@@ -27,21 +27,21 @@ B = TypeVar("B")
 
 @node
 class Processors(Node):
-    """Callables on the way in and out: each gets what the one before it returned."""
+    """Callables that convert the input and the output of a step: each gets the result of the one before."""
 
     owner: ClassVar[str] = "`processors`: "
 
     _: KW_ONLY
     input: Takes[Callables, tuple[CallableRef, ...]] = takes(values.callable_refs, default=())
-    """They make what is really asked out of the step's input (with `with:`, the mapping of arguments)."""
+    """Convert the step's input (with `with:`, the mapping of arguments) before the call."""
     output: Takes[Callables, tuple[CallableRef, ...]] = takes(values.callable_refs, default=())
-    """They make the output out of what came back, before it is validated."""
+    """Convert the answer to the output, before it is validated."""
 
 
 if TYPE_CHECKING:  # for overloads
 
     class StepKeys(Common, total=False):
-        """The arguments of a step that do not change what it takes and gives."""
+        """The arguments of a step that do not affect its input and output types."""
 
         fallback: Step[Any, Any] | None
         processors: Processors | None
@@ -54,7 +54,7 @@ if TYPE_CHECKING:  # for overloads
 
 @node
 class Step(BaseStep[In, Out]):
-    """The atomic unit: one agent is asked, or one callable is called."""
+    """Asks one agent, or calls one callable."""
 
     kind: ClassVar[str] = "step"
 
@@ -63,25 +63,25 @@ class Step(BaseStep[In, Out]):
     the run's context and the application's resources."""
     _: KW_ONLY
     agent: AgentSpec | None = None
-    """An agent; a callable may stand here as well."""
+    """An agent or a callable."""
     arguments: Mapping[str, Value] | None = takes(values.mapping, default=None)
-    """`with:`, the callable's keyword arguments; without it, the output of the step before is its `data`."""
+    """`with:`, the callable's keyword arguments; by default the output of the step before is its `data`."""
     input: Value = takes(values.value, default=None)
     """The prompt or data, instead of the output of the step before."""
     output_schema: Any = takes(values.schema, default=None)
-    """A JSON Schema or a class that every answer has to fit."""
+    """A JSON Schema or a class that every answer must match."""
     processors: Processors = takes(values.instance(Processors), default=None, otherwise=Processors())
-    """Callables that change what is asked, and what came back."""
+    """Callables that convert the input and the output."""
     validators: tuple[CallableRef, ...] = takes(values.callable_refs, default=())
-    """They judge the output: None and True are fine; False, a reason, or a `ValueError` is not."""
+    """Check the output: None and True accept it; False, a reason, or a `ValueError` rejects it."""
     fallback: Step | None = takes(lambda given, where: _taking_over(given, where), default=None)
-    """What takes over when every attempt has failed; called `fallback`, whatever name it was given."""
+    """The step that runs when every attempt has failed; its name is always `fallback`."""
     effect: Effect = "unsafe"
-    """What calling it does to the world; undeclared is the worst."""
+    """The effect of a call; the default is the strictest one."""
     enforce_idempotency: bool = False
-    """Whether a call is announced in the journal before it is made, and never silently made twice."""
+    """Whether a call is recorded in the journal before it is made, and never repeated silently."""
     in_doubt: InDoubt = "pause"
-    """What happens when it is unknown how an enforced call ended."""
+    """The action when the result of an enforced call is unknown."""
     reconcile: CallableRef | None = takes(values.callable_ref, default=None)
     """For `in_doubt: reconcile`: gets the key, returns `{"done": True, "result": …}` or `{"done": False}`."""
 
@@ -121,11 +121,11 @@ class Step(BaseStep[In, Out]):
         arguments |= {"agent": answers if is_agent else None, "call": None if is_agent else answers}
 
     def summary(self) -> str:
-        """Return who is asked or called."""
+        """Return the agent or the callable."""
         return f"calls {self.call}" if self.agent is None else f"asks {self.agent}"
 
     def bodies(self) -> Mapping[str, Pipeline]:
-        """Return the fallback; one without `input` and `arguments` gets those of this step."""
+        """Return the fallback; without its own `input` and `arguments` it gets those of this step."""
         return self._bodies
 
     @cached_property
@@ -139,7 +139,7 @@ class Step(BaseStep[In, Out]):
         return {FALLBACK: Pipeline((spare,))}
 
     def usual_facts(self) -> Mapping[str, Any]:
-        """Return that the step itself gave the output, besides what is true of every kind."""
+        """Return the default facts of every kind, and that no fallback was used."""
         if self.fallback is None and self.cache is None:
             return NO_ITEMS
         usual = BaseStep.usual_facts(self)
@@ -147,17 +147,19 @@ class Step(BaseStep[In, Out]):
 
     @staticmethod
     def granular(name: str, agent: AgentSpec, **keys: Any) -> GranularStep:
-        """Return a step whose agent is journaled turn by turn; the same as `GranularStep(…)`."""
+        """Return a `GranularStep`."""
+        from flujo.domain.steps.granular import GranularStep
+
         return GranularStep(name, agent, **keys)
 
 
 def _taking_over(spare: Any, where: str) -> Step:
     """Return a step as the fallback of another one."""
     if not isinstance(spare, Step):
-        raise PipelineError(f"{where} is a {type(spare).__name__}, and takes a `Step`")
+        raise PipelineError(f"{where} is a {type(spare).__name__}; expected a `Step`")
     if spare.when is not None:
         raise PipelineError(
             f"{where} is a step with `when`",
-            hint="leave it out: it runs when every attempt of the step has failed",
+            hint="remove it: a fallback runs when every attempt of the step has failed",
         )
     return spare if spare.name == FALLBACK else replace(spare, name=FALLBACK)

@@ -16,7 +16,7 @@ from flujo.domain.values import CallableRef, Logic, Logical, Value, Valued
 
 @node
 class TreeSearchStep(BaseStep[In, Out]):
-    """Beam search: `propose` candidates, `evaluate` them, keep the best, until `goal` holds.
+    """Beam search: `propose` candidates, `evaluate` them, keep the best, until `goal` is true.
 
     Both get a node: `{candidate, path, depth, input}`. `propose` answers with a list of candidates,
     `evaluate` with a number or with `{score, reason}`; more is better.
@@ -26,23 +26,23 @@ class TreeSearchStep(BaseStep[In, Out]):
 
     _: KW_ONLY
     propose: Takes[Answerer, AgentSpec | CallableRef] = takes(answerer)
-    """An agent or a callable that gives candidates."""
+    """An agent or a callable that returns candidates."""
     evaluate: Takes[Answerer, AgentSpec | CallableRef] = takes(answerer)
-    """An agent or a callable that scores one; more is better."""
+    """An agent or a callable that scores one candidate; more is better."""
     goal: Takes[Logical | None, Logic | None] = takes(values.logic, default=None)
-    """Over `candidate`, `score` and `depth`; without it the search goes to `max_depth`."""
+    """A condition on `candidate`, `score` and `depth`; without it the search continues to `max_depth`."""
     beam_width: int = takes(values.count, default=3)
-    """How many candidates of each depth the search continues with."""
+    """How many candidates of each depth the search keeps."""
     max_depth: int = takes(values.count, default=5)
-    """How deep it goes at most."""
+    """The maximum depth."""
     max_concurrency: int = takes(values.count, default=10)
-    """How many candidates are worked on at once."""
+    """How many candidates are processed concurrently."""
     input: Takes[Valued, Value] = takes(values.value, default=None)
-    """What is searched for, instead of the output of the step before."""
+    """The input of the root, instead of the output of the step before."""
 
     def summary(self) -> str:
-        """Return who proposes and who evaluates."""
-        return f"searches what {self.propose} proposes, judged by {self.evaluate}"
+        """Return the proposer and the evaluator."""
+        return f"searches candidates of {self.propose}, scored by {self.evaluate}"
 
     def limits(self) -> Iterator[str]:
         """Yield the depth and the width."""

@@ -1,1 +1,1 @@
-"""How each kind of step runs; a file's name is the YAML's `kind`."""
+"""The execution of each kind of step; a file has the name of the `kind` in YAML."""

@@ -1,4 +1,4 @@
-"""`cache`: a step whose answers are kept and reused for the same input."""
+"""`cache`: a step whose answers are reused for the same input."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 async def run(step: CacheStep, frame: Frame, path: StepPath, run_body: RunBody) -> StepOutcome:
-    """Return the inner step's answer, the kept one when there is one; `cached` tells which it was."""
+    """Return the inner step's answer, cached or new; the fact `cached` tells which."""
 
     async def work() -> StepOutcome:
         inner = frame.inside(path, previous=frame.previous)
         outcome = await run_body(step.bodies()["step"], inner)
-        if isinstance(outcome, Success):  # among its facts is whether its fallback had to answer
+        if isinstance(outcome, Success):  # its facts include whether the fallback answered
             told = inner.steps[step.step.name]
             return replace(outcome, facts={name: told[name] for name in told if name != "output"})
         return outcome

@@ -1,4 +1,4 @@
-"""`conditional`: one branch is chosen, by `if` or by `switch`, and runs."""
+"""`conditional`: chooses one branch, by `if` or by `switch`, and runs it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 async def run(step: ConditionalStep, frame: Frame, path: StepPath, run_body: RunBody) -> StepOutcome:
-    """Return how the chosen branch came out.
+    """Return the outcome of the chosen branch.
 
     Raises:
         NoBranch: a `switch` has no branch for its value and no `default`.

@@ -1,4 +1,4 @@
-"""`hitl`: a human is asked, and the run waits for the answer until it comes or the deadline passes."""
+"""`hitl`: asks a human, and pauses the run until the answer arrives or the deadline passes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _ask(step: HumanInTheLoopStep, frame: Frame, path: StepPath) -> Paused:
 
 
 async def _too_late(step: HumanInTheLoopStep, frame: Frame, asked: Pause) -> StepOutcome:
-    """Return what `on_deadline` says; a failed one that is tried again asks again."""
+    """Apply `on_deadline`; a retry of a failed step asks again."""
     attempt = answering(step, frame, asked)
     if isinstance(step.on_deadline, Mapping):
         answer = frame.render(step.on_deadline["answer"])
@@ -62,7 +62,7 @@ async def _too_late(step: HumanInTheLoopStep, frame: Frame, asked: Pause) -> Ste
             return _ask(step, frame, asked.pause_id)
         return Failure(ErrorInfo.from_json(canonical.decode(failed[-1].error or b"{}")))
     error = DeadlinePassed(
-        f"nobody answered step {step.name!r} within its `deadline_s` of {step.deadline_s:g} s",
+        f"step {step.name!r} was not answered within its `deadline_s` of {step.deadline_s:g} s",
         step=step.name,
     )
     failure = error_info(error, asked.pause_id)

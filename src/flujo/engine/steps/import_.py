@@ -1,4 +1,4 @@
-"""`import`: another blueprint as one step, with an input of its own and, unless it inherits, a context."""
+"""`import`: another blueprint as one step, with its own input and, unless it inherits, its own context."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def run(step: ImportStep, frame: Frame, path: StepPath, run_body: RunBody)
     """Return the imported blueprint's output.
 
     Raises:
-        OutputRejected: what it is given does not fit its `input_schema`.
+        OutputRejected: its input does not match its `input_schema`.
     """
     given = frame.previous
     if step.arguments is not None:
@@ -44,7 +44,7 @@ async def run(step: ImportStep, frame: Frame, path: StepPath, run_body: RunBody)
 
 
 async def _scope(step: ImportStep, frame: Frame) -> ContextScope:
-    """Return the context that the imported steps see: this one, or one of their blueprint's own."""
+    """Return the context of the imported steps: this one, or a new one of their blueprint."""
     if step.context == "inherit":
         return frame.scope
     own = frame.run.binding.context(step.pipeline)
@@ -52,7 +52,7 @@ async def _scope(step: ImportStep, frame: Frame) -> ContextScope:
 
 
 def instead(step: ImportStep, frame: Frame, failure: Failure) -> StepOutcome:
-    """Return what `on_failure` makes of an import that has failed for good."""
+    """Apply `on_failure` to an import that failed after its last attempt."""
     if step.on_failure == "fail":
         return failure
     return Success(_substitute(step, frame), facts={"failed": failure.error.to_json()})

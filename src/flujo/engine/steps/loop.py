@@ -1,4 +1,4 @@
-"""`loop`: a body runs again and again until an expression holds, or a limit is reached."""
+"""`loop`: repeats a body until a condition is true or a limit is reached."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 async def run(step: LoopStep, frame: Frame, path: StepPath, run_body: RunBody) -> StepOutcome:
-    """Return the output of the last iteration, or what `output` says in its scope.
+    """Return the output of the last iteration, or the value of `output` in its scope.
 
-    A finished iteration is one entry: its output, its net patch, whether the loop ends with it, and what
-    the next one carries. A resumed loop continues at the iteration that was cut off.
+    A completed iteration is one entry: its output, its net patch, whether the loop ends with it, and the
+    carried variables. A resumed loop continues at the interrupted iteration.
 
     Raises:
         LoopLimitReached: `max_iterations` is reached and `on_limit` is `fail`.
@@ -49,7 +49,7 @@ async def run(step: LoopStep, frame: Frame, path: StepPath, run_body: RunBody) -
         carried = facts.get("carried", carried)
     if not facts["ends"] and step.on_limit == "fail":
         raise LoopLimitReached(
-            f"loop {step.name!r} ran {step.max_iterations} times and its `until` never held",
+            f"loop {step.name!r} ran {step.max_iterations} times and its `until` was never true",
             limit=step.max_iterations,
         )
     return Success(facts.get("output", previous), facts={"exhausted": not facts["ends"]})
@@ -58,14 +58,14 @@ async def run(step: LoopStep, frame: Frame, path: StepPath, run_body: RunBody) -
 async def _facts(
     step: LoopStep, inner: Frame, here: StepPath, output: Any, *, last: bool
 ) -> Mapping[str, Any]:
-    """Return what outlives an iteration's scope: whether it was the last, what comes out, what is carried."""
+    """Return the results of an iteration: whether it was the last, the output, and the carried variables."""
     inner.previous = output
     ends = await decide_flag(step.until, inner, here, what=f"`until` of loop {step.name!r}")
     facts: dict[str, Any] = {"ends": ends}
     if (ends or last) and step.output is not None:
         facts["output"] = inner.render(step.output)
     if not ends and step.carry:
-        # `until` is the iteration's first decision; those of callables that carry a variable follow it.
+        # `until` is the iteration's first decision; those of carried variables follow it.
         facts["carried"] = {
             name: await decide(carry.next, inner, here, attempt=number)
             for number, (name, carry) in enumerate(step.carry.items(), start=2)

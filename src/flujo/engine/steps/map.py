@@ -1,4 +1,4 @@
-"""`map`: a body runs once for each item of a list, several at a time, and the results keep its order."""
+"""`map`: runs a body once for each item of a list, concurrently; the results are in the order of the list."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 async def run(step: MapStep, frame: Frame, path: StepPath, run_body: RunBody) -> StepOutcome:
-    """Return the list of outputs, or what became of each item (`on_error: collect`).
+    """Return the list of outputs, or the result of each item (`on_error: collect`).
 
     Raises:
         ExpressionFailed: `over` is not a list.

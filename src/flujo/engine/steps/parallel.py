@@ -1,4 +1,4 @@
-"""`parallel`: all branches run at once, each on its own fork of the context, which are merged then."""
+"""`parallel`: runs all branches at once, each on its own fork of the context, and merges the forks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 async def run(step: ParallelStep, frame: Frame, path: StepPath, run_body: RunBody) -> StepOutcome:
-    """Return `{branch: output}`, or what `output` makes of it.
+    """Return `{branch: output}`, or the value of `output`.
 
     Raises:
         MergeConflict: two branches wrote one field of the context and `merge` does not decide.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 async def run(
     step: DynamicParallelRouterStep, frame: Frame, path: StepPath, run_body: RunBody
 ) -> StepOutcome:
-    """Return `{branch: output}` of the chosen branches, or what `output` makes of it.
+    """Return `{branch: output}` of the chosen branches, or the value of `output`.
 
     Raises:
         MergeConflict: two branches wrote one field of the context and `merge` does not decide.
@@ -42,7 +42,7 @@ async def run(
 
 
 async def _choose(step: DynamicParallelRouterStep, frame: Frame, path: StepPath) -> list[str] | Failure:
-    """Return the branches that the router chooses, durable before one of them begins.
+    """Return the branches that the router chooses; the choice is durable before they start.
 
     A router that chooses an unknown branch gets the error and one more attempt. Every answer is an attempt of
     the same decision, and its usage counts.
@@ -55,8 +55,8 @@ async def _choose(step: DynamicParallelRouterStep, frame: Frame, path: StepPath)
     cause: Exception | None = None
     while len(failures) < 2 and all(failure.code == UnknownBranch.code for failure in failures):
         attempt += 1
-        said = failures[-1].message if failures else None
-        entry, cause = await _attempt(step, frame, path, attempt, said)
+        reason = failures[-1].message if failures else None
+        entry, cause = await _attempt(step, frame, path, attempt, reason)
         if cause is None:
             return _names(entry)
         failures.append(_error(entry))
@@ -66,9 +66,9 @@ async def _choose(step: DynamicParallelRouterStep, frame: Frame, path: StepPath)
 
 
 async def _attempt(
-    step: DynamicParallelRouterStep, frame: Frame, path: StepPath, attempt: int, said: str | None
+    step: DynamicParallelRouterStep, frame: Frame, path: StepPath, attempt: int, reason: str | None
 ) -> tuple[Entry, Exception | None]:
-    """Return the recorded answer of the router, and why it cannot be used."""
+    """Return the recorded answer of the router, and the error if it cannot be used."""
     started_at = frame.run.clock.now()
     data = canonical.encode(
         frame.previous if step.input is None else frame.render(step.input),
@@ -79,12 +79,12 @@ async def _attempt(
     reply: Reply | None = None
     cause: Exception | None = None
     try:
-        reply = await frame.run.binding.agent(step.router).ask(_question(step, frame, data, said, meter))
+        reply = await frame.run.binding.agent(step.router).ask(_question(step, frame, data, reason, meter))
         chosen = _chosen(step, reply.output)
         entry = replace(entry, output=canonical.encode(chosen), usage=reply.usage)
     except (*STOPS_THE_WALK, ControlSignal):
         raise
-    except Exception as error:  # noqa: BLE001 - foreign code: whatever a router raises is a failed attempt
+    except Exception as error:  # noqa: BLE001 - foreign code: any exception fails the attempt
         failure = canonical.encode(error_info(error, path).to_json())
         used = spent(error) if reply is None else reply.usage
         entry = replace(entry, status=EntryStatus.FAILED, output=None, error=failure, usage=used)
@@ -99,13 +99,13 @@ async def _attempt(
 
 
 def _question(
-    step: DynamicParallelRouterStep, frame: Frame, data: bytes, said: str | None, meter: Meter | None
+    step: DynamicParallelRouterStep, frame: Frame, data: bytes, reason: str | None, meter: Meter | None
 ) -> Ask:
     spec = step.router if isinstance(step.router, AgentSpec) else None
     instructions = frame.render(spec.instructions) if spec and spec.instructions else None
-    if said is not None:
-        told = f"Your last answer cannot be used: {said}. Answer again, with names of branches only."
-        instructions = f"{instructions}\n\n{told}" if instructions else told
+    if reason is not None:
+        prompt = f"Your last answer cannot be used: {reason}. Answer again, with names of branches only."
+        instructions = f"{instructions}\n\n{prompt}" if instructions else prompt
     agent = frame.run.binding.agent(step.router)
     return Ask(
         data=canonical.decode(data),
@@ -122,13 +122,13 @@ def _schema(step: DynamicParallelRouterStep) -> dict[str, Any]:
 
 
 def _chosen(step: DynamicParallelRouterStep, answer: Any) -> list[str]:
-    """Return the names that an answer holds, in the order of declaration; a single one counts as a list."""
+    """Return the names in an answer, in the order of declaration; a single name counts as a list."""
     names = [answer] if isinstance(answer, str) else answer
     problem = None
     if not isinstance(names, list | tuple) or not names:
         problem = f"answered {reprlib.repr(answer)}, which names no branch"
     elif unknown := [name for name in names if not isinstance(name, str) or name not in step.branches]:
-        problem = f"chose {reprlib.repr(unknown[0])}, which is no branch"
+        problem = f"chose {reprlib.repr(unknown[0])}, which is not a branch"
     if problem is not None:
         raise UnknownBranch(
             f"the router of step {step.name!r} {problem}; the branches are {', '.join(step.branches)}",

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 Scope = dict[str, dict[str, Any]]
 
 _ROUND = 1000
-"""How far the numbers of a visit's decisions are apart when its transitions are evaluated again."""
+"""The distance between the numbers of a visit's decisions when its transitions are evaluated again."""
 
 
 async def run(step: StateMachineStep, frame: Frame, path: StepPath, run_body: RunBody) -> StepOutcome:
-    """Return the output of the final state, or what `output` says in the states' common scope.
+    """Return the output of the final state, or the value of `output` in the states' common scope.
 
-    A finished visit is one entry, which says where the machine went from there. So a resumed machine goes
-    straight to the visit that was cut off, and reads of the others only what the common scope needs.
+    A completed visit is one entry with the next state. So a resumed machine continues at the interrupted
+    visit, and reads of the others only the values that the common scope needs.
 
     Raises:
         NoTransition: no transition of a state leads to a state.
@@ -64,7 +64,7 @@ async def run(step: StateMachineStep, frame: Frame, path: StepPath, run_body: Ru
             return Success(finished.facts.get("output", previous))
         name = to
     raise TransitionLimitReached(
-        f"state machine {step.name!r} made {step.max_transitions} transitions and came to no final state",
+        f"state machine {step.name!r} made {step.max_transitions} transitions without reaching a final state",
         limit=step.max_transitions,
     )
 
@@ -72,7 +72,7 @@ async def run(step: StateMachineStep, frame: Frame, path: StepPath, run_body: Ru
 async def _facts(
     step: StateMachineStep, name: str, inner: Frame, here: StepPath, output: Any
 ) -> Mapping[str, Any]:
-    """Return where the machine goes from a state, and what comes out of it when it goes nowhere."""
+    """Return the next state after a visit, or the output when there is none."""
     inner.previous = output
     if name in step.final:
         return {"to": None} if step.output is None else {"to": None, "output": inner.render(step.output)}
@@ -84,13 +84,13 @@ async def _facts(
         ):
             return {"to": transition.to}
     raise NoTransition(
-        f"no transition of state {name!r} in state machine {step.name!r} holds, and the state is not final",
+        f"no transition of state {name!r} in state machine {step.name!r} applies, and the state is not final",
         state=name,
     )
 
 
 def _round(inner: Frame, here: StepPath) -> int:
-    """Return how often all transitions of a visit were false before: a retry evaluates them again."""
+    """Return how often all transitions of a visit were false: a retry evaluates them again."""
     answers = inner.run.journal.attempts(here, EntryKind.DECISION)
     if not answers:
         return 0
@@ -100,7 +100,7 @@ def _round(inner: Frame, here: StepPath) -> int:
 
 
 async def _restore(step: StateMachineStep, frame: Frame, steps: Scope, passed: dict[str, StepPath]) -> None:
-    """Make the steps of finished visits visible, of each state the latest, from what the journal holds."""
+    """Make the steps of completed visits visible from the journal: for each state, of its latest visit."""
     journal = frame.run.journal
     for name, here in passed.items():
         await journal.load_level(here)

@@ -1,4 +1,4 @@
-"""`step`: one agent is asked, or one callable is called."""
+"""`step`: asks one agent, or calls one callable."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOT_TAKEN_OVER = frozenset({CallInDoubt.code, UsageLimitExceeded.code})
 
 
 def run(step: Step, frame: Frame, path: StepPath, run_body: RunBody) -> Awaitable[StepOutcome]:
-    """Return how the step came out, or else its fallback; once that has a result, it is the step's."""
+    """Return the outcome of the step, or of its fallback if the step fails."""
     if step.fallback is None:
         return perform(step, frame, path)
     return _or_its_fallback(step, frame, path, run_body)

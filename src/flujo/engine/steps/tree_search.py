@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from flujo.engine.frame import Frame, RunBody
 
 CANDIDATES: Mapping[str, Any] = {"type": "array"}
-"""What `propose` answers with."""
+"""The schema of answers of `propose`."""
 SCORE: Mapping[str, Any] = {
     "anyOf": [
         {"type": "number"},
@@ -34,7 +34,7 @@ SCORE: Mapping[str, Any] = {
         },
     ]
 }
-"""What `evaluate` answers with; more is better."""
+"""The schema of answers of `evaluate`; more is better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +43,21 @@ class Node:
 
     place: StepPath
     path: tuple[Any, ...] = ()
-    """The candidates that lead here, its own last; none for the root."""
+    """The candidates on the path to this one, including it; empty for the root."""
     score: float | int = 0
 
     @property
     def candidate(self) -> Any:
-        """What was proposed; None for the root."""
+        """The candidate; None for the root."""
         return self.path[-1] if self.path else None
 
 
 async def run(step: TreeSearchStep, frame: Frame, path: StepPath, run_body: RunBody) -> StepOutcome:
     """Return `{candidate, score, path, depth, goal_reached}` of the best candidate.
 
-    Every question is a step of its own in the journal: `search[2][0]/propose` asks for what may follow the
-    first candidate below the third one. So a run that goes on asks for no node twice, and a failure, a pause
-    or a budget that is used up leaves all the nodes before it.
+    Every request is a separate step in the journal: `search[2][0]/propose` asks for candidates after the
+    first candidate below the third one. So a resumed run repeats no request, and a failure, a pause or an
+    exhausted budget keeps all earlier nodes.
 
     Raises:
         ExpressionFailed: `goal` is neither true nor false.
@@ -87,8 +87,8 @@ async def _descend(step: TreeSearchStep, frame: Frame, path: StepPath, search: _
         beam = level[: step.beam_width]
     if best is None:
         raise OutputRejected(
-            f"`propose` of step {step.name!r} gave no candidate to begin with",
-            hint="let it propose at least one for the node whose `candidate` is null",
+            f"`propose` of step {step.name!r} returned no candidate for the root",
+            hint="it must propose at least one for the node whose `candidate` is null",
             path=child(path, "propose"),
         )
     return _found(best, goal_reached=False)
@@ -100,7 +100,7 @@ def _given(step: TreeSearchStep, frame: Frame) -> Any:
 
 
 def _best(nodes: Sequence[Node]) -> list[Node]:
-    """Return the nodes by their scores, the best first; of equal ones the one that was proposed first."""
+    """Return the nodes by descending score; equal ones in the order of proposal."""
     return sorted(nodes, key=lambda node: -node.score)
 
 
@@ -117,7 +117,7 @@ def _found(node: Node, *, goal_reached: bool) -> Success:
 
 
 async def _is_goal(step: TreeSearchStep, frame: Frame, node: Node) -> bool:
-    """Return whether a node is what was searched for; what a callable says of it is a decision."""
+    """Return whether a node meets the goal; the result of a callable is a decision."""
     what = f"`goal` of step {step.name!r}"
     names = {"candidate": node.candidate, "score": node.score, "depth": len(node.path)}
     match step.goal:
@@ -145,7 +145,7 @@ class _Search:
         self._evaluate = Pipeline((_question("evaluate", step.evaluate, SCORE),))
 
     async def proposed(self, beam: Sequence[Node]) -> list[Node] | StepOutcome:
-        """Return what may follow the nodes of a beam, in order, not yet evaluated."""
+        """Return the proposed successors of the nodes of a beam, in order, not yet evaluated."""
         answers = await self._ask(self._propose, beam)
         if not isinstance(answers, list):
             return answers
@@ -164,7 +164,7 @@ class _Search:
         return _best([Node(node.place, node.path, _score(node, answer)) for node, answer in pairs])
 
     async def _ask(self, question: Pipeline, nodes: Sequence[Node]) -> list[Any] | StepOutcome:
-        """Return the answers for all nodes, or why the search cannot go on."""
+        """Return the answers for all nodes, or the outcome that stops the search."""
 
         async def branches() -> AsyncGenerator[Branch, None]:
             for node in nodes:
@@ -190,7 +190,7 @@ class _Search:
 
 
 def _question(name: str, who: AgentSpec | CallableRef, schema: Mapping[str, Any]) -> Step:
-    """Return the step that asks one of the two; an agent with an output schema of its own keeps to that."""
+    """Return the step that asks one of the two agents; an agent's own output schema takes precedence."""
     if isinstance(who, CallableRef):
         return Step(name=name, call=who, output_schema=schema)
     own = who.output_schema is not None or who.output_type is not None
@@ -199,7 +199,7 @@ def _question(name: str, who: AgentSpec | CallableRef, schema: Mapping[str, Any]
 
 def _candidates(node: Node, answer: Any) -> list[Any]:
     if not isinstance(answer, list):
-        raise _rejected(node, "propose", "is no list of candidates", "let it answer with a list")
+        raise _rejected(node, "propose", "is not a list of candidates", "it must answer with a list")
     return answer
 
 
@@ -207,7 +207,7 @@ def _score(node: Node, answer: Any) -> float | int:
     score = answer.get("score") if isinstance(answer, dict) else answer
     if isinstance(score, bool) or not isinstance(score, int | float):
         raise _rejected(
-            node, "evaluate", "has no score", "let it answer with a number, or with `{score, reason}`"
+            node, "evaluate", "has no score", "it must answer with a number, or with `{score, reason}`"
         )
     return score
 
