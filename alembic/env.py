@@ -1,4 +1,4 @@
-"""Where Alembic meets the tables: `flujo migrate` hands in a connection, a developer gives `-x url=…`."""
+"""Connects Alembic to the tables: `flujo migrate` passes a connection, developers pass `-x url=…`."""
 
 from alembic import context
 from sqlalchemy import Connection
@@ -22,7 +22,7 @@ def run(connection: Connection) -> None:
 
 
 def write_down() -> None:
-    """Say the statements instead of executing them; whoever asked puts them into one transaction."""
+    """Print the statements instead of executing them; the caller adds the transaction."""
     context.configure(
         dialect_name=context.config.attributes["dialect"],
         target_metadata=metadata,

@@ -1,4 +1,4 @@
-"""Recovery: how often a run was taken over without progress, and whether somebody answered it meanwhile."""
+"""Recovery: the number of claims of a run without progress, and whether it was answered since then."""
 
 import sqlalchemy as sa
 from alembic import op

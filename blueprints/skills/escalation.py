@@ -9,5 +9,5 @@ _SIGNS = {
 
 
 def teams(text: str) -> list[str]:
-    """Return the teams that should look at `text`; the help pages answer what concerns nobody."""
+    """Return the teams that should look at `text`; `help` when none of them is concerned."""
     return [team for team, sign in _SIGNS.items() if sign.search(text)] or ["help"]

@@ -1,4 +1,4 @@
-"""Greets, in the language that is asked for."""
+"""Greets in a given language."""
 
 _HELLO = {"en": "Hello", "de": "Hallo", "es": "Hola"}
 

@@ -1,4 +1,4 @@
-"""Writes a letter from a note and mends it as it is told, by rules that need no model."""
+"""Writes a letter from a note and revises it by feedback, with rules instead of a model."""
 
 import re
 

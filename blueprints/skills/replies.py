@@ -4,7 +4,7 @@ MAX_QUESTION = 200
 
 
 def shortened(data: str) -> str:
-    """Return the question in one line, without what nobody reads."""
+    """Return the question on one line, shortened."""
     return " ".join(data.split())[:MAX_QUESTION]
 
 

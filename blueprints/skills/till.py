@@ -21,5 +21,5 @@ def receipt(data: dict[str, Any], idempotency_key: str) -> dict[str, Any]:
 
 
 def declined(number: str) -> str:
-    """Return what a customer is told who gets nothing back."""
+    """Return the reply to a customer whose order is not refunded."""
     return f"Order {number} is not refunded." if number else "There is no such order."

@@ -1,4 +1,4 @@
-"""Judges how a text sounds: shouting and blame are told by their signs."""
+"""Judges the tone of a text by signs of shouting and blame."""
 
 from typing import Any
 

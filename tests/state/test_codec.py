@@ -71,7 +71,7 @@ def test_a_changed_column_is_detected(entry: Entry, data: st.DataObject) -> None
     old = row[column]
     other = {int: 1234567, float: 1.5, str: "other", bytes: b"0", type(None): b"0"}[type(old)]
     row[column] = None if old == other else other
-    with pytest.raises(CorruptState, match="is not what was written"):
+    with pytest.raises(CorruptState, match="is corrupt"):
         codec.entry(row, aside)
 
 

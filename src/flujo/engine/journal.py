@@ -86,7 +86,7 @@ class Journal:
         self._handed = 0
         """How many writes have been in `_in_flight`."""
         self._broken: BaseException | None = None
-        """The error of a failed write. Every later one fails with it, because the journal would have a gap."""
+        """The error of a failed write. Later ones fail with it, because the journal would have a gap."""
         self._used: dict[StepPath, Usage] = {}
         self.usage = start.usage
         """The usage of the run so far, including failed attempts."""

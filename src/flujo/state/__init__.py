@@ -1,1 +1,1 @@
-"""REMEMBER: runs and journals in a database, the only package that knows SQL; large values beside it."""
+"""Storage of runs and journals in a database, and of large values beside it; the only package with SQL."""

@@ -1,7 +1,7 @@
-"""Records become rows and rows become records: digests, compression, and large values kept aside.
+"""Converts records to rows and back: digests, compression, and large values in separate blobs.
 
-A value of up to 16 KiB stands in its column. A larger one goes to `blobs`, named by its SHA-256, and the
-column holds `@` and that name: canonical JSON never begins with `@`.
+A value of up to 16 KiB is stored in its column. A larger one is stored in `blobs` under its SHA-256, and the
+column has `@` and that digest: canonical JSON never begins with `@`.
 """
 
 from __future__ import annotations
@@ -77,19 +77,19 @@ def blob_row(digest: str, data: bytes) -> dict[str, Any]:
 
 
 known_blob_row = lru_cache(maxsize=256)(blob_row)
-"""For blobs that come again and again, as what every run of one blueprint has pinned does."""
+"""For blobs that repeat, such as those pinned by every run of a blueprint."""
 
 
 def blob(row: Row) -> bytes:
     """Return the bytes of a blob.
 
     Raises:
-        CorruptState: they are not what was written.
+        CorruptState: they are corrupt.
     """
     with _Corrupt("blob {digest}", row):
         data = bytes(row["data"])
         if row["encoding"] == "zstd":
-            # The size in the frame is compared first: a flipped bit must not ask for a terabyte.
+            # The size in the frame is checked first, because a flipped bit could allocate a terabyte.
             if zstandard.get_frame_parameters(data).content_size != row["size"]:
                 raise ValueError("its size differs")
             data = zstandard.decompress(data)
@@ -99,7 +99,7 @@ def blob(row: Row) -> bytes:
 
 
 def _spill(value: bytes | None, aside: Rows | None) -> bytes | None:
-    """Return what the column holds for `value`; a large one goes to `aside` as a blob, if there is one."""
+    """Return the column's value for `value`; a large one is added to `aside` as a blob, if `aside` is given."""
     if value is None or aside is None or len(value) <= INLINE_LIMIT:
         return value
     digest = canonical.digest(value)
@@ -115,7 +115,7 @@ def references(rows: Iterable[Row], columns: Sequence[str]) -> set[str]:
 
 
 def _referenced(stored: bytes) -> str:
-    # A damaged reference names no blob; it must still be a text that every database can be asked for.
+    # A damaged reference names no blob, but must still be a text that databases accept.
     return stored[1:].decode("ascii", "backslashreplace").replace("\x00", "\\x00")
 
 
@@ -155,7 +155,7 @@ def entry(row: Row, aside: Mapping[str, bytes]) -> Entry:
     """Return the entry of a row; `aside` has the blobs that it points at.
 
     Raises:
-        CorruptState: the row is not what was written.
+        CorruptState: the row is corrupt.
     """
     try:
         found = Entry(
@@ -182,7 +182,7 @@ def entry(row: Row, aside: Mapping[str, bytes]) -> Entry:
 
 
 def _entry_digest(run_id: str, entry: Entry) -> bytes:
-    # The run's id is part of it, so that a row which wandered into another run is found too.
+    # Includes the run's id, so that a row that was moved to another run is detected too.
     return hashlib.sha256(f"{run_id}|{entry.digest()}".encode()).digest()
 
 
@@ -196,10 +196,10 @@ def usage(stored: bytes | None) -> Usage:
 
 
 def spent(row: Row) -> Usage:
-    """Return the usage of a journal row of which nothing else was read.
+    """Return the usage of a journal row from its `usage` column alone.
 
     Raises:
-        CorruptState: it is none. A number that is merely another one is found with the whole entry.
+        CorruptState: it is not a usage. A wrong number is only detected with the whole entry.
     """
     with _Corrupt("run {run_id}: the usage of a journal entry", row):
         return usage(row["usage"])
@@ -209,7 +209,7 @@ def spent(row: Row) -> Usage:
 
 
 def run_row(run: NewRun, aside: Rows) -> dict[str, Any]:
-    """Return what a run's row says about what was accepted; the store adds who owns it."""
+    """Return the row of an accepted run; the store adds the owner."""
     row = {
         "run_id": run.run_id,
         "pipeline": run.pipeline,
@@ -227,7 +227,7 @@ def run_row(run: NewRun, aside: Rows) -> dict[str, Any]:
 def changed_values(
     run_id: str, seals: bytes, values: Mapping[str, bytes | str | None], aside: Rows
 ) -> tuple[dict[str, bytes | str | None], bytes]:
-    """Return the columns for new values of a run, and its seals with theirs exchanged."""
+    """Return the columns for new values of a run, and its updated seals."""
     stored = {
         name: value if isinstance(value, str) else _spill(value, aside) for name, value in values.items()
     }
@@ -246,11 +246,11 @@ def run_record(row: Row, aside: Mapping[str, bytes]) -> RunRecord:
     """Return the run of a row; `aside` has the blobs that it points at.
 
     Raises:
-        CorruptState: the row is not what was written.
+        CorruptState: the row is corrupt.
     """
     with _Corrupt("run {run_id}", row):
         if _seals(row) != row["seals"]:
-            raise ValueError("a value is not what was written")
+            raise ValueError("the digest of a value differs")
         return RunRecord(
             run_id=RunId(row["run_id"]),
             pipeline=row["pipeline"],
@@ -279,7 +279,7 @@ def run_record(row: Row, aside: Mapping[str, bytes]) -> RunRecord:
 
 
 def metadata(row: Row) -> Any:
-    """Return the metadata of a run's row as the driver gives it: a text, or read already.
+    """Return the metadata of a run's row, which the driver returns as text or parsed.
 
     Raises:
         CorruptState: it is not JSON.
@@ -309,7 +309,7 @@ def _seal(run_id: str, name: str, stored: bytes | str | None) -> bytes:
 
 
 def hold_row(run_id: RunId, hold: Hold) -> dict[str, Any]:
-    """Return the row of a hold; the database adds when."""
+    """Return the row of a hold; the database adds the time."""
     return {
         "run_id": run_id,
         "path": hold.path,
@@ -324,7 +324,7 @@ def hold(row: Row) -> Hold:
     """Return the hold of a row.
 
     Raises:
-        CorruptState: the row is not what was written.
+        CorruptState: the row is corrupt.
     """
     with _Corrupt("run {run_id}: hold {number} at {path!r}", row):
         found = Hold(
@@ -347,7 +347,7 @@ def _hold_digest(run_id: str, hold: Hold) -> bytes:
 
 
 def pause_row(run_id: RunId, pause: Pause, position: int) -> dict[str, Any]:
-    """Return the row of a question that is opened; the database adds when."""
+    """Return the row of a new question; the database adds the time."""
     return {
         "run_id": run_id,
         "pause_id": pause.pause_id,
@@ -361,16 +361,16 @@ def pause_row(run_id: RunId, pause: Pause, position: int) -> dict[str, Any]:
 
 
 def settled(pause: Pause, answer: bytes | None, answered_at: float, by: str | None = None) -> Pause:
-    """Return the question with its answer; without one its deadline has passed."""
+    """Return the settled question; without an answer its deadline has passed."""
     return replace(pause, answer=answer, answered_at=answered_at, by=by)
 
 
 def pause_digest(run_id: str, pause: Pause) -> bytes:
-    """Return the digest of what a question asks and what was answered."""
+    """Return the digest of a question and its answer."""
     parts = [run_id.encode(), pause.pause_id.encode(), pause.message.encode()]
     parts += [b"-" if value is None else b"+" + value for value in (pause.answer_schema, pause.answer)]
     parts += [b"expired"] if pause.is_expired else []
-    # Questions of 0.1 had no kind: theirs follows from the id, and is not in their digests.
+    # Questions of 0.1 had no kind: it follows from the id, and is not part of their digests.
     implied = PauseKind.DOUBT if pause.pause_id.endswith("]") else PauseKind.QUESTION
     parts += [f"kind {pause.kind}".encode()] if pause.kind is not implied else []
     parts += [f"by {pause.by}".encode()] if pause.by is not None else []
@@ -381,7 +381,7 @@ def pause(row: Row) -> Pause:
     """Return the question of a row.
 
     Raises:
-        CorruptState: the row is not what was written.
+        CorruptState: the row is corrupt.
     """
     with _Corrupt("run {run_id}: question {pause_id!r}", row):
         found = Pause(
@@ -405,7 +405,7 @@ def pause(row: Row) -> Pause:
 
 
 def intent_row(run_id: RunId, intent: Intent, aside: Rows) -> dict[str, Any]:
-    """Return the row of a call; the database adds when. Large values go to `aside`, by digest."""
+    """Return the row of a call; the database adds the time. Large values go to `aside`, by digest."""
     request = {
         "attempt": intent.attempt,
         "sends": intent.sends,
@@ -427,7 +427,7 @@ def intent(row: Row, aside: Mapping[str, bytes]) -> Intent:
     """Return the call of a row; `aside` has the blobs that it points at.
 
     Raises:
-        CorruptState: the row is not what was written.
+        CorruptState: the row is corrupt.
     """
     with _Corrupt("run {run_id}: call {key}", row):
         if _intent_digest(row) != row["digest"]:
@@ -455,7 +455,7 @@ def _intent_digest(row: Row) -> bytes:
 
 
 def act_row(act: Act, aside: Rows | None) -> dict[str, Any]:
-    """Return the row of an act; the database adds its id and when. Large values go to `aside`, by digest."""
+    """Return the row of an act; the database adds its id and time. Large values go to `aside`, by digest."""
     row = {
         "run_id": act.run_id,
         "by": act.actor.by,
@@ -472,7 +472,7 @@ def act(row: Row, aside: Mapping[str, bytes]) -> Act:
     """Return the act of a row; `aside` has the blobs that it points at.
 
     Raises:
-        CorruptState: the row is not what was written.
+        CorruptState: the row is corrupt.
     """
     with _Corrupt("act {id} of run {run_id}", row):
         if _act_digest(row) != row["digest"]:
@@ -500,7 +500,7 @@ def _digest_of(texts: Sequence[str], *values: bytes | None) -> bytes:
 
 
 class _Corrupt:
-    """Turn everything that a damaged row can cause into one error that names the row."""
+    """Turn every error that a damaged row causes into one error that names the row."""
 
     __slots__ = ("_row", "_what")
 
@@ -523,7 +523,7 @@ _DAMAGE = (ValueError, TypeError, KeyError, AttributeError, zstandard.ZstdError)
 def _corrupt(what: str, row: Row, error: Exception) -> CorruptState:
     named = what.format_map(row)
     return CorruptState(
-        f"{named} is not what was written: {error}",
+        f"{named} is corrupt: {error}",
         hint="restore the database from a backup; other runs are not affected",
         row=named,
     )

@@ -1,7 +1,7 @@
-"""Which runs this process executes, and for how long it may: leases, renewed while its event loops live.
+"""The leases of the runs that this process executes, renewed while their event loops are responsive.
 
-An event loop that has been silent too long makes no progress, so the leases of its runs lapse and another
-process may resume them. A timer in each loop is its sign of life.
+An event loop that is blocked for too long makes no progress, so the leases of its runs expire and another
+process may resume them. A timer in each loop is its heartbeat.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LEASE_S = 30.0
 RENEW_S = 10.0
 LOOK_S = 1.0
-"""How often a process that executes runs looks for wishes: a read of an index that is nearly always empty."""
+"""How often a process that executes runs polls for cancel requests; the index it reads is usually empty."""
 
 _mine = sa.and_(runs.c.owner == sa.bindparam("me"), runs.c.run_id.in_(sa.bindparam("ids", expanding=True)))
 _renew = (
@@ -34,7 +34,7 @@ _release = runs.update().where(_mine).values(owner=None, lease_until=None)
 
 
 def elapsed_s() -> float:
-    """Return seconds that only ever pass: those too, where the system can say, in which the machine slept."""
+    """Return monotonic seconds, including those in which the machine slept where the system reports them."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if _KNOWS_SLEEP else time.monotonic()
 
 
@@ -42,7 +42,7 @@ _KNOWS_SLEEP = hasattr(time, "CLOCK_BOOTTIME")
 
 
 class Heartbeat:
-    """The last sign of life of one event loop, given by a timer that runs while the loop holds runs."""
+    """The heartbeat of one event loop: a timer that runs while the loop holds runs."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, every_s: float) -> None:
         self._loop = loop
@@ -50,23 +50,23 @@ class Heartbeat:
         self._timer: asyncio.TimerHandle | None = None
         self._last = time.monotonic()
         self.held: dict[str, float] = {}
-        """Runs, and since when at the latest their leases have been running."""
+        """Runs, each with a time at or before the start of its lease."""
         self.on_wish: dict[str, Callable[[], None]] = {}
-        """Of runs that are held: called in the loop once there is a wish for one."""
+        """Callbacks by run, called in the loop when there is a request for the run."""
 
     def start(self) -> None:
-        """Begin to beat; called inside the loop."""
+        """Start the timer; called inside the loop."""
         if self._timer is None:
             self._beat()
 
     def stop(self) -> None:
-        """Stop beating; called inside the loop."""
+        """Stop the timer; called inside the loop."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def silent_s(self) -> float:
-        """Return how long the loop has not run its timer."""
+        """Return the seconds since the timer last ran."""
         return time.monotonic() - self._last
 
     def _beat(self) -> None:
@@ -80,8 +80,8 @@ class Leases:
     Args:
         owner: the token in the rows.
         lease_s: how long a lease lasts without renewal.
-        renew_s: how often all of them are renewed, in one statement; a loop that is silent for longer than
-            this is not renewed for.
+        renew_s: how often all of them are renewed, in one statement; the leases of a loop that is blocked for
+            longer than this are not renewed.
     """
 
     def __init__(self, owner: str, lease_s: float = LEASE_S, renew_s: float = RENEW_S) -> None:
@@ -94,7 +94,7 @@ class Leases:
         self._next_look = time.monotonic()
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start the timer of a loop that is about to hold a run; called inside the loop."""
+        """Start the timer of a loop before it holds a run; called inside the loop."""
         heartbeat = self._heartbeats.get(loop)
         if heartbeat is None:
             heartbeat = Heartbeat(loop, self.renew_s / 10)
@@ -104,7 +104,7 @@ class Leases:
         heartbeat.start()
 
     def hold(self, run_id: str, loop: asyncio.AbstractEventLoop, since: float) -> None:
-        """Note that a run is executed in `loop`, with a lease that began after `since` (by `elapsed_s`)."""
+        """Add a run that is executed in `loop`, with a lease that began after `since` (by `elapsed_s`)."""
         with self._lock:
             heartbeat = self._heartbeats.get(loop)
             if heartbeat is not None:
@@ -116,14 +116,14 @@ class Leases:
             return any(run_id in heartbeat.held for heartbeat in self._heartbeats.values())
 
     def lasts(self, run_id: str, loop: asyncio.AbstractEventLoop) -> bool:
-        """Return whether the lease of a run that is executed in `loop` cannot have run out yet."""
-        # Unlocked, because every step asks; at worst it asks the database too.
+        """Return whether the lease of a run that is executed in `loop` is certainly valid."""
+        # Without the lock, because every step calls it; in the worst case the database is queried as well.
         heartbeat = self._heartbeats.get(loop)
         since = None if heartbeat is None else heartbeat.held.get(run_id)
         return since is not None and elapsed_s() - since < self.lease_s
 
     def let_go(self, run_id: str) -> None:
-        """Note that a run is not executed here any more."""
+        """Remove a run that is no longer executed here."""
         with self._lock:
             for heartbeat in self._heartbeats.values():
                 heartbeat.held.pop(run_id, None)
@@ -134,25 +134,25 @@ class Leases:
         return max(0.0, self._next_renewal - time.monotonic())
 
     def seconds_to_look(self) -> float:
-        """Return how long the writer may sleep before it looks for wishes."""
+        """Return how long the writer may sleep before it polls for requests."""
         with self._lock:
             if not any(beat.held for beat in self._heartbeats.values()):
                 return self.renew_s
         return max(0.0, self._next_look - time.monotonic())
 
     def on_wish(self, run_id: str, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
-        """Call `callback` in `loop` once there is a wish for a run; called inside the loop."""
+        """Call `callback` in `loop` when there is a request for a run; called inside the loop."""
         with self._lock:
             heartbeat = self._heartbeats.get(loop)
             if heartbeat is not None and run_id in heartbeat.held:
                 heartbeat.on_wish[run_id] = callback
 
     def begin_look(self) -> None:
-        """Note that the writer looks for wishes now."""
+        """Note that the writer polls for requests now."""
         self._next_look = time.monotonic() + LOOK_S
 
     def tell_wishes(self, run_ids: Iterable[str]) -> None:
-        """Tell the loops that execute these runs, each once."""
+        """Call the callbacks of these runs in their loops, each once."""
         with self._lock:
             found = [
                 (loop, callback)
@@ -165,34 +165,34 @@ class Leases:
                 loop.call_soon_threadsafe(callback)
 
     def begin_renewal(self) -> list[str]:
-        """Return the runs whose leases are to be renewed now: those that living loops hold."""
+        """Return the runs whose leases must be renewed now: those of responsive loops."""
         self._next_renewal = time.monotonic() + self.renew_s
         with self._lock:
             living = [beat for beat in self._heartbeats.values() if beat.silent_s() <= self.renew_s]
             return sorted(run_id for beat in living for run_id in beat.held)
 
     def renew(self, connection: sa.Connection, ids: list[str]) -> None:
-        """Renew leases in one statement; a run that another one has taken is not executed here any more."""
+        """Renew leases in one statement; remove the runs that another owner has claimed."""
         renewed = connection.execute(_renew, {"me": self.owner, "ids": ids, "lease_s": self.lease_s})
         if renewed.rowcount != len(ids):
             for run_id in set(ids).difference(connection.scalars(_held, {"me": self.owner, "ids": ids})):
                 self.let_go(run_id)
 
     def renewed(self, ids: list[str], since: float) -> None:
-        """Note that the leases of runs began again after `since` (by `elapsed_s`)."""
+        """Note that the leases of runs were renewed after `since` (by `elapsed_s`)."""
         with self._lock:
             for beat in self._heartbeats.values():
                 beat.held.update(dict.fromkeys(beat.held.keys() & ids, since))
 
     def end(self) -> list[str]:
-        """Return every run that is held, and hold none any more."""
+        """Remove and return all held runs."""
         with self._lock:
             ids = sorted(run_id for beat in self._heartbeats.values() for run_id in beat.held)
             self._heartbeats = {}
         return ids
 
     def give_back(self, connection: sa.Connection, ids: list[str]) -> None:
-        """Release leases: any process may take the runs over at once."""
+        """Release leases, so that any process may claim the runs at once."""
         connection.execute(_release, {"me": self.owner, "ids": ids})
 
     def stop_watching(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -203,5 +203,5 @@ class Leases:
             heartbeat.stop()
 
     def _forget_closed_loops(self) -> None:
-        # No loop holds their runs; the leases lapse by themselves.
+        # No loop holds their runs, so the leases expire.
         self._heartbeats = {loop: beat for loop, beat in self._heartbeats.items() if not loop.is_closed()}

@@ -55,12 +55,12 @@ class StoredRun:
     """Whether a question was settled since the last claim."""
     acts: list[Act] = field(default_factory=list)
     on_wish: tuple[asyncio.AbstractEventLoop, Callable[[], None]] | None = None
-    """Tells the owner that there is a wish."""
+    """Called when there is a request for the owner."""
 
 
 @dataclass(slots=True)
 class MemoryDatabase:
-    """What several stores of one process may share."""
+    """The runs and journals, which several stores of one process may share."""
 
     runs: dict[RunId, StoredRun] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
@@ -197,7 +197,7 @@ class MemoryStateStore:
             loop.call_soon_threadsafe(callback)
 
     def write(self, write: Write) -> Awaitable[bool]:
-        """Make a write true at once; the awaitable says how it came out."""
+        """Apply a write at once; the awaitable has its result."""
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         try:
             self._check_open()
@@ -282,7 +282,7 @@ class MemoryStateStore:
         )
 
     async def pauses(self, run_id: RunId) -> list[Pause]:
-        """Return the questions of a run, in the order in which they were asked."""
+        """Return the questions of a run, in the order in which they were opened."""
         stored = self.database.runs.get(run_id)
         return list(stored.pauses.values()) if stored else []
 

@@ -79,7 +79,7 @@ def _started(pid: int) -> tuple[str | None, str]:
 
 
 def _is_gone(pid: int) -> bool:
-    # `/proc` may hide other users' processes (hidepid), so the kernel is asked again.
+    # `/proc` may hide other users' processes (hidepid), so the kernel is checked too.
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

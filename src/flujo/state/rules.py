@@ -73,7 +73,7 @@ def claim_refusal(
         return None
     return ResumeConflict(
         f"run {run_id} is being executed by another process or task",
-        hint=f"let it finish, or stop it; when it is dead its lease ends in {lease_left_s:.0f} s",
+        hint=f"wait until it ends, or stop it; if it is dead, its lease ends in {lease_left_s:.0f} s",
         run_id=run_id,
         status=status,
         owner=owner,
@@ -128,7 +128,7 @@ def write_refusal(
 def _fenced(write: Write, what: str) -> Fenced:
     return Fenced(
         f"run {write.run_id} {what}, so this one may not write to it any more",
-        hint="nothing is lost: the next process resumes it from what is recorded",
+        hint="nothing is lost: another process resumes it from its recorded steps",
         run_id=write.run_id,
         fence=write.fence,
     )
@@ -185,7 +185,7 @@ def answered(run_id: RunId, pauses: Sequence[Pause], pause_id: StepPath, answer:
     if pause.is_expired:
         raise ResumeConflict(
             f"the deadline of the question at {pause_id!r} of run {run_id} passed before this answer came",
-            hint=f"the run went on with what its `on_deadline` says; `flujo tasks show {run_id}` shows how",
+            hint=f"the run applied `on_deadline` and continued; see `flujo tasks show {run_id}`",
             run_id=run_id,
             won="deadline",
         )
@@ -198,7 +198,7 @@ def answered(run_id: RunId, pauses: Sequence[Pause], pause_id: StepPath, answer:
         )
     if pause.void and pause.answer is None:
         raise ResumeConflict(
-            f"the question at {pause_id!r} of run {run_id} is closed: the run went on or ended without it",
+            f"the question at {pause_id!r} of run {run_id} is closed: the run continued or ended without it",
             hint=f"`flujo trace {run_id}` shows what happened",
             run_id=run_id,
         )
@@ -282,7 +282,7 @@ def check_metadata(metadata: Mapping[str, Any]) -> None:
 
 
 def check_query(query: RunQuery) -> None:
-    """Return when a query can be asked of every store.
+    """Check that every store supports a query.
 
     Raises:
         SettingsError: for a key that is not an identifier, a value that is not a scalar, too many conditions.

@@ -1,4 +1,4 @@
-"""Runs and journals in SQLite or Postgres: the port's words, each one a request to the writer or a read."""
+"""Runs and journals in SQLite or Postgres: each method is a request to the writer, or a read."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ class SqlStateStore:
         return await self.read(queries.ledger, run_id)
 
     async def pauses(self, run_id: RunId) -> list[Pause]:
-        """Return the questions of a run, in the order in which they were asked."""
+        """Return the questions of a run, in the order in which they were opened."""
         return await self._together.together(queries.questions, run_id) or []
 
     async def intents(self, run_id: RunId) -> list[Intent]:
@@ -252,7 +252,7 @@ class SqlStateStore:
             yield (gone := replace(gone, contents=gone.contents + count))
 
     async def aclose(self) -> None:
-        """Write what is enqueued, release every lease, close. Idempotent."""
+        """Commit the enqueued writes, release every lease, and close. Idempotent."""
         loop = asyncio.get_running_loop()
         self._leases.stop_watching(loop)
         if not self._closed:
@@ -279,7 +279,7 @@ class SqlStateStore:
 
     def _open(self) -> None:
         with self._opening:
-            # A database that the writer has met was there: when it is away now, it is waited for.
+            # The writer has connected before, so the database exists: wait for it when it is away.
             if not self._opened and not self.writer.has_opened:
                 migrations.ensure_current(self.database)
             self._opened = True

@@ -1,7 +1,7 @@
-"""Crash points: a program is killed at the first, the second, the third … place where it could die.
+"""Crash points: kills a program at the first, the second, the third … of them.
 
-The places are every SQL statement and commit of the process (before and after), and every call of `reach`,
-which a program puts around what it does outside. Each kill is a real SIGKILL of a process. POSIX only.
+The crash points are before and after every SQL statement and commit of the process, and every call of
+`reach`, which a program adds around its external effects. Each kill is a real SIGKILL. POSIX only.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
     Program = Callable[[int], Coroutine[Any, Any, Any]]
-    """Is given the number of the point, so that each one gets a run of its own."""
+    """Gets the number of the crash point, so that each one has a separate run."""
 
 
 @dataclass(slots=True)
 class Report:
-    """What an enumeration has found."""
+    """The result of an enumeration."""
 
     points: int = 0
-    """How many places the program passes when nothing kills it."""
+    """The number of crash points of an uninterrupted program."""
     kills: int = 0
-    """How many processes were killed at one, each seen to have died of SIGKILL."""
+    """The number of processes killed at one of them; each is verified to have died of SIGKILL."""
     places: dict[str, int] = field(default_factory=dict)
-    """How often each kind of place was the fatal one: `before COMMIT`, `after call`."""
+    """The number of kills for each kind of crash point: `before COMMIT`, `after call`."""
     violations: list[str] = field(default_factory=list)
-    """What was not as it has to be, with the point at which the process had been killed."""
+    """The violations, each with the crash point of the killed process."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields by name."""
@@ -47,7 +47,7 @@ class Report:
 
 
 class _Points:
-    """Counts the places that this process passes, and ends it at the fatal one."""
+    """Counts the crash points that this process passes, and kills it at the fatal one."""
 
     def __init__(self) -> None:
         self.passed = 0
@@ -72,7 +72,7 @@ _POINTS = _Points()
 
 
 def reach(name: str) -> None:
-    """Say that the process is at a place where it could die; nothing happens outside an enumeration."""
+    """Mark a crash point; no effect outside an enumeration."""
     _POINTS.reach(name)
 
 
@@ -85,21 +85,21 @@ def enumerate_crashes(
     twice: bool = False,
     first: int = 1,
 ) -> Report:
-    """Kill `program` at its 1st, 2nd, 3rd … place until it comes through; after each kill recover and check.
+    """Kill `program` at its 1st, 2nd, 3rd … crash point until it ends; after each kill recover and check.
 
-    Every execution is a forked process. Call this from a process that has one thread and no database open:
-    what has to be known beforehand (the result of a run that nobody kills) comes from `in_a_fork`.
+    Every execution is a forked process. Call this from a process with one thread and no open database: get
+    values that are needed beforehand (the result of a run without a crash) from `in_a_fork`.
 
     Args:
-        program: runs to its end when nothing kills it.
-        recover: goes on where the killed process stopped; returns JSON data.
-        check: is given the point and what `recover` returned, and yields what is wrong with it.
-        every: kill at each n-th place only.
-        twice: kill the recovery as well, at each of its places, and recover again.
-        first: the place to begin with.
+        program: the program, which ends by itself.
+        recover: continues after the killed process; returns JSON data.
+        check: gets the crash point and the result of `recover`, and yields violations.
+        every: kill at each n-th crash point only.
+        twice: kill the recovery as well, at each of its crash points, and recover again.
+        first: the first crash point.
 
     Raises:
-        SettingsError: threads are running here, which a forked process would not have.
+        SettingsError: this process has other threads, which a forked process would not have.
     """
     _single_threaded()
     probe(reach)
@@ -118,7 +118,7 @@ def enumerate_crashes(
 
 
 def _killed(program: Program, fatal: int, *, run: int, report: Report) -> str:
-    """Run the program in a process that dies at its `fatal`-th place; return that place, else `""`."""
+    """Run the program in a process that dies at its `fatal`-th crash point; return its kind, else `""`."""
     told, tell = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -135,7 +135,7 @@ def _killed(program: Program, fatal: int, *, run: int, report: Report) -> str:
             report.violations.append(f"at {fatal} ({place}) the process ended with {died}, not by SIGKILL")
         report.kills += 1
     elif died:
-        report.violations.append(f"nobody killed run {run}, and its process ended with {died}")
+        report.violations.append(f"run {run} was not killed, and its process ended with {died}")
     return place
 
 
@@ -152,7 +152,7 @@ def _checked(
 
 
 def in_a_fork(program: Program, run: int) -> Any:
-    """Return what the program returns in a process of its own, as JSON data.
+    """Run the program in a separate process, and return its result as JSON data.
 
     Raises:
         ChildProcessError: it raised; the message is its traceback.
@@ -181,8 +181,8 @@ def _single_threaded() -> None:
     if threading.active_count() > 1:
         names = ", ".join(thread.name for thread in threading.enumerate())
         raise SettingsError(
-            f"crash points are enumerated in a process of one thread, and here are: {names}",
-            hint="run the enumeration in a Python process of its own",
+            f"crash points need a process with one thread, and this one has: {names}",
+            hint="run the enumeration in a separate Python process",
         )
 
 

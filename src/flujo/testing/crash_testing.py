@@ -1,4 +1,4 @@
-"""A blueprint against crashes: run with scripted agents, killed at every place, gone on with, compared."""
+"""Crash tests of a blueprint: kill scripted runs at every crash point, then resume and compare them."""
 
 from __future__ import annotations
 
@@ -47,29 +47,29 @@ def crash_test(
     every: int = 1,
     twice: bool = False,
 ) -> Report:
-    """Kill runs of a blueprint at their 1st, 2nd, 3rd … place, go on with each, and compare.
+    """Kill runs of a blueprint at their 1st, 2nd, 3rd … crash point, resume each, and compare the results.
 
-    Each run has to come to the end of a run that nobody kills: status, output, context, usage, journal. And
-    a step that was told as finished must not begin again. Callables are the blueprint's own and are really
-    called, so give them a world in which that does no harm; agents are not asked, the script is.
+    Each run must end like a run without a crash: same status, output, context, usage and journal. A step
+    that was reported as completed must not start again. The blueprint's callables are really called, so run
+    this where that does no harm; agents are replaced by the script.
 
-    Call it in a script of its own: a process that has threads cannot be forked. POSIX only.
+    Call it in a separate script, because a process with threads cannot be forked. POSIX only.
 
     Args:
         blueprint: its name or its path, as for `flujo run`.
-        initial_input: what each run is given.
-        agents: agent → its answer, or a callable that is handed the `Ask`. The same question has to get the
-            same answer, because a run that was killed may ask again.
-        answers: `pause_id` → what a human answers, or a callable that is handed the `Pause`.
+        initial_input: the input of each run.
+        agents: agent → its answer, or a callable that gets the `Ask`. The same request must get the same
+            answer, because a killed run may repeat it.
+        answers: `pause_id` → the answer of a human, or a callable that gets the `Pause`.
         project: a folder of the project.
         state_uri: a migrated database for the runs. Default: a SQLite file that is removed afterwards.
-        every: kill at each n-th place only.
-        twice: kill the recovery as well, at each of its places.
+        every: kill at each n-th crash point only.
+        twice: kill the recovery as well, at each of its crash points.
 
     Raises:
         BlueprintError: it does not pass its checks.
         SettingsError: an agent has no script, or threads are running here.
-        ChildProcessError: a run that nobody killed has raised; the message is its traceback.
+        ChildProcessError: a run without a crash has raised; the message is its traceback.
     """
     with tempfile.TemporaryDirectory(prefix="flujo-crash-") as folder:
         rehearsal = _Rehearsal(Path(project), Path(folder), state_uri)
@@ -80,7 +80,7 @@ def crash_test(
 
 
 class _Rehearsal:
-    """One blueprint, and how its runs are executed, gone on with and judged."""
+    """Executes, resumes and checks the runs of one blueprint."""
 
     def __init__(self, project: Path, folder: Path, state_uri: str | None) -> None:
         self._workspace = Workspace(find_project(project.resolve()))
@@ -91,7 +91,7 @@ class _Rehearsal:
         self.whole: dict[str, Any] = {}
 
     def load(self, name: str, script: Script) -> None:
-        """Check the blueprint and import what it names, so that no run has to."""
+        """Validate the blueprint and import its callables once, before all runs."""
         project = self._workspace.project
         importable(project.root)
         self._blueprint = self._workspace.load(project.locate(name, project.root))
@@ -103,7 +103,7 @@ class _Rehearsal:
         self._bound.bind(self._blueprint.pipeline)
 
     async def run(self, number: int) -> dict[str, Any]:
-        """Execute a run, or go on with it, and return what can be seen of it."""
+        """Execute or resume a run, and return its visible result."""
         store = await open_store(self._state_uri, self._workspace.project.settings)
         run_id, witness = RunId(f"crash-{os.getppid()}-{number}"), _Witness(self._folder / f"{number}.log")
         try:
@@ -113,7 +113,7 @@ class _Rehearsal:
                 binding=self._bound,
                 blueprint=self._blueprint,
                 hooks=[witness.hear],
-                recovery=False,  # what others have left in this database is none of our business
+                recovery=False,  # do not resume unrelated runs in this database
             ) as runner:
                 result = await runner.run_result_async(self.given, run_id=run_id)
                 while result.status is RunStatus.PAUSED:
@@ -136,13 +136,13 @@ class _Rehearsal:
             return self.answers(pause)
         if pause.pause_id not in self.answers:
             raise SettingsError(
-                f"the blueprint asks a human at {pause.pause_id!r}, and `answers` says nothing to that",
-                hint=f"give `answers={{{pause.pause_id!r}: …}}`, or a callable that is handed the pause",
+                f"the blueprint asks a human at {pause.pause_id!r}, and `answers` has no answer for it",
+                hint=f"pass `answers={{{pause.pause_id!r}: …}}`, or a callable that gets the pause",
             )
         return self.answers[pause.pause_id]
 
     def check(self, number: int, seen: dict[str, Any]) -> Iterator[str]:
-        """Yield what is otherwise than in the run that nobody killed."""
+        """Yield the differences from the run without a crash."""
         for key, value in self.whole.items():
             if seen[key] != value:
                 yield f"`{key}` is {seen[key]}, and without a crash it is {value}"
@@ -164,13 +164,13 @@ async def _seen(store: StateStore, run_id: RunId, result: PipelineResult[Any, An
 
 
 class _Witness:
-    """A file in which a run says what begins and what is finished; it outlives the process that writes it."""
+    """A file with the starts and ends of a run's steps, which outlives the process that writes it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     async def hear(self, event: Any) -> None:
-        """Write down the beginning and the acknowledged end of each step that does something."""
+        """Write the start and the acknowledged end of each leaf step."""
         match event:
             case StepStarted(kind="step"):
                 self._say(f"begins {event.path} {event.attempt}")
@@ -184,38 +184,38 @@ class _Witness:
             file.write(line + "\n")
 
     def repetitions(self) -> Iterator[str]:
-        """Yield each attempt that began although it had been told as finished."""
+        """Yield each attempt that started after it was reported as completed."""
         done: set[str] = set()
         for line in self._path.read_text("utf-8").splitlines() if self._path.exists() else ():
             what, _, attempt = line.partition(" ")
             if what == "done":
                 done.add(attempt)
             elif attempt in done:
-                yield f"`{attempt.partition(' ')[0]}` was told as finished, and began again"
+                yield f"`{attempt.partition(' ')[0]}` was reported as completed, and started again"
 
 
 class _Scripted(PipelineBinding):
-    """A pipeline made runnable: its agents answer from a script, and a process may die around every call."""
+    """A binding whose agents answer from a script, with crash points around every call."""
 
     def __init__(self, script: Script, **options: Any) -> None:
         super().__init__(**options)
         self._script = script
 
     def agent(self, who: AgentSpec | CallableRef) -> Agent:
-        """Return who answers."""
+        """Return the agent."""
         if not isinstance(who, AgentSpec):
             return _Mortal(super().agent(who))
         if who.name not in self._script:
             raise SettingsError(
-                f"the blueprint asks agent {who.name!r}, and the script has no answer of it",
-                hint=f"give `agents={{{who.name!r}: …}}`: an answer, or a callable that is handed the `Ask`",
+                f"the blueprint asks agent {who.name!r}, and the script has no answer for it",
+                hint=f"pass `agents={{{who.name!r}: …}}`: an answer, or a callable that gets the `Ask`",
             )
         said = self._script[who.name]
         return _Mortal(ScriptedAgent(said if callable(said) else lambda _: said))
 
 
 class _Mortal:
-    """An agent before and after whose answer the process could die."""
+    """An agent with crash points before and after its answer."""
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent

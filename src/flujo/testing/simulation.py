@@ -1,10 +1,10 @@
-"""A simulated event loop: time jumps instead of passing, and a seed decides who goes first."""
+"""A simulated event loop: time jumps instead of passing, and a seed determines the order of callbacks."""
 
 from __future__ import annotations
 
 import asyncio
 import heapq
-import random  # noqa: TID251 - a simulation's chance comes from its seed alone
+import random  # noqa: TID251 - the randomness of a simulation comes only from its seed
 import selectors
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,17 +16,17 @@ T = TypeVar("T")
 
 
 class Stuck(Exception):
-    """Nothing is ready and nothing is scheduled: whoever waits would wait for ever."""
+    """No callback is ready or scheduled, so the waiting tasks would wait indefinitely."""
 
 
 class SimulatedLoop(asyncio.SelectorEventLoop):
     """An event loop in which the same seed gives the same run: no clock, no threads, no network.
 
-    It rests on names that CPython keeps to itself (`_run_once`, `_ready`, `_scheduled`); a test says when one
-    of them has changed.
+    It uses private names of CPython (`_run_once`, `_ready`, `_scheduled`); a test fails when one of them
+    changes.
 
     Args:
-        seed: decides in which order the callbacks run that are ready at the same time.
+        seed: determines the order of callbacks that are ready at the same time.
     """
 
     def __init__(self, seed: int) -> None:
@@ -60,7 +60,7 @@ class SimulatedClock:
     """The `Clock` of a simulation: its loop's time.
 
     Args:
-        skew_s: how far this clock is off; nothing that matters may depend on it.
+        skew_s: the error of this clock; durable decisions must not depend on it.
     """
 
     def __init__(self, loop: SimulatedLoop, *, skew_s: float = 0.0) -> None:
@@ -76,15 +76,15 @@ class SimulatedClock:
         return self._loop.time()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait, in no time."""
+        """Sleep in simulated time."""
         await asyncio.sleep(seconds)
 
 
 def simulate(seed: int, work: Coroutine[Any, Any, T], *, loop: SimulatedLoop | None = None) -> T:
-    """Return what `work` returns when it is run on a simulated loop.
+    """Run `work` on a simulated loop, and return its result.
 
     Raises:
-        Stuck: it waits for something that will never happen.
+        Stuck: it waits for something that never happens.
     """
     loop = loop or SimulatedLoop(seed)
     try:

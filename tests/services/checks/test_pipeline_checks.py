@@ -334,7 +334,7 @@ class TestTypes:
         def two(left: str, right: str) -> str:
             return left + right
 
-        with pytest.raises(ArgumentsRejected, match="can take the step.s input"):
+        with pytest.raises(ArgumentsRejected, match="can take the step's input"):
             Flujo(Pipeline([Step("a", agent=WRITER), Step("b", two)]))
 
     async def test_a_result_is_what_the_last_callable_is_annotated_to_give(self) -> None:

@@ -31,7 +31,7 @@ DAMAGE = {
     "UPDATE {p}journal SET usage = {used} WHERE run_id = 'second' AND seq = 2": "journal entry 2",
     "UPDATE {p}journal SET ended_at = ended_at + 1 WHERE run_id = 'second' AND seq = 3": "journal entry 3",
     "DELETE FROM {p}journal WHERE run_id = 'second' AND seq = 4": "journal entry 4 is missing",
-    "UPDATE {p}runs SET input = {bytes} WHERE run_id = 'second'": "run second is not what was written",
+    "UPDATE {p}runs SET input = {bytes} WHERE run_id = 'second'": "run second is corrupt",
     "UPDATE {p}runs SET closure = 'none' WHERE run_id = 'second'": "the content none is missing",
 }
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BUSY_S = 5.0
-"""How long SQLite waits for another process's commit before it says so."""
+"""How long SQLite waits for another process's commit before it reports an error."""
 
 IDLE_S = 10.0
 """How long a transaction on Postgres may wait for the process that began it."""
@@ -83,7 +83,7 @@ class Database:
         synchronous: SQLite's own word; NORMAL may lose the last commits in a power cut.
         idle_s: how long Postgres waits for us inside a transaction before it ends it: a process that is
             frozen there holds the locks of its runs no longer than that.
-        answer_s: how long Postgres may be silent before its connection is given up; None for ever.
+        answer_s: how long Postgres may be silent before its connection is closed; None for no limit.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class Database:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turn the driver's errors into ours."""
+        """Translate the driver's errors into Flujo's."""
         try:
             yield
         except exc.DBAPIError as error:
@@ -229,7 +229,7 @@ def _load(stored: bytes) -> Any:
         return canonical.decode(stored)
     except ValueError as error:
         raise CorruptState(
-            f"the metadata of a run is not what was written: {error}", hint="`flujo doctor` names the run"
+            f"the metadata of a run is corrupt: {error}", hint="`flujo doctor` names the run"
         ) from error
 
 
@@ -251,7 +251,7 @@ def _postgres_engine(url: sa.URL, pool: dict[str, int], idle_s: float, answer_s:
             "connect_timeout": 10,
             "application_name": "flujo",
             "keepalives_idle": 30,
-            "keepalives_interval": 10,  # else a machine that is gone is asked again after 75 s only
+            "keepalives_interval": 10,  # the default of 75 s is too long when the server's machine is gone
             "tcp_user_timeout": 30_000,  # a network that swallows packets is an error after 30 s
             **url.query,
         },
@@ -325,7 +325,7 @@ def _sqlite_engine(url: sa.URL, pool: dict[str, int], synchronous: Synchronous) 
 
 
 def _create_file(path: Path) -> None:
-    """Make the file and its folder readable by their owner alone: runs hold what users said."""
+    """Make the file and its folder readable only by their owner, because runs contain user data."""
     try:
         if not path.parent.is_dir():
             path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)

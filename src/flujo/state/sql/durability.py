@@ -34,7 +34,7 @@ def durability(uri: str, synchronous: Synchronous = "FULL") -> Durability:
     """Return how durable the commits of this database are; a SQLite file is not opened.
 
     Raises:
-        StateError: a Postgres that cannot be asked.
+        StateError: Postgres does not answer.
     """
     database = Database(uri)
     try:

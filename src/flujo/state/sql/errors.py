@@ -88,5 +88,5 @@ def of_sqlite(shown: str, error: BaseException | None, reason: str) -> StateErro
 def _full(shown: str, reason: str) -> StateBackendFull:
     return StateBackendFull(
         f"the database {shown} has no room left: {reason}",
-        hint="make room, then `flujo resume` the run: what was recorded is still there",
+        hint="make room, then `flujo resume` the run: its recorded steps are intact",
     )

@@ -1,4 +1,4 @@
-"""Whether the newest runs are what was written: rows, journals, questions, calls, holds, blueprints."""
+"""Checks the integrity of the newest runs: rows, journals, questions, calls, holds, blueprints."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 NEWEST = 100
-"""How many runs are looked at."""
+"""The number of runs to check."""
 MOST_ENTRIES = 20_000
-"""How many journal entries are read in all; the newest run is read whatever it has."""
+"""The maximum number of journal entries to read in all; the newest run is always read."""
 
 _newest = sa.select(runs.c.run_id, runs.c.closure).order_by(runs.c.created_at.desc(), runs.c.run_id)
 _counted = sa.select(journal.c.run_id, sa.func.count().label("entries")).group_by(journal.c.run_id)
@@ -28,7 +28,7 @@ _counted = sa.select(journal.c.run_id, sa.func.count().label("entries")).group_b
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Something of a run that is not what was written."""
+    """A corrupt part of a run."""
 
     run_id: str
     error: CorruptState
@@ -36,7 +36,7 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class Soundness:
-    """What was looked at, and what was wrong with it."""
+    """The extent of the check, and the damage that was found."""
 
     runs: int
     entries: int
@@ -44,9 +44,9 @@ class Soundness:
 
 
 def soundness(uri: str, *, newest: int = NEWEST, most_entries: int = MOST_ENTRIES) -> Soundness:
-    """Return what is damaged of the newest runs of a database, all of it at one moment.
+    """Check the newest runs of a database, in one snapshot.
 
-    Of each run the first damage in each of: row, journal, questions, calls, holds, and what it has pinned.
+    Of each run the first damage in each of: row, journal, questions, calls, holds, and pinned files.
 
     Raises:
         StateError: the database does not answer, or is damaged as a whole.

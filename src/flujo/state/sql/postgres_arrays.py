@@ -36,7 +36,7 @@ _ELEMENTS: dict[str, tuple[int, Any]] = {
 
 
 class ArrayDumper(Dumper):
-    """Writes an `Array`; the statement casts it, so its own type need not be said."""
+    """Writes an `Array`; the statement casts it, so no type is sent."""
 
     format = Format.BINARY
 

@@ -1,4 +1,4 @@
-"""Connections to Postgres on which neither side waits for ever for the other.
+"""Connections to Postgres on which neither side waits indefinitely for the other.
 
 A silent server: a wire may stay open and carry nothing more (a proxy that hangs, a server that is stopped).
 Its packets are acknowledged, so neither `tcp_user_timeout` nor a timeout of the server's ends the wait.
@@ -46,7 +46,7 @@ class Connection(psycopg.Connection[Any]):
     """A connection that closes itself after `answer_s` without a byte from the server."""
 
     answer_s: float | None = ANSWER_S
-    """None waits for ever."""
+    """None waits indefinitely."""
 
     def wait(self, gen: PQGen[T], interval: float = _LOOK_S, timeout: float | None = None) -> T:
         """Return the result of a conversation with the server; see psycopg.

@@ -302,7 +302,7 @@ QUESTIONS = (
     .where(among(pauses.c.run_id))
     .order_by(pauses.c.run_id, pauses.c.asked_at, pauses.c.position)
 )
-"""The questions of runs, in the order in which they were asked."""
+"""The questions of runs, in the order in which they were opened."""
 _usages = sa.select(journal.c.run_id, journal.c.usage).where(
     among(journal.c.run_id), journal.c.usage.is_not(None)
 )
@@ -324,7 +324,7 @@ def records(connection: sa.Connection, ids: Sequence[str]) -> Mapping[str, RunRe
 
 
 def questions(connection: sa.Connection, ids: Sequence[str]) -> Mapping[str, list[Pause]]:
-    """Return the questions of runs, in the order in which they were asked."""
+    """Return the questions of runs, in the order in which they were opened."""
     [rows] = fetch_all(connection, [QUESTIONS], ids_parameter(connection, ids))
     asked = _by_run(rows)
     return {run_id: [codec.pause(row) for row in asked[run_id]] for run_id in ids}

@@ -53,7 +53,7 @@ def delete_runs(
     The ids of the deleted runs are recorded as an act of `actor`.
     """
     chosen = sa.select(runs.c.run_id).where(_old(statuses, older_than_s)).order_by(runs.c.updated_at)
-    # A run that somebody is claiming just now is left alone, and two purges take different ones.
+    # Rows that another transaction has locked (a claim, another purge) are skipped.
     ids = connection.scalars(chosen.limit(limit).with_for_update(skip_locked=True)).all()
     if ids:
         connection.execute(runs.delete().where(runs.c.run_id.in_(ids)))

@@ -1,4 +1,4 @@
-"""How long to retry when a database is away: soon at first, then less often, and not for ever."""
+"""Retries of database work: exponential backoff with a deadline."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ RETRY_S = 60.0
 """How long a database may be away before waiting requests fail."""
 
 OPENING_RETRY_S = 2.0
-"""The same for a database that has never answered: its name may be mistyped."""
+"""The same for a database that has never answered, because its name may be wrong."""
 
 ANSWER_S = 30.0
-"""How long a server may be silent: as long as a network may swallow packets.
+"""How long a server may be silent: as long as a network may drop packets.
 
-Less than `RETRY_S`, so that it is asked once more, which also finds out what became of a commit."""
+Less than `RETRY_S`, so that there is another try, which also finds the result of a commit."""
 
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.05, 5.0
 

@@ -77,7 +77,7 @@ class BoundColumns:
         return column
 
     def insert(self, into: Any, values: Mapping[str, sa.ColumnElement[Any]]) -> Any:
-        """Return an INSERT of these values, made of what is given; `into` is a dialect's `insert(table)`."""
+        """Return an INSERT of these values; `into` is a dialect's `insert(table)`."""
         if self.is_postgres:
             return into.from_select(list(values), sa.select(*values.values()))
         return into.values(**values)
@@ -191,7 +191,7 @@ def _arrays(elements: Iterable[str]) -> str:
 def _insert_entries(*, postgres: bool) -> str:
     """Return the statement for entries whose runs are locked; on SQLite it is executed for each row."""
     if not postgres:
-        return f"INSERT INTO journal ({_columns}) VALUES ({_marks})"  # noqa: S608 - names of ours
+        return f"INSERT INTO journal ({_columns}) VALUES ({_marks})"  # noqa: S608 - constant names
     rows = _arrays(_ENTRY_ELEMENTS)
     return f"INSERT INTO {SCHEMA}.journal ({_columns}) SELECT * FROM {rows}"  # noqa: S608 - as above
 
@@ -215,7 +215,7 @@ def _append_entries(*, postgres: bool) -> str:
         )
         INSERT INTO {SCHEMA}.journal ({_columns})
         SELECT {mine} FROM {rows} AS new({_columns}, fence)
-        JOIN held ON held.run_id = new.run_id AND held.fence = new.fence"""  # noqa: S608 - names of ours
+        JOIN held ON held.run_id = new.run_id AND held.fence = new.fence"""  # noqa: S608 - constant names
 
 
 def _append_entry() -> str:
@@ -351,7 +351,7 @@ def _keep_holds(insert: Any) -> sa.Executable:
 
 
 def _open_pauses(insert: Any, *, postgres: bool) -> Change:
-    """Return what asks questions; one that is void or overdue is asked anew."""
+    """Return the statement that opens questions; a void or overdue one is opened again."""
     names = ("run_id", "pause_id", "message", "answer_schema", "position", "digest", "kind")
     given = BoundColumns(
         {name: pauses.c[name].type for name in names} | {"deadline_s": sa.Double()}, postgres=postgres
@@ -451,7 +451,7 @@ class Statements:
         return driver(connection).execute(self._standing, ids_parameter(connection, ids))
 
     def questions(self, connection: sa.Connection, ids: Sequence[str]) -> Any:
-        """Ask for the questions of runs, in the order in which they were asked."""
+        """Query the questions of runs, in the order in which they were opened."""
         return driver(connection).execute(self._questions, ids_parameter(connection, ids))
 
     def wishes(self, connection: sa.Connection, owner: str) -> list[str]:

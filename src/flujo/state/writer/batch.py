@@ -1,6 +1,6 @@
 """The requests that change the database, and how a batch of them becomes one transaction.
 
-A batch locks the rows of its runs, judges each request, and writes what is allowed. The rows are locked
+A batch locks the rows of its runs, checks each request, and writes the allowed ones. The rows are locked
 first, in the order of their ids and with one strength, so that two processes never deadlock; only then are
 the fences compared. (A condition inside the INSERT alone would let a write land after another process's
 claim has been committed.)
@@ -137,7 +137,7 @@ class Batches:
         self._latest = 0.0
 
     def is_gone(self, run_id: str, owner: str) -> bool:
-        """Return whether nobody executes a run although its row names an owner: it died, or we let go."""
+        """Return whether the owner in a run's row no longer executes it: it died, or gave the run up."""
         if owner == self.owner:
             return not self.leases.holds(run_id)
         return owner_tokens.is_provably_dead(owner)
@@ -189,7 +189,7 @@ class Batches:
 
 @dataclass(slots=True)
 class _Pending:
-    """What is written at the end, one statement each."""
+    """The rows to write at the end, one statement for each kind."""
 
     runs: list[dict[str, Any]] = field(default_factory=list)
     claims: list[dict[str, Any]] = field(default_factory=list)

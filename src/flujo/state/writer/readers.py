@@ -1,7 +1,7 @@
 """The threads that read: one connection answers all waiting questions, and one call wakes their waiters.
 
 A thread takes its share of the waiting questions, so that one long answer delays few others. A question that
-fails on the shared connection is asked again alone, for as long as the database may be away.
+fails on the shared connection is retried alone, for as long as the database may be away.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _Question:
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
     run_id: str | None = None
-    """Set when it may be asked together with others about their runs."""
+    """Set when it can be combined with the same read of other runs."""
 
 
 class Readers:
@@ -49,7 +49,7 @@ class Readers:
 
     Args:
         database: whose connections are lent, one to a thread while it answers.
-        opened: returns when the database can be asked; called before each turn.
+        opened: returns when the database is available; called before each turn.
         threads: how many read at once.
         retry_s: how long a database may be away.
     """
@@ -148,7 +148,7 @@ class Readers:
             with self._database.reading() as connection:
                 while share:
                     _answer_all(connection, share)
-                    connection.rollback()  # the next questions see what was committed in between
+                    connection.rollback()  # the next reads see later commits
                     with self._lock:
                         self._take(share)
         except Exception:  # noqa: BLE001 - whatever it was: each of the others meets it alone, or does not
@@ -222,7 +222,7 @@ def _answered(connection: sa.Connection, same: Sequence[_Question]) -> list[tupl
             answers = same[0].ask(connection, [str(each.run_id) for each in same])
             return [(each, answers) for each in same]
         except FlujoError:
-            pass  # one of the runs is damaged: each is asked about alone
+            pass  # one of the runs is damaged: read each run alone
     return [(each, _answer(connection, each)) for each in same]
 
 

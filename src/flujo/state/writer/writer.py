@@ -45,8 +45,8 @@ _OUTCOME = sa.text(f"""
         SELECT FROM {SCHEMA}.runs WHERE run_id = ANY(:ids) AND xmin = CAST(CAST(:id AS xid8) AS xid)
         UNION ALL
         SELECT FROM {SCHEMA}.journal WHERE run_id = ANY(:ids) AND xmin = CAST(CAST(:id AS xid8) AS xid)
-    )""")  # noqa: S608 - a name of ours
-"""What became of a transaction, and whether runs of ours show it: asked of Postgres alone."""
+    )""")  # noqa: S608 - a constant name
+"""Reads the result of a transaction, and whether this store's runs show it; only on Postgres."""
 
 _NEVER_HEARD_OF = "22023"
 """What Postgres says of a transaction whose number it has not given out."""
@@ -186,7 +186,7 @@ class Writer:
             await asyncio.wait([newest])
 
     def close(self) -> None:
-        """Write what is enqueued, release the leases, end the thread; blocks. Idempotent."""
+        """Commit the enqueued writes, release the leases, and end the thread; blocks. Idempotent."""
         self._closing.set()
         if self._started:
             self._queue.put(_Close())
@@ -233,7 +233,7 @@ class Writer:
             return StateBackendUnavailable("the store is closed", hint="open another one")
         stopped = StateError(
             f"the writer has stopped: {type(failure).__name__}: {failure}",
-            hint="restart this process and resume its runs: what was committed is not lost",
+            hint="restart this process and resume its runs; committed steps are not lost",
         )
         stopped.__cause__ = failure
         return stopped
@@ -343,7 +343,7 @@ class Writer:
         try:
             transaction.commit()
         except exc.DBAPIError as error:
-            # Postgres may have committed before the connection broke: it is asked on the next connection.
+            # Postgres may have committed before the connection broke; the next connection finds out.
             self._unresolved = applied if error.connection_invalidated and applied.transaction_id else None
             raise
 
@@ -380,7 +380,7 @@ class Writer:
         elif self._database.file_id() != self._file:  # SQLite would write to a file without a name
             raise StateBackendUnavailable(
                 f"the database {self._database.shown} was deleted or replaced while it was in use",
-                hint="put the file back, then start again: what was recorded since is not in it",
+                hint="put the file back, then start again; steps recorded in the meantime are not in it",
                 retryable=False,
             )
         return self._connection

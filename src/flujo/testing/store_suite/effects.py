@@ -1,4 +1,4 @@
-"""External calls: the budget that they hold and their announcements."""
+"""External calls: their holds in the budget, and their announcements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may execute a run: leases, fences, claims by several at once."""
+"""Ownership of runs: leases, fences, concurrent claims."""
 
 from __future__ import annotations
 
