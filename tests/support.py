@@ -163,7 +163,7 @@ class StoppingStore:
 
 
 async def _refuse() -> bool:
-    raise StateBackendUnavailable("the database went away")
+    raise StateBackendUnavailable("the database is unavailable")
 
 
 def everything(world: World) -> Pipeline:

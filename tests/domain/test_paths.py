@@ -147,7 +147,7 @@ def test_a_branch_of_any_text_is_found_however_it_is_typed() -> None:
     assert paths.find("route:A", [path]) is None
 
 
-def test_two_paths_that_are_shown_alike_are_told_apart_by_their_stored_form() -> None:
+def test_two_paths_shown_alike_are_distinguished_by_their_stored_form() -> None:
     branch = paths.branch(StepPath("route"), "a/b")
     step = paths.child(paths.branch(StepPath("route"), "a"), "b")
     assert paths.shown(branch) == paths.shown(step) == "route:a/b"

@@ -77,11 +77,11 @@ class Paying:
         sends = {key: times for _, key, times, _ in seen["calls"]}
         for key, times in made.items():
             if key not in sends:
-                yield f"{key} was called and never announced"
+                yield f"{key} was called without an announcement"
             elif times > (sends[key] if self._policy == "retry_same_key" else 1):
                 yield f"{key} was called {times} times"
         if len(made) > len(PAYMENTS):
-            yield f"{len(made)} payments were made, and two were asked for"
+            yield f"{len(made)} payments were made instead of two"
         yield from self._surfaced(seen)
         if seen["status"] == "failed":
             if self._policy != "fail" or seen["code"] != "FLJ441":

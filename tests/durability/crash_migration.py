@@ -61,9 +61,9 @@ class Migrating:
 def check(_: int, seen: dict[str, Any]) -> Iterator[str]:
     """Yield violations: a partial migration, or missing tables after repeating it."""
     if seen["left"] not in (None, HEAD):
-        yield f"a version between was left: {seen['left']}"
+        yield f"an intermediate version remains: {seen['left']}"
     if seen["left"] is None and seen["tables"]:
-        yield f"tables were left without a version: {seen['tables']}"
+        yield f"tables remain without a version: {seen['tables']}"
     if seen["differs"]:
         yield f"the tables differ: {seen['differs']}"
 

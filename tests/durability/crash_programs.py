@@ -225,7 +225,7 @@ class Crashing:
             yield broken
         for key, value in self._whole.items():
             if result[key] != value:
-                yield f"`{key}` is {result[key]}, and without a crash it is {value}"
+                yield f"`{key}` is {result[key]}, but {value} without a crash"
         yield from _repeated(self._world.effects(f"{run}:"))
 
     def measure(self) -> None:
@@ -249,11 +249,11 @@ def _repeated(log: list[str]) -> Iterator[str]:
         if line.startswith("ack "):
             acknowledged.add(line.removeprefix("ack "))
         elif line in acknowledged:
-            yield f"{line} was acknowledged and happened again"
+            yield f"{line} was acknowledged and ran again"
         else:
             times[line] += 1
     if "never" in "".join(times):
-        yield "a branch ran that was not taken"
+        yield "a branch ran that was not chosen"
 
 
 async def _consistent(store: SqlStateStore, run_id: RunId) -> str:
@@ -270,7 +270,7 @@ async def _consistent(store: SqlStateStore, run_id: RunId) -> str:
     if progress.last_seq != len(numbers):
         return f"the journal ends at {progress.last_seq} and holds {len(numbers)} entries"
     if record.status.is_settled and record.entries != len(numbers):
-        return f"the run says {record.entries} entries, and there are {len(numbers)}"
+        return f"the run counts {record.entries} entries, but has {len(numbers)}"
     return ""
 
 

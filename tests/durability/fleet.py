@@ -219,7 +219,7 @@ class Programs:
             least = wanted.effects[name]
             most = least + (record.fence - 1) * at_once[name]
             if not least <= happened[name] <= most:
-                wrong.append(f"{what}: {name} happened {happened[name]} times: {least} to {most} may be")
+                wrong.append(f"{what}: {name} happened {happened[name]} times, allowed: {least} to {most}")
         wrong += [
             f"{what}: {key} was called {n} times"
             for key, n in keys.items()
@@ -241,7 +241,7 @@ class Programs:
             for name, times in wanted.items()
             if done[name] != times
         ]
-        return wrong + [f"{what}: {key} was called and never announced" for key in keys - announced]
+        return wrong + [f"{what}: {key} was called without an announcement" for key in keys - announced]
 
     async def diagnostics(self) -> str:
         """Return the status, owner, open questions and last entries of each run."""

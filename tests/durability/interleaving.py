@@ -58,7 +58,7 @@ class History:
         if len(set(steps)) != len(steps):
             found.append(f"a step was recorded twice: {steps}")
         if [fence for fence, _ in self.written] != sorted(fence for fence, _ in self.written):
-            found.append(f"somebody wrote under an old fence: {self.written}")
+            found.append(f"a worker wrote with an old fence: {self.written}")
         if len(self.answers) > 1:
             found.append(f"several answers won: {self.answers}")
         return found
@@ -133,7 +133,7 @@ async def _rescued(ground: Ground, history: History) -> list[str]:
     async for _ in executing("rescuer", ground, history):
         pass
     done = await ground.recorded()
-    return [f"after everything the run has {done}"] if sorted(done) != sorted(STEPS) else []
+    return [f"in the end the run has only {done}"] if sorted(done) != sorted(STEPS) else []
 
 
 async def _schedule(

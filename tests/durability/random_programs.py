@@ -278,7 +278,7 @@ class _Builder:
 
     def _spare(self, part: Part) -> Step:
         async def down(data: int) -> int:
-            raise ConnectionError("this one is always down")
+            raise ConnectionError("this service is always down")
 
         return Step(
             name=part.name,
@@ -372,7 +372,7 @@ class _Builder:
 
         async def breaks(data: int) -> int:
             if self._first(f"breaks_{part.name}-{data}"):
-                raise ConnectionError("all of it again")
+                raise ConnectionError("the enclosing steps fail once")
             return data
 
         return Step(name=f"breaks_{part.name}", call=CallableRef(f"random:breaks_{part.name}", breaks))

@@ -298,7 +298,7 @@ class Simulation:
         finally:
             took = self.loop.time() - began
             if took > TIMEOUT_S + 1e-6:
-                self.late.append(f"{call} was cut off after {took} s, and not {TIMEOUT_S} s")
+                self.late.append(f"{call} timed out after {took} s, not {TIMEOUT_S} s")
 
     async def _resist(self, call: str) -> None:
         """Swallow the first cancellation, and fail only some time later."""
@@ -340,7 +340,7 @@ class Simulation:
             return [f"the run is {record.status}: {record.error}"]
         output = canonical.decode(record.output)
         if output != wanted.output:
-            wrong.append(f"the output is {output}, and has to be {wanted.output}")
+            wrong.append(f"the output is {output}, but must be {wanted.output}")
         for worker in self._workers:
             self._cut_off(worker)
         for name in {*self.effects, *wanted.effects}:

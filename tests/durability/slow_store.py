@@ -71,19 +71,19 @@ class SlowStore:
         fence = self._store.database.runs[write.run_id].record.fence
         answered = await self._store.write(write)
         if write.fence != fence:
-            self.zombies.append(f"fence {write.fence} wrote when it was {fence}")
+            self.zombies.append(f"fence {write.fence} wrote when the run had {fence}")
         return answered
 
     async def _slowly(self, work: Any) -> Any:
         await self._travel()
         if self._is_lost():
             self.faults += 1
-            raise StateBackendUnavailable("the network is away")
+            raise StateBackendUnavailable("the network is down")
         result = await work()
         await self._travel()
         if self._is_lost():
             self.faults += 1
-            raise StateBackendUnavailable("the network is away, after the work was done")
+            raise StateBackendUnavailable("the network is down after the write was applied")
         return result
 
     def _is_lost(self) -> bool:

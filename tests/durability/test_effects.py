@@ -226,7 +226,7 @@ async def test_a_retry_keeps_the_key_when_the_effect_allows_it(
 async def test_a_lost_connection_leaves_an_unsafe_call_in_doubt(store: StateStore, effect: str) -> None:
     def broken(number: int) -> None:
         if number == 1:
-            raise ConnectionResetError("the answer never came")
+            raise ConnectionResetError("the connection was lost before the reply")
 
     bank = Bank(after=broken)
     tree = bank.tree(effect=effect, config=StepConfig(max_retries=1))

@@ -197,7 +197,7 @@ def main() -> None:
     for folder, record in recordings.items():
         target = HERE / folder / f"{sys.argv[1]}.sql"
         if target.exists():
-            print(f"{target.relative_to(HERE)} is recorded already")  # noqa: T201
+            print(f"{target.relative_to(HERE)} is already recorded")  # noqa: T201
             continue
         target.parent.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory() as place:

@@ -62,14 +62,14 @@ def verdict(mutation: Mutation) -> str:
                 shutil.copytree(ROOT / name, copy / name)
             else:
                 shutil.copy2(ROOT / name, copy / name)
-        without, said = _tested(mutation, copy)
+        without, output = _tested(mutation, copy)
         if without != PASSED:
-            return f"the test does not pass without the bug (exit code {without}):\n{said}"
+            return f"the test does not pass without the bug (exit code {without}):\n{output}"
         mutation.make(copy)
-        with_it, said = _tested(mutation, copy)
+        with_it, output = _tested(mutation, copy)
     if with_it == FAILED:
         return ""
-    return "SURVIVED" if with_it == PASSED else f"no test has judged (exit code {with_it}):\n{said}"
+    return "SURVIVED" if with_it == PASSED else f"no test ran (exit code {with_it}):\n{output}"
 
 
 def _tested(mutation: Mutation, copy: Path) -> tuple[int, str]:
@@ -87,7 +87,7 @@ def main(names: list[str]) -> int:
     """Print whether each mutation was detected; return the number of undetected ones."""
     known = {each.name: each for each in mutations()}
     if unknown := set(names) - set(known):
-        sys.exit(f"there is no mutation {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
+        sys.exit(f"unknown mutation {', '.join(sorted(unknown))}; known: {', '.join(known)}")
     survived = 0
     for name in names or known:
         wrong = verdict(known[name])
