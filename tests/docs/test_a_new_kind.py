@@ -116,7 +116,7 @@ def test_a_tree_of_the_new_kind_is_written_as_yaml(copy: Copy) -> None:
     assert "times: 3" in done.stdout
 
 
-def test_a_mistake_inside_the_new_kind_is_found(copy: Copy) -> None:
+def test_an_error_inside_the_new_kind_is_found(copy: Copy) -> None:
     text = (copy.folder / "blueprints/thrice.yaml").read_text("utf-8")
     wrong = text.replace("double, call", 'double, when: "contexts.x", call')
     (copy.folder / "wrong.yaml").write_text(wrong.replace("name: thrice", "name: wrong"), "utf-8")

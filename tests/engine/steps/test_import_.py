@@ -67,7 +67,7 @@ async def test_an_import_writes_to_the_context_around_it_when_it_inherits(
     assert result.output == expected
 
 
-async def test_a_run_stopped_after_any_write_comes_to_the_same_context(store: StateStore) -> None:
+async def test_a_run_stopped_after_any_write_resumes_to_the_same_context(store: StateStore) -> None:
     tree = parent(importing(child(World()), "a"), importing(child(World()), "b"))
     for allowed in range(20):
         run_id = f"run-{allowed}"
