@@ -111,7 +111,7 @@ def test_without_them_the_step_says_what_is_missing(flujo: Flujo, pool: Project)
         ("skills.pool:Pool", 2, "which is no async context manager"),
         ("skills.bad:raises", 2, "raised ValueError: no pool"),
         ("skills.bad:gives_text", 2, "is `str`, and resources are an object"),
-        ("skills.bad:forgets", 2, "gives coroutine, which is no async context manager"),
+        ("skills.bad:forgets", 2, "returns coroutine, not an async context manager"),
     ],
 )
 def test_what_cannot_be_used_stops_the_command_before_a_run_is_recorded(

@@ -1,4 +1,4 @@
-"""Blueprints for programs: the pipeline that a file holds."""
+"""Loads a blueprint as a pipeline."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 def read_blueprint(name: str) -> Pipeline[Any, Any]:
-    """Return the pipeline of a blueprint of this project, to run it or to make a step of it.
+    """Return the pipeline of a blueprint of this project, to run it or use it as a step.
 
-    Nothing that it names is imported; that is done by the runner, which asks `[blueprints] allow_callables`.
+    Imports none of its callables; the runner imports them, subject to `[blueprints] allow_callables`.
 
     Args:
-        name: a path, a file's stem, or the name that the blueprint gives itself.
+        name: a path, a file's stem, or the blueprint's name.
 
     Raises:
-        SettingsError: no blueprint, or several, are meant.
-        BlueprintError: it does not pass its checks.
+        SettingsError: no blueprint matches, or several do.
+        BlueprintError: the blueprint has errors.
     """
     here = Path.cwd()
     project = find_project(here)

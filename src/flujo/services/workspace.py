@@ -65,7 +65,7 @@ class Workspace:
         self.clock = SystemClock()
         self.random = SystemRandom()
         self.on_download: Callable[[int, int], None] | None = None
-        """Told the bytes done and in all while a local model is fetched; called from a thread."""
+        """Called from a thread with the bytes done and in total while a local model is downloaded."""
         self._store: DurableStore | None = None
         self._resources: AppResources | None = None
         self._cache: AnswerCache | None = None
@@ -130,7 +130,7 @@ class Workspace:
 
         Raises:
             CallableError: it cannot be imported.
-            SettingsError: it is no async context manager, raises, or gives no `AppResources`.
+            SettingsError: it is not an async context manager, raises, or yields no `AppResources`.
         """
         target = self.project.settings.project.resources
         if target is None:
@@ -190,7 +190,7 @@ class Workspace:
             context_model: the class of its context, instead of the one that the tree names.
 
         Raises:
-            CallableError | ProviderUnavailable: something it names is not to be had.
+            CallableError | ProviderUnavailable: a callable or provider is not available.
         """
         from flujo.services.binding.binding import PipelineBinding
 
@@ -221,9 +221,9 @@ def checked_resources(resources: Any, what: str) -> AppResources:
         return resources
     kind = resources.__name__ if isinstance(resources, type) else type(resources).__name__
     raise SettingsError(
-        f"{what} is `{kind}`, and resources are an object of a subclass of `AppResources`: callables ask "
-        "for them by that class",
-        hint="write `class MyResources(AppResources):` with a field for each, and give `MyResources(…)`",
+        f"{what} is `{kind}`, not an instance of a subclass of `AppResources`; callables request "
+        "resources by that class",
+        hint="write `class MyResources(AppResources):` with a field for each, and pass `MyResources(…)`",
     )
 
 
@@ -236,7 +236,7 @@ def checked_limits(limits: Any, what: str) -> UsageLimits:
     if isinstance(limits, UsageLimits):
         return limits
     raise SettingsError(
-        f"{what} is {limits!r}, and limits are a `UsageLimits`: a misspelt one would limit nothing",
+        f"{what} is {limits!r}, not a `UsageLimits`",
         hint="write `UsageLimits(total_cost_usd_limit=1.0, …)`",
     )
 
@@ -263,9 +263,9 @@ def _manager(made: Any, target: str) -> AbstractAsyncContextManager[Any]:
     if isinstance(made, AbstractAsyncContextManager):
         return made
     if inspect.iscoroutine(made):
-        made.close()  # it will never be awaited, and Python would warn of that somewhere else
+        made.close()  # it is never awaited; without this, Python would warn later
     raise SettingsError(
-        f"`[project] resources = {target!r}` gives {type(made).__name__}, which is no async context manager",
+        f"`[project] resources = {target!r}` returns {type(made).__name__}, not an async context manager",
         hint="write `@asynccontextmanager` above `async def make_resources():`, and `yield` them",
         target=target,
     )

@@ -255,7 +255,7 @@ def test_without_a_repository_or_without_git_the_reason_is_said(
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.root.parent))
     result = flujo("lock", "diff", "HEAD")
     assert result.exit_code == 2
-    assert "is in no git repository" in result.stderr
+    assert "is not in a git repository" in result.stderr
     monkeypatch.setenv("PATH", str(project.root))
     result = flujo("lock", "diff", "HEAD")
     assert result.exit_code == 2
@@ -281,7 +281,7 @@ def test_a_run_that_no_lock_held_exits_with_7_where_one_is_required(flujo: Flujo
     flujo("lock")
     result = flujo("resume", "@last")
     assert result.exit_code == 7
-    assert "was started with what no lock held" in result.stderr
+    assert "was started with files that do not match the lock" in result.stderr
     assert "--accept-changes" in result.stderr
     assert flujo("resume", "@last", "--accept-changes").exit_code == 5
 
@@ -295,7 +295,7 @@ def test_a_trace_warns_when_another_model_answered(flujo: Flujo, project: Projec
     Runner[str, str](tree, binding=bound).run("a lamp")
     result = flujo("trace")
     assert (
-        "warning: openai:gpt-5-mini was asked, and gpt-4o\N{REPLACEMENT CHARACTER}[2J answered"
+        "warning: model gpt-4o\N{REPLACEMENT CHARACTER}[2J answered instead of openai:gpt-5-mini"
         in result.stderr
     )
     assert len(json.loads(flujo("trace", "--json").stdout)["warnings"]) == 1

@@ -109,7 +109,7 @@ def test_no_input_says_how_to_give_it(flujo: Flujo) -> None:
     assert result.exit_code == 2
     assert result.stderr == snapshot("""\
 error: the input is missing [FLJ601]
-  hint: give it: --input TEXT
+  hint: pass --input TEXT
 """)
 
 

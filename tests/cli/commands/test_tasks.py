@@ -190,7 +190,7 @@ def test_a_name_that_cannot_be_printed_is_refused(flujo: Flujo) -> None:
     flujo("run", "ask")
     refused = flujo("tasks", "cancel", "@last", "--by", "a\nb")
     assert refused.exit_code == 2
-    assert "cannot be the name of who acts" in refused.stderr
+    assert "is not a valid actor name" in refused.stderr
 
 
 def test_a_changed_blueprint_is_said_and_taken_only_when_asked(flujo: Flujo, project: Project) -> None:
@@ -217,7 +217,7 @@ def test_changes_that_lose_a_finished_step_are_refused_and_the_run_stays_as_it_w
     )
     refused = flujo("resume", "@last", "--accept-changes")
     assert refused.exit_code == 8
-    assert "has no place for `greet`" in refused.stderr
+    assert "lacks `greet`" in refused.stderr
     assert "start a new run" in refused.stderr
     assert flujo("tasks", "resume", "@last", "--field", "ok=true").stdout == "true\n"
 

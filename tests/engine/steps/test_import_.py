@@ -175,7 +175,7 @@ async def test_another_context_is_refused_before_the_run(store: StateStore, othe
     nested = pipeline(ParallelStep(name="p", branches={"b": pipeline(importing(inner))}))
     async with Flujo[Any, Any, Ours](nested, context_model=Ours, store=store) as runner:
         with pytest.raises(
-            BlueprintError, match=r"import 'sub' inherits a context, and 'child.yaml' declares"
+            BlueprintError, match=r"import 'sub' inherits the context, but 'child.yaml' declares"
         ):
             await runner.run_result_async(None)
 

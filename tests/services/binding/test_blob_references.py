@@ -321,7 +321,7 @@ async def test_what_a_storage_does_not_give_back_was_never_written(store: StateS
         async def put(self, key: str, data: bytes) -> None:
             """Keep nothing."""
 
-    with pytest.raises(ProviderFailed, match="gives back other bytes"):
+    with pytest.raises(ProviderFailed, match="returned different bytes"):
         await run(steps(read), store, {"files": Liar()}, {"raw": b"x"})
     assert await no_run(store)
 

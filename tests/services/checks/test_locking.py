@@ -146,7 +146,7 @@ def test_strict_refuses_models_whose_names_float_unless_the_project_allows_them(
     write(project)
     assert verify(project).differences == []
     [said] = verify(project, strict=True).differences
-    assert "agent 'writer' of blueprints/asks.yaml: openai:gpt-5-mini names no release" in said
+    assert "agent 'writer' of blueprints/asks.yaml: openai:gpt-5-mini has no version" in said
     project = settled(project, '\n[lockfile]\nallow_floating = ["openai:gpt-5-mini"]\n')
     assert verify(project, strict=True).differences == []
 

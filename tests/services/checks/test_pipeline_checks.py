@@ -280,15 +280,15 @@ class TestTypes:
         [
             (
                 Pipeline([Step("a", read), Step("b", bill)]),
-                "'a' gives `Ticket`, and step 'b' takes `Invoice`",
+                "'a' returns `Ticket`, but step 'b' takes `Invoice`",
             ),
-            (Pipeline([Step("a", count), Step("b", read)]), "'a' gives `int`, and step 'b' takes `str`"),
+            (Pipeline([Step("a", count), Step("b", read)]), "'a' returns `int`, but step 'b' takes `str`"),
             (
                 Pipeline([Step("a", count), LoopStep("l", Step("b", read), until=True)]),
                 "step 'l/b' takes `str`",
             ),
-            (Pipeline(LoopStep("l", Step("b", read), until=True)), "'l/b' gives `Ticket`, and step 'l/b'"),
-            (Pipeline([Step("a", count), MapStep("m", Step("b", read))]), "goes through the items of a list"),
+            (Pipeline(LoopStep("l", Step("b", read), until=True)), "'l/b' returns `Ticket`, but step 'l/b'"),
+            (Pipeline([Step("a", count), MapStep("m", Step("b", read))]), "iterates over a list"),
             (Pipeline([Step("a", listed), MapStep("m", Step("b", bill))]), "step 'm/b' takes `Invoice`"),
             (
                 Pipeline([Step("a", read), ImportStep("i", Pipeline(Step("b", bill)))]),

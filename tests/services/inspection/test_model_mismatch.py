@@ -82,7 +82,7 @@ async def test_the_model_that_was_asked_for_is_no_news() -> None:
 
 async def test_another_model_than_was_asked_for_is_a_warning_with_its_steps() -> None:
     assert await warnings(["gpt-4o", "gpt-4o"]) == [
-        "openai:gpt-5-mini was asked, and gpt-4o answered, at `s0`, `route`"
+        "model gpt-4o answered instead of openai:gpt-5-mini at `s0`, `route`"
     ]
     [said] = await warnings(["gpt-4o"] * 6)
     assert said.endswith("at `s0`, `s1`, `s2` and 3 more")
@@ -90,5 +90,5 @@ async def test_another_model_than_was_asked_for_is_a_warning_with_its_steps() ->
 
 async def test_two_models_for_one_in_a_run_are_a_warning() -> None:
     assert await warnings(["gpt-5-mini-2025-08-07", "gpt-5-mini-2025-11-01"]) == [
-        "openai:gpt-5-mini was answered by 2 models in one run: gpt-5-mini-2025-08-07, gpt-5-mini-2025-11-01"
+        "2 models answered requests to openai:gpt-5-mini in one run: gpt-5-mini-2025-08-07, gpt-5-mini-2025-11-01"
     ]

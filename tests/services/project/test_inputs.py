@@ -48,7 +48,7 @@ def test_text_that_is_no_json_fills_the_only_required_text_and_says_so() -> None
 def test_text_that_is_no_json_is_refused_where_several_fields_are_required() -> None:
     with pytest.raises(InputRejected, match="is not JSON") as caught:
         read(ORDER, text="two of A1")
-    assert caught.value.hint == "give JSON, or fields: --field id=TEXT --field count=1"
+    assert caught.value.hint == "pass JSON, or fields: --field id=TEXT --field count=1"
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_json_that_the_journal_cannot_hold_is_refused(text: str) -> None:
 def test_no_input_says_what_is_wanted() -> None:
     with pytest.raises(InputRejected, match="the input is missing") as caught:
         read(TICKET)
-    assert caught.value.hint == "give it: --field text=TEXT"
+    assert caught.value.hint == "pass --field text=TEXT"
 
 
 def test_no_input_is_fine_where_none_is_needed() -> None:

@@ -1,1 +1,1 @@
-"""binding."""
+"""Binding: makes a pipeline executable."""

@@ -1,4 +1,4 @@
-"""Makes a tree runnable: imports its callables, compiles its expressions and builds its agents, once."""
+"""Makes a pipeline executable: imports callables, compiles expressions and builds agents, once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class PipelineBinding:
-    """The engine's `Binding` of one pipeline. Everything in it is built when the pipeline is bound."""
+    """The engine's `Binding` of one pipeline. `bind` builds everything in advance."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class PipelineBinding:
         """Import and compile everything that `pipeline` names, imported blueprints included.
 
         Raises:
-            BlueprintError: an import inherits a context that is not its own.
+            BlueprintError: an import inherits a context of another type.
             CallableError: a `module:callable` is not allowed or cannot be imported.
             ProviderUnavailable: a model's package or key is missing.
         """
@@ -96,7 +96,7 @@ class PipelineBinding:
                 self._bind_body(inner, owner=owner)
 
     def _leaves(self, value: Any) -> None:
-        """Build what a field of the tree holds: expressions, texts, callables, agents, nested as they are."""
+        """Build the expressions, texts, callables and agents in a field, at any depth."""
         match value:
             case Expr() | Text():
                 self.evaluator(value)
@@ -115,7 +115,7 @@ class PipelineBinding:
                 return  # names, numbers, schemas: nothing to build
 
     async def prepare(self) -> None:
-        """Get what its agents need onto this machine: the weights of local models."""
+        """Download the weights of local models that agents need."""
         for agent in self._agents.values():
             if isinstance(agent, PreparedAgent):
                 await agent.prepare()
@@ -152,14 +152,14 @@ class PipelineBinding:
         return self._schemas[key]
 
     def source(self, ref: CallableRef) -> str:
-        """Return a digest of a callable's source, which changes when the module it stands in does."""
+        """Return a digest of a callable's source; it changes with the callable's module."""
         key = (ref.target, id(ref.live))
         if key not in self._sources:
             self._sources[key] = source_digest(self._resolve(ref))
         return self._sources[key]
 
     def context(self, pipeline: Pipeline) -> ContextType:
-        """Return how this pipeline's context is handled."""
+        """Return the context type of this pipeline."""
         return self._contexts[id(pipeline)][1]
 
     def _context_type(self, pipeline: Pipeline, model: type[PipelineContext] | None) -> ContextType:
@@ -169,7 +169,7 @@ class PipelineBinding:
             named = self._resolve(pipeline.context_type)
             if not (inspect.isclass(named) and issubclass(named, PipelineContext)):
                 raise CallableError(
-                    f"`context: {pipeline.context_type.target}` is no subclass of `PipelineContext`",
+                    f"`context: {pipeline.context_type.target}` is not a subclass of `PipelineContext`",
                     hint="write `class MyContext(PipelineContext):` with typed fields",
                 )
             return ModelContext(named)
@@ -192,10 +192,10 @@ class PipelineBinding:
         return build_agent(spec, tools=tools, output_type=output_type, settings=self._agent_settings)
 
     def _require_declared(self, step: BaseStep) -> None:
-        """Refuse a step that claims less of its callable than the callable does.
+        """Refuse a step whose declaration is weaker than its callable's.
 
         Raises:
-            CallableError: naming the step and what it has to say.
+            CallableError: names the step and the required declaration.
         """
         if not isinstance(step, Step) or step.call is None:
             return
@@ -204,12 +204,12 @@ class PipelineBinding:
             return
         if not tool.admits(step.effect):
             raise CallableError(
-                f"step {step.name!r} says `effect: {step.effect}`, and its callable declares {tool.effect!r}",
-                hint=f"say `effect: {tool.effect}`: a step may be stricter than its callable",
+                f"step {step.name!r} declares `effect: {step.effect}`, but its callable declares {tool.effect!r}",
+                hint=f"write `effect: {tool.effect}`; a step may be stricter, not weaker",
             )
         if tool.enforce_idempotency and not step.enforce_idempotency:
             raise CallableError(
-                f"`{step.call.target}` asks for `enforce_idempotency`, which step {step.name!r} lacks",
+                f"`{step.call.target}` requires `enforce_idempotency`, which step {step.name!r} does not set",
                 hint="add `enforce_idempotency: true`",
             )
 
@@ -222,13 +222,13 @@ class PipelineBinding:
 
 
 def _require_same_context(name: str, blueprint: str, theirs: ContextType, ours: ContextType) -> None:
-    """Refuse to let an imported pipeline inherit a context that is not what it declares.
+    """Refuse an imported pipeline that inherits a context of another type than it declares.
 
     Raises:
         BlueprintError: naming the step.
     """
     if theirs.declared is not None and theirs.declared != ours.declared:
         raise BlueprintError(
-            f"import {name!r} inherits a context, and {blueprint!r} declares another one",
-            hint="declare the same context in both, or none in the imported one",
+            f"import {name!r} inherits the context, but {blueprint!r} declares a different one",
+            hint="declare the same context in both blueprints, or none in the imported one",
         )

@@ -1,4 +1,4 @@
-"""The state providers of a runner: the blobs that references point to go in verified and come out checked."""
+"""Reads and writes the blobs behind context references, and verifies their digests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from flujo.domain.models import PipelineContext
 
 PREFIX = "sha256/"
-"""What the keys of stored values begin with; the digest follows."""
+"""The prefix of keys of stored values; the digest follows."""
 
 PROBE = f"{PREFIX}is-anybody-there"
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -40,36 +40,36 @@ def checked_providers(providers: Mapping[Any, Any]) -> Mapping[str, StateProvide
     for name, provider in providers.items():
         if not isinstance(name, str) or not _ID.fullmatch(name):
             raise SettingsError(
-                f"{name!r} cannot be the id of a state provider",
-                hint="ids are written into every reference: letters, digits, `_`, `-` and `.`",
+                f"{name!r} is not a valid id for a state provider",
+                hint="use letters, digits, `_`, `-` and `.`",
             )
         if isinstance(provider, type) or not isinstance(provider, StateProvider):
             kind = provider.__name__ if isinstance(provider, type) else type(provider).__name__
             raise SettingsError(
-                f"state provider {name!r} is `{kind}`, and a provider is an object with `async def get(key)` "
+                f"state provider {name!r} is `{kind}`, not an object with `async def get(key)` "
                 "and `async def put(key, data)`",
-                hint="docs/how-to/keep-large-data-out-of-the-database.md shows one",
+                hint="docs/how-to/keep-large-data-out-of-the-database.md shows an example",
             )
     return dict(providers)
 
 
 def bind_blobs(providers: Mapping[str, StateProvider]) -> AbstractContextManager[None]:
-    """Let references find their providers: in this task, those that it starts, and the threads of both."""
+    """Set the providers for references in this task, its child tasks, and their threads."""
     return _AtHand(RunBlobs(providers, asyncio.get_running_loop()))
 
 
 async def check_provider(name: str, provider: StateProvider) -> None:
-    """Ask a provider for what it will hardly have: one that says so is there, and nothing was written.
+    """Check that a provider responds, by reading a key that does not exist.
 
     Raises:
-        ProviderFailed: it does not answer, or does not let us ask.
+        ProviderFailed: the provider is unreachable or denies access.
     """
-    with _asking(name, PROBE, "could not look for"), suppress(LookupError, FileNotFoundError):
+    with _naming(name, PROBE, "could not look for"), suppress(LookupError, FileNotFoundError):
         await provider.get(PROBE)
 
 
 class _AtHand:
-    """There is one for each run that waits: a generator would be four times as large."""
+    """Sets and resets the providers. A class, because a generator per waiting run is four times as large."""
 
     __slots__ = ("_blobs", "_token")
 
@@ -85,10 +85,10 @@ class _AtHand:
 
 @contextmanager
 def collect_starting_blobs(model: type[PipelineContext]) -> Iterator[StartingBlobs | None]:
-    """Take values in the place of references while a context begins; None outside a run.
+    """Accept values in place of references while a context is created; yields None outside a run.
 
     Raises:
-        ProviderNotGiven: the model has references, and there is no provider at all.
+        ProviderNotGiven: the model has references, but there is no provider.
     """
     around = BLOBS.get()
     if not isinstance(around, RunBlobs):
@@ -96,8 +96,8 @@ def collect_starting_blobs(model: type[PipelineContext]) -> Iterator[StartingBlo
         return
     if not around.providers and (field := reference_field(model)):
         raise ProviderNotGiven(
-            f"`{model.__name__}.{field}` is a `ContextReference`, and the runner was given no state provider",
-            hint="give `Flujo(…, state_providers={'docs': FileProvider('documents')})`, or in flujo.toml "
+            f"`{model.__name__}.{field}` is a `ContextReference`, but the runner has no state provider",
+            hint="pass `Flujo(…, state_providers={'docs': FileProvider('documents')})`, or set in flujo.toml "
             "`[state_providers] docs = 'file:documents'`",
             field=field,
         )
@@ -123,32 +123,32 @@ class RunBlobs:
         return self  # a context may be copied; the connections of its providers may not
 
     def take(self, data: bytes) -> Mapping[str, Any]:  # noqa: ARG002 - of the port
-        """Refuse: only where a run starts does a value stand for its reference."""
-        raise RuntimeError("values are taken only where a run starts")
+        """Refuse: values may replace references only when a run starts."""
+        raise RuntimeError("a value may replace a reference only when a run starts")
 
     async def put(self, data: bytes, provider_id: str | None) -> Mapping[str, Any]:
-        """Store bytes under their digest, and see that they are there."""
+        """Store bytes under their digest, and verify the write."""
         pointer = self._pointer(data, provider_id)
         name, key = pointer["provider_id"], pointer["key"]
         provider = self._provider(name, "a new value")
-        with _asking(name, key, "could not write"):
+        with _naming(name, key, "could not write"):
             await provider.put(key, data)
             if getattr(provider, "verifies_writes", False):
                 return pointer
             found = await provider.get(key)
         if canonical.digest(found) != pointer["sha256"]:
             raise ProviderFailed(
-                f"state provider {name!r} gives back other bytes under {key!r} than it was just given",
+                f"state provider {name!r} returned different bytes for {key!r} than were just written",
                 provider_id=name,
                 key=key,
             )
         return pointer
 
     async def get(self, reference: ContextReference[Any], field: str) -> bytes:
-        """Return the bytes behind a reference, checked against what it says of them."""
+        """Return the bytes behind a reference; verifies size and digest."""
         name, key, what = reference.provider_id, reference.key, field or "a reference"
         provider = self._provider(name, what)
-        with _asking(name, key, "could not read"):
+        with _naming(name, key, "could not read"):
             try:
                 data = await provider.get(key)
             except (LookupError, FileNotFoundError) as error:
@@ -162,7 +162,7 @@ class RunBlobs:
         return data
 
     async def pin(self, reference: ContextReference[Any]) -> None:
-        """Complete a reference to bytes that the application stored; from here on it means these bytes."""
+        """Add the size and digest to a reference to bytes that the application stored."""
         field = reference._field
         self._provider(reference.provider_id, field or "a reference")
         if reference.sha256 is None:
@@ -177,11 +177,11 @@ class RunBlobs:
         return {"provider_id": name, "key": f"{PREFIX}{digest}", "sha256": digest, "size": len(data)}
 
     def _only(self) -> str:
-        """Return the provider of a value that names none."""
+        """Return the only provider, for a value that names none."""
         if len(self.providers) == 1:
             return next(iter(self.providers))
         raise ProviderNotGiven(
-            f"which state provider keeps a new value is not said, and there are {len(self.providers)}: "
+            f"a new value names no state provider, and the runner has {len(self.providers)}: "
             f"{_listed(self.providers)}",
             hint="name one: `await ContextReference.of(value, provider=…)`",
             given=tuple(self.providers),
@@ -190,8 +190,8 @@ class RunBlobs:
     def _provider(self, name: str, what: str) -> StateProvider:
         if name not in self.providers:
             raise ProviderNotGiven(
-                f"{what} asks for state provider {name!r}, and the runner has {_listed(self.providers)}",
-                hint=f"give `state_providers={{{name!r}: …}}` to every runner of this pipeline",
+                f"{what} needs state provider {name!r}, but the runner has {_listed(self.providers)}",
+                hint=f"pass `state_providers={{{name!r}: …}}` to every runner of this pipeline",
                 provider_id=name,
                 given=tuple(self.providers),
             )
@@ -199,7 +199,7 @@ class RunBlobs:
 
 
 class StartingBlobs(RunBlobs):
-    """The blobs of a run that begins: values are taken first and stored when all of the context fits."""
+    """The blobs of a starting run: collects values, and stores them once the context is valid."""
 
     is_starting = True
 
@@ -208,16 +208,16 @@ class StartingBlobs(RunBlobs):
         self._taken: list[tuple[str, bytes]] = []
 
     def take(self, data: bytes) -> Mapping[str, Any]:
-        """Return the pointer of a value that `settle` stores."""
+        """Return the pointer of a value that `store_all` stores."""
         pointer = self._pointer(data, None)
         self._taken.append((pointer["provider_id"], data))
         return pointer
 
     async def store_all(self, context: BaseModel) -> None:
-        """Store what was taken, and complete the references that do not say what they point to.
+        """Store the collected values, and complete references without a digest.
 
         Raises:
-            ProviderNotGiven | ProviderFailed | ReferenceMissing: the run cannot begin like this.
+            ProviderNotGiven | ProviderFailed | ReferenceMissing: the run cannot start.
         """
         for name, data in self._taken:
             await self.put(data, name)
@@ -226,7 +226,7 @@ class StartingBlobs(RunBlobs):
 
 
 def reference_field(model: type[BaseModel]) -> str | None:
-    """Return the first field of a model that holds references, at any depth; None when there is none."""
+    """Return the first field of a model with references at any depth, or None."""
     return _reference_field(model, frozenset())
 
 
@@ -265,16 +265,16 @@ def _references(value: Any) -> Iterator[ContextReference[Any]]:
 
 
 @contextmanager
-def _asking(name: str, key: str, what: str) -> Iterator[None]:
-    """Name the provider whose code raised, and the key."""
+def _naming(name: str, key: str, what: str) -> Iterator[None]:
+    """Turn errors of a provider into `ProviderFailed`, which names the provider and the key."""
     try:
         yield
     except FlujoError:
         raise
-    except Exception as error:  # foreign code: each storage has errors of its own
-        said = (str(error).splitlines() or [""])[0]  # clients tell the whole story of their retries
+    except Exception as error:  # foreign code: each storage has its own errors
+        reason = (str(error).splitlines() or [""])[0]  # clients list all retries in further lines
         raise ProviderFailed(
-            f"state provider {name!r} {what} {key!r}: {type(error).__name__}: {said}",
+            f"state provider {name!r} {what} {key!r}: {type(error).__name__}: {reason}",
             provider_id=name,
             key=key,
         ) from error
@@ -289,7 +289,7 @@ def _check(reference: ContextReference[Any], data: bytes, what: str) -> None:
         return
     raise ReferenceCorrupt(
         f"{what}: state provider {reference.provider_id!r} has {found} under {reference.key!r}, "
-        f"and {wanted} were stored",
+        f"expected {wanted}",
         provider_id=reference.provider_id,
         key=reference.key,
         expected=reference.sha256,

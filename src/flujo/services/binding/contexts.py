@@ -27,7 +27,7 @@ class ModelContext:
         self.declared = model
 
     async def start(self, given: Mapping[str, Any]) -> Any:
-        """Return the tree at the start of a run; values in the place of references are stored by then."""
+        """Return the tree at the start of a run, with values in place of references stored."""
         with blob_references.collect_starting_blobs(self._model) as blobs:
             try:
                 context = self._model.model_validate(dict(given))
@@ -41,11 +41,11 @@ class ModelContext:
         return self.dump(context)
 
     def load(self, tree: Any) -> PipelineContext:
-        """Return a context object of the caller's own."""
+        """Return a new context object."""
         return self._model.model_validate(tree)
 
     def view(self, tree: Any) -> PipelineContext:
-        """Return one whose fields are loaded when they are touched."""
+        """Return a context object that loads a field at first access."""
         return lazy_context.view(self._model, tree)
 
     def dump(self, context: PipelineContext) -> Any:
@@ -53,7 +53,7 @@ class ModelContext:
         return {**lazy_context.untouched(context), **lazy_context.touched(context).model_dump(mode="json")}
 
     def check(self, tree: Any, *, what: str, changed: Collection[str] | None = None) -> None:
-        """Return when `tree` still fits the class."""
+        """Check that `tree` still fits the class."""
         try:
             lazy_context.validate(self._model, tree, changed)
         except ValidationError as error:
@@ -61,7 +61,7 @@ class ModelContext:
 
 
 class SchemaContext:
-    """A context whose fields are given in place, as a JSON Schema; without one it has none."""
+    """A context with the fields of a JSON Schema; no schema, no fields."""
 
     def __init__(self, schema: Any, compiled: Schema | None) -> None:
         self.declared = schema
@@ -72,7 +72,7 @@ class SchemaContext:
         self._object: type[PipelineContext] = create_model("Context", __base__=PipelineContext, **fields)
 
     async def start(self, given: Mapping[str, Any]) -> Any:
-        """Return the tree at the start of a run: the fields' defaults, and what was given."""
+        """Return the tree at the start of a run: the fields' defaults and the given values."""
         for name in given:
             if name not in self._fields:
                 close = difflib.get_close_matches(name, self._fields, 1)
@@ -90,8 +90,8 @@ class SchemaContext:
         missing = [name for name in self._required if name not in tree]
         if missing:
             raise InputRejected(
-                f"the context needs {_listed(missing)} at the start",
-                hint=f"give it with `--context {missing[0]}=…`, or a `default` in `context_schema`",
+                f"the context lacks required fields: {_listed(missing)}",
+                hint=f"pass it with `--context {missing[0]}=…`, or a `default` in `context_schema`",
             )
         if self._schema is not None:
             try:
@@ -101,16 +101,16 @@ class SchemaContext:
         return tree
 
     def load(self, tree: Any) -> PipelineContext:
-        """Return a context object of the caller's own, with each field as an attribute."""
+        """Return a new context object, with each field as an attribute."""
         context: PipelineContext = self._object.model_validate(canonical.normalise(tree))
         return context
 
     def view(self, tree: Any) -> PipelineContext:
-        """Return one whose fields are loaded when they are touched."""
+        """Return a context object that loads a field at first access."""
         return lazy_context.view(self._object, tree)
 
     def dump(self, context: PipelineContext) -> Any:
-        """Return the JSON tree: the fields that were given a value."""
+        """Return the JSON tree of the fields that are set."""
         dumped = lazy_context.touched(context).model_dump(mode="json", exclude_unset=True)
         return {**lazy_context.untouched(context), **dumped}
 
@@ -121,7 +121,7 @@ class SchemaContext:
         what: str,
         changed: Collection[str] | None = None,  # noqa: ARG002 - of the port; a schema may relate all fields
     ) -> None:
-        """Return when `tree` still fits the schema."""
+        """Check that `tree` still fits the schema."""
         if self._schema is not None:
             self._schema.check(tree, what=what)
 
@@ -137,6 +137,6 @@ def _listed(names: Any) -> str:
 
 
 def _words(error: ValidationError) -> str:
-    """Return pydantic's findings in one line, without the values, which may be private."""
+    """Return pydantic's errors in one line, without the values, which may be private."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
     return "; ".join(f"`{'.'.join(str(part) for part in each['loc'])}`: {each['msg']}" for each in found)

@@ -1,4 +1,4 @@
-"""A context object whose fields are copied and validated when they are first touched."""
+"""A context object that copies and validates a field at first access."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 # Measured with a step that reads one field: loading a context of 100 kB whole makes the step 1.6 times as
-# slow, one of 1 MB 2.5 times, and each concurrent step holds a copy. So views override what pydantic keeps to
-# itself; `test_pydantic_2_has_the_internals_of_a_view` fails when that changes.
+# slow, one of 1 MB 2.5 times, and each concurrent step holds a copy. So views override internals of
+# pydantic; `test_pydantic_2_has_the_internals_of_a_view` fails when that changes.
 _OWN: Any = vars(BaseModel)["__dict__"]
-"""An object's own dict, behind the property that a view puts in front of it."""
+"""The object's own dict, which a view hides behind a property."""
 
 _LEFT = "fields left"
-"""The key, not a valid attribute name, under which that dict keeps the fields that were not read yet."""
+"""The key of unread fields in that dict; not a valid attribute name, so it cannot clash."""
 
 _HOOKS = ("__init__", "__new__", "__getattr__", "__setattr__", "__eq__", "model_post_init")
 
 
 def view(model: type[PipelineContext], tree: Mapping[str, Any]) -> PipelineContext:
-    """Return a context object of the caller's own.
+    """Return a new context object.
 
-    A field becomes a copy of its part of `tree` when it is first touched, so that a step which reads one
-    field of a large context pays for that field. A model with validators, computed fields or attributes of
-    its own making may look at all of its fields at any time, and is loaded whole.
+    A field is copied from `tree` at first access, so a step that reads one field of a large context pays for
+    that field only. A model with validators, computed fields or private attributes may read any field at any
+    time, so it is loaded in full.
     """
     lazy = _lazy(model)
     if lazy is None:
@@ -46,12 +46,12 @@ def view(model: type[PipelineContext], tree: Mapping[str, Any]) -> PipelineConte
 
 
 def untouched(context: PipelineContext) -> dict[str, Any]:
-    """Return the fields of a view that were not read, as they are in its tree."""
+    """Return the unread fields of a view, as in its tree."""
     return dict(_OWN.__get__(context).get(_LEFT, {}))
 
 
 def touched(context: PipelineContext) -> PipelineContext:
-    """Return the other fields, as a plain object of the view's model."""
+    """Return the fields that were read, as a plain object of the view's model."""
     if not isinstance(context, _View):
         return context
     own = _OWN.__get__(context)
@@ -59,10 +59,10 @@ def touched(context: PipelineContext) -> PipelineContext:
 
 
 def validate(model: type[PipelineContext], tree: Mapping[str, Any], changed: Collection[str] | None) -> None:
-    """Return when `tree`, of which nothing but the fields `changed` is new, fits the model.
+    """Check that `tree` fits the model; only the fields in `changed` are new.
 
     Raises:
-        ValidationError: it does not.
+        ValidationError: it does not fit.
     """
     known = changed is not None and all(name in model.model_fields and name in tree for name in changed)
     if changed is None or not known or _lazy(model) is None:
@@ -124,7 +124,7 @@ class _View:
 
 @lru_cache(maxsize=256)
 def _lazy(model: type[PipelineContext]) -> type[PipelineContext] | None:
-    """Return the view of a model, None when it has to be loaded whole."""
+    """Return the view class of a model, or None if the model must be loaded in full."""
     rules = model.__pydantic_decorators__
     config = model.model_config
     is_plain = (
@@ -141,7 +141,7 @@ def _lazy(model: type[PipelineContext]) -> type[PipelineContext] | None:
 
 
 def _put(view: Any, name: str, value: Any) -> None:
-    """Give a view one field, validated as the model says."""
+    """Validate a field and set it in a view."""
     alone = _plain(view, {})
     alone.__pydantic_validator__.validate_assignment(alone, name, value)
     own = _OWN.__get__(view)

@@ -1,4 +1,4 @@
-"""The digest of a callable's source: a cached answer is reused only while the callable is unchanged."""
+"""The digest of a callable's source: a cached output is reused only while it is unchanged."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def source_digest(thing: Any) -> str:
-    """Return a digest that changes with the module of a callable, and tells apart what stands in it.
+    """Return a digest that changes with a callable's module and differs between callables of a module.
 
-    Of what a function has captured, plain values count; what it looks up when it is called cannot.
+    Captured plain values count. Values that the function looks up at call time do not.
     """
     parts: list[Any] = []
     while isinstance(thing, functools.partial):

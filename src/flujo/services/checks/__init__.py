@@ -1,1 +1,1 @@
-"""checks."""
+"""Validation, lock checks and pipeline checks."""

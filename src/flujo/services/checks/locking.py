@@ -1,4 +1,4 @@
-"""flujo.lock of a project: written, held against the files or an older one, and asked before a run."""
+"""Writes, verifies and compares a project's flujo.lock, and checks it before a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LOCK_FILE = "flujo.lock"
 
 _LIBRARIES = ("flujo", "cel-expr-python", "genai-prices", "json-repair", "pydantic-ai-slim")
-"""What answers are asked for, read, priced and compared by."""
+"""The libraries whose versions affect outputs, prices or comparisons."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Floating:
-    """An agent whose model's name says no release."""
+    """An agent whose model name has no version."""
 
     file: str
     agent: str
@@ -48,14 +48,14 @@ class Floating:
     def __str__(self) -> str:
         where = f" in [env.{self.environment}]" if self.environment else ""
         return (
-            f"agent {self.agent!r} of {self.file}{where}: {self.model} names no release, "
-            "so its provider may let another model answer tomorrow"
+            f"agent {self.agent!r} of {self.file}{where}: {self.model} has no version, "
+            "so its provider may change the model at any time"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What was found when a lock was held against the files."""
+    """The result of comparing the lock with the files."""
 
     changes: tuple[Change, ...]
     floating: tuple[Floating, ...] = ()
@@ -63,14 +63,14 @@ class Verified:
 
     @property
     def differences(self) -> list[str]:
-        """What is a mismatch, a sentence each."""
+        """The mismatches, one sentence each."""
         return [sentence(each) for each in self.changes if self._counts(each)] + [
             str(each) for each in self.floating if self.strict
         ]
 
     @property
     def notes(self) -> list[str]:
-        """What is none, and worth knowing."""
+        """Differences that are not mismatches, one sentence each."""
         return [sentence(each) for each in self.changes if not self._counts(each)]
 
     def _counts(self, change: Change) -> bool:
@@ -81,14 +81,14 @@ def write(project: Project) -> Written:
     """Write the project's lock; the same files give the same bytes.
 
     Raises:
-        BlueprintError: a blueprint has errors; the lock is left as it was.
+        BlueprintError: a blueprint has errors; the lock is unchanged.
         SettingsError: there is nothing to lock, or the file cannot be written.
     """
     from flujo.blueprint.lock import lockfile
 
     paths = project.blueprint_paths()
     if not paths:
-        raise SettingsError("there are no blueprints to lock", hint="`flujo init` writes a first one")
+        raise SettingsError("there are no blueprints to lock", hint="create a project with `flujo init`")
     text = lockfile.write(_contents(project, paths))
     path = project.root / LOCK_FILE
     changed = not path.exists() or path.read_bytes() != text.encode()
@@ -101,8 +101,8 @@ def verify(project: Project, *, strict: bool = False) -> Verified:
     """Return what differs from the lock.
 
     Args:
-        project: whose lock.
-        strict: whether everything has to be locked and as it was: see `Verified`.
+        project: the project.
+        strict: whether all differences are mismatches; see `Verified`.
 
     Raises:
         LockMismatch: there is no lock.
@@ -125,16 +125,16 @@ def verify(project: Project, *, strict: bool = False) -> Verified:
 
 
 def compare(project: Project, revision: str | None = None) -> list[Change]:
-    """Return what differs between the lock and the files, whatever it counts for.
+    """Return all differences between the lock and the files.
 
     Args:
-        project: whose lock.
-        revision: of git, whose lock is meant; without it, the one in the working tree.
+        project: the project.
+        revision: the git revision of the lock; default: the working tree.
 
     Raises:
         LockMismatch: there is no lock.
         LockUnreadable: the lock is broken.
-        GitFailed: there is no such revision.
+        GitFailed: the revision does not exist.
         BlueprintError: a blueprint has errors.
     """
     from flujo.blueprint.lock.diff import changes
@@ -150,26 +150,26 @@ def sentence(change: Change) -> str:
 
 
 def affected(changes: Iterable[Change]) -> dict[str, list[str]]:
-    """Return which blueprints changes reach, and in each the paths of the steps."""
+    """Return the affected blueprints, each with the paths of its affected steps."""
     from flujo.blueprint.lock import messages
 
     return messages.affected(changes)
 
 
 def changed_words(change: Change) -> list[tuple[str, str]]:
-    """Return a text that changed as pieces: `same`, `removed`, `added`, or `skipped` between changes."""
+    """Return a changed text as pieces: `same`, `removed`, `added`, or `skipped` between changes."""
     from flujo.blueprint.lock.word_diff import shortened, words
 
     return list(shortened(words(str(change.before), str(change.after))))
 
 
 def read(project: Project, revision: str | None = None) -> Contents:
-    """Return what the project's lock holds, now or at a revision of git.
+    """Return the contents of the project's lock, now or at a git revision.
 
     Raises:
         LockMismatch: there is no lock.
-        LockUnreadable: it is broken, cut off, or of another version.
-        GitFailed: there is no such revision.
+        LockUnreadable: the lock is broken, truncated, or of another version.
+        GitFailed: the revision does not exist.
     """
     from flujo.blueprint.lock import lockfile
 
@@ -180,20 +180,20 @@ def read(project: Project, revision: str | None = None) -> Contents:
 
     text = file_at(revision, path)
     if text is None:
-        raise LockMismatch(f"there is no {LOCK_FILE} in {revision}", hint="name a later revision")
+        raise LockMismatch(f"there is no {LOCK_FILE} in {revision}", hint="use a later revision")
     return lockfile.read(text)
 
 
 def require_match(project: Project, path: str, pipeline: Pipeline) -> str:
-    """Return the digest of the lock, when a blueprint is what it holds.
+    """Check that a blueprint matches the lock, and return the lock's digest.
 
     Args:
-        project: whose lock.
+        project: the project.
         path: the blueprint.
-        pipeline: its tree, with the models that it will be run with.
+        pipeline: its tree, with the models of the run.
 
     Raises:
-        LockMismatch: it is not; `differences` says where.
+        LockMismatch: it does not match; see `differences`.
         LockUnreadable: the lock is broken.
     """
     from flujo.blueprint.lock import lockfile
@@ -201,20 +201,20 @@ def require_match(project: Project, path: str, pipeline: Pipeline) -> str:
     held = read(project)
     if path not in held["blueprints"]:
         raise LockMismatch(
-            f"{path} is not in {LOCK_FILE}", hint="`flujo lock` writes it, once it is tested", differences=()
+            f"{path} is not in {LOCK_FILE}", hint="test it, then lock it with `flujo lock`", differences=()
         )
     found = _differences(project, held, path, pipeline)
     if not found:
         return lockfile.digest(held)
     words = [sentence(each) for each in found]
     raise LockMismatch(
-        "\n".join([f"{path} is not what {LOCK_FILE} holds:", *(f"  {line}" for line in words)]),
+        "\n".join([f"{path} does not match {LOCK_FILE}:", *(f"  {line}" for line in words)]),
         differences=tuple(words),
     )
 
 
 def lock_digest(project: Project, path: str, pipeline: Pipeline) -> str | None:
-    """Return the digest of the lock, None when there is none or the blueprint is not what it holds."""
+    """Return the digest of the lock, or None if there is no lock or the blueprint does not match it."""
     if not (project.root / LOCK_FILE).exists():
         return None
     try:
@@ -224,7 +224,7 @@ def lock_digest(project: Project, path: str, pipeline: Pipeline) -> str | None:
 
 
 def lock_digest_by_name(project: Project, pipeline: Pipeline) -> str | None:
-    """Return the digest of the lock that holds a pipeline of this name as it is, None when none does."""
+    """Return the digest of the lock if it contains this pipeline unchanged, else None."""
     try:
         there = (project.root / LOCK_FILE).stat()
     except OSError:
@@ -235,9 +235,9 @@ def lock_digest_by_name(project: Project, pipeline: Pipeline) -> str | None:
 
 @lru_cache(maxsize=8)
 def _by_name(path: Path, _changed_at: int, _size: int) -> Mapping[str, Sequence[str]]:
-    """Return the blueprints in a lock by the names that they give themselves.
+    """Return the paths of the blueprints in a lock by their names.
 
-    Kept, because every runner asks this and most pipelines of Python are in no lock.
+    Cached, because every runner calls this and most Python pipelines are not in a lock.
     """
     from flujo.blueprint.lock import lockfile
 
@@ -252,7 +252,7 @@ def _by_name(path: Path, _changed_at: int, _size: int) -> Mapping[str, Sequence[
 
 
 def _differences(project: Project, held: Contents, path: str, pipeline: Pipeline) -> Sequence[Change]:
-    """Return what differs in a blueprint and what it imports, as the chosen environment sees it."""
+    """Return the differences of a blueprint and its imports in the project's environment."""
     from flujo.blueprint.lock.diff import changes
     from flujo.blueprint.lock.snapshot import about, contents, imports_of, seen_from
     from flujo.blueprint.sources.source_files import FileSource
@@ -324,12 +324,12 @@ def _text(path: Path) -> str:
         return path.read_text("utf-8")
     except FileNotFoundError:
         raise LockMismatch(
-            f"there is no {LOCK_FILE} in {path.parent}", hint="`flujo lock` writes it"
+            f"there is no {LOCK_FILE} in {path.parent}", hint="create it with `flujo lock`"
         ) from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise LockUnreadable(
-            f"{LOCK_FILE}:{line}: not UTF-8 text", hint="write it again with `flujo lock`", line=line
+            f"{LOCK_FILE}:{line}: not UTF-8 text", hint="recreate it with `flujo lock`", line=line
         ) from None
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}") from error

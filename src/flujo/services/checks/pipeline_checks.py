@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Flow:
-    """What flows at one place: who gave it, and how that is annotated."""
+    """A value between two steps: the step that produced it, and its annotation."""
 
     path: StepPath
     hint: Any
@@ -41,9 +41,9 @@ class Flow:
         return adapter(self.hint)
 
     def load(self, output: Any) -> Any:
-        """Return a run's output as what the annotation names: a model, a dataclass, a set.
+        """Return a run's output as an instance of the annotation: a model, a dataclass, a set.
 
-        What does not fit is returned as it was recorded: a human's answer may stand in a step's place.
+        An output that does not fit is returned as recorded: a human's answer may replace it.
         """
         try:
             return self._adapted(output)
@@ -133,7 +133,7 @@ def _each(step: MapStep, here: StepPath, came: Flow | None) -> Flow | None:
     items = None
     if came is not None and step.over == PREVIOUS:
         if not fits(came.hint, list):
-            raise _mismatch(came, here, "goes through the items of a list")
+            raise _mismatch(came, here, "iterates over a list")
         items = Flow(came.path, item(came.hint))
     gave = _through(step.body, here, items)
     if gave is None or step.output is not None or step.on_error == "collect":
@@ -148,8 +148,8 @@ def _join(gave: Flow, takes: Flow) -> None:
 
 def _mismatch(gave: Flow, path: StepPath, takes: str) -> PipelineError:
     return PipelineError(
-        f"step {gave.path!r} gives `{repr_short(gave.hint)}`, and step {path!r} {takes}",
-        hint="change one of the annotations, put a step between, or say with `input=` what it is given",
+        f"step {gave.path!r} returns `{repr_short(gave.hint)}`, but step {path!r} {takes}",
+        hint="change one of the annotations, add a step between them, or set `input=`",
     )
 
 

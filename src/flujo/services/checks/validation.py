@@ -1,4 +1,4 @@
-"""Checking blueprints without running anything: every finding of every file, and what its rule explains."""
+"""Validates blueprints without running them, and explains rules."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found in one blueprint, or file of agents, and in what it names."""
+    """The findings of one blueprint or agent file, and of the files that it uses."""
 
     path: str
     diagnostics: tuple[Diagnostic, ...]
     sources: Mapping[str, str]
     holds_agents: bool = False
-    """Whether it is a file of agents."""
+    """Whether it is an agent file."""
 
     @property
     def is_valid(self) -> bool:
@@ -44,18 +44,18 @@ def compiled(
     models: Mapping[str, str] | None = None,
     strict: bool | None = None,
 ) -> Compiled:
-    """Return a blueprint, read, checked and compiled; nothing that it names is imported.
+    """Read, check and compile a blueprint; imports none of its callables.
 
     Args:
-        project: whose files and settings are meant.
+        project: the project with the files and settings.
         path: the blueprint, relative to the project's root.
-        overrides: of agents' models.
-        source: where files are read from, instead of the project's folder.
-        models: agent → model, instead of what the project's settings say.
-        strict: whether warnings are errors, instead of what the project's settings say.
+        overrides: agent → model, for this run.
+        source: the source of files, instead of the project's folder.
+        models: agent → model, instead of the project's settings.
+        strict: whether warnings are errors, instead of the project's settings.
 
     Raises:
-        SettingsError: an override that names no agent.
+        SettingsError: an override names an unknown agent.
     """
     from flujo.blueprint.compiler import compile_blueprint
     from flujo.blueprint.sources.source_files import FileSource
@@ -72,10 +72,10 @@ def compiled(
 
 
 def compiled_or_refused(project: Project, path: str) -> Pipeline:
-    """Return a blueprint's tree; nothing that it names is imported.
+    """Return a blueprint's tree; imports none of its callables.
 
     Raises:
-        BlueprintError: it does not pass its checks.
+        BlueprintError: the blueprint has errors.
     """
     result = compiled(project, path)
     if result.pipeline is None:
@@ -84,7 +84,7 @@ def compiled_or_refused(project: Project, path: str) -> Pipeline:
 
 
 def refusal(path: str, result: Compiled) -> BlueprintError:
-    """Return the error that carries what was found in a blueprint."""
+    """Return the error for a blueprint with findings."""
     count = sum(1 for each in result.diagnostics if each.severity == "error")
     return BlueprintError(
         f"{path} has {count} error{'s' if count != 1 else ''}",
@@ -94,9 +94,9 @@ def refusal(path: str, result: Compiled) -> BlueprintError:
 
 
 def check(project: Project, paths: Sequence[str]) -> list[Report]:
-    """Return one report a blueprint or file of agents, in the order of `paths`.
+    """Return one report per blueprint or agent file, in the order of `paths`.
 
-    A finding in a file that several of them share comes once.
+    A finding in a shared file is reported once.
     """
     seen: set[tuple[str, Span, str]] = set()
     reports = []
@@ -110,7 +110,7 @@ def check(project: Project, paths: Sequence[str]) -> list[Report]:
 
 
 def _checked(project: Project, path: str, source: Source | None = None) -> Compiled:
-    """Return a blueprint as `compiled` does, or a file of agents, checked by itself."""
+    """Return `compiled` for a blueprint; check an agent file by itself."""
     if not project.holds_agents(path):
         return compiled(project, path, source=source)
     from flujo.blueprint.compiler import check_agents
@@ -125,10 +125,10 @@ def _checked(project: Project, path: str, source: Source | None = None) -> Compi
 
 
 def fix(project: Project, paths: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Return what safe edits make of the blueprints at `paths` and what they import.
+    """Return the safe fixes of the blueprints at `paths` and their imports.
 
     Returns:
-        Path → the text now and the text then, of each file that would change. Nothing is written.
+        Path → the text before and after, for each file that would change. Nothing is written.
     """
     from flujo.blueprint.rules.autofix import apply_fixes
     from flujo.blueprint.sources.source_files import FileSource
@@ -142,7 +142,7 @@ def fix(project: Project, paths: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 
 def without_secrets(text: str) -> str:
-    """Return a file's text with what looks like a secret blotted out, line by line as long as it was."""
+    """Return a file's text with apparent secrets masked; lines keep their length."""
     from flujo.blueprint.sources.secret_masking import mask
 
     return mask(text)
@@ -168,10 +168,10 @@ def schema_text() -> str:
 
 
 def explain_rule(code: str) -> str:
-    """Return what a code stands for, as Markdown: a blueprint's rule, or an error.
+    """Return the explanation of a rule or error as Markdown.
 
     Raises:
-        SettingsError: there is no such code.
+        SettingsError: the code does not exist.
     """
     wanted = code.upper()
     rules = _rules()
@@ -194,7 +194,7 @@ def is_rule(name: str) -> bool:
 
 
 def codes() -> dict[str, str]:
-    """Return every code with its one line, in order."""
+    """Return every code with its title, in order."""
     lines = {kind.code: (kind.__doc__ or "").splitlines()[0] for kind in reversed(list(_errors()))}
     lines |= {code: rule.title for code, rule in _rules().items()}
     return dict(sorted(lines.items()))
@@ -202,7 +202,7 @@ def codes() -> dict[str, str]:
 
 @cache
 def _rules() -> Mapping[str, Rule]:
-    # a rule registers where it is defined, and the compiler reaches every such place
+    # importing the compiler registers all rules
     from flujo.blueprint import compiler  # noqa: F401
     from flujo.blueprint.diagnostics import RULES
 

@@ -1,1 +1,1 @@
-"""inspection."""
+"""Read-only views: runs, traces, graphs and explanations."""

@@ -70,14 +70,14 @@ def svg(graph: Graph) -> str:
     program = shutil.which("dot")
     if program is None:
         raise SettingsError(
-            "SVG is drawn by Graphviz, and its program `dot` is not on this machine",
-            hint="install the package `graphviz`, or take `--format mermaid`, which GitHub draws by itself",
+            "format svg needs Graphviz, but its program `dot` is not installed",
+            hint="install the package `graphviz`, or use `--format mermaid`, which GitHub renders",
         )
     drawn = subprocess.run(  # noqa: S603 - the program found above, its input on stdin
         [program, "-Tsvg"], input=dot(graph), capture_output=True, text=True, check=False
     )
     if drawn.returncode:
-        raise SettingsError(f"Graphviz could not draw this: {drawn.stderr.strip()}")
+        raise SettingsError(f"Graphviz failed: {drawn.stderr.strip()}")
     return drawn.stdout
 
 

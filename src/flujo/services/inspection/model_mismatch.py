@@ -1,4 +1,4 @@
-"""Where a run was answered by another model than was asked for, or by several in the place of one."""
+"""Finds steps that another model than the requested one answered, or that several models answered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from flujo.services.inspection.trace import TraceNode
 
 _MOST = 3
-"""How many steps a warning names before it counts the rest."""
+"""How many steps a warning names; the rest is counted."""
 
 
 def drifts(trace: TraceNode) -> list[str]:
@@ -29,7 +29,7 @@ def _drifts(answers: dict[str, dict[str, dict[str, None]]]) -> Iterator[str]:
     for asked, by in sorted(answers.items()):
         for used, paths in sorted(by.items()):
             if not model_matches(asked, used):
-                yield f"{asked} was asked, and {used} answered, at {listed(paths, most=_MOST)}"
+                yield f"model {used} answered instead of {asked} at {listed(paths, most=_MOST)}"
         if len(by) > 1:
             several = ", ".join(sorted(by))
-            yield f"{asked} was answered by {len(by)} models in one run: {several}"
+            yield f"{len(by)} models answered requests to {asked} in one run: {several}"

@@ -1,6 +1,6 @@
 """Lists, shows, answers and cancels runs, for dashboards, webhooks and operations.
 
-Commands that only look at runs import this module; what executes runs is imported by the calls that need it.
+Read-only commands import this module, so code that executes runs is imported where it is called.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class Task:
     created_at: float
     updated_at: float
     deadline_at: float | None = None
-    """Until when its open questions can be answered, the earliest; seconds since the epoch."""
+    """The earliest deadline of its open questions, in seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskDetail:
-    """A run with everything that is known of it."""
+    """A run with its input, output, context, questions, trace and acts."""
 
     task: Task
     input: Any
@@ -62,15 +62,15 @@ class TaskDetail:
     pauses: tuple[Pause, ...]
     trace: TraceNode
     lock_digest: str | None = None
-    """The digest of the lock that held the pipeline when the run was accepted; None when none did."""
+    """The digest of the lock that matched the pipeline when the run was accepted, or None."""
     acts: tuple[Act, ...] = ()
     """Who changed the run, in order."""
     in_doubt: tuple[Intent, ...] = ()
-    """Calls that were made and whose ends are not recorded; empty while the run is executed."""
+    """Calls without a recorded outcome; empty while the run is executed."""
 
     @property
     def warnings(self) -> list[str]:
-        """Warnings: steps that another model answered than the one requested."""
+        """Warnings: where a model other than the requested one answered."""
         return drifts(self.trace)
 
     @property
@@ -80,7 +80,7 @@ class TaskDetail:
 
 
 class TaskClient:
-    """Lists, shows and answers runs, from outside the program that executes them."""
+    """Lists, shows, answers and cancels runs from another process than the one that executes them."""
 
     def __init__(
         self,
@@ -89,15 +89,14 @@ class TaskClient:
         runners: Sequence[Flujo[Any, Any, Any]] = (),
         by: str | None = None,
     ) -> None:
-        """Take where the runs are; nothing is opened yet.
+        """Set the location of the runs; opens nothing yet.
 
         Args:
             state: a database's URI, a store, or a project's workspace; the caller closes the latter two.
                 Default: the database of the project in this folder (`FLUJO_STATE_URI`, flujo.toml).
-            runners: resume runs of their pipelines when `resume_task` answers one. Runs of a project's
-                blueprints are resumed through the workspace, without a runner.
-            by: who acts through this client, for the acts of the runs. Default: the user that this process
-                runs as.
+            runners: runners that resume runs of their pipelines after `resume_task`. Runs of a project's
+                blueprints need no runner.
+            by: the name recorded for acts of this client. Default: the user of this process.
         """
         self._by = by
         self._runners = {runner.pipeline.name: runner for runner in runners}
@@ -122,10 +121,10 @@ class TaskClient:
         user_id: str | None = None,
         limit: int = 100,
     ) -> list[Task]:
-        """Return runs, newest first; every condition that is given must hold.
+        """Return runs, newest first; all given conditions must hold.
 
         Raises:
-            SettingsError: a metadata key that is no identifier.
+            SettingsError: a metadata key is not an identifier.
         """
         statuses = () if status is None else (RunStatus(status),)
         query = RunQuery(statuses=statuses, user_id=user_id, metadata=metadata_filter or {}, limit=limit)
@@ -136,7 +135,7 @@ class TaskClient:
         """Return a run with its history; `run_id` may be a unique prefix or `@last`.
 
         Raises:
-            RunNotFound: there is none.
+            RunNotFound: the run does not exist.
         """
         store = await self._store()
         record = await store.find(run_id)
@@ -163,17 +162,17 @@ class TaskClient:
         detach: bool = False,
         by: str | None = None,
     ) -> PipelineResult[Any, Any]:
-        """Answer a paused run's question and resume the run, where its pipeline is available.
+        """Answer a paused run's question and resume the run if its pipeline is available.
 
-        Otherwise (a pipeline written in Python without its runner here, a database without its project) the
-        answer is recorded all the same, and the result's `note` says who can go on.
+        Otherwise (a Python pipeline without its runner, a database without its project) the answer is
+        recorded, and the result's `note` says how to resume the run.
 
         Args:
             run_id: an id, a unique prefix of one, or `@last`.
-            input: the answer, JSON data that fits the question's `answer_schema`.
-            pause_id: which question, when several are open: the path of the step that asks.
+            input: the answer: JSON data that fits the question's `answer_schema`.
+            pause_id: the path of the step that asks, if several questions are open.
             detach: only record the answer.
-            by: who answers, instead of the client's own `by`.
+            by: who answers, instead of the client's `by`.
 
         Raises:
             RunNotFound | AmbiguousPause | InputRejected | ResumeConflict: see `services.runs.answer`.
@@ -193,19 +192,18 @@ class TaskClient:
         return await blueprint_runs.ignore_if_owned(store, record, runner.resume_async(record.run_id))
 
     async def cancel_task(self, run_id: str, *, by: str | None = None) -> Task:
-        """End a run for good.
+        """Cancel a run.
 
-        The process that executes the run stops it, and this waits for that, 30 seconds at most. A task that
-        is still `running` then is cancelled as soon as its step ends. A run without a living process is
-        cancelled at once.
+        The process that executes the run stops it; this call waits for that for up to 30 seconds. A task that
+        is still `running` then is cancelled when its step ends. A run without an owner is cancelled at once.
 
         Args:
             run_id: an id, a unique prefix of one, or `@last`.
-            by: who cancels, instead of the client's own `by`.
+            by: who cancels, instead of the client's `by`.
 
         Raises:
-            RunNotFound: there is none.
-            ResumeConflict: it has ended already.
+            RunNotFound: the run does not exist.
+            ResumeConflict: the run has already ended.
         """
         from flujo.services.runs import blueprint_runs
 

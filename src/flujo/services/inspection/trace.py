@@ -22,29 +22,29 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class TraceNode:
-    """A step of a run, with what happened in it and the steps inside it."""
+    """A step of a run, with its result and its substeps."""
 
     path: StepPath
     kind: str = ""
     status: str = "running"
     attempts: int = 0
     decision: Any = None
-    """Which way it went: a branch's name, whether a loop ended."""
+    """The decision: a branch's name, or whether a loop ended."""
     state: str | None = None
-    """Of a state machine: the state that it is in, or ended in."""
+    """The current or last state of a state machine."""
     input: Any = None
     output: Any = None
     error: ErrorInfo | None = None
     usage: Usage = NOTHING
     unconfirmed: Usage = NOTHING
-    """What may have been used in addition, at most: requests that may or may not have been made."""
+    """An upper bound for requests that may have been made without a recorded result."""
     seconds: float = 0.0
     model: str | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
     fell_back: ErrorInfo | None = None
-    """Why a fallback took over: the error of the step's own last attempt."""
+    """The error of the step's last attempt before its fallback ran."""
     answered: list[tuple[str, str]] = field(default_factory=list)
-    """For each request to an agent: the requested model, and the id of the model that answered."""
+    """For each agent request: the requested model and the id of the model that answered."""
     children: list[TraceNode] = field(default_factory=list)
 
     @property
@@ -56,7 +56,7 @@ class TraceNode:
         """Return the node of the step at `path`; counts may be written `loop[2]/x` or `loop.2/x`.
 
         Raises:
-            SettingsError: the run has no such step; the hint names the nearest.
+            SettingsError: the run has no such step; the hint names the closest.
         """
         nodes = {node.path: node for node in self.walk()}
         if (found := paths.find(path, nodes)) is not None:
@@ -64,7 +64,7 @@ class TraceNode:
         raise SettingsError(
             f"this run has no step {path!r}",
             hint=did_you_mean(paths.from_command_line(path), map(paths.shown, nodes), cutoff=0.5)
-            or "`flujo trace RUN` shows every step by its path",
+            or "`flujo trace RUN` lists all steps",
         )
 
     def walk(self) -> Iterator[TraceNode]:

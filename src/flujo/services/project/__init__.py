@@ -1,1 +1,1 @@
-"""project."""
+"""The project: its root, settings, inputs and imports."""

@@ -1,4 +1,4 @@
-"""What git has of a file: asked by fixed commands, for a revision that can be nothing else."""
+"""Reads a file at a git revision, with fixed commands and a checked revision."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ _TIMEOUT_S = 30
 
 
 def file_at(revision: str, path: Path) -> str | None:
-    """Return the text of a file at a revision; None when it did not exist there.
+    """Return the text of a file at a revision, or None if it did not exist.
 
     Args:
         revision: a commit, branch or tag: `HEAD`, `main~2`, `v1.2`.
         path: the file, in a working tree of git.
 
     Raises:
-        GitFailed: there is no git, no repository around the file, or no such revision in it.
+        GitFailed: git is missing, the file is not in a repository, or the revision does not exist.
     """
     if not _REVISION.fullmatch(revision) or ".." in revision:
         raise GitFailed(
-            f"{revision!r} is not the name of a revision",
-            hint="name a commit, a branch or a tag: `HEAD`, `main`, `v1.2`, `HEAD~1`",
+            f"{revision!r} is not a valid git revision",
+            hint="use a commit, a branch or a tag: `HEAD`, `main`, `v1.2`, `HEAD~1`",
             revision=revision,
         )
     if _git(path.parent, "rev-parse", "--is-inside-work-tree") is None:
         raise GitFailed(
-            f"{path.parent} is in no git repository, so there is no {path.name} of {revision!r} in it",
-            hint="`flujo lock diff` alone compares with the lock in the working tree",
+            f"{path.parent} is not in a git repository, so {path.name} has no revision {revision!r}",
+            hint="without a revision, `flujo lock diff` compares with the lock in the working tree",
             revision=revision,
         )
     commit = _git(
@@ -42,8 +42,8 @@ def file_at(revision: str, path: Path) -> str | None:
     )
     if commit is None:
         raise GitFailed(
-            f"git knows no revision {revision!r} here",
-            hint="`git log --oneline` lists commits; a shallow clone of CI has few (`fetch-depth: 0`)",
+            f"git revision {revision!r} does not exist",
+            hint="`git log --oneline` lists commits; a shallow clone in CI has few, set `fetch-depth: 0`",
             revision=revision,
         )
     return _git(path.parent, "cat-file", "blob", f"{commit.strip()}:./{path.name}")
@@ -52,8 +52,8 @@ def file_at(revision: str, path: Path) -> str | None:
 def _git(folder: Path, *words: str) -> str | None:
     """Return what a git command prints, None when it fails."""
     try:
-        done = subprocess.run(  # noqa: S603 - the words are ours, and a revision that was checked
-            ["git", *words],  # noqa: S607 - git is wherever this machine has it
+        done = subprocess.run(  # noqa: S603 - fixed words and a checked revision
+            ["git", *words],  # noqa: S607 - git is found on PATH
             cwd=folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -61,7 +61,7 @@ def _git(folder: Path, *words: str) -> str | None:
             check=False,
         )
     except FileNotFoundError:
-        raise GitFailed("git is not installed, and a revision was asked for") from None
+        raise GitFailed("git is not installed; reading a revision needs it") from None
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise GitFailed(f"git did not answer: {error}") from None
+        raise GitFailed(f"git failed: {error}") from None
     return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None

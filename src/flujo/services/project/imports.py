@@ -30,9 +30,9 @@ def importable(root: Path) -> None:
     for before in [entry for entry in sys.path if isinstance(entry, _ProjectRoot)]:
         for name in _shadows(Path(before), root):
             raise SettingsError(
-                f"module `{name}` of project {root} cannot be imported: this process has loaded the one of "
+                f"module `{name}` of project {root} cannot be imported: this process has loaded that of "
                 f"project {before}",
-                hint="use one process for each project, or give their modules different names",
+                hint="use one process per project, or rename one of the modules",
                 module=name,
             )
         sys.path.remove(before)

@@ -1,4 +1,4 @@
-"""Words on a command line become input, context and metadata: typed by a schema, checked, or refused."""
+"""Parses command-line values as input, context and metadata, and validates them with a schema."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_BYTES = 64 * 1024 * 1024
-"""A larger input belongs into a file that the blueprint names, not into the journal."""
+"""The maximum size of an input file."""
 
 _MISSING: Any = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """What the user gave. At most one of them; `piped` counts only when nothing else is given."""
+    """The sources of an input. At most one is set; `piped` counts only without the others."""
 
     text: str | None = None
     file: Path | None = None
@@ -32,7 +32,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A run's input, and what the user should know about how it was understood."""
+    """A run's input, and a note on how it was parsed."""
 
     value: Any
     note: str = ""
@@ -51,7 +51,7 @@ def read_input(schema: Any, given: Given, *, what: str = "the input") -> Input:
     ways = [given.text is not None, given.file is not None, bool(given.fields)]
     if sum(ways) > 1:
         raise SettingsError(
-            f"{what} is given in several ways at once", hint="use one of --input, --input-file and --field"
+            f"{what} is given more than once", hint="use only one of --input, --input-file and --field"
         )
     found = _understood(schema, given, what)
     value = _without(schema) if found.value is _MISSING else found.value
@@ -96,13 +96,13 @@ def read_json(text: str, *, option: str) -> Any:
     """Return what an option says as JSON.
 
     Raises:
-        InputRejected: it is no JSON.
+        InputRejected: it is not JSON.
     """
     try:
         return _strict_json(text)
     except ValueError as error:
         raise InputRejected(
-            f"{option} is no JSON: {error}", hint=f"text needs quotes: {option} '\"paid\"'"
+            f"{option} is not JSON: {error}", hint=f"text needs quotes: {option} '\"paid\"'"
         ) from None
 
 
@@ -110,11 +110,11 @@ def read_duration(text: str, *, option: str) -> float:
     """Return the seconds of a duration as blueprints write it: `30d`, `12h`, or a number of seconds.
 
     Raises:
-        SettingsError: it is none.
+        SettingsError: it is not a duration.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|d)?", text)
     if found is None:
-        raise SettingsError(f"{option} is {text!r}, which is no duration", hint="write 30d, 12h, 90m or 45s")
+        raise SettingsError(f"{option} {text!r} is not a duration", hint="write 30d, 12h, 90m or 45s")
     return float(found[1]) * {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}[found[2] or "s"]
 
 
@@ -149,7 +149,7 @@ def _from_text(schema: Any, text: str, what: str) -> Input:
         if name is None:
             raise InputRejected(
                 f"{what} is not JSON: {error}",
-                hint=f"give JSON, or fields: {example(schema)}",
+                hint=f"pass JSON, or fields: {example(schema)}",
             ) from None
         return Input({name: text}, note=f"input text assigned to field `{name}`")
 
@@ -200,8 +200,8 @@ def _check(schema: Any, value: Any, what: str, *, given_at_all: bool) -> None:
         compile_schema(schema).check(value, what=what)
     except OutputRejected as error:
         if not given_at_all:
-            raise InputRejected(f"{what} is missing", hint=f"give it: {example(schema)}") from None
-        raise InputRejected(error.message, hint=f"what fits: {example(schema)}") from None
+            raise InputRejected(f"{what} is missing", hint=f"pass {example(schema)}") from None
+        raise InputRejected(error.message, hint=f"example: {example(schema)}") from None
 
 
 def _require_json(value: Any, what: str) -> None:
@@ -266,7 +266,7 @@ def _split(pairs: Sequence[str], option: str) -> list[tuple[str, str]]:
         if not equals or not name:
             raise SettingsError(f"{option} {pair!r} has no `=`", hint=f"write {option} name=value")
         if name in found:
-            raise SettingsError(f"{option} gives `{name}` twice", hint="give each name once")
+            raise SettingsError(f"{option} gives `{name}` twice", hint="use each name once")
         found[name] = value
     return list(found.items())
 

@@ -32,7 +32,7 @@ class BlueprintSummary:
 
 @dataclass(frozen=True)
 class Project:
-    """A folder with its settings. Making one opens and writes nothing."""
+    """A folder with its settings. Creating one opens and writes nothing."""
 
     root: Path
     settings: Settings
@@ -79,7 +79,7 @@ class Project:
             if not base.exists() and self.settings.origin("blueprints.paths") != "default":
                 raise SettingsError(
                     f"[blueprints] paths names {folder!r}, which does not exist in {self.root}",
-                    hint="create the folder, or correct flujo.toml",
+                    hint="create the folder or fix flujo.toml",
                 )
             found.update(path.relative_to(self.root).as_posix() for path in _yaml_files(base))
         return sorted(found)
@@ -116,7 +116,7 @@ class Project:
             return fitting[0].path
         if fitting:
             paths = ", ".join(b.path for b in fitting)
-            raise SettingsError(f"{text!r} fits several blueprints: {paths}", hint="give the path")
+            raise SettingsError(f"{text!r} matches several blueprints: {paths}", hint="use the path")
         raise _unknown(text, known)
 
     def locate_all(self, text: str, cwd: Path, *, agents: bool = False) -> list[str]:
@@ -136,7 +136,7 @@ class Project:
         inside = sorted(self._inside(path, str(path)) for path in _yaml_files(typed))
         found = [path for path in inside if agents or not self.holds_agents(path)]
         if not found:
-            raise SettingsError(f"{text} holds no blueprint", hint="blueprints end in .yaml or .yml")
+            raise SettingsError(f"{text} contains no blueprints", hint="blueprints end in .yaml or .yml")
         return found
 
     def _inside(self, path: Path, text: str) -> str:
@@ -146,7 +146,7 @@ class Project:
         except ValueError:
             raise SettingsError(
                 f"{text} is outside the project {self.root}",
-                hint="name the blueprint's own project with `-C DIR`",
+                hint="select the blueprint's project with `-C DIR`",
             ) from None
 
 
@@ -172,7 +172,7 @@ def find_project(start: Path, environment: str = "") -> Project:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Put `text` into a file: whole or not at all, with the rights that it has when it is there.
+    """Replace a file's text atomically; an existing file keeps its mode.
 
     Raises:
         SettingsError: it cannot be written.
@@ -203,5 +203,5 @@ def _yaml_files(base: Path) -> Iterator[Path]:
 def _unknown(text: str, known: list[BlueprintSummary]) -> SettingsError:
     names = sorted({b.name for b in known} | {Path(b.path).stem for b in known})
     hint = suggest(text, names, what="there are")
-    hint = hint or "this project has no blueprints yet: `flujo init` writes a first one"
+    hint = hint or "this project has no blueprints; create one with `flujo init`"
     return SettingsError(f"no blueprint is called {text!r}", hint=hint)

@@ -1,4 +1,4 @@
-"""How a process recovers runs: how often it looks, how often it tries, how many at once."""
+"""The recovery policy of a process: polling interval, attempts and concurrency."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ class RecoveryPolicy:
     """How a process recovers orphaned runs and expired deadlines."""
 
     every_s: float = 5.0
-    """How often it looks: one short query."""
+    """Seconds between polls; a poll is one short query."""
     max_recoveries: int = 3
-    """How often a run is taken over from a dead owner without any progress, before it is parked."""
+    """How often a run is recovered without progress before it is parked."""
     at_once: int = 10
-    """How many recovered runs it executes at once."""
+    """How many recovered runs execute concurrently."""

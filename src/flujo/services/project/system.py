@@ -57,7 +57,7 @@ class SystemRandom:
 
 
 def actor(by: str | None, via: Via) -> Actor:
-    """Return who acts: the name that is given, otherwise the user that this process runs as.
+    """Return the actor with the given name, or the user of this process.
 
     Raises:
         SettingsError: the name is empty, too long, or cannot be printed.
@@ -65,7 +65,7 @@ def actor(by: str | None, via: Via) -> Actor:
     name = _user() if by is None else by
     if not name.strip() or not name.isprintable() or len(name) > MAX_BY:
         raise SettingsError(
-            f"{name[:MAX_BY]!r} cannot be the name of who acts",
+            f"{name[:MAX_BY]!r} is not a valid actor name",
             hint=f"`--by` and `by=` take 1 to {MAX_BY} printable characters: a name or an address",
         )
     return Actor(name, via)

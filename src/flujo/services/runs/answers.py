@@ -57,7 +57,7 @@ def chosen(record: RunRecord, pauses: list[Pause], pause_id: str | None) -> Paus
     if len(open_ones) > 1:
         raise AmbiguousPause(
             f"run {record.run_id} waits for {len(open_ones)} answers: {names}",
-            hint=f"name one of them: `flujo tasks resume {address(record.run_id, open_ones[0].pause_id)} …`",
+            hint=f"choose one: `flujo tasks resume {address(record.run_id, open_ones[0].pause_id)} …`",
             pauses=tuple(pause.pause_id for pause in open_ones),
         )
     return open_ones[0]

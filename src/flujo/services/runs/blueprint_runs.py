@@ -233,8 +233,8 @@ def _require_tested(ws: Workspace, record: RunRecord, pinned: Blueprint) -> None
         require_match(ws.project, pinned.path, pinned.pipeline)
     except LockMismatch as error:
         raise LockMismatch(
-            f"run {record.run_id} was started with what no lock held\n{error.message}",
-            hint="`flujo resume --accept-changes` takes the files on disk, when the lock holds them",
+            f"run {record.run_id} was started with files that do not match the lock\n{error.message}",
+            hint="`flujo resume --accept-changes` resumes with the files on disk if they match the lock",
             differences=error.differences,
         ) from None
 
@@ -269,7 +269,7 @@ def _require_continuable(record: RunRecord, *, retry_failed: bool) -> None:
     if record.status is RunStatus.FAILED and not retry_failed:
         raise ResumeConflict(
             f"run {record.run_id} has failed",
-            hint=f"`flujo resume --retry-failed {record.run_id}` goes on from the step that failed",
+            hint=f"`flujo resume --retry-failed {record.run_id}` retries the failed step",
             status=record.status,
         )
     if record.status.is_settled:
@@ -325,7 +325,7 @@ async def _accept(
     lost = lost_paths(blueprint.pipeline, entries, await store.pauses(record.run_id))
     if lost:
         raise StateError(
-            f"the changed blueprint has no place for {listed(lost)}, which this run has recorded",
+            f"the changed blueprint lacks {listed(lost)}, which this run has recorded",
             hint="keep the names and kinds of recorded steps, branches and states, or start a new run",
             paths=tuple(lost),
         )
@@ -335,7 +335,7 @@ async def _accept(
         for entry in entries
         if entry.status is EntryStatus.COMPLETED and entry.kind is not EntryKind.DECISION
     )
-    say(f"finished and kept as they are: {listed(kept) if kept else 'no step'}")
+    say(f"completed steps kept: {listed(kept) if kept else 'none'}")
     statuses = (*RESUMABLE, RunStatus.FAILED) if retry_failed else RESUMABLE
     claimed = await store.claim(record.run_id, statuses=statuses)
     if record.lock_digest is not None and blueprint.lock_digest is None:

@@ -64,6 +64,6 @@ def registered(name: str) -> Registered | None:
     if len(found) > 1:
         raise SettingsError(
             f"{len(found)} pipelines called {name!r} are registered",
-            hint="give each a name of its own: runs are found by it",
+            hint="use a unique name for each pipeline; runs are found by it",
         )
     return found[0] if found else None
