@@ -89,14 +89,14 @@ def test_strictness_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch
 
 def test_an_unusable_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLUJO_STRICT_DSL", "perhaps")
-    with pytest.raises(SettingsError, match="FLUJO_STRICT_DSL: `strict_dsl` has to be true or false"):
+    with pytest.raises(SettingsError, match="FLUJO_STRICT_DSL: `strict_dsl` must be true or false"):
         load()
 
 
 @pytest.mark.parametrize("name", PROMISED)
 def test_a_setting_that_is_not_available_yet_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "1")
-    with pytest.raises(SettingsError, match=f"{name} is set, and what it asks for is not available yet"):
+    with pytest.raises(SettingsError, match=f"{name} is set, but its feature is not available yet"):
         load()
 
 
@@ -123,7 +123,7 @@ total_cost_limit = 1
     place = tmp_path / "flujo.toml"
     assert error.message.splitlines() == [
         f"{place}:1: unknown key `coercion_tolerant_level` in flujo.toml; it belongs under [aros]",
-        f"{place}:3: `aros.coercion_tolerant_level` has to be less than or equal to 2",
+        f"{place}:3: `aros.coercion_tolerant_level` must be less than or equal to 2",
         f"{place}:5: unknown key `enbled` in [lockfile]; did you mean `enabled`?",
         f"{place}:7: unknown key `total_cost_limit` in [budgets]; did you mean `total_cost_usd_limit`?",
         f"{place}:8: unknown key `extra` in flujo.toml; there are: {listed(Settings.model_fields, 'and')}",
@@ -160,7 +160,7 @@ def test_a_placeholder_that_is_not_set_is_refused_with_its_line(
 ) -> None:
     monkeypatch.delenv("DB_PASSWORD", raising=False)
     error = refused(tmp_path, '\nstate_uri = "postgresql://u:${DB_PASSWORD}@h/db"')
-    assert "flujo.toml:2: `state_uri` asks for ${DB_PASSWORD}" in error.message
+    assert "flujo.toml:2: `state_uri` uses ${DB_PASSWORD}" in error.message
 
 
 def test_a_listing_never_shows_a_password(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_an_unselected_environment_may_take_numbers_from_variables(tmp_path: Pat
     text = '[env.prod]\nsettings.postgres_pool_max = "${POOL}"\nlockfile.enabled = "${LOCKED}"\n'
     assert load(write(tmp_path, text)).settings.postgres_pool_max == 10
     assert (
-        "has to be a whole number" in refused(tmp_path, f'{text}settings.postgres_pool_min = "few"').message
+        "must be a whole number" in refused(tmp_path, f'{text}settings.postgres_pool_min = "few"').message
     )
 
 
@@ -262,7 +262,7 @@ def test_an_error_in_an_unselected_environment_is_reported(tmp_path: Path) -> No
     error = refused(tmp_path, '[env.prod.agents.writer]\nmodle = "x"\n')
     assert "flujo.toml:2: unknown key `modle` in [agents.writer]; did you mean `model`?" in error.message
     assert "are tables" in refused(tmp_path, "env = 3").message
-    assert "holds another [env]" in refused(tmp_path, "[env.a.env.b]\nstrict_dsl = true").message
+    assert "contains another [env]" in refused(tmp_path, "[env.a.env.b]\nstrict_dsl = true").message
 
 
 def test_an_unknown_environment_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ _OFF = ("", "0", "false", "no", "off")
 
 _KEY_OF_A_PROVIDER = "_API_KEY"
 _LIKE_SECRETS = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
-"""How the names of variables end whose values look like secrets."""
+"""Suffixes of variables whose values are probably secrets."""
 
 
 class Settings(BaseSettings):
@@ -72,9 +72,9 @@ class Settings(BaseSettings):
     state_uri: str = "sqlite:///.flujo/state.db"
     """The database: `sqlite:///path` (relative to the project) or `postgresql://…`."""
     strict_dsl: bool = False
-    """Whether a warning about a blueprint counts as an error."""
+    """Whether blueprint warnings are errors."""
     cache_dir: Path | None = None
-    """Where models are kept; None means `flujo` in the user's cache."""
+    """The folder for downloaded models; default: `flujo` in the user's cache."""
     settings: Pool = Pool()
     aros: Aros = Aros()
     lockfile: Lockfile = Lockfile()
@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     blueprints: Blueprints = Blueprints()
     project: ProjectTable = ProjectTable()
     state_providers: Mapping[str, str] = Field(default_factory=dict)
-    """Where the values behind `ContextReference`s are kept: id → `file:PATH` or a bucket's URL."""
+    """Storage for `ContextReference` values: id → `file:PATH` or a bucket's URL."""
     budgets: Budgets = Budgets()
     agents: Mapping[str, AgentModel] = Field(default_factory=dict)
 
@@ -94,11 +94,11 @@ class Settings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - theirs reads more than we mean
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - theirs reads more than we mean
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - theirs reads more than we mean
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - reads too many variables
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - reads too many variables
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - reads too many variables
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return our two sources: the environment, then what flujo.toml says (handed in by `load`)."""
+        """Return the two sources: the environment, then flujo.toml (passed by `load`)."""
         return (_Environment(settings_cls), init_settings)
 
     @field_validator("cache_dir")
@@ -108,7 +108,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def read(cls, file: TomlFile) -> Self:
-        """Return what a file and the environment say, with the origin of each value.
+        """Return the settings from a file and the environment, with the origin of each value.
 
         Raises:
             SettingsError: a key is unknown, or a value does not fit.
@@ -123,12 +123,12 @@ class Settings(BaseSettings):
 
     @property
     def models(self) -> dict[str, str]:
-        """Agent → the model that it gets in this project; `*` stands for all that are not named."""
+        """Agent → its model in this project; `*` stands for all other agents."""
         return {name: agent.model for name, agent in self.agents.items()}
 
     @property
     def cache_home(self) -> Path:
-        """Where downloaded models are kept: `cache_dir`, or `flujo` in the user's cache."""
+        """The folder for downloaded models: `cache_dir`, or `flujo` in the user's cache."""
         return self.cache_dir or default_cache_dir()
 
     def origin(self, key: str) -> str:
@@ -136,9 +136,9 @@ class Settings(BaseSettings):
         return self._origins.get(key, "default")
 
     def listed(self) -> Iterator[tuple[str, Any, str]]:
-        """Yield each setting's dotted key, its value fit to be shown, and its origin.
+        """Yield each setting's dotted key, its value without secrets, and its origin.
 
-        What asks for `${NAME}` is shown as it is written: the variable may hold a secret.
+        A value with `${NAME}` is shown as written, because the variable may hold a secret.
         """
         for key, value, origin in self._values():
             is_written = key in self._written and origin not in ENVIRONMENT
@@ -165,9 +165,9 @@ class Settings(BaseSettings):
 
 
 class _Environment(PydanticBaseSettingsSource):
-    """The variables that are settings, and no others: a user may have a `FLUJO_PROJECT` of their own."""
+    """The variables that are settings. Other `FLUJO_` variables are ignored."""
 
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - the base class asks so
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - the base class requires it
         for variable, key in ENVIRONMENT.items():
             if key == field_name:
                 return environment().get(variable) or None, key, False
@@ -179,12 +179,12 @@ class _Environment(PydanticBaseSettingsSource):
 
 
 def environment() -> Mapping[str, str]:
-    """Return a copy of the process's environment: the one door through which it is read."""
-    return dict(os.environ)  # noqa: TID251 - this module is that door
+    """Return a copy of the environment; only this function reads it."""
+    return dict(os.environ)  # noqa: TID251 - the only reader
 
 
 def guard_environment() -> None:
-    """Register the keys of providers, and values that look like secrets, with the gate."""
+    """Register API keys and probable secrets with the redaction gate."""
     variables = environment()
     for name, value in variables.items():
         if name.endswith(_KEY_OF_A_PROVIDER):
@@ -197,18 +197,18 @@ def load(config_file: Path | None = None, *, chosen: str = "") -> Settings:
 
     Args:
         config_file: its flujo.toml, or None for a folder without one.
-        chosen: the environment whose table `[env.NAME]` goes over the rest; default: `FLUJO_ENV`, or none.
+        chosen: the environment whose table `[env.NAME]` overrides the rest; default: `FLUJO_ENV`, or none.
 
     Raises:
-        SettingsError: an unknown key, a value that cannot be used, text that is no TOML, or a variable
-            whose feature has not arrived; with file and line where there is one.
+        SettingsError: an unknown key, an unusable value, text that is not TOML, or a variable for a
+            feature that is not available yet; with file and line if known.
     """
     guard_environment()
     for variable in PROMISED:
         if environment().get(variable, "").lower() not in _OFF:
             raise SettingsError(
-                f"{variable} is set, and what it asks for is not available yet",
-                hint=f"unset {variable}: Flujo does not go on as if it had been heard",
+                f"{variable} is set, but its feature is not available yet",
+                hint=f"unset {variable}",
                 variable=variable,
             )
     file = TomlFile.read(config_file) if config_file else TomlFile()
@@ -222,15 +222,15 @@ def load(config_file: Path | None = None, *, chosen: str = "") -> Settings:
 
 
 def chosen_environment(chosen: str = "") -> str:
-    """Return the environment that is worked in: `chosen`, or what `FLUJO_ENV` says, or none."""
+    """Return the name of the environment: `chosen`, else `FLUJO_ENV`, else empty."""
     return chosen or environment().get(ENV_VARIABLE, "")
 
 
 def locked_settings(config_file: Path | None = None) -> dict[str, Settings]:
-    """Return what a lock holds of each environment's settings, by name; "" is where none is chosen.
+    """Return the locked settings of each environment by name; "" stands for no environment.
 
-    Only the tables `agents`, `aros`, `blueprints` and `budgets` are what the file says: of the rest, a
-    variable may be missing here that only production has.
+    Only the tables `agents`, `aros`, `blueprints` and `budgets` are read, because the other tables may need
+    variables that only production has.
 
     Raises:
         SettingsError: as `load`.
@@ -245,7 +245,7 @@ def locked_settings(config_file: Path | None = None) -> dict[str, Settings]:
 
 
 def _check(file: TomlFile) -> None:
-    """Check an environment that is not chosen; what its variables hold is not known here."""
+    """Check an environment that is not selected; values with variables are not checked."""
     try:
         Settings(**file.data)
     except ValidationError as error:
@@ -256,15 +256,15 @@ def _check(file: TomlFile) -> None:
 
 
 def _check_environments(file: TomlFile) -> None:
-    """Check every `[env.NAME]`, so that a mistake in `prod` is found while working in `dev`."""
+    """Check every `[env.NAME]`, so that an error in `prod` is found in `dev`."""
     environments = file.data.get("env", {})
     if not isinstance(environments, dict) or not all(isinstance(e, dict) for e in environments.values()):
         raise SettingsError(
-            f"{file.place(('env',))}: environments are tables: [env.NAME]", file=str(file.path)
+            f"{file.place(('env',))}: an environment is a table: [env.NAME]", file=str(file.path)
         )
     for name, table in environments.items():
         if "env" in table:
-            raise SettingsError(f"{file.place(('env', name))}: [env.{name}] holds another [env]")
+            raise SettingsError(f"{file.place(('env', name))}: [env.{name}] contains another [env]")
         _check(file.layered(("env", name)).without("env"))
 
 
@@ -287,18 +287,18 @@ def default_cache_dir() -> Path:
 
 
 def misspelt_variables() -> dict[str, str]:
-    """Return the variables that look like a setting of ours and are none, each with what was meant."""
+    """Return unknown `FLUJO_` variables that resemble a known one, each with the known name."""
     known = [*ENVIRONMENT, ENV_VARIABLE, *PROMISED]
     unknown = (name for name in environment() if name.startswith("FLUJO_") and name not in known)
     meant = ((name, nearest(name, known, cutoff=0.8)) for name in unknown)
     return {name: near for name, near in meant if near}
 
 
-# What is wrong, in our words, with its place -------------------------------------------------------------
+# Validation errors ---------------------------------------------------------------------------------------
 
 
 def _explained(errors: Iterable[Any], file: TomlFile) -> SettingsError:
-    """Return pydantic's findings in our words, all at once, each with its place, in the file's order."""
+    """Return all of pydantic's errors as one error, each with its place, in the file's order."""
     findings = []
     for found in errors:
         key = _key(found)
@@ -306,17 +306,17 @@ def _explained(errors: Iterable[Any], file: TomlFile) -> SettingsError:
         findings.append((_line(file, key) or 0, f"{_source(key, file)}: {words}"))
     message = "\n".join(words for _, words in sorted(findings))
     return SettingsError(
-        message, hint="docs/reference/settings.md has every key", file=str(file.path) if file.path else None
+        message, hint="docs/reference/settings.md lists every key", file=str(file.path) if file.path else None
     )
 
 
 def _key(found: Any) -> Key:
-    """Return the key that one of pydantic's findings is about."""
+    """Return the key of one of pydantic's errors."""
     return tuple(str(part) for part in takewhile(lambda part: isinstance(part, str), found["loc"]))
 
 
 def _unknown(key: Key) -> str:
-    """Return what is wrong with an unknown key, and the nearest known one."""
+    """Return the message for an unknown key, with a suggestion."""
     *table, name = key
     where = f"[{'.'.join(table)}]" if table else CONFIG_FILE
     owner = next((t for t, section in _sections().items() if name in section.model_fields), None)
@@ -336,22 +336,22 @@ def _fields(table: Sequence[str]) -> Iterable[str]:
 def _worded(key: Key, found: Any) -> str:
     if found["type"] == "value_error":
         return str(found["msg"]).removeprefix("Value error, ")
-    says = str(found["msg"]).replace("Input should be", "has to be")
+    says = str(found["msg"]).replace("Input should be", "must be")
     return f"`{'.'.join(key)}` {_WANTED.get(found['type'], says)}"
 
 
 _WANTED = {
-    "bool_parsing": "has to be true or false",
-    "bool_type": "has to be true or false",
-    "int_parsing": "has to be a whole number",
-    "int_type": "has to be a whole number",
-    "int_from_float": "has to be a whole number",
-    "string_type": "has to be text",
-    "tuple_type": "has to be a list",
-    "model_type": "has to be a table",
-    "model_attributes_type": "has to be a table",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "string_type": "must be text",
+    "tuple_type": "must be a list",
+    "model_type": "must be a table",
+    "model_attributes_type": "must be a table",
 }
-"""pydantic's kinds of error, in TOML's words."""
+"""pydantic's error types → messages for the author of a TOML file."""
 
 
 def _sections() -> dict[str, type[Section]]:
@@ -375,7 +375,7 @@ def _source(key: Key, file: TomlFile) -> str:
 
 
 def _line(file: TomlFile, key: Key) -> int | None:
-    """Return the line of `key`, or of the nearest table around it that is written plainly."""
+    """Return the line of `key`, or of the nearest enclosing table with a known line."""
     lines = (file.line(key[:end]) for end in range(len(key), 0, -1))
     return next(filter(None, lines), None)
 

@@ -1,4 +1,4 @@
-"""The tables of flujo.toml, a strict model each: which keys there are, and what each may be."""
+"""The tables of flujo.toml, one strict model per table."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ class Section(BaseModel):
 
 
 class Pool(Section):
-    """`[settings]`: connections to Postgres, and how runs are looked after that lost their process."""
+    """`[settings]`: connections to PostgreSQL, leases and recovery of runs."""
 
     postgres_pool_min: int = Field(default=1, ge=0, le=1000)
-    """How many connections to Postgres one process keeps."""
+    """The minimum number of PostgreSQL connections of a process."""
     postgres_pool_max: int = Field(default=10, ge=1, le=1000)
-    """How many it opens at most."""
+    """The maximum number of PostgreSQL connections of a process."""
     durability: Literal["full", "relaxed"] = "full"
-    """full: commits survive a power cut. relaxed: SQLite's last ones may not, nor need Postgres's."""
+    """full: commits survive a power failure. relaxed: the last commits may be lost."""
     lease_s: float = Field(default=30.0, gt=0, le=3600)
-    """Seconds after which others may take over a run whose process gives no sign of life."""
+    """Seconds without renewal after which another process may claim a run."""
     recovery_s: float = Field(default=5.0, gt=0, le=3600)
-    """How often a runner or worker looks for deadlines that have passed and runs left behind."""
+    """Seconds between polls of a runner or worker for expired deadlines and orphaned runs."""
     max_recoveries: int = Field(default=3, ge=0, le=1000)
-    """How often a run is taken over from a dead process without progress, before it is parked."""
+    """How often a run is recovered without progress before it is parked."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Pool:
@@ -39,10 +39,10 @@ class Pool(Section):
 
 
 class Aros(Section):
-    """`[aros]`: how structured output is asked for, and how much of it may be mended."""
+    """`[aros]`: how structured output is requested and repaired."""
 
     coercion_tolerant_level: int = Field(default=2, ge=0, le=2)
-    """0: as it came · 1: fences and prose are stripped, light coercion · 2: broken JSON is repaired."""
+    """0: no repair · 1: strips fences and prose, light coercion · 2: also repairs broken JSON."""
     structured_output_default: Literal["openai_json", "prompt"] = "openai_json"
     """The provider's JSON mode, or the schema written into the instructions."""
 
@@ -52,18 +52,18 @@ class Lockfile(Section):
 
     enabled: bool = False
     allow_floating: tuple[str, ...] = ()
-    """Patterns of models that `flujo lock verify --strict` lets pass without a release in their name."""
+    """Patterns of models that `flujo lock verify --strict` accepts without a version."""
 
 
 class Cache(Section):
-    """`[cache]`: where answers of cached steps are kept beyond a run."""
+    """`[cache]`: where outputs of cached steps are stored."""
 
     backend: Literal["memory", "state"] = "memory"
-    """In memory, as long as the process lives, or in the state database, for every process that uses it."""
+    """memory: until the process ends. state: in the database, shared by all its processes."""
 
 
 class Budgets(Section):
-    """`[budgets]`: what every run of the project may use at most, whatever else allows it more."""
+    """`[budgets]`: upper limits for every run of the project."""
 
     total_cost_usd_limit: float | None = Field(default=None, gt=0)
     """US dollars, for all models together."""
@@ -72,20 +72,20 @@ class Budgets(Section):
     requests_limit: int | None = Field(default=None, gt=0)
     """Requests to models."""
     tool_calls_limit: int | None = Field(default=None, gt=0)
-    """Calls of tools that models ask for."""
+    """Tool calls by models."""
     wall_time_s_limit: float | None = Field(default=None, gt=0)
-    """Seconds of work; waiting for a human is none."""
+    """Seconds of work; waiting for a human does not count."""
     unknown_price: UnknownPrice = "refuse"
-    """Under a limit on cost: `refuse` requests whose price nobody knows, or `allow` them."""
+    """With a cost limit: `refuse` or `allow` requests to models with unknown pricing."""
 
     @property
     def limits(self) -> UsageLimits:
-        """The same as the limits of a run."""
+        """The budget as limits of a run."""
         return UsageLimits(**self.model_dump())
 
 
 class Blueprints(Section):
-    """`[blueprints]`: where the project's blueprints are, and which code they may name."""
+    """`[blueprints]`: the folders of blueprints, and the callables that they may use."""
 
     paths: tuple[str, ...] = ("blueprints",)
     allow_callables: tuple[str, ...] = ()
@@ -93,14 +93,14 @@ class Blueprints(Section):
 
 
 class ProjectTable(Section):
-    """`[project]`: the project's name, and who makes its `AppResources`."""
+    """`[project]`: the project's name and resources."""
 
     name: str = ""
     resources: str | None = None
-    """`module:callable`, an async context manager."""
+    """`module:callable`: an async context manager that yields the `AppResources`."""
 
 
 class AgentModel(Section):
-    """`[agents.NAME]`, most often as `[env.dev.agents."*"]`: another model for agents of this name."""
+    """`[agents.NAME]`, often `[env.dev.agents."*"]`: overrides the model of agents with this name."""
 
     model: str

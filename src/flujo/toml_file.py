@@ -1,4 +1,4 @@
-"""A TOML file that knows its lines: what it says, with `${NAME}` filled in, and where it says it."""
+"""A TOML file with line numbers and `${NAME}` substitution."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ _ENTRY = re.compile(rf"\s*(?P<key>{_NAME}(?:\s*\.\s*{_NAME})*)\s*=")
 
 @dataclass(frozen=True)
 class TomlFile:
-    """What a file says. An empty one stands for a file that is not there."""
+    """The contents of a TOML file; empty for a missing file."""
 
     path: Path | None = None
     text: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     layer: Key = ()
-    """The table that is written over the rest, if one is."""
+    """The table that overrides the rest, if any."""
     _over: Mapping[str, Any] = field(default_factory=dict)
     _written: Mapping[str, Any] | None = None
     """The data before variables were filled in."""
 
     @classmethod
     def read(cls, path: Path) -> TomlFile:
-        """Return the file at `path` as it is written.
+        """Read the file at `path`; substitutes no variables.
 
         Raises:
-            SettingsError: it cannot be read or is no TOML; with the line.
+            SettingsError: the file cannot be read or is not TOML; with the line.
         """
         text = _text(path)
         return cls(path, text, _parsed(text, path))
 
     def layered(self, layer: Key) -> TomlFile:
-        """Return the file as if the table `layer` were written over the rest of it."""
+        """Return the file with the table `layer` merged over the rest."""
         over: Any = self.data
         for name in layer:
             over = over[name]
@@ -58,7 +58,7 @@ class TomlFile:
         return replace(self, data={key: value for key, value in self.data.items() if key != name})
 
     def only(self, *names: str) -> TomlFile:
-        """Return the file with these of its tables alone."""
+        """Return the file with only these tables."""
         return replace(self, data={key: value for key, value in self.data.items() if key in names})
 
     def filled(self, environment: Mapping[str, str]) -> TomlFile:
@@ -70,12 +70,12 @@ class TomlFile:
         return replace(self, data=self._filled(self.data, (), environment), _written=self.data)
 
     def with_variables(self) -> dict[Key, Any]:
-        """Return the values that ask for a variable, by their keys, as they are written."""
+        """Return the values with variables as written, by key."""
         written = self.data if self._written is None else self._written
         return {key: value for key, value in leaves(written) if _VARIABLE.search(str(value))}
 
     def place(self, key: Key) -> str:
-        """Return `file:line` of what sets `key`, or the file alone where that is not written plainly."""
+        """Return `file:line` of `key`, or only the file if the line is unknown."""
         line = self.line(key)
         return f"{self.path}:{line}" if line else str(self.path)
 
@@ -119,9 +119,9 @@ class TomlFile:
         def variable(match: re.Match[str]) -> str:
             name = match[1]
             if name not in environment:
-                asks = f"`{'.'.join(key)}` asks for ${{{name}}}"
+                uses = f"`{'.'.join(key)}` uses ${{{name}}}"
                 raise SettingsError(
-                    f"{self.place(key)}: {asks}, which is not in the environment",
+                    f"{self.place(key)}: {uses}, which is not set in the environment",
                     hint=f"set it: export {name}=…",
                     file=str(self.path),
                 )
@@ -131,7 +131,7 @@ class TomlFile:
 
 
 def leaves(data: Mapping[str, Any], above: Key = ()) -> Iterator[tuple[Key, Any]]:
-    """Yield each value that is no table, with its key."""
+    """Yield each value that is not a table, with its key."""
     for name, value in data.items():
         key = (*above, name)
         if isinstance(value, dict):
@@ -151,7 +151,7 @@ def _parts(text: str) -> Key:
     try:
         value: Any = tomllib.loads(f"{text} = 0")
     except tomllib.TOMLDecodeError:
-        return (text,)  # no key after all: a line of a text that goes over several
+        return (text,)  # not a key, but a line of a multi-line text
     parts = []
     while isinstance(value, dict):
         [(name, value)] = value.items()
@@ -176,10 +176,12 @@ def _parsed(text: str, path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         reason = re.sub(r" \(at .*\)$", "", str(error))
         found = re.search(r"at line (\d+)", str(error))
-        line = int(found[1]) if found else max(1, text.count("\n"))  # else it is the file's end
+        line = (
+            int(found[1]) if found else max(1, text.count("\n"))
+        )  # otherwise the error is at the end of the file
         raise SettingsError(
             f"{path}:{line}: not TOML: {reason[:1].lower()}{reason[1:]}",
-            hint="text needs quotes, tables are written as [name]",
+            hint="text needs quotes; a table is written as [name]",
             file=str(path),
             line=line,
         ) from None

@@ -130,4 +130,4 @@ def test_a_project_with_broken_settings_says_where(flujo: Flujo, project: Projec
     (project.root / "flujo.toml").write_text("[aros]\ncoercion_tolerant_level = 9\n", "utf-8")
     result = flujo("run")
     assert result.exit_code == 2
-    assert "flujo.toml:2: `aros.coercion_tolerant_level` has to be less than or equal to 2" in result.stderr
+    assert "flujo.toml:2: `aros.coercion_tolerant_level` must be less than or equal to 2" in result.stderr

@@ -204,7 +204,7 @@ class PipelineBinding:
             return
         if not tool.admits(step.effect):
             raise CallableError(
-                f"step {step.name!r} declares `effect: {step.effect}`, but its callable declares {tool.effect!r}",
+                f"step {step.name!r} has `effect: {step.effect}`, but its callable declares {tool.effect!r}",
                 hint=f"write `effect: {tool.effect}`; a step may be stricter, not weaker",
             )
         if tool.enforce_idempotency and not step.enforce_idempotency:
