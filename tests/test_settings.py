@@ -134,7 +134,7 @@ def test_the_maximum_of_a_pool_cannot_be_smaller_than_its_minimum(tmp_path: Path
     assert "is greater than" in refused(tmp_path, "[settings]\npostgres_pool_min = 30").message
 
 
-def test_a_file_that_is_not_toml_is_refused_with_its_line(tmp_path: Path) -> None:
+def test_text_that_is_not_toml_is_refused_with_its_line(tmp_path: Path) -> None:
     error = refused(tmp_path, "[aros]\nx = [1,\n")
     assert error.message.startswith(f"{tmp_path / 'flujo.toml'}:2: not TOML: ")
     assert error.facts["line"] == 2
@@ -202,9 +202,7 @@ def test_an_unusable_value_from_a_variable_is_not_shown(
 def test_an_unselected_environment_may_take_numbers_from_variables(tmp_path: Path) -> None:
     text = '[env.prod]\nsettings.postgres_pool_max = "${POOL}"\nlockfile.enabled = "${LOCKED}"\n'
     assert load(write(tmp_path, text)).settings.postgres_pool_max == 10
-    assert (
-        "must be a whole number" in refused(tmp_path, f'{text}settings.postgres_pool_min = "few"').message
-    )
+    assert "must be a whole number" in refused(tmp_path, f'{text}settings.postgres_pool_min = "few"').message
 
 
 def test_a_misspelt_variable_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,7 +250,7 @@ def test_the_variable_selects_the_environment(tmp_path: Path, monkeypatch: pytes
 def test_only_the_selected_environment_needs_its_variables(tmp_path: Path) -> None:
     path = write(tmp_path, ENVIRONMENTS)
     assert load(path, chosen="dev").models
-    with pytest.raises(SettingsError, match=r"flujo.toml:11: `state_uri` asks for \${PROD_PASSWORD}"):
+    with pytest.raises(SettingsError, match=r"flujo.toml:11: `state_uri` uses \${PROD_PASSWORD}"):
         load(path, chosen="prod")
 
 
@@ -261,7 +259,7 @@ def test_an_error_in_an_unselected_environment_is_reported(tmp_path: Path) -> No
     assert "flujo.toml:2: unknown key `enbled` in [lockfile]; did you mean `enabled`?" in error.message
     error = refused(tmp_path, '[env.prod.agents.writer]\nmodle = "x"\n')
     assert "flujo.toml:2: unknown key `modle` in [agents.writer]; did you mean `model`?" in error.message
-    assert "are tables" in refused(tmp_path, "env = 3").message
+    assert "is a table" in refused(tmp_path, "env = 3").message
     assert "contains another [env]" in refused(tmp_path, "[env.a.env.b]\nstrict_dsl = true").message
 
 

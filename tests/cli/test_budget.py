@@ -74,7 +74,7 @@ def test_the_budgets_of_a_project_hold_for_every_run(
     assert flujo("resume", "@last", "--retry-failed").exit_code == 0
 
 
-def test_a_price_that_nobody_knows_is_refused_before_the_request(
+def test_an_unknown_price_is_refused_before_the_request(
     flujo: Flujo, project: Project, provider: Provider
 ) -> None:
     text = LETTERS.replace("gpt-4o-mini", "in-house-7")

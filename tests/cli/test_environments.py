@@ -61,7 +61,7 @@ def test_an_environment_has_its_own_database(flujo: Flujo, project: Project) -> 
     assert flujo("--env", "dev", "trace", "one").exit_code == 0
 
 
-def test_doctor_says_what_comes_from_the_environment(flujo: Flujo, project: Project) -> None:
+def test_doctor_shows_settings_from_the_environment(flujo: Flujo, project: Project) -> None:
     _prepare(project)
     said = json.loads(flujo("--env", "dev", "doctor", "--json").stdout)
     settings = {row["key"]: row for row in said["settings"]}

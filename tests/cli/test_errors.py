@@ -76,12 +76,12 @@ error: no blueprint is called 'hallo' [FLJ600]
 """)
 
 
-def test_an_error_of_ours_shows_no_traceback_unless_it_is_asked_for(flujo: Flujo) -> None:
+def test_a_flujo_error_shows_a_traceback_only_with_debug(flujo: Flujo) -> None:
     assert "Traceback" not in flujo("run", "hallo").stderr
     assert "Traceback" in flujo("--debug", "run", "hallo").stderr
 
 
-def test_what_nobody_expected_is_called_a_bug(flujo: Flujo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error_is_reported_as_a_bug(flujo: Flujo, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> str:
         raise ZeroDivisionError("division by zero")
 
@@ -118,7 +118,7 @@ def test_a_database_that_cannot_be_used_is_refused_without_its_password(
     assert "canary" not in result.output
 
 
-def test_a_file_that_is_no_database_is_a_state_error(flujo: Flujo, project: Project) -> None:
+def test_a_file_that_is_not_a_database_is_a_state_error(flujo: Flujo, project: Project) -> None:
     (project.root / ".flujo").mkdir()
     (project.root / ".flujo/state.db").write_bytes(b"not a database, but long enough to be read as one" * 40)
     result = flujo("tasks", "list")

@@ -14,7 +14,7 @@ from flujo.domain.usage import Usage
     ("value", "said"),
     [(0.04, "0.0s"), (9.94, "9.9s"), (12.4, "12s"), (59.7, "1m00s"), (185, "3m05s"), (7800, "2h10m")],
 )
-def test_a_duration_is_said_as_people_read_it(value: float, said: str) -> None:
+def test_a_duration_is_readable(value: float, said: str) -> None:
     assert formatting.seconds(value) == said
 
 
@@ -29,7 +29,7 @@ def test_a_duration_is_said_as_people_read_it(value: float, said: str) -> None:
         (Usage(10, 2, 1, 0, 0, 1), "12 tokens  cost unknown"),
     ],
 )
-def test_a_cost_that_nobody_knows_is_never_zero(used: Usage, said: str) -> None:
+def test_an_unknown_cost_is_never_zero(used: Usage, said: str) -> None:
     assert formatting.usage(used) == said
 
 
@@ -70,7 +70,7 @@ def test_a_line_is_cut_by_cells_not_by_characters() -> None:
     assert formatting.cut("short", 5) == "short"
 
 
-def test_a_run_id_is_shortened_only_when_nobody_chose_it() -> None:
+def test_only_a_generated_run_id_is_shortened() -> None:
     assert formatting.short_id("0123456789abcdef0123456789abcdef") == "0123456789ab"
     assert formatting.short_id("order 4711") == "'order 4711'", "fit to be typed"
     assert (

@@ -109,7 +109,7 @@ triage  run 0123456789ab
 """)
 
 
-async def test_a_download_is_told_in_tenths_to_a_pipe() -> None:
+async def test_a_download_writes_a_line_every_tenth_to_a_pipe() -> None:
     err = io.StringIO()
     shown = PlainLines(Terminal(err=err))
     for done in range(101):
@@ -117,7 +117,7 @@ async def test_a_download_is_told_in_tenths_to_a_pipe() -> None:
     assert len(err.getvalue().splitlines()) == 11
 
 
-async def test_a_tree_that_is_too_long_folds_what_is_finished() -> None:
+async def test_a_long_tree_collapses_completed_composites() -> None:
     err = Screen()
     shown = LiveTree(Terminal(color=False, err=err), clock=lambda: 100.0)
     with shown:

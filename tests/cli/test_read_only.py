@@ -80,7 +80,7 @@ def test_a_file_that_may_not_be_written_is_shown_where_its_folder_may_be(state: 
         refused(state.parent, words)
 
 
-def test_a_folder_that_may_not_be_written_keeps_everybody_out_and_says_what_to_do(state: Path) -> None:
+def test_a_read_only_folder_is_refused_with_a_hint(state: Path) -> None:
     (state / "state.db").chmod(0o444)
     state.chmod(0o555)
     for words in (*WRITING, *LOOKING):
@@ -99,7 +99,7 @@ def test_a_copy_of_a_read_only_file_can_be_looked_at(state: Path, tmp_path: Path
     assert (code, "Shall we?" in out) == (0, True), err
 
 
-def test_a_database_that_cannot_be_made_says_so(state: Path) -> None:
+def test_a_database_that_cannot_be_created_is_reported(state: Path) -> None:
     (state / "state.db").unlink()
     state.chmod(0o555)
     code, _, err = flujo(state.parent, "run", "ask")

@@ -84,7 +84,7 @@ error[FLJ270]: agent 'strict' extends 'reviewr', which this file neither defines
 """)
 
 
-def test_a_run_goes_on_with_the_agents_that_it_was_accepted_with(
+def test_a_run_resumes_with_the_agents_that_it_was_accepted_with(
     flujo: Flujo, shared: Project, provider: Provider
 ) -> None:
     assert flujo("run", "contract").exit_code == 5

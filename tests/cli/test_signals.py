@@ -52,7 +52,7 @@ def test_an_interrupted_run_is_listed_as_such(project: Project, flujo: Flujo) ->
     assert "interrupted" in flujo("resume").stdout
 
 
-def test_a_run_that_somebody_else_executes_cannot_be_resumed(project: Project, flujo: Flujo) -> None:
+def test_a_run_that_another_process_executes_cannot_be_resumed(project: Project, flujo: Flujo) -> None:
     process = project.start("run", "slow")
     wait_for(project.root / "waiting", process)
     try:
@@ -64,7 +64,7 @@ def test_a_run_that_somebody_else_executes_cannot_be_resumed(project: Project, f
     assert project.notes() == ["first", "last"]
 
 
-def test_a_reader_that_goes_away_is_no_error_to_speak_of(project: Project) -> None:
+def test_a_closed_pipe_is_not_reported_as_an_error(project: Project) -> None:
     process = project.start("schema")
     assert process.stdout is not None
     process.stdout.close()

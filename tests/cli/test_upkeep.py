@@ -108,9 +108,7 @@ def test_doctor_asks_where_references_are_kept(flujo: Flujo, project: Project) -
     assert broken.exit_code == 2
 
 
-def test_doctor_says_whether_a_provider_that_could_be_asked_answers(
-    flujo: Flujo, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_doctor_checks_whether_a_provider_answers(flujo: Flujo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "key-of-a-test")
     with provider_server() as provider:
         monkeypatch.setenv("OPENAI_BASE_URL", f"{provider.url}/v1")
@@ -166,7 +164,7 @@ def test_models_are_listed_without_fetching_any(
     assert json.loads(flujo("models", "list", "--json").stdout)[0]["present"] is False
 
 
-def test_a_model_that_nobody_publishes_is_refused(flujo: Flujo) -> None:
+def test_an_unknown_model_is_refused(flujo: Flujo) -> None:
     result = flujo("models", "pull", "gpt-99")
     assert result.exit_code == 1
     assert "there is no local model called 'gpt-99'" in result.stderr

@@ -53,7 +53,7 @@ def test_junit_has_a_case_for_each_blueprint(flujo: Flujo, project: Project) -> 
     assert any("wrong.yaml:6:5" in (failure.text or "") for failure in suite.iter("failure"))
 
 
-def test_diff_shows_what_would_be_mended_and_writes_nothing(flujo: Flujo, project: Project) -> None:
+def test_diff_shows_the_fixes_and_writes_nothing(flujo: Flujo, project: Project) -> None:
     path = project.blueprint("wrong", WRONG)
     result = flujo("validate", "wrong", "--diff")
     assert result.exit_code == 4
@@ -80,7 +80,7 @@ def test_diff_shows_what_would_be_mended_and_writes_nothing(flujo: Flujo, projec
     assert "1 file would change" in result.stderr
 
 
-def test_fix_mends_and_leaves_the_rest_as_it_is(flujo: Flujo, project: Project) -> None:
+def test_fix_changes_only_the_findings_with_a_fix(flujo: Flujo, project: Project) -> None:
     path = project.blueprint("wrong", WRONG)
     path.chmod(0o640)
     assert "next: flujo validate --fix" in flujo("validate", "wrong").stderr

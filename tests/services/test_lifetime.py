@@ -60,7 +60,7 @@ async def test_what_is_being_opened_when_it_is_closed_is_closed_and_refused() ->
     assert things.told == ["open a", "close a"]
 
 
-async def test_closing_goes_on_when_its_caller_is_cancelled_and_nothing_new_opens_meanwhile() -> None:
+async def test_closing_continues_when_its_caller_is_cancelled_and_nothing_new_opens() -> None:
     things, may_stop = Things(), asyncio.Event()
 
     async def stop() -> None:
@@ -80,7 +80,7 @@ async def test_closing_goes_on_when_its_caller_is_cancelled_and_nothing_new_open
     assert things.told == ["open a", "stopped", "close a"]
 
 
-async def test_what_is_released_can_be_opened_again() -> None:
+async def test_a_released_resource_can_be_opened_again() -> None:
     things = Things()
     await things.open("a")
     await things.lifetime.release()

@@ -59,7 +59,7 @@ async def test_closing_while_the_store_opens_leaves_no_store_open(workspace: Wor
         await opening
 
 
-async def test_closing_goes_on_when_its_caller_is_cancelled(workspace: Workspace) -> None:
+async def test_closing_continues_when_its_caller_is_cancelled(workspace: Workspace) -> None:
     await workspace.store()
     closing = asyncio.ensure_future(workspace.aclose())
     await asyncio.sleep(0)

@@ -71,7 +71,7 @@ def test_a_lock_is_written_and_verified(flujo: Flujo, project: Project) -> None:
     assert data == {"matches": True, "differences": [], "notes": []}
 
 
-def test_a_comment_is_no_change_and_changed_code_counts_only_when_strict(
+def test_a_comment_is_not_a_change_and_changed_code_counts_only_when_strict(
     flujo: Flujo, project: Project
 ) -> None:
     flujo("lock")
@@ -248,7 +248,7 @@ def test_a_revision_that_is_none_is_refused(
     assert revision in result.stderr
 
 
-def test_without_a_repository_or_without_git_the_reason_is_said(
+def test_without_a_repository_or_git_the_reason_is_reported(
     flujo: Flujo, project: Project, letter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flujo("lock")

@@ -76,7 +76,7 @@ def test_an_answer_that_is_data_is_written_as_json(flujo: Flujo, project: Projec
     assert answer(flujo("run", "shapes", "--input", "Ada")) == {"greeting": "Hello, Ada!", "label": "none"}
 
 
-def test_text_for_an_object_fills_the_only_required_text_and_is_said(flujo: Flujo, project: Project) -> None:
+def test_text_for_an_object_fills_the_only_required_text_with_a_note(flujo: Flujo, project: Project) -> None:
     project.blueprint("shapes", SHAPES)
     assert "input text assigned to field `text`" in flujo("run", "shapes", "--input", "Ada").stderr
 
@@ -173,9 +173,7 @@ def test_debug_shows_where_a_step_failed_and_nothing_else_does(flujo: Flujo, pro
     assert "skills" in shown
 
 
-def test_a_run_that_fails_exits_with_1_and_goes_on_from_the_failed_step(
-    flujo: Flujo, project: Project
-) -> None:
+def test_a_failed_run_exits_with_1_and_resumes_from_the_failed_step(flujo: Flujo, project: Project) -> None:
     result = flujo("run", "flaky", "-i", "once")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "error: step `second`: " in result.stderr

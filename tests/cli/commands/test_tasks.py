@@ -71,7 +71,7 @@ def test_show_as_json_has_everything(flujo: Flujo) -> None:
 
 
 @pytest.mark.parametrize("target", ["@last", "@last:approve"])
-def test_an_answer_lets_the_run_go_on(target: str, flujo: Flujo) -> None:
+def test_an_answer_resumes_the_run(target: str, flujo: Flujo) -> None:
     flujo("run", "ask")
     result = flujo("tasks", "resume", target, "--field", "ok=true")
     assert (result.exit_code, result.stdout) == (0, "true\n")
@@ -101,7 +101,7 @@ def test_a_question_that_is_not_asked_is_refused(flujo: Flujo) -> None:
     assert "open questions: approve" in result.stderr
 
 
-def test_a_run_that_waits_for_nobody_takes_no_answer(flujo: Flujo) -> None:
+def test_a_run_without_open_questions_refuses_an_answer(flujo: Flujo) -> None:
     flujo("run", "hello", "-i", "Ada")
     assert flujo("tasks", "resume", "@last", "-i", "x").exit_code == 8
 
@@ -122,7 +122,7 @@ def test_resume_alone_lists_what_can_be_resumed(flujo: Flujo, project: Project) 
     assert json.loads(flujo("resume", "--json").stdout)[0]["status"] == "failed"
 
 
-def test_a_trace_shows_what_went_in_and_what_came_out(flujo: Flujo) -> None:
+def test_a_trace_shows_inputs_and_outputs(flujo: Flujo) -> None:
     flujo("run", "ask")
     flujo("tasks", "resume", "@last", "-f", "ok=true")
     assert steady(flujo("trace").stdout) == snapshot("""\
@@ -154,7 +154,7 @@ def test_a_trace_as_json_is_the_tree(flujo: Flujo) -> None:
     ]
 
 
-def test_long_values_are_shortened_unless_they_are_asked_for(flujo: Flujo) -> None:
+def test_long_values_are_shortened_without_full(flujo: Flujo) -> None:
     name = "x" * 500
     flujo("run", "hello", "-i", name)
     assert name not in flujo("trace").stdout
@@ -193,7 +193,9 @@ def test_a_name_that_cannot_be_printed_is_refused(flujo: Flujo) -> None:
     assert "is not a valid actor name" in refused.stderr
 
 
-def test_a_changed_blueprint_is_said_and_taken_only_when_asked(flujo: Flujo, project: Project) -> None:
+def test_a_changed_blueprint_is_reported_and_used_only_with_accept_changes(
+    flujo: Flujo, project: Project
+) -> None:
     flujo("run", "flaky", "-i", "x")
     path = project.root / "blueprints/flaky.yaml"
     changed = path.read_text("utf-8").replace(
@@ -222,7 +224,7 @@ def test_changes_that_lose_a_finished_step_are_refused_and_the_run_stays_as_it_w
     assert flujo("tasks", "resume", "@last", "--field", "ok=true").stdout == "true\n"
 
 
-def test_a_pinned_run_goes_on_when_its_file_is_gone(flujo: Flujo, project: Project) -> None:
+def test_a_pinned_run_resumes_without_its_file(flujo: Flujo, project: Project) -> None:
     flujo("run", "ask")
     (project.root / "blueprints/ask.yaml").unlink()
     resumed = flujo("tasks", "resume", "@last", "--field", "ok=true")

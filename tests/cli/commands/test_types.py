@@ -181,7 +181,7 @@ def test_files_that_nothing_names_any_more_go_and_others_stay(typed: Project) ->
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"version": 1}', '{"version": 2, "sources": {}, "types": {}}'])
-def test_a_file_that_cannot_be_read_is_said_and_not_believed(typed: Project, flujo: Flujo, text: str) -> None:
+def test_an_unreadable_type_file_is_reported_and_ignored(typed: Project, flujo: Flujo, text: str) -> None:
     (typed.root / "schemas/skills.models.json").write_text(text, "utf-8")
     found = flujo("validate")
     assert found.exit_code == 0

@@ -88,7 +88,7 @@ def test_a_run_of_a_wrong_blueprint_shows_the_same_and_runs_nothing(flujo: Flujo
     assert not (project.root / ".flujo").exists()
 
 
-def test_a_warning_is_an_error_where_strictness_is_asked_for(
+def test_a_warning_is_an_error_with_strict_dsl(
     flujo: Flujo, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unused = 'agents: {spare: {model: "local:smollm2"}}\nsteps:'

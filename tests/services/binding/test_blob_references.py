@@ -250,7 +250,7 @@ async def test_the_settings_of_a_project_name_the_providers_of_its_runners(
     assert (tmp_path / "kept" / result.context.raw.key).read_bytes() == SECRET
 
 
-async def test_a_run_that_somebody_recovers_finds_its_references(store: StateStore) -> None:
+async def test_a_recovered_run_finds_its_references(store: StateStore) -> None:
     tree = pipeline(HumanInTheLoopStep(name="wait", message=Text("?")), *steps(read).steps)
     files = MemoryProvider()
     await run(tree, store, {"files": files}, {"raw": b"xyz"})
@@ -274,14 +274,14 @@ async def no_run(store: StateStore) -> bool:
             {},
             {"raw": b"x"},
             ProviderNotGiven,
-            r"`Doc\.raw` is a `ContextReference`, and .* no state provider",
+            r"`Doc\.raw` is a `ContextReference`, but .* no state provider",
         ),
-        ({"a": 1, "b": 2}, {"raw": b"x"}, ProviderNotGiven, "there are 2: 'a', 'b'"),
+        ({"a": 1, "b": 2}, {"raw": b"x"}, ProviderNotGiven, "the runner has 2: 'a', 'b'"),
         (
             {"a": 1},
             {"raw": {"provider_id": "s3", "key": "k"}},
             ProviderNotGiven,
-            "'s3', and the runner has 'a'",
+            "'s3', but the runner has 'a'",
         ),
         (
             {"a": 1},
@@ -358,7 +358,7 @@ async def test_another_process_without_the_provider_fails_typed_and_goes_on_with
         assert (await made.resume_async("run", retry_failed=True)).output == 3
 
 
-async def test_bytes_that_are_no_such_value_are_corrupt(store: StateStore) -> None:
+async def test_bytes_of_another_type_are_corrupt(store: StateStore) -> None:
     async def report(context: Doc) -> Any:
         assert context.report is not None
         return (await context.report.get()).title

@@ -129,7 +129,7 @@ def test_a_new_blueprint_is_not_locked(project: Project) -> None:
     assert verify(project, strict=True).differences == ["blueprint blueprints/new.yaml is not in the lock"]
 
 
-def test_strict_also_holds_callables_settings_and_what_is_gone(project: Project) -> None:
+def test_strict_also_checks_callables_settings_and_missing_entries(project: Project) -> None:
     write(project)
     edited(project, "skills/greet.py", "def greet", "def before(): ...\n\n\ndef greet")
     (project.root / "blueprints/hello.yaml").unlink()
@@ -151,7 +151,7 @@ def test_strict_refuses_models_whose_names_float_unless_the_project_allows_them(
     assert verify(project, strict=True).differences == []
 
 
-def test_other_libraries_are_told_and_refuse_nothing(project: Project) -> None:
+def test_other_library_versions_are_a_note(project: Project) -> None:
     write(project)
     lock = project.root / "flujo.lock"
     lock.write_text(lock.read_text().replace("[libraries]\n", '[libraries]\nold = "1"\n'))
@@ -188,7 +188,7 @@ def test_a_developer_edits_a_prompt_and_production_does_not_start_with_it(projec
         Workspace(find_project(project.root, "prod")).load("blueprints/asks.yaml")
 
 
-def test_a_variable_that_only_production_has_does_not_keep_anybody_from_locking(project: Project) -> None:
+def test_locking_does_not_need_variables_that_only_production_has(project: Project) -> None:
     project = settled(project, '\n[env.prod]\nstate_uri = "${DATABASE_OF_PRODUCTION}"\n')
     assert write(project).changed
     assert verify(project, strict=True).differences == []
@@ -205,7 +205,7 @@ def test_other_models_for_one_run_are_a_mismatch(project: Project) -> None:
         workspace.load("blueprints/asks.yaml", overrides={"agents.*.model": "local:smollm2"})
 
 
-def test_a_file_that_is_no_lock_is_refused(project: Project) -> None:
+def test_a_file_that_is_not_a_lock_is_refused(project: Project) -> None:
     (project.root / "flujo.lock").write_text("not a lock", "utf-8")
     with pytest.raises(LockUnreadable, match=r"flujo\.lock:1: not TOML"):
         verify(project)

@@ -183,7 +183,7 @@ class TestWhatPythonMayWrite:
     async def test_two_lambdas_of_one_module_are_two(self) -> None:
         assert await run(Step("a", lambda data: data + 1) >> Step("b", lambda data: data * 10), 1) == 20
 
-    async def test_a_condition_is_handed_data_and_context_by_name(self) -> None:
+    async def test_a_condition_gets_data_and_context_by_name(self) -> None:
         def enough(data: int, context: Counter) -> bool:
             return data + context.seen > 5
 
@@ -347,7 +347,7 @@ class TestTypes:
         assert result.output == again.output == Urgent(text="FIRE")
         assert getattr(streamed, "output", None) == Urgent(text="SMOKE")
 
-    async def test_what_a_human_answers_in_a_steps_place_is_handed_out_as_it_is(self) -> None:
+    async def test_a_human_answer_in_place_of_an_output_is_returned_unchanged(self) -> None:
         def ask(data: str) -> Ticket:
             raise PausedException("Which?")
 

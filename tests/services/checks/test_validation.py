@@ -26,7 +26,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_mistake_in_a_shared_import_is_told_once(root: Path) -> None:
+def test_an_error_in_a_shared_import_is_reported_once(root: Path) -> None:
     (root / "blueprints/child.yaml").write_text(CHILD, "utf-8")
     for name in ("one", "two"):
         (root / f"blueprints/{name}.yaml").write_text(PARENT.format(name=name), "utf-8")

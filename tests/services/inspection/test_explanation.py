@@ -20,7 +20,7 @@ def _story(name: str) -> str:
     return story(path, compiled_or_refused(find_project(ROOT), path))
 
 
-def test_a_state_machine_is_told_with_its_ways() -> None:
+def test_a_state_machine_is_explained_with_its_transitions() -> None:
     assert _story("draft_review") == snapshot("""\
 draft_review: Draft a letter, criticise and edit it until it is good, let a human approve it; no model, no key
 It takes a text.
@@ -68,7 +68,7 @@ def test_what_asks_a_model_without_a_budget_says_that_nothing_limits_its_cost() 
     assert "no budget of its own" in story(path, replace(pipeline, budget=None))
 
 
-def test_an_import_is_told_with_what_it_does() -> None:
+def test_an_import_is_explained_with_its_steps() -> None:
     assert "answer runs blueprints/answer.yaml." in _story("ticket_triage")
 
 
@@ -85,5 +85,5 @@ def test_an_import_is_told_with_what_it_does() -> None:
         ({"type": "null"}, "null"),
     ],
 )
-def test_a_schema_is_said_in_words(schema: object, words: str) -> None:
+def test_a_schema_is_described_in_words(schema: object, words: str) -> None:
     assert shape(schema) == words

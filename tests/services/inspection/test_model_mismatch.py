@@ -76,11 +76,11 @@ async def warnings(answers: Sequence[str]) -> list[str]:
     return (await TaskClient(store).get_task(result.run_id)).warnings
 
 
-async def test_the_model_that_was_asked_for_is_no_news() -> None:
+async def test_the_requested_model_gives_no_warning() -> None:
     assert await warnings(["gpt-5-mini-2025-08-07", "gpt-5-mini-2025-08-07"]) == []
 
 
-async def test_another_model_than_was_asked_for_is_a_warning_with_its_steps() -> None:
+async def test_another_model_than_requested_is_a_warning_with_its_steps() -> None:
     assert await warnings(["gpt-4o", "gpt-4o"]) == [
         "model gpt-4o answered instead of openai:gpt-5-mini at `s0`, `route`"
     ]

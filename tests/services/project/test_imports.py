@@ -46,7 +46,7 @@ def test_a_loaded_module_of_another_project_with_the_same_name_is_refused(
     assert importlib.import_module("skl_same.which").NAME == "one"
     with pytest.raises(SettingsError, match=r"module `skl_same` of project .*two") as caught:
         importable(two)
-    assert "one process for each project" in (caught.value.hint or "")
+    assert "one process per project" in (caught.value.hint or "")
     importable(one)  # the process stays in its project
     assert str(one) in sys.path
     assert str(two) not in sys.path

@@ -39,13 +39,13 @@ def test_text_for_an_object_is_json() -> None:
     assert read(ORDER, text='{"id": "A1", "count": 2}') == {"id": "A1", "count": 2}
 
 
-def test_text_that_is_no_json_fills_the_only_required_text_and_says_so() -> None:
+def test_text_that_is_not_json_fills_the_only_required_text_with_a_note() -> None:
     found = read_input(TICKET, Given(text="printer on fire"))
     assert found.value == {"text": "printer on fire"}
     assert found.note == "input text assigned to field `text`"
 
 
-def test_text_that_is_no_json_is_refused_where_several_fields_are_required() -> None:
+def test_text_that_is_not_json_is_refused_if_several_fields_are_required() -> None:
     with pytest.raises(InputRejected, match="is not JSON") as caught:
         read(ORDER, text="two of A1")
     assert caught.value.hint == "pass JSON, or fields: --field id=TEXT --field count=1"
@@ -105,7 +105,7 @@ def test_json_that_the_journal_cannot_hold_is_refused(text: str) -> None:
         read({"type": "object"}, text=text)
 
 
-def test_no_input_says_what_is_wanted() -> None:
+def test_missing_input_names_the_required_fields() -> None:
     with pytest.raises(InputRejected, match="the input is missing") as caught:
         read(TICKET)
     assert caught.value.hint == "pass --field text=TEXT"
@@ -122,7 +122,7 @@ def test_a_pipe_counts_only_when_nothing_else_is_given() -> None:
 
 
 def test_two_ways_at_once_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="several ways"):
+    with pytest.raises(SettingsError, match="more than once"):
         read(TEXT, text="a", fields=["b=c"])
 
 

@@ -65,7 +65,7 @@ def test_blueprints_are_listed_with_name_and_description(root: Path) -> None:
     ]
 
 
-def test_a_blueprint_that_is_no_yaml_is_still_listed(root: Path) -> None:
+def test_a_blueprint_that_is_not_yaml_is_still_listed(root: Path) -> None:
     (root / "blueprints/broken.yaml").write_bytes(b"\xff: [")
     assert "broken" in [b.name for b in find_project(root).blueprints()]
 
@@ -87,7 +87,7 @@ def test_a_misspelt_name_is_answered_with_the_one_that_was_meant(root: Path) -> 
 
 def test_a_name_that_several_have_is_refused(root: Path) -> None:
     add(root, "blueprints/deep/triage.yaml", "other")
-    with pytest.raises(SettingsError, match="fits several"):
+    with pytest.raises(SettingsError, match="matches several"):
         find_project(root).locate("triage", root)
 
 

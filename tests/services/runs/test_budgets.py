@@ -142,7 +142,7 @@ async def test_neither_retries_nor_a_fallback_follow(store: StateStore) -> None:
     assert (result.error.code, agent.count, spare.count) == ("FLJ421", 0, 0)
 
 
-async def test_a_raised_budget_goes_on_from_the_step_that_failed(store: StateStore) -> None:
+async def test_a_raised_budget_resumes_from_the_failed_step(store: StateStore) -> None:
     agent = scripted()
     tree = pipeline(asks(agent, "a"), asks(agent, "b"), asks(agent, "c"))
     assert (await run(tree, store, requests_limit=2)).error.code == "FLJ421"
@@ -325,7 +325,7 @@ async def test_time_over_cuts_off_what_runs_and_keeps_what_is_done(store: StateS
     assert still.error.code == "FLJ421"
 
 
-async def test_waiting_for_a_human_is_no_work(store: StateStore) -> None:
+async def test_waiting_for_a_human_does_not_count_as_work(store: StateStore) -> None:
     world = World()
     tree = pipeline(HumanInTheLoopStep(name="human", message=Text("well?")), call("b", world.add("b")))
     await run(tree, store, wall_time_s_limit=0.3)

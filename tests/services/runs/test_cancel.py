@@ -96,7 +96,7 @@ async def test_a_living_owner_ends_the_run_itself(stores: tuple[StateStore, Stat
         await TaskClient(other).cancel_task("run")
 
 
-async def test_a_living_owner_is_not_fenced_off_while_its_step_goes_on(
+async def test_a_live_owner_is_not_fenced_during_its_step(
     stores: tuple[StateStore, StateStore],
 ) -> None:
     mine, other = stores

@@ -119,7 +119,7 @@ async def test_an_answer_after_the_deadline_was_acted_on_is_told_what_won(store:
     assert caught.value.facts["won"] == "deadline"
 
 
-async def test_an_answer_that_comes_before_anybody_looked_wins(store: StateStore) -> None:
+async def test_an_answer_before_the_deadline_is_handled_wins(store: StateStore) -> None:
     tree = asking(World(), on_deadline={"answer": "later"})
     await asked(tree, store)
     await answer(store, "ask", "just in time")

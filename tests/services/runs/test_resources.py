@@ -129,7 +129,7 @@ async def test_resources_are_never_journaled(store: StateStore) -> None:
         assert secret not in repr(entry)
 
 
-async def test_a_retry_with_the_right_resources_goes_on(store: StateStore) -> None:
+async def test_a_retry_with_the_right_resources_succeeds(store: StateStore) -> None:
     tree: Pipeline = pipeline(step(reads))
     async with Runner(tree, store=store) as runner:
         failed = await runner.run_result_async("x")
@@ -138,13 +138,13 @@ async def test_a_retry_with_the_right_resources_goes_on(store: StateStore) -> No
 
 
 @pytest.mark.parametrize("given", [{"name": "p"}, Pool, object()])
-def test_what_is_no_resources_is_refused_at_once(given: Any) -> None:
+def test_an_object_that_is_not_resources_is_refused_at_once(given: Any) -> None:
     with pytest.raises(SettingsError, match="subclass of `AppResources`"):
         Runner(pipeline(), resources=given)
 
 
 class TestFields:
-    def test_a_name_that_is_no_field_is_refused(self) -> None:
+    def test_an_unknown_field_is_refused(self) -> None:
         with pytest.raises(SettingsError, match="Pool has no resource 'nmae'") as caught:
             Pool(nmae="p")
         assert caught.value.hint == "its fields are name, rows, limit"

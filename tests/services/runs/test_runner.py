@@ -55,7 +55,7 @@ def asks(message: str = "Go on?", **more: Any) -> HumanInTheLoopStep:
 
 class TestContexts:
     @pytest.mark.parametrize("model", [dict, BaseModel, {"user_id": "u1"}, "Research"])
-    def test_what_is_no_context_is_refused_with_the_reason(self, model: Any) -> None:
+    def test_a_class_that_is_not_a_context_is_refused_with_the_reason(self, model: Any) -> None:
         with pytest.raises(SettingsError, match="a context is a subclass of `PipelineContext`") as caught:
             Runner(pipeline(), context_model=model)
         assert "class MyContext(PipelineContext)" in (caught.value.hint or "")
@@ -111,7 +111,7 @@ class TestContexts:
 
 
 class TestHooks:
-    async def test_hooks_are_told_every_event_in_order(self, store: StateStore) -> None:
+    async def test_hooks_get_every_event_in_order(self, store: StateStore) -> None:
         told: list[Any] = []
 
         async def first(event: Any) -> None:
@@ -127,7 +127,7 @@ class TestHooks:
         events = [RunStarted, StepStarted, Chunk, StepEnded, RunEnded]
         assert told == [(name, event) for event in events for name in ("first", "second")]
 
-    async def test_the_end_of_a_run_is_told_after_it_is_recorded(self, store: StateStore) -> None:
+    async def test_the_end_of_a_run_is_reported_after_it_is_recorded(self, store: StateStore) -> None:
         seen: list[Any] = []
 
         async def hook(event: Any) -> None:
@@ -159,7 +159,7 @@ class TestHooks:
         assert len(told) == 4
         assert "broken` raised at RunStarted; the run goes on" in caplog.messages[0]
 
-    async def test_streams_and_hooks_are_told_the_same(self) -> None:
+    async def test_streams_and_hooks_get_the_same_events(self) -> None:
         told: list[Any] = []
 
         async def hook(event: Any) -> None:
@@ -276,9 +276,7 @@ class TestScripts:
 
 
 class TestCancelling:
-    async def test_a_run_that_is_cancelled_while_it_is_accepted_is_given_back(
-        self, store: StateStore
-    ) -> None:
+    async def test_a_run_cancelled_while_it_is_accepted_is_released(self, store: StateStore) -> None:
         world = World()
         slow: Any = SlowStore(store)
         async with Runner(pipeline(call("a", world.add("a"))), store=slow) as runner:

@@ -106,7 +106,7 @@ async def test_text_then_steps_then_the_result(store: StateStore) -> None:
     assert items[-1].output == "Dear Ada"
 
 
-async def test_a_step_is_told_after_it_is_recorded(store: StateStore) -> None:
+async def test_a_step_is_reported_after_it_is_recorded(store: StateStore) -> None:
     tree = pipeline(call("a", World().add("a")), call("b", World().add("b")))
     async with Runner(tree, store=store) as runner, runner.run_stream(1) as stream:
         async for item in stream:
@@ -116,7 +116,7 @@ async def test_a_step_is_told_after_it_is_recorded(store: StateStore) -> None:
                 assert item.path in [entry.path for entry in recorded]
 
 
-async def test_a_pause_is_told_when_it_can_be_answered(store: StateStore) -> None:
+async def test_a_pause_is_reported_when_it_can_be_answered(store: StateStore) -> None:
     tree = pipeline(HumanInTheLoopStep(name="ask", message=Text("Go on?")))
     async with Runner(tree, store=store) as runner:
         client = TaskClient(store, runners=[runner])
@@ -296,7 +296,7 @@ class TestReadersWhoStop:
                 await task
             assert (await store.find("run")).status is RunStatus.INTERRUPTED
 
-    async def test_a_stream_that_nobody_reads_starts_nothing(self) -> None:
+    async def test_an_unread_stream_starts_nothing(self) -> None:
         world = World()
         async with Runner(pipeline(call("a", world.add("a"))), persist_state=False) as runner:
             async with runner.run_stream(1):
