@@ -391,9 +391,9 @@ async def test_outside_a_run_there_is_nobody_to_ask() -> None:
 @pytest.mark.parametrize(
     ("providers", "words"),
     [
-        ({"a b": MemoryProvider()}, "'a b' cannot be the id"),
-        ({"a": MemoryProvider}, "is `MemoryProvider`, and a provider is an object"),
-        ({"a": object()}, "is `object`, and a provider is an object"),
+        ({"a b": MemoryProvider()}, "'a b' is not a valid id"),
+        ({"a": MemoryProvider}, "is `MemoryProvider`, not an object"),
+        ({"a": object()}, "is `object`, not an object"),
     ],
 )
 def test_what_is_no_provider_is_refused_when_the_runner_is_built(providers: Any, words: str) -> None:
