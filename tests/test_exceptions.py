@@ -7,7 +7,14 @@ import pickle
 import pytest
 
 from flujo import exceptions
-from flujo.exceptions import FlujoError, JournalConflict, ModelUnavailable, PipelineError, StepFailed, StepTimeout
+from flujo.exceptions import (
+    FlujoError,
+    JournalConflict,
+    ModelUnavailable,
+    PipelineError,
+    StepFailed,
+    StepTimeout,
+)
 
 ERRORS = [
     kind for kind in vars(exceptions).values() if isinstance(kind, type) and issubclass(kind, FlujoError)

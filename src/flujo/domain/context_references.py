@@ -84,11 +84,11 @@ def from_thread(work: Callable[[], Coroutine[Any, Any, T]], blobs: Blobs, name: 
 
 
 class ContextReference(BaseModel, Generic[T]):
-    """A large value outside the database: the context holds this pointer, a state provider the bytes.
+    """A large value outside the database: the context holds this pointer, a state provider stores the bytes.
 
-    `T` says what `get` gives: `bytes`, `str`, or JSON data and pydantic models, which are kept as JSON. A
-    reference is one value and never changes; another value is another reference. One without `sha256` is
-    read as it is; where a run starts with one, the digest is taken then, and holds from there on.
+    `T` is the type that `get` returns: `bytes`, `str`, or JSON data and pydantic models, which are stored as
+    JSON. A reference never changes; another value needs another reference. A reference without `sha256` is
+    read unchecked; when a run starts with one, its digest is computed then and checked from there on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -104,17 +104,17 @@ class ContextReference(BaseModel, Generic[T]):
 
     @classmethod
     async def of(cls, value: T, *, provider: str | None = None) -> Self:
-        """Return a reference to `value`, which is stored and verified by then.
+        """Store and verify `value`, and return a reference to it.
 
-        Its key is the value's SHA-256, so that storing the same again changes nothing.
+        Its key is the value's SHA-256, so that storing the same value again changes nothing.
 
         Args:
-            value: `bytes`, `str`, or what canonical JSON can hold.
-            provider: the id of the provider; may be left out when there is only one.
+            value: `bytes`, `str`, or a value that canonical JSON can encode.
+            provider: the id of the provider; optional when there is only one.
 
         Raises:
-            ProviderNotGiven: there is no such provider, or no run to take it from.
-            ProviderFailed: it could not store the bytes, or gives others back.
+            ProviderNotGiven: there is no such provider, or no run is executing.
+            ProviderFailed: it could not store the bytes, or returns other bytes.
         """
         kind: Any = type(value) if isinstance(value, (bytes, str, BaseModel)) else Any
         made = cls if _arguments(cls) else cls[kind]  # type: ignore[index]  # pydantic's own
@@ -123,7 +123,7 @@ class ContextReference(BaseModel, Generic[T]):
 
     @classmethod
     def of_sync(cls, value: T, *, provider: str | None = None) -> Self:
-        """Return what `of` returns, from code that runs in a thread: a callable without `async`.
+        """Do the same as `of`, for sync callables, which run in threads.
 
         Raises:
             SyncInAsync: an event loop is running in this thread.
@@ -131,13 +131,13 @@ class ContextReference(BaseModel, Generic[T]):
         return from_thread(lambda: cls.of(value, provider=provider), _at_hand(), "ContextReference.of")
 
     async def get(self) -> T:
-        """Return the value, read from its provider at each call, and checked against `sha256` and `size`.
+        """Read the value from its provider, check it against `sha256` and `size`, and return it.
 
         Raises:
             ProviderNotGiven: the runner has no such provider.
-            ReferenceMissing: the provider has nothing under this key.
-            ReferenceCorrupt: it gives other bytes than were stored, or bytes that are no `T`.
-            ProviderFailed: it does not answer; worth retrying.
+            ReferenceMissing: the provider has no value under this key.
+            ReferenceCorrupt: the bytes differ from the stored ones, or are not a `T`.
+            ProviderFailed: the provider does not answer; a retry may succeed.
         """
         data = await (self._blobs or _at_hand()).get(self, self._field)
         arguments = _arguments(type(self))
@@ -147,9 +147,9 @@ class ContextReference(BaseModel, Generic[T]):
             value: T = _read(arguments[0], data)
         except ValueError as error:
             raise ReferenceCorrupt(
-                f"{self._field or 'a reference'}: blob {self.key!r} of provider {self.provider_id!r} is no "
+                f"{self._field or 'a reference'}: blob {self.key!r} of provider {self.provider_id!r} is not "
                 f"{getattr(arguments[0], '__name__', arguments[0])}",
-                hint="store it through `ContextReference.of`, or declare `ContextReference[bytes]`",
+                hint="store it with `ContextReference.of`, or declare `ContextReference[bytes]`",
                 provider_id=self.provider_id,
                 key=self.key,
                 field=self._field,
@@ -157,7 +157,7 @@ class ContextReference(BaseModel, Generic[T]):
         return value
 
     def get_sync(self) -> T:
-        """Return what `get` returns, from code that runs in a thread: a callable without `async`.
+        """Do the same as `get`, for sync callables, which run in threads.
 
         Raises:
             SyncInAsync: an event loop is running in this thread.
@@ -167,15 +167,15 @@ class ContextReference(BaseModel, Generic[T]):
     @model_validator(mode="before")
     @classmethod
     def _kept(cls, value: Any) -> Any:
-        """Take a value itself where a run starts; anywhere else a reference is made with `of`."""
+        """Accept a plain value at the start of a run; anywhere else a reference comes from `of`."""
         if isinstance(value, ContextReference) or (isinstance(value, Mapping) and "provider_id" in value):
             return value
         arguments = _arguments(cls)
         if isinstance(value, Mapping) and (not arguments or arguments[0] in (bytes, str)):
-            return value  # pydantic says which key of a pointer is missing
+            return value  # pydantic reports which key of a pointer is missing
         blobs = BLOBS.get()
         if blobs is None or not blobs.is_starting:
-            raise ValueError("a reference is wanted here: `await ContextReference.of(value)` makes one")
+            raise ValueError("expected a reference; `await ContextReference.of(value)` returns one")
         return blobs.take(_stored(TypeAdapter(arguments[0] if arguments else bytes).validate_python(value)))
 
     @model_validator(mode="after")
@@ -195,12 +195,12 @@ class ContextReference(BaseModel, Generic[T]):
 
 
 def _arguments(kind: type[BaseModel]) -> tuple[Any, ...]:
-    """Return what a reference's class was given in brackets."""
+    """Return the type arguments of a reference's class."""
     return kind.__pydantic_generic_metadata__["args"]
 
 
 def _stored(value: Any) -> bytes:
-    """Return the bytes that stand for a value."""
+    """Return the bytes of a value."""
     match value:
         case bytes() | bytearray() | memoryview():
             return bytes(value)
@@ -211,7 +211,7 @@ def _stored(value: Any) -> bytes:
 
 
 def _read(kind: Any, data: bytes) -> Any:
-    """Return the value that bytes stand for."""
+    """Return the value of stored bytes."""
     return TypeAdapter(kind).validate_python(data.decode() if kind is str else canonical.decode(data))
 
 
@@ -219,7 +219,7 @@ def _at_hand() -> Blobs:
     blobs = BLOBS.get()
     if blobs is None:
         raise ProviderNotGiven(
-            "a reference is used outside a run, and only a run has state providers",
-            hint="use it in a step, or take it from the result's `context`",
+            "a reference was used outside a run, and only a run has state providers",
+            hint="use it in a step, or use the one in the result's `context`",
         )
     return blobs

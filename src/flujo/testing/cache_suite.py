@@ -1,4 +1,4 @@
-"""The test suite for every `CacheBackend`: inherit `CacheBackendSuite`, add the fixture `cache`, run pytest.
+"""The suite that every `CacheBackend` passes: inherit `CacheBackendSuite`, write the fixture, run pytest.
 
     class TestMyCache(CacheBackendSuite):
         @pytest.fixture
@@ -6,8 +6,8 @@
             ...
             yield a_cache_without_entries
 
-The tests are coroutines (pytest-asyncio in its `auto` mode runs them). They use a cache only through its
-port, so they apply to any backend.
+The tests are coroutines (pytest-asyncio in its `auto` mode runs them). They use a cache through its port
+only, so they apply to any backend.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ VALUES = (b"", b"null", b"\x00\xff@", b'{"output":"\xc3\xa4"}', b"x" * 300_000)
 
 
 class CacheBackendSuite:
-    """The guarantees of a cache backend."""
+    """The behaviour that step caching relies on."""
 
     @pytest.fixture
     async def cache(self) -> CacheBackend:

@@ -1,4 +1,4 @@
-"""The test suite for every `StateStore`: inherit `StateStoreSuite`, add the fixture `open_store`, run pytest.
+"""The suite that every `StateStore` passes: inherit `StateStoreSuite`, write the fixture, run pytest.
 
     class TestMyStore(StateStoreSuite):
         @pytest.fixture
@@ -54,7 +54,7 @@ class StateStoreSuite(
     ClocksSuite,
     ActsSuite,
 ):
-    """The guarantees of every store; subclass it and add the fixture `open_store`.
+    """The behaviour of every store; subclass it and define the fixture `open_store`.
 
     `open_store(**options)` opens one more store on the same database, as another process would. Options:
     `lease_s`, and `renew_s`; a `renew_s` longer than any test makes an owner that never renews.
@@ -62,7 +62,7 @@ class StateStoreSuite(
 
     @pytest.fixture
     async def open_store(self) -> OpenStore:
-        """Open stores on one fresh database, and close them after the test."""
+        """Open stores on one fresh database; the fixture closes them."""
         raise NotImplementedError("give the fixture `open_store`")
 
     @pytest.fixture

@@ -1,4 +1,4 @@
-"""Acts are recorded together with their changes, and a run's owner carries out cancel requests."""
+"""Who changed a run: acts are recorded with their change, and the owner fulfils a cancellation request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOTICE_S = 10.0
 
 
 class ActsSuite:
-    """An act is committed together with its change."""
+    """An act is recorded exactly when its change is."""
 
     async def test_an_answer_is_recorded_with_its_author(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})

@@ -1,4 +1,4 @@
-"""Cancelled waiters: their requests happen as a whole or not at all, and do not block others."""
+"""Cancelled waiters: their request happens completely or not at all, and delays no other."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TURNS = (0, 1, 2, 5)
 
 
 class CancellingSuite:
-    """Cancelling a waiter does not undo its request, and leaves no partial effect."""
+    """A cancelled waiter rolls nothing back and leaves no partial write."""
 
     @pytest.mark.parametrize("turns", TURNS)
     async def test_a_cancelled_waiter_rolls_nothing_back(self, store: StateStore, turns: int) -> None:
@@ -92,8 +92,8 @@ class CancellingSuite:
         assert len(await store.entries(RUN)) == 1
 
 
-async def _cancelled(asks: list[Callable[..., Awaitable[Any]]], turns: int) -> None:
-    """Start a request, and cancel its waiter after some turns of the event loop."""
+async def _cancelled(requests: list[Callable[..., Awaitable[Any]]], turns: int) -> None:
+    """Send the request, and cancel it after some turns of the event loop."""
 
     async def waits(request: Callable[..., Awaitable[Any]]) -> None:
         await request()
@@ -108,7 +108,7 @@ async def _cancelled(asks: list[Callable[..., Awaitable[Any]]], turns: int) -> N
 
 
 async def _settled(store: StateStore) -> Any:
-    """Return the run after all earlier requests have ended: later requests are executed after them."""
+    """Return the run after all earlier requests have ended, because requests keep their order."""
     with pytest.raises(RunNotFound):
         await store.answer(RunId("nobody"), StepPath("q"), b"1")
     return await store.run(RUN)

@@ -1,4 +1,4 @@
-"""A wrong clock on the caller's machine does not affect leases, deadlines and the order of runs."""
+"""A wrong clock of the caller's machine does not affect leases, deadlines or the order of runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ set_off = pytest.mark.parametrize("skew_s", [DAY_S, -DAY_S], ids=["a day ahead",
 
 
 class ClocksSuite:
-    """A store uses its own time."""
+    """The store uses its own time."""
 
     @set_off
     async def test_a_wrong_local_clock_expires_no_lease_and_no_deadline(
@@ -65,7 +65,7 @@ class ClocksSuite:
 
 
 def _set_off(monkeypatch: pytest.MonkeyPatch, skew_s: float) -> None:
-    """Change this process's clock."""
+    """Shift the clock of this process."""
     monkeypatch.undo()
     right = time.time
     monkeypatch.setattr("time.time", lambda: right() + skew_s)

@@ -1,4 +1,4 @@
-"""Stores that are dropped without closing: acknowledged writes are kept, others are complete or absent."""
+"""Stores that are dropped without closing: acknowledged writes are there, others are complete or absent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STEPS = 12
 
 
 class CrashesSuite:
-    """The next owner finds every acknowledged write, and never a part of a write."""
+    """The next owner finds every acknowledged write, and no partial one."""
 
     async def test_acknowledged_writes_survive_a_dropped_store(self, open_store: OpenStore) -> None:
         dropped, next_one = await open_store(lease_s=SHORT_S, renew_s=NEVER_S), await open_store()
@@ -73,7 +73,7 @@ class CrashesSuite:
 
 
 def _step(run: RunRecord, number: int) -> Write:
-    """Return a write with one row of every kind."""
+    """Return a write with one of everything."""
     path = StepPath(f"q{number}")
     return Write(
         run_id=run.run_id,

@@ -1,4 +1,4 @@
-"""External calls: their holds in the budget, and their announcements."""
+"""External calls: the budget that they hold and their announcements."""
 
 from __future__ import annotations
 

@@ -72,5 +72,5 @@ async def listed(store: StateStore, **conditions: Any) -> list[str]:
 
 
 def won(results: Sequence[object]) -> list[RunRecord]:
-    """Return the claimed runs among the results of several claims."""
+    """Return the runs among the results of several claims."""
     return [result for result in results if isinstance(result, RunRecord)]

@@ -1,4 +1,4 @@
-"""The journal and blobs: each write is stored once, complete and in order."""
+"""The journal: entries and blobs are stored once, complete and in order."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class JournalSuite:
-    """Entries and blobs are returned unchanged."""
+    """Entries and blobs are returned byte for byte."""
 
     async def test_every_field_of_an_entry_is_returned(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})

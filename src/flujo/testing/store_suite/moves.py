@@ -1,4 +1,4 @@
-"""A run's states: a write with an illegal transition is refused as a whole."""
+"""The states of a run: only legal moves are made, and a write with an illegal one is rejected."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class MovesSuite:
-    """A run's status changes only by legal transitions."""
+    """The status of a run follows the table of legal moves."""
 
     @pytest.mark.parametrize("source", list(RunStatus))
     async def test_only_legal_moves_are_made(self, store: StateStore, source: RunStatus) -> None:

@@ -1,4 +1,4 @@
-"""Ownership of runs: leases, fences, concurrent claims."""
+"""Who may execute a run: leases, fences, claims by several at once."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class QueriesSuite:
-    """A listing has the runs that match its conditions, whatever characters the conditions contain."""
+    """A listing has exactly the runs that match its conditions."""
 
     async def test_matching_runs_are_listed_newest_first(self, store: StateStore) -> None:
         for number in range(5):

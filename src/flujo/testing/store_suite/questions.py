@@ -1,4 +1,4 @@
-"""Questions to humans: opened once, answered once, void when they no longer matter."""
+"""Questions to humans: created once, answered once, void when no longer needed."""
 
 from __future__ import annotations
 

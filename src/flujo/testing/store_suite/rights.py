@@ -1,4 +1,4 @@
-"""The truth table of ownership: which claims and writes succeed in every state of a lease."""
+"""The truth table of ownership: who may claim and write in every state of a lease."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ CHANGES = ("entries", "questions", "holds", "calls", "a move", "a move and entri
 
 
 class RightsSuite:
-    """Only the fence of the latest claim permits writes."""
+    """Ownership depends only on the claim, and each write only on the fence of the claim."""
 
     @pytest.mark.parametrize(("holder", "granted"), CLAIMS)
     async def test_claims_follow_the_table(self, open_store: OpenStore, holder: str, granted: bool) -> None:
@@ -116,7 +116,7 @@ class RightsSuite:
 
 
 async def _held_by(holder: str, open_store: OpenStore) -> RunRecord:
-    """Return a run in the table's state of ownership."""
+    """Return a run held as in the table."""
     lapses = {"lease_s": SHORT_S, "renew_s": NEVER_S} if holder == "a lapsed lease" else {}
     owner = await open_store(**lapses)
     run = await owner.accept(new_run(), {}, claim=holder != "nobody")

@@ -1,4 +1,4 @@
-"""Accepting and finding runs."""
+"""Accepting runs and finding them again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class RunsSuite:
-    """Runs are stored once and unchanged, and are found by id, prefix or `@last`."""
+    """Runs are stored once and unchanged, and are found by what people type."""
 
     async def test_an_accepted_run_is_stored_unchanged(self, store: StateStore) -> None:
         metadata = {"tenant": "acme", "tries": 3, "ratio": 0.5, "vip": True, "note": None}

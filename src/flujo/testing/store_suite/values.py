@@ -1,4 +1,4 @@
-"""Unusual values: JSON values are returned unchanged, others are refused with an error that names them."""
+"""Hostile values: JSON values are returned byte for byte, and others are refused by name."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ UNSTORABLE = ("a\x00b", "\ud800", "\udfff\ud800")
 
 
 class ValuesSuite:
-    """A store keeps a value unchanged or refuses it with a reason, without an effect on other runs."""
+    """A store keeps each value unchanged, or refuses it with a reason without failing other writes."""
 
     async def test_hostile_values_are_returned_byte_for_byte(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})

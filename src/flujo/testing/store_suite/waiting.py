@@ -1,4 +1,4 @@
-"""Work for any running process: expired deadlines, and runs without an owner."""
+"""Work for any live process: expired deadlines and runs without an owner."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LATE = (("late", 0.0), ("later", NEVER_S))
 
 
 class WaitingSuite:
-    """Any process finds all work that is due."""
+    """Every process finds the runs that can be resumed."""
 
     async def test_a_question_is_due_when_its_deadline_has_passed_and_expires_once(
         self, open_store: OpenStore
