@@ -189,8 +189,8 @@ class Budget:
         held = f" and up to {shown(self.held)} held" if amount(name, self.held) else ""
         most = ", ".join(f"`{path}` {shown(used)}" for path, used in where)
         return self._hit(
-            f"{self._whose} allows {format_amount(name, allowed)} (`{name}`): {shown(self.spent)} used{held}, "
-            f"and the next request may need {shown(worst)}{f'; used by {most}' if most else ''}",
+            f"{self._whose} allows {format_amount(name, allowed)} (`{name}`): {shown(self.spent)} used"
+            f"{held}, and the next request may need {shown(worst)}{f'; used by {most}' if most else ''}",
             name,
             step=path,
             allowed=allowed,

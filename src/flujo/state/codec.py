@@ -99,7 +99,7 @@ def blob(row: Row) -> bytes:
 
 
 def _spill(value: bytes | None, aside: Rows | None) -> bytes | None:
-    """Return the column's value for `value`; a large one is added to `aside` as a blob, if `aside` is given."""
+    """Return the column's value for `value`; with `aside`, a large value is added there as a blob."""
     if value is None or aside is None or len(value) <= INLINE_LIMIT:
         return value
     digest = canonical.digest(value)
