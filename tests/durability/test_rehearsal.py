@@ -72,7 +72,7 @@ def test_a_callable_whose_result_depends_on_the_process_is_detected(tmp_path: Pa
     ("script", "says"),
     [
         ('answers={"approve": "yes"}', "asks agent 'writer', and the script has no answer"),
-        ('agents={"writer": "w"}', "asks a human at 'approve', and `answers` says nothing"),
+        ('agents={"writer": "w"}', "asks a human at 'approve', and `answers` has no answer"),
     ],
 )
 def test_answers_missing_from_the_script_are_named(tmp_path: Path, script: str, says: str) -> None:

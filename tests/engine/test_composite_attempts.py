@@ -242,7 +242,7 @@ async def test_a_time_limit_covers_the_whole_composite(world: World, kind: int) 
     assert "`timeout_s` of 0.05 s" in result.error.message
     cut_off = [e for e in await store.entries(RUN) if e.path.endswith("/second")]
     assert [(e.kind, e.status) for e in cut_off] == [(EntryKind.WORK, "failed")]
-    assert b"was cut off" in (cut_off[0].error or b"")
+    assert b"was interrupted" in (cut_off[0].error or b"")
 
 
 async def test_the_usage_of_a_step_that_timed_out_counts(store: StateStore) -> None:

@@ -115,7 +115,7 @@ async def test_a_resumed_run_with_a_different_decision_is_a_conflict(
     assert (conflict.path, conflict.recorded, conflict.now) == (path, recorded, now)
     assert f"`{path}`" in conflict.message
     assert f"recorded as `{text(recorded)}`" in conflict.message
-    assert f"gives `{text(now)}` now" in conflict.message
+    assert f"expression is now `{text(now)}`" in conflict.message
     assert conflict.hint
     assert world.calls == calls, "a run with a different decision executes no step"
 

@@ -240,7 +240,7 @@ async def test_agents_without_a_schema_get_one_for_their_answer(
 
 
 async def test_a_search_without_a_first_candidate_fails() -> None:
-    await failed(search(lambda node: [], count_of("a")), "FLJ304", "s/propose", "no candidate to begin with")
+    await failed(search(lambda node: [], count_of("a")), "FLJ304", "s/propose", "no candidate for the root")
 
 
 @pytest.mark.parametrize("nonsense", ["ab", 1, None, {"a": 1}])
