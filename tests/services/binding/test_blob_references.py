@@ -353,7 +353,7 @@ async def test_another_process_without_the_provider_fails_typed_and_goes_on_with
         result = await made.resume_async("run", "go")
     assert result.error is not None
     assert result.error.type == "ProviderNotGiven"
-    assert "'files', and the runner has 'others'" in result.error.message
+    assert "'files', but the runner has 'others'" in result.error.message
     async with runner(tree, store, {"files": files}) as made:
         assert (await made.resume_async("run", retry_failed=True)).output == 3
 
