@@ -108,7 +108,7 @@ def test_without_them_the_step_says_what_is_missing(flujo: Flujo, pool: Project)
     [
         ("skills.pool:nobody", 3, "has no `nobody`"),
         ("skills.nowhere:make", 3, "there is no module `skills.nowhere`"),
-        ("skills.pool:Pool", 2, "which is no async context manager"),
+        ("skills.pool:Pool", 2, "not an async context manager"),
         ("skills.bad:raises", 2, "raised ValueError: no pool"),
         ("skills.bad:gives_text", 2, "is `str`, not an instance"),
         ("skills.bad:forgets", 2, "returns coroutine, not an async context manager"),

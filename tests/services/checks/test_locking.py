@@ -279,7 +279,7 @@ async def test_a_run_that_no_lock_held_is_refused_where_one_is_required(project:
     record = await started(project)
     project = settled(project, ENABLED)
     async with Workspace(project) as ws:
-        with pytest.raises(LockMismatch, match=r"started with what no lock held\nthere is no flujo.lock"):
+        with pytest.raises(LockMismatch, match=r"started with files that do not match the lock\nthere is no flujo.lock"):
             await blueprint_runs.resume(ws, record.run_id, actor=ADA)
     write(project)
     async with Workspace(project) as ws:
@@ -299,7 +299,7 @@ async def test_a_worker_leaves_a_run_that_no_lock_held_and_says_why(project: Pro
         await worker.drain()
         await worker.aclose()
         assert (await (await ws.store()).run(record.run_id)).status is RunStatus.PAUSED
-    assert [(each.event, "no lock held" in each.detail) for each in told] == [("skipped", True)]
+    assert [(each.event, "do not match the lock" in each.detail) for each in told] == [("skipped", True)]
 
 
 async def test_files_that_took_the_place_of_locked_ones_are_held_to_the_lock_again(project: Project) -> None:
@@ -312,7 +312,7 @@ async def test_files_that_took_the_place_of_locked_ones_are_held_to_the_lock_aga
         await blueprint_runs.resume(ws, record.run_id, accept_changes=True, actor=ADA)
     production = settled(project, ENABLED)
     async with Workspace(production) as ws:
-        with pytest.raises(LockMismatch, match="no lock held"):
+        with pytest.raises(LockMismatch, match="do not match the lock"):
             await blueprint_runs.resume(ws, record.run_id, actor=ADA)
     locking.write(production)
     async with Workspace(production) as ws:

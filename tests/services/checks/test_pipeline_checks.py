@@ -294,7 +294,7 @@ class TestTypes:
                 Pipeline([Step("a", read), ImportStep("i", Pipeline(Step("b", bill)))]),
                 "step 'i/b' takes `Invoice`",
             ),
-            (Pipeline([Step("a", agent=WRITER), Step("b", bill)]), "'a' gives `str`"),
+            (Pipeline([Step("a", agent=WRITER), Step("b", bill)]), "'a' returns `str`"),
             (
                 Pipeline([Step("a", read), Step("b", count, fallback=Step("c", bill))]),
                 "step 'b/fallback' takes `Invoice`",
