@@ -279,7 +279,9 @@ async def test_a_run_that_no_lock_held_is_refused_where_one_is_required(project:
     record = await started(project)
     project = settled(project, ENABLED)
     async with Workspace(project) as ws:
-        with pytest.raises(LockMismatch, match=r"started with files that do not match the lock\nthere is no flujo.lock"):
+        with pytest.raises(
+            LockMismatch, match=r"started with files that do not match the lock\nthere is no flujo.lock"
+        ):
             await blueprint_runs.resume(ws, record.run_id, actor=ADA)
     write(project)
     async with Workspace(project) as ws:
