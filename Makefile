@@ -18,15 +18,16 @@ run: $(VENV)/.local  ## Run a real blueprint on a real text with the model that 
 test: $(VENV)/.test  ## Run every test, on SQLite and on a Postgres that the tests start themselves
 	$(BIN)/python -m pytest -n 2
 
-check: $(VENV)/.dev  ## Check format, lint, types, import contracts and dependencies
+check: $(VENV)/.dev  ## Check format, lint, prose, types, import contracts and dependencies
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/python docs/lint_prose.py
 	$(BIN)/mypy
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	$(BIN)/deptry src
 
-fix: $(VENV)/.dev  ## Format, and mend what the linter can mend
+fix: $(VENV)/.dev  ## Format, and apply the linter's safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -83,10 +83,9 @@ EXCEPTIONS: tuple[tuple[str, str], ...] = (
     (r"tests/docs/test_lint_prose\.py$", r"."),  # and so do its tests
     (r"CONTRIBUTING\.md$", r"^\| .* \| .* \|$"),  # the pairs of what not to write, and what to write
     (r"tests/(?:bad|good)/", r"."),  # texts of blueprints under test, not ours
-    (
-        r"docs/reference/(?:diagnostics|errors|python|settings)\.md$",
-        r".",
-    ),  # written from the source, where it is found
+    # Written from the source and from names of tests, where it is found.
+    (r"docs/reference/(?:diagnostics|errors|python|settings|cli|exit-codes)\.md$|docs/reliability\.md$", r"."),
+    (r"tests/manual/blocks/", r"."),  # as the manual prints them
 )
 
 
