@@ -145,7 +145,7 @@ STATES = [
          "has no transitions", "edit", line=15),
     Case("machine-without-an-end", machine("{to: edit}"), "FLJ233", "from 'draft' to `done`", "[done]", line=17),
     Case("transition-after-else", machine("{to: edit}, {to: done, when: 'true'}").replace("transitions: [{to: judge}]}\n      done",
-         "transitions: [{to: done}]}\n      done"), "FLJ234", "always holds", "done", line=14, severity="warning"),
+         "transitions: [{to: done}]}\n      done"), "FLJ234", "is always taken", "done", line=14, severity="warning"),
     Case("transition-of-a-final-state", machine(ONWARDS).replace("done: {}", "done: {transitions: [{to: edit}]}"),
          "FLJ234", "a final state ends", "edit", line=16, severity="warning"),
     Case("transition-no-condition", machine("{to: done, when: steps.check.output.label}, {to: edit}"), "FLJ206",

@@ -54,7 +54,7 @@ def test_a_call_that_python_itself_refuses_is_a_type_error(
 def test_an_error_in_a_part_without_a_name_says_which_part_it_is() -> None:
     with pytest.raises(PipelineError, match="`carry`: `next` is 3"):
         Carry(0, 3)  # type: ignore[arg-type]
-    with pytest.raises(PipelineError, match="`carry`: there is no `nxt` on `Carry`"):
+    with pytest.raises(PipelineError, match="`carry`: `Carry` has no argument `nxt`"):
         Carry(0, nxt="loop.n")  # type: ignore[call-arg]
 
 

@@ -148,8 +148,6 @@ class Step(BaseStep[In, Out]):
     @staticmethod
     def granular(name: str, agent: AgentSpec, **keys: Any) -> GranularStep:
         """Return a `GranularStep`."""
-        from flujo.domain.steps.granular import GranularStep
-
         return GranularStep(name, agent, **keys)
 
 
