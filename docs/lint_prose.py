@@ -84,7 +84,10 @@ EXCEPTIONS: tuple[tuple[str, str], ...] = (
     (r"CONTRIBUTING\.md$", r"^\| .* \| .* \|$"),  # the pairs of what not to write, and what to write
     (r"tests/(?:bad|good)/", r"."),  # texts of blueprints under test, not ours
     # Written from the source and from names of tests, where it is found.
-    (r"docs/reference/(?:diagnostics|errors|python|settings|cli|exit-codes)\.md$|docs/reliability\.md$", r"."),
+    (
+        r"docs/reference/(?:diagnostics|errors|python|settings|cli|exit-codes)\.md$|docs/reliability\.md$",
+        r".",
+    ),
     (r"tests/manual/blocks/", r"."),  # as the manual prints them
 )
 

@@ -287,7 +287,7 @@ class _Steps:
             child = self.unit.imports.get(step.imports)
             arguments["blueprint"] = step.imports if child is None else child.document.file
             arguments["pipeline"] = Pipeline() if child is None else self.tree.pipeline(child)
-        return KINDS[step.kind](**arguments)
+        return KINDS[getattr(step, "kind", "")](**arguments)
 
     def who(self, name: str) -> AgentSpec | CallableRef:
         """Return a callable or an agent of this file by its name."""

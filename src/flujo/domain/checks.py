@@ -342,7 +342,14 @@ def _never_taken(site: _Site, step: StateMachineStep) -> Iterator[Finding]:
 
 
 def _ends(site: _Site, step: StateMachineStep) -> Iterator[Finding]:
-    where, reached = f"state machine {site.path!r}", Graph(step).reached
+    where, transitions = (
+        f"state machine {site.path!r}",
+        {
+            name: [(each.to, each.when is None) for each in state.transitions]
+            for name, state in step.states.items()
+        },
+    )
+    reached = Graph(step.initial, step.final, transitions).reached
     stuck = [name for name, state in step.states.items() if name not in step.final and not state.transitions]
     for name in stuck:
         yield Finding(

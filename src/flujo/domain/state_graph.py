@@ -3,61 +3,42 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-
-class Edge(Protocol):
-    """A transition to another state; one without `when` is always taken."""
-
-    @property
-    def to(self) -> str: ...  # noqa: D102
-    @property
-    def when(self) -> object: ...  # noqa: D102
-
-
-class Node(Protocol):
-    """The part of a state that the graph needs."""
-
-    @property
-    def transitions(self) -> Sequence[Edge]: ...  # noqa: D102
-
-
-class Machine(Protocol):
-    """A state machine: a step of the tree, or the model of one in a blueprint."""
-
-    @property
-    def initial(self) -> str: ...  # noqa: D102
-    @property
-    def final(self) -> Sequence[str]: ...  # noqa: D102
-    @property
-    def states(self) -> Mapping[str, Node]: ...  # noqa: D102
+    from collections.abc import Collection, Mapping, Sequence
 
 
 class Graph:
-    """The states of one machine and the transitions between them."""
+    """The states of one machine and the transitions between them.
 
-    def __init__(self, step: Machine) -> None:
-        self._step = step
+    Args:
+        initial: the first state.
+        final: the states that end the machine.
+        transitions: for each state its transitions in order: the target, and whether it is always taken.
+    """
+
+    def __init__(
+        self, initial: str, final: Collection[str], transitions: Mapping[str, Sequence[tuple[str, bool]]]
+    ) -> None:
+        self._initial, self._final, self._transitions = initial, final, transitions
 
     def ways_out(self, name: str) -> list[str]:
         """Return the states that follow a state; a final state has none."""
-        if name in self._step.final:
+        if name in self._final:
             return []
         targets: list[str] = []
-        for transition in self._step.states[name].transitions:
-            if transition.to in self._step.states:
-                targets.append(transition.to)
-            if transition.when is None:
+        for target, is_always_taken in self._transitions[name]:
+            if target in self._transitions:
+                targets.append(target)
+            if is_always_taken:
                 break
         return targets
 
     @cached_property
     def reached(self) -> dict[str, int]:
         """The states that a run can reach from `initial`, nearest first, each with its number."""
-        order = [self._step.initial] if self._step.initial in self._step.states else []
+        order = [self._initial] if self._initial in self._transitions else []
         found = dict.fromkeys(order, 0)
         for name in order:  # the list grows while it is read
             for target in self.ways_out(name):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, merge
 from flujo.domain.agents import Ask
@@ -19,20 +19,9 @@ if TYPE_CHECKING:
 
     from flujo.domain.journal import Entry
     from flujo.domain.paths import StepPath
-    from flujo.domain.steps import ParallelStep, Value
+    from flujo.domain.steps import BaseStep, ParallelStep, Value
     from flujo.engine.fanout import BranchResult
     from flujo.engine.frame import Frame, RunBody
-
-
-class Merging(Protocol):
-    """A step whose bodies write to the context concurrently."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def kind(self) -> str: ...  # noqa: D102
-    @property
-    def merge(self) -> str | CallableRef: ...  # noqa: D102
 
 
 async def run_branches(
@@ -55,7 +44,7 @@ async def run_branches(
     stopped = stopped_by(frame, results, failures_stop=fails)
     if stopped is not None:
         return stopped
-    await merge_into(frame, step, path, results, step.field_mapping)
+    await merge_into(frame, step, path, results, step.merge, step.field_mapping)
     if step.on_branch_failure == "collect":
         given = {result.name: result.collected() for result in results}
     else:
@@ -75,9 +64,10 @@ def come_out(
 
 async def merge_into(
     frame: Frame,
-    step: Merging,
+    step: BaseStep,
     path: StepPath,
     results: Sequence[BranchResult],
+    strategy: str | CallableRef,
     mapping: Mapping[str, Sequence[str]] = merge.NO_FIELDS,
 ) -> None:
     """Apply the merged writes of the branches to the frame.
@@ -87,10 +77,10 @@ async def merge_into(
         OutputRejected: the merged context does not match its type.
     """
     patches = {result.name: result.patch for result in results if result.ok}
-    if isinstance(step.merge, CallableRef):
-        patch = await _by_callable(frame, path, patches, step.merge)
+    if isinstance(strategy, CallableRef):
+        patch = await _by_callable(frame, path, patches, strategy)
     else:
-        folded = merge.fold(frame.scope.tree, patches, merge.MergeStrategy(step.merge), mapping)
+        folded = merge.fold(frame.scope.tree, patches, merge.MergeStrategy(strategy), mapping)
         if isinstance(folded, merge.Conflict):
             raise _conflict(step, folded)
         patch = folded
@@ -121,7 +111,7 @@ async def _by_callable(
     return patch
 
 
-def _conflict(step: Merging, conflict: merge.Conflict) -> MergeConflict:
+def _conflict(step: BaseStep, conflict: merge.Conflict) -> MergeConflict:
     *others, last = [repr(name) for name in conflict.branches]
     what = "items" if step.kind == "map" else "branches"
     return MergeConflict(

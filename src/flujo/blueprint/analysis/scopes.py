@@ -158,7 +158,7 @@ class Walk:
 
         Transitions can form cycles, so only the declared outputs of other states are known.
         """
-        graph = Graph(step)
+        graph = _graph(step)
         last = {
             name: self._declared(state.steps[-1], (*path, "states", name, "steps", len(state.steps) - 1))
             for name, state in step.states.items()
@@ -318,11 +318,19 @@ def _arrived(given: Schema, more: Mapping[str, Schema]) -> Schema:
 def _machine_end(step: doc.StateMachineStep, path: Path, scope: Scope, bodies: Mapping[str, Body]) -> Scope:
     if scope.is_open or UNNAMED in _names(step):
         return _unread(step, scope)
-    graph = Graph(step)
+    graph = _graph(step)
     last = [name for name in step.final if name in graph.reached]
     certain = frozenset.intersection(*(graph.before(name) | {name} for name in last)) if last else frozenset()
     shared = Shared(step.states, path, scope, lambda name, one, _: bodies[name].end.steps[one.name])
     return replace(shared.where(certain), previous=union(bodies[name].end.previous for name in last))
+
+
+def _graph(step: doc.StateMachineStep) -> Graph:
+    ways = {
+        name: [(each.to, each.when is None) for each in state.transitions]
+        for name, state in step.states.items()
+    }
+    return Graph(step.initial, step.final, ways)
 
 
 def _loop(step: doc.LoopStep, scope: Scope) -> Schema:

@@ -9,7 +9,7 @@ compiles them.
 # No `from __future__ import annotations`: pydantic reads these annotations at run time.
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
@@ -125,9 +125,6 @@ class Config(Strict):
 
 class BaseStep(Strict):
     """The keys of every kind."""
-
-    if TYPE_CHECKING:
-        kind: str  # each kind has its own literal
 
     name: Identifier
     when: Annotated[Maybe[Logic], Site(expect="bool")] = None

@@ -45,7 +45,7 @@ async def run(step: MapStep, frame: Frame, path: StepPath, run_body: RunBody) ->
     stopped = stopped_by(frame, results, failures_stop=fails)
     if stopped is not None:
         return stopped
-    await merge_into(frame, step, path, results)
+    await merge_into(frame, step, path, results, step.merge)
     given: list[Any]
     if step.on_error == "collect":
         pairs = enumerate(zip(items, results, strict=True))
