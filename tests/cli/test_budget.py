@@ -1,4 +1,4 @@
-"""A budget on the command line: exit 6, what was spent where, and how to go on."""
+"""A budget on the command line: exit 6, what was spent where, and how to resume."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
         yield running
 
 
-def test_a_run_that_its_budget_ends_says_who_spent_what_and_goes_on_with_a_higher_one(
+def test_a_run_over_its_budget_reports_the_spending_and_resumes_with_a_higher_budget(
     flujo: Flujo, project: Project, provider: Provider
 ) -> None:
     project.blueprint("letters", LETTERS.replace("BUDGET", "budget: {requests_limit: 2}"))

@@ -1,4 +1,4 @@
-"""Every error becomes words, a hint and a documented exit code; a traceback only when it is asked for."""
+"""Every error becomes words, a hint and a documented exit code; a traceback only on request."""
 
 from __future__ import annotations
 

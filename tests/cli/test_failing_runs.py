@@ -1,4 +1,4 @@
-"""What a run that fails says on the command line, what is kept of it, and how it goes on when it is mended."""
+"""A failed run on the command line: its message, its records, and its resume after the cause is fixed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from cli.conftest import Flujo, Project
 
 SKILLS = '''\
-"""Steps that are wrong until there is a file `mended`."""
+"""Steps that are wrong until there is a file `fixed`."""
 
 import time
 from pathlib import Path
 
 HERE = Path(__file__).parent.parent
-MENDED = HERE / "mended"
+FIXED = HERE / "fixed"
 
 
 def note() -> int:
@@ -28,21 +28,21 @@ def note() -> int:
 
 
 def raises() -> int:
-    if not MENDED.exists():
+    if not FIXED.exists():
         raise ValueError("the printer is on fire")
     return 3
 
 
 def many() -> object:
-    return 3 if MENDED.exists() else "many"
+    return 3 if FIXED.exists() else "many"
 
 
 def ratio() -> object:
-    return 3 if MENDED.exists() else {"ratio": float("nan")}
+    return 3 if FIXED.exists() else {"ratio": float("nan")}
 
 
 def slow() -> int:
-    if not MENDED.exists():
+    if not FIXED.exists():
         time.sleep(5)
     return 3
 
@@ -52,7 +52,7 @@ def wants(resources: object) -> int:
 
 
 def pick() -> object:
-    return ["yes"] if MENDED.exists() else ["nonsense"]
+    return ["yes"] if FIXED.exists() else ["nonsense"]
 
 
 def up(data: int) -> int:
@@ -77,8 +77,8 @@ class Case:
         code: of the error.
         path: of the step that fails.
         says: a part of the message.
-        output: what the run writes when it is mended.
-        mended: the text in `steps` that is wrong, and what mends it; without it the file `mended` does.
+        output: what the run writes after the fix.
+        fixed: the wrong text in `steps` and its replacement; without it, creating the file `fixed` is the fix.
     """
 
     steps: str
@@ -86,7 +86,7 @@ class Case:
     path: str
     says: str
     output: str = "3"
-    mended: tuple[str, str] | None = None
+    fixed: tuple[str, str] | None = None
 
 
 CASES = {
@@ -105,7 +105,7 @@ CASES = {
         "FLJ306",
         "bad",
         "takes `resources`",
-        mended=("skills.bad:wants", "skills.bad:raises"),
+        fixed=("skills.bad:wants", "skills.bad:raises"),
     ),
     "a router that answers nonsense": Case(
         '- {kind: router, name: bad, router: "skills.bad:pick", '
@@ -121,7 +121,7 @@ CASES = {
         "FLJ407",
         "bad",
         "the branches are true",
-        mended=("> 5", "> 1"),
+        fixed=("> 5", "> 1"),
     ),
     "a loop that cannot end": Case(
         "- {kind: loop, name: bad, max_iterations: 2, until: steps.up.output >= 5, "
@@ -130,13 +130,13 @@ CASES = {
         "bad",
         "ran 2 times",
         output="5",
-        mended=("max_iterations: 2", "max_iterations: 9"),
+        fixed=("max_iterations: 2", "max_iterations: 9"),
     ),
 }
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_it_says_where_why_and_what_to_do_and_goes_on_when_it_is_mended(
+def test_the_error_says_where_why_and_what_to_do_and_the_run_resumes_after_the_fix(
     case: Case, flujo: Flujo, project: Project
 ) -> None:
     (project.root / "skills/bad.py").write_text(SKILLS, "utf-8")
@@ -155,9 +155,9 @@ def test_it_says_where_why_and_what_to_do_and_goes_on_when_it_is_mended(
     assert [step["output"] for step in shown["children"] if step["path"] == "first"] == [2]
 
     words = ["--retry-failed"]
-    (project.root / "mended").touch()
-    if case.mended is not None:
-        project.blueprint("failing", f"{START}  {case.steps.replace(*case.mended)}\n")
+    (project.root / "fixed").touch()
+    if case.fixed is not None:
+        project.blueprint("failing", f"{START}  {case.steps.replace(*case.fixed)}\n")
         words.append("--accept-changes")
     again = flujo("resume", "@last", *words)
     assert (again.exit_code, again.stdout) == (0, f"{case.output}\n"), again.stderr

@@ -1,4 +1,4 @@
-"""How values are said: durations, costs, texts made short and safe, columns."""
+"""How values are formatted: durations, costs, texts made short and safe, columns."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def steps(**said: str) -> list[str]:
     return [step["run"] for step in ours if "if" not in step or event in step["if"]]
 
 
-def test_the_action_passes_what_is_locked_and_fails_on_what_is_not(repository: Path) -> None:
+def test_the_action_passes_locked_files_and_fails_on_changed_ones(repository: Path) -> None:
     assert [sh(repository, command).returncode for command in steps()] == [0, 0]
     edit(repository)
     assert [sh(repository, command).returncode for command in steps()] == [0, 7]

@@ -26,7 +26,7 @@ ASK = 'version: "1"\nname: ask\nsteps: [{kind: hitl, name: ask, message: "Shall 
 
 
 def python(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Execute Python where permissions count, as whoever runs the tests."""
+    """Execute Python with file permissions in force, also when the tests run as root."""
     disarmed = ["-c", DISARMED] if os.geteuid() == 0 else []
     command = [sys.executable, *disarmed, *words]
     return subprocess.run(
@@ -42,7 +42,7 @@ def flujo(project: Path, *words: str) -> tuple[int, str, str]:
 
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[Path]:
-    """The folder of a state database with a run that asks something; what a test takes away is given back."""
+    """The folder of a state database with a paused run; permissions that a test removes are restored."""
     (tmp_path / "flujo.toml").touch()
     (tmp_path / "blueprints").mkdir()
     (tmp_path / "blueprints" / "ask.yaml").write_text(ASK)

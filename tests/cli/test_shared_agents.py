@@ -52,7 +52,7 @@ def shared(project: Project) -> Project:
 
 
 def prompts(provider: Provider) -> list[str]:
-    """Return what the model was told before each request."""
+    """Return the system prompt of each request."""
     return [request["messages"][0]["content"] for request in provider.requests]
 
 

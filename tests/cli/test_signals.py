@@ -26,7 +26,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize(
     ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "stopped")]
 )
-def test_a_stopped_run_is_resumable_and_says_so(
+def test_a_stopped_run_is_resumable_and_the_message_tells_how(
     number: signal.Signals, code: int, word: str, project: Project, flujo: Flujo
 ) -> None:
     process = project.start("run", "slow")
@@ -88,7 +88,7 @@ def test_a_terminal_shows_the_tree_and_a_pipe_gets_the_answer_alone(project: Pro
     while True:
         try:
             piece = os.read(ours, 65536)
-        except OSError:  # Linux says so when the other end is closed
+        except OSError:  # Linux raises this when the other end is closed
             break
         if not piece:
             break

@@ -1,4 +1,4 @@
-"""`flujo validate` for machines, and what it mends by itself."""
+"""`flujo validate` for machines, and what `--fix` changes."""
 
 from __future__ import annotations
 

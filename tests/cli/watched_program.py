@@ -79,7 +79,7 @@ class Refused(BaseException):
 
 
 refused: list[str] = []
-"""What was refused: code in C may have kept the exception to itself."""
+"""Refused events, also those whose exception was swallowed by code in C."""
 watching: list[str] = []
 """The case that is looked at, its folder, and the command, while one is."""
 
@@ -92,7 +92,7 @@ def hook(event: str, args: tuple[Any, ...]) -> None:
 
 
 def _acts(event: str, args: tuple[Any, ...]) -> bool:
-    if event == "import":  # a module of ours may ask for an optional one that is not here
+    if event == "import":  # a module of Flujo may import an optional one that is not installed
         return str(args[0]).partition(".")[0] not in KNOWN and not _is_importing()
     if event == "open":
         path, mode, flags = args
@@ -123,7 +123,7 @@ def _is_foreign(name: str) -> bool:
 
 
 def _is_importing() -> bool:
-    """Return whether a module of ours is being loaded, which may make classes out of text, or its annotations are.
+    """Return whether a module of Flujo is being loaded, which may make classes out of text, or its annotations are.
 
     Both need a module that was imported, and no other is.
     """

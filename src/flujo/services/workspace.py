@@ -78,7 +78,7 @@ class Workspace:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close what was opened: the resources first, then the store. Idempotent."""
+        """Close everything that was opened: the resources first, then the store. Idempotent."""
         await self._lifetime.close()
 
     async def store(self) -> DurableStore:

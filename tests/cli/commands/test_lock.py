@@ -182,7 +182,7 @@ affects
     ]
 
 
-def test_nothing_to_show_says_so(flujo: Flujo, letter: Path) -> None:
+def test_without_differences_a_message_is_printed(flujo: Flujo, letter: Path) -> None:
     flujo("lock")
     result = flujo("lock", "diff", "--exit-code")
     assert (result.exit_code, result.stdout) == (0, "")

@@ -32,7 +32,7 @@ RUN           BLUEPRINT  STATUS  UPDATED              SPENT  METADATA
     assert steady(result.stderr) == "next: flujo tasks show <run>\n"
 
 
-def test_an_empty_list_says_so_on_stderr(flujo: Flujo) -> None:
+def test_an_empty_list_prints_a_message_to_stderr(flujo: Flujo) -> None:
     result = flujo("tasks", "list")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "no matching runs\n")
     assert flujo("tasks", "list", "--json").stdout == "[]\n"

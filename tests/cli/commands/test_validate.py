@@ -132,7 +132,7 @@ def test_an_unknown_code_is_refused(flujo: Flujo) -> None:
     assert "no rule or error has the code 'FLJ999'" in result.stderr
 
 
-def test_the_budget_of_a_project_or_of_whoever_imports_bounds_what_is_asked_again(
+def test_the_budget_of_the_project_or_the_importing_blueprint_bounds_retries(
     flujo: Flujo, project: Project
 ) -> None:
     loop = "{kind: loop, name: again, until: previous == 'yes', steps: [{name: ask, agent: a}]}"

@@ -1,4 +1,4 @@
-"""References: the database holds a pointer, the provider the bytes, and what comes back is what was stored."""
+"""References: the database holds a pointer, the provider the bytes, and a read returns the stored bytes."""
 
 from __future__ import annotations
 
@@ -313,7 +313,7 @@ async def test_a_storage_that_is_away_at_the_start_accepts_no_run(store: StateSt
     assert await no_run(store)
 
 
-async def test_what_a_storage_does_not_give_back_was_never_written(store: StateStore) -> None:
+async def test_a_value_that_the_storage_does_not_return_counts_as_not_written(store: StateStore) -> None:
     class Liar:
         async def get(self, key: str) -> bytes:
             return b"something else"
@@ -332,7 +332,7 @@ async def test_a_storage_that_is_away_for_a_moment_costs_retries(store: StateSto
     assert result.output == 3
 
 
-async def test_a_storage_that_stays_away_is_a_typed_failure_that_goes_on_later(store: StateStore) -> None:
+async def test_an_unavailable_storage_is_a_typed_failure_and_the_run_resumes_later(store: StateStore) -> None:
     files = Flaky(1)
     result = await run(steps(write, read), store, {"files": files}, {"raw": b"xyz"})
     assert result.error is not None
@@ -343,7 +343,7 @@ async def test_a_storage_that_stays_away_is_a_typed_failure_that_goes_on_later(s
     assert again.output == 3
 
 
-async def test_another_process_without_the_provider_fails_typed_and_goes_on_with_it(
+async def test_another_process_fails_typed_without_the_provider_and_resumes_with_it(
     store: StateStore,
 ) -> None:
     tree = pipeline(HumanInTheLoopStep(name="wait", message=Text("?")), *steps(read).steps)
@@ -381,7 +381,7 @@ async def test_a_step_makes_references_and_does_not_assign_values(store: StateSt
     assert "await ContextReference.of(value)" in result.error.message
 
 
-async def test_outside_a_run_there_is_nobody_to_ask() -> None:
+async def test_outside_a_run_there_is_no_provider() -> None:
     with pytest.raises(ProviderNotGiven, match="outside a run"):
         await ContextReference.of(b"x")
     with pytest.raises(ProviderNotGiven, match="outside a run"):
@@ -396,7 +396,9 @@ async def test_outside_a_run_there_is_nobody_to_ask() -> None:
         ({"a": object()}, "is `object`, not an object"),
     ],
 )
-def test_what_is_no_provider_is_refused_when_the_runner_is_built(providers: Any, words: str) -> None:
+def test_an_object_that_is_not_a_provider_is_refused_when_the_runner_is_built(
+    providers: Any, words: str
+) -> None:
     with pytest.raises(SettingsError, match=words):
         Flujo(pipeline(), state_providers=providers)
 

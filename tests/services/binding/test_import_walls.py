@@ -107,7 +107,7 @@ def test_few_lines_that_mean_a_million_steps_are_refused(tmp_path: Path) -> None
     assert "FLJ223" in [code for code, _ in findings(ws)]
 
 
-def test_the_lock_covers_what_is_imported(tmp_path: Path) -> None:
+def test_the_lock_covers_imported_modules(tmp_path: Path) -> None:
     child = CALL.format(call="skills.x:f")
     ws = workspace(tmp_path, top=importing("./child.yaml"), child=child)
     write(ws.project)

@@ -1,4 +1,4 @@
-"""A view of a context: it behaves as the context does, and loads only what is touched."""
+"""A view of a context: it behaves as the context does, and loads only the fields that are read."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_view_is_one_of_its_model_and_its_fields_are_what_the_model_says() -> 
     assert type(context).__name__ == "Book"
 
 
-def test_only_what_is_touched_is_loaded() -> None:
+def test_only_fields_that_are_read_are_loaded() -> None:
     context = view()
     assert context.title == "One"
     assert set(lazy_context.untouched(context)) == {"pages", "notes", "author", "printed"}
@@ -155,7 +155,7 @@ async def test_what_json_cannot_hold_is_refused_by_name() -> None:
     assert "context after step 'x' cannot be written to the journal at `notes[" in result.error.message
 
 
-async def test_a_context_of_a_schema_dumps_only_what_was_given() -> None:
+async def test_a_context_of_a_schema_dumps_only_given_fields() -> None:
     kind = SchemaContext({"properties": {"total": {"default": 0}, "log": {}}}, None)
     tree = await kind.start({})
     context: Any = kind.view(tree)

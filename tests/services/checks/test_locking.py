@@ -1,4 +1,4 @@
-"""A lock is asked before a run, about the blueprint that is run, as the chosen environment sees it."""
+"""A lock is checked before a run, for the blueprint that is run, as the chosen environment sees it."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ async def test_python_is_refused_what_the_lock_does_not_hold_and_records_what_it
         assert (await (await ws.store()).run(result.run_id)).lock_digest == match(project, "other")
 
 
-async def test_a_run_goes_on_with_what_was_tested_when_it_was_accepted(project: Project) -> None:
+async def test_a_run_resumes_with_the_files_that_were_tested_when_it_was_accepted(project: Project) -> None:
     """A deploy with another lock must not strand the runs that wait for a human."""
     project = settled(project, ENABLED)
     write(project)
@@ -305,7 +305,7 @@ async def test_a_worker_leaves_a_run_that_no_lock_held_and_says_why(project: Pro
 
 
 async def test_files_that_took_the_place_of_locked_ones_are_held_to_the_lock_again(project: Project) -> None:
-    """Who may run untested files accepts them into a run of production; production does not go on with it."""
+    """An environment that allows untested files accepts them into a run; production does not resume that run."""
     write(project)
     record = await started(project)
     assert record.lock_digest is not None

@@ -403,5 +403,5 @@ def test_annotations_are_judged_as_json(given: Any, taken: Any, fit: bool) -> No
     assert fits(given, taken) is fit
 
 
-def test_a_human_is_asked_with_a_class_for_the_answer() -> None:
+def test_the_answer_of_a_human_can_have_a_class_as_its_schema() -> None:
     assert HumanInTheLoopStep("ask", "Send?", answer_schema=bool).answer_schema == {"type": "boolean"}

@@ -1,4 +1,4 @@
-"""Drawings: every kind of step has its place, and what is written is what the formats allow."""
+"""Drawings: every kind of step is drawn, and the output is valid in its format."""
 
 from __future__ import annotations
 

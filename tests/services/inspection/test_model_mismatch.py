@@ -1,4 +1,4 @@
-"""What a run says about the models that answered: another one than was asked for, or several for one."""
+"""Warnings about the models that answered: another one than requested, or several for one."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_another_name_or_another_release_is_another_model(asked: str, used: str)
 
 
 async def warnings(answers: Sequence[str]) -> list[str]:
-    """Return what is said of a run whose agent is answered by these models, one an ask."""
+    """Return the warnings for a run whose agent is answered by these models, one per request."""
     spec = AgentSpec(name="writer", model="openai:gpt-5-mini")
     names = [f"s{number}" for number in range(len(answers) - 1)]
     route = DynamicParallelRouterStep("route", router=spec, branches={"only": pipeline(call("x", NOTED))})

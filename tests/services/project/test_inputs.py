@@ -30,7 +30,7 @@ def read(schema: Any, **given: Any) -> Any:
 
 
 @given(st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
-def test_text_is_taken_verbatim_for_a_string_schema_or_none(text: str) -> None:
+def test_text_is_the_value_itself_with_a_string_schema_or_without_a_schema(text: str) -> None:
     assert read(TEXT, text=text) == text
     assert read(None, text=text) == text
 

@@ -44,20 +44,20 @@ INTEGER = {"type": "integer"}
 
 
 class Office(AppResources):
-    """What a step asks for and nobody has given."""
+    """Resources that a step requires and that the runner was not given."""
 
     name: str = "office"
 
 
 @dataclass
 class Situation(World):
-    """A world that is wrong until it is mended."""
+    """A world with an error in it until `fixed` is set."""
 
-    mended: bool = False
+    fixed: bool = False
 
     def wrong(self, name: str, wrong: Callable[[Any], Any], right: Callable[[Any], Any]) -> CallableRef:
-        """Return what does one thing now and another when the cause is mended."""
-        return self.add(name, lambda data: right(data) if self.mended else wrong(data))
+        """Return a callable that does `wrong` until `fixed` is set, and then `right`."""
+        return self.add(name, lambda data: right(data) if self.fixed else wrong(data))
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,14 @@ class Case:
     """A step that goes wrong after `first`, which gives 2.
 
     Args:
-        step: the step, as it is while the situation is wrong and as it is when that is mended.
+        step: the step, before and after the fix.
         error: the error's class.
         code: its code.
         path: of the step that failed.
         says: a part of the message.
-        again: what is called by the retry, and nothing else.
-        output: what comes out then.
-        mend: further arguments of the runner that mend it.
+        again: all callables that the retry calls.
+        output: the output of the retry.
+        fix: further arguments of the runner that fix the cause.
     """
 
     step: Callable[[Situation], BaseStep]
@@ -82,7 +82,7 @@ class Case:
     says: str
     again: tuple[str, ...]
     output: Any
-    mend: dict[str, Any] = field(default_factory=dict)
+    fix: dict[str, Any] = field(default_factory=dict)
 
 
 def raising(_: Any) -> Any:
@@ -107,7 +107,7 @@ def wrong_type(s: Situation) -> BaseStep:
         s.calls.append("lenient")
         return data
 
-    return call("bad", CallableRef("x:typed", lenient if s.mended else strict))
+    return call("bad", CallableRef("x:typed", lenient if s.fixed else strict))
 
 
 def wants_resources(s: Situation) -> BaseStep:
@@ -121,7 +121,7 @@ def wants_resources(s: Situation) -> BaseStep:
 def slow(s: Situation) -> BaseStep:
     async def wait(data: Any) -> Any:
         s.calls.append("wait")
-        if not s.mended:
+        if not s.fixed:
             await asyncio.Event().wait()
         return data
 
@@ -137,7 +137,7 @@ def switch(s: Situation) -> BaseStep:
         name="bad",
         form="switch",
         condition=Expr("'n' + string(previous)"),
-        branches=branches(s, "one", "n2") if s.mended else branches(s, "one"),
+        branches=branches(s, "one", "n2") if s.fixed else branches(s, "one"),
     )
 
 
@@ -149,7 +149,7 @@ def writers(s: Situation) -> BaseStep:
             name: pipeline(call("say", s.add(name, lambda _, n=n: n), save=save))  # type: ignore[misc]
             for n, name in enumerate("ab", 1)
         },
-        merge="overwrite" if s.mended else "context_update",
+        merge="overwrite" if s.fixed else "context_update",
     )
 
 
@@ -158,7 +158,7 @@ def loop(s: Situation) -> BaseStep:
         name="bad",
         body=pipeline(call("up", s.add("up", lambda n: n + 1))),
         until=Expr("steps.up.output >= 5"),
-        max_iterations=9 if s.mended else 2,
+        max_iterations=9 if s.fixed else 2,
     )
 
 
@@ -170,7 +170,7 @@ def machine(s: Situation, guard: CallableRef | None = None) -> BaseStep:
         states={
             "start": State(
                 pipeline(call("look", s.add("look"))),
-                (*ways, Transition("end")) if s.mended and guard is None else ways,
+                (*ways, Transition("end")) if s.fixed and guard is None else ways,
             ),
             "end": State(pipeline(call("close", s.add("close")))),
         },
@@ -190,7 +190,7 @@ def circle(s: Situation) -> BaseStep:
             "end": State(pipeline()),
         },
         final=("end",),
-        max_transitions=9 if s.mended else 1,
+        max_transitions=9 if s.fixed else 1,
     )
 
 
@@ -205,7 +205,7 @@ def router(s: Situation) -> BaseStep:
 
 
 def items(s: Situation) -> BaseStep:
-    over = Expr("[1, previous]") if s.mended else Expr("previous")
+    over = Expr("[1, previous]") if s.fixed else Expr("previous")
     return MapStep(name="bad", over=over, body=pipeline(call("each", s.add("each"))))
 
 
@@ -264,7 +264,7 @@ CASES = {
     ),
     "a text that cannot be filled in": Case(
         lambda s: call(
-            "bad", s.add("say"), input=Text("{{ previous }}" if s.mended else "{{ previous.title }}")
+            "bad", s.add("say"), input=Text("{{ previous }}" if s.fixed else "{{ previous.title }}")
         ),
         "ExpressionFailed",
         "FLJ404",
@@ -375,7 +375,7 @@ SCHEMA = {**COUNTER_SCHEMA, "additionalProperties": False}
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-async def test_it_fails_with_a_reason_keeps_what_was_done_and_goes_on_from_there(
+async def test_it_fails_with_a_reason_keeps_completed_steps_and_resumes_after_them(
     case: Case, store: StateStore
 ) -> None:
     situation = Situation()
@@ -395,12 +395,12 @@ async def test_it_fails_with_a_reason_keeps_what_was_done_and_goes_on_from_there
     assert (shown.trace.at("first").output, shown.context["log"]) == (2, [2])
 
     situation.calls.clear()
-    mended = replace(situation, mended=True)
-    async with Runner(tree(case, mended), store=store, **case.mend) as runner:
+    fixed = replace(situation, fixed=True)
+    async with Runner(tree(case, fixed), store=store, **case.fix) as runner:
         result = await runner.resume_async("run", retry_failed=True)
     assert (result.status, result.output) == (RunStatus.COMPLETED, case.output)
-    assert mended.calls[: len(case.again)] == list(case.again)
-    assert "first" not in mended.calls
+    assert fixed.calls[: len(case.again)] == list(case.again)
+    assert "first" not in fixed.calls
 
 
 async def test_an_output_of_the_whole_that_cannot_be_made_keeps_every_step(store: StateStore) -> None:

@@ -52,7 +52,7 @@ def asks(agent: Any, name: str = "ask", **more: Any) -> Step:
 
 
 def scripted(used: Usage = USED, worst: Usage = WORST) -> ScriptedAgent:
-    """Return an agent that says what it is asked, for as long as anybody asks."""
+    """Return an agent that answers every request with its input."""
     return ScriptedAgent(lambda ask: ask.data, usage=used, worst=worst)
 
 
@@ -200,7 +200,7 @@ async def test_a_run_that_is_stopped_after_any_write_never_overspends(store: Sta
 
 
 @pytest.mark.guarantee("G20")
-async def test_what_nobody_confirms_stays_charged_at_its_worst(store: StateStore) -> None:
+async def test_an_unconfirmed_request_stays_charged_at_its_worst(store: StateStore) -> None:
     alive = False
 
     class Dying:
@@ -284,7 +284,9 @@ def test_limits_that_are_none_are_refused() -> None:
     assert "UsageLimits(" in str(refused.value.hint)
 
 
-async def test_a_search_is_held_to_the_budget_and_goes_on_with_what_it_knows(store: StateStore) -> None:
+async def test_a_search_is_held_to_the_budget_and_continues_with_its_known_candidates(
+    store: StateStore,
+) -> None:
     judge = ScriptedAgent(lambda ask: {"score": len(ask.data["candidate"])}, usage=USED, worst=WORST)
     tree = pipeline(
         TreeSearchStep(
@@ -301,7 +303,7 @@ async def test_a_search_is_held_to_the_budget_and_goes_on_with_what_it_knows(sto
     assert (result.success, judge.count) == (True, 4), "three of the four nodes were judged already"
 
 
-async def test_time_over_cuts_off_what_runs_and_keeps_what_is_done(store: StateStore) -> None:
+async def test_a_time_limit_cuts_off_running_steps_and_keeps_completed_ones(store: StateStore) -> None:
     async def for_ever(data: Any) -> Any:
         await asyncio.Event().wait()
 

@@ -48,7 +48,7 @@ async def stores(request: pytest.FixtureRequest) -> AsyncIterator[tuple[StateSto
 
 
 class Held:
-    """A pipeline whose first step goes on for as long as it is held."""
+    """A pipeline whose first step does not end while it is held."""
 
     def __init__(self, *, stubborn: bool = False, **step: Any) -> None:
         self.world, self.began, self.release = World(), asyncio.Event(), asyncio.Event()

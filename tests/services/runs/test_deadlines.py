@@ -1,4 +1,4 @@
-"""A question with a deadline: whoever is alive fires it, and the first of deadline and answer wins."""
+"""A question with a deadline: any live process fires it, and the first of deadline and answer wins."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def asking(world: World, *, deadline_s: float = 0.001, on_deadline: Any = "fail"
 
 
 def runner(tree: Pipeline, store: StateStore, policy: RecoveryPolicy | bool = False) -> Flujo[Any, Any, Any]:
-    """Return a runner that looks after runs as `policy` says."""
+    """Return a runner that recovers runs according to `policy`."""
     return Flujo(tree, store=store, recovery=policy)
 
 
@@ -65,7 +65,7 @@ async def expired(store: StateStore, pause_id: str = "ask") -> None:
 
 
 async def asked(tree: Pipeline, store: StateStore) -> PipelineResult[Any, Any]:
-    """Return a run that waits for its answer, with nobody attending to it."""
+    """Return a run that waits for its answer and has no live runner."""
     async with runner(tree, store) as alone:
         return await alone.run_result_async(None, run_id=RUN)
 
@@ -81,7 +81,7 @@ async def test_a_deadline_that_passes_answers_for_the_human(store: StateStore) -
     assert (await store.run(RUN)).context_now == b'{"label":"later"}'
 
 
-async def test_a_deadline_fails_the_step_and_its_run_can_be_asked_again(store: StateStore) -> None:
+async def test_a_deadline_fails_the_step_and_a_retry_asks_again(store: StateStore) -> None:
     world = World()
     tree = asking(world)
     await asked(tree, store)
@@ -110,7 +110,7 @@ async def test_the_run_that_failed_at_a_deadline_fails_the_same_way_when_it_is_r
     assert len(failures) == 1
 
 
-async def test_an_answer_after_the_deadline_was_acted_on_is_told_what_won(store: StateStore) -> None:
+async def test_an_answer_after_the_deadline_is_refused_with_what_won(store: StateStore) -> None:
     tree = asking(World(), on_deadline={"answer": "later"})
     await asked(tree, store)
     await expired(store)

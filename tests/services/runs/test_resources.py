@@ -1,4 +1,4 @@
-"""Resources: handed to the callables that ask for them, by type; made and closed once a command."""
+"""Resources: passed to the callables that declare them, by type; made and closed once a command."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def test_a_decision_may_ask_for_resources() -> None:
     assert (await outcome(route, resources=Pool(name="pool"))).output == "long"
 
 
-async def test_what_is_saved_may_need_resources() -> None:
+async def test_a_callable_in_save_may_need_resources() -> None:
     def named(data: Any, resources: Pool) -> str:
         return f"{data} by {resources.name}"
 
@@ -117,7 +117,7 @@ async def test_a_callable_may_do_without() -> None:
 @pytest.mark.parametrize(
     "annotated", [lambda data, resources: resources.name, lambda resources: resources.name]
 )
-async def test_without_an_annotation_whatever_there_is_is_handed_over(annotated: Any) -> None:
+async def test_without_an_annotation_the_resources_are_passed_whatever_their_type(annotated: Any) -> None:
     assert (await outcome(step(annotated), resources=Pool(name="p"))).output == "p"
 
 
@@ -163,5 +163,5 @@ class TestFields:
         assert (result.error.code, result.error.path) == ("FLJ306", "a")
         assert "Pool was created without 'rows'" in result.error.message
 
-    def test_what_is_no_field_is_no_attribute(self) -> None:
+    def test_a_name_without_a_field_is_not_an_attribute(self) -> None:
         assert not hasattr(Pool(), "rwos")

@@ -157,7 +157,7 @@ class TestHooks:
                 result = await runner.run_result_async(1)
         assert result.success
         assert len(told) == 4
-        assert "broken` raised at RunStarted; the run goes on" in caplog.messages[0]
+        assert "broken` raised at RunStarted; the run continues" in caplog.messages[0]
 
     async def test_streams_and_hooks_get_the_same_events(self) -> None:
         told: list[Any] = []
@@ -366,7 +366,7 @@ class TestTaskClients:
             assert (await runner.resume_async(result.run_id)).output == "yes"
         await store.aclose()
 
-    async def test_with_the_runner_it_goes_on(self, store: StateStore) -> None:
+    async def test_with_the_runner_the_run_is_resumed(self, store: StateStore) -> None:
         async with Runner(pipeline(asks(), name="mail"), store=store) as runner:
             result = await runner.run_result_async(1)
             client = TaskClient(store, runners=[runner])
@@ -375,7 +375,7 @@ class TestTaskClients:
                 await client.resume_task(result.run_id, "no")
         assert (answered.output, answered.note) == ("yes", "")
 
-    async def test_an_answer_alone_may_be_what_is_wanted(self, store: StateStore) -> None:
+    async def test_an_answer_may_be_recorded_without_a_resume(self, store: StateStore) -> None:
         async with Runner(pipeline(asks()), store=store) as runner:
             result = await runner.run_result_async(1)
             answered = await TaskClient(store, runners=[runner]).resume_task(

@@ -370,7 +370,7 @@ def bound(pipeline: Pipeline, folder: Path) -> PipelineBinding:
 
 
 async def journal(pipeline: Pipeline, door: Door, folder: Path) -> tuple[list[dict[str, Any]], Any]:
-    """Return the journal of a run on 3, without its times, and what came out."""
+    """Return the journal of a run on 3, without its times, and the output."""
     store = MemoryStateStore()
     async with Flujo[Any, Any, Any](pipeline, store=store, binding=bound(pipeline, folder)) as runner:
         result = await runner.run_result_async(3, run_id="run")

@@ -81,7 +81,7 @@ async def test_a_run_with_a_live_owner_is_read_and_seldom_claimed() -> None:
     assert world.calls == ["first", "wait"]
 
 
-async def test_a_run_that_its_owner_gives_back_is_claimed_at_the_next_look() -> None:
+async def test_a_run_that_its_owner_releases_is_claimed_at_the_next_look() -> None:
     world, gate, waiting = World(), asyncio.Event(), asyncio.Event()
     database = MemoryDatabase()
     tree, mine = held_up(world, gate, waiting), CountingStore(MemoryStateStore(database=database))
@@ -141,5 +141,5 @@ class JumpingClock(SystemClock):
         self._slept += seconds
         if self._slept >= self._after_s:
             self._then()
-        for _ in range(20):  # the owner may go on meanwhile
+        for _ in range(20):  # the owner may continue meanwhile
             await asyncio.sleep(0)

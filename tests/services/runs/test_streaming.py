@@ -33,7 +33,7 @@ Runner = Flujo[Any, Any, Any]
 
 
 class Writer:
-    """An agent that writes its answer in pieces, and counts how many somebody has taken."""
+    """An agent that writes its answer in pieces, and counts how many were consumed."""
 
     wants_context = False
 
@@ -80,12 +80,12 @@ async def read(runner: Runner, value: Any = None, **options: Any) -> list[Any]:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    while not holds():  # noqa: ASYNC110 - what is waited for tells nobody
+    while not holds():  # noqa: ASYNC110 - the condition has no event to wait for
         await asyncio.sleep(0)
 
 
 async def quiet() -> None:
-    """Let everything that can go on without us do so."""
+    """Let all other tasks run until they wait."""
     for _ in range(200):
         await asyncio.sleep(0)
 
@@ -144,7 +144,7 @@ async def test_the_pieces_of_an_attempt_that_failed_carry_its_number() -> None:
     ]
 
 
-async def test_nobody_writes_for_a_run_that_nobody_watches() -> None:
+async def test_an_agent_does_not_stream_for_a_run_without_a_watcher() -> None:
     asked: list[Any] = []
 
     class Curious(Writer):
@@ -244,7 +244,7 @@ class TestReadersWhoStop:
             await asyncio.gather(stream.aclose(), stream.aclose())
             assert [item async for item in stream] == []
 
-    async def test_a_detached_run_goes_on_and_the_runner_waits_for_it(self, store: StateStore) -> None:
+    async def test_a_detached_run_continues_and_the_runner_waits_for_it(self, store: StateStore) -> None:
         world, gate = World(), asyncio.Event()
         runner = Runner(slow(world, gate), store=store)
         async with runner.run_stream("x", run_id="run", detach=True, buffer=1) as stream:
@@ -254,7 +254,7 @@ class TestReadersWhoStop:
         assert world.calls == ["first", "wait", "last"]
         assert (await store.find("run")).status is RunStatus.COMPLETED
 
-    async def test_a_detached_run_is_not_held_up_by_what_nobody_reads(self, store: StateStore) -> None:
+    async def test_a_detached_run_does_not_wait_for_unread_items(self, store: StateStore) -> None:
         writer = Writer(*"abcdefgh")
         runner = Runner(pipeline(writes("a", writer)), store=store)
         async with runner.run_stream(None, run_id="run", detach=True, buffer=1) as stream:
@@ -312,7 +312,7 @@ class TestWhatGoesWrong:
             with pytest.raises(InputRejected):
                 await read(runner, 1)
 
-    async def test_a_lost_database_is_raised_after_what_was_recorded(self) -> None:
+    async def test_a_lost_database_is_raised_after_the_recorded_steps(self) -> None:
         world = World()
         stopping: Any = StoppingStore(MemoryStateStore(), 1)
         tree = pipeline(call("a", world.add("a")), call("b", world.add("b")))

@@ -72,7 +72,7 @@ def _through(body: Pipeline, path: StepPath, came: Flow | None) -> Flow | None:
     """Return what a body gives when `came` flows in; None when that is not known."""
     for step in body.steps:
         gave = _flow(step, child(path, step.name), came)
-        came = gave if step.when is None else None  # a step that is skipped passes on what came
+        came = gave if step.when is None else None  # a skipped step passes its input on
     return came
 
 
@@ -122,7 +122,7 @@ def _answered(step: Step, here: StepPath, came: Flow | None) -> Flow | None:
 
 
 def _said(agent: AgentSpec, here: StepPath) -> Flow | None:
-    """Return what an agent gives: an object of its class, or text when nothing else is asked for."""
+    """Return what an agent returns: an object of its class, or text when it has no output type."""
     if agent.output_type is None:
         return None if agent.output_schema is not None else Flow(here, str)
     return None if agent.output_type.live is None else Flow(here, agent.output_type.live)

@@ -96,5 +96,5 @@ def _is_model(kind: Any) -> bool:
 def _is_subclass(giver: type, taker: type) -> bool:
     try:
         return issubclass(giver, taker)
-    except TypeError:  # a protocol or typed dict that cannot be asked at run time
+    except TypeError:  # a protocol or typed dict that does not support `issubclass`
         return False

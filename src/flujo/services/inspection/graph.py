@@ -1,4 +1,4 @@
-"""A pipeline as a graph: nodes, edges and the boxes around them, before anybody chooses a format."""
+"""A pipeline as a graph: nodes, edges and the boxes around them, independent of the output format."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Edge:
 
 @dataclass(slots=True)
 class Box:
-    """What belongs together: the body of a composite, a state, an imported blueprint."""
+    """A group of nodes: the body of a composite, a state, an imported blueprint."""
 
     id: str
     title: str

@@ -39,10 +39,11 @@ class Input:
 
 
 def read_input(schema: Any, given: Given, *, what: str = "the input") -> Input:
-    """Return what was given, as `schema` wants it: a blueprint's input, or a human's answer.
+    """Return the given value as `schema` wants it: a blueprint's input, or a human's answer.
 
-    A text is taken verbatim for a string schema or none; for an object it is JSON, or fills the only required
-    string property (`note` says so). A file goes by its suffix. Fields are typed by the schema.
+    With a string schema or no schema, text is the value itself. With an object schema it is JSON, or the
+    value of the only required string property (then `note` is set). The suffix of a file decides its format.
+    The schema decides the types of fields.
 
     Raises:
         SettingsError: several ways were used at once, or a file cannot be read.

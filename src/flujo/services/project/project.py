@@ -123,7 +123,7 @@ class Project:
         """Return the project paths of a blueprint as `locate` does, or of all in the folder that was typed.
 
         Args:
-            text: what was typed.
+            text: the reference as the user typed it.
             cwd: where it was typed.
             agents: whether the files of agents in a folder are meant as well.
 

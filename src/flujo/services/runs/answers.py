@@ -25,7 +25,7 @@ async def record_answer(
         RunNotFound: no such question.
         AmbiguousPause: several questions are open and `pause_id` names none.
         InputRejected: the answer does not fit the question's schema.
-        ResumeConflict: nothing is asked, or somebody else has answered.
+        ResumeConflict: the run has no open question, or another answer was recorded first.
         SecretInValue: the answer contains a known secret.
     """
     pause = chosen(record, await store.pauses(record.run_id), pause_id)

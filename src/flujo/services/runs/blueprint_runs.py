@@ -158,7 +158,7 @@ async def answer(
 ) -> Result:
     """Answer a question of a paused run, and resume the run unless `detach` is set or its owner does.
 
-    Of a pipeline written in Python only the answer is recorded; the result's `note` says so.
+    For a pipeline written in Python only the answer is recorded, and the result has a `note` about it.
 
     Raises:
         RunNotFound: no such run or question.

@@ -1,4 +1,4 @@
-"""One execution of a run under one claim: the walk, and the one move that ends it."""
+"""Executes a run under one claim, and records the status in which it ends."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CANCEL_AGAIN_S = 1.0
 
 
 def unchanged(output: Any) -> Any:
-    """Return an output that no annotation says more about."""
+    """Return the output as it is; for pipelines whose output has no annotation."""
     return output
 
 
@@ -52,13 +52,13 @@ class StopReason(Enum):
 
 @dataclass(slots=True)
 class Stop:
-    """Tells an execution why its task is cancelled; set before the task is cancelled."""
+    """Why the task of an execution is cancelled; set before the cancellation."""
 
     reason: StopReason = StopReason.INTERRUPT
 
 
 class _Cancelling:
-    """Cancels the current task when another process wishes that the run end; like `asyncio.timeout`."""
+    """Cancels the current task when a cancellation of its run is requested; like `asyncio.timeout`."""
 
     __slots__ = ("_before", "_cancels", "_ended", "_next", "_task")
 
@@ -70,14 +70,14 @@ class _Cancelling:
         self._ended = False
 
     def begin(self) -> None:
-        """Cancel the task, and again every second: a step may swallow a cancellation."""
+        """Cancel the task, and repeat it every second, because a step may swallow a cancellation."""
         if not self._ended:
             self._cancels += 1
             self._task.cancel()
             self._next = self._task.get_loop().call_later(CANCEL_AGAIN_S, self.begin)
 
     def end(self) -> bool:
-        """Take the cancellations back; return whether there were some, and none of another's."""
+        """Undo the cancellations; return whether there were any, and none from elsewhere."""
         self._ended = True
         if self._next is not None:
             self._next.cancel()
@@ -89,7 +89,7 @@ class _Cancelling:
 
 @record(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """What the runs of one pipeline are executed with."""
+    """The services and settings that all runs of one pipeline share."""
 
     pipeline: Pipeline
     binding: Binding
@@ -99,14 +99,14 @@ class Runtime:
     resources: Any = None
     cache: AnswerCache | None = None
     limits: UsageLimits | None = None
-    """What a run may use at most, beside what its pipeline says; None when neither says anything."""
+    """The most that a run may use, its pipeline's own budget included; None for no limit."""
     load_output: Callable[[Any], Any] = unchanged
-    """Makes of a completed run's output what its last callable is annotated to return."""
+    """Converts the output of a completed run to the annotated return type of its last callable."""
 
 
 @record(frozen=True, slots=True)
 class Execution:
-    """Walks claimed runs, and records how each walk ends."""
+    """Executes claimed runs, and records how each execution ends."""
 
     runtime: Runtime
     sink: Sink | None = None
@@ -114,12 +114,12 @@ class Execution:
     stop: Stop = field(default_factory=Stop)
 
     async def run(self, record: RunRecord) -> tuple[PipelineResult[Any, Any], bool]:
-        """Walk the claimed run to where it ends, fails or waits, and record that.
+        """Execute the claimed run until it completes, fails or pauses, and record its status.
 
         Returns:
-            How it stands, and whether it waits although one of its questions was settled meanwhile.
+            The result, and whether the run paused although one of its questions was answered meanwhile.
 
-        Cancelling leaves the run resumable; `stop` says by whom.
+        After a cancellation the run can be resumed; `stop` decides who may resume it.
 
         Raises:
             StateError: the journal could not be read or written; the run can be resumed.
@@ -143,14 +143,14 @@ class Execution:
         except StateError as error:
             self._let_go(record.run_id, error)
             raise
-        except Exception:  # a bug of ours: steps and watchers have had theirs caught already
+        except Exception:  # a bug in Flujo: errors of steps and hooks are caught further inside
             await self._stop(record, journal, RunStatus.INTERRUPTED)
             raise
         finally:
             cancelling.end()
 
     async def _stop(self, record: RunRecord, journal: Journal | None, status: RunStatus) -> None:
-        """Give the run back; when even that cannot be written, stop holding it."""
+        """Release the run; when that cannot be written, stop renewing its lease."""
         move = Move(status=status)
         alone = Write(run_id=record.run_id, fence=record.fence, move=move)
         try:
@@ -159,7 +159,7 @@ class Execution:
             self._let_go(record.run_id, error)
 
     def _let_go(self, run_id: RunId, error: StateError) -> None:
-        """Stop holding a run that this execution could not release."""
+        """Stop renewing the lease of a run that this execution could not release."""
         # After `Fenced` there is a newer claim. It may be of this process, whose lease must then be kept.
         if not isinstance(error, Fenced):
             self.runtime.store.let_go(run_id)
@@ -167,7 +167,7 @@ class Execution:
     async def _cancel(
         self, record: RunRecord, journal: Journal | None
     ) -> tuple[PipelineResult[Any, Any], bool]:
-        """Fulfil the wish that the run be cancelled."""
+        """Record the requested cancellation of the run."""
         store = self.runtime.store
         wish = (await store.run(record.run_id)).wish
         error = cancelled(wish.by if wish else "")
@@ -212,7 +212,7 @@ class Execution:
         return result, answered and move.status is RunStatus.PAUSED
 
     async def _budget(self, record: RunRecord, journal: Journal) -> Budget | None:
-        """Return what the run may still use; None when nothing in it is limited."""
+        """Return what the run may still use; None when it has no limits."""
         runtime = self.runtime
         if runtime.limits is None:
             return None
@@ -262,7 +262,7 @@ async def result_of(store: JournalSource, record: RunRecord) -> PipelineResult[A
 
 
 async def standing(runtime: Runtime, record: RunRecord) -> PipelineResult[Any, Any]:
-    """Return how a run stands that is not executed here, its output and context loaded as their types."""
+    """Return the state of a run that is not executed here, with output and context loaded as their types."""
     result = await result_of(runtime.store, record)
     context = _context(runtime, record.context_now or record.context)
     output = runtime.load_output(result.output) if result.success else None
@@ -333,8 +333,9 @@ def _step_result(ended: StepEnded) -> StepResult:
 
 
 async def settled(write: Awaitable[object]) -> None:
-    """Drive a last write to its end although this task is cancelled; the next cancellation is final."""
+    """Finish a last write although this task is cancelled; a second cancellation stops the wait."""
     last = asyncio.ensure_future(write)
-    # Nobody hears of a last write that we had to leave, and the journal says how the run stands.
+    # After a second cancellation no caller waits for the write, and its error is dropped: the journal has
+    # the state of the run.
     last.add_done_callback(lambda done: done.cancelled() or done.exception())
     await asyncio.shield(last)

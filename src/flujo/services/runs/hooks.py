@@ -17,10 +17,10 @@ logger = logs.logger("flujo.hooks")
 
 
 def combine_hooks(watchers: Sequence[Sink | None]) -> Sink | None:
-    """Return one sink that calls them all; None when there are none.
+    """Return one sink that calls all given hooks in order; None when there are none.
 
-    A watcher that raises, a `ControlSignal` included, is reported to the log and the run goes on: watching
-    does not steer. Cancel the run's task to stop it.
+    An exception in a hook, a `ControlSignal` included, is logged and the run continues. To stop the run,
+    cancel its task.
     """
     present = tuple(watcher for watcher in watchers if watcher is not None)
     if not present:
@@ -33,6 +33,6 @@ def combine_hooks(watchers: Sequence[Sink | None]) -> Sink | None:
                 await watcher(seen)
             except Exception:  # foreign code
                 name = getattr(watcher, "__qualname__", type(watcher).__qualname__)
-                logger.exception("hook `%s` raised at %s; the run goes on", name, type(event).__name__)
+                logger.exception("hook `%s` raised at %s; the run continues", name, type(event).__name__)
 
     return tell

@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     Tell = Callable[[str, RunId, str], None]
 
 REST_S = 60.0
-"""How long a process leaves a run alone that it could not resume."""
+"""How many seconds a process waits before it retries a run that it could not resume."""
 
 log = logger("flujo.recovery")
 
 
 class Recovery:
-    """A background task that fires deadlines and takes runs over. Started once, stopped by `aclose`.
+    """A background task that fires deadlines and resumes orphaned runs. Started once, stopped by `aclose`.
 
     Args:
-        store: gives where it looks; not asked before the first look.
-        policy: how often, and how much at once.
-        take_over: claims a run and executes it; `ResumeConflict` says that another process was faster.
-        closures: takes over only runs that have pinned one of these; None for any.
+        store: returns the store; first called at the first look.
+        policy: how often it looks, and how many runs it executes at once.
+        take_over: claims and executes a run; raises `ResumeConflict` when another process was faster.
+        closures: resumes only runs that have pinned one of these; None for any.
         tell: called for deadlines (`deadline`) and failures (`failed`); writes to the log by default.
     """
 
@@ -47,7 +47,7 @@ class Recovery:
         tell: Tell | None = None,
     ) -> None:
         self.without: set[str] = set()
-        """Closures that cannot be run here: their runs are left to others."""
+        """Closures that cannot be executed here; their runs are left to other processes."""
         self._store = store
         self._policy = policy
         self._take_over = take_over
@@ -57,7 +57,7 @@ class Recovery:
         self._running: dict[RunId, asyncio.Task[None]] = {}
         self._stop = Stop()
         self._resting: dict[RunId, float] = {}
-        """Runs that could not be resumed here, and until when they are left alone."""
+        """Runs that could not be resumed here, and the loop's time at which each is retried."""
 
     @property
     def executing(self) -> int:
@@ -65,12 +65,12 @@ class Recovery:
         return len(self._running)
 
     def start(self) -> None:
-        """Begin to look every few seconds, once; called inside the event loop."""
+        """Start the background task, once; call it inside the event loop."""
         if self._watch is None:
             self._watch = asyncio.create_task(self._watch_later(), name="flujo-recovery")
 
     async def watch(self) -> None:
-        """Look every few seconds, for ever."""
+        """Look for due runs every few seconds, until cancelled or the runner is closed."""
         while True:
             try:
                 await self.look()
@@ -81,16 +81,16 @@ class Recovery:
             await asyncio.sleep(self._policy.every_s)
 
     async def look(self) -> int:
-        """Fire the deadlines that have passed and begin with what waits; return how many runs were begun.
+        """Fire expired deadlines and start to execute due runs; return how many were started.
 
         Raises:
-            StateError: the database cannot be asked.
+            StateError: the database cannot be read.
         """
         store = await self._store()
         due = await self._due(store)
         if due.questions:
             await self._fire(store, due)
-            due = await self._due(store)  # the runs that asked can go on now
+            due = await self._due(store)  # the runs that waited for these answers can be resumed now
         room = max(0, self._policy.at_once - len(self._running))
         now = asyncio.get_running_loop().time()
         self._resting = {run_id: until for run_id, until in self._resting.items() if until > now}
@@ -102,12 +102,12 @@ class Recovery:
         return len(fresh)
 
     async def settled(self) -> None:
-        """Wait until the runs that were begun have ended, paused or moved to another process."""
+        """Wait until the started runs have ended, paused or moved to another process."""
         while self._running:
             await asyncio.wait(self._running.values())
 
     async def aclose(self) -> None:
-        """Stop looking, and give back what is being executed, so that another process goes on. Idempotent."""
+        """Stop looking, and release the runs in execution for other processes. Idempotent."""
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.wait([self._watch])
@@ -127,12 +127,12 @@ class Recovery:
                 self._tell("deadline", run_id, pause_id)
 
     async def _due(self, store: StateStore) -> Due:
-        # Runs of its own may be listed while they are between two claims, so it asks for more than it takes.
+        # Runs executed here may be listed between two claims, so the limit is larger than the free room.
         limit = self._policy.at_once + len(self._running) + len(self._resting)
         return await store.due(closures=self._closures, without=self.without, limit=limit)
 
     async def _watch_later(self) -> None:
-        # A runner that is used once and closed has asked the database nothing.
+        # A runner that is used once and closed does not query the database.
         await asyncio.sleep(self._policy.every_s)
         await self.watch()
 
@@ -143,7 +143,7 @@ class Recovery:
             log.debug("run %s: another process was faster", run_id)
         except FlujoError as error:
             self._failed(run_id, f"{error} [{error.code}]")
-        except Exception as error:  # one run's trouble must not end the watch over all others
+        except Exception as error:  # an error in one run must not end the recovery of others
             log.debug("run %s", run_id, exc_info=error)
             self._failed(run_id, f"{type(error).__name__}: {error}")
         finally:

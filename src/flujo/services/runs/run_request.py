@@ -1,4 +1,4 @@
-"""What a run is accepted with: its input and its context, checked before anything is recorded."""
+"""The request to start a run: its input and context are validated before anything is recorded."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 @record(frozen=True, slots=True)
 class Request:
-    """What a caller starts a run with.
+    """The arguments with which a caller starts a run.
 
     Args:
         input: JSON data that fits the pipeline's `input_schema`.
         context: fields of the context at the start.
-        run_id: an id of the caller's own, if there is one.
+        run_id: an id chosen by the caller; None for a generated one.
         metadata: flat facts to find the run by.
         if_exists: what to do when `run_id` exists already with the same pipeline and input.
     """
@@ -53,12 +53,12 @@ class Request:
         random: Random,
         lock_digest: str | None = None,
     ) -> NewRun:
-        """Return the new run; `lock_digest` is of the lock that holds its pipeline.
+        """Return the new run; `lock_digest` is the digest of the lock with its pipeline, if there is one.
 
         Raises:
             InputRejected: the input or the context does not fit.
-            ProviderNotGiven | ProviderFailed | ReferenceMissing: a reference has no value behind it.
-            SettingsError: the id cannot be one.
+            ProviderNotGiven | ProviderFailed | ReferenceMissing: the value of a reference cannot be read.
+            SettingsError: `run_id` is not a valid id.
         """
         if self.run_id is not None and not _RUN_ID.fullmatch(self.run_id):
             raise SettingsError(
@@ -82,9 +82,9 @@ class Request:
 
 
 def pinned(pipeline: Pipeline, blueprint: Blueprint | None) -> tuple[str, Mapping[str, bytes]]:
-    """Return what a run of this pipeline is pinned to: its digest, and the blobs that are kept with the run.
+    """Return the digest that a run of this pipeline is pinned to, and the blobs that are stored with the run.
 
-    A pipeline written in Python pins its name alone, because its code is today's.
+    A run of a pipeline written in Python pins only the pipeline's name: its code is not stored.
     """
     if blueprint is not None:
         return blueprint.closure.digest, blueprint.closure.blobs()
@@ -99,10 +99,10 @@ def _by_name(pipeline: str) -> tuple[str, Mapping[str, bytes]]:
 
 
 def checked_context(model: Any) -> type[PipelineContext]:
-    """Return the class of a context.
+    """Return `model` if it is the class of a context.
 
     Raises:
-        SettingsError: it is no subclass of `PipelineContext`.
+        SettingsError: it is not a subclass of `PipelineContext`.
     """
     if isinstance(model, type) and issubclass(model, PipelineContext):
         return model
@@ -115,16 +115,16 @@ def checked_context(model: Any) -> type[PipelineContext]:
 
 
 def require_no_enforcement(pipeline: Pipeline) -> None:
-    """Refuse to enforce anything where nothing survives the process.
+    """Raise when a step enforces idempotency; called where the journal does not survive the process.
 
     Raises:
-        SettingsError: naming the step.
+        SettingsError: a step enforces it; the error names the step.
     """
     for path, step in pipeline.walk():
         if isinstance(step, Step) and step.enforce_idempotency:
             raise SettingsError(
-                f"step `{path}` says `enforce_idempotency`, and with `persist_state=False` nobody would know "
-                "after a crash that its call was made",
+                f"step `{path}` says `enforce_idempotency`, and with `persist_state=False` there is no "
+                "record after a crash that its call was made",
                 hint="leave `persist_state` out, or `enforce_idempotency`",
                 path=path,
             )
@@ -134,7 +134,7 @@ def context_fields(data: Any) -> Mapping[str, Any]:
     """Return the fields that a context starts with.
 
     Raises:
-        InputRejected: they are not given by name.
+        InputRejected: `data` is not a mapping.
     """
     if data is None or isinstance(data, Mapping):
         return data or {}

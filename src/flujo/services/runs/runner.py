@@ -80,37 +80,35 @@ class Flujo(Generic[In, Out, Ctx]):
         clock: Clock | None = None,
         random: Random | None = None,
     ) -> None:
-        """Take the pipeline and what it runs with; nothing is opened yet.
+        """Create the runner; files and the database are opened at its first use.
 
         Args:
             pipeline: the tree.
-            context_model: the class of its context, instead of the one that the tree names.
-            initial_context_data: fields that every run starts with.
-            resources: handed to callables that ask for `resources`; never journaled.
-            state_providers: where the values behind `ContextReference`s are kept, by the ids that the
-                references name. They stay the caller's to close. Default: what `[state_providers]` says.
-            cache: where answers of cached steps are kept. Default: what `[cache]` of the project says when
-                this runner opens its state, otherwise the memory of this runner.
-            usage_limits: what a run may use at most. What `[budgets]` of the project and the pipeline's own
-                `budget` say holds as well: the tightest counts.
+            context_model: the class of its context. Default: the class that the pipeline names.
+            initial_context_data: fields of the context at the start of every run.
+            resources: passed to callables with a `resources` parameter; never journaled.
+            state_providers: storages of the values behind `ContextReference`s, by the ids that the references
+                name; the caller closes them. Default: `[state_providers]` of the project.
+            cache: storage for the answers of cached steps. Default: `[cache]` of the project when this runner
+                opens its state, otherwise the memory of this runner.
+            usage_limits: the most that a run may use. `[budgets]` of the project and the pipeline's own
+                `budget` apply as well; the tightest limit counts.
             persist_state: False keeps the journal in memory: nothing survives the process.
             raise_on_pause: raise `PausedException` instead of returning a paused result.
             hooks: async callables that get every event of every run, in this order, while the run
                 waits. One that raises is reported to the log `flujo.hooks` and never breaks the run.
             recovery: whether this runner, from its first use until it is closed, fires the deadlines of
-                questions and resumes orphaned runs of its own pipeline. True: as the
-                settings say.
-            store: where runs are kept; the caller closes it. Default: what the project's settings say.
-            binding: the tree made runnable, when the caller has made it so already.
-            blueprint: where the tree came from, so that runs pin its files.
+                questions and resumes orphaned runs of its own pipeline. True: with the project's settings.
+            store: storage of runs; the caller closes it. Default: the one of the project's settings.
+            binding: the bound callables and agents of the pipeline, when the caller has bound them already.
+            blueprint: the blueprint of the pipeline, so that runs pin its files.
             clock: time, for tests.
             random: ids and jitter, for tests.
 
         Raises:
             PipelineError: the tree has an error, or the output of a step does not fit the input of the next.
-            SettingsError: `context_model` is no `PipelineContext`, `resources` are no `AppResources`, one of
-                `state_providers` is no `StateProvider`, `usage_limits` are no `UsageLimits`, or a step
-                enforces its idempotency and nothing is persisted.
+            SettingsError: `context_model`, `resources`, `state_providers` or `usage_limits` is of the wrong
+                type, or a step enforces its idempotency and nothing is persisted.
         """
         self.pipeline = pipeline
         self._output = check_pipeline(pipeline)
@@ -156,15 +154,16 @@ class Flujo(Generic[In, Out, Ctx]):
         if_exists: IfExists = "attach",
         sink: Sink | None = None,
     ) -> PipelineResult[Out, Ctx]:
-        """Run the pipeline to its end, its failure, or a human.
+        """Run the pipeline until it completes, fails, or pauses for a human.
 
         Args:
             initial_input: JSON data that fits the pipeline's `input_schema`.
             initial_context_data: fields of the context at the start.
-            run_id: an id of the caller's own, which makes starting idempotent.
+            run_id: an id chosen by the caller, which makes starting idempotent.
             metadata: flat facts to find the run by.
-            if_exists: when `run_id` is there already with the same pipeline and input: wait for it or go on
-                with it (`attach`), refuse (`fail`), go on with it only (`resume`), or say how it stands
+            if_exists: what to do when `run_id` exists already with the same pipeline and input: resume it, or
+                wait while another process executes it (`attach`); raise `RunConflict` (`fail`); resume it, or
+                raise `ResumeConflict` while another process executes it (`resume`); return its state
                 (`return`).
             sink: gets every event of the run, as it happens.
 
@@ -187,7 +186,7 @@ class Flujo(Generic[In, Out, Ctx]):
         detach: bool = False,
         buffer: int = 64,
     ) -> RunStream[Out, Ctx]:
-        """Run the pipeline and tell: `Chunk`s of text, a `StepEnded` per step, the `PipelineResult` last.
+        """Run the pipeline and yield `Chunk`s of text, a `StepEnded` per step, the `PipelineResult` last.
 
         Use it with `async with`, so that the run ends when you stop reading:
 
@@ -201,7 +200,7 @@ class Flujo(Generic[In, Out, Ctx]):
             run_id: see there.
             metadata: see there.
             if_exists: see there.
-            detach: let the run go on when the stream is closed, instead of interrupting it.
+            detach: let the run continue when the stream is closed, instead of interrupting it.
             buffer: how many items may wait for the reader before the run waits as well; at least 1.
 
         Raises (from the stream):
@@ -223,20 +222,21 @@ class Flujo(Generic[In, Out, Ctx]):
         by: str | None = None,
         sink: Sink | None = None,
     ) -> PipelineResult[Out, Ctx]:
-        """Go on with a run of this pipeline where its journal ends.
+        """Resume a run of this pipeline where its journal ends.
 
         Args:
             run_id: an id, a unique prefix of one, or `@last`.
-            answer: to the question that a paused run asks; recorded before the run goes on.
+            answer: to the open question of a paused run; recorded before the run is resumed.
             pause_id: which question, when several are open: the path of the step that asks.
             retry_failed: whether the step at which a failed run failed gets its attempts again.
             by: who answers or retries, for the run's acts. Default: the user that this process runs as.
             sink: gets every event of the run, as it happens.
 
         Raises:
-            RunNotFound: no run, or several, are meant.
+            RunNotFound: no run, or more than one, matches `run_id`.
             RunConflict: it is a run of another pipeline.
-            AmbiguousPause | InputRejected: the answer belongs to no one question, or does not fit it.
+            AmbiguousPause: several questions are open and `pause_id` names none.
+            InputRejected: the answer does not fit the question's schema.
             ResumeConflict: another process executes it, or it cannot be resumed.
         """
         with self._in_flight.executing():
@@ -254,7 +254,7 @@ class Flujo(Generic[In, Out, Ctx]):
     async def recover_async(
         self, run_id: RunId, *, max_recoveries: int, sink: Sink | None = None
     ) -> PipelineResult[Out, Ctx]:
-        """Continue an orphaned run, or park it when it has lost its process too often.
+        """Resume an orphaned run, or park it after `max_recoveries` recoveries.
 
         Raises:
             ResumeConflict: another process was faster.
@@ -266,7 +266,7 @@ class Flujo(Generic[In, Out, Ctx]):
         """Run the pipeline from a script; inside async code call `run_result_async`.
 
         Raises:
-            SyncInAsync: an event loop is running here.
+            SyncInAsync: the calling thread has a running event loop.
         """
         try:
             asyncio.get_running_loop()
@@ -275,9 +275,9 @@ class Flujo(Generic[In, Out, Ctx]):
         raise SyncInAsync("`Flujo.run` was called inside a running event loop")
 
     async def aclose(self) -> None:
-        """Close what this runner opened, once, however often and from wherever it is called.
+        """Close everything that this runner opened. Idempotent; concurrent calls are safe.
 
-        Streams that are still open are closed first; detached runs come to their end. Other runs in flight
+        Open streams are closed first; detached runs are executed to their end. Other runs in flight
         are interrupted (they can be resumed), and their callers get `RunnerClosed`. A runner that
         is closed stays closed.
         """
@@ -294,7 +294,7 @@ class Flujo(Generic[In, Out, Ctx]):
             await recovery.aclose()
 
     async def _run_and_close(self, initial_input: In, options: Mapping[str, Any]) -> PipelineResult[Out, Ctx]:
-        # A script may call `run` again: what was opened belongs to this event loop, the runner does not.
+        # A script may call `run` again in a new event loop: release resources of this loop, keep the runner.
         try:
             return await self.run_result_async(initial_input, **options)
         finally:

@@ -257,7 +257,7 @@ async def _claimed(execution: Execution, claiming: Awaitable[RunRecord]) -> RunR
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        # A cancel scope cancels again while we wait, so the claim's end and the giving back are one work.
+        # A cancel scope cancels again during the wait, so one task ends the claim and releases the run.
         await settled(_released(execution, task))
         raise
 

@@ -1,4 +1,4 @@
-"""A run as it happens: text while it is written, each step once it is recorded, the result last."""
+"""Streams a run: text while an agent writes it, each step once it is committed, the result last."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class RunStream(AsyncIterator["Item[Out, Ctx]"], Generic[Out, Ctx]):
-    """What `Flujo.run_stream` gives: an async iterator, and a context manager that closes it.
+    """The stream of `Flujo.run_stream`: an async iterator, and a context manager that closes it.
 
     It yields `Chunk`s (text of an agent, with path and attempt; provisional, because the attempt may fail),
     a `StepEnded` for each step (its path, its kind, and as `outcome` its `StepOutcome`) after that was
     committed, and the `PipelineResult` last. A stream that was closed ends without a result.
 
-    The run begins with the first item that is asked for. A reader that stops reading stops the run as soon
-    as the buffer is full; the clock of a step stands still meanwhile.
+    The run starts when the first item is requested. When the reader stops reading and the buffer is full, the
+    run waits, and the clocks of its steps stand still.
     """
 
     def __init__(self, delivery: Delivery[Out, Ctx]) -> None:
@@ -52,22 +52,22 @@ class RunStream(AsyncIterator["Item[Out, Ctx]"], Generic[Out, Ctx]):
         return item
 
     async def aclose(self) -> None:
-        """Stop reading, once: the run is interrupted (it can be resumed), or goes on if it is detached."""
+        """Stop reading. The run is interrupted (it can be resumed), or continues if detached. Idempotent."""
         await self._delivery.close()
 
     def __del__(self) -> None:
-        # `async for` without `async with`, left by `break`: no reader is left, so nothing may wait for one.
+        # After `break` out of `async for` without `async with` no reader is left: the run must not wait.
         self._delivery.abandon()
 
 
 class Delivery(Generic[Out, Ctx]):
-    """A run in a task of its own, and the few items that its reader has not read yet.
+    """Executes a run in its own task, and buffers the items that its reader has not read yet.
 
     Args:
         start: executes the run and sends its events to the given sink.
         buffer: how many items may wait for the reader.
-        detach: whether the run goes on when its reader has closed the stream.
-        running: where this delivery is kept while its run is executed.
+        detach: whether the run continues when its reader has closed the stream.
+        running: the set that holds this delivery while its run is executed.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Delivery(Generic[Out, Ctx]):
         return None
 
     async def close(self) -> None:
-        """Read no further; a run that is not detached is cancelled, and that is recorded by the return."""
+        """Stop reading; a run that is not detached is cancelled, which is recorded before the return."""
         self._closed = True
         if self._task is None or self._task.done():
             return
@@ -118,13 +118,13 @@ class Delivery(Generic[Out, Ctx]):
             await asyncio.wait([self._task])
 
     async def finish(self) -> None:
-        """Close, and wait for a detached run to come to its end."""
+        """Close, and wait until a detached run has ended."""
         await self.close()
         if self._task is not None and not self._task.done():
             await asyncio.wait([self._task])
 
     def abandon(self) -> None:
-        """Close without waiting, from wherever the garbage collector runs."""
+        """Close without waiting; the garbage collector may call this in any thread."""
         self._closed = True
         if self._task is None or self._task.done() or self._task.get_loop().is_closed():
             return
@@ -141,9 +141,9 @@ class Delivery(Generic[Out, Ctx]):
         match event:
             case RunStarted(run_id=run_id):
                 self.run_id = run_id
-                self._held.clear()  # they were answered meanwhile, and the run goes on
+                self._held.clear()  # they were answered meanwhile, and the run continues
             case StepEnded(outcome=Paused() | Aborted()):
-                self._held.append(event)  # what asks for it to be told is committed with the run's own state
+                self._held.append(event)  # yielded later: it is committed only with the run's own status
             case StepEnded() | Chunk():
                 await self._put(event)
             case _:
@@ -152,7 +152,7 @@ class Delivery(Generic[Out, Ctx]):
     async def _put(self, item: Item[Out, Ctx]) -> None:
         await self._room.acquire()
         if self._closed:
-            self._room.release()  # without a reader there is always room
+            self._room.release()  # without a reader the item is dropped
         else:
             self._items.put_nowait(item)
 
@@ -160,4 +160,4 @@ class Delivery(Generic[Out, Ctx]):
         self._running.discard(self)
         self._items.put_nowait(None)
         if not task.cancelled():
-            task.exception()  # the reader gets it; one who has left did not want it
+            task.exception()  # mark it as retrieved: `next` raises it, and a closed stream does not need it
