@@ -369,7 +369,7 @@ async def test_bytes_of_another_type_are_corrupt(store: StateStore) -> None:
     result = await run(steps(report), store, {"files": files}, context)
     assert result.error is not None
     assert result.error.type == "ReferenceCorrupt"
-    assert "is no Report" in result.error.message
+    assert "is not Report" in result.error.message
 
 
 async def test_a_step_makes_references_and_does_not_assign_values(store: StateStore) -> None:

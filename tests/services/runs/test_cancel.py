@@ -177,7 +177,7 @@ async def test_who_answers_and_retries_is_recorded(store: StateStore) -> None:
         await runner.resume_async("run", "yes", by="ada")
         broken = False
         await runner.resume_async("run", retry_failed=True)
-        with pytest.raises(SettingsError, match="cannot be the name"):
+        with pytest.raises(SettingsError, match="not a valid actor name"):
             await runner.resume_async("run", by="a\nb")
     acts = (await TaskClient(store).get_task("run")).acts
     assert [(act.verb, act.object, act.actor.via) for act in acts] == [
