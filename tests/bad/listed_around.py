@@ -146,7 +146,7 @@ def no_database(root: Path) -> None:
 
 
 DATABASES = [
-    state(145, "state-newer-schema", "FLJ504", sql("UPDATE alembic_version SET version_num = '9999'"), "upgrade Flujo"),
+    state(145, "state-newer-schema", "FLJ504", sql("UPDATE schema_info SET revision = '9999', oldest_reader = '9999'"), "upgrade Flujo"),
     state(146, "state-not-sqlite", "FLJ500", no_database, "is not a SQLite database"),
     state(147, "state-bitflip", "FLJ505", sql("UPDATE journal SET output = x'00' WHERE output IS NOT NULL"), "its digest differs"),
     state(148, "state-truncated", "FLJ505", cut, "is damaged"),

@@ -65,7 +65,7 @@ def test_a_drawing_goes_to_stdout_or_into_a_file(flujo: Flujo, project: Project)
 def test_a_tree_goes_into_no_file(flujo: Flujo) -> None:
     result = flujo("graph", "ask", "-o", "x.txt")
     assert result.exit_code == 2
-    assert "take --format mermaid" in result.stderr
+    assert "use --format mermaid" in result.stderr
 
 
 def test_a_blueprint_that_is_not_valid_is_not_drawn(flujo: Flujo, project: Project) -> None:

@@ -65,10 +65,10 @@ def test_doctor_names_damaged_runs(flujo: Flujo, project: Project) -> None:
 
 
 def test_doctor_says_how_long_answers_of_cached_steps_are_kept(flujo: Flujo, project: Project) -> None:
-    assert "in memory, until the command or service ends" in flujo("doctor").stdout
+    assert "kept in memory and lost when the process ends" in flujo("doctor").stdout
     toml = project.root / "flujo.toml"
     toml.write_text(toml.read_text() + '\n[cache]\nbackend = "state"\n')
-    assert "kept in the database, for every process" in flujo("doctor").stdout
+    assert "stored in the database" in flujo("doctor").stdout
 
 
 @pytest.mark.guarantee("G30")
@@ -116,7 +116,7 @@ def test_doctor_checks_whether_a_provider_answers(flujo: Flujo, monkeypatch: pyt
     assert "OPENAI_API_KEY is set, 127.0.0.1 answers" in there.stdout
     assert provider.requests == []
     gone = flujo("doctor")
-    assert "warn  provider    openai: OPENAI_API_KEY is set, and 127.0.0.1 does not answer" in gone.stdout
+    assert "warn  provider    openai: OPENAI_API_KEY is set; 127.0.0.1 does not answer" in gone.stdout
     assert "to use another server, set OPENAI_BASE_URL" in gone.stdout
     assert "key-of-a-test" not in there.stdout + gone.stdout
 
@@ -135,7 +135,7 @@ def test_migrate_check_says_what_is_to_do_and_does_nothing(flujo: Flujo, project
     assert flujo("migrate").exit_code == 0
     again = flujo("migrate", "--check")
     assert again.exit_code == 0
-    assert "nothing to do" in again.stderr
+    assert "is up to date" in again.stderr
     assert "nothing to do" in flujo("migrate", "--sql").stdout
     told = json.loads(flujo("migrate", "--json").stdout)
     assert told["now"] == told["needed"]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from durability.world import World
 from flujo.domain.journal import RunId
+from flujo.domain.paths import parent
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import IntentState, RunStatus
@@ -120,7 +121,7 @@ class Paying:
             return await runner.resume_async(
                 run_id
             )  # the answer is recorded; its author was killed afterwards
-        path = waiting[0].pause_id.partition("[")[0]
+        path = parent(waiting[0].pause_id)
         key = next(call.key for call in await store.intents(run_id) if call.path == path)
         done = key in self._world.effects(f"{run}:")
         said = {"resolution": "done", "result": "receipt for 5"} if done else {"resolution": "retry"}

@@ -98,9 +98,12 @@ async def test_waiting_requests_fail_when_the_writer_stops(sqlite_uri: str) -> N
     store = await opened(sqlite_uri)
     record = await store.run(RUN)
     store.writer._batches.append = fails(Broken())
-    waiting = [store.write(writes(record, entry(seq))) for seq in range(1, 700)]
+
+    async def write(seq: int) -> bool:  # a request that comes too late is refused at once
+        return await store.write(writes(record, entry(seq)))
+
     async with asyncio.timeout(10):
-        ended = await asyncio.gather(*waiting, return_exceptions=True)
+        ended = await asyncio.gather(*map(write, range(1, 700)), return_exceptions=True)
     assert all(isinstance(each, StateError) for each in ended)
     await store.aclose()
 
