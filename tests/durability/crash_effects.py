@@ -66,7 +66,7 @@ class Paying:
                     [call.path, call.key, call.sends, str(call.state)] for call in await store.intents(run_id)
                 ],
                 "cut_off": before,
-                "asked": [path.partition("[")[0] for path in asked],
+                "asked": [parent(path) for path in asked],
                 "looked": self._looked,
             }
         finally:
