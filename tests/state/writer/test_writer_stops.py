@@ -99,7 +99,7 @@ async def test_waiting_requests_fail_when_the_writer_stops(sqlite_uri: str) -> N
     record = await store.run(RUN)
     store.writer._batches.append = fails(Broken())
 
-    async def write(seq: int) -> bool:  # a request that comes too late is refused at once
+    async def write(seq: int) -> object:  # a request that comes too late is refused at once
         return await store.write(writes(record, entry(seq)))
 
     async with asyncio.timeout(10):
