@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from durability.conftest import Evidence
     from durability.world import World
 
-PROGRAMS = int(os.environ.get("FLUJO_PROGRAMS", "4"))
+PROGRAMS = int(os.environ.get("FLUJO_PROGRAMS", "8"))
 FIRST = int(os.environ.get("FLUJO_PROGRAM", "1"))
 """The first seed: a failure prints `FLUJO_PROGRAM=n`; with `FLUJO_PROGRAMS=1` it is tried alone."""
 AT_ONCE = 20
