@@ -82,7 +82,7 @@ async def test_a_server_that_never_completes_a_connection_is_unavailable_and_ret
     assert "invented" not in str(caught.value)
 
 
-IDLE_S = 0.3
+IDLE_S = 1.0
 
 
 def is_alive_after_idling(database: Database, connection: sa.Connection, pipeline: Any) -> bool:
@@ -91,7 +91,7 @@ def is_alive_after_idling(database: Database, connection: sa.Connection, pipelin
     connection.begin()
     with pipeline(driver):
         driver.execute("SELECT 1")
-    time.sleep(4 * IDLE_S)
+    time.sleep(3 * IDLE_S)
     try:
         with database.errors():
             driver.execute("SELECT 1")
