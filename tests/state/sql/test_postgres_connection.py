@@ -90,7 +90,8 @@ def is_alive_after_idling(database: Database, connection: sa.Connection, pipelin
     driver: Any = connection.connection.dbapi_connection
     connection.begin()
     with pipeline(driver):
-        driver.execute("SELECT 1")
+        # Slow, so that its result is still to come at the end of the pipeline: only then does psycopg flush.
+        driver.execute("SELECT pg_sleep(0.2)")
     time.sleep(3 * IDLE_S)
     try:
         with database.errors():
