@@ -2,7 +2,9 @@
 
     python tests/mutants/run.py [NAME …]
 
-Each bug of `mutations.toml` is made in a copy of this repository; the repository itself is not changed.
+Each bug of `mutations/`, one file for each room of `src/flujo`, is made in a copy of this repository; the
+repository itself is not changed. `old` occurs exactly once in `file`. A mutation is small and wrong, and the program
+still starts with it.
 """
 
 from __future__ import annotations
@@ -15,6 +17,10 @@ import tempfile
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROOT = Path(__file__).parents[2]
 NEEDED = ("src", "tests", "alembic", "blueprints", "pyproject.toml", "flujo.toml", "flujo.lock")
@@ -32,6 +38,8 @@ class Mutation:
     old: str
     new: str
     test: str
+    guarantees: Sequence[str] = ()
+    """Which promises of docs/reliability.md the bug breaks, such as `["G3"]`."""
     only: str = ""
     """The cases of the test, as for `pytest -k`; empty for all."""
 
@@ -49,8 +57,8 @@ class Mutation:
 
 def mutations() -> list[Mutation]:
     """Return all mutations."""
-    listed = tomllib.loads((Path(__file__).parent / "mutations.toml").read_text("utf-8"))
-    return [Mutation(**each) for each in listed["mutation"]]
+    files = sorted((Path(__file__).parent / "mutations").glob("*.toml"))
+    return [Mutation(**each) for file in files for each in tomllib.loads(file.read_text("utf-8"))["mutation"]]
 
 
 def verdict(mutation: Mutation) -> str:
