@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 from typer.testing import CliRunner
 
+import warm
 from flujo.cli.app import app
 from flujo.services.admin.scaffold import scaffold
 
@@ -110,13 +111,12 @@ class Project:
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "flujo", "-C", str(self.root), *words]
 
-    def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+    def start(self, *words: str, **options: Any) -> warm.Popen:
+        return warm.Popen(
             self.command(*words),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
             **options,
         )

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+import warm
+
 if TYPE_CHECKING:
     from cli.conftest import Project
 
@@ -37,7 +39,7 @@ def sh(folder: Path, command: str, **environment: str) -> subprocess.CompletedPr
     return subprocess.run(
         ["bash", "-ec", command],
         cwd=folder,
-        env={**ENVIRONMENT, **environment},
+        env={**ENVIRONMENT, "PATH": f"{warm.on_path()}{os.pathsep}{ENVIRONMENT['PATH']}", **environment},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

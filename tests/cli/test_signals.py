@@ -14,10 +14,11 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import warm
     from cli.conftest import Flujo, Project
 
 
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+def wait_for(path: Path, process: warm.Popen) -> None:
     while not path.exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+import warm
+
 ROOT = Path(__file__).parents[2]
 LABELS = {"refund", "bug", "other"}
 
@@ -26,13 +28,12 @@ def project(tmp_path: Path) -> Path:
 def flujo(project: Path, *words: str) -> Any:
     """Return what a command writes to stdout, as data."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FLUJO_")}
-    done = subprocess.run(
+    done = warm.run(
         [sys.executable, "-m", "flujo", *words, "--json"],
         cwd=project,
         env=kept,
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        text=True,
         timeout=240,
         check=False,
     )

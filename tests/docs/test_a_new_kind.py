@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 import tomllib
 from dataclasses import dataclass
@@ -11,10 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from docs.test_examples import ROOT, Block, blocks, environment, execute
+from docs.test_examples import QUIETLY, ROOT, Block, blocks, environment
 
 if TYPE_CHECKING:
-    import subprocess
     from pathlib import Path
 
 HEADING = "## A new kind of step, through the code"
@@ -30,7 +30,8 @@ class Copy:
     def python(self, *argv: str) -> subprocess.CompletedProcess[str]:
         """Run Python with the copy, in the project."""
         env = environment() | {"PYTHONPATH": str(self.folder / "src")}
-        return execute(self.folder, [sys.executable, *argv], env)
+        command = [sys.executable, *argv]
+        return subprocess.run(command, cwd=self.folder, env=env, check=False, text=True, **QUIETLY)
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,13 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+import warm
 
 ROOT = Path(__file__).parents[2]
 FLUJO = str(Path(sys.executable).parent / "flujo")
@@ -24,9 +25,7 @@ def project(tmp_path: Path) -> Path:
 
 def flujo(project: Path, *words: str, code: int = 0) -> str:
     """Run one command and return what it printed to stdout."""
-    done = subprocess.run(
-        [FLUJO, *words], cwd=project, capture_output=True, text=True, check=False, timeout=120
-    )
+    done = warm.run([FLUJO, *words], cwd=project, capture_output=True, check=False, timeout=120)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
 

@@ -25,12 +25,16 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+import warm
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md"))
 RUNS = ("bash", "console", "python", "toml", "yaml")
+QUIETLY: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": 240}
 OUTSIDE = ("git clone ", "cd ", "make", "pip install ", "export ")
 
 
@@ -167,7 +171,7 @@ def run(block: Block, project: Path, env: dict[str, str]) -> None:
     elif block.language == "bash":
         check(block, shell(project, block.text, env), [])
     elif block.language == "python" and "title" not in block.words:
-        check(block, execute(project, [sys.executable, "-c", block.text], env), [])
+        check(block, warm.run([sys.executable, "-c", block.text], cwd=project, env=env, **QUIETLY), [])
     elif block.language == "yaml":
         assert "title" in block.words, f"{block.place}: name the file in its title"
         if "invalid" not in block.words:
@@ -222,24 +226,10 @@ def loose(line: str) -> str:
 def environment() -> dict[str, str]:
     """Return an environment with the `flujo` under test and no Flujo variables."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FLUJO_")}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
+    path = os.pathsep.join([str(warm.on_path()), str(Path(sys.executable).parent), kept.get("PATH", "")])
     return kept | {"PATH": path, "NO_COLOR": "1", "COLUMNS": "110", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def execute(folder: Path, argv: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a program without a terminal and return its output."""
-    return subprocess.run(
-        argv,
-        cwd=folder,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-
-
 def shell(folder: Path, command: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a command line as a reader types it."""
-    return execute(folder, ["bash", "-c", command], env)
+    """Run a command line as a reader types it, without a terminal, and return its output."""
+    return subprocess.run(["bash", "-c", command], cwd=folder, env=env, check=False, text=True, **QUIETLY)

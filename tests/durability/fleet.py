@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import sqlalchemy as sa
 
+import warm
 from durability.program_worker import pipeline_of, program_of
 from durability.random_programs import in_doubt, known, looked_up, parts
 from flujo.domain import canonical
@@ -46,7 +47,7 @@ class Fleet:
     seeds: Sequence[int]
     chance: Random
     faults: Counter[str] = field(default_factory=Counter)
-    _workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _workers: list[warm.Popen] = field(default_factory=list)
     _frozen: dict[int, asyncio.TimerHandle] = field(default_factory=dict)
     """The timer that wakes each frozen worker, by process. A frozen worker may hold a lock that the test waits for."""
 
@@ -102,7 +103,7 @@ class Fleet:
         lines = [f"== {file.name}\n{file.read_text('utf-8')[-4000:]}" for file in files]
         return "\n".join([*lines, *self._sessions()])
 
-    def _strike(self, worker: subprocess.Popen[bytes], how: str) -> None:
+    def _strike(self, worker: warm.Popen, how: str) -> None:
         if how == "kill":
             worker.kill()
             worker.wait()
@@ -111,10 +112,10 @@ class Fleet:
         frozen_s = self.chance.uniform(0.2, 2 * LEASE_S)
         self._frozen[worker.pid] = asyncio.get_running_loop().call_later(frozen_s, self._wake, worker.pid)
 
-    def _launched(self) -> subprocess.Popen[bytes]:
+    def _launched(self) -> warm.Popen:
         command = [sys.executable, "-m", "flujo", "worker", "--import", "durability.program_worker"]
         with (self.folder / f"worker-{time.monotonic_ns()}.log").open("wb") as log:
-            return subprocess.Popen(
+            return warm.Popen(
                 command,
                 cwd=self.folder,
                 env={

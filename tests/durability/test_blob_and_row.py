@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import warm
 from flujo import ContextReference, FileProvider, Flujo, PipelineContext
 from flujo.domain import canonical
 from flujo.domain.journal import EntryKind, RunId
@@ -93,7 +93,7 @@ async def test_a_committed_reference_always_has_its_blob(store_uri: str, tmp_pat
     folder = tmp_path / "blobs"
     command = [sys.executable, "-c", CHILD, __file__, store_uri, str(folder), moment]
     search = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
-    died = subprocess.run(command, env={**os.environ, "PYTHONPATH": search}, check=False)  # noqa: ASYNC221 - it dies at once
+    died = warm.run(command, env={**os.environ, "PYTHONPATH": search}, check=False)
     assert died.returncode == -signal.SIGKILL
     store = SqlStateStore(store_uri)
     entries = await store.entries(RunId("run"))

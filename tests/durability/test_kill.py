@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import warm
 from flujo.domain.journal import EntryKind, EntryStatus, RunId
 from flujo.services.project.project import find_project
 from flujo.services.workspace import Workspace
@@ -103,7 +104,7 @@ def project(tmp_path: Path, store_uri: str) -> Path:
             """
         )
     )
-    subprocess.run([*FLUJO, "migrate"], cwd=tmp_path, check=True, capture_output=True)
+    warm.run([*FLUJO, "migrate"], cwd=tmp_path, check=True, capture_output=True)
     return tmp_path
 
 
@@ -115,16 +116,15 @@ def lines(project: Path) -> list[str]:
     return witness.read_text().split() if witness.exists() else []
 
 
-def launch(project: Path, *words: str, touch_s: float = 0.05, hold: bool = False) -> subprocess.Popen[str]:
+def launch(project: Path, *words: str, touch_s: float = 0.05, hold: bool = False) -> warm.Popen:
     """Start a command; each call of `touch` takes `touch_s` seconds, and with `hold` at least until `let_go`."""
-    return subprocess.Popen(
+    return warm.Popen(
         [*FLUJO, *words],
         cwd=project,
         env={**os.environ, "TOUCH_S": str(touch_s), **({"HOLD": "1"} if hold else {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
     )
 
 
@@ -133,13 +133,13 @@ def let_go(project: Path) -> None:
     (project / "go").touch()
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+def finish(process: warm.Popen) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=90)
     assert "Traceback" not in err
     return process.returncode, out, err
 
 
-def kill_after(project: Path, process: subprocess.Popen[str], count: int, pause_s: float) -> bool:
+def kill_after(project: Path, process: warm.Popen, count: int, pause_s: float) -> bool:
     """Send SIGKILL a moment after the witness has seen `count` calls; return whether the process was still running."""
     until = time.monotonic() + 60
     while len(lines(project)) < count and process.poll() is None and time.monotonic() < until:
@@ -147,7 +147,7 @@ def kill_after(project: Path, process: subprocess.Popen[str], count: int, pause_
     time.sleep(pause_s)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    return process.returncode == -signal.SIGKILL
+    return bool(process.returncode == -signal.SIGKILL)
 
 
 async def finished_steps(project: Path, run_id: str) -> set[str]:

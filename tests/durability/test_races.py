@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import warm
 from durability.racing_program import QUESTION, pipeline, run_id
 from flujo.domain import canonical
 from flujo.domain.run import RunStatus
@@ -59,12 +60,11 @@ def race(uri: str) -> dict[str, dict[str, list[int]]]:
     return {name: json.loads(racer.communicate(timeout=1200)[0]) for name, racer in racers.items()}
 
 
-def launch(uri: str, name: str) -> subprocess.Popen[str]:
+def launch(uri: str, name: str) -> warm.Popen:
     """Start a process that waits for the others."""
-    return subprocess.Popen(
+    return warm.Popen(
         [sys.executable, str(PROGRAM), uri, name, str(RUNS)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import warm
 from flujo.domain.run import RunStatus
 from flujo.services.project.project import find_project
 from flujo.services.workspace import Workspace
@@ -89,23 +90,22 @@ def project(tmp_path: Path, store_uri: str) -> Path:
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(dedent(text))
-    subprocess.run([*FLUJO, "migrate"], cwd=tmp_path, check=True, capture_output=True)
+    warm.run([*FLUJO, "migrate"], cwd=tmp_path, check=True, capture_output=True)
     return tmp_path
 
 
-def launch(project: Path, *words: str) -> subprocess.Popen[str]:
+def launch(project: Path, *words: str) -> warm.Popen:
     """Start a command."""
-    return subprocess.Popen(
+    return warm.Popen(
         [*FLUJO, *words],
         cwd=project,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
     )
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+def finish(process: warm.Popen) -> tuple[int, str, str]:
     """Return a command's exit code, stdout and stderr."""
     out, err = process.communicate(timeout=60)
     assert "Traceback" not in err, err
@@ -265,7 +265,7 @@ async def main():
 
 asyncio.run(main())
 """
-    with subprocess.Popen([sys.executable, "-c", starting], cwd=project) as process:  # noqa: ASYNC220
+    with warm.Popen([sys.executable, "-c", starting], cwd=project) as process:
         assert process.wait(60) == 0
     code, out, _ = finish(launch(project, "worker", "--once", "--json"))
     assert (code, json.loads(out)["event"]) == (0, "skipped")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+import warm
+
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
 BLUEPRINT = """
@@ -48,8 +50,8 @@ def prove(folder: Path, text: str, script: str) -> subprocess.CompletedProcess[s
         file.parent.mkdir(exist_ok=True)
         file.write_text(content, "utf-8")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.run(
-        [sys.executable, "prove.py"], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    return warm.run(
+        [sys.executable, "prove.py"], cwd=folder, env=environment, capture_output=True, check=False
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import warm
 from flujo.domain.run import RunStatus
 from flujo.exceptions import (
     Fenced,
@@ -82,9 +83,9 @@ asyncio.run(main())
 """
 
 
-def _holder(uri: str) -> subprocess.Popen[str]:
+def _holder(uri: str) -> warm.Popen:
     command = [sys.executable, "-c", HOLDER, uri]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return warm.Popen(command, stdout=subprocess.PIPE)
 
 
 @pytest.mark.guarantee("G2")
