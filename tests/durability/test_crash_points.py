@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from itertools import product
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import warm
 from durability.crash_effects import MODES, POLICIES
 from durability.crash_programs import SHAPES
 
@@ -65,13 +65,8 @@ def test_a_call_is_made_at_most_once_per_key_and_its_outcome_is_never_guessed(
 def _enumerated(script: str, words: list[str], every: int, first: int, evidence: Evidence) -> None:
     """Let a script kill at every point, and check its report."""
     command = [sys.executable, str(HERE / script), *words, "--every", str(every), "--first", str(first)]
-    done = subprocess.run(
-        command,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = warm.run(command, env=environment, capture_output=True)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     evidence.add(faults=report["kills"], violations=report["violations"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -103,6 +104,7 @@ def enumerate_crashes(
     """
     _single_threaded()
     probe(reach)
+    gc.freeze()  # a forked process then neither looks through what is imported nor copies its pages
     report = Report()
     point = first
     while place := _killed(program, point, run=point, report=report):
@@ -114,6 +116,7 @@ def enumerate_crashes(
         _checked(recover, check, point, place, report)
         point += every
     report.points = point - 1
+    gc.unfreeze()
     return report
 
 
