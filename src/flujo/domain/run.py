@@ -130,6 +130,10 @@ class RunRecord:
     """The number of journal entries at the last change of status."""
     created_at: float = 0.0
     updated_at: float = 0.0
+    """When the run last changed hands, status, or by a person: accepted, claimed, moved, answered, cancelled.
+
+    Steps and renewals of a lease do not count: they belong to a claim, and a move ends it.
+    """
     deadline_at: float | None = None
     """The earliest deadline among its open questions; not set in the result of a claim."""
     wish: Wish | None = None

@@ -176,7 +176,8 @@ class MemoryStateStore:
         if refusal is not None:
             raise refusal
         if stored.record.wish is None:
-            stored.record = replace(stored.record, wish=Wish(rules.CANCEL, actor.by, self._now()))
+            now = self._now()
+            stored.record = replace(stored.record, wish=Wish(rules.CANCEL, actor.by, now), updated_at=now)
             self._act(stored, Act(verb=Verb.CANCEL, actor=actor, run_id=run_id))
             self._tell(stored)
         return self._record(stored)
@@ -419,8 +420,9 @@ class MemoryStateStore:
     def _settle(
         self, stored: StoredRun, pause: Pause, answer: bytes | None, *, by: str | None = None
     ) -> Pause:
-        stored.answered = True
-        settled = replace(pause, answer=answer, answered_at=self._now(), by=by)
+        now = self._now()
+        stored.answered, stored.record = True, replace(stored.record, updated_at=now)
+        settled = replace(pause, answer=answer, answered_at=now, by=by)
         stored.pauses[pause.pause_id] = settled
         return settled
 

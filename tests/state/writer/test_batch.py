@@ -1,10 +1,14 @@
-"""Questions created within one clock tick keep their order."""
+"""The requests of a batch: what each changes in its run, and the order of questions."""
 
 from __future__ import annotations
 
+from typing import get_args
+
 from flujo.state.store import SqlStateStore
+from flujo.state.writer.batch import Request
 from flujo.testing.store_suite import RUN, new_run
 from flujo.testing.store_suite.examples import ask
+from flujo.testing.store_suite.touches import TOUCHING
 
 
 async def test_questions_created_within_one_millisecond_keep_their_order(sqlite_uri: str) -> None:
@@ -15,3 +19,10 @@ async def test_questions_created_within_one_millisecond_keep_their_order(sqlite_
         await ask(store, run, name)
     assert [pause.pause_id for pause in await store.pauses(RUN)] == names
     await store.aclose()
+
+
+def test_the_store_suite_covers_the_time_of_change_of_every_kind_of_request() -> None:
+    covered = {name.partition(" ")[0] for name in TOUCHING} - {"retry"}
+    kinds = {kind.__name__.lower() for kind in get_args(Request)}
+    assert kinds - covered == {"accept", "write"}, "an accepted run is new; a write changes a run by its move"
+    assert covered - kinds == {"move"}

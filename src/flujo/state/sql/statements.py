@@ -287,7 +287,7 @@ _void = (
     )
     .values(void=sa.true())
 )
-_note_answer = runs.update().where(among(runs.c.run_id)).values(answered=sa.true())
+_note_answer = runs.update().where(among(runs.c.run_id)).values(answered=sa.true(), updated_at=database_now())
 
 
 def _settle_pauses(*, postgres: bool) -> Change:
@@ -396,6 +396,7 @@ _wish = (
         wish=sa.bindparam("new_wish"),
         wish_by=sa.bindparam("new_by"),
         wish_at=sa.bindparam("now", type_=sa.Double()),
+        updated_at=sa.bindparam("now", type_=sa.Double()),
     )
 )
 _wishes = sa.select(runs.c.run_id).where(runs.c.owner == sa.bindparam("me"), runs.c.wish.is_not(None))

@@ -459,6 +459,7 @@ class _Batch:
                 }
             )
             row |= {"wish": rules.CANCEL, "wish_by": request.actor.by, "wish_at": self.now}
+            row |= {"updated_at": self.now}
             self._record(Act(verb=Verb.CANCEL, actor=request.actor, run_id=request.run_id))
         [record] = queries.decoded(self.connection, [dict(row)])
         return replace(record, lease_left_s=there.lease_left_s)

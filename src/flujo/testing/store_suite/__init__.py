@@ -29,6 +29,7 @@ from flujo.testing.store_suite.queries import QueriesSuite
 from flujo.testing.store_suite.questions import QuestionsSuite
 from flujo.testing.store_suite.rights import RightsSuite
 from flujo.testing.store_suite.runs import RunsSuite
+from flujo.testing.store_suite.touches import TouchesSuite
 from flujo.testing.store_suite.values import ValuesSuite
 from flujo.testing.store_suite.waiting import WaitingSuite
 
@@ -53,6 +54,7 @@ class StateStoreSuite(
     CrashesSuite,
     ClocksSuite,
     ActsSuite,
+    TouchesSuite,
 ):
     """The behaviour of every store; subclass it and define the fixture `open_store`.
 
