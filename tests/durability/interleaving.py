@@ -124,7 +124,7 @@ async def explore(
         wrong = await _rescued(ground, history) if rescue else []
         wrong += history.wrong()
         explored.violations += [f"{[choice for choice, _ in taken]}: {one}" for one in wrong]
-        prefix = _next(taken)
+        prefix = following(taken)
     return explored
 
 
@@ -162,7 +162,7 @@ async def _schedule(
     return taken, died
 
 
-def _next(taken: list[tuple[int, int]]) -> list[int] | None:
+def following(taken: list[tuple[int, int]]) -> list[int] | None:
     """Return the choices of the next schedule, in depth-first order; None after the last."""
     choices = list(taken)
     while choices:

@@ -2,7 +2,7 @@
 
 The database deletes a run's journal, questions, calls, holds, acts and references with it. Several runs may
 share a content, so it is deleted only when `blob_refs` has no row for it: looked up first, and once more
-under a lock.
+under a lock of its row.
 """
 
 from __future__ import annotations
@@ -88,8 +88,13 @@ def unnamed_blobs(connection: sa.Connection) -> list[str]:
 
 @without_timeout
 def delete_blobs(connection: sa.Connection, digests: Sequence[str]) -> int:
-    """Delete those of the contents that no run names by now; return how many."""
-    if connection.dialect.name == "postgresql":
-        # A transaction that names a content has inserted it before: the lock waits for its commit.
-        connection.execute(sa.text("LOCK TABLE flujo.blobs IN SHARE ROW EXCLUSIVE MODE"))
-    return connection.execute(blobs.delete().where(blobs.c.digest.in_(digests), _unnamed)).rowcount
+    """Delete those of the contents that no run names by now; return how many.
+
+    On Postgres a transaction that names a content holds its row until the commit (`Statements.hold_blobs`).
+    Such a row is skipped here, and the next purge looks at it again. A transaction that comes later waits for
+    this one, finds no row, and inserts it again.
+    """
+    free = sa.select(blobs.c.digest).where(blobs.c.digest.in_(digests), _unnamed).order_by(blobs.c.digest)
+    held = connection.scalars(free.with_for_update(skip_locked=True)).all()
+    # A statement of its own: it sees every reference that was committed before the rows were locked.
+    return connection.execute(blobs.delete().where(blobs.c.digest.in_(held), _unnamed)).rowcount

@@ -375,6 +375,14 @@ def _open_pauses(insert: Any, *, postgres: bool) -> Change:
     return given.change(statement, "run_id", "pause_id")
 
 
+_hold_blobs = (
+    sa.select(blobs.c.digest)
+    .where(among(blobs.c.digest))
+    .order_by(blobs.c.digest)
+    .with_for_update(read=True, key_share=True)
+)
+
+
 def _keep_refs(insert: Any, *, postgres: bool) -> Change:
     """Return what notes which runs name which blobs."""
     names = ("digest", "run_id")
@@ -421,6 +429,7 @@ class Statements:
         self._append_entries = _append_entries(postgres=postgres)
         keep_blobs = insert(blobs).values(created_at=database_now(), **_blob).on_conflict_do_nothing()
         self.keep_blobs = for_each(text(keep_blobs))
+        self._hold_blobs = text(_hold_blobs)
         self.keep_refs = _keep_refs(insert, postgres=postgres)
         self.insert_acts = for_each(text(_insert_acts()))
         self.wish = for_each(text(_wish))
@@ -442,6 +451,13 @@ class Statements:
     def lock(self, connection: sa.Connection, ids: Sequence[str]) -> Any:
         """Lock the runs that are there: id, status, fence, owner, answered, seals, seconds of lease left."""
         return driver(connection).execute(self._lock, ids_parameter(connection, ids))
+
+    def hold_blobs(self, connection: sa.Connection, digests: Sequence[str]) -> Any:
+        """Query the blobs that are there; no purge deletes them before the transaction ends.
+
+        For Postgres: any number of transactions hold a blob at once. On SQLite one has the whole file.
+        """
+        return driver(connection).execute(self._hold_blobs, ids_parameter(connection, digests))
 
     def moment(self, connection: sa.Connection) -> Any:
         """Ask for the database's time, and on Postgres for the transaction's id."""

@@ -239,7 +239,9 @@ class _Batch:
         self._look(requests)
         outcomes = [self._outcome(request) for request in requests]
         with self.batches.pipelined(self.connection):  # so nothing is read in there
-            self._flush()
+            held = self._flush()
+        if held is not None:
+            self._keep_again({digest for (digest,) in held.fetchall()})
         return Applied(outcomes, self.transaction_id)
 
     def _look(self, requests: Sequence[Request]) -> None:
@@ -529,12 +531,11 @@ class _Batch:
         row |= {"answer": pause.answer, "answered_at": pause.answered_at, "digest": digest, "by": pause.by}
         return pause
 
-    def _flush(self) -> None:
+    def _flush(self) -> Any:
+        """Send all rows; return the cursor of the blobs that are held, or None."""
         pending, connection = self.pending, self.connection
         known = self.batches.statements
-        if pending.aside:
-            # In one order everywhere, so that two processes with the same content do not wait crosswise.
-            known.keep_blobs(connection, [row for _, row in sorted(pending.aside.items())])
+        held = self._keep_blobs(sorted(pending.aside)) if pending.aside else None
         for change, rows in (
             (known.insert_runs, pending.runs),
             (
@@ -557,3 +558,18 @@ class _Batch:
         ):
             if rows:
                 change(connection, rows)
+        return held
+
+    def _keep_blobs(self, digests: Sequence[str]) -> Any:
+        """Insert the blobs that are not there, and on Postgres hold all of them; return the cursor of these.
+
+        The digests are in one order everywhere, so that two processes never wait crosswise.
+        """
+        known = self.batches.statements
+        known.keep_blobs(self.connection, [self.pending.aside[digest] for digest in digests])
+        return known.hold_blobs(self.connection, digests) if self.batches.is_postgres else None
+
+    def _keep_again(self, held: set[str]) -> None:
+        """Insert the blobs that a purge deleted after they were found and before they were held."""
+        while missing := sorted(self.pending.aside.keys() - held):
+            held |= {digest for (digest,) in self._keep_blobs(missing).fetchall()}
