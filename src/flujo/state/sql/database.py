@@ -164,6 +164,11 @@ class Database:
             raise self._translated(error.orig, lost=error.connection_invalidated) from error
         except self._driver_error as error:
             raise self._translated(error, lost=False) from error
+        except UnicodeDecodeError as error:
+            if self.is_postgres:
+                raise
+            # The driver reads SQLite's own message about a damaged schema, which quotes the schema.
+            raise errors.damaged(self.shown, "its schema is not UTF-8") from error
         except exc.TimeoutError as error:
             raise StateBackendUnavailable(
                 f"no connection to {self.shown} became free in time", hint="raise `postgres_pool_max`"

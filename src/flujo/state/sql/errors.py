@@ -20,6 +20,8 @@ _UNUSABLE = {
 }
 """SQLite's result codes for a file that cannot be used now, and what to do."""
 
+_DAMAGED = ("decode to UTF-8", "no such table", "no such column", "has no column named")
+"""Words of SQLite's about a file that is not what Flujo wrote; their result code says nothing."""
 _BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -73,16 +75,21 @@ def of_sqlite(shown: str, error: BaseException | None, reason: str) -> StateErro
             f"{shown} is not a SQLite database",
             hint="move the file away, or set `state_uri` (FLUJO_STATE_URI) to another path",
         )
-    if code in _BROKEN or "decode to UTF-8" in reason:
-        return CorruptState(
-            f"the database {shown} is damaged: {reason}",
-            hint="restore it from a backup; `sqlite3 FILE .recover` saves what can be read",
-        )
+    if code in _BROKEN or any(words in reason for words in _DAMAGED):
+        return damaged(shown, reason)
     if code in _UNUSABLE:
         return StateBackendUnavailable(
             f"the database {shown} cannot be used: {reason}", hint=_UNUSABLE[code], retryable=code in BUSY
         )
     return StateError(f"the database {shown} refused a statement: {reason}")
+
+
+def damaged(shown: str, reason: str) -> CorruptState:
+    """Return the error for a SQLite file that is not as it was written."""
+    return CorruptState(
+        f"the database {shown} is damaged: {reason}",
+        hint="restore it from a backup; `sqlite3 FILE .recover` saves what can be read",
+    )
 
 
 def _full(shown: str, reason: str) -> StateBackendFull:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import sqlalchemy as sa
 
 from flujo.exceptions import SchemaOutdated, SchemaTooNew, StateError
+from flujo.state.sql import errors
 from flujo.state.sql.database import Database, parse
 from flujo.state.sql.tables import HEAD, SCHEMA, schema_info
 
@@ -212,6 +213,14 @@ def _found(database: Database, connection: sa.Connection) -> SchemaStatus:
     if schema_info.name in there:
         row = connection.execute(sa.text(f"SELECT revision, oldest_reader FROM {prefix}schema_info")).first()  # noqa: S608 - our own words
         if row is not None:
-            return SchemaStatus(database.shown, row.revision, oldest_reader=row.oldest_reader)
+            revision, oldest = (_version(database, value) for value in row)
+            return SchemaStatus(database.shown, revision, oldest_reader=oldest)
     version = connection.scalar(sa.text(f"SELECT version_num FROM {prefix}alembic_version"))  # noqa: S608 - as above
-    return SchemaStatus(database.shown, None if version is None else str(version))
+    return SchemaStatus(database.shown, _version(database, version))
+
+
+def _version(database: Database, stored: object) -> str | None:
+    """Return a stored version, which SQLite may hold as bytes."""
+    if stored is None or isinstance(stored, str):
+        return stored
+    raise errors.damaged(database.shown, f"its schema version is {stored!r}")
