@@ -50,10 +50,11 @@ FlujoError
     ├── SchemaTooNew
     ├── CorruptState
     ├── RunNotFound
-    ├── RunConflict                  the run id is taken by another closure or input
+    ├── RunConflict                  the run id is taken by a run with another identity
     ├── ResumeConflict               another process executes this run, or answered first
     ├── Fenced                       this process lost the run's lease
     ├── AmbiguousPause               several questions are open: name one
+    ├── WrongPauseKind               the command is for another kind of pause
     ├── IllegalMove                  the run's state does not allow this transition
     └── RunParked                    the run lost its process too often and needs a human
 
@@ -515,7 +516,7 @@ class RunNotFound(StateError):
 
 
 class RunConflict(StateError):
-    """The run id is taken by a run with another blueprint or another input."""
+    """The run id is taken by a run with another blueprint, input or initial context."""
 
     code = "FLJ507"
     run_id: str | None = None
@@ -528,7 +529,7 @@ class ResumeConflict(StateError):
     run_id: str | None = None
     status: Any = None
     record: Any = None
-    """The run as stored, when the id belongs to a run with the same blueprint and input."""
+    """The run as stored, when the id belongs to a run with the same blueprint, input and initial context."""
     owner: str | None = None
     lease_left_s: float | None = None
     won: str | None = None
@@ -547,6 +548,14 @@ class AmbiguousPause(StateError):
 
     code = "FLJ510"
     pauses: tuple[str, ...] = ()
+
+
+class WrongPauseKind(StateError):
+    """A question cannot be resolved, and a call in doubt cannot be answered: each has its own command."""
+
+    code = "FLJ512"
+    pause_id: str = ""
+    kind: str = ""
 
 
 class IllegalMove(StateError):

@@ -124,8 +124,11 @@ class Paying:
         path = parent(waiting[0].pause_id)
         key = next(call.key for call in await store.intents(run_id) if call.path == path)
         done = key in self._world.effects(f"{run}:")
-        said = {"resolution": "done", "result": "receipt for 5"} if done else {"resolution": "retry"}
-        return await runner.resume_async(run_id, said, pause_id=waiting[0].pause_id)
+        if not done:
+            return await runner.resolve_async(run_id, "retry", pause_id=waiting[0].pause_id)
+        return await runner.resolve_async(
+            run_id, "done", result="receipt for 5", pause_id=waiting[0].pause_id
+        )
 
     def _tree(self, run: int) -> Pipeline:
         steps = [self._payment(name, run) for name in PAYMENTS]

@@ -167,10 +167,10 @@ async def test_a_result_from_a_human_has_to_fit_the_schema(store: StateStore) ->
     await cut_off(bank, store, output_schema=schema)
     async with Flujo[Any, Any, Any](bank.tree(output_schema=schema), store=store) as runner:
         await runner.resume_async(RUN)
-        for wrong in ({"resolution": "done", "result": 1}, {"resolution": "perhaps"}, {}):
+        for outcome, result in (("done", {"result": 1}), ("perhaps", {}), ("retry", {"result": "ok"})):
             with pytest.raises(InputRejected):
-                await runner.resume_async(RUN, wrong)
-        done = await runner.resume_async(RUN, {"resolution": "done", "result": "ok"})
+                await runner.resolve_async(RUN, outcome, **result)
+        done = await runner.resolve_async(RUN, "done", result="ok")
     assert done.output == "paid: ok"
 
 

@@ -146,7 +146,7 @@ async def _afterwards(store: SqlStateStore, situation: Situation) -> None:
     elif situation.name == "doubt-retried":
         async with _runner(store, situation, Life(is_first=True)) as runner:
             first, _ = await store.pauses(RunId(situation.name))
-            await runner.resume_async(situation.name, {"resolution": "retry"}, pause_id=first.pause_id)
+            await runner.resolve_async(situation.name, "retry", pause_id=first.pause_id)
     elif situation.name == "parked":
         policy = RecoveryPolicy(every_s=0.02, max_recoveries=0)
         async with _runner(store, situation, Life(), recovery=policy) as runner:

@@ -13,6 +13,7 @@ from flujo.cli import formatting
 from flujo.cli.exit_codes import ExitCode, of_run
 from flujo.cli.progress import Progress, progress
 from flujo.domain.paths import shown
+from flujo.domain.run import PauseKind
 
 if TYPE_CHECKING:
     from flujo.cli.invocation import Invocation
@@ -151,6 +152,7 @@ def pause_data(pause: Pause) -> dict[str, Any]:
     """Return an open question as JSON data."""
     return {
         "pause_id": pause.pause_id,
+        "kind": str(pause.kind),
         "message": pause.message,
         "answer_schema": formatting.decoded(pause.answer_schema),
         "deadline_at": pause.deadline_at,
@@ -206,8 +208,7 @@ def answer_with(terminal: Terminal, run: str, pause: Pause, *, alone: bool) -> N
     from flujo.services.runs.answers import address
 
     target = run if alone else address(run, pause.pause_id)
-    schema = formatting.decoded(pause.answer_schema)
-    if isinstance(schema, dict) and "resolution" in schema.get("properties", ()):  # a call in doubt
+    if pause.kind is PauseKind.DOUBT:
         terminal.next(f"flujo tasks resolve {target} --as done|retry|fail")
     else:
-        terminal.next(f"flujo tasks resume {target} {example(schema)}")
+        terminal.next(f"flujo tasks resume {target} {example(formatting.decoded(pause.answer_schema))}")

@@ -35,14 +35,15 @@ MAX_INTEGER = 2**63 - 1
 
 
 def accept_twice(there: RunRecord, new: NewRun) -> StateError:
-    """Return why a run id that is taken cannot be accepted again."""
-    if there.closure != new.closure or there.input != new.input or there.pipeline != new.pipeline:
-        what = "another input" if there.closure == new.closure else "another version of its blueprint"
-        if there.pipeline != new.pipeline:
-            what = f"another pipeline, {there.pipeline!r}"
+    """Return why a run id that is taken cannot be accepted again.
+
+    A run's identity is its pipeline, closure, input and initial context. Metadata is not part of it.
+    """
+    differs = _difference(there, new)
+    if differs:
         return RunConflict(
-            f"run {new.run_id} exists already with {what}",
-            hint="take another run id, or leave it out and get a new one",
+            f"run {new.run_id} exists already with {differs}",
+            hint="choose another run id, or omit it to get a new one",
             run_id=new.run_id,
         )
     return ResumeConflict(
@@ -52,6 +53,27 @@ def accept_twice(there: RunRecord, new: NewRun) -> StateError:
         status=there.status,
         run_id=new.run_id,
     )
+
+
+def _difference(there: RunRecord, new: NewRun) -> str:
+    """Return what differs between a stored run and a new one of the same id; empty if nothing does."""
+    if there.pipeline != new.pipeline:
+        return f"another pipeline, {there.pipeline!r}"
+    if there.closure != new.closure:
+        return "another version of its blueprint"
+    if there.input != new.input:
+        return "another input"
+    if there.context != new.context:
+        fields = _fields_that_differ(canonical.decode(there.context), canonical.decode(new.context))
+        return f"another initial context; different fields: {fields}"
+    return ""
+
+
+def _fields_that_differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Return the names of the fields; their values may be private."""
+    # As bytes, because `true` is not 1, and an absent field is not null.
+    ours, theirs = ({name: canonical.encode(tree[name]) for name in tree} for tree in (one, other))
+    return ", ".join(f"`{name}`" for name in sorted(ours | theirs) if ours.get(name) != theirs.get(name))
 
 
 def claim_refusal(

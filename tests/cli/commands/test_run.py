@@ -144,6 +144,25 @@ def test_json_gives_the_whole_result(flujo: Flujo) -> None:
     assert result["usage"]["cost_usd"] == 0
 
 
+@pytest.mark.parametrize("if_exists", ["fail", "resume", "return"])
+def test_a_run_id_with_another_context_is_a_conflict(flujo: Flujo, project: Project, if_exists: str) -> None:
+    project.blueprint("shapes", SHAPES)
+    words = ["run", "shapes", "--field", "text=Ada", "--run-id", "r1", "--json"]
+    assert flujo(*words, "--context", "label=alice").exit_code == 0
+    other = flujo(*words, "--context", "label=bob", "--if-exists", if_exists)
+    assert (other.exit_code, other.stdout) == (8, "")
+    assert flujo(*words, "--context", "label=bob").exit_code == 8
+    assert "run r1 exists already with another initial context; different fields: `label`" in other.stderr
+    assert flujo(*words, "--if-exists", if_exists).exit_code == 8
+    assert flujo(*words, "--context", "label=alice").exit_code == 0
+
+
+def test_a_context_with_its_default_spelled_out_attaches_to_the_run(flujo: Flujo, project: Project) -> None:
+    project.blueprint("shapes", SHAPES)
+    words = ["run", "shapes", "--field", "text=Ada", "--run-id", "r1"]
+    assert answer(flujo(*words)) == answer(flujo(*words, "--context", "label=none"))
+
+
 def test_a_run_id_that_is_taken_is_judged_by_if_exists(flujo: Flujo) -> None:
     first = flujo("run", "hello", "-i", "Ada", "--run-id", "greet-1")
     assert first.exit_code == 0

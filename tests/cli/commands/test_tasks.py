@@ -229,3 +229,39 @@ def test_a_pinned_run_resumes_without_its_file(flujo: Flujo, project: Project) -
     (project.root / "blueprints/ask.yaml").unlink()
     resumed = flujo("tasks", "resume", "@last", "--field", "ok=true")
     assert (resumed.exit_code, resumed.stdout) == (0, "true\n")
+
+
+@pytest.mark.guarantee("G18")
+@pytest.mark.parametrize("detach", [[], ["--detach"]])
+@pytest.mark.parametrize("outcome", ["done", "retry", "fail"])
+def test_resolving_a_question_is_refused_and_the_question_stays_open(
+    flujo: Flujo, outcome: str, detach: list[str]
+) -> None:
+    run_id = json.loads(flujo("run", "ask", "--json").stdout)["run_id"]
+    refused = flujo("tasks", "resolve", "@last", "--as", outcome, "--json", *detach)
+    assert (refused.exit_code, refused.stdout) == (8, "")
+    assert f"`approve` of run {run_id} is a question, not a call in doubt [FLJ512]" in refused.stderr
+    assert f"use `flujo tasks resume {run_id}:approve …`" in refused.stderr
+    assert flujo("tasks", "resolve", "@last:approve", "--as", outcome).exit_code == 8
+    assert json.loads(flujo("tasks", "show", "@last", "--json").stdout)["acts"] == []
+    assert flujo("tasks", "resume", "@last", "--field", "ok=true").stdout == "true\n"
+
+
+def test_a_question_that_asks_for_a_resolution_names_the_command_that_answers_it(
+    flujo: Flujo, project: Project
+) -> None:
+    schema = "{type: object, required: [resolution], properties: {resolution: {enum: [done, retry, fail]}}}"
+    project.blueprint(
+        "sly",
+        f"""\
+version: "1"
+name: sly
+steps: [{{kind: hitl, name: ask, message: "How?", answer_schema: {schema}}}]
+""",
+    )
+    result = flujo("run", "sly")
+    assert "next: flujo tasks resume" in result.stderr
+    refused = flujo("tasks", "resolve", "@last", "--as", "retry")
+    assert refused.exit_code == 8
+    answered = flujo("tasks", "resume", "@last", "--field", "resolution=retry")
+    assert json.loads(answered.stdout) == {"resolution": "retry"}

@@ -1,4 +1,4 @@
-"""Which of several open questions an answer goes to, and that a doubtful one goes to none."""
+"""Which of several open pauses an answer goes to, and that it goes to none of another kind."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flujo.domain.journal import RunId
-from flujo.domain.run import RunStatus
-from flujo.domain.steps import HumanInTheLoopStep, ParallelStep, Text
-from flujo.exceptions import AmbiguousPause, RunNotFound
+from flujo.domain.run import PauseKind, RunStatus
+from flujo.domain.steps import CallableRef, HumanInTheLoopStep, ParallelStep, Text
+from flujo.exceptions import AmbiguousPause, RunNotFound, WrongPauseKind
+from flujo.services.inspection.task_client import TaskClient
 from flujo.services.runs.runner import Flujo
-from support import pipeline
+from support import call, pipeline
 
 if TYPE_CHECKING:
     from flujo.domain.ports import StateStore
@@ -38,3 +39,69 @@ async def test_an_answer_that_names_none_of_several_questions_goes_to_none(store
         assert half.status is RunStatus.PAUSED
         done = await runner.resume_async(RUN, "L")  # the only one left needs no name
     assert done.output == {"left": "L", "right": "R"}
+
+
+# Kinds of pauses ------------------------------------------------------------------------------------------
+
+DOUBT = "both:pay/pay!doubt[0]"
+QUESTION = "both:ask/ok"
+
+
+def asking_and_paying(paid: list[str]) -> Any:
+    """Return a question that takes any answer, next to a call that ends in doubt at its first attempt."""
+
+    def pay(data: Any, idempotency_key: str) -> str:
+        paid.append(idempotency_key)
+        if len(paid) == 1:
+            raise TimeoutError
+        return "paid"
+
+    pays = call("pay", CallableRef("x:pay", pay), effect="unsafe", enforce_idempotency=True, in_doubt="pause")
+    ask = HumanInTheLoopStep(name="ok", message=Text("ok?"))
+    return pipeline(ParallelStep(name="both", branches={"ask": pipeline(ask), "pay": pipeline(pays)}))
+
+
+async def kinds_of_open_pauses(store: StateStore) -> list[PauseKind]:
+    return sorted(pause.kind for pause in await store.pauses(RUN) if pause.is_open)
+
+
+@pytest.mark.guarantee("G18")
+async def test_a_verb_of_a_runner_acts_on_its_own_kind_of_pause(store: StateStore) -> None:
+    paid: list[str] = []
+    async with Flujo[Any, Any, Any](asking_and_paying(paid), store=store) as runner:
+        await runner.run_result_async(1, run_id=RUN)
+        both = await kinds_of_open_pauses(store)
+        assert both == [PauseKind.DOUBT, PauseKind.QUESTION]
+        with pytest.raises(WrongPauseKind, match="is a question, not a call in doubt") as refused:
+            await runner.resolve_async(RUN, "retry", pause_id=QUESTION)
+        assert refused.value.hint == "use `flujo tasks resume run:both:ask/ok …`"
+        assert (refused.value.facts["kind"], refused.value.facts["pause_id"]) == ("question", QUESTION)
+        with pytest.raises(WrongPauseKind, match="is a call in doubt, not a question") as refused:
+            await runner.resume_async(RUN, {"resolution": "retry"}, pause_id=DOUBT)
+        assert "flujo tasks resolve" in (refused.value.hint or "")
+        assert await kinds_of_open_pauses(store) == both
+        # Without an id, each verb chooses the only open pause of its own kind.
+        half = await runner.resolve_async(RUN, "retry")
+        assert [pause.pause_id for pause in half.pauses] == [QUESTION]
+        with pytest.raises(WrongPauseKind):
+            await runner.resolve_async(RUN, "retry")
+        done = await runner.resume_async(RUN, {"resolution": "retry"})
+    assert done.output == {"ask": {"resolution": "retry"}, "pay": "paid"}
+    assert len(set(paid)) == 1
+
+
+@pytest.mark.guarantee("G18")
+async def test_a_method_of_a_task_client_acts_on_its_own_kind_of_pause(store: StateStore) -> None:
+    async with Flujo[Any, Any, Any](asking_and_paying([]), store=store) as runner:
+        await runner.run_result_async(1, run_id=RUN)
+        client = TaskClient(store, runners=[runner])
+        with pytest.raises(WrongPauseKind):
+            await client.resolve_task(RUN, "done", pause_id=QUESTION)
+        with pytest.raises(WrongPauseKind):
+            await client.resume_task(RUN, {"resolution": "done"}, DOUBT)
+        half = await client.resume_task(RUN, "yes")
+        assert [pause.kind for pause in half.pauses] == [PauseKind.DOUBT]
+        with pytest.raises(WrongPauseKind):
+            await client.resume_task(RUN, {"resolution": "done"}, detach=True)
+        done = await client.resolve_task(RUN, "done", result="by hand")
+    assert done.output == {"ask": "yes", "pay": "by hand"}

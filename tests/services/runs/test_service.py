@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flujo.domain.acts import Actor, Via
+from flujo.domain.models import PipelineContext
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef
 from flujo.exceptions import RunConflict, RunnerClosed
@@ -143,3 +144,72 @@ class JumpingClock(SystemClock):
             self._then()
         for _ in range(20):  # the owner may continue meanwhile
             await asyncio.sleep(0)
+
+
+# The identity of a run ------------------------------------------------------------------------------------
+
+
+class Account(PipelineContext):
+    user_id: str = "nobody"
+    limit: float = 1
+
+
+async def started(store: StateStore, how: str, if_exists: Any = "attach", **context: Any) -> Any:
+    """Start the run `run` with this context through one of the doors of a runner."""
+    seen = CallableRef("x:user", lambda data, context: context.user_id)
+    tree = pipeline(call("user", seen))
+    options: dict[str, Any] = {"run_id": "run", "if_exists": if_exists}
+    if how == "defaults of the runner":
+        runner = Flujo[Any, Any, Account](
+            tree, store=store, context_model=Account, initial_context_data=context
+        )
+    else:
+        runner = Flujo[Any, Any, Account](tree, store=store, context_model=Account)
+        options["initial_context_data"] = context
+    async with runner:
+        if how != "stream":
+            return (await runner.run_result_async(1, **options)).output
+        async with runner.run_stream(1, **options) as stream:
+            return [item async for item in stream][-1].output  # type: ignore[union-attr]  # the result
+
+
+DOORS = ["arguments", "defaults of the runner", "stream"]
+
+
+@pytest.mark.guarantee("G4")
+@pytest.mark.parametrize("if_exists", ["attach", "fail", "resume", "return"])
+@pytest.mark.parametrize("how", DOORS)
+async def test_a_run_id_with_another_initial_context_is_a_conflict(
+    store: StateStore, how: str, if_exists: Any
+) -> None:
+    assert await started(store, how, user_id="alice") == "alice"
+    with pytest.raises(RunConflict, match="another initial context; different fields: `user_id`") as refused:
+        await started(store, how, if_exists, user_id="bob")
+    assert "alice" not in str(refused.value)
+    with pytest.raises(RunConflict, match="`user_id`"):
+        await started(store, how, if_exists)
+
+
+@pytest.mark.parametrize("how", DOORS)
+async def test_defaults_that_are_spelled_out_are_the_same_initial_context(
+    store: StateStore, how: str
+) -> None:
+    assert await started(store, how) == "nobody"
+    for same in ({"user_id": "nobody"}, {"limit": 1}, {"limit": 1.0, "user_id": "nobody"}):
+        assert await started(store, how, **same) == "nobody"
+
+
+async def test_a_run_is_compared_by_its_context_at_the_start_not_by_the_present_one(
+    store: StateStore,
+) -> None:
+    def spend(data: Any, context: Account) -> float:
+        context.limit -= 1
+        return context.limit
+
+    tree = pipeline(call("spend", CallableRef("x:spend", spend)))
+    async with Flujo[Any, Any, Account](tree, store=store, context_model=Account) as runner:
+        for _ in range(2):
+            result = await runner.run_result_async(1, run_id="run", initial_context_data={"limit": 5})
+            assert result.output == 4
+        with pytest.raises(RunConflict, match="`limit`"):
+            await runner.run_result_async(1, run_id="run", initial_context_data={"limit": 4})

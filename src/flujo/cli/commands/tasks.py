@@ -7,7 +7,7 @@ import typer
 
 from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
-from flujo.domain.run import RunStatus
+from flujo.domain.run import PauseKind, RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,7 +119,7 @@ def resume(
         answer = read_input(decoded(pause.answer_schema), given, what=what)
         return answer.value, answer.note
 
-    _answer(ctx, run, read, by=by, detach=detach, paused_ok=paused_ok, as_json=as_json)
+    _answer(ctx, run, PauseKind.QUESTION, read, by=by, detach=detach, paused_ok=paused_ok, as_json=as_json)
 
 
 @app.command()
@@ -128,7 +128,7 @@ def resolve(
     run: Annotated[
         str, typer.Argument(metavar="RUN[:PAUSE]", help="A run, and its pause if several calls are in doubt.")
     ],
-    resolution: Annotated[Resolution, typer.Option("--as", help="The outcome of the call.")],
+    outcome: Annotated[Resolution, typer.Option("--as", help="The outcome of the call.")],
     result: Annotated[
         str | None, typer.Option("--result", metavar="JSON", help="The call's result; only with `--as done`.")
     ] = None,
@@ -141,11 +141,20 @@ def resolve(
 ) -> None:
     """Set the outcome of a call in doubt and resume its run."""
     from flujo.services.project.inputs import read_json
+    from flujo.services.runs import answers
 
-    answer: dict[str, Any] = {"resolution": resolution.value}
-    if result is not None:
-        answer["result"] = read_json(result, option="--result")
-    _answer(ctx, run, lambda _: (answer, ""), by=by, detach=detach, paused_ok=paused_ok, as_json=as_json)
+    given = answers.NO_RESULT if result is None else read_json(result, option="--result")
+    answer = answers.resolution(outcome.value, given)
+    _answer(
+        ctx,
+        run,
+        PauseKind.DOUBT,
+        lambda _: (answer, ""),
+        by=by,
+        detach=detach,
+        paused_ok=paused_ok,
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -237,6 +246,7 @@ def _calls_data(detail: "TaskDetail") -> list[dict[str, Any]]:
 def _answer(
     ctx: typer.Context,
     run: str,
+    kind: PauseKind,
     read: "Callable[[Pause], tuple[Any, str]]",
     *,
     by: str | None,
@@ -244,7 +254,7 @@ def _answer(
     paused_ok: bool,
     as_json: bool,
 ) -> None:
-    """Answer the question that `run` (`RUN[:PAUSE]`) names with the value of `read`, and resume the run."""
+    """Settle the pause that `run` (`RUN[:PAUSE]`) names with the value of `read`, and resume the run."""
     from flujo.cli.formatting import short_id
     from flujo.cli.run_command import conclude, drive, result_data
     from flujo.services.runs import blueprint_runs
@@ -256,7 +266,7 @@ def _answer(
     async def work(workspace: "Workspace", progress: "Progress", stop: "Stop") -> Any:
         store = await workspace.store()
         record = await store.find(name)
-        pause = chosen(record, await store.pauses(record.run_id), typed or None)
+        pause = chosen(record, await store.pauses(record.run_id), typed or None, kind)
         answer, note = read(pause)
         if note:
             invocation.terminal.say(note, "dim")
@@ -266,6 +276,7 @@ def _answer(
             pause.pause_id,
             answer,
             actor=actor,
+            kind=kind,
             detach=detach,
             sink=progress,
             stop=stop,

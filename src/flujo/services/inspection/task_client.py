@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Self
 from flujo.domain import canonical
 from flujo.domain.acts import Via
 from flujo.domain.journal import ErrorInfo
-from flujo.domain.run import IntentState, RunQuery, RunStatus
+from flujo.domain.run import IntentState, PauseKind, RunQuery, RunStatus
 from flujo.services.inspection.model_mismatch import drifts
 from flujo.services.inspection.trace import TraceNode, trace
 from flujo.services.lifetime import Lifetime
 from flujo.services.project.project import find_project
 from flujo.services.project.system import SystemClock, actor
-from flujo.services.runs.answers import record_answer
+from flujo.services.runs.answers import NO_RESULT, record_answer, resolution
 from flujo.services.workspace import Workspace, open_store
 from flujo.settings import load
 
@@ -165,7 +165,8 @@ class TaskClient:
         """Answer a paused run's question and resume the run if its pipeline is available.
 
         Otherwise (a Python pipeline without its runner, a database without its project) the answer is
-        recorded, and the result's `note` says how to resume the run.
+        recorded, and the result's `note` says how to resume the run. A call in doubt is not a question: see
+        `resolve_task`.
 
         Args:
             run_id: an id, a unique prefix of one, or `@last`.
@@ -175,8 +176,48 @@ class TaskClient:
             by: who answers, instead of the client's `by`.
 
         Raises:
-            RunNotFound | AmbiguousPause | InputRejected | ResumeConflict: see `services.runs.answer`.
+            RunNotFound | AmbiguousPause | WrongPauseKind | InputRejected | ResumeConflict: see
+                `services.runs.answers`.
         """
+        return await self._settle(PauseKind.QUESTION, run_id, input, pause_id, detach=detach, by=by)
+
+    async def resolve_task(
+        self,
+        run_id: str,
+        outcome: str,
+        *,
+        result: Any = NO_RESULT,
+        pause_id: str | None = None,
+        detach: bool = False,
+        by: str | None = None,
+    ) -> PipelineResult[Any, Any]:
+        """Set the outcome of a call in doubt and resume the run, as `resume_task` does.
+
+        Args:
+            run_id: an id, a unique prefix of one, or `@last`.
+            outcome: `done` (the call took effect), `retry` (call again) or `fail` (fail the step).
+            result: the call's result; only with `done`.
+            pause_id: the id of the doubt, if several calls are in doubt.
+            detach: only record the outcome.
+            by: who resolves, instead of the client's `by`.
+
+        Raises:
+            RunNotFound | AmbiguousPause | WrongPauseKind | InputRejected | ResumeConflict: see
+                `services.runs.answers`.
+        """
+        answer = resolution(outcome, result)
+        return await self._settle(PauseKind.DOUBT, run_id, answer, pause_id, detach=detach, by=by)
+
+    async def _settle(
+        self,
+        kind: PauseKind,
+        run_id: str,
+        answer: Any,
+        pause_id: str | None,
+        *,
+        detach: bool,
+        by: str | None,
+    ) -> PipelineResult[Any, Any]:
         from flujo.services.runs import blueprint_runs
 
         store = await self._store()
@@ -184,9 +225,9 @@ class TaskClient:
         runner, who = self._runners.get(record.pipeline), self._actor(by)
         if runner is None and isinstance(self._state, Workspace):
             return await blueprint_runs.answer(
-                self._state, record.run_id, pause_id, input, actor=who, detach=detach
+                self._state, record.run_id, pause_id, answer, actor=who, kind=kind, detach=detach
             )
-        await record_answer(store, record, pause_id, input, who)
+        await record_answer(store, record, pause_id, answer, who, kind=kind)
         if runner is None or detach:
             return await blueprint_runs.report_unclaimed(store, record)
         return await blueprint_runs.ignore_if_owned(store, record, runner.resume_async(record.run_id))

@@ -1,4 +1,4 @@
-"""Answers: which question of a paused run is meant, and whether an answer fits it."""
+"""Answers: which pause of a run is meant, whether it is of the right kind, and whether the answer fits."""
 
 from __future__ import annotations
 
@@ -6,61 +6,136 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, paths
-from flujo.exceptions import AmbiguousPause, InputRejected, OutputRejected, ResumeConflict, RunNotFound
+from flujo.domain.run import PauseKind
+from flujo.exceptions import (
+    AmbiguousPause,
+    InputRejected,
+    OutputRejected,
+    ResumeConflict,
+    RunNotFound,
+    WrongPauseKind,
+)
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flujo.domain.acts import Actor
     from flujo.domain.paths import StepPath
     from flujo.domain.run import Pause, RunRecord
     from flujo.domain.store import QuestionStore
 
+OUTCOMES = ("done", "retry", "fail")
+"""The outcomes of a call in doubt."""
+
+NO_RESULT: Any = object()
+"""Stands for an outcome without a result: None is a result."""
+
+
+_WORDS: Mapping[PauseKind, tuple[str, str, str]] = {
+    PauseKind.QUESTION: ("a question", "questions", "flujo tasks resume {} …"),
+    PauseKind.DOUBT: ("a call in doubt", "calls in doubt", "flujo tasks resolve {} --as done|retry|fail"),
+}
+"""For each kind of pause: its name, the plural, and the command that settles it."""
+
+
+def resolution(outcome: str, result: Any = NO_RESULT) -> Mapping[str, Any]:
+    """Return the answer that sets the outcome of a call in doubt.
+
+    Raises:
+        InputRejected: the outcome is unknown, or it has a result although the call was not done.
+    """
+    if outcome not in OUTCOMES:
+        raise InputRejected(
+            f"a call in doubt cannot be resolved as {outcome!r}", hint=f"outcomes: {', '.join(OUTCOMES)}"
+        )
+    if result is NO_RESULT:
+        return {"resolution": outcome}
+    if outcome != "done":
+        raise InputRejected(
+            f"a call that is resolved as {outcome!r} has no result",
+            hint="omit the result, or resolve as `done`",
+        )
+    return {"resolution": outcome, "result": result}
+
 
 async def record_answer(
-    store: QuestionStore, record: RunRecord, pause_id: str | None, given: Any, actor: Actor
+    store: QuestionStore,
+    record: RunRecord,
+    pause_id: str | None,
+    given: Any,
+    actor: Actor,
+    *,
+    kind: PauseKind = PauseKind.QUESTION,
 ) -> None:
-    """Record the answer to a question of a run, and who gave it; committed when this returns.
+    """Record the answer to a pause of this kind, and who gave it; committed when this returns.
 
     Raises:
         RunNotFound: no such question.
-        AmbiguousPause: several questions are open and `pause_id` names none.
+        AmbiguousPause: several of this kind are open and `pause_id` names none.
+        WrongPauseKind: the pause is of another kind.
         InputRejected: the answer does not fit the question's schema.
         ResumeConflict: the run has no open question, or another answer was recorded first.
         SecretInValue: the answer contains a known secret.
     """
-    pause = chosen(record, await store.pauses(record.run_id), pause_id)
+    pause = chosen(record, await store.pauses(record.run_id), pause_id, kind)
     if pause.answer_schema is not None:
         check_answer(pause, given)
     value = GATE.admit(canonical.encode(given, what="answer"), "answer")
     await store.answer(record.run_id, pause.pause_id, value, actor=actor)
 
 
-def chosen(record: RunRecord, pauses: list[Pause], pause_id: str | None) -> Pause:
-    """Return the question that is meant: the one that is named, or the only one that is open."""
+def chosen(record: RunRecord, pauses: list[Pause], pause_id: str | None, kind: PauseKind) -> Pause:
+    """Return the pause that is meant: the one that is named, or the only open one of this kind."""
     open_ones = [pause for pause in pauses if pause.is_open]
-    names = ", ".join(paths.shown(pause.pause_id) for pause in open_ones)
     if pause_id is not None:
-        meant = paths.find(pause_id, [pause.pause_id for pause in pauses])
-        for pause in pauses:
-            if pause.pause_id == meant:
-                return pause
-        raise RunNotFound(
-            f"run {record.run_id} has no question {pause_id!r}",
-            hint=f"open questions: {names}" if names else "the run has no open questions",
-        )
+        return _named(record, pauses, open_ones, pause_id, kind)
     if not open_ones:
         raise ResumeConflict(
             f"run {record.run_id} is {record.status}; only a paused run can be answered",
             hint=f"`flujo trace {record.run_id}` shows what happened",
             status=record.status,
         )
-    if len(open_ones) > 1:
+    own = [pause for pause in open_ones if pause.kind is kind]
+    if not own:
+        raise _of_another_kind(record, open_ones[0], kind)
+    if len(own) > 1:
+        _, several, command = _WORDS[kind]
         raise AmbiguousPause(
-            f"run {record.run_id} waits for {len(open_ones)} answers: {names}",
-            hint=f"choose one: `flujo tasks resume {address(record.run_id, open_ones[0].pause_id)} …`",
-            pauses=tuple(pause.pause_id for pause in open_ones),
+            f"run {record.run_id} has {len(own)} open {several}: {_names(own)}",
+            hint=f"choose one: `{command.format(address(record.run_id, own[0].pause_id))}`",
+            pauses=tuple(pause.pause_id for pause in own),
         )
-    return open_ones[0]
+    return own[0]
+
+
+def _named(
+    record: RunRecord, pauses: list[Pause], open_ones: list[Pause], pause_id: str, kind: PauseKind
+) -> Pause:
+    meant = paths.find(pause_id, [pause.pause_id for pause in pauses])
+    pause = next((each for each in pauses if each.pause_id == meant), None)
+    if pause is None:
+        raise RunNotFound(
+            f"run {record.run_id} has no question {pause_id!r}",
+            hint=f"open questions: {_names(open_ones)}" if open_ones else "the run has no open questions",
+        )
+    if pause.kind is not kind:
+        raise _of_another_kind(record, pause, kind)
+    return pause
+
+
+def _names(pauses: list[Pause]) -> str:
+    return ", ".join(paths.shown(pause.pause_id) for pause in pauses)
+
+
+def _of_another_kind(record: RunRecord, pause: Pause, wanted: PauseKind) -> WrongPauseKind:
+    own, _, command = _WORDS[pause.kind]
+    return WrongPauseKind(
+        f"`{paths.shown(pause.pause_id)}` of run {record.run_id} is {own}, not {_WORDS[wanted][0]}",
+        hint=f"use `{command.format(address(record.run_id, pause.pause_id))}`",
+        pause_id=pause.pause_id,
+        kind=str(pause.kind),
+    )
 
 
 def address(run_id: str, pause_id: StepPath) -> str:

@@ -11,7 +11,7 @@ from flujo.domain import canonical
 from flujo.domain.acts import Act, Verb
 from flujo.domain.journal import EntryKind, EntryStatus
 from flujo.domain.models import PipelineResult
-from flujo.domain.run import Move, RunQuery, RunStatus, Write
+from flujo.domain.run import Move, PauseKind, RunQuery, RunStatus, Write
 from flujo.domain.wording import listed
 from flujo.exceptions import LockMismatch, ResumeConflict, StateError
 from flujo.services.checks.locking import require_match
@@ -152,23 +152,25 @@ async def answer(
     given: Any,
     *,
     actor: Actor,
+    kind: PauseKind = PauseKind.QUESTION,
     detach: bool = False,
     sink: Sink | None = None,
     stop: Stop | None = None,
 ) -> Result:
-    """Answer a question of a paused run, and resume the run unless `detach` is set or its owner does.
+    """Settle a pause of this kind, and resume the run unless `detach` is set or its owner does.
 
     For a pipeline written in Python only the answer is recorded, and the result has a `note` about it.
 
     Raises:
         RunNotFound: no such run or question.
-        AmbiguousPause: several questions are open and `pause_id` names none.
+        AmbiguousPause: several of this kind are open and `pause_id` names none.
+        WrongPauseKind: the pause is of another kind.
         InputRejected: the answer does not fit the question's schema.
         ResumeConflict: the question has another answer already.
     """
     store = await ws.store()
     record = await store.find(run)
-    await record_answer(store, record, pause_id, given, actor)
+    await record_answer(store, record, pause_id, given, actor, kind=kind)
     if detach or "python" in await _manifest(store, record):
         return await report_unclaimed(store, record)
     return await ignore_if_owned(store, record, resume(ws, record.run_id, actor=actor, sink=sink, stop=stop))

@@ -36,7 +36,7 @@ class Request:
         context: fields of the context at the start.
         run_id: an id chosen by the caller; None for a generated one.
         metadata: flat facts to find the run by.
-        if_exists: what to do when `run_id` exists already with the same pipeline and input.
+        if_exists: what to do when `run_id` exists already with the same pipeline, input and context.
     """
 
     input: Any

@@ -13,7 +13,7 @@ from typing_extensions import TypeVar
 
 from flujo.domain.acts import Via
 from flujo.domain.models import Ctx, Out, PipelineResult
-from flujo.domain.run import RunStatus
+from flujo.domain.run import PauseKind, RunStatus
 from flujo.engine.answer_cache import AnswerCache
 from flujo.exceptions import PausedException, SettingsError, SyncInAsync
 from flujo.services.binding.blob_references import checked_providers
@@ -23,6 +23,7 @@ from flujo.services.lifetime import Lifetime
 from flujo.services.project.project import find_project
 from flujo.services.project.recovery_policy import RecoveryPolicy
 from flujo.services.project.system import SystemClock, SystemRandom, actor
+from flujo.services.runs.answers import NO_RESULT, resolution
 from flujo.services.runs.execution import Runtime, Stop, unchanged
 from flujo.services.runs.hooks import combine_hooks
 from flujo.services.runs.in_flight import InFlight
@@ -161,15 +162,15 @@ class Flujo(Generic[In, Out, Ctx]):
             initial_context_data: fields of the context at the start.
             run_id: an id chosen by the caller, which makes starting idempotent.
             metadata: flat facts to find the run by.
-            if_exists: what to do when `run_id` exists already with the same pipeline and input: resume it, or
-                wait while another process executes it (`attach`); raise `RunConflict` (`fail`); resume it, or
-                raise `ResumeConflict` while another process executes it (`resume`); return its state
-                (`return`).
+            if_exists: what to do when `run_id` exists already with the same pipeline, input and initial context:
+                resume it, or wait while another process executes it (`attach`); raise `RunConflict` (`fail`);
+                resume it, or raise `ResumeConflict` while another process executes it (`resume`); return its
+                state (`return`).
             sink: gets every event of the run, as it happens.
 
         Raises:
             InputRejected: the input or the context does not fit.
-            RunConflict: `run_id` is taken by another pipeline or input, or `if_exists` is `fail`.
+            RunConflict: `run_id` is taken by another pipeline, input or context, or `if_exists` is `fail`.
             StateError: the journal could not be written; the run can be resumed.
         """
         request = Request(initial_input, initial_context_data, run_id, metadata, if_exists)
@@ -236,6 +237,7 @@ class Flujo(Generic[In, Out, Ctx]):
             RunNotFound: no run, or more than one, matches `run_id`.
             RunConflict: it is a run of another pipeline.
             AmbiguousPause: several questions are open and `pause_id` names none.
+            WrongPauseKind: the pause is a call in doubt; see `resolve_async`.
             InputRejected: the answer does not fit the question's schema.
             ResumeConflict: another process executes it, or it cannot be resumed.
         """
@@ -250,6 +252,46 @@ class Flujo(Generic[In, Out, Ctx]):
                 sink=self._told(sink),
             )
         return self._returned(result)
+
+    async def resolve_async(
+        self,
+        run_id: str,
+        outcome: str,
+        *,
+        result: Any = NO_RESULT,
+        pause_id: str | None = None,
+        by: str | None = None,
+        sink: Sink | None = None,
+    ) -> PipelineResult[Out, Ctx]:
+        """Set the outcome of a call in doubt, and resume its run.
+
+        Args:
+            run_id: an id, a unique prefix of one, or `@last`.
+            outcome: `done` (the call took effect), `retry` (call again) or `fail` (fail the step).
+            result: the call's result; only with `done`.
+            pause_id: the id of the doubt, if several calls are in doubt.
+            by: who resolves, for the run's acts. Default: the user that this process runs as.
+            sink: gets every event of the run, as it happens.
+
+        Raises:
+            RunNotFound: no run, or more than one, matches `run_id`.
+            RunConflict: it is a run of another pipeline.
+            AmbiguousPause: several calls are in doubt and `pause_id` names none.
+            WrongPauseKind: the pause is a question; see `resume_async`.
+            InputRejected: the outcome is unknown, or the result does not fit the step's schema.
+            ResumeConflict: another process executes it, or it cannot be resumed.
+        """
+        with self._in_flight.executing():
+            service = await self._open()
+            resumed = await service.resume(
+                run_id,
+                resolution(outcome, result),
+                pause_id=pause_id,
+                kind=PauseKind.DOUBT,
+                actor=actor(by, Via.API),
+                sink=self._told(sink),
+            )
+        return self._returned(resumed)
 
     async def recover_async(
         self, run_id: RunId, *, max_recoveries: int, sink: Sink | None = None

@@ -10,7 +10,7 @@ from flujo.domain.acts import Act, Actor, Verb
 from flujo.domain.fast_dataclass import record
 from flujo.domain.models import PipelineResult
 from flujo.domain.paths import ROOT
-from flujo.domain.run import Move, RunStatus, Write
+from flujo.domain.run import Move, PauseKind, RunStatus, Write
 from flujo.domain.usage import UsageLimits, tightest
 from flujo.engine.journal import error_info
 from flujo.exceptions import ResumeConflict, RunConflict, RunParked
@@ -75,7 +75,7 @@ class RunService:
 
         Raises:
             InputRejected: the input or the context does not fit.
-            RunConflict: the id is taken by another pipeline or input, or `if_exists` is `fail`.
+            RunConflict: the id is taken by another pipeline, input or context, or `if_exists` is `fail`.
         """
         runtime = self.runtime
         execution = _execution(runtime, sink, stop)
@@ -96,6 +96,7 @@ class RunService:
         answer: Any = NO_ANSWER,
         *,
         pause_id: str | None = None,
+        kind: PauseKind = PauseKind.QUESTION,
         retry_failed: bool = False,
         actor: Actor,
         sink: Sink | None = None,
@@ -108,7 +109,8 @@ class RunService:
         Raises:
             RunNotFound: no run, or several, are meant.
             RunConflict: it is a run of another pipeline.
-            AmbiguousPause | InputRejected: the answer belongs to no one question, or does not fit it.
+            AmbiguousPause | WrongPauseKind | InputRejected: the answer belongs to no one question of this
+                kind, or does not fit it.
             ResumeConflict: another process executes it, or it cannot be continued.
         """
         store = self.runtime.store
@@ -117,7 +119,7 @@ class RunService:
             record = await store.find(run)
             self._require_own(record)
             if answer is not NO_ANSWER:
-                await record_answer(store, record, pause_id, answer, actor)
+                await record_answer(store, record, pause_id, answer, actor, kind=kind)
             await self.runtime.binding.prepare()
             if record.deadline_at is not None:
                 await _expire(execution, record.run_id)
@@ -192,7 +194,7 @@ def _execution(
 
 
 async def _existing(execution: Execution, record: RunRecord, if_exists: IfExists) -> Result:
-    """Do what `if_exists` says with the run that has this id, this pipeline and this input already."""
+    """Do what `if_exists` says with the existing run of this id and identity."""
     runtime = execution.runtime
     if if_exists == "fail":
         raise RunConflict(

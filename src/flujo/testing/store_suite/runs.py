@@ -56,14 +56,54 @@ class RunsSuite:
         assert caught.value.facts["record"].run_id == RUN
         assert caught.value.facts["record"].fence == 1
 
-    @pytest.mark.parametrize("changes", [{"closure": "d" * 64}, {"input": b"1"}, {"pipeline": "other"}])
-    async def test_an_existing_id_with_another_closure_or_input_is_a_conflict(
-        self, store: StateStore, changes: dict[str, Any]
+    @pytest.mark.parametrize(
+        ("changes", "differs"),
+        [
+            ({"closure": "d" * 64}, "another version"),
+            ({"input": b"1"}, "another input"),
+            ({"pipeline": "other"}, "another pipeline"),
+            ({"context": b'{"label":"x"}'}, "`label`"),
+            ({"context": b'{"label":null}'}, "`label`"),
+            ({"context": b'{"label":"","user_id":"bob"}'}, "`user_id`"),
+            ({"context": b"{}"}, "`label`"),
+        ],
+    )
+    async def test_an_existing_id_of_a_run_with_another_identity_is_a_conflict(
+        self, store: StateStore, changes: dict[str, Any], differs: str
     ) -> None:
-        await store.accept(new_run(), {})
-        with pytest.raises(RunConflict):
+        first = await store.accept(new_run(), {})
+        with pytest.raises(RunConflict, match=differs):
             await store.accept(new_run(**changes), {})
-        assert (await store.run(RUN)).closure == "c" * 64
+        stored = await store.run(RUN)
+        assert (stored.closure, stored.context, stored.fence) == (first.closure, first.context, first.fence)
+
+    async def test_a_large_context_that_is_stored_apart_is_compared_too(self, store: StateStore) -> None:
+        large, other = (b'{"label":"%s"}' % (letter * 200_000) for letter in (b"a", b"b"))
+        await store.accept(new_run(context=large), {})
+        with pytest.raises(ResumeConflict):
+            await store.accept(new_run(context=large), {})
+        with pytest.raises(RunConflict, match="`label`"):
+            await store.accept(new_run(context=other), {})
+
+    async def test_of_two_concurrent_accepts_with_different_contexts_one_is_a_conflict(
+        self, open_store: OpenStore
+    ) -> None:
+        one, other = await open_store(), await open_store()
+        tries = [
+            store.accept(new_run(context=context), {})
+            for store, context in (
+                (one, b'{"label":"a"}'),
+                (one, b'{"label":"b"}'),
+                (other, b'{"label":"c"}'),
+            )
+        ]
+        results = await asyncio.gather(*tries, return_exceptions=True)
+        assert sorted(type(each).__name__ for each in results) == ["RunConflict", "RunConflict", "RunRecord"]
+
+    async def test_metadata_is_not_part_of_the_identity_of_a_run(self, store: StateStore) -> None:
+        await store.accept(new_run(metadata={"tenant": "a"}), {})
+        with pytest.raises(ResumeConflict):
+            await store.accept(new_run(metadata={"tenant": "b"}), {})
 
     async def test_one_of_many_concurrent_accepts_of_one_id_succeeds(self, open_store: OpenStore) -> None:
         stores = [await open_store() for _ in range(3)]
