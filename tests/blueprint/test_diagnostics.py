@@ -20,9 +20,9 @@ from flujo.blueprint.diagnostics import (
     rule,
     suggest,
     to_json,
-    visible,
 )
 from flujo.blueprint.reading import syntax_rules
+from flujo.governance.screen import visible_line
 
 
 def _at(
@@ -107,8 +107,8 @@ def test_control_characters_are_written_as_escapes() -> None:
 @given(st.text(), st.integers(1, 60), st.integers(0, 60))
 def test_rendering_supports_any_line_and_any_span(line: str, column: int, length: int) -> None:
     shown = render(_finding(_at(1, column, column + length)), {"a.yaml": line})
-    assert shown == visible(shown.replace("\n", "")) or all(
-        visible(part) == part for part in shown.split("\n")
+    assert shown == visible_line(shown.replace("\n", "")) or all(
+        visible_line(part) == part for part in shown.split("\n")
     )
     assert shown.splitlines()[-1].rstrip().endswith("^")
 

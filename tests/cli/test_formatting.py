@@ -34,10 +34,7 @@ def test_an_unknown_cost_is_never_zero(used: Usage, said: str) -> None:
 
 
 def test_a_value_becomes_one_safe_line() -> None:
-    assert (
-        formatting.brief("a\n\tb \x1b[31mred\x07")
-        == "a b \N{REPLACEMENT CHARACTER}[31mred\N{REPLACEMENT CHARACTER}"
-    )
+    assert formatting.brief("a\n\tb \x1b[31mred\x07") == "a b \\x1b[31mred\\x07"
     assert formatting.brief({"k": [1, None]}) == '{"k": [1, null]}'
     assert formatting.brief("x" * 100, 10) == "x" * 9 + "…"
 
@@ -47,14 +44,6 @@ def test_no_text_gets_longer_or_steers_a_terminal(text: str, limit: int) -> None
     line = formatting.brief(text, limit)
     assert len(line) <= limit
     assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in line)
-
-
-@given(st.text())
-def test_printable_text_keeps_its_lines(text: str) -> None:
-    shown = formatting.printable(text)
-    assert len(shown) == len(text)
-    assert "\x1b" not in shown
-    assert [i for i, c in enumerate(shown) if c == "\n"] == [i for i, c in enumerate(text) if c == "\n"]
 
 
 def test_columns_stand_below_each_other_also_for_wide_characters() -> None:

@@ -85,7 +85,7 @@ done    draft[0]/write  1m01s  10 tokens  cost unknown
 done    draft  1m01s
 kept    old
 waiting approve
-failed  send  0.3s  no �[31mroute [FLJ401]
+failed  send  0.3s  no \\x1b[31mroute [FLJ401]
 stopped stop  0.0s  enough
 """)
 
@@ -104,7 +104,7 @@ triage  run 0123456789ab
     ✓ write                 1m01s  10 tokens  cost unknown
 ✓ old                       recorded
 ⏸ approve
-✗ send                      0.3s  no �[31mroute
+✗ send                      0.3s  no \\x1b[31mroute
 ■ stop                        enough\
 """)
 

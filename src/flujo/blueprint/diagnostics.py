@@ -14,6 +14,8 @@ from enum import StrEnum
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from flujo.governance.screen import visible_line
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -155,14 +157,14 @@ def render(diagnostic: Diagnostic, sources: Mapping[str, str]) -> str:
     """
     spans = [diagnostic.span, *(span for span, _ in diagnostic.related)]
     gutter = len(str(max(span.line for span in spans)))
-    lines = [f"{diagnostic.severity}[{diagnostic.code}]: {visible(diagnostic.message)}"]
-    lines.append(f"{' ' * gutter}--> {visible(str(diagnostic.span))}")
+    lines = [f"{diagnostic.severity}[{diagnostic.code}]: {visible_line(diagnostic.message)}"]
+    lines.append(f"{' ' * gutter}--> {visible_line(str(diagnostic.span))}")
     lines += _snippet(diagnostic.span, sources, gutter, "^", "")
     for span, label in diagnostic.related:
-        lines.append(f"{' ' * gutter}::: {visible(str(span))}")
+        lines.append(f"{' ' * gutter}::: {visible_line(str(span))}")
         lines += _snippet(span, sources, gutter, "-", label)
     if diagnostic.hint:
-        lines.append(f"{' ' * gutter} = hint: {visible(diagnostic.hint)}")
+        lines.append(f"{' ' * gutter} = hint: {visible_line(diagnostic.hint)}")
     return "\n".join(lines)
 
 
@@ -179,11 +181,6 @@ def to_json(diagnostic: Diagnostic) -> dict[str, Any]:
         "related": [{"span": span.to_json(), "label": label} for span, label in diagnostic.related],
         "fix": diagnostic.fix.to_json() if diagnostic.fix else None,
     }
-
-
-def visible(text: str) -> str:
-    """Return `text` with control characters and invisible characters written as escapes."""
-    return "".join(char if not _is_hidden(char) else f"\\u{ord(char):04x}" for char in text)
 
 
 def split_lines(text: str) -> list[str]:
@@ -203,7 +200,7 @@ def _snippet(span: Span, sources: Mapping[str, str], gutter: int, mark: str, lab
     indent = " " * _width(line[:start])
     marks = mark * max(1, _width(line[start:end]))
     shown = "".join(map(_shown, line)).rstrip()
-    note = f" {visible(label)}" if label else ""
+    note = f" {visible_line(label)}" if label else ""
     return [
         f"{' ' * gutter} |",
         f"{span.line:>{gutter}} | {shown}",
@@ -226,7 +223,7 @@ def _window(line: str, start: int, end: int) -> tuple[str, int, int]:
 def _shown(char: str) -> str:
     if char == "\t":
         return TAB
-    return visible(char)
+    return visible_line(char)
 
 
 def _width(text: str) -> int:
@@ -238,10 +235,6 @@ def _cells(char: str) -> int:
     if unicodedata.category(char) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
-
-
-def _is_hidden(char: str) -> bool:
-    return not char.isprintable() and unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 # Suggestions ---------------------------------------------------------------------------------------------

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import importlib
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -14,6 +15,9 @@ from typer.core import TyperCommand, TyperGroup
 from flujo import __version__
 from flujo.cli.invocation import Invocation
 from flujo.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 COMMANDS: dict[str, dict[str, str]] = {
     "Write": {
@@ -76,20 +80,40 @@ class LazyGroup(TyperGroup):
         rest = [word for word in args[:end] if word not in _HOISTED]
         return super().parse_args(ctx, [*flags, *rest, *args[end:]])
 
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        """Parse the global options."""
+        with _safe_usage_errors():
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command; report its error and exit with the error's code."""
         try:
-            result = super().invoke(ctx)
+            with _safe_usage_errors():
+                result = super().invoke(ctx)
             sys.stdout.flush()  # a closed pipe raises here and not during interpreter shutdown
         except (typer.TyperException, typer.Exit, typer.Abort):
             raise
         except (Exception, KeyboardInterrupt) as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise
-            from flujo.cli.errors import report
-
-            raise typer.Exit(report(error, Invocation.of(ctx))) from None
+            raise typer.Exit(_errors().report(error, Invocation.of(ctx))) from None
         return result
+
+
+def _errors() -> Any:
+    from flujo.cli import errors
+
+    return errors
+
+
+@contextmanager
+def _safe_usage_errors() -> Iterator[None]:
+    """Mask secrets and escape control characters in an error that typer prints: it quotes arguments."""
+    try:
+        yield
+    except typer.TyperException as error:
+        _errors().clean(error)
+        raise
 
 
 app = typer.Typer(cls=LazyGroup, rich_markup_mode=None, pretty_exceptions_enable=False)

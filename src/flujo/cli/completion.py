@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import typer  # noqa: TC002 - typer reads the annotations of these functions
 
 from flujo.cli.invocation import Invocation
+from flujo.governance.screen import visible_line
+from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,4 +104,8 @@ def _quietly(find: Callable[[], list[Offer]]) -> list[Offer]:
 
 
 def _fitting(offers: list[Offer], incomplete: str) -> list[Offer]:
-    return [(word, " ".join(about.split())) for word, about in offers if word.startswith(incomplete)]
+    return [
+        (word, visible_line(GATE.text(" ".join(about.split()))))
+        for word, about in offers
+        if word.startswith(incomplete) and word == visible_line(word)
+    ]

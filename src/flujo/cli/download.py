@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from flujo.cli.formatting import megabytes
+from flujo.governance.screen import visible_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -44,8 +45,9 @@ class Download:
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
         console = Console(file=self._terminal.err, no_color=not self._terminal.color)
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        name = TextColumn("{task.description}", markup=False)
+        columns = (name, BarColumn(), DownloadColumn(), TransferSpeedColumn())
         self._bar = Progress(*columns, console=console, transient=True)
-        self._bar.add_task(f"downloading {self._name}", total=total)
+        self._bar.add_task(visible_line(f"downloading {self._name}"), total=total)
         self._bar.start()
         return self._bar

@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 
 from flujo.cli.exit_codes import ExitCode, of_error
 from flujo.exceptions import BlueprintError, FlujoError
+from flujo.governance.screen import visible
+from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
+    from typer import TyperException
+
     from flujo.cli.invocation import Invocation
     from flujo.cli.terminal import Terminal
 
 
 def report(error: BaseException, invocation: Invocation) -> ExitCode:
     """Report an error and return the exit code; `--debug` adds the traceback."""
-    from flujo.settings import guard_environment
-
-    guard_environment()  # the command may have failed before it loaded the settings
+    _learn_secrets()
     terminal = invocation.terminal
     show_traceback(error, invocation)
     if isinstance(error, BlueprintError) and error.diagnostics:
@@ -29,6 +31,19 @@ def report(error: BaseException, invocation: Invocation) -> ExitCode:
     else:
         say_error(terminal, f"{type(error).__name__}: {error}", hint=_BUG)
     return of_error(error)
+
+
+def clean(error: TyperException) -> None:
+    """Mask secrets and escape controls in a usage error: it quotes arguments, and typer prints it."""
+    _learn_secrets()
+    error.message = visible(GATE.text(error.message))
+
+
+def _learn_secrets() -> None:
+    """Register the environment's secrets: a command may fail before it loads the settings."""
+    from flujo.settings import guard_environment
+
+    guard_environment()
 
 
 def show_traceback(error: BaseException | None, invocation: Invocation) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+
+from flujo.governance.screen import visible_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flujo.domain.usage import Usage
-
-_CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), "\N{REPLACEMENT CHARACTER}")
-_SAFE = {code: text for code, text in _CONTROLS.items() if chr(code) not in "\n\t"}
 
 
 def seconds(value: float) -> str:
@@ -65,16 +65,11 @@ def span(seconds: float) -> str:
     return f"{seconds:g}s"
 
 
-def printable(text: str) -> str:
-    """Replace control characters in `text`; newlines and tabs stay."""
-    return text.translate(_SAFE)
-
-
 def brief(value: Any, limit: int = 72) -> str:
-    """Return a value as one line of at most `limit` characters without control characters."""
+    """Return a value as one line of at most `limit` characters without invisible characters."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     # cut first: the text may be megabytes long
-    line = " ".join(text[: limit * 4].split()).translate(_CONTROLS)
+    line = visible_line(" ".join(re.split(r"[ \t\r\n]+", text[: limit * 4]))).strip()
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 

@@ -87,11 +87,11 @@ def _by_word(terminal: Terminal, change: Change) -> Iterable[str]:
     from flujo.services.checks.locking import changed_words
 
     text = "".join(_marked(terminal, kind, part) for kind, part in changed_words(change))
-    return text.splitlines()
+    return text.removesuffix("\n").split("\n")
 
 
 def _marked(terminal: Terminal, kind: str, text: str) -> str:
-    marked = _MARKS[kind].format(formatting.printable(text))
+    marked = _MARKS[kind].format(text)
     if kind not in _STYLES:
         return marked
     # a style ends with its line, because a pager may show a line alone

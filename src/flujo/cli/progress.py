@@ -13,6 +13,7 @@ from flujo.domain.outcomes import Aborted, BackgroundLaunched, Failure, Paused, 
 from flujo.domain.paths import ROOT, StepPath
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.wording import plural
+from flujo.governance.screen import visible_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -108,7 +109,7 @@ class PlainLines:
         self._say(verb, paths.shown(path), *facts)
 
     def _say(self, verb: str, *rest: str) -> None:
-        self._terminal.say(f"{verb:<8}{'  '.join(word for word in rest if word)}")
+        self._terminal.say(visible_line(f"{verb:<8}{'  '.join(word for word in rest if word)}"))
 
     def __enter__(self) -> Self:
         return self
@@ -236,7 +237,7 @@ class LiveTree:
     def _lines(self, *, collapse: bool) -> list[Text]:
         from rich.text import Text
 
-        head = [Text(self._root.name, style="bold")] if self._root.name else []
+        head = [Text(visible_line(self._root.name), style="bold")] if self._root.name else []
         steps = [self._line(node, depth) for node, depth in _walk(self._root, collapse=collapse)]
         return [*head, *steps, *([Text(self._fetching, style="cyan")] if self._fetching else [])]
 
@@ -254,7 +255,7 @@ class LiveTree:
         line = Text(no_wrap=True, overflow="ellipsis")
         line.append(f"{'  ' * depth}{mark} ", style=_STYLES.get(node.state, "cyan"))
         style = "" if node.state else "dim"  # an iteration or a branch only groups what is inside it
-        line.append(f"{node.name:<{max(4, 24 - 2 * depth)}}", style=style)
+        line.append(f"{visible_line(node.name):<{max(4, 24 - 2 * depth)}}", style=style)
         line.append(f"  {'  '.join(facts)}", style="dim")
         if node.note:
             line.append(f"  {formatting.brief(node.note[-160:], 160)}", style=_STYLES.get(node.state, "dim"))

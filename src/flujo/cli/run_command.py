@@ -117,9 +117,9 @@ def conclude(
 
 
 def show_value(terminal: Terminal, value: Any) -> None:
-    """Write a value to stdout: text verbatim, other values as JSON."""
+    """Write a value to stdout: text as it is, other values as JSON."""
     if isinstance(value, str):
-        terminal.data(formatting.printable(value) if terminal.out.isatty() else value)
+        terminal.verbatim(value)
     elif value is not None:
         terminal.json(value)
 
@@ -198,7 +198,7 @@ def ask(terminal: Terminal, run: str, pause: Pause, *, alone: bool = True, as_js
     line = f"waiting for an answer at `{shown(pause.pause_id)}`{until}"
     terminal.say(line if as_json else f"{line}:", "yellow")
     if not as_json:
-        show_value(terminal, pause.message)
+        terminal.data(pause.message)
     answer_with(terminal, run, pause, alone=alone)
 
 

@@ -1,19 +1,26 @@
-"""The two channels: results go to stdout, messages to stderr, both without secrets."""
+"""The two channels: results go to stdout, messages to stderr, without secrets and control characters."""
 
 from __future__ import annotations
 
 import json
+import re
+import secrets
 import shutil
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
+from flujo.governance.screen import visible, visible_json, visible_line
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
+
+# A style is marked with a number that only this process knows, so that a text cannot colour itself.
+_MARK = f"\x1b{secrets.token_hex(8)}["
+_MARKED = re.compile(f"{re.escape(_MARK)}([0-9;]+)m")
 
 
 @dataclass(frozen=True)
@@ -27,8 +34,16 @@ class Terminal:
     def data(self, text: str) -> None:
         """Write a result to stdout, with a newline."""
         text = GATE.result(text)
-        self.out.write(text if text.endswith("\n") else f"{text}\n")
-        self.out.flush()  # keeps the order of lines on stdout and stderr
+        self._write(text if text.endswith("\n") else f"{text}\n", self.out)
+
+    def verbatim(self, text: str) -> None:
+        """Write the text that a run has returned to stdout: unchanged in a pipe, escaped on a terminal."""
+        if self.out.isatty():
+            self.data(text)
+        else:
+            text = GATE.result(text)
+            self.out.write(text if text.endswith("\n") else f"{text}\n")
+            self.out.flush()
 
     def json(self, value: Any) -> None:
         """Write a result to stdout as JSON: indented on a terminal, on one line in a pipe."""
@@ -37,18 +52,17 @@ class Terminal:
 
     def say(self, text: str, *styles: str) -> None:
         """Write a message to stderr, with a newline."""
-        self.err.write(f"{self.styled(GATE.text(text), *styles, to=self.err)}\n")
-        self.err.flush()
+        self._write(f"{self.styled(GATE.text(text), *styles, to=self.err)}\n", self.err)
 
     def next(self, command: str, why: str = "") -> None:
         """Suggest the next command and say what it does."""
         reason = f"   ({why})" if why else ""
-        self.say(f"{self.styled('next:', 'dim', to=self.err)} {command}{reason}")
+        self.say(f"{self.styled('next:', 'dim', to=self.err)} {visible_line(command)}{reason}")
 
     def styled(self, text: str, *styles: str, to: TextIO) -> str:
         """Return `text` in these styles, or unchanged if the stream shows no colour."""
         codes = ";".join(_STYLES[style] for style in styles)
-        return f"\x1b[{codes}m{text}\x1b[0m" if codes and self.paints(to) else text
+        return f"{_MARK}{codes}m{text}{_MARK}0m" if codes and self.paints(to) else text
 
     def paints(self, stream: TextIO) -> bool:
         """Return whether the stream gets colour."""
@@ -63,13 +77,19 @@ class Terminal:
         """
         from flujo.cli.formatting import aligned, cut
 
-        cells = [list(columns.values()), *([str(row.get(key, "")) for key in columns] for row in rows)]
+        texts = ([visible_line(str(row.get(key, ""))) for key in columns] for row in rows)
+        cells = [list(columns.values()), *texts]
         width = shutil.get_terminal_size().columns if self.out.isatty() else None
         for number, line in enumerate(aligned(cells)):
             shown = cut(line, width) if width else line
             self.data(shown if number else self.styled(shown, "bold", to=self.out))
 
+    def _write(self, text: str, stream: TextIO) -> None:
+        parts = _MARKED.split(text)  # texts and, between them, the codes of our styles
+        stream.write("".join(f"\x1b[{part}m" if at % 2 else visible(part) for at, part in enumerate(parts)))
+        stream.flush()  # keeps the order of lines on stdout and stderr
+
 
 def as_json(value: Any, *, indent: bool = False) -> str:
     """Return `value` as JSON text; other objects are written as `str`."""
-    return json.dumps(value, ensure_ascii=False, default=str, indent=2 if indent else None)
+    return visible_json(json.dumps(value, ensure_ascii=False, default=str, indent=2 if indent else None))

@@ -49,7 +49,7 @@ def show_acts(terminal: Terminal, acts: Sequence[Act]) -> None:
         who = f"{act.actor.by} ({act.actor.via})"
         verb = str(act.verb).replace("_", " ")
         line = "  ".join(filter(None, [formatting.moment(act.at or 0.0), who, verb, shown(act.object)]))
-        terminal.data(f"act:       {formatting.printable(line)}")
+        terminal.data(f"act:       {line}")
 
 
 def acts_data(acts: Sequence[Act]) -> list[dict[str, Any]]:
@@ -98,7 +98,7 @@ def _below(terminal: Terminal, node: TraceNode, indent: str, *, full: bool) -> I
         stem = inner + ("│  " if child.children else "   ")
         for name, text in _facts(child, limit=None if full else _room(terminal, stem)):
             label = terminal.styled(f"{name:<{_LABEL}}", "dim", to=terminal.out)
-            first, *rest = text.splitlines() or [""]
+            first, *rest = text.removesuffix("\n").split("\n")
             yield f"{stem}{label}{first}"
             yield from (f"{stem}{'':<{_LABEL}}{line}" for line in rest)
         yield from _below(terminal, child, inner, full=full)
@@ -146,9 +146,9 @@ def _facts(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
     for repair in node.detail.get("repairs", ()):
         yield "repair", _value(repair, limit)
     if node.fell_back is not None:
-        yield "reason", f"fell back: {formatting.printable(node.fell_back.message)} [{node.fell_back.code}]"
+        yield "reason", f"fell back: {node.fell_back.message} [{node.fell_back.code}]"
     if node.error is not None:
-        yield "error", f"{formatting.printable(node.error.message)} [{node.error.code}]"
+        yield "error", f"{node.error.message} [{node.error.code}]"
         if node.error.hint:
             yield "hint", node.error.hint
 
@@ -158,7 +158,7 @@ def _value(value: Any, limit: int | None) -> str:
     if limit is not None:
         return formatting.brief(value, limit)
     if isinstance(value, str):
-        return formatting.printable(value)
+        return value
     from flujo.cli.terminal import as_json
 
     return as_json(value, indent=True)

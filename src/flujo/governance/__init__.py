@@ -1,1 +1,1 @@
-"""Protection of secrets: masked in text, refused in values."""
+"""Masks secrets in text, refuses them in values, and escapes control characters."""

@@ -1,14 +1,15 @@
-"""Loggers that mask secrets."""
+"""Loggers whose lines have no secrets and no control characters."""
 
 from __future__ import annotations
 
 import logging
 
+from flujo.governance.screen import visible, visible_line
 from flujo.governance.sink import GATE
 
 
 def logger(name: str) -> logging.Logger:
-    """Return the logger `name`, whose messages and tracebacks have secrets masked."""
+    """Return the logger `name`, whose messages and tracebacks are safe to show."""
     found = logging.getLogger(name)
     if _REDACTION not in found.filters:
         found.addFilter(_REDACTION)
@@ -17,10 +18,10 @@ def logger(name: str) -> logging.Logger:
 
 class _Redaction(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = GATE.text(record.getMessage()), None
+        record.msg, record.args = visible_line(GATE.text(record.getMessage())), None
         if record.exc_info:
             # A formatter uses `exc_text` when it is set, instead of formatting the traceback again.
-            record.exc_text = GATE.text(logging.Formatter().formatException(record.exc_info))
+            record.exc_text = visible(GATE.text(logging.Formatter().formatException(record.exc_info)))
         return True
 
 

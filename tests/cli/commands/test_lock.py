@@ -199,7 +199,7 @@ def test_a_prompt_cannot_steer_the_terminal(flujo: Flujo, letter: Path) -> None:
     edit(letter, (block, '"Never \\e[2J promise"\n'))
     result = flujo("lock", "diff")
     assert "\x1b" not in result.output
-    assert "\N{REPLACEMENT CHARACTER}[2J" in result.stdout
+    assert "\\x1b[2J" in result.stdout
 
 
 def test_nothing_that_a_blueprint_names_is_imported(flujo: Flujo, project: Project) -> None:
@@ -294,8 +294,5 @@ def test_a_trace_warns_when_another_model_answered(flujo: Flujo, project: Projec
     bound.bind(tree)
     Runner[str, str](tree, binding=bound).run("a lamp")
     result = flujo("trace")
-    assert (
-        "warning: model gpt-4o\N{REPLACEMENT CHARACTER}[2J answered instead of openai:gpt-5-mini"
-        in result.stderr
-    )
+    assert "warning: model gpt-4o\\x1b[2J answered instead of openai:gpt-5-mini" in result.stderr
     assert len(json.loads(flujo("trace", "--json").stdout)["warnings"]) == 1

@@ -19,7 +19,6 @@ from flujo.blueprint.diagnostics import (
     nearest,
     one_of,
     suggest,
-    visible,
 )
 from flujo.blueprint.language.model_lookup import Language, keys_of, model_at, path_of
 from flujo.blueprint.language.models import (
@@ -39,6 +38,7 @@ from flujo.blueprint.schemas.checks import problems
 from flujo.blueprint.schemas.keywords import kind_of
 from flujo.blueprint.schemas.validator import CompiledSchema, compile_schema
 from flujo.domain.checks import needs_entries
+from flujo.governance.screen import visible_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -195,14 +195,14 @@ def _own(document: Document, loc: Path, path: Path, facts: dict[str, Any]) -> Di
     else:
         is_key = loc[-1:] == ("[key]",) or rule is rules.WRONG_TYPE
         span = document.span(path, key=is_key)
-    return rule.at(span, visible(facts["message"]), hint=facts["hint"] or None)
+    return rule.at(span, visible_line(facts["message"]), hint=facts["hint"] or None)
 
 
 def _unknown_key(language: Language, document: Document, loc: Path, path: Path) -> Diagnostic:
     key = str(path[-1])
     model = model_at(language, loc[:-1])
     span = document.span(path, key=True)
-    message = f"`{visible(key)}` is not a key of {_named(language, loc[:-1])}"
+    message = f"`{visible_line(key)}` is not a key of {_named(language, loc[:-1])}"
     meant = meant_key(language, loc, _at(document.data, path[:-1]))
     if meant is not None:
         return rules.UNKNOWN_KEY.at(span, message, hint=f"did you mean `{meant}`?", fix=Fix(span, meant))
@@ -256,7 +256,7 @@ def _unknown_kind(document: Document, path: Path, value: Any) -> Diagnostic:
     )
     meant = nearest(kind, KINDS)
     fix = Fix(span, meant) if meant is not None else None
-    return rules.UNKNOWN_KIND.at(span, f"unknown kind of step `{visible(kind)}`", hint=hint, fix=fix)
+    return rules.UNKNOWN_KIND.at(span, f"unknown kind of step `{visible_line(kind)}`", hint=hint, fix=fix)
 
 
 def _version(document: Document, value: Any) -> Diagnostic:
@@ -354,7 +354,7 @@ def _schemas(document: Document, data: Any, path: Path) -> Iterator[tuple[Path, 
             if key in SCHEMA_KEYS and isinstance(value, dict):
                 for found in problems(value):
                     span = document.span((*path, key, *found.path), key=found.key)
-                    said = visible(found.message)
+                    said = visible_line(found.message)
                     yield (
                         (*path, key),
                         found.rule.at(span, said, hint=found.hint, severity=found.severity),
@@ -386,9 +386,9 @@ def _named(language: Language, loc: Path) -> str:
 def _last(path: Path) -> str:
     """Return the last key of a path, without list indexes."""
     names = [str(part) for part in path if isinstance(part, str)]
-    return visible(names[-1]) if names else "the value"
+    return visible_line(names[-1]) if names else "the value"
 
 
 def _shown(value: Any) -> str:
     text = f"`{value}`" if isinstance(value, str | int | float) and len(str(value)) <= 40 else kind_of(value)
-    return visible(text)
+    return visible_line(text)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
-from flujo.blueprint.diagnostics import Fix, visible
+from flujo.blueprint.diagnostics import Fix
 from flujo.blueprint.reading.decoding import decode
 from flujo.blueprint.reading.scalars import NumberTooLarge, instead_of, resolve
 from flujo.blueprint.reading.source_map import Document, Mapping, Node, Scalar, Sequence
@@ -31,6 +31,7 @@ from flujo.blueprint.reading.syntax_rules import (
     UNQUOTED,
 )
 from flujo.blueprint.reading.yaml_errors import LOGIC_KEYS, explain, unquoted
+from flujo.governance.screen import visible_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -271,7 +272,7 @@ class _Reader:
         self._add(
             DUPLICATE_KEY.at(
                 span,
-                f"the key `{visible(str(key.value))}` is defined here and on line {before.line}",
+                f"the key `{visible_line(str(key.value))}` is defined here and on line {before.line}",
                 hint="remove one of the two",
                 related=((before, "first here"),),
             )
@@ -303,7 +304,7 @@ class _Reader:
             TAG,
             start,
             start + len(source),
-            f"the tag `{visible(source[:40])}` is not allowed",
+            f"the tag `{visible_line(source[:40])}` is not allowed",
             "remove it; to get a text, put the value in quotes",
         )
 

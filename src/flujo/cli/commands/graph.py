@@ -8,6 +8,7 @@ import typer
 
 from flujo.cli import completion
 from flujo.cli.invocation import Invocation
+from flujo.governance.screen import visible
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def graph(
     if output is None:
         terminal.data(drawing)
         return
-    (invocation.folder / output).write_text(GATE.result(drawing), "utf-8")
+    (invocation.folder / output).write_text(visible(GATE.result(drawing)), "utf-8")
     terminal.say(f"wrote {output}")
 
 

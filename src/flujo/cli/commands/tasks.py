@@ -321,14 +321,15 @@ def _show(terminal: "Terminal", detail: "TaskDetail") -> None:
     }
     for name, value in facts.items():
         if value:
-            terminal.data(f"{name + ':':<11}{value}")
+            first, *rest = value.split("\n")
+            terminal.data("\n".join([f"{name + ':':<11}{first}", *(f"{'':<11}{line}" for line in rest)]))
     show_acts(terminal, detail.acts)
     _show_calls(terminal, detail)
     open_ones = [pause for pause in detail.pauses if pause.is_open]
     for pause in open_ones:
         until = f" until {formatting.moment(pause.deadline_at)}" if pause.deadline_at else ""
         terminal.data(f"waiting for an answer at `{shown(pause.pause_id)}`{until}:")
-        terminal.data(formatting.printable(pause.message))
+        terminal.data(pause.message)
     for pause in open_ones:
         answer_with(terminal, formatting.short_id(task.run_id), pause, alone=len(open_ones) == 1)
     if not open_ones:

@@ -53,7 +53,7 @@ def trace(
     title = f"{detail.task.pipeline}  {formatting.short_id(detail.task.run_id)}{lock}"
     show_trace(invocation.terminal, shown, title=title, full=full)
     for warning in detail.warnings:
-        invocation.terminal.say(f"warning: {formatting.printable(warning)}", "yellow")
+        invocation.terminal.say(f"warning: {warning}", "yellow")
     status = str(detail.task.status)
     if status not in ("completed", "cancelled"):
         invocation.terminal.next(next_for(detail.task.run_id, status))
