@@ -205,6 +205,8 @@ class ModelUnavailable(AgentError):
     model: str | None = None
     provider: str | None = None
     status: int | None = None
+    retry_after_s: float | None = None
+    """How long the provider asks to wait before the next request."""
 
 
 class ModelDigestMismatch(AgentError):

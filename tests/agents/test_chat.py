@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, field_validator
 
-from agents.provider_server import Provider, Response, provider_server
+from agents.provider_server import Fault, Provider, Response, provider_server
 from flujo.agents.chat import ChatAgent, build_agent
 from flujo.agents.settings import AgentSettings
 from flujo.domain.agents import AgentSpec, Ask
@@ -253,11 +254,13 @@ async def test_a_tool_called_repeatedly_with_wrong_arguments_ends_the_request(
     assert used(caught.value).requests == len(provider.requests) == 2
 
 
-async def test_an_error_before_a_stream_begins_is_typed(provider: Provider, build: Build) -> None:
+async def test_an_error_before_a_stream_begins_is_typed_and_of_unknown_cost(
+    provider: Provider, build: Build
+) -> None:
     provider.will_answer(Response(status=500, error={"message": "oops"}))
     with pytest.raises(ModelUnavailable, match="HTTP 500") as caught:
         await build().ask(Ask(data="x", on_text=listener([])))
-    assert used(caught.value).requests == 0
+    assert used(caught.value) == Usage(requests=1, unpriced_requests=1)
 
 
 async def test_tools_run_in_a_thread_and_their_results_reach_the_model(
@@ -311,7 +314,7 @@ async def test_text_is_streamed_as_the_model_writes_it(provider: Provider, build
 async def test_an_interrupted_stream_has_no_answer_and_an_unknown_cost(
     provider: Provider, build: Build
 ) -> None:
-    provider.will_answer(Response("The quick brown fox.", cut_off=True))
+    provider.will_answer(Fault.CUT_IN_EVENT)
     try:
         reply = await build().ask(Ask(data="x", on_text=listener([])))
     except AgentError as error:
@@ -382,7 +385,7 @@ async def test_a_response_that_breaks_the_protocol_is_a_typed_error(
 async def test_a_slow_model_is_a_timeout_of_unknown_cost(provider: Provider, build: Build) -> None:
     provider.will_answer(Response("late", delay_s=0.4))
     with pytest.raises(ModelUnavailable, match="did not answer in time") as caught:
-        await build(model_settings={"timeout": 0.05, "max_retries": 0}).ask(Ask(data="x"))
+        await build(model_settings={"timeout": 0.05}).ask(Ask(data="x"))
     assert caught.value.facts["retryable"] is True
     assert used(caught.value).cost_usd is None
 
@@ -403,7 +406,7 @@ async def test_a_missing_server_is_reported_as_unreachable() -> None:
     settings = AgentSettings(
         environment={"OPENAI_BASE_URL": url, "OPENAI_API_KEY": KEY}, cache_dir=Path("unused")
     )
-    spec = AgentSpec(name="sorter", model="openai-chat:x", model_settings={"max_retries": 0})
+    spec = AgentSpec(name="sorter", model="openai-chat:x")
     with pytest.raises(ModelUnavailable, match="cannot be reached at ") as caught:
         await build_agent(spec, settings=settings).ask(Ask(data="x"))
     assert url in str(caught.value)
@@ -442,7 +445,7 @@ async def test_anthropic_requests_use_its_own_format(provider: Provider, build: 
         Ask(data="x", instructions="Be brief.")
     )
     assert reply.output == "Good day."
-    assert reply.usage.input_tokens == 50
+    assert reply.usage.input_tokens == 1000
     assert reply.usage.cost_micro_usd > 0
     assert provider.paths[0].startswith("/v1/messages")
 
@@ -458,7 +461,10 @@ def test_building_without_a_key_names_the_variable(tmp_path: Path) -> None:
         assert variable in str(caught.value.hint)
 
 
-def test_building_without_the_providers_package_names_the_extra(tmp_path: Path) -> None:
+def test_building_without_the_providers_package_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pydantic_ai.providers.google", None)  # its package is installed here
     settings = AgentSettings(environment={"MISTRAL_API_KEY": "x", "GOOGLE_API_KEY": "x"}, cache_dir=tmp_path)
     for model, package in (("google:gemini-x", "flujo[google]"), ("mistral:m", "pydantic-ai-slim[mistral]")):
         with pytest.raises(ProviderUnavailable, match="not installed") as caught:

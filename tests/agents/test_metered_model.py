@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agents.provider_server import Provider, Response, provider_server
+from agents.provider_server import Fault, Provider, Response, provider_server
 from flujo.agents.chat import ChatAgent, build_agent
 from flujo.agents.settings import AgentSettings
 from flujo.domain.agents import AgentSpec, Ask
@@ -197,7 +197,7 @@ async def test_an_interrupted_request_stays_charged(
 async def test_an_interrupted_stream_stays_charged(
     provider: Provider, build: Callable[..., ChatAgent]
 ) -> None:
-    provider.will_answer(Response("The quick brown fox.", cut_off=True))
+    provider.will_answer(Fault.CUT_IN_EVENT)
     meter = Meter()
     try:
         await build().ask(Ask(data="x", on_text=listener([]), meter=meter))
@@ -206,11 +206,11 @@ async def test_an_interrupted_stream_stays_charged(
     assert meter.words == ["reserve", "lose"]
 
 
-async def test_a_request_refused_by_the_provider_releases_its_reservation(
+async def test_a_request_that_the_provider_refuses_counts_and_costs_nothing(
     provider: Provider, build: Callable[..., ChatAgent]
 ) -> None:
     provider.will_answer(Response(status=429, error={"message": "slow down"}))
     meter = Meter()
     with pytest.raises(Exception, match="rate limited"):
         await build().ask(Ask(data="x", meter=meter))
-    assert meter.told[-1] == ("settle", NOTHING)
+    assert meter.told[-1] == ("settle", Usage(requests=1))

@@ -42,9 +42,15 @@ def build_agent(
     Raises:
         ProviderUnavailable: a package is not installed, or a key is not set.
         ModelUnavailable: the model's name is not of the form `provider:model`, or names no local model.
-        AgentError: the output schema is not a JSON Schema.
+        AgentError: the output schema is not a JSON Schema, or the model's client would retry by itself.
         NotAvailableYet: a local model with tools.
     """
+    if retries := spec.model_settings.get("max_retries"):
+        raise AgentError(
+            f"agent {spec.name!r}: `model_settings` has `max_retries: {retries}`, but only steps retry: a "
+            "budget does not count the retries of a provider's client",
+            hint=f"remove it, and give the step `config: {{max_retries: {retries}}}`",
+        )
     if spec.model.startswith("local:"):
         if tools:
             raise NotAvailableYet(

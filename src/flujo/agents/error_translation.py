@@ -9,13 +9,8 @@ from flujo.domain.wording import short
 from flujo.exceptions import AgentError, ModelUnavailable, OutputRejected, ProviderUnavailable
 from flujo.governance.sink import GATE
 
-_RETRYABLE = (
-    theirs.ModelRateLimitError,
-    theirs.ModelUnavailableError,
-    theirs.ModelServerError,
-    theirs.ModelConnectionError,
-    theirs.ModelRequestTimeout,
-)
+_FINAL = (theirs.ModelRequestRejectedError, theirs.ModelQuotaExceededError)
+"""Errors that every attempt meets again. Any other error of a provider may be temporary."""
 
 
 def translated(
@@ -42,8 +37,7 @@ def translated(
         facts: dict[str, Any] = {
             "status": getattr(error, "status_code", None),
             "provider": provider,
-            "retryable": isinstance(error, _RETRYABLE)
-            and not isinstance(error, theirs.ModelQuotaExceededError),
+            "retryable": not isinstance(error, _FINAL),
             "retry_after_s": error.retry_after,
         }
         return ModelUnavailable(GATE.text(f"{subject} {what}"), hint=hint, **facts)
@@ -98,6 +92,9 @@ def _of_api_error(error: theirs.ModelAPIError, key_name: str | None, address: st
         case theirs.ModelTimeoutError() | theirs.ModelRequestTimeout():
             what = "did not answer in time"
             hint = "raise `model_settings: {timeout: …}`, or give the step `config: {max_retries: 3}`"
+        case theirs.ModelConnectionError(phase="write" | "read"):
+            what = "closed the connection before its answer was complete"
+            hint = "the provider or a proxy failed: try again, or give the step `config: {max_retries: 3}`"
         case theirs.ModelConnectionError():
             what = f"cannot be reached at {address}" if address else "cannot be reached"
             hint = "check the network, and the provider's base URL if you have set one"
@@ -105,6 +102,7 @@ def _of_api_error(error: theirs.ModelAPIError, key_name: str | None, address: st
             what = f"rejected the request{status}{detail}"
             hint = "check the agent's `model_settings`, `output_schema` and `tools`"
         case _:
+            detail = detail or ("" if status else f": {short(error.message, 300)}")
             what = f"failed{status}{detail}"
             hint = "the provider has a problem: try again later, or give the step `config: {max_retries: 3}`"
     return what, hint

@@ -1,6 +1,10 @@
-"""A pydantic-ai model that reserves budget before each request, counts usage, and leaves answers unparsed."""
+"""A pydantic-ai model that makes one request at a time, within the budget, and leaves answers unparsed.
 
-import asyncio
+Each request is sent once: Flujo turns off the retries of the providers' clients, because a retry needs room
+in the budget too. A request costs what its answer reports. Without a report that can be believed, it counts
+at its worst case, as unconfirmed.
+"""
+
 import math
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -9,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from pydantic_ai import RunContext
-from pydantic_ai.exceptions import AgentRunError, ModelConnectionError, ModelRequestTimeout, UserError
+from pydantic_ai.exceptions import AgentRunError, ModelConnectionError, ModelHTTPError, UserError
 from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart
 from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
 from pydantic_ai.models.wrapper import WrapperModel
@@ -22,11 +26,23 @@ from flujo.agents.error_translation import cause_of
 from flujo.domain.agents import Meter, Reservation
 from flujo.domain.usage import MICRO_USD, NOTHING, Usage
 from flujo.exceptions import AnswerUnbounded, ControlSignal, FlujoError, ModelUnavailable, PriceUnknown
+from flujo.governance.logs import logger
 from flujo.governance.sink import GATE
+
+log = logger("flujo.agents")
+
+MOST_TOKENS = 1_000_000_000
+"""The largest believable count of a provider for one request: a thousand times today's context windows."""
 
 _SORTED = (AgentRunError, UserError, FlujoError, ControlSignal)
 _AROUND = 256
 """Tokens that a provider may add to a request: roles, separators, a sentence about JSON."""
+_NOT_SENT = ("pool", "connect")
+"""The phases of a request before its first byte is sent."""
+_MAY_HAVE_ACTED = (408, 409, 425, 499)
+"""The 4xx statuses after which a provider may have worked: a time-out, a conflict, a closed connection."""
+_NO_RAW_FINISH_REASON = ("snowflake", "xai")
+"""Providers whose streams are complete without a finish reason of their own."""
 
 
 class MeteredModel(WrapperModel):
@@ -71,9 +87,9 @@ class MeteredModel(WrapperModel):
         parameters = self._asking_for_json(model_request_parameters)
         reserved = await self._reserve(messages, model_settings, parameters)
         try:
-            response = await self.wrapped.request(messages, model_settings, parameters)
+            response = await self.wrapped.request(messages, self._sent_once(model_settings), parameters)
         except BaseException as error:
-            self._count_lost(error, reserved)
+            self._count_failed(error, reserved)
             self._refuse_strange(error)
             raise
         await self._count(response, reserved)
@@ -87,23 +103,35 @@ class MeteredModel(WrapperModel):
         model_request_parameters: ModelRequestParameters,
         run_context: RunContext[Any] | None = None,
     ) -> AsyncGenerator[StreamedResponse]:
-        """Send a request with streaming, and count the usage when the stream ends or breaks off."""
+        """Send a request with streaming, and count the usage when the stream ends or breaks off.
+
+        Raises:
+            ModelUnavailable: the stream ended before its answer was complete.
+        """
         parameters = self._asking_for_json(model_request_parameters)
         reserved = await self._reserve(messages, model_settings, parameters)
         stream = None
         try:
             async with self.wrapped.request_stream(
-                messages, model_settings, parameters, run_context
+                messages, self._sent_once(model_settings), parameters, run_context
             ) as stream:
                 yield stream
+            self._refuse_partial(stream.get())
         except BaseException as error:
             if stream is None:
-                self._count_lost(error, reserved)
+                self._count_failed(error, reserved)
             else:
-                self._count_cut_off(stream.get(), reserved)
+                self._charge(self._known(stream.get()), reserved, is_all=False)
             self._refuse_strange(error)
             raise
         await self._count(stream.get(), reserved)
+
+    def _sent_once(self, model_settings: ModelSettings | None) -> ModelSettings:
+        """Return settings with which the provider's client sends a request once."""
+        settings = ModelSettings(**(model_settings or {}))
+        if "max_retries" not in self.wrapped.unsupported_settings:
+            settings["max_retries"] = 0
+        return settings
 
     def _asking_for_json(self, parameters: ModelRequestParameters) -> ModelRequestParameters:
         if self.schema is None:
@@ -130,6 +158,8 @@ class MeteredModel(WrapperModel):
             return None
         settings = {**(self.wrapped.settings or {}), **(model_settings or {})}
         longest = settings.get("max_tokens")
+        if not isinstance(longest, int) or longest <= 0:
+            longest = None  # the provider will refuse it
         if longest is None and self.meter.bounds_answers:
             raise AnswerUnbounded(
                 "the budget limits cost or tokens, and the length of the answer of "
@@ -157,44 +187,41 @@ class MeteredModel(WrapperModel):
         Raises:
             UsageLimitExceeded: the budget does not allow the tool calls.
         """
-        used = self._used(response)
-        if reserved is not None and response.usage.unmeasured_requests:
-            reserved.lose(used)  # the provider did not report the usage
-        elif reserved is not None:
-            reserved.settle(used)
+        is_believable = _is_believable(response)
+        if not is_believable:
+            log.warning(
+                "model %r reported no usage that can be believed: the request counts at its worst case",
+                self.model_name,
+            )
+        self._charge(self._known(response), reserved, is_all=is_believable)
         tool_calls = sum(isinstance(part, ToolCallPart) for part in response.parts)
         if tool_calls and self.meter is not None:
             await self.meter.call_tools(tool_calls)
         self.spent += Usage(tool_calls=tool_calls)
 
-    def _count_cut_off(self, response: ModelResponse, reserved: Reservation | None) -> None:
-        """Count an interrupted response, which may have cost more than it reports."""
-        used = self._used(response)
-        if reserved is not None:
-            reserved.lose(used)
+    def _count_failed(self, error: BaseException, reserved: Reservation | None) -> None:
+        """Count a request without a response."""
+        if _is_unsent(error):
+            self._charge(NOTHING, reserved, is_all=True)
+        else:
+            self._charge(Usage(requests=1), reserved, is_all=_is_refused(error))
 
-    def _used(self, response: ModelResponse) -> Usage:
-        """Return the usage of a response, and add it to `spent`."""
+    def _charge(self, known: Usage, reserved: Reservation | None, *, is_all: bool) -> None:
+        """Count what is known of a request's usage; if that is not all, the rest stays at its worst case."""
+        if not is_all and not self.is_free:
+            known = replace(known, unpriced_requests=1)
+        self.spent += known
+        if reserved is not None:
+            (reserved.settle if is_all else reserved.lose)(known)
+
+    def _known(self, response: ModelResponse) -> Usage:
+        """Return the believable part of a response's usage."""
+        self.answered_by = response.model_name or self.answered_by
+        counts = response.usage
         price = 0 if self.is_free else _cost(response, round)
         if price is None:  # a provider may answer with a model name that has no known price
-            price = self._price(response.usage, round)
-        used = _usage(response.usage, price)
-        self.answered_by = response.model_name or self.answered_by
-        self.spent += used
-        return used
-
-    def _count_lost(self, error: BaseException, reserved: Reservation | None) -> None:
-        """Count a request without a response: it may have cost something, and the amount is unknown."""
-        sent = isinstance(error, ModelRequestTimeout | asyncio.CancelledError) or (
-            isinstance(error, ModelConnectionError) and error.phase not in ("pool", "connect")
-        )
-        if sent:
-            known = Usage(requests=1, unpriced_requests=0 if self.is_free else 1)
-            self.spent += known
-            if reserved is not None:
-                reserved.lose(known)
-        elif reserved is not None:
-            reserved.settle(NOTHING)
+            price = self._price(counts, round)
+        return _usage(counts, price)
 
     def _price(self, used: RequestUsage, rounded: Callable[[Decimal], int]) -> int | None:
         """Return the price of `used` for the requested model."""
@@ -208,6 +235,21 @@ class MeteredModel(WrapperModel):
             provider_url=self.wrapped.base_url,
         )
         return _cost(asked, rounded)
+
+    def _refuse_partial(self, response: ModelResponse) -> None:
+        """Raise when a stream ended without saying that its answer is complete."""
+        reason = (response.provider_details or {}).get("finish_reason")
+        # pydantic-ai fills in `stop` when there was none.
+        is_said = reason or response.finish_reason not in (None, "stop")
+        if response.state != "incomplete" and (is_said or self.wrapped.system in _NO_RAW_FINISH_REASON):
+            return
+        raise ModelUnavailable(
+            f"model {self.model_name!r} ended its stream before its answer was complete",
+            hint="the provider or a proxy cut it off: try again, or give the step `config: {max_retries: 3}`",
+            status=None,
+            provider=self.wrapped.system,
+            retryable=True,
+        )
 
     def _refuse_strange(self, error: BaseException) -> None:
         """Raise Flujo's error for an exception that the provider's client does not translate."""
@@ -223,19 +265,56 @@ class MeteredModel(WrapperModel):
         ) from cause_of(error)
 
 
+def _is_unsent(error: BaseException) -> bool:
+    """Return whether a request failed before it was sent."""
+    return isinstance(error, UserError) or (
+        isinstance(error, ModelConnectionError) and error.phase in _NOT_SENT
+    )
+
+
+def _is_refused(error: BaseException) -> bool:
+    """Return whether the provider refused a request before it worked, so that the request cost nothing."""
+    return (
+        isinstance(error, ModelHTTPError)
+        and not error.in_stream
+        and 400 <= error.status_code < 500
+        and error.status_code not in _MAY_HAVE_ACTED
+    )
+
+
+def _is_count(reported: Any) -> bool:
+    return isinstance(reported, int) and 0 <= reported <= MOST_TOKENS
+
+
+def _is_believable(response: ModelResponse) -> bool:
+    """Return whether a response reports its usage, with numbers that can be true.
+
+    Every request has input. An answer has output; numbers that pydantic-ai could not read are 0.
+    """
+    used = response.usage
+    counts = (used.input_tokens, used.output_tokens, used.cache_read_tokens, used.cache_write_tokens)
+    return (
+        not used.unmeasured_requests
+        and all(map(_is_count, counts))
+        and used.input_tokens > 0
+        and (used.output_tokens > 0 or not response.parts)
+        and used.cache_read_tokens + used.cache_write_tokens <= used.input_tokens
+    )
+
+
 def _cost(response: ModelResponse, rounded: Callable[[Decimal], int]) -> int | None:
     """Return the cost in millionths of a dollar, or None when the price is unknown."""
     try:
-        price = response.cost().total_price
-    except (LookupError, ValueError, AssertionError):
+        price = rounded(response.cost().total_price * MICRO_USD)
+    except (LookupError, ValueError, AssertionError, ArithmeticError):
         return None
-    return rounded(price * MICRO_USD)
+    return price if 0 <= price <= MOST_TOKENS * MICRO_USD else None
 
 
 def _usage(used: RequestUsage, price: int | None) -> Usage:
     return Usage(
-        input_tokens=used.input_tokens,
-        output_tokens=used.output_tokens,
+        input_tokens=used.input_tokens if _is_count(used.input_tokens) else 0,
+        output_tokens=used.output_tokens if _is_count(used.output_tokens) else 0,
         requests=1,
         cost_micro_usd=price or 0,
         unpriced_requests=int(price is None),

@@ -10,7 +10,10 @@ Backoff = Literal["none", "fixed", "exponential"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """Delays between attempts: `initial_s`, multiplied by `factor`, at most `max_s`, spread by `jitter`."""
+    """Delays between attempts: `initial_s`, multiplied by `factor`, at most `max_s`, spread by `jitter`.
+
+    A provider that asks to wait longer is given that time, up to `max_s`.
+    """
 
     backoff: Backoff = "exponential"
     initial_s: float = 0.5
@@ -21,8 +24,17 @@ class RetryPolicy:
     on: tuple[str, ...] = ()
     """Error codes or names of exception classes to retry; empty means all retryable errors."""
 
-    def delay_s(self, failures: int, fraction: float) -> float:
-        """Return the seconds to wait after the `failures`-th failure; `fraction` is in [0, 1)."""
+    def delay_s(self, failures: int, fraction: float, *, asked_s: float | None = None) -> float:
+        """Return the seconds to wait after the `failures`-th failure.
+
+        Args:
+            failures: how many attempts have failed.
+            fraction: a random number in [0, 1).
+            asked_s: how long the other side asks to wait.
+        """
+        return max(min(asked_s or 0.0, self.max_s), self._backoff_s(failures, fraction))
+
+    def _backoff_s(self, failures: int, fraction: float) -> float:
         if self.backoff == "none":
             return 0.0
         grown = self.initial_s * (self.factor ** (failures - 1) if self.backoff == "exponential" else 1.0)

@@ -20,7 +20,7 @@ from flujo.engine.attempt import Attempt
 from flujo.engine.journal import STOPS_THE_WALK, encoded, error_info
 from flujo.engine.limits import budget_hit, cut_off, remember, timed_out
 from flujo.engine.step_meter import StepMeter
-from flujo.exceptions import PausedException, PipelineAbortSignal, UsageLimitExceeded
+from flujo.exceptions import ModelUnavailable, PausedException, PipelineAbortSignal, UsageLimitExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -366,7 +366,9 @@ async def retried(
         failures += 1
         if failures > step.config.max_retries or not _worth_retrying(outcome.error, policy):
             return outcome
-        delay = policy.delay_s(failures, frame.run.random.fraction())
+        cause = outcome.cause
+        asked_s = cause.retry_after_s if isinstance(cause, ModelUnavailable) else None
+        delay = policy.delay_s(failures, frame.run.random.fraction(), asked_s=asked_s)
         await frame.tell(StepRetried(path, number, outcome.error, delay))
         await frame.run.clock.sleep(delay)
         number += 1
