@@ -46,6 +46,8 @@ from support import StoppingStore  # noqa: E402
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from flujo.services.runs.streaming import RunStream
+
 # One pipeline, stopped at every write ---------------------------------------------------------------------
 
 
@@ -79,11 +81,17 @@ async def _interrupted(store: SqlStateStore) -> None:
     """Interrupt a run in the middle of its map."""
     calls: list[str] = []
     async with Flujo[Any, Any, Any](history(calls), store=store) as runner:
-        task = asyncio.ensure_future(runner.run_result_async(1, run_id="interrupted"))
+        stream = runner.run_stream(1, run_id="interrupted")
+        reading = asyncio.ensure_future(_read(stream))
         while "square" not in calls:  # noqa: ASYNC110 - this pipeline never changes, so it cannot signal
             await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.wait([task])
+        await stream.aclose()
+        await reading
+
+
+async def _read(stream: RunStream[Any, Any]) -> None:
+    async for _ in stream:
+        pass
 
 
 async def _started(store: Any, run_id: str) -> None:
@@ -114,18 +122,17 @@ async def record_situations(uri: str) -> None:
 async def _lived(store: SqlStateStore, situation: Situation) -> None:
     life = Life(is_first=True)
     async with _runner(store, situation, life) as runner:
-        started = asyncio.ensure_future(
-            runner.run_result_async(
-                situation.input,
-                run_id=situation.name,
-                metadata=situation.metadata or None,
-                initial_context_data={"user_id": "ada"} if situation.has_context else None,
-            )
+        stream = runner.run_stream(
+            situation.input,
+            run_id=situation.name,
+            metadata=situation.metadata or None,
+            initial_context_data={"user_id": "ada"} if situation.has_context else None,
         )
+        started = asyncio.ensure_future(_read(stream))
         if situation.left is RunStatus.INTERRUPTED:
             while life.calls[-2:] != ["now", "rest"]:  # noqa: ASYNC110 - see above
                 await asyncio.sleep(0)
-            started.cancel()
+            await stream.aclose()
         await asyncio.wait([started])
 
 

@@ -7,6 +7,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 from pydantic import BaseModel
 
@@ -26,6 +27,7 @@ from flujo.exceptions import (
     SyncInAsync,
 )
 from flujo.services.inspection.task_client import TaskClient
+from flujo.services.project.recovery_policy import RecoveryPolicy
 from flujo.services.runs.runner import Flujo
 from flujo.state.memory_store import MemoryStateStore
 from flujo.state.store import SqlStateStore
@@ -191,7 +193,7 @@ class TestClosing:
         for used in (runner.run_result_async(1), runner.resume_async("x"), anext(runner.run_stream(1))):
             await refused(used)
 
-    async def test_runs_in_flight_are_interrupted_and_say_so(self, store: StateStore) -> None:
+    async def test_runs_in_flight_are_released_and_say_so(self, store: StateStore) -> None:
         world, gate, waiting = World(), asyncio.Event(), asyncio.Event()
         runner = Runner(held_up(world, gate, waiting), store=store)
         running = asyncio.create_task(runner.run_result_async(1, run_id="run"))
@@ -200,7 +202,7 @@ class TestClosing:
         with pytest.raises(RunnerClosed, match="was closed while it executed a run"):
             await running
         assert running.cancelling() == 0
-        assert (await store.find("run")).status is RunStatus.INTERRUPTED
+        await is_released(store)
         gate.set()
         async with Runner(held_up(world, gate, waiting), store=store) as another:
             assert (await another.resume_async("run")).output == 1
@@ -220,7 +222,7 @@ class TestClosing:
         with pytest.raises(asyncio.CancelledError):
             await running
         async with TaskClient() as client:
-            assert [task.status for task in await client.list_tasks()] == [RunStatus.INTERRUPTED]
+            assert [task.status for task in await client.list_tasks()] == [RunStatus.RUNNING]
 
     async def test_a_step_may_close_the_runner_that_executes_it(self, store: StateStore) -> None:
         async def close(data: Any) -> None:
@@ -229,7 +231,7 @@ class TestClosing:
         runner = Runner(pipeline(call("close", CallableRef("x:close", close))), store=store)
         with pytest.raises(RunnerClosed):
             await runner.run_result_async(1, run_id="run")
-        assert (await store.find("run")).status is RunStatus.INTERRUPTED
+        await is_released(store)
 
     async def test_many_first_runs_share_one_store(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store_uri: str
@@ -287,28 +289,68 @@ class TestCancelling:
             slow.gate.set()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert (await store.find("run")).status is RunStatus.INTERRUPTED
+            await is_released(store)
             assert (await runner.resume_async("run")).success
         assert world.calls == ["a"]
 
-    async def test_a_cancelled_run_can_be_resumed(self, store: StateStore) -> None:
+    @pytest.mark.guarantee("G10", "G12")
+    @pytest.mark.parametrize("way", ["a task", "a timeout", "a cancel scope"])
+    async def test_a_cancelled_run_is_recovered_by_another_process(self, store: StateStore, way: str) -> None:
         world, waiting, gate = World(), asyncio.Event(), asyncio.Event()
+        tree = held_up(world, gate, waiting)
+        async with Runner(tree, store=store, recovery=False) as runner:
+            await cancelled(runner.run_result_async(1, run_id="run"), waiting, way)
+            await is_released(store)
+        gate.set()
+        async with Runner(tree, store=store, recovery=RecoveryPolicy(every_s=0.05)):
+            while (await store.find("run")).status is not RunStatus.COMPLETED:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        assert world.calls == ["first", "wait", "wait"]
 
-        async def wait(data: Any) -> Any:
-            waiting.set()
-            await gate.wait()
-            return data
+    async def test_the_same_runner_recovers_a_run_whose_request_was_cancelled(
+        self, store: StateStore
+    ) -> None:
+        world, waiting, gate = World(), asyncio.Event(), asyncio.Event()
+        policy = RecoveryPolicy(every_s=0.05)
+        async with Runner(held_up(world, gate, waiting), store=store, recovery=policy) as runner:
+            await cancelled(runner.run_result_async(1, run_id="run"), waiting, "a timeout")
+            gate.set()
+            assert (await runner.run_result_async(1, run_id="run")).output == 1
+        assert world.calls == ["first", "wait", "wait"]
 
-        tree = pipeline(call("a", world.add("a")), call("b", CallableRef("x:wait", wait)))
-        async with Runner(tree, store=store) as runner:
-            task = asyncio.create_task(runner.run_result_async(1, run_id="run"))
+
+async def cancelled(work: Awaitable[Any], waiting: asyncio.Event, way: str) -> None:
+    """Cancel the work once the run `waiting`s."""
+    match way:
+        case "a task":
+            task = asyncio.ensure_future(work)
             await waiting.wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            gate.set()
-            assert (await runner.resume_async("run")).output == 1
-        assert world.calls == ["a"]
+        case "a timeout":
+            with pytest.raises(TimeoutError):  # noqa: PT012 - the timeout begins in the block
+                async with asyncio.timeout(None) as limit:
+                    now = asyncio.get_running_loop().time()
+                    waits = asyncio.create_task(waiting.wait())
+                    waits.add_done_callback(lambda _: limit.reschedule(now))
+                    await work
+        case _:
+            async with anyio.create_task_group() as group:
+
+                async def cancel() -> None:
+                    await waiting.wait()
+                    group.cancel_scope.cancel()
+
+                group.start_soon(cancel)
+                await work
+
+
+async def is_released(store: StateStore) -> None:
+    """Check that any process may take the run over at once."""
+    record = await store.find("run")
+    assert (record.status, record.owner) == (RunStatus.RUNNING, None)
+    assert "run" in (await store.due()).runs
 
 
 class TestResuming:

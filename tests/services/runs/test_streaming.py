@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from flujo.state.memory_store import MemoryStateStore
 from support import HumanInTheLoopStep, Step, StepConfig, StoppingStore, Text, World, call, pipeline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from flujo.domain.pipeline import Pipeline
@@ -269,22 +270,25 @@ class TestReadersWhoStop:
         async for _ in runner.run_stream("x", run_id="run"):
             break
         gc.collect()
-        await until(lambda: next(iter(store.database.runs.values())).record.status is RunStatus.INTERRUPTED)
+        await until(lambda: next(iter(store.database.runs.values())).record.owner is None)
         await runner.aclose()
-        assert (await store.find("run")).status is RunStatus.INTERRUPTED
+        assert (await store.find("run")).status is RunStatus.RUNNING
 
     async def test_closing_the_runner_closes_its_streams(self, store: StateStore) -> None:
         async with Runner(slow(World(), asyncio.Event()), store=store) as runner:
             stream = runner.run_stream("x", run_id="run")
             await anext(stream)
-        assert (await store.find("run")).status is RunStatus.INTERRUPTED
+        record = await store.find("run")
+        assert (record.status, record.owner) == (RunStatus.RUNNING, None)
         assert [item async for item in stream] == []
 
-    async def test_a_cancelled_reader_interrupts_the_run(self, store: StateStore) -> None:
+    @pytest.mark.parametrize("closes", ["a context manager", "aclosing"])
+    async def test_a_cancelled_reader_releases_the_run(self, store: StateStore, closes: str) -> None:
         gate, reading = asyncio.Event(), asyncio.Event()
 
         async def reader() -> None:
-            async with runner.run_stream("x", run_id="run") as stream:
+            opened = runner.run_stream("x", run_id="run")
+            async with opened if closes == "a context manager" else contextlib.aclosing(opened) as stream:
                 async for _ in stream:
                     reading.set()
 
@@ -294,7 +298,23 @@ class TestReadersWhoStop:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert (await store.find("run")).status is RunStatus.INTERRUPTED
+            record = await store.find("run")
+            assert (record.status, record.owner) == (RunStatus.RUNNING, None)
+
+    async def test_a_client_that_disconnects_releases_the_run(self, store: StateStore) -> None:
+        """A server drops the generator of a response whose client is gone."""
+
+        async def body() -> AsyncIterator[Any]:
+            async with runner.run_stream("x", run_id="run") as stream:
+                async for item in stream:
+                    yield item
+
+        async with Runner(slow(World(), asyncio.Event()), store=store) as runner:
+            response = body()
+            await anext(response)
+            await response.aclose()  # type: ignore[attr-defined]  # a generator
+            record = await store.find("run")
+            assert (record.status, record.owner) == (RunStatus.RUNNING, None)
 
     async def test_an_unread_stream_starts_nothing(self) -> None:
         world = World()

@@ -47,14 +47,18 @@ class StopReason(Enum):
     INTERRUPT = RunStatus.INTERRUPTED
     """A person or the program stops this run: only a resume continues it."""
     SHUTDOWN = RunStatus.RUNNING
-    """The process ends: the run keeps its status without an owner, and any process may take it over."""
+    """The process ends, or the caller is gone: the run keeps its status without an owner, and any process may
+    take it over."""
 
 
 @dataclass(slots=True)
 class Stop:
-    """Why the task of an execution is cancelled; set before the cancellation."""
+    """Why the task of an execution is cancelled; set before the cancellation.
 
-    reason: StopReason = StopReason.INTERRUPT
+    A cancellation without a reason comes from a server that stops or a client that disconnected.
+    """
+
+    reason: StopReason = StopReason.SHUTDOWN
 
 
 class _Cancelling:

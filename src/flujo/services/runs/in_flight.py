@@ -1,4 +1,4 @@
-"""Runs in flight: closing a runner stops them, resumable, and waits until that is recorded."""
+"""Runs in flight: closing a runner releases them, and waits until that is recorded."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class InFlight:
         """Count this task in while it executes a run: `with in_flight.executing(): …`.
 
         Raises (at the exit):
-            RunnerClosed: the runner was closed meanwhile; the run is interrupted and can be resumed.
+            RunnerClosed: the runner was closed meanwhile; any process may resume the run.
         """
         return _Flight(self._flights, self._pipeline)
 
     async def stop(self) -> None:
-        """Interrupt the runs that are being executed; recorded when this returns."""
+        """Release the runs that are being executed; recorded when this returns."""
         await asyncio.gather(*[flight.stop() for flight in self._flights])
 
 
@@ -60,11 +60,11 @@ class _Flight:
         ):
             raise RunnerClosed(
                 f"the runner of pipeline {self._pipeline!r} was closed while it executed a run",
-                hint="the run is interrupted; resume it with `resume_async` or `flujo resume`",
+                hint="the run is released: recovery resumes it, or `resume_async`, or `flujo resume`",
             ) from None
 
     async def stop(self) -> None:
-        """Interrupt the run, and wait until the task has left it.
+        """Release the run, and wait until the task has left it.
 
         A task that is being cancelled already records that now, and is left to it: a second
         cancellation would cut the recording off.

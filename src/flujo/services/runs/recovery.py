@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from flujo.exceptions import FlujoError, ResumeConflict, RunnerClosed
 from flujo.governance.logs import logger
-from flujo.services.runs.execution import Stop, StopReason
+from flujo.services.runs.execution import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -111,7 +111,6 @@ class Recovery:
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.wait([self._watch])
-        self._stop.reason = StopReason.SHUTDOWN
         for task in self._running.values():
             task.cancel()
         await self.settled()

@@ -162,11 +162,14 @@ class Flujo(Generic[In, Out, Ctx]):
             initial_context_data: fields of the context at the start.
             run_id: an id chosen by the caller, which makes starting idempotent.
             metadata: flat facts to find the run by.
-            if_exists: what to do when `run_id` exists already with the same pipeline, input and initial context:
-                resume it, or wait while another process executes it (`attach`); raise `RunConflict` (`fail`);
-                resume it, or raise `ResumeConflict` while another process executes it (`resume`); return its
-                state (`return`).
+            if_exists: what to do when `run_id` exists already with the same pipeline, input and initial
+                context: resume it, or wait while another process executes it (`attach`); raise `RunConflict`
+                (`fail`); resume it, or raise `ResumeConflict` while another process executes it (`resume`);
+                return its state (`return`).
             sink: gets every event of the run, as it happens.
+
+        A cancellation of this call stops the run here and releases it: recovery, in this process or another,
+        resumes it. `TaskClient.cancel_task` ends a run.
 
         Raises:
             InputRejected: the input or the context does not fit.
@@ -320,8 +323,8 @@ class Flujo(Generic[In, Out, Ctx]):
         """Close everything that this runner opened. Idempotent; concurrent calls are safe.
 
         Open streams are closed first; detached runs are executed to their end. Other runs in flight
-        are interrupted (they can be resumed), and their callers get `RunnerClosed`. A runner that
-        is closed stays closed.
+        are released, so that any process may resume them, and their callers get `RunnerClosed`. A runner
+        that is closed stays closed.
         """
         await self._lifetime.close(self._stop)
 
@@ -343,11 +346,13 @@ class Flujo(Generic[In, Out, Ctx]):
             await self._stop_recovery()
             await self._lifetime.release()
 
-    async def _accept(self, request: Request, sink: Sink | None) -> PipelineResult[Out, Ctx]:
+    async def _accept(
+        self, request: Request, sink: Sink | None, stop: Stop | None = None
+    ) -> PipelineResult[Out, Ctx]:
         with self._in_flight.executing():
             service = await self._open()
             context = {**self._context_data, **context_fields(request.context)}
-            return await service.accept(replace(request, context=context), sink=self._told(sink))
+            return await service.accept(replace(request, context=context), sink=self._told(sink), stop=stop)
 
     def _returned(self, result: PipelineResult[Out, Ctx]) -> PipelineResult[Out, Ctx]:
         """Return a result, or raise `PausedException` when the caller wants that for open questions."""

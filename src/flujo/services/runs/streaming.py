@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Generic, Self
 from flujo.domain.events import Chunk, Event, RunStarted, StepEnded
 from flujo.domain.models import Ctx, Out, PipelineResult
 from flujo.domain.outcomes import Aborted, Paused
+from flujo.services.runs.execution import Stop, StopReason
 
 if TYPE_CHECKING:
     from flujo.domain.journal import RunId
@@ -39,8 +40,8 @@ class RunStream(AsyncIterator["Item[Out, Ctx]"], Generic[Out, Ctx]):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
+    async def __aexit__(self, error: type[BaseException] | None, *_: object) -> None:
+        await self._delivery.close(_reason(is_lost=error is not None))
 
     def __aiter__(self) -> Self:
         return self
@@ -52,8 +53,12 @@ class RunStream(AsyncIterator["Item[Out, Ctx]"], Generic[Out, Ctx]):
         return item
 
     async def aclose(self) -> None:
-        """Stop reading. The run is interrupted (it can be resumed), or continues if detached. Idempotent."""
-        await self._delivery.close()
+        """Stop reading. The run is interrupted (it can be resumed), or continues if detached. Idempotent.
+
+        If the reader was cancelled, the run is released instead, so that recovery resumes it.
+        """
+        task = asyncio.current_task()
+        await self._delivery.close(_reason(is_lost=task is not None and task.cancelling() > 0))
 
     def __del__(self) -> None:
         # After `break` out of `async for` without `async with` no reader is left: the run must not wait.
@@ -64,7 +69,7 @@ class Delivery(Generic[Out, Ctx]):
     """Executes a run in its own task, and buffers the items that its reader has not read yet.
 
     Args:
-        start: executes the run and sends its events to the given sink.
+        start: executes the run, sends its events to the given sink, and is stopped for the given reason.
         buffer: how many items may wait for the reader.
         detach: whether the run continues when its reader has closed the stream.
         running: the set that holds this delivery while its run is executed.
@@ -72,7 +77,7 @@ class Delivery(Generic[Out, Ctx]):
 
     def __init__(
         self,
-        start: Callable[[Sink], Awaitable[PipelineResult[Out, Ctx]]],
+        start: Callable[[Sink, Stop], Awaitable[PipelineResult[Out, Ctx]]],
         *,
         buffer: int,
         detach: bool,
@@ -80,6 +85,7 @@ class Delivery(Generic[Out, Ctx]):
     ) -> None:
         self.run_id: RunId | None = None
         self._start = start
+        self._stop = Stop()
         self._detach = detach
         self._running = running
         self._room = asyncio.Semaphore(buffer)
@@ -106,8 +112,10 @@ class Delivery(Generic[Out, Ctx]):
             self._task.result()
         return None
 
-    async def close(self) -> None:
-        """Stop reading; a run that is not detached is cancelled, which is recorded before the return."""
+    async def close(self, reason: StopReason = StopReason.SHUTDOWN) -> None:
+        """Stop reading; a run that is not detached is stopped, which is recorded before the return."""
+        if not self._closed:
+            self._stop.reason = reason
         self._closed = True
         if self._task is None or self._task.done():
             return
@@ -132,7 +140,7 @@ class Delivery(Generic[Out, Ctx]):
         self._task.get_loop().call_soon_threadsafe(stop)
 
     async def _deliver(self) -> None:
-        result = await self._start(self._tell)
+        result = await self._start(self._tell, self._stop)
         for ended in self._held:
             await self._put(ended)
         await self._put(result)
@@ -161,3 +169,8 @@ class Delivery(Generic[Out, Ctx]):
         self._items.put_nowait(None)
         if not task.cancelled():
             task.exception()  # mark it as retrieved: `next` raises it, and a closed stream does not need it
+
+
+def _reason(*, is_lost: bool) -> StopReason:
+    """Return why a run stops whose reader stops: a reader that failed or was cancelled did not choose to."""
+    return StopReason.SHUTDOWN if is_lost else StopReason.INTERRUPT
