@@ -18,31 +18,129 @@ from typing import Any
 PAGE = Path(__file__).parent / "reliability.md"
 MARKER = "<!-- from here on by hand -->"
 
+@dataclass(frozen=True)
+class Guarantee:
+    """A promise, the kinds of faults that its tests inject, and where it ends."""
+
+    promise: str
+    faults: str
+    limit: str = ""
+
+
 GUARANTEES = {
-    "G1": "A step that was reported as completed never runs again.",
-    "G2": "`kill -9` at any moment loses no completed step, and the resumed run ends like a run that was not killed.",
-    "G3": "Under `enforce_idempotency` a call is issued at most once per key; a call with an unknown result is in doubt, and Flujo never guesses.",
-    "G4": "If several processes resume a run or answer a question, exactly one wins.",
-    "G5": "A process that has lost a run, because it was frozen or replaced, cannot write to it any more.",
-    "G7": "Corrupt or missing rows are detected; a run never resumes from them.",
-    "G8": "A step's result, context, usage and position are committed together or not at all.",
-    "G9": "After a connection is lost at COMMIT, Flujo looks up the result; it does not guess.",
-    "G10": "Cancelling is safe at every await: no resource stays held, and the run can be resumed.",
-    "G11": "`timeout_s` and deadlines are kept exactly, also across a crash.",
-    "G12": "On SIGTERM a process releases its runs, and another process can resume them immediately.",
-    "G13": "An unavailable database fails no run: retries are bounded, the error is typed, and the run can be resumed.",
-    "G14": "A full disk is a typed error; nothing is partly written, and the run continues when there is space.",
-    "G15": "A small connection pool serves all runs, and no connection is held while a step works.",
-    "G16": "A slow database causes no lost lease and no duplicate write.",
-    "G17": "The clocks of the machines that run Flujo affect no decision.",
-    "G18": "A pause survives every failure, and each branch keeps its own question.",
-    "G20": "Budgets hold across crashes, resumes and branches.",
-    "G21": "The cache never returns an answer to a different question.",
-    "G22": "The same inputs merge to the same context, in whatever order branches finish.",
-    "G23": "Migrations are applied once and survive being killed, and runs of older versions can be resumed.",
-    "G24": "A reference always points to a stored value, and the value is verified.",
-    "G26": "Memory, files, tasks and connections do not grow with the number of runs.",
-    "G30": "The level of durability is reported, with a warning if it is lower than full.",
+    "G1": Guarantee(
+        "A step that was reported as completed never runs again.",
+        "`kill -9` before and after every statement, commit and outside call, also of the recovery; killed and frozen workers; "
+        "deploys; step code that raises any exception or swallows its cancellation",
+        "A step whose result was not committed when its process died runs again, unless it has `enforce_idempotency` (G3).",
+    ),
+    "G2": Guarantee(
+        "`kill -9` at any moment loses no completed step, and the resumed run ends like a run that was not killed.",
+        "as for G1",
+        "`durability: exit` gives this up for the steps since the last commit.",
+    ),
+    "G3": Guarantee(
+        "Under `enforce_idempotency` a call is issued at most once per key; a call with an unknown result is in doubt, and "
+        "Flujo never guesses.",
+        "`kill -9` around the call; servers that act and then are silent, cut the connection, answer 5xx or 4xx, through `requests`, "
+        "`urllib3`, `httpx`, `aiohttp`, `grpc` and database drivers; retries; time limits; a database restored from a backup",
+        "A client library that repeats a request by itself does so under one key. A database restored from a backup knows of "
+        "later calls only after `flujo doctor --after-restore`.",
+    ),
+    "G4": Guarantee(
+        "If several processes resume a run or answer a question, exactly one wins.",
+        "every order of the statements of two and three processes with crashes between them; real processes that race",
+    ),
+    "G5": Guarantee(
+        "A process that has lost a run, because it was frozen or replaced, cannot write to it any more.",
+        "frozen processes, stalled writes, every order of statements, a step that ignores its cancellation and ends later",
+        "Effects outside the database are not undone: see G3.",
+    ),
+    "G7": Guarantee(
+        "Corrupt or missing rows are detected; a run never resumes from them.",
+        "flipped, truncated, swapped and missing values in every column; a damaged schema; deleted files",
+        "A person who also recomputes the digests is not detected.",
+    ),
+    "G8": Guarantee(
+        "A step's result, context, usage and position are committed together or not at all.",
+        "`kill -9` before and after every statement and commit",
+    ),
+    "G9": Guarantee(
+        "After a connection is lost at COMMIT, Flujo looks up the result; it does not guess.",
+        "connections cut at every message, a server killed in COMMIT",
+    ),
+    "G10": Guarantee(
+        "Cancelling is safe at every await: no resource stays held, and the run can be resumed.",
+        "cancellation at every turn of the event loop; step code that raises `CancelledError` itself, any other exception, "
+        "swallows its cancellation, or never ends",
+        "A thread cannot be ended: a sync callable that never returns keeps its thread until the process ends.",
+    ),
+    "G11": Guarantee(
+        "`timeout_s` and deadlines are kept exactly, also across a crash.",
+        "crashes at any time on a virtual clock, step code that ignores its cancellation",
+    ),
+    "G12": Guarantee(
+        "On SIGTERM a process releases its runs, and another process can resume them immediately.",
+        "SIGTERM under load, to `flujo run`, a worker and a web service; clients that disconnect; step code that ignores its "
+        "cancellation",
+    ),
+    "G13": Guarantee(
+        "An unavailable database fails no run: retries are bounded, the error is typed, and the run can be resumed.",
+        "a restarted server, cut connections, locked files",
+    ),
+    "G14": Guarantee(
+        "A full disk is a typed error; nothing is partly written, and the run continues when there is space.",
+        "a file system without room",
+    ),
+    "G15": Guarantee(
+        "A small connection pool serves all runs, and no connection is held while a step works.",
+        "a pool of one connection, a pooler between",
+    ),
+    "G16": Guarantee(
+        "A slow database causes no lost lease and no duplicate write.",
+        "stores that answer late, a blocked event loop",
+    ),
+    "G17": Guarantee(
+        "The clocks of the machines that run Flujo affect no decision.",
+        "clocks that are wrong, and clocks that step by an hour and by days in both directions",
+        "On Postgres its own clock decides, on SQLite the time since the host was started; the wall clock of a host decides about "
+        "a SQLite file only after the host was started again. Deadlines of questions are times of day.",
+    ),
+    "G18": Guarantee(
+        "A pause survives every failure, and each branch keeps its own question.",
+        "crashes at any time; answers, deadlines and cancellations in every order; a verb for another kind of pause",
+    ),
+    "G20": Guarantee(
+        "Budgets hold across crashes, resumes and branches.",
+        "`kill -9` around every call; providers that fail after they have worked, cut their stream, report no usage, negative usage or "
+        "10^30 tokens; clients that retry by themselves",
+        "A request whose usage is unknown is charged its worst case, so a run may end early.",
+    ),
+    "G21": Guarantee(
+        "The cache never returns an answer to a different question.",
+        "every way in which a callable, an agent or its resources hold data; mutations of every part of the key",
+        "A step that holds data which cannot be compared is not cached.",
+    ),
+    "G22": Guarantee(
+        "The same inputs merge to the same context, in whatever order branches finish.",
+        "every order of branches, crashes between them",
+    ),
+    "G23": Guarantee(
+        "Migrations are applied once and survive being killed, and runs of older versions can be resumed.",
+        "`kill -9` at every statement, several processes at once, databases of older versions",
+    ),
+    "G24": Guarantee(
+        "A reference always points to a stored value, and the value is verified.",
+        "`kill -9` between value and row; purges during writes in every order of statements",
+    ),
+    "G26": Guarantee(
+        "Memory, files, tasks and connections do not grow with the number of runs.",
+        "thousands of runs in one process",
+    ),
+    "G30": Guarantee(
+        "The level of durability is reported, with a warning if it is lower than full.",
+        "databases that are set to forget",
+    ),
 }
 """The guarantees, by the names in the tests' marks."""
 
@@ -91,12 +189,14 @@ def page(found: dict[str, dict[str, Proof]], made: str, by_hand: str) -> str:
         counts = [sum(getattr(each, what) for each in all_of_it) for what in ("faults", "seeds", "cases")]
         cells = [
             f"[{name}](#{name.lower()})",
-            GUARANTEES[name],
+            GUARANTEES[name].promise,
             *(f"{count:,}" if count else "-" for count in counts),
         ]
         parts.append(f"| {' | '.join(cells)} | {violations} |")
     for name, tests in found.items():
-        parts.append(f"\n## {name}\n\n{GUARANTEES[name]}\n")
+        guarantee = GUARANTEES[name]
+        parts.append(f"\n## {name}\n\n{guarantee.promise}\n\nFaults: {guarantee.faults}.\n")
+        parts += [f"Limit: {guarantee.limit}\n"] if guarantee.limit else []
         parts += [_line(test, proof) for test, proof in sorted(tests.items())] or ["None of its tests ran."]
     return "\n".join(parts) + f"\n\n{MARKER}\n{by_hand}"
 

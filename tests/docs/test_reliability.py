@@ -40,7 +40,7 @@ RELIABILITY = writer()
 @pytest.mark.parametrize("guarantee", RELIABILITY.GUARANTEES)
 def test_each_guarantee_is_on_the_page_and_has_a_marked_test(guarantee: str) -> None:
     assert guarantee in marked()
-    assert f"\n## {guarantee}\n\n{RELIABILITY.GUARANTEES[guarantee]}\n" in PAGE
+    assert f"\n## {guarantee}\n\n{RELIABILITY.GUARANTEES[guarantee].promise}\n" in PAGE
 
 
 def test_no_test_is_marked_with_an_unknown_guarantee() -> None:
