@@ -102,7 +102,7 @@ async def run(runner: Flujo[Any, Any, Any], way: str = "body") -> Any:
 
 
 def check(server: Provider, result: Any, fault: Fault) -> None:
-    """Check what holds for every run, whatever its provider did."""
+    """Check the invariants of every run, whatever its provider did."""
     sent, is_completed = len(server.requests), result.status is RunStatus.COMPLETED
     assert 1 <= sent <= 2, fault
     assert result.usage.requests == sent, fault

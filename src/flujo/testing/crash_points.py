@@ -104,7 +104,7 @@ def enumerate_crashes(
     """
     _single_threaded()
     probe(reach)
-    gc.freeze()  # a forked process then neither looks through what is imported nor copies its pages
+    gc.freeze()  # a forked process then neither scans the imported objects nor copies their pages
     report = Report()
     point = first
     while place := _killed(program, point, run=point, report=report):
