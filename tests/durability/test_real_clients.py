@@ -220,7 +220,7 @@ async def test_usage_that_cannot_be_true_leaves_the_cost_unknown_in_a_run_withou
 
 
 @pytest.mark.parametrize("api", MODELS)
-async def test_a_stream_that_ends_early_is_no_answer(server: Provider, sqlite: StateStore, api: str) -> None:
+async def test_a_stream_that_ends_early_is_refused(server: Provider, sqlite: StateStore, api: str) -> None:
     server.will_answer(Fault.EARLY_END, "The quick brown fox.")
     events: list[Any] = []
     async with runner_of(asks(api, max_retries=1), sqlite, events=events, requests_limit=9) as runner:
