@@ -9,12 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from flujo.json_schema.validator import validator
+from flujo.json_schema.validator import Validator
 
 HOSTILE = [
     "^(a{1,30}){1,30}$", "^(a+)+$", "^(a|aa)+$", "^(a|a?)+$", "^([a-zA-Z]+)*$", "^(a?){30}a{30}$", "^(.*a){12}$",
     r"^(\w+\s?)*$", "^(([a-z])+.)+[A-Z]([a-z])+$", "^a*a*a*a*a*a*a*a*$", r"(a*)*b", "^(a{0,9}){0,9}(a{0,9}){0,9}b$",
 ]  # fmt: skip
+
+
+def fits(value: Any, schema: Any) -> bool:
+    """Return whether a value has no violation."""
+    return not any(Validator(schema).iter_errors(value))
 
 
 @pytest.mark.parametrize("pattern", HOSTILE)
@@ -25,11 +30,11 @@ def test_a_hostile_pattern_terminates(pattern: str, keyword: str) -> None:
     """A backtracking engine needs exponential time for each of these."""
     text = "a" * 50_000 + "!"
     if keyword == "pattern":
-        assert not validator({"pattern": pattern}).is_valid(text)
+        assert not fits(text, {"pattern": pattern})
         return
     patterns = {"patternProperties": {pattern: {"type": "integer"}}}
     refused = {keyword: False} if keyword != "patternProperties" else {"minProperties": 2}
-    assert not validator({**patterns, **refused}).is_valid({text: 1})
+    assert not fits({text: 1}, {**patterns, **refused})
 
 
 NAMES = st.sampled_from(["a", "ab", "b", "c"])
@@ -71,7 +76,7 @@ def test_a_schema_accepts_the_same_values_as_the_reference_implementation(
         **schema,
         "$defs": {"one": {"properties": {"b": {"type": "integer"}}, "patternProperties": {"^c": True}}},
     }
-    assert validator(schema).is_valid(value) is Draft202012Validator(schema).is_valid(value)
+    assert fits(value, schema) is Draft202012Validator(schema).is_valid(value)
 
 
 def test_jsonschema_4_26_keeps_its_resolver() -> None:
@@ -80,4 +85,8 @@ def test_jsonschema_4_26_keeps_its_resolver() -> None:
     resolved = Draft202012Validator(schema)._resolver.lookup("#/$defs/one")
     assert version("jsonschema").startswith("4.26.")
     assert resolved.contents == {"type": "integer"}
-    assert validator(schema).evolve(schema={"$ref": "#/$defs/one"}, _resolver=resolved.resolver).is_valid(1)
+    assert (
+        Validator(schema)
+        ._draft.evolve(schema={"$ref": "#/$defs/one"}, _resolver=resolved.resolver)
+        .is_valid(1)
+    )

@@ -15,8 +15,9 @@ from typing import Any
 from flujo.agents.coercion import coerced
 from flujo.domain.wording import short
 from flujo.exceptions import AgentError, OutputRejected
+from flujo.json_schema.complexity import SchemaTooComplex, check_complexity
 from flujo.json_schema.re2_patterns import PatternRefused
-from flujo.json_schema.validator import validator
+from flujo.json_schema.validator import Validator
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 64
@@ -246,14 +247,20 @@ def _validator(schema: Any) -> Any:
     from jsonschema import Draft202012Validator, SchemaError
 
     try:
+        check_complexity(schema)
         Draft202012Validator.check_schema(schema)
+    except (SchemaTooComplex, RecursionError) as error:
+        raise AgentError(
+            f"the output schema is too complex: {error}",
+            hint="merge alternatives, or divide the value into fields",
+        ) from error
     except SchemaError as error:
         raise AgentError(
             f"the output schema is not a JSON Schema: {error.message}",
             hint="see the JSON Schema 2020-12 specification",
         ) from error
     try:
-        return validator(schema)
+        return Validator(schema)
     except PatternRefused as refused:
         raise AgentError(
             f"the output schema has a pattern that is not supported: {refused}",

@@ -1,16 +1,18 @@
-"""JSON Schema 2020-12 with patterns matched in linear time."""
+"""JSON Schema 2020-12 with patterns matched in linear time, and a limit of steps."""
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
+from flujo.json_schema import complexity
 from flujo.json_schema.re2_patterns import is_found
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 # `jsonschema` calls `re.search` in four keywords, including `additionalProperties` and
 # `unevaluatedProperties`, and accepts no other engine, so all four are reimplemented here.
@@ -96,12 +98,45 @@ def _applied(validator: Any, value: dict[str, Any], schema: dict[str, Any]) -> I
                 yield schema[keyword], resolver
 
 
+def _counted(check: Callable[..., Any]) -> Callable[..., Iterator[ValidationError]]:
+    def counted(*arguments: Any) -> Iterator[ValidationError]:
+        complexity.step()
+        yield from check(*arguments) or ()
+
+    return counted
+
+
+def _fits(validator: Any, value: Any, schema: Any) -> bool:
+    return next(validator.descend(value, schema), None) is None
+
+
+# `jsonschema` collects every error of every alternative, which takes exponential time for a tree of unions.
+
+
+def _any_of(validator: Any, schemas: list[Any], value: Any, _: Any) -> Iterator[ValidationError]:
+    if not any(_fits(validator, value, schema) for schema in schemas):
+        yield ValidationError(f"{value!r} is not valid under any of the given schemas")
+
+
+def _one_of(validator: Any, schemas: list[Any], value: Any, _: Any) -> Iterator[ValidationError]:
+    fitting = list(islice((schema for schema in schemas if _fits(validator, value, schema)), 2))
+    if not fitting:
+        yield ValidationError(f"{value!r} is not valid under any of the given schemas")
+    elif len(fitting) > 1:
+        yield ValidationError(f"{value!r} is valid under more than one of the given schemas")
+
+
+_IN_PLACE = ("$ref", "$dynamicRef", "allOf", "not", "if", "dependentSchemas")
+
 LinearDraft: Any = extend(
     Draft202012Validator,
     {
+        **{keyword: _counted(Draft202012Validator.VALIDATORS[keyword]) for keyword in _IN_PLACE},
+        "anyOf": _counted(_any_of),
+        "oneOf": _counted(_one_of),
         "pattern": _pattern,
         "patternProperties": _pattern_properties,
         "additionalProperties": _additional_properties,
-        "unevaluatedProperties": _unevaluated_properties,
+        "unevaluatedProperties": _counted(_unevaluated_properties),
     },
 )

@@ -1,33 +1,47 @@
-"""Builds JSON Schema validators without network access, with patterns matched in linear time."""
+"""Validates JSON without network access, with patterns matched in linear time and a limit of steps."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flujo.json_schema.complexity import DATA, begin, check_complexity
 from flujo.json_schema.re2_patterns import check_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from jsonschema import ValidationError
 
-def validator(schema: Any) -> Any:
-    """Return a `jsonschema` validator of draft 2020-12 whose patterns are matched in linear time.
+
+class Validator:
+    """Checks values against a JSON Schema of draft 2020-12.
 
     A `$ref` to a URL or a file does not resolve, and `format` is not asserted.
 
     Raises:
         PatternRefused: RE2 does not compile one of its patterns.
+        SchemaTooComplex: it applies too many schemas to one value.
     """
-    from referencing import Registry
 
-    from flujo.json_schema.linear_validator import LinearDraft
+    def __init__(self, schema: Any) -> None:
+        from referencing import Registry
 
-    for pattern in _patterns(schema):
-        check_pattern(pattern)
-    return LinearDraft(schema, registry=Registry())
+        from flujo.json_schema.linear_validator import LinearDraft
 
+        check_complexity(schema)
+        for pattern in _patterns(schema):
+            check_pattern(pattern)
+        self._draft = LinearDraft(schema, registry=Registry())
 
-_DATA = frozenset({"const", "enum", "default", "examples"})
+    def iter_errors(self, value: Any) -> Iterator[ValidationError]:
+        """Yield the violations of `value`.
+
+        Raises:
+            CheckTooLong: the check takes too many steps.
+            RecursionError: the value is nested too deeply.
+        """
+        begin(value)
+        yield from self._draft.iter_errors(value)
 
 
 def _patterns(schema: Any) -> Iterator[str]:
@@ -40,5 +54,5 @@ def _patterns(schema: Any) -> Iterator[str]:
         if isinstance(schema.get("patternProperties"), dict):
             yield from schema["patternProperties"]
         for key, inner in schema.items():
-            if key not in _DATA:
+            if key not in DATA:
                 yield from _patterns(inner)

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from flujo.blueprint.expressions import cel, cel_ast
+from flujo.blueprint.expressions import cel, cel_ast, cost
 from flujo.blueprint.expressions.cel_lexicon import MAX_SOURCE
 from flujo.blueprint.expressions.error_messages import Problem, did_you_mean, listed, refused, unusable, value
 from flujo.blueprint.expressions.templates import Piece, Scan, scan, unwrap
@@ -100,12 +100,13 @@ class CompiledPath:
 class CompiledExpression:
     """A CEL expression: JSON data in, JSON data out."""
 
-    __slots__ = ("_program", "_slots", "reads", "source")
+    __slots__ = ("_program", "_slots", "_unbounded", "reads", "source")
 
-    def __init__(self, source: str, reads: tuple[Chain, ...], program: cel.Program) -> None:
+    def __init__(self, source: str, tree: cel_ast.Node, program: cel.Program) -> None:
         self.source = source
-        self.reads = reads
+        self.reads = reads = cel_ast.reads(tree)
         self._program = program
+        self._unbounded = None if cost.is_bounded(tree) else tree
         self._slots = [(chain, cel.slot(chain)) for chain in reads]
 
     def __call__(self, lookup: Lookup) -> Any:
@@ -123,6 +124,14 @@ class CompiledExpression:
                 place[last] = lookup(chain)
             except KeyError:
                 continue  # the expression decides whether that matters: has(), get(), `a || b`
+        if self._unbounded is not None:
+            try:
+                cost.check(self._unbounded, data)
+            except cost.TooExpensive as error:
+                hint = (
+                    "make the values smaller, or compute this in Python: a step with `call: module:function`"
+                )
+                raise _failed(self.source, str(error), hint) from error
         worked, result = self._program.run(data)
         if worked:
             return _json(result, self.source)
@@ -184,8 +193,8 @@ def _compiled(source: str) -> Evaluator:
     if (tree := cel_ast.path(source)) and (chain := cel_ast.chain(tree)):
         return CompiledPath(said, chain)
     try:
-        reads = cel_ast.reads(cel.parse(source))
-        return CompiledExpression(said, reads, cel.program(source, {chain[0] for chain in reads}))
+        tree = cel.parse(source)
+        return CompiledExpression(said, tree, cel.program(source, {name for name, *_ in cel_ast.reads(tree)}))
     except cel.Refused as error:
         raise _Unreadable(refused(source, error.faults[0])) from error
 

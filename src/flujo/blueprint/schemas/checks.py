@@ -24,6 +24,7 @@ from flujo.blueprint.reading.syntax_rules import (
 )
 from flujo.blueprint.schemas.keywords import KEYWORDS, is_number, kind_of, short, wrong
 from flujo.blueprint.schemas.patterns import pattern_problem
+from flujo.json_schema.complexity import SchemaTooComplex, check_complexity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,11 +167,16 @@ class _Walk:
     # References ------------------------------------------------------------------------------------------
 
     def references(self) -> None:
-        """Check that every `$ref` has a target, and that no cycle stays at the same value."""
+        """Check that every `$ref` has a target, and that few schemas and no cycle stay at the same value."""
         state: dict[Path, bool] = {}
         for path in self.schemas:
             if path not in state and len(self.found) < MAX_PROBLEMS:
                 self._follow(path, state)
+        try:
+            check_complexity(self.root)
+        except SchemaTooComplex as error:
+            where = next((path for path, known in self.schemas.items() if known is error.schema), ())
+            self._add(SCHEMA_LIMIT, where, str(error), "merge alternatives, or divide the value into fields")
 
     def _follow(self, start: Path, state: dict[Path, bool]) -> None:
         """Visit the schemas for the same value, depth first; True marks those that are being visited.

@@ -10,7 +10,8 @@ from flujo.blueprint.schemas.checks import problems
 from flujo.blueprint.schemas.keywords import kind_of
 from flujo.domain.wording import short
 from flujo.exceptions import BlueprintError, OutputRejected
-from flujo.json_schema.validator import validator
+from flujo.json_schema.complexity import CheckTooLong
+from flujo.json_schema.validator import Validator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +64,7 @@ class CompiledSchema:
 
     def __init__(self, schema: dict[str, Any]) -> None:
         self.schema = schema
-        self._validator = validator(schema)
+        self._validator = Validator(schema)
 
     def check(self, value: Any, *, what: str) -> None:
         """Raise unless `value` fits.
@@ -100,6 +101,8 @@ class CompiledSchema:
                 )
         except RecursionError:
             yield "the value is nested too deeply to be checked"
+        except CheckTooLong:
+            yield "the value takes too many steps to be checked"
 
 
 def _reason(error: Any) -> str:
