@@ -65,6 +65,8 @@ def settings() -> str:
         "variable may contain a secret. An unknown key is an error.\n",
         "A table `[env.NAME]` overrides settings in one environment: any key below, and the models of agents "
         '(`agents."*".model = "local:smollm2"`). Select it with `--env NAME` or `FLUJO_ENV`.\n',
+        "\n`FLUJO_TRUSTED_PROJECTS` names projects of other users that are trusted, like `flujo trust` does: paths with `:` "
+        "between them, or `*` for every project.\n",
         "| key in `flujo.toml` | variable | default | meaning |",
         "|---|---|---|---|",
     ]

@@ -4,6 +4,7 @@ FlujoError
 ├── SettingsError            FLJ6xx  settings, the environment, words on a command line
 │   ├── InputRejected                the run's input does not match the blueprint's input_schema
 │   ├── LockMismatch                 the blueprint differs from flujo.lock
+│   ├── ProjectNotTrusted            another user of this machine controls the project
 │   ├── LockUnreadable               flujo.lock is corrupt, or has another format version
 │   └── GitFailed                    git is missing, or the revision does not exist
 ├── BlueprintError           FLJ1xx  a blueprint that does not pass its checks (carries diagnostics)
@@ -125,6 +126,12 @@ class InputRejected(SettingsError):
 
     code = "FLJ601"
     field: str | None = None
+
+
+class ProjectNotTrusted(SettingsError):
+    """Another user of this machine controls the project: its flujo.toml, its folder or its database."""
+
+    code = "FLJ602"
 
 
 class LockMismatch(SettingsError):

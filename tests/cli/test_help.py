@@ -82,6 +82,7 @@ Operate:
   worker   Resume orphaned runs and handle expired deadlines.
   migrate  Migrate the database to the current schema.
   purge    Delete old runs and their data.
+  trust    Trust a project that belongs to another user.
   doctor   Check settings, database, models and API keys.
 """)
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from flujo.domain.wording import suggest
 from flujo.exceptions import SettingsError
+from flujo.services.project.trust import project_root, require_trust
+from flujo.settings import CONFIG_FILE, chosen_environment, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -151,7 +153,7 @@ class Project:
 
 
 def find_project(start: Path, environment: str = "") -> Project:
-    """Return the project that `start` lies in: the nearest folder upward with a flujo.toml, else `start`.
+    """Return the project that `start` lies in: the folder that `project_root` finds, else `start`.
 
     Args:
         start: a folder.
@@ -159,13 +161,13 @@ def find_project(start: Path, environment: str = "") -> Project:
 
     Raises:
         SettingsError: the folder does not exist, or its settings cannot be used.
+        ProjectNotTrusted: another user of this machine controls the project.
     """
-    from flujo.settings import CONFIG_FILE, chosen_environment, load
-
     if not start.is_dir():
         raise SettingsError(f"{start} is not a folder", hint="`-C` takes the folder of a project")
     start = start.resolve()
-    root = next((folder for folder in (start, *start.parents) if (folder / CONFIG_FILE).is_file()), None)
+    root = project_root(start)
+    require_trust(root or start)
     config = root / CONFIG_FILE if root else None
     settings = load(config, chosen=environment)
     return Project(root or start, settings, config, chosen_environment(environment))
