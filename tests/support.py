@@ -74,6 +74,7 @@ class World:
             self.calls.append(name)
             return work(data)
 
+        call.cache_key = name  # type: ignore[attr-defined]  # its captured log is not data
         return CallableRef(f"world:{name}", call)
 
 

@@ -24,6 +24,7 @@ FlujoError
 │   ├── ExpressionFailed
 │   ├── NotJournalable               a value that JSON cannot hold
 │   ├── SecretInValue                a value that contains a known secret
+│   ├── NotCacheable                 a cached step depends on an object that cannot be compared
 │   ├── LoopLimitReached
 │   ├── NoBranch
 │   ├── JournalConflict
@@ -307,6 +308,15 @@ class SecretInValue(EngineError):
 
     code = "FLJ416"
     hint = "keep secrets out of inputs, outputs and answers; read them from the environment where needed"
+
+
+class NotCacheable(EngineError):
+    """A cached step is executed every time, because it depends on an object that cannot be compared by value.
+
+    The run does not fail: the reason is logged as a warning.
+    """
+
+    code = "FLJ417"
 
 
 class LoopLimitReached(EngineError):

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from functools import partial
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic import BaseModel
 
 from flujo.agents.scripted import ScriptedAgent
+from flujo.domain.agents import AgentSpec, Reply
 from flujo.domain.journal import EntryKind
 from flujo.domain.models import PipelineContext
 from flujo.domain.run import RunStatus
-from flujo.domain.steps import BaseStep, CachePolicy, CacheStep, CallableRef
+from flujo.domain.steps import BaseStep, CachePolicy, CacheStep, CallableRef, Step
 from flujo.domain.usage import NOTHING, Usage
+from flujo.engine.cache_key import NOT_THE_AGENTS_ANSWERS
 from flujo.exceptions import PausedException
 from flujo.services.runs.runner import Flujo
 from flujo.state.memory_cache import MemoryCache
@@ -41,6 +46,7 @@ from support import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 COSTS = Usage(input_tokens=7, requests=1, cost_micro_usd=30)
 CACHED = CachePolicy()
@@ -188,6 +194,7 @@ def reading(calls: list[str]) -> CallableRef:
         calls.append(context.country)
         return f"{data} in {context.country}"
 
+    tax.cache_key = "tax"  # type: ignore[attr-defined]  # its captured log is not data
     return CallableRef("x:tax", tax)
 
 
@@ -202,6 +209,128 @@ async def test_a_callable_that_takes_the_context_is_cached_only_by_a_key(
             result = await runner.run_result_async(1, initial_context_data={"country": country})
             assert result.output == f"1 in {country}"
     assert len(calls) == asked
+
+
+# Agents ---------------------------------------------------------------------------------------------------
+
+
+class Colour(BaseModel):
+    name: str
+
+
+class Paint(BaseModel):
+    name: str
+
+
+def look_up(name: str) -> str:
+    """Look up a name."""
+    return name
+
+
+OTHER_AGENTS: dict[str, Any] = {
+    "model": "openai:gpt-5-nano",
+    "instructions": "Answer in French.",
+    "output_schema": {"type": "string", "maxLength": 5},
+    "output_type": Colour,
+    "model_settings": {"temperature": 0.5},
+    "retries": 3,
+    "tool_timeout": 1.0,
+    "tools": [look_up],
+}
+"""For each field that decides the answer, another value than its default."""
+
+
+async def key_of_agent(monkeypatch: pytest.MonkeyPatch, *, composite: bool = False, **fields: Any) -> str:
+    """Return the key under which the answer of a step with this agent is looked up."""
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    spec = AgentSpec(**{"name": "a", "model": "openai:gpt-5-mini", **fields})
+
+    async def answers(self: Any, ask: Any) -> Reply:
+        return Reply(output="yes")
+
+    monkeypatch.setattr("flujo.agents.chat.ChatAgent.ask", answers)
+    asked: list[str] = []
+
+    class Watched(MemoryCache):
+        async def get(self, key: str) -> bytes | None:
+            asked.append(key)
+            return await super().get(key)
+
+    step: BaseStep = Step(name="s", agent=spec, cache=None if composite else CACHED)
+    if composite:
+        step = LoopStep(name="l", body=pipeline(step), until=Expr("true"), cache=CACHED)
+    async with Flujo[Any, Any, Any](pipeline(step), persist_state=False, cache=Watched()) as runner:
+        result = await runner.run_result_async("hello")
+    assert result.error is None
+    (key,) = asked
+    return key
+
+
+@pytest.mark.guarantee("G21")
+@pytest.mark.parametrize("composite", [False, True])
+@pytest.mark.parametrize("field", [each.name for each in dataclasses.fields(AgentSpec)])
+async def test_each_field_of_an_agent_is_in_the_key_or_is_listed_as_without_effect(
+    field: str, composite: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = await key_of_agent(monkeypatch, composite=composite)
+    if field in NOT_THE_AGENTS_ANSWERS:
+        assert await key_of_agent(monkeypatch, composite=composite, **{field: "other"}) == usual
+    else:
+        given = {field: OTHER_AGENTS[field]}
+        other = await key_of_agent(monkeypatch, composite=composite, **given)
+        assert other != usual
+        assert await key_of_agent(monkeypatch, composite=composite, **given) == other
+
+
+@pytest.mark.guarantee("G21")
+async def test_two_classes_of_an_answer_have_different_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = [await key_of_agent(monkeypatch, output_type=each) for each in (Colour, Paint)]
+    assert one != other
+
+
+@pytest.mark.guarantee("G21")
+async def test_the_state_of_a_tool_is_in_the_key_and_a_live_client_refuses_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def tool(tenant: Any) -> Any:
+        def find(name: str) -> str:
+            """Find a name."""
+            return f"{tenant}{name}"
+
+        return find
+
+    keys = [await key_of_agent(monkeypatch, tools=[tool(each)]) for each in ("a", "b", "a")]
+    assert keys[0] == keys[2] != keys[1]
+    with pytest.raises(ValueError, match="not enough values"):  # the cache is not asked at all
+        await key_of_agent(monkeypatch, tools=[tool(iter("a"))])
+
+
+@pytest.mark.guarantee("G21")
+@pytest.mark.parametrize("package", ["openai", "pydantic-ai-slim"])
+async def test_another_version_of_the_packages_of_a_provider_is_another_key(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, installed = await key_of_agent(monkeypatch), metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "99" if name == package else installed(name))
+    assert await key_of_agent(monkeypatch) != usual
+
+
+@pytest.mark.guarantee("G21")
+async def test_another_endpoint_is_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = await key_of_agent(monkeypatch)
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://elsewhere.example/v1")
+    assert await key_of_agent(monkeypatch) != usual
+
+
+@pytest.mark.guarantee("G21")
+@pytest.mark.parametrize("setting", ["coercion_tolerant_level = 0", 'structured_output_default = "prompt"'])
+async def test_another_way_of_reading_answers_is_another_key(
+    setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = await key_of_agent(monkeypatch)
+    (tmp_path / "flujo.toml").write_text(f"[aros]\n{setting}\n", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert await key_of_agent(monkeypatch) != usual
 
 
 # Cached values --------------------------------------------------------------------------------------------
@@ -357,6 +486,7 @@ async def test_when_the_executing_step_fails_the_next_one_executes(
             raise ValueError("not me")
         return data
 
+    fail_first.cache_key = "ask"  # type: ignore[attr-defined]  # its captured log is not data
     ask = CallableRef("x:ask", fail_first)
     branches = {name: pipeline(call("a", ask, cache=CACHED)) for name in ("one", "two", "three")}
     both = ParallelStep(name="both", branches=branches, on_branch_failure="skip")
@@ -369,8 +499,9 @@ async def test_when_the_executing_step_fails_the_next_one_executes(
 
 
 async def test_a_cached_answer_costs_nothing_and_is_visible(store: MemoryStateStore) -> None:
-    agent = ScriptedAgent(["yes"], usage=COSTS)
-    target: Any = CallableRef("x:agent", agent)  # type: ignore[arg-type]  # an agent, not a function
+    agent: Any = ScriptedAgent(["yes"], usage=COSTS)
+    agent.cache_key = "yes"
+    target: Any = CallableRef("x:agent", agent)
     tree, cache = pipeline(call("a", target, cache=CACHED)), MemoryCache()
     first = await start(tree, store, 1, run_id="first", cache=cache)
     second = await start(tree, store, 1, run_id="second", cache=cache)

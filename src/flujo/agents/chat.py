@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from dataclasses import dataclass
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from flujo.agents.structured_output import OutputReader
@@ -15,7 +16,7 @@ from flujo.exceptions import AgentError, NotAvailableYet, OutputRejected
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
 
     from pydantic_ai import Agent as Runtime
     from pydantic_ai.messages import ModelMessage
@@ -110,6 +111,16 @@ class ChatAgent:
                 f"agent {self.spec.name!r} cannot be built with its tools: {error}",
                 hint="give each tool a unique name, and annotate its parameters",
             ) from error
+
+    @property
+    def answered_with(self) -> Mapping[str, Any]:
+        """What decides the answers beside the declaration: the model's endpoint, packages, and settings."""
+        return {
+            **self.source.answered_with,
+            "pydantic-ai-slim": metadata.version("pydantic-ai-slim"),
+            "coercion_level": self.settings.coercion_level,
+            "structured_output": self.settings.structured_output,
+        }
 
     async def prepare(self) -> None:
         """Download the weights of a local model when they are missing, before the step's timeout starts.

@@ -54,6 +54,7 @@ class FunctionAgent:
         self.fn = fn
         self.signature = _Signature.of(fn, name or _name(fn))
         self.wants_context = "context" in self.signature.injected
+        self.wants_resources = "resources" in self.signature.injected
         self._is_async = _is_async(fn)
         self._executor = THREADS if self.wants_context else executor
 

@@ -3,14 +3,17 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flujo.agents import local_server, local_weights
 from flujo.agents.connection import Connection
 from flujo.agents.thread_pool import THREADS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic_ai.models import Model
 
     from flujo.agents.settings import AgentSettings
@@ -47,6 +50,18 @@ class LocalModel:
     def secrets(self) -> tuple[str, ...]:
         """The key of its server, once there is one."""
         return (self._address.key,) if self._address else ()
+
+    @property
+    def answered_with(self) -> "Mapping[str, Any]":
+        """Its weights, and the version of llama.cpp."""
+        known = local_weights.CATALOGUE.get(self.name)
+        version = metadata.version("xllamacpp")
+        if known is not None:
+            return {"weights": known.sha256, "version": version}
+        path = local_weights.path_of(self.name, self.settings.cache_dir)
+        there = path.stat() if path.exists() else None
+        weights = [str(path), there and there.st_size, there and there.st_mtime_ns]
+        return {"weights": weights, "version": version}
 
     async def prepare(self) -> None:
         """Download the weights when they are missing, and verify them.

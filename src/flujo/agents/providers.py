@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from pydantic_ai.exceptions import UserError
@@ -54,6 +55,17 @@ class RemoteModel:
     key_name: str | None = None
     secrets: tuple[str, ...] = field(default=(), repr=False)
     is_free: bool = False
+
+    @property
+    def answered_with(self) -> Mapping[str, Any]:
+        """The address of the model, and the version of the provider's package."""
+        model = self.connection.model
+        package = type(getattr(model, "client", model)).__module__.partition(".")[0]
+        try:
+            version = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            version = ""
+        return {"base_url": model.base_url, "package": package, "version": version}
 
     async def prepare(self) -> None:
         """Do nothing: a remote model needs nothing on this machine."""

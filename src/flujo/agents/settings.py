@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,6 +49,11 @@ class ModelSource(Protocol):
     @property
     def is_free(self) -> bool:
         """Whether its requests cost nothing."""
+        ...
+
+    @property
+    def answered_with(self) -> Mapping[str, Any]:
+        """What decides its answers beside the model's name, as JSON data; a part of the keys of a cache."""
         ...
 
     async def prepare(self) -> None:

@@ -173,8 +173,20 @@ class Binding(Protocol):
         """Return the compiled JSON Schema."""
         ...
 
-    def source(self, ref: CallableRef) -> str:
-        """Return a digest of the module of a callable."""
+    def identity(self, who: AgentSpec | CallableRef) -> Any:
+        """Return what the answers of an agent, a callable or a class depend on, as JSON data.
+
+        Raises:
+            NotCacheable: it depends on an object that cannot be compared by value.
+        """
+        ...
+
+    def identity_of_resources(self, resources: Any, who: CallableRef) -> Any:
+        """Return what of the resources decides the answers of a callable that takes them, as JSON data.
+
+        Raises:
+            NotCacheable: the resources do not declare it.
+        """
         ...
 
     def context(self, pipeline: Pipeline) -> ContextType:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from flujo.domain.ports import CacheBackend
+    from flujo.exceptions import NotCacheable
 
 _log = logger("flujo.cache")
 
@@ -32,6 +33,13 @@ class AnswerCache:
     def __init__(self, backend: CacheBackend) -> None:
         self._backend = backend
         self._asking: dict[tuple[int, str], asyncio.Future[None]] = {}
+        self._reported: set[tuple[str, str]] = set()
+
+    def report(self, step: str, why: NotCacheable) -> None:
+        """Log once why a step is executed every time."""
+        if (step, why.message) not in self._reported:
+            self._reported.add((step, why.message))
+            _log.warning("step %r is not cached: %s [%s]\n  hint: %s", step, why.message, why.code, why.hint)
 
     async def find(self, key: str) -> CachedAnswer | None:
         """Return a cached answer; None when there is none or it cannot be read."""

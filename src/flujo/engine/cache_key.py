@@ -20,24 +20,28 @@ from flujo.domain.steps import (
     TreeSearchStep,
 )
 from flujo.engine.decisions import value_of
+from flujo.exceptions import NotCacheable
 
 if TYPE_CHECKING:
     from flujo.domain.ports import Chain
     from flujo.engine.frame import Frame
 
-VERSION = 1
+VERSION = 2
 """Increased when the parts of a key change, so that older answers are no longer found."""
 
 _NOT_THE_ANSWERS = frozenset({"name", "when", "save", "cache", "tags", "config"})
 """Fields of a cached step that do not affect its answer."""
-_FOR_PEOPLE = frozenset({"name", "instructions_file"})
-"""Fields of an agent that its model does not see."""
+NOT_THE_AGENTS_ANSWERS = frozenset({"name", "instructions_file"})
+"""Fields of an agent that do not affect its answers: its model does not see them."""
 
 
-async def key_of(step: BaseStep, policy: CachePolicy, frame: Frame) -> str | None:
-    """Return the cache key of a step; None when its answer depends on something that no key can contain.
+async def key_of(step: BaseStep, policy: CachePolicy, frame: Frame) -> str:
+    """Return the cache key of a step.
 
     A callable that takes `context` may read all of it, so it needs a `key` that names its dependencies.
+
+    Raises:
+        NotCacheable: the answer depends on something that no key can contain.
     """
     found = _Parts(frame)
     asked = _asked(step, frame)
@@ -49,9 +53,21 @@ async def key_of(step: BaseStep, policy: CachePolicy, frame: Frame) -> str | Non
     }
     if policy.key is not None:
         parts["key"] = await value_of(policy.key, frame)
-    elif found.reads_context:
-        return None
+    elif found.takes_context is not None:
+        raise NotCacheable(
+            f"`{found.takes_context.target}` takes `context`",
+            hint="name the fields that it reads: `key: context.…`",
+        )
     return canonical.digest(canonical.encode(parts, what=f"cache key of step {step.name!r}"))
+
+
+def code_of(step: BaseStep, frame: Frame) -> str:
+    """Return a digest of what answers a step, without its input: its agents, callables and their values.
+
+    Raises:
+        NotCacheable: see `key_of`.
+    """
+    return canonical.digest(canonical.encode(_Parts(frame).step(step, _NOT_THE_ANSWERS)))
 
 
 def _asked(step: BaseStep, frame: Frame) -> dict[str, Any]:
@@ -91,8 +107,8 @@ class _Parts:
     def __init__(self, frame: Frame) -> None:
         self._frame = frame
         self._reads: set[Chain] = set()
-        self.reads_context = False
-        """Whether a callable in it takes the context."""
+        self.takes_context: CallableRef | None = None
+        """A callable in it that takes the context."""
 
     def step(self, step: BaseStep, without: frozenset[str] = frozenset()) -> Any:
         """Return a step, except the fields in `without`."""
@@ -124,8 +140,7 @@ class _Parts:
                 self._reads.update(self._frame.run.binding.evaluator(node).reads)
                 return [type(node).__name__, node.source, isinstance(node, Text) and node.literal]
             case CallableRef():
-                self.reads_context |= self._frame.run.binding.agent(node).wants_context
-                return self._named(node)
+                return self._called(node)
             case AgentSpec():
                 return self.agent(node)
             case Pipeline(context_type=CallableRef() as named):
@@ -142,18 +157,26 @@ class _Parts:
 
     def agent(self, agent: AgentSpec, without: frozenset[str] = frozenset()) -> Any:
         """Return an agent; its classes and tools are named, not called by the step."""
-        named = [*agent.tools, *([agent.output_type] if agent.output_type else [])]
-        own = self.fields(agent, _FOR_PEOPLE | {"tools", "output_type"} | without)
-        return [own, [self._named(each) for each in named]]
+        own = self.fields(agent, NOT_THE_AGENTS_ANSWERS | {"tools", "output_type"} | without)
+        typed = None if agent.output_type is None else self._named(agent.output_type)
+        tools = [self._named(each) for each in agent.tools]
+        return [own, typed, tools, self._frame.run.binding.identity(agent)]
 
     def _import(self, step: ImportStep, without: frozenset[str]) -> Any:
         """Return an import; most names that its blueprint reads are its own."""
         inner = _Parts(self._frame)
         inside = inner._part(step.pipeline)
         around = {"run", "context"} if step.context == "inherit" else {"run"}
-        self.reads_context |= inner.reads_context and "context" in around
+        if "context" in around and inner.takes_context is not None:
+            self.takes_context = inner.takes_context
         self._reads |= {chain for chain in inner._reads if chain[0] in around}
         return [inside, self.fields(step, without | {"pipeline", "blueprint"})]
 
+    def _called(self, ref: CallableRef) -> Any:
+        binding, resources = self._frame.run.binding, self._frame.run.resources
+        if binding.agent(ref).wants_context:
+            self.takes_context = ref
+        return [self._named(ref), binding.identity_of_resources(resources, ref)]
+
     def _named(self, ref: CallableRef) -> Any:
-        return ["callable", ref.target, self._frame.run.binding.source(ref)]
+        return ["callable", ref.target, self._frame.run.binding.identity(ref)]

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain import canonical, merge
+from flujo.domain import merge
 from flujo.domain.journal import CACHE_MISS
 from flujo.domain.outcomes import StepOutcome, Success
 from flujo.domain.paths import branch
 from flujo.domain.steps import Step
 from flujo.engine.answer_cache import CachedAnswer
-from flujo.engine.cache_key import key_of
+from flujo.engine.cache_key import code_of, key_of
 from flujo.engine.decisions import decision
-from flujo.exceptions import OutputRejected
+from flujo.exceptions import NotCacheable, OutputRejected
 from flujo.governance.logs import logger
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from flujo.domain.paths import StepPath
     from flujo.domain.steps import BaseStep, CachePolicy
+    from flujo.engine.answer_cache import AnswerCache
     from flujo.engine.frame import Frame
 
 _log = logger("flujo.cache")
@@ -35,16 +36,21 @@ async def answered(
 ) -> tuple[StepOutcome, bool]:
     """Return the cached answer of a step, or do `work` and cache its answer; and whether it was cached.
 
-    A miss is a decision: a run that is resumed during the work continues the work. The caller records a
-    cached answer durably, because the cache may drop it before a resume.
+    A miss is a decision: a run that is resumed during the work continues the work, and its answer gets the
+    key of the code that gave it. The caller records a cached answer durably, because the cache may drop it
+    before a resume.
     """
     cache = frame.run.cache
+    if cache is None:
+        return await work(), False
     here = branch(path, "cache")
     await frame.run.journal.load_level(path)
-    missed = frame.run.journal.decision(here)
-    key = canonical.decode(missed.output or b"null") if missed else await key_of(step, policy, frame)
-    if cache is None or key is None:
+    try:
+        key, code = await key_of(step, policy, frame), code_of(step, frame)
+    except NotCacheable as error:
+        cache.report(step.name, error)
         return await work(), False
+    missed = frame.run.journal.decision(here)
     async with cache.alone(key):
         kept = None if missed else await cache.find(key)
         if kept is not None and _fits(step, frame, kept):
@@ -53,9 +59,28 @@ async def answered(
             frame.run.journal.append_deferred(replace(decision(frame, here, 1, key), fingerprint=CACHE_MISS))
         before = frame.scope.tree
         outcome = await work()
-        if isinstance(outcome, Success) and await _may_be_kept(step, frame, path, before, outcome):
+        if (
+            isinstance(outcome, Success)
+            and await _may_be_kept(step, frame, path, before, outcome)
+            and _is_unchanged(step, frame, cache, code)
+        ):
             await cache.keep(key, CachedAnswer(outcome.output, outcome.facts), policy.ttl_s)
         return outcome, False
+
+
+def _is_unchanged(step: BaseStep, frame: Frame, cache: AnswerCache, code: str) -> bool:
+    """Return whether the values that the callables of a step use are the same after the work as before it."""
+    try:
+        if code_of(step, frame) == code:
+            return True
+        changed = NotCacheable(
+            "an object that its callable uses was changed during the call",
+            hint="give the object an attribute `cache_key` with what decides the answers",
+        )
+    except NotCacheable as error:
+        changed = error
+    cache.report(step.name, changed)
+    return False
 
 
 def _fits(step: BaseStep, frame: Frame, kept: CachedAnswer) -> bool:

@@ -163,7 +163,7 @@ def _origins(thing: Any) -> Iterator[str | None]:
 
 def _check_origin(target: str, origin: str | None, allow: Sequence[str], *, listed: str | None) -> None:
     home = sys.modules.get(origin) if origin else None
-    installed = _is_installed(home)
+    installed = is_installed(home)
     denied = not origin or origin.partition(".")[0] in DENIED
     if not denied and origin and _allows(allow, origin, listed, exactly=installed):
         return
@@ -179,7 +179,7 @@ def _check_origin(target: str, origin: str | None, allow: Sequence[str], *, list
     )
 
 
-def _is_installed(module: ModuleType | None) -> bool:
+def is_installed(module: ModuleType | None) -> bool:
     """Return whether a module belongs to an installed package or to Python, not to the project."""
     file = getattr(module, "__file__", None)
     if not file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from flujo.agents.thread_pool import THREADS
 from flujo.domain import canonical
@@ -28,9 +28,10 @@ from flujo.domain.steps import (
 from flujo.domain.tools import declared
 from flujo.exceptions import BlueprintError, CallableError
 from flujo.services.binding.contexts import ModelContext, SchemaContext
-from flujo.services.binding.source_digest import source_digest
+from flujo.services.binding.identity import identity, identity_of_resources
 
 if TYPE_CHECKING:
+    from flujo.agents.chat import ChatAgent
     from flujo.agents.settings import AgentSettings
     from flujo.domain.executor import Executor
     from flujo.domain.pipeline import Pipeline
@@ -54,7 +55,6 @@ class PipelineBinding:
         self._evaluators: dict[Expr | Text, Evaluator] = {}
         self._agents: dict[Any, Agent] = {}
         self._schemas: dict[bytes, Schema] = {}
-        self._sources: dict[tuple[str, int], str] = {}
         self._executor = executor
         # By the identity of a pipeline that has a context of its own. It is kept, so that its id stays taken.
         self._contexts: dict[int, tuple[Pipeline, ContextType]] = {}
@@ -151,12 +151,21 @@ class PipelineBinding:
             self._schemas[key] = compile_schema(schema)
         return self._schemas[key]
 
-    def source(self, ref: CallableRef) -> str:
-        """Return a digest of a callable's source; it changes with the callable's module."""
-        key = (ref.target, id(ref.live))
-        if key not in self._sources:
-            self._sources[key] = source_digest(self._resolve(ref))
-        return self._sources[key]
+    def identity(self, who: AgentSpec | CallableRef) -> Any:
+        """Return what the answers of an agent, a callable or a class depend on; see `Binding`.
+
+        It is computed at each call, because captured values and globals may change.
+        """
+        if isinstance(who, CallableRef):
+            return identity(self._resolve(who), f"`{who.target}`")
+        return cast("ChatAgent", self.agent(who)).answered_with
+
+    def identity_of_resources(self, resources: Any, who: CallableRef) -> Any:
+        """Return what of the resources decides the answers of a callable; None if it takes none."""
+        # An agent of another class gets the whole request, and the resources with it.
+        if resources is None or not getattr(self.agent(who), "wants_resources", True):
+            return None
+        return identity_of_resources(resources, f"`{who.target}`")
 
     def context(self, pipeline: Pipeline) -> ContextType:
         """Return the context type of this pipeline."""
