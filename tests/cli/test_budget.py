@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agents.provider_server import Provider, Response, provider_server
+from agents.provider_server import Fault, Provider, Response, provider_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,3 +117,31 @@ def test_what_a_killed_run_may_have_cost_is_shown(flujo: Flujo, project: Project
     assert told["unconfirmed"]["requests"] == 1
     assert told["unconfirmed"]["output_tokens"] == 100
     assert told["usage"]["requests"] == 3
+
+
+def test_a_failed_request_is_one_request_and_stays_charged(
+    flujo: Flujo, project: Project, provider: Provider
+) -> None:
+    provider.answers[:] = [Fault.OVERLOADED]
+    project.blueprint("letters", LETTERS.replace("BUDGET", "budget: {requests_limit: 1}"))
+    with project.start("run", "letters", "--json") as process:
+        told = json.loads(process.communicate()[0])
+    assert process.returncode == 1
+    assert len(provider.requests) == told["usage"]["requests"] == 1
+    assert told["error"]["code"] == "FLJ302"
+    assert told["usage"]["cost_usd"] is None
+    assert told["unconfirmed"]["output_tokens"] == 100
+    assert flujo("resume", "@last", "--retry-failed").exit_code == 6
+    assert len(provider.requests) == 1
+
+
+def test_a_rate_limited_step_waits_and_goes_on(flujo: Flujo, project: Project, provider: Provider) -> None:
+    provider.answers[:] = [Response(status=429, headers={"retry-after-ms": "50"}), "Dear you"]
+    text = LETTERS.replace("BUDGET", "budget: {requests_limit: 4}")
+    project.blueprint("letters", text.replace("input: Write a letter", "input: x, config: {max_retries: 1}"))
+    result = flujo("run", "letters", "--json")
+    assert result.exit_code == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert len(provider.requests) == told["usage"]["requests"] == 4
+    assert told["usage"]["cost_usd"] == pytest.approx(3 * 0.00021)
+    assert told["unconfirmed"]["requests"] == 0

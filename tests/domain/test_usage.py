@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flujo.domain.usage import NOTHING, Usage
+from flujo.domain.usage import MOST, NOTHING, Usage
 
 usages = st.builds(Usage, *[st.integers(0, 1000) for _ in range(6)])
 
@@ -18,6 +18,12 @@ def test_sums_do_not_depend_on_the_order(a: Usage, b: Usage, c: Usage) -> None:
 @given(usages)
 def test_usage_survives_the_journal(usage: Usage) -> None:
     assert Usage.from_json(usage.to_json()) == usage
+
+
+def test_a_sum_stops_at_the_largest_integer_of_the_journal_and_at_zero() -> None:
+    absurd = NOTHING + Usage(input_tokens=10**30, output_tokens=-5, cost_micro_usd=MOST)
+    assert absurd == Usage(input_tokens=MOST, cost_micro_usd=MOST)
+    assert absurd + absurd == absurd
 
 
 def test_one_unknown_price_makes_the_whole_cost_unknown() -> None:

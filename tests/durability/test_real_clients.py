@@ -1,7 +1,7 @@
 """Runs against the real clients of OpenAI, Anthropic and Google, and a server that misbehaves on command.
 
-The server counts the requests that arrive. Whatever it does, Flujo counts the same requests, no limit is passed, what
-the provider may bill is charged or shown as unconfirmed, and an error is one of Flujo's.
+The server counts the requests that arrive. In every case Flujo counts the same requests, no limit is passed, the
+largest possible bill is charged or shown as unconfirmed, and an error is one of Flujo's.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ async def run(runner: Flujo[Any, Any, Any], way: str = "body") -> Any:
 
 
 def check(server: Provider, result: Any, fault: Fault) -> None:
-    """Check the invariants of every run, whatever its provider did."""
+    """Check the promises that hold for every run, however its provider behaves."""
     sent, is_completed = len(server.requests), result.status is RunStatus.COMPLETED
     assert 1 <= sent <= 2, fault
     assert result.usage.requests == sent, fault
@@ -220,7 +220,7 @@ async def test_usage_that_cannot_be_true_leaves_the_cost_unknown_in_a_run_withou
 
 
 @pytest.mark.parametrize("api", MODELS)
-async def test_a_stream_that_ends_early_is_refused(server: Provider, sqlite: StateStore, api: str) -> None:
+async def test_a_stream_that_ends_early_is_retried(server: Provider, sqlite: StateStore, api: str) -> None:
     server.will_answer(Fault.EARLY_END, "The quick brown fox.")
     events: list[Any] = []
     async with runner_of(asks(api, max_retries=1), sqlite, events=events, requests_limit=9) as runner:

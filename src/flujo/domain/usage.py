@@ -13,6 +13,9 @@ from flujo.exceptions import SettingsError
 MICRO_USD = 1_000_000
 """Costs are integers in millionths of a dollar, so that sums are exact."""
 
+MOST = 2**63 - 1
+"""The largest count: the journal holds integers of 64 bits. Sums stop there, and at zero."""
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -29,12 +32,12 @@ class Usage:
         if other is NOTHING:  # the usual case: only agents have usage
             return self
         return Usage(
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.requests + other.requests,
-            self.tool_calls + other.tool_calls,
-            self.cost_micro_usd + other.cost_micro_usd,
-            self.unpriced_requests + other.unpriced_requests,
+            _sum(self.input_tokens, other.input_tokens),
+            _sum(self.output_tokens, other.output_tokens),
+            _sum(self.requests, other.requests),
+            _sum(self.tool_calls, other.tool_calls),
+            _sum(self.cost_micro_usd, other.cost_micro_usd),
+            _sum(self.unpriced_requests, other.unpriced_requests),
         )
 
     def __bool__(self) -> bool:
@@ -66,6 +69,10 @@ class Usage:
 
 
 NOTHING = Usage()
+
+
+def _sum(one: int, other: int) -> int:
+    return max(0, min(one + other, MOST))
 
 
 UnknownPrice = Literal["refuse", "allow"]

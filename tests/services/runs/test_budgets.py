@@ -83,6 +83,17 @@ async def test_a_request_that_may_not_fit_is_not_made(store: StateStore) -> None
     assert result.usage == USED + USED
 
 
+@pytest.mark.parametrize("limits", [{}, {"requests_limit": 5}])
+async def test_the_absurd_usage_of_an_agent_does_not_end_the_run(
+    store: StateStore, limits: Mapping[str, Any]
+) -> None:
+    absurd = Usage(input_tokens=10**30, output_tokens=-(10**30), requests=1)
+    tree = pipeline(asks(scripted(absurd), "a"), asks(scripted(absurd), "b"))
+    result = await run(tree, store, **limits)
+    assert result.status is RunStatus.COMPLETED
+    assert result.usage == Usage(input_tokens=2**63 - 1, requests=2)
+
+
 @pytest.mark.parametrize(
     ("limits", "asked"),
     [
