@@ -524,7 +524,7 @@ async def test_a_declared_key_stands_for_what_cannot_be_compared() -> None:
 
 
 @pytest.mark.parametrize("key", [object(), lambda: 1 / 0, threading.Thread()])
-def test_a_declared_key_that_is_no_value_is_refused(key: Any) -> None:
+def test_a_declared_key_that_is_not_a_value_is_refused(key: Any) -> None:
     who = closure("alice")
     who.cache_key = key
     with pytest.raises(NotCacheable, match="`cache_key`"):

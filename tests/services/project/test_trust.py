@@ -126,7 +126,7 @@ def test_a_user_is_refused_what_another_user_controls(shared: Path, monkeypatch:
 
 
 @needs_root
-def test_a_flujo_toml_in_a_shared_folder_is_refused_whoever_owns_the_file(shared: Path) -> None:
+def test_a_flujo_toml_in_a_shared_folder_is_refused_also_with_a_file_of_the_user(shared: Path) -> None:
     folder, own = shared / "work", project(shared / "own", STRANGER)
     folder.mkdir()
     os.chown(folder, STRANGER, -1)

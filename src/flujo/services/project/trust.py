@@ -1,7 +1,7 @@
 """Finds the folder of a project, and refuses one that another user of this machine can control.
 
-Git has had the same rule since 2022 (`safe.directory`): settings, code and database of a project are used only
-if it belongs to this user or to root, or if the user has trusted its path.
+Git has had the same rule since 2022 (`safe.directory`): settings, code and database of a project are used
+only if it belongs to this user or to root, or if the user has trusted its path.
 """
 
 from __future__ import annotations
