@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from flujo.domain.tools import tool
     from flujo.domain.usage import UsageLimits
     from flujo.domain.values import CallableRef, Expr, Text
+    from flujo.exceptions import NotSent
     from flujo.services.inspection.task_client import TaskClient
     from flujo.services.project.recovery_policy import RecoveryPolicy
     from flujo.services.read_blueprint import read_blueprint
@@ -71,6 +72,7 @@ _HOMES = {
     "MapStep": "flujo.domain.steps",
     "MemoryProvider": "flujo.state.providers",
     "MergeStrategy": "flujo.domain.merge",
+    "NotSent": "flujo.exceptions",
     "ParallelStep": "flujo.domain.steps",
     "Pipeline": "flujo.domain.pipeline",
     "PipelineContext": "flujo.domain.models",
@@ -121,6 +123,7 @@ __all__ = [
     "MapStep",
     "MemoryProvider",
     "MergeStrategy",
+    "NotSent",
     "ParallelStep",
     "Pipeline",
     "PipelineContext",

@@ -37,6 +37,7 @@ FlujoError
 │   ├── UnknownBranch                a router chose a branch that does not exist
 │   ├── DeadlinePassed               a question was not answered in time
 │   ├── CallInDoubt                  it is unknown whether a call took effect
+│   ├── NotSent                      a call has not reached the other side
 │   ├── ProviderNotGiven             a reference names a state provider that the runner lacks
 │   ├── ProviderFailed               a state provider does not answer
 │   ├── ReferenceMissing             a state provider has no value under a reference's key
@@ -443,7 +444,18 @@ class CallInDoubt(EngineError):
 
     code = "FLJ441"
     key: str | None = None
-    hint = "look up the call's key in the other system; `flujo resume RUN --retry-failed` calls it again"
+    hint = "look up the call's key in the other system; `flujo resume RUN --retry-failed` sends it again"
+
+
+class NotSent(EngineError):
+    """A call has not reached the other side. A callable raises this error when it knows that.
+
+    Under `enforce_idempotency` the attempt has failed, and the call is not in doubt.
+    """
+
+    code = "FLJ442"
+    retryable = True
+    hint = "read the message of the callable; `flujo resume RUN --retry-failed` calls it again"
 
 
 class BudgetError(EngineError):

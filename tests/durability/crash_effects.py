@@ -3,7 +3,8 @@
     python crash_effects.py POLICY MODE URI FOLDER [--every N] [--first N]
 
 prints the report as JSON. A run pays the same amount twice on purpose. POLICY is the `in_doubt` of the steps. MODE is
-the reply to the first attempt of each payment: answer, drop the connection, stay silent, fail, answer late.
+the reply to the first attempt of each payment: answer, drop the connection, stay silent, fail, answer late, drop it so
+that the client raises an error of its own.
 """
 
 from __future__ import annotations
@@ -31,10 +32,14 @@ if TYPE_CHECKING:
 
     from flujo.domain.models import PipelineResult
 
-MODES = ("answer", "drop", "hang", "fail", "late")
+MODES = ("answer", "drop", "hang", "fail", "late", "wrapped")
 POLICIES = get_args(InDoubt)
 PAYMENTS = ("pay", "pay_again")
 TIMEOUT_S = 0.5
+
+
+class NoReceiptError(Exception):
+    """An error of a client library, which says only in words that the reply is missing."""
 
 
 class Paying:
@@ -130,6 +135,14 @@ class Paying:
             run_id, "done", result="receipt for 5", pause_id=waiting[0].pause_id
         )
 
+    def _send(self, key: str, amount: int, mode: str) -> None:
+        try:
+            self._world.effect(key, amount, "drop" if mode == "wrapped" else mode)
+        except ConnectionError as error:
+            if mode == "wrapped":
+                raise NoReceiptError(str(error)) from None
+            raise
+
     def _tree(self, run: int) -> Pipeline:
         steps = [self._payment(name, run) for name in PAYMENTS]
         both = Text("{{ [steps.pay.output, steps.pay_again.output] }}")
@@ -139,7 +152,7 @@ class Paying:
         def pay(amount: int, idempotency_key: str) -> str:  # in a thread, because a hung one can be abandoned
             first = idempotency_key not in self._world.effects(f"{run}:")
             reach("before call")
-            self._world.effect(f"{run}:{idempotency_key}", amount, self._mode if first else "answer")
+            self._send(f"{run}:{idempotency_key}", amount, self._mode if first else "answer")
             reach("after call")
             return f"receipt for {amount}"
 

@@ -76,6 +76,14 @@ class FunctionAgent:
         awaited = typing.get_origin(hint) in (collections.abc.Awaitable, collections.abc.Coroutine)
         return typing.get_args(hint)[-1] if awaited else hint
 
+    def check_arguments(self, ask: Ask) -> None:
+        """Bind the arguments without calling.
+
+        Raises:
+            ArgumentsRejected: the input or the `with:` arguments do not match the parameters.
+        """
+        self.signature.bind(ask)
+
     async def ask(self, ask: Ask) -> Reply:
         """Call it once; its exceptions propagate unchanged.
 

@@ -99,6 +99,19 @@ class PreparedAgent(Agent, Protocol):
         ...
 
 
+@runtime_checkable
+class CheckedAgent(Agent, Protocol):
+    """An agent that can refuse a request before it does anything."""
+
+    def check_arguments(self, ask: Ask) -> None:
+        """Raise what `ask` would raise before it calls anything.
+
+        Raises:
+            AgentError: the request does not match the parameters.
+        """
+        ...
+
+
 class Schema(Protocol):
     """A compiled JSON Schema."""
 

@@ -182,8 +182,15 @@ class IntentState(StrEnum):
 
     SENT = "sent"
     DONE = "done"
+    NOT_SENT = "not_sent"
+    """The call has not reached the other side, so its key is unused."""
     FAILED = "failed"
+    """The other side has refused the call."""
     IN_DOUBT = "in_doubt"
+
+
+UNRESOLVED = (IntentState.SENT, IntentState.IN_DOUBT)
+"""The states of a call that may have taken effect, unless its process is still making it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,8 @@ class Attempt:
     """Processes and checks every answer; None when the step needs neither."""
     intent: Intent | None = None
     """The intent of the call, when `enforce_idempotency` is set."""
+    repeats_doubt: bool = False
+    """Whether the call is in doubt from an earlier sending under the same key."""
 
     # brought by the call
     output: Any = None

@@ -12,6 +12,7 @@ from flujo.domain.agents import AgentSpec, Ask, answered_by
 from flujo.domain.events import Chunk, StepRetried, StepStarted
 from flujo.domain.journal import Entry, EntryKind, EntryStatus, ErrorInfo
 from flujo.domain.outcomes import Aborted, Failure, Paused, StepOutcome, Success
+from flujo.domain.ports import CheckedAgent
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import IntentState, Pause
 from flujo.domain.usage import NOTHING, Usage
@@ -72,6 +73,18 @@ def _judges_answers(step: Step, _: Frame) -> bool:
     return bool(step.output_schema is not None or step.validators or step.processors.output)
 
 
+def _is_enforced(step: Step, _: Frame) -> bool:
+    return step.enforce_idempotency and step.call is not None
+
+
+async def _check_arguments(attempt: Attempt) -> None:
+    """Refuse arguments that the callable does not take before the call is announced and can be in doubt."""
+    step = cast("Step", attempt.step)
+    agent = attempt.frame.run.binding.agent(_target(step))
+    if isinstance(agent, CheckedAgent):
+        agent.check_arguments(replace(_question(step, attempt), idempotency_key=""))
+
+
 LAYERS: Sequence[Layer] = (
     Layer(lambda _, frame: frame.budget is not None, _budget),
     Layer(_takes_context, _context),
@@ -79,7 +92,8 @@ LAYERS: Sequence[Layer] = (
     Layer(lambda step, _: bool(step.processors.input), processors.process_input),
     # Every answer passes the output processors, the output schema and the validators.
     Layer(_judges_answers, processors.set_output_gate),
-    Layer(lambda step, _: step.enforce_idempotency and step.call is not None, idempotent_calls.announce),
+    Layer(_is_enforced, _check_arguments),
+    Layer(_is_enforced, idempotent_calls.announce),
 )
 """The layers around the call of a step, in the order of preparation; the call follows.
 
@@ -155,7 +169,7 @@ async def perform(step: Step, frame: Frame, path: StepPath) -> StepOutcome:
     An exception of the agent or callable fails the attempt. Retries are counted across crashes: a failed
     attempt is recorded before the next one starts.
     """
-    if step.enforce_idempotency and step.call is not None:
+    if _is_enforced(step, frame):
         outcome = await _settled(await idempotent_calls.left_in_doubt(step, frame, path))
         if outcome is not None:
             return outcome
@@ -196,11 +210,10 @@ async def _attempt(step: Step, frame: Frame, path: StepPath, number: int) -> Ste
         cause: Exception = error
     except Exception as error:  # noqa: BLE001 - foreign code: any exception fails the attempt
         failure, cause = error_info(error, path), error
-    if attempt.intent is not None:
-        outcome = await _settled(await idempotent_calls.broken_off(step, frame, attempt.intent, cause))
+    if _is_enforced(step, frame):
+        outcome = await _settled(await idempotent_calls.broken_off(attempt, cause, failure))
         if outcome is not None:
             return outcome
-    _settle_call(attempt, IntentState.FAILED)
     await frame.run.journal.record(_failed(attempt, failure, cause))
     return Failure(failure, cause)
 

@@ -11,7 +11,7 @@ from flujo.domain.outcomes import StepOutcome, Success
 from flujo.domain.paths import branch
 from flujo.domain.steps import CallableRef
 from flujo.engine.decisions import decision, foreign
-from flujo.engine.fanout import Branch, fan_out, stopped_by
+from flujo.engine.fanout import Branch, doubt_among, fan_out, stopped_by
 from flujo.exceptions import MergeConflict
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ async def run_branches(
     limit = step.max_concurrency or len(chosen)
     results = await fan_out(frame, step.kind, branches(), run_body, limit=limit, stop_at_failure=fails)
     stopped = stopped_by(frame, results, failures_stop=fails)
+    if stopped is None and step.on_branch_failure == "skip":
+        stopped = doubt_among(results)
     if stopped is not None:
         return stopped
     await merge_into(frame, step, path, results, step.merge, step.field_mapping)

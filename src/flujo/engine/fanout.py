@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, merge
 from flujo.domain.outcomes import Aborted, Failure, Paused, Success
-from flujo.exceptions import FlujoError, JournalConflict, StateError
+from flujo.exceptions import CallInDoubt, FlujoError, JournalConflict, StateError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -142,9 +142,11 @@ async def _pass(frame: Frame, _kind: str, branch: Branch, run_body: RunBody) -> 
 def stopped_by(frame: Frame, results: Sequence[BranchResult], *, failures_stop: bool) -> StepOutcome | None:
     """Return why the composite stops: a branch aborted, failed, or waits; None when it continues.
 
-    A failure takes precedence over a pause, and voids the questions of the siblings.
+    A failure takes precedence over a pause, and voids the questions of the siblings. Of several failures, one
+    that leaves a call in doubt is returned.
     """
-    outcomes = [result.outcome for result in results]
+    doubt = doubt_among(results)
+    outcomes = [*([] if doubt is None else [doubt]), *(result.outcome for result in results)]
     pauses = [pause for outcome in outcomes if isinstance(outcome, Paused) for pause in outcome.pauses]
     for kinds in (Aborted, Failure) if failures_stop else (Aborted,):
         for outcome in outcomes:
@@ -152,3 +154,11 @@ def stopped_by(frame: Frame, results: Sequence[BranchResult], *, failures_stop: 
                 frame.run.journal.void(pauses)
                 return outcome
     return Paused(tuple(pauses)) if pauses else None
+
+
+def doubt_among(results: Sequence[BranchResult]) -> Failure | None:
+    """Return the failure of a branch that leaves a call in doubt; it must not be skipped."""
+    for result in results:
+        if isinstance(result.outcome, Failure) and result.outcome.error.code == CallInDoubt.code:
+            return result.outcome
+    return None

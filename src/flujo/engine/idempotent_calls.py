@@ -12,12 +12,15 @@ from flujo.domain.agents import Ask
 from flujo.domain.journal import Entry, EntryKind, EntryStatus
 from flujo.domain.outcomes import Failure, Paused
 from flujo.domain.paths import doubt, indexed
-from flujo.domain.run import Intent, IntentState, Pause, PauseKind
+from flujo.domain.run import UNRESOLVED, Intent, IntentState, Pause, PauseKind
+from flujo.engine import failed_calls
 from flujo.engine.attempt import Attempt
+from flujo.engine.failed_calls import Verdict
 from flujo.engine.journal import error_info
 from flujo.exceptions import CallInDoubt, FlujoError, OutputRejected
 
 if TYPE_CHECKING:
+    from flujo.domain.journal import ErrorInfo
     from flujo.domain.paths import StepPath
     from flujo.domain.steps import Step
     from flujo.engine.frame import Frame
@@ -35,15 +38,15 @@ Ended: TypeAlias = Attempt | Failure | Paused | None
 async def announce(attempt: Attempt) -> None:
     """Record durably that a call is about to be made.
 
-    A repeated call in doubt keeps its key, and so does a retry when the effect allows it; every other attempt
-    is a new call.
+    A call in doubt keeps its key when it is made again, and so does a call that was not sent. Any other retry
+    is a new call, unless the effect makes it the same call.
     """
     step, frame, path = cast("Step", attempt.step), attempt.frame, attempt.path
     before = await frame.run.journal.intent(path)
     tool = step.call.target if step.call else ""
     sent = attempt.input or b"null"
-    if before is not None and before.attempt == attempt.number:
-        key = before.key
+    if before is not None and _is_repeated(before, attempt.number, sent):
+        key, attempt.repeats_doubt = before.key, before.state in UNRESOLVED
     else:
         repeats = step.effect in SAME_KEY or step.in_doubt == "retry_same_key"
         parts = [frame.run.id, path, tool, 0 if repeats else attempt.number, canonical.decode(sent)]
@@ -62,39 +65,75 @@ async def announce(attempt: Attempt) -> None:
     await frame.run.journal.flush()
 
 
+def _is_repeated(before: Intent, number: int, sent: bytes) -> bool:
+    """Return whether the next call is the earlier one, made again."""
+    if before.state in UNRESOLVED or before.attempt == number:
+        return True
+    return before.state is IntentState.NOT_SENT and before.input == sent
+
+
 async def left_in_doubt(step: Step, frame: Frame, path: StepPath) -> Ended:
     """Return the resolution of a call that an earlier process made without recording the result.
 
     None when there is none, or when it is to be repeated.
     """
     intent = await frame.run.journal.intent(path)
-    if intent is None or intent.state not in (IntentState.SENT, IntentState.IN_DOUBT):
+    if intent is None or intent.state not in UNRESOLVED:
         return None
     ended = [entry.attempt for entry in frame.run.journal.attempts(path, EntryKind.WORK)]
     return None if intent.attempt in ended else await resolve(step, frame, intent)
 
 
-async def broken_off(step: Step, frame: Frame, intent: Intent, cause: Exception) -> Ended:
-    """Return the resolution of an interrupted call; None when it counts as failed."""
-    if step.effect in REPEATABLE or not isinstance(cause, TimeoutError | ConnectionError | CallInDoubt):
+async def broken_off(attempt: Attempt, cause: Exception, failure: ErrorInfo) -> Ended:
+    """Return the resolution of a call whose attempt failed; None when the call is not in doubt.
+
+    A call that was in doubt when it was made again stays in doubt after a harmless failure, which says
+    nothing about the earlier sending.
+    """
+    step, frame, intent = cast("Step", attempt.step), attempt.frame, attempt.intent
+    journal = frame.run.journal
+    if intent is None:  # this attempt has not sent the call
+        before = await journal.intent(attempt.path)
+        if before is None or before.state not in UNRESOLVED or step.effect in REPEATABLE:
+            return None
+        intent = replace(before, attempt=attempt.number)
+    else:
+        verdict = failed_calls.verdict(cause)
+        is_in_doubt = attempt.repeats_doubt or verdict is Verdict.IN_DOUBT
+        if step.effect in REPEATABLE or not is_in_doubt:
+            state = IntentState.NOT_SENT if verdict is Verdict.NOT_SENT else IntentState.FAILED
+            journal.record_intent(replace(intent, state=state))
+            return None
+    resolved = await resolve(step, frame, intent, failure)
+    if resolved is not None:
+        return resolved
+    now = await journal.intent(attempt.path)
+    if now is not None and now.state is IntentState.NOT_SENT:
         return None
-    return await resolve(step, frame, intent)
+    return await _fail(step, frame, intent, failure, retryable=True)
 
 
-async def resolve(step: Step, frame: Frame, intent: Intent) -> Ended:
-    """Resolve a call in doubt according to `in_doubt`; None when it is to be repeated, under its key."""
+async def resolve(step: Step, frame: Frame, intent: Intent, reason: ErrorInfo | None = None) -> Ended:
+    """Resolve a call in doubt according to `in_doubt`; None when it is to be repeated, under its key.
+
+    Args:
+        step: the step that made the call.
+        frame: its scope.
+        intent: the call.
+        reason: the failure that left it in doubt; None when its process died.
+    """
     match step.in_doubt:
         case "retry_same_key":
             return None
         case "reconcile":
-            return await _reconcile(step, frame, intent)
+            return await _reconcile(step, frame, intent, reason)
         case "fail":
-            return await _give_up(step, frame, intent)
+            return await _fail(step, frame, intent, reason)
         case _:
-            return await _ask(step, frame, intent)
+            return await _ask(step, frame, intent, reason)
 
 
-async def _ask(step: Step, frame: Frame, intent: Intent) -> Ended:
+async def _ask(step: Step, frame: Frame, intent: Intent, reason: ErrorInfo | None) -> Ended:
     pause_id = doubt(intent.path, intent.sends - 1)
     # Flujo 0.1 used the number alone as the id of the question.
     asked = frame.run.journal.pause(pause_id) or frame.run.journal.pause(
@@ -103,7 +142,7 @@ async def _ask(step: Step, frame: Frame, intent: Intent) -> Ended:
     if asked is not None and asked.is_open:
         return Paused((asked,))
     if asked is None or asked.answer is None:
-        question = _question(step, intent, pause_id)
+        question = _question(step, intent, pause_id, reason)
         frame.run.journal.record_intent(replace(intent, state=IntentState.IN_DOUBT))
         frame.run.journal.ask(question)
         return Paused((question,))
@@ -114,16 +153,19 @@ async def _ask(step: Step, frame: Frame, intent: Intent) -> Ended:
         case "retry":
             return None
         case _:
-            return await _give_up(step, frame, intent)
+            return await _fail(step, frame, intent, reason)
 
 
-def _question(step: Step, intent: Intent, pause_id: StepPath) -> Pause:
+def _question(step: Step, intent: Intent, pause_id: StepPath, reason: ErrorInfo | None) -> Pause:
     when = datetime.fromtimestamp(intent.sent_at or 0.0, UTC).isoformat(timespec="seconds")
     result = True if step.output_schema is None else step.output_schema
+    unknown = "how that ended is not recorded."
+    if reason is not None:
+        unknown = f"it is unknown whether that took effect.\nfailed: {reason.message}"
     return Pause(
         pause_id=pause_id,
         kind=PauseKind.DOUBT,
-        message=f"step {step.name!r} called `{intent.tool}` at {when}, and how that ended is not recorded.\n"
+        message=f"step {step.name!r} called `{intent.tool}` at {when}, and {unknown}\n"
         f"sent: {intent.input.decode()}\nkey:  {intent.key}\n"
         "Look on the other side, then say: done (with its result), retry (call again, with the same key), "
         "or fail.",
@@ -138,9 +180,9 @@ def _question(step: Step, intent: Intent, pause_id: StepPath) -> Pause:
     )
 
 
-async def _reconcile(step: Step, frame: Frame, intent: Intent) -> Ended:
+async def _reconcile(step: Step, frame: Frame, intent: Intent, reason: ErrorInfo | None) -> Ended:
     if step.reconcile is None:
-        return await _ask(step, frame, intent)
+        return await _ask(step, frame, intent, reason)
     ask = Ask(data=canonical.decode(intent.input), resources=frame.run.resources, idempotency_key=intent.key)
     try:
         async with asyncio.timeout(step.config.timeout_s):
@@ -148,14 +190,17 @@ async def _reconcile(step: Step, frame: Frame, intent: Intent) -> Ended:
         found = canonical.normalise(reply.output, what=f"answer of `{step.reconcile.target}`")
     except FlujoError:
         raise
-    except Exception as error:  # noqa: BLE001 - foreign code; the call stays in doubt until the next attempt
-        return Failure(error_info(error, intent.path), error)
+    except Exception as error:  # noqa: BLE001 - foreign code; without an entry, a resumed run calls it again
+        return Failure(_unknown(step, intent, error_info(error, intent.path)), error)
     if not isinstance(found, dict) or not isinstance(found.get("done"), bool):
         raise OutputRejected(
             f"`{step.reconcile.target}` did not return whether the call of step {step.name!r} was made",
             hint="return {'done': True, 'result': …} or {'done': False}",
         )
-    return _made(step, frame, intent, found.get("result"), by="reconcile") if found["done"] else None
+    if found["done"]:
+        return _made(step, frame, intent, found.get("result"), by="reconcile")
+    frame.run.journal.record_intent(replace(intent, state=IntentState.NOT_SENT))
+    return None
 
 
 def _made(step: Step, frame: Frame, intent: Intent, result: Any, *, by: str) -> Attempt:
@@ -175,12 +220,13 @@ def _made(step: Step, frame: Frame, intent: Intent, result: Any, *, by: str) -> 
     )
 
 
-async def _give_up(step: Step, frame: Frame, intent: Intent) -> Failure:
-    error = CallInDoubt(
-        f"step {step.name!r} called `{intent.tool}`, and it is unknown whether that took effect",
-        key=intent.key,
-    )
-    failure = error_info(error, intent.path)
+async def _fail(
+    step: Step, frame: Frame, intent: Intent, reason: ErrorInfo | None, *, retryable: bool = False
+) -> Failure:
+    """Record a failed attempt whose call stays in doubt. If it is retried, the retry keeps the key."""
+    failure = _unknown(step, intent, reason)
+    if reason is not None and retryable:
+        failure = replace(failure, type=reason.type, retryable=reason.retryable)
     frame.run.journal.record_intent(replace(intent, state=IntentState.IN_DOUBT))
     await frame.run.journal.record(
         Entry(
@@ -195,4 +241,11 @@ async def _give_up(step: Step, frame: Frame, intent: Intent) -> Failure:
             ended_at=frame.run.clock.now(),
         )
     )
-    return Failure(failure, error)
+    return Failure(failure)
+
+
+def _unknown(step: Step, intent: Intent, reason: ErrorInfo | None) -> ErrorInfo:
+    message = f"step {step.name!r} called `{intent.tool}`, and it is unknown whether that took effect"
+    if reason is not None:
+        message += f": {reason.message}"
+    return error_info(CallInDoubt(message, key=intent.key), intent.path)

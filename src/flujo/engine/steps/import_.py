@@ -9,6 +9,7 @@ from flujo.domain import canonical
 from flujo.domain.outcomes import Failure, StepOutcome, Success
 from flujo.engine.context_isolation import ContextScope
 from flujo.engine.frame import Frame
+from flujo.exceptions import CallInDoubt
 
 if TYPE_CHECKING:
     from flujo.domain.paths import StepPath
@@ -52,8 +53,8 @@ async def _scope(step: ImportStep, frame: Frame) -> ContextScope:
 
 
 def instead(step: ImportStep, frame: Frame, failure: Failure) -> StepOutcome:
-    """Apply `on_failure` to an import that failed after its last attempt."""
-    if step.on_failure == "fail":
+    """Apply `on_failure` to an import that failed after its last attempt and leaves no call in doubt."""
+    if step.on_failure == "fail" or failure.error.code == CallInDoubt.code:
         return failure
     return Success(_substitute(step, frame), facts={"failed": failure.error.to_json()})
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain.paths import indexed
 from flujo.engine.branches import come_out, merge_into
 from flujo.engine.decisions import decide_items
-from flujo.engine.fanout import Branch, fan_out, stopped_by
+from flujo.engine.fanout import Branch, doubt_among, fan_out, stopped_by
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -43,6 +43,8 @@ async def run(step: MapStep, frame: Frame, path: StepPath, run_body: RunBody) ->
         frame, step.kind, branches(), run_body, limit=step.max_concurrency, stop_at_failure=fails
     )
     stopped = stopped_by(frame, results, failures_stop=fails)
+    if stopped is None and step.on_error == "skip":
+        stopped = doubt_among(results)
     if stopped is not None:
         return stopped
     await merge_into(frame, step, path, results, step.merge)

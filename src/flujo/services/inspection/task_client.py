@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from flujo.domain import canonical
 from flujo.domain.acts import Via
 from flujo.domain.journal import ErrorInfo
-from flujo.domain.run import IntentState, PauseKind, RunQuery, RunStatus
+from flujo.domain.run import UNRESOLVED, PauseKind, RunQuery, RunStatus
 from flujo.services.inspection.model_mismatch import drifts
 from flujo.services.inspection.trace import TraceNode, trace
 from flujo.services.lifetime import Lifetime
@@ -268,8 +268,7 @@ class TaskClient:
 
 
 async def _in_doubt(store: JournalSource, record: RunRecord) -> tuple[Intent, ...]:
-    states = (IntentState.SENT, IntentState.IN_DOUBT)
-    return tuple(intent for intent in await store.intents(record.run_id) if intent.state in states)
+    return tuple(intent for intent in await store.intents(record.run_id) if intent.state in UNRESOLVED)
 
 
 def _task(record: RunRecord, usage: Usage | None = None) -> Task:

@@ -146,7 +146,7 @@ intents = sa.Table(
     sa.Column("key", Name, nullable=False),
     sa.Column("path", Name, nullable=False),
     sa.Column("tool", Name, nullable=False),
-    sa.Column("state", Name, nullable=False),  # sent | done | failed | in_doubt
+    sa.Column("state", Name, nullable=False),  # sent | done | not_sent | failed | in_doubt
     sa.Column("fence", sa.BigInteger, nullable=False),
     sa.Column("request", Bytes, nullable=False),
     sa.Column("result", Bytes),
