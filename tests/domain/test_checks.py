@@ -308,11 +308,11 @@ WARNINGS = {
         machine({"a": [Transition("b"), Transition("a")], "b": []}, ["b"]),
         "state machine 'm': transition 2 of state 'a' is never taken: the transition before it is always taken",
     ),
-    "a retry that may repeat an effect": Case(
+    "a retry that a human has to allow": Case(
         "FLJ267",
         "[{name: a, call: 's:f', enforce_idempotency: true, config: {max_retries: 2}}]",
         Pipeline(called("a", enforce_idempotency=True, config=StepConfig(max_retries=2))),
-        "a retry of step 'a' may repeat its effect",
+        "a retry of step 'a' follows harmless failures only; after any other failure it asks a human",
     ),
 }
 

@@ -442,20 +442,29 @@ def _effects(site: _Site, step: Step, written: Collection[str]) -> Iterator[Find
             yield Finding("FLJ265", site.place, message, "remove it", (key,), at_key=True)
         return
     yield from _never_in_doubt(site, step, given)
-    if (
-        step.config.max_retries
-        and step.effect == "unsafe"
-        and ("effect" in given or step.enforce_idempotency)
-    ):
-        yield Finding(
-            "FLJ267",
-            site.place,
-            f"a retry of step {site.path!r} may repeat its effect",
-            "set `effect: idempotent` if the other system recognizes repetitions by key, or do not retry",
-            ("config", "max_retries"),
-            at_key=True,
-            is_warning=True,
+    if step.config.max_retries:
+        yield from _retried_effect(site, step, is_declared="effect" in given)
+
+
+def _retried_effect(site: _Site, step: Step, *, is_declared: bool) -> Iterator[Finding]:
+    """Warn of a retry that may repeat an effect, or that a doubt prevents."""
+    where = f"step {site.path!r}"
+    if step.enforce_idempotency and step.effect in ("unsafe", "transactional") and step.in_doubt == "pause":
+        message = (
+            f"a retry of {where} follows harmless failures only; after any other failure it asks a human"
         )
+        hint = (
+            "set `in_doubt: retry_same_key` if the other system recognizes repetitions by key, raise "
+            "`flujo.NotSent` where nothing was sent, or do not retry; `flujo explain BLUEPRINT` lists the "
+            "harmless failures"
+        )
+    elif not step.enforce_idempotency and step.effect == "unsafe" and is_declared:
+        message = f"a retry of {where} may repeat its effect"
+        hint = "set `effect: idempotent` if the other system recognizes repetitions by key, or do not retry"
+    else:
+        return
+    at = ("config", "max_retries")
+    yield Finding("FLJ267", site.place, message, hint, at, at_key=True, is_warning=True)
 
 
 def _never_in_doubt(site: _Site, step: Step, given: Collection[str]) -> Iterator[Finding]:

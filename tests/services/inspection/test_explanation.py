@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from inline_snapshot import snapshot
 
+from flujo import CallableRef, Pipeline, Step
 from flujo.services.checks.validation import compiled_or_refused
 from flujo.services.inspection.explanation import shape, story
 from flujo.services.project.project import find_project
@@ -87,3 +88,21 @@ def test_an_import_is_explained_with_its_steps() -> None:
 )
 def test_a_schema_is_described_in_words(schema: object, words: str) -> None:
     assert shape(schema) == words
+
+
+def test_a_call_that_can_be_in_doubt_is_explained_with_the_harmless_failures() -> None:
+    call = CallableRef("skills.bank:pay")
+    steps = (
+        Step(name="pay", call=call, enforce_idempotency=True),
+        Step(
+            name="note", call=call, enforce_idempotency=True, effect="idempotent", in_doubt="retry_same_key"
+        ),
+    )
+    text = story("blueprints/pay.yaml", Pipeline(steps, name="pay"))
+    assert "- pay asks a human how its call ended: after a crash and after a failure\n" in text
+    assert "- note is called again with the same key, as often as it is retried: after a crash\n" in text
+    assert (
+        "- requests: `requests.exceptions.ConnectTimeout`; `requests.exceptions.HTTPError` with HTTP 4xx"
+        in text
+    )
+    assert "unknown whether a call" not in _story("ticket_triage")

@@ -25,11 +25,13 @@ NOT_ENFORCED = rule(
 REPEATED_EFFECT = rule(
     "FLJ267",
     "repeated-effect",
-    "A retry that may repeat an effect",
-    finds="`max_retries` on a call that declares `effect: unsafe`, or that has `enforce_idempotency: true` "
-    "and declares no other effect.",
-    why="A failed attempt may have had its effect before it failed. The next attempt is a new call with a "
-    "new idempotency key.",
+    "A retry that may repeat an effect, or that a human has to allow",
+    finds="`max_retries` on a call that declares `effect: unsafe`; with `enforce_idempotency: true`, "
+    "`max_retries` on a call with `in_doubt: pause` whose effect is `unsafe` (the default) or "
+    "`transactional`.",
+    why="A failed attempt may have had its effect before it failed. Without `enforce_idempotency` the next "
+    "attempt repeats it. With `enforce_idempotency` the run asks a human, except after the failures that "
+    "`flujo explain BLUEPRINT` lists.",
     example=_CALL + "    effect: unsafe\n    config: {max_retries: 2}",
     instead=_CALL + "    effect: idempotent\n    enforce_idempotency: true\n    config: {max_retries: 2}",
 )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain.agents import AgentSpec
 from flujo.domain.pipeline import FALLBACK
 from flujo.domain.values import one_line
+from flujo.engine.failed_calls import harmless_names
+from flujo.engine.idempotent_calls import REPEATABLE
 from flujo.services.inspection.inventory import inventory
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ def story(path: str, pipeline: Pipeline) -> str:
         ["What it does, in order:", *_body(pipeline, _INDENT)],
         ["What it touches:", *_listed(_touches(path, pipeline))],
         ["Where it waits:", *_listed(_waits(pipeline))],
+        *_doubts(pipeline),
         ["What bounds it:", *_listed(_bounds(pipeline))],
     ]
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
@@ -125,6 +128,33 @@ def _waits(pipeline: Pipeline) -> Iterator[str]:
                 "without a deadline" if question.deadline_s is None else f"at most {question.deadline_s:g} s"
             )
             yield f"at {path} for a human, {limit}; the answer is {shape(question.answer_schema)}"
+
+
+_IN_DOUBT = {
+    "pause": "asks a human how its call ended",
+    "retry_same_key": "is called again with the same key, as often as it is retried",
+    "reconcile": "asks {} whether its call was made",
+    "fail": "fails",
+}
+
+
+def _doubts(pipeline: Pipeline) -> Iterator[list[str]]:
+    """Yield a section about the calls that can be in doubt, if there are any."""
+    steps: list[tuple[str, Any]] = [
+        (path, step)
+        for path, step in pipeline.walk()
+        if getattr(step, "enforce_idempotency", False) and getattr(step, "call", None) is not None
+    ]
+    if not steps:
+        return
+    lines = []
+    for path, step in steps:
+        does = _IN_DOUBT[step.in_doubt].format(step.reconcile.target if step.reconcile else "a human")
+        when = "after a crash" if step.effect in REPEATABLE else "after a crash and after a failure"
+        lines.append(f"{path} {does}: {when}")
+    yield ["What happens when it is unknown whether a call took effect:", *_listed(lines)]
+    if any(step.effect not in REPEATABLE for _, step in steps):
+        yield ["A failure is not a doubt when it is one of these:", *_listed(harmless_names())]
 
 
 def _bounds(pipeline: Pipeline) -> Iterator[str]:
