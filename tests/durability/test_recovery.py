@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import warm
-from flujo.domain.run import RunStatus
+from flujo.domain.journal import RunId
+from flujo.domain.run import NewRun, RunStatus
 from flujo.services.project.project import find_project
 from flujo.services.workspace import Workspace
 
@@ -229,6 +230,45 @@ async def test_a_run_that_kills_its_process_is_parked_with_a_reason(project: Pat
     assert "flujo resume poison" in err
     assert finish(launch(project, "resume", "poison"))[0] == -signal.SIGKILL
     assert (await record_of(project, "poison")).status is RunStatus.RUNNING
+
+
+async def accepted(project: Path, blueprint: str, *run_ids: str) -> None:
+    """Record runs that no process executes yet."""
+    async with Workspace(find_project(project)) as workspace:
+        store, found = await workspace.store(), workspace.load(f"blueprints/{blueprint}.yaml")
+        for run_id in run_ids:
+            new = NewRun(
+                run_id=RunId(run_id),
+                pipeline=found.pipeline.name,
+                closure=found.closure.digest,
+                input=b'"x"',
+                context=b"{}",
+            )
+            await store.accept(new, found.closure.blobs(), claim=False)
+
+
+@pytest.mark.guarantee("G6")
+async def test_a_run_that_kills_its_worker_takes_no_neighbour_with_it(project: Path) -> None:
+    """Two workers die with four runs; the third executes one at a time, and only the poison kills it."""
+    innocents = ("walk-1", "walk-2", "walk-3")
+    await accepted(project, "walk", *innocents)
+    await accepted(project, "die", "poison")
+    for _ in range(2):
+        assert finish(launch(project, "worker", "--once", "--concurrency", "4"))[0] == -signal.SIGKILL
+    together = [await record_of(project, run_id) for run_id in (*innocents, "poison")]
+    assert {record.recoveries for record in together} == {0}
+    (project / "go").touch()
+    codes: list[int] = []
+    while not codes or codes[-1] != 0:
+        codes.append(finish(launch(project, "worker", "--once", "--concurrency", "4"))[0])
+        assert len(codes) < 8, "the poison is never parked"
+    assert set(codes[:-1]) == {-signal.SIGKILL}
+    poison = await record_of(project, "poison")
+    assert (poison.status, poison.recoveries) == (RunStatus.PARKED, 3)
+    for run_id in innocents:
+        record = await record_of(project, run_id)
+        assert (record.status, record.recoveries) == (RunStatus.COMPLETED, 0)
+    assert seen(project).count("c") == 3
 
 
 @pytest.mark.guarantee("G11", "G18")

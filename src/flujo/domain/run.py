@@ -122,7 +122,9 @@ class RunRecord:
     """Seconds until the lease expires, by the database's clock; None when there is no lease."""
     claims: int = 0
     recoveries: int = 0
-    """How often the run was claimed from a dead owner since it last made progress."""
+    """How often the run was claimed from a dead owner that executed it alone, since it last made progress."""
+    suspicions: int = 0
+    """The same for an owner that executed other runs as well: any of them may have ended it."""
     output: bytes | None = None
     error: bytes | None = None
     usage: Usage = NOTHING
@@ -305,6 +307,8 @@ class Due:
     """Open questions whose deadline has passed."""
     runs: tuple[RunId, ...] = ()
     """Resumable runs without an owner (accepted, interrupted or answered), the longest idle first."""
+    suspects: frozenset[RunId] = frozenset()
+    """Those of them that were cut off together with other runs, and then once more: better executed alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -267,6 +267,7 @@ def run_record(row: Row, aside: Mapping[str, bytes]) -> RunRecord:
             lease_left_s=row["lease_left_s"],
             claims=row["claims"],
             recoveries=row["recoveries"],
+            suspicions=row["suspicions"],
             output=_whole(row["output"], aside),
             error=_whole(row["error"], aside),
             usage=usage(row["usage"]),

@@ -54,6 +54,8 @@ class StoredRun:
     answered: bool = False
     """Whether a question was settled since the last claim."""
     acts: list[Act] = field(default_factory=list)
+    taken_from: str | None = None
+    """The dead owner, when the newest claim took the run over from one."""
     on_wish: tuple[asyncio.AbstractEventLoop, Callable[[], None]] | None = None
     """Called when there is a request for the owner."""
 
@@ -142,13 +144,14 @@ class MemoryStateStore:
             raise refusal
         now = self._now()
         last_seq = max(stored.by_seq, default=0)
-        recoveries = rules.recoveries(
-            there.recoveries,
-            there.status,
+        dead = there.owner if there.status is RunStatus.RUNNING else None
+        recoveries, suspicions = rules.blame(
+            there,
             recovering=recovering,
-            abandoned=there.owner is not None,
+            together=dead is not None and self._executed_by(dead) > 1,
             grown=last_seq > there.entries,
         )
+        stored.taken_from = dead
         stored.lease_until, stored.answered = now + self._lease_s, False
         stored.record = replace(
             stored.record,
@@ -158,6 +161,7 @@ class MemoryStateStore:
             fence=there.fence + 1,
             claims=there.claims + 1,
             recoveries=recoveries,
+            suspicions=suspicions,
             entries=max(last_seq, there.entries),
             output=None,
             error=None,
@@ -331,6 +335,11 @@ class MemoryStateStore:
         return Due(
             questions=tuple((run_id, pause_id) for _, run_id, pause_id in sorted(overdue)[:limit]),
             runs=tuple(record.run_id for record in waiting[:limit]),
+            suspects=frozenset(
+                record.run_id
+                for record in waiting[:limit]
+                if record.owner is not None and record.suspicions > 0
+            ),
         )
 
     async def intents(self, run_id: RunId) -> list[Intent]:
@@ -437,6 +446,14 @@ class MemoryStateStore:
         )
         lapsed = stored.lease_until is None or stored.lease_until <= self._now()
         return waits and (record.owner is None or lapsed or owner_tokens.is_provably_dead(record.owner))
+
+    def _executed_by(self, owner: str) -> int:
+        """Return how many runs an owner executed, those that were taken from it included."""
+        return sum(
+            stored.taken_from == owner
+            or (stored.record.owner == owner and stored.record.status is RunStatus.RUNNING)
+            for stored in self.database.runs.values()
+        )
 
     def _move(self, stored: StoredRun, move: Move) -> None:
         record = stored.record

@@ -244,14 +244,18 @@ def asked(run_id: RunId, pauses: Sequence[Pause], pause_id: StepPath) -> Pause:
     )
 
 
-def recoveries(there: int, status: RunStatus, *, recovering: bool, abandoned: bool, grown: bool) -> int:
-    """Return how often a claimed run has been taken over since it last made progress, this claim included.
+def blame(there: RunRecord, *, recovering: bool, together: bool, grown: bool) -> tuple[int, int]:
+    """Return how often a claimed run lost its owner since it last made progress: alone, and with others.
 
-    Only an owner that died (`abandoned`) counts: a run that was released, or never begun, has cost nothing.
+    An owner that executed several runs (`together`) may have died of any of them. Only an owner that died
+    counts: a run that was released, or never begun, has cost nothing.
     """
-    if not recovering or status is not RunStatus.RUNNING:
-        return 0
-    return (0 if grown else there) + int(abandoned)
+    if not recovering or there.status is not RunStatus.RUNNING:
+        return 0, 0
+    alone, with_others = (0, 0) if grown else (there.recoveries, there.suspicions)
+    if there.owner is None:
+        return alone, with_others
+    return (alone, with_others + 1) if together else (alone + 1, with_others)
 
 
 def check_run(run: NewRun) -> None:

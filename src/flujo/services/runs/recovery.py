@@ -55,6 +55,8 @@ class Recovery:
         self._tell = tell or _log
         self._watch: asyncio.Task[None] | None = None
         self._running: dict[RunId, asyncio.Task[None]] = {}
+        self._suspect: RunId | None = None
+        """The run that was last started by itself."""
         self._stop = Stop()
         self._resting: dict[RunId, float] = {}
         """Runs that could not be resumed here, and the loop's time at which each is retried."""
@@ -95,11 +97,26 @@ class Recovery:
         now = asyncio.get_running_loop().time()
         self._resting = {run_id: until for run_id, until in self._resting.items() if until > now}
         busy = {*self._running, *self._resting}
-        fresh = [run_id for run_id in due.runs if run_id not in busy][:room]
+        fresh = self._chosen(due, busy)[:room]
         for run_id in fresh:
             task = asyncio.create_task(self._attended(run_id), name=f"flujo-recovered-{run_id}")
             self._running[run_id] = task
         return len(fresh)
+
+    def _chosen(self, due: Due, busy: Collection[RunId]) -> list[RunId]:
+        """Return the runs to start: any number that are beyond suspicion, or else one suspect by itself.
+
+        A run is a suspect when it was cut off twice together with others. Alone it shows whether it ends its
+        process, and it ends no other run with it.
+        """
+        if self._suspect in self._running:
+            return []
+        waiting = [run_id for run_id in due.runs if run_id not in busy]
+        clear = [run_id for run_id in waiting if run_id not in due.suspects]
+        if clear or self._running or not waiting:
+            return clear
+        self._suspect = waiting[0]
+        return waiting[:1]
 
     async def settled(self) -> None:
         """Wait until the started runs have ended, paused or moved to another process."""

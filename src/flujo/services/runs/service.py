@@ -138,6 +138,9 @@ class RunService:
     ) -> Result:
         """Continue an orphaned run, or park it when it has lost its process more than `max_recoveries` times.
 
+        Only a process that executed nothing else counts: a run is not blamed for the death of a process that
+        another run may have caused. See `most_suspicions` for the last resort.
+
         Raises:
             ResumeConflict: another process was faster.
         """
@@ -147,13 +150,14 @@ class RunService:
             await self.runtime.binding.prepare()
             claiming = store.claim(run_id, statuses=RECOVERABLE, recovering=True)
             record = await _claimed(execution, claiming)
-            if record.recoveries <= max_recoveries:
+            if record.recoveries <= max_recoveries and record.suspicions <= most_suspicions(max_recoveries):
                 return await _executed(execution, record)
+            lost = record.recoveries + record.suspicions
             error = RunParked(
-                f"run {run_id} lost its process {record.recoveries} times in a row without finishing a step",
+                f"run {run_id} lost its process {lost} times in a row without finishing a step",
                 hint=f"inspect it with `flujo trace {run_id}`, continue it with `flujo resume {run_id}`",
                 run_id=run_id,
-                recoveries=record.recoveries,
+                recoveries=lost,
             )
             reason = canonical.encode(error_info(error, ROOT).to_json())
             move = Move(status=RunStatus.PARKED, error=reason)
@@ -169,6 +173,15 @@ class RunService:
                 hint="resume it through a runner of its own pipeline",
                 run_id=record.run_id,
             )
+
+
+def most_suspicions(max_recoveries: int) -> int:
+    """Return how often a run may lose its process together with others before it is parked after all.
+
+    Recovery executes such a run by itself, so this is reached only where each process has other work: a
+    service that dies again and again while it serves requests.
+    """
+    return 10 * (max_recoveries + 1)
 
 
 def retry_act(record: RunRecord, actor: Actor) -> Act | None:

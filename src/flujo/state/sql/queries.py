@@ -200,11 +200,13 @@ def due(
         conditions.append(runs.c.closure.in_(list(closures)))
     if without:
         conditions.append(runs.c.closure.not_in(list(without)))
-    chosen = sa.select(runs.c.run_id).where(*conditions).order_by(runs.c.updated_at, runs.c.run_id)
-    found = connection.scalars(chosen.limit(limit)).all()
+    is_suspect = sa.and_(runs.c.owner.is_not(None), runs.c.suspicions > 0).label("is_suspect")
+    chosen = sa.select(runs.c.run_id, is_suspect).where(*conditions)
+    found = connection.execute(chosen.order_by(runs.c.updated_at, runs.c.run_id).limit(limit)).all()
     return Due(
         questions=tuple((RunId(row.run_id), StepPath(row.pause_id)) for row in questions),
-        runs=tuple(RunId(run_id) for run_id in found),
+        runs=tuple(RunId(row.run_id) for row in found),
+        suspects=frozenset(RunId(row.run_id) for row in found if row.is_suspect),
     )
 
 

@@ -147,6 +147,14 @@ def _moment(*, postgres: bool) -> sa.Executable:
     return sa.select(database_now(), _transaction_id if postgres else sa.null())
 
 
+_owners: sa.BindParameter[str] = sa.bindparam("owners", expanding=True)
+neighbours = sa.select(runs.c.run_id, runs.c.owner, runs.c.taken_from).where(
+    sa.or_(
+        sa.and_(runs.c.status == sa.literal_column(f"'{RunStatus.RUNNING}'"), runs.c.owner.in_(_owners)),
+        runs.c.taken_from.in_(_owners),
+    )
+)
+"""The runs that dead owners executed: those that still carry the owner, and those that were taken from it."""
 _last_seq = sa.select(sa.func.max(journal.c.seq)).where(journal.c.run_id == runs.c.run_id)
 STANDING = sa.select(
     *runs.c, sa.null().label("lease_left_s"), _last_seq.scalar_subquery().label("last_seq")
@@ -155,6 +163,7 @@ STANDING = sa.select(
 _blob: dict[str, Any] = {name: sa.bindparam(name) for name in ("digest", "encoding", "size", "data")}
 _known_later = (
     *("context_now", "output", "error", "usage", "lease_until", "recoveries", "answered"),
+    *("suspicions", "taken_from"),
     *("wish", "wish_by", "wish_at"),
 )
 
@@ -229,7 +238,7 @@ def _append_entry() -> str:
 
 
 def _claim_runs(*, postgres: bool) -> Change:
-    news = ("fence", "claims", "recoveries", "entries", "owner", "seals")
+    news = ("fence", "claims", "recoveries", "suspicions", "taken_from", "entries", "owner", "seals")
     given = BoundColumns(
         {"of_run": runs.c.run_id.type, "now": sa.Double(), "lease_s": sa.Double()}
         | {f"new_{name}": runs.c[name].type for name in news},

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest version under `alembic/versions`, so that opening a current database needs no Alembic."""
 
 SCHEMA = "flujo"
@@ -46,6 +46,8 @@ runs = sa.Table(
     sa.Column("lease_until", Seconds),
     sa.Column("claims", sa.Integer, nullable=False),
     sa.Column("recoveries", sa.Integer, nullable=False, server_default="0"),  # since the last progress
+    sa.Column("suspicions", sa.Integer, nullable=False, server_default="0"),  # the same, with others
+    sa.Column("taken_from", Name),  # the dead owner, when the newest claim took the run over from one
     sa.Column("answered", sa.Boolean, nullable=False, server_default=sa.false()),  # since the last claim
     sa.Column("input", Bytes, nullable=False),
     sa.Column("context", Bytes, nullable=False),
@@ -70,6 +72,13 @@ sa.Index(
     runs.c.owner,
     sqlite_where=runs.c.wish.is_not(None),
     postgresql_where=runs.c.wish.is_not(None),
+)
+
+sa.Index(
+    "runs_by_dead_owner",
+    runs.c.taken_from,
+    sqlite_where=runs.c.taken_from.is_not(None),
+    postgresql_where=runs.c.taken_from.is_not(None),
 )
 
 journal = sa.Table(

@@ -228,6 +228,8 @@ class _Batch:
         """Of the runs that are claimed."""
         self.questions: dict[str, list[dict[str, Any]]] = {}
         """Of the runs that are answered."""
+        self.executed_by: dict[str, set[str]] = {}
+        """The runs that a dead owner executed, for each that a run may be taken from."""
         self.accepted: dict[str, RunRecord] = {}
         self.claimed: set[str] = set()
         self.now = 0.0
@@ -262,6 +264,20 @@ class _Batch:
         if asking is not None:
             for row in named(asking, column_names(queries.QUESTIONS)):
                 self.questions.setdefault(row["run_id"], []).append(row)
+        if claimed:
+            self._look_at_neighbours([self.locked[run_id] for run_id in claimed if run_id in self.locked])
+
+    def _look_at_neighbours(self, claimed: Sequence[_Locked]) -> None:
+        """Query what else the owners of claimed runs executed.
+
+        Another process may be taking over a neighbour: the neighbour's row has the owner before that claim is
+        committed, and `taken_from` afterwards, so one statement sees it either way.
+        """
+        owners = sorted({run.owner for run in claimed if run.owner and run.status is RunStatus.RUNNING})
+        if owners:
+            for row in self.connection.execute(statements.neighbours, {"owners": owners}):
+                for owner in (row.owner, row.taken_from):
+                    self.executed_by.setdefault(owner, set()).add(row.run_id)
 
     def _outcome(self, request: Request) -> Outcome:
         outcome = self._judged(request)
@@ -418,6 +434,12 @@ class _Batch:
         last_seq = self.rows[request.run_id]["last_seq"] or 0
         cleared: dict[str, bytes | str | None] = {"output": None, "error": None}
         _, seals = codec.changed_values(request.run_id, there.seals, cleared, {})
+        recoveries, suspicions = rules.blame(
+            before,
+            recovering=request.recovering,
+            together=len(self.executed_by.get(there.owner or "", ())) > 1,
+            grown=last_seq > before.entries,
+        )
         record = replace(
             before,
             status=RunStatus.RUNNING,
@@ -425,19 +447,15 @@ class _Batch:
             lease_left_s=self.batches.lease_s,
             fence=there.fence + 1,
             claims=before.claims + 1,
-            recoveries=rules.recoveries(
-                before.recoveries,
-                there.status,
-                recovering=request.recovering,
-                abandoned=there.owner is not None,
-                grown=last_seq > before.entries,
-            ),
+            recoveries=recoveries,
+            suspicions=suspicions,
             entries=max(last_seq, before.entries),
             output=None,
             error=None,
             updated_at=self.now,
         )
-        self._note_claim(record, seals)
+        dead = there.owner if there.status is RunStatus.RUNNING else None
+        self._note_claim(record, seals, dead)
         if request.act is not None:
             self._record(request.act)
         return record
@@ -472,7 +490,7 @@ class _Batch:
         if act.run_id is not None:
             self.pending.keep(act.run_id, aside)
 
-    def _note_claim(self, record: RunRecord, seals: bytes) -> None:
+    def _note_claim(self, record: RunRecord, seals: bytes, dead: str | None) -> None:
         there = self.locked[record.run_id]
         self.pending.claims.append(
             {
@@ -480,6 +498,8 @@ class _Batch:
                 "new_fence": record.fence,
                 "new_claims": record.claims,
                 "new_recoveries": record.recoveries,
+                "new_suspicions": record.suspicions,
+                "new_taken_from": dead,
                 "new_entries": record.entries,
                 "new_owner": record.owner,
                 "new_seals": seals,
@@ -489,7 +509,11 @@ class _Batch:
         )
         # A second claim in this batch meets the first one.
         self.claimed.add(record.run_id)
-        self.rows[record.run_id] |= {"recoveries": record.recoveries, "claims": record.claims}
+        self.rows[record.run_id] |= {
+            "recoveries": record.recoveries,
+            "suspicions": record.suspicions,
+            "claims": record.claims,
+        }
         there.status, there.fence, there.seals = record.status, record.fence, seals
         there.owner, there.lease_left_s = record.owner, record.lease_left_s
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from flujo.domain.journal import RunId
 from flujo.domain.paths import StepPath
 from flujo.domain.run import Move, Pause, RunRecord, RunStatus, Write
 from flujo.exceptions import (
@@ -134,3 +135,69 @@ class OwnershipSuite:
         owner, run = await taken()
         await owner.write(move(run, RunStatus.RUNNING))
         assert (await taken())[1].recoveries == run.recoveries == 1
+
+    @pytest.mark.parametrize("backwards", [False, True])
+    async def test_only_a_run_that_its_dead_owner_executed_alone_is_blamed(
+        self, open_store: OpenStore, *, backwards: bool
+    ) -> None:
+        names = [RunId(name) for name in ("a", "b", "c", "d")]
+        owner = await open_store(lease_s=SHORT_S, renew_s=NEVER_S)
+        for name in names:
+            await owner.accept(new_run(name), {})
+        ended = await owner.accept(new_run("ended"), {})
+        await owner.write(move(ended, RunStatus.COMPLETED))
+        await asyncio.sleep(SHORT_S * 1.5)
+        other, third = await open_store(lease_s=SHORT_S, renew_s=NEVER_S), await open_store()
+        order = names[::-1] if backwards else names
+        taken = [await _recovered(other, name) for name in order[:2]]
+        # The last one has no neighbour under the dead owner any more, and one of those has ended.
+        await other.write(move(taken[0], RunStatus.COMPLETED))
+        taken += [await _recovered(third, name) for name in order[2:]]
+        assert [(run.recoveries, run.suspicions) for run in taken] == [(0, 1)] * 4
+        # `other` held one run at its end: alone.
+        await asyncio.sleep(SHORT_S * 1.5)
+        again = await _recovered(third, order[1])
+        assert (again.recoveries, again.suspicions) == (1, 1)
+        assert (await third.run(order[1])).suspicions == 1
+
+    async def test_neighbours_that_are_taken_over_at_once_are_not_blamed(self, open_store: OpenStore) -> None:
+        owner = await open_store(lease_s=SHORT_S, renew_s=NEVER_S)
+        names = [RunId(f"run-{number}") for number in range(6)]
+        for name in names:
+            await owner.accept(new_run(name), {})
+        await asyncio.sleep(SHORT_S * 1.5)
+        stores = [await open_store() for _ in range(3)]
+        taken = await asyncio.gather(
+            *(_recovered(stores[number % 3], name) for number, name in enumerate(names))
+        )
+        assert [(run.recoveries, run.suspicions) for run in taken] == [(0, 1)] * 6
+
+    async def test_suspicions_end_with_progress_and_with_a_resume_by_a_user(
+        self, open_store: OpenStore
+    ) -> None:
+        async def cut_off_together(*, recovering: bool = True, grow: bool = False) -> RunRecord:
+            owner = await open_store(lease_s=SHORT_S, renew_s=NEVER_S)
+            run = await owner.claim(RUN, statuses=[RunStatus.RUNNING], recovering=recovering)
+            await owner.accept(new_run(f"beside-{run.fence}"), {})
+            if grow:
+                await owner.write(writes(run, entry((await owner.progress(RUN)).last_seq + 1)))
+            await asyncio.sleep(SHORT_S * 1.5)
+            return run
+
+        first = await open_store(lease_s=SHORT_S, renew_s=NEVER_S)
+        await first.accept(new_run(), {})
+        await first.accept(new_run("beside"), {})
+        await asyncio.sleep(SHORT_S * 1.5)
+        assert (await first.due()).suspects == frozenset()
+        assert [(await cut_off_together()).suspicions for _ in range(2)] == [1, 2]
+        due = await first.due()
+        assert due.suspects == {RUN}, "the runs beside it were cut off once"
+        assert set(due.runs) >= {RUN, RunId("beside")}
+        assert (await cut_off_together(grow=True)).suspicions == 3
+        assert (await cut_off_together()).suspicions == 1
+        assert (await cut_off_together(recovering=False)).suspicions == 0
+        assert (await cut_off_together()).suspicions == 1
+
+
+async def _recovered(store: StateStore, run_id: RunId) -> RunRecord:
+    return await store.claim(run_id, statuses=[RunStatus.RUNNING], recovering=True)
