@@ -13,7 +13,7 @@ from flujo.agents.chat import ChatAgent, build_agent
 from flujo.agents.settings import AgentSettings
 from flujo.domain.agents import AgentSpec, Ask
 from flujo.domain.usage import NOTHING, Usage
-from flujo.exceptions import AnswerUnbounded, PriceUnknown, UsageLimitExceeded
+from flujo.exceptions import AnswerUnbounded, ModelUnavailable, PriceUnknown, UsageLimitExceeded
 from support import listener
 
 if TYPE_CHECKING:
@@ -65,8 +65,7 @@ def provider() -> Iterator[Provider]:
 @pytest.fixture
 def build(provider: Provider, tmp_path: Path) -> Callable[..., ChatAgent]:
     def make(*, model: str = "openai-chat:gpt-4o-mini", tools: Any = (), **spec: Any) -> ChatAgent:
-        environment = {"OPENAI_API_KEY": "key-of-a-test", "OPENAI_BASE_URL": f"{provider.url}/v1"}
-        settings = AgentSettings(environment=environment, cache_dir=tmp_path)
+        settings = AgentSettings(environment=provider.environment, cache_dir=tmp_path)
         spec = {"model_settings": {"max_tokens": 500}, **spec}
         return build_agent(AgentSpec(name="sorter", model=model, **spec), tools=tools, settings=settings)
 
@@ -214,3 +213,62 @@ async def test_a_request_that_the_provider_refuses_counts_and_costs_nothing(
     with pytest.raises(Exception, match="rate limited"):
         await build().ask(Ask(data="x", meter=meter))
     assert meter.told[-1] == ("settle", Usage(requests=1))
+
+
+MODELS = (
+    "openai-chat:gpt-4o-mini",
+    "openai-responses:gpt-4o-mini",
+    "anthropic:claude-haiku-4-5-20251001",
+    "google:gemini-2.5-flash",
+)
+
+
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 529])
+@pytest.mark.parametrize("model", MODELS)
+async def test_a_request_that_fails_is_sent_once(
+    provider: Provider, build: Callable[..., ChatAgent], model: str, status: int
+) -> None:
+    provider.will_answer(Response(status=status, headers={"retry-after-ms": "1"}))
+    with pytest.raises(ModelUnavailable) as caught:
+        await build(model=model).ask(Ask(data="x"))
+    assert len(provider.requests) == 1
+    assert caught.value.usage.requests == 1  # type: ignore[attr-defined]  # what every failed ask carries
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault.MALFORMED_JSON, Fault.EMPTY_CHOICES, Fault.RESET, Fault.SERVER_ERROR]
+)
+async def test_a_request_without_a_readable_answer_stays_charged(
+    provider: Provider, build: Callable[..., ChatAgent], fault: Fault
+) -> None:
+    provider.will_answer(fault)
+    meter = Meter()
+    with pytest.raises(ModelUnavailable):
+        await build().ask(Ask(data="x", meter=meter))
+    assert meter.words == ["reserve", "lose"]
+    assert meter.told[-1][1] == Usage(requests=1, unpriced_requests=1)
+
+
+@pytest.mark.parametrize("tokens", [(10**30, 100), (1000, 10**30), (1000, -5), (0, 0)])
+@pytest.mark.parametrize("model", MODELS[1:3])
+@pytest.mark.filterwarnings("ignore::pydantic_ai.exceptions.UsageExtractionFailedWarning")
+async def test_a_request_whose_reported_usage_cannot_be_true_stays_charged(
+    provider: Provider, build: Callable[..., ChatAgent], model: str, tokens: Any
+) -> None:
+    provider.will_answer(Response("Foxes.", tokens=tokens))
+    meter = Meter()
+    reply = await build(model=model).ask(Ask(data="x", meter=meter))
+    assert reply.output == "Foxes."
+    assert meter.words == ["reserve", "lose"]
+    assert (reply.usage.cost_usd, reply.usage.requests) == (None, 1)
+    assert reply.usage.total_tokens <= 1100
+
+
+async def test_a_maximum_length_that_is_not_a_positive_integer_does_not_count(
+    provider: Provider, build: Callable[..., ChatAgent]
+) -> None:
+    provider.will_answer("never")
+    for longest in ("500", -1, 0, 1.5):
+        with pytest.raises(AnswerUnbounded):
+            await build(model_settings={"max_tokens": longest}).ask(Ask(data="x", meter=Meter()))
+    assert provider.requests == []

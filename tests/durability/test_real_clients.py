@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from flujo.domain.ports import StateStore
 
-pytestmark = pytest.mark.filterwarnings("default::pydantic_ai.exceptions.UsageExtractionFailedWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::pydantic_ai.exceptions.UsageExtractionFailedWarning")
 
 MODELS = {
     "openai-chat": "openai-chat:gpt-4o-mini",
