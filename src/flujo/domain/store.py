@@ -118,13 +118,13 @@ class RunStore(Protocol):
         ...
 
     async def due(
-        self, *, closures: Collection[str] | None = None, without: Collection[str] = (), limit: int = 100
+        self, *, pipeline: str | None = None, without: Collection[str] = (), limit: int = 100
     ) -> Due:
         """Return expired questions and runs without a living owner, by the store's clock.
 
         Args:
-            closures: only runs that have pinned one of these; None for any. Does not filter questions.
-            without: excludes runs that have pinned one of these.
+            pipeline: only runs of this pipeline; None for any. Does not filter questions.
+            without: excludes runs that have pinned one of these closures.
             limit: the maximum number of questions, and of runs.
         """
         ...

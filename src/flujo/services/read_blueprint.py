@@ -17,6 +17,10 @@ def read_blueprint(name: str) -> Pipeline[Any, Any]:
 
     Imports none of its callables; the runner imports them, subject to `[blueprints] allow_callables`.
 
+    A runner of this pipeline executes runs as `flujo run` does: they pin the blueprint's files, and the
+    command line and workers can resume them. A pipeline that Python makes from it (`dataclasses.replace`,
+    `>>`) counts as written in Python.
+
     Args:
         name: a path, a file's stem, or the blueprint's name.
 
@@ -26,4 +30,4 @@ def read_blueprint(name: str) -> Pipeline[Any, Any]:
     """
     here = Path.cwd()
     project = find_project(here)
-    return Workspace(project).load(project.locate(name, here)).pipeline
+    return Workspace(project).load(project.locate(name, here)).handed_out()

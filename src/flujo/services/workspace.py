@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
+from flujo.domain.arguments import put
 from flujo.domain.models import AppResources
 from flujo.domain.usage import UsageLimits
 from flujo.exceptions import FlujoError, SettingsError
@@ -44,6 +45,10 @@ class Blueprint:
     """A blueprint that passed its checks: its tree, and the bytes that it was made from."""
 
     path: str
+    root: Path
+    """The folder of its project."""
+    environment: str
+    """The `[env.NAME]` that it was read in."""
     pipeline: Pipeline
     closure: Closure
     diagnostics: tuple[Diagnostic, ...] = ()
@@ -55,6 +60,20 @@ class Blueprint:
     def name(self) -> str:
         """The name that it gives itself."""
         return self.pipeline.name
+
+    def handed_out(self) -> Pipeline:
+        """Return its pipeline, for which `blueprint_of` returns this blueprint."""
+        put(self.pipeline, _blueprint=self)
+        return self.pipeline
+
+
+def blueprint_of(pipeline: Pipeline) -> Blueprint | None:
+    """Return the blueprint that a pipeline was read from; None for one that is written or changed in Python.
+
+    A change makes another pipeline: `dataclasses.replace` and `>>` copy its fields, and this is not a field.
+    """
+    found: Blueprint | None = vars(pipeline).get("_blueprint")
+    return found
 
 
 class Workspace:
@@ -163,7 +182,7 @@ class Workspace:
         """
         from flujo.services.checks.locking import lock_digest, require_match
 
-        blueprint = _blueprint(path, compiled(self.project, path, overrides))
+        blueprint = self._blueprint(path, compiled(self.project, path, overrides))
         find_lock = require_match if self.project.settings.lockfile.enabled else lock_digest
         return replace(blueprint, lock_digest=find_lock(self.project, path, blueprint.pipeline))
 
@@ -180,7 +199,20 @@ class Workspace:
         result = compiled(
             self.project, closure.entry, closure.overrides, source=source, models={}, strict=False
         )
-        return replace(_blueprint(closure.entry, result), closure=closure)
+        return replace(self._blueprint(closure.entry, result), closure=closure)
+
+    def _blueprint(self, path: str, result: Compiled) -> Blueprint:
+        if result.pipeline is None:
+            raise refusal(path, result)
+        return Blueprint(
+            path,
+            self.project.root,
+            self.project.environment,
+            result.pipeline,
+            result.closure,
+            result.diagnostics,
+            result.sources,
+        )
 
     def bind(self, pipeline: Pipeline, context_model: type[PipelineContext] | None = None) -> Binding:
         """Return `pipeline` made runnable. This is the one place where its callables are imported.
@@ -194,8 +226,9 @@ class Workspace:
         """
         from flujo.services.binding.binding import PipelineBinding
 
-        importable(self.project.root)
         settings = self.project.settings
+        if self.project.config_file is not None:  # otherwise no callable is allowed
+            importable(self.project.root)
         bound = PipelineBinding(
             allow_callables=settings.blueprints.allow_callables,
             agent_settings=agent_settings(settings, self.on_download),
@@ -203,12 +236,6 @@ class Workspace:
         )
         bound.bind(pipeline)
         return bound
-
-
-def _blueprint(path: str, result: Compiled) -> Blueprint:
-    if result.pipeline is None:
-        raise refusal(path, result)
-    return Blueprint(path, result.pipeline, result.closure, result.diagnostics, result.sources)
 
 
 def checked_resources(resources: Any, what: str) -> AppResources:

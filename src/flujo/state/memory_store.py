@@ -313,7 +313,7 @@ class MemoryStateStore:
         return self._settle(stored, pause, None) if self._is_overdue(pause) else pause
 
     async def due(
-        self, *, closures: Collection[str] | None = None, without: Collection[str] = (), limit: int = 100
+        self, *, pipeline: str | None = None, without: Collection[str] = (), limit: int = 100
     ) -> Due:
         """Return expired questions and runs without a living owner; see the port."""
         self._check_open()
@@ -329,7 +329,7 @@ class MemoryStateStore:
             for stored in runs
             if self._can_go_on(stored)
             and stored.record.closure not in without
-            and (closures is None or stored.record.closure in closures)
+            and (pipeline is None or stored.record.pipeline == pipeline)
         ]
         waiting.sort(key=lambda record: (record.updated_at, record.run_id))
         return Due(

@@ -172,10 +172,10 @@ class SqlStateStore:
         return pause
 
     async def due(
-        self, *, closures: Collection[str] | None = None, without: Collection[str] = (), limit: int = 100
+        self, *, pipeline: str | None = None, without: Collection[str] = (), limit: int = 100
     ) -> Due:
         """Return expired questions and runs without a living owner; see the port."""
-        return await self.read(queries.due, closures, without, limit)
+        return await self.read(queries.due, pipeline, without, limit)
 
     async def run(self, run_id: RunId) -> RunRecord:
         """Return a run."""

@@ -108,10 +108,9 @@ class _Rehearsal:
         run_id, witness = RunId(f"crash-{os.getppid()}-{number}"), _Witness(self._folder / f"{number}.log")
         try:
             async with Flujo[Any, Any, Any](
-                self._blueprint.pipeline,
+                self._blueprint.handed_out(),
                 store=store,
                 binding=self._bound,
-                blueprint=self._blueprint,
                 hooks=[witness.hear],
                 recovery=False,  # do not resume unrelated runs in this database
             ) as runner:

@@ -280,6 +280,7 @@ def _answer(
             detach=detach,
             sink=progress,
             stop=stop,
+            say=invocation.terminal.say,
         )
 
     result = drive(invocation, work)

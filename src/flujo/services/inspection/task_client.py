@@ -20,7 +20,7 @@ from flujo.services.lifetime import Lifetime
 from flujo.services.project.project import find_project
 from flujo.services.project.system import SystemClock, actor
 from flujo.services.runs.answers import NO_RESULT, record_answer, resolution
-from flujo.services.workspace import Workspace, open_store
+from flujo.services.workspace import Workspace, blueprint_of, open_store
 from flujo.settings import load
 
 if TYPE_CHECKING:
@@ -218,11 +218,17 @@ class TaskClient:
         detach: bool,
         by: str | None,
     ) -> PipelineResult[Any, Any]:
-        from flujo.services.runs import blueprint_runs
+        from flujo.services.runs import blueprint_runs, run_services
 
         store = await self._store()
         record = await store.find(run_id)
         runner, who = self._runners.get(record.pipeline), self._actor(by)
+        if (
+            runner is not None
+            and blueprint_of(runner.pipeline) is None
+            and not run_services.is_python(record)
+        ):
+            runner = None  # a pipeline written in Python does not execute the run of a blueprint
         if runner is None and isinstance(self._state, Workspace):
             return await blueprint_runs.answer(
                 self._state, record.run_id, pause_id, answer, actor=who, kind=kind, detach=detach

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from flujo.blueprint.closure import Closure
 from flujo.domain import canonical
 from flujo.domain.acts import Act, Verb
 from flujo.domain.journal import EntryKind, EntryStatus
 from flujo.domain.models import PipelineResult
 from flujo.domain.run import Move, PauseKind, RunQuery, RunStatus, Write
 from flujo.domain.wording import listed
-from flujo.exceptions import LockMismatch, ResumeConflict, StateError
-from flujo.services.checks.locking import require_match
-from flujo.services.checks.pipeline_checks import check_pipeline
+from flujo.exceptions import ResumeConflict, StateError
 from flujo.services.runs.answers import record_answer
-from flujo.services.runs.changes import changed_files, lost_paths, without_counts
-from flujo.services.runs.execution import Runtime, cancelled, result_of, unchanged
-from flujo.services.runs.pipeline_registry import registered
-from flujo.services.runs.run_request import pinned
-from flujo.services.runs.service import RESUMABLE, RunService, is_free, limits_of, retry_act
+from flujo.services.runs.changes import changed_files, kept_note, lost_paths, without_counts
+from flujo.services.runs.execution import cancelled, result_of
+from flujo.services.runs.run_services import RunServices, is_python, pinned_blueprint, require_tested
+from flujo.services.runs.service import RESUMABLE, is_free, retry_act
 
 if TYPE_CHECKING:
     from flujo.domain.acts import Actor
     from flujo.domain.journal import RunId
-    from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Clock, Sink
     from flujo.domain.run import RunRecord
-    from flujo.domain.store import BlobStore, StateStore
+    from flujo.domain.store import StateStore
     from flujo.services.runs.execution import Stop
-    from flujo.services.runs.pipeline_registry import Registered
     from flujo.services.runs.run_request import Request
     from flujo.services.workspace import Blueprint, Workspace
 
@@ -57,7 +51,8 @@ async def start(
     stop: Stop | None = None,
 ) -> Result:
     """Accept a run of `blueprint` and execute it; see `RunService.accept`."""
-    return await (await _service(ws, blueprint.pipeline, blueprint)).accept(request, sink=sink, stop=stop)
+    service = (await RunServices.of_project(ws)).of_pipeline(blueprint.pipeline, blueprint)
+    return await service.accept(request, sink=sink, stop=stop)
 
 
 async def resume(
@@ -84,21 +79,17 @@ async def resume(
     store = await ws.store()
     record = await store.find(run)
     _require_continuable(record, retry_failed=retry_failed)
-    accepted = await _pinned(ws, record)
+    accepted = await pinned_blueprint(ws, store, record)
     if accept_changes:
         blueprint = await _accept(
             ws, store, record, accepted, say or _silent, actor, retry_failed=retry_failed
         )
     else:
         blueprint = accepted
-        _require_tested(ws, record, accepted)
-        changed = changed_files(ws.project.root, accepted.closure.files)
-        if changed and say:
-            say(
-                f"on disk {listed(changed)} differ{'s' if len(changed) == 1 else ''} from what this run was "
-                "started with; the run keeps its own copies (`--accept-changes` takes the files on disk)"
-            )
-    service = await _service(ws, blueprint.pipeline, blueprint)
+        require_tested(ws, record, accepted)
+        if say and (note := kept_note(ws.project.root, accepted.closure.files)):
+            say(note)
+    service = (await RunServices.of_project(ws)).of_pipeline(blueprint.pipeline, blueprint)
     return await service.resume(record.run_id, retry_failed=retry_failed, actor=actor, sink=sink, stop=stop)
 
 
@@ -156,6 +147,7 @@ async def answer(
     detach: bool = False,
     sink: Sink | None = None,
     stop: Stop | None = None,
+    say: Say | None = None,
 ) -> Result:
     """Settle a pause of this kind, and resume the run unless `detach` is set or its owner does.
 
@@ -171,9 +163,10 @@ async def answer(
     store = await ws.store()
     record = await store.find(run)
     await record_answer(store, record, pause_id, given, actor, kind=kind)
-    if detach or "python" in await _manifest(store, record):
+    if detach or is_python(record):
         return await report_unclaimed(store, record)
-    return await ignore_if_owned(store, record, resume(ws, record.run_id, actor=actor, sink=sink, stop=stop))
+    resuming = resume(ws, record.run_id, actor=actor, sink=sink, stop=stop, say=say)
+    return await ignore_if_owned(store, record, resuming)
 
 
 async def ignore_if_owned(store: StateStore, record: RunRecord, resuming: Awaitable[Result]) -> Result:
@@ -189,82 +182,12 @@ async def ignore_if_owned(store: StateStore, record: RunRecord, resuming: Awaita
 async def report_unclaimed(store: StateStore, record: RunRecord) -> Result:
     """Return the state of an answered run that is not resumed here."""
     result = await result_of(store, await store.run(record.run_id))
-    if "python" in await _manifest(store, record):
+    if is_python(record):
         how = f"`await runner.resume_async({record.run_id!r})` where pipeline {record.pipeline!r} is built"
     else:
         how = f"`flujo resume {record.run_id}` in the project of blueprint {record.pipeline!r}"
     note = f"the answer is recorded; the process that executes the run resumes it, otherwise {how}"
     return result.model_copy(update={"note": note})
-
-
-async def service_of(ws: Workspace, record: RunRecord) -> RunService:
-    """Return what executes a run: of its pinned blueprint, or of a registered Python pipeline.
-
-    Raises:
-        StateError: the Python pipeline is not registered in this process.
-        BlueprintError | CallableError | AgentError: it cannot be bound here.
-    """
-    manifest = await _manifest(await ws.store(), record)
-    if "python" not in manifest:
-        blueprint = await _pinned(ws, record)
-        _require_tested(ws, record, blueprint)
-        return await _service(ws, blueprint.pipeline, blueprint)
-    found = registered(manifest["python"])
-    if found is None:
-        raise StateError(
-            f"Python pipeline {manifest['python']!r} is not registered in this process",
-            hint="`flujo worker --import MODULE`, where that module calls `flujo.register`",
-        )
-    return await _service(ws, found.pipeline, None, found)
-
-
-def _require_tested(ws: Workspace, record: RunRecord, pinned: Blueprint) -> None:
-    """Refuse a run that was started without the lock, where one is required.
-
-    A run that a lock held when it was accepted keeps what it has pinned, whatever the lock holds by
-    now: a deploy must not strand the runs that wait for a human.
-
-    Raises:
-        LockMismatch: no lock held it when it was accepted, and this one does not either.
-    """
-    if not ws.project.settings.lockfile.enabled:
-        return
-    if record.lock_digest is not None and not pinned.closure.unlocked:
-        return
-    try:
-        require_match(ws.project, pinned.path, pinned.pipeline)
-    except LockMismatch as error:
-        raise LockMismatch(
-            f"run {record.run_id} was started with files that do not match the lock\n{error.message}",
-            hint="`flujo resume --accept-changes` resumes with the files on disk if they match the lock",
-            differences=error.differences,
-        ) from None
-
-
-async def _service(
-    ws: Workspace, pipeline: Pipeline, blueprint: Blueprint | None, python: Registered | None = None
-) -> RunService:
-    """Return what executes runs of a blueprint, or of a registered Python pipeline."""
-    output = check_pipeline(pipeline)
-    closure, blobs = pinned(pipeline, blueprint)
-    own_limits = None if python is None else python.usage_limits
-    return RunService(
-        runtime=Runtime(
-            pipeline=pipeline,
-            binding=ws.bind(pipeline, None if python is None else python.context_model),
-            store=await ws.store(),
-            clock=ws.clock,
-            random=ws.random,
-            resources=await ws.resources(),
-            cache=await ws.answer_cache(),
-            limits=limits_of(pipeline, own_limits, ws.project.settings.budgets.limits),
-            load_output=unchanged if output is None else output.load,
-        ),
-        closure=closure,
-        blobs=blobs,
-        lock_digest=None if blueprint is None else blueprint.lock_digest,
-        providers=ws.state_providers,
-    )
 
 
 def _require_continuable(record: RunRecord, *, retry_failed: bool) -> None:
@@ -280,31 +203,6 @@ def _require_continuable(record: RunRecord, *, retry_failed: bool) -> None:
             hint=f"`flujo trace {record.run_id}` shows what happened",
             status=record.status,
         )
-
-
-# What a run has pinned -----------------------------------------------------------------------------------
-
-
-async def _pinned(ws: Workspace, record: RunRecord) -> Blueprint:
-    """Return the blueprint as it was when the run was accepted, from the blobs in the database."""
-    store = await ws.store()
-    content = await _manifest(store, record)
-    if "python" in content:
-        raise StateError(
-            f"run {record.run_id} is of the pipeline {content['python']!r}, which is written in Python",
-            hint="resume it where that pipeline is built: `await runner.resume_async(run_id)`",
-        )
-    closure = Closure.load(
-        canonical.encode(content), await store.blobs(sorted(set(content["files"].values())))
-    )
-    return ws.load_pinned(closure)
-
-
-async def _manifest(store: BlobStore, record: RunRecord) -> Mapping[str, Any]:
-    """Return what a run has pinned: the files of its blueprint, or that it is written in Python."""
-    found = await store.blobs([record.closure])
-    content: Mapping[str, Any] = canonical.decode(found[record.closure])
-    return content
 
 
 async def _accept(

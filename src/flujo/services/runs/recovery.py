@@ -6,16 +6,16 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from flujo.exceptions import FlujoError, ResumeConflict, RunnerClosed
+from flujo.exceptions import FlujoError, ResumeConflict, RunnerClosed, StateError
 from flujo.governance.logs import logger
 from flujo.services.runs.execution import Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable
 
     from flujo.domain.journal import RunId
     from flujo.domain.ports import StateStore
-    from flujo.domain.run import Due
+    from flujo.domain.run import Due, RunRecord
     from flujo.services.project.recovery_policy import RecoveryPolicy
 
     Tell = Callable[[str, RunId, str], None]
@@ -33,7 +33,7 @@ class Recovery:
         store: returns the store; first called at the first look.
         policy: how often it looks, and how many runs it executes at once.
         take_over: claims and executes a run; raises `ResumeConflict` when another process was faster.
-        closures: resumes only runs that have pinned one of these; None for any.
+        pipeline: resumes only runs of this pipeline; None for any.
         tell: called for deadlines (`deadline`) and failures (`failed`); writes to the log by default.
     """
 
@@ -43,7 +43,7 @@ class Recovery:
         policy: RecoveryPolicy,
         take_over: Callable[[RunId, Stop], Awaitable[object]],
         *,
-        closures: Collection[str] | None = None,
+        pipeline: str | None = None,
         tell: Tell | None = None,
     ) -> None:
         self.without: set[str] = set()
@@ -51,7 +51,7 @@ class Recovery:
         self._store = store
         self._policy = policy
         self._take_over = take_over
-        self._closures = closures
+        self._pipeline = pipeline
         self._tell = tell or _log
         self._watch: asyncio.Task[None] | None = None
         self._running: dict[RunId, asyncio.Task[None]] = {}
@@ -132,6 +132,16 @@ class Recovery:
             task.cancel()
         await self.settled()
 
+    def leave(self, record: RunRecord, error: FlujoError) -> None:
+        """Leave the runs of a closure to other processes, because of an error that every run of it gets here.
+
+        Raises:
+            FlujoError: the error is that of a database that may answer the next time.
+        """
+        if isinstance(error, StateError) and error.retryable:
+            raise error
+        self.without.add(record.closure)
+
     def _failed(self, run_id: RunId, reason: str) -> None:
         self._resting[run_id] = asyncio.get_running_loop().time() + REST_S
         self._tell("failed", run_id, reason)
@@ -145,7 +155,7 @@ class Recovery:
     async def _due(self, store: StateStore) -> Due:
         # Runs executed here may be listed between two claims, so the limit is larger than the free room.
         limit = self._policy.at_once + len(self._running) + len(self._resting)
-        return await store.due(closures=self._closures, without=self.without, limit=limit)
+        return await store.due(pipeline=self._pipeline, without=self.without, limit=limit)
 
     async def _watch_later(self) -> None:
         # A runner that is used once and closed does not query the database.

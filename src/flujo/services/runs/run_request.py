@@ -88,11 +88,12 @@ def pinned(pipeline: Pipeline, blueprint: Blueprint | None) -> tuple[str, Mappin
     """
     if blueprint is not None:
         return blueprint.closure.digest, blueprint.closure.blobs()
-    return _by_name(pipeline.name)
+    return pinned_by_name(pipeline.name)
 
 
 @lru_cache(maxsize=256)
-def _by_name(pipeline: str) -> tuple[str, Mapping[str, bytes]]:
+def pinned_by_name(pipeline: str) -> tuple[str, Mapping[str, bytes]]:
+    """Return the digest and the blob that a run pins of a pipeline written in Python: its name."""
     manifest = canonical.encode({"python": pipeline})
     digest = canonical.digest(manifest)
     return digest, {digest: manifest}

@@ -14,8 +14,10 @@ from typing_extensions import TypeVar
 from flujo.domain.acts import Via
 from flujo.domain.models import Ctx, Out, PipelineResult
 from flujo.domain.run import PauseKind, RunStatus
+from flujo.domain.usage import tightest
 from flujo.engine.answer_cache import AnswerCache
-from flujo.exceptions import PausedException, SettingsError, SyncInAsync
+from flujo.exceptions import FlujoError, PausedException, SettingsError, SyncInAsync
+from flujo.governance.logs import logger
 from flujo.services.binding.blob_references import checked_providers
 from flujo.services.checks.locking import lock_digest_by_name
 from flujo.services.checks.pipeline_checks import check_pipeline
@@ -24,7 +26,7 @@ from flujo.services.project.project import find_project
 from flujo.services.project.recovery_policy import RecoveryPolicy
 from flujo.services.project.system import SystemClock, SystemRandom, actor
 from flujo.services.runs.answers import NO_RESULT, resolution
-from flujo.services.runs.execution import Runtime, Stop, unchanged
+from flujo.services.runs.changes import kept_note
 from flujo.services.runs.hooks import combine_hooks
 from flujo.services.runs.in_flight import InFlight
 from flujo.services.runs.recovery import Recovery
@@ -32,12 +34,12 @@ from flujo.services.runs.run_request import (
     Request,
     checked_context,
     context_fields,
-    pinned,
     require_no_enforcement,
 )
-from flujo.services.runs.service import NO_ANSWER, RunService, limits_of
+from flujo.services.runs.run_services import RunServices, is_python, pinned_files
+from flujo.services.runs.service import NO_ANSWER, RunService
 from flujo.services.runs.streaming import Delivery, RunStream
-from flujo.services.workspace import Workspace, checked_limits, checked_resources
+from flujo.services.workspace import Workspace, blueprint_of, checked_limits, checked_resources
 from flujo.state.memory_cache import MemoryCache
 from flujo.state.memory_store import MemoryStateStore
 
@@ -52,10 +54,12 @@ if TYPE_CHECKING:
     from flujo.domain.ports import Binding, CacheBackend, Clock, Random, Sink
     from flujo.domain.store import StateStore
     from flujo.domain.usage import UsageLimits
+    from flujo.services.runs.execution import Stop
     from flujo.services.runs.run_request import IfExists
-    from flujo.services.workspace import Blueprint
 
 In = TypeVar("In", default=Any)
+
+log = logger("flujo.runs")
 
 
 class Flujo(Generic[In, Out, Ctx]):
@@ -77,17 +81,18 @@ class Flujo(Generic[In, Out, Ctx]):
         recovery: RecoveryPolicy | bool = True,
         store: StateStore | None = None,
         binding: Binding | None = None,
-        blueprint: Blueprint | None = None,
         clock: Clock | None = None,
         random: Random | None = None,
     ) -> None:
         """Create the runner; files and the database are opened at its first use.
 
         Args:
-            pipeline: the tree.
+            pipeline: the tree. Runs of one that `read_blueprint` returned pin the files of the blueprint and
+                belong to its project; others pin only its name and belong to the project of this folder.
             context_model: the class of its context. Default: the class that the pipeline names.
             initial_context_data: fields of the context at the start of every run.
-            resources: passed to callables with a `resources` parameter; never journaled.
+            resources: passed to callables with a `resources` parameter; never journaled. Default: for a
+                blueprint, `[project] resources` when this runner opens its state.
             state_providers: storages of the values behind `ContextReference`s, by the ids that the references
                 name; the caller closes them. Default: `[state_providers]` of the project.
             cache: storage for the answers of cached steps. Default: `[cache]` of the project when this runner
@@ -102,7 +107,6 @@ class Flujo(Generic[In, Out, Ctx]):
                 questions and resumes orphaned runs of its own pipeline. True: with the project's settings.
             store: storage of runs; the caller closes it. Default: the one of the project's settings.
             binding: the bound callables and agents of the pipeline, when the caller has bound them already.
-            blueprint: the blueprint of the pipeline, so that runs pin its files.
             clock: time, for tests.
             random: ids and jitter, for tests.
 
@@ -112,7 +116,7 @@ class Flujo(Generic[In, Out, Ctx]):
                 type, or a step enforces its idempotency and nothing is persisted.
         """
         self.pipeline = pipeline
-        self._output = check_pipeline(pipeline)
+        check_pipeline(pipeline)
         if not persist_state and store is None:
             require_no_enforcement(pipeline)
         self._context_data = context_fields(initial_context_data)
@@ -127,6 +131,7 @@ class Flujo(Generic[In, Out, Ctx]):
         self._store = store
         self._opens_state = store is None and persist_state
         self._workspace: Workspace | None = None
+        self._services: RunServices | None = None
         self._service: RunService | None = None
         self._lifetime = Lifetime(f"the runner of pipeline {pipeline.name!r}")
         self._streams: set[Delivery[Out, Ctx]] = set()
@@ -134,7 +139,7 @@ class Flujo(Generic[In, Out, Ctx]):
         self._recovery_policy = recovery
         self._recovery: Recovery | None = None
         self._binding = binding
-        self._blueprint = blueprint
+        self._blueprint = blueprint_of(pipeline)
         self._clock: Clock = clock or SystemClock()
         self._random: Random = random or SystemRandom()
 
@@ -228,6 +233,9 @@ class Flujo(Generic[In, Out, Ctx]):
     ) -> PipelineResult[Out, Ctx]:
         """Resume a run of this pipeline where its journal ends.
 
+        A run of a blueprint keeps the files that it has pinned, whatever this runner has read since. When the
+        files on disk differ, the log `flujo.runs` reports it.
+
         Args:
             run_id: an id, a unique prefix of one, or `@last`.
             answer: to the open question of a paused run; recorded before the run is resumed.
@@ -238,14 +246,15 @@ class Flujo(Generic[In, Out, Ctx]):
 
         Raises:
             RunNotFound: no run, or more than one, matches `run_id`.
-            RunConflict: it is a run of another pipeline.
+            RunConflict: it is a run of another pipeline, or has pinned a blueprint's files and this pipeline
+                is written in Python.
             AmbiguousPause: several questions are open and `pause_id` names none.
             WrongPauseKind: the pause is a call in doubt; see `resolve_async`.
             InputRejected: the answer does not fit the question's schema.
             ResumeConflict: another process executes it, or it cannot be resumed.
         """
         with self._in_flight.executing():
-            service = await self._open()
+            service = await self._service_for(run_id)
             result = await service.resume(
                 run_id,
                 answer,
@@ -285,7 +294,7 @@ class Flujo(Generic[In, Out, Ctx]):
             ResumeConflict: another process executes it, or it cannot be resumed.
         """
         with self._in_flight.executing():
-            service = await self._open()
+            service = await self._service_for(run_id)
             resumed = await service.resume(
                 run_id,
                 resolution(outcome, result),
@@ -304,7 +313,7 @@ class Flujo(Generic[In, Out, Ctx]):
         Raises:
             ResumeConflict: another process was faster.
         """
-        service = await self._open()
+        service = await self._service_for(run_id)
         return await service.recover(run_id, max_recoveries=max_recoveries, sink=self._told(sink))
 
     def run(self, initial_input: In, **options: Any) -> PipelineResult[Out, Ctx]:
@@ -391,45 +400,59 @@ class Flujo(Generic[In, Out, Ctx]):
             providers = workspace.state_providers if providers is None else providers
         elif store is None:
             store = await exits.enter_async_context(aclosing(MemoryStateStore()))
-        if self._binding is None:
-            self._binding = workspace.bind(self.pipeline, self._context_model)
-        closure, blobs = pinned(self.pipeline, self._blueprint)
-        return RunService(
-            runtime=Runtime(
-                pipeline=self.pipeline,
-                binding=self._binding,
-                store=store,
-                clock=self._clock,
-                random=self._random,
-                resources=self._resources,
-                cache=cache,
-                limits=self._limits(workspace),
-                load_output=unchanged if self._output is None else self._output.load,
-            ),
-            closure=closure,
-            blobs=blobs,
-            lock_digest=self._lock_digest(workspace),
+        resources = self._resources
+        if resources is None and self._blueprint is not None and self._opens_state:
+            resources = await workspace.resources()
+        self._services = RunServices(
+            workspace=workspace,
+            store=store,
+            clock=self._clock,
+            random=self._random,
+            resources=resources,
+            cache=cache,
             providers=providers or {},
+            limits=tightest(self._usage_limits, workspace.project.settings.budgets.limits),
+            context_model=self._context_model,
         )
+        service = self._services.of_pipeline(
+            self.pipeline,
+            self._blueprint,
+            binding=self._binding,
+            lock_digest=lock_digest_by_name(workspace.project, self.pipeline),
+        )
+        self._binding = service.runtime.binding
+        return service
+
+    async def _service_for(self, run: str) -> RunService:
+        """Return what executes a run: its pinned files, when they are not those that this runner has read.
+
+        Raises:
+            RunNotFound: no run, or more than one, matches `run`.
+            BlueprintError | CallableError | AgentError | LockMismatch: its files cannot be used here.
+        """
+        service = await self._open()
+        if self._blueprint is None or self._services is None:
+            return service  # which refuses the run of a blueprint
+        record = await service.runtime.store.find(run)
+        if record.pipeline != self.pipeline.name or is_python(record):
+            return service
+        if not service.fits(record):
+            service = await self._services.of_run(record)
+        if note := kept_note(self._blueprint.root, pinned_files(service)):
+            log.warning("run %s: %s", record.run_id, note)
+        return service
 
     async def _forget(self, workspace: Workspace) -> None:
-        self._service = self._workspace = None
+        self._service = self._services = self._workspace = None
         await workspace.aclose()
 
     def _home(self) -> Workspace:
-        """Return the project in this folder, where a pipeline written in Python is executed."""
+        """Return the project of the blueprint, or for a pipeline written in Python the one of this folder."""
         if self._workspace is None:
-            self._workspace = Workspace(find_project(Path.cwd()))
+            read = self._blueprint
+            project = find_project(Path.cwd()) if read is None else find_project(read.root, read.environment)
+            self._workspace = Workspace(project)
         return self._workspace
-
-    def _limits(self, workspace: Workspace) -> UsageLimits | None:
-        of_project = None if self._blueprint else workspace.project.settings.budgets.limits
-        return limits_of(self.pipeline, self._usage_limits, of_project)
-
-    def _lock_digest(self, workspace: Workspace) -> str | None:
-        if self._blueprint is not None:
-            return self._blueprint.lock_digest
-        return lock_digest_by_name(workspace.project, self.pipeline)
 
     def _attend(self) -> None:
         """Begin to recover runs of this pipeline."""
@@ -443,11 +466,17 @@ class Flujo(Generic[In, Out, Ctx]):
             return (await self._open()).runtime.store
 
         async def take_over(run_id: RunId, stop: Stop) -> object:
-            service = await self._open()
+            record = await (await self._open()).runtime.store.run(run_id)
+            try:
+                service = await self._service_for(run_id)
+                service.require_own(record)
+            except FlujoError as error:
+                recovery.leave(record, error)
+                log.warning("run %s is left to other processes: %s [%s]", run_id, error, error.code)
+                return None
             return await service.recover(
                 run_id, max_recoveries=policy.max_recoveries, sink=self._told(None), stop=stop
             )
 
-        closure, _ = pinned(self.pipeline, self._blueprint)
-        self._recovery = Recovery(store, policy, take_over, closures=(closure,))
-        self._recovery.start()
+        self._recovery = recovery = Recovery(store, policy, take_over, pipeline=self.pipeline.name)
+        recovery.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
@@ -18,6 +19,7 @@ from flujo.governance.logs import logger
 from flujo.services.binding.blob_references import bind_blobs
 from flujo.services.runs.answers import record_answer
 from flujo.services.runs.execution import Execution, Stop, settled, standing
+from flujo.services.runs.run_request import pinned_by_name
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from flujo.domain.journal import RunId
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Sink
-    from flujo.domain.run import RunRecord
+    from flujo.domain.run import NewRun, RunRecord
     from flujo.services.runs.execution import Runtime
     from flujo.services.runs.run_request import IfExists, Request
 
@@ -85,10 +87,21 @@ class RunService:
                 runtime.pipeline, runtime.binding, self.closure, runtime.random, self.lock_digest
             )
             try:
-                record = await _claimed(execution, runtime.store.accept(new, self.blobs))
+                record = await _claimed(execution, self._accepted(new))
             except ResumeConflict as conflict:
                 return await _existing(execution, conflict.record, request.if_exists)
             return await _executed(execution, record)
+
+    async def _accepted(self, new: NewRun) -> RunRecord:
+        store = self.runtime.store
+        try:
+            return await store.accept(new, self.blobs)
+        except RunConflict:
+            # `Flujo` once pinned only the name of a blueprint, and the id may be that of such a run.
+            closure, blobs = pinned_by_name(new.pipeline)
+            if new.closure == closure or (await store.run(new.run_id)).closure != closure:
+                raise
+            return await store.accept(replace(new, closure=closure), blobs)
 
     async def resume(
         self,
@@ -108,7 +121,7 @@ class RunService:
 
         Raises:
             RunNotFound: no run, or several, are meant.
-            RunConflict: it is a run of another pipeline.
+            RunConflict: it is a run of another pipeline, or of other files of this one.
             AmbiguousPause | WrongPauseKind | InputRejected: the answer belongs to no one question of this
                 kind, or does not fit it.
             ResumeConflict: another process executes it, or it cannot be continued.
@@ -117,7 +130,7 @@ class RunService:
         execution = _execution(self.runtime, sink, stop, retry_failed=retry_failed)
         with bind_blobs(self.providers):
             record = await store.find(run)
-            self._require_own(record)
+            self.require_own(record)
             if answer is not NO_ANSWER:
                 await record_answer(store, record, pause_id, answer, actor, kind=kind)
             await self.runtime.binding.prepare()
@@ -165,7 +178,12 @@ class RunService:
             log.warning("%s; it is parked", error)
             return await standing(self.runtime, await store.run(run_id))
 
-    def _require_own(self, record: RunRecord) -> None:
+    def require_own(self, record: RunRecord) -> None:
+        """Check that this service executes a run as the run was accepted.
+
+        Raises:
+            RunConflict: the run is of another pipeline, or of other files of this one.
+        """
         own = self.runtime.pipeline.name
         if record.pipeline != own:
             raise RunConflict(
@@ -173,6 +191,17 @@ class RunService:
                 hint="resume it through a runner of its own pipeline",
                 run_id=record.run_id,
             )
+        if not self.fits(record):
+            raise RunConflict(
+                f"run {record.run_id} has pinned files of blueprint {own!r}, and this runner's pipeline is "
+                "written in Python or read from other files",
+                hint=f"use `flujo resume {record.run_id}`, or a runner of `read_blueprint({own!r})`",
+                run_id=record.run_id,
+            )
+
+    def fits(self, record: RunRecord) -> bool:
+        """Return whether a run has pinned what this service executes, or only the name of its pipeline."""
+        return record.closure in (self.closure, pinned_by_name(self.runtime.pipeline.name)[0])
 
 
 def most_suspicions(max_recoveries: int) -> int:

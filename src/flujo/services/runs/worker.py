@@ -8,21 +8,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flujo.domain.events import RunStarted
-from flujo.exceptions import CallableError, FlujoError, StateError
+from flujo.exceptions import CallableError, FlujoError
 from flujo.services.project.imports import importable
-from flujo.services.runs.blueprint_runs import service_of
 from flujo.services.runs.hooks import combine_hooks
 from flujo.services.runs.recovery import Recovery
+from flujo.services.runs.run_services import RunServices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from flujo.domain.events import Event
     from flujo.domain.journal import RunId
-    from flujo.domain.run import RunRecord
     from flujo.services.project.recovery_policy import RecoveryPolicy
     from flujo.services.runs.execution import Stop
-    from flujo.services.runs.service import RunService
     from flujo.services.workspace import Workspace
 
 
@@ -53,7 +51,7 @@ class Worker:
         self._workspace = workspace
         self._policy = policy
         self._on_event = on_event
-        self._services: dict[str, RunService] = {}
+        self._services: RunServices | None = None
         self._opening = asyncio.Lock()
         self._recovery = Recovery(workspace.store, policy, self._take_over, tell=self._report)
 
@@ -86,11 +84,10 @@ class Worker:
         store = await self._workspace.store()
         record = await store.run(run_id)
         try:
-            service = await self._service(record)
+            service = await (await self._services_here()).of_run(record)
         except FlujoError as error:
-            if isinstance(error, StateError) and error.retryable:
-                raise
-            self._skip(record, error)
+            self._recovery.leave(record, error)
+            self._on_event(WorkerEvents("skipped", run_id, record.pipeline, f"{error} [{error.code}]"))
             return
 
         async def begun(event: Event) -> None:
@@ -105,16 +102,11 @@ class Worker:
         )
         self._on_event(WorkerEvents("ended", run_id, record.pipeline, str(result.status)))
 
-    async def _service(self, record: RunRecord) -> RunService:
-        """Return the service for the pipeline that the run pins; one per closure."""
+    async def _services_here(self) -> RunServices:
         async with self._opening:
-            if record.closure not in self._services:
-                self._services[record.closure] = await service_of(self._workspace, record)
-            return self._services[record.closure]
-
-    def _skip(self, record: RunRecord, error: FlujoError) -> None:
-        self._recovery.without.add(record.closure)
-        self._on_event(WorkerEvents("skipped", record.run_id, record.pipeline, f"{error} [{error.code}]"))
+            if self._services is None:
+                self._services = await RunServices.of_project(self._workspace)
+            return self._services
 
     def _report(self, event: str, run_id: RunId, detail: str) -> None:
         self._on_event(WorkerEvents(event, run_id, detail=detail))

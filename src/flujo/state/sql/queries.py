@@ -188,16 +188,14 @@ def _check_complete(run_id: RunId, seqs: Sequence[int], promised: int) -> None:
         )
 
 
-def due(
-    connection: sa.Connection, closures: Collection[str] | None, without: Collection[str], limit: int
-) -> Due:
+def due(connection: sa.Connection, pipeline: str | None, without: Collection[str], limit: int) -> Due:
     """Return the questions whose deadline has passed, and the runs without a living owner that can resume."""
     questions = connection.execute(_overdue, {"most": limit}).all()
     dead = [owner for owner in connection.scalars(_owners) if owner_tokens.is_provably_dead(owner)]
     unattended = sa.or_(runs.c.owner.is_(None), runs.c.lease_until <= database_now(), runs.c.owner.in_(dead))
     conditions = [_can_go_on, unattended]
-    if closures is not None:
-        conditions.append(runs.c.closure.in_(list(closures)))
+    if pipeline is not None:
+        conditions.append(runs.c.pipeline == pipeline)
     if without:
         conditions.append(runs.c.closure.not_in(list(without)))
     is_suspect = sa.and_(runs.c.owner.is_not(None), runs.c.suspicions > 0).label("is_suspect")

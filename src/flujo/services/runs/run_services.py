@@ -1,0 +1,180 @@
+"""Makes the services that execute a process's runs: of the files that each run has pinned, or of Python."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from flujo.blueprint.closure import Closure
+from flujo.domain import canonical
+from flujo.exceptions import LockMismatch, StateError
+from flujo.services.checks.locking import require_match
+from flujo.services.checks.pipeline_checks import check_pipeline
+from flujo.services.runs.execution import Runtime, unchanged
+from flujo.services.runs.pipeline_registry import registered
+from flujo.services.runs.run_request import pinned, pinned_by_name
+from flujo.services.runs.service import RunService, limits_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flujo.domain.context_references import StateProvider
+    from flujo.domain.models import AppResources, PipelineContext
+    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.ports import Binding, Clock, Random
+    from flujo.domain.run import RunRecord
+    from flujo.domain.store import BlobStore, StateStore
+    from flujo.domain.usage import UsageLimits
+    from flujo.engine.answer_cache import AnswerCache
+    from flujo.services.workspace import Blueprint, Workspace
+
+
+@dataclass(slots=True, kw_only=True)
+class RunServices:
+    """Makes one service per closure, from what all runs of this process share.
+
+    The command line, workers and `Flujo` get every service here, so a run of a blueprint is executed alike,
+    whichever of them started it.
+    """
+
+    workspace: Workspace
+    store: StateStore
+    clock: Clock
+    random: Random
+    resources: AppResources | None
+    cache: AnswerCache
+    providers: Mapping[str, StateProvider]
+    limits: UsageLimits | None
+    context_model: type[PipelineContext] | None = None
+    """The class of the context, instead of the one that a pipeline names."""
+    _made: dict[str, RunService] = field(default_factory=dict)
+    _making: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @classmethod
+    async def of_project(cls, workspace: Workspace) -> RunServices:
+        """Return the services of a process that has only the project's settings: a command or a worker."""
+        return cls(
+            workspace=workspace,
+            store=await workspace.store(),
+            clock=workspace.clock,
+            random=workspace.random,
+            resources=await workspace.resources(),
+            cache=await workspace.answer_cache(),
+            providers=workspace.state_providers,
+            limits=workspace.project.settings.budgets.limits,
+        )
+
+    def of_pipeline(
+        self,
+        pipeline: Pipeline,
+        blueprint: Blueprint | None = None,
+        *,
+        binding: Binding | None = None,
+        context_model: type[PipelineContext] | None = None,
+        limits: UsageLimits | None = None,
+        lock_digest: str | None = None,
+    ) -> RunService:
+        """Return the service of a pipeline written in Python, or of a blueprint, whose files runs pin.
+
+        Raises:
+            CallableError | AgentError: it cannot be bound here.
+        """
+        output = check_pipeline(pipeline)
+        closure, blobs = pinned(pipeline, blueprint)
+        return RunService(
+            runtime=Runtime(
+                pipeline=pipeline,
+                binding=binding or self.workspace.bind(pipeline, context_model or self.context_model),
+                store=self.store,
+                clock=self.clock,
+                random=self.random,
+                resources=self.resources,
+                cache=self.cache,
+                limits=limits_of(pipeline, limits, self.limits),
+                load_output=unchanged if output is None else output.load,
+            ),
+            closure=closure,
+            blobs=blobs,
+            lock_digest=lock_digest if blueprint is None else blueprint.lock_digest,
+            providers=self.providers,
+        )
+
+    async def of_run(self, record: RunRecord) -> RunService:
+        """Return the service of a run: of its pinned blueprint, or of a registered Python pipeline.
+
+        Raises:
+            StateError: the Python pipeline is not registered in this process.
+            LockMismatch: a lock is required, and the run was started without one.
+            BlueprintError | CallableError | AgentError: it cannot be bound here.
+        """
+        async with self._making:
+            if record.closure not in self._made:
+                self._made[record.closure] = await self._of_run(record)
+            return self._made[record.closure]
+
+    async def _of_run(self, record: RunRecord) -> RunService:
+        if not is_python(record):
+            blueprint = await pinned_blueprint(self.workspace, self.store, record)
+            require_tested(self.workspace, record, blueprint)
+            return self.of_pipeline(blueprint.pipeline, blueprint)
+        found = registered(record.pipeline)
+        if found is None:
+            raise StateError(
+                f"Python pipeline {record.pipeline!r} is not registered in this process",
+                hint="`flujo worker --import MODULE`, where that module calls `flujo.register`",
+            )
+        return self.of_pipeline(found.pipeline, context_model=found.context_model, limits=found.usage_limits)
+
+
+# What a run has pinned -----------------------------------------------------------------------------------
+
+
+def is_python(record: RunRecord) -> bool:
+    """Return whether a run has pinned only the name of a pipeline that is written in Python."""
+    return record.closure == pinned_by_name(record.pipeline)[0]
+
+
+async def pinned_blueprint(ws: Workspace, store: BlobStore, record: RunRecord) -> Blueprint:
+    """Return the blueprint as it was when the run was accepted, from the blobs in the database.
+
+    Raises:
+        StateError: the run is of a pipeline that is written in Python.
+        BlueprintError: the blueprint does not pass its checks.
+    """
+    if is_python(record):
+        raise StateError(
+            f"run {record.run_id} is of the pipeline {record.pipeline!r}, which is written in Python",
+            hint="resume it where that pipeline is built: `await runner.resume_async(run_id)`",
+        )
+    manifest = (await store.blobs([record.closure]))[record.closure]
+    files: Mapping[str, str] = canonical.decode(manifest)["files"]
+    return ws.load_pinned(Closure.load(manifest, await store.blobs(sorted(set(files.values())))))
+
+
+def pinned_files(service: RunService) -> Mapping[str, bytes]:
+    """Return the files that the runs of a blueprint's service pin, by their project paths."""
+    return Closure.load(service.blobs[service.closure], service.blobs).files
+
+
+def require_tested(ws: Workspace, record: RunRecord, pinned: Blueprint) -> None:
+    """Refuse a run that was started without the lock, where one is required.
+
+    A run that a lock held when it was accepted keeps what it has pinned, whatever the lock holds by
+    now: a deploy must not strand the runs that wait for a human.
+
+    Raises:
+        LockMismatch: no lock held it when it was accepted, and this one does not either.
+    """
+    if not ws.project.settings.lockfile.enabled:
+        return
+    if record.lock_digest is not None and not pinned.closure.unlocked:
+        return
+    try:
+        require_match(ws.project, pinned.path, pinned.pipeline)
+    except LockMismatch as error:
+        raise LockMismatch(
+            f"run {record.run_id} was started with files that do not match the lock\n{error.message}",
+            hint="`flujo resume --accept-changes` resumes with the files on disk if they match the lock",
+            differences=error.differences,
+        ) from None
