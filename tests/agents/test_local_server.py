@@ -1,15 +1,19 @@
 """The real model behind a real llama.cpp server; its weights are fetched once into the user's own cache."""
 
 import asyncio
+import contextlib
 import importlib.util
 import json
 import os
+import shutil
 import signal
+import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,15 +126,85 @@ async def test_concurrent_requests_share_one_server(shared: AgentSettings) -> No
     assert len(list(shared.cache_dir.glob("servers/*.json"))) == 1
 
 
-def test_the_server_requires_its_key_and_listens_on_loopback_only(
+def test_the_server_listens_on_a_socket_that_only_this_user_can_reach(
     weights: Path, shared: AgentSettings
 ) -> None:
     found = local_server.address(weights, cache_dir=shared.cache_dir, idle_s=20)
-    assert found.url.startswith("http://127.0.0.1:")
-    assert not local_server._is_healthy(replace(found, key="guessed"))
-    assert found.key not in repr(found)
+    assert found.socket.is_socket()
+    assert found.socket.parent.stat().st_mode & 0o777 == 0o700
     state = next(shared.cache_dir.glob("servers/*.json"))
     assert state.stat().st_mode & 0o077 == 0
+    command = ["ss", "-ltnpH"] if shutil.which("ss") else ["cat", f"/proc/{found.pid}/net/tcp"]
+    listening = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert f"pid={found.pid}," not in listening
+
+
+@contextlib.contextmanager
+def squatting(path: Path) -> Iterator[list[bytes]]:
+    """Listen on a socket, answer every request with success, and record what arrives."""
+    received: list[bytes] = []
+
+    class Squatter(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            received.append(self.connection.recv(65536))
+            self.wfile.write(
+                b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+            )
+
+    path.unlink(missing_ok=True)
+    with socketserver.ThreadingUnixStreamServer(str(path), Squatter) as fake:
+        thread = threading.Thread(target=fake.serve_forever)
+        thread.start()
+        yield received
+        fake.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("way", ["open", "link", "foreign"])
+async def test_a_socket_that_another_user_can_have_made_gets_no_prompt(
+    weights: Path, cache: Path, way: str
+) -> None:
+    (cache / "models").symlink_to(weights.parent)
+    settings = AgentSettings(environment={}, cache_dir=cache, local_idle_s=20)
+    spec = AgentSpec(name="writer", model="local:smollm2", model_settings={"max_tokens": 3})
+    agent = build_agent(spec, settings=settings)
+    assert (await agent.ask(Ask(data="Say one."))).output
+    first = local_server.address(weights, cache_dir=cache, idle_s=20)
+    kill(first.pid)
+    folder = first.socket.parent
+    if way == "open":
+        folder.chmod(0o755)
+    elif way == "link":
+        folder.rename(f"{folder}-moved")
+        folder.symlink_to(f"{folder}-moved")
+    elif os.geteuid() == 0:
+        os.chown(folder, 54321, -1)
+    else:
+        pytest.skip("only root can give a folder to another user")
+    with squatting(first.socket) as received:
+        assert (await agent.ask(Ask(data="Say two."))).output
+    assert received == []
+
+
+async def test_a_proxy_of_the_environment_gets_no_prompt(
+    shared: AgentSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        spec = AgentSpec(name="writer", model="local:smollm2", model_settings={"max_tokens": 3})
+        assert (await build_agent(spec, settings=shared).ask(Ask(data="Say one."))).output
+        proxy.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
+
+
+def test_a_folder_of_state_files_that_others_can_write_to_is_refused(weights: Path, cache: Path) -> None:
+    (cache / "servers").mkdir()
+    (cache / "servers").chmod(0o777)
+    with pytest.raises(ModelUnavailable, match="other users can write to") as caught:
+        local_server.address(weights, cache_dir=cache, idle_s=1)
+    assert f"chmod 700 {cache / 'servers'}" in str(caught.value.hint)
 
 
 def test_two_processes_share_a_server(weights: Path, cache: Path) -> None:

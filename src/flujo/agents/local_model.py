@@ -2,24 +2,27 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flujo.agents import local_server, local_weights
-from flujo.agents.connection import Connection
 from flujo.agents.thread_pool import THREADS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from httpx2 import AsyncClient
     from pydantic_ai.models import Model
 
     from flujo.agents.settings import AgentSettings
 
 # Small models tend to write endlessly and to leave the subject; `model_settings` overrides these values.
 DEFAULTS = {"max_tokens": 512, "temperature": 0.0}
+
+TIMEOUT_S = 600.0
+"""The longest silence of the server within a request."""
 
 
 @dataclass(slots=True)
@@ -30,9 +33,8 @@ class LocalModel:
     settings: "AgentSettings"
     key_name: str | None = None
     is_free: bool = True
+    secrets: tuple[str, ...] = ()
     _verified: Path | None = None
-    _address: local_server.Address | None = field(default=None, repr=False)
-    _connection: Connection | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, name: str, settings: "AgentSettings") -> "LocalModel":
@@ -45,11 +47,6 @@ class LocalModel:
         local_server.require_runtime()
         local_weights.path_of(name, settings.cache_dir)
         return cls(name, settings)
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """The key of its server, once there is one."""
-        return (self._address.key,) if self._address else ()
 
     @property
     def answered_with(self) -> "Mapping[str, Any]":
@@ -80,15 +77,14 @@ class LocalModel:
             ModelUnavailable: the download failed, or the server does not start.
             ModelDigestMismatch: its file differs from the published one.
         """
-        connection = await THREADS.submit(self._connected)
-        async with connection.open() as model:
-            yield model
+        from httpx2 import AsyncClient, AsyncHTTPTransport
 
-    def _connected(self) -> Connection:
-        address = self._running()
-        if self._connection is None or address != self._address:
-            self._address, self._connection = address, Connection(_model_at(address))
-        return self._connection
+        address = await THREADS.submit(self._running)
+        # A connection per request: each goes to the server that was checked just now. With `trust_env`, a
+        # proxy of the environment would get the requests.
+        transport = AsyncHTTPTransport(uds=str(address.socket), verify=False)
+        async with AsyncClient(transport=transport, trust_env=False, timeout=TIMEOUT_S) as client:
+            yield _model_at(address, client)
 
     def _running(self) -> local_server.Address:
         settings = self.settings
@@ -105,7 +101,7 @@ class LocalModel:
         return self._verified
 
 
-def _model_at(address: local_server.Address) -> "Model":
+def _model_at(address: local_server.Address, client: "AsyncClient") -> "Model":
     from pydantic_ai.models.openai import OpenAIChatModel
     from pydantic_ai.profiles.openai import OpenAIModelProfile
     from pydantic_ai.providers.openai import OpenAIProvider
@@ -113,7 +109,7 @@ def _model_at(address: local_server.Address) -> "Model":
 
     return OpenAIChatModel(
         address.model,
-        provider=OpenAIProvider(base_url=address.url, api_key=address.key),
+        provider=OpenAIProvider(base_url="http://localhost/v1", api_key="none", http_client=client),
         profile=OpenAIModelProfile(supports_json_schema_output=True),
         settings=ModelSettings(**DEFAULTS),  # type: ignore[typeddict-item]  # two keys of two types
     )

