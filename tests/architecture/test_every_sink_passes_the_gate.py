@@ -27,6 +27,7 @@ NOT_OF_A_RUN = {
     "services/admin/scaffold.py": "files of a new project, from the template",
     "services/admin/type_export.py": "stubs of the project's own Python types",
     "services/project/project.py": "flujo.lock and files of types, from the project's own sources",
+    "services/project/trust.py": "the paths of trusted projects, for this user",
     "agents/local_server.py": "llama.cpp's log and the address file, readable by the user alone",
     "agents/local_weights.py": "weights of a model, and pip's log",
     "state/providers.py": "values behind references: stored as they are",

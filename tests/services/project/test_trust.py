@@ -11,7 +11,7 @@ import pytest
 
 from flujo.exceptions import ProjectNotTrusted
 from flujo.services.project.project import find_project
-from flujo.services.project.trust import trust, trusted_file
+from flujo.services.project.trust import record_trust, trusted_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,8 +77,8 @@ def test_the_project_of_another_user_is_refused_with_the_command_that_trusts_it(
 
 
 def test_a_trusted_project_is_used_and_its_neighbour_is_not(foreign: Path) -> None:
-    trust(foreign)
-    trust(foreign)
+    record_trust(foreign)
+    record_trust(foreign)
     assert find_project(foreign / "deep").root == foreign
     assert trusted_file().read_text("utf-8") == f"{foreign}\n"
     trusted_file().write_text(f"{foreign}2\n{foreign.parent}\n", "utf-8")

@@ -23,15 +23,14 @@ def trust(
 
     From now on commands use its settings, code and database. Read them first.
     """
-    from flujo.services.project.trust import project_root
-    from flujo.services.project.trust import trust as record
+    from flujo.services.project.trust import project_root, record_trust
 
     invocation = Invocation.of(ctx)
     start = (folder or invocation.folder).resolve()
     root = project_root(start) if start.is_dir() else None
     if root is None:
         raise typer.BadParameter(f"there is no flujo.toml in {start} or above it", param_hint="DIR")
-    file = record(root)
+    file = record_trust(root)
     if as_json:
         invocation.terminal.json({"project": str(root), "file": str(file)})
     else:

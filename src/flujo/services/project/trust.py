@@ -54,7 +54,7 @@ def require_trust(root: Path) -> None:
         )
 
 
-def trust(root: Path) -> Path:
+def record_trust(root: Path) -> Path:
     """Record that this user trusts the project in `root`; return the file with the trusted paths.
 
     Raises:
