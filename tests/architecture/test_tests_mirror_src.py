@@ -106,7 +106,7 @@ COVERED_BY = {
     "services/admin/scaffold.py": "cli/commands/test_init.py",
     "services/admin/type_export.py": "cli/commands/test_types.py",
     "services/binding/contexts.py": "services/binding/test_lazy_context.py",
-    "services/binding/source_digest.py": "engine/test_step_cache.py",
+    "services/binding/code_names.py": "services/binding/test_identity.py",
     "services/checks/type_compatibility.py": "services/checks/test_pipeline_checks.py",
     "services/inspection/graph_formats.py": "services/inspection/test_graph.py",
     "services/inspection/inventory.py": "cli/test_seeing.py",

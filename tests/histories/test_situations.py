@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from flujo import Flujo, TaskClient
 from flujo.domain.journal import RunId
-from flujo.domain.run import PURGEABLE, RunQuery, RunStatus
+from flujo.domain.run import PURGEABLE, PauseKind, RunQuery, RunStatus
 from flujo.exceptions import ResumeConflict
 from flujo.services.admin.purge import purge
 from flujo.services.project.project import find_project
@@ -86,7 +86,13 @@ async def _end(store: SqlStateStore, situation: Situation, life: Life) -> None:
         ]:
             asked = questions[0]
             [answer] = [value for name, value in situation.answers.items() if name in asked.message]
-            await client.resume_task(situation.name, answer, asked.pause_id)
+            if asked.kind is PauseKind.DOUBT:
+                result = {"result": answer["result"]} if "result" in answer else {}
+                await client.resolve_task(
+                    situation.name, answer["resolution"], pause_id=asked.pause_id, **result
+                )
+            else:
+                await client.resume_task(situation.name, answer, asked.pause_id)
 
 
 async def test_old_runs_are_still_shown(store: SqlStateStore) -> None:

@@ -12,7 +12,8 @@ from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
-from flujo.blueprint.sources.signatures import declaration, read_module
+from flujo.blueprint.sources.project_imports import imported_files
+from flujo.blueprint.sources.signatures import declaration
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec
 from flujo.domain.paths import ROOT, StepPath, branch, child
@@ -63,10 +64,18 @@ def contents(
         for agent in _agents(pipeline):
             held["agents"].setdefault(file, {})[agent.name] = _everywhere(agent, source, environments)
         for target in _targets(pipeline):
-            module = read_module(target.partition(":")[0], source)
-            held["callables"][target] = NOT_HERE if module is None else module.digest
+            held["callables"][target] = _source(target.partition(":")[0], source)
     settings = _settings(environments)
     return held | {"settings": settings, "libraries": dict(libraries or {})}
+
+
+def _source(module: str, source: Source) -> str:
+    """Return the digest of a module and of the project's modules that it imports."""
+    files = imported_files(module, source)
+    own = files.get(f"{module.replace('.', '/')}.py") or files.get(f"{module.replace('.', '/')}/__init__.py")
+    if own is None:
+        return NOT_HERE
+    return own if len(files) == 1 else canonical.digest(canonical.encode(files))
 
 
 def seen_from(held: Contents, environment: str) -> Contents:

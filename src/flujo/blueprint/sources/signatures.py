@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from flujo.blueprint.sources.annotation_schemas import schema_of
 from flujo.blueprint.sources.source_files import SourceRefused
-from flujo.domain import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,10 +39,9 @@ class Signature:
 
 @dataclass(frozen=True)
 class Module:
-    """One module of the project: its path, its digest, and the names at its top level."""
+    """One module of the project: its path, and the names at its top level."""
 
     path: str
-    digest: str
     names: Mapping[str, Signature | None]
     """Signatures by name; None if the source has none (a decorated function, a class, an assignment)."""
     complete: bool
@@ -65,8 +63,7 @@ def read_module(module: str, source: Source) -> Module | None:
             body = ast.parse(data, filename=path).body
         except (SourceRefused, SyntaxError, ValueError, RecursionError, MemoryError):
             continue
-        digest = canonical.digest(data.replace(b"\r\n", b"\n"))
-        return Module(path, digest, *_names(body), frozenset(_constants(body)))
+        return Module(path, *_names(body), frozenset(_constants(body)))
     return None
 
 

@@ -140,16 +140,18 @@ def resolve(
     as_json: options.AsJson = False,
 ) -> None:
     """Set the outcome of a call in doubt and resume its run."""
-    from flujo.services.project.inputs import read_json
-    from flujo.services.runs import answers
 
-    given = answers.NO_RESULT if result is None else read_json(result, option="--result")
-    answer = answers.resolution(outcome.value, given)
+    def read(_: "Pause") -> tuple[Any, str]:
+        from flujo.services.project.inputs import read_json
+
+        given = {} if result is None else {"result": read_json(result, option="--result")}
+        return {"resolution": outcome.value, **given}, ""
+
     _answer(
         ctx,
         run,
         PauseKind.DOUBT,
-        lambda _: (answer, ""),
+        read,
         by=by,
         detach=detach,
         paused_ok=paused_ok,

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from flujo.domain.run import Pause, RunRecord
     from flujo.domain.store import QuestionStore
 
-OUTCOMES = ("done", "retry", "fail")
-"""The outcomes of a call in doubt."""
-
 NO_RESULT: Any = object()
 """Stands for an outcome without a result: None is a result."""
 
@@ -40,23 +37,8 @@ _WORDS: Mapping[PauseKind, tuple[str, str, str]] = {
 
 
 def resolution(outcome: str, result: Any = NO_RESULT) -> Mapping[str, Any]:
-    """Return the answer that sets the outcome of a call in doubt.
-
-    Raises:
-        InputRejected: the outcome is unknown, or it has a result although the call was not done.
-    """
-    if outcome not in OUTCOMES:
-        raise InputRejected(
-            f"a call in doubt cannot be resolved as {outcome!r}", hint=f"outcomes: {', '.join(OUTCOMES)}"
-        )
-    if result is NO_RESULT:
-        return {"resolution": outcome}
-    if outcome != "done":
-        raise InputRejected(
-            f"a call that is resolved as {outcome!r} has no result",
-            hint="omit the result, or resolve as `done`",
-        )
-    return {"resolution": outcome, "result": result}
+    """Return the answer that sets the outcome of a call in doubt; `record_answer` checks it."""
+    return {"resolution": outcome} | ({} if result is NO_RESULT else {"result": result})
 
 
 async def record_answer(
@@ -81,6 +63,11 @@ async def record_answer(
     pause = chosen(record, await store.pauses(record.run_id), pause_id, kind)
     if pause.answer_schema is not None:
         check_answer(pause, given)
+    if kind is PauseKind.DOUBT and "result" in given and given["resolution"] != "done":
+        raise InputRejected(
+            f"a call that is resolved as `{given['resolution']}` has no result",
+            hint="omit the result, or resolve the call as `done`",
+        )
     value = GATE.admit(canonical.encode(given, what="answer"), "answer")
     await store.answer(record.run_id, pause.pause_id, value, actor=actor)
 
