@@ -180,7 +180,11 @@ async def perform(step: Step, frame: Frame, path: StepPath) -> StepOutcome:
     if asked is not None and asked.answer is not None:
         return await settle_answer(step, frame, asked)
     # Not a nested function: each waiting run would hold one, and a cell for each of its names.
-    return await retried(step, frame, path, EntryKind.WORK, partial(_attempt, step, frame, path))
+    attempted = partial(_attempt, step, frame, path)
+    try:
+        return await retried(step, frame, path, EntryKind.WORK, attempted)
+    except idempotent_calls.UnknownSinceRestore:
+        return await perform(step, frame, path)  # the call is announced now, and in doubt
 
 
 async def _attempt(step: Step, frame: Frame, path: StepPath, number: int) -> StepOutcome:

@@ -17,7 +17,7 @@ from flujo.engine import failed_calls
 from flujo.engine.attempt import Attempt
 from flujo.engine.failed_calls import Verdict
 from flujo.engine.journal import error_info
-from flujo.exceptions import CallInDoubt, FlujoError, OutputRejected
+from flujo.exceptions import CallInDoubt, FlujoError, OutputRejected, StateError
 
 if TYPE_CHECKING:
     from flujo.domain.journal import ErrorInfo
@@ -33,6 +33,10 @@ SAME_KEY = (*REPEATABLE, "transactional")
 
 Ended: TypeAlias = Attempt | Failure | Paused | None
 """The resolution of a call in doubt: made (an attempt to settle), given up, or a question; None: repeat."""
+
+
+class UnknownSinceRestore(StateError):
+    """The database was restored from a backup, and the call may have been made since; it is in doubt now."""
 
 
 async def announce(attempt: Attempt) -> None:
@@ -61,8 +65,13 @@ async def announce(attempt: Attempt) -> None:
         sends=before.sends + 1 if before else 1,
         sent_at=frame.run.clock.now(),
     )
+    is_unknown = step.effect not in REPEATABLE and await frame.run.journal.is_unknown_since_restore(path)
     frame.run.journal.record_intent(attempt.intent)
     await frame.run.journal.flush()
+    if is_unknown:
+        if attempt.meter is not None:
+            attempt.meter.close(attempt.usage)
+        raise UnknownSinceRestore(f"whether `{tool}` was called since the backup is unknown")
 
 
 def _is_repeated(before: Intent, number: int, sent: bytes) -> bool:

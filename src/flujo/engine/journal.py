@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, merge
+from flujo.domain.acts import Verb
 from flujo.domain.journal import Entry, EntryKind, EntryStatus, ErrorInfo
 from flujo.domain.outcomes import Success
 from flujo.domain.paths import ROOT, StepPath, is_inside
@@ -54,8 +55,10 @@ class Journal:
         "_in_flight",
         "_intents",
         "_known",
+        "_made_here",
         "_open",
         "_pauses",
+        "_restored_at",
         "_resumed",
         "_run_id",
         "_seq",
@@ -82,6 +85,10 @@ class Journal:
         self._announced: list[Intent] = []
         self._holds: dict[tuple[StepPath, int], Hold] = {}
         self._intents: dict[StepPath, Intent] | None = None
+        self._made_here: set[StepPath] = set()
+        """The steps whose calls were announced under this claim."""
+        self._restored_at: float | None = None
+        """When the database was restored; 0 for never, None until it is queried."""
         self._in_flight: list[asyncio.Future[bool]] = []
         self._handed = 0
         """How many writes have been in `_in_flight`."""
@@ -267,6 +274,7 @@ class Journal:
         """Record the announcement or the result of a call with the next commit."""
         self._announced.append(intent)
         self._intents = {**(self._intents or {}), intent.path: intent}
+        self._made_here.add(intent.path)
 
     async def intent(self, path: StepPath) -> Intent | None:
         """Return the latest call of the step at `path`, or None."""
@@ -274,6 +282,18 @@ class Journal:
             stored = await self._store.intents(self._run_id) if self._resumed else []
             self._intents = {intent.path: intent for intent in sorted(stored, key=lambda each: each.sends)}
         return self._intents.get(path)
+
+    async def is_unknown_since_restore(self, path: StepPath) -> bool:
+        """Return whether the step at `path` may have made a call that the restored database does not show."""
+        if not self._resumed or path in self._made_here:
+            return False
+        if self._restored_at is None:
+            acts = await self._store.acts(self._run_id)
+            restored = [act.at or 0.0 for act in acts if act.verb is Verb.AFTER_RESTORE]
+            self._restored_at = max(restored, default=0.0)
+        intent = await self.intent(path)
+        sent_at = 0.0 if intent is None or intent.sent_at is None else intent.sent_at
+        return sent_at < self._restored_at
 
     def was_asked(self, path: StepPath) -> bool:
         """Return whether the step at `path`, or one inside it, has asked a human."""

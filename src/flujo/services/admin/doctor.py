@@ -16,7 +16,9 @@ from flujo.governance.sink import GATE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from flujo.domain.acts import Actor
     from flujo.services.project.project import Project
+    from flujo.state.sql.after_restore import Unfinished
     from flujo.state.sql.durability import Durability
     from flujo.state.sql.migrations import SchemaStatus
 
@@ -72,6 +74,20 @@ def schema_status(project: Project) -> SchemaStatus:
     from flujo.state.sql.migrations import status
 
     return status(project.state_uri)
+
+
+def mark_after_restore(project: Project, actor: Actor, *, dry_run: bool) -> list[Unfinished]:
+    """Mark the unfinished runs of a database that was restored from a backup, and return them.
+
+    In a marked run the first call of each enforced step counts as in doubt: it may have been made after the
+    backup. Processes that executed the run before the restore cannot write to it any more.
+
+    Raises:
+        StateError: the database cannot be reached or written, or needs a migration.
+    """
+    from flujo.state.sql.after_restore import mark_unfinished
+
+    return mark_unfinished(project.state_uri, actor, dry_run=dry_run)
 
 
 def migrate(project: Project) -> tuple[SchemaStatus, SchemaStatus]:

@@ -1,0 +1,154 @@
+"""A database restored from a backup: calls made since then are in doubt, and old processes are fenced off."""
+
+from __future__ import annotations
+
+from contextlib import aclosing, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+
+from flujo.domain.acts import Actor, Verb, Via
+from flujo.domain.journal import RunId
+from flujo.domain.run import PauseKind, RunStatus
+from flujo.domain.steps import CallableRef, InDoubt, Step
+from flujo.exceptions import Fenced
+from flujo.state.sql.after_restore import mark_unfinished
+from flujo.state.sql.database import Database
+from flujo.state.sql.tables import metadata
+from flujo.state.store import SqlStateStore
+from flujo.testing.store_suite import RUN, entry, move, new_run, writes
+from support import World, call, pipeline, resume, start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from flujo.domain.pipeline import Pipeline
+
+ADA = Actor("ada", Via.CLI)
+LATER = RunId("run")
+
+
+def paying(
+    world: World, policy: InDoubt, effect: Any, meanwhile: Callable[[], object] = lambda: None
+) -> Pipeline:
+    def look(data: Any) -> dict[str, Any]:
+        return {"done": "pay" in world.calls, "result": "found"}
+
+    return pipeline(
+        call("before", world.add("before", lambda data: meanwhile() or data)),
+        Step(
+            "pay",
+            world.add("pay", lambda _: "paid"),
+            enforce_idempotency=True,
+            in_doubt=policy,
+            effect=effect,
+            reconcile=CallableRef("bank:look", look) if policy == "reconcile" else None,
+        ),
+        call("after", world.add("after")),
+    )
+
+
+class Backup:
+    """The rows of a database at one moment."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._rows: dict[sa.Table, list[dict[str, Any]]] = {}
+
+    def take(self) -> None:
+        with closing_database(self._uri) as database, database.reading(moment=True) as connection:
+            for table in metadata.sorted_tables:
+                found = connection.execute(sa.select(table)).mappings()
+                self._rows[table] = [dict(row) for row in found]
+
+    def restore(self) -> None:
+        with closing_database(self._uri) as database, database.writing() as connection:
+            for table in reversed(metadata.sorted_tables):
+                connection.execute(table.delete())
+            for table, rows in self._rows.items():
+                if rows:
+                    connection.execute(table.insert(), rows)
+
+
+@contextmanager
+def closing_database(uri: str) -> Iterator[Database]:
+    database = Database(uri)
+    yield database
+    database.dispose()
+
+
+async def _restored(uri: str, world: World, policy: InDoubt = "pause", effect: Any = "unsafe") -> Pipeline:
+    """Restore a database to a moment before a payment that was made since then."""
+    backup = Backup(uri)
+    tree = paying(world, policy, effect, backup.take)
+    async with aclosing(SqlStateStore(uri)) as store:
+        assert (await start(tree, store, 1, run_id=LATER)).success
+    assert world.calls.count("pay") == 1
+    backup.restore()
+    return paying(world, policy, effect)
+
+
+@pytest.mark.guarantee("G3")
+@pytest.mark.parametrize(
+    ("policy", "status", "payments"),
+    [
+        ("pause", RunStatus.PAUSED, 1),
+        ("reconcile", RunStatus.COMPLETED, 1),
+        ("fail", RunStatus.FAILED, 1),
+        ("retry_same_key", RunStatus.COMPLETED, 2),
+    ],
+)
+async def test_a_call_after_the_backup_is_in_doubt(
+    store_uri: str, policy: InDoubt, status: RunStatus, payments: int
+) -> None:
+    world = World()
+    tree = await _restored(store_uri, world, policy)
+    assert [run.run_id for run in mark_unfinished(store_uri, ADA, dry_run=False)] == [LATER]
+    async with aclosing(SqlStateStore(store_uri)) as store:
+        result = await resume(tree, store)
+        assert result.status is status
+        assert world.calls.count("pay") == payments
+        assert [act.verb for act in await store.acts(LATER)] == [Verb.AFTER_RESTORE]
+        if policy == "pause":
+            assert [pause.kind for pause in result.pauses] == [PauseKind.DOUBT]
+            await store.answer(LATER, result.pauses[0].pause_id, b'{"resolution":"retry"}')
+            done = await resume(tree, store)
+            assert (done.status, world.calls.count("pay")) == (RunStatus.COMPLETED, 2)
+
+
+async def test_a_dry_run_changes_nothing(store_uri: str) -> None:
+    async with aclosing(SqlStateStore(store_uri)) as store:
+        await store.accept(new_run(), {})
+        before = await store.run(RUN)
+        [found] = mark_unfinished(store_uri, ADA, dry_run=True)
+        assert (found.run_id, found.status, found.was_marked) == (RUN, RunStatus.RUNNING, False)
+        assert replace(await store.run(RUN), lease_left_s=0) == replace(before, lease_left_s=0)
+        assert await store.acts(RUN) == []
+
+
+async def test_a_call_without_a_lasting_effect_is_made_again(store_uri: str) -> None:
+    world = World()
+    tree = await _restored(store_uri, world, effect="idempotent")
+    mark_unfinished(store_uri, ADA, dry_run=False)
+    async with aclosing(SqlStateStore(store_uri)) as store:
+        assert (await resume(tree, store)).success
+
+
+@pytest.mark.guarantee("G5")
+async def test_every_unfinished_run_is_marked_once_and_its_old_owner_is_fenced_off(store_uri: str) -> None:
+    async with aclosing(SqlStateStore(store_uri)) as store:
+        run = await store.accept(new_run(), {})
+        ended = await store.accept(new_run("ended"), {})
+        await store.write(move(ended, RunStatus.COMPLETED))
+        await store.accept(new_run("accepted"), {}, claim=False)
+        found = mark_unfinished(store_uri, ADA, dry_run=False)
+        assert [(each.run_id, each.was_marked) for each in found] == [("accepted", False), (RUN, False)]
+        assert all(each.was_marked for each in mark_unfinished(store_uri, ADA, dry_run=False))
+        assert [len(await store.acts(RunId(each))) for each in ("accepted", RUN, "ended")] == [1, 1, 0]
+        with pytest.raises(Fenced):
+            await store.write(writes(run, entry(1)))
+        first = await store.claim(RunId("accepted"), statuses=[RunStatus.ACCEPTED])
+        assert first.claims == 2, "a first claim would not look at what was recorded before"
+        assert not mark_unfinished(store_uri, ADA, dry_run=True)[0].was_marked, "it was executed since"
