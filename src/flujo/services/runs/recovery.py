@@ -11,7 +11,7 @@ from flujo.governance.logs import logger
 from flujo.services.runs.execution import Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
     from flujo.domain.journal import RunId
     from flujo.domain.ports import StateStore
