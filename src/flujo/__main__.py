@@ -18,7 +18,12 @@ def main() -> None:
     gc.set_threshold(50_000, 20, 20)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: output never fails on an encoding
-    app(prog_name="flujo")
+    try:
+        app(prog_name="flujo")
+    except SystemExit as end:
+        if (event_loop := sys.modules.get("flujo.cli.event_loop")) is not None:
+            event_loop.end_process(end.code)
+        raise
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from flujo.agents.thread_pool import ThreadPool
+from flujo.domain.executor import CodeExit
 
 request_id = contextvars.ContextVar("request_id", default="none")
 
@@ -80,7 +81,7 @@ async def test_an_exception_of_the_work_reaches_only_its_caller(error: BaseExcep
     def work() -> None:
         raise error
 
-    with pytest.raises((ValueError, RuntimeError)) as caught:
+    with pytest.raises((ValueError, CodeExit)) as caught:
         await ThreadPool().submit(work)
     assert error in (caught.value, caught.value.__cause__)
 

@@ -26,6 +26,7 @@ CROSSED = {
     "engine.frame",
     "engine.steps.step",
     "engine.attempts",
+    "engine.foreign_code",
     "engine.journal",
     "services.binding.binding",
     "services.project.system",  # the clock
@@ -37,7 +38,6 @@ CROSSED = {
     "domain.canonical",
     "domain.journal",
     "domain.run",
-    "domain.usage",
     "state.store",
     "state.writer.writer",
     "state.writer.batch",

@@ -97,6 +97,7 @@ COVERED_BY = {
     "engine/frame.py": "engine/test_interpreter.py",
     "engine/idempotent_calls.py": "durability/test_effects.py",
     "engine/journal.py": "durability/test_stop_and_resume.py",
+    "cli/event_loop.py": "cli/test_signals.py",
     "engine/limits.py": "engine/test_composite_attempts.py",
     "engine/step_meter.py": "engine/test_budget.py",
     "engine/steps/": "engine/test_interpreter.py",

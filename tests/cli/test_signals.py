@@ -65,6 +65,89 @@ def test_a_run_that_another_process_executes_cannot_be_resumed(project: Project,
     assert project.notes() == ["first", "last"]
 
 
+MISBEHAVING = """\
+version: "1"
+name: misbehaving
+input_schema: {type: string}
+steps:
+  - name: first
+    call: skills.misbehaving:act
+    with: {how: "{{ input }}"}
+  - name: last
+    call: skills.work:note
+    with: {text: last}
+"""
+ACTS = """\
+import asyncio, sys, time
+from pathlib import Path
+
+async def act(how: str) -> str:
+    (Path(__file__).parent.parent / "waiting").touch()
+    while True:
+        try:
+            if how == "exit":
+                sys.exit(0)
+            if how == "exit in a task":
+                asyncio.get_running_loop().call_soon(sys.exit, 0)
+            if how == "thread":
+                await asyncio.to_thread(time.sleep, 600)
+            await asyncio.gather(asyncio.create_task(endless()) if how == "task" else asyncio.sleep(600))
+        except asyncio.CancelledError:
+            if how == "swallows":
+                return "swallowed"
+            if how != "loops":
+                raise
+
+async def endless() -> None:
+    while True:
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            pass
+"""
+
+
+@pytest.fixture
+def misbehaving(project: Project) -> Project:
+    (project.root / "skills/misbehaving.py").write_text(ACTS, "utf-8")
+    project.blueprint("misbehaving", MISBEHAVING)
+    return project
+
+
+@pytest.mark.guarantee("G10")
+@pytest.mark.parametrize("how", ["swallows", "loops", "task", "thread"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_run_and_the_process_whatever_a_step_does(
+    number: signal.Signals, code: int, how: str, misbehaving: Project, flujo: Flujo
+) -> None:
+    process = misbehaving.start("run", "misbehaving", "--input", how)
+    wait_for(misbehaving.root / "waiting", process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (code, "")
+    assert "completed steps are kept" in err
+    assert "Traceback" not in err
+    assert "Exception ignored" not in err
+    assert misbehaving.notes() == []
+    assert ("interrupted" in flujo("resume").stdout) is (number is signal.SIGINT)
+
+
+@pytest.mark.guarantee("G10")
+def test_an_exit_of_a_step_fails_the_run(misbehaving: Project, flujo: Flujo) -> None:
+    result = flujo("run", "misbehaving", "--input", "exit", "--json")
+    assert result.exit_code == 1
+    assert '"status": "failed"' in result.stdout
+    assert "SystemExit: 0" in result.stdout
+
+
+@pytest.mark.guarantee("G10")
+def test_an_exit_of_a_background_task_of_a_step_is_an_error(misbehaving: Project) -> None:
+    process = misbehaving.start("run", "misbehaving", "--input", "exit in a task")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "a background task of a step raised SystemExit(0)" in err
+
+
 def test_a_closed_pipe_is_not_reported_as_an_error(project: Project) -> None:
     process = project.start("schema")
     assert process.stdout is not None

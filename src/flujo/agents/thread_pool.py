@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from flujo.domain.executor import CodeExit
+
 T = TypeVar("T")
 
 POOL_SIZE = 32
@@ -98,11 +100,8 @@ def _call(job: _Job) -> tuple[Any, BaseException | None]:
         return job.context.run(job.work), None
     except BaseException as error:  # noqa: BLE001  # foreign code; the waiter gets the exception
         # A future does not accept StopIteration, and an exit in a callable must not end the process.
-        if isinstance(error, StopIteration | SystemExit | KeyboardInterrupt):
-            replaced = RuntimeError(f"the callable raised {type(error).__name__}({error})")
-            replaced.__cause__ = error
-            return None, replaced
-        return None, error
+        is_usual = isinstance(error, Exception) and not isinstance(error, StopIteration)
+        return None, error if is_usual else CodeExit(error)
 
 
 def _deliver(job: _Job, result: Any, error: BaseException | None) -> None:

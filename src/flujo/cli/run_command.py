@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from flujo.cli import formatting
+from flujo.cli import event_loop, formatting
 from flujo.cli.exit_codes import ExitCode, of_run
 from flujo.cli.progress import Progress, progress
 from flujo.domain.paths import shown
@@ -38,7 +38,7 @@ def drive(invocation: Invocation, work: Work) -> PipelineResult[Any, Any]:
     caught: list[signal.Signals] = []
     shown = progress(invocation.terminal)
     try:
-        return asyncio.run(_supervised(invocation, work, shown, caught))
+        return event_loop.run(_supervised(invocation, work, shown, caught))
     except asyncio.CancelledError:
         if not caught:
             raise
@@ -53,7 +53,7 @@ def in_workspace(invocation: Invocation, work: Callable[[Workspace], Awaitable[A
         async with Workspace(invocation.project) as workspace:
             return await work(workspace)
 
-    return asyncio.run(opened())
+    return event_loop.run(opened())
 
 
 async def _supervised(

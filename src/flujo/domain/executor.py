@@ -1,4 +1,4 @@
-"""The port that executes sync callables; threads implement it today."""
+"""The port that executes sync callables, and how an exit of foreign code reaches its caller."""
 
 from __future__ import annotations
 
@@ -8,6 +8,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+
+
+class CodeExit(Exception):
+    """Foreign code raised something that is not an `Exception`: it exits, or what it awaited was cancelled.
+
+    Args:
+        raised: what it raised.
+    """
+
+    def __init__(self, raised: BaseException) -> None:
+        super().__init__()
+        self.raised = raised
+        self.__cause__ = raised
 
 
 class Executor(Protocol):

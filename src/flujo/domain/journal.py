@@ -72,7 +72,8 @@ class Entry:
 
     def digest(self) -> str:
         """Return the SHA-256 over every field, which detects any change in the database."""
-        usage = canonical.encode(self.usage.to_json()).decode() if self.usage else "{}"
+        is_used = self.usage is not NOTHING and bool(self.usage)
+        usage = canonical.encode(self.usage.to_json()).decode() if is_used else "{}"
         # Joined, because formatting enum members is slow.
         head = "|".join(
             (str(self.seq), self.path, self.kind, str(self.attempt), self.status, self.fingerprint)

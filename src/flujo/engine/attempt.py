@@ -33,8 +33,8 @@ class Attempt:
     started_at: float = 0.0
 
     # prepared by the layers
-    limit: asyncio.Timeout | None = None
-    """The attempt's timeout, which is suspended while a watcher handles an event."""
+    clocks: tuple[asyncio.Timeout, ...] = ()
+    """The attempt's timeout, if it has one; it is suspended while a watcher handles an event."""
     meter: StepMeter | None = None
     """Reserves the attempt's requests; None when nothing is limited."""
     context: PipelineContext | None = None
@@ -58,3 +58,7 @@ class Attempt:
     detail: dict[str, Any] | None = None
     is_settled: bool = False
     """Whether the attempt's entry is in the journal, so that a later error does not cause another attempt."""
+
+    def note(self, detail: dict[str, Any]) -> None:
+        """Add to the detail of the attempt's entry."""
+        self.detail = (self.detail or {}) | detail

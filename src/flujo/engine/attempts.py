@@ -18,6 +18,7 @@ from flujo.domain.run import IntentState, Pause
 from flujo.domain.usage import NOTHING, Usage
 from flujo.engine import idempotent_calls, processors
 from flujo.engine.attempt import Attempt
+from flujo.engine.foreign_code import abandoned
 from flujo.engine.journal import STOPS_THE_WALK, encoded, error_info
 from flujo.engine.limits import budget_hit, cut_off, remember, timed_out
 from flujo.engine.step_meter import StepMeter
@@ -108,8 +109,11 @@ async def _ask(attempt: Attempt) -> None:
         if layer.is_needed(step, frame):
             await layer.prepare(attempt)
     who = _target(step)
-    reply = await frame.run.binding.agent(who).ask(_question(step, attempt))
-    attempt.usage += reply.usage
+    reply = await frame.ask(attempt.path, who, _question(step, attempt), *attempt.clocks)
+    if reply.usage is not NOTHING:
+        attempt.usage += reply.usage
+    if any(clock.expired() for clock in attempt.clocks):
+        raise asyncio.CancelledError  # the answer came too late
     attempt.detail = _detail(who, reply.model, reply.repairs)
     attempt.output = reply.output
     if attempt.check is not None:
@@ -142,8 +146,7 @@ def _question(step: Step, attempt: Attempt) -> Ask:
 
 async def _tell(attempt: Attempt, text: str) -> None:
     """Forward the text of the agent, while the attempt's timeout is suspended."""
-    clocks = () if attempt.limit is None else (attempt.limit,)
-    await attempt.frame.tell(Chunk(attempt.path, attempt.number, text), *clocks)
+    await attempt.frame.tell(Chunk(attempt.path, attempt.number, text), *attempt.clocks)
 
 
 def _target(step: Step) -> AgentSpec | CallableRef:
@@ -189,11 +192,12 @@ async def perform(step: Step, frame: Frame, path: StepPath) -> StepOutcome:
 
 async def _attempt(step: Step, frame: Frame, path: StepPath, number: int) -> StepOutcome:
     limit = None if step.config.timeout_s is None else asyncio.timeout(step.config.timeout_s)
-    attempt = Attempt(step, frame, path, number, started_at=frame.run.clock.now(), limit=limit)
+    attempt = Attempt(step, frame, path, number, started_at=frame.run.clock.now())
     try:
         if limit is None:
             await _ask(attempt)
         else:
+            attempt.clocks = (limit,)
             async with limit:
                 await _ask(attempt)
         return await settle(attempt)
@@ -212,6 +216,7 @@ async def _attempt(step: Step, frame: Frame, path: StepPath, number: int) -> Ste
     except TimeoutError as error:
         failure = error_info(timed_out(step) if limit and limit.expired() else error, path)
         cause: Exception = error
+        attempt.note(abandoned(error.__cause__))
     except Exception as error:  # noqa: BLE001 - foreign code: any exception fails the attempt
         failure, cause = error_info(error, path), error
     if _is_enforced(step, frame):
@@ -300,7 +305,7 @@ def _note_cut_off(attempt: Attempt, signal: BaseException) -> None:
     frame = attempt.frame
     if frame.is_out_of_time and not attempt.is_settled and attempt.intent is None:
         error = cut_off(attempt.step, frame, attempt.path)
-        attempt.detail = (attempt.detail or {}) | budget_hit(error)
+        attempt.note(budget_hit(error) | abandoned(signal))
         frame.run.journal.append_deferred(_failed(attempt, error_info(error, attempt.path), signal))
 
 
@@ -338,8 +343,10 @@ def _entry(attempt: Attempt, **more: Any) -> Entry:
 
 def spent(error: BaseException | None) -> Usage:
     """Return the usage of a failed agent; a timeout ends an agent by cancellation."""
-    while error is not None:
-        usage = getattr(error, "usage", None)
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # foreign code may raise an error from itself
+        seen.add(id(error))
+        usage = vars(error).get("usage")
         if isinstance(usage, Usage):
             return usage
         error = error.__cause__
@@ -375,6 +382,7 @@ async def retried(
             return Failure(error)
     number = recorded[-1].attempt + 1 if recorded else 1
     while True:
+        frame.require_going()
         await frame.run.journal.ensure_lease()
         await frame.tell(StepStarted(path, step.kind, number))
         outcome = await attempt(number)

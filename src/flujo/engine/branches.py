@@ -103,7 +103,7 @@ async def _by_callable(
         contexts = {name: merge.apply(fork, canonical.normalise(patch)) for name, patch in patches.items()}
         ask = Ask(arguments={"fork": fork, "branches": contexts}, resources=frame.run.resources)
         with foreign(rule):
-            reply = await frame.run.binding.agent(rule).ask(ask)
+            reply = await frame.ask(path, rule, ask)
         merged = canonical.normalise(reply.output, what=f"context merged by `{rule.target}`")
         frame.scope.type.check(merged, what=f"context merged by `{rule.target}`")
         return decision(frame, here, 1, merge.diff(frame.scope.tree, merged))

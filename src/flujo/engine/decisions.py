@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,11 @@ from flujo.domain.journal import Entry, EntryKind
 from flujo.domain.paths import indexed
 from flujo.domain.steps import CallableRef, Logic
 from flujo.domain.wording import short
+from flujo.engine.journal import described
 from flujo.exceptions import ControlSignal, ExpressionFailed, FlujoError, JournalConflict, StepFailed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 
     from flujo.domain.paths import StepPath
     from flujo.engine.frame import Frame
@@ -130,7 +131,8 @@ async def _one_by_one(
     try:
         while True:
             with foreign(rule):
-                item = await anext(source, _END)
+                frame.require_going()
+                item = await frame.call(path, _next_of(source))
             if item is _END:
                 break
             here = indexed(path, index)
@@ -151,7 +153,15 @@ async def _one_by_one(
         close = getattr(source, "aclose", None)  # generators have it
         if close is not None:
             with foreign(rule):
-                await close()
+                await frame.call(path, _closed(close))
+
+
+async def _next_of(source: AsyncIterator[Any]) -> Any:
+    return await anext(source, _END)
+
+
+async def _closed(close: Callable[[], Awaitable[object]]) -> None:
+    await close()
 
 
 def decision(frame: Frame, path: StepPath, attempt: int, value: Any) -> Entry:
@@ -199,7 +209,8 @@ async def _answer(rule: CallableRef, frame: Frame) -> Any:
     context = frame.scope.view() if agent.wants_context else None
     data = canonical.normalise(frame.previous)
     with foreign(rule):
-        reply = await agent.ask(Ask(data=data, context=context, resources=frame.run.resources))
+        ask = Ask(data=data, context=context, resources=frame.run.resources)
+        reply = await frame.ask(frame.path, rule, ask)
     return reply.output
 
 
@@ -211,7 +222,7 @@ def foreign(rule: CallableRef) -> Iterator[None]:
     except (FlujoError, ControlSignal):
         raise
     except Exception as error:
-        raise StepFailed(f"`{rule.target}` raised {type(error).__name__}: {error}") from error
+        raise StepFailed(f"`{rule.target}` raised {described(error)}") from error
 
 
 def _json(rule: CallableRef, value: Any) -> Any:

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, merge
 from flujo.domain.outcomes import Aborted, Failure, Paused, Success
-from flujo.exceptions import CallInDoubt, FlujoError, JournalConflict, StateError
+from flujo.engine.journal import error_info
+from flujo.exceptions import (
+    CallInDoubt,
+    ControlSignal,
+    EngineError,
+    FlujoError,
+    JournalConflict,
+    StateError,
+    StepFailed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -74,7 +83,8 @@ async def fan_out(
     are dropped.
 
     Raises:
-        FlujoError: the error of `branches`, after the started branches have ended.
+        FlujoError | ControlSignal: the error of `branches`, after the started branches have ended.
+        StepFailed: a branch has ended without a result.
         JournalConflict: a branch decided differently than recorded; raised at the same time.
         StateError: the journal could not be read or written; the others are cancelled.
     """
@@ -82,7 +92,8 @@ async def fan_out(
     free = asyncio.Semaphore(max(1, limit))
     stops = (Aborted, Failure) if stop_at_failure else (Aborted,)
     stopped = False
-    broken: FlujoError | None = None
+    broken: FlujoError | ControlSignal | None = None
+    began = 0
     arriving = _arrive if one_entry else _pass
 
     async def arrive(number: int, branch: Branch) -> None:
@@ -92,6 +103,9 @@ async def fan_out(
             stopped = stopped or isinstance(arrived[number].outcome, stops)
         except JournalConflict as conflict:
             broken, stopped = broken or conflict, True
+        except (Exception, KeyboardInterrupt):
+            frame.run.is_broken = True  # the group cancels the other branches
+            raise
         finally:
             free.release()
 
@@ -101,23 +115,32 @@ async def fan_out(
                 await free.acquire()
                 branch, error = (None, None) if stopped else await _next(branches)
                 if branch is None:
-                    broken = broken or error
+                    broken, began = broken or error, number
                     break
+                frame.require_going()
                 group.create_task(arrive(number, branch))
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
     if broken is not None:
         raise broken
+    if len(arrived) != began:
+        raise StepFailed(
+            f"{began - len(arrived)} of {began} branches below `{frame.path}` ended without a result",
+            hint="a library has cancelled the tasks of Flujo; a retry executes these branches again",
+            retryable=True,
+        )
     return [arrived[number] for number in sorted(arrived)]
 
 
-async def _next(branches: AsyncGenerator[Branch, None]) -> tuple[Branch | None, FlujoError | None]:
+async def _next(
+    branches: AsyncGenerator[Branch, None],
+) -> tuple[Branch | None, FlujoError | ControlSignal | None]:
     """Return the next branch or None, and the error that prevents one."""
     try:
         return await anext(branches, None), None
     except StateError:
         raise
-    except FlujoError as error:
+    except (FlujoError, ControlSignal) as error:
         return None, error
 
 
@@ -129,7 +152,10 @@ async def _arrive(frame: Frame, kind: str, branch: Branch, run_body: RunBody) ->
     if outcome is None:
         outcome = await run_body(branch.body, inner)
         if isinstance(outcome, Success):
-            inner.append_done(branch.path, kind, canonical.encode(outcome.output), fork, {})
+            try:
+                inner.append_done(branch.path, kind, canonical.encode(outcome.output), fork, {})
+            except EngineError as error:
+                outcome = Failure(error_info(error, branch.path), error)
     return BranchResult(branch.name, outcome, merge.diff(fork, inner.scope.tree))
 
 

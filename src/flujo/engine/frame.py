@@ -7,17 +7,20 @@ from collections.abc import Awaitable, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from flujo.domain import canonical, merge
 from flujo.domain.agents import Ask
-from flujo.domain.paths import ROOT, StepPath
+from flujo.domain.paths import ROOT, StepPath, child
 from flujo.domain.steps import CallableRef, Expr, Text
+from flujo.engine.foreign_code import Call, Wish
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Coroutine, Iterator
 
+    from flujo.domain.agents import AgentSpec, Reply
     from flujo.domain.events import Event, StepEnded
     from flujo.domain.journal import RunId
     from flujo.domain.outcomes import StepOutcome, Success
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from flujo.engine.context_isolation import ContextScope
     from flujo.engine.journal import Journal
 
+
+T = TypeVar("T")
 
 _NO_NAMES: Mapping[str, Any] = MappingProxyType({})
 
@@ -59,11 +64,19 @@ class Run:
     """Whether steps that failed before this execution get all their attempts again."""
     ended: list[StepEnded] = field(default_factory=list)
     """The steps that ended in this execution, in order."""
+    wish: Wish = field(default_factory=Wish)
+    """The wish to stop this execution before the run's end."""
+    is_broken: bool = False
+    """Whether an error has ended a part of this execution, so that the other parts must stop."""
+
+    def must_stop(self) -> bool:
+        """Return whether no further step of this run may begin."""
+        return self.is_broken or self.wish.is_there or self.journal.broken is not None
 
     async def emit(self, event: Event) -> None:
         """Send an event to the watchers; a slow watcher slows the run."""
         if self.sink is not None:
-            await self.sink(event)
+            await Call(_sent(self.sink, event), self.must_stop, lambda: "a hook")
 
 
 @dataclass(slots=True)
@@ -96,6 +109,26 @@ class Frame:
         """Whether an enclosing composite has used up its `timeout_s`."""
         return any(limit.expired() for limit in self.limits)
 
+    def must_stop(self, *clocks: asyncio.Timeout) -> bool:
+        """Return whether nothing further may begin here: the run is stopped, or a time limit has passed."""
+        return self.run.must_stop() or any(limit.expired() for limit in (*self.limits, *clocks))
+
+    def require_going(self, *clocks: asyncio.Timeout) -> None:
+        """End this part of the run with `CancelledError` when nothing further may begin in it."""
+        if self.must_stop(*clocks):
+            raise asyncio.CancelledError
+
+    def ask(
+        self, path: StepPath, who: AgentSpec | CallableRef, question: Ask, *clocks: asyncio.Timeout
+    ) -> Awaitable[Reply]:
+        """Ask an agent or a callable on behalf of the step at `path`; see `Call`."""
+        self.require_going(*clocks)
+        return self.call(path, self.run.binding.agent(who).ask(question), *clocks)
+
+    def call(self, path: StepPath, work: Coroutine[Any, Any, T], *clocks: asyncio.Timeout) -> Awaitable[T]:
+        """Await foreign code on behalf of the step at `path`; see `Call`."""
+        return Call(work, partial(self.must_stop, *clocks), lambda: f"code of step `{path}`")
+
     async def tell(self, event: Event, *clocks: asyncio.Timeout) -> None:
         """Send an event to the watchers, with all timeouts suspended: a slow watcher is not a slow step."""
         if self.run.sink is None:
@@ -103,7 +136,7 @@ class Frame:
         with ExitStack() as stack:
             for clock in (*self.limits, *clocks):
                 stack.enter_context(_standing_still(clock))
-            await self.run.sink(event)
+            await self.run.emit(event)
 
     def inside(self, path: StepPath, *, previous: Any, names: Mapping[str, Any] | None = None) -> Frame:
         """Return the frame of a body of this frame's step at `path`."""
@@ -221,10 +254,14 @@ class Frame:
                     value = self.evaluate(save.value, output=output)
                 case CallableRef():
                     ask = Ask(data=output, resources=self.run.resources)
-                    reply = await self.run.binding.agent(save.value).ask(ask)
+                    reply = await self.ask(child(self.path, step.name), save.value, ask)
                     value = canonical.normalise(reply.output, what=f"`save.{name}` of step {step.name!r}")
             patch.append(["append", [name], [value]] if save.append else ["set", [name], value])
         return patch
+
+
+async def _sent(sink: Sink, event: Event) -> None:
+    await sink(event)
 
 
 @contextmanager

@@ -194,8 +194,8 @@ async def _reconcile(step: Step, frame: Frame, intent: Intent, reason: ErrorInfo
         return await _ask(step, frame, intent, reason)
     ask = Ask(data=canonical.decode(intent.input), resources=frame.run.resources, idempotency_key=intent.key)
     try:
-        async with asyncio.timeout(step.config.timeout_s):
-            reply = await frame.run.binding.agent(step.reconcile).ask(ask)
+        async with asyncio.timeout(step.config.timeout_s) as limit:
+            reply = await frame.ask(intent.path, step.reconcile, ask, limit)
         found = canonical.normalise(reply.output, what=f"answer of `{step.reconcile.target}`")
     except FlujoError:
         raise

@@ -13,6 +13,7 @@ from flujo.domain.paths import StepPath, child
 from flujo.engine.composite_attempts import finish, is_attempted, perform_whole
 from flujo.engine.context_isolation import ContextScope
 from flujo.engine.decisions import decide_flag
+from flujo.engine.foreign_code import is_ctrl_c
 from flujo.engine.frame import Frame, Run
 from flujo.engine.journal import STOPS_THE_WALK, error_info
 from flujo.engine.limits import breach_of, limited
@@ -124,6 +125,7 @@ async def _steps_of(body: Pipeline, frame: Frame) -> StepOutcome:
 async def _run_step(each: BaseStep, frame: Frame) -> StepOutcome:
     if frame.budget is not None and (breach := breach_of(frame.budget)) is not None:
         return breach  # a sibling has used up the budget
+    frame.require_going()
     path = child(frame.path, each.name)
     started = frame.run.clock.monotonic()
     known = False
@@ -143,6 +145,10 @@ async def _run_step(each: BaseStep, frame: Frame) -> StepOutcome:
             hint="only the code of a `step` may pause; ask in an earlier step, with `kind: hitl`",
         )
         outcome = Failure(error_info(refused, path), refused)
+    except (SystemExit, KeyboardInterrupt) as error:  # of foreign code that is called without a `Call`
+        if is_ctrl_c(error):
+            raise
+        outcome = Failure(error_info(error, path), error)
     ended = StepEnded(
         path,
         each.kind,

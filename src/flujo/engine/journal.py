@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, merge
 from flujo.domain.acts import Verb
+from flujo.domain.executor import CodeExit
 from flujo.domain.journal import Entry, EntryKind, EntryStatus, ErrorInfo
 from flujo.domain.outcomes import Success
 from flujo.domain.paths import ROOT, StepPath, is_inside
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 STOPS_THE_WALK = (StateError, JournalConflict)
 """Errors that are not failures of a step: `on_failure` and retries ignore them."""
+
+MAX_TEXT = 10_000
+"""The maximum number of characters of an exception's text that the journal keeps."""
 
 MAX_WAITING = 256
 """The maximum number of entries that wait for a commit under `durability: exit`."""
@@ -97,6 +101,11 @@ class Journal:
         self._used: dict[StepPath, Usage] = {}
         self.usage = start.usage
         """The usage of the run so far, including failed attempts."""
+
+    @property
+    def broken(self) -> BaseException | None:
+        """The error of a failed write, with which every later one fails."""
+        return self._broken
 
     @property
     def last_seq(self) -> int:
@@ -207,7 +216,7 @@ class Journal:
                 GATE.admit(value, f"a value of `{entry.path}`")
         self._seq += 1
         entry = entry.numbered(self._seq)
-        if entry.usage:
+        if entry.usage is not NOTHING:
             self.usage += entry.usage
             self._used[entry.path] = self._used.get(entry.path, NOTHING) + entry.usage
         self._waiting.append(entry)
@@ -389,20 +398,42 @@ def encoded(value: Any, what: str) -> bytes:
     return GATE.admit(canonical.encode(value, what=what), what)
 
 
-def error_info(error: Exception, path: StepPath) -> ErrorInfo:
+def error_info(error: BaseException, path: StepPath) -> ErrorInfo:
     """Return an error for the journal, with secrets masked."""
-    kind = type(error).__name__
+    if isinstance(error, CodeExit):
+        error = error.raised
+    kind = _text(type(error).__name__)
     if isinstance(error, FlujoError):
-        hint = error.hint and GATE.text(error.hint)
-        return ErrorInfo(error.code, _text(error.message), hint, kind, path, retryable=bool(error.retryable))
-    text = _text(str(error))
-    message = f"{kind}: {text}" if text else kind
-    return ErrorInfo(StepFailed.code, message, StepFailed.hint, kind, path, retryable=True)
+        message, hint = _text(error.message), error.hint and _text(error.hint)
+        return ErrorInfo(error.code, message, hint, kind, path, retryable=bool(error.retryable))
+    return ErrorInfo(StepFailed.code, described(error), StepFailed.hint, kind, path, retryable=True)
 
 
-def _text(text: str) -> str:
-    """Return a text of foreign code without secrets, and without characters that JSON or databases refuse."""
-    return GATE.text(text.encode("utf-8", "replace").decode().replace("\x00", ""))
+def described(error: BaseException) -> str:
+    """Return the class and the text of an exception of foreign code; the class alone when it has no text."""
+    if isinstance(error, CodeExit):
+        error = error.raised
+    kind, text = _text(type(error).__name__), text_of(error)
+    if not text and isinstance(error, asyncio.CancelledError):
+        text = "what it awaited was cancelled, and the run was not"
+    return f"{kind}: {text}" if text else kind
+
+
+def text_of(error: BaseException) -> str:
+    """Return the text of an exception of foreign code; empty when it has none or cannot be read."""
+    try:
+        return _text(str(error))
+    except BaseException:  # noqa: BLE001 - foreign code
+        return ""
+
+
+def _text(text: Any) -> str:
+    """Return a text of foreign code that JSON and databases accept: bounded, and without secrets."""
+    if not isinstance(text, str):
+        return f"<{type(text).__name__}>"
+    bounded = str.__getitem__(text, slice(MAX_TEXT))  # of a subclass, a `str`
+    bounded += f"… ({str.__len__(text):,} characters)" * (str.__len__(text) > MAX_TEXT)
+    return GATE.text(bounded.encode("utf-8", "replace").decode().replace("\x00", ""))
 
 
 def success(entry: Entry) -> Success:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flujo.domain import canonical
 from flujo.domain.agents import Ask
-from flujo.engine.journal import encoded
+from flujo.engine.journal import described, encoded, text_of
 from flujo.exceptions import (
     ArgumentsRejected,
     FlujoError,
@@ -141,7 +141,7 @@ async def _ask(
     with _named(ref, role):
         run = attempt.frame.run
         ask = Ask(data=data, context=context, resources=run.resources, meter=attempt.meter)
-        reply = await run.binding.agent(ref).ask(ask)
+        reply = await attempt.frame.ask(attempt.path, ref, ask, *attempt.clocks)
     attempt.usage += reply.usage
     return reply
 
@@ -166,8 +166,8 @@ def _named(ref: CallableRef, role: str) -> Iterator[None]:
         raise
     except Exception as error:
         if role == "validator" and isinstance(error, ValueError | AssertionError):
-            raise _Refused(str(error) or type(error).__name__) from error
-        message = f"{role} `{ref.target}` raised {type(error).__name__}: {error}"
+            raise _Refused(text_of(error) or type(error).__name__) from error
+        message = f"{role} `{ref.target}` raised {described(error)}"
         raise StepFailed(message, retryable=True) from error
 
 

@@ -187,7 +187,7 @@ def _entry_digest(run_id: str, entry: Entry) -> bytes:
 
 
 def _usage_bytes(usage: Usage) -> bytes | None:
-    return canonical.encode(usage.to_json()) if usage else None
+    return None if usage is NOTHING or not usage else canonical.encode(usage.to_json())
 
 
 def usage(stored: bytes | None) -> Usage:

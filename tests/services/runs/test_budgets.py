@@ -213,6 +213,7 @@ async def test_a_run_that_is_stopped_after_any_write_never_overspends(store: Sta
 @pytest.mark.guarantee("G20")
 async def test_an_unconfirmed_request_stays_charged_at_its_worst(store: StateStore) -> None:
     alive = False
+    dying = asyncio.get_running_loop().create_future()
 
     class Dying:
         wants_context = False
@@ -221,13 +222,17 @@ async def test_an_unconfirmed_request_stays_charged_at_its_worst(store: StateSto
             assert ask.meter is not None
             reserved = await ask.meter.reserve(WORST)
             if not alive:
-                raise asyncio.CancelledError  # the process dies while the request is on its way
+                dying.set_result(None)  # the process dies while the request is on its way
+                await asyncio.Event().wait()
             reserved.settle(USED)
             return Reply(output="alive", usage=USED)
 
     tree = pipeline(Step(name="dying", call=CallableRef("own:dying", Dying())))  # type: ignore[arg-type]
+    running = asyncio.create_task(run(tree, store, total_tokens_limit=79))
+    await dying
+    running.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await run(tree, store, total_tokens_limit=79)
+        await running
     assert (await go_on(tree, store, total_tokens_limit=79)).error.code == "FLJ421"
     alive = True
     result = await go_on(tree, store, retry_failed=True, total_tokens_limit=80)

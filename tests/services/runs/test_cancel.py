@@ -12,6 +12,7 @@ from flujo.domain.acts import Actor, Verb, Via
 from flujo.domain.journal import RunId
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef, HumanInTheLoopStep, Text
+from flujo.engine import foreign_code
 from flujo.exceptions import Fenced, ResumeConflict, SettingsError
 from flujo.services.project.system import SystemClock
 from flujo.services.runs import blueprint_runs
@@ -97,8 +98,9 @@ async def test_a_living_owner_ends_the_run_itself(stores: tuple[StateStore, Stat
 
 
 async def test_a_live_owner_is_not_fenced_during_its_step(
-    stores: tuple[StateStore, StateStore],
+    stores: tuple[StateStore, StateStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(foreign_code, "GRACE_S", 60.0)
     mine, other = stores
     held = Held(stubborn=True)
     running = asyncio.create_task(start(held.pipeline(), mine))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flujo.cli import options
+from flujo.cli import event_loop, options
 from flujo.cli.exit_codes import ExitCode
 from flujo.cli.invocation import Invocation
 from flujo.domain.wording import plural
@@ -36,7 +36,7 @@ def worker(
 ) -> None:
     """Resume orphaned runs and handle expired deadlines."""
     invocation = Invocation.of(ctx)
-    caught = asyncio.run(
+    caught = event_loop.run(
         _run_worker(invocation, once=once, concurrency=concurrency, modules=modules or [], as_json=as_json)
     )
     if caught is signal.SIGINT:

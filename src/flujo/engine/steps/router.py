@@ -79,7 +79,7 @@ async def _attempt(
     reply: Reply | None = None
     cause: Exception | None = None
     try:
-        reply = await frame.run.binding.agent(step.router).ask(_question(step, frame, data, reason, meter))
+        reply = await frame.ask(path, step.router, _question(step, frame, data, reason, meter))
         chosen = _chosen(step, reply.output)
         entry = replace(entry, output=canonical.encode(chosen), usage=reply.usage)
     except (*STOPS_THE_WALK, ControlSignal):

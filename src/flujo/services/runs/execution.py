@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flujo.domain import canonical
 from flujo.domain.events import RunEnded, RunStarted, StepEnded
@@ -17,13 +17,14 @@ from flujo.domain.outcomes import Aborted, BackgroundLaunched, Failure, Paused, 
 from flujo.domain.run import Move, Progress, RunRecord, RunStatus, Write
 from flujo.domain.usage import NOTHING, Usage, UsageLimits
 from flujo.engine.budget import Budget, unconfirmed
+from flujo.engine.foreign_code import Wish
 from flujo.engine.frame import Run
 from flujo.engine.interpreter import execute
 from flujo.engine.journal import Journal
-from flujo.exceptions import Fenced, PipelineAbortSignal, StateError
+from flujo.exceptions import Fenced, PipelineAbortSignal, StateError, StepFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
     from flujo.domain.journal import RunId
     from flujo.domain.outcomes import StepOutcome
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from flujo.engine.answer_cache import AnswerCache
 
 
-CANCEL_AGAIN_S = 1.0
+T = TypeVar("T")
 
 
 def unchanged(output: Any) -> Any:
@@ -61,34 +62,31 @@ class Stop:
     reason: StopReason = StopReason.SHUTDOWN
 
 
-class _Cancelling:
-    """Cancels the current task when a cancellation of its run is requested; like `asyncio.timeout`."""
+class _Walk:
+    """The task that executes the steps of a run; a cancellation of the run cancels it."""
 
-    __slots__ = ("_before", "_cancels", "_ended", "_next", "_task")
+    __slots__ = ("_is_over", "_task", "_wish")
 
-    def __init__(self) -> None:
-        self._task = cast("asyncio.Task[object]", asyncio.current_task())
-        self._before = self._task.cancelling()
-        self._cancels = 0
-        self._next: asyncio.TimerHandle | None = None
-        self._ended = False
+    def __init__(self, wish: Wish) -> None:
+        self._wish = wish
+        self._is_over = False
+        self._task: asyncio.Task[Any] | None = None
 
-    def begin(self) -> None:
-        """Cancel the task, and repeat it every second, because a step may swallow a cancellation."""
-        if not self._ended:
-            self._cancels += 1
-            self._task.cancel()
-            self._next = self._task.get_loop().call_later(CANCEL_AGAIN_S, self.begin)
+    def cancel(self) -> None:
+        """Cancel the run, unless it has come to its end."""
+        if not self._is_over:
+            self._wish.is_requested = True
+            if self._task is not None:
+                self._task.cancel()
 
-    def end(self) -> bool:
-        """Undo the cancellations; return whether there were any, and none from elsewhere."""
-        self._ended = True
-        if self._next is not None:
-            self._next.cancel()
-        cancels, self._cancels = self._cancels, 0
-        for _ in range(cancels):
-            self._task.uncancel()
-        return cancels > 0 and self._task.cancelling() <= self._before
+    def end(self) -> None:
+        """Ignore later requests: the run has come to its end."""
+        self._is_over = True
+
+    def begin(self, steps: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Execute the steps; cancelling a task that awaits the result cancels them."""
+        self._task = task = asyncio.create_task(steps)
+        return task
 
 
 @record(frozen=True, slots=True, kw_only=True)
@@ -116,6 +114,7 @@ class Execution:
     sink: Sink | None = None
     retry_failed: bool = False
     stop: Stop = field(default_factory=Stop)
+    wish: Wish = field(default_factory=Wish)
 
     async def run(self, record: RunRecord) -> tuple[PipelineResult[Any, Any], bool]:
         """Execute the claimed run until it completes, fails or pauses, and record its status.
@@ -132,26 +131,33 @@ class Execution:
         store = self.runtime.store
         if record.wish is not None:
             return await self._cancel(record, None)
-        cancelling = _Cancelling()
-        store.on_wish(record.run_id, cancelling.begin)
+        walk = _Walk(self.wish)
+        store.on_wish(record.run_id, walk.cancel)
         try:
             # Under its first claim nothing can be recorded yet.
             start = Progress() if record.claims == 1 else await store.progress(record.run_id)
             journal = Journal(store, record, start)
-            return await self._walk(record, journal, cancelling, resumed=start.last_seq > 0)
-        except asyncio.CancelledError:
-            if cancelling.end():
+            return await walk.begin(self._walk(record, journal, walk, resumed=start.last_seq > 0))
+        except asyncio.CancelledError as error:
+            walk.end()
+            if self.wish.is_of_the_caller:
+                await self._stop(record, journal, self.stop.reason.value)
+                raise
+            if self.wish.is_requested:
                 return await self._cancel(record, journal)
-            await self._stop(record, journal, self.stop.reason.value)
-            raise
+            await self._stop(record, journal, RunStatus.INTERRUPTED)
+            raise StepFailed(
+                f"the task of run {record.run_id} was cancelled, and its caller was not",
+                hint="code of a step cancels tasks that it did not create; resume the run once that is fixed",
+            ) from error
         except StateError as error:
             self._let_go(record.run_id, error)
             raise
-        except Exception:  # a bug in Flujo: errors of steps and hooks are caught further inside
+        except BaseException:  # Ctrl-C, or a bug in Flujo: errors of steps and hooks are caught inside
             await self._stop(record, journal, RunStatus.INTERRUPTED)
             raise
         finally:
-            cancelling.end()
+            walk.end()
 
     async def _stop(self, record: RunRecord, journal: Journal | None, status: RunStatus) -> None:
         """Release the run; when that cannot be written, stop renewing its lease."""
@@ -188,7 +194,7 @@ class Execution:
         return await standing(self.runtime, await store.run(record.run_id)), False
 
     async def _walk(
-        self, record: RunRecord, journal: Journal, cancelling: _Cancelling, *, resumed: bool
+        self, record: RunRecord, journal: Journal, walk: _Walk, *, resumed: bool
     ) -> tuple[PipelineResult[Any, Any], bool]:
         runtime = self.runtime
         run = Run(
@@ -202,13 +208,14 @@ class Execution:
             cache=runtime.cache,
             sink=self.sink,
             retry_failed=self.retry_failed,
+            wish=self.wish,
         )
         await run.emit(RunStarted(record.run_id, record.pipeline, resumed=resumed))
         context = canonical.decode(record.context)
         budget = await self._budget(record, journal)
         outcome, tree = await execute(runtime.pipeline, run, canonical.decode(record.input), context, budget)
         move = _move(outcome, canonical.encode(tree, what="context"))
-        cancelling.end()  # too late: the run has come to its end
+        walk.end()
         answered = await journal.end(move)
         await run.emit(RunEnded(record.run_id, move.status, journal.usage))
         held = NOTHING if budget is None else budget.held

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
+from flujo.engine.foreign_code import is_ctrl_c
 from flujo.governance import logs
 from flujo.governance.events import redacted
 
@@ -31,8 +33,17 @@ def combine_hooks(watchers: Sequence[Sink | None]) -> Sink | None:
         for watcher in present:
             try:
                 await watcher(seen)
-            except Exception:  # foreign code
+            except BaseException as error:  # foreign code
+                if _is_for_the_caller(error):
+                    raise
                 name = getattr(watcher, "__qualname__", type(watcher).__qualname__)
                 logger.exception("hook `%s` raised at %s; the run continues", name, type(event).__name__)
 
     return tell
+
+
+def _is_for_the_caller(error: BaseException) -> bool:
+    """Return whether an error ends the caller, and not the hook alone."""
+    task = asyncio.current_task()
+    is_cancelled = isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+    return is_cancelled or isinstance(error, GeneratorExit) or is_ctrl_c(error)

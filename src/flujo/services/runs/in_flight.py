@@ -53,11 +53,8 @@ class _Flight:
         if self._left is not None:
             self._left.set()
         # Ours alone becomes an error: a cancellation by the task's owner stays what it is.
-        if (
-            isinstance(error, asyncio.CancelledError)
-            and self._stopped
-            and self._task.uncancel() <= self._cancelled_before
-        ):
+        is_ours = self._stopped and self._task.uncancel() <= self._cancelled_before
+        if is_ours and isinstance(error, asyncio.CancelledError):
             raise RunnerClosed(
                 f"the runner of pipeline {self._pipeline!r} was closed while it executed a run",
                 hint="the run is released: recovery resumes it, or `resume_async`, or `flujo resume`",

@@ -267,13 +267,12 @@ def is_free(record: RunRecord) -> bool:
 
 async def _executed(execution: Execution, record: RunRecord) -> Result:
     result, answered = await execution.run(record)
-    while answered:
+    while answered and not execution.wish.is_there:
         try:
             claimed = await _claim(execution, result.run_id, (RunStatus.PAUSED,))
         except ResumeConflict:
             break  # the process that recorded the answer continues the run
-        again = Execution(execution.runtime, execution.sink, stop=execution.stop)
-        result, answered = await again.run(claimed)
+        result, answered = await replace(execution, retry_failed=False).run(claimed)
     return result
 
 

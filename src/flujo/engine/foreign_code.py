@@ -1,0 +1,226 @@
+"""Awaits foreign code: its exits and cancellations are errors, and it is abandoned if it does not stop."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import signal
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from flujo.domain.executor import CodeExit
+from flujo.exceptions import JournalConflict, StateError
+from flujo.governance.logs import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Generator
+
+T = TypeVar("T")
+
+GRACE_S = 5.0
+"""How long code may take to stop after a run or a time limit has cancelled it."""
+
+UNCLOSED: list[Coroutine[Any, Any, Any]] = []
+"""Coroutines that ignore `close`: they never run again, and their deletion would only print errors."""
+
+_log = logger("flujo.engine")
+
+
+_ABANDONED = "abandoned"
+"""The argument of the `CancelledError` that ends the call of abandoned code."""
+
+
+def abandoned(error: BaseException | None) -> dict[str, Any]:
+    """Return the detail of an attempt that ended with `error`: whether its code was abandoned."""
+    return {"abandoned": True} if error is not None and _ABANDONED in error.args else {}
+
+
+class Wish:
+    """The wish to stop an execution: it is kept until it is fulfilled, whatever code of steps swallows.
+
+    The execution has a task of its own, so that no code of a step runs in the task of its caller.
+    """
+
+    __slots__ = ("_before", "_caller", "is_requested")
+
+    def __init__(self) -> None:
+        self._caller = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._before = self._caller.cancelling()
+        self.is_requested = False
+        """Whether a cancellation of the run is requested."""
+
+    @property
+    def is_of_the_caller(self) -> bool:
+        """Whether the task that asked for the execution is cancelled."""
+        return self._caller.cancelling() > self._before
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the execution must stop."""
+        return self.is_requested or self._caller.cancelling() > self._before
+
+
+class Call(Generic[T]):
+    """One call of foreign code, to be awaited in the task of the caller.
+
+    A server, a time limit and a library inside the step cancel a task the same way, so `must_stop` decides.
+    While it is false, a `CancelledError` is an error of the code like any other. Once it is true, the call
+    ends with `CancelledError` unless the code returns a value, whatever the code raises. Code that waits
+    longer than `GRACE_S` is closed, like a coroutine that is unfinished at the end of a process.
+
+    Args:
+        work: the coroutine.
+        must_stop: returns whether a wish to stop or a time limit applies to the caller.
+        name: returns the name of the code, for the log.
+
+    Raises (when awaited):
+        CodeExit: the code raised something that is not an `Exception`, or was cancelled from inside.
+        CancelledError: the caller must stop.
+    """
+
+    __slots__ = ("_before", "_is_over", "_must_stop", "_name", "_task", "_timer", "_work")
+
+    def __init__(
+        self, work: Coroutine[Any, Any, T], must_stop: Callable[[], bool], name: Callable[[], str]
+    ) -> None:
+        self._work = work
+        self._must_stop = must_stop
+        self._name = name
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_over = False
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        self._task = task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._before = task.cancelling()
+        self._give_grace()
+        value: Any = None
+        failure: BaseException | None = None
+        thrown: BaseException | None = None
+        while True:
+            try:
+                awaited = self._work.send(None) if thrown is None else self._work.throw(thrown)
+            except StopIteration as end:
+                value = end.value
+                break
+            except BaseException as error:  # noqa: BLE001 - foreign code
+                failure = error
+                break
+            thrown, waits = None, True
+            while waits:
+                try:
+                    yield _interruptible(awaited)
+                    waits = False
+                except BaseException as error:  # noqa: BLE001 - passed on to the code
+                    waits = self._is_taken_by(awaited, error)
+                    thrown = None if waits else error
+        if self._timer is not None:
+            self._timer.cancel()
+        while task.cancelling() > self._before and not self._must_stop():
+            task.uncancel()  # code has cancelled the task that calls it
+            try:
+                yield  # raises the cancellation, if it is still pending
+            except asyncio.CancelledError:
+                pass
+        try:
+            if failure is not None:
+                raise self._judged(failure)
+            return value  # type: ignore[no-any-return]  # the return value of the coroutine
+        finally:
+            del failure, thrown  # their tracebacks hold this frame
+
+    def _is_taken_by(self, awaited: Any, error: BaseException) -> bool:
+        """Return whether the awaited object takes the cancellation, as `Task.cancel` would let it.
+
+        Raises:
+            CancelledError: the code had its time to stop.
+        """
+        if isinstance(error, GeneratorExit) and not (asyncio.isfuture(awaited) and awaited.done()):
+            _close(self._work)  # the caller itself is being closed
+            raise error
+        if not isinstance(error, asyncio.CancelledError):
+            return False
+        if self._is_over:
+            raise self._abandoned(awaited) from None
+        self._give_grace()
+        return _waits_for_others(awaited) and bool(awaited.cancel(*error.args[:1]))
+
+    def _give_grace(self) -> None:
+        if self._timer is None and self._must_stop():
+            self._timer = self._task.get_loop().call_later(GRACE_S, self._end)
+
+    def _end(self) -> None:
+        self._is_over = True
+        self._task.cancel()
+
+    def _abandoned(self, awaited: Any) -> asyncio.CancelledError:
+        self._task.uncancel()
+        if asyncio.isfuture(awaited):
+            awaited.add_done_callback(_look_at)
+        _close(self._work)
+        _log.warning(
+            "%s did not stop within %g s after it was cancelled; it is abandoned", self._name(), GRACE_S
+        )
+        return asyncio.CancelledError(_ABANDONED)  # `asyncio.timeout` takes no subclass
+
+    def _judged(self, error: BaseException) -> BaseException:
+        """Return the error that the caller gets for an error of the code."""
+        if self._must_stop():
+            if isinstance(error, asyncio.CancelledError | StateError):
+                return error
+            stopped = asyncio.CancelledError()
+            stopped.__cause__ = error
+            return stopped
+        if isinstance(error, Exception):
+            # The journal's own errors come with `must_stop`; code may use another run's.
+            return CodeExit(error) if isinstance(error, StateError | JournalConflict) else error
+        return error if is_ctrl_c(error) else CodeExit(error)
+
+
+def is_ctrl_c(error: BaseException) -> bool:
+    """Return whether Ctrl-C has raised this error, and not code.
+
+    Only Python's default signal handler raises it; `asyncio.run` and the command line cancel a task instead.
+    """
+    return (
+        isinstance(error, KeyboardInterrupt)
+        and threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+
+
+def _waits_for_others(awaited: Any) -> bool:
+    """Return whether a cancellation of this object ends only with tasks that may ignore it."""
+    return awaited is not None and type(awaited) is not asyncio.Future
+
+
+def _interruptible(awaited: Any) -> Any:
+    """Return what to await in place of an object, so that a cancellation always returns control.
+
+    A plain future is done once it is cancelled. A task is done when its code ends.
+    """
+    if not _waits_for_others(awaited) or not asyncio.isfuture(awaited):
+        return awaited
+    loop = asyncio.get_running_loop()
+    if awaited.get_loop() is not loop or awaited is asyncio.current_task():
+        return awaited  # the task that gets it raises the error
+    awaited._asyncio_future_blocking = False
+    ended: asyncio.Future[None] = loop.create_future()
+    awaited.add_done_callback(lambda _: None if ended.done() else ended.set_result(None))
+    ended._asyncio_future_blocking = True  # as `await` sets it
+    return ended
+
+
+def _look_at(future: asyncio.Future[Any]) -> None:
+    """Retrieve the error of a future that no code waits for any more."""
+    if not future.cancelled():
+        future.exception()
+
+
+def _close(work: Coroutine[Any, Any, Any]) -> None:
+    awaiting: list[Any] = [work]
+    while inspect.iscoroutine(inner := awaiting[-1].cr_await):
+        awaiting.append(inner)
+    with suppress(BaseException):  # foreign code, which may ignore `close`
+        work.close()
+    UNCLOSED.extend(each for each in awaiting if inspect.getcoroutinestate(each) != inspect.CORO_CLOSED)
