@@ -135,7 +135,9 @@ def test_a_failed_request_is_one_request_and_stays_charged(
     assert len(provider.requests) == 1
 
 
-def test_a_rate_limited_step_waits_and_then_completes(flujo: Flujo, project: Project, provider: Provider) -> None:
+def test_a_rate_limited_step_waits_and_then_completes(
+    flujo: Flujo, project: Project, provider: Provider
+) -> None:
     provider.answers[:] = [Response(status=429, headers={"retry-after-ms": "50"}), "Dear you"]
     text = LETTERS.replace("BUDGET", "budget: {requests_limit: 4}")
     project.blueprint("letters", text.replace("input: Write a letter", "input: x, config: {max_retries: 1}"))

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flujo.exceptions import RunnerClosed
+from flujo.exceptions import RunnerClosed, SecretInValue, StateError
+from flujo.governance.sink import GATE
 from flujo.services.project.project import find_project
-from flujo.services.workspace import Workspace
+from flujo.services.workspace import Workspace, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,3 +68,10 @@ async def test_closing_continues_when_its_caller_is_cancelled(workspace: Workspa
     with pytest.raises(asyncio.CancelledError):
         await closing
     await workspace.aclose()
+
+
+async def test_the_password_in_a_url_given_to_a_program_is_a_known_secret(workspace: Workspace) -> None:
+    with pytest.raises(StateError):
+        await open_store("postgresql://ada:correct-horse-battery@127.0.0.1:1/db", workspace.project.settings)
+    with pytest.raises(SecretInValue, match="password of the database"):
+        GATE.admit(b'"correct-horse-battery"', "input")

@@ -16,6 +16,8 @@ from flujo.domain.arguments import put
 from flujo.domain.models import AppResources
 from flujo.domain.usage import UsageLimits
 from flujo.exceptions import FlujoError, SettingsError
+from flujo.governance.redactor import passwords
+from flujo.governance.sink import GATE
 from flujo.services.checks.validation import compiled, refusal
 from flujo.services.lifetime import Lifetime
 from flujo.services.project.imports import importable
@@ -318,6 +320,7 @@ async def open_store(uri: str, settings: Settings) -> DurableStore:
     """Return the store at `uri`, ready to be used."""
     from flujo.state.store import SqlStateStore
 
+    GATE.know(passwords(uri), of="the password of the database")
     pool = settings.settings
     return await SqlStateStore.open(
         uri,
