@@ -128,7 +128,10 @@ def locked(path: Path) -> Iterator[None]:
     """Hold the lock file `path`; waits for other processes. The system releases it when the process ends."""
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # a child that was forked meanwhile keeps the file open
 
 
 def _refuse_other_file(path: Path) -> None:

@@ -92,15 +92,19 @@ def remote_model(name: str, environment: Mapping[str, str]) -> RemoteModel:
         )
     access = ACCESS.get(provider)
     secret = _first(environment, access.keys) if access else None
+
+    def make() -> Model:
+        return infer_model(name, lambda kind: _provider(kind, access, secret, environment))
+
     try:
-        made = infer_model(name, lambda kind: _provider(kind, access, secret, environment))
+        connection = Connection(make)
     except ImportError as error:
         raise _not_installed(provider, error) from error
     except ValueError:
         raise _unknown(provider) from None
     except UserError as error:
         raise _unusable(provider, error) from error
-    return RemoteModel(Connection(made), access.keys[0] if access else None, (secret,) if secret else ())
+    return RemoteModel(connection, access.keys[0] if access else None, (secret,) if secret else ())
 
 
 def _provider(

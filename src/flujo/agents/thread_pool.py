@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from flujo.domain.executor import CodeExit
+from flujo.domain.forks import renew_in_children
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ class _Job:
     state: str = "queued"  # then "running", "done"; or "abandoned" from either of the first two
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class ThreadPool:
     """The executor of this process: at most `size` daemon threads, started on demand and reused."""
 
@@ -42,6 +43,15 @@ class ThreadPool:
     _threads: int = 0
     _busy: int = 0
     """The number of queued or running jobs whose callers still wait."""
+
+    def __post_init__(self) -> None:
+        """Start anew in a forked child."""
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Forget the threads and jobs of the parent process."""
+        self._queue, self._lock = SimpleQueue(), threading.Lock()
+        self._threads = self._busy = 0
 
     async def submit(self, work: Callable[[], T]) -> T:
         """Call `work` in a thread, with a copy of the caller's context variables, and return its result.

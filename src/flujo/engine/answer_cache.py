@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
+import threading
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
+from flujo.domain.forks import renew_in_children
+from flujo.domain.turns import Turn
 from flujo.governance.logs import logger
 
 if TYPE_CHECKING:
@@ -40,6 +42,14 @@ class AnswerCache:
         if (step, why.message) not in self._reported:
             self._reported.add((step, why.message))
             _log.warning("step %r is not cached: %s [%s]\n  hint: %s", step, why.message, why.code, why.hint)
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Forget the callers of the parent process."""
+        self._lock = threading.Lock()
+        self._turns: dict[str, tuple[Turn, int]] = {}
+        """A turn for each key, and how many callers hold it or wait for it."""
 
     async def find(self, key: str) -> CachedAnswer | None:
         """Return a cached answer; None when there is none or it cannot be read."""
@@ -69,13 +79,14 @@ class AnswerCache:
     @asynccontextmanager
     async def alone(self, key: str) -> AsyncIterator[None]:
         """Admit one caller of `key` at a time, so that later ones find the answer of the first."""
-        loop = asyncio.get_running_loop()
-        place = (id(loop), key)  # a runner may serve several event loops
-        while (other := self._asking.get(place)) is not None:
-            await asyncio.shield(other)
-        done = self._asking[place] = loop.create_future()
+        with self._lock:
+            turn, callers = self._turns.get(key, (Turn(), 0))
+            self._turns[key] = turn, callers + 1
         try:
-            yield
+            async with turn.taken():
+                yield
         finally:
-            del self._asking[place]
-            done.set_result(None)
+            with self._lock:
+                turn, callers = self._turns.pop(key)
+                if callers > 1:
+                    self._turns[key] = turn, callers - 1

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from flujo.domain.arguments import put
+from flujo.domain.forks import NO_FORK
 from flujo.domain.models import AppResources
 from flujo.domain.usage import UsageLimits
 from flujo.exceptions import FlujoError, SettingsError
@@ -226,18 +227,19 @@ class Workspace:
         Raises:
             CallableError | ProviderUnavailable: a callable or provider is not available.
         """
-        from flujo.services.binding.binding import PipelineBinding
+        with NO_FORK:
+            from flujo.services.binding.binding import PipelineBinding
 
-        settings = self.project.settings
-        if self.project.config_file is not None:  # otherwise no callable is allowed
-            importable(self.project.root)
-        bound = PipelineBinding(
-            allow_callables=settings.blueprints.allow_callables,
-            agent_settings=agent_settings(settings, self.on_download),
-            context_model=context_model,
-        )
-        bound.bind(pipeline)
-        return bound
+            settings = self.project.settings
+            if self.project.config_file is not None:  # otherwise no callable is allowed
+                importable(self.project.root)
+            bound = PipelineBinding(
+                allow_callables=settings.blueprints.allow_callables,
+                agent_settings=agent_settings(settings, self.on_download),
+                context_model=context_model,
+            )
+            bound.bind(pipeline)
+            return bound
 
 
 def checked_resources(resources: Any, what: str) -> AppResources:
@@ -318,7 +320,8 @@ def agent_settings(
 
 async def open_store(uri: str, settings: Settings) -> DurableStore:
     """Return the store at `uri`, ready to be used."""
-    from flujo.state.store import SqlStateStore
+    with NO_FORK:
+        from flujo.state.store import SqlStateStore
 
     GATE.know(passwords(uri), of="the password of the database")
     pool = settings.settings

@@ -188,7 +188,10 @@ class Leases:
         """Remove and return all held runs."""
         with self._lock:
             ids = sorted(run_id for beat in self._heartbeats.values() for run_id in beat.held)
-            self._heartbeats = {}
+            ended, self._heartbeats = self._heartbeats, {}
+        for loop, beat in ended.items():
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(beat.stop)
         return ids
 
     def give_back(self, connection: sa.Connection, ids: list[str]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from flujo.domain.forks import renew_in_children
 from flujo.domain.journal import RunId
 from flujo.domain.run import Progress, Purged
 from flujo.state import owner_tokens, rules
@@ -43,7 +44,8 @@ class SqlStateStore:
     thread writes (`writer`), a few read, and a connection is held only while a statement runs.
 
     A store may serve several event loops, one after another or at once: each waiter is woken in the loop it
-    waits in, and leases are renewed for the runs of the loops that are alive.
+    waits in, and leases are renewed for the runs of the loops that are alive. In a forked child it opens the
+    database anew, at the first request there.
 
     Args:
         uri: `sqlite:///path` or `postgresql://user:password@host/database`.
@@ -73,7 +75,6 @@ class SqlStateStore:
     ) -> None:
         readers = max(1, min(MAX_READERS if is_postgres(uri) else FILE_READERS, pool_max - 1))
         connections = (min(max(2, pool_min), readers + 1), readers + 1)
-        self.owner = owner_tokens.new_token()
         self.database = Database(
             uri,
             connections=connections,
@@ -81,16 +82,23 @@ class SqlStateStore:
             idle_s=max(1.0, lease_s / 3),
             answer_s=answer_s,
         )
-        self._leases = Leases(self.owner, lease_s, renew_s)
-        batches = Batches(self.database, self._leases)
-        self.writer = Writer(self.database, batches, self._leases, retry_s=retry_s)
+        self._lease_s, self._renew_s, self._retry_s = lease_s, renew_s, retry_s
         reading: Any = partial(Readers, self.database, self._open, retry_s=retry_s)
         self._readers: Readers = reading(threads=max(1, readers - 1))
         # One reader asks about all runs that wait at once; a second one would only halve what it finds.
         self._together: Readers = reading(threads=1) if readers > 1 else self._readers
+        self._closed = False
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Begin as a new owner that holds no run; in a forked child, whose runs are the parent's."""
+        self.owner = owner_tokens.new_token()
+        self._leases = Leases(self.owner, self._lease_s, self._renew_s)
+        batches = Batches(self.database, self._leases)
+        self.writer = Writer(self.database, batches, self._leases, retry_s=self._retry_s)
         self._opening = threading.Lock()
         self._opened = False
-        self._closed = False
 
     @classmethod
     async def open(cls, uri: str, **options: Any) -> Self:

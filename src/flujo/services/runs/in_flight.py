@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
+from flujo.domain.forks import renew_in_children
 from flujo.exceptions import RunnerClosed
+from flujo.services.lifetime import within
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -16,6 +18,11 @@ class InFlight:
 
     def __init__(self, pipeline: str) -> None:
         self._pipeline = pipeline
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Forget the tasks of the parent process."""
         self._flights: set[_Flight] = set()
 
     def executing(self) -> _Flight:
@@ -28,7 +35,7 @@ class InFlight:
 
     async def stop(self) -> None:
         """Release the runs that are being executed; recorded when this returns."""
-        await asyncio.gather(*[flight.stop() for flight in self._flights])
+        await asyncio.gather(*[within(flight.loop, flight.stop) for flight in list(self._flights)])
 
 
 class _Flight:
@@ -59,6 +66,11 @@ class _Flight:
                 f"the runner of pipeline {self._pipeline!r} was closed while it executed a run",
                 hint="the run is released: recovery resumes it, or `resume_async`, or `flujo resume`",
             ) from None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop of the task."""
+        return self._task.get_loop()
 
     async def stop(self) -> None:
         """Release the run, and wait until the task has left it.

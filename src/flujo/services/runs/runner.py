@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self
 from typing_extensions import TypeVar
 
 from flujo.domain.acts import Via
+from flujo.domain.forks import renew_in_children
 from flujo.domain.models import Ctx, Out, PipelineResult
 from flujo.domain.run import PauseKind, RunStatus
 from flujo.domain.usage import tightest
@@ -21,7 +23,7 @@ from flujo.governance.logs import logger
 from flujo.services.binding.blob_references import checked_providers
 from flujo.services.checks.locking import lock_digest_by_name
 from flujo.services.checks.pipeline_checks import check_pipeline
-from flujo.services.lifetime import Lifetime
+from flujo.services.lifetime import Lifetime, within
 from flujo.services.project.project import find_project
 from flujo.services.project.recovery_policy import RecoveryPolicy
 from flujo.services.project.system import SystemClock, SystemRandom, actor
@@ -134,14 +136,24 @@ class Flujo(Generic[In, Out, Ctx]):
         self._services: RunServices | None = None
         self._service: RunService | None = None
         self._lifetime = Lifetime(f"the runner of pipeline {pipeline.name!r}")
-        self._streams: set[Delivery[Out, Ctx]] = set()
         self._in_flight = InFlight(pipeline.name)
         self._recovery_policy = recovery
-        self._recovery: Recovery | None = None
         self._binding = binding
         self._blueprint = blueprint_of(pipeline)
         self._clock: Clock = clock or SystemClock()
         self._random: Random = random or SystemRandom()
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Forget the event loops of the parent process; called in a forked child."""
+        self._guard = threading.Lock()
+        self._streams: set[Delivery[Out, Ctx]] = set()
+        self._recoveries: dict[asyncio.AbstractEventLoop, Recovery] = {}
+        self._scripts: set[asyncio.AbstractEventLoop] = set()
+        """The loops of calls of `run`, the last of which closes what they have opened."""
+        self._is_kept = False
+        """Whether it was used outside `run`: then only `aclose` closes its resources."""
 
     async def __aenter__(self) -> Self:
         self._attend()
@@ -317,7 +329,7 @@ class Flujo(Generic[In, Out, Ctx]):
         return await service.recover(run_id, max_recoveries=max_recoveries, sink=self._told(sink))
 
     def run(self, initial_input: In, **options: Any) -> PipelineResult[Out, Ctx]:
-        """Run the pipeline from a script; inside async code call `run_result_async`.
+        """Run the pipeline from sync code, in any thread; inside async code call `run_result_async`.
 
         Raises:
             SyncInAsync: the calling thread has a running event loop.
@@ -338,22 +350,33 @@ class Flujo(Generic[In, Out, Ctx]):
         await self._lifetime.close(self._stop)
 
     async def _stop(self) -> None:
-        await asyncio.gather(*(stream.finish() for stream in self._streams))
+        await asyncio.gather(*(within(stream.loop, stream.finish) for stream in list(self._streams)))
         await self._in_flight.stop()
-        await self._stop_recovery()
+        loops = list(self._recoveries)
+        await asyncio.gather(*(within(loop, partial(self._stop_recovery, loop)) for loop in loops))
 
-    async def _stop_recovery(self) -> None:
-        recovery, self._recovery = self._recovery, None
+    async def _stop_recovery(self, loop: asyncio.AbstractEventLoop) -> None:
+        recovery = self._recoveries.pop(loop, None)
         if recovery is not None:
             await recovery.aclose()
 
     async def _run_and_close(self, initial_input: In, options: Mapping[str, Any]) -> PipelineResult[Out, Ctx]:
-        # A script may call `run` again in a new event loop: release resources of this loop, keep the runner.
+        # Threads may call `run` at once, each in a loop of its own: the last call closes the resources.
+        loop = asyncio.get_running_loop()
+        with self._guard:
+            self._scripts.add(loop)
         try:
             return await self.run_result_async(initial_input, **options)
         finally:
-            await self._stop_recovery()
-            await self._lifetime.release()
+            await self._stop_recovery(loop)
+            with self._guard:
+                self._scripts.discard(loop)
+                is_last = not (self._scripts or self._is_kept)
+                exits = self._lifetime.detach() if is_last else None
+                if is_last:
+                    self._service = self._services = self._workspace = None
+            if exits is not None:
+                await exits.aclose()
 
     async def _accept(
         self, request: Request, sink: Sink | None, stop: Stop | None = None
@@ -382,12 +405,11 @@ class Flujo(Generic[In, Out, Ctx]):
         """
         self._lifetime.require_open()
         self._attend()
-        if self._service is None:
+        if (service := self._service) is None:
             async with self._lifetime.opening() as exits:
-                if self._service is None:
-                    self._service = await self._opened(exits)
-                return self._service
-        return self._service
+                if (service := self._service) is None:
+                    service = self._service = await self._opened(exits)
+        return service
 
     async def _opened(self, exits: AsyncExitStack) -> RunService:
         workspace = self._home()
@@ -443,7 +465,8 @@ class Flujo(Generic[In, Out, Ctx]):
         return service
 
     async def _forget(self, workspace: Workspace) -> None:
-        self._service = self._services = self._workspace = None
+        if self._workspace is workspace:
+            self._service = self._services = self._workspace = None
         await workspace.aclose()
 
     def _home(self) -> Workspace:
@@ -455,9 +478,13 @@ class Flujo(Generic[In, Out, Ctx]):
         return self._workspace
 
     def _attend(self) -> None:
-        """Begin to recover runs of this pipeline."""
-        if self._recovery_policy is False or self._recovery is not None:
+        """Note that this event loop uses the runner, and begin to recover runs of this pipeline in it."""
+        loop = asyncio.get_running_loop()
+        self._is_kept = self._is_kept or loop not in self._scripts
+        if self._recovery_policy is False or loop in self._recoveries:
             return
+        for closed in [each for each in list(self._recoveries) if each.is_closed()]:
+            self._recoveries.pop(closed, None)
         policy = self._recovery_policy
         if policy is True:
             policy = self._home().recovery_policy if self._opens_state else RecoveryPolicy()
@@ -478,5 +505,5 @@ class Flujo(Generic[In, Out, Ctx]):
                 run_id, max_recoveries=policy.max_recoveries, sink=self._told(None), stop=stop
             )
 
-        self._recovery = recovery = Recovery(store, policy, take_over, pipeline=self.pipeline.name)
+        recovery = self._recoveries[loop] = Recovery(store, policy, take_over, pipeline=self.pipeline.name)
         recovery.start()

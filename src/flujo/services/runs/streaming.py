@@ -125,6 +125,12 @@ class Delivery(Generic[Out, Ctx]):
             self._task.cancel()
             await asyncio.wait([self._task])
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that executes the run."""
+        assert self._task is not None  # noqa: S101 - only a running delivery is among the running
+        return self._task.get_loop()
+
     async def finish(self) -> None:
         """Close, and wait until a detached run has ended."""
         await self.close()

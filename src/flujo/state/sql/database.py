@@ -6,6 +6,7 @@ import os
 import sqlite3
 import time
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,8 +14,9 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 
 from flujo.domain import canonical
+from flujo.domain.forks import renew_in_children
 from flujo.exceptions import CorruptState, SettingsError, StateBackendUnavailable, StateError
-from flujo.state.sql import errors
+from flujo.state.sql import errors, forks
 from flujo.state.sql.functions import Array
 from flujo.state.sql.retry import ANSWER_S
 from flujo.state.sql.tables import SCHEMA
@@ -101,13 +103,48 @@ class Database:
         self.shown = _shown(self.url)
         pool = {"pool_size": connections[0], "max_overflow": connections[1] - connections[0]}
         if self.is_postgres:
-            self.engine = _postgres_engine(self.url, pool, idle_s, answer_s)
+            self._make_engine = partial(_postgres_engine, self.url, pool, idle_s, answer_s)
         else:
-            self.engine = _sqlite_engine(self.url, pool, synchronous)
-        self._pool = self.engine.pool
+            self._make_engine = partial(_sqlite_engine, self.url, pool, synchronous)
         self._disposed = False
+        self._begin()
         self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
         self.table_prefix = f"{SCHEMA}." if self.is_postgres else ""
+        forks.databases.add(self)
+        renew_in_children(self)
+
+    def _begin(self) -> None:
+        self.generation = object()
+        """Changes when connections were closed for a fork."""
+        self.use = forks.Use()
+        self.engine = self._make_engine()
+        self._pool = self.engine.pool
+        self._driver_connections = forks.opened_by(self.engine)
+
+    def before_fork(self) -> None:
+        """Leave no connection to a SQLite file open, for no later than a busy file is waited for.
+
+        SQLite counts its locks on a file by process: a child with an open connection to it would believe
+        that it holds the locks of its parent.
+        """
+        if not self.is_postgres and self.use.pause(2 * BUSY_S):
+            for connection in list(self._driver_connections):
+                connection.close()
+            self._driver_connections.clear()
+            self.generation = object()
+            self.engine.dispose()
+            self._pool = self.engine.pool
+
+    def after_fork(self) -> None:
+        """Continue in the parent process."""
+        if not self.is_postgres:
+            self.use.resume()
+
+    def renew(self) -> None:
+        """Open connections of its own in a forked child, and leave those of the parent alone."""
+        forks.keep_apart(self._driver_connections)
+        forks.inherited.append(self.engine)  # collecting it would close the parent's connections
+        self._begin()
 
     def connect(self) -> sa.Connection:
         """Open a connection; the caller closes it.
@@ -142,7 +179,7 @@ class Database:
     @contextmanager
     def _lent(self) -> Iterator[sa.Connection]:
         try:
-            with self.errors(), self.engine.connect() as connection:
+            with self.use.begun(), self.errors(), self.engine.connect() as connection:
                 yield connection
         finally:
             if self._disposed:  # while it was lent, so `dispose` could not close it

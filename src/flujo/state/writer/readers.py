@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from flujo.domain.forks import renew_in_children
 from flujo.exceptions import FlujoError, StateBackendUnavailable, StateError
 from flujo.state.sql.retry import OPENING_RETRY_S, Backoff
 from flujo.state.writer.writer import wake
@@ -61,12 +62,17 @@ class Readers:
         self._opened = opened
         self._threads = threads
         self._retry_s = retry_s
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="flujo-reader")
+        self._closed = False
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Forget the threads and questions of the parent process."""
+        self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="flujo-reader")
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._waiting: deque[_Question] = deque()
         self._reading = 0
-        self._closed = False
 
     async def answer(self, ask: Callable[..., T], *arguments: Any) -> T:
         """Return what `ask(connection, *arguments)` gives, beside the questions of others."""

@@ -133,12 +133,14 @@ class Writer:
         self._carried: Job | _Close | None = None
         self._connection: sa.Connection | None = None
         self._file: tuple[int, int] | None = None
+        self._generation: object = None
         self._schema_checked = False
         self._since = elapsed_s()
         """When the newest try began: leases that it renews have been running for no longer."""
         self._unresolved: Applied | None = None
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="flujo-writer", daemon=True)
+        self._starting = threading.Lock()
         self._started = False
         self._ended = threading.Event()
         self._failure: BaseException | None = None
@@ -153,14 +155,19 @@ class Writer:
         if self._closing.is_set() or self._ended.is_set():
             raise self._refusal()
         if not self._started:
-            self._started = True
-            self._thread.start()
+            self._start()
         future: asyncio.Future[Any] = loop.create_future()
         self._queue.put(Job(request, loop, future))
         self._newest[loop] = future
         if self._ended.is_set():  # between the check above and the `put`, so the thread may not have seen it
             self._refuse_waiting()
         return future
+
+    def _start(self) -> None:
+        with self._starting:  # two event loops may send their first requests at once
+            if not self._started:
+                self._started = True
+                self._thread.start()
 
     @property
     def has_opened(self) -> bool:
@@ -320,7 +327,7 @@ class Writer:
 
     def _attempt(self, requests: Sequence[Request], *, careful: bool) -> Applied:
         self._since = elapsed_s()
-        with self._database.errors():
+        with self._database.use.begun(), self._database.errors():
             try:
                 connection = self._connected()
                 if self._unresolved is not None and (resolved := self._resolve(connection, requests)):
@@ -374,7 +381,11 @@ class Writer:
         if not self._schema_checked:
             migrations.ensure_current(self._database)
             self._schema_checked = True
+        if self._connection is not None and self._generation is not self._database.generation:
+            self._connection.invalidate()  # this process has forked
+            self._disconnect()
         if self._connection is None:
+            self._generation = self._database.generation
             self._connection = self._database.connect()
             self._file = self._database.file_id()
         elif self._database.file_id() != self._file:  # SQLite would write to a file without a name
@@ -413,7 +424,7 @@ class Writer:
     def _look_for_wishes(self) -> None:
         self._leases.begin_look()
         try:
-            with self._database.errors():
+            with self._database.use.begun(), self._database.errors():
                 found = self._batches.statements.wishes(self._connected(), self._leases.owner)
         except StateError:
             self._roll_back()
@@ -425,7 +436,11 @@ class Writer:
         if not run_ids:
             return False
         try:
-            with self._database.errors(), begin_write(self._connected()):
+            with (
+                self._database.use.begun(),
+                self._database.errors(),
+                begin_write(self._connected()),
+            ):
                 work(self._connected(), run_ids)
         except Exception:  # noqa: BLE001 - the writes of the runs meet the same failure, and report it
             self._roll_back()
