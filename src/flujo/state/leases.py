@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from flujo.state.sql.functions import database_now
+from flujo.state import owner_tokens
+from flujo.state.sql.functions import lease_now
 from flujo.state.sql.tables import runs
 
 if TYPE_CHECKING:
@@ -27,18 +28,15 @@ LOOK_S = 1.0
 
 _mine = sa.and_(runs.c.owner == sa.bindparam("me"), runs.c.run_id.in_(sa.bindparam("ids", expanding=True)))
 _renew = (
-    runs.update().where(_mine).values(lease_until=database_now() + sa.bindparam("lease_s", type_=sa.Double()))
+    runs.update()
+    .where(_mine)
+    .values(lease_until=lease_now(runs.c.owner) + sa.bindparam("lease_s", type_=sa.Double()))
 )
 _held = sa.select(runs.c.run_id).where(_mine)
 _release = runs.update().where(_mine).values(owner=None, lease_until=None)
 
 
-def elapsed_s() -> float:
-    """Return monotonic seconds, including those in which the machine slept where the system reports them."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if _KNOWS_SLEEP else time.monotonic()
-
-
-_KNOWS_SLEEP = hasattr(time, "CLOCK_BOOTTIME")
+elapsed_s = owner_tokens.boot_s
 
 
 class Heartbeat:

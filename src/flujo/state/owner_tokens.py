@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 UNKNOWN = "-"
+HAS_BOOT_CLOCK = hasattr(time, "CLOCK_BOOTTIME")
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +18,8 @@ class Owner:
     """The parts of an owner token."""
 
     execution: str
-    """Random: two stores of one process are two owners."""
+    """Random: two stores of one process are two owners. Then, where it is known, `@CLOCK@EPOCH`: the time
+    namespace, and the time of day at which the clock of this boot was zero, as the owner saw it."""
     boot: str
     """This start of this host's kernel."""
     namespace: str
@@ -32,7 +36,33 @@ def new_token() -> str:
     """Return a token for a store of this process."""
     pid = os.getpid()
     started, _ = _started(pid)
-    return str(Owner(secrets.token_hex(8), _boot(), _namespace(), pid, started or UNKNOWN))
+    execution, clock = secrets.token_hex(8), _namespace("time")
+    if HAS_BOOT_CLOCK and UNKNOWN not in (_boot(), clock):
+        execution = f"{execution}@{clock}@{time.time() - boot_s():.6f}"
+    return str(Owner(execution, _boot(), _namespace("pid"), pid, started or UNKNOWN))
+
+
+def boot_s() -> float:
+    """Return monotonic seconds, including those in which the machine slept where the system reports them."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if HAS_BOOT_CLOCK else time.monotonic()
+
+
+def lease_clock(token: str | None) -> float | None:
+    """Return the time by which the lease of an owner of this boot is measured; None for another owner.
+
+    It is the clock of the boot, which cannot be set, moved to the time of day at which the owner began.
+    """
+    owner = None if token is None else _parse(token)
+    if owner is None:
+        return None
+    _, _, clock = owner.execution.partition("@")
+    namespace, _, epoch = clock.partition("@")
+    if not epoch or owner.boot != _boot_of_process() or namespace != _namespace("time"):
+        return None
+    try:
+        return boot_s() + float(epoch)
+    except ValueError:
+        return None
 
 
 def is_provably_dead(token: str) -> bool:
@@ -44,7 +74,7 @@ def is_provably_dead(token: str) -> bool:
     owner = _parse(token)
     if owner is None or UNKNOWN in (owner.boot, owner.namespace, owner.started):
         return False
-    if owner.boot != _boot() or owner.namespace != _namespace():
+    if owner.boot != _boot() or owner.namespace != _namespace("pid"):
         return False
     started, state = _started(owner.pid)
     if started is None:
@@ -64,9 +94,14 @@ def _boot() -> str:
     return _read("/proc/sys/kernel/random/boot_id").strip() or UNKNOWN
 
 
-def _namespace() -> str:
+@cache
+def _boot_of_process() -> str:
+    return _boot()
+
+
+def _namespace(kind: str) -> str:
     try:
-        return str(Path("/proc/self/ns/pid").stat().st_ino)
+        return str(os.stat(f"/proc/self/ns/{kind}").st_ino)  # noqa: PTH116 - for each lease
     except OSError:
         return UNKNOWN
 

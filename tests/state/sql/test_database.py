@@ -12,17 +12,20 @@ from uuid import uuid4
 import psycopg
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import event
 
 from conftest import own_server
 from flujo.domain.journal import RunId
 from flujo.domain.run import RunQuery, RunStatus
 from flujo.exceptions import ResumeConflict, StateBackendFull, StateBackendUnavailable
 from flujo.state.sql import migrations
+from flujo.state.sql.database import Use
 from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import RUN, entry, new_run, writes
 from support import PROGRAMS, World, resume, start
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Iterator
 
 EVERYTHING = PROGRAMS["everything"]
@@ -171,3 +174,65 @@ async def test_an_error_about_too_few_connections_names_the_required_number(
     assert "so 2 are the least" in str(refused.value.hint)
     assert "invented" not in str(refused.value)
     await store.aclose()
+
+
+@pytest.mark.guarantee("G17")
+@pytest.mark.parametrize("step_s", [-3_600.0, 3_600.0])
+async def test_a_step_of_the_hosts_clock_takes_no_living_run_and_keeps_no_dead_one(
+    sqlite_uri: str, step_s: float
+) -> None:
+    """SQLite's clock is the host's, so it is set as an administrator would: for every process at once."""
+    mine, other = SqlStateStore(sqlite_uri, lease_s=1, renew_s=0.3), SqlStateStore(sqlite_uri)
+    stepped = [0.0]
+    for store in (mine, other):
+
+        @event.listens_for(store.database.engine, "connect")
+        def step(connection: sqlite3.Connection, _: object) -> None:
+            def now(_: object) -> float:
+                return (time.time() + stepped[0]) / 86_400 + 2_440_587.5
+
+            connection.create_function("julianday", 1, now)
+
+    await mine.accept(new_run("living"), {})
+    stepped[0] = step_s
+    for _ in range(15):  # renewals included
+        assert (await other.due()).runs == ()
+        with pytest.raises(ResumeConflict):
+            await other.claim(RunId("living"), statuses=[RunStatus.RUNNING])
+        await asyncio.sleep(0.1)
+    mine.let_go(RunId("living"))  # as a frozen process does, it renews the lease no more
+    await asyncio.sleep(1.5)
+    assert (await other.due()).runs == ("living",)
+    assert (await other.claim(RunId("living"), statuses=[RunStatus.RUNNING])).fence == 2
+    await mine.aclose()
+    await other.aclose()
+
+
+def test_a_fork_waits_for_uses_and_holds_new_ones_back() -> None:
+    use, order = Use(), []
+    begun, may_end = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with use.begun():
+            begun.set()
+            may_end.wait(10)
+            order.append("first use")
+
+    def later() -> None:
+        with use.begun():
+            order.append("second use")
+
+    first = threading.Thread(target=work)
+    first.start()
+    begun.wait(10)
+    assert not use.pause(0.01)
+    may_end.set()
+    assert use.pause(10)
+    second = threading.Thread(target=later)
+    second.start()
+    order.append("fork")
+    use.resume()
+    use.resume()
+    second.join(10)
+    first.join(10)
+    assert order == ["first use", "fork", "second use"]

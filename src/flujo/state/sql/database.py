@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 import time
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -16,8 +17,9 @@ from sqlalchemy import event, exc
 from flujo.domain import canonical
 from flujo.domain.forks import renew_in_children
 from flujo.exceptions import CorruptState, SettingsError, StateBackendUnavailable, StateError
+from flujo.state import owner_tokens
 from flujo.state.sql import errors, forks
-from flujo.state.sql.functions import Array
+from flujo.state.sql.functions import LEASE_CLOCK, Array
 from flujo.state.sql.retry import ANSWER_S
 from flujo.state.sql.tables import SCHEMA
 
@@ -76,6 +78,47 @@ def _unusable(message: str) -> SettingsError:
     )
 
 
+class Use:
+    """Counts the threads that work with connections, and lets a fork wait until none does."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._depths: dict[int, int] = {}
+        """How often each thread has begun."""
+        self._forks = 0
+
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        """Work with connections; while the process forks, a new use waits."""
+        me = threading.get_ident()
+        with self._changed:
+            while self._forks and me not in self._depths:
+                self._changed.wait()
+            self._depths[me] = self._depths.get(me, 0) + 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._depths[me] -= 1
+                if not self._depths[me]:
+                    del self._depths[me]
+                    self._changed.notify_all()
+
+    def pause(self, limit_s: float) -> bool:
+        """Begin no more uses, wait for those of other threads to end, and return whether all have."""
+        me = threading.get_ident()
+        with self._changed:
+            self._forks += 1
+            self._changed.wait_for(lambda: not self._depths.keys() - {me}, limit_s)
+            return not self._depths
+
+    def resume(self) -> None:
+        """Begin uses again, once no thread forks any more."""
+        with self._changed:
+            self._forks -= 1
+            self._changed.notify_all()
+
+
 class Database:
     """Connections to one database.
 
@@ -116,7 +159,7 @@ class Database:
     def _begin(self) -> None:
         self.generation = object()
         """Changes when connections were closed for a fork."""
-        self.use = forks.Use()
+        self.use = Use()
         self.engine = self._make_engine()
         self._pool = self.engine.pool
         self._driver_connections = forks.opened_by(self.engine)
@@ -353,6 +396,7 @@ def _sqlite_engine(url: sa.URL, pool: dict[str, int], synchronous: Synchronous) 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves
+        connection.create_function(LEASE_CLOCK, 1, owner_tokens.lease_clock)
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         _use_wal(connection)

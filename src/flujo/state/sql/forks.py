@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
 
@@ -14,7 +13,7 @@ from sqlalchemy import event
 from flujo.domain.forks import NO_FORK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     import sqlalchemy as sa
 
@@ -36,47 +35,6 @@ databases: WeakSet[Forking] = WeakSet()
 
 inherited: list[Any] = []
 """Objects of the parent process that a child keeps, so that they are never collected."""
-
-
-class Use:
-    """Counts the threads that work with connections, and lets a fork wait until none does."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._depths: dict[int, int] = {}
-        """How often each thread has begun."""
-        self._forks = 0
-
-    @contextmanager
-    def begun(self) -> Iterator[None]:
-        """Work with connections; while the process forks, a new use waits."""
-        me = threading.get_ident()
-        with self._changed:
-            while self._forks and me not in self._depths:
-                self._changed.wait()
-            self._depths[me] = self._depths.get(me, 0) + 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._depths[me] -= 1
-                if not self._depths[me]:
-                    del self._depths[me]
-                    self._changed.notify_all()
-
-    def pause(self, limit_s: float) -> bool:
-        """Begin no more uses, wait for those of other threads to end, and return whether all have."""
-        me = threading.get_ident()
-        with self._changed:
-            self._forks += 1
-            self._changed.wait_for(lambda: not self._depths.keys() - {me}, limit_s)
-            return not self._depths
-
-    def resume(self) -> None:
-        """Begin uses again, once no thread forks any more."""
-        with self._changed:
-            self._forks -= 1
-            self._changed.notify_all()
 
 
 def opened_by(engine: sa.Engine) -> set[Any]:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+LEASE_CLOCK = "flujo_lease_clock"
+"""The name in SQLite of `owner_tokens.lease_clock`."""
+
+
 class database_now(FunctionElement[float]):  # noqa: N801 - it reads as a function in a statement
     """Seconds since the epoch, by the database's clock, at the moment of the statement."""
 
@@ -36,6 +40,29 @@ def _now_on_sqlite(*_: Any, **__: Any) -> str:
 @compiles(database_now, "postgresql")
 def _now_on_postgres(*_: Any, **__: Any) -> str:
     return "CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)"
+
+
+class lease_now(FunctionElement[float]):  # noqa: N801 - as above
+    """The time by which the lease of an owner, the argument, is measured.
+
+    On Postgres it is the database's clock. A SQLite file is shared by processes of one host, and its clock is
+    that of the host, which can be set: so leases are measured by the clock of the host's boot
+    (`owner_tokens.lease_clock`), and only those of owners of another boot by the time of day.
+    """
+
+    type = sa.Double()
+    inherit_cache = True
+
+
+@compiles(lease_now, "sqlite")
+def _lease_now_on_sqlite(element: lease_now, compiler: Any, **more: Any) -> str:
+    owner = compiler.process(element.clauses, **more)
+    return f"coalesce({LEASE_CLOCK}({owner}), {_now_on_sqlite()})"
+
+
+@compiles(lease_now, "postgresql")
+def _lease_now_on_postgres(*_: Any, **__: Any) -> str:
+    return _now_on_postgres()
 
 
 class among(sa.ColumnElement[bool]):  # noqa: N801 - as above

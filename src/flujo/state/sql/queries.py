@@ -15,7 +15,7 @@ from flujo.domain.run import Due, Progress, RunStatus
 from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState
 from flujo.state import codec, owner_tokens, rules
-from flujo.state.sql.functions import among, database_now, fetch, fetch_all, ids_parameter
+from flujo.state.sql.functions import among, database_now, fetch, fetch_all, ids_parameter, lease_now
 from flujo.state.sql.tables import acts, blobs, budget_holds, intents, journal, pauses, runs
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ LAST = "@last"
 _PAGE = 500
 """How many names one `IN` has at most."""
 
-RUN_COLUMNS = (*runs.c, (runs.c.lease_until - database_now()).label("lease_left_s"))
+RUN_COLUMNS = (*runs.c, (runs.c.lease_until - lease_now(runs.c.owner)).label("lease_left_s"))
 EARLIEST_DEADLINE = (
     sa.select(sa.func.min(pauses.c.deadline_at))
     .where(pauses.c.run_id == runs.c.run_id, pauses.c.answered_at.is_(None), ~pauses.c.void)
@@ -126,7 +126,7 @@ _owners = (
     .where(
         runs.c.status == str(RunStatus.RUNNING),
         runs.c.owner.is_not(None),
-        runs.c.lease_until > database_now(),
+        runs.c.lease_until > lease_now(runs.c.owner),
     )
 )
 _overdue = (
@@ -192,7 +192,9 @@ def due(connection: sa.Connection, pipeline: str | None, without: Collection[str
     """Return the questions whose deadline has passed, and the runs without a living owner that can resume."""
     questions = connection.execute(_overdue, {"most": limit}).all()
     dead = [owner for owner in connection.scalars(_owners) if owner_tokens.is_provably_dead(owner)]
-    unattended = sa.or_(runs.c.owner.is_(None), runs.c.lease_until <= database_now(), runs.c.owner.in_(dead))
+    unattended = sa.or_(
+        runs.c.owner.is_(None), runs.c.lease_until <= lease_now(runs.c.owner), runs.c.owner.in_(dead)
+    )
     conditions = [_can_go_on, unattended]
     if pipeline is not None:
         conditions.append(runs.c.pipeline == pipeline)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from flujo.domain import canonical
 from flujo.domain.acts import Act, Verb
 from flujo.state import codec
-from flujo.state.sql.functions import database_now
+from flujo.state.sql.functions import database_now, lease_now
 from flujo.state.sql.retry import without_timeout
 from flujo.state.sql.tables import acts, blob_refs, blobs, cache, runs
 
@@ -29,7 +29,7 @@ def _old(statuses: Sequence[RunStatus], older_than_s: float) -> sa.ColumnElement
     return sa.and_(
         runs.c.status.in_([str(status) for status in statuses]),
         runs.c.updated_at < database_now() - older_than_s,
-        sa.or_(runs.c.owner.is_(None), runs.c.lease_until <= database_now()),
+        sa.or_(runs.c.owner.is_(None), runs.c.lease_until <= lease_now(runs.c.owner)),
     )
 
 

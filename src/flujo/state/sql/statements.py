@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from flujo.domain.ledger import HoldState
 from flujo.domain.run import IntentState, RunStatus
-from flujo.state.sql.functions import Array, among, database_now, driver_text, ids_parameter
+from flujo.state.sql.functions import Array, among, database_now, driver_text, ids_parameter, lease_now
 from flujo.state.sql.queries import QUESTIONS
 from flujo.state.sql.tables import (
     SCHEMA,
@@ -136,7 +136,7 @@ _transaction_id = sa.cast(sa.func.pg_current_xact_id(), sa.Text).label("transact
 
 
 def _lock(*, postgres: bool) -> sa.Select[Any]:
-    left = runs.c.lease_until - database_now()
+    left = runs.c.lease_until - lease_now(runs.c.owner)
     columns = [runs.c[name] for name in ("run_id", "status", "fence", "owner", "answered", "wish", "seals")]
     locked = sa.select(*columns, left).where(among(runs.c.run_id)).order_by(runs.c.run_id)
     # Strong enough against a claim, weak enough for the foreign keys of the entries.
@@ -179,7 +179,7 @@ def _insert_runs(*, postgres: bool) -> Change:
     values = {
         **{name: given[name] for name in columns},
         "metadata": sa.cast(given["metadata"], postgresql.JSONB()) if postgres else given["metadata"],
-        "lease_until": database_now() + given["lease_s"],
+        "lease_until": lease_now(given["owner"]) + given["lease_s"],
     }
     return given.change(given.insert(sa.insert(runs), values), "run_id")
 
@@ -249,7 +249,7 @@ def _claim_runs(*, postgres: bool) -> Change:
         **{name: given[f"new_{name}"] for name in news},
         "status": sa.literal_column(f"'{RunStatus.RUNNING}'"),
         "answered": sa.false(),
-        "lease_until": database_now() + given["lease_s"],
+        "lease_until": lease_now(given["new_owner"]) + given["lease_s"],
         "output": sa.null(),
         "error": sa.null(),
         "updated_at": given["now"],
@@ -280,7 +280,7 @@ def _move_runs(*, postgres: bool) -> Change:
 _renew = (
     runs.update()
     .where(among(runs.c.run_id))
-    .values(lease_until=database_now() + sa.bindparam("lease_s", type_=sa.Double()))
+    .values(lease_until=lease_now(runs.c.owner) + sa.bindparam("lease_s", type_=sa.Double()))
 )
 _void_all = (
     pauses.update()
