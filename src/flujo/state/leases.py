@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from flujo.state import owner_tokens
 from flujo.state.sql.functions import lease_now
 from flujo.state.sql.tables import runs
 
@@ -36,7 +35,12 @@ _held = sa.select(runs.c.run_id).where(_mine)
 _release = runs.update().where(_mine).values(owner=None, lease_until=None)
 
 
-elapsed_s = owner_tokens.boot_s
+def elapsed_s() -> float:
+    """Return monotonic seconds, including those in which the machine slept where the system reports them."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if _KNOWS_SLEEP else time.monotonic()
+
+
+_KNOWS_SLEEP = hasattr(time, "CLOCK_BOOTTIME")
 
 
 class Heartbeat:

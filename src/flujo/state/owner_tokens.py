@@ -38,13 +38,8 @@ def new_token() -> str:
     started, _ = _started(pid)
     execution, clock = secrets.token_hex(8), _namespace("time")
     if HAS_BOOT_CLOCK and UNKNOWN not in (_boot(), clock):
-        execution = f"{execution}@{clock}@{time.time() - boot_s():.6f}"
+        execution = f"{execution}@{clock}@{time.time() - time.clock_gettime(time.CLOCK_BOOTTIME):.6f}"
     return str(Owner(execution, _boot(), _namespace("pid"), pid, started or UNKNOWN))
-
-
-def boot_s() -> float:
-    """Return monotonic seconds, including those in which the machine slept where the system reports them."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if HAS_BOOT_CLOCK else time.monotonic()
 
 
 def lease_clock(token: str | None) -> float | None:
@@ -57,10 +52,10 @@ def lease_clock(token: str | None) -> float | None:
         return None
     _, _, clock = owner.execution.partition("@")
     namespace, _, epoch = clock.partition("@")
-    if not epoch or owner.boot != _boot_of_process() or namespace != _namespace("time"):
+    if not (epoch and HAS_BOOT_CLOCK) or owner.boot != _boot_of_process() or namespace != _namespace("time"):
         return None
     try:
-        return boot_s() + float(epoch)
+        return time.clock_gettime(time.CLOCK_BOOTTIME) + float(epoch)
     except ValueError:
         return None
 
