@@ -141,32 +141,6 @@ GUARANTEES = {
         "The level of durability is reported, with a warning if it is lower than full.",
         "databases that are set to forget",
     ),
-    "G1": "A step that was reported as completed never runs again.",
-    "G2": "`kill -9` at any moment loses no completed step, and the resumed run ends like a run that was not killed.",
-    "G3": "Under `enforce_idempotency` a call is issued at most once per key; a call with an unknown result is in doubt, and Flujo never guesses.",
-    "G4": "If several processes resume a run or answer a question, exactly one wins.",
-    "G5": "A process that has lost a run, because it was frozen or replaced, cannot write to it any more.",
-    "G7": "Corrupt or missing rows are detected; a run never resumes from them.",
-    "G8": "A step's result, context, usage and position are committed together or not at all.",
-    "G9": "After a connection is lost at COMMIT, Flujo looks up the result; it does not guess.",
-    "G10": "Cancelling is safe at every await: no resource stays held, and the run can be resumed.",
-    "G11": "`timeout_s` and deadlines are kept exactly, also across a crash.",
-    "G12": "On SIGTERM a process releases its runs, and another process can resume them immediately.",
-    "G13": "An unavailable database fails no run: retries are bounded, the error is typed, and the run can be resumed.",
-    "G14": "A full disk is a typed error; nothing is partly written, and the run continues when there is space.",
-    "G15": "A small connection pool serves all runs, and no connection is held while a step works.",
-    "G16": "A slow database causes no lost lease and no duplicate write.",
-    "G17": "The clocks of the machines that run Flujo affect no decision about leases. Postgres decides by the server's clock; on SQLite "
-    "a lease is measured by the clock of the host's boot, and by the time of day only for an owner of another boot. Deadlines of "
-    "questions, `ttl_s` and ages for `purge` are times of day by the database's clock: setting that clock moves them.",
-    "G18": "A pause survives every failure, and each branch keeps its own question.",
-    "G20": "Budgets hold across crashes, resumes and branches.",
-    "G21": "The cache never returns an answer to a different question.",
-    "G22": "The same inputs merge to the same context, in whatever order branches finish.",
-    "G23": "Migrations are applied once and survive being killed, and runs of older versions can be resumed.",
-    "G24": "A reference always points to a stored value, and the value is verified.",
-    "G26": "Memory, files, tasks and connections do not grow with the number of runs.",
-    "G30": "The level of durability is reported, with a warning if it is lower than full.",
 }
 """The guarantees, by the names in the tests' marks."""
 

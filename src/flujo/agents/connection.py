@@ -53,7 +53,8 @@ class Connection:
 
     def __init__(self, make: Callable[[], "Model"], *, linger_s: float = LINGER_S) -> None:
         self._make = make
-        self._unused = [make()]  # made here, so that the caller learns what is missing
+        self.model = make()  # made here, so that the caller learns what is missing
+        self._unused = [self.model]
         self._linger_s = linger_s
         self._by_loop: dict[asyncio.AbstractEventLoop, _LoopConnection] = {}
 

@@ -34,16 +34,15 @@ class AnswerCache:
 
     def __init__(self, backend: CacheBackend) -> None:
         self._backend = backend
-        self._asking: dict[tuple[int, str], asyncio.Future[None]] = {}
         self._reported: set[tuple[str, str]] = set()
+        self.renew()
+        renew_in_children(self)
 
     def report(self, step: str, why: NotCacheable) -> None:
         """Log once why a step is executed every time."""
         if (step, why.message) not in self._reported:
             self._reported.add((step, why.message))
             _log.warning("step %r is not cached: %s [%s]\n  hint: %s", step, why.message, why.code, why.hint)
-        self.renew()
-        renew_in_children(self)
 
     def renew(self) -> None:
         """Forget the callers of the parent process."""
