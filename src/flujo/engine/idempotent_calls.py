@@ -65,7 +65,8 @@ async def announce(attempt: Attempt) -> None:
         sends=before.sends + 1 if before else 1,
         sent_at=frame.run.clock.now(),
     )
-    is_unknown = step.effect not in REPEATABLE and await frame.run.journal.is_unknown_since_restore(path)
+    is_new = step.effect not in REPEATABLE and not attempt.repeats_doubt
+    is_unknown = is_new and await frame.run.journal.is_unknown_since_restore(path)
     frame.run.journal.record_intent(attempt.intent)
     await frame.run.journal.flush()
     if is_unknown:
