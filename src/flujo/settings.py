@@ -63,7 +63,7 @@ PROMISED = (
 _OFF = ("", "0", "false", "no", "off")
 
 _KEY_OF_A_PROVIDER = "_API_KEY"
-_LIKE_SECRETS = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
+_LIKE_SECRETS = ("_KEY", "_TOKEN", "_SECRET", "PASSWORD")
 """Suffixes of variables whose values are probably secrets."""
 
 
@@ -187,12 +187,13 @@ def environment() -> Mapping[str, str]:
 
 
 def guard_environment() -> None:
-    """Register API keys and probable secrets with the redaction gate."""
+    """Register API keys, probable secrets and passwords in URLs with the redaction gate."""
     variables = environment()
     for name, value in variables.items():
         if name.endswith(_KEY_OF_A_PROVIDER):
             GATE.know([value.strip()], of=name)
-    GATE.suspect(value for name, value in variables.items() if name.endswith(_LIKE_SECRETS))
+    GATE.suspect(value.strip() for name, value in variables.items() if name.endswith(_LIKE_SECRETS))
+    GATE.suspect(each for value in variables.values() if "://" in value for each in passwords(value))
 
 
 def load(config_file: Path | None = None, *, chosen: str = "") -> Settings:

@@ -1,5 +1,12 @@
 """Passwords and known secrets are masked in any surroundings."""
 
+import json
+import re
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable
+from urllib.parse import quote, quote_plus
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -82,3 +89,47 @@ def test_a_password_is_masked_in_any_surroundings(before: str, password: str, af
 def test_masking_twice_changes_nothing_more(text: str) -> None:
     once = redact_uri(text)
     assert redact_uri(once) == once
+
+
+ODD = "s3cr/et+\"q' \\ä\n0"
+WRITTEN: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "in a URL": lambda secret: quote(secret, safe=""),
+    "in a path": quote,
+    "in a form": quote_plus,
+    "in a URL with small digits": lambda secret: re.sub(
+        "%..", lambda found: found[0].lower(), quote(secret, "")
+    ),
+    "in JSON": json.dumps,
+    "in JSON with letters of all languages": lambda secret: json.dumps(secret, ensure_ascii=False),
+    "in repr": repr,
+    "in ascii": ascii,
+    "in the repr of bytes": lambda secret: repr(secret.encode()),
+    "in hexadecimal digits": lambda secret: secret.encode().hex(),
+}
+
+
+@pytest.mark.parametrize("way", WRITTEN)
+@pytest.mark.parametrize("secret", [ODD, "plain-secret-0123456789"])
+def test_a_secret_is_masked_in_every_notation(way: str, secret: str) -> None:
+    written = WRITTEN[way](secret)
+    shown = Redactor([secret])(f"<{written}>")
+    assert MASK in shown
+    assert len(shown) <= len(f"<'{MASK}'>") + 1, shown
+
+
+@given(st.binary(max_size=5), st.text(min_size=8, max_size=30), st.binary(max_size=5), st.booleans())
+def test_a_secret_in_base64_is_masked_whatever_stands_around_it(
+    before: bytes, secret: str, after: bytes, url_safe: bool
+) -> None:
+    encode = urlsafe_b64encode if url_safe else b64encode
+    text = encode(before + secret.encode() + after).decode()
+    shown = Redactor([secret])(text)
+    assert MASK in shown
+    assert len(shown.replace(MASK, "")) <= -(-4 * (len(before) + len(after)) // 3) + 8
+
+
+def test_a_suspected_secret_is_masked_in_every_notation_too() -> None:
+    assert (
+        Redactor(suspects=["pass word/1"])("user:pass%20word%2F1@h pass+word%2F1") == f"user:{MASK}@h {MASK}"
+    )

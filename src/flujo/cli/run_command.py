@@ -14,6 +14,7 @@ from flujo.cli.exit_codes import ExitCode, of_run
 from flujo.cli.progress import Progress, progress
 from flujo.domain.paths import shown
 from flujo.domain.run import PauseKind
+from flujo.governance.logs import logger
 
 if TYPE_CHECKING:
     from flujo.cli.invocation import Invocation
@@ -36,6 +37,7 @@ def drive(invocation: Invocation, work: Work) -> PipelineResult[Any, Any]:
         typer.Exit: a signal stopped the run; the command that resumes it has been printed.
     """
     caught: list[signal.Signals] = []
+    logger("asyncio")  # reports exceptions of step code's own tasks
     shown = progress(invocation.terminal)
     try:
         return event_loop.run(_supervised(invocation, work, shown, caught))

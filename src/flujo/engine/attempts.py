@@ -19,7 +19,7 @@ from flujo.domain.usage import NOTHING, Usage
 from flujo.engine import idempotent_calls, processors
 from flujo.engine.attempt import Attempt
 from flujo.engine.foreign_code import abandoned
-from flujo.engine.journal import STOPS_THE_WALK, encoded, error_info
+from flujo.engine.journal import STOPS_THE_WALK, encoded, error_info, foreign_text
 from flujo.engine.limits import budget_hit, cut_off, remember, timed_out
 from flujo.engine.step_meter import StepMeter
 from flujo.exceptions import ModelUnavailable, PausedException, PipelineAbortSignal, UsageLimitExceeded
@@ -178,8 +178,7 @@ async def perform(step: Step, frame: Frame, path: StepPath) -> StepOutcome:
             return outcome
     asked = frame.run.journal.pause(path)
     if asked is not None and asked.is_open:
-        frame.run.journal.ask(asked)
-        return Paused((asked,))
+        return Paused((frame.run.journal.ask(asked),))
     if asked is not None and asked.answer is not None:
         return await settle_answer(step, frame, asked)
     # Not a nested function: each waiting run would hold one, and a cell for each of its names.
@@ -206,10 +205,9 @@ async def _attempt(step: Step, frame: Frame, path: StepPath, number: int) -> Ste
     except PausedException as signal:
         pause = Pause(pause_id=path, message=signal.message)
         _settle_call(attempt, IntentState.DONE)
-        frame.run.journal.ask(pause)
-        return Paused((pause,))
+        return Paused((frame.run.journal.ask(pause),))
     except PipelineAbortSignal as signal:
-        return Aborted(signal.reason)
+        return Aborted(foreign_text(signal.reason))
     except asyncio.CancelledError as signal:
         _note_cut_off(attempt, signal)
         raise

@@ -154,8 +154,7 @@ async def _ask(step: Step, frame: Frame, intent: Intent, reason: ErrorInfo | Non
     if asked is None or asked.answer is None:
         question = _question(step, intent, pause_id, reason)
         frame.run.journal.record_intent(replace(intent, state=IntentState.IN_DOUBT))
-        frame.run.journal.ask(question)
-        return Paused((question,))
+        return Paused((frame.run.journal.ask(question),))
     answer = canonical.decode(asked.answer)
     match answer["resolution"]:
         case "done":

@@ -15,7 +15,7 @@ from flujo.engine.context_isolation import ContextScope
 from flujo.engine.decisions import decide_flag
 from flujo.engine.foreign_code import is_ctrl_c
 from flujo.engine.frame import Frame, Run
-from flujo.engine.journal import STOPS_THE_WALK, error_info
+from flujo.engine.journal import STOPS_THE_WALK, encoded, error_info, foreign_text
 from flujo.engine.limits import breach_of, limited
 from flujo.engine.step_cache import answered
 from flujo.engine.steps import (
@@ -117,7 +117,7 @@ async def _steps_of(body: Pipeline, frame: Frame) -> StepOutcome:
     if body.output is None:
         return Success(frame.previous)
     try:
-        return Success(canonical.normalise(frame.render(body.output), what="output"))
+        return Success(canonical.decode(encoded(frame.render(body.output), "output")))
     except FlujoError as error:
         return Failure(error_info(error, frame.path), error)
 
@@ -138,7 +138,7 @@ async def _run_step(each: BaseStep, frame: Frame) -> StepOutcome:
     except FlujoError as error:
         outcome = Failure(error_info(error, path), error)
     except PipelineAbortSignal as signal:
-        outcome = Aborted(signal.reason)
+        outcome = Aborted(foreign_text(signal.reason))
     except PausedException as signal:
         refused = StepFailed(
             f"a callable that decides for step {each.name!r} asked a human: {signal.message}",

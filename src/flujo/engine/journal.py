@@ -211,7 +211,7 @@ class Journal:
         Raises:
             SecretInValue: a value in it contains a known secret.
         """
-        for value in (entry.input, entry.output, entry.patch):
+        for value in (entry.input, entry.output, entry.patch, entry.detail):
             if value is not None:
                 GATE.admit(value, f"a value of `{entry.path}`")
         self._seq += 1
@@ -256,10 +256,12 @@ class Journal:
         """Write or settle a hold of the run's budget with the next commit."""
         self._holds[hold.path, hold.number] = hold
 
-    def ask(self, pause: Pause) -> None:
-        """Open a question; it becomes visible with the next commit."""
+    def ask(self, pause: Pause) -> Pause:
+        """Open a question and return it with secrets masked; it becomes visible with the next commit."""
+        pause = replace(pause, message=safe_text(pause.message))
         self._asked.append(pause)
         self._open |= {pause.pause_id}
+        return pause
 
     def void_below(self, path: StepPath) -> None:
         """Void the questions of steps inside `path`."""
@@ -402,9 +404,9 @@ def error_info(error: BaseException, path: StepPath) -> ErrorInfo:
     """Return an error for the journal, with secrets masked."""
     if isinstance(error, CodeExit):
         error = error.raised
-    kind = _text(type(error).__name__)
+    kind = foreign_text(type(error).__name__)
     if isinstance(error, FlujoError):
-        message, hint = _text(error.message), error.hint and _text(error.hint)
+        message, hint = foreign_text(error.message), error.hint and foreign_text(error.hint)
         return ErrorInfo(error.code, message, hint, kind, path, retryable=bool(error.retryable))
     return ErrorInfo(StepFailed.code, described(error), StepFailed.hint, kind, path, retryable=True)
 
@@ -413,7 +415,7 @@ def described(error: BaseException) -> str:
     """Return the class and the text of an exception of foreign code; the class alone when it has no text."""
     if isinstance(error, CodeExit):
         error = error.raised
-    kind, text = _text(type(error).__name__), text_of(error)
+    kind, text = foreign_text(type(error).__name__), text_of(error)
     if not text and isinstance(error, asyncio.CancelledError):
         text = "what it awaited was cancelled, and the run was not"
     return f"{kind}: {text}" if text else kind
@@ -422,18 +424,23 @@ def described(error: BaseException) -> str:
 def text_of(error: BaseException) -> str:
     """Return the text of an exception of foreign code; empty when it has none or cannot be read."""
     try:
-        return _text(str(error))
+        return foreign_text(str(error))
     except BaseException:  # noqa: BLE001 - foreign code
         return ""
 
 
-def _text(text: Any) -> str:
+def foreign_text(text: Any) -> str:
     """Return a text of foreign code that JSON and databases accept: bounded, and without secrets."""
     if not isinstance(text, str):
         return f"<{type(text).__name__}>"
     bounded = str.__getitem__(text, slice(MAX_TEXT))  # of a subclass, a `str`
     bounded += f"… ({str.__len__(text):,} characters)" * (str.__len__(text) > MAX_TEXT)
-    return GATE.text(bounded.encode("utf-8", "replace").decode().replace("\x00", ""))
+    return safe_text(bounded)
+
+
+def safe_text(text: str) -> str:
+    """Return a text without secrets, and without characters that JSON or databases refuse."""
+    return GATE.text(text.encode("utf-8", "replace").decode().replace("\x00", ""))
 
 
 def success(entry: Entry) -> Success:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from flujo.domain import canonical
 from flujo.domain.events import Chunk, StepEnded, StepRetried
+from flujo.domain.journal import ErrorInfo
 from flujo.domain.outcomes import Failure
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
     from flujo.domain.events import Event
-    from flujo.domain.journal import ErrorInfo
 
 
 def redacted(event: Event) -> Event:
@@ -25,6 +26,11 @@ def redacted(event: Event) -> Event:
             return replace(event, outcome=replace(failed, error=redacted_error(error)))
         case _:
             return event
+
+
+def read_error(data: bytes) -> ErrorInfo:
+    """Return a stored error; a process that wrote it may have known fewer secrets than this one."""
+    return redacted_error(ErrorInfo.from_json(canonical.decode(data)))
 
 
 def redacted_error(error: ErrorInfo) -> ErrorInfo:

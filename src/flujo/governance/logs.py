@@ -22,6 +22,9 @@ class _Redaction(logging.Filter):
         if record.exc_info:
             # A formatter uses `exc_text` when it is set, instead of formatting the traceback again.
             record.exc_text = visible(GATE.text(logging.Formatter().formatException(record.exc_info)))
+            record.exc_info = None  # other formatters would format it again, with its secrets
+        if record.stack_info:
+            record.stack_info = visible(GATE.text(record.stack_info))
         return True
 
 

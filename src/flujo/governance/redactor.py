@@ -1,10 +1,12 @@
-"""Masks secrets in a text: known values, their parts, and passwords in URLs."""
+"""Masks secrets in a text: known values, their parts and encodings, and passwords in URLs."""
 
 from __future__ import annotations
 
+import json
 import re
+from base64 import b64encode
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from urllib.parse import quote, quote_plus, unquote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,6 +39,23 @@ def passwords(text: str) -> Iterator[str]:
             yield from {found["password"], unquote(found["password"])}
 
 
+def _forms(secret: str) -> Iterator[str]:
+    """Yield a secret as it is, and as clients and error messages write it: in URLs, JSON, Base64, `repr`."""
+    data = secret.encode("utf-8", "replace")
+    for quoted in (quote(data, ""), quote(data), quote_plus(data)):
+        yield from (quoted, re.sub("%..", lambda found: found[0].lower(), quoted))
+    yield from (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1])
+    yield from (repr(secret)[1:-1], ascii(secret)[1:-1], repr(data)[2:-1], data.hex())
+    # In `Basic` credentials and data URLs, the bytes before a secret decide which of three texts it becomes.
+    for before in range(3):
+        bits = 8 * (before + len(data))
+        text = b64encode(bytes(before) + data).decode()[-(-8 * before // 6) : bits // 6]
+        yield from (text, text.translate(_URL_SAFE))
+
+
+_URL_SAFE = str.maketrans("+/", "-_")
+
+
 class Redactor:
     """Masks values of 8 characters and more, and passwords in URLs.
 
@@ -48,7 +67,8 @@ class Redactor:
     def __init__(self, secrets: Iterable[str] = (), suspects: Iterable[str] = ()) -> None:
         known = {secret for secret in secrets if len(secret) >= SHORTEST_SECRET}
         # The longest first, because a secret may be a prefix of another one.
-        whole = sorted({*known, *(s for s in suspects if len(s) >= SHORTEST_SECRET)}, key=len, reverse=True)
+        each = {*known, *(suspect for suspect in suspects if len(suspect) >= SHORTEST_SECRET)}
+        whole = sorted({form for one in each for form in _forms(one)}, key=len, reverse=True)
         self._whole = re.compile("|".join(map(re.escape, whole))) if whole else None
         long = [secret for secret in known if len(secret) >= _SHORTEST_WITH_PARTS]
         self._parts = {s[at : at + _PART] for s in long for at in range(len(s) - _PART + 1)}

@@ -11,6 +11,7 @@ from flujo.cli import event_loop, options
 from flujo.cli.exit_codes import ExitCode
 from flujo.cli.invocation import Invocation
 from flujo.domain.wording import plural
+from flujo.governance.logs import logger
 
 if TYPE_CHECKING:
     from flujo.cli.terminal import Terminal
@@ -36,6 +37,7 @@ def worker(
 ) -> None:
     """Resume orphaned runs and handle expired deadlines."""
     invocation = Invocation.of(ctx)
+    logger("asyncio")  # reports exceptions of step code's own tasks
     caught = event_loop.run(
         _run_worker(invocation, once=once, concurrency=concurrency, modules=modules or [], as_json=as_json)
     )

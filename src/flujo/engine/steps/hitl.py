@@ -42,8 +42,7 @@ def _ask(step: HumanInTheLoopStep, frame: Frame, path: StepPath) -> Paused:
         answer_schema=None if step.answer_schema is None else canonical.encode(step.answer_schema),
         deadline_s=step.deadline_s,
     )
-    frame.run.journal.ask(question)
-    return Paused((question,))
+    return Paused((frame.run.journal.ask(question),))
 
 
 async def _too_late(step: HumanInTheLoopStep, frame: Frame, asked: Pause) -> StepOutcome:

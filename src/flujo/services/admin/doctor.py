@@ -6,7 +6,7 @@ import asyncio
 import importlib.metadata
 import importlib.util
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from flujo.domain.wording import plural
@@ -50,6 +50,13 @@ class Finding:
 
 def examine(project: Project) -> list[Finding]:
     """Run all checks. They write nothing, call no model, and never show or send a key."""
+    return [
+        replace(found, detail=GATE.text(found.detail), hint=GATE.text(found.hint))
+        for found in _examined(project)
+    ]
+
+
+def _examined(project: Project) -> list[Finding]:
     version = importlib.metadata.version("flujo")
     return [
         Finding("flujo", "ok", f"{version} on Python {platform.python_version()}, {platform.platform()}"),

@@ -20,6 +20,7 @@ from flujo.exceptions import (
     ReferenceMissing,
     SettingsError,
 )
+from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
     from flujo.domain.models import PipelineContext
@@ -128,6 +129,7 @@ class RunBlobs:
 
     async def put(self, data: bytes, provider_id: str | None) -> Mapping[str, Any]:
         """Store bytes under their digest, and verify the write."""
+        GATE.admit(data, "the value of a reference")
         pointer = self._pointer(data, provider_id)
         name, key = pointer["provider_id"], pointer["key"]
         provider = self._provider(name, "a new value")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from flujo.domain import canonical
 from flujo.domain.acts import Via
-from flujo.domain.journal import ErrorInfo
 from flujo.domain.run import UNRESOLVED, PauseKind, RunQuery, RunStatus
+from flujo.governance.events import read_error
 from flujo.services.inspection.model_mismatch import drifts
 from flujo.services.inspection.trace import TraceNode, trace
 from flujo.services.lifetime import Lifetime
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from flujo.domain.acts import Act, Actor
+    from flujo.domain.journal import ErrorInfo
     from flujo.domain.models import PipelineResult
     from flujo.domain.run import Intent, Pause, RunRecord
     from flujo.domain.store import JournalSource, StateStore
@@ -145,7 +146,7 @@ class TaskClient:
             input=canonical.decode(record.input),
             output=None if record.output is None else canonical.decode(record.output),
             context=canonical.decode(record.context_now or record.context),
-            error=None if record.error is None else ErrorInfo.from_json(canonical.decode(record.error)),
+            error=None if record.error is None else read_error(record.error),
             pauses=progress.pauses,
             trace=await trace(store, record),
             lock_digest=record.lock_digest,

@@ -11,6 +11,7 @@ from flujo.domain.paths import ROOT, StepPath, parent
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.wording import did_you_mean
 from flujo.exceptions import SettingsError
+from flujo.governance.events import read_error
 from flujo.services.inspection.state_machine_status import current_states
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ async def trace(store: JournalSource, record: RunRecord) -> TraceNode:
         machine = _node(nodes, path)
         machine.kind, machine.state = "state_machine", state
     if record.error is not None:
-        _fail(nodes, ErrorInfo.from_json(canonical.decode(record.error)))
+        _fail(nodes, read_error(record.error))
     ledger = await store.ledger(record.run_id)
     for hold in ledger.holds:
         _node(nodes, hold.path).unconfirmed += hold.usage
@@ -155,7 +156,7 @@ def _record(node: TraceNode, entry: Entry) -> None:
     completed = entry.status is EntryStatus.COMPLETED
     if detail.get("fell_back"):
         node.fell_back = node.error
-    node.error = None if completed or not entry.error else ErrorInfo.from_json(canonical.decode(entry.error))
+    node.error = None if completed or not entry.error else read_error(entry.error)
 
 
 def _infer(node: TraceNode) -> None:

@@ -22,6 +22,7 @@ from flujo.engine.frame import Run
 from flujo.engine.interpreter import execute
 from flujo.engine.journal import Journal
 from flujo.exceptions import Fenced, PipelineAbortSignal, StateError, StepFailed
+from flujo.governance.events import read_error
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -267,7 +268,7 @@ async def result_of(store: JournalSource, record: RunRecord) -> PipelineResult[A
         output=None if record.output is None else canonical.decode(record.output),
         usage=ledger.usage,
         unconfirmed=ledger.unconfirmed,
-        error=None if record.error is None else ErrorInfo.from_json(canonical.decode(record.error)),
+        error=None if record.error is None else read_error(record.error),
         pauses=tuple(pause for pause in pauses if pause.is_open),
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from flujo.exceptions import FlujoError, ResumeConflict, RunnerClosed, StateError
 from flujo.governance.logs import logger
+from flujo.governance.sink import GATE
 from flujo.services.runs.execution import Stop
 
 if TYPE_CHECKING:
@@ -168,10 +169,10 @@ class Recovery:
         except ResumeConflict:
             log.debug("run %s: another process was faster", run_id)
         except FlujoError as error:
-            self._failed(run_id, f"{error} [{error.code}]")
+            self._failed(run_id, GATE.text(f"{error} [{error.code}]"))
         except Exception as error:  # an error in one run must not end the recovery of others
             log.debug("run %s", run_id, exc_info=error)
-            self._failed(run_id, f"{type(error).__name__}: {error}")
+            self._failed(run_id, GATE.text(f"{type(error).__name__}: {error}"))
         finally:
             self._running.pop(run_id, None)
 

@@ -68,6 +68,8 @@ class Request:
         encoded = GATE.admit(canonical.encode(self.input, what="input"), "input")
         _check_input(pipeline, binding, encoded)
         context = await binding.context(pipeline).start(context_fields(self.context))
+        metadata = dict(self.metadata or {})
+        GATE.admit(canonical.encode({"run_id": self.run_id, "metadata": metadata}), "metadata")
         user_id = context.get("user_id")
         return NewRun(
             run_id=RunId(self.run_id) if self.run_id else random.run_id(),
@@ -75,7 +77,7 @@ class Request:
             closure=closure,
             input=encoded,
             context=GATE.admit(canonical.encode(context, what="context"), "context"),
-            metadata=dict(self.metadata or {}),
+            metadata=metadata,
             user_id=user_id if isinstance(user_id, str) else None,
             lock_digest=lock_digest,
         )

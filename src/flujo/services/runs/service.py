@@ -20,6 +20,7 @@ from flujo.services.binding.blob_references import bind_blobs
 from flujo.services.runs.answers import record_answer
 from flujo.services.runs.execution import Execution, Stop, settled, standing
 from flujo.services.runs.run_request import pinned_by_name
+from flujo.settings import guard_environment
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
@@ -232,6 +233,7 @@ def limits_of(pipeline: Pipeline, *limits: UsageLimits | None) -> UsageLimits | 
 def _execution(
     runtime: Runtime, sink: Sink | None, stop: Stop | None, *, retry_failed: bool = False
 ) -> Execution:
+    guard_environment()  # step code may have set variables since the last run
     return Execution(runtime, sink, retry_failed, stop or Stop())
 
 
