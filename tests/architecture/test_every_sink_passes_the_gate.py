@@ -58,6 +58,19 @@ def test_every_gated_sink_uses_the_gate() -> None:
         assert names & {"GATE", "redacted"}, module
 
 
+def test_every_screen_escapes_control_characters() -> None:
+    screens = {module for module in GATED if module.startswith(("cli/", "governance/"))}
+    for module in sorted(screens | {"cli/progress.py", "cli/download.py"}):
+        names = {node.id for node in ast.walk(modules()[module]) if isinstance(node, ast.Name)}
+        assert names & {"visible", "visible_line"}, module
+
+
+def test_only_the_terminal_writes_to_the_streams_of_a_command() -> None:
+    writers = {"cli/terminal.py", "cli/app.py"}  # `app` prints the version and the help
+    found = {module for module, tree in modules().items() if module.startswith("cli/") and any(_sinks(tree))}
+    assert found - writers <= {"cli/progress.py", "cli/download.py", "cli/commands/graph.py"}
+
+
 def test_loggers_are_made_by_the_gate_alone() -> None:
     for module, tree in modules().items():
         made = [

@@ -106,6 +106,12 @@ def test_an_expression_that_may_grow_is_walked(source: str) -> None:
     assert not cost.is_bounded(cel.parse(source))
 
 
+def test_the_copies_that_a_macro_makes_of_its_list_count() -> None:
+    with pytest.raises(ExpressionFailed, match="a macro with values of this size"):
+        evaluated("input.map(x, x).size()", list(range(9_000)))
+    assert evaluated("input.exists(x, x > 8998)", list(range(9_000))) is True
+
+
 def test_every_function_has_a_cost() -> None:
     macros = {"all", "exists", "exists_one", "filter", "map", "has"}
     copies = {
