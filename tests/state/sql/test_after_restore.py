@@ -152,3 +152,25 @@ async def test_every_unfinished_run_is_marked_once_and_its_old_owner_is_fenced_o
         first = await store.claim(RunId("accepted"), statuses=[RunStatus.ACCEPTED])
         assert first.claims == 2, "a first claim would not look at what was recorded before"
         assert not mark_unfinished(store_uri, ADA, dry_run=True)[0].was_marked, "it was executed since"
+
+
+async def test_a_call_that_was_under_way_at_the_backup_is_asked_about_once(store_uri: str) -> None:
+    world, backup = World(), Backup(store_uri)
+    moments = [backup.take]
+
+    def pay(_: Any) -> str:
+        if moments:
+            moments.pop()()
+        return "paid"
+
+    tree = pipeline(Step(name="pay", call=world.add("pay", pay), enforce_idempotency=True))
+    async with aclosing(SqlStateStore(store_uri)) as store:
+        assert (await start(tree, store, 1, run_id=LATER)).success
+    backup.restore()
+    mark_unfinished(store_uri, ADA, dry_run=False)
+    async with aclosing(SqlStateStore(store_uri)) as store:
+        [question] = (await resume(tree, store)).pauses
+        await store.answer(LATER, question.pause_id, b'{"resolution":"retry"}')
+        assert (await resume(tree, store)).success
+        assert len(await store.pauses(LATER)) == 1
+    assert world.calls == ["pay", "pay"]
