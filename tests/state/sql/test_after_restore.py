@@ -154,7 +154,7 @@ async def test_every_unfinished_run_is_marked_once_and_its_old_owner_is_fenced_o
         assert not mark_unfinished(store_uri, ADA, dry_run=True)[0].was_marked, "it was executed since"
 
 
-async def test_a_call_that_was_under_way_at_the_backup_is_asked_about_once(store_uri: str) -> None:
+async def test_a_call_that_was_under_way_at_the_backup_opens_one_doubt(store_uri: str) -> None:
     world, backup = World(), Backup(store_uri)
     moments = [backup.take]
 
