@@ -20,7 +20,6 @@ COVERED_BY = {
     "agents/connection.py": "agents/test_chat.py",
     "agents/connectivity.py": "cli/test_upkeep.py",
     "agents/error_translation.py": "agents/test_chat.py",
-    "agents/local_model.py": "agents/test_local_server.py",
     "agents/providers.py": "agents/test_chat.py",
     "agents/settings.py": "agents/test_chat.py",
     "blueprint/analysis/expression_sites.py": "blueprint/test_corpus.py",
