@@ -80,10 +80,10 @@ class LocalModel:
         from httpx2 import AsyncClient, AsyncHTTPTransport
 
         address = await THREADS.submit(self._running)
-        # A connection per request: each goes to the server that was checked just now. With `trust_env`, a
-        # proxy of the environment would get the requests.
+        # A connection per request: each goes to the server that was checked just now. A transport of its own
+        # also leaves out the proxy of the environment.
         transport = AsyncHTTPTransport(uds=str(address.socket), verify=False)
-        async with AsyncClient(transport=transport, trust_env=False, timeout=TIMEOUT_S) as client:
+        async with AsyncClient(transport=transport, timeout=TIMEOUT_S) as client:
             yield _model_at(address, client)
 
     def _running(self) -> local_server.Address:
