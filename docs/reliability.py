@@ -18,6 +18,7 @@ from typing import Any
 PAGE = Path(__file__).parent / "reliability.md"
 MARKER = "<!-- from here on by hand -->"
 
+
 @dataclass(frozen=True)
 class Guarantee:
     """A promise, the kinds of faults that its tests inject, and where it ends."""
@@ -55,6 +56,12 @@ GUARANTEES = {
         "A process that has lost a run, because it was frozen or replaced, cannot write to it any more.",
         "frozen processes, stalled writes, every order of statements, a step that ignores its cancellation and ends later",
         "Effects outside the database are not undone: see G3.",
+    ),
+    "G6": Guarantee(
+        "A run that kills its process again and again is parked, and the runs beside it are not blamed.",
+        "a run that kills its worker, alone and beside others; claims of its neighbours in every order",
+        "Only the newest owner of a run is recorded, so a run may be blamed once wrongly. While it is not known which of several "
+        "runs kills its worker, they are recovered one by one.",
     ),
     "G7": Guarantee(
         "Corrupt or missing rows are detected; a run never resumes from them.",

@@ -19,7 +19,7 @@ class Thing:
         self.renewed += 1
 
 thing = Thing()
-renew_in_children(thing)
+renew_in_children(thing, type(thing).renew)
 pid = os.fork()
 if not pid:
     os._exit(thing.renewed)
@@ -41,7 +41,7 @@ def test_a_child_renews_and_its_parent_does_not() -> None:
 
 def test_an_object_is_not_kept_alive() -> None:
     thing = Thing()
-    renew_in_children(thing)
+    renew_in_children(thing, Thing.renew)
     left = weakref.ref(thing)
     del thing
     gc.collect()

@@ -46,9 +46,9 @@ class ThreadPool:
 
     def __post_init__(self) -> None:
         """Start anew in a forked child."""
-        renew_in_children(self)
+        renew_in_children(self, type(self)._renew)
 
-    def renew(self) -> None:
+    def _renew(self) -> None:
         """Forget the threads and jobs of the parent process."""
         self._queue, self._lock = SimpleQueue(), threading.Lock()
         self._threads = self._busy = 0

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flujo.engine.foreign_code import GRACE_S, UNCLOSED
+from flujo.domain.executor import GRACE_S, UNCLOSED
 from flujo.exceptions import StepFailed
 
 if TYPE_CHECKING:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
+
+GRACE_S = 5.0
+"""How long code may take to stop after a run or a time limit has cancelled it."""
+
+UNCLOSED: list[Coroutine[Any, Any, Any]] = []
+"""Coroutines that ignore `close`: they never run again, and their deletion would only print errors."""
 
 
 class CodeExit(Exception):

@@ -5,29 +5,22 @@ from __future__ import annotations
 import concurrent.futures.thread  # noqa: F401 - its own hooks must be there before the first fork
 import os
 import threading
-from typing import Protocol
-from weakref import WeakSet
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+_renewals: WeakKeyDictionary[Any, Callable[[Any], None]] = WeakKeyDictionary()
+"""For each living object, the function that replaces what belongs to one process."""
 
 
-class Renewable(Protocol):
-    """An object with state that belongs to one process."""
-
-    def renew(self) -> None:
-        """Replace that state; called in a forked child, where no other thread runs."""
-        ...
-
-
-_alive: WeakSet[Renewable] = WeakSet()
-
-
-def renew_in_children(thing: Renewable) -> None:
-    """Renew `thing` in each forked child, for as long as it exists."""
-    _alive.add(thing)
+def renew_in_children(thing: Any, renew: Callable[[Any], None]) -> None:
+    """Call `renew(thing)` in each forked child, where no other thread runs, for as long as `thing` exists."""
+    _renewals[thing] = renew
 
 
 def _renew() -> None:
-    for thing in list(_alive):
-        thing.renew()
+    for thing, renew in list(_renewals.items()):
+        renew(thing)
 
 
 NO_FORK = threading.RLock()

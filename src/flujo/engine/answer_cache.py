@@ -35,8 +35,8 @@ class AnswerCache:
     def __init__(self, backend: CacheBackend) -> None:
         self._backend = backend
         self._reported: set[tuple[str, str]] = set()
-        self.renew()
-        renew_in_children(self)
+        self._renew()
+        renew_in_children(self, type(self)._renew)
 
     def report(self, step: str, why: NotCacheable) -> None:
         """Log once why a step is executed every time."""
@@ -44,7 +44,7 @@ class AnswerCache:
             self._reported.add((step, why.message))
             _log.warning("step %r is not cached: %s [%s]\n  hint: %s", step, why.message, why.code, why.hint)
 
-    def renew(self) -> None:
+    def _renew(self) -> None:
         """Forget the callers of the parent process."""
         self._lock = threading.Lock()
         self._turns: dict[str, tuple[Turn, int]] = {}

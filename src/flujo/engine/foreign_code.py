@@ -9,7 +9,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from flujo.domain.executor import CodeExit
+from flujo.domain.executor import GRACE_S, UNCLOSED, CodeExit
 from flujo.exceptions import JournalConflict, StateError
 from flujo.governance.logs import logger
 
@@ -17,12 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
 T = TypeVar("T")
-
-GRACE_S = 5.0
-"""How long code may take to stop after a run or a time limit has cancelled it."""
-
-UNCLOSED: list[Coroutine[Any, Any, Any]] = []
-"""Coroutines that ignore `close`: they never run again, and their deletion would only print errors."""
 
 _log = logger("flujo.engine")
 

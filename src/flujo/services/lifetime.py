@@ -31,10 +31,10 @@ class Lifetime:
         self._exits = AsyncExitStack()
         self._closed: Future[None] | None = None
         """Set when closing begins, done when all is closed."""
-        self.renew()
-        renew_in_children(self)
+        self._renew()
+        renew_in_children(self, type(self)._renew)
 
-    def renew(self) -> None:
+    def _renew(self) -> None:
         """Forget the tasks of the parent process; what it had closed stays closed."""
         self._turn = Turn()
         self._guard = threading.Lock()

@@ -88,10 +88,10 @@ class SqlStateStore:
         # One reader asks about all runs that wait at once; a second one would only halve what it finds.
         self._together: Readers = reading(threads=1) if readers > 1 else self._readers
         self._closed = False
-        self.renew()
-        renew_in_children(self)
+        self._renew()
+        renew_in_children(self, type(self)._renew)
 
-    def renew(self) -> None:
+    def _renew(self) -> None:
         """Begin as a new owner that holds no run; in a forked child, whose runs are the parent's."""
         self.owner = owner_tokens.new_token()
         self._leases = Leases(self.owner, self._lease_s, self._renew_s)

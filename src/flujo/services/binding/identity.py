@@ -440,7 +440,7 @@ def _is_comparable(kind: type) -> bool:
     Classes of libraries are refused unless they are data classes or pydantic models: others may hold
     connections, or state in C.
     """
-    known: tuple[type, ...] = (*_BASES, *_SCALARS, *_CONTAINERS)
+    known: tuple[Any, ...] = (*_BASES, *_SCALARS, *_CONTAINERS)
     for each in kind.__mro__:
         if each in known or each.__module__ in ("abc", "typing", "typing_extensions"):
             continue

@@ -18,10 +18,10 @@ class InFlight:
 
     def __init__(self, pipeline: str) -> None:
         self._pipeline = pipeline
-        self.renew()
-        renew_in_children(self)
+        self._renew()
+        renew_in_children(self, type(self)._renew)
 
-    def renew(self) -> None:
+    def _renew(self) -> None:
         """Forget the tasks of the parent process."""
         self._flights: set[_Flight] = set()
 

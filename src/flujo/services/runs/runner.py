@@ -142,10 +142,10 @@ class Flujo(Generic[In, Out, Ctx]):
         self._blueprint = blueprint_of(pipeline)
         self._clock: Clock = clock or SystemClock()
         self._random: Random = random or SystemRandom()
-        self.renew()
-        renew_in_children(self)
+        self._renew()
+        renew_in_children(self, type(self)._renew)
 
-    def renew(self) -> None:
+    def _renew(self) -> None:
         """Forget the event loops of the parent process; called in a forked child."""
         self._guard = threading.Lock()
         self._streams: set[Delivery[Out, Ctx]] = set()

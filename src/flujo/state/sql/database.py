@@ -154,7 +154,7 @@ class Database:
         self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
         self.table_prefix = f"{SCHEMA}." if self.is_postgres else ""
         forks.databases.add(self)
-        renew_in_children(self)
+        renew_in_children(self, type(self)._renew)
 
     def _begin(self) -> None:
         self.generation = object()
@@ -183,7 +183,7 @@ class Database:
         if not self.is_postgres:
             self.use.resume()
 
-    def renew(self) -> None:
+    def _renew(self) -> None:
         """Open connections of its own in a forked child, and leave those of the parent alone."""
         forks.keep_apart(self._driver_connections)
         forks.inherited.append(self.engine)  # collecting it would close the parent's connections

@@ -63,10 +63,10 @@ class Readers:
         self._threads = threads
         self._retry_s = retry_s
         self._closed = False
-        self.renew()
-        renew_in_children(self)
+        self._renew()
+        renew_in_children(self, type(self)._renew)
 
-    def renew(self) -> None:
+    def _renew(self) -> None:
         """Forget the threads and questions of the parent process."""
         self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="flujo-reader")
         self._lock = threading.Lock()
