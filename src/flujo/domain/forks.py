@@ -10,7 +10,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 _renewals: WeakKeyDictionary[Any, Callable[[Any], None]] = WeakKeyDictionary()
-"""For each living object, the function that replaces what belongs to one process."""
+"""For each living object, the function that replaces its state of this process."""
 
 
 def renew_in_children(thing: Any, renew: Callable[[Any], None]) -> None:
