@@ -120,8 +120,9 @@ GUARANTEES = {
     "G20": Guarantee(
         "Budgets hold across crashes, resumes and branches.",
         "`kill -9` around every call; providers that fail after they have worked, cut their stream, report no usage, negative usage or "
-        "10^30 tokens; clients that retry by themselves",
-        "A request whose usage is unknown is charged its worst case, so a run may end early.",
+        "10^30 tokens; clients that retry by themselves; runs that are killed or stopped in the same step every time",
+        "A request whose usage is unknown is charged its worst case, and a killed process its time to the end of its lease at "
+        "most, so a run may end early.",
     ),
     "G21": Guarantee(
         "The cache never returns an answer to a different question.",

@@ -17,6 +17,9 @@ import pytest
 
 import warm
 from flujo.domain.journal import EntryKind, EntryStatus, RunId
+from flujo.domain.run import RunStatus
+from flujo.exceptions import UsageLimitExceeded
+from flujo.governance.events import read_error
 from flujo.services.project.project import find_project
 from flujo.services.workspace import Workspace
 
@@ -27,6 +30,8 @@ pytestmark = pytest.mark.timeout(900)
 KILLS = int(os.environ.get("FLUJO_KILLS", "4"))
 LINES = 13
 """How often a whole run calls `touch`."""
+TIME_S, WORK_S = 2.0, 0.5
+"""A limit on the time of work, and the least time that a process works before it is killed."""
 
 
 @pytest.fixture
@@ -239,3 +244,25 @@ def test_sigterm_releases_the_run_at_once(project: Path) -> None:
     assert code not in (0, -signal.SIGTERM)
     assert "flujo resume term" in err
     assert finish(launch(project, "resume", "term"))[0] == 0
+
+
+@pytest.mark.guarantee("G20")
+@pytest.mark.parametrize("whose", ["run", "part"])
+async def test_work_that_was_killed_counts_for_the_limit_on_time(project: Path, whose: str) -> None:
+    blueprints, budget = project / "blueprints", f"budget: {{wall_time_s_limit: {TIME_S}}}\n"
+    text = (blueprints / "child.yaml").read_text()
+    (blueprints / "child.yaml").write_text(text + (budget if whose == "part" else ""))
+    step = "steps:\n  - {kind: import, name: child, blueprint: ./child.yaml, with: {n: 1}}\n"
+    text = f'version: "1"\nname: timed\n{step}{budget if whose == "run" else ""}'
+    (blueprints / "timed.yaml").write_text(text)
+    process = launch(project, "run", "timed", "--run-id", "timed", hold=True)
+    kills = 0
+    while kill_after(project, process, kills + 1, WORK_S):
+        kills += 1
+        assert kills * WORK_S < TIME_S + WORK_S, "killed work does not count"
+        process = launch(project, "resume", "timed", hold=True)
+    assert kills
+    async with Workspace(find_project(project)) as workspace:
+        run = await (await workspace.store()).run(RunId("timed"))
+    assert run.status is RunStatus.FAILED
+    assert read_error(run.error or b"").code == UsageLimitExceeded.code

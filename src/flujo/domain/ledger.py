@@ -19,6 +19,8 @@ class HoldState(StrEnum):
     """The usage is recorded in a journal entry."""
     UNCONFIRMED = "unconfirmed"
     """The request may have been made and its usage stays unknown, so the largest possible usage counts."""
+    TIMED = "timed"
+    """No request, but a body under a limit on time: its time counts until the claim of this number ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,7 @@ class Hold:
 
     path: StepPath
     number: int
-    """The number of the hold within the step, from 1."""
+    """The number of the hold within the step, from 1; of a body's time the fence of the claim."""
     state: HoldState
     usage: Usage = NOTHING
 
@@ -43,7 +45,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """The usage and time of one journal entry."""
+    """The usage and time of one journal entry, or the time of a body under a limit in an earlier claim."""
 
     path: StepPath
     usage: Usage
@@ -56,9 +58,9 @@ class Ledger:
     """The usage in a run's journal, and its open holds."""
 
     spendings: tuple[Spending, ...] = ()
-    """The usage of every attempt, in journal order."""
+    """The usage of every attempt, in journal order, and the times of bodies."""
     holds: tuple[Hold, ...] = ()
-    """The open holds."""
+    """The open holds of requests."""
 
     def below(self, path: StepPath) -> Ledger:
         """Return the part of the ledger for the step at `path` and the steps inside it."""
@@ -79,7 +81,7 @@ class Ledger:
 
     @property
     def worked_s(self) -> float:
-        """Seconds in which at least one attempt was running; concurrent attempts count once."""
+        """Seconds in which an attempt, or a body under a limit, was running; what overlaps counts once."""
         return sum(end - start for start, end in _merged((s.started_at, s.ended_at) for s in self.spendings))
 
 

@@ -16,6 +16,7 @@ from flujo.domain import canonical, merge
 from flujo.domain.acts import Verb
 from flujo.domain.executor import CodeExit
 from flujo.domain.journal import Entry, EntryKind, EntryStatus, ErrorInfo
+from flujo.domain.ledger import Hold, HoldState
 from flujo.domain.outcomes import Success
 from flujo.domain.paths import ROOT, StepPath, is_inside
 from flujo.domain.run import Intent, Move, Pause, Progress, RunRecord, Write
@@ -26,7 +27,6 @@ from flujo.governance.sink import GATE
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from flujo.domain.ledger import Hold
     from flujo.domain.store import JournalStore
     from flujo.engine.context_isolation import ContextScope
 
@@ -255,6 +255,11 @@ class Journal:
     def hold(self, hold: Hold) -> None:
         """Write or settle a hold of the run's budget with the next commit."""
         self._holds[hold.path, hold.number] = hold
+
+    async def begin_time(self, path: StepPath) -> None:
+        """Commit that the time of the body at `path` counts from now on, also when this process dies."""
+        self.hold(Hold(path=path, number=self._fence, state=HoldState.TIMED))
+        await self.flush()
 
     def ask(self, pause: Pause) -> Pause:
         """Open a question and return it with secrets masked; it becomes visible with the next commit."""

@@ -85,6 +85,8 @@ async def _within_time_of(
 ) -> StepOutcome:
     if left_s <= 0:
         return _failure(budget.out_of_time(frame.path))
+    if budget.clock is None:  # once for all attempts of a part
+        await frame.run.journal.begin_time(frame.path)
     budget.clock = asyncio.timeout(left_s)
     frame.limits = (*frame.limits, budget.clock)
     try:

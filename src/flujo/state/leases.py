@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from flujo.state.sql.functions import lease_now
-from flujo.state.sql.tables import runs
+from flujo.state.sql.functions import database_now, lease_now
+from flujo.state.sql.statements import IS_TIMED
+from flujo.state.sql.tables import budget_holds, runs
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,6 +33,16 @@ _renew = (
     .values(lease_until=lease_now(runs.c.owner) + sa.bindparam("lease_s", type_=sa.Double()))
 )
 _held = sa.select(runs.c.run_id).where(_mine)
+_end_times = (
+    budget_holds.update()
+    .where(
+        IS_TIMED,
+        sa.exists().where(
+            runs.c.run_id == budget_holds.c.run_id, runs.c.fence == budget_holds.c.number, _mine
+        ),
+    )
+    .values(settled_at=database_now())
+)
 _release = runs.update().where(_mine).values(owner=None, lease_until=None)
 
 
@@ -198,6 +209,7 @@ class Leases:
 
     def give_back(self, connection: sa.Connection, ids: list[str]) -> None:
         """Release leases, so that any process may claim the runs at once."""
+        connection.execute(_end_times, {"me": self.owner, "ids": ids})
         connection.execute(_release, {"me": self.owner, "ids": ids})
 
     def stop_watching(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -6,12 +6,13 @@ import asyncio
 import time
 from dataclasses import dataclass, field, replace
 from itertools import count
+from math import inf
 from typing import TYPE_CHECKING
 
 from flujo.domain import canonical
 from flujo.domain.acts import Act, Verb
 from flujo.domain.journal import Entry, EntryKind, RunId
-from flujo.domain.ledger import Hold, Ledger, Spending
+from flujo.domain.ledger import Hold, HoldState, Ledger, Spending
 from flujo.domain.paths import ROOT, StepPath, parent
 from flujo.domain.run import (
     Due,
@@ -51,6 +52,8 @@ class StoredRun:
     pauses: dict[StepPath, Pause] = field(default_factory=dict)
     intents: dict[str, Intent] = field(default_factory=dict)
     holds: dict[tuple[StepPath, int], Hold] = field(default_factory=dict)
+    times: dict[tuple[StepPath, int], Spending] = field(default_factory=dict)
+    """The times of bodies under a limit, by path and fence; without an end under the newest claim."""
     answered: bool = False
     """Whether a question was settled since the last claim."""
     acts: list[Act] = field(default_factory=list)
@@ -151,6 +154,8 @@ class MemoryStateStore:
             together=dead is not None and self._executed_by(dead) > 1,
             grown=last_seq > there.entries,
         )
+        if dead is not None:
+            self._end_times(stored, min(now, stored.lease_until or now))
         stored.taken_from = dead
         stored.lease_until, stored.answered = now + self._lease_s, False
         stored.record = replace(
@@ -282,7 +287,8 @@ class MemoryStateStore:
                 Spending(entry.path, entry.usage, entry.started_at, entry.ended_at)
                 for entry in entries
                 if entry.kind is EntryKind.WORK or entry.usage
-            ),
+            )
+            + tuple(span for _, span in sorted(stored.times.items()) if span.ended_at < inf),
             tuple(stored.holds[key] for key in sorted(stored.holds) if stored.holds[key].is_open),
         )
 
@@ -386,7 +392,7 @@ class MemoryStateStore:
             before = stored.intents.pop(intent.key, intent)
             sent_at = self._now() if intent.state is IntentState.SENT else before.sent_at
             stored.intents[intent.key] = replace(intent, sent_at=sent_at)
-        stored.holds.update({(hold.path, hold.number): hold for hold in write.holds})
+        self._hold(stored, write.holds)
         for pause in write.pauses:
             self._open(stored, pause)
         for pause_id in write.voids:
@@ -412,6 +418,14 @@ class MemoryStateStore:
             if there is None:
                 fresh.append(entry)
         return fresh
+
+    def _hold(self, stored: StoredRun, holds: Sequence[Hold]) -> None:
+        for hold in holds:
+            key = hold.path, hold.number
+            if hold.state is HoldState.TIMED:
+                stored.times.setdefault(key, Spending(hold.path, NOTHING, self._now(), inf))
+            else:
+                stored.holds[key] = hold
 
     def _open(self, stored: StoredRun, pause: Pause) -> None:
         there = stored.pauses.get(pause.pause_id)
@@ -479,8 +493,15 @@ class MemoryStateStore:
 
     def _release(self, stored: StoredRun) -> None:
         stored.on_wish = None
+        self._end_times(stored, self._now())
         stored.record = replace(stored.record, owner=None)
         stored.lease_until = None
+
+    @staticmethod
+    def _end_times(stored: StoredRun, at: float) -> None:
+        for key, span in stored.times.items():
+            if span.ended_at == inf:
+                stored.times[key] = replace(span, ended_at=at)
 
     def _record(self, stored: StoredRun) -> RunRecord:
         left = None if stored.lease_until is None else stored.lease_until - self._now()

@@ -343,13 +343,45 @@ async def test_a_time_limit_cuts_off_running_steps_and_keeps_completed_ones(stor
     assert still.error.code == "FLJ421"
 
 
+@pytest.mark.guarantee("G20")
+@pytest.mark.parametrize("whose", ["run", "part"])
+async def test_work_that_a_release_interrupts_counts_as_time(store: StateStore, whose: str) -> None:
+    began = asyncio.Event()
+
+    async def for_ever(data: Any) -> Any:
+        began.set()
+        await asyncio.Event().wait()
+
+    limits: dict[str, Any] = {"run": {"wall_time_s_limit": 1.0}, "part": {}}[whose]
+    budget = UsageLimits(wall_time_s_limit=1.0) if whose == "part" else None
+    child = Pipeline((call("slow", CallableRef("slow:for_ever", for_ever)),), name="child", budget=budget)
+    tree = pipeline(ImportStep(name="part", blueprint="child.yaml", pipeline=child))
+    running = asyncio.create_task(run(tree, store, **limits))
+    for released in count(1):
+        waiting = asyncio.create_task(began.wait())
+        await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        await asyncio.sleep(0.3)
+        if running.done():
+            break
+        began.clear()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert released <= 4, "each of them worked for 0.3 s of 1 s"
+        running = asyncio.create_task(go_on(tree, store, **limits))
+    assert running.result().error.code == "FLJ421"
+    assert released > 1
+    assert (await store.ledger(running.result().run_id)).holds == (), "time is not a request"
+
+
 async def test_waiting_for_a_human_does_not_count_as_work(store: StateStore) -> None:
     world = World()
     tree = pipeline(HumanInTheLoopStep(name="human", message=Text("well?")), call("b", world.add("b")))
-    await run(tree, store, wall_time_s_limit=0.3)
-    await asyncio.sleep(0.35)
+    await run(tree, store, wall_time_s_limit=1)
+    await asyncio.sleep(1.1)
     await answer(store, "human", "yes")
-    assert (await go_on(tree, store, wall_time_s_limit=0.3)).success
+    assert (await go_on(tree, store, wall_time_s_limit=1)).success
 
 
 async def test_an_agent_of_ones_own_asks_the_meter(store: StateStore) -> None:

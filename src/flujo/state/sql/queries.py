@@ -213,12 +213,19 @@ def due(connection: sa.Connection, pipeline: str | None, without: Collection[str
 def ledger(connection: sa.Connection, run_id: RunId) -> Ledger:
     """Return what each attempt used and when, and what is held back."""
     spendings = fetch(connection, _spendings, {"run": run_id})
+    rows = fetch(connection, _holds, {"run": run_id})
+    holds = [codec.hold(row) for row in rows]
     return Ledger(
         tuple(
             Spending(StepPath(row["path"]), codec.spent(row), row["started_at"], row["ended_at"])
             for row in spendings
+        )
+        + tuple(
+            Spending(hold.path, NOTHING, row["created_at"], row["settled_at"])
+            for hold, row in zip(holds, rows, strict=True)
+            if hold.state is HoldState.TIMED and row["settled_at"] is not None
         ),
-        tuple(codec.hold(row) for row in fetch(connection, _holds, {"run": run_id})),
+        tuple(hold for hold in holds if hold.state is not HoldState.TIMED),
     )
 
 

@@ -345,8 +345,9 @@ def _keep_intents(insert: Any) -> sa.Executable:
 def _keep_holds(insert: Any) -> sa.Executable:
     """Return the statement that writes what is held back of a budget, or replaces what was."""
     news = ("state", "usage", "digest")
-    is_held = sa.bindparam("state", type_=sa.Text()) == sa.literal_column(f"'{HoldState.HELD}'")
-    settled_at = sa.case((is_held, sa.null()), else_=database_now())
+    state = sa.bindparam("state", type_=sa.Text())
+    lasts = sa.or_(*(state == sa.literal_column(f"'{each}'") for each in (HoldState.HELD, HoldState.TIMED)))
+    settled_at = sa.case((lasts, sa.null()), else_=database_now())
     held = insert(budget_holds).values(
         **{name: sa.bindparam(name) for name in ("run_id", "path", "number", *news)},
         created_at=database_now(),
@@ -357,6 +358,21 @@ def _keep_holds(insert: Any) -> sa.Executable:
         set_={name: held.excluded[name] for name in (*news, "settled_at")},
     )
     return statement
+
+
+IS_TIMED = sa.and_(
+    budget_holds.c.state == sa.literal_column(f"'{HoldState.TIMED}'"), budget_holds.c.settled_at.is_(None)
+)
+"""Whether the time of a body still counts."""
+_end_times = (
+    budget_holds.update()
+    .where(
+        budget_holds.c.run_id == _run,
+        budget_holds.c.number == sa.bindparam("of_fence", type_=sa.BigInteger()),
+    )
+    .where(IS_TIMED)
+    .values(settled_at=sa.bindparam("ended_at", type_=sa.Double()))
+)
 
 
 def _open_pauses(insert: Any, *, postgres: bool) -> Change:
@@ -449,6 +465,7 @@ class Statements:
         self.renew_leases = for_all(text(_renew), "lease_s")
         self.keep_intents = for_each(text(_keep_intents(insert)))
         self.keep_holds = for_each(text(_keep_holds(insert)))
+        self.end_times = for_each(text(_end_times))
         self.open_pauses = _open_pauses(insert, postgres=postgres)
         self.settle_pauses = _settle_pauses(postgres=postgres)
         self.note_answers = for_all(text(_note_answer))

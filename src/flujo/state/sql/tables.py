@@ -183,7 +183,7 @@ budget_holds = sa.Table(
     _run(),
     sa.Column("path", Name, nullable=False),
     sa.Column("number", sa.Integer, nullable=False),
-    sa.Column("state", Name, nullable=False),  # held | settled | unconfirmed
+    sa.Column("state", Name, nullable=False),  # held | settled | unconfirmed | timed
     sa.Column("usage", Bytes),
     sa.Column("digest", Bytes, nullable=False),
     sa.Column("created_at", Seconds, nullable=False),

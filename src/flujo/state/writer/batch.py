@@ -204,6 +204,8 @@ class _Pending:
     """Runs, with all their open questions."""
     intents: list[dict[str, Any]] = field(default_factory=list)
     holds: list[dict[str, Any]] = field(default_factory=list)
+    ended: list[dict[str, Any]] = field(default_factory=list)
+    """Claims that end, with the moment."""
     wishes: list[dict[str, Any]] = field(default_factory=list)
     acts: list[dict[str, Any]] = field(default_factory=list)
     aside: codec.Rows = field(default_factory=dict)
@@ -376,6 +378,8 @@ class _Batch:
                 "release": move.release,
             }
         )
+        if move.release and not move.status.is_settled:
+            self._end_times(write.run_id, write.fence, self.now)
         if rules.voids_pauses(move.status):
             self.pending.voided.append({"of_run": write.run_id})
 
@@ -455,6 +459,8 @@ class _Batch:
             updated_at=self.now,
         )
         dead = there.owner if there.status is RunStatus.RUNNING else None
+        if dead is not None:  # it worked until now, or to the end of its lease at the latest
+            self._end_times(request.run_id, there.fence, self.now + min(0.0, there.lease_left_s or 0.0))
         self._note_claim(record, seals, dead)
         if request.act is not None:
             self._record(request.act)
@@ -489,6 +495,9 @@ class _Batch:
         self.pending.acts.append(codec.act_row(act, aside))
         if act.run_id is not None:
             self.pending.keep(act.run_id, aside)
+
+    def _end_times(self, run_id: RunId, fence: int, at: float) -> None:
+        self.pending.ended.append({"of_run": run_id, "of_fence": fence, "ended_at": at})
 
     def _note_claim(self, record: RunRecord, seals: bytes, dead: str | None) -> None:
         there = self.locked[record.run_id]
@@ -570,6 +579,7 @@ class _Batch:
             (known.insert_entries, pending.entries),
             (known.keep_intents, pending.intents),
             (known.keep_holds, pending.holds),
+            (known.end_times, pending.ended),
             (known.open_pauses, pending.pauses),
             (known.settle_pauses, pending.answers),
             (known.note_answers, pending.answers),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,18 +12,23 @@ from flujo.domain import canonical
 from flujo.domain.journal import EntryKind
 from flujo.domain.ledger import Hold, HoldState
 from flujo.domain.paths import StepPath
-from flujo.domain.run import Intent, IntentState, Write
+from flujo.domain.run import Intent, IntentState, RunStatus, Write
 from flujo.domain.usage import Usage
 from flujo.exceptions import (
     Fenced,
 )
 from flujo.testing.store_suite.examples import (
+    NEVER_S,
     RUN,
+    SHORT_S,
+    OpenStore,
     entry,
+    move,
     new_run,
 )
 
 if TYPE_CHECKING:
+    from flujo.domain.run import RunRecord
     from flujo.domain.store import StateStore
 
 
@@ -68,6 +74,39 @@ class EffectsSuite:
             await store.write(Write(run_id=run.run_id, fence=run.fence + 1, holds=(hold,)))
         assert (await store.ledger(run.run_id)).holds == ()
 
+    async def test_the_time_of_a_killed_claim_counts_to_the_end_of_its_lease(
+        self, open_store: OpenStore
+    ) -> None:
+        killed, next_one = await open_store(lease_s=SHORT_S, renew_s=NEVER_S), await open_store()
+        await _begin_time(killed, await killed.accept(new_run(), {}))
+        assert (await next_one.ledger(RUN)).worked_s == 0, "it counts once the claim has ended"
+        await asyncio.sleep(SHORT_S * 4)
+        claimed = await next_one.claim(RUN, statuses=[RunStatus.RUNNING])
+        ledger = await next_one.ledger(RUN)
+        assert 0 < ledger.worked_s < SHORT_S * 2
+        assert ledger.holds == ()
+        await _begin_time(next_one, claimed)
+        assert await next_one.ledger(RUN) == ledger, "the time of each claim has its own start"
+
+    async def test_the_time_of_a_released_claim_counts_to_its_release(self, open_store: OpenStore) -> None:
+        mine, other = await open_store(), await open_store()
+        run = await mine.accept(new_run(), {})
+        await _begin_time(mine, run)
+        await asyncio.sleep(SHORT_S)
+        await mine.write(move(run, RunStatus.PAUSED))
+        worked_s = (await other.ledger(RUN)).worked_s
+        assert worked_s >= SHORT_S * 0.9
+        await asyncio.sleep(SHORT_S)
+        again = await mine.claim(RUN, statuses=[RunStatus.PAUSED])
+        assert (await other.ledger(RUN)).worked_s == worked_s, "a run that is paused does not work"
+        await _begin_time(mine, again)
+        await asyncio.sleep(SHORT_S)
+        await mine.aclose()
+        worked_s_twice = (await other.ledger(RUN)).worked_s
+        assert worked_s_twice >= worked_s + SHORT_S * 0.9
+        await other.claim(RUN, statuses=[RunStatus.RUNNING])
+        assert (await other.ledger(RUN)).worked_s == worked_s_twice
+
     async def test_announced_calls_keep_their_state_until_settled(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         large = canonical.encode("x" * 200_000)
@@ -87,3 +126,8 @@ class EffectsSuite:
         with pytest.raises(Fenced):
             await store.write(Write(run_id=RUN, fence=run.fence + 1, intents=(sent,)))
         assert (await store.intents(RUN))[0].state is IntentState.DONE
+
+
+async def _begin_time(store: StateStore, run: RunRecord) -> None:
+    time = Hold(path=StepPath("part"), number=run.fence, state=HoldState.TIMED)
+    await store.write(Write(run_id=run.run_id, fence=run.fence, holds=(time,)))
