@@ -52,7 +52,10 @@ class Watched:
 
 
 async def cancelled(work: Coroutine[Any, Any, Any], at: int, way: Way) -> bool:
-    """Cancel `work` at its n-th await; return whether it got that far."""
+    """Cancel `work` at the n-th await of its task and of the tasks that this one creates.
+
+    Returns whether it got that far.
+    """
     waits = count(1)
     scope = anyio.CancelScope()
     struck = False
@@ -74,8 +77,20 @@ async def cancelled(work: Coroutine[Any, Any, Any], at: int, way: Way) -> bool:
             with scope:
                 await Watched(work, wait)
 
+    async def watched(part: Coroutine[Any, Any, Any]) -> Any:
+        return await Watched(part, wait)
+
+    def create(loop: asyncio.AbstractEventLoop, part: Coroutine[Any, Any, Any], **more: Any) -> Any:
+        counted = watched(part) if asyncio.current_task() is task else part
+        return asyncio.Task(counted, loop=loop, **more)
+
     task = asyncio.create_task(run())
-    await asyncio.wait([task])
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(create)  # type: ignore[arg-type]  # a coroutine is all that a task gets here
+    try:
+        await asyncio.wait([task])
+    finally:
+        loop.set_task_factory(None)
     if not task.cancelled():
         task.result()
     return struck

@@ -380,7 +380,6 @@ async def retried(
             return Failure(error)
     number = recorded[-1].attempt + 1 if recorded else 1
     while True:
-        frame.require_going()
         await frame.run.journal.ensure_lease()
         await frame.tell(StepStarted(path, step.kind, number))
         outcome = await attempt(number)
@@ -394,6 +393,7 @@ async def retried(
         delay = policy.delay_s(failures, frame.run.random.fraction(), asked_s=asked_s)
         await frame.tell(StepRetried(path, number, outcome.error, delay))
         await frame.run.clock.sleep(delay)
+        frame.require_going()
         number += 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from flujo.domain.journal import Entry, EntryKind
 from flujo.domain.paths import indexed
 from flujo.domain.steps import CallableRef, Logic
 from flujo.domain.wording import short
+from flujo.engine.foreign_code import GRACE_S
 from flujo.engine.journal import described
 from flujo.exceptions import ControlSignal, ExpressionFailed, FlujoError, JournalConflict, StepFailed
 
@@ -153,7 +155,8 @@ async def _one_by_one(
         close = getattr(source, "aclose", None)  # generators have it
         if close is not None:
             with foreign(rule):
-                await frame.call(path, _closed(close))
+                async with asyncio.timeout(GRACE_S) as limit:
+                    await frame.call(path, _closed(close), limit)
 
 
 async def _next_of(source: AsyncIterator[Any]) -> Any:

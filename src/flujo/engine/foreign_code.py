@@ -7,14 +7,14 @@ import inspect
 import signal
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from flujo.domain.executor import GRACE_S, UNCLOSED, CodeExit
 from flujo.exceptions import JournalConflict, StateError
 from flujo.governance.logs import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import Coroutine, Generator
 
 T = TypeVar("T")
 
@@ -55,6 +55,14 @@ class Wish:
         return self.is_requested or self._caller.cancelling() > self._before
 
 
+class Caller(Protocol):
+    """A part of a run that calls foreign code."""
+
+    def must_stop(self, *clocks: asyncio.Timeout) -> bool:
+        """Return whether nothing further may begin in it."""
+        ...
+
+
 class Call(Generic[T]):
     """One call of foreign code, to be awaited in the task of the caller.
 
@@ -65,29 +73,30 @@ class Call(Generic[T]):
 
     Args:
         work: the coroutine.
-        must_stop: returns whether a wish to stop or a time limit applies to the caller.
-        name: returns the name of the code, for the log.
+        caller: the run or the frame that must stop at a wish, or after a time limit.
+        clocks: further time limits of the call.
+        name: the name of the code, for the log.
 
     Raises (when awaited):
         CodeExit: the code raised something that is not an `Exception`, or was cancelled from inside.
         CancelledError: the caller must stop.
     """
 
-    __slots__ = ("_before", "_is_over", "_must_stop", "_name", "_task", "_timer", "_work")
+    __slots__ = ("_before", "_caller", "_clocks", "_is_over", "_name", "_task", "_timer", "_work")
 
     def __init__(
-        self, work: Coroutine[Any, Any, T], must_stop: Callable[[], bool], name: Callable[[], str]
+        self, work: Coroutine[Any, Any, T], caller: Caller, name: str, *clocks: asyncio.Timeout
     ) -> None:
         self._work = work
-        self._must_stop = must_stop
+        self._caller = caller
         self._name = name
+        self._clocks = clocks
         self._timer: asyncio.TimerHandle | None = None
         self._is_over = False
 
     def __await__(self) -> Generator[Any, Any, T]:
         self._task = task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._before = task.cancelling()
-        self._give_grace()
         value: Any = None
         failure: BaseException | None = None
         thrown: BaseException | None = None
@@ -110,7 +119,7 @@ class Call(Generic[T]):
                     thrown = None if waits else error
         if self._timer is not None:
             self._timer.cancel()
-        while task.cancelling() > self._before and not self._must_stop():
+        while task.cancelling() > self._before and not self._caller.must_stop(*self._clocks):
             task.uncancel()  # code has cancelled the task that calls it
             try:
                 yield  # raises the cancellation, if it is still pending
@@ -136,12 +145,9 @@ class Call(Generic[T]):
             return False
         if self._is_over:
             raise self._abandoned(awaited) from None
-        self._give_grace()
-        return _waits_for_others(awaited) and bool(awaited.cancel(*error.args[:1]))
-
-    def _give_grace(self) -> None:
-        if self._timer is None and self._must_stop():
+        if self._timer is None and self._caller.must_stop(*self._clocks):
             self._timer = self._task.get_loop().call_later(GRACE_S, self._end)
+        return _waits_for_others(awaited) and bool(awaited.cancel(*error.args[:1]))
 
     def _end(self) -> None:
         self._is_over = True
@@ -153,13 +159,13 @@ class Call(Generic[T]):
             awaited.add_done_callback(_look_at)
         _close(self._work)
         _log.warning(
-            "%s did not stop within %g s after it was cancelled; it is abandoned", self._name(), GRACE_S
+            "code of %s did not stop within %g s after it was cancelled; it is abandoned", self._name, GRACE_S
         )
         return asyncio.CancelledError(_ABANDONED)  # `asyncio.timeout` takes no subclass
 
     def _judged(self, error: BaseException) -> BaseException:
         """Return the error that the caller gets for an error of the code."""
-        if self._must_stop():
+        if self._caller.must_stop(*self._clocks):
             if isinstance(error, asyncio.CancelledError | StateError):
                 return error
             stopped = asyncio.CancelledError()

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -69,14 +68,14 @@ class Run:
     is_broken: bool = False
     """Whether an error has ended a part of this execution, so that the other parts must stop."""
 
-    def must_stop(self) -> bool:
-        """Return whether no further step of this run may begin."""
+    def must_stop(self, *_: asyncio.Timeout) -> bool:
+        """Return whether no further step of this run may begin; an event has no time limit."""
         return self.is_broken or self.wish.is_there or self.journal.broken is not None
 
     async def emit(self, event: Event) -> None:
         """Send an event to the watchers; a slow watcher slows the run."""
         if self.sink is not None:
-            await Call(_sent(self.sink, event), self.must_stop, lambda: "a hook")
+            await Call(_sent(self.sink, event), self, "a hook")
 
 
 @dataclass(slots=True)
@@ -111,7 +110,10 @@ class Frame:
 
     def must_stop(self, *clocks: asyncio.Timeout) -> bool:
         """Return whether nothing further may begin here: the run is stopped, or a time limit has passed."""
-        return self.run.must_stop() or any(limit.expired() for limit in (*self.limits, *clocks))
+        if self.run.must_stop():
+            return True
+        limits = (*self.limits, *clocks)
+        return bool(limits) and any(limit.expired() for limit in limits)
 
     def require_going(self, *clocks: asyncio.Timeout) -> None:
         """End this part of the run with `CancelledError` when nothing further may begin in it."""
@@ -123,11 +125,11 @@ class Frame:
     ) -> Awaitable[Reply]:
         """Ask an agent or a callable on behalf of the step at `path`; see `Call`."""
         self.require_going(*clocks)
-        return self.call(path, self.run.binding.agent(who).ask(question), *clocks)
+        return Call(self.run.binding.agent(who).ask(question), self, path, *clocks)
 
     def call(self, path: StepPath, work: Coroutine[Any, Any, T], *clocks: asyncio.Timeout) -> Awaitable[T]:
         """Await foreign code on behalf of the step at `path`; see `Call`."""
-        return Call(work, partial(self.must_stop, *clocks), lambda: f"code of step `{path}`")
+        return Call(work, self, path, *clocks)
 
     async def tell(self, event: Event, *clocks: asyncio.Timeout) -> None:
         """Send an event to the watchers, with all timeouts suspended: a slow watcher is not a slow step."""

@@ -51,7 +51,6 @@ class Journal:
     __slots__ = (
         "_announced",
         "_asked",
-        "_broken",
         "_fence",
         "_first",
         "_handed",
@@ -70,6 +69,7 @@ class Journal:
         "_used",
         "_voids",
         "_waiting",
+        "broken",
         "usage",
     )
 
@@ -96,16 +96,11 @@ class Journal:
         self._in_flight: list[asyncio.Future[bool]] = []
         self._handed = 0
         """How many writes have been in `_in_flight`."""
-        self._broken: BaseException | None = None
+        self.broken: BaseException | None = None
         """The error of a failed write. Later ones fail with it, because the journal would have a gap."""
         self._used: dict[StepPath, Usage] = {}
         self.usage = start.usage
         """The usage of the run so far, including failed attempts."""
-
-    @property
-    def broken(self) -> BaseException | None:
-        """The error of a failed write, with which every later one fails."""
-        return self._broken
 
     @property
     def last_seq(self) -> int:
@@ -379,9 +374,9 @@ class Journal:
                 await _ended(oldest)
                 continue
             del self._in_flight[0]
-            self._broken = self._broken or oldest.exception()
-        if self._broken is not None:
-            raise self._broken
+            self.broken = self.broken or oldest.exception()
+        if self.broken is not None:
+            raise self.broken
 
     def _same(self, entry: Entry, fingerprint: str) -> Entry:
         if entry.fingerprint != fingerprint:

@@ -84,9 +84,9 @@ class _Walk:
         """Ignore later requests: the run has come to its end."""
         self._is_over = True
 
-    def begin(self, steps: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    def begin(self, steps: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
         """Execute the steps; cancelling a task that awaits the result cancels them."""
-        self._task = task = asyncio.create_task(steps)
+        self._task = task = asyncio.create_task(steps, name=name)
         return task
 
 
@@ -138,7 +138,8 @@ class Execution:
             # Under its first claim nothing can be recorded yet.
             start = Progress() if record.claims == 1 else await store.progress(record.run_id)
             journal = Journal(store, record, start)
-            return await walk.begin(self._walk(record, journal, walk, resumed=start.last_seq > 0))
+            steps = self._walk(record, journal, walk, resumed=start.last_seq > 0)
+            return await walk.begin(steps, name=record.run_id)
         except asyncio.CancelledError as error:
             walk.end()
             if self.wish.is_of_the_caller:
