@@ -16,7 +16,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import flujo
-from durability.random_programs import parts, random_program, tree
+from durability.random_programs import misbehaviour, parts, random_program, tree
 from durability.world import World
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def pipeline_of(seed: int, folder: Path) -> Pipeline:
     async def act(name: str, data: int, key: str) -> None:
         await asyncio.sleep(chance.uniform(0, MOST_S))
         if name in flaky and _first(folder / f"failed-{seed}-{name}-{data}"):
-            raise ConnectionError("not this time")
+            raise misbehaviour(data)
         world.effect(f"{seed}:{name}:{key}", os.getpid())
         await asyncio.sleep(chance.uniform(0, MOST_S))
 

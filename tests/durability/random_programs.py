@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,15 @@ TIMEOUT_S = 7.0
 DEADLINE_S = 60.0
 """The deadline of the question of a `silent`."""
 CONTEXT = {"type": "object", "properties": {"log": {"type": "array", "default": []}}}
+
+
+class Misbehaved(BaseException):
+    """An exception of step code that `except Exception` does not catch."""
+
+
+def misbehaviour(number: int) -> BaseException:
+    """Return what an attempt of a `flaky` raises; each kind fails the attempt, and nothing else."""
+    return (ConnectionError, asyncio.CancelledError, SystemExit, GeneratorExit, Misbehaved)[number % 5]()
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from durability.random_programs import (
     in_doubt,
     known,
     looked_up,
+    misbehaviour,
     parts,
     random_program,
     tree,
@@ -271,7 +272,7 @@ class Simulation:
             and self._failed[f"{name}:{data}"] < 3
         ):
             self._failed[f"{name}:{data}"] += 1
-            raise ConnectionError("not this time")
+            raise misbehaviour(self._failed.total())
         self.effects[name] += 1
         if key:
             self.calls[key] += 1
