@@ -158,6 +158,7 @@ def call_with_arguments(call: Call, runs: list[str]) -> None:
     call("explain", HOSTILE)
     call("models", "pull", HOSTILE)
     call("purge", "--older-than", HOSTILE)
+    call("trust", HOSTILE)
 
 
 def call_listings(call: Call, project: Project) -> None:

@@ -338,7 +338,7 @@ SCHEMA_LIMIT = rule(
     "FLJ147",
     "schema-limit",
     "a JSON Schema that is too large",
-    finds="More than 2,000 keywords, or nesting beyond 32 levels.",
+    finds="More than 2,000 keywords, nesting beyond 32 levels, or more than 1,000 schemas for one value.",
     why="Every output is checked against the whole schema.",
     example="output_schema: {items: {items: {items: {}}}}   # and 40 more",
     instead="output_schema: {type: array, items: {type: number}}",
