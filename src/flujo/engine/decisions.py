@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.agents import Ask
+from flujo.domain.executor import GRACE_S
 from flujo.domain.journal import Entry, EntryKind
 from flujo.domain.paths import indexed
 from flujo.domain.steps import CallableRef, Logic
 from flujo.domain.wording import short
-from flujo.engine.foreign_code import GRACE_S
 from flujo.engine.journal import described
 from flujo.exceptions import ControlSignal, ExpressionFailed, FlujoError, JournalConflict, StepFailed
 
