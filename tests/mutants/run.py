@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import tomllib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 ROOT = Path(__file__).parents[2]
 NEEDED = ("src", "tests", "alembic", "blueprints", "pyproject.toml", "flujo.toml", "flujo.lock")
@@ -63,32 +65,51 @@ def mutations() -> list[Mutation]:
 
 def verdict(mutation: Mutation) -> str:
     """Return "" when the named test passes without the bug and fails with it, otherwise the problem."""
-    with tempfile.TemporaryDirectory(prefix="flujo-mutant-") as folder:
+    with copied() as copy:
+        without, output = run_tests(copy, [mutation.test], mutation.only, 600)
+        if without != PASSED:
+            return f"the test does not pass without the bug (exit code {without}):\n{output}"
+        mutation.make(copy)
+        with_it, output = run_tests(copy, [mutation.test], mutation.only, 600)
+    if with_it == FAILED:
+        return ""
+    return "SURVIVED" if with_it == PASSED else f"no test ran (exit code {with_it}):\n{output}"
+
+
+@contextmanager
+def copied() -> Iterator[Path]:
+    """Yield a temporary copy of the repository."""
+    with tempfile.TemporaryDirectory(prefix="flujo-mutant-", ignore_cleanup_errors=True) as folder:
         copy = Path(folder)
         for name in NEEDED:
             if (ROOT / name).is_dir():
                 shutil.copytree(ROOT / name, copy / name)
             else:
                 shutil.copy2(ROOT / name, copy / name)
-        without, output = _tested(mutation, copy)
-        if without != PASSED:
-            return f"the test does not pass without the bug (exit code {without}):\n{output}"
-        mutation.make(copy)
-        with_it, output = _tested(mutation, copy)
-    if with_it == FAILED:
-        return ""
-    return "SURVIVED" if with_it == PASSED else f"no test ran (exit code {with_it}):\n{output}"
+        yield copy
 
 
-def _tested(mutation: Mutation, copy: Path) -> tuple[int, str]:
+def run_tests(copy: Path, tests: Sequence[str], only: str, timeout_s: float) -> tuple[int, str]:
+    """Run tests in the copy; return pytest's exit code and the end of its output. A timeout counts as failed."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:randomly", "-p", "no:cacheprovider"]
-    command += ["-m", "not model", mutation.test, *(["-k", mutation.only] if mutation.only else [])]
+    command += ["-m", "not model", *tests, *(["-k", only] if only else [])]
     environment = {**os.environ, "PYTHONPATH": str(copy / "src")}
     environment.pop("FLUJO_EVIDENCE", None)  # runs of mutants are not evidence
-    done = subprocess.run(
-        command, cwd=copy, env=environment, capture_output=True, text=True, check=False, timeout=600
-    )
-    return done.returncode, (done.stdout + done.stderr)[-2000:]
+    with subprocess.Popen(
+        command,
+        cwd=copy,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as pytest:
+        try:
+            output, _ = pytest.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(pytest.pid, signal.SIGKILL)
+            return FAILED, f"no end after {timeout_s:g} s"
+    return pytest.returncode, output[-2000:]
 
 
 def main(names: list[str]) -> int:
