@@ -48,6 +48,7 @@ soak: $(VENV)/.test  ## Run every proof for hours: each crash point, each order,
 	FLUJO_DAYS=$${FLUJO_DAYS:-2000} FLUJO_CORPUS_STRIDE=$${FLUJO_CORPUS_STRIDE:-1} FLUJO_FUZZ=$${FLUJO_FUZZ:-100} \
 	$(BIN)/python -m pytest tests/properties tests/cli/test_looking_touches_nothing.py --timeout 14400
 	$(BIN)/python tests/mutants/run.py
+	$(BIN)/python tests/mutants/generated.py --each $${FLUJO_MUTANTS:-5}
 
 bench: $(VENV)/.test  ## Measure start-up and the engine, as ratios inside one run
 	$(BIN)/python bench/startup.py

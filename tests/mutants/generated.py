@@ -176,21 +176,16 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--each", type=int, default=5, help="edits for each promise; 0 for all")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
-    made, survived = Counter[str](), Counter[str]()
+    chosen: list[tuple[Target, Edit]] = []
+    for guarantee in given.guarantees or sorted({each.guarantee for each in targets()}):
+        sites = [(each, edit) for each in targets() if each.guarantee == guarantee for edit in each.edits()]
+        sites.sort(key=lambda site: random.Random(f"{given.seed} {site[1].file} {site[1]}").random())
+        chosen += sites[: given.each or len(sites)]
+    made, survived = Counter(target.guarantee for target, _ in chosen), Counter[str]()
     with copied() as copy:
-        for guarantee in given.guarantees or sorted({each.guarantee for each in targets()}):
-            sites = [
-                (target, edit)
-                for target in targets()
-                if target.guarantee == guarantee
-                for edit in target.edits()
-            ]
-            random.Random(f"{given.seed} {guarantee}").shuffle(sites)
-            del sites[given.each or len(sites) :]
-            made[guarantee] = len(sites)
-            for target in targets():
-                chosen = [edit for each, edit in sites if each == target]
-                survived[guarantee] += len(list(survivors(target, chosen, copy))) if chosen else 0
+        for target in targets():
+            if own := [edit for each, edit in chosen if each == target]:
+                survived[target.guarantee] += len(list(survivors(target, own, copy)))
     for guarantee, count in made.items():
         _say(f"{guarantee}: {count} made, {survived[guarantee]} survived")
     return int(survived.total() > 0)

@@ -49,7 +49,7 @@ def test_each_guarantee_has_five_mutations(guarantee: str) -> None:
 def test_each_generated_edit_can_be_parsed_and_its_tests_exist(target: Target) -> None:
     source = (ROOT / target.file).read_bytes()
     for edit in target.edits():
-        assert ast.parse(edit.made(source)), edit
+        ast.parse(edit.made(source), str(edit))
         assert edit.old != edit.new
     for test in target.tests:
         file, _, name = test.partition("::")
