@@ -56,10 +56,13 @@ class Edit:
     end: int
     old: str
     new: str
+    times: int = 1
+    """2 for the second edit of the function with the same texts."""
 
     def __str__(self) -> str:
         """Return the edit as the table names it: it keeps this name when other lines change."""
-        return f"{self.function}: {' '.join(self.old.split())} -> {' '.join(self.new.split())}"
+        times = "" if self.times == 1 else f" ({self.times})"
+        return f"{self.function}: {' '.join(self.old.split())} -> {' '.join(self.new.split())}{times}"
 
     def made(self, source: bytes) -> bytes:
         """Return the changed source."""
@@ -97,11 +100,14 @@ def edits(file: str, source: str, functions: Sequence[str]) -> Iterator[Edit]:
     for line in encoded.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
     module = ast.parse(source)
+    times = Counter[tuple[str, str, str]]()
     for name in functions:
         for node, new in _changes(_function(module, name)):
             start = starts[node.lineno - 1] + node.col_offset
             end = starts[(node.end_lineno or 0) - 1] + (node.end_col_offset or 0)
-            yield Edit(file, name, node.lineno, start, end, encoded[start:end].decode(), new)
+            old = encoded[start:end].decode()
+            times[name, old, new] += 1
+            yield Edit(file, name, node.lineno, start, end, old, new, times[name, old, new])
 
 
 def _function(module: ast.Module, name: str) -> ast.AST:

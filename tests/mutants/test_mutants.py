@@ -69,16 +69,20 @@ def test_the_generated_edits_of_a_function() -> None:
         "def keep(run, limit):\n"
         "    if not run.open and run.age < limit:\n"
         "        run.close(run, 1)\n"
+        "        run.close(run, 1)\n"
         "        log.info('closed', run)\n"
         "    return run\n"
     )
     assert sorted(map(str, edits("a.py", source, ["keep"]))) == [
         "keep: 1 -> 2",
+        "keep: 1 -> 2 (2)",
         "keep: not run.open -> (run.open)",
         "keep: not run.open and run.age < limit -> (not (not run.open and run.age < limit))",
         "keep: not run.open and run.age < limit -> (not run.open or run.age < limit)",
         "keep: return run -> return None",
         "keep: run.age < limit -> (run.age <= limit)",
         "keep: run.close(run, 1) -> pass",
+        "keep: run.close(run, 1) -> pass (2)",
         "keep: run.close(run, 1) -> run.close(1, run)",
+        "keep: run.close(run, 1) -> run.close(1, run) (2)",
     ]
