@@ -7,6 +7,7 @@ import gc
 import os
 import threading
 import tracemalloc
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,15 @@ FIRST = 200
 """Enough runs to fill the bounded caches."""
 PER_RUN_BYTES = 500
 """The allowed growth per run: the table of a set or dictionary doubles occasionally."""
+
+
+def _entries() -> int:
+    """Return how many entries the containers of this process have together."""
+    gc.collect()
+    tracked = gc.get_objects()
+    everything = (*tracked, *gc.get_referents(*tracked))  # a dictionary of numbers is not tracked itself
+    containers = {id(each): each for each in everything if type(each) in (dict, set, list, deque)}
+    return sum(map(len, containers.values()))
 
 
 def _held() -> tuple[int, int, int]:
@@ -47,7 +57,7 @@ async def test_memory_files_and_threads_do_not_grow_with_the_number_of_runs(
     async with Flujo[Any, Any, Any](tree, store=store, recovery=False) as runner:
         await _runs(runner, 0, FIRST)
         world.calls.clear()
-        before = _held()
+        before, entries = _held(), _entries()
         tracemalloc.start()
         try:
             await _runs(runner, FIRST, FIRST + RUNS)
@@ -58,6 +68,7 @@ async def test_memory_files_and_threads_do_not_grow_with_the_number_of_runs(
             largest = tracemalloc.take_snapshot().statistics("lineno")[:8]
         finally:
             tracemalloc.stop()
+        assert _entries() - entries < RUNS / 2, "some container has an entry for each run"
         assert all(now <= then for now, then in zip(_held(), before, strict=True)), (_held(), before)
         assert grown < PER_RUN_BYTES * RUNS, "\n".join(map(str, largest))
         evidence.add(seeds=RUNS)

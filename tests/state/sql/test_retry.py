@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlalchemy as sa
+
 from flujo.exceptions import StateBackendUnavailable
-from flujo.state.sql.retry import Backoff
+from flujo.state.sql.retry import Backoff, without_timeout
 
 AWAY = StateBackendUnavailable("the database does not answer")
 
@@ -29,3 +31,9 @@ def test_lowering_the_limit_never_adds_time() -> None:
 
 def test_a_permanent_error_is_not_retried() -> None:
     assert Backoff(1e6).next_delay(StateBackendUnavailable("replaced", retryable=False)) is None
+
+
+def test_work_without_a_timeout_returns_its_result_on_sqlite_too() -> None:
+    count = without_timeout(lambda connection, most: connection.scalar(sa.text(f"SELECT {most}")))
+    with sa.create_engine("sqlite://").connect() as connection:
+        assert count(connection, 7) == 7

@@ -26,6 +26,8 @@ from flujo.testing.store_suite import RUN, entry, move, new_run, writes
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from flujo.domain.store import StateStore
+
 
 @pytest.fixture
 async def sql(store_uri: str) -> AsyncIterator[SqlStateStore]:
@@ -90,6 +92,36 @@ async def test_one_bad_row_fails_only_its_own_request(sql: SqlStateStore) -> Non
     assert isinstance(outcomes[3], JournalConflict)  # after the gap
     assert len(await sql.entries(RunId("good"))) == 2
     assert await sql.entries(RunId("bad")) == [entry(1)]
+
+
+@pytest.mark.guarantee("G8", "G14")
+async def test_no_entry_follows_a_missing_one_until_that_is_written(store: StateStore) -> None:
+    run, other = await store.accept(new_run(), {}), await store.accept(new_run("other"), {})
+    await store.write(writes(run, entry(1)))
+    with pytest.raises(JournalConflict):
+        await store.write(writes(run, entry(1, output=b'"other"')))
+    await store.write(writes(other, entry(1)))
+    for _ in range(2):
+        with pytest.raises(JournalConflict):
+            await store.write(writes(run, entry(2)))
+    assert await store.entries(RUN) == [entry(1)]
+    await store.write(writes(run, entry(1)))  # the missing one
+    await store.write(writes(run, entry(2)))
+    assert [each.seq for each in await store.entries(RUN)] == [1, 2]
+
+
+@pytest.mark.guarantee("G14")
+async def test_a_run_that_is_claimed_again_has_no_missing_entry(store: StateStore) -> None:
+    run = await store.accept(new_run(), {})
+    await store.write(writes(run, entry(1)))
+    with pytest.raises(JournalConflict):
+        await store.write(writes(run, entry(1, output=b'"other"')))
+    with pytest.raises(JournalConflict):
+        await store.write(writes(run, entry(2)))
+    await store.write(move(run, RunStatus.INTERRUPTED))
+    again = await store.claim(RUN, statuses=[RunStatus.INTERRUPTED])
+    await store.write(writes(again, entry(2)))
+    assert [each.seq for each in await store.entries(RUN)] == [1, 2]
 
 
 async def test_a_value_refused_by_the_database_fails_only_its_own_request(sql: SqlStateStore) -> None:
