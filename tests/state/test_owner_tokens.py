@@ -30,6 +30,14 @@ def test_this_process_counts_as_alive() -> None:
     assert not owner_tokens.is_provably_dead(owner_tokens.new_token())
 
 
+def test_a_process_that_grows_stays_alive() -> None:
+    """The start time of a process stands beside its size in `/proc`."""
+    before = owner_tokens.new_token()
+    grown = bytearray(64 << 20)
+    assert not owner_tokens.is_provably_dead(before)
+    assert grown
+
+
 def test_a_process_that_has_ended_is_dead(gone: int) -> None:
     assert owner_tokens.is_provably_dead(token(pid=gone))
 
