@@ -193,6 +193,7 @@ async def test_an_interrupted_request_stays_charged(
     assert meter.words[-1] == "lose"
 
 
+@pytest.mark.guarantee("G20")
 async def test_an_interrupted_stream_stays_charged(
     provider: Provider, build: Callable[..., ChatAgent]
 ) -> None:
@@ -205,6 +206,7 @@ async def test_an_interrupted_stream_stays_charged(
     assert meter.words == ["reserve", "lose"]
 
 
+@pytest.mark.guarantee("G20")
 async def test_a_request_that_the_provider_refuses_counts_and_costs_nothing(
     provider: Provider, build: Callable[..., ChatAgent]
 ) -> None:
@@ -223,6 +225,7 @@ MODELS = (
 )
 
 
+@pytest.mark.guarantee("G20")
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 529])
 @pytest.mark.parametrize("model", MODELS)
 async def test_a_request_that_fails_is_sent_once(
@@ -235,6 +238,7 @@ async def test_a_request_that_fails_is_sent_once(
     assert caught.value.usage.requests == 1  # type: ignore[attr-defined]  # what every failed ask carries
 
 
+@pytest.mark.guarantee("G20")
 @pytest.mark.parametrize(
     "fault", [Fault.MALFORMED_JSON, Fault.EMPTY_CHOICES, Fault.RESET, Fault.SERVER_ERROR]
 )
@@ -249,6 +253,7 @@ async def test_a_request_without_a_readable_answer_stays_charged(
     assert meter.told[-1][1] == Usage(requests=1, unpriced_requests=1)
 
 
+@pytest.mark.guarantee("G20")
 @pytest.mark.parametrize("tokens", [(10**30, 100), (1000, 10**30), (1000, -5), (0, 0)])
 @pytest.mark.parametrize("model", MODELS[1:3])
 @pytest.mark.filterwarnings("ignore::pydantic_ai.exceptions.UsageExtractionFailedWarning")

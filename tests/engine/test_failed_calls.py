@@ -69,6 +69,7 @@ async def failure(client: str, url: str) -> BaseException:
     raise AssertionError("the payment raised nothing")
 
 
+@pytest.mark.guarantee("G3")
 @pytest.mark.parametrize("behaviour", ACTS)
 @pytest.mark.parametrize("client", CLIENTS)
 async def test_a_call_is_in_doubt_when_the_service_acts_and_the_client_has_no_receipt(
@@ -180,6 +181,7 @@ def say_503(connection: socket.socket) -> None:
 RETRIES = urllib3.Retry(total=2, allowed_methods=None, status_forcelist=[503], backoff_factor=0)
 
 
+@pytest.mark.guarantee("G3")
 @pytest.mark.parametrize("first", [drop, say_503])
 def test_a_call_that_urllib3_sent_before_it_was_refused_a_connection_is_in_doubt(
     first: Callable[[socket.socket], None],
@@ -235,6 +237,7 @@ async def test_a_call_that_aiohttp_sent_on_a_kept_connection_before_is_in_doubt(
 # Chains and groups ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.guarantee("G3")
 def test_a_harmless_failure_after_a_lost_reply_is_in_doubt(service: Service) -> None:
     def fall_back() -> None:
         try:

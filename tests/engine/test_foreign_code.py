@@ -330,7 +330,7 @@ async def test_a_time_limit_ends_code_that_swallows_it(
     assert canonical.decode(entry.detail or b"{}").get("abandoned", False) is (how in ENDLESS)
 
 
-@pytest.mark.guarantee("G11")
+@pytest.mark.guarantee("G10", "G11")
 @pytest.mark.parametrize("how", SWALLOWS)
 async def test_after_a_time_limit_nothing_begins_inside_what_it_limits(
     how: Callable[[Stubborn, Any], Any],

@@ -513,6 +513,7 @@ class TestAttempts:
         assert result.error.code == "FLJ304"
 
 
+@pytest.mark.guarantee("G10")
 async def test_cancelling_a_run_leaves_it_resumable(store: MemoryStateStore, world: World) -> None:
     started = asyncio.Event()
     release = [False]

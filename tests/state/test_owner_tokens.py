@@ -30,6 +30,7 @@ def test_this_process_counts_as_alive() -> None:
     assert not owner_tokens.is_provably_dead(owner_tokens.new_token())
 
 
+@pytest.mark.guarantee("G2", "G4", "G5")
 def test_a_process_that_grows_stays_alive() -> None:
     """The start time of a process stands beside its size in `/proc`."""
     before = owner_tokens.new_token()

@@ -531,6 +531,7 @@ def test_a_declared_key_that_is_not_a_value_is_refused(key: Any) -> None:
         identity(who, "`x:who`")
 
 
+@pytest.mark.guarantee("G21")
 async def test_state_that_changes_during_the_call_is_not_stored_under_the_old_key() -> None:
     box = Greeter("alice")
 

@@ -26,6 +26,7 @@ def asking() -> ParallelStep:
     return ParallelStep(name="both", branches={name: pipeline(step) for name, step in ask.items()})
 
 
+@pytest.mark.guarantee("G18")
 async def test_an_answer_that_names_none_of_several_questions_goes_to_none(store: StateStore) -> None:
     async with Flujo[Any, Any, Any](pipeline(asking()), store=store) as runner:
         await runner.run_result_async(None, run_id=RUN)

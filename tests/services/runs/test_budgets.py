@@ -83,6 +83,7 @@ async def test_a_request_that_may_not_fit_is_not_made(store: StateStore) -> None
     assert result.usage == USED + USED
 
 
+@pytest.mark.guarantee("G20")
 @pytest.mark.parametrize("limits", [{}, {"requests_limit": 5}])
 async def test_the_absurd_usage_of_an_agent_does_not_end_the_run(
     store: StateStore, limits: Mapping[str, Any]

@@ -198,6 +198,7 @@ async def recorded_when(is_there: Callable[[RunRecord], bool]) -> RunRecord:
     pytest.fail("it takes too long")
 
 
+@pytest.mark.guarantee("G2")
 async def test_a_service_and_the_command_line_pin_the_same_closure(project: Path) -> None:
     async with Flujo(read_blueprint("order")) as runner:
         await paused(runner)
@@ -233,6 +234,7 @@ async def test_a_pipeline_changed_in_python_is_written_in_python(project: Path) 
         assert (await runner.resume_async("run", "yes", by="ada")).success
 
 
+@pytest.mark.guarantee("G2")
 async def test_a_pipeline_in_python_does_not_execute_the_run_of_a_blueprint(project: Path) -> None:
     async with Flujo(read_blueprint("order")) as runner:
         await paused(runner)
@@ -245,6 +247,7 @@ async def test_a_pipeline_in_python_does_not_execute_the_run_of_a_blueprint(proj
     assert result.output == "version one: yes to the project's bank"
 
 
+@pytest.mark.guarantee("G2")
 async def test_a_run_resumes_with_changes_that_were_accepted(
     project: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -258,6 +261,7 @@ async def test_a_run_resumes_with_changes_that_were_accepted(
     assert "differ" not in caplog.text
 
 
+@pytest.mark.guarantee("G12")
 async def test_a_new_version_of_a_service_recovers_the_runs_of_the_old_one(project: Path) -> None:
     async with Flujo(read_blueprint("order"), recovery=False) as old:
         await paused(old)

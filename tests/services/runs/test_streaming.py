@@ -301,6 +301,7 @@ class TestReadersWhoStop:
             record = await store.find("run")
             assert (record.status, record.owner) == (RunStatus.RUNNING, None)
 
+    @pytest.mark.guarantee("G12")
     async def test_a_client_that_disconnects_releases_the_run(self, store: StateStore) -> None:
         """A server drops the generator of a response whose client is gone."""
 

@@ -94,6 +94,7 @@ async def test_every_request_fails_after_the_writer_has_stopped(
         await store.aclose()
 
 
+@pytest.mark.guarantee("G13")
 async def test_waiting_requests_fail_when_the_writer_stops(sqlite_uri: str) -> None:
     store = await opened(sqlite_uri)
     record = await store.run(RUN)
