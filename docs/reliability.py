@@ -32,7 +32,8 @@ GUARANTEES = {
     "G1": Guarantee(
         "A step that was reported as completed never runs again.",
         "`kill -9` before and after every statement, commit and outside call, also of the recovery; killed and frozen workers; "
-        "deploys; step code that raises any exception or swallows its cancellation",
+        "deploys, also to a service that has another version of its blueprint; step code that raises any exception or swallows its "
+        "cancellation",
         "A step whose result was not committed when its process died runs again, unless it has `enforce_idempotency` (G3).",
     ),
     "G2": Guarantee(
@@ -50,7 +51,8 @@ GUARANTEES = {
     ),
     "G4": Guarantee(
         "If several processes resume a run or answer a question, exactly one wins.",
-        "every order of the statements of two and three processes with crashes between them; real processes that race",
+        "every order of the statements of two and three processes with crashes between them; real processes that race; a repeated run id "
+        "with another input or context; runners that threads, event loops and forked children share",
     ),
     "G5": Guarantee(
         "A process that has lost a run, because it was frozen or replaced, cannot write to it any more.",
@@ -65,7 +67,7 @@ GUARANTEES = {
     ),
     "G7": Guarantee(
         "Corrupt or missing rows are detected; a run never resumes from them.",
-        "flipped, truncated, swapped and missing values in every column; a damaged schema; deleted files",
+        "flipped, truncated, swapped and missing values in every column; a damaged schema in hundreds of ways; deleted files",
         "A person who also recomputes the digests is not detected.",
     ),
     "G8": Guarantee(
@@ -126,7 +128,8 @@ GUARANTEES = {
     ),
     "G21": Guarantee(
         "The cache never returns an answer to a different question.",
-        "every way in which a callable, an agent or its resources hold data; mutations of every part of the key",
+        "every way in which a callable, an agent or its resources hold data, also data that changes during the call; another endpoint or package; "
+        "mutations of every part of the key",
         "A step that holds data which cannot be compared is not cached.",
     ),
     "G22": Guarantee(
