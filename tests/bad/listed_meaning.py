@@ -35,7 +35,7 @@ LANGUAGE = [
     warned(59, "tool-before-hitl-same-step", known("tool-that-asks-a-human"), "FLJ294", 5, 32, "asks a human", "kind: hitl"),
     warned(60, "idempotency-without-persistence", known("enforced-and-recorded-late"), "FLJ295", 9, 80, "recorded only when the run ends"),
     found(61, "persist-off-with-hitl", entry(HEAD + "  - {kind: hitl, name: ask, message: m, config: {durability: none}}\n"), "FLJ125", 9, 62, "`sync` or `exit`"),
-    warned(62, "retry-on-nonidempotent-write", known("a-retry-of-an-unsafe-call"), "FLJ267", 9, 80, "repeat its effect"),
+    warned(62, "retry-on-nonidempotent-write", known("a-retry-of-an-unsafe-call"), "FLJ267", 9, 80, "follows harmless failures only"),
     found(63, "budget-negative", known("a-budget-below-zero"), "FLJ125", 6, 32, "above 0"),
     warned(64, "budget-missing-for-agent-loop", known("agent-without-a-bound-in-a-loop"), "FLJ293", 6, 3, "without a limit"),
     found(65, "context-field-unknown", known("unknown-context-field"), "FLJ214", 9, 40, "did you mean `label`?"),

@@ -603,7 +603,7 @@ EXPRESSIONS = [
         "a-retry-of-an-unsafe-call",
         step("call: 'skills.crm:plain', enforce_idempotency: true, config: {max_retries: 2}"),
         "FLJ267",
-        "repeat its effect",
+        "follows harmless failures only",
         "max_retries",
         severity="warning",
     ),

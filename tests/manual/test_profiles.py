@@ -49,11 +49,14 @@ DOCUMENTS = [f"document {n % 20}" for n in range(60)]
 async def test_profile_b_maps_over_a_cache(persist: bool) -> None:
     embedded: list[str] = []
 
-    async def embed(data: str) -> list[int]:
-        embedded.append(data)
-        return [len(data), sum(data.encode())]
+    class Embedder:
+        cache_key = "sums"  # decides the answers; the list of calls does not
 
-    one = Step("embed", embed, config=StepConfig(timeout_s=30))
+        async def __call__(self, data: str) -> list[int]:
+            embedded.append(data)
+            return [len(data), sum(data.encode())]
+
+    one = Step("embed", Embedder(), config=StepConfig(timeout_s=30))
     tree = Pipeline(
         (MapStep("each", over=Expr("input"), body=Pipeline((CacheStep("kept", one),)), max_concurrency=20),),
         name="embeddings",
