@@ -162,9 +162,7 @@ def survivors(target: Target, chosen: Sequence[Edit], copy: Path) -> Iterator[Ed
     """Yield each chosen edit that the tests of the target do not detect."""
     began = time.monotonic()
     without, output = run_tests(copy, target.tests, target.only, LONGEST_S)
-    patience_s = 30 + 4 * (
-        time.monotonic() - began
-    )  # an edit can make a loop endless: that counts as detected
+    patience_s = 30 + 4 * (time.monotonic() - began)  # an endless loop counts as detected
     if without != PASSED:
         sys.exit(
             f"the tests of {target.guarantee} for {target.file} do not pass (exit code {without}):\n{output}"
