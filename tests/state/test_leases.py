@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
+import weakref
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +17,7 @@ from flujo.exceptions import (
     Fenced,
     ResumeConflict,
 )
-from flujo.state.leases import Leases
+from flujo.state.leases import Heartbeat, Leases
 from flujo.state.sql.database import begin_write
 from flujo.state.sql.tables import runs
 from flujo.state.store import SqlStateStore
@@ -162,3 +164,26 @@ async def test_a_claim_waits_for_a_write_that_is_being_committed(store_uri: str)
     assert await other.entries(RUN) == [entry(1)]
     await mine.aclose()
     await other.aclose()
+
+
+@pytest.mark.guarantee("G26")
+def test_a_closed_store_leaves_no_timer_in_an_event_loop(store_uri: str) -> None:
+    async def start() -> SqlStateStore:
+        store = await SqlStateStore.open(store_uri)
+        await store.accept(new_run(), {})
+        return store
+
+    others, loop = _heartbeats(), asyncio.new_event_loop()
+    store = loop.run_until_complete(start())
+    timers = [weakref.ref(each) for each in _heartbeats() if each not in others]
+    assert timers
+    asyncio.run(store.aclose())  # in another loop
+    loop.run_until_complete(asyncio.sleep(0.01))  # the timer is stopped in its own loop
+    del store
+    gc.collect()
+    assert not [each for each in timers if each() is not None]
+    loop.close()
+
+
+def _heartbeats() -> list[Heartbeat]:
+    return [each for each in gc.get_objects() if type(each) is Heartbeat]
