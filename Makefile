@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+# Whoever calls make here trusts this folder, also when a clone belongs to another user, as in some containers.
+export FLUJO_TRUSTED_PROJECTS := $(CURDIR)
+
 .DEFAULT_GOAL := .help
 .PHONY: .help run test check fix docs dist soak bench
 
