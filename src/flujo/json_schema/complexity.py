@@ -80,9 +80,18 @@ def _applied(schema: dict[str, Any], root: Any) -> Iterator[dict[str, Any]]:
     if isinstance(schema.get("dependentSchemas"), dict):
         yield from (each for each in schema["dependentSchemas"].values() if isinstance(each, dict))
     for keyword in ("$ref", "$dynamicRef"):
-        target = _target(schema.get(keyword), root)
+        target = _end(_target(schema.get(keyword), root), root)
         if isinstance(target, dict):
             yield target
+
+
+def _end(schema: Any, root: Any) -> Any:
+    """Return the schema at the end of a chain of references: it is as quick to check as a short one."""
+    passed: set[int] = set()
+    while isinstance(schema, dict) and schema.keys() == {"$ref"} and id(schema) not in passed:
+        passed.add(id(schema))
+        schema = _target(schema["$ref"], root)
+    return schema
 
 
 def _target(reference: Any, root: Any) -> Any:
