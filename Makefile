@@ -18,8 +18,9 @@ export FLUJO_TRUSTED_PROJECTS := $(CURDIR)
 run: $(VENV)/.local  ## Run a real blueprint on a real text with the model that runs on this machine
 	$(BIN)/flujo run blueprints/ticket_triage.yaml --input-file blueprints/inputs/ticket-001.txt --paused-ok
 
+# Three workers for two cores: the tests wait for other processes a third of the time.
 test: $(VENV)/.test  ## Run every test, on SQLite and on a Postgres that the tests start themselves
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3
 
 check: $(VENV)/.dev  ## Check format, lint, prose, types, import contracts and dependencies
 	$(BIN)/ruff format --check .

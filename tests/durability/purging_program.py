@@ -1,4 +1,7 @@
-"""Purges in a loop until its input ends, and prints how many contents it deleted: `python purging_program.py URI`."""
+"""Purges in a loop until its input ends, and once after it; prints `ready`, then how many contents it deleted.
+
+python purging_program.py URI
+"""
 
 from __future__ import annotations
 
@@ -91,7 +94,11 @@ async def main(uri: str) -> None:
     loop = asyncio.get_running_loop()
     ended = loop.run_in_executor(None, sys.stdin.read)
     async with aclosing(await SqlStateStore.open(uri)) as store:
-        while not ended.done():
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        is_last = False
+        while not is_last:
+            is_last = ended.done()
             deleted += (await purge(store, [RunStatus.COMPLETED], 0.0, batch=7)).contents
             await asyncio.sleep(0)
     sys.stdout.write(f"{deleted}\n")
