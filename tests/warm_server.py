@@ -22,6 +22,7 @@ import selectors
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 MOST = 1 << 20
@@ -44,8 +45,9 @@ class Server:
 
     def __init__(self, path: str) -> None:
         self._door = socket.socket(socket.AF_UNIX)
-        self._door.bind(path)
+        self._door.bind(f"{path}.new")
         self._door.listen(64)
+        Path(f"{path}.new").rename(path)  # who sees the socket can connect
         self._wake, self._woken = socket.socketpair()  # written to by Python when a child has ended
         for end in (self._wake, self._woken):
             end.setblocking(False)
