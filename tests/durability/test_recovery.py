@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -15,15 +16,19 @@ import pytest
 
 import warm
 from flujo.domain.journal import RunId
-from flujo.domain.run import NewRun, RunStatus
+from flujo.domain.run import Due, NewRun, RunStatus
 from flujo.services.project.project import find_project
+from flujo.services.project.recovery_policy import RecoveryPolicy
+from flujo.services.runs.recovery import Recovery
 from flujo.services.workspace import Workspace
+from flujo.state.memory_store import MemoryStateStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from flujo.domain.run import RunRecord
+    from flujo.services.runs.execution import Stop
 
 FLUJO = [sys.executable, "-m", "flujo"]
 
@@ -319,3 +324,33 @@ def test_a_module_that_cannot_be_imported_has_its_own_exit_code(project: Path) -
     code, _, err = finish(launch(project, "worker", "--once", "--import", "nowhere"))
     assert code == 3
     assert "nowhere" in err
+
+
+async def test_a_run_that_ended_while_due_runs_were_read_is_not_started_again() -> None:
+    """The list was read while the run was executed here, and arrives when the run has left this process."""
+    gate = asyncio.Event()
+    gate.set()
+    started: list[RunId] = []
+
+    class SlowStore(MemoryStateStore):
+        async def due(self, **_: Any) -> Due:
+            found = Due(runs=(RunId("one"),))
+            await gate.wait()
+            return found
+
+    async def store() -> SlowStore:
+        return SlowStore()
+
+    async def take_over(run_id: RunId, _: Stop) -> None:
+        started.append(run_id)
+        await asyncio.sleep(0)
+
+    recovery = Recovery(store, RecoveryPolicy(), take_over)
+    assert await recovery.look() == 1
+    gate.clear()
+    late = asyncio.create_task(recovery.look())
+    await asyncio.sleep(0)
+    await recovery.settled()
+    gate.set()
+    assert await late == 0
+    assert started == ["one"]

@@ -90,6 +90,7 @@ class Recovery:
             StateError: the database cannot be read.
         """
         store = await self._store()
+        executed = set(self._running)  # what is read of these runs is old once they have ended
         due = await self._due(store)
         if due.questions:
             await self._fire(store, due)
@@ -97,7 +98,7 @@ class Recovery:
         room = max(0, self._policy.at_once - len(self._running))
         now = asyncio.get_running_loop().time()
         self._resting = {run_id: until for run_id, until in self._resting.items() if until > now}
-        busy = {*self._running, *self._resting}
+        busy = {*executed, *self._running, *self._resting}
         fresh = self._chosen(due, busy)[:room]
         for run_id in fresh:
             task = asyncio.create_task(self._attended(run_id), name=f"flujo-recovered-{run_id}")
