@@ -20,19 +20,17 @@ if TYPE_CHECKING:
     import pytest
 
 SOURCE = Path(flujo.__file__).parent
-AT_MOST = 25
+AT_MOST = 23
 CROSSED = {
     "engine.interpreter",
     "engine.frame",
-    "engine.steps.step",
+    "engine.call_layers",
     "engine.attempts",
     "engine.foreign_code",
     "engine.journal",
-    "services.binding.binding",
     "services.project.system",  # the clock
     "agents.function",
     "agents.thread_pool",
-    "domain.steps.step",
     "domain.paths",
     "governance.sink",
     "domain.canonical",

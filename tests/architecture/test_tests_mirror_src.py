@@ -92,6 +92,7 @@ COVERED_BY = {
     "engine/attempts.py": "engine/test_interpreter.py",
     "engine/branches.py": "engine/steps/test_parallel.py",
     "engine/cache_key.py": "engine/test_step_cache.py",
+    "engine/call_layers.py": "engine/test_interpreter.py",
     "engine/context_isolation.py": "engine/steps/test_parallel.py",
     "engine/frame.py": "engine/test_interpreter.py",
     "engine/idempotent_calls.py": "durability/test_effects.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,8 @@ from flujo.domain.events import RunEnded, RunStarted, StepEnded, StepRetried, St
 from flujo.domain.models import PipelineContext
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import RunStatus
-from flujo.domain.steps import CallableRef, Carry
+from flujo.domain.steps import CallableRef, Carry, TreeSearchStep
+from flujo.engine.frame import PlannedStep
 from flujo.exceptions import PausedException, PipelineAbortSignal, SettingsError
 from flujo.services.runs.runner import Flujo
 from flujo.state.memory_store import MemoryStateStore
@@ -552,3 +554,31 @@ async def test_a_live_run_sees_the_same_values_as_a_resumed_one(store: MemorySta
 
     tree = pipeline(call("pair", CallableRef("x:pair", pair)), call("kind", CallableRef("x:kind", kind)))
     assert (await start(tree, store)).output == "list"
+
+
+async def test_each_body_is_planned_once_for_all_runs(store: MemoryStateStore) -> None:
+    """A long-lived runner keeps one plan for each body, however many runs it has executed."""
+
+    def planned() -> int:
+        return sum(isinstance(each, PlannedStep) for each in gc.get_objects())
+
+    def propose(data: Any) -> list[int]:
+        return [1, 2]
+
+    def score(data: Any) -> int:
+        return int(data["candidate"])
+
+    search = TreeSearchStep(
+        "search",
+        propose=CallableRef("x:propose", propose),
+        evaluate=CallableRef("x:score", score),
+        max_depth=2,
+    )
+    async with Flujo[Any, Any, Any](pipeline(search, call("last", NOTHING)), store=store) as runner:
+        before = planned()
+        assert (await runner.run_result_async(1)).success
+        after = planned()
+        assert after - before == 4, "two steps, and the two questions of the search"
+        for _ in range(3):
+            assert (await runner.run_result_async(1)).success
+        assert planned() == after

@@ -92,9 +92,8 @@ class FunctionAgent:
         """
         args, kwargs = self.signature.bind(ask)
         if self._is_async:
-            output = self.fn(*args, **kwargs)
-        else:
-            output = await self._executor.submit(functools.partial(self.fn, *args, **kwargs))
+            return Reply(output=await self.fn(*args, **kwargs))
+        output = await self._executor.submit(functools.partial(self.fn, *args, **kwargs))
         if isinstance(output, collections.abc.Iterator):
             output = LazyItems(output)
         # A lambda or partial may hide a coroutine function.
@@ -132,6 +131,8 @@ class _Signature:
         """Return the positional and the keyword arguments of one call."""
         if self.parameters is None:
             return self._without_signature(ask)
+        if ask.arguments is None and self._takes_data_alone:
+            return [self._converted(self._named[0].name, ask.data)], {}
         given = self._given(ask)
         values = {name: self._converted(name, value) for name, value in given.items()}
         if "context" in self.injected:
@@ -201,6 +202,15 @@ class _Signature:
         return [
             p for p in (self.parameters or {}).values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
         ]
+
+    @functools.cached_property
+    def _takes_data_alone(self) -> bool:
+        """Whether the only parameter is the one for the step's input, which may be passed by position."""
+        return (
+            len(self.parameters or ()) == len(self._named) == 1
+            and not self.injected
+            and self._named[0].kind is not inspect.Parameter.KEYWORD_ONLY
+        )
 
     @functools.cached_property
     def _required(self) -> tuple[str, ...]:

@@ -1,178 +1,46 @@
-"""Attempts of a leaf step: the layers around its call, an entry for each attempt, retries with backoff."""
+"""Attempts of a leaf step: an entry for each attempt, its outcome, retries with backoff."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
-from flujo.domain.agents import AgentSpec, Ask, answered_by
-from flujo.domain.events import Chunk, StepRetried, StepStarted
+from flujo.domain.events import StepRetried, StepStarted
 from flujo.domain.journal import Entry, EntryKind, EntryStatus, ErrorInfo
 from flujo.domain.outcomes import Aborted, Failure, Paused, StepOutcome, Success
-from flujo.domain.ports import CheckedAgent
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import IntentState, Pause
 from flujo.domain.usage import NOTHING, Usage
-from flujo.engine import idempotent_calls, processors
+from flujo.engine import idempotent_calls
 from flujo.engine.attempt import Attempt
+from flujo.engine.call_layers import answer
 from flujo.engine.foreign_code import abandoned
 from flujo.engine.journal import STOPS_THE_WALK, encoded, error_info, foreign_text
 from flujo.engine.limits import budget_hit, cut_off, remember, timed_out
-from flujo.engine.step_meter import StepMeter
 from flujo.exceptions import ModelUnavailable, PausedException, PipelineAbortSignal, UsageLimitExceeded
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
     from flujo.domain.paths import StepPath
-    from flujo.domain.steps import BaseStep, CallableRef, Step
+    from flujo.domain.steps import BaseStep
+    from flujo.engine.call_layers import LeafCall
     from flujo.engine.frame import Frame
 
 _USUAL_POLICY = RetryPolicy()
 
 
-# The layers around a call --------------------------------------------------------------------------------
-
-
-class Layer(NamedTuple):
-    """A layer around a call, needed by some steps only."""
-
-    is_needed: Callable[[Step, Frame], bool]
-    prepare: Callable[[Attempt], Awaitable[None]]
-
-
-async def _budget(attempt: Attempt) -> None:
-    """Reserve the requests of the attempt before they are made."""
-    attempt.meter = StepMeter.of(attempt.frame.budget, attempt.path, attempt.frame.run.journal)
-
-
-async def _context(attempt: Attempt) -> None:
-    """Give the attempt a view of the context, whose changes are kept only when the attempt succeeds."""
-    attempt.context = attempt.frame.scope.view()
-
-
-def _takes_context(step: Step, frame: Frame) -> bool:
-    asked = [_target(step), *step.processors.input]
-    return any(frame.run.binding.agent(who).wants_context for who in asked)
-
-
-async def _input(attempt: Attempt) -> None:
-    """Fill in `with:` or `input:`, and encode it for the journal."""
-    step, frame = cast("Step", attempt.step), attempt.frame
-    given: Any
-    if step.arguments is not None:
-        given = {name: frame.render(value) for name, value in step.arguments.items()}
-    else:
-        given = frame.previous if step.input is None else frame.render(step.input)
-    attempt.input = encoded(given, f"input of step {step.name!r}")
-
-
-def _judges_answers(step: Step, _: Frame) -> bool:
-    return bool(step.output_schema is not None or step.validators or step.processors.output)
-
-
-def _is_enforced(step: Step, _: Frame) -> bool:
-    return step.enforce_idempotency and step.call is not None
-
-
-async def _check_arguments(attempt: Attempt) -> None:
-    """Refuse arguments that the callable does not take before the call is announced and can be in doubt."""
-    step = cast("Step", attempt.step)
-    agent = attempt.frame.run.binding.agent(_target(step))
-    if isinstance(agent, CheckedAgent):
-        agent.check_arguments(replace(_question(step, attempt), idempotency_key=""))
-
-
-LAYERS: Sequence[Layer] = (
-    Layer(lambda _, frame: frame.budget is not None, _budget),
-    Layer(_takes_context, _context),
-    Layer(lambda _, __: True, _input),
-    Layer(lambda step, _: bool(step.processors.input), processors.process_input),
-    # Every answer passes the output processors, the output schema and the validators.
-    Layer(_judges_answers, processors.set_output_gate),
-    Layer(_is_enforced, _check_arguments),
-    Layer(_is_enforced, idempotent_calls.announce),
-)
-"""The layers around the call of a step, in the order of preparation; the call follows.
-
-The attempt's timeout covers all of them. `save:` and the entry follow the answer: see `settle`.
-"""
-
-
-async def _ask(attempt: Attempt) -> None:
-    """Prepare the layers that the step needs, ask its agent or callable, and keep the answer."""
-    step, frame = cast("Step", attempt.step), attempt.frame
-    for layer in LAYERS:
-        if layer.is_needed(step, frame):
-            await layer.prepare(attempt)
-    who = _target(step)
-    reply = await frame.ask(attempt.path, who, _question(step, attempt), *attempt.clocks)
-    if reply.usage is not NOTHING:
-        attempt.usage += reply.usage
-    if any(clock.expired() for clock in attempt.clocks):
-        raise asyncio.CancelledError  # the answer came too late
-    attempt.detail = _detail(who, reply.model, reply.repairs)
-    attempt.output = reply.output
-    if attempt.check is not None:
-        if not attempt.is_passed:
-            attempt.output = await attempt.check(reply.output)
-        attempt.patch = frame.scope.changes(attempt.tree, what=f"step {step.name!r}")
-    elif attempt.context is not None:
-        after = frame.scope.tree_of(attempt.context)
-        attempt.patch = frame.scope.changes(after, what=f"step {step.name!r}")
-
-
-def _question(step: Step, attempt: Attempt) -> Ask:
-    """Return the request to the agent; its values are decoded from the recorded input."""
-    frame, spec = attempt.frame, step.agent
-    mine = canonical.decode(attempt.input or b"null")
-    return Ask(
-        data=mine if step.arguments is None else None,
-        arguments=None if step.arguments is None else mine,
-        instructions=frame.render(spec.instructions) if spec and spec.instructions else None,
-        # The result of the processors must match the schema, not the answer itself.
-        output_schema=None if step.processors.output else step.output_schema,
-        context=attempt.context,
-        resources=frame.run.resources,
-        idempotency_key=None if attempt.intent is None else attempt.intent.key,
-        check=attempt.check,
-        on_text=None if frame.run.sink is None else partial(_tell, attempt),
-        meter=attempt.meter,
-    )
-
-
-async def _tell(attempt: Attempt, text: str) -> None:
-    """Forward the text of the agent, while the attempt's timeout is suspended."""
-    await attempt.frame.tell(Chunk(attempt.path, attempt.number, text), *attempt.clocks)
-
-
-def _target(step: Step) -> AgentSpec | CallableRef:
-    who = step.agent or step.call
-    if who is None:
-        raise ValueError(f"step {step.name!r} has neither `agent` nor `call`")
-    return who
-
-
-def _detail(who: AgentSpec | CallableRef, model: str | None, repairs: tuple[str, ...]) -> dict[str, Any]:
-    detail: dict[str, Any] = {"agent": who.name} if isinstance(who, AgentSpec) else {"call": who.target}
-    if model is not None:
-        detail |= answered_by(who, model)
-    return detail | ({"repairs": list(repairs)} if repairs else {})
-
-
-# One attempt ---------------------------------------------------------------------------------------------
-
-
-async def perform(step: Step, frame: Frame, path: StepPath) -> StepOutcome:
+async def perform(call: LeafCall, frame: Frame, path: StepPath) -> StepOutcome:
     """Return the outcome of a leaf step, after at most the attempts that its `config` allows.
 
     An exception of the agent or callable fails the attempt. Retries are counted across crashes: a failed
     attempt is recorded before the next one starts.
     """
-    if _is_enforced(step, frame):
+    step = call.step
+    if call.is_enforced:
         outcome = await _settled(await idempotent_calls.left_in_doubt(step, frame, path))
         if outcome is not None:
             return outcome
@@ -182,23 +50,24 @@ async def perform(step: Step, frame: Frame, path: StepPath) -> StepOutcome:
     if asked is not None and asked.answer is not None:
         return await settle_answer(step, frame, asked)
     # Not a nested function: each waiting run would hold one, and a cell for each of its names.
-    attempted = partial(_attempt, step, frame, path)
+    attempted = partial(_attempt, call, frame, path)
     try:
         return await retried(step, frame, path, EntryKind.WORK, attempted)
     except idempotent_calls.UnknownSinceRestore:
-        return await perform(step, frame, path)  # the call is announced now, and in doubt
+        return await perform(call, frame, path)  # the call is announced now, and in doubt
 
 
-async def _attempt(step: Step, frame: Frame, path: StepPath, number: int) -> StepOutcome:
+async def _attempt(call: LeafCall, frame: Frame, path: StepPath, number: int) -> StepOutcome:
+    step = call.step
     limit = None if step.config.timeout_s is None else asyncio.timeout(step.config.timeout_s)
     attempt = Attempt(step, frame, path, number, started_at=frame.run.clock.now())
     try:
         if limit is None:
-            await _ask(attempt)
+            await answer(call, attempt)
         else:
             attempt.clocks = (limit,)
             async with limit:
-                await _ask(attempt)
+                await answer(call, attempt)
         return await settle(attempt)
     except STOPS_THE_WALK:
         raise
@@ -217,7 +86,7 @@ async def _attempt(step: Step, frame: Frame, path: StepPath, number: int) -> Ste
         attempt.note(abandoned(error.__cause__))
     except Exception as error:  # noqa: BLE001 - foreign code: any exception fails the attempt
         failure, cause = error_info(error, path), error
-    if _is_enforced(step, frame):
+    if call.is_enforced:
         outcome = await _settled(await idempotent_calls.broken_off(attempt, cause, failure))
         if outcome is not None:
             return outcome
@@ -370,8 +239,9 @@ async def retried(
         kind: the kind of the attempts' entries.
         attempt: executes the attempt of a number, and records it when it fails.
     """
-    recorded = frame.run.journal.attempts(path, kind)
-    counted = [entry for entry in recorded if entry.seq > frame.since]
+    journal = frame.run.journal
+    recorded = journal.attempts(path, kind)
+    counted = [entry for entry in recorded if entry.seq > frame.since] if recorded else []
     failures, policy = len(counted), step.config.retry or _USUAL_POLICY
     if counted:
         error = ErrorInfo.from_json(canonical.decode(counted[-1].error or b"{}"))
@@ -380,8 +250,9 @@ async def retried(
             return Failure(error)
     number = recorded[-1].attempt + 1 if recorded else 1
     while True:
-        await frame.run.journal.ensure_lease()
-        await frame.tell(StepStarted(path, step.kind, number))
+        await journal.ensure_lease()
+        if frame.run.sink is not None:
+            await frame.tell(StepStarted(path, step.kind, number))
         outcome = await attempt(number)
         if not isinstance(outcome, Failure):
             return outcome

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from flujo.domain import canonical, merge
 from flujo.domain.agents import Ask
@@ -17,7 +17,7 @@ from flujo.domain.steps import CallableRef, Expr, Text
 from flujo.engine.foreign_code import Call, Wish
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from flujo.domain.agents import AgentSpec, Reply
     from flujo.domain.events import Event, StepEnded
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from flujo.engine.context_isolation import ContextScope
     from flujo.engine.journal import Journal
 
+    Work: TypeAlias = Callable[["Frame", StepPath], Awaitable[StepOutcome]]
+    """Executes a step at a path."""
 
 T = TypeVar("T")
 
@@ -46,6 +48,35 @@ class RunBody(Protocol):
 
 
 @dataclass(slots=True)
+class PlannedStep:
+    """A step of a body, with everything about it that no run changes."""
+
+    step: BaseStep
+    segment: str
+    """The step's name in a path."""
+    facts: Mapping[str, Any]
+    """The default facts beside its output."""
+    work: Work
+
+
+class Plans:
+    """The planned bodies of one bound pipeline, each planned at its first execution."""
+
+    __slots__ = ("_bodies",)
+
+    def __init__(self) -> None:
+        # By identity, because comparing trees by value is slow. A body is kept, so that its id stays taken.
+        self._bodies: dict[int, tuple[Pipeline, Sequence[PlannedStep]]] = {}
+
+    def of(self, body: Pipeline, plan: Callable[[Pipeline], Sequence[PlannedStep]]) -> Sequence[PlannedStep]:
+        """Return the planned steps of a body of the pipeline; `plan` makes them."""
+        known = self._bodies.get(id(body))
+        if known is None:
+            known = self._bodies[id(body)] = body, plan(body)
+        return known[1]
+
+
+@dataclass(slots=True)
 class Run:
     """The values that all frames of one run share: its identity, its journal, and its ports."""
 
@@ -55,6 +86,7 @@ class Run:
     journal: Journal
     clock: Clock
     random: Random
+    plans: Plans
     resources: Any = None
     cache: AnswerCache | None = None
     """The cache of answers; None executes cached steps every time."""
@@ -112,7 +144,7 @@ class Frame:
         """Return whether nothing further may begin here: the run is stopped, or a time limit has passed."""
         if self.run.must_stop():
             return True
-        limits = (*self.limits, *clocks)
+        limits = (*self.limits, *clocks) if self.limits else clocks
         return bool(limits) and any(limit.expired() for limit in limits)
 
     def require_going(self, *clocks: asyncio.Timeout) -> None:

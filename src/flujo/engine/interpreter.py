@@ -9,12 +9,13 @@ from flujo.domain import canonical
 from flujo.domain.events import StepEnded, StepStarted
 from flujo.domain.journal import Entry, EntryKind, EntryStatus
 from flujo.domain.outcomes import Aborted, Failure, StepOutcome, Success
-from flujo.domain.paths import StepPath, child
+from flujo.domain.paths import StepPath
+from flujo.domain.paths import encoded as encoded_name
 from flujo.engine.composite_attempts import finish, is_attempted, perform_whole
 from flujo.engine.context_isolation import ContextScope
 from flujo.engine.decisions import decide_flag
 from flujo.engine.foreign_code import is_ctrl_c
-from flujo.engine.frame import Frame, Run
+from flujo.engine.frame import Frame, PlannedStep, Run
 from flujo.engine.journal import STOPS_THE_WALK, encoded, error_info, foreign_text
 from flujo.engine.limits import breach_of, limited
 from flujo.engine.step_cache import answered
@@ -34,20 +35,21 @@ from flujo.engine.steps import (
 from flujo.exceptions import (
     FlujoError,
     JournalConflict,
-    NotAvailableYet,
     PausedException,
     PipelineAbortSignal,
     StepFailed,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.steps import BaseStep
+    from flujo.domain.ports import Binding
+    from flujo.domain.steps import BaseStep, CachePolicy, Logic
     from flujo.engine.budget import Budget
+    from flujo.engine.frame import Work
 
-_LEAVES: Mapping[str, Callable[..., Awaitable[StepOutcome]]] = {"step": step.run, "hitl": hitl.run}
+_LEAVES: Mapping[str, Callable[..., Work]] = {"step": step.work, "hitl": hitl.work}
 _COMPOSITES: Mapping[str, Callable[..., Awaitable[StepOutcome]]] = {
     "conditional": conditional.run,
     "loop": loop.run,
@@ -105,15 +107,16 @@ def run_body(body: Pipeline, frame: Frame) -> Awaitable[StepOutcome]:
 
 
 async def _steps_of(body: Pipeline, frame: Frame) -> StepOutcome:
-    await frame.run.journal.load_level(frame.path)
-    for each in body.steps:
+    run = frame.run
+    await run.journal.load_level(frame.path)
+    for each in run.plans.of(body, partial(_planned, run.binding)):
         outcome = await _run_step(each, frame)
         if not isinstance(outcome, Success):
             return outcome
         if outcome.skipped:
-            frame.steps[each.name] = {"output": None, "skipped": True}
+            frame.steps[each.step.name] = {"output": None, "skipped": True}
         else:
-            frame.advance(each.name, outcome.output, {**each.usual_facts(), **outcome.facts})
+            frame.advance(each.step.name, outcome.output, {**each.facts, **outcome.facts})
     if body.output is None:
         return Success(frame.previous)
     try:
@@ -122,17 +125,18 @@ async def _steps_of(body: Pipeline, frame: Frame) -> StepOutcome:
         return Failure(error_info(error, frame.path), error)
 
 
-async def _run_step(each: BaseStep, frame: Frame) -> StepOutcome:
+async def _run_step(each: PlannedStep, frame: Frame) -> StepOutcome:
     if frame.budget is not None and (breach := breach_of(frame.budget)) is not None:
         return breach  # a sibling has used up the budget
     frame.require_going()
-    path = child(frame.path, each.name)
-    started = frame.run.clock.monotonic()
+    run, kind = frame.run, each.step.kind
+    path = StepPath(f"{frame.path}/{each.segment}" if frame.path else each.segment)
+    started = run.clock.monotonic()
     known = False
     try:
-        finished = frame.recorded(path, each.kind)
+        finished = run.journal.recorded(path, kind, frame.scope)
         known = finished is not None
-        outcome = finished if finished is not None else await _come_out(each, frame, path)
+        outcome = finished if finished is not None else await each.work(frame, path)
     except STOPS_THE_WALK:
         raise
     except FlujoError as error:
@@ -141,7 +145,7 @@ async def _run_step(each: BaseStep, frame: Frame) -> StepOutcome:
         outcome = Aborted(foreign_text(signal.reason))
     except PausedException as signal:
         refused = StepFailed(
-            f"a callable that decides for step {each.name!r} asked a human: {signal.message}",
+            f"a callable that decides for step {each.step.name!r} asked a human: {signal.message}",
             hint="only the code of a `step` may pause; ask in an earlier step, with `kind: hitl`",
         )
         outcome = Failure(error_info(refused, path), refused)
@@ -149,46 +153,58 @@ async def _run_step(each: BaseStep, frame: Frame) -> StepOutcome:
         if is_ctrl_c(error):
             raise
         outcome = Failure(error_info(error, path), error)
-    ended = StepEnded(
-        path,
-        each.kind,
-        outcome,
-        seconds=frame.run.clock.monotonic() - started,
-        usage=frame.run.journal.take_usage(path),
-        recorded=known,
+    seconds, usage = run.clock.monotonic() - started, run.journal.take_usage(path)
+    ended = StepEnded(path, kind, outcome, seconds=seconds, usage=usage, recorded=known)
+    run.ended.append(ended)
+    if run.sink is not None:
+        await frame.tell(ended)
+    return outcome
+
+
+# The layers around a step --------------------------------------------------------------------------------
+
+
+def _planned(binding: Binding, body: Pipeline) -> Sequence[PlannedStep]:
+    return tuple(
+        PlannedStep(each, encoded_name(each.name), each.usual_facts(), _layered(each, binding))
+        for each in body.steps
     )
-    frame.run.ended.append(ended)
-    await frame.tell(ended)
-    return outcome
 
 
-async def _come_out(each: BaseStep, frame: Frame, path: StepPath) -> StepOutcome:
-    if each.when is not None and not await _applies(each, frame, path):
-        return Success(frame.previous, skipped=True)
-    if each.cache is None:
-        return await _work(each, frame, path)
-    before = frame.scope.tree
-    outcome, cached = await answered(each, each.cache, frame, path, partial(_work, each, frame, path))
-    if cached and isinstance(outcome, Success):
-        return await finish(each, frame, path, outcome, before)
-    return outcome
+def _layered(each: BaseStep, binding: Binding) -> Work:
+    """Return the execution of a step: its kind's own, inside the layers that the step needs.
 
-
-def _work(each: BaseStep, frame: Frame, path: StepPath) -> Awaitable[StepOutcome]:
+    From the inside: attempts and limits, substitute for a failure and the entry of a composite's end; the
+    cache; `when`. A leaf step has its attempts and its entry in `attempts`.
+    """
     if each.kind in _LEAVES:
-        return _LEAVES[each.kind](each, frame, path, run_body)
-    return _composed(each, frame, path)
-
-
-async def _composed(each: BaseStep, frame: Frame, path: StepPath) -> StepOutcome:
-    if each.kind not in _COMPOSITES:
-        raise NotAvailableYet(f"step {each.name!r}: `kind: {each.kind}` is not available yet")
-    before, run = frame.scope.tree, _COMPOSITES[each.kind]
-    if is_attempted(each):
-        outcome = await perform_whole(each, frame, path, lambda inner: run(each, inner, path, run_body))
+        work = _LEAVES[each.kind](each, binding, run_body)
     else:
-        await frame.tell(StepStarted(path, each.kind))
-        outcome = await run(each, frame, path, run_body)
+        attempts = _with_attempts if is_attempted(each) else _once
+        work = partial(_composed, each, partial(attempts, each, _COMPOSITES[each.kind]))
+    if each.cache is not None:
+        work = partial(_cached, each, each.cache, work)
+    if each.when is not None:
+        work = partial(_conditional, each, each.when, work)
+    return work
+
+
+def _with_attempts(
+    each: BaseStep, run: Callable[..., Awaitable[StepOutcome]], frame: Frame, path: StepPath
+) -> Awaitable[StepOutcome]:
+    return perform_whole(each, frame, path, lambda inner: run(each, inner, path, run_body))
+
+
+async def _once(
+    each: BaseStep, run: Callable[..., Awaitable[StepOutcome]], frame: Frame, path: StepPath
+) -> StepOutcome:
+    await frame.tell(StepStarted(path, each.kind))
+    return await run(each, frame, path, run_body)
+
+
+async def _composed(each: BaseStep, attempts: Work, frame: Frame, path: StepPath) -> StepOutcome:
+    before = frame.scope.tree
+    outcome = await attempts(frame, path)
     breach = None if frame.budget is None else breach_of(frame.budget)
     outcome = breach or outcome
     if isinstance(outcome, Failure) and each.kind in _INSTEAD and breach is None:
@@ -199,23 +215,30 @@ async def _composed(each: BaseStep, frame: Frame, path: StepPath) -> StepOutcome
     return outcome
 
 
-async def _applies(each: BaseStep, frame: Frame, path: StepPath) -> bool:
-    """Return whether `when` is true; its decision has attempt 0, before the step's first one."""
-    if each.when is None or await decide_flag(
-        each.when, frame, path, what=f"`when` of step {each.name!r}", attempt=0
-    ):
-        return True
-    if frame.run.journal.attempts(path, EntryKind.DONE):
-        return False
-    now = frame.run.clock.now()
-    frame.run.journal.append_deferred(
-        Entry(
-            path=path,
-            kind=EntryKind.DONE,
-            status=EntryStatus.SKIPPED,
-            fingerprint=each.kind,
-            started_at=now,
-            ended_at=now,
+async def _cached(
+    each: BaseStep, policy: CachePolicy, work: Work, frame: Frame, path: StepPath
+) -> StepOutcome:
+    before = frame.scope.tree
+    outcome, cached = await answered(each, policy, frame, path, partial(work, frame, path))
+    if cached and isinstance(outcome, Success):
+        return await finish(each, frame, path, outcome, before)
+    return outcome
+
+
+async def _conditional(each: BaseStep, when: Logic, work: Work, frame: Frame, path: StepPath) -> StepOutcome:
+    """Skip the step unless `when` is true; its decision has attempt 0, before the step's first one."""
+    if await decide_flag(when, frame, path, what=f"`when` of step {each.name!r}", attempt=0):
+        return await work(frame, path)
+    if not frame.run.journal.attempts(path, EntryKind.DONE):
+        now = frame.run.clock.now()
+        frame.run.journal.append_deferred(
+            Entry(
+                path=path,
+                kind=EntryKind.DONE,
+                status=EntryStatus.SKIPPED,
+                fingerprint=each.kind,
+                started_at=now,
+                ended_at=now,
+            )
         )
-    )
-    return False
+    return Success(frame.previous, skipped=True)

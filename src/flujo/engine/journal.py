@@ -324,7 +324,8 @@ class Journal:
         """
         if self._waiting or self._asked or self._voids or self._announced or self._holds:
             self._hand_over(None)
-        await self._committed()
+        if self._in_flight or self.broken is not None:
+            await self._committed()
 
     async def end(self, move: Move) -> bool:
         """Commit all waiting entries together with the end of this execution.
@@ -350,7 +351,8 @@ class Journal:
         )
         self._waiting, self._asked, self._voids, self._announced = [], [], [], []
         self._holds = {}
-        flying = asyncio.ensure_future(self._store.write(write))
+        written = self._store.write(write)
+        flying = written if isinstance(written, asyncio.Future) else asyncio.ensure_future(written)
         if flying.done() and not flying.cancelled() and flying.exception() is None:
             return flying  # a store in memory: nothing to wait for
         if isinstance(flying, asyncio.Task):  # of a store whose `write` is a coroutine

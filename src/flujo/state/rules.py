@@ -143,6 +143,8 @@ def write_refusal(
         )
     if owner != me and not (owner is None and write.is_move):
         return _fenced(write, "was released")
+    if not write.pauses:
+        return None
     texts = (text for pause in write.pauses for text in (pause.pause_id, pause.message))
     return next((_unstorable(text, "question") for text in texts if not _is_storable(text)), None)
 

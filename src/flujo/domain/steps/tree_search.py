@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY
-from typing import ClassVar
+from functools import cached_property
+from typing import Any, ClassVar
 
 from flujo.domain import values
 from flujo.domain.agents import AgentSpec
 from flujo.domain.arguments import Takes, node, takes
-from flujo.domain.pipeline import BaseStep, In, Out
+from flujo.domain.pipeline import BaseStep, In, Out, Pipeline
 from flujo.domain.steps.arguments import Answerer, answerer
+from flujo.domain.steps.step import Step
 from flujo.domain.values import CallableRef, Logic, Logical, Value, Valued
+
+CANDIDATES: Mapping[str, Any] = {"type": "array"}
+"""The schema of answers of `propose`."""
+SCORE: Mapping[str, Any] = {
+    "anyOf": [
+        {"type": "number"},
+        {
+            "type": "object",
+            "required": ["score"],
+            "properties": {"score": {"type": "number"}, "reason": {"type": "string"}},
+        },
+    ]
+}
+"""The schema of answers of `evaluate`; more is better."""
 
 
 @node
@@ -47,3 +63,21 @@ class TreeSearchStep(BaseStep[In, Out]):
     def limits(self) -> Iterator[str]:
         """Yield the depth and the width."""
         yield f"at most {self.max_depth} deep, the best {self.beam_width} of each depth"
+
+    @cached_property
+    def proposes(self) -> Pipeline:
+        """The body that asks for the candidates below a node."""
+        return Pipeline((_question("propose", self.propose, CANDIDATES),))
+
+    @cached_property
+    def evaluates(self) -> Pipeline:
+        """The body that asks for the score of a node."""
+        return Pipeline((_question("evaluate", self.evaluate, SCORE),))
+
+
+def _question(name: str, who: AgentSpec | CallableRef, schema: Mapping[str, Any]) -> Step:
+    """Return the step that asks one of the two agents; an agent's own output schema takes precedence."""
+    if isinstance(who, CallableRef):
+        return Step(name=name, call=who, output_schema=schema)
+    own = who.output_schema is not None or who.output_type is not None
+    return Step(name=name, agent=who, output_schema=None if own else schema)

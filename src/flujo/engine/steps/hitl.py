@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from flujo.domain import canonical
@@ -15,11 +16,17 @@ from flujo.exceptions import DeadlinePassed
 
 if TYPE_CHECKING:
     from flujo.domain.paths import StepPath
+    from flujo.domain.ports import Binding
     from flujo.domain.steps import HumanInTheLoopStep
-    from flujo.engine.frame import Frame, RunBody
+    from flujo.engine.frame import Frame, RunBody, Work
 
 
-async def run(step: HumanInTheLoopStep, frame: Frame, path: StepPath, _run_body: RunBody) -> StepOutcome:
+def work(step: HumanInTheLoopStep, _binding: Binding, _run_body: RunBody) -> Work:
+    """Return the execution of the step."""
+    return partial(_answered, step)
+
+
+async def _answered(step: HumanInTheLoopStep, frame: Frame, path: StepPath) -> StepOutcome:
     """Return the answer when there is one, otherwise a pause that becomes visible with the next commit."""
     asked = frame.run.journal.pause(path)
     if asked is not None and asked.is_open:

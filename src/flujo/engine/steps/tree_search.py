@@ -8,33 +8,18 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical
 from flujo.domain.outcomes import Failure, StepOutcome, Success
 from flujo.domain.paths import StepPath, child, indexed
-from flujo.domain.pipeline import Pipeline
-from flujo.domain.steps import CallableRef, Expr, Step
+from flujo.domain.steps import CallableRef, Expr
 from flujo.engine.decisions import decide_flag
 from flujo.engine.fanout import Branch, fan_out, stopped_by
 from flujo.engine.journal import error_info
 from flujo.exceptions import ExpressionFailed, OutputRejected
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
-    from flujo.domain.agents import AgentSpec
+    from flujo.domain.pipeline import Pipeline
     from flujo.domain.steps import TreeSearchStep
     from flujo.engine.frame import Frame, RunBody
-
-CANDIDATES: Mapping[str, Any] = {"type": "array"}
-"""The schema of answers of `propose`."""
-SCORE: Mapping[str, Any] = {
-    "anyOf": [
-        {"type": "number"},
-        {
-            "type": "object",
-            "required": ["score"],
-            "properties": {"score": {"type": "number"}, "reason": {"type": "string"}},
-        },
-    ]
-}
-"""The schema of answers of `evaluate`; more is better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +126,10 @@ class _Search:
         self._frame = frame
         self._run_body = run_body
         self._given = given
-        self._propose = Pipeline((_question("propose", step.propose, CANDIDATES),))
-        self._evaluate = Pipeline((_question("evaluate", step.evaluate, SCORE),))
 
     async def proposed(self, beam: Sequence[Node]) -> list[Node] | StepOutcome:
         """Return the proposed successors of the nodes of a beam, in order, not yet evaluated."""
-        answers = await self._ask(self._propose, beam)
+        answers = await self._ask(self._step.proposes, beam)
         if not isinstance(answers, list):
             return answers
         return [
@@ -157,7 +140,7 @@ class _Search:
 
     async def evaluated(self, nodes: Sequence[Node]) -> list[Node] | StepOutcome:
         """Return the nodes with their scores, the best first."""
-        answers = await self._ask(self._evaluate, nodes)
+        answers = await self._ask(self._step.evaluates, nodes)
         if not isinstance(answers, list):
             return answers
         pairs = zip(nodes, answers, strict=True)
@@ -187,14 +170,6 @@ class _Search:
         )
         stopped = stopped_by(self._frame, results, failures_stop=True)
         return [result.output for result in results] if stopped is None else stopped
-
-
-def _question(name: str, who: AgentSpec | CallableRef, schema: Mapping[str, Any]) -> Step:
-    """Return the step that asks one of the two agents; an agent's own output schema takes precedence."""
-    if isinstance(who, CallableRef):
-        return Step(name=name, call=who, output_schema=schema)
-    own = who.output_schema is not None or who.output_type is not None
-    return Step(name=name, agent=who, output_schema=None if own else schema)
 
 
 def _candidates(node: Node, answer: Any) -> list[Any]:

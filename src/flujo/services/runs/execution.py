@@ -18,7 +18,7 @@ from flujo.domain.run import Move, Progress, RunRecord, RunStatus, Write
 from flujo.domain.usage import NOTHING, Usage, UsageLimits
 from flujo.engine.budget import Budget, unconfirmed
 from flujo.engine.foreign_code import Wish
-from flujo.engine.frame import Run
+from flujo.engine.frame import Plans, Run
 from flujo.engine.interpreter import execute
 from flujo.engine.journal import Journal
 from flujo.exceptions import Fenced, PipelineAbortSignal, StateError, StepFailed
@@ -105,6 +105,7 @@ class Runtime:
     """The most that a run may use, its pipeline's own budget included; None for no limit."""
     load_output: Callable[[Any], Any] = unchanged
     """Converts the output of a completed run to the annotated return type of its last callable."""
+    plans: Plans = field(default_factory=Plans)
 
 
 @record(frozen=True, slots=True)
@@ -206,6 +207,7 @@ class Execution:
             journal,
             runtime.clock,
             runtime.random,
+            runtime.plans,
             resources=runtime.resources,
             cache=runtime.cache,
             sink=self.sink,

@@ -1,0 +1,159 @@
+"""The call of a leaf step: the layers around it that the step needs, and the request to its agent."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from flujo.domain import canonical
+from flujo.domain.agents import AgentSpec, Ask, answered_by
+from flujo.domain.events import Chunk
+from flujo.domain.ports import CheckedAgent
+from flujo.domain.usage import NOTHING
+from flujo.engine import idempotent_calls, processors
+from flujo.engine.foreign_code import Call
+from flujo.engine.journal import encoded
+from flujo.engine.step_meter import StepMeter
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from flujo.domain.ports import Binding
+    from flujo.domain.steps import Step
+    from flujo.engine.attempt import Attempt
+
+
+class Layer(NamedTuple):
+    """A layer around a call, needed by some steps only."""
+
+    is_needed: Callable[[Step, Binding], bool]
+    prepare: Callable[[LeafCall, Attempt], Awaitable[None] | None]
+
+
+class LeafCall:
+    """The agent or callable of a leaf step with the layers that the step needs, found out once."""
+
+    __slots__ = ("agent", "detail", "is_enforced", "layers", "step")
+
+    def __init__(self, step: Step, binding: Binding) -> None:
+        who = step.agent or step.call
+        if who is None:
+            raise ValueError(f"step {step.name!r} has neither `agent` nor `call`")
+        self.step = step
+        self.agent = binding.agent(who)
+        self.is_enforced = _is_enforced(step, binding)
+        """Whether each call is announced in the journal before it is made."""
+        self.layers = tuple(layer.prepare for layer in LAYERS if layer.is_needed(step, binding))
+        self.detail = {"agent": who.name} if isinstance(who, AgentSpec) else {"call": who.target}
+        """The detail of each attempt's entry; it is not changed."""
+
+
+def _budget(_: LeafCall, attempt: Attempt) -> None:
+    """Reserve the requests of the attempt before they are made."""
+    if attempt.frame.budget is not None:
+        attempt.meter = StepMeter.of(attempt.frame.budget, attempt.path, attempt.frame.run.journal)
+
+
+def _takes_context(step: Step, binding: Binding) -> bool:
+    called = [step.agent or step.call, *step.processors.input]
+    return any(who is not None and binding.agent(who).wants_context for who in called)
+
+
+def _context(_: LeafCall, attempt: Attempt) -> None:
+    """Give the attempt a view of the context, whose changes are kept only when the attempt succeeds."""
+    attempt.context = attempt.frame.scope.view()
+
+
+def _input(call: LeafCall, attempt: Attempt) -> None:
+    """Fill in `with:` or `input:`, and encode it for the journal."""
+    step, frame = call.step, attempt.frame
+    given: Any
+    if step.arguments is not None:
+        given = {name: frame.render(value) for name, value in step.arguments.items()}
+    else:
+        given = frame.previous if step.input is None else frame.render(step.input)
+    attempt.input = encoded(given, f"input of step {step.name!r}")
+
+
+def _judges_answers(step: Step, _: Binding) -> bool:
+    return bool(step.output_schema is not None or step.validators or step.processors.output)
+
+
+def _is_enforced(step: Step, _: Binding) -> bool:
+    return step.enforce_idempotency and step.call is not None
+
+
+def _check_arguments(call: LeafCall, attempt: Attempt) -> None:
+    """Refuse arguments that the callable does not take before the call is announced and can be in doubt."""
+    if isinstance(call.agent, CheckedAgent):
+        call.agent.check_arguments(replace(_question(call, attempt), idempotency_key=""))
+
+
+LAYERS: Sequence[Layer] = (
+    Layer(lambda _, __: True, _budget),
+    Layer(_takes_context, _context),
+    Layer(lambda _, __: True, _input),
+    Layer(lambda step, _: bool(step.processors.input), lambda _, attempt: processors.process_input(attempt)),
+    # Every answer passes the output processors, the output schema and the validators.
+    Layer(_judges_answers, lambda _, attempt: processors.set_output_gate(attempt)),
+    Layer(_is_enforced, _check_arguments),
+    Layer(_is_enforced, lambda _, attempt: idempotent_calls.announce(attempt)),
+)
+"""The layers around the call of a step, in the order of preparation; the call follows.
+
+The attempt's timeout covers all of them. `save:` and the entry follow the answer: see `attempts.settle`.
+"""
+
+
+async def answer(call: LeafCall, attempt: Attempt) -> None:
+    """Prepare the layers that the step needs, call its agent or callable, and keep the answer."""
+    step, frame, clocks = call.step, attempt.frame, attempt.clocks
+    for prepare in call.layers:
+        prepared = prepare(call, attempt)
+        if prepared is not None:
+            await prepared
+    frame.require_going(*clocks)
+    reply = await Call(call.agent.ask(_question(call, attempt)), frame, attempt.path, *clocks)
+    if reply.usage is not NOTHING:
+        attempt.usage += reply.usage
+    if clocks and any(clock.expired() for clock in clocks):
+        raise asyncio.CancelledError  # the answer came too late
+    attempt.detail = call.detail
+    if reply.model is not None:
+        attempt.note(answered_by(cast("AgentSpec", step.agent or step.call), reply.model))
+    if reply.repairs:
+        attempt.note({"repairs": list(reply.repairs)})
+    attempt.output = reply.output
+    if attempt.check is not None:
+        if not attempt.is_passed:
+            attempt.output = await attempt.check(reply.output)
+        attempt.patch = frame.scope.changes(attempt.tree, what=f"step {step.name!r}")
+    elif attempt.context is not None:
+        after = frame.scope.tree_of(attempt.context)
+        attempt.patch = frame.scope.changes(after, what=f"step {step.name!r}")
+
+
+def _question(call: LeafCall, attempt: Attempt) -> Ask:
+    """Return the request to the agent; its values are decoded from the recorded input."""
+    step, frame, spec = call.step, attempt.frame, call.step.agent
+    mine = canonical.decode(attempt.input or b"null")
+    return Ask(
+        data=mine if step.arguments is None else None,
+        arguments=None if step.arguments is None else mine,
+        instructions=frame.render(spec.instructions) if spec and spec.instructions else None,
+        # The result of the processors must match the schema, not the answer itself.
+        output_schema=None if step.processors.output else step.output_schema,
+        context=attempt.context,
+        resources=frame.run.resources,
+        idempotency_key=None if attempt.intent is None else attempt.intent.key,
+        check=attempt.check,
+        on_text=None if frame.run.sink is None else partial(_tell, attempt),
+        meter=attempt.meter,
+    )
+
+
+async def _tell(attempt: Attempt, text: str) -> None:
+    """Forward the text of the agent, while the attempt's timeout is suspended."""
+    await attempt.frame.tell(Chunk(attempt.path, attempt.number, text), *attempt.clocks)
