@@ -31,6 +31,15 @@ def test_a_url_without_a_password_stays_as_it_is() -> None:
         assert redact_uri(uri) == uri
 
 
+@pytest.mark.parametrize(
+    ("word", "passwords"),
+    [("0123456789abcdef", 0), ("a://", 0), ("a://u:p", 0), ("a://u:p@", 1 << 17), ("?token=", 1)],
+)
+def test_masking_takes_time_in_proportion_to_the_text(word: str, passwords: int) -> None:
+    text = word * (1 << 17)  # minutes, if the time grew with the square
+    assert redact_uri(text).count(MASK) == passwords
+
+
 def test_known_secrets_are_masked_also_inside_each_other() -> None:
     redact = Redactor(["token-01", "token-01-long"])
     assert redact("a token-01-long b token-01 c") == f"a {MASK} b {MASK} c"

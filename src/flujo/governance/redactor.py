@@ -18,9 +18,8 @@ _PART = 8
 _SHORTEST_WITH_PARTS = 12
 
 # The userinfo ends at the last `@` before the path, because users type passwords with an unescaped `@`.
-_USERINFO = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*://)(?P<user>[^:/?#\s'\"]*):(?P<password>[^\s/?#'\"]*)@"
-)
+# The search looks back for the scheme: forwards, from each letter of a long word, it would be quadratic.
+_USERINFO = re.compile(r"(?<=[A-Za-z0-9+.\-]://)(?P<user>[^:/?#\s'\"]*):(?P<password>[^\s/?#'\"]*)@")
 _QUERY = re.compile(
     r"(?P<name>[?&](?:password|passwd|pwd|token|api_?key|secret)=)(?P<password>[^&#\s'\"]*)", re.IGNORECASE
 )
@@ -28,7 +27,7 @@ _QUERY = re.compile(
 
 def redact_uri(text: str) -> str:
     """Return `text` with the password of every URL in it replaced by `***`."""
-    text = _USERINFO.sub(rf"\g<scheme>\g<user>:{MASK}@", text)
+    text = _USERINFO.sub(rf"\g<user>:{MASK}@", text)
     return _QUERY.sub(rf"\g<name>{MASK}", text)
 
 
