@@ -203,17 +203,18 @@ def with_httpx(url: str, key: str) -> Any:
 
 async def with_async_httpx(url: str, key: str) -> Any:
     """Pay with the async client of httpx."""
-    timeout = httpx.Timeout(READ_S, connect=CONNECT_S)
-    async with httpx.AsyncClient(timeout=timeout, follow_redirects=True) as client:
-        reply = await client.post(url, content=b"{}", headers={"Idempotency-Key": key})
-        reply.raise_for_status()
-        return reply.json()
+    return await _with_async(httpx, url, key)
 
 
 async def with_httpx2(url: str, key: str) -> Any:
     """Pay with the async client of httpx2."""
-    timeout = httpx2.Timeout(READ_S, connect=CONNECT_S)
-    async with httpx2.AsyncClient(timeout=timeout, follow_redirects=True) as client:
+    return await _with_async(httpx2, url, key)
+
+
+async def _with_async(library: Any, url: str, key: str) -> Any:
+    """Pay with the async client of httpx or httpx2, which have the same interface."""
+    timeout = library.Timeout(READ_S, connect=CONNECT_S)
+    async with library.AsyncClient(timeout=timeout, follow_redirects=True) as client:
         reply = await client.post(url, content=b"{}", headers={"Idempotency-Key": key})
         reply.raise_for_status()
         return reply.json()

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from durability.conftest import Evidence
+    from flujo.domain.models import PipelineResult
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import StateStore
 
@@ -104,6 +105,13 @@ async def cut_off(bank: Bank, store: StateStore, **more: Any) -> None:
         await start(bank.tree(**more), stopping, run_id=RUN)
     bank.after = lambda _: None
     assert len(bank.received) == 1
+
+
+def message_of_doubt(result: PipelineResult[Any, Any]) -> str:
+    """Return the message of the doubt that failed a run."""
+    assert result.error is not None, result
+    assert result.error.code == CallInDoubt.code
+    return result.error.message
 
 
 async def state_of(store: StateStore) -> list[tuple[IntentState, int]]:
@@ -165,8 +173,8 @@ async def test_a_human_reports_the_outcome_of_an_interrupted_call(store: StateSt
             )
             assert await state_of(store) == [(IntentState.DONE, 2)]
         case _:
-            assert result.error is not None
-            assert (result.error.code, len(bank.received)) == (CallInDoubt.code, 1)
+            assert message_of_doubt(result)
+            assert len(bank.received) == 1
             anew = await resume(bank.tree(), store, retry_failed=True)
             assert (anew.output, len(bank.received), len(set(bank.received))) == (
                 "paid: receipt 0 of 5",
@@ -229,8 +237,8 @@ async def test_in_doubt_fail_fails_the_run_with_the_reason(store: StateStore) ->
     await cut_off(bank, store, in_doubt="fail")
     for _ in range(2):
         result = await resume(bank.tree(in_doubt="fail"), store)
-        assert result.error is not None
-        assert (result.error.code, len(bank.received)) == (CallInDoubt.code, 1)
+        assert message_of_doubt(result)
+        assert len(bank.received) == 1
         if result.status is RunStatus.FAILED:
             break
     assert await state_of(store) == [(IntentState.IN_DOUBT, 1)]
@@ -356,6 +364,11 @@ def keys(service: Service) -> int:
     return len(set(service.received))
 
 
+def is_paid_once(result: PipelineResult[Any, Any], service: Service) -> bool:
+    """Return whether the run completed with one payment under one key."""
+    return (result.status, keys(service), len(service.paid)) == (RunStatus.COMPLETED, 1, 1)
+
+
 @pytest.mark.guarantee("G3")
 @pytest.mark.parametrize("behaviour", ACTS)
 @pytest.mark.parametrize("client", CLIENTS)
@@ -428,7 +441,7 @@ async def test_a_harmless_failure_of_a_repeated_payment_leaves_the_first_one_in_
     assert [pause.pause_id for pause in result.pauses] == ["charge!doubt[1]"]
     await answer(sql_store, "charge!doubt[1]", {"resolution": "retry"})
     result = await resume(tree, sql_store)
-    assert (result.status, keys(service), len(service.paid)) == (RunStatus.COMPLETED, 1, 1)
+    assert is_paid_once(result, service), result
     evidence.add(faults=2)
 
 
@@ -440,8 +453,8 @@ async def test_retry_same_key_keeps_the_key_until_the_payment_is_confirmed(
     tree = Customer("httpx", service).tree(retries=2, fallback=True, in_doubt="retry_same_key")
     service.behaviours = ["reset", then, "503", "cut"]
     result = await start(tree, sql_store, run_id=RUN)
-    assert result.error is not None, "the fallback does not run while the payment is in doubt"
-    assert (result.error.code, len(service.received)) == (CallInDoubt.code, 3)
+    assert message_of_doubt(result), "the fallback does not run while the payment is in doubt"
+    assert len(service.received) == 3
     result = await resume(tree, sql_store, retry_failed=True)
     assert (result.status, len(service.received)) == (RunStatus.COMPLETED, 5)
     assert (keys(service), set(service.paid.values())) == (1, {1})
@@ -456,11 +469,10 @@ async def test_in_doubt_fail_is_not_replaced_by_a_retry_or_a_fallback(
     tree = Customer("aiohttp", service).tree(retries=retries, fallback=True, in_doubt="fail", effect=effect)
     service.behaviours = ["drop"]
     result = await start(tree, sql_store, run_id=RUN)
-    assert result.error is not None
-    assert (result.error.code, len(service.received)) == (CallInDoubt.code, 1)
-    assert "ServerDisconnectedError" in result.error.message
+    assert "ServerDisconnectedError" in message_of_doubt(result)
+    assert len(service.received) == 1
     result = await resume(tree, sql_store, retry_failed=True)
-    assert (result.status, keys(service), len(service.paid)) == (RunStatus.COMPLETED, 1, 1)
+    assert is_paid_once(result, service), result
     evidence.add(faults=1)
 
 
@@ -506,9 +518,8 @@ async def test_a_reconcile_that_fails_leaves_the_payment_in_doubt(
     tree = customer.tree(retries=2, fallback=True, in_doubt="reconcile")
     service.behaviours = ["drop"]
     result = await start(tree, store, run_id=RUN)
-    assert result.error is not None
-    assert (result.error.code, len(service.received)) == (CallInDoubt.code, 1)
-    assert "the books are closed" in result.error.message
+    assert "the books are closed" in message_of_doubt(result)
+    assert len(service.received) == 1
     result = await resume(tree, store, retry_failed=True)
     assert (result.output, len(service.received)) == ("booked", 1)
 
@@ -563,8 +574,7 @@ async def test_arguments_that_stop_fitting_leave_an_earlier_payment_in_doubt(sto
 
     charge, bank.charge = bank.charge, changed  # type: ignore[method-assign, assignment]
     result = await resume(bank.tree(), store)
-    assert result.error is not None
-    assert result.error.code == CallInDoubt.code
+    assert message_of_doubt(result)
     bank.charge, bank.after = charge, lambda _: None  # type: ignore[method-assign]
     result = await resume(bank.tree(), store, retry_failed=True)
     assert (result.status, len(bank.received), len(set(bank.received))) == (RunStatus.COMPLETED, 2, 1)
@@ -598,8 +608,7 @@ async def test_a_doubt_that_was_given_up_is_repeated_only_by_a_retry(store: Stat
         await resume(tree, stopping)
     assert len(await store.entries(RUN)) == 1
     result = await resume(tree, store)
-    assert result.error is not None
-    assert result.error.code == CallInDoubt.code
+    assert message_of_doubt(result)
     failed = [entry.attempt for entry in await store.entries(RUN) if entry.kind is EntryKind.WORK]
     assert (failed, len(bank.received)) == ([1], 1)
     result = await resume(tree, store, retry_failed=True)
@@ -637,5 +646,5 @@ async def test_a_composite_that_skips_failures_does_not_skip_a_doubt(
         "parallel": ParallelStep(name="c", branches={"one": body}, on_branch_failure="skip"),
     }
     result = await start(pipeline(composites[how]), store, run_id=RUN)
-    assert result.error is not None
-    assert (result.error.code, len(service.received)) == (CallInDoubt.code, 1)
+    assert message_of_doubt(result)
+    assert len(service.received) == 1

@@ -243,12 +243,9 @@ class MeteredModel(WrapperModel):
         is_said = reason or response.finish_reason not in (None, "stop")
         if response.state != "incomplete" and (is_said or self.wrapped.system in _NO_RAW_FINISH_REASON):
             return
-        raise ModelUnavailable(
-            f"model {self.model_name!r} ended its stream before its answer was complete",
+        raise self._unavailable(
+            "ended its stream before its answer was complete",
             hint="the provider or a proxy cut it off: try again, or give the step `config: {max_retries: 3}`",
-            status=None,
-            provider=self.wrapped.system,
-            retryable=True,
         )
 
     def _refuse_strange(self, error: BaseException) -> None:
@@ -256,13 +253,20 @@ class MeteredModel(WrapperModel):
         if not isinstance(error, Exception) or isinstance(error, _SORTED):
             return
         detail = GATE.text(f"{type(error).__name__}: {error}")
-        raise ModelUnavailable(
-            f"model {self.wrapped.model_name!r} gave a response that its client cannot read: {detail}",
+        raise self._unavailable(
+            f"gave a response that its client cannot read: {detail}",
             hint="check that the provider's base URL speaks the provider's protocol",
+        ) from cause_of(error)
+
+    def _unavailable(self, what: str, *, hint: str) -> ModelUnavailable:
+        """Return the error of a response without a usable answer."""
+        return ModelUnavailable(
+            f"model {self.model_name!r} {what}",
+            hint=hint,
             status=None,
             provider=self.wrapped.system,
             retryable=True,
-        ) from cause_of(error)
+        )
 
 
 def _is_unsent(error: BaseException) -> bool:
