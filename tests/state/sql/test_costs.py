@@ -17,6 +17,7 @@ from flujo.domain.run import RunQuery, RunStatus
 from flujo.domain.steps import CallableRef
 from flujo.exceptions import CorruptState
 from flujo.state.memory_store import MemoryStateStore
+from flujo.state.sql.functions import driver_text
 from flujo.state.store import SqlStateStore
 from support import StoppingStore, call, pipeline
 
@@ -174,3 +175,12 @@ async def test_the_last_step_and_the_end_of_a_run_are_one_commit_unless_a_listen
     assert result.success
     assert 100 - store.allowed == writes
     assert len(await store.entries(result.run_id)) == 3
+
+
+async def test_a_second_store_compiles_no_statement_again(store_uri: str) -> None:
+    first = await SqlStateStore.open(store_uri)
+    compiled = driver_text.cache_info().misses
+    second = await SqlStateStore.open(store_uri)
+    assert driver_text.cache_info().misses == compiled
+    await first.aclose()
+    await second.aclose()

@@ -1,4 +1,4 @@
-"""The statements of a batch, built once: SQLAlchemy compiles each a single time for each database.
+"""The statements of a batch, built once: SQLAlchemy compiles each a single time for each kind of database.
 
 A change of many rows is a statement for each row on SQLite, where a statement costs nothing but its row. On
 Postgres planning, sending and starting one costs more than a row does, so one statement takes all rows, as a
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -438,7 +439,10 @@ _row = itemgetter(*ENTRY_COLUMNS)
 
 
 class Statements:
-    """The statements of a batch, as text for the driver: a fraction of what a compiled statement costs."""
+    """The statements of a batch, as text for the driver: a fraction of what a compiled statement costs.
+
+    `statements_for` returns those of a kind of database.
+    """
 
     def __init__(self, *, postgres: bool) -> None:
         def text(statement: sa.Executable) -> str:
@@ -555,3 +559,9 @@ def _autocommit(connection: sa.Connection) -> Iterator[None]:
     finally:
         if not driver.closed:
             driver.autocommit = False
+
+
+@cache
+def statements_for(*, postgres: bool) -> Statements:
+    """Return the statements of a kind of database, the same for every store of a process."""
+    return Statements(postgres=postgres)
