@@ -8,6 +8,9 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 # Whoever calls make here trusts this folder, also when a clone belongs to another user, as in some containers.
 export FLUJO_TRUSTED_PROJECTS := $(CURDIR)
 
+# Tests start hundreds of interpreters: each would compile Flujo and the tests anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := .help
 .PHONY: .help run test check fix docs dist soak bench
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import warm
 from flujo.cli.app import COMMANDS
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ def _plain(cell: object) -> bytes:
 )
 def test_a_terminal_gets_no_sequence_but_our_own(canary: Project, words: list[str]) -> None:
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
+    process = warm.Popen(
         canary.command(*words),
         stdin=subprocess.DEVNULL,
         stdout=theirs,

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import warm
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import warm
     from cli.conftest import Flujo, Project
 
 
@@ -160,7 +161,7 @@ def test_a_closed_pipe_is_not_reported_as_an_error(project: Project) -> None:
 
 def test_a_terminal_shows_the_tree_and_a_pipe_gets_the_answer_alone(project: Project) -> None:
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
+    process = warm.Popen(
         project.command("run", "hello", "--input", "Ada"),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -179,7 +180,7 @@ def test_a_terminal_shows_the_tree_and_a_pipe_gets_the_answer_alone(project: Pro
         shown += piece
     os.close(ours)
     out, _ = process.communicate(timeout=30)
-    assert out == b"Hello, Ada! Your name has 3 letters.\n"
+    assert out == "Hello, Ada! Your name has 3 letters.\n"
     text = shown.decode()
     assert "✓" in text
     assert "greet" in text
@@ -190,7 +191,7 @@ def test_a_terminal_shows_the_tree_and_a_pipe_gets_the_answer_alone(project: Pro
 
 def test_no_color_is_obeyed_on_a_terminal(project: Project) -> None:
     ours, theirs = pty.openpty()
-    done = subprocess.Popen(
+    done = warm.Popen(
         project.command("run", "nothing"),
         stdin=subprocess.DEVNULL,
         stderr=theirs,

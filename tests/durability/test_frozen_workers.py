@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+import warm
 from durability.frozen_program import STEPS
 from flujo.domain.journal import RunId
 from flujo.domain.run import RunStatus
@@ -30,29 +31,39 @@ PROGRAM = Path(__file__).with_name("frozen_program.py")
 FREEZES = max(2, int(os.environ.get("FLUJO_KILLS", "0")) // 3)
 
 
-def launch(uri: str, folder: Path, run: str, *options: str) -> subprocess.Popen[str]:
+def launch(uri: str, folder: Path, run: str, *options: str) -> warm.Popen:
     """Start a process that executes the run, or waits for it."""
-    return subprocess.Popen(
+    return warm.Popen(
         [sys.executable, str(PROGRAM), uri, str(folder), run, *options],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
-        text=True,
     )
 
 
-def last_line(process: subprocess.Popen[str]) -> str:
+def last_line(process: warm.Popen) -> str:
     """Return the last line that a process prints."""
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     return out.strip()
 
 
-def stopped(process: subprocess.Popen[str]) -> None:
+def stopped(process: warm.Popen) -> None:
     """Wait until a process is frozen or has ended."""
-    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    while process.poll() is None and not is_frozen(process.pid):
+        time.sleep(0.002)
 
 
-def freeze(process: subprocess.Popen[str], world: World, run: str, uri: str, chance: random.Random) -> None:
+def is_frozen(pid: int) -> bool:
+    """Return whether every thread of a process is stopped."""
+    states = []
+    with suppress(FileNotFoundError, ProcessLookupError):  # it or one of its threads has ended
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            states.append((thread / "stat").read_text().rpartition(")")[2].split()[0])
+        return set(states) == {"T"}
+    return False
+
+
+def freeze(process: warm.Popen, world: World, run: str, uri: str, chance: random.Random) -> None:
     """Freeze a process a moment after an effect, and outside any transaction."""
     many, end = chance.randint(1, STEPS - 2), time.monotonic() + 60
     while len(world.effects(f"{run}:")) < many and process.poll() is None:

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+import warm
 from durability.purging_program import kept, writing
 from durability.statement_turns import every_order, some_orders
 from flujo.domain import canonical
@@ -53,19 +54,19 @@ async def test_purges_remove_nothing_that_a_run_names_while_thousands_are_writte
         try:
             for purger in purgers:
                 assert purger.stdout is not None
-                assert purger.stdout.readline() == b"ready\n"
+                assert purger.stdout.readline() == "ready\n"
             await writing(store, RUNS)
         finally:
-            gone = [int(purger.communicate(b"\n", timeout=60)[0]) for purger in purgers]
+            gone = [int(purger.communicate("\n", timeout=60)[0]) for purger in purgers]
         lost = await _lost(store)
         evidence.add(faults=sum(gone), seeds=RUNS, violations=lost)
     assert lost == []
     assert sum(gone) > 0, "the purges deleted contents"
 
 
-def _purging(uri: str) -> subprocess.Popen[bytes]:
+def _purging(uri: str) -> warm.Popen:
     command = [sys.executable, str(PROGRAM), uri]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    return warm.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 async def _lost(store: SqlStateStore) -> list[str]:
