@@ -44,7 +44,7 @@ def test_a_run_killed_at_any_point_resumes_to_the_same_result(
     shape: str, store_uri: str, tmp_path: Path, outside: World, evidence: Evidence
 ) -> None:
     postgres = store_uri.startswith("postgres")
-    every = EVERY or (11 if postgres else 6)
+    every = EVERY or (23 if postgres else 13)
     first = 1 + list(SHAPES).index(shape) % every
     words = [shape, store_uri, str(tmp_path), *(["--twice"] if TWICE else [])]
     _enumerated("crash_programs.py", words, every, first, evidence)
@@ -56,7 +56,7 @@ def test_a_run_killed_at_any_point_resumes_to_the_same_result(
 def test_a_call_is_made_at_most_once_per_key_and_its_outcome_is_never_guessed(
     policy: str, mode: str, store_uri: str, tmp_path: Path, outside: World, evidence: Evidence
 ) -> None:
-    every = EVERY or 31
+    every = EVERY or 47
     first = 1 + 5 * (POLICIES.index(policy) + len(POLICIES) * MODES.index(mode)) % every
     _enumerated("crash_effects.py", [policy, mode, store_uri, str(tmp_path)], every, first, evidence)
     assert outside.effects(), "at least one payment was made"

@@ -22,7 +22,7 @@ from flujo.testing.simulation import SimulatedClock, SimulatedLoop, Stuck, simul
 if TYPE_CHECKING:
     from durability.conftest import Evidence
 
-SEEDS = int(os.environ.get("FLUJO_SIM_SEEDS", "400"))
+SEEDS = int(os.environ.get("FLUJO_SIM_SEEDS", "200"))
 FIRST = int(os.environ.get("FLUJO_SIM_SEED", "0"))
 """The first seed: a failure prints `FLUJO_SIM_SEED=n FLUJO_SIM_SEEDS=1`, which repeats it alone."""
 SHARES = 8
