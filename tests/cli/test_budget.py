@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -106,7 +107,7 @@ def test_what_a_killed_run_may_have_cost_is_shown(flujo: Flujo, project: Project
     project.blueprint("letters", LETTERS.replace("BUDGET", "budget: {total_cost_usd_limit: 1}"))
     with project.start("run", "letters") as process:
         while not provider.requests and process.poll() is None:
-            pass
+            time.sleep(0.01)
         process.kill()
     for words in (("trace", "@last"), ("tasks", "show", "@last")):
         assert "more, unconfirmed" in flujo(*words).stdout
