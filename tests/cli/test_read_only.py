@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+import warm
 from missing import MAY_EVERYTHING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# Permissions bind root only when it gives away what lets it ignore them, before the program is started.
+# Permissions bind root only when it gives away what lets it ignore them.
 DISARMED = """
-import ctypes, os, sys
-for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
-os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+import ctypes, os, runpy, sys
+libc, process, sets = ctypes.CDLL(None, use_errno=True), (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+if os.geteuid() == 0:
+    assert libc.capget(process, sets) == 0
+    for number in (0, 1):  # the effective and the permitted ones
+        sets[number] &= ~(1 << 1 | 1 << 2)  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    assert libc.capset(process, sets) == 0
+del sys.argv[0]
 """
 ASK = 'version: "1"\nname: ask\nsteps: [{kind: hitl, name: ask, message: "Shall we?"}]\n'
 
 
-def python(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Execute Python with file permissions in force, also when the tests run as root."""
-    disarmed = ["-c", DISARMED] if os.geteuid() == 0 else []
-    command = [sys.executable, *disarmed, *words]
-    return subprocess.run(
-        command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
+def python(code: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Execute Python code with file permissions in force, also when the tests run as root."""
+    command = [sys.executable, "-c", DISARMED + code, "python", *words]
+    return warm.run(command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True)
 
 
 def flujo(project: Path, *words: str) -> tuple[int, str, str]:
-    done = python("-m", "flujo", *words, cwd=project)
+    done = python("runpy.run_module('flujo', run_name='__main__', alter_sys=True)", *words, cwd=project)
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout, done.stderr
 
@@ -49,7 +50,7 @@ def state(tmp_path: Path) -> Iterator[Path]:
     assert flujo(tmp_path, "run", "ask", "--run-id", "one")[0] == 5
     folder = tmp_path / ".flujo"
     folder.chmod(0o555)
-    if python("-c", "open('.flujo/new', 'w')", cwd=tmp_path).returncode == 0:
+    if python("open('.flujo/new', 'w')", cwd=tmp_path).returncode == 0:
         folder.chmod(0o755)
         pytest.skip(MAY_EVERYTHING)
     folder.chmod(0o755)
