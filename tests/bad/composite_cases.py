@@ -105,7 +105,7 @@ CACHES = [
     Case("cache-of-a-step-unknown-agent", known("{name: a, agent: sortr}"), "FLJ201", "did you mean `sorter`", "sortr",
          line=11),
     Case("cache-without-a-key-for-the-context", "  - {name: a, call: skills.risk:risk, cache: {ttl_s: 1h}}\n", "FLJ262",
-         "never served from the cache", "skills.risk:risk", severity="warning",
+         "step 'a' is not cached: `skills.risk:risk` takes `context`", "skills.risk:risk", severity="warning",
          files={"skills/risk.py": NEEDS_CONTEXT}),
     Case("cache-around-something-that-takes-the-context", known("{name: a, call: skills.risk:risk}"), "FLJ262",
          "`key: context.…`", "skills.risk:risk", line=11, severity="warning", files={"skills/risk.py": NEEDS_CONTEXT}),

@@ -15,6 +15,7 @@ from flujo.blueprint.loader import Loader
 from flujo.blueprint.rules.agents import agents_that_matter
 from flujo.blueprint.rules.registry import check
 from flujo.blueprint.rules.suppressions import apply_suppressions
+from flujo.blueprint.sources.signatures import class_without
 from flujo.domain.agents import AgentSpec
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from flujo.blueprint.analysis.unit import Unit
     from flujo.blueprint.diagnostics import Span
+    from flujo.blueprint.rules.registry import Also
     from flujo.blueprint.sources.source_files import Source
 
 
@@ -62,6 +64,8 @@ def compile_blueprint(
     overrides: Mapping[str, str] | None = None,
     strict: bool = False,
     is_bounded: bool = False,
+    resources: str | None = None,
+    also: Also | None = None,
 ) -> Compiled:
     """Read, check and compile a blueprint with all its imports.
 
@@ -76,6 +80,8 @@ def compile_blueprint(
         overrides: `agents.NAME.model` or `agents.*.model` to a model; they reach imported blueprints too.
         strict: whether warnings are errors.
         is_bounded: whether the project limits what a run may use, regardless of the blueprint.
+        resources: the class or function of the project's resources, `module:name`.
+        also: returns further findings in the tree of each file, imports left out.
 
     Raises:
         SettingsError: an override names something that cannot be overridden.
@@ -83,14 +89,16 @@ def compile_blueprint(
     loader = Loader(source, allow_callables)
     unit = loader.load_entry(entry)
     if unit is not None:
+        unkeyed = None if resources is None else class_without("cache_key", resources, source)
         for loaded in loader.units.values():  # the entry's budget also applies to imports
             loaded.is_bounded = is_bounded or unit.blueprint.budget is not None
+            loaded.unkeyed_resources = unkeyed
     known = {name for loaded in loader.units.values() for name in agents_that_matter(loaded)}
     applied = _applied(models or {}, overrides or {}, known)
     if unit is not None:
         _check_overrides(_models(overrides or {}), known)
     tree = _Tree({} if unit is None else _models(applied))
-    diagnostics = _found(loader, loader.units.values(), tree, strict=strict)
+    diagnostics = _found(loader, loader.units.values(), tree, strict=strict, also=also)
     closure = Closure(entry, dict(loader.files), applied)
     is_whole = all(loaded.is_whole for loaded in loader.units.values())
     broken = unit is None or not is_whole or any(diagnostic.is_error for diagnostic in diagnostics)
@@ -115,12 +123,14 @@ def check_agents(
     return Compiled(None, diagnostics, Closure(entry, dict(loader.files)), loader.sources())
 
 
-def _found(loader: Loader, units: Iterable[Unit], tree: _Tree, *, strict: bool) -> tuple[Diagnostic, ...]:
+def _found(
+    loader: Loader, units: Iterable[Unit], tree: _Tree, *, strict: bool, also: Also | None = None
+) -> tuple[Diagnostic, ...]:
     """Return all findings about the loaded files."""
     found = [*loader.diagnostics]
     lines: dict[str, Span] = {}
     for unit in units:
-        found += check(unit, tree.pipeline(unit))
+        found += check(unit, tree.pipeline(unit), also)
         for index, files in unit.roster.files.items():
             lines |= {file: unit.span("include", index) for file in files if file not in lines}
     for document in loader.documents:

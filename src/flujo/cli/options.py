@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flujo.domain.acts import Actor
+    from flujo.services.checks.validation import Report
     from flujo.services.project.inputs import Given
+    from flujo.services.project.project import Project
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 Text = Annotated[
@@ -31,6 +35,9 @@ By = Annotated[
     typer.Option("--by", metavar="NAME", help="The name recorded for this act.  [default: your user name]"),
 ]
 PausedOk = Annotated[bool, typer.Option("--paused-ok", help="Exit with 0 when the run is paused.")]
+Imports = Annotated[
+    bool, typer.Option("--import", help="Also import the callables, for the checks that need their values.")
+]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="Maximum number to list.")]
 
 
@@ -62,3 +69,14 @@ def _piped() -> str | None:
         return sys.stdin.read()
     except UnicodeDecodeError as error:
         raise InputRejected(f"stdin is not UTF-8 text: byte {error.start}") from None
+
+
+def checked(project: "Project", paths: "Sequence[str]", *, imports: bool) -> "list[Report]":
+    """Return the findings of blueprints; with `imports`, also those that need the callables themselves."""
+    if imports:
+        from flujo.services.checks.caching import check_with_imports
+
+        return check_with_imports(project, paths)
+    from flujo.services.checks.validation import check
+
+    return check(project, paths)

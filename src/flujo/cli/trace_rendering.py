@@ -80,6 +80,7 @@ def node_data(node: TraceNode) -> dict[str, Any]:
         "input": node.input,
         "output": node.output,
         "error": node.error.to_json() if node.error else None,
+        "not_cached": node.not_cached,
         "fell_back": node.fell_back.to_json() if node.fell_back else None,
         "usage": formatting.usage_data(node.usage),
         "unconfirmed": formatting.usage_data(node.unconfirmed),
@@ -145,6 +146,8 @@ def _facts(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
         yield "output", _value(node.output, limit)
     for repair in node.detail.get("repairs", ()):
         yield "repair", _value(repair, limit)
+    if node.not_cached is not None:
+        yield "reason", f"not cached: {node.not_cached}"
     if node.fell_back is not None:
         yield "reason", f"fell back: {node.fell_back.message} [{node.fell_back.code}]"
     if node.error is not None:

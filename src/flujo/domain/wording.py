@@ -11,6 +11,9 @@ from typing import Any
 _MOST_COMPARED = 200
 _LONGEST_NAME = 60
 
+IS_NOT_CACHED = " is not cached: "
+"""Stands between a step and why its answers have no key, in findings."""
+
 
 def plural(count: int, word: str, many: str = "") -> str:
     """Return a count with its noun: `1 run`, `2 runs`, `2 entries` for `many="entries"`."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
@@ -23,9 +25,13 @@ from flujo.engine.decisions import value_of
 from flujo.exceptions import NotCacheable
 
 if TYPE_CHECKING:
-    from flujo.domain.ports import Chain
+    from collections.abc import Callable
+
+    from flujo.domain.ports import Binding, Chain
     from flujo.engine.frame import Frame
 
+_SHORT = 12
+"""How many characters of the digest of a part are kept."""
 VERSION = 2
 """Increased when the parts of a key change, so that older answers are no longer found."""
 
@@ -35,7 +41,24 @@ NOT_THE_AGENTS_ANSWERS = frozenset({"name", "instructions_file"})
 """Fields of an agent that do not affect its answers: its model does not see them."""
 
 
-async def key_of(step: BaseStep, policy: CachePolicy, frame: Frame) -> str:
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The key of a cached answer, and what it is made of."""
+
+    digest: str
+    _outline: Callable[[], Any]
+    _noted: Mapping[str, Any]
+
+    def parts(self) -> dict[str, str]:
+        """Return a short digest of each part of the key, by the part's name in words.
+
+        Two keys with equal parts are equal, so the parts that differ tell why an answer was not found.
+        """
+        named = {"step": self._outline(), **self._noted}
+        return {name: canonical.digest(canonical.encode(value))[:_SHORT] for name, value in named.items()}
+
+
+async def key_of(step: BaseStep, policy: CachePolicy, frame: Frame) -> Key:
     """Return the cache key of a step.
 
     A callable that takes `context` may read all of it, so it needs a `key` that names its dependencies.
@@ -43,22 +66,34 @@ async def key_of(step: BaseStep, policy: CachePolicy, frame: Frame) -> str:
     Raises:
         NotCacheable: the answer depends on something that no key can contain.
     """
-    found = _Parts(frame)
-    asked = _asked(step, frame)
+    found = _Parts(frame.run.binding, frame.run.resources)
+    asked = _asked(step, frame, found)
+    without = _NOT_THE_ANSWERS | asked.keys()
     parts = {
         "version": VERSION,
-        "step": found.step(step, _NOT_THE_ANSWERS | asked.keys()),
+        "step": found.step(step, without),
         "asked": asked,
-        "read": found.values(),
+        "read": found.values(frame),
     }
     if policy.key is not None:
-        parts["key"] = await value_of(policy.key, frame)
-    elif found.takes_context is not None:
-        raise NotCacheable(
-            f"`{found.takes_context.target}` takes `context`",
-            hint="name the fields that it reads: `key: context.…`",
-        )
-    return canonical.digest(canonical.encode(parts, what=f"cache key of step {step.name!r}"))
+        parts["key"] = found.noted["key"] = await value_of(policy.key, frame)
+    else:
+        found.require_no_context()
+    digest = canonical.digest(canonical.encode(parts, what=f"cache key of step {step.name!r}"))
+    outline = _Parts(frame.run.binding, None, is_outline=True)
+    return Key(digest, partial(outline.step, step, without), {"format": VERSION, **found.noted})
+
+
+def require_cacheable(step: BaseStep, policy: CachePolicy, binding: Binding, resources: Any) -> None:
+    """Check what `key_of` checks at each call, as far as it is known before the run.
+
+    Raises:
+        NotCacheable: see `key_of`.
+    """
+    found = _Parts(binding, resources)
+    found.step(step, _NOT_THE_ANSWERS)
+    if policy.key is None:
+        found.require_no_context()
 
 
 def code_of(step: BaseStep, frame: Frame) -> str:
@@ -67,17 +102,26 @@ def code_of(step: BaseStep, frame: Frame) -> str:
     Raises:
         NotCacheable: see `key_of`.
     """
-    return canonical.digest(canonical.encode(_Parts(frame).step(step, _NOT_THE_ANSWERS)))
+    found = _Parts(frame.run.binding, frame.run.resources)
+    return canonical.digest(canonical.encode(found.step(step, _NOT_THE_ANSWERS)))
 
 
-def _asked(step: BaseStep, frame: Frame) -> dict[str, Any]:
-    """Return the input of a step, filled in, by the names of its fields.
+def _asked(step: BaseStep, frame: Frame, found: _Parts) -> dict[str, Any]:
+    """Return the input of a step, filled in, by the names of its fields; and note it.
 
     Different expressions with the same value give the same key.
     """
+    asked = _asked_of_a_leaf(step, frame, found) if isinstance(step, Step) else _asked_of_others(step, frame)
+    for name, value in asked.items():
+        if name == "arguments" and value is not None:
+            found.noted |= {f"argument {one}": each for one, each in value.items()}
+        elif name != "agent" and value is not None:
+            found.noted[name] = value
+    return asked
+
+
+def _asked_of_others(step: BaseStep, frame: Frame) -> dict[str, Any]:
     match step:
-        case Step():
-            return _asked_of_a_leaf(step, frame)
         case ImportStep(arguments=Mapping() as given, on_failure=instead) if instead != "skip":
             return {"arguments": {name: frame.render(value) for name, value in given.items()}}
         case TreeSearchStep(input=given) if given is not None:
@@ -86,7 +130,7 @@ def _asked(step: BaseStep, frame: Frame) -> dict[str, Any]:
             return {"previous": frame.previous}
 
 
-def _asked_of_a_leaf(step: Step, frame: Frame) -> dict[str, Any]:
+def _asked_of_a_leaf(step: Step, frame: Frame, found: _Parts) -> dict[str, Any]:
     asked: dict[str, Any] = {"arguments": None, "input": None}
     if step.arguments is not None:
         asked["arguments"] = {name: frame.render(value) for name, value in step.arguments.items()}
@@ -97,18 +141,42 @@ def _asked_of_a_leaf(step: Step, frame: Frame) -> dict[str, Any]:
     if step.agent is not None:
         written = step.agent.instructions
         told = None if written is None else frame.render(written)
-        asked["agent"] = [told, _Parts(frame).agent(step.agent, without=frozenset({"instructions"}))]
+        asked["agent"] = [told, found.agent(step.agent, without=frozenset({"instructions"}))]
+        found.noted[f"agent {step.agent.name}: instructions"] = told
     return asked
 
 
 class _Parts:
     """A part of the tree as JSON data, and the outside values that its expressions read."""
 
-    def __init__(self, frame: Frame) -> None:
-        self._frame = frame
+    def __init__(self, binding: Binding, resources: Any, *, is_outline: bool = False) -> None:
+        """Start with an empty part.
+
+        Args:
+            binding: that of the pipeline.
+            resources: those of the run.
+            is_outline: whether callables and agents stand in it by name only.
+        """
+        self._binding = binding
+        self._resources = resources
+        self._is_outline = is_outline
         self._reads: set[Chain] = set()
         self.takes_context: CallableRef | None = None
         """A callable in it that takes the context."""
+        self.noted: dict[str, Any] = {}
+        """What the key is made of beside the step's own fields, by name in words."""
+
+    def require_no_context(self) -> None:
+        """Check that no callable in it takes the context.
+
+        Raises:
+            NotCacheable: naming the callable.
+        """
+        if self.takes_context is not None:
+            raise NotCacheable(
+                f"`{self.takes_context.target}` takes `context`",
+                hint="name the fields that it reads: `key: context.…`",
+            )
 
     def step(self, step: BaseStep, without: frozenset[str] = frozenset()) -> Any:
         """Return a step, except the fields in `without`."""
@@ -124,20 +192,22 @@ class _Parts:
         fields = {name: getattr(node, name) for name in names}
         return {name: self._part(value) for name, value in fields.items() if value is not None}
 
-    def values(self) -> list[Any]:
+    def values(self, frame: Frame) -> list[Any]:
         """Return the values of the outside names that are read; inside names belong to the part itself."""
         found: list[Any] = []
         for chain in sorted(self._reads):
             try:
-                found.append([list(chain), self._frame.lookup(chain)])
+                value = frame.lookup(chain)
             except KeyError:
                 continue
+            found.append([list(chain), value])
+            self.noted[f"value of {'.'.join(chain)}"] = value
         return found
 
     def _part(self, node: Any) -> Any:
         match node:
             case Expr() | Text():
-                self._reads.update(self._frame.run.binding.evaluator(node).reads)
+                self._reads.update(self._binding.evaluator(node).reads)
                 return [type(node).__name__, node.source, isinstance(node, Text) and node.literal]
             case CallableRef():
                 return self._called(node)
@@ -157,26 +227,40 @@ class _Parts:
 
     def agent(self, agent: AgentSpec, without: frozenset[str] = frozenset()) -> Any:
         """Return an agent; its classes and tools are named, not called by the step."""
+        if self._is_outline:
+            return agent.name
         own = self.fields(agent, NOT_THE_AGENTS_ANSWERS | {"tools", "output_type"} | without)
         typed = None if agent.output_type is None else self._named(agent.output_type)
         tools = [self._named(each) for each in agent.tools]
-        return [own, typed, tools, self._frame.run.binding.identity(agent)]
+        answered_with = self._binding.identity(agent)
+        whole = {**own, **answered_with, "tools": [each.target for each in agent.tools]}
+        self.noted |= {f"agent {agent.name}: {name}": value for name, value in whole.items()}
+        return [own, typed, tools, answered_with]
 
     def _import(self, step: ImportStep, without: frozenset[str]) -> Any:
         """Return an import; most names that its blueprint reads are its own."""
-        inner = _Parts(self._frame)
+        inner = _Parts(self._binding, self._resources, is_outline=self._is_outline)
         inside = inner._part(step.pipeline)
         around = {"run", "context"} if step.context == "inherit" else {"run"}
         if "context" in around and inner.takes_context is not None:
             self.takes_context = inner.takes_context
         self._reads |= {chain for chain in inner._reads if chain[0] in around}
+        self.noted |= inner.noted
         return [inside, self.fields(step, without | {"pipeline", "blueprint"})]
 
     def _called(self, ref: CallableRef) -> Any:
-        binding, resources = self._frame.run.binding, self._frame.run.resources
-        if binding.agent(ref).wants_context:
+        if self._is_outline:
+            return ref.target
+        if self._binding.agent(ref).wants_context:
             self.takes_context = ref
-        return [self._named(ref), binding.identity_of_resources(resources, ref)]
+        named = self._named(ref)
+        taken = self._binding.identity_of_resources(self._resources, ref)
+        if taken is not None:
+            self.noted[f"resources of {ref.target}"] = taken
+        return [named, taken]
 
     def _named(self, ref: CallableRef) -> Any:
-        return ["callable", ref.target, self._frame.run.binding.identity(ref)]
+        if self._is_outline:
+            return ref.target
+        value = self.noted[f"callable {ref.target}"] = self._binding.identity(ref)
+        return ["callable", ref.target, value]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain import merge
+from flujo.domain import canonical, merge
 from flujo.domain.journal import CACHE_MISS
 from flujo.domain.outcomes import StepOutcome, Success
 from flujo.domain.paths import branch
@@ -49,14 +49,14 @@ async def answered(
         key, code = await key_of(step, policy, frame), code_of(step, frame)
     except NotCacheable as error:
         cache.report(step.name, error)
+        _decide_to_work(frame, here, None, {"not_cached": error.message})
         return await work(), False
     missed = frame.run.journal.decision(here)
-    async with cache.alone(key):
-        kept = None if missed else await cache.find(key)
+    async with cache.alone(key.digest):
+        kept = None if missed else await cache.find(key.digest)
         if kept is not None and _fits(step, frame, kept):
             return Success(kept.output, facts={**kept.facts, "cached": True}), True
-        if not missed:
-            frame.run.journal.append_deferred(replace(decision(frame, here, 1, key), fingerprint=CACHE_MISS))
+        _decide_to_work(frame, here, key.digest, {"parts": key.parts()})
         before = frame.scope.tree
         outcome = await work()
         if (
@@ -64,8 +64,16 @@ async def answered(
             and await _may_be_kept(step, frame, path, before, outcome)
             and _is_unchanged(step, frame, cache, code)
         ):
-            await cache.keep(key, CachedAnswer(outcome.output, outcome.facts), policy.ttl_s)
+            await cache.keep(key.digest, CachedAnswer(outcome.output, outcome.facts), policy.ttl_s)
         return outcome, False
+
+
+def _decide_to_work(frame: Frame, here: StepPath, key: str | None, detail: dict[str, Any]) -> None:
+    """Record that a step is executed, with what its key is made of or why it has none; once."""
+    if frame.run.journal.decision(here) is None:
+        entry = decision(frame, here, 1, key)
+        entry = replace(entry, fingerprint=CACHE_MISS, detail=canonical.encode(detail))
+        frame.run.journal.append_deferred(entry)
 
 
 def _is_unchanged(step: BaseStep, frame: Frame, cache: AnswerCache, code: str) -> bool:

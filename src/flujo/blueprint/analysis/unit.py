@@ -44,6 +44,8 @@ class Unit:
     """Returns a module from the project's source text."""
     types: Callable[[str], ModuleTypes | None] = lambda _name: None
     """Returns the types of a module that `flujo types` recorded."""
+    unkeyed_resources: str | None = None
+    """The class of the project's resources, if it declares no `cache_key`."""
     kept: PartialDocument[doc.Blueprint] | None = None
     """The recovered parts of the file, if it is invalid."""
 

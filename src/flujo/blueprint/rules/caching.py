@@ -8,6 +8,7 @@ from flujo.blueprint.diagnostics import Severity, one_of, rule
 from flujo.blueprint.language import models as doc
 from flujo.blueprint.rules.callables import named_in_step, signature_of
 from flujo.blueprint.schemas.algebra import types
+from flujo.domain.wording import IS_NOT_CACHED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +32,13 @@ NEVER_CACHED = rule(
     "FLJ262",
     "never-cached",
     "A cached step whose key cannot be computed",
-    finds="A callable with a parameter `context` in a step that is cached without a `key:`.",
-    why="It may read any field of the context, so no two calls are known to be equal: it runs every time.",
+    finds="A cached step whose callable takes `context` and that has no `key:`, or whose callable takes "
+    "`resources` of a class without `cache_key`. With `flujo validate --import`, also a callable that "
+    "depends on an object which cannot be compared by value: a client, an open file, a bound method of such "
+    "an object.",
+    why="Two calls with equal input may give different answers, so the step is executed every time. Give "
+    "the object, or the class of the resources, an attribute or a method `cache_key` with what decides the "
+    "answers, such as the tenant and the address of the server.",
     example="# def score(data, context): …\n"
     "steps:\n  - {name: score, call: skills.risk:score, cache: {ttl_s: 1h}}",
     instead="# def score(data, context): …\n"
@@ -59,28 +65,39 @@ def _below(unit: Unit, visit: Visit) -> Iterator[Visit]:
 
 
 def never_cached(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
-    """Warn of callables that may read any field of the context."""
+    """Warn of callables that may read any field of the context, or resources that declare no key."""
     policy = visit.step.policy
-    if policy is None or policy.key is not None:
+    if policy is None:
         return
+    name = getattr(visit.step, "step", visit.step).name  # of the step inside a `kind: cache`
     for inner in (visit, *_below(unit, visit)):
         named = [(one.target, one.path) for one in named_in_step(inner)]
         named += [
             (place.source.strip(), place.path) for place in unit.places[inner.path] if place.names_callable
         ]
         for target, path in named:
-            if path[: len(inner.path) + 1] != (*inner.path, "save") and _takes_context(unit, target):
-                yield NEVER_CACHED.at(
-                    unit.span(*path),
-                    f"`{target}` takes `context`, so {visit.step.name!r} is never served from the cache",
-                    hint="name the fields that it reads: `key: context.…`",
-                    severity=Severity.WARNING,
-                )
+            if path[: len(inner.path) + 1] != (*inner.path, "save"):
+                for why, hint in _obstacles(unit, target, has_key=policy.key is not None):
+                    yield NEVER_CACHED.at(
+                        unit.span(*path),
+                        f"step {name!r}{IS_NOT_CACHED}`{target}` {why}",
+                        hint=hint,
+                        severity=Severity.WARNING,
+                    )
 
 
-def _takes_context(unit: Unit, target: str) -> bool:
+def _obstacles(unit: Unit, target: str, *, has_key: bool) -> Iterator[tuple[str, str]]:
+    """Yield why the answers of a callable have no key, each with a hint, as far as its source tells."""
     signature = signature_of(unit, target)
-    return signature is not None and "context" in signature.parameters
+    takes = () if signature is None else signature.parameters
+    if "context" in takes and not has_key:
+        yield "takes `context`", "name the fields that it reads: `key: context.…`"
+    if "resources" in takes and (kind := unit.unkeyed_resources) is not None:
+        yield (
+            f"takes `resources`, and {kind} has no `cache_key`",
+            f"give {kind} an attribute or a method `cache_key` with what decides the answers, for instance "
+            "the tenant and the address of the database",
+        )
 
 
 def search_answers(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:

@@ -24,15 +24,17 @@ from flujo.blueprint.rules import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import TypeAlias
 
     from flujo.blueprint.analysis.scopes import Visit
     from flujo.blueprint.analysis.unit import Unit
     from flujo.blueprint.diagnostics import Diagnostic
+    from flujo.domain.checks import Finding
     from flujo.domain.pipeline import Pipeline
 
     OnStep: TypeAlias = Callable[[Unit, Visit], Iterator[Diagnostic]]
+    Also: TypeAlias = Callable[[Pipeline], Iterable[Finding]]
 
 AT_TOP = (
     agents.unused_agent,
@@ -77,20 +79,25 @@ ON_PARTS = (
 # These also work on a step that could only be read in part.
 
 
-def check(unit: Unit, pipeline: Pipeline) -> Iterator[Diagnostic]:
+def check(unit: Unit, pipeline: Pipeline, also: Also | None = None) -> Iterator[Diagnostic]:
     """Yield the findings of all rules in one blueprint file; a finding may occur more than once.
 
     Args:
         unit: the file. Findings that only follow from an error in the file's syntax are left out.
         pipeline: the tree of the file.
+        also: returns further findings in the tree of a file that has no errors.
     """
     is_sound = unit.is_whole
+    known = set()
     for one in bounded(_each_rule(unit, pipeline)):
         is_sound = is_sound and not one.is_error
+        known.add(one.message)
         if unit.is_whole or not (one.code == expressions.NOT_CHECKED.code or unit.is_wrong(one.span)):
             yield one
     if is_sound:  # a misspelt name would also leave an output unread
         yield from data_flow.unread_outputs(unit)
+        found = tree.placed_problems(unit, () if also is None else also(pipeline))
+        yield from (one for one in found if one.message not in known)
 
 
 def _each_rule(unit: Unit, pipeline: Pipeline) -> Iterator[Diagnostic]:

@@ -12,7 +12,7 @@ from flujo.blueprint.rules import availability, caching, effects, names, state_m
 from flujo.domain import checks
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from flujo.blueprint.analysis.unit import Unit
     from flujo.blueprint.diagnostics import Diagnostic, Span
@@ -31,13 +31,19 @@ _OF_PARTS = _OF_NAMES | {"FLJ212", "FLJ213"}
 def tree_problems(unit: Unit, tree: Pipeline) -> Iterator[Diagnostic]:
     """Yield the findings of `flujo.domain.checks` in one blueprint; imports are checked separately."""
     models = _models(unit)
-    if not models:
-        return  # a file of agents
 
     def written(place: Place, _step: BaseStep) -> Collection[str]:
         return models[place].step.model_fields_set
 
-    for found in checks.findings(tree, into_imports=False, reserved=checks.RESERVED, written=written):
+    if models:  # not a file of agents
+        found = checks.findings(tree, into_imports=False, reserved=checks.RESERVED, written=written)
+        yield from placed_problems(unit, found)
+
+
+def placed_problems(unit: Unit, findings: Iterable[Finding]) -> Iterator[Diagnostic]:
+    """Yield findings in the tree of a blueprint with the lines that they are about."""
+    models = _models(unit)
+    for found in findings:
         if not found.place:
             yield _diagnostic(found, unit.span(*found.keys, key=found.at_key))
         elif found.place in models:

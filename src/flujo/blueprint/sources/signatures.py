@@ -88,6 +88,44 @@ def declaration(target: str, source: Source) -> str | None:
     return None
 
 
+def class_without(attribute: str, target: str, source: Source) -> str | None:
+    """Return the class of the object that `target` makes, if the object certainly has no such attribute.
+
+    `target` is a class, or a function that is annotated with a class of its module, or an iterator of it.
+    """
+    module, _, name = target.partition(":")
+    found = read_module(module, source)
+    body = [] if found is None else ast.parse(source.read(found.path)).body
+    named = {each.name: each for each in body if isinstance(each, _NAMED)}
+    made = named.get(name)
+    if isinstance(made, ast.FunctionDef | ast.AsyncFunctionDef):
+        hint = made.returns
+        hint = hint.slice if isinstance(hint, ast.Subscript) else hint
+        made = named.get(hint.id) if isinstance(hint, ast.Name) else None
+    if not isinstance(made, ast.ClassDef) or not _is_certainly_without(attribute, made, named):
+        return None
+    return made.name
+
+
+_NAMED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_PLAIN_BASES = frozenset({"AppResources", "BaseModel", "object"})
+
+
+def _is_certainly_without(attribute: str, kind: ast.ClassDef, named: Mapping[str, ast.stmt]) -> bool:
+    if kind.keywords or any("dataclass" not in ast.unparse(each) for each in kind.decorator_list):
+        return False  # a metaclass or a decorator may add it
+    for base in kind.bases:
+        name = ast.unparse(base).rpartition(".")[2]
+        inner = named.get(name)
+        if isinstance(inner, ast.ClassDef) and inner is not kind:
+            if not _is_certainly_without(attribute, inner, named):
+                return False
+        elif name not in _PLAIN_BASES:
+            return False
+    written = {getattr(each, field, None) for each in ast.walk(kind) for field in ("id", "attr", "name")}
+    return not written & {attribute, "__getattr__", "__getattribute__", "setattr", "__dict__"}
+
+
 def _names(body: list[ast.stmt]) -> tuple[dict[str, Signature | None], bool]:
     names: dict[str, Signature | None] = {}
     complete = True

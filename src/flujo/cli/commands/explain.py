@@ -28,6 +28,7 @@ def explain(
             autocompletion=completion.codes_and_blueprints,
         ),
     ] = None,
+    imports: options.Imports = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Explain an error code or a blueprint."""
@@ -44,16 +45,18 @@ def explain(
     elif _CODE.fullmatch(what) or is_rule(what):
         _write(terminal, {"code": what.upper()}, "explanation", explain_rule(what), as_json=as_json)
     else:
-        _explain_blueprint(invocation, what, as_json=as_json)
+        _explain_blueprint(invocation, what, imports=imports, as_json=as_json)
 
 
-def _explain_blueprint(invocation: Invocation, blueprint: str, *, as_json: bool) -> None:
+def _explain_blueprint(invocation: Invocation, blueprint: str, *, imports: bool, as_json: bool) -> None:
     from flujo.services.checks.validation import compiled_or_refused
     from flujo.services.inspection.explanation import story
 
     project = invocation.project
     path = project.locate(blueprint, invocation.folder)
-    text = story(path, compiled_or_refused(project, path))
+    pipeline = compiled_or_refused(project, path)
+    findings = options.checked(project, [path], imports=imports)[0].diagnostics
+    text = story(path, pipeline, findings)
     _write(invocation.terminal, {"blueprint": path}, "story", text, as_json=as_json)
     if not as_json:
         invocation.terminal.next(f"flujo graph {blueprint}", "draw the blueprint")

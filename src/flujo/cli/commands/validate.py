@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flujo.cli import completion
+from flujo.cli import completion, options
 from flujo.cli.exit_codes import ExitCode
 from flujo.cli.invocation import Invocation
 from flujo.domain.wording import plural
@@ -50,13 +50,12 @@ def validate(
     diff: Annotated[
         bool, typer.Option("--diff", help="Show what --fix would change; write nothing.")
     ] = False,
+    imports: options.Imports = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Also list what could not be checked.")
     ] = False,
 ) -> None:
     """Check blueprints without running anything."""
-    from flujo.services.checks.validation import check
-
     invocation = Invocation.of(ctx)
     project, terminal = invocation.project, invocation.terminal
     given = [p for text in paths or () for p in project.locate_all(text, invocation.folder, agents=True)]
@@ -65,7 +64,7 @@ def validate(
         _show_changes(project, chosen, terminal)
     elif fix:
         _write_changes(project, chosen, terminal)
-    reports = check(project, chosen)
+    reports = options.checked(project, chosen, imports=imports)
     if not diff:
         _write(reports, terminal, Format.JSON if as_json else form, verbose=verbose)
     if not all(report.is_valid for report in reports):

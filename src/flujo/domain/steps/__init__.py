@@ -23,7 +23,7 @@ from flujo.domain.pipeline import (
     Save,
     StepConfig,
 )
-from flujo.domain.steps.cache import CacheStep
+from flujo.domain.steps.cache import CacheStep, cached_step
 from flujo.domain.steps.conditional import ConditionalStep
 from flujo.domain.steps.granular import GranularStep
 from flujo.domain.steps.hitl import HumanInTheLoopStep
@@ -72,6 +72,7 @@ __all__ = [
     "Transition",
     "TreeSearchStep",
     "Value",
+    "cached_step",
 ]
 
 KINDS: Mapping[str, type[BaseStep]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import KW_ONLY
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from flujo.domain import values
 from flujo.domain.arguments import Takes, node, takes
@@ -48,3 +48,8 @@ class CacheStep(BaseStep[In, Out]):
     @cached_property
     def _bodies(self) -> Mapping[str, Pipeline]:
         return {"step": Pipeline((self.step,))}
+
+
+def cached_step(step: BaseStep[Any, Any]) -> tuple[BaseStep[Any, Any], CachePolicy | None]:
+    """Return the step whose answers are cached, which is inside a `CacheStep`, and how they are cached."""
+    return (step.step, step.policy) if isinstance(step, CacheStep) else (step, step.cache)

@@ -117,9 +117,14 @@ def identity(thing: Any, what: str) -> Any:
     """
     try:
         return _Walk(what).of(thing, what)
-    except RecursionError:
+    except NotCacheable:
+        raise
+    except Exception as error:  # noqa: BLE001 - foreign code: an attribute or the `repr` of an object
+        deep = isinstance(error, RecursionError)
         raise NotCacheable(
-            f"{what} depends on objects that are nested too deeply to be compared",
+            f"{what} depends on objects that "
+            + ("are nested too deeply" if deep else f"raise {type(error).__name__} when they are read")
+            + ", so they cannot be compared by value",
             hint=f"give it an attribute `{DECLARED}` with what decides its answers",
         ) from None
 
@@ -310,7 +315,7 @@ class _Walk:
         where = f"the `{DECLARED}` of {where}"
         try:
             value = key() if isinstance(key, types.MethodType | types.FunctionType) else key
-        except Exception as error:  # foreign code
+        except (Exception, SystemExit, GeneratorExit, asyncio.CancelledError) as error:  # foreign code
             raise self._refused(where, f"raised {type(error).__name__}") from error
         if inspect.iscoroutine(value):
             value.close()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from flujo.blueprint.compiler import Compiled
     from flujo.blueprint.diagnostics import Diagnostic, Rule, Span
+    from flujo.blueprint.rules.registry import Also
     from flujo.blueprint.sources.source_files import Source
     from flujo.domain.pipeline import Pipeline
     from flujo.services.project.project import Project
@@ -43,6 +44,7 @@ def compiled(
     source: Source | None = None,
     models: Mapping[str, str] | None = None,
     strict: bool | None = None,
+    also: Also | None = None,
 ) -> Compiled:
     """Read, check and compile a blueprint; imports none of its callables.
 
@@ -53,6 +55,7 @@ def compiled(
         source: the source of files, instead of the project's folder.
         models: agent → model, instead of the project's settings.
         strict: whether warnings are errors, instead of the project's settings.
+        also: returns further findings in the tree of each file.
 
     Raises:
         SettingsError: an override names an unknown agent.
@@ -68,6 +71,8 @@ def compiled(
         overrides=overrides or {},
         strict=project.settings.strict_dsl if strict is None else strict,
         is_bounded=bool(project.settings.budgets.limits),
+        resources=project.settings.project.resources,
+        also=also,
     )
 
 
@@ -93,15 +98,15 @@ def refusal(path: str, result: Compiled) -> BlueprintError:
     )
 
 
-def check(project: Project, paths: Sequence[str]) -> list[Report]:
+def check(project: Project, paths: Sequence[str], also: Also | None = None) -> list[Report]:
     """Return one report per blueprint or agent file, in the order of `paths`.
 
-    A finding in a shared file is reported once.
+    A finding in a shared file is reported once. `also` returns further findings in the tree of each file.
     """
     seen: set[tuple[str, Span, str]] = set()
     reports = []
     for path in paths:
-        result = _checked(project, path)
+        result = _checked(project, path, also=also)
         known = {found: (found.code, found.span, found.message) for found in result.diagnostics}
         fresh = tuple(found for found in result.diagnostics if known[found] not in seen)
         seen.update(known.values())
@@ -109,10 +114,10 @@ def check(project: Project, paths: Sequence[str]) -> list[Report]:
     return reports
 
 
-def _checked(project: Project, path: str, source: Source | None = None) -> Compiled:
+def _checked(project: Project, path: str, source: Source | None = None, also: Also | None = None) -> Compiled:
     """Return `compiled` for a blueprint; check an agent file by itself."""
     if not project.holds_agents(path):
-        return compiled(project, path, source=source)
+        return compiled(project, path, source=source, also=also)
     from flujo.blueprint.compiler import check_agents
     from flujo.blueprint.sources.source_files import FileSource
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain.agents import AgentSpec
 from flujo.domain.pipeline import FALLBACK
+from flujo.domain.steps import cached_step
 from flujo.domain.values import one_line
+from flujo.domain.wording import IS_NOT_CACHED
 from flujo.engine.failed_calls import harmless_names
 from flujo.engine.idempotent_calls import REPEATABLE
 from flujo.services.inspection.inventory import inventory
@@ -15,6 +17,7 @@ from flujo.services.inspection.inventory import inventory
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from flujo.blueprint.diagnostics import Diagnostic
     from flujo.domain.pipeline import BaseStep, Pipeline
 
 _INDENT = "   "
@@ -23,7 +26,7 @@ _LONG = 100
 """How much of a prompt a story quotes, in characters."""
 
 
-def story(path: str, pipeline: Pipeline) -> str:
+def story(path: str, pipeline: Pipeline, findings: Iterable[Diagnostic] = ()) -> str:
     """Return the story of the blueprint at `path` as plain text; nothing that it names is imported."""
     head = f"{pipeline.name}: {pipeline.description}" if pipeline.description else pipeline.name
     parts = [
@@ -31,6 +34,7 @@ def story(path: str, pipeline: Pipeline) -> str:
         ["What it does, in order:", *_body(pipeline, _INDENT)],
         ["What it touches:", *_listed(_touches(path, pipeline))],
         ["Where it waits:", *_listed(_waits(pipeline))],
+        *_cached(pipeline, findings),
         *_doubts(pipeline),
         ["What bounds it:", *_listed(_bounds(pipeline))],
     ]
@@ -155,6 +159,21 @@ def _doubts(pipeline: Pipeline) -> Iterator[list[str]]:
     yield ["What happens when it is unknown whether a call took effect:", *_listed(lines)]
     if any(step.effect not in REPEATABLE for _, step in steps):
         yield ["A failure is not a doubt when it is one of these:", *_listed(harmless_names())]
+
+
+def _cached(pipeline: Pipeline, findings: Iterable[Diagnostic]) -> Iterator[list[str]]:
+    """Yield a section about the cached steps, if there are any."""
+    refused = dict(each.message.split(IS_NOT_CACHED, 1) for each in findings if each.code == "FLJ262")
+    lines = []
+    for path, outer in pipeline.walk():
+        step, policy = cached_step(outer)
+        if policy is not None and (why := refused.get(f"step {step.name!r}")) is not None:
+            lines.append(f"{path} is not cached, because {why}")
+        elif policy is not None:
+            kept = "until it is evicted" if policy.ttl_s is None else f"for {policy.ttl_s:g} s"
+            lines.append(f"{path}: its answer to equal input, {kept}")
+    if lines:
+        yield ["What it answers from the cache:", *_listed(lines)]
 
 
 def _bounds(pipeline: Pipeline) -> Iterator[str]:

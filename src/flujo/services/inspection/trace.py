@@ -42,6 +42,8 @@ class TraceNode:
     seconds: float = 0.0
     model: str | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
+    not_cached: str | None = None
+    """Why a cached step was executed without a look into the cache."""
     fell_back: ErrorInfo | None = None
     """The error of the step's last attempt before its fallback ran."""
     answered: list[tuple[str, str]] = field(default_factory=list)
@@ -89,6 +91,9 @@ async def trace(store: JournalSource, record: RunRecord) -> TraceNode:
     entries, pauses = await store.entries(record.run_id), await store.pauses(record.run_id)
     for entry in entries:
         if entry.kind is EntryKind.DECISION and entry.fingerprint == CACHE_MISS:
+            detail = canonical.decode(entry.detail) if entry.detail else {}
+            if "not_cached" in detail:
+                _node(nodes, parent(entry.path)).not_cached = detail["not_cached"]
             continue  # that a step was run is what its own entry says
         _record(_node(nodes, entry.path), entry)
     for pause in pauses:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from flujo.blueprint.closure import Closure
 from flujo.domain import canonical
 from flujo.exceptions import LockMismatch, StateError
+from flujo.services.checks.caching import never_cached
 from flujo.services.checks.locking import require_match
 from flujo.services.checks.pipeline_checks import check_pipeline
 from flujo.services.runs.execution import Runtime, unchanged
@@ -82,10 +83,13 @@ class RunServices:
         """
         output = check_pipeline(pipeline)
         closure, blobs = pinned(pipeline, blueprint)
+        bound = binding or self.workspace.bind(pipeline, context_model or self.context_model)
+        for _, step, why in never_cached(pipeline, bound, self.resources):
+            self.cache.report(step.name, why)
         return RunService(
             runtime=Runtime(
                 pipeline=pipeline,
-                binding=binding or self.workspace.bind(pipeline, context_model or self.context_model),
+                binding=bound,
                 store=self.store,
                 clock=self.clock,
                 random=self.random,
