@@ -22,6 +22,7 @@ DAMAGE = {
 COMMANDS = [
     ("doctor",),
     ("trace", "one"),
+    ("cache", "why", "hello"),
     ("tasks", "list"),
     ("tasks", "show", "one"),
     ("run", "hello", "--input", "Ada"),

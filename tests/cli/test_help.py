@@ -76,6 +76,7 @@ Run:
   resume  Continue a run; without RUN, list the resumable runs.
   tasks   List, show, answer, retry and cancel runs.
   trace   Show what happened in a run, step by step.
+  cache   Show why cached steps were executed.
 
 Operate:
   models   List or download local models.

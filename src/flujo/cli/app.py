@@ -35,6 +35,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "resume": "Continue a run; without RUN, list the resumable runs.",
         "tasks": "List, show, answer, retry and cancel runs.",
         "trace": "Show what happened in a run, step by step.",
+        "cache": "Show why cached steps were executed.",
     },
     "Operate": {
         "models": "List or download local models.",

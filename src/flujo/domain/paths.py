@@ -33,6 +33,7 @@ _OPERATORS = "/[:!"
 _ENCODED = re.compile(r"[%/\[\]:.!~#\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _ESCAPES = re.compile(r"(?:%[0-9A-F]{2})+")
 _TYPED_COUNT = re.compile(r"\.(\d+)(?=[/.:!\[]|$)")
+_COUNTS = re.compile(r"\[\d+\]")
 _LAST_COUNT = re.compile(r"\[(\d+)\]$")
 
 
@@ -89,6 +90,11 @@ def last_count(path: StepPath) -> int | None:
     """Return the number of the iteration, item or visit at the end of a path."""
     found = _LAST_COUNT.search(path)
     return int(found[1]) if found else None
+
+
+def without_counts(path: StepPath) -> StepPath:
+    """Return a path without the numbers of iterations, items and visits: `a/b[2]/c` → `a/b/c`."""
+    return StepPath(_COUNTS.sub("", path))
 
 
 def is_inside(path: StepPath, outer: StepPath) -> bool:
