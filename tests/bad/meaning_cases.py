@@ -197,6 +197,24 @@ NAMES = [
         severity="warning",
         entry='version: "1"\nname: x\nagents: {idle: {model: a:b}}\nsteps: [{name: a, call: "skills.crm:plain"}]\n',
     ),
+    Case(
+        "client-that-retries",
+        "",
+        "FLJ277",
+        "give the step `config: {max_retries: 2}`",
+        "max_retries",
+        line=6,
+        entry=HEAD.replace("{max_tokens: 9}", "{max_tokens: 9, max_retries: 2}"),
+    ),
+    Case(
+        "client-that-may-retry",
+        "",
+        "FLJ277",
+        "only steps retry",
+        "max_retries",
+        line=6,
+        entry=HEAD.replace("{max_tokens: 9}", "{max_tokens: 9, max_retries: true}"),
+    ),
 ]
 
 AROUND = [

@@ -169,7 +169,16 @@ def call_listings(call: Call, project: Project) -> None:
         call(*line.split(), "--json")
     for form in ("tree", "mermaid", "dot"):
         call("graph", "named", "--format", form)
-    for line in ("explain named", "lock", "types", "migrate", "schema", "models list", "init other", "cache why named"):
+    for line in (
+        "explain named",
+        "lock",
+        "types",
+        "migrate",
+        "schema",
+        "models list",
+        "init other",
+        "cache why named",
+    ):
         call(*line.split())
     call("purge", "--older-than", "9d")
     project.blueprint("broken", NOT_YAML)

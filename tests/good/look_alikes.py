@@ -101,6 +101,7 @@ LOOK_ALIKES = {
     "FLJ274": "two files that include a third",
     "FLJ275": "a file that is included twice",
     "FLJ276": "a base without a model",
+    "FLJ277": "a-client-that-does-not-retry",
     "FLJ291": "tools-behind-a-human",
     "FLJ292": "a-cache-beside-an-effect",
     "FLJ293": "an-agent-asked-again-under-a-budget",

@@ -73,9 +73,7 @@ async def test_a_changed_field_of_an_agent_is_the_part_that_differs(
     assert found.nearest is not None
     names = set(found.lookup.differing(found.nearest))
     assert names - {name for name in names if name.startswith("callable ")} == differing
-    assert {"agent a: base_url", "agent a: pydantic-ai-slim"} < set(
-        found.lookup.parts
-    )
+    assert {"agent a: base_url", "agent a: pydantic-ai-slim"} < set(found.lookup.parts)
 
 
 class Tenant(AppResources):

@@ -161,3 +161,28 @@ def duplicate_tool(unit: Unit) -> Iterator[Diagnostic]:
                     hint="rename one of the functions, or remove one of the tools",
                     related=((earlier, "the other one"),),
                 )
+
+
+CLIENT_RETRIES = rule(
+    "FLJ277",
+    "client-retries",
+    "An agent whose provider's client would retry",
+    finds="`max_retries` in the `model_settings` of an agent, with another value than 0.",
+    why="Only steps retry: a budget and the journal do not count the retries of a provider's client. The run "
+    "could not start.",
+    example="agents: {sorter: {model: a:b, model_settings: {max_retries: 2}}}\n"
+    "steps:\n  - {name: sort, agent: sorter}",
+    instead="agents: {sorter: {model: a:b}}\n"
+    "steps:\n  - {name: sort, agent: sorter, config: {max_retries: 2}}",
+)
+
+
+def client_retries(unit: Unit) -> Iterator[Diagnostic]:
+    """Report an agent whose settings let the provider's client retry."""
+    for name, agent in unit.blueprint.agents.items():
+        if retries := agent.model_settings.get("max_retries"):
+            yield CLIENT_RETRIES.at(
+                unit.span("agents", name, "model_settings", "max_retries", key=True),
+                f"agent {name!r}: `model_settings` has `max_retries: {retries}`, but only steps retry",
+                hint=f"remove it, and give the step `config: {{max_retries: {retries}}}`",
+            )
