@@ -4,7 +4,7 @@ Everything else is imported at the top of its module. The reasons, by folder:
 
 - `cli`, `__main__`: a command imports its services when it runs, so that help and completion are fast.
 - `services`: a command that only reads a project loads no agents, no SQL and no expressions.
-- `agents`: importing pydantic-ai or llama.cpp takes longer than most commands.
+- `agents`: importing pydantic-ai or llama.cpp takes longer than most commands; boto3 is optional.
 - `json_schema`, `blueprint`: jsonschema, RE2 and CEL are loaded with the first schema, pattern and expression.
 - `state`: Alembic and each driver are loaded with the database that needs them.
 - `domain`: pydantic's adapters are built with the first value that needs one.
@@ -22,6 +22,7 @@ CEILING = {
     "agents/function.py": 3,
     "agents/local_model.py": 5,
     "agents/local_server.py": 1,
+    "agents/providers.py": 2,
     "agents/structured_output.py": 2,
     "blueprint/expressions/cel.py": 2,
     "cli/app.py": 2,

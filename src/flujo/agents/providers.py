@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.models import Model, infer_model
 from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
 
 from flujo.agents.connection import Connection
-from flujo.domain.wording import did_you_mean
+from flujo.domain.wording import did_you_mean, listed
 from flujo.exceptions import ModelUnavailable, ProviderUnavailable
 
 if TYPE_CHECKING:
@@ -94,7 +94,9 @@ def remote_model(name: str, environment: Mapping[str, str]) -> RemoteModel:
     secret = _first(environment, access.keys) if access else None
 
     def make() -> Model:
-        return infer_model(name, lambda kind: _provider(kind, access, secret, environment))
+        made = infer_model(name, lambda kind: _without_retries(_provider(kind, access, secret, environment)))
+        _require_one_request(provider, made)
+        return made
 
     try:
         connection = Connection(make)
@@ -127,6 +129,44 @@ def _provider(
     # A self-hosted server behind the base URL often accepts any key, but the clients require one.
     options = {"api_key": secret or "none"} | ({"base_url": base_url} if base_url else {})
     return made(**options)  # type: ignore[no-any-return]  # each provider has its own constructor
+
+
+_TAKES_NO_RETRIES = frozenset({"bedrock", "huggingface", "xai"})
+"""Providers whose clients take no number of retries per request, and here never retry."""
+
+
+def _without_retries(provider: Provider[Any]) -> Provider[Any]:
+    """Return a provider whose client does not retry, if its client takes no number of retries per request."""
+    made: Any = provider
+    if provider.name == "bedrock":
+        # botocore makes its retry handler with the client.
+        import boto3  # type: ignore[import-untyped]
+        from botocore.config import Config  # type: ignore[import-untyped]
+
+        before = made.client.meta
+        once = before.config.merge(Config(retries={"total_max_attempts": 1}))
+        address = {"region_name": before.region_name, "endpoint_url": before.endpoint_url}
+        made = type(made)(bedrock_client=boto3.client("bedrock-runtime", config=once, **address))
+    if provider.name == "xai":
+        # pydantic-ai makes a client per event loop from these arguments and takes no options of the channel.
+        made._lazy_client._kwargs["channel_options"] = [("grpc.enable_retries", 0)]
+    return cast("Provider[Any]", made)
+
+
+def _require_one_request(provider: str, model: Model) -> None:
+    """Refuse a model whose client may send one request several times.
+
+    Raises:
+        ProviderUnavailable: a budget could not count the requests of its client.
+    """
+    if "max_retries" in model.unsupported_settings and provider not in _TAKES_NO_RETRIES:
+        raise ProviderUnavailable(
+            f"the client of provider {provider!r} retries by itself, and no setting stops it: a budget could "
+            "not count its requests",
+            hint=f"use another provider; without retries are {listed(sorted([*ACCESS, *_TAKES_NO_RETRIES]))}",
+            provider=provider,
+            retryable=False,
+        )
 
 
 def _first(environment: Mapping[str, str], names: tuple[str, ...]) -> str | None:
