@@ -40,6 +40,8 @@ class Harmless(NamedTuple):
     """Whether such an instance says that the call was not executed."""
     shown: str = ""
     """The last two fields, in words."""
+    means: Verdict = Verdict.REFUSED
+    """What such an instance says."""
 
 
 def _is_status_refused(status: object) -> bool:
@@ -86,6 +88,41 @@ def _is_statement_refused(error: Any) -> bool:
     state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
     # 40003 is `statement_completion_unknown`.
     return isinstance(state, str) and state[:2] in ("22", "23", "28", "40", "42") and state != "40003"
+
+
+def _is_response_of_aws_refused(error: Any) -> bool:
+    said = error.response["ResponseMetadata"]
+    return said["RetryAttempts"] == 0 and _is_status_refused(said["HTTPStatusCode"])
+
+
+def _is_raised_by_connecting(error: BaseException) -> bool:
+    """Return whether the client was still connecting, before it sent the call."""
+    places = {(_module(frame), frame.f_code.co_name) for frame in _frames(error)}
+    is_repeated = any(module.startswith(_REPEATS) for module, _ in places)
+    return not places.isdisjoint(_CONNECTS) and places.isdisjoint(_SENDS) and not is_repeated
+
+
+_CONNECTS = frozenset(
+    {
+        ("psycopg2", "connect"),
+        ("redis.connection", "get_connection"),
+        ("redis.asyncio.connection", "get_connection"),
+    }
+)
+"""Functions of clients that connect and send no call."""
+_SENDS = frozenset(
+    {
+        ("redis.client", "_send_command_parse_response"),
+        ("redis.asyncio.client", "_send_command_parse_response"),
+    }
+)
+"""Functions of clients that connect once more when the connection was lost, and so after a call was sent."""
+_REPEATS = ("redis.cluster", "redis.asyncio.cluster", "redis.multidb", "redis.asyncio.multidb")
+"""Modules of clients that repeat a call on another server."""
+
+
+def _is_mysql_unreachable(error: Any) -> bool:
+    return bool(error.args[:1] == (2003,))  # CR_CONN_HOST_ERROR; a lost connection is 2006 or 2013
 
 
 _HTTP_4XX = "HTTP 4xx except 408, 409 and 425"
@@ -157,6 +194,40 @@ HARMLESS = (
     Harmless("psycopg2", (), "psycopg2.Error", _is_statement_refused, _SQLSTATE),
     # https://magicstack.github.io/asyncpg/current/api/index.html#exceptions
     Harmless("asyncpg", (), "asyncpg.PostgresError", _is_statement_refused, _SQLSTATE),
+    # https://dev.mysql.com/doc/mysql-errors/8.4/en/client-error-reference.html
+    Harmless(
+        "PyMySQL, aiomysql",
+        (),
+        "pymysql.err.OperationalError",
+        _is_mysql_unreachable,
+        "code 2003",
+        means=Verdict.NOT_SENT,
+    ),
+    Harmless(
+        "asyncmy",
+        (),
+        "asyncmy.errors.OperationalError",
+        _is_mysql_unreachable,
+        "code 2003",
+        means=Verdict.NOT_SENT,
+    ),
+    # https://redis.readthedocs.io/en/stable/exceptions.html
+    Harmless(
+        "redis",
+        (),
+        "redis.exceptions.RedisError",
+        _is_raised_by_connecting,
+        "no connection to send a command on",
+        means=Verdict.NOT_SENT,
+    ),
+    # https://boto3.amazonaws.com/v1/documentation/api/latest/guide/error-handling.html
+    Harmless(
+        "botocore",
+        ("botocore.exceptions.EndpointConnectionError", "botocore.exceptions.ConnectTimeoutError"),
+        "botocore.exceptions.ClientError",
+        _is_response_of_aws_refused,
+        f"{_HTTP_4XX}, if it was sent once",
+    ),
     # https://docs.sqlalchemy.org/en/20/core/exceptions.html
     Harmless("SQLAlchemy", ("sqlalchemy.exc.TimeoutError",)),
 )
@@ -175,9 +246,12 @@ _CLIENTS = frozenset(
     {
         "aiohappyeyeballs",
         "aiohttp",
+        "aiomysql",
         "anyio",
         "asyncio",
+        "asyncmy",
         "asyncpg",
+        "botocore",
         "grpc",
         "http",
         "httpcore",
@@ -187,6 +261,8 @@ _CLIENTS = frozenset(
         "psycopg",
         "psycopg2",
         "psycopg_pool",
+        "pymysql",
+        "redis",
         "requests",
         "socket",
         "sqlalchemy",
@@ -231,9 +307,11 @@ def _own_verdict(error: BaseException) -> Verdict:
         return max(verdict(each) for each in error.exceptions)
     for each in HARMLESS:
         if each.says is not None and _is(error, each.refused) and each.says(error):
-            return Verdict.IN_DOUBT if _is_any_sent_earlier(error) else Verdict.REFUSED
+            return Verdict.IN_DOUBT if _is_any_sent_earlier(error) else each.means
     if _is(error, "psycopg.Error") and getattr(error, "pgconn", None) is not None:
         return Verdict.NOT_SENT  # raised by the attempt to connect
+    if _is(error, "psycopg2.OperationalError") and _is_raised_by_connecting(error):
+        return Verdict.NOT_SENT
     for name, reason_of in _REASONS.items():
         if _is(error, name) and isinstance(reason := reason_of(error), BaseException):
             return Verdict.IN_DOUBT if _is_any_sent_earlier(error) else _own_verdict(reason)
@@ -298,6 +376,7 @@ _EARLIER: Mapping[tuple[str, str], Callable[[Mapping[str, Any]], bool]] = {
     ("urllib3.util.retry", "increment"): lambda names: _is_any_sent(names["self"].history),
     ("httpx._client", "_send_handling_redirects"): lambda names: bool(names.get("history", True)),
     ("httpx2._client", "_send_handling_redirects"): lambda names: bool(names.get("history", True)),
+    ("botocore.endpoint", "_send_request"): lambda names: names["attempts"] > 1,
     ("aiohttp.client", "_request"): lambda names: bool(names.get("history", True)) or _is_sent_again(names),
 }
 """For each function of a client that sends several requests, whether it has sent one before."""
