@@ -727,7 +727,10 @@ def a_pool_of_asyncpg_executes(uri: str, text: str) -> None:
 
 def a_pool_of_psycopg_executes(uri: str, text: str) -> None:
     pools = library("psycopg_pool")
-    with pools.ConnectionPool(uri, min_size=0, max_size=1, timeout=2) as pool, pool.connection() as connection:
+    with (
+        pools.ConnectionPool(uri, min_size=0, max_size=1, timeout=2) as pool,
+        pool.connection() as connection,
+    ):
         connection.execute(text)
 
 
