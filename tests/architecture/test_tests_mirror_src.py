@@ -21,6 +21,7 @@ COVERED_BY = {
     "agents/connectivity.py": "cli/test_upkeep.py",
     "agents/error_translation.py": "agents/test_chat.py",
     "agents/providers.py": "agents/test_chat.py",
+    "services/inspection/imported_checks.py": "cli/test_never_cached.py",
     "agents/settings.py": "agents/test_chat.py",
     "blueprint/analysis/expression_sites.py": "blueprint/test_corpus.py",
     "blueprint/analysis/inference.py": "blueprint/expressions/test_type_checker.py",

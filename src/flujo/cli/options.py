@@ -74,7 +74,7 @@ def _piped() -> str | None:
 def checked(project: "Project", paths: "Sequence[str]", *, imports: bool) -> "list[Report]":
     """Return the findings of blueprints; with `imports`, also those that need the callables themselves."""
     if imports:
-        from flujo.services.checks.caching import check_with_imports
+        from flujo.services.inspection.imported_checks import check_with_imports
 
         return check_with_imports(project, paths)
     from flujo.services.checks.validation import check

@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical
 from flujo.domain.forks import renew_in_children
 from flujo.domain.turns import Turn
+from flujo.engine.journal import described
 from flujo.governance.logs import logger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+    from typing import TypeAlias
 
     from flujo.domain.ports import CacheBackend
     from flujo.exceptions import NotCacheable
+
+    Caller: TypeAlias = Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]
+    """Awaits the code of a backend on behalf of a step; see `foreign_code.Call`."""
 
 _log = logger("flujo.cache")
 
@@ -50,12 +55,16 @@ class AnswerCache:
         self._turns: dict[str, tuple[Turn, int]] = {}
         """A turn for each key, and how many callers hold it or wait for it."""
 
-    async def find(self, key: str) -> CachedAnswer | None:
+    async def find(self, key: str, call: Caller) -> CachedAnswer | None:
         """Return a cached answer; None when there is none or it cannot be read."""
+
+        async def read() -> bytes | None:
+            return await self._backend.get(key)
+
         try:
-            found = await self._backend.get(key)
+            found = await call(read())
         except Exception as error:  # noqa: BLE001 - foreign code; an error of the cache counts as a miss
-            _log.warning("the cache could not be read; the step is executed: %s", error)
+            _log.warning("the cache could not be read; the step is executed: %s", described(error))
             return None
         try:
             data = None if found is None else canonical.decode(found)
@@ -67,13 +76,17 @@ class AnswerCache:
             case _:
                 return None
 
-    async def keep(self, key: str, answer: CachedAnswer, ttl_s: float | None) -> None:
+    async def keep(self, key: str, answer: CachedAnswer, ttl_s: float | None, call: Caller) -> None:
         """Store an answer, unless the backend fails."""
         value = canonical.encode({"output": answer.output, "facts": dict(answer.facts)})
-        try:
+
+        async def write() -> None:
             await self._backend.put(key, value, ttl_s=ttl_s)
+
+        try:
+            await call(write())
         except Exception as error:  # noqa: BLE001 - foreign code; the answer itself is not lost
-            _log.warning("an answer could not be written to the cache: %s", error)
+            _log.warning("an answer could not be written to the cache: %s", described(error))
 
     @asynccontextmanager
     async def alone(self, key: str) -> AsyncIterator[None]:

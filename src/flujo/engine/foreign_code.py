@@ -14,7 +14,7 @@ from flujo.exceptions import JournalConflict, StateError
 from flujo.governance.logs import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Generator
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
 
 T = TypeVar("T")
 
@@ -175,6 +175,28 @@ class Call(Generic[T]):
             # The journal's own errors come with `must_stop`; code may use another run's.
             return CodeExit(error) if isinstance(error, StateError | JournalConflict) else error
         return error if is_ctrl_c(error) else CodeExit(error)
+
+
+class _OfTheTask:
+    """A caller that must stop when its task is cancelled, for code that no run calls."""
+
+    __slots__ = ("_before", "_task")
+
+    def __init__(self) -> None:
+        self._task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._before = self._task.cancelling()
+
+    def must_stop(self, *_: asyncio.Timeout) -> bool:
+        return self._task.cancelling() > self._before
+
+
+async def call_storage(work: Callable[[], Awaitable[T]], name: str) -> T:
+    """Await a state provider, inside a step or before a run is accepted; see `Call`."""
+
+    async def awaited() -> T:
+        return await work()
+
+    return await Call(awaited(), _OfTheTask(), name)
 
 
 def is_ctrl_c(error: BaseException) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, merge
@@ -51,9 +52,9 @@ async def answered(
         cache.report(step.name, error)
         _decide_to_work(frame, here, None, {"not_cached": error.message})
         return await work(), False
-    missed = frame.run.journal.decision(here)
+    missed, call = frame.run.journal.decision(here), partial(frame.call, path)
     async with cache.alone(key.digest):
-        kept = None if missed else await cache.find(key.digest)
+        kept = None if missed else await cache.find(key.digest, call)
         if kept is not None and _fits(step, frame, kept):
             return Success(kept.output, facts={**kept.facts, "cached": True}), True
         _decide_to_work(frame, here, key.digest, {"parts": key.parts()})
@@ -64,7 +65,7 @@ async def answered(
             and await _may_be_kept(step, frame, path, before, outcome)
             and _is_unchanged(step, frame, cache, code)
         ):
-            await cache.keep(key.digest, CachedAnswer(outcome.output, outcome.facts), policy.ttl_s)
+            await cache.keep(key.digest, CachedAnswer(outcome.output, outcome.facts), policy.ttl_s, call)
         return outcome, False
 
 

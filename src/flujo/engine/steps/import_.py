@@ -33,7 +33,7 @@ async def run(step: ImportStep, frame: Frame, path: StepPath, run_body: RunBody)
         )
     inner = Frame(
         frame.run,
-        await _scope(step, frame),
+        await _scope(step, frame, path),
         input=given,
         previous=given,
         path=path,
@@ -44,12 +44,12 @@ async def run(step: ImportStep, frame: Frame, path: StepPath, run_body: RunBody)
     return await run_body(step.pipeline, inner)
 
 
-async def _scope(step: ImportStep, frame: Frame) -> ContextScope:
+async def _scope(step: ImportStep, frame: Frame, path: StepPath) -> ContextScope:
     """Return the context of the imported steps: this one, or a new one of their blueprint."""
     if step.context == "inherit":
         return frame.scope
     own = frame.run.binding.context(step.pipeline)
-    return ContextScope(own, await own.start({}))
+    return ContextScope(own, await frame.call(path, own.start({})))
 
 
 def instead(step: ImportStep, frame: Frame, failure: Failure) -> StepOutcome:

@@ -6,12 +6,15 @@ import asyncio
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel
 
 from flujo.domain import canonical
 from flujo.domain.context_references import BLOBS, ContextReference, StateProvider
+from flujo.engine.foreign_code import call_storage
+from flujo.engine.journal import described
 from flujo.exceptions import (
     FlujoError,
     ProviderFailed,
@@ -66,7 +69,7 @@ async def check_provider(name: str, provider: StateProvider) -> None:
         ProviderFailed: the provider is unreachable or denies access.
     """
     with _naming(name, PROBE, "could not look for"), suppress(LookupError, FileNotFoundError):
-        await provider.get(PROBE)
+        await call_storage(partial(provider.get, PROBE), name)
 
 
 class _AtHand:
@@ -134,10 +137,10 @@ class RunBlobs:
         name, key = pointer["provider_id"], pointer["key"]
         provider = self._provider(name, "a new value")
         with _naming(name, key, "could not write"):
-            await provider.put(key, data)
+            await call_storage(partial(provider.put, key, data), name)
             if getattr(provider, "verifies_writes", False):
                 return pointer
-            found = await provider.get(key)
+            found = await call_storage(partial(provider.get, key), name)
         if canonical.digest(found) != pointer["sha256"]:
             raise ProviderFailed(
                 f"state provider {name!r} returned different bytes for {key!r} than were just written",
@@ -152,7 +155,7 @@ class RunBlobs:
         provider = self._provider(name, what)
         with _naming(name, key, "could not read"):
             try:
-                data = await provider.get(key)
+                data = await call_storage(partial(provider.get, key), name)
             except (LookupError, FileNotFoundError) as error:
                 raise ReferenceMissing(
                     f"{what}: state provider {name!r} has nothing under {key!r}",
@@ -274,9 +277,9 @@ def _naming(name: str, key: str, what: str) -> Iterator[None]:
     except FlujoError:
         raise
     except Exception as error:  # foreign code: each storage has its own errors
-        reason = (str(error).splitlines() or [""])[0]  # clients list all retries in further lines
+        reason = described(error).splitlines()[0]  # clients list all retries in further lines
         raise ProviderFailed(
-            f"state provider {name!r} {what} {key!r}: {type(error).__name__}: {reason}",
+            f"state provider {name!r} {what} {key!r}: {reason}",
             provider_id=name,
             key=key,
         ) from error
