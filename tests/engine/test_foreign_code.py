@@ -331,6 +331,20 @@ async def test_a_time_limit_ends_code_that_swallows_it(
 
 
 @pytest.mark.guarantee("G10", "G11")
+async def test_code_that_only_yields_gets_its_cancellation(store: StateStore) -> None:
+    async def spins(data: Any) -> Any:
+        while True:  # noqa: ASYNC110 - it waits for nothing
+            await asyncio.sleep(0)
+
+    tree = pipeline(call("a", CallableRef("x:spins", spins), config=StepConfig(timeout_s=0.05)))
+    result = await start(tree, store)
+    assert result.error is not None
+    assert result.error.type == "StepTimeout"
+    [entry] = await store.entries(RUN)
+    assert "abandoned" not in canonical.decode(entry.detail or b"{}")
+
+
+@pytest.mark.guarantee("G10", "G11")
 @pytest.mark.parametrize("how", SWALLOWS)
 async def test_after_a_time_limit_nothing_begins_inside_what_it_limits(
     how: Callable[[Stubborn, Any], Any],
