@@ -47,7 +47,7 @@ class AnswerCache:
         """Log once why a step is executed every time."""
         if (step, why.message) not in self._reported:
             self._reported.add((step, why.message))
-            _log.warning("step %r is not cached: %s [%s]\n  hint: %s", step, why.message, why.code, why.hint)
+            _log.warning("step %r is not cached: %s [%s]; %s", step, why.message, why.code, why.hint)
 
     def _renew(self) -> None:
         """Forget the callers of the parent process."""

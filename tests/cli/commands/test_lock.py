@@ -86,6 +86,54 @@ def test_a_comment_is_not_a_change_and_changed_code_counts_only_when_strict(
     assert "callable skills.work:note: the source of its module has changed" in result.stdout
 
 
+def test_a_changed_helper_module_fails_the_strict_check_and_misses_the_cache(
+    flujo: Flujo, project: Project
+) -> None:
+    """The blueprint names `skills.prices`, which imports `skills.taxes`, which imports `skills.rates`."""
+    skills = project.root / "skills"
+    (skills / "prices.py").write_text(PRICES, "utf-8")
+    (skills / "taxes.py").write_text("from .rates import RATE\n\n\ndef factor():\n    return RATE\n", "utf-8")
+    (skills / "rates.py").write_text("RATE = 2\n", "utf-8")
+    project.blueprint("quote", QUOTE)
+    toml = project.root / "flujo.toml"
+    toml.write_text(toml.read_text("utf-8") + '\n[cache]\nbackend = "state"\n', "utf-8")
+    flujo("lock")
+    assert [quoted(project) for _ in range(2)] == ["20", "20"]
+    assert project.notes() == ["called"], "the second run has the answer of the first"
+    (skills / "rates.py").write_text("RATE = 3\n", "utf-8")
+    assert "note: callable skills.prices:price: the source" in flujo("lock", "verify").stderr
+    strict = flujo("lock", "verify", "--strict")
+    assert strict.exit_code == 7
+    assert "callable skills.prices:price: the source" in strict.stdout
+    assert [quoted(project) for _ in range(2)] == ["30", "30"]
+    assert project.notes() == ["called", "called"]
+
+
+PRICES = """\
+from skills import taxes, work
+
+
+def price():
+    work.note("called")
+    return 10 * taxes.factor()
+"""
+
+QUOTE = """\
+version: "1"
+name: quote
+steps:
+  - {name: price, call: "skills.prices:price", effect: read, cache: {}}
+output: "{{ steps.price.output }}"
+"""
+
+
+def quoted(project: Project) -> str:
+    """Run the blueprint in a process of its own, which imports the modules as they are now."""
+    output, errors = project.start("run", "quote").communicate(timeout=60)
+    assert output, errors
+    return str(output).strip()
+
+
 def test_a_blueprint_that_is_not_locked_counts_only_when_strict(flujo: Flujo, project: Project) -> None:
     flujo("lock")
     project.blueprint("more", 'version: "1"\nname: more\nsteps: [{name: a, call: "skills.greet:greet"}]\n')

@@ -482,6 +482,7 @@ async def test_what_cannot_be_compared_is_not_cached_and_the_log_tells_why(
     assert found.startswith("step 'a' is not cached: `x:who`")
     assert "[FLJ417]" in found
     assert "`cache_key`" in found
+    assert "\n" not in found, "a log line is one line"
 
 
 def test_the_reason_names_the_object_and_its_place() -> None:
