@@ -10,13 +10,16 @@ import pytest
 
 from flujo.exceptions import RunnerClosed, SecretInValue, StateError
 from flujo.governance.sink import GATE
+from flujo.services.admin.doctor import durability_of
 from flujo.services.project.project import find_project
 from flujo.services.workspace import Workspace, open_store
+from flujo.state.store import SqlStateStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import sqlalchemy as sa
 
 pytestmark = pytest.mark.usefixtures("is_left_alone")
 
@@ -68,6 +71,25 @@ async def test_closing_continues_when_its_caller_is_cancelled(workspace: Workspa
     with pytest.raises(asyncio.CancelledError):
         await closing
     await workspace.aclose()
+
+
+@pytest.mark.guarantee("G30")
+@pytest.mark.parametrize(("level", "used"), [("full", 2), ("relaxed", 1)])
+async def test_a_sqlite_file_is_used_at_the_durability_that_doctor_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str, used: int
+) -> None:
+    monkeypatch.delenv("FLUJO_STATE_URI", raising=False)
+    (tmp_path / "flujo.toml").write_text(f'[settings]\ndurability = "{level}"\n')
+    project = find_project(tmp_path)
+    store = await open_store(project.state_uri, project.settings)
+    assert isinstance(store, SqlStateStore)
+    assert await store.read(_synchronous) == used
+    await store.aclose()
+    assert f"synchronous={('OFF', 'NORMAL', 'FULL')[used]}" in durability_of(project).words
+
+
+def _synchronous(connection: sa.Connection) -> object:
+    return connection.exec_driver_sql("PRAGMA synchronous").scalar()
 
 
 async def test_the_password_in_a_url_given_to_a_program_is_a_known_secret(workspace: Workspace) -> None:

@@ -204,6 +204,21 @@ async def test_no_connection_stays_in_a_transaction_after_work_or_cancellation(p
 
 
 @pytest.mark.guarantee("G15")
+async def test_no_connection_stays_in_a_transaction_after_a_look_for_cancel_requests(
+    postgres_uri: str,
+) -> None:
+    store = SqlStateStore(postgres_uri)
+    await store.accept(new_run(), {})
+    wished = asyncio.Event()
+    store.on_wish(RUN, wished.set)
+    with psycopg.connect(postgres_uri, autocommit=True) as connection:
+        connection.execute("UPDATE flujo.runs SET wish = 'cancel'")
+    await wished.wait()
+    assert _sessions(postgres_uri, "idle in%") == 0
+    await store.aclose()
+
+
+@pytest.mark.guarantee("G15")
 @pytest.mark.parametrize("pool_max", [1, 2])
 async def test_a_small_pool_serves_every_caller(postgres_uri: str, pool_max: int) -> None:
     store = SqlStateStore(postgres_uri, pool_max=pool_max)

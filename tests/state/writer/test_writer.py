@@ -15,9 +15,7 @@ import zstandard
 from flujo.domain import canonical
 from flujo.domain.journal import RunId
 from flujo.domain.run import RunStatus
-from flujo.exceptions import (
-    JournalConflict,
-)
+from flujo.exceptions import JournalConflict, StateBackendUnavailable
 from flujo.state.sql.tables import runs
 from flujo.state.store import SqlStateStore
 from flujo.state.writer.batch import Applied
@@ -261,4 +259,51 @@ async def test_a_commit_lost_by_a_killed_server_is_repeated(postgres_uri: str, w
     store.writer._unresolved = Applied([True], transaction_id=str(number))
     accepted = await store.accept(new_run(), {})
     assert (await store.run(accepted.run_id)).status is RunStatus.RUNNING
+    await store.aclose()
+
+
+@pytest.mark.guarantee("G9")
+async def test_a_commit_that_the_server_has_not_decided_is_waited_for(postgres_uri: str) -> None:
+    store = await SqlStateStore.open(postgres_uri)
+    with psycopg.connect(postgres_uri) as undecided:
+        [[number]] = undecided.execute("SELECT CAST(pg_current_xact_id() AS text)").fetchall()
+        store.writer._unresolved = Applied([True], transaction_id=number)
+        accepting = asyncio.ensure_future(store.accept(new_run(), {}))
+        await asyncio.sleep(0.3)
+        assert not accepting.done()
+        undecided.rollback()
+        assert (await accepting).run_id == RUN
+    assert (await store.run(RUN)).status is RunStatus.RUNNING
+    await store.aclose()
+
+
+@pytest.mark.guarantee("G9")
+async def test_the_result_of_a_lost_commit_is_never_that_of_a_later_request(postgres_uri: str) -> None:
+    store = await SqlStateStore.open(postgres_uri, retry_s=0.3)
+    run = await store.accept(new_run(), {})
+    url = store.database.url.set(drivername="postgresql")
+    elsewhere = url.set(database="postgres").render_as_string(hide_password=False)
+    writer: Any = store.writer
+    dialect = writer._connection.engine.dialect
+    real = dialect.do_commit
+
+    def commit_and_vanish(connection: Any) -> None:
+        real(connection)
+        connections_are(False)
+        connection.dbapi_connection.close()
+        raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    def connections_are(allowed: bool) -> None:
+        with psycopg.connect(elsewhere, autocommit=True) as admin:
+            admin.execute(f"ALTER DATABASE {url.database} ALLOW_CONNECTIONS {allowed}".encode())
+
+    dialect.do_commit = commit_and_vanish
+    with pytest.raises(StateBackendUnavailable):
+        await store.write(move(run, RunStatus.PAUSED))
+    dialect.do_commit = real
+    connections_are(True)
+    claimed = await store.claim(RUN, statuses=[RunStatus.PAUSED])
+    assert (claimed.run_id, claimed.fence) == (RUN, run.fence + 1)
+    await store.write(writes(claimed, entry(1)))
+    assert await store.entries(RUN) == [entry(1)]
     await store.aclose()
