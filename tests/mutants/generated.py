@@ -43,6 +43,8 @@ FLIPPED: Mapping[type[ast.cmpop], ast.cmpop] = {
     ast.In: ast.NotIn(),
     ast.NotIn: ast.In(),
 }
+SYMMETRIC = ("min", "max")
+"""Calls whose arguments may come in any order."""
 UNTOUCHED_CALLS = ("log", "_log", "logger", "isinstance", "assert_never", "cast")
 
 
@@ -149,7 +151,8 @@ def _changed(node: ast.expr | ast.stmt) -> str:
         case ast.Return(value=ast.expr() as value) if not isinstance(value, ast.Constant):
             return "return None"
         case ast.Call(func=called, args=[first, second, *more], keywords=named) if not _is_untouched(node):
-            if not any(isinstance(each, ast.Starred) for each in (first, second)):
+            is_starred = any(isinstance(each, ast.Starred) for each in (first, second))
+            if not is_starred and ast.unparse(called) not in SYMMETRIC:
                 return ast.unparse(ast.Call(called, [second, first, *more], named))
     return ""
 

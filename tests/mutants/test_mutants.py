@@ -71,7 +71,7 @@ def test_the_generated_edits_of_a_function() -> None:
         "        run.close(run, 1)\n"
         "        run.close(run, 1)\n"
         "        log.info('closed', run)\n"
-        "    return run\n"
+        "    return max(run, limit)\n"
     )
     assert sorted(map(str, edits("a.py", source, ["keep"]))) == [
         "keep: 1 -> 2",
@@ -79,7 +79,7 @@ def test_the_generated_edits_of_a_function() -> None:
         "keep: not run.open -> (run.open)",
         "keep: not run.open and run.age < limit -> (not (not run.open and run.age < limit))",
         "keep: not run.open and run.age < limit -> (not run.open or run.age < limit)",
-        "keep: return run -> return None",
+        "keep: return max(run, limit) -> return None",
         "keep: run.age < limit -> (run.age <= limit)",
         "keep: run.close(run, 1) -> pass",
         "keep: run.close(run, 1) -> pass (2)",
