@@ -9,20 +9,20 @@ from __future__ import annotations
 import os
 import pty
 import re
-import sqlite3
 import subprocess
-import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy as sa
+import zstandard
 
 import warm
 from flujo.cli.app import COMMANDS
+from flujo.state.sql.database import Database
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cli.conftest import Flujo, Project
 
 SECRET = "sk-canary+screens/0123456789"
@@ -189,7 +189,10 @@ def call_listings(call: Call, project: Project) -> None:
         call(word)
 
 
-def test_no_command_shows_a_secret_or_steers_a_terminal(canary: Project, flujo: Flujo) -> None:
+def test_no_command_shows_a_secret_or_steers_a_terminal(
+    canary: Project, flujo: Flujo, store_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLUJO_STATE_URI", store_uri)
     shown = all_output(flujo, canary)
     commands = {words.replace("--debug ", "").split()[0] for words in shown}
     assert commands >= {name for section in COMMANDS.values() for name in section}
@@ -197,18 +200,25 @@ def test_no_command_shows_a_secret_or_steers_a_terminal(canary: Project, flujo: 
         assert SECRET not in text, words
         assert not STEERING.search(text.replace("\r\n", "\n")), words
     assert "***" in "".join(shown.values())
-    for data in everything_stored(canary.root):
+    for data in everything_stored(canary.root, store_uri):
         assert SECRET.encode() not in data
         assert SECRET[:12].encode() not in data.replace(SECRET[:11].encode(), b"")
 
 
-def everything_stored(root: Path) -> list[bytes]:
+def everything_stored(root: Path, uri: str) -> list[bytes]:
     """Return the raw files of the project's state, and every cell of its database, decompressed."""
-    found = [file.read_bytes() for file in (root / ".flujo").rglob("*") if file.is_file()]
-    with sqlite3.connect(root / ".flujo/state.db") as database:
-        for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-            for row in database.execute(f"SELECT * FROM {table}"):
+    url = sa.make_url(uri)
+    folders = [root / ".flujo"]
+    if url.get_backend_name() == "sqlite":
+        folders.append(Path(str(url.database)).parent)
+    found = [file.read_bytes() for folder in folders for file in folder.rglob("*") if file.is_file()]
+    database = Database(uri)
+    schema = "flujo" if database.is_postgres else None
+    with database.connect() as connection:
+        for table in sa.inspect(connection).get_table_names(schema):
+            for row in connection.execute(sa.text(f"SELECT * FROM {database.table_prefix}{table}")):
                 found += [_plain(cell) for cell in row]
+    database.dispose()
     assert len(found) > 100
     return found
 
@@ -216,12 +226,10 @@ def everything_stored(root: Path) -> list[bytes]:
 def _plain(cell: object) -> bytes:
     if not isinstance(cell, bytes):
         return str(cell).encode("utf-8", "replace")
-    for wbits in (zlib.MAX_WBITS, -zlib.MAX_WBITS):
-        try:
-            return cell + zlib.decompress(cell, wbits)
-        except zlib.error:
-            continue
-    return cell
+    try:
+        return cell + zstandard.decompress(cell)
+    except zstandard.ZstdError:
+        return cell
 
 
 @pytest.mark.parametrize(
