@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
+from durability.payments import Service, pay, payment_service
 from flujo.domain.acts import Actor, Verb, Via
 from flujo.domain.journal import RunId
 from flujo.domain.run import PauseKind, RunStatus
@@ -30,17 +31,28 @@ ADA = Actor("ada", Via.CLI)
 LATER = RunId("run")
 
 
-def paying(
-    world: World, policy: InDoubt, effect: Any, meanwhile: Callable[[], object] = lambda: None
-) -> Pipeline:
-    def look(data: Any) -> dict[str, Any]:
-        return {"done": "pay" in world.calls, "result": "found"}
+@pytest.fixture
+def service() -> Iterator[Service]:
+    """A payment service outside of Flujo, which counts the requests that reach it."""
+    with payment_service() as started:
+        yield started
 
+
+def paying(
+    service: Service, policy: InDoubt, effect: Any, meanwhile: Callable[[], object] = lambda: None
+) -> Pipeline:
+    async def charge(_: Any, idempotency_key: str) -> Any:
+        return await pay("async_httpx", service.url, idempotency_key)
+
+    def look(_: Any, idempotency_key: str) -> dict[str, Any]:
+        return {"done": idempotency_key in service.paid, "result": "found"}
+
+    world = World()
     return pipeline(
         call("before", world.add("before", lambda data: meanwhile() or data)),
         Step(
             "pay",
-            world.add("pay", lambda _: "paid"),
+            CallableRef("bank:charge", charge),
             enforce_idempotency=True,
             in_doubt=policy,
             effect=effect,
@@ -79,20 +91,22 @@ def closing_database(uri: str) -> Iterator[Database]:
     database.dispose()
 
 
-async def _restored(uri: str, world: World, policy: InDoubt = "pause", effect: Any = "unsafe") -> Pipeline:
+async def _restored(
+    uri: str, service: Service, policy: InDoubt = "pause", effect: Any = "unsafe"
+) -> Pipeline:
     """Restore a database to a moment before a payment that was made since then."""
     backup = Backup(uri)
-    tree = paying(world, policy, effect, backup.take)
+    tree = paying(service, policy, effect, backup.take)
     async with aclosing(SqlStateStore(uri)) as store:
         assert (await start(tree, store, 1, run_id=LATER)).success
-    assert world.calls.count("pay") == 1
+    assert len(service.received) == 1
     backup.restore()
-    return paying(world, policy, effect)
+    return paying(service, policy, effect)
 
 
 @pytest.mark.guarantee("G3")
 @pytest.mark.parametrize(
-    ("policy", "status", "payments"),
+    ("policy", "status", "requests"),
     [
         ("pause", RunStatus.PAUSED, 1),
         ("reconcile", RunStatus.COMPLETED, 1),
@@ -101,21 +115,21 @@ async def _restored(uri: str, world: World, policy: InDoubt = "pause", effect: A
     ],
 )
 async def test_a_call_after_the_backup_is_in_doubt(
-    store_uri: str, policy: InDoubt, status: RunStatus, payments: int
+    store_uri: str, service: Service, policy: InDoubt, status: RunStatus, requests: int
 ) -> None:
-    world = World()
-    tree = await _restored(store_uri, world, policy)
+    tree = await _restored(store_uri, service, policy)
     assert [run.run_id for run in mark_unfinished(store_uri, ADA, dry_run=False)] == [LATER]
     async with aclosing(SqlStateStore(store_uri)) as store:
         result = await resume(tree, store)
         assert result.status is status
-        assert world.calls.count("pay") == payments
+        assert len(service.received) == requests
         assert [act.verb for act in await store.acts(LATER)] == [Verb.AFTER_RESTORE]
         if policy == "pause":
             assert [pause.kind for pause in result.pauses] == [PauseKind.DOUBT]
             await store.answer(LATER, result.pauses[0].pause_id, b'{"resolution":"retry"}')
             done = await resume(tree, store)
-            assert (done.status, world.calls.count("pay")) == (RunStatus.COMPLETED, 2)
+            assert (done.status, len(service.received)) == (RunStatus.COMPLETED, 2)
+    assert list(service.paid.values()) == [1], "a request that is made again has the key of the first one"
 
 
 async def test_a_dry_run_changes_nothing(store_uri: str) -> None:
@@ -128,12 +142,12 @@ async def test_a_dry_run_changes_nothing(store_uri: str) -> None:
         assert await store.acts(RUN) == []
 
 
-async def test_a_call_without_a_lasting_effect_is_made_again(store_uri: str) -> None:
-    world = World()
-    tree = await _restored(store_uri, world, effect="idempotent")
+async def test_a_call_that_may_be_repeated_is_made_again(store_uri: str, service: Service) -> None:
+    tree = await _restored(store_uri, service, effect="idempotent")
     mark_unfinished(store_uri, ADA, dry_run=False)
     async with aclosing(SqlStateStore(store_uri)) as store:
         assert (await resume(tree, store)).success
+    assert (len(service.received), len(service.paid)) == (2, 1)
 
 
 @pytest.mark.guarantee("G5")
@@ -154,23 +168,26 @@ async def test_every_unfinished_run_is_marked_once_and_its_old_owner_is_fenced_o
         assert not mark_unfinished(store_uri, ADA, dry_run=True)[0].was_marked, "it was executed since"
 
 
-async def test_a_call_that_was_under_way_at_the_backup_opens_one_doubt(store_uri: str) -> None:
-    world, backup = World(), Backup(store_uri)
+async def test_a_call_that_was_under_way_at_the_backup_opens_one_doubt(
+    store_uri: str, service: Service
+) -> None:
+    backup = Backup(store_uri)
     moments = [backup.take]
 
-    def pay(_: Any) -> str:
+    async def charge(_: Any, idempotency_key: str) -> Any:
         if moments:
             moments.pop()()
-        return "paid"
+        return await pay("async_httpx", service.url, idempotency_key)
 
-    tree = pipeline(Step(name="pay", call=world.add("pay", pay), enforce_idempotency=True))
+    tree = pipeline(Step(name="pay", call=CallableRef("bank:charge", charge), enforce_idempotency=True))
     async with aclosing(SqlStateStore(store_uri)) as store:
         assert (await start(tree, store, 1, run_id=LATER)).success
     backup.restore()
     mark_unfinished(store_uri, ADA, dry_run=False)
     async with aclosing(SqlStateStore(store_uri)) as store:
         [question] = (await resume(tree, store)).pauses
+        assert len(service.received) == 1
         await store.answer(LATER, question.pause_id, b'{"resolution":"retry"}')
         assert (await resume(tree, store)).success
         assert len(await store.pauses(LATER)) == 1
-    assert world.calls == ["pay", "pay"]
+    assert (len(service.received), len(service.paid)) == (2, 1)
