@@ -40,6 +40,30 @@ async def test_leases_are_renewed_while_the_event_loop_runs(store_uri: str) -> N
     await other.aclose()
 
 
+@pytest.mark.guarantee("G16")
+async def test_a_lease_begins_when_its_run_is_taken(store_uri: str) -> None:
+    store = await SqlStateStore.open(store_uri, lease_s=0.5, renew_s=0.1)
+    await asyncio.sleep(0.6)  # longer than a lease since the store was opened
+    await store.accept(new_run(), {})
+    assert store.may_begin(RUN)
+    await store.aclose()
+
+
+@pytest.mark.guarantee("G5", "G16")
+async def test_a_renewal_notices_that_another_process_executes_the_run(store_uri: str) -> None:
+    mine, other = SqlStateStore(store_uri, renew_s=0.1), SqlStateStore(store_uri)
+    await mine.accept(new_run(), {})
+    assert mine.may_begin(RUN)
+    await other.write_apart(
+        lambda connection: connection.execute(runs.update().values(owner="other", fence=runs.c.fence + 1))
+    )
+    async with asyncio.timeout(20):  # less than a lease
+        while mine.may_begin(RUN):  # noqa: ASYNC110 - the writer renews in its thread
+            await asyncio.sleep(0.02)
+    await mine.aclose()
+    await other.aclose()
+
+
 def test_leases_expire_after_their_event_loop_has_ended(store_uri: str) -> None:
     mine, other = SqlStateStore(store_uri, lease_s=0.3, renew_s=0.1), SqlStateStore(store_uri)
 
@@ -183,6 +207,20 @@ def test_a_closed_store_leaves_no_timer_in_an_event_loop(store_uri: str) -> None
     gc.collect()
     assert not [each for each in timers if each() is not None]
     loop.close()
+
+
+@pytest.mark.guarantee("G26")
+def test_a_store_keeps_nothing_of_the_event_loops_that_have_ended(store_uri: str) -> None:
+    others, store = len(_heartbeats()), SqlStateStore(store_uri)
+
+    async def start(number: int) -> None:
+        await store.accept(new_run(f"run-{number}"), {})
+
+    for number in range(10):
+        asyncio.run(start(number))
+        gc.collect()
+    assert len(_heartbeats()) - others <= 2, "those of the newest loop, and of the one before it"
+    asyncio.run(store.aclose())
 
 
 def _heartbeats() -> list[Heartbeat]:
