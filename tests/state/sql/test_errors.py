@@ -298,5 +298,6 @@ def test_sqlite_errors_are_retried_only_when_that_can_help(
     refused.sqlite_errorcode = code
     found = errors.of_sqlite("state.db", refused, "because")
     assert type(found) is error
+    assert "state.db" in str(found).partition(":")[0]
     if is_retried is not None:
         assert found.retryable is is_retried

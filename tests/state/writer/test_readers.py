@@ -36,7 +36,7 @@ async def busy(store: SqlStateStore) -> AsyncIterator[None]:
     occupied = asyncio.ensure_future(store.read(slow))
     await asyncio.to_thread(reading.wait)
     yield
-    await asyncio.sleep(0)  # the tasks of this block ask now
+    await asyncio.sleep(0)  # the reads of this block begin
     may_end.set()
     await occupied
 
@@ -45,8 +45,8 @@ async def test_a_read_sees_writes_committed_while_others_read(store_uri: str) ->
     store = await SqlStateStore.open(store_uri, pool_max=2)  # one connection reads
     async with busy(store):
         run = await store.accept(new_run(), {})
-        asked = asyncio.ensure_future(store.runs(RunQuery()))
-    assert [record.run_id for record in await asked] == [run.run_id]
+        reading = asyncio.ensure_future(store.runs(RunQuery()))
+    assert [record.run_id for record in await reading] == [run.run_id]
     await store.aclose()
 
 
@@ -64,8 +64,8 @@ async def test_waiting_reads_of_many_runs_are_one_query(
 
     monkeypatch.setattr(queries, "records", counted)
     async with busy(store):
-        asked = [asyncio.ensure_future(store.run(run.run_id)) for run in held]
-    assert [record.run_id for record in await asyncio.gather(*asked)] == [run.run_id for run in held]
+        reads = [asyncio.ensure_future(store.run(run.run_id)) for run in held]
+    assert [record.run_id for record in await asyncio.gather(*reads)] == [run.run_id for run in held]
     assert queried == [20]
     await store.aclose()
 
@@ -75,7 +75,7 @@ async def test_every_read_that_shared_a_lost_connection_is_answered(postgres_uri
     store = await SqlStateStore.open(postgres_uri, pool_max=2)
     await store.accept(new_run(), {})
     async with busy(store):
-        asked = [
+        reads = [
             asyncio.ensure_future(store.read(lambda connection, n: connection.scalar(sa.select(n)), number))
             for number in range(3)
         ]
@@ -84,7 +84,7 @@ async def test_every_read_that_shared_a_lost_connection_is_answered(postgres_uri
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
-    assert await asyncio.gather(*asked) == [0, 1, 2]
+    assert await asyncio.gather(*reads) == [0, 1, 2]
     await store.aclose()
 
 
