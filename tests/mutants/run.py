@@ -90,8 +90,12 @@ def copied() -> Iterator[Path]:
 
 
 def run_tests(copy: Path, tests: Sequence[str], only: str, timeout_s: float) -> tuple[int, str]:
-    """Run tests in the copy; return pytest's exit code and the end of its output. A timeout counts as failed."""
+    """Run tests in the copy; return pytest's exit code and the end of its output. A timeout counts as failed.
+
+    A single test may take a third of the time.
+    """
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:randomly", "-p", "no:cacheprovider"]
+    command += ["--timeout", str(timeout_s / 3)]
     command += ["-m", "not model", *tests, *(["-k", only] if only else [])]
     environment = {**os.environ, "PYTHONPATH": str(copy / "src")}
     environment.pop("FLUJO_EVIDENCE", None)  # runs of mutants are not evidence

@@ -35,9 +35,11 @@ async def busy(store: SqlStateStore) -> AsyncIterator[None]:
 
     occupied = asyncio.ensure_future(store.read(slow))
     await asyncio.to_thread(reading.wait)
-    yield
-    await asyncio.sleep(0)  # the reads of this block begin
-    may_end.set()
+    try:
+        yield
+        await asyncio.sleep(0)  # the reads of this block begin
+    finally:
+        may_end.set()
     await occupied
 
 
