@@ -38,12 +38,12 @@ def test_the_named_test_detects_the_mutation(mutation: Mutation) -> None:
 
 
 @pytest.mark.parametrize("guarantee", RELIABILITY.GUARANTEES)
-def test_each_guarantee_has_five_mutations(guarantee: str) -> None:
+def test_each_guarantee_has_mutations_by_hand_and_generated_ones(guarantee: str) -> None:
     by_hand = [each.name for each in mutations() if guarantee in each.guarantees]
     generated = {
         str(edit) for target in targets() if target.guarantee == guarantee for edit in target.edits()
     }
-    assert generated
+    assert len(by_hand) >= 3
     assert len(by_hand) + len(generated) >= 5
 
 
