@@ -9,11 +9,24 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flujo.domain.run import RunStatus
-from flujo.exceptions import Fenced, ResumeConflict, StateBackendUnavailable
-from support import PROGRAMS, Program, StoppingStore, World, everything, resume, start
+from flujo.exceptions import Fenced, JournalConflict, ResumeConflict, StateBackendUnavailable
+from support import (
+    PROGRAMS,
+    MapStep,
+    Program,
+    StoppingStore,
+    World,
+    call,
+    everything,
+    pipeline,
+    resume,
+    start,
+)
 
 if TYPE_CHECKING:
+    from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import StateStore
+    from flujo.domain.steps import BaseStep
 
 
 @pytest.fixture(params=PROGRAMS)
@@ -82,6 +95,25 @@ async def test_a_completed_subtree_is_not_loaded_again(store: StateStore) -> Non
     await resume(everything(world), watched, run_id="run")
     assert "loop[0]" not in levels
     assert "child" in levels  # where the run stopped
+
+
+@pytest.mark.guarantee("G1")
+async def test_a_recorded_step_is_not_the_result_of_a_step_of_another_kind(store: StateStore) -> None:
+    world = World()
+
+    def broken(_: Any) -> Any:
+        raise ValueError("not yet")
+
+    def tree(first: BaseStep) -> Pipeline:
+        return pipeline(first, call("last", world.add("last", broken)))
+
+    await start(tree(call("first", world.add("first"))), store, 1)
+    body = pipeline(call("item", world.add("item")))
+    result = await resume(tree(MapStep("first", over="[1]", body=body)), store, retry_failed=True)
+    conflict = result.cause
+    assert isinstance(conflict, JournalConflict)
+    assert (conflict.path, conflict.recorded, conflict.now) == ("first", "step", "map")
+    assert world.calls == ["first", "last"]
 
 
 async def test_a_zombie_cannot_write(store: StateStore) -> None:
