@@ -22,6 +22,8 @@ from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
+import printed_commands
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -196,6 +198,8 @@ class Popen:
         self.wait(None if until is None else max(0.0, until - time.monotonic()))
         for _, stream in streams:
             stream.close()
+        for output in read.values():
+            printed_commands.check(output)
         return read.get(1, ""), read.get(2, "")
 
     def send_signal(self, number: int) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from flujo.domain.commands import command
 from flujo.exceptions import SettingsError
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class TomlFile:
                 uses = f"`{'.'.join(key)}` uses ${{{name}}}"
                 raise SettingsError(
                     f"{self.place(key)}: {uses}, which is not set in the environment",
-                    hint=f"set it: export {name}=…",
+                    hint=f"set it: `{command('export', f'{name}=VALUE')}`",
                     file=str(self.path),
                 )
             return environment[name]

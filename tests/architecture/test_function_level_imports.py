@@ -54,7 +54,7 @@ CEILING = {
     "cli/options.py": 6,
     "cli/progress.py": 6,
     "cli/report_formats.py": 3,
-    "cli/run_command.py": 6,
+    "cli/run_command.py": 5,
     "cli/terminal.py": 1,
     "cli/trace_rendering.py": 1,
     "domain/context_references.py": 1,

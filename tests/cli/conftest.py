@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 from typer.testing import CliRunner
 
+import printed_commands
 import warm
 from flujo.cli.app import app
 from flujo.services.admin.scaffold import scaffold
@@ -147,6 +148,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 @pytest.fixture
 def flujo(project: Project) -> Flujo:
     def call(*words: str, stdin: str | None = None) -> Result:
-        return CliRunner().invoke(app, list(words), input=stdin, prog_name="flujo")
+        result = CliRunner().invoke(app, list(words), input=stdin, prog_name="flujo")
+        printed_commands.check(result.output)
+        return result
 
     return call

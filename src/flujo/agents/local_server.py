@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from flujo.agents.local_weights import locked
+from flujo.domain.commands import command
 from flujo.exceptions import ModelUnavailable, ProviderUnavailable
 
 CONTEXT_TOKENS = 4096
@@ -70,7 +71,8 @@ class _Files:
         if not _is_private(folder):
             raise ModelUnavailable(
                 f"local models are not started: other users can write to {folder}, or it belongs to one",
-                hint=f"make it your own: chmod 700 {folder}; or set FLUJO_CACHE_DIR to another folder",
+                hint=f"make it your own: `{command('chmod', '700', str(folder))}`; "
+                "or set FLUJO_CACHE_DIR to another folder",
                 model=model.name,
                 retryable=False,
             )
@@ -86,7 +88,7 @@ def require_runtime() -> None:
     if importlib.util.find_spec("xllamacpp") is None:
         raise ProviderUnavailable(
             "local models need a package that is not installed: xllamacpp",
-            hint="pip install 'flujo[local]'",
+            hint=command("pip", "install", "flujo[local]"),
             provider="local",
             retryable=False,
         )

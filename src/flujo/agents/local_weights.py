@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from flujo.domain.commands import command
 from flujo.domain.wording import listed
 from flujo.exceptions import ModelDigestMismatch, ModelUnavailable
 
@@ -257,7 +258,7 @@ def _mismatch(path: Path, model: LocalModel, found: str, *, fetched: bool = Fals
         f"expected {model.sha256}",
         hint="try again later, and report it if it persists"
         if fetched
-        else f"download it again with `flujo models pull {model.name}`",
+        else f"download it again with `{command('flujo', 'models', 'pull', model.name)}`",
         path=str(path),
         found=found,
         expected=model.sha256,

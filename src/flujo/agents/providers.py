@@ -12,6 +12,7 @@ from pydantic_ai.models import Model, infer_model
 from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
 
 from flujo.agents.connection import Connection
+from flujo.domain.commands import command
 from flujo.domain.wording import did_you_mean, listed
 from flujo.exceptions import ModelUnavailable, ProviderUnavailable
 
@@ -180,7 +181,7 @@ def _not_installed(provider: str, error: ImportError) -> ProviderUnavailable:
     package = f"flujo[{extra}]" if extra in EXTRAS else f"pydantic-ai-slim[{extra}]"
     return ProviderUnavailable(
         f"provider {provider!r} needs a package that is not installed",
-        hint=f"pip install '{package}'",
+        hint=command("pip", "install", package),
         provider=provider,
         retryable=False,
     )

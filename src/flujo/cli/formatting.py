@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +92,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def short_id(run_id: str) -> str:
     """Return a run id to type: the first 12 characters of a generated id, any other id in full."""
-    return run_id[:12] if len(run_id) == 32 and run_id.isalnum() else shlex.quote(run_id)
+    return run_id[:12] if len(run_id) == 32 and run_id.isalnum() else run_id
 
 
 def usage_data(used: Usage) -> dict[str, Any]:

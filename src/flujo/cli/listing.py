@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flujo.cli import formatting
+from flujo.domain.commands import command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from flujo.cli.terminal import Terminal
+    from flujo.domain.commands import ShellCommand
 
 _COLUMNS = {
     "run": "RUN",
@@ -47,18 +49,18 @@ def run_data(run: Any) -> dict[str, Any]:
     }
 
 
-def next_for(run_id: str, status: str) -> str:
+def next_for(run_id: str, status: str) -> ShellCommand:
     """Return the next command to suggest for a run with this status."""
     run = formatting.short_id(run_id)
     match status:
         case "paused":
-            return f"flujo tasks show {run}"
+            return command("flujo", "tasks", "show", run)
         case "failed":
-            return f"flujo resume {run} --retry-failed"
+            return command("flujo", "resume", run, "--retry-failed")
         case "completed" | "cancelled":
-            return f"flujo trace {run}"
+            return command("flujo", "trace", run)
         case _:
-            return f"flujo resume {run}"
+            return command("flujo", "resume", run)
 
 
 def _row(run: Any) -> dict[str, str]:

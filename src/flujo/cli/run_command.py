@@ -12,8 +12,8 @@ import typer
 from flujo.cli import event_loop, formatting
 from flujo.cli.exit_codes import ExitCode, of_run
 from flujo.cli.progress import Progress, progress
+from flujo.domain.commands import command
 from flujo.domain.paths import shown
-from flujo.domain.run import PauseKind
 from flujo.governance.logs import logger
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _stopped(terminal: Terminal, number: signal.Signals, run_id: str) -> ExitCod
     else:
         word = "interrupted" if interrupted else "stopped"
         terminal.say(f"{word}; completed steps are kept", "yellow")
-        terminal.next(f"flujo resume {formatting.short_id(run_id)}", "continue where it stopped")
+        terminal.next(command("flujo", "resume", formatting.short_id(run_id)), "continue where it stopped")
     return ExitCode.INTERRUPTED if interrupted else ExitCode.TERMINATED
 
 
@@ -168,17 +168,17 @@ def _report(invocation: Invocation, result: PipelineResult[Any, Any], *, as_json
     match str(result.status):
         case "completed":
             terminal.say("  ".join(filter(None, ["completed", spent])), "green")
-            terminal.next(f"flujo trace {run}", "show what happened")
+            terminal.next(command("flujo", "trace", run), "show what happened")
         case "paused":
             for pause in result.pauses:
                 ask(terminal, run, pause, alone=len(result.pauses) == 1, as_json=as_json)
         case "failed":
             _report_failure(invocation, result)
-            terminal.next(f"flujo resume {run} --retry-failed", "retry the failed step")
+            terminal.next(command("flujo", "resume", run, "--retry-failed"), "retry the failed step")
         case status:
             reason = f": {result.error.message}" if result.error else ""
             terminal.say(f"{status}{reason}", "yellow")
-            terminal.next(f"flujo trace {run}", "show what happened")
+            terminal.next(command("flujo", "trace", run), "show what happened")
 
 
 def _report_failure(invocation: Invocation, result: PipelineResult[Any, Any]) -> None:
@@ -206,11 +206,6 @@ def ask(terminal: Terminal, run: str, pause: Pause, *, alone: bool = True, as_js
 
 def answer_with(terminal: Terminal, run: str, pause: Pause, *, alone: bool) -> None:
     """Name the command that answers an open question."""
-    from flujo.services.project.inputs import example
-    from flujo.services.runs.answers import address
+    from flujo.services.runs.answers import address, settled_by
 
-    target = run if alone else address(run, pause.pause_id)
-    if pause.kind is PauseKind.DOUBT:
-        terminal.next(f"flujo tasks resolve {target} --as done|retry|fail")
-    else:
-        terminal.next(f"flujo tasks resume {target} {example(formatting.decoded(pause.answer_schema))}")
+    terminal.next(*settled_by(run if alone else address(run, pause.pause_id), pause))

@@ -16,6 +16,8 @@ from flujo.governance.sink import GATE
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from flujo.domain.commands import ShellCommand
+
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
 
 # A style is marked with a number that only this process knows, so that a text cannot colour itself.
@@ -54,8 +56,8 @@ class Terminal:
         """Write a message to stderr, with a newline."""
         self._write(f"{self.styled(GATE.text(text), *styles, to=self.err)}\n", self.err)
 
-    def next(self, command: str, why: str = "") -> None:
-        """Suggest the next command and say what it does."""
+    def next(self, command: ShellCommand, why: str = "") -> None:
+        """Suggest the next command and say what it does, or what its words in capitals stand for."""
         reason = f"   ({why})" if why else ""
         self.say(f"{self.styled('next:', 'dim', to=self.err)} {visible_line(command)}{reason}")
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from flujo.domain.commands import command
 from flujo.exceptions import ReferenceMissing, SettingsError
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class BucketProvider:
         except ImportError as error:
             raise SettingsError(
                 f"state provider {url!r} needs a package that is not installed: {error.name}",
-                hint="pip install 'flujo[s3]'",
+                hint=command("pip", "install", "flujo[s3]"),
             ) from error
         # The other side refuses an upload whose bytes are not those of its checksum.
         self.verifies_writes = url.startswith("s3://")

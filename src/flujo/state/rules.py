@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.acts import Act, Verb
+from flujo.domain.commands import command
 from flujo.domain.run import NewRun, Pause, PauseKind, RunQuery, RunRecord, RunStatus, Write
 from flujo.exceptions import (
     Fenced,
@@ -48,7 +49,8 @@ def accept_twice(there: RunRecord, new: NewRun) -> StateError:
         )
     return ResumeConflict(
         f"run {new.run_id} exists already; it is {there.status}",
-        hint=f"`flujo resume {new.run_id}` continues it; `--if-exists return` shows its result",
+        hint=f"`{command('flujo', 'resume', new.run_id)}` continues it; "
+        "`--if-exists return` shows its result",
         record=there,
         status=there.status,
         run_id=new.run_id,
@@ -87,7 +89,7 @@ def claim_refusal(
     if status not in statuses or not status.can_become(RunStatus.RUNNING):
         return ResumeConflict(
             f"run {run_id} is {status}, so there is nothing to continue here",
-            hint=f"`flujo trace {run_id}` shows what happened in it",
+            hint=f"`{command('flujo', 'trace', run_id)}` shows what happened in it",
             run_id=run_id,
             status=status,
         )
@@ -112,7 +114,7 @@ def cancel_refusal(run_id: RunId, status: RunStatus) -> ResumeConflict | None:
         return None
     return ResumeConflict(
         f"run {run_id} is {status} and cannot be cancelled",
-        hint=f"`flujo trace {run_id}` shows what happened in it",
+        hint=f"`{command('flujo', 'trace', run_id)}` shows what happened in it",
         run_id=run_id,
         status=status,
     )
@@ -209,21 +211,22 @@ def answered(run_id: RunId, pauses: Sequence[Pause], pause_id: StepPath, answer:
     if pause.is_expired:
         raise ResumeConflict(
             f"the deadline of the question at {pause_id!r} of run {run_id} passed before this answer came",
-            hint=f"the run applied `on_deadline` and continued; see `flujo tasks show {run_id}`",
+            hint="the run applied `on_deadline` and continued; "
+            f"see `{command('flujo', 'tasks', 'show', run_id)}`",
             run_id=run_id,
             won="deadline",
         )
     if pause.answer is not None and pause.answer != answer:
         raise ResumeConflict(
             f"the question at {pause_id!r} of run {run_id} was answered before, with something else",
-            hint=f"`flujo tasks show {run_id}` shows that answer",
+            hint=f"`{command('flujo', 'tasks', 'show', run_id)}` shows that answer",
             run_id=run_id,
             won="answer",
         )
     if pause.void and pause.answer is None:
         raise ResumeConflict(
             f"the question at {pause_id!r} of run {run_id} is closed: the run continued or ended without it",
-            hint=f"`flujo trace {run_id}` shows what happened",
+            hint=f"`{command('flujo', 'trace', run_id)}` shows what happened",
             run_id=run_id,
         )
     return pause

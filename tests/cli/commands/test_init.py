@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def test_the_first_four_commands_of_a_new_project_work(flujo: Flujo, tmp_path: Path) -> None:
     made = flujo("init", str(tmp_path / "new"))
     assert made.exit_code == 0
-    assert f"next: cd {tmp_path / 'new'} && flujo run hello --input Ada" in made.stderr
+    assert f"next: flujo -C {tmp_path / 'new'} run hello --input Ada" in made.stderr
     inside = ("-C", str(tmp_path / "new"))
     assert flujo(*inside, "validate").exit_code == 0
     assert flujo(*inside, "migrate").exit_code == 0

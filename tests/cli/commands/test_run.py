@@ -109,7 +109,7 @@ def test_no_input_says_how_to_give_it(flujo: Flujo) -> None:
     assert result.exit_code == 2
     assert result.stderr == snapshot("""\
 error: the input is missing [FLJ601]
-  hint: pass --input TEXT
+  hint: pass `--input TEXT`
 """)
 
 
@@ -133,7 +133,7 @@ def test_a_warning_is_mentioned_and_stops_nothing(flujo: Flujo, project: Project
     project.blueprint("shapes", SHAPES.replace("steps:", 'agents: {spare: {model: "local:smollm2"}}\nsteps:'))
     result = flujo("run", "shapes", "--input", "Ada")
     assert result.exit_code == 0
-    assert "1 warning: flujo validate blueprints/shapes.yaml" in result.stderr
+    assert "1 warning: `flujo validate blueprints/shapes.yaml` shows them" in result.stderr
 
 
 def test_json_gives_the_whole_result(flujo: Flujo) -> None:
@@ -181,7 +181,7 @@ def test_a_run_that_waits_exits_with_5_and_says_how_to_answer(flujo: Flujo) -> N
     assert (result.exit_code, result.stdout) == (5, "Send this? Hello, Ada!\n")
     assert "waiting for an answer at `approve`:\n" in result.stderr
     assert "next: flujo tasks resume " in result.stderr
-    assert result.stderr.rstrip().endswith("--field ok=true")
+    assert result.stderr.rstrip().endswith("--field ok=OK   (OK: true or false)")
     assert flujo("run", "ask", "--paused-ok").exit_code == 0
 
 

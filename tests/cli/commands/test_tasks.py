@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import re
+import shlex
 from typing import TYPE_CHECKING
 
 import pytest
@@ -57,7 +58,7 @@ created:   <time>
 updated:   <time>
 waiting for an answer at `approve`:
 Send this? Hello, Ada!
-next: flujo tasks resume <run> --field ok=true
+next: flujo tasks resume <run> --field ok=OK   (OK: true or false)
 """)
 
 
@@ -241,7 +242,7 @@ def test_resolving_a_question_is_refused_and_the_question_stays_open(
     refused = flujo("tasks", "resolve", "@last", "--as", outcome, "--json", *detach)
     assert (refused.exit_code, refused.stdout) == (8, "")
     assert f"`approve` of run {run_id} is a question, not a call in doubt [FLJ512]" in refused.stderr
-    assert f"use `flujo tasks resume {run_id}:approve …`" in refused.stderr
+    assert f"use `flujo tasks resume {run_id}:approve --field ok=OK` (OK: true or false)" in refused.stderr
     assert flujo("tasks", "resolve", "@last:approve", "--as", outcome).exit_code == 8
     assert json.loads(flujo("tasks", "show", "@last", "--json").stdout)["acts"] == []
     assert flujo("tasks", "resume", "@last", "--field", "ok=true").stdout == "true\n"
@@ -265,3 +266,33 @@ steps: [{{kind: hitl, name: ask, message: "How?", answer_schema: {schema}}}]
     assert refused.exit_code == 8
     answered = flujo("tasks", "resume", "@last", "--field", "resolution=retry")
     assert json.loads(answered.stdout) == {"resolution": "retry"}
+
+
+DECIDE = """\
+version: "1"
+name: decide
+steps:
+  - kind: hitl
+    name: approve
+    message: Well?
+    answer_schema:
+      type: object
+      required: [decision, "in detail; $(touch pasted)"]
+      properties:
+        decision: {enum: [approve, amend, "no | never"]}
+        "in detail; $(touch pasted)": {type: string}
+output: "{{ steps.approve.output.decision }}"
+"""
+
+
+def test_a_suggested_answer_is_one_command_that_decides_nothing(flujo: Flujo, project: Project) -> None:
+    project.blueprint("decide", DECIDE)
+    asked = flujo("run", "decide", "--run-id", "d1").stderr.splitlines()[-1]
+    assert asked == snapshot("""\
+next: flujo tasks resume d1 --field decision=DECISION --field 'in detail; $(touch pasted)=TEXT'   (DECISION: approve, amend or "no | never")\
+""")
+    pasted = shlex.split(asked.removeprefix("next: ").partition("   (")[0])
+    refused = flujo(*pasted[1:])
+    assert refused.exit_code == 2, refused.stderr
+    assert "'DECISION'" in refused.stderr
+    assert flujo("tasks", "list", "--status", "paused", "--json").stdout != "[]\n"

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flujo.exceptions import InputRejected, SettingsError
-from flujo.services.project.inputs import Given, read_fields, read_input, read_metadata, read_overrides
+from flujo.services.project.inputs import (
+    Given,
+    example,
+    read_fields,
+    read_input,
+    read_metadata,
+    read_overrides,
+)
 
 TEXT = {"type": "string"}
 TICKET = {"type": "object", "required": ["text"], "properties": {"text": {"type": "string"}}}
@@ -48,7 +55,10 @@ def test_text_that_is_not_json_fills_the_only_required_text_with_a_note() -> Non
 def test_text_that_is_not_json_is_refused_if_several_fields_are_required() -> None:
     with pytest.raises(InputRejected, match="is not JSON") as caught:
         read(ORDER, text="two of A1")
-    assert caught.value.hint == "pass JSON, or fields: --field id=TEXT --field count=1"
+    assert (
+        caught.value.hint
+        == "pass JSON, or fields: `--field id=TEXT --field count=COUNT` (COUNT: a whole number)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,7 +118,7 @@ def test_json_that_the_journal_cannot_hold_is_refused(text: str) -> None:
 def test_missing_input_names_the_required_fields() -> None:
     with pytest.raises(InputRejected, match="the input is missing") as caught:
         read(TICKET)
-    assert caught.value.hint == "pass --field text=TEXT"
+    assert caught.value.hint == "pass `--field text=TEXT`"
 
 
 def test_no_input_is_fine_where_none_is_needed() -> None:
@@ -193,3 +203,48 @@ def test_no_words_make_anything_but_a_typed_refusal(pairs: list[str]) -> None:
     ):
         with contextlib.suppress(SettingsError):
             function(pairs)
+
+
+@pytest.mark.parametrize(
+    ("schema", "options", "values"),
+    [
+        ({"enum": ["approve", "amend"]}, ("--input", "VALUE"), "VALUE: approve or amend"),
+        ({"type": "boolean"}, ("--input", "VALUE"), "VALUE: true or false"),
+        ({"type": "string"}, ("--input", "TEXT"), ""),
+        (
+            {"properties": {"ok": {"type": "boolean"}, "why": {"type": "string"}}},
+            ("--field", "ok=OK", "--field", "why=TEXT"),
+            "OK: true or false",
+        ),
+        ({"properties": {"ok": {"enum": ["OK", "NO"]}}}, ("--field", "ok=OK_VALUE"), "OK_VALUE: OK or NO"),
+        ({"properties": {"a; b": {"const": "x|y"}}}, ("--field", "a; b=VALUE"), 'VALUE: "x|y"'),
+        (
+            {"properties": {"n": {"type": ["integer", "null"]}}},
+            ("--field", "n=N"),
+            "N: a whole number or null",
+        ),
+    ],
+)
+def test_an_example_names_the_choices_beside_the_options(
+    schema: object, options: tuple[str, ...], values: str
+) -> None:
+    found = example(schema)
+    assert (found.options, found.values) == (options, values)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"enum": ["approve", "amend"]},
+        {"type": "boolean"},
+        {"type": "integer"},
+        {"type": "array"},
+        {"const": "VALUE"},
+        {"type": "object", "properties": {"ok": {"enum": ["OK", "NO"]}}},
+    ],
+)
+def test_an_example_pasted_as_it_is_decides_nothing(schema: dict[str, object]) -> None:
+    name, value = example(schema).options
+    given = Given(text=value) if name == "--input" else Given(fields=[value])
+    with pytest.raises(InputRejected):
+        read_input(schema, given)

@@ -75,7 +75,7 @@ async def test_a_verb_of_a_runner_acts_on_its_own_kind_of_pause(store: StateStor
         assert both == [PauseKind.DOUBT, PauseKind.QUESTION]
         with pytest.raises(WrongPauseKind, match="is a question, not a call in doubt") as refused:
             await runner.resolve_async(RUN, "retry", pause_id=QUESTION)
-        assert refused.value.hint == "use `flujo tasks resume run:both:ask/ok …`"
+        assert refused.value.hint == "use `flujo tasks resume run:both:ask/ok --input TEXT`"
         assert (refused.value.facts["kind"], refused.value.facts["pause_id"]) == ("question", QUESTION)
         with pytest.raises(WrongPauseKind, match="is a call in doubt, not a question") as refused:
             await runner.resume_async(RUN, {"resolution": "retry"}, pause_id=DOUBT)

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from flujo.domain.commands import command
 from flujo.domain.wording import short
 from flujo.exceptions import CallableError
 
@@ -124,7 +125,8 @@ def _import(module: str, target: str) -> ModuleType:
     except (Exception, SystemExit) as error:  # the top level of a module is user code
         raise CallableError(
             f"`{target}` cannot be imported: `{module}` raised {type(error).__name__}: {error}",
-            hint=f"`python -c 'import {module}'` in the project's folder shows the traceback",
+            hint=f"`{command('python', '-c', f'import {module}')}` in the project's folder "
+            "shows the traceback",
             target=target,
         ) from error
 

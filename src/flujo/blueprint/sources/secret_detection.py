@@ -28,7 +28,7 @@ SECRET_LITERAL = rule(
     "password, and random text under a name such as `api_key`. The text itself is never printed.",
     why="Blueprints are committed, pinned into every run, and shown in traces, so nothing in them is secret.",
     example="agents:\n  sorter: {model: openai:gpt-5-mini, model_settings: {api_key: sk-…}}",
-    instead="# export OPENAI_API_KEY=…; a provider's key comes from the environment\n"
+    instead="# the key comes from the environment: OPENAI_API_KEY\n"
     "agents:\n  sorter: {model: openai:gpt-5-mini}",
 )
 

@@ -7,6 +7,7 @@ import typer
 
 from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
+from flujo.domain.commands import command
 
 if TYPE_CHECKING:
     from flujo.cli.terminal import Terminal
@@ -59,7 +60,7 @@ def _explain_blueprint(invocation: Invocation, blueprint: str, *, imports: bool,
     text = story(path, pipeline, findings)
     _write(invocation.terminal, {"blueprint": path}, "story", text, as_json=as_json)
     if not as_json:
-        invocation.terminal.next(f"flujo graph {blueprint}", "draw the blueprint")
+        invocation.terminal.next(command("flujo", "graph", blueprint), "draw the blueprint")
 
 
 def _write(terminal: "Terminal", of: dict[str, str], key: str, text: str, *, as_json: bool) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from flujo.cli import completion
 from flujo.cli.invocation import Invocation
+from flujo.domain.commands import command
 from flujo.governance.screen import visible
 from flujo.governance.sink import GATE
 
@@ -59,7 +60,9 @@ def graph(
         from flujo.cli.outline import show_outline
 
         show_outline(terminal, pipeline, unfold=unfold)
-        terminal.next(f"flujo graph {blueprint} --format mermaid", "draw it for a pull request")
+        terminal.next(
+            command("flujo", "graph", blueprint, "--format", "mermaid"), "draw it for a pull request"
+        )
         return
     drawing = _draw(pipeline, form, unfold=unfold)
     if output is None:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from flujo.cli.invocation import Invocation
+from flujo.domain.commands import command
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -29,5 +30,5 @@ def init(
         terminal.say(f"  {terminal.styled('wrote', 'green', to=terminal.err)} {folder / path}")
     for path in made.kept:
         terminal.say(f"  {terminal.styled('kept', 'dim', to=terminal.err)}  {folder / path}")
-    there = "" if folder == Path() else f"cd {folder} && "
-    terminal.next(f"{there}flujo run hello --input Ada")
+    there = () if folder == Path() else ("-C", str(folder))
+    terminal.next(command("flujo", *there, "run", "hello", "--input", "Ada"))

@@ -7,6 +7,7 @@ import typer
 from flujo.cli import options
 from flujo.cli.exit_codes import ExitCode
 from flujo.cli.invocation import Invocation
+from flujo.domain.commands import command
 from flujo.domain.wording import plural
 
 app = typer.Typer(
@@ -31,7 +32,7 @@ def lock(ctx: typer.Context) -> None:
         invocation.terminal.say(f"wrote {written.path.name}: {count}", "green")
     else:
         invocation.terminal.say(f"{written.path.name} is up to date: {count}", "green")
-    invocation.terminal.next("flujo lock verify", "check the files against the lock")
+    invocation.terminal.next(command("flujo", "lock", "verify"), "check the files against the lock")
 
 
 @app.command()
@@ -65,7 +66,7 @@ def verify(
             terminal.say(f"all files match {locking.LOCK_FILE}", "green")
     if differences:
         if not as_json:
-            terminal.next("flujo lock diff", "show the changes word by word")
+            terminal.next(command("flujo", "lock", "diff"), "show the changes word by word")
         raise typer.Exit(ExitCode.LOCK)
 
 
@@ -81,7 +82,7 @@ def show(ctx: typer.Context, as_json: options.AsJson = False) -> None:
         invocation.terminal.json(held)
         return
     show_lock(invocation.terminal, held)
-    invocation.terminal.next("flujo lock diff", "show what has changed since")
+    invocation.terminal.next(command("flujo", "lock", "diff"), "show what has changed since")
 
 
 @app.command()
@@ -111,7 +112,7 @@ def diff(
         terminal.json(diff_data(changes))
     elif changes:
         show_diff(terminal, changes)
-        terminal.next("flujo lock", "update the lock once the changes are tested")
+        terminal.next(command("flujo", "lock"), "update the lock once the changes are tested")
     else:
         terminal.say(
             f"no differences from {locking.LOCK_FILE}{f' of {revision}' if revision else ''}", "green"

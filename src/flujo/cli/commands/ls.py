@@ -8,6 +8,7 @@ import typer
 
 from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
+from flujo.domain.commands import command
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -62,4 +63,4 @@ def ls(
         terminal.table(columns, [asdict(item) for item in items])
     else:
         terminal.say("nothing to list")
-        terminal.next("flujo init", "create a project with a first blueprint")
+        terminal.next(command("flujo", "init"), "create a project with a first blueprint")

@@ -7,6 +7,7 @@ import typer
 from flujo.cli import options
 from flujo.cli.exit_codes import ExitCode
 from flujo.cli.invocation import Invocation
+from flujo.domain.commands import command
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -48,7 +49,7 @@ def migrate(
             f"{after.database} has schema {after.current or 'none'}; this Flujo needs {after.needed}"
         )
         if not after.is_newer:
-            terminal.next("flujo migrate")
+            terminal.next(command("flujo", "migrate"))
     else:
         terminal.say(f"{after.database}: schema {before.current or 'none'} → {after.current}", "green")
     if not after.is_current:

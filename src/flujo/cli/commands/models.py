@@ -7,6 +7,7 @@ import typer
 
 from flujo.cli import options
 from flujo.cli.invocation import Invocation
+from flujo.domain.commands import command
 
 app = typer.Typer(
     add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="List or download local models."
@@ -38,7 +39,7 @@ def list_(ctx: typer.Context, as_json: options.AsJson = False) -> None:
     missing = next((each.name for each in found if not each.present), None)
     if missing:
         invocation.terminal.next(
-            f"flujo models pull {missing}", "download it; a run that needs it downloads it too"
+            command("flujo", "models", "pull", missing), "download it; a run that needs it downloads it too"
         )
 
 

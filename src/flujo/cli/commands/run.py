@@ -7,6 +7,7 @@ import typer
 
 from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
+from flujo.domain.commands import command
 
 if TYPE_CHECKING:
     from flujo.cli.progress import Progress
@@ -93,7 +94,9 @@ def _mention_warnings(invocation: Invocation, loaded: "Blueprint") -> None:
 
     warnings = [finding for finding in loaded.diagnostics if finding.severity == "warning"]
     if warnings:
-        invocation.terminal.say(f"{summary(warnings)}: flujo validate {loaded.path}", "yellow")
+        invocation.terminal.say(
+            f"{summary(warnings)}: `{command('flujo', 'validate', loaded.path)}` shows them", "yellow"
+        )
 
 
 def _list(invocation: Invocation, *, as_json: bool) -> None:
@@ -107,7 +110,9 @@ def _list(invocation: Invocation, *, as_json: bool) -> None:
         terminal.json(known)
     elif known:
         terminal.table({"name": "NAME", "path": "PATH", "description": "DESCRIPTION"}, known)
-        terminal.next(f"flujo run {known[0]['name']}", "run one; `flujo run --help` shows how to pass input")
+        terminal.next(
+            command("flujo", "run", known[0]["name"]), "run one; `flujo run --help` shows how to pass input"
+        )
     else:
         terminal.say("no blueprints found")
-        terminal.next("flujo init", "create a project with a first blueprint")
+        terminal.next(command("flujo", "init"), "create a project with a first blueprint")

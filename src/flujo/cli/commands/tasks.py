@@ -7,6 +7,7 @@ import typer
 
 from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
+from flujo.domain.commands import command
 from flujo.domain.run import PauseKind, RunStatus
 
 if TYPE_CHECKING:
@@ -293,10 +294,10 @@ def _answer(
         invocation.terminal.json(result_data(result))
     if detach:
         invocation.terminal.say("answer recorded")
-        invocation.terminal.next(f"flujo resume {short_id(result.run_id)}", "resume the run")
+        invocation.terminal.next(command("flujo", "resume", short_id(result.run_id)), "resume the run")
     else:
         invocation.terminal.say(result.note)
-        invocation.terminal.next(f"flujo trace {short_id(result.run_id)}", "show its progress")
+        invocation.terminal.next(command("flujo", "trace", short_id(result.run_id)), "show its progress")
 
 
 def _show(terminal: "Terminal", detail: "TaskDetail") -> None:

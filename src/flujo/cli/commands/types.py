@@ -7,6 +7,7 @@ import typer
 from flujo.cli import options
 from flujo.cli.exit_codes import ExitCode
 from flujo.cli.invocation import Invocation
+from flujo.domain.commands import command
 from flujo.domain.wording import plural
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -45,8 +46,8 @@ def types(
         terminal.say(f"{plural(len(found.files), 'type file')} up to date", "green")
     elif check:
         terminal.say(f"{plural(len(changed), 'type file')} out of date")
-        terminal.next("flujo types", "update them")
+        terminal.next(command("flujo", "types"), "update them")
         raise typer.Exit(ExitCode.RUN_FAILED)
     else:
         terminal.say(f"wrote {plural(len(changed), 'type file')}", "green")
-        terminal.next("flujo validate", "validate the blueprints with them")
+        terminal.next(command("flujo", "validate"), "validate the blueprints with them")

@@ -10,6 +10,7 @@ import typer
 from flujo.cli import completion, options
 from flujo.cli.exit_codes import ExitCode
 from flujo.cli.invocation import Invocation
+from flujo.domain.commands import command
 from flujo.domain.wording import plural
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _show_changes(project: Project, chosen: Sequence[str], terminal: Terminal) -
         terminal.data("\n".join(lines))
     if changed:
         terminal.say(f"{plural(len(changed), 'file')} would change")
-        terminal.next("flujo validate --fix", "apply the fixes")
+        terminal.next(command("flujo", "validate", "--fix"), "apply the fixes")
     else:
         terminal.say("nothing to fix")
 
@@ -130,7 +131,7 @@ def _write_text(reports: Sequence[Report], terminal: Terminal, *, verbose: bool)
         terminal.data("\n\n".join(shown))
     if not reports:
         terminal.say("no blueprints found")
-        terminal.next("flujo init", "create a project with a first blueprint")
+        terminal.next(command("flujo", "init"), "create a project with a first blueprint")
         return
     agents = sum(report.holds_agents for report in reports)
     blueprints = [plural(len(reports) - agents, "blueprint")] if agents < len(reports) else []
@@ -140,10 +141,10 @@ def _write_text(reports: Sequence[Report], terminal: Terminal, *, verbose: bool)
         notes = f" ({summary(findings)})" if findings else ""
         terminal.say(f"{checked} checked: valid{notes}")
         if not verbose and any(found.severity == "info" for found in findings):
-            terminal.next("flujo validate -v", "show what could not be checked")
+            terminal.next(command("flujo", "validate", "-v"), "show what could not be checked")
         return
     terminal.say(f"{checked} checked: {summary(findings)}")
     if any(found.fix is not None for found in findings):
-        terminal.next("flujo validate --fix", "apply safe fixes; `--diff` previews them")
+        terminal.next(command("flujo", "validate", "--fix"), "apply safe fixes; `--diff` previews them")
     first = next(f for f in findings if f.is_error)
-    terminal.next(f"flujo explain {first.code}", "explain the rule")
+    terminal.next(command("flujo", "explain", first.code), "explain the rule")

@@ -9,6 +9,7 @@ import platform
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from flujo.domain.commands import command
 from flujo.domain.wording import plural
 from flujo.exceptions import FlujoError, StateError
 from flujo.governance.sink import GATE
@@ -254,7 +255,9 @@ def _models(project: Project) -> Iterator[Finding]:
         if model.present:
             yield Finding("model", "ok", f"{name} in {model.path}")
         else:
-            yield Finding("model", "note", f"{name} is not downloaded", f"flujo models pull {model.name}")
+            yield Finding(
+                "model", "note", f"{name} is not downloaded", command("flujo", "models", "pull", model.name)
+            )
 
 
 def _providers() -> Iterator[Finding]:
@@ -269,7 +272,10 @@ def _providers() -> Iterator[Finding]:
             yield Finding("provider", "note", f"{extra}: {key}")
         else:
             yield Finding(
-                "provider", "note", f"{extra}: not installed, {key}", f"pip install 'flujo[{extra}]'"
+                "provider",
+                "note",
+                f"{extra}: not installed, {key}",
+                command("pip", "install", f"flujo[{extra}]"),
             )
 
 

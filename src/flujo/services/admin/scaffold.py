@@ -37,7 +37,7 @@ def scaffold(root: Path, name: str = "") -> Scaffold:
     if taken:
         raise SettingsError(
             f"{root} already contains {', '.join(taken)}; nothing was written",
-            hint="choose an empty folder: flujo init DIR",
+            hint="choose an empty folder: `flujo init DIR`",
         )
     fresh = [path for path in files if path not in there]
     for path in fresh:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError, create_model
 
 from flujo.domain import canonical
+from flujo.domain.commands import command
 from flujo.domain.models import PipelineContext
 from flujo.exceptions import InputRejected, OutputRejected
 from flujo.services.binding import blob_references, lazy_context
@@ -91,7 +92,8 @@ class SchemaContext:
         if missing:
             raise InputRejected(
                 f"the context lacks required fields: {_listed(missing)}",
-                hint=f"pass it with `--context {missing[0]}=…`, or a `default` in `context_schema`",
+                hint=f"pass it with `{command('--context', f'{missing[0]}=VALUE')}`, "
+                "or a `default` in `context_schema`",
             )
         if self._schema is not None:
             try:

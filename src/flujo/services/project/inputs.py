@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
+from flujo.domain.commands import command, either, placeholder
 from flujo.exceptions import InputRejected, NotJournalable, OutputRejected, SettingsError
 
 if TYPE_CHECKING:
@@ -239,22 +240,59 @@ def _only_required_text(schema: Any) -> str | None:
     return str(required[0]) if not kinds or "string" in kinds else None
 
 
-def example(schema: Any) -> str:
-    """Return options that would give an input of this schema."""
+@dataclass(frozen=True)
+class Example:
+    """Options that give an input, with words in capitals to replace, and what may replace them."""
+
+    options: tuple[str, ...]
+    values: str
+
+    def __str__(self) -> str:
+        options = command(*self.options)
+        return f"`{options}` ({self.values})" if self.values else f"`{options}`"
+
+
+def example(schema: Any) -> Example:
+    """Return the options that give an input of this schema. No example is a valid choice of its own."""
     names = (schema.get("required") or list(_properties(schema))) if isinstance(schema, dict) else []
-    if "object" in _types(schema) and names:
-        return " ".join(f"--field {name}={_placeholder(_properties(schema).get(name))}" for name in names)
-    return f"--input {_placeholder(schema)}"
+    if "object" not in _types(schema) or not names:
+        word, meaning = _word("value", schema)
+        return Example(("--input", word), meaning)
+    words = {str(name): _word(str(name), _properties(schema).get(name)) for name in names}
+    options = [each for name, (word, _) in words.items() for each in ("--field", f"{name}={word}")]
+    return Example(tuple(options), "; ".join(meaning for _, meaning in words.values() if meaning))
 
 
-def _placeholder(schema: Any) -> str:
+def _word(name: str, schema: Any) -> tuple[str, str]:
+    """Return a word that stands for a value of this schema, and in words what to replace it with."""
+    choices = _choices(schema)
     kinds = _types(schema)
-    enum = schema.get("enum") if isinstance(schema, dict) else None
-    if enum:
-        return "|".join(str(value) for value in enum)
-    return {"integer": "1", "number": "1.5", "boolean": "true", "array": "'[…]'", "object": "'{…}'"}.get(
-        kinds[0] if kinds else "", "TEXT"
-    )
+    if not choices and (not kinds or "string" in kinds):
+        return "TEXT", ""
+    word = placeholder(name)
+    while word in choices:
+        word = f"{word}_VALUE"
+    return word, f"{word}: {either(choices) if choices else ' or '.join(map(_kind, kinds))}"
+
+
+def _choices(schema: Any) -> list[Any]:
+    """Return the values that a schema lists."""
+    if not isinstance(schema, dict):
+        return []
+    return list(schema["enum"]) if schema.get("enum") else [schema["const"]] if "const" in schema else []
+
+
+def _kind(kind: str) -> str:
+    return _KINDS.get(kind, kind)
+
+
+_KINDS = {
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "number": "a number",
+    "array": "a JSON list",
+    "object": "a JSON object",
+}
 
 
 # Words and their types ----------------------------------------------------------------------------------

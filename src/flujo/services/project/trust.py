@@ -7,11 +7,11 @@ only if it belongs to this user or to root, or if the user has trusted its path.
 from __future__ import annotations
 
 import os
-import shlex
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flujo.domain.commands import command
 from flujo.exceptions import ProjectNotTrusted, SettingsError
 from flujo.settings import CONFIG_FILE, TRUST_VARIABLE, environment
 
@@ -49,7 +49,7 @@ def require_trust(root: Path) -> None:
     if reason is not None and not _is_trusted(root):
         raise ProjectNotTrusted(
             f"the project {root} is not used, because {reason}",
-            hint=f"read its flujo.toml and code, then trust it: flujo trust {shlex.quote(str(root))}",
+            hint=f"read its flujo.toml and code, then trust it: `{command('flujo', 'trust', str(root))}`",
             path=str(root),
         )
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, paths
+from flujo.domain.commands import ShellCommand, command, either
 from flujo.domain.run import PauseKind
 from flujo.exceptions import (
     AmbiguousPause,
@@ -16,6 +16,7 @@ from flujo.exceptions import (
     WrongPauseKind,
 )
 from flujo.governance.sink import GATE
+from flujo.services.project.inputs import example
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,11 +30,11 @@ NO_RESULT: Any = object()
 """Stands for an outcome without a result: None is a result."""
 
 
-_WORDS: Mapping[PauseKind, tuple[str, str, str]] = {
-    PauseKind.QUESTION: ("a question", "questions", "flujo tasks resume {} …"),
-    PauseKind.DOUBT: ("a call in doubt", "calls in doubt", "flujo tasks resolve {} --as done|retry|fail"),
+_WORDS: Mapping[PauseKind, tuple[str, str]] = {
+    PauseKind.QUESTION: ("a question", "questions"),
+    PauseKind.DOUBT: ("a call in doubt", "calls in doubt"),
 }
-"""For each kind of pause: its name, the plural, and the command that settles it."""
+"""For each kind of pause: its name and the plural."""
 
 
 def resolution(outcome: str, result: Any = NO_RESULT) -> Mapping[str, Any]:
@@ -80,17 +81,17 @@ def chosen(record: RunRecord, pauses: list[Pause], pause_id: str | None, kind: P
     if not open_ones:
         raise ResumeConflict(
             f"run {record.run_id} is {record.status}; only a paused run can be answered",
-            hint=f"`flujo trace {record.run_id}` shows what happened",
+            hint=f"`{command('flujo', 'trace', record.run_id)}` shows what happened",
             status=record.status,
         )
     own = [pause for pause in open_ones if pause.kind is kind]
     if not own:
         raise _of_another_kind(record, open_ones[0], kind)
     if len(own) > 1:
-        _, several, command = _WORDS[kind]
+        _, several = _WORDS[kind]
         raise AmbiguousPause(
             f"run {record.run_id} has {len(own)} open {several}: {_names(own)}",
-            hint=f"choose one: `{command.format(address(record.run_id, own[0].pause_id))}`",
+            hint=f"choose one: {_settled_by(record, own[0])}",
             pauses=tuple(pause.pause_id for pause in own),
         )
     return own[0]
@@ -116,18 +117,32 @@ def _names(pauses: list[Pause]) -> str:
 
 
 def _of_another_kind(record: RunRecord, pause: Pause, wanted: PauseKind) -> WrongPauseKind:
-    own, _, command = _WORDS[pause.kind]
+    own, _ = _WORDS[pause.kind]
     return WrongPauseKind(
         f"`{paths.shown(pause.pause_id)}` of run {record.run_id} is {own}, not {_WORDS[wanted][0]}",
-        hint=f"use `{command.format(address(record.run_id, pause.pause_id))}`",
+        hint=f"use {_settled_by(record, pause)}",
         pause_id=pause.pause_id,
         kind=str(pause.kind),
     )
 
 
 def address(run_id: str, pause_id: StepPath) -> str:
-    """Return a question as a user types it on the command line, quoted where a shell needs that."""
-    return shlex.quote(f"{run_id}:{paths.for_command_line(pause_id)}")
+    """Return a question as the command line reads it: `RUN:PAUSE`."""
+    return f"{run_id}:{paths.for_command_line(pause_id)}"
+
+
+def settled_by(target: str, pause: Pause) -> tuple[ShellCommand, str]:
+    """Return the command that settles a pause, and what its words in capitals stand for."""
+    if pause.kind is PauseKind.DOUBT:
+        outcome = command("flujo", "tasks", "resolve", target, "--as", "OUTCOME")
+        return outcome, f"OUTCOME: {either(['done', 'retry', 'fail'])}"
+    answer = example(canonical.decode(pause.answer_schema) if pause.answer_schema else None)
+    return command("flujo", "tasks", "resume", target, *answer.options), answer.values
+
+
+def _settled_by(record: RunRecord, pause: Pause) -> str:
+    settling, meaning = settled_by(address(record.run_id, pause.pause_id), pause)
+    return f"`{settling}` ({meaning})" if meaning else f"`{settling}`"
 
 
 def check_answer(pause: Pause, given: Any) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.acts import Act, Verb
+from flujo.domain.commands import command
 from flujo.domain.journal import EntryKind, EntryStatus
 from flujo.domain.models import PipelineResult
 from flujo.domain.run import Move, PauseKind, RunQuery, RunStatus, Write
@@ -185,7 +186,7 @@ async def report_unclaimed(store: StateStore, record: RunRecord) -> Result:
     if is_python(record):
         how = f"`await runner.resume_async({record.run_id!r})` where pipeline {record.pipeline!r} is built"
     else:
-        how = f"`flujo resume {record.run_id}` in the project of blueprint {record.pipeline!r}"
+        how = f"`{command('flujo', 'resume', record.run_id)}` in the project of blueprint {record.pipeline!r}"
     note = f"the answer is recorded; the process that executes the run resumes it, otherwise {how}"
     return result.model_copy(update={"note": note})
 
@@ -194,13 +195,13 @@ def _require_continuable(record: RunRecord, *, retry_failed: bool) -> None:
     if record.status is RunStatus.FAILED and not retry_failed:
         raise ResumeConflict(
             f"run {record.run_id} has failed",
-            hint=f"`flujo resume --retry-failed {record.run_id}` retries the failed step",
+            hint=f"`{command('flujo', 'resume', '--retry-failed', record.run_id)}` retries the failed step",
             status=record.status,
         )
     if record.status.is_settled:
         raise ResumeConflict(
             f"run {record.run_id} is {record.status}; it cannot be resumed",
-            hint=f"`flujo trace {record.run_id}` shows what happened",
+            hint=f"`{command('flujo', 'trace', record.run_id)}` shows what happened",
             status=record.status,
         )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.acts import Act, Actor, Verb
+from flujo.domain.commands import command
 from flujo.domain.fast_dataclass import record
 from flujo.domain.models import PipelineResult
 from flujo.domain.paths import ROOT
@@ -169,7 +170,8 @@ class RunService:
             lost = record.recoveries + record.suspicions
             error = RunParked(
                 f"run {run_id} lost its process {lost} times in a row without finishing a step",
-                hint=f"inspect it with `flujo trace {run_id}`, continue it with `flujo resume {run_id}`",
+                hint=f"inspect it with `{command('flujo', 'trace', run_id)}`, "
+                f"continue it with `{command('flujo', 'resume', run_id)}`",
                 run_id=run_id,
                 recoveries=lost,
             )
@@ -196,7 +198,8 @@ class RunService:
             raise RunConflict(
                 f"run {record.run_id} has pinned files of blueprint {own!r}, and this runner's pipeline is "
                 "written in Python or read from other files",
-                hint=f"use `flujo resume {record.run_id}`, or a runner of `read_blueprint({own!r})`",
+                hint=f"use `{command('flujo', 'resume', record.run_id)}`, "
+                f"or a runner of `read_blueprint({own!r})`",
                 run_id=record.run_id,
             )
 

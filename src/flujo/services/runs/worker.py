@@ -7,6 +7,7 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flujo.domain.commands import command
 from flujo.domain.events import RunStarted
 from flujo.exceptions import CallableError, FlujoError
 from flujo.services.project.imports import importable
@@ -124,7 +125,7 @@ def import_modules(workspace: Workspace, names: Sequence[str]) -> None:
             importlib.import_module(name)
         except Exception as error:  # the module is foreign code
             raise CallableError(
-                f"`--import {name}` raised {type(error).__name__}: {error}",
+                f"`{command('--import', name)}` raised {type(error).__name__}: {error}",
                 hint="use a module that can be imported from the project's folder",
                 module=name,
             ) from error
