@@ -27,13 +27,16 @@ import printed_commands
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+CLOSED = -9
+"""A stream that the program does not have, as after `>&-` in a shell."""
+
 _HERE = Path(__file__).parent
 _SHIM = """\
 #!{python} -ISE
 import json, os, signal, socket, sys
 server = socket.socket(socket.AF_UNIX)
 server.connect({path!r})
-request = {{"argv": ["-m", "flujo", *sys.argv[1:]], "cwd": os.getcwd(), "env": dict(os.environ), "new_session": False}}
+request = {{"argv": ["-m", "flujo", *sys.argv[1:]], "cwd": os.getcwd(), "env": dict(os.environ), "new_session": False, "closed": []}}
 socket.send_fds(server, [json.dumps(request).encode() + b"\\n"], [0, 1, 2])
 said = server.makefile()
 pid = int(said.readline().split()[1])
@@ -105,6 +108,7 @@ class Popen:
         self.returncode: Any = None
         self._given: list[int] = []
         self._mine: list[int] = []
+        self._closed: list[int] = []
         self.stdin: Any = self._stream(stdin, 0)
         self.stdout: Any = self._stream(stdout, 1)
         self.stderr: Any = self._stream(stderr, 2)
@@ -113,6 +117,7 @@ class Popen:
             "cwd": str(cwd or Path.cwd()),
             "env": dict(os.environ if env is None else env),
             "new_session": start_new_session,
+            "closed": self._closed,
         }
         self._server = socket.socket(socket.AF_UNIX)
         self._server.connect(str(_folder() / "socket"))
@@ -137,7 +142,8 @@ class Popen:
             self._given.append(theirs)
             self._mine.append(theirs)
             return os.fdopen(ours, "r" if number else "w")
-        if wanted == subprocess.DEVNULL:
+        if wanted in (subprocess.DEVNULL, CLOSED):
+            self._closed += [number] if wanted == CLOSED else []
             self._mine.append(os.open(os.devnull, os.O_RDWR))
             self._given.append(self._mine[-1])
         elif wanted == subprocess.STDOUT:

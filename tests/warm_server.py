@@ -2,7 +2,7 @@
 
     python warm_server.py SOCKET
 
-A client connects to SOCKET, sends a line of JSON (`argv`, `cwd`, `env`, `new_session`) with its three standard
+A client connects to SOCKET, sends a line of JSON (`argv`, `cwd`, `env`, `new_session`, `closed`) with its three standard
 streams, and gets `pid N` and, when the program has ended, `status N` as `subprocess` writes it. The program is a
 process of its own like any other: it has its own pid, can be killed and frozen, and ends as Python ends. It is
 killed when its client goes away. This server ends when its own standard input does.
@@ -136,6 +136,9 @@ def _become(request: dict[str, Any], streams: list[int]) -> None:
     os.chdir(request["cwd"])
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - open until the process ends
     sys.stdout, sys.stderr = _writer(1, "strict"), _writer(2, "backslashreplace")
+    for number in request["closed"]:
+        setattr(sys, ("stdin", "stdout", "stderr")[number], None)  # as Python does
+        os.close(number)
 
 
 def _writer(number: int, errors: str) -> io.TextIOWrapper:

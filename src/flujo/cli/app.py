@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from flujo import __version__
 from flujo.cli.invocation import Invocation
+from flujo.cli.streams import results_apart
 from flujo.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -67,6 +66,8 @@ class LazyGroup(TyperGroup):
         module = importlib.import_module(f"flujo.cli.commands.{cmd_name}")
         command = typer.main.get_command(module.app)
         command.name = cmd_name
+        for each in getattr(command, "commands", {"": command}).values():
+            each.callback = results_apart(each.callback)
         return command
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - typer's signature
@@ -91,15 +92,11 @@ class LazyGroup(TyperGroup):
         """Run the command; report its error and exit with the error's code."""
         try:
             with _safe_usage_errors():
-                result = super().invoke(ctx)
-            sys.stdout.flush()  # a closed pipe raises here and not during interpreter shutdown
+                return super().invoke(ctx)
         except (typer.TyperException, typer.Exit, typer.Abort):
             raise
-        except (Exception, KeyboardInterrupt) as error:
-            if isinstance(error, OSError) and error.errno == errno.EPIPE:
-                raise
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - every error becomes a message
             raise typer.Exit(_errors().report(error, Invocation.of(ctx))) from None
-        return result
 
 
 def _errors() -> Any:

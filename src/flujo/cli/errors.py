@@ -26,6 +26,9 @@ def report(error: BaseException, invocation: Invocation) -> ExitCode:
         show_diagnostics(error, terminal)
     elif isinstance(error, FlujoError):
         say_error(terminal, error.message, code=error.code, hint=error.hint or "")
+    elif isinstance(error, OSError):
+        words = [str(error.filename)] if error.filename else []
+        say_error(terminal, ": ".join([*words, error.strerror or str(error)]), hint=_TRACEBACK)
     elif isinstance(error, KeyboardInterrupt):
         terminal.say("interrupted")
     else:
@@ -52,7 +55,8 @@ def show_traceback(error: BaseException | None, invocation: Invocation) -> None:
         invocation.terminal.say("".join(traceback.format_exception(error)).rstrip("\n"))
 
 
-_BUG = "this is a bug in Flujo; run the command again with --debug for the traceback"
+_TRACEBACK = "run the command again with --debug for the traceback"
+_BUG = f"this is a bug in Flujo; {_TRACEBACK}"
 
 
 def say_error(terminal: Terminal, message: str, *, code: str = "", hint: str = "") -> None:

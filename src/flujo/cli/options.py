@@ -67,6 +67,8 @@ def _piped() -> str | None:
 
     try:
         return sys.stdin.read()
+    except OSError as error:
+        raise InputRejected(f"stdin cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise InputRejected(f"stdin is not UTF-8 text: byte {error.start}") from None
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
-import shutil
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
@@ -70,6 +70,11 @@ class Terminal:
         """Return whether the stream gets colour."""
         return self.color and stream.isatty()
 
+    @property
+    def width(self) -> int | None:
+        """The columns of the terminal that shows the results, or None without one."""
+        return (os.get_terminal_size(self.out.fileno()).columns or 80) if self.out.isatty() else None
+
     def table(self, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
         """Write rows to stdout as aligned text; on a terminal the header is bold and long lines are cut.
 
@@ -81,7 +86,7 @@ class Terminal:
 
         texts = ([visible_line(str(row.get(key, ""))) for key in columns] for row in rows)
         cells = [list(columns.values()), *texts]
-        width = shutil.get_terminal_size().columns if self.out.isatty() else None
+        width = self.width
         for number, line in enumerate(aligned(cells)):
             shown = cut(line, width) if width else line
             self.data(shown if number else self.styled(shown, "bold", to=self.out))

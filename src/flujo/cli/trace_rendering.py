@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING, Any
 
 from flujo.cli import formatting
@@ -122,7 +121,7 @@ def _line(terminal: Terminal, node: TraceNode) -> str:
 
 def _room(terminal: Terminal, stem: str) -> int:
     """Return the room for a shortened value after `stem` and its label."""
-    width = shutil.get_terminal_size().columns if terminal.out.isatty() else _WIDTH
+    width = terminal.width or _WIDTH
     return max(20, width - len(stem) - _LABEL)
 
 

@@ -9,6 +9,7 @@ import typer
 from flujo.cli import completion
 from flujo.cli.invocation import Invocation
 from flujo.domain.commands import command
+from flujo.exceptions import SettingsError
 from flujo.governance.screen import visible
 from flujo.governance.sink import GATE
 
@@ -68,7 +69,10 @@ def graph(
     if output is None:
         terminal.data(drawing)
         return
-    (invocation.folder / output).write_text(visible(GATE.result(drawing)), "utf-8")
+    try:
+        (invocation.folder / output).write_text(visible(GATE.result(drawing)), "utf-8")
+    except OSError as error:
+        raise SettingsError(f"{output} cannot be written: {error.strerror}") from error
     terminal.say(f"wrote {output}")
 
 
