@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain.commands import command
+from flujo.domain.text import NotUtf8, decoded
 from flujo.exceptions import SettingsError
 
 if TYPE_CHECKING:
@@ -162,13 +163,13 @@ def _parts(text: str) -> Key:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
+        return decoded(path.read_bytes())
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}", file=str(path)) from error
-    except UnicodeDecodeError as error:
+    except NotUtf8 as error:
         raise SettingsError(
-            f"{path} is not UTF-8 text", hint="save the file as UTF-8", file=str(path)
-        ) from error
+            f"{path}:{error.line}: {error}", hint=error.hint, file=str(path), line=error.line
+        ) from None
 
 
 def _parsed(text: str, path: Path) -> dict[str, Any]:

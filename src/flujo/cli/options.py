@@ -63,14 +63,15 @@ def _piped() -> str | None:
     """Return the text on stdin, or None at a terminal or without stdin."""
     if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
         return None
+    from flujo.domain.text import NotUtf8, decoded
     from flujo.exceptions import InputRejected
 
     try:
-        return sys.stdin.read()
+        return decoded(sys.stdin.buffer.read()).replace("\r\n", "\n")
     except OSError as error:
         raise InputRejected(f"stdin cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise InputRejected(f"stdin is not UTF-8 text: byte {error.start}") from None
+    except NotUtf8 as error:
+        raise InputRejected(f"stdin: {error}", hint=error.hint) from None
 
 
 def checked(project: "Project", paths: "Sequence[str]", *, imports: bool) -> "list[Report]":

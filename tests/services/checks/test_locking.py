@@ -210,7 +210,7 @@ def test_a_file_that_is_not_a_lock_is_refused(project: Project) -> None:
     with pytest.raises(LockUnreadable, match=r"flujo\.lock:1: not TOML"):
         verify(project)
     (project.root / "flujo.lock").write_bytes(b"version = 2\n\xff")
-    with pytest.raises(LockUnreadable, match=r"flujo\.lock:2: not UTF-8"):
+    with pytest.raises(LockUnreadable, match=r"flujo\.lock:2: byte 0xFF at offset 12 is not UTF-8"):
         verify(project)
     assert Workspace(project).load("blueprints/hello.yaml").lock_digest is None, "the lock is not enabled"
 

@@ -153,7 +153,8 @@ def test_a_json_file_may_hold_any_json(tmp_path: Path) -> None:
     ("name", "data", "words"),
     [
         ("gone.txt", None, "cannot be read"),
-        ("bad.txt", b"\xff\xfe", "not UTF-8"),
+        ("bad.txt", b"\xff\xfe", "bad.txt: byte 0xFF at offset 0 is not UTF-8 text"),
+        ("wide.json", "[1, 2, 3]".encode("utf-16-le"), "wide.json: byte 0x00 at offset 1 is not UTF-8 text"),
         ("bad.json", b"{", "is not JSON"),
         ("bad.yaml", b"a: [", "bad.yaml"),
     ],
@@ -248,3 +249,12 @@ def test_an_example_pasted_as_it_is_decides_nothing(schema: dict[str, object]) -
     given = Given(text=value) if name == "--input" else Given(fields=[value])
     with pytest.raises(InputRejected):
         read_input(schema, given)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"), [("n.json", b'{"n": 1}'), ("n.yaml", b"n: 1"), ("n.txt", b'{"n": 1}')]
+)
+def test_a_file_is_read_as_without_its_byte_order_mark(tmp_path: Path, name: str, data: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"\xef\xbb\xbf" + data)
+    assert read({"type": "object"}, file=path) == {"n": 1}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from flujo.blueprint.reading.source_map import Document
 from flujo.blueprint.reading.syntax_rules import BIDI, ENCODING, SIZE
+from flujo.domain.text import NotUtf8, decoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,9 +29,9 @@ def decode(data: bytes, file: str, *, limit: int = MAX_BYTES) -> Document:
     if len(data) > limit:
         return _too_large(data, file, limit)
     try:
-        document = Document(file, data.decode("utf-8").removeprefix("\ufeff"))
-    except UnicodeDecodeError as error:
-        return _not_utf8(data, file, error.start)
+        document = Document(file, decoded(data))
+    except NotUtf8 as error:
+        return _not_utf8(data, file, error)
     return _with(document, *_forbidden(document))
 
 
@@ -46,13 +47,10 @@ def _too_large(data: bytes, file: str, limit: int) -> Document:
     )
 
 
-def _not_utf8(data: bytes, file: str, start: int) -> Document:
+def _not_utf8(data: bytes, file: str, error: NotUtf8) -> Document:
     document = Document(file, data.decode("utf-8", "replace"))
-    at = len(data[:start].decode("utf-8"))
-    guess = " (it looks like UTF-16)" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
-    message = f"byte 0x{data[start]:02X} is not valid UTF-8"
-    finding = ENCODING.at(document.between(at, at + 1), message, hint=f"save the file as UTF-8{guess}")
-    return _with(document, finding)
+    at = len(data[: error.at].decode("utf-8"))
+    return _with(document, ENCODING.at(document.between(at, at + 1), str(error), hint=error.hint))
 
 
 def _forbidden(document: Document) -> Iterator[Diagnostic]:

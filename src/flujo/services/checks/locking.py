@@ -7,6 +7,7 @@ from functools import lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from flujo.domain.text import NotUtf8, decoded
 from flujo.exceptions import BlueprintError, LockMismatch, LockUnreadable, SettingsError
 from flujo.services.checks.validation import compiled
 from flujo.services.project.project import replace_file
@@ -321,15 +322,16 @@ def _floating(now: Contents, allowed: Sequence[str]) -> Iterable[Floating]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
+        return decoded(path.read_bytes())
     except FileNotFoundError:
         raise LockMismatch(
             f"there is no {LOCK_FILE} in {path.parent}", hint="create it with `flujo lock`"
         ) from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
+    except NotUtf8 as error:
         raise LockUnreadable(
-            f"{LOCK_FILE}:{line}: not UTF-8 text", hint="recreate it with `flujo lock`", line=line
+            f"{LOCK_FILE}:{error.line}: {error}",
+            hint=f"{error.hint}, or recreate it with `flujo lock`",
+            line=error.line,
         ) from None
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}") from error

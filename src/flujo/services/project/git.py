@@ -6,6 +6,7 @@ import re
 import subprocess
 from typing import TYPE_CHECKING
 
+from flujo.domain.text import MARK
 from flujo.exceptions import GitFailed
 
 if TYPE_CHECKING:
@@ -64,4 +65,4 @@ def _git(folder: Path, *words: str) -> str | None:
         raise GitFailed("git is not installed; reading a revision needs it") from None
     except (OSError, subprocess.TimeoutExpired) as error:
         raise GitFailed(f"git failed: {error}") from None
-    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
+    return done.stdout.decode("utf-8", "replace").removeprefix(MARK) if done.returncode == 0 else None

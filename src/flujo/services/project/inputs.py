@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.commands import command, either, placeholder
+from flujo.domain.text import MARK, NotUtf8, decoded
 from flujo.exceptions import InputRejected, NotJournalable, OutputRejected, SettingsError
 
 if TYPE_CHECKING:
@@ -137,7 +138,8 @@ def _understood(schema: Any, given: Given, what: str) -> Input:
         return Input(read_fields(given.fields, schema, option="--field"))
     if given.file is not None:
         return _from_file(schema, given.file, what)
-    text = given.text if given.text is not None else given.piped
+    # `--input "$(cat FILE)"` passes the byte order mark of the file.
+    text = given.text.removeprefix(MARK) if given.text is not None else given.piped
     return Input(_MISSING) if text is None else _from_text(schema, text, what)
 
 
@@ -161,12 +163,10 @@ def _from_file(schema: Any, path: Path, what: str) -> Input:
     if path.suffix in (".yaml", ".yml"):
         return Input(_yaml(data, path))
     try:
-        text = data.decode("utf-8-sig")
+        text = decoded(data)
         return Input(_strict_json(text)) if path.suffix == ".json" else _from_text(schema, text, what)
-    except UnicodeDecodeError as error:
-        raise SettingsError(
-            f"{path} is not UTF-8 text: byte {error.start}", hint="save it as UTF-8"
-        ) from None
+    except NotUtf8 as error:
+        raise SettingsError(f"{path}: {error}", hint=error.hint) from None
     except ValueError as error:
         raise InputRejected(f"{path} is not JSON: {error}") from None
 
