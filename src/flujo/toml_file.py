@@ -7,10 +7,12 @@ import tomllib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from flujo.domain.commands import command
 from flujo.domain.text import NotUtf8, decoded
 from flujo.exceptions import SettingsError
+from flujo.governance.redactor import user_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -65,6 +67,8 @@ class TomlFile:
 
     def filled(self, environment: Mapping[str, str]) -> TomlFile:
         """Return the file with each `${NAME}` in its texts replaced from `environment`.
+
+        In the user part of a URL, `${NAME}@` or `:${NAME}@`, the value is percent-encoded.
 
         Raises:
             SettingsError: it asks for a variable that is not set; with the line.
@@ -127,8 +131,14 @@ class TomlFile:
                     hint=f"set it: `{command('export', f'{name}=VALUE')}`",
                     file=str(self.path),
                 )
-            return environment[name]
+            text = environment[name]
+            if match.start() not in user:
+                return text
+            # A variable alone holds the user and the password.
+            parts = text.split(":", 1) if len(user) == len(match[0]) else [text]
+            return ":".join(quote(part, "") for part in parts)
 
+        user = user_part(value)
         return _VARIABLE.sub(variable, value)
 
 

@@ -22,6 +22,23 @@ def test_a_password_with_an_at_sign_is_masked_completely() -> None:
     assert redact_uri("postgresql://u:p@ss@host/db") == "postgresql://u:***@host/db"
 
 
+@pytest.mark.parametrize("password", ["p/ss", "p?ss", "p#ss", "p@s/s", "p:ss", "p%ss"])
+def test_a_password_with_a_slash_is_masked_completely(password: str) -> None:
+    assert (
+        redact_uri(f"cannot reach postgresql://u:{password}@host/db")
+        == "cannot reach postgresql://u:***@host/db"
+    )
+
+
+def test_the_name_of_a_variable_is_not_a_password() -> None:
+    assert redact_uri("postgresql://u:${PGPW}@host/db") == "postgresql://u:${PGPW}@host/db"
+
+
+def test_a_port_is_not_a_password() -> None:
+    for uri in ("http://localhost:8080/users/@me", "http://localhost:8080?at=a@b"):
+        assert redact_uri(uri) == uri
+
+
 def test_a_password_in_the_query_is_masked() -> None:
     assert redact_uri("postgresql://host/db?user=u&password=hush&x=1").endswith("?user=u&password=***&x=1")
 

@@ -17,9 +17,17 @@ SHORTEST_SECRET = 8  # shorter values are too often ordinary words
 _PART = 8
 _SHORTEST_WITH_PARTS = 12
 
-# The userinfo ends at the last `@` before the path, because users type passwords with an unescaped `@`.
-# The search looks back for the scheme: forwards, from each letter of a long word, it would be quadratic.
-_USERINFO = re.compile(r"(?<=[A-Za-z0-9+.\-]://)(?P<user>[^:/?#\s'\"]*):(?P<password>[^\s/?#'\"]*)@")
+# The password ends at the last `@`, because users type passwords with unescaped characters. A number between
+# the `:` and a `/` is a port. The search looks back for the scheme and ends at the next one: otherwise it would
+# be quadratic in a long word.
+_USERINFO = re.compile(
+    r"(?<=[A-Za-z0-9+.\-]://)(?P<user>[^:/?#\s'\"]*):(?!\d*[/?#])(?P<password>(?:(?!://)[^\s'\"])*)@"
+)
+_ONE_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://(?P<userinfo>[^/?#]*)@.*", re.DOTALL)
+_ONE_LOOSE_URL = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.\-]*://(?P<userinfo>[^:/?#@]*:(?!\d*[/?#]).*)@[^@]*", re.DOTALL
+)
+_PLACEHOLDER = re.compile(r"\$\{\w+\}")
 _QUERY = re.compile(
     r"(?P<name>[?&](?:password|passwd|pwd|token|api_?key|secret)=)(?P<password>[^&#\s'\"]*)", re.IGNORECASE
 )
@@ -27,15 +35,43 @@ _QUERY = re.compile(
 
 def redact_uri(text: str) -> str:
     """Return `text` with the password of every URL in it replaced by `***`."""
-    text = _USERINFO.sub(rf"\g<user>:{MASK}@", text)
+    text = _USERINFO.sub(_without_password, text)
     return _QUERY.sub(rf"\g<name>{MASK}", text)
 
 
-def passwords(text: str) -> Iterator[str]:
-    """Yield the password of every URL in `text`, both encoded and decoded."""
+def _without_password(found: re.Match[str]) -> str:
+    shown = found["password"] if _PLACEHOLDER.fullmatch(found["password"]) else MASK
+    return f"{found['user']}:{shown}@"
+
+
+def passwords(url: str) -> Iterator[str]:
+    """Yield what may be the password of a URL, both encoded and decoded."""
     for pattern in (_USERINFO, _QUERY):
-        for found in pattern.finditer(text):
+        for found in pattern.finditer(url):
             yield from {found["password"], unquote(found["password"])}
+    for whole in (_ONE_URL, _ONE_LOOSE_URL):
+        if (one := whole.fullmatch(url.strip())) and (password := one["userinfo"].partition(":")[2]):
+            yield from {password, unquote(password)}
+
+
+def encoded_userinfo(url: str) -> str:
+    """Return a URL whose user and password are percent-encoded; what is encoded already stays as it is.
+
+    The user part ends at the last `@` before the path. If there is none, it ends at the last `@` of the URL:
+    the password has a `/`, `?` or `#`.
+    """
+    found = _ONE_URL.fullmatch(url) or _ONE_LOOSE_URL.fullmatch(url)
+    if found is None:
+        return url
+    start, end = found.span("userinfo")
+    parts = [re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", part) for part in found["userinfo"].split(":", 1)]
+    return f"{url[:start]}{':'.join(quote(part, '%') for part in parts)}{url[end:]}"
+
+
+def user_part(template: str) -> range:
+    """Return where the user and password stand in a URL in which variables are not filled in."""
+    found = _ONE_URL.fullmatch(template)
+    return range(*found.span("userinfo")) if found else range(0)
 
 
 def _forms(secret: str) -> Iterator[str]:

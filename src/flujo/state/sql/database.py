@@ -17,6 +17,7 @@ from sqlalchemy import event, exc
 from flujo.domain import canonical
 from flujo.domain.forks import renew_in_children
 from flujo.exceptions import CorruptState, SettingsError, StateBackendUnavailable, StateError
+from flujo.governance.redactor import encoded_userinfo
 from flujo.state import owner_tokens
 from flujo.state.sql import errors, forks
 from flujo.state.sql.functions import LEASE_CLOCK, Array
@@ -42,7 +43,7 @@ def parse(uri: str) -> sa.URL:
         SettingsError: it is not a URL, or its database is not supported.
     """
     try:
-        url = sa.make_url(uri)
+        url = sa.make_url(encoded_userinfo(uri))
     except (exc.ArgumentError, ValueError) as error:
         raise _unusable("`state_uri` is not a URL") from error
     match url.drivername:
@@ -74,7 +75,7 @@ def _unusable(message: str) -> SettingsError:
     return SettingsError(
         message,
         hint="write `sqlite:///.flujo/state.db` (three slashes, then a path) "
-        "or `postgresql://user:password@host:5432/database`",
+        "or `postgresql://USER:${PASSWORD}@HOST:5432/DATABASE`",
     )
 
 
