@@ -55,7 +55,7 @@ def passwords(url: str) -> Iterator[str]:
 
 
 def encoded_userinfo(url: str) -> str:
-    """Return a URL whose user and password are percent-encoded; what is encoded already stays as it is.
+    """Return a URL whose user and password are percent-encoded; encoded characters are unchanged.
 
     The user part ends at the last `@` before the path. If there is none, it ends at the last `@` of the URL:
     the password has a `/`, `?` or `#`.
