@@ -96,11 +96,11 @@ class OutputReader:
         try:
             errors = list(self._validator.iter_errors(value))
             if not errors:
-                return Reading(value, repairs)
+                return Reading(self._validator.declared(value), repairs)
             if self.level >= 1 and not self.is_text:
                 converted, notes = coerced(value, self._validator)
                 if notes and not any(self._validator.iter_errors(converted)):
-                    return Reading(converted, repairs + notes)
+                    return Reading(self._validator.declared(converted), repairs + notes)
         except RecursionError as error:
             raise _rejected(text, "the schema refers to itself endlessly") from error
         except Exception as error:  # references are resolved here; their errors share no class

@@ -68,6 +68,22 @@ def copied(data: Any) -> Any:
     return data
 
 
+def is_same(one: bytes, other: bytes) -> bool:
+    """Return whether two encoded values are the same JSON value: 3 and 3.0 are one number."""
+    return one == other or _without_zeros(orjson.loads(one)) == _without_zeros(orjson.loads(other))
+
+
+def _without_zeros(data: Any) -> Any:
+    """Return data in which whole floats are integers, and booleans do not equal numbers."""
+    if isinstance(data, dict):
+        return {key: _without_zeros(item) for key, item in data.items()}
+    if isinstance(data, list):
+        return [_without_zeros(item) for item in data]
+    if isinstance(data, bool):
+        return repr(data), bool
+    return int(data) if isinstance(data, float) and data.is_integer() else data
+
+
 def digest(data: bytes) -> str:
     """Return the SHA-256 of `data` in hexadecimal."""
     return hashlib.sha256(data).hexdigest()

@@ -61,6 +61,35 @@ def apply(tree: Any, patch: Patch) -> Any:
     return tree
 
 
+def revalued(tree: Any, patch: Patch, after: Any) -> Patch:
+    """Return `patch` of `tree` with its values as they are in `after`, the tree with converted values."""
+    fields = [str(op[1][0]) for op in patch]
+    ops: Patch = []
+    for op, field in zip(patch, fields, strict=True):
+        match op:
+            case ["set", path, value]:
+                new = _value_at(after, path)
+                # Another operation on the field may change the value after this one.
+                ops.append(["set", path, new if fields.count(field) == 1 or new == value else value])
+            case ["append", path, values]:
+                start = len(_value_at(tree, path) or ())
+                new = (_value_at(after, path) or [])[start : start + len(values)]
+                ops.append(["append", path, new if new == values else values])
+            case _:
+                ops.append(op)
+        tree = apply(tree, [op])
+    return ops
+
+
+def _value_at(tree: Any, path: Sequence[str | int]) -> Any:
+    for key in path:
+        try:
+            tree = tree[key]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return tree
+
+
 def _at(tree: Any, path: list[str | int], change: Any) -> Any:
     if not path:
         return change(tree)

@@ -115,8 +115,8 @@ class CheckedAgent(Agent, Protocol):
 class Schema(Protocol):
     """A compiled JSON Schema."""
 
-    def check(self, value: Any, *, what: str) -> None:
-        """Check that `value` matches.
+    def check(self, value: Any, *, what: str) -> Any:
+        """Return `value`, which must match, with its numbers in their declared types.
 
         Raises:
             OutputRejected: with `what`, the place in the value, and the reason.
@@ -154,8 +154,8 @@ class ContextType(Protocol):
         """
         ...
 
-    def check(self, tree: Any, *, what: str, changed: Collection[str] | None = None) -> None:
-        """Check a tree in which only the fields `changed` are new.
+    def check(self, tree: Any, *, what: str, changed: Collection[str] | None = None) -> Any:
+        """Return a tree in which only the fields `changed` are new, with these in their declared types.
 
         Raises:
             OutputRejected: with `what`, the field, and the reason.

@@ -112,7 +112,7 @@ async def settle(attempt: Attempt) -> Success:
     if step.save:
         patch = [*patch, *await frame.saved(step, value)]
     if patch:
-        after = frame.scope.accepted(patch, what=f"step {step.name!r}")
+        patch, after = frame.scope.accepted(patch, what=f"step {step.name!r}")
     written = encoded(patch, f"what step {step.name!r} saved") if patch else None
     attempt.is_settled = True
     _settle_call(attempt, IntentState.DONE, output)

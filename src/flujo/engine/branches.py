@@ -86,7 +86,7 @@ async def merge_into(
         if isinstance(folded, merge.Conflict):
             raise _conflict(step, folded)
         patch = folded
-    frame.scope.tree = frame.scope.accepted(patch, what=f"step {step.name!r}")
+    _, frame.scope.tree = frame.scope.accepted(patch, what=f"step {step.name!r}")
 
 
 async def _by_callable(
@@ -105,7 +105,7 @@ async def _by_callable(
         with foreign(rule):
             reply = await frame.ask(path, rule, ask)
         merged = canonical.normalise(reply.output, what=f"context merged by `{rule.target}`")
-        frame.scope.type.check(merged, what=f"context merged by `{rule.target}`")
+        merged = frame.scope.type.check(merged, what=f"context merged by `{rule.target}`")
         return decision(frame, here, 1, merge.diff(frame.scope.tree, merged))
 
     entry = await frame.run.journal.once(here, EntryKind.DECISION, ask)

@@ -78,7 +78,7 @@ async def finish(step: BaseStep, frame: Frame, path: StepPath, success: Success,
     output = encoded(success.output, f"output of step {step.name!r}")
     value = canonical.decode(output)
     patch = await frame.saved(step, value)
-    frame.scope.tree = frame.scope.accepted(patch, what=f"step {step.name!r}")
+    _, frame.scope.tree = frame.scope.accepted(patch, what=f"step {step.name!r}")
     frame.append_done(path, step.kind, output, before, success.facts)
     if success.facts.get("cached") is True and step.config.durability != "exit":
         await frame.run.journal.flush()  # because the cache may drop the answer before a resume

@@ -48,15 +48,20 @@ class ContextScope:
             raise
         return changed
 
-    def accepted(self, patch: merge.Patch, *, what: str) -> Any:
-        """Return the tree after `patch`; this context's tree is unchanged.
+    def accepted(self, patch: merge.Patch, *, what: str) -> tuple[merge.Patch, Any]:
+        """Return `patch` with its values in their declared types, and the tree after it.
+
+        This context's tree is unchanged.
 
         Raises:
             OutputRejected: the context would no longer match its type.
         """
         if not patch:
-            return self.tree
+            return patch, self.tree
         after = merge.apply(self.tree, patch)
         changed = {str(op[1][0]) for op in patch}
-        self.type.check(after, what=f"context after {what}", changed=changed)
-        return after
+        declared = self.type.check(after, what=f"context after {what}", changed=changed)
+        if declared is not after:
+            patch = merge.revalued(self.tree, patch, declared)
+            after = merge.apply(self.tree, patch)
+        return patch, after

@@ -49,8 +49,7 @@ async def decide(
     if not isinstance(rule, CallableRef):
         value = frame.evaluate(rule)
         check(value)
-        _keep(frame, path, attempt, value)
-        return value
+        return _keep(frame, path, attempt, value)
 
     async def ask() -> Entry:
         answer = _json(rule, await _answer(rule, frame))
@@ -180,8 +179,8 @@ def decision(frame: Frame, path: StepPath, attempt: int, value: Any) -> Entry:
     )
 
 
-def _keep(frame: Frame, path: StepPath, attempt: int, value: Any) -> None:
-    """Record the value of an expression, or compare it with the recorded one.
+def _keep(frame: Frame, path: StepPath, attempt: int, value: Any) -> Any:
+    """Record the value of an expression, or return the recorded one, which must be the same.
 
     Raises:
         JournalConflict: they differ.
@@ -189,18 +188,19 @@ def _keep(frame: Frame, path: StepPath, attempt: int, value: Any) -> None:
     recorded = frame.run.journal.decision(path, attempt)
     if recorded is None:
         frame.run.journal.append_deferred(decision(frame, path, attempt, value))
-        return
+        return value
     before, now = recorded.output or b"null", canonical.encode(value)
-    if before != now:
-        raise JournalConflict(
-            f"the decision at `{path}` is recorded as `{_short(before)}`, but its expression is now "
-            f"`{_short(now)}`",
-            hint="restore the expression that this run was started with, then "
-            "`flujo resume RUN --retry-failed --accept-changes`; or start a new run",
-            path=path,
-            recorded=canonical.decode(before),
-            now=value,
-        )
+    if canonical.is_same(before, now):
+        return canonical.decode(before)
+    raise JournalConflict(
+        f"the decision at `{path}` is recorded as `{_short(before)}`, but its expression is now "
+        f"`{_short(now)}`",
+        hint="restore the expression that this run was started with, then "
+        "`flujo resume RUN --retry-failed --accept-changes`; or start a new run",
+        path=path,
+        recorded=canonical.decode(before),
+        now=value,
+    )
 
 
 def _short(value: bytes) -> str:

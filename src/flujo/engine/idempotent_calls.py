@@ -215,7 +215,8 @@ async def _reconcile(step: Step, frame: Frame, intent: Intent, reason: ErrorInfo
 def _made(step: Step, frame: Frame, intent: Intent, result: Any, *, by: str) -> Attempt:
     """Return the attempt of a call that was made, to be settled with its result."""
     if step.output_schema is not None:
-        frame.run.binding.schema(step.output_schema).check(result, what=f"output of step {step.name!r}")
+        schema = frame.run.binding.schema(step.output_schema)
+        result = schema.check(result, what=f"output of step {step.name!r}")
     return Attempt(
         step,
         frame,

@@ -78,7 +78,7 @@ class OutputGate:
         tree = self._scope.tree_of(self._attempt.context)
         for ref in self._step.processors.output:
             value, tree = await self._processed(ref, value, tree)
-        self._fits_schema(value)
+        value = self._declared(value)
         for ref in self._step.validators:
             await self._judged(ref, value, tree)
         self._attempt.tree, self._attempt.is_passed = tree, True
@@ -92,11 +92,13 @@ class OutputGate:
             tree = self._scope.type.dump(context)
         return canonical.normalise(reply.output, what=what), tree
 
-    def _fits_schema(self, value: Any) -> None:
+    def _declared(self, value: Any) -> Any:
+        """Return `value`, which must match the output schema, in its declared types."""
         if self._step.output_schema is None:
-            return
+            return value
         try:
-            self._attempt.frame.run.binding.schema(self._step.output_schema).check(value, what=self._what)
+            schema = self._attempt.frame.run.binding.schema(self._step.output_schema)
+            return schema.check(value, what=self._what)
         except OutputRejected as error:
             reason = " · ".join(error.violations) or error.message
             facts = {**error.facts, "reason": reason, "retryable": True}

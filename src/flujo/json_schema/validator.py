@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flujo.json_schema.complexity import DATA, begin, check_complexity
+from flujo.json_schema.declared_types import declared, mentions_numbers
 from flujo.json_schema.re2_patterns import check_pattern
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Validator:
         for pattern in _patterns(schema):
             check_pattern(pattern)
         self._draft = LinearDraft(schema, registry=Registry())
+        self._has_numbers = mentions_numbers(schema)
 
     def iter_errors(self, value: Any) -> Iterator[ValidationError]:
         """Yield the violations of `value`.
@@ -42,6 +44,17 @@ class Validator:
         """
         begin(value)
         yield from self._draft.iter_errors(value)
+
+    def declared(self, value: Any) -> Any:
+        """Return a valid value with its numbers in the types that the schema declares; see `declared_types`.
+
+        Raises:
+            CheckTooLong: the choice between alternatives takes too many steps.
+        """
+        if not self._has_numbers:
+            return value
+        begin(value)
+        return declared(self._draft, value)
 
 
 def _patterns(schema: Any) -> Iterator[str]:

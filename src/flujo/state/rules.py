@@ -63,9 +63,9 @@ def _difference(there: RunRecord, new: NewRun) -> str:
         return f"another pipeline, {there.pipeline!r}"
     if there.closure != new.closure:
         return "another version of its blueprint"
-    if there.input != new.input:
+    if not canonical.is_same(there.input, new.input):
         return "another input"
-    if there.context != new.context:
+    if not canonical.is_same(there.context, new.context):
         fields = _fields_that_differ(canonical.decode(there.context), canonical.decode(new.context))
         return f"another initial context; different fields: {fields}"
     return ""

@@ -250,7 +250,7 @@ def test_threads_may_share_an_expression() -> None:
         ("item.title", "`item.title` does not exist", None),
         ("input.docs.map(d, d.note)", "has no key `note`", "has("),
         ("input.docs[7]", "2 items, so [7] does not exist", "size("),
-        ("input.score + 1", "`+` does not take a number with a fraction and a whole number", "double(n)"),
+        ("input.score % 2", "`%` does not take a number with a fraction and a whole number", "int(n)"),
         ("input.count + ' items'", "`+` does not take a whole number and text", "string(n)"),
         ("input.nothing > 1", "`>` does not take null", "get(map"),
         ("input.count ? 1 : 2", "a condition is not a boolean", "compare"),

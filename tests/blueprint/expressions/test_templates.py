@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ def filled(source: str, values: dict[str, Any] | None = None) -> Any:
         ("plain", "plain"),
         ("Ticket: {{ input.text }}!", "Ticket: printer on fire!"),
         ("{{input.count}} of {{ input.count + 1 }}", "3 of 4"),
-        ("{{ input.score }} {{ input.open }}", "2.0 true"),
+        ("{{ input.score }} {{ input.open }}", "2 true"),
         ("{{ input.tags }};", '["a","b"];'),
         ("{{ input.by }};", '{"a":{"q":null},"z":1};'),
         ('{"a": {"b": {{ input.count }}}}', '{"a": {"b": 3}}'),
@@ -123,8 +124,16 @@ def test_a_single_placeholder_returns_the_value_unchanged(value: Any, text: str)
 
 
 @given(JSON.filter(lambda value: value is not None))
-def test_a_value_in_a_text_is_its_canonical_json(value: Any) -> None:
-    assert filled("={{ input.x }}", {"x": value}) == "=" + canonical.encode(value).decode()
+def test_a_value_in_a_text_is_its_json(value: Any) -> None:
+    shown = filled("={{ input.x }}", {"x": value}).removeprefix("=")
+    assert canonical.is_same(shown.encode(), canonical.encode(value))
+    assert not re.search(r"\.0(?![0-9])", re.sub(r'"(\\.|[^"\\])*"', "", shown))
+
+
+def test_a_whole_number_in_a_text_has_no_fraction() -> None:
+    values = {"x": 3.0, "y": [1.0, 2.5, {"a.0": -4.0}], "z": "3.0"}
+    text = "{{ input.x }} {{ input.y }} {{ input.z }}"
+    assert filled(text, values) == '3 [1,2.5,{"a.0":-4}] 3.0'
 
 
 # Where a placeholder ends ---------------------------------------------------------------------------------

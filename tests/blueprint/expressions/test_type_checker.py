@@ -352,7 +352,10 @@ def test_a_value_that_fits_or_may_fit_its_key_passes(source: str, expect: str) -
         ("input.count + 1", WHOLE),
         ("1.5 * 2.0", {"type": "number"}),
         ("null", {"type": "null"}),
-        ("{'a': 1}", {"type": "object"}),
+        (
+            "{'a': 1}",
+            {"type": "object", "properties": {"a": WHOLE}, "required": ["a"], "additionalProperties": False},
+        ),
         ("context.x", None),
         ("input.two", None),
         ("get(input, 'note', '')", TEXT),
@@ -416,3 +419,80 @@ WORDS = "input . docs text note [ ] 0 'a' ( ) + == && ? : , has get map x { } \"
 def test_checking_any_sequence_of_tokens_never_raises(source: str) -> None:
     for checked in (check(source), check_text("{{" + source + "}}", SCOPE)):
         assert all(0 <= problem.start <= problem.end <= len(source) + 4 for problem in checked.problems)
+
+
+# Numbers, which may be whole or not ----------------------------------------------------------------------
+
+
+NUMBERS: Any = {
+    "properties": {
+        "input": {
+            "type": "object",
+            "properties": {
+                "x": {"type": "number"},
+                "n": {"type": "integer"},
+                "text": TEXT,
+                "all": {"type": "array", "items": {"type": "number"}},
+                "maybe": {"type": ["number", "null"]},
+            },
+            "required": ["x", "n", "text", "all", "maybe"],
+        }
+    }
+}
+NUMBER = {"type": "number"}
+
+
+@pytest.mark.parametrize(
+    ("source", "schema"),
+    [
+        ("input.x * 2", NUMBER),
+        ("input.x * 1.5", NUMBER),
+        ("input.x / input.n", NUMBER),
+        ("-input.x", NUMBER),
+        ("size(input.all) * input.x", NUMBER),
+        ("input.all.map(v, v * 2)", {"type": "array", "items": NUMBER}),
+        ("[input.x, 2]", {"type": "array", "items": NUMBER}),
+        ("input.n > 1 ? input.x : 1", NUMBER),
+        ("get(input, 'x', 0)", NUMBER),
+        ("int(input.x) % 2", WHOLE),
+        ("input.x > 3", FLAG),
+        ("input.x == 3", FLAG),
+        ("input.x in [1, 2]", FLAG),
+        ("string(input.x)", TEXT),
+    ],
+)
+def test_a_number_goes_with_integers_and_floats(source: str, schema: Any) -> None:
+    found = check_expression(source, NUMBERS)
+    assert (found.schema, found.problems) == (schema, ())
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("input.x % 2", "`%` does not take a number with a fraction"),
+        ("(input.x * 2) % 2", "`%` does not take a number with a fraction"),
+        ("[input.x * 2][0] % 2", "`%` does not take a number with a fraction"),
+        ("{'a': input.x}.a % 2", "`%` does not take a number with a fraction"),
+        ("(input.n > 1 ? input.x : 1) % 2", "`%` does not take a number with a fraction"),
+        ("get(input, 'x', 0) % 2", "`%` does not take a number with a fraction"),
+        ("input.all.map(v, v % 2)", "`%` does not take a number with a fraction"),
+        ("input.x + input.text", "`+` does not take a number with a fraction and text"),
+        ("input.x + null", "`+` does not take a number with a fraction and null"),
+        ("input.all[input.x]", "`[ ]` does not take a list and a number with a fraction"),
+        ("input.text.charAt(input.x)", "`charAt` does not take text and a number with a fraction"),
+        ("size(input.x)", "`size` does not take a number with a fraction"),
+        ("input.x.map(v, v)", "`map`, `filter`, `all` and `exists` take a list or a map"),
+        ("!input.x", "`!` does not take a number with a fraction"),
+        ("input.x ? 1 : 2", "the condition of `? :` is a number with a fraction"),
+        ("1 in input.x", "`in` does not take"),
+    ],
+)
+def test_an_operator_that_does_not_take_every_number_is_reported(source: str, message: str) -> None:
+    (problem,) = check_expression(source, NUMBERS).problems
+    assert problem.message.startswith(message)
+    assert problem.severity == "error"
+
+
+def test_an_operator_of_whole_numbers_suggests_an_integer() -> None:
+    (problem,) = check_expression("input.x % 2", NUMBERS).problems
+    assert problem.hint == "declare the number as `integer`, or write `int(n)`"

@@ -1,16 +1,18 @@
 """The interface to CEL: parses a source into a tree and compiles it into a program.
 
-Flujo adds two things to CEL: `get(map, "key", default)`, and the name `loop`, which CEL reserves.
-The library is imported when the first expression is compiled.
+Flujo adds three things to CEL: `get(map, "key", default)`, the name `loop`, which CEL reserves, and
+arithmetic of an int and a float. The library is imported when the first expression is compiled.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
+from flujo.blueprint.expressions import arithmetic, cel_ast
 from flujo.blueprint.expressions.cel_ast import Node, decode
 from flujo.blueprint.expressions.cel_lexicon import LOOP, LOOP_STAND_IN, TOKEN
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from flujo.domain.ports import Chain
 
-_PLAIN = ("dyn", "int", "string", "bool", "null", "map")
+_PLAIN = ("dyn", "int", "double", "string", "bool", "null", "map")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,23 @@ def program(source: str, names: Iterable[str]) -> Program:
     Raises:
         Refused: with CEL's errors of syntax, functions and types.
     """
-    variables = [(LOOP_STAND_IN if name == LOOP else name, "dyn") for name in names]
-    return Program(_compile(_environment(tuple(sorted(variables))), source))
+    return Program(_compile(_environment(_any(names)), source))
+
+
+def mixed_program(source: str, names: Iterable[str], tree: Node) -> Program | None:
+    """Return the program of an expression that `program` accepts, with the operators of `arithmetic`.
+
+    None when a text in the source looks like an operator in CEL's serialised form.
+    """
+    environment = _environment(_any(names), mixed=True)
+    compiled = _compile(environment, source, unchecked=True).serialize()
+    used = Counter(cel_ast.functions(tree))
+    for operator, function in arithmetic.FUNCTIONS.items():
+        old, new = (b"\x12\x03" + name.encode() for name in (operator, function))  # field 2, three bytes
+        if compiled.count(old) != used[operator]:
+            return None
+        compiled = compiled.replace(old, new)
+    return Program(environment.deserialize(compiled))
 
 
 @lru_cache(maxsize=1024)
@@ -110,22 +127,33 @@ def _library() -> Any:
     return cel
 
 
+def _any(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Return root names as variables of any type."""
+    return tuple(sorted((LOOP_STAND_IN if name == LOOP else name, "dyn") for name in names))
+
+
 @cache
-def _additions() -> dict[str, Any]:
-    """Return the functions that every environment has besides CEL's standard library."""
+def _additions(*, mixed: bool) -> dict[str, Any]:
+    """Return the functions besides CEL's standard library; with `mixed`, also those of `arithmetic`."""
     from cel_expr_python.ext import ext_strings
 
     cel = _library()
     # At run time only an overload of `any` accepts every kind of value; one of `dyn` accepts none.
     any_ = cel.Type("any")
-    overload = cel.Overload(
-        "get_any_string_any",
-        return_type=cel.Type.DYN,
-        parameters=[any_, cel.Type.STRING, any_],
-        is_member=False,
-        impl=_get,
-    )
-    return {"extensions": [ext_strings.ExtStrings()], "functions": [cel.FunctionDecl("get", [overload])]}
+
+    def function(name: str, parameters: list[Any], impl: Any) -> Any:
+        overload = cel.Overload(
+            f"{name}_any", return_type=cel.Type.DYN, parameters=parameters, is_member=False, impl=impl
+        )
+        return cel.FunctionDecl(name, [overload])
+
+    functions = [function("get", [any_, cel.Type.STRING, any_], _get)]
+    if mixed:
+        functions += [
+            function(name, [any_, any_], partial(arithmetic.compute, operator))
+            for operator, name in arithmetic.FUNCTIONS.items()
+        ]
+    return {"extensions": [ext_strings.ExtStrings()], "functions": functions}
 
 
 def _get(where: Any, key: str, default: Any) -> Any:
@@ -136,10 +164,10 @@ def _get(where: Any, key: str, default: Any) -> Any:
 
 
 @lru_cache(maxsize=512)
-def _environment(names: tuple[tuple[str, str], ...]) -> Any:
+def _environment(names: tuple[tuple[str, str], ...], *, mixed: bool = False) -> Any:
     cel = _library()
     variables = {name: _type(signature) for name, signature in names}
-    return cel.NewEnv(variables=variables, **_additions())
+    return cel.NewEnv(variables=variables, **_additions(mixed=mixed))
 
 
 def _type(signature: str) -> Any:

@@ -99,6 +99,14 @@ def operands(node: Node) -> tuple[Node, ...]:
     return node.parts[1:] if in_namespace and node.parts[0].kind == "name" else node.parts
 
 
+def functions(tree: Node) -> Iterator[str]:
+    """Yield the functions and operators that an expression calls, each as often as it stands there."""
+    if tree.kind == "call":
+        yield tree.name
+    for part in tree.parts:
+        yield from functions(part)
+
+
 def reads(tree: Node) -> tuple[Chain, ...]:
     """Return the chains that an expression reads."""
     return shortest(_chains_of(tree, frozenset()))

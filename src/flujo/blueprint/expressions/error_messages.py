@@ -183,6 +183,9 @@ _KINDS = {
     "duration": "a duration",
 }
 _WHOLE = frozenset({"int", "int64", "uint", "uint64"})
+_WHOLE_ONLY = frozenset(
+    {"%", "charAt", "indexOf", "lastIndexOf", "replace", "split", "substring", "timestamp"}
+)
 _NAMED_OPERATORS = {"_?_:_": "? :", "_[_]": "[ ]", "@in": "in"}
 
 
@@ -232,6 +235,11 @@ def _advice(function: str, given: set[str]) -> str | None:
         (
             bool(given & {"null", "null_type"}),
             'check with `has(…)` first, or write `get(map, "key", "default")`',
+        ),
+        (
+            "double" in given
+            and (function in _WHOLE_ONLY or (function == "[ ]" and "list" in "".join(given))),
+            "declare the number as `integer`, or write `int(n)`",
         ),
         (function == "[ ]", "write `items[0]` for an item, `map.field` for a field, `text.charAt(0)`"),
         (function in {"&&", "||", "!"}, "it needs booleans: compare the value first"),

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from flujo.blueprint.expressions import cel, cel_ast, cost
+from flujo.blueprint.expressions import arithmetic, cel, cel_ast, cost
 from flujo.blueprint.expressions.cel_lexicon import MAX_SOURCE
 from flujo.blueprint.expressions.error_messages import Problem, did_you_mean, listed, refused, unusable, value
 from flujo.blueprint.expressions.templates import Piece, Scan, scan, unwrap
@@ -39,6 +39,9 @@ __all__ = [
     "compile_expression",
     "compile_text",
 ]
+
+_WHOLE = 1e16
+"""Larger floats are written with an exponent."""
 
 MAX_RESULT = 1024 * 1024
 """The largest value that an expression may compute, in bytes of JSON; a bare path has no limit."""
@@ -100,12 +103,14 @@ class CompiledPath:
 class CompiledExpression:
     """A CEL expression: JSON data in, JSON data out."""
 
-    __slots__ = ("_program", "_slots", "_unbounded", "reads", "source")
+    __slots__ = ("_mixed", "_program", "_slots", "_tree", "_unbounded", "reads", "source")
 
     def __init__(self, source: str, tree: cel_ast.Node, program: cel.Program) -> None:
         self.source = source
+        self._tree = tree
         self.reads = reads = cel_ast.reads(tree)
         self._program = program
+        self._mixed: cel.Program | None = None
         self._unbounded = None if cost.is_bounded(tree) else tree
         self._slots = [(chain, cel.slot(chain)) for chain in reads]
 
@@ -133,9 +138,17 @@ class CompiledExpression:
                 )
                 raise _failed(self.source, str(error), hint) from error
         worked, result = self._program.run(data)
+        if not worked and arithmetic.is_mixed(str(result)):
+            worked, result = self._with_mixed_numbers().run(data)
         if worked:
             return _json(result, self.source)
         raise _failed(self.source, *self._why(str(result), lookup))
+
+    def _with_mixed_numbers(self) -> cel.Program:
+        if self._mixed is None:
+            names = {name for name, *_ in self.reads}
+            self._mixed = cel.mixed_program(self.source, names, self._tree) or self._program
+        return self._mixed
 
     def _why(self, message: str, lookup: Lookup) -> tuple[str, str | None]:
         """Return the reason and the hint; a missing key is named with its chain."""
@@ -296,4 +309,18 @@ def _shown(result: Any, source: str) -> str:
     if result is None:
         hint = 'add a default, for instance `get(input, "note", "")` or `a == null ? "" : a`'
         raise _failed(source, "it is null, which cannot be inserted into a text", hint)
-    return canonical.encode(result, what=f"expression `{_short(source)}`").decode()
+    shown = canonical.encode(result, what=f"expression `{_short(source)}`")
+    return (canonical.encode(_short_numbers(result)) if b".0" in shown else shown).decode()
+
+
+def _short_numbers(value: Any) -> Any:
+    """Return data with whole floats as integers: a text has 3 for 3.0, as in CEL's `string(3.0)`."""
+    match value:
+        case dict():
+            return {key: _short_numbers(item) for key, item in value.items()}
+        case list():
+            return [_short_numbers(item) for item in value]
+        case float() if value.is_integer() and abs(value) < _WHOLE:
+            return int(value)
+        case _:
+            return value

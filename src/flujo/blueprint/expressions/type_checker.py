@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from flujo.blueprint.diagnostics import suggest
-from flujo.blueprint.expressions import cel, cel_ast
-from flujo.blueprint.expressions.cel_lexicon import FUNCTIONS, TOKEN
+from flujo.blueprint.expressions import arithmetic, cel, cel_ast
+from flujo.blueprint.expressions.cel_lexicon import FUNCTIONS, NAMESPACES, TOKEN
 from flujo.blueprint.expressions.error_messages import Problem, refused, unusable
 from flujo.blueprint.expressions.name_suggestions import unknown_function, unknown_name
 from flujo.blueprint.expressions.templates import scan, unwrap
+from flujo.blueprint.schemas.algebra import NUMBER, closed
 from flujo.blueprint.schemas.shapes import (
     NoField,
     Shape,
@@ -136,6 +137,16 @@ def _unexpected(source: str, end: Shape, result: str, expect: str | None) -> Ite
 
 # How many parts of a name belong to the scope and exist whatever its schema requires.
 _ALWAYS_THERE = {"steps": 2, "loop": 2, "run": 2}
+_SCALARS = frozenset({"string", "integer", "number", "boolean", "null"})
+_ARITHMETIC = frozenset({*arithmetic.FUNCTIONS, "-_"})
+_MIXING = frozenset({"_+_", "_-_", "_*_", "_/_", "-_", "_<_", "_<=_", "_>_", "_>=_"})
+_INFIX = {f"_{each}_": f"{{}} {each} {{}}" for each in (*"+-*/%<>", "<=", ">=", "==", "!=", "&&", "||")} | {
+    "-_": "-{}",
+    "!_": "!{}",
+    "@in": "{} in {}",
+    "_[_]": "{}[{}]",
+    "_?_:_": "{} ? {} : {}",
+}
 _NULL_IS_FINE = frozenset({"_==_", "_!=_", "@in", "dyn", "type"})
 
 
@@ -178,6 +189,8 @@ class _Walk:
         if one := cel_ast.chain(node):
             return self._chain(node, one, bound, null_is_fine=null_is_fine)
         match node.kind:
+            case "const" if node.name == "null":
+                return shape({"type": "null"})
             case "const":
                 return of_constant(node.value) if node.value is not None else Shape()
             case "field":
@@ -186,10 +199,14 @@ class _Walk:
                 return self._call(node, bound, null_is_fine=null_is_fine)
             case "fold":
                 return self._fold(node, bound)
-            case "map" if node.name:
+            case "list" | "map" if not node.name:
+                return self._literal(node, bound)
+            case "map":
                 self._report(
                     node.at, f"`{node.name}{{…}}` is a message type; expressions only have JSON", None
                 )
+            case _:
+                pass
         for part in node.parts:
             self.visit(part, bound, null_is_fine=True)
         return Shape()
@@ -281,9 +298,47 @@ class _Walk:
             self._compared(node, shapes)
         elif node.name in {"_/_", "_%_"}:
             self._divided(node)
-        if node.name == "_?_:_" and shapes[1] == shapes[2]:
-            return shapes[1]
-        return element(shapes[0]) if node.name == "_[_]" and shapes[0].kind == "array" else Shape()
+        result = self._result(node, shapes)
+        if node.name == "_?_:_":
+            return _common(shapes[1:])
+        return element(shapes[0]) if node.name == "_[_]" and shapes[0].kind == "array" else result
+
+    def _result(self, node: Node, shapes: list[Shape]) -> Shape:
+        """Return the shape of a call's value; report an operator or function that does not take every number.
+
+        For CEL's check of the whole expression a number is a value of any type, because an operator takes an
+        int and a float together; see `arithmetic`. Here it is a float.
+        """
+        kinds = ["double" if one.kind == "number" and not one.nullable else one.cel() for one in shapes]
+        match node.name:
+            case "get":
+                return Shape()
+            case "_==_" | "_!=_":
+                kinds = ["dyn", "dyn"]
+            case "@in":
+                kinds[0] = "dyn"
+            case "_?_:_":
+                kinds[1:] = ["dyn", "dyn"]
+            case name if name in _MIXING and "double" in kinds and set(kinds) <= {"dyn", "int", "double"}:
+                return shape(NUMBER if name in _ARITHMETIC else {"type": "boolean"})
+        try:
+            return shape(of_result(cel.result(_written(node, [cel.variable(kind) for kind in kinds]))))
+        except cel.Refused as error:
+            if "double" in kinds:
+                self.problems.append(refused(self.source, replace(error.faults[0], at=node.at)))
+            return Shape()
+
+    def _literal(self, node: Node, bound: Mapping[str, Shape]) -> Shape:
+        """Return the shape of a list or a map that is written out."""
+        shapes = [self.visit(part, bound, null_is_fine=True) for part in node.parts]
+        if node.kind == "list":
+            items = _common(shapes).standalone()
+            return shape({"type": "array"} | ({"items": items} if items else {}))
+        keys = [part.value for part in node.parts[::2]]
+        if not keys or not all(isinstance(key, str) for key in keys):
+            return Shape()
+        fields = zip(keys, shapes[1::2], strict=True)
+        return shape(closed({key: one.standalone() for key, one in fields}))
 
     def _compared(self, node: Node, shapes: list[Shape]) -> None:
         """Report a comparison with a constant that the name never equals."""
@@ -326,17 +381,22 @@ class _Walk:
             return Shape()
         if not is_bound:
             self._declare(where, Shape())
-        same = otherwise.kind == found.end.kind and not otherwise.nullable
-        return shape({"type": otherwise.kind}) if same and otherwise.kind else Shape()
+        kinds = {found.end.kind, otherwise.kind}
+        if None in kinds or otherwise.nullable or not (len(kinds) == 1 or kinds == {"integer", "number"}):
+            return Shape()
+        return shape(NUMBER if len(kinds) == 2 else {"type": otherwise.kind})
 
     def _fold(self, node: Node, bound: Mapping[str, Shape]) -> Shape:
         over = self.visit(node.parts[0], bound)
+        if over.kind == "number":
+            fault = cel.Fault("expression of type 'double' cannot be the range of a comprehension", node.at)
+            self.problems.append(refused(self.source, fault))
         inner = {**bound, node.name: element(over)}
         for part in node.parts[2:]:
             self.visit(part, inner, null_is_fine=True)
         made = cel_ast.collected(node)
         if made is None:
-            return Shape()
+            return Shape({"type": "boolean"}, "boolean")
         items = self.visit(made, inner, null_is_fine=True).standalone()
         return shape({"type": "array"} | ({"items": items} if items else {}))
 
@@ -367,6 +427,27 @@ def _without_dunder(found: Trail | NoField, rest: Chain) -> Trail | NoField:
     if attribute is None or isinstance(found, NoField) or found.end.kind is not None:
         return found
     return NoField(attribute, Shape())
+
+
+def _common(shapes: list[Shape]) -> Shape:
+    """Return the shape of a value that is one of several; an integer or a number is a number."""
+    if not shapes or all(one == shapes[0] for one in shapes):
+        return shapes[0] if shapes else Shape()
+    kinds = {None if one.nullable else one.kind for one in shapes}
+    if kinds == {"integer", "number"}:
+        return shape(NUMBER)
+    return shape({"type": kinds.pop()}) if len(kinds) == 1 and kinds <= _SCALARS else Shape()
+
+
+def _written(call: Node, parts: list[str]) -> str:
+    """Return the source of a call on these operands."""
+    if call.name in _INFIX:
+        return _INFIX[call.name].format(*parts)
+    if not call.member:
+        return f"{call.name}({', '.join(parts)})"
+    in_namespace = call.parts[0].name in NAMESPACES
+    receiver, given = (call.parts[0].name, parts) if in_namespace else (parts[0], parts[1:])
+    return f"{receiver}.{call.name}({', '.join(given)})"
 
 
 def _guards(node: Node) -> Iterator[tuple[Chain, bool]]:

@@ -121,7 +121,7 @@ def carry_types(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
         if first and later and not later & widened(first):
             yield CARRY_TYPE.at(
                 unit.span(*visit.path, "carry", name, "next"),
-                f"`loop.{name}` starts as {one_of(sorted(first))} and becomes {one_of(sorted(later))}",
+                f"`loop.{name}` starts as {one_of(sorted(first)[-1:])} and becomes {one_of(sorted(later))}",
                 hint="give `initial` a value of the same type, or `null` if there is none yet",
                 related=((unit.span(*visit.path, "carry", name, "initial"), "its initial value"),),
             )

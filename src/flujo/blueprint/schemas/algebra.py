@@ -13,6 +13,7 @@ Schema = Any
 STRING: Schema = {"type": "string"}
 BOOLEAN: Schema = {"type": "boolean"}
 INTEGER: Schema = {"type": "integer"}
+NUMBER: Schema = {"type": "number"}
 
 
 def closed(properties: Mapping[str, Schema]) -> Schema:
@@ -86,8 +87,13 @@ def types(schema: Schema) -> frozenset[str]:
 
 
 def kind_of(schema: Schema) -> Schema:
-    """Return a schema with only the JSON type of `schema`, for a value that changes."""
-    kinds = frozenset("number" if kind == "integer" else kind for kind in types(schema))
+    """Return a schema with only the JSON type of `schema`, for a value that changes.
+
+    A variable that starts as an integer may become any number, and may also stay an integer.
+    """
+    kinds = types(schema)
+    if kinds == {"integer"}:
+        return {"type": ["integer", "number"]}
     return {"type": next(iter(kinds))} if len(kinds) == 1 and kinds != {"null"} else None
 
 

@@ -16,6 +16,8 @@ from flujo.json_schema.validator import Validator
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_TOO_LONG = "the value takes too many steps to be checked"
+
 MAX_VIOLATIONS = 5
 """How many violations one message lists."""
 
@@ -66,8 +68,8 @@ class CompiledSchema:
         self.schema = schema
         self._validator = Validator(schema)
 
-    def check(self, value: Any, *, what: str) -> None:
-        """Raise unless `value` fits.
+    def check(self, value: Any, *, what: str) -> Any:
+        """Return `value`, which must fit, with each `integer` as an int and each `number` as a float.
 
         Args:
             value: JSON data.
@@ -78,7 +80,10 @@ class CompiledSchema:
         """
         found = list(itertools.islice(self.violations(value), MAX_VIOLATIONS + 1))
         if not found:
-            return
+            try:
+                return self._validator.declared(value)
+            except CheckTooLong:
+                found = [_TOO_LONG]
         shown = found[:MAX_VIOLATIONS]
         more = " · and more" if len(found) > MAX_VIOLATIONS else ""
         raise OutputRejected(
@@ -102,7 +107,7 @@ class CompiledSchema:
         except RecursionError:
             yield "the value is nested too deeply to be checked"
         except CheckTooLong:
-            yield "the value takes too many steps to be checked"
+            yield _TOO_LONG
 
 
 def _reason(error: Any) -> str:

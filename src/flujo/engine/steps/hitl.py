@@ -59,7 +59,7 @@ async def _too_late(step: HumanInTheLoopStep, frame: Frame, asked: Pause) -> Ste
         answer = frame.render(step.on_deadline["answer"])
         if step.answer_schema is not None:
             what = f"`on_deadline` of step {step.name!r}"
-            frame.run.binding.schema(step.answer_schema).check(answer, what=what)
+            answer = frame.run.binding.schema(step.answer_schema).check(answer, what=what)
         attempt.output, attempt.detail = answer, {"deadline": "passed"}
         return await settle(attempt)
     failed = frame.run.journal.attempts(asked.pause_id, EntryKind.ANSWER)

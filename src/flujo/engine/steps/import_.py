@@ -28,9 +28,8 @@ async def run(step: ImportStep, frame: Frame, path: StepPath, run_body: RunBody)
         given = {name: frame.render(value) for name, value in step.arguments.items()}
     given = canonical.normalise(given, what=f"input of import {step.name!r}")
     if step.pipeline.input_schema is not None:
-        frame.run.binding.schema(step.pipeline.input_schema).check(
-            given, what=f"input of import {step.name!r}"
-        )
+        schema = frame.run.binding.schema(step.pipeline.input_schema)
+        given = schema.check(given, what=f"input of import {step.name!r}")
     inner = Frame(
         frame.run,
         await _scope(step, frame, path),

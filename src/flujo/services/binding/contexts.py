@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError, create_model
 
-from flujo.domain import canonical
+from flujo.domain import canonical, merge
 from flujo.domain.commands import command
 from flujo.domain.models import PipelineContext
 from flujo.exceptions import InputRejected, OutputRejected
@@ -53,12 +53,13 @@ class ModelContext:
         """Return the JSON tree of a context object."""
         return {**lazy_context.untouched(context), **lazy_context.touched(context).model_dump(mode="json")}
 
-    def check(self, tree: Any, *, what: str, changed: Collection[str] | None = None) -> None:
-        """Check that `tree` still fits the class."""
+    def check(self, tree: Any, *, what: str, changed: Collection[str] | None = None) -> Any:
+        """Return a tree that must fit the class, with the changed fields as the class writes them."""
         try:
-            lazy_context.validate(self._model, tree, changed)
+            written = lazy_context.validated(self._model, tree, changed)
         except ValidationError as error:
             raise OutputRejected(f"{what} does not fit {self._model.__name__}: {_words(error)}") from None
+        return {**tree, **written} if merge.diff({name: tree[name] for name in written}, written) else tree
 
 
 class SchemaContext:
@@ -97,7 +98,7 @@ class SchemaContext:
             )
         if self._schema is not None:
             try:
-                self._schema.check(tree, what="the context")
+                tree = self._schema.check(tree, what="the context")
             except OutputRejected as error:
                 raise InputRejected(error.message, hint=error.hint) from None
         return tree
@@ -122,10 +123,9 @@ class SchemaContext:
         *,
         what: str,
         changed: Collection[str] | None = None,  # noqa: ARG002 - of the port; a schema may relate all fields
-    ) -> None:
-        """Check that `tree` still fits the schema."""
-        if self._schema is not None:
-            self._schema.check(tree, what=what)
+    ) -> Any:
+        """Return a tree that must fit the schema, with its numbers in their declared types."""
+        return tree if self._schema is None else self._schema.check(tree, what=what)
 
 
 def _declared(fields: Any) -> str:

@@ -58,19 +58,23 @@ def touched(context: PipelineContext) -> PipelineContext:
     return _plain(context, {name: value for name, value in own.items() if name != _LEFT})
 
 
-def validate(model: type[PipelineContext], tree: Mapping[str, Any], changed: Collection[str] | None) -> None:
-    """Check that `tree` fits the model; only the fields in `changed` are new.
+def validated(
+    model: type[PipelineContext], tree: Mapping[str, Any], changed: Collection[str] | None
+) -> dict[str, Any]:
+    """Return the fields `changed`, or all, as the model writes them; `tree` must fit the model.
 
     Raises:
         ValidationError: it does not fit.
     """
     known = changed is not None and all(name in model.model_fields and name in tree for name in changed)
     if changed is None or not known or _lazy(model) is None:
-        model.model_validate(tree)
-        return
+        dumped = model.model_validate(tree).model_dump(mode="json")
+        names = tree if changed is None else changed
+        return {name: dumped[name] for name in names if name in dumped and name in tree}
     alone = _bare(model, {}, set())
     for name in changed:
         alone.__pydantic_validator__.validate_assignment(alone, name, tree[name])
+    return alone.model_dump(mode="json", include=set(changed))
 
 
 class _View:

@@ -63,7 +63,7 @@ async def record_answer(
     """
     pause = chosen(record, await store.pauses(record.run_id), pause_id, kind)
     if pause.answer_schema is not None:
-        check_answer(pause, given)
+        given = check_answer(pause, given)
     if kind is PauseKind.DOUBT and "result" in given and given["resolution"] != "done":
         raise InputRejected(
             f"a call that is resolved as `{given['resolution']}` has no result",
@@ -145,8 +145,8 @@ def _settled_by(record: RunRecord, pause: Pause) -> str:
     return f"`{settling}` ({meaning})" if meaning else f"`{settling}`"
 
 
-def check_answer(pause: Pause, given: Any) -> None:
-    """Return when an answer fits its question's schema.
+def check_answer(pause: Pause, given: Any) -> Any:
+    """Return an answer, which must fit its question's schema, in its declared types.
 
     Raises:
         InputRejected: naming what does not fit.
@@ -154,7 +154,7 @@ def check_answer(pause: Pause, given: Any) -> None:
     from flujo.blueprint.schemas.validator import compile_schema
 
     try:
-        compile_schema(canonical.decode(pause.answer_schema or b"true")).check(
+        return compile_schema(canonical.decode(pause.answer_schema or b"true")).check(
             canonical.normalise(given, what="answer"), what=f"answer to `{paths.shown(pause.pause_id)}`"
         )
     except OutputRejected as error:

@@ -65,8 +65,8 @@ class Request:
                 f"{self.run_id!r} cannot be a run id",
                 hint="use 1 to 128 letters, digits, `-`, `_` and `.`, beginning with a letter or a digit",
             )
-        encoded = GATE.admit(canonical.encode(self.input, what="input"), "input")
-        _check_input(pipeline, binding, encoded)
+        given = _declared(pipeline, binding, canonical.encode(self.input, what="input"))
+        encoded = GATE.admit(given, "input")
         context = await binding.context(pipeline).start(context_fields(self.context))
         metadata = dict(self.metadata or {})
         GATE.admit(canonical.encode({"run_id": self.run_id, "metadata": metadata}), "metadata")
@@ -147,10 +147,12 @@ def context_fields(data: Any) -> Mapping[str, Any]:
     )
 
 
-def _check_input(pipeline: Pipeline, binding: Binding, encoded: bytes) -> None:
+def _declared(pipeline: Pipeline, binding: Binding, encoded: bytes) -> bytes:
+    """Return the input, which must fit the input schema, in its declared types."""
     if pipeline.input_schema is None:
-        return
+        return encoded
     try:
-        binding.schema(pipeline.input_schema).check(canonical.decode(encoded), what="input")
+        given = binding.schema(pipeline.input_schema).check(canonical.decode(encoded), what="input")
+        return canonical.encode(given, what="input")
     except OutputRejected as error:
         raise InputRejected(error.message, hint=error.hint) from None
