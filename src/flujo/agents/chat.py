@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from flujo.agents.function import needs_pydantic, written
 from flujo.agents.structured_output import OutputReader
 from flujo.agents.thread_pool import THREADS
 from flujo.domain import canonical
@@ -241,6 +242,7 @@ class ChatAgent:
 class _Typed:
     """A Python type as an output: its JSON Schema is for the model, its validation for the answer."""
 
+    type: Any
     adapter: Any
     schema: Any
 
@@ -248,7 +250,8 @@ class _Typed:
         from pydantic import ValidationError
 
         try:
-            return self.adapter.validate_json(canonical.encode(value, what="the answer"))
+            loaded = self.adapter.validate_json(canonical.encode(value, what="the answer"))
+            return written(loaded, self.type) if needs_pydantic(self.type) else loaded
         except ValidationError as error:
             found = error.errors(include_url=False, include_input=False, include_context=False)
             reason = "; ".join(
@@ -268,7 +271,7 @@ def _typed(output_type: Any) -> _Typed | None:
     from pydantic import TypeAdapter
 
     adapter = TypeAdapter(output_type)
-    return _Typed(adapter, adapter.json_schema())
+    return _Typed(output_type, adapter, adapter.json_schema())
 
 
 def _prompt(data: Any) -> str:

@@ -1,14 +1,18 @@
 """A callable as an agent: its arguments are passed by name, and its return value is the answer."""
 
 import collections.abc
+import datetime
+import decimal
 import functools
 import inspect
+import pathlib
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from flujo.agents.thread_pool import THREADS, LazyItems
+from flujo.domain import canonical
 from flujo.domain.agents import Ask, Reply
 from flujo.domain.executor import Executor
 from flujo.exceptions import ArgumentsRejected, CallableError, ResourcesMissing
@@ -16,6 +20,7 @@ from flujo.exceptions import ArgumentsRejected, CallableError, ResourcesMissing
 INJECTED = ("context", "resources", "idempotency_key")
 """Names of parameters that Flujo fills in."""
 
+_BY_PYDANTIC = (decimal.Decimal, set, frozenset, pathlib.PurePath, datetime.timedelta)
 _LAZY = (
     collections.abc.Iterator,
     collections.abc.AsyncIterator,
@@ -84,6 +89,10 @@ class FunctionAgent:
         """
         self.signature.bind(ask)
 
+    @functools.cached_property
+    def _needs_pydantic(self) -> bool:
+        return needs_pydantic(self.gives)
+
     async def ask(self, ask: Ask) -> Reply:
         """Call it once; its exceptions propagate unchanged.
 
@@ -97,7 +106,8 @@ class FunctionAgent:
         if isinstance(output, collections.abc.Iterator):
             output = LazyItems(output)
         # A lambda or partial may hide a coroutine function.
-        return Reply(output=await output if inspect.isawaitable(output) else output)
+        output = await output if inspect.isawaitable(output) else output
+        return Reply(output=written(output, self.gives) if self._needs_pydantic else output)
 
 
 @dataclass
@@ -293,6 +303,22 @@ def _hints(fn: Callable[..., Any]) -> dict[str, Any]:
 def _is_converted_to(hint: Any) -> bool:
     # Pydantic would replace values of the lazy types by its own lazy iterator.
     return hint is not Any and typing.get_origin(hint) not in _LAZY and hint not in _LAZY
+
+
+def written(output: Any, hint: Any) -> Any:
+    """Return the JSON data of an output of this type; the output itself when it does not fit the type."""
+    data = canonical.json_of(output, hint)
+    return output if data is None else data[0]
+
+
+def needs_pydantic(hint: Any) -> bool:
+    """Return whether only pydantic writes this type as JSON: `Decimal`, `set[str]`, `dict[int, str]`."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is dict and inner[0] is not str:
+        return True
+    kind = origin or hint
+    is_one = inspect.isclass(kind) and issubclass(kind, _BY_PYDANTIC)
+    return is_one or any(map(needs_pydantic, inner))
 
 
 def _is_one(value: Any, hint: Any) -> bool:

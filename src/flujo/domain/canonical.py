@@ -28,7 +28,8 @@ _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_
 def encode(value: Any, *, what: str = "value") -> bytes:
     """Return the canonical bytes of `value`.
 
-    Pydantic models, dataclasses, enums, dates and UUIDs become plain JSON first.
+    Pydantic models, dataclasses, enums, dates and UUIDs become plain JSON first. A model or a dataclass may
+    have fields of any type that pydantic writes as JSON and reads back as the same value.
 
     Args:
         value: JSON data, or the types named above, nested in any way.
@@ -40,8 +41,7 @@ def encode(value: Any, *, what: str = "value") -> bytes:
     try:
         data = orjson.dumps(value, default=_plain, option=_OPTIONS)
     except (TypeError, orjson.JSONEncodeError, RecursionError) as error:
-        _refuse(value, what)
-        raise NotJournalable(f"{what} cannot be written as JSON: {error}", path="") from error
+        data = _with_pydantic(value, what, error)
     # orjson writes NaN and infinities as null, and NUL as \u0000, so the value itself has to be checked.
     if b"null" in data or (b"\\" in data and b"\\u0000" in data):  # searching one byte is 100 times faster
         _refuse(value, what)
@@ -89,6 +89,64 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def _with_pydantic(value: Any, what: str, error: Exception) -> bytes:
+    """Return the bytes of a value with models that only pydantic can write, for instance with a `Decimal`.
+
+    Models that need no pydantic keep their bytes, because digests of journals and caches depend on them.
+    """
+    try:
+        return orjson.dumps(value, default=_plain_by_pydantic, option=_OPTIONS)
+    except (TypeError, orjson.JSONEncodeError, RecursionError):
+        _refuse(value, what)
+        raise NotJournalable(f"{what} cannot be written as JSON: {error}", path="") from error
+
+
+def _plain_by_pydantic(value: Any) -> Any:
+    is_dataclass = dataclasses.is_dataclass(value) and not isinstance(value, type)
+    if not (is_dataclass or hasattr(value, "model_dump")):
+        return _plain(value)
+    written = json_of(value, type(value))
+    return _plain(value) if written is None else written[0]
+
+
+def json_of(value: Any, hint: Any) -> tuple[Any] | None:
+    """Return the JSON data of a value of this type, with sets in order; None if it does not read back.
+
+    The data is the only item of the tuple, because None is JSON data.
+    """
+    from pydantic import PydanticUserError, TypeAdapter  # slow to import, and not needed for JSON data
+    from pydantic.errors import PydanticSchemaGenerationError
+
+    try:
+        adapter = TypeAdapter(hint)
+        data = adapter.dump_python(value, mode="json", warnings="error")
+        again = adapter.validate_json(orjson.dumps(data))
+    except (PydanticSchemaGenerationError, PydanticUserError, TypeError, ValueError, RecursionError):
+        return None
+    is_same = type(again) is type(value) and again == value
+    return (in_order(value, data),) if is_same else None
+
+
+def in_order(value: Any, data: Any) -> Any:
+    """Return the JSON `data` of `value` with the members of sets sorted: their order differs by process."""
+    if hasattr(value, "model_dump") and not isinstance(data, dict):
+        value = getattr(value, "root", value)
+    if isinstance(data, dict):
+        if isinstance(value, dict) and len(value) == len(data):
+            pairs = zip(value.values(), data.items(), strict=True)
+            return {key: in_order(inner, item) for inner, (key, item) in pairs}
+        return {key: in_order(getattr(value, key, None), item) for key, item in data.items()}
+    if (
+        isinstance(data, list)
+        and isinstance(value, set | frozenset | list | tuple)
+        and len(value) == len(data)
+    ):
+        items = [in_order(inner, item) for inner, item in zip(value, data, strict=True)]
+        is_set = isinstance(value, set | frozenset)
+        return sorted(items, key=lambda item: orjson.dumps(item, option=_OPTIONS)) if is_set else items
+    return data
+
+
 def _plain(value: Any) -> Any:
     """Return a Python object as JSON data, one level deep."""
     if hasattr(value, "model_dump"):
@@ -134,7 +192,7 @@ def _refuse(value: Any, what: str, path: str = "", depth: int = 0) -> None:
         raise _not_journalable(what, path, reason)
     elif not isinstance(value, str | int | float | None):
         try:
-            plain = _plain(value)
+            plain = _plain_by_pydantic(value)
         except TypeError as error:
             raise _not_journalable(what, path, str(error)) from error
         _refuse(plain, what, path, depth + 1)

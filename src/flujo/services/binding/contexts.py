@@ -25,6 +25,7 @@ class ModelContext:
 
     def __init__(self, model: type[PipelineContext]) -> None:
         self._model = model
+        self._has_sets = "set'" in repr(model.__pydantic_core_schema__)
         self.declared = model
 
     async def start(self, given: Mapping[str, Any]) -> Any:
@@ -51,7 +52,11 @@ class ModelContext:
 
     def dump(self, context: PipelineContext) -> Any:
         """Return the JSON tree of a context object."""
-        return {**lazy_context.untouched(context), **lazy_context.touched(context).model_dump(mode="json")}
+        touched = lazy_context.touched(context)
+        dumped = touched.model_dump(mode="json")
+        if self._has_sets:
+            dumped = canonical.in_order(touched, dumped)
+        return {**lazy_context.untouched(context), **dumped}
 
     def check(self, tree: Any, *, what: str, changed: Collection[str] | None = None) -> Any:
         """Return a tree that must fit the class, with the changed fields as the class writes them."""
