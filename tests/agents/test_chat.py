@@ -181,10 +181,10 @@ async def test_an_answer_that_breaks_the_schema_is_returned_to_the_model_once(
     reply = await build(output_schema=LABEL).ask(Ask(data="x", instructions="Sort."))
     assert reply.output == {"label": "bug"}
     assert reply.usage.requests == 2
-    assert reply.repairs == ("asked again because label: 'praise' is not one of ['refund', 'bug']",)
+    assert reply.repairs == ("asked again because `label` must be one of 'refund', 'bug', not 'praise'",)
     second = provider.requests[1]["messages"]
     assert [m["role"] for m in second] == ["system", "user", "assistant", "user"]
-    assert "'praise' is not one of" in second[-1]["content"]
+    assert "must be one of 'refund', 'bug', not 'praise'" in second[-1]["content"]
 
 
 async def test_an_answer_that_never_fits_the_schema_fails_with_its_reason_and_cost(

@@ -16,7 +16,6 @@ COVERED_BY = {
     "cli/commands/": "cli/test_seeing.py",
     "testing/store_suite/": "conformance/test_stores.py",
     # A module that is covered by the tests of another one.
-    "agents/coercion.py": "agents/test_structured_output.py",
     "agents/connection.py": "agents/test_chat.py",
     "agents/connectivity.py": "cli/test_upkeep.py",
     "agents/error_translation.py": "agents/test_chat.py",
@@ -102,6 +101,7 @@ COVERED_BY = {
     "engine/limits.py": "engine/test_composite_attempts.py",
     "engine/step_meter.py": "engine/test_budget.py",
     "engine/steps/": "engine/test_interpreter.py",
+    "json_schema/strict_json.py": "json_schema/test_coercion.py",
     "json_schema/validator.py": "json_schema/test_linear_validator.py",
     "services/admin/doctor.py": "cli/test_upkeep.py",
     "services/admin/local_models.py": "agents/test_local_weights.py",

@@ -10,7 +10,7 @@ from flujo.blueprint.reading.syntax_rules import SCHEMA_LIMIT
 from flujo.blueprint.schemas.checks import problems
 from flujo.blueprint.schemas.validator import compile_schema
 from flujo.exceptions import BlueprintError, OutputRejected
-from flujo.json_schema.complexity import CheckTooLong, SchemaTooComplex, check_complexity
+from flujo.json_schema.complexity import SchemaTooComplex, check_complexity
 from flujo.json_schema.validator import Validator
 
 COMBINATORS = ["anyOf", "oneOf", "allOf"]
@@ -76,8 +76,6 @@ def test_a_tower_that_descends_with_the_value_ends_when_it_is_checked() -> None:
     value: dict[str, Any] = {}
     for _ in range(40):
         value = {"x": value}
-    with pytest.raises(CheckTooLong):
-        list(Validator(schema).iter_errors(value))
     with pytest.raises(OutputRejected, match="takes too many steps"):
         compile_schema(schema).check(value, what="the value")
 
@@ -88,8 +86,8 @@ def test_anchors_are_counted_when_a_value_is_checked() -> None:
         for level in range(30)
     }
     last = {"a30": {"$anchor": "a30", "type": "string"}}
-    with pytest.raises(CheckTooLong):
-        list(Validator({"$defs": {**definitions, **last}, "$ref": "#a0"}).iter_errors(5))
+    found = Validator({"$defs": {**definitions, **last}, "$ref": "#a0"}).violations(5)
+    assert list(found) == ["the value takes too many steps to be checked"]
 
 
 def test_ordinary_unions_and_recursive_schemas_are_accepted() -> None:

@@ -10,9 +10,9 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from flujo.agents.coercion import coerced
 from flujo.domain.wording import short
 from flujo.exceptions import AgentError, OutputRejected
 from flujo.json_schema.complexity import SchemaTooComplex, check_complexity
@@ -93,19 +93,16 @@ class OutputReader:
 
     def _fitted(self, text: str, value: Any, repairs: tuple[str, ...]) -> Reading:
         """Return `value` as a reading, coerced where necessary."""
+        notes: tuple[str, ...] = ()
         try:
-            errors = list(self._validator.iter_errors(value))
-            if not errors:
-                return Reading(self._validator.declared(value), repairs)
             if self.level >= 1 and not self.is_text:
-                converted, notes = coerced(value, self._validator)
-                if notes and not any(self._validator.iter_errors(converted)):
-                    return Reading(self._validator.declared(converted), repairs + notes)
-        except RecursionError as error:
-            raise _rejected(text, "the schema refers to itself endlessly") from error
+                value, notes = self._validator.coerced(value)
+            found = list(islice(self._validator.violations(value), 5))
         except Exception as error:  # references are resolved here; their errors share no class
             raise _rejected(text, f"the schema cannot be applied: {error}") from error
-        raise _rejected(text, "; ".join(_reason(error) for error in errors[:5]))
+        if found:
+            raise _rejected(text, "; ".join(found))
+        return Reading(self._validator.declared(value), repairs + notes)
 
 
 class _NotJson(ValueError):
@@ -233,14 +230,6 @@ def _rejected(text: str, reason: str) -> OutputRejected:
         reason=reason,
         answer=start,
     )
-
-
-def _reason(error: Any) -> str:
-    place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in error.absolute_path).lstrip(
-        "."
-    )
-    message = short(error.message, 200)
-    return f"{place}: {message}" if place else message
 
 
 def _validator(schema: Any) -> Any:

@@ -123,6 +123,10 @@ class Schema(Protocol):
         """
         ...
 
+    def coerced(self, value: Any) -> tuple[Any, tuple[str, ...]]:
+        """Return `value`, with wrong types corrected if it then fits, and a note for each change."""
+        ...
+
 
 class ContextType(Protocol):
     """Creates, loads, dumps and checks a pipeline's context."""

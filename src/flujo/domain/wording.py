@@ -50,6 +50,23 @@ def json_short(value: Any, most: int = 60) -> str:
     return short(json.dumps(value, ensure_ascii=False, sort_keys=True), most)
 
 
+def kind_of(value: Any) -> str:
+    """Return the type of a JSON value in words."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a text"
+        case list():
+            return "a list"
+        case _:
+            return "a mapping"
+
+
 def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.7) -> str | None:
     """Return the known word that is most like `word`, whatever its case, or None.
 

@@ -18,8 +18,8 @@ _PART = 8
 _SHORTEST_WITH_PARTS = 12
 
 # The password ends at the last `@`, because users type passwords with unescaped characters. A number between
-# the `:` and a `/` is a port. The search looks back for the scheme and ends at the next one: otherwise it would
-# be quadratic in a long word.
+# the `:` and a `/` is a port. The search looks back for the scheme and ends at the next one, as otherwise
+# it would be quadratic in a long word.
 _USERINFO = re.compile(
     r"(?<=[A-Za-z0-9+.\-]://)(?P<user>[^:/?#\s'\"]*):(?!\d*[/?#])(?P<password>(?:(?!://)[^\s'\"])*)@"
 )

@@ -34,6 +34,10 @@ class SchemaTooComplex(ValueError):
         self.schema = schema
 
 
+TOO_LONG = "the value takes too many steps to be checked"
+"""The violation of a value that is too expensive to check."""
+
+
 class CheckTooLong(Exception):
     """The check of a value takes too many steps."""
 
@@ -80,7 +84,7 @@ def _applied(schema: dict[str, Any], root: Any) -> Iterator[dict[str, Any]]:
     if isinstance(schema.get("dependentSchemas"), dict):
         yield from (each for each in schema["dependentSchemas"].values() if isinstance(each, dict))
     for keyword in ("$ref", "$dynamicRef"):
-        target = _end(_target(schema.get(keyword), root), root)
+        target = _end(referred(schema.get(keyword), root), root)
         if isinstance(target, dict):
             yield target
 
@@ -90,12 +94,12 @@ def _end(schema: Any, root: Any) -> Any:
     passed: set[int] = set()
     while isinstance(schema, dict) and schema.keys() == {"$ref"} and id(schema) not in passed:
         passed.add(id(schema))
-        schema = _target(schema["$ref"], root)
+        schema = referred(schema["$ref"], root)
     return schema
 
 
-def _target(reference: Any, root: Any) -> Any:
-    """Return the schema at a JSON pointer such as `#/$defs/a`; None for others, which only `step` counts."""
+def referred(reference: Any, root: Any) -> Any:
+    """Return the schema at a JSON pointer such as `#/$defs/a`; None for other references."""
     if not isinstance(reference, str) or not reference.startswith("#"):
         return None
     here = root

@@ -1,17 +1,17 @@
-"""Validates JSON without network access, with patterns matched in linear time and a limit of steps."""
+"""Validates and coerces JSON without network access, with patterns in linear time and a limit of steps."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flujo.json_schema.complexity import DATA, begin, check_complexity
+from flujo.json_schema.coercion import converted
+from flujo.json_schema.complexity import DATA, TOO_LONG, CheckTooLong, begin, check_complexity
 from flujo.json_schema.declared_types import declared, mentions_numbers
 from flujo.json_schema.re2_patterns import check_pattern
+from flujo.json_schema.violations import sentences
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from jsonschema import ValidationError
 
 
 class Validator:
@@ -35,15 +35,29 @@ class Validator:
         self._draft = LinearDraft(schema, registry=Registry())
         self._has_numbers = mentions_numbers(schema)
 
-    def iter_errors(self, value: Any) -> Iterator[ValidationError]:
-        """Yield the violations of `value`.
+    def violations(self, value: Any) -> Iterator[str]:
+        """Yield what does not fit, as sentences: which field, what it must be, and what it is."""
+        begin(value)
+        try:
+            yield from sentences(self._draft, value)
+        except RecursionError:
+            yield "the value is nested too deeply to be checked"
+        except CheckTooLong:
+            yield TOO_LONG
 
-        Raises:
-            CheckTooLong: the check takes too many steps.
-            RecursionError: the value is nested too deeply.
+    def coerced(self, value: Any) -> tuple[Any, tuple[str, ...]]:
+        """Return `value`, with wrong types corrected if it then fits, and a note for each change.
+
+        `flujo.json_schema.coercion` lists the rules. A value that fits is returned unchanged.
         """
         begin(value)
-        yield from self._draft.iter_errors(value)
+        try:
+            if self._draft.is_valid(value):
+                return value, ()
+            new, notes = converted(value, self._draft)
+            return (new, notes) if notes and self._draft.is_valid(new) else (value, ())
+        except (RecursionError, CheckTooLong):
+            return value, ()  # `violations` reports it
 
     def declared(self, value: Any) -> Any:
         """Return a valid value with its numbers in the types that the schema declares; see `declared_types`.

@@ -35,9 +35,9 @@ from flujo.blueprint.reading import syntax_rules as rules
 from flujo.blueprint.reading.scalars import is_date
 from flujo.blueprint.reading.syntax_rules import bounded
 from flujo.blueprint.schemas.checks import problems
-from flujo.blueprint.schemas.keywords import kind_of
 from flujo.blueprint.schemas.validator import CompiledSchema, compile_schema
 from flujo.domain.checks import needs_entries
+from flujo.domain.wording import kind_of
 from flujo.governance.screen import visible_line
 
 if TYPE_CHECKING:

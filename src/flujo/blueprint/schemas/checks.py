@@ -22,8 +22,9 @@ from flujo.blueprint.reading.syntax_rules import (
     SCHEMA_LIMIT,
     SCHEMA_TYPE,
 )
-from flujo.blueprint.schemas.keywords import KEYWORDS, is_number, kind_of, short, wrong
+from flujo.blueprint.schemas.keywords import KEYWORDS, is_number, short, wrong
 from flujo.blueprint.schemas.patterns import pattern_problem
+from flujo.domain.wording import kind_of
 from flujo.json_schema.complexity import SchemaTooComplex, check_complexity
 
 if TYPE_CHECKING:

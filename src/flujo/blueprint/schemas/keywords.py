@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from flujo.blueprint.diagnostics import one_of, suggest
 from flujo.blueprint.reading.syntax_rules import REGEX, REMOTE_REF, SCHEMA_DRAFT, SCHEMA_TYPE
 from flujo.blueprint.schemas.patterns import pattern_problem
+from flujo.domain.wording import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,23 +67,6 @@ def wrong(keyword: str, value: Any) -> Wrong | None:
             else (SCHEMA_TYPE, f"`{keyword}` must be {_WORDS[shape]}, not {kind_of(value)}", None)
         )
     return _JUDGES[shape](keyword, value)
-
-
-def kind_of(value: Any) -> str:
-    """Return the type of a JSON value in words."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case int() | float():
-            return "a number"
-        case str():
-            return "a text"
-        case list():
-            return "a list"
-        case _:
-            return "a mapping"
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:

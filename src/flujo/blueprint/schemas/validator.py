@@ -5,46 +5,16 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from flujo.blueprint.diagnostics import one_of
 from flujo.blueprint.schemas.checks import problems
-from flujo.blueprint.schemas.keywords import kind_of
-from flujo.domain.wording import short
 from flujo.exceptions import BlueprintError, OutputRejected
-from flujo.json_schema.complexity import CheckTooLong
+from flujo.json_schema.complexity import TOO_LONG, CheckTooLong
 from flujo.json_schema.validator import Validator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_TOO_LONG = "the value takes too many steps to be checked"
-
 MAX_VIOLATIONS = 5
 """How many violations one message lists."""
-
-_REASONS = {
-    "minimum": "is below {}",
-    "maximum": "is above {}",
-    "exclusiveMinimum": "is not above {}",
-    "exclusiveMaximum": "is not below {}",
-    "multipleOf": "is not a multiple of {}",
-    "minLength": "has fewer than {} characters",
-    "maxLength": "has more than {} characters",
-    "pattern": "does not match `{}`",
-    "minItems": "has fewer than {} items",
-    "maxItems": "has more than {} items",
-    "items": "has more items than are allowed",
-    "uniqueItems": "has duplicate items",
-    "contains": "has too few or too many items that fit `contains`",
-    "unevaluatedItems": "has items that are not allowed",
-    "minProperties": "has fewer than {} keys",
-    "maxProperties": "has more than {} keys",
-    "dependentRequired": "lacks keys that its other keys require",
-    "unevaluatedProperties": "has keys that are not allowed",
-    "const": "is not {}",
-    "anyOf": "fits none of the alternatives",
-    "oneOf": "fits none, or more than one, of the alternatives",
-    "not": "must not fit the schema in `not`",
-}
 
 
 def compile_schema(schema: Any) -> CompiledSchema:
@@ -83,7 +53,7 @@ class CompiledSchema:
             try:
                 return self._validator.declared(value)
             except CheckTooLong:
-                found = [_TOO_LONG]
+                found = [TOO_LONG]
         shown = found[:MAX_VIOLATIONS]
         more = " · and more" if len(found) > MAX_VIOLATIONS else ""
         raise OutputRejected(
@@ -94,41 +64,8 @@ class CompiledSchema:
 
     def violations(self, value: Any) -> Iterator[str]:
         """Yield the violations, as sentences that start with the place in the value."""
-        try:
-            for error in self._validator.iter_errors(value):
-                place = "".join(
-                    f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path
-                )
-                yield (
-                    f"`{place.removeprefix('.')}` {_reason(error)}"
-                    if place
-                    else f"the value {_reason(error)}"
-                )
-        except RecursionError:
-            yield "the value is nested too deeply to be checked"
-        except CheckTooLong:
-            yield _TOO_LONG
+        return self._validator.violations(value)
 
-
-def _reason(error: Any) -> str:
-    """Return why one keyword refuses a value."""
-    wanted, value = error.validator_value, error.instance
-    match error.validator:
-        case "type":
-            names = wanted if isinstance(wanted, list) else [wanted]
-            return f"must be {one_of(names)}, not {kind_of(value)}"
-        case "enum":
-            return f"must be one of {', '.join(map(_short, wanted))}, not {_short(value)}"
-        case "required":
-            return f"lacks {one_of((name for name in wanted if name not in value), joined_by='and')}"
-        case "additionalProperties":
-            odd = (name for name in value if name not in error.schema.get("properties", {}))
-            return f"has keys that are not allowed: {one_of(odd, joined_by='and')}"
-        case None:  # the schema `false`, for which jsonschema has no place
-            return "is not allowed"
-        case keyword:
-            return _REASONS.get(keyword, f"breaks `{keyword}`").format(_short(wanted))
-
-
-def _short(value: Any) -> str:
-    return short(repr(value) if isinstance(value, str) else str(value))
+    def coerced(self, value: Any) -> tuple[Any, tuple[str, ...]]:
+        """Return `value`, with wrong types corrected if it then fits, and a note for each change."""
+        return self._validator.coerced(value)
