@@ -59,15 +59,12 @@ def test_level_1_strips_and_coerces_and_reports_both(text: str, value: Any, repa
 @pytest.mark.parametrize(
     "text",
     [
-        '{"label": "bug"',
         "{label: 'bug'}",
         '{"label": "bug",}',
         '{"label": "bug" "count": 3}',
         '{"label": "bug", // why\n "count": 3}',
         'Here you are: {"label": "bug", "note": "it "crashes" often"}',
-        '```json\n{"label": "bug", "note": "cut o',
         '{"label": “bug”}',
-        '{"label": "bug", "tags": ["a", "b"',
     ],
 )
 def test_level_2_repairs_broken_json(text: str) -> None:
@@ -90,9 +87,12 @@ def test_level_2_repairs_broken_json(text: str) -> None:
         ('{"label": "bug", "score": 1e999}', ""),
         ("[" * (MAX_DEPTH + 1), "nested"),
         ("[" * 100_000, "nested"),
-        ('"' + "[" * 100_000, "not JSON"),
+        ('"' + "[" * 100_000, "its JSON is complete"),
+        ('{"label": "bug"', "it ends before its JSON is complete"),
+        ('```json\n{"label": "bug", "note": "cut o', "it ends before its JSON is complete"),
+        ('{"label": "bug", "tags": ["a", "b"', "it ends before its JSON is complete"),
         ('{"label": "bug", "note": "' + "x" * MAX_BYTES + '"}', "bytes, more than"),
-        ('{"label": "bug", "count": ' + "9" * 5000 + "}", "count"),
+        ('{"label": "bug", "count": ' + "9" * 5000 + "}", "too large for a number"),
         ("9" * 5000, "JSON"),
     ],
 )
@@ -114,7 +114,7 @@ def test_nan_and_infinity_are_never_returned(text: str) -> None:
 
 def test_a_schema_that_refers_to_the_network_or_to_itself_ends_in_a_typed_error() -> None:
     for schema in ({"$ref": "http://127.0.0.1:9/schema.json"}, {"$ref": "file:///etc/passwd"}, {"$ref": "#"}):
-        with pytest.raises(OutputRejected, match="the schema cannot be applied|too deeply to be checked"):
+        with pytest.raises(OutputRejected, match=r"the schema cannot be applied|too deeply to be checked"):
             read("{}", schema)
     with pytest.raises(AgentError, match="not a JSON Schema"):
         OutputReader({"type": 7}, level=0)
@@ -171,20 +171,21 @@ def test_an_error_that_coercion_cannot_fix_leaves_other_values_unchanged() -> No
         read('{"label": "praise", "count": "3"}')
 
 
+TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 JSON_VALUES = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-(2**53), 2**53)
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
     max_leaves=12,
 )
 
 
 @settings(max_examples=150, deadline=None)
 @given(
-    value=st.dictionaries(st.text(), JSON_VALUES, max_size=4),
+    value=st.dictionaries(TEXTS, JSON_VALUES, max_size=4),
     level=st.integers(0, 2),
     ascii_only=st.booleans(),
 )
@@ -225,4 +226,4 @@ def test_reading_is_idempotent_and_raises_only_typed_errors(text: str) -> None:
 
 
 def test_a_repaired_answer_has_no_broken_characters() -> None:
-    assert read('{"label": "bug", "note": "\\ud83d\\ude00').value == {"label": "bug", "note": "\U0001f600"}
+    assert read('{"label": "bug", "note": "\\ud83d\\ude00",}').value == {"label": "bug", "note": "\U0001f600"}

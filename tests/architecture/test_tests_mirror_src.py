@@ -16,8 +16,10 @@ COVERED_BY = {
     "cli/commands/": "cli/test_seeing.py",
     "testing/store_suite/": "conformance/test_stores.py",
     # A module that is covered by the tests of another one.
+    "agents/answer_text.py": "agents/test_structured_output.py",
     "agents/connection.py": "agents/test_chat.py",
     "agents/connectivity.py": "cli/test_upkeep.py",
+    "agents/damaged_json.py": "agents/test_structured_output.py",
     "agents/error_translation.py": "agents/test_chat.py",
     "agents/providers.py": "agents/test_chat.py",
     "services/inspection/imported_checks.py": "cli/test_never_cached.py",

@@ -35,6 +35,12 @@ def _finite(digits: str) -> float:
     return number
 
 
+def _whole(digits: str) -> int:
+    if len(digits) > 400:  # Python's own limit is 4,300, with a message about Python
+        raise ValueError(f"{digits[:20]}… is too large for a number")
+    return int(digits)
+
+
 def _single(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -44,5 +50,7 @@ def _single(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_single)
+DECODER = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_float=_finite, parse_int=_whole, object_pairs_hook=_single
+)
 """The decoder, whose `raw_decode` reads a value at the start of a longer text."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LOCK_FILE = "flujo.lock"
 
-_LIBRARIES = ("flujo", "cel-expr-python", "genai-prices", "json-repair", "pydantic-ai-slim")
+_LIBRARIES = ("flujo", "cel-expr-python", "genai-prices", "pydantic-ai-slim")
 """The libraries whose versions affect outputs, prices or comparisons."""
 
 
