@@ -16,6 +16,7 @@ FlujoError
 │   ├── ModelUnavailable             the model cannot be reached or does not answer
 │   ├── ModelDigestMismatch          a model file differs from the published one
 │   ├── OutputRejected               the answer does not match the output schema
+│   │   └── OutputTruncated          the answer was cut off at a limit of its length
 │   ├── ArgumentsRejected            a step's arguments do not match the callable's parameters
 │   └── ResourcesMissing             a step takes `resources`, and the runner has none
 ├── EngineError              FLJ4xx
@@ -237,6 +238,18 @@ class OutputRejected(AgentError):
     validator: str | None = None
     path: str | None = None
     hint = "change the step that produces the value, or the schema or validator that rejects it"
+
+
+class OutputTruncated(OutputRejected):
+    """The answer of a model, or a tool call in it, was cut off at a limit of its length.
+
+    A cut answer is never used, also if what is there could be read.
+    """
+
+    code = "FLJ307"
+    max_tokens: int | None = None
+    """The limit in the agent's settings; None if it is the provider's."""
+    hint = "raise `max_tokens` in the agent's `model_settings`"
 
 
 class ArgumentsRejected(AgentError):

@@ -49,7 +49,7 @@ def _chat(response: Response, _: Mapping[str, Any]) -> Any:
         message |= {"content": None, "refusal": response.text or "I cannot help with that."}
     elif response.kind == "content_filter":
         message["content"], finish = "", "content_filter"
-    elif response.kind == "length":
+    elif response.kind == "length" and response.tool_call is None:
         finish = "length"
     elif response.tool_call is not None:
         name, arguments = response.tool_call
@@ -58,7 +58,7 @@ def _chat(response: Response, _: Mapping[str, Any]) -> Any:
             "content": None,
             "tool_calls": [{"id": "call_1", "type": "function", "function": function}],
         }
-        finish = "tool_calls"
+        finish = "length" if response.kind == "length" else "tool_calls"
     choices = [{"index": 0, "message": message, "finish_reason": finish}]
     asked, answered = response.tokens
     usage = {

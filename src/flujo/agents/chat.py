@@ -13,7 +13,7 @@ from flujo.agents.structured_output import OutputReader
 from flujo.agents.thread_pool import THREADS
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, Ask, Reply
-from flujo.exceptions import AgentError, NotAvailableYet, OutputRejected
+from flujo.exceptions import AgentError, NotAvailableYet, OutputRejected, OutputTruncated
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
@@ -140,6 +140,7 @@ class ChatAgent:
         Raises:
             ModelUnavailable: the model cannot be reached or refuses (`status`, `retryable`).
             OutputRejected: no answer fits after `retries` retries (`reason`, `answer`).
+            OutputTruncated: the last answer was cut off.
             BudgetError: the run's budget does not allow a request or a tool call; it was not made.
         """
         from flujo.agents.metered_model import MeteredModel
@@ -149,7 +150,7 @@ class ChatAgent:
             GATE.know(self.source.secrets, of=self.source.key_name or f"the key of {self.spec.model}")
             model = MeteredModel(
                 opened,
-                schema=None if reader is None or reader.is_text else reader.asked_schema,
+                schema=None if reader.is_text else reader.asked_schema,
                 json_mode=self.settings.structured_output == "openai_json",
                 is_free=self.source.is_free,
                 meter=ask.meter,
@@ -163,7 +164,7 @@ class ChatAgent:
         return Reply(output=output, usage=model.spent, model=model.answered_by, repairs=repairs)
 
     async def _conversation(
-        self, model: MeteredModel, ask: Ask, reader: OutputReader | None
+        self, model: MeteredModel, ask: Ask, reader: OutputReader
     ) -> tuple[Any, tuple[str, ...]]:
         """Return the first answer that fits, with its repairs."""
         prompt = _prompt(ask.data)
@@ -172,7 +173,9 @@ class ChatAgent:
         for left in range(self._retries, -1, -1):
             text, history = await self._answer(model, prompt, history, ask)
             try:
-                value, repairs = (text, ()) if reader is None else self._read(reader, text, ask)
+                if isinstance(text, OutputTruncated):
+                    raise text
+                value, repairs = self._read(reader, text, ask)
                 if ask.check is not None:
                     value = await ask.check(value)
                 return value, notes + repairs
@@ -188,32 +191,42 @@ class ChatAgent:
 
     async def _answer(
         self, model: MeteredModel, prompt: str, history: list[ModelMessage], ask: Ask
-    ) -> tuple[str, list[ModelMessage]]:
-        """Return the model's text, after its tool calls, and the conversation so far."""
+    ) -> tuple[str | OutputTruncated, list[ModelMessage]]:
+        """Return the model's text, after its tool calls, and the conversation so far.
+
+        A cut answer is returned as its error; the conversation then ends before it.
+        """
+        from pydantic_ai import capture_run_messages
         from pydantic_ai.exceptions import AgentRunError, UserError
+        from pydantic_ai.messages import ModelResponse
 
         from flujo.agents.error_translation import cause_of, translated
 
-        try:
-            result = await self._runtime.run(
-                prompt,
-                model=model,
-                message_history=history or None,
-                # Finished text: pydantic-ai fills in templates only in specs that it loads itself.
-                instructions=ask.instructions,
-                model_settings=dict(self.spec.model_settings) or None,  # type: ignore[arg-type]  # a TypedDict
-                event_stream_handler=None if ask.on_text is None else _text_to(ask.on_text),
-            )
-        except (AgentRunError, UserError) as error:
-            failure = translated(
-                error,
-                agent=self.spec.name,
-                model=self.spec.model,
-                key_name=self.source.key_name,
-                address=model.base_url,
-            )
-            raise failure from cause_of(error)
-        return result.output, result.all_messages()
+        with capture_run_messages() as exchanged:
+            try:
+                result = await self._runtime.run(
+                    prompt,
+                    model=model,
+                    message_history=history or None,
+                    # Finished text: pydantic-ai fills in templates only in specs that it loads itself.
+                    instructions=ask.instructions,
+                    model_settings=dict(self.spec.model_settings) or None,  # type: ignore[arg-type]  # a TypedDict
+                    event_stream_handler=None if ask.on_text is None else _text_to(ask.on_text),
+                )
+            except OutputTruncated as cut:
+                return cut, _sendable(
+                    exchanged[:-1] if isinstance(exchanged[-1], ModelResponse) else exchanged
+                )
+            except (AgentRunError, UserError) as error:
+                failure = translated(
+                    error,
+                    agent=self.spec.name,
+                    model=self.spec.model,
+                    key_name=self.source.key_name,
+                    address=model.base_url,
+                )
+                raise failure from cause_of(error)
+        return result.output, _sendable(result.all_messages())
 
     def _read(self, reader: OutputReader, text: str, ask: Ask) -> tuple[Any, tuple[str, ...]]:
         reading = reader.read(text)
@@ -223,13 +236,13 @@ class ChatAgent:
 
     def _given_up(self, rejected: OutputRejected) -> OutputRejected:
         facts = {**rejected.facts, "agent": self.spec.name, "retryable": True}
-        return OutputRejected(f"agent {self.spec.name!r}: {rejected.message}", hint=rejected.hint, **facts)
+        return type(rejected)(f"agent {self.spec.name!r}: {rejected.message}", hint=rejected.hint, **facts)
 
-    def _reader_of(self, ask: Ask) -> OutputReader | None:
+    def _reader_of(self, ask: Ask) -> OutputReader:
         schema = ask.output_schema if ask.output_schema is not None else self.spec.output_schema
         if schema is None and self._typed is not None:
             schema = self._typed.schema
-        return None if schema is None else self._reader(schema)
+        return self._reader(schema)
 
     def _reader(self, schema: Any) -> OutputReader:
         key = canonical.encode(schema, what=f"output schema of agent {self.spec.name!r}")
@@ -277,6 +290,17 @@ def _typed(output_type: Any) -> _Typed | None:
 def _prompt(data: Any) -> str:
     """Return the prompt: text unchanged, anything else as compact JSON."""
     return data if isinstance(data, str) else canonical.encode(data, what="the prompt").decode()
+
+
+def _sendable(conversation: list[ModelMessage]) -> list[ModelMessage]:
+    """Return a conversation with U+FFFD for each half of a surrogate pair, which cannot be sent."""
+    from pydantic_ai.messages import ModelResponse, TextPart
+
+    for message in conversation:
+        for part in message.parts if isinstance(message, ModelResponse) else ():
+            if isinstance(part, TextPart):
+                part.content = part.content.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return conversation
 
 
 def _in_thread(tool: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,8 +2,8 @@
 
 Certain repairs: commas before a closing bracket, missing commas in objects, comments, single and curly
 quotes, names without quotes, `True`, `False` and `None`, raw line ends in texts, closing brackets that the
-next one implies, and quotes inside a text that come in pairs. Anything else is not repaired: a text that breaks
-off, a word without quotes, a list in which one item may be two.
+next one implies, and quotes inside a text that come in pairs. Anything else is not repaired: a text that
+breaks off, a word without quotes, a list in which one item may be two.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flujo.agents import local_server, local_weights
+from flujo.agents.settings import NO_TAGS
 from flujo.agents.thread_pool import THREADS
 
 if TYPE_CHECKING:
@@ -110,6 +111,6 @@ def _model_at(address: local_server.Address, client: "AsyncClient") -> "Model":
     return OpenAIChatModel(
         address.model,
         provider=OpenAIProvider(base_url="http://localhost/v1", api_key="none", http_client=client),
-        profile=OpenAIModelProfile(supports_json_schema_output=True),
+        profile=OpenAIModelProfile(supports_json_schema_output=True, thinking_tags=NO_TAGS),
         settings=ModelSettings(**DEFAULTS),  # type: ignore[typeddict-item]  # two keys of two types
     )

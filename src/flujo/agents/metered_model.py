@@ -25,7 +25,16 @@ from pydantic_core import to_json
 from flujo.agents.error_translation import cause_of
 from flujo.domain.agents import Meter, Reservation
 from flujo.domain.usage import MICRO_USD, NOTHING, Usage
-from flujo.exceptions import AnswerUnbounded, ControlSignal, FlujoError, ModelUnavailable, PriceUnknown
+from flujo.domain.wording import short
+from flujo.exceptions import (
+    AnswerUnbounded,
+    ControlSignal,
+    FlujoError,
+    ModelUnavailable,
+    OutputRejected,
+    OutputTruncated,
+    PriceUnknown,
+)
 from flujo.governance.logs import logger
 from flujo.governance.sink import GATE
 
@@ -41,6 +50,8 @@ _NOT_SENT = ("pool", "connect")
 """The phases of a request before its first byte is sent."""
 _MAY_HAVE_ACTED = (408, 409, 425, 499)
 """The 4xx statuses after which a provider may have worked: a time-out, a conflict, a closed connection."""
+_CUT = frozenset({"length", "max_tokens", "max_output_tokens", "model_length", "incomplete"})
+"""Reasons for the end of a cut answer, also of servers that copy another API's words."""
 _NO_RAW_FINISH_REASON = ("snowflake", "xai")
 """Providers whose streams are complete without a finish reason of their own."""
 
@@ -92,7 +103,7 @@ class MeteredModel(WrapperModel):
             self._count_failed(error, reserved)
             self._refuse_strange(error)
             raise
-        await self._count(response, reserved)
+        await self._count(response, reserved, model_settings)
         return response
 
     @asynccontextmanager
@@ -124,7 +135,7 @@ class MeteredModel(WrapperModel):
                 self._charge(self._known(stream.get()), reserved, is_all=False)
             self._refuse_strange(error)
             raise
-        await self._count(stream.get(), reserved)
+        await self._count(stream.get(), reserved, model_settings)
 
     def _sent_once(self, model_settings: ModelSettings | None) -> ModelSettings:
         """Return settings with which the provider's client sends a request once."""
@@ -181,10 +192,14 @@ class MeteredModel(WrapperModel):
             )
         return await self.meter.reserve(_usage(used, price))
 
-    async def _count(self, response: ModelResponse, reserved: Reservation | None) -> None:
+    async def _count(
+        self, response: ModelResponse, reserved: Reservation | None, model_settings: ModelSettings | None
+    ) -> None:
         """Count a response and its tool calls, before the first tool is called.
 
         Raises:
+            OutputTruncated: it was cut off at a limit of its length.
+            OutputRejected: the provider withheld it.
             UsageLimitExceeded: the budget does not allow the tool calls.
         """
         is_believable = _is_believable(response)
@@ -194,6 +209,7 @@ class MeteredModel(WrapperModel):
                 self.model_name,
             )
         self._charge(self._known(response), reserved, is_all=is_believable)
+        self._refuse_unfinished(response, model_settings)
         tool_calls = sum(isinstance(part, ToolCallPart) for part in response.parts)
         if tool_calls and self.meter is not None:
             await self.meter.call_tools(tool_calls)
@@ -235,6 +251,39 @@ class MeteredModel(WrapperModel):
             provider_url=self.wrapped.base_url,
         )
         return _cost(asked, rounded)
+
+    def _refuse_unfinished(self, response: ModelResponse, model_settings: ModelSettings | None) -> None:
+        """Raise when the provider's reason for the end is not that the answer is complete."""
+        details = response.provider_details or {}
+        said = str(details.get("finish_reason") or "")
+        if response.finish_reason == "length" or said.casefold() in _CUT:
+            limit = {**(self.wrapped.settings or {}), **(model_settings or {})}.get("max_tokens")
+            at = (
+                f"the limit of {limit:,} tokens"
+                if isinstance(limit, int)
+                else "the provider's limit of its length"
+            )
+            raise OutputTruncated(
+                f"the answer of model {self.model_name!r} was cut off at {at}",
+                hint="raise `max_tokens` in the agent's `model_settings`, or request a shorter answer",
+                reason=f"it was cut off at {at}, so it must be shorter",
+                max_tokens=limit if isinstance(limit, int) else None,
+                retryable=True,
+            )
+        words = details.get("refusal") or details.get("block_reason_message")
+        if words or response.finish_reason == "content_filter":
+            what = f"refused to answer: {short(str(words), 300)}" if words else "refused to answer"
+            raise OutputRejected(
+                GATE.text(f"model {self.model_name!r} {what} (its content filter withheld the answer)"),
+                hint="check the prompt, or use another model",
+                retryable=False,
+            )
+        if response.finish_reason == "error":
+            raise OutputRejected(
+                f"model {self.model_name!r} ended its answer with an error: {said or 'unknown'}",
+                hint="give the step `config: {max_retries: 3}`, or use another model",
+                retryable=True,
+            )
 
     def _refuse_partial(self, response: ModelResponse) -> None:
         """Raise when a stream ended without saying that its answer is complete."""

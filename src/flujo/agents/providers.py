@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.models import Model, infer_model
+from pydantic_ai.profiles import ModelProfile
 from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
 
 from flujo.agents.connection import Connection
+from flujo.agents.settings import NO_TAGS
 from flujo.domain.commands import command
 from flujo.domain.wording import did_you_mean, listed
 from flujo.exceptions import ModelUnavailable, ProviderUnavailable
@@ -95,9 +97,12 @@ def remote_model(name: str, environment: Mapping[str, str]) -> RemoteModel:
     secret = _first(environment, access.keys) if access else None
 
     def make() -> Model:
-        made = infer_model(name, lambda kind: _without_retries(_provider(kind, access, secret, environment)))
-        _require_one_request(provider, made)
-        return made
+        model = infer_model(name, lambda kind: _without_retries(_provider(kind, access, secret, environment)))
+        _require_one_request(provider, model)
+        # `infer_model` takes no profile: `test_tags_inside_a_json_text_are_text` guards the private names.
+        model._profile = ModelProfile(thinking_tags=NO_TAGS)
+        vars(model).pop("profile", None)
+        return model
 
     try:
         connection = Connection(make)

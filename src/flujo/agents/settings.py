@@ -12,6 +12,13 @@ if TYPE_CHECKING:
 
     from pydantic_ai.models import Model
 
+NO_TAGS = ("<reasoning-of-pydantic-ai>", "</reasoning-of-pydantic-ai>")
+"""Tags that no model writes, for profiles of models.
+
+pydantic-ai removes `<think>…</think>` from answers, also inside the texts of JSON. Flujo's reader does it by
+its own rules.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:

@@ -87,7 +87,7 @@ class OutputReader:
             OutputRejected: there is none, or there are several; `reason` is why, `answer` is the start of the
                 text.
         """
-        if not text.strip():
+        if not any(character.isprintable() and not character.isspace() for character in text):
             raise _rejected(text, "it is empty")
         if self.is_text:
             return self._text(text)
