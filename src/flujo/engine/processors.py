@@ -78,7 +78,7 @@ class OutputGate:
         tree = self._scope.tree_of(self._attempt.context)
         for ref in self._step.processors.output:
             value, tree = await self._processed(ref, value, tree)
-        value = self._declared(value)
+        value = self._fitting(value)
         for ref in self._step.validators:
             await self._judged(ref, value, tree)
         self._attempt.tree, self._attempt.is_passed = tree, True
@@ -92,12 +92,14 @@ class OutputGate:
             tree = self._scope.type.dump(context)
         return canonical.normalise(reply.output, what=what), tree
 
-    def _declared(self, value: Any) -> Any:
-        """Return `value`, which must match the output schema, in its declared types."""
+    def _fitting(self, value: Any) -> Any:
+        """Return a value that fits the schema, in its declared types; an agent's own answer is coerced first."""
         if self._step.output_schema is None:
             return value
+        schema = self._attempt.frame.run.binding.schema(self._step.output_schema)
+        if self._step.agent is not None and not self._step.processors.output:
+            value, _ = schema.coerced(value)
         try:
-            schema = self._attempt.frame.run.binding.schema(self._step.output_schema)
             return schema.check(value, what=self._what)
         except OutputRejected as error:
             reason = " · ".join(error.violations) or error.message

@@ -236,6 +236,21 @@ async def test_agents_without_a_schema_get_one_for_their_answer(
     assert result.usage == COSTS + COSTS + COSTS + COSTS
 
 
+@pytest.mark.parametrize("score", ["0.7", 0.7, {"score": "0.7"}, {"score": 0.7, "reason": "so"}])
+async def test_a_score_of_a_judge_that_is_written_as_text_counts(
+    store: MemoryStateStore, monkeypatch: pytest.MonkeyPatch, score: Any
+) -> None:
+    judge = ScriptedAgent(lambda ask: score)
+    monkeypatch.setattr(PipelineBinding, "_chat", lambda *_: judge)
+    step = TreeSearchStep(
+        name="s",
+        propose=CallableRef("x:propose", lambda node: ["a"]),
+        evaluate=AgentSpec(name="judge", model="a:b"),
+        max_depth=1,
+    )
+    assert (await start(pipeline(step), store, 1)).output["score"] == 0.7
+
+
 # Errors ---------------------------------------------------------------------------------------------------
 
 

@@ -85,6 +85,50 @@ def test_fields_are_typed_by_the_schema() -> None:
     assert value == {"id": "007", "count": 2, "express": True, "tags": ["a"]}
 
 
+NULLABLE = {
+    "type": "object",
+    "$defs": {"level": {"enum": [1, 2]}},
+    "properties": {
+        "count": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+        "level": {"$ref": "#/$defs/level"},
+        "share": {"type": ["number", "null"]},
+        "tags": {"type": "array", "items": {"type": "string"}},
+        "note": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        "size": {"const": 3},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("count=3", {"count": 3}),
+        ("count=null", {"count": None}),
+        ("level=2", {"level": 2}),
+        ("share=0.5", {"share": 0.5}),
+        ("share=null", {"share": None}),
+        ("tags=a", {"tags": ["a"]}),
+        ("note=null", {"note": "null"}),
+        ("note=7", {"note": "7"}),
+        ("size=3", {"size": 3}),
+    ],
+)
+def test_fields_are_typed_through_unions_references_and_listed_values(field: str, value: Any) -> None:
+    assert read(NULLABLE, fields=[field]) == value
+
+
+@pytest.mark.parametrize("field", ["count=many", "level=3", "share=half", "tags=a,b", "size=4"])
+def test_a_field_without_a_certain_type_is_refused(field: str) -> None:
+    with pytest.raises(InputRejected, match=field.partition("=")[0]):
+        read(NULLABLE, fields=[field])
+
+
+def test_wrong_types_in_json_are_corrected_with_a_note() -> None:
+    found = read_input(ORDER, Given(text='{"id": 7, "count": "2", "express": "True"}'))
+    assert found.value == {"id": "7", "count": 2, "express": True}
+    assert found.note == 'read 7 as "7" at id; read "2" as 2 at count; read "True" as true at express'
+
+
 def test_a_field_of_the_wrong_type_is_named() -> None:
     with pytest.raises(InputRejected, match="--field count: 'two' is not integer"):
         read(ORDER, fields=["id=A1", "count=two"])

@@ -9,7 +9,7 @@ import pytest
 from flujo.domain.journal import RunId
 from flujo.domain.run import PauseKind, RunStatus
 from flujo.domain.steps import CallableRef, HumanInTheLoopStep, ParallelStep, Text
-from flujo.exceptions import AmbiguousPause, RunNotFound, WrongPauseKind
+from flujo.exceptions import AmbiguousPause, InputRejected, RunNotFound, WrongPauseKind
 from flujo.services.inspection.task_client import TaskClient
 from flujo.services.runs.runner import Flujo
 from support import call, pipeline
@@ -40,6 +40,33 @@ async def test_an_answer_that_names_none_of_several_questions_goes_to_none(store
         assert half.status is RunStatus.PAUSED
         done = await runner.resume_async(RUN, "L")  # the only one left needs no name
     assert done.output == {"left": "L", "right": "R"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "given", "kept"),
+    [
+        ({"type": "number"}, "0.7", 0.7),
+        ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, "3", 3),
+        ({"type": "object", "properties": {"ok": {"type": "boolean"}}}, {"ok": "True"}, {"ok": True}),
+        ({"enum": ["approve", "reject"]}, " Approve", "approve"),
+    ],
+)
+async def test_the_types_of_an_answer_are_corrected_where_they_are_certain(
+    store: StateStore, schema: Any, given: Any, kept: Any
+) -> None:
+    ask = HumanInTheLoopStep(name="ok", message=Text("ok?"), answer_schema=schema)
+    async with Flujo[Any, Any, Any](pipeline(ask), store=store) as runner:
+        await runner.run_result_async(None, run_id=RUN)
+        assert (await runner.resume_async(RUN, given)).output == kept
+
+
+async def test_an_answer_of_an_uncertain_type_is_refused(store: StateStore) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    ask = HumanInTheLoopStep(name="ok", message=Text("ok?"), answer_schema=schema)
+    async with Flujo[Any, Any, Any](pipeline(ask), store=store) as runner:
+        await runner.run_result_async(None, run_id=RUN)
+        with pytest.raises(InputRejected, match="`n` must be `integer`, not a text: 'two'"):
+            await runner.resume_async(RUN, {"n": "two"})
 
 
 # Kinds of pauses ------------------------------------------------------------------------------------------

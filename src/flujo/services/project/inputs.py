@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from flujo.domain import canonical
 from flujo.domain.commands import command, either, placeholder
 from flujo.domain.text import MARK, NotUtf8, decoded
 from flujo.exceptions import InputRejected, NotJournalable, OutputRejected, SettingsError
+from flujo.json_schema import strict_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,7 +45,8 @@ def read_input(schema: Any, given: Given, *, what: str = "the input") -> Input:
 
     With a string schema or no schema, text is the value itself. With an object schema it is JSON, or the
     value of the only required string property (then `note` is set). The suffix of a file decides its format.
-    The schema decides the types of fields.
+    The schema decides the types of fields, and values of the wrong type are corrected where their meaning is
+    certain (`flujo.json_schema.coercion`).
 
     Raises:
         SettingsError: several ways were used at once, or a file cannot be read.
@@ -59,9 +60,11 @@ def read_input(schema: Any, given: Given, *, what: str = "the input") -> Input:
     found = _understood(schema, given, what)
     value = _without(schema) if found.value is _MISSING else found.value
     _require_json(value, what)
+    notes = [found.note] if found.note else []
     if schema is not None:
-        _check(schema, value, what, given_at_all=found.value is not _MISSING)
-    return Input(value, found.note)
+        value, changes = _fitting(schema, value, what, given_at_all=found.value is not _MISSING)
+        notes += changes
+    return Input(value, "; ".join(notes))
 
 
 def read_fields(pairs: Sequence[str], schema: Any = None, *, option: str) -> dict[str, Any]:
@@ -82,7 +85,7 @@ def read_fields(pairs: Sequence[str], schema: Any = None, *, option: str) -> dic
     properties = _properties(schema)
     values: dict[str, Any] = {}
     for name, text in _split(pairs, option):
-        values[name] = _typed(text, properties.get(name), what=f"{option} {name}")
+        values[name] = _typed(text, properties.get(name), root=schema, what=f"{option} {name}")
     return values
 
 
@@ -102,7 +105,7 @@ def read_json(text: str, *, option: str) -> Any:
         InputRejected: it is not JSON.
     """
     try:
-        return _strict_json(text)
+        return strict_json.loads(text)
     except ValueError as error:
         raise InputRejected(
             f"{option} is not JSON: {error}", hint=f"text needs quotes: {option} '\"paid\"'"
@@ -145,9 +148,9 @@ def _understood(schema: Any, given: Given, what: str) -> Input:
 
 def _from_text(schema: Any, text: str, what: str) -> Input:
     if "object" not in _types(schema):
-        return Input(_typed(text, schema, what=what))
+        return Input(_typed(text, schema, root=schema, what=what))
     try:
-        return Input(_strict_json(text))
+        return Input(strict_json.loads(text))
     except ValueError as error:
         name = _only_required_text(schema)
         if name is None:
@@ -164,7 +167,7 @@ def _from_file(schema: Any, path: Path, what: str) -> Input:
         return Input(_yaml(data, path))
     try:
         text = decoded(data)
-        return Input(_strict_json(text)) if path.suffix == ".json" else _from_text(schema, text, what)
+        return Input(strict_json.loads(text)) if path.suffix == ".json" else _from_text(schema, text, what)
     except NotUtf8 as error:
         raise SettingsError(f"{path}: {error}", hint=error.hint) from None
     except ValueError as error:
@@ -195,15 +198,19 @@ def _yaml(data: bytes, path: Path) -> Any:
 # What a schema says -------------------------------------------------------------------------------------
 
 
-def _check(schema: Any, value: Any, what: str, *, given_at_all: bool) -> None:
-    from flujo.blueprint.language.validation import compile_schema
+def _fitting(schema: Any, value: Any, what: str, *, given_at_all: bool) -> tuple[Any, tuple[str, ...]]:
+    """Return a value that fits its schema, with a note for each corrected type."""
+    from flujo.blueprint.schemas.validator import compile_schema
 
+    compiled = compile_schema(schema)
+    value, notes = compiled.coerced(value)
     try:
-        compile_schema(schema).check(value, what=what)
+        compiled.check(value, what=what)
     except OutputRejected as error:
         if not given_at_all:
             raise InputRejected(f"{what} is missing", hint=f"pass {example(schema)}") from None
         raise InputRejected(error.message, hint=f"example: {example(schema)}") from None
+    return value, notes
 
 
 def _require_json(value: Any, what: str) -> None:
@@ -310,15 +317,29 @@ def _split(pairs: Sequence[str], option: str) -> list[tuple[str, str]]:
     return list(found.items())
 
 
-def _typed(text: str, schema: Any, *, what: str) -> Any:
-    """Return a text as the type that its schema names; text stays text wherever that is allowed."""
+def _typed(text: str, schema: Any, *, root: Any, what: str) -> Any:
+    """Return a text as the type that its schema names; text stays text wherever that is allowed.
+
+    Args:
+        text: what was typed.
+        schema: the schema of the value, or None.
+        root: the schema that encloses it, with the definitions that it refers to.
+        what: the name of the value in messages.
+    """
+    from flujo.blueprint.schemas.validator import compile_schema
+
     kinds = _types(schema)
+    if isinstance(schema, dict) and kinds != ("string",):
+        shared = {key: root[key] for key in ("$defs", "definitions") if key in root}
+        value, notes = compile_schema({**shared, **schema}).coerced(text)
+        if notes:
+            return value
     if "string" in kinds:
         return text
     if not kinds:
         return _structure(text) if what.startswith("--") else text
     try:
-        return _strict_json(text)
+        return strict_json.loads(text)
     except ValueError:
         wanted = " or ".join(kinds)
         raise InputRejected(
@@ -328,26 +349,14 @@ def _typed(text: str, schema: Any, *, what: str) -> Any:
 
 def _structure(text: str) -> Any:
     try:
-        return _strict_json(text) if text[:1] in ("[", "{") else text
+        return strict_json.loads(text) if text[:1] in ("[", "{") else text
     except ValueError:
         return text
 
 
 def _scalar(text: str) -> str | int | float | bool | None:
     try:
-        value = _strict_json(text)
+        value = strict_json.loads(text)
     except ValueError:
         return text
     return text if isinstance(value, str | list | dict) else value
-
-
-def _strict_json(text: str) -> Any:
-    """Return JSON data; NaN and infinities, which Python would read, are not JSON."""
-
-    def refuse(name: str) -> None:
-        raise ValueError(f"{name} is not JSON")
-
-    try:
-        return json.loads(text, parse_constant=refuse)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None

@@ -63,7 +63,7 @@ async def record_answer(
     """
     pause = chosen(record, await store.pauses(record.run_id), pause_id, kind)
     if pause.answer_schema is not None:
-        given = check_answer(pause, given)
+        given = fitting_answer(pause, given)
     if kind is PauseKind.DOUBT and "result" in given and given["resolution"] != "done":
         raise InputRejected(
             f"a call that is resolved as `{given['resolution']}` has no result",
@@ -145,17 +145,17 @@ def _settled_by(record: RunRecord, pause: Pause) -> str:
     return f"`{settling}` ({meaning})" if meaning else f"`{settling}`"
 
 
-def check_answer(pause: Pause, given: Any) -> Any:
-    """Return an answer, which must fit its question's schema, in its declared types.
+def fitting_answer(pause: Pause, given: Any) -> Any:
+    """Return an answer that fits its question's schema: wrong types are corrected where they are certain.
 
     Raises:
         InputRejected: naming what does not fit.
     """
     from flujo.blueprint.schemas.validator import compile_schema
 
+    compiled = compile_schema(canonical.decode(pause.answer_schema or b"true"))
+    value, _ = compiled.coerced(canonical.normalise(given, what="answer"))
     try:
-        return compile_schema(canonical.decode(pause.answer_schema or b"true")).check(
-            canonical.normalise(given, what="answer"), what=f"answer to `{paths.shown(pause.pause_id)}`"
-        )
+        return compiled.check(value, what=f"answer to `{paths.shown(pause.pause_id)}`")
     except OutputRejected as error:
         raise InputRejected(error.message, hint=error.hint) from None
