@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from agents.answer_corpus import CorpusAnswer, corpus
 from agents.provider_server import Provider, Response, provider_server
 from flujo.agents.chat import ChatAgent, build_agent
 from flujo.agents.settings import AgentSettings
 from flujo.domain.agents import AgentSpec, Ask
 from flujo.exceptions import OutputRejected, OutputTruncated
+from flujo.json_schema import strict_json
 from support import listener
 
 if TYPE_CHECKING:
@@ -164,3 +166,25 @@ async def test_reasoning_is_not_the_answer(provider: Provider, tmp_path: Path, a
     assert (reply.output, reply.repairs) == ({"label": "refund"}, ("set the reasoning aside",))
     provider.answers[:] = ["<think>Who is it?</think>\n\nGood day."]
     assert (await agent_of(provider, api, tmp_path).ask(ask(way))).output == "Good day."
+
+
+# What a client does to the text of an answer matters for tags, odd characters, white space and prose.
+ON_THE_WIRE = [
+    (answer, *WAYS[number % len(WAYS)])
+    for number, answer in enumerate(
+        [*corpus("reasoning"), *corpus("characters"), *corpus("corrections"), *corpus("outer")]
+    )
+]
+
+
+@pytest.mark.parametrize(("answer", "api", "way"), ON_THE_WIRE, ids=str)
+async def test_the_wire_changes_no_answer(
+    provider: Provider, tmp_path: Path, answer: CorpusAnswer, api: str, way: str
+) -> None:
+    provider.will_answer(answer.text)
+    agent = agent_of(provider, api, tmp_path, output_schema=answer.schema, retries=0)
+    if answer.lowest <= 2:
+        assert strict_json.is_same((await agent.ask(ask(way))).output, answer.value)
+    else:
+        with pytest.raises(OutputRejected):
+            await agent.ask(ask(way))

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from agents.answer_corpus import CorpusAnswer, corpus
 from flujo.agents.structured_output import MAX_BYTES, MAX_DEPTH, OutputReader
 from flujo.exceptions import AgentError, OutputRejected
+from flujo.json_schema import strict_json
 
 ANSWER = {
     "type": "object",
@@ -227,3 +229,122 @@ def test_reading_is_idempotent_and_raises_only_typed_errors(text: str) -> None:
 
 def test_a_repaired_answer_has_no_broken_characters() -> None:
     assert read('{"label": "bug", "note": "\\ud83d\\ude00",}').value == {"label": "bug", "note": "\U0001f600"}
+
+
+# The corpus, and its properties ---------------------------------------------------------------------------
+
+CORPUS = corpus()
+
+
+def test_the_corpus_is_large() -> None:
+    assert len(CORPUS) >= 300
+
+
+@pytest.mark.parametrize("answer", CORPUS, ids=str)
+def test_an_answer_is_read_as_its_value_or_refused(answer: CorpusAnswer) -> None:
+    for level in (0, 1, 2):
+        reader = OutputReader(answer.schema, level=level)
+        if level >= answer.lowest:
+            reading = reader.read(answer.text)
+            assert strict_json.is_same(reading.value, answer.value)
+            # At the lowest level without repairs, the text was the value itself.
+            assert reading.repairs or answer.lowest == 0
+        else:
+            with pytest.raises(OutputRejected) as caught:
+                reader.read(answer.text)
+            if level == 2:
+                assert answer.reason in (caught.value.reason or "")
+
+
+PIECES = st.text(st.sampled_from("ab \"',:{}[]\\\n"), max_size=8)
+TICKET = {
+    "type": "object",
+    "required": ["label"],
+    "properties": {
+        "label": {"enum": ["refund", "bug"]},
+        "note": {"type": "string"},
+        "n": {"type": "integer"},
+        "tags": {"type": "array", "items": {"type": "string"}},
+        "more": {"type": "object"},
+    },
+}
+TICKETS = st.fixed_dictionaries(
+    {"label": st.sampled_from(["refund", "bug"])},
+    optional={
+        "note": PIECES,
+        "n": st.integers(-99, 99),
+        "tags": st.lists(PIECES, max_size=3),
+        "more": st.fixed_dictionaries({"label": st.sampled_from(["refund", "bug"])}),
+    },
+).flatmap(lambda value: st.permutations(list(value.items())).map(dict))
+AROUND = st.sampled_from(
+    [
+        ("", ""),
+        ("```json\n", "\n```"),
+        ("Sure: ", " Bye."),
+        ('<think>{"label": "bug"} or {"label": "refund"}</think>', ""),
+        ('{"label": "bug"}\nCorrected: ', ""),
+    ]
+)
+
+
+@st.composite
+def damaged_tickets(draw: st.DrawFn) -> tuple[dict[str, Any], str]:
+    """Draw a value and its text, damaged so that it is not JSON any more."""
+    value = draw(TICKETS)
+    text = json.dumps(value)
+    at = draw(st.integers(0, len(text) - 1))
+    sign = draw(st.sampled_from('{}[],:"'))
+    before, after = draw(AROUND)
+    damaged = draw(
+        st.sampled_from(
+            [
+                text[:at],
+                text[at:],
+                text[:at] + sign + text[at:],
+                text[:at] + text[at + 1 :] if text[at] in '{}[],:"' else text[:at],
+                text.replace('\\"', '"'),
+                text.replace("}", ",}", 1),
+                text.replace("]", ",]", 1),
+                repr(value),
+            ]
+        )
+    )
+    try:
+        json.loads(damaged)
+    except ValueError:
+        # Only a model that goes on writing closes a fence.
+        return value, before + damaged + ("" if text.startswith(damaged) else after)
+    return value, before + text + after  # this damage cannot be seen
+
+
+@settings(max_examples=400, deadline=None)
+@given(damaged_tickets())
+def test_a_damaged_answer_is_read_as_the_undamaged_value_or_refused(
+    drawn: tuple[dict[str, Any], str],
+) -> None:
+    value, text = drawn
+    try:
+        reading = read(text, TICKET)
+    except OutputRejected:
+        return
+    assert strict_json.is_same(reading.value, value)
+
+
+@settings(max_examples=200, deadline=None)
+@given(value=TICKETS, around=AROUND, level=st.integers(1, 2))
+def test_a_valid_answer_is_found_in_its_surroundings_unchanged(
+    value: dict[str, Any], around: tuple[str, str], level: int
+) -> None:
+    assert strict_json.is_same(read(json.dumps(value).join(around), TICKET, level).value, value)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    inner=TICKETS, at=st.integers(0, 200), kind=st.sampled_from(["{%s", "[%s", '{"a": %s', '"a": %s}', "%s]"])
+)
+def test_no_value_inside_a_broken_value_is_the_answer(inner: dict[str, Any], at: int, kind: str) -> None:
+    outer = json.dumps({"ticket": inner, "state": "open"})
+    for text in (kind % json.dumps(inner), outer[: min(at, len(outer) - 1)], outer[1:], outer[:-1]):
+        with pytest.raises(OutputRejected):
+            read(text, TICKET)

@@ -25,11 +25,10 @@ _LONE = re.compile(rf"^[ \t]*(?P<tag>{_THINKING})[ \t]*$", re.IGNORECASE | re.MU
 _SECOND_THOUGHTS = (
     r"\b(?:on second thought|scratch that|my mistake|i meant)\b|(?:^|[.!?:;\n*-])\s*(?:wait|actually|oops)\b"
 )
-_WITHDRAWN = re.compile(_SECOND_THOUGHTS, re.IGNORECASE)
-_REPLACED = re.compile(
-    rf"{_SECOND_THOUGHTS}|\b(?:corrected|correction|revised|revision|final (?:answer|version|json|result))\b",
-    re.IGNORECASE,
-)
+_NEW_VERSION = r"\b(?:corrected|correction|revised|revision|final (?:answer|version|json|result))\b"
+_WITHDRAWN = re.compile(rf"{_SECOND_THOUGHTS}|{_NEW_VERSION}[^.!?\n]*:", re.IGNORECASE)
+"""A correction at the end of an answer: a remark on a final version announces none."""
+_REPLACED = re.compile(rf"{_SECOND_THOUGHTS}|{_NEW_VERSION}", re.IGNORECASE)
 _CLOSING = {"{": "}", "[": "]"}
 _FENCE_END = re.compile(r"\n?[ \t]*```\s*\Z")
 
@@ -162,5 +161,7 @@ def closed_by_fence(piece: Piece) -> str | None:
     bracket is missing.
     """
     body = _FENCE_END.sub("", piece.text)
-    has_one = re.sub(r'"(?:[^"\\]|\\.)*"', "", body, flags=re.DOTALL).count(body[0]) == 1
-    return body + _CLOSING[body[0]] if body != piece.text and has_one else None
+    signs = re.sub(r'"(?:[^"\\]|\\.)*"', "", body, flags=re.DOTALL)
+    opened, closed = (sum(map(signs.count, brackets)) for brackets in ("{[", "}]"))
+    is_certain = body != piece.text and signs.count(body[0]) == 1 and opened == closed + 1
+    return body + _CLOSING[body[0]] if is_certain else None

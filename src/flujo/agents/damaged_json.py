@@ -25,8 +25,12 @@ _QUOTES = {'"': '"', "'": "'", "“": "”"}
 _LITERALS = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}
 _ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|.)", re.DOTALL)
 _ESCAPED = frozenset('"\\/bfnrt')
+_LITERAL = frozenset("aAcCdDeEgGhHiIjJkKlLmMoOpPqQsSvVwWxXyYzZ_.-*()")
+"""What follows a backslash that stands for itself, in regular expressions, paths and formulas."""
 _STRUCTURE = re.compile(r'["\'“”]\s*[:,\]}"\'“”]|[:,\[{]\s*["\'“”]')
 """Signs inside a text that it may be several texts."""
+_QUOTED = re.compile(r"""(?<![\w.!?])(["'])(?=\S)[^"']*(?<=\S)\1(?!\w)""")
+"""A quoted word or sentence inside a text."""
 _AFTER_VALUE = (",", "}", "]")
 
 
@@ -127,6 +131,8 @@ class _Attempt:
                 at = self._skip(at + 1)
             elif self._next(at) not in ("]", "}") and not isinstance(value, dict):
                 raise _Unreadable  # `["a" "b"]` may be one item or two
+        if self._next(at) == "}" and len(found) < 2:
+            raise _Unreadable  # the opening bracket may be the damage
         return found, at + (self._next(at) == "]")
 
     def _name(self, at: int) -> tuple[str, int]:
@@ -205,16 +211,18 @@ class _Attempt:
 
 
 def _is_doubtful(content: str, quote: str) -> bool:
-    """Return whether the quotes inside a text may be damage themselves."""
-    inner = re.sub(r"(?<=\w)'(?=\w)", "", content) if quote == "'" else content
-    return _STRUCTURE.search(inner) is not None or inner.count(_QUOTES[quote]) % 2 == 1
+    """Return whether the quotes inside a text may be damage themselves, and not around quoted words."""
+    inner = content.replace("\\" + quote, quote)
+    if quote == "'":
+        inner = re.sub(r"(?<=\w)'(?=\w)", "", inner)
+    return _STRUCTURE.search(inner) is not None or _QUOTES[quote] in _QUOTED.sub("", inner)
 
 
 def _decoded(content: str) -> str:
     """Return the text between two quotes, with its escapes resolved."""
     escapes = {found[1] for found in _ESCAPE.finditer(content)} - {"'"}
     odd = {each for each in escapes if each not in _ESCAPED and len(each) == 1}
-    if odd and ("u" in odd or escapes - odd - {'"'}):
+    if odd and (not odd <= _LITERAL or escapes - odd - {'"'}):
         raise _Unreadable  # `\d` shows that backslashes were not escaped, so `\n` may be two characters too
 
     def escaped(found: re.Match[str]) -> str:

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
+from unicodedata import category
 
 from flujo.agents import damaged_json
 from flujo.agents.answer_text import NO_VALUE, Answer, Piece, closed_by_fence, take_apart, without_reasoning
@@ -87,7 +88,7 @@ class OutputReader:
             OutputRejected: there is none, or there are several; `reason` is why, `answer` is the start of the
                 text.
         """
-        if not any(character.isprintable() and not character.isspace() for character in text):
+        if all(character.isspace() or category(character) == "Cf" for character in text):
             raise _rejected(text, "it is empty")
         if self.is_text:
             return self._text(text)
@@ -134,7 +135,7 @@ class OutputReader:
         found: dict[str, tuple[Reading, bool]] = {}
         reasons: list[str] = []
         is_unread = False
-        around = _around(answer.prose)
+        around = _around(answer)
         for piece in answer.pieces:
             readings = _readings(piece)
             if not readings and piece.looks_like_json:
@@ -191,10 +192,10 @@ class OutputReader:
         return Reading(self._validator.declared(value), repairs + notes)
 
 
-def _around(prose: str) -> tuple[str, ...]:
-    if not prose.strip():
+def _around(answer: Answer) -> tuple[str, ...]:
+    if len(answer.pieces) == 1 and not answer.prose.strip():
         return ()
-    return (_UNFENCED if "```" in prose else _EXTRACTED,)
+    return (_UNFENCED if "```" in answer.prose else _EXTRACTED,)
 
 
 def _readings(piece: Piece) -> list[damaged_json.Repaired]:

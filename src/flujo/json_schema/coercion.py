@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _MAX_NOTES = 100
+_MAX_DEPTH = 150
+"""How many schemas may be inside each other while a value is converted."""
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _WORD = re.compile(r"[^\s,;|/&]+")
 _EXACT = 2**53
@@ -80,15 +82,22 @@ class _Coercion:
     def __init__(self, draft: Any) -> None:
         self._draft = draft
         self._root = draft.schema
+        self._depth = 0
+        self._listed_at: set[Place] = set()
+        """Where a single value became a list: its item does not become a list again."""
 
     def at(self, value: Any, schema: Any, place: Place) -> Converted:
         """Return the value at `place` as `schema` describes it."""
         step()
+        if self._depth > _MAX_DEPTH:
+            raise RecursionError  # a real one inside jsonschema's Rust code is not an Exception
+        self._depth += 1
         notes: tuple[str, ...] = ()
         if isinstance(schema, dict):
             for rule in (self._in_place, self._alternatives, self._listed, self._typed, self._inside):
                 value, more = rule(value, schema, place)
                 notes += more
+        self._depth -= 1
         return value, notes
 
     def _fits(self, value: Any, schema: Any) -> bool:
@@ -138,12 +147,12 @@ class _Coercion:
         kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
         found: list[Any] = []
         for kind in kinds:
-            new = self._array(value, schema) if kind == "array" else _scalar(value, kind)
+            new = self._array(value, schema, place) if kind == "array" else _scalar(value, kind)
             if new is not _NOTHING and not any(strict_json.is_same(new, each) for each in found):
                 found.append(new)
         return (found[0], _note(value, found[0], place)) if len(found) == 1 else (value, ())
 
-    def _array(self, value: Any, schema: dict[str, Any]) -> Any:
+    def _array(self, value: Any, schema: dict[str, Any], place: Place) -> Any:
         """Return the list that a value is, holds, or is the only item of; _NOTHING if that is uncertain."""
         items = schema.get("items", True)
         if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
@@ -160,8 +169,11 @@ class _Coercion:
                 return held if isinstance(held, list) else _NOTHING
             case dict() if not value.keys() <= self._names(items):
                 return _NOTHING
+            case _ if value is _NOTHING or (place and place[:-1] in self._listed_at):
+                return _NOTHING
             case _:
-                return _NOTHING if value is _NOTHING else [value]
+                self._listed_at.add(place)
+                return [value]
 
     def _names(self, schema: Any) -> set[str]:
         """Return the names of the properties that a schema declares, at any of its alternatives."""
