@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from contextlib import contextmanager
 from functools import partial
@@ -23,7 +24,8 @@ from hypothesis import settings
 import missing
 from flujo.governance.sink import GATE
 from flujo.state.memory_store import MemoryStateStore
-from flujo.state.sql import migrations
+from flujo.state.sql import migrations, tables
+from flujo.state.sql.tables import SCHEMA
 from flujo.state.store import SqlStateStore
 from pooler import behind_a_pooler
 
@@ -167,33 +169,105 @@ def pytest_runtest_makereport(
     return report
 
 
+class MigratedDatabases:
+    """Makes copies of a migrated database, and lends one again when a test has left nothing in it but rows.
+
+    To delete the rows costs a tenth of a copy.
+    """
+
+    def __init__(self, server: str) -> None:
+        self._server = server
+        self._template = self._made("template1")
+        migrations.migrate(self._template)
+        with psycopg.connect(self._template) as connection:
+            self._as_new = _beside_rows(connection)
+        self._unused: list[str] = []
+
+    def _made(self, template: str) -> str:
+        name = f"flujo_test_{uuid4().hex[:12]}"
+        _execute(self._server, f"CREATE DATABASE {name} TEMPLATE {template}")
+        return _database(self._server, name)
+
+    def _drop(self, uri: str) -> None:
+        _execute(self._server, f"DROP DATABASE {sa.make_url(uri).database} WITH (FORCE)")
+
+    @contextmanager
+    def lent(self) -> Iterator[str]:
+        """Yield the URI of a migrated database without rows."""
+        uri = self._unused.pop() if self._unused else self._made(str(sa.make_url(self._template).database))
+        yield uri
+        if self._is_emptied(uri):
+            self._unused.append(uri)
+        else:
+            self._drop(uri)
+
+    def _is_emptied(self, uri: str) -> bool:
+        """Delete the rows. Return False when the test has changed anything else, or when it is still connected."""
+        try:
+            with psycopg.connect(uri, options="-c lock_timeout=1s") as connection:
+                if _is_used(connection):
+                    return False
+                for table in reversed(tables.metadata.sorted_tables):
+                    if table.name not in MIGRATED:
+                        connection.execute(f"DELETE FROM {SCHEMA}.{table.name}".encode())
+                return _beside_rows(connection) == self._as_new
+        except psycopg.Error:
+            return False
+
+    def close(self) -> None:
+        """Drop the databases."""
+        for uri in (self._template, *self._unused):
+            self._drop(uri)
+
+
+MIGRATED = ("alembic_version", "schema_info")
+"""The tables that a migration fills."""
+CATALOGS = ("pg_attribute", "pg_class", "pg_constraint", "pg_index", "pg_namespace", "pg_proc", "pg_trigger")
+OTHERS = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+
+def _is_used(connection: psycopg.Connection) -> bool:
+    """Return whether others are connected, some moments after the test has closed its connections."""
+    for _ in range(20):
+        if connection.execute(OTHERS).fetchone() is None:
+            return False
+        connection.execute("SELECT pg_stat_clear_snapshot()")
+        time.sleep(0.01)
+    return True
+
+
+def _beside_rows(connection: psycopg.Connection) -> list[Any]:
+    """Return what tells one schema and its version from another: Postgres numbers the changes of a catalog."""
+    changes = "SELECT count(*), max(xmin::text::bigint) FROM"
+    catalogs = [connection.execute(f"{changes} {name}".encode()).fetchone() for name in CATALOGS]
+    own = "SELECT setconfig FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase"
+    settings = connection.execute(f"{own} WHERE d.datname = current_database()".encode()).fetchall()
+    versions = [connection.execute(f"SELECT * FROM {SCHEMA}.{name}".encode()).fetchall() for name in MIGRATED]
+    return [catalogs, settings, versions]
+
+
 @pytest.fixture(scope="session")
-def postgres_template(postgres_server: str) -> Iterator[str]:
-    """The name of a migrated database, the template of each test's database."""
-    name = f"flujo_template_{uuid4().hex[:12]}"
-    _execute(postgres_server, f"CREATE DATABASE {name}")
-    migrations.migrate(_database(postgres_server, name))
-    yield name
-    _execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+def migrated_databases(postgres_server: str) -> Iterator[MigratedDatabases]:
+    """The migrated databases of this session."""
+    databases = MigratedDatabases(postgres_server)
+    yield databases
+    databases.close()
+
+
+@pytest.fixture
+def postgres_uri(migrated_databases: MigratedDatabases) -> Iterator[str]:
+    """A migrated Postgres database for this test."""
+    with migrated_databases.lent() as uri:
+        yield uri
 
 
 @pytest.fixture
 def empty_postgres_uri(postgres_server: str) -> Iterator[str]:
     """An empty Postgres database for this test."""
-    yield from _own_database(postgres_server, "template1")
-
-
-@pytest.fixture
-def postgres_uri(postgres_server: str, postgres_template: str) -> Iterator[str]:
-    """A migrated Postgres database for this test."""
-    yield from _own_database(postgres_server, postgres_template)
-
-
-def _own_database(server: str, template: str) -> Iterator[str]:
     name = f"flujo_test_{uuid4().hex[:12]}"
-    _execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield _database(server, name)
-    _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+    _execute(postgres_server, f"CREATE DATABASE {name}")
+    yield _database(postgres_server, name)
+    _execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
