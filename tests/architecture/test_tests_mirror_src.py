@@ -21,7 +21,6 @@ COVERED_BY = {
     "agents/connectivity.py": "cli/test_upkeep.py",
     "agents/damaged_json.py": "agents/test_structured_output.py",
     "agents/error_translation.py": "agents/test_chat.py",
-    "agents/providers.py": "agents/test_chat.py",
     "services/inspection/imported_checks.py": "cli/test_never_cached.py",
     "agents/settings.py": "agents/test_chat.py",
     "blueprint/analysis/expression_sites.py": "blueprint/test_corpus.py",

@@ -16,7 +16,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import flujo
-from durability.random_programs import misbehaviour, parts, random_program, tree
+from durability.random_programs import lost_reply, misbehaviour, parts, random_program, tree, unsent
 from durability.world import World
 
 if TYPE_CHECKING:
@@ -41,7 +41,11 @@ def pipeline_of(seed: int, folder: Path) -> Pipeline:
         await asyncio.sleep(chance.uniform(0, MOST_S))
         if name in flaky and _first(folder / f"failed-{seed}-{name}-{data}"):
             raise misbehaviour(data)
+        if key and data % 4 == 1 and _first(folder / f"unsent-{seed}-{name}-{key}"):
+            raise unsent(data // 4)
         world.effect(f"{seed}:{name}:{key}", os.getpid())
+        if key and data % 3 == 1 and _first(folder / f"lost-{seed}-{name}-{key}"):
+            raise lost_reply(data // 3)
         await asyncio.sleep(chance.uniform(0, MOST_S))
 
     return tree(

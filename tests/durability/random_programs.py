@@ -7,6 +7,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
+import httpx
+import psycopg
+import requests
+import urllib3
+
 from flujo.domain import canonical
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
@@ -59,6 +65,30 @@ class Misbehaved(BaseException):
 def misbehaviour(number: int) -> BaseException:
     """Return what an attempt of a `flaky` raises; each kind fails the attempt, and nothing else."""
     return (ConnectionError, asyncio.CancelledError, SystemExit, GeneratorExit, Misbehaved)[number % 5]()
+
+
+def lost_reply(number: int) -> Exception:
+    """Return what a client library raises when a `paid` call has happened and its reply is lost."""
+    kinds = (
+        requests.ConnectionError(urllib3.exceptions.ProtocolError("Connection aborted")),
+        httpx.ReadTimeout("timed out"),
+        aiohttp.ServerDisconnectedError(),
+        psycopg.OperationalError("server closed the connection unexpectedly"),
+        urllib3.exceptions.IncompleteRead(3, 5),
+        ConnectionResetError(),
+    )
+    return kinds[number % len(kinds)]
+
+
+def unsent(number: int) -> Exception:
+    """Return what a client library raises when a `paid` call was not sent, or the other side refused it."""
+    kinds = (
+        httpx.ConnectError("refused"),
+        requests.exceptions.ConnectTimeout(),
+        psycopg.errors.SerializationFailure(),
+        ConnectionRefusedError(),
+    )
+    return kinds[number % len(kinds)]
 
 
 @dataclass(frozen=True)
@@ -326,6 +356,7 @@ class _Builder:
             call=CallableRef(f"random:{part.name}", pay),
             enforce_idempotency=True,
             in_doubt="pause",
+            config=StepConfig(max_retries=3, retry=RetryPolicy(initial_s=0.1)),
             output_schema={"type": "integer"},
         )
 

@@ -7,6 +7,7 @@ from collections import Counter
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import count
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from durability.random_programs import (
@@ -19,10 +20,12 @@ from durability.random_programs import (
     in_doubt,
     known,
     looked_up,
+    lost_reply,
     misbehaviour,
     parts,
     random_program,
     tree,
+    unsent,
 )
 from durability.slow_store import Crashed, SlowStore
 from flujo.domain import canonical
@@ -40,7 +43,6 @@ from flujo.testing.simulation import SimulatedClock, SimulatedLoop, simulate
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
-    from random import Random
 
     from flujo.domain.run import Pause
 
@@ -116,6 +118,8 @@ class Simulation:
         self._binding = PipelineBinding(allow_callables=("*",), agent_settings=None)  # type: ignore[arg-type]  # asks no model
         self._binding.bind(self._tree)
         self._failed: Counter[str] = Counter()
+        self._clients = Random(seed)
+        """Chance of its own, so that the errors of clients change no other event of a seed."""
         self._workers: list[Worker] = []
         self._stores: list[SlowStore] = []
         self._numbers = count()
@@ -273,9 +277,14 @@ class Simulation:
         ):
             self._failed[f"{name}:{data}"] += 1
             raise misbehaviour(self._failed.total())
+        if key and self._clients.random() < 0.2 and self._failed[f"unsent {key}"] < 3:
+            self._failed[f"unsent {key}"] += 1
+            raise unsent(self._failed.total())
         self.effects[name] += 1
         if key:
             self.calls[key] += 1
+            if self._clients.random() < 0.2:
+                raise lost_reply(self.calls.total())
         worker.doing[name] += 1
 
     def _is_lost_by(self, worker: Worker) -> bool:

@@ -14,6 +14,7 @@ import pytest
 
 from durability.random_programs import AROUND, known, random_program, tree
 from durability.simulated import Simulation
+from flujo.engine.failed_calls import Verdict
 from flujo.engine.journal import Journal
 from flujo.services.runs.runner import Flujo
 from flujo.state.memory_store import MemoryStateStore
@@ -102,6 +103,15 @@ def test_a_process_that_starts_steps_in_a_lost_run_is_caught(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(MemoryStateStore, "may_begin", lambda *_: True)
+    assert _is_caught()
+
+
+@pytest.mark.guarantee("G3")
+@pytest.mark.parametrize("says", [Verdict.NOT_SENT, Verdict.REFUSED])
+def test_a_lost_reply_that_counts_as_harmless_is_caught(
+    says: Verdict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flujo.engine.failed_calls.verdict", lambda _: says)
     assert _is_caught()
 
 
