@@ -485,6 +485,37 @@ async def test_what_cannot_be_compared_is_not_cached_and_the_log_tells_why(
     assert "\n" not in found, "a log line is one line"
 
 
+class Exits:
+    """Its attributes exit; an object like it must not end the process that looks at it."""
+
+    __slots__ = ("client",)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("client", "cache_key"):
+            raise SystemExit(1)
+        return object.__getattribute__(self, name)
+
+    def look_up(self, data: Any) -> Any:
+        return data
+
+
+class ExitsInItsKey:
+    def cache_key(self) -> Any:
+        raise SystemExit(1)
+
+    def look_up(self, data: Any) -> Any:
+        return data
+
+
+@pytest.mark.parametrize("kind", [Exits, ExitsInItsKey])
+async def test_an_object_that_exits_when_it_is_read_is_not_cached(
+    kind: type[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    output, cached = await answered(kind().look_up, MemoryCache())
+    assert (str(output), cached) == ("1", False)
+    assert "SystemExit" in caplog.messages[0]
+
+
 def test_the_reason_names_the_object_and_its_place() -> None:
     class Service:
         def __init__(self) -> None:

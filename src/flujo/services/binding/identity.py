@@ -45,6 +45,10 @@ DECLARED = "cache_key"
 """The attribute or method by which an object is compared instead of by its value."""
 
 
+_EXITS = (Exception, SystemExit, GeneratorExit, asyncio.CancelledError)
+"""What foreign code may raise; Ctrl-C is not among them."""
+
+
 class _Row(typing.NamedTuple):
     field: None
 
@@ -119,7 +123,7 @@ def identity(thing: Any, what: str) -> Any:
         return _Walk(what).of(thing, what)
     except NotCacheable:
         raise
-    except Exception as error:  # noqa: BLE001 - foreign code: an attribute or the `repr` of an object
+    except _EXITS as error:  # foreign code: an attribute of an object
         deep = isinstance(error, RecursionError)
         raise NotCacheable(
             f"{what} depends on objects that "
@@ -315,7 +319,7 @@ class _Walk:
         where = f"the `{DECLARED}` of {where}"
         try:
             value = key() if isinstance(key, types.MethodType | types.FunctionType) else key
-        except (Exception, SystemExit, GeneratorExit, asyncio.CancelledError) as error:  # foreign code
+        except _EXITS as error:  # foreign code
             raise self._refused(where, f"raised {type(error).__name__}") from error
         if inspect.iscoroutine(value):
             value.close()
@@ -408,7 +412,7 @@ def _declaration(thing: Any) -> Any:
         return None
     try:
         return getattr(thing, DECLARED, None)
-    except Exception:  # noqa: BLE001 - foreign code; without a key the object is compared by value
+    except _EXITS:  # foreign code; without a key the object is compared by value
         return None
 
 

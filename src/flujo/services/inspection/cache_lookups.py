@@ -70,7 +70,10 @@ class Explanation:
             return f"its key differs from the nearest earlier one in {listed(differing, 'and')}"
         if self.is_stored is None:
             return "an earlier answer has the same key, but answers are kept in the memory of one process"
-        return "an earlier answer has the same key, but it had expired, was evicted, or was never stored"
+        return (
+            "an earlier answer has the same key, but it had expired, was evicted, or was not stored "
+            "(the log `flujo.cache` of its run says why)"
+        )
 
 
 async def explain_lookup(store: StateStore, cache: CacheBackend | None, run: str, step: str) -> Explanation:
