@@ -12,11 +12,13 @@ from flujo.domain import canonical, merge
 from flujo.domain.outcomes import Aborted, Failure, Paused, Success
 from flujo.engine.journal import error_info
 from flujo.exceptions import (
+    AnswerUnbounded,
     CallInDoubt,
     ControlSignal,
     EngineError,
     FlujoError,
     JournalConflict,
+    PriceUnknown,
     StateError,
     StepFailed,
 )
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from flujo.domain.paths import StepPath
     from flujo.domain.pipeline import Pipeline
     from flujo.engine.frame import Frame, RunBody
+
+
+_WITHOUT_PRICE = (PriceUnknown.code, AnswerUnbounded.code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,17 +174,24 @@ def stopped_by(frame: Frame, results: Sequence[BranchResult], *, failures_stop: 
     """Return why the composite stops: a branch aborted, failed, or waits; None when it continues.
 
     A failure takes precedence over a pause, and voids the questions of the siblings. Of several failures, one
-    that leaves a call in doubt is returned.
+    that leaves a call in doubt is returned. A request that could not be priced is not a failure of its
+    branch: under a limit, no branch may send one.
     """
     doubt = doubt_among(results)
     outcomes = [*([] if doubt is None else [doubt]), *(result.outcome for result in results)]
+    failures_stop = failures_stop or any(_is_without_price(outcome) for outcome in outcomes)
     pauses = [pause for outcome in outcomes if isinstance(outcome, Paused) for pause in outcome.pauses]
+    outcomes.sort(key=lambda outcome: not _is_without_price(outcome))
     for kinds in (Aborted, Failure) if failures_stop else (Aborted,):
         for outcome in outcomes:
             if isinstance(outcome, kinds):
                 frame.run.journal.void(pauses)
                 return outcome
     return Paused(tuple(pauses)) if pauses else None
+
+
+def _is_without_price(outcome: StepOutcome) -> bool:
+    return isinstance(outcome, Failure) and outcome.error.code in _WITHOUT_PRICE
 
 
 def doubt_among(results: Sequence[BranchResult]) -> Failure | None:

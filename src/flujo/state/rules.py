@@ -49,12 +49,28 @@ def accept_twice(there: RunRecord, new: NewRun) -> StateError:
         )
     return ResumeConflict(
         f"run {new.run_id} exists already; it is {there.status}",
-        hint=f"`{command('flujo', 'resume', new.run_id)}` continues it; "
-        "`--if-exists return` shows its result",
+        hint=way_to(there),
         record=there,
         status=there.status,
         run_id=new.run_id,
     )
+
+
+def way_to(there: RunRecord) -> str:
+    """Return what can be done with a stored run."""
+    match there.status:
+        case RunStatus.COMPLETED:
+            return "`--if-exists return` shows its result; choose another run id for a new run"
+        case RunStatus.CANCELLED:
+            trace = command("flujo", "trace", there.run_id)
+            return f"`{trace}` shows what happened; choose another run id for a new run"
+        case RunStatus.PAUSED:
+            return f"`{command('flujo', 'tasks', 'show', there.run_id)}` shows what it waits for"
+        case RunStatus.FAILED:
+            retry = command("flujo", "resume", there.run_id, "--retry-failed")
+            return f"`{retry}` retries the failed step"
+        case _:
+            return f"`{command('flujo', 'resume', there.run_id)}` continues it when no process executes it"
 
 
 def _difference(there: RunRecord, new: NewRun) -> str:

@@ -239,3 +239,20 @@ def test_the_project_may_be_named_from_elsewhere(flujo: Flujo, project: Project,
     assert flujo("-C", str(project.root), "run", "hello", "-i", "Ada").exit_code == 0
     assert (project.root / ".flujo/state.db").exists()
     assert flujo("-C", "gone", "run").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("run", "hello", "--input", "Ada"), "`--if-exists return` shows its result"),
+        (("run", "ask"), "`flujo tasks show r1` shows what it waits for"),
+        (("run", "flaky", "--input", "x"), "`flujo resume r1 --retry-failed` retries the failed step"),
+    ],
+)
+def test_the_hint_about_a_run_id_that_is_taken_fits_the_state_of_the_run(
+    flujo: Flujo, words: tuple[str, ...], hint: str
+) -> None:
+    flujo(*words, "--run-id", "r1")
+    refused = flujo(*words, "--run-id", "r1", "--if-exists", "fail")
+    assert refused.exit_code == 8
+    assert hint in refused.stderr

@@ -296,3 +296,13 @@ next: flujo tasks resume d1 --field decision=DECISION --field 'in detail; $(touc
     assert refused.exit_code == 2, refused.stderr
     assert "'DECISION'" in refused.stderr
     assert flujo("tasks", "list", "--status", "paused", "--json").stdout != "[]\n"
+
+
+def test_an_answer_reports_files_that_differ_from_the_pinned_ones(flujo: Flujo, project: Project) -> None:
+    flujo("run", "ask", "--run-id", "a1")
+    path = project.root / "blueprints/ask.yaml"
+    path.write_text(f"{path.read_text('utf-8')}# changed\n", "utf-8")
+    resumed = flujo("tasks", "resume", "a1", "--field", "ok=true")
+    assert resumed.exit_code == 0
+    assert "on disk `blueprints/ask.yaml` differs from what this run was started with" in resumed.stderr
+    assert "`flujo resume a1 --accept-changes` takes the files on disk" in resumed.stderr

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import Field
 
+from flujo.cli.exit_codes import ExitCode, of_run
 from flujo.domain import canonical
 from flujo.domain.journal import EntryKind
 from flujo.domain.models import PipelineContext
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef, Expr, MapStep, Save, Text
 from flujo.domain.steps import HumanInTheLoopStep as Ask
+from flujo.exceptions import AnswerUnbounded, FlujoError, PriceUnknown
 from flujo.services.inspection.task_client import TaskClient
 from flujo.services.runs.runner import Flujo
 from flujo.state.memory_store import MemoryStateStore
@@ -328,3 +330,22 @@ async def test_a_map_over_a_large_context_does_not_copy_it_for_each_item() -> No
     assert result.context is not None
     assert result.context.found == [*range(1_000)]
     assert peak < 64 * 2**20
+
+
+@pytest.mark.parametrize("on_error", ["collect", "skip", "fail"])
+@pytest.mark.parametrize("kind", [PriceUnknown, AnswerUnbounded])
+async def test_a_request_without_a_price_fails_the_map_whatever_on_error_is(
+    store: MemoryStateStore, world: World, on_error: str, kind: type[FlujoError]
+) -> None:
+    def work(data: str) -> str:
+        if data == "b":
+            raise kind("model 'in-house-7' has no price")
+        if data == "a":
+            raise ValueError("no a")
+        return data
+
+    result = await start(pipeline(mapping(world, work, on_error=on_error)), store, ["c", "b", "a"])
+    assert result.status is RunStatus.FAILED
+    assert result.error is not None
+    assert result.error.code == (kind.code if on_error != "fail" else result.error.code)
+    assert of_run(str(result.status), kind.code) is ExitCode.BUDGET

@@ -301,3 +301,22 @@ def test_sqlite_errors_are_retried_only_when_that_can_help(
     assert "state.db" in str(found).partition(":")[0]
     if is_retried is not None:
         assert found.retryable is is_retried
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ("foo=1", "foo"),
+        ("sslmode=often", "sslmode"),
+        ("connect_timeout=soon", "connect_timeout"),
+        ("options=-c%20work_memory%3D1", "work_memory"),
+        ("options=-c%20work_mem%3Dmany", "work_mem"),
+    ],
+)
+async def test_a_refused_parameter_of_the_url_is_named_in_the_hint(
+    postgres_uri: str, query: str, parameter: str
+) -> None:
+    uri = f"{postgres_uri}{'&' if '?' in postgres_uri else '?'}{query}"
+    with pytest.raises(StateError) as caught:
+        await SqlStateStore.open(uri)
+    assert f"the parameter `{parameter}` in `state_uri`" in str(caught.value.hint)

@@ -88,7 +88,7 @@ async def resume(
     else:
         blueprint = accepted
         require_tested(ws, record, accepted)
-        if say and (note := kept_note(ws.project.root, accepted.closure.files)):
+        if say and (note := kept_note(record.run_id, ws.project.root, accepted.closure.files)):
             say(note)
     service = (await RunServices.of_project(ws)).of_pipeline(blueprint.pipeline, blueprint)
     return await service.resume(record.run_id, retry_failed=retry_failed, actor=actor, sink=sink, stop=stop)

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from flujo.blueprint.sources.source_files import FileSource, SourceRefused
+from flujo.domain.commands import command
 from flujo.domain.journal import EntryKind
 from flujo.domain.paths import ROOT, StepPath, branch, parent
 from flujo.domain.wording import listed
@@ -35,14 +36,15 @@ def changed_files(root: Path, files: Mapping[str, bytes]) -> list[str]:
     return [path for path, content in files.items() if not is_same(path, content)]
 
 
-def kept_note(root: Path, files: Mapping[str, bytes]) -> str:
+def kept_note(run_id: str, root: Path, files: Mapping[str, bytes]) -> str:
     """Return the note that a run keeps its pinned `files` where those on disk differ, or an empty text."""
     changed = changed_files(root, files)
     if not changed:
         return ""
+    accept = command("flujo", "resume", run_id, "--accept-changes")
     return (
         f"on disk {listed(changed)} differ{'s' if len(changed) == 1 else ''} from what this run was "
-        "started with; the run keeps its own copies (`--accept-changes` takes the files on disk)"
+        f"started with; the run keeps its own copies (`{accept}` takes the files on disk)"
     )
 
 

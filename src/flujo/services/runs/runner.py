@@ -460,7 +460,7 @@ class Flujo(Generic[In, Out, Ctx]):
             return service
         if not service.fits(record):
             service = await self._services.of_run(record)
-        if note := kept_note(self._blueprint.root, pinned_files(service)):
+        if note := kept_note(record.run_id, self._blueprint.root, pinned_files(service)):
             log.warning("run %s: %s", record.run_id, note)
         return service
 

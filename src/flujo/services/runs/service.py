@@ -22,6 +22,7 @@ from flujo.services.runs.answers import record_answer
 from flujo.services.runs.execution import Execution, Stop, settled, standing
 from flujo.services.runs.run_request import pinned_by_name
 from flujo.settings import guard_environment
+from flujo.state.rules import way_to
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
@@ -246,7 +247,7 @@ async def _existing(execution: Execution, record: RunRecord, if_exists: IfExists
     if if_exists == "fail":
         raise RunConflict(
             f"run {record.run_id} exists already and is {record.status}",
-            hint="`--if-exists resume` resumes it, `--if-exists return` returns its status",
+            hint=way_to(record),
             run_id=record.run_id,
         )
     tried_at = None

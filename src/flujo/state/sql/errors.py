@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 
 from flujo.exceptions import CorruptState, StateBackendFull, StateBackendUnavailable, StateError
@@ -30,6 +31,12 @@ def of_postgres(shown: str, error: BaseException | None, reason: str, *, lost: b
     import psycopg
 
     state = getattr(error, "sqlstate", None) or ""
+    if parameter := _refused_parameter(reason):
+        return StateError(
+            f"the database {shown} was not opened: {reason}",
+            hint=f"correct or remove the parameter `{parameter}` in `state_uri` (FLUJO_STATE_URI)",
+            sqlstate=state,
+        )
     if state in ("53100", "53200"):
         return _full(shown, reason)
     if _takes_no_more(state, reason):
@@ -47,6 +54,20 @@ def of_postgres(shown: str, error: BaseException | None, reason: str, *, lost: b
             retryable=transient or lost,
         )
     return StateError(f"the database {shown} refused a statement: {reason}", sqlstate=state)
+
+
+_PARAMETER = re.compile(
+    r'invalid connection option "([\w.]+)"|for connection option "([\w.]+)"|invalid ([\w.]+) value: "'
+    r'|unrecognized configuration parameter "([\w.]+)"|invalid value for parameter "([\w.]+)"'
+    r'|parameter "([\w.]+)" requires|bad value for ([\w.]+)|unsupported startup parameter[^:]*: "?([\w.]+)'
+)
+"""Words of libpq, Postgres and PgBouncer about a parameter of the URL."""
+
+
+def _refused_parameter(reason: str) -> str:
+    """Return the parameter of the URL that was refused, or nothing."""
+    found = _PARAMETER.search(reason)
+    return next(filter(None, found.groups())) if found else ""
 
 
 def _takes_no_more(state: str, reason: str) -> bool:
