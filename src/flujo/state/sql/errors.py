@@ -53,7 +53,13 @@ def of_postgres(shown: str, error: BaseException | None, reason: str, *, lost: b
             hint="start it, or correct `state_uri` (FLUJO_STATE_URI); the run stays resumable",
             retryable=transient or lost,
         )
-    return StateError(f"the database {shown} refused a statement: {reason}", sqlstate=state)
+    return StateError(
+        f"the database {shown} refused a statement: {reason}",
+        hint="grant this role the right; docs/how-to/use-postgres.md lists what each role needs"
+        if state == "42501"
+        else None,
+        sqlstate=state,
+    )
 
 
 _PARAMETER = re.compile(

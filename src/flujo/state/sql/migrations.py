@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from alembic.migration import MigrationContext
 
 _LOCK = 0x666C756A6F  # "flujo": the number of our Postgres advisory lock
-_PLACE = (f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}", f"SET LOCAL search_path TO {SCHEMA}")
+_CREATE = f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"
+_ENTER = f"SET LOCAL search_path TO {SCHEMA}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def migrate(uri: str) -> tuple[SchemaStatus, SchemaStatus]:
     database = Database(uri, answer_s=None)  # a large table takes its time, and so does another migration
     try:
         before = _status(database)
-        return before, upgrade(database)
+        return before, before if before.is_current else upgrade(database)
     finally:
         database.dispose()
 
@@ -105,7 +106,7 @@ def script(uri: str) -> str:
     from alembic import command
 
     command.upgrade(config, f"{found.current or 'base'}:{HEAD}", sql=True)
-    first = [f"{statement};" for statement in _PLACE] if postgres else []
+    first = [f"{_CREATE};", f"{_ENTER};"] if postgres else []
     return "\n".join(["BEGIN;", *first, written.getvalue().strip(), "COMMIT;", ""])
 
 
@@ -143,8 +144,10 @@ def exclusively(database: Database) -> Iterator[sa.Connection]:
     with database.writing() as connection:
         if database.is_postgres:
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-            for statement in _PLACE:
-                connection.execute(sa.text(statement))
+            # `CREATE SCHEMA` needs a right on the database also where the schema exists already.
+            if not sa.inspect(connection).has_schema(SCHEMA):
+                connection.execute(sa.text(_CREATE))
+            connection.execute(sa.text(_ENTER))
             # The versions say bare names; the search path of this transaction says where they are.
             connection = connection.execution_options(schema_translate_map=None)
         yield connection
