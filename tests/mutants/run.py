@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 ROOT = Path(__file__).parents[2]
-NEEDED = ("src", "tests", "alembic", "blueprints", "pyproject.toml", "flujo.toml", "flujo.lock")
+NEEDED = ("src", "tests", "docs", "alembic", "blueprints", "pyproject.toml", "flujo.toml", "flujo.lock")
 PASSED, FAILED = 0, 1
 """Pytest's exit codes; any other means that no test ran."""
 
