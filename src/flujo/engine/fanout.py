@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical, merge
 from flujo.domain.outcomes import Aborted, Failure, Paused, Success
 from flujo.engine.journal import error_info
+from flujo.engine.limits import PLACES, Places
 from flujo.exceptions import (
     AnswerUnbounded,
     CallInDoubt,
@@ -94,7 +95,7 @@ async def fan_out(
         StateError: the journal could not be read or written; the others are cancelled.
     """
     arrived: dict[int, BranchResult] = {}
-    free = asyncio.Semaphore(max(1, limit))
+    places = Places(limit)
     stops = (Aborted, Failure) if stop_at_failure else (Aborted,)
     stopped = False
     broken: FlujoError | ControlSignal | None = None
@@ -103,6 +104,7 @@ async def fan_out(
 
     async def arrive(number: int, branch: Branch) -> None:
         nonlocal broken, stopped
+        PLACES.set(places)
         try:
             arrived[number] = await arriving(frame, kind, branch, run_body)
             stopped = stopped or isinstance(arrived[number].outcome, stops)
@@ -112,12 +114,12 @@ async def fan_out(
             frame.run.is_broken = True  # the group cancels the other branches
             raise
         finally:
-            free.release()
+            places.leave()
 
     try:
         async with aclosing(branches), asyncio.TaskGroup() as group:
             for number in count():
-                await free.acquire()
+                await places.take()
                 branch, error = (None, None) if stopped else await _next(branches)
                 if branch is None:
                     broken, began = broken or error, number

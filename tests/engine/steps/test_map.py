@@ -13,8 +13,9 @@ from flujo.cli.exit_codes import ExitCode, of_run
 from flujo.domain import canonical
 from flujo.domain.journal import EntryKind
 from flujo.domain.models import PipelineContext
+from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import RunStatus
-from flujo.domain.steps import CallableRef, Expr, MapStep, Save, Text
+from flujo.domain.steps import CallableRef, Expr, ImportStep, MapStep, Save, Step, StepConfig, Text
 from flujo.domain.steps import HumanInTheLoopStep as Ask
 from flujo.exceptions import AnswerUnbounded, FlujoError, PriceUnknown
 from flujo.services.inspection.task_client import TaskClient
@@ -349,3 +350,47 @@ async def test_a_request_without_a_price_fails_the_map_whatever_on_error_is(
     assert result.error is not None
     assert result.error.code == (kind.code if on_error != "fail" else result.error.code)
     assert of_run(str(result.status), kind.code) is ExitCode.BUDGET
+
+
+async def test_the_wait_before_a_retry_leaves_its_place_to_another_item(store: MemoryStateStore) -> None:
+    order: list[str] = []
+    running = most = 0
+
+    async def work(data: str) -> str:
+        nonlocal running, most
+        order.append(data)
+        running, most = running + 1, max(most, running + 1)
+        await asyncio.sleep(0.01)
+        running -= 1
+        if data in ("a", "b") and order.count(data) < 3:
+            raise ConnectionError(f"no {data}")
+        return data
+
+    retrying = StepConfig(max_retries=3, retry=RetryPolicy(backoff="fixed", initial_s=0.2))
+    body = pipeline(Step(name="work", call=CallableRef("test:work", work), config=retrying))
+    step = MapStep(name="m", over=Expr("input"), body=body, max_concurrency=2)
+    result = await start(pipeline(step), store, ["a", "b", "c", "d", "e"])
+    assert result.output == ["a", "b", "c", "d", "e"]
+    assert order[:5] == ["a", "b", "c", "d", "e"], "c, d and e ran while a and b waited"
+    assert most == 2
+
+
+async def test_a_wait_that_is_cut_off_frees_no_more_than_its_own_place(store: MemoryStateStore) -> None:
+    running = most = 0
+
+    async def work(data: str) -> str:
+        nonlocal running, most
+        running, most = running + 1, max(most, running + 1)
+        await asyncio.sleep(0.02)
+        running -= 1
+        if data == "a":
+            raise ConnectionError("no a")
+        return data
+
+    retrying = StepConfig(max_retries=3, retry=RetryPolicy(backoff="fixed", initial_s=30))
+    inner = Step(name="work", call=CallableRef("test:work", work), config=retrying)
+    limited = ImportStep("inner", pipeline(inner), config=StepConfig(timeout_s=0.1))
+    step = MapStep(name="m", over=Expr("input"), body=pipeline(limited), max_concurrency=1, on_error="skip")
+    result = await start(pipeline(step), store, ["a", *"bcdefgh"])
+    assert result.output == list("bcdefgh")
+    assert most <= 2, "the branch that is cut off may end beside another one"
