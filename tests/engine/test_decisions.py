@@ -240,3 +240,25 @@ async def test_no_enclosing_step_treats_a_conflict_as_its_own_failure(
     assert (result.status, world.calls) == (RunStatus.FAILED, [])
     result = await resume(tree("true"), store, retry_failed=True)
     assert (result.status, world.calls) == (RunStatus.COMPLETED, ["after"])
+
+
+async def test_a_decision_recorded_in_another_form_of_the_number_is_kept(store: StateStore) -> None:
+    """A run of an earlier version recorded 6 where the same expression is 6.0 today."""
+    bad, seen = [True], list[Any]()
+
+    def second(data: Any) -> Any:
+        return broken(data) if bad[0] else data
+
+    def tree(expression: str) -> BaseStep:
+        see = CallableRef("x:see", seen.append)
+        body = pipeline(call("work", see, input="{{ loop.n }}"))
+        carry = {"n": Carry(0, Expr(expression)), "m": Carry(0, CallableRef("x:second", second))}
+        return LoopStep("loop", body=body, until="loop.index == 1", max_iterations=3, carry=carry)
+
+    await stopped(tree("6"), store)
+    bad[0] = False
+    assert (await resumed(tree("6.0"), store)).status is RunStatus.COMPLETED
+    assert [(each, type(each)) for each in seen] == [(0, int), (6, int)]
+    decided = [e.output for e in await store.entries(RunId("run")) if e.kind is EntryKind.DECISION]
+    assert b"6" in decided
+    assert b"6.0" not in decided

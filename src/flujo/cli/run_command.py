@@ -178,6 +178,8 @@ def _report(invocation: Invocation, result: PipelineResult[Any, Any], *, as_json
         case status:
             reason = f": {result.error.message}" if result.error else ""
             terminal.say(f"{status}{reason}", "yellow")
+            if result.note:
+                terminal.say(result.note)
             terminal.next(command("flujo", "trace", run), "show what happened")
 
 

@@ -102,7 +102,7 @@ class PipelineResult(BaseModel, Generic[Out, Ctx]):
     pauses: tuple[Pause, ...] = ()
     """The open questions of a paused run."""
     note: str = ""
-    """A note: why the run was not continued in this process."""
+    """A note: why the run was not continued in this process, or which calls a cancellation left in doubt."""
 
     _cause: BaseException | None = PrivateAttr(default=None)
 

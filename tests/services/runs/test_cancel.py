@@ -97,6 +97,31 @@ async def test_a_living_owner_ends_the_run_itself(stores: tuple[StateStore, Stat
         await TaskClient(other).cancel_task("run")
 
 
+async def test_the_result_of_a_cancelled_run_has_its_completed_steps(
+    stores: tuple[StateStore, StateStore],
+) -> None:
+    mine, other = stores
+    held = Held()
+    tree = pipeline(call("first", held.world.add("first")), *held.pipeline().steps)
+    running = asyncio.create_task(start(tree, mine))
+    await held.began.wait()
+    await TaskClient(other, by="ada").cancel_task("run")
+    result = await running
+    assert [(step.path, step.status) for step in result.steps] == [("first", "completed")]
+    assert result.note == ""
+
+
+async def test_the_result_of_a_cancelled_run_names_its_calls_in_doubt(
+    stores: tuple[StateStore, StateStore],
+) -> None:
+    mine, other = stores
+    held = Held(enforce_idempotency=True)
+    running = asyncio.create_task(start(held.pipeline(), mine))
+    await held.began.wait()
+    await TaskClient(other, by="ada").cancel_task("run")
+    assert (await running).note == "in doubt: `hold` called `world:hold`; its outcome is not recorded"
+
+
 async def test_a_live_owner_is_not_fenced_during_its_step(
     stores: tuple[StateStore, StateStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:

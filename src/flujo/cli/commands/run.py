@@ -71,6 +71,7 @@ def run(
     given = options.given(text, file, fields)
     labels = inputs.read_metadata(metadata or ())
     models = inputs.read_overrides(overrides or ())
+    displays: list[Progress] = []
 
     async def work(workspace: "Workspace", progress: "Progress", stop: "Stop") -> Any:
         loaded = workspace.load(path, overrides=models)
@@ -80,10 +81,11 @@ def run(
             invocation.terminal.say(value.note, "dim")
         start = inputs.read_fields(context or (), loaded.pipeline.context_schema, option="--context")
         request = Request(value.value, start, run_id, labels, if_exists.value if if_exists else "attach")
+        displays.append(progress)
         return await blueprint_runs.start(workspace, loaded, request, sink=progress, stop=stop)
 
     result = drive(invocation, work)
-    if not result.steps:
+    if not any(display.run_id for display in displays):
         invocation.terminal.say(f"run {result.run_id} already exists; no step was executed", "dim")
     conclude(invocation, result, as_json=as_json, paused_ok=paused_ok)
 

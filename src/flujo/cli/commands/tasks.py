@@ -233,10 +233,10 @@ def _show_cancelled(terminal: "Terminal", detail: "TaskDetail") -> None:
 
 
 def _show_calls(terminal: "Terminal", detail: "TaskDetail") -> None:
-    from flujo.domain.paths import shown
+    from flujo.services.runs.execution import in_doubt
 
     for call in detail.in_doubt:
-        terminal.say(f"in doubt: `{shown(call.path)}` called `{call.tool}`; its outcome is not recorded")
+        terminal.say(in_doubt(call))
 
 
 def _calls_data(detail: "TaskDetail") -> list[dict[str, Any]]:

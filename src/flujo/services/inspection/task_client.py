@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from flujo.domain import canonical
 from flujo.domain.acts import Via
-from flujo.domain.run import UNRESOLVED, PauseKind, RunQuery, RunStatus
+from flujo.domain.run import PauseKind, RunQuery, RunStatus
 from flujo.governance.events import read_error
 from flujo.services.inspection.model_mismatch import drifts
 from flujo.services.inspection.trace import TraceNode, trace
@@ -20,6 +20,7 @@ from flujo.services.lifetime import Lifetime
 from flujo.services.project.project import find_project
 from flujo.services.project.system import SystemClock, actor
 from flujo.services.runs.answers import NO_RESULT, record_answer, resolution
+from flujo.services.runs.execution import unresolved
 from flujo.services.workspace import Workspace, blueprint_of, open_store
 from flujo.settings import load
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from flujo.domain.journal import ErrorInfo
     from flujo.domain.models import PipelineResult
     from flujo.domain.run import Intent, Pause, RunRecord
-    from flujo.domain.store import JournalSource, StateStore
+    from flujo.domain.store import StateStore
     from flujo.domain.usage import Usage
     from flujo.services.runs.runner import Flujo
 
@@ -151,7 +152,7 @@ class TaskClient:
             trace=await trace(store, record),
             lock_digest=record.lock_digest,
             acts=tuple(await store.acts(record.run_id)),
-            in_doubt=() if record.status is RunStatus.RUNNING else await _in_doubt(store, record),
+            in_doubt=() if record.status is RunStatus.RUNNING else await unresolved(store, record.run_id),
         )
 
     async def resume_task(
@@ -272,10 +273,6 @@ class TaskClient:
                         aclosing(await open_store(self._state, load()))
                     )
         return await self._state.store() if isinstance(self._state, Workspace) else self._state
-
-
-async def _in_doubt(store: JournalSource, record: RunRecord) -> tuple[Intent, ...]:
-    return tuple(intent for intent in await store.intents(record.run_id) if intent.state in UNRESOLVED)
 
 
 def _task(record: RunRecord, usage: Usage | None = None) -> Task:

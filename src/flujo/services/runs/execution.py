@@ -14,7 +14,8 @@ from flujo.domain.journal import ErrorInfo
 from flujo.domain.ledger import Ledger
 from flujo.domain.models import PipelineResult, StepResult
 from flujo.domain.outcomes import Aborted, BackgroundLaunched, Failure, Paused, Success
-from flujo.domain.run import Move, Progress, RunRecord, RunStatus, Write
+from flujo.domain.paths import shown
+from flujo.domain.run import UNRESOLVED, Intent, Move, Progress, RunRecord, RunStatus, Write
 from flujo.domain.usage import NOTHING, Usage, UsageLimits
 from flujo.engine.budget import Budget, unconfirmed
 from flujo.engine.foreign_code import Wish
@@ -25,7 +26,7 @@ from flujo.exceptions import Fenced, PipelineAbortSignal, StateError, StepFailed
 from flujo.governance.events import read_error
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from flujo.domain.journal import RunId
     from flujo.domain.outcomes import StepOutcome
@@ -66,10 +67,12 @@ class Stop:
 class _Walk:
     """The task that executes the steps of a run; a cancellation of the run cancels it."""
 
-    __slots__ = ("_is_over", "_task", "_wish")
+    __slots__ = ("_is_over", "_task", "_wish", "ended")
 
     def __init__(self, wish: Wish) -> None:
         self._wish = wish
+        self.ended: Sequence[StepEnded] = ()
+        """The steps that ended in this execution, in order."""
         self._is_over = False
         self._task: asyncio.Task[Any] | None = None
 
@@ -147,7 +150,7 @@ class Execution:
                 await self._stop(record, journal, self.stop.reason.value)
                 raise
             if self.wish.is_requested:
-                return await self._cancel(record, journal)
+                return await self._cancel(record, journal, walk.ended)
             await self._stop(record, journal, RunStatus.INTERRUPTED)
             raise StepFailed(
                 f"the task of run {record.run_id} was cancelled, and its caller was not",
@@ -178,9 +181,9 @@ class Execution:
             self.runtime.store.let_go(run_id)
 
     async def _cancel(
-        self, record: RunRecord, journal: Journal | None
+        self, record: RunRecord, journal: Journal | None, ended: Sequence[StepEnded] = ()
     ) -> tuple[PipelineResult[Any, Any], bool]:
-        """Record the requested cancellation of the run."""
+        """Record the requested cancellation of the run, and name the calls that it leaves in doubt."""
         store = self.runtime.store
         wish = (await store.run(record.run_id)).wish
         error = cancelled(wish.by if wish else "")
@@ -194,7 +197,10 @@ class Execution:
         if self.sink is not None:
             used = journal.usage if journal else record.usage
             await self.sink(RunEnded(record.run_id, RunStatus.CANCELLED, used))
-        return await standing(self.runtime, await store.run(record.run_id)), False
+        result = await standing(self.runtime, await store.run(record.run_id))
+        calls = map(in_doubt, await unresolved(store, record.run_id))
+        facts = {"steps": tuple(map(_step_result, ended)), "note": "\n".join(calls)}
+        return result.model_copy(update=facts), False
 
     async def _walk(
         self, record: RunRecord, journal: Journal, walk: _Walk, *, resumed: bool
@@ -214,6 +220,7 @@ class Execution:
             retry_failed=self.retry_failed,
             wish=self.wish,
         )
+        walk.ended = run.ended
         await run.emit(RunStarted(record.run_id, record.pipeline, resumed=resumed))
         context = canonical.decode(record.context)
         budget = await self._budget(record, journal)
@@ -274,6 +281,16 @@ async def result_of(store: JournalSource, record: RunRecord) -> PipelineResult[A
         error=None if record.error is None else read_error(record.error),
         pauses=tuple(pause for pause in pauses if pause.is_open),
     )
+
+
+async def unresolved(store: JournalSource, run_id: RunId) -> tuple[Intent, ...]:
+    """Return the calls of a run that were sent and whose outcome is not recorded."""
+    return tuple(intent for intent in await store.intents(run_id) if intent.state in UNRESOLVED)
+
+
+def in_doubt(call: Intent) -> str:
+    """Return the sentence about a call whose outcome is not recorded."""
+    return f"in doubt: `{shown(call.path)}` called `{call.tool}`; its outcome is not recorded"
 
 
 async def standing(runtime: Runtime, record: RunRecord) -> PipelineResult[Any, Any]:
