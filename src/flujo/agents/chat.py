@@ -214,9 +214,9 @@ class ChatAgent:
                     event_stream_handler=None if ask.on_text is None else _text_to(ask.on_text),
                 )
             except OutputTruncated as cut:
-                return cut, _sendable(
-                    exchanged[:-1] if isinstance(exchanged[-1], ModelResponse) else exchanged
-                )
+                # A stream has put its cut answer into the conversation, a body has not.
+                is_cut = isinstance(exchanged[-1], ModelResponse)
+                return cut, _sendable(exchanged[:-1] if is_cut else exchanged)
             except (AgentRunError, UserError) as error:
                 failure = translated(
                     error,
