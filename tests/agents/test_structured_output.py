@@ -313,7 +313,7 @@ def damaged_tickets(draw: st.DrawFn) -> tuple[dict[str, Any], str]:
     try:
         json.loads(damaged)
     except ValueError:
-        # Only a model that goes on writing closes a fence.
+        # A model that stops writing closes no fence.
         return value, before + damaged + ("" if text.startswith(damaged) else after)
     return value, before + text + after  # this damage cannot be seen
 

@@ -16,9 +16,10 @@ from flujo.json_schema import strict_json
 MAX_PIECES = 50
 """How many values of one answer are compared."""
 
-_TAG = r"</?(?:think|thinking|thought|reasoning|reflection|scratchpad|analysis)\s*>"
-_TOKEN = re.compile(rf"[{{}}\[\]]|{_TAG}", re.IGNORECASE)
-_OF_REGION = re.compile(rf'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[{{}}\[\]]|{_TAG}', re.IGNORECASE | re.DOTALL)
+_NAMES = "think|thinking|thought|reasoning|reflection|scratchpad|analysis"
+_TAG = rf"</?(?:{_NAMES})\s*>|\[/?THINK\]|◁/?think▷"
+_TOKEN = re.compile(rf"(?P<tag>{_TAG})|[{{}}\[\]]", re.IGNORECASE)
+_OF_REGION = re.compile(rf'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|(?P<tag>{_TAG})|[{{}}\[\]]', re.IGNORECASE | re.DOTALL)
 _THINKING = r"</?think(?:ing)?\s*>"
 _LEADING = re.compile(rf"\s*(?P<tag>{_THINKING})", re.IGNORECASE)
 _LONE = re.compile(rf"^[ \t]*(?P<tag>{_THINKING})[ \t]*$", re.IGNORECASE | re.MULTILINE)
@@ -68,16 +69,14 @@ def take_apart(text: str) -> Answer:
     answer, at, said = Answer(), 0, 0
     while (token := _TOKEN.search(text, at)) is not None and len(answer.pieces) <= MAX_PIECES:
         sign, start = token[0], token.start()
-        if sign.startswith("<"):
+        if token["tag"]:
             answer.has_reasoning = True
-            if sign.startswith("</"):
+            if "/" in sign:
                 answer.pieces, answer.prose, answer.problem = [], "", None
                 said = at = token.end()
                 continue
             _pass_prose(answer, text[said:start])
-            close = re.compile(re.escape("</" + sign[1:-1].rstrip()) + r"\s*>", re.IGNORECASE).search(
-                text, start
-            )
+            close = _closing(sign).search(text, start)
             if close is None:
                 answer.problem = "its reasoning does not end"
                 return answer
@@ -119,8 +118,9 @@ def _region(text: str, start: int) -> tuple[int, bool, int | None]:
         sign = token[0]
         if sign in _CLOSING:
             open_ones.append(_CLOSING[sign])
-        elif sign.startswith("</"):
-            return token.end(), False, token.end()
+        elif token["tag"]:
+            if "/" in sign:
+                return token.end(), False, token.end()
         elif sign in open_ones:  # brackets inside that were not closed end here too
             del open_ones[len(open_ones) - 1 - open_ones[::-1].index(sign) :]
             if not open_ones:
@@ -137,14 +137,18 @@ def _pass_prose(answer: Answer, prose: str, *, is_last: bool = False) -> None:
         answer.pieces, answer.problem = [], None
 
 
+def _closing(tag: str) -> re.Pattern[str]:
+    """Return the pattern of the tag that closes an opening one."""
+    return re.compile(rf"{re.escape(f'{tag[0]}/{tag[1:-1].rstrip()}')}\s*{re.escape(tag[-1])}", re.IGNORECASE)
+
+
 def without_reasoning(text: str) -> str | None:
     """Return a text answer without the reasoning before it, or None if it is nothing but reasoning.
 
     Only blocks at the start count, and a closing tag that has a line of its own: a text may be about tags.
     """
     while (leading := _LEADING.match(text)) is not None and not leading["tag"].startswith("</"):
-        name = leading["tag"][1:-1].rstrip()
-        close = re.compile(rf"</{re.escape(name)}\s*>", re.IGNORECASE).search(text, leading.end())
+        close = _closing(leading["tag"]).search(text, leading.end())
         if close is None:
             return None
         text = text[close.end() :].lstrip()

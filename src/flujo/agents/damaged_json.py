@@ -18,10 +18,18 @@ from flujo.json_schema import strict_json
 MAX_READINGS = 64
 """How many readings of one text are tried."""
 
+MAX_DAMAGED = 12
+"""How many texts with quotes inside one value may have."""
+
 _SKIPPED = re.compile(r"(?:\s+|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z_$][\w$-]*")
 _SCALAR = re.compile(r"-?[0-9][0-9.eE+-]*|[A-Za-z]+")
 _QUOTES = {'"': '"', "'": "'", "“": "”"}
+_TO_END = {
+    quote: re.compile(rf"[^{ends}\\]*(?:\\.[^{ends}\\]*)*[{ends}]", re.DOTALL)
+    for quote, ends in {'"': '"', "'": "'", "“": '”"'}.items()
+}
+"""The rest of a text, up to a quote that may close it."""
 _LITERALS = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}
 _ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|.)", re.DOTALL)
 _ESCAPED = frozenset('"\\/bfnrt')
@@ -157,16 +165,10 @@ class _Attempt:
 
     def _end(self, at: int, start: int) -> int:
         """Return the position of the next quote that closes the text which opens at `at`."""
-        close = _QUOTES[self.text[at]]
-        closed_by = (close, '"') if close == "”" else (close,)
-        while start < len(self.text):
-            if self.text[start] == "\\":
-                start += 2
-            elif self.text[start] in closed_by:
-                return start
-            else:
-                start += 1
-        raise _Unreadable
+        found = _TO_END[self.text[at]].match(self.text, start)
+        if found is None:
+            raise _Unreadable
+        return found.end() - 1
 
     def _text(self, at: int) -> tuple[str, int]:
         """Return a text that is a value. A quote inside it is not its end if no value can end there."""
@@ -202,9 +204,9 @@ class _Attempt:
             return False
 
     def _chosen(self, ends: list[int]) -> int:
-        if not ends:
-            raise _Unreadable
         number = len(self.taken)
+        if not ends or number == MAX_DAMAGED:
+            raise _Unreadable
         choice = self.choices[number] if number < len(self.choices) else 0
         self.taken.append((choice, len(ends)))
         return ends[choice]

@@ -93,7 +93,7 @@ class OutputGate:
         return canonical.normalise(reply.output, what=what), tree
 
     def _fitting(self, value: Any) -> Any:
-        """Return a value that fits the schema, in declared types; an agent's own answer is coerced first."""
+        """Return a value that fits the schema, in its declared types; an agent's answer is coerced first."""
         if self._step.output_schema is None:
             return value
         schema = self._attempt.frame.run.binding.schema(self._step.output_schema)

@@ -321,7 +321,7 @@ def _typed(text: str, schema: Any, *, root: Any, what: str) -> Any:
     """Return a text as the type that its schema names; text stays text wherever that is allowed.
 
     Args:
-        text: what was typed.
+        text: the typed text.
         schema: the schema of the value, or None.
         root: the schema that encloses it, with the definitions that it refers to.
         what: the name of the value in messages.
