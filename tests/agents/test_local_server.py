@@ -23,7 +23,8 @@ from flujo.agents import local_server, local_weights
 from flujo.agents.chat import build_agent
 from flujo.agents.settings import AgentSettings
 from flujo.domain.agents import AgentSpec, Ask
-from flujo.exceptions import ModelUnavailable, NotAvailableYet, ProviderUnavailable
+from flujo.engine.attempts import spent
+from flujo.exceptions import ModelUnavailable, NotAvailableYet, OutputTruncated, ProviderUnavailable
 from flujo.settings import default_cache_dir
 from support import listener
 
@@ -102,12 +103,12 @@ async def test_the_model_answers_with_json_that_fits_and_costs_nothing(shared: A
 async def test_the_model_streams_text(shared: AgentSettings) -> None:
     spec = AgentSpec(name="writer", model="local:smollm2", model_settings={"max_tokens": 12})
     pieces: list[str] = []
-    reply = await build_agent(spec, settings=shared).ask(
-        Ask(data="Tell me of the sea.", on_text=listener(pieces))
-    )
-    assert "".join(pieces) == reply.output
+    with pytest.raises(OutputTruncated, match="cut off at the limit of 12 tokens") as caught:
+        await build_agent(spec, settings=shared).ask(
+            Ask(data="Tell me of the sea.", on_text=listener(pieces))
+        )
     assert len(pieces) > 1
-    assert reply.usage.output_tokens <= 12
+    assert spent(caught.value).output_tokens <= 12 * spent(caught.value).requests
 
 
 async def test_a_prompt_longer_than_the_context_is_a_clear_error(shared: AgentSettings) -> None:
@@ -119,7 +120,7 @@ async def test_a_prompt_longer_than_the_context_is_a_clear_error(shared: AgentSe
 
 
 async def test_concurrent_requests_share_one_server(shared: AgentSettings) -> None:
-    spec = AgentSpec(name="writer", model="local:smollm2", model_settings={"max_tokens": 3})
+    spec = AgentSpec(name="writer", model="local:smollm2", output_schema={"enum": ["yes", "no"]})
     agents = [build_agent(spec, settings=shared) for _ in range(2)]
     replies = await asyncio.gather(*(agent.ask(Ask(data=f"Say {n}.")) for n in range(3) for agent in agents))
     assert all(reply.output for reply in replies)
@@ -166,7 +167,7 @@ async def test_a_socket_that_another_user_can_have_made_gets_no_prompt(
 ) -> None:
     (cache / "models").symlink_to(weights.parent)
     settings = AgentSettings(environment={}, cache_dir=cache, local_idle_s=20)
-    spec = AgentSpec(name="writer", model="local:smollm2", model_settings={"max_tokens": 3})
+    spec = AgentSpec(name="writer", model="local:smollm2", output_schema={"enum": ["yes", "no"]})
     agent = build_agent(spec, settings=settings)
     assert (await agent.ask(Ask(data="Say one."))).output
     first = local_server.address(weights, cache_dir=cache, idle_s=20)
@@ -192,7 +193,7 @@ async def test_a_proxy_of_the_environment_gets_no_prompt(
     with socket.create_server(("127.0.0.1", 0)) as proxy:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
-        spec = AgentSpec(name="writer", model="local:smollm2", model_settings={"max_tokens": 3})
+        spec = AgentSpec(name="writer", model="local:smollm2", output_schema={"enum": ["yes", "no"]})
         assert (await build_agent(spec, settings=shared).ask(Ask(data="Say one."))).output
         proxy.setblocking(False)
         with pytest.raises(BlockingIOError):
