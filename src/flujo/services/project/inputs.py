@@ -279,6 +279,8 @@ def _word(name: str, schema: Any) -> tuple[str, str]:
     word = placeholder(name)
     while word in choices:
         word = f"{word}_VALUE"
+    if "array" in kinds:
+        word = f"[{word}]"  # a single word would become a list of one
     return word, f"{word}: {either(choices) if choices else ' or '.join(map(_kind, kinds))}"
 
 
