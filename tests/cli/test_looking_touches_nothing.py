@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TESTS = Path(__file__).parents[1]
 STRIDE = os.environ.get("FLUJO_CORPUS_STRIDE", "40")
 """How many of the bad cases without a number there are for each one that is looked at; `make soak` takes all."""
 
 
+@pytest.mark.timeout(600)
 def test_looking_at_the_corpora_imports_writes_connects_and_starts_nothing_in_little_memory(
     tmp_path: Path,
 ) -> None:
