@@ -12,6 +12,7 @@ from flujo.domain.run import RunStatus
 from flujo.exceptions import Fenced, JournalConflict, ResumeConflict, StateBackendUnavailable
 from support import (
     PROGRAMS,
+    ConditionalStep,
     MapStep,
     Program,
     StoppingStore,
@@ -114,6 +115,21 @@ async def test_a_recorded_step_is_not_the_result_of_a_step_of_another_kind(store
     assert isinstance(conflict, JournalConflict)
     assert (conflict.path, conflict.recorded, conflict.now) == ("first", "step", "map")
     assert world.calls == ["first", "last"]
+
+
+@pytest.mark.guarantee("G1")
+async def test_a_callable_that_has_decided_is_not_called_again(store: StateStore) -> None:
+    world = World()
+    work = pipeline(call("first", world.add("first")), call("second", world.add("second")))
+    branches = {"then": work, "else": pipeline()}
+    decide = world.add("decide", lambda _: True)
+    tree = pipeline(ConditionalStep("route", condition=decide, branches=branches))
+    stopping: Any = StoppingStore(store, 3)
+    with pytest.raises(StateBackendUnavailable):
+        await start(tree, stopping, 1)
+    assert world.calls[:2] == ["decide", "first"]
+    assert (await resume(tree, store)).success
+    assert world.calls.count("decide") == 1
 
 
 async def test_a_zombie_cannot_write(store: StateStore) -> None:
