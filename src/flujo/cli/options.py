@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flujo.domain.text import NotUtf8, decoded
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -63,7 +65,6 @@ def _piped() -> str | None:
     """Return the text on stdin, or None at a terminal or without stdin."""
     if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
         return None
-    from flujo.domain.text import NotUtf8, decoded
     from flujo.exceptions import InputRejected
 
     try:
