@@ -59,6 +59,11 @@ BOOK = {
             ["the value fits more than one of `integer` or `number`"],
         ),
         (
+            {"oneOf": [{}, {"properties": {}}]},
+            {},
+            ["the value fits more than one of `a value` or `object`"],
+        ),
+        (
             {"anyOf": [{"const": 1}, {"enum": ["a", "b"]}]},
             "c",
             ["the value must be `1` or `'a' | 'b'`, not a text: 'c'"],

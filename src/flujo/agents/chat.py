@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from flujo.agents.function import needs_pydantic, written
 from flujo.agents.structured_output import OutputReader
 from flujo.agents.thread_pool import THREADS
 from flujo.domain import canonical
@@ -17,12 +15,13 @@ from flujo.exceptions import AgentError, NotAvailableYet, OutputRejected, Output
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pydantic_ai import Agent as Runtime
     from pydantic_ai.messages import ModelMessage
 
     from flujo.agents.metered_model import MeteredModel
+    from flujo.agents.output_type import OutputType
     from flujo.agents.settings import AgentSettings, ModelSource
 
 
@@ -87,7 +86,7 @@ class ChatAgent:
         self.source = source
         self.settings = settings
         self._readers: dict[bytes, OutputReader] = {}
-        self._typed = _typed(output_type)
+        self._typed = None if output_type is None else _typed(output_type)
         if spec.output_schema is not None:
             self._reader(spec.output_schema)  # raises here, at build time, when it is not a JSON Schema
         self._retries = 1 if spec.retries is None else spec.retries
@@ -198,8 +197,8 @@ class ChatAgent:
         """
         from pydantic_ai import capture_run_messages
         from pydantic_ai.exceptions import AgentRunError, UserError
-        from pydantic_ai.messages import ModelResponse
 
+        from flujo.agents.conversation import before_the_cut, sendable, text_to
         from flujo.agents.error_translation import cause_of, translated
 
         with capture_run_messages() as exchanged:
@@ -211,12 +210,10 @@ class ChatAgent:
                     # Finished text: pydantic-ai fills in templates only in specs that it loads itself.
                     instructions=ask.instructions,
                     model_settings=dict(self.spec.model_settings) or None,  # type: ignore[arg-type]  # a TypedDict
-                    event_stream_handler=None if ask.on_text is None else _text_to(ask.on_text),
+                    event_stream_handler=None if ask.on_text is None else text_to(ask.on_text),
                 )
             except OutputTruncated as cut:
-                # A stream has put its cut answer into the conversation, a body has not.
-                is_cut = isinstance(exchanged[-1], ModelResponse)
-                return cut, _sendable(exchanged[:-1] if is_cut else exchanged)
+                return cut, before_the_cut(exchanged)
             except (AgentRunError, UserError) as error:
                 failure = translated(
                     error,
@@ -226,7 +223,7 @@ class ChatAgent:
                     address=model.base_url,
                 )
                 raise failure from cause_of(error)
-        return result.output, _sendable(result.all_messages())
+        return result.output, sendable(result.all_messages())
 
     def _read(self, reader: OutputReader, text: str, ask: Ask) -> tuple[Any, tuple[str, ...]]:
         reading = reader.read(text)
@@ -251,56 +248,15 @@ class ChatAgent:
         return self._readers[key]
 
 
-@dataclass(frozen=True, slots=True)
-class _Typed:
-    """A Python type as an output: its JSON Schema is for the model, its validation for the answer."""
+def _typed(output_type: Any) -> OutputType:
+    from flujo.agents.output_type import OutputType
 
-    type: Any
-    adapter: Any
-    schema: Any
-
-    def load(self, value: Any, text: str) -> Any:
-        from pydantic import ValidationError
-
-        try:
-            loaded = self.adapter.validate_json(canonical.encode(value, what="the answer"))
-            return written(loaded, self.type) if needs_pydantic(self.type) else loaded
-        except ValidationError as error:
-            found = error.errors(include_url=False, include_input=False, include_context=False)
-            reason = "; ".join(
-                f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix(": ") for e in found
-            )
-            raise OutputRejected(
-                f"the answer does not fit the output type: {reason}",
-                hint="make `instructions` more precise, or make the type simpler",
-                reason=reason,
-                answer=text[:200],
-            ) from error
-
-
-def _typed(output_type: Any) -> _Typed | None:
-    if output_type is None:
-        return None
-    from pydantic import TypeAdapter
-
-    adapter = TypeAdapter(output_type)
-    return _Typed(output_type, adapter, adapter.json_schema())
+    return OutputType(output_type)
 
 
 def _prompt(data: Any) -> str:
     """Return the prompt: text unchanged, anything else as compact JSON."""
     return data if isinstance(data, str) else canonical.encode(data, what="the prompt").decode()
-
-
-def _sendable(conversation: list[ModelMessage]) -> list[ModelMessage]:
-    """Return a conversation with U+FFFD for each half of a surrogate pair, which cannot be sent."""
-    from pydantic_ai.messages import ModelResponse, TextPart
-
-    for message in conversation:
-        for part in message.parts if isinstance(message, ModelResponse) else ():
-            if isinstance(part, TextPart):
-                part.content = part.content.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return conversation
 
 
 def _in_thread(tool: Callable[..., Any]) -> Callable[..., Any]:
@@ -313,23 +269,3 @@ def _in_thread(tool: Callable[..., Any]) -> Callable[..., Any]:
         return await THREADS.submit(functools.partial(tool, *args, **kwargs))
 
     return call
-
-
-def _text_to(
-    on_text: Callable[[str], Awaitable[None]],
-) -> Callable[[Any, AsyncIterable[Any]], Awaitable[None]]:
-    """Return an event handler for pydantic-ai that forwards each piece of text."""
-    from pydantic_ai.messages import PartDeltaEvent, PartStartEvent, TextPart, TextPartDelta
-
-    async def handle(_: Any, events: AsyncIterable[Any]) -> None:
-        async for event in events:
-            match event:
-                case (
-                    PartStartEvent(part=TextPart(content=text))
-                    | PartDeltaEvent(delta=TextPartDelta(content_delta=text))
-                ) if text:
-                    await on_text(text)
-                case _:
-                    pass
-
-    return handle

@@ -69,8 +69,10 @@ def _sentences(draft: Any, root: Any, value: Any, place: str, depth: int) -> Ite
         if error.validator in _UNIONS and depth < _MAX_DEPTH:
             meant = _meant(error.validator_value, error.instance, root)
             if meant is not None:
-                yield from _sentences(draft.evolve(schema=meant), root, error.instance, here, depth + 1)
-                continue
+                inner = list(_sentences(draft.evolve(schema=meant), root, error.instance, here, depth + 1))
+                if inner:  # a value that fits several alternatives of `oneOf` has no violation inside
+                    yield from inner
+                    continue
         subject = f"`{here.removeprefix('.')}`" if here else "the value"
         yield f"{subject} {_reason(error, root)}"
 

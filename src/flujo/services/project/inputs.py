@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from flujo.blueprint.schemas.validator import CompiledSchema
+
 MAX_BYTES = 64 * 1024 * 1024
 """The maximum size of an input file."""
 
@@ -200,9 +202,7 @@ def _yaml(data: bytes, path: Path) -> Any:
 
 def _fitting(schema: Any, value: Any, what: str, *, given_at_all: bool) -> tuple[Any, tuple[str, ...]]:
     """Return a value that fits its schema, with a note for each corrected type."""
-    from flujo.blueprint.schemas.validator import compile_schema
-
-    compiled = compile_schema(schema)
+    compiled = _compiled(schema)
     value, notes = compiled.coerced(value)
     try:
         compiled.check(value, what=what)
@@ -319,6 +319,12 @@ def _split(pairs: Sequence[str], option: str) -> list[tuple[str, str]]:
     return list(found.items())
 
 
+def _compiled(schema: Any) -> CompiledSchema:
+    from flujo.blueprint.schemas.validator import compile_schema
+
+    return compile_schema(schema)
+
+
 def _typed(text: str, schema: Any, *, root: Any, what: str) -> Any:
     """Return a text as the type that its schema names; text stays text wherever that is allowed.
 
@@ -328,12 +334,10 @@ def _typed(text: str, schema: Any, *, root: Any, what: str) -> Any:
         root: the schema that encloses it, with the definitions that it refers to.
         what: the name of the value in messages.
     """
-    from flujo.blueprint.schemas.validator import compile_schema
-
     kinds = _types(schema)
     if isinstance(schema, dict) and kinds != ("string",):
         shared = {key: root[key] for key in ("$defs", "definitions") if key in root}
-        value, notes = compile_schema({**shared, **schema}).coerced(text)
+        value, notes = _compiled({**shared, **schema}).coerced(text)
         if notes:
             return value
     if "string" in kinds:
