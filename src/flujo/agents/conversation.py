@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def before_the_cut(conversation: list[ModelMessage]) -> list[ModelMessage]:
-    """Return a conversation without the answer that was cut off: a stream has put it there, a body has not."""
+    """Return a conversation without its cut answer, which a stream has put there and a body has not."""
     is_there = isinstance(conversation[-1], ModelResponse)
     return sendable(conversation[:-1] if is_there else conversation)
 

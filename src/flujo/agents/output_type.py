@@ -1,4 +1,4 @@
-"""A Python type as the output of an agent: its JSON Schema is for the model, its validation for the answer."""
+"""A Python type as the output of an agent: its schema is for the model, its validation for the answer."""
 
 from __future__ import annotations
 
