@@ -45,7 +45,8 @@ GUARANTEES = {
         "Under `enforce_idempotency` a call is issued at most once per key; a call with an unknown result is in doubt, and "
         "Flujo never guesses.",
         "`kill -9` around the call; servers that act and then are silent, cut the connection, answer 5xx or 4xx, through `requests`, "
-        "`urllib3`, `httpx`, `aiohttp`, `grpc` and database drivers; retries; time limits; a database restored from a backup",
+        "`urllib3`, `httpx`, `aiohttp`, `grpc`, clients of Redis and MySQL, and database drivers, also in random programs; retries; time "
+        "limits; a database restored from a backup",
         "A client library that repeats a request by itself does so under one key. A database restored from a backup knows of "
         "later calls only after `flujo doctor --after-restore`.",
     ),
@@ -80,8 +81,9 @@ GUARANTEES = {
     ),
     "G10": Guarantee(
         "Cancelling is safe at every await: no resource stays held, and the run can be resumed.",
-        "cancellation at every turn of the event loop; step code that raises `CancelledError` itself, any other exception, "
-        "swallows its cancellation, or never ends",
+        "cancellation at every turn of the event loop, also where code only yields; a cancel from another process during an await, a "
+        "thread, a map and a retry's wait; step code that raises `CancelledError` itself, any other exception, swallows its "
+        "cancellation, or never ends; providers of state and caches that exit or are cancelled",
         "A thread cannot be ended: a sync callable that never returns keeps its thread until the process ends.",
     ),
     "G11": Guarantee(
@@ -129,7 +131,7 @@ GUARANTEES = {
     "G21": Guarantee(
         "The cache never returns an answer to a different question.",
         "every way in which a callable, an agent or its resources hold data, also data that changes during the call; another endpoint or package; "
-        "mutations of every part of the key",
+        "changed modules, also those that a helper imports; mutations of every part of the key",
         "A step that holds data which cannot be compared is not cached.",
     ),
     "G22": Guarantee(
@@ -146,7 +148,7 @@ GUARANTEES = {
     ),
     "G26": Guarantee(
         "Memory, files, tasks and connections do not grow with the number of runs.",
-        "thousands of runs in one process",
+        "thousands of runs in one process; event loops that end",
     ),
     "G30": Guarantee(
         "The level of durability is reported, with a warning if it is lower than full.",

@@ -216,7 +216,7 @@ async def test_a_result_from_a_human_has_to_fit_the_schema(store: StateStore) ->
     await cut_off(bank, store, output_schema=schema)
     async with Flujo[Any, Any, Any](bank.tree(output_schema=schema), store=store) as runner:
         await runner.resume_async(RUN)
-        for outcome, result in (("done", {"result": 1}), ("perhaps", {}), ("retry", {"result": "ok"})):
+        for outcome, result in (("done", {"result": [1]}), ("perhaps", {}), ("retry", {"result": "ok"})):
             with pytest.raises(InputRejected):
                 await runner.resolve_async(RUN, outcome, **result)
         done = await runner.resolve_async(RUN, "done", result="ok")

@@ -123,6 +123,7 @@ async def fan_out(
                 branch, error = (None, None) if stopped else await _next(branches)
                 if branch is None:
                     broken, began = broken or error, number
+                    places.leave()  # a branch that waits before a retry needs one again
                     break
                 frame.require_going()
                 group.create_task(arrive(number, branch))
