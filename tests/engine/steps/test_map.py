@@ -389,7 +389,7 @@ async def test_a_wait_that_is_cut_off_frees_no_more_than_its_own_place(store: Me
 
     retrying = StepConfig(max_retries=3, retry=RetryPolicy(backoff="fixed", initial_s=30))
     inner = Step(name="work", call=CallableRef("test:work", work), config=retrying)
-    limited = ImportStep("inner", pipeline(inner), config=StepConfig(timeout_s=0.1))
+    limited = ImportStep("inner", pipeline(inner), config=StepConfig(timeout_s=1))
     step = MapStep(name="m", over=Expr("input"), body=pipeline(limited), max_concurrency=1, on_error="skip")
     result = await start(pipeline(step), store, ["a", *"bcdefgh"])
     assert result.output == list("bcdefgh")
