@@ -134,6 +134,41 @@ def test_the_maximum_of_a_pool_cannot_be_smaller_than_its_minimum(tmp_path: Path
     assert "is greater than" in refused(tmp_path, "[settings]\npostgres_pool_min = 30").message
 
 
+@pytest.mark.parametrize("name", ["flujo", "Team_7", "left", "público", "x" * 63])
+def test_a_schema_is_named_in_the_file_or_in_an_environment(tmp_path: Path, name: str) -> None:
+    path = write(
+        tmp_path, f'[settings]\npostgres_schema = "{name}"\n[env.qa.settings]\npostgres_schema = "qa"\n'
+    )
+    assert load(path).settings.postgres_schema == name
+    assert load(path, chosen="qa").settings.postgres_schema == "qa"
+    assert ("settings.postgres_schema", "qa", "flujo.toml:4") in list(load(path, chosen="qa").listed())
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("", "letters, digits"),
+        ("7up", "letters, digits"),
+        ("my app", "letters, digits"),
+        ("a-b", "letters, digits"),
+        ("a.b", "letters, digits"),
+        ("a%sb", "letters, digits"),
+        ("a:b", "letters, digits"),
+        ("a\\n", "letters, digits"),
+        ('a\\"; DROP SCHEMA b', "letters, digits"),
+        ("pg_mine", "keeps for itself"),
+        ("information_schema", "keeps for itself"),
+        ("x" * 64, "longer than 63 bytes"),
+        ("é" * 32, "longer than 63 bytes"),
+    ],
+)
+def test_a_name_that_is_not_a_schema_is_refused_with_its_line(tmp_path: Path, name: str, reason: str) -> None:
+    for table in ("settings", "env.prod.settings"):
+        message = refused(tmp_path, f'[{table}]\npostgres_schema = "{name}"\n').message
+        assert message.startswith(f"{tmp_path / 'flujo.toml'}:2: `postgres_schema`")
+        assert reason in message
+
+
 def test_text_that_is_not_toml_is_refused_with_its_line(tmp_path: Path) -> None:
     error = refused(tmp_path, "[aros]\nx = [1,\n")
     assert error.message.startswith(f"{tmp_path / 'flujo.toml'}:2: not TOML: ")

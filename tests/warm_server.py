@@ -39,9 +39,10 @@ def preload() -> None:
         if not module.name.startswith(("flujo.testing", "flujo.__main__")):
             importlib.import_module(module.name)
     from flujo.state.sql.statements import statements_for
+    from flujo.state.sql.tables import SCHEMA
 
-    for is_postgres in (False, True):
-        statements_for(postgres=is_postgres)
+    for schema in (None, SCHEMA):
+        statements_for(schema)
     gc.collect()
     gc.freeze()  # so that a child neither looks through these objects nor copies their pages
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from flujo.domain.usage import UnknownPrice, UsageLimits
+
+_LONGEST_NAME = 63
+"""The bytes of an identifier of PostgreSQL."""
 
 
 class Section(BaseModel):
@@ -22,6 +26,8 @@ class Pool(Section):
     """The minimum number of PostgreSQL connections of a process."""
     postgres_pool_max: int = Field(default=10, ge=1, le=1000)
     """The maximum number of PostgreSQL connections of a process."""
+    postgres_schema: str = "flujo"
+    """The PostgreSQL schema of Flujo's tables. A project sees only the runs in its own."""
     durability: Literal["full", "relaxed"] = "full"
     """full: commits survive a power failure. relaxed: the last commits may be lost."""
     lease_s: float = Field(default=30.0, gt=0, le=3600)
@@ -30,6 +36,20 @@ class Pool(Section):
     """Seconds between polls of a runner or worker for expired deadlines and orphaned runs."""
     max_recoveries: int = Field(default=3, ge=0, le=1000)
     """How often a run is recovered without progress before it is parked."""
+
+    @field_validator("postgres_schema")
+    @classmethod
+    def _is_schema(cls, name: str) -> str:
+        """Return a name that Postgres takes as it is: it cuts a long one, and keeps some for itself."""
+        if not re.fullmatch(r"[^\W\d]\w*", name):
+            raise ValueError(
+                f"`postgres_schema` is {name!r}: write letters, digits and `_`, and no digit at the beginning"
+            )
+        if len(name.encode()) > _LONGEST_NAME:
+            raise ValueError(f"`postgres_schema` is longer than {_LONGEST_NAME} bytes")
+        if name.startswith("pg_") or name == "information_schema":
+            raise ValueError(f"`postgres_schema` is {name!r}, a name that PostgreSQL keeps for itself")
+        return name
 
     @model_validator(mode="after")
     def _ordered(self) -> Pool:

@@ -327,6 +327,7 @@ async def open_store(uri: str, settings: Settings) -> DurableStore:
     pool = settings.settings
     return await SqlStateStore.open(
         uri,
+        schema=pool.postgres_schema,
         pool_min=pool.postgres_pool_min,
         pool_max=pool.postgres_pool_max,
         synchronous="NORMAL" if pool.durability == "relaxed" else "FULL",

@@ -16,6 +16,7 @@ from flujo.state.leases import LEASE_S, RENEW_S, Leases
 from flujo.state.sql import migrations, queries, retention
 from flujo.state.sql.database import Database, Synchronous, is_postgres
 from flujo.state.sql.retry import ANSWER_S, RETRY_S
+from flujo.state.sql.tables import SCHEMA
 from flujo.state.sql_cache import SqlCache
 from flujo.state.writer.batch import Accept, Answer, Batches, Cancel, Claim, Expire
 from flujo.state.writer.readers import Readers
@@ -49,6 +50,7 @@ class SqlStateStore:
 
     Args:
         uri: `sqlite:///path` or `postgresql://user:password@host/database`.
+        schema: the Postgres schema of the tables; SQLite has none.
         pool_min: how many Postgres connections stay open while they are idle.
         pool_max: how many there are at most, the writer's included; at least 2.
         synchronous: SQLite's own word; NORMAL may lose the last commits in a power cut.
@@ -65,6 +67,7 @@ class SqlStateStore:
         self,
         uri: str,
         *,
+        schema: str = SCHEMA,
         pool_min: int = 1,
         pool_max: int = 5,
         synchronous: Synchronous = "FULL",
@@ -77,6 +80,7 @@ class SqlStateStore:
         connections = (min(max(2, pool_min), readers + 1), readers + 1)
         self.database = Database(
             uri,
+            schema=schema,
             connections=connections,
             synchronous=synchronous,
             idle_s=max(1.0, lease_s / 3),

@@ -139,6 +139,23 @@ def test_four_concurrent_migrations_run_once(empty_uri: str) -> None:
     assert {process.returncode for process in processes} == {0}
 
 
+def test_a_migration_does_not_wait_for_that_of_another_schema(empty_postgres_uri: str) -> None:
+    one = Database(empty_postgres_uri, schema="team_one")
+    with migrations.exclusively(one):
+        assert migrations.migrate(empty_postgres_uri, "team_one_too")[1].is_current
+    one.dispose()
+
+
+def test_the_version_table_of_another_application_is_not_read_as_flujos(empty_postgres_uri: str) -> None:
+    with psycopg.connect(empty_postgres_uri, autocommit=True) as admin:
+        admin.execute("CREATE TABLE public.alembic_version (version_num varchar(32))")
+        admin.execute("INSERT INTO public.alembic_version VALUES ('9f2c1d')")
+    for work in (migrations.status, migrations.migrate, migrations.script):
+        with pytest.raises(StateError, match="belongs to another application") as caught:
+            work(empty_postgres_uri, "public")
+        assert "postgres_schema" in (caught.value.hint or "")
+
+
 async def test_a_sqlite_file_is_created_on_demand_with_owner_only_permissions(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "state.db"
     store = await SqlStateStore.open(f"sqlite:///{path}")

@@ -9,15 +9,17 @@ import pytest
 from flujo.domain.journal import RunId
 from flujo.domain.run import RunStatus
 from flujo.state.sql import migrations
+from flujo.state.sql.tables import SCHEMA
 from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import entry, move, new_run, writes
 from support import PROGRAMS, World, start
 
 
 @pytest.mark.guarantee("G15")
-async def test_many_stores_share_two_server_connections(pooled_uri: str) -> None:
-    migrations.migrate(pooled_uri)
-    stores = [SqlStateStore(pooled_uri, lease_s=0.6, renew_s=0.1) for _ in range(4)]
+@pytest.mark.parametrize("schema", [SCHEMA, "left"])
+async def test_many_stores_share_two_server_connections(pooled_uri: str, schema: str) -> None:
+    migrations.migrate(pooled_uri, schema)
+    stores = [SqlStateStore(pooled_uri, schema=schema, lease_s=0.6, renew_s=0.1) for _ in range(4)]
 
     async def walk(store: SqlStateStore, name: str) -> None:
         run = await store.accept(new_run(name, metadata={"team": "blue"}), {})

@@ -52,5 +52,8 @@ def migrate(
             terminal.next(command("flujo", "migrate"))
     else:
         terminal.say(f"{after.database}: schema {before.current or 'none'} → {after.current}", "green")
+    if before.elsewhere:
+        note = "the schema `flujo` of this database has tables of Flujo too; this project does not use them"
+        terminal.say(note, "yellow")
     if not after.is_current:
         raise typer.Exit(ExitCode.STATE)

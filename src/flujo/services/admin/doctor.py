@@ -81,7 +81,7 @@ def schema_status(project: Project) -> SchemaStatus:
     """
     from flujo.state.sql.migrations import status
 
-    return status(project.state_uri)
+    return status(project.state_uri, project.postgres_schema)
 
 
 def mark_after_restore(project: Project, actor: Actor, *, dry_run: bool) -> list[Unfinished]:
@@ -95,7 +95,7 @@ def mark_after_restore(project: Project, actor: Actor, *, dry_run: bool) -> list
     """
     from flujo.state.sql.after_restore import mark_unfinished
 
-    return mark_unfinished(project.state_uri, actor, dry_run=dry_run)
+    return mark_unfinished(project.state_uri, actor, project.postgres_schema, dry_run=dry_run)
 
 
 def migrate(project: Project) -> tuple[SchemaStatus, SchemaStatus]:
@@ -106,7 +106,7 @@ def migrate(project: Project) -> tuple[SchemaStatus, SchemaStatus]:
     """
     from flujo.state.sql.migrations import migrate as run
 
-    return run(project.state_uri)
+    return run(project.state_uri, project.postgres_schema)
 
 
 def _config(project: Project) -> Finding:
@@ -152,6 +152,8 @@ def _database(project: Project, found: SchemaStatus) -> Finding:
     if found.current is None and not postgres:
         return Finding("database", "note", f"{found.database}: created at the first run")
     words = f"{found.database}: schema {found.current or 'none'}; this Flujo needs {found.needed}"
+    if found.elsewhere:
+        words += "; its schema `flujo` has tables of Flujo"
     return Finding("database", "warn", words, "run `flujo migrate`")
 
 
@@ -160,7 +162,7 @@ def _runs(project: Project) -> Iterator[Finding]:
     from flujo.state.sql.integrity import soundness
 
     try:
-        found = soundness(project.state_uri)
+        found = soundness(project.state_uri, project.postgres_schema)
     except FlujoError as error:
         yield _failed("runs", error)
         return
@@ -224,7 +226,7 @@ def migration_script(project: Project) -> str:
     """
     from flujo.state.sql.migrations import script
 
-    return script(project.state_uri)
+    return script(project.state_uri, project.postgres_schema)
 
 
 def _state_providers(project: Project) -> Iterator[Finding]:

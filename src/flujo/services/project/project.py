@@ -51,6 +51,11 @@ class Project:
             return uri
         return f"{_SQLITE}{self.root / path}"
 
+    @property
+    def postgres_schema(self) -> str:
+        """The schema of Flujo's tables, if the database is Postgres."""
+        return self.settings.settings.postgres_schema
+
     def blueprint_paths(self) -> list[str]:
         """Return the project's blueprint files, relative to the root, in order.
 

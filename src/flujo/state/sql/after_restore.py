@@ -18,7 +18,7 @@ from flujo.state import codec
 from flujo.state.sql import migrations
 from flujo.state.sql.database import Database
 from flujo.state.sql.functions import database_now
-from flujo.state.sql.tables import acts, runs
+from flujo.state.sql.tables import SCHEMA, acts, runs
 
 if TYPE_CHECKING:
     from flujo.domain.acts import Actor
@@ -48,13 +48,13 @@ _unfinished = (
 )
 
 
-def mark_unfinished(uri: str, actor: Actor, *, dry_run: bool) -> list[Unfinished]:
+def mark_unfinished(uri: str, actor: Actor, schema: str = SCHEMA, *, dry_run: bool) -> list[Unfinished]:
     """Mark every run that has not ended, in one transaction; return all of them, as they were before.
 
     Raises:
         StateError: the database does not answer.
     """
-    database = Database(uri)
+    database = Database(uri, schema=schema)
     try:
         migrations.ensure_current(database)
         with database.writing() as connection:

@@ -22,7 +22,7 @@ from flujo.state import owner_tokens
 from flujo.state.sql import errors, forks
 from flujo.state.sql.functions import LEASE_CLOCK, Array
 from flujo.state.sql.retry import ANSWER_S
-from flujo.state.sql.tables import SCHEMA
+from flujo.state.sql.tables import SCHEMA, prefix, translation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,6 +125,7 @@ class Database:
 
     Args:
         uri: `sqlite:///path` or `postgresql://…`.
+        schema: the Postgres schema of the tables; SQLite has none.
         connections: how many stay open, and how many there may be at once.
         synchronous: SQLite's own word; NORMAL may lose the last commits in a power cut.
         idle_s: how long Postgres waits for us inside a transaction before it ends it: a process that is
@@ -136,6 +137,7 @@ class Database:
         self,
         uri: str,
         *,
+        schema: str = SCHEMA,
         connections: tuple[int, int] = (2, 5),
         synchronous: Synchronous = "FULL",
         idle_s: float = IDLE_S,
@@ -143,17 +145,18 @@ class Database:
     ) -> None:
         self.url = parse(uri)
         self.is_postgres = is_postgres(uri)
+        self.schema = schema if self.is_postgres else None
+        self.table_prefix = prefix(self.schema)
         self._path = str(self.url.database)
         self.shown = _shown(self.url)
         pool = {"pool_size": connections[0], "max_overflow": connections[1] - connections[0]}
         if self.is_postgres:
-            self._make_engine = partial(_postgres_engine, self.url, pool, idle_s, answer_s)
+            self._make_engine = partial(_postgres_engine, self.url, schema, pool, idle_s, answer_s)
         else:
             self._make_engine = partial(_sqlite_engine, self.url, pool, synchronous)
         self._disposed = False
         self._begin()
         self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
-        self.table_prefix = f"{SCHEMA}." if self.is_postgres else ""
         forks.databases.add(self)
         renew_in_children(self, type(self)._renew)
 
@@ -322,7 +325,9 @@ def _load(stored: bytes) -> Any:
 # Postgres ------------------------------------------------------------------------------------------------
 
 
-def _postgres_engine(url: sa.URL, pool: dict[str, int], idle_s: float, answer_s: float | None) -> sa.Engine:
+def _postgres_engine(
+    url: sa.URL, schema: str, pool: dict[str, int], idle_s: float, answer_s: float | None
+) -> sa.Engine:
     # Imported here: psycopg is slow to import, and a project on SQLite does not need it.
     from flujo.state.sql import postgres_connection
     from flujo.state.sql.postgres_arrays import ArrayDumper
@@ -368,7 +373,7 @@ def _postgres_engine(url: sa.URL, pool: dict[str, int], idle_s: float, answer_s:
         if driver.prepare_threshold is None and not driver.autocommit:  # the next one is on another server
             driver.execute(f"SET LOCAL idle_in_transaction_session_timeout = {idle_ms}")
 
-    return engine.execution_options(schema_translate_map={None: SCHEMA})
+    return engine.execution_options(schema_translate_map=translation(schema))
 
 
 _GREETING = """

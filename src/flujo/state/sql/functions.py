@@ -14,7 +14,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from flujo.domain import canonical
-from flujo.state.sql.tables import SCHEMA
+from flujo.state.sql.tables import translation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,13 +102,27 @@ def ids_parameter(connection: sa.Connection, ids: Sequence[str]) -> dict[str, An
 
 
 @cache
-def driver_text(statement: Any, *, postgres: bool) -> str:
-    """Return a statement as the driver takes it, with named parameters; for those that are built once."""
-    if not postgres:
+def driver_text(statement: Any, schema: str | None) -> str:
+    """Return a statement as the driver takes it, with named parameters; for those that are built once.
+
+    Args:
+        statement: of SQLAlchemy.
+        schema: the Postgres schema of the tables; None for SQLite.
+    """
+    if schema is None:
         return str(statement.compile(dialect=sqlite.dialect(paramstyle="named")))
     dialect = psycopg.PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
-    translated: dict[str, Any] = {"schema_translate_map": {None: SCHEMA}, "render_schema_translate": True}
+    translated: dict[str, Any] = {
+        "schema_translate_map": translation(schema),
+        "render_schema_translate": True,
+    }
     return str(statement.compile(dialect=dialect, **translated))
+
+
+def schema_of(connection: sa.Connection) -> str | None:
+    """Return the Postgres schema of the tables; None on SQLite."""
+    translated = connection.get_execution_options().get("schema_translate_map")
+    return translated[None] if translated else None
 
 
 @cache
@@ -129,12 +143,13 @@ def fetch_all(
     connection: sa.Connection, statements: Sequence[Any], parameters: dict[str, Any]
 ) -> list[list[dict[str, Any]]]:
     """Return the rows of several statements with the same parameters: on Postgres in one round trip."""
-    on_postgres = connection.dialect.name == "postgresql"
+    schema = schema_of(connection)
+    on_postgres = schema is not None
     driver: Any = connection.connection.dbapi_connection
     cursors = [driver.cursor(binary=True) if on_postgres else driver.cursor() for _ in statements]
     with driver.pipeline() if on_postgres and len(cursors) > 1 else nullcontext():
         for cursor, statement in zip(cursors, statements, strict=True):
-            cursor.execute(driver_text(statement, postgres=on_postgres), parameters)
+            cursor.execute(driver_text(statement, schema), parameters)
     return [named(cursor, column_names(each)) for cursor, each in zip(cursors, statements, strict=True)]
 
 

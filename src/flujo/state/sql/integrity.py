@@ -12,7 +12,7 @@ from flujo.domain.journal import RunId
 from flujo.exceptions import CorruptState
 from flujo.state.sql import queries
 from flujo.state.sql.database import Database
-from flujo.state.sql.tables import journal, runs
+from flujo.state.sql.tables import SCHEMA, journal, runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,7 +43,9 @@ class Soundness:
     damaged: tuple[Damage, ...] = ()
 
 
-def soundness(uri: str, *, newest: int = NEWEST, most_entries: int = MOST_ENTRIES) -> Soundness:
+def soundness(
+    uri: str, schema: str = SCHEMA, *, newest: int = NEWEST, most_entries: int = MOST_ENTRIES
+) -> Soundness:
     """Check the newest runs of a database, in one snapshot.
 
     Of each run the first damage in each of: row, journal, questions, calls, holds, and pinned files.
@@ -51,7 +53,7 @@ def soundness(uri: str, *, newest: int = NEWEST, most_entries: int = MOST_ENTRIE
     Raises:
         StateError: the database does not answer, or is damaged as a whole.
     """
-    database = Database(uri)
+    database = Database(uri, schema=schema)
     try:
         with database.reading(moment=True) as connection:
             chosen = _chosen(connection, newest, most_entries)

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from flujo.exceptions import SchemaOutdated, SchemaTooNew, StateError
 from flujo.state.sql import errors
 from flujo.state.sql.database import Database, parse
-from flujo.state.sql.tables import HEAD, SCHEMA, schema_info
+from flujo.state.sql.tables import HEAD, SCHEMA, journal, pauses, runs, schema_info
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.migration import MigrationContext
 
-_LOCK = 0x666C756A6F  # "flujo": the number of our Postgres advisory lock
-_CREATE = f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"
-_ENTER = f"SET LOCAL search_path TO {SCHEMA}"
+_LOCKS = 2**63 - 25  # a prime, so that every byte of a name counts
+_CREATE = 'CREATE SCHEMA IF NOT EXISTS "{}"'
+_ENTER = 'SET LOCAL search_path TO "{}"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,13 @@ class SchemaStatus:
     """The schema version of a database; None for one without our tables."""
 
     database: str
-    """The URL without its password, or the file."""
+    """The URL without its password and with the schema if it is not the default one, or the file."""
     current: str | None
     needed: str = HEAD
     oldest_reader: str | None = None
     """The oldest version whose processes can work on it."""
+    elsewhere: bool = False
+    """Whether the default schema has Flujo's tables, while the schema that is set has none."""
 
     @property
     def is_current(self) -> bool:
@@ -57,13 +59,13 @@ class SchemaStatus:
         return self.current is not None and self.current > self.needed
 
 
-def status(uri: str) -> SchemaStatus:
+def status(uri: str, schema: str = SCHEMA) -> SchemaStatus:
     """Return where the database stands; a SQLite file that is not there is not made.
 
     Raises:
         StateError: it cannot be reached or read.
     """
-    database = Database(uri)
+    database = Database(uri, schema=schema)
     try:
         if not database.is_postgres and not Path(str(database.url.database)).exists():
             return SchemaStatus(database.shown, None)
@@ -72,7 +74,7 @@ def status(uri: str) -> SchemaStatus:
         database.dispose()
 
 
-def migrate(uri: str) -> tuple[SchemaStatus, SchemaStatus]:
+def migrate(uri: str, schema: str = SCHEMA) -> tuple[SchemaStatus, SchemaStatus]:
     """Bring a database up to date; return where it stood before and where it stands now.
 
     Processes that do this at once wait for each other; the second finds nothing to do.
@@ -81,7 +83,8 @@ def migrate(uri: str) -> tuple[SchemaStatus, SchemaStatus]:
         SchemaTooNew: a newer Flujo has migrated it.
         StateError: it cannot be reached or written.
     """
-    database = Database(uri, answer_s=None)  # a large table takes its time, and so does another migration
+    # A large table takes its time, and so does another migration.
+    database = Database(uri, schema=schema, answer_s=None)
     try:
         before = _status(database)
         return before, before if before.is_current else upgrade(database)
@@ -89,14 +92,14 @@ def migrate(uri: str) -> tuple[SchemaStatus, SchemaStatus]:
         database.dispose()
 
 
-def script(uri: str) -> str:
+def script(uri: str, schema: str = SCHEMA) -> str:
     """Return what `migrate` would execute, as one transaction; empty when there is nothing to do.
 
     Raises:
         SchemaTooNew: a newer Flujo has migrated it.
         StateError: it cannot be reached or read.
     """
-    found = status(uri)
+    found = status(uri, schema)
     if found.is_current:
         return ""
     _refuse_newer(found)
@@ -106,7 +109,7 @@ def script(uri: str) -> str:
     from alembic import command
 
     command.upgrade(config, f"{found.current or 'base'}:{HEAD}", sql=True)
-    first = [f"{_CREATE};", f"{_ENTER};"] if postgres else []
+    first = [f"{each.format(schema)};" for each in (_CREATE, _ENTER)] if postgres else []
     return "\n".join(["BEGIN;", *first, written.getvalue().strip(), "COMMIT;", ""])
 
 
@@ -122,6 +125,8 @@ def ensure_current(database: Database) -> None:
         return
     if database.is_postgres and not found.is_newer:
         what = f"has schema {found.current}" if found.current else "has no tables of Flujo yet"
+        if found.elsewhere:
+            what += f" (its schema `{SCHEMA}` has some)"
         raise SchemaOutdated(
             f"the database {found.database} {what}; this Flujo needs {found.needed}", current=found.current
         )
@@ -142,15 +147,20 @@ def upgrade(database: Database) -> SchemaStatus:
 def exclusively(database: Database) -> Iterator[sa.Connection]:
     """Lend a connection whose transaction no other migration can overlap."""
     with database.writing() as connection:
-        if database.is_postgres:
-            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        if database.schema is not None:
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock(database.schema)})
             # `CREATE SCHEMA` needs a right on the database also where the schema exists already.
-            if not sa.inspect(connection).has_schema(SCHEMA):
-                connection.execute(sa.text(_CREATE))
-            connection.execute(sa.text(_ENTER))
+            if not sa.inspect(connection).has_schema(database.schema):
+                connection.execute(sa.text(_CREATE.format(database.schema)))
+            connection.execute(sa.text(_ENTER.format(database.schema)))
             # The versions say bare names; the search path of this transaction says where they are.
             connection = connection.execution_options(schema_translate_map=None)
         yield connection
+
+
+def _lock(schema: str) -> int:
+    """Return the number of a schema's advisory lock: migrations of other schemas do not wait for it."""
+    return int.from_bytes(schema.encode()) % _LOCKS
 
 
 def scripts() -> Path:
@@ -209,17 +219,26 @@ def _status(database: Database) -> SchemaStatus:
 
 
 def _found(database: Database, connection: sa.Connection) -> SchemaStatus:
-    there = set(sa.inspect(connection).get_table_names(SCHEMA if database.is_postgres else None))
+    prefix, is_default = database.table_prefix, database.schema in (None, SCHEMA)
+    shown = database.shown if is_default else f"{database.shown} (postgres_schema {database.schema})"
+    inspected = sa.inspect(connection)
+    there = set(inspected.get_table_names(database.schema))
     if "alembic_version" not in there:
-        return SchemaStatus(database.shown, None)
-    prefix = f"{SCHEMA}." if database.is_postgres else ""
+        elsewhere = not is_default and inspected.has_table(journal.name, SCHEMA)
+        return SchemaStatus(shown, None, elsewhere=elsewhere)
     if schema_info.name in there:
         row = connection.execute(sa.text(f"SELECT revision, oldest_reader FROM {prefix}schema_info")).first()  # noqa: S608 - our own words
         if row is not None:
             revision, oldest = (_version(database, value) for value in row)
-            return SchemaStatus(database.shown, revision, oldest_reader=oldest)
+            return SchemaStatus(shown, revision, oldest_reader=oldest)
+    if database.is_postgres and not {runs.name, journal.name, pauses.name} <= there:
+        raise StateError(
+            f"the schema `{database.schema}` of {database.shown} has an `alembic_version`, but no tables of "
+            "Flujo: it belongs to another application",
+            hint="set `[settings] postgres_schema` in flujo.toml to a schema for Flujo alone",
+        )
     version = connection.scalar(sa.text(f"SELECT version_num FROM {prefix}alembic_version"))  # noqa: S608 - as above
-    return SchemaStatus(database.shown, _version(database, version))
+    return SchemaStatus(shown, _version(database, version))
 
 
 def _version(database: Database, stored: object) -> str | None:

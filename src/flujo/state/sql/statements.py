@@ -1,4 +1,4 @@
-"""The statements of a batch, built once: SQLAlchemy compiles each a single time for each kind of database.
+"""The statements of a batch, built once: SQLAlchemy compiles each a single time for SQLite or a schema.
 
 A change of many rows is a statement for each row on SQLite, where a statement costs nothing but its row. On
 Postgres planning, sending and starting one costs more than a row does, so one statement takes all rows, as a
@@ -21,7 +21,6 @@ from flujo.domain.run import IntentState, RunStatus
 from flujo.state.sql.functions import Array, among, database_now, driver_text, ids_parameter, lease_now
 from flujo.state.sql.queries import QUESTIONS
 from flujo.state.sql.tables import (
-    SCHEMA,
     acts,
     blob_refs,
     blobs,
@@ -29,6 +28,7 @@ from flujo.state.sql.tables import (
     intents,
     journal,
     pauses,
+    prefix,
     runs,
 )
 
@@ -62,11 +62,12 @@ def driver(connection: sa.Connection) -> Any:
 class BoundColumns:
     """The values that a change is given, by name: for each row on SQLite, columns of a table on Postgres."""
 
-    def __init__(self, types: Mapping[str, sa.types.TypeEngine[Any]], *, postgres: bool) -> None:
-        self.is_postgres = postgres
+    def __init__(self, types: Mapping[str, sa.types.TypeEngine[Any]], schema: str | None) -> None:
+        self._schema = schema
+        self.is_postgres = schema is not None
         self._elements = {name: element(kind) for name, kind in types.items()}
         self._columns: Any
-        if postgres:
+        if self.is_postgres:
             arrays = [sa.cast(sa.bindparam(name), postgresql.ARRAY(kind)) for name, kind in types.items()]
             table = sa.func.unnest(*arrays).table_valued(*(sa.column(*each) for each in types.items()))
             self._columns = table.render_derived(name="given").c
@@ -85,7 +86,7 @@ class BoundColumns:
 
     def change(self, statement: sa.Executable, *key: str) -> Change:
         """Return what executes a statement for rows; those with one `key` one after another."""
-        text = driver_text(statement, postgres=self.is_postgres)
+        text = driver_text(statement, self._schema)
         if not self.is_postgres:
             return for_each(text)
 
@@ -169,17 +170,17 @@ _known_later = (
 )
 
 
-def _insert_runs(*, postgres: bool) -> Change:
+def _insert_runs(schema: str | None) -> Change:
     """Return what inserts accepted runs; `metadata` is canonical JSON text there."""
     columns = {column.name: column for column in runs.c if column.name not in _known_later}
     given = BoundColumns(
         {name: each.type for name, each in columns.items() if name != "metadata"}
         | {"metadata": sa.Text(), "lease_s": sa.Double()},
-        postgres=postgres,
+        schema,
     )
     values = {
         **{name: given[name] for name in columns},
-        "metadata": sa.cast(given["metadata"], postgresql.JSONB()) if postgres else given["metadata"],
+        "metadata": sa.cast(given["metadata"], postgresql.JSONB()) if schema else given["metadata"],
         "lease_until": lease_now(given["owner"]) + given["lease_s"],
     }
     return given.change(given.insert(sa.insert(runs), values), "run_id")
@@ -198,52 +199,53 @@ def _arrays(elements: Iterable[str]) -> str:
     return f"unnest({', '.join(f'CAST(%s AS {each}[])' for each in elements)})"
 
 
-def _insert_entries(*, postgres: bool) -> str:
+def _insert_entries(schema: str | None) -> str:
     """Return the statement for entries whose runs are locked; on SQLite it is executed for each row."""
-    if not postgres:
+    if schema is None:
         return f"INSERT INTO journal ({_columns}) VALUES ({_marks})"  # noqa: S608 - constant names
     rows = _arrays(_ENTRY_ELEMENTS)
-    return f"INSERT INTO {SCHEMA}.journal ({_columns}) SELECT * FROM {rows}"  # noqa: S608 - as above
+    return f"INSERT INTO {prefix(schema)}journal ({_columns}) SELECT * FROM {rows}"  # noqa: S608 - as above
 
 
-def _append_entries(*, postgres: bool) -> str:
+def _append_entries(schema: str | None) -> str:
     """Return the statement that inserts entries where their fence holds, a transaction of its own.
 
     On Postgres the runs' rows are locked by the same statement, and the fences that are compared are those
     of the locked rows: a claim that is being committed is waited for. On SQLite a statement that writes has
     the whole file to itself from its first moment.
     """
-    if not postgres:
+    if schema is None:
         holds = "EXISTS (SELECT 1 FROM runs WHERE run_id = ? AND fence = ? AND owner = ?)"
         return f"INSERT INTO journal ({_columns}) SELECT {_marks} WHERE {holds}"
     rows = _arrays([*_ENTRY_ELEMENTS, "bigint"])
     mine = ", ".join(f"new.{name}" for name in ENTRY_COLUMNS)
     return f"""
         WITH held AS MATERIALIZED (
-            SELECT run_id, fence FROM {SCHEMA}.runs WHERE run_id = ANY(CAST(%s AS text[])) AND owner = %s
+            SELECT run_id, fence FROM {prefix(schema)}runs
+            WHERE run_id = ANY(CAST(%s AS text[])) AND owner = %s
             ORDER BY run_id FOR NO KEY UPDATE
         )
-        INSERT INTO {SCHEMA}.journal ({_columns})
+        INSERT INTO {prefix(schema)}journal ({_columns})
         SELECT {mine} FROM {rows} AS new({_columns}, fence)
         JOIN held ON held.run_id = new.run_id AND held.fence = new.fence"""  # noqa: S608 - constant names
 
 
-def _append_entry() -> str:
+def _append_entry(schema: str) -> str:
     """Return Postgres' statement for a single entry: arrays of one would cost it twice the time."""
     values = ", ".join(f"CAST(%s AS {each})" for each in _ENTRY_ELEMENTS)
     return f"""
         WITH held AS MATERIALIZED (
-            SELECT fence FROM {SCHEMA}.runs WHERE run_id = %s AND owner = %s FOR NO KEY UPDATE
+            SELECT fence FROM {prefix(schema)}runs WHERE run_id = %s AND owner = %s FOR NO KEY UPDATE
         )
-        INSERT INTO {SCHEMA}.journal ({_columns}) SELECT {values} FROM held WHERE fence = %s"""  # noqa: S608
+        INSERT INTO {prefix(schema)}journal ({_columns}) SELECT {values} FROM held WHERE fence = %s"""  # noqa: S608
 
 
-def _claim_runs(*, postgres: bool) -> Change:
+def _claim_runs(schema: str | None) -> Change:
     news = ("fence", "claims", "recoveries", "suspicions", "taken_from", "entries", "owner", "seals")
     given = BoundColumns(
         {"of_run": runs.c.run_id.type, "now": sa.Double(), "lease_s": sa.Double()}
         | {f"new_{name}": runs.c[name].type for name in news},
-        postgres=postgres,
+        schema,
     )
     claimed = runs.update().where(runs.c.run_id == given["of_run"])
     values = {
@@ -258,13 +260,13 @@ def _claim_runs(*, postgres: bool) -> Change:
     return given.change(claimed.values(values), "of_run")
 
 
-def _move_runs(*, postgres: bool) -> Change:
+def _move_runs(schema: str | None) -> Change:
     """Return what changes the state of runs; of some columns None means that they stay as they are."""
     news, kept = ("status", "output", "error", "seals"), ("context_now", "closure", "usage", "entries")
     given = BoundColumns(
         {"of_run": runs.c.run_id.type, "release": sa.Boolean()}
         | {f"new_{name}": runs.c[name].type for name in (*news, *kept)},
-        postgres=postgres,
+        schema,
     )
     values = {
         **{name: given[f"new_{name}"] for name in news},
@@ -300,12 +302,12 @@ _void = (
 _note_answer = runs.update().where(among(runs.c.run_id)).values(answered=sa.true(), updated_at=database_now())
 
 
-def _settle_pauses(*, postgres: bool) -> Change:
+def _settle_pauses(schema: str | None) -> Change:
     news = ("answer", "answered_at", "digest", "by")
     given = BoundColumns(
         {"of_run": runs.c.run_id.type, "of_pause": pauses.c.pause_id.type}
         | {f"new_{name}": pauses.c[name].type for name in news},
-        postgres=postgres,
+        schema,
     )
     which = (pauses.c.run_id == given["of_run"], pauses.c.pause_id == given["of_pause"])
     settled = pauses.update().where(*which).values({name: given[f"new_{name}"] for name in news})
@@ -321,9 +323,6 @@ recorded = sa.select(
         journal.c.path.in_(sa.bindparam("paths", expanding=True)),
     ),
 )
-
-
-_append_one = _append_entry()
 
 
 def _keep_intents(insert: Any) -> sa.Executable:
@@ -376,12 +375,10 @@ _end_times = (
 )
 
 
-def _open_pauses(insert: Any, *, postgres: bool) -> Change:
+def _open_pauses(insert: Any, schema: str | None) -> Change:
     """Return the statement that opens questions; a void or overdue one is opened again."""
     names = ("run_id", "pause_id", "message", "answer_schema", "position", "digest", "kind")
-    given = BoundColumns(
-        {name: pauses.c[name].type for name in names} | {"deadline_s": sa.Double()}, postgres=postgres
-    )
+    given = BoundColumns({name: pauses.c[name].type for name in names} | {"deadline_s": sa.Double()}, schema)
     opened = given.insert(
         insert(pauses),
         {
@@ -409,10 +406,10 @@ _hold_blobs = (
 )
 
 
-def _keep_refs(insert: Any, *, postgres: bool) -> Change:
+def _keep_refs(insert: Any, schema: str | None) -> Change:
     """Return what notes which runs name which blobs."""
     names = ("digest", "run_id")
-    given = BoundColumns({name: blob_refs.c[name].type for name in names}, postgres=postgres)
+    given = BoundColumns({name: blob_refs.c[name].type for name in names}, schema)
     named = given.insert(insert(blob_refs), {name: given[name] for name in names})
     return given.change(named.on_conflict_do_nothing(), *names)
 
@@ -444,34 +441,36 @@ class Statements:
     `statements_for` returns those of a kind of database.
     """
 
-    def __init__(self, *, postgres: bool) -> None:
+    def __init__(self, schema: str | None) -> None:
         def text(statement: sa.Executable) -> str:
-            return driver_text(statement, postgres=postgres)
+            return driver_text(statement, schema)
 
+        postgres = schema is not None
         insert = postgresql.insert if postgres else sqlite.insert
         self.is_postgres = postgres
         self._lock = text(_lock(postgres=postgres))
         self._moment = text(_moment(postgres=postgres))
         self._standing = text(STANDING)
         self._questions = text(QUESTIONS)
-        self._insert_entries = _insert_entries(postgres=postgres)
-        self._append_entries = _append_entries(postgres=postgres)
+        self._insert_entries = _insert_entries(schema)
+        self._append_entries = _append_entries(schema)
+        self._append_one = _append_entry(schema) if schema else ""
         keep_blobs = insert(blobs).values(created_at=database_now(), **_blob).on_conflict_do_nothing()
         self.keep_blobs = for_each(text(keep_blobs))
         self._hold_blobs = text(_hold_blobs)
-        self.keep_refs = _keep_refs(insert, postgres=postgres)
+        self.keep_refs = _keep_refs(insert, schema)
         self.insert_acts = for_each(text(_insert_acts()))
         self.wish = for_each(text(_wish))
         self._wishes = text(_wishes)
-        self.insert_runs = _insert_runs(postgres=postgres)
-        self.claim_runs = _claim_runs(postgres=postgres)
-        self.move_runs = _move_runs(postgres=postgres)
+        self.insert_runs = _insert_runs(schema)
+        self.claim_runs = _claim_runs(schema)
+        self.move_runs = _move_runs(schema)
         self.renew_leases = for_all(text(_renew), "lease_s")
         self.keep_intents = for_each(text(_keep_intents(insert)))
         self.keep_holds = for_each(text(_keep_holds(insert)))
         self.end_times = for_each(text(_end_times))
-        self.open_pauses = _open_pauses(insert, postgres=postgres)
-        self.settle_pauses = _settle_pauses(postgres=postgres)
+        self.open_pauses = _open_pauses(insert, schema)
+        self.settle_pauses = _settle_pauses(schema)
         self.note_answers = for_all(text(_note_answer))
         self.void_pauses = for_each(text(_void))
         self.void_all_pauses = for_all(text(_void_all))
@@ -528,7 +527,7 @@ class Statements:
             with _autocommit(connection):
                 if len(rows) == 1:
                     [(fence, row)] = rows
-                    cursor.execute(_append_one, (row["run_id"], owner, *_row(row), fence), binary=True)
+                    cursor.execute(self._append_one, (row["run_id"], owner, *_row(row), fence), binary=True)
                 else:
                     ids = sorted({row["run_id"] for _, row in rows})
                     elements = (*_ENTRY_ELEMENTS, "bigint")
@@ -562,6 +561,6 @@ def _autocommit(connection: sa.Connection) -> Iterator[None]:
 
 
 @cache
-def statements_for(*, postgres: bool) -> Statements:
-    """Return the statements of a kind of database, the same for every store of a process."""
-    return Statements(postgres=postgres)
+def statements_for(schema: str | None) -> Statements:
+    """Return the statements for tables in a Postgres schema (None: in SQLite), one object for all stores."""
+    return Statements(schema)

@@ -1,9 +1,9 @@
 """The tables, read from top to bottom; Alembic's versions build exactly these, and nothing else does.
 
-On Postgres they live in a schema of their own (`flujo.runs`), so that they stand beside an application's
-tables; on SQLite they have a file of their own. Values are canonical JSON bytes (or `@` and the digest of a
-blob that holds them), because a database that rewrites JSON breaks its digest; only `metadata` is JSON to
-the database, because people search it.
+On Postgres they live in a schema of their own (`flujo.runs`, or the one that a project names), so that they
+stand beside an application's tables; on SQLite they have a file of their own. Values are canonical JSON bytes
+(or `@` and the digest of a blob that holds them), because a database that rewrites JSON breaks its digest;
+only `metadata` is JSON to the database, because people search it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ HEAD = "0005"
 """The newest version under `alembic/versions`, so that opening a current database needs no Alembic."""
 
 SCHEMA = "flujo"
-"""The Postgres schema."""
+"""The Postgres schema, unless the project names another (`[settings] postgres_schema`)."""
 
 metadata = sa.MetaData()
 
@@ -25,6 +25,21 @@ Json = sa.JSON().with_variant(JSONB(), "postgresql")
 Bytes = sa.LargeBinary
 Seconds = sa.Double
 """Since the epoch, by the database's clock unless the column says otherwise."""
+
+
+def prefix(schema: str | None) -> str:
+    """Return the quoted schema and the dot that qualify a table's name in SQL text; empty on SQLite."""
+    return f'"{schema}".' if schema else ""
+
+
+def translation(schema: str) -> dict[None, str]:
+    """Return SQLAlchemy's map for statements of these tables, which name no schema themselves.
+
+    Every statement names the schema, because a `search_path` would be lost behind a pooler in transaction
+    mode, and a bare name could be that of an application's table. The schema is always quoted, because
+    SQLAlchemy's list of words that need quotes is shorter than Postgres'.
+    """
+    return {None: sa.quoted_name(schema, quote=True)}
 
 
 def _run() -> sa.Column[str]:

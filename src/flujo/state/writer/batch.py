@@ -132,7 +132,7 @@ class Batches:
         self._asked = 0
         self.is_postgres = database.is_postgres
         self.pipelined = database.pipelined
-        self.statements = statements.statements_for(postgres=database.is_postgres)
+        self.statements = statements.statements_for(database.schema)
         self.holes = rules.GapTracker()
         self._latest = 0.0
 

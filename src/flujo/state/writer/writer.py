@@ -25,7 +25,6 @@ from flujo.state.leases import elapsed_s
 from flujo.state.sql import migrations
 from flujo.state.sql.database import Database, begin_write
 from flujo.state.sql.retry import OPENING_RETRY_S, RETRY_S, Backoff
-from flujo.state.sql.tables import SCHEMA
 from flujo.state.writer.batch import Applied, begins_lease
 
 if TYPE_CHECKING:
@@ -40,12 +39,12 @@ MAX_BACKLOG = 4 * MAX_BATCH
 
 _CLOSING_RETRY_S = 2.0
 
-_OUTCOME = sa.text(f"""
+_OUTCOME = """
     SELECT pg_xact_status(CAST(:id AS xid8)), EXISTS (
-        SELECT FROM {SCHEMA}.runs WHERE run_id = ANY(:ids) AND xmin = CAST(CAST(:id AS xid8) AS xid)
+        SELECT FROM {tables}runs WHERE run_id = ANY(:ids) AND xmin = CAST(CAST(:id AS xid8) AS xid)
         UNION ALL
-        SELECT FROM {SCHEMA}.journal WHERE run_id = ANY(:ids) AND xmin = CAST(CAST(:id AS xid8) AS xid)
-    )""")  # noqa: S608 - a constant name
+        SELECT FROM {tables}journal WHERE run_id = ANY(:ids) AND xmin = CAST(CAST(:id AS xid8) AS xid)
+    )"""
 """Reads the result of a transaction, and whether this store's runs show it; only on Postgres."""
 
 _NEVER_HEARD_OF = "22023"
@@ -362,10 +361,11 @@ class Writer:
         """
         applied = self._unresolved
         assert applied is not None  # noqa: S101 - for the type checker; the caller has looked
+        outcome = sa.text(_OUTCOME.format(tables=self._database.table_prefix))
         asked = {"id": applied.transaction_id, "ids": [each.run_id for each in requests]}
         try:
             with begin_write(connection):
-                state, is_ours = connection.execute(_OUTCOME, asked).one()
+                state, is_ours = connection.execute(outcome, asked).one()
         except exc.DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) != _NEVER_HEARD_OF:
                 raise
