@@ -1,13 +1,14 @@
 """What validates does not fail: an expression without findings has a value on every value of its schemas.
 
-Values of unknown type are left out: the results of `dyn`, and lists of different types.
+Only the results of `dyn` are left out: their type is unknown. `FLUJO_FUZZ=100` tries a hundred times as many.
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from flujo.blueprint.expressions.evaluators import check_expression, compile_expression
@@ -17,15 +18,30 @@ from flujo.exceptions import ExpressionFailed
 if TYPE_CHECKING:
     from flujo.domain.ports import Chain, Lookup
 
+TIMES = int(os.environ.get("FLUJO_FUZZ", "1"))
+NUMBERS = st.one_of(st.integers(-20, 20), st.floats(-20, 20), st.just(2**53 + 1))
+TEXTS = st.text("ab1 ", max_size=4)
+NUMBER, TEXT = {"type": "number"}, {"type": "string"}
 TYPES: dict[str, tuple[Any, st.SearchStrategy[Any]]] = {
-    "number": ({"type": "number"}, st.one_of(st.integers(-20, 20), st.floats(-20, 20), st.just(2**53 + 1))),
+    "number": (NUMBER, NUMBERS),
     "integer": ({"type": "integer"}, st.one_of(st.integers(-20, 20), st.integers(-20, 20).map(float))),
     "level": ({"enum": [0.5, 1.0]}, st.sampled_from([0.5, 1, 1.0])),
-    "string": ({"type": "string"}, st.text("ab1 ", max_size=4)),
+    "rank": ({"enum": [1, 2.5, "top", None]}, st.sampled_from([1, 1.0, 2.5, "top", None])),
+    "string": (TEXT, TEXTS),
     "boolean": ({"type": "boolean"}, st.booleans()),
-    "numbers": ({"type": "array", "items": {"type": "number"}, "minItems": 1}, st.lists(st.one_of(st.integers(-9, 9), st.floats(-9, 9)), min_size=1, max_size=3)),
+    "maybe": ({"type": ["number", "null"]}, st.one_of(NUMBERS, st.none())),
+    "sure": ({"anyOf": [{"type": "boolean"}, {"type": "null"}]}, st.one_of(st.booleans(), st.none())),
+    "either": ({"anyOf": [NUMBER, TEXT]}, st.one_of(NUMBERS, TEXTS)),
+    "any": ({"type": ["integer", "string", "null", "array"], "items": NUMBER}, st.one_of(st.integers(-9, 9), TEXTS, st.none(), st.lists(NUMBERS, max_size=2))),
+    "counter": ({"type": ["integer", "number"]}, st.one_of(st.integers(-9, 9), st.floats(-9, 9))),
+    "numbers": ({"type": "array", "items": NUMBER, "minItems": 1}, st.lists(st.one_of(st.integers(-9, 9), st.floats(-9, 9)), min_size=1, max_size=3)),
     "integers": ({"type": "array", "items": {"type": "integer"}, "minItems": 1}, st.lists(st.one_of(st.integers(0, 9), st.just(2.0)), min_size=1, max_size=3)),
-    "map": ({"type": "object", "properties": {"n": {"type": "number"}, "i": {"type": "integer"}}, "required": ["n", "i"]}, st.fixed_dictionaries({"n": st.one_of(st.integers(-9, 9), st.floats(-9, 9)), "i": st.one_of(st.integers(-9, 9), st.just(3.0))})),
+    "gaps": ({"type": "array", "items": {"type": ["number", "null"]}, "minItems": 1}, st.lists(st.one_of(NUMBERS, st.none()), min_size=1, max_size=3)),
+    "mixed": ({"type": "array", "items": {"anyOf": [NUMBER, TEXT]}, "minItems": 1}, st.lists(st.one_of(NUMBERS, TEXTS), min_size=1, max_size=3)),
+    "pair": ({"type": "array", "prefixItems": [NUMBER, TEXT], "items": False, "minItems": 2}, st.tuples(NUMBERS, TEXTS).map(list)),
+    "lists": ({"type": "array", "items": {"type": "array", "items": {"type": "integer"}, "minItems": 1}, "minItems": 1}, st.lists(st.lists(st.integers(-9, 9), min_size=1, max_size=2), min_size=1, max_size=2)),
+    "map": ({"type": "object", "properties": {"n": NUMBER, "i": {"type": "integer"}, "t": TEXT, "o": {"type": ["integer", "null"]}}, "required": ["n", "i"]}, st.fixed_dictionaries({"n": st.one_of(st.integers(-9, 9), st.floats(-9, 9)), "i": st.one_of(st.integers(-9, 9), st.just(3.0))}, optional={"t": TEXTS, "o": st.one_of(st.integers(-9, 9), st.none())})),
+    "labels": ({"type": "object", "additionalProperties": {"type": "integer"}}, st.dictionaries(st.sampled_from(["a", "b"]), st.integers(-9, 9))),
 }  # fmt: skip
 SCOPE = {
     "type": "object",
@@ -41,18 +57,29 @@ INPUT = compile_schema(SCOPE["properties"]["input"])  # type: ignore[index]  # a
 
 LEAVES = st.sampled_from([
     *(f"input.{name}" for name in TYPES),
-    *("input.map.n", "input.map.i", "input.numbers[0]", "input.integers[0]", "0", "2", "1.5", "'a'", "true", "[1, 2.5]"),
+    *("input.map.n", "input.map.i", "input.map.t", "input.map.o", "input.numbers[0]", "input.integers[0]", "input.gaps[0]", "input.mixed[0]", "input.pair[0]", "input.pair[1]", "input.lists[0]"),
+    *("0", "2", "1.5", "'a'", "true", "null", "[1, 2.5]", "[1, 'a', null]", "[]", "{'a': 1, 'b': 'x'}"),
+    *("has(input.map.t)", "(has(input.map.t) ? input.map.t : '')", "(input.maybe != null ? input.maybe : 0)", "get(input.map, 'o', 0)", "get(input.map, 't', 2)", "input.labels.a"),
 ])  # fmt: skip
 OPERATORS = ["+", "-", "*", "/", "%", "<", "<=", ">", ">=", "==", "!=", "&&", "||", "in"]
-CALLS = ["size({})", "string({})", "double({})", "int({})", "-({})", "!({})", "({}).size()", "({})[0]", "dyn({}) == 1", "({}).map(v, v * 2)", "({}).map(v, v % 2)", "({}).filter(v, v > 1)", "({}).exists(v, v == 1)", "[{}]", "{{'k': {}}}.k", "get(input.map, 'n', 0) * ({})"]  # fmt: skip
+CALLS = [
+    *("size({})", "string({})", "double({})", "int({})", "bool({})", "uint({})", "-({})", "!({})", "({}).size()", "({})[0]", "({})['a']", "dyn({}) == 1", "type({}) == int", "string(timestamp({}))", "duration({}) == duration('1s')"),
+    *("({}).map(v, v * 2)", "({}).map(v, v % 2)", "({}).map(v, string(v))", "({}).map(v, v != null ? v : 0)", "({}).map(v, v == 'a' ? v : 1)", "({}).filter(v, v > 1)", "({}).filter(v, v)", "({}).exists(v, v == 1)", "({}).exists(v, v < 1)", "({}).exists_one(v, v > 1)", "({}).all(v, v in [1, 2])", "({}).map(v, v > 1, v)"),
+    *("[{}]", "[{}, 1]", "[{}, 'a']", "{{'k': {}}}.k", "{{'k': {}}}", "{{{}: 1}}", "get(input.map, 'n', 0) * ({})", "get(input.map, 't', {})", "get({}, 'a', 1)"),
+    *("({}).join(',')", "({}).trim()", "({}).contains('a')", "({}).startsWith('a')", "({}).split('a')", "({}).lowerAscii()", "'ab'.replace({}, 'x')", "'ab'.indexOf({})", "'%s'.format([{}])", "strings.quote({})", "({}).matches('a')", "({}).reverse()"),
+]  # fmt: skip
 PAIRS = ["({}) {} ({})".replace("{}", "{{}}", 1).replace(" {} ", f" {each} ").replace("{{}}", "{}") for each in OPERATORS]  # fmt: skip
-PAIRS += ["({})[{}]", "({}).contains({})"]  # fmt: skip
+PAIRS += ["({})[{}]", "({}).contains({})", "({}) + string({})", "[{}, {}]", "({}).join({})"]
+TRIPLES = ["({}) ? ({}) : ({})", "input.boolean ? dyn({}) == 1 : ({}) == ({})"]
+CHOICES = ["(input.boolean ? ({}) : ({}))", "(input.boolean ? ({}) : input.number)"]
 
 EXPRESSIONS = st.recursive(
     LEAVES,
     lambda inner: st.one_of(
         st.builds(str.format, st.sampled_from(CALLS), inner),
         st.builds(str.format, st.sampled_from(PAIRS), inner, inner),
+        st.builds(str.format, st.sampled_from(CHOICES), inner, inner),
+        st.builds(str.format, st.sampled_from(TRIPLES), inner, inner, inner),
     ),
     max_leaves=4,
 )
@@ -70,6 +97,11 @@ OF_THE_VALUE = (
 """The failures that depend on a value and not on its type."""
 
 
+@settings(
+    max_examples=100 * TIMES,
+    derandomize=TIMES == 1,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
 @given(EXPRESSIONS, st.fixed_dictionaries({name: values for name, (_, values) in TYPES.items()}))
 def test_an_expression_without_findings_has_a_value(source: str, given_input: Any) -> None:
     assume(not check_expression(source, SCOPE).problems)

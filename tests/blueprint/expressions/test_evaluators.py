@@ -258,7 +258,24 @@ def test_threads_may_share_an_expression() -> None:
         ("input.count / 0", "divides by zero", None),
         ("input.count % 0", "divides by zero", None),
         ("9223372036854775807 + input.count", "64 bits", "double(n)"),
-        ("int(input.text)", "this string cannot be read as int", None),
+        ("int(input.text)", "text cannot be read as a whole number", None),
+        ("int(1e300)", "a number with a fraction cannot be read as a whole number of 64 bits", "check"),
+        ("uint(-1)", "a whole number cannot be read as an unsigned whole number", "check"),
+        ("bool(input.text)", "text cannot be read as a boolean", "check"),
+        ("string(timestamp(input.text))", "text cannot be read as a timestamp", "check"),
+        ("input.text.substring(99)", "a position is outside the text", "size("),
+        ("input.text.charAt(-1)", "a position is outside the text", "size("),
+        ("input.text.indexOf('a', 99)", "a position is outside the text", "size("),
+        ("'%s %s'.format([1])", "`format` has more placeholders than values", "for each `%`"),
+        ("'%q'.format([1])", "`format` does not have the placeholder `%q`", None),
+        ("'%d'.format(['a'])", "`format` does not support this value", "%s"),
+        ("dyn(input.text)[0]", "`[ ]` does not take this value", "charAt"),
+        ("dyn(input.docs)['a']", "an index of a list is not a whole number", "int(n)"),
+        ("dyn(input.count).reverse()", "`reverse` does not take a whole number", None),
+        ("dyn(input.count).map(c, c)", "take a list or a map", None),
+        ("dyn(input.count) < input.text", "`<` does not take a whole number and text", "int(text)"),
+        ("{dyn(null): 1}", "a key of a map is not text", "string("),
+        ("timestamp(0).getFullYear('Nowhere')", "the time zone does not exist", "Europe/Berlin"),
         ("input.text.matches(input.text + '(')", "not a regular expression", None),
         ('get(input.docs, "a", 1) + get([1], "a", 1)', "the first argument of `get` is not a map", "get(map"),
         ("b'x'", "bytes, which is not JSON", "an expression returns JSON"),
@@ -280,7 +297,13 @@ def test_a_failure_has_a_reason_and_a_hint(source: str, reason: str, hint: str |
 
 def test_a_failure_never_shows_values() -> None:
     lookup = looking_up({"input": {"token": "sk-hush", "n": 1}})
-    for source in ["input.token.x", "input.token + 1", "int(input.token)", "input.tokn"]:
+    for source in [
+        "input.token.x",
+        "input.token + 1",
+        "int(input.token)",
+        "input.tokn",
+        "'%f'.format([input.token])",
+    ]:
         with pytest.raises(ExpressionFailed) as caught:
             compile_expression(source)(lookup)
         assert "hush" not in caught.value.message + str(caught.value.hint)

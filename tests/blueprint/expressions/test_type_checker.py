@@ -331,7 +331,6 @@ def test_a_value_of_the_wrong_type_for_its_key_is_an_error(
         ("input.text.split(' ')", "list"),
         ("steps.review.output.items", "list"),
         ("input.kind", "string"),
-        ("input.two", "string"),
     ],
 )
 def test_a_value_that_fits_or_may_fit_its_key_passes(source: str, expect: str) -> None:
@@ -357,11 +356,12 @@ def test_a_value_that_fits_or_may_fit_its_key_passes(source: str, expect: str) -
             {"type": "object", "properties": {"a": WHOLE}, "required": ["a"], "additionalProperties": False},
         ),
         ("context.x", None),
-        ("input.two", None),
+        ("input.two", {"anyOf": [TEXT, WHOLE]}),
         ("get(input, 'note', '')", TEXT),
         ("get(input.owner, 'name', 'nobody')", TEXT),
-        ("get(input, 'note', 3)", None),
-        ("get(input, 'count', context.x)", None),
+        ("get(input, 'note', 3)", {"anyOf": [TEXT, WHOLE]}),
+        ("get(input, 'count', context.x)", WHOLE),
+        ("get(input, 'note', context.x)", None),
         ("'x'", TEXT),
         ("nope.x", None),
         ("{{ input.count }}", WHOLE),
@@ -496,3 +496,153 @@ def test_an_operator_that_does_not_take_every_number_is_reported(source: str, me
 def test_an_operator_of_whole_numbers_suggests_an_integer() -> None:
     (problem,) = check_expression("input.x % 2", NUMBERS).problems
     assert problem.hint == "declare the number as `integer`, or write `int(n)`"
+
+
+# Values of several types ---------------------------------------------------------------------------------
+
+
+SEVERAL: Any = {
+    "properties": {
+        "input": record(
+            {
+                "yes": FLAG,
+                "n": WHOLE,
+                "x": NUMBER,
+                "text": TEXT,
+                "maybe": {"type": ["number", "null"]},
+                "either": {"anyOf": [NUMBER, TEXT]},
+                "counter": {"type": ["integer", "number"]},
+                "rank": {"enum": [1, "top"]},
+                "sizes": {"enum": [1, 2]},
+                "gaps": {"type": "array", "items": {"type": ["number", "null"]}},
+                "mixed": {"type": "array", "items": {"anyOf": [NUMBER, TEXT]}},
+                "pair": {"type": "array", "prefixItems": [NUMBER, TEXT], "items": False},
+                "by": {"anyOf": [record({"name": TEXT}), TEXT]},
+                "note": {"allOf": [TEXT, {"minLength": 1}]},
+                "labels": {"type": "object", "additionalProperties": WHOLE},
+            },
+            later=NUMBER,
+        )
+    }
+}
+
+
+def test_two_results_of_different_types_are_no_collection() -> None:
+    (problem,) = check_expression("input.x in (input.yes ? input.x : input.text)", SEVERAL).problems
+    assert problem.message.startswith("`in` does not take")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("input.either > 3", "`>` does not take text and a whole number"),
+        ("input.either + input.either", "`+` does not take a number with a fraction and text"),
+        ("input.counter % 2", "`%` does not take a number with a fraction and a whole number"),
+        ("(input.yes ? input.x : input.text) + 1", "`+` does not take text and a whole number"),
+        ("[input.x, 'a'].map(v, v * 2)", "`*` does not take text and a whole number"),
+        ("[input.text, input.x].join(',')", "`join` does not take a list and text"),
+        ("input.mixed[0] + 1", "`+` does not take text and a whole number"),
+        ("input.mixed.map(v, v * 2)", "`*` does not take text and a whole number"),
+        ("input.mixed.filter(v, v > 1)", "`>` does not take text and a whole number"),
+        ("input.mixed.exists(v, v > 1)", "`>` does not take text and a whole number"),
+        ("input.mixed.all(v, v > 1)", "`>` does not take text and a whole number"),
+        ("input.gaps.map(v, v * 2)", "`v` may be null"),
+        ("input.gaps[0] * 2", "`*` does not take null and a whole number"),
+        ("input.rank + 1", "`+` does not take text and a whole number"),
+        ("(input.yes ? input.mixed : input.x).map(v, v)", "`map`, `filter`, `all` and `exists` take a list"),
+        ("input.by.name", "`input.by` may be text, which has no `name`"),
+        ("get(input.by, 'name', '')", "`input.by` may be text, which has no `name`"),
+        ("get(input, 'later', 'none') * 2", "`*` does not take text and a whole number"),
+        ("input.later * 2", "`input.later` may be missing"),
+        ("(input.maybe == null ? 1 : 2) + input.maybe + (input.yes ? input.mixed[0] : 1)", "`+` does not"),
+        ("input.maybe in input.labels", "`in` does not take null and a map"),
+        ("{input.either: 1}", "this key may be a number; a map needs keys of text"),
+    ],
+)
+def test_an_operator_that_fails_for_some_types_is_a_warning(source: str, message: str) -> None:
+    problem = check_expression(source, SEVERAL).problems[0]
+    assert problem.message.startswith(message)
+    assert problem.severity == "warning"
+    assert problem.hint
+
+
+@pytest.mark.parametrize(
+    ("source", "piece", "message"),
+    [
+        ("1 > 0 || string(null) == ''", "(", "`string` does not take null"),
+        ("int(null)", "(", "`int` does not take null"),
+        ("size(null)", "(", "`size` does not take null"),
+        ("timestamp(null) == null", "(", "`timestamp` does not take null"),
+        ("null + null", "+", "`+` does not take null and null"),
+        ("null < null", "<", "`<` does not take null and null"),
+        ("null in input.labels", "in", "`in` does not take null and a map"),
+        ("[null].join(',')", "(", "`join` does not take a list and text"),
+        ("duration(input.n) == duration('1s')", "(", "`duration` does not take a whole number"),
+        ("get(input.pair[0], 'a', 1)", "(", "`get` does not take a number with a fraction"),
+        ("input.pair[1] * 2", "*", "`*` does not take text and a whole number"),
+        ("input.note * 2", "*", "`*` does not take text and a whole number"),
+        ("get(input, 'n', 0).trim()", "(", "`trim` does not take a whole number"),
+        ("{null: 1}", "null", "this key is null; a map needs keys of text"),
+        ("{input.x: 1}", "input.x", "this key is a number; a map needs keys of text"),
+        ("[{1: 'low'}]", "1", "this key is a whole number; a map needs keys of text"),
+        ("input.rank.map(v, v)", "(", "`map`, `filter`, `all` and `exists` take a list or a map"),
+        ("input.x == 'a'", "==", "`==` does not take a number with a fraction and text"),
+    ],
+)
+def test_an_operator_that_fails_for_every_type_is_an_error(source: str, piece: str, message: str) -> None:
+    (problem,) = check_expression(source, SEVERAL).problems
+    assert problem.message.startswith(message)
+    assert (problem.severity, source[problem.start : problem.end]) == ("error", piece)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "input.either == 3",
+        "input.either in [1, 2]",
+        "string(input.either)",
+        "type(input.either) == string ? input.either.trim() : ''",
+        "dyn(input.either) > 3",
+        "input.counter * 2",
+        "input.sizes % 2 == 0",
+        "input.maybe == null || input.maybe > 3",
+        "input.gaps.map(v, v != null ? v : 0).map(v, v * 2)",
+        "input.gaps.filter(v, v != null).map(v, v * 2)",
+        "input.gaps.exists(v, v == null)",
+        "get(input, 'maybe', 0) * 2",
+        "get(input, 'later', 0) * 2",
+        "get(input, 'x', 'never') * 2",
+        "input.pair[0] * 2",
+        "input.pair[1].trim()",
+        "size(input.mixed) + 1",
+        "input.mixed + [1]",
+        "[input.x, 'a', null]",
+        "{1: 'low', 2: 'high'}[input.n]",
+        "input.text in input.labels",
+        "type(input.by) == map ? input.by.name : ''",
+        "timestamp('2026-01-05T10:00:00Z') + duration('1h') > timestamp('2026-01-05T10:00:00Z')",
+    ],
+)
+def test_an_operator_that_takes_every_type_has_no_findings(source: str) -> None:
+    assert check_expression(source, SEVERAL).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("source", "expect", "severity", "message"),
+    [
+        ("input.either", "list", "error", "this is a number; the key needs a list"),
+        ("input.either", "string", "warning", "this may be a number; the key needs text"),
+        ("[input.yes, null][0]", "bool", "warning", "this may be null; the key needs a boolean"),
+    ],
+)
+def test_a_value_of_several_types_is_compared_with_its_key(
+    source: str, expect: str, severity: str, message: str
+) -> None:
+    (problem,) = check_expression(source, SEVERAL, expect=expect).problems
+    assert (problem.severity, problem.message) == (severity, message)
+
+
+def test_a_possible_null_inside_a_text_is_a_warning() -> None:
+    (problem,) = check_text("It is {{ input.gaps[0] }}.", SEVERAL).problems
+    assert problem.message == "this may be null, which cannot be inserted into a text"
+    assert check_text("{{ input.gaps[0] }}", SEVERAL).problems == ()

@@ -105,7 +105,11 @@ def result(source: str) -> str:
     """
     signatures = [*_PLAIN, *(f"list({plain})" for plain in _PLAIN)]
     variables = tuple((variable(signature), signature) for signature in signatures)
-    return str(_compile(_environment(variables), source).return_type().name())
+    compiled = _compile(_environment(variables), source)
+    try:
+        return str(compiled.return_type().name())
+    except RuntimeError as error:  # a map with keys of a type that CEL does not have
+        raise Refused((Fault(str(error), 0),)) from error
 
 
 def variable(signature: str) -> str:

@@ -181,6 +181,10 @@ _KINDS = {
     "bytes": "bytes",
     "timestamp": "a timestamp",
     "duration": "a duration",
+    "google.protobuf.Timestamp": "a timestamp",
+    "google.protobuf.Duration": "a duration",
+    "list": "a list",
+    "map": "a map",
 }
 _WHOLE = frozenset({"int", "int64", "uint", "uint64"})
 _WHOLE_ONLY = frozenset(
@@ -234,7 +238,7 @@ def _advice(function: str, given: set[str]) -> str | None:
         (function == "get", 'write `get(map, "key", "default")`'),
         (
             bool(given & {"null", "null_type"}),
-            'check with `has(…)` first, or write `get(map, "key", "default")`',
+            'check it first: `a != null ? … : …`, or write `get(map, "key", "default")`',
         ),
         (
             "double" in given
@@ -244,6 +248,10 @@ def _advice(function: str, given: set[str]) -> str | None:
         (function == "[ ]", "write `items[0]` for an item, `map.field` for a field, `text.charAt(0)`"),
         (function in {"&&", "||", "!"}, "it needs booleans: compare the value first"),
         ("double" in given and bool(given & _WHOLE), "write `1.0` instead of `1`, or `double(n)`"),
+        (
+            function == "+" and bool(given) and all(one.startswith("list") for one in given),
+            "the items of both lists need one type: wrap one list in `dyn(…)`",
+        ),
         (function == "+" and "string" in given, "write `string(n)`, or build the text with `{{ … }}`"),
         ("string" in given and bool(numbers), "convert the text to a number: `int(text)`, `double(text)`"),
     )
@@ -277,13 +285,35 @@ _VALUES: tuple[tuple[str, str, str | None], ...] = (
         'check with `has(…)` first, or write `get(map, "{}", "")`',
     ),
     (r"index=(-?\d+) size=(\d+)", "the list has {1} items, so [{0}] does not exist", "check `size(…)` first"),
+    (
+        r"^INVALID_ARGUMENT: index \d+ out of range",
+        "`format` has more placeholders than values",
+        "add a value to its list for each `%`",
+    ),
+    (r"unrecognized formatting clause \"(.*)\"", "`format` does not have the placeholder `%{}`", None),
+    (
+        r"supported for conversion to double|clause can only",
+        "`format` does not support this value for this placeholder",
+        "use `%s` for any value",
+    ),
+    (
+        r"\.(?:substring|charAt)\(|index out of range: ",
+        "a position is outside the text",
+        "check `size(…)` of the text first",
+    ),
+    (r"Index error: expected", "an index of a list is not a whole number", "write `int(n)`"),
+    (
+        r"Invalid container type",
+        "`[ ]` does not take this value",
+        "write `items[0]` for an item, `map.field` for a field, `text.charAt(0)`",
+    ),
+    (r"map key type", "a key of a map is not text", "convert it to text: `string(…)`"),
+    (r"timezone", "the time zone does not exist", "write a name such as `Europe/Berlin`, or `+02:00`"),
+    (r"<iter_range>", "`map`, `filter`, `all` and `exists` take a list or a map", None),
     (r"<jump_condition>", "a condition is not a boolean", "compare it, for instance with `== true`"),
     (r"non-message type", "a field is read from something that is not a map", None),
-    (r"divide by zero", "it divides by zero", None),
-    (r"modulus by zero", "it divides by zero", None),
-    (r"overflow|out of range", "a whole number does not fit into 64 bits", "use `double(n)`"),
-    (r"cannot convert (\w+) to (\w+)", "this {} cannot be read as {}", None),
-    (r"to (Timestamp|Duration) conversion", "this text cannot be read as a {}", None),
+    (r"(?:divide|modulus) by zero", "it divides by zero", "check it first: `n != 0 ? … : …`"),
+    (r"overflow|int out of range", "a whole number does not fit into 64 bits", "use `double(n)`"),
     (r"regular expression", "the pattern of `matches` is not a regular expression", None),
     (r"get\(\) of", "the first argument of `get` is not a map", 'write `get(map, "key", "default")`'),
     (
@@ -293,14 +323,31 @@ _VALUES: tuple[tuple[str, str, str | None], ...] = (
     ),
     (r"bad_alloc|memory", "its value does not fit into memory", "make the value smaller"),
     (r"No value with name \"(.*)\"", "`{}` has no value here", None),
-    (r"decimal clause|clause can only", "`format` does not support this value for this placeholder", None),
 )
+_CONVERSIONS = (
+    r"cannot convert (\w+) to (\w+)",
+    r"conversion error from '(\w+)' to '(\w+)'",
+    r"(\w+) out of (\w+) range",
+    r"(String) to (Timestamp|Duration) conversion",
+)
+_BOUNDED = {
+    "int64": "a whole number of 64 bits",
+    "uint": "an unsigned whole number",
+    "uint64": "an unsigned whole number",
+}
 
 
 def value(message: str) -> tuple[str, str | None]:
     """Return the reason and the hint for CEL's message about a failed evaluation."""
-    if match := re.search(r"No matching overloads found : ([^<\s]+?)(?:\((.*)\))?$", message):
-        return mismatch(match.group(1), _arguments(match.group(2) or ""))
+    if match := re.search(r"No matching overloads found : (?:\((\w+)\)\.)?([^\s(]+)(?:\((.*)\))?$", message):
+        receiver, name, given = match.groups()
+        if not name.startswith("<"):
+            return mismatch(name, _arguments(", ".join(filter(None, (receiver, given)))))
+    for pattern in _CONVERSIONS:
+        if match := re.search(pattern, message):
+            given, wanted = (word.lower() for word in match.groups())
+            why = f"{_kind(given)} cannot be read as {_BOUNDED.get(wanted) or _kind(wanted)}"
+            return why, "check the value before it is converted"
     for pattern, reason, advice in _VALUES:
         if match := re.search(pattern, message):
             words = tuple(word[:60] for word in match.groups())

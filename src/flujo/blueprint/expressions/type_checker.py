@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
 from flujo.blueprint.diagnostics import suggest
@@ -17,11 +18,12 @@ from flujo.blueprint.expressions.cel_lexicon import FUNCTIONS, NAMESPACES, TOKEN
 from flujo.blueprint.expressions.error_messages import Problem, refused, unusable
 from flujo.blueprint.expressions.name_suggestions import unknown_function, unknown_name
 from flujo.blueprint.expressions.templates import scan, unwrap
-from flujo.blueprint.schemas.algebra import NUMBER, closed
+from flujo.blueprint.schemas.algebra import BOOLEAN, NUMBER, closed
 from flujo.blueprint.schemas.shapes import (
     NoField,
     Shape,
     Trail,
+    either,
     element,
     follow,
     of_constant,
@@ -87,22 +89,22 @@ def _check(source: str, scope: Shape, *, expect: str | None = None, null_is_fine
         tree = cel_ast.path(source) or cel.parse(source)
     except cel.Refused as error:
         return Checked(None, (refused(source, error.faults[0]),))
-    walk = _Walk(source, scope, tuple(_guards(tree)))
+    walk = _Walk(source, scope, tuple(_guards(tree)), frozenset(_asked_types(tree)))
     end = walk.visit(tree, _NO_NAMES, null_is_fine=null_is_fine)
     problems = list(dict.fromkeys(walk.problems))
     if any(one.severity == "error" for one in problems):
         return Checked(None, tuple(sorted(problems, key=lambda one: one.start)), cel_ast.reads(tree))
-    result, schema = "DYN", end.standalone()
+    result = "DYN"
     if cel_ast.chain(tree) is None:
         typed = walk.typed()
         try:
             result = cel.result(typed.source)
-            schema = schema or of_result(result)
+            end = end if end.schema else shape(of_result(result))
         except cel.Refused as error:
             faults = [replace(fault, at=typed.offset(fault.at)) for fault in error.faults]
             problems += [refused(source, fault) for fault in faults]
-    problems += _unexpected(source, shape(schema), result, expect)
-    return Checked(schema, tuple(sorted(problems, key=lambda one: one.start)), cel_ast.reads(tree))
+    problems += _unexpected(source, end, result, expect, null_is_fine=null_is_fine)
+    return Checked(end.standalone(), tuple(sorted(problems, key=lambda one: one.start)), cel_ast.reads(tree))
 
 
 _EXPECTED = {
@@ -110,34 +112,46 @@ _EXPECTED = {
     "list": ("array", "a list", "use a list, or create one with `map` or `split`"),
     "string": ("string", "text", "convert it to text with `string(…)`"),
 }
-_NOT_JSON = {"BYTES": "bytes", "TIMESTAMP": "a timestamp", "DURATION": "a duration"}
+_NOT_JSON = {
+    "BYTES": "bytes",
+    "TIMESTAMP": "a timestamp",
+    "DURATION": "a duration",
+    "TYPE": "a type",
+    "MAP<INT": "a map with keys that are not text",
+    "MAP<UINT": "a map with keys that are not text",
+    "MAP<BOOL": "a map with keys that are not text",
+}
 
 
-def _unexpected(source: str, end: Shape, result: str, expect: str | None) -> Iterator[Problem]:
+def _unexpected(
+    source: str, end: Shape, result: str, expect: str | None, *, null_is_fine: bool
+) -> Iterator[Problem]:
     """Yield the finding for a value that does not fit its key or is not JSON."""
     whole = (len(source) - len(source.lstrip()), len(source.rstrip()))
-    if result in _NOT_JSON or result.startswith("TYPE"):
-        kind = _NOT_JSON.get(result, "a type")
-        yield Problem(
-            f"its value is {kind}, which is not JSON",
-            "convert it to text: `string(…)`",
-            *whole,
-            "error",
-            "not-json",
-        )
-    elif expect is not None and end.kind is not None:
+    may_be = end.alternatives()
+    if kind := next((words for name, words in _NOT_JSON.items() if name in result), None):
+        hint = "convert it to text: `string(…)`"
+        yield Problem(f"its value is {kind}, which is not JSON", hint, *whole, "error", "not-json")
+    elif expect is not None:
         kind, words, hint = _EXPECTED[expect]
-        if end.kind != kind:
-            yield Problem(
-                f"this is {end.words}; the key needs {words}", hint, *whole, "error", f"not-{expect}"
-            )
+        others = [one for one in may_be if one.kind != kind]
+        if others and len(others) == len(may_be):
+            message = f"this is {others[0].words}; the key needs {words}"
+            yield Problem(message, hint, *whole, "error", f"not-{expect}")
+        elif others:
+            message = f"this may be {others[0].words}; the key needs {words}"
+            yield Problem(message, hint, *whole, "warning", f"not-{expect}")
+    elif not null_is_fine and any(one.kind == "null" for one in may_be):
+        hint = 'add a default, for instance `a == null ? "" : a`'
+        yield Problem(
+            "this may be null, which cannot be inserted into a text", hint, *whole, "warning", "may-be-null"
+        )
 
 
 # The walk ------------------------------------------------------------------------------------------------
 
 # How many parts of a name belong to the scope and exist whatever its schema requires.
 _ALWAYS_THERE = {"steps": 2, "loop": 2, "run": 2}
-_SCALARS = frozenset({"string", "integer", "number", "boolean", "null"})
 _ARITHMETIC = frozenset({*arithmetic.FUNCTIONS, "-_"})
 _MIXING = frozenset({"_+_", "_-_", "_*_", "_/_", "-_", "_<_", "_<=_", "_>_", "_>=_"})
 _INFIX = {f"_{each}_": f"{{}} {each} {{}}" for each in (*"+-*/%<>", "<=", ">=", "==", "!=", "&&", "||")} | {
@@ -147,7 +161,10 @@ _INFIX = {f"_{each}_": f"{{}} {each} {{}}" for each in (*"+-*/%<>", "<=", ">=", 
     "_[_]": "{}[{}]",
     "_?_:_": "{} ? {} : {}",
 }
-_NULL_IS_FINE = frozenset({"_==_", "_!=_", "@in", "dyn", "type"})
+_NULL_IS_FINE = frozenset({"_==_", "_!=_", "@in", "dyn", "type", "get"})
+_NUMERIC = frozenset({"int", "double"})
+_KEYS = frozenset({"dyn", "string", "int", "bool"})
+"""The types of a map's keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,10 +183,14 @@ class _Typed:
 class _Walk:
     """One walk over a tree: follows names, collects findings and the types for CEL."""
 
-    def __init__(self, source: str, scope: Shape, guards: tuple[tuple[Chain, bool], ...]) -> None:
+    def __init__(
+        self, source: str, scope: Shape, guards: tuple[tuple[Chain, bool], ...], asked: frozenset[Chain]
+    ) -> None:
         self.source = source
         self.scope = scope
         self.guards = guards
+        self.asked = asked
+        """The names whose type the expression checks; their values count as of any type."""
         self.problems: list[Problem] = []
         self.names: dict[int, tuple[int, str]] = {}
         """Start of each name → its end and its CEL type."""
@@ -228,13 +249,21 @@ class _Walk:
             self._declare(node, found.end)
             self._incomplete(one, spans)
         asked = node.test
+        if found.other is not None and one[: before + found.other + 1] not in self.asked:
+            self._maybe_no_map(one, before + found.other, found.end, spans)
+            return Shape()
         if found.missing is not None and not asked:
             self._maybe("missing", one, before + found.missing, spans)
         if found.null is not None and not asked:
             self._maybe("null", one, before + found.null, spans)
         if found.end.nullable and not null_is_fine and not asked:
             self._maybe("null", one, len(one) - 1, spans)
-        return Shape({"type": "boolean"}, "boolean") if asked else found.end
+        if asked:
+            return shape(BOOLEAN)
+        if one in self.asked and found.end.kind is None:
+            return Shape()
+        # A null that is not fine has been reported.
+        return found.end if null_is_fine and not self._is_checked(one, "null") else found.end.without_null()
 
     def _step(self, node: Node, of: Shape) -> Shape:
         """Follow one field of a value that is not a name: `items[0].title`, `f(x).title`."""
@@ -244,6 +273,11 @@ class _Walk:
         if isinstance(found, NoField):
             self._unknown((said, node.name), 1, found, spans)
             return Shape()
+        if found.other is not None:
+            self._maybe_no_map((said, node.name), 0, found.end, spans)
+            return Shape()
+        if found.null is not None and not node.test:
+            self._maybe("null", (said,), 0, spans)
         if found.missing is not None and not node.test:
             self._maybe("missing", (said, node.name), 1, spans)
         return Shape({"type": "boolean"}, "boolean") if node.test else found.end
@@ -273,15 +307,29 @@ class _Walk:
     ) -> None:
         """Report a name that may be missing or null, unless the expression checks it."""
         name = one[: at + 1]
-        for asked, only_null in self.guards:
-            if asked[: len(name)] == name and (what == "null" or not only_null):
-                return
+        if self._is_checked(name, what):
+            return
         start, end = spans[0][0], spans[min(at, len(spans) - 1)][1]
         said, parent = ".".join(name), ".".join(name[:-1])
         ask = f"has({said}) ? {said} : …" if what == "missing" else f"{said} != null ? {said} : …"
         hint = f'write `get({parent}, "{name[-1]}", …)`, or `{ask}`' if parent else f"write `{ask}`"
         slug = f"may-be-{what}"
         self.problems.append(Problem(f"`{said}` may be {what}", hint, start, end, "warning", slug))
+
+    def _maybe_no_map(self, one: Chain, at: int, here: Shape, spans: list[tuple[int, int]]) -> None:
+        """Report a field of a value that may be of another type than a map."""
+        said, name = ".".join(one[: at + 1]), one[at + 1]
+        other = next(each.words for each in here.alternatives() if each.kind not in {"object", "null"})
+        message = f"`{said}` may be {other}, which has no `{name}`"
+        hint = f"check the type first, for instance `type({said}) == map ? … : …`"
+        self.problems.append(Problem(message, hint, spans[0][0], spans[at][1], "warning", "type-mismatch"))
+
+    def _is_checked(self, name: Chain, what: Literal["missing", "null"]) -> bool:
+        """Return whether the expression checks that a name exists or is not null."""
+        return any(
+            asked[: len(name)] == name and (what == "null" or not only_null)
+            for asked, only_null in self.guards
+        )
 
     # Calls and macros
 
@@ -293,6 +341,9 @@ class _Walk:
         shapes = []
         for index, part in enumerate(cel_ast.operands(node)):
             fine = node.name in _NULL_IS_FINE or (node.name == "_?_:_" and index > 0 and null_is_fine)
+            if part.kind == "map" and not part.name and (node.name, index) in {("_[_]", 0), ("@in", 1)}:
+                shapes.append(self._literal(part, bound, is_table=True))
+                continue
             shapes.append(self.visit(part, bound, null_is_fine=fine or (node.name == "get" and index != 1)))
         if node.name in {"_==_", "_!=_", "@in"}:
             self._compared(node, shapes)
@@ -300,45 +351,81 @@ class _Walk:
             self._divided(node)
         result = self._result(node, shapes)
         if node.name == "_?_:_":
-            return _common(shapes[1:])
-        return element(shapes[0]) if node.name == "_[_]" and shapes[0].kind == "array" else result
+            return either(shapes[1:])
+        if node.name == "_[_]" and shapes[0].kind == "array":
+            return element(shapes[0], node.parts[1].value)
+        return result
 
     def _result(self, node: Node, shapes: list[Shape]) -> Shape:
-        """Return the shape of a call's value; report an operator or function that does not take every number.
+        """Return the shape of a call's value; report an operator or a function that may fail.
 
-        For CEL's check of the whole expression a number is a value of any type, because an operator takes an
-        int and a float together; see `arithmetic`. Here it is a float.
+        CEL checks the whole expression with one type for each name, and takes a number or one of several
+        types for any value; see `Shape.cel`. Here the call is checked with every type of its operands.
         """
-        kinds = ["double" if one.kind == "number" and not one.nullable else one.cel() for one in shapes]
-        match node.name:
-            case "get":
-                return Shape()
-            case "_==_" | "_!=_":
-                kinds = ["dyn", "dyn"]
-            case "@in":
-                kinds[0] = "dyn"
-            case "_?_:_":
-                kinds[1:] = ["dyn", "dyn"]
-            case name if name in _MIXING and "double" in kinds and set(kinds) <= {"dyn", "int", "double"}:
-                return shape(NUMBER if name in _ARITHMETIC else {"type": "boolean"})
-        try:
-            return shape(of_result(cel.result(_written(node, [cel.variable(kind) for kind in kinds]))))
-        except cel.Refused as error:
-            if "double" in kinds:
-                self.problems.append(refused(self.source, replace(error.faults[0], at=node.at)))
+        if node.name == "_+_" and all(one.kind == "array" and not one.nullable for one in shapes):
+            return _array(either([element(one) for one in shapes]))
+        if node.name not in FUNCTIONS | _INFIX.keys():
+            return Shape()  # a part of a macro, or unknown
+        kinds = [one.cel_types() for one in shapes]
+        if node.name == "_?_:_":
+            kinds[1:] = [("dyn",), ("dyn",)]
+        results: list[Shape] = []
+        faults: list[cel.Fault] = []
+        for given in product(*kinds):
+            try:
+                results.append(_applied(node, given))
+            except cel.Refused as error:
+                faults.append(replace(error.faults[0], at=node.at))
+        if node.name in {"_==_", "_!=_"} and results:
+            return shape(BOOLEAN)
+        if faults:
+            self._mismatch(faults[0], always=not results)
             return Shape()
+        return either(results)
 
-    def _literal(self, node: Node, bound: Mapping[str, Shape]) -> Shape:
-        """Return the shape of a list or a map that is written out."""
-        shapes = [self.visit(part, bound, null_is_fine=True) for part in node.parts]
+    def _mismatch(self, fault: cel.Fault, *, always: bool) -> None:
+        """Report a call that fails for all or for some types of its operands."""
+        problem = refused(self.source, fault)
+        if not always:
+            message = f"{problem.message}, for some of the possible values"
+            hint = problem.hint or "check the type first, for instance `type(a) == string ? … : …`"
+            problem = replace(problem, message=message, hint=hint, severity="warning")
+        self.problems.append(problem)
+
+    def _literal(self, node: Node, bound: Mapping[str, Shape], *, is_table: bool = False) -> Shape:
+        """Return the shape of a list or a map that is written out.
+
+        Args:
+            node: the list or the map.
+            bound: the variables of macros.
+            is_table: whether the map is only read, as in `{1: "low"}[n]`; its keys need not be text.
+        """
         if node.kind == "list":
-            items = _common(shapes).standalone()
-            return shape({"type": "array"} | ({"items": items} if items else {}))
+            return _array(either([self.visit(part, bound, null_is_fine=True) for part in node.parts]))
+        for key in node.parts[::2]:
+            self._key(
+                key, self.visit(key, bound), allowed=_KEYS if is_table else frozenset({"dyn", "string"})
+            )
         keys = [part.value for part in node.parts[::2]]
+        shapes = [self.visit(part, bound, null_is_fine=True) for part in node.parts[1::2]]
         if not keys or not all(isinstance(key, str) for key in keys):
             return Shape()
-        fields = zip(keys, shapes[1::2], strict=True)
-        return shape(closed({key: one.standalone() for key, one in fields}))
+        return shape(closed({key: one.standalone() for key, one in zip(keys, shapes, strict=True)}))
+
+    def _key(self, key: Node, found: Shape, *, allowed: frozenset[str]) -> None:
+        """Report a key of a map that CEL does not take."""
+        may_be = found.alternatives()
+        others = [one for one in may_be if not allowed.issuperset(one.cel_types())]
+        if others:
+            spans = (
+                list(_spans(key, self.source)) if cel_ast.chain(key) else [_token_span(self.source, key.at)]
+            )
+            start, end = spans[0][0], spans[-1][1]
+            some = "is" if len(others) == len(may_be) else "may be"
+            message = f"this key {some} {others[0].words}; a map needs keys of text"
+            severity: Literal["error", "warning"] = "error" if some == "is" else "warning"
+            hint = "convert it to text: `string(…)`"
+            self.problems.append(Problem(message, hint, start, end, severity, "type-mismatch"))
 
     def _compared(self, node: Node, shapes: list[Shape]) -> None:
         """Report a comparison with a constant that the name never equals."""
@@ -373,7 +460,7 @@ class _Walk:
         where, key, default = node.parts
         is_bound = wanted[0] in bound
         start, rest = (bound[wanted[0]], wanted[1:]) if is_bound else (self.scope, wanted)
-        found = follow(start, rest)
+        found = follow(start, rest, certain=0 if is_bound else _ALWAYS_THERE.get(wanted[0], 1))
         otherwise = self.visit(default, bound, null_is_fine=True)
         if isinstance(found, NoField):
             spans = [*_spans(where, self.source), _token_span(self.source, key.at)]
@@ -381,24 +468,34 @@ class _Walk:
             return Shape()
         if not is_bound:
             self._declare(where, Shape())
-        kinds = {found.end.kind, otherwise.kind}
-        if None in kinds or otherwise.nullable or not (len(kinds) == 1 or kinds == {"integer", "number"}):
+        if found.other is not None:
+            spans = list(_spans(where, self.source))
+            self._maybe_no_map(wanted, len(wanted) - len(rest) + found.other, found.end, spans)
             return Shape()
-        return shape(NUMBER if len(kinds) == 2 else {"type": otherwise.kind})
+        if found.missing is None and found.null is None and not found.end.nullable:
+            return found.end
+        return either([found.end.without_null(), otherwise])
 
     def _fold(self, node: Node, bound: Mapping[str, Shape]) -> Shape:
         over = self.visit(node.parts[0], bound)
-        if over.kind == "number":
-            fault = cel.Fault("expression of type 'double' cannot be the range of a comprehension", node.at)
-            self.problems.append(refused(self.source, fault))
-        inner = {**bound, node.name: element(over)}
+        may_be = over.alternatives()
+        faults = [
+            cel.Fault(f"expression of type '{each}' cannot be the range of a comprehension", node.at)
+            for each in over.cel_types()
+            if each not in {"dyn", "map"} and not each.startswith("list")
+        ]
+        if faults:
+            self._mismatch(faults[0], always=len(faults) == len(over.cel_types()))
+        inner = {**bound, node.name: either([element(one) for one in may_be])}
         for part in node.parts[2:]:
             self.visit(part, inner, null_is_fine=True)
         made = cel_ast.collected(node)
         if made is None:
-            return Shape({"type": "boolean"}, "boolean")
-        items = self.visit(made, inner, null_is_fine=True).standalone()
-        return shape({"type": "array"} | ({"items": items} if items else {}))
+            return shape(BOOLEAN)
+        before = len(self.problems)
+        items = self.visit(made, inner, null_is_fine=True)
+        del self.problems[before:]  # reported above
+        return _array(items)
 
     def _unknown_function(self, node: Node, bound: Mapping[str, Shape]) -> None:
         start = max(self.source.rfind(node.name, 0, node.at + 1), 0)
@@ -429,14 +526,47 @@ def _without_dunder(found: Trail | NoField, rest: Chain) -> Trail | NoField:
     return NoField(attribute, Shape())
 
 
-def _common(shapes: list[Shape]) -> Shape:
-    """Return the shape of a value that is one of several; an integer or a number is a number."""
-    if not shapes or all(one == shapes[0] for one in shapes):
-        return shapes[0] if shapes else Shape()
-    kinds = {None if one.nullable else one.kind for one in shapes}
-    if kinds == {"integer", "number"}:
-        return shape(NUMBER)
-    return shape({"type": kinds.pop()}) if len(kinds) == 1 and kinds <= _SCALARS else Shape()
+def _array(items: Shape) -> Shape:
+    """Return the shape of a list."""
+    schema = items.standalone()
+    return shape({"type": "array"} | ({"items": schema} if schema else {}))
+
+
+def _applied(call: Node, kinds: tuple[str, ...]) -> Shape:
+    """Return the shape of a call's value for operands of these CEL types.
+
+    Raises:
+        Refused: the call does not take them.
+    """
+    given = set(kinds)
+    match call.name:
+        # CEL's check takes null for a timestamp.
+        case name if "null" in given and name not in {"_?_:_", *_NULL_IS_FINE}:
+            raise _no_overload(call, kinds)
+        case "get" if kinds[0] in {"map", "null", "dyn"} and kinds[1] in {"string", "dyn"}:
+            return Shape()
+        case "get":
+            raise _no_overload(call, kinds)
+        case "duration" if "int" in given:  # CEL's check takes it, and its evaluation does not
+            raise _no_overload(call, kinds)
+        case "_?_:_" if kinds[0] == "null":
+            raise _no_overload(call, kinds)
+        case "_==_" | "_!=_" if "null" in given or given <= _NUMERIC:
+            return shape(BOOLEAN)
+        case "@in" if kinds[1] == "map" and kinds[0] not in _KEYS | _NUMERIC:
+            raise _no_overload(call, kinds)
+        case "@in":
+            kinds = ("dyn", kinds[1])
+        case name if name in _MIXING and "double" in given and given <= {"dyn", *_NUMERIC}:
+            return shape(NUMBER if name in _ARITHMETIC else BOOLEAN)
+        case _:
+            pass
+    return shape(of_result(cel.result(_written(call, [cel.variable(kind) for kind in kinds]))))
+
+
+def _no_overload(call: Node, kinds: tuple[str, ...]) -> cel.Refused:
+    message = f"found no matching overload for '{call.name}' applied to '({', '.join(kinds)})'"
+    return cel.Refused((cel.Fault(message, call.at),))
 
 
 def _written(call: Node, parts: list[str]) -> str:
@@ -448,6 +578,14 @@ def _written(call: Node, parts: list[str]) -> str:
     in_namespace = call.parts[0].name in NAMESPACES
     receiver, given = (call.parts[0].name, parts) if in_namespace else (parts[0], parts[1:])
     return f"{receiver}.{call.name}({', '.join(given)})"
+
+
+def _asked_types(node: Node) -> Iterator[Chain]:
+    """Yield the chains whose type an expression checks: `type(a.b)`."""
+    if node.kind == "call" and node.name == "type" and (one := cel_ast.chain(node.parts[0])):
+        yield one
+    for part in node.parts:
+        yield from _asked_types(part)
 
 
 def _guards(node: Node) -> Iterator[tuple[Chain, bool]]:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import chain as joined
 from typing import TYPE_CHECKING, Any
 
+from flujo.blueprint.schemas.algebra import NUMBER
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flujo.domain.ports import Chain
 
 _MAX_REFS = 16
 _KINDS = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
 _CEL = {"string": "string", "integer": "int", "boolean": "bool", "null": "null"}
+SCALARS = frozenset({*_CEL, "number"})
 _WORDS = {
     "string": "text",
     "integer": "a whole number",
@@ -44,12 +50,46 @@ class Shape:
         if not isinstance(self.schema, dict) or not self.schema:
             return None
         alone = self.schema
-        if self.nullable and "null" not in alone.get("type", ()) and None not in alone.get("enum", ()):
+        if self.nullable and not _lists_null(alone):
             alone = {"anyOf": [alone, {"type": "null"}]}
         if "$ref" not in str(alone):
             return alone
         keys = [(document, key) for document in self.documents for key in ("$defs", "definitions")]
         return {key: document[key] for document, key in keys if key in document} | alone
+
+    def alternatives(self, *, depth: int = 4) -> tuple[Shape, ...]:
+        """Return a shape for each JSON type that the value may have, null included; none if unknown."""
+        if self.kind is not None:
+            found = [replace(self, nullable=False)]
+        elif isinstance(self.schema, dict) and depth:
+            options = [shape(one, self.documents) for one in _of_one_type(self.schema)]
+            each = [one.alternatives(depth=depth - 1) for one in options]
+            found = list(joined(*each)) if all(each) else []
+        else:
+            return ()
+        return (*found, _NULL) if found and self.nullable else tuple(found)
+
+    def without_null(self) -> Shape:
+        """Return the shape of the value when it is not null."""
+        may_be = self.alternatives()
+        others = [one for one in may_be if one.kind != "null"]
+        if self.kind is not None or len(others) == len(may_be):
+            return replace(self, nullable=False)
+        return either(others)
+
+    def cel_types(self) -> tuple[str, ...]:
+        """Return the CEL types that the value may have: `dyn` if unknown, `double` for a number."""
+        found: dict[str, None] = {}
+        for one in self.alternatives():
+            match one.kind:
+                case "number":
+                    found["double"] = None
+                case "array":
+                    items = element(one).cel_types()
+                    found |= {f"list({'dyn' if '(' in each else each})": None for each in items}
+                case _:
+                    found[one.cel()] = None
+        return tuple(found) or ("dyn",)
 
     def cel(self) -> str:
         """Return the CEL type: `dyn` for a value that may be null, of several types, or a fraction."""
@@ -60,6 +100,9 @@ class Shape:
         if self.kind == "array":
             return f"list({element(self).cel()})"
         return _CEL.get(self.kind or "", "dyn")
+
+
+_NULL = Shape({"type": "null"}, "null")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +124,8 @@ class Trail:
     end: Shape
     missing: int | None = None
     null: int | None = None
+    other: int | None = None
+    """The part that may be neither a map nor null, if the chain goes on; `end` is its shape."""
 
 
 def shape(schema: Any, documents: tuple[Any, ...] = ()) -> Shape:
@@ -97,6 +142,8 @@ def shape(schema: Any, documents: tuple[Any, ...] = ()) -> Shape:
         nullable = nullable or null
         if only is None:
             return _typed(schema, nullable, documents)
+        if only is True:  # several alternatives
+            return Shape(schema, None, nullable, documents)
         schema = only
     return Shape(None, None, nullable, documents)
 
@@ -112,7 +159,12 @@ def follow(start: Shape, chain: Chain, *, certain: int = 0) -> Trail | NoField:
         if here.nullable and trail.null is None:
             trail = replace(trail, null=index - 1)
         if here.kind is None:
-            return replace(trail, end=Shape())
+            may_be = {one.kind for one in here.alternatives()}
+            return (
+                replace(trail, other=index - 1)
+                if may_be - {"object", "null"}
+                else replace(trail, end=Shape())
+            )
         found = _field(here, name, index)
         if isinstance(found, NoField):
             return found
@@ -122,13 +174,33 @@ def follow(start: Shape, chain: Chain, *, certain: int = 0) -> Trail | NoField:
     return trail
 
 
-def element(of: Shape) -> Shape:
-    """Return the shape of a list's items, or of a map's keys."""
+def element(of: Shape, index: Any = None) -> Shape:
+    """Return the shape of a list's items, or of a map's keys; with `index`, of that item."""
     if of.kind == "object":
         return Shape({"type": "string"}, "string")
-    if of.kind != "array" or "prefixItems" in of.schema:
+    if of.kind != "array":
         return Shape()
-    return shape(of.schema.get("items"), of.documents)
+    first, rest = of.schema.get("prefixItems", ()), of.schema.get("items")
+    if isinstance(index, int) and 0 <= index < len(first):
+        return shape(first[index], of.documents)
+    if not first or (isinstance(index, int) and index >= len(first)):
+        return shape(rest, of.documents)
+    return shape({"anyOf": [*first, *([] if rest is False else [rest])]}, of.documents)
+
+
+def either(shapes: Sequence[Shape]) -> Shape:
+    """Return the shape of a value that is one of several; an integer or a number is a number."""
+    if not shapes or all(one == shapes[0] for one in shapes):
+        return shapes[0] if shapes else Shape()
+    if not all(one.alternatives() for one in shapes):
+        return Shape()
+    kinds = {one.kind for one in shapes}
+    if not any(one.nullable for one in shapes):
+        if kinds == {"integer", "number"}:
+            return shape(NUMBER)
+        if len(kinds) == 1 and kinds <= SCALARS:
+            return shape({"type": kinds.pop()})
+    return shape({"anyOf": [one.standalone() for one in shapes]})
 
 
 def values(of: Shape) -> tuple[Any, ...]:
@@ -178,10 +250,31 @@ def _only(schema: dict[str, Any]) -> tuple[Any, bool]:
     for key in ("anyOf", "oneOf", "allOf"):
         options = schema.get(key)
         if isinstance(options, list):
+            if key == "allOf":
+                known = [one for one in options if isinstance(one, dict) and one.get("type") in SCALARS]
+                return (options[0] if len(options) == 1 else known[0] if known else True), False
             others = [one for one in options if not (isinstance(one, dict) and one.get("type") == "null")]
-            null = key != "allOf" and len(others) < len(options)
-            return (others[0] if len(others) == 1 else True), null
+            return (others[0] if len(others) == 1 else True), len(others) < len(options)
     return None, False
+
+
+def _of_one_type(schema: dict[str, Any]) -> list[Any]:
+    """Return the alternatives of a schema that allows several types; none if unknown."""
+    for key in ("anyOf", "oneOf"):
+        if isinstance(schema.get(key), list):
+            return list(schema[key])
+    if isinstance(said := schema.get("type"), list):
+        return [{**schema, "type": one} for one in said]
+    return [{"const": one} for one in schema.get("enum", ())]
+
+
+def _lists_null(schema: dict[str, Any]) -> bool:
+    """Return whether a schema itself lists null."""
+    return (
+        "null" in schema.get("type", ())
+        or None in schema.get("enum", ())
+        or {"type": "null"} in schema.get("anyOf", schema.get("oneOf", ()))
+    )
 
 
 def _typed(schema: dict[str, Any], nullable: bool, documents: tuple[Any, ...]) -> Shape:
