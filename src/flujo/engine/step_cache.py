@@ -83,8 +83,10 @@ def _is_unchanged(step: BaseStep, frame: Frame, cache: AnswerCache, code: str) -
         if code_of(step, frame) == code:
             return True
         changed = NotCacheable(
-            "an object that its callable uses was changed during the call",
-            hint="give the object an attribute `cache_key` with what decides the answers",
+            "the values that its callable reads are not the same after the call as before it: an object was "
+            "changed, or a module that was imported during the call has values that its source does not tell",
+            hint="import the module at the top of the file, or give the object an attribute `cache_key` with "
+            "what decides the answers",
         )
     except NotCacheable as error:
         changed = error

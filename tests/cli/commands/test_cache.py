@@ -174,3 +174,140 @@ def test_an_unknown_step_lists_the_cached_ones(known: Project, flujo: Flujo) -> 
 def test_an_unknown_run_is_an_error(known: Project, flujo: Flujo) -> None:
     greeted(known, "Ada")
     assert flujo("cache", "why", "greet", "--run", "nothing").exit_code != 0
+
+
+LAZY = {
+    "from a module": "def greet(name):\n    from skills.words import hello\n    return hello(name)\n",
+    "as another name": "def greet(name):\n    import skills.words as words\n    return words.hello(name)\n",
+    "a dotted name": "def greet(name):\n    import skills.words\n    return skills.words.hello(name)\n",
+    "relative": "def greet(name):\n    from . import words\n    return words.hello(name)\n",
+    "import_module": (
+        "import importlib\n\n\ndef greet(name):\n"
+        '    return importlib.import_module("skills.words").hello(name)\n'
+    ),
+    "import_module, relative": (
+        "from importlib import import_module\n\n\ndef greet(name):\n"
+        '    return import_module(".words", package="skills").hello(name)\n'
+    ),
+    "__import__": 'def greet(name):\n    return __import__("skills.words").words.hello(name)\n',
+    "on a condition": (
+        "def greet(name):\n    if name:\n        from skills.words import hello\n"
+        "        return hello(name)\n    return name\n"
+    ),
+    "a global": (
+        "words = None\n\n\ndef greet(name):\n    global words\n    if words is None:\n"
+        "        from skills import words\n    return words.hello(name)\n"
+    ),
+    "in a helper": "from skills.helper import hello\n\n\ndef greet(name):\n    return hello(name)\n",
+    "from a package": "def greet(name):\n    from skills.whole import hello\n    return hello(name)\n",
+    "with libraries": (
+        "def greet(name):\n    import colorsys\n    import jsonschema\n    from skills.words import hello\n"
+        "    return hello(name) if colorsys.rgb_to_hls and jsonschema.validate else name\n"
+    ),
+    "of a class": (
+        "class Greeter:\n    def greet(self, name):\n        from skills.words import hello\n"
+        "        return hello(name)\n\n\ngreet = Greeter().greet\n"
+    ),
+}
+WORDS = """\
+import dataclasses
+import enum
+import logging
+import re
+import typing
+
+from skills.base import BASE
+
+log = logging.getLogger(__name__)
+WORD = re.compile(r"\\w+", re.I)
+TIMES = 60 * BASE
+TABLE = {"hello": ["Hello"], "times": TIMES}
+
+
+class Tone(enum.Enum):
+    WARM = "warm"
+
+
+@dataclasses.dataclass
+class Greeting:
+    name: str
+    tone: str = "warm"
+    rest: list[str] = dataclasses.field(default_factory=list)
+
+    def text(self, before: typing.Any = None) -> str:
+        return f"{TABLE['hello'][0]} {self.name} {Tone.WARM.value}"
+
+
+def hello(name, *, mark="!"):
+    log.debug(name)
+    return Greeting(WORD.findall(name)[0]).text() + mark
+"""
+
+
+def is_cached(project: Project, flujo: Flujo) -> bool:
+    greeted(project, "Ada")
+    return bool(why(flujo, "greet")["result"] == "hit")
+
+
+@pytest.fixture
+def lazy(known: Project) -> Project:
+    (known.root / "skills/words.py").write_text(WORDS, "utf-8")
+    (known.root / "skills/base.py").write_text("BASE = 60\n", "utf-8")
+    (known.root / "skills/whole").mkdir()
+    (known.root / "skills/whole/__init__.py").write_text("from ..words import hello\n", "utf-8")
+    helper = "def hello(name):\n    from .words import hello as inner\n    return inner(name)\n"
+    (known.root / "skills/helper.py").write_text(helper, "utf-8")
+    return known
+
+
+@pytest.mark.guarantee("G21")
+@pytest.mark.parametrize("form", LAZY)
+def test_a_module_that_is_imported_during_the_call_counts_by_its_source(
+    form: str, lazy: Project, flujo: Flujo
+) -> None:
+    (lazy.root / "skills/known.py").write_text(LAZY[form], "utf-8")
+    assert is_cached(lazy, flujo) is False
+    assert is_cached(lazy, flujo) is True
+    (lazy.root / "skills/base.py").write_text("BASE = 61\n", "utf-8")
+    assert is_cached(lazy, flujo) is False
+    (lazy.root / "skills/words.py").write_text(WORDS.replace('["Hello"]', '["Hi"]'), "utf-8")
+    assert is_cached(lazy, flujo) is False
+    assert is_cached(lazy, flujo) is True
+
+
+@pytest.mark.guarantee("G21")
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (
+            'TENANT = os.environ.get("TENANT")\n\n\ndef hello(name):\n    return f"{TENANT} {name}"\n',
+            "imported during the call",
+        ),
+        (
+            'def hello(name, tenant=os.environ.get("TENANT")):\n    return tenant\n',
+            "imported during the call",
+        ),
+        ('def hello(name):\n    return os.environ.get("TENANT")\n', "`os.environ`"),
+        ('from os import getenv\n\n\ndef hello(name):\n    return getenv("TENANT")\n', "`os.getenv`"),
+        (
+            'class Tenant:\n    name = os.environ.get("TENANT")\n\n\ndef hello(name):\n    return Tenant.name\n',
+            "imported during the call",
+        ),
+        (
+            'CALLS = []\n\n\ndef hello(name):\n    CALLS.append(name)\n    return f"{len(CALLS)} {name}"\n',
+            "imported during the call",
+        ),
+    ],
+    ids=["a constant", "a default", "in the function", "getenv", "a class", "changed by the call"],
+)
+def test_what_the_source_of_such_a_module_does_not_tell_is_not_cached(
+    words: str, reason: str, lazy: Project, flujo: Flujo
+) -> None:
+    (lazy.root / "skills/known.py").write_text(LAZY["from a module"], "utf-8")
+    (lazy.root / "skills/words.py").write_text("import os\n" + words, "utf-8")
+    assert is_cached(lazy, flujo) is False
+    process = lazy.start("run", "known", "--input", '{"name": "Ada"}')
+    _, errors = process.communicate(timeout=120)
+    assert "FLJ417" in errors
+    assert reason in errors
+    assert why(flujo, "greet")["result"] == "miss"

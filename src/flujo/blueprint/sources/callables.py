@@ -184,8 +184,11 @@ def _check_origin(target: str, origin: str | None, allow: Sequence[str], *, list
 def is_installed(module: ModuleType | None) -> bool:
     """Return whether a module belongs to an installed package or to Python, not to the project."""
     file = getattr(module, "__file__", None)
-    if not file:
-        return True
+    return not file or is_installed_file(file)
+
+
+def is_installed_file(file: str) -> bool:
+    """Return whether a file belongs to an installed package or to Python."""
     path = Path(os.path.realpath(file))
     return any(path.is_relative_to(place) for place in _installed_places())
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from flujo.blueprint.sources.source_files import Source
 
+_IMPORTERS = ("import_module", "__import__")
 MOST = 2000
 """The maximum number of modules to follow."""
 
@@ -71,5 +72,17 @@ def _imports(data: bytes, package: str) -> Iterator[str]:
                 if base:
                     yield base
                 yield from (f"{base}.{each.name}" if base else each.name for each in names)
+            case ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called)) if called in _IMPORTERS:
+                yield from _named(node, package)
             case _:
                 pass
+
+
+def _named(call: ast.Call, package: str) -> Iterator[str]:
+    """Yield the name of the module that a call imports, if it is a constant."""
+    given = (*call.args, *(word.value for word in call.keywords))
+    texts = [each.value for each in given if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+    if texts and (name := texts[0].lstrip(".")):
+        level = len(texts[0]) - len(name)
+        above = (texts[1] if len(texts) > 1 else package).rsplit(".", level - 1)[0] if level else ""
+        yield ".".join(filter(None, [above, name]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import re
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ _READS_GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBAL
 _READS_ATTRIBUTE = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 _BETWEEN = frozenset({"CACHE", "PUSH_NULL", "EXTENDED_ARG"})
 """Instructions that may stand between the parts of a dotted name."""
+_IMPORTERS = frozenset({"import_module", "__import__"})
+_MODULE = re.compile(r"\.*[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 @functools.lru_cache(maxsize=4096)
@@ -23,17 +26,45 @@ def outside_names(code: CodeType) -> tuple[tuple[str, ...], ...]:
 
 
 @functools.lru_cache(maxsize=4096)
-def local_imports(code: CodeType) -> tuple[tuple[str, int], ...]:
-    """Return the modules that the code imports itself, each with the level of a relative import."""
-    found: set[tuple[str, int]] = set()
+def local_imports(code: CodeType, package: str) -> tuple[str, ...]:
+    """Return the modules that the code imports itself; `import_module` with a constant name counts.
+
+    Args:
+        code: the code of a function.
+        package: the package of its module, for relative imports.
+    """
+    found: set[str] = set()
     for one in _nested(code):
         level = 0
         for each in dis.get_instructions(one):
             if each.opname in ("LOAD_CONST", "LOAD_SMALL_INT") and isinstance(each.argval, int):
                 level = each.argval
             elif each.opname == "IMPORT_NAME":
-                found.add((each.argval, level))
-    return tuple(sorted(found))
+                found.add("." * level + each.argval)
+        if not _IMPORTERS.isdisjoint(one.co_names):
+            found |= {each for each in one.co_consts if isinstance(each, str) and _MODULE.fullmatch(each)}
+    return tuple(sorted({name for each in found if (name := _absolute(each, package))}))
+
+
+@functools.lru_cache(maxsize=4096)
+def imported_globals(code: CodeType) -> frozenset[str]:
+    """Return the global names that the code imports itself: `global tables; import tables`."""
+    found: set[str] = set()
+    for one in _nested(code):
+        before = ""
+        for each in dis.get_instructions(one):
+            if each.opname == "STORE_GLOBAL" and before in ("IMPORT_NAME", "IMPORT_FROM"):
+                found.add(each.argval)
+            before = each.opname
+    return frozenset(found)
+
+
+def _absolute(name: str, package: str) -> str:
+    """Return the name of a module; a dot at its start stands for the package, two for that above it."""
+    rest = name.lstrip(".")
+    level = len(name) - len(rest)
+    above = package.rsplit(".", level - 1)[0] if level else ""
+    return ".".join(filter(None, [above, rest]))
 
 
 def attribute_names(code: CodeType) -> frozenset[str]:

@@ -15,28 +15,23 @@ import enum
 import fractions
 import functools
 import inspect
-import logging
-import os
 import re
 import sys
-import threading
 import types
 import typing
 import uuid
 import zoneinfo
-from importlib import metadata
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from flujo.blueprint.sources.callables import is_installed
-from flujo.blueprint.sources.project_imports import imported_files
-from flujo.blueprint.sources.source_files import FileSource
 from flujo.domain import canonical
 from flujo.domain.models import AppResources, PipelineContext
 from flujo.exceptions import NotCacheable
-from flujo.services.binding.code_names import attribute_names, code_data, local_imports, outside_names
+from flujo.services.binding.code_names import code_data, imported_globals, local_imports, outside_names
+from flujo.services.binding.homes import READS_PROCESS, is_library, sources, version
+from flujo.services.binding.source_values import DO_NOT_DECIDE, changed_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,16 +66,6 @@ _PRINTED = (
 )
 """Types whose `repr` tells their whole value."""
 
-_DO_NOT_DECIDE = (
-    logging.Logger,
-    type(threading.Lock()),
-    type(threading.RLock()),
-    threading.Semaphore,
-    asyncio.Lock,
-    asyncio.Semaphore,
-)
-"""Types of objects that do not decide an answer."""
-
 _BASES = (object, BaseModel, PipelineContext, AppResources, typing.Generic, enum.Enum)
 """Classes outside the project from which a comparable class may inherit, beside the containers."""
 
@@ -91,7 +76,6 @@ _CONTAINERS = (
 )
 _FUNCTION_PARTS = (staticmethod, classmethod)
 _ANNOTATIONS = (types.GenericAlias, types.UnionType, type(typing.Union[int, None]), type(typing.List[int]))  # noqa: UP006, UP007 - their runtime types
-_READS_PROCESS = frozenset({"os.getenv", "posix.getcwd", "nt.getcwd", "posix.getlogin", "getpass.getuser"})
 _PLUMBING = frozenset(
     {"__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__", "__slots__"}
     | {"__abstractmethods__", "__parameters__", "__orig_bases__", "__match_args__", "__signature__"}
@@ -164,7 +148,7 @@ class _Walk:
                 return thing
             case str() | int() | float() | bytes() if type(thing) in _SCALARS:
                 return [type(thing).__name__, _printed(thing)]
-            case _ if isinstance(thing, _PRINTED) and _is_library(type(thing).__module__):
+            case _ if isinstance(thing, _PRINTED) and is_library(type(thing).__module__):
                 return [_name(type(thing)), ascii(thing)]
         if id(thing) in self._open:  # a cycle
             return ["around", len(self._open) - self._open[id(thing)]]
@@ -189,13 +173,13 @@ class _Walk:
 
     def _function(self, fn: types.FunctionType, where: str) -> Any:
         home = fn.__globals__.get("__name__", "")
-        if f"{home}.{fn.__qualname__}" in _READS_PROCESS:
+        if f"{home}.{fn.__qualname__}" in READS_PROCESS:
             raise self._refused(where, "reads the state of the process")
         own = ["function", code_data(fn.__code__)]
-        if _is_library(home):  # its own globals and defaults change only with its version
-            return [*own, _version(home), self._captured(fn, where)]
+        if is_library(home):  # its own globals and defaults change only with its version
+            return [*own, version(home), self._captured(fn, where)]
         given = [self._captured(fn, where), *self._given(fn, where)]
-        return [*own, *given, _sources(home), [*self._globals(fn, where), *self._imported(fn, where)]]
+        return [*own, *given, sources(home), [*self._globals(fn, where), *self._imported(fn, where)]]
 
     def _captured(self, fn: types.FunctionType, where: str) -> list[Any]:
         names = fn.__code__.co_freevars
@@ -215,8 +199,17 @@ class _Walk:
 
     def _globals(self, fn: types.FunctionType, where: str) -> Iterator[Any]:
         for chain in outside_names(fn.__code__):
-            if chain[0] in fn.__globals__:
+            if chain[0] in fn.__globals__ and not self._is_imported(fn, chain[0]):
                 yield [list(chain), self._chain(fn.__globals__[chain[0]], chain, where)]
+
+    def _is_imported(self, fn: types.FunctionType, name: str) -> bool:
+        """Return whether a global name stands for a module that the function imports itself, now or later."""
+        if name not in imported_globals(fn.__code__):
+            return False
+        value = fn.__globals__[name]
+        named = local_imports(fn.__code__, fn.__globals__.get("__package__") or "")
+        homes = [module for each in named if (module := sys.modules.get(each)) is not None]
+        return value is None or any(value is home or vars(home).get(name) is value for home in homes)
 
     def _chain(self, found: Any, chain: tuple[str, ...], where: str) -> Any:
         """Return the value of `module.name`, or of the global name itself."""
@@ -228,15 +221,15 @@ class _Walk:
         return self.of(found, f"`{read}`, which {where} reads")
 
     def _imported(self, fn: types.FunctionType, where: str) -> Iterator[Any]:
-        """Yield what a function reads of the project's modules that it imports itself."""
-        package = fn.__globals__.get("__package__") or ""
-        for name, level in local_imports(fn.__code__):
-            above = package.rsplit(".", level - 1)[0] if level else ""
-            module = sys.modules.get(".".join(filter(None, [above, name])))
-            for each in sorted(attribute_names(fn.__code__)):
-                if module is not None and each in vars(module):
-                    read = f"`{module.__name__}.{each}`, which {where} reads"
-                    yield [module.__name__, each, self.of(vars(module)[each], read)]
+        """Yield what counts of the modules that a function imports itself, beside their sources.
+
+        It is the same before and after the import, unless a module has values that its source does not tell.
+        """
+        for name in local_imports(fn.__code__, fn.__globals__.get("__package__") or ""):
+            if is_library(name):
+                yield [name, version(name)]
+        for name, value in changed_values(fn):
+            yield [name, self.of(value, f"`{name}`, which {where} reads")]
 
     def _method(self, method: types.MethodType, where: str) -> Any:
         own = f"the object of {where}"
@@ -244,7 +237,7 @@ class _Walk:
 
     def _builtin(self, fn: types.BuiltinFunctionType, where: str) -> Any:
         name = f"{fn.__module__}.{fn.__qualname__}"
-        if name in _READS_PROCESS:
+        if name in READS_PROCESS:
             raise self._refused(where, "reads the state of the process")
         bound = fn.__self__
         own = None if bound is None or isinstance(bound, types.ModuleType) else self.of(bound, where)
@@ -277,13 +270,13 @@ class _Walk:
     # Classes and modules ----------------------------------------------------------------------------------
 
     def _class(self, kind: type, where: str) -> Any:
-        if _is_library(kind.__module__):
-            return ["class", _name(kind), _version(kind.__module__)]
+        if is_library(kind.__module__):
+            return ["class", _name(kind), version(kind.__module__)]
         bases = [self.of(base, where) for base in kind.__bases__]
-        return ["class", _name(kind), _sources(kind.__module__), bases, list(self._members(kind, where))]
+        return ["class", _name(kind), sources(kind.__module__), bases, list(self._members(kind, where))]
 
     def _members(self, kind: type, where: str) -> Iterator[Any]:
-        if type(kind) not in (type, enum.EnumMeta) and not _is_library(type(kind).__module__):
+        if type(kind) not in (type, enum.EnumMeta) and not is_library(type(kind).__module__):
             yield ["metaclass", self.of(type(kind), where)]
         if issubclass(kind, enum.Enum):
             yield [[name, self.of(member.value, where)] for name, member in kind.__members__.items()]
@@ -302,8 +295,8 @@ class _Walk:
         return None if absent else [self.of(value, where)]
 
     def _module(self, module: types.ModuleType, where: str) -> Any:
-        if _is_library(module.__name__):
-            return ["module", module.__name__, _version(module.__name__)]
+        if is_library(module.__name__):
+            return ["module", module.__name__, version(module.__name__)]
         raise self._refused(where, f"is the module `{module.__name__}`, used as a value")
 
     def _annotation(self, hint: Any, where: str) -> Any:
@@ -323,7 +316,7 @@ class _Walk:
             raise self._refused(where, f"raised {type(error).__name__}") from error
         if inspect.iscoroutine(value):
             value.close()
-        return ["declared", own, _sources(home), self.of(value, where)]
+        return ["declared", own, sources(home), self.of(value, where)]
 
     def _enum(self, member: enum.Enum, where: str) -> Any:
         return ["member", self.of(type(member), where), member.name, self.of(member.value, where)]
@@ -401,7 +394,7 @@ _WAYS: tuple[tuple[Any, Callable[[_Walk, Any, str], Any]], ...] = (
     ((typing.TypeVar, typing.ForwardRef, type(typing.Any)), _Walk._without_effect),
     (enum.Enum, _Walk._enum),
     (re.Pattern, _Walk._pattern),
-    (_DO_NOT_DECIDE, _Walk._without_effect),
+    (DO_NOT_DECIDE, _Walk._without_effect),
     (types.MappingProxyType, _Walk._container),
 )
 
@@ -454,7 +447,7 @@ def _is_comparable(kind: type) -> bool:
         if each in known or each.__module__ in ("abc", "typing", "typing_extensions"):
             continue
         is_data = "__dataclass_fields__" in vars(each) or issubclass(each, BaseModel)
-        if _is_library(each.__module__) and not is_data:
+        if is_library(each.__module__) and not is_data:
             return False
         if not is_data and not _has_source(each):
             return False
@@ -480,53 +473,3 @@ def _is_made(name: str, value: Any, kind: type) -> bool:
 
 def _name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
-
-
-# Homes ----------------------------------------------------------------------------------------------------
-
-
-@functools.lru_cache(maxsize=4096)
-def _is_library(module: str) -> bool:
-    """Return whether a module belongs to Python, to Flujo or to an installed package."""
-    top = module.partition(".")[0]
-    if top == "__main__":
-        return False
-    if top == "flujo" or top in sys.builtin_module_names or top in sys.stdlib_module_names:
-        return True
-    found = sys.modules.get(module)
-    return getattr(found, "__file__", None) is not None and is_installed(found)
-
-
-@functools.lru_cache(maxsize=512)
-def _version(module: str) -> str:
-    """Return the version of the package of a module; of Python for a module of its own."""
-    top = module.partition(".")[0]
-    if top in sys.stdlib_module_names:
-        return f"python {sys.version_info.major}.{sys.version_info.minor}"
-    for name in (top, *_distributions().get(top, ())):
-        try:
-            return f"{name} {metadata.version(name)}"
-        except metadata.PackageNotFoundError:
-            continue
-    return top
-
-
-@functools.cache
-def _distributions() -> typing.Mapping[str, list[str]]:
-    return metadata.packages_distributions()
-
-
-@functools.lru_cache(maxsize=1024)
-def _sources(module: str) -> Any:
-    """Return the digest of a module's source and of the project's modules that it imports, as first read."""
-    file = getattr(sys.modules.get(module), "__file__", None)
-    if file is None or _is_library(module):
-        return None
-    path = Path(os.path.realpath(file))
-    if module == "__main__":
-        root, name = path.parent, path.stem
-    else:
-        inner = module.count(".") + (path.stem == "__init__")
-        root, name = path.parents[inner], module
-    files = imported_files(name, FileSource(root))
-    return canonical.digest(canonical.encode(files))
