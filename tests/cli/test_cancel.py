@@ -123,13 +123,18 @@ def start(held: Project, flujo: Flujo, how: str) -> warm.Popen:
     held.blueprint("held", BLUEPRINT % STEPS[how])
     assert flujo("migrate").exit_code == 0
     process = held.start("run", "held")
+    begin(held, process)
+    return process
+
+
+def begin(held: Project, process: warm.Popen) -> None:
+    """Wait until the held step of a process has begun."""
     until = time.monotonic() + 60
     waiting: Path = held.root / "waiting"
     while not waiting.exists():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < until
         time.sleep(0.01)
-    return process
 
 
 @pytest.mark.guarantee("G5")
@@ -165,3 +170,40 @@ def test_a_call_that_was_sent_is_listed_as_in_doubt(held: Project, flujo: Flujo)
     assert "in doubt: `hold` called `skills.held:charges`" in err
     shown: Any = json.loads(flujo("tasks", "show", "@last", "--json").stdout)
     assert [call["path"] for call in shown["in_doubt"]] == ["hold"]
+
+
+@pytest.mark.parametrize("verb", ["run", "resume"])
+def test_the_json_of_the_cancelled_process_lists_the_calls_in_doubt(
+    verb: str, held: Project, flujo: Flujo
+) -> None:
+    asks = "  - {kind: hitl, name: ask, message: 'go on?'}\n" if verb == "resume" else ""
+    held.blueprint("held", BLUEPRINT % (asks + STEPS["call"]))
+    assert flujo("migrate").exit_code == 0
+    if verb == "run":
+        process = held.start("run", "held", "--json")
+    else:
+        assert flujo("run", "held", "--paused-ok").exit_code == 0
+        assert flujo("tasks", "resume", "@last", "--input", "yes", "--detach").exit_code == 0
+        process = held.start("resume", "@last", "--json")
+    begin(held, process)
+    cancelled: Any = json.loads(flujo("tasks", "cancel", "@last", "--json").stdout)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1, err
+    shown: Any = json.loads(flujo("tasks", "show", "@last", "--json").stdout)
+    assert [call["tool"] for call in shown["in_doubt"]] == ["skills.held:charges"]
+    assert json.loads(out)["in_doubt"] == cancelled["in_doubt"] == shown["in_doubt"]
+    assert json.loads(out)["status"] == "cancelled"
+    again: Any = json.loads(flujo("run", "held", "--run-id", shown["run_id"], "--json").stdout)
+    assert again["in_doubt"] == shown["in_doubt"]
+
+
+def test_the_json_of_a_failed_run_and_of_a_completed_one_lists_calls_in_doubt(
+    held: Project, flujo: Flujo
+) -> None:
+    held.blueprint("held", BLUEPRINT % STEPS["call"].replace("effect:", "config: {timeout_s: 0.2}, effect:"))
+    stopped: Any = json.loads(flujo("run", "held", "--json").stdout)
+    shown: Any = json.loads(flujo("tasks", "show", "@last", "--json").stdout)
+    assert [call["path"] for call in shown["in_doubt"]] == ["hold"]
+    assert stopped["in_doubt"] == shown["in_doubt"]
+    held.blueprint("held", BLUEPRINT % "  - {name: plain, call: 'skills.work:note', with: {text: plain}}")
+    assert json.loads(flujo("run", "held", "--json").stdout)["in_doubt"] == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flujo.cli.invocation import Invocation
     from flujo.cli.terminal import Terminal
     from flujo.domain.models import PipelineResult
-    from flujo.domain.run import Pause
+    from flujo.domain.run import Intent, Pause
     from flujo.services.runs.execution import Stop
     from flujo.services.workspace import Workspace
 
@@ -136,6 +136,7 @@ def result_data(result: PipelineResult[Any, Any]) -> dict[str, Any]:
         "pauses": [pause_data(pause) for pause in result.pauses],
         "usage": formatting.usage_data(result.usage),
         "unconfirmed": formatting.usage_data(result.unconfirmed),
+        "in_doubt": calls_data(result.in_doubt),
         "steps": [
             {
                 "path": step.path,
@@ -148,6 +149,13 @@ def result_data(result: PipelineResult[Any, Any]) -> dict[str, Any]:
             for step in result.steps
         ],
     }
+
+
+def calls_data(calls: Sequence[Intent]) -> list[dict[str, Any]]:
+    """Return calls whose outcome is not recorded as JSON data."""
+    return [
+        {"path": call.path, "tool": call.tool, "key": call.key, "sent_at": call.sent_at} for call in calls
+    ]
 
 
 def pause_data(pause: Pause) -> dict[str, Any]:

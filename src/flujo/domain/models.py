@@ -15,7 +15,7 @@ from typing_extensions import TypeVar  # with defaults, which `typing` has since
 
 from flujo.domain.context_references import ContextReference as ContextReference  # the manual's import path
 from flujo.domain.journal import ErrorInfo, RunId
-from flujo.domain.run import Pause, RunStatus
+from flujo.domain.run import Intent, Pause, RunStatus
 from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import ResourcesMissing, SettingsError
 
@@ -101,6 +101,8 @@ class PipelineResult(BaseModel, Generic[Out, Ctx]):
     error: ErrorInfo | None = None
     pauses: tuple[Pause, ...] = ()
     """The open questions of a paused run."""
+    in_doubt: tuple[Intent, ...] = ()
+    """The calls of a run that has stopped which were sent and whose outcome is not recorded."""
     note: str = ""
     """A note: why the run was not continued in this process, or which calls a cancellation left in doubt."""
 

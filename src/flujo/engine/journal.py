@@ -287,6 +287,11 @@ class Journal:
         self._intents = {**(self._intents or {}), intent.path: intent}
         self._made_here.add(intent.path)
 
+    @property
+    def may_have_called(self) -> bool:
+        """Whether a call was announced in this process, or may have been in an earlier one."""
+        return self._resumed or bool(self._intents)
+
     async def intent(self, path: StepPath) -> Intent | None:
         """Return the latest call of the step at `path`, or None."""
         if self._intents is None:

@@ -197,7 +197,7 @@ def cancel(
 ) -> None:
     """Cancel a run. The process that executes it stops it; without one, this command does."""
     from flujo.cli.listing import run_data
-    from flujo.cli.run_command import in_workspace
+    from flujo.cli.run_command import calls_data, in_workspace
     from flujo.services.inspection.task_client import TaskClient
     from flujo.services.runs import blueprint_runs
 
@@ -210,7 +210,7 @@ def cancel(
 
     detail = in_workspace(invocation, work)
     if as_json:
-        invocation.terminal.json({**run_data(detail.task), "in_doubt": _calls_data(detail)})
+        invocation.terminal.json({**run_data(detail.task), "in_doubt": calls_data(detail.in_doubt)})
     else:
         _show_cancelled(invocation.terminal, detail)
 
@@ -237,13 +237,6 @@ def _show_calls(terminal: "Terminal", detail: "TaskDetail") -> None:
 
     for call in detail.in_doubt:
         terminal.say(in_doubt(call))
-
-
-def _calls_data(detail: "TaskDetail") -> list[dict[str, Any]]:
-    return [
-        {"path": call.path, "tool": call.tool, "key": call.key, "sent_at": call.sent_at}
-        for call in detail.in_doubt
-    ]
 
 
 def _answer(
@@ -342,7 +335,7 @@ def _show(terminal: "Terminal", detail: "TaskDetail") -> None:
 
 def _detail_data(detail: "TaskDetail") -> dict[str, Any]:
     from flujo.cli.listing import run_data
-    from flujo.cli.run_command import pause_data
+    from flujo.cli.run_command import calls_data, pause_data
     from flujo.cli.trace_rendering import acts_data, node_data
 
     return {
@@ -353,7 +346,7 @@ def _detail_data(detail: "TaskDetail") -> dict[str, Any]:
         "error": detail.error.to_json() if detail.error else None,
         "states": dict(detail.states),
         "pauses": [{**pause_data(pause), "open": pause.is_open} for pause in detail.pauses],
-        "in_doubt": _calls_data(detail),
+        "in_doubt": calls_data(detail.in_doubt),
         "acts": acts_data(detail.acts),
         "trace": node_data(detail.trace),
     }

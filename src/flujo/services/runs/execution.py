@@ -198,7 +198,7 @@ class Execution:
             used = journal.usage if journal else record.usage
             await self.sink(RunEnded(record.run_id, RunStatus.CANCELLED, used))
         result = await standing(self.runtime, await store.run(record.run_id))
-        calls = map(in_doubt, await unresolved(store, record.run_id))
+        calls = map(in_doubt, result.in_doubt)
         facts = {"steps": tuple(map(_step_result, ended)), "note": "\n".join(calls)}
         return result.model_copy(update=facts), False
 
@@ -231,6 +231,9 @@ class Execution:
         await run.emit(RunEnded(record.run_id, move.status, journal.usage))
         held = NOTHING if budget is None else budget.held
         result = self._result(record, journal, run.ended, outcome, move, held)
+        if not result.success and journal.may_have_called:
+            calls = await unresolved(runtime.store, record.run_id)
+            result = result.model_copy(update={"in_doubt": calls})
         return result, answered and move.status is RunStatus.PAUSED
 
     async def _budget(self, record: RunRecord, journal: Journal) -> Budget | None:
@@ -280,6 +283,7 @@ async def result_of(store: JournalSource, record: RunRecord) -> PipelineResult[A
         unconfirmed=ledger.unconfirmed,
         error=None if record.error is None else read_error(record.error),
         pauses=tuple(pause for pause in pauses if pause.is_open),
+        in_doubt=() if record.status is RunStatus.RUNNING else await unresolved(store, record.run_id),
     )
 
 
