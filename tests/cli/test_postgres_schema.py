@@ -107,7 +107,7 @@ def test_every_command_works_in_the_named_schema(
     assert schemas(on_postgres) == {"public": own, mine: own}
 
 
-def test_two_projects_in_one_database_do_not_see_each_other_s_runs(
+def test_two_projects_with_a_schema_each_see_only_their_own_runs(
     on_postgres: str, project: Project, flujo: Flujo
 ) -> None:
     for schema in ("team_a", "team_b"):
