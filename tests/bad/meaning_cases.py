@@ -171,6 +171,32 @@ NAMES = [
         line=13,
     ),
     Case(
+        "a-counter-that-may-get-a-fraction",
+        loop("    until: loop.n % 2 == 1\n    carry: {n: {initial: 0, next: loop.n + 0.5}}\n"),
+        "FLJ206",
+        "`%` does not take a number with a fraction and a whole number, for some of the possible values",
+        "%",
+        line=12,
+        severity="warning",
+    ),
+    Case(
+        "save-of-a-possible-null",
+        step(
+            "agent: sorter, save: {label: 'output.score > 1 ? dyn(null) : dyn(1)', count: 'get(input, \"note\", null)'}"
+        ),
+        "FLJ215",
+        "returns `null` or `string`",
+        None,
+    ),
+    Case(
+        "save-of-another-type-of-several",
+        step("agent: sorter, save: {label: 'get(input, \"note\", null)'}"),
+        "FLJ215",
+        "may return `null`",
+        None,
+        severity="warning",
+    ),
+    Case(
         "impossible-branch",
         "  - kind: conditional\n    name: way\n    switch: steps.sort.output.label\n    branches: {bugs: []}\n    default: []\n",
         "FLJ218",

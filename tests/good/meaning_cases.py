@@ -32,6 +32,11 @@ GOOD = {
         '    output: "{{ steps.try.output.label }} {{ loop.best }}"\n'
     )
     + "  - {name: b, agent: sorter, when: '!steps.again.exhausted', input: '{{ steps.again.output }}'}\n",
+    "a-counter-that-stays-whole": HEAD
+    + loop(
+        "    until: loop.n % 2 == 1 && loop.n * 0.5 > 1.0\n    max_iterations: 5\n"
+        "    carry: {n: {initial: 0, next: loop.n + loop.more}, more: {initial: 1, next: steps.try.output.score}}\n"
+    ),
     "nested-loops": HEAD + "  - kind: loop\n    name: outer\n    until: 'steps.inner.exhausted'\n    steps:\n"
     "      - kind: loop\n        name: inner\n        until: steps.x.output.score > 1\n        steps: [{name: x, agent: sorter, input: '{{ loop.index }}'}]\n",
     "save-and-append": HEAD

@@ -261,7 +261,7 @@ def test_a_possible_null_in_a_condition_or_a_text_is_a_warning() -> None:
         ("input.text > 3", ">", "`>` does not take text and a whole number", "int(text)"),
         ("steps.sort.output.label == 3", "==", "`==` does not take text and a whole number", None),
         (
-            "input.count + 1.5",
+            "size(input.text) + 1.5",
             "+",
             "`+` does not take a whole number and a number with a fraction",
             "double(n)",
@@ -446,6 +446,8 @@ NUMBER = {"type": "number"}
     ("source", "schema"),
     [
         ("input.x * 2", NUMBER),
+        ("input.n * 1.5", NUMBER),
+        ("input.n > 1.5", FLAG),
         ("input.x * 1.5", NUMBER),
         ("input.x / input.n", NUMBER),
         ("-input.x", NUMBER),
@@ -527,7 +529,7 @@ SEVERAL: Any = {
 }
 
 
-def test_two_results_of_different_types_are_no_collection() -> None:
+def test_in_reports_two_results_of_different_types() -> None:
     (problem,) = check_expression("input.x in (input.yes ? input.x : input.text)", SEVERAL).problems
     assert problem.message.startswith("`in` does not take")
 

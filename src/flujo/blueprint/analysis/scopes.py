@@ -24,6 +24,7 @@ from flujo.blueprint.schemas.algebra import (
     Schema,
     closed,
     kind_of,
+    types,
     union,
 )
 from flujo.blueprint.schemas.shapes import element, shape
@@ -132,7 +133,7 @@ class Walk:
             case doc.LoopStep():
                 # Only the declared output of the previous iteration is known: the body is not visited yet.
                 last = self._declared(step.steps[-1], (*path, "steps", len(step.steps) - 1))
-                loop = _loop(step, scope) if is_known else None
+                loop = self._loop(step, path, scope) if is_known else None
                 inner = replace(
                     inner, previous=union((scope.previous, last)), names={**scope.names, "loop": loop}
                 )
@@ -147,6 +148,29 @@ class Walk:
             case _:
                 pass
         return lambda _name: inner
+
+    def _loop(self, step: doc.LoopStep, path: Path, scope: Scope) -> Schema:
+        """Return the schema of `loop`: each variable has the type of its initial value.
+
+        A whole number stays one if its `next` is one, by the outputs that the body declares. Otherwise it may
+        become any number.
+        """
+        places = [(one, (*path, "steps", index)) for index, one in enumerate(step.steps)]
+        outputs = {one.name: closed({"output": self._declared(one, place)}) for one, place in places}
+        last = self._declared(*places[-1])
+        tree = scope.tree()
+        first = {name: schema_of(carry.initial, tree) for name, carry in step.carry.items()}
+        whole = {name for name, schema in first.items() if types(schema) == {"integer"}}
+        while True:
+            kinds = {name: INTEGER if name in whole else kind_of(one) for name, one in first.items()}
+            loop = closed({"index": INTEGER, **kinds})
+            end = replace(
+                scope, previous=last, steps={**scope.steps, **outputs}, names={**scope.names, "loop": loop}
+            )
+            stay = {name for name in whole if types(_next(step.carry[name], end)) == {"integer"}}
+            if stay == whole:
+                return loop
+            whole = stay
 
     def _over(self, step: doc.MapStep, scope: Scope) -> Schema:
         if looks_like_target(step.over):
@@ -333,9 +357,8 @@ def _graph(step: doc.StateMachineStep) -> Graph:
     return Graph(step.initial, step.final, ways)
 
 
-def _loop(step: doc.LoopStep, scope: Scope) -> Schema:
-    kinds = {name: kind_of(schema_of(carry.initial, scope.tree())) for name, carry in step.carry.items()}
-    return closed({"index": INTEGER, **kinds})
+def _next(carry: doc.Carry, end: Scope) -> Schema:
+    return None if looks_like_target(carry.next) else check_expression(carry.next, end.tree()).schema
 
 
 def _filled(output: Any, end: Scope) -> Schema:

@@ -359,8 +359,9 @@ class _Walk:
     def _result(self, node: Node, shapes: list[Shape]) -> Shape:
         """Return the shape of a call's value; report an operator or a function that may fail.
 
-        CEL checks the whole expression with one type for each name, and takes a number or one of several
-        types for any value; see `Shape.cel`. Here the call is checked with every type of its operands.
+        In CEL's check of the whole expression, a number or a value of several types counts as any value; see
+        `Shape.cel`. Here the call is checked with every type of its operands, and takes an int and a float
+        together as `arithmetic` does.
         """
         if node.name == "_+_" and all(one.kind == "array" and not one.nullable for one in shapes):
             return _array(either([element(one) for one in shapes]))
@@ -540,7 +541,7 @@ def _applied(call: Node, kinds: tuple[str, ...]) -> Shape:
     """
     given = set(kinds)
     match call.name:
-        # CEL's check takes null for a timestamp.
+        # CEL's check accepts null where it accepts a timestamp.
         case name if "null" in given and name not in {"_?_:_", *_NULL_IS_FINE}:
             raise _no_overload(call, kinds)
         case "get" if kinds[0] in {"map", "null", "dyn"} and kinds[1] in {"string", "dyn"}:

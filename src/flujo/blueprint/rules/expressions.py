@@ -44,7 +44,7 @@ WRONG_TYPE = rule(
     "expression-type",
     "An expression returns or compares values of the wrong type",
     finds="A condition that is not a boolean, a comparison of text with a number, an operator or a "
-    "function with arguments of the wrong type.",
+    "function with arguments of the wrong type. A warning if only some possible types are wrong.",
     why="CEL does not convert types implicitly, so this fails at run time.",
     example=f"{_IF}'steps.sort.output.label', then: []}}",
     instead=f"{_IF}'steps.sort.output.label == \"bug\"', then: []}}",

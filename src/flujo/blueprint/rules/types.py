@@ -36,7 +36,7 @@ CONTEXT_TYPE = rule(
     "FLJ215",
     "context-type",
     "A step saves a value of the wrong type",
-    finds="An expression of `save:` whose type is known and differs from the field's.",
+    finds="An expression of `save:` whose type differs from the field's, or may differ (a warning).",
     why="The run would fail after the step has been paid for.",
     example="context_schema: {properties: {count: {type: integer}}}\n"
     "steps:\n  - {name: sort, agent: a, save: {count: output}}",
@@ -79,20 +79,24 @@ def _saved_type(
             return
         wanted = types(field.get("items")) if isinstance(field, dict) else frozenset()
     given = _checked_types(unit, visit, path)
-    if given and wanted and not given & widened(wanted):
+    others = given - (wanted | {"integer"} if "number" in wanted else wanted)
+    if wanted and others:
+        fits = bool(given & widened(wanted))
         yield CONTEXT_TYPE.at(
             unit.span(*path),
-            f"{source!r} returns {one_of(sorted(given))}, but the context's {path[-1]!r} is "
-            f"{one_of(sorted(wanted))}",
+            f"{source!r} {'may return' if fits else 'returns'} {one_of(sorted(others))}, but the context's "
+            f"{path[-1]!r} is {one_of(sorted(wanted))}",
             hint="convert it in the expression, or change the field's type",
+            severity=Severity.WARNING if fits else Severity.ERROR,
         )
 
 
 def _checked_types(unit: Unit, visit: Visit, path: Path) -> frozenset[str]:
-    """Return the schema of the expression at `path` or directly below it; None for a callable."""
+    """Return the types of the expression at `path` or directly below it; none for a callable."""
     for place in unit.places[visit.path]:
         if place.path[: len(path)] == path and not place.names_callable:
-            return types(place.checked.schema)
+            may_be = shape(place.checked.schema).alternatives()
+            return frozenset(one.kind for one in may_be if one.kind is not None)
     return frozenset()
 
 

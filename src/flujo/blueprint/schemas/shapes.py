@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 _MAX_REFS = 16
 _KINDS = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
-_CEL = {"string": "string", "integer": "int", "boolean": "bool", "null": "null"}
-SCALARS = frozenset({*_CEL, "number"})
+_CEL = {"string": "string", "boolean": "bool", "null": "null"}
+_NUMBERS = {"integer": "int", "number": "double"}
+SCALARS = frozenset({*_CEL, *_NUMBERS})
 _WORDS = {
     "string": "text",
     "integer": "a whole number",
@@ -82,8 +83,8 @@ class Shape:
         found: dict[str, None] = {}
         for one in self.alternatives():
             match one.kind:
-                case "number":
-                    found["double"] = None
+                case "integer" | "number":
+                    found[_NUMBERS[one.kind]] = None
                 case "array":
                     items = element(one).cel_types()
                     found |= {f"list({'dyn' if '(' in each else each})": None for each in items}
@@ -92,8 +93,8 @@ class Shape:
         return tuple(found) or ("dyn",)
 
     def cel(self) -> str:
-        """Return the CEL type: `dyn` for a value that may be null, of several types, or a fraction."""
-        if self.nullable or self.kind in {None, "number"}:
+        """Return the CEL type: `dyn` for a number and for a value that may be null or of several types."""
+        if self.nullable or self.kind is None:
             return "dyn"
         if self.kind == "object":
             return "map"
@@ -125,7 +126,7 @@ class Trail:
     missing: int | None = None
     null: int | None = None
     other: int | None = None
-    """The part that may be neither a map nor null, if the chain goes on; `end` is its shape."""
+    """The part that may be neither a map nor null, if a part follows; `end` is its shape."""
 
 
 def shape(schema: Any, documents: tuple[Any, ...] = ()) -> Shape:
