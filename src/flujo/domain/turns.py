@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 LOOK_S = 0.1
 """How often a waiting task looks whether the holder's loop still runs."""
@@ -27,12 +27,19 @@ class Turn:
         self._waiting: set[asyncio.Future[None]] = set()
 
     @asynccontextmanager
-    async def taken(self) -> AsyncIterator[None]:
-        """Wait for the turn, and hold it."""
+    async def taken(
+        self, waiting_in: Callable[[Awaitable[Any]], Awaitable[Any]] | None = None
+    ) -> AsyncIterator[None]:
+        """Wait for the turn, and hold it.
+
+        Args:
+            waiting_in: awaits the wait on behalf of the task; it may free meanwhile what the holder needs.
+        """
         me, loop = object(), asyncio.get_running_loop()
         while (waiting := self._take(me, loop)) is not None:
             try:
-                await asyncio.wait([waiting], timeout=LOOK_S)
+                wait = asyncio.wait([waiting], timeout=LOOK_S)
+                await (wait if waiting_in is None else waiting_in(wait))
             finally:
                 with self._lock:
                     self._waiting.discard(waiting)

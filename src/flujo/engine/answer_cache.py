@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.forks import renew_in_children
 from flujo.domain.turns import Turn
 from flujo.engine.journal import described
+from flujo.engine.places import without_place
 from flujo.governance.logs import logger
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from flujo.domain.ports import CacheBackend
+    from flujo.engine.places import Place
     from flujo.exceptions import NotCacheable
 
     Caller: TypeAlias = Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]
@@ -89,13 +92,16 @@ class AnswerCache:
             _log.warning("an answer could not be written to the cache: %s", described(error))
 
     @asynccontextmanager
-    async def alone(self, key: str) -> AsyncIterator[None]:
-        """Admit one caller of `key` at a time, so that later ones find the answer of the first."""
+    async def alone(self, key: str, place: Place | None = None) -> AsyncIterator[None]:
+        """Admit one caller of `key` at a time, so that later ones find the answer of the first.
+
+        A caller that waits frees its `place`: the first caller may need one after the wait before a retry.
+        """
         with self._lock:
             turn, callers = self._turns.get(key, (Turn(), 0))
             self._turns[key] = turn, callers + 1
         try:
-            async with turn.taken():
+            async with turn.taken(partial(without_place, place)):
                 yield
         finally:
             with self._lock:

@@ -19,7 +19,8 @@ from flujo.engine.attempt import Attempt
 from flujo.engine.call_layers import answer
 from flujo.engine.foreign_code import abandoned
 from flujo.engine.journal import STOPS_THE_WALK, encoded, error_info, foreign_text
-from flujo.engine.limits import budget_hit, cut_off, remember, timed_out, without_place
+from flujo.engine.limits import budget_hit, cut_off, remember, timed_out
+from flujo.engine.places import without_place
 from flujo.exceptions import ModelUnavailable, PausedException, PipelineAbortSignal, UsageLimitExceeded
 
 if TYPE_CHECKING:
@@ -263,7 +264,7 @@ async def retried(
         asked_s = cause.retry_after_s if isinstance(cause, ModelUnavailable) else None
         delay = policy.delay_s(failures, frame.run.random.fraction(), asked_s=asked_s)
         await frame.tell(StepRetried(path, number, outcome.error, delay))
-        await without_place(frame.run.clock.sleep(delay))
+        await without_place(frame.place, frame.run.clock.sleep(delay))
         frame.require_going()
         number += 1
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical, merge
 from flujo.domain.outcomes import Aborted, Failure, Paused, Success
 from flujo.engine.journal import error_info
-from flujo.engine.limits import PLACES, Places
+from flujo.engine.places import Place, Places
 from flujo.exceptions import (
     AnswerUnbounded,
     CallInDoubt,
@@ -95,38 +95,40 @@ async def fan_out(
         StateError: the journal could not be read or written; the others are cancelled.
     """
     arrived: dict[int, BranchResult] = {}
-    places = Places(limit)
+    places = Places(limit, frame.place)
     stops = (Aborted, Failure) if stop_at_failure else (Aborted,)
     stopped = False
     broken: FlujoError | ControlSignal | None = None
     began = 0
     arriving = _arrive if one_entry else _pass
 
-    async def arrive(number: int, branch: Branch) -> None:
+    async def arrive(number: int, branch: Branch, place: Place) -> None:
         nonlocal broken, stopped
-        PLACES.set(places)
         try:
-            arrived[number] = await arriving(frame, kind, branch, run_body)
+            arrived[number] = await arriving(frame, kind, branch, run_body, place)
             stopped = stopped or isinstance(arrived[number].outcome, stops)
         except JournalConflict as conflict:
             broken, stopped = broken or conflict, True
         except (Exception, KeyboardInterrupt):
             frame.run.is_broken = True  # the group cancels the other branches
             raise
-        finally:
-            places.leave()
 
     try:
         async with aclosing(branches), asyncio.TaskGroup() as group:
             for number in count():
-                await places.take()
-                branch, error = (None, None) if stopped else await _next(branches)
-                if branch is None:
-                    broken, began = broken or error, number
-                    places.leave()  # a branch that waits before a retry needs one again
-                    break
-                frame.require_going()
-                group.create_task(arrive(number, branch))
+                place, task = Place(places), None
+                await place.begin()
+                try:
+                    branch, error = (None, None) if stopped else await _next(branches)
+                    if branch is None:
+                        broken, began = broken or error, number
+                        break
+                    frame.require_going()
+                    task = group.create_task(arrive(number, branch, place))
+                    task.add_done_callback(place.end)
+                finally:
+                    if task is None:
+                        place.end()
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
     if broken is not None:
@@ -152,9 +154,9 @@ async def _next(
         return None, error
 
 
-async def _arrive(frame: Frame, kind: str, branch: Branch, run_body: RunBody) -> BranchResult:
+async def _arrive(frame: Frame, kind: str, branch: Branch, run_body: RunBody, place: Place) -> BranchResult:
     """Return the outcome of one branch, from the journal if it is recorded."""
-    inner = frame.fork(branch.path, previous=branch.previous, names=branch.names)
+    inner = frame.fork(branch.path, place, previous=branch.previous, names=branch.names)
     fork = inner.scope.tree
     outcome: StepOutcome | None = inner.recorded(branch.path, kind)
     if outcome is None:
@@ -167,9 +169,9 @@ async def _arrive(frame: Frame, kind: str, branch: Branch, run_body: RunBody) ->
     return BranchResult(branch.name, outcome, merge.diff(fork, inner.scope.tree))
 
 
-async def _pass(frame: Frame, _kind: str, branch: Branch, run_body: RunBody) -> BranchResult:
+async def _pass(frame: Frame, _kind: str, branch: Branch, run_body: RunBody, place: Place) -> BranchResult:
     """Return the outcome of a branch that has no journal entry."""
-    inner = frame.fork(branch.path, previous=branch.previous, names=branch.names)
+    inner = frame.fork(branch.path, place, previous=branch.previous, names=branch.names)
     return BranchResult(branch.name, await run_body(branch.body, inner), [])
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from flujo.engine.budget import Budget
     from flujo.engine.context_isolation import ContextScope
     from flujo.engine.journal import Journal
+    from flujo.engine.places import Place
 
     Work: TypeAlias = Callable[["Frame", StepPath], Awaitable[StepOutcome]]
     """Executes a step at a path."""
@@ -132,6 +133,8 @@ class Frame:
     """The timeouts of the enclosing composites."""
     budget: Budget | None = None
     """The budget of this body; None when nothing is limited."""
+    place: Place | None = None
+    """The place of the concurrent branch that this body is in; None outside of one."""
     last: BaseStep | None = None
     """The last step of the run, which needs no separate commit when there is no watcher."""
 
@@ -185,12 +188,15 @@ class Frame:
             since=self.since,
             limits=self.limits,
             budget=self.budget,
+            place=self.place,
         )
 
-    def fork(self, path: StepPath, *, previous: Any, names: Mapping[str, Any] | None = None) -> Frame:
-        """Return the frame of a concurrent body, whose writes to the context do not affect this frame."""
+    def fork(
+        self, path: StepPath, place: Place, *, previous: Any, names: Mapping[str, Any] | None = None
+    ) -> Frame:
+        """Return the frame of a concurrent branch, whose writes to the context do not affect this frame."""
         inner = self.inside(path, previous=previous, names=names)
-        inner.scope = self.scope.fork()
+        inner.scope, inner.place = self.scope.fork(), place
         return inner
 
     def advance(self, name: str, output: Any, facts: Mapping[str, Any]) -> None:

@@ -1,9 +1,8 @@
-"""Limits of time, concurrency and budget. One of time or budget interrupts steps and is not retried."""
+"""Limits of time and budget. They interrupt steps, and are not retried."""
 
 from __future__ import annotations
 
 import asyncio
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
@@ -59,49 +58,6 @@ def cut_off(step: BaseStep, frame: Frame, path: StepPath) -> EngineError:
         f"step {step.name!r} was interrupted: an enclosing step took longer than its `timeout_s`",
         hint="raise `config.timeout_s` of that step, or allow retries with its `config.max_retries`",
     )
-
-
-# Places --------------------------------------------------------------------------------------------------
-
-
-class Places:
-    """The places of concurrent branches. A branch that only waits leaves its place to another one."""
-
-    def __init__(self, limit: int) -> None:
-        self._free = max(1, limit)
-        self._left = asyncio.Event()
-
-    async def take(self) -> None:
-        """Wait for a free place, and take it."""
-        while self._free <= 0:
-            self._left.clear()
-            await self._left.wait()
-        self._free -= 1
-
-    def leave(self) -> None:
-        """Make the place of a branch free."""
-        self._free += 1
-        self._left.set()
-
-    async def while_left(self, waiting: Awaitable[None]) -> None:
-        """Wait without a place, then take one again."""
-        self.leave()
-        try:
-            await waiting
-            await self.take()
-        except BaseException:
-            self._free -= 1  # the branch ends now, above the limit if need be, and leaves its place then
-            raise
-
-
-PLACES: ContextVar[Places | None] = ContextVar("PLACES", default=None)
-"""The places of the innermost branches that the current task belongs to."""
-
-
-async def without_place(waiting: Awaitable[None]) -> None:
-    """Wait; a place among concurrent branches is free meanwhile."""
-    places = PLACES.get()
-    await (waiting if places is None else places.while_left(waiting))
 
 
 # Budget --------------------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ async def answered(
         _decide_to_work(frame, here, None, {"not_cached": error.message})
         return await work(), False
     missed, call = frame.run.journal.decision(here), partial(frame.call, path)
-    async with cache.alone(key.digest):
+    async with cache.alone(key.digest, frame.place):
         kept = None if missed else await cache.find(key.digest, call)
         if kept is not None and _fits(step, frame, kept):
             return Success(kept.output, facts={**kept.facts, "cached": True}), True

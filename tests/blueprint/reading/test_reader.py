@@ -1,6 +1,7 @@
 """Reading any bytes gives data with exact spans, or findings, never an exception."""
 
 import json
+from math import isnan
 from typing import Any
 
 import pytest
@@ -200,7 +201,7 @@ def _untyped(value: Any) -> Any:
         return [_untyped(inner) for inner in value]
     if isinstance(value, str):
         try:
-            return float(value)
+            return value if isnan(number := float(value)) else number
         except ValueError:
             return value
     return value

@@ -39,6 +39,7 @@ async def run(step: ImportStep, frame: Frame, path: StepPath, run_body: RunBody)
         since=frame.since,
         limits=frame.limits,
         budget=frame.budget,
+        place=frame.place,
     )
     return await run_body(step.pipeline, inner)
 
