@@ -95,6 +95,20 @@ def test_a_detached_answer_is_recorded_and_resume_takes_it_up(flujo: Flujo) -> N
     assert flujo("resume", "@last").stdout == "true\n"
 
 
+def test_a_detached_answer_names_the_files_that_differ_from_the_pinned_ones(
+    project: Project, flujo: Flujo
+) -> None:
+    flujo("run", "ask")
+    path = project.root / "blueprints/ask.yaml"
+    path.write_text(path.read_text("utf-8") + "# changed\n", "utf-8")
+    result = flujo("tasks", "resume", "@last", "-f", "ok=true", "--detach", "--json")
+    assert result.exit_code == 0
+    assert "on disk `blueprints/ask.yaml` differs from what this run was started with" in result.stderr
+    assert "on disk" not in result.stdout
+    resumed = flujo("resume", "@last")
+    assert "on disk `blueprints/ask.yaml` differs from what this run was started with" in resumed.stderr
+
+
 def test_a_question_that_is_not_asked_is_refused(flujo: Flujo) -> None:
     flujo("run", "ask")
     result = flujo("tasks", "resume", "@last:aprove", "-f", "ok=true")

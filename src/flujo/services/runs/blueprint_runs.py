@@ -17,10 +17,17 @@ from flujo.exceptions import ResumeConflict, StateError
 from flujo.services.runs.answers import record_answer
 from flujo.services.runs.changes import changed_files, kept_note, lost_paths, without_counts
 from flujo.services.runs.execution import cancelled, result_of
-from flujo.services.runs.run_services import RunServices, is_python, pinned_blueprint, require_tested
+from flujo.services.runs.run_services import (
+    RunServices,
+    is_python,
+    pinned_blueprint,
+    pinned_closure,
+    require_tested,
+)
 from flujo.services.runs.service import RESUMABLE, is_free, retry_act
 
 if TYPE_CHECKING:
+    from flujo.blueprint.closure import Closure
     from flujo.domain.acts import Actor
     from flujo.domain.journal import RunId
     from flujo.domain.ports import Clock, Sink
@@ -88,8 +95,8 @@ async def resume(
     else:
         blueprint = accepted
         require_tested(ws, record, accepted)
-        if say and (note := kept_note(record.run_id, ws.project.root, accepted.closure.files)):
-            say(note)
+        if say:
+            _note_changes(ws, accepted.closure, record, say)
     service = (await RunServices.of_project(ws)).of_pipeline(blueprint.pipeline, blueprint)
     return await service.resume(record.run_id, retry_failed=retry_failed, actor=actor, sink=sink, stop=stop)
 
@@ -165,6 +172,8 @@ async def answer(
     record = await store.find(run)
     await record_answer(store, record, pause_id, given, actor, kind=kind)
     if detach or is_python(record):
+        if say and not is_python(record):
+            _note_changes(ws, await pinned_closure(store, record), record, say)
         return await report_unclaimed(store, record)
     resuming = resume(ws, record.run_id, actor=actor, sink=sink, stop=stop, say=say)
     return await ignore_if_owned(store, record, resuming)
@@ -189,6 +198,12 @@ async def report_unclaimed(store: StateStore, record: RunRecord) -> Result:
         how = f"`{command('flujo', 'resume', record.run_id)}` in the project of blueprint {record.pipeline!r}"
     note = f"the answer is recorded; the process that executes the run resumes it, otherwise {how}"
     return result.model_copy(update={"note": note})
+
+
+def _note_changes(ws: Workspace, pinned: Closure, record: RunRecord, say: Say) -> None:
+    """Call `say` with a note when files on disk differ from those that the run has pinned."""
+    if note := kept_note(record.run_id, ws.project.root, pinned.files):
+        say(note)
 
 
 def _require_continuable(record: RunRecord, *, retry_failed: bool) -> None:

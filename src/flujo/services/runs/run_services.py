@@ -151,9 +151,14 @@ async def pinned_blueprint(ws: Workspace, store: BlobStore, record: RunRecord) -
             f"run {record.run_id} is of the pipeline {record.pipeline!r}, which is written in Python",
             hint="resume it where that pipeline is built: `await runner.resume_async(run_id)`",
         )
+    return ws.load_pinned(await pinned_closure(store, record))
+
+
+async def pinned_closure(store: BlobStore, record: RunRecord) -> Closure:
+    """Return the files of a blueprint as they were when the run was accepted."""
     manifest = (await store.blobs([record.closure]))[record.closure]
     files: Mapping[str, str] = canonical.decode(manifest)["files"]
-    return ws.load_pinned(Closure.load(manifest, await store.blobs(sorted(set(files.values())))))
+    return Closure.load(manifest, await store.blobs(sorted(set(files.values()))))
 
 
 def pinned_files(service: RunService) -> Mapping[str, bytes]:
