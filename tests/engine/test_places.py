@@ -128,7 +128,7 @@ def test_an_item_that_works_beside_a_waiting_branch_keeps_its_place() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_items_with_one_cache_key_do_not_wait_for_each_other_for_ever(seed: int) -> None:
+def test_items_with_one_cache_key_never_block_each_other(seed: int) -> None:
     loop = SimulatedLoop(seed)
     calls = 0
 

@@ -52,7 +52,7 @@ class Place:
         """How many of them wait; 1 when the branch itself waits."""
 
     async def begin(self) -> None:
-        """Wait for a free place, and take it for a new branch."""
+        """Wait for a free place, and let a new branch hold it."""
         await self._room()
         if (around := self._places.around) is not None:
             around._branches += 1
