@@ -64,6 +64,11 @@ BOOK = {
             ["the value fits more than one of `a value` or `object`"],
         ),
         (
+            {"oneOf": [{"properties": {}}, {"properties": {"a": True}}]},
+            {},
+            ["the value fits more than one of `object`"],
+        ),
+        (
             {"anyOf": [{"const": 1}, {"enum": ["a", "b"]}]},
             "c",
             ["the value must be `1` or `'a' | 'b'`, not a text: 'c'"],

@@ -109,7 +109,9 @@ def _has_fixed_fields(schema: dict[str, Any], value: dict[str, Any], root: Any) 
     fixed = []
     for name, each in schema.get("properties", {}).items():
         inner = _resolved(each, root)
-        options = inner.get("enum", [inner["const"]] if "const" in inner else None) if inner else None
+        if not isinstance(inner, dict):
+            continue
+        options = inner.get("enum", [inner["const"]] if "const" in inner else None)
         if options is not None and name in value:
             fixed.append(value[name] in options)
     return bool(fixed) and all(fixed)
