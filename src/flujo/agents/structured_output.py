@@ -185,11 +185,13 @@ class OutputReader:
             if self.level >= 1 and not self.is_text:
                 value, notes = self._validator.coerced(value)
             found = list(islice(self._validator.violations(value), 5))
+            if not found:
+                value = self._validator.declared(value)
         except Exception as error:  # references are resolved here; their errors share no class
             raise _rejected(text, f"the schema cannot be applied: {error}") from error
         if found:
             raise _rejected(text, "; ".join(found))
-        return Reading(self._validator.declared(value), repairs + notes)
+        return Reading(value, repairs + notes)
 
 
 def _around(answer: Answer) -> tuple[str, ...]:
