@@ -112,7 +112,7 @@ COVERED_BY = {
     "services/admin/type_export.py": "cli/commands/test_types.py",
     "services/binding/contexts.py": "services/binding/test_lazy_context.py",
     "services/binding/code_names.py": "services/binding/test_identity.py",
-    "services/binding/homes.py": "services/binding/test_identity.py",
+    "services/binding/module_origins.py": "services/binding/test_identity.py",
     "services/binding/source_values.py": "cli/commands/test_cache.py",
     "services/checks/type_compatibility.py": "services/checks/test_pipeline_checks.py",
     "services/inspection/graph_formats.py": "services/inspection/test_graph.py",

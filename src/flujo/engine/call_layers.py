@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, Ask, answered_by
@@ -35,13 +35,14 @@ class Layer(NamedTuple):
 class LeafCall:
     """The agent or callable of a leaf step with the layers that the step needs, found out once."""
 
-    __slots__ = ("agent", "detail", "is_enforced", "layers", "step")
+    __slots__ = ("agent", "detail", "is_enforced", "layers", "step", "who")
 
     def __init__(self, step: Step, binding: Binding) -> None:
         who = step.agent or step.call
         if who is None:
             raise ValueError(f"step {step.name!r} has neither `agent` nor `call`")
         self.step = step
+        self.who = who
         self.agent = binding.agent(who)
         self.is_enforced = _is_enforced(step, binding)
         """Whether each call is announced in the journal before it is made."""
@@ -122,7 +123,7 @@ async def answer(call: LeafCall, attempt: Attempt) -> None:
         raise asyncio.CancelledError  # the answer came too late
     attempt.detail = call.detail
     if reply.model is not None:
-        attempt.note(answered_by(cast("AgentSpec", step.agent or step.call), reply.model))
+        attempt.note(answered_by(call.who, reply.model))
     if reply.repairs:
         attempt.note({"repairs": list(reply.repairs)})
     attempt.output = reply.output

@@ -30,7 +30,7 @@ from flujo.domain import canonical
 from flujo.domain.models import AppResources, PipelineContext
 from flujo.exceptions import NotCacheable
 from flujo.services.binding.code_names import code_data, imported_globals, local_imports, outside_names
-from flujo.services.binding.homes import READS_PROCESS, is_library, sources, version
+from flujo.services.binding.module_origins import READS_PROCESS, is_library, sources, version
 from flujo.services.binding.source_values import DO_NOT_DECIDE, changed_values
 
 if TYPE_CHECKING:

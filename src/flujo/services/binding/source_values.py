@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import pydantic
 
 from flujo.services.binding.code_names import attribute_names, local_imports, outside_names
-from flujo.services.binding.homes import READS_PROCESS, is_library
+from flujo.services.binding.module_origins import READS_PROCESS, is_library
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
