@@ -58,7 +58,7 @@ What bounds it:
 def test_what_asks_a_model_says_what_bounds_it() -> None:
     told = _story("ticket_triage")
     assert "the model local:smollm2 as writer" in told
-    assert "budget: requests_limit 8" in told
+    assert "budget: requests_limit 16" in told
     assert "no budget of its own" not in told
     assert "sort: once more when it fails" in told
 
