@@ -10,6 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
+# The first of the two tests, in any order, downloads and installs the dependencies.
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -31,7 +34,6 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bin"
 
 
-@pytest.mark.timeout(600)
 def test_the_wheel_makes_a_project_that_validates_migrates_and_runs(installed: Path, tmp_path: Path) -> None:
     flujo = str(installed / "flujo")
     run(tmp_path, flujo, "init", "shop")
