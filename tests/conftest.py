@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import certifi
 import psycopg
 import pytest
 import sqlalchemy as sa
@@ -73,6 +74,27 @@ def no_skills_of_another_project() -> Iterator[None]:
     sys.path[:] = before
     for name in [name for name in sys.modules if name.partition(".")[0] == "skills"]:
         del sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The path of a file with one authority; the servers of these tests speak plain HTTP."""
+    end = "-----END CERTIFICATE-----\n"
+    file = tmp_path_factory.mktemp("authorities") / "one.pem"
+    file.write_text(certifi.contents().partition(end)[0] + end, encoding="utf-8")
+    return str(file)
+
+
+@pytest.fixture(autouse=True)
+def _few_authorities(
+    request: pytest.FixtureRequest, certificate: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let each client read one authority: reading all of them takes longer than most of these tests.
+
+    A test of the local model may download its weights, and needs them all.
+    """
+    if request.node.get_closest_marker("model") is None:
+        monkeypatch.setenv("SSL_CERT_FILE", certificate)
 
 
 @pytest.fixture(scope="session")
