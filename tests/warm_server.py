@@ -24,6 +24,7 @@ import selectors
 import signal
 import socket
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,14 @@ def preload() -> None:
     for module in pkgutil.walk_packages(flujo.__path__, "flujo."):
         if not module.name.startswith(("flujo.testing", "flujo.__main__")):
             importlib.import_module(module.name)
+    from flujo.state.sql import migrations
     from flujo.state.sql.statements import statements_for
     from flujo.state.sql.tables import SCHEMA
 
     for schema in (None, SCHEMA):
         statements_for(schema)
+    with tempfile.TemporaryDirectory() as folder:
+        migrations.migrate(f"sqlite:///{folder}/state.db")
     gc.collect()
     gc.freeze()  # so that a child neither looks through these objects nor copies their pages
 

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def database(store_uri: str) -> Iterator[Database]:
-    migrations.migrate(store_uri)
-    database = Database(store_uri)
+def database(empty_uri: str) -> Iterator[Database]:
+    migrations.migrate(empty_uri)
+    database = Database(empty_uri)
     yield database
     database.dispose()
 
@@ -165,14 +165,14 @@ async def test_a_sqlite_file_is_created_on_demand_with_owner_only_permissions(tm
     assert path.parent.stat().st_mode & 0o077 == 0
 
 
-async def test_an_older_sqlite_file_is_migrated_when_opened(sqlite_uri: str) -> None:
-    database = Database(sqlite_uri)
+async def test_an_older_sqlite_file_is_migrated_when_opened(empty_sqlite_uri: str) -> None:
+    database = Database(empty_sqlite_uri)
     with migrations.exclusively(database) as connection:  # a file with a foreign table
         connection.execute(sa.text("CREATE TABLE mine (x)"))
     database.dispose()
-    store = await SqlStateStore.open(sqlite_uri)
+    store = await SqlStateStore.open(empty_sqlite_uri)
     await store.aclose()
-    assert migrations.status(sqlite_uri).is_current
+    assert migrations.status(empty_sqlite_uri).is_current
 
 
 @pytest.mark.guarantee("G23")
