@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,16 +29,18 @@ PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 
 def texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Yield each text of a module that may be printed, with its line; docstrings are none."""
-    inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    nodes = list(ast.walk(tree))
+    inside = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
     documents = {
         id(node.value)
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
-    for node in ast.walk(tree):
+    without_text = inside | documents
+    for node in nodes:
         if isinstance(node, ast.JoinedStr):
             yield node.lineno, "".join(_part(part) for part in node.values)
-        elif isinstance(node, ast.Constant) and id(node) not in inside | documents:
+        elif isinstance(node, ast.Constant) and id(node) not in without_text:
             yield node.lineno, str(node.value)
 
 
@@ -51,22 +54,25 @@ def _part(part: ast.expr) -> str:
             return HOLE
 
 
-MESSAGES = [(f"{module}:{line}", text) for module, tree in modules().items() for line, text in texts(tree)]
+@cache
+def messages() -> list[tuple[str, str]]:
+    """Return each text of the source that may be printed, with its place."""
+    return [(f"{module}:{line}", text) for module, tree in modules().items() for line, text in texts(tree)]
 
 
 def test_a_value_is_inserted_into_a_command_by_the_function_that_quotes_it() -> None:
-    assert [(place, found) for place, text in MESSAGES for found in commands(text) if HOLE in found] == [], (
-        'use `{command("flujo", …)}`'
-    )
+    assert [
+        (place, found) for place, text in messages() for found in commands(text) if HOLE in found
+    ] == [], 'use `{command("flujo", …)}`'
 
 
 def test_a_command_in_a_message_stands_in_backticks() -> None:
-    bare = [(place, text) for place, text in MESSAGES if BARE.search(text)]
+    bare = [(place, text) for place, text in messages() if BARE.search(text)]
     assert [(place, text) for place, text in bare if text not in NAMES_OF_REPORTS] == []
 
 
 def test_a_constant_command_can_be_pasted() -> None:
-    found = [(place, each, danger(each)) for place, text in MESSAGES for each in commands(text)]
+    found = [(place, each, danger(each)) for place, text in messages() for each in commands(text)]
     assert found
     assert [each for each in found if each[2]] == []
 
@@ -74,7 +80,7 @@ def test_a_constant_command_can_be_pasted() -> None:
 def test_a_constant_command_exists_with_its_options() -> None:
     wrong = [
         (place, each, missing)
-        for place, text in MESSAGES
+        for place, text in messages()
         for each in commands(text)
         if each.startswith("flujo ") and (missing := _missing(shlex.split(each)[1:]))
     ]
