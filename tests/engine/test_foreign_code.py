@@ -280,6 +280,8 @@ class Stubborn:
         while True:
             try:
                 await asyncio.sleep(60)
+            except GeneratorExit:  # at the end of the process this loop would never end
+                raise
             except BaseException:  # noqa: BLE001 - on purpose
                 pass
 
