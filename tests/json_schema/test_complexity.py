@@ -10,6 +10,7 @@ from flujo.blueprint.reading.syntax_rules import SCHEMA_LIMIT
 from flujo.blueprint.schemas.checks import problems
 from flujo.blueprint.schemas.validator import compile_schema
 from flujo.exceptions import BlueprintError, OutputRejected
+from flujo.json_schema import complexity
 from flujo.json_schema.complexity import SchemaTooComplex, check_complexity
 from flujo.json_schema.validator import Validator
 
@@ -100,3 +101,17 @@ def test_ordinary_unions_and_recursive_schemas_are_accepted() -> None:
     compile_schema(schema).check(value, what="the value")
     many = {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "null"}, {"type": "integer"}]}}
     compile_schema(many).check(list(range(50_000)), what="the value")
+
+
+def test_each_reference_of_a_chain_is_followed_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    followed: list[str] = []
+    referred = complexity.referred
+
+    def counted(reference: Any, root: Any) -> Any:
+        followed.append(reference)
+        return referred(reference, root)
+
+    monkeypatch.setattr(complexity, "referred", counted)
+    links: dict[str, Any] = {f"a{index}": {"$ref": f"#/$defs/a{index + 1}"} for index in range(1_000)}
+    check_complexity({"$defs": {**links, "a1000": {"type": "string"}}, "$ref": "#/$defs/a0"})
+    assert len(followed) < 5 * len(links)

@@ -48,32 +48,34 @@ def check_complexity(schema: Any) -> None:
     Raises:
         SchemaTooComplex: more than `MAX_APPLIED` apply, or more than `MAX_NESTED` are inside each other.
     """
-    counts: dict[int, int] = {}
+    counts, ends = dict[int, int](), dict[int, Any]()
     waiting = [schema]
     while waiting:
         each = waiting.pop()
         if isinstance(each, dict):
-            _count(each, schema, counts, 0)
+            _count(each, schema, counts, ends, 0)
             waiting += (inner for key, inner in each.items() if key not in DATA)
         elif isinstance(each, list):
             waiting += each
 
 
-def _count(schema: dict[str, Any], root: Any, counts: dict[int, int], depth: int) -> int:
+def _count(
+    schema: dict[str, Any], root: Any, counts: dict[int, int], ends: dict[int, Any], depth: int
+) -> int:
     known = counts.get(id(schema))
     if known is not None:
         return known
     if depth > MAX_NESTED:
         raise SchemaTooComplex(f"more than {MAX_NESTED} schemas for one value are inside each other", schema)
     counts[id(schema)] = 1  # a cycle ends here
-    total = 1 + sum(_count(inner, root, counts, depth + 1) for inner in _applied(schema, root))
+    total = 1 + sum(_count(inner, root, counts, ends, depth + 1) for inner in _applied(schema, root, ends))
     if total > MAX_APPLIED:
         raise SchemaTooComplex(f"more than {MAX_APPLIED:,} schemas apply to one value", schema)
     counts[id(schema)] = total
     return total
 
 
-def _applied(schema: dict[str, Any], root: Any) -> Iterator[dict[str, Any]]:
+def _applied(schema: dict[str, Any], root: Any, ends: dict[int, Any]) -> Iterator[dict[str, Any]]:
     """Yield the schemas that apply to the same value as `schema`."""
     for keyword in ("allOf", "anyOf", "oneOf"):
         if isinstance(schema.get(keyword), list):
@@ -84,17 +86,24 @@ def _applied(schema: dict[str, Any], root: Any) -> Iterator[dict[str, Any]]:
     if isinstance(schema.get("dependentSchemas"), dict):
         yield from (each for each in schema["dependentSchemas"].values() if isinstance(each, dict))
     for keyword in ("$ref", "$dynamicRef"):
-        target = _end(referred(schema.get(keyword), root), root)
+        target = _end(referred(schema.get(keyword), root), root, ends)
         if isinstance(target, dict):
             yield target
 
 
-def _end(schema: Any, root: Any) -> Any:
-    """Return the schema at the end of a chain of references: it is as quick to check as a short one."""
+def _end(schema: Any, root: Any, ends: dict[int, Any]) -> Any:
+    """Return the schema at the end of a chain of references: it is as quick to check as a short one.
+
+    `ends` holds the end of each chain that has been followed, so that no reference is followed twice.
+    """
     passed: set[int] = set()
     while isinstance(schema, dict) and schema.keys() == {"$ref"} and id(schema) not in passed:
+        if id(schema) in ends:
+            schema = ends[id(schema)]
+            break
         passed.add(id(schema))
         schema = referred(schema["$ref"], root)
+    ends.update(dict.fromkeys(passed, schema))
     return schema
 
 
