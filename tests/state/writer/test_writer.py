@@ -153,14 +153,14 @@ async def test_a_cancelled_waiter_does_not_cut_a_commit(sql: SqlStateStore) -> N
 async def test_new_runs_wait_while_the_write_queue_is_full(sql: SqlStateStore) -> None:
     run = await sql.accept(new_run(), {})
     sql.writer.max_backlog = 5
-    queue = sql.writer._queue  # pyright: ignore[reportPrivateUsage]
+    queue = sql.writer._waiting  # pyright: ignore[reportPrivateUsage]
     with Held(sql):
         first = sql.write(writes(run, entry(1)))
         await asyncio.sleep(0.1)  # the writer is processing that one
         inside = [sql.write(writes(run, entry(seq))) for seq in range(2, 7)]
         outside = [asyncio.ensure_future(sql.accept(new_run(f"new-{n}"), {})) for n in range(20)]
         await asyncio.sleep(0.05)
-        assert queue.qsize() <= 6
+        assert len(queue) <= 6
         outside[0].cancel()
     await asyncio.gather(first, *inside)
     accepted = await asyncio.gather(*outside[1:])

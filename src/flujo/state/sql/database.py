@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 BUSY_S = 5.0
 """How long SQLite waits for another process's commit before it reports an error."""
 
+MOMENT_S = 0.05
+"""How long a server may be silent while an event loop waits for it."""
+
 IDLE_S = 10.0
 """How long a transaction on Postgres may wait for the process that began it."""
 
@@ -105,6 +108,11 @@ class Use:
                     del self._depths[me]
                     self._changed.notify_all()
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether a new use waits."""
+        return bool(self._forks)
+
     def pause(self, limit_s: float) -> bool:
         """Begin no more uses, wait for those of other threads to end, and return whether all have."""
         me = threading.get_ident()
@@ -154,6 +162,7 @@ class Database:
             self._make_engine = partial(_postgres_engine, self.url, schema, pool, idle_s, answer_s)
         else:
             self._make_engine = partial(_sqlite_engine, self.url, pool, synchronous)
+        self._answer_s = answer_s
         self._disposed = False
         self._begin()
         self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
@@ -263,6 +272,18 @@ class Database:
         if self.is_postgres:
             return errors.of_postgres(self.shown, error, reason, lost=lost)
         return errors.of_sqlite(self.shown, error, reason)
+
+    def set_patience(self, connection: sa.Connection, *, patient: bool) -> None:
+        """Let a connection wait for other processes as long as usual, or, in an event loop, hardly at all.
+
+        Without patience SQLite reports a file that is busy at once, and a Postgres that is silent for a
+        moment loses the connection.
+        """
+        driver: Any = connection.connection.dbapi_connection
+        if self.is_postgres:
+            driver.answer_s = self._answer_s if patient else MOMENT_S
+        else:
+            driver.execute(f"PRAGMA busy_timeout = {int(BUSY_S * 1000) if patient else 0}")
 
     def file_id(self) -> tuple[int, int] | None:
         """Return which file is at the path now; None when there is none, and for Postgres.

@@ -1,16 +1,19 @@
-"""The one thread that writes: all waiting requests become the next transaction, so one commit serves all.
+"""The one writer of a database: all waiting requests become the next transaction, so one commit serves all.
 
 There is no timer: the next batch gathers while a transaction is being committed. Cancelling a waiter does not
 undo its request, because the commit does not happen in its task. When a batch fails, its requests are retried
 one by one, so that a bad row fails for its own waiter alone. If the thread fails, so does every request.
+
+A thread does the work, except for a lone step: when its event loop has nothing else to write and commits are
+fast, the loop commits it at the end of its turn, which saves two switches of threads. `_is_lone` decides.
 """
 
 from __future__ import annotations
 
 import asyncio
-import queue
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,16 +22,17 @@ from weakref import WeakKeyDictionary
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from flujo.domain.forks import renew_in_children
 from flujo.domain.run import Write
 from flujo.exceptions import FlujoError, StateBackendUnavailable, StateError
 from flujo.state.leases import elapsed_s
-from flujo.state.sql import migrations
+from flujo.state.sql import lost_commits, migrations
 from flujo.state.sql.database import Database, begin_write
 from flujo.state.sql.retry import OPENING_RETRY_S, RETRY_S, Backoff
 from flujo.state.writer.batch import Applied, begins_lease
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from flujo.state.leases import Leases
     from flujo.state.writer.batch import Batches, Outcome, Request
@@ -37,18 +41,10 @@ MAX_BATCH = 512
 MAX_BACKLOG = 4 * MAX_BATCH
 """How many requests may wait to be written before new runs have to wait outside."""
 
+FAST_S = 0.001
+"""An event loop commits while a commit takes less than this on average: as long as it may stand still."""
+
 _CLOSING_RETRY_S = 2.0
-
-_OUTCOME = """
-    SELECT pg_xact_status(CAST(:id AS xid8)), EXISTS (
-        SELECT FROM {tables}runs WHERE run_id = ANY(:ids) AND xmin = CAST(CAST(:id AS xid8) AS xid)
-        UNION ALL
-        SELECT FROM {tables}journal WHERE run_id = ANY(:ids) AND xmin = CAST(CAST(:id AS xid8) AS xid)
-    )"""
-"""Reads the result of a transaction, and whether this store's runs show it; only on Postgres."""
-
-_NEVER_HEARD_OF = "22023"
-"""What Postgres says of a transaction whose number it has not given out."""
 
 
 class Waiter(Protocol):
@@ -80,7 +76,7 @@ def wake(settled: Iterable[tuple[Waiter, Any]]) -> None:
             continue  # the loop is closed, and its waiters with it
 
 
-def _deliver(settled: list[tuple[Waiter, Any]]) -> None:
+def _deliver(settled: Iterable[tuple[Waiter, Any]]) -> None:
     """Set the futures, in their own loop; a cancelled one is left alone."""
     for waiter, outcome in settled:
         if waiter.future.done():
@@ -101,8 +97,23 @@ class Job:
     future: asyncio.Future[Any]
 
 
-class _Close:
-    """The last thing in the queue."""
+class Pace:
+    """How long a commit takes: the moving average over about the last ten, wherever they were made."""
+
+    def __init__(self) -> None:
+        self.average_s = 2 * FAST_S
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether an event loop may wait for a commit.
+
+        One commit of 100 ms makes this false until about twenty fast ones have followed it in the thread.
+        """
+        return self.average_s < FAST_S
+
+    def took(self, seconds: float) -> None:
+        """Count a commit."""
+        self.average_s += 0.1 * (seconds - self.average_s)
 
 
 class Writer:
@@ -125,18 +136,26 @@ class Writer:
         self._leases = leases
         self._retry_s = retry_s
         self.max_backlog = MAX_BACKLOG
-        self._queue: queue.SimpleQueue[Job | _Close] = queue.SimpleQueue()
+        self.pace = Pace()
+        self._waiting: deque[Job] = deque()
         self._newest: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Future[Any]] = WeakKeyDictionary()
+        self._at_work = threading.Lock()
+        """Held by whoever works with the connection and what follows here: the thread, or an event loop."""
         self._batch: list[Job] = []
-        """What the thread has taken from the queue and not answered yet."""
-        self._carried: Job | _Close | None = None
+        """What was taken from the waiting requests and has no outcome yet."""
         self._connection: sa.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._generation: object = None
+        self._is_patient = True
+        """Whether the connection waits for other processes; in an event loop it does not."""
         self._schema_checked = False
         self._since = elapsed_s()
         """When the newest try began: leases that it renews have been running for no longer."""
         self._unresolved: Applied | None = None
+        self._bell = threading.Event()
+        """Wakes the thread."""
+        self._is_idle = False
+        """Whether the thread has nothing to do."""
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="flujo-writer", daemon=True)
         self._starting = threading.Lock()
@@ -144,6 +163,12 @@ class Writer:
         self._ended = threading.Event()
         self._failure: BaseException | None = None
         """What ended the thread before it was closed."""
+        renew_in_children(self, Writer._forget)
+
+    def _forget(self) -> None:
+        """Leave the waiting requests to the parent; in a forked child."""
+        self._waiting.clear()
+        self._batch.clear()
 
     def submit(self, request: Request, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
         """Enqueue a request; the future gets its outcome after the commit. Called inside the loop.
@@ -155,12 +180,62 @@ class Writer:
             raise self._refusal()
         if not self._started:
             self._start()
-        future: asyncio.Future[Any] = loop.create_future()
-        self._queue.put(Job(request, loop, future))
-        self._newest[loop] = future
-        if self._ended.is_set():  # between the check above and the `put`, so the thread may not have seen it
+        job = Job(request, loop, loop.create_future())
+        self._waiting.append(job)
+        self._newest[loop] = job.future
+        if self._ended.is_set():  # since the check above, so the thread may not have seen the request
             self._refuse_waiting()
-        return future
+        elif self._is_lone(job):
+            loop.call_soon(self._end_turn, job)  # behind all that may still be submitted in this turn
+        else:
+            self._bell.set()
+        return job.future
+
+    def _is_lone(self, job: Job) -> bool:
+        """Return whether a request may be committed in its event loop: here and nowhere else it is decided.
+
+        It must be a step alone (entries, which may be written twice), on an open connection, in a database
+        that was fast lately, and the thread must be idle. Everything else is left to the thread.
+        """
+        return (
+            self._is_idle
+            and len(self._waiting) == 1
+            and self._waiting[0] is job
+            and self.pace.is_fast
+            and isinstance(job.request, Write)
+            and job.request.is_append
+            and bool(job.request.entries)
+            and self._connection is not None
+            and self._generation is self._database.generation
+            and self._unresolved is None
+            and not self._database.use.is_paused
+            and not self._closing.is_set()
+        )
+
+    def _end_turn(self, job: Job) -> None:
+        """Commit the only request of this turn of an event loop, or wake the thread for what there is.
+
+        The lock is never waited for, because it may be held by another loop. The thread looks at the waiting
+        requests each second while runs are executed, so it does not depend on the end of a turn.
+        """
+        if self._is_lone(job) and self._at_work.acquire(blocking=False):
+            try:
+                if self._is_lone(job):
+                    self._batch.append(self._waiting.popleft())
+                    outcomes = self._attempt([job.request], careful=False, patient=False).outcomes
+                    _deliver(self._settled(outcomes))
+            except Exception:  # noqa: BLE001, S110 - the thread tries again, and reports what it meets
+                pass
+            finally:  # also when a signal's handler has raised
+                self._at_work.release()
+                self._ring()
+        else:
+            self._ring()
+
+    def _ring(self) -> None:
+        """Wake the thread if there is something to do."""
+        if self._waiting or self._batch:
+            self._bell.set()
 
     def _start(self) -> None:
         with self._starting:  # two event loops may send their first requests at once
@@ -180,7 +255,7 @@ class Writer:
         Only who begins something asks. A run that is being executed waits for each of its writes anyway,
         and making it queue twice would only exchange its entries.
         """
-        return self._queue.qsize() >= self.max_backlog
+        return len(self._waiting) >= self.max_backlog
 
     async def room(self) -> None:
         """Wait while too much is waiting to be written."""
@@ -195,7 +270,7 @@ class Writer:
         """Commit the enqueued writes, release the leases, and end the thread; blocks. Idempotent."""
         self._closing.set()
         if self._started:
-            self._queue.put(_Close())
+            self._bell.set()
             self._thread.join()
 
     # The thread ------------------------------------------------------------------------------------------
@@ -212,24 +287,37 @@ class Writer:
     def _serve(self) -> None:
         closed = False
         while not closed:
-            closed = self._gather()
-            if self._batch:
-                self._settle()
-            if not self._leases.seconds_to_renewal():
-                self._renew()
-            if not self._leases.seconds_to_look():
-                self._look_for_wishes()
+            self._sleep()
+            with self._at_work:
+                closed = self._take_turn()
         self._about_leases(self._leases.give_back, self._leases.end())
+
+    def _sleep(self) -> None:
+        """Wait for requests, no longer than until leases must be renewed or wishes looked for."""
+        patience = min(self._leases.seconds_to_renewal(), self._leases.seconds_to_look())
+        self._is_idle = not (self._waiting or self._batch)
+        if self._is_idle:
+            self._bell.wait(patience)
+        self._is_idle = False
+        self._bell.clear()
+
+    def _take_turn(self) -> bool:
+        """Commit one batch of the waiting requests, and do what is due; return whether this was the end."""
+        self._gather()
+        if self._batch:
+            wake(self._settled(self._outcomes([job.request for job in self._batch])))
+        if not self._leases.seconds_to_renewal():
+            self._renew()
+        if not self._leases.seconds_to_look():
+            self._look_for_wishes()
+        return self._closing.is_set() and not self._waiting
 
     def _refuse_waiting(self) -> None:
         """Fail every request that the thread will not serve any more."""
-        unserved, self._batch = self._batch, []
-        with suppress(queue.Empty):
-            item, self._carried = self._carried, None
-            while True:
-                if isinstance(item, Job):
-                    unserved.append(item)
-                item = self._queue.get_nowait()
+        with self._at_work:
+            unserved, self._batch = self._batch, []
+            while self._waiting:
+                unserved.append(self._waiting.popleft())
         wake((job, self._refusal()) for job in unserved)
 
     def _refusal(self) -> StateError:
@@ -244,49 +332,25 @@ class Writer:
         stopped.__cause__ = failure
         return stopped
 
-    def _gather(self) -> bool:
-        """Fill the batch, with at least one job unless a renewal is due; return whether this was the end.
+    def _gather(self) -> None:
+        """Fill the batch from the waiting requests.
 
         A batch holds requests of one kind for each run: a claim behind a write of the same run begins the
         next batch, so that the order within a run is kept.
         """
-        kinds: dict[str, type] = {}
-        for item in self._waiting():
-            if isinstance(item, _Close):
-                if self._batch:
-                    self._carried = item
-                    break
-                return True
-            kind = kinds.setdefault(item.request.run_id, type(item.request))
-            if kind is not type(item.request):
-                self._carried = item
-                break
-            self._batch.append(item)
-            if len(self._batch) == MAX_BATCH:
-                break
-        return False
+        kinds: dict[str, type] = {job.request.run_id: type(job.request) for job in self._batch}
+        while self._waiting and len(self._batch) < MAX_BATCH:
+            request = self._waiting[0].request
+            if kinds.setdefault(request.run_id, type(request)) is not type(request):
+                return
+            self._batch.append(self._waiting.popleft())
 
-    def _waiting(self) -> Iterator[Job | _Close]:
-        """Yield what is in the queue, waiting only for the first."""
-        try:
-            if self._carried is not None:
-                carried, self._carried = self._carried, None
-                yield carried
-            else:
-                patience = min(self._leases.seconds_to_renewal(), self._leases.seconds_to_look())
-                yield self._queue.get(timeout=patience)
-            while True:
-                yield self._queue.get_nowait()
-        except queue.Empty:
-            return
-
-    def _settle(self) -> None:
-        """Commit the batch and wake all its waiters."""
-        outcomes = self._outcomes([job.request for job in self._batch])
+    def _settled(self, outcomes: Sequence[Outcome]) -> Iterable[tuple[Job, Outcome]]:
+        """Return the jobs of the batch with their outcomes, and end the batch."""
         for job, outcome in zip(self._batch, outcomes, strict=True):
             self._note(job, outcome)
         jobs, self._batch = self._batch, []
-        wake(zip(jobs, outcomes, strict=True))
+        return zip(jobs, outcomes, strict=True)
 
     def _outcomes(self, requests: Sequence[Request]) -> Sequence[Outcome]:
         try:
@@ -324,13 +388,16 @@ class Writer:
                     raise
             self._closing.wait(delay) if not self._closing.is_set() else time.sleep(delay)
 
-    def _attempt(self, requests: Sequence[Request], *, careful: bool) -> Applied:
+    def _attempt(self, requests: Sequence[Request], *, careful: bool, patient: bool = True) -> Applied:
+        """Commit a batch, in the thread or in an event loop, whichever holds the lock."""
         self._since = elapsed_s()
         with self._database.use.begun(), self._database.errors():
+            began = 0.0
             try:
-                connection = self._connected()
-                if self._unresolved is not None and (resolved := self._resolve(connection, requests)):
+                connection = self._connected(patient=patient)
+                if resolved := self._resolve(connection, requests):
                     return resolved
+                began = time.monotonic()
                 appended = None if careful else self._batches.append(connection, requests)
                 if appended:
                     self.commits += 1
@@ -342,6 +409,9 @@ class Writer:
             except BaseException:
                 self._roll_back()
                 raise
+            finally:
+                if began:
+                    self.pace.took(time.monotonic() - began)
             self.commits += 1
             return applied
 
@@ -354,30 +424,18 @@ class Writer:
             raise
 
     def _resolve(self, connection: sa.Connection, requests: Sequence[Request]) -> Applied | None:
-        """Return what a COMMIT whose answer got lost came to; None when it did not happen.
-
-        A server that was killed may give out a number again that was never on its disk. So a transaction is
-        only ours if it left something in our runs; if not, it is made again, carefully.
-        """
-        applied = self._unresolved
-        assert applied is not None  # noqa: S101 - for the type checker; the caller has looked
-        outcome = sa.text(_OUTCOME.format(tables=self._database.table_prefix))
-        asked = {"id": applied.transaction_id, "ids": [each.run_id for each in requests]}
-        try:
-            with begin_write(connection):
-                state, is_ours = connection.execute(outcome, asked).one()
-        except exc.DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) != _NEVER_HEARD_OF:
-                raise
-            state, is_ours = "lost", False
-        if state == "in progress":
-            raise StateBackendUnavailable("the database has not decided about a commit yet")
+        """Return what a COMMIT whose answer got lost has applied; None when there is none."""
+        unresolved = self._unresolved
+        if unresolved is None:
+            return None
+        tables, run_ids = self._database.table_prefix, [each.run_id for each in requests]
+        is_there = lost_commits.was_committed(connection, tables, unresolved.transaction_id, run_ids)
         self._unresolved = None
-        return applied if state == "committed" and is_ours else None
+        return unresolved if is_there else None
 
     # Connections -----------------------------------------------------------------------------------------
 
-    def _connected(self) -> sa.Connection:
+    def _connected(self, *, patient: bool = True) -> sa.Connection:
         if not self._schema_checked:
             migrations.ensure_current(self._database)
             self._schema_checked = True
@@ -386,7 +444,7 @@ class Writer:
             self._disconnect()
         if self._connection is None:
             self._generation = self._database.generation
-            self._connection = self._database.connect()
+            self._connection, self._is_patient = self._database.connect(), True
             self._file = self._database.file_id()
         elif self._database.file_id() != self._file:  # SQLite would write to a file without a name
             raise StateBackendUnavailable(
@@ -394,6 +452,9 @@ class Writer:
                 hint="put the file back, then start again; steps recorded in the meantime are not in it",
                 retryable=False,
             )
+        if patient is not self._is_patient:
+            self._database.set_patience(self._connection, patient=patient)
+            self._is_patient = patient
         return self._connection
 
     def _roll_back(self) -> None:
