@@ -1,8 +1,8 @@
 """Kills programs at every point where they could die: a script, because only a single-threaded process may fork.
 
-    python crash_programs.py SHAPE URI FOLDER [--every N] [--twice]
+    python crash_programs.py SHAPE URI FOLDER [--every N] [--twice] [--lone]
 
-prints the report as JSON. Every step causes an effect in the world. Every acknowledged step is written
+prints the report as JSON. With `--lone` the event loop commits every lone step, also on a slow disk. Every step causes an effect in the world. Every acknowledged step is written
 to the same log, so that their order can be checked.
 """
 
@@ -41,6 +41,7 @@ from flujo.domain.steps import (
 from flujo.exceptions import RunNotFound
 from flujo.services.runs.runner import Flujo
 from flujo.state.store import SqlStateStore
+from flujo.state.writer.writer import Pace
 from flujo.testing.crash_points import enumerate_crashes, in_a_fork, reach
 
 if TYPE_CHECKING:
@@ -186,8 +187,9 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
 class Crashing:
     """One shape on one database: how it runs, how it recovers, and the conditions that must hold then."""
 
-    def __init__(self, shape: str, uri: str, folder: Path) -> None:
+    def __init__(self, shape: str, uri: str, folder: Path, *, lone: bool) -> None:
         self._build = SHAPES[shape]
+        self._lone = lone
         self._uri = uri
         self._world = World(folder)
         self._whole: dict[str, Any] = {}
@@ -195,6 +197,8 @@ class Crashing:
     async def run(self, run: int) -> Any:
         """Execute or resume the run; return all that can be observed of it."""
         store = await SqlStateStore.open(self._uri)
+        if self._lone:
+            store.writer.pace = _AlwaysFast()
         effects = Effects(self._world, str(run))
         run_id = RunId(f"run-{run}")
         try:
@@ -214,13 +218,14 @@ class Crashing:
                 "usage": record.usage.to_json(),
                 "entries": sorted([e.path, str(e.kind), str(e.status)] for e in entries),
                 "broken": seen_before,
+                "lone": store.writer.lone_commits,
             }
         finally:
             await store.aclose()
 
     def check(self, run: int, result: Any) -> Iterator[str]:
         """Yield violations in the result, the journal, or the effects in the world."""
-        broken = result.pop("broken")
+        broken, _ = result.pop("broken"), result.pop("lone")
         if broken:
             yield broken
         for key, value in self._whole.items():
@@ -231,7 +236,12 @@ class Crashing:
     def measure(self) -> None:
         """Use a run without a crash as the reference for the others."""
         self._whole = in_a_fork(self.run, 0)
+        assert bool(self._whole.pop("lone")) or not self._lone, "the event loop has committed no step"
         del self._whole["broken"]
+
+
+class _AlwaysFast(Pace):
+    is_fast = True
 
 
 async def _answered(
@@ -283,8 +293,9 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--twice", action="store_true")
+    parser.add_argument("--lone", action="store_true")
     given = parser.parse_args()
-    crashing = Crashing(given.shape, given.uri, given.folder)
+    crashing = Crashing(given.shape, given.uri, given.folder, lone=given.lone)
     crashing.measure()
     report = enumerate_crashes(
         crashing.run,

@@ -51,6 +51,17 @@ def test_a_run_killed_at_any_point_resumes_to_the_same_result(
     assert outside.effects(), "the programs had effects"
 
 
+@pytest.mark.guarantee("G1", "G2", "G8", "G9")
+@pytest.mark.parametrize("shape", ["linear", "loop"])
+def test_a_run_killed_while_its_event_loop_commits_resumes_to_the_same_result(
+    shape: str, store_uri: str, tmp_path: Path, outside: World, evidence: Evidence
+) -> None:
+    every = EVERY or 13
+    words = [shape, store_uri, str(tmp_path), "--lone", *(["--twice"] if TWICE else [])]
+    _enumerated("crash_programs.py", words, every, 1 + len(shape) % every, evidence)
+    assert outside.effects(), "the programs had effects"
+
+
 @pytest.mark.guarantee("G3")
 @pytest.mark.parametrize(("store_uri", "policy", "mode"), CALLS, indirect=["store_uri"])
 def test_a_call_is_made_at_most_once_per_key_and_its_outcome_is_never_guessed(

@@ -131,6 +131,8 @@ class Writer:
     ) -> None:
         self.commits = 0
         """How many transactions of requests were committed: what group commit saves shows here."""
+        self.lone_commits = 0
+        """How many of them were lone steps, committed in their event loops."""
         self._database = database
         self._batches = batches
         self._leases = leases
@@ -223,6 +225,7 @@ class Writer:
                 if self._is_lone(job):
                     self._batch.append(self._waiting.popleft())
                     outcomes = self._attempt([job.request], careful=False, patient=False).outcomes
+                    self.lone_commits += 1
                     _deliver(self._settled(outcomes))
             except Exception:  # noqa: BLE001, S110 - the thread tries again, and reports what it meets
                 pass
