@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,9 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from flujo import __version__
-from flujo.cli.invocation import Invocation
 from flujo.cli.streams import results_apart
-from flujo.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +95,7 @@ class LazyGroup(TyperGroup):
         except (typer.TyperException, typer.Exit, typer.Abort):
             raise
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - every error becomes a message
-            raise typer.Exit(_errors().report(error, Invocation.of(ctx))) from None
+            raise typer.Exit(_errors().report(error, ctx)) from None
 
 
 def _errors() -> Any:
@@ -140,13 +139,10 @@ def root(
     ] = False,
 ) -> None:
     """Durable AI pipelines: runs survive crashes and resume without repeating completed steps."""
-    terminal = Terminal(color=not no_color and not _no_color_is_set())
-    ctx.obj = Invocation(terminal=terminal, folder=folder, environment=environment, debug=debug)
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
+        return
+    from flujo.cli import invocation, terminal  # redaction would take a quarter of `--help`
 
-
-def _no_color_is_set() -> bool:
-    import os
-
-    return bool(os.environ.get("NO_COLOR"))  # noqa: TID251 - a terminal convention, not a Flujo setting
+    no_color = no_color or bool(os.environ.get("NO_COLOR"))  # noqa: TID251 - a terminal convention
+    ctx.obj = invocation.Invocation(terminal.Terminal(color=not no_color), folder, environment, debug)

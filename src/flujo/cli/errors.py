@@ -6,20 +6,21 @@ import traceback
 from typing import TYPE_CHECKING
 
 from flujo.cli.exit_codes import ExitCode, of_error
+from flujo.cli.invocation import Invocation
 from flujo.exceptions import BlueprintError, FlujoError
 from flujo.governance.screen import visible
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
-    from typer import TyperException
+    from typer import Context, TyperException
 
-    from flujo.cli.invocation import Invocation
     from flujo.cli.terminal import Terminal
 
 
-def report(error: BaseException, invocation: Invocation) -> ExitCode:
+def report(error: BaseException, ctx: Context) -> ExitCode:
     """Report an error and return the exit code; `--debug` adds the traceback."""
     _learn_secrets()
+    invocation = Invocation.of(ctx)
     terminal = invocation.terminal
     show_traceback(error, invocation)
     if isinstance(error, BlueprintError) and error.diagnostics:
