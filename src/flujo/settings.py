@@ -177,7 +177,8 @@ class _Environment(PydanticBaseSettingsSource):
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        given = {key: environment().get(variable) for variable, key in ENVIRONMENT.items()}
+        variables = environment()
+        given = {key: variables.get(variable) for variable, key in ENVIRONMENT.items()}
         return {key: value for key, value in given.items() if value}
 
 
@@ -208,8 +209,9 @@ def load(config_file: Path | None = None, *, chosen: str = "") -> Settings:
             feature that is not available yet; with file and line if known.
     """
     guard_environment()
+    variables = environment()
     for variable in PROMISED:
-        if environment().get(variable, "").lower() not in _OFF:
+        if variables.get(variable, "").lower() not in _OFF:
             raise SettingsError(
                 f"{variable} is set, but its feature is not available yet",
                 hint=f"unset {variable}",
@@ -218,7 +220,7 @@ def load(config_file: Path | None = None, *, chosen: str = "") -> Settings:
     file = TomlFile.read(config_file) if config_file else TomlFile()
     _check_environments(file)
     name = chosen_environment(chosen)
-    file = (_layered(file, name) if name else file).without("env").filled(environment())
+    file = (_layered(file, name) if name else file).without("env").filled(variables)
     settings = Settings.read(file)
     for key, url in (("state_uri", settings.state_uri), *settings.state_providers.items()):
         GATE.know(passwords(url), of=f"the password in `{key}`")
