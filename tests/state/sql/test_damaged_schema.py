@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import sqlite3
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING
@@ -20,15 +21,16 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-FLIPS = 50 * int(os.environ.get("FLUJO_FLIPS", "2"))
+FLIPS = 50 * int(os.environ.get("FLUJO_FLIPS", "0")) or 25
 """How many damaged files are read."""
 PAGE = 4096
 
 
 @pytest.fixture
-async def whole(tmp_path: Path) -> bytes:
+async def whole(tmp_path: Path, migrated_file: Path) -> bytes:
     """The bytes of a file with a run, in one piece."""
     path = tmp_path / "whole.db"
+    shutil.copy(migrated_file, path)
     async with aclosing(await SqlStateStore.open(f"sqlite:///{path}")) as store:
         run = await store.accept(new_run(), {})
         await store.write(writes(run, entry(1)))

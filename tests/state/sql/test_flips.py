@@ -42,8 +42,10 @@ TEXTS = {
     "budget_holds": ("path", "state"),
     "acts": ("by", "via", "verb", "object"),
 }
-FLIPS = int(os.environ.get("FLUJO_FLIPS", "2"))
-"""How many damages are tried in each column of each row."""
+FLIPS = int(os.environ.get("FLUJO_FLIPS", "1"))
+"""How many bits are flipped in each column of each row."""
+WHOLE = "FLUJO_FLIPS" in os.environ
+"""Whether each column gets every other damage; otherwise two of them in turn, as in `make test`."""
 
 
 @pytest.fixture
@@ -163,9 +165,10 @@ async def test_a_flipped_bit_in_any_value_is_detected_or_harmless(sql: SqlStateS
 async def test_a_truncated_swapped_or_malformed_value_is_detected(sql: SqlStateStore) -> None:
     before = await _read(sql, RUN)
     others = {(cell.table, cell.column): cell.value for cell in _cells(sql, VALUES, OTHER)}
-    for cell in _cells(sql, VALUES):
+    for number, cell in enumerate(_cells(sql, VALUES)):
         cut = bytes(cell.value)[: len(cell.value) // 2]
-        for damaged in (cut, b"", b"NaN", b'"\xff\xfe"', b"@" + b"0" * 64, others[cell.table, cell.column]):
+        every = [cut, b"", b"NaN", b'"\xff\xfe"', b"@" + b"0" * 64, others[cell.table, cell.column]]
+        for damaged in every if WHOLE else every[number % 3 :: 3]:
             if damaged != cell.value:
                 cell.put(sql, damaged)
                 await _judge(sql, before, (cell.table, cell.column, damaged[:80]))
