@@ -325,7 +325,7 @@ async def test_a_thread_that_has_work_comes_before_the_next_lone_step(sqlite_uri
     run = await accepted(store)
     committing = Committing(store)
     store.writer._at_work = lock = Unfair()
-    store.writer._bell.set()  # as it is when a lease must be renewed
+    store.writer._bell.put(None)  # as it is when a lease must be renewed
     while store.writer._is_idle:  # noqa: ASYNC110 - nothing reports it
         await asyncio.sleep(0.001)
     writing = asyncio.ensure_future(store.write(writes(run, entry(1))))

@@ -11,6 +11,7 @@ fast, the loop commits it at the end of its turn, which saves two switches of th
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 import time
 from collections import deque
@@ -154,8 +155,8 @@ class Writer:
         self._since = elapsed_s()
         """When the newest try began: leases that it renews have been running for no longer."""
         self._unresolved: Applied | None = None
-        self._bell = threading.Event()
-        """Wakes the thread."""
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        """Wakes the thread. An `Event` has a lock that the thread would wait for once more when it wakes."""
         self._is_idle = False
         """Whether the thread has nothing to do."""
         self._closing = threading.Event()
@@ -190,7 +191,7 @@ class Writer:
         elif self._is_lone(job):
             loop.call_soon(self._end_turn, job)  # behind all that may still be submitted in this turn
         else:
-            self._bell.set()
+            self._ring()
         return job.future
 
     def _is_lone(self, job: Job) -> bool:
@@ -237,8 +238,8 @@ class Writer:
 
     def _ring(self) -> None:
         """Wake the thread if there is something to do."""
-        if self._waiting or self._batch:
-            self._bell.set()
+        if (self._waiting or self._batch) and self._bell.empty():
+            self._bell.put(None)
 
     def _start(self) -> None:
         with self._starting:  # two event loops may send their first requests at once
@@ -273,7 +274,7 @@ class Writer:
         """Commit the enqueued writes, release the leases, and end the thread; blocks. Idempotent."""
         self._closing.set()
         if self._started:
-            self._bell.set()
+            self._bell.put(None)
             self._thread.join()
 
     # The thread ------------------------------------------------------------------------------------------
@@ -300,9 +301,9 @@ class Writer:
         patience = min(self._leases.seconds_to_renewal(), self._leases.seconds_to_look())
         self._is_idle = not (self._waiting or self._batch)
         if self._is_idle:
-            self._bell.wait(patience)
+            with suppress(queue.Empty):
+                self._bell.get(timeout=patience)
         self._is_idle = False
-        self._bell.clear()
 
     def _take_turn(self) -> bool:
         """Commit one batch of the waiting requests, and do what is due; return whether this was the end."""
