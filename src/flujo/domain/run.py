@@ -258,7 +258,7 @@ class Write:
     @property
     def is_empty(self) -> bool:
         """Whether this only checks the owner of the run, and renews the writer's lease."""
-        return self.is_append and not self.entries
+        return not self.entries and self.is_append
 
     @property
     def is_append(self) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 UNKNOWN = "-"
@@ -47,17 +48,24 @@ def lease_clock(token: str | None) -> float | None:
 
     It is the clock of the boot, which cannot be set, moved to the time of day at which the owner began.
     """
-    owner = None if token is None else _parse(token)
-    if owner is None:
+    epoch = None if token is None else _epoch(token, os.getpid())
+    return None if epoch is None else time.clock_gettime(time.CLOCK_BOOTTIME) + epoch
+
+
+@lru_cache(maxsize=64)
+def _epoch(token: str, _: int) -> float | None:
+    """Return the time of day at which the clock of an owner of this boot was zero; None for another owner.
+
+    Kept for the process of this id, because `/proc` always says the same of it and each lease needs it.
+    """
+    owner = _parse(token)
+    if owner is None or not HAS_BOOT_CLOCK or owner.boot != _boot():
         return None
-    _, _, clock = owner.execution.partition("@")
-    namespace, _, epoch = clock.partition("@")
-    if not (epoch and HAS_BOOT_CLOCK) or owner.boot != _boot_of_process() or namespace != _namespace("time"):
-        return None
-    try:
-        return time.clock_gettime(time.CLOCK_BOOTTIME) + float(epoch)
-    except ValueError:
-        return None
+    match owner.execution.split("@"):
+        case [_, namespace, epoch] if namespace == _namespace("time"):
+            with suppress(ValueError):
+                return float(epoch)
+    return None
 
 
 def is_provably_dead(token: str) -> bool:
@@ -89,14 +97,9 @@ def _boot() -> str:
     return _read("/proc/sys/kernel/random/boot_id").strip() or UNKNOWN
 
 
-@cache
-def _boot_of_process() -> str:
-    return _boot()
-
-
 def _namespace(kind: str) -> str:
     try:
-        return str(os.stat(f"/proc/self/ns/{kind}").st_ino)  # noqa: PTH116 - for each lease
+        return str(Path(f"/proc/self/ns/{kind}").stat().st_ino)
     except OSError:
         return UNKNOWN
 
