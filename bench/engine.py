@@ -20,12 +20,12 @@ from flujo.domain.steps import CallableRef, Expr, Save
 
 STEPS = 1000
 ROUNDS = 15
-AT_MOST_US = 60.0
+AT_MOST_US = 15.0
 ITEMS = 1000
 CONTEXT_KB = 1024
 AT_MOST_MB = 64.0
 RUNS = 10_000
-AT_MOST_KB = 12.0
+AT_MOST_KB = 8.0
 
 
 async def noop(data: object) -> object:
