@@ -136,6 +136,7 @@ COVERED_BY = {
     "state/rules.py": "conformance/test_stores.py",
     "state/sql/durability.py": "cli/test_upkeep.py",
     "state/sql/functions.py": "state/sql/test_queries.py",
+    "state/sql/lost_commits.py": "state/writer/test_writer.py",
     "state/sql/postgres_arrays.py": "state/sql/test_costs.py",
     "state/sql/retention.py": "services/admin/test_purge.py",
     "state/sql/statements.py": "state/sql/test_costs.py",

@@ -77,7 +77,7 @@ def wake(settled: Iterable[tuple[Waiter, Any]]) -> None:
             continue  # the loop is closed, and its waiters with it
 
 
-def _deliver(settled: Iterable[tuple[Waiter, Any]]) -> None:
+def _deliver(settled: Sequence[tuple[Waiter, Any]]) -> None:
     """Set the futures, in their own loop; a cancelled one is left alone."""
     for waiter, outcome in settled:
         if waiter.future.done():
@@ -96,6 +96,8 @@ class Job:
     request: Request
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
+    is_taken: bool = False
+    """Whether it has left the queue."""
 
 
 class Pace:
@@ -143,9 +145,9 @@ class Writer:
         self._waiting: deque[Job] = deque()
         self._newest: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Future[Any]] = WeakKeyDictionary()
         self._at_work = threading.Lock()
-        """Held by whoever works with the connection and what follows here: the thread, or an event loop."""
+        """Held by the thread or the event loop that uses the connection and the batch."""
         self._batch: list[Job] = []
-        """What was taken from the waiting requests and has no outcome yet."""
+        """The requests that are being committed."""
         self._connection: sa.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._generation: object = None
@@ -198,12 +200,13 @@ class Writer:
         """Return whether a request may be committed in its event loop: here and nowhere else it is decided.
 
         It must be a step alone (entries, which may be written twice), on an open connection, in a database
-        that was fast lately, and the thread must be idle. Everything else is left to the thread.
+        that was fast lately, and the thread must be idle. Everything else is left to the thread. Without the
+        lock the answer is a guess, because the thread may take the request at any moment.
         """
         return (
             self._is_idle
             and len(self._waiting) == 1
-            and self._waiting[0] is job
+            and not (job.is_taken or self._batch)
             and self.pace.is_fast
             and isinstance(job.request, Write)
             and job.request.is_append
@@ -224,10 +227,10 @@ class Writer:
         if self._is_lone(job) and self._at_work.acquire(blocking=False):
             try:
                 if self._is_lone(job):
-                    self._batch.append(self._waiting.popleft())
+                    self._gather()
                     outcomes = self._attempt([job.request], careful=False, patient=False).outcomes
                     self.lone_commits += 1
-                    _deliver(self._settled(outcomes))
+                    self._settle(outcomes, _deliver)
             except Exception:  # noqa: BLE001, S110 - the thread tries again, and reports what it meets
                 pass
             finally:  # also when a signal's handler has raised
@@ -309,7 +312,7 @@ class Writer:
         """Commit one batch of the waiting requests, and do what is due; return whether this was the end."""
         self._gather()
         if self._batch:
-            wake(self._settled(self._outcomes([job.request for job in self._batch])))
+            self._settle(self._outcomes([job.request for job in self._batch]), wake)
         if not self._leases.seconds_to_renewal():
             self._renew()
         if not self._leases.seconds_to_look():
@@ -347,14 +350,19 @@ class Writer:
             request = self._waiting[0].request
             if kinds.setdefault(request.run_id, type(request)) is not type(request):
                 return
-            self._batch.append(self._waiting.popleft())
+            # In this order, so that a signal's handler that raises here leaves no request out.
+            self._batch.append(self._waiting[0])
+            self._waiting.popleft().is_taken = True
 
-    def _settled(self, outcomes: Sequence[Outcome]) -> Iterable[tuple[Job, Outcome]]:
-        """Return the jobs of the batch with their outcomes, and end the batch."""
-        for job, outcome in zip(self._batch, outcomes, strict=True):
+    def _settle(
+        self, outcomes: Sequence[Outcome], deliver: Callable[[list[tuple[Job, Outcome]]], None]
+    ) -> None:
+        """Deliver the outcomes of the batch, and end it."""
+        settled = list(zip(self._batch, outcomes, strict=True))
+        for job, outcome in settled:
             self._note(job, outcome)
-        jobs, self._batch = self._batch, []
-        return zip(jobs, outcomes, strict=True)
+        deliver(settled)
+        self._batch = []
 
     def _outcomes(self, requests: Sequence[Request]) -> Sequence[Outcome]:
         try:
