@@ -6,20 +6,19 @@ expression and read in another. `FLUJO_FUZZ=100` tries a hundred times as many.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from flujo.blueprint.expressions.evaluators import check_expression, compile_expression
 from flujo.blueprint.schemas.validator import compile_schema
 from flujo.exceptions import ExpressionFailed
+from properties.sample import tries
 
 if TYPE_CHECKING:
     from flujo.domain.ports import Chain, Lookup
 
-TIMES = int(os.environ.get("FLUJO_FUZZ", "1"))
 NUMBERS = st.one_of(st.integers(-20, 20), st.floats(-20, 20), st.just(2**53 + 1))
 TEXTS = st.text("ab1 ", max_size=4)
 NUMBER, TEXT = {"type": "number"}, {"type": "string"}
@@ -99,11 +98,7 @@ OF_THE_VALUE = (
 """The failures that depend on a value and not on its type."""
 
 
-@settings(
-    max_examples=100 * TIMES,
-    derandomize=TIMES == 1,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+@tries(100)
 @given(EXPRESSIONS, st.fixed_dictionaries({name: values for name, (_, values) in TYPES.items()}))
 def test_an_expression_without_findings_has_a_value(source: str, given_input: Any) -> None:
     assume(not check_expression(source, SCOPE).problems)

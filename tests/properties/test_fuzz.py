@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import json
 import operator
-import os
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -35,21 +34,12 @@ from flujo.exceptions import ExpressionFailed, ExpressionSyntax, OutputRejected
 from good.corpus import CASES as GOOD_FILES
 from good.flow_cases import GOOD_FLOW
 from good.meaning_cases import GOOD
+from properties.sample import tries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TIMES = int(os.environ.get("FLUJO_FUZZ", "1"))
 ALLOW = ["skills.*"]
-
-
-def tries(count: int) -> settings:
-    return settings(
-        max_examples=count * TIMES,
-        # Findings of `make soak` must not fail unrelated changes.
-        derandomize=TIMES == 1,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
 
 
 @dataclass(frozen=True)

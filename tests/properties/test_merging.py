@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flujo.domain import canonical
@@ -14,6 +14,7 @@ from flujo.domain.merge import Conflict, MergeStrategy, apply, diff, fold
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef, Expr, MapStep, ParallelStep, Save, Text
 from flujo.state.memory_store import MemoryStateStore
+from properties.sample import tries
 from support import call, pipeline, start
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ RACED = {
 
 
 @pytest.mark.guarantee("G22")
-@settings(max_examples=60)
+@tries(60)
 @given(st.lists(st.integers(0, 6), max_size=10))
 def test_the_order_in_which_branches_finish_never_changes_the_result(turns: list[int]) -> None:
     async def race(turns: list[int]) -> list[tuple[str, EntryKind, bytes, bytes]]:
@@ -167,7 +168,7 @@ def test_the_order_in_which_branches_finish_never_changes_the_result(turns: list
 
 
 @pytest.mark.guarantee("G10", "G22")
-@settings(max_examples=40)
+@tries(60)
 @given(st.lists(st.integers(0, 6), max_size=10), st.integers(1, 12))
 def test_a_run_cancelled_at_any_point_resumes_to_the_same_result(turns: list[int], moment: int) -> None:
     async def race() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flujo import (
@@ -41,6 +41,7 @@ from flujo.blueprint.serializer import write_blueprint
 from flujo.blueprint.sources.source_files import FileSource, PinnedSource
 from flujo.domain.checks import NOT_YET
 from flujo.exceptions import PipelineError
+from properties.sample import tries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -295,7 +296,7 @@ def test_a_string_that_looks_like_another_type_is_written_as_a_string(text: str)
 
 
 @given(trees())
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@tries(80)
 def test_a_written_tree_is_read_back_equal(tree: Pipeline[Any, Any]) -> None:
     files = write_blueprint(tree, ENTRY)
     assert read_back(files, ENTRY) == tree
