@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from flujo.domain.ports import StateStore
     from support import Program
 
-EVERY = int(os.environ.get("FLUJO_CRASH_EVERY", "0")) or 7
+EVERY = int(os.environ.get("FLUJO_CRASH_EVERY", "0")) or 17
 """Cancel at each n-th await; `make soak` takes every one."""
 
 Way = Literal["a task", "a cancel scope"]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from durability.proxy import Proxy
 
 EVERYTHING = PROGRAMS["everything"]
-EVERY = int(os.environ.get("FLUJO_CRASH_EVERY", "0")) or 5
+EVERY = int(os.environ.get("FLUJO_CRASH_EVERY", "0")) or 11
 """Cut at each n-th message; `make soak` takes every one."""
 ANSWER_S = 0.3
 """The response timeout of a connection; a busy machine only causes more timeouts."""
