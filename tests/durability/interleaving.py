@@ -14,6 +14,8 @@ from flujo.domain.run import Move, NewRun, Pause, RunStatus, Write
 from flujo.exceptions import Fenced, IllegalMove, ResumeConflict
 
 if TYPE_CHECKING:
+    from random import Random
+
     from flujo.domain.ports import StateStore
 
 STEPS = (StepPath("first"), StepPath("second"))
@@ -104,6 +106,7 @@ async def explore(
     *,
     crashes: int,
     most: int = 1_000_000,
+    chance: Random | None = None,
     rescue: bool = True,
 ) -> Explored:
     """Run every schedule of the workers, each with up to `crashes` crashes at every point.
@@ -112,19 +115,20 @@ async def explore(
         begin: makes a fresh ground with its workers, for the schedule of this number.
         crashes: how many workers may die in one schedule.
         most: after how many schedules to stop.
+        chance: chooses the turns of random schedules instead.
         rescue: whether one more worker, running alone, must be able to complete the run.
     """
     explored = Explored()
     prefix: list[int] | None = []
     while prefix is not None and explored.schedules < most:
         ground, history, workers = await begin(explored.schedules)
-        taken, died = await _schedule(workers, prefix, crashes)
+        taken, died = await _schedule(workers, prefix, crashes, chance)
         explored.schedules += 1
         explored.crashes += died
         wrong = await _rescued(ground, history) if rescue else []
         wrong += history.wrong()
         explored.violations += [f"{[choice for choice, _ in taken]}: {one}" for one in wrong]
-        prefix = following(taken)
+        prefix = [] if chance else following(taken)
     return explored
 
 
@@ -137,7 +141,7 @@ async def _rescued(ground: Ground, history: History) -> list[str]:
 
 
 async def _schedule(
-    workers: Sequence[Worker], prefix: Sequence[int], crashes: int
+    workers: Sequence[Worker], prefix: Sequence[int], crashes: int, chance: Random | None
 ) -> tuple[list[tuple[int, int]], int]:
     """Run one schedule; return each choice with its number of options, and how many workers died."""
     alive = list(range(len(workers)))
@@ -148,6 +152,8 @@ async def _schedule(
         if died < crashes:
             options += [(index, True) for index in alive]
         choice = prefix[len(taken)] if len(taken) < len(prefix) else 0
+        if chance:
+            choice = chance.randrange(len(options))
         taken.append((choice, len(options)))
         index, dies = options[choice]
         if dies:
