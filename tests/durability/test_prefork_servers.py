@@ -13,6 +13,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import cycle, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,19 @@ if TYPE_CHECKING:
 REQUESTS, PER_WORKER = 40, 10
 TASKS, PER_CHILD = 20, 6
 LIMIT_S = 90
+WORKERS = {
+    "sync": ["durability.prefork_service:wsgi", "--max-requests", str(PER_WORKER)],
+    "threads": ["durability.prefork_service:wsgi", "--threads", "4"],
+    "uvicorn": ["durability.prefork_service:asgi", "--worker-class", "uvicorn_worker.UvicornWorker"],
+}
+
+
+def on_databases(first: str, *kinds: str) -> list[tuple[str, str]]:
+    """Return databases and kinds of servers: each pair in `make soak`, otherwise one database in turn for each kind."""
+    databases = sorted(["sqlite", "postgres"], key=lambda name: name != first)
+    if "FLUJO_KILLS" in os.environ:
+        return [*product(databases, kinds)]
+    return [*zip(cycle(databases), kinds, strict=False)]
 
 
 @contextmanager
@@ -88,20 +102,11 @@ def outputs_of(runs: list[str]) -> list[Any]:
 
 
 @pytest.mark.guarantee("G4", "G15", "G26")
-@pytest.mark.parametrize(
-    "worker",
-    [
-        pytest.param(["durability.prefork_service:wsgi", "--max-requests", str(PER_WORKER)], id="sync"),
-        pytest.param(["durability.prefork_service:wsgi", "--threads", "4"], id="threads"),
-        pytest.param(
-            ["durability.prefork_service:asgi", "--worker-class", "uvicorn_worker.UvicornWorker"],
-            id="uvicorn",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("store_uri", "kind"), on_databases("postgres", *WORKERS), indirect=["store_uri"])
 def test_workers_of_gunicorn_use_the_runner_of_the_preloaded_application(
-    folder: Path, tmp_path: Path, worker: list[str]
+    folder: Path, tmp_path: Path, kind: str
 ) -> None:
+    worker = WORKERS[kind]
     path, errors = folder / "socket", tmp_path / "errors"
     options = ["--config", "python:durability.prefork_gunicorn", "--bind", f"unix:{path}"]
     with (
@@ -132,6 +137,7 @@ def test_workers_of_gunicorn_use_the_runner_of_the_preloaded_application(
 
 
 @pytest.mark.guarantee("G4", "G15", "G26")
+@pytest.mark.parametrize("store_uri", [uri for uri, _ in on_databases("sqlite", "celery")], indirect=True)
 def test_tasks_of_celery_use_the_runner_of_the_worker_that_forked_their_process(
     folder: Path, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from itertools import cycle, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +32,17 @@ Runner = Flujo[Any, Any, Any]
 
 PROGRAM = Path(__file__).parent / "shared_program.py"
 LIMIT_S = 90
+WAYS = ("threads", "os.fork", "fork", "spawn", "forkserver")
+SAMPLE = [
+    *product(["sqlite", "postgres"], ["threads", "os.fork"]),
+    *zip(cycle(["postgres", "sqlite"]), WAYS[2:], strict=False),
+]
+SHARED = [*product(["sqlite", "postgres"], WAYS)] if "FLUJO_KILLS" in os.environ else SAMPLE
+"""The database, and the way in which the runner is shared."""
 
 
 @pytest.mark.guarantee("G4", "G12", "G15", "G26")
-@pytest.mark.parametrize("how", ["threads", "os.fork", "fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(("store_uri", "how"), SHARED, indirect=["store_uri"])
 def test_every_call_of_a_shared_runner_is_right(store_uri: str, tmp_path: Path, how: str) -> None:
     environment = {**os.environ, "FLUJO_STATE_URI": store_uri, "PYTHONWARNINGS": "error::ResourceWarning"}
     with subprocess.Popen(
