@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.timeout(900)
-KILLS = int(os.environ.get("FLUJO_KILLS", "4"))
+KILLS = int(os.environ.get("FLUJO_KILLS", "2"))
 LINES = 13
 """How often a whole run calls `touch`."""
 TIME_S, WORK_S = 2.0, 0.5

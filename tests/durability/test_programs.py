@@ -24,7 +24,7 @@ FIRST = int(os.environ.get("FLUJO_PROGRAM", "1"))
 """The first seed: a failure prints `FLUJO_PROGRAM=n`; with `FLUJO_PROGRAMS=1` it is tried alone."""
 AT_ONCE = 20
 WORKERS = 3
-TROUBLE_S = 6.0
+TROUBLE_S = 6.0 if PROGRAMS > AT_ONCE else 3.0
 """For how long workers are killed and frozen, for each batch of programs."""
 PATIENCE_S = 30.0
 

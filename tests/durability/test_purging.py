@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from durability.statement_turns import Work
 
 PROGRAM = Path(__file__).with_name("purging_program.py")
-RUNS = int(os.environ.get("FLUJO_RUNS", "300"))
+RUNS = int(os.environ.get("FLUJO_RUNS", "120"))
 """How many runs are written while others purge."""
 PURGERS = 2
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PROGRAM = Path(__file__).with_name("racing_program.py")
 IS_LONG = "FLUJO_KILLS" in os.environ
-RACERS, RUNS = (8, 300) if IS_LONG else (4, 40)
+RACERS, RUNS = (8, 300) if IS_LONG else (4, 15)
 
 
 @pytest.mark.guarantee("G4")
