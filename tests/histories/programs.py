@@ -25,7 +25,7 @@ from flujo.domain.steps import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
 CONTEXT = {
     "type": "object",
@@ -114,6 +114,65 @@ def history(calls: list[str]) -> Pipeline:
         },
     )
 
+
+def maps(calls: list[str]) -> Pipeline:
+    """Return a pipeline of two maps: over a list, and over an iterator; items of both fail. It logs its calls."""
+
+    async def square(data: int) -> int:
+        calls.append(f"square {data}")
+        if data % 4 == 1:
+            raise ValueError(f"no square of {data}")
+        return data * data
+
+    async def halve(data: int) -> int:
+        calls.append(f"halve {data}")
+        if data % 2:
+            raise ValueError(f"{data} is odd")
+        return data // 2
+
+    async def each(data: list[int]) -> AsyncIterator[int]:
+        for number in data:
+            yield number
+
+    return Pipeline(
+        (
+            MapStep(
+                name="squares",
+                over=Expr("input"),
+                body=Pipeline(
+                    (Step(name="square", call=CallableRef("maps:square", square), save=LOGGED),),
+                ),
+                on_error="skip",
+                merge="context_update",
+                max_concurrency=2,
+            ),
+            MapStep(
+                name="halves",
+                over=CallableRef("maps:each", each),
+                body=Pipeline((Step(name="halve", call=CallableRef("maps:halve", halve)),)),
+                on_error="collect",
+                max_concurrency=2,
+            ),
+        ),
+        name="maps",
+        context_schema=CONTEXT,
+        output={
+            "halves": Text("{{ previous.map(one, one.output) }}"),
+            "failed": Text("{{ [steps.squares.failed, steps.halves.failed] }}"),
+            "log": Text("{{ context.log }}"),
+        },
+    )
+
+
+MAPS_INPUT = list(range(12))
+MAPS_OUTPUT = {
+    "halves": [0, 2, None, 8, 18, None, 32, 50, None],
+    "failed": [3, 3],
+    "log": [0, 4, 9, 16, 36, 49, 64, 100, 121],
+}
+MAPS_CALLS = [f"square {number}" for number in MAPS_INPUT] + [
+    f"halve {number}" for number in MAPS_OUTPUT["log"]
+]
 
 ANSWER = "yes"
 OUTPUT = {

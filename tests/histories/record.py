@@ -2,10 +2,10 @@
 
     python tests/histories/record.py VERSION
 
-writes two SQLite databases as SQL. `stopped/VERSION.sql` has a run of one pipeline, stopped after each of its writes (as
+writes three SQLite databases as SQL. `stopped/VERSION.sql` has a run of one pipeline, stopped after each of its writes (as
 by a killed process), and the same run paused, answered, interrupted and completed. `situations/VERSION.sql` has
-a run in every state of `situations.py`, and one of a blueprint. Existing files are not overwritten, so a new
-situation is recorded by the next release.
+a run in every state of `situations.py`, and one of a blueprint. `maps/VERSION.sql` has runs stopped in the middle
+of a map. Existing files are not overwritten, so a new situation is recorded by the next release.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from flujo.state.store import SqlStateStore
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from histories.programs import ANSWER, history  # noqa: E402 - the line above adds its folder to the path
+from histories.programs import ANSWER, MAPS_INPUT, history, maps  # noqa: E402 - the line above adds its folder to the path
 from histories.situations import (  # noqa: E402
     BLUEPRINT_RUN,
     PROJECT,
@@ -87,6 +87,20 @@ async def _interrupted(store: SqlStateStore) -> None:
             await asyncio.sleep(0)
         await stream.aclose()
         await reading
+
+
+async def record_maps(uri: str) -> None:
+    """Fill a database with runs stopped in their maps: after every third of their writes."""
+    store = await SqlStateStore.open(uri)
+    for writes in count(3, 3):
+        stopping: Any = StoppingStore(store, writes)
+        try:
+            async with Flujo[Any, Any, Any](maps([]), store=stopping) as runner:
+                await runner.run_result_async(MAPS_INPUT, run_id=f"maps-{writes}")
+            break
+        except StateBackendUnavailable:
+            continue
+    await store.aclose()
 
 
 async def _read(stream: RunStream[Any, Any]) -> None:
@@ -199,6 +213,7 @@ def main() -> None:
         return
     recordings: dict[str, Callable[[str], Awaitable[None]]] = {
         "stopped": record_stopped,
+        "maps": record_maps,
         "situations": record_situations,
     }
     for folder, record in recordings.items():

@@ -62,8 +62,8 @@ def _copy(source: str, target: str) -> None:
         there.reflect(reading)
         here.reflect(writing, schema="flujo")
         for table in here.sorted_tables:
-            if table.name == "alembic_version":
-                continue
+            if table.name in ("alembic_version", "schema_info"):
+                continue  # the migrations write them
             rows: list[dict[str, Any]] = [
                 dict(row) for row in reading.execute(sa.select(there.tables[table.name])).mappings()
             ]
