@@ -36,7 +36,9 @@ def step_paths(draw: st.DrawFn) -> StepPath:
     return path
 
 
-any_paths = st.one_of(step_paths(), st.builds(paths.doubt, step_paths(), st.integers(0, 99)))
+counts = st.integers(0, 10**6)
+ranges = st.builds(paths.ranged, step_paths(), counts, counts)
+any_paths = st.one_of(step_paths(), ranges, st.builds(paths.doubt, step_paths(), st.integers(0, 99)))
 
 
 @given(step_paths(), texts, st.integers(0, 10**6))
@@ -46,6 +48,23 @@ def test_the_parent_of_a_path_is_where_it_was_made(path: StepPath, name: str, co
     assert paths.parent(paths.branch(path, name)) == path
     assert paths.parent(paths.doubt(path, count)) == path
     assert paths.parent(paths.parent(paths.turn(path, count))) == path
+
+
+@given(step_paths(), counts, counts)
+def test_a_range_is_below_its_map_and_at_a_level_of_its_own(path: StepPath, first: int, last: int) -> None:
+    range_path = paths.ranged(path, first, last)
+    assert paths.parent(range_path) == path
+    assert paths.bounds(range_path) == (first, last)
+    assert paths.level(range_path) == paths.ranges_of(path) != path
+    assert paths.is_inside(range_path, path)
+    assert paths.without_counts(range_path) == paths.without_counts(path)
+
+
+@given(step_paths(), counts)
+def test_only_a_range_has_bounds(path: StepPath, count: int) -> None:
+    for each in (path, paths.indexed(path, count), paths.doubt(path, count)):
+        assert paths.bounds(each) is None
+        assert paths.level(each) == paths.parent(each)
 
 
 @given(step_paths(), texts, texts)

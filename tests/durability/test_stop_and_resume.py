@@ -88,9 +88,9 @@ async def test_a_completed_subtree_is_not_loaded_again(store: StateStore) -> Non
         def __getattr__(self, name: str) -> Any:
             return getattr(store, name)
 
-        async def entries(self, run_id: Any, *, parent: Any = None) -> Any:
-            levels.append(parent)
-            return await store.entries(run_id, parent=parent)
+        async def entries(self, run_id: Any, **which: Any) -> Any:
+            levels.append(which.get("parent"))
+            return await store.entries(run_id, **which)
 
     watched: Any = Watched()
     await resume(everything(world), watched, run_id="run")

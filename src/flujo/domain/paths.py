@@ -1,12 +1,13 @@
 """Step paths: the address of a step in the journal, in output, and on the command line.
 
-    path     = segment { "/" segment } [ "!" NAME [ "[" COUNT "]" ] ]
+    path     = segment { "/" segment } [ range | "!" NAME [ "[" COUNT "]" ] ]
     segment  = NAME { "[" COUNT "]" | ":" NAME }
+    range    = "[" COUNT ".." COUNT "]"
 
-`/` leads to a step of a body, `[n]` to an iteration, item or visit, `:name` to a branch or state. `!name`
-ends the id of a question that is not the step's own. A name is an identifier, or any text in which the
-special characters of paths are percent-encoded. So each path has one meaning, and `parent` needs only its
-text.
+`/` leads to a step of a body, `[n]` to an iteration, item or visit, `:name` to a branch or state. `[a..b]`
+ends the path of an entry that sums up the items `a` to `b` of a map; nothing lies below it. `!name` ends the
+id of a question that is not the step's own. A name is an identifier, or any text in which the special
+characters of paths are percent-encoded. So each path has one meaning, and `parent` needs only its text.
 
 Reserved, because no step of a blueprint can have these paths: `turn[n]` and `tool[k]` below a granular step,
 and the branches `:failure` and `:finally`.
@@ -32,9 +33,10 @@ FAILURE, FINALLY = "failure", "finally"
 _OPERATORS = "/[:!"
 _ENCODED = re.compile(r"[%/\[\]:.!~#\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _ESCAPES = re.compile(r"(?:%[0-9A-F]{2})+")
-_TYPED_COUNT = re.compile(r"\.(\d+)(?=[/.:!\[]|$)")
-_COUNTS = re.compile(r"\[\d+\]")
+_TYPED_COUNT = re.compile(r"\.(\d+(?:\.\.\d+)?)(?=[/.:!\[]|$)")
+_COUNTS = re.compile(r"\[\d+(?:\.\.\d+)?\]")
 _LAST_COUNT = re.compile(r"\[(\d+)\]$")
+_RANGE = re.compile(r"\[(\d+)\.\.(\d+)\]$")
 
 
 # Building and taking apart ---------------------------------------------------------------------------------
@@ -48,6 +50,11 @@ def child(path: StepPath, name: str) -> StepPath:
 def indexed(path: StepPath, index: int) -> StepPath:
     """Return the path of iteration, item or visit number `index` of the composite at `path`."""
     return StepPath(f"{path}[{index}]")
+
+
+def ranged(path: StepPath, first: int, last: int) -> StepPath:
+    """Return the path of the entry for the items `first` to `last` of the map at `path`."""
+    return StepPath(f"{path}[{first}..{last}]")
 
 
 def branch(path: StepPath, name: str) -> StepPath:
@@ -81,6 +88,19 @@ def parent(path: StepPath) -> StepPath:
     return StepPath(path[:cut]) if cut > 0 else ROOT
 
 
+def level(path: StepPath) -> StepPath:
+    """Return the level at which a store finds an entry: its parent, or `map[..]` for a range of items.
+
+    Ranges have a level of their own, so that reading them does not read the items.
+    """
+    return ranges_of(parent(path)) if ".." in path else parent(path)
+
+
+def ranges_of(path: StepPath) -> StepPath:
+    """Return the level of the ranges of the map at `path`."""
+    return StepPath(f"{path}[..]")
+
+
 def name(path: StepPath) -> str:
     """Return the last part of a path, for display: `c`, `[2]`, `:refund`."""
     return shown(path[len(parent(path)) :].removeprefix("/"))
@@ -92,8 +112,14 @@ def last_count(path: StepPath) -> int | None:
     return int(found[1]) if found else None
 
 
+def bounds(path: StepPath) -> tuple[int, int] | None:
+    """Return the first and last item of a range; None for any other path."""
+    found = _RANGE.search(path)
+    return (int(found[1]), int(found[2])) if found else None
+
+
 def without_counts(path: StepPath) -> StepPath:
-    """Return a path without the numbers of iterations, items and visits: `a/b[2]/c` → `a/b/c`."""
+    """Return a path without numbers of iterations, items, visits and ranges: `a/b[2]/c` → `a/b/c`."""
     return StepPath(_COUNTS.sub("", path))
 
 

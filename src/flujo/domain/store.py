@@ -168,8 +168,13 @@ class QuestionStore(QuestionSource, Protocol):
 class JournalSource(QuestionSource, Protocol):
     """Reads the records of runs, without a claim."""
 
-    async def entries(self, run_id: RunId, *, parent: StepPath | None = None) -> list[Entry]:
-        """Return the journal in order: all of it, or the level directly below `parent`.
+    async def entries(
+        self, run_id: RunId, *, parent: StepPath | None = None, paths: Collection[StepPath] | None = None
+    ) -> list[Entry]:
+        """Return the journal in order: all of it, the level `parent`, or the entries at `paths`.
+
+        The level of an entry is `flujo.domain.paths.level` of its path: that of a step is its parent, and the
+        ranges of a map have the level `map[..]`.
 
         Raises:
             CorruptState: an entry's digest differs, or (for the whole journal) one is missing.

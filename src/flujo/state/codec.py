@@ -17,7 +17,7 @@ from flujo.domain import canonical
 from flujo.domain.acts import Act, Actor, Verb, Via
 from flujo.domain.journal import Entry, EntryKind, EntryStatus, RunId
 from flujo.domain.ledger import Hold, HoldState
-from flujo.domain.paths import StepPath, parent
+from flujo.domain.paths import StepPath, level
 from flujo.domain.run import (
     Intent,
     IntentState,
@@ -135,7 +135,7 @@ def entry_row(run_id: RunId, entry: Entry, aside: Rows) -> dict[str, Any]:
         "path": entry.path,
         "kind": str(entry.kind),
         "attempt": entry.attempt,
-        "parent": parent(entry.path),
+        "parent": level(entry.path),
         "seq": entry.seq,
         "status": str(entry.status),
         "input": _spill(entry.input, aside),

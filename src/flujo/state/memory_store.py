@@ -13,7 +13,7 @@ from flujo.domain import canonical
 from flujo.domain.acts import Act, Verb
 from flujo.domain.journal import Entry, EntryKind, RunId
 from flujo.domain.ledger import Hold, HoldState, Ledger, Spending
-from flujo.domain.paths import ROOT, StepPath, parent
+from flujo.domain.paths import ROOT, StepPath, level
 from flujo.domain.run import (
     Due,
     Intent,
@@ -258,10 +258,15 @@ class MemoryStateStore:
         fitting = [self._listed(stored) for stored in newest_first if _fits(stored.record, query)]
         return fitting[: query.limit]
 
-    async def entries(self, run_id: RunId, *, parent: StepPath | None = None) -> list[Entry]:
-        """Return the journal in order: all of it, or the level right below `parent`."""
+    async def entries(
+        self, run_id: RunId, *, parent: StepPath | None = None, paths: Collection[StepPath] | None = None
+    ) -> list[Entry]:
+        """Return the journal in order: all of it, a level, or the entries at some paths; see the port."""
         stored = self.database.runs.get(run_id)
         entries = [stored.by_seq[seq] for seq in sorted(stored.by_seq)] if stored else []
+        if paths is not None:
+            wanted = frozenset(paths)
+            return [entry for entry in entries if entry.path in wanted]
         if parent is None:
             return entries
         return [entry for entry in entries if _is_below(entry.path, parent)]
@@ -539,4 +544,4 @@ def _earliest_deadline(stored: StoredRun) -> float | None:
 
 
 def _is_below(path: StepPath, above: StepPath) -> bool:
-    return path != above and parent(path) == above
+    return path != above and level(path) == above

@@ -210,8 +210,12 @@ class SqlStateStore:
         rules.check_query(query)
         return await self.read(queries.matching, query)
 
-    async def entries(self, run_id: RunId, *, parent: StepPath | None = None) -> list[Entry]:
-        """Return the journal in order: all of it, or the level right below `parent`."""
+    async def entries(
+        self, run_id: RunId, *, parent: StepPath | None = None, paths: Collection[StepPath] | None = None
+    ) -> list[Entry]:
+        """Return the journal in order: all of it, a level, or the entries at some paths; see the port."""
+        if paths is not None:
+            return await self.read(queries.entries_at, run_id, paths)
         if parent is not None:
             return await self.read(queries.entries, run_id, parent)
         lend = partial(self.database.reading, moment=True)

@@ -12,6 +12,8 @@ from flujo.services.inspection.trace import trace
 from support import Expr, HumanInTheLoopStep, MapStep, Text, World, call, pipeline, start
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from flujo.domain.acts import Act
     from flujo.domain.journal import Entry, RunId
     from flujo.domain.ledger import Ledger
@@ -42,8 +44,10 @@ class Recorded:
             await source.acts(run_id),
         )
 
-    async def entries(self, run_id: RunId, *, parent: StepPath | None = None) -> list[Entry]:
-        assert parent is None
+    async def entries(
+        self, run_id: RunId, *, parent: StepPath | None = None, paths: Collection[StepPath] | None = None
+    ) -> list[Entry]:
+        assert parent is paths is None
         return self.journal
 
     async def pauses(self, run_id: RunId) -> list[Pause]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from flujo.blueprint.sources.source_files import FileSource, SourceRefused
+from flujo.domain import paths
 from flujo.domain.commands import command
 from flujo.domain.journal import EntryKind
 from flujo.domain.paths import ROOT, StepPath, branch, parent
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.run import Pause
     from flujo.domain.steps import BaseStep
-
-_COUNT = re.compile(r"\[\d+\]|!\w+")
 
 
 def changed_files(root: Path, files: Mapping[str, bytes]) -> list[str]:
@@ -58,7 +56,7 @@ def lost_paths(pipeline: Pipeline, entries: Sequence[Entry], pauses: Sequence[Pa
 
 def without_counts(path: StepPath) -> StepPath:
     """Return where in the tree a recorded path stands: `loop[2]/draft` → `loop/draft`, `a!doubt[0]` → `a`."""
-    return StepPath(_COUNT.sub("", path.partition("!")[0]))
+    return paths.without_counts(StepPath(path.partition("!")[0]))
 
 
 def _places(pipeline: Pipeline) -> Iterator[tuple[StepPath, BaseStep]]:

@@ -115,6 +115,8 @@ _whole_journal = sa.select(*journal.c).where(journal.c.run_id == sa.bindparam("r
 _one_level = _whole_journal.where(
     journal.c.parent == sa.bindparam("above"), journal.c.path != sa.bindparam("above")
 )
+# Not ordered here: a database would rather read the whole journal in order than sort a few rows.
+_some_paths = sa.select(*journal.c).where(journal.c.run_id == sa.bindparam("run"), among(journal.c.path))
 _recorded = sa.select(runs.c.status, runs.c.entries).where(runs.c.run_id == sa.bindparam("run"))
 _can_go_on = sa.or_(
     runs.c.status.in_([str(RunStatus.ACCEPTED), str(RunStatus.RUNNING)]),
@@ -168,6 +170,13 @@ def entries(connection: sa.Connection, run_id: RunId, parent: StepPath | None = 
         rows = fetch(connection, _one_level, {"run": run_id, "above": parent})
     large = aside(connection, rows, codec.ENTRY_VALUES)
     return [codec.entry(row, large) for row in rows]
+
+
+def entries_at(connection: sa.Connection, run_id: RunId, paths: Collection[StepPath]) -> list[Entry]:
+    """Return the entries at some paths in order, each entry checked."""
+    rows = fetch(connection, _some_paths, {"run": run_id, **ids_parameter(connection, list(paths))})
+    large = aside(connection, rows, codec.ENTRY_VALUES)
+    return sorted((codec.entry(row, large) for row in rows), key=lambda entry: entry.seq)
 
 
 def _promised(connection: sa.Connection, run_id: RunId) -> int:

@@ -59,6 +59,26 @@ class JournalSuite:
         assert await level("loop[0]") == ["loop[0]/x"]
         assert await level("nothing") == []
 
+    async def test_ranges_have_a_level_of_their_own(self, store: StateStore) -> None:
+        run = await store.accept(new_run(), {})
+        paths = ["map[0]", "map[1]", "map[0..1]", "map[1]/x", "map[2]", "map[2]/inner[0..9]", "map[2..3]"]
+        await store.write(writes(run, *(entry(seq, path) for seq, path in enumerate(paths, 1))))
+
+        async def level(parent: str) -> list[str]:
+            return [each.path for each in await store.entries(RUN, parent=StepPath(parent))]
+
+        assert await level("map") == ["map[0]", "map[1]", "map[2]"]
+        assert await level("map[..]") == ["map[0..1]", "map[2..3]"]
+        assert await level("map[2]/inner[..]") == ["map[2]/inner[0..9]"]
+
+    async def test_the_entries_at_some_paths_are_returned_in_order(self, store: StateStore) -> None:
+        run = await store.accept(new_run(), {})
+        given = [entry(seq, f"map[{seq % 4}]", attempt=seq) for seq in range(1, 13)]
+        await store.write(writes(run, *given))
+        wanted = [StepPath("map[3]"), StepPath("map[0]"), StepPath("map[9]")]
+        assert await store.entries(RUN, paths=wanted) == [each for each in given if each.path in wanted]
+        assert await store.entries(RUN, paths=[]) == []
+
     async def test_writes_of_one_run_keep_their_order(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         waiting = [store.write(writes(run, entry(seq))) for seq in range(1, 101)]
