@@ -36,6 +36,7 @@ from flujo.domain.steps import (
     TreeSearchStep,
 )
 from flujo.domain.steps import Carry as Carried
+from flujo.engine.frame import RANGE_LENGTH
 from flujo.exceptions import StateBackendUnavailable
 from flujo.services.project.project import find_project
 from flujo.services.project.system import SystemClock, SystemRandom
@@ -107,10 +108,11 @@ async def start(
     *,
     run_id: str = "run",
     cache: CacheBackend | None = None,
+    range_length: int = RANGE_LENGTH,
     **options: Any,
 ) -> PipelineResult[Any, Any]:
     """Run `tree` and return the result."""
-    async with Flujo[Any, Any, Any](tree, store=store, cache=cache) as runner:
+    async with Flujo[Any, Any, Any](tree, store=store, cache=cache, range_length=range_length) as runner:
         return await runner.run_result_async(value, run_id=run_id, **options)
 
 
@@ -120,10 +122,11 @@ async def resume(
     *,
     run_id: str = "run",
     cache: CacheBackend | None = None,
+    range_length: int = RANGE_LENGTH,
     **options: Any,
 ) -> PipelineResult[Any, Any]:
     """Resume a run in a new runner and return the result."""
-    async with Flujo[Any, Any, Any](tree, store=store, cache=cache) as runner:
+    async with Flujo[Any, Any, Any](tree, store=store, cache=cache, range_length=range_length) as runner:
         return await runner.resume_async(run_id, **options)
 
 

@@ -165,7 +165,7 @@ def maps(calls: list[str]) -> Pipeline:
 
 
 MAPS_INPUT = list(range(12))
-MAPS_OUTPUT = {
+MAPS_OUTPUT: dict[str, list[Any]] = {
     "halves": [0, 2, None, 8, 18, None, 32, 50, None],
     "failed": [3, 3],
     "log": [0, 4, 9, 16, 36, 49, 64, 100, 121],

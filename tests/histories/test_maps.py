@@ -34,12 +34,15 @@ async def store(
 
 
 @pytest.mark.guarantee("G23")
-async def test_a_run_that_was_stopped_in_a_map_resumes_and_is_purged(store: SqlStateStore) -> None:
+@pytest.mark.parametrize("range_length", [4, 1000])
+async def test_a_run_that_was_stopped_in_a_map_resumes_and_is_purged(
+    store: SqlStateStore, range_length: int
+) -> None:
     records = await store.runs(RunQuery(limit=1000))
     assert {record.status for record in records} == {RunStatus.RUNNING, RunStatus.COMPLETED}
     for record in records:
         before, calls = await store.entries(record.run_id), list[str]()
-        async with Flujo[Any, Any, Any](maps(calls), store=store) as runner:
+        async with Flujo[Any, Any, Any](maps(calls), store=store, range_length=range_length) as runner:
             result = await runner.run_result_async(MAPS_INPUT, run_id=record.run_id)
         assert result.output == MAPS_OUTPUT, record.run_id
         assert not Counter(calls) - Counter(MAPS_CALLS), f"{record.run_id} executed more than a complete run"

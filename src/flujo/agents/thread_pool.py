@@ -7,12 +7,13 @@ returns would keep the process alive. This pool has daemon threads, at most 32 b
 import asyncio
 import contextvars
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from flujo.domain.executor import CodeExit
+from flujo.domain.executor import BatchedItems, CodeExit
 from flujo.domain.forks import renew_in_children
 
 T = TypeVar("T")
@@ -133,7 +134,7 @@ THREADS = ThreadPool()
 """The pool of this process, for every sync callable and tool."""
 
 
-class LazyItems(AsyncIterator[T]):
+class LazyItems(BatchedItems[T]):
     """A sync iterator as an async one: each `next`, which may block, runs in a thread."""
 
     def __init__(self, items: Iterator[T]) -> None:
@@ -144,6 +145,10 @@ class LazyItems(AsyncIterator[T]):
         if item is _END:
             raise StopAsyncIteration
         return item  # type: ignore[return-value]  # not the end, so one of the items
+
+    async def take(self, count: int) -> list[T]:
+        """Return the next items, from one visit of a thread: `count` of them, or fewer at the end."""
+        return await THREADS.submit(lambda: list(islice(self._items, count)))
 
     async def aclose(self) -> None:
         """Close a generator that was not read to its end."""

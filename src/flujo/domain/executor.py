@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -27,6 +29,14 @@ class CodeExit(Exception):
         super().__init__()
         self.raised = raised
         self.__cause__ = raised
+
+
+class BatchedItems(AsyncIterator[T]):
+    """An async iterator that can return several items at once, for sync iterators."""
+
+    @abstractmethod
+    async def take(self, count: int) -> list[T]:
+        """Return the next items: `count` of them, or fewer at the end."""
 
 
 class Executor(Protocol):

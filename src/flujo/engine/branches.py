@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from flujo.domain.journal import Entry
     from flujo.domain.paths import StepPath
     from flujo.domain.steps import BaseStep, ParallelStep, Value
-    from flujo.engine.fanout import BranchResult
     from flujo.engine.frame import Frame, RunBody
 
 
@@ -46,19 +45,18 @@ async def run_branches(
         stopped = doubt_among(results)
     if stopped is not None:
         return stopped
-    await merge_into(frame, step, path, results, step.merge, step.field_mapping)
+    patches = {result.name: result.patch for result in results if result.ok}
+    await merge_into(frame, step, path, patches, step.merge, step.field_mapping)
     if step.on_branch_failure == "collect":
         given = {result.name: result.collected() for result in results}
     else:
         given = {result.name: result.output for result in results if result.ok}
-    return come_out(frame, path, step.output, given, results)
+    return come_out(frame, path, step.output, given, sum(not result.ok for result in results))
 
 
-def come_out(
-    frame: Frame, path: StepPath, output: Value, given: Any, results: Sequence[BranchResult]
-) -> Success:
+def come_out(frame: Frame, path: StepPath, output: Value, given: Any, failed: int) -> Success:
     """Return the outputs of the branches, or the value of `output`, in which they are `previous`."""
-    facts = {"failed": sum(not result.ok for result in results)}
+    facts = {"failed": failed}
     if output is None:
         return Success(given, facts=facts)
     return Success(frame.inside(path, previous=given).render(output), facts=facts)
@@ -68,17 +66,16 @@ async def merge_into(
     frame: Frame,
     step: BaseStep,
     path: StepPath,
-    results: Sequence[BranchResult],
+    patches: Mapping[str, merge.Patch],
     strategy: str | CallableRef,
     mapping: Mapping[str, Sequence[str]] = merge.NO_FIELDS,
 ) -> None:
-    """Apply the merged writes of the branches to the frame.
+    """Apply the merged writes of the successful branches to the frame.
 
     Raises:
         MergeConflict: two branches wrote one field and the strategy does not decide.
         OutputRejected: the merged context does not match its type.
     """
-    patches = {result.name: result.patch for result in results if result.ok}
     if isinstance(strategy, CallableRef):
         patch = await _by_callable(frame, path, patches, strategy)
     else:

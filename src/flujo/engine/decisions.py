@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.agents import Ask
-from flujo.domain.executor import GRACE_S
+from flujo.domain.executor import GRACE_S, BatchedItems
 from flujo.domain.journal import Entry, EntryKind
-from flujo.domain.paths import indexed
+from flujo.domain.paths import indexed, last_count
 from flujo.domain.steps import CallableRef, Logic
 from flujo.domain.wording import short
 from flujo.engine.journal import described
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from flujo.domain.paths import StepPath
     from flujo.engine.frame import Frame
+    from flujo.engine.ranges import Ranges
 
 _END = object()
 _SHOWN = 60
@@ -85,9 +86,9 @@ async def decide_flag(rule: Logic, frame: Frame, path: StepPath, *, what: str, a
 
 
 async def decide_items(
-    rule: Logic, frame: Frame, path: StepPath, *, what: str
+    rule: Logic, frame: Frame, path: StepPath, ranges: Ranges, *, what: str
 ) -> AsyncGenerator[tuple[int, Any], None]:
-    """Yield the items of a key that holds a list, each with its index.
+    """Yield the items of a key that holds a list, each with its index, except those of recorded ranges.
 
     For a pure expression only the number of items is recorded, because it has the same value again. A
     callable's list is one decision. Each item of an iterator is a decision, recorded before the item's work
@@ -95,75 +96,124 @@ async def decide_items(
 
     Raises:
         ExpressionFailed: the value is not a list.
-        JournalConflict: an expression has another number of items than before, or an iterator another item.
+        JournalConflict: there is another number of items than before, or another item.
     """
     items = await _items(rule, frame, path, what)
-    if isinstance(items, list):
-        for index, item in enumerate(items):
+    if isinstance(items, _Stream):
+        given = _one_by_one(items, frame, path, ranges)
+    else:
+        given = _listed(frame, path, ranges, items)
+    async with aclosing(given) as numbered:
+        async for index, item in numbered:
             yield index, item
-    elif isinstance(rule, CallableRef):
-        async with aclosing(_one_by_one(rule, frame, path, items)) as recorded:
-            async for index, item in recorded:
-                yield index, item
 
 
-async def _items(rule: Logic, frame: Frame, path: StepPath, what: str) -> list[Any] | AsyncIterable[Any]:
+async def _items(rule: Logic, frame: Frame, path: StepPath, what: str) -> list[Any] | int | _Stream:
+    """Return the items, or their number when each of them is recorded."""
     if not isinstance(rule, CallableRef):
         listed = _list(frame.evaluate(rule), what)
         _keep(frame, path, 1, len(listed))
         return listed
     decided = frame.run.journal.decision(path)
     if decided is not None:
-        known = canonical.decode(decided.output or b"null")
-        return known if isinstance(known, list) else [_item(frame, indexed(path, n)) for n in range(known)]
+        known: list[Any] | int = canonical.decode(decided.output or b"null")
+        return known
     given = await _answer(rule, frame)
     if isinstance(given, AsyncIterable):
-        return given
+        return _Stream(rule, frame, path, given)
     listed = _list(_json(rule, given), what)
     await frame.run.journal.record(decision(frame, path, 1, listed))
     return listed
 
 
+async def _listed(
+    frame: Frame, path: StepPath, ranges: Ranges, items: list[Any] | int
+) -> AsyncGenerator[tuple[int, Any], None]:
+    """Yield the items of a list, or as many recorded items."""
+    count = items if isinstance(items, int) else len(items)
+    for first in range(0, count, ranges.length):
+        after = min(first + ranges.length, count)
+        if ranges.covers(first):
+            ranges.take(first, None if isinstance(items, int) else items[first:after])
+            continue
+        await ranges.enter(first, after - first)
+        for index in range(first, after):
+            yield index, _item(frame, indexed(path, index)) if isinstance(items, int) else items[index]
+
+
 async def _one_by_one(
-    rule: CallableRef, frame: Frame, path: StepPath, given: AsyncIterable[Any]
+    given: _Stream, frame: Frame, path: StepPath, ranges: Ranges
 ) -> AsyncGenerator[tuple[int, Any], None]:
     """Yield the items of an iterator after recording each; the number of items is recorded at the end."""
-    source, index = aiter(given), 0
-    try:
+    index = 0
+    async with aclosing(given) as stream:
         while True:
-            with foreign(rule):
-                frame.require_going()
-                item = await frame.call(path, _next_of(source))
-            if item is _END:
+            while ranges.covers(index):
+                ranges.take(index, await stream.take(ranges.length))
+                index += ranges.length
+            if index % ranges.length == 0:
+                await ranges.enter(index, ranges.length)
+            taken = await stream.take(1)
+            if not taken:
                 break
-            here = indexed(path, index)
-            output = canonical.encode(item, what=f"`{rule.target}`")
-            known = frame.run.journal.decision(here)
-            if known is None:
-                known = await frame.run.journal.record(decision(frame, here, 1, canonical.decode(output)))
-            elif known.output != output:
-                raise JournalConflict(
-                    f"`{rule.target}` yielded another item number {index} than before this run was resumed",
-                    hint="make it yield the same items in the same order on each call",
-                    path=here,
-                )
-            yield index, canonical.decode(output)
+            yield index, await _recorded(given.rule, frame, indexed(path, index), taken[0])
             index += 1
         frame.run.journal.append_deferred(decision(frame, path, 1, index))
-    finally:
-        close = getattr(source, "aclose", None)  # generators have it
+
+
+class _Stream:
+    """The items of a callable's iterator."""
+
+    def __init__(self, rule: CallableRef, frame: Frame, path: StepPath, given: AsyncIterable[Any]) -> None:
+        self.rule, self._frame, self._path = rule, frame, path
+        self._source = aiter(given)
+
+    async def take(self, count: int) -> list[Any]:
+        """Return the next items: `count` of them, or fewer at the end."""
+        with foreign(self.rule):
+            self._frame.require_going()
+            return await self._frame.call(self._path, _taken(self._source, count))
+
+    async def aclose(self) -> None:
+        """Close the iterator, if it can be closed; generators can."""
+        close = getattr(self._source, "aclose", None)
         if close is not None:
-            with foreign(rule):
+            with foreign(self.rule):
                 async with asyncio.timeout(GRACE_S) as limit:
-                    await frame.call(path, _closed(close), limit)
+                    await self._frame.call(self._path, _closed(close), limit)
 
 
-async def _next_of(source: AsyncIterator[Any]) -> Any:
-    return await anext(source, _END)
+async def _taken(source: AsyncIterator[Any], count: int) -> list[Any]:
+    if isinstance(source, BatchedItems):
+        return await source.take(count)
+    taken: list[Any] = []
+    while len(taken) < count and (item := await anext(source, _END)) is not _END:
+        taken.append(item)
+    return taken
 
 
 async def _closed(close: Callable[[], Awaitable[object]]) -> None:
     await close()
+
+
+async def _recorded(rule: CallableRef, frame: Frame, here: StepPath, item: Any) -> Any:
+    """Return an item of an iterator, after recording it.
+
+    Raises:
+        JournalConflict: the journal has another item there.
+    """
+    output = canonical.encode(item, what=f"`{rule.target}`")
+    known = frame.run.journal.decision(here)
+    if known is None:
+        await frame.run.journal.record(decision(frame, here, 1, canonical.decode(output)))
+    elif known.output != output:
+        raise JournalConflict(
+            f"`{rule.target}` yielded another item number {last_count(here)} than before this run was "
+            "resumed",
+            hint="make it yield the same items in the same order on each call",
+            path=here,
+        )
+    return canonical.decode(output)
 
 
 def decision(frame: Frame, path: StepPath, attempt: int, value: Any) -> Entry:

@@ -18,14 +18,13 @@ from flujo.exceptions import (
     ControlSignal,
     EngineError,
     FlujoError,
-    JournalConflict,
     PriceUnknown,
     StateError,
     StepFailed,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
     from flujo.domain.outcomes import StepOutcome
     from flujo.domain.paths import StepPath
@@ -81,7 +80,33 @@ async def fan_out(
     stop_at_failure: bool,
     one_entry: bool = True,
 ) -> list[BranchResult]:
-    """Run the branches, at most `limit` at a time, and return their results in the given order.
+    """Run the branches, at most `limit` at a time, and return their results in order; see `run_each`."""
+    results: dict[int, BranchResult] = {}
+    await run_each(
+        frame,
+        kind,
+        branches,
+        run_body,
+        results.__setitem__,
+        limit=limit,
+        stop_at_failure=stop_at_failure,
+        one_entry=one_entry,
+    )
+    return [results[number] for number in sorted(results)]
+
+
+async def run_each(
+    frame: Frame,
+    kind: str,
+    branches: AsyncGenerator[Branch, None],
+    run_body: RunBody,
+    arrive: Callable[[int, BranchResult], None],
+    *,
+    limit: int,
+    stop_at_failure: bool,
+    one_entry: bool = True,
+) -> None:
+    """Run the branches, at most `limit` at a time; `arrive` gets each result when its branch ends.
 
     A started branch always runs to its end, so its work is never lost. No further branch starts after an
     abort, after an error from `branches` itself, or (with `stop_at_failure`) after a failed branch. Without
@@ -91,24 +116,25 @@ async def fan_out(
     Raises:
         FlujoError | ControlSignal: the error of `branches`, after the started branches have ended.
         StepFailed: a branch has ended without a result.
-        JournalConflict: a branch decided differently than recorded; raised at the same time.
+        EngineError: a branch decided differently than recorded, or `arrive` raised it; at the same time.
         StateError: the journal could not be read or written; the others are cancelled.
     """
-    arrived: dict[int, BranchResult] = {}
     places = Places(limit, frame.place)
     stops = (Aborted, Failure) if stop_at_failure else (Aborted,)
     stopped = False
     broken: FlujoError | ControlSignal | None = None
-    began = 0
+    began = arrived = 0
     arriving = _arrive if one_entry else _pass
 
-    async def arrive(number: int, branch: Branch, place: Place) -> None:
-        nonlocal broken, stopped
+    async def execute(number: int, branch: Branch, place: Place) -> None:
+        nonlocal arrived, broken, stopped
         try:
-            arrived[number] = await arriving(frame, kind, branch, run_body, place)
-            stopped = stopped or isinstance(arrived[number].outcome, stops)
-        except JournalConflict as conflict:
-            broken, stopped = broken or conflict, True
+            result = await arriving(frame, kind, branch, run_body, place)
+            arrived += 1
+            stopped = stopped or isinstance(result.outcome, stops)
+            arrive(number, result)
+        except EngineError as error:
+            broken, stopped = broken or error, True
         except (Exception, KeyboardInterrupt):
             frame.run.is_broken = True  # the group cancels the other branches
             raise
@@ -124,7 +150,7 @@ async def fan_out(
                         broken, began = broken or error, number
                         break
                     frame.require_going()
-                    task = group.create_task(arrive(number, branch, place))
+                    task = group.create_task(execute(number, branch, place))
                     task.add_done_callback(place.end)
                 finally:
                     if task is None:
@@ -133,13 +159,12 @@ async def fan_out(
         raise errors.exceptions[0] from None
     if broken is not None:
         raise broken
-    if len(arrived) != began:
+    if arrived != began:
         raise StepFailed(
-            f"{began - len(arrived)} of {began} branches below `{frame.path}` ended without a result",
+            f"{began - arrived} of {began} branches below `{frame.path}` ended without a result",
             hint="a library has cancelled the tasks of Flujo; a retry executes these branches again",
             retryable=True,
         )
-    return [arrived[number] for number in sorted(arrived)]
 
 
 async def _next(
@@ -184,9 +209,9 @@ def stopped_by(frame: Frame, results: Sequence[BranchResult], *, failures_stop: 
     """
     doubt = doubt_among(results)
     outcomes = [*([] if doubt is None else [doubt]), *(result.outcome for result in results)]
-    failures_stop = failures_stop or any(_is_without_price(outcome) for outcome in outcomes)
+    failures_stop = failures_stop or any(is_without_price(outcome) for outcome in outcomes)
     pauses = [pause for outcome in outcomes if isinstance(outcome, Paused) for pause in outcome.pauses]
-    outcomes.sort(key=lambda outcome: not _is_without_price(outcome))
+    outcomes.sort(key=lambda outcome: not is_without_price(outcome))
     for kinds in (Aborted, Failure) if failures_stop else (Aborted,):
         for outcome in outcomes:
             if isinstance(outcome, kinds):
@@ -195,13 +220,19 @@ def stopped_by(frame: Frame, results: Sequence[BranchResult], *, failures_stop: 
     return Paused(tuple(pauses)) if pauses else None
 
 
-def _is_without_price(outcome: StepOutcome) -> bool:
+def is_without_price(outcome: StepOutcome) -> bool:
+    """Return whether a branch failed because a request could not be priced."""
     return isinstance(outcome, Failure) and outcome.error.code in _WITHOUT_PRICE
 
 
 def doubt_among(results: Sequence[BranchResult]) -> Failure | None:
     """Return the failure of a branch that leaves a call in doubt; it must not be skipped."""
     for result in results:
-        if isinstance(result.outcome, Failure) and result.outcome.error.code == CallInDoubt.code:
+        if isinstance(result.outcome, Failure) and leaves_doubt(result.outcome):
             return result.outcome
     return None
+
+
+def leaves_doubt(outcome: StepOutcome) -> bool:
+    """Return whether a branch failed with a call in doubt."""
+    return isinstance(outcome, Failure) and outcome.error.code == CallInDoubt.code

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+RANGE_LENGTH = 1000
+"""How many items of a map share an entry once they have ended."""
+
 _NO_NAMES: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -98,6 +101,8 @@ class Run:
     """The steps that ended in this execution, in order."""
     wish: Wish = field(default_factory=Wish)
     """The wish to stop this execution before the run's end."""
+    range_length: int = RANGE_LENGTH
+    """`RANGE_LENGTH`, or fewer items in tests."""
     is_broken: bool = False
     """Whether an error has ended a part of this execution, so that the other parts must stop."""
 
@@ -135,6 +140,8 @@ class Frame:
     """The budget of this body; None when nothing is limited."""
     place: Place | None = None
     """The place of the concurrent branch that this body is in; None outside of one."""
+    is_listed: bool = True
+    """Whether the run's result lists the steps of this body."""
     last: BaseStep | None = None
     """The last step of the run, which needs no separate commit when there is no watcher."""
 
@@ -189,6 +196,7 @@ class Frame:
             limits=self.limits,
             budget=self.budget,
             place=self.place,
+            is_listed=self.is_listed,
         )
 
     def fork(

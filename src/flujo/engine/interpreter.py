@@ -155,7 +155,8 @@ async def _run_step(each: PlannedStep, frame: Frame) -> StepOutcome:
         outcome = Failure(error_info(error, path), error)
     seconds, usage = run.clock.monotonic() - started, run.journal.take_usage(path)
     ended = StepEnded(path, kind, outcome, seconds=seconds, usage=usage, recorded=known)
-    run.ended.append(ended)
+    if frame.is_listed:
+        run.ended.append(ended)
     if run.sink is not None:
         await frame.tell(ended)
     return outcome

@@ -51,6 +51,7 @@ class Journal:
     __slots__ = (
         "_announced",
         "_asked",
+        "_below",
         "_fence",
         "_first",
         "_handed",
@@ -81,6 +82,8 @@ class Journal:
         self._resumed = start.last_seq > 0 or record.claims > 1
         self._first: Sequence[Entry] | None = start.first
         self._known: dict[EntryKind, dict[StepPath, list[Entry]]] = {}
+        self._below: dict[StepPath, set[StepPath]] = {}
+        """The paths of the loaded entries of each level."""
         self._pauses: dict[StepPath, Pause] = {pause.pause_id: pause for pause in start.pauses}
         self._waiting: list[Entry] = []
         self._asked: list[Pause] = []
@@ -109,16 +112,32 @@ class Journal:
 
     async def load_level(self, path: StepPath) -> None:
         """Load the entries directly below `path`, when this run has been executed before."""
+        for entry in await self.level(path):
+            self._learn(entry)
+            self._below.setdefault(path, set()).add(entry.path)
+
+    async def load_at(self, paths: Sequence[StepPath]) -> None:
+        """Load the entries at some paths, when this run has been executed before."""
         if self._resumed:
-            for entry in await self._level(path):
+            for entry in await self._store.entries(self._run_id, paths=paths):
                 self._learn(entry)
+
+    def forget(self, path: StepPath) -> None:
+        """Drop the loaded entries of a completed item of a map, because nothing reads them again."""
+        for known in self._known.values():
+            known.pop(path, None)
+        for inner in self._below.pop(path, ()):
+            self.forget(inner)
 
     def _learn(self, entry: Entry) -> None:
         known = self._known.setdefault(entry.kind, {})
         others = [each for each in known.get(entry.path, ()) if each.attempt != entry.attempt]
         known[entry.path] = sorted([*others, entry], key=lambda each: each.attempt) if others else [entry]
 
-    async def _level(self, path: StepPath) -> Sequence[Entry]:
+    async def level(self, path: StepPath) -> Sequence[Entry]:
+        """Return the entries of a level, without loading them; none in the run's first execution."""
+        if not self._resumed:
+            return ()
         first, self._first = self._first, None
         if path == ROOT and first is not None:
             return first  # read at the start of the execution

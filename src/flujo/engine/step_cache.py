@@ -45,7 +45,7 @@ async def answered(
     if cache is None:
         return await work(), False
     here = branch(path, "cache")
-    await frame.run.journal.load_level(path)
+    await frame.run.journal.load_at([here])
     try:
         key, code = await key_of(step, policy, frame), code_of(step, frame)
     except NotCacheable as error:

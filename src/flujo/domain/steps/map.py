@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, InitVar
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from flujo.domain import values
 from flujo.domain.arguments import Takes, node, takes
 from flujo.domain.pipeline import BaseStep, Body, In, OnError, Out, Pipeline, Shape, body
 from flujo.domain.steps.arguments import Merge, merge
 from flujo.domain.values import CallableRef, Expr, Logic, Logical, Value, Valued
+
+Keep = Literal["outputs", "failed", "none"]
+"""What a map keeps of its items."""
 
 PREVIOUS = Expr("previous")
 
@@ -34,6 +37,8 @@ class MapStep(BaseStep[In, Out]):
     """How many items are processed concurrently."""
     on_error: OnError = "fail"
     """Whether an item's failure fails the step, is collected, or is left out."""
+    keep: Keep = "outputs"
+    """What the step keeps of its items: all outputs, only the failed items, or only their number."""
     merge: Takes[Merge | None, str | CallableRef] = takes(
         merge, default=None, otherwise="no_merge", spelled="merge_strategy"
     )

@@ -40,6 +40,7 @@ async def run(step: ImportStep, frame: Frame, path: StepPath, run_body: RunBody)
         limits=frame.limits,
         budget=frame.budget,
         place=frame.place,
+        is_listed=frame.is_listed,
     )
     return await run_body(step.pipeline, inner)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from flujo.domain.paths import indexed
+from flujo.domain.paths import branch, indexed
+from flujo.domain.steps import CallableRef
 from flujo.engine.branches import come_out, merge_into
 from flujo.engine.decisions import decide_items
-from flujo.engine.fanout import Branch, doubt_among, fan_out, stopped_by
+from flujo.engine.fanout import Branch, doubt_among, run_each, stopped_by
+from flujo.engine.ranges import Ranges
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -20,38 +23,44 @@ if TYPE_CHECKING:
 
 
 async def run(step: MapStep, frame: Frame, path: StepPath, run_body: RunBody) -> StepOutcome:
-    """Return the list of outputs, or the result of each item (`on_error: collect`).
+    """Return what the map keeps of its items: by default the list of outputs.
 
     Raises:
         ExpressionFailed: `over` is not a list.
+        JournalConflict: `over` gives other items than before the run was resumed.
         MergeConflict: two items wrote one field of the context and `merge` does not decide.
     """
-    await frame.run.journal.load_level(path)
-    items: list[Any] = []
+    ranges = Ranges(step, frame, path)
+    await ranges.load()
 
     async def branches() -> AsyncGenerator[Branch, None]:
-        given = decide_items(step.over, frame, path, what=f"`over` of map {step.name!r}")
+        given = decide_items(step.over, frame, path, ranges, what=f"`over` of map {step.name!r}")
         async with aclosing(given) as numbered:
             async for index, item in numbered:
-                items.append(item)
+                ranges.begin(index, item)
                 named = {step.item_name: item} if step.item_name else {}
                 names = {"item": item, "index": index, **named}
                 yield Branch(str(index), indexed(path, index), step.body, item, names)
 
     fails = step.on_error == "fail"
-    results = await fan_out(
-        frame, step.kind, branches(), run_body, limit=step.max_concurrency, stop_at_failure=fails
+    await run_each(
+        frame if step.keep == "outputs" else replace(frame, is_listed=False),
+        step.kind,
+        branches(),
+        run_body,
+        ranges.arrive,
+        limit=step.max_concurrency,
+        stop_at_failure=fails,
     )
+    results = ranges.open_results()
     stopped = stopped_by(frame, results, failures_stop=fails)
     if stopped is None and step.on_error == "skip":
         stopped = doubt_among(results)
     if stopped is not None:
         return stopped
-    await merge_into(frame, step, path, results, step.merge)
-    given: list[Any]
-    if step.on_error == "collect":
-        pairs = enumerate(zip(items, results, strict=True))
-        given = [{"index": index, "item": item, **one.collected()} for index, (item, one) in pairs]
-    else:
-        given = [result.output for result in results if result.ok]
-    return come_out(frame, path, step.output, given, results)
+    kept = ranges.kept()
+    if isinstance(step.merge, CallableRef):
+        await frame.run.journal.load_at([branch(path, "merge")])
+    await merge_into(frame, step, path, kept.patches, step.merge)
+    given = None if step.keep == "none" else kept.output
+    return come_out(frame, path, step.output, given, kept.failed)

@@ -19,7 +19,7 @@ from flujo.domain.run import UNRESOLVED, Intent, Move, Progress, RunRecord, RunS
 from flujo.domain.usage import NOTHING, Usage, UsageLimits
 from flujo.engine.budget import Budget, unconfirmed
 from flujo.engine.foreign_code import Wish
-from flujo.engine.frame import Plans, Run
+from flujo.engine.frame import RANGE_LENGTH, Plans, Run
 from flujo.engine.interpreter import execute
 from flujo.engine.journal import Journal
 from flujo.exceptions import Fenced, PipelineAbortSignal, StateError, StepFailed
@@ -108,6 +108,8 @@ class Runtime:
     """The most that a run may use, its pipeline's own budget included; None for no limit."""
     load_output: Callable[[Any], Any] = unchanged
     """Converts the output of a completed run to the annotated return type of its last callable."""
+    range_length: int = RANGE_LENGTH
+    """How many items of a map share an entry once they have ended."""
     plans: Plans = field(default_factory=Plans)
 
 
@@ -219,6 +221,7 @@ class Execution:
             sink=self.sink,
             retry_failed=self.retry_failed,
             wish=self.wish,
+            range_length=runtime.range_length,
         )
         walk.ended = run.ended
         await run.emit(RunStarted(record.run_id, record.pipeline, resumed=resumed))

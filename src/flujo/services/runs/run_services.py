@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from flujo.blueprint.closure import Closure
 from flujo.domain import canonical
+from flujo.engine.frame import RANGE_LENGTH
 from flujo.exceptions import LockMismatch, StateError
 from flujo.services.checks.caching import never_cached
 from flujo.services.checks.locking import require_match
@@ -49,6 +50,7 @@ class RunServices:
     limits: UsageLimits | None
     context_model: type[PipelineContext] | None = None
     """The class of the context, instead of the one that a pipeline names."""
+    range_length: int = RANGE_LENGTH
     _made: dict[str, RunService] = field(default_factory=dict)
     _making: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -96,6 +98,7 @@ class RunServices:
                 resources=self.resources,
                 cache=self.cache,
                 limits=limits_of(pipeline, limits, self.limits),
+                range_length=self.range_length,
                 load_output=unchanged if output is None else output.load,
             ),
             closure=closure,

@@ -18,6 +18,7 @@ from flujo.domain.models import Ctx, Out, PipelineResult
 from flujo.domain.run import PauseKind, RunStatus
 from flujo.domain.usage import tightest
 from flujo.engine.answer_cache import AnswerCache
+from flujo.engine.frame import RANGE_LENGTH
 from flujo.exceptions import FlujoError, PausedException, SettingsError, SyncInAsync
 from flujo.governance.logs import logger
 from flujo.services.binding.blob_references import checked_providers
@@ -85,6 +86,7 @@ class Flujo(Generic[In, Out, Ctx]):
         binding: Binding | None = None,
         clock: Clock | None = None,
         random: Random | None = None,
+        range_length: int = RANGE_LENGTH,
     ) -> None:
         """Create the runner; files and the database are opened at its first use.
 
@@ -111,6 +113,7 @@ class Flujo(Generic[In, Out, Ctx]):
             binding: the bound callables and agents of the pipeline, when the caller has bound them already.
             clock: time, for tests.
             random: ids and jitter, for tests.
+            range_length: how many ended items of a map share an entry; fewer than 1,000 only for tests.
 
         Raises:
             PipelineError: the tree has an error, or the output of a step does not fit the input of the next.
@@ -142,6 +145,7 @@ class Flujo(Generic[In, Out, Ctx]):
         self._blueprint = blueprint_of(pipeline)
         self._clock: Clock = clock or SystemClock()
         self._random: Random = random or SystemRandom()
+        self._range_length = range_length
         self._renew()
         renew_in_children(self, type(self)._renew)
 
@@ -430,6 +434,7 @@ class Flujo(Generic[In, Out, Ctx]):
             store=store,
             clock=self._clock,
             random=self._random,
+            range_length=self._range_length,
             resources=resources,
             cache=cache,
             providers=providers or {},

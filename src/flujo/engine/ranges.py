@@ -1,0 +1,204 @@
+"""The results of a map, summed up in ranges: a resume reads one entry for each range instead of its items.
+
+The items `0..999`, `1000..1999`, … of a map are its ranges. When all items of a range have ended, and none of
+them stops the map, the range gets a `done` entry with what the map keeps of them. The entries of the items
+stay in the journal. So when a range does not apply (another `keep` than before, failed items that are
+retried), its items are read one by one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain import canonical
+from flujo.domain.journal import Entry, EntryKind
+from flujo.domain.outcomes import Failure
+from flujo.domain.paths import bounds, indexed, ranged, ranges_of
+from flujo.engine.fanout import is_without_price, leaves_doubt
+from flujo.exceptions import JournalConflict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flujo.domain import merge
+    from flujo.domain.paths import StepPath
+    from flujo.domain.steps import MapStep
+    from flujo.engine.fanout import BranchResult
+    from flujo.engine.frame import Frame
+
+
+@dataclass(slots=True)
+class Kept:
+    """What a map keeps of the items of one range."""
+
+    failed: int = 0
+    output: list[Any] = field(default_factory=list)
+    patches: dict[str, merge.Patch] = field(default_factory=dict)
+    """By item; only of a map that merges them."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """A range that has no entry: its items that have begun, and the results of those that have ended."""
+
+    items: dict[int, Any] = field(default_factory=dict)
+    results: dict[int, BranchResult] = field(default_factory=dict)
+
+
+class Ranges:
+    """The results of one map in one execution; the map's items call it as they begin and end."""
+
+    def __init__(self, step: MapStep, frame: Frame, path: StepPath) -> None:
+        self.length = frame.run.range_length
+        self._step = step
+        self._frame = frame
+        self._path = path
+        self._merges = step.merge != "no_merge"
+        self._recorded: dict[int, Entry] = {}
+        """The newest entry of each range, by its first item."""
+        self._kept: dict[int, Kept] = {}
+        self._open: dict[int, _Open] = {}
+
+    # Before the items ---------------------------------------------------------------------------------------
+
+    async def load(self) -> None:
+        """Read the entries of the ranges, when this run has been executed before."""
+        for entry in await self._frame.run.journal.level(ranges_of(self._path)):
+            first, last = bounds(entry.path) or (0, 0)
+            if last - first + 1 == self.length and first % self.length == 0:
+                newest = self._recorded.get(first)
+                if newest is None or newest.attempt < entry.attempt:
+                    self._recorded[first] = entry
+
+    def covers(self, first: int) -> bool:
+        """Return whether an entry applies to the range that begins with the item `first`."""
+        entry = self._recorded.get(first)
+        if entry is None or entry.detail is None:
+            return False
+        detail = canonical.decode(entry.detail)
+        is_retried = detail["failed"] > 0 and entry.seq <= self._frame.since
+        return detail["keeps"] == self._keeps() and not is_retried
+
+    def take(self, first: int, items: Sequence[Any] | None) -> None:
+        """Take the recorded results of the range that begins with `first`.
+
+        Args:
+            first: the number of its first item.
+            items: its items as `over` gives them now; None when the journal has the items.
+
+        Raises:
+            JournalConflict: they are not the items of the range.
+        """
+        entry = self._recorded[first]
+        detail = canonical.decode(entry.detail or b"{}")
+        if items is not None and _digest(items) != detail["items"]:
+            raise JournalConflict(
+                f"`over` of map {self._step.name!r} gives other items than before this run was resumed, "
+                f"among the items {first} to {first + self.length - 1}",
+                hint="make it give the same items in the same order each time, or start a new run",
+                path=entry.path,
+            )
+        output = canonical.decode(entry.output or b"[]")
+        self._kept[first] = Kept(detail["failed"], output, detail.get("patches", {}))
+
+    async def enter(self, first: int, count: int) -> None:
+        """Read the entries of the items of a range, `count` at most, before they are executed."""
+        numbers = range(first, first + count)
+        await self._frame.run.journal.load_at([indexed(self._path, number) for number in numbers])
+
+    # The items ----------------------------------------------------------------------------------------------
+
+    def begin(self, index: int, item: Any) -> None:
+        """Keep an item until its range is complete."""
+        self._open.setdefault(index - index % self.length, _Open()).items[index] = item
+
+    def arrive(self, _number: int, result: BranchResult) -> None:
+        """Take the result of an item; when it is the last of its range, append the entry of the range.
+
+        Raises:
+            SecretInValue: a value of the entry contains a known secret.
+        """
+        index = int(result.name)
+        first = index - index % self.length
+        here = self._open[first]
+        here.results[index] = result
+        if len(here.results) == self.length and not any(map(self._stops, here.results.values())):
+            self._append(first, here)
+
+    def _append(self, first: int, here: _Open) -> None:
+        journal, now = self._frame.run.journal, self._frame.run.clock.now()
+        kept = self._kept_of(here)
+        detail: dict[str, Any] = {"failed": kept.failed, "keeps": self._keeps(), "items": _digest_of(here)}
+        if kept.patches:
+            detail["patches"] = kept.patches
+        before = self._recorded.get(first)
+        journal.append_deferred(
+            Entry(
+                path=ranged(self._path, first, first + self.length - 1),
+                kind=EntryKind.DONE,
+                attempt=1 if before is None else before.attempt + 1,
+                fingerprint=self._step.kind,
+                output=canonical.encode(kept.output),
+                detail=canonical.encode(detail),
+                started_at=now,
+                ended_at=now,
+            )
+        )
+        self._kept[first] = kept
+        del self._open[first]
+        for index in here.items:
+            journal.forget(indexed(self._path, index))
+
+    def _stops(self, result: BranchResult) -> bool:
+        """Return whether an item has not ended, or its failure may stop the map."""
+        if result.ok:
+            return False
+        skips = isinstance(result.outcome, Failure) and self._step.on_error != "fail"
+        return not skips or is_without_price(result.outcome) or leaves_doubt(result.outcome)
+
+    # After the items ----------------------------------------------------------------------------------------
+
+    def open_results(self) -> list[BranchResult]:
+        """Return the results that are in no range, in the order of the items."""
+        each = [self._open[first].results for first in sorted(self._open)]
+        return [results[index] for results in each for index in sorted(results)]
+
+    def kept(self) -> Kept:
+        """Return what the map keeps of all its items, in their order."""
+        for first, here in self._open.items():
+            self._kept[first] = self._kept_of(here)
+        every = Kept()
+        for first in sorted(self._kept):
+            one = self._kept[first]
+            every.failed += one.failed
+            every.output += one.output
+            every.patches |= one.patches
+        return every
+
+    def _kept_of(self, here: _Open) -> Kept:
+        kept = Kept()
+        for index in sorted(here.results):
+            result = here.results[index]
+            kept.failed += not result.ok
+            if self._merges and result.ok and result.patch:
+                kept.patches[result.name] = result.patch
+            if self._step.keep == "none" or (self._step.keep == "failed" and result.ok):
+                continue
+            if self._step.on_error == "collect" or self._step.keep == "failed":
+                kept.output.append({"index": index, "item": here.items[index], **result.collected()})
+            elif result.ok:
+                kept.output.append(result.output)
+        return kept
+
+    def _keeps(self) -> list[Any]:
+        """Return on what the contents of a range depend besides its items."""
+        return [self._step.keep, self._step.on_error, self._merges]
+
+
+def _digest_of(here: _Open) -> str:
+    return _digest([here.items[index] for index in sorted(here.items)])
+
+
+def _digest(items: Sequence[Any]) -> str:
+    return canonical.digest(canonical.encode(items))

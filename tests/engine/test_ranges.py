@@ -1,0 +1,284 @@
+"""Ranges of a map: written when their items have ended, read on resume instead of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flujo.domain import canonical
+from flujo.domain.journal import EntryKind, RunId
+from flujo.domain.paths import StepPath, bounds
+from flujo.domain.run import RunStatus
+from flujo.domain.steps import CallableRef, Expr, MapStep, Save, Text
+from flujo.domain.steps import HumanInTheLoopStep as Ask
+from flujo.exceptions import JournalConflict, SecretInValue, StateBackendUnavailable
+from flujo.governance.sink import Gate
+from support import COUNTER_SCHEMA, StoppingStore, World, call, pipeline, resume, start
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.ports import StateStore
+
+RUN: Any = "run"
+
+
+def mapping(world: World, work: Callable[[Any], Any] = lambda n: n * 10, **more: Any) -> MapStep:
+    body = pipeline(call("work", world.add("work", work)))
+    return MapStep(**{"name": "m", "over": Expr("input"), "body": body, "max_concurrency": 2, **more})
+
+
+def odd_fails(data: int) -> int:
+    if data % 2:
+        raise ValueError(f"no {data}")
+    return data * 10
+
+
+class Reading:
+    """A store that lists the paths of the entries that a run has read."""
+
+    def __init__(self, store: StateStore) -> None:
+        self._store = store
+        self.paths: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def entries(self, run_id: Any, **which: Any) -> Any:
+        found = await self._store.entries(run_id, **which)
+        self.paths += [each.path for each in found]
+        return found
+
+
+async def broken_off(tree: Pipeline, store: StateStore, value: Any, writes: int, **more: Any) -> bool:
+    """Start a run that ends after this many writes; return whether it was not complete by then."""
+    stopping: Any = StoppingStore(store, writes)
+    try:
+        await start(tree, stopping, value, **more)
+    except StateBackendUnavailable:
+        return True
+    return False
+
+
+async def ranges(store: StateStore, path: str = "m") -> list[tuple[int, int]]:
+    found = [bounds(each.path) for each in await store.entries(RUN, parent=StepPath(f"{path}[..]"))]
+    return [each for each in found if each is not None]
+
+
+async def test_ended_items_of_a_map_are_summed_up_in_ranges(store: StateStore) -> None:
+    world = World()
+    result = await start(pipeline(mapping(world)), store, list(range(8)), range_length=3)
+    assert result.output == [n * 10 for n in range(8)]
+    assert sorted(await ranges(store)) == [(0, 2), (3, 5)]
+    [first, _] = sorted(await store.entries(RUN, parent=StepPath("m[..]")), key=lambda each: each.path)
+    assert (first.kind, first.fingerprint) == (EntryKind.DONE, "map")
+    assert canonical.decode(first.output or b"") == [0, 10, 20]
+    kept = {each.path for each in await store.entries(RUN)}
+    assert {f"m[{n}]" for n in range(8)} <= kept, "the entries of the items stay"
+
+
+@pytest.mark.parametrize("keep", ["outputs", "failed", "none"])
+@pytest.mark.parametrize("on_error", ["skip", "collect"])
+async def test_a_run_stopped_after_any_write_resumes_to_the_same_result(
+    store: StateStore, keep: Any, on_error: Any
+) -> None:
+    def tree(world: World) -> Pipeline:
+        step = mapping(world, odd_fails, on_error=on_error, keep=keep, merge="context_update")
+        body = pipeline(
+            call("work", world.add("work", odd_fails), save={"log": Save(Expr("output"), append=True)})
+        )
+        return pipeline(
+            MapStep(**{**vars_of(step), "body": body}),
+            context_schema=COUNTER_SCHEMA,
+            output={
+                "m": Text("{{ previous }}"),
+                "failed": Text("{{ steps.m.failed }}"),
+                "log": Text("{{ context.log }}"),
+            },
+        )
+
+    items, world = list(range(7)), World()
+    unbroken = await start(tree(world), store, items, run_id="unbroken")
+    for writes in count(1):
+        world, run_id = World(), f"run-{writes}"
+        if not await broken_off(tree(world), store, items, writes, run_id=run_id, range_length=2):
+            break
+        result = await resume(tree(world), store, run_id=run_id, range_length=2)
+        assert (result.status, result.output) == (RunStatus.COMPLETED, unbroken.output), f"after {writes}"
+        assert len(world.calls) <= len(items) + 2, "only items in progress are executed again"
+    assert writes > 4
+
+
+def vars_of(step: MapStep) -> dict[str, Any]:
+    return {
+        name: getattr(step, name) for name in ("name", "over", "max_concurrency", "on_error", "keep", "merge")
+    }
+
+
+async def test_a_resume_reads_ranges_instead_of_their_items(store: StateStore) -> None:
+    world, items = World(), list(range(30))
+    tree = pipeline(mapping(world))
+    assert await broken_off(tree, store, items, 18, range_length=5)
+    written = await ranges(store)
+    assert len(written) >= 2
+    reading: Any = Reading(store)
+    result = await resume(tree, reading, range_length=5)
+    assert result.output == [n * 10 for n in items]
+    covered = {f"m[{n}]" for first, last in written for n in range(first, last + 1)}
+    assert not covered & set(reading.paths)
+    assert not any(path.startswith(tuple(f"{each}/" for each in covered)) for path in reading.paths)
+
+
+async def test_a_resume_with_other_bounds_reads_the_items(store: StateStore) -> None:
+    world, items = World(), list(range(12))
+    tree = pipeline(mapping(world))
+    assert await broken_off(tree, store, items, 8, range_length=2)
+    assert await ranges(store)
+    assert (await resume(tree, store, range_length=3)).output == [n * 10 for n in items]
+    assert len(world.calls) <= len(items) + 2
+
+
+async def test_failed_items_of_a_range_are_executed_again_by_a_retry(store: StateStore) -> None:
+    world, is_broken = World(), [True]
+
+    def work(data: int) -> int:
+        return odd_fails(data) if is_broken[0] else data * 10
+
+    def merge(fork: Any, branches: Any) -> Any:
+        if is_broken[0]:
+            raise ValueError("not yet")
+        return fork
+
+    tree = pipeline(mapping(world, work, on_error="skip", merge=CallableRef("x:merge", merge)))
+    assert (await start(tree, store, list(range(6)), range_length=2)).status is RunStatus.FAILED
+    assert sorted(await ranges(store)) == [(0, 1), (2, 3), (4, 5)]
+    is_broken[0] = False
+    result = await resume(tree, store, range_length=2, retry_failed=True)
+    assert result.output == [n * 10 for n in range(6)]
+    assert Counter(world.calls) == {"work": 6 + 3}
+    newest = (await store.entries(RUN, parent=StepPath("m[..]")))[-1]
+    assert (newest.attempt, canonical.decode(newest.detail or b"")["failed"]) == (2, 0)
+
+
+async def test_a_resume_without_a_retry_keeps_the_failures_of_a_range(store: StateStore) -> None:
+    world, items = World(), list(range(8))
+    tree = pipeline(mapping(world, odd_fails, on_error="collect"))
+    assert await broken_off(tree, store, items, 6, range_length=2)
+    [first, *_] = await ranges(store)
+    before = Counter(world.calls)
+    result = await resume(tree, store, range_length=2)
+    assert [one["ok"] for one in result.output] == [True, False] * 4
+    assert result.output[1]["error"]["message"] == "ValueError: no 1"
+    assert world.calls.count("work") - before["work"] <= len(items) - (first[1] - first[0])
+
+
+async def test_a_changed_keep_reads_the_items(store: StateStore) -> None:
+    world, items = World(), list(range(8))
+    few = pipeline(mapping(world, odd_fails, on_error="collect", keep="none"))
+    assert await broken_off(few, store, items, 6, range_length=2)
+    assert await ranges(store)
+    every = pipeline(mapping(world, odd_fails, on_error="collect"))
+    result = await resume(every, store, range_length=2)
+    assert [one["output"] for one in result.output] == [0, None, 20, None, 40, None, 60, None]
+    assert len(world.calls) <= len(items) + 2
+
+
+async def test_other_items_than_before_are_a_conflict(store: StateStore) -> None:
+    world, given = World(), [0, 1, 2, 3, 4, 5]
+    over = CallableRef("x:over", lambda data: iter(given))
+    for number, step in enumerate((mapping(world, over=over), mapping(world, over=Expr("input")))):
+        run_id = RunId(f"run-{number}")
+        assert await broken_off(pipeline(step), store, given, [12, 5][number], run_id=run_id, range_length=2)
+        assert await store.entries(run_id, parent=StepPath("m[..]"))
+    given[1] = 7
+    result = await resume(pipeline(mapping(world, over=over)), store, run_id="run-0", range_length=2)
+    assert isinstance(result.cause, JournalConflict)
+    assert result.error is not None
+    assert result.error.message == (
+        "`over` of map 'm' gives other items than before this run was resumed, among the items 0 to 1"
+    )
+    assert result.error.path == "m[0..1]"
+    changed = pipeline(mapping(world, over=Expr("[0, 7, 2, 3, 4, 5]")))
+    result = await resume(changed, store, run_id="run-1", range_length=2)
+    assert isinstance(result.cause, JournalConflict)
+
+
+async def test_fewer_items_of_an_iterator_than_before_are_a_conflict(store: StateStore) -> None:
+    world, given = World(), [0, 1, 2, 3, 4, 5]
+    tree = pipeline(mapping(world, over=CallableRef("x:over", lambda data: iter(given))))
+    assert await broken_off(tree, store, given, 12, range_length=2)
+    assert await ranges(store)
+    del given[1:]
+    result = await resume(tree, store, range_length=2)
+    assert isinstance(result.cause, JournalConflict)
+
+
+async def test_a_range_waits_for_the_answer_to_the_question_of_an_item(store: StateStore) -> None:
+    body = pipeline(Ask(name="ask", message=Text("{{ item }}?"), when=Expr("item == 1")))
+    tree = pipeline(MapStep(name="m", over=Expr("input"), body=body, max_concurrency=2))
+    result = await start(tree, store, list(range(6)), range_length=2)
+    assert result.status is RunStatus.PAUSED
+    assert sorted(await ranges(store)) == [(2, 3), (4, 5)]
+    result = await resume(tree, store, range_length=2, answer="yes")
+    assert result.output == [0, "yes", 2, 3, 4, 5]
+    assert sorted(await ranges(store)) == [(0, 1), (2, 3), (4, 5)]
+
+
+async def test_a_failed_item_that_stops_the_map_is_in_no_range(store: StateStore) -> None:
+    world = World()
+    result = await start(
+        pipeline(mapping(world, odd_fails, max_concurrency=1)), store, [0, 2, 4, 1], range_length=2
+    )
+    assert result.status is RunStatus.FAILED
+    assert await ranges(store) == [(0, 1)]
+
+
+async def test_nested_maps_have_ranges_of_their_own(store: StateStore) -> None:
+    world = World()
+    inner = mapping(world, name="inner", over=Expr("item"))
+    tree = pipeline(MapStep(name="m", over=Expr("input"), body=pipeline(inner), max_concurrency=1))
+    items = [[1, 2, 3], [4, 5], [6]]
+    assert (await start(tree, store, items, range_length=2)).output == [[10, 20, 30], [40, 50], [60]]
+    assert await ranges(store) == [(0, 1)]
+    assert await ranges(store, "m[0]/inner") == await ranges(store, "m[1]/inner") == [(0, 1)]
+    assert await ranges(store, "m[2]/inner") == []
+
+
+async def test_the_items_of_an_iterator_come_from_the_journal_once_it_has_ended(store: StateStore) -> None:
+    world, calls, is_broken = World(), [0], [True]
+
+    async def over(data: Any) -> AsyncIterator[int]:
+        calls[0] += 1
+        for number in range(5):
+            yield number
+
+    def last(data: Any) -> Any:
+        if is_broken[0] and data == 4:
+            raise ValueError("not yet")
+        return data * 10
+
+    tree = pipeline(mapping(world, last, over=CallableRef("x:over", over), max_concurrency=6))
+    assert (await start(tree, store, range_length=2)).status is RunStatus.FAILED
+    is_broken[0] = False
+    result = await resume(tree, store, range_length=2, retry_failed=True)
+    assert (result.output, calls) == ([0, 10, 20, 30, 40], [1])
+
+
+async def test_a_secret_among_the_items_fails_the_map_and_nothing_else(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flujo.engine.journal.GATE", gate := Gate())
+    gate.know(["a-secret-of-the-run"], "KEY")
+    step = MapStep(
+        name="m",
+        over=Expr("['a-secret-of-' + 'the-run', 'x']"),
+        body=pipeline(call("work", CallableRef("x:work", lambda data: "fine"), input=Text("x"))),
+        on_error="collect",
+    )
+    result = await start(pipeline(step), store, range_length=2)
+    assert isinstance(result.cause, SecretInValue)
+    assert (result.status, result.error and result.error.path) == (RunStatus.FAILED, "m")
