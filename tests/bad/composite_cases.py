@@ -195,6 +195,12 @@ MAPS = [
          "every item", "label", line=11),
     Case("map-append-is-a-conflict-when-said", each("    merge: error_on_conflict\n", step=f"agent: sorter{NOTE}"),
          "FLJ235", "every item", "notes", line=11),
+    Case("map-keeps-no-failure", each("    keep: failed\n"), "FLJ240", "on_error: skip", "failed", line=13, severity="warning"),
+    Case("map-keeps-something-else", each("    keep: all\n"), "FLJ125", "outputs", "all", line=13),
+    Case("map-that-keeps-nothing-has-no-items", each("    keep: none\n") + "  - {name: b, agent: sorter, input: '{{ steps.each.output[0].label }}'}\n",
+         "FLJ206", "does not take null", "[", line=14),
+    Case("map-that-keeps-failures-has-their-facts", each("    keep: failed\n    on_error: skip\n") + "  - {name: b, agent: sorter, input: '{{ steps.each.output[0].label }}'}\n",
+         "FLJ204", "label", "label", line=15),
     Case("map-over-callable-not-admitted", each("", over="'os:listdir'"), "FLJ250", "may not call", "'os:listdir'", line=12),
 ]  # fmt: skip
 

@@ -126,6 +126,29 @@ def mapped(do: Effects) -> Pipeline:
     return _pipeline(do.step("a"), items, do.step("z"))
 
 
+def streamed(do: Effects) -> Pipeline:
+    """A map over an iterator, with ranges of two items of which some fail; it keeps only those."""
+
+    def given(n: int) -> Iterator[int]:
+        yield from range(n, n + 5)
+
+    def odd(n: int) -> int:
+        if n % 2 == 0:
+            raise ValueError(f"{n} is even")
+        return n
+
+    items = MapStep(
+        name="items",
+        over=CallableRef("crashing:given", given),
+        body=_body(do.step("x", odd)),
+        on_error="skip",
+        keep="failed",
+        max_concurrency=2,
+        output=Text("{{ previous.map(one, one.index) }}"),
+    )
+    return _pipeline(do.step("a"), items, do.step("z", sum, save=LOGGED))
+
+
 def parallel(do: Effects) -> Pipeline:
     branches = {
         "p": _body(do.step("p1"), do.step("p2", save=LOGGED)),
@@ -177,6 +200,7 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "conditional": conditional,
     "loop": loop,
     "map": mapped,
+    "stream": streamed,
     "parallel": parallel,
     "import": nested,
     "hitl": asking,
@@ -204,7 +228,7 @@ class Crashing:
         try:
             seen_before = await _consistent(store, run_id)
             async with Flujo[Any, Any, Any](
-                self._build(effects), store=store, hooks=[effects.acknowledge]
+                self._build(effects), store=store, hooks=[effects.acknowledge], range_length=2
             ) as runner:
                 result = await runner.run_result_async(1, run_id=run_id)
                 while result.status is RunStatus.PAUSED:

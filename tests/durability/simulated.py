@@ -180,6 +180,7 @@ class Simulation:
             random=_Seeded(self.chance),
             hooks=[self._told],
             recovery=RecoveryPolicy(every_s=5.0, max_recoveries=1000),
+            range_length=2,
         )
         try:
             async with runner:

@@ -189,6 +189,7 @@ def test_random_programs_give_the_result_of_the_reference(evidence: Evidence) ->
             store=MemoryStateStore(now=loop.time),
             clock=SimulatedClock(loop),
             recovery=False,
+            range_length=2,
         ) as runner:
             result = await runner.run_result_async(5)
         wanted = known(program, 5)

@@ -72,6 +72,7 @@ LOOK_ALIKES = {
     "FLJ234": "machine-that-asks-what-has-run",
     "FLJ235": "branches-that-append",
     "FLJ236": "map-that-says-that-nothing-is-kept",
+    "FLJ240": "map-that-keeps-failures",
     "FLJ237": "branches-that-are-mapped",
     "FLJ238": "router-by-an-agent",
     "FLJ245": "hitl-with-a-deadline",

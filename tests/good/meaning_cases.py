@@ -106,6 +106,12 @@ GOOD = {
     "  input: '{{ doc.title }} {{ item.title }} {{ previous.title }} {{ index + 1 }}'}]}]\n",
     "map-that-keeps": HEAD + each("    merge: context_update\n", step=f"agent: sorter{NOTE}"),
     "map-that-says-that-nothing-is-kept": HEAD + each("    merge: no_merge\n", step=f"agent: sorter{LABEL}"),
+    "map-that-keeps-failures": HEAD
+    + each("    keep: failed\n    on_error: skip\n")
+    + "  - {name: b, agent: sorter, input: '{{ steps.each.output.map(one, string(one.index)).join() }}'}\n",
+    "map-that-keeps-nothing": HEAD
+    + each("    keep: none\n    on_error: skip\n")
+    + "  - {name: b, agent: sorter, input: '{{ steps.each.failed }} of the items failed'}\n",
     "map-where-the-last-wins": HEAD + each("    merge: overwrite\n", step=f"agent: sorter{LABEL}"),
     "map-inside-a-map": HEAD
     + each(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.cli import formatting
 from flujo.domain.paths import shown
+from flujo.domain.usage import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -94,6 +95,8 @@ def _below(terminal: Terminal, node: TraceNode, indent: str, *, full: bool) -> I
     for child in node.children:
         last = child is node.children[-1]
         yield indent + ("└─ " if last else "├─ ") + _line(terminal, child)
+        if child.items is not None:
+            continue
         inner = indent + ("   " if last else "│  ")
         stem = inner + ("│  " if child.children else "   ")
         for name, text in _facts(child, limit=None if full else _room(terminal, stem)):
@@ -106,17 +109,28 @@ def _below(terminal: Terminal, node: TraceNode, indent: str, *, full: bool) -> I
 
 def _line(terminal: Terminal, node: TraceNode) -> str:
     mark, style = _MARKS.get(str(node.status), _OTHER)
+    usage = (node.usage, node.unconfirmed) if node.items is None else (node.total(), NOTHING)
     parts = [
         f"{terminal.styled(mark, *style, to=terminal.out)} {node.name}",
         node.kind if node.kind != "step" and node.name[0] not in ":[" else "",
         "" if str(node.status) == "completed" else str(node.status),
+        *_items(node),
         "cached" if node.detail.get("cached") else "",
         f"{node.attempts} attempts" if node.attempts > 1 else "",
         formatting.seconds(node.seconds) if node.kind or node.children else "",
-        formatting.usage(node.usage, node.unconfirmed),
+        formatting.usage(*usage),
         node.model or "",
     ]
     return "  ".join(filter(None, parts))
+
+
+def _items(node: TraceNode) -> Iterator[str]:
+    """Yield how many items a range of a map has, and how many of them failed."""
+    if node.items is not None:
+        first, last = node.items
+        yield f"{last - first + 1:,} items"
+        if failed := node.detail.get("failed"):
+            yield f"{failed:,} failed"
 
 
 def _room(terminal: Terminal, stem: str) -> int:

@@ -95,6 +95,7 @@ class PipelineResult(BaseModel, Generic[Out, Ctx]):
     """The output of a completed run; None for any other run."""
     context: Ctx | None = None
     steps: tuple[StepResult, ...] = ()
+    """The steps that ended in this execution; without those inside a map with `keep: failed` or `none`."""
     usage: Usage = NOTHING
     unconfirmed: Usage = NOTHING
     """The largest possible usage of requests that may or may not have been made; not included in `usage`."""

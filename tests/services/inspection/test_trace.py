@@ -96,3 +96,23 @@ async def test_a_step_is_found_as_it_is_typed_and_a_wrong_one_is_corrected(store
     with pytest.raises(SettingsError, match="this run has no step") as caught:
         root.at("m.1/v")
     assert "did you mean `m[1]/w`?" in (caught.value.hint or "")
+
+
+async def test_the_items_of_a_range_are_below_it(store: StateStore) -> None:
+    def odd(data: int) -> int:
+        if data % 2:
+            raise ValueError(f"no {data}")
+        return data
+
+    step = MapStep("m", over=Expr("input"), body=pipeline(call("w", World().add("w", odd))), on_error="skip")
+    await start(pipeline(step), store, list(range(5)), range_length=2)
+    root = await trace(store, await store.find("run"))
+    shown = root.at("m")
+    assert [node.name for node in shown.children] == ["[0..1]", "[2..3]", "[4]"]
+    first = shown.children[0]
+    assert (first.items, first.status, first.detail["failed"]) == ((0, 1), "completed", 1)
+    assert [node.path for node in first.children] == ["m[0]", "m[1]"]
+    assert root.at("m.0..1") is first
+    error = root.at("m[1]/w").error
+    assert error is not None
+    assert error.message == "ValueError: no 1"

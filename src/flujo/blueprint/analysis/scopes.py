@@ -311,8 +311,11 @@ def _end(step: doc.BaseStep, path: Path, scope: Scope, bodies: Mapping[str, Body
         case doc.ConditionalStep():
             return replace(scope, previous=union(body.end.previous for body in bodies.values()))
         case doc.MapStep():
+            if step.keep == "none":
+                return replace(scope, previous={"type": "null"})
             given = bodies["steps"].end.previous
-            items = _arrived(given, {"index": INTEGER, "item": None}) if step.on_error == "collect" else given
+            has_facts = step.on_error == "collect" or step.keep == "failed"
+            items = _arrived(given, {"index": INTEGER, "item": None}) if has_facts else given
             return replace(scope, previous={"type": "array"} | ({"items": items} if items else {}))
         case doc.BranchesAtOnce():
             return replace(scope, previous=_by_branch(step, bodies))

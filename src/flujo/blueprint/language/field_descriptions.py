@@ -92,6 +92,7 @@ DESCRIPTIONS = {
     "as": "A second name for `item`.",
     "max_concurrency": "How many run concurrently.",
     "on_error": "What happens to the other items if one fails.",
+    "keep": "What the step keeps of its items: all outputs, only the failed items, or nothing.",
     "merge": "How the context fields that branches write are merged.",
     "field_mapping": "The context fields that each branch may write.",
     "on_branch_failure": "What happens to the other branches if one fails.",

@@ -31,7 +31,7 @@ from flujo.blueprint.language.values import (
     Who,
     problem,
 )
-from flujo.domain.steps import FALLBACK, Durability, Effect, ExecutionMode, InDoubt, OnError, OnLimit
+from flujo.domain.steps import FALLBACK, Durability, Effect, ExecutionMode, InDoubt, Keep, OnError, OnLimit
 from flujo.domain.usage import UnknownPrice
 from flujo.domain.values import looks_like_target
 
@@ -373,6 +373,7 @@ class MapStep(BaseStep):
     steps: "Annotated[list[AnyStep], Field(min_length=1)]"
     max_concurrency: Positive = 10
     on_error: OnError = "fail"
+    keep: Keep = "outputs"
     merge: Merge = "no_merge"
     output: Output = None
 

@@ -55,6 +55,16 @@ FIELD_MAPPING = rule(
     example=f"field_mapping: {{oen: [note]}}\n{_TWO}  one: [{{name: a, agent: x, save: {{note: output}}}}]",
     instead=f"field_mapping: {{one: [note]}}\n{_TWO}  one: [{{name: a, agent: x, save: {{note: output}}}}]",
 )
+KEEPS_NOTHING = rule(
+    "FLJ240",
+    "keeps-no-failure",
+    "A map keeps only failed items, and the first one fails it",
+    finds="A `map` with `keep: failed` whose `on_error` is `fail`.",
+    why="The first failed item fails the step, so its output would always be an empty list.",
+    example="kind: map\nname: each\nover: input.docs\nkeep: failed\nsteps: [{name: read, agent: a}]",
+    instead="kind: map\nname: each\nover: input.docs\nkeep: failed\non_error: skip\n"
+    "steps: [{name: read, agent: a}]",
+)
 _JUDGED = ("context_update", "error_on_conflict")
 """The strategies that treat a second writer as a conflict."""
 
@@ -120,6 +130,18 @@ def thrown_away(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
                 hint="write `merge: context_update` on the map to keep it, or `merge: no_merge` if only "
                 "the item itself reads it",
             )
+
+
+def keeps_nothing(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
+    """Warn of a map that keeps the failed items and fails with the first."""
+    step = visit.step
+    if isinstance(step, doc.MapStep) and (step.keep, step.on_error) == ("failed", "fail"):
+        yield KEEPS_NOTHING.at(
+            unit.span(*visit.path, "keep"),
+            f"map {step.name!r} fails with its first failed item, so `keep: failed` keeps nothing",
+            hint="add `on_error: skip`, or write `keep: none`",
+            severity=Severity.WARNING,
+        )
 
 
 def _writes(unit: Unit, steps: Sequence[doc.BaseStep], path: Path) -> Mapping[str, _Write]:

@@ -57,6 +57,7 @@ ON_STEPS = (
     human_input.deadline,
     branches.merge_conflict,
     branches.thrown_away,
+    branches.keeps_nothing,
     branches.field_mapping,
     branches.router_answer,
     caching.never_cached,

@@ -29,7 +29,7 @@ from flujo.domain.steps.granular import GranularStep
 from flujo.domain.steps.hitl import HumanInTheLoopStep
 from flujo.domain.steps.import_ import ImportStep
 from flujo.domain.steps.loop import Carry, LoopStep
-from flujo.domain.steps.map import PREVIOUS, MapStep
+from flujo.domain.steps.map import PREVIOUS, Keep, MapStep
 from flujo.domain.steps.parallel import ParallelStep
 from flujo.domain.steps.router import DynamicParallelRouterStep
 from flujo.domain.steps.state_machine import State, StateMachineStep, Transition
@@ -56,6 +56,7 @@ __all__ = [
     "HumanInTheLoopStep",
     "ImportStep",
     "InDoubt",
+    "Keep",
     "Logic",
     "LoopStep",
     "MapStep",

@@ -38,7 +38,7 @@ class MapStep(BaseStep[In, Out]):
     on_error: OnError = "fail"
     """Whether an item's failure fails the step, is collected, or is left out."""
     keep: Keep = "outputs"
-    """What the step keeps of its items: all outputs, only the failed items, or only their number."""
+    """What the step keeps of its items: all outputs, only the failed items, or nothing."""
     merge: Takes[Merge | None, str | CallableRef] = takes(
         merge, default=None, otherwise="no_merge", spelled="merge_strategy"
     )

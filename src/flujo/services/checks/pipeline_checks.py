@@ -136,7 +136,11 @@ def _each(step: MapStep, here: StepPath, came: Flow | None) -> Flow | None:
             raise _mismatch(came, here, "iterates over a list")
         items = Flow(came.path, item(came.hint))
     gave = _through(step.body, here, items)
-    if gave is None or step.output is not None or step.on_error == "collect":
+    if step.output is not None:
+        return None
+    if step.keep == "none":
+        return Flow(here, type(None))
+    if gave is None or step.on_error == "collect" or step.keep == "failed":
         return None
     return Flow(here, list[gave.hint])  # type: ignore[name-defined]  # an annotation made at run time
 

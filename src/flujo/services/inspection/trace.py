@@ -70,6 +70,11 @@ class TraceNode:
             or "`flujo trace RUN` lists all steps",
         )
 
+    @property
+    def items(self) -> tuple[int, int] | None:
+        """The first and last item of a range of a map; None for any other node."""
+        return paths.bounds(self.path)
+
     def walk(self) -> Iterator[TraceNode]:
         """Yield this node and everything inside it, outer ones first."""
         yield self
@@ -107,6 +112,7 @@ async def trace(store: JournalSource, record: RunRecord) -> TraceNode:
         machine.kind, machine.state = "state_machine", state
     if record.error is not None:
         _fail(nodes, read_error(record.error))
+    _fold_items(nodes)
     ledger = await store.ledger(record.run_id)
     for hold in ledger.holds:
         _node(nodes, hold.path).unconfirmed += hold.usage
@@ -119,8 +125,23 @@ async def trace(store: JournalSource, record: RunRecord) -> TraceNode:
     return root
 
 
+def _fold_items(nodes: Mapping[StepPath, TraceNode]) -> None:
+    """Put the items of each range of a map below the range."""
+    folded: dict[StepPath, set[StepPath]] = {}
+    for node in list(nodes.values()):
+        if node.items is not None:
+            above, (first, last) = parent(node.path), node.items
+            inside = [paths.indexed(above, number) for number in range(first, last + 1)]
+            node.children += [nodes[path] for path in inside if path in nodes]
+            folded.setdefault(above, set()).update(inside)
+    for above, inner in folded.items():
+        nodes[above].children = [each for each in nodes[above].children if each.path not in inner]
+
+
 def _count(node: TraceNode) -> int:
-    """Return the count of an item or a turn, which sorts them in the order of the input."""
+    """Return the count of an item, a range or a turn, which sorts them in the order of the input."""
+    if node.items is not None:
+        return node.items[0]
     count = paths.last_count(node.path)
     return -1 if count is None else count
 
