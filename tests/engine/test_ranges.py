@@ -192,7 +192,7 @@ async def test_other_items_than_before_are_a_conflict(store: StateStore) -> None
     over = CallableRef("x:over", lambda data: iter(given))
     for number, step in enumerate((mapping(world, over=over), mapping(world, over=Expr("input")))):
         run_id = RunId(f"run-{number}")
-        assert await broken_off(pipeline(step), store, given, [12, 5][number], run_id=run_id, range_length=2)
+        assert await broken_off(pipeline(step), store, given, [6, 5][number], run_id=run_id, range_length=2)
         assert await store.entries(run_id, parent=StepPath("m[..]"))
     given[1] = 7
     result = await resume(pipeline(mapping(world, over=over)), store, run_id="run-0", range_length=2)
@@ -210,7 +210,7 @@ async def test_other_items_than_before_are_a_conflict(store: StateStore) -> None
 async def test_fewer_items_of_an_iterator_than_before_are_a_conflict(store: StateStore) -> None:
     world, given = World(), [0, 1, 2, 3, 4, 5]
     tree = pipeline(mapping(world, over=CallableRef("x:over", lambda data: iter(given))))
-    assert await broken_off(tree, store, given, 12, range_length=2)
+    assert await broken_off(tree, store, given, 6, range_length=2)
     assert await ranges(store)
     del given[1:]
     result = await resume(tree, store, range_length=2)

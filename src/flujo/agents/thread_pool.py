@@ -7,9 +7,9 @@ returns would keep the process alive. This pool has daemon threads, at most 32 b
 import asyncio
 import contextvars
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -19,6 +19,9 @@ from flujo.domain.forks import renew_in_children
 T = TypeVar("T")
 
 POOL_SIZE = 32
+
+QUICK_S = 0.01
+"""How long a thread collects items of an iterator before it returns them."""
 
 _END = object()
 
@@ -139,6 +142,7 @@ class LazyItems(BatchedItems[T]):
 
     def __init__(self, items: Iterator[T]) -> None:
         self._items = items
+        self._error: Exception | None = None
 
     async def __anext__(self) -> T:
         item = await THREADS.submit(lambda: next(self._items, _END))
@@ -147,8 +151,24 @@ class LazyItems(BatchedItems[T]):
         return item  # type: ignore[return-value]  # not the end, so one of the items
 
     async def take(self, count: int) -> list[T]:
-        """Return the next items, from one visit of a thread: `count` of them, or fewer at the end."""
-        return await THREADS.submit(lambda: list(islice(self._items, count)))
+        """Return the items of the next 10 ms from one visit of a thread, `count` at most; none at the end."""
+        return await THREADS.submit(lambda: self._taken(count))
+
+    def _taken(self, count: int) -> list[T]:
+        if self._error is not None:
+            raise self._error
+        taken: list[T] = []
+        ends_at = time.monotonic() + QUICK_S
+        try:
+            while len(taken) < count and (not taken or time.monotonic() < ends_at):
+                taken.append(next(self._items))
+        except StopIteration:
+            pass
+        except Exception as error:
+            if not taken:
+                raise
+            self._error = error  # the items before it come first
+        return taken
 
     async def aclose(self) -> None:
         """Close a generator that was not read to its end."""

@@ -36,7 +36,7 @@ class BatchedItems(AsyncIterator[T]):
 
     @abstractmethod
     async def take(self, count: int) -> list[T]:
-        """Return the next items: `count` of them, or fewer at the end."""
+        """Return the next items: those that arrive quickly, `count` at most; none at the end."""
 
 
 class Executor(Protocol):

@@ -149,15 +149,22 @@ async def _one_by_one(
     async with aclosing(given) as stream:
         while True:
             while ranges.covers(index):
-                ranges.take(index, await stream.take(ranges.length))
+                ranges.take(index, await stream.exactly(ranges.length))
                 index += ranges.length
             if index % ranges.length == 0:
                 await ranges.enter(index, ranges.length)
-            taken = await stream.take(1)
+            ahead = min(ranges.ahead, ranges.length - index % ranges.length)
+            taken = await stream.take(ahead)
             if not taken:
                 break
-            yield index, await _recorded(given.rule, frame, indexed(path, index), taken[0])
-            index += 1
+            first, index = index, index + len(taken)
+            items = [
+                _compared(given.rule, frame, indexed(path, number), item)
+                for number, item in enumerate(taken, first)
+            ]
+            await frame.run.journal.flush()
+            for number, item in enumerate(items, first):
+                yield number, item
         frame.run.journal.append_deferred(decision(frame, path, 1, index))
 
 
@@ -168,8 +175,15 @@ class _Stream:
         self.rule, self._frame, self._path = rule, frame, path
         self._source = aiter(given)
 
-    async def take(self, count: int) -> list[Any]:
+    async def exactly(self, count: int) -> list[Any]:
         """Return the next items: `count` of them, or fewer at the end."""
+        items: list[Any] = []
+        while len(items) < count and (taken := await self.take(count - len(items))):
+            items += taken
+        return items
+
+    async def take(self, count: int) -> list[Any]:
+        """Return the next items: at least one, unless the iterator has ended, and `count` at most."""
         with foreign(self.rule):
             self._frame.require_going()
             return await self._frame.call(self._path, _taken(self._source, count))
@@ -186,18 +200,16 @@ class _Stream:
 async def _taken(source: AsyncIterator[Any], count: int) -> list[Any]:
     if isinstance(source, BatchedItems):
         return await source.take(count)
-    taken: list[Any] = []
-    while len(taken) < count and (item := await anext(source, _END)) is not _END:
-        taken.append(item)
-    return taken
+    item = await anext(source, _END)
+    return [] if item is _END else [item]
 
 
 async def _closed(close: Callable[[], Awaitable[object]]) -> None:
     await close()
 
 
-async def _recorded(rule: CallableRef, frame: Frame, here: StepPath, item: Any) -> Any:
-    """Return an item of an iterator, after recording it.
+def _compared(rule: CallableRef, frame: Frame, here: StepPath, item: Any) -> Any:
+    """Return an item of an iterator after appending it to the journal, or after comparing it.
 
     Raises:
         JournalConflict: the journal has another item there.
@@ -205,7 +217,7 @@ async def _recorded(rule: CallableRef, frame: Frame, here: StepPath, item: Any) 
     output = canonical.encode(item, what=f"`{rule.target}`")
     known = frame.run.journal.decision(here)
     if known is None:
-        await frame.run.journal.record(decision(frame, here, 1, canonical.decode(output)))
+        frame.run.journal.append_deferred(decision(frame, here, 1, canonical.decode(output)))
     elif known.output != output:
         raise JournalConflict(
             f"`{rule.target}` yielded another item number {last_count(here)} than before this run was "

@@ -51,6 +51,8 @@ class Ranges:
 
     def __init__(self, step: MapStep, frame: Frame, path: StepPath) -> None:
         self.length = frame.run.range_length
+        self.ahead = step.max_concurrency
+        """How many items of an iterator are read and recorded at once."""
         self._step = step
         self._frame = frame
         self._path = path
