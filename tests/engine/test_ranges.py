@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from collections import Counter
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ from flujo.domain.steps import CallableRef, Expr, MapStep, Save, Text
 from flujo.domain.steps import HumanInTheLoopStep as Ask
 from flujo.exceptions import JournalConflict, SecretInValue, StateBackendUnavailable
 from flujo.governance.sink import Gate
+from flujo.state.store import SqlStateStore
 from support import COUNTER_SCHEMA, StoppingStore, World, call, pipeline, resume, start
 
 if TYPE_CHECKING:
@@ -266,6 +269,30 @@ async def test_the_items_of_an_iterator_come_from_the_journal_once_it_has_ended(
     is_broken[0] = False
     result = await resume(tree, store, range_length=2, retry_failed=True)
     assert (result.output, calls) == ([0, 10, 20, 30, 40], [1])
+
+
+@pytest.mark.parametrize("keep", ["failed", "none"])
+async def test_a_map_that_keeps_nothing_needs_constant_memory(sqlite_uri: str, keep: Any) -> None:
+    sizes: dict[int, int] = {}
+
+    async def work(data: int) -> str:
+        if data in (500, 1500):
+            gc.collect()
+            sizes[data] = tracemalloc.get_traced_memory()[0]
+        return "x" * 1000
+
+    body = pipeline(call("work", CallableRef("x:work", work)))
+    over = CallableRef("x:over", lambda data: iter(range(1501)))
+    tree = pipeline(MapStep("m", over=over, body=body, keep=keep, on_error="skip"))
+    store = await SqlStateStore.open(sqlite_uri)
+    tracemalloc.start()
+    try:
+        result = await start(tree, store, range_length=50)
+    finally:
+        tracemalloc.stop()
+        await store.aclose()
+    assert (result.output, len(result.steps)) == ([] if keep == "failed" else None, 1)
+    assert sizes[1500] - sizes[500] < 100_000, "a thousand items have outputs of a megabyte"
 
 
 async def test_a_secret_among_the_items_fails_the_map_and_nothing_else(

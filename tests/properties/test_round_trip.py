@@ -233,6 +233,7 @@ class Growing:
             item_name=self.draw(st.sampled_from([None, self.name("item")])),
             max_concurrency=self.draw(st.integers(1, 99)),
             on_error=self.draw(st.sampled_from(["fail", "collect", "skip"])),
+            keep=self.draw(st.sampled_from(["outputs", "failed", "none"])),
             merge=self.draw(st.sampled_from(list(MergeStrategy)) | callables),
             **common,
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest version under `alembic/versions`, so that opening a current database needs no Alembic."""
 
 SCHEMA = "flujo"
@@ -120,6 +120,14 @@ journal = sa.Table(
     sa.Index("journal_by_seq", "run_id", "seq", unique=True),
     sa.Index("journal_by_parent", "run_id", "parent", "seq"),
     sqlite_with_rowid=False,
+)
+sa.Index(
+    "journal_by_usage",  # a run without an agent has no such entry, however long it is
+    journal.c.run_id,
+    journal.c.seq,
+    journal.c.usage,
+    sqlite_where=journal.c.usage.is_not(None),
+    postgresql_where=journal.c.usage.is_not(None),
 )
 
 pauses = sa.Table(
