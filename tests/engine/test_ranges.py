@@ -16,7 +16,7 @@ from flujo.domain.paths import StepPath, bounds
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef, Expr, MapStep, Save, Text
 from flujo.domain.steps import HumanInTheLoopStep as Ask
-from flujo.exceptions import JournalConflict, SecretInValue, StateBackendUnavailable
+from flujo.exceptions import JournalConflict, PipelineError, SecretInValue, StateBackendUnavailable
 from flujo.governance.sink import Gate
 from flujo.state.store import SqlStateStore
 from support import COUNTER_SCHEMA, StoppingStore, World, call, pipeline, resume, start
@@ -309,3 +309,10 @@ async def test_a_secret_among_the_items_fails_the_map_and_nothing_else(
     result = await start(pipeline(step), store, range_length=2)
     assert isinstance(result.cause, SecretInValue)
     assert (result.status, result.error and result.error.path) == (RunStatus.FAILED, "m")
+
+
+@pytest.mark.parametrize("name", ["keep", "on_error"])
+def test_another_word_than_those_that_a_map_takes_is_refused(name: str) -> None:
+    more: Any = {name: "outputz"}
+    with pytest.raises(PipelineError, match=rf"`{name}` .*is 'outputz'; expected one of"):
+        MapStep("m", over="[1]", body=pipeline(), **more)

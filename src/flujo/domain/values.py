@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from flujo.domain.wording import did_you_mean
 from flujo.exceptions import PipelineError
 
 
@@ -176,6 +177,20 @@ def count(given: Any, where: str) -> int:
     if type(given) is not int or given < 1:
         raise PipelineError(f"{where} is {given!r}; expected a whole number of at least 1")
     return int(given)
+
+
+def one_of(*choices: str) -> Callable[[Any, str], Any]:
+    """Return a converter that takes only certain texts."""
+
+    def convert(given: Any, where: str) -> Any:
+        if given not in choices:
+            raise PipelineError(
+                f"{where} is {given!r}; expected one of {', '.join(map(repr, choices))}",
+                hint=did_you_mean(given, choices) if isinstance(given, str) else None,
+            )
+        return given
+
+    return convert
 
 
 def instance(kind: type[T]) -> Callable[[T, str], T]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, InitVar
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from flujo.domain import values
 from flujo.domain.arguments import Takes, node, takes
@@ -35,9 +35,9 @@ class MapStep(BaseStep[In, Out]):
     """Another name for `item`."""
     max_concurrency: int = takes(values.count, default=10)
     """How many items are processed concurrently."""
-    on_error: OnError = "fail"
+    on_error: OnError = takes(values.one_of(*get_args(OnError)), default="fail")
     """Whether an item's failure fails the step, is collected, or is left out."""
-    keep: Keep = "outputs"
+    keep: Keep = takes(values.one_of(*get_args(Keep)), default="outputs")
     """What the step keeps of its items: all outputs, only the failed items, or nothing."""
     merge: Takes[Merge | None, str | CallableRef] = takes(
         merge, default=None, otherwise="no_merge", spelled="merge_strategy"
