@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -71,3 +72,30 @@ def test_the_owner_of_an_unknown_token_format_is_unknown(text: str) -> None:
 
 def test_two_stores_of_one_process_are_two_owners() -> None:
     assert owner_tokens.new_token() != owner_tokens.new_token()
+
+
+@pytest.mark.skipif(not owner_tokens.HAS_BOOT_CLOCK, reason="no clock of the boot")
+@pytest.mark.guarantee("G17")
+def test_the_lease_of_an_owner_of_this_boot_is_measured_by_the_clock_of_the_boot() -> None:
+    mine = owner_tokens.new_token()
+    execution, namespace, _ = mine.split(":")[0].split("@")
+    first = owner_tokens.lease_clock(mine)
+    second = owner_tokens.lease_clock(token(execution=f"{execution}@{namespace}@0"))
+    assert first is not None
+    assert second is not None
+    assert abs(first - time.time()) < 60
+    assert abs(second - time.clock_gettime(time.CLOCK_BOOTTIME)) < 60
+
+
+@pytest.mark.guarantee("G17")
+def test_the_clock_of_another_owner_is_unknown() -> None:
+    execution, namespace, epoch = owner_tokens.new_token().split(":")[0].split("@")
+    others = [
+        None,
+        "no token",
+        token(boot="another"),
+        token(execution=execution),
+        token(execution=f"{execution}@another@{epoch}"),
+        token(execution=f"{execution}@{namespace}@then"),
+    ]
+    assert [owner_tokens.lease_clock(other) for other in others] == [None] * len(others)

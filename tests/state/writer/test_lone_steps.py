@@ -250,6 +250,7 @@ async def test_a_loop_never_waits_for_the_commit_of_another_one(sqlite_uri: str)
     committing = Committing(store)
     inside, go = threading.Event(), threading.Event()
     went: list[bool] = []
+    errors: list[object] = []
 
     def hold() -> None:
         inside.set()
@@ -258,6 +259,7 @@ async def test_a_loop_never_waits_for_the_commit_of_another_one(sqlite_uri: str)
     committing.before = hold
 
     async def other() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
         await store.write(writes(theirs, entry(1)))
 
     thread = in_a_loop(other)
@@ -270,7 +272,7 @@ async def test_a_loop_never_waits_for_the_commit_of_another_one(sqlite_uri: str)
     go.set()
     await writing
     await asyncio.to_thread(thread.join)
-    assert went == [True]
+    assert (went, errors) == ([True], [])
     assert committing.overlaps == 0
     assert [len(await store.entries(RunId(name))) for name in ("mine", "theirs")] == [1, 1]
     await store.aclose()

@@ -206,7 +206,7 @@ class Writer:
         return (
             self._is_idle
             and len(self._waiting) == 1
-            and not (job.is_taken or self._batch)
+            and not job.is_taken
             and self.pace.is_fast
             and isinstance(job.request, Write)
             and job.request.is_append
@@ -226,7 +226,7 @@ class Writer:
         """
         if self._is_lone(job) and self._at_work.acquire(blocking=False):
             try:
-                if self._is_lone(job):
+                if self._is_lone(job) and not self._batch:
                     self._gather()
                     outcomes = self._attempt([job.request], careful=False, patient=False).outcomes
                     self.lone_commits += 1
