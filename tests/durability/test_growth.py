@@ -20,12 +20,12 @@ from support import World, call, pipeline
 if TYPE_CHECKING:
     from durability.conftest import Evidence
 
-RUNS = int(os.environ.get("FLUJO_RUNS", "200"))
+RUNS = int(os.environ.get("FLUJO_RUNS", "400"))
 FIRST = 200
 """Enough runs to fill the bounded caches."""
 PER_RUN_BYTES = 500
 """The allowed growth per run: the table of a set or dictionary doubles occasionally."""
-CACHED_BYTES = 250_000
+CACHED_BYTES = 150_000
 """What the bounded caches hold: they were filled before, but with other objects."""
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import warm
 from flujo import Flujo, Pipeline, Step, TaskClient, UsageLimits, read_blueprint
 from flujo.domain.acts import Actor, Via
 from flujo.domain.journal import RunId
@@ -127,9 +126,7 @@ def database(project: Path, store_uri: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def called(*words: str, status: int = 0) -> tuple[str, str]:
-    done = subprocess.run(
-        [sys.executable, *words], capture_output=True, text=True, check=False, env=os.environ
-    )
+    done = warm.run([sys.executable, *words], capture_output=True)
     assert done.returncode == status, done.stderr
     return done.stdout, done.stderr
 

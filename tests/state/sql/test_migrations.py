@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.script import ScriptDirectory
 
+import warm
 from flujo.domain.run import RunStatus
 from flujo.exceptions import SchemaOutdated, SchemaTooNew, SettingsError, StateBackendUnavailable, StateError
 from flujo.state.sql import migrations
@@ -134,7 +135,7 @@ def test_a_migration_can_be_downgraded_and_upgraded_again(database: Database) ->
 def test_four_concurrent_migrations_run_once(empty_uri: str) -> None:
     code = "import sys; from flujo.state.sql import migrations; print(migrations.migrate(sys.argv[1])[1].current)"
     command = [sys.executable, "-c", code, empty_uri]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    processes = [warm.Popen(command, stdout=subprocess.PIPE) for _ in range(4)]
     assert [process.communicate()[0].strip() for process in processes] == [HEAD] * 4
     assert {process.returncode for process in processes} == {0}
 
