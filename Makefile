@@ -51,6 +51,7 @@ soak: $(VENV)/.test  ## Run every proof for hours: each crash point, each order,
 	FLUJO_CRASH_EVERY=$${FLUJO_CRASH_EVERY:-1} FLUJO_CRASH_TWICE=$${FLUJO_CRASH_TWICE:-1} \
 	FLUJO_INTERLEAVE=$${FLUJO_INTERLEAVE:-all} FLUJO_SIM_SEEDS=$${FLUJO_SIM_SEEDS:-200000} \
 	FLUJO_FLIPS=$${FLUJO_FLIPS:-100} FLUJO_KILLS=$${FLUJO_KILLS:-200} FLUJO_RUNS=$${FLUJO_RUNS:-10000} FLUJO_PROGRAMS=$${FLUJO_PROGRAMS:-2000} \
+	FLUJO_SCALE=$${FLUJO_SCALE:-1000000} \
 	$(BIN)/python -m pytest tests/durability tests/state/sql/test_flips.py tests/state/sql/test_damaged_schema.py --timeout 14400
 	FLUJO_DAYS=$${FLUJO_DAYS:-2000} FLUJO_CORPUS_STRIDE=$${FLUJO_CORPUS_STRIDE:-1} FLUJO_FUZZ=$${FLUJO_FUZZ:-100} \
 	$(BIN)/python -m pytest tests/properties tests/cli/test_looking_touches_nothing.py --timeout 14400

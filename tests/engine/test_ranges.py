@@ -122,6 +122,31 @@ def vars_of(step: MapStep) -> dict[str, Any]:
     }
 
 
+async def test_the_writes_of_a_range_are_merged_in_the_order_of_its_items(store: StateStore) -> None:
+    world, items = World(), list(range(13))
+    body = pipeline(call("work", world.add("work"), save={"log": Save(Expr("output"), append=True)}))
+    step = MapStep("m", over=Expr("input"), body=body, merge="context_update", max_concurrency=1)
+    tree = pipeline(step, context_schema=COUNTER_SCHEMA, output=Text("{{ context.log }}"))
+    assert await broken_off(tree, store, items, 13, range_length=12)
+    assert await ranges(store) == [(0, 11)]
+    assert (await resume(tree, store, range_length=12)).output == items
+
+
+async def test_a_range_with_very_large_outputs_is_not_written(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flujo.engine.ranges.MAX_BYTES", 100)
+    world = World()
+    tree = pipeline(mapping(world, lambda n: "x" * n * 30))
+    assert (await start(tree, store, [0, 1, 2, 3], range_length=2)).output == [
+        "",
+        "x" * 30,
+        "x" * 60,
+        "x" * 90,
+    ]
+    assert await ranges(store) == [(0, 1)]
+
+
 async def test_a_resume_reads_ranges_instead_of_their_items(store: StateStore) -> None:
     world, items = World(), list(range(30))
     tree = pipeline(mapping(world))

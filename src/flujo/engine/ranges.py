@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from flujo.engine.frame import Frame
 
 
+MAX_BYTES = 64 * 1024 * 1024
+"""The greatest output of a range. Larger outputs stay in the entries of the items only."""
+
+
 @dataclass(slots=True)
 class Kept:
     """What a map keeps of the items of one range."""
@@ -102,7 +106,9 @@ class Ranges:
                 path=entry.path,
             )
         output = canonical.decode(entry.output or b"[]")
-        self._kept[first] = Kept(detail["failed"], output, detail.get("patches", {}))
+        # Canonical JSON sorts them as texts.
+        patches = sorted(detail.get("patches", {}).items(), key=lambda pair: int(pair[0]))
+        self._kept[first] = Kept(detail["failed"], output, dict(patches))
 
     async def enter(self, first: int, count: int) -> None:
         """Read the entries of the items of a range, `count` at most, before they are executed."""
@@ -116,7 +122,7 @@ class Ranges:
         self._open.setdefault(index - index % self.length, _Open()).items[index] = item
 
     def arrive(self, _number: int, result: BranchResult) -> None:
-        """Take the result of an item; when it is the last of its range, append the entry of the range.
+        """Take the result of an item; after the last one of a range, append the entry of the range.
 
         Raises:
             SecretInValue: a value of the entry contains a known secret.
@@ -134,6 +140,9 @@ class Ranges:
         detail: dict[str, Any] = {"failed": kept.failed, "keeps": self._keeps(), "items": _digest_of(here)}
         if kept.patches:
             detail["patches"] = kept.patches
+        output = canonical.encode(kept.output)
+        if len(output) > MAX_BYTES:
+            return
         before = self._recorded.get(first)
         journal.append_deferred(
             Entry(
@@ -141,7 +150,7 @@ class Ranges:
                 kind=EntryKind.DONE,
                 attempt=1 if before is None else before.attempt + 1,
                 fingerprint=self._step.kind,
-                output=canonical.encode(kept.output),
+                output=output,
                 detail=canonical.encode(detail),
                 started_at=now,
                 ended_at=now,
