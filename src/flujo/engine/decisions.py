@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import aclosing, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flujo.domain import canonical
 from flujo.domain.agents import Ask
@@ -18,16 +18,36 @@ from flujo.engine.journal import described
 from flujo.exceptions import ControlSignal, ExpressionFailed, FlujoError, JournalConflict, StepFailed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 
     from flujo.domain.paths import StepPath
     from flujo.engine.frame import Frame
-    from flujo.engine.ranges import Ranges
 
 _END = object()
 _SHOWN = 60
 """The maximum length of a value in an error."""
 _KINDS = {dict: "a map", str: "a text", bool: "a boolean", type(None): "null"}
+
+
+class Recorded(Protocol):
+    """The items whose results are recorded in ranges, by the first item of each range."""
+
+    length: int
+    """The number of items of a range."""
+    ahead: int
+    """How many items of an iterator are read and recorded at once."""
+
+    def covers(self, first: int) -> bool:
+        """Return whether the results of a range are recorded."""
+        ...
+
+    def take(self, first: int, items: Sequence[Any] | None) -> None:
+        """Take the results of a range; `items` are its items now, None when the journal has them."""
+        ...
+
+    async def enter(self, first: int, count: int) -> None:
+        """Read the entries of the items of any other range, before they are executed."""
+        ...
 
 
 async def decide(
@@ -86,7 +106,7 @@ async def decide_flag(rule: Logic, frame: Frame, path: StepPath, *, what: str, a
 
 
 async def decide_items(
-    rule: Logic, frame: Frame, path: StepPath, ranges: Ranges, *, what: str
+    rule: Logic, frame: Frame, path: StepPath, ranges: Recorded, *, what: str
 ) -> AsyncGenerator[tuple[int, Any], None]:
     """Yield the items of a key that holds a list, each with its index, except those of recorded ranges.
 
@@ -127,7 +147,7 @@ async def _items(rule: Logic, frame: Frame, path: StepPath, what: str) -> list[A
 
 
 async def _listed(
-    frame: Frame, path: StepPath, ranges: Ranges, items: list[Any] | int
+    frame: Frame, path: StepPath, ranges: Recorded, items: list[Any] | int
 ) -> AsyncGenerator[tuple[int, Any], None]:
     """Yield the items of a list, or as many recorded items."""
     count = items if isinstance(items, int) else len(items)
@@ -142,7 +162,7 @@ async def _listed(
 
 
 async def _one_by_one(
-    given: _Stream, frame: Frame, path: StepPath, ranges: Ranges
+    given: _Stream, frame: Frame, path: StepPath, ranges: Recorded
 ) -> AsyncGenerator[tuple[int, Any], None]:
     """Yield the items of an iterator after recording each; the number of items is recorded at the end."""
     index = 0
