@@ -28,7 +28,6 @@ COVERED_BY = {
     "blueprint/analysis/expression_sites.py": "blueprint/test_corpus.py",
     "blueprint/analysis/inference.py": "blueprint/expressions/test_type_checker.py",
     "blueprint/analysis/scope.py": "blueprint/expressions/test_type_checker.py",
-    "blueprint/analysis/scopes.py": "blueprint/expressions/test_type_checker.py",
     "blueprint/analysis/state_scopes.py": "blueprint/test_corpus.py",
     "blueprint/analysis/unit.py": "blueprint/test_corpus.py",
     "blueprint/closure.py": "blueprint/test_compiler.py",

@@ -60,11 +60,20 @@ def test_a_state_dominates_another_when_every_path_passes_it(step: StateMachineS
             if other != name
             and (other == step.initial or name not in found(graph, step.initial, without=other))
         }
-        assert graph.before(name) == needed
+        assert set(graph.before(name)) == needed
 
 
 @given(machines())
 def test_an_unreachable_state_has_no_predecessors(step: StateMachineStep) -> None:
     graph = graph_of(step)
     for name in set(step.states) - set(graph.reached):
-        assert graph.before(name) == frozenset()
+        assert set(graph.before(name)) == set()
+
+
+@given(machines())
+def test_the_states_passed_by_one_of_several_are_passed_by_each(step: StateMachineStep) -> None:
+    graph = graph_of(step)
+    names = [name for name in step.final if name in graph.reached]
+    passed = [{*graph.before(name), name} for name in names]
+    assert set(graph.by(names)) == (set.intersection(*passed) if passed else set())
+    assert len(graph.by(names)) == len(set(graph.by(names)))

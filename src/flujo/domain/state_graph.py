@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Set
+from functools import cached_property, reduce
+from operator import and_
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+
+class Passed(Set[str]):
+    """A set of states: their numbers, as bits of an integer."""
+
+    def __init__(self, numbers: Mapping[str, int], bits: int) -> None:
+        self._numbers, self._bits = numbers, bits
+
+    def __contains__(self, name: object) -> bool:
+        number = self._numbers.get(name) if isinstance(name, str) else None
+        return number is not None and bool(self._bits >> number & 1)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._numbers if name in self)
+
+    def __len__(self) -> int:
+        return self._bits.bit_count()
 
 
 class Graph:
@@ -47,10 +66,15 @@ class Graph:
                     order.append(target)
         return found
 
-    def before(self, name: str) -> frozenset[str]:
+    def before(self, name: str) -> Passed:
         """Return the states that every run has visited before it enters a state."""
-        through = self._through.get(name, 0)
-        return frozenset(one for one, bit in self.reached.items() if one != name and through >> bit & 1)
+        own = 1 << self.reached.get(name, 0)
+        return Passed(self.reached, self._through.get(name, own) & ~own)
+
+    def by(self, names: Iterable[str]) -> Passed:
+        """Return the states that every run has visited when it has entered one of `names`."""
+        through = [self._through[name] for name in names]
+        return Passed(self.reached, reduce(and_, through) if through else 0)
 
     @cached_property
     def _through(self) -> dict[str, int]:

@@ -30,7 +30,7 @@ def related(unit: Unit, place: ExpressionSite, end: int) -> Related:
         case ["context", _, *_] if unit.blueprint.context_schema is not None:
             return ((unit.span("context_schema", key=True), "the context is declared here"),)
         case ["steps", name, *rest]:
-            visits = [each for each in unit.visits if each.step.name == name]
+            visits = unit.visits_named.get(name, ())
             return _of_step(unit, visits[0], rest) if len(visits) == 1 else ()
         case _:
             return ()

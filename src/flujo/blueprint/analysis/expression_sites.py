@@ -30,6 +30,8 @@ class ExpressionSite:
     tree: Schema
     logic: bool = False
     expect: str | None = None
+    body: str = ""
+    """The body whose end it sees, for an expression between the bodies of a step."""
     prompt: tuple[str, str] | None = None
     """Project path and text, for a text in a separate file."""
 
@@ -117,7 +119,7 @@ class _Places:
             return
         tree = self.visit.tree(site.sees, body)
         if role is Role.LOGIC:
-            yield ExpressionSite(path, value, tree, logic=True, expect=site.expect)
+            yield ExpressionSite(path, value, tree, logic=True, expect=site.expect, body=body)
         else:
             yield from _instructions(self.prompts, value, tree)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from flujo.blueprint.analysis.growing import Growing
 from flujo.blueprint.schemas.algebra import STRING, Schema, closed
 
 if TYPE_CHECKING:
@@ -23,14 +24,14 @@ class Scope:
     input: Schema = None
     context: Schema = None
     previous: Schema = None
-    steps: Mapping[str, Schema] = field(default_factory=dict)
+    steps: Growing[Schema] = field(default_factory=Growing)
     """By step name, the schema of `steps.NAME`."""
     names: Mapping[str, Schema] = field(default_factory=dict)
     """Further names: `loop` in a loop, `item` and `index` in a map."""
-    places: Mapping[str, Path] = field(default_factory=dict)
+    places: Growing[Path] = field(default_factory=Growing)
     """The place of each of `steps`."""
-    perhaps: Mapping[str, Path] = field(default_factory=dict)
-    """The steps of a state machine that may not have run yet, with their places."""
+    perhaps: Growing[Path | None] = field(default_factory=Growing)
+    """The steps of a state machine that may not have run yet, with their places; None once they have run."""
     is_open: bool = False
     """Whether names are missing because a step could not be read, so no name counts as unknown."""
 
@@ -47,7 +48,8 @@ class Scope:
 
     @cached_property
     def _steps(self) -> Schema:
-        return self._all(self.steps)
+        # The mapping itself stands for its names: a list of them for each step would be quadratic.
+        return {**self._all({}), "properties": self.steps, "required": self.steps}
 
     def _all(self, names: Mapping[str, Schema]) -> Schema:
         return {**closed(names), "additionalProperties": {}} if self.is_open else closed(names)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from flujo.blueprint.analysis.growing import Growing
 from flujo.blueprint.analysis.inference import schema_of
 from flujo.blueprint.analysis.scope import Scope
 from flujo.blueprint.analysis.state_scopes import Shared
@@ -164,9 +165,8 @@ class Walk:
         while True:
             kinds = {name: INTEGER if name in whole else kind_of(one) for name, one in first.items()}
             loop = closed({"index": INTEGER, **kinds})
-            end = replace(
-                scope, previous=last, steps={**scope.steps, **outputs}, names={**scope.names, "loop": loop}
-            )
+            steps = Growing(outputs, scope.steps)
+            end = replace(scope, previous=last, steps=steps, names={**scope.names, "loop": loop})
             stay = {name for name in whole if types(_next(step.carry[name], end)) == {"integer"}}
             if stay == whole:
                 return loop
@@ -259,7 +259,9 @@ class Walk:
 
 def _unread(step: doc.StateMachineStep, scope: Scope) -> Scope:
     """Return the scope in the states of a partly read machine: any step may have run."""
-    return replace(scope, previous=None, is_open=True, steps={**scope.steps, **dict.fromkeys(_names(step))})
+    return replace(
+        scope, previous=None, is_open=True, steps=Growing(dict.fromkeys(_names(step)), scope.steps)
+    )
 
 
 def _names(step: doc.StateMachineStep) -> set[str]:
@@ -272,9 +274,9 @@ def after(scope: Scope, visit: Visit) -> Scope:
     return replace(
         scope,
         previous=visit.output,
-        steps={**scope.steps, name: declared_schema(visit.step, visit.own) if visit.is_known else None},
-        places={**scope.places, name: visit.path},
-        perhaps={other: place for other, place in scope.perhaps.items() if other != name},
+        steps=scope.steps.plus(name, declared_schema(visit.step, visit.own) if visit.is_known else None),
+        places=scope.places.plus(name, visit.path),
+        perhaps=scope.perhaps.plus(name, None) if name in scope.perhaps else scope.perhaps,
         context=with_fields(scope.context, written(visit)),
         is_open=scope.is_open or name == UNNAMED,
     )
@@ -347,9 +349,8 @@ def _machine_end(step: doc.StateMachineStep, path: Path, scope: Scope, bodies: M
         return _unread(step, scope)
     graph = _graph(step)
     last = [name for name in step.final if name in graph.reached]
-    certain = frozenset.intersection(*(graph.before(name) | {name} for name in last)) if last else frozenset()
     shared = Shared(step.states, path, scope, lambda name, one, _: bodies[name].end.steps[one.name])
-    return replace(shared.where(certain), previous=union(bodies[name].end.previous for name in last))
+    return replace(shared.where(graph.by(last)), previous=union(bodies[name].end.previous for name in last))
 
 
 def _graph(step: doc.StateMachineStep) -> Graph:
@@ -399,10 +400,15 @@ def fields_there(context: Schema) -> frozenset[str]:
 
 def with_fields(context: Schema, names: frozenset[str]) -> Schema:
     """Return the schema of a context in which these fields have a value."""
-    known = [name for name in (context or {}).get("properties", ()) if name in names]
-    if not known:
+    properties = (context or {}).get("properties", ())
+    required = (context or {}).get("required", ())
+    added = [name for name in sorted(names) if name in properties and name not in required]
+    if not added:
         return context
-    return {**context, "required": list(dict.fromkeys([*context.get("required", ()), *known]))}
+    there = required if isinstance(required, Growing) else Growing(dict.fromkeys(required))
+    for name in added:
+        there = there.plus(name, None)
+    return {**context, "required": there}
 
 
 def context_schema(blueprint: doc.Blueprint, typed: Callable[[str], Schema]) -> Schema:

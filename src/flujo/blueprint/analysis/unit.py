@@ -95,6 +95,24 @@ class Unit:
         return {visit.path: visit for visit in self.visits}
 
     @cached_property
+    def visits_named(self) -> Mapping[str, Sequence[Visit]]:
+        """The steps of each name, which may occur in several bodies."""
+        found: dict[str, list[Visit]] = {}
+        for visit in self.visits:
+            found.setdefault(visit.step.name, []).append(visit)
+        return found
+
+    @cached_property
+    def inside(self) -> Mapping[Path, Sequence[Visit]]:
+        """The steps inside each composite at any depth, and the composite itself, by its place."""
+        found: dict[Path, list[Visit]] = {path: [] for path in self.visit_at}
+        for visit in self.visits:
+            for length in range(1, len(visit.path) + 1):
+                if (around := found.get(visit.path[:length])) is not None:
+                    around.append(visit)
+        return found
+
+    @cached_property
     def places(self) -> Mapping[Path, Sequence[ExpressionSite]]:
         """Every expression and text, by the place of its step; those of the blueprint under `()`."""
         prompts = Prompts(self.blueprint.agents, self.prompts)

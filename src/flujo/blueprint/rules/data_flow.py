@@ -103,9 +103,10 @@ class _Readers:
                 self._named(chain, (self._unit.end,))
 
     def _place(self, visit: Visit, place: ExpressionSite) -> None:
-        scopes = (visit.scope, visit.end, *(body.end for body in visit.bodies.values()))
         if place.names_callable:
             return
+        bodies = [visit.bodies[place.body]] if place.body in visit.bodies else visit.bodies.values()
+        scopes = (visit.scope, visit.end, *(body.end for body in bodies))
         for chain in place.checked.reads:
             if chain[0] == "output":
                 self.read.add(visit.path)
@@ -118,8 +119,8 @@ class _Readers:
             return
         for scope in scopes:
             for known in (scope.places, scope.perhaps):
-                if chain[1] in known:
-                    self.read.add(known[chain[1]])
+                if (place := known.get(chain[1])) is not None:
+                    self.read.add(place)
 
     def _previous(self, path: Path) -> None:
         """Mark the step whose output is `previous` at a place; at the start of a body, the composite's."""
@@ -209,7 +210,7 @@ def _changes(unit: Unit, loop: Visit, chain: Chain) -> bool:
         case ("steps", str(name), *_):
             return name not in loop.scope.places
         case ("context", str(name), *_):
-            inside = [one for one in unit.visits if one.path[: len(loop.path)] == loop.path]
+            inside = unit.inside[loop.path]
             return any(name in one.step.save or _may_write_anything(unit, one) for one in inside)
         case (name, *_):
             return name not in loop.scope.names or name == "loop"
