@@ -26,11 +26,11 @@ HERE = Path(__file__).resolve().parent
 PAGE, PLOT = HERE.parent / "docs" / "performance.md", HERE.parent / "docs" / "performance.svg"
 BEGIN, END = "<!-- written by bench/compare.py -->\n", "<!-- end -->\n"
 SLACK = 1.25
-"""The factor by which a goal may be missed before the exit code says so."""
+"""The factor by which a goal may be missed before the exit code is 1."""
 
 
 def main() -> int:
-    """Measure what is selected, and print it."""
+    """Measure the selected rows, and print the table."""
     arguments = _arguments()
     selected = [row for row in rows() if _is_selected(row, arguments)]
     reasons = unavailable(
