@@ -4,7 +4,6 @@ A step is an activity. The server syncs each commit (WAL and FULL, as Flujo does
 """
 
 import asyncio
-import os
 import sys
 import uuid
 from collections.abc import AsyncIterator
@@ -127,7 +126,6 @@ def command(folder: Path, ports: Ports) -> list[str]:
 
 
 if __name__ == "__main__":
-    os.environ["TEMPORAL_CLI_DISABLE_UPDATE_CHECK"] = "1"
     with running(("frontend",), command) as found:
         workloads = {
             name: lambda run, measured=measured: measured(run, found)
