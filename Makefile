@@ -54,7 +54,8 @@ soak: $(VENV)/.test  ## Run every proof for hours: each crash point, each order,
 	FLUJO_SCALE=$${FLUJO_SCALE:-1000000} \
 	$(BIN)/python -m pytest tests/durability tests/state/sql/test_flips.py tests/state/sql/test_damaged_schema.py --timeout 14400
 	FLUJO_DAYS=$${FLUJO_DAYS:-2000} FLUJO_CORPUS_STRIDE=$${FLUJO_CORPUS_STRIDE:-1} FLUJO_FUZZ=$${FLUJO_FUZZ:-100} \
-	$(BIN)/python -m pytest tests/properties tests/cli/test_looking_touches_nothing.py --timeout 14400
+	FLUJO_EXAMPLES=$${FLUJO_EXAMPLES:-1000} \
+	$(BIN)/python -m pytest --ignore tests/durability --timeout 14400
 	$(BIN)/python tests/mutants/run.py
 	$(BIN)/python tests/mutants/generated.py --each $${FLUJO_MUTANTS:-5}
 

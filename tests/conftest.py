@@ -36,8 +36,11 @@ if TYPE_CHECKING:
 
     from flujo.domain.ports import StateStore
 
+EXAMPLES = os.environ.get("FLUJO_EXAMPLES", "")
+"""How many examples a property test tries (`make soak`); without it 25, the same in each run, so that a failure repeats."""
+
 # With a deadline, a property test could fail on a busy machine.
-settings.register_profile("flujo", deadline=None)
+settings.register_profile("flujo", deadline=None, max_examples=int(EXAMPLES or 25), derandomize=not EXAMPLES)
 settings.load_profile("flujo")
 
 # Ends the server and removes its folder as soon as its standard input closes, which the operating system

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agents.answer_corpus import CorpusAnswer, corpus
@@ -185,7 +185,6 @@ JSON_VALUES = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     value=st.dictionaries(TEXTS, JSON_VALUES, max_size=4),
     level=st.integers(0, 2),
@@ -207,7 +206,6 @@ BROKEN = st.builds(
 )
 
 
-@settings(max_examples=250, deadline=None)
 @given(text=BROKEN | st.text(max_size=80))
 @example("{'label': 'bug', 'note': 'it''s'}")
 @example('{"label": "bug"}{"label": "refund"}')
@@ -318,7 +316,6 @@ def damaged_tickets(draw: st.DrawFn) -> tuple[dict[str, Any], str]:
     return value, before + text + after  # this damage cannot be seen
 
 
-@settings(max_examples=400, deadline=None)
 @given(damaged_tickets())
 def test_a_damaged_answer_is_read_as_the_undamaged_value_or_refused(
     drawn: tuple[dict[str, Any], str],
@@ -331,7 +328,6 @@ def test_a_damaged_answer_is_read_as_the_undamaged_value_or_refused(
     assert strict_json.is_same(reading.value, value)
 
 
-@settings(max_examples=200, deadline=None)
 @given(value=TICKETS, around=AROUND, level=st.integers(1, 2))
 def test_a_valid_answer_is_found_in_its_surroundings_unchanged(
     value: dict[str, Any], around: tuple[str, str], level: int
@@ -339,7 +335,6 @@ def test_a_valid_answer_is_found_in_its_surroundings_unchanged(
     assert strict_json.is_same(read(json.dumps(value).join(around), TICKET, level).value, value)
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     inner=TICKETS, at=st.integers(0, 200), kind=st.sampled_from(["{%s", "[%s", '{"a": %s', '"a": %s}', "%s]"])
 )

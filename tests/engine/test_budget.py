@@ -6,7 +6,7 @@ import asyncio
 import random  # noqa: TC003 - hypothesis reads the annotation
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flujo.domain.ledger import Hold, HoldState, Ledger, Spending
@@ -56,7 +56,6 @@ requests = st.lists(
 
 @pytest.mark.guarantee("G20")
 @given(st.lists(requests, min_size=1, max_size=5), st.integers(1, 2_000), st.randoms())
-@settings(max_examples=150, deadline=None)
 def test_no_limit_is_exceeded_however_requests_interleave(
     steps: list[list[tuple[int, int, str, int]]], limit: int, chance: random.Random
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flujo.blueprint.diagnostics import Span
@@ -210,7 +210,6 @@ def _untyped(value: Any) -> Any:
 _YAML_LIKE = st.text(st.sampled_from(list("ab1-:?&*!|>'\"%@`{}[],# \n\t~<=.\\0xé\u202e\x00")), max_size=60)
 
 
-@settings(max_examples=300)
 @given(st.binary(max_size=200) | _YAML_LIKE.map(str.encode))
 @example(b"")
 @example(b"\xef\xbb\xbf")
