@@ -3,14 +3,18 @@
 import os
 import subprocess
 import sys
+import sysconfig
 import venv
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 
-# The first of the two tests, in any order, downloads and installs the dependencies.
+# The first of the two tests, in any order, builds and installs the wheel.
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -26,12 +30,45 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `bin` folder of an environment with only the wheel and its dependencies."""
+    """The `bin` folder of an environment with only the wheel and its dependencies.
+
+    `make dist` installs these from the package index; otherwise they are linked from the environment of the tests.
+    """
     folder = tmp_path_factory.mktemp("venv")
-    venv.create(folder, with_pip=True)
-    constraints = str(ROOT / "constraints.txt")
-    run(folder, str(folder / "bin/python"), "-m", "pip", "install", "-c", constraints, str(wheel))
+    venv.create(folder)
+    install = (sys.executable, "-m", "pip", "--python", str(folder / "bin/python"), "install", "--no-compile")
+    if "FLUJO_DIST" in os.environ:
+        run(folder, *install, "-c", str(ROOT / "constraints.txt"), str(wheel))
+    else:
+        run(folder, *install, "--no-deps", str(wheel))
+        packages = Path(sysconfig.get_path("platlib", "venv", {"platbase": str(folder)}))
+        (own,) = packages.glob("flujo-*.dist-info")
+        for name in required(metadata.Distribution.at(own), frozenset(), {}):
+            link(metadata.distribution(name), packages)
     return folder / "bin"
+
+
+def required(
+    distribution: metadata.Distribution, extras: frozenset[str], found: dict[str, frozenset[str]]
+) -> dict[str, frozenset[str]]:
+    """Add the names and extras of what a distribution requires, and of what those require."""
+    for line in distribution.requires or ():
+        each = Requirement(line)
+        if each.marker and not any(each.marker.evaluate({"extra": extra}) for extra in extras | {""}):
+            continue
+        name, wanted = canonicalize_name(each.name), frozenset(each.extras)
+        if not wanted <= found.get(name, frozenset()) or name not in found:
+            found[name] = found.get(name, frozenset()) | wanted
+            required(metadata.distribution(name), found[name], found)
+    return found
+
+
+def link(distribution: metadata.Distribution, packages: Path) -> None:
+    """Link the files of a distribution into another folder of packages."""
+    for file in distribution.files or ():
+        if ".." not in file.parts:
+            (packages / file).parent.mkdir(parents=True, exist_ok=True)
+            (packages / file).symlink_to(Path(str(distribution.locate_file(file))))
 
 
 def test_the_wheel_makes_a_project_that_validates_migrates_and_runs(installed: Path, tmp_path: Path) -> None:
