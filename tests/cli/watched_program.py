@@ -1,7 +1,8 @@
 """Looks at every blueprint of the corpora with every command that only looks, under a hook that refuses to act.
 
 Run as `python watched_program.py FOLDER STRIDE`: each case gets a project below FOLDER; of the cases that have no
-number, one in STRIDE is taken. Prints the most memory that was used, in MiB.
+number, one in STRIDE is taken. With a STRIDE of 1 each command looks at each case, otherwise the commands take turns.
+Prints the number of cases, and the most memory that was used, in MiB.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FLUJO = get_command(app)
-COMMANDS = (CHECK, ("graph", ENTRY), ("explain", ENTRY), ("lock",))
-AND_FOR_GOOD_ONES = (("ls", "--json"), ("lock", "verify"), ("lock", "diff"))
+LOOKS = ((CHECK,), (("graph", ENTRY),), (("explain", ENTRY),), (("lock",),))
+AT_GOOD_ONES = (*LOOKS[:-1], (("ls", "--json"),), (("lock",), ("lock", "verify"), ("lock", "diff")))
+"""Commands that follow each other."""
 WITNESS = "from pathlib import Path\nPath(__file__).with_name('marker').touch()\n"
 KNOWN = {"flujo", "google", *sys.stdlib_module_names, *importlib.metadata.packages_distributions()}
 """Whose modules may be loaded; CEL's binding asks for `google.protobuf` where that is installed."""
@@ -148,14 +150,20 @@ def projects(stride: int) -> Iterator[tuple[str, dict[str, bytes]]]:
         yield case.name, {path: text.encode() for path, text in case.all_files().items()}
 
 
-def look(root: Path, name: str, files: dict[str, bytes]) -> None:
-    """Write a case's project, and look at it with every command."""
+def looks(name: str, turn: int | None) -> Iterator[tuple[str, ...]]:
+    """Yield the commands that look at a case: those whose turn it is, or all."""
+    all_of_them = AT_GOOD_ONES if name in GOOD else LOOKS
+    for commands in all_of_them if turn is None else [all_of_them[turn % len(all_of_them)]]:
+        yield from commands
+
+
+def look(root: Path, name: str, files: dict[str, bytes], turn: int | None) -> None:
+    """Write a case's project, and look at it."""
     for path, data in {"flujo.toml": CONFIG.encode(), "skills/crm.py": SKILLS.encode(), **files}.items():
         file = root / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data + WITNESS.encode() if path.endswith(".py") else data)
-    commands = (*COMMANDS, *AND_FOR_GOOD_ONES) if name in GOOD else COMMANDS
-    for command in commands:
+    for command in looks(name, turn):
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
         watching[:] = [name, str(root.resolve()), *command]
         with contextlib.suppress(SystemExit), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
@@ -173,7 +181,7 @@ def main() -> None:
     sys.addaudithook(hook)
     count = 0
     for count, (name, files) in enumerate(projects(stride), 1):
-        look(folder / str(count), name, files)
+        look(folder / str(count), name, files, None if stride == 1 else count)
     imported = [
         name for name in sys.modules if name.partition(".")[0] not in {*KNOWN, "bad", "good", "__main__"}
     ]
