@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
@@ -12,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import warm
-from cli.conftest import ASK
+from cli.conftest import ASK, Project
+from flujo.services.admin.scaffold import scaffold
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
-
-    from cli.conftest import Project
 
 COMMANDS = {
     "--version": 0,
@@ -51,14 +51,37 @@ QUIET = (
 )
 """Ways in which no result is lost."""
 
+NOT_WRITTEN = (("closed stdout", "it is closed"), ("full stdout", "No space left on device"))
+"""Ways in which results are lost, and the reason that the command reports."""
+
 LOST = "error: the output cannot be written to stdout"
 
 
-@pytest.fixture
-def used(project: Project) -> Project:
+EACH = os.environ.get("FLUJO_CORPUS_STRIDE") == "1"
+"""Whether each command meets each way (`make soak`); otherwise the ways take turns."""
+
+
+def of(words: str, ways: Sequence[Any]) -> Sequence[Any]:
+    """Return the ways that a command meets."""
+    return ways if EACH else [ways[list(COMMANDS).index(words) % len(ways)]]
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with a paused run and a lock."""
+    root = tmp_path_factory.mktemp("used") / "demo"
+    scaffold(root, "demo")
+    made = Project(root)
+    made.blueprint("ask", ASK)
     for words in (("run", "ask"), ("lock",)):
-        warm.run(project.command(*words), capture_output=True)
+        warm.run(made.command(*words), capture_output=True)
+    return root
+
+
+@pytest.fixture
+def used(project: Project, state: Path) -> Project:
+    """A copy of the project with a paused run and a lock."""
+    shutil.copytree(state, project.root, dirs_exist_ok=True)
     return project
 
 
@@ -90,18 +113,18 @@ def broken(how: str) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize("words", COMMANDS)
 def test_a_command_without_usable_streams_ends_with_its_exit_code(used: Project, words: str) -> None:
-    for ways in QUIET:
+    for hows in of(words, QUIET):
         with ExitStack() as stack:
             streams = {
-                name: stream for how in ways for name, stream in stack.enter_context(broken(how)).items()
+                name: stream for how in hows for name, stream in stack.enter_context(broken(how)).items()
             }
             code, shown = run(used, words, streams)
-        assert (code, LOST in shown) == (COMMANDS[words], False), (ways, shown)
+        assert (code, LOST in shown) == (COMMANDS[words], False), (hows, shown)
 
 
 @pytest.mark.parametrize("words", COMMANDS)
 def test_lost_results_are_reported_in_one_line(used: Project, words: str) -> None:
-    for how, why in (("closed stdout", "it is closed"), ("full stdout", "No space left on device")):
+    for how, why in of(words, NOT_WRITTEN):
         with broken(how) as streams:
             code, shown = run(used, words, streams)
         assert code == (COMMANDS[words] or int(LOST in shown)), (how, shown)
