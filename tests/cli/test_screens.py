@@ -100,6 +100,16 @@ output: done
 """
 NOT_YAML = f'version: "1"\nname: broken\n"{YAML_HOSTILE}": 1 # \u202e\nsteps: [{{name: "{YAML_HOSTILE}", call: x}}]\n'
 
+SHOWING = [
+    ("trace",),
+    ("trace", "--json"),
+    ("trace", "--full"),
+    ("tasks", "show"),
+    ("tasks", "show", "--json"),
+]
+TURNS = 1 if os.environ.get("FLUJO_CORPUS_STRIDE") == "1" else 2
+"""Each second command shows a run, the others the next run of the same blueprint; in `make soak` all show each."""
+
 RUNS = ("fails", "leaks", "halves", "asks", "aborts", "judged", "hostile", "named")
 
 
@@ -134,11 +144,9 @@ def all_output(flujo: Flujo, project: Project) -> dict[str, str]:
             call("--debug", "run", name, *more)
     runs = re.findall(r'"run_id": "([0-9a-f]{32})"', flujo("tasks", "list", "--json").stdout)
     assert len(runs) > len(RUNS)
-    for run in runs:
-        for words in (["trace", run], ["tasks", "show", run]):
-            call(*words)
-            call(*words, "--json")
-        call("trace", run, "--full")
+    for number, run in enumerate(runs):
+        for words in SHOWING[number % TURNS :: TURNS]:
+            call(*words, run)
     call_with_arguments(call, runs)
     call_listings(call, project)
     return shown

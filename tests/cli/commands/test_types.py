@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 from inline_snapshot import snapshot
 
+import warm
+
 if TYPE_CHECKING:
+    import subprocess
+
     from cli.conftest import Flujo, Project
 
 LABELS = "from enum import StrEnum\n\n\nclass Label(StrEnum):\n    BUG = 'bug'\n    REFUND = 'refund'\n"
@@ -84,8 +87,8 @@ def typed(project: Project) -> Project:
 
 
 def called(project: Project, *words: str) -> subprocess.CompletedProcess[str]:
-    """Call the command line in a process of its own, so that nothing is imported before."""
-    return subprocess.run(project.command(*words), capture_output=True, text=True, check=False)
+    """Call the command line in a process of its own, so that no module of the project is imported before."""
+    return warm.run(project.command(*words), capture_output=True)
 
 
 def test_types_are_written_once_and_checked_against_from_then_on(typed: Project) -> None:
