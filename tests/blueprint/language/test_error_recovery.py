@@ -2,7 +2,9 @@
 
 import copy
 import json
+import os
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -302,11 +304,15 @@ def _findings(entry: str, data: Any) -> set[tuple[str, str]]:
     return {(one.code, one.message) for one in found.diagnostics if one.severity is not Severity.INFO}
 
 
+EVERY = int(os.environ.get("FLUJO_CORPUS_STRIDE", "5"))
+"""Each fifth mistake is made; `make soak` makes all of them. Of the three kinds of a key each has its turn."""
+
+
 @pytest.mark.parametrize("entry", EXAMPLES)
 def test_one_error_anywhere_in_a_blueprint_is_one_finding(entry: str) -> None:
     data = yaml.safe_load(FILES[entry])
     before = _findings(entry, data)
-    for what, broken in _with_one_mistake(data):
+    for what, broken in islice(_with_one_mistake(data), 0, None, EVERY):
         found = _findings(entry, broken) - before
         assert len(found) == 1, (what, found)
 
