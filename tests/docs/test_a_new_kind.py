@@ -30,6 +30,7 @@ class Copy:
     def python(self, *argv: str) -> subprocess.CompletedProcess[str]:
         """Run Python with the copy, in the project."""
         env = environment() | {"PYTHONPATH": str(self.folder / "src")}
+        del env["PYTHONDONTWRITEBYTECODE"]  # each command would compile what the new kind changes
         command = [sys.executable, *argv]
         return subprocess.run(command, cwd=self.folder, env=env, check=False, text=True, **QUIETLY)
 
@@ -37,9 +38,8 @@ class Copy:
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     folder = tmp_path_factory.mktemp("repeat")
-    ignored = shutil.ignore_patterns("__pycache__")
     for part in ("src", "alembic"):
-        shutil.copytree(ROOT / part, folder / part, ignore=ignored)
+        shutil.copytree(ROOT / part, folder / part)
     (folder / "flujo.toml").write_text('[blueprints]\nallow_callables = ["skills.*"]\n')
     (folder / "skills").mkdir()
     (folder / "skills/numbers.py").write_text(SKILLS)
