@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,9 +23,15 @@ OF_THE_ATOM = 22
 @pytest.mark.parametrize("kind", KINDS)
 def test_few_files_name_the_classes_of_a_kind(kind: str) -> None:
     classes = {KINDS[kind].__name__, models.KINDS[kind].__name__}
-    naming = sorted(module for module, tree in modules().items() if classes & set(_names(tree)))
+    naming = sorted(module for module, names in named().items() if classes & names)
     ceiling = OF_THE_ATOM if kind == "step" else CEILING
     assert len(naming) <= ceiling, "declare it on the class, and walk: " + ", ".join(naming)
+
+
+@cache
+def named() -> dict[str, set[str]]:
+    """Return the names that each module uses."""
+    return {module: set(_names(tree)) for module, tree in modules().items()}
 
 
 def _names(tree: ast.Module) -> Iterator[str]:

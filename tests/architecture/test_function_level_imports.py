@@ -13,6 +13,7 @@ Everything else is imported at the top of its module. The reasons, by folder:
 from __future__ import annotations
 
 import ast
+from functools import cache
 
 from architecture.source import modules
 
@@ -92,6 +93,7 @@ def test_the_ceiling_is_lowered_when_imports_move_to_the_top() -> None:
     assert less == {}, "lower the numbers"
 
 
+@cache
 def found() -> dict[str, int]:
     """Return how many imports each module has inside functions."""
     counts = {name: len(set(_inside_functions(tree))) for name, tree in modules().items()}
