@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+
+import warm
 
 if TYPE_CHECKING:
     from cli.conftest import Flujo, Project
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 def _offered(project: Project, line: str) -> list[str]:
     words = line.split(" ")
-    asked = subprocess.run(
+    asked = warm.run(
         project.command()[:3],
         env={
             **os.environ,
@@ -24,8 +25,6 @@ def _offered(project: Project, line: str) -> list[str]:
         },
         cwd=project.root,
         capture_output=True,
-        text=True,
-        check=False,
     )
     assert asked.stderr == ""
     return asked.stdout.split()
