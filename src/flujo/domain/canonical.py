@@ -22,6 +22,9 @@ MAX_DEPTH = 200
 
 _PAGE = 4096
 
+_BACKSLASH = ord("\\")
+"""As a number, because searching one byte is 100 times faster than searching two."""
+
 _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 
@@ -43,10 +46,11 @@ def encode(value: Any, *, what: str = "value") -> bytes:
     except (TypeError, orjson.JSONEncodeError, RecursionError) as error:
         data = _with_pydantic(value, what, error)
     # orjson writes NaN and infinities as null, and NUL as \u0000, so the value itself has to be checked.
-    if b"null" in data or (b"\\" in data and b"\\u0000" in data):  # searching one byte is 100 times faster
+    # `find`, because `in` first raises and drops an error for bytes that are not a number.
+    if data.find(b"null") >= 0 or (_BACKSLASH in data and data.find(b"\\u0000") >= 0):
         _refuse(value, what)
     # orjson allocates a whole page even for small values; a copy has the exact size.
-    return bytes(memoryview(data)) if len(data) < _PAGE else data
+    return b"".join((data, b"")) if len(data) < _PAGE else data
 
 
 def decode(data: bytes) -> Any:
