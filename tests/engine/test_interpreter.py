@@ -10,6 +10,7 @@ import pytest
 from pydantic import Field
 
 from flujo.domain.events import RunEnded, RunStarted, StepEnded, StepRetried, StepStarted
+from flujo.domain.journal import EntryKind, RunId
 from flujo.domain.models import PipelineContext
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import RunStatus
@@ -67,6 +68,40 @@ async def test_a_step_without_input_gets_the_previous_output(store: MemoryStateS
         call("a", world.add("a", lambda data: data + 1)), call("b", world.add("b", lambda d: d * 2))
     )
     assert (await start(tree, store, 4)).output == 10
+
+
+async def test_the_recorded_input_is_the_json_of_the_value_that_the_step_gets(
+    store: MemoryStateStore, world: World
+) -> None:
+    """Equal values, an output that is not the newest one, and values of an enclosing body."""
+
+    def gives(*, output: Any) -> CallableRef:
+        return CallableRef("x:gives", lambda _: output)
+
+    outputs: list[Any] = [1, True, 1.0, [1], {"a": [1]}]
+    steps = [call(f"s{n}", gives(output=output)) for n, output in enumerate(outputs)]
+    inner = pipeline(call("first", world.add("first", lambda data: data)))
+    tree = pipeline(
+        *steps,
+        ImportStep(name="nested", pipeline=inner),
+        call("yes", gives(output=True)),
+        call("again", world.add("again", lambda data: data), input=Text("{{ steps.s0.output }}")),
+        call("last", world.add("last", lambda data: data)),
+    )
+    await start(tree, store, "given")
+    entries = await store.entries(RunId("run"))
+    inputs = {entry.path: entry.input for entry in entries if entry.kind is EntryKind.WORK}
+    assert inputs == {
+        "s0": b'"given"',
+        "s1": b"1",
+        "s2": b"true",
+        "s3": b"1.0",
+        "s4": b"[1]",
+        "nested/first": b'{"a":[1]}',
+        "yes": b'{"a":[1]}',
+        "again": b"1",
+        "last": b"1",
+    }
 
 
 async def test_an_empty_pipeline_returns_its_input(store: MemoryStateStore) -> None:

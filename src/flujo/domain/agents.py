@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 from flujo.domain import values
 from flujo.domain.arguments import Node, Takes, node, takes
-from flujo.domain.fast_dataclass import record
+from flujo.domain.fast_dataclass import constructor, record
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.values import CallableRef, Text
 
@@ -167,6 +167,10 @@ class Ask:
     """Reserves budget for each request to a model; None when the run has no limits."""
 
 
+new_ask = constructor(Ask)
+"""Creates `Ask`."""
+
+
 @record(frozen=True, slots=True, kw_only=True)
 class Reply:
     """The answer: one value, its usage, and details for the trace."""
@@ -177,3 +181,7 @@ class Reply:
     """The model id that the provider reports."""
     repairs: tuple[str, ...] = ()
     """The repairs of structured output, in order, as text."""
+
+
+new_reply = constructor(Reply)
+"""Creates `Reply`."""

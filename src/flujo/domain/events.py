@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flujo.domain.fast_dataclass import record
+from flujo.domain.fast_dataclass import constructor, record
 from flujo.domain.journal import ErrorInfo, RunId
 from flujo.domain.outcomes import StepOutcome, Success
 from flujo.domain.paths import StepPath
@@ -47,6 +47,10 @@ class StepEnded:
     def cached(self) -> bool:
         """Whether the answer came from a cache, so that the step was not executed."""
         return isinstance(self.outcome, Success) and self.outcome.facts.get("cached") is True
+
+
+new_step_ended = constructor(StepEnded)
+"""Creates `StepEnded`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, NewType
 
 from flujo.domain import canonical
-from flujo.domain.fast_dataclass import record
+from flujo.domain.fast_dataclass import constructor, record
 from flujo.domain.paths import StepPath
 from flujo.domain.usage import NOTHING, Usage
 
@@ -82,6 +82,10 @@ class Entry:
         for value in (self.input, self.output, self.patch, self.error, self.detail):
             parts.append(b"-" if value is None else b"%d:%b" % (len(value), value))
         return canonical.digest(b"\n".join(parts))
+
+
+new_entry = constructor(Entry)
+"""Creates `Entry`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flujo.domain.fast_dataclass import record
+from flujo.domain.fast_dataclass import constructor, record
 from flujo.domain.journal import ErrorInfo
 from flujo.domain.run import Pause
 
@@ -19,6 +19,10 @@ class Success:
     skipped: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Facts that expressions may read besides the output: `steps.NAME.exhausted` of a loop."""
+
+
+new_success = constructor(Success)
+"""Creates `Success`."""
 
 
 @dataclass(frozen=True, slots=True)

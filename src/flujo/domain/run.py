@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from flujo.domain.acts import Act
-from flujo.domain.fast_dataclass import record
+from flujo.domain.fast_dataclass import constructor, record
 from flujo.domain.journal import Entry, RunId
 from flujo.domain.ledger import Hold
 from flujo.domain.paths import StepPath
@@ -271,6 +271,10 @@ class Write:
     def is_move(self) -> bool:
         """Whether this changes only the run's own row."""
         return self.move is not None and not (self.entries or self.pauses or self.holds or self.intents)
+
+
+new_write = constructor(Write)
+"""Creates `Write`."""
 
 
 @record(frozen=True, slots=True, kw_only=True)

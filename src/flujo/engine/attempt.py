@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from flujo.domain import canonical
+from flujo.domain.fast_dataclass import constructor
 from flujo.domain.journal import EntryKind
 from flujo.domain.usage import NOTHING, Usage
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from flujo.domain import merge
     from flujo.domain.models import PipelineContext
@@ -55,10 +57,23 @@ class Attempt:
     """The context's tree after the processors of the accepted answer."""
     patch: merge.Patch | None = None
     usage: Usage = NOTHING
-    detail: dict[str, Any] | None = None
+    detail: Mapping[str, Any] | None = None
+    """The detail of the entry; `note` adds to it."""
+    usual_detail: bytes | None = None
+    """The detail as JSON, while nothing is noted beyond that of every attempt of the step."""
     is_settled: bool = False
     """Whether the attempt's entry is in the journal, so that a later error does not cause another attempt."""
 
     def note(self, detail: dict[str, Any]) -> None:
         """Add to the detail of the attempt's entry."""
-        self.detail = (self.detail or {}) | detail
+        self.detail, self.usual_detail = {**(self.detail or {}), **detail}, None
+
+    def encoded_detail(self) -> bytes | None:
+        """Return the detail of the entry as JSON."""
+        if self.usual_detail is not None:
+            return self.usual_detail
+        return canonical.encode(self.detail) if self.detail else None
+
+
+new_attempt = constructor(Attempt)
+"""Creates `Attempt`."""

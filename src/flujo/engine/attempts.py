@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.events import StepRetried, StepStarted
-from flujo.domain.journal import Entry, EntryKind, EntryStatus, ErrorInfo
-from flujo.domain.outcomes import Aborted, Failure, Paused, StepOutcome, Success
+from flujo.domain.journal import Entry, EntryKind, EntryStatus, ErrorInfo, new_entry
+from flujo.domain.outcomes import Aborted, Failure, Paused, StepOutcome, Success, new_success
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import IntentState, Pause
 from flujo.domain.usage import NOTHING, Usage
 from flujo.engine import idempotent_calls
-from flujo.engine.attempt import Attempt
+from flujo.engine.attempt import Attempt, new_attempt
 from flujo.engine.call_layers import answer
 from flujo.engine.foreign_code import abandoned
 from flujo.engine.journal import STOPS_THE_WALK, encoded, error_info, foreign_text
@@ -34,34 +34,48 @@ if TYPE_CHECKING:
 _USUAL_POLICY = RetryPolicy()
 
 
-async def perform(call: LeafCall, frame: Frame, path: StepPath) -> StepOutcome:
+# `perform` and `_attempts` are not `async`, because they only choose a coroutine: each of 10,000 waiting runs
+# would hold one more of each, and each step would make them.
+
+
+def perform(call: LeafCall, frame: Frame, path: StepPath) -> Awaitable[StepOutcome]:
     """Return the outcome of a leaf step, after at most the attempts that its `config` allows.
 
     An exception of the agent or callable fails the attempt. Retries are counted across crashes: a failed
     attempt is recorded before the next one starts.
     """
-    step = call.step
-    if call.is_enforced:
-        outcome = await _settled(await idempotent_calls.left_in_doubt(step, frame, path))
-        if outcome is not None:
-            return outcome
-    asked = frame.run.journal.pause(path)
-    if asked is not None and asked.is_open:
-        return Paused((frame.run.journal.ask(asked),))
-    if asked is not None and asked.answer is not None:
-        return await settle_answer(step, frame, asked)
-    # Not a nested function: each waiting run would hold one, and a cell for each of its names.
-    attempted = partial(_attempt, call, frame, path)
+    return (_settle_doubt if call.is_enforced else _attempts)(call, frame, path)
+
+
+async def _settle_doubt(call: LeafCall, frame: Frame, path: StepPath) -> StepOutcome:
+    """Settle the call that an earlier process left in doubt, then make the attempts."""
+    outcome = await _settled(await idempotent_calls.left_in_doubt(call.step, frame, path))
+    if outcome is not None:
+        return outcome
     try:
-        return await retried(step, frame, path, EntryKind.WORK, attempted)
+        return await _attempts(call, frame, path)
     except idempotent_calls.UnknownSinceRestore:
-        return await perform(call, frame, path)  # the call is announced now, and in doubt
+        return await _settle_doubt(call, frame, path)  # the call is announced now, and in doubt
+
+
+def _attempts(call: LeafCall, frame: Frame, path: StepPath) -> Awaitable[StepOutcome]:
+    asked = frame.run.journal.pause(path)
+    if asked is not None and (asked.is_open or asked.answer is not None):
+        return _answered(call.step, frame, asked)
+    # Not a nested function: each waiting run would hold one, and a cell for each of its names.
+    return retried(call.step, frame, path, EntryKind.WORK, partial(_attempt, call, frame, path))
+
+
+async def _answered(step: BaseStep, frame: Frame, asked: Pause) -> StepOutcome:
+    if asked.is_open:
+        return Paused((frame.run.journal.ask(asked),))
+    return await settle_answer(step, frame, asked)
 
 
 async def _attempt(call: LeafCall, frame: Frame, path: StepPath, number: int) -> StepOutcome:
     step = call.step
     limit = None if step.config.timeout_s is None else asyncio.timeout(step.config.timeout_s)
-    attempt = Attempt(step, frame, path, number, started_at=frame.run.clock.now())
+    attempt = new_attempt(step, frame, path, number, started_at=frame.run.clock.now())
     try:
         if limit is None:
             await answer(call, attempt)
@@ -120,17 +134,24 @@ async def settle(attempt: Attempt) -> Success:
     if attempt.meter is not None:
         attempt.meter.close(attempt.usage)
     await frame.run.journal.record(
-        _entry(
-            attempt,
+        new_entry(
+            path=attempt.path,
+            kind=attempt.kind,
+            attempt=attempt.number,
+            fingerprint=step.kind,
+            input=attempt.input,
             output=output,
             patch=written,
             usage=attempt.usage,
-            detail=canonical.encode(attempt.detail) if attempt.detail else None,
+            detail=attempt.encoded_detail(),
+            started_at=attempt.started_at,
+            ended_at=frame.run.clock.now(),
         ),
         wait=step is not frame.last and step.config.durability != "exit",
     )
     frame.scope.tree = after
-    return Success(value)
+    frame.written = value, output
+    return new_success(value)
 
 
 async def settle_answer(step: BaseStep, frame: Frame, asked: Pause) -> Success:
@@ -184,7 +205,7 @@ def _settle_call(attempt: Attempt, state: IntentState, result: bytes | None = No
 
 
 def _failed(attempt: Attempt, failure: ErrorInfo, cause: BaseException) -> Entry:
-    used, detail = attempt.usage + spent(cause), (attempt.detail or {}) | budget_hit(cause)
+    used, detail = attempt.usage + spent(cause), {**(attempt.detail or {}), **budget_hit(cause)}
     if attempt.meter is not None:
         attempt.meter.close(used)
     return _entry(
@@ -251,7 +272,8 @@ async def retried(
             return Failure(error)
     number = recorded[-1].attempt + 1 if recorded else 1
     while True:
-        await journal.ensure_lease()
+        if not journal.may_begin():
+            await journal.renew_lease()
         if frame.run.sink is not None:
             await frame.tell(StepStarted(path, step.kind, number))
         outcome = await attempt(number)

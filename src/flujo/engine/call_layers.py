@@ -8,18 +8,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flujo.domain import canonical
-from flujo.domain.agents import AgentSpec, Ask, answered_by
+from flujo.domain.agents import AgentSpec, answered_by, new_ask
 from flujo.domain.events import Chunk
 from flujo.domain.ports import CheckedAgent
 from flujo.domain.usage import NOTHING
 from flujo.engine import idempotent_calls, processors
 from flujo.engine.foreign_code import Call
-from flujo.engine.journal import encoded
 from flujo.engine.step_meter import StepMeter
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from flujo.domain.agents import Ask
     from flujo.domain.ports import Binding
     from flujo.domain.steps import Step
     from flujo.engine.attempt import Attempt
@@ -35,7 +35,7 @@ class Layer(NamedTuple):
 class LeafCall:
     """The agent or callable of a leaf step with the layers that the step needs, found out once."""
 
-    __slots__ = ("agent", "detail", "is_enforced", "layers", "step", "who")
+    __slots__ = ("agent", "detail", "encoded_detail", "is_enforced", "layers", "step", "who")
 
     def __init__(self, step: Step, binding: Binding) -> None:
         who = step.agent or step.call
@@ -49,6 +49,7 @@ class LeafCall:
         self.layers = tuple(layer.prepare for layer in LAYERS if layer.is_needed(step, binding))
         self.detail = {"agent": who.name} if isinstance(who, AgentSpec) else {"call": who.target}
         """The detail of each attempt's entry; it is not changed."""
+        self.encoded_detail = canonical.encode(self.detail)
 
 
 def _budget(_: LeafCall, attempt: Attempt) -> None:
@@ -75,7 +76,7 @@ def _input(call: LeafCall, attempt: Attempt) -> None:
         given = {name: frame.render(value) for name, value in step.arguments.items()}
     else:
         given = frame.previous if step.input is None else frame.render(step.input)
-    attempt.input = encoded(given, f"input of step {step.name!r}")
+    attempt.input = frame.encoded(given, f"input of step {step.name!r}")
 
 
 def _judges_answers(step: Step, _: Binding) -> bool:
@@ -115,13 +116,13 @@ async def answer(call: LeafCall, attempt: Attempt) -> None:
         prepared = prepare(call, attempt)
         if prepared is not None:
             await prepared
-    frame.require_going(*clocks)
+    frame.require_going(clocks)
     reply = await Call(call.agent.ask(_question(call, attempt)), frame, attempt.path, *clocks)
     if reply.usage is not NOTHING:
         attempt.usage += reply.usage
     if clocks and any(clock.expired() for clock in clocks):
         raise asyncio.CancelledError  # the answer came too late
-    attempt.detail = call.detail
+    attempt.detail, attempt.usual_detail = call.detail, call.encoded_detail
     if reply.model is not None:
         attempt.note(answered_by(call.who, reply.model))
     if reply.repairs:
@@ -140,7 +141,7 @@ def _question(call: LeafCall, attempt: Attempt) -> Ask:
     """Return the request to the agent; its values are decoded from the recorded input."""
     step, frame, spec = call.step, attempt.frame, call.step.agent
     mine = canonical.decode(attempt.input or b"null")
-    return Ask(
+    return new_ask(
         data=mine if step.arguments is None else None,
         arguments=None if step.arguments is None else mine,
         instructions=frame.render(spec.instructions) if spec and spec.instructions else None,

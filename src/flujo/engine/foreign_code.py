@@ -49,9 +49,8 @@ class Wish:
         """Whether the task that asked for the execution is cancelled."""
         return self._caller.cancelling() > self._before
 
-    @property
     def is_there(self) -> bool:
-        """Whether the execution must stop."""
+        """Return whether the execution must stop."""
         return self.is_requested or self._caller.cancelling() > self._before
 
 
@@ -95,7 +94,8 @@ class Call(Generic[T]):
         self._is_over = False
 
     def __await__(self) -> Generator[Any, Any, T]:
-        self._task = task = cast("asyncio.Task[Any]", asyncio.current_task())
+        task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # always in a task
+        self._task = task
         self._before = task.cancelling()
         value: Any = None
         failure: BaseException | None = None

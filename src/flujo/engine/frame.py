@@ -15,6 +15,8 @@ from flujo.domain.agents import Ask
 from flujo.domain.paths import ROOT, StepPath, child
 from flujo.domain.steps import CallableRef, Expr, Text
 from flujo.engine.foreign_code import Call, Wish
+from flujo.engine.journal import encoded
+from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -108,7 +110,7 @@ class Run:
 
     def must_stop(self, *_: asyncio.Timeout) -> bool:
         """Return whether no further step of this run may begin; an event has no time limit."""
-        return self.is_broken or self.wish.is_there or self.journal.broken is not None
+        return self.is_broken or self.wish.is_there() or self.journal.broken is not None
 
     async def emit(self, event: Event) -> None:
         """Send an event to the watchers; a slow watcher slows the run."""
@@ -144,6 +146,8 @@ class Frame:
     """Whether the run's result lists the steps of this body."""
     last: BaseStep | None = None
     """The last step of the run, which needs no separate commit when there is no watcher."""
+    written: tuple[Any, bytes] | None = None
+    """The newest output of a leaf step of this body, and its JSON."""
 
     @property
     def is_out_of_time(self) -> bool:
@@ -157,16 +161,16 @@ class Frame:
         limits = (*self.limits, *clocks) if self.limits else clocks
         return bool(limits) and any(limit.expired() for limit in limits)
 
-    def require_going(self, *clocks: asyncio.Timeout) -> None:
+    def require_going(self, clocks: tuple[asyncio.Timeout, ...] = ()) -> None:
         """End this part of the run with `CancelledError` when nothing further may begin in it."""
-        if self.must_stop(*clocks):
+        if self.run.must_stop() or ((clocks or self.limits) and self.must_stop(*clocks)):
             raise asyncio.CancelledError
 
     def ask(
         self, path: StepPath, who: AgentSpec | CallableRef, question: Ask, *clocks: asyncio.Timeout
     ) -> Awaitable[Reply]:
         """Ask an agent or a callable on behalf of the step at `path`; see `Call`."""
-        self.require_going(*clocks)
+        self.require_going(clocks)
         return Call(self.run.binding.agent(who).ask(question), self, path, *clocks)
 
     def call(self, path: StepPath, work: Coroutine[Any, Any, T], *clocks: asyncio.Timeout) -> Awaitable[T]:
@@ -207,9 +211,10 @@ class Frame:
         inner.scope, inner.place = self.scope.fork(), place
         return inner
 
-    def advance(self, name: str, output: Any, facts: Mapping[str, Any]) -> None:
+    def advance(self, each: PlannedStep, completed: Success) -> None:
         """Make a completed step visible as `steps.NAME` and as `previous`."""
-        self.steps[name] = {"output": output, **facts}
+        output = completed.output
+        self.steps[each.step.name] = {"output": output, **each.facts, **completed.facts}
         self.previous = output
 
     def recorded(self, path: StepPath, kind: str) -> Success | None:
@@ -219,6 +224,17 @@ class Frame:
             JournalConflict: the journal has another kind of step there.
         """
         return self.run.journal.recorded(path, kind, self.scope)
+
+    def encoded(self, value: Any, what: str) -> bytes:
+        """Return a value for the journal; the newest output, often the next input, is not encoded again.
+
+        Raises:
+            NotJournalable: it is not JSON.
+            SecretInValue: it contains a known secret.
+        """
+        if self.written is None or self.written[0] is not value:
+            return encoded(value, what)
+        return GATE.admit(self.written[1], what)
 
     def append_done(
         self, path: StepPath, kind: str, output: bytes, before: Any, facts: Mapping[str, Any]

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
-from flujo.domain.events import StepEnded, StepStarted
+from flujo.domain.events import StepStarted, new_step_ended
 from flujo.domain.journal import Entry, EntryKind, EntryStatus
 from flujo.domain.outcomes import Aborted, Failure, StepOutcome, Success
 from flujo.domain.paths import StepPath
@@ -116,7 +116,7 @@ async def _steps_of(body: Pipeline, frame: Frame) -> StepOutcome:
         if outcome.skipped:
             frame.steps[each.step.name] = {"output": None, "skipped": True}
         else:
-            frame.advance(each.step.name, outcome.output, {**each.facts, **outcome.facts})
+            frame.advance(each, outcome)
     if body.output is None:
         return Success(frame.previous)
     try:
@@ -154,7 +154,7 @@ async def _run_step(each: PlannedStep, frame: Frame) -> StepOutcome:
             raise
         outcome = Failure(error_info(error, path), error)
     seconds, usage = run.clock.monotonic() - started, run.journal.take_usage(path)
-    ended = StepEnded(path, kind, outcome, seconds=seconds, usage=usage, recorded=known)
+    ended = new_step_ended(path, kind, outcome, seconds=seconds, usage=usage, recorded=known)
     if frame.is_listed:
         run.ended.append(ended)
     if run.sink is not None:

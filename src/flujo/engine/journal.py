@@ -19,7 +19,7 @@ from flujo.domain.journal import Entry, EntryKind, EntryStatus, ErrorInfo
 from flujo.domain.ledger import Hold, HoldState
 from flujo.domain.outcomes import Success
 from flujo.domain.paths import ROOT, StepPath, is_inside
-from flujo.domain.run import Intent, Move, Pause, Progress, RunRecord, Write
+from flujo.domain.run import Intent, Move, Pause, Progress, RunRecord, Write, new_write
 from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import FlujoError, JournalConflict, StateError, StepFailed
 from flujo.governance.sink import GATE
@@ -187,21 +187,26 @@ class Journal:
         for entry in self.attempts(path, kind):
             if entry.attempt == attempt:
                 return entry
-        await self.ensure_lease()
+        if not self.may_begin():
+            await self.renew_lease()
         return await self.record(replace(await work(), path=path, kind=kind, attempt=attempt))
 
-    async def ensure_lease(self) -> None:
-        """Return at once while the lease is valid, otherwise when the store has renewed it.
+    def may_begin(self) -> bool:
+        """Return whether the lease is valid; if not, work begins only after `renew_lease`.
 
         So a process that was frozen or disconnected starts no work in a run that another process has claimed
         meanwhile.
+        """
+        return self._store.may_begin(self._run_id)
+
+    async def renew_lease(self) -> None:
+        """Return when the store has renewed the lease.
 
         Raises:
             Fenced: another process executes this run now.
             StateBackendUnavailable: the database does not answer.
         """
-        if not self._store.may_begin(self._run_id):
-            await self._store.write(Write(run_id=self._run_id, fence=self._fence))
+        await self._store.write(Write(run_id=self._run_id, fence=self._fence))
 
     async def record(self, entry: Entry, *, wait: bool = True) -> Entry:
         """Append an entry and return it as recorded; it is committed unless `wait` is false.
@@ -212,7 +217,9 @@ class Journal:
         """
         entry = self.append_deferred(entry)
         if wait:
-            await self.flush()
+            self._submit()
+            if self._in_flight or self.broken is not None:
+                await self._committed()
         elif len(self._waiting) >= MAX_WAITING:
             self._hand_over(None)
             if len(self._in_flight) >= MAX_FLYING:
@@ -225,9 +232,10 @@ class Journal:
         Raises:
             SecretInValue: a value in it contains a known secret.
         """
-        for value in (entry.input, entry.output, entry.patch, entry.detail):
-            if value is not None:
-                GATE.admit(value, f"a value of `{entry.path}`")
+        if GATE.knows_secrets:
+            for value in (entry.input, entry.output, entry.patch, entry.detail):
+                if value is not None:
+                    GATE.admit(value, f"a value of `{entry.path}`")
         self._seq += 1
         entry = entry.numbered(self._seq)
         if entry.usage is not NOTHING:
@@ -346,10 +354,18 @@ class Journal:
         Concurrent parts of a run share writes, so each waits for all earlier writes. A failed write fails
         every later one, because the journal would have a gap.
         """
-        if self._waiting or self._asked or self._voids or self._announced or self._holds:
-            self._hand_over(None)
+        self._submit()
         if self._in_flight or self.broken is not None:
             await self._committed()
+
+    def _submit(self) -> None:
+        """Give everything that waits to the store."""
+        if self._waiting or self._waits_beside_entries():
+            self._hand_over(None)
+
+    def _waits_beside_entries(self) -> bool:
+        """Return whether anything but entries waits for the next commit."""
+        return bool(self._asked or self._voids or self._announced or self._holds)
 
     async def end(self, move: Move) -> bool:
         """Commit all waiting entries together with the end of this execution.
@@ -363,18 +379,17 @@ class Journal:
         return last.result()
 
     def _hand_over(self, move: Move | None) -> asyncio.Future[bool]:
-        write = Write(
-            run_id=self._run_id,
-            fence=self._fence,
-            entries=tuple(self._waiting),
-            pauses=tuple(self._asked),
-            voids=tuple(self._voids),
-            intents=tuple(self._announced),
-            holds=tuple(self._holds.values()),
-            move=move,
-        )
-        self._waiting, self._asked, self._voids, self._announced = [], [], [], []
-        self._holds = {}
+        entries, self._waiting = tuple(self._waiting), []
+        write = new_write(run_id=self._run_id, fence=self._fence, entries=entries, move=move)
+        if self._waits_beside_entries():
+            write = replace(
+                write,
+                pauses=tuple(self._asked),
+                voids=tuple(self._voids),
+                intents=tuple(self._announced),
+                holds=tuple(self._holds.values()),
+            )
+            self._asked, self._voids, self._announced, self._holds = [], [], [], {}
         written = self._store.write(write)
         flying = written if isinstance(written, asyncio.Future) else asyncio.ensure_future(written)
         if flying.done() and not flying.cancelled() and flying.exception() is None:

@@ -25,6 +25,8 @@ class Gate:
         self._known: dict[str, str] = {}
         self._suspects: frozenset[str] = frozenset()
         self._needles: tuple[tuple[bytes, str], ...] = ()
+        self.knows_secrets = False
+        """Whether `admit` refuses anything."""
         self._redact = self._redact_known = Redactor()
 
     def know(self, secrets: Iterable[str], of: str) -> None:
@@ -42,6 +44,7 @@ class Gate:
                     (json.dumps(each, ensure_ascii=False)[1:-1], name) for each, name in self._known.items()
                 )
                 self._needles = tuple((each.encode("utf-8", "replace"), name) for each, name in needles)
+                self.knows_secrets = True
                 self._redact_known = Redactor(self._known)
                 self._redact = Redactor(self._known, self._suspects)
 

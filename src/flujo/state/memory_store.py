@@ -388,11 +388,17 @@ class MemoryStateStore:
         )
         if refusal is not None or (refusal := self._holes.before(write)) is not None:
             raise refusal
-        fresh = self._fresh(stored, write.entries)
+        for key, entry in self._fresh(stored, write.entries):
+            stored.journal[key] = stored.by_seq[entry.seq] = entry
+        if not write.is_append:
+            self._apply_rest(stored, write)
+        elif not write.entries:
+            stored.lease_until = self._now() + self._lease_s
+        return stored.answered
+
+    def _apply_rest(self, stored: StoredRun, write: Write) -> None:
+        """Apply everything but the entries of a write."""
         self.database.blobs.update(write.blobs)
-        for entry in fresh:
-            stored.journal[entry.path, entry.kind, entry.attempt] = entry
-            stored.by_seq[entry.seq] = entry
         for intent in write.intents:
             before = stored.intents.pop(intent.key, intent)
             sent_at = self._now() if intent.state is IntentState.SENT else before.sent_at
@@ -407,12 +413,9 @@ class MemoryStateStore:
             self._act(stored, act)
         if write.move is not None:
             self._move(stored, write.move)
-        elif write.is_empty:
-            stored.lease_until = self._now() + self._lease_s
-        return stored.answered
 
     @staticmethod
-    def _fresh(stored: StoredRun, entries: Sequence[Entry]) -> list[Entry]:
+    def _fresh(stored: StoredRun, entries: Sequence[Entry]) -> list[tuple[EntryKey, Entry]]:
         """Return the entries that are not there yet; an identical one may come twice, another may not."""
         fresh = []
         for entry in entries:
@@ -421,7 +424,7 @@ class MemoryStateStore:
             if there is not None and there != entry:
                 raise rules.recorded_otherwise(stored.record.run_id, entry)
             if there is None:
-                fresh.append(entry)
+                fresh.append((key, entry))
         return fresh
 
     def _hold(self, stored: StoredRun, holds: Sequence[Hold]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flujo.domain import canonical
 from flujo.domain.events import RunEnded, RunStarted, StepEnded
@@ -26,7 +26,7 @@ from flujo.exceptions import Fenced, PipelineAbortSignal, StateError, StepFailed
 from flujo.governance.events import read_error
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from flujo.domain.journal import RunId
     from flujo.domain.outcomes import StepOutcome
@@ -201,7 +201,7 @@ class Execution:
             await self.sink(RunEnded(record.run_id, RunStatus.CANCELLED, used))
         result = await standing(self.runtime, await store.run(record.run_id))
         calls = map(in_doubt, result.in_doubt)
-        facts = {"steps": tuple(map(_step_result, ended)), "note": "\n".join(calls)}
+        facts = {"steps": tuple(StepResult(**_step_facts(each)) for each in ended), "note": "\n".join(calls)}
         return result.model_copy(update=facts), False
 
     async def _walk(
@@ -263,7 +263,7 @@ class Execution:
             status=move.status,
             output=self.runtime.load_output(outcome.output) if isinstance(outcome, Success) else None,
             context=_context(self.runtime, move.context),
-            steps=tuple(_step_result(each) for each in ended),
+            steps=cast("Any", [_step_facts(each) for each in ended]),  # validated once, as a whole
             usage=journal.usage,
             unconfirmed=held,
             error=_error(outcome),
@@ -349,8 +349,9 @@ def _context(runtime: Runtime, tree: bytes | None) -> Any:
     return None if tree is None else runtime.binding.context(runtime.pipeline).load(canonical.decode(tree))
 
 
-def _step_result(ended: StepEnded) -> StepResult:
-    facts: Mapping[str, Any] = {}
+def _step_facts(ended: StepEnded) -> dict[str, Any]:
+    """Return the fields of the step's `StepResult`."""
+    facts: dict[str, Any]
     match ended.outcome:
         case Success(output=output, skipped=skipped):
             facts = {"status": "skipped" if skipped else "completed", "output": output}
@@ -360,15 +361,9 @@ def _step_result(ended: StepEnded) -> StepResult:
             facts = {"status": "paused"}
         case _:
             facts = {"status": "running"}
-    return StepResult(
-        path=ended.path,
-        kind=ended.kind,
-        attempt=ended.attempt,
-        usage=ended.usage,
-        seconds=ended.seconds,
-        cached=ended.cached,
-        **facts,
-    )
+    facts["path"], facts["kind"], facts["attempt"] = ended.path, ended.kind, ended.attempt
+    facts["usage"], facts["seconds"], facts["cached"] = ended.usage, ended.seconds, ended.cached
+    return facts
 
 
 async def settled(write: Awaitable[object]) -> None:

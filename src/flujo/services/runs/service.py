@@ -273,7 +273,7 @@ def is_free(record: RunRecord) -> bool:
 
 async def _executed(execution: Execution, record: RunRecord) -> Result:
     result, answered = await execution.run(record)
-    while answered and not execution.wish.is_there:
+    while answered and not execution.wish.is_there():
         try:
             claimed = await _claim(execution, result.run_id, (RunStatus.PAUSED,))
         except ResumeConflict:
