@@ -7,7 +7,16 @@ import pytest
 from flujo.domain.usage import UsageLimits
 from flujo.domain.wording import listed
 from flujo.exceptions import SettingsError
-from flujo.settings import ENV_VARIABLE, ENVIRONMENT, PROMISED, Settings, load, misspelt_variables
+from flujo.governance.sink import GATE
+from flujo.settings import (
+    ENV_VARIABLE,
+    ENVIRONMENT,
+    PROMISED,
+    Settings,
+    guard_environment,
+    load,
+    misspelt_variables,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -313,3 +322,12 @@ def test_budgets_are_the_limits_of_every_run(tmp_path: Path) -> None:
     file.write_text("[budgets]\ntotal_cost_usd_limit = 0.5\nrequests_limit = 7\n", "utf-8")
     assert load(file).budgets.limits == UsageLimits(total_cost_usd_limit=0.5, requests_limit=7)
     assert "greater than 0" in refused(tmp_path, "[budgets]\nrequests_limit = 0").message
+
+
+def test_a_key_that_is_set_or_changed_between_two_runs_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    guard_environment()
+    for key in ("first-key-of-late", "second-key-of-late"):
+        monkeypatch.setenv("LATE_API_KEY", key)
+        guard_environment()
+        guard_environment()
+        assert key not in GATE.text(f"the key is {key}")

@@ -14,7 +14,7 @@ from flujo.exceptions import SecretInValue
 from flujo.governance.redactor import SHORTEST_SECRET, Redactor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 
 class Gate:
@@ -25,6 +25,8 @@ class Gate:
         self._known: dict[str, str] = {}
         self._suspects: frozenset[str] = frozenset()
         self._needles: tuple[tuple[bytes, str], ...] = ()
+        self.environment: Mapping[Any, Any] | None = None
+        """The variables whose secrets are known, as they were last read."""
         self.knows_secrets = False
         """Whether `admit` refuses anything."""
         self._redact = self._redact_known = Redactor()

@@ -54,6 +54,8 @@ class PipelineBinding:
         self._context_model = context_model
         self._evaluators: dict[Expr | Text, Evaluator] = {}
         self._agents: dict[Any, Agent] = {}
+        self._prepared: list[PreparedAgent] = []
+        """The agents that need something before they can answer."""
         self._schemas: dict[bytes, Schema] = {}
         self._executor = executor
         # By the identity of a pipeline that has a context of its own. It is kept, so that its id stays taken.
@@ -116,9 +118,8 @@ class PipelineBinding:
 
     async def prepare(self) -> None:
         """Download the weights of local models that agents need."""
-        for agent in self._agents.values():
-            if isinstance(agent, PreparedAgent):
-                await agent.prepare()
+        for agent in self._prepared:
+            await agent.prepare()
 
     def evaluator(self, what: Expr | Text) -> Evaluator:
         """Return the compiled expression or text."""
@@ -139,7 +140,10 @@ class PipelineBinding:
         # Two lambdas have one name; the tree keeps what is live alive, and so its id.
         key = (who.target, id(who.live)) if isinstance(who, CallableRef) else id(who)
         if key not in self._agents:
-            self._agents[key] = self._function(who) if isinstance(who, CallableRef) else self._chat(who)
+            agent = self._function(who) if isinstance(who, CallableRef) else self._chat(who)
+            self._agents[key] = agent
+            if isinstance(agent, PreparedAgent):
+                self._prepared.append(agent)
         return self._agents[key]
 
     def schema(self, schema: Any) -> Schema:
