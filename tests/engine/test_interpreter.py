@@ -16,6 +16,7 @@ from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef, Carry, TreeSearchStep
 from flujo.engine.frame import PlannedStep
+from flujo.engine.journal import MAX_WAITING
 from flujo.exceptions import PausedException, PipelineAbortSignal, SettingsError
 from flujo.services.runs.runner import Flujo
 from flujo.state.memory_store import MemoryStateStore
@@ -617,3 +618,15 @@ async def test_each_body_is_planned_once_for_all_runs(store: MemoryStateStore) -
         for _ in range(3):
             assert (await runner.run_result_async(1)).success
         assert planned() == after
+
+
+async def test_a_run_without_persistence_resumes_after_all_its_steps(world: World) -> None:
+    """More steps than one group of entries holds, then a question."""
+    steps = [call(f"s{n}", world.add("step", lambda data: data + 1)) for n in range(MAX_WAITING + 10)]
+    tree = pipeline(*steps, HumanInTheLoopStep(name="ask", message=Text("continue?")))
+    async with Flujo[Any, Any, Any](tree, persist_state=False) as runner:
+        paused = await runner.run_result_async(0, run_id="run")
+        assert paused.status is RunStatus.PAUSED
+        resumed = await runner.resume_async("run", "yes")
+    assert (resumed.status, resumed.output) == (RunStatus.COMPLETED, "yes")
+    assert len(world.calls) == len(steps)

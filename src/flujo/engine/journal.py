@@ -37,7 +37,7 @@ MAX_TEXT = 10_000
 """The maximum number of characters of an exception's text that the journal keeps."""
 
 MAX_WAITING = 256
-"""The maximum number of entries that wait for a commit under `durability: exit`."""
+"""The maximum number of entries that wait for a commit under `durability: exit`, or without persistence."""
 
 MAX_FLYING = 4
 """The maximum number of such writes in progress before the run waits for the database."""
@@ -58,6 +58,7 @@ class Journal:
         "_holds",
         "_in_flight",
         "_intents",
+        "_is_durable",
         "_known",
         "_made_here",
         "_open",
@@ -74,8 +75,12 @@ class Journal:
         "usage",
     )
 
-    def __init__(self, store: JournalStore, record: RunRecord, start: Progress) -> None:
+    def __init__(
+        self, store: JournalStore, record: RunRecord, start: Progress, *, is_durable: bool = True
+    ) -> None:
         self._store = store
+        self._is_durable = is_durable
+        """Whether the store outlives the process: otherwise entries may wait for each other."""
         self._run_id = record.run_id
         self._fence = record.fence
         self._seq = start.last_seq
@@ -211,12 +216,14 @@ class Journal:
     async def record(self, entry: Entry, *, wait: bool = True) -> Entry:
         """Append an entry and return it as recorded; it is committed unless `wait` is false.
 
+        In a store that ends with this process, a commit would save nothing: entries are written in groups.
+
         Raises:
             Fenced: another process executes this run now.
             StateBackendUnavailable: the entry is not recorded; the run can be resumed.
         """
         entry = self.append_deferred(entry)
-        if wait:
+        if wait and self._is_durable:
             self._submit()
             if self._in_flight or self.broken is not None:
                 await self._committed()

@@ -111,6 +111,8 @@ class Runtime:
     range_length: int = RANGE_LENGTH
     """How many items of a map share an entry once they have ended."""
     plans: Plans = field(default_factory=Plans)
+    is_durable: bool = True
+    """Whether the store outlives the process."""
 
 
 @record(frozen=True, slots=True)
@@ -143,7 +145,7 @@ class Execution:
         try:
             # Under its first claim nothing can be recorded yet.
             start = Progress() if record.claims == 1 else await store.progress(record.run_id)
-            journal = Journal(store, record, start)
+            journal = Journal(store, record, start, is_durable=self.runtime.is_durable)
             steps = self._walk(record, journal, walk, resumed=start.last_seq > 0)
             return await walk.begin(steps, name=record.run_id)
         except asyncio.CancelledError as error:

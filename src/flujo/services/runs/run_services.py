@@ -51,6 +51,8 @@ class RunServices:
     context_model: type[PipelineContext] | None = None
     """The class of the context, instead of the one that a pipeline names."""
     range_length: int = RANGE_LENGTH
+    is_durable: bool = True
+    """Whether the store outlives the process."""
     _made: dict[str, RunService] = field(default_factory=dict)
     _making: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -100,6 +102,7 @@ class RunServices:
                 limits=limits_of(pipeline, limits, self.limits),
                 range_length=self.range_length,
                 load_output=unchanged if output is None else output.load,
+                is_durable=self.is_durable,
             ),
             closure=closure,
             blobs=blobs,

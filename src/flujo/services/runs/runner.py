@@ -440,6 +440,7 @@ class Flujo(Generic[In, Out, Ctx]):
             providers=providers or {},
             limits=tightest(self._usage_limits, workspace.project.settings.budgets.limits),
             context_model=self._context_model,
+            is_durable=self._opens_state or self._store is not None,
         )
         service = self._services.of_pipeline(
             self.pipeline,
