@@ -33,6 +33,10 @@ def fail(data: Any) -> Any:
     raise ValueError(f"not {data}")
 
 
+def must_be_long(data: str) -> bool:
+    return len(data) > 3
+
+
 def must_be_big(data: int) -> str | None:
     return None if is_big(data) else f"{data} is not big"
 

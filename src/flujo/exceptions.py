@@ -27,8 +27,10 @@ FlujoError
 │   ├── SecretInValue                a value that contains a known secret
 │   ├── NotCacheable                 a cached step depends on an object that cannot be compared
 │   ├── LoopLimitReached
+│   ├── TurnLimitReached             an agent gave no answer within `max_turns`
 │   ├── NoBranch
 │   ├── JournalConflict
+│   │   └── AgentChanged             the agent is not the one that a conversation began with
 │   ├── NotAvailableYet              the feature is not implemented yet
 │   ├── SyncInAsync                  `Flujo.run` called inside a running event loop
 │   ├── RunnerClosed                 a runner was used after `aclose`
@@ -339,6 +341,26 @@ class LoopLimitReached(EngineError):
     code = "FLJ406"
     limit: int | None = None
     hint = "raise `max_iterations`, or set `on_limit: continue` and check `steps.NAME.exhausted`"
+
+
+class TurnLimitReached(EngineError):
+    """The agent of a `granular` step reached `max_turns` before it gave an answer."""
+
+    code = "FLJ418"
+    limit: int | None = None
+    hint = "raise `max_turns`, or set `on_limit: finish`; `flujo trace RUN` shows the turns"
+
+
+class AgentChanged(JournalConflict):
+    """The agent of a `granular` step differs from the one that the recorded conversation began with."""
+
+    code = "FLJ419"
+    changed: tuple[str, ...] = ()
+    """What differs: `model`, `instructions`, `output_schema`, `tool NAME`."""
+    hint = (
+        "undo the change, or continue with the changed agent: "
+        "`flujo resume RUN --retry-failed --accept-changes`"
+    )
 
 
 class NoBranch(EngineError):

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from flujo import Flujo, Pipeline, Step
 from flujo.agents import local_server, local_weights
 from flujo.agents.chat import build_agent
 from flujo.agents.settings import AgentSettings
@@ -26,6 +27,7 @@ from flujo.domain.agents import AgentSpec, Ask
 from flujo.engine.attempts import spent
 from flujo.exceptions import ModelUnavailable, NotAvailableYet, OutputTruncated, ProviderUnavailable
 from flujo.settings import default_cache_dir
+from flujo.testing import MemoryStateStore
 from support import listener
 
 pytestmark = pytest.mark.model
@@ -277,13 +279,13 @@ def test_without_the_runtime_the_error_names_the_extra(
     assert caught.value.hint == "pip install 'flujo[local]'"
 
 
-def test_a_local_model_with_tools_fails_the_build(tmp_path: Path) -> None:
+async def test_a_local_model_calls_tools_only_turn_by_turn(tmp_path: Path) -> None:
     def lookup(name: str) -> Any:
         return name
 
-    with pytest.raises(NotAvailableYet, match="do not support tools yet"):
-        build_agent(
-            AgentSpec(name="a", model="local:smollm2"),
-            tools=[lookup],
-            settings=AgentSettings(environment={}, cache_dir=tmp_path),
-        )
+    spec = AgentSpec("a", "local:smollm2", tools=[lookup])
+    async with Flujo(Pipeline(Step("x", agent=spec)), store=MemoryStateStore()) as runner:
+        with pytest.raises(
+            NotAvailableYet, match="step 'x': local models call tools only in `kind: granular`"
+        ):
+            await runner.run_result_async("y")

@@ -263,11 +263,20 @@ AROUND = [
 ]  # fmt: skip
 
 LATER = [
-    Case(f"later-{kind}", f"  - {{kind: {kind}, name: more, {keys}}}\n", "FLJ213", f"kind: {kind}", kind)
-    for kind, keys in {
-        "granular": "agent: sorter",
-    }.items()
-] + [
+    Case(
+        "later-history",
+        "  - {kind: granular, name: more, agent: sorter, history: last}\n",
+        "FLJ213",
+        "history: last",
+        "last",
+    ),
+    Case(
+        "cached-conversation",
+        "  - {kind: granular, name: more, agent: sorter, cache: {ttl_s: 5}}\n",
+        "FLJ261",
+        "is a conversation",
+        "cache",
+    ),
     Case(
         "later-background",
         step("agent: sorter, config: {execution_mode: background}"),

@@ -191,11 +191,46 @@ CASES = {
         "'__class__' cannot be the name of a context field",
         top="context_schema: {properties: {__class__: {type: string}}}\n",
     ),
-    "a kind that is not available": Case(
+    "a part of the history": Case(
         "FLJ213",
-        "[{kind: granular, name: g, agent: writer}]",
-        Pipeline(GranularStep("g", AGENT)),
-        "step 'g': `kind: granular` is not available yet",
+        "[{kind: granular, name: g, agent: writer, history: last}]",
+        Pipeline(GranularStep("g", AGENT, history="last")),
+        "step 'g': `history: last` is not available yet for `kind: granular`",
+        top="agents: {writer: {model: 'test:model'}}\n",
+    ),
+    "a question at the limit of turns": Case(
+        "FLJ213",
+        "[{kind: granular, name: g, agent: writer, on_limit: pause}]",
+        Pipeline(GranularStep("g", AGENT, on_limit="pause")),
+        "step 'g': `on_limit: pause` is not available yet for `kind: granular`",
+        top="agents: {writer: {model: 'test:model'}}\n",
+    ),
+    "a conversation whose calls are reconciled": Case(
+        "FLJ213",
+        "[{kind: granular, name: g, agent: writer, enforce_idempotency: true, in_doubt: reconcile}]",
+        Pipeline(GranularStep("g", AGENT, enforce_idempotency=True, in_doubt="reconcile")),
+        "step 'g': `in_doubt: reconcile` is not available yet for `kind: granular`",
+        top="agents: {writer: {model: 'test:model'}}\n",
+    ),
+    "a conversation that is never in doubt": Case(
+        "FLJ266",
+        "[{kind: granular, name: g, agent: writer, in_doubt: fail}]",
+        Pipeline(GranularStep("g", AGENT, in_doubt="fail")),
+        "step 'g' has `in_doubt` without `enforce_idempotency`, so it is never in doubt",
+        top="agents: {writer: {model: 'test:model'}}\n",
+    ),
+    "a cached conversation": Case(
+        "FLJ261",
+        "[{kind: granular, name: g, agent: writer, cache: {ttl_s: 9}}]",
+        Pipeline(GranularStep("g", AGENT, cache=CachePolicy(ttl_s=9))),
+        "step 'g' is a conversation, and a cached answer would leave out its tool calls",
+        top="agents: {writer: {model: 'test:model'}}\n",
+    ),
+    "a conversation in a cache": Case(
+        "FLJ261",
+        "[{kind: cache, name: c, step: {kind: granular, name: g, agent: writer}}]",
+        Pipeline(CacheStep("c", GranularStep("g", AGENT))),
+        "step 'c/g' is a conversation, inside step 'c', whose answers are cached",
         top="agents: {writer: {model: 'test:model'}}\n",
     ),
     "in the background": Case(
@@ -420,5 +455,5 @@ def test_a_python_step_may_have_any_name_that_expressions_can_read_after_a_dot(w
     assert found.message == f"{word!r} is a reserved word of CEL, the language of expressions"
 
 
-def test_the_engine_runs_every_kind_that_the_checks_let_through() -> None:
-    assert KINDS.keys() - checks.NOT_YET == interpreter.KINDS
+def test_the_engine_runs_every_kind() -> None:
+    assert KINDS.keys() == interpreter.KINDS

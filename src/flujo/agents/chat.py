@@ -7,11 +7,12 @@ import inspect
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from flujo.agents import messages
 from flujo.agents.structured_output import OutputReader
 from flujo.agents.thread_pool import THREADS
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, Ask, Reply
-from flujo.exceptions import AgentError, NotAvailableYet, OutputRejected, OutputTruncated
+from flujo.exceptions import AgentError, OutputRejected, OutputTruncated
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from flujo.agents.metered_model import MeteredModel
     from flujo.agents.output_type import OutputType
     from flujo.agents.settings import AgentSettings, ModelSource
+    from flujo.agents.tools import FunctionTool
+    from flujo.domain.conversations import Message, Session
 
 
 def build_agent(
@@ -44,7 +47,6 @@ def build_agent(
         ProviderUnavailable: a package is not installed, or a key is not set.
         ModelUnavailable: the model's name is not of the form `provider:model`, or names no local model.
         AgentError: the output schema is not a JSON Schema, or the model's client would retry by itself.
-        NotAvailableYet: a local model with tools.
     """
     if retries := spec.model_settings.get("max_retries"):
         raise AgentError(
@@ -53,11 +55,6 @@ def build_agent(
             hint=f"remove it, and give the step `config: {{max_retries: {retries}}}`",
         )
     if spec.model.startswith("local:"):
-        if tools:
-            raise NotAvailableYet(
-                f"agent {spec.name!r}: local models do not support tools yet",
-                hint="call the tool in a separate step (`call:`), or use a provider's model",
-            )
         from flujo.agents.local_model import LocalModel
 
         source: ModelSource = LocalModel.of(spec.model.removeprefix("local:"), settings)
@@ -90,7 +87,35 @@ class ChatAgent:
         if spec.output_schema is not None:
             self._reader(spec.output_schema)  # raises here, at build time, when it is not a JSON Schema
         self._retries = 1 if spec.retries is None else spec.retries
+        self._callables = tools
         self._runtime = self._built(tools)
+
+    @functools.cached_property
+    def tools(self) -> Mapping[str, FunctionTool]:
+        """Its tools, by name."""
+        from flujo.agents.tools import tools_of
+
+        return tools_of(self.spec.name, self._callables, timeout_s=self.spec.tool_timeout)
+
+    @property
+    def corrections(self) -> int:
+        """How often the model may correct an answer that does not fit."""
+        return self._retries
+
+    def traits(self, ask: Ask) -> Mapping[str, Any]:
+        """Return what a conversation depends on: model, instructions, schema and tools."""
+        return {
+            "model": self.spec.model,
+            "instructions": ask.instructions,
+            "output_schema": self._schema_of(ask),
+            "tools": {name: tool.traits for name, tool in self.tools.items()},
+        }
+
+    def converse(self, ask: Ask, history: Sequence[Message]) -> Session:
+        """Return the conversation that continues after `history`."""
+        from flujo.agents.session import ChatSession
+
+        return ChatSession(self, self._reader_of(ask), ask, history)
 
     def _built(self, tools: Sequence[Callable[..., Any]]) -> Runtime[None, str]:
         import pydantic_ai
@@ -166,7 +191,7 @@ class ChatAgent:
         self, model: MeteredModel, ask: Ask, reader: OutputReader
     ) -> tuple[Any, tuple[str, ...]]:
         """Return the first answer that fits, with its repairs."""
-        prompt = _prompt(ask.data)
+        prompt = messages.prompt(ask.data)
         history: list[ModelMessage] = []
         notes: tuple[str, ...] = ()
         for left in range(self._retries, -1, -1):
@@ -174,7 +199,7 @@ class ChatAgent:
             try:
                 if isinstance(text, OutputTruncated):
                     raise text
-                value, repairs = self._read(reader, text, ask)
+                value, repairs = self.read(reader, text, ask)
                 if ask.check is not None:
                     value = await ask.check(value)
                 return value, notes + repairs
@@ -225,7 +250,12 @@ class ChatAgent:
                 raise failure from cause_of(error)
         return result.output, sendable(result.all_messages())
 
-    def _read(self, reader: OutputReader, text: str, ask: Ask) -> tuple[Any, tuple[str, ...]]:
+    def read(self, reader: OutputReader, text: str, ask: Ask) -> tuple[Any, tuple[str, ...]]:
+        """Return the value of an answer, with its repairs.
+
+        Raises:
+            OutputRejected: it does not fit the schema or the output type.
+        """
         reading = reader.read(text)
         if self._typed is None or ask.output_schema is not None:
             return reading.value, reading.repairs
@@ -236,10 +266,11 @@ class ChatAgent:
         return type(rejected)(f"agent {self.spec.name!r}: {rejected.message}", hint=rejected.hint, **facts)
 
     def _reader_of(self, ask: Ask) -> OutputReader:
+        return self._reader(self._schema_of(ask))
+
+    def _schema_of(self, ask: Ask) -> Any:
         schema = ask.output_schema if ask.output_schema is not None else self.spec.output_schema
-        if schema is None and self._typed is not None:
-            schema = self._typed.schema
-        return self._reader(schema)
+        return self._typed.schema if schema is None and self._typed is not None else schema
 
     def _reader(self, schema: Any) -> OutputReader:
         key = canonical.encode(schema, what=f"output schema of agent {self.spec.name!r}")
@@ -252,11 +283,6 @@ def _typed(output_type: Any) -> OutputType:
     from flujo.agents.output_type import OutputType
 
     return OutputType(output_type)
-
-
-def _prompt(data: Any) -> str:
-    """Return the prompt: text unchanged, anything else as compact JSON."""
-    return data if isinstance(data, str) else canonical.encode(data, what="the prompt").decode()
 
 
 def _in_thread(tool: Callable[..., Any]) -> Callable[..., Any]:

@@ -34,6 +34,7 @@ class LocalModel:
     settings: "AgentSettings"
     key_name: str | None = None
     is_free: bool = True
+    has_tool_protocol: bool = False
     secrets: tuple[str, ...] = ()
     _verified: Path | None = None
 

@@ -69,6 +69,7 @@ class MeteredModel(WrapperModel):
         json_mode: whether to use the provider's JSON mode where there is one.
         is_free: whether requests cost nothing (a local model).
         meter: reserves budget for each request before it is made.
+        counts_tools: whether the tool calls of a response are counted with it, before they are made.
     """
 
     def __init__(
@@ -79,12 +80,14 @@ class MeteredModel(WrapperModel):
         json_mode: bool,
         is_free: bool,
         meter: Meter | None = None,
+        counts_tools: bool = True,
     ) -> None:
         super().__init__(wrapped)
         self.schema = schema
         self.json_mode = json_mode
         self.is_free = is_free
         self.meter = meter
+        self.counts_tools = counts_tools
         self.spent: Usage = NOTHING
         self.answered_by: str | None = None
 
@@ -210,6 +213,8 @@ class MeteredModel(WrapperModel):
             )
         self._charge(self._known(response), reserved, is_all=is_believable)
         self._refuse_unfinished(response, model_settings)
+        if not self.counts_tools:
+            return
         tool_calls = sum(isinstance(part, ToolCallPart) for part in response.parts)
         if tool_calls and self.meter is not None:
             await self.meter.call_tools(tool_calls)

@@ -58,6 +58,7 @@ class RemoteModel:
     key_name: str | None = None
     secrets: tuple[str, ...] = field(default=(), repr=False)
     is_free: bool = False
+    has_tool_protocol: bool = True
 
     @property
     def answered_with(self) -> Mapping[str, Any]:

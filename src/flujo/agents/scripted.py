@@ -1,10 +1,16 @@
 """An agent that answers from a script, for tests."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
-from flujo.domain.agents import Ask, Reply
+from flujo.agents import messages as written
+from flujo.agents.tools import FunctionTool, tools_of
+from flujo.domain import canonical
+from flujo.domain.agents import Ask, Meter, Reply
+from flujo.domain.conversations import FinalAnswer, Message, Response, ToolCall, ToolCalls, ToolResult
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.wording import plural
 from flujo.exceptions import AgentError
@@ -20,6 +26,11 @@ class ScriptedAgent:
         worst: the usage that is reserved of a run's budget before each answer. Default: `usage`.
         model: the model id of the replies.
         wants_context: whether the engine passes a separate context to each call.
+        tools: the callables that it may call in a `granular` step.
+        corrections: how often it may correct an answer in a `granular` step.
+
+    In a `granular` step each turn takes the answer of its number, also in a resumed run: a `ToolCall`, a list
+    of them, or the final answer. A callable gets the messages so far as the `data` of its `Ask`.
     """
 
     def __init__(
@@ -30,13 +41,34 @@ class ScriptedAgent:
         worst: Usage | None = None,
         model: str | None = "scripted",
         wants_context: bool = False,
+        tools: Sequence[Callable[..., Any]] = (),
+        corrections: int = 1,
     ) -> None:
         self.answers = answers
         self.usage = usage
         self.worst = usage if worst is None else worst
         self.model = model
         self.wants_context = wants_context
+        self.corrections = corrections
         self.asked: list[Ask] = []
+        self._callables = tools
+
+    @cached_property
+    def tools(self) -> Mapping[str, FunctionTool]:
+        """Its tools, by name."""
+        return tools_of("scripted", self._callables)
+
+    def traits(self, ask: Ask) -> Mapping[str, Any]:
+        """Return what a conversation depends on: the model and the tools, not the script."""
+        return {
+            "model": self.model,
+            "output_schema": ask.output_schema,
+            "tools": {name: tool.traits for name, tool in self.tools.items()},
+        }
+
+    def converse(self, ask: Ask, history: Sequence[Message]) -> "ScriptedSession":
+        """Return the conversation that continues after `history`."""
+        return ScriptedSession(self, ask, history)
 
     @property
     def count(self) -> int:
@@ -50,20 +82,24 @@ class ScriptedAgent:
             AgentError: the script has no answer left.
             UsageLimitExceeded: the run's budget has no room for the answer; the call is not recorded.
         """
+        return await self.answer(ask, self.count)
+
+    async def answer(self, ask: Ask, number: int) -> Reply:
+        """Return the answer of a number, within the budget."""
         if ask.meter is None or not self.worst:
-            return await self._reply(ask)
+            return await self._reply(ask, number)
         reserved = await ask.meter.reserve(self.worst)
         try:
-            reply = await self._reply(ask)
+            reply = await self._reply(ask, number)
         except BaseException:
             reserved.settle(NOTHING)
             raise
         reserved.settle(reply.usage)
         return reply
 
-    async def _reply(self, ask: Ask) -> Reply:
+    async def _reply(self, ask: Ask, number: int) -> Reply:
         self.asked.append(ask)
-        answer = self.answers(ask) if callable(self.answers) else self._next(self.answers)
+        answer = self.answers(ask) if callable(self.answers) else self._of(self.answers, number)
         if inspect.isawaitable(answer):
             answer = await answer
         if isinstance(answer, BaseException):
@@ -74,10 +110,75 @@ class ScriptedAgent:
             await ask.on_text(answer)
         return Reply(output=answer, usage=self.usage, model=self.model)
 
-    def _next(self, answers: Sequence[Any]) -> Any:
-        if self.count > len(answers):
+    def _of(self, answers: Sequence[Any], number: int) -> Any:
+        if number >= len(answers):
             raise AgentError(
-                f"the script has {plural(len(answers), 'answer')}, and this is call number {self.count}",
+                f"the script has {plural(len(answers), 'answer')}, and this is call number {number + 1}",
                 hint="add an answer, or check `asked` for a step that calls more often than you expect",
             )
-        return answers[self.count - 1]
+        return answers[number]
+
+
+class ScriptedSession:
+    """The port `Session` for a script."""
+
+    def __init__(self, agent: ScriptedAgent, ask: Ask, history: Sequence[Message]) -> None:
+        self.tools = agent.tools
+        self._agent = agent
+        self._ask = ask
+        self._messages = list(history)
+
+    def prompt(self, data: Any) -> Message:
+        """Return the first message."""
+        return written.from_user(written.prompt(data))
+
+    def results(self, answers: Sequence[tuple[ToolCall, ToolResult]]) -> Message:
+        """Return the message with the results of all tool calls of a response."""
+        return written.from_tools(answers)
+
+    def again(self, reason: str) -> Message:
+        """Return the message that rejects an answer."""
+        return written.again(reason)
+
+    def last(self, turns: int) -> Message:
+        """Return the message that requests the answer at the limit of turns."""
+        return written.last(turns)
+
+    async def request(
+        self,
+        messages: Sequence[Message],
+        *,
+        may_call: bool,  # noqa: ARG002 - the script decides
+        meter: Meter | None,
+        on_text: Callable[[str], Awaitable[None]] | None,
+    ) -> Response:
+        """Return the answer of the script for this turn.
+
+        Raises:
+            AgentError: the script has no answer left.
+            UsageLimitExceeded: the run's budget has no room for the request.
+        """
+        sent = [*self._messages, *messages]
+        number = sum(message["kind"] == "response" for message in sent)
+        ask = replace(self._ask, data=sent, meter=meter, on_text=on_text)
+        reply = await self._agent.answer(ask, number)
+        message = _response(reply, number)
+        self._messages = [*sent, message]
+        return Response(message, usage=reply.usage, model=reply.model)
+
+    def read(self, message: Message) -> ToolCalls | FinalAnswer:
+        """Return the tool calls of a response, or its answer."""
+        calls = written.calls_in(message)
+        return ToolCalls(calls) if calls else FinalAnswer(canonical.decode(written.text_in(message).encode()))
+
+
+def _response(reply: Reply, number: int) -> Message:
+    answer = reply.output
+    given = [answer] if isinstance(answer, ToolCall) else answer
+    if isinstance(given, list | tuple) and given and all(isinstance(each, ToolCall) for each in given):
+        calls = [
+            replace(call, call_id=call.call_id or f"call_{number}_{place}")
+            for place, call in enumerate(given)
+        ]
+        return written.from_model(calls=calls, model=reply.model)
+    return written.from_model(canonical.encode(answer, what="a scripted answer").decode(), model=reply.model)

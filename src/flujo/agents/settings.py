@@ -59,6 +59,11 @@ class ModelSource(Protocol):
         ...
 
     @property
+    def has_tool_protocol(self) -> bool:
+        """Whether its requests and responses have a form for tool calls."""
+        ...
+
+    @property
     def answered_with(self) -> Mapping[str, Any]:
         """What decides its answers beside the model's name, as JSON data; a part of the keys of a cache."""
         ...

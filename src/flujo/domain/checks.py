@@ -17,6 +17,7 @@ from flujo.domain.state_graph import Graph
 from flujo.domain.steps import (
     BaseStep,
     CacheStep,
+    GranularStep,
     ParallelStep,
     StateMachineStep,
     Step,
@@ -170,6 +171,8 @@ class _Walk:
                 yield from check(site)
             if isinstance(site.step, Step):
                 yield from _effects(site, site.step, self.written(site.place, site.step))
+            elif isinstance(site.step, GranularStep) and not site.step.enforce_idempotency:
+                yield from _never_in_doubt(site, self.written(site.place, site.step))
             here.setdefault(site.step.name, site)
             taken = ChainMap(here, scope.steps, scope.states)
             yield from self._inside(site, _Scope(taken, scope.items))
@@ -269,17 +272,14 @@ def _empty(site: _Site) -> Iterator[Finding]:
     yield Finding("FLJ125", site.place, f"step {site.path!r}: {needs_entries(key)}", keys=(key,))
 
 
-NOT_YET = frozenset({"granular"})
-"""The kinds that the engine does not execute yet."""
 _ATTEMPTS = ("timeout_s", "max_retries", "retry")
 
 
 def _available(site: _Site) -> Iterator[Finding]:
     """Check that the engine supports a step and its configuration."""
     step, where = site.step, f"step {site.path!r}"
-    if step.kind in NOT_YET:
-        message = f"{where}: `kind: {step.kind}` is not available yet"
-        yield Finding("FLJ213", site.place, message, "use another kind of step", ("kind",))
+    if isinstance(step, GranularStep):
+        yield from _not_of_turns_yet(site, step)
     if step.config.execution_mode == "background":
         message = f"{where}: `execution_mode: background` is not available yet"
         yield Finding("FLJ213", site.place, message, "remove it", ("config", "execution_mode"), at_key=True)
@@ -289,6 +289,18 @@ def _available(site: _Site) -> Iterator[Finding]:
                 message = f"{where}: `kind: {step.kind}` does not support `{key}`"
                 hint = "use `deadline_s`, or set it on an enclosing step"
                 yield Finding("FLJ213", site.place, message, hint, ("config", key), at_key=True)
+
+
+def _not_of_turns_yet(site: _Site, step: GranularStep) -> Iterator[Finding]:
+    """Check that the engine supports the settings of a conversation."""
+    for key, later, hint in (
+        ("history", "last", "remove it: the model sees all turns"),
+        ("on_limit", "pause", "write `fail` or `finish`"),
+        ("in_doubt", "reconcile", "write `pause`, `retry_same_key` or `fail`"),
+    ):
+        if getattr(step, key) == later:
+            message = f"step {site.path!r}: `{key}: {later}` is not available yet for `kind: granular`"
+            yield Finding("FLJ213", site.place, message, hint, (key,))
 
 
 # State machines ------------------------------------------------------------------------------------------
@@ -387,6 +399,9 @@ def _cacheable(site: _Site) -> Iterator[Finding]:
     elif step.question is not None:
         message = f"step {site.path!r} asks a human, and a cached answer would answer for the human"
         yield Finding("FLJ261", site.place, message, "remove `cache`", ("cache",), at_key=True)
+    elif isinstance(step, GranularStep):
+        message = f"step {site.path!r} is a conversation, and a cached answer would leave out its tool calls"
+        yield Finding("FLJ261", site.place, message, "remove `cache`", ("cache",), at_key=True)
     for inner, writes_here in _all_inside(site):
         yield from _answers_only(site, inner, writes_here=writes_here)
 
@@ -407,6 +422,12 @@ def _answers_only(site: _Site, inner: _Site, *, writes_here: bool) -> Iterator[F
     if inner.step.question is not None:
         message = f"step {inner.path!r} asks a human, inside step {site.path!r}, whose answers are cached"
         hint = "ask before or after it: a cached answer would answer for the human"
+        yield Finding("FLJ261", inner.place, message, hint, ("kind",), other=cached)
+    if isinstance(inner.step, GranularStep):
+        message = (
+            f"step {inner.path!r} is a conversation, inside step {site.path!r}, whose answers are cached"
+        )
+        hint = "move it out of the cache: a cached answer would leave out its tool calls"
         yield Finding("FLJ261", inner.place, message, hint, ("kind",), other=cached)
     for name in inner.step.save if writes_here else ():
         message = f"step {inner.path!r} saves {name!r}, inside step {site.path!r}, whose answers are cached"
@@ -441,7 +462,10 @@ def _effects(site: _Site, step: Step, written: Collection[str]) -> Iterator[Find
             message = f"step {site.path!r} asks an agent, and `{key}` is about calls"
             yield Finding("FLJ265", site.place, message, "remove it", (key,), at_key=True)
         return
-    yield from _never_in_doubt(site, step, given)
+    if not step.enforce_idempotency:
+        yield from _never_in_doubt(site, given)
+    else:
+        yield from _reconciled(site, step)
     if step.config.max_retries:
         yield from _retried_effect(site, step, is_declared="effect" in given)
 
@@ -467,14 +491,17 @@ def _retried_effect(site: _Site, step: Step, *, is_declared: bool) -> Iterator[F
     yield Finding("FLJ267", site.place, message, hint, at, at_key=True, is_warning=True)
 
 
-def _never_in_doubt(site: _Site, step: Step, given: Collection[str]) -> Iterator[Finding]:
-    where = f"step {site.path!r}"
+def _never_in_doubt(site: _Site, given: Collection[str]) -> Iterator[Finding]:
     for key in ("in_doubt", "reconcile"):
-        if key in given and not step.enforce_idempotency:
-            message = f"{where} has `{key}` without `enforce_idempotency`, so it is never in doubt"
+        if key in given:
+            message = f"step {site.path!r} has `{key}` without `enforce_idempotency`, so it is never in doubt"
             hint = "set `enforce_idempotency` to true"
             yield Finding("FLJ266", site.place, message, hint, (key,), at_key=True)
             return
+
+
+def _reconciled(site: _Site, step: Step) -> Iterator[Finding]:
+    where = f"step {site.path!r}"
     if step.in_doubt == "reconcile" and step.reconcile is None:
         message, key = f"{where} has `in_doubt: reconcile` without `reconcile`", "in_doubt"
         yield Finding("FLJ266", site.place, message, "add `reconcile`", (key,), at_key=True)

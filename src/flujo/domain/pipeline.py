@@ -158,6 +158,8 @@ class BaseStep(Node, Generic[In, Out]):
     """Whether paths contain the name of the body, as for branches and states."""
     is_ordered: ClassVar[bool] = False
     """Whether the order of its bodies affects the result."""
+    records_inside: ClassVar[bool] = False
+    """Whether it records entries below its path that belong to no step of a body."""
 
     def summary(self) -> str:
         """Describe in a few words what the step does, without its name."""

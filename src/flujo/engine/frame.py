@@ -99,6 +99,8 @@ class Run:
     sink: Sink | None = None
     retry_failed: bool = False
     """Whether steps that failed before this execution get all their attempts again."""
+    accept_changes: bool = False
+    """Whether a conversation continues with an agent that has changed."""
     ended: list[StepEnded] = field(default_factory=list)
     """The steps that ended in this execution, in order."""
     wish: Wish = field(default_factory=Wish)

@@ -22,6 +22,7 @@ from flujo.engine.step_cache import answered
 from flujo.engine.steps import (
     cache,
     conditional,
+    granular,
     hitl,
     import_,
     loop,
@@ -49,7 +50,11 @@ if TYPE_CHECKING:
     from flujo.engine.budget import Budget
     from flujo.engine.frame import Work
 
-_LEAVES: Mapping[str, Callable[..., Work]] = {"step": step.work, "hitl": hitl.work}
+_LEAVES: Mapping[str, Callable[..., Work]] = {
+    "step": step.work,
+    "hitl": hitl.work,
+    "granular": granular.work,
+}
 _COMPOSITES: Mapping[str, Callable[..., Awaitable[StepOutcome]]] = {
     "conditional": conditional.run,
     "loop": loop.run,

@@ -227,14 +227,17 @@ class Walk:
 
     def _answer(self, step: doc.BaseStep) -> Schema:
         match step:
-            case doc.Step(fallback=doc.Fallback() as spare):
+            case (
+                doc.Step(fallback=doc.Fallback() as spare)
+                | doc.GranularStep(fallback=doc.Fallback() as spare)
+            ):
                 alone = step.model_copy(update={"fallback": None})
                 return union((self._answer(alone), self._answer(spare)))
             case doc.Step(output_schema=None, processors=doc.Processors(output=[_, *_])):
                 return None
-            case doc.Step(output_schema=None):
+            case doc.Step(output_schema=None) | doc.GranularStep(output_schema=None):
                 return self._given_by(step)
-            case doc.Step():
+            case doc.Step() | doc.GranularStep():
                 return step.output_schema
             case doc.HitlStep():
                 return step.answer_schema
@@ -245,9 +248,9 @@ class Walk:
             case _:
                 return None
 
-    def _given_by(self, step: doc.Step) -> Schema:
+    def _given_by(self, step: doc.Step | doc.GranularStep) -> Schema:
         """Return the output schema that an agent or callable declares."""
-        if step.call is not None:
+        if isinstance(step, doc.Step) and step.call is not None:
             return self.typed(step.call)
         agent = self.blueprint.agents.get(step.agent or "")
         if agent is None:
@@ -294,8 +297,10 @@ def facts(step: doc.BaseStep) -> Mapping[str, Schema]:
         known["exhausted"] = BOOLEAN
     if isinstance(step, doc.MapStep | doc.BranchesAtOnce):
         known["failed"] = INTEGER
-    if isinstance(step, doc.Step) and step.fallback is not None:
+    if getattr(step, "fallback", None) is not None:
         known["fell_back"] = BOOLEAN
+    if isinstance(step, doc.GranularStep):
+        known |= {"turns": INTEGER, "tool_calls": INTEGER, "stopped": STRING}
     return known
 
 
@@ -323,7 +328,7 @@ def _end(step: doc.BaseStep, path: Path, scope: Scope, bodies: Mapping[str, Body
             return replace(scope, previous=_by_branch(step, bodies))
         case doc.StateMachineStep():
             return _machine_end(step, path, scope, bodies)
-        case doc.Step():  # a fallback does not run before an output
+        case doc.Step() | doc.GranularStep():  # a fallback does not run before an output
             return scope
         case _:
             return next((body.end for body in bodies.values()), scope)

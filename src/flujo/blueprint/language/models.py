@@ -408,16 +408,27 @@ class RouterStep(BranchesAtOnce):
 
 
 class GranularStep(BaseStep):
-    """An agent that is journaled turn by turn."""
+    """An agent that works in turns, each of which is journaled."""
 
     kind: Literal["granular"]
     agent: AgentName
     input: Value = None
     max_turns: Positive = 20
-    on_limit: OnLimit = "fail"
+    on_limit: Literal["fail", "finish", "pause"] = "fail"
+    max_tool_concurrency: Positive = 10
     enforce_idempotency: bool = False
     in_doubt: InDoubt = "pause"
+    output_schema: Maybe[JsonSchema] = None
+    validators: list[CallableName] = []
+    fallback: "Annotated[Maybe[Fallback], Role.STEPS]" = None
     history: Literal["full", "last"] = "full"
+
+    def bodies(self) -> Iterator[Inside]:
+        """Yield the fallback as executed: it inherits this step's `input` unless it has its own."""
+        spare = self.fallback
+        if spare is not None and spare.input is None and spare.with_ is None:
+            spare = spare.model_copy(update={"input": self.input})
+        yield from _inside(FALLBACK, spare, (FALLBACK,))
 
 
 class CacheStep(BaseStep):

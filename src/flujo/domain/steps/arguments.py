@@ -1,14 +1,18 @@
-"""Converters of arguments that several kinds share: agents, bodies, merges, substitutes."""
+"""Converters of arguments that several kinds share: agents, bodies, merges, substitutes, fallbacks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from flujo.domain import values
 from flujo.domain.agents import AgentSpec
-from flujo.domain.pipeline import body
+from flujo.domain.pipeline import FALLBACK, NO_ITEMS, BaseStep, Pipeline, body
 from flujo.domain.values import CallableRef
+from flujo.exceptions import PipelineError
+
+S = TypeVar("S", bound=BaseStep)
 
 Answerer = AgentSpec | CallableRef | str | Callable[..., Any]
 """An agent or a callable."""
@@ -41,3 +45,24 @@ def merge(given: Merge, where: str) -> str | CallableRef:
 def instead(given: str | Mapping[str, Any], where: str) -> Any:
     """Return the substitute for a failure: a word, or values by name."""
     return given if isinstance(given, str) else values.mapping(given, where)
+
+
+def fallback(given: S, where: str) -> S:
+    """Return a step as the fallback of another one."""
+    if getattr(given, "kind", "") != "step":
+        raise PipelineError(f"{where} is a {type(given).__name__}; expected a `Step`")
+    if given.when is not None:
+        raise PipelineError(
+            f"{where} is a step with `when`",
+            hint="remove it: a fallback runs when every attempt of the step has failed",
+        )
+    return given if given.name == FALLBACK else replace(given, name=FALLBACK)
+
+
+def fallback_body(spare: Any, *, input: Any, arguments: Any = None) -> Mapping[str, Pipeline]:
+    """Return the body of a fallback; without its own `input` and `arguments` it gets those of its step."""
+    if spare is None:
+        return NO_ITEMS
+    if spare.input is None and spare.arguments is None:
+        spare = replace(spare, input=input, arguments=arguments if spare.call is not None else None)
+    return {FALLBACK: Pipeline((spare,))}

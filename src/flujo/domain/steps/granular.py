@@ -1,39 +1,81 @@
-"""`granular`: an agent whose turns are recorded in the journal one at a time."""
+"""`granular`: an agent whose model requests and tool calls are recorded one at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY
-from typing import ClassVar, Literal
+from functools import cached_property
+from typing import Any, ClassVar, Literal
 
 from flujo.domain import values
 from flujo.domain.agents import AgentSpec
 from flujo.domain.arguments import Takes, node, takes
-from flujo.domain.pipeline import BaseStep, In, InDoubt, OnLimit, Out
-from flujo.domain.values import Value, Valued
+from flujo.domain.conversations import ConversingAgent
+from flujo.domain.pipeline import BaseStep, In, InDoubt, Out, Pipeline
+from flujo.domain.steps.arguments import Callables, fallback, fallback_body
+from flujo.domain.values import CallableRef, Value, Valued
+
+AtLimit = Literal["fail", "finish", "pause"]
+
+
+def _conversing(given: AgentSpec | CallableRef | ConversingAgent, where: str) -> AgentSpec | CallableRef:
+    if isinstance(given, CallableRef | ConversingAgent):
+        return values.callable_ref(given, where, takes="an `AgentSpec`")
+    return values.instance(AgentSpec)(given, where)
 
 
 @node
 class GranularStep(BaseStep[In, Out]):
-    """An agent whose turns are recorded one at a time. Not available yet: runners refuse it."""
+    """An agent that works in turns; a resumed run continues with the next request or the next tool call."""
 
     kind: ClassVar[str] = "granular"
+    records_inside: ClassVar[bool] = True
 
-    agent: AgentSpec = takes(values.instance(AgentSpec))
-    """The agent."""
+    agent: Takes[AgentSpec | CallableRef | ConversingAgent, AgentSpec | CallableRef] = takes(_conversing)
+    """The agent, with its tools."""
     _: KW_ONLY
     input: Takes[Valued, Value] = takes(values.value, default=None)
     """The prompt, instead of the output of the step before."""
     max_turns: int = takes(values.count, default=20)
-    """The maximum number of turns."""
-    on_limit: OnLimit = "fail"
-    """Whether the step fails at that limit."""
+    """The maximum number of turns: responses of the model."""
+    on_limit: AtLimit = "fail"
+    """At that limit: the step fails, or finishes with a last request in which no tool may be called."""
+    max_tool_concurrency: int = takes(values.count, default=10)
+    """How many tool calls of one response run concurrently."""
     enforce_idempotency: bool = False
-    """Whether a tool call is sent at most once."""
+    """Whether each tool call is recorded in the journal before it is made, and never repeated silently."""
     in_doubt: InDoubt = "pause"
-    """The action when it is unknown whether a call took effect."""
+    """The action when the result of an enforced tool call is unknown."""
+    output_schema: Any = takes(values.schema, default=None)
+    """A JSON Schema or a class that the answer must match."""
+    validators: Takes[Callables, tuple[CallableRef, ...]] = takes(values.callable_refs, default=())
+    """Callables that check the answer; the reason of a rejection is the next message of the conversation."""
+    fallback: BaseStep | None = takes(fallback, default=None)
+    """The step that runs when this one has failed; its name is always `fallback`."""
     history: Literal["full", "last"] = "full"
     """The part of the previous turns that the model sees."""
 
     def summary(self) -> str:
-        """Return the agent."""
-        return f"asks {self.agent}"
+        """Return the agent and its tools."""
+        if not isinstance(self.agent, AgentSpec) or not self.agent.tools:
+            return f"asks {self.agent} in turns"
+        tools = ", ".join(tool.target.rpartition(":")[2] for tool in self.agent.tools)
+        return f"asks {self.agent.name} ({self.agent.model}; tools: {tools}) in turns"
+
+    def limits(self) -> Iterator[str]:
+        """Yield the number of turns."""
+        then = {"fail": "", "finish": ", then a last request without tools", "pause": ", then a question"}
+        yield f"at most {self.max_turns} turns{then[self.on_limit]}"
+
+    def bodies(self) -> Mapping[str, Pipeline]:
+        """Return the fallback; without its own `input` and `arguments` it gets the input of this step."""
+        return self._bodies
+
+    @cached_property
+    def _bodies(self) -> Mapping[str, Pipeline]:
+        return fallback_body(self.fallback, input=self.input)
+
+    def usual_facts(self) -> Mapping[str, Any]:
+        """Return the default facts: those of a step that was answered by its fallback."""
+        facts = {**BaseStep.usual_facts(self), "turns": 0, "tool_calls": 0, "stopped": "fallback"}
+        return facts if self.fallback is None else {**facts, "fell_back": False}

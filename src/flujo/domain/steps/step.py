@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import KW_ONLY, replace
+from dataclasses import KW_ONLY
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, TypeVar, overload
 
@@ -12,11 +12,10 @@ from typing_extensions import Unpack
 from flujo.domain import values
 from flujo.domain.agents import AgentSpec
 from flujo.domain.arguments import Node, Takes, node, takes
-from flujo.domain.pipeline import FALLBACK, NO_ITEMS, BaseStep, Effect, In, InDoubt, Out, Pipeline
-from flujo.domain.steps.arguments import Answerer, Callables
+from flujo.domain.pipeline import NO_ITEMS, BaseStep, Effect, In, InDoubt, Out, Pipeline
+from flujo.domain.steps.arguments import Answerer, Callables, fallback, fallback_body
 from flujo.domain.steps.granular import GranularStep
 from flujo.domain.values import CallableRef, Value, Valued
-from flujo.exceptions import PipelineError
 
 if TYPE_CHECKING:
     from flujo.domain.pipeline import Common
@@ -74,7 +73,7 @@ class Step(BaseStep[In, Out]):
     """Callables that convert the input and the output."""
     validators: tuple[CallableRef, ...] = takes(values.callable_refs, default=())
     """Check the output: None and True accept it; False, a reason, or a `ValueError` rejects it."""
-    fallback: Step | None = takes(lambda given, where: _taking_over(given, where), default=None)
+    fallback: Step | None = takes(fallback, default=None)
     """The step that runs when every attempt has failed; its name is always `fallback`."""
     effect: Effect = "unsafe"
     """The effect of a call; the default is the strictest one."""
@@ -130,13 +129,7 @@ class Step(BaseStep[In, Out]):
 
     @cached_property
     def _bodies(self) -> Mapping[str, Pipeline]:
-        spare = self.fallback
-        if spare is None:
-            return NO_ITEMS
-        if spare.input is None and spare.arguments is None:
-            arguments = self.arguments if spare.call is not None else None
-            spare = replace(spare, input=self.input, arguments=arguments)
-        return {FALLBACK: Pipeline((spare,))}
+        return fallback_body(self.fallback, input=self.input, arguments=self.arguments)
 
     def usual_facts(self) -> Mapping[str, Any]:
         """Return the default facts of every kind, and that no fallback was used."""
@@ -149,15 +142,3 @@ class Step(BaseStep[In, Out]):
     def granular(name: str, agent: AgentSpec, **keys: Any) -> GranularStep:
         """Return a `GranularStep`."""
         return GranularStep(name, agent, **keys)
-
-
-def _taking_over(spare: Any, where: str) -> Step:
-    """Return a step as the fallback of another one."""
-    if not isinstance(spare, Step):
-        raise PipelineError(f"{where} is a {type(spare).__name__}; expected a `Step`")
-    if spare.when is not None:
-        raise PipelineError(
-            f"{where} is a step with `when`",
-            hint="remove it: a fallback runs when every attempt of the step has failed",
-        )
-    return spare if spare.name == FALLBACK else replace(spare, name=FALLBACK)

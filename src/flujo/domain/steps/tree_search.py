@@ -39,6 +39,7 @@ class TreeSearchStep(BaseStep[In, Out]):
     """
 
     kind: ClassVar[str] = "tree_search"
+    records_inside: ClassVar[bool] = True
 
     _: KW_ONLY
     propose: Takes[Answerer, AgentSpec | CallableRef] = takes(answerer)

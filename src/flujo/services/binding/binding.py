@@ -26,7 +26,7 @@ from flujo.domain.steps import (
     Transition,
 )
 from flujo.domain.tools import declared
-from flujo.exceptions import BlueprintError, CallableError
+from flujo.exceptions import BlueprintError, CallableError, NotAvailableYet
 from flujo.services.binding.contexts import ModelContext, SchemaContext
 from flujo.services.binding.identity import identity, identity_of_resources
 
@@ -83,6 +83,7 @@ class PipelineBinding:
         self._leaves(body.output)
         for step in body.steps:
             self._require_declared(step)
+            self._require_turns(step)
             for field in dataclasses.fields(step):
                 self._leaves(getattr(step, field.name))
             for name in ("output_schema", "answer_schema"):
@@ -225,6 +226,31 @@ class PipelineBinding:
                 f"`{step.call.target}` requires `enforce_idempotency`, which step {step.name!r} does not set",
                 hint="add `enforce_idempotency: true`",
             )
+
+    def _require_turns(self, step: BaseStep) -> None:
+        """Refuse an agent that needs `kind: granular`, because its tools are called within one attempt.
+
+        Raises:
+            NotAvailableYet: a local model has tools.
+            CallableError: a tool requires `enforce_idempotency`.
+        """
+        for agent in (each for each in step.names() if isinstance(each, AgentSpec) and each.tools):
+            hint = "write `kind: granular`, which records each tool call"
+            if step.kind != "granular" and agent.model.startswith("local:"):
+                raise NotAvailableYet(
+                    f"step {step.name!r}: local models call tools only in `kind: granular`", hint=hint
+                )
+            if getattr(step, "enforce_idempotency", False):
+                continue
+            for ref in agent.tools:
+                tool = declared(self._resolve(ref))
+                if tool is not None and tool.enforce_idempotency:
+                    raise CallableError(
+                        f"`{ref.target}`, a tool of step {step.name!r}, requires `enforce_idempotency`",
+                        hint=f"{hint}, with `enforce_idempotency: true`"
+                        if step.kind != "granular"
+                        else "add `enforce_idempotency: true`",
+                    )
 
     def _resolve(self, ref: CallableRef) -> Any:
         if ref.live is not None:

@@ -147,17 +147,20 @@ def _doubts(pipeline: Pipeline) -> Iterator[list[str]]:
     steps: list[tuple[str, Any]] = [
         (path, step)
         for path, step in pipeline.walk()
-        if getattr(step, "enforce_idempotency", False) and getattr(step, "call", None) is not None
+        if getattr(step, "enforce_idempotency", False)
+        and (step.kind == "granular" or getattr(step, "call", None) is not None)
     ]
     if not steps:
         return
     lines = []
     for path, step in steps:
-        does = _IN_DOUBT[step.in_doubt].format(step.reconcile.target if step.reconcile else "a human")
-        when = "after a crash" if step.effect in REPEATABLE else "after a crash and after a failure"
-        lines.append(f"{path} {does}: {when}")
+        reconcile, effect = getattr(step, "reconcile", None), getattr(step, "effect", "unsafe")
+        does = _IN_DOUBT[step.in_doubt].format(reconcile.target if reconcile else "a human")
+        when = "after a crash" if effect in REPEATABLE else "after a crash and after a failure"
+        which = ", for each tool call" if step.kind == "granular" else ""
+        lines.append(f"{path} {does}{which}: {when}")
     yield ["What happens when it is unknown whether a call took effect:", *_listed(lines)]
-    if any(step.effect not in REPEATABLE for _, step in steps):
+    if any(getattr(step, "effect", "unsafe") not in REPEATABLE for _, step in steps):
         yield ["A failure is not a doubt when it is one of these:", *_listed(harmless_names())]
 
 

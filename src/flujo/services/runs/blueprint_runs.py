@@ -98,7 +98,14 @@ async def resume(
         if say:
             _note_changes(ws, accepted.closure, record, say)
     service = (await RunServices.of_project(ws)).of_pipeline(blueprint.pipeline, blueprint)
-    return await service.resume(record.run_id, retry_failed=retry_failed, actor=actor, sink=sink, stop=stop)
+    return await service.resume(
+        record.run_id,
+        retry_failed=retry_failed,
+        accept_changes=accept_changes,
+        actor=actor,
+        sink=sink,
+        stop=stop,
+    )
 
 
 async def resumable(ws: Workspace) -> list[RunRecord]:

@@ -77,11 +77,11 @@ def _has(places: Mapping[StepPath, BaseStep], entry: Entry) -> bool:
 
 
 def _step(places: Mapping[StepPath, BaseStep], path: StepPath) -> BaseStep | None:
-    """Return the step at `path`, or the step without bodies whose own record `path` is (`tree_search`)."""
+    """Return the step at `path`, or the step whose own record `path` is (`tree_search`, `granular`)."""
     place = without_counts(path)
     if place in places:
         return places[place]
     while place != ROOT and place not in places:
         place = parent(place)
     step = places.get(place)
-    return step if step is not None and not step.bodies() else None
+    return step if step is not None and step.records_inside else None

@@ -122,6 +122,8 @@ class Execution:
     runtime: Runtime
     sink: Sink | None = None
     retry_failed: bool = False
+    accept_changes: bool = False
+    """Whether a conversation continues with an agent that has changed."""
     stop: Stop = field(default_factory=Stop)
     wish: Wish = field(default_factory=Wish)
 
@@ -222,6 +224,7 @@ class Execution:
             cache=runtime.cache,
             sink=self.sink,
             retry_failed=self.retry_failed,
+            accept_changes=self.accept_changes,
             wish=self.wish,
             range_length=runtime.range_length,
         )

@@ -244,6 +244,7 @@ class Flujo(Generic[In, Out, Ctx]):
         *,
         pause_id: str | None = None,
         retry_failed: bool = False,
+        accept_changes: bool = False,
         by: str | None = None,
         sink: Sink | None = None,
     ) -> PipelineResult[Out, Ctx]:
@@ -257,6 +258,8 @@ class Flujo(Generic[In, Out, Ctx]):
             answer: to the open question of a paused run; recorded before the run is resumed.
             pause_id: which question, when several are open: the path of the step that asks.
             retry_failed: whether the step at which a failed run failed gets its attempts again.
+            accept_changes: whether a `granular` step continues its conversation with an agent that has
+                changed; files that the run has pinned stay as they are.
             by: who answers or retries, for the run's acts. Default: the user that this process runs as.
             sink: gets every event of the run, as it happens.
 
@@ -276,6 +279,7 @@ class Flujo(Generic[In, Out, Ctx]):
                 answer,
                 pause_id=pause_id,
                 retry_failed=retry_failed,
+                accept_changes=accept_changes,
                 actor=actor(by, Via.API),
                 sink=self._told(sink),
             )

@@ -114,6 +114,7 @@ class RunService:
         pause_id: str | None = None,
         kind: PauseKind = PauseKind.QUESTION,
         retry_failed: bool = False,
+        accept_changes: bool = False,
         actor: Actor,
         sink: Sink | None = None,
         stop: Stop | None = None,
@@ -130,7 +131,9 @@ class RunService:
             ResumeConflict: another process executes it, or it cannot be continued.
         """
         store = self.runtime.store
-        execution = _execution(self.runtime, sink, stop, retry_failed=retry_failed)
+        execution = _execution(
+            self.runtime, sink, stop, retry_failed=retry_failed, accept_changes=accept_changes
+        )
         with bind_blobs(self.providers):
             record = await store.find(run)
             self.require_own(record)
@@ -235,10 +238,15 @@ def limits_of(pipeline: Pipeline, *limits: UsageLimits | None) -> UsageLimits | 
 
 
 def _execution(
-    runtime: Runtime, sink: Sink | None, stop: Stop | None, *, retry_failed: bool = False
+    runtime: Runtime,
+    sink: Sink | None,
+    stop: Stop | None,
+    *,
+    retry_failed: bool = False,
+    accept_changes: bool = False,
 ) -> Execution:
     guard_environment()  # step code may have set variables since the last run
-    return Execution(runtime, sink, retry_failed, stop or Stop())
+    return Execution(runtime, sink, retry_failed, accept_changes, stop or Stop())
 
 
 async def _existing(execution: Execution, record: RunRecord, if_exists: IfExists) -> Result:

@@ -1,0 +1,127 @@
+"""Messages of a conversation as JSON data, in pydantic-ai's form: what Flujo writes, and what it reads."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain import canonical
+from flujo.domain.conversations import Message, ToolCall, ToolResult
+from flujo.exceptions import NotJournalable
+from flujo.json_schema import strict_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_OUTCOMES = {"result": "success", "retry": "retried", "error": "failed", "refused": "failed"}
+
+
+def from_user(text: str) -> Message:
+    """Return the message of a user."""
+    return {"kind": "request", "parts": [{"part_kind": "user-prompt", "content": text}]}
+
+
+def from_tools(answers: Sequence[tuple[ToolCall, ToolResult]]) -> Message:
+    """Return the message with the results of tool calls, in the order of the calls."""
+    parts = [
+        {
+            "part_kind": "tool-return",
+            "tool_name": call.name,
+            "tool_call_id": call.call_id,
+            "content": result.content,
+            "outcome": _OUTCOMES[result.outcome],
+        }
+        for call, result in answers
+    ]
+    return {"kind": "request", "parts": parts}
+
+
+def from_model(text: str = "", calls: Sequence[ToolCall] = (), *, model: str | None = None) -> Message:
+    """Return the response of a model."""
+    parts: list[dict[str, Any]] = [{"part_kind": "text", "content": text}] if text else []
+    for call in calls:
+        part = {"tool_name": call.name, "args": call.arguments, "tool_call_id": call.call_id}
+        parts.append({"part_kind": "tool-call", **part})
+    return {"kind": "response", "parts": parts, "model_name": model}
+
+
+def calls_in(message: Message) -> tuple[ToolCall, ...]:
+    """Return the tool calls of a response, in order."""
+    return tuple(
+        ToolCall(part["tool_name"], _arguments(part.get("args")), part.get("tool_call_id", ""))
+        for part in message["parts"]
+        if part["part_kind"] == "tool-call"
+    )
+
+
+def text_in(message: Message) -> str:
+    """Return the text of a response, without its reasoning."""
+    return "".join(part["content"] for part in message["parts"] if part["part_kind"] == "text")
+
+
+def again(reason: str) -> Message:
+    """Return the message that rejects an answer."""
+    return from_user(f"That answer cannot be used: {reason}. Answer again, with the requested output only.")
+
+
+def last(turns: int) -> Message:
+    """Return the message that requests the answer at the limit of turns."""
+    return from_user(
+        f"All {turns} turns are used, and no tool can be called any more. Give the final answer now, from "
+        "what you know."
+    )
+
+
+def prompt(data: Any) -> str:
+    """Return the prompt: text unchanged, anything else as compact JSON."""
+    return data if isinstance(data, str) else canonical.encode(data, what="the prompt").decode()
+
+
+def storable(message: Mapping[str, Any]) -> Message:
+    """Return a response that the journal can hold: without its usage, empty fields, NUL and lone surrogates.
+
+    Arguments with numbers that JSON in the journal cannot hold become text, and are refused like broken ones.
+    """
+    kept = {key: value for key, value in message.items() if value is not None and key != "usage"}
+    clean: dict[str, Any] = _clean(kept)
+    clean["parts"] = [
+        _storable_part({key: value for key, value in part.items() if value is not None})
+        for part in clean["parts"]
+    ]
+    return clean
+
+
+def _storable_part(part: dict[str, Any]) -> dict[str, Any]:
+    try:
+        canonical.encode(part)
+    except NotJournalable:
+        if "args" not in part:
+            raise
+        return {**part, "args": json.dumps(part["args"])}
+    return part
+
+
+def _clean(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
+        case dict():
+            return {_clean(key): _clean(each) for key, each in value.items()}
+        case list():
+            return [_clean(each) for each in value]
+        case _:
+            return value
+
+
+def _arguments(given: Any) -> Any:
+    """Return the arguments of a call as data; a text when they are not JSON that the journal can hold."""
+    if not isinstance(given, str):
+        return {} if given is None else given
+    if not given.strip():
+        return {}
+    try:
+        value = strict_json.loads(given)
+        canonical.encode(value)
+    except (ValueError, RecursionError, NotJournalable):
+        return given
+    return value

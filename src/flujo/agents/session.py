@@ -1,0 +1,180 @@
+"""A conversation with a model through pydantic-ai: one request at a time, from recorded messages on.
+
+pydantic-ai sends the messages and reads the responses. Its own loop over turns is not used, because a turn is
+recorded before its tools are called, and a tool call is recorded before the next request.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic_ai import direct
+from pydantic_ai.exceptions import AgentRunError, UserError
+from pydantic_ai.messages import InstructionPart, ModelMessagesTypeAdapter
+from pydantic_ai.models import ModelRequestParameters
+
+from flujo.agents import messages as written
+from flujo.agents import tool_union
+from flujo.agents.conversation import text_to
+from flujo.agents.error_translation import cause_of, translated
+from flujo.agents.metered_model import MeteredModel
+from flujo.domain import canonical
+from flujo.domain.conversations import FinalAnswer, Response, ToolCalls
+from flujo.governance.sink import GATE
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from pydantic_ai.messages import ModelMessage, ModelResponse
+    from pydantic_ai.tools import ToolDefinition
+
+    from flujo.agents.chat import ChatAgent
+    from flujo.agents.structured_output import OutputReader
+    from flujo.agents.tools import FunctionTool
+    from flujo.domain.agents import Ask, Meter
+    from flujo.domain.conversations import Message, ToolCall, ToolResult
+
+
+class ChatSession:
+    """The port `Session` for a model."""
+
+    def __init__(self, agent: ChatAgent, reader: OutputReader, ask: Ask, history: Sequence[Message]) -> None:
+        self.tools: Mapping[str, FunctionTool] = agent.tools
+        self._agent = agent
+        self._reader = reader
+        self._ask = ask
+        self._messages: list[ModelMessage] = _loaded(history)
+
+    def prompt(self, data: Any) -> Message:
+        """Return the first message."""
+        return written.from_user(written.prompt(data))
+
+    def results(self, answers: Sequence[tuple[ToolCall, ToolResult]]) -> Message:
+        """Return the message with the results of all tool calls of a response."""
+        return written.from_tools(answers)
+
+    def again(self, reason: str) -> Message:
+        """Return the message that rejects an answer."""
+        return written.again(reason)
+
+    def last(self, turns: int) -> Message:
+        """Return the message that requests the answer at the limit of turns."""
+        return written.last(turns)
+
+    def read(self, message: Message) -> ToolCalls | FinalAnswer:
+        """Return the tool calls of a response, or its answer.
+
+        Raises:
+            OutputRejected: it has no tool call, and its text does not fit the output schema.
+        """
+        calls = written.calls_in(message)
+        if calls:
+            return ToolCalls(calls)
+        value, repairs = self._agent.read(self._reader, written.text_in(message), self._ask)
+        return FinalAnswer(value, repairs)
+
+    async def request(
+        self,
+        messages: Sequence[Message],
+        *,
+        may_call: bool,
+        meter: Meter | None,
+        on_text: Callable[[str], Awaitable[None]] | None,
+    ) -> Response:
+        """Send new messages, and return the response; see `Session`.
+
+        Every exception has `usage`: what the request has cost.
+
+        Raises:
+            ModelUnavailable: the model cannot be reached or refuses.
+            OutputTruncated: the response was cut off.
+            BudgetError: the budget does not allow the request; it was not made.
+        """
+        source = self._agent.source
+        sent = [*self._messages, *_loaded(messages)]
+        is_union = bool(self.tools) and not source.has_tool_protocol
+        async with source.open() as opened:
+            GATE.know(source.secrets, of=source.key_name or f"the key of {self._agent.spec.model}")
+            model = MeteredModel(
+                opened,
+                schema=self._schema(may_call=may_call, is_union=is_union),
+                json_mode=self._agent.settings.structured_output == "openai_json",
+                is_free=source.is_free,
+                meter=meter,
+                counts_tools=False,
+            )
+            try:
+                if is_union:
+                    response = await self._union(model, sent)
+                else:
+                    response = await self._response(model, sent, may_call=may_call, on_text=on_text)
+            except BaseException as error:
+                error.usage = model.spent  # type: ignore[attr-defined]  # exceptions take attributes
+                raise
+        message = written.storable(ModelMessagesTypeAdapter.dump_python([response], mode="json")[0])
+        self._messages = [*sent, *_loaded([message])]
+        return Response(message, usage=model.spent, model=model.answered_by)
+
+    def _schema(self, *, may_call: bool, is_union: bool) -> Any:
+        asked = None if self._reader.is_text else self._reader.asked_schema
+        return tool_union.schema(self.tools if may_call else {}, asked) if is_union else asked
+
+    async def _union(self, model: MeteredModel, sent: list[ModelMessage]) -> ModelResponse:
+        """Return the response of a model whose text is a tool call or the answer; it is not streamed."""
+        said = (self._ask.instructions or "", tool_union.explanation(self.tools))
+        settings = dict(self._agent.spec.model_settings)
+        parameters = _parameters("\n\n".join(filter(None, said)), [])
+        response = await self._sent(model, tool_union.as_text(sent), settings, parameters, None)
+        return tool_union.as_calls(response, len(sent), is_text=self._reader.is_text)
+
+    async def _response(
+        self,
+        model: MeteredModel,
+        sent: list[ModelMessage],
+        *,
+        may_call: bool,
+        on_text: Callable[[str], Awaitable[None]] | None,
+    ) -> ModelResponse:
+        settings: dict[str, Any] = dict(self._agent.spec.model_settings)
+        if self.tools and not may_call:
+            settings["tool_choice"] = "none"
+        parameters = _parameters(self._ask.instructions, [tool.definition for tool in self.tools.values()])
+        return await self._sent(model, sent, settings, parameters, on_text)
+
+    async def _sent(
+        self,
+        model: MeteredModel,
+        sent: list[ModelMessage],
+        settings: dict[str, Any],
+        parameters: ModelRequestParameters,
+        on_text: Callable[[str], Awaitable[None]] | None,
+    ) -> ModelResponse:
+        request: dict[str, Any] = {
+            "model_settings": settings or None,
+            "model_request_parameters": parameters,
+            "instrument": False,
+        }
+        try:
+            if on_text is None:
+                return await direct.model_request(model, sent, **request)
+            async with direct.model_request_stream(model, sent, **request) as stream:
+                await text_to(on_text)(None, stream)
+                return stream.get()
+        except (AgentRunError, UserError) as error:
+            failure = translated(
+                error,
+                agent=self._agent.spec.name,
+                model=self._agent.spec.model,
+                key_name=self._agent.source.key_name,
+                address=model.base_url,
+            )
+            raise failure from cause_of(error)
+
+
+def _parameters(instructions: str | None, tools: list[ToolDefinition]) -> ModelRequestParameters:
+    parts = None if instructions is None else [InstructionPart(content=instructions)]
+    return ModelRequestParameters(function_tools=tools, instruction_parts=parts)
+
+
+def _loaded(messages: Sequence[Message]) -> list[ModelMessage]:
+    return ModelMessagesTypeAdapter.validate_json(canonical.encode(list(messages))) if messages else []

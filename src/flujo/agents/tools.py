@@ -1,0 +1,164 @@
+"""Callables as tools of an agent: what a model sees of them, and how they are called."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from flujo.agents.function import INJECTED, FunctionAgent
+from flujo.agents.thread_pool import THREADS
+from flujo.domain import canonical
+from flujo.domain.conversations import BackToModel
+from flujo.domain.tools import declared
+from flujo.domain.wording import plural
+from flujo.exceptions import AgentError, ArgumentsRejected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pydantic_ai import Tool as Described
+    from pydantic_ai.tools import ToolDefinition
+
+    from flujo.domain.agents import Ask, Reply
+    from flujo.domain.executor import Executor
+    from flujo.domain.pipeline import Effect
+
+_NAMED_ERRORS = 5
+
+
+class FunctionTool:
+    """A callable as a tool. Flujo passes `context`, `resources` and `idempotency_key`; a model sees the rest.
+
+    Raises:
+        AgentError: its parameters cannot be described to a model.
+    """
+
+    def __init__(
+        self, fn: Callable[..., Any], *, timeout_s: float | None = None, executor: Executor = THREADS
+    ) -> None:
+        self._call = FunctionAgent(fn, executor=executor)
+        self._described = _described(fn)
+        declaration = declared(fn)
+        self.name = self._described.name
+        self.target = self._call.signature.name
+        self.effect: Effect = "unsafe" if declaration is None else declaration.effect
+        self.is_sequential = False
+        self.timeout_s = timeout_s
+        self.wants_context = self._call.wants_context
+
+    @property
+    def definition(self) -> ToolDefinition:
+        """What a model sees: name, description, and the JSON Schema of the arguments."""
+        return self._described.tool_def
+
+    @property
+    def traits(self) -> Mapping[str, Any]:
+        """What a conversation depends on, as JSON data."""
+        shown = self.definition
+        return {
+            "description": shown.description,
+            "parameters": canonical.normalise(shown.parameters_json_schema),
+            "effect": self.effect,
+        }
+
+    def check_arguments(self, ask: Ask) -> None:
+        """Refuse arguments that do not fit the schema, in words for a model.
+
+        Raises:
+            ArgumentsRejected: names the arguments and the reasons.
+        """
+        from pydantic import ValidationError
+
+        try:
+            self._described.function_schema.validator.validate_python(dict(ask.arguments or {}))
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_input=False, include_context=False)
+            reasons = [f"`{'.'.join(map(str, e['loc']))}`: {e['msg']}" for e in found[:_NAMED_ERRORS]]
+            more = len(found) - len(reasons)
+            raise ArgumentsRejected(
+                "; ".join(reasons) + (f"; and {plural(more, 'more')}" if more > 0 else ""),
+                callable=self.target,
+            ) from None
+        self._call.check_arguments(self._by_name(ask))
+
+    async def ask(self, ask: Ask) -> Reply:
+        """Call it once.
+
+        Raises:
+            BackToModel: it raised pydantic-ai's `ModelRetry` or `ToolFailed`.
+        """
+        from pydantic_ai.exceptions import ModelRetry, ToolFailed
+
+        try:
+            return await self._call.ask(self._by_name(ask))
+        except (ModelRetry, ToolFailed) as error:
+            raise BackToModel(getattr(error, "message", None) or str(error)) from error
+
+    def _by_name(self, ask: Ask) -> Ask:
+        """Return the request with the arguments by parameter: a model sees the fields of a lone object."""
+        from dataclasses import replace
+
+        single = self._described.function_schema.single_arg_name
+        return ask if single is None else replace(ask, arguments={single: ask.arguments})
+
+
+def tools_of(
+    agent: str,
+    callables: Sequence[Callable[..., Any]],
+    *,
+    timeout_s: float | None = None,
+    executor: Executor = THREADS,
+) -> Mapping[str, FunctionTool]:
+    """Return the tools of an agent, by name.
+
+    Raises:
+        AgentError: two tools have one name, or a tool cannot be described to a model.
+    """
+    tools: dict[str, FunctionTool] = {}
+    for each in callables:
+        try:
+            tool = FunctionTool(each, timeout_s=timeout_s, executor=executor)
+        except AgentError as error:
+            raise AgentError(
+                f"agent {agent!r} cannot be built with its tools: {error.message}", hint=error.hint
+            ) from error
+        if tool.name in tools:
+            raise AgentError(
+                f"agent {agent!r} cannot be built with its tools: two are named `{tool.name}`",
+                hint="give each tool a unique name",
+            )
+        tools[tool.name] = tool
+    return tools
+
+
+def _described(fn: Callable[..., Any]) -> Described[Any]:
+    """Return the description of a callable for models, without the parameters that Flujo fills in."""
+    from pydantic.errors import PydanticUserError
+    from pydantic_ai import Tool as Described
+    from pydantic_ai.exceptions import UserError
+
+    try:
+        shown = Described(_shown(fn), takes_ctx=False)
+    except (UserError, PydanticUserError, ValueError, TypeError, NameError, AttributeError) as error:
+        name = getattr(fn, "__qualname__", repr(fn))
+        raise AgentError(
+            f"`{name}` cannot be described to a model: {error}",
+            hint="annotate its parameters with types that JSON can hold; `context`, `resources` and "
+            "`idempotency_key` are filled in by Flujo",
+        ) from error
+    return shown
+
+
+def _shown(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of the same name and signature, without the parameters that Flujo fills in."""
+    signature = inspect.signature(fn)
+
+    @functools.wraps(fn)
+    def shown(*_: Any, **__: Any) -> None: ...
+
+    kept = [each for name, each in signature.parameters.items() if name not in INJECTED]
+    # as `inspect` and pydantic read them; names under TYPE_CHECKING need not resolve
+    shown.__signature__ = inspect.Signature(kept)  # type: ignore[attr-defined]
+    shown.__annotations__ = {each.name: each.annotation for each in kept if each.annotation is not each.empty}
+    return shown

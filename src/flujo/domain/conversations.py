@@ -1,0 +1,162 @@
+"""The port of agents that work in turns: model requests and tool calls, one at a time.
+
+The engine drives a conversation and records each response and each tool result before anything depends on
+it. An agent keeps no state of its own: a conversation continues from its recorded messages, in any process.
+Messages are JSON data in the form of pydantic-ai (`kind`, `parts`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from flujo.domain.fast_dataclass import record
+from flujo.domain.ports import Agent, CheckedAgent
+from flujo.domain.usage import NOTHING, Usage
+
+if TYPE_CHECKING:
+    from flujo.domain.agents import Ask, Meter
+    from flujo.domain.pipeline import Effect
+
+Message = dict[str, Any]
+"""One request to a model, or one response of it, as JSON data."""
+
+ToolOutcome = Literal["result", "retry", "error", "refused"]
+"""What a model gets for a call: the result, a request to call again, an error, or why it was not made."""
+
+
+@record(frozen=True, slots=True)
+class ToolCall:
+    """A call that a model requests."""
+
+    name: str
+    arguments: Any
+    """A mapping; a text when the model wrote something else."""
+    call_id: str = ""
+    """The model's own id, which is not always unique; the journal uses the call's place."""
+
+
+@record(frozen=True, slots=True)
+class ToolResult:
+    """What goes back to the model for a tool call."""
+
+    content: Any
+    """JSON data."""
+    outcome: ToolOutcome = "result"
+
+
+@record(frozen=True, slots=True)
+class Response:
+    """A model's response to one request."""
+
+    message: Message
+    usage: Usage = NOTHING
+    model: str | None = None
+    """The model id that the provider reports."""
+
+
+@record(frozen=True, slots=True)
+class ToolCalls:
+    """A response that requests tool calls."""
+
+    calls: tuple[ToolCall, ...]
+
+
+@record(frozen=True, slots=True)
+class FinalAnswer:
+    """A response with the answer of the whole conversation."""
+
+    value: Any
+    repairs: tuple[str, ...] = ()
+    """The repairs of structured output, in order, as text."""
+
+
+class BackToModel(Exception):
+    """Raised by a tool whose message goes back to the model, for instance about its arguments."""
+
+
+@runtime_checkable
+class Tool(CheckedAgent, Protocol):
+    """A tool of an agent. `Ask.arguments` are the arguments of the call."""
+
+    name: str
+    """The name by which a model calls it."""
+    target: str
+    """The name of the code behind it, for instance `module:callable`."""
+    effect: Effect
+    is_sequential: bool
+    """Whether no other call of the same response runs at the same time."""
+    timeout_s: float | None
+
+
+class Session(Protocol):
+    """A conversation with a model, from its recorded messages on."""
+
+    @property
+    def tools(self) -> Mapping[str, Tool]:
+        """The tools that the model may call, by name."""
+        ...
+
+    def prompt(self, data: Any) -> Message:
+        """Return the first message: the input of the step."""
+        ...
+
+    def results(self, answers: Sequence[tuple[ToolCall, ToolResult]]) -> Message:
+        """Return the message with the results of all tool calls of a response."""
+        ...
+
+    def again(self, reason: str) -> Message:
+        """Return the message that rejects an answer, with the reason."""
+        ...
+
+    def last(self, turns: int) -> Message:
+        """Return the message that requests the answer, because the limit of `turns` is reached."""
+        ...
+
+    async def request(
+        self,
+        messages: Sequence[Message],
+        *,
+        may_call: bool,
+        meter: Meter | None,
+        on_text: Callable[[str], Awaitable[None]] | None,
+    ) -> Response:
+        """Send new messages, and return the response; the session keeps both, unless an exception is raised.
+
+        Args:
+            messages: the messages since the last response.
+            may_call: whether the model may call tools.
+            meter: reserves budget for the request.
+            on_text: awaited with each piece of text.
+
+        Raises:
+            AgentError: the model cannot be reached, or its response cannot be used.
+            BudgetError: the budget does not allow the request; it was not made.
+        """
+        ...
+
+    def read(self, message: Message) -> ToolCalls | FinalAnswer:
+        """Return what a response means; the same message always means the same.
+
+        Raises:
+            OutputRejected: it has no tool call, and its text does not fit the output schema (`reason`).
+        """
+        ...
+
+
+@runtime_checkable
+class ConversingAgent(Agent, Protocol):
+    """An agent that can work in turns."""
+
+    @property
+    def corrections(self) -> int:
+        """How often the model may correct an answer that does not fit."""
+        ...
+
+    def traits(self, ask: Ask) -> Mapping[str, Any]:
+        """Return what a conversation depends on: model, instructions, tools and schemas, as JSON data."""
+        ...
+
+    def converse(self, ask: Ask, history: Sequence[Message]) -> Session:
+        """Return the conversation that continues after `history`; `ask` has instructions and schema."""
+        ...

@@ -1,0 +1,210 @@
+"""The gate of tools: every call that a model requests goes through `ToolGate.call`.
+
+A call is a leaf of the run: its attempt, its announcement (`enforce_idempotency`), its doubt and its entry
+are those of a step that calls a callable. Only its failures differ: what a tool raises goes back to the
+model as text, unless the call is in doubt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from flujo.domain import canonical, merge
+from flujo.domain.agents import Ask, Reply
+from flujo.domain.arguments import node
+from flujo.domain.conversations import BackToModel, ToolCall, ToolResult
+from flujo.domain.outcomes import Success
+from flujo.domain.steps import CallableRef, Step, StepConfig
+from flujo.domain.usage import NOTHING, Usage
+from flujo.engine.attempts import perform
+from flujo.engine.call_layers import LeafCall
+from flujo.engine.failed_calls import Verdict, verdict
+from flujo.engine.idempotent_calls import REPEATABLE
+from flujo.engine.journal import described, foreign_text
+from flujo.exceptions import (
+    ArgumentsRejected,
+    BudgetError,
+    ControlSignal,
+    JournalConflict,
+    NotJournalable,
+    SecretInValue,
+    StateError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Mapping
+
+    from flujo.domain.conversations import Tool, ToolOutcome
+    from flujo.domain.outcomes import StepOutcome
+    from flujo.domain.paths import StepPath
+    from flujo.domain.ports import Agent, Binding
+    from flujo.domain.steps import GranularStep
+    from flujo.engine.attempt import Attempt
+    from flujo.engine.frame import Frame
+
+KIND = "tool"
+_ENDS_THE_STEP = (ControlSignal, StateError, JournalConflict, BudgetError, SecretInValue)
+"""What a tool raises that is not for the model."""
+_ONE = Usage(tool_calls=1)
+
+
+@node
+class ToolCallStep(Step):
+    """One tool of an agent as a leaf of the run."""
+
+    kind: ClassVar[str] = KIND
+
+
+class Sole:
+    """The part of a binding that a `LeafCall` needs, for one agent that is not in the tree."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    def agent(self, _: Any) -> Agent:
+        """Return the agent."""
+        return self._agent
+
+
+def leaf_of(step: Step, agent: Agent) -> LeafCall:
+    """Return the call of an agent that is not in the tree."""
+    return LeafCall(step, cast("Binding", Sole(agent)))
+
+
+class ToolGate:
+    """Calls the tools of one conversation on behalf of its step."""
+
+    def __init__(self, step: GranularStep, tools: Mapping[str, Tool]) -> None:
+        self._step = step
+        self._tools = tools
+
+    def takes_turns(self, calls: tuple[ToolCall, ...]) -> bool:
+        """Return whether the calls of one response run one after another."""
+        named = [self._tools[call.name] for call in calls if call.name in self._tools]
+        return any(tool.is_sequential or tool.wants_context for tool in named)
+
+    async def call(self, call: ToolCall, frame: Frame, path: StepPath) -> ToolResult | StepOutcome:
+        """Return what the model gets for a call, from the journal if it is recorded.
+
+        Anything else than a `ToolResult` stops the step: the call is in doubt, it asks a human, or the
+        budget is used up. The order is: is the tool known, do the arguments fit, budget, announcement, call,
+        entry.
+
+        Args:
+            call: the call.
+            frame: a frame whose `previous` is the arguments of the call.
+            path: the path of its entry.
+        """
+        known = self._recorded(frame, path)
+        if known is not None:
+            return known
+        refusal = self._refusal(call, frame)
+        tool = None if refusal else self._tools[call.name]
+        delivery = _Delivery(call, tool, refusal)
+        leaf = leaf_of(self._leaf_step(call, tool), delivery)
+        leaf.detail = delivery.detail
+        budget, *others = leaf.layers
+        leaf.layers = (budget, delivery.begin, *others)
+        outcome = await perform(leaf, frame, path)
+        return ToolResult(outcome.output, delivery.way) if isinstance(outcome, Success) else outcome
+
+    def _recorded(self, frame: Frame, path: StepPath) -> ToolResult | None:
+        entry = frame.run.journal.result(path, KIND)
+        if entry is None:
+            return None
+        if entry.patch is not None:
+            frame.scope.tree = merge.apply(frame.scope.tree, canonical.decode(entry.patch))
+        detail = canonical.decode(entry.detail) if entry.detail else {}
+        return ToolResult(canonical.decode(entry.output or b"null"), detail.get("outcome", "result"))
+
+    def _refusal(self, call: ToolCall, frame: Frame) -> str:
+        """Return why a call cannot be made; empty when it can."""
+        tool = self._tools.get(call.name)
+        if tool is None:
+            names = ", ".join(f"`{name}`" for name in self._tools)
+            return f"there is no tool `{call.name}`" + (f"; the tools are {names}" if names else "")
+        if not isinstance(call.arguments, dict):
+            return "its arguments are not a JSON object"
+        ask = Ask(arguments=call.arguments, resources=frame.run.resources, idempotency_key="")
+        try:
+            tool.check_arguments(ask)
+        except ArgumentsRejected as error:
+            if error.parameter == "resources":
+                raise
+            return error.message
+        return ""
+
+    def _leaf_step(self, call: ToolCall, tool: Tool | None) -> ToolCallStep:
+        step = self._step
+        return ToolCallStep(
+            step.name,
+            CallableRef(call.name if tool is None else tool.target),
+            effect="unsafe" if tool is None else tool.effect,
+            enforce_idempotency=tool is not None and step.enforce_idempotency,
+            in_doubt=step.in_doubt,
+            config=StepConfig(durability=step.config.durability),
+        )
+
+
+class _Delivery:
+    """A tool as the agent of one call: what it raises becomes text for the model."""
+
+    def __init__(self, call: ToolCall, tool: Tool | None, refusal: str) -> None:
+        self.wants_context = tool is not None and tool.wants_context
+        self.way: ToolOutcome = "result"
+        self.detail: dict[str, Any] = {"tool": call.name, "outcome": self.way}
+        self._tool = tool
+        self._refusal = refusal
+        self._attempt: Attempt | None = None
+
+    def begin(self, _: LeafCall, attempt: Attempt) -> Awaitable[None] | None:
+        """Count the call in the budget before it is announced: a layer of the call."""
+        self._attempt = attempt
+        if attempt.meter is None or self._tool is None:
+            return None
+        return attempt.meter.call_tools(1)
+
+    async def ask(self, ask: Ask) -> Reply:
+        """Call the tool, and return the content for the model."""
+        tool = self._tool
+        if tool is None:
+            return self._told("refused", f"the call was not made: {self._refusal}", NOTHING)
+        self.detail["effect"] = tool.effect
+        try:
+            async with asyncio.timeout(tool.timeout_s):
+                reply = await tool.ask(replace(ask, data=None, arguments=ask.data))
+            content = canonical.normalise(reply.output, what=f"result of tool `{tool.name}`")
+        except _ENDS_THE_STEP:
+            raise
+        except BackToModel as words:
+            return self._told("retry", foreign_text(str(words)), _ONE)
+        except NotJournalable as error:
+            text = f"the call was made, and its result cannot be recorded: {error.message}"
+            return self._told("error", text, _ONE)
+        except Exception as error:
+            if self._is_doubtful(tool, error):
+                raise
+            return self._told("error", _words(tool, error), _ONE)
+        return Reply(output=content, usage=reply.usage + _ONE)
+
+    def _is_doubtful(self, tool: Tool, error: Exception) -> bool:
+        """Return whether the failed call, or an earlier sending of it, may have taken effect."""
+        attempt = self._attempt
+        if attempt is None or attempt.intent is None or tool.effect in REPEATABLE:
+            return False
+        return attempt.repeats_doubt or verdict(error) is Verdict.IN_DOUBT
+
+    def _told(self, way: ToolOutcome, text: str, used: Usage) -> Reply:
+        """Return a text for the model; the writes of the call to the context are dropped."""
+        self.way = self.detail["outcome"] = way
+        if self._attempt is not None:
+            self._attempt.context = None
+        return Reply(output=text, usage=used)
+
+
+def _words(tool: Tool, error: Exception) -> str:
+    if isinstance(error, TimeoutError) and tool.timeout_s is not None and not str(error):
+        return f"the call took longer than {tool.timeout_s:g} s"
+    return described(error)

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from flujo.agents import messages
+from flujo.domain import canonical
+from flujo.domain.conversations import ToolCall, ToolResult
+
+
+def test_a_stored_response_has_no_usage_and_nothing_that_the_journal_refuses() -> None:
+    said = {
+        "kind": "response",
+        "usage": {"input_tokens": 1},
+        "model_name": None,
+        "parts": [
+            {"part_kind": "text", "content": "a\0b\ud800", "id": None},
+            {"part_kind": "tool-call", "tool_name": "f", "args": {"n": 2**70}, "tool_call_id": "1"},
+        ],
+    }
+    stored = messages.storable(said)
+    canonical.encode(stored)
+    assert stored["parts"][0] == {"part_kind": "text", "content": "a\ufffdb\ufffd"}
+    assert stored.keys() == {"kind", "parts"}
+    (call,) = messages.calls_in(stored)
+    assert call.arguments == f'{{"n": {2**70}}}', "it is refused as text"
+
+
+def test_arguments_are_data_when_they_are_json() -> None:
+    calls = [ToolCall("f", given, "1") for given in ('{"a": 1}', {"a": 1}, "", None)]
+    read = messages.calls_in(messages.from_model(calls=calls))
+    assert [call.arguments for call in read] == [{"a": 1}, {"a": 1}, {}, {}]
+
+
+def test_the_text_of_a_response_leaves_out_its_reasoning() -> None:
+    parts = [{"part_kind": "thinking", "content": "hm"}, {"part_kind": "text", "content": "yes"}]
+    assert messages.text_in({"kind": "response", "parts": parts}) == "yes"
+
+
+def test_results_go_back_in_the_order_of_the_calls() -> None:
+    calls = [ToolCall("a", {}, "1"), ToolCall("b", {}, "1")]
+    sent = messages.from_tools([(calls[0], ToolResult(1)), (calls[1], ToolResult("no", "error"))])
+    assert [(part["tool_name"], part["content"], part["outcome"]) for part in sent["parts"]] == [
+        ("a", 1, "success"),
+        ("b", "no", "failed"),
+    ]

@@ -1,0 +1,183 @@
+"""A conversation with a model, over the wire formats of the providers and as a union of tools."""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import BaseModel
+from pydantic_ai.messages import ModelResponse, TextPart
+
+from agents.provider_server import Provider, provider_server
+from agents.provider_server import Response as Sent
+from flujo.agents import tool_union
+from flujo.agents.chat import ChatAgent, build_agent
+from flujo.agents.settings import AgentSettings
+from flujo.agents.tools import tools_of
+from flujo.domain import canonical
+from flujo.domain.agents import AgentSpec, Ask
+from flujo.domain.conversations import FinalAnswer, ToolCall, ToolCalls, ToolResult
+from flujo.exceptions import ModelUnavailable, OutputRejected, OutputTruncated
+from support import listener
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MODELS = {
+    "openai-chat": "openai-chat:gpt-4o-mini",
+    "openai": "openai:gpt-4o-mini",
+    "anthropic": "anthropic:claude-haiku-4-5-20251001",
+    "google": "google:gemini-2.0-flash",
+}
+WAYS = list(product(MODELS, ("body", "stream")))
+LABEL = {"type": "object", "properties": {"label": {"enum": ["refund", "bug"]}}, "required": ["label"]}
+
+
+class Item(BaseModel):
+    name: str
+
+
+def lookup(name: str) -> dict[str, bool]:
+    """Look a customer up."""
+    return {"vip": name == "Ada"}
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    with provider_server() as running:
+        yield running
+
+
+def agent_of(provider: Provider, folder: Path, api: str = "openai-chat", **spec: Any) -> ChatAgent:
+    settings = AgentSettings(environment=provider.environment, cache_dir=folder)
+    return build_agent(AgentSpec("helper", MODELS[api], **spec), tools=[lookup], settings=settings)
+
+
+@pytest.mark.parametrize(("api", "way"), WAYS)
+async def test_a_conversation_continues_from_its_recorded_messages(
+    provider: Provider, tmp_path: Path, api: str, way: str
+) -> None:
+    provider.will_answer(Sent(tool_call=("lookup", {"name": "Ada"})), "Ada is a VIP.")
+    ask, heard = Ask(instructions="Be brief."), list[str]()
+    on_text = listener(heard) if way == "stream" else None
+    session = agent_of(provider, tmp_path, api).converse(ask, [])
+    prompt = session.prompt("Who is Ada?")
+    response = await session.request([prompt], may_call=True, meter=None, on_text=on_text)
+    assert (response.usage.requests, response.usage.tool_calls) == (1, 0)
+    calls = session.read(response.message)
+    assert isinstance(calls, ToolCalls)
+    (call,) = calls.calls
+    assert (call.name, call.arguments) == ("lookup", {"name": "Ada"})
+
+    # another process, from the journal
+    recorded = json.loads(canonical.encode([prompt, response.message]))
+    again = agent_of(provider, tmp_path, api).converse(ask, recorded)
+    results = again.results([(call, ToolResult({"vip": True}))])
+    last = await again.request([results], may_call=False, meter=None, on_text=on_text)
+    assert again.read(last.message) == FinalAnswer("Ada is a VIP.")
+    assert "".join(heard) == ("Ada is a VIP." if way == "stream" else "")
+    sent = json.dumps(provider.requests[1])
+    for expected in ("Be brief.", "Who is Ada?", "vip", '"lookup"'):
+        assert expected in sent
+    choice = provider.requests[1].get("tool_choice") or provider.requests[1]["toolConfig"]
+    assert "none" in json.dumps(choice).lower()
+
+
+async def test_a_failed_request_leaves_the_conversation_as_it_was(provider: Provider, tmp_path: Path) -> None:
+    session = agent_of(provider, tmp_path).converse(Ask(), [])
+    provider.will_answer(Sent(status=500), "Good day.")
+    prompt = session.prompt("Hello")
+    with pytest.raises(ModelUnavailable) as caught:
+        await session.request([prompt], may_call=True, meter=None, on_text=None)
+    assert caught.value.usage.requests == 1  # type: ignore[attr-defined]  # each failed request has its usage
+    response = await session.request([prompt], may_call=True, meter=None, on_text=None)
+    assert session.read(response.message) == FinalAnswer("Good day.")
+    assert [m["role"] for m in provider.requests[1]["messages"]] == ["user"]
+
+
+async def test_a_cut_tool_call_is_not_a_response(provider: Provider, tmp_path: Path) -> None:
+    provider.will_answer(Sent(tool_call=("lookup", {"name": "Ada"}), kind="length"))
+    session = agent_of(provider, tmp_path).converse(Ask(), [])
+    with pytest.raises(OutputTruncated):
+        await session.request([session.prompt("x")], may_call=True, meter=None, on_text=None)
+
+
+async def test_an_answer_is_read_against_the_schema_of_the_step(provider: Provider, tmp_path: Path) -> None:
+    provider.will_answer('{"label": "praise"}', '{"label": "bug"}')
+    session = agent_of(provider, tmp_path).converse(Ask(output_schema=LABEL), [])
+    first = await session.request([session.prompt("x")], may_call=True, meter=None, on_text=None)
+    with pytest.raises(OutputRejected) as caught:
+        session.read(first.message)
+    again = session.again(str(caught.value.facts["reason"]))
+    second = await session.request([again], may_call=True, meter=None, on_text=None)
+    assert session.read(second.message) == FinalAnswer({"label": "bug"})
+    assert "not 'praise'" in provider.requests[1]["messages"][-1]["content"]
+
+
+@pytest.mark.parametrize(
+    "written", ['{"name": "Ad', "[1]", '{"n": 1e999}', '{"n": 123456789012345678901234567890}']
+)
+async def test_arguments_that_are_not_a_json_object_do_not_break_the_journal(
+    provider: Provider, tmp_path: Path, written: str
+) -> None:
+    provider.will_answer(Sent(tool_call=("lookup", written)))
+    session = agent_of(provider, tmp_path).converse(Ask(), [])
+    response = await session.request([session.prompt("x")], may_call=True, meter=None, on_text=None)
+    read = session.read(json.loads(canonical.encode(response.message)))
+    assert isinstance(read, ToolCalls)
+    assert not isinstance(read.calls[0].arguments, dict)
+
+
+def test_the_traits_name_model_instructions_schema_and_tools(provider: Provider, tmp_path: Path) -> None:
+    traits = agent_of(provider, tmp_path).traits(Ask(instructions="Be brief.", output_schema=LABEL))
+    assert traits["model"] == "openai-chat:gpt-4o-mini"
+    assert traits["instructions"] == "Be brief."
+    assert traits["output_schema"] == LABEL
+    assert traits["tools"]["lookup"]["description"] == "Look a customer up."
+    canonical.encode(traits)
+
+
+# A union of tools and answer ---------------------------------------------------------------------------------
+
+
+def test_the_union_has_each_tool_and_the_answer_with_definitions_at_the_root() -> None:
+    def book(item: Item, amount: int) -> str:
+        """Book an item."""
+        return f"{amount} {item.name}"
+
+    union = tool_union.schema(tools_of("a", [lookup, book]), LABEL)
+    names = [way["properties"]["tool"]["const"] for way in union["anyOf"]]
+    assert names == ["lookup", "book", "final_answer"]
+    assert union["$defs"]["book.Item"]["properties"] == {"name": {"type": "string"}}
+    assert union["anyOf"][1]["properties"]["arguments"]["properties"]["item"] == {"$ref": "#/$defs/book.Item"}
+    alone = tool_union.schema({}, LABEL)
+    assert alone["properties"]["arguments"] == LABEL
+
+
+def response_of(text: str) -> Any:
+    return ModelResponse(parts=[TextPart(text)])
+
+
+@pytest.mark.parametrize(
+    ("text", "is_text", "expected"),
+    [
+        (
+            '{"tool": "lookup", "arguments": {"name": "Ada"}}',
+            True,
+            ToolCall("lookup", {"name": "Ada"}, "call_4"),
+        ),
+        ('{"tool": "final_answer", "arguments": {"text": "yes"}}', True, "yes"),
+        ('{"tool": "final_answer", "arguments": {"label": "bug"}}', False, '{"label": "bug"}'),
+        ("It is a bug.", True, "It is a bug."),
+        ('{"tool": 3}', True, '{"tool": 3}'),
+    ],
+)
+def test_a_response_of_the_union_is_a_call_or_an_answer(text: str, is_text: bool, expected: Any) -> None:
+    (part,) = tool_union.as_calls(response_of(text), 4, is_text=is_text).parts
+    if isinstance(expected, ToolCall):
+        assert (part.tool_name, part.args, part.tool_call_id) == ("lookup", {"name": "Ada"}, "call_4")  # type: ignore[union-attr]
+    else:
+        assert part.content == expected  # type: ignore[union-attr]

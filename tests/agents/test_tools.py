@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from pydantic_ai import ModelRetry
+
+from flujo.agents.tools import FunctionTool, tools_of
+from flujo.domain.agents import Ask
+from flujo.domain.conversations import BackToModel, Tool
+from flujo.domain.tools import tool
+from flujo.exceptions import AgentError, ArgumentsRejected
+
+
+class Order(BaseModel):
+    number: int
+
+
+@tool(effect="idempotent")
+async def charge(amount: int, order: Order, idempotency_key: str, note: str = "") -> str:
+    """Charge money.
+
+    Args:
+        amount: in cents.
+    """
+    return f"{amount} {order.number} {idempotency_key}{note}"
+
+
+def test_a_model_sees_neither_the_context_nor_the_key() -> None:
+    described = FunctionTool(charge)
+    assert isinstance(described, Tool)
+    assert (described.name, described.effect) == ("charge", "idempotent")
+    shown = described.traits
+    assert shown["description"] == "Charge money."
+    assert set(shown["parameters"]["properties"]) == {"amount", "order", "note"}
+    assert shown["parameters"]["properties"]["amount"] == {"type": "integer", "description": "in cents."}
+    assert shown["parameters"]["required"] == ["amount", "order"]
+
+
+async def test_a_call_gets_converted_arguments_and_the_key() -> None:
+    arguments = {"amount": "5", "order": {"number": 7}}
+    reply = await FunctionTool(charge).ask(Ask(arguments=arguments, idempotency_key="k"))
+    assert reply.output == "5 7 k"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({}, "`amount`: Field required; `order`: Field required"),
+        ({"amount": "x", "order": {"number": 1}}, "`amount`: Input should be a valid integer"),
+        ({"amount": 1, "order": {"number": 1}, "more": 2}, "`more`: Extra inputs are not permitted"),
+        ({"amount": 1, "order": {"number": 1}, "idempotency_key": "mine"}, "`idempotency_key`: Extra inputs"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused_in_words_for_a_model(arguments: Any, reason: str) -> None:
+    with pytest.raises(ArgumentsRejected) as caught:
+        FunctionTool(charge).check_arguments(Ask(arguments=arguments, idempotency_key=""))
+    assert reason in caught.value.message
+
+
+async def test_the_fields_of_a_lone_object_are_the_arguments() -> None:
+    def book(order: Order, context: Any) -> int:
+        return order.number
+
+    described = FunctionTool(book)
+    assert list(described.traits["parameters"]["properties"]) == ["number"]
+    assert described.wants_context
+    described.check_arguments(Ask(arguments={"number": 3}))
+    assert (await described.ask(Ask(arguments={"number": 3}))).output == 3
+
+
+async def test_model_retry_goes_back_to_the_model() -> None:
+    def picky(name: str) -> str:
+        raise ModelRetry("write the whole name")
+
+    with pytest.raises(BackToModel, match="write the whole name"):
+        await FunctionTool(picky).ask(Ask(arguments={"name": "A"}))
+
+
+def test_tools_of_one_name_are_refused() -> None:
+    with pytest.raises(AgentError, match="agent 'a' cannot be built with its tools: two are named `charge`"):
+        tools_of("a", [charge, charge])
+
+
+def test_a_parameter_that_json_cannot_hold_is_refused() -> None:
+    class Live: ...
+
+    def strange(thing: Live) -> None: ...
+
+    with pytest.raises(AgentError, match="cannot be described to a model"):
+        tools_of("a", [strange])

@@ -1,0 +1,468 @@
+"""A granular step records each response and each tool result, and a resumed run repeats none of them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flujo.domain import canonical
+from flujo.domain.conversations import ToolCall
+from flujo.domain.journal import Entry, EntryKind, EntryStatus, RunId
+from flujo.domain.pipeline import Pipeline
+from flujo.domain.retry import RetryPolicy
+from flujo.domain.run import IntentState, RunStatus
+from flujo.domain.steps import CallableRef, Expr, GranularStep, Save, StepConfig
+from flujo.domain.tools import tool
+from flujo.domain.usage import NOTHING, Usage, UsageLimits
+from flujo.exceptions import ModelUnavailable, PausedException, StateBackendUnavailable
+from flujo.testing import ScriptedAgent
+from support import COUNTER_SCHEMA, StoppingStore, answer, call, pipeline, resume, start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from flujo.domain.agents import Ask
+    from flujo.domain.models import PipelineContext, PipelineResult
+    from flujo.domain.ports import StateStore
+
+RUN = RunId("run")
+
+
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+def calls(*each: tuple[str, dict[str, Any]]) -> list[ToolCall]:
+    return [ToolCall(name, arguments) for name, arguments in each]
+
+
+def talk(
+    answers: Any, *, tools: Sequence[Callable[..., Any]] = (add,), usage: Usage = NOTHING, **keys: Any
+) -> Pipeline:
+    agent = ScriptedAgent(answers, tools=tools, usage=usage)
+    return pipeline(GranularStep("research", agent, **keys), context_schema=COUNTER_SCHEMA)
+
+
+async def entries(store: StateStore) -> dict[str, Entry]:
+    return {entry.path: entry for entry in await store.entries(RUN) if entry.kind is not EntryKind.DECISION}
+
+
+def context_of(result: PipelineResult[Any, Any]) -> Any:
+    assert result.context is not None
+    return result.context.model_dump()
+
+
+def value(entry: Entry) -> Any:
+    return canonical.decode(entry.output or b"null")
+
+
+def detail(entry: Entry) -> Any:
+    return canonical.decode(entry.detail or b"{}")
+
+
+async def test_each_response_and_each_tool_result_is_an_entry(store: StateStore) -> None:
+    script = [calls(("add", {"a": 1, "b": 2}), ("add", {"a": 3, "b": 4})), "seven"]
+    result = await start(talk(script), store, "go")
+    assert (result.status, result.output) == (RunStatus.COMPLETED, "seven")
+    recorded = await entries(store)
+    assert sorted(recorded) == [
+        "research",
+        "research/turn[0]",
+        "research/turn[0]/tool[0]",
+        "research/turn[0]/tool[1]",
+        "research/turn[1]",
+    ]
+    assert canonical.decode(recorded["research/turn[0]"].input or b"") == [
+        {"kind": "request", "parts": [{"part_kind": "user-prompt", "content": "go"}]}
+    ]
+    assert [value(recorded[f"research/turn[0]/tool[{k}]"]) for k in range(2)] == [3, 7]
+    sent = canonical.decode(recorded["research/turn[1]"].input or b"")
+    assert [part["content"] for part in sent[0]["parts"]] == [3, 7]
+    assert detail(recorded["research"]) == {"stopped": "answer", "tool_calls": 2, "turns": 2}
+
+
+async def test_what_a_tool_raises_goes_back_to_the_model(store: StateStore) -> None:
+    def broken(x: int) -> int:
+        raise ValueError(f"no {x}")
+
+    script = [calls(("broken", {"x": 1}), ("missing", {}), ("add", {"a": "x"})), "done"]
+    result = await start(talk(script, tools=[broken, add]), store, "go")
+    assert result.output == "done"
+    recorded = await entries(store)
+    tools = [recorded[f"research/turn[0]/tool[{k}]"] for k in range(3)]
+    assert [detail(each)["outcome"] for each in tools] == ["error", "refused", "refused"]
+    assert value(tools[0]) == "ValueError: no 1"
+    assert "there is no tool `missing`; the tools are `broken`, `add`" in value(tools[1])
+    assert "`a`: Input should be a valid integer" in value(tools[2])
+    assert all(each.status is EntryStatus.COMPLETED for each in tools)
+    assert recorded["research/turn[0]/tool[0]"].usage.tool_calls == 1
+    assert recorded["research/turn[0]/tool[1]"].usage.tool_calls == 0, "it was not called"
+
+
+@pytest.mark.parametrize("stop_at", range(1, 7))
+async def test_a_run_that_stops_at_any_write_repeats_no_recorded_request_or_call(
+    store: StateStore, stop_at: int
+) -> None:
+    made: list[str] = []
+
+    def work(name: str) -> str:
+        made.append(name)
+        return name.upper()
+
+    asked: list[int] = []
+
+    def script(ask: Ask) -> Any:
+        turn = sum(message["kind"] == "response" for message in ask.data)
+        asked.append(turn)
+        return [
+            calls(("work", {"name": "a"}), ("work", {"name": "b"})),
+            calls(("work", {"name": "c"})),
+            "end",
+        ][turn]
+
+    tree = talk(script, tools=[work], max_tool_concurrency=1)
+    stopping = StoppingStore(store, stop_at)
+    with pytest.raises(StateBackendUnavailable):
+        await start(tree, stopping, "go")
+    before = {path for path, entry in (await entries(store)).items()}
+    again, others = len(asked), len(made)
+    result = await resume(tree, store)
+    assert (result.status, result.output) == (RunStatus.COMPLETED, "end")
+    for turn in asked[again:]:
+        assert f"research/turn[{turn}]" not in before
+    places = {
+        "a": "research/turn[0]/tool[0]",
+        "b": "research/turn[0]/tool[1]",
+        "c": "research/turn[1]/tool[0]",
+    }
+    for name in made[others:]:
+        assert places[name] not in before
+    assert {path for path, entry in (await entries(store)).items()} == {
+        "research", *(f"research/turn[{n}]" for n in range(3)), *places.values()
+    }  # fmt: skip
+
+
+async def test_tool_calls_of_one_response_run_concurrently(store: StateStore) -> None:
+    both = asyncio.Barrier(2)
+
+    async def meet(name: str) -> str:
+        await both.wait()
+        return name
+
+    script = [calls(("meet", {"name": "a"}), ("meet", {"name": "b"})), "met"]
+    async with asyncio.timeout(20):
+        assert (await start(talk(script, tools=[meet]), store, "go")).output == "met"
+
+
+async def test_tools_that_take_the_context_run_one_after_another_and_their_writes_survive_a_resume(
+    store: StateStore,
+) -> None:
+    def note(text: str, context: PipelineContext) -> str:
+        context.log = [*context.log, text]  # type: ignore[attr-defined]  # of the schema
+        return "noted"
+
+    def fail(context: PipelineContext) -> str:
+        context.log = ["lost"]  # type: ignore[attr-defined]  # of the schema
+        raise ValueError("no")
+
+    script = [
+        calls(("note", {"text": "a"}), ("note", {"text": "b"}), ("fail", {})),
+        calls(("note", {"text": "c"})),
+        calls(("ask_human", {})),
+        "end",
+    ]
+
+    def ask_human() -> str:
+        raise PausedException("how?")
+
+    tree = talk(script, tools=[note, fail, ask_human])
+    assert (await start(tree, store, "go")).status is RunStatus.PAUSED
+    await answer(store, "research/turn[2]/tool[0]", "well")
+    result = await resume(tree, store)
+    assert result.output == "end"
+    assert context_of(result) == {"total": 0, "log": ["a", "b", "c"]}
+    last = (await entries(store))["research/turn[3]"]
+    assert canonical.decode(last.input or b"")[0]["parts"][0]["content"] == "well"
+
+
+async def test_a_failed_request_is_an_attempt_of_its_turn_and_the_conversation_continues(
+    store: StateStore,
+) -> None:
+    failures = [ModelUnavailable("down", retryable=True)]
+    made: list[int] = []
+
+    def one(x: int) -> int:
+        made.append(x)
+        return x
+
+    def script(ask: Ask) -> Any:
+        turn = sum(message["kind"] == "response" for message in ask.data)
+        if turn == 1 and failures:
+            return failures.pop()
+        return [calls(("one", {"x": 1})), "done"][turn]
+
+    config = StepConfig(max_retries=1, retry=RetryPolicy(initial_s=0))
+    result = await start(talk(script, tools=[one], config=config), store, "go")
+    assert result.output == "done"
+    attempts = [entry for entry in await store.entries(RUN) if entry.path == "research/turn[1]"]
+    assert [(each.attempt, each.status) for each in attempts] == [
+        (1, EntryStatus.FAILED),
+        (2, EntryStatus.COMPLETED),
+    ]
+    assert made == [1]
+
+
+async def test_retry_failed_continues_the_conversation(store: StateStore) -> None:
+    made, is_down = [], [True]
+
+    def one(x: int) -> int:
+        made.append(x)
+        return x
+
+    def script(ask: Ask) -> Any:
+        turn = sum(message["kind"] == "response" for message in ask.data)
+        if turn == 1 and is_down:
+            return ModelUnavailable("down", retryable=True)
+        return [calls(("one", {"x": 1})), "done"][turn]
+
+    tree = talk(script, tools=[one])
+    assert (await start(tree, store, "go")).status is RunStatus.FAILED
+    is_down.clear()
+    assert (await resume(tree, store, retry_failed=True)).output == "done"
+    assert made == [1]
+
+
+async def test_an_answer_that_a_validator_rejects_is_corrected_in_a_further_turn(store: StateStore) -> None:
+    def is_long(answer: str) -> str | None:
+        return None if len(answer) > 3 else "it is too short"
+
+    tree = talk(["no", "long enough"], validators=[is_long])
+    assert (await start(tree, store, "go")).output == "long enough"
+    sent = canonical.decode((await entries(store))["research/turn[1]"].input or b"")
+    assert "it is too short" in sent[0]["parts"][0]["content"]
+
+
+async def test_an_answer_that_never_fits_fails_and_retry_failed_continues_with_the_reason(
+    store: StateStore,
+) -> None:
+    schema = {"type": "object", "required": ["n"]}
+    tree = talk(["one", "two", {"n": 1}], output_schema=schema)
+    failed = await start(tree, store, "go")
+    assert failed.status is RunStatus.FAILED
+    assert len([p for p in await entries(store) if "/turn[" in p]) == 2
+    assert (await resume(tree, store, retry_failed=True)).output == {"n": 1}
+
+
+async def test_at_the_limit_of_turns_the_step_fails_before_it_calls_tools_in_vain(store: StateStore) -> None:
+    made: list[int] = []
+
+    def one(x: int) -> int:
+        made.append(x)
+        return x
+
+    script = [calls(("one", {"x": 1})), calls(("one", {"x": 2})), "late"]
+    failed = await start(talk(script, tools=[one], max_turns=2), store, "go")
+    assert failed.status is RunStatus.FAILED
+    assert failed.error is not None
+    assert failed.error.code == "FLJ418"
+    assert made == [1]
+    more = talk(script, tools=[one], max_turns=3)
+    assert (await resume(more, store, retry_failed=True)).output == "late"
+    assert made == [1, 2]
+
+
+async def test_finish_makes_a_last_request_without_tools(store: StateStore) -> None:
+    may: list[bool] = []
+    script = [calls(("add", {"a": 1, "b": 1})), calls(("add", {"a": 2, "b": 2})), "two and four"]
+    agent = ScriptedAgent(script, tools=[add])
+    converse = agent.converse
+
+    def spying(ask: Ask, history: Any) -> Any:
+        session = converse(ask, history)
+        request = session.request
+
+        async def spied(messages: Any, **keys: Any) -> Any:
+            may.append(keys["may_call"])
+            return await request(messages, **keys)
+
+        session.request = spied  # type: ignore[method-assign]
+        return session
+
+    agent.converse = spying  # type: ignore[method-assign]
+    tree = pipeline(GranularStep("research", agent, max_turns=2, on_limit="finish"))
+    assert (await start(tree, store, "go")).output == "two and four"
+    assert may == [True, True, False]
+    recorded = await entries(store)
+    assert detail(recorded["research"]) == {"stopped": "limit", "tool_calls": 2, "turns": 3}
+    assert "All 2 turns are used" in str(canonical.decode(recorded["research/turn[2]"].input or b""))
+
+
+async def test_a_last_request_that_calls_tools_again_fails(store: StateStore) -> None:
+    script = [calls(("add", {"a": 1, "b": 1}))] * 3
+    failed = await start(talk(script, max_turns=1, on_limit="finish"), store, "go")
+    assert failed.error is not None
+    assert failed.error.code == "FLJ418"
+
+
+async def test_a_fallback_runs_after_the_last_attempt_and_is_not_taken_twice(store: StateStore) -> None:
+    spare: list[Any] = []
+
+    def stand_in(data: Any) -> str:
+        spare.append(data)
+        return "spare"
+
+    step = GranularStep(
+        "research",
+        ScriptedAgent([ModelUnavailable("down")]),
+        input="a prompt",
+        fallback=call("spare", CallableRef("test:spare", stand_in)),
+        save={"total": Save(Expr("1"))},
+    )
+    result = await start(pipeline(step, context_schema=COUNTER_SCHEMA), store, "go")
+    assert (result.output, spare) == ("spare", ["a prompt"])
+    assert context_of(result)["total"] == 1
+    done = (await entries(store))["research"]
+    assert detail(done) == {"fell_back": True}
+
+
+async def test_the_output_is_saved_and_read_with_the_facts(store: StateStore) -> None:
+    step = GranularStep("research", ScriptedAgent(["four"]), save={"log": Save(Expr("output"), append=True)})
+    tree = Pipeline(
+        (step,), name="test", context_schema=COUNTER_SCHEMA, output={"n": "{{ steps.research.turns }}"}
+    )
+    result = await start(tree, store, "go")
+    assert (result.output, context_of(result)["log"]) == ({"n": 1}, ["four"])
+
+
+# Effects ------------------------------------------------------------------------------------------------------
+
+
+class Bank:
+    """A tool with an effect that can fail after it."""
+
+    def __init__(self) -> None:
+        self.paid: list[str] = []
+        self.fails: list[Exception] = []
+
+    def tool(self) -> Callable[..., Any]:
+        @tool(effect="unsafe")
+        async def pay(amount: int, idempotency_key: str = "") -> str:
+            self.paid.append(idempotency_key or str(amount))
+            if self.fails:
+                raise self.fails.pop(0)
+            return f"paid {amount}"
+
+        return pay
+
+
+async def test_a_call_whose_result_is_unknown_asks_a_human_and_its_siblings_are_kept(
+    store: StateStore,
+) -> None:
+    bank = Bank()
+    bank.fails = [TimeoutError("no reply")]
+    script = [calls(("pay", {"amount": 5}), ("add", {"a": 1, "b": 1})), "done"]
+    tree = talk(script, tools=[bank.tool(), add], enforce_idempotency=True)
+    paused = await start(tree, store, "go")
+    assert paused.status is RunStatus.PAUSED
+    (question,) = await store.pauses(RUN)
+    assert question.pause_id == "research/turn[0]/tool[0]!doubt[0]"
+    assert "step 'research' called" in question.message
+    assert "research/turn[0]/tool[1]" in await entries(store)
+    await answer(store, question.pause_id, {"resolution": "done", "result": "paid 5"})
+    assert (await resume(tree, store)).output == "done"
+    assert len(bank.paid) == 1
+    sent = canonical.decode((await entries(store))["research/turn[1]"].input or b"")
+    assert [part["content"] for part in sent[0]["parts"]] == ["paid 5", 2]
+
+
+async def test_a_call_is_announced_before_it_is_made_and_keeps_its_key(store: StateStore) -> None:
+    bank = Bank()
+    bank.fails = [TimeoutError("no reply")]
+    tree = talk([calls(("pay", {"amount": 5})), "done"], tools=[bank.tool()], enforce_idempotency=True)
+    await start(tree, store, "go")
+    (intent,) = await store.intents(RUN)
+    assert (intent.state, intent.path) == (IntentState.IN_DOUBT, "research/turn[0]/tool[0]")
+    await answer(store, "research/turn[0]/tool[0]!doubt[0]", {"resolution": "retry"})
+    assert (await resume(tree, store)).output == "done"
+    assert bank.paid == [intent.key, intent.key]
+
+
+async def test_without_enforcement_a_failed_call_asks_no_human(store: StateStore) -> None:
+    bank = Bank()
+    bank.fails = [TimeoutError("no reply")]
+    tree = talk([calls(("pay", {"amount": 5})), "done"], tools=[bank.tool()])
+    assert (await start(tree, store, "go")).output == "done"
+    assert await store.intents(RUN) == []
+
+
+async def test_a_call_that_was_refused_by_the_other_side_is_not_in_doubt(store: StateStore) -> None:
+    bank = Bank()
+    bank.fails = [ConnectionRefusedError()]
+    tree = talk([calls(("pay", {"amount": 5})), "done"], tools=[bank.tool()], enforce_idempotency=True)
+    assert (await start(tree, store, "go")).output == "done"
+
+
+# Budget ---------------------------------------------------------------------------------------------------
+
+
+async def test_the_budget_is_reserved_for_each_request_and_counted_for_each_call(store: StateStore) -> None:
+    one = Usage(requests=1, input_tokens=10)
+    tree = talk([calls(("add", {"a": 1, "b": 2}))] * 3 + ["done"], usage=one)
+    limited = Pipeline(
+        tree.steps, "test", context_schema=COUNTER_SCHEMA, budget=UsageLimits(requests_limit=2)
+    )
+    failed = await start(limited, store, "go")
+    assert failed.error is not None
+    assert failed.error.code == "FLJ421"
+    assert failed.usage == Usage(requests=2, input_tokens=20, tool_calls=2)
+    more = Pipeline(tree.steps, "test", context_schema=COUNTER_SCHEMA, budget=UsageLimits(requests_limit=9))
+    done = await resume(more, store, retry_failed=True)
+    assert (done.output, done.usage) == ("done", Usage(requests=4, input_tokens=40, tool_calls=3))
+
+
+async def test_a_limit_of_tool_calls_stops_the_step_before_the_call(store: StateStore) -> None:
+    made: list[int] = []
+
+    def one(x: int) -> int:
+        made.append(x)
+        return x
+
+    tree = talk([calls(("one", {"x": 1})), calls(("one", {"x": 2})), "done"], tools=[one])
+    limited = Pipeline(
+        tree.steps, "test", context_schema=COUNTER_SCHEMA, budget=UsageLimits(tool_calls_limit=1)
+    )
+    failed = await start(limited, store, "go")
+    assert failed.error is not None
+    assert (failed.error.code, made) == ("FLJ421", [1])
+
+
+# The same agent ------------------------------------------------------------------------------------------------
+
+
+def other(a: int, b: int) -> int:
+    """Add two other numbers."""
+    return a + b
+
+
+async def test_a_changed_agent_does_not_continue_a_conversation_unless_the_change_is_accepted(
+    store: StateStore,
+) -> None:
+    def pause() -> str:
+        raise PausedException("ready?")
+
+    script = [calls(("pause", {})), "done"]
+    await start(talk(script, tools=[pause]), store, "go")
+    await answer(store, "research/turn[0]/tool[0]", "yes")
+    changed = talk(script, tools=[pause, other], output_schema={"type": "string"})
+    refused = await resume(changed, store)
+    assert refused.error is not None
+    assert refused.error.code == "FLJ419"
+    assert "`output_schema`, `tool other`" in refused.error.message
+    done = await resume(changed, store, retry_failed=True, accept_changes=True)
+    assert done.output == "done"
+    agents = [entry for entry in await store.entries(RUN) if entry.kind is EntryKind.DECISION]
+    assert [entry.attempt for entry in agents] == [1, 2]
+    assert detail(agents[1]) == {"accepted": ["output_schema", "tool other"]}
