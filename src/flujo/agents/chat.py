@@ -115,23 +115,31 @@ class ChatAgent:
         """Return the conversation that continues after `history`."""
         from flujo.agents.session import ChatSession
 
-        return ChatSession(self, self._reader_of(ask), ask, history)
+        reader = self._reader_of(ask)
+        return ChatSession(
+            self.spec,
+            self.source,
+            history,
+            tools=self.tools,
+            reader=reader,
+            read=lambda text: self._read(reader, text, ask),
+            instructions=ask.instructions,
+            json_mode=self.settings.structured_output == "openai_json",
+        )
 
     def _built(self, tools: Sequence[Callable[..., Any]]) -> Runtime[None, str]:
         import pydantic_ai
-        from pydantic_ai import Agent as Runtime
-        from pydantic_ai.exceptions import UserError
 
         pydantic_ai.BANNER_ENABLED = False  # the banner would overwrite the live tree of a terminal
         try:
-            return Runtime(
+            return pydantic_ai.Agent(
                 name=self.spec.name,
                 deps_type=type(None),
                 tools=[_in_thread(tool) for tool in tools],
                 retries=self._retries,
                 tool_timeout=self.spec.tool_timeout,
             )
-        except UserError as error:
+        except pydantic_ai.UserError as error:
             raise AgentError(
                 f"agent {self.spec.name!r} cannot be built with its tools: {error}",
                 hint="give each tool a unique name, and annotate its parameters",
@@ -199,7 +207,7 @@ class ChatAgent:
             try:
                 if isinstance(text, OutputTruncated):
                     raise text
-                value, repairs = self.read(reader, text, ask)
+                value, repairs = self._read(reader, text, ask)
                 if ask.check is not None:
                     value = await ask.check(value)
                 return value, notes + repairs
@@ -250,12 +258,7 @@ class ChatAgent:
                 raise failure from cause_of(error)
         return result.output, sendable(result.all_messages())
 
-    def read(self, reader: OutputReader, text: str, ask: Ask) -> tuple[Any, tuple[str, ...]]:
-        """Return the value of an answer, with its repairs.
-
-        Raises:
-            OutputRejected: it does not fit the schema or the output type.
-        """
+    def _read(self, reader: OutputReader, text: str, ask: Ask) -> tuple[Any, tuple[str, ...]]:
         reading = reader.read(text)
         if self._typed is None or ask.output_schema is not None:
             return reading.value, reading.repairs

@@ -28,21 +28,46 @@ if TYPE_CHECKING:
     from pydantic_ai.messages import ModelMessage, ModelResponse
     from pydantic_ai.tools import ToolDefinition
 
-    from flujo.agents.chat import ChatAgent
+    from flujo.agents.settings import ModelSource
     from flujo.agents.structured_output import OutputReader
     from flujo.agents.tools import FunctionTool
-    from flujo.domain.agents import Ask, Meter
+    from flujo.domain.agents import AgentSpec, Meter
     from flujo.domain.conversations import Message, ToolCall, ToolResult
 
 
 class ChatSession:
-    """The port `Session` for a model."""
+    """The port `Session` for a model.
 
-    def __init__(self, agent: ChatAgent, reader: OutputReader, ask: Ask, history: Sequence[Message]) -> None:
-        self.tools: Mapping[str, FunctionTool] = agent.tools
-        self._agent = agent
+    Args:
+        spec: the agent.
+        source: where its model comes from.
+        history: the recorded messages.
+        tools: the tools, by name.
+        reader: the reader of answers, which knows the schema for the model.
+        read: returns the value of an answer and its repairs, or raises `OutputRejected`.
+        instructions: the finished text.
+        json_mode: whether to use the provider's JSON mode where there is one.
+    """
+
+    def __init__(
+        self,
+        spec: AgentSpec,
+        source: ModelSource,
+        history: Sequence[Message],
+        *,
+        tools: Mapping[str, FunctionTool],
+        reader: OutputReader,
+        read: Callable[[str], tuple[Any, tuple[str, ...]]],
+        instructions: str | None,
+        json_mode: bool,
+    ) -> None:
+        self.tools = tools
+        self._spec = spec
+        self._source = source
         self._reader = reader
-        self._ask = ask
+        self._read = read
+        self._instructions = instructions
+        self._json_mode = json_mode
         self._messages: list[ModelMessage] = _loaded(history)
 
     def prompt(self, data: Any) -> Message:
@@ -70,7 +95,7 @@ class ChatSession:
         calls = written.calls_in(message)
         if calls:
             return ToolCalls(calls)
-        value, repairs = self._agent.read(self._reader, written.text_in(message), self._ask)
+        value, repairs = self._read(written.text_in(message))
         return FinalAnswer(value, repairs)
 
     async def request(
@@ -90,15 +115,15 @@ class ChatSession:
             OutputTruncated: the response was cut off.
             BudgetError: the budget does not allow the request; it was not made.
         """
-        source = self._agent.source
+        source = self._source
         sent = [*self._messages, *_loaded(messages)]
         is_union = bool(self.tools) and not source.has_tool_protocol
         async with source.open() as opened:
-            GATE.know(source.secrets, of=source.key_name or f"the key of {self._agent.spec.model}")
+            GATE.know(source.secrets, of=source.key_name or f"the key of {self._spec.model}")
             model = MeteredModel(
                 opened,
                 schema=self._schema(may_call=may_call, is_union=is_union),
-                json_mode=self._agent.settings.structured_output == "openai_json",
+                json_mode=self._json_mode,
                 is_free=source.is_free,
                 meter=meter,
                 counts_tools=False,
@@ -121,8 +146,8 @@ class ChatSession:
 
     async def _union(self, model: MeteredModel, sent: list[ModelMessage]) -> ModelResponse:
         """Return the response of a model whose text is a tool call or the answer; it is not streamed."""
-        said = (self._ask.instructions or "", tool_union.explanation(self.tools))
-        settings = dict(self._agent.spec.model_settings)
+        said = (self._instructions or "", tool_union.explanation(self.tools))
+        settings = dict(self._spec.model_settings)
         parameters = _parameters("\n\n".join(filter(None, said)), [])
         response = await self._sent(model, tool_union.as_text(sent), settings, parameters, None)
         return tool_union.as_calls(response, len(sent), is_text=self._reader.is_text)
@@ -135,10 +160,10 @@ class ChatSession:
         may_call: bool,
         on_text: Callable[[str], Awaitable[None]] | None,
     ) -> ModelResponse:
-        settings: dict[str, Any] = dict(self._agent.spec.model_settings)
+        settings: dict[str, Any] = dict(self._spec.model_settings)
         if self.tools and not may_call:
             settings["tool_choice"] = "none"
-        parameters = _parameters(self._ask.instructions, [tool.definition for tool in self.tools.values()])
+        parameters = _parameters(self._instructions, [tool.definition for tool in self.tools.values()])
         return await self._sent(model, sent, settings, parameters, on_text)
 
     async def _sent(
@@ -163,9 +188,9 @@ class ChatSession:
         except (AgentRunError, UserError) as error:
             failure = translated(
                 error,
-                agent=self._agent.spec.name,
-                model=self._agent.spec.model,
-                key_name=self._agent.source.key_name,
+                agent=self._spec.name,
+                model=self._spec.model,
+                key_name=self._source.key_name,
                 address=model.base_url,
             )
             raise failure from cause_of(error)

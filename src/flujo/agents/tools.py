@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from pydantic.errors import PydanticUserError
+from pydantic_ai import Tool as Described
+from pydantic_ai.exceptions import ModelRetry, ToolFailed, UserError
 
 from flujo.agents.function import INJECTED, FunctionAgent
 from flujo.agents.thread_pool import THREADS
@@ -17,7 +23,6 @@ from flujo.exceptions import AgentError, ArgumentsRejected
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pydantic_ai import Tool as Described
     from pydantic_ai.tools import ToolDefinition
 
     from flujo.domain.agents import Ask, Reply
@@ -68,8 +73,6 @@ class FunctionTool:
         Raises:
             ArgumentsRejected: names the arguments and the reasons.
         """
-        from pydantic import ValidationError
-
         try:
             self._described.function_schema.validator.validate_python(dict(ask.arguments or {}))
         except ValidationError as error:
@@ -88,8 +91,6 @@ class FunctionTool:
         Raises:
             BackToModel: it raised pydantic-ai's `ModelRetry` or `ToolFailed`.
         """
-        from pydantic_ai.exceptions import ModelRetry, ToolFailed
-
         try:
             return await self._call.ask(self._by_name(ask))
         except (ModelRetry, ToolFailed) as error:
@@ -97,8 +98,6 @@ class FunctionTool:
 
     def _by_name(self, ask: Ask) -> Ask:
         """Return the request with the arguments by parameter: a model sees the fields of a lone object."""
-        from dataclasses import replace
-
         single = self._described.function_schema.single_arg_name
         return ask if single is None else replace(ask, arguments={single: ask.arguments})
 
@@ -134,10 +133,6 @@ def tools_of(
 
 def _described(fn: Callable[..., Any]) -> Described[Any]:
     """Return the description of a callable for models, without the parameters that Flujo fills in."""
-    from pydantic.errors import PydanticUserError
-    from pydantic_ai import Tool as Described
-    from pydantic_ai.exceptions import UserError
-
     try:
         shown = Described(_shown(fn), takes_ctx=False)
     except (UserError, PydanticUserError, ValueError, TypeError, NameError, AttributeError) as error:

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from flujo.domain.agents import AgentSpec, Ask, Reply
-from flujo.domain.arguments import node
-from flujo.domain.steps import Step
+from flujo.domain.agents import Ask, Reply
 
 if TYPE_CHECKING:
     from flujo.domain.agents import Meter, Reservation
     from flujo.domain.conversations import Session
-    from flujo.domain.steps import GranularStep
     from flujo.domain.usage import Usage
-
-
-@node
-class TurnStep(Step):
-    """The turns of a step: `timeout_s` and the retries of its `config` are those of each request."""
-
-    kind: ClassVar[str] = "turn"
-
-    @classmethod
-    def of(cls, step: GranularStep) -> TurnStep:
-        """Return the turns of `step`; the conversation has the instructions already."""
-        who: Any = step.agent
-        if isinstance(who, AgentSpec):
-            return cls(step.name, agent=replace(who, instructions=None), config=step.config)
-        return cls(step.name, who, config=step.config)
 
 
 @dataclass(slots=True)

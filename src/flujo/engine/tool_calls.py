@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from flujo.domain import canonical, merge
 from flujo.domain.agents import Ask, Reply
-from flujo.domain.arguments import node
 from flujo.domain.conversations import BackToModel, ToolCall, ToolResult
 from flujo.domain.outcomes import Success
-from flujo.domain.steps import CallableRef, Step, StepConfig
+from flujo.domain.pipeline import StepConfig
+from flujo.domain.steps.step import ToolCallStep
 from flujo.domain.usage import NOTHING, Usage
+from flujo.domain.values import CallableRef
 from flujo.engine.attempts import perform
 from flujo.engine.call_layers import LeafCall
 from flujo.engine.failed_calls import Verdict, verdict
@@ -39,22 +40,15 @@ if TYPE_CHECKING:
     from flujo.domain.conversations import Tool, ToolOutcome
     from flujo.domain.outcomes import StepOutcome
     from flujo.domain.paths import StepPath
+    from flujo.domain.pipeline import InDoubt
     from flujo.domain.ports import Agent, Binding
-    from flujo.domain.steps import GranularStep
+    from flujo.domain.steps.step import TurnStep
     from flujo.engine.attempt import Attempt
     from flujo.engine.frame import Frame
 
-KIND = "tool"
 _ENDS_THE_STEP = (ControlSignal, StateError, JournalConflict, BudgetError, SecretInValue)
 """What a tool raises that is not for the model."""
 _ONE = Usage(tool_calls=1)
-
-
-@node
-class ToolCallStep(Step):
-    """One tool of an agent as a leaf of the run."""
-
-    kind: ClassVar[str] = KIND
 
 
 class Sole:
@@ -68,7 +62,7 @@ class Sole:
         return self._agent
 
 
-def leaf_of(step: Step, agent: Agent) -> LeafCall:
+def leaf_of(step: TurnStep | ToolCallStep, agent: Agent) -> LeafCall:
     """Return the call of an agent that is not in the tree."""
     return LeafCall(step, cast("Binding", Sole(agent)))
 
@@ -76,9 +70,20 @@ def leaf_of(step: Step, agent: Agent) -> LeafCall:
 class ToolGate:
     """Calls the tools of one conversation on behalf of its step."""
 
-    def __init__(self, step: GranularStep, tools: Mapping[str, Tool]) -> None:
-        self._step = step
+    def __init__(
+        self,
+        name: str,
+        tools: Mapping[str, Tool],
+        *,
+        is_enforced: bool,
+        in_doubt: InDoubt,
+        config: StepConfig,
+    ) -> None:
+        self._name = name
         self._tools = tools
+        self._is_enforced = is_enforced
+        self._in_doubt = in_doubt
+        self._config = StepConfig(durability=config.durability)
 
     def takes_turns(self, calls: tuple[ToolCall, ...]) -> bool:
         """Return whether the calls of one response run one after another."""
@@ -111,7 +116,7 @@ class ToolGate:
         return ToolResult(outcome.output, delivery.way) if isinstance(outcome, Success) else outcome
 
     def _recorded(self, frame: Frame, path: StepPath) -> ToolResult | None:
-        entry = frame.run.journal.result(path, KIND)
+        entry = frame.run.journal.result(path, ToolCallStep.kind)
         if entry is None:
             return None
         if entry.patch is not None:
@@ -137,14 +142,13 @@ class ToolGate:
         return ""
 
     def _leaf_step(self, call: ToolCall, tool: Tool | None) -> ToolCallStep:
-        step = self._step
         return ToolCallStep(
-            step.name,
+            self._name,
             CallableRef(call.name if tool is None else tool.target),
             effect="unsafe" if tool is None else tool.effect,
-            enforce_idempotency=tool is not None and step.enforce_idempotency,
-            in_doubt=step.in_doubt,
-            config=StepConfig(durability=step.config.durability),
+            enforce_idempotency=tool is not None and self._is_enforced,
+            in_doubt=self._in_doubt,
+            config=self._config,
         )
 
 

@@ -2,65 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from engine.talking import RUN, add, calls, context_of, detail, entries, talk, value
 from flujo.domain import canonical
-from flujo.domain.conversations import ToolCall
-from flujo.domain.journal import Entry, EntryKind, EntryStatus, RunId
+from flujo.domain.journal import EntryKind, EntryStatus
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
-from flujo.domain.run import IntentState, RunStatus
+from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef, Expr, GranularStep, Save, StepConfig
-from flujo.domain.tools import tool
-from flujo.domain.usage import NOTHING, Usage, UsageLimits
+from flujo.domain.usage import Usage, UsageLimits
 from flujo.exceptions import ModelUnavailable, PausedException, StateBackendUnavailable
 from flujo.testing import ScriptedAgent
 from support import COUNTER_SCHEMA, StoppingStore, answer, call, pipeline, resume, start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from flujo.domain.agents import Ask
-    from flujo.domain.models import PipelineContext, PipelineResult
     from flujo.domain.ports import StateStore
-
-RUN = RunId("run")
-
-
-def add(a: int, b: int) -> int:
-    """Add two numbers."""
-    return a + b
-
-
-def calls(*each: tuple[str, dict[str, Any]]) -> list[ToolCall]:
-    return [ToolCall(name, arguments) for name, arguments in each]
-
-
-def talk(
-    answers: Any, *, tools: Sequence[Callable[..., Any]] = (add,), usage: Usage = NOTHING, **keys: Any
-) -> Pipeline:
-    agent = ScriptedAgent(answers, tools=tools, usage=usage)
-    return pipeline(GranularStep("research", agent, **keys), context_schema=COUNTER_SCHEMA)
-
-
-async def entries(store: StateStore) -> dict[str, Entry]:
-    return {entry.path: entry for entry in await store.entries(RUN) if entry.kind is not EntryKind.DECISION}
-
-
-def context_of(result: PipelineResult[Any, Any]) -> Any:
-    assert result.context is not None
-    return result.context.model_dump()
-
-
-def value(entry: Entry) -> Any:
-    return canonical.decode(entry.output or b"null")
-
-
-def detail(entry: Entry) -> Any:
-    return canonical.decode(entry.detail or b"{}")
 
 
 async def test_each_response_and_each_tool_result_is_an_entry(store: StateStore) -> None:
@@ -82,24 +42,6 @@ async def test_each_response_and_each_tool_result_is_an_entry(store: StateStore)
     sent = canonical.decode(recorded["research/turn[1]"].input or b"")
     assert [part["content"] for part in sent[0]["parts"]] == [3, 7]
     assert detail(recorded["research"]) == {"stopped": "answer", "tool_calls": 2, "turns": 2}
-
-
-async def test_what_a_tool_raises_goes_back_to_the_model(store: StateStore) -> None:
-    def broken(x: int) -> int:
-        raise ValueError(f"no {x}")
-
-    script = [calls(("broken", {"x": 1}), ("missing", {}), ("add", {"a": "x"})), "done"]
-    result = await start(talk(script, tools=[broken, add]), store, "go")
-    assert result.output == "done"
-    recorded = await entries(store)
-    tools = [recorded[f"research/turn[0]/tool[{k}]"] for k in range(3)]
-    assert [detail(each)["outcome"] for each in tools] == ["error", "refused", "refused"]
-    assert value(tools[0]) == "ValueError: no 1"
-    assert "there is no tool `missing`; the tools are `broken`, `add`" in value(tools[1])
-    assert "`a`: Input should be a valid integer" in value(tools[2])
-    assert all(each.status is EntryStatus.COMPLETED for each in tools)
-    assert recorded["research/turn[0]/tool[0]"].usage.tool_calls == 1
-    assert recorded["research/turn[0]/tool[1]"].usage.tool_calls == 0, "it was not called"
 
 
 @pytest.mark.parametrize("stop_at", range(1, 7))
@@ -143,49 +85,6 @@ async def test_a_run_that_stops_at_any_write_repeats_no_recorded_request_or_call
     assert {path for path, entry in (await entries(store)).items()} == {
         "research", *(f"research/turn[{n}]" for n in range(3)), *places.values()
     }  # fmt: skip
-
-
-async def test_tool_calls_of_one_response_run_concurrently(store: StateStore) -> None:
-    both = asyncio.Barrier(2)
-
-    async def meet(name: str) -> str:
-        await both.wait()
-        return name
-
-    script = [calls(("meet", {"name": "a"}), ("meet", {"name": "b"})), "met"]
-    async with asyncio.timeout(20):
-        assert (await start(talk(script, tools=[meet]), store, "go")).output == "met"
-
-
-async def test_tools_that_take_the_context_run_one_after_another_and_their_writes_survive_a_resume(
-    store: StateStore,
-) -> None:
-    def note(text: str, context: PipelineContext) -> str:
-        context.log = [*context.log, text]  # type: ignore[attr-defined]  # of the schema
-        return "noted"
-
-    def fail(context: PipelineContext) -> str:
-        context.log = ["lost"]  # type: ignore[attr-defined]  # of the schema
-        raise ValueError("no")
-
-    script = [
-        calls(("note", {"text": "a"}), ("note", {"text": "b"}), ("fail", {})),
-        calls(("note", {"text": "c"})),
-        calls(("ask_human", {})),
-        "end",
-    ]
-
-    def ask_human() -> str:
-        raise PausedException("how?")
-
-    tree = talk(script, tools=[note, fail, ask_human])
-    assert (await start(tree, store, "go")).status is RunStatus.PAUSED
-    await answer(store, "research/turn[2]/tool[0]", "well")
-    result = await resume(tree, store)
-    assert result.output == "end"
-    assert context_of(result) == {"total": 0, "log": ["a", "b", "c"]}
-    last = (await entries(store))["research/turn[3]"]
-    assert canonical.decode(last.input or b"")[0]["parts"][0]["content"] == "well"
 
 
 async def test_a_failed_request_is_an_attempt_of_its_turn_and_the_conversation_continues(
@@ -335,74 +234,6 @@ async def test_the_output_is_saved_and_read_with_the_facts(store: StateStore) ->
     )
     result = await start(tree, store, "go")
     assert (result.output, context_of(result)["log"]) == ({"n": 1}, ["four"])
-
-
-# Effects ------------------------------------------------------------------------------------------------------
-
-
-class Bank:
-    """A tool with an effect that can fail after it."""
-
-    def __init__(self) -> None:
-        self.paid: list[str] = []
-        self.fails: list[Exception] = []
-
-    def tool(self) -> Callable[..., Any]:
-        @tool(effect="unsafe")
-        async def pay(amount: int, idempotency_key: str = "") -> str:
-            self.paid.append(idempotency_key or str(amount))
-            if self.fails:
-                raise self.fails.pop(0)
-            return f"paid {amount}"
-
-        return pay
-
-
-async def test_a_call_whose_result_is_unknown_asks_a_human_and_its_siblings_are_kept(
-    store: StateStore,
-) -> None:
-    bank = Bank()
-    bank.fails = [TimeoutError("no reply")]
-    script = [calls(("pay", {"amount": 5}), ("add", {"a": 1, "b": 1})), "done"]
-    tree = talk(script, tools=[bank.tool(), add], enforce_idempotency=True)
-    paused = await start(tree, store, "go")
-    assert paused.status is RunStatus.PAUSED
-    (question,) = await store.pauses(RUN)
-    assert question.pause_id == "research/turn[0]/tool[0]!doubt[0]"
-    assert "step 'research' called" in question.message
-    assert "research/turn[0]/tool[1]" in await entries(store)
-    await answer(store, question.pause_id, {"resolution": "done", "result": "paid 5"})
-    assert (await resume(tree, store)).output == "done"
-    assert len(bank.paid) == 1
-    sent = canonical.decode((await entries(store))["research/turn[1]"].input or b"")
-    assert [part["content"] for part in sent[0]["parts"]] == ["paid 5", 2]
-
-
-async def test_a_call_is_announced_before_it_is_made_and_keeps_its_key(store: StateStore) -> None:
-    bank = Bank()
-    bank.fails = [TimeoutError("no reply")]
-    tree = talk([calls(("pay", {"amount": 5})), "done"], tools=[bank.tool()], enforce_idempotency=True)
-    await start(tree, store, "go")
-    (intent,) = await store.intents(RUN)
-    assert (intent.state, intent.path) == (IntentState.IN_DOUBT, "research/turn[0]/tool[0]")
-    await answer(store, "research/turn[0]/tool[0]!doubt[0]", {"resolution": "retry"})
-    assert (await resume(tree, store)).output == "done"
-    assert bank.paid == [intent.key, intent.key]
-
-
-async def test_without_enforcement_a_failed_call_asks_no_human(store: StateStore) -> None:
-    bank = Bank()
-    bank.fails = [TimeoutError("no reply")]
-    tree = talk([calls(("pay", {"amount": 5})), "done"], tools=[bank.tool()])
-    assert (await start(tree, store, "go")).output == "done"
-    assert await store.intents(RUN) == []
-
-
-async def test_a_call_that_was_refused_by_the_other_side_is_not_in_doubt(store: StateStore) -> None:
-    bank = Bank()
-    bank.fails = [ConnectionRefusedError()]
-    tree = talk([calls(("pay", {"amount": 5})), "done"], tools=[bank.tool()], enforce_idempotency=True)
-    assert (await start(tree, store, "go")).output == "done"
 
 
 # Budget ---------------------------------------------------------------------------------------------------

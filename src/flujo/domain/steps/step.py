@@ -142,3 +142,17 @@ class Step(BaseStep[In, Out]):
     def granular(name: str, agent: AgentSpec, **keys: Any) -> GranularStep:
         """Return a `GranularStep`."""
         return GranularStep(name, agent, **keys)
+
+
+@node
+class TurnStep(Step[In, Out]):
+    """The turns of a `granular` step as leaves of a run; no blueprint has one."""
+
+    kind: ClassVar[str] = "turn"
+
+
+@node
+class ToolCallStep(Step[In, Out]):
+    """A tool of a `granular` step as a leaf of a run; no blueprint has one."""
+
+    kind: ClassVar[str] = "tool"

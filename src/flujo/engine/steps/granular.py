@@ -1,21 +1,60 @@
-"""`granular`: an agent works in turns; each response and each tool result is an entry of the journal."""
+"""`granular`: an agent works in turns; each response and each tool result is an entry of the journal.
+
+    research                  decision: the agent (model, instructions, tools, schemas)
+    research/turn[0]          work: input = the new messages, output = the response
+    research/turn[0]/tool[0]  work: input = the arguments, output = what the model gets
+    research/turn[1]          …
+    research                  done: the answer
+
+Each entry is committed before anything that depends on it. A resumed run reads the turns once, and continues
+after the last recorded response; no recorded request or call is made again.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from flujo.domain.outcomes import Success
+from flujo.domain import canonical
+from flujo.domain.agents import AgentSpec, Ask
+from flujo.domain.conversations import (
+    ConversingAgent,
+    FinalAnswer,
+    Message,
+    Session,
+    ToolCall,
+    ToolCalls,
+    ToolResult,
+)
+from flujo.domain.events import StepEnded
+from flujo.domain.outcomes import Failure, Success
+from flujo.domain.paths import StepPath, child, tool, turn
+from flujo.domain.pipeline import Pipeline
+from flujo.domain.steps.step import ToolCallStep, TurnStep
+from flujo.domain.values import CallableRef
+from flujo.engine.agent_identity import require_same_agent
+from flujo.engine.agent_request import Request
+from flujo.engine.attempt import Attempt
+from flujo.engine.attempts import perform
 from flujo.engine.composite_attempts import finish
-from flujo.engine.conversation import Conversation
 from flujo.engine.fallback import or_its_fallback
+from flujo.engine.fanout import Branch, fan_out, stopped_by
+from flujo.engine.journal import STOPS_THE_WALK, error_info
+from flujo.engine.processors import OutputGate
+from flujo.engine.tool_calls import ToolGate, leaf_of
+from flujo.exceptions import AgentError, FlujoError, OutputRejected, TurnLimitReached
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping, Sequence
+
+    from flujo.domain.journal import Entry
     from flujo.domain.outcomes import StepOutcome
-    from flujo.domain.paths import StepPath
     from flujo.domain.ports import Binding
     from flujo.domain.steps import GranularStep
     from flujo.engine.frame import Frame, RunBody, Work
+
+_NO_STEPS = Pipeline(())
 
 
 def work(step: GranularStep, _: Binding, run_body: RunBody) -> Work:
@@ -27,5 +66,279 @@ def work(step: GranularStep, _: Binding, run_body: RunBody) -> Work:
 async def _converse(step: GranularStep, frame: Frame, path: StepPath) -> StepOutcome:
     """Return the answer of the agent, and record the end of the step: its output and its net patch."""
     before = frame.scope.tree
-    outcome = await (await Conversation.opened(step, frame, path)).outcome()
+    outcome = await (await _Conversation.opened(step, frame, path)).outcome()
     return await finish(step, frame, path, outcome, before) if isinstance(outcome, Success) else outcome
+
+
+class _Conversation:
+    """The turns of one step: those that are recorded, and those that follow."""
+
+    def __init__(
+        self, step: GranularStep, frame: Frame, path: StepPath, agent: ConversingAgent, session: Session
+    ) -> None:
+        self._step = step
+        self._frame = frame
+        self._path = path
+        self._corrections = agent.corrections
+        self._session = session
+        self._gate = ToolGate(
+            step.name,
+            session.tools,
+            is_enforced=step.enforce_idempotency,
+            in_doubt=step.in_doubt,
+            config=step.config,
+        )
+        # `timeout_s` and retries are those of each request; the conversation has the instructions already.
+        who: Any = step.agent
+        who = replace(who, instructions=None) if isinstance(who, AgentSpec) else who
+        self._turn_step = TurnStep(
+            step.name,
+            call=who if isinstance(who, CallableRef) else None,
+            agent=who if isinstance(who, AgentSpec) else None,
+            config=step.config,
+        )
+        self._turns = 0
+        self._calls = 0
+        self._rejected = 0
+        """How many answers were rejected since the step failed last."""
+        self._response: Message | None = None
+
+    @classmethod
+    async def opened(cls, step: GranularStep, frame: Frame, path: StepPath) -> _Conversation:
+        """Return the conversation at `path`, with its recorded turns.
+
+        Raises:
+            AgentError: the agent cannot work in turns.
+            AgentChanged: the agent is not the one that the conversation began with.
+        """
+        agent = frame.run.binding.agent(step.agent)
+        if not isinstance(agent, ConversingAgent):
+            raise AgentError(
+                f"step {step.name!r}: `{step.agent}` answers once, and cannot work in turns",
+                hint="give a `granular` step an agent with a model, or a `ScriptedAgent`",
+            )
+        ask = Ask(instructions=_instructions(step, frame), output_schema=step.output_schema)
+        await require_same_agent(agent.traits(ask), step, frame, path)
+        await frame.run.journal.load_level(child(path, "turn"))
+        turns = list(_recorded_turns(frame, path))
+        history = [message for entry in turns for message in _messages(entry)]
+        found = cls(step, frame, path, agent, agent.converse(ask, history))
+        await found._continue_after(turns)
+        return found
+
+    async def outcome(self) -> StepOutcome:
+        """Return the answer, after as many turns as it takes, or what stops the step.
+
+        Raises:
+            TurnLimitReached: there is no answer after `max_turns` turns.
+            OutputRejected: no answer fits after the agent's corrections.
+        """
+        while True:
+            reason: str | None = None
+            try:
+                news = await self._news()
+            except OutputRejected as rejected:
+                news, reason = self._again(rejected), rejected.reason or rejected.message
+            if not isinstance(news, dict):
+                return news
+            outcome = await self._request(news, reason)
+            if not isinstance(outcome, Success):
+                return outcome
+            self._response = outcome.output
+
+    async def _news(self) -> Message | StepOutcome:
+        """Return the next message to the model, or the outcome of the step."""
+        if self._response is None:
+            return self._session.prompt(self._given())
+        reading = self._session.read(self._response)
+        if isinstance(reading, FinalAnswer):
+            return await self._answered(reading)
+        self._refuse_beyond_limit()
+        return await self._results(reading)
+
+    # A turn ----------------------------------------------------------------------------------------------
+
+    async def _request(self, news: Message, reason: str | None) -> StepOutcome:
+        """Return the next response: the next turn, or the last request of all."""
+        self._refuse_beyond_limit()
+        is_last = self._turns == self._step.max_turns
+        path = turn(self._path, self._turns)
+        sent = [news, self._session.last(self._step.max_turns)] if is_last else [news]
+        leaf = leaf_of(self._turn_step, Request(self._session, may_call=not is_last))
+        if reason is not None:
+            leaf.detail = {**leaf.detail, "again": reason}
+        outcome = await self._told(path, leaf.step.kind, perform(leaf, self._inside(path, sent), path))
+        if isinstance(outcome, Success):
+            self._turns += 1
+        return outcome
+
+    def _refuse_beyond_limit(self) -> None:
+        """Raise when no further request is allowed."""
+        step, more = self._step, self._step.on_limit == "finish"
+        if self._turns < step.max_turns + more:
+            return
+        raise TurnLimitReached(
+            f"step {step.name!r} used its {step.max_turns} turns"
+            + (" and a last request without tools" if more else "")
+            + ", and the agent gave no answer",
+            limit=step.max_turns,
+        )
+
+    async def _answered(self, answer: FinalAnswer) -> Success:
+        """Return the outcome for an answer that passes the schema and the validators."""
+        step = self._step
+        value = answer.value
+        if step.output_schema is not None or step.validators:
+            path = turn(self._path, self._turns - 1)
+            judged = replace(self._turn_step, output_schema=step.output_schema, validators=step.validators)
+            value = await OutputGate(Attempt(judged, self._frame, path))(value)
+        facts: dict[str, Any] = {
+            "turns": self._turns,
+            "tool_calls": self._calls,
+            "stopped": "limit" if self._turns > step.max_turns else "answer",
+        }
+        return Success(value, facts=facts | ({"repairs": list(answer.repairs)} if answer.repairs else {}))
+
+    def _again(self, rejected: OutputRejected) -> Message:
+        """Return the message that rejects an answer.
+
+        Raises:
+            OutputRejected: the model has corrected its answer as often as it may.
+        """
+        if self._rejected >= self._corrections:
+            raise rejected
+        self._rejected += 1
+        return self._session.again(rejected.reason or rejected.message)
+
+    # Tools -----------------------------------------------------------------------------------------------
+
+    async def _results(self, reading: ToolCalls) -> Message | StepOutcome:
+        """Return the message with all results of a response, or what stops the step."""
+        above = turn(self._path, self._turns - 1)
+        await self._frame.run.journal.load_level(child(above, "tool"))
+        places = {tool(above, number): call for number, call in enumerate(reading.calls)}
+        results: dict[StepPath, ToolResult] = {}
+
+        async def one(body: Pipeline, frame: Frame) -> StepOutcome:  # noqa: ARG001 - a `RunBody`
+            got = await self._call(places[frame.path], frame)
+            if not isinstance(got, ToolResult):
+                return got
+            results[frame.path] = got
+            return Success(None)
+
+        stopped = await self._all(places, one)
+        if stopped is not None:
+            return stopped
+        self._calls += len(places)
+        return self._session.results([(call, results[path]) for path, call in places.items()])
+
+    async def _all(self, places: Mapping[StepPath, ToolCall], one: RunBody) -> StepOutcome | None:
+        """Make the calls of one response; return what stops the step, if anything does.
+
+        A call that has begun always comes to its end, so its result is never lost.
+        """
+        if self._gate.takes_turns(tuple(places.values())):
+            for path, call in places.items():
+                self._frame.require_going()
+                outcome = await one(_NO_STEPS, self._inside(path, call.arguments))
+                if not isinstance(outcome, Success):
+                    return outcome
+            return None
+
+        async def branches() -> AsyncGenerator[Branch, None]:
+            for path, call in places.items():
+                yield Branch(call.name, path, _NO_STEPS, call.arguments)
+
+        results = await fan_out(
+            self._frame,
+            self._step.kind,
+            branches(),
+            one,
+            limit=self._step.max_tool_concurrency,
+            stop_at_failure=True,
+            one_entry=False,
+        )
+        return stopped_by(self._frame, results, failures_stop=True)
+
+    async def _call(self, call: ToolCall, inner: Frame) -> ToolResult | StepOutcome:
+        path: StepPath = inner.path
+        got: ToolResult | StepOutcome | None = None
+
+        async def made() -> StepOutcome:
+            nonlocal got
+            try:
+                got = await self._gate.call(call, inner, path)
+            except STOPS_THE_WALK:
+                raise
+            except FlujoError as error:
+                return Failure(error_info(error, path), error)
+            return Success(got.content) if isinstance(got, ToolResult) else got
+
+        outcome = await self._told(path, ToolCallStep.kind, made())
+        return got if isinstance(got, ToolResult) else outcome
+
+    # Around ----------------------------------------------------------------------------------------------
+
+    def _given(self) -> Any:
+        step, frame = self._step, self._frame
+        given = frame.previous if step.input is None else frame.render(step.input)
+        return canonical.normalise(given, what=f"input of step {step.name!r}")
+
+    def _inside(self, path: StepPath, given: Any) -> Frame:
+        return self._frame.inside(path, previous=given)
+
+    async def _told(self, path: StepPath, kind: str, work: Awaitable[StepOutcome]) -> StepOutcome:
+        """Return the outcome of a turn or a tool call, and tell the watchers."""
+        run = self._frame.run
+        started, known = run.clock.monotonic(), run.journal.result(path, kind) is not None
+        outcome = await work
+        ended = StepEnded(
+            path,
+            kind,
+            outcome,
+            seconds=run.clock.monotonic() - started,
+            usage=run.journal.take_usage(path),
+            recorded=known,
+        )
+        run.ended.append(ended)
+        await self._frame.tell(ended)
+        return outcome
+
+    async def _continue_after(self, turns: Sequence[Entry]) -> None:
+        """Take over what the recorded turns left: their counts, and the writes of tools to the context."""
+        takes_context = any(each.wants_context for each in self._session.tools.values())
+        for number, entry in enumerate(turns):
+            self._turns, self._response = number + 1, canonical.decode(entry.output or b"null")
+            detail = canonical.decode(entry.detail) if entry.detail else {}
+            self._rejected += "again" in detail and entry.seq > self._frame.since
+            if number == len(turns) - 1:
+                break  # its calls may be unfinished
+            try:
+                reading = self._session.read(self._response)
+            except OutputRejected:
+                continue
+            if isinstance(reading, ToolCalls):
+                self._calls += len(reading.calls)
+                if takes_context:
+                    await self._apply_patches(turn(self._path, number), len(reading.calls))
+
+    async def _apply_patches(self, above: StepPath, calls: int) -> None:
+        await self._frame.run.journal.load_level(child(above, "tool"))
+        for number in range(calls):
+            self._frame.recorded(tool(above, number), ToolCallStep.kind)
+
+
+def _instructions(step: GranularStep, frame: Frame) -> str | None:
+    said = step.agent.instructions if isinstance(step.agent, AgentSpec) else None
+    return None if said is None else frame.render(said)
+
+
+def _recorded_turns(frame: Frame, path: StepPath) -> Iterator[Entry]:
+    number = 0
+    while (entry := frame.run.journal.result(turn(path, number), TurnStep.kind)) is not None:
+        yield entry
+        number += 1
+
+
+def _messages(entry: Entry) -> list[Message]:
+    return [*canonical.decode(entry.input or b"[]"), canonical.decode(entry.output or b"null")]

@@ -1,0 +1,55 @@
+"""Conversations of a scripted agent, for the tests of granular steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain import canonical
+from flujo.domain.conversations import ToolCall
+from flujo.domain.journal import Entry, EntryKind, RunId
+from flujo.domain.steps import GranularStep
+from flujo.domain.usage import NOTHING, Usage
+from flujo.testing import ScriptedAgent
+from support import COUNTER_SCHEMA, pipeline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from flujo.domain.models import PipelineResult
+    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.ports import StateStore
+
+RUN = RunId("run")
+
+
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+def calls(*each: tuple[str, dict[str, Any]]) -> list[ToolCall]:
+    return [ToolCall(name, arguments) for name, arguments in each]
+
+
+def talk(
+    answers: Any, *, tools: Sequence[Callable[..., Any]] = (add,), usage: Usage = NOTHING, **keys: Any
+) -> Pipeline:
+    agent = ScriptedAgent(answers, tools=tools, usage=usage)
+    return pipeline(GranularStep("research", agent, **keys), context_schema=COUNTER_SCHEMA)
+
+
+async def entries(store: StateStore) -> dict[str, Entry]:
+    return {entry.path: entry for entry in await store.entries(RUN) if entry.kind is not EntryKind.DECISION}
+
+
+def context_of(result: PipelineResult[Any, Any]) -> Any:
+    assert result.context is not None
+    return result.context.model_dump()
+
+
+def value(entry: Entry) -> Any:
+    return canonical.decode(entry.output or b"null")
+
+
+def detail(entry: Entry) -> Any:
+    return canonical.decode(entry.detail or b"{}")
