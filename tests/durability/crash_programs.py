@@ -10,17 +10,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from durability.world import World
+import flujo
+from durability.world import World, verdict
 from flujo.domain import canonical
+from flujo.domain.conversations import ToolCall
 from flujo.domain.events import StepEnded
 from flujo.domain.journal import RunId
 from flujo.domain.outcomes import Success
 from flujo.domain.pipeline import Pipeline
-from flujo.domain.run import RunStatus
+from flujo.domain.retry import RetryPolicy
+from flujo.domain.run import PauseKind, RunStatus
 from flujo.domain.steps import (
     BaseStep,
     CacheStep,
@@ -28,6 +34,7 @@ from flujo.domain.steps import (
     Carry,
     ConditionalStep,
     Expr,
+    GranularStep,
     HumanInTheLoopStep,
     ImportStep,
     LoopStep,
@@ -35,13 +42,16 @@ from flujo.domain.steps import (
     ParallelStep,
     Save,
     Step,
+    StepConfig,
     Text,
     TreeSearchStep,
 )
-from flujo.exceptions import RunNotFound
+from flujo.domain.usage import Usage
+from flujo.exceptions import ModelUnavailable, ResumeConflict, RunNotFound
 from flujo.services.runs.runner import Flujo
 from flujo.state.store import SqlStateStore
 from flujo.state.writer.writer import Pace
+from flujo.testing import ScriptedAgent
 from flujo.testing.crash_points import enumerate_crashes, in_a_fork, reach
 
 if TYPE_CHECKING:
@@ -75,8 +85,40 @@ class Effects:
 
         return CallableRef(f"effects:{name}", call)
 
+    def has_happened(self, place: str) -> bool:
+        """Return whether the world knows an effect."""
+        return f"{place}=done" in self._world.effects(f"{self._run}:")
+
+    def cause(self, place: str, why: Any = None) -> None:
+        """Cause `place=done`: an effect of a turn or a tool call, with the arguments that the model wrote."""
+        reach("before call")
+        self._world.effect(f"{self._run}:{place}=done", why)
+        reach("after call")
+
+    def agent(self, name: str, script: list[Any], tools: list[Any]) -> ScriptedAgent:
+        """Return an agent whose requests are effects, and whose words differ with each request."""
+
+        def answer(ask: Any) -> Any:
+            turn = sum(message["kind"] == "response" for message in ask.data)
+            self.cause(f"{name}/turn[{turn}]")
+            said, why = script[turn], f"{os.getpid()} {time.monotonic_ns()}"
+            if not isinstance(said, list):
+                return said
+            places = [f"{name}/turn[{turn}]/tool[{number}]" for number in range(len(said))]
+            return [
+                ToolCall(tool, {"place": place, "why": why}) for tool, place in zip(said, places, strict=True)
+            ]
+
+        return ScriptedAgent(answer, tools=tools, usage=Usage(requests=1, input_tokens=5))
+
     async def acknowledge(self, event: Any) -> None:
         """Log that a step was acknowledged: from now on it must never run again."""
+        if (
+            isinstance(event, StepEnded)
+            and event.kind in ("turn", "tool")
+            and isinstance(event.outcome, Success)
+        ):
+            self._world.effect(f"{self._run}:ack {event.path}=done")
         if isinstance(event, StepEnded) and event.kind == "step" and isinstance(event.outcome, Success):
             name = event.path.rpartition("/")[2]
             self._world.effect(f"{self._run}:ack {name}={event.outcome.output}")
@@ -195,6 +237,52 @@ def searching(do: Effects) -> Pipeline:
     return _pipeline(do.step("a"), search, kept, do.step("z", save=LOGGED))
 
 
+def talking(do: Effects, *, is_enforced: bool = False) -> Pipeline:
+    """Parallel tools, one that fails, one that writes the context, a rejected answer, retries, a fallback."""
+
+    def work(place: str, why: str) -> str:
+        do.cause(place, why)
+        return "done"
+
+    def fail(place: str, why: str) -> str:
+        do.cause(place, why)
+        raise flujo.NotSent("no")
+
+    def note(place: str, why: str, context: Any) -> str:
+        do.cause(place, why)
+        context.log = [*context.log, place]
+        return "done"
+
+    def is_long(answer: str) -> bool:
+        return len(answer) > 3
+
+    def down(_: Any) -> Any:
+        return ModelUnavailable("down", retryable=True)
+
+    # A human who says that a call was made cannot say what it wrote to the context.
+    second = ["work", "work"] if is_enforced else ["note", "note"]
+    script = [["work", "fail", "work"], second, "no", "the end"]
+    talk = GranularStep(
+        "talk",
+        do.agent("talk", script, [work, fail, note]),
+        validators=[is_long],
+        enforce_idempotency=is_enforced,
+        save=LOGGED,
+    )
+    spare = GranularStep(
+        "broken",
+        ScriptedAgent(down),
+        fallback=do.step("spare", lambda _: 1),
+        config=StepConfig(max_retries=1, retry=RetryPolicy(backoff="none")),
+    )
+    return _pipeline(do.step("a"), talk, spare, do.step("z"))
+
+
+def promising(do: Effects) -> Pipeline:
+    """The same with calls that are announced, so that none is made twice."""
+    return talking(do, is_enforced=True)
+
+
 SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "linear": linear,
     "conditional": conditional,
@@ -205,6 +293,8 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "import": nested,
     "hitl": asking,
     "search": searching,
+    "granular": talking,
+    "granular_enforced": promising,
 }
 
 
@@ -232,6 +322,7 @@ class Crashing:
             ) as runner:
                 result = await runner.run_result_async(1, run_id=run_id)
                 while result.status is RunStatus.PAUSED:
+                    await _resolve_doubts(effects, store, run_id)
                     result = await _answered(runner, store, run_id)
             entries = await store.entries(run_id)
             record = await store.run(run_id)
@@ -252,10 +343,24 @@ class Crashing:
         broken, _ = result.pop("broken"), result.pop("lone")
         if broken:
             yield broken
+        is_enforced = self._build is promising
         for key, value in self._whole.items():
+            if key == "usage" and is_enforced:
+                continue  # a call whose result a human says is not counted
             if result[key] != value:
                 yield f"`{key}` is {result[key]}, but {value} without a crash"
         yield from _repeated(self._world.effects(f"{run}:"))
+        recorded = {path for path, _, _ in result["entries"]}
+        for key, arguments in self._world.causes(f"{run}:").items():
+            place = key.removesuffix("=done")
+            if "/tool[" in place and not place.startswith("ack "):
+                found = verdict(arguments, is_recorded=place in recorded)
+                allowed = ("EXACTLY_ONCE",) if is_enforced else ("EXACTLY_ONCE", "DUPLICATED")
+                if found not in allowed:
+                    yield f"the call at {place} is {found}: {arguments}"
+        for place in sorted(each for each in recorded if "/tool[" in each):
+            if not self._world.causes(f"{run}:{place}=done"):
+                yield f"the call at {place} is LOST"
 
     def measure(self) -> None:
         """Use a run without a crash as the reference for the others."""
@@ -266,6 +371,16 @@ class Crashing:
 
 class _AlwaysFast(Pace):
     is_fast = True
+
+
+async def _resolve_doubts(effects: Effects, store: SqlStateStore, run_id: RunId) -> None:
+    """Answer each question about a call as a human would who asks the world."""
+    for pause in await store.pauses(run_id):
+        if pause.is_open and pause.kind is PauseKind.DOUBT:
+            happened = effects.has_happened(pause.pause_id.partition("!")[0])
+            said = {"resolution": "done", "result": "done"} if happened else {"resolution": "retry"}
+            with suppress(ResumeConflict):
+                await store.answer(run_id, pause.pause_id, canonical.encode(said))
 
 
 async def _answered(

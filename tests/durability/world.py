@@ -74,6 +74,24 @@ class World:
         keys = [json.loads(line)["key"] for line in self._log.read_text("utf-8").splitlines()]
         return [key.removeprefix(prefix) for key in keys if key.startswith(prefix)]
 
+    def causes(self, prefix: str = "") -> dict[str, list[Any]]:
+        """Return for each key the arguments of its effects, in order."""
+        found: dict[str, list[Any]] = {}
+        for line in self._log.read_text("utf-8").splitlines() if self._log.exists() else ():
+            effect = json.loads(line)
+            if effect["key"].startswith(prefix):
+                found.setdefault(effect["key"].removeprefix(prefix), []).append(effect["args"])
+        return found
+
+
+def verdict(arguments: list[Any], *, is_recorded: bool) -> str:
+    """Return what the world says about the effects of one call: `arguments` are those of each effect."""
+    if not arguments:
+        return "LOST" if is_recorded else "NOT_MADE"
+    if any(each != arguments[0] for each in arguments):
+        return "DIVERGED"
+    return "EXACTLY_ONCE" if len(arguments) == 1 else "DUPLICATED"
+
 
 @contextmanager
 def world(folder: Path) -> Iterator[World]:

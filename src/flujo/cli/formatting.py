@@ -31,7 +31,7 @@ def usage(used: Usage, unconfirmed: Usage | None = None) -> str:
 
     `unconfirmed` is an upper bound for additional usage.
     """
-    words = [_usage(used)] if used else []
+    words = [_usage(used)] if used.total_tokens or used.requests or used.cost_micro_usd else []
     if unconfirmed:
         words.append(f"at most {_usage(unconfirmed)} more, unconfirmed")
     return "  ".join(words)

@@ -82,6 +82,7 @@ def node_data(node: TraceNode) -> dict[str, Any]:
         "error": node.error.to_json() if node.error else None,
         "not_cached": node.not_cached,
         "fell_back": node.fell_back.to_json() if node.fell_back else None,
+        "agent": node.agent,
         "usage": formatting.usage_data(node.usage),
         "unconfirmed": formatting.usage_data(node.unconfirmed),
         "seconds": round(node.seconds, 3),
@@ -112,7 +113,7 @@ def _line(terminal: Terminal, node: TraceNode) -> str:
     usage = (node.usage, node.unconfirmed) if node.items is None else (node.total(), NOTHING)
     parts = [
         f"{terminal.styled(mark, *style, to=terminal.out)} {node.name}",
-        node.kind if node.kind != "step" and node.name[0] not in ":[" else "",
+        _kind(node),
         "" if str(node.status) == "completed" else str(node.status),
         *_items(node),
         "cached" if node.detail.get("cached") else "",
@@ -131,6 +132,15 @@ def _items(node: TraceNode) -> Iterator[str]:
         yield f"{last - first + 1:,} items"
         if failed := node.detail.get("failed"):
             yield f"{failed:,} failed"
+
+
+def _kind(node: TraceNode) -> str:
+    """Return what a line says about the kind of its step; for a tool call, the tool and its effect."""
+    if node.kind == "tool":
+        facts = [node.detail.get("tool", ""), node.detail.get("effect", "")]
+        outcome = node.detail.get("outcome", "result")
+        return "  ".join(filter(None, [*facts, "" if outcome == "result" else outcome]))
+    return "" if node.kind in ("step", "turn") or node.name[0] in ":[" else node.kind
 
 
 def _room(terminal: Terminal, stem: str) -> int:
@@ -152,10 +162,12 @@ def _way(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
 
 def _facts(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
     """Yield the lines below a step: input, decision, output, repairs, fallback and error."""
-    if node.input is not None:
+    if node.kind == "turn":
+        yield from _said(node, limit=limit)
+    elif node.input is not None:
         yield "input", _value(node.input, limit)
     yield from _way(node, limit=limit)
-    if node.output is not None and not node.children:
+    if node.output is not None and node.kind != "turn" and (not node.children or node.kind == "granular"):
         yield "output", _value(node.output, limit)
     for repair in node.detail.get("repairs", ()):
         yield "repair", _value(repair, limit)
@@ -167,6 +179,53 @@ def _facts(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
         yield "error", f"{node.error.message} [{node.error.code}]"
         if node.error.hint:
             yield "hint", node.error.hint
+
+
+def _said(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
+    """Yield the lines below a turn: why it was needed, and the text of the response."""
+    if node.detail.get("again"):
+        yield "reason", f"the answer before was rejected: {node.detail['again']}"
+    for label, text in _lines_of(node.output or {"parts": []}):
+        if label in ("model", "thinks"):
+            yield "says" if label == "model" else label, _value(text, limit)
+
+
+# Messages ------------------------------------------------------------------------------------------------
+
+_OF_PARTS = {"user-prompt": "user", "system-prompt": "system", "text": "model", "thinking": "thinks"}
+
+
+def show_messages(terminal: Terminal, node: TraceNode) -> None:
+    """Write the messages to and from the model of a conversation."""
+    agent = node.agent or {}
+    for label, value in (("system", agent.get("instructions")), ("tools", ", ".join(agent.get("tools", ())))):
+        if value:
+            _write(terminal, label, value)
+    for turn in node.children:
+        for message in [*(turn.input or ()), *([turn.output] if turn.output else ())]:
+            for label, text in _lines_of(message):
+                _write(terminal, label, text)
+
+
+def _write(terminal: Terminal, label: str, text: str) -> None:
+    first, *rest = text.split("\n")
+    terminal.data(f"{terminal.styled(f'{label:<{_LABEL}}', 'dim', to=terminal.out)}{first}")
+    for line in rest:
+        terminal.data(f"{'':<{_LABEL}}{line}")
+
+
+def _lines_of(message: Any) -> Iterator[tuple[str, str]]:
+    """Yield the parts of a message as text, each with its author."""
+    for part in message["parts"]:
+        match part:
+            case {"part_kind": "tool-call", "tool_name": name}:
+                yield "calls", f"{name} {_value(part.get('args') or {}, _WIDTH * 10)}"
+            case {"part_kind": "tool-return", "tool_name": name}:
+                yield "result", f"{name}: {_value(part.get('content'), _WIDTH * 10)}"
+            case {"part_kind": kind, "content": str(content)} if content:
+                yield _OF_PARTS.get(kind, kind), content
+            case _:
+                pass
 
 
 def _value(value: Any, limit: int | None) -> str:

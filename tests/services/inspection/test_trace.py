@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from engine.talking import RUN, calls, talk
 from flujo.exceptions import SettingsError
 from flujo.services.inspection.trace import trace
 from support import Expr, HumanInTheLoopStep, MapStep, Text, World, call, pipeline, start
@@ -116,3 +117,34 @@ async def test_the_items_of_a_range_are_below_it(store: StateStore) -> None:
     error = root.at("m[1]/w").error
     assert error is not None
     assert error.message == "ValueError: no 1"
+
+
+async def test_turns_are_folded_and_tools_are_below_them(store: StateStore) -> None:
+    script = [calls(("add", {"a": 1, "b": 2}), ("add", {"a": 3, "b": 4})), "no", {"n": 7}]
+    await start(talk(script, output_schema={"type": "object"}), store, "go")
+    root = await trace(store, await store.run(RUN))
+    (research,) = root.children
+    assert research.kind == "granular"
+    assert research.decision is None
+    assert research.agent is not None
+    assert list(research.agent["tools"]) == ["add"]
+    assert [turn.name for turn in research.children] == ["turn 0", "turn 1", "turn 2"]
+    assert [(tool.name, tool.detail["tool"]) for tool in research.children[0].children] == [
+        ("tool 0", "add"),
+        ("tool 1", "add"),
+    ]
+    assert "again" in research.children[2].detail
+    assert root.at("research/turn.0/tool.1").output == 7
+
+    assert root.conversation(root) is research
+    first = root.conversation(root.at("research/turn[1]"))
+    assert [turn.name for turn in first.children] == ["turn 0", "turn 1"]
+    of_a_tool = root.conversation(root.at("research/turn[0]/tool[0]"))
+    assert [turn.name for turn in of_a_tool.children] == ["turn 0"]
+
+
+async def test_a_run_without_a_conversation_has_no_messages(store: StateStore) -> None:
+    await start(pipeline(), store, "go")
+    root = await trace(store, await store.run(RUN))
+    with pytest.raises(SettingsError, match="no step is `granular`"):
+        root.conversation(root)

@@ -29,13 +29,16 @@ def trace(
     full: Annotated[
         bool, typer.Option("--full", help="Show values in full instead of one line each.")
     ] = False,
+    messages: Annotated[
+        bool, typer.Option("--messages", help="Show the messages to and from the model of a `granular` step.")
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Show what happened in a run, step by step."""
     from flujo.cli import formatting
     from flujo.cli.listing import next_for
     from flujo.cli.run_command import in_workspace
-    from flujo.cli.trace_rendering import acts_data, node_data, show_trace
+    from flujo.cli.trace_rendering import acts_data, node_data, show_messages, show_trace
     from flujo.services.inspection.task_client import TaskClient
 
     invocation = Invocation.of(ctx)
@@ -48,6 +51,9 @@ def trace(
             "acts": acts_data(detail.acts),
         }
         invocation.terminal.json({"run_id": detail.task.run_id, **facts, **node_data(shown)})
+        return
+    if messages:
+        show_messages(invocation.terminal, detail.trace.conversation(shown))
         return
     lock = f"  lock {detail.lock_digest[:12]}" if detail.lock_digest else ""
     title = f"{detail.task.pipeline}  {formatting.short_id(detail.task.run_id)}{lock}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, paths
 from flujo.domain.journal import CACHE_MISS, Entry, EntryKind, EntryStatus, ErrorInfo
 from flujo.domain.paths import ROOT, StepPath, parent
+from flujo.domain.steps import GranularStep
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.wording import did_you_mean
 from flujo.exceptions import SettingsError
@@ -17,8 +18,12 @@ from flujo.services.inspection.state_machine_status import current_states
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from flujo.domain.run import RunRecord
+    from flujo.domain.run import Pause, RunRecord
     from flujo.domain.store import JournalSource
+
+
+_OF_TURNS = ("turn", "tool")
+"""The kinds of the entries of a conversation, which are the names of the groups around them as well."""
 
 
 @dataclass(slots=True)
@@ -44,6 +49,8 @@ class TraceNode:
     detail: Mapping[str, Any] = field(default_factory=dict)
     not_cached: str | None = None
     """Why a cached step was executed without a look into the cache."""
+    agent: Mapping[str, Any] | None = None
+    """The agent of a conversation: its model, instructions, tools and schemas."""
     fell_back: ErrorInfo | None = None
     """The error of the step's last attempt before its fallback ran."""
     answered: list[tuple[str, str]] = field(default_factory=list)
@@ -52,7 +59,9 @@ class TraceNode:
 
     @property
     def name(self) -> str:
-        """The last part of the path."""
+        """The last part of the path; `turn 0` and `tool 0` in a conversation."""
+        if self.kind in _OF_TURNS:
+            return f"{self.kind} {paths.last_count(self.path)}"
         return paths.name(self.path)
 
     def at(self, path: str) -> TraceNode:
@@ -81,6 +90,27 @@ class TraceNode:
         for inner in self.children:
             yield from inner.walk()
 
+    def conversation(self, shown: TraceNode) -> TraceNode:
+        """Return the conversation that `shown` is or is a turn of, up to and including that turn.
+
+        Raises:
+            SettingsError: it contains no conversation, or several; the hint names them.
+        """
+        whole = [node for node in self.walk() if node.agent is not None]
+        inside = [node for node in whole if paths.is_within(node.path, shown.path)]
+        around = [node for node in whole if paths.is_inside(shown.path, node.path)]
+        if around:
+            turns = [turn for turn in around[-1].children if turn.kind == "turn"]
+            last = next(n for n, turn in enumerate(turns) if paths.is_within(shown.path, turn.path))
+            return replace(around[-1], children=turns[: last + 1])
+        if len(inside) == 1:
+            return inside[0]
+        names = ", ".join(paths.shown(node.path) for node in inside or whole)
+        raise SettingsError(
+            "name one conversation" if names else "this run has no conversation: no step is `granular`",
+            hint=f"`flujo trace RUN PATH --messages`, where PATH is one of {names}" if names else None,
+        )
+
     def total(self) -> Usage:
         """Return the usage of this node and everything inside it."""
         total = self.usage
@@ -102,11 +132,7 @@ async def trace(store: JournalSource, record: RunRecord) -> TraceNode:
             continue  # that a step was run is what its own entry says
         _record(_node(nodes, entry.path), entry)
     for pause in pauses:
-        node = _node(nodes, pause.pause_id)
-        node.kind = node.kind or "hitl"
-        node.input = node.input if node.input is not None else pause.message
-        if pause.is_open:
-            node.status = "paused"
+        _ask(_node(nodes, pause.pause_id), pause)
     for path, state in current_states(entries, pauses).items():
         machine = _node(nodes, path)
         machine.kind, machine.state = "state_machine", state
@@ -119,6 +145,8 @@ async def trace(store: JournalSource, record: RunRecord) -> TraceNode:
     root.unconfirmed = ledger.unconfirmed
     for node in nodes.values():
         node.children.sort(key=_count)
+    for node in [each for each in nodes.values() if each.agent is not None]:
+        _fold(node)
     _infer(root)
     root.status = record.status
     root.seconds = max(0.0, record.updated_at - record.created_at)
@@ -136,6 +164,13 @@ def _fold_items(nodes: Mapping[StepPath, TraceNode]) -> None:
             folded.setdefault(above, set()).update(inside)
     for above, inner in folded.items():
         nodes[above].children = [each for each in nodes[above].children if each.path not in inner]
+
+
+def _ask(node: TraceNode, pause: Pause) -> None:
+    node.kind = node.kind or "hitl"
+    node.input = node.input if node.input is not None else pause.message
+    if pause.is_open:
+        node.status = "paused"
 
 
 def _count(node: TraceNode) -> int:
@@ -164,6 +199,9 @@ def _record(node: TraceNode, entry: Entry) -> None:
     detail = canonical.decode(entry.detail) if entry.detail else {}
     if "asked" in detail:
         node.answered.append((detail["asked"], detail["model"]))
+    if entry.kind is EntryKind.DECISION and entry.fingerprint == GranularStep.kind and entry.attempt > 0:
+        node.kind, node.agent = entry.fingerprint, canonical.decode(entry.output or b"{}")
+        return
     if entry.kind is EntryKind.DECISION:
         if entry.attempt <= 1:
             node.decision = canonical.decode(entry.output or b"null")
@@ -183,6 +221,17 @@ def _record(node: TraceNode, entry: Entry) -> None:
     if detail.get("fell_back"):
         node.fell_back = node.error
     node.error = None if completed or not entry.error else read_error(entry.error)
+
+
+def _fold(node: TraceNode) -> None:
+    """Put the turns of a conversation directly below its step, and the tool calls below their turns."""
+    for kind in _OF_TURNS:
+        for group in [each for each in node.children if paths.name(each.path) == kind and not each.kind]:
+            at = node.children.index(group)
+            node.children[at : at + 1] = group.children
+            for each in group.children:
+                each.kind = kind
+                _fold(each)
 
 
 def _infer(node: TraceNode) -> None:
