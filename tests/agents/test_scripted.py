@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from flujo.domain.agents import Ask, Reply
+from flujo.domain.conversations import FinalAnswer, ToolCalls, ToolResult
 from flujo.domain.usage import Usage
 from flujo.exceptions import AgentError
-from flujo.testing import ScriptedAgent
+from flujo.testing import ScriptedAgent, ToolCall
 from support import listener
 
 
@@ -39,3 +40,29 @@ async def test_text_is_streamed_to_a_listener() -> None:
     heard: list[str] = []
     await ScriptedAgent(["hello"]).ask(Ask(on_text=listener(heard)))
     assert heard == ["hello"]
+
+
+def double(number: int) -> int:
+    """Double a number."""
+    return 2 * number
+
+
+@pytest.mark.parametrize("answer", ["four", "4", 4, {"n": [4]}, None, '{"n": 4}'])
+async def test_a_conversation_takes_the_answer_of_its_turn_in_every_process(answer: Any) -> None:
+    script = [[ToolCall("double", {"number": 2})], answer]
+    agent = ScriptedAgent(script, tools=[double], usage=Usage(requests=1))
+    session = agent.converse(Ask(), [])
+    prompt = session.prompt("go")
+    first = await session.request([prompt], may_call=True, meter=None, on_text=None)
+    assert session.read(first.message) == ToolCalls((ToolCall("double", {"number": 2}, "call_0_0"),))
+
+    again = ScriptedAgent(script, tools=[double]).converse(Ask(), [prompt, first.message])
+    results = again.results([(ToolCall("double", {"number": 2}), ToolResult(4))])
+    last = await again.request([results], may_call=True, meter=None, on_text=None)
+    assert again.read(last.message) == FinalAnswer(answer)
+
+
+async def test_a_script_without_a_further_turn_says_so() -> None:
+    session = ScriptedAgent([]).converse(Ask(), [])
+    with pytest.raises(AgentError, match="has 0 answers, and this is call number 1"):
+        await session.request([session.prompt("go")], may_call=True, meter=None, on_text=None)

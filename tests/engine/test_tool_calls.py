@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from engine.talking import RUN, add, calls, context_of, detail, entries, talk, value
 from flujo.domain import canonical
 from flujo.domain.journal import EntryStatus
 from flujo.domain.run import IntentState, RunStatus
 from flujo.domain.tools import tool
-from flujo.exceptions import PausedException
-from support import answer, resume, start
+from flujo.exceptions import PausedException, StateBackendUnavailable
+from support import StoppingStore, answer, resume, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,3 +146,26 @@ async def test_a_call_that_was_refused_by_the_other_side_is_not_in_doubt(store: 
     bank.fails = [ConnectionRefusedError()]
     tree = talk([calls(("pay", {"amount": 5})), "done"], tools=[bank.tool()], enforce_idempotency=True)
     assert (await start(tree, store, "go")).output == "done"
+
+
+@pytest.mark.parametrize(("effect", "asks"), [("read", False), ("idempotent", False), ("unsafe", True)])
+async def test_after_a_crash_only_an_effect_that_cannot_be_repeated_asks_a_human(
+    store: StateStore, effect: Any, asks: bool
+) -> None:
+    keys: list[str] = []
+
+    @tool(effect=effect)
+    async def pay(amount: int, idempotency_key: str) -> str:
+        keys.append(idempotency_key)
+        if len(keys) == 1:
+            stopping.allowed = 0  # the result is not recorded
+        return f"paid {amount}"
+
+    tree = talk([calls(("pay", {"amount": 5})), "done"], tools=[pay], enforce_idempotency=True)
+    stopping = StoppingStore(store, 99)
+    with pytest.raises(StateBackendUnavailable):
+        await start(tree, stopping, "go")
+    result = await resume(tree, store)
+    assert result.status is (RunStatus.PAUSED if asks else RunStatus.COMPLETED)
+    assert len(keys) == (1 if asks else 2)
+    assert len(set(keys)) == 1

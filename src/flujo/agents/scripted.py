@@ -119,6 +119,10 @@ class ScriptedAgent:
         return answers[number]
 
 
+_JSON = {"format": "json"}
+"""Marks a response whose text is JSON, which a text answer may look like."""
+
+
 class ScriptedSession:
     """The port `Session` for a script."""
 
@@ -168,8 +172,12 @@ class ScriptedSession:
 
     def read(self, message: Message) -> ToolCalls | FinalAnswer:
         """Return the tool calls of a response, or its answer."""
-        calls = written.calls_in(message)
-        return ToolCalls(calls) if calls else FinalAnswer(canonical.decode(written.text_in(message).encode()))
+        calls, text = written.calls_in(message), written.text_in(message)
+        if calls:
+            return ToolCalls(calls)
+        return FinalAnswer(
+            canonical.decode(text.encode()) if message.get("provider_details") == _JSON else text
+        )
 
 
 def _response(reply: Reply, number: int) -> Message:
@@ -181,4 +189,7 @@ def _response(reply: Reply, number: int) -> Message:
             for place, call in enumerate(given)
         ]
         return written.from_model(calls=calls, model=reply.model)
-    return written.from_model(canonical.encode(answer, what="a scripted answer").decode(), model=reply.model)
+    if isinstance(answer, str):
+        return written.from_model(answer, model=reply.model)
+    text = canonical.encode(answer, what="a scripted answer").decode()
+    return {**written.from_model(text, model=reply.model), "provider_details": _JSON}

@@ -142,12 +142,14 @@ class ToolGate:
         return ""
 
     def _leaf_step(self, call: ToolCall, tool: Tool | None) -> ToolCallStep:
+        # A step declares `in_doubt` for all its tools, and some of them may be called again without harm.
+        is_repeatable = tool is not None and tool.effect in REPEATABLE
         return ToolCallStep(
             self._name,
             CallableRef(call.name if tool is None else tool.target),
             effect="unsafe" if tool is None else tool.effect,
             enforce_idempotency=tool is not None and self._is_enforced,
-            in_doubt=self._in_doubt,
+            in_doubt="retry_same_key" if is_repeatable else self._in_doubt,
             config=self._config,
         )
 

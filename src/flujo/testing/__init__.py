@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flujo.agents.scripted import ScriptedAgent
+    from flujo.domain.conversations import ToolCall
     from flujo.state.memory_cache import MemoryCache
     from flujo.state.memory_store import MemoryStateStore
     from flujo.testing.cache_suite import CacheBackendSuite
@@ -19,6 +20,7 @@ _HOMES = {
     "MemoryStateStore": "flujo.state.memory_store",
     "ScriptedAgent": "flujo.agents.scripted",
     "StateStoreSuite": "flujo.testing.store_suite",
+    "ToolCall": "flujo.domain.conversations",
     "crash_test": "flujo.testing.crash_testing",
     "enumerate_crashes": "flujo.testing.crash_points",
     "reach": "flujo.testing.crash_points",
@@ -31,6 +33,7 @@ __all__ = [
     "MemoryStateStore",
     "ScriptedAgent",
     "StateStoreSuite",
+    "ToolCall",
     "crash_test",
     "enumerate_crashes",
     "reach",

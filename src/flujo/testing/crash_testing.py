@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flujo.agents.scripted import ScriptedAgent
+from flujo.agents.scripted import ScriptedAgent, ScriptedSession
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec
 from flujo.domain.events import StepEnded, StepStarted
@@ -24,9 +24,10 @@ from flujo.services.workspace import Workspace, agent_settings, open_store
 from flujo.testing.crash_points import Report, enumerate_crashes, in_a_fork, reach
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from flujo.domain.agents import Ask, Reply
+    from flujo.domain.conversations import Message, Response, Session
     from flujo.domain.models import PipelineResult
     from flujo.domain.ports import Agent, StateStore
     from flujo.domain.run import Pause
@@ -210,7 +211,8 @@ class _Scripted(PipelineBinding):
                 hint=f"pass `agents={{{who.name!r}: …}}`: an answer, or a callable that gets the `Ask`",
             )
         said = self._script[who.name]
-        return _Mortal(ScriptedAgent(said if callable(said) else lambda _: said))
+        tools = [self._resolve(tool) for tool in who.tools]
+        return _MortalTalker(ScriptedAgent(said if callable(said) else lambda _: said, tools=tools))
 
 
 class _Mortal:
@@ -226,3 +228,28 @@ class _Mortal:
         reply = await self._agent.ask(ask)
         reach("after ask")
         return reply
+
+
+class _MortalTalker(_Mortal):
+    """A scripted agent with crash points before and after each of its turns."""
+
+    def __init__(self, agent: ScriptedAgent) -> None:
+        super().__init__(agent)
+        self._scripted = agent
+        self.corrections = agent.corrections
+
+    def traits(self, ask: Ask) -> Mapping[str, Any]:
+        """Return what a conversation depends on."""
+        return self._scripted.traits(ask)
+
+    def converse(self, ask: Ask, history: Sequence[Message]) -> Session:
+        """Return the conversation that continues after `history`."""
+        return _MortalSession(self._scripted, ask, history)
+
+
+class _MortalSession(ScriptedSession):
+    async def request(self, *given: Any, **named: Any) -> Response:
+        reach("before ask")
+        response = await super().request(*given, **named)
+        reach("after ask")
+        return response
