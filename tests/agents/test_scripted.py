@@ -62,7 +62,7 @@ async def test_a_conversation_takes_the_answer_of_its_turn_in_every_process(answ
     assert again.read(last.message) == FinalAnswer(answer)
 
 
-async def test_a_script_without_a_further_turn_says_so() -> None:
+async def test_a_script_without_a_further_turn_fails() -> None:
     session = ScriptedAgent([]).converse(Ask(), [])
     with pytest.raises(AgentError, match="has 0 answers, and this is call number 1"):
         await session.request([session.prompt("go")], may_call=True, meter=None, on_text=None)

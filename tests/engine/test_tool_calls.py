@@ -1,4 +1,4 @@
-"""Every tool call goes through one gate: what goes back to the model, what is announced, what is in doubt."""
+"""Every tool call passes one gate, which decides about its answer, its announcement and its doubt."""
 
 from __future__ import annotations
 
@@ -169,3 +169,13 @@ async def test_after_a_crash_only_an_effect_that_cannot_be_repeated_asks_a_human
     assert result.status is (RunStatus.PAUSED if asks else RunStatus.COMPLETED)
     assert len(keys) == (1 if asks else 2)
     assert len(set(keys)) == 1
+
+
+async def test_a_tool_that_needs_a_key_fails_a_step_without_enforcement(store: StateStore) -> None:
+    def pay(amount: int, idempotency_key: str) -> str:
+        raise AssertionError("not called")
+
+    failed = await start(talk([calls(("pay", {"amount": 5})), "done"], tools=[pay]), store, "go")
+    assert failed.error is not None
+    assert failed.error.code == "FLJ300"
+    assert "takes `idempotency_key`, which it gets only with `enforce_idempotency`" in failed.error.message

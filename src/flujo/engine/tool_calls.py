@@ -25,6 +25,7 @@ from flujo.engine.failed_calls import Verdict, verdict
 from flujo.engine.idempotent_calls import REPEATABLE
 from flujo.engine.journal import described, foreign_text
 from flujo.exceptions import (
+    AgentError,
     ArgumentsRejected,
     BudgetError,
     ControlSignal,
@@ -132,10 +133,17 @@ class ToolGate:
             return f"there is no tool `{call.name}`" + (f"; the tools are {names}" if names else "")
         if not isinstance(call.arguments, dict):
             return "its arguments are not a JSON object"
-        ask = Ask(arguments=call.arguments, resources=frame.run.resources, idempotency_key="")
+        key = "" if self._is_enforced else None
+        ask = Ask(arguments=call.arguments, resources=frame.run.resources, idempotency_key=key)
         try:
             tool.check_arguments(ask)
         except ArgumentsRejected as error:
+            if error.parameter == "idempotency_key":
+                raise AgentError(
+                    f"step {self._name!r}: its tool `{tool.target}` takes `idempotency_key`, which it gets "
+                    "only with `enforce_idempotency`",
+                    hint="add `enforce_idempotency: true`, or give the parameter a default",
+                ) from None
             if error.parameter == "resources":
                 raise
             return error.message

@@ -297,3 +297,42 @@ async def test_a_changed_agent_does_not_continue_a_conversation_unless_the_chang
     agents = [entry for entry in await store.entries(RUN) if entry.kind is EntryKind.DECISION]
     assert [entry.attempt for entry in agents] == [1, 2]
     assert detail(agents[1]) == {"accepted": ["output_schema", "tool other"]}
+
+
+async def test_the_bytes_of_a_turn_do_not_grow_and_a_resume_repeats_no_turn(store: StateStore) -> None:
+    """A hundred turns: entry by entry as large as the first ones, and read once."""
+    turns, asked = 100, list[int]()
+    is_down = [True]
+
+    def script(ask: Ask) -> Any:
+        turn = sum(message["kind"] == "response" for message in ask.data)
+        asked.append(turn)
+        if turn == turns - 1 and is_down:
+            return ModelUnavailable("down")
+        return "done" if turn == turns else calls(("add", {"a": 1000 + turn, "b": 1}))
+
+    tree = talk(script, max_turns=turns + 1)
+    assert (await start(tree, store, "go")).status is RunStatus.FAILED
+    is_down.clear()
+    asked.clear()
+    assert (await resume(tree, store, retry_failed=True)).output == "done"
+    assert asked == [turns - 1, turns]
+    sizes = {
+        path: len(entry.input or b"") + len(entry.output or b"") + len(entry.detail or b"")
+        for path, entry in (await entries(store)).items()
+    }
+    middle = [sizes[f"research/turn[{number}]"] for number in range(10, turns)]
+    assert max(middle) - min(middle) <= 2, "only the number of digits differs"
+
+
+async def test_a_response_is_committed_before_its_tools_are_called(store: StateStore) -> None:
+    committed: list[set[str]] = []
+
+    async def look() -> str:
+        committed.append(set(await entries(store)))
+        return "seen"
+
+    script = [calls(("look", {})), calls(("look", {})), "done"]
+    assert (await start(talk(script, tools=[look]), store, "go")).output == "done"
+    assert "research/turn[0]" in committed[0]
+    assert {"research/turn[0]/tool[0]", "research/turn[1]"} <= committed[1]
