@@ -17,8 +17,11 @@ from flujo.domain.values import CallableRef, Value, Valued
 
 AtLimit = Literal["fail", "finish", "pause"]
 
+Conversing = AgentSpec | CallableRef | ConversingAgent
+"""An agent that works in turns."""
 
-def _conversing(given: AgentSpec | CallableRef | ConversingAgent, where: str) -> AgentSpec | CallableRef:
+
+def _conversing(given: Conversing, where: str) -> AgentSpec | CallableRef:
     if isinstance(given, CallableRef | ConversingAgent):
         return values.callable_ref(given, where, takes="an `AgentSpec`")
     return values.instance(AgentSpec)(given, where)
@@ -31,7 +34,7 @@ class GranularStep(BaseStep[In, Out]):
     kind: ClassVar[str] = "granular"
     records_inside: ClassVar[bool] = True
 
-    agent: Takes[AgentSpec | CallableRef | ConversingAgent, AgentSpec | CallableRef] = takes(_conversing)
+    agent: Takes[Conversing, AgentSpec | CallableRef] = takes(_conversing)
     """The agent, with its tools."""
     _: KW_ONLY
     input: Takes[Valued, Value] = takes(values.value, default=None)

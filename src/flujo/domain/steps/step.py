@@ -14,7 +14,7 @@ from flujo.domain.agents import AgentSpec
 from flujo.domain.arguments import Node, Takes, node, takes
 from flujo.domain.pipeline import NO_ITEMS, BaseStep, Effect, In, InDoubt, Out, Pipeline
 from flujo.domain.steps.arguments import Answerer, Callables, fallback, fallback_body
-from flujo.domain.steps.granular import GranularStep
+from flujo.domain.steps.granular import Conversing, GranularStep
 from flujo.domain.values import CallableRef, Value, Valued
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Step(BaseStep[In, Out]):
         return usual if self.fallback is None else {**usual, "fell_back": False}
 
     @staticmethod
-    def granular(name: str, agent: AgentSpec, **keys: Any) -> GranularStep:
+    def granular(name: str, agent: Conversing, **keys: Any) -> GranularStep:
         """Return a `GranularStep`."""
         return GranularStep(name, agent, **keys)
 

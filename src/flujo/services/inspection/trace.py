@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical, paths
 from flujo.domain.journal import CACHE_MISS, Entry, EntryKind, EntryStatus, ErrorInfo
 from flujo.domain.paths import ROOT, StepPath, parent
-from flujo.domain.steps import GranularStep
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.wording import did_you_mean
 from flujo.exceptions import SettingsError
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from flujo.domain.store import JournalSource
 
 
+_CONVERSATION = "granular"
+"""The kind of a step whose decision is its agent."""
 _OF_TURNS = ("turn", "tool")
 """The kinds of the entries of a conversation, which are the names of the groups around them as well."""
 
@@ -199,7 +200,7 @@ def _record(node: TraceNode, entry: Entry) -> None:
     detail = canonical.decode(entry.detail) if entry.detail else {}
     if "asked" in detail:
         node.answered.append((detail["asked"], detail["model"]))
-    if entry.kind is EntryKind.DECISION and entry.fingerprint == GranularStep.kind and entry.attempt > 0:
+    if entry.kind is EntryKind.DECISION and entry.fingerprint == _CONVERSATION and entry.attempt > 0:
         node.kind, node.agent = entry.fingerprint, canonical.decode(entry.output or b"{}")
         return
     if entry.kind is EntryKind.DECISION:
