@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain import canonical, merge
+from flujo.domain import merge
+from flujo.domain.fast_dataclass import record
 from flujo.domain.outcomes import Aborted, Failure, Paused, Success
 from flujo.engine.journal import error_info
 from flujo.engine.places import Place, Places
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 _WITHOUT_PRICE = (PriceUnknown.code, AnswerUnbounded.code)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Branch:
     """One of the concurrent bodies."""
 
@@ -46,7 +47,7 @@ class Branch:
     names: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class BranchResult:
     """The outcome of a branch, and its patch since the fork."""
 
@@ -188,7 +189,8 @@ async def _arrive(frame: Frame, kind: str, branch: Branch, run_body: RunBody, pl
         outcome = await run_body(branch.body, inner)
         if isinstance(outcome, Success):
             try:
-                inner.append_done(branch.path, kind, canonical.encode(outcome.output), fork, {})
+                output = inner.encoded(outcome.output, f"a value of `{branch.path}`")
+                inner.append_done(branch.path, kind, output, fork, {})
             except EngineError as error:
                 outcome = Failure(error_info(error, branch.path), error)
     return BranchResult(branch.name, outcome, merge.diff(fork, inner.scope.tree))

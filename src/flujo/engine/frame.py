@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from flujo.domain import canonical, merge
 from flujo.domain.agents import Ask
+from flujo.domain.fast_dataclass import constructor
 from flujo.domain.paths import ROOT, StepPath, child
 from flujo.domain.steps import CallableRef, Expr, Text
 from flujo.engine.foreign_code import Call, Wish
@@ -190,7 +191,7 @@ class Frame:
 
     def inside(self, path: StepPath, *, previous: Any, names: Mapping[str, Any] | None = None) -> Frame:
         """Return the frame of a body of this frame's step at `path`."""
-        return Frame(
+        return new_frame(
             self.run,
             self.scope,
             self.input,
@@ -324,6 +325,10 @@ class Frame:
                     value = canonical.normalise(reply.output, what=f"`save.{name}` of step {step.name!r}")
             patch.append(["append", [name], [value]] if save.append else ["set", [name], value])
         return patch
+
+
+new_frame = constructor(Frame)
+"""Creates `Frame`."""
 
 
 async def _sent(sink: Sink, event: Event) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical, merge
 from flujo.domain.acts import Verb
 from flujo.domain.executor import CodeExit
-from flujo.domain.journal import Entry, EntryKind, EntryStatus, ErrorInfo
+from flujo.domain.journal import Entry, EntryKind, EntryStatus, ErrorInfo, new_entry
 from flujo.domain.ledger import Hold, HoldState
 from flujo.domain.outcomes import Success
 from flujo.domain.paths import ROOT, StepPath, is_inside
@@ -264,7 +264,7 @@ class Journal:
         """Append the completion of a composite or of one iteration: its output and its net patch."""
         failed = self.attempts(path, EntryKind.DONE)
         self.append_deferred(
-            Entry(
+            new_entry(
                 path=path,
                 kind=EntryKind.DONE,
                 attempt=failed[-1].attempt + 1 if failed else 1,
