@@ -82,7 +82,6 @@ COVERED_BY = {
     "domain/context_references.py": "services/binding/test_blob_references.py",
     "domain/events.py": "governance/test_events.py",
     "domain/executor.py": "agents/test_thread_pool.py",
-    "domain/fast_dataclass.py": "typing/test_typing.py",
     "domain/ledger.py": "engine/test_budget.py",
     "domain/models.py": "services/binding/test_lazy_context.py",
     "domain/outcomes.py": "engine/test_interpreter.py",

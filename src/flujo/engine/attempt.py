@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain import canonical
 from flujo.domain.fast_dataclass import constructor
 from flujo.domain.journal import EntryKind
 from flujo.domain.usage import NOTHING, Usage
@@ -67,12 +66,6 @@ class Attempt:
     def note(self, detail: dict[str, Any]) -> None:
         """Add to the detail of the attempt's entry."""
         self.detail, self.usual_detail = {**(self.detail or {}), **detail}, None
-
-    def encoded_detail(self) -> bytes | None:
-        """Return the detail of the entry as JSON."""
-        if self.usual_detail is not None:
-            return self.usual_detail
-        return canonical.encode(self.detail) if self.detail else None
 
 
 new_attempt = constructor(Attempt)

@@ -24,7 +24,7 @@ from flujo.engine.places import without_place
 from flujo.exceptions import ModelUnavailable, PausedException, PipelineAbortSignal, UsageLimitExceeded
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from flujo.domain.paths import StepPath
     from flujo.domain.steps import BaseStep
@@ -143,7 +143,7 @@ async def settle(attempt: Attempt) -> Success:
             output=output,
             patch=written,
             usage=attempt.usage,
-            detail=attempt.encoded_detail(),
+            detail=attempt.usual_detail or _encoded_detail(attempt.detail),
             started_at=attempt.started_at,
             ended_at=frame.run.clock.now(),
         ),
@@ -213,8 +213,12 @@ def _failed(attempt: Attempt, failure: ErrorInfo, cause: BaseException) -> Entry
         status=EntryStatus.FAILED,
         error=canonical.encode(failure.to_json()),
         usage=used,
-        detail=canonical.encode(detail) if detail else None,
+        detail=_encoded_detail(detail),
     )
+
+
+def _encoded_detail(detail: Mapping[str, Any] | None) -> bytes | None:
+    return canonical.encode(detail) if detail else None
 
 
 def _entry(attempt: Attempt, **more: Any) -> Entry:
