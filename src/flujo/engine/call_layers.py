@@ -48,8 +48,13 @@ class LeafCall:
         """Whether each call is announced in the journal before it is made."""
         self.layers = tuple(layer.prepare for layer in LAYERS if layer.is_needed(step, binding))
         self.detail = {"agent": who.name} if isinstance(who, AgentSpec) else {"call": who.target}
-        """The detail of each attempt's entry; it is not changed."""
-        self.encoded_detail = canonical.encode(self.detail)
+        """The detail of each attempt's entry."""
+        self.encoded_detail: bytes | None = canonical.encode(self.detail)
+        """The detail as JSON, while it is that of every call of the step."""
+
+    def describe(self, detail: dict[str, Any]) -> None:
+        """Set the detail of this one call; it may be filled in until the call has its answer."""
+        self.detail, self.encoded_detail = detail, None
 
 
 def _budget(_: LeafCall, attempt: Attempt) -> None:

@@ -110,7 +110,7 @@ class ToolGate:
         tool = None if refusal else self._tools[call.name]
         delivery = _Delivery(call, tool, refusal)
         leaf = leaf_of(self._leaf_step(call, tool), delivery)
-        leaf.detail = delivery.detail
+        leaf.describe(delivery.detail)
         budget, *others = leaf.layers
         leaf.layers = (budget, delivery.begin, *others)
         outcome = await perform(leaf, frame, path)

@@ -166,7 +166,7 @@ class _Conversation:
         sent = [news, self._session.last(self._step.max_turns)] if is_last else [news]
         leaf = leaf_of(self._turn_step, Request(self._session, may_call=not is_last))
         if reason is not None:
-            leaf.detail = {**leaf.detail, "again": reason}
+            leaf.describe({**leaf.detail, "again": reason})
         outcome = await self._told(path, leaf.step.kind, perform(leaf, self._inside(path, sent), path))
         if isinstance(outcome, Success):
             self._turns += 1

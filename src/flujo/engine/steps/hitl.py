@@ -60,7 +60,8 @@ async def _too_late(step: HumanInTheLoopStep, frame: Frame, asked: Pause) -> Ste
         if step.answer_schema is not None:
             what = f"`on_deadline` of step {step.name!r}"
             answer = frame.run.binding.schema(step.answer_schema).check(answer, what=what)
-        attempt.output, attempt.detail = answer, {"deadline": "passed"}
+        attempt.output = answer
+        attempt.note({"deadline": "passed"})
         return await settle(attempt)
     failed = frame.run.journal.attempts(asked.pause_id, EntryKind.ANSWER)
     if failed and failed[-1].started_at == asked.asked_at:
