@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+import warm
 from durability.prefork_gunicorn import LEAVING, READY, workers
 from flujo import TaskClient
 
@@ -45,11 +45,11 @@ def on_databases(first: str, *kinds: str) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def serving(*command: str, errors: Path) -> Iterator[subprocess.Popen[bytes]]:
+def serving(*command: str, errors: Path) -> Iterator[warm.Popen]:
     """Start a server that forks; at the end, kill it and its children. A failure shows what the server has written."""
     with (
         errors.open("wb") as stderr,
-        subprocess.Popen(
+        warm.Popen(
             [sys.executable, "-m", *command], stdout=stderr, stderr=stderr, start_new_session=True
         ) as process,
     ):
@@ -74,7 +74,7 @@ def folder(store_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         yield Path(made)
 
 
-def wait_until_it_listens(path: Path, server: subprocess.Popen[bytes]) -> None:
+def wait_until_it_listens(path: Path, server: warm.Popen) -> None:
     """Wait for the socket of a server that is starting."""
     with socket.socket(socket.AF_UNIX) as connection:
         while connection.connect_ex(str(path)):
@@ -82,7 +82,7 @@ def wait_until_it_listens(path: Path, server: subprocess.Popen[bytes]) -> None:
             time.sleep(0.05)
 
 
-def wait_for_every_worker(log: Path, server: subprocess.Popen[bytes]) -> None:
+def wait_for_every_worker(log: Path, server: warm.Popen) -> None:
     """Wait for the workers that replace those at their limit, because gunicorn cannot stop one that is starting."""
     while (written := log.read_text("utf-8")).count(READY) - written.count(LEAVING) < workers:
         assert server.poll() is None
@@ -147,7 +147,7 @@ def test_tasks_of_celery_use_the_runner_of_the_worker_that_forked_their_process(
     command = ["celery", "-A", "durability.prefork_tasks", "worker", *pool, *quick]
     with serving(*command, errors=errors) as server:
         sender = [sys.executable, "-m", "durability.prefork_tasks", str(TASKS)]
-        sent = subprocess.run(sender, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        sent = warm.run(sender, capture_output=True, timeout=LIMIT_S)
         server.terminate()
         server.wait(LIMIT_S)
     written = errors.read_text("utf-8")

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import warm
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -97,10 +99,8 @@ def verdict(arguments: list[Any], *, is_recorded: bool) -> str:
 def world(folder: Path) -> Iterator[World]:
     """Start the world; it stops when the test ends for any reason."""
     command = [sys.executable, __file__, str(folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        assert server.stdout.readline() == b"ready\n"
+    with warm.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdout.readline() == "ready\n"
         yield World(folder)
         server.stdin.close()
 
