@@ -29,6 +29,8 @@ SAMPLE = [
     *product(["postgres"], POLICIES, ["drop"]),
     *product(["sqlite"], ["pause"], MODES[1:]),
 ]
+RUNS = [*product(["sqlite"], SHAPES), *product(["postgres"], list(SHAPES)[:: 1 if EVERY else 2])]
+"""The database and the shape of the run; a shape meets the same crash points on both."""
 CALLS = [*product(["sqlite", "postgres"], POLICIES, MODES)] if EVERY else SAMPLE
 """The database, the `in_doubt` of the steps, and the reply of the world to a call."""
 
@@ -36,7 +38,7 @@ pytestmark = pytest.mark.timeout(3600)
 
 
 @pytest.mark.guarantee("G1", "G2", "G8")
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("store_uri", "shape"), RUNS, indirect=["store_uri"])
 def test_a_run_killed_at_any_point_resumes_to_the_same_result(
     shape: str, store_uri: str, tmp_path: Path, outside: World, evidence: Evidence
 ) -> None:
