@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from durability.conftest import Evidence
 
 HERE = Path(__file__).parent
-EVERY = int(os.environ.get("FLUJO_CRASH_EVERY", "0")) or 29
+EVERY = int(os.environ.get("FLUJO_CRASH_EVERY", "0")) or 59
 """Kill at each n-th statement; `make soak` takes every one."""
 
 
