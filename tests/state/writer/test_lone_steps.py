@@ -536,4 +536,5 @@ async def test_in_every_order_each_step_is_written_once_before_it_is_acknowledge
             schedules, lone, choices = schedules + 1, lone + turns.lone, following(taken)
     assert lone > schedules / 2
     writer._started = False
+    writer._disconnect()
     await store.aclose()
