@@ -222,7 +222,7 @@ def _lines_of(message: Any) -> Iterator[tuple[str, str]]:
                 yield "calls", f"{name} {_value(part.get('args') or {}, _WIDTH * 10)}"
             case {"part_kind": "tool-return", "tool_name": name}:
                 yield "result", f"{name}: {_value(part.get('content'), _WIDTH * 10)}"
-            case {"part_kind": kind, "content": str(content)} if content:
+            case {"part_kind": str(kind), "content": str(content)} if content:
                 yield _OF_PARTS.get(kind, kind), content
             case _:
                 pass

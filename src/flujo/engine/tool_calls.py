@@ -83,7 +83,7 @@ class ToolGate:
         self._name = name
         self._tools = tools
         self._is_enforced = is_enforced
-        self._in_doubt = in_doubt
+        self._in_doubt: InDoubt = in_doubt
         self._config = StepConfig(durability=config.durability)
 
     def takes_turns(self, calls: tuple[ToolCall, ...]) -> bool:
@@ -152,12 +152,13 @@ class ToolGate:
     def _leaf_step(self, call: ToolCall, tool: Tool | None) -> ToolCallStep:
         # A step declares `in_doubt` for all its tools, and some of them may be called again without harm.
         is_repeatable = tool is not None and tool.effect in REPEATABLE
+        in_doubt: InDoubt = "retry_same_key" if is_repeatable else self._in_doubt
         return ToolCallStep(
             self._name,
             CallableRef(call.name if tool is None else tool.target),
             effect="unsafe" if tool is None else tool.effect,
             enforce_idempotency=tool is not None and self._is_enforced,
-            in_doubt="retry_same_key" if is_repeatable else self._in_doubt,
+            in_doubt=in_doubt,
             config=self._config,
         )
 

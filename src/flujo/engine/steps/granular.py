@@ -308,13 +308,14 @@ class _Conversation:
         """Take over what the recorded turns left: their counts, and the writes of tools to the context."""
         takes_context = any(each.wants_context for each in self._session.tools.values())
         for number, entry in enumerate(turns):
-            self._turns, self._response = number + 1, canonical.decode(entry.output or b"null")
+            response = canonical.decode(entry.output or b"null")
+            self._turns, self._response = number + 1, response
             detail = canonical.decode(entry.detail) if entry.detail else {}
             self._rejected += "again" in detail and entry.seq > self._frame.since
             if number == len(turns) - 1:
                 break  # its calls may be unfinished
             try:
-                reading = self._session.read(self._response)
+                reading = self._session.read(response)
             except OutputRejected:
                 continue
             if isinstance(reading, ToolCalls):
