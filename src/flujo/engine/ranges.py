@@ -23,13 +23,27 @@ if TYPE_CHECKING:
 
     from flujo.domain import merge
     from flujo.domain.paths import StepPath
-    from flujo.domain.steps import MapStep
+    from flujo.domain.steps import BaseStep, Keep, OnError
     from flujo.engine.fanout import BranchResult
     from flujo.engine.frame import Frame
 
 
 MAX_BYTES = 64 * 1024 * 1024
 """The greatest output of a range. Larger outputs stay in the entries of the items only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """What a map does with the results of its items."""
+
+    keep: Keep
+    on_error: OnError
+    merges: bool
+    """Whether it merges the writes of its items to the context."""
+
+    def to_json(self) -> list[Any]:
+        """Return on what the contents of a range depend besides its items."""
+        return [self.keep, self.on_error, self.merges]
 
 
 @dataclass(slots=True)
@@ -53,14 +67,14 @@ class _Open:
 class Ranges:
     """The results of one map in one execution; the map's items call it as they begin and end."""
 
-    def __init__(self, step: MapStep, frame: Frame, path: StepPath) -> None:
+    def __init__(self, step: BaseStep, keeping: Keeping, frame: Frame, path: StepPath, *, ahead: int) -> None:
         self.length = frame.run.range_length
-        self.ahead = step.max_concurrency
+        self.ahead = ahead
         """How many items of an iterator are read and recorded at once."""
         self._step = step
         self._frame = frame
         self._path = path
-        self._merges = step.merge != "no_merge"
+        self._keeping = keeping
         self._recorded: dict[int, Entry] = {}
         """The newest entry of each range, by its first item."""
         self._kept: dict[int, Kept] = {}
@@ -84,7 +98,7 @@ class Ranges:
             return False
         detail = canonical.decode(entry.detail)
         is_retried = detail["failed"] > 0 and entry.seq <= self._frame.since
-        return detail["keeps"] == self._keeps() and not is_retried
+        return detail["keeps"] == self._keeping.to_json() and not is_retried
 
     def take(self, first: int, items: Sequence[Any] | None) -> None:
         """Take the recorded results of the range that begins with `first`.
@@ -137,7 +151,11 @@ class Ranges:
     def _append(self, first: int, here: _Open) -> None:
         journal, now = self._frame.run.journal, self._frame.run.clock.now()
         kept = self._kept_of(here)
-        detail: dict[str, Any] = {"failed": kept.failed, "keeps": self._keeps(), "items": _digest_of(here)}
+        detail: dict[str, Any] = {
+            "failed": kept.failed,
+            "keeps": self._keeping.to_json(),
+            "items": _digest_of(here),
+        }
         if kept.patches:
             detail["patches"] = kept.patches
         output = canonical.encode(kept.output)
@@ -165,7 +183,7 @@ class Ranges:
         """Return whether an item has not ended, or its failure may stop the map."""
         if result.ok:
             return False
-        skips = isinstance(result.outcome, Failure) and self._step.on_error != "fail"
+        skips = isinstance(result.outcome, Failure) and self._keeping.on_error != "fail"
         return not skips or is_without_price(result.outcome) or leaves_doubt(result.outcome)
 
     # After the items ----------------------------------------------------------------------------------------
@@ -188,23 +206,19 @@ class Ranges:
         return every
 
     def _kept_of(self, here: _Open) -> Kept:
-        kept = Kept()
+        kept, keep = Kept(), self._keeping.keep
         for index in sorted(here.results):
             result = here.results[index]
             kept.failed += not result.ok
-            if self._merges and result.ok and result.patch:
+            if self._keeping.merges and result.ok and result.patch:
                 kept.patches[result.name] = result.patch
-            if self._step.keep == "none" or (self._step.keep == "failed" and result.ok):
+            if keep == "none" or (keep == "failed" and result.ok):
                 continue
-            if self._step.on_error == "collect" or self._step.keep == "failed":
+            if keep == "failed" or self._keeping.on_error == "collect":
                 kept.output.append({"index": index, "item": here.items[index], **result.collected()})
             elif result.ok:
                 kept.output.append(result.output)
         return kept
-
-    def _keeps(self) -> list[Any]:
-        """Return on what the contents of a range depend besides its items."""
-        return [self._step.keep, self._step.on_error, self._merges]
 
 
 def _digest_of(here: _Open) -> str:

@@ -11,7 +11,7 @@ from flujo.domain.steps import CallableRef
 from flujo.engine.branches import come_out, merge_into
 from flujo.engine.decisions import decide_items
 from flujo.engine.fanout import Branch, doubt_among, run_each, stopped_by
-from flujo.engine.ranges import Ranges
+from flujo.engine.ranges import Keeping, Ranges
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -30,7 +30,8 @@ async def run(step: MapStep, frame: Frame, path: StepPath, run_body: RunBody) ->
         JournalConflict: `over` gives other items than before the run was resumed.
         MergeConflict: two items wrote one field of the context and `merge` does not decide.
     """
-    ranges = Ranges(step, frame, path)
+    keeping = Keeping(step.keep, step.on_error, merges=step.merge != "no_merge")
+    ranges = Ranges(step, keeping, frame, path, ahead=step.max_concurrency)
     await ranges.load()
 
     async def branches() -> AsyncGenerator[Branch, None]:
