@@ -66,7 +66,7 @@ def test_a_run_killed_while_its_event_loop_commits_resumes_to_the_same_result(
 def test_a_call_is_made_at_most_once_per_key_and_its_outcome_is_never_guessed(
     policy: str, mode: str, store_uri: str, tmp_path: Path, outside: World, evidence: Evidence
 ) -> None:
-    every = EVERY or 47
+    every = EVERY or 97
     first = 1 + 5 * (POLICIES.index(policy) + len(POLICIES) * MODES.index(mode)) % every
     _enumerated("crash_effects.py", [policy, mode, store_uri, str(tmp_path)], every, first, evidence)
     assert outside.effects(), "at least one payment was made"
