@@ -28,9 +28,9 @@ class Scope:
     """By step name, the schema of `steps.NAME`."""
     names: Mapping[str, Schema] = field(default_factory=dict)
     """Further names: `loop` in a loop, `item` and `index` in a map."""
-    places: Growing[Path] = field(default_factory=Growing)
+    places: Growing[Path] = field(default_factory=Growing["Path"])
     """The place of each of `steps`."""
-    perhaps: Growing[Path | None] = field(default_factory=Growing)
+    perhaps: Growing[Path | None] = field(default_factory=Growing["Path | None"])
     """The steps of a state machine that may not have run yet, with their places; None once they have run."""
     is_open: bool = False
     """Whether names are missing because a step could not be read, so no name counts as unknown."""
