@@ -33,7 +33,8 @@ GUARANTEES = {
         "A step that was reported as completed never runs again.",
         "`kill -9` before and after every statement, commit and outside call, also of the recovery; killed and frozen workers; "
         "deploys, also to a service that has another version of its blueprint; step code that raises any exception or swallows its "
-        "cancellation",
+        "cancellation; kills between the turns and tool calls of a conversation, and of its event loop while it commits; other items of a "
+        "map, or another agent of a conversation, on resume",
         "A step whose result was not committed when its process died runs again, unless it has `enforce_idempotency` (G3).",
     ),
     "G2": Guarantee(
@@ -97,7 +98,7 @@ GUARANTEES = {
     ),
     "G13": Guarantee(
         "An unavailable database fails no run: retries are bounded, the error is typed, and the run can be resumed.",
-        "a restarted server, cut connections, locked files",
+        "a restarted server, cut connections, locked files, also while an event loop commits a lone step",
     ),
     "G14": Guarantee(
         "A full disk is a typed error; nothing is partly written, and the run continues when there is space.",
