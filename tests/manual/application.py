@@ -109,6 +109,7 @@ def main() -> None:
     lifecycle.adapter = lifecycle.FlujoAdapter()
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
+        listening.listen(1024)  # from here on, connections wait until they are accepted
         print(listening.getsockname()[1], flush=True)  # noqa: T201 - to the test
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE_S)
         uvicorn.Server(config).run(sockets=[listening])
