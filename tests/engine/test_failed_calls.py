@@ -22,6 +22,7 @@ import sqlalchemy as sa
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from durability import payments
 from durability.payments import (
     ACTS,
     CLIENTS,
@@ -98,7 +99,10 @@ async def test_a_call_is_not_sent_when_the_client_cannot_connect(client: str) ->
 
 
 @pytest.mark.parametrize("client", [name for name in CLIENTS if name != "urllib"])
-async def test_a_call_is_not_sent_when_connecting_takes_too_long(client: str) -> None:
+async def test_a_call_is_not_sent_when_connecting_takes_too_long(
+    client: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(payments, "CONNECT_S", 0.4)
     with deaf_url() as url:
         error = await failure(client, url)
     assert verdict(error) is NOT_SENT, repr(error)
