@@ -64,10 +64,15 @@ shutil.rmtree(folder, ignore_errors=True)
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Keep the collected tests out of garbage collection: they live to the end, and there are thousands."""
+    """Keep the collected tests out of garbage collection, and collect less often than in a small process.
+
+    The tests live to the end, and there are thousands. What their libraries load lives as long, and a full
+    collection looks at all of it, which takes up to a second.
+    """
     gc.disable()
     result = yield
     gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
     gc.enable()
     return result
 

@@ -216,7 +216,7 @@ def test_a_store_keeps_nothing_of_the_event_loops_that_have_ended(store_uri: str
     async def start(number: int) -> None:
         await store.accept(new_run(f"run-{number}"), {})
 
-    for number in range(10):
+    for number in range(4):
         asyncio.run(start(number))
         gc.collect()
     assert len(_heartbeats()) - others <= 2, "those of the newest loop, and of the one before it"
