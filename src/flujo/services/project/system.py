@@ -9,6 +9,7 @@ import secrets
 import sys
 import time
 from collections import deque
+from functools import cache
 
 from flujo.domain.acts import Actor, Via
 from flujo.domain.journal import RunId
@@ -62,7 +63,7 @@ def actor(by: str | None, via: Via) -> Actor:
     Raises:
         SettingsError: the name is empty, too long, or cannot be printed.
     """
-    name = _user() if by is None else by
+    name = _user(os.getuid() if hasattr(os, "getuid") else None) if by is None else by
     if not name.strip() or not name.isprintable() or len(name) > MAX_BY:
         raise SettingsError(
             f"{name[:MAX_BY]!r} is not a valid actor name",
@@ -71,8 +72,10 @@ def actor(by: str | None, via: Via) -> Actor:
     return Actor(name, via)
 
 
-def _user() -> str:
+@cache
+def _user(uid: int | None) -> str:
+    """Return the name of the user of this process; looking it up takes longer than writing it."""
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):  # a container's user may have a number and no name
-        return f"uid {os.getuid()}" if hasattr(os, "getuid") else "unknown"
+        return "unknown" if uid is None else f"uid {uid}"
