@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -128,3 +129,72 @@ async def test_a_long_tree_collapses_completed_composites() -> None:
     final = err.getvalue().rpartition("long  run")[2]
     assert "many" in final
     assert "[7]" not in final
+
+
+CONVERSATION: list[Event] = [
+    RunStarted(RUN, "research"),
+    StepStarted(path("ask"), "granular"),
+    StepStarted(path("ask/turn[0]"), "turn"),
+    StepEnded(path("ask/turn[0]"), "turn", Success("calls"), 1.0, Usage(30, 2, 1)),
+    StepStarted(path("ask/turn[0]/tool[0]"), "tool", tool="search"),
+    StepEnded(path("ask/turn[0]/tool[0]"), "tool", Success("found"), 0.5),
+    StepStarted(path("ask/turn[1]"), "turn"),
+    StepEnded(path("ask/turn[1]"), "turn", Success("calls"), 2.0, Usage(60, 2, 1)),
+    StepStarted(path("ask/turn[1]/tool[0]"), "tool", tool="search"),
+    StepStarted(path("ask/turn[1]/tool[1]"), "tool", tool="post"),
+    StepEnded(path("ask/turn[1]/tool[1]"), "tool", Success("sent"), 0.25),
+]
+
+
+def drawn(err: Screen) -> str:
+    """Return the last drawing of the tree, as text, without its first line."""
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", err.getvalue()).rpartition("research  ")[2]
+    return "\n".join(line.strip("\r").rstrip() for line in text.split("\n")[1:])
+
+
+async def test_a_terminal_shows_the_running_turn_and_its_tools_by_name() -> None:
+    err, now = Screen(), 100.0
+    shown = LiveTree(Terminal(color=False, err=err), clock=lambda: now)
+    with shown:
+        for event in CONVERSATION:
+            await shown(event)
+        now += 7.0
+        while "7.0s" not in (live := drawn(err)):
+            time.sleep(0.01)  # noqa: ASYNC251 - a thread draws the screen some times a second
+    assert live == snapshot("""\
+⠋ ask                       7.0s
+  ✓ turn 1                  2.0s  62 tokens  $0
+    ⠋ search                7.0s
+    ✓ post                  0.2s\
+""")
+    assert drawn(err) == snapshot("""\
+⠋ ask                       7.0s
+  ✓ turn 0                  1.0s  32 tokens  $0
+    ✓ search                0.5s
+  ✓ turn 1                  2.0s  62 tokens  $0
+    ⠋ search                7.0s
+    ✓ post                  0.2s
+""")
+
+
+async def test_a_resumed_tree_shows_recorded_calls_below_their_turn() -> None:
+    err = Screen()
+    shown = LiveTree(Terminal(color=False, err=err), clock=lambda: 100.0)
+    with shown:
+        await shown(RunStarted(RUN, "research", resumed=True))
+        await shown(StepEnded(path("ask/turn[4]/tool[0]"), "tool", Success("x"), recorded=True))
+        await shown(StepStarted(path("ask/turn[5]"), "turn"))
+    assert drawn(err) == snapshot("""\
+  ask
+    turn 4
+    ✓ tool 0                recorded
+  ⠋ turn 5                  0.0s
+""")
+
+
+async def test_a_pipe_names_the_tool_that_starts() -> None:
+    err = io.StringIO()
+    with PlainLines(Terminal(err=err)) as shown:
+        for event in CONVERSATION[:5]:
+            await shown(event)
+    assert err.getvalue().splitlines()[-1] == snapshot("start   ask/turn[0]/tool[0]  search")

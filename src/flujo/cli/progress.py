@@ -28,6 +28,8 @@ COLLAPSE_BEYOND = 60
 
 _MARKS = {"done": "✓", "kept": "✓", "skipped": "-", "failed": "✗", "waiting": "⏸", "stopped": "■"}
 _STYLES = {"done": "green", "kept": "green dim", "skipped": "dim", "failed": "red", "waiting": "yellow"}
+_COUNTED = ("turn", "tool")
+"""The kinds of what happens inside a conversation; its paths have numbers in place of names."""
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
@@ -89,7 +91,7 @@ class PlainLines:
                 self._say("resume" if event.resumed else "run", f"{event.pipeline}  {event.run_id}")
             case StepStarted():
                 attempt = f"attempt {event.attempt}" if event.attempt > 1 else ""
-                self._step("start", event.path, attempt)
+                self._step("start", event.path, event.tool or "", attempt)
             case StepEnded():
                 self._step(outcome_state(event.outcome, recorded=event.recorded), event.path, *_facts(event))
             case StepRetried():
@@ -139,9 +141,10 @@ def _facts(event: StepEnded) -> Iterator[str]:
 
 @dataclass
 class Node:
-    """A line of the tree: a step, or an iteration or branch of one."""
+    """A line of the tree: a step, or an iteration, branch, turn or tool call of one."""
 
     name: str
+    kind: str = ""
     state: str = ""
     started: float = 0.0
     seconds: float = 0.0
@@ -182,11 +185,12 @@ class LiveTree:
                 verb = "resumed" if event.resumed else "run"
                 self._root.name = f"{event.pipeline}  {verb} {formatting.short_id(event.run_id)}"
             case StepStarted():
-                node = self._node(event.path)
+                node = self._node(event.path, event.kind)
+                node.name = event.tool or node.name
                 node.state, node.started = "running", self._clock()
                 node.note = f"attempt {event.attempt}" if event.attempt > 1 else ""
             case StepEnded():
-                self._end(self._node(event.path), event)
+                self._end(self._node(event.path, event.kind), event)
             case StepRetried():
                 self._node(
                     event.path
@@ -214,11 +218,17 @@ class LiveTree:
             case _:
                 pass
 
-    def _node(self, path: StepPath) -> Node:
-        """Return the node of `path`; adds missing parents, which may have no event of their own."""
+    def _node(self, path: StepPath, kind: str = "") -> Node:
+        """Return the node of `path`; adds missing parents, which may have no event of their own.
+
+        A turn is directly below its step, and a tool call directly below its turn.
+        """
         if path not in self._nodes:
-            above = paths.parent(path)
-            self._nodes[path] = self._node(above).children[path] = Node(paths.name(path).removeprefix(":"))
+            above, name = paths.parent(path), paths.name(path).removeprefix(":")
+            if kind in _COUNTED:
+                above, name = paths.parent(above), f"{kind} {paths.last_count(path)}"
+            upper = self._node(above, "turn" if kind == "tool" else "")
+            self._nodes[path] = upper.children[path] = Node(name, kind)
         return self._nodes[path]
 
     def _render(self) -> RenderableType:
@@ -238,7 +248,8 @@ class LiveTree:
         from rich.text import Text
 
         head = [Text(visible_line(self._root.name), style="bold")] if self._root.name else []
-        steps = [self._line(node, depth) for node, depth in _walk(self._root, collapse=collapse)]
+        nodes = _walk(self._root, collapse=collapse, is_final=self._final)
+        steps = [self._line(node, depth) for node, depth in nodes]
         return [*head, *steps, *([Text(self._fetching, style="cyan")] if self._fetching else [])]
 
     def _line(self, node: Node, depth: int) -> Text:
@@ -262,8 +273,12 @@ class LiveTree:
         return line
 
 
-def _walk(node: Node, *, collapse: bool, depth: int = 0) -> Iterator[tuple[Node, int]]:
-    for child in node.children.values():
+def _walk(node: Node, *, collapse: bool, is_final: bool, depth: int = 0) -> Iterator[tuple[Node, int]]:
+    """Yield the nodes below `node` with their depths; before the end, only the last turn of a step."""
+    last = next(reversed(node.children), None)
+    for path, child in node.children.items():
+        if child.kind == "turn" and path != last and not is_final:
+            continue
         yield child, depth
         if not (collapse and child.state in ("done", "kept")):
-            yield from _walk(child, collapse=collapse, depth=depth + 1)
+            yield from _walk(child, collapse=collapse, is_final=is_final, depth=depth + 1)

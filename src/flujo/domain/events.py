@@ -28,6 +28,8 @@ class StepStarted:
     path: StepPath
     kind: str
     attempt: int = 1
+    tool: str | None = None
+    """The name of the tool, if it is a call that a model has requested."""
 
 
 @record(frozen=True, slots=True)

@@ -196,6 +196,11 @@ class BaseStep(Node, Generic[In, Out]):
         return None
 
     @property
+    def tool(self) -> str | None:
+        """The name of the tool, if the step is a call that a model has requested."""
+        return None
+
+    @property
     def policy(self) -> CachePolicy | None:
         """The cache policy of its answers."""
         return self.cache

@@ -279,7 +279,7 @@ async def retried(
         if not journal.may_begin():
             await journal.renew_lease()
         if frame.run.sink is not None:
-            await frame.tell(StepStarted(path, step.kind, number))
+            await frame.tell(StepStarted(path, step.kind, number, step.tool))
         outcome = await attempt(number)
         if not isinstance(outcome, Failure):
             return outcome

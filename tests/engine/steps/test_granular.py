@@ -8,6 +8,7 @@ import pytest
 
 from engine.talking import RUN, add, calls, context_of, detail, entries, talk, value
 from flujo.domain import canonical
+from flujo.domain.events import StepStarted
 from flujo.domain.journal import EntryKind, EntryStatus
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
@@ -42,6 +43,23 @@ async def test_each_response_and_each_tool_result_is_an_entry(store: StateStore)
     sent = canonical.decode(recorded["research/turn[1]"].input or b"")
     assert [part["content"] for part in sent[0]["parts"]] == [3, 7]
     assert detail(recorded["research"]) == {"stopped": "answer", "tool_calls": 2, "turns": 2}
+
+
+async def test_a_watcher_sees_each_turn_and_each_tool_by_its_name(store: StateStore) -> None:
+    seen: list[Any] = []
+
+    async def sink(event: Any) -> None:
+        if isinstance(event, StepStarted):
+            seen.append((event.path, event.kind, event.tool))
+
+    await start(talk([calls(("add", {"a": 1, "b": 2}), ("nonsense", {})), "three"]), store, "go", sink=sink)
+    assert seen == [
+        ("research", "granular", None),
+        ("research/turn[0]", "turn", None),
+        ("research/turn[0]/tool[0]", "tool", "add"),
+        ("research/turn[0]/tool[1]", "tool", "nonsense"),
+        ("research/turn[1]", "turn", None),
+    ]
 
 
 @pytest.mark.parametrize("stop_at", range(1, 7))

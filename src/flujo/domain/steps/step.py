@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import KW_ONLY
 from functools import cached_property
@@ -156,3 +157,8 @@ class ToolCallStep(Step[In, Out]):
     """A tool of a `granular` step as a leaf of a run; no blueprint has one."""
 
     kind: ClassVar[str] = "tool"
+
+    @property
+    def tool(self) -> str | None:
+        """The function's name, by which its model calls it."""
+        return re.split("[:.]", str(self.call))[-1]

@@ -27,7 +27,7 @@ from flujo.domain.conversations import (
     ToolCalls,
     ToolResult,
 )
-from flujo.domain.events import StepEnded
+from flujo.domain.events import StepEnded, StepStarted
 from flujo.domain.outcomes import Failure, Success
 from flujo.domain.paths import StepPath, child, tool, turn
 from flujo.domain.pipeline import Pipeline
@@ -66,6 +66,7 @@ def work(step: GranularStep, _: Binding, run_body: RunBody) -> Work:
 async def _converse(step: GranularStep, frame: Frame, path: StepPath) -> StepOutcome:
     """Return the answer of the agent, and record the end of the step: its output and its net patch."""
     before = frame.scope.tree
+    await frame.tell(StepStarted(path, step.kind))
     outcome = await (await _Conversation.opened(step, frame, path)).outcome()
     return await finish(step, frame, path, outcome, before) if isinstance(outcome, Success) else outcome
 
