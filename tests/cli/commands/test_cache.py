@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+import printed_commands
 
 if TYPE_CHECKING:
     from cli.conftest import Flujo, Project
@@ -161,6 +164,16 @@ def test_a_step_in_a_map_is_named_with_or_without_its_count(known: Project, fluj
     assert why(flujo, "guests[2]/known")["result"] == "hit"
     for name in ("known", "guests/known"):
         assert [each["result"] for each in why(flujo, name)["lookups"]] == ["miss", "miss", "hit"]
+
+
+def test_the_next_command_shows_the_step(known: Project, flujo: Flujo) -> None:
+    run(known, "each", "--input", "Ada")
+    [following] = printed_commands.commands(flujo("cache", "why", "known").stderr)
+    program, *words = shlex.split(following)
+    assert (program, words[0], words[2]) == ("flujo", "trace", "guests.0/known")
+    shown = flujo(*words)
+    assert shown.exit_code == 0, shown.output
+    assert "Hello Ada" in shown.stdout
 
 
 def test_an_unknown_step_lists_the_cached_ones(known: Project, flujo: Flujo) -> None:

@@ -84,7 +84,8 @@ def _lookup_data(lookup: "Lookup") -> dict[str, Any]:
 
 def _show(terminal: "Terminal", found: "Explanation") -> None:
     from flujo.cli.formatting import short_id
-    from flujo.domain.paths import shown
+    from flujo.domain.commands import command
+    from flujo.domain.paths import for_command_line, shown
 
     lookup, nearest = found.lookup, found.nearest
     terminal.data(f"{shown(lookup.path)}  run {short_id(lookup.run_id)}  {lookup.result}: {found.why}")
@@ -100,6 +101,10 @@ def _show(terminal: "Terminal", found: "Explanation") -> None:
     if len(found.all) > 1:
         hits = sum(each.result == "hit" for each in found.all)
         terminal.say(f"the run looked {len(found.all)} times for an answer of this step: {hits} hits")
+    terminal.next(
+        command("flujo", "trace", short_id(lookup.run_id), for_command_line(lookup.path)),
+        "show the step's input and output",
+    )
 
 
 def _rows(found: "Explanation") -> list[dict[str, str]]:
