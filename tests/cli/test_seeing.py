@@ -34,6 +34,15 @@ steps:
       - {name: drop, call: skills.work:note, with: {text: "no"}, when: "true"}
 """
 
+CHAT = """\
+version: "1"
+name: chat
+agents:
+  clerk: {model: "openai:gpt-5-mini", tools: ["skills.work:note"]}
+steps:
+  - {kind: granular, name: talk, agent: clerk, max_turns: 4, fallback: {call: skills.work:note, with: {text: a}}}
+"""
+
 
 def test_a_blueprint_is_drawn_as_a_tree_on_the_terminal(flujo: Flujo, project: Project) -> None:
     project.blueprint("review", REVIEW)
@@ -60,6 +69,23 @@ def test_a_drawing_goes_to_stdout_or_into_a_file(flujo: Flujo, project: Project)
     assert (written.stdout, written.stderr) == ("", "wrote review.mmd\n")
     assert (project.root / "review.mmd").read_text("utf-8") == drawn.stdout
     assert flujo("graph", "review", "--format", "dot").stdout.startswith('digraph "review" {')
+
+
+def test_a_drawing_shows_the_tools_of_an_agent_and_its_limits(flujo: Flujo, project: Project) -> None:
+    project.blueprint("chat", CHAT)
+    assert flujo("graph", "chat").stdout == snapshot("""\
+chat
+└─ talk [granular]    asks clerk (openai:gpt-5-mini; tools: note) in turns
+   │                  tool note: unsafe, not declared
+   │                  at most 4 turns, then it fails
+   │                  at most 10 tool calls at a time
+   └─ when it fails:
+      └─ fallback     calls skills.work:note
+""")
+    assert "tool note: unsafe, not declared<br/>at most 4 turns" in (
+        flujo("graph", "chat", "--format", "mermaid").stdout
+    )
+    assert "\\ntool note: unsafe" in flujo("graph", "chat", "--format", "dot").stdout
 
 
 def test_a_tree_goes_into_no_file(flujo: Flujo) -> None:

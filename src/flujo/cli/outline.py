@@ -8,7 +8,7 @@ from flujo.cli import formatting
 from flujo.domain.pipeline import FALLBACK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from flujo.cli.terminal import Terminal
     from flujo.domain.pipeline import BaseStep, Pipeline
@@ -16,18 +16,22 @@ if TYPE_CHECKING:
 _WIDTH = 60
 
 
-def show_outline(terminal: Terminal, pipeline: Pipeline, *, unfold: bool) -> None:
-    """Write the tree to stdout; `unfold` expands imported blueprints."""
+def show_outline(
+    terminal: Terminal, pipeline: Pipeline, *, unfold: bool, notes: Callable[[BaseStep], Iterable[str]]
+) -> None:
+    """Write the tree to stdout; `unfold` expands imported blueprints, `notes` returns lines about a step."""
     title = f"  {formatting.brief(pipeline.description)}" if pipeline.description else ""
     terminal.data(terminal.styled(pipeline.name, "bold", to=terminal.out) + title)
-    lines = list(_body(pipeline, "", unfold=unfold))
+    lines = list(_body(pipeline, "", unfold=unfold, notes=notes))
     width = max((len(left) for left, _ in lines), default=0)
     for left, right in lines:
         detail = terminal.styled(formatting.brief(right, _WIDTH * 2), "dim", to=terminal.out) if right else ""
         terminal.data(f"{left:<{min(width, _WIDTH)}}  {detail}".rstrip())
 
 
-def _body(body: Pipeline, indent: str, *, unfold: bool) -> Iterator[tuple[str, str]]:
+def _body(
+    body: Pipeline, indent: str, *, unfold: bool, notes: Callable[[BaseStep], Iterable[str]]
+) -> Iterator[tuple[str, str]]:
     for step in body.steps:
         last = step is body.steps[-1]
         kind = "" if step.kind == "step" else f" [{step.kind}]"
@@ -35,13 +39,14 @@ def _body(body: Pipeline, indent: str, *, unfold: bool) -> Iterator[tuple[str, s
         yield f"{indent}{'└─ ' if last else '├─ '}{step.name}{kind}", step.summary() + when
         inner = indent + ("   " if last else "│  ")
         branches = list(_branches(step, unfold=unfold))
+        yield from ((f"{inner}{'│  ' if branches else '   '}", note) for note in notes(step))
         for label, detail, branch in branches:
             end = label == branches[-1][0]
             if not label:
-                yield from _body(branch, inner, unfold=unfold)
+                yield from _body(branch, inner, unfold=unfold, notes=notes)
                 continue
             yield f"{inner}{'└─ ' if end else '├─ '}{label}:", detail
-            yield from _body(branch, inner + ("   " if end else "│  "), unfold=unfold)
+            yield from _body(branch, inner + ("   " if end else "│  "), unfold=unfold, notes=notes)
 
 
 def _branches(step: BaseStep, *, unfold: bool) -> Iterator[tuple[str, str, Pipeline]]:

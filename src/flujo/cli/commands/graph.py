@@ -1,6 +1,7 @@
 """`flujo graph`: draws a blueprint; imports none of its callables."""
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,9 @@ from flujo.governance.screen import visible
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
-    from flujo.domain.pipeline import Pipeline
+    from collections.abc import Callable, Iterable
+
+    from flujo.domain.pipeline import BaseStep, Pipeline
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -48,10 +51,12 @@ def graph(
 ) -> None:
     """Draw a blueprint."""
     from flujo.services.checks.validation import compiled_or_refused
+    from flujo.services.inspection.tool_effects import declared_effects, notes
 
     invocation = Invocation.of(ctx)
     project, terminal = invocation.project, invocation.terminal
     pipeline = compiled_or_refused(project, project.locate(blueprint, invocation.folder))
+    about = partial(notes, effects=declared_effects(project))
     if form is Format.TREE:
         if output is not None:
             raise typer.BadParameter(
@@ -60,12 +65,12 @@ def graph(
             )
         from flujo.cli.outline import show_outline
 
-        show_outline(terminal, pipeline, unfold=unfold)
+        show_outline(terminal, pipeline, unfold=unfold, notes=about)
         terminal.next(
             command("flujo", "graph", blueprint, "--format", "mermaid"), "draw it for a pull request"
         )
         return
-    drawing = _draw(pipeline, form, unfold=unfold)
+    drawing = _draw(pipeline, form, unfold=unfold, notes=about)
     if output is None:
         terminal.data(drawing)
         return
@@ -76,9 +81,11 @@ def graph(
     terminal.say(f"wrote {output}")
 
 
-def _draw(pipeline: "Pipeline", form: Format, *, unfold: bool) -> str:
+def _draw(
+    pipeline: "Pipeline", form: Format, *, unfold: bool, notes: "Callable[[BaseStep], Iterable[str]]"
+) -> str:
     from flujo.services.inspection import graph_formats
     from flujo.services.inspection.graph import graph_of
 
     write = {"mermaid": graph_formats.mermaid, "dot": graph_formats.dot, "svg": graph_formats.svg}[form]
-    return write(graph_of(pipeline, unfold=unfold))
+    return write(graph_of(pipeline, unfold=unfold, notes=notes))

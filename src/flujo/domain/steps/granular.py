@@ -66,9 +66,11 @@ class GranularStep(BaseStep[In, Out]):
         return f"asks {self.agent.name} ({self.agent.model}; tools: {tools}) in turns"
 
     def limits(self) -> Iterator[str]:
-        """Yield the number of turns."""
-        then = {"fail": "", "finish": ", then a last request without tools", "pause": ", then a question"}
-        yield f"at most {self.max_turns} turns{then[self.on_limit]}"
+        """Yield the number of turns with what follows, and the concurrency of tools."""
+        then = {"fail": "it fails", "finish": "a last request without tools", "pause": "a question"}
+        yield f"at most {self.max_turns} turns, then {then[self.on_limit]}"
+        if isinstance(self.agent, AgentSpec) and self.agent.tools:
+            yield f"at most {self.max_tool_concurrency} tool calls at a time"
 
     def bodies(self) -> Mapping[str, Pipeline]:
         """Return the fallback; without its own `input` and `arguments` it gets the input of this step."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from flujo.blueprint.diagnostics import Diagnostic
     from flujo.domain.pipeline import BaseStep, Pipeline
+    from flujo.services.inspection.tool_effects import Effects
 
 _INDENT = "   "
 _KINDS = {"string": "a text", "integer": "a whole number", "number": "a number", "boolean": "yes or no"}
@@ -26,13 +27,13 @@ _LONG = 100
 """How much of a prompt a story quotes, in characters."""
 
 
-def story(path: str, pipeline: Pipeline, findings: Iterable[Diagnostic] = ()) -> str:
+def story(path: str, pipeline: Pipeline, findings: Iterable[Diagnostic] = (), *, effects: Effects) -> str:
     """Return the story of the blueprint at `path` as plain text; nothing that it names is imported."""
     head = f"{pipeline.name}: {pipeline.description}" if pipeline.description else pipeline.name
     parts = [
         [head, *_ends(pipeline)],
         ["What it does, in order:", *_body(pipeline, _INDENT)],
-        ["What it touches:", *_listed(_touches(path, pipeline))],
+        ["What it touches:", *_listed(_touches(path, pipeline, effects))],
         ["Where it waits:", *_listed(_waits(pipeline))],
         *_cached(pipeline, findings),
         *_doubts(pipeline),
@@ -110,14 +111,14 @@ def _sentence(step: BaseStep) -> str:
     return said + "."
 
 
-def _touches(path: str, pipeline: Pipeline) -> Iterator[str]:
+def _touches(path: str, pipeline: Pipeline, effects: Effects) -> Iterator[str]:
     words = {"agent": "the model {} as {}", "callable": "the callable {1}", "import": "the blueprint {1}"}
     for item in inventory(path, pipeline):
         if item.what in words:
             yield words[item.what].format(item.detail, item.name)
     for agent in _agents(pipeline):
-        if agent.tools:
-            yield f"the tools {', '.join(tool.target for tool in agent.tools)}, which {agent.name} may call"
+        for tool in agent.tools:
+            yield f"the tool {tool.target}, which {agent.name} may call; effect: {effects(tool)}"
 
 
 def _agents(pipeline: Pipeline) -> Iterable[AgentSpec]:

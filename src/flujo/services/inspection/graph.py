@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from flujo.domain.pipeline import FALLBACK
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from flujo.domain.pipeline import BaseStep, Flow, Pipeline
 
@@ -24,6 +24,8 @@ class Node:
     shape: Shape
     title: str
     detail: str = ""
+    notes: tuple[str, ...] = ()
+    """A line each: tools with their effects, limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,17 @@ class _Loose:
     is_failure: bool = False
 
 
-def graph_of(pipeline: Pipeline, *, unfold: bool = False) -> Graph:
-    """Return the graph of a pipeline; `unfold` draws what imported blueprints do instead of one node each."""
-    drawing = _Drawing(pipeline.name, unfold=unfold)
+def graph_of(
+    pipeline: Pipeline, *, unfold: bool = False, notes: Callable[[BaseStep], Iterable[str]] = lambda _: ()
+) -> Graph:
+    """Return the graph of a pipeline.
+
+    Args:
+        pipeline: the tree.
+        unfold: whether to draw what imported blueprints do, instead of one node each.
+        notes: returns further lines about a step without steps inside.
+    """
+    drawing = _Drawing(pipeline.name, unfold=unfold, notes=notes)
     start = drawing.node(drawing.root, "end", "start")
     loose = drawing.body(pipeline, drawing.root, [_Loose(start)])
     drawing.connect(loose, drawing.node(drawing.root, "end", "end"))
@@ -75,15 +85,16 @@ def graph_of(pipeline: Pipeline, *, unfold: bool = False) -> Graph:
 class _Drawing:
     """Walks the tree once; each part takes the loose edges before it and returns those after it."""
 
-    def __init__(self, title: str, *, unfold: bool) -> None:
+    def __init__(self, title: str, *, unfold: bool, notes: Callable[[BaseStep], Iterable[str]]) -> None:
         self.root = Box("root", title)
         self.edges: list[Edge] = []
         self._unfold = unfold
+        self._notes = notes
         self._ids = 0
         self._last = ""
 
-    def node(self, box: Box, shape: Shape, title: str, detail: str = "") -> str:
-        made = Node(self._id("n"), shape, title, detail)
+    def node(self, box: Box, shape: Shape, title: str, detail: str = "", *notes: str) -> str:
+        made = Node(self._id("n"), shape, title, detail, notes)
         box.nodes.append(made)
         return made.id
 
@@ -113,7 +124,7 @@ class _Drawing:
                 return self._leaf(step, box, loose)
 
     def _leaf(self, step: BaseStep, box: Box, loose: list[_Loose]) -> list[_Loose]:
-        here = self.node(box, _shape(step), step.name, _detail(step))
+        here = self.node(box, _shape(step), step.name, _detail(step), *self._notes(step))
         self.connect(loose, here)
         spare = step.bodies().get(FALLBACK)
         fails = [] if spare is None else self.body(spare, box, [_Loose(here, "fails", is_failure=True)])

@@ -126,7 +126,7 @@ def _dot_text(text: str) -> str:
 
 
 def _label(node: Node) -> str:
-    return f"{node.title}\n{_short(node.detail)}" if node.detail else node.title
+    return "\n".join([node.title, *map(_short, filter(None, [node.detail, *node.notes]))])
 
 
 def _short(text: str) -> str:

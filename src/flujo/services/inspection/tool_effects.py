@@ -1,0 +1,51 @@
+"""The tools of a step with their declared effects, read from the project's source text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flujo.blueprint.sources.signatures import read_module
+from flujo.blueprint.sources.source_files import FileSource
+from flujo.domain.agents import AgentSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from flujo.blueprint.sources.signatures import Module
+    from flujo.domain.pipeline import BaseStep
+    from flujo.domain.values import CallableRef
+    from flujo.services.project.project import Project
+
+    Effects = Callable[[CallableRef], str]
+
+
+def declared_effects(project: Project) -> Effects:
+    """Return a function that says in a few words which effect a tool declares; it imports nothing."""
+    source = FileSource(project.root)
+    modules: dict[str, Module | None] = {}
+
+    def effect(tool: CallableRef) -> str:
+        name, _, function = tool.target.partition(":")
+        if name not in modules:
+            modules[name] = read_module(name, source)
+        module = modules[name]
+        found = None if module is None else module.names.get(function)
+        if found is None:
+            return "declared in code that is not read"
+        return found.effect or "unsafe, not declared"
+
+    return effect
+
+
+def notes(step: BaseStep, effects: Effects) -> Iterator[str]:
+    """Yield a line for each tool of a step's agents, and its limits if it has no steps inside."""
+    for agent in step.names():
+        for tool in agent.tools if isinstance(agent, AgentSpec) else ():
+            yield f"tool {function_of(tool)}: {effects(tool)}"
+    if step.shape == "point":
+        yield from step.limits()
+
+
+def function_of(tool: CallableRef) -> str:
+    """Return the function's name, by which a model calls the tool."""
+    return tool.target.rpartition(":")[2]
