@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain.agents import AgentSpec
 from flujo.domain.pipeline import FALLBACK
 from flujo.domain.steps import cached_step
-from flujo.domain.values import one_line
+from flujo.domain.values import CallableRef, one_line
 from flujo.domain.wording import IS_NOT_CACHED
 from flujo.engine.failed_calls import harmless_names
 from flujo.engine.idempotent_calls import REPEATABLE
@@ -113,12 +113,16 @@ def _sentence(step: BaseStep) -> str:
 
 def _touches(path: str, pipeline: Pipeline, effects: Effects) -> Iterator[str]:
     words = {"agent": "the model {} as {}", "callable": "the callable {1}", "import": "the blueprint {1}"}
+    tools = [(agent, tool) for agent in _agents(pipeline) for tool in agent.tools]
+    called = {
+        call.target for _, step in pipeline.walk() for call in step.names() if isinstance(call, CallableRef)
+    }
+    only_tools = {tool.target for _, tool in tools} - called
     for item in inventory(path, pipeline):
-        if item.what in words:
+        if item.what in words and item.name not in only_tools:
             yield words[item.what].format(item.detail, item.name)
-    for agent in _agents(pipeline):
-        for tool in agent.tools:
-            yield f"the tool {tool.target}, which {agent.name} may call; effect: {effects(tool)}"
+    for agent, tool in tools:
+        yield f"the tool {tool.target}, which {agent.name} may call; effect: {effects(tool)}"
 
 
 def _agents(pipeline: Pipeline) -> Iterable[AgentSpec]:
