@@ -599,6 +599,7 @@ class ResumeConflict(StateError):
     owner: str | None = None
     lease_left_s: float | None = None
     won: str | None = None
+    """What settled the question before this answer: another `answer`, the `deadline`, or the `run` itself."""
 
 
 class Fenced(StateError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from flujo.domain.acts import Act
+from flujo.domain.acts import Act, Actor
 from flujo.domain.fast_dataclass import constructor, record
 from flujo.domain.journal import Entry, RunId
 from flujo.domain.ledger import Hold
@@ -140,6 +140,8 @@ class RunRecord:
     """The earliest deadline among its open questions; not set in the result of a claim."""
     wish: Wish | None = None
     """A request of another process to the run's owner."""
+    pauses: tuple[Pause, ...] | None = None
+    """All questions, in the order in which they were opened; only in the result of a claim with an answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +179,16 @@ class Pause:
     def is_open(self) -> bool:
         """Whether an answer is still accepted."""
         return not self.is_settled and not self.void
+
+
+@record(frozen=True, slots=True, kw_only=True)
+class GivenAnswer:
+    """An answer to a question, and its author."""
+
+    pause_id: StepPath
+    value: bytes
+    """Canonical JSON."""
+    actor: Actor | None = None
 
 
 class IntentState(StrEnum):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from flujo.domain.paths import StepPath
     from flujo.domain.run import (
         Due,
+        GivenAnswer,
         Intent,
         NewRun,
         Pause,
@@ -47,6 +48,7 @@ class RunStore(Protocol):
         statuses: Sequence[RunStatus],
         recovering: bool = False,
         act: Act | None = None,
+        answer: GivenAnswer | None = None,
     ) -> Awaitable[RunRecord]:
         """Claim a run: status `running`, a new lease, the fence increased by one.
 
@@ -59,11 +61,14 @@ class RunStore(Protocol):
             recovering: whether recovery, not a user, makes this claim. `recoveries` of the record counts such
                 claims from a dead owner since the run's journal last grew; other claims set the count to 0.
             act: the user's act that leads to this claim, recorded with it.
+            answer: recorded in the same commit, before the claim, as `answer` does. It is recorded as well
+                when the claim is refused. The returned record has the run's `pauses`.
 
         Raises:
-            RunNotFound: there is no such run.
+            RunNotFound: there is no such run, or no such question.
             ResumeConflict: a living owner holds it (`owner`, `lease_left_s`), this store included; or its
-                status is not one of `statuses` (`status`).
+                status is not one of `statuses` (`status`). With `won`, the answer was refused, and nothing
+                is changed.
         """
         ...
 
@@ -106,6 +111,17 @@ class RunStore(Protocol):
 
         Raises:
             RunNotFound: none or several match; the message lists the candidates.
+        """
+        ...
+
+    async def find_with_progress(self, text: str) -> tuple[RunRecord, Progress | None]:
+        """Return the run that `find` returns, and its progress when it has no owner; one read.
+
+        The run is read before its progress. So the progress stays true, apart from its questions, until a
+        claim increases the fence of the returned run.
+
+        Raises:
+            RunNotFound: none or several match.
         """
         ...
 

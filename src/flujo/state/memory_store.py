@@ -16,6 +16,7 @@ from flujo.domain.ledger import Hold, HoldState, Ledger, Spending
 from flujo.domain.paths import ROOT, StepPath, level
 from flujo.domain.run import (
     Due,
+    GivenAnswer,
     Intent,
     IntentState,
     Move,
@@ -135,10 +136,13 @@ class MemoryStateStore:
         statuses: Sequence[RunStatus],
         recovering: bool = False,
         act: Act | None = None,
+        answer: GivenAnswer | None = None,
     ) -> RunRecord:
         """Take a run over; see the port."""
         self._check_open()
         stored = self._stored(run_id)
+        if answer is not None:
+            self._answer(stored, answer)
         there = self._record(stored)
         gone = there.owner is not None and owner_tokens.is_provably_dead(there.owner)
         owner = None if gone else there.owner
@@ -175,7 +179,8 @@ class MemoryStateStore:
         stored.on_wish = None
         if act is not None:
             self._act(stored, act)
-        return self._record(stored)
+        claimed = self._record(stored)
+        return claimed if answer is None else replace(claimed, pauses=tuple(stored.pauses.values()))
 
     async def cancel(self, run_id: RunId, actor: Actor) -> RunRecord:
         """Record the wish that a run be cancelled; see the port."""
@@ -251,6 +256,11 @@ class MemoryStateStore:
             raise rules.several_runs(text, candidates[:5])
         return self._listed(runs[candidates[0]])
 
+    async def find_with_progress(self, text: str) -> tuple[RunRecord, Progress | None]:
+        """Return the run that a user means, and its progress; see the port."""
+        found = await self.find(text)
+        return found, await self.progress(found.run_id) if found.owner is None else None
+
     async def runs(self, query: RunQuery) -> list[RunRecord]:
         """Return the runs that fit, newest first."""
         rules.check_query(query)
@@ -307,14 +317,8 @@ class MemoryStateStore:
     ) -> Pause:
         """Record an answer; the first one wins."""
         self._check_open()
-        stored = self._stored(run_id)
-        pause = rules.answered(run_id, list(stored.pauses.values()), pause_id, answer)
-        if pause.is_settled:
-            return pause
-        if actor is None:
-            return self._settle(stored, pause, answer)
-        self._act(stored, rules.answer_act(run_id, pause, answer, actor))
-        return self._settle(stored, pause, answer, by=actor.by)
+        given = GivenAnswer(pause_id=pause_id, value=answer, actor=actor)
+        return self._answer(self._stored(run_id), given)
 
     async def expire(self, run_id: RunId, pause_id: StepPath) -> Pause:
         """Settle a question whose deadline has passed; see the port."""
@@ -447,6 +451,16 @@ class MemoryStateStore:
 
     def _act(self, stored: StoredRun, act: Act) -> None:
         stored.acts.append(replace(act, at=self._now()))
+
+    def _answer(self, stored: StoredRun, given: GivenAnswer) -> Pause:
+        run_id, actor = stored.record.run_id, given.actor
+        pause = rules.answered(run_id, list(stored.pauses.values()), given.pause_id, given.value)
+        if pause.is_settled:
+            return pause
+        if actor is None:
+            return self._settle(stored, pause, given.value)
+        self._act(stored, rules.answer_act(run_id, pause, given.value, actor))
+        return self._settle(stored, pause, given.value, by=actor.by)
 
     def _settle(
         self, stored: StoredRun, pause: Pause, answer: bytes | None, *, by: str | None = None

@@ -244,6 +244,7 @@ def answered(run_id: RunId, pauses: Sequence[Pause], pause_id: StepPath, answer:
             f"the question at {pause_id!r} of run {run_id} is closed: the run continued or ended without it",
             hint=f"`{command('flujo', 'trace', run_id)}` shows what happened",
             run_id=run_id,
+            won="run",
         )
     return pause
 

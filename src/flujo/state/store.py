@@ -9,8 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flujo.domain.forks import renew_in_children
-from flujo.domain.journal import RunId
-from flujo.domain.run import Progress, Purged
+from flujo.domain.run import GivenAnswer, Progress, Purged
 from flujo.state import owner_tokens, rules
 from flujo.state.leases import LEASE_S, RENEW_S, Leases
 from flujo.state.sql import migrations, queries, retention
@@ -25,8 +24,10 @@ from flujo.state.writer.writer import Writer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 
+    import sqlalchemy as sa
+
     from flujo.domain.acts import Act, Actor
-    from flujo.domain.journal import Entry
+    from flujo.domain.journal import Entry, RunId
     from flujo.domain.ledger import Ledger
     from flujo.domain.paths import StepPath
     from flujo.domain.run import Due, Intent, NewRun, Pause, RunQuery, RunRecord, RunStatus, Write
@@ -132,9 +133,10 @@ class SqlStateStore:
         statuses: Sequence[RunStatus],
         recovering: bool = False,
         act: Act | None = None,
+        answer: GivenAnswer | None = None,
     ) -> Awaitable[RunRecord]:
         """Take a run over; see the port."""
-        return self._begin(Claim(run_id, tuple(statuses), recovering, act))
+        return self._begin(Claim(run_id, tuple(statuses), recovering, act, answer))
 
     async def cancel(self, run_id: RunId, actor: Actor) -> RunRecord:
         """Record the wish that a run be cancelled; see the port."""
@@ -173,7 +175,7 @@ class SqlStateStore:
         self, run_id: RunId, pause_id: StepPath, answer: bytes, *, actor: Actor | None = None
     ) -> Pause:
         """Record an answer; the first one wins."""
-        request = Answer(run_id, pause_id, answer, actor)
+        request = Answer(run_id, GivenAnswer(pause_id=pause_id, value=answer, actor=actor))
         pause: Pause = await self.writer.submit(request, asyncio.get_running_loop())
         return pause
 
@@ -198,12 +200,24 @@ class SqlStateStore:
 
     async def find(self, text: str) -> RunRecord:
         """Return the run that a user means: an id, a unique prefix of one, or `@last`."""
-        if text == queries.LAST:
-            return await self.read(queries.newest)
+        return await self._found(queries.records, text)
+
+    async def find_with_progress(self, text: str) -> tuple[RunRecord, Progress | None]:
+        """Return the run that a user means, and its progress; see the port."""
+        return await self._found(queries.with_progress, text)
+
+    async def _found(self, ask: Callable[[sa.Connection, Sequence[str]], Mapping[str, T]], text: str) -> T:
+        """Return what `ask` gives for the run that a user means."""
         if not text or "\x00" in text:
             raise rules.no_run(text)
-        exact = await self._together.together(queries.records, text)
-        return exact or await self.run(RunId(await self.read(queries.beginning_with, text)))
+        run_id = await self.read(queries.newest) if text == queries.LAST else text
+        found = await self._together.together(ask, run_id)
+        if found is None:
+            run_id = await self.read(queries.beginning_with, text)
+            found = await self._together.together(ask, run_id)
+        if found is None:
+            raise rules.no_run(text)
+        return found
 
     async def runs(self, query: RunQuery) -> list[RunRecord]:
         """Return the runs that fit, newest first."""

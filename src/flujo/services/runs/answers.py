@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, paths
 from flujo.domain.commands import ShellCommand, command, either
-from flujo.domain.run import PauseKind
+from flujo.domain.run import GivenAnswer, PauseKind
 from flujo.exceptions import (
     AmbiguousPause,
     InputRejected,
@@ -19,7 +19,7 @@ from flujo.governance.sink import GATE
 from flujo.services.project.inputs import example
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from flujo.domain.acts import Actor
     from flujo.domain.paths import StepPath
@@ -61,7 +61,21 @@ async def record_answer(
         ResumeConflict: the run has no open question, or another answer was recorded first.
         SecretInValue: the answer contains a known secret.
     """
-    pause = chosen(record, await store.pauses(record.run_id), pause_id, kind)
+    answer = checked(record, await store.pauses(record.run_id), pause_id, given, actor, kind=kind)
+    await store.answer(record.run_id, answer.pause_id, answer.value, actor=actor)
+
+
+def checked(
+    record: RunRecord,
+    pauses: Sequence[Pause],
+    pause_id: str | None,
+    given: Any,
+    actor: Actor,
+    *,
+    kind: PauseKind,
+) -> GivenAnswer:
+    """Return an answer that fits the pause of this kind that is meant; see `record_answer`."""
+    pause = chosen(record, pauses, pause_id, kind)
     if pause.answer_schema is not None:
         given = fitting_answer(pause, given)
     if kind is PauseKind.DOUBT and "result" in given and given["resolution"] != "done":
@@ -70,10 +84,10 @@ async def record_answer(
             hint="omit the result, or resolve the call as `done`",
         )
     value = GATE.admit(canonical.encode(given, what="answer"), "answer")
-    await store.answer(record.run_id, pause.pause_id, value, actor=actor)
+    return GivenAnswer(pause_id=pause.pause_id, value=value, actor=actor)
 
 
-def chosen(record: RunRecord, pauses: list[Pause], pause_id: str | None, kind: PauseKind) -> Pause:
+def chosen(record: RunRecord, pauses: Sequence[Pause], pause_id: str | None, kind: PauseKind) -> Pause:
     """Return the pause that is meant: the one that is named, or the only open one of this kind."""
     open_ones = [pause for pause in pauses if pause.is_open]
     if pause_id is not None:
@@ -98,7 +112,7 @@ def chosen(record: RunRecord, pauses: list[Pause], pause_id: str | None, kind: P
 
 
 def _named(
-    record: RunRecord, pauses: list[Pause], open_ones: list[Pause], pause_id: str, kind: PauseKind
+    record: RunRecord, pauses: Sequence[Pause], open_ones: list[Pause], pause_id: str, kind: PauseKind
 ) -> Pause:
     meant = paths.find(pause_id, [pause.pause_id for pause in pauses])
     pause = next((each for each in pauses if each.pause_id == meant), None)

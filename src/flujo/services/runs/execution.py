@@ -127,8 +127,14 @@ class Execution:
     stop: Stop = field(default_factory=Stop)
     wish: Wish = field(default_factory=Wish)
 
-    async def run(self, record: RunRecord) -> tuple[PipelineResult[Any, Any], bool]:
+    async def run(
+        self, record: RunRecord, start: Progress | None = None
+    ) -> tuple[PipelineResult[Any, Any], bool]:
         """Execute the claimed run until it completes, fails or pauses, and record its status.
+
+        Args:
+            record: the run, as its claim has returned it.
+            start: its progress, when it is known.
 
         Returns:
             The result, and whether the run paused although one of its questions was answered meanwhile.
@@ -145,8 +151,8 @@ class Execution:
         walk = _Walk(self.wish)
         store.on_wish(record.run_id, walk.cancel)
         try:
-            # Under its first claim nothing can be recorded yet.
-            start = Progress() if record.claims == 1 else await store.progress(record.run_id)
+            if start is None:  # under its first claim nothing can be recorded yet
+                start = Progress() if record.claims == 1 else await store.progress(record.run_id)
             journal = Journal(store, record, start, is_durable=self.runtime.is_durable)
             steps = self._walk(record, journal, walk, resumed=start.last_seq > 0)
             return await walk.begin(steps, name=record.run_id)

@@ -18,7 +18,7 @@ from flujo.engine.journal import error_info
 from flujo.exceptions import ResumeConflict, RunConflict, RunParked
 from flujo.governance.logs import logger
 from flujo.services.binding.blob_references import bind_blobs
-from flujo.services.runs.answers import record_answer
+from flujo.services.runs.answers import checked
 from flujo.services.runs.execution import Execution, Stop, settled, standing
 from flujo.services.runs.run_request import pinned_by_name
 from flujo.settings import guard_environment
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from flujo.domain.journal import RunId
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Sink
-    from flujo.domain.run import NewRun, RunRecord
+    from flujo.domain.run import GivenAnswer, NewRun, Progress, RunRecord
     from flujo.services.runs.execution import Runtime
     from flujo.services.runs.run_request import IfExists, Request
 
@@ -135,22 +135,35 @@ class RunService:
             self.runtime, sink, stop, retry_failed=retry_failed, accept_changes=accept_changes
         )
         with bind_blobs(self.providers):
-            record = await store.find(run)
+            record, progress = await store.find_with_progress(run)
             self.require_own(record)
+            given = None
             if answer is not NO_ANSWER:
-                await record_answer(store, record, pause_id, answer, actor, kind=kind)
-            await self.runtime.binding.prepare()
+                pauses = await store.pauses(record.run_id) if progress is None else progress.pauses
+                given = checked(record, pauses, pause_id, answer, actor, kind=kind)
+            await self._prepared(record.run_id, given)
             if record.deadline_at is not None:
-                await _expire(execution, record.run_id)
+                await _expire(execution, record.run_id, given)
             failed = (RunStatus.FAILED,) if retry_failed else ()
+            act = retry_act(record, actor) if retry_failed else None
+            claiming = store.claim(record.run_id, statuses=(*RESUMABLE, *failed), act=act, answer=given)
             try:
-                act = retry_act(record, actor) if retry_failed else None
-                claimed = await _claim(execution, record.run_id, (*RESUMABLE, *failed), act)
-            except ResumeConflict:
-                if answer is NO_ANSWER:
+                claimed = await _claimed(execution, claiming)
+            except ResumeConflict as conflict:
+                if given is None or conflict.won is not None:
                     raise
                 return await _existing(execution, await store.run(record.run_id), "attach")
-            return await _executed(execution, claimed)
+            return await _executed(execution, claimed, _start(record, progress, claimed))
+
+    async def _prepared(self, run_id: RunId, given: GivenAnswer | None) -> None:
+        """Prepare what the run needs here; if that fails, record the answer for another process."""
+        try:
+            await self.runtime.binding.prepare()
+        except BaseException:
+            if given is not None:
+                store = self.runtime.store
+                await settled(store.answer(run_id, given.pause_id, given.value, actor=given.actor))
+            raise
 
     async def recover(
         self, run_id: RunId, *, max_recoveries: int, sink: Sink | None = None, stop: Stop | None = None
@@ -279,8 +292,19 @@ def is_free(record: RunRecord) -> bool:
     return record.owner is None or (record.lease_left_s is not None and record.lease_left_s <= 0)
 
 
-async def _executed(execution: Execution, record: RunRecord) -> Result:
-    result, answered = await execution.run(record)
+def _start(found: RunRecord, progress: Progress | None, claimed: RunRecord) -> Progress | None:
+    """Return the progress that was read before a claim; None when it may have changed since.
+
+    A run without an owner gets no entries. So its progress has not changed when the claim is the next one;
+    only its questions may have, and the claim has returned them.
+    """
+    if progress is None or claimed.pauses is None or claimed.fence != found.fence + 1:
+        return None
+    return replace(progress, pauses=claimed.pauses)
+
+
+async def _executed(execution: Execution, record: RunRecord, start: Progress | None = None) -> Result:
+    result, answered = await execution.run(record, start)
     while answered and not execution.wish.is_there():
         try:
             claimed = await _claim(execution, result.run_id, (RunStatus.PAUSED,))
@@ -290,18 +314,20 @@ async def _executed(execution: Execution, record: RunRecord) -> Result:
     return result
 
 
-async def _expire(execution: Execution, run_id: RunId) -> None:
-    """Act on deadlines that have passed, as recovery does, in case no process recovers runs."""
+async def _expire(execution: Execution, run_id: RunId, given: GivenAnswer | None) -> None:
+    """Act on deadlines that have passed, as recovery does, in case no process recovers runs.
+
+    The question of the given answer is left alone: that answer comes before its deadline fires.
+    """
     store = execution.runtime.store
     for pause in await store.pauses(run_id):
-        if pause.is_open and pause.deadline_at is not None:
+        is_answered = given is not None and given.pause_id == pause.pause_id
+        if pause.is_open and pause.deadline_at is not None and not is_answered:
             await store.expire(run_id, pause.pause_id)
 
 
-async def _claim(
-    execution: Execution, run_id: RunId, statuses: Sequence[RunStatus], act: Act | None = None
-) -> RunRecord:
-    return await _claimed(execution, execution.runtime.store.claim(run_id, statuses=statuses, act=act))
+async def _claim(execution: Execution, run_id: RunId, statuses: Sequence[RunStatus]) -> RunRecord:
+    return await _claimed(execution, execution.runtime.store.claim(run_id, statuses=statuses))
 
 
 async def _claimed(execution: Execution, claiming: Awaitable[RunRecord]) -> RunRecord:

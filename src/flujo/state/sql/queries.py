@@ -36,20 +36,14 @@ EARLIEST_DEADLINE = (
     .label("deadline_at")
 )
 _newest_first = (runs.c.created_at.desc(), runs.c.run_id)
-_newest_run = (
-    sa.select(*RUN_COLUMNS, EARLIEST_DEADLINE)
-    .order_by(*_newest_first)
-    .limit(sa.literal_column("1"))
-    .offset(sa.literal_column("0"))  # SQLAlchemy would add it as a parameter
-)
 
 
-def newest(connection: sa.Connection) -> RunRecord:
-    """Return the run that was accepted last, or raise `RunNotFound`."""
-    found = decoded(connection, fetch(connection, _newest_run, {}))
-    if not found:
+def newest(connection: sa.Connection) -> str:
+    """Return the id of the run that was accepted last, or raise `RunNotFound`."""
+    found = connection.scalar(sa.select(runs.c.run_id).order_by(*_newest_first).limit(1))
+    if found is None:
         raise rules.no_run(LAST)
-    return found[0]
+    return str(found)
 
 
 def beginning_with(connection: sa.Connection, text: str) -> str:
@@ -339,6 +333,16 @@ def records(connection: sa.Connection, ids: Sequence[str]) -> Mapping[str, RunRe
     """Return the runs that are there."""
     [rows] = fetch_all(connection, [_runs], ids_parameter(connection, ids))
     return {record.run_id: record for record in decoded(connection, rows)}
+
+
+def with_progress(
+    connection: sa.Connection, ids: Sequence[str]
+) -> Mapping[str, tuple[RunRecord, Progress | None]]:
+    """Return the runs that are there, then the progress of those without an owner."""
+    found = records(connection, ids)
+    released = [run_id for run_id, each in found.items() if each.owner is None]
+    known = progress(connection, released) if released else {}
+    return {run_id: (each, known.get(run_id)) for run_id, each in found.items()}
 
 
 def questions(connection: sa.Connection, ids: Sequence[str]) -> Mapping[str, list[Pause]]:

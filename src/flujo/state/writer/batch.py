@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical
 from flujo.domain.acts import Act, Actor, Verb
 from flujo.domain.fast_dataclass import record
-from flujo.domain.run import NewRun, Pause, RunRecord, RunStatus, Write
+from flujo.domain.run import GivenAnswer, NewRun, Pause, RunRecord, RunStatus, Write
 from flujo.exceptions import FlujoError
 from flujo.state import codec, owner_tokens, rules
 from flujo.state.sql import queries, statements
@@ -53,6 +53,7 @@ class Claim:
     statuses: tuple[RunStatus, ...]
     recovering: bool = False
     act: Act | None = None
+    answer: GivenAnswer | None = None
 
 
 @record(frozen=True, slots=True)
@@ -60,9 +61,7 @@ class Answer:
     """Record an answer."""
 
     run_id: RunId
-    pause_id: StepPath
-    answer: bytes
-    actor: Actor | None = None
+    answer: GivenAnswer
 
 
 @record(frozen=True, slots=True)
@@ -84,6 +83,11 @@ class Expire:
 Request = Accept | Claim | Answer | Expire | Cancel | Write
 Outcome = RunRecord | Pause | bool | FlujoError
 """The result of a request; an error is raised in its waiter. For a write: see the port."""
+
+
+def _settles(request: Request) -> bool:
+    """Return whether a request settles a question."""
+    return isinstance(request, Answer | Expire) or (isinstance(request, Claim) and request.answer is not None)
 
 
 def begins_lease(request: Request) -> bool:
@@ -196,6 +200,8 @@ class _Pending:
     entries: list[dict[str, Any]] = field(default_factory=list)
     pauses: list[dict[str, Any]] = field(default_factory=list)
     answers: list[dict[str, Any]] = field(default_factory=list)
+    unseen: set[str] = field(default_factory=set)
+    """Runs with a question that was settled after their newest claim."""
     moves: list[dict[str, Any]] = field(default_factory=list)
     renewals: list[dict[str, Any]] = field(default_factory=list)
     voids: list[dict[str, Any]] = field(default_factory=list)
@@ -252,7 +258,7 @@ class _Batch:
         """Lock the runs, then read what the requests are judged by: one round trip for all of it."""
         known, connection = self.batches.statements, self.connection
         claimed = sorted({each.run_id for each in requests if isinstance(each, Claim | Cancel)})
-        answered = sorted({each.run_id for each in requests if isinstance(each, Answer | Expire)})
+        answered = sorted({each.run_id for each in requests if _settles(each)})
         with self.batches.pipelined(connection):
             locking = known.lock(connection, sorted({request.run_id for request in requests}))
             timing = known.moment(connection)
@@ -297,7 +303,7 @@ class _Batch:
                 case Claim():
                     return self._claim(request)
                 case Answer():
-                    return self._answer(request)
+                    return self._answer(request.run_id, request.answer)
                 case Expire():
                     return self._expire(request)
                 case Cancel():
@@ -426,6 +432,8 @@ class _Batch:
         there = self.locked.get(request.run_id)
         if there is None:
             return rules.no_run(request.run_id)
+        if request.answer is not None:
+            self._answer(request.run_id, request.answer)
         gone = there.owner is not None and self.batches.is_gone(request.run_id, there.owner)
         gone = gone and request.run_id not in self.claimed  # held, as soon as this batch is committed
         owner = None if gone else there.owner
@@ -457,6 +465,7 @@ class _Batch:
             output=None,
             error=None,
             updated_at=self.now,
+            pauses=None if request.answer is None else tuple(self._asked(request.run_id)),
         )
         dead = there.owner if there.status is RunStatus.RUNNING else None
         if dead is not None:  # it worked until now, or to the end of its lease at the latest
@@ -516,6 +525,7 @@ class _Batch:
                 "lease_s": self.batches.lease_s,
             }
         )
+        self.pending.unseen.discard(record.run_id)
         # A second claim in this batch meets the first one.
         self.claimed.add(record.run_id)
         self.rows[record.run_id] |= {
@@ -526,15 +536,15 @@ class _Batch:
         there.status, there.fence, there.seals = record.status, record.fence, seals
         there.owner, there.lease_left_s = record.owner, record.lease_left_s
 
-    def _answer(self, request: Answer) -> Outcome:
-        if request.run_id not in self.locked:
-            return rules.no_run(request.run_id)
-        pause = rules.answered(request.run_id, self._asked(request.run_id), request.pause_id, request.answer)
+    def _answer(self, run_id: RunId, given: GivenAnswer) -> Pause:
+        if run_id not in self.locked:
+            raise rules.no_run(run_id)
+        pause = rules.answered(run_id, self._asked(run_id), given.pause_id, given.value)
         if pause.answer is not None:
             return pause
-        if request.actor is not None:
-            self._record(rules.answer_act(request.run_id, pause, request.answer, request.actor))
-        return self._settle(request.run_id, pause, request.answer, request.actor)
+        if given.actor is not None:
+            self._record(rules.answer_act(run_id, pause, given.value, given.actor))
+        return self._settle(run_id, pause, given.value, given.actor)
 
     def _expire(self, request: Expire) -> Outcome:
         if request.run_id not in self.locked:
@@ -549,6 +559,7 @@ class _Batch:
     def _settle(self, run_id: RunId, pause: Pause, answer: bytes | None, actor: Actor | None = None) -> Pause:
         pause = codec.settled(pause, answer, self.now, None if actor is None else actor.by)
         digest = codec.pause_digest(run_id, pause)
+        self.pending.unseen.add(run_id)
         self.pending.answers.append(
             {
                 "of_run": run_id,
@@ -582,7 +593,7 @@ class _Batch:
             (known.end_times, pending.ended),
             (known.open_pauses, pending.pauses),
             (known.settle_pauses, pending.answers),
-            (known.note_answers, pending.answers),
+            (known.note_answers, [{"of_run": run_id} for run_id in sorted(pending.unseen)]),
             (known.void_pauses, pending.voids),
             (known.renew_leases, pending.renewals),
             (known.move_runs, pending.moves),
