@@ -382,7 +382,7 @@ def _postgres_engine(
         # A pooler in transaction mode gives each transaction another server, where nothing that was
         # prepared before is known. It shows: the server that answers is not the one that we connected to.
         connection.autocommit = True
-        [(_, is_ours)] = connection.execute(_GREETING, (connection.info.backend_pid, idle_ms)).fetchall()
+        [(is_ours, _)] = connection.execute(_GREETING, (connection.info.backend_pid, idle_ms)).fetchall()
         connection.autocommit = False
         connection.adapters.register_dumper(Array, ArrayDumper)
         if not is_ours:
@@ -399,9 +399,14 @@ def _postgres_engine(
 
 _GREETING = """
     WITH answering AS MATERIALIZED (SELECT pg_backend_pid() = %s AS is_ours)
-    SELECT CASE WHEN is_ours THEN set_config('idle_in_transaction_session_timeout', %s, false) END, is_ours
+    SELECT is_ours, CASE WHEN is_ours THEN set_config('idle_in_transaction_session_timeout', %s, false)
+        || set_config('enable_seqscan', 'off', false) || set_config('jit', 'off', false) END
     FROM answering"""
-"""Finds out whether the session is ours alone; only then something may be set for all of it."""
+"""Finds out whether the session is ours alone; only then something may be set for all of it.
+
+Every statement has an index. But Postgres keeps the plan of a prepared statement until the table is analysed,
+so in a new database it would read whole tables for the first minutes, however long they have become.
+"""
 
 
 # SQLite --------------------------------------------------------------------------------------------------

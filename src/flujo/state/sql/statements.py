@@ -85,13 +85,16 @@ class BoundColumns:
         return into.values(**values)
 
     def change(self, statement: sa.Executable, *key: str) -> Change:
-        """Return what executes a statement for rows; those with one `key` one after another."""
+        """Return what executes a statement for rows; those with one `key` one after another.
+
+        Without a key all rows are executed together.
+        """
         text = driver_text(statement, self._schema)
         if not self.is_postgres:
             return for_each(text)
 
         def change(connection: sa.Connection, rows: Rows) -> None:
-            for lot in _apart(rows, key):
+            for lot in _apart(rows, key) if key else (rows,):
                 arrays = {
                     name: Array(element, [row[name] for row in lot])
                     for name, element in self._elements.items()
@@ -364,15 +367,18 @@ IS_TIMED = sa.and_(
     budget_holds.c.state == sa.literal_column(f"'{HoldState.TIMED}'"), budget_holds.c.settled_at.is_(None)
 )
 """Whether the time of a body still counts."""
-_end_times = (
-    budget_holds.update()
-    .where(
-        budget_holds.c.run_id == _run,
-        budget_holds.c.number == sa.bindparam("of_fence", type_=sa.BigInteger()),
+
+
+def _end_times(schema: str | None) -> Change:
+    """Return what ends the times of claims."""
+    number = budget_holds.c.number
+    given = BoundColumns(
+        {"of_run": runs.c.run_id.type, "of_fence": number.type, "ended_at": sa.Double()}, schema
     )
-    .where(IS_TIMED)
-    .values(settled_at=sa.bindparam("ended_at", type_=sa.Double()))
-)
+    timed = budget_holds.update().where(
+        budget_holds.c.run_id == given["of_run"], number == given["of_fence"], IS_TIMED
+    )
+    return given.change(timed.values(settled_at=given["ended_at"]), "of_run", "of_fence")
 
 
 def _open_pauses(insert: Any, schema: str | None) -> Change:
@@ -414,10 +420,11 @@ def _keep_refs(insert: Any, schema: str | None) -> Change:
     return given.change(named.on_conflict_do_nothing(), *names)
 
 
-def _insert_acts() -> sa.Executable:
-    given = ("run_id", "by", "via", "verb", "object", "before", "after", "digest")
-    columns = {name: sa.bindparam(name, type_=acts.c[name].type) for name in given}
-    return sa.insert(acts).values(at=database_now(), **columns).inline()
+def _insert_acts(schema: str | None) -> Change:
+    names = ("run_id", "by", "via", "verb", "object", "before", "after", "digest")
+    given = BoundColumns({name: acts.c[name].type for name in names}, schema)
+    columns = {name: given[name] for name in names}
+    return given.change(given.insert(sa.insert(acts).inline(), columns | {"at": database_now()}))
 
 
 _wish = (
@@ -459,7 +466,7 @@ class Statements:
         self.keep_blobs = for_each(text(keep_blobs))
         self._hold_blobs = text(_hold_blobs)
         self.keep_refs = _keep_refs(insert, schema)
-        self.insert_acts = for_each(text(_insert_acts()))
+        self.insert_acts = _insert_acts(schema)
         self.wish = for_each(text(_wish))
         self._wishes = text(_wishes)
         self.insert_runs = _insert_runs(schema)
@@ -468,7 +475,7 @@ class Statements:
         self.renew_leases = for_all(text(_renew), "lease_s")
         self.keep_intents = for_each(text(_keep_intents(insert)))
         self.keep_holds = for_each(text(_keep_holds(insert)))
-        self.end_times = for_each(text(_end_times))
+        self.end_times = _end_times(schema)
         self.open_pauses = _open_pauses(insert, schema)
         self.settle_pauses = _settle_pauses(schema)
         self.note_answers = for_all(text(_note_answer))
