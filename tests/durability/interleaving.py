@@ -10,7 +10,7 @@ from typing import Protocol as Interface
 from flujo.domain import canonical
 from flujo.domain.journal import Entry, EntryKind, RunId
 from flujo.domain.paths import StepPath
-from flujo.domain.run import Move, NewRun, Pause, RunStatus, Write
+from flujo.domain.run import GivenAnswer, Move, NewRun, Pause, RunStatus, Write
 from flujo.exceptions import Fenced, IllegalMove, ResumeConflict
 
 if TYPE_CHECKING:
@@ -40,6 +40,10 @@ class Ground(Interface):
 
     async def answer(self, value: int) -> bool:
         """Answer the question; False when it has another answer already."""
+        ...
+
+    async def answer_and_claim(self, worker: str, value: int) -> tuple[bool, int | None]:
+        """Answer the question and claim the run at once; return whether it is answered, and the fence."""
         ...
 
 
@@ -75,6 +79,12 @@ async def executing(name: str, ground: Ground, history: History) -> Worker:
     if fence is None:
         return
     history.fences.append(fence)
+    async for _ in _recording(name, fence, ground, history):
+        yield
+
+
+async def _recording(name: str, fence: int, ground: Ground, history: History) -> Worker:
+    """Record the missing steps of a claimed run."""
     done = await ground.recorded()
     for step in STEPS:
         if step in done:
@@ -90,6 +100,19 @@ async def answering(value: int, ground: Ground, history: History) -> Worker:
     if await ground.answer(value):
         history.answers.append(value)
     yield
+
+
+async def continuing(name: str, value: int, ground: Ground, history: History) -> Worker:
+    """Act as a process that answers the question and executes the run."""
+    yield
+    answered, fence = await ground.answer_and_claim(name, value)
+    if answered:
+        history.answers.append(value)
+    if fence is None:
+        return
+    history.fences.append(fence)
+    async for _ in _recording(name, fence, ground, history):
+        yield
 
 
 @dataclass
@@ -213,6 +236,10 @@ class Model:
         self._answer = value
         return True
 
+    async def answer_and_claim(self, worker: str, value: int) -> tuple[bool, int | None]:
+        answered = await self.answer(value)
+        return answered, await self.claim(worker) if answered else None
+
 
 # The real protocol ----------------------------------------------------------------------------------------
 
@@ -268,3 +295,12 @@ class Stored:
         except ResumeConflict:
             return False
         return True
+
+    async def answer_and_claim(self, worker: str, value: int) -> tuple[bool, int | None]:
+        given = GivenAnswer(pause_id=QUESTION, value=canonical.encode(value))
+        statuses = (RunStatus.RUNNING,)
+        try:
+            claimed = await self._stores[worker].claim(self._run_id, statuses=statuses, answer=given)
+        except ResumeConflict as conflict:
+            return conflict.won is None, None
+        return True, claimed.fence

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flujo.domain import canonical
+from flujo.domain.acts import Actor, Verb, Via
 from flujo.domain.journal import RunId
 from flujo.domain.paths import StepPath
-from flujo.domain.run import Pause, RunStatus, Write
+from flujo.domain.run import GivenAnswer, Pause, RunStatus, Write
 from flujo.exceptions import (
     ResumeConflict,
     RunNotFound,
@@ -21,6 +22,7 @@ from flujo.testing.store_suite.examples import (
     ask,
     move,
     new_run,
+    won,
 )
 
 if TYPE_CHECKING:
@@ -116,3 +118,81 @@ class QuestionsSuite:
         with pytest.raises(RunNotFound) as caught:
             await store.answer(RUN, StepPath("aprove"), b"true")
         assert "approve" in (caught.value.hint or "")
+
+    async def test_a_claim_records_its_answer_and_returns_all_questions(self, open_store: OpenStore) -> None:
+        mine, other = await open_store(), await open_store()
+        run = await mine.accept(new_run(), {})
+        await ask(mine, run, "one", "two")
+        assert not await mine.write(move(run, RunStatus.PAUSED))
+        await mine.answer(RUN, StepPath("one"), b"1")
+        claimed = await other.claim(RUN, statuses=[RunStatus.PAUSED], answer=given("two", b"2"))
+        assert (claimed.status, claimed.fence) == (RunStatus.RUNNING, run.fence + 1)
+        assert claimed.pauses == tuple(await mine.pauses(RUN))
+        assert [(pause.answer, pause.by) for pause in claimed.pauses] == [(b"1", None), (b"2", "ada")]
+        assert [(act.verb, act.object) for act in await mine.acts(RUN)] == [(Verb.ANSWER, "two")]
+        assert not await other.write(move(claimed, RunStatus.PAUSED))  # the claim has seen both answers
+
+    async def test_a_claim_with_a_second_answer_changes_nothing(self, store: StateStore) -> None:
+        run = await store.accept(new_run(), {})
+        await ask(store, run, "one", "two")
+        await store.write(Write(run_id=RUN, fence=run.fence, voids=(StepPath("two"),)))
+        await store.write(move(run, RunStatus.PAUSED))
+        await store.answer(RUN, StepPath("one"), b"1")
+        before, questions = await store.run(RUN), await store.pauses(RUN)
+        for name, winner in (("one", "answer"), ("two", "run")):
+            with pytest.raises(ResumeConflict) as refused:
+                await store.claim(RUN, statuses=[RunStatus.PAUSED], answer=given(name, b"2"))
+            assert refused.value.won == winner
+        with pytest.raises(RunNotFound):
+            await store.claim(RUN, statuses=[RunStatus.PAUSED], answer=given("three", b"3"))
+        assert (await store.run(RUN), await store.pauses(RUN)) == (before, questions)
+        assert await store.acts(RUN) == []
+        again = await store.claim(RUN, statuses=[RunStatus.PAUSED], answer=given("one", b"1"))
+        assert again.fence == run.fence + 1
+        assert await store.acts(RUN) == []
+
+    async def test_an_answer_is_kept_although_its_claim_is_refused(self, open_store: OpenStore) -> None:
+        mine, other = await open_store(), await open_store()
+        run = await mine.accept(new_run(), {})
+        await ask(mine, run, "approve")
+        with pytest.raises(ResumeConflict) as refused:
+            await other.claim(
+                RUN, statuses=[RunStatus.RUNNING, RunStatus.PAUSED], answer=given("approve", b"true")
+            )
+        assert (refused.value.won, refused.value.status) == (None, RunStatus.RUNNING)
+        [pause] = await mine.pauses(RUN)
+        assert (pause.answer, pause.by) == (b"true", "ada")
+        assert [act.verb for act in await mine.acts(RUN)] == [Verb.ANSWER]
+        assert await mine.write(move(run, RunStatus.PAUSED))  # its owner continues at once
+
+    async def test_exactly_one_of_many_claims_with_an_answer_wins(self, open_store: OpenStore) -> None:
+        stores = [await open_store() for _ in range(3)]
+        run = await stores[0].accept(new_run(), {})
+        await ask(stores[0], run, "approve")
+        await stores[0].write(move(run, RunStatus.PAUSED))
+        claims = [
+            store.claim(RUN, statuses=[RunStatus.PAUSED], answer=given("approve", canonical.encode(number)))
+            for number, store in enumerate(stores * 3)
+        ]
+        [winner] = won(await asyncio.gather(*claims, return_exceptions=True))
+        assert winner.pauses == tuple(await stores[0].pauses(RUN))
+        assert len(await stores[0].acts(RUN)) == 1
+
+    async def test_a_run_is_found_with_its_progress_while_it_has_no_owner(self, store: StateStore) -> None:
+        run = await store.accept(new_run(), {})
+        await ask(store, run, "approve")
+        found, progress = await store.find_with_progress(RUN)
+        assert (found.fence, progress) == (run.fence, None)
+        await store.write(move(run, RunStatus.PAUSED))
+        for text in (RUN, RUN[:3], "@last"):
+            found, progress = await store.find_with_progress(text)
+            assert found == await store.find(text)
+            assert progress == await store.progress(RUN)
+            assert progress.pauses == tuple(await store.pauses(RUN))
+        with pytest.raises(RunNotFound):
+            await store.find_with_progress("nobody")
+
+
+def given(name: str, value: bytes) -> GivenAnswer:
+    """Return an answer of Ada's to a question."""
+    return GivenAnswer(pause_id=StepPath(name), value=value, actor=Actor("ada", Via.API))

@@ -10,7 +10,7 @@ import pytest
 
 from flujo.domain.acts import Act, Actor, Verb, Via
 from flujo.domain.paths import StepPath
-from flujo.domain.run import Intent, IntentState, Pause, RunQuery, RunStatus, Write
+from flujo.domain.run import GivenAnswer, Intent, IntentState, Pause, RunQuery, RunStatus, Write
 from flujo.domain.store import StateStore
 from flujo.testing.store_suite.examples import (
     RUN,
@@ -52,6 +52,11 @@ async def _retry(store: StateStore) -> object:
     return await store.claim(RUN, statuses=[RunStatus.FAILED], act=act)
 
 
+async def _continue(store: StateStore) -> object:
+    answer = GivenAnswer(pause_id=NAME, value=b"true", actor=ADA)
+    return await store.claim(RUN, statuses=[RunStatus.PAUSED], answer=answer)
+
+
 async def _running(store: StateStore) -> RunRecord:
     return await store.accept(new_run(), {})
 
@@ -62,6 +67,7 @@ TOUCHING: dict[str, tuple[Change, Change]] = {
     "expire": (lambda store: _paused(store, SHORT_S), _expire),
     "cancel": (_paused, lambda store: store.cancel(RUN, ADA)),
     "claim": (_paused, lambda store: store.claim(RUN, statuses=[RunStatus.PAUSED])),
+    "claim with an answer": (_paused, _continue),
     "retry": (lambda store: in_state(store, RunStatus.FAILED, RUN), _retry),
 }
 """Requests that change a run: what goes before each, and the request."""
