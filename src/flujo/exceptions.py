@@ -348,7 +348,7 @@ class TurnLimitReached(EngineError):
 
     code = "FLJ418"
     limit: int | None = None
-    hint = "raise `max_turns`, or set `on_limit: finish`; `flujo trace RUN` shows the turns"
+    hint = "raise `max_turns`, or set `on_limit` to `finish` or `pause`; `flujo trace RUN` shows the turns"
 
 
 class AgentChanged(JournalConflict):

@@ -198,13 +198,6 @@ CASES = {
         "step 'g': `history: last` is not available yet for `kind: granular`",
         top="agents: {writer: {model: 'test:model'}}\n",
     ),
-    "a question at the limit of turns": Case(
-        "FLJ213",
-        "[{kind: granular, name: g, agent: writer, on_limit: pause}]",
-        Pipeline(GranularStep("g", AGENT, on_limit="pause")),
-        "step 'g': `on_limit: pause` is not available yet for `kind: granular`",
-        top="agents: {writer: {model: 'test:model'}}\n",
-    ),
     "a conversation whose calls are reconciled": Case(
         "FLJ213",
         "[{kind: granular, name: g, agent: writer, enforce_idempotency: true, in_doubt: reconcile}]",

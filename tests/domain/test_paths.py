@@ -131,6 +131,7 @@ def test_a_path_inside_another_is_distinguished_from_a_common_prefix(path: StepP
         ("pay!doubt[0]", "pay"),
         ("pay!budget", "pay"),
         ("items[1]/pay!doubt[0]", "items[1]/pay"),
+        ("items[1]/talk!limit[2]", "items[1]/talk"),
     ],
 )
 def test_a_path_goes_up_one_level_at_a_time(path: str, above: str) -> None:

@@ -278,6 +278,18 @@ def talking(do: Effects, *, is_enforced: bool = False) -> Pipeline:
     return _pipeline(do.step("a"), talk, spare, do.step("z"))
 
 
+def limited(do: Effects) -> Pipeline:
+    """A conversation that reaches its limit of turns twice: a human allows one more, then has it finish."""
+
+    def work(place: str, why: str) -> str:
+        do.cause(place, why)
+        return "done"
+
+    agent = do.agent("talk", [["work"], ["work", "work"], "the end"], [work])
+    talk = GranularStep("talk", agent, max_turns=1, on_limit="pause", enforce_idempotency=True, save=LOGGED)
+    return _pipeline(do.step("a"), talk, do.step("z", len))
+
+
 def promising(do: Effects) -> Pipeline:
     """The same with calls that are announced, so that none is made twice."""
     return talking(do, is_enforced=True)
@@ -295,6 +307,7 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "search": searching,
     "granular": talking,
     "granular_enforced": promising,
+    "granular_limit": limited,
 }
 
 
@@ -343,7 +356,7 @@ class Crashing:
         broken, _ = result.pop("broken"), result.pop("lone")
         if broken:
             yield broken
-        is_enforced = self._build is promising
+        is_enforced = self._build in (promising, limited)
         for key, value in self._whole.items():
             if key == "usage" and is_enforced:
                 continue  # a call whose result a human says is not counted
@@ -387,8 +400,12 @@ async def _answered(
     runner: Flujo[Any, Any, Any], store: SqlStateStore, run_id: RunId
 ) -> PipelineResult[Any, Any]:
     """Resume a run that waits for a human; the answer may already be recorded."""
-    waits = any(pause.is_open for pause in await store.pauses(run_id))
-    return await (runner.resume_async(run_id, "yes") if waits else runner.resume_async(run_id))
+    asked = await store.pauses(run_id)
+    if not any(pause.is_open for pause in asked):
+        return await runner.resume_async(run_id)
+    limits = [pause for pause in asked if pause.kind is PauseKind.LIMIT]
+    said = "yes" if not limits else {"turns": 1} if len(limits) == 1 else {"finish": True}
+    return await runner.resume_async(run_id, said)
 
 
 def _repeated(log: list[str]) -> Iterator[str]:

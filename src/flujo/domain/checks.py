@@ -295,7 +295,6 @@ def _not_of_turns_yet(site: _Site, step: GranularStep) -> Iterator[Finding]:
     """Check that the engine supports the settings of a conversation."""
     for key, later, hint in (
         ("history", "last", "remove it: the model sees all turns"),
-        ("on_limit", "pause", "write `fail` or `finish`"),
         ("in_doubt", "reconcile", "write `pause`, `retry_same_key` or `fail`"),
     ):
         if getattr(step, key) == later:

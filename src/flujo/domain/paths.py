@@ -77,6 +77,11 @@ def doubt(path: StepPath, number: int) -> StepPath:
     return indexed(StepPath(f"{path}!doubt"), number)
 
 
+def limit(path: StepPath, number: int) -> StepPath:
+    """Return the id of question number `number` at the limit of turns of the granular step at `path`."""
+    return indexed(StepPath(f"{path}!limit"), number)
+
+
 def parent(path: StepPath) -> StepPath:
     """Return the enclosing path: `a/b[2]/c` → `a/b[2]` → `a/b` → `a` → the run itself.
 

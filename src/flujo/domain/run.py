@@ -80,6 +80,8 @@ class PauseKind(StrEnum):
     """A `hitl` step asks a human."""
     DOUBT = "doubt"
     """A call with an effect was made, and its result is not recorded."""
+    LIMIT = "limit"
+    """A `granular` step has reached its limit of turns."""
 
 
 @record(frozen=True, slots=True, kw_only=True)
@@ -146,7 +148,7 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
-    """A question to a human. Its id is the path of the step that asks; of a doubt, `path!doubt[n]`."""
+    """A question to a human. Its id is the path of the asking step, or `path!doubt[n]`, `path!limit[n]`."""
 
     pause_id: StepPath
     message: str

@@ -310,6 +310,8 @@ class Journal:
         self._asked = [pause for pause in self._asked if pause.pause_id not in ids]
         self._open -= frozenset(ids)
         self._voids += ids
+        known = [self._pauses[each] for each in ids if each in self._pauses]
+        self._pauses |= {pause.pause_id: replace(pause, void=True) for pause in known if pause.is_open}
 
     def pause(self, path: StepPath) -> Pause | None:
         """Return the question of the step at `path`, answered or not, or None."""

@@ -245,6 +245,16 @@ async def test_a_fallback_runs_after_the_last_attempt_and_is_not_taken_twice(sto
     assert detail(done) == {"fell_back": True}
 
 
+async def test_a_fallback_takes_over_at_the_limit_of_turns(store: StateStore) -> None:
+    step = GranularStep(
+        "research",
+        ScriptedAgent([calls(("add", {"a": 1, "b": 1}))], tools=[add]),
+        max_turns=1,
+        fallback=call("spare", CallableRef("test:spare", lambda _: "spare")),
+    )
+    assert (await start(pipeline(step), store, "go")).output == "spare"
+
+
 async def test_the_output_is_saved_and_read_with_the_facts(store: StateStore) -> None:
     step = GranularStep("research", ScriptedAgent(["four"]), save={"log": Save(Expr("output"), append=True)})
     tree = Pipeline(

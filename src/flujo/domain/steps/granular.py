@@ -14,6 +14,7 @@ from flujo.domain.conversations import ConversingAgent
 from flujo.domain.pipeline import BaseStep, In, InDoubt, Out, Pipeline
 from flujo.domain.steps.arguments import Callables, fallback, fallback_body
 from flujo.domain.values import CallableRef, Value, Valued
+from flujo.domain.wording import plural
 
 AtLimit = Literal["fail", "finish", "pause"]
 
@@ -42,7 +43,8 @@ class GranularStep(BaseStep[In, Out]):
     max_turns: int = takes(values.count, default=20)
     """The maximum number of turns: responses of the model."""
     on_limit: AtLimit = "fail"
-    """At that limit: the step fails, or finishes with a last request in which no tool may be called."""
+    """At that limit: the step fails, finishes with a last request in which no tool may be called, or pauses:
+    a human allows more turns, or has it finish or fail."""
     max_tool_concurrency: int = takes(values.count, default=10)
     """How many tool calls of one response run concurrently."""
     enforce_idempotency: bool = False
@@ -68,9 +70,9 @@ class GranularStep(BaseStep[In, Out]):
     def limits(self) -> Iterator[str]:
         """Yield the number of turns with what follows, and the concurrency of tools."""
         then = {"fail": "it fails", "finish": "a last request without tools", "pause": "a question"}
-        yield f"at most {self.max_turns} turns, then {then[self.on_limit]}"
+        yield f"at most {plural(self.max_turns, 'turn')}, then {then[self.on_limit]}"
         if isinstance(self.agent, AgentSpec) and self.agent.tools:
-            yield f"at most {self.max_tool_concurrency} tool calls at a time"
+            yield f"at most {plural(self.max_tool_concurrency, 'tool call')} at a time"
 
     def bodies(self) -> Mapping[str, Pipeline]:
         """Return the fallback; without its own `input` and `arguments` it gets the input of this step."""

@@ -4,6 +4,7 @@
     research/turn[0]          work: input = the new messages, output = the response
     research/turn[0]/tool[0]  work: input = the arguments, output = what the model gets
     research/turn[1]          …
+    research!limit[0]         answer: a human's, at the limit of turns (`on_limit: pause`)
     research                  done: the answer
 
 Each entry is committed before anything that depends on it. A resumed run reads the turns once, and continues
@@ -28,10 +29,12 @@ from flujo.domain.conversations import (
     ToolResult,
 )
 from flujo.domain.events import StepEnded, StepStarted
-from flujo.domain.outcomes import Failure, Success
+from flujo.domain.journal import EntryKind
+from flujo.domain.outcomes import Failure, Paused, Success
 from flujo.domain.paths import StepPath, child, tool, turn
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.steps.step import ToolCallStep, TurnStep
+from flujo.domain.usage import NOTHING
 from flujo.domain.values import CallableRef
 from flujo.engine.agent_identity import require_same_agent
 from flujo.engine.agent_request import Request
@@ -43,7 +46,8 @@ from flujo.engine.fanout import Branch, fan_out, stopped_by
 from flujo.engine.journal import STOPS_THE_WALK, error_info
 from flujo.engine.processors import OutputGate
 from flujo.engine.tool_calls import ToolGate, leaf_of
-from flujo.exceptions import AgentError, FlujoError, OutputRejected, TurnLimitReached
+from flujo.engine.turn_limit import Progress, TurnLimit
+from flujo.exceptions import AgentError, FlujoError, OutputRejected
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping, Sequence
@@ -67,7 +71,12 @@ async def _converse(step: GranularStep, frame: Frame, path: StepPath) -> StepOut
     """Return the answer of the agent, and record the end of the step: its output and its net patch."""
     before = frame.scope.tree
     await frame.tell(StepStarted(path, step.kind))
-    outcome = await (await _Conversation.opened(step, frame, path)).outcome()
+    try:
+        outcome = await (await _Conversation.opened(step, frame, path)).outcome()
+    except STOPS_THE_WALK:
+        raise
+    except FlujoError as error:  # a failure of the step, which its fallback may take over
+        return Failure(error_info(error, path), error)
     return await finish(step, frame, path, outcome, before) if isinstance(outcome, Success) else outcome
 
 
@@ -98,8 +107,10 @@ class _Conversation:
             agent=who if isinstance(who, AgentSpec) else None,
             config=step.config,
         )
+        self._limit = TurnLimit(step.name, step.max_turns, step.on_limit, frame, path)
         self._turns = 0
         self._calls = 0
+        self._usage = NOTHING
         self._rejected = 0
         """How many answers were rejected since the step failed last."""
         self._response: Message | None = None
@@ -125,6 +136,7 @@ class _Conversation:
         history = [message for entry in turns for message in _messages(entry)]
         found = cls(step, frame, path, agent, agent.converse(ask, history))
         await found._continue_after(turns)
+        await found._limit.load(found._turns)
         return found
 
     async def outcome(self) -> StepOutcome:
@@ -154,17 +166,19 @@ class _Conversation:
         reading = self._session.read(self._response)
         if isinstance(reading, FinalAnswer):
             return await self._answered(reading)
-        self._refuse_beyond_limit()
-        return await self._results(reading)
+        allowed = self._limit.next_after(self._progress())
+        return allowed if isinstance(allowed, Paused) else await self._results(reading)
 
     # A turn ----------------------------------------------------------------------------------------------
 
     async def _request(self, news: Message, reason: str | None) -> StepOutcome:
         """Return the next response: the next turn, or the last request of all."""
-        self._refuse_beyond_limit()
-        is_last = self._turns == self._step.max_turns
+        allowed = self._limit.next_after(self._progress())
+        if isinstance(allowed, Paused):
+            return allowed
+        is_last = allowed == "last"
         path = turn(self._path, self._turns)
-        sent = [news, self._session.last(self._step.max_turns)] if is_last else [news]
+        sent = [news, self._session.last(self._turns)] if is_last else [news]
         leaf = leaf_of(self._turn_step, Request(self._session, may_call=not is_last))
         if reason is not None:
             leaf.describe({**leaf.detail, "again": reason})
@@ -173,17 +187,8 @@ class _Conversation:
             self._turns += 1
         return outcome
 
-    def _refuse_beyond_limit(self) -> None:
-        """Raise when no further request is allowed."""
-        step, more = self._step, self._step.on_limit == "finish"
-        if self._turns < step.max_turns + more:
-            return
-        raise TurnLimitReached(
-            f"step {step.name!r} used its {step.max_turns} turns"
-            + (" and a last request without tools" if more else "")
-            + ", and the agent gave no answer",
-            limit=step.max_turns,
-        )
+    def _progress(self) -> Progress:
+        return Progress(self._turns, self._calls, self._usage)
 
     async def _answered(self, answer: FinalAnswer) -> Success:
         """Return the outcome for an answer that passes the schema and the validators."""
@@ -196,7 +201,7 @@ class _Conversation:
         facts: dict[str, Any] = {
             "turns": self._turns,
             "tool_calls": self._calls,
-            "stopped": "limit" if self._turns > step.max_turns else "answer",
+            "stopped": "limit" if self._limit.is_over(self._turns) else "answer",
         }
         return Success(value, facts=facts | ({"repairs": list(answer.repairs)} if answer.repairs else {}))
 
@@ -293,12 +298,15 @@ class _Conversation:
         run = self._frame.run
         started, known = run.clock.monotonic(), run.journal.result(path, kind) is not None
         outcome = await work
+        usage = run.journal.take_usage(path)
+        if kind == TurnStep.kind:
+            self._usage += usage
         ended = StepEnded(
             path,
             kind,
             outcome,
             seconds=run.clock.monotonic() - started,
-            usage=run.journal.take_usage(path),
+            usage=usage,
             recorded=known,
         )
         run.ended.append(ended)
@@ -307,6 +315,9 @@ class _Conversation:
 
     async def _continue_after(self, turns: Sequence[Entry]) -> None:
         """Take over what the recorded turns left: their counts, and the writes of tools to the context."""
+        for number in range(len(turns) + 1):
+            for entry in self._frame.run.journal.attempts(turn(self._path, number), EntryKind.WORK):
+                self._usage += entry.usage
         takes_context = any(each.wants_context for each in self._session.tools.values())
         for number, entry in enumerate(turns):
             response = canonical.decode(entry.output or b"null")

@@ -9,7 +9,7 @@ from flujo.domain.agents import AgentSpec
 from flujo.domain.pipeline import FALLBACK
 from flujo.domain.steps import cached_step
 from flujo.domain.values import CallableRef, one_line
-from flujo.domain.wording import IS_NOT_CACHED
+from flujo.domain.wording import IS_NOT_CACHED, plural
 from flujo.engine.failed_calls import harmless_names
 from flujo.engine.idempotent_calls import REPEATABLE
 from flujo.services.inspection.inventory import inventory
@@ -137,6 +137,9 @@ def _waits(pipeline: Pipeline) -> Iterator[str]:
                 "without a deadline" if question.deadline_s is None else f"at most {question.deadline_s:g} s"
             )
             yield f"at {path} for a human, {limit}; the answer is {shape(question.answer_schema)}"
+        if getattr(step, "on_limit", None) == "pause":
+            turns = plural(getattr(step, "max_turns", 0), "turn")
+            yield f"at {path} for a human, when there is no answer after {turns}"
 
 
 _IN_DOUBT = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -148,6 +149,7 @@ async def trace(store: JournalSource, record: RunRecord) -> TraceNode:
         node.children.sort(key=_count)
     for node in [each for each in nodes.values() if each.agent is not None]:
         _fold(node)
+        node.children.sort(key=_turn)
     _infer(root)
     root.status = record.status
     root.seconds = max(0.0, record.updated_at - record.created_at)
@@ -180,6 +182,13 @@ def _count(node: TraceNode) -> int:
         return node.items[0]
     count = paths.last_count(node.path)
     return -1 if count is None else count
+
+
+def _turn(node: TraceNode) -> tuple[float, bool]:
+    """Return the turn before which something happened in a conversation; a turn comes after that."""
+    if node.kind == "turn":
+        return _count(node), True
+    return node.detail.get("turns", math.inf), False
 
 
 def _node(nodes: dict[StepPath, TraceNode], path: StepPath) -> TraceNode:

@@ -33,6 +33,7 @@ NO_RESULT: Any = object()
 _WORDS: Mapping[PauseKind, tuple[str, str]] = {
     PauseKind.QUESTION: ("a question", "questions"),
     PauseKind.DOUBT: ("a call in doubt", "calls in doubt"),
+    PauseKind.LIMIT: ("a question about a limit of turns", "questions about limits of turns"),
 }
 """For each kind of pause: its name and the plural."""
 
@@ -51,7 +52,9 @@ async def record_answer(
     *,
     kind: PauseKind = PauseKind.QUESTION,
 ) -> None:
-    """Record the answer to a pause of this kind, and who gave it; committed when this returns.
+    """Record the answer to a pause, and who gave it; committed when this returns.
+
+    `kind` is that of calls in doubt, or of questions: those of every other kind.
 
     Raises:
         RunNotFound: no such question.
@@ -98,7 +101,7 @@ def chosen(record: RunRecord, pauses: Sequence[Pause], pause_id: str | None, kin
             hint=f"`{command('flujo', 'trace', record.run_id)}` shows what happened",
             status=record.status,
         )
-    own = [pause for pause in open_ones if pause.kind is kind]
+    own = [pause for pause in open_ones if _has_verb_of(pause, kind)]
     if not own:
         raise _of_another_kind(record, open_ones[0], kind)
     if len(own) > 1:
@@ -121,9 +124,14 @@ def _named(
             f"run {record.run_id} has no question {pause_id!r}",
             hint=f"open questions: {_names(open_ones)}" if open_ones else "the run has no open questions",
         )
-    if pause.kind is not kind:
+    if not _has_verb_of(pause, kind):
         raise _of_another_kind(record, pause, kind)
     return pause
+
+
+def _has_verb_of(pause: Pause, kind: PauseKind) -> bool:
+    """Return whether the verb for pauses of `kind` settles this one: calls in doubt have their own verb."""
+    return (pause.kind is PauseKind.DOUBT) == (kind is PauseKind.DOUBT)
 
 
 def _names(pauses: list[Pause]) -> str:
@@ -150,6 +158,9 @@ def settled_by(target: str, pause: Pause) -> tuple[ShellCommand, str]:
     if pause.kind is PauseKind.DOUBT:
         outcome = command("flujo", "tasks", "resolve", target, "--as", "OUTCOME")
         return outcome, f"OUTCOME: {either(['done', 'retry', 'fail'])}"
+    if pause.kind is PauseKind.LIMIT:
+        more = command("flujo", "tasks", "resume", target, "--field", "turns=TURNS")
+        return more, "TURNS: a whole number; instead of it, `finish=true` or `fail=true`"
     answer = example(canonical.decode(pause.answer_schema) if pause.answer_schema else None)
     return command("flujo", "tasks", "resume", target, *answer.options), answer.values
 

@@ -71,7 +71,7 @@ def _has(places: Mapping[StepPath, BaseStep], entry: Entry) -> bool:
     place = without_counts(entry.path)
     if entry.kind is EntryKind.DECISION:  # that of a cache or a merge stands right below its step
         return place in places or parent(place) in places
-    if place in places:
+    if place in places and "!" not in entry.path:  # the answer to a question of a step is not its result
         return places[place].kind == entry.fingerprint
     return _step(places, entry.path) is not None
 
