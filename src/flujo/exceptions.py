@@ -344,7 +344,7 @@ class LoopLimitReached(EngineError):
 
 
 class TurnLimitReached(EngineError):
-    """The agent of a `granular` step reached `max_turns` before it gave an answer."""
+    """An agent reached `max_turns`, or the limit of a plain step, before it gave an answer."""
 
     code = "FLJ418"
     limit: int | None = None

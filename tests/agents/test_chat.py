@@ -5,6 +5,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -249,7 +250,7 @@ async def test_a_tool_called_repeatedly_with_wrong_arguments_ends_the_request(
         return number
 
     provider.will_answer(Response(tool_call=("lookup", {"number": "many"})))
-    with pytest.raises(OutputRejected, match="cannot be used") as caught:
+    with pytest.raises(OutputRejected, match="calls of tool `lookup` cannot be used") as caught:
         await build(tools=[lookup]).ask(Ask(data="x"))
     assert used(caught.value).requests == len(provider.requests) == 2
 
@@ -282,6 +283,34 @@ async def test_tools_run_in_a_thread_and_their_results_reach_the_model(
     assert json.loads(tool_message["content"]) == {"name": "Ada", "vip": True}
     assert threads[0].daemon
     assert threads[0] is not threading.main_thread()
+
+
+async def test_a_model_without_a_tool_protocol_calls_tools_within_one_attempt(
+    provider: Provider, build: Build
+) -> None:
+    called: list[str] = []
+
+    def lookup(name: str) -> dict[str, bool]:
+        """Look a customer up."""
+        called.append(name)
+        return {"vip": True}
+
+    provider.will_answer(
+        '{"tool": "lookup", "arguments": {"name": "Ada"}}',
+        '{"tool": "final_answer", "arguments": {"text": "Ada is a VIP."}}',
+    )
+    chat = build(tools=[lookup])
+    local = ChatAgent(
+        chat.spec,
+        replace(chat.source, has_tool_protocol=False),  # type: ignore[type-var]  # a dataclass
+        tools=[lookup],
+        settings=chat.settings,
+    )
+    reply = await local.ask(Ask(data="Who is Ada?"))
+    assert (reply.output, called, reply.usage.tool_calls) == ("Ada is a VIP.", ["Ada"], 1)
+    ways = provider.requests[0]["response_format"]["json_schema"]["schema"]["anyOf"]
+    assert [way["properties"]["tool"]["const"] for way in ways] == ["lookup", "final_answer"]
+    assert "tools" not in provider.requests[0]
 
 
 async def test_an_exception_of_a_tool_is_passed_on_unchanged(provider: Provider, build: Build) -> None:

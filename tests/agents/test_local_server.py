@@ -15,19 +15,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from flujo import Flujo, Pipeline, Step
 from flujo.agents import local_server, local_weights
 from flujo.agents.chat import build_agent
 from flujo.agents.settings import AgentSettings
 from flujo.domain.agents import AgentSpec, Ask
 from flujo.engine.attempts import spent
-from flujo.exceptions import ModelUnavailable, NotAvailableYet, OutputTruncated, ProviderUnavailable
+from flujo.exceptions import ModelUnavailable, OutputTruncated, ProviderUnavailable
 from flujo.settings import default_cache_dir
-from flujo.testing import MemoryStateStore
 from support import listener
 
 pytestmark = pytest.mark.model
@@ -277,15 +274,3 @@ def test_without_the_runtime_the_error_names_the_extra(
             settings=AgentSettings(environment={}, cache_dir=tmp_path),
         )
     assert caught.value.hint == "pip install 'flujo[local]'"
-
-
-async def test_a_local_model_calls_tools_only_turn_by_turn(tmp_path: Path) -> None:
-    def lookup(name: str) -> Any:
-        return name
-
-    spec = AgentSpec("a", "local:smollm2", tools=[lookup])
-    async with Flujo(Pipeline(Step("x", agent=spec)), store=MemoryStateStore()) as runner:
-        with pytest.raises(
-            NotAvailableYet, match="step 'x': local models call tools only in `kind: granular`"
-        ):
-            await runner.run_result_async("y")

@@ -18,9 +18,16 @@ def test_a_stored_response_has_no_usage_and_nothing_that_the_journal_refuses() -
     stored = messages.storable(said)
     canonical.encode(stored)
     assert stored["parts"][0] == {"part_kind": "text", "content": "a\ufffdb\ufffd"}
-    assert stored.keys() == {"kind", "parts"}
+    assert messages.is_changed(stored)
+    assert stored.keys() == {"kind", "parts", "metadata"}
     (call,) = messages.calls_in(stored)
     assert call.arguments == f'{{"n": {2**70}}}', "it is refused as text"
+
+
+def test_a_stored_text_is_the_text_of_the_model_unless_it_is_marked() -> None:
+    whole = messages.storable(messages.from_model("a\ufffdb"))
+    assert not messages.is_changed(whole)
+    assert messages.text_in(whole) == "a\ufffdb"
 
 
 def test_arguments_are_data_when_they_are_json() -> None:
@@ -36,7 +43,9 @@ def test_the_text_of_a_response_leaves_out_its_reasoning() -> None:
 
 def test_results_go_back_in_the_order_of_the_calls() -> None:
     calls = [ToolCall("a", {}, "1"), ToolCall("b", {}, "1")]
-    sent = messages.from_tools([(calls[0], ToolResult(1)), (calls[1], ToolResult("no", "error"))])
+    sent = messages.MessageWriter().results(
+        [(calls[0], ToolResult(1)), (calls[1], ToolResult("no", "error"))]
+    )
     assert [(part["tool_name"], part["content"], part["outcome"]) for part in sent["parts"]] == [
         ("a", 1, "success"),
         ("b", "no", "failed"),

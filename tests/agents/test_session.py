@@ -109,6 +109,17 @@ async def test_an_answer_is_read_against_the_schema_of_the_step(provider: Provid
     assert "not 'praise'" in provider.requests[1]["messages"][-1]["content"]
 
 
+async def test_a_text_that_the_journal_cannot_hold_is_not_an_answer(
+    provider: Provider, tmp_path: Path
+) -> None:
+    provider.will_answer("a\x00b")
+    session = agent_of(provider, tmp_path).converse(Ask(), [])
+    response = await session.request([session.prompt("x")], may_call=True, meter=None, on_text=None)
+    recorded = json.loads(canonical.encode(response.message))
+    with pytest.raises(OutputRejected, match="half of a surrogate pair"):
+        session.read(recorded)
+
+
 @pytest.mark.parametrize(
     "written", ['{"name": "Ad', "[1]", '{"n": 1e999}', '{"n": 123456789012345678901234567890}']
 )

@@ -19,7 +19,6 @@ COVERED_BY = {
     "agents/answer_text.py": "agents/test_structured_output.py",
     "agents/connection.py": "agents/test_chat.py",
     "agents/connectivity.py": "cli/test_upkeep.py",
-    "agents/conversation.py": "agents/test_answers.py",
     "agents/damaged_json.py": "agents/test_structured_output.py",
     "agents/error_translation.py": "agents/test_chat.py",
     "domain/conversations.py": "engine/steps/test_granular.py",

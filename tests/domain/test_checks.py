@@ -304,6 +304,13 @@ CASES = {
         "step 'a' asks an agent, and `effect` is about calls",
         top="agents: {writer: {model: 'test:model'}}\n",
     ),
+    "an agent with tools whose calls are not recorded": Case(
+        "FLJ265",
+        "[{name: a, agent: writer, enforce_idempotency: true}]",
+        Pipeline(Step("a", agent=AgentSpec("writer", "test:model", tools=["s:f"]), enforce_idempotency=True)),
+        "step 'a' asks an agent, and `enforce_idempotency` is about calls",
+        top="agents: {writer: {model: 'test:model', tools: ['s:f']}}\n",
+    ),
     "in doubt without a key": Case(
         "FLJ266",
         "[{name: a, call: 's:f', in_doubt: fail}]",

@@ -1,46 +1,199 @@
-"""The messages of a conversation with a model, as pydantic-ai holds them."""
+"""A whole conversation within one attempt: requests, tool calls and corrections, until an answer fits.
+
+A `granular` step has the same `Session`, and the engine records each turn of it. Here nothing is recorded
+before the end, so a retry begins the conversation again.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from pydantic_ai.messages import ModelResponse, PartDeltaEvent, PartStartEvent, TextPart, TextPartDelta
+from flujo.agents.messages import clean
+from flujo.domain import canonical
+from flujo.domain.agents import Ask, Reply
+from flujo.domain.conversations import BackToModel, ToolCalls, ToolResult, refusal, runs_in_turn
+from flujo.domain.usage import NOTHING, Usage
+from flujo.exceptions import NotJournalable, OutputRejected, OutputTruncated, TurnLimitReached
+from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable
+    from collections.abc import Coroutine, Sequence
 
-    from pydantic_ai.messages import ModelMessage
+    from flujo.domain.conversations import Message, Response, Session, ToolCall
 
-
-def before_the_cut(conversation: list[ModelMessage]) -> list[ModelMessage]:
-    """Return a conversation without its cut answer, which a stream has put there and a body has not."""
-    is_there = isinstance(conversation[-1], ModelResponse)
-    return sendable(conversation[:-1] if is_there else conversation)
+MOST_REQUESTS = 50
+"""The maximum number of requests of one attempt."""
 
 
-def sendable(conversation: list[ModelMessage]) -> list[ModelMessage]:
-    """Return a conversation with U+FFFD for each half of a surrogate pair, which cannot be sent."""
-    for message in conversation:
-        for part in message.parts if isinstance(message, ModelResponse) else ():
-            if isinstance(part, TextPart):
-                part.content = part.content.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return conversation
+class Conversation:
+    """One conversation, from the prompt to an answer that fits.
+
+    Args:
+        session: the conversation, at its beginning.
+        ask: the request of the step.
+        agent: the agent's name.
+        corrections: how often the model may correct its answer, and a call of each tool.
+    """
+
+    def __init__(self, session: Session, ask: Ask, *, agent: str, corrections: int) -> None:
+        self._session = session
+        self._ask = ask
+        self._agent = agent
+        self._corrections = corrections
+        self._left = corrections
+        self._unsent: list[Message] = []
+        self._useless: Counter[str] = Counter()
+        """In how many responses in a row the calls of each tool had no result."""
+        self._spent: Usage = NOTHING
+        self._model: str | None = None
+        self._repairs: tuple[str, ...] = ()
+
+    async def reply(self) -> Reply:
+        """Return the first answer that fits.
+
+        Every exception has `usage`: the usage of the conversation until then.
+
+        Raises:
+            OutputRejected: no answer fits after all corrections, or a tool is called wrongly again and again.
+            OutputTruncated: the last answer was cut off.
+            TurnLimitReached: there is no answer after `MOST_REQUESTS` requests.
+        """
+        try:
+            output = await self._answer()
+        except BaseException as error:
+            # A failed attempt is paid for too, whether Flujo, the provider, a tool or a timeout ended it.
+            error.usage = self._spent  # type: ignore[attr-defined]  # exceptions take attributes
+            raise
+        return Reply(output=output, usage=self._spent, model=self._model, repairs=self._repairs)
+
+    async def _answer(self) -> Any:
+        self._unsent.append(self._session.prompt(self._ask.data))
+        for _ in range(MOST_REQUESTS):
+            try:
+                response = await self._request()
+            except OutputTruncated as cut:
+                self._correct(cut)
+                continue
+            try:
+                reading = self._session.read(response.message)
+                if not isinstance(reading, ToolCalls):
+                    check = self._ask.check
+                    value = reading.value if check is None else await check(reading.value)
+                    self._repairs += reading.repairs
+                    return value
+            except OutputRejected as rejected:
+                self._correct(rejected)
+                continue
+            self._unsent.append(await self._results(reading.calls))
+        raise TurnLimitReached(
+            f"agent {self._agent!r} made {MOST_REQUESTS} requests in one attempt, and gave no answer",
+            hint="write `kind: granular` with `max_turns`, which records each turn",
+            limit=MOST_REQUESTS,
+        )
+
+    async def _request(self) -> Response:
+        ask = self._ask
+        try:
+            response = await self._session.request(
+                self._unsent, may_call=True, meter=ask.meter, on_text=ask.on_text
+            )
+        except BaseException as error:
+            self._spent += getattr(error, "usage", NOTHING)
+            raise
+        self._unsent = []
+        self._spent += response.usage
+        self._model = response.model or self._model
+        return response
+
+    def _correct(self, rejected: OutputRejected) -> None:
+        """Reject an answer, with the reason.
+
+        Raises:
+            OutputRejected: the model has corrected its answer as often as it may.
+        """
+        if not self._left:
+            facts = {**rejected.facts, "agent": self._agent, "retryable": True}
+            message = f"agent {self._agent!r}: {rejected.message}"
+            raise type(rejected)(message, hint=rejected.hint, **facts) from rejected
+        self._left -= 1
+        reason = rejected.reason or rejected.message
+        self._repairs += (f"asked again because {reason}",)
+        self._unsent.append(self._session.again(reason))
+
+    # Tools -----------------------------------------------------------------------------------------------
+
+    async def _results(self, calls: Sequence[ToolCall]) -> Message:
+        """Return the message with the results of all tool calls of a response."""
+        tools, filled_in = self._session.tools, Ask(resources=self._ask.resources)
+        refusals = [refusal(call, tools, filled_in) for call in calls]
+        await self._count(refusals.count(""))
+        each = list(zip(calls, refusals, strict=True))
+        if runs_in_turn(calls, tools):
+            made = [await self._call(call, why) for call, why in each]
+        else:
+            made = await _together([self._call(call, why) for call, why in each])
+        results = list(zip(calls, made, strict=True))
+        self._refuse_repetition(results)
+        return self._session.results(results)
+
+    async def _count(self, calls: int) -> None:
+        """Count the tool calls of a response in the budget before the first one is made."""
+        if not calls:
+            return
+        if self._ask.meter is not None:
+            await self._ask.meter.call_tools(calls)
+        self._spent += Usage(tool_calls=calls)
+
+    async def _call(self, call: ToolCall, why_not: str) -> ToolResult:
+        """Return what the model gets for a call; any other exception of the tool ends the attempt."""
+        if why_not:
+            return ToolResult(f"the call was not made: {why_not}", "refused")
+        tool = self._session.tools[call.name]
+        ask = Ask(arguments=call.arguments, context=self._ask.context, resources=self._ask.resources)
+        limit = asyncio.timeout(tool.timeout_s)
+        try:
+            async with limit:
+                reply = await tool.ask(ask)
+        except BackToModel as words:
+            return ToolResult(clean(GATE.text(str(words))), "retry")
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            text = f"the call took longer than {tool.timeout_s:g} s"
+            if tool.wants_context:  # a thread that is left behind may still write to it
+                raise TimeoutError(f"tool `{tool.name}`: {text}") from error
+            return ToolResult(text, "error")
+        try:
+            return ToolResult(canonical.normalise(reply.output, what=f"result of tool `{tool.name}`"))
+        except NotJournalable as error:
+            text = f"the call was made, and its result cannot be recorded: {error.message}"
+            return ToolResult(text, "error")
+
+    def _refuse_repetition(self, results: Sequence[tuple[ToolCall, ToolResult]]) -> None:
+        """Raise when a tool has been called in too many responses in a row without a result."""
+        usable = {call.name for call, result in results if result.outcome == "result"}
+        for name, result in {call.name: result for call, result in results}.items():
+            self._useless[name] = 0 if name in usable else self._useless[name] + 1
+            if self._useless[name] > self._corrections:
+                raise OutputRejected(
+                    f"agent {self._agent!r}: its calls of tool `{name}` cannot be used: {result.content}",
+                    hint="make the docstring and annotations of the tool more precise, or use a larger model",
+                    agent=self._agent,
+                    retryable=True,
+                )
 
 
-def text_to(
-    on_text: Callable[[str], Awaitable[None]],
-) -> Callable[[Any, AsyncIterable[Any]], Awaitable[None]]:
-    """Return an event handler for pydantic-ai that forwards each piece of text."""
-
-    async def handle(_: Any, events: AsyncIterable[Any]) -> None:
-        async for event in events:
-            match event:
-                case (
-                    PartStartEvent(part=TextPart(content=text))
-                    | PartDeltaEvent(delta=TextPartDelta(content_delta=text))
-                ) if text:
-                    await on_text(text)
-                case _:
-                    pass
-
-    return handle
+async def _together(work: Sequence[Coroutine[Any, Any, ToolResult]]) -> list[ToolResult]:
+    """Await all calls at the same time; the first error cancels the others, and is raised."""
+    if len(work) == 1:
+        return [await work[0]]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in work]
+    except BaseExceptionGroup as failed:
+        error = failed.exceptions[0]
+    else:
+        return [task.result() for task in tasks]
+    raise error

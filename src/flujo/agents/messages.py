@@ -14,26 +14,49 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _OUTCOMES = {"result": "success", "retry": "retried", "error": "failed", "refused": "failed"}
+_CHANGED = {"changed": True}
+"""Marks a response whose text had characters that the journal cannot hold; it is not a valid answer."""
+
+
+class MessageWriter:
+    """What Flujo says in a conversation, in the same words for every agent: the base of the sessions."""
+
+    def prompt(self, data: Any) -> Message:
+        """Return the first message: text unchanged, anything else as compact JSON."""
+        text = data if isinstance(data, str) else canonical.encode(data, what="the prompt").decode()
+        return from_user(text)
+
+    def results(self, answers: Sequence[tuple[ToolCall, ToolResult]]) -> Message:
+        """Return the message with the results of tool calls, in the order of the calls."""
+        parts = [
+            {
+                "part_kind": "tool-return",
+                "tool_name": call.name,
+                "tool_call_id": call.call_id,
+                "content": result.content,
+                "outcome": _OUTCOMES[result.outcome],
+            }
+            for call, result in answers
+        ]
+        return {"kind": "request", "parts": parts}
+
+    def again(self, reason: str) -> Message:
+        """Return the message that rejects an answer."""
+        return from_user(
+            f"That answer cannot be used: {reason}. Answer again, with the requested output only."
+        )
+
+    def last(self, turns: int) -> Message:
+        """Return the message that requests the answer at the limit of turns."""
+        return from_user(
+            f"All {turns} turns are used, and no tool can be called any more. Give the final answer now, "
+            "from what you know."
+        )
 
 
 def from_user(text: str) -> Message:
     """Return the message of a user."""
-    return {"kind": "request", "parts": [{"part_kind": "user-prompt", "content": text}]}
-
-
-def from_tools(answers: Sequence[tuple[ToolCall, ToolResult]]) -> Message:
-    """Return the message with the results of tool calls, in the order of the calls."""
-    parts = [
-        {
-            "part_kind": "tool-return",
-            "tool_name": call.name,
-            "tool_call_id": call.call_id,
-            "content": result.content,
-            "outcome": _OUTCOMES[result.outcome],
-        }
-        for call, result in answers
-    ]
-    return {"kind": "request", "parts": parts}
+    return {"kind": "request", "parts": [{"part_kind": "user-prompt", "content": clean(text)}]}
 
 
 def from_model(text: str = "", calls: Sequence[ToolCall] = (), *, model: str | None = None) -> Message:
@@ -54,27 +77,14 @@ def calls_in(message: Message) -> tuple[ToolCall, ...]:
     )
 
 
-def text_in(message: Message) -> str:
+def text_in(message: Mapping[str, Any]) -> str:
     """Return the text of a response, without its reasoning."""
     return "".join(part["content"] for part in message["parts"] if part["part_kind"] == "text")
 
 
-def again(reason: str) -> Message:
-    """Return the message that rejects an answer."""
-    return from_user(f"That answer cannot be used: {reason}. Answer again, with the requested output only.")
-
-
-def last(turns: int) -> Message:
-    """Return the message that requests the answer at the limit of turns."""
-    return from_user(
-        f"All {turns} turns are used, and no tool can be called any more. Give the final answer now, from "
-        "what you know."
-    )
-
-
-def prompt(data: Any) -> str:
-    """Return the prompt: text unchanged, anything else as compact JSON."""
-    return data if isinstance(data, str) else canonical.encode(data, what="the prompt").decode()
+def is_changed(message: Message) -> bool:
+    """Return whether the stored text of a response is not the text that the model wrote."""
+    return message.get("metadata") == _CHANGED
 
 
 def storable(message: Mapping[str, Any]) -> Message:
@@ -83,12 +93,14 @@ def storable(message: Mapping[str, Any]) -> Message:
     Arguments with numbers that JSON in the journal cannot hold become text, and are refused like broken ones.
     """
     kept = {key: value for key, value in message.items() if value is not None and key != "usage"}
-    clean: dict[str, Any] = _clean(kept)
-    clean["parts"] = [
+    stored: dict[str, Any] = clean(kept)
+    if text_in(stored) != text_in(message):
+        stored["metadata"] = _CHANGED
+    stored["parts"] = [
         _storable_part({key: value for key, value in part.items() if value is not None})
-        for part in clean["parts"]
+        for part in stored["parts"]
     ]
-    return clean
+    return stored
 
 
 def _storable_part(part: dict[str, Any]) -> dict[str, Any]:
@@ -101,14 +113,15 @@ def _storable_part(part: dict[str, Any]) -> dict[str, Any]:
     return part
 
 
-def _clean(value: Any) -> Any:
+def clean(value: Any) -> Any:
+    """Return JSON data with U+FFFD for each NUL and each half of a surrogate pair in its texts."""
     match value:
         case str():
             return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
         case dict():
-            return {_clean(key): _clean(each) for key, each in value.items()}
+            return {clean(key): clean(each) for key, each in value.items()}
         case list():
-            return [_clean(each) for each in value]
+            return [clean(each) for each in value]
         case _:
             return value
 

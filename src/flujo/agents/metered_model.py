@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic_ai import RunContext
 from pydantic_ai.exceptions import AgentRunError, ModelConnectionError, ModelHTTPError, UserError
-from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart
+from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.output import OutputObjectDefinition
@@ -69,7 +69,6 @@ class MeteredModel(WrapperModel):
         json_mode: whether to use the provider's JSON mode where there is one.
         is_free: whether requests cost nothing (a local model).
         meter: reserves budget for each request before it is made.
-        counts_tools: whether the tool calls of a response are counted with it, before they are made.
     """
 
     def __init__(
@@ -80,14 +79,12 @@ class MeteredModel(WrapperModel):
         json_mode: bool,
         is_free: bool,
         meter: Meter | None = None,
-        counts_tools: bool = True,
     ) -> None:
         super().__init__(wrapped)
         self.schema = schema
         self.json_mode = json_mode
         self.is_free = is_free
         self.meter = meter
-        self.counts_tools = counts_tools
         self.spent: Usage = NOTHING
         self.answered_by: str | None = None
 
@@ -106,7 +103,7 @@ class MeteredModel(WrapperModel):
             self._count_failed(error, reserved)
             self._refuse_strange(error)
             raise
-        await self._count(response, reserved, model_settings)
+        self._count(response, reserved, model_settings)
         return response
 
     @asynccontextmanager
@@ -138,7 +135,7 @@ class MeteredModel(WrapperModel):
                 self._charge(self._known(stream.get()), reserved, is_all=False)
             self._refuse_strange(error)
             raise
-        await self._count(stream.get(), reserved, model_settings)
+        self._count(stream.get(), reserved, model_settings)
 
     def _sent_once(self, model_settings: ModelSettings | None) -> ModelSettings:
         """Return settings with which the provider's client sends a request once."""
@@ -195,15 +192,14 @@ class MeteredModel(WrapperModel):
             )
         return await self.meter.reserve(_usage(used, price))
 
-    async def _count(
+    def _count(
         self, response: ModelResponse, reserved: Reservation | None, model_settings: ModelSettings | None
     ) -> None:
-        """Count a response and its tool calls, before the first tool is called.
+        """Count the usage of a response.
 
         Raises:
             OutputTruncated: it was cut off at a limit of its length.
             OutputRejected: the provider withheld it.
-            UsageLimitExceeded: the budget does not allow the tool calls.
         """
         is_believable = _is_believable(response)
         if not is_believable:
@@ -213,12 +209,6 @@ class MeteredModel(WrapperModel):
             )
         self._charge(self._known(response), reserved, is_all=is_believable)
         self._refuse_unfinished(response, model_settings)
-        if not self.counts_tools:
-            return
-        tool_calls = sum(isinstance(part, ToolCallPart) for part in response.parts)
-        if tool_calls and self.meter is not None:
-            await self.meter.call_tools(tool_calls)
-        self.spent += Usage(tool_calls=tool_calls)
 
     def _count_failed(self, error: BaseException, reserved: Reservation | None) -> None:
         """Count a request without a response."""

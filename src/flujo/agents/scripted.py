@@ -3,14 +3,14 @@
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 from flujo.agents import messages as written
+from flujo.agents.conversation import Conversation
 from flujo.agents.tools import FunctionTool, tools_of
 from flujo.domain import canonical
 from flujo.domain.agents import Ask, Meter, Reply
-from flujo.domain.conversations import FinalAnswer, Message, Response, ToolCall, ToolCalls, ToolResult
+from flujo.domain.conversations import FinalAnswer, Message, Response, ToolCall, ToolCalls
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.wording import plural
 from flujo.exceptions import AgentError
@@ -25,12 +25,13 @@ class ScriptedAgent:
         usage: the usage of each answer that is not a `Reply`.
         worst: the usage that is reserved of a run's budget before each answer. Default: `usage`.
         model: the model id of the replies.
-        wants_context: whether the engine passes a separate context to each call.
-        tools: the callables that it may call in a `granular` step.
-        corrections: how often it may correct an answer in a `granular` step.
+        wants_context: whether the engine passes a separate context to each call; always when a tool takes it.
+        tools: the callables that it may call.
+        corrections: how often an agent with tools, or in a `granular` step, may correct an answer.
 
-    In a `granular` step each turn takes the answer of its number, also in a resumed run: a `ToolCall`, a list
-    of them, or the final answer. A callable gets the messages so far as the `data` of its `Ask`.
+    With tools, or in a `granular` step, an answer is a `ToolCall`, a list of them, or the final answer, and a
+    callable gets the messages so far as the `data` of its `Ask`. In a `granular` step each turn takes the
+    answer of its number, also in a resumed run.
     """
 
     def __init__(
@@ -48,15 +49,11 @@ class ScriptedAgent:
         self.usage = usage
         self.worst = usage if worst is None else worst
         self.model = model
-        self.wants_context = wants_context
         self.corrections = corrections
         self.asked: list[Ask] = []
-        self._callables = tools
-
-    @cached_property
-    def tools(self) -> Mapping[str, FunctionTool]:
+        self.tools: Mapping[str, FunctionTool] = tools_of("scripted", tools)
         """Its tools, by name."""
-        return tools_of("scripted", self._callables)
+        self.wants_context = wants_context or any(tool.wants_context for tool in self.tools.values())
 
     def traits(self, ask: Ask) -> Mapping[str, Any]:
         """Return what a conversation depends on: the model and the tools, not the script."""
@@ -82,6 +79,9 @@ class ScriptedAgent:
             AgentError: the script has no answer left.
             UsageLimitExceeded: the run's budget has no room for the answer; the call is not recorded.
         """
+        if self.tools:
+            session = ScriptedSession(self, ask, [], is_recorded=False)
+            return await Conversation(session, ask, agent="scripted", corrections=self.corrections).reply()
         return await self.answer(ask, self.count)
 
     async def answer(self, ask: Ask, number: int) -> Reply:
@@ -123,30 +123,24 @@ _JSON = {"format": "json"}
 """Marks a response whose text is JSON, which a text answer may look like."""
 
 
-class ScriptedSession:
-    """The port `Session` for a script."""
+class ScriptedSession(written.MessageWriter):
+    """The port `Session` for a script.
 
-    def __init__(self, agent: ScriptedAgent, ask: Ask, history: Sequence[Message]) -> None:
+    Args:
+        agent: the agent with the script.
+        ask: the request of the step.
+        history: the recorded messages.
+        is_recorded: whether each turn has a number, which determines its answer; otherwise it takes the next.
+    """
+
+    def __init__(
+        self, agent: ScriptedAgent, ask: Ask, history: Sequence[Message], *, is_recorded: bool = True
+    ) -> None:
         self.tools = agent.tools
+        self._is_recorded = is_recorded
         self._agent = agent
         self._ask = ask
         self._messages = list(history)
-
-    def prompt(self, data: Any) -> Message:
-        """Return the first message."""
-        return written.from_user(written.prompt(data))
-
-    def results(self, answers: Sequence[tuple[ToolCall, ToolResult]]) -> Message:
-        """Return the message with the results of all tool calls of a response."""
-        return written.from_tools(answers)
-
-    def again(self, reason: str) -> Message:
-        """Return the message that rejects an answer."""
-        return written.again(reason)
-
-    def last(self, turns: int) -> Message:
-        """Return the message that requests the answer at the limit of turns."""
-        return written.last(turns)
 
     async def request(
         self,
@@ -165,7 +159,7 @@ class ScriptedSession:
         sent = [*self._messages, *messages]
         number = sum(message["kind"] == "response" for message in sent)
         ask = replace(self._ask, data=sent, meter=meter, on_text=on_text)
-        reply = await self._agent.answer(ask, number)
+        reply = await self._agent.answer(ask, number if self._is_recorded else self._agent.count)
         message = _response(reply, number)
         self._messages = [*sent, message]
         return Response(message, usage=reply.usage, model=reply.model)

@@ -10,16 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_ai import direct
 from pydantic_ai.exceptions import AgentRunError, UserError
-from pydantic_ai.messages import InstructionPart, ModelMessagesTypeAdapter
+from pydantic_ai.messages import (
+    InstructionPart,
+    ModelMessagesTypeAdapter,
+    PartDeltaEvent,
+    PartStartEvent,
+    TextPart,
+    TextPartDelta,
+)
 from pydantic_ai.models import ModelRequestParameters
 
 from flujo.agents import messages as written
 from flujo.agents import tool_union
-from flujo.agents.conversation import text_to
 from flujo.agents.error_translation import cause_of, translated
 from flujo.agents.metered_model import MeteredModel
 from flujo.domain import canonical
 from flujo.domain.conversations import FinalAnswer, Response, ToolCalls
+from flujo.exceptions import OutputRejected
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
@@ -32,10 +39,10 @@ if TYPE_CHECKING:
     from flujo.agents.structured_output import OutputReader
     from flujo.agents.tools import FunctionTool
     from flujo.domain.agents import AgentSpec, Meter
-    from flujo.domain.conversations import Message, ToolCall, ToolResult
+    from flujo.domain.conversations import Message
 
 
-class ChatSession:
+class ChatSession(written.MessageWriter):
     """The port `Session` for a model.
 
     Args:
@@ -70,22 +77,6 @@ class ChatSession:
         self._json_mode = json_mode
         self._messages: list[ModelMessage] = _loaded(history)
 
-    def prompt(self, data: Any) -> Message:
-        """Return the first message."""
-        return written.from_user(written.prompt(data))
-
-    def results(self, answers: Sequence[tuple[ToolCall, ToolResult]]) -> Message:
-        """Return the message with the results of all tool calls of a response."""
-        return written.from_tools(answers)
-
-    def again(self, reason: str) -> Message:
-        """Return the message that rejects an answer."""
-        return written.again(reason)
-
-    def last(self, turns: int) -> Message:
-        """Return the message that requests the answer at the limit of turns."""
-        return written.last(turns)
-
     def read(self, message: Message) -> ToolCalls | FinalAnswer:
         """Return the tool calls of a response, or its answer.
 
@@ -95,6 +86,9 @@ class ChatSession:
         calls = written.calls_in(message)
         if calls:
             return ToolCalls(calls)
+        if written.is_changed(message):
+            reason = "it contains NUL or half of a surrogate pair"
+            raise OutputRejected(f"the answer cannot be recorded: {reason}", reason=reason, retryable=True)
         value, repairs = self._read(written.text_in(message))
         return FinalAnswer(value, repairs)
 
@@ -126,7 +120,6 @@ class ChatSession:
                 json_mode=self._json_mode,
                 is_free=source.is_free,
                 meter=meter,
-                counts_tools=False,
             )
             try:
                 if is_union:
@@ -183,7 +176,15 @@ class ChatSession:
             if on_text is None:
                 return await direct.model_request(model, sent, **request)
             async with direct.model_request_stream(model, sent, **request) as stream:
-                await text_to(on_text)(None, stream)
+                async for event in stream:
+                    match event:
+                        case (
+                            PartStartEvent(part=TextPart(content=text))
+                            | PartDeltaEvent(delta=TextPartDelta(content_delta=text))
+                        ) if text:
+                            await on_text(text)
+                        case _:
+                            pass  # reasoning, tool calls
                 return stream.get()
         except (AgentRunError, UserError) as error:
             failure = translated(

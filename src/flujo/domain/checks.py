@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from flujo.domain.agents import AgentSpec
 from flujo.domain.paths import ROOT, StepPath, child
 from flujo.domain.state_graph import Graph
 from flujo.domain.steps import (
@@ -459,7 +460,9 @@ def _effects(site: _Site, step: Step, written: Collection[str]) -> Iterator[Find
     if step.call is None:
         for key in given:
             message = f"step {site.path!r} asks an agent, and `{key}` is about calls"
-            yield Finding("FLJ265", site.place, message, "remove it", (key,), at_key=True)
+            has_tools = isinstance(step.agent, AgentSpec) and step.agent.tools
+            hint = "write `kind: granular`, which records each tool call" if has_tools else "remove it"
+            yield Finding("FLJ265", site.place, message, hint, (key,), at_key=True)
         return
     if not step.enforce_idempotency:
         yield from _never_in_doubt(site, given)

@@ -8,11 +8,13 @@ Messages are JSON data in the form of pydantic-ai (`kind`, `parts`).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from flujo.domain.fast_dataclass import record
 from flujo.domain.ports import Agent, CheckedAgent
 from flujo.domain.usage import NOTHING, Usage
+from flujo.exceptions import ArgumentsRejected
 
 if TYPE_CHECKING:
     from flujo.domain.agents import Ask, Meter
@@ -87,6 +89,42 @@ class Tool(CheckedAgent, Protocol):
     is_sequential: bool
     """Whether no other call of the same response runs at the same time."""
     timeout_s: float | None
+
+
+FILLED_IN = ("resources", "idempotency_key")
+"""Parameters of a tool that Flujo fills in, and that a step may be unable to fill in."""
+
+
+def refusal(call: ToolCall, tools: Mapping[str, Tool], ask: Ask) -> str:
+    """Return why a call cannot be made, in words for the model; empty when it can be made.
+
+    Args:
+        call: the call.
+        tools: the tools that may be called, by name.
+        ask: what Flujo fills in.
+
+    Raises:
+        ArgumentsRejected: a parameter in `FILLED_IN` cannot be filled in (`parameter`).
+    """
+    tool = tools.get(call.name)
+    if tool is None:
+        names = ", ".join(f"`{name}`" for name in tools)
+        return f"there is no tool `{call.name}`" + (f"; the tools are {names}" if names else "")
+    if not isinstance(call.arguments, dict):
+        return "its arguments are not a JSON object"
+    try:
+        tool.check_arguments(replace(ask, arguments=call.arguments))
+    except ArgumentsRejected as error:
+        if error.parameter in FILLED_IN:
+            raise
+        return error.message
+    return ""
+
+
+def runs_in_turn(calls: Sequence[ToolCall], tools: Mapping[str, Tool]) -> bool:
+    """Return whether the calls of one response run one after another."""
+    named = [tools[call.name] for call in calls if call.name in tools]
+    return any(tool.is_sequential or tool.wants_context for tool in named)
 
 
 class Session(Protocol):

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 from flujo.domain.agents import Ask, Reply
 
 if TYPE_CHECKING:
-    from flujo.domain.agents import Meter, Reservation
     from flujo.domain.conversations import Session
-    from flujo.domain.usage import Usage
 
 
 @dataclass(slots=True)
@@ -23,29 +21,7 @@ class Request:
 
     async def ask(self, ask: Ask) -> Reply:
         """Send the messages."""
-        meter = None if ask.meter is None else _RequestsOnly(ask.meter)
         response = await self.session.request(
-            ask.data, may_call=self.may_call, meter=meter, on_text=ask.on_text
+            ask.data, may_call=self.may_call, meter=ask.meter, on_text=ask.on_text
         )
         return Reply(output=response.message, usage=response.usage, model=response.model)
-
-
-@dataclass(slots=True)
-class _RequestsOnly:
-    """A meter that leaves tool calls to the gate of tools."""
-
-    meter: Meter
-
-    @property
-    def bounds_answers(self) -> bool:
-        return self.meter.bounds_answers
-
-    @property
-    def refuses_unpriced(self) -> bool:
-        return self.meter.refuses_unpriced
-
-    async def reserve(self, worst: Usage) -> Reservation:
-        return await self.meter.reserve(worst)
-
-    async def call_tools(self, count: int) -> None:  # noqa: ARG002 - the gate of tools counts them
-        return None

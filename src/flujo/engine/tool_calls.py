@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flujo.domain import canonical, merge
 from flujo.domain.agents import Ask, Reply
-from flujo.domain.conversations import BackToModel, ToolCall, ToolResult
+from flujo.domain.conversations import BackToModel, ToolCall, ToolResult, refusal, runs_in_turn
 from flujo.domain.outcomes import Success
 from flujo.domain.pipeline import StepConfig
 from flujo.domain.steps.step import ToolCallStep
@@ -88,8 +88,7 @@ class ToolGate:
 
     def takes_turns(self, calls: tuple[ToolCall, ...]) -> bool:
         """Return whether the calls of one response run one after another."""
-        named = [self._tools[call.name] for call in calls if call.name in self._tools]
-        return any(tool.is_sequential or tool.wants_context for tool in named)
+        return runs_in_turn(calls, self._tools)
 
     async def call(self, call: ToolCall, frame: Frame, path: StepPath) -> ToolResult | StepOutcome:
         """Return what the model gets for a call, from the journal if it is recorded.
@@ -127,27 +126,17 @@ class ToolGate:
 
     def _refusal(self, call: ToolCall, frame: Frame) -> str:
         """Return why a call cannot be made; empty when it can."""
-        tool = self._tools.get(call.name)
-        if tool is None:
-            names = ", ".join(f"`{name}`" for name in self._tools)
-            return f"there is no tool `{call.name}`" + (f"; the tools are {names}" if names else "")
-        if not isinstance(call.arguments, dict):
-            return "its arguments are not a JSON object"
         key = "" if self._is_enforced else None
-        ask = Ask(arguments=call.arguments, resources=frame.run.resources, idempotency_key=key)
         try:
-            tool.check_arguments(ask)
+            return refusal(call, self._tools, Ask(resources=frame.run.resources, idempotency_key=key))
         except ArgumentsRejected as error:
-            if error.parameter == "idempotency_key":
-                raise AgentError(
-                    f"step {self._name!r}: its tool `{tool.target}` takes `idempotency_key`, which it gets "
-                    "only with `enforce_idempotency`",
-                    hint="add `enforce_idempotency: true`, or give the parameter a default",
-                ) from None
-            if error.parameter == "resources":
+            if error.parameter != "idempotency_key":
                 raise
-            return error.message
-        return ""
+            raise AgentError(
+                f"step {self._name!r}: its tool `{self._tools[call.name].target}` takes `idempotency_key`, "
+                "which it gets only with `enforce_idempotency`",
+                hint="add `enforce_idempotency: true`, or give the parameter a default",
+            ) from None
 
     def _leaf_step(self, call: ToolCall, tool: Tool | None) -> ToolCallStep:
         # A step declares `in_doubt` for all its tools, and some of them may be called again without harm.

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from flujo.domain.agents import Ask, Reply
+from flujo.domain.agents import AgentSpec, Ask, Reply
 from flujo.domain.models import PipelineContext
 from flujo.domain.steps import (
     BaseStep,
     CallableRef,
     DynamicParallelRouterStep,
     Expr,
+    GranularStep,
     MapStep,
     ParallelStep,
     State,
@@ -20,6 +21,7 @@ from flujo.domain.steps import (
     Step,
     Transition,
 )
+from flujo.domain.tools import tool
 from flujo.exceptions import CallableError
 from flujo.services.binding.binding import PipelineBinding
 from flujo.services.workspace import agent_settings
@@ -53,6 +55,28 @@ NOWHERE = CallableRef("nowhere:thing")
 def test_a_callable_that_cannot_be_had_is_found_wherever_the_tree_names_it(step: BaseStep) -> None:
     with pytest.raises(CallableError, match="nowhere:thing"):
         PipelineBinding(allow_callables=(), agent_settings=agent_settings(load())).bind(pipeline(step))
+
+
+@tool(effect="unsafe", enforce_idempotency=True)
+def charge(amount: int) -> None: ...
+
+
+def refund(amount: int, idempotency_key: str) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("fn", "needs"), [(charge, "`enforce_idempotency`"), (refund, "an `idempotency_key`")]
+)
+@pytest.mark.parametrize("is_granular", [False, True])
+def test_a_tool_whose_calls_must_be_recorded_needs_a_step_that_records_them(
+    fn: Callable[..., None], needs: str, is_granular: bool
+) -> None:
+    agent = AgentSpec("clerk", "local:smollm2", tools=[fn])
+    binding = PipelineBinding(allow_callables=(), agent_settings=agent_settings(load()))
+    with pytest.raises(CallableError, match=f"a tool of step 's', requires {needs}") as caught:
+        binding.bind(pipeline(GranularStep("s", agent) if is_granular else Step("s", agent=agent)))
+    assert ("write `kind: granular`" in str(caught.value.hint)) == (not is_granular)
+    binding.bind(pipeline(GranularStep("s", agent, enforce_idempotency=True)))
 
 
 class Counting:

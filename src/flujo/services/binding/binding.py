@@ -26,7 +26,7 @@ from flujo.domain.steps import (
     Transition,
 )
 from flujo.domain.tools import declared
-from flujo.exceptions import BlueprintError, CallableError, NotAvailableYet
+from flujo.exceptions import BlueprintError, CallableError
 from flujo.services.binding.contexts import ModelContext, SchemaContext
 from flujo.services.binding.identity import identity, identity_of_resources
 
@@ -228,29 +228,30 @@ class PipelineBinding:
             )
 
     def _require_turns(self, step: BaseStep) -> None:
-        """Refuse an agent that needs `kind: granular`, because its tools are called within one attempt.
+        """Refuse a tool whose calls must be recorded, in a step that does not record them.
 
         Raises:
-            NotAvailableYet: a local model has tools.
-            CallableError: a tool requires `enforce_idempotency`.
+            CallableError: a tool requires `enforce_idempotency`, or an `idempotency_key`.
         """
-        for agent in (each for each in step.names() if isinstance(each, AgentSpec) and each.tools):
-            hint = "write `kind: granular`, which records each tool call"
-            if step.kind != "granular" and agent.model.startswith("local:"):
-                raise NotAvailableYet(
-                    f"step {step.name!r}: local models call tools only in `kind: granular`", hint=hint
-                )
-            if getattr(step, "enforce_idempotency", False):
-                continue
+        if getattr(step, "enforce_idempotency", False):
+            return
+        missing = "`enforce_idempotency: true`"
+        hint = f"add {missing}"
+        if step.kind != "granular":
+            hint = f"write `kind: granular` with {missing}, which records each tool call"
+        for agent in (each for each in step.names() if isinstance(each, AgentSpec)):
             for ref in agent.tools:
-                tool = declared(self._resolve(ref))
+                fn = self._resolve(ref)
+                tool = declared(fn)
                 if tool is not None and tool.enforce_idempotency:
-                    raise CallableError(
-                        f"`{ref.target}`, a tool of step {step.name!r}, requires `enforce_idempotency`",
-                        hint=f"{hint}, with `enforce_idempotency: true`"
-                        if step.kind != "granular"
-                        else "add `enforce_idempotency: true`",
-                    )
+                    needs = "`enforce_idempotency`"
+                elif _needs_key(fn):
+                    needs = "an `idempotency_key`"
+                else:
+                    continue
+                raise CallableError(
+                    f"`{ref.target}`, a tool of step {step.name!r}, requires {needs}", hint=hint
+                )
 
     def _resolve(self, ref: CallableRef) -> Any:
         if ref.live is not None:
@@ -258,6 +259,15 @@ class PipelineBinding:
         from flujo.blueprint.sources.callables import load_callable
 
         return load_callable(ref.target, self._allow)
+
+
+def _needs_key(fn: Any) -> bool:
+    """Return whether a tool cannot be called without an `idempotency_key`."""
+    try:
+        key = inspect.signature(fn).parameters.get("idempotency_key")
+    except (TypeError, ValueError):
+        return False  # refused where the agent is built
+    return key is not None and key.default is key.empty
 
 
 def _require_same_context(name: str, blueprint: str, theirs: ContextType, ours: ContextType) -> None:
