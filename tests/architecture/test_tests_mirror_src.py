@@ -24,6 +24,7 @@ COVERED_BY = {
     "domain/conversations.py": "engine/steps/test_granular.py",
     "engine/agent_identity.py": "engine/steps/test_granular.py",
     "engine/agent_request.py": "engine/steps/test_granular.py",
+    "engine/judgement.py": "engine/steps/test_granular.py",
     "services/inspection/imported_checks.py": "cli/test_never_cached.py",
     "agents/output_type.py": "agents/test_chat.py",
     "agents/settings.py": "agents/test_chat.py",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.talking import RUN, add, calls, context_of, detail, entries, talk, value
+from flujo import Flujo
 from flujo.domain import canonical
 from flujo.domain.events import StepStarted
 from flujo.domain.journal import EntryKind, EntryStatus
@@ -160,6 +161,45 @@ async def test_an_answer_that_a_validator_rejects_is_corrected_in_a_further_turn
     assert (await start(tree, store, "go")).output == "long enough"
     sent = canonical.decode((await entries(store))["research/turn[1]"].input or b"")
     assert "it is too short" in sent[0]["parts"][0]["content"]
+
+
+def judge_of(verdicts: Any) -> tuple[ScriptedAgent, CallableRef]:
+    """Return a validator that asks a model, which costs two tokens."""
+    judge = ScriptedAgent(verdicts, usage=Usage(requests=1, output_tokens=2))
+    return judge, CallableRef("test:judge", judge)
+
+
+async def test_what_validators_spend_counts_for_the_run_and_its_budget(store: StateStore) -> None:
+    judge, ref = judge_of(["too short", True])
+    tree = talk(["no", "long enough"], usage=Usage(requests=1, output_tokens=10), validators=[ref])
+    result = await start(tree, store, "go")
+    assert (result.output, judge.count) == ("long enough", 2)
+    assert result.usage == Usage(requests=4, output_tokens=24)
+    judge, ref = judge_of(["too short", True])
+    tree = talk(["no", "long enough"], usage=Usage(requests=1), validators=[ref])
+    async with Flujo[Any, Any, Any](tree, store=store, usage_limits=UsageLimits(requests_limit=3)) as runner:
+        failed = await runner.run_result_async("go", run_id="limited")
+    assert failed.error is not None
+    assert (failed.error.code, judge.count, failed.usage.requests) == ("FLJ421", 1, 3)
+
+
+async def test_a_verdict_that_is_recorded_is_not_paid_again(store: StateStore) -> None:
+    is_down = [True]
+
+    def answer_of(ask: Ask) -> Any:
+        if len(ask.data) > 1 and is_down:
+            raise ModelUnavailable("down", retryable=True)
+        return "no" if len(ask.data) == 1 else "long enough"
+
+    judge, ref = judge_of(["too short", ValueError("broken"), True])
+    tree = talk(answer_of, validators=[ref])
+    assert (await start(tree, store, "go")).status is RunStatus.FAILED
+    is_down.clear()
+    failed = await resume(tree, store, retry_failed=True)
+    assert failed.status is RunStatus.FAILED, "a validator that fails gives no verdict"
+    result = await resume(tree, store, retry_failed=True)
+    assert (result.output, judge.count) == ("long enough", 3)
+    assert result.usage.requests == 2, "the failed verdict has no usage"
 
 
 async def test_an_answer_that_never_fits_fails_and_retry_failed_continues_with_the_reason(

@@ -38,13 +38,12 @@ from flujo.domain.usage import NOTHING
 from flujo.domain.values import CallableRef
 from flujo.engine.agent_identity import require_same_agent
 from flujo.engine.agent_request import Request
-from flujo.engine.attempt import Attempt
 from flujo.engine.attempts import perform
 from flujo.engine.composite_attempts import finish
 from flujo.engine.fallback import or_its_fallback
 from flujo.engine.fanout import Branch, fan_out, stopped_by
 from flujo.engine.journal import STOPS_THE_WALK, error_info
-from flujo.engine.processors import OutputGate
+from flujo.engine.judgement import judged
 from flujo.engine.tool_calls import ToolGate, leaf_of
 from flujo.engine.turn_limit import Progress, TurnLimit
 from flujo.exceptions import AgentError, FlujoError, OutputRejected
@@ -196,8 +195,8 @@ class _Conversation:
         value = answer.value
         if step.output_schema is not None or step.validators:
             path = turn(self._path, self._turns - 1)
-            judged = replace(self._turn_step, output_schema=step.output_schema, validators=step.validators)
-            value = await OutputGate(Attempt(judged, self._frame, path))(value)
+            whole = replace(self._turn_step, output_schema=step.output_schema, validators=step.validators)
+            value = await judged(whole, self._frame, path, value)
         facts: dict[str, Any] = {
             "turns": self._turns,
             "tool_calls": self._calls,

@@ -213,6 +213,9 @@ def _record(node: TraceNode, entry: Entry) -> None:
         node.kind, node.agent = entry.fingerprint, canonical.decode(entry.output or b"{}")
         return
     if entry.kind is EntryKind.DECISION:
+        node.usage += entry.usage
+        if entry.fingerprint in _OF_TURNS:
+            return  # the verdict of validators: the next turn has the reason of a rejection
         if entry.attempt <= 1:
             node.decision = canonical.decode(entry.output or b"null")
         return
