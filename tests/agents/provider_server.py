@@ -53,6 +53,8 @@ class Response:
     """`empty` has no choice; `length` was cut off by the limit on its tokens."""
     tool_call: tuple[str, Any] | None = None
     """The name of a tool and its arguments: an object, or text that may be broken JSON."""
+    more_calls: tuple[tuple[str, Any], ...] = ()
+    """Further calls beside `tool_call`, for chat completions of OpenAI."""
     tokens: tuple[Any, Any] = (1000, 100)
     """Tokens in and out, as reported: any JSON value."""
     cached: int = 0

@@ -52,12 +52,15 @@ def _chat(response: Response, _: Mapping[str, Any]) -> Any:
     elif response.kind == "length" and response.tool_call is None:
         finish = "length"
     elif response.tool_call is not None:
-        name, arguments = response.tool_call
-        function = {"name": name, "arguments": _arguments(arguments)}
-        message |= {
-            "content": None,
-            "tool_calls": [{"id": "call_1", "type": "function", "function": function}],
-        }
+        calls = [
+            {
+                "id": f"call_{number}",
+                "type": "function",
+                "function": {"name": name, "arguments": _arguments(arguments)},
+            }
+            for number, (name, arguments) in enumerate((response.tool_call, *response.more_calls), 1)
+        ]
+        message |= {"content": None, "tool_calls": calls}
         finish = "length" if response.kind == "length" else "tool_calls"
     choices = [{"index": 0, "message": message, "finish_reason": finish}]
     asked, answered = response.tokens
@@ -86,8 +89,8 @@ def _chat_events(response: Response, request: Mapping[str, Any]) -> Iterator[Eve
     for choice in whole["choices"]:
         message = choice["message"]
         yield event({"role": "assistant", "content": ""})
-        for call in message.get("tool_calls", ()):
-            yield event({"tool_calls": [{"index": 0, **call}]})
+        for index, call in enumerate(message.get("tool_calls", ())):
+            yield event({"tool_calls": [{"index": index, **call}]})
         for piece in pieces(message.get("refusal") or ""):
             yield event({"refusal": piece})
         for piece in pieces(message["content"] or ""):

@@ -1,0 +1,219 @@
+"""`kill -9` of agents in turns, judged from outside: no effect is repeated, and none differs from the recorded call."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import warm
+from agents.provider_server import provider_server
+from durability.agent_ledger import Barriers, Ledger, Model, barriers
+from flujo.domain import canonical
+from flujo.domain.journal import EntryKind, EntryStatus, RunId
+from flujo.domain.run import IntentState, PauseKind
+from flujo.exceptions import RunNotFound
+from flujo.state.store import SqlStateStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from durability.conftest import Evidence
+
+pytestmark = pytest.mark.timeout(14400)
+PROGRAM = Path(__file__).with_name("agent_program.py")
+KILLS = int(os.environ.get("FLUJO_AGENT_KILLS", "8"))
+"""Kills together; each way of running gets a quarter."""
+EFFECTS = {"look": ("EXACTLY_ONCE", "DUPLICATED"), "refuse": ("EXACTLY_ONCE", "DUPLICATED")}
+"""The allowed verdicts, where they are not EXACTLY_ONCE alone: a `read` may be repeated, and what was not sent too."""
+OUTPUT = "All of it is done. done"
+
+
+class Killed:
+    """Runs of the program, killed at barriers and resumed, and what the outside says about each."""
+
+    def __init__(self, folder: Path, store: SqlStateStore, forks: warm.Popen) -> None:
+        self.ledger = Ledger(folder)
+        self.kills = 0
+        self.barriers = 0
+        """How many barriers an unbroken run reaches."""
+        self._forks = forks
+        self._store = store
+
+    def ready(self, gate: Barriers) -> None:
+        """Wait for the unbroken run with which the program begins."""
+        assert self._heard() == "ready"
+        self.barriers = gate.passed
+        gate.disarm()
+
+    async def run(self, run: str, gate: Barriers, model: Model, chance: Random) -> list[str]:
+        """Kill a run at several barriers until it ends; return the violations."""
+        wrong: list[str] = []
+        uncertain: set[str] = set()
+        kills_left = chance.randint(1, 3)
+        while True:
+            done = await self._completed(run)
+            before = self._made(run, model)
+            fatal = chance.randint(1, self.barriers) if kills_left else 0
+            result = self._life(run, gate, fatal, chance.choice([0.0, 0.0, chance.uniform(0.0, 0.03)]))
+            again = {place for place, n in self._made(run, model).items() if n > before[place]} & done
+            wrong += [f"{run}: {place} was completed and made again" for place in sorted(again)]
+            if result is None:
+                self.kills += 1
+                kills_left -= 1
+                uncertain |= await self._uncertain(run)
+            elif result["status"] == "paused":
+                await self._resolve(run)
+            else:
+                return wrong + await self._judged(run, result, uncertain)
+
+    def _life(self, run: str, gate: Barriers, fatal: int, delay_s: float) -> Any:
+        """Execute or resume the run in a process; return its result, or None when it was killed."""
+        self._say(run)
+        gate.arm(fatal, int(self._heard().removeprefix("pid ")), delay_s)
+        result = None
+        if (heard := self._heard()) != "ended":
+            result = json.loads(heard)
+            assert self._heard() == "ended"
+        gate.disarm()
+        self._say("")
+        code = int(self._heard())
+        assert code in (0, -signal.SIGKILL), f"{run} ended with {code}"
+        return result
+
+    def _say(self, text: str) -> None:
+        self._forks.stdin.write(f"{text}\n")
+        self._forks.stdin.flush()
+
+    def _heard(self) -> str:
+        line: str = self._forks.stdout.readline()
+        assert line, "the program has ended"
+        return line.strip()
+
+    def _made(self, run: str, model: Model) -> Counter[str]:
+        """Return how often each turn was requested and each tool called."""
+        made = Counter({place: n for (whose, place), n in model.requests.items() if whose == run})
+        for (_, place), arguments in self.ledger.calls(run).items():
+            made[place] += len(arguments)
+        return made
+
+    async def _completed(self, run: str) -> set[str]:
+        try:
+            entries = await self._store.entries(RunId(run))
+        except RunNotFound:
+            return set()
+        return {
+            entry.path
+            for entry in entries
+            if entry.kind is EntryKind.WORK and entry.status is EntryStatus.COMPLETED
+        }
+
+    async def _uncertain(self, run: str) -> set[str]:
+        """Return the announced calls of unsafe tools whose end is unknown, as the dead process left them."""
+        try:
+            calls = await self._store.intents(RunId(run))
+        except RunNotFound:
+            return set()
+        unsafe = ("agent_program:pay", "agent_program:refuse")
+        return {
+            call.path for call in calls if call.state is IntentState.SENT and str(call.tool).endswith(unsafe)
+        }
+
+    async def _resolve(self, run: str) -> None:
+        """Answer each question about a call as a human would who looks at the ledger."""
+        known = {place for _, place in self.ledger.calls(run)}
+        for pause in await self._store.pauses(RunId(run)):
+            if pause.is_open:
+                assert pause.kind is PauseKind.DOUBT
+                happened = pause.pause_id.partition("!")[0] in known
+                said = {"resolution": "done", "result": "done"} if happened else {"resolution": "retry"}
+                await self._store.answer(RunId(run), pause.pause_id, canonical.encode(said))
+
+    async def _judged(self, run: str, result: Any, uncertain: set[str]) -> list[str]:
+        if (result["status"], result["output"]) != ("completed", OUTPUT):
+            return [f"{run}: it is {result}"]
+        recorded = {
+            place for place in await self._completed(run) if "/turn[" not in place or "/tool[" in place
+        }
+        verdicts = self.ledger.verdicts(run, recorded)
+        wrong = [
+            f"{run}: {tool} at {place} is {found}"
+            for (tool, place), found in verdicts.items()
+            if found not in EFFECTS.get(tool, ("EXACTLY_ONCE",))
+        ]
+        wrong += [
+            f"{run}: {place} has an effect and no entry" for _, place in verdicts if place not in recorded
+        ]
+        asked = {pause.pause_id.partition("!")[0] for pause in await self._store.pauses(RunId(run))}
+        return wrong + [f"{run}: {place} was in doubt and nobody was asked" for place in uncertain - asked]
+
+
+@pytest.fixture
+async def store(store_uri: str) -> AsyncIterator[SqlStateStore]:
+    made = await SqlStateStore.open(store_uri)
+    yield made
+    await made.aclose()
+
+
+@pytest.mark.guarantee("G1", "G2", "G3")
+@pytest.mark.parametrize("is_streamed", [False, True], ids=["whole", "streamed"])
+async def test_no_effect_of_a_killed_agent_is_duplicated_divergent_or_lost(
+    is_streamed: bool,
+    store_uri: str,
+    store: SqlStateStore,
+    tmp_path: Path,
+    evidence: Evidence,
+) -> None:
+    chance = Random(20261129 + is_streamed)
+    with provider_server() as provider, barriers(tmp_path) as gate:
+        model = Model(gate.reach)
+        provider.will_answer(model.answer)
+        words = [sys.executable, str(PROGRAM), str(tmp_path), store_uri, *["--stream"][: int(is_streamed)]]
+        path = {"PYTHONPATH": os.pathsep.join(sys.path)}
+        with warm.Popen(
+            words,
+            env={**os.environ, **provider.environment, **path},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as forks:
+            killed = Killed(tmp_path, store, forks)
+            killed.ready(gate)
+            violations: list[str] = []
+            number = 0
+            while killed.kills < KILLS / 4:
+                number += 1
+                violations += await killed.run(f"run-{number}", gate, model, chance)
+            forks.stdin.close()
+        evidence.add(faults=killed.kills, seeds=number, violations=violations)
+        assert violations == []
+
+
+def test_the_ledger_tells_repeated_divergent_and_lost_effects(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    for place, reasons in (("once", "1"), ("twice", "11"), ("other", "12")):
+        for why in reasons:
+            ledger.append("pay", f"run:{place}", why)
+    for place, keys, reasons in (("same", "aa", "11"), ("new", "bc", "11"), ("changed", "dd", "12")):
+        for key, why in zip(keys, reasons, strict=True):
+            ledger.append("note", f"run:{place}", why)
+            ledger.book(key, f"run:{place}")
+    ledger.append("note", "run:missing", "1")
+    recorded = {"once", "twice", "other", "same", "new", "changed", "missing", "gone"}
+    assert ledger.verdicts("run", recorded) == {
+        ("pay", "once"): "EXACTLY_ONCE",
+        ("pay", "twice"): "DUPLICATED",
+        ("pay", "other"): "DIVERGED",
+        ("note", "same"): "EXACTLY_ONCE",
+        ("note", "new"): "DUPLICATED",
+        ("note", "changed"): "DIVERGED",
+        ("note", "missing"): "LOST",
+        ("?", "gone"): "LOST",
+    }
