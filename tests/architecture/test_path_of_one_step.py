@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SOURCE = Path(flujo.__file__).parent
 INSIDE = f"{SOURCE}{os.sep}"
-AT_MOST = 23
+AT_MOST = 22
 CROSSED = {
     "engine.interpreter",
     "engine.frame",
@@ -30,7 +30,6 @@ CROSSED = {
     "engine.attempts",
     "engine.foreign_code",
     "engine.journal",
-    "services.project.system",  # the clock
     "agents.function",
     "agents.thread_pool",
     "domain.paths",

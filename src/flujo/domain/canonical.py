@@ -58,6 +58,11 @@ def decode(data: bytes) -> Any:
     return orjson.loads(data)
 
 
+def read_back(value: Any, data: bytes) -> Any:
+    """Return the decoded value of `data`, which are the bytes of `value`; a text is returned as it is."""
+    return value if type(value) is str else orjson.loads(data)
+
+
 def normalise(value: Any, *, what: str = "value") -> Any:
     """Return `value` as a reader of the journal would see it: encoded and decoded again."""
     return orjson.loads(encode(value, what=what))

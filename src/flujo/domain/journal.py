@@ -67,7 +67,7 @@ class Entry:
 
     def numbered(self, seq: int) -> Entry:
         """Set this entry's number in the run's sequence, once, and return the entry."""
-        object.__setattr__(self, "seq", seq)
+        self.seq = seq  # type: ignore[misc]  # frozen for type checkers only
         return self
 
     def digest(self) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from flujo.exceptions import NotCacheable
 
     Caller: TypeAlias = Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]
-    """Awaits the code of a backend on behalf of a step; see `foreign_code.Call`."""
+    """Awaits the code of a backend on behalf of a step; see `call_code`."""
 
 _log = logger("flujo.cache")
 

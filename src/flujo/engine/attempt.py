@@ -22,6 +22,21 @@ if TYPE_CHECKING:
     from flujo.engine.step_meter import StepMeter
 
 
+class Leaf:
+    """The facts about a leaf step that its entries need, found out once: attributes of steps are slow."""
+
+    __slots__ = ("kind", "output_name", "saves", "step", "waits")
+
+    def __init__(self, step: BaseStep) -> None:
+        self.step = step
+        self.kind = step.kind
+        self.saves = bool(step.save)
+        self.waits = step.config.durability != "exit"
+        """Whether each entry is committed before the next step."""
+        self.output_name = f"output of step {step.name!r}"
+        """The name of its output in errors."""
+
+
 @dataclass(slots=True)
 class Attempt:
     """The values that the layers around a call prepare, and the results of the call."""

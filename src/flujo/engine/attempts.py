@@ -15,7 +15,7 @@ from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import IntentState, Pause
 from flujo.domain.usage import NOTHING, Usage
 from flujo.engine import idempotent_calls
-from flujo.engine.attempt import Attempt, new_attempt
+from flujo.engine.attempt import Attempt, Leaf, new_attempt
 from flujo.engine.call_layers import answer
 from flujo.engine.foreign_code import abandoned
 from flujo.engine.journal import STOPS_THE_WALK, encoded, error_info, foreign_text
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from flujo.engine.frame import Frame
 
 _USUAL_POLICY = RetryPolicy()
+_WORK = EntryKind.WORK
+"""As a global name, because members of an enumeration are slow to look up."""
 
 
 # `perform` and `_attempts` are not `async`, because they only choose a coroutine: each of 10,000 waiting runs
@@ -63,7 +65,7 @@ def _attempts(call: LeafCall, frame: Frame, path: StepPath) -> Awaitable[StepOut
     if asked is not None and (asked.is_open or asked.answer is not None):
         return _answered(call.step, frame, asked)
     # Not a nested function: each waiting run would hold one, and a cell for each of its names.
-    return retried(call.step, frame, path, EntryKind.WORK, partial(_attempt, call, frame, path))
+    return retried(call.step, frame, path, _WORK, partial(_attempt, call, frame, path))
 
 
 async def _answered(step: BaseStep, frame: Frame, asked: Pause) -> StepOutcome:
@@ -73,9 +75,8 @@ async def _answered(step: BaseStep, frame: Frame, asked: Pause) -> StepOutcome:
 
 
 async def _attempt(call: LeafCall, frame: Frame, path: StepPath, number: int) -> StepOutcome:
-    step = call.step
-    limit = None if step.config.timeout_s is None else asyncio.timeout(step.config.timeout_s)
-    attempt = new_attempt(step, frame, path, number, started_at=frame.run.clock.now())
+    limit = None if call.timeout_s is None else asyncio.timeout(call.timeout_s)
+    attempt = new_attempt(call.step, frame, path, number, started_at=frame.run.clock.now())
     try:
         if limit is None:
             await answer(call, attempt)
@@ -83,7 +84,7 @@ async def _attempt(call: LeafCall, frame: Frame, path: StepPath, number: int) ->
             attempt.clocks = (limit,)
             async with limit:
                 await answer(call, attempt)
-        return await settle(attempt)
+        return await settle(attempt, call)
     except STOPS_THE_WALK:
         raise
     except PausedException as signal:
@@ -96,7 +97,7 @@ async def _attempt(call: LeafCall, frame: Frame, path: StepPath, number: int) ->
         _note_cut_off(attempt, signal)
         raise
     except TimeoutError as error:
-        failure = error_info(timed_out(step) if limit and limit.expired() else error, path)
+        failure = error_info(timed_out(call.step) if limit and limit.expired() else error, path)
         cause: Exception = error
         attempt.note(abandoned(error.__cause__))
     except Exception as error:  # noqa: BLE001 - foreign code: any exception fails the attempt
@@ -109,7 +110,7 @@ async def _attempt(call: LeafCall, frame: Frame, path: StepPath, number: int) ->
     return Failure(failure, cause)
 
 
-async def settle(attempt: Attempt) -> Success:
+async def settle(attempt: Attempt, leaf: Leaf | None = None) -> Success:
     """Record the completion of a leaf step, with its output and its writes, then make them visible.
 
     The output is encoded before the first await, and the run continues with the decoded value, as a
@@ -120,25 +121,27 @@ async def settle(attempt: Attempt) -> Success:
         SecretInValue: the output or a write contains a known secret.
         OutputRejected: the context does not match its type after the writes.
     """
-    step, frame = attempt.step, attempt.frame
-    output = encoded(attempt.output, f"output of step {step.name!r}")
-    value = canonical.decode(output)
-    patch, after = attempt.patch or [], frame.scope.tree
-    if step.save:
-        patch = [*patch, *await frame.saved(step, value)]
+    frame, leaf = attempt.frame, leaf or Leaf(attempt.step)
+    step, journal = leaf.step, frame.run.journal
+    output = encoded(attempt.output, leaf.output_name)
+    value = canonical.read_back(attempt.output, output)
+    patch, after = attempt.patch, frame.scope.tree
+    if leaf.saves:
+        patch = [*(patch or ()), *await frame.saved(step, value)]
     if patch:
         patch, after = frame.scope.accepted(patch, what=f"step {step.name!r}")
     written = encoded(patch, f"what step {step.name!r} saved") if patch else None
     attempt.is_settled = True
-    _settle_call(attempt, IntentState.DONE, output)
+    if attempt.intent is not None:
+        _settle_call(attempt, IntentState.DONE, output)
     if attempt.meter is not None:
         attempt.meter.close(attempt.usage)
-    await frame.run.journal.record(
+    journal.append_deferred(
         new_entry(
             path=attempt.path,
             kind=attempt.kind,
             attempt=attempt.number,
-            fingerprint=step.kind,
+            fingerprint=leaf.kind,
             input=attempt.input,
             output=output,
             patch=written,
@@ -146,9 +149,11 @@ async def settle(attempt: Attempt) -> Success:
             detail=attempt.usual_detail or _encoded_detail(attempt.detail),
             started_at=attempt.started_at,
             ended_at=frame.run.clock.now(),
-        ),
-        wait=step is not frame.last and step.config.durability != "exit",
+        )
     )
+    wait = leaf.waits and step is not frame.last
+    if not journal.keeps_back(wait=wait):
+        await journal.commit(wait=wait)
     frame.scope.tree = after
     frame.written = value, output
     return new_success(value)
@@ -266,15 +271,16 @@ async def retried(
         attempt: executes the attempt of a number, and records it when it fails.
     """
     journal = frame.run.journal
-    recorded = journal.attempts(path, kind)
-    counted = [entry for entry in recorded if entry.seq > frame.since] if recorded else []
-    failures, policy = len(counted), step.config.retry or _USUAL_POLICY
-    if counted:
-        error = ErrorInfo.from_json(canonical.decode(counted[-1].error or b"{}"))
-        if failures > step.config.max_retries or not _worth_retrying(error, policy):
-            remember(frame, counted[-1], error)
-            return Failure(error)
-    number = recorded[-1].attempt + 1 if recorded else 1
+    failures, number = 0, 1
+    if recorded := journal.attempts(path, kind):
+        number = recorded[-1].attempt + 1
+        counted = [entry for entry in recorded if entry.seq > frame.since]
+        failures = len(counted)
+        if counted:
+            error = ErrorInfo.from_json(canonical.decode(counted[-1].error or b"{}"))
+            if not _is_retried(step, error, failures):
+                remember(frame, counted[-1], error)
+                return Failure(error)
     while True:
         if not journal.may_begin():
             await journal.renew_lease()
@@ -284,9 +290,9 @@ async def retried(
         if not isinstance(outcome, Failure):
             return outcome
         failures += 1
-        if failures > step.config.max_retries or not _worth_retrying(outcome.error, policy):
+        if not _is_retried(step, outcome.error, failures):
             return outcome
-        cause = outcome.cause
+        cause, policy = outcome.cause, step.config.retry or _USUAL_POLICY
         asked_s = cause.retry_after_s if isinstance(cause, ModelUnavailable) else None
         delay = policy.delay_s(failures, frame.run.random.fraction(), asked_s=asked_s)
         await frame.tell(StepRetried(path, number, outcome.error, delay))
@@ -295,8 +301,10 @@ async def retried(
         number += 1
 
 
-def _worth_retrying(error: ErrorInfo, policy: RetryPolicy) -> bool:
-    if error.code == UsageLimitExceeded.code:
+def _is_retried(step: BaseStep, error: ErrorInfo, failures: int) -> bool:
+    """Return whether another attempt follows the latest of some failures."""
+    policy = step.config.retry or _USUAL_POLICY
+    if failures > step.config.max_retries or error.code == UsageLimitExceeded.code:
         return False  # regardless of the policy: a retry does not make room in a budget
     if policy.on:
         return error.type in policy.on or error.code in policy.on

@@ -13,7 +13,8 @@ from flujo.domain.events import Chunk
 from flujo.domain.ports import CheckedAgent
 from flujo.domain.usage import NOTHING
 from flujo.engine import idempotent_calls, processors
-from flujo.engine.foreign_code import Call
+from flujo.engine.attempt import Leaf
+from flujo.engine.foreign_code import call_code
 from flujo.engine.step_meter import StepMeter
 
 if TYPE_CHECKING:
@@ -32,18 +33,39 @@ class Layer(NamedTuple):
     prepare: Callable[[LeafCall, Attempt], Awaitable[None] | None]
 
 
-class LeafCall:
+class LeafCall(Leaf):
     """The agent or callable of a leaf step with the layers that the step needs, found out once."""
 
-    __slots__ = ("agent", "detail", "encoded_detail", "is_enforced", "layers", "step", "who")
+    __slots__ = (
+        "agent",
+        "arguments",
+        "detail",
+        "encoded_detail",
+        "input",
+        "input_name",
+        "instructions",
+        "is_enforced",
+        "layers",
+        "output_schema",
+        "timeout_s",
+        "who",
+    )
+    step: Step
 
     def __init__(self, step: Step, binding: Binding) -> None:
         who = step.agent or step.call
         if who is None:
             raise ValueError(f"step {step.name!r} has neither `agent` nor `call`")
-        self.step = step
+        super().__init__(step)
         self.who = who
         self.agent = binding.agent(who)
+        self.arguments = step.arguments
+        self.input = step.input
+        self.input_name = f"input of step {step.name!r}"
+        self.instructions = (step.agent and step.agent.instructions) or None
+        # The result of the processors must match the schema, not the answer itself.
+        self.output_schema = None if step.processors.output else step.output_schema
+        self.timeout_s = step.config.timeout_s
         self.is_enforced = _is_enforced(step, binding)
         """Whether each call is announced in the journal before it is made."""
         self.layers = tuple(layer.prepare for layer in LAYERS if layer.is_needed(step, binding))
@@ -75,13 +97,13 @@ def _context(_: LeafCall, attempt: Attempt) -> None:
 
 def _input(call: LeafCall, attempt: Attempt) -> None:
     """Fill in `with:` or `input:`, and encode it for the journal."""
-    step, frame = call.step, attempt.frame
+    frame = attempt.frame
     given: Any
-    if step.arguments is not None:
-        given = {name: frame.render(value) for name, value in step.arguments.items()}
+    if call.arguments is not None:
+        given = {name: frame.render(value) for name, value in call.arguments.items()}
     else:
-        given = frame.previous if step.input is None else frame.render(step.input)
-    attempt.input = frame.encoded(given, f"input of step {step.name!r}")
+        given = frame.previous if call.input is None else frame.render(call.input)
+    attempt.input = frame.encoded(given, call.input_name)
 
 
 def _judges_answers(step: Step, _: Binding) -> bool:
@@ -116,13 +138,13 @@ The attempt's timeout covers all of them. `save:` and the entry follow the answe
 
 async def answer(call: LeafCall, attempt: Attempt) -> None:
     """Prepare the layers that the step needs, call its agent or callable, and keep the answer."""
-    step, frame, clocks = call.step, attempt.frame, attempt.clocks
+    frame, clocks = attempt.frame, attempt.clocks
     for prepare in call.layers:
         prepared = prepare(call, attempt)
         if prepared is not None:
             await prepared
     frame.require_going(clocks)
-    reply = await Call(call.agent.ask(_question(call, attempt)), frame, attempt.path, *clocks)
+    reply = await call_code(call.agent.ask(_question(call, attempt)), frame, attempt.path, clocks)
     if reply.usage is not NOTHING:
         attempt.usage += reply.usage
     if clocks and any(clock.expired() for clock in clocks):
@@ -136,22 +158,21 @@ async def answer(call: LeafCall, attempt: Attempt) -> None:
     if attempt.check is not None:
         if not attempt.is_passed:
             attempt.output = await attempt.check(reply.output)
-        attempt.patch = frame.scope.changes(attempt.tree, what=f"step {step.name!r}")
+        attempt.patch = frame.scope.changes(attempt.tree, what=f"step {call.step.name!r}")
     elif attempt.context is not None:
         after = frame.scope.tree_of(attempt.context)
-        attempt.patch = frame.scope.changes(after, what=f"step {step.name!r}")
+        attempt.patch = frame.scope.changes(after, what=f"step {call.step.name!r}")
 
 
 def _question(call: LeafCall, attempt: Attempt) -> Ask:
     """Return the request to the agent; its values are decoded from the recorded input."""
-    step, frame, spec = call.step, attempt.frame, call.step.agent
-    mine = canonical.decode(attempt.input or b"null")
+    frame = attempt.frame
+    given = frame.decoded(attempt.input or b"null")
     return new_ask(
-        data=mine if step.arguments is None else None,
-        arguments=None if step.arguments is None else mine,
-        instructions=frame.render(spec.instructions) if spec and spec.instructions else None,
-        # The result of the processors must match the schema, not the answer itself.
-        output_schema=None if step.processors.output else step.output_schema,
+        data=given if call.arguments is None else None,
+        arguments=None if call.arguments is None else given,
+        instructions=None if call.instructions is None else frame.render(call.instructions),
+        output_schema=call.output_schema,
         context=attempt.context,
         resources=frame.run.resources,
         idempotency_key=None if attempt.intent is None else attempt.intent.key,

@@ -7,14 +7,15 @@ import inspect
 import signal
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from types import coroutine
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from flujo.domain.executor import GRACE_S, UNCLOSED, CodeExit
 from flujo.exceptions import JournalConflict, StateError
 from flujo.governance.logs import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Generator
+    from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 
 T = TypeVar("T")
 
@@ -62,8 +63,14 @@ class Caller(Protocol):
         ...
 
 
-class Call(Generic[T]):
-    """One call of foreign code, to be awaited in the task of the caller.
+# A generator, not a class with `__await__`: each step creates one, and each of 10,000 waiting runs holds one.
+
+
+@coroutine
+def call_code(
+    work: Coroutine[Any, Any, T], caller: Caller, name: str, clocks: Sequence[asyncio.Timeout] = ()
+) -> Generator[Any, Any, T]:
+    """Return the value of one call of foreign code, awaited in the task of the caller.
 
     A server, a time limit and a library inside the step cancel a task the same way, so `must_stop` decides.
     While it is false, a `CancelledError` is an error of the code like any other. Once it is true, the call
@@ -73,66 +80,80 @@ class Call(Generic[T]):
     Args:
         work: the coroutine.
         caller: the run or the frame that must stop at a wish, or after a time limit.
-        clocks: further time limits of the call.
         name: the name of the code, for the log.
+        clocks: further time limits of the call.
 
-    Raises (when awaited):
+    Raises:
         CodeExit: the code raised something that is not an `Exception`, or was cancelled from inside.
         CancelledError: the caller must stop.
     """
+    task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # always in a task
+    before = task.cancelling()
+    interruption: _Interruption | None = None
+    value: Any = None
+    failure: BaseException | None = None
+    thrown: BaseException | None = None
+    while True:
+        try:
+            awaited = work.send(None) if thrown is None else work.throw(thrown)
+        except StopIteration as end:
+            value = end.value
+            break
+        except BaseException as error:  # noqa: BLE001 - foreign code
+            failure = error
+            break
+        thrown, waits = None, True
+        while waits:
+            try:
+                yield _interruptible(awaited)
+                waits = False
+            except BaseException as error:  # noqa: BLE001 - passed on to the code
+                interruption = interruption or _Interruption(work, task, caller, name, clocks)
+                waits = interruption.is_taken_by(awaited, error)
+                thrown = None if waits else error
+    if interruption is not None:
+        interruption.end()
+    while task.cancelling() > before and not caller.must_stop(*clocks):
+        task.uncancel()  # code has cancelled the task that calls it
+        try:
+            yield  # raises the cancellation, if it is still pending
+        except asyncio.CancelledError:
+            pass
+    try:
+        if failure is not None:
+            raise _judged(failure, caller, clocks)
+        return value  # type: ignore[no-any-return]  # the return value of the coroutine
+    finally:
+        del failure, thrown  # their tracebacks hold this frame
 
-    __slots__ = ("_before", "_caller", "_clocks", "_is_over", "_name", "_task", "_timer", "_work")
+
+class _Interruption:
+    """The cancellations of one call of foreign code, and the time that the code has to stop."""
+
+    __slots__ = ("_caller", "_clocks", "_is_over", "_name", "_task", "_timer", "_work")
 
     def __init__(
-        self, work: Coroutine[Any, Any, T], caller: Caller, name: str, *clocks: asyncio.Timeout
+        self,
+        work: Coroutine[Any, Any, Any],
+        task: asyncio.Task[Any],
+        caller: Caller,
+        name: str,
+        clocks: Sequence[asyncio.Timeout],
     ) -> None:
         self._work = work
+        self._task = task
         self._caller = caller
         self._name = name
         self._clocks = clocks
         self._timer: asyncio.TimerHandle | None = None
         self._is_over = False
 
-    def __await__(self) -> Generator[Any, Any, T]:
-        task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # always in a task
-        self._task = task
-        self._before = task.cancelling()
-        value: Any = None
-        failure: BaseException | None = None
-        thrown: BaseException | None = None
-        while True:
-            try:
-                awaited = self._work.send(None) if thrown is None else self._work.throw(thrown)
-            except StopIteration as end:
-                value = end.value
-                break
-            except BaseException as error:  # noqa: BLE001 - foreign code
-                failure = error
-                break
-            thrown, waits = None, True
-            while waits:
-                try:
-                    yield _interruptible(awaited)
-                    waits = False
-                except BaseException as error:  # noqa: BLE001 - passed on to the code
-                    waits = self._is_taken_by(awaited, error)
-                    thrown = None if waits else error
+    def end(self) -> None:
+        """Stop the timer, because the code has ended."""
         if self._timer is not None:
             self._timer.cancel()
-        while task.cancelling() > self._before and not self._caller.must_stop(*self._clocks):
-            task.uncancel()  # code has cancelled the task that calls it
-            try:
-                yield  # raises the cancellation, if it is still pending
-            except asyncio.CancelledError:
-                pass
-        try:
-            if failure is not None:
-                raise self._judged(failure)
-            return value  # type: ignore[no-any-return]  # the return value of the coroutine
-        finally:
-            del failure, thrown  # their tracebacks hold this frame
 
-    def _is_taken_by(self, awaited: Any, error: BaseException) -> bool:
+    def is_taken_by(self, awaited: Any, error: BaseException) -> bool:
         """Return whether the awaited object takes the cancellation, as `Task.cancel` would let it.
 
         Raises:
@@ -146,10 +167,10 @@ class Call(Generic[T]):
         if self._is_over:
             raise self._abandoned(awaited) from None
         if self._timer is None and self._caller.must_stop(*self._clocks):
-            self._timer = self._task.get_loop().call_later(GRACE_S, self._end)
+            self._timer = self._task.get_loop().call_later(GRACE_S, self._expire)
         return _waits_for_others(awaited) and bool(awaited.cancel(*error.args[:1]))
 
-    def _end(self) -> None:
+    def _expire(self) -> None:
         self._is_over = True
         self._task.cancel()
 
@@ -163,18 +184,19 @@ class Call(Generic[T]):
         )
         return asyncio.CancelledError(_ABANDONED)  # `asyncio.timeout` takes no subclass
 
-    def _judged(self, error: BaseException) -> BaseException:
-        """Return the error that the caller gets for an error of the code."""
-        if self._caller.must_stop(*self._clocks):
-            if isinstance(error, asyncio.CancelledError | StateError):
-                return error
-            stopped = asyncio.CancelledError()
-            stopped.__cause__ = error
-            return stopped
-        if isinstance(error, Exception):
-            # The journal's own errors come with `must_stop`; code may use another run's.
-            return CodeExit(error) if isinstance(error, StateError | JournalConflict) else error
-        return error if is_ctrl_c(error) else CodeExit(error)
+
+def _judged(error: BaseException, caller: Caller, clocks: Sequence[asyncio.Timeout]) -> BaseException:
+    """Return the error that the caller gets for an error of the code."""
+    if caller.must_stop(*clocks):
+        if isinstance(error, asyncio.CancelledError | StateError):
+            return error
+        stopped = asyncio.CancelledError()
+        stopped.__cause__ = error
+        return stopped
+    if isinstance(error, Exception):
+        # The journal's own errors come with `must_stop`; code may use another run's.
+        return CodeExit(error) if isinstance(error, StateError | JournalConflict) else error
+    return error if is_ctrl_c(error) else CodeExit(error)
 
 
 class _OfTheTask:
@@ -191,12 +213,12 @@ class _OfTheTask:
 
 
 async def call_storage(work: Callable[[], Awaitable[T]], name: str) -> T:
-    """Await a state provider, inside a step or before a run is accepted; see `Call`."""
+    """Await a state provider, inside a step or before a run is accepted; see `call_code`."""
 
     async def awaited() -> T:
         return await work()
 
-    return await Call(awaited(), _OfTheTask(), name)
+    return await call_code(awaited(), _OfTheTask(), name)
 
 
 def is_ctrl_c(error: BaseException) -> bool:

@@ -15,7 +15,7 @@ from flujo.domain.agents import Ask
 from flujo.domain.fast_dataclass import constructor
 from flujo.domain.paths import ROOT, StepPath, child
 from flujo.domain.steps import CallableRef, Expr, Text
-from flujo.engine.foreign_code import Call, Wish
+from flujo.engine.foreign_code import Wish, call_code
 from flujo.engine.journal import encoded
 from flujo.governance.sink import GATE
 
@@ -59,8 +59,10 @@ class PlannedStep:
     """A step of a body, with everything about it that no run changes."""
 
     step: BaseStep
-    segment: str
-    """The step's name in a path."""
+    name: str
+    kind: str
+    segment: StepPath
+    """The step's name in a path, and its path in the body of the run."""
     facts: Mapping[str, Any]
     """The default facts beside its output."""
     work: Work
@@ -118,7 +120,7 @@ class Run:
     async def emit(self, event: Event) -> None:
         """Send an event to the watchers; a slow watcher slows the run."""
         if self.sink is not None:
-            await Call(_sent(self.sink, event), self, "a hook")
+            await call_code(_sent(self.sink, event), self, "a hook")
 
 
 @dataclass(slots=True)
@@ -172,13 +174,13 @@ class Frame:
     def ask(
         self, path: StepPath, who: AgentSpec | CallableRef, question: Ask, *clocks: asyncio.Timeout
     ) -> Awaitable[Reply]:
-        """Ask an agent or a callable on behalf of the step at `path`; see `Call`."""
+        """Ask an agent or a callable on behalf of the step at `path`; see `call_code`."""
         self.require_going(clocks)
-        return Call(self.run.binding.agent(who).ask(question), self, path, *clocks)
+        return call_code(self.run.binding.agent(who).ask(question), self, path, clocks)
 
     def call(self, path: StepPath, work: Coroutine[Any, Any, T], *clocks: asyncio.Timeout) -> Awaitable[T]:
-        """Await foreign code on behalf of the step at `path`; see `Call`."""
-        return Call(work, self, path, *clocks)
+        """Await foreign code on behalf of the step at `path`; see `call_code`."""
+        return call_code(work, self, path, clocks)
 
     async def tell(self, event: Event, *clocks: asyncio.Timeout) -> None:
         """Send an event to the watchers, with all timeouts suspended: a slow watcher is not a slow step."""
@@ -216,9 +218,11 @@ class Frame:
 
     def advance(self, each: PlannedStep, completed: Success) -> None:
         """Make a completed step visible as `steps.NAME` and as `previous`."""
-        output = completed.output
-        self.steps[each.step.name] = {"output": output, **each.facts, **completed.facts}
-        self.previous = output
+        self.previous = output = completed.output
+        facts: dict[str, Any] = {"output": output}
+        if each.facts or completed.facts:
+            facts |= {**each.facts, **completed.facts}
+        self.steps[each.name] = facts
 
     def recorded(self, path: StepPath, kind: str) -> Success | None:
         """Return the recorded outcome at `path`, after applying its patch to this context.
@@ -238,6 +242,12 @@ class Frame:
         if self.written is None or self.written[0] is not value:
             return encoded(value, what)
         return GATE.admit(self.written[1], what)
+
+    def decoded(self, data: bytes) -> Any:
+        """Return the value of journal data; the newest output is not decoded again if it is a text."""
+        if self.written is not None and self.written[1] is data:
+            return canonical.read_back(*self.written)
+        return canonical.decode(data)
 
     def append_done(
         self, path: StepPath, kind: str, output: bytes, before: Any, facts: Mapping[str, Any]

@@ -9,8 +9,7 @@ from flujo.domain import canonical
 from flujo.domain.events import StepStarted, new_step_ended
 from flujo.domain.journal import Entry, EntryKind, EntryStatus
 from flujo.domain.outcomes import Aborted, Failure, StepOutcome, Success
-from flujo.domain.paths import StepPath
-from flujo.domain.paths import encoded as encoded_name
+from flujo.domain.paths import ROOT, StepPath, child
 from flujo.engine.composite_attempts import finish, is_attempted, perform_whole
 from flujo.engine.context_isolation import ContextScope
 from flujo.engine.decisions import decide_flag
@@ -119,7 +118,7 @@ async def _steps_of(body: Pipeline, frame: Frame) -> StepOutcome:
         if not isinstance(outcome, Success):
             return outcome
         if outcome.skipped:
-            frame.steps[each.step.name] = {"output": None, "skipped": True}
+            frame.steps[each.name] = {"output": None, "skipped": True}
         else:
             frame.advance(each, outcome)
     if body.output is None:
@@ -134,8 +133,8 @@ async def _run_step(each: PlannedStep, frame: Frame) -> StepOutcome:
     if frame.budget is not None and (breach := breach_of(frame.budget)) is not None:
         return breach  # a sibling has used up the budget
     frame.require_going()
-    run, kind = frame.run, each.step.kind
-    path = StepPath(f"{frame.path}/{each.segment}" if frame.path else each.segment)
+    run, kind = frame.run, each.kind
+    path = StepPath(f"{frame.path}/{each.segment}") if frame.path else each.segment
     started = run.clock.monotonic()
     known = False
     try:
@@ -150,11 +149,11 @@ async def _run_step(each: PlannedStep, frame: Frame) -> StepOutcome:
         outcome = Aborted(foreign_text(signal.reason))
     except PausedException as signal:
         refused = StepFailed(
-            f"a callable that decides for step {each.step.name!r} asked a human: {signal.message}",
+            f"a callable that decides for step {each.name!r} asked a human: {signal.message}",
             hint="only the code of a `step` may pause; ask in an earlier step, with `kind: hitl`",
         )
         outcome = Failure(error_info(refused, path), refused)
-    except (SystemExit, KeyboardInterrupt) as error:  # of foreign code that is called without a `Call`
+    except (SystemExit, KeyboardInterrupt) as error:  # of foreign code that is called without `call_code`
         if is_ctrl_c(error):
             raise
         outcome = Failure(error_info(error, path), error)
@@ -172,7 +171,9 @@ async def _run_step(each: PlannedStep, frame: Frame) -> StepOutcome:
 
 def _planned(binding: Binding, body: Pipeline) -> Sequence[PlannedStep]:
     return tuple(
-        PlannedStep(each, encoded_name(each.name), each.usual_facts(), _layered(each, binding))
+        PlannedStep(
+            each, each.name, each.kind, child(ROOT, each.name), each.usual_facts(), _layered(each, binding)
+        )
         for each in body.steps
     )
 

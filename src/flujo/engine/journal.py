@@ -164,8 +164,6 @@ class Journal:
         Raises:
             JournalConflict: the record belongs to another kind of step.
         """
-        if not self._known:
-            return None
         for kind in _RESULTS:
             recorded = self.attempts(path, kind)
             if recorded and recorded[-1].status is EntryStatus.COMPLETED:
@@ -178,7 +176,7 @@ class Journal:
         Raises:
             JournalConflict: the record belongs to another kind of step.
         """
-        entry = self.result(path, kind)
+        entry = self.result(path, kind) if self._known else None
         if entry is None:
             return None
         if entry.patch is not None:
@@ -200,9 +198,9 @@ class Journal:
         """Return whether the lease is valid; if not, work begins only after `renew_lease`.
 
         So a process that was frozen or disconnected starts no work in a run that another process has claimed
-        meanwhile.
+        meanwhile. No process can claim a run of a store that ends with this one.
         """
-        return self._store.may_begin(self._run_id)
+        return not self._is_durable or self._store.may_begin(self._run_id)
 
     async def renew_lease(self) -> None:
         """Return when the store has renewed the lease.
@@ -223,15 +221,25 @@ class Journal:
             StateBackendUnavailable: the entry is not recorded; the run can be resumed.
         """
         entry = self.append_deferred(entry)
-        if wait and self._is_durable:
-            self._submit()
-            if self._in_flight or self.broken is not None:
-                await self._committed()
-        elif len(self._waiting) >= MAX_WAITING:
-            self._hand_over(None)
-            if len(self._in_flight) >= MAX_FLYING:
-                await self._committed()
+        if not self.keeps_back(wait=wait):
+            await self.commit(wait=wait)
         return entry
+
+    def keeps_back(self, *, wait: bool) -> bool:
+        """Return whether appended entries may stay uncommitted for now; if not, `commit` must follow."""
+        return not (wait and self._is_durable) and len(self._waiting) < MAX_WAITING
+
+    async def commit(self, *, wait: bool) -> None:
+        """Submit all waiting entries, and return when they are committed.
+
+        Without `wait`, or in a store that ends with this process, return once few writes are in progress.
+        """
+        if wait and self._is_durable:
+            await self.flush()
+            return
+        self._submit()
+        if len(self._in_flight) >= MAX_FLYING:
+            await self._committed()
 
     def append_deferred(self, entry: Entry) -> Entry:
         """Append an entry, to be committed together with the next one that is waited for.

@@ -21,13 +21,11 @@ MAX_BY = 200
 class SystemClock:
     """The time of this machine."""
 
-    def now(self) -> float:
-        """Seconds since the epoch."""
-        return time.time()
-
-    def monotonic(self) -> float:
-        """Seconds that never go backwards."""
-        return time.monotonic()
+    # The functions themselves, because each step reads the time four times.
+    now = staticmethod(time.time)
+    """Seconds since the epoch."""
+    monotonic = staticmethod(time.monotonic)
+    """Seconds that never go backwards."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""

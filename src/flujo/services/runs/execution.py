@@ -361,19 +361,22 @@ def _context(runtime: Runtime, tree: bytes | None) -> Any:
 
 
 def _step_facts(ended: StepEnded) -> dict[str, Any]:
-    """Return the fields of the step's `StepResult`."""
-    facts: dict[str, Any]
-    match ended.outcome:
-        case Success(output=output, skipped=skipped):
-            facts = {"status": "skipped" if skipped else "completed", "output": output}
-        case Failure(error=error):
-            facts = {"status": "failed", "error": error}
-        case Paused():
-            facts = {"status": "paused"}
-        case _:
-            facts = {"status": "running"}
-    facts["path"], facts["kind"], facts["attempt"] = ended.path, ended.kind, ended.attempt
-    facts["usage"], facts["seconds"], facts["cached"] = ended.usage, ended.seconds, ended.cached
+    """Return the fields of the step's `StepResult` that differ from their defaults."""
+    facts: dict[str, Any] = {"path": ended.path, "kind": ended.kind, "seconds": ended.seconds}
+    outcome = ended.outcome
+    if isinstance(outcome, Success):
+        facts["status"] = "skipped" if outcome.skipped else "completed"
+        facts["output"] = outcome.output
+        if outcome.facts.get("cached") is True:
+            facts["cached"] = True
+    elif isinstance(outcome, Failure):
+        facts["status"], facts["error"] = "failed", outcome.error
+    else:
+        facts["status"] = "paused" if isinstance(outcome, Paused) else "running"
+    if ended.attempt != 1:
+        facts["attempt"] = ended.attempt
+    if ended.usage is not NOTHING:
+        facts["usage"] = ended.usage
     return facts
 
 
