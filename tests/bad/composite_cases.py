@@ -119,6 +119,25 @@ def search(keys: str = "", propose: str = "skills.crm:plain", evaluate: str = "s
     )
 
 
+CONVERSATIONS = [
+    Case(
+        "conversation-unknown-reconcile",
+        "  - {kind: granular, name: talk, agent: sorter, enforce_idempotency: true, in_doubt: reconcile, "
+        "reconcile: 'skills.crm:plian'}\n",
+        "FLJ251",
+        "did you mean `plain`",
+        "'skills.crm:plian'",
+    ),
+    Case(
+        "conversation-validator-not-admitted",
+        "  - {kind: granular, name: talk, agent: sorter, validators: ['os:abort']}\n",
+        "FLJ250",
+        "may not call",
+        "'os:abort'",
+    ),
+]
+
+
 SEARCHES = [
     Case("search-unknown-agent", search(propose="sortr"), "FLJ201", "did you mean `sorter`", "sortr", line=11),
     Case("search-proposes-no-list", search(propose="sorter"), "FLJ263", "answers with `object`", "sorter", line=11),
@@ -241,4 +260,4 @@ BRANCHES = [
     chooser("router-answers-something-else", "{enum: [one, tow]}", "branches: `one` and `two`"),
 ]  # fmt: skip
 
-COMPOSITE_CASES = [*CACHES, *SEARCHES, *SKIPPED, *ATTEMPTS, *STATES, *MAPS, *BRANCHES]
+COMPOSITE_CASES = [*CACHES, *SEARCHES, *CONVERSATIONS, *SKIPPED, *ATTEMPTS, *STATES, *MAPS, *BRANCHES]

@@ -405,7 +405,8 @@ max_turns: 3
 on_limit: finish
 max_tool_concurrency: 2
 enforce_idempotency: true
-in_doubt: fail
+in_doubt: reconcile
+reconcile: "skills.x:f"
 output_schema: {type: string}
 validators: ["skills.x:f"]
 fallback: {call: "skills.x:f"}
@@ -419,7 +420,8 @@ config: {max_retries: 2}
             on_limit="finish",
             max_tool_concurrency=2,
             enforce_idempotency=True,
-            in_doubt="fail",
+            in_doubt="reconcile",
+            reconcile=F,
             output_schema={"type": "string"},
             validators=[F],
             fallback=Step("fallback", F),

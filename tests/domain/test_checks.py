@@ -198,11 +198,18 @@ CASES = {
         "step 'g': `history: last` is not available yet for `kind: granular`",
         top="agents: {writer: {model: 'test:model'}}\n",
     ),
-    "a conversation whose calls are reconciled": Case(
-        "FLJ213",
+    "a conversation without what reconciles its calls": Case(
+        "FLJ266",
         "[{kind: granular, name: g, agent: writer, enforce_idempotency: true, in_doubt: reconcile}]",
         Pipeline(GranularStep("g", AGENT, enforce_idempotency=True, in_doubt="reconcile")),
-        "step 'g': `in_doubt: reconcile` is not available yet for `kind: granular`",
+        "step 'g' has `in_doubt: reconcile` without `reconcile`",
+        top="agents: {writer: {model: 'test:model'}}\n",
+    ),
+    "a conversation that never reconciles its calls": Case(
+        "FLJ266",
+        "[{kind: granular, name: g, agent: writer, enforce_idempotency: true, reconcile: 's:f'}]",
+        Pipeline(GranularStep("g", AGENT, enforce_idempotency=True, reconcile="s:f")),
+        "step 'g' has `reconcile` without `in_doubt: reconcile`",
         top="agents: {writer: {model: 'test:model'}}\n",
     ),
     "a conversation that is never in doubt": Case(

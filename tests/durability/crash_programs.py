@@ -237,7 +237,7 @@ def searching(do: Effects) -> Pipeline:
     return _pipeline(do.step("a"), search, kept, do.step("z", save=LOGGED))
 
 
-def talking(do: Effects, *, is_enforced: bool = False) -> Pipeline:
+def talking(do: Effects, *, is_enforced: bool = False, **more: Any) -> Pipeline:
     """Parallel tools, one that fails, one that writes the context, a rejected answer, retries, a fallback."""
 
     def work(place: str, why: str) -> str:
@@ -268,6 +268,7 @@ def talking(do: Effects, *, is_enforced: bool = False) -> Pipeline:
         validators=[is_long],
         enforce_idempotency=is_enforced,
         save=LOGGED,
+        **more,
     )
     spare = GranularStep(
         "broken",
@@ -295,6 +296,18 @@ def promising(do: Effects) -> Pipeline:
     return talking(do, is_enforced=True)
 
 
+def reconciling(do: Effects) -> Pipeline:
+    """The same with a callable that looks in the world whether a call in doubt was made."""
+
+    def look(data: Any) -> dict[str, Any]:
+        return {"done": do.has_happened(data["arguments"]["place"]), "result": "done"}
+
+    looked = CallableRef("effects:look", look)
+    return talking(do, is_enforced=True, in_doubt="reconcile", reconcile=looked)
+
+
+ENFORCED = (promising, reconciling, limited)
+
 SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "linear": linear,
     "conditional": conditional,
@@ -308,6 +321,7 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "granular": talking,
     "granular_enforced": promising,
     "granular_limit": limited,
+    "granular_reconciled": reconciling,
 }
 
 
@@ -356,10 +370,10 @@ class Crashing:
         broken, _ = result.pop("broken"), result.pop("lone")
         if broken:
             yield broken
-        is_enforced = self._build in (promising, limited)
+        is_enforced = self._build in ENFORCED
         for key, value in self._whole.items():
             if key == "usage" and is_enforced:
-                continue  # a call whose result a human says is not counted
+                continue  # a call whose result a human or `reconcile` says is not counted
             if result[key] != value:
                 yield f"`{key}` is {result[key]}, but {value} without a crash"
         yield from _repeated(self._world.effects(f"{run}:"))

@@ -11,6 +11,7 @@ from engine.talking import RUN, add, calls, context_of, detail, entries, talk, v
 from flujo.domain import canonical
 from flujo.domain.journal import EntryStatus
 from flujo.domain.run import IntentState, RunStatus
+from flujo.domain.steps import CallableRef
 from flujo.domain.tools import tool
 from flujo.exceptions import PausedException, StateBackendUnavailable
 from support import StoppingStore, answer, resume, start
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flujo.domain.models import PipelineContext
+    from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import StateStore
 
 
@@ -169,6 +171,123 @@ async def test_after_a_crash_only_an_effect_that_cannot_be_repeated_asks_a_human
     assert result.status is (RunStatus.PAUSED if asks else RunStatus.COMPLETED)
     assert len(keys) == (1 if asks else 2)
     assert len(set(keys)) == 1
+
+
+class Ledger(Bank):
+    """A bank that can be queried whether it was paid."""
+
+    def __init__(self, *, is_paid: bool) -> None:
+        super().__init__()
+        self.is_paid = is_paid
+        self.looked: list[Any] = []
+
+    def look(self, data: Any, idempotency_key: str) -> dict[str, Any]:
+        self.looked.append((data, idempotency_key))
+        return {"done": True, "result": "paid before"} if self.is_paid else {"done": False}
+
+    def reconciled(self, *answers: Any, look: Any = None) -> Pipeline:
+        script = [calls(("add", {"a": 1, "b": 1}), ("pay", {"amount": 5})), *answers]
+        return talk(
+            script,
+            tools=[self.tool(), add],
+            enforce_idempotency=True,
+            in_doubt="reconcile",
+            reconcile=look or CallableRef("bank:look", self.look),
+        )
+
+
+PAY = "research/turn[0]/tool[1]"
+
+
+async def test_a_call_in_doubt_that_was_made_has_the_result_that_reconcile_knows(store: StateStore) -> None:
+    bank = Ledger(is_paid=True)
+    bank.fails = [TimeoutError("no reply")]
+    assert (await start(bank.reconciled("done"), store, "go")).output == "done"
+    (intent,) = [each for each in await store.intents(RUN) if each.path == PAY]
+    assert bank.looked == [({"tool": "pay", "arguments": {"amount": 5}}, intent.key)]
+    assert (bank.paid, intent.state) == ([intent.key], IntentState.DONE)
+    entry = (await entries(store))[PAY]
+    assert (value(entry), detail(entry)["resolved"]) == ("paid before", "reconcile")
+
+
+async def test_a_call_in_doubt_that_was_not_made_is_made_once_more_under_its_key(store: StateStore) -> None:
+    bank = Ledger(is_paid=False)
+    bank.fails = [TimeoutError("no reply")]
+    assert (await start(bank.reconciled("done"), store, "go")).output == "done"
+    assert len(bank.looked) == 1
+    assert len(bank.paid) == 2
+    assert len(set(bank.paid)) == 1
+    assert value((await entries(store))[PAY]) == "paid 5"
+
+
+async def test_a_call_that_fails_in_doubt_again_fails_the_step_and_a_retry_makes_it(
+    store: StateStore,
+) -> None:
+    bank = Ledger(is_paid=False)
+    bank.fails = [TimeoutError("no reply"), TimeoutError("no reply")]
+    failed = await start(bank.reconciled("done"), store, "go")
+    assert failed.error is not None
+    assert failed.error.path == PAY
+    assert (await resume(bank.reconciled("done"), store, retry_failed=True)).output == "done"
+    assert len(set(bank.paid)) == 1
+
+
+@pytest.mark.parametrize("is_paid", [True, False])
+async def test_after_a_crash_reconcile_settles_the_call(store: StateStore, is_paid: bool) -> None:
+    keys: list[str] = []
+
+    @tool(effect="unsafe")
+    async def pay(amount: int, idempotency_key: str) -> str:
+        keys.append(idempotency_key)
+        if len(keys) == 1:
+            stopping.allowed = 0  # the result is not recorded
+        return f"paid {amount}"
+
+    tree = talk(
+        [calls(("pay", {"amount": 5})), "done"],
+        tools=[pay],
+        enforce_idempotency=True,
+        in_doubt="reconcile",
+        reconcile=CallableRef("bank:look", Ledger(is_paid=is_paid).look),
+    )
+    stopping = StoppingStore(store, 99)
+    with pytest.raises(StateBackendUnavailable):
+        await start(tree, stopping, "go")
+    assert (await resume(tree, store)).output == "done"
+    assert keys == [keys[0]] * (1 if is_paid else 2)
+
+
+async def test_a_reconcile_that_fails_leaves_the_call_in_doubt(store: StateStore) -> None:
+    bank = Ledger(is_paid=True)
+    bank.fails = [TimeoutError("no reply")]
+
+    def broken(data: Any) -> None:
+        raise ConnectionError("the ledger is down")
+
+    failed = await start(bank.reconciled("done", look=CallableRef("bank:broken", broken)), store, "go")
+    assert failed.error is not None
+    assert failed.error.code == "FLJ441"
+    assert "the ledger is down" in failed.error.message
+    assert (await resume(bank.reconciled("done"), store, retry_failed=True)).output == "done"
+    assert len(bank.paid) == 1
+
+
+async def test_a_call_that_may_be_repeated_is_not_reconciled(store: StateStore) -> None:
+    looked: list[Any] = []
+
+    @tool(effect="idempotent")
+    def put(amount: int, idempotency_key: str) -> str:
+        raise TimeoutError("no reply")
+
+    tree = talk(
+        [calls(("put", {"amount": 5})), "done"],
+        tools=[put],
+        enforce_idempotency=True,
+        in_doubt="reconcile",
+        reconcile=CallableRef("bank:look", looked.append),
+    )
+    assert (await start(tree, store, "go")).output == "done"
+    assert looked == []
 
 
 async def test_a_tool_that_needs_a_key_fails_a_step_without_enforcement(store: StateStore) -> None:

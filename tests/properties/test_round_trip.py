@@ -74,6 +74,13 @@ values = st.recursive(
 conditions = st.sampled_from(["input.n > 1", 'string(input.n) == "# no: comment"', "true", *CALLABLES])
 seconds = st.floats(0.001, 1e6)
 callables = st.sampled_from(CALLABLES)
+reconciled: st.SearchStrategy[dict[str, Any]] = st.just({}) | st.fixed_dictionaries(
+    {
+        "enforce_idempotency": st.just(True),
+        "in_doubt": st.just("reconcile"),
+        "reconcile": callables,
+    }
+)
 configs = st.builds(
     StepConfig,
     timeout_s=st.none() | seconds,
@@ -137,7 +144,8 @@ class Growing:
             agent=self.draw(st.sampled_from(AGENTS)),
             input=self.draw(values),
             max_turns=self.draw(st.integers(1, 9)),
-            on_limit=self.draw(st.sampled_from(["fail", "finish"])),
+            on_limit=self.draw(st.sampled_from(["fail", "finish", "pause"])),
+            **self.draw(reconciled),
             max_tool_concurrency=self.draw(st.integers(1, 3)),
             validators=self.draw(st.lists(callables, max_size=1)),
             fallback=self._step(depth, fallback=False, **common | {"when": None})

@@ -137,7 +137,7 @@ def _items(node: TraceNode) -> Iterator[str]:
 def _kind(node: TraceNode) -> str:
     """Return what a line says about the kind of its step; for a tool call, the tool and its effect."""
     if node.kind == "tool":
-        facts = [node.detail.get("tool", ""), node.detail.get("effect", "")]
+        facts = [node.detail.get("tool", node.detail.get("call", "")), node.detail.get("effect", "")]
         outcome = node.detail.get("outcome", "result")
         return "  ".join(filter(None, [*facts, "" if outcome == "result" else outcome]))
     return "" if node.kind in ("step", "turn") or node.name[0] in ":[" else node.kind

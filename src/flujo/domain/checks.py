@@ -172,7 +172,9 @@ class _Walk:
                 yield from check(site)
             if isinstance(site.step, Step):
                 yield from _effects(site, site.step, self.written(site.place, site.step))
-            elif isinstance(site.step, GranularStep) and not site.step.enforce_idempotency:
+            elif isinstance(site.step, GranularStep) and site.step.enforce_idempotency:
+                yield from _reconciled(site, site.step)
+            elif isinstance(site.step, GranularStep):
                 yield from _never_in_doubt(site, self.written(site.place, site.step))
             here.setdefault(site.step.name, site)
             taken = ChainMap(here, scope.steps, scope.states)
@@ -294,10 +296,7 @@ def _available(site: _Site) -> Iterator[Finding]:
 
 def _not_of_turns_yet(site: _Site, step: GranularStep) -> Iterator[Finding]:
     """Check that the engine supports the settings of a conversation."""
-    for key, later, hint in (
-        ("history", "last", "remove it: the model sees all turns"),
-        ("in_doubt", "reconcile", "write `pause`, `retry_same_key` or `fail`"),
-    ):
+    for key, later, hint in (("history", "last", "remove it: the model sees all turns"),):
         if getattr(step, key) == later:
             message = f"step {site.path!r}: `{key}: {later}` is not available yet for `kind: granular`"
             yield Finding("FLJ213", site.place, message, hint, (key,))
@@ -502,7 +501,7 @@ def _never_in_doubt(site: _Site, given: Collection[str]) -> Iterator[Finding]:
             return
 
 
-def _reconciled(site: _Site, step: Step) -> Iterator[Finding]:
+def _reconciled(site: _Site, step: Step | GranularStep) -> Iterator[Finding]:
     where = f"step {site.path!r}"
     if step.in_doubt == "reconcile" and step.reconcile is None:
         message, key = f"{where} has `in_doubt: reconcile` without `reconcile`", "in_doubt"

@@ -192,7 +192,8 @@ def _question(step: Step, intent: Intent, pause_id: StepPath, reason: ErrorInfo 
 async def _reconcile(step: Step, frame: Frame, intent: Intent, reason: ErrorInfo | None) -> Ended:
     if step.reconcile is None:
         return await _ask(step, frame, intent, reason)
-    ask = Ask(data=canonical.decode(intent.input), resources=frame.run.resources, idempotency_key=intent.key)
+    about = step.about_call(canonical.decode(intent.input))
+    ask = Ask(data=about, resources=frame.run.resources, idempotency_key=intent.key)
     try:
         async with asyncio.timeout(step.config.timeout_s) as limit:
             reply = await frame.ask(intent.path, step.reconcile, ask, limit)

@@ -16,6 +16,7 @@ from flujo.domain.agents import Ask, Reply
 from flujo.domain.conversations import BackToModel, ToolCall, ToolResult, refusal, runs_in_turn
 from flujo.domain.outcomes import Success
 from flujo.domain.pipeline import StepConfig
+from flujo.domain.retry import RetryPolicy
 from flujo.domain.steps.step import ToolCallStep
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.values import CallableRef
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 _ENDS_THE_STEP = (ControlSignal, StateError, JournalConflict, BudgetError, SecretInValue)
 """What a tool raises that is not for the model."""
 _ONE = Usage(tool_calls=1)
+_AT_ONCE = RetryPolicy(backoff="none")
 
 
 class Sole:
@@ -78,12 +80,14 @@ class ToolGate:
         *,
         is_enforced: bool,
         in_doubt: InDoubt,
+        reconcile: CallableRef | None,
         config: StepConfig,
     ) -> None:
         self._name = name
         self._tools = tools
         self._is_enforced = is_enforced
         self._in_doubt: InDoubt = in_doubt
+        self._reconcile = reconcile
         self._config = StepConfig(durability=config.durability)
 
     def takes_turns(self, calls: tuple[ToolCall, ...]) -> bool:
@@ -142,13 +146,16 @@ class ToolGate:
         # A step declares `in_doubt` for all its tools, and some of them may be called again without harm.
         is_repeatable = tool is not None and tool.effect in REPEATABLE
         in_doubt: InDoubt = "retry_same_key" if is_repeatable else self._in_doubt
+        # A call that failed, and that `reconcile` says was not made, is made once more.
+        config = replace(self._config, max_retries=1, retry=_AT_ONCE) if in_doubt == "reconcile" else None
         return ToolCallStep(
             self._name,
             CallableRef(call.name if tool is None else tool.target),
             effect="unsafe" if tool is None else tool.effect,
             enforce_idempotency=tool is not None and self._is_enforced,
             in_doubt=in_doubt,
-            config=self._config,
+            reconcile=self._reconcile,
+            config=config or self._config,
         )
 
 

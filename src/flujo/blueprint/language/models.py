@@ -418,6 +418,7 @@ class GranularStep(BaseStep):
     max_tool_concurrency: Positive = 10
     enforce_idempotency: bool = False
     in_doubt: InDoubt = "pause"
+    reconcile: Maybe[CallableName] = None
     output_schema: Maybe[JsonSchema] = None
     validators: list[CallableName] = []
     fallback: "Annotated[Maybe[Fallback], Role.STEPS]" = None

@@ -92,22 +92,22 @@ def named_in_step(visit: Visit) -> Iterator[Named]:
                 name = getattr(visit.step, key) or ""
                 if role is Role.ANSWERER and looks_like_target(name):
                     yield Named(name, (*visit.path, key), is_called=True)
-    if isinstance(visit.step, doc.Step):
-        yield from _around(visit.step, visit.path)
+    yield from _around(visit.step, visit.path)
     merge = getattr(visit.step, "merge", "")
     if looks_like_target(merge):
         yield Named(merge, (*visit.path, "merge"), True, ("fork", "branches"))
 
 
-def _around(step: doc.Step, path: Path) -> Iterator[Named]:
-    """Yield the processors, validators and `reconcile` of a step."""
-    for key, names in (("input", step.processors.input), ("output", step.processors.output)):
+def _around(step: doc.BaseStep, path: Path) -> Iterator[Named]:
+    """Yield the processors, validators and `reconcile` of a step, of whatever kind has them."""
+    processors = getattr(step, "processors", doc.Processors())
+    for key, names in (("input", processors.input), ("output", processors.output)):
         for index, name in enumerate(names):
             yield Named(name, (*path, "processors", key, index), is_called=True)
-    for index, name in enumerate(step.validators):
+    for index, name in enumerate(getattr(step, "validators", ())):
         yield Named(name, (*path, "validators", index), is_called=True)
-    if step.reconcile is not None:
-        yield Named(step.reconcile, (*path, "reconcile"), is_called=True)
+    if (reconcile := getattr(step, "reconcile", None)) is not None:
+        yield Named(reconcile, (*path, "reconcile"), is_called=True)
 
 
 def named_at_top(unit: Unit) -> Iterator[Named]:

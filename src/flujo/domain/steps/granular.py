@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import KW_ONLY
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -51,6 +51,11 @@ class GranularStep(BaseStep[In, Out]):
     """Whether each tool call is recorded in the journal before it is made, and never repeated silently."""
     in_doubt: InDoubt = "pause"
     """The action when the result of an enforced tool call is unknown."""
+    reconcile: Takes[CallableRef | str | Callable[..., Any] | None, CallableRef | None] = takes(
+        values.callable_ref, default=None
+    )
+    """For `in_doubt: reconcile`: gets `{"tool": …, "arguments": …}` and the key, returns
+    `{"done": True, "result": …}` or `{"done": False}`."""
     output_schema: Any = takes(values.schema, default=None)
     """A JSON Schema or a class that the answer must match."""
     validators: Takes[Callables, tuple[CallableRef, ...]] = takes(values.callable_refs, default=())

@@ -139,6 +139,10 @@ class Step(BaseStep[In, Out]):
         usual = BaseStep.usual_facts(self)
         return usual if self.fallback is None else {**usual, "fell_back": False}
 
+    def about_call(self, sent: Any) -> Any:
+        """Return the data for `reconcile`: the input or the arguments of the call in doubt."""
+        return sent
+
     @staticmethod
     def granular(name: str, agent: Conversing, **keys: Any) -> GranularStep:
         """Return a `GranularStep`."""
@@ -162,3 +166,7 @@ class ToolCallStep(Step[In, Out]):
     def tool(self) -> str | None:
         """The function's name, by which its model calls it."""
         return re.split("[:.]", str(self.call))[-1]
+
+    def about_call(self, sent: Any) -> Any:
+        """Return the tool and the arguments of a call in doubt, for `reconcile`."""
+        return {"tool": self.tool, "arguments": sent}

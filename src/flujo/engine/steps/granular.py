@@ -95,6 +95,7 @@ class _Conversation:
             session.tools,
             is_enforced=step.enforce_idempotency,
             in_doubt=step.in_doubt,
+            reconcile=step.reconcile,
             config=step.config,
         )
         # `timeout_s` and retries are those of each request; the conversation has the instructions already.
