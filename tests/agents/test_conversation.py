@@ -37,7 +37,7 @@ class Desk(AppResources):
 
 
 def step(agent: ScriptedAgent) -> BaseStep:
-    return Step("talk", CallableRef("test:agent", agent))
+    return Step("talk", CallableRef.of(agent))
 
 
 def heard(agent: ScriptedAgent) -> list[Any]:

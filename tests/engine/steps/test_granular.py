@@ -166,7 +166,7 @@ async def test_an_answer_that_a_validator_rejects_is_corrected_in_a_further_turn
 def judge_of(verdicts: Any) -> tuple[ScriptedAgent, CallableRef]:
     """Return a validator that asks a model, which costs two tokens."""
     judge = ScriptedAgent(verdicts, usage=Usage(requests=1, output_tokens=2))
-    return judge, CallableRef("test:judge", judge)
+    return judge, CallableRef.of(judge)
 
 
 async def test_what_validators_spend_counts_for_the_run_and_its_budget(store: StateStore) -> None:
