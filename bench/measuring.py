@@ -131,7 +131,7 @@ def measure(
     ]
     for number, (repetition, one) in enumerate(missing, 1):
         if quiet:
-            _wait_until_quiet()
+            wait_until_quiet()
         result = run(one, repetition)
         kept.add(one, repetition, result)
         name = f"[{number}/{len(missing)}] {one['dir']} {one['workload']} {one['backend']} {one['variant']}"
@@ -163,7 +163,7 @@ def runner(arguments: Any, pg: str) -> Callable[[Job, int], dict[str, Any]]:
 # A quiet machine -----------------------------------------------------------------------------------------
 
 
-def _wait_until_quiet() -> None:
+def wait_until_quiet() -> None:
     """Return when other programs keep few cores busy.
 
     The load average of a minute cannot tell: it still contains the job before.
