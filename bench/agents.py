@@ -115,14 +115,9 @@ def _goals(programs: list[str], turns: list[int], results: Results) -> list[tupl
             for peer in programs
             if peer in DURABLE
         ]
-        lines.append(
-            _goal(
-                "s until a resumed conversation makes its last request",
-                n,
-                _median(results, OURS, n, "resume_s"),
-                at_most=1,
-            )
-        )
+        resumed, cpu = (_median(results, OURS, n, what) for what in ("resume_s", "resume_cpu_s"))
+        text = f"s until a resumed conversation makes its last request (CPU {cpu:.2f})"
+        lines.append(_goal(text, n, resumed, at_most=1))
     few, many = (_median(results, OURS, n, "bytes") for n in (min(turns), max(turns)))
     if few != many:
         lines.append(
