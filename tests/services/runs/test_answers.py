@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from flujo.domain.journal import RunId
+from flujo.domain.paths import StepPath
 from flujo.domain.run import PauseKind, RunStatus
 from flujo.domain.steps import CallableRef, HumanInTheLoopStep, ParallelStep, Text
-from flujo.exceptions import AmbiguousPause, InputRejected, RunNotFound, WrongPauseKind
+from flujo.exceptions import AmbiguousPause, InputRejected, ResumeConflict, RunNotFound, WrongPauseKind
+from flujo.services.binding.binding import PipelineBinding
 from flujo.services.inspection.task_client import TaskClient
 from flujo.services.runs.runner import Flujo
 from support import call, pipeline
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from flujo.domain.ports import StateStore
+    from flujo.domain.run import RunRecord
 
 RUN = RunId("run")
 
@@ -133,3 +139,104 @@ async def test_a_method_of_a_task_client_acts_on_its_own_kind_of_pause(store: St
             await client.resume_task(RUN, {"resolution": "done"}, detach=True)
         done = await client.resolve_task(RUN, "done", result="by hand")
     assert done.output == {"ask": "yes", "pay": "by hand"}
+
+
+# An answer that continues its run -----------------------------------------------------------------------------
+
+
+class Calls:
+    """A store that lists the names of its calls, and lets something happen before the next claim."""
+
+    def __init__(self, store: StateStore) -> None:
+        self._store = store
+        self.names: list[str] = []
+        self.before_claim: Callable[[], Awaitable[object]] | None = None
+
+    def claim(self, *arguments: Any, **options: Any) -> Awaitable[RunRecord]:
+        self.names.append("claim")
+        return self._claim(arguments, options)
+
+    async def _claim(self, arguments: Any, options: Any) -> RunRecord:
+        happening, self.before_claim = self.before_claim, None
+        if happening is not None:
+            await happening()
+        return await self._store.claim(*arguments, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("may_begin", "on_wish", "let_go"):
+            self.names.append(name)
+        return getattr(self._store, name)
+
+
+async def test_an_answer_and_the_rest_of_its_run_are_one_read_and_two_commits(store: StateStore) -> None:
+    calls = Calls(store)
+    tree = pipeline(HumanInTheLoopStep(name="ok", message=Text("ok?")))
+    async with Flujo[Any, Any, Any](tree, store=calls, recovery=False) as runner:
+        await runner.run_result_async(None, run_id=RUN)
+        calls.names.clear()
+        assert (await runner.resume_async(RUN, "yes")).output == "yes"
+    assert calls.names == ["find_with_progress", "claim", "write"]
+
+
+@pytest.mark.guarantee("G5")
+async def test_what_another_process_records_before_the_claim_is_read_again(store: StateStore) -> None:
+    calls = Calls(store)
+    tree = pipeline(asking())
+    async with (
+        Flujo[Any, Any, Any](tree, store=store, recovery=False) as other,
+        Flujo[Any, Any, Any](tree, store=calls, recovery=False) as runner,
+    ):
+        await runner.run_result_async(None, run_id=RUN)
+        calls.before_claim = lambda: other.resume_async(RUN, "L", pause_id="both:left/ok")
+        done = await runner.resume_async(RUN, "R", pause_id="both:right/ok")
+    assert done.output == {"left": "L", "right": "R"}
+
+
+async def test_an_answer_to_another_question_before_the_claim_is_not_overlooked(store: StateStore) -> None:
+    calls = Calls(store)
+    async with Flujo[Any, Any, Any](pipeline(asking()), store=calls, recovery=False) as runner:
+        await runner.run_result_async(None, run_id=RUN)
+        calls.before_claim = lambda: store.answer(RUN, StepPath("both:left/ok"), b'"L"')
+        done = await runner.resume_async(RUN, "R", pause_id="both:right/ok")
+    assert done.output == {"left": "L", "right": "R"}
+
+
+@pytest.mark.guarantee("G18")
+async def test_an_answer_that_came_second_neither_wins_nor_continues_the_run(store: StateStore) -> None:
+    calls = Calls(store)
+    tree = pipeline(HumanInTheLoopStep(name="ok", message=Text("ok?")))
+    async with Flujo[Any, Any, Any](tree, store=calls, recovery=False) as runner:
+        await runner.run_result_async(None, run_id=RUN)
+        calls.before_claim = lambda: store.answer(RUN, StepPath("ok"), b'"first"')
+        with pytest.raises(ResumeConflict) as refused:
+            await runner.resume_async(RUN, "second")
+        assert refused.value.won == "answer"
+        assert (await store.run(RUN)).status is RunStatus.PAUSED
+        assert (await runner.resume_async(RUN)).output == "first"
+
+
+async def test_an_answer_is_kept_when_its_run_cannot_be_prepared_here(store: StateStore) -> None:
+    class Unprepared(PipelineBinding):
+        async def prepare(self) -> None:
+            raise RuntimeError("no weights")
+
+    tree = pipeline(HumanInTheLoopStep(name="ok", message=Text("ok?")))
+    async with Flujo[Any, Any, Any](tree, store=store, recovery=False) as runner:
+        await runner.run_result_async(None, run_id=RUN)
+        binding = Unprepared(allow_callables=(), agent_settings=None)  # type: ignore[arg-type]  # asks no model
+        binding.bind(tree)
+        async with Flujo[Any, Any, Any](tree, store=store, binding=binding, recovery=False) as other:
+            with pytest.raises(RuntimeError, match="no weights"):
+                await other.resume_async(RUN, "yes", by="ada")
+        [pause] = await store.pauses(RUN)
+        assert (pause.answer, pause.by) == (b'"yes"', "ada")
+        assert (await runner.resume_async(RUN)).output == "yes"
+
+
+async def test_an_answer_that_comes_before_its_deadline_fires_wins(store: StateStore) -> None:
+    ask = HumanInTheLoopStep(name="ok", message=Text("ok?"), deadline_s=0.001)
+    async with Flujo[Any, Any, Any](pipeline(ask), store=store, recovery=False) as runner:
+        await runner.run_result_async(None, run_id=RUN)
+        await asyncio.sleep(0.02)
+        assert (await store.due()).questions == ((RUN, "ok"),)
+        assert (await runner.resume_async(RUN, "in time")).output == "in time"
