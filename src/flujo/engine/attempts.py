@@ -151,7 +151,7 @@ async def settle(attempt: Attempt, leaf: Leaf | None = None) -> Success:
             ended_at=frame.run.clock.now(),
         )
     )
-    wait = leaf.waits and step is not frame.last
+    wait = leaf.waits and id(step) not in frame.riding
     if not journal.keeps_back(wait=wait):
         await journal.commit(wait=wait)
     frame.scope.tree = after

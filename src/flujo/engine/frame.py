@@ -149,8 +149,8 @@ class Frame:
     """The place of the concurrent branch that this body is in; None outside of one."""
     is_listed: bool = True
     """Whether the run's result lists the steps of this body."""
-    last: BaseStep | None = None
-    """The last step of the run, which needs no separate commit when there is no watcher."""
+    riding: frozenset[int] = frozenset()
+    """The ids of steps whose entries need no commit of their own."""
     written: tuple[Any, bytes] | None = None
     """The newest output of a leaf step of this body, and its JSON."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
@@ -91,13 +92,30 @@ async def execute(
     """
     scope = ContextScope(run.binding.context(pipeline), context)
     forgiven = run.journal.last_seq if run.retry_failed else 0
-    last = pipeline.steps[-1] if run.sink is None else None
-    frame = Frame(run, scope, input=value, previous=value, since=forgiven, budget=budget, last=last)
+    riding = _riding(pipeline.steps) if run.sink is None else frozenset()
+    frame = Frame(run, scope, input=value, previous=value, since=forgiven, budget=budget, riding=riding)
     try:
         outcome = await limited(frame, None, lambda: run_body(pipeline, frame))
     except JournalConflict as conflict:  # the run fails, and can be resumed once its tree is restored
         outcome = Failure(error_info(conflict, StepPath(conflict.path)), conflict)
     return outcome, scope.tree
+
+
+def _riding(steps: Sequence[BaseStep]) -> frozenset[int]:
+    """Return the ids of the steps whose entries ride with the next commit, in a run without a watcher.
+
+    They are the last step, and each step before a question that is asked in any case: nothing begins before
+    the commit that ends the run, opens the question or records its answer.
+    """
+    before = [each for each, following in pairwise(steps) if _is_asked(following)]
+    return frozenset(id(each) for each in (*before, steps[-1]))
+
+
+def _is_asked(each: BaseStep) -> bool:
+    """Return whether a step is a question that nothing skips, and whose answer is committed by itself."""
+    return (
+        each.kind == "hitl" and each.when is None and each.cache is None and each.config.durability != "exit"
+    )
 
 
 # Not `async`, because it only calls another coroutine: each of 10,000 waiting runs would hold one more.

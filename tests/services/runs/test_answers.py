@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from flujo import StepConfig
 from flujo.domain.journal import RunId
 from flujo.domain.paths import StepPath
 from flujo.domain.run import PauseKind, RunStatus
-from flujo.domain.steps import CallableRef, HumanInTheLoopStep, ParallelStep, Text
+from flujo.domain.steps import CallableRef, Expr, HumanInTheLoopStep, ParallelStep, Text
 from flujo.exceptions import AmbiguousPause, InputRejected, ResumeConflict, RunNotFound, WrongPauseKind
 from flujo.services.binding.binding import PipelineBinding
 from flujo.services.inspection.task_client import TaskClient
 from flujo.services.runs.runner import Flujo
-from support import call, pipeline
+from support import World, call, pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import StateStore
     from flujo.domain.run import RunRecord
 
@@ -240,3 +242,42 @@ async def test_an_answer_that_comes_before_its_deadline_fires_wins(store: StateS
         await asyncio.sleep(0.02)
         assert (await store.due()).questions == ((RUN, "ok"),)
         assert (await runner.resume_async(RUN, "in time")).output == "in time"
+
+
+def asked_after(**options: Any) -> Pipeline:
+    """Return a step, a question, and a step."""
+    world = World()
+    ask = HumanInTheLoopStep(name="ok", message=Text("ok?"), **options)
+    return pipeline(call("first", world.add("first")), ask, call("last", world.add("last")))
+
+
+async def test_a_question_is_opened_by_the_commit_of_the_step_before_it(store: StateStore) -> None:
+    calls = Calls(store)
+    async with Flujo[Any, Any, Any](asked_after(), store=calls, recovery=False) as runner:
+        await runner.run_result_async(1, run_id=RUN)
+        assert calls.names == ["accept", "write"]
+        assert [entry.path for entry in await store.entries(RUN)] == ["first"]
+        calls.names.clear()
+        assert (await runner.resume_async(RUN, "yes")).output == "yes"
+    assert calls.names == ["find_with_progress", "claim", "write", "write"]  # the answer before the next step
+
+
+@pytest.mark.guarantee("G1")
+@pytest.mark.parametrize(
+    ("options", "hooks"),
+    [
+        ({"when": Expr("input == 2")}, []),
+        ({"config": StepConfig(durability="exit")}, []),
+        ({}, [lambda _: None]),
+    ],
+    ids=["a question that may be skipped", "an answer that is not awaited", "a watcher"],
+)
+async def test_a_step_is_committed_before_what_may_follow_at_once(
+    store: StateStore, options: Any, hooks: Any
+) -> None:
+    calls = Calls(store)
+    async with Flujo[Any, Any, Any](
+        asked_after(**options), store=calls, hooks=hooks, recovery=False
+    ) as runner:
+        await runner.run_result_async(1, run_id=RUN)
+    assert calls.names == ["accept", "write", "write"]
