@@ -116,8 +116,15 @@ def misbehaving(project: Project) -> Project:
 
 
 @pytest.mark.guarantee("G10")
-@pytest.mark.parametrize("how", ["swallows", "loops", "task", "thread"])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code", "how"),
+    [
+        (signal.SIGINT, 130, "swallows"),
+        (signal.SIGTERM, 143, "loops"),
+        (signal.SIGINT, 130, "task"),
+        (signal.SIGTERM, 143, "thread"),
+    ],
+)
 def test_a_signal_ends_the_run_and_the_process_whatever_a_step_does(
     number: signal.Signals, code: int, how: str, misbehaving: Project, flujo: Flujo
 ) -> None:

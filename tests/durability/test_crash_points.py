@@ -43,7 +43,7 @@ def test_a_run_killed_at_any_point_resumes_to_the_same_result(
     shape: str, store_uri: str, tmp_path: Path, outside: World, evidence: Evidence
 ) -> None:
     postgres = store_uri.startswith("postgres")
-    every = EVERY or (47 if postgres else 29)
+    every = EVERY or (67 if postgres else 43)
     first = 1 + list(SHAPES).index(shape) % every
     words = [shape, store_uri, str(tmp_path), *(["--twice"] if TWICE else [])]
     _enumerated("crash_programs.py", words, every, first, evidence)
@@ -55,7 +55,7 @@ def test_a_run_killed_at_any_point_resumes_to_the_same_result(
 def test_a_run_killed_while_its_event_loop_commits_resumes_to_the_same_result(
     shape: str, store_uri: str, tmp_path: Path, outside: World, evidence: Evidence
 ) -> None:
-    every = EVERY or 13
+    every = EVERY or 19
     words = [shape, store_uri, str(tmp_path), "--lone", *(["--twice"] if TWICE else [])]
     _enumerated("crash_programs.py", words, every, 1 + len(shape) % every, evidence)
     assert outside.effects(), "the programs had effects"
