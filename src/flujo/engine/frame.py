@@ -71,11 +71,13 @@ class PlannedStep:
 class Plans:
     """The planned bodies of one bound pipeline, each planned at its first execution."""
 
-    __slots__ = ("_bodies",)
+    __slots__ = ("_bodies", "riding")
 
     def __init__(self) -> None:
         # By identity, because comparing trees by value is slow. A body is kept, so that its id stays taken.
         self._bodies: dict[int, tuple[Pipeline, Sequence[PlannedStep]]] = {}
+        self.riding: frozenset[int] | None = None
+        """The ids of the pipeline's own steps whose entries need no commit of their own, once it is known."""
 
     def of(self, body: Pipeline, plan: Callable[[Pipeline], Sequence[PlannedStep]]) -> Sequence[PlannedStep]:
         """Return the planned steps of a body of the pipeline; `plan` makes them."""
@@ -150,7 +152,7 @@ class Frame:
     is_listed: bool = True
     """Whether the run's result lists the steps of this body."""
     riding: frozenset[int] = frozenset()
-    """The ids of steps whose entries need no commit of their own."""
+    """The ids of steps whose entries need no commit of their own; see `Plans`."""
     written: tuple[Any, bytes] | None = None
     """The newest output of a leaf step of this body, and its JSON."""
 

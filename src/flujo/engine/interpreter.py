@@ -92,8 +92,11 @@ async def execute(
     """
     scope = ContextScope(run.binding.context(pipeline), context)
     forgiven = run.journal.last_seq if run.retry_failed else 0
-    riding = _riding(pipeline.steps) if run.sink is None else frozenset()
-    frame = Frame(run, scope, input=value, previous=value, since=forgiven, budget=budget, riding=riding)
+    frame = Frame(run, scope, input=value, previous=value, since=forgiven, budget=budget)
+    if run.sink is None:
+        if run.plans.riding is None:
+            run.plans.riding = _riding(pipeline.steps)
+        frame.riding = run.plans.riding
     try:
         outcome = await limited(frame, None, lambda: run_body(pipeline, frame))
     except JournalConflict as conflict:  # the run fails, and can be resumed once its tree is restored
