@@ -73,7 +73,9 @@ async def steps() -> None:
         pairs = [(await step_us(runner), await switch_us()) for _ in range(ROUNDS)]
     # The fastest round is the least disturbed one: whatever else the machine does only ever adds.
     step, switch = (min(values) for values in zip(*pairs, strict=True))
-    print(f"a step that does nothing   {step:7.1f} us   (at most {AT_MOST_US:.0f} on an idle machine)")
+    print(
+        f"a step that does nothing   {step:7.1f} us   {of_limit(step, AT_MOST_US, 'us on an idle machine')}"
+    )
     print(f"a switch between tasks     {switch:7.2f} us")
     print(f"ratio                      {step / switch:7.1f}")
 
@@ -95,7 +97,9 @@ async def large() -> None:
         assert result.context is not None
         assert result.context.found == list(range(ITEMS))
         above = (peak_kb() - before) / 1024
-    print(f"a map of {ITEMS} items over a megabyte   {above:5.1f} MB above start (at most {AT_MOST_MB:.0f})")
+    print(
+        f"a map of {ITEMS} items over a megabyte   {above:5.1f} MB above start   {of_limit(above, AT_MOST_MB, 'MB')}"
+    )
 
 
 async def waiting() -> None:
@@ -119,7 +123,12 @@ async def waiting() -> None:
         gate.set()
         assert [(await run).output for run in runs] == list(range(RUNS))
         await first
-    print(f"one of {RUNS} runs that wait       {each:5.1f} kB (at most {AT_MOST_KB:.0f})")
+    print(f"one of {RUNS} runs that wait       {each:5.1f} kB   {of_limit(each, AT_MOST_KB, 'kB')}")
+
+
+def of_limit(figure: float, limit: float, unit: str) -> str:
+    """Return a figure as a part of its limit."""
+    return f"{figure / limit:.2f} of the limit of {limit:.0f} {unit}"
 
 
 def peak_kb() -> float:

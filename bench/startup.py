@@ -39,7 +39,7 @@ app()
 LIMITS = (
     ("flujo --version", "python -c pass", 3.0),
     ("import flujo", "python -c pass", 3.0),
-    ("flujo --help", "bare typer --help", 1.3),
+    ("flujo --help", "python -c pass", 3.0),
     ("flujo validate, 200 steps", "bare typer --help", 5.0),
 )
 
@@ -162,12 +162,14 @@ def main() -> int:
     for base in sorted({base for _, base, _ in LIMITS}):
         print(f"{base:28}{medians[base] * 1000:>10.1f}")
     for program, most in AT_MOST_MS.items():
-        print(f"{program}: {medians[program] * 1000:.0f} ms (at most {most} on an idle machine)")
+        taken = medians[program] * 1000
+        print(f"{program}: {taken:.0f} ms, {taken / most:.2f} of the {most} ms for an idle machine")
     few, many, more = (medians[f"flujo validate, {steps} steps"] for steps in (4, 500, 1000))
     kept = kept and many - few <= MAX_BEYOND_S
     print(
-        f"\nvalidate of 500 steps in 3,000 lines: {many - few:.2f} s beyond that of 4 steps (at most "
-        f"{MAX_BEYOND_S}); twice as many take {(more - few) / (many - few):.1f} times as long"
+        f"\nvalidate of 500 steps in 3,000 lines: {many - few:.2f} s beyond that of 4 steps, "
+        f"{(many - few) / MAX_BEYOND_S:.2f} of the limit of {MAX_BEYOND_S} s; twice as many take "
+        f"{(more - few) / (many - few):.1f} times as long"
     )
     return 0 if kept else 1
 

@@ -22,7 +22,8 @@ def cli() -> str:
     """Return the page of commands: the help of each, 100 columns wide."""
     import typer
 
-    from flujo.cli.app import COMMANDS, app
+    from flujo.cli.app import app
+    from flujo.cli.root_help import COMMANDS
 
     group = typer.main.get_command(app)
     parts = [

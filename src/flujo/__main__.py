@@ -1,8 +1,9 @@
-"""`flujo` and `python -m flujo`. `--version` imports the streams alone."""
+"""`flujo` and `python -m flujo`. `--version` and the help of `flujo` itself import no typer."""
 
 import gc
 import sys
 
+from flujo.cli import root_help
 from flujo.cli.streams import Streams
 
 
@@ -13,6 +14,9 @@ def main() -> None:
         from flujo import __version__
 
         sys.stdout.write(f"flujo {__version__}\n")
+        sys.exit(streams.close(0))
+    if root_help.is_wanted(sys.argv[1:]):
+        sys.stdout.write(root_help.text())
         sys.exit(streams.close(0))
     from flujo.cli.app import app
 

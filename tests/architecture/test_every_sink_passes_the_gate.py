@@ -19,7 +19,7 @@ GATED = {
 """Modules that write or send output for people and programs. Each names the gate in its source."""
 
 NOT_OF_A_RUN = {
-    "__main__.py": "the version",
+    "__main__.py": "the version and the help",
     "cli/app.py": "the version and the help",
     "cli/streams.py": "that the output is lost, in words of our own",
     "cli/download.py": "draws the bar of a download; its texts are our own",

@@ -12,7 +12,8 @@ import pytest
 import typer
 
 from architecture.source import ROOT, modules
-from flujo.cli.app import COMMANDS, app
+from flujo.cli.app import app
+from flujo.cli.root_help import COMMANDS
 from printed_commands import PROGRAMS, commands, danger
 
 if TYPE_CHECKING:

@@ -64,6 +64,7 @@ COVERED_BY = {
     "blueprint/sources/secret_masking.py": "cli/test_secrets_in_findings.py",
     "blueprint/sources/type_stubs.py": "cli/commands/test_types.py",
     "cli/app.py": "cli/test_help.py",
+    "cli/root_help.py": "cli/test_help.py",
     "cli/diagnostic_rendering.py": "cli/commands/test_validate.py",
     "cli/download.py": "cli/test_upkeep.py",
     "cli/exit_codes.py": "cli/test_errors.py",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +13,9 @@ import typer
 from inline_snapshot import snapshot
 
 import flujo as package
-from flujo.cli.app import COMMANDS
+import warm
+from flujo.cli import root_help
+from flujo.cli.root_help import COMMANDS
 
 if TYPE_CHECKING:
     from cli.conftest import Flujo
@@ -64,6 +68,41 @@ Operate:
   trust    Trust a project that belongs to another user.
   doctor   Check settings, database, models and API keys.
 """)
+
+
+def test_the_help_without_typer_is_the_help_of_typer(flujo: Flujo) -> None:
+    assert root_help.text() == flujo("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "prints"),
+    [
+        ((), {}, True),
+        (("--help",), {"COLUMNS": "200"}, True),
+        (("--help",), {"COLUMNS": "80"}, True),
+        (("--help",), {"COLUMNS": "79"}, False),
+        (("--help",), {"COLUMNS": "0"}, True),
+        (("--help",), {"COLUMNS": "wide"}, True),
+        ((), {"_FLUJO_COMPLETE": "complete_bash"}, False),
+        (("--debug", "--help"), {}, False),
+        (("run", "--help"), {}, False),
+    ],
+)
+def test_typer_prints_the_help_where_it_may_look_different(
+    words: tuple[str, ...], variables: dict[str, str], prints: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a narrow terminal, for completion, and with other arguments."""
+    for name in ("COLUMNS", "_FLUJO_COMPLETE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert root_help.is_wanted(list(words)) is prints
+
+
+def test_the_lines_of_the_help_fit_in_a_narrow_terminal() -> None:
+    narrow = {**os.environ, "COLUMNS": "60"}
+    shown = warm.run([sys.executable, "-m", "flujo", "--help"], env=narrow, capture_output=True, check=True)
+    assert max(map(len, shown.stdout.splitlines())) <= 60
 
 
 def test_flujo_alone_shows_the_help(flujo: Flujo) -> None:

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 import zstandard
 
 import warm
-from flujo.cli.app import COMMANDS
+from flujo.cli.root_help import COMMANDS
 from flujo.state.sql.database import Database
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import pytest
 
 from flujo import exceptions, settings
 from flujo.blueprint.language import models
-from flujo.cli.app import COMMANDS
 from flujo.cli.exit_codes import ExitCode
+from flujo.cli.root_help import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs/reference"

@@ -12,39 +12,11 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from flujo import __version__
+from flujo.cli.root_help import COMMANDS
 from flujo.cli.streams import results_apart
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-COMMANDS: dict[str, dict[str, str]] = {
-    "Write": {
-        "init": "Write a working project into a folder.",
-        "validate": "Check blueprints without running anything.",
-        "graph": "Draw a blueprint.",
-        "ls": "List the steps, agents, callables and imports of blueprints.",
-        "schema": "Print the JSON Schema of blueprints.",
-        "explain": "Explain an error code or a blueprint.",
-        "types": "Export the Python types that blueprints use as JSON Schemas.",
-        "lock": "Write, verify, show or compare flujo.lock.",
-    },
-    "Run": {
-        "run": "Run a blueprint; without BLUEPRINT, list them.",
-        "resume": "Continue a run; without RUN, list the resumable runs.",
-        "tasks": "List, show, answer, retry and cancel runs.",
-        "trace": "Show what happened in a run, step by step.",
-        "cache": "Show why cached steps were executed.",
-    },
-    "Operate": {
-        "models": "List or download local models.",
-        "worker": "Resume orphaned runs and handle expired deadlines.",
-        "migrate": "Migrate the database to the current schema.",
-        "purge": "Delete old runs and their data.",
-        "trust": "Trust a project that belongs to another user.",
-        "doctor": "Check settings, database, models and API keys.",
-    },
-}
-"""Section → command → its help line. They stand here so that `--help` imports no command."""
 
 _HOISTED = ("--debug", "--no-color")
 """Global flags that are also accepted after the command."""

@@ -1,0 +1,90 @@
+"""The commands of `flujo`, and its help without typer, which takes longer to import than all the rest."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+COMMANDS: dict[str, dict[str, str]] = {
+    "Write": {
+        "init": "Write a working project into a folder.",
+        "validate": "Check blueprints without running anything.",
+        "graph": "Draw a blueprint.",
+        "ls": "List the steps, agents, callables and imports of blueprints.",
+        "schema": "Print the JSON Schema of blueprints.",
+        "explain": "Explain an error code or a blueprint.",
+        "types": "Export the Python types that blueprints use as JSON Schemas.",
+        "lock": "Write, verify, show or compare flujo.lock.",
+    },
+    "Run": {
+        "run": "Run a blueprint; without BLUEPRINT, list them.",
+        "resume": "Continue a run; without RUN, list the resumable runs.",
+        "tasks": "List, show, answer, retry and cancel runs.",
+        "trace": "Show what happened in a run, step by step.",
+        "cache": "Show why cached steps were executed.",
+    },
+    "Operate": {
+        "models": "List or download local models.",
+        "worker": "Resume orphaned runs and handle expired deadlines.",
+        "migrate": "Migrate the database to the current schema.",
+        "purge": "Delete old runs and their data.",
+        "trust": "Trust a project that belongs to another user.",
+        "doctor": "Check settings, database, models and API keys.",
+    },
+}
+"""Section → command → its help line. They stand here so that `--help` imports no command."""
+
+WIDTH = 80
+"""The columns that the help needs."""
+
+_COMPLETION = "_FLUJO_COMPLETE"
+"""The variable with which a shell calls `flujo` for completions instead of a command."""
+
+_HEAD = """\
+Usage: flujo [OPTIONS] COMMAND [ARGS]...
+
+  Durable AI pipelines: runs survive crashes and resume without repeating
+  completed steps.
+
+Options:
+  -C, --project DIR     Work in this folder.  [default: .]
+  --env NAME            Use [env.NAME] of flujo.toml.
+  --debug               Show tracebacks.
+  --no-color            Disable colour (also: NO_COLOR).
+  --version             Print the version.
+  --install-completion  Install completion for the current shell.
+  --show-completion     Show completion for the current shell, to copy it or
+                        customize the installation.
+  --help                Show this message and exit.
+"""
+
+
+def is_wanted(words: list[str]) -> bool:
+    """Return whether `flujo` prints `text` for these arguments.
+
+    In a terminal of less than `WIDTH` columns, typer writes the help with other line breaks.
+    """
+    variables = os.environ  # noqa: TID251 - conventions of terminals and shells
+    is_help = words in ([], ["--help"]) and _COMPLETION not in variables
+    return is_help and _columns(variables.get("COLUMNS")) >= WIDTH
+
+
+def text() -> str:
+    """Return the help of `flujo`, as typer writes it."""
+    return "".join([_HEAD, *(_section(name, lines) for name, lines in COMMANDS.items())])
+
+
+def _section(name: str, lines: dict[str, str]) -> str:
+    width = max(map(len, lines))
+    return "\n".join(["", f"{name}:", *(f"  {each:{width}}  {line}" for each, line in lines.items()), ""])
+
+
+def _columns(variable: str | None) -> int:
+    """Return the width of the terminal, as `shutil.get_terminal_size` does."""
+    columns = int(variable) if variable and variable.isdecimal() else 0
+    if columns <= 0:
+        try:
+            columns = os.get_terminal_size(sys.__stdout__.fileno()).columns if sys.__stdout__ else 0
+        except (ValueError, OSError):
+            columns = 0
+    return columns or WIDTH
