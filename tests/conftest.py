@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import time
 import warnings
 from contextlib import contextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -75,6 +77,16 @@ def pytest_collection() -> Generator[None, object, object]:
     gc.set_threshold(10_000, 20, 50)
     gc.enable()
     return result
+
+
+_FOLDERS = count()
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for this test. Pytest's own fixture reads the names of all earlier folders to number the next one."""
+    name = re.sub(r"\W", "_", request.node.name)[:24]
+    return tmp_path_factory.mktemp(f"{name}{next(_FOLDERS)}", numbered=False)
 
 
 @pytest.fixture(autouse=True)
@@ -249,9 +261,7 @@ class MigratedDatabases:
             with psycopg.connect(uri, options="-c lock_timeout=1s") as connection:
                 if _is_used(connection):
                     return False
-                for table in reversed(tables.metadata.sorted_tables):
-                    if table.name not in MIGRATED:
-                        connection.execute(f"DELETE FROM {SCHEMA}.{table.name}".encode())
+                connection.execute(EMPTY)
                 return _beside_rows(connection) == self._as_new
         except psycopg.Error:
             return False
@@ -264,6 +274,11 @@ class MigratedDatabases:
 
 MIGRATED = ("alembic_version", "schema_info")
 """The tables that a migration fills."""
+EMPTY = ";".join(
+    f"DELETE FROM {SCHEMA}.{table.name}"
+    for table in reversed(tables.metadata.sorted_tables)
+    if table.name not in MIGRATED
+).encode()
 CATALOGS = ("pg_attribute", "pg_class", "pg_constraint", "pg_index", "pg_namespace", "pg_proc", "pg_trigger")
 OTHERS = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 
@@ -281,7 +296,9 @@ def _is_used(connection: psycopg.Connection) -> bool:
 def _beside_rows(connection: psycopg.Connection) -> list[Any]:
     """Return what tells one schema and its version from another: Postgres numbers the changes of a catalog."""
     changes = "SELECT count(*), max(xmin::text::bigint) FROM"
-    catalogs = [connection.execute(f"{changes} {name}".encode()).fetchone() for name in CATALOGS]
+    catalogs = connection.execute(
+        " UNION ALL ".join(f"{changes} {name}" for name in CATALOGS).encode()
+    ).fetchall()
     own = "SELECT setconfig FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase"
     settings = connection.execute(f"{own} WHERE d.datname = current_database()".encode()).fetchall()
     versions = [connection.execute(f"SELECT * FROM {SCHEMA}.{name}".encode()).fetchall() for name in MIGRATED]
