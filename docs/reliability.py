@@ -2,9 +2,11 @@
 
     FLUJO_EVIDENCE=evidence.jsonl make test
     python docs/reliability.py evidence.jsonl "make test at commit $(git rev-parse --short HEAD)"
+    python docs/reliability.py --soak .soak
 
-EVIDENCE contains one line of JSON for each test that is marked with a guarantee. WORDS describe the run. The text
-below the page's marker is written by hand, and is kept.
+EVIDENCE contains one line of JSON for each test that is marked with a guarantee. WORDS describe the run. `--soak`
+writes the section "Last soak" alone, from the folder of `make soak`. The text below the last marker is written by
+hand, and is kept.
 """
 
 import json
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 PAGE = Path(__file__).parent / "reliability.md"
+SOAK_MARKER = "<!-- last soak -->"
 MARKER = "<!-- from here on by hand -->"
 
 
@@ -187,32 +190,74 @@ def proofs(lines: Iterable[str]) -> dict[str, dict[str, Proof]]:
     return found
 
 
-def page(found: dict[str, dict[str, Proof]], made: str, by_hand: str) -> str:
+def page(found: dict[str, dict[str, Proof]], made: str, by_hand: str, soak: str = "") -> str:
     """Return the page."""
     parts = [
         "# Guarantees and how they are tested\n",
         "Each guarantee is tested with injected faults: the tests kill and freeze processes, restart and fill databases, "
         "cut connections, change clocks, and try every order of events. `make test` runs a sample, `make soak` runs "
-        f"everything. The figures below come from one run: {made}.\n",
+        f"everything, or a proportion of it ([last soak](#last-soak)). The figures below come from one run: {made}.\n",
         "| | guarantee | faults injected | seeds and orders | cases | violations |",
         "|---|---|---|---|---|---|",
     ]
     for name, tests in found.items():
         all_of_it = tests.values()
-        violations = sum(len(proof.violations) for proof in all_of_it)
-        counts = [sum(getattr(each, what) for each in all_of_it) for what in ("faults", "seeds", "cases")]
-        cells = [
-            f"[{name}](#{name.lower()})",
-            GUARANTEES[name].promise,
-            *(f"{count:,}" if count else "-" for count in counts),
-        ]
-        parts.append(f"| {' | '.join(cells)} | {violations} |")
+        cells = [f"[{name}](#{name.lower()})", GUARANTEES[name].promise, *_sums(all_of_it)]
+        parts.append(f"| {' | '.join(cells)} |")
     for name, tests in found.items():
         guarantee = GUARANTEES[name]
         parts.append(f"\n## {name}\n\n{guarantee.promise}\n\nFaults: {guarantee.faults}.\n")
         parts += [f"Limit: {guarantee.limit}\n"] if guarantee.limit else []
         parts += [_line(test, proof) for test, proof in sorted(tests.items())] or ["None of its tests ran."]
-    return "\n".join(parts) + f"\n\n{MARKER}\n{by_hand}"
+    return "\n".join(parts) + f"\n\n{SOAK_MARKER}\n{soak}\n{MARKER}\n{by_hand}"
+
+
+def parts_of(text: str) -> tuple[str, str, str]:
+    """Return what the page has before the section of the soak, this section, and the text below it."""
+    before, _, rest = text.partition(f"\n{SOAK_MARKER}\n")
+    soak, _, by_hand = rest.partition(f"\n{MARKER}\n")
+    return before, soak, by_hand
+
+
+def _sums(proofs: Iterable[Proof]) -> list[str]:
+    """Return the cells of a guarantee: its faults, seeds, cases and violations."""
+    every = list(proofs)
+    numbers = [sum(getattr(each, what) for each in every) for what in ("faults", "seeds", "cases")]
+    violations = sum(len(each.violations) for each in every)
+    return [*(f"{number:,}" if number else "-" for number in numbers), str(violations)]
+
+
+def last_soak(folder: Path) -> str:
+    """Return the section about the run of `make soak` whose record and evidence are in the folder."""
+    record = json.loads((folder / "record.json").read_text("utf-8"))
+    scale = record["scale"]
+    how_much = "whole" if scale == 1 else f"with {scale * 100:g} % of the counts"
+    rows = [
+        "## Last soak\n",
+        f"`make soak` ran last on {record['day']} at commit {record['commit']}, {how_much}; a count is not smaller "
+        "than that of `make test`. CONTRIBUTING.md has the meaning of the variables.\n",
+        "| part | result | minutes | tests |",
+        "|---|---|---|---|",
+        *(
+            f"| {each['name']} | {each['result']} | {each['minutes']} | {each['tests']} |"
+            for each in record["parts"]
+        ),
+        "\n| variable | value |",
+        "|---|---|",
+        *(f"| `{name}` | {value} |" for name, value in record["counts"].items()),
+        "\n| | faults injected | seeds and orders | cases | violations |",
+        "|---|---|---|---|---|",
+    ]
+    evidence = folder / "evidence.jsonl"
+    found = proofs(evidence.read_text("utf-8").splitlines() if evidence.exists() else [])
+    rows += [f"| {' | '.join([name, *_sums(tests.values())])} |" for name, tests in found.items() if tests]
+    wrong = [
+        f"{name}: {each}"
+        for name, tests in found.items()
+        for proof in tests.values()
+        for each in proof.violations
+    ]
+    return "\n".join(rows) + "\n" + "".join(f"\n- violation of {each}" for each in wrong) + "\n" * bool(wrong)
 
 
 def _line(test: str, proof: Proof) -> str:
@@ -232,10 +277,19 @@ def main(evidence: str, words: list[str]) -> None:
     """Write the page."""
     with Path(evidence).open(encoding="utf-8") as lines:
         found = proofs(lines)
-    by_hand = PAGE.read_text("utf-8").partition(f"{MARKER}\n")[2] if PAGE.exists() else ""
+    _, soak, by_hand = parts_of(PAGE.read_text("utf-8"))
     made = f"{' '.join(words) or 'settings unknown'}, Python {sys.version.partition(' ')[0]}"
-    PAGE.write_text(page(found, made, by_hand), "utf-8")
+    PAGE.write_text(page(found, made, by_hand, soak), "utf-8")
+
+
+def write_soak(folder: str) -> None:
+    """Replace the section "Last soak"."""
+    before, _, by_hand = parts_of(PAGE.read_text("utf-8"))
+    PAGE.write_text(f"{before}\n{SOAK_MARKER}\n{last_soak(Path(folder))}\n{MARKER}\n{by_hand}", "utf-8")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    if sys.argv[1] == "--soak":
+        write_soak(sys.argv[2])
+    else:
+        main(sys.argv[1], sys.argv[2:])

@@ -117,17 +117,17 @@ def run_tests(copy: Path, tests: Sequence[str], only: str, timeout_s: float) -> 
 
 
 def main(names: list[str]) -> int:
-    """Print whether each mutation was detected; return the number of undetected ones."""
+    """Print whether each mutation was detected; return 1 when one was not."""
     known = {each.name: each for each in mutations()}
     if unknown := set(names) - set(known):
         sys.exit(f"unknown mutation {', '.join(sorted(unknown))}; known: {', '.join(known)}")
-    survived = 0
+    survived = False
     for name in names or known:
         wrong = verdict(known[name])
-        survived += bool(wrong)
+        survived = survived or bool(wrong)
         sys.stdout.write(f"{'killed' if not wrong else 'NOT KILLED':11}{name}: {wrong or known[name].bug}\n")
         sys.stdout.flush()
-    return survived
+    return int(survived)
 
 
 if __name__ == "__main__":
