@@ -79,6 +79,13 @@ def pytest_collection() -> Generator[None, object, object]:
     return result
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let `--timeout` replace the marks of single tests, whose limits suit the counts of `make test`."""
+    if given := config.getoption("timeout"):
+        for item in items:
+            item.add_marker(pytest.mark.timeout(given), append=False)
+
+
 _FOLDERS = count()
 
 

@@ -59,7 +59,7 @@ def counts(scale: float) -> dict[str, str]:
     }
     found = {name: str(max(least, round(whole * scale))) for name, (whole, least) in wholes.items()}
     stride = round(1 / scale)
-    found["FLUJO_CRASH_EVERY"] = str(min(stride, 29))
+    found["FLUJO_CRASH_EVERY"] = str(min(stride, 11))
     found["FLUJO_CORPUS_STRIDE"] = str(min(stride, 5))
     if scale >= 1:
         found["FLUJO_CRASH_TWICE"] = "1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -48,6 +49,19 @@ def test_a_scaled_run_takes_a_proportion_and_not_less_than_make_test(monkeypatch
     assert "FLUJO_CRASH_TWICE" not in small
     monkeypatch.setenv("FLUJO_SIM_SEEDS", "7")
     assert counts(1)["FLUJO_SIM_SEEDS"] == "7"
+
+
+@pytest.mark.parametrize(
+    "test",
+    ["durability/test_crash_points.py", "durability/test_lost_wires.py", "durability/test_cancelled.py"],
+)
+def test_a_scaled_run_kills_at_no_fewer_points_than_make_test(test: str) -> None:
+    strides = re.findall(
+        r"EVERY.*?or (\d+)|EVERY or \((\d+) if .* else (\d+)\)", (ROOT / "tests" / test).read_text("utf-8")
+    )
+    assert strides
+    least = min(int(number) for found in strides for number in found if number)
+    assert int(counts(0.001)["FLUJO_CRASH_EVERY"]) <= least
 
 
 def test_every_count_is_read_by_a_test() -> None:
