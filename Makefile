@@ -20,6 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 run: $(VENV)/.local  ## Run a real blueprint on a real text with the model that runs on this machine
 	$(BIN)/flujo run blueprints/ticket_triage.yaml --input-file blueprints/inputs/ticket-001.txt --paused-ok
+	@echo 'next: $(BIN)/flujo run researcher --input "Search the help pages: how long does delivery take?"   (an agent with two tools, turn by turn)'
 
 # Four workers for two cores, because the tests wait for other processes a third of the time. Each begins with
 # a quarter of the tests, file by file, so that the tests of a file share what they need.
