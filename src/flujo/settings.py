@@ -26,6 +26,7 @@ from flujo.settings_tables import (
     Blueprints,
     Budgets,
     Cache,
+    Journal,
     Lockfile,
     Pool,
     ProjectTable,
@@ -82,6 +83,7 @@ class Settings(BaseSettings):
     aros: Aros = Aros()
     lockfile: Lockfile = Lockfile()
     cache: Cache = Cache()
+    journal: Journal = Journal()
     blueprints: Blueprints = Blueprints()
     project: ProjectTable = ProjectTable()
     state_providers: Mapping[str, str] = Field(default_factory=dict)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from flujo.domain.journal import Transcripts
 from flujo.domain.usage import UnknownPrice, UsageLimits
 
 _LONGEST_NAME = 63
@@ -80,6 +81,13 @@ class Cache(Section):
 
     backend: Literal["memory", "state"] = "memory"
     """memory: until the process ends. state: in the database, shared by all its processes."""
+
+
+class Journal(Section):
+    """`[journal]`: what the journal keeps beside inputs, outputs and errors."""
+
+    transcripts: Transcripts = "full"
+    """What an agent and its model said in an attempt: of every attempt, of the `last` one, or `off`."""
 
 
 class Budgets(Section):

@@ -25,6 +25,7 @@ COVERED_BY = {
     "engine/agent_identity.py": "engine/steps/test_granular.py",
     "engine/agent_request.py": "engine/steps/test_granular.py",
     "engine/judgement.py": "engine/steps/test_granular.py",
+    "services/inspection/transcripts.py": "engine/test_transcripts.py",
     "services/inspection/imported_checks.py": "cli/test_never_cached.py",
     "agents/output_type.py": "agents/test_chat.py",
     "agents/settings.py": "agents/test_chat.py",

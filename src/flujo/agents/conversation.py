@@ -43,6 +43,8 @@ class Conversation:
         self._agent = agent
         self._corrections = corrections
         self._left = corrections
+        self._messages: list[Message] = []
+        """All messages, those that a cut answer left out of the conversation too."""
         self._unsent: list[Message] = []
         self._useless: Counter[str] = Counter()
         """In how many responses in a row the calls of each tool had no result."""
@@ -53,7 +55,7 @@ class Conversation:
     async def reply(self) -> Reply:
         """Return the first answer that fits.
 
-        Every exception has `usage`: the usage of the conversation until then.
+        Every exception has `usage` and `transcript`: the usage of the conversation until then, and its text.
 
         Raises:
             OutputRejected: no answer fits after all corrections, or a tool is called wrongly again and again.
@@ -65,11 +67,23 @@ class Conversation:
         except BaseException as error:
             # A failed attempt is paid for too, whether Flujo, the provider, a tool or a timeout ended it.
             error.usage = self._spent  # type: ignore[attr-defined]  # exceptions take attributes
+            error.transcript = self._transcript  # type: ignore[attr-defined]  # exceptions take attributes
             raise
-        return Reply(output=output, usage=self._spent, model=self._model, repairs=self._repairs)
+        return Reply(
+            output=output,
+            usage=self._spent,
+            model=self._model,
+            repairs=self._repairs,
+            transcript=self._transcript,
+        )
+
+    @property
+    def _transcript(self) -> dict[str, Any]:
+        said = {"instructions": self._ask.instructions, "tools": list(self._session.tools)}
+        return {**said, "messages": self._messages}
 
     async def _answer(self) -> Any:
-        self._unsent.append(self._session.prompt(self._ask.data))
+        self._say(self._session.prompt(self._ask.data))
         for _ in range(MOST_REQUESTS):
             try:
                 response = await self._request()
@@ -86,12 +100,16 @@ class Conversation:
             except OutputRejected as rejected:
                 self._correct(rejected)
                 continue
-            self._unsent.append(await self._results(reading.calls))
+            self._say(await self._results(reading.calls))
         raise TurnLimitReached(
             f"agent {self._agent!r} made {MOST_REQUESTS} requests in one attempt, and gave no answer",
             hint="write `kind: granular` with `max_turns`, which records each turn",
             limit=MOST_REQUESTS,
         )
+
+    def _say(self, message: Message) -> None:
+        self._messages.append(message)
+        self._unsent.append(message)
 
     async def _request(self) -> Response:
         ask = self._ask
@@ -101,7 +119,9 @@ class Conversation:
             )
         except BaseException as error:
             self._spent += getattr(error, "usage", NOTHING)
+            self._messages += getattr(error, "transcript", {}).get("messages", ())
             raise
+        self._messages.append(response.message)
         self._unsent = []
         self._spent += response.usage
         self._model = response.model or self._model
@@ -120,7 +140,7 @@ class Conversation:
         self._left -= 1
         reason = rejected.reason or rejected.message
         self._repairs += (f"asked again because {reason}",)
-        self._unsent.append(self._session.again(reason))
+        self._say(self._session.again(reason))
 
     # Tools -----------------------------------------------------------------------------------------------
 

@@ -87,6 +87,8 @@ class MeteredModel(WrapperModel):
         self.meter = meter
         self.spent: Usage = NOTHING
         self.answered_by: str | None = None
+        self.refused: ModelResponse | None = None
+        """A response that was cut off or withheld."""
 
     async def request(
         self,
@@ -208,7 +210,9 @@ class MeteredModel(WrapperModel):
                 self.model_name,
             )
         self._charge(self._known(response), reserved, is_all=is_believable)
+        self.refused = response
         self._refuse_unfinished(response, model_settings)
+        self.refused = None
 
     def _count_failed(self, error: BaseException, reserved: Reservation | None) -> None:
         """Count a request without a response."""

@@ -102,7 +102,7 @@ class ChatSession(written.MessageWriter):
     ) -> Response:
         """Send new messages, and return the response; see `Session`.
 
-        Every exception has `usage`: what the request has cost.
+        Every exception has `usage`: what the request has cost; and `transcript`, if it has a cut response.
 
         Raises:
             ModelUnavailable: the model cannot be reached or refuses.
@@ -128,8 +128,11 @@ class ChatSession(written.MessageWriter):
                     response = await self._response(model, sent, may_call=may_call, on_text=on_text)
             except BaseException as error:
                 error.usage = model.spent  # type: ignore[attr-defined]  # exceptions take attributes
+                if model.refused is not None:
+                    said = {"messages": [_stored(model.refused)]}
+                    error.transcript = said  # type: ignore[attr-defined]  # exceptions take attributes
                 raise
-        message = written.storable(ModelMessagesTypeAdapter.dump_python([response], mode="json")[0])
+        message = _stored(response)
         self._messages = [*sent, *_loaded([message])]
         return Response(message, usage=model.spent, model=model.answered_by)
 
@@ -200,6 +203,10 @@ class ChatSession(written.MessageWriter):
 def _parameters(instructions: str | None, tools: list[ToolDefinition]) -> ModelRequestParameters:
     parts = None if instructions is None else [InstructionPart(content=instructions)]
     return ModelRequestParameters(function_tools=tools, instruction_parts=parts)
+
+
+def _stored(response: ModelResponse) -> Message:
+    return written.storable(ModelMessagesTypeAdapter.dump_python([response], mode="json")[0])
 
 
 def _loaded(messages: Sequence[Message]) -> list[ModelMessage]:

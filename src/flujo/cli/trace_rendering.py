@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from flujo.cli import formatting
 from flujo.domain.paths import shown
 from flujo.domain.usage import NOTHING
+from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from flujo.cli.terminal import Terminal
     from flujo.domain.acts import Act
@@ -88,6 +89,7 @@ def node_data(node: TraceNode) -> dict[str, Any]:
         "seconds": round(node.seconds, 3),
         "model": node.model,
         "detail": dict(node.detail),
+        "transcripts": node.transcripts,
         "children": [node_data(child) for child in node.children],
     }
 
@@ -197,18 +199,42 @@ _OF_PARTS = {"user-prompt": "user", "system-prompt": "system", "text": "model", 
 
 def show_messages(terminal: Terminal, node: TraceNode) -> None:
     """Write the messages to and from the model of a conversation."""
-    agent = node.agent or {}
-    for label, value in (("system", agent.get("instructions")), ("tools", ", ".join(agent.get("tools", ())))):
+    if node.agent is None:
+        _show_attempts(terminal, node)
+        return
+    _show_agent(terminal, node.agent)
+    for turn in node.children:
+        _show_all(terminal, turn.input or ())
+        _show_attempts(terminal, turn)
+        _show_all(terminal, [turn.output] if turn.output else ())
+
+
+def _show_attempts(terminal: Terminal, node: TraceNode) -> None:
+    """Write the transcript of each attempt, and why a failed one failed."""
+    for said in node.transcripts:
+        if said["attempt"] > 1:
+            _write(terminal, "attempt", str(said["attempt"]))
+        _show_agent(terminal, said)
+        _show_all(terminal, said["messages"])
+        if said["error"]:
+            _write(terminal, "failed", said["error"])
+
+
+def _show_agent(terminal: Terminal, agent: Mapping[str, Any]) -> None:
+    tools = ", ".join(agent.get("tools", ()))
+    for label, value in (("system", agent.get("instructions")), ("tools", tools)):
         if value:
             _write(terminal, label, value)
-    for turn in node.children:
-        for message in [*(turn.input or ()), *([turn.output] if turn.output else ())]:
-            for label, text in _lines_of(message):
-                _write(terminal, label, text)
+
+
+def _show_all(terminal: Terminal, messages: Iterable[Any]) -> None:
+    for message in messages:
+        for label, text in _lines_of(message):
+            _write(terminal, label, text)
 
 
 def _write(terminal: Terminal, label: str, text: str) -> None:
-    first, *rest = text.split("\n")
+    first, *rest = GATE.text(text).split("\n")
     terminal.data(f"{terminal.styled(f'{label:<{_LABEL}}', 'dim', to=terminal.out)}{first}")
     for line in rest:
         terminal.data(f"{'':<{_LABEL}}{line}")

@@ -181,6 +181,8 @@ class Reply:
     """The model id that the provider reports."""
     repairs: tuple[str, ...] = ()
     """The repairs of structured output, in order, as text."""
+    transcript: Mapping[str, Any] | None = None
+    """What was said: `instructions`, `tools` (their names) and `messages` (`domain.conversations`)."""
 
 
 new_reply = constructor(Reply)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NewType
+from typing import Any, Literal, NewType
 
 from flujo.domain import canonical
 from flujo.domain.fast_dataclass import constructor, record
@@ -12,6 +12,12 @@ from flujo.domain.paths import StepPath
 from flujo.domain.usage import NOTHING, Usage
 
 RunId = NewType("RunId", str)
+
+Transcripts = Literal["full", "last", "off"]
+"""The transcripts that a run keeps: of every attempt, of an attempt that no retry follows, or none."""
+
+TRANSCRIPT = "transcript"
+"""The key of an entry's `detail` that holds the digest of the blob with the attempt's transcript."""
 
 CACHE_MISS = "cache"
 """The fingerprint of the decision to execute a cached step; its value is the cache key."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.events import StepRetried, StepStarted
-from flujo.domain.journal import Entry, EntryKind, EntryStatus, ErrorInfo, new_entry
+from flujo.domain.journal import TRANSCRIPT, Entry, EntryKind, EntryStatus, ErrorInfo, new_entry
 from flujo.domain.outcomes import Aborted, Failure, Paused, StepOutcome, Success, new_success
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import IntentState, Pause
@@ -21,10 +21,11 @@ from flujo.engine.foreign_code import abandoned
 from flujo.engine.journal import STOPS_THE_WALK, encoded, error_info, foreign_text
 from flujo.engine.limits import budget_hit, cut_off, remember, timed_out
 from flujo.engine.places import without_place
+from flujo.engine.transcripts import encoded_detail, transcript_of
 from flujo.exceptions import ModelUnavailable, PausedException, PipelineAbortSignal, UsageLimitExceeded
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
     from flujo.domain.paths import StepPath
     from flujo.domain.steps import BaseStep
@@ -146,7 +147,7 @@ async def settle(attempt: Attempt, leaf: Leaf | None = None) -> Success:
             output=output,
             patch=written,
             usage=attempt.usage,
-            detail=attempt.usual_detail or _encoded_detail(attempt.detail),
+            detail=attempt.usual_detail or encoded_detail(attempt.detail, frame.run),
             started_at=attempt.started_at,
             ended_at=frame.run.clock.now(),
         )
@@ -211,6 +212,9 @@ def _settle_call(attempt: Attempt, state: IntentState, result: bytes | None = No
 
 def _failed(attempt: Attempt, failure: ErrorInfo, cause: BaseException) -> Entry:
     used, detail = attempt.usage + spent(cause), {**(attempt.detail or {}), **budget_hit(cause)}
+    if (said := transcript_of(cause)) is not None:
+        detail[TRANSCRIPT] = said
+    is_retried = TRANSCRIPT in detail and _is_retried(attempt.step, failure, _failures_with(attempt))
     if attempt.meter is not None:
         attempt.meter.close(used)
     return _entry(
@@ -218,12 +222,8 @@ def _failed(attempt: Attempt, failure: ErrorInfo, cause: BaseException) -> Entry
         status=EntryStatus.FAILED,
         error=canonical.encode(failure.to_json()),
         usage=used,
-        detail=_encoded_detail(detail),
+        detail=encoded_detail(detail, attempt.frame.run, is_retried=is_retried),
     )
-
-
-def _encoded_detail(detail: Mapping[str, Any] | None) -> bytes | None:
-    return canonical.encode(detail) if detail else None
 
 
 def _entry(attempt: Attempt, **more: Any) -> Entry:
@@ -299,6 +299,13 @@ async def retried(
         await without_place(frame.place, frame.run.clock.sleep(delay))
         frame.require_going()
         number += 1
+
+
+def _failures_with(attempt: Attempt) -> int:
+    """Return how many failures of a step count when this attempt fails."""
+    before = attempt.frame.run.journal.attempts(attempt.path, attempt.kind)
+    counted = sum(entry.seq > attempt.frame.since for entry in before)
+    return counted + attempt.number - (before[-1].attempt if before else 0)
 
 
 def _is_retried(step: BaseStep, error: ErrorInfo, failures: int) -> bool:

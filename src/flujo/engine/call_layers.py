@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, answered_by, new_ask
 from flujo.domain.events import Chunk
+from flujo.domain.journal import TRANSCRIPT
 from flujo.domain.ports import CheckedAgent
 from flujo.domain.usage import NOTHING
 from flujo.engine import idempotent_calls, processors
@@ -20,7 +21,7 @@ from flujo.engine.step_meter import StepMeter
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from flujo.domain.agents import Ask
+    from flujo.domain.agents import Ask, Reply
     from flujo.domain.ports import Binding
     from flujo.domain.steps import Step
     from flujo.engine.attempt import Attempt
@@ -150,10 +151,8 @@ async def answer(call: LeafCall, attempt: Attempt) -> None:
     if clocks and any(clock.expired() for clock in clocks):
         raise asyncio.CancelledError  # the answer came too late
     attempt.detail, attempt.usual_detail = call.detail, call.encoded_detail
-    if reply.model is not None:
-        attempt.note(answered_by(call.who, reply.model))
-    if reply.repairs:
-        attempt.note({"repairs": list(reply.repairs)})
+    if reply.model is not None or reply.repairs or reply.transcript is not None:
+        attempt.note(_facts(call, reply))
     attempt.output = reply.output
     if attempt.check is not None:
         if not attempt.is_passed:
@@ -162,6 +161,16 @@ async def answer(call: LeafCall, attempt: Attempt) -> None:
     elif attempt.context is not None:
         after = frame.scope.tree_of(attempt.context)
         attempt.patch = frame.scope.changes(after, what=f"step {call.step.name!r}")
+
+
+def _facts(call: LeafCall, reply: Reply) -> dict[str, Any]:
+    """Return what the entry of an answer says about it: the model, the repairs, the transcript."""
+    facts: dict[str, Any] = answered_by(call.who, reply.model)
+    if reply.repairs:
+        facts["repairs"] = list(reply.repairs)
+    if reply.transcript is not None:
+        facts[TRANSCRIPT] = reply.transcript
+    return facts
 
 
 def _question(call: LeafCall, attempt: Attempt) -> Ask:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from flujo.domain.agents import AgentSpec, Reply
     from flujo.domain.events import Event, StepEnded
-    from flujo.domain.journal import RunId
+    from flujo.domain.journal import RunId, Transcripts
     from flujo.domain.outcomes import StepOutcome, Success
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, Chain, Clock, Random, Sink
@@ -112,6 +112,8 @@ class Run:
     """The wish to stop this execution before the run's end."""
     range_length: int = RANGE_LENGTH
     """`RANGE_LENGTH`, or fewer items in tests."""
+    transcripts: Transcripts = "full"
+    """The transcripts of attempts that are kept."""
     is_broken: bool = False
     """Whether an error has ended a part of this execution, so that the other parts must stop."""
 

@@ -55,6 +55,7 @@ class Journal:
         "_announced",
         "_asked",
         "_below",
+        "_blobs",
         "_fence",
         "_first",
         "_handed",
@@ -98,6 +99,7 @@ class Journal:
         self._open = _NO_PATHS
         self._voids: list[StepPath] = []
         self._announced: list[Intent] = []
+        self._blobs: dict[str, bytes] = {}
         self._holds: dict[tuple[StepPath, int], Hold] = {}
         self._intents: dict[StepPath, Intent] | None = None
         self._made_here: dict[StepPath, None] = {}  # a set that is empty takes three times the memory
@@ -301,6 +303,12 @@ class Journal:
         self.hold(Hold(path=path, number=self._fence, state=HoldState.TIMED))
         await self.flush()
 
+    def keep(self, data: bytes) -> str:
+        """Write a blob with the next commit, and return its digest, for the `detail` of an entry."""
+        digest = canonical.digest(data)
+        self._blobs[digest] = data
+        return digest
+
     def ask(self, pause: Pause) -> Pause:
         """Open a question and return it with secrets masked; it becomes visible with the next commit."""
         pause = replace(pause, message=safe_text(pause.message))
@@ -385,7 +393,7 @@ class Journal:
 
     def _waits_beside_entries(self) -> bool:
         """Return whether anything but entries waits for the next commit."""
-        return bool(self._asked or self._voids or self._announced or self._holds)
+        return bool(self._asked or self._voids or self._announced or self._holds or self._blobs)
 
     async def end(self, move: Move) -> bool:
         """Commit all waiting entries together with the end of this execution.
@@ -408,8 +416,10 @@ class Journal:
                 voids=tuple(self._voids),
                 intents=tuple(self._announced),
                 holds=tuple(self._holds.values()),
+                blobs=self._blobs,
             )
             self._asked, self._voids, self._announced, self._holds = [], [], [], {}
+            self._blobs = {}
         written = self._store.write(write)
         flying = written if isinstance(written, asyncio.Future) else asyncio.ensure_future(written)
         if flying.done() and not flying.cancelled() and flying.exception() is None:

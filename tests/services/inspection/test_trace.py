@@ -146,5 +146,5 @@ async def test_turns_are_folded_and_tools_are_below_them(store: StateStore) -> N
 async def test_a_run_without_a_conversation_has_no_messages(store: StateStore) -> None:
     await start(pipeline(), store, "go")
     root = await trace(store, await store.run(RUN))
-    with pytest.raises(SettingsError, match="no step is `granular`"):
+    with pytest.raises(SettingsError, match="has no conversation with a model"):
         root.conversation(root)

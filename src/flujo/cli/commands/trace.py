@@ -30,7 +30,8 @@ def trace(
         bool, typer.Option("--full", help="Show values in full instead of one line each.")
     ] = False,
     messages: Annotated[
-        bool, typer.Option("--messages", help="Show the messages to and from the model of a `granular` step.")
+        bool,
+        typer.Option("--messages", help="Show the messages to and from the model of an agent."),
     ] = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -42,7 +43,8 @@ def trace(
     from flujo.services.inspection.task_client import TaskClient
 
     invocation = Invocation.of(ctx)
-    detail = in_workspace(invocation, lambda ws: TaskClient(ws).get_task(run))
+    said = messages or as_json
+    detail = in_workspace(invocation, lambda ws: TaskClient(ws).get_task(run, transcripts=said))
     shown = detail.trace if step is None else detail.trace.at(step)
     if as_json:
         facts = {

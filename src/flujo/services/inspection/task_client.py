@@ -16,6 +16,7 @@ from flujo.domain.run import PauseKind, RunQuery, RunStatus
 from flujo.governance.events import read_error
 from flujo.services.inspection.model_mismatch import drifts
 from flujo.services.inspection.trace import TraceNode, trace
+from flujo.services.inspection.transcripts import load_transcripts
 from flujo.services.lifetime import Lifetime
 from flujo.services.project.project import find_project
 from flujo.services.project.system import SystemClock, actor
@@ -133,8 +134,12 @@ class TaskClient:
         store = await self._store()
         return [_task(record) for record in await store.runs(query)]
 
-    async def get_task(self, run_id: str) -> TaskDetail:
-        """Return a run with its history; `run_id` may be a unique prefix or `@last`.
+    async def get_task(self, run_id: str, *, transcripts: bool = False) -> TaskDetail:
+        """Return a run with its history.
+
+        Args:
+            run_id: the id, a unique prefix, or `@last`.
+            transcripts: whether to read what agents and their models said.
 
         Raises:
             RunNotFound: the run does not exist.
@@ -142,6 +147,9 @@ class TaskClient:
         store = await self._store()
         record = await store.find(run_id)
         progress = await store.progress(record.run_id)
+        tree = await trace(store, record)
+        if transcripts:
+            await load_transcripts(store, tree)
         return TaskDetail(
             task=_task(record, progress.usage),
             input=canonical.decode(record.input),
@@ -149,7 +157,7 @@ class TaskClient:
             context=canonical.decode(record.context_now or record.context),
             error=None if record.error is None else read_error(record.error),
             pauses=progress.pauses,
-            trace=await trace(store, record),
+            trace=tree,
             lock_digest=record.lock_digest,
             acts=tuple(await store.acts(record.run_id)),
             in_doubt=() if record.status is RunStatus.RUNNING else await unresolved(store, record.run_id),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, paths
-from flujo.domain.journal import CACHE_MISS, Entry, EntryKind, EntryStatus, ErrorInfo
+from flujo.domain.journal import CACHE_MISS, TRANSCRIPT, Entry, EntryKind, EntryStatus, ErrorInfo
 from flujo.domain.paths import ROOT, StepPath, parent
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.wording import did_you_mean
@@ -53,6 +53,8 @@ class TraceNode:
     """Why a cached step was executed without a look into the cache."""
     agent: Mapping[str, Any] | None = None
     """The agent of a conversation: its model, instructions, tools and schemas."""
+    transcripts: list[dict[str, Any]] = field(default_factory=list)
+    """The transcript of each attempt that has one: `attempt`, `status`, `error`, and `digest` or the text."""
     fell_back: ErrorInfo | None = None
     """The error of the step's last attempt before its fallback ran."""
     answered: list[tuple[str, str]] = field(default_factory=list)
@@ -95,12 +97,14 @@ class TraceNode:
     def conversation(self, shown: TraceNode) -> TraceNode:
         """Return the conversation that `shown` is or is a turn of, up to and including that turn.
 
+        A step that asks an agent once is a conversation too, if its transcript is kept.
+
         Raises:
             SettingsError: it contains no conversation, or several; the hint names them.
         """
-        whole = [node for node in self.walk() if node.agent is not None]
+        whole = [node for node in self.walk() if node.is_conversation]
         inside = [node for node in whole if paths.is_within(node.path, shown.path)]
-        around = [node for node in whole if paths.is_inside(shown.path, node.path)]
+        around = [node for node in whole if node.agent and paths.is_inside(shown.path, node.path)]
         if around:
             turns = [turn for turn in around[-1].children if turn.kind == "turn"]
             last = next(n for n, turn in enumerate(turns) if paths.is_within(shown.path, turn.path))
@@ -109,9 +113,16 @@ class TraceNode:
             return inside[0]
         names = ", ".join(paths.shown(node.path) for node in inside or whole)
         raise SettingsError(
-            "name one conversation" if names else "this run has no conversation: no step is `granular`",
-            hint=f"`flujo trace RUN PATH --messages`, where PATH is one of {names}" if names else None,
+            "name one conversation" if names else "this run has no conversation with a model",
+            hint=f"`flujo trace RUN PATH --messages`, where PATH is one of {names}"
+            if names
+            else "a step with an agent has one, unless flujo.toml has `[journal] transcripts = 'off'`",
         )
+
+    @property
+    def is_conversation(self) -> bool:
+        """Whether this is a step with messages to and from a model."""
+        return self.agent is not None or (bool(self.transcripts) and self.kind not in _OF_TURNS)
 
     def total(self) -> Usage:
         """Return the usage of this node and everything inside it."""
@@ -226,6 +237,10 @@ def _record(node: TraceNode, entry: Entry) -> None:
     node.seconds += max(0.0, entry.ended_at - entry.started_at)
     node.detail = detail
     node.model = detail.get("model", node.model)
+    if TRANSCRIPT in detail:
+        why = read_error(entry.error).message if entry.error else None
+        kept = {"attempt": entry.attempt, "status": str(entry.status), "error": why}
+        node.transcripts.append({**kept, "digest": detail[TRANSCRIPT]})
     if entry.input is not None:
         node.input = canonical.decode(entry.input)
     if entry.output is not None:

@@ -28,7 +28,7 @@ from flujo.governance.events import read_error
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
-    from flujo.domain.journal import RunId
+    from flujo.domain.journal import RunId, Transcripts
     from flujo.domain.outcomes import StepOutcome
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, Clock, Random, Sink
@@ -113,6 +113,8 @@ class Runtime:
     plans: Plans = field(default_factory=Plans)
     is_durable: bool = True
     """Whether the store outlives the process."""
+    transcripts: Transcripts = "full"
+    """The transcripts of attempts that are kept."""
 
 
 @record(frozen=True, slots=True)
@@ -233,6 +235,7 @@ class Execution:
             accept_changes=self.accept_changes,
             wish=self.wish,
             range_length=runtime.range_length,
+            transcripts=runtime.transcripts,
         )
         walk.ended = run.ended
         await run.emit(RunStarted(record.run_id, record.pipeline, resumed=resumed))

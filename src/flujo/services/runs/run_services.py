@@ -103,6 +103,7 @@ class RunServices:
                 range_length=self.range_length,
                 load_output=unchanged if output is None else output.load,
                 is_durable=self.is_durable,
+                transcripts=self.workspace.project.settings.journal.transcripts,
             ),
             closure=closure,
             blobs=blobs,
