@@ -87,7 +87,7 @@ class Journal(Section):
     """`[journal]`: what the journal keeps beside inputs, outputs and errors."""
 
     transcripts: Transcripts = "full"
-    """What an agent and its model said in an attempt: of every attempt, of the `last` one, or `off`."""
+    """Keep the messages to and from the model: `full` of every attempt, `last` of the last one, or `off`."""
 
 
 class Budgets(Section):

@@ -1,4 +1,4 @@
-"""`flujo trace --messages` and `--json` show what an agent and its model said, and no secret."""
+"""`flujo trace --messages` and `--json` show the transcripts of attempts, and no secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An attempt keeps what its agent and model said, without secrets, as long as its run is kept."""
+"""An attempt keeps its transcript, without secrets, as long as its run is kept."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def attempts(store: StateStore) -> list[Entry]:
     return [entry for entry in await store.entries(RUN) if entry.kind is EntryKind.WORK]
 
 
-async def said(store: StateStore, entry: Entry) -> Any:
+async def transcript_in(store: StateStore, entry: Entry) -> Any:
     digest = detail(entry)["transcript"]
     return canonical.decode((await store.blobs([digest]))[digest])
 
@@ -71,7 +71,7 @@ async def test_a_transcript_has_every_message_and_each_rejected_answer_with_the_
     tree = asking([calls(("add", {"a": 1, "b": 2})), "0", "3"])
     assert (await start(tree, store, "add")).output == "3"
     (entry,) = await attempts(store)
-    transcript = await said(store, entry)
+    transcript = await transcript_in(store, entry)
     assert transcript["tools"] == ["add"]
     reason = "That answer cannot be used: it is zero. Answer again, with the requested output only."
     assert texts(transcript) == ["add", {"a": 1, "b": 2}, 3, "0", reason, "3"]
@@ -87,7 +87,7 @@ async def test_the_settings_say_whose_transcripts_are_kept(
     first, second = await attempts(store)
     assert [entry.attempt for entry in (first, second) if "transcript" in detail(entry)] == kept_of
     if which == "full":
-        assert texts(await said(store, first))[-1] == "0", "the answer that was rejected last"
+        assert texts(await transcript_in(store, first))[-1] == "0", "the answer that was rejected last"
 
 
 @pytest.mark.parametrize("which", ["full", "last"])
@@ -98,14 +98,14 @@ async def test_a_failed_step_keeps_its_last_transcript(store: StateStore, kept: 
     assert "transcript" in detail((await attempts(store))[-1])
 
 
-async def test_a_step_that_calls_a_tool_that_raises_keeps_what_was_said(store: StateStore) -> None:
+async def test_a_step_that_calls_a_tool_that_raises_keeps_its_transcript(store: StateStore) -> None:
     def broken() -> None:
         raise LookupError("no table")
 
     agent: Any = ScriptedAgent([calls(("broken", {}))], tools=[broken])
     await start(pipeline(Step("ask", CallableRef("test:agent", agent))), store, "go")
     (entry,) = await attempts(store)
-    assert texts(await said(store, entry)) == ["go", {}]
+    assert texts(await transcript_in(store, entry)) == ["go", {}]
 
 
 async def test_no_secret_is_in_a_transcript(store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +118,7 @@ async def test_no_secret_is_in_a_transcript(store: StateStore, monkeypatch: pyte
     agent: Any = ScriptedAgent([calls(("leak", {})), "done"], tools=[leak])
     await start(pipeline(Step("ask", CallableRef("test:agent", agent))), store, "go")
     (entry,) = await attempts(store)
-    kept_text = canonical.encode(await said(store, entry)).decode()
+    kept_text = canonical.encode(await transcript_in(store, entry)).decode()
     assert "leak" in kept_text
     assert CANARY not in kept_text
     assert SUSPECT not in kept_text
@@ -135,7 +135,7 @@ async def test_a_rejected_response_of_a_turn_is_kept_with_its_attempt(store: Sta
     tree = talk([cut, "done"], config=StepConfig(max_retries=1))
     await start(tree, store, "go")
     failed, *_ = await attempts(store)
-    assert texts(await said(store, failed)) == ["The qu"]
+    assert texts(await transcript_in(store, failed)) == ["The qu"]
 
 
 async def test_a_transcript_goes_with_its_run(store_uri: str) -> None:

@@ -182,7 +182,7 @@ class Reply:
     repairs: tuple[str, ...] = ()
     """The repairs of structured output, in order, as text."""
     transcript: Mapping[str, Any] | None = None
-    """What was said: `instructions`, `tools` (their names) and `messages` (`domain.conversations`)."""
+    """The text of the conversation: `instructions`, `tools` (their names) and `messages`."""
 
 
 new_reply = constructor(Reply)

@@ -139,7 +139,7 @@ class TaskClient:
 
         Args:
             run_id: the id, a unique prefix, or `@last`.
-            transcripts: whether to read what agents and their models said.
+            transcripts: whether to read the transcripts of attempts.
 
         Raises:
             RunNotFound: the run does not exist.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 async def load_transcripts(store: BlobStore, root: TraceNode) -> None:
-    """Replace the digest of each transcript by what was said: `instructions`, `tools` and `messages`.
+    """Replace the digest of each transcript by its `instructions`, `tools` and `messages`.
 
     Raises:
         CorruptState: a transcript is missing or damaged.
