@@ -11,7 +11,6 @@ from inline_snapshot import snapshot
 from flujo import CallableRef, Pipeline, Step
 from flujo.services.checks.validation import compiled_or_refused
 from flujo.services.inspection.explanation import shape, story
-from flujo.services.inspection.tool_effects import declared_effects
 from flujo.services.project.project import find_project
 
 ROOT = Path(__file__).parents[3]
@@ -20,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 def _story(name: str) -> str:
     path = f"blueprints/{name}.yaml"
     project = find_project(ROOT)
-    return story(path, compiled_or_refused(project, path), effects=declared_effects(project))
+    return story(project, path, compiled_or_refused(project, path))
 
 
 def test_a_state_machine_is_explained_with_its_transitions() -> None:
@@ -68,7 +67,7 @@ def test_what_asks_a_model_says_what_bounds_it() -> None:
 def test_what_asks_a_model_without_a_budget_says_that_nothing_limits_its_cost() -> None:
     path = "blueprints/ticket_triage.yaml"
     pipeline = compiled_or_refused(find_project(ROOT), path)
-    assert "no budget of its own" in story(path, replace(pipeline, budget=None), effects=str)
+    assert "no budget of its own" in story(find_project(ROOT), path, replace(pipeline, budget=None))
 
 
 def test_an_agent_is_explained_with_the_effects_of_its_tools_and_its_limits() -> None:
@@ -108,7 +107,7 @@ def test_a_call_that_can_be_in_doubt_is_explained_with_the_harmless_failures() -
             name="note", call=call, enforce_idempotency=True, effect="idempotent", in_doubt="retry_same_key"
         ),
     )
-    text = story("blueprints/pay.yaml", Pipeline(steps, name="pay"), effects=str)
+    text = story(find_project(ROOT), "blueprints/pay.yaml", Pipeline(steps, name="pay"))
     assert "- pay asks a human how its call ended: after a crash and after a failure\n" in text
     assert "- note is called again with the same key, as often as it is retried: after a crash\n" in text
     assert (

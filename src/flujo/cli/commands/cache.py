@@ -6,6 +6,7 @@ import typer
 
 from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
+from flujo.domain.commands import command
 
 if TYPE_CHECKING:
     from flujo.cli.terminal import Terminal
@@ -84,7 +85,6 @@ def _lookup_data(lookup: "Lookup") -> dict[str, Any]:
 
 def _show(terminal: "Terminal", found: "Explanation") -> None:
     from flujo.cli.formatting import short_id
-    from flujo.domain.commands import command
     from flujo.domain.paths import for_command_line, shown
 
     lookup, nearest = found.lookup, found.nearest

@@ -52,13 +52,12 @@ def explain(
 def _explain_blueprint(invocation: Invocation, blueprint: str, *, imports: bool, as_json: bool) -> None:
     from flujo.services.checks.validation import compiled_or_refused
     from flujo.services.inspection.explanation import story
-    from flujo.services.inspection.tool_effects import declared_effects
 
     project = invocation.project
     path = project.locate(blueprint, invocation.folder)
     pipeline = compiled_or_refused(project, path)
     findings = options.checked(project, [path], imports=imports)[0].diagnostics
-    text = story(path, pipeline, findings, effects=declared_effects(project))
+    text = story(project, path, pipeline, findings)
     _write(invocation.terminal, {"blueprint": path}, "story", text, as_json=as_json)
     if not as_json:
         invocation.terminal.next(command("flujo", "graph", blueprint), "draw the blueprint")

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,11 +13,6 @@ from flujo.domain.commands import command
 from flujo.exceptions import SettingsError
 from flujo.governance.screen import visible
 from flujo.governance.sink import GATE
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from flujo.domain.pipeline import BaseStep, Pipeline
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -70,7 +65,9 @@ def graph(
             command("flujo", "graph", blueprint, "--format", "mermaid"), "draw it for a pull request"
         )
         return
-    drawing = _draw(pipeline, form, unfold=unfold, notes=about)
+    from flujo.services.inspection.graph_formats import draw
+
+    drawing = draw(pipeline, form.value, unfold=unfold, notes=about)
     if output is None:
         terminal.data(drawing)
         return
@@ -79,13 +76,3 @@ def graph(
     except OSError as error:
         raise SettingsError(f"{output} cannot be written: {error.strerror}") from error
     terminal.say(f"wrote {output}")
-
-
-def _draw(
-    pipeline: "Pipeline", form: Format, *, unfold: bool, notes: "Callable[[BaseStep], Iterable[str]]"
-) -> str:
-    from flujo.services.inspection import graph_formats
-    from flujo.services.inspection.graph import graph_of
-
-    write = {"mermaid": graph_formats.mermaid, "dot": graph_formats.dot, "svg": graph_formats.svg}[form]
-    return write(graph_of(pipeline, unfold=unfold, notes=notes))

@@ -13,6 +13,7 @@ from flujo.domain.wording import IS_NOT_CACHED, plural
 from flujo.engine.failed_calls import harmless_names
 from flujo.engine.idempotent_calls import REPEATABLE
 from flujo.services.inspection.inventory import inventory
+from flujo.services.inspection.tool_effects import declared_effects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from flujo.blueprint.diagnostics import Diagnostic
     from flujo.domain.pipeline import BaseStep, Pipeline
     from flujo.services.inspection.tool_effects import Effects
+    from flujo.services.project.project import Project
 
 _INDENT = "   "
 _KINDS = {"string": "a text", "integer": "a whole number", "number": "a number", "boolean": "yes or no"}
@@ -27,13 +29,13 @@ _LONG = 100
 """How much of a prompt a story quotes, in characters."""
 
 
-def story(path: str, pipeline: Pipeline, findings: Iterable[Diagnostic] = (), *, effects: Effects) -> str:
+def story(project: Project, path: str, pipeline: Pipeline, findings: Iterable[Diagnostic] = ()) -> str:
     """Return the story of the blueprint at `path` as plain text; nothing that it names is imported."""
     head = f"{pipeline.name}: {pipeline.description}" if pipeline.description else pipeline.name
     parts = [
         [head, *_ends(pipeline)],
         ["What it does, in order:", *_body(pipeline, _INDENT)],
-        ["What it touches:", *_listed(_touches(path, pipeline, effects))],
+        ["What it touches:", *_listed(_touches(path, pipeline, declared_effects(project)))],
         ["Where it waits:", *_listed(_waits(pipeline))],
         *_cached(pipeline, findings),
         *_doubts(pipeline),

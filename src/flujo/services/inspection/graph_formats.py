@@ -8,10 +8,12 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from flujo.exceptions import SettingsError
+from flujo.services.inspection.graph import graph_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from flujo.domain.pipeline import BaseStep, Pipeline
     from flujo.services.inspection.graph import Box, Edge, Graph, Node, Shape
 
 _WIDTH = 40
@@ -38,6 +40,11 @@ _DOT: dict[Shape, str] = {
     "fork": "shape=circle",
     "state": 'shape=cds, style=filled, fillcolor="#e8f0fe"',
 }
+
+
+def draw(pipeline: Pipeline, form: str, *, unfold: bool, notes: Callable[[BaseStep], Iterable[str]]) -> str:
+    """Return a pipeline's graph in a format: `mermaid`, `dot` or `svg`; see `graph_of`."""
+    return {"mermaid": mermaid, "dot": dot, "svg": svg}[form](graph_of(pipeline, unfold=unfold, notes=notes))
 
 
 def mermaid(graph: Graph) -> str:
