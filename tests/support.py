@@ -133,14 +133,15 @@ async def resume(
 def service(tree: Pipeline, store: StateStore) -> RunService:
     """Return the service that executes runs of `tree`, for tests that need the reason of a stop."""
     closure, blobs = pinned(tree, None)
+    workspace = Workspace(find_project(Path.cwd()))
     runtime = Runtime(
         pipeline=tree,
-        binding=Workspace(find_project(Path.cwd())).bind(tree),
+        binding=workspace.bind(tree),
         store=store,
         clock=SystemClock(),
         random=SystemRandom(),
     )
-    return RunService(runtime=runtime, closure=closure, blobs=blobs, providers={})
+    return RunService(runtime=runtime, closure=closure, blobs=blobs, providers={}, files=workspace.files)
 
 
 async def answer(store: StateStore, pause_id: str, value: Any, *, run_id: str = "run") -> None:

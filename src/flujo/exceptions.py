@@ -45,6 +45,8 @@ FlujoError
 │   ├── ProviderFailed               a state provider does not answer
 │   ├── ReferenceMissing             a state provider has no value under a reference's key
 │   ├── ReferenceCorrupt             the value under a reference's key differs from the stored one
+│   ├── FileNotTaken                 a model does not take files of a type
+│   ├── FileRefused                  a file cannot or must not be sent to a model
 │   └── BudgetError                  the run's budget does not allow the request
 │       ├── UsageLimitExceeded           a limit has no room for the next request
 │       ├── PriceUnknown                 the price of a request is unknown
@@ -472,6 +474,24 @@ class ReferenceCorrupt(EngineError):
     expected: str | None = None
     found: str | None = None
     hint = "restore the stored bytes, then run `flujo resume --retry-failed RUN`"
+
+
+class FileNotTaken(EngineError):
+    """A step sends a file of a type that its model does not take; the request was not made."""
+
+    code = "FLJ435"
+    hint = "use a model that takes such files, or send their content as text in `input:`"
+    agent: str = ""
+    model: str = ""
+    file: str = ""
+    media_type: str = ""
+
+
+class FileRefused(EngineError):
+    """A file in `files:` cannot or must not be sent: its place, its type, its size, or it cannot be read."""
+
+    code = "FLJ436"
+    file: str = ""
 
 
 class CallInDoubt(EngineError):

@@ -126,6 +126,8 @@ class ProjectTable(Section):
     name: str = ""
     resources: str | None = None
     """`module:callable`: an async context manager that yields the `AppResources`."""
+    file_folders: tuple[str, ...] = ()
+    """Folders outside the project whose files steps may send to models."""
 
 
 class AgentModel(Section):

@@ -623,6 +623,21 @@ EXPRESSIONS = [
         "enforce_idempotency",
     ),
     Case(
+        "files-for-a-local-model",
+        "",
+        "FLJ434",
+        "takes text only",
+        "files",
+        entry=HEAD.replace("a:b", "local:smollm2") + step("agent: sorter, files: [scans/march.png]"),
+    ),
+    Case(
+        "files-for-a-callable",
+        step("call: 'skills.crm:plain', files: [scans/march.png]"),
+        "FLJ434",
+        "sent to a model",
+        "files",
+    ),
+    Case(
         "in-doubt-and-not-enforced",
         step("call: 'skills.crm:plain', in_doubt: fail"),
         "FLJ266",

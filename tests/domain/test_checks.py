@@ -318,6 +318,26 @@ CASES = {
         "step 'a' asks an agent, and `enforce_idempotency` is about calls",
         top="agents: {writer: {model: 'test:model', tools: ['s:f']}}\n",
     ),
+    "files for a local model": Case(
+        "FLJ434",
+        "[{name: a, agent: writer, files: [scan.png]}]",
+        Pipeline(Step("a", agent=AgentSpec("writer", "local:smollm2"), files=["scan.png"])),
+        "step 'a': 'local:smollm2' takes text only, and `files` are not text",
+        top="agents: {writer: {model: 'local:smollm2'}}\n",
+    ),
+    "files in turns for a local model": Case(
+        "FLJ434",
+        "[{kind: granular, name: a, agent: writer, files: '{{ input }}'}]",
+        Pipeline(GranularStep("a", AgentSpec("writer", "local:smollm2"), files="{{ input }}")),
+        "step 'a': 'local:smollm2' takes text only, and `files` are not text",
+        top="agents: {writer: {model: 'local:smollm2'}}\n",
+    ),
+    "files for a callable": Case(
+        "FLJ434",
+        "[{name: a, call: 's:f', files: [scan.png]}]",
+        Pipeline(called("a", files=["scan.png"])),
+        "step 'a': `files` are sent to a model, and the step calls a callable",
+    ),
     "in doubt without a key": Case(
         "FLJ266",
         "[{name: a, call: 's:f', in_doubt: fail}]",

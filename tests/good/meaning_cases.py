@@ -64,6 +64,9 @@ GOOD = {
     "  - {name: a2, call: 'skills.crm:plain', effect: idempotent, enforce_idempotency: true, in_doubt: retry_same_key, config: {max_retries: 3}}\n"
     "  - {name: a3, call: 'skills.crm:plain', enforce_idempotency: true, in_doubt: reconcile, reconcile: 'skills.crm:plain'}\n"
     "  - {name: a4, call: 'skills.crm:plain', config: {max_retries: 1}}\n",
+    "files-for-a-model": HEAD
+    + "  - {name: b, agent: sorter, files: [scans/march.png, '{{ input.text }}'], fallback: {agent: sorter, files: []}}\n"
+    "  - {name: c, agent: sorter, files: '{{ input.text }}', fallback: {call: 'skills.crm:plain'}}\n",
     "hitl-with-a-deadline": HEAD
     + "  - {kind: hitl, name: ask, message: m, answer_schema: {type: boolean}, deadline_s: 72h, on_deadline: {answer: false}}\n"
     "  - {kind: hitl, name: other, message: '{{ previous }}', deadline_s: 90, on_deadline: fail}\n"

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from flujo.agents.output_type import OutputType
+    from flujo.agents.session import ChatSession
     from flujo.agents.settings import AgentSettings, ModelSource
     from flujo.agents.tools import FunctionTool
     from flujo.domain.agents import AgentSpec, Ask, Reply
-    from flujo.domain.conversations import Message, Session
+    from flujo.domain.conversations import Message
 
 
 def build_agent(
@@ -94,7 +95,7 @@ class ChatAgent:
             "tools": {name: tool.traits for name, tool in self.tools.items()},
         }
 
-    def converse(self, ask: Ask, history: Sequence[Message]) -> Session:
+    def converse(self, ask: Ask, history: Sequence[Message]) -> ChatSession:
         """Return the conversation that continues after `history`."""
         from flujo.agents.session import ChatSession
 
@@ -108,6 +109,8 @@ class ChatAgent:
             read=lambda text: self._read(reader, text, ask),
             instructions=ask.instructions,
             json_mode=self.settings.structured_output == "openai_json",
+            files=ask.files,
+            contents=ask.contents,
         )
 
     @property

@@ -13,6 +13,8 @@ from flujo.json_schema import strict_json
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from flujo.domain.files import File
+
 _OUTCOMES = {"result": "success", "retry": "retried", "error": "failed", "refused": "failed"}
 _CHANGED = {"changed": True}
 """Marks a response whose text had characters that the journal cannot hold; it is not a valid answer."""
@@ -21,10 +23,13 @@ _CHANGED = {"changed": True}
 class MessageWriter:
     """What Flujo says in a conversation, in the same words for every agent: the base of the sessions."""
 
+    files: Sequence[File] = ()
+    """The files that are sent with the first message."""
+
     def prompt(self, data: Any) -> Message:
         """Return the first message: text unchanged, anything else as compact JSON."""
         text = data if isinstance(data, str) else canonical.encode(data, what="the prompt").decode()
-        return from_user(text)
+        return from_user(text, self.files)
 
     def results(self, answers: Sequence[tuple[ToolCall, ToolResult]]) -> Message:
         """Return the message with the results of tool calls, in the order of the calls."""
@@ -54,9 +59,11 @@ class MessageWriter:
         )
 
 
-def from_user(text: str) -> Message:
-    """Return the message of a user."""
-    return {"kind": "request", "parts": [{"part_kind": "user-prompt", "content": clean(text)}]}
+def from_user(text: str, files: Sequence[File] = ()) -> Message:
+    """Return the message of a user; files are named by their digests."""
+    said = clean(text)
+    content = [said, *(file.to_message() for file in files)] if files else said
+    return {"kind": "request", "parts": [{"part_kind": "user-prompt", "content": content}]}
 
 
 def from_model(text: str = "", calls: Sequence[ToolCall] = (), *, model: str | None = None) -> Message:

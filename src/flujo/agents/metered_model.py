@@ -22,6 +22,7 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RequestUsage
 from pydantic_core import to_json
 
+from flujo.agents.attachments import tokens_of, without_files
 from flujo.agents.error_translation import cause_of
 from flujo.domain.agents import Meter, Reservation
 from flujo.domain.usage import MICRO_USD, NOTHING, Usage
@@ -164,6 +165,8 @@ class MeteredModel(WrapperModel):
     ) -> Reservation | None:
         """Reserve the largest possible usage of a request: one token per byte, and the longest answer.
 
+        The tokens of images, PDF files and audio are estimated.
+
         Raises:
             BudgetError: the budget has no room for it, or the largest usage is unknown.
         """
@@ -179,7 +182,8 @@ class MeteredModel(WrapperModel):
                 f"{self.model_name!r} is not limited",
                 model=self.model_name,
             )
-        sent = len(to_json(messages)) + len(to_json(parameters, serialize_unknown=True)) + _AROUND
+        sent = len(to_json(without_files(messages))) + tokens_of(messages, self.model_name)
+        sent += len(to_json(parameters, serialize_unknown=True)) + _AROUND
         used = RequestUsage(
             input_tokens=sent,
             output_tokens=longest or 0,

@@ -140,6 +140,7 @@ class ScriptedSession(written.MessageWriter):
         self._is_recorded = is_recorded
         self._agent = agent
         self._ask = ask
+        self.files = ask.files
         self._messages = list(history)
 
     async def request(

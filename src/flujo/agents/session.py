@@ -20,8 +20,8 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.models import ModelRequestParameters
 
+from flujo.agents import attachments, tool_union
 from flujo.agents import messages as written
-from flujo.agents import tool_union
 from flujo.agents.error_translation import cause_of, translated
 from flujo.agents.metered_model import MeteredModel
 from flujo.domain import canonical
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from flujo.agents.tools import FunctionTool
     from flujo.domain.agents import AgentSpec, Meter
     from flujo.domain.conversations import Message
+    from flujo.domain.files import Contents, File
 
 
 class ChatSession(written.MessageWriter):
@@ -54,6 +55,8 @@ class ChatSession(written.MessageWriter):
         read: returns the value of an answer and its repairs, or raises `OutputRejected`.
         instructions: the finished text.
         json_mode: whether to use the provider's JSON mode where there is one.
+        files: the files that are sent with the prompt.
+        contents: returns the bytes of the files in messages.
     """
 
     def __init__(
@@ -67,6 +70,8 @@ class ChatSession(written.MessageWriter):
         read: Callable[[str], tuple[Any, tuple[str, ...]]],
         instructions: str | None,
         json_mode: bool,
+        files: Sequence[File] = (),
+        contents: Contents | None = None,
     ) -> None:
         self.tools = tools
         self._spec = spec
@@ -75,6 +80,8 @@ class ChatSession(written.MessageWriter):
         self._read = read
         self._instructions = instructions
         self._json_mode = json_mode
+        self.files = files
+        self._contents = contents
         self._messages: list[ModelMessage] = _loaded(history)
 
     def read(self, message: Message) -> ToolCalls | FinalAnswer:
@@ -108,12 +115,15 @@ class ChatSession(written.MessageWriter):
             ModelUnavailable: the model cannot be reached or refuses.
             OutputTruncated: the response was cut off.
             BudgetError: the budget does not allow the request; it was not made.
+            FileNotTaken: the model does not take one of the files; the request was not made.
         """
         source = self._source
         sent = [*self._messages, *_loaded(messages)]
         is_union = bool(self.tools) and not source.has_tool_protocol
         async with source.open() as opened:
             GATE.know(source.secrets, of=source.key_name or f"the key of {self._spec.model}")
+            attachments.require_taken(sent, opened, agent=self._spec.name, asked=self._spec.model)
+            filled = await attachments.with_contents(sent, self._contents, opened)
             model = MeteredModel(
                 opened,
                 schema=self._schema(may_call=may_call, is_union=is_union),
@@ -123,9 +133,9 @@ class ChatSession(written.MessageWriter):
             )
             try:
                 if is_union:
-                    response = await self._union(model, sent)
+                    response = await self._union(model, filled)
                 else:
-                    response = await self._response(model, sent, may_call=may_call, on_text=on_text)
+                    response = await self._response(model, filled, may_call=may_call, on_text=on_text)
             except BaseException as error:
                 error.usage = model.spent  # type: ignore[attr-defined]  # exceptions take attributes
                 if model.refused is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flujo.cli import formatting
+from flujo.domain.files import File
 from flujo.domain.paths import shown
 from flujo.domain.usage import NOTHING
 from flujo.governance.sink import GATE
@@ -79,6 +80,7 @@ def node_data(node: TraceNode) -> dict[str, Any]:
         "decision": node.decision,
         "state": node.state,
         "input": node.input,
+        "files": [file.to_json() for file in node.files],
         "output": node.output,
         "error": node.error.to_json() if node.error else None,
         "not_cached": node.not_cached,
@@ -168,6 +170,8 @@ def _facts(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
         yield from _said(node, limit=limit)
     elif node.input is not None:
         yield "input", _value(node.input, limit)
+    for file in node.files:
+        yield "file", str(file)
     yield from _way(node, limit=limit)
     if node.output is not None and node.kind != "turn" and (not node.children or node.kind == "granular"):
         yield "output", _value(node.output, limit)
@@ -250,6 +254,12 @@ def _lines_of(message: Any) -> Iterator[tuple[str, str]]:
                 yield "result", f"{name}: {_value(part.get('content'), _WIDTH * 10)}"
             case {"part_kind": str(kind), "content": str(content)} if content:
                 yield _OF_PARTS.get(kind, kind), content
+            case {"part_kind": str(kind), "content": [*items]}:
+                for item in items:
+                    if isinstance(item, str):
+                        yield _OF_PARTS.get(kind, kind), item
+                    elif item.get("kind") == "binary":
+                        yield "file", str(File.of_message(item))
             case _:
                 pass
 

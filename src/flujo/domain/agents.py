@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from flujo.domain import values
 from flujo.domain.arguments import Node, Takes, node, takes
 from flujo.domain.fast_dataclass import constructor, record
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.values import CallableRef, Text
+
+if TYPE_CHECKING:
+    from flujo.domain.files import Contents, File
 
 
 def _text(given: Text | str, _where: str) -> Text:
@@ -150,6 +153,10 @@ class Ask:
     """The finished text, with its placeholders filled in."""
     output_schema: Any = None
     """The step's own `output_schema`, which overrides the agent's."""
+    files: Sequence[File] = ()
+    """The files that the step sends with its input."""
+    contents: Contents | None = None
+    """Returns the bytes of files of this run, by their digests."""
     context: Any = None
     """The attempt's own `PipelineContext`, for callables with a parameter `context`."""
     resources: Any = None

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flujo.domain.agents import AgentSpec
+from flujo.domain.conversations import ConversingAgent
 from flujo.domain.paths import ROOT, StepPath, child
 from flujo.domain.state_graph import Graph
 from flujo.domain.steps import (
@@ -302,6 +303,25 @@ def _not_of_turns_yet(site: _Site, step: GranularStep) -> Iterator[Finding]:
             yield Finding("FLJ213", site.place, message, hint, (key,))
 
 
+def _files(site: _Site) -> Iterator[Finding]:
+    """Check that a step with files asks a model, and one that takes more than text."""
+    step = site.step
+    if not isinstance(step, Step | GranularStep) or not step.files:
+        return
+    where = f"step {site.path!r}"
+    if isinstance(step.agent, AgentSpec):
+        if not step.agent.model.startswith("local:"):
+            return
+        message = f"{where}: {step.agent.model!r} takes text only, and `files` are not text"
+        hint = "use a model of a provider that takes files, or send text in `input`"
+    elif isinstance(step, Step) and step.call is not None and not isinstance(step.call.live, ConversingAgent):
+        message = f"{where}: `files` are sent to a model, and the step calls a callable"
+        hint = "remove `files`; a callable reads files itself"
+    else:
+        return
+    yield Finding("FLJ434", site.place, message, hint, ("files",), at_key=True)
+
+
 # State machines ------------------------------------------------------------------------------------------
 
 
@@ -511,5 +531,5 @@ def _reconciled(site: _Site, step: Step | GranularStep) -> Iterator[Finding]:
         yield Finding("FLJ266", site.place, message, "add `in_doubt: reconcile`", (key,), at_key=True)
 
 
-_CHECKS = (_empty, _available, _states, _cacheable)
+_CHECKS = (_empty, _available, _files, _states, _cacheable)
 """The checks of a single step, in the order in which they are reported."""

@@ -59,6 +59,14 @@ class Blobs(Protocol):
         """Return the verified bytes of a reference."""
         ...
 
+    async def file(self, path: str) -> bytes:
+        """Return the bytes of a file of the project.
+
+        Raises:
+            FileRefused: it cannot or must not be read.
+        """
+        ...
+
 
 BLOBS: ContextVar[Blobs | None] = ContextVar("flujo_blobs", default=None)
 """The blobs of the current run; context variables reach the threads of sync callables too."""

@@ -22,6 +22,9 @@ TRANSCRIPT = "transcript"
 CACHE_MISS = "cache"
 """The fingerprint of the decision to execute a cached step; its value is the cache key."""
 
+FILES = "files"
+"""The fingerprint of the decision which files a step sends; its value is a list of `domain.files.File`."""
+
 
 class EntryKind(StrEnum):
     """The kind of an entry."""

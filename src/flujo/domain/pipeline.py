@@ -196,6 +196,11 @@ class BaseStep(Node, Generic[In, Out]):
         return None
 
     @property
+    def files(self) -> Value:
+        """The files that the step sends to a model with its input: paths, references, or a list of them."""
+        return None
+
+    @property
     def tool(self) -> str | None:
         """The name of the tool, if the step is a call that a model has requested."""
         return None

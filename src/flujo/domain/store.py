@@ -214,7 +214,19 @@ class JournalSource(QuestionSource, Protocol):
         ...
 
 
-class JournalStore(JournalSource, Protocol):
+class BlobStore(Protocol):
+    """Reads content by its digest."""
+
+    async def blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
+        """Return content-addressed blobs.
+
+        Raises:
+            CorruptState: a blob is missing or its bytes differ from its digest.
+        """
+        ...
+
+
+class JournalStore(JournalSource, BlobStore, Protocol):
     """Reads and writes the journal of a run that this store has claimed."""
 
     def write(self, write: Write) -> Awaitable[bool]:
@@ -241,19 +253,7 @@ class JournalStore(JournalSource, Protocol):
         ...
 
 
-class BlobStore(Protocol):
-    """Reads content by its digest."""
-
-    async def blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
-        """Return content-addressed blobs.
-
-        Raises:
-            CorruptState: a blob is missing or its bytes differ from its digest.
-        """
-        ...
-
-
-class StateStore(RunStore, JournalStore, QuestionStore, BlobStore, Protocol):
+class StateStore(RunStore, JournalStore, QuestionStore, Protocol):
     """Stores runs and their journals; `flujo.testing.StateStoreSuite` tests an implementation."""
 
     async def aclose(self) -> None:

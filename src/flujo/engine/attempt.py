@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flujo.domain.paths import StepPath
     from flujo.domain.run import Intent
     from flujo.domain.steps import BaseStep
+    from flujo.engine.attachments import Attachments
     from flujo.engine.frame import Frame
     from flujo.engine.step_meter import StepMeter
 
@@ -56,6 +57,8 @@ class Attempt:
     context: PipelineContext | None = None
     """A view of the context for this attempt; None when the step needs none."""
     input: bytes | None = None
+    files: Attachments | None = None
+    """The files for the model; None when the step sends none."""
     check: Callable[[Any], Awaitable[Any]] | None = None
     """Processes and checks every answer; None when the step needs neither."""
     intent: Intent | None = None

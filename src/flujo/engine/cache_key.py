@@ -21,12 +21,14 @@ from flujo.domain.steps import (
     Text,
     TreeSearchStep,
 )
+from flujo.engine.attachments import attached
 from flujo.engine.decisions import value_of
-from flujo.exceptions import NotCacheable
+from flujo.exceptions import EngineError, NotCacheable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from flujo.domain.paths import StepPath
     from flujo.domain.ports import Binding, Chain
     from flujo.engine.frame import Frame
 
@@ -58,8 +60,8 @@ class Key:
         return {name: canonical.digest(canonical.encode(value))[:_SHORT] for name, value in named.items()}
 
 
-async def key_of(step: BaseStep, policy: CachePolicy, frame: Frame) -> Key:
-    """Return the cache key of a step.
+async def key_of(step: BaseStep, policy: CachePolicy, frame: Frame, path: StepPath) -> Key:
+    """Return the cache key of the step at `path`; it contains the digests of its files, not their paths.
 
     A callable that takes `context` may read all of it, so it needs a `key` that names its dependencies.
 
@@ -68,7 +70,14 @@ async def key_of(step: BaseStep, policy: CachePolicy, frame: Frame) -> Key:
     """
     found = _Parts(frame.run.binding, frame.run.resources)
     asked = _asked(step, frame, found)
-    without = _NOT_THE_ANSWERS | asked.keys()
+    if isinstance(step, Step):
+        try:
+            sent = (await attached(step, frame, path)).files
+        except EngineError as error:
+            raise NotCacheable(error.message) from error  # the attempt reports it
+        if sent:
+            asked["files"] = found.noted["files"] = [[file.media_type, file.sha256] for file in sent]
+    without = _without(step) | asked.keys()
     parts = {
         "version": VERSION,
         "step": found.step(step, without),
@@ -91,7 +100,7 @@ def require_cacheable(step: BaseStep, policy: CachePolicy, binding: Binding, res
         NotCacheable: see `key_of`.
     """
     found = _Parts(binding, resources)
-    found.step(step, _NOT_THE_ANSWERS)
+    found.step(step, _without(step))
     if policy.key is None:
         found.require_no_context()
 
@@ -103,7 +112,12 @@ def code_of(step: BaseStep, frame: Frame) -> str:
         NotCacheable: see `key_of`.
     """
     found = _Parts(frame.run.binding, frame.run.resources)
-    return canonical.digest(canonical.encode(found.step(step, _NOT_THE_ANSWERS)))
+    return canonical.digest(canonical.encode(found.step(step, _without(step))))
+
+
+def _without(step: BaseStep) -> frozenset[str]:
+    """Return the fields of a cached step that are not in its part of the key; `key_of` reads its files."""
+    return _NOT_THE_ANSWERS | {"files"} if isinstance(step, Step) else _NOT_THE_ANSWERS
 
 
 def _asked(step: BaseStep, frame: Frame, found: _Parts) -> dict[str, Any]:
@@ -180,6 +194,11 @@ class _Parts:
 
     def step(self, step: BaseStep, without: frozenset[str] = frozenset()) -> Any:
         """Return a step, except the fields in `without`."""
+        if "files" not in without and step.files is not None:
+            raise NotCacheable(
+                f"step {step.name!r} inside it sends files, and the key has no part for their bytes",
+                hint=f"write `cache:` on step {step.name!r} itself",
+            )
         own = self._import(step, without) if isinstance(step, ImportStep) else self.fields(step, without)
         return [step.kind, own]
 

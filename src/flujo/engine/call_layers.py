@@ -14,6 +14,7 @@ from flujo.domain.journal import TRANSCRIPT
 from flujo.domain.ports import CheckedAgent
 from flujo.domain.usage import NOTHING
 from flujo.engine import idempotent_calls, processors
+from flujo.engine.attachments import attached
 from flujo.engine.attempt import Leaf
 from flujo.engine.foreign_code import call_code
 from flujo.engine.step_meter import StepMeter
@@ -107,6 +108,11 @@ def _input(call: LeafCall, attempt: Attempt) -> None:
     attempt.input = frame.encoded(given, call.input_name)
 
 
+async def _files(call: LeafCall, attempt: Attempt) -> None:
+    """Read the files for the model, or take those that an earlier attempt has read."""
+    attempt.files = await attached(call.step, attempt.frame, attempt.path)
+
+
 def _judges_answers(step: Step, _: Binding) -> bool:
     return bool(step.output_schema is not None or step.validators or step.processors.output)
 
@@ -125,6 +131,7 @@ LAYERS: Sequence[Layer] = (
     Layer(lambda _, __: True, _budget),
     Layer(_takes_context, _context),
     Layer(lambda _, __: True, _input),
+    Layer(lambda step, _: step.files is not None, _files),
     Layer(lambda step, _: bool(step.processors.input), lambda _, attempt: processors.process_input(attempt)),
     # Every answer passes the output processors, the output schema and the validators.
     Layer(_judges_answers, lambda _, attempt: processors.set_output_gate(attempt)),
@@ -177,7 +184,7 @@ def _question(call: LeafCall, attempt: Attempt) -> Ask:
     """Return the request to the agent; its values are decoded from the recorded input."""
     frame = attempt.frame
     given = frame.decoded(attempt.input or b"null")
-    return new_ask(
+    question: Ask = new_ask(
         data=given if call.arguments is None else None,
         arguments=None if call.arguments is None else given,
         instructions=None if call.instructions is None else frame.render(call.instructions),
@@ -189,6 +196,9 @@ def _question(call: LeafCall, attempt: Attempt) -> Ask:
         on_text=None if frame.run.sink is None else partial(_tell, attempt),
         meter=attempt.meter,
     )
+    if attempt.files is None:
+        return question
+    return replace(question, files=attempt.files.files, contents=attempt.files.contents)
 
 
 async def _tell(attempt: Attempt, text: str) -> None:

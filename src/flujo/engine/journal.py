@@ -25,7 +25,7 @@ from flujo.exceptions import FlujoError, JournalConflict, StateError, StepFailed
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from flujo.domain.store import JournalStore
     from flujo.engine.context_isolation import ContextScope
@@ -54,6 +54,7 @@ class Journal:
     __slots__ = (
         "_announced",
         "_asked",
+        "_attached",
         "_below",
         "_blobs",
         "_fence",
@@ -94,12 +95,15 @@ class Journal:
         self._below: dict[StepPath, set[StepPath]] = {}
         """The paths of the loaded entries of each level."""
         self._pauses: dict[StepPath, Pause] = {pause.pause_id: pause for pause in start.pauses}
+        self._attached: dict[StepPath, Entry] = {}
+        """The entries of this execution that name contents."""
         self._waiting: list[Entry] = []
         self._asked: list[Pause] = []
         self._open = _NO_PATHS
         self._voids: list[StepPath] = []
         self._announced: list[Intent] = []
         self._blobs: dict[str, bytes] = {}
+        """Blobs that wait for the next commit, by their digests."""
         self._holds: dict[tuple[StepPath, int], Hold] = {}
         self._intents: dict[StepPath, Intent] | None = None
         self._made_here: dict[StepPath, None] = {}  # a set that is empty takes three times the memory
@@ -136,6 +140,8 @@ class Journal:
         """Drop the loaded entries of a completed item of a map, because nothing reads them again."""
         for known in self._known.values():
             known.pop(path, None)
+        for each in [each for each in self._attached if is_inside(each, path)]:
+            del self._attached[each]
         for inner in self._below.pop(path, ()):
             self.forget(inner)
 
@@ -245,6 +251,25 @@ class Journal:
         self._submit()
         if len(self._in_flight) >= MAX_FLYING:
             await self._committed()
+
+    async def attach(self, entry: Entry, contents: Mapping[str, bytes]) -> None:
+        """Append an entry that names contents by their digests; all of it is committed when this returns."""
+        self._blobs |= contents
+        self._attached[entry.path] = self.append_deferred(entry)
+        await self.flush()
+
+    def attached(self, path: StepPath) -> Entry | None:
+        """Return the newest entry at `path` that names contents, or None."""
+        recorded = self.attempts(path, EntryKind.DECISION)
+        return self._attached.get(path) or (recorded[-1] if recorded else None)
+
+    def contents(self, digests: Collection[str]) -> Awaitable[Mapping[str, bytes]]:
+        """Return contents of the run by their digests.
+
+        Raises:
+            CorruptState: one is missing, or its bytes have another digest.
+        """
+        return self._store.blobs(list(digests))
 
     def append_deferred(self, entry: Entry) -> Entry:
         """Append an entry, to be committed together with the next one that is waited for.
@@ -418,8 +443,7 @@ class Journal:
                 holds=tuple(self._holds.values()),
                 blobs=self._blobs,
             )
-            self._asked, self._voids, self._announced, self._holds = [], [], [], {}
-            self._blobs = {}
+            self._asked, self._voids, self._announced, self._holds, self._blobs = [], [], [], {}, {}
         written = self._store.write(write)
         flying = written if isinstance(written, asyncio.Future) else asyncio.ensure_future(written)
         if flying.done() and not flying.cancelled() and flying.exception() is None:

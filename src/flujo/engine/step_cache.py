@@ -34,12 +34,22 @@ async def answered(
     frame: Frame,
     path: StepPath,
     work: Callable[[], Awaitable[StepOutcome]],
+    *,
+    inner: StepPath | None = None,
 ) -> tuple[StepOutcome, bool]:
     """Return the cached answer of a step, or do `work` and cache its answer; and whether it was cached.
 
     A miss is a decision: a run that is resumed during the work continues the work, and its answer gets the
     key of the code that gave it. The caller records a cached answer durably, because the cache may drop it
     before a resume.
+
+    Args:
+        step: the step that answers.
+        policy: its cache.
+        frame: the scope.
+        path: the path of the entry of the answer.
+        work: executes the step.
+        inner: the path of the step, if it is below `path`.
     """
     cache = frame.run.cache
     if cache is None:
@@ -47,7 +57,7 @@ async def answered(
     here = branch(path, "cache")
     await frame.run.journal.load_at([here])
     try:
-        key, code = await key_of(step, policy, frame), code_of(step, frame)
+        key, code = await key_of(step, policy, frame, inner or path), code_of(step, frame)
     except NotCacheable as error:
         cache.report(step.name, error)
         _decide_to_work(frame, here, None, {"not_cached": error.message})

@@ -21,6 +21,7 @@ from flujo.governance.redactor import passwords
 from flujo.governance.sink import GATE
 from flujo.services.checks.validation import compiled, refusal
 from flujo.services.lifetime import Lifetime
+from flujo.services.project.files import ProjectFiles
 from flujo.services.project.imports import importable
 from flujo.services.project.recovery_policy import RecoveryPolicy
 from flujo.services.project.system import SystemClock, SystemRandom
@@ -163,6 +164,12 @@ class Workspace:
                 made = await exits.enter_async_context(_managed(self.project.root, target))
                 self._resources = checked_resources(made, f"what `[project] resources = {target!r}` gives")
             return self._resources
+
+    @property
+    def files(self) -> ProjectFiles:
+        """The files that steps may send to models."""
+        root, folders = self.project.root, self.project.settings.project.file_folders
+        return ProjectFiles(root, tuple(root / one for one in folders))
 
     @cached_property
     def state_providers(self) -> Mapping[str, StateProvider]:

@@ -207,6 +207,7 @@ class Step(BaseStep):
     call: Maybe[CallableName] = None
     with_: Maybe[dict[str, Value]] = Field(None, alias="with")
     input: Value = None
+    files: Value = None
     output_schema: Maybe[JsonSchema] = None
     processors: Processors = Processors()
     validators: list[CallableName] = []
@@ -220,7 +221,7 @@ class Step(BaseStep):
         """Yield the fallback as executed: it inherits this step's `input` or `with` unless it has its own."""
         spare = self.fallback
         if spare is not None and spare.input is None and spare.with_ is None:
-            given = {"input": self.input, "with_": self.with_ if spare.call else None}
+            given = {"input": self.input, **({"with_": self.with_} if spare.call else _files(self, spare))}
             spare = spare.model_copy(update=given)
         yield from _inside(FALLBACK, spare, (FALLBACK,))
 
@@ -234,6 +235,11 @@ class Step(BaseStep):
                 "write `agent: NAME` (an entry of `agents:`) or `call: module:callable`",
             )
         return self
+
+
+def _files(step: "Step | GranularStep", spare: "Fallback") -> dict[str, Any]:
+    """Return the files of the fallback of a step, which are those of the step unless it has its own."""
+    return {"files": step.files if spare.files is None else spare.files}
 
 
 class Fallback(Step):
@@ -413,6 +419,7 @@ class GranularStep(BaseStep):
     kind: Literal["granular"]
     agent: AgentName
     input: Value = None
+    files: Value = None
     max_turns: Positive = 20
     on_limit: Literal["fail", "finish", "pause"] = "fail"
     max_tool_concurrency: Positive = 10
@@ -428,7 +435,8 @@ class GranularStep(BaseStep):
         """Yield the fallback as executed: it inherits this step's `input` unless it has its own."""
         spare = self.fallback
         if spare is not None and spare.input is None and spare.with_ is None:
-            spare = spare.model_copy(update={"input": self.input})
+            files = {} if spare.call else _files(self, spare)
+            spare = spare.model_copy(update={"input": self.input, **files})
         yield from _inside(FALLBACK, spare, (FALLBACK,))
 
 

@@ -56,6 +56,8 @@ class FileSource:
     """The files below `root`: regular ones within the size limit, none outside through a link."""
 
     root: Path
+    limit: int | None = None
+    """The size limit of every file, instead of those of blueprints and texts."""
 
     def read(self, path: str) -> bytes:
         """Return the bytes at `path`; see `Source`."""
@@ -64,7 +66,7 @@ class FileSource:
         real = Path(os.path.realpath(root / path))
         if not real.is_relative_to(root):
             raise SourceRefused("a symbolic link in its path leads out of the project", _INSIDE)
-        limit = BLUEPRINT_BYTES if real.suffix in (".yaml", ".yml") else TEXT_BYTES
+        limit = self.limit or (BLUEPRINT_BYTES if real.suffix in (".yaml", ".yml") else TEXT_BYTES)
         try:
             data = _read_regular(real, limit)
         except OSError as error:

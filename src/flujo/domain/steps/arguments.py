@@ -59,10 +59,12 @@ def fallback(given: S, where: str) -> S:
     return given if given.name == FALLBACK else replace(given, name=FALLBACK)
 
 
-def fallback_body(spare: Any, *, input: Any, arguments: Any = None) -> Mapping[str, Pipeline]:
-    """Return the body of a fallback; without its own `input` and `arguments` it gets those of its step."""
+def fallback_body(spare: Any, *, input: Any, arguments: Any = None, files: Any) -> Mapping[str, Pipeline]:
+    """Return the body of a fallback; without its own input it gets that of its step, and its files."""
     if spare is None:
         return NO_ITEMS
     if spare.input is None and spare.arguments is None:
-        spare = replace(spare, input=input, arguments=arguments if spare.call is not None else None)
+        spare = replace(spare, input=input, **({"arguments": arguments} if spare.call is not None else {}))
+        if spare.call is None and spare.files is None:
+            spare = replace(spare, files=files)
     return {FALLBACK: Pipeline((spare,))}

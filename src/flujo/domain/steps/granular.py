@@ -40,6 +40,8 @@ class GranularStep(BaseStep[In, Out]):
     _: KW_ONLY
     input: Takes[Valued, Value] = takes(values.value, default=None)
     """The prompt, instead of the output of the step before."""
+    files: Takes[Valued, Value] = takes(values.value, default=None)
+    """Files for the model: paths, references, or a list of them; they are sent with the prompt."""
     max_turns: int = takes(values.count, default=20)
     """The maximum number of turns: responses of the model."""
     on_limit: AtLimit = "fail"
@@ -85,7 +87,7 @@ class GranularStep(BaseStep[In, Out]):
 
     @cached_property
     def _bodies(self) -> Mapping[str, Pipeline]:
-        return fallback_body(self.fallback, input=self.input)
+        return fallback_body(self.fallback, input=self.input, files=self.files)
 
     def usual_facts(self) -> Mapping[str, Any]:
         """Return the default facts: those of a step that was answered by its fallback."""

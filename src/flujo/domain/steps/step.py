@@ -68,6 +68,8 @@ class Step(BaseStep[In, Out]):
     """`with:`, the callable's keyword arguments; by default the output of the step before is its `data`."""
     input: Value = takes(values.value, default=None)
     """The prompt or data, instead of the output of the step before."""
+    files: Value = takes(values.value, default=None)
+    """Files for the model: paths, references, or a list of them."""
     output_schema: Any = takes(values.schema, default=None)
     """A JSON Schema or a class that every answer must match."""
     processors: Processors = takes(values.instance(Processors), default=None, otherwise=Processors())
@@ -110,6 +112,7 @@ class Step(BaseStep[In, Out]):
             agent: Answerer | None = None,
             arguments: Mapping[str, Valued] | None = None,
             input: Valued = None,
+            files: Valued = None,
             output_schema: Any = None,
             **keys: Unpack[StepKeys],
         ) -> None: ...
@@ -130,7 +133,7 @@ class Step(BaseStep[In, Out]):
 
     @cached_property
     def _bodies(self) -> Mapping[str, Pipeline]:
-        return fallback_body(self.fallback, input=self.input, arguments=self.arguments)
+        return fallback_body(self.fallback, input=self.input, arguments=self.arguments, files=self.files)
 
     def usual_facts(self) -> Mapping[str, Any]:
         """Return the default facts of every kind, and that no fallback was used."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flujo.domain.outcomes import StepOutcome, Success
+from flujo.domain.paths import child
 from flujo.engine.step_cache import answered
 
 if TYPE_CHECKING:
@@ -25,5 +26,7 @@ async def run(step: CacheStep, frame: Frame, path: StepPath, run_body: RunBody) 
             return replace(outcome, facts={name: told[name] for name in told if name != "output"})
         return outcome
 
-    outcome, cached = await answered(step.step, step.policy, frame, path, work)
+    outcome, cached = await answered(
+        step.step, step.policy, frame, path, work, inner=child(path, step.step.name)
+    )
     return Success(outcome.output, facts={"cached": cached}) if isinstance(outcome, Success) else outcome

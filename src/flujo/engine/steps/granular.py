@@ -38,6 +38,7 @@ from flujo.domain.usage import NOTHING
 from flujo.domain.values import CallableRef
 from flujo.engine.agent_identity import require_same_agent
 from flujo.engine.agent_request import Request
+from flujo.engine.attachments import attached
 from flujo.engine.attempts import perform
 from flujo.engine.composite_attempts import finish
 from flujo.engine.fallback import or_its_fallback
@@ -129,7 +130,13 @@ class _Conversation:
                 f"step {step.name!r}: `{step.agent}` answers once, and cannot work in turns",
                 hint="give a `granular` step an agent with a model, or a `ScriptedAgent`",
             )
-        ask = Ask(instructions=_instructions(step, frame), output_schema=step.output_schema)
+        sent = await attached(step, frame, path)
+        ask = Ask(
+            instructions=_instructions(step, frame),
+            output_schema=step.output_schema,
+            files=sent.files,
+            contents=sent.contents,
+        )
         await require_same_agent(agent.traits(ask), step, frame, path)
         await frame.run.journal.load_level(child(path, "turn"))
         turns = list(_recorded_turns(frame, path))

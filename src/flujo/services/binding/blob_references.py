@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel
 
+from flujo.agents.thread_pool import THREADS
 from flujo.domain import canonical
 from flujo.domain.context_references import BLOBS, ContextReference, StateProvider
 from flujo.engine.foreign_code import call_storage
@@ -27,6 +28,7 @@ from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
     from flujo.domain.models import PipelineContext
+    from flujo.services.project.files import ProjectFiles
 
 PREFIX = "sha256/"
 """The prefix of keys of stored values; the digest follows."""
@@ -57,9 +59,9 @@ def checked_providers(providers: Mapping[Any, Any]) -> Mapping[str, StateProvide
     return dict(providers)
 
 
-def bind_blobs(providers: Mapping[str, StateProvider]) -> AbstractContextManager[None]:
-    """Set the providers for references in this task, its child tasks, and their threads."""
-    return _AtHand(RunBlobs(providers, asyncio.get_running_loop()))
+def bind_blobs(providers: Mapping[str, StateProvider], files: ProjectFiles) -> AbstractContextManager[None]:
+    """Set the providers of references, and the files, in this task, its child tasks, and their threads."""
+    return _AtHand(RunBlobs(providers, files, asyncio.get_running_loop()))
 
 
 async def check_provider(name: str, provider: StateProvider) -> None:
@@ -105,7 +107,7 @@ def collect_starting_blobs(model: type[PipelineContext]) -> Iterator[StartingBlo
             "`[state_providers] docs = 'file:documents'`",
             field=field,
         )
-    blobs = StartingBlobs(around.providers, around.loop)
+    blobs = StartingBlobs(around.providers, around.files, around.loop)
     token = BLOBS.set(blobs)
     try:
         yield blobs
@@ -116,11 +118,14 @@ def collect_starting_blobs(model: type[PipelineContext]) -> Iterator[StartingBlo
 class RunBlobs:
     """The blobs of a run, by provider and key."""
 
-    __slots__ = ("loop", "providers")
+    __slots__ = ("files", "loop", "providers")
     is_starting = False
 
-    def __init__(self, providers: Mapping[str, StateProvider], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, providers: Mapping[str, StateProvider], files: ProjectFiles, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.providers = providers
+        self.files = files
         self.loop = loop
 
     def __deepcopy__(self, _: Any) -> RunBlobs:
@@ -166,6 +171,10 @@ class RunBlobs:
         _check(reference, data, what)
         return data
 
+    async def file(self, path: str) -> bytes:
+        """Return the bytes of a file of the project; see `ProjectFiles`."""
+        return await THREADS.submit(partial(self.files.read, path))
+
     async def pin(self, reference: ContextReference[Any]) -> None:
         """Add the size and digest to a reference to bytes that the application stored."""
         field = reference._field
@@ -208,8 +217,10 @@ class StartingBlobs(RunBlobs):
 
     is_starting = True
 
-    def __init__(self, providers: Mapping[str, StateProvider], loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(providers, loop)
+    def __init__(
+        self, providers: Mapping[str, StateProvider], files: ProjectFiles, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        super().__init__(providers, files, loop)
         self._taken: list[tuple[str, bytes]] = []
 
     def take(self, data: bytes) -> Mapping[str, Any]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, paths
-from flujo.domain.journal import CACHE_MISS, TRANSCRIPT, Entry, EntryKind, EntryStatus, ErrorInfo
+from flujo.domain.files import File
+from flujo.domain.journal import CACHE_MISS, FILES, TRANSCRIPT, Entry, EntryKind, EntryStatus, ErrorInfo
 from flujo.domain.paths import ROOT, StepPath, parent
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.wording import did_you_mean
@@ -16,7 +17,7 @@ from flujo.governance.events import read_error
 from flujo.services.inspection.state_machine_status import current_states
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from flujo.domain.run import Pause, RunRecord
     from flujo.domain.store import JournalSource
@@ -49,6 +50,8 @@ class TraceNode:
     seconds: float = 0.0
     model: str | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
+    files: Sequence[File] = ()
+    """The files that the step sends to its model."""
     not_cached: str | None = None
     """Why a cached step was executed without a look into the cache."""
     agent: Mapping[str, Any] | None = None
@@ -138,12 +141,10 @@ async def trace(store: JournalSource, record: RunRecord) -> TraceNode:
     nodes: dict[StepPath, TraceNode] = {ROOT: root}
     entries, pauses = await store.entries(record.run_id), await store.pauses(record.run_id)
     for entry in entries:
-        if entry.kind is EntryKind.DECISION and entry.fingerprint == CACHE_MISS:
-            detail = canonical.decode(entry.detail) if entry.detail else {}
-            if "not_cached" in detail:
-                _node(nodes, parent(entry.path)).not_cached = detail["not_cached"]
-            continue  # that a step was run is what its own entry says
-        _record(_node(nodes, entry.path), entry)
+        if entry.kind is EntryKind.DECISION and entry.fingerprint in (CACHE_MISS, FILES):
+            _prepare(_node(nodes, parent(entry.path)), entry)
+        else:
+            _record(_node(nodes, entry.path), entry)
     for pause in pauses:
         _ask(_node(nodes, pause.pause_id), pause)
     for path, state in current_states(entries, pauses).items():
@@ -214,6 +215,15 @@ def _fail(nodes: dict[StepPath, TraceNode], error: ErrorInfo) -> None:
     node = _node(nodes, StepPath(error.path))
     if error.path and node.error is None:
         node.status, node.error = "failed", error
+
+
+def _prepare(node: TraceNode, entry: Entry) -> None:
+    """Add the decisions before a step: its files, or why it has no cache key."""
+    if entry.fingerprint == FILES:
+        node.files = [File.from_json(each) for each in canonical.decode(entry.output or b"[]")]
+        return
+    detail = canonical.decode(entry.detail) if entry.detail else {}  # that it was run says its own entry
+    node.not_cached = detail.get("not_cached", node.not_cached)
 
 
 def _record(node: TraceNode, entry: Entry) -> None:

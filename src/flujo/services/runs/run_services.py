@@ -109,6 +109,7 @@ class RunServices:
             blobs=blobs,
             lock_digest=lock_digest if blueprint is None else blueprint.lock_digest,
             providers=self.providers,
+            files=self.workspace.files,
         )
 
     async def of_run(self, record: RunRecord) -> RunService:

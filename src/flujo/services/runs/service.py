@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Sink
     from flujo.domain.run import GivenAnswer, NewRun, Progress, RunRecord
+    from flujo.services.project.files import ProjectFiles
     from flujo.services.runs.execution import Runtime
     from flujo.services.runs.run_request import IfExists, Request
 
@@ -74,6 +75,8 @@ class RunService:
     """The digest of the lock that holds the pipeline as it is."""
     providers: Mapping[str, StateProvider]
     """Where the values behind context references are stored."""
+    files: ProjectFiles
+    """The files that steps may send to models."""
 
     async def accept(self, request: Request, *, sink: Sink | None = None, stop: Stop | None = None) -> Result:
         """Record a run and execute it; a run that has its id already is treated as `if_exists` says.
@@ -84,7 +87,7 @@ class RunService:
         """
         runtime = self.runtime
         execution = _execution(runtime, sink, stop)
-        with bind_blobs(self.providers):
+        with bind_blobs(self.providers, self.files):
             await runtime.binding.prepare()
             new = await request.new_run(
                 runtime.pipeline, runtime.binding, self.closure, runtime.random, self.lock_digest
@@ -134,7 +137,7 @@ class RunService:
         execution = _execution(
             self.runtime, sink, stop, retry_failed=retry_failed, accept_changes=accept_changes
         )
-        with bind_blobs(self.providers):
+        with bind_blobs(self.providers, self.files):
             record, progress = await store.find_with_progress(run)
             self.require_own(record)
             given = None
@@ -178,7 +181,7 @@ class RunService:
         """
         store = self.runtime.store
         execution = _execution(self.runtime, sink, stop)
-        with bind_blobs(self.providers):
+        with bind_blobs(self.providers, self.files):
             await self.runtime.binding.prepare()
             claiming = store.claim(run_id, statuses=RECOVERABLE, recovering=True)
             record = await _claimed(execution, claiming)
