@@ -98,7 +98,8 @@ async def large() -> None:
         assert result.context.found == list(range(ITEMS))
         above = (peak_kb() - before) / 1024
     print(
-        f"a map of {ITEMS} items over a megabyte   {above:5.1f} MB above start   {of_limit(above, AT_MOST_MB, 'MB')}"
+        f"a map of {ITEMS} items over a megabyte   {above:5.1f} MB above start   "
+        f"{of_limit(above, AT_MOST_MB, 'MB')}"
     )
 
 

@@ -197,5 +197,5 @@ async def test_a_young_database_is_read_by_key(postgres_uri: str) -> None:
     await store.aclose()
     with psycopg.connect(postgres_uri) as connection:
         read = "SELECT relname, seq_tup_read FROM pg_stat_user_tables WHERE schemaname = 'flujo'"
-        whole = dict(connection.execute(read).fetchall())
+        whole: dict[str, int] = dict(connection.execute(read).fetchall())
     assert all(whole[name] <= 20 for name in ("runs", "journal", "pauses")), whole  # a row a run
