@@ -107,8 +107,8 @@ async def execute(
 def _riding(steps: Sequence[BaseStep]) -> frozenset[int]:
     """Return the ids of the steps whose entries ride with the next commit, in a run without a watcher.
 
-    They are the last step, and each step before a question that always opens: nothing begins before the
-    commit that ends the run, opens the question or records its answer.
+    They are the last step, and each step before a question without a condition: nothing begins before
+    the commit that ends the run, opens the question or records its answer.
     """
     before = [each for each, following in pairwise(steps) if _is_asked(following)]
     return frozenset(id(each) for each in (*before, steps[-1]))
