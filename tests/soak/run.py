@@ -51,6 +51,7 @@ def counts(scale: float) -> dict[str, str]:
         "FLUJO_KILLS": (200, 2),
         "FLUJO_AGENT_KILLS": (1000, 8),
         "FLUJO_LOCAL_KILLS": (100, 1),
+        "FLUJO_TURNS": (1000, 50),
         "FLUJO_FLIPS": (100, 1),
         "FLUJO_RUNS": (10_000, 400),
         "FLUJO_SCALE": (1_000_000, 3000),
