@@ -28,6 +28,7 @@ FlujoError
 │   ├── NotCacheable                 a cached step depends on an object that cannot be compared
 │   ├── LoopLimitReached
 │   ├── TurnLimitReached             an agent gave no answer within `max_turns`
+│   ├── HistoryLimitTooSmall         a conversation does not fit into `history.max_tokens`
 │   ├── NoBranch
 │   ├── JournalConflict
 │   │   └── AgentChanged             the agent is not the one that a conversation began with
@@ -351,6 +352,16 @@ class TurnLimitReached(EngineError):
     code = "FLJ418"
     limit: int | None = None
     hint = "raise `max_turns`, or set `on_limit` to `finish` or `pause`; `flujo trace RUN` shows the turns"
+
+
+class HistoryLimitTooSmall(EngineError):
+    """The task and the newest turn of a `granular` step have more tokens than `history.max_tokens`."""
+
+    code = "FLJ430"
+    limit: int | None = None
+    size: int | None = None
+    """The estimated tokens of the messages that are never left out."""
+    hint = "raise `history.max_tokens`, give the step a shorter input, or return less from its tools"
 
 
 class AgentChanged(JournalConflict):

@@ -11,10 +11,11 @@ import pytest
 from agents.provider_server import Provider, provider_server
 from agents.provider_server import Response as Sent
 from flujo.agents.chat import ChatAgent, build_agent
+from flujo.agents.messages import from_model
 from flujo.agents.settings import AgentSettings
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, Ask
-from flujo.domain.conversations import FinalAnswer, ToolCalls, ToolResult
+from flujo.domain.conversations import FinalAnswer, ToolCall, ToolCalls, ToolResult
 from flujo.exceptions import ModelUnavailable, OutputRejected, OutputTruncated
 from support import listener
 
@@ -141,3 +142,41 @@ def test_the_traits_name_model_instructions_schema_and_tools(provider: Provider,
     assert traits["output_schema"] == LABEL
     assert traits["tools"]["lookup"]["description"] == "Look a customer up."
     canonical.encode(traits)
+
+
+# A part of the history -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("api", MODELS)
+async def test_a_session_continues_after_a_summary_and_the_newest_turn(
+    provider: Provider, tmp_path: Path, api: str
+) -> None:
+    provider.will_answer("Ada is a VIP.")
+    session = agent_of(provider, tmp_path, api).converse(Ask(instructions="Be brief."), [])
+    call = ToolCall("lookup", {"name": "Ada"}, "call_1")
+    task, results = session.prompt("Who is a VIP?"), session.results([(call, ToolResult({"vip": True}))])
+    session.continue_from([session.recap(task, "Bob is not one."), from_model(calls=[call])])
+    response = await session.request([results], may_call=True, meter=None, on_text=None)
+    assert session.read(response.message) == FinalAnswer("Ada is a VIP.")
+    sent = json.dumps(provider.requests[-1])
+    places = [sent.index(text) for text in ("Who is a VIP?", "Bob is not one.", "Ada", "vip")]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("api", MODELS)
+async def test_an_agent_with_a_schema_writes_a_summary_as_text(
+    provider: Provider, tmp_path: Path, api: str
+) -> None:
+    provider.will_answer("Ada is a VIP so far.")
+    agent = agent_of(provider, tmp_path, api, output_schema=LABEL)
+    call = ToolCall("lookup", {"name": "Ada"}, "call_1")
+    session = agent.converse(Ask(output_schema={"type": "string"}), [])
+    older = [
+        session.prompt("Who is a VIP?"),
+        from_model(calls=[call]),
+        session.results([(call, ToolResult({"vip": True}))]),
+    ]
+    session.continue_from(older)
+    response = await session.request([session.summarise()], may_call=False, meter=None, on_text=None)
+    assert session.read(response.message) == FinalAnswer("Ada is a VIP so far.")
+    assert "Summarise the conversation" in json.dumps(provider.requests[-1])

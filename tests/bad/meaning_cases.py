@@ -264,11 +264,11 @@ AROUND = [
 
 LATER = [
     Case(
-        "later-history",
-        "  - {kind: granular, name: more, agent: sorter, history: last}\n",
-        "FLJ213",
-        "history: last",
-        "last",
+        "history-without-room",
+        "  - {kind: granular, name: more, agent: sorter, input: Sort it all., history: {max_tokens: 3}}\n",
+        "FLJ431",
+        "has about 4 tokens",
+        "3",
     ),
     Case(
         "cached-conversation",

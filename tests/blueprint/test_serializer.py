@@ -25,6 +25,7 @@ from flujo.domain.steps import (
     DynamicParallelRouterStep,
     Expr,
     GranularStep,
+    History,
     HumanInTheLoopStep,
     ImportStep,
     LoopStep,
@@ -410,6 +411,7 @@ reconcile: "skills.x:f"
 output_schema: {type: string}
 validators: ["skills.x:f"]
 fallback: {call: "skills.x:f"}
+history: {max_tokens: 4000, keep: summary}
 config: {max_retries: 2}
 """,
         GranularStep(
@@ -425,6 +427,7 @@ config: {max_retries: 2}
             output_schema={"type": "string"},
             validators=[F],
             fallback=Step("fallback", F),
+            history=History(4000, keep="summary"),
             config=StepConfig(max_retries=2),
         ),
     ),

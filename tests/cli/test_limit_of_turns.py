@@ -81,6 +81,8 @@ def test_a_human_allows_more_turns_and_then_has_the_step_finish(
     places = [trace.index(part) for part in ("turn 0", "!limit[0]", "turn 1", "!limit[1]", "turn 2")]
     assert places == sorted(places), trace
     assert 'output  {"turns": 1}' in trace
+    messages = flujo("trace", "talk", "help", "--messages").stdout
+    assert messages.count("calls   note") == 2
 
 
 def test_the_story_of_a_blueprint_names_the_question(project: Project, flujo: Flujo) -> None:

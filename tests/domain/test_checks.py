@@ -191,11 +191,11 @@ CASES = {
         "'__class__' cannot be the name of a context field",
         top="context_schema: {properties: {__class__: {type: string}}}\n",
     ),
-    "a part of the history": Case(
-        "FLJ213",
-        "[{kind: granular, name: g, agent: writer, history: last}]",
-        Pipeline(GranularStep("g", AGENT, history="last")),
-        "step 'g': `history: last` is not available yet for `kind: granular`",
+    "a history without room for the task": Case(
+        "FLJ431",
+        "[{kind: granular, name: g, agent: writer, input: Count the letters., history: {max_tokens: 5}}]",
+        Pipeline(GranularStep("g", AGENT, input="Count the letters.", history={"max_tokens": 5})),
+        "step 'g': its `input` has about 6 tokens, and `history.max_tokens` is 5",
         top="agents: {writer: {model: 'test:model'}}\n",
     ),
     "a conversation without what reconciles its calls": Case(

@@ -132,6 +132,7 @@ def test_a_path_inside_another_is_distinguished_from_a_common_prefix(path: StepP
         ("pay!budget", "pay"),
         ("items[1]/pay!doubt[0]", "items[1]/pay"),
         ("items[1]/talk!limit[2]", "items[1]/talk"),
+        ("talk/summary[0]", "talk/summary"),
     ],
 )
 def test_a_path_goes_up_one_level_at_a_time(path: str, above: str) -> None:
@@ -147,6 +148,7 @@ def test_a_path_goes_up_one_level_at_a_time(path: str, above: str) -> None:
         ("machine:critique.1/x", "machine:critique[1]/x"),
         ("search.0:state.3", "search[0]:state[3]"),
         ("pay!doubt.0", "pay!doubt[0]"),
+        ("talk/summary.0", "talk/summary[0]"),
         ("a/b", "a/b"),
     ],
 )

@@ -57,9 +57,21 @@ from flujo.testing.crash_points import enumerate_crashes, in_a_fork, reach
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from flujo.domain.agents import Ask, Reply
     from flujo.domain.models import PipelineResult
 
 CONTEXT = {"type": "object", "properties": {"log": {"type": "array", "default": []}}}
+
+
+class _Counting(ScriptedAgent):
+    """Knows the number of the turn that it answers, whatever part of the history it gets."""
+
+    turn = 0
+
+    async def answer(self, ask: Ask, number: int | None) -> Reply:
+        """Return the answer of a number."""
+        self.turn = self.turn if number is None else number
+        return await super().answer(ask, number)
 
 
 class Effects:
@@ -98,10 +110,10 @@ class Effects:
     def agent(self, name: str, script: list[Any], tools: list[Any]) -> ScriptedAgent:
         """Return an agent whose requests are effects, and whose words differ with each request."""
 
-        def answer(ask: Any) -> Any:
-            turn = sum(message["kind"] == "response" for message in ask.data)
+        def answer(_: Any) -> Any:
+            turn = agent.turn
             self.cause(f"{name}/turn[{turn}]")
-            said, why = script[turn], f"{os.getpid()} {time.monotonic_ns()}"
+            said, why = script[turn], f"{os.getpid():9} {time.monotonic_ns():18}"  # of one length
             if not isinstance(said, list):
                 return said
             places = [f"{name}/turn[{turn}]/tool[{number}]" for number in range(len(said))]
@@ -109,13 +121,20 @@ class Effects:
                 ToolCall(tool, {"place": place, "why": why}) for tool, place in zip(said, places, strict=True)
             ]
 
-        return ScriptedAgent(answer, tools=tools, usage=Usage(requests=1, input_tokens=5))
+        def summary(ask: Any) -> str:
+            number = len(ask.data[0]["parts"]) - 1  # the first message has the summary before
+            self.cause(f"{name}/summary[{number}]")
+            return f"summary {number}"
+
+        one = Usage(requests=1, input_tokens=5)
+        agent = _Counting(answer, tools=tools, usage=one, summary=summary)
+        return agent
 
     async def acknowledge(self, event: Any) -> None:
         """Log that a step was acknowledged: from now on it must never run again."""
         if (
             isinstance(event, StepEnded)
-            and event.kind in ("turn", "tool")
+            and event.kind in ("turn", "summary", "tool")
             and isinstance(event.outcome, Success)
         ):
             self._world.effect(f"{self._run}:ack {event.path}=done")
@@ -291,6 +310,24 @@ def limited(do: Effects) -> Pipeline:
     return _pipeline(do.step("a"), talk, do.step("z", len))
 
 
+def summarising(do: Effects) -> Pipeline:
+    """A conversation whose older turns are replaced by a summary, and that by another one."""
+
+    def work(place: str, why: str) -> str:
+        do.cause(place, why)
+        return "done"
+
+    script: list[Any] = [["work"], ["work", "work"], *([["work"]] * 4), "the end"]
+    talk = GranularStep(
+        "talk",
+        do.agent("talk", script, [work]),
+        history={"max_tokens": 120, "keep": "summary"},
+        enforce_idempotency=True,
+        save=LOGGED,
+    )
+    return _pipeline(do.step("a"), talk, do.step("z", len))
+
+
 def promising(do: Effects) -> Pipeline:
     """The same with calls that are announced, so that none is made twice."""
     return talking(do, is_enforced=True)
@@ -306,7 +343,7 @@ def reconciling(do: Effects) -> Pipeline:
     return talking(do, is_enforced=True, in_doubt="reconcile", reconcile=looked)
 
 
-ENFORCED = (promising, reconciling, limited)
+ENFORCED = (promising, reconciling, limited, summarising)
 
 SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "linear": linear,
@@ -321,6 +358,7 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "granular": talking,
     "granular_enforced": promising,
     "granular_limit": limited,
+    "granular_summary": summarising,
     "granular_reconciled": reconciling,
 }
 

@@ -102,7 +102,7 @@ CASES: dict[str, str | bytes] = {
   - {kind: map, name: p, over: input.items, as: item_, steps: [{name: p1, call: a:b}], on_error: collect}
   - {kind: parallel, name: q, branches: {a: [{name: q1, call: a:b}]}, field_mapping: {a: [b]}}
   - {kind: router, name: r, router: chooser, branches: {a: []}}
-  - {kind: granular, name: g, agent: w, max_turns: 3, history: last}
+  - {kind: granular, name: g, agent: w, max_turns: 3, history: {max_tokens: 4000, keep: summary}}
   - {kind: cache, name: c, ttl_s: 1h, step: {name: c1, call: a:b}}
   - {kind: import, name: i, blueprint: ./answer.yaml, with: {text: "{{ input }}"}}
   - {kind: hitl, name: h, message: "Send this?"}

@@ -109,5 +109,6 @@ LOOK_ALIKES = {
     "FLJ293": "an-agent-asked-again-under-a-budget",
     "FLJ294": "tools-that-only-read",
     "FLJ295": "an-effect-recorded-late-that-may-be-repeated",
+    "FLJ431": "conversations-with-a-limit-of-their-history",
 }
 """Rule → the name of a case in one of the tables of this folder."""

@@ -67,6 +67,10 @@ GOOD = {
     "files-for-a-model": HEAD
     + "  - {name: b, agent: sorter, files: [scans/march.png, '{{ input.text }}'], fallback: {agent: sorter, files: []}}\n"
     "  - {name: c, agent: sorter, files: '{{ input.text }}', fallback: {call: 'skills.crm:plain'}}\n",
+    "conversations-with-a-limit-of-their-history": HEAD
+    + "  - {kind: granular, name: a1, agent: sorter, input: Sort it., history: {max_tokens: 3}}\n"
+    "  - {kind: granular, name: a2, agent: sorter, input: 'Sort {{ input.text }}', history: {max_tokens: 3, keep: summary}}\n"
+    "  - {kind: granular, name: a3, agent: sorter, history: full, on_limit: pause}\n",
     "hitl-with-a-deadline": HEAD
     + "  - {kind: hitl, name: ask, message: m, answer_schema: {type: boolean}, deadline_s: 72h, on_deadline: {answer: false}}\n"
     "  - {kind: hitl, name: other, message: '{{ previous }}', deadline_s: 90, on_deadline: fail}\n"

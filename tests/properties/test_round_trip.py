@@ -18,6 +18,7 @@ from flujo import (
     ConditionalStep,
     DynamicParallelRouterStep,
     GranularStep,
+    History,
     HumanInTheLoopStep,
     ImportStep,
     LoopStep,
@@ -74,6 +75,7 @@ values = st.recursive(
 conditions = st.sampled_from(["input.n > 1", 'string(input.n) == "# no: comment"', "true", *CALLABLES])
 seconds = st.floats(0.001, 1e6)
 callables = st.sampled_from(CALLABLES)
+histories = st.builds(History, max_tokens=st.integers(1000, 10**6), keep=st.sampled_from(["last", "summary"]))
 reconciled: st.SearchStrategy[dict[str, Any]] = st.just({}) | st.fixed_dictionaries(
     {
         "enforce_idempotency": st.just(True),
@@ -146,6 +148,7 @@ class Growing:
             max_turns=self.draw(st.integers(1, 9)),
             on_limit=self.draw(st.sampled_from(["fail", "finish", "pause"])),
             **self.draw(reconciled),
+            history=self.draw(st.none() | histories),
             max_tool_concurrency=self.draw(st.integers(1, 3)),
             validators=self.draw(st.lists(callables, max_size=1)),
             fallback=self._step(depth, fallback=False, **common | {"when": None})

@@ -58,6 +58,19 @@ class MessageWriter:
             "from what you know."
         )
 
+    def summarise(self) -> Message:
+        """Return the message that requests a summary of the conversation."""
+        return from_user(
+            "Your earlier messages are about to be removed. Summarise the conversation so far in text, "
+            "without calling a tool: what the task is, what was found, decided and done, and what is left to "
+            "do. Keep names, numbers and ids exact."
+        )
+
+    def recap(self, task: Message, summary: str) -> Message:
+        """Return the first message with a summary of the turns that are left out after it."""
+        (said,) = from_user(f"Summary of the conversation so far:\n{summary}")["parts"]
+        return {**task, "parts": [*task["parts"], said]}
+
 
 def from_user(text: str, files: Sequence[File] = ()) -> Message:
     """Return the message of a user; files are named by their digests."""

@@ -28,6 +28,7 @@ class ScriptedAgent:
         wants_context: whether the engine passes a separate context to each call; always when a tool takes it.
         tools: the callables that it may call.
         corrections: how often an agent with tools, or in a `granular` step, may correct an answer.
+        summary: the text, or a callable that gets the `Ask`, for each request for a summary of older turns.
 
     With tools, or in a `granular` step, an answer is a `ToolCall`, a list of them, or the final answer, and a
     callable gets the messages so far as the `data` of its `Ask`. In a `granular` step each turn takes the
@@ -44,12 +45,14 @@ class ScriptedAgent:
         wants_context: bool = False,
         tools: Sequence[Callable[..., Any]] = (),
         corrections: int = 1,
+        summary: Any = "a summary",
     ) -> None:
         self.answers = answers
         self.usage = usage
         self.worst = usage if worst is None else worst
         self.model = model
         self.corrections = corrections
+        self.summary = summary
         self.asked: list[Ask] = []
         self.tools: Mapping[str, FunctionTool] = tools_of("scripted", tools)
         """Its tools, by name."""
@@ -84,8 +87,8 @@ class ScriptedAgent:
             return await Conversation(session, ask, agent="scripted", corrections=self.corrections).reply()
         return await self.answer(ask, self.count)
 
-    async def answer(self, ask: Ask, number: int) -> Reply:
-        """Return the answer of a number, within the budget."""
+    async def answer(self, ask: Ask, number: int | None) -> Reply:
+        """Return the answer of a number, within the budget; for None, a summary."""
         if ask.meter is None or not self.worst:
             return await self._reply(ask, number)
         reserved = await ask.meter.reserve(self.worst)
@@ -97,9 +100,13 @@ class ScriptedAgent:
         reserved.settle(reply.usage)
         return reply
 
-    async def _reply(self, ask: Ask, number: int) -> Reply:
+    async def _reply(self, ask: Ask, number: int | None) -> Reply:
         self.asked.append(ask)
-        answer = self.answers(ask) if callable(self.answers) else self._of(self.answers, number)
+        script = self.summary if number is None else self.answers
+        if callable(script):
+            answer = script(ask)
+        else:
+            answer = script if number is None else self._of(script, number)
         if inspect.isawaitable(answer):
             answer = await answer
         if isinstance(answer, BaseException):
@@ -142,6 +149,11 @@ class ScriptedSession(written.MessageWriter):
         self._ask = ask
         self.files = ask.files
         self._messages = list(history)
+        self._turns = sum(message["kind"] == "response" for message in history)
+
+    def continue_from(self, history: Sequence[Message]) -> None:
+        """Continue after these messages."""
+        self._messages = list(history)
 
     async def request(
         self,
@@ -158,11 +170,13 @@ class ScriptedSession(written.MessageWriter):
             UsageLimitExceeded: the run's budget has no room for the request.
         """
         sent = [*self._messages, *messages]
-        number = sum(message["kind"] == "response" for message in sent)
         ask = replace(self._ask, data=sent, meter=meter, on_text=on_text)
-        reply = await self._agent.answer(ask, number if self._is_recorded else self._agent.count)
-        message = _response(reply, number)
+        is_summary = list(messages) == [self.summarise()]
+        number = self._turns if self._is_recorded else self._agent.count
+        reply = await self._agent.answer(ask, None if is_summary else number)
+        message = _response(reply, self._turns)
         self._messages = [*sent, message]
+        self._turns += 1
         return Response(message, usage=reply.usage, model=reply.model)
 
     def read(self, message: Message) -> ToolCalls | FinalAnswer:

@@ -84,6 +84,10 @@ class ChatSession(written.MessageWriter):
         self._contents = contents
         self._messages: list[ModelMessage] = _loaded(history)
 
+    def continue_from(self, history: Sequence[Message]) -> None:
+        """Continue after these messages."""
+        self._messages = _loaded(history)
+
     def read(self, message: Message) -> ToolCalls | FinalAnswer:
         """Return the tool calls of a response, or its answer.
 

@@ -28,7 +28,7 @@ COLLAPSE_BEYOND = 60
 
 _MARKS = {"done": "✓", "kept": "✓", "skipped": "-", "failed": "✗", "waiting": "⏸", "stopped": "■"}
 _STYLES = {"done": "green", "kept": "green dim", "skipped": "dim", "failed": "red", "waiting": "yellow"}
-_COUNTED = ("turn", "tool")
+_COUNTED = ("turn", "summary", "tool")
 """The kinds of what happens inside a conversation; its paths have numbers in place of names."""
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 

@@ -8,6 +8,7 @@ from flujo.cli import formatting
 from flujo.domain.files import File
 from flujo.domain.paths import shown
 from flujo.domain.usage import NOTHING
+from flujo.domain.wording import plural
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def _kind(node: TraceNode) -> str:
         facts = [node.detail.get("tool", node.detail.get("call", "")), node.detail.get("effect", "")]
         outcome = node.detail.get("outcome", "result")
         return "  ".join(filter(None, [*facts, "" if outcome == "result" else outcome]))
-    return "" if node.kind in ("step", "turn") or node.name[0] in ":[" else node.kind
+    return "" if node.kind in ("step", "turn", "summary") or node.name[0] in ":[" else node.kind
 
 
 def _room(terminal: Terminal, stem: str) -> int:
@@ -168,7 +169,7 @@ def _facts(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
     """Yield the lines below a step: input, decision, output, repairs, fallback and error."""
     if node.kind == "turn":
         yield from _said(node, limit=limit)
-    elif node.input is not None:
+    elif node.input is not None and node.kind != "summary":
         yield "input", _value(node.input, limit)
     for file in node.files:
         yield "file", str(file)
@@ -189,6 +190,8 @@ def _facts(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
 
 def _said(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
     """Yield the lines below a turn: why it was needed, and the text of the response."""
+    if left_out := node.detail.get("left_out"):
+        yield "history", f"without the oldest {plural(left_out, 'turn')}"
     if node.detail.get("again"):
         yield "reason", f"the answer before was rejected: {node.detail['again']}"
     for label, text in _lines_of(node.output or {"parts": []}):
@@ -207,10 +210,13 @@ def show_messages(terminal: Terminal, node: TraceNode) -> None:
         _show_attempts(terminal, node)
         return
     _show_agent(terminal, node.agent)
-    for turn in node.children:
-        _show_all(terminal, turn.input or ())
-        _show_attempts(terminal, turn)
-        _show_all(terminal, [turn.output] if turn.output else ())
+    for part in node.children:
+        if part.kind == "turn":
+            _show_all(terminal, part.input or ())
+            _show_attempts(terminal, part)
+            _show_all(terminal, [part.output] if part.output else ())
+        elif part.kind == "summary" and part.output is not None:
+            _write(terminal, "summary", part.output)
 
 
 def _show_attempts(terminal: Terminal, node: TraceNode) -> None:

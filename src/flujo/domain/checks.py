@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flujo.domain.agents import AgentSpec
-from flujo.domain.conversations import ConversingAgent
+from flujo.domain.conversations import ConversingAgent, text_tokens
 from flujo.domain.paths import ROOT, StepPath, child
 from flujo.domain.state_graph import Graph
 from flujo.domain.steps import (
@@ -24,6 +24,7 @@ from flujo.domain.steps import (
     StateMachineStep,
     Step,
     StepConfig,
+    Text,
 )
 from flujo.domain.wording import listed, suggest
 
@@ -282,8 +283,6 @@ _ATTEMPTS = ("timeout_s", "max_retries", "retry")
 def _available(site: _Site) -> Iterator[Finding]:
     """Check that the engine supports a step and its configuration."""
     step, where = site.step, f"step {site.path!r}"
-    if isinstance(step, GranularStep):
-        yield from _not_of_turns_yet(site, step)
     if step.config.execution_mode == "background":
         message = f"{where}: `execution_mode: background` is not available yet"
         yield Finding("FLJ213", site.place, message, "remove it", ("config", "execution_mode"), at_key=True)
@@ -295,12 +294,18 @@ def _available(site: _Site) -> Iterator[Finding]:
                 yield Finding("FLJ213", site.place, message, hint, ("config", key), at_key=True)
 
 
-def _not_of_turns_yet(site: _Site, step: GranularStep) -> Iterator[Finding]:
-    """Check that the engine supports the settings of a conversation."""
-    for key, later, hint in (("history", "last", "remove it: the model sees all turns"),):
-        if getattr(step, key) == later:
-            message = f"step {site.path!r}: `{key}: {later}` is not available yet for `kind: granular`"
-            yield Finding("FLJ213", site.place, message, hint, (key,))
+def _history(site: _Site) -> Iterator[Finding]:
+    """Check that a conversation whose task is written in its step has room for it."""
+    step = site.step
+    if not isinstance(step, GranularStep) or step.history is None or not isinstance(step.input, Text):
+        return
+    task, limit = step.input, step.history.max_tokens
+    size = text_tokens(task.source)
+    if size > limit and (task.literal or "{{" not in task.source):
+        has = f"its `input` has about {size:,} tokens"
+        message = f"step {site.path!r}: {has}, and `history.max_tokens` is {limit:,}"
+        hint = "raise `max_tokens`: the task is never left out"
+        yield Finding("FLJ431", site.place, message, hint, ("history", "max_tokens"))
 
 
 def _files(site: _Site) -> Iterator[Finding]:
@@ -531,5 +536,5 @@ def _reconciled(site: _Site, step: Step | GranularStep) -> Iterator[Finding]:
         yield Finding("FLJ266", site.place, message, "add `in_doubt: reconcile`", (key,), at_key=True)
 
 
-_CHECKS = (_empty, _available, _files, _states, _cacheable)
+_CHECKS = (_empty, _available, _files, _history, _states, _cacheable)
 """The checks of a single step, in the order in which they are reported."""

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from flujo.domain import canonical
 from flujo.domain.fast_dataclass import record
 from flujo.domain.ports import Agent, CheckedAgent
 from flujo.domain.usage import NOTHING, Usage
@@ -71,6 +72,37 @@ class FinalAnswer:
     value: Any
     repairs: tuple[str, ...] = ()
     """The repairs of structured output, in order, as text."""
+
+
+BYTES_PER_TOKEN = 3
+"""How many bytes of UTF-8 count as a token where no provider has counted; most texts have more."""
+
+
+def text_tokens(text: str) -> int:
+    """Return an estimate of the tokens of a text."""
+    return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN)
+
+
+def estimated_tokens(message: Message) -> int:
+    """Return an estimate of the tokens of a message: of its texts, tool names, arguments and results."""
+    parts = message["parts"]
+    said = [part[key] for part in parts for key in ("content", "tool_name", "args") if part.get(key)]
+    return text_tokens("".join(map(_text, said)))
+
+
+def _text(said: Any) -> str:
+    """Return the text of a part of a message; the files in a prompt have none."""
+    match said:
+        case str():
+            return said
+        case [str(text), *files] if all(map(_is_file, files)):
+            return text
+        case _:
+            return canonical.encode(said).decode()
+
+
+def _is_file(said: Any) -> bool:
+    return isinstance(said, dict) and said.get("kind") == "binary"
 
 
 class BackToModel(Exception):
@@ -149,6 +181,18 @@ class Session(Protocol):
 
     def last(self, turns: int) -> Message:
         """Return the message that requests the answer, because the limit of `turns` is reached."""
+        ...
+
+    def summarise(self) -> Message:
+        """Return the message that requests a summary of the conversation, instead of a further turn."""
+        ...
+
+    def recap(self, task: Message, summary: str) -> Message:
+        """Return the first message with a summary of the turns that are left out after it."""
+        ...
+
+    def continue_from(self, history: Sequence[Message]) -> None:
+        """Continue after these messages, a part of those that the session has kept."""
         ...
 
     async def request(

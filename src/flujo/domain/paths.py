@@ -9,8 +9,8 @@ ends the path of an entry that sums up the items `a` to `b` of a map; nothing li
 id of a question that is not the step's own. A name is an identifier, or any text in which the special
 characters of paths are percent-encoded. So each path has one meaning, and `parent` needs only its text.
 
-Reserved, because no step of a blueprint can have these paths: `turn[n]` and `tool[k]` below a granular step,
-and the branches `:failure` and `:finally`.
+Reserved, because no step of a blueprint can have these paths: `turn[n]`, `summary[n]` and `tool[k]` below a
+granular step, and the branches `:failure` and `:finally`.
 """
 
 from __future__ import annotations
@@ -70,6 +70,11 @@ def turn(path: StepPath, number: int) -> StepPath:
 def tool(path: StepPath, place: int) -> StepPath:
     """Return the path of a tool call by its place in the turn at `path`."""
     return indexed(child(path, "tool"), place)
+
+
+def summary(path: StepPath, number: int) -> StepPath:
+    """Return the path of summary number `number` of the older turns of the granular step at `path`."""
+    return indexed(child(path, "summary"), number)
 
 
 def doubt(path: StepPath, number: int) -> StepPath:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flujo.domain.agents import Ask, Reply
+from flujo.domain.usage import NOTHING, Usage
 
 if TYPE_CHECKING:
     from flujo.domain.conversations import Session
@@ -17,6 +18,8 @@ class Request:
 
     session: Session
     may_call: bool
+    used: Usage = NOTHING
+    """The usage of the response."""
     wants_context: bool = False
 
     async def ask(self, ask: Ask) -> Reply:
@@ -24,4 +27,5 @@ class Request:
         response = await self.session.request(
             ask.data, may_call=self.may_call, meter=ask.meter, on_text=ask.on_text
         )
+        self.used = response.usage
         return Reply(output=response.message, usage=response.usage, model=response.model)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from flujo.domain.paths import StepPath
     from flujo.domain.pipeline import InDoubt
     from flujo.domain.ports import Agent, Binding
-    from flujo.domain.steps.step import TurnStep
+    from flujo.domain.steps.step import SummaryStep, TurnStep
     from flujo.engine.attempt import Attempt
     from flujo.engine.frame import Frame
 
@@ -65,7 +65,7 @@ class Sole:
         return self._agent
 
 
-def leaf_of(step: TurnStep | ToolCallStep, agent: Agent) -> LeafCall:
+def leaf_of(step: TurnStep | SummaryStep | ToolCallStep, agent: Agent) -> LeafCall:
     """Return the call of an agent that is not in the tree."""
     return LeafCall(step, cast("Binding", Sole(agent)))
 

@@ -413,6 +413,19 @@ class RouterStep(BranchesAtOnce):
     input: Value = None
 
 
+class History(Strict):
+    """`history: {max_tokens: …}`."""
+
+    max_tokens: Positive
+    keep: Literal["last", "summary"] = "last"
+
+
+HistoryLimit = Annotated[
+    Annotated[Literal["full"], Tag(tag("text"))] | Annotated[History, Tag(tag("mapping"))],
+    Discriminator(_form),
+]
+
+
 class GranularStep(BaseStep):
     """An agent that works in turns, each of which is journaled."""
 
@@ -429,7 +442,7 @@ class GranularStep(BaseStep):
     output_schema: Maybe[JsonSchema] = None
     validators: list[CallableName] = []
     fallback: "Annotated[Maybe[Fallback], Role.STEPS]" = None
-    history: Literal["full", "last"] = "full"
+    history: HistoryLimit = "full"
 
     def bodies(self) -> Iterator[Inside]:
         """Yield the fallback as executed: it inherits this step's `input` unless it has its own."""

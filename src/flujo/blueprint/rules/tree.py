@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 from flujo.blueprint.diagnostics import RULES, Severity
 from flujo.blueprint.language.error_recovery import StandIn
 from flujo.blueprint.language.traversal import UNNAMED, placed
-from flujo.blueprint.rules import availability, caching, effects, files, names, state_machines  # noqa: F401
+from flujo.blueprint.rules import (  # noqa: F401
+    availability,
+    caching,
+    conversations,
+    effects,
+    files,
+    names,
+    state_machines,
+)
 from flujo.domain import checks
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from flujo.domain.pipeline import (
 )
 from flujo.domain.steps.cache import CacheStep, cached_step
 from flujo.domain.steps.conditional import ConditionalStep
-from flujo.domain.steps.granular import GranularStep
+from flujo.domain.steps.granular import GranularStep, History
 from flujo.domain.steps.hitl import HumanInTheLoopStep
 from flujo.domain.steps.import_ import ImportStep
 from flujo.domain.steps.loop import Carry, LoopStep
@@ -53,6 +53,7 @@ __all__ = [
     "ExecutionMode",
     "Expr",
     "GranularStep",
+    "History",
     "HumanInTheLoopStep",
     "ImportStep",
     "InDoubt",

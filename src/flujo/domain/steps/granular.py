@@ -9,12 +9,13 @@ from typing import Any, ClassVar, Literal
 
 from flujo.domain import values
 from flujo.domain.agents import AgentSpec
-from flujo.domain.arguments import Takes, node, takes
+from flujo.domain.arguments import Node, Takes, node, takes
 from flujo.domain.conversations import ConversingAgent
 from flujo.domain.pipeline import BaseStep, In, InDoubt, Out, Pipeline
 from flujo.domain.steps.arguments import Callables, fallback, fallback_body
 from flujo.domain.values import CallableRef, Value, Valued
 from flujo.domain.wording import plural
+from flujo.exceptions import PipelineError
 
 AtLimit = Literal["fail", "finish", "pause"]
 
@@ -26,6 +27,33 @@ def _conversing(given: Conversing, where: str) -> AgentSpec | CallableRef:
     if isinstance(given, CallableRef | ConversingAgent):
         return values.callable_ref(given, where, takes="an `AgentSpec`")
     return values.instance(AgentSpec)(given, where)
+
+
+@node
+class History(Node):
+    """The part of a conversation that its model gets: the task, and the newest turns within a limit."""
+
+    owner: ClassVar[str] = "`history`: "
+
+    max_tokens: int = takes(values.count)
+    """The maximum number of tokens of its messages, without the instructions and the tools."""
+    keep: Literal["last", "summary"] = takes(values.one_of("last", "summary"), default="last")
+    """Whether the older turns are left out, or replaced by a summary that the agent writes."""
+
+
+def _history(given: Any, where: str) -> History | None:
+    match given:
+        case "full":
+            return None
+        case History():
+            return given
+        case Mapping() if "max_tokens" in given:
+            return History(**given)
+        case _:
+            raise PipelineError(
+                f"{where} is {given!r}; expected a `History`, or 'full'",
+                hint="for instance `History(max_tokens=50_000, keep='summary')`",
+            )
 
 
 @node
@@ -64,8 +92,10 @@ class GranularStep(BaseStep[In, Out]):
     """Callables that check the answer; the reason of a rejection is the next message of the conversation."""
     fallback: BaseStep | None = takes(fallback, default=None)
     """The step that runs when this one has failed; its name is always `fallback`."""
-    history: Literal["full", "last"] = "full"
-    """The part of the previous turns that the model sees."""
+    history: Takes[History | Mapping[str, Any] | Literal["full"] | None, History | None] = takes(
+        _history, default=None
+    )
+    """The limit of the messages that the model gets; by default it gets all turns."""
 
     def summary(self) -> str:
         """Return the agent and its tools."""
@@ -80,6 +110,9 @@ class GranularStep(BaseStep[In, Out]):
         yield f"at most {plural(self.max_turns, 'turn')}, then {then[self.on_limit]}"
         if isinstance(self.agent, AgentSpec) and self.agent.tools:
             yield f"at most {plural(self.max_tool_concurrency, 'tool call')} at a time"
+        if self.history is not None:
+            older = {"last": "are left out", "summary": "are replaced by a summary"}[self.history.keep]
+            yield f"at most {plural(self.history.max_tokens, 'token')} of history, then older turns {older}"
 
     def bodies(self) -> Mapping[str, Pipeline]:
         """Return the fallback; without its own `input` and `arguments` it gets the input of this step."""

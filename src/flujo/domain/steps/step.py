@@ -160,6 +160,13 @@ class TurnStep(Step[In, Out]):
 
 
 @node
+class SummaryStep(Step[In, Out]):
+    """A summary of older turns of a `granular` step as a leaf of a run; no blueprint has one."""
+
+    kind: ClassVar[str] = "summary"
+
+
+@node
 class ToolCallStep(Step[In, Out]):
     """A tool of a `granular` step as a leaf of a run; no blueprint has one."""
 

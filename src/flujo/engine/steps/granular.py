@@ -4,6 +4,7 @@
     research/turn[0]          work: input = the new messages, output = the response
     research/turn[0]/tool[0]  work: input = the arguments, output = what the model gets
     research/turn[1]          …
+    research/summary[0]       work: a summary of older turns (`history: {keep: summary}`)
     research!limit[0]         answer: a human's, at the limit of turns (`on_limit: pause`)
     research                  done: the answer
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, Ask
@@ -33,7 +34,7 @@ from flujo.domain.journal import EntryKind
 from flujo.domain.outcomes import Failure, Paused, Success
 from flujo.domain.paths import StepPath, child, tool, turn
 from flujo.domain.pipeline import Pipeline
-from flujo.domain.steps.step import ToolCallStep, TurnStep
+from flujo.domain.steps.step import SummaryStep, ToolCallStep, TurnStep
 from flujo.domain.usage import NOTHING
 from flujo.domain.values import CallableRef
 from flujo.engine.agent_identity import require_same_agent
@@ -41,6 +42,7 @@ from flujo.engine.agent_request import Request
 from flujo.engine.attachments import attached
 from flujo.engine.attempts import perform
 from flujo.engine.composite_attempts import finish
+from flujo.engine.conversation_history import ConversationHistory, Turn
 from flujo.engine.fallback import or_its_fallback
 from flujo.engine.fanout import Branch, fan_out, stopped_by
 from flujo.engine.journal import STOPS_THE_WALK, error_info
@@ -99,15 +101,8 @@ class _Conversation:
             reconcile=step.reconcile,
             config=step.config,
         )
-        # `timeout_s` and retries are those of each request; the conversation has the instructions already.
-        who: Any = step.agent
-        who = replace(who, instructions=None) if isinstance(who, AgentSpec) else who
-        self._turn_step = TurnStep(
-            step.name,
-            call=who if isinstance(who, CallableRef) else None,
-            agent=who if isinstance(who, AgentSpec) else None,
-            config=step.config,
-        )
+        self._turn_step = _leaf(TurnStep, step)
+        self._history: ConversationHistory | None = None
         self._limit = TurnLimit(step.name, step.max_turns, step.on_limit, frame, path)
         self._turns = 0
         self._calls = 0
@@ -142,6 +137,9 @@ class _Conversation:
         turns = list(_recorded_turns(frame, path))
         history = [message for entry in turns for message in _messages(entry)]
         found = cls(step, frame, path, agent, agent.converse(ask, history))
+        if step.history is not None:
+            summary = _leaf(SummaryStep, step)
+            found._history = ConversationHistory(step.history, summary, agent, ask, frame, path, found._told)
         await found._continue_after(turns)
         await found._limit.load(found._turns)
         return found
@@ -186,12 +184,20 @@ class _Conversation:
         is_last = allowed == "last"
         path = turn(self._path, self._turns)
         sent = [news, self._session.last(self._turns)] if is_last else [news]
-        leaf = leaf_of(self._turn_step, Request(self._session, may_call=not is_last))
+        left_out = 0 if self._history is None else await self._history.shorten(self._session, sent)
+        if not isinstance(left_out, int):
+            return left_out
+        request = Request(self._session, may_call=not is_last)
+        leaf = leaf_of(self._turn_step, request)
         if reason is not None:
             leaf.describe({**leaf.detail, "again": reason})
+        if left_out:
+            leaf.describe({**leaf.detail, "left_out": left_out})
         outcome = await self._told(path, leaf.step.kind, perform(leaf, self._inside(path, sent), path))
         if isinstance(outcome, Success):
             self._turns += 1
+            if self._history is not None:
+                self._history.add(Turn(sent, outcome.output, request.used))
         return outcome
 
     def _progress(self) -> Progress:
@@ -301,12 +307,12 @@ class _Conversation:
         return self._frame.inside(path, previous=given)
 
     async def _told(self, path: StepPath, kind: str, work: Awaitable[StepOutcome]) -> StepOutcome:
-        """Return the outcome of a turn or a tool call, and tell the watchers."""
+        """Return the outcome of a turn, a summary or a tool call, and tell the watchers."""
         run = self._frame.run
         started, known = run.clock.monotonic(), run.journal.result(path, kind) is not None
         outcome = await work
         usage = run.journal.take_usage(path)
-        if kind == TurnStep.kind:
+        if kind != ToolCallStep.kind:
             self._usage += usage
         ended = StepEnded(
             path,
@@ -325,6 +331,12 @@ class _Conversation:
         for number in range(len(turns) + 1):
             for entry in self._frame.run.journal.attempts(turn(self._path, number), EntryKind.WORK):
                 self._usage += entry.usage
+        if self._history is not None:
+            for entry in turns:
+                *sent, response = _messages(entry)
+                self._history.add(Turn(sent, response, entry.usage))
+            await self._history.load()
+            self._usage += self._history.usage
         takes_context = any(each.wants_context for each in self._session.tools.values())
         for number, entry in enumerate(turns):
             response = canonical.decode(entry.output or b"null")
@@ -346,6 +358,24 @@ class _Conversation:
         await self._frame.run.journal.load_level(child(above, "tool"))
         for number in range(calls):
             self._frame.recorded(tool(above, number), ToolCallStep.kind)
+
+
+L = TypeVar("L", TurnStep, SummaryStep)
+
+
+def _leaf(kind: type[L], step: GranularStep) -> L:
+    """Return a leaf of a conversation that makes a request.
+
+    `timeout_s` and retries are those of each request; the conversation has the instructions already.
+    """
+    who: Any = step.agent
+    who = replace(who, instructions=None) if isinstance(who, AgentSpec) else who
+    return kind(
+        step.name,
+        call=who if isinstance(who, CallableRef) else None,
+        agent=who if isinstance(who, AgentSpec) else None,
+        config=step.config,
+    )
 
 
 def _instructions(step: GranularStep, frame: Frame) -> str | None:

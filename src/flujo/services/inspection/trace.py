@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _CONVERSATION = "granular"
 """The kind of a step whose decision is its agent."""
-_OF_TURNS = ("turn", "tool")
+_OF_TURNS = ("turn", "summary", "tool")
 """The kinds of the entries of a conversation, which are the names of the groups around them as well."""
 
 
@@ -66,7 +66,7 @@ class TraceNode:
 
     @property
     def name(self) -> str:
-        """The last part of the path; `turn 0` and `tool 0` in a conversation."""
+        """The last part of the path; `turn 0`, `summary 0` and `tool 0` in a conversation."""
         if self.kind in _OF_TURNS:
             return f"{self.kind} {paths.last_count(self.path)}"
         return paths.name(self.path)
@@ -109,9 +109,9 @@ class TraceNode:
         inside = [node for node in whole if paths.is_within(node.path, shown.path)]
         around = [node for node in whole if node.agent and paths.is_inside(shown.path, node.path)]
         if around:
-            turns = [turn for turn in around[-1].children if turn.kind == "turn"]
-            last = next(n for n, turn in enumerate(turns) if paths.is_within(shown.path, turn.path))
-            return replace(around[-1], children=turns[: last + 1])
+            parts = around[-1].children
+            last = next(n for n, part in enumerate(parts) if paths.is_within(shown.path, part.path))
+            return replace(around[-1], children=parts[: last + 1])
         if len(inside) == 1:
             return inside[0]
         names = ", ".join(paths.shown(node.path) for node in inside or whole)
