@@ -285,9 +285,11 @@ async def test_tools_run_in_a_thread_and_their_results_reach_the_model(
     assert threads[0] is not threading.main_thread()
 
 
+@pytest.mark.parametrize("way", ["body", "stream"])
 async def test_a_model_without_a_tool_protocol_calls_tools_within_one_attempt(
-    provider: Provider, build: Build
+    provider: Provider, build: Build, way: str
 ) -> None:
+    heard: list[str] = []
     called: list[str] = []
 
     def lookup(name: str) -> dict[str, bool]:
@@ -306,8 +308,11 @@ async def test_a_model_without_a_tool_protocol_calls_tools_within_one_attempt(
         tools=[lookup],
         settings=chat.settings,
     )
-    reply = await local.ask(Ask(data="Who is Ada?"))
+    on_text = listener(heard) if way == "stream" else None
+    reply = await local.ask(Ask(data="Who is Ada?", on_text=on_text))
     assert (reply.output, called, reply.usage.tool_calls) == ("Ada is a VIP.", ["Ada"], 1)
+    assert "".join(heard) == ("Ada is a VIP." if way == "stream" else "")
+    assert len(heard) != 1, "it comes in pieces"
     ways = provider.requests[0]["response_format"]["json_schema"]["schema"]["anyOf"]
     assert [way["properties"]["tool"]["const"] for way in ways] == ["lookup", "final_answer"]
     assert "tools" not in provider.requests[0]

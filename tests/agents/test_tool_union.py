@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -75,3 +76,39 @@ def test_a_response_of_the_union_is_a_call_or_an_answer(text: str, is_text: bool
         assert (part.tool_name, part.args, part.tool_call_id) == ("lookup", {"name": "Ada"}, "call_4")  # type: ignore[union-attr]
     else:
         assert part.content == expected  # type: ignore[union-attr]
+
+
+TEXTS = ["Ada is a VIP.", 'a "quote", a \\ and a\nline', "grüße 😀", "{not} [json]", ""]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+@pytest.mark.parametrize("ascii_only", [True, False])
+@pytest.mark.parametrize("text", TEXTS)
+def test_the_text_of_an_answer_is_known_piece_by_piece(text: str, size: int, ascii_only: bool) -> None:
+    written = json.dumps({"tool": "final_answer", "arguments": {"text": text}}, ensure_ascii=ascii_only)
+    answer = tool_union.AnswerStream(is_text=True)
+    pieces = [answer.more(written[at : at + size]) for at in range(0, len(written), size)]
+    assert "".join(pieces) == text
+    assert answer.more("\n}") == ""
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_the_json_of_an_answer_is_known_piece_by_piece(size: int) -> None:
+    value = {"label": "b}u\\g", "items": [1, {"a": "]"}], "note": 'a "quote"'}
+    written = json.dumps({"tool": "final_answer", "arguments": value}) + " "
+    answer = tool_union.AnswerStream(is_text=False)
+    pieces = [answer.more(written[at : at + size]) for at in range(0, len(written), size)]
+    assert json.loads("".join(pieces)) == value
+
+
+def test_half_a_surrogate_pair_is_replaced_when_nothing_completes_it() -> None:
+    answer = tool_union.AnswerStream(is_text=True)
+    assert answer.more('{"tool": "final_answer", "arguments": {"text": "a\\ud83d') == "a"
+    assert answer.more('b"') == "\ufffdb"
+
+
+@pytest.mark.parametrize("is_text", [True, False])
+def test_nothing_of_a_tool_call_is_an_answer(is_text: bool) -> None:
+    answer = tool_union.AnswerStream(is_text=is_text)
+    written = '{"tool": "lookup", "arguments": {"text": "final_answer"}}'
+    assert "".join(answer.more(each) for each in written) == ""

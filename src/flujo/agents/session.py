@@ -137,7 +137,7 @@ class ChatSession(written.MessageWriter):
             )
             try:
                 if is_union:
-                    response = await self._union(model, filled)
+                    response = await self._union(model, filled, on_text)
                 else:
                     response = await self._response(model, filled, may_call=may_call, on_text=on_text)
             except BaseException as error:
@@ -154,13 +154,34 @@ class ChatSession(written.MessageWriter):
         asked = None if self._reader.is_text else self._reader.asked_schema
         return tool_union.schema(self.tools if may_call else {}, asked) if is_union else asked
 
-    async def _union(self, model: MeteredModel, sent: list[ModelMessage]) -> ModelResponse:
-        """Return the response of a model whose text is a tool call or the answer; it is not streamed."""
+    async def _union(
+        self,
+        model: MeteredModel,
+        sent: list[ModelMessage],
+        on_text: Callable[[str], Awaitable[None]] | None,
+    ) -> ModelResponse:
+        """Return the response of a model whose text is a tool call or the answer; the answer is streamed."""
         said = (self._instructions or "", tool_union.explanation(self.tools))
         settings = dict(self._spec.model_settings)
         parameters = _parameters("\n\n".join(filter(None, said)), [])
-        response = await self._sent(model, tool_union.as_text(sent), settings, parameters, None)
+        response = await self._sent(
+            model, tool_union.as_text(sent), settings, parameters, self._answer_to(on_text)
+        )
         return tool_union.as_calls(response, len(sent), is_text=self._reader.is_text)
+
+    def _answer_to(
+        self, on_text: Callable[[str], Awaitable[None]] | None
+    ) -> Callable[[str], Awaitable[None]] | None:
+        """Return a listener to a whole response that forwards the answer in it."""
+        if on_text is None:
+            return None
+        answer = tool_union.AnswerStream(is_text=self._reader.is_text)
+
+        async def listen(piece: str) -> None:
+            if text := answer.more(piece):
+                await on_text(text)
+
+        return listen
 
     async def _response(
         self,

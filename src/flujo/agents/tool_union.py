@@ -7,6 +7,7 @@ schema is the union of the tools and the answer. In the journal such a call look
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 
+from flujo.agents.messages import clean
 from flujo.domain import canonical
 
 if TYPE_CHECKING:
@@ -30,6 +32,15 @@ if TYPE_CHECKING:
 _TEXT = {"type": "string", "minLength": 1}
 ANSWER = "final_answer"
 """What a model calls to give its answer."""
+_HEAD = re.compile(rf'\s*\{{\s*"tool"\s*:\s*"{ANSWER}"\s*,\s*"arguments"\s*:\s*')
+_HEAD_OF_TEXT = re.compile(rf'{_HEAD.pattern}\{{\s*"text"\s*:\s*"')
+_HALF = r"\\u[dD][89abAB][\da-fA-F]{2}"
+"""The first half of a surrogate pair, as an escape."""
+_CHARACTERS = re.compile(
+    r'(?:[^"\\]|\\["\\/bfnrt]'
+    rf"|(?!{_HALF})\\u[\da-fA-F]{{4}}|{_HALF}\\u[\da-fA-F]{{4}}|{_HALF}(?=[^\\]|\\[^u]))*"
+)
+"""Complete characters of a JSON string; a first half waits until it is known what follows."""
 
 
 def schema(tools: Mapping[str, FunctionTool], answer: Any) -> dict[str, Any]:
@@ -91,6 +102,57 @@ def as_calls(response: ModelResponse, number: int, *, is_text: bool) -> ModelRes
             return replace(response, parts=[ToolCallPart(name, arguments, tool_call_id=f"call_{number}")])
         case _:
             return response
+
+
+class AnswerStream:
+    """The answer in a response that is being written: its text, or its JSON; nothing of a tool call.
+
+    Args:
+        is_text: whether the answer is plain text.
+    """
+
+    def __init__(self, *, is_text: bool) -> None:
+        self._is_text = is_text
+        self._unread = ""
+        self._has_begun = False
+        self._depth = 0
+        """How many brackets of a JSON answer are open; negative after its end."""
+        self._in_string = self._is_escaped = False
+
+    def more(self, piece: str) -> str:
+        """Return the part of the answer that a further piece of the response completes."""
+        self._unread += piece
+        if self._depth < 0:
+            return ""
+        if not self._has_begun:
+            head = (_HEAD_OF_TEXT if self._is_text else _HEAD).match(self._unread)
+            if head is None:
+                return ""
+            self._has_begun, self._unread = True, self._unread[head.end() :]
+        return self._text() if self._is_text else self._json()
+
+    def _text(self) -> str:
+        whole = _CHARACTERS.match(self._unread)
+        written = "" if whole is None else whole.group()
+        self._unread = self._unread[len(written) :]
+        return str(clean(json.loads(f'"{written}"', strict=False)))
+
+    def _json(self) -> str:
+        unread, self._unread = self._unread, ""
+        for place, character in enumerate(unread):
+            if self._is_escaped:
+                self._is_escaped = False
+            elif character == '"':
+                self._in_string = not self._in_string
+            elif self._in_string:
+                self._is_escaped = character == "\\"
+            elif character in "{[":
+                self._depth += 1
+            elif character in "]}":
+                self._depth -= 1
+            if self._depth < 0:
+                return unread[:place]
+        return unread
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
