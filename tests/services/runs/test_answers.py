@@ -180,6 +180,17 @@ async def test_an_answer_and_the_rest_of_its_run_are_one_read_and_two_commits(st
     assert calls.names == ["find_with_progress", "claim", "write"]
 
 
+async def test_a_resume_without_an_answer_reads_the_progress_once(store: StateStore) -> None:
+    calls = Calls(store)
+    tree = pipeline(HumanInTheLoopStep(name="ok", message=Text("ok?")))
+    async with Flujo[Any, Any, Any](tree, store=calls, recovery=False) as runner:
+        await runner.run_result_async(None, run_id=RUN)
+        calls.names.clear()
+        assert (await runner.resume_async(RUN)).status is RunStatus.PAUSED
+    assert calls.names[:3] == ["find", "claim", "progress"]
+    assert calls.names.count("progress") == 1
+
+
 @pytest.mark.guarantee("G5")
 async def test_what_another_process_records_before_the_claim_is_read_again(store: StateStore) -> None:
     calls = Calls(store)

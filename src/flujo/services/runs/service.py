@@ -138,9 +138,12 @@ class RunService:
             self.runtime, sink, stop, retry_failed=retry_failed, accept_changes=accept_changes
         )
         with bind_blobs(self.providers, self.files):
-            record, progress = await store.find_with_progress(run)
+            progress = given = None
+            if answer is NO_ANSWER:
+                record = await store.find(run)
+            else:
+                record, progress = await store.find_with_progress(run)
             self.require_own(record)
-            given = None
             if answer is not NO_ANSWER:
                 pauses = await store.pauses(record.run_id) if progress is None else progress.pauses
                 given = checked(record, pauses, pause_id, answer, actor, kind=kind)
