@@ -272,6 +272,8 @@ class _Steps:
     def built(self, value: Any) -> Any:
         """Return the tree's value for a value of the document."""
         match value:
+            case None | str():
+                return value
             case doc.BaseStep():
                 return self.step(value)
             case doc.Strict():

@@ -83,8 +83,9 @@ class Node:
         layout = _layout(type(self))  # type: ignore[arg-type]  # classes are hashable
         arguments = layout.bound(self, given, named)
         self._adapt(arguments)
+        owner = self._owned_by(arguments)
         for each in layout.fields:
-            put(self, **{each.name: self._converted(each, arguments)})
+            object.__setattr__(self, each.name, self._converted(each, arguments, owner))
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Raise `FrozenInstanceError`."""
@@ -100,7 +101,7 @@ class Node:
     def _adapt(self, arguments: dict[str, Any]) -> None:
         """Change the arguments, defaults included, before they are converted."""
 
-    def _converted(self, each: Field[Any], arguments: Mapping[str, Any]) -> Any:
+    def _converted(self, each: Field[Any], arguments: Mapping[str, Any], owner: str) -> Any:
         given = arguments[each.name]
         if "convert" not in each.metadata:
             return given
@@ -110,7 +111,7 @@ class Node:
             given = self._one_of(arguments, each.name, alias, is_required=is_required)
         if given is None and each.default is None:
             return otherwise
-        return each.metadata["convert"](given, f"{self._owned_by(arguments)}`{each.name}`")
+        return each.metadata["convert"](given, f"{owner}`{each.name}`")
 
     def _one_of(self, arguments: Mapping[str, Any], *names: str, is_required: bool = True) -> Any:
         """Return the only one of several arguments that is given."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint.expressions.evaluators import check_expression, check_text
 from flujo.blueprint.language import models as doc
-from flujo.blueprint.language.roles import Role, Sees, Site, roles, sites
+from flujo.blueprint.language.roles import Role, Sees, Site, keys, roles, sites
 from flujo.blueprint.language.traversal import Path, texts
 from flujo.domain.values import looks_like_target
 
@@ -76,10 +76,11 @@ class _Places:
     def model(self, model: doc.Strict, path: Path, around: Site, body: str) -> Iterator[ExpressionSite]:
         """Yield the sites in a mapping; a field without its own site inherits the enclosing one."""
         kind = type(model)
-        marks, own = roles(kind), sites(kind)
+        names, marks, own = keys(kind), roles(kind), sites(kind)
         for name, value in model:
-            here = (*path, kind.model_fields[name].alias or name)
-            yield from self.value(value, here, marks.get(name), own.get(name, around), body)
+            role = marks.get(name)
+            if value is not None and (role is not None or not isinstance(value, str)):
+                yield from self.value(value, (*path, names[name]), role, own.get(name, around), body)
 
     def value(
         self, value: Any, path: Path, role: Role | None, site: Site, body: str

@@ -15,7 +15,7 @@ from flujo.blueprint.analysis.scope import Scope
 from flujo.blueprint.analysis.state_scopes import Shared
 from flujo.blueprint.expressions.evaluators import check_expression
 from flujo.blueprint.language import models as doc
-from flujo.blueprint.language.roles import Sees
+from flujo.blueprint.language.roles import Sees, keys
 from flujo.blueprint.language.traversal import UNNAMED, Path, placed
 from flujo.blueprint.language.values import MERGES
 from flujo.blueprint.schemas.algebra import (
@@ -201,7 +201,7 @@ class Walk:
         match step:
             case doc.ConditionalStep(if_=str(), else_=None):
                 return union((_filled(step.output, end), scope.previous))
-            case _ if "output" in type(step).model_fields:
+            case _ if "output" in keys(type(step)):
                 return _filled(getattr(step, "output", None), end)
             case doc.CacheStep():
                 return end.previous

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from flujo.blueprint.language.roles import Role, Sees, Site, roles
+from flujo.blueprint.language.roles import Role, Sees, Site, in_role, keys
 from flujo.blueprint.language.values import (
     AgentName,
     BlueprintName,
@@ -154,7 +154,7 @@ class BaseStep(Strict):
 
     def takes_previous(self) -> bool:
         """Return whether the step reads or passes on the output of the previous step."""
-        given = [getattr(self, name) for name in ("input", "with_") if name in type(self).model_fields]
+        given = [getattr(self, name) for name in ("input", "with_") if name in keys(type(self))]
         is_asked = bool(given) and all(one is None for one in given)
         return self.when is not None or is_asked or any(not steps for _, steps, _ in self.bodies())
 
@@ -163,10 +163,9 @@ class BaseStep(Strict):
 
         A tuple instead of a list means that the key holds a single step.
         """
-        for name, role in roles(type(self)).items():
-            if role is Role.STEPS:
-                key = type(self).model_fields[name].alias or name
-                yield from _inside(key, getattr(self, name), (key,))
+        for name in in_role(type(self), Role.STEPS):
+            key = keys(type(self))[name]
+            yield from _inside(key, getattr(self, name), (key,))
 
 
 Inside = tuple[str, Sequence[BaseStep], tuple[str, ...]]

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pydantic import BaseModel
 
@@ -46,6 +46,18 @@ def roles(model: type[BaseModel]) -> Mapping[str, Role]:
     """Return the fields of a model that have a role, with the role."""
     found = {name: _role((hint,)) for name, hint in get_type_hints(model, include_extras=True).items()}
     return {name: role for name, role in found.items() if role is not None and name in model.model_fields}
+
+
+@cache
+def in_role(model: type[BaseModel], role: Role) -> Sequence[str]:
+    """Return the fields of a model that have a role."""
+    return [name for name, one in roles(model).items() if one is role]
+
+
+@cache
+def keys(model: type[BaseModel]) -> Mapping[str, str]:
+    """Return the fields of a model with the key of each."""
+    return {name: field.alias or name for name, field in model.model_fields.items()}
 
 
 @cache

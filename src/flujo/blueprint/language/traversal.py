@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flujo.blueprint.language.roles import Role, roles
+from flujo.blueprint.language.roles import Role, in_role
 from flujo.domain.values import looks_like_target
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ def walk(steps: Sequence[doc.BaseStep], path: Path) -> Iterator[tuple[Path, doc.
 
 def asked(step: doc.BaseStep) -> Iterator[tuple[str, str]]:
     """Yield each key under which a step names an agent, with the agent's name."""
-    for key, role in roles(type(step)).items():
-        name = getattr(step, key) if role is Role.ANSWERER else None
+    for key in in_role(type(step), Role.ANSWERER):
+        name = getattr(step, key)
         if name is not None and not looks_like_target(name):
             yield key, name
 
