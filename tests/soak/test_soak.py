@@ -80,13 +80,19 @@ def test_a_whole_run_makes_every_mutation_and_a_scaled_one_a_few(tmp_path: Path)
 def test_a_part_that_fails_is_recorded_and_the_next_ones_run(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    shows = "import os; print(os.environ['FLUJO_KILLS'], os.environ['FLUJO_EVIDENCE'])"
-    commands: Mapping[str, list[str]] = {"one": ["-c", "raise SystemExit(3)"], "two": ["-c", shows]}
+    shows = "import os; print(os.environ.get('FLUJO_KILLS'), os.environ['FLUJO_EVIDENCE'])"
+    commands: Mapping[str, list[str]] = {
+        "faults": ["-c", f"{shows}; raise SystemExit(3)"],
+        "mutations": ["-c", shows],
+    }
     assert not run(record(FLUJO_KILLS="9"), commands, tmp_path)
-    assert ended(tmp_path) == {"one": "failed", "two": "passed"}
+    assert ended(tmp_path) == {"faults": "failed", "mutations": "passed"}
     out = capfd.readouterr().out
-    assert f"9 {tmp_path / 'evidence.jsonl'}" in out
-    assert out.index("part 1 of 2: one") < out.index("part 2 of 2: two")
+    assert f"9 {tmp_path / 'evidence.jsonl'}\n" in out
+    assert f"None {tmp_path / 'evidence.jsonl'}\n" in out, (
+        "mutations are detected with the counts of make test"
+    )
+    assert out.index("part 1 of 2: faults") < out.index("part 2 of 2: mutations")
     assert "failed" in out.splitlines()[-2]
 
 
