@@ -41,6 +41,8 @@ DATABASE_TESTS = (
 )
 WITH_COUNTS = ("faults", "others")
 """The parts whose tests take the counts; a test that must detect a mutation does so with those of `make test`."""
+SWITCHES = {"FLUJO_CRASH_TWICE": ("1", 1.0), "FLUJO_INTERLEAVE": ("all", 0.1)}
+"""Variables that take one value, and the least scale at which a run takes it."""
 SEED = 0
 """Chooses the mutations of a scaled run."""
 
@@ -65,11 +67,8 @@ def counts(scale: float) -> dict[str, str]:
     stride = round(1 / scale)
     found["FLUJO_CRASH_EVERY"] = str(min(stride, 11))
     found["FLUJO_CORPUS_STRIDE"] = str(min(stride, 5))
-    if scale >= 1:
-        found["FLUJO_CRASH_TWICE"] = "1"
-    if scale >= 0.1:
-        found["FLUJO_INTERLEAVE"] = "all"
-    return found | {name: os.environ[name] for name in found if name in os.environ}
+    found |= {name: value for name, (value, least) in SWITCHES.items() if scale >= least}
+    return found | {name: os.environ[name] for name in (*found, *SWITCHES) if name in os.environ}
 
 
 def parts(scale: float, folder: Path) -> dict[str, list[str]]:
@@ -122,6 +121,7 @@ class Record:
 def run(record: Record, commands: Mapping[str, Sequence[str]], folder: Path) -> bool:
     """Run each part, also after one that fails; return whether all of them passed."""
     record.parts = [Part(name) for name in commands]
+    record.write(folder)
     try:
         for number, part in enumerate(record.parts, 1):
             _say(f"part {number} of {len(record.parts)}: {part.name}")

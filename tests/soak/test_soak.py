@@ -48,7 +48,8 @@ def test_a_scaled_run_takes_a_proportion_and_not_less_than_make_test(monkeypatch
     assert small["FLUJO_RUNS"] == "400"
     assert "FLUJO_CRASH_TWICE" not in small
     monkeypatch.setenv("FLUJO_SIM_SEEDS", "7")
-    assert counts(1)["FLUJO_SIM_SEEDS"] == "7"
+    monkeypatch.setenv("FLUJO_CRASH_TWICE", "1")
+    assert (counts(1)["FLUJO_SIM_SEEDS"], counts(0.01)["FLUJO_CRASH_TWICE"]) == ("7", "1")
 
 
 @pytest.mark.parametrize(
