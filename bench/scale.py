@@ -3,7 +3,7 @@
     python bench/scale.py map 100000         execute a map over an iterator; memory every tenth of the items
     python bench/scale.py resume 1000000     resume a map whose items have ended, except the last thousand
     python bench/scale.py steps 100000       execute and resume a run of so many steps (a loop)
-    python bench/scale.py paused 100000      pause so many runs, then resume one
+    python bench/scale.py paused 100000      pause so many runs, list some, then resume one
 
 The database is a new SQLite file, or that of `--uri`. `resume` writes the journal that the engine would have
 written, because executing a million items takes longer than what it measures.
@@ -21,7 +21,7 @@ from flujo import Expr, Flujo, HumanInTheLoopStep, LoopStep, MapStep, Pipeline, 
 from flujo.domain import canonical
 from flujo.domain.journal import Entry, EntryKind, RunId
 from flujo.domain.paths import StepPath, indexed, ranged
-from flujo.domain.run import Move, NewRun, RunStatus, Write
+from flujo.domain.run import Move, NewRun, RunQuery, RunStatus, Write
 from flujo.domain.steps import CallableRef
 from flujo.services.runs.run_request import pinned_by_name
 from flujo.state.sql import migrations
@@ -151,7 +151,7 @@ async def run_steps(store: SqlStateStore, count: int) -> None:
 
 
 async def pause_runs(store: SqlStateStore, count: int) -> None:
-    """Pause `count` runs, a hundred at a time, and answer one."""
+    """Pause `count` runs, a hundred at a time, list the newest, and answer one."""
     clock = Clock()
     tree = Pipeline((HumanInTheLoopStep(name="ask", message="continue?"),), name="scale")
     async with Flujo(tree, store=store, recovery=False) as runner:
@@ -159,6 +159,9 @@ async def pause_runs(store: SqlStateStore, count: int) -> None:
             numbers = range(first, min(first + 100, count))
             await asyncio.gather(*(runner.run_result_async(0, run_id=f"p{number}") for number in numbers))
         print(f"{count:,} runs paused: {clock}", flush=True)
+        clock = Clock()
+        listed = await store.runs(RunQuery(statuses=(RunStatus.PAUSED,)))
+        print(f"{len(listed)} of them listed: {clock}", flush=True)
         clock = Clock()
         result = await runner.resume_async(f"p{count // 2}", "yes")
     print(f"{result.status}, resumed: {clock}")
