@@ -79,20 +79,54 @@ async def test_a_process_that_slept_past_its_lease_starts_no_step_in_a_lost_run(
 ) -> None:
     mine, world = SqlStateStore(store_uri, lease_s=LEASE_S, renew_s=LEASE_S / 4), World()
 
-    def second(data: int) -> int:
-        taking = threading.Thread(target=lambda: asyncio.run(_take_over(store_uri)))
-        taking.start()
-        taking.join()
-        return data
-
     async def asleep(data: int) -> int:
-        return second(data)  # blocks the event loop, so the lease is not renewed
+        _sleep_until_taken_over(store_uri)
+        return data
 
     with pytest.raises(Fenced):
         await start(three_steps(world, asleep), mine, 1)
     assert world.calls == ["first"]
     evidence.add(faults=1)
     await mine.aclose()
+
+
+class SleepyStore:
+    """A store whose process sleeps after the announcement of a call, until another one has taken over the run."""
+
+    def __init__(self, store: SqlStateStore, uri: str) -> None:
+        self._store = store
+        self._uri = uri
+
+    async def write(self, write: Write) -> bool:
+        """Forward a write, and sleep if it announces a call."""
+        written = await self._store.write(write)
+        if write.intents:
+            _sleep_until_taken_over(self._uri)
+        return written
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+@pytest.mark.guarantee("G16", "G3")
+async def test_a_process_that_slept_after_an_announcement_does_not_make_the_call_in_a_lost_run(
+    store_uri: str, evidence: Evidence
+) -> None:
+    mine, world = SqlStateStore(store_uri, lease_s=LEASE_S, renew_s=LEASE_S / 4), World()
+    tree = pipeline(call("pay", world.add("pay"), enforce_idempotency=True))
+    sleepy: Any = SleepyStore(mine, store_uri)
+    with pytest.raises(Fenced):
+        await start(tree, sleepy, 1)
+    assert world.calls == []
+    evidence.add(faults=1)
+    await mine.aclose()
+
+
+def _sleep_until_taken_over(uri: str) -> None:
+    """Block the event loop, so that the lease is not renewed."""
+    taking = threading.Thread(target=lambda: asyncio.run(_take_over(uri)))
+    taking.start()
+    taking.join()
 
 
 async def _take_over(uri: str) -> None:

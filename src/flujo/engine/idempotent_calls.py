@@ -69,6 +69,8 @@ async def announce(attempt: Attempt) -> None:
     is_unknown = is_new and await frame.run.journal.is_unknown_since_restore(path)
     frame.run.journal.record_intent(attempt.intent)
     await frame.run.journal.flush()
+    if not frame.run.journal.may_begin():  # another process may have settled the call as not made
+        await frame.run.journal.renew_lease()
     if is_unknown:
         if attempt.meter is not None:
             attempt.meter.close(attempt.usage)
