@@ -182,6 +182,7 @@ async def test_a_reference_is_sent_as_a_file(provider: Provider, store: StateSto
         (["missing.png"], "'missing.png' is not sent: the file does not exist"),
         (["{{ input.nothing }}"], "`files` has null, which is neither a path nor a reference"),
         ([7], "`files` has 7, which is neither a path nor a reference"),
+        ([{"provider_id": "docs", "key": "a", "more": 1}], "which is not a complete reference"),
         ([{"file": "scan.png"}], "which is neither a path nor a reference"),
         (["large.txt", "large.txt"], "the files of a step are larger than 20 MiB together"),
         (["empty.txt"], "'empty.txt' is empty"),

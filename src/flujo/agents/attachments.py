@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_ai.messages import BinaryContent, ModelRequest, UserPromptPart
 
 from flujo.domain.files import File
-from flujo.exceptions import FileNotTaken
+from flujo.exceptions import FileNotTaken, FileRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -52,10 +52,15 @@ async def with_contents(
     """Return the messages with the bytes of their files.
 
     A text of a type that the model does not know is sent as a plain text.
+
+    Raises:
+        FileRefused: the bytes cannot be read here.
     """
     files = list(files_in(messages))
-    if not files or contents is None:
+    if not files:
         return list(messages)
+    if contents is None:
+        raise FileRefused(f"file {files[0].identifier!r} is of a run, and its bytes cannot be read here")
     data = await contents({_digest(file) for file in files})
     known = model.profile.get("supported_document_media_types")
     return [_filled(message, data, known) for message in messages]

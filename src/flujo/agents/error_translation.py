@@ -100,7 +100,7 @@ def _of_api_error(error: theirs.ModelAPIError, key_name: str | None, address: st
             hint = "check the network, and the provider's base URL if you have set one"
         case theirs.ModelRequestRejectedError():
             what = f"rejected the request{status}{detail}"
-            hint = "check the agent's `model_settings`, `output_schema` and `tools`"
+            hint = "check the agent's `model_settings`, `output_schema` and `tools`, and the step's `files`"
         case _:
             detail = detail or ("" if status else f": {short(error.message, 300)}")
             what = f"failed{status}{detail}"

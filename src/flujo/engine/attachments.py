@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from flujo.domain import canonical
 from flujo.domain.context_references import BLOBS, ContextReference
 from flujo.domain.files import MOST_BYTES, File
@@ -100,9 +102,8 @@ def _items(given: Any, step: str) -> Iterator[Any]:
     for item in given if isinstance(given, list) else () if given is None else [given]:
         is_reference = isinstance(item, dict) and {"provider_id", "key"} <= item.keys()
         if not is_reference and (not isinstance(item, str) or not item.strip()):
-            shown = json_short(item)
             raise FileRefused(
-                f"step {step!r}: `files` has {shown}, which is neither a path nor a reference",
+                f"step {step!r}: `files` has {json_short(item)}, which is neither a path nor a reference",
                 hint="write a path in the project, or the value of a `ContextReference`",
             )
         yield item
@@ -111,7 +112,13 @@ def _items(given: Any, step: str) -> Iterator[Any]:
 async def _read(item: Any, step: str) -> tuple[str, bytes]:
     """Return the name and the bytes of a file."""
     if not isinstance(item, str):
-        reference: ContextReference[bytes] = ContextReference[bytes].model_validate(item)
+        try:
+            reference: ContextReference[bytes] = ContextReference[bytes].model_validate(item)
+        except ValidationError as error:
+            raise FileRefused(
+                f"step {step!r}: `files` has {json_short(item)}, which is not a complete reference",
+                hint="write the value of a `ContextReference`: `provider_id`, `key`, and `sha256` and `size`",
+            ) from error
         if (reference.size or 0) > MOST_BYTES:
             raise _too_large(reference.key)
         return reference.key, await reference.get()

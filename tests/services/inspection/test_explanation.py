@@ -9,6 +9,7 @@ import pytest
 from inline_snapshot import snapshot
 
 from flujo import CallableRef, Pipeline, Step
+from flujo.domain.agents import AgentSpec
 from flujo.services.checks.validation import compiled_or_refused
 from flujo.services.inspection.explanation import shape, story
 from flujo.services.project.project import find_project
@@ -76,6 +77,12 @@ def test_an_agent_is_explained_with_the_effects_of_its_tools_and_its_limits() ->
     assert "take_note, which researcher may call; effect: idempotent\n" in told
     assert "research: at most 3 turns, then a last request without tools\n" in told
     assert "research: at most 10 tool calls at a time\n" in told
+
+
+def test_a_step_is_explained_with_its_files() -> None:
+    see = Step("see", agent=AgentSpec("eye", "openai:gpt-5-mini"), input="What is it?", files=["{{ input }}"])
+    told = story(find_project(ROOT), "see.yaml", Pipeline((see,), name="see"))
+    assert 'see asks eye (openai:gpt-5-mini) with What is it?, and sends ["{{ input }}"].' in told
 
 
 def test_an_import_is_explained_with_its_steps() -> None:

@@ -79,8 +79,8 @@ _OUTSIDE = frozenset({"input", "previous", "steps", "item", "context", "loop"})
 
 
 def _reads_from_outside(unit: Unit, visit: Visit) -> bool:
-    if isinstance(visit.step, doc.Step) and visit.step.input is None:
-        return True  # its input is the previous step's output
+    if isinstance(visit.step, doc.Step) and (visit.step.input is None or visit.step.files):
+        return True  # its input is the previous step's output; a picture can contain instructions too
     return any(
         chain[0] in _OUTSIDE or chain[0] in visit.scope.names
         for place in unit.places[visit.path]

@@ -130,7 +130,7 @@ class _Conversation:
             instructions=_instructions(step, frame),
             output_schema=step.output_schema,
             files=sent.files,
-            contents=sent.contents,
+            contents=sent.contents or frame.run.journal.contents,
         )
         await require_same_agent(agent.traits(ask), step, frame, path)
         await frame.run.journal.load_level(child(path, "turn"))
