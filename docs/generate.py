@@ -155,7 +155,8 @@ def diagnostics() -> str:
     rules = [RULES[code] for code in sorted(RULES)]
     lines = [
         "# Diagnostics\n",
-        "The findings of `flujo validate`. `FLJ1xx` are about reading a file, `FLJ2xx` about the meaning of a blueprint. "
+        "The findings of `flujo validate`. `FLJ1xx` are about reading a file, `FLJ2xx` about the meaning of a blueprint, "
+        "`FLJ4xx` about its conversations. "
         "`flujo explain CODE` prints the same text.\n",
         "| code | rule | finds |",
         "|---|---|---|",

@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from flujo.blueprint.serializer import write_blueprint
-    from flujo.domain.agents import AgentSpec
+    from flujo.domain.agents import AgentSpec, OneOf
     from flujo.domain.context_references import StateProvider
     from flujo.domain.events import Chunk, StepEnded
     from flujo.domain.merge import MergeStrategy
@@ -75,6 +75,7 @@ _HOMES = {
     "MemoryProvider": "flujo.state.providers",
     "MergeStrategy": "flujo.domain.merge",
     "NotSent": "flujo.exceptions",
+    "OneOf": "flujo.domain.agents",
     "ParallelStep": "flujo.domain.steps",
     "Pipeline": "flujo.domain.pipeline",
     "PipelineContext": "flujo.domain.models",
@@ -127,6 +128,7 @@ __all__ = [
     "MemoryProvider",
     "MergeStrategy",
     "NotSent",
+    "OneOf",
     "ParallelStep",
     "Pipeline",
     "PipelineContext",

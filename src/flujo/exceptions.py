@@ -36,9 +36,11 @@ FlujoError
 │   ├── SyncInAsync                  `Flujo.run` called inside a running event loop
 │   ├── RunnerClosed                 a runner was used after `aclose`
 │   ├── MergeConflict                several branches wrote one field of the context
+│   │   └── ThreadConflict               several branches added to one thread
 │   ├── NoTransition                 no transition leads out of a state that is not final
 │   ├── TransitionLimitReached
 │   ├── UnknownBranch                a router chose a branch that does not exist
+│   ├── AgentNotListed               an expression chose an agent that the step does not list
 │   ├── DeadlinePassed               a question was not answered in time
 │   ├── CallInDoubt                  it is unknown whether a call took effect
 │   ├── NotSent                      a call has not reached the other side
@@ -413,6 +415,17 @@ class MergeConflict(EngineError):
     hint = "write it in one branch, append to it in all, or choose a value with `field_mapping` or `merge`"
 
 
+class ThreadConflict(MergeConflict):
+    """Several branches added to the same thread at once, and two conversations cannot become one."""
+
+    code = "FLJ426"
+    thread: str = ""
+    hint = (
+        "give each branch a thread of its own, or keep the messages of one branch, or of none: "
+        "`merge: keep_first`, `merge: no_merge`"
+    )
+
+
 class NoTransition(EngineError):
     """A state machine is in a state that is not final, and no transition applies."""
 
@@ -435,6 +448,15 @@ class UnknownBranch(EngineError):
     code = "FLJ414"
     answer: Any = None
     hint = "a router answers with one branch name, or with a list of branch names"
+
+
+class AgentNotListed(EngineError):
+    """The expression `by` of a step's agents has a value that is not the name of one of them."""
+
+    code = "FLJ427"
+    answer: Any = None
+    listed: tuple[str, ...] = ()
+    """The agents that the step may ask."""
 
 
 class DeadlinePassed(EngineError):

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from flujo.agents import messages
+from flujo.agents.messages import of_thread
 from flujo.domain import canonical
 from flujo.domain.conversations import ToolCall, ToolResult
+from flujo.domain.threads import Exchange
 
 
 def test_a_stored_response_has_no_usage_and_nothing_that_the_journal_refuses() -> None:
@@ -49,4 +51,29 @@ def test_results_go_back_in_the_order_of_the_calls() -> None:
     assert [(part["tool_name"], part["content"], part["outcome"]) for part in sent["parts"]] == [
         ("a", 1, "success"),
         ("b", "no", "failed"),
+    ]
+
+
+def test_a_thread_has_names_for_the_exchanges_of_others_and_roles_for_its_own() -> None:
+    history = [
+        Exchange("writer", "Draft.", "A draft."),
+        Exchange("critic", "Judge.", "Too long."),
+        Exchange("me", "Edit.", "Edited.", is_own=True),
+        Exchange("me", "Say nothing.", "", is_own=True),
+        Exchange("writer", "More.", "More text."),
+    ]
+    seen = [(each["kind"], [part["content"] for part in each["parts"]]) for each in of_thread(history)]
+    assert seen == [
+        (
+            "request",
+            [
+                "[user to writer]\nDraft.",
+                "[writer]\nA draft.",
+                "[user to critic]\nJudge.",
+                "[critic]\nToo long.",
+                "Edit.",
+            ],
+        ),
+        ("response", ["Edited."]),
+        ("request", ["Say nothing.", "[user to writer]\nMore.", "[writer]\nMore text."]),
     ]

@@ -16,6 +16,7 @@ from flujo.agents.settings import AgentSettings
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, Ask
 from flujo.domain.conversations import FinalAnswer, ToolCall, ToolCalls, ToolResult
+from flujo.domain.threads import Exchange
 from flujo.exceptions import ModelUnavailable, OutputRejected, OutputTruncated
 from support import listener
 
@@ -77,6 +78,38 @@ async def test_a_conversation_continues_from_its_recorded_messages(
         assert expected in sent
     choice = provider.requests[1].get("tool_choice") or provider.requests[1]["toolConfig"]
     assert "none" in json.dumps(choice).lower()
+
+
+THREAD = (
+    Exchange("writer", "Draft.", "A draft."),
+    Exchange("helper", "Judge.", "Too long.", is_own=True),
+    Exchange("writer", "Again.", "Short."),
+)
+
+
+@pytest.mark.parametrize("api", MODELS)
+async def test_a_model_sees_the_thread_before_the_conversation(
+    provider: Provider, tmp_path: Path, api: str
+) -> None:
+    provider.will_answer("Good.", "Good.")
+    agent = agent_of(provider, tmp_path, api)
+    session = agent.converse(Ask(history=THREAD), [])
+    response = await session.request([session.prompt("And?")], may_call=True, meter=None, on_text=None)
+    assert session.read(response.message) == FinalAnswer("Good.")
+    assert (await agent.ask(Ask(data="And?", history=THREAD))).output == "Good."
+    texts = ["Draft.", "A draft.", "Judge.", "Too long.", "Again.", "Short.", "And?"]
+    for sent in map(json.dumps, provider.requests):
+        places = [sent.index(text) for text in texts]
+        assert places == sorted(places)
+        assert [sent.count(text) for text in ("[user to writer]", "[writer]", "helper]")] == [2, 2, 0]
+
+
+async def test_a_rejected_answer_on_a_thread_keeps_the_thread(provider: Provider, tmp_path: Path) -> None:
+    provider.will_answer('{"label": "praise"}', '{"label": "bug"}')
+    agent = agent_of(provider, tmp_path, output_schema=LABEL)
+    assert (await agent.ask(Ask(data="x", history=THREAD[:2]))).output == {"label": "bug"}
+    roles = [each["role"] for each in provider.requests[1]["messages"]]
+    assert roles == ["user", "user", "user", "assistant", "user", "assistant", "user"]
 
 
 async def test_a_failed_request_leaves_the_conversation_as_it_was(provider: Provider, tmp_path: Path) -> None:

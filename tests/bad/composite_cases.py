@@ -223,6 +223,38 @@ MAPS = [
     Case("map-over-callable-not-admitted", each("", over="'os:listdir'"), "FLJ250", "may not call", "'os:listdir'", line=12),
 ]  # fmt: skip
 
+
+CHOICE = """\
+version: "1"
+name: case
+input_schema: {type: object, required: [text], properties: {text: {type: string}}}
+agents:
+  writer: {model: a:b}
+  critic: {model: a:b}
+  planner: {model: a:b, output_schema: {enum: [writer, critc]}}
+steps:
+  - {name: plan, agent: planner, input: "{{ input.text }}"}
+  - {name: ask, agent: {one_of: [writer, critic], by: "'writer'"}, input: "{{ steps.plan.output }}"}
+"""
+
+
+def choice(name: str, agents: str, by: str, code: str, words: str, under: str) -> Case:
+    """Return a case whose last step, on line 11, has a choice of agents."""
+    last = f"  - {{name: say, agent: {{one_of: {agents}{by}}}}}\n"
+    return Case(name, "", code, words, under, line=11, entry=CHOICE + last)
+
+
+CHOICES = [
+    choice("choice-of-an-unknown-agent", "[critic, writr]", ", by: input.text", "FLJ201", "did you mean `writer`", "writr"),
+    choice("choice-of-one", "[critic]", ", by: input.text", "FLJ125", "a choice needs 2", "one_of"),
+    choice("choice-of-none", "[]", ", by: input.text", "FLJ125", "has 0 agents", "one_of"),
+    choice("choice-of-one-twice", "[critic, critic]", ", by: input.text", "FLJ125", "twice", "one_of"),
+    choice("choice-by-no-text", "[critic, writer]", ", by: size(input.text)", "FLJ206", "text", "size(input.text)"),
+    choice("choice-by-a-literal", "[critic, writer]", ", by: true", "FLJ206", "text", "true"),
+    choice("choice-by-an-unknown-name", "[critic, writer]", ", by: input.txt", "FLJ204", "did you mean", "txt"),
+    choice("choice-of-an-unlisted-agent", "[critic, writer]", ", by: steps.plan.output", "FLJ443", "did you mean `critic`", "steps.plan.output"),
+    choice("choice-without-by", "[critic, writer]", "", "FLJ121", "`by`", "{one_of: [critic, writer]}"),
+]  # fmt: skip
 BRANCHES = [
     Case("parallel-conflict", both(LABEL, LABEL), "FLJ235", "'one' and 'two'", "label", line=13),
     Case("parallel-append-and-set", both(NOTE, ", save: {notes: '[output.label]'}"), "FLJ235", "context.notes", "notes", line=13),
@@ -233,6 +265,16 @@ BRANCHES = [
          "FLJ235", "context.label", "label", line=13),
     Case("router-conflict", both(LABEL, LABEL, "    router: skills.crm:plain\n", "router"), "FLJ235",
          "when both are chosen", "label", line=13, severity="warning"),
+    Case("thread-of-two-branches", both(", thread: talk", ", thread: talk"), "FLJ428", "`merge: keep_first`", "talk", line=13),
+    Case("thread-of-two-branches-in-a-fallback", both(", thread: talk", ", thread: other, fallback: {agent: sorter, thread: talk}"),
+         "FLJ428", "'one' and 'two'", "talk", line=13),
+    Case("thread-of-two-branches-merged-by-a-callable", both(", thread: talk", ", thread: talk", "    merge: skills.crm:fold\n"),
+         "FLJ428", "both add", "talk", line=13, files={"skills/crm.py": SKILLS + "def fold(fork, branches): ...\n"}),
+    Case("router-thread", both(", thread: talk", ", thread: talk", "    router: skills.crm:plain\n", "router"), "FLJ428",
+         "when both are chosen", "talk", line=13, severity="warning"),
+    Case("map-thread-of-every-item", each("    merge: context_update\n", step="agent: sorter, thread: talk"),
+         "FLJ428", "every item of map 'each'", "talk", line=11),
+    Case("thread-of-a-callable", "  - {name: a, call: skills.crm:plain, thread: talk}\n", "FLJ429", "asks no agent", "thread", line=9),
     Case("mapping-unknown-branch", both("", "", "    field_mapping: {oen: [label]}\n"), "FLJ237", "`one` and `two`", "oen", line=14),
     Case("mapping-unknown-field", both("", "", "    field_mapping: {one: [lable]}\n"), "FLJ237", "did you mean `label`", "lable", line=14),
     Case("parallel-branch-outside", both("", "") + "  - {name: more, agent: sorter, input: '{{ steps.a.output }}'}\n",
@@ -260,4 +302,14 @@ BRANCHES = [
     chooser("router-answers-something-else", "{enum: [one, tow]}", "branches: `one` and `two`"),
 ]  # fmt: skip
 
-COMPOSITE_CASES = [*CACHES, *SEARCHES, *CONVERSATIONS, *SKIPPED, *ATTEMPTS, *STATES, *MAPS, *BRANCHES]
+COMPOSITE_CASES = [
+    *CACHES,
+    *SEARCHES,
+    *CONVERSATIONS,
+    *SKIPPED,
+    *ATTEMPTS,
+    *STATES,
+    *MAPS,
+    *BRANCHES,
+    *CHOICES,
+]

@@ -139,6 +139,8 @@ SAFETY = [
     agent("rule-of-two-handed-on", tools("find", "pay", asking="  - {name: help, agent: helper}\n"), "FLJ291", "`skills.tools:pay`", "helper"),
     agent("rule-of-two-by-a-file", tools("find", "pay", asking="  - {name: help, agent: helper, input: hello, files: [scan.png]}\n"),
           "FLJ291", "reads untrusted text", "helper"),
+    agent("rule-of-two-on-a-thread", tools("find", "pay", asking="  - {name: help, agent: helper, thread: talk, input: Help.}\n"),
+          "FLJ291", "may have side effects", "helper"),
     agent("rule-of-two-and-a-human-afterwards", tools("find", "pay", asking=HELP + "  - {kind: hitl, name: ok, message: 'ok? {{ previous }}'}\n"),
           "FLJ291", "may have side effects", "helper"),
     agent("tool-that-asks-a-human", tools("confirm"), "FLJ294", "kind: hitl", "'skills.tools:confirm'", line=5),

@@ -182,7 +182,7 @@ def test_a_text_without_template_is_literal() -> None:
     assert isinstance(fork, ConditionalStep)
     one = fork.branches["then"].steps[0]
     assert isinstance(one, Step)
-    assert one.agent is not None
+    assert isinstance(one.agent, AgentSpec)
     assert one.agent.instructions == Text("Write {{ this }}.", literal=True)
     assert one.agent.output_type == CallableRef("skills.crm:plain")
 
@@ -224,7 +224,7 @@ def test_without_with_the_callable_gets_previous() -> None:
 def models(found: Compiled) -> dict[str, str]:
     assert found.pipeline is not None
     asked = (step.agent for _, step in found.pipeline.walk() if isinstance(step, Step))
-    return {agent.name: agent.model for agent in asked if agent is not None}
+    return {agent.name: agent.model for agent in asked if isinstance(agent, AgentSpec)}
 
 
 def test_a_model_can_be_overridden_for_one_agent_and_for_all() -> None:

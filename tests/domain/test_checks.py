@@ -233,6 +233,58 @@ CASES = {
         "step 'c/g' is a conversation, inside step 'c', whose answers are cached",
         top="agents: {writer: {model: 'test:model'}}\n",
     ),
+    "a thread without a name": Case(
+        "FLJ124",
+        "[{name: a, agent: writer, thread: ''}]",
+        Pipeline(Step("a", agent=AGENT, thread="")),
+        "'' is not a valid name",
+        "step 'a': ",
+        top="agents: {writer: {model: 'test:model'}}\n",
+    ),
+    "a thread of a callable": Case(
+        "FLJ429",
+        "[{name: a, call: 's:f', thread: talk}]",
+        Pipeline(called("a", thread="talk")),
+        "step 'a' is on the thread 'talk', and asks no agent",
+    ),
+    "a thread of two branches": Case(
+        "FLJ428",
+        "[{kind: parallel, name: p, branches: {one: [{name: a, agent: writer, thread: talk}], "
+        "two: [{kind: granular, name: b, agent: writer, thread: talk}]}}]",
+        Pipeline(
+            ParallelStep(
+                "p",
+                {
+                    "one": Step("a", agent=AGENT, thread="talk"),
+                    "two": GranularStep("b", AGENT, thread="talk"),
+                },
+            )
+        ),
+        "branches 'one' and 'two' both add to the thread 'talk'",
+        top="agents: {writer: {model: 'test:model'}}\n",
+    ),
+    "a thread of all items": Case(
+        "FLJ428",
+        "[{kind: map, name: m, over: input, merge: context_update, "
+        "steps: [{name: a, agent: writer, thread: talk}]}]",
+        Pipeline(MapStep("m", Step("a", agent=AGENT, thread="talk"), over="input", merge="context_update")),
+        "every item of map 'm' adds to the thread 'talk'",
+        top="agents: {writer: {model: 'test:model'}}\n",
+    ),
+    "a cached step on a thread": Case(
+        "FLJ261",
+        "[{name: a, agent: writer, thread: talk, cache: {ttl_s: 9}}]",
+        Pipeline(Step("a", agent=AGENT, thread="talk", cache=CachePolicy(ttl_s=9))),
+        "step 'a' is on a thread, and a cached answer would not be in the thread",
+        top="agents: {writer: {model: 'test:model'}}\n",
+    ),
+    "a thread in a cache": Case(
+        "FLJ261",
+        "[{kind: cache, name: c, step: {name: a, agent: writer, thread: talk}}]",
+        Pipeline(CacheStep("c", Step("a", agent=AGENT, thread="talk"))),
+        "step 'c/a' is on a thread, inside step 'c', whose answers are cached",
+        top="agents: {writer: {model: 'test:model'}}\n",
+    ),
     "in the background": Case(
         "FLJ213",
         "[{name: a, call: 's:f', config: {execution_mode: background}}]",

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import flujo
 from durability.world import World, verdict
 from flujo.domain import canonical
+from flujo.domain.agents import OneOf
 from flujo.domain.conversations import ToolCall
 from flujo.domain.events import StepEnded
 from flujo.domain.journal import RunId
@@ -110,12 +111,12 @@ class Effects:
     def agent(self, name: str, script: list[Any], tools: list[Any]) -> ScriptedAgent:
         """Return an agent whose requests are effects, and whose words differ with each request."""
 
-        def answer(_: Any) -> Any:
+        def answer(ask: Any) -> Any:
             turn = agent.turn
             self.cause(f"{name}/turn[{turn}]")
             said, why = script[turn], f"{os.getpid():9} {time.monotonic_ns():18}"  # of one length
             if not isinstance(said, list):
-                return said
+                return said(ask) if callable(said) else said
             places = [f"{name}/turn[{turn}]/tool[{number}]" for number in range(len(said))]
             return [
                 ToolCall(tool, {"place": place, "why": why}) for tool, place in zip(said, places, strict=True)
@@ -130,6 +131,17 @@ class Effects:
         agent = _Counting(answer, tools=tools, usage=one, summary=summary)
         return agent
 
+    def speaker(self, name: str) -> ScriptedAgent:
+        """Return an agent that causes `name=answer`; its answer is a digest of the thread that it saw."""
+
+        def answer(ask: Any) -> str:
+            reach("before call")
+            self._world.effect(f"{self._run}:{name}={seen_by(ask)}")
+            reach("after call")
+            return seen_by(ask)
+
+        return ScriptedAgent(answer, usage=Usage(requests=1, input_tokens=5))
+
     async def acknowledge(self, event: Any) -> None:
         """Log that a step was acknowledged: from now on it must never run again."""
         if (
@@ -141,6 +153,12 @@ class Effects:
         if isinstance(event, StepEnded) and event.kind == "step" and isinstance(event.outcome, Success):
             name = event.path.rpartition("/")[2]
             self._world.effect(f"{self._run}:ack {name}={event.outcome.output}")
+
+
+def seen_by(ask: Any) -> str:
+    """Return a digest of the thread that an agent saw."""
+    seen = [[each.author, each.prompt, each.answer, each.is_own] for each in ask.history]
+    return f"{len(seen)}:{canonical.digest(canonical.encode(seen))[:8]}"
 
 
 def _pipeline(*steps: BaseStep, **more: Any) -> Pipeline:
@@ -345,6 +363,52 @@ def reconciling(do: Effects) -> Pipeline:
 
 ENFORCED = (promising, reconciling, limited, summarising)
 
+
+def sharing(do: Effects) -> Pipeline:
+    """A thread of plain steps, turns, branches, retries, a fallback and chosen agents; each answers with what it saw."""
+
+    def work(place: str, why: str) -> str:
+        do.cause(place, why)
+        return "done"
+
+    def down(_: Any) -> Any:
+        return ModelUnavailable("down", retryable=True)
+
+    def says(name: str, **more: Any) -> Step:
+        return Step(name, agent=do.speaker(name), **{"thread": "panel", "input": name, **more})
+
+    def talks(path: str, thread: str = "panel") -> GranularStep:
+        agent = do.agent(path, [["work", "work"], seen_by], [work])
+        return GranularStep(path.rpartition("/")[2], agent, thread=thread, input=path)
+
+    either = OneOf(
+        {"say": do.speaker("say"), "other": do.speaker("never")}, by="size(previous) > 0 ? 'say' : 'other'"
+    )
+    rounds = _body(says("ask", input="{{ loop.index }}"), says("add"))
+    return _pipeline(
+        says("a"),
+        talks("reply"),
+        LoopStep(name="rounds", body=rounds, until=Expr("loop.index == 1")),
+        ParallelStep(
+            name="both",
+            branches={
+                "one": _body(says("b"), talks("both:one/deep")),
+                "two": _body(says("c", thread="other")),
+            },
+        ),
+        Step(
+            "broken",
+            agent=ScriptedAgent(down),
+            thread="panel",
+            fallback=Step("fallback", agent=do.speaker("fallback"), input="f"),
+            config=StepConfig(max_retries=1, retry=RetryPolicy(backoff="none")),
+        ),
+        Step("say", agent=either, thread="panel", input="s", save=LOGGED),
+        talks("late", "other"),
+        says("z"),
+    )
+
+
 SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "linear": linear,
     "conditional": conditional,
@@ -360,6 +424,7 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "granular_limit": limited,
     "granular_summary": summarising,
     "granular_reconciled": reconciling,
+    "threads": sharing,
 }
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical
 from flujo.domain.conversations import ToolCall
 from flujo.domain.journal import Entry, EntryKind, RunId
-from flujo.domain.steps import GranularStep
+from flujo.domain.steps import GranularStep, Step
+from flujo.domain.threads import Exchange
 from flujo.domain.usage import NOTHING, Usage
 from flujo.testing import ScriptedAgent
 from support import COUNTER_SCHEMA, pipeline
@@ -15,6 +16,7 @@ from support import COUNTER_SCHEMA, pipeline
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from flujo.domain.agents import Ask
     from flujo.domain.models import PipelineResult
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import StateStore
@@ -53,3 +55,41 @@ def value(entry: Entry) -> Any:
 
 def detail(entry: Entry) -> Any:
     return canonical.decode(entry.detail or b"{}")
+
+
+# Threads -------------------------------------------------------------------------------------------------
+
+
+def said(ask: Ask) -> str:
+    """Return the prompt of a step of either kind."""
+    match ask.data:
+        case str(prompt) | [{"kind": "request", "parts": [{"content": str(prompt)}]}, *_]:
+            return prompt
+        case data:
+            return canonical.encode(data).decode()
+
+
+class Panel:
+    """Steps whose agents answer `NAME(PROMPT)`, and what each of them heard of its thread."""
+
+    def __init__(self) -> None:
+        self.heard: dict[str, list[tuple[Exchange, ...]]] = {}
+
+    def step(self, name: str, thread: str | None = "panel", **keys: Any) -> Step:
+        return Step(name, agent=self.agent(name), thread=thread, **keys)
+
+    def granular(self, name: str, thread: str | None = "panel", **keys: Any) -> GranularStep:
+        return GranularStep(name, self.agent(name, tools=True), thread=thread, **keys)
+
+    def agent(self, name: str, *, tools: bool = False) -> ScriptedAgent:
+        def answer(ask: Ask) -> Any:
+            if tools and len(ask.data) == 1:
+                return calls(("add", {"a": 1, "b": 2}))
+            self.heard.setdefault(name, []).append(tuple(ask.history))
+            return f"{name}({said(ask)})"
+
+        return ScriptedAgent(answer, tools=(add,) if tools else ())
+
+
+def exchange(name: str, prompt: str, *, own: bool = False) -> Exchange:
+    return Exchange(name, prompt, f"{name}({prompt})", own)

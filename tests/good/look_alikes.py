@@ -108,6 +108,9 @@ LOOK_ALIKES = {
     "FLJ292": "a-cache-beside-an-effect",
     "FLJ293": "an-agent-asked-again-under-a-budget",
     "FLJ294": "tools-that-only-read",
+    "FLJ428": "branches-on-threads-of-their-own",
+    "FLJ429": "items-with-a-thread-each",
+    "FLJ443": "choice-of-listed-agents",
     "FLJ295": "an-effect-recorded-late-that-may-be-repeated",
     "FLJ431": "conversations-with-a-limit-of-their-history",
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bad.composite_cases import LABEL, NOTE, ONWARDS, both, each, known, machine, search
+from bad.composite_cases import CHOICE, LABEL, NOTE, ONWARDS, both, each, known, machine, search
 from bad.meaning_cases import HEAD, loop
 
 TOP = 'version: "1"\nname: good\nagents: {a: {model: b:c}}\nsteps:\n'
@@ -137,6 +137,13 @@ GOOD = {
     "map-collected-with-errors": HEAD
     + each("    on_error: collect\n    output: '{{ previous.filter(r, !r.ok).map(r, r.index) }}'\n"),
     "branches-that-append": HEAD + both(NOTE, NOTE),
+    "choice-of-listed-agents": CHOICE.replace("critc", "critic")
+    + "  - {name: say, agent: {one_of: [writer, critic], by: steps.plan.output}, thread: talk}\n"
+    + "  - {kind: granular, name: more, agent: {one_of: [writer, critic], by: skills.crm:plain}, thread: talk}\n",
+    "branches-on-threads-of-their-own": HEAD + both(", thread: one", ", thread: two"),
+    "items-with-a-thread-each": HEAD + each("", step="agent: sorter, thread: talk"),
+    "branches-of-which-one-thread-stays": HEAD
+    + both(", thread: talk", ", thread: talk", "    merge: keep_first\n"),
     "branches-that-are-mapped": HEAD + both(LABEL, LABEL, "    field_mapping: {two: [notes]}\n"),
     "branches-of-which-one-wins": HEAD + both(LABEL, LABEL, "    merge: keep_first\n"),
     "branches-merged-by-a-callable": HEAD + both(LABEL, LABEL, "    merge: skills.crm:fold\n"),

@@ -24,6 +24,7 @@ from flujo import (
     LoopStep,
     MapStep,
     MergeStrategy,
+    OneOf,
     ParallelStep,
     Pipeline,
     Processors,
@@ -63,6 +64,14 @@ AGENTS = [
     AgentSpec("reader", "e:f", instructions_file="prompts/read.md", instructions="Read # this: {{ run.id }}"),
     AgentSpec("teller", "e:f", output_type="skills.x:Told", tools=["skills.x:f"], tool_timeout=1.5),
 ]
+
+asked = st.sampled_from(
+    [
+        *AGENTS,
+        OneOf(AGENTS[:2], by="input.n > 1 ? 'writer' : 'judge'"),
+        OneOf(AGENTS[1:], by="skills.x:f"),
+    ]
+)
 
 texts = st.text(
     st.characters(codec="utf-8", exclude_categories=("C", "Zl", "Zp"), exclude_characters="{}%#"), max_size=12
@@ -143,7 +152,8 @@ class Growing:
 
     def _granular(self, depth: int, **common: Any) -> BaseStep:
         return GranularStep(
-            agent=self.draw(st.sampled_from(AGENTS)),
+            agent=self.draw(asked),
+            thread=self._thread(),
             input=self.draw(values),
             max_turns=self.draw(st.integers(1, 9)),
             on_limit=self.draw(st.sampled_from(["fail", "finish", "pause"])),
@@ -158,24 +168,30 @@ class Growing:
         )
 
     def _step(self, depth: int, *, fallback: bool = True, **common: Any) -> BaseStep:
-        who = self.draw(callables | st.sampled_from(AGENTS))
+        who = self.draw(callables | asked)
         by_name = isinstance(who, str) and self.draw(st.booleans())
         arguments = (
             self.draw(st.dictionaries(st.sampled_from("abc"), values, max_size=2)) if by_name else None
         )
         spare = fallback and self.draw(st.booleans())
+        cache = self.draw(caches) if fallback else None
         return Step(
             agent=who,
+            thread=None if isinstance(who, str) or cache is not None else self._thread(),
             arguments=arguments,
             input=None if by_name else self.draw(values),
             output_schema=self.draw(st.sampled_from([None, {"type": "string", "title": "# a: b"}])),
             processors=self.draw(st.builds(Processors, input=st.lists(callables, max_size=2))),
             validators=self.draw(st.lists(callables, max_size=2)),
             config=self.draw(configs),
-            cache=self.draw(caches) if fallback else None,
+            cache=cache,
             fallback=self._spare() if spare else None,
             **common,
         )
+
+    def _thread(self) -> str | None:
+        """Return a thread that no other branch uses."""
+        return self.name() if self.draw(st.booleans()) else None
 
     def _spare(self) -> Step[Any, Any]:
         return Step(self.name(), self.draw(callables))

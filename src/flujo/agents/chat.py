@@ -109,6 +109,7 @@ class ChatAgent:
             read=lambda text: self._read(reader, text, ask),
             instructions=ask.instructions,
             json_mode=self.settings.structured_output == "openai_json",
+            thread=ask.history,
             files=ask.files,
             contents=ask.contents,
         )

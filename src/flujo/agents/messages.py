@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from flujo.domain.files import File
+    from flujo.domain.threads import Exchange
 
 _OUTCOMES = {"result": "success", "retry": "retried", "error": "failed", "refused": "failed"}
 _CHANGED = {"changed": True}
@@ -86,6 +87,25 @@ def from_model(text: str = "", calls: Sequence[ToolCall] = (), *, model: str | N
         part = {"tool_name": call.name, "args": call.arguments, "tool_call_id": call.call_id}
         parts.append({"part_kind": "tool-call", **part})
     return {"kind": "response", "parts": parts, "model_name": model}
+
+
+def of_thread(history: Sequence[Exchange]) -> list[Message]:
+    """Return the messages of a thread as one of its agents sees them.
+
+    Its own exchanges are those of a conversation. The others are messages of a user, under the author's name;
+    so no agent takes another's answer, or its tool calls, for its own.
+    """
+    seen: list[Message] = []
+    for each in history:
+        if each.is_own:
+            given, answer = [each.prompt], [from_model(each.answer)] if each.answer else []
+        else:
+            given, answer = [f"[user to {each.author}]\n{each.prompt}", f"[{each.author}]\n{each.answer}"], []
+        if not seen or seen[-1]["kind"] == "response":
+            seen.append({"kind": "request", "parts": []})
+        seen[-1]["parts"] += [part for text in given for part in from_user(text)["parts"]]
+        seen += answer
+    return seen
 
 
 def calls_in(message: Message) -> tuple[ToolCall, ...]:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from flujo.domain.agents import AgentSpec, Meter
     from flujo.domain.conversations import Message
     from flujo.domain.files import Contents, File
+    from flujo.domain.threads import Exchange
 
 
 class ChatSession(written.MessageWriter):
@@ -55,6 +56,7 @@ class ChatSession(written.MessageWriter):
         read: returns the value of an answer and its repairs, or raises `OutputRejected`.
         instructions: the finished text.
         json_mode: whether to use the provider's JSON mode where there is one.
+        thread: the exchanges of the step's thread, which stand before the conversation.
         files: the files that are sent with the prompt.
         contents: returns the bytes of the files in messages.
     """
@@ -70,6 +72,7 @@ class ChatSession(written.MessageWriter):
         read: Callable[[str], tuple[Any, tuple[str, ...]]],
         instructions: str | None,
         json_mode: bool,
+        thread: Sequence[Exchange] = (),
         files: Sequence[File] = (),
         contents: Contents | None = None,
     ) -> None:
@@ -82,6 +85,7 @@ class ChatSession(written.MessageWriter):
         self._json_mode = json_mode
         self.files = files
         self._contents = contents
+        self._thread = _loaded(written.of_thread(thread))
         self._messages: list[ModelMessage] = _loaded(history)
 
     def continue_from(self, history: Sequence[Message]) -> None:
@@ -127,7 +131,7 @@ class ChatSession(written.MessageWriter):
         async with source.open() as opened:
             GATE.know(source.secrets, of=source.key_name or f"the key of {self._spec.model}")
             attachments.require_taken(sent, opened, agent=self._spec.name, asked=self._spec.model)
-            filled = await attachments.with_contents(sent, self._contents, opened)
+            filled = await attachments.with_contents([*self._thread, *sent], self._contents, opened)
             model = MeteredModel(
                 opened,
                 schema=self._schema(may_call=may_call, is_union=is_union),

@@ -16,7 +16,7 @@ from flujo.blueprint.rules.agents import agents_that_matter
 from flujo.blueprint.rules.registry import check
 from flujo.blueprint.rules.suppressions import apply_suppressions
 from flujo.blueprint.sources.signatures import class_without
-from flujo.domain.agents import AgentSpec
+from flujo.domain.agents import AgentSpec, OneOf
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.steps import (
@@ -301,6 +301,8 @@ class _Steps:
             arguments["pipeline"] = Pipeline() if child is None else self.tree.pipeline(child)
         return KINDS[getattr(step, "kind", "")](**arguments)
 
-    def who(self, name: str) -> AgentSpec | CallableRef:
-        """Return a callable or an agent of this file by its name."""
+    def who(self, name: str | doc.AgentChoice) -> AgentSpec | OneOf | CallableRef:
+        """Return a callable or an agent of this file by its name, or several agents to choose from."""
+        if isinstance(name, doc.AgentChoice):
+            return OneOf({each: self.agent(each) for each in name.one_of}, by=name.by)
         return CallableRef(name) if looks_like_target(name) else self.agent(name)

@@ -124,7 +124,7 @@ def rule(code: str, slug: str, title: str, *, finds: str, why: str, example: str
     """Register a rule and return it.
 
     Args:
-        code: `FLJ1xx` for reading, `FLJ2xx` for what a blueprint means. Unique.
+        code: `FLJ1xx` for reading, `FLJ2xx` for the meaning of a blueprint, `FLJ4xx` for its agents. Unique.
         slug: the rule's name in words, `duplicate-key`.
         title: the problem in one line.
         finds: what it finds, as a sentence.

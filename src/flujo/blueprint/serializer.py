@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from flujo.blueprint.language import models as doc
 from flujo.blueprint.yaml_writer import to_yaml
-from flujo.domain.agents import AgentSpec
+from flujo.domain.agents import AgentSpec, OneOf
 from flujo.domain.pipeline import BaseStep, Imported, Pipeline, Save
 from flujo.domain.steps import State
 from flujo.domain.values import CallableRef, Expr, Text
@@ -63,6 +63,11 @@ class _File:
                 return _target(value)
             case AgentSpec():
                 return self.named(value)
+            case OneOf():
+                return {
+                    "one_of": [self.plain(each) for each in value.one_of.values()],
+                    "by": self.plain(value.by),
+                }
             case BaseStep():
                 return self.step(value)
             case Pipeline():

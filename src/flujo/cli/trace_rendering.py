@@ -87,6 +87,7 @@ def node_data(node: TraceNode) -> dict[str, Any]:
         "not_cached": node.not_cached,
         "fell_back": node.fell_back.to_json() if node.fell_back else None,
         "agent": node.agent,
+        "chosen": node.chosen,
         "usage": formatting.usage_data(node.usage),
         "unconfirmed": formatting.usage_data(node.unconfirmed),
         "seconds": round(node.seconds, 3),
@@ -155,7 +156,11 @@ def _room(terminal: Terminal, stem: str) -> int:
 
 
 def _way(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
-    """Yield the decision of a composite: a branch, the next state, the number of items."""
+    """Yield the decisions of a step: a branch, the next state, the number of items, its agent and thread."""
+    if node.chosen is not None:
+        yield "agent", node.chosen
+    if node.thread is not None:
+        yield "thread", node.thread["name"]
     if node.state is not None:
         yield "state", node.state
     if node.kind == "state_machine":
@@ -206,10 +211,14 @@ _OF_PARTS = {"user-prompt": "user", "system-prompt": "system", "text": "model", 
 
 def show_messages(terminal: Terminal, node: TraceNode) -> None:
     """Write the messages to and from the model of a conversation."""
+    _show_agent(terminal, node.agent or {})
+    _show_all(terminal, node.heard)
     if node.agent is None:
         _show_attempts(terminal, node)
+        if not node.transcripts:  # of a script, or not kept
+            for label, value in (("user", node.input), ("model", node.output)):
+                _write(terminal, label, _value(value, None))
         return
-    _show_agent(terminal, node.agent)
     for part in node.children:
         if part.kind == "turn":
             _show_all(terminal, part.input or ())

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from flujo.domain import values
 from flujo.domain.arguments import Node, Takes, node, takes
 from flujo.domain.fast_dataclass import constructor, record
+from flujo.domain.threads import Exchange
 from flujo.domain.usage import NOTHING, Usage
-from flujo.domain.values import CallableRef, Text
+from flujo.domain.values import CallableRef, Logic, Logical, Text
+from flujo.domain.wording import listed
+from flujo.exceptions import PipelineError
 
 if TYPE_CHECKING:
     from flujo.domain.files import Contents, File
@@ -66,6 +69,40 @@ class AgentSpec(Node):
     def __str__(self) -> str:
         """Return the agent's name and its model, for display."""
         return f"{self.name} ({self.model})"
+
+
+def _listed(given: Sequence[AgentSpec] | Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    named = given.items() if isinstance(given, Mapping) else [(each.name, each) for each in given]
+    agents: dict[str, Any] = {}
+    for name, each in named:
+        if name in agents:
+            raise PipelineError(f"{where} has two agents named {name!r}", hint="rename one of them")
+        is_spec = isinstance(each, AgentSpec)
+        agents[name] = each if is_spec else values.callable_ref(each, where, takes="agents")
+    if len(agents) < 2:
+        raise PipelineError(
+            f"{where} has {len(agents)} agents; a choice needs 2", hint="without a choice, name the agent"
+        )
+    return agents
+
+
+@node
+class OneOf(Node):
+    """Agents of which an expression chooses one for each execution of a step; the choice is recorded."""
+
+    owner: ClassVar[str] = "`agent`: "
+
+    one_of: Takes[Sequence[AgentSpec] | Mapping[str, Any], Mapping[str, AgentSpec | CallableRef]] = takes(
+        _listed
+    )
+    """The agents: a list of `AgentSpec`, or agents by name."""
+    _: KW_ONLY
+    by: Takes[Logical, Logic] = takes(values.logic)
+    """The expression; its value is the name of the agent."""
+
+    def __str__(self) -> str:
+        """Return the names and the expression, for display."""
+        return f"{listed(self.one_of, 'or')}, by {self.by}"
 
 
 def answered_by(who: AgentSpec | CallableRef, model: str | None) -> dict[str, str]:
@@ -172,6 +209,8 @@ class Ask:
     """Awaited with each piece of text of the model: a slow listener slows the model."""
     meter: Meter | None = None
     """Reserves budget for each request to a model; None when the run has no limits."""
+    history: Sequence[Exchange] = ()
+    """The exchanges of the step's thread before this request."""
 
 
 new_ask = constructor(Ask)

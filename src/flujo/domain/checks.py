@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections import ChainMap
-from collections.abc import Callable, Collection, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flujo.domain.agents import AgentSpec
 from flujo.domain.conversations import ConversingAgent, text_tokens
+from flujo.domain.merge import CHOOSING, MergeStrategy
 from flujo.domain.paths import ROOT, StepPath, child
 from flujo.domain.state_graph import Graph
 from flujo.domain.steps import (
@@ -226,6 +227,7 @@ def _names(site: _Site, items: frozenset[str], reserved: frozenset[str]) -> Iter
     fields: list[tuple[Field, str, bool]] = [(("name",), step.name, False)]
     fields += [(("save", name), name, True) for name in step.save]
     fields += [((name,), name, True) for name in step.bodies()]
+    fields += [(("thread",), step.joins, False)] if step.joins is not None else []
     for key, names in step.local_names().items():
         fields += [((key,) if key == "as" else (key, name), name, key != "as") for name in names]
     for keys, name, at_key in fields:
@@ -426,6 +428,9 @@ def _cacheable(site: _Site) -> Iterator[Finding]:
     elif isinstance(step, GranularStep):
         message = f"step {site.path!r} is a conversation, and a cached answer would leave out its tool calls"
         yield Finding("FLJ261", site.place, message, "remove `cache`", ("cache",), at_key=True)
+    elif step.joins is not None:
+        message = f"step {site.path!r} is on a thread, and a cached answer would not be in the thread"
+        yield Finding("FLJ261", site.place, message, "remove `cache`", ("cache",), at_key=True)
     for inner, writes_here in _all_inside(site):
         yield from _answers_only(site, inner, writes_here=writes_here)
 
@@ -453,6 +458,10 @@ def _answers_only(site: _Site, inner: _Site, *, writes_here: bool) -> Iterator[F
         )
         hint = "move it out of the cache: a cached answer would leave out its tool calls"
         yield Finding("FLJ261", inner.place, message, hint, ("kind",), other=cached)
+    elif inner.step.joins is not None:
+        message = f"step {inner.path!r} is on a thread, inside step {site.path!r}, whose answers are cached"
+        hint = "move it out of the cache: a cached answer would not be in the thread"
+        yield Finding("FLJ261", inner.place, message, hint, ("thread",), at_key=True, other=cached)
     for name in inner.step.save if writes_here else ():
         message = f"step {inner.path!r} saves {name!r}, inside step {site.path!r}, whose answers are cached"
         hint = f"write `save` on {site.path!r}: it is executed for cached answers too"
@@ -466,6 +475,58 @@ def _all_inside(site: _Site, *, writes_here: bool = True) -> Iterator[tuple[_Sit
         for inner in site.below(name, pipeline):
             yield inner, own
             yield from _all_inside(inner, writes_here=own)
+
+
+# Threads -------------------------------------------------------------------------------------------------
+
+
+def _thread(site: _Site) -> Iterator[Finding]:
+    """Check that a step on a thread asks an agent, and that no two branches write one thread at once."""
+    step = site.step
+    if isinstance(step, Step) and step.thread is not None and not step.asks_agent:
+        message = f"step {site.path!r} is on the thread {step.thread!r}, and asks no agent"
+        hint = "remove `thread`, or ask an agent: a callable has no messages"
+        yield Finding("FLJ429", site.place, message, hint, ("thread",), at_key=True)
+    if getattr(step, "merge", None) not in (None, *CHOOSING):
+        yield from _written_at_once(site)
+
+
+def _written_at_once(site: _Site) -> Iterator[Finding]:
+    first: dict[str, tuple[str, _Site]] = {}
+    for name, pipeline in site.inside():
+        for thread, each in _threads_of(site.below(name, pipeline)).items():
+            if site.step.kind == "map":
+                who, other = f"every item of map {site.path!r} adds", None
+            elif thread not in first:
+                first[thread] = name, each
+                continue
+            else:
+                earlier, there = first[thread]
+                who, other = f"branches {earlier!r} and {name!r} both add", (there.place, "the other one")
+            is_router = site.step.kind == "router"
+            yield Finding(
+                "FLJ428",
+                each.place,
+                f"{who} to the thread {thread!r}" + (" when both are chosen" if is_router else ""),
+                "use a thread in one branch only, or choose: `merge: keep_first` keeps the messages of one "
+                "branch, `merge: no_merge` none",
+                ("thread",),
+                is_warning=is_router,
+                other=other,
+            )
+
+
+def _threads_of(sites: Iterable[_Site]) -> dict[str, _Site]:
+    """Return the threads to which steps add in the context around them, each with the first such step."""
+    found: dict[str, _Site] = {}
+    for site in sites:
+        if site.step.joins is not None:
+            found.setdefault(site.step.joins, site)
+        is_apart = site.step.imported is not None and not site.step.imported.inherits
+        if not is_apart and getattr(site.step, "merge", "") != MergeStrategy.NO_MERGE:
+            for name, pipeline in site.inside():
+                found = _threads_of(site.below(name, pipeline)) | found
+    return found
 
 
 # Effects -------------------------------------------------------------------------------------------------
@@ -536,5 +597,5 @@ def _reconciled(site: _Site, step: Step | GranularStep) -> Iterator[Finding]:
         yield Finding("FLJ266", site.place, message, "add `in_doubt: reconcile`", (key,), at_key=True)
 
 
-_CHECKS = (_empty, _available, _files, _history, _states, _cacheable)
+_CHECKS = (_empty, _available, _files, _history, _states, _cacheable, _thread)
 """The checks of a single step, in the order in which they are reported."""

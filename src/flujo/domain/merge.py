@@ -123,6 +123,10 @@ class MergeStrategy(StrEnum):
     """A field that two branches wrote is a conflict, even when both only appended."""
 
 
+CHOOSING = (MergeStrategy.NO_MERGE, MergeStrategy.KEEP_FIRST, MergeStrategy.OVERWRITE)
+"""The strategies that always decide between two branches."""
+
+
 @dataclass(frozen=True, slots=True)
 class Conflict:
     """Several branches wrote one field, and the strategy does not decide between them."""

@@ -206,6 +206,11 @@ class BaseStep(Node, Generic[In, Out]):
         return None
 
     @property
+    def joins(self) -> str | None:
+        """The thread that the step's own exchange with its agent is added to."""
+        return None
+
+    @property
     def policy(self) -> CachePolicy | None:
         """The cache policy of its answers."""
         return self.cache

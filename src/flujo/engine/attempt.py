@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flujo.domain.paths import StepPath
     from flujo.domain.run import Intent
     from flujo.domain.steps import BaseStep
+    from flujo.domain.threads import Exchange
     from flujo.engine.attachments import Attachments
     from flujo.engine.frame import Frame
     from flujo.engine.step_meter import StepMeter
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
 class Leaf:
     """The facts about a leaf step that its entries need, found out once: attributes of steps are slow."""
 
-    __slots__ = ("kind", "output_name", "saves", "step", "waits")
+    __slots__ = ("kind", "output_name", "saves", "step", "thread", "waits")
 
     def __init__(self, step: BaseStep) -> None:
         self.step = step
         self.kind = step.kind
         self.saves = bool(step.save)
+        self.thread = step.joins
         self.waits = step.config.durability != "exit"
         """Whether each entry is committed before the next step."""
         self.output_name = f"output of step {step.name!r}"
@@ -61,6 +63,8 @@ class Attempt:
     """The files for the model; None when the step sends none."""
     check: Callable[[Any], Awaitable[Any]] | None = None
     """Processes and checks every answer; None when the step needs neither."""
+    history: tuple[Exchange, ...] = ()
+    """The exchanges of the step's thread before this one."""
     intent: Intent | None = None
     """The intent of the call, when `enforce_idempotency` is set."""
     repeats_doubt: bool = False

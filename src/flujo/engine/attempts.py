@@ -13,8 +13,9 @@ from flujo.domain.journal import TRANSCRIPT, Entry, EntryKind, EntryStatus, Erro
 from flujo.domain.outcomes import Aborted, Failure, Paused, StepOutcome, Success, new_success
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import IntentState, Pause
+from flujo.domain.threads import added
 from flujo.domain.usage import NOTHING, Usage
-from flujo.engine import idempotent_calls
+from flujo.engine import idempotent_calls, threads
 from flujo.engine.attempt import Attempt, Leaf, new_attempt
 from flujo.engine.call_layers import answer
 from flujo.engine.foreign_code import abandoned
@@ -129,6 +130,9 @@ async def settle(attempt: Attempt, leaf: Leaf | None = None) -> Success:
     patch, after = attempt.patch, frame.scope.tree
     if leaf.saves:
         patch = [*(patch or ()), *await frame.saved(step, value)]
+    if leaf.thread is not None:
+        patch = [*(patch or ()), added(leaf.thread, attempt.path)]
+        attempt.note(threads.seen(step, frame))
     if patch:
         patch, after = frame.scope.accepted(patch, what=f"step {step.name!r}")
     written = encoded(patch, f"what step {step.name!r} saved") if patch else None

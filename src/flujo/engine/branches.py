@@ -10,9 +10,10 @@ from flujo.domain.journal import EntryKind
 from flujo.domain.outcomes import StepOutcome, Success
 from flujo.domain.paths import branch
 from flujo.domain.steps import CallableRef
+from flujo.domain.threads import THREADS, apart
 from flujo.engine.decisions import decision, foreign
 from flujo.engine.fanout import Branch, doubt_among, fan_out, stopped_by
-from flujo.exceptions import MergeConflict
+from flujo.exceptions import MergeConflict, ThreadConflict
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
@@ -74,16 +75,43 @@ async def merge_into(
 
     Raises:
         MergeConflict: two branches wrote one field and the strategy does not decide.
+        ThreadConflict: two branches added to one thread, and the strategy does not decide.
         OutputRejected: the merged context does not match its type.
     """
+    fields, threads = apart(frame.scope.tree, patches)
     if isinstance(strategy, CallableRef):
-        patch = await _by_callable(frame, path, patches, strategy)
+        patch = await _by_callable(frame, path, fields, strategy)
     else:
-        folded = merge.fold(frame.scope.tree, patches, merge.MergeStrategy(strategy), mapping)
+        folded = merge.fold(frame.scope.tree, fields, merge.MergeStrategy(strategy), mapping)
         if isinstance(folded, merge.Conflict):
             raise _conflict(step, folded)
         patch = folded
+    if threads:
+        patch = [*patch, *_of_threads(step, strategy, threads)]
     _, frame.scope.tree = frame.scope.accepted(patch, what=f"step {step.name!r}")
+
+
+def _of_threads(
+    step: BaseStep, strategy: str | CallableRef, threads: Mapping[str, merge.Patch]
+) -> merge.Patch:
+    """Return the patch of the threads to which branches added.
+
+    A strategy that chooses one writer of a field chooses one branch of a thread. No strategy mixes two.
+
+    Raises:
+        ThreadConflict: two branches added to one thread, and the strategy chooses neither.
+    """
+    chosen = next((one for one in merge.CHOOSING if one == strategy), merge.MergeStrategy.ERROR_ON_CONFLICT)
+    folded = merge.fold({}, threads, chosen)
+    if isinstance(folded, merge.Conflict):
+        what, named = _who(step, folded)
+        raise ThreadConflict(
+            f"{what} {named} of step {step.name!r} both added to the thread {folded.field!r}",
+            thread=folded.field,
+            field=folded.field,
+            branches=folded.branches,
+        )
+    return [["set", [THREADS, *path], paths] for _, path, paths in folded]
 
 
 async def _by_callable(
@@ -96,26 +124,30 @@ async def _by_callable(
     here = branch(path, "merge")
 
     async def ask() -> Entry:
-        fork = canonical.normalise(frame.scope.tree)
+        fork = canonical.normalise(frame.scope.fields)
         contexts = {name: merge.apply(fork, canonical.normalise(patch)) for name, patch in patches.items()}
         ask = Ask(arguments={"fork": fork, "branches": contexts}, resources=frame.run.resources)
         with foreign(rule):
             reply = await frame.ask(path, rule, ask)
         merged = canonical.normalise(reply.output, what=f"context merged by `{rule.target}`")
         merged = frame.scope.type.check(merged, what=f"context merged by `{rule.target}`")
-        return decision(frame, here, 1, merge.diff(frame.scope.tree, merged))
+        return decision(frame, here, 1, merge.diff(frame.scope.fields, merged))
 
     entry = await frame.run.journal.once(here, EntryKind.DECISION, ask)
     patch: merge.Patch = canonical.decode(entry.output or b"[]")
     return patch
 
 
-def _conflict(step: BaseStep, conflict: merge.Conflict) -> MergeConflict:
+def _who(step: BaseStep, conflict: merge.Conflict) -> tuple[str, str]:
+    """Return the branches of a conflict in words."""
     *others, last = [repr(name) for name in conflict.branches]
-    what = "items" if step.kind == "map" else "branches"
+    return "items" if step.kind == "map" else "branches", f"{', '.join(others)} and {last}"
+
+
+def _conflict(step: BaseStep, conflict: merge.Conflict) -> MergeConflict:
+    what, named = _who(step, conflict)
     return MergeConflict(
-        f"{what} {', '.join(others)} and {last} of step {step.name!r} wrote the same field, "
-        f"`context.{conflict.field}`",
+        f"{what} {named} of step {step.name!r} wrote the same field, `context.{conflict.field}`",
         field=conflict.field,
         branches=conflict.branches,
     )

@@ -152,7 +152,7 @@ def _asked_of_a_leaf(step: Step, frame: Frame, found: _Parts) -> dict[str, Any]:
         asked["input"] = frame.previous if step.input is None else frame.render(step.input)
     if step.fallback is not None:
         asked["previous"] = frame.previous
-    if step.agent is not None:
+    if isinstance(step.agent, AgentSpec):
         written = step.agent.instructions
         told = None if written is None else frame.render(written)
         asked["agent"] = [told, found.agent(step.agent, without=frozenset({"instructions"}))]

@@ -8,12 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flujo.domain import canonical
-from flujo.domain.agents import AgentSpec, answered_by, new_ask
+from flujo.domain.agents import AgentSpec, OneOf, answered_by, new_ask
 from flujo.domain.events import Chunk
 from flujo.domain.journal import TRANSCRIPT
 from flujo.domain.ports import CheckedAgent
 from flujo.domain.usage import NOTHING
-from flujo.engine import idempotent_calls, processors
+from flujo.domain.values import CallableRef
+from flujo.engine import idempotent_calls, processors, threads
 from flujo.engine.attachments import attached
 from flujo.engine.attempt import Leaf
 from flujo.engine.foreign_code import call_code
@@ -56,15 +57,15 @@ class LeafCall(Leaf):
 
     def __init__(self, step: Step, binding: Binding) -> None:
         who = step.agent or step.call
-        if who is None:
-            raise ValueError(f"step {step.name!r} has neither `agent` nor `call`")
+        if who is None or isinstance(who, OneOf):
+            raise ValueError(f"step {step.name!r} has no single `agent` or `call`")
         super().__init__(step)
         self.who = who
         self.agent = binding.agent(who)
         self.arguments = step.arguments
         self.input = step.input
         self.input_name = f"input of step {step.name!r}"
-        self.instructions = (step.agent and step.agent.instructions) or None
+        self.instructions = (isinstance(who, AgentSpec) and who.instructions) or None
         # The result of the processors must match the schema, not the answer itself.
         self.output_schema = None if step.processors.output else step.output_schema
         self.timeout_s = step.config.timeout_s
@@ -89,7 +90,9 @@ def _budget(_: LeafCall, attempt: Attempt) -> None:
 
 def _takes_context(step: Step, binding: Binding) -> bool:
     called = [step.agent or step.call, *step.processors.input]
-    return any(who is not None and binding.agent(who).wants_context for who in called)
+    return any(
+        isinstance(who, AgentSpec | CallableRef) and binding.agent(who).wants_context for who in called
+    )
 
 
 def _context(_: LeafCall, attempt: Attempt) -> None:
@@ -132,6 +135,7 @@ LAYERS: Sequence[Layer] = (
     Layer(_takes_context, _context),
     Layer(lambda _, __: True, _input),
     Layer(lambda step, _: step.files is not None, _files),
+    Layer(lambda step, _: step.joins is not None, lambda _, attempt: threads.hear(attempt)),
     Layer(lambda step, _: bool(step.processors.input), lambda _, attempt: processors.process_input(attempt)),
     # Every answer passes the output processors, the output schema and the validators.
     Layer(_judges_answers, lambda _, attempt: processors.set_output_gate(attempt)),
@@ -195,6 +199,7 @@ def _question(call: LeafCall, attempt: Attempt) -> Ask:
         check=attempt.check,
         on_text=None if frame.run.sink is None else partial(_tell, attempt),
         meter=attempt.meter,
+        history=attempt.history,
     )
     if attempt.files is None:
         return question

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical
 from flujo.domain.journal import Entry, EntryKind, EntryStatus
 from flujo.domain.outcomes import Failure, Success
+from flujo.domain.threads import added
 from flujo.engine.attempts import retried
 from flujo.engine.journal import encoded
 from flujo.engine.limits import budget_hit, within_timeout
@@ -73,11 +74,18 @@ def _failed(
     )
 
 
-async def finish(step: BaseStep, frame: Frame, path: StepPath, success: Success, before: Any) -> Success:
-    """Record the completion of a composite: its output and its net patch since `before`."""
+async def finish(
+    step: BaseStep, frame: Frame, path: StepPath, success: Success, before: Any, *, joins: str | None = None
+) -> Success:
+    """Record the completion of a composite: its output, and its net patch since `before`.
+
+    With `joins`, the step itself adds an exchange to the thread of this name.
+    """
     output = encoded(success.output, f"output of step {step.name!r}")
     value = canonical.decode(output)
     patch = await frame.saved(step, value)
+    if joins is not None:
+        patch = [*patch, added(joins, path)]
     _, frame.scope.tree = frame.scope.accepted(patch, what=f"step {step.name!r}")
     frame.append_done(path, step.kind, output, before, success.facts)
     if success.facts.get("cached") is True and step.config.durability != "exit":

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, merge
+from flujo.domain.threads import is_of_threads, only_fields
 from flujo.exceptions import NotJournalable
 
 if TYPE_CHECKING:
@@ -15,10 +16,18 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class ContextScope:
-    """A context: its type, and its tree, which is replaced and never changed in place."""
+    """A context: its type, and its tree, which is replaced and never changed in place.
+
+    The tree holds the fields, and the threads of conversations; only the fields belong to the type.
+    """
 
     type: ContextType
     tree: Any
+
+    @property
+    def fields(self) -> Any:
+        """The tree without the threads of conversations."""
+        return only_fields(self.tree)
 
     def fork(self) -> ContextScope:
         """Return a context with the same content, whose writes do not affect this one."""
@@ -26,19 +35,19 @@ class ContextScope:
 
     def view(self) -> PipelineContext:
         """Return a context object for one attempt, whose changes are taken only as a patch."""
-        return self.type.view(self.tree)
+        return self.type.view(self.fields)
 
     def tree_of(self, context: PipelineContext | None) -> Any:
-        """Return the tree of an attempt's view; this context's own tree when the attempt has none."""
-        return self.tree if context is None else self.type.dump(context)
+        """Return the tree of an attempt's view; this context's own fields when the attempt has none."""
+        return self.fields if context is None else self.type.dump(context)
 
     def changes(self, after: Any, *, what: str) -> merge.Patch:
-        """Return the patch from this context's tree to `after`.
+        """Return the patch from this context's fields to `after`.
 
         Raises:
             NotJournalable: a field has a value that is not JSON.
         """
-        patch = merge.diff(self.tree, after)
+        patch = merge.diff(self.fields, after)
         if not patch:
             return patch
         try:
@@ -59,9 +68,13 @@ class ContextScope:
         if not patch:
             return patch, self.tree
         after = merge.apply(self.tree, patch)
-        changed = {str(op[1][0]) for op in patch}
-        declared = self.type.check(after, what=f"context after {what}", changed=changed)
-        if declared is not after:
-            patch = merge.revalued(self.tree, patch, declared)
+        own = [op for op in patch if not is_of_threads(op)]
+        if not own:
+            return patch, after
+        fields, changed = only_fields(after), {str(op[1][0]) for op in own}
+        declared = self.type.check(fields, what=f"context after {what}", changed=changed)
+        if declared is not fields:
+            of_threads = [op for op in patch if is_of_threads(op)]
+            patch = [*merge.revalued(self.fields, own, declared), *of_threads]
             after = merge.apply(self.tree, patch)
         return patch, after

@@ -212,7 +212,7 @@ class ConversationHistory:
     async def _summarise(self, session: Session, keep: int) -> StepOutcome:
         """Return the summary of the turns before `keep`; `_first` is the oldest that no summary has."""
         older = self._messages(session, self._first, keep)
-        inner = self.agent.converse(replace(self.ask, output_schema=_TEXT), older)
+        inner = self.agent.converse(replace(self.ask, output_schema=_TEXT, history=()), older)
         leaf = leaf_of(self.step, _SummaryRequest(inner, may_call=False))
         leaf.describe({**leaf.detail, "turns": len(self._turns), "replaces": keep})
         path = self._summary_path()

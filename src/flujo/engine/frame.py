@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, Chain, Clock, Random, Sink
     from flujo.domain.steps import BaseStep, Value
+    from flujo.domain.threads import Exchange
     from flujo.engine.answer_cache import AnswerCache
     from flujo.engine.budget import Budget
     from flujo.engine.context_isolation import ContextScope
@@ -114,6 +115,8 @@ class Run:
     """`RANGE_LENGTH`, or fewer items in tests."""
     transcripts: Transcripts = "full"
     """The transcripts of attempts that are kept."""
+    exchanges: dict[StepPath, Exchange] = field(default_factory=dict)
+    """The exchanges of threads that were read in this execution, by the path of their step."""
     is_broken: bool = False
     """Whether an error has ended a part of this execution, so that the other parts must stop."""
 
@@ -271,7 +274,7 @@ class Frame:
             case "input":
                 value = self.input
             case "context":
-                value = self.scope.tree
+                value = self.scope.fields
             case "previous":
                 value = self.previous
             case "run":

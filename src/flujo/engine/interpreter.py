@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from flujo.domain import canonical
+from flujo.domain.agents import OneOf
 from flujo.domain.events import StepStarted, new_step_ended
 from flujo.domain.journal import Entry, EntryKind, EntryStatus
 from flujo.domain.outcomes import Aborted, Failure, StepOutcome, Success
 from flujo.domain.paths import ROOT, StepPath, child
+from flujo.engine.agent_choice import chosen
 from flujo.engine.composite_attempts import finish, is_attempted, perform_whole
 from flujo.engine.context_isolation import ContextScope
 from flujo.engine.decisions import decide_flag
@@ -85,7 +88,7 @@ async def execute(
         budget: the budget of the run; None when nothing in it is limited.
 
     Returns:
-        The outcome, and the context's tree at that moment.
+        The outcome, and the context's fields at that moment.
 
     Raises:
         StateError: the journal could not be read or written; the run can be resumed.
@@ -101,7 +104,7 @@ async def execute(
         outcome = await limited(frame, None, lambda: run_body(pipeline, frame))
     except JournalConflict as conflict:  # the run fails, and can be resumed once its tree is restored
         outcome = Failure(error_info(conflict, StepPath(conflict.path)), conflict)
-    return outcome, scope.tree
+    return outcome, scope.fields
 
 
 def _riding(steps: Sequence[BaseStep]) -> frozenset[int]:
@@ -203,8 +206,16 @@ def _layered(each: BaseStep, binding: Binding) -> Work:
     """Return the execution of a step: its kind's own, inside the layers that the step needs.
 
     From the inside: attempts and limits, substitute for a failure and the entry of a composite's end; the
-    cache; `when`. A leaf step has its attempts and its entry in `attempts`.
+    cache; the choice of an agent; `when`. A leaf step has its attempts and its entry in `attempts`.
     """
+    agent = getattr(each, "agent", None)
+    if isinstance(agent, OneOf):
+        works = {
+            name: _layered(replace(cast("Any", each), agent=one, when=None), binding)
+            for name, one in agent.one_of.items()
+        }
+        work: Work = partial(chosen, agent, works, each.name)
+        return work if each.when is None else partial(_conditional, each, each.when, work)
     if each.kind in _LEAVES:
         work = _LEAVES[each.kind](each, binding, run_body)
     else:

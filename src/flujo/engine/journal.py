@@ -136,6 +136,11 @@ class Journal:
             for entry in await self._store.entries(self._run_id, paths=paths):
                 self._learn(entry)
 
+    async def read(self, paths: Sequence[StepPath]) -> Sequence[Entry]:
+        """Return the entries at some paths from the store, also those of this execution."""
+        await self.flush()
+        return await self._store.entries(self._run_id, paths=paths)
+
     def forget(self, path: StepPath) -> None:
         """Drop the loaded entries of a completed item of a map, because nothing reads them again."""
         for known in self._known.values():

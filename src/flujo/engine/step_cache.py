@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, merge
+from flujo.domain.agents import AgentSpec
 from flujo.domain.journal import CACHE_MISS
 from flujo.domain.outcomes import StepOutcome, Success
 from flujo.domain.paths import branch
@@ -107,7 +108,7 @@ def _is_unchanged(step: BaseStep, frame: Frame, cache: AnswerCache, code: str) -
 def _fits(step: BaseStep, frame: Frame, kept: CachedAnswer) -> bool:
     """Return whether a cached answer still matches the step's schema."""
     schema = step.output_schema if isinstance(step, Step) else None
-    if schema is None and isinstance(step, Step) and step.agent is not None:
+    if schema is None and isinstance(step, Step) and isinstance(step.agent, AgentSpec):
         schema = step.agent.output_schema
     try:
         if schema is not None:

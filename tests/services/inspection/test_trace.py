@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine.talking import RUN, calls, talk
+from engine.talking import RUN, Panel, calls, talk
+from flujo.domain.pipeline import Pipeline
+from flujo.domain.steps import LoopStep
 from flujo.exceptions import SettingsError
 from flujo.services.inspection.trace import trace
 from support import Expr, HumanInTheLoopStep, MapStep, Text, World, call, pipeline, start
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from flujo.domain.acts import Act
     from flujo.domain.journal import Entry, RunId
@@ -148,3 +150,36 @@ async def test_a_run_without_a_conversation_has_no_messages(store: StateStore) -
     root = await trace(store, await store.run(RUN))
     with pytest.raises(SettingsError, match="has no conversation with a model"):
         root.conversation(root)
+
+
+def texts(messages: Sequence[Any]) -> list[list[str]]:
+    return [[part["content"] for part in each["parts"]] for each in messages]
+
+
+async def test_the_messages_of_a_step_on_a_thread_begin_with_the_thread(store: StateStore) -> None:
+    panel = Panel()
+    tree = pipeline(
+        panel.step("writer", input="a"),
+        panel.granular("critic", input="b"),
+        panel.step("editor", input="c"),
+    )
+    await start(tree, store)
+    root = await trace(store, await store.run(RUN))
+    first = ["[user to writer]\na", "[writer]\nwriter(a)"]
+    assert root.conversation(root.at("writer")).heard == []
+    critic = root.conversation(root.at("critic/turn[1]"))
+    assert texts(critic.heard) == [first]
+    assert len(critic.children) == 2
+    editor = root.conversation(root.at("editor"))
+    assert texts(editor.heard) == [[*first, "[user to critic]\nb", "[critic]\ncritic(b)"]]
+    with pytest.raises(SettingsError, match="name one conversation"):
+        root.conversation(root)
+
+
+async def test_an_agent_sees_its_own_messages_of_a_thread_as_its_own(store: StateStore) -> None:
+    panel = Panel()
+    body = Pipeline((panel.granular("ask", input="q"), panel.step("reply", input="r")))
+    await start(pipeline(LoopStep("turns", body, until="loop.index == 1")), store)
+    root = await trace(store, await store.run(RUN))
+    second = root.conversation(root.at("turns[1]/ask"))
+    assert texts(second.heard) == [["q"], ["ask(q)"], ["[user to reply]\nr", "[reply]\nreply(r)"]]

@@ -252,7 +252,10 @@ class Walk:
         """Return the output schema that an agent or callable declares."""
         if isinstance(step, doc.Step) and step.call is not None:
             return self.typed(step.call)
-        agent = self.blueprint.agents.get(step.agent or "")
+        return union(self._answer_of(name) for name in doc.agents_of(step.agent))
+
+    def _answer_of(self, name: str) -> Schema:
+        agent = self.blueprint.agents.get(name)
         if agent is None:
             return None
         if agent.output_type is not None:

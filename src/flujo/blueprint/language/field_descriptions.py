@@ -60,7 +60,9 @@ DESCRIPTIONS = {
     "key": "An expression whose value is part of the cache key.",
     "ttl_s": "How long a cached output stays valid.",
     # Kinds
-    "agent": "The agent to run: a name from `agents:`.",
+    "agent": "The agent to run: a name from `agents:`, or several names and an expression that chooses.",
+    "one_of": "The agents to choose from: names from `agents:`.",
+    "by": "An expression whose value is the name of the agent.",
     "call": "The callable, as `module:callable`.",
     "with": "Values by name: the callable's arguments, or the imported blueprint's input.",
     "input": "The step's input, a text with `{{ … }}` or data; by default `previous`.",
@@ -98,6 +100,7 @@ DESCRIPTIONS = {
     "field_mapping": "The context fields that each branch may write.",
     "on_branch_failure": "What happens to the other branches if one fails.",
     "router": "The agent or callable that chooses the branches.",
+    "thread": "The name of a conversation: the agent sees the earlier messages of its steps.",
     "max_turns": "The maximum number of responses of the model.",
     "max_tool_concurrency": "How many tool calls of one response run concurrently.",
     "history": "How much of the conversation the model gets: `full`, or a limit of its tokens.",

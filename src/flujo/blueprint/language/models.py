@@ -187,6 +187,36 @@ def _inside(name: str, value: Any, path: tuple[str, ...]) -> Iterator[Inside]:
             return
 
 
+class AgentChoice(Strict):
+    """`agent: {one_of: [a, b], by: …}`: an expression chooses one of several agents."""
+
+    one_of: Annotated[list[AgentName], Field(json_schema_extra={"minItems": 2, "uniqueItems": True})]
+    by: Annotated[Logic, Site(expect="string")]
+
+    @model_validator(mode="after")
+    def _is_a_choice(self) -> "AgentChoice":
+        twice = next((name for name in self.one_of if self.one_of.count(name) > 1), None)
+        if twice is not None:
+            hint, message = "name each agent once", f"`one_of` names agent {twice!r} twice"
+        elif len(self.one_of) < 2:
+            hint = "name another one, or write `agent: NAME`"
+            message = f"`one_of` has {len(self.one_of)} agents, and a choice needs 2"
+        else:
+            return self
+        raise problem("wrong-value", message, hint, key="one_of")
+
+
+Asked = Annotated[
+    Annotated[AgentName, Tag(tag("text"))] | Annotated[AgentChoice, Tag(tag("mapping"))], Discriminator(_form)
+]
+"""The agent of a step."""
+
+
+def agents_of(asked: str | AgentChoice | None) -> Sequence[str]:
+    """Return the names of the agents that a step may ask."""
+    return asked.one_of if isinstance(asked, AgentChoice) else [asked] if asked is not None else []
+
+
 # One class per kind --------------------------------------------------------------------------------------
 
 
@@ -202,7 +232,7 @@ class Step(BaseStep):
 
     renamed = {"with_": "arguments"}
     kind: Literal["step"] = "step"
-    agent: Maybe[AgentName] = None
+    agent: Maybe[Asked] = None
     call: Maybe[CallableName] = None
     with_: Maybe[dict[str, Value]] = Field(None, alias="with")
     input: Value = None
@@ -210,6 +240,7 @@ class Step(BaseStep):
     output_schema: Maybe[JsonSchema] = None
     processors: Processors = Processors()
     validators: list[CallableName] = []
+    thread: Maybe[Identifier] = None
     fallback: "Annotated[Maybe[Fallback], Role.STEPS]" = None
     effect: Effect = "unsafe"
     enforce_idempotency: bool = False
@@ -429,7 +460,7 @@ class GranularStep(BaseStep):
     """An agent that works in turns, each of which is journaled."""
 
     kind: Literal["granular"]
-    agent: AgentName
+    agent: Asked
     input: Value = None
     files: Value = None
     max_turns: Positive = 20
@@ -440,6 +471,7 @@ class GranularStep(BaseStep):
     reconcile: Maybe[CallableName] = None
     output_schema: Maybe[JsonSchema] = None
     validators: list[CallableName] = []
+    thread: Maybe[Identifier] = None
     fallback: "Annotated[Maybe[Fallback], Role.STEPS]" = None
     history: HistoryLimit = "full"
 

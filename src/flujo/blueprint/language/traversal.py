@@ -35,12 +35,15 @@ def walk(steps: Sequence[doc.BaseStep], path: Path) -> Iterator[tuple[Path, doc.
             yield from walk(body, (*here, *where))
 
 
-def asked(step: doc.BaseStep) -> Iterator[tuple[str, str]]:
-    """Yield each key under which a step names an agent, with the agent's name."""
+def asked(step: doc.BaseStep) -> Iterator[tuple[Path, str]]:
+    """Yield the keys under which a step names an agent, with the agent's name."""
     for key in in_role(type(step), Role.ANSWERER):
-        name = getattr(step, key)
-        if name is not None and not looks_like_target(name):
-            yield key, name
+        named = getattr(step, key)
+        if isinstance(named, str):
+            if not looks_like_target(named):
+                yield (key,), named
+        elif named is not None:
+            yield from (((key, "one_of", index), name) for index, name in enumerate(named.one_of))
 
 
 def texts(data: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flujo.blueprint.diagnostics import Severity, rule, suggest
+from flujo.blueprint.expressions.evaluators import check_expression
+from flujo.blueprint.language import models as doc
 from flujo.blueprint.language.traversal import asked
 from flujo.blueprint.reading.syntax_rules import MISSING_KEY
+from flujo.blueprint.schemas.shapes import shape, values
+from flujo.domain.values import looks_like_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,13 +33,44 @@ UNKNOWN_AGENT = rule(
 
 def unknown_agent(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     """Report a step whose agent is not declared."""
-    for key, name in asked(visit.step):
+    for keys, name in asked(visit.step):
         if name not in unit.blueprint.agents and unit.roster.is_whole:
             yield UNKNOWN_AGENT.at(
-                unit.span(*visit.path, key),
+                unit.span(*visit.path, *keys),
                 f"step {visit.step.name!r} uses agent {name!r}, which is not in `agents:`",
                 hint=suggest(name, unit.blueprint.agents, what="known agents")
                 or f"add `agents: {{{name}: {{model: …}}}}`",
+            )
+
+
+_SORTER = "agents: {%s: {model: a:b}, critic: {model: a:b}}\n"
+_CHOICE = (
+    "# steps.plan.output.next is one of writer, critic\n"
+    "steps:\n  - {name: say, agent: {one_of: [%s, critic], by: steps.plan.output.next}}"
+)
+AGENT_CHOICE = rule(
+    "FLJ443",
+    "agent-choice",
+    "An expression may choose an agent that the step does not list",
+    finds="A value that the schema of `agent.by` lists, and that is not one of `agent.one_of`.",
+    why="The run would fail with that value: a step asks only the agents that it lists, because these are "
+    "locked and checked.",
+    example=_SORTER % "editor" + _CHOICE % "editor",
+    instead=_SORTER % "writer" + _CHOICE % "writer",
+)
+
+
+def agent_choice(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
+    """Report the listed values of an expression that are not agents of the step."""
+    asked_one = getattr(visit.step, "agent", None)
+    if not isinstance(asked_one, doc.AgentChoice) or looks_like_target(asked_one.by):
+        return
+    for value in values(shape(check_expression(asked_one.by, visit.scope.tree()).schema)):
+        if value not in asked_one.one_of:
+            yield AGENT_CHOICE.at(
+                unit.span(*visit.path, "agent", "by"),
+                f"`{asked_one.by}` may be {value!r}, which step {visit.step.name!r} does not list",
+                hint=suggest(str(value), asked_one.one_of, what="its agents"),
             )
 
 

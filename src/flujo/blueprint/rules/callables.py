@@ -89,8 +89,8 @@ def named_in_step(visit: Visit) -> Iterator[Named]:
             yield Named(target, (*visit.path, "call"), True, tuple(values), (*visit.path, "with"))
         case _:
             for key, role in roles(type(visit.step)).items():
-                name = getattr(visit.step, key) or ""
-                if role is Role.ANSWERER and looks_like_target(name):
+                name = getattr(visit.step, key) if role is Role.ANSWERER else None
+                if isinstance(name, str) and looks_like_target(name):
                     yield Named(name, (*visit.path, key), is_called=True)
     yield from _around(visit.step, visit.path)
     merge = getattr(visit.step, "merge", "")

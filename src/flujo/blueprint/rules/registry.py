@@ -50,6 +50,7 @@ AT_TOP = (
 )
 ON_STEPS = (
     agents.unknown_agent,
+    agents.agent_choice,
     callables.stray_with,
     data_flow.endless_loop,
     imports.import_input,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from flujo.blueprint.analysis.scopes import Visit
     from flujo.blueprint.analysis.unit import Unit
     from flujo.blueprint.diagnostics import Diagnostic
+    from flujo.blueprint.language.traversal import Path
 
 _AGENT = (
     "agents:\n  helper: {model: openai:gpt-5-mini, tools: [skills.crm:lookup, skills.mail:send]}\nsteps:\n"
@@ -42,20 +43,25 @@ def rule_of_two(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     step = visit.step
     if not isinstance(step, doc.Step):
         return
-    agent = unit.blueprint.agents.get(step.agent or "")
-    if agent is None:
+    if not any(name in unit.blueprint.agents for name in doc.agents_of(step.agent)):
         return
-    effects = _effects(unit, agent)
+    if not _reads_from_outside(unit, visit) or _asked_a_human(unit, visit):
+        return
+    for (_, *keys), name in asked(step):
+        if name in unit.blueprint.agents:
+            yield from _can_send_data_out(unit, (*visit.path, "agent", *keys), name)
+
+
+def _can_send_data_out(unit: Unit, path: Path, name: str) -> Iterator[Diagnostic]:
+    effects = _effects(unit, unit.blueprint.agents[name])
     reading = [tool for tool, effect in effects.items() if effect in (None, "read")]
     acting = [tool for tool, effect in effects.items() if effect != "read"]
     if not reading or not acting or len({*reading, *acting}) < 2:
         return
-    if not _reads_from_outside(unit, visit) or _asked_a_human(unit, visit):
-        return
     undeclared = [tool for tool, effect in effects.items() if effect is None]
     yield RULE_OF_TWO.at(
-        unit.span(*visit.path, "agent"),
-        f"agent {step.agent!r} reads untrusted text, may read data "
+        unit.span(*path),
+        f"agent {name!r} reads untrusted text, may read data "
         f"({one_of(reading, joined_by='and')}) and may have side effects "
         f"({one_of(acting, joined_by='and')})",
         hint='declare tools that only read: `@flujo.tool(effect="read")`'
@@ -79,8 +85,10 @@ _OUTSIDE = frozenset({"input", "previous", "steps", "item", "context", "loop"})
 
 
 def _reads_from_outside(unit: Unit, visit: Visit) -> bool:
-    if isinstance(visit.step, doc.Step) and (visit.step.input is None or visit.step.files):
-        return True  # its input is the previous step's output; a picture can contain instructions too
+    step = visit.step
+    if isinstance(step, doc.Step) and (step.input is None or step.files or step.thread is not None):
+        # Its input is the output before; a picture can contain instructions; a thread has others' answers.
+        return True
     return any(
         chain[0] in _OUTSIDE or chain[0] in visit.scope.names
         for place in unit.places[visit.path]

@@ -16,6 +16,7 @@ from flujo.blueprint.rules import (  # noqa: F401
     files,
     names,
     state_machines,
+    threads,
 )
 from flujo.domain import checks
 

@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 from flujo.domain import values
 from flujo.domain.agents import AgentSpec
 from flujo.domain.pipeline import FALLBACK, NO_ITEMS, BaseStep, Pipeline, body
+from flujo.domain.ports import Agent
 from flujo.domain.values import CallableRef
 from flujo.exceptions import PipelineError
 
 S = TypeVar("S", bound=BaseStep)
 
-Answerer = AgentSpec | CallableRef | str | Callable[..., Any]
+Answerer = AgentSpec | CallableRef | str | Agent | Callable[..., Any]
 """An agent or a callable."""
 
 Callables = Sequence[CallableRef | str | Callable[..., Any]]
@@ -59,10 +60,22 @@ def fallback(given: S, where: str) -> S:
     return given if given.name == FALLBACK else replace(given, name=FALLBACK)
 
 
-def fallback_body(spare: Any, *, input: Any, arguments: Any = None, files: Any) -> Mapping[str, Pipeline]:
-    """Return the body of a fallback; without its own input it gets that of its step, and its files."""
+def on(thread: str | None) -> str:
+    """Return the thread of a step in words."""
+    return "" if thread is None else f" on the thread {thread}"
+
+
+def fallback_body(
+    spare: Any, *, input: Any, arguments: Any = None, files: Any, thread: str | None
+) -> Mapping[str, Pipeline]:
+    """Return the body of a fallback; without its own input it gets that of its step, and its files.
+
+    A fallback that asks an agent gets the thread of its step, unless it has its own.
+    """
     if spare is None:
         return NO_ITEMS
+    if spare.thread is None and spare.asks_agent:
+        spare = replace(spare, thread=thread)
     if spare.input is None and spare.arguments is None:
         spare = replace(spare, input=input, **({"arguments": arguments} if spare.call is not None else {}))
         if spare.call is None and spare.files is None:

@@ -8,22 +8,24 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 from flujo.domain import values
-from flujo.domain.agents import AgentSpec
+from flujo.domain.agents import AgentSpec, OneOf
 from flujo.domain.arguments import Node, Takes, node, takes
 from flujo.domain.conversations import ConversingAgent
 from flujo.domain.pipeline import BaseStep, In, InDoubt, Out, Pipeline
-from flujo.domain.steps.arguments import Callables, fallback, fallback_body
+from flujo.domain.steps.arguments import Callables, fallback, fallback_body, on
 from flujo.domain.values import CallableRef, Value, Valued
 from flujo.domain.wording import plural
 from flujo.exceptions import PipelineError
 
 AtLimit = Literal["fail", "finish", "pause"]
 
-Conversing = AgentSpec | CallableRef | ConversingAgent
-"""An agent that works in turns."""
+Conversing = AgentSpec | OneOf | CallableRef | ConversingAgent
+"""An agent that works in turns, or a choice of such agents."""
 
 
-def _conversing(given: Conversing, where: str) -> AgentSpec | CallableRef:
+def _conversing(given: Conversing, where: str) -> AgentSpec | OneOf | CallableRef:
+    if isinstance(given, OneOf):
+        return given
     if isinstance(given, CallableRef | ConversingAgent):
         return values.callable_ref(given, where, takes="an `AgentSpec`")
     return values.instance(AgentSpec)(given, where)
@@ -63,8 +65,8 @@ class GranularStep(BaseStep[In, Out]):
     kind: ClassVar[str] = "granular"
     records_inside: ClassVar[bool] = True
 
-    agent: Takes[Conversing, AgentSpec | CallableRef] = takes(_conversing)
-    """The agent, with its tools."""
+    agent: Takes[Conversing, AgentSpec | OneOf | CallableRef] = takes(_conversing)
+    """The agent with its tools, or a choice of agents."""
     _: KW_ONLY
     input: Takes[Valued, Value] = takes(values.value, default=None)
     """The prompt, instead of the output of the step before."""
@@ -90,6 +92,8 @@ class GranularStep(BaseStep[In, Out]):
     """A JSON Schema or a class that the answer must match."""
     validators: Takes[Callables, tuple[CallableRef, ...]] = takes(values.callable_refs, default=())
     """Callables that check the answer; the reason of a rejection is the next message of the conversation."""
+    thread: str | None = None
+    """The name of a conversation: the agent sees what the earlier steps of the thread have exchanged."""
     fallback: BaseStep | None = takes(fallback, default=None)
     """The step that runs when this one has failed; its name is always `fallback`."""
     history: Takes[History | Mapping[str, Any] | Literal["full"] | None, History | None] = takes(
@@ -100,9 +104,9 @@ class GranularStep(BaseStep[In, Out]):
     def summary(self) -> str:
         """Return the agent and its tools."""
         if not isinstance(self.agent, AgentSpec) or not self.agent.tools:
-            return f"asks {self.agent} in turns"
+            return f"asks {self.agent} in turns{on(self.thread)}"
         tools = ", ".join(tool.target.rpartition(":")[2] for tool in self.agent.tools)
-        return f"asks {self.agent.name} ({self.agent.model}; tools: {tools}) in turns"
+        return f"asks {self.agent.name} ({self.agent.model}; tools: {tools}) in turns{on(self.thread)}"
 
     def limits(self) -> Iterator[str]:
         """Yield the number of turns with what follows, and the concurrency of tools."""
@@ -114,13 +118,18 @@ class GranularStep(BaseStep[In, Out]):
             older = {"last": "are left out", "summary": "are replaced by a summary"}[self.history.keep]
             yield f"at most {plural(self.history.max_tokens, 'token')} of history, then older turns {older}"
 
+    @property
+    def joins(self) -> str | None:
+        """The thread of the step."""
+        return self.thread
+
     def bodies(self) -> Mapping[str, Pipeline]:
         """Return the fallback; without its own `input` and `arguments` it gets the input of this step."""
         return self._bodies
 
     @cached_property
     def _bodies(self) -> Mapping[str, Pipeline]:
-        return fallback_body(self.fallback, input=self.input, files=self.files)
+        return fallback_body(self.fallback, input=self.input, files=self.files, thread=self.thread)
 
     def usual_facts(self) -> Mapping[str, Any]:
         """Return the default facts: those of a step that was answered by its fallback."""

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, TypeVar, overload
 from typing_extensions import Unpack
 
 from flujo.domain import values
-from flujo.domain.agents import AgentSpec
+from flujo.domain.agents import AgentSpec, OneOf
 from flujo.domain.arguments import Node, Takes, node, takes
 from flujo.domain.pipeline import NO_ITEMS, BaseStep, Effect, In, InDoubt, Out, Pipeline
-from flujo.domain.steps.arguments import Answerer, Callables, fallback, fallback_body
+from flujo.domain.steps.arguments import Answerer, Callables, fallback, fallback_body, on
 from flujo.domain.steps.granular import Conversing, GranularStep
 from flujo.domain.values import CallableRef, Value, Valued
 
@@ -62,8 +62,8 @@ class Step(BaseStep[In, Out]):
     """A callable or `module:callable`; its parameters `data`, `context` and `resources` get the step's input,
     the run's context and the application's resources."""
     _: KW_ONLY
-    agent: AgentSpec | None = None
-    """An agent or a callable."""
+    agent: AgentSpec | OneOf | None = None
+    """An agent, a choice of agents, or a callable."""
     arguments: Mapping[str, Value] | None = takes(values.mapping, default=None)
     """`with:`, the callable's keyword arguments; by default the output of the step before is its `data`."""
     input: Value = takes(values.value, default=None)
@@ -76,6 +76,8 @@ class Step(BaseStep[In, Out]):
     """Callables that convert the input and the output."""
     validators: tuple[CallableRef, ...] = takes(values.callable_refs, default=())
     """Check the output: None and True accept it; False, a reason, or a `ValueError` rejects it."""
+    thread: str | None = None
+    """The name of a conversation: the agent sees what the earlier steps of the thread have exchanged."""
     fallback: Step | None = takes(fallback, default=None)
     """The step that runs when every attempt has failed; its name is always `fallback`."""
     effect: Effect = "unsafe"
@@ -109,23 +111,35 @@ class Step(BaseStep[In, Out]):
             name: str,
             call: CallableRef | str | Callable[..., Any] | None = None,
             *,
-            agent: Answerer | None = None,
+            agent: Answerer | OneOf | None = None,
             arguments: Mapping[str, Valued] | None = None,
             input: Valued = None,
             files: Valued = None,
             output_schema: Any = None,
+            thread: str | None = None,
             **keys: Unpack[StepKeys],
         ) -> None: ...
         def __init__(self, *given: Any, **keys: Any) -> None: ...
 
+    @property
+    def asks_agent(self) -> bool:
+        """Whether it asks an agent: one with a model, or an object with `ask`."""
+        live = None if self.call is None else self.call.live
+        return self.agent is not None or callable(getattr(live, "ask", None))
+
     def _adapt(self, arguments: dict[str, Any]) -> None:
         answers = self._one_of(arguments, "agent", "call")
-        is_agent = isinstance(answers, AgentSpec)
+        is_agent = isinstance(answers, AgentSpec | OneOf)
         arguments |= {"agent": answers if is_agent else None, "call": None if is_agent else answers}
 
     def summary(self) -> str:
         """Return the agent or the callable."""
-        return f"calls {self.call}" if self.agent is None else f"asks {self.agent}"
+        return f"calls {self.call}" if self.agent is None else f"asks {self.agent}{on(self.thread)}"
+
+    @property
+    def joins(self) -> str | None:
+        """The thread of the step."""
+        return self.thread
 
     def bodies(self) -> Mapping[str, Pipeline]:
         """Return the fallback; without its own `input` and `arguments` it gets those of this step."""
@@ -133,7 +147,9 @@ class Step(BaseStep[In, Out]):
 
     @cached_property
     def _bodies(self) -> Mapping[str, Pipeline]:
-        return fallback_body(self.fallback, input=self.input, arguments=self.arguments, files=self.files)
+        return fallback_body(
+            self.fallback, input=self.input, arguments=self.arguments, files=self.files, thread=self.thread
+        )
 
     def usual_facts(self) -> Mapping[str, Any]:
         """Return the default facts of every kind, and that no fallback was used."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, Ask
@@ -37,6 +37,7 @@ from flujo.domain.pipeline import Pipeline
 from flujo.domain.steps.step import SummaryStep, ToolCallStep, TurnStep
 from flujo.domain.usage import NOTHING
 from flujo.domain.values import CallableRef
+from flujo.engine import threads
 from flujo.engine.agent_identity import require_same_agent
 from flujo.engine.agent_request import Request
 from flujo.engine.attachments import attached
@@ -79,7 +80,9 @@ async def _converse(step: GranularStep, frame: Frame, path: StepPath) -> StepOut
         raise
     except FlujoError as error:  # a failure of the step, which its fallback may take over
         return Failure(error_info(error, path), error)
-    return await finish(step, frame, path, outcome, before) if isinstance(outcome, Success) else outcome
+    if not isinstance(outcome, Success):
+        return outcome
+    return await finish(step, frame, path, outcome, before, joins=step.joins)
 
 
 class _Conversation:
@@ -119,7 +122,7 @@ class _Conversation:
             AgentError: the agent cannot work in turns.
             AgentChanged: the agent is not the one that the conversation began with.
         """
-        agent = frame.run.binding.agent(step.agent)
+        agent = frame.run.binding.agent(cast("AgentSpec | CallableRef", step.agent))
         if not isinstance(agent, ConversingAgent):
             raise AgentError(
                 f"step {step.name!r}: `{step.agent}` answers once, and cannot work in turns",
@@ -131,8 +134,9 @@ class _Conversation:
             output_schema=step.output_schema,
             files=sent.files,
             contents=sent.contents or frame.run.journal.contents,
+            history=await threads.heard(step, frame),
         )
-        await require_same_agent(agent.traits(ask), step, frame, path)
+        await require_same_agent({**agent.traits(ask), **threads.seen(step, frame)}, step, frame, path)
         await frame.run.journal.load_level(child(path, "turn"))
         turns = list(_recorded_turns(frame, path))
         history = [message for entry in turns for message in _messages(entry)]

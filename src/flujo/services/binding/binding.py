@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flujo.agents.thread_pool import THREADS
 from flujo.domain import canonical
-from flujo.domain.agents import AgentSpec
+from flujo.domain.agents import AgentSpec, OneOf
 from flujo.domain.models import PipelineContext
 from flujo.domain.ports import Agent, PreparedAgent
 from flujo.domain.steps import (
@@ -111,7 +111,7 @@ class PipelineBinding:
             case tuple():
                 for item in value:
                     self._leaves(item)
-            case Save() | Carry() | State() | Transition() | CachePolicy() | Processors():
+            case Save() | Carry() | State() | Transition() | CachePolicy() | Processors() | OneOf():
                 for field in dataclasses.fields(value):
                     self._leaves(getattr(value, field.name))
             case _:

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flujo.agents.function import FunctionAgent, adapter
+from flujo.domain.agents import OneOf
 from flujo.domain.checks import findings
 from flujo.domain.paths import ROOT, StepPath, child
 from flujo.domain.steps import (
@@ -121,8 +122,10 @@ def _answered(step: Step, here: StepPath, came: Flow | None) -> Flow | None:
     return None if callee.gives is Any else Flow(here, callee.gives)
 
 
-def _said(agent: AgentSpec, here: StepPath) -> Flow | None:
+def _said(agent: AgentSpec | OneOf, here: StepPath) -> Flow | None:
     """Return what an agent returns: an object of its class, or text when it has no output type."""
+    if isinstance(agent, OneOf):
+        return None
     if agent.output_type is None:
         return None if agent.output_schema is not None else Flow(here, str)
     return None if agent.output_type.live is None else Flow(here, agent.output_type.live)

@@ -6,12 +6,15 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from flujo.agents.messages import of_thread
 from flujo.domain import canonical, paths
 from flujo.domain.files import File
 from flujo.domain.journal import CACHE_MISS, FILES, TRANSCRIPT, Entry, EntryKind, EntryStatus, ErrorInfo
-from flujo.domain.paths import ROOT, StepPath, parent
+from flujo.domain.paths import ROOT, StepPath, branch, parent
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.wording import did_you_mean
+from flujo.engine.agent_choice import CHOICE
+from flujo.engine.threads import recorded
 from flujo.exceptions import SettingsError
 from flujo.governance.events import read_error
 from flujo.services.inspection.state_machine_status import current_states
@@ -19,8 +22,10 @@ from flujo.services.inspection.state_machine_status import current_states
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from flujo.domain.conversations import Message
     from flujo.domain.run import Pause, RunRecord
     from flujo.domain.store import JournalSource
+    from flujo.domain.threads import Exchange
 
 
 _CONVERSATION = "granular"
@@ -62,7 +67,18 @@ class TraceNode:
     """The error of the step's last attempt before its fallback ran."""
     answered: list[tuple[str, str]] = field(default_factory=list)
     """For each agent request: the requested model and the id of the model that answered."""
+    chosen: str | None = None
+    """The agent that was chosen from a list."""
+    heard: Sequence[Message] = ()
+    """The messages of the step's thread, as its agent saw them; set by `conversation`."""
+    exchanges: Mapping[StepPath, Exchange] = field(default_factory=dict)
+    """The exchanges of all threads of the run, by the path of their step; of the run's node."""
     children: list[TraceNode] = field(default_factory=list)
+
+    @property
+    def thread(self) -> Mapping[str, Any] | None:
+        """The thread of the step: its `name`, and the last exchange that the step saw (`after`)."""
+        return (self.agent or self.detail).get("thread")
 
     @property
     def name(self) -> str:
@@ -111,8 +127,9 @@ class TraceNode:
         if around:
             parts = around[-1].children
             last = next(n for n, part in enumerate(parts) if paths.is_within(shown.path, part.path))
-            return replace(around[-1], children=parts[: last + 1])
+            return replace(around[-1], children=parts[: last + 1], heard=self._heard(around[-1]))
         if len(inside) == 1:
+            inside[0].heard = self._heard(inside[0])
             return inside[0]
         names = ", ".join(paths.shown(node.path) for node in inside or whole)
         raise SettingsError(
@@ -125,7 +142,21 @@ class TraceNode:
     @property
     def is_conversation(self) -> bool:
         """Whether this is a step with messages to and from a model."""
-        return self.agent is not None or (bool(self.transcripts) and self.kind not in _OF_TURNS)
+        has_messages = self.thread is not None or bool(self.transcripts)
+        return self.agent is not None or (has_messages and self.kind not in _OF_TURNS)
+
+    def _heard(self, reader: TraceNode) -> Sequence[Message]:
+        """Return the messages of a step's thread, found backwards from the last one that it saw."""
+        nodes = {node.path: node for node in self.walk()}
+        first = next((turn for turn in reader.children if turn.kind == "turn"), reader)
+        me = first.detail.get("agent") or reader.name
+        found: list[Exchange] = []
+        thread = reader.thread
+        while thread is not None and (path := thread["after"]) is not None:
+            each = self.exchanges[path]
+            found.append(replace(each, is_own=each.author == me))
+            thread = nodes[path].thread
+        return of_thread(found[::-1])
 
     def total(self) -> Usage:
         """Return the usage of this node and everything inside it."""
@@ -141,7 +172,7 @@ async def trace(store: JournalSource, record: RunRecord) -> TraceNode:
     nodes: dict[StepPath, TraceNode] = {ROOT: root}
     entries, pauses = await store.entries(record.run_id), await store.pauses(record.run_id)
     for entry in entries:
-        if entry.kind is EntryKind.DECISION and entry.fingerprint in (CACHE_MISS, FILES):
+        if entry.kind is EntryKind.DECISION and _is_beside(entry):
             _prepare(_node(nodes, parent(entry.path)), entry)
         else:
             _record(_node(nodes, entry.path), entry)
@@ -162,6 +193,8 @@ async def trace(store: JournalSource, record: RunRecord) -> TraceNode:
     for node in [each for each in nodes.values() if each.agent is not None]:
         _fold(node)
         node.children.sort(key=_turn)
+    threads = [node.thread for node in nodes.values() if node.thread is not None]
+    root.exchanges = recorded([each["after"] for each in threads if each["after"] is not None], entries)
     _infer(root)
     root.status = record.status
     root.seconds = max(0.0, record.updated_at - record.created_at)
@@ -217,8 +250,16 @@ def _fail(nodes: dict[StepPath, TraceNode], error: ErrorInfo) -> None:
         node.status, node.error = "failed", error
 
 
+def _is_beside(entry: Entry) -> bool:
+    """Return whether a decision is about the execution of the step above it."""
+    return entry.fingerprint in (CACHE_MISS, FILES) or entry.path == branch(parent(entry.path), CHOICE)
+
+
 def _prepare(node: TraceNode, entry: Entry) -> None:
-    """Add the decisions before a step: its files, or why it has no cache key."""
+    """Add the decisions before a step: its agent, its files, or why it has no cache key."""
+    if entry.path == branch(node.path, CHOICE):
+        node.chosen = canonical.decode(entry.output or b"null")
+        return
     if entry.fingerprint == FILES:
         node.files = [File.from_json(each) for each in canonical.decode(entry.output or b"[]")]
         return
