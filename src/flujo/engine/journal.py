@@ -245,14 +245,15 @@ class Journal:
         """Return whether appended entries may stay uncommitted for now; if not, `commit` must follow."""
         return not (wait and self._is_durable) and len(self._waiting) < MAX_WAITING
 
-    async def commit(self, *, wait: bool) -> None:
+    def commit(self, *, wait: bool) -> Awaitable[None]:
         """Submit all waiting entries, and return when they are committed.
 
         Without `wait`, or in a store that ends with this process, return once few writes are in progress.
         """
-        if wait and self._is_durable:
-            await self.flush()
-            return
+        return self.flush() if wait and self._is_durable else self._submit_ahead()
+
+    async def _submit_ahead(self) -> None:
+        """Submit all waiting entries; wait only while many writes are in progress."""
         self._submit()
         if len(self._in_flight) >= MAX_FLYING:
             await self._committed()
