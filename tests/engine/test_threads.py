@@ -156,7 +156,7 @@ async def test_an_import_has_threads_of_its_own_unless_it_inherits_the_context(s
     assert panel.heard["end"] == [(exchange("first", "f"), exchange("within", "w"))]
 
 
-async def test_a_thread_is_no_part_of_the_context(store: StateStore) -> None:
+async def test_a_thread_is_not_a_part_of_the_context(store: StateStore) -> None:
     seen: list[Any] = []
 
     async def look(data: Any, context: Any) -> int:
