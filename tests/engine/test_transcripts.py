@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -104,6 +105,17 @@ async def test_a_step_that_calls_a_tool_that_raises_keeps_its_transcript(store: 
 
     agent: Any = ScriptedAgent([calls(("broken", {}))], tools=[broken])
     await start(pipeline(Step("ask", CallableRef("test:agent", agent))), store, "go")
+    (entry,) = await attempts(store)
+    assert texts(await transcript_in(store, entry)) == ["go", {}]
+
+
+async def test_an_attempt_that_takes_too_long_keeps_its_transcript(store: StateStore) -> None:
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    agent: Any = ScriptedAgent([calls(("hang", {}))], tools=[hang])
+    slow = Step("ask", CallableRef("test:agent", agent), config=StepConfig(timeout_s=0.05))
+    await start(pipeline(slow), store, "go")
     (entry,) = await attempts(store)
     assert texts(await transcript_in(store, entry)) == ["go", {}]
 
