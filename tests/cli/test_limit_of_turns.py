@@ -85,6 +85,19 @@ def test_a_human_allows_more_turns_and_then_has_the_step_finish(
     assert messages.count("calls   note") == 2
 
 
+def test_accepted_changes_keep_the_answers_at_the_limit(
+    project: Project, flujo: Flujo, provider: Provider
+) -> None:
+    provider.will_answer(answer, answer, answer, "Enough.")
+    project.blueprint("talk", TALK)
+    flujo("run", "talk", "--input", "Go.", "--run-id", "talk", "--paused-ok")
+    flujo("tasks", "resume", "talk", "--field", "turns=1", "--paused-ok")
+    project.blueprint("talk", TALK.replace("max_turns: 1", "max_turns: 4"))
+    done = flujo("resume", "talk", "--accept-changes")
+    assert (done.exit_code, done.stdout) == (0, "Enough.\n"), done.output
+    assert "waiting for" not in flujo("tasks", "show", "talk").output
+
+
 def test_the_story_of_a_blueprint_names_the_question(project: Project, flujo: Flujo) -> None:
     project.blueprint("talk", TALK)
     story = flujo("explain", "talk").stdout
