@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -14,6 +15,7 @@ import requests
 import urllib3
 
 from flujo.domain import canonical
+from flujo.domain.conversations import ToolCall
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.steps import (
@@ -22,6 +24,7 @@ from flujo.domain.steps import (
     ConditionalStep,
     DynamicParallelRouterStep,
     Expr,
+    GranularStep,
     HumanInTheLoopStep,
     ImportStep,
     LoopStep,
@@ -36,6 +39,8 @@ from flujo.domain.steps import (
     Transition,
     TreeSearchStep,
 )
+from flujo.exceptions import ModelUnavailable, NotSent
+from flujo.testing import ScriptedAgent
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -55,6 +60,8 @@ TIMEOUT_S = 7.0
 """The time limit of an attempt of a `hangs`."""
 DEADLINE_S = 60.0
 """The deadline of the question of a `silent`."""
+WORKED = "done"
+"""What an agent gets for a call that has succeeded."""
 CONTEXT = {"type": "object", "properties": {"log": {"type": "array", "default": []}}}
 
 
@@ -124,6 +131,8 @@ SLOW = ("hangs", "stubborn", "silent")
 """Steps that wait: attempts that never return or return late, and questions without an answer."""
 AROUND = ("spare", "search")
 """Steps with other active parts: a fallback, agents that evaluate candidates."""
+AGENTS = ("agent", "paying")
+"""Agents in turns, which choose their calls from what they have seen; the calls of the second are announced."""
 LEAVES = ("step", "step", "flaky", "perhaps")
 COMPOSITES = ("if", "loop", "map", "parallel", "import", "inherit", "again", "machine", "router")
 INSIDE = ("fallback", "evaluate")
@@ -176,8 +185,8 @@ def _part_value(part: Part, n: int, effects: Counter[str]) -> int:
         return _value(part.bodies[index], value, effects)
 
     match part.kind:
-        case "step" | "flaky" | "paid" | "hangs" | "stubborn" | "spare":
-            effects[part.name] += 1
+        case "step" | "flaky" | "paid" | "hangs" | "stubborn" | "spare" | "agent" | "paying":
+            effects[part.name] += calls_of(part)
             return n + part.number
         case "perhaps":
             effects[part.name] += n % 2
@@ -202,6 +211,11 @@ def _part_value(part: Part, n: int, effects: Counter[str]) -> int:
 def depth(part: Part) -> int:
     """Return the depth of a search; each level has two candidates, of which the second is better."""
     return 1 + part.number % 2
+
+
+def calls_of(part: Part) -> int:
+    """Return how often the code of a leaf succeeds: a step once, an agent at each of its calls."""
+    return 1 + part.number % 3 if part.kind in AGENTS else 1
 
 
 def _arms(part: Part, n: int) -> list[tuple[int, int]]:
@@ -229,7 +243,10 @@ def looked_up(intent: Intent, named: Mapping[str, Part], *, happened: bool) -> d
     """Return the resolution of a call in doubt: its result when it has happened, otherwise a retry."""
     if not happened:
         return {"resolution": "retry"}
-    number = named[intent.path.rpartition("/")[2]].number
+    name = intent.path.rpartition("/")[2]
+    if name.startswith("tool["):
+        return {"resolution": "done", "result": WORKED}
+    number = named[name].number
     return {"resolution": "done", "result": canonical.decode(intent.input) + number}
 
 
@@ -284,6 +301,8 @@ class _Builder:
                 return self._spare(part)
             case "search":
                 return self._search(part)
+            case "agent" | "paying":
+                return self._agent(part)
             case "paid":
                 return self._paid(part)
             case "human":
@@ -345,6 +364,48 @@ class _Builder:
         )
         found = Pipeline((search,), name=f"search_{part.name}", output=Text("{{ previous.candidate }}"))
         return ImportStep(name=part.name, blueprint=f"{part.name}.yaml", pipeline=found)
+
+    def _agent(self, part: Part) -> GranularStep:
+        """Return an agent with parallel calls, a call that fails, a rejected answer, a model that is down once."""
+        is_enforced = part.kind == "paying"
+        has_limit = part.number % 2 == 0 and not is_enforced
+
+        async def work(data: int, why: int) -> str:
+            await self._act(part.name, data, "")
+            return WORKED
+
+        async def pay(data: int, why: int, idempotency_key: str) -> str:
+            await self._act(part.name, data, idempotency_key)
+            return WORKED
+
+        async def fail() -> str:
+            raise NotSent("this never works")
+
+        tool = pay if is_enforced else work
+        whys = count()
+
+        async def answer(ask: Any) -> Any:
+            await asyncio.sleep(0.5)
+            said = [each for message in ask.data for each in message["parts"]]
+            n = int(said[0]["content"])
+            if part.number % 4 == 1 and self._first(f"down_{part.name}-{n}-{len(said)}"):
+                return ModelUnavailable("down", retryable=True)
+            left = calls_of(part) - sum(each.get("content") == WORKED for each in said)
+            if left:
+                calls = [ToolCall(tool.__name__, {"data": n, "why": next(whys)}) for _ in range(min(left, 2))]
+                return [*calls, *[ToolCall("fail", {})][: int(len(said) == 1)]]
+            is_first = sum(each["part_kind"] == "user-prompt" for each in said) == 1
+            return "no" if is_first and not has_limit else n + part.number
+
+        return GranularStep(
+            part.name,
+            ScriptedAgent(answer, tools=[tool, fail]),
+            enforce_idempotency=is_enforced,
+            max_turns=(calls_of(part) + 1) // 2 if has_limit else 40,
+            on_limit="finish",
+            output_schema={"type": "integer"},
+            config=StepConfig(max_retries=5, retry=RetryPolicy(initial_s=0.1)),
+        )
 
     def _paid(self, part: Part) -> Step:
         async def pay(data: int, idempotency_key: str) -> int:

@@ -11,6 +11,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from durability.random_programs import (
+    AGENTS,
     AROUND,
     DEADLINE_S,
     HUMAN,
@@ -42,7 +43,7 @@ from flujo.state.memory_store import MemoryDatabase, MemoryStateStore
 from flujo.testing.simulation import SimulatedClock, SimulatedLoop, simulate
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
 
     from flujo.domain.run import Pause
 
@@ -97,10 +98,10 @@ class _Numbered(asyncio.Task[Any]):
 class Simulation:
     """One run of a random program by workers that start and crash."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, also: Sequence[str] = (*HUMAN, *SLOW, *AROUND)) -> None:
         self.loop = SimulatedLoop(seed)
         self.chance = self.loop.chance
-        self.program = random_program(self.chance, also=(*HUMAN, *SLOW, *AROUND))
+        self.program = random_program(self.chance, also=also)
         self.database = MemoryDatabase()
         self._parts = {part.name: part for part in parts(self.program)}
         self.effects: Counter[str] = Counter()
@@ -330,7 +331,9 @@ class Simulation:
         if name in INSIDE:
             around = (each.partition("[")[0] for each in reversed(above.split("/")))
             name = next(each for each in around if each in self._parts)
-        elif name in self._parts and self._parts[name].kind in AROUND:
+        elif name.startswith("tool["):
+            name = above.split("/")[-2]
+        elif name in self._parts and self._parts[name].kind in (*AROUND, *AGENTS):
             return  # its active parts have ended before
         skipped = isinstance(event.outcome, Success) and event.outcome.skipped
         if worker.doing[name] and not skipped:  # a skipped step acknowledges nothing

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from durability.random_programs import AROUND, known, random_program, tree
+from durability.random_programs import AGENTS, AROUND, HUMAN, known, random_program, tree
 from durability.simulated import Simulation
 from flujo.engine.failed_calls import Verdict
 from flujo.engine.journal import Journal
@@ -35,8 +35,8 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, logger="flujo")  # an unavailable database is part of the test
 
 
-def _violations(seed: int, evidence: Evidence) -> list[str]:
-    simulation = Simulation(seed)
+def _violations(seed: int, evidence: Evidence, **more: Any) -> list[str]:
+    simulation = Simulation(seed, **more)
     try:
         found = simulation.run()
     except Stuck as stuck:
@@ -54,6 +54,14 @@ def test_the_run_reaches_its_known_result_whatever_crashes_at_any_time(
 ) -> None:
     for seed in range(FIRST + share, FIRST + SEEDS, SHARES):
         violations = _violations(seed, evidence)
+        assert not violations, violations
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.guarantee("G1", "G2", "G3")
+def test_agents_in_turns_reach_their_known_result_whatever_crashes_at_any_time(evidence: Evidence) -> None:
+    for seed in range(FIRST, FIRST + SEEDS // 4):
+        violations = _violations(seed, evidence, also=(*HUMAN, *AROUND, *2 * AGENTS))
         assert not violations, violations
 
 
@@ -178,7 +186,7 @@ def test_random_programs_give_the_result_of_the_reference(evidence: Evidence) ->
     loop, programs = SimulatedLoop(0), min(SEEDS, 1000) // 2
 
     async def run(seed: int) -> None:
-        program = random_program(Random(seed), also=AROUND)
+        program = random_program(Random(seed), also=(*AROUND, *AGENTS))
         happened: list[str] = []
 
         async def act(name: str, _: int, _key: str) -> None:
