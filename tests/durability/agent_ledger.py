@@ -102,6 +102,7 @@ class Model:
             "All of it is done.",
         ],
         "spare": [["pay", "look"], Fault.SERVER_ERROR],
+        "talk": [["look"], ["look"], "Talked."],
     }
     reached: Callable[[], None]
     """Called with each request, before it is answered."""
@@ -120,7 +121,7 @@ class Model:
             count = self.requests[run, place]
             why = f"request {self.requests.total()}"
         self.reached()
-        said = self.SCRIPTS[conversation][turn]
+        said = self.SCRIPTS[conversation.rpartition("/")[2]][turn]
         if isinstance(said, tuple):
             fault, said = said
             if count == 1:

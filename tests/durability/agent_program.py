@@ -1,11 +1,12 @@
 """Agents that work in turns, in processes that are killed: a script, because only a single-threaded process may fork.
 
-    python agent_program.py FOLDER URI [--stream]
+    python agent_program.py FOLDER URI [--stream] [--requests N]
 
 reads ids of runs, one a line, and executes or resumes each in a forked process: prints `pid N`, a line of JSON with the
 status and the output unless that process is killed, and `ended`; then it reads a line and prints the exit code. The tools have every effect that is declared
 today, and write to the ledger of FOLDER. A barrier is before and after each effect. Tools with the effect
-`transactional` are missing: no tool gets a connection to write with.
+`transactional` are missing: no tool gets a connection to write with. With `--requests` ten agents run at the same time
+and share a budget of so many requests.
 """
 
 from __future__ import annotations
@@ -27,12 +28,17 @@ from flujo.domain.journal import RunId
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import RunStatus
-from flujo.domain.steps import GranularStep, Step, StepConfig, Text
+from flujo.domain.steps import GranularStep, ParallelStep, Step, StepConfig, Text
+from flujo.domain.usage import UsageLimits
 from flujo.services.runs.runner import Flujo
 from flujo.state.store import SqlStateStore
 from flujo.testing.crash_points import in_a_fork
 
 FOLDER = Path()
+AGENTS = 10
+"""How many agents share a budget."""
+CALLS = 22
+"""The limit on their tool calls, of which an unbroken run makes 20."""
 
 
 def _cause(effect: Any) -> str:
@@ -96,23 +102,34 @@ def tree() -> Pipeline:
     return Pipeline((work, spare), name="talking", output=Text("{{ steps.work.output }} {{ previous }}"))
 
 
+def sharing(requests: int) -> Pipeline:
+    """Return ten agents that run at the same time, within one budget."""
+    agent = AgentSpec("helper", "openai-chat:gpt-4o-mini", tools=[look], model_settings={"max_tokens": 100})
+    branches = {
+        name: Pipeline((GranularStep("talk", agent, input=Text(f"{{{{ input }}}} all:{name}/talk")),))
+        for name in (f"agent{number}" for number in range(AGENTS))
+    }
+    budget = UsageLimits(requests_limit=requests, tool_calls_limit=CALLS)
+    return Pipeline((ParallelStep("all", branches),), name="sharing", budget=budget)
+
+
 async def _ignored(_: Any) -> None:
     """A sink, so that the model's text is streamed."""
 
 
-async def _executed(uri: str, run: str, *, is_streamed: bool) -> dict[str, Any]:
+async def _executed(pipeline: Pipeline, uri: str, run: str, *, is_streamed: bool) -> dict[str, Any]:
     """Execute or resume a run; return its status and output."""
     store = await SqlStateStore.open(uri)
     sink = _ignored if is_streamed else None
     try:
-        async with Flujo[Any, Any, Any](tree(), store=store) as runner:
+        async with Flujo[Any, Any, Any](pipeline, store=store) as runner:
             result = await runner.run_result_async(run, run_id=run, sink=sink)
             waits = any(pause.is_open for pause in await store.pauses(RunId(run)))
             if result.status is RunStatus.PAUSED and not waits:  # the question is answered
                 result = await runner.resume_async(run, sink=sink)
     finally:
         await store.aclose()
-    error = result.error and result.error.message
+    error = result.error and f"{result.error.code} {result.error.message}"
     return {"status": str(result.status), "output": result.output, "error": error}
 
 
@@ -127,11 +144,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("uri")
     parser.add_argument("--stream", action="store_true")
+    parser.add_argument("--requests", type=int, default=0)
     given = parser.parse_args()
     FOLDER = given.folder
 
     def executed(run: str) -> Any:
-        return _executed(given.uri, run, is_streamed=given.stream)
+        pipeline = sharing(given.requests) if given.requests else tree()
+        return _executed(pipeline, given.uri, run, is_streamed=given.stream)
 
     in_a_fork(
         lambda _: executed("run-0"), 0

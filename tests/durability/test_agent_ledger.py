@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -17,14 +18,16 @@ import pytest
 import warm
 from agents.provider_server import provider_server
 from durability.agent_ledger import Barriers, Ledger, Model, barriers
+from durability.agent_program import CALLS
 from flujo.domain import canonical
 from flujo.domain.journal import EntryKind, EntryStatus, RunId
+from flujo.domain.ledger import HoldState
 from flujo.domain.run import IntentState, PauseKind
-from flujo.exceptions import RunNotFound
+from flujo.exceptions import RunNotFound, UsageLimitExceeded
 from flujo.state.store import SqlStateStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from durability.conftest import Evidence
 
@@ -122,7 +125,7 @@ class Killed:
             calls = await self._store.intents(RunId(run))
         except RunNotFound:
             return set()
-        unsafe = ("agent_program:pay", "agent_program:refuse")
+        unsafe = (":pay", ":refuse")
         return {
             call.path for call in calls if call.state is IntentState.SENT and str(call.tool).endswith(unsafe)
         }
@@ -153,7 +156,9 @@ class Killed:
             f"{run}: {place} has an effect and no entry" for _, place in verdicts if place not in recorded
         ]
         asked = {pause.pause_id.partition("!")[0] for pause in await self._store.pauses(RunId(run))}
-        return wrong + [f"{run}: {place} was in doubt and nobody was asked" for place in uncertain - asked]
+        return wrong + [
+            f"{run}: {place} was uncertain, and no question lists it" for place in uncertain - asked
+        ]
 
 
 @pytest.fixture
@@ -163,37 +168,80 @@ async def store(store_uri: str) -> AsyncIterator[SqlStateStore]:
     await made.aclose()
 
 
-@pytest.mark.guarantee("G1", "G2", "G3")
-@pytest.mark.parametrize("is_streamed", [False, True], ids=["whole", "streamed"])
-async def test_no_effect_of_a_killed_agent_is_duplicated_divergent_or_lost(
-    is_streamed: bool,
-    store_uri: str,
-    store: SqlStateStore,
-    tmp_path: Path,
-    evidence: Evidence,
-) -> None:
-    chance = Random(20261129 + is_streamed)
-    with provider_server() as provider, barriers(tmp_path) as gate:
+class Sharing(Killed):
+    """Runs of ten agents with one budget: what the outside has seen is booked, and within the limit."""
+
+    requests = 0
+    """The limit."""
+    model: Model
+
+    async def _judged(self, run: str, result: Any, uncertain: set[str]) -> list[str]:
+        if result["status"] != "completed" and not str(result["error"]).startswith(UsageLimitExceeded.code):
+            return [f"{run}: it is {result}"]
+        served = sum(count for (whose, _), count in self.model.requests.items() if whose == run)
+        called = sum(map(len, self.ledger.calls(run).values()))
+        ledger = await self._store.ledger(RunId(run))
+        booked = ledger.usage + ledger.unconfirmed
+        wrong = [f"{run}: {uncertain} is in doubt, although no call was announced"] if uncertain else []
+        if not served <= booked.requests <= self.requests:
+            wrong.append(f"{run}: {served} requests were made and {booked.requests} booked")
+        if not called <= booked.tool_calls <= CALLS:
+            wrong.append(f"{run}: {called} calls were made and {booked.tool_calls} booked")
+        return wrong + [f"{run}: {hold} is open" for hold in ledger.holds if hold.state is HoldState.HELD]
+
+
+@contextmanager
+def killing(folder: Path, uri: str, *options: str) -> Iterator[tuple[warm.Popen, Barriers, Model]]:
+    """Start the program, its barriers and its model."""
+    with provider_server() as provider, barriers(folder) as gate:
         model = Model(gate.reach)
         provider.will_answer(model.answer)
-        words = [sys.executable, str(PROGRAM), str(tmp_path), store_uri, *["--stream"][: int(is_streamed)]]
         path = {"PYTHONPATH": os.pathsep.join(sys.path)}
         with warm.Popen(
-            words,
+            [sys.executable, str(PROGRAM), str(folder), uri, *options],
             env={**os.environ, **provider.environment, **path},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         ) as forks:
-            killed = Killed(tmp_path, store, forks)
-            killed.ready(gate)
-            violations: list[str] = []
-            number = 0
-            while killed.kills < KILLS / 4:
-                number += 1
-                violations += await killed.run(f"run-{number}", gate, model, chance)
+            yield forks, gate, model
             forks.stdin.close()
-        evidence.add(faults=killed.kills, seeds=number, violations=violations)
-        assert violations == []
+
+
+@pytest.mark.guarantee("G1", "G2", "G3")
+@pytest.mark.parametrize("is_streamed", [False, True], ids=["whole", "streamed"])
+async def test_no_effect_of_a_killed_agent_is_duplicated_divergent_or_lost(
+    is_streamed: bool, store_uri: str, store: SqlStateStore, tmp_path: Path, evidence: Evidence
+) -> None:
+    chance = Random(20261129 + is_streamed)
+    violations, number = list[str](), 0
+    with killing(tmp_path, store_uri, *["--stream"][: int(is_streamed)]) as (forks, gate, model):
+        killed = Killed(tmp_path, store, forks)
+        killed.ready(gate)
+        while killed.kills < KILLS / 4:
+            number += 1
+            violations += await killed.run(f"run-{number}", gate, model, chance)
+    evidence.add(faults=killed.kills, seeds=number, violations=violations)
+    assert violations == []
+
+
+@pytest.mark.guarantee("G20")
+@pytest.mark.parametrize("requests", [45, 24] if "FLUJO_AGENT_KILLS" in os.environ else [45])
+async def test_ten_agents_never_overspend_the_budget_that_they_share_whatever_is_killed(
+    requests: int, sqlite_uri: str, tmp_path: Path, evidence: Evidence
+) -> None:
+    chance = Random(requests)
+    violations, number = list[str](), 0
+    store = await SqlStateStore.open(sqlite_uri)
+    with killing(tmp_path, sqlite_uri, "--requests", str(requests)) as (forks, gate, model):
+        sharing = Sharing(tmp_path, store, forks)
+        sharing.requests, sharing.model = requests, model
+        sharing.ready(gate)
+        while sharing.kills < KILLS / 4:
+            number += 1
+            violations += await sharing.run(f"run-{number}", gate, model, chance)
+    await store.aclose()
+    evidence.add(faults=sharing.kills, seeds=number, violations=violations)
+    assert violations == []
 
 
 def test_the_ledger_tells_repeated_divergent_and_lost_effects(tmp_path: Path) -> None:
