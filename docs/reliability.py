@@ -36,8 +36,8 @@ GUARANTEES = {
         "A step that was reported as completed never runs again.",
         "`kill -9` before and after every statement, commit and outside call, also of the recovery; killed and frozen workers; "
         "deploys, also to a service that has another version of its blueprint; step code that raises any exception or swallows its "
-        "cancellation; kills between the turns and tool calls of a conversation, and of its event loop while it commits; other items of a "
-        "map, or another agent of a conversation, on resume",
+        "cancellation; kills between the turns and tool calls of a conversation, in a streamed response and of its event loop while it commits; "
+        "agents with random tools, and a real local model, killed; other items of a map, or another agent of a conversation, on resume",
         "A step whose result was not committed when its process died runs again, unless it has `enforce_idempotency` (G3).",
     ),
     "G2": Guarantee(
@@ -50,7 +50,8 @@ GUARANTEES = {
         "Flujo never guesses.",
         "`kill -9` around the call; servers that act and then are silent, cut the connection, answer 5xx or 4xx, through `requests`, "
         "`urllib3`, `httpx`, `aiohttp`, `grpc`, clients of Redis and MySQL, and database drivers, also in random programs; retries; time "
-        "limits; a database restored from a backup",
+        "limits; a database restored from a backup; agents that request their calls in other words when they are killed, judged by a ledger "
+        "outside the process; a process that sleeps between the announcement and the call",
         "A client library that repeats a request by itself does so under one key. A database restored from a backup knows of "
         "later calls only after `flujo doctor --after-restore`.",
     ),
@@ -128,7 +129,8 @@ GUARANTEES = {
     "G20": Guarantee(
         "Budgets hold across crashes, resumes and branches.",
         "`kill -9` around every call; providers that fail after they have worked, cut their stream, report no usage, negative usage or "
-        "10^30 tokens; clients that retry by themselves; runs that are killed or stopped in the same step every time",
+        "10^30 tokens; clients that retry by themselves; runs that are killed or stopped in the same step every time; "
+        "ten agents that share a budget, killed",
         "A request whose usage is unknown is charged its worst case, and a killed process its time to the end of its lease at "
         "most, so a run may end early.",
     ),
