@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from flujo.agents.scripted import ScriptedAgent
 from flujo.domain.agents import AgentSpec, Reply
-from flujo.domain.journal import EntryKind
+from flujo.domain.journal import EntryKind, RunId
 from flujo.domain.models import PipelineContext
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import BaseStep, CachePolicy, CacheStep, CallableRef, Step
@@ -87,6 +87,16 @@ async def test_a_cache_around_a_step_behaves_the_same_and_shares_its_entries(wor
         output=Text("{{ [steps.known.cached, steps.other_name.cached] }}"),
     )
     assert await outputs(tree, 1, 1) == [[False, True], [True, True]]
+
+
+@pytest.mark.guarantee("G21")
+async def test_the_key_of_a_miss_is_recorded_below_its_step(world: World, store: MemoryStateStore) -> None:
+    tree = pipeline(call("a", world.add("a"), cache=CACHED))
+    await start(tree, store, 1, cache=MemoryCache())
+    decisions = [
+        entry.path for entry in await store.entries(RunId("run")) if entry.kind is EntryKind.DECISION
+    ]
+    assert decisions == ["a:cache"]
 
 
 def asking(world: World, **more: Any) -> BaseStep:
