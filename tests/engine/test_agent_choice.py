@@ -154,5 +154,5 @@ def test_a_choice_needs_two_agents_of_two_names() -> None:
 def test_a_choice_shows_its_agents() -> None:
     agents = OneOf([AgentSpec("writer", "test:a"), AgentSpec("critic", "test:b")], by="input.next")
     step = Step("say", agent=agents, thread="panel")
-    assert step.summary() == "asks `writer` or `critic`, by input.next on the thread panel"
+    assert step.summary() == "asks writer or critic (by input.next) on the thread panel"
     assert [each.name for each in step.names() if isinstance(each, AgentSpec)] == ["writer", "critic"]

@@ -13,7 +13,6 @@ from flujo.domain.fast_dataclass import constructor, record
 from flujo.domain.threads import Exchange
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.values import CallableRef, Logic, Logical, Text
-from flujo.domain.wording import listed
 from flujo.exceptions import PipelineError
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ class OneOf(Node):
 
     def __str__(self) -> str:
         """Return the names and the expression, for display."""
-        return f"{listed(self.one_of, 'or')}, by {self.by}"
+        return f"{' or '.join(self.one_of)} (by {self.by})"
 
 
 def answered_by(who: AgentSpec | CallableRef, model: str | None) -> dict[str, str]:

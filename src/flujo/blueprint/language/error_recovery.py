@@ -16,7 +16,7 @@ from flujo.blueprint.language.model_lookup import bare, into, path_of
 from flujo.blueprint.language.models import KINDS
 from flujo.blueprint.language.traversal import UNNAMED, Path, walk
 from flujo.blueprint.language.validation import L, Validated, _fit, finding, meant_key
-from flujo.blueprint.language.values import IDENTIFIER, AgentName, Maybe
+from flujo.blueprint.language.values import IDENTIFIER, Maybe
 from flujo.blueprint.reading.source_map import Document, Mapping, Node, Scalar, Sequence, node_of
 from flujo.blueprint.reading.syntax_rules import CONFLICTING_KEYS, MISSING_KEY
 from flujo.domain.checks import MAX_NAME
@@ -33,7 +33,7 @@ MAX_ROUNDS = 12
 class StandIn(doc.Step):
     """A step of which only the name is known."""
 
-    agent: Maybe[AgentName] = UNNAMED
+    agent: Maybe[doc.Asked] = UNNAMED
 
 
 @dataclass(frozen=True)
