@@ -16,6 +16,7 @@ from flujo.blueprint.diagnostics import RULES
 from flujo.blueprint.language.models import KINDS
 from flujo.blueprint.sources.source_files import PinnedSource
 from flujo.domain import checks
+from flujo.domain.agents import OneOf
 from flujo.domain.steps import (
     CachePolicy,
     CacheStep,
@@ -383,6 +384,21 @@ CASES = {
         Pipeline(GranularStep("a", AgentSpec("writer", "local:smollm2"), files="{{ input }}")),
         "step 'a': 'local:smollm2' takes text only, and `files` are not text",
         top="agents: {writer: {model: 'local:smollm2'}}\n",
+    ),
+    "files for an agent that may be local": Case(
+        "FLJ434",
+        "[{name: a, agent: {one_of: [writer, small], by: input}, files: [scan.png]}]",
+        Pipeline(
+            Step(
+                "a",
+                agent=OneOf(
+                    [AgentSpec("writer", "test:model"), AgentSpec("small", "local:smollm2")], by="input"
+                ),
+                files=["scan.png"],
+            )
+        ),
+        "step 'a': 'local:smollm2' takes text only, and `files` are not text",
+        top="agents: {writer: {model: 'test:model'}, small: {model: 'local:smollm2'}}\n",
     ),
     "files for a callable": Case(
         "FLJ434",

@@ -316,10 +316,10 @@ def _files(site: _Site) -> Iterator[Finding]:
     if not isinstance(step, Step | GranularStep) or not step.files:
         return
     where = f"step {site.path!r}"
-    if isinstance(step.agent, AgentSpec):
-        if not step.agent.model.startswith("local:"):
-            return
-        message = f"{where}: {step.agent.model!r} takes text only, and `files` are not text"
+    models = [each.model for each in step.names() if isinstance(each, AgentSpec)]
+    local = next((model for model in models if model.startswith("local:")), None)
+    if local is not None:
+        message = f"{where}: {local!r} takes text only, and `files` are not text"
         hint = "use a model of a provider that takes files, or send text in `input`"
     elif isinstance(step, Step) and step.call is not None and not isinstance(step.call.live, ConversingAgent):
         message = f"{where}: `files` are sent to a model, and the step calls a callable"
