@@ -196,7 +196,7 @@ class BaseStep(Node, Generic[In, Out]):
         return None
 
     @property
-    def files(self) -> Value:
+    def sends(self) -> Value:
         """The files that the step sends to a model with its input: paths, references, or a list of them."""
         return None
 

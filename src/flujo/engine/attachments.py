@@ -53,9 +53,9 @@ async def attached(step: BaseStep, frame: Frame, path: StepPath) -> Attachments:
         ProviderNotGiven | ProviderFailed | ReferenceMissing | ReferenceCorrupt: of a reference.
         SecretInValue: a file contains a known secret.
     """
-    if step.files is None:
+    if step.sends is None:
         return NO_FILES
-    given = encoded(frame.render(step.files), f"`files` of step {step.name!r}")
+    given = encoded(frame.render(step.sends), f"`files` of step {step.name!r}")
     here, journal = branch(path, "files"), frame.run.journal
     await journal.load_at([here])
     known = journal.attached(here)

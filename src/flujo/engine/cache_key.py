@@ -194,7 +194,7 @@ class _Parts:
 
     def step(self, step: BaseStep, without: frozenset[str] = frozenset()) -> Any:
         """Return a step, except the fields in `without`."""
-        if "files" not in without and step.files is not None:
+        if "files" not in without and step.sends is not None:
             raise NotCacheable(
                 f"step {step.name!r} inside it sends files, and the key has no part for their bytes",
                 hint=f"write `cache:` on step {step.name!r} itself",

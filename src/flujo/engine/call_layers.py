@@ -134,7 +134,7 @@ LAYERS: Sequence[Layer] = (
     Layer(lambda _, __: True, _budget),
     Layer(_takes_context, _context),
     Layer(lambda _, __: True, _input),
-    Layer(lambda step, _: step.files is not None, _files),
+    Layer(lambda step, _: step.sends is not None, _files),
     Layer(lambda step, _: step.joins is not None, lambda _, attempt: threads.hear(attempt)),
     Layer(lambda step, _: bool(step.processors.input), lambda _, attempt: processors.process_input(attempt)),
     # Every answer passes the output processors, the output schema and the validators.

@@ -119,6 +119,11 @@ class GranularStep(BaseStep[In, Out]):
             yield f"at most {plural(self.history.max_tokens, 'token')} of history, then older turns {older}"
 
     @property
+    def sends(self) -> Value:
+        """The files for the model."""
+        return self.files
+
+    @property
     def joins(self) -> str | None:
         """The thread of the step."""
         return self.thread

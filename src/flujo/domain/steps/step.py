@@ -137,6 +137,11 @@ class Step(BaseStep[In, Out]):
         return f"calls {self.call}" if self.agent is None else f"asks {self.agent}{on(self.thread)}"
 
     @property
+    def sends(self) -> Value:
+        """The files for the model."""
+        return self.files
+
+    @property
     def joins(self) -> str | None:
         """The thread of the step."""
         return self.thread

@@ -106,8 +106,8 @@ def _sentence(step: BaseStep) -> str:
     said = step.verb + step.summary()
     if (given := getattr(step, "input", None)) is not None:
         said += f" with {textwrap.shorten(one_line(given), _LONG, placeholder=' …')}"
-    if step.files is not None:
-        said += f", and sends {textwrap.shorten(one_line(step.files), _LONG, placeholder=' …')}"
+    if step.sends is not None:
+        said += f", and sends {textwrap.shorten(one_line(step.sends), _LONG, placeholder=' …')}"
     if step.save:
         said += f", and keeps {', '.join(step.save)} in the context"
     if step.when is not None:

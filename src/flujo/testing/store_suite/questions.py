@@ -128,7 +128,7 @@ class QuestionsSuite:
         claimed = await other.claim(RUN, statuses=[RunStatus.PAUSED], answer=given("two", b"2"))
         assert (claimed.status, claimed.fence) == (RunStatus.RUNNING, run.fence + 1)
         assert claimed.pauses == tuple(await mine.pauses(RUN))
-        assert [(pause.answer, pause.by) for pause in claimed.pauses] == [(b"1", None), (b"2", "ada")]
+        assert [(pause.answer, pause.by) for pause in claimed.pauses or ()] == [(b"1", None), (b"2", "ada")]
         assert [(act.verb, act.object) for act in await mine.acts(RUN)] == [(Verb.ANSWER, "two")]
         assert not await other.write(move(claimed, RunStatus.PAUSED))  # the claim has seen both answers
 
@@ -187,6 +187,7 @@ class QuestionsSuite:
         for text in (RUN, RUN[:3], "@last"):
             found, progress = await store.find_with_progress(text)
             assert found == await store.find(text)
+            assert progress is not None
             assert progress == await store.progress(RUN)
             assert progress.pauses == tuple(await store.pauses(RUN))
         with pytest.raises(RunNotFound):
