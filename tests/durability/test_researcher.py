@@ -124,6 +124,7 @@ async def test_a_killed_conversation_with_the_local_model_continues_where_it_was
 ) -> None:
     chance = Random(20261129)
     kills, number, whole_s, wrong = 0, 0, 0.0, list[str]()
+    noted: set[str] = set()
     while kills < KILLS:
         run = f"talk-{number}"
         began = time.monotonic()
@@ -131,10 +132,13 @@ async def test_a_killed_conversation_with_the_local_model_continues_where_it_was
         if await killed(process, store, run, chance.uniform(0, whole_s) if number else None):
             kills += 1
             wrong += await violations(project, store, run)
+            noted |= {call.key for call in await store.intents(RunId(run)) if call.tool.endswith("take_note")}
         whole_s = whole_s or time.monotonic() - began
         number += 1
-    notes = [json.loads(line)["key"] for line in (project / "notes.jsonl").read_text("utf-8").splitlines()]
-    assert notes, "the model has used both tools"
+    written = project / "notes.jsonl"  # which tools it uses is up to the model
+    lines = written.read_text("utf-8").splitlines() if written.exists() else []
+    notes = [json.loads(line)["key"] for line in lines]
     evidence.add(faults=kills, seeds=number, violations=wrong)
     assert wrong == []
     assert len(notes) == len(set(notes))
+    assert noted <= set(notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from flujo.domain.run import RunQuery, RunStatus
 from flujo.domain.steps import CallableRef, HumanInTheLoopStep, Text
 from flujo.exceptions import CorruptState
 from flujo.state.memory_store import MemoryStateStore
+from flujo.state.sql import migrations
 from flujo.state.sql.functions import driver_text
 from flujo.state.store import SqlStateStore
 from support import StoppingStore, call, pipeline
@@ -186,16 +188,17 @@ async def test_a_second_store_compiles_no_statement_again(store_uri: str) -> Non
     await second.aclose()
 
 
-async def test_a_young_database_is_read_by_key(postgres_uri: str) -> None:
+async def test_a_young_database_is_read_by_key(empty_postgres_uri: str) -> None:
     """Postgres plans the statements of a new database while it is empty, and keeps the plans."""
-    store = SqlStateStore(postgres_uri)
+    await asyncio.to_thread(migrations.migrate, empty_postgres_uri)
+    store = SqlStateStore(empty_postgres_uri)
     ask = HumanInTheLoopStep(name="ok", message=Text("ok?"))
     async with Flujo[Any, Any, Any](pipeline(ask), store=store, recovery=False) as runner:
         for number in range(20):
             await runner.run_result_async(None, run_id=f"run-{number}")
             await runner.resume_async(f"run-{number}", "yes")
     await store.aclose()
-    with psycopg.connect(postgres_uri) as connection:
+    with psycopg.connect(empty_postgres_uri) as connection:
         read = "SELECT relname, seq_tup_read FROM pg_stat_user_tables WHERE schemaname = 'flujo'"
         whole: dict[str, int] = dict(connection.execute(read).fetchall())
     assert all(whole[name] <= 20 for name in ("runs", "journal", "pauses")), whole  # a row a run
