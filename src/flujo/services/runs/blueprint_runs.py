@@ -59,7 +59,7 @@ async def start(
     stop: Stop | None = None,
 ) -> Result:
     """Accept a run of `blueprint` and execute it; see `RunService.accept`."""
-    service = (await RunServices.of_project(ws)).of_pipeline(blueprint.pipeline, blueprint)
+    service = (await RunServices.of_project(ws)).of_blueprint(blueprint)
     return await service.accept(request, sink=sink, stop=stop)
 
 
@@ -97,7 +97,7 @@ async def resume(
         require_tested(ws, record, accepted)
         if say:
             _note_changes(ws, accepted.closure, record, say)
-    service = (await RunServices.of_project(ws)).of_pipeline(blueprint.pipeline, blueprint)
+    service = (await RunServices.of_project(ws)).of_blueprint(blueprint)
     return await service.resume(
         record.run_id,
         retry_failed=retry_failed,

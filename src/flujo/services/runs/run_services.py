@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from flujo.domain.store import BlobStore, StateStore
     from flujo.domain.usage import UsageLimits
     from flujo.engine.answer_cache import AnswerCache
+    from flujo.services.checks.pipeline_checks import Flow
     from flujo.services.workspace import Blueprint, Workspace
 
 
@@ -70,11 +71,17 @@ class RunServices:
             limits=workspace.project.settings.budgets.limits,
         )
 
+    def of_blueprint(self, blueprint: Blueprint) -> RunService:
+        """Return the service of a blueprint; see `of_pipeline`."""
+        output = check_pipeline(blueprint.pipeline)
+        return self.of_pipeline(blueprint.pipeline, blueprint, output=output)
+
     def of_pipeline(
         self,
         pipeline: Pipeline,
         blueprint: Blueprint | None = None,
         *,
+        output: Flow | None,
         binding: Binding | None = None,
         context_model: type[PipelineContext] | None = None,
         limits: UsageLimits | None = None,
@@ -82,10 +89,11 @@ class RunServices:
     ) -> RunService:
         """Return the service of a pipeline written in Python, or of a blueprint, whose files runs pin.
 
+        `output` is what `check_pipeline` has returned.
+
         Raises:
             CallableError | AgentError: it cannot be bound here.
         """
-        output = check_pipeline(pipeline)
         closure, blobs = pinned(pipeline, blueprint)
         bound = binding or self.workspace.bind(pipeline, context_model or self.context_model)
         for _, step, why in never_cached(pipeline, bound, self.resources):
@@ -129,14 +137,19 @@ class RunServices:
         if not is_python(record):
             blueprint = await pinned_blueprint(self.workspace, self.store, record)
             require_tested(self.workspace, record, blueprint)
-            return self.of_pipeline(blueprint.pipeline, blueprint)
+            return self.of_blueprint(blueprint)
         found = registered(record.pipeline)
         if found is None:
             raise StateError(
                 f"Python pipeline {record.pipeline!r} is not registered in this process",
                 hint="`flujo worker --import MODULE`, where that module calls `flujo.register`",
             )
-        return self.of_pipeline(found.pipeline, context_model=found.context_model, limits=found.usage_limits)
+        return self.of_pipeline(
+            found.pipeline,
+            output=check_pipeline(found.pipeline),
+            context_model=found.context_model,
+            limits=found.usage_limits,
+        )
 
 
 # What a run has pinned -----------------------------------------------------------------------------------

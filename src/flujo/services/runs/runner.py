@@ -121,7 +121,7 @@ class Flujo(Generic[In, Out, Ctx]):
                 type, or a step enforces its idempotency and nothing is persisted.
         """
         self.pipeline = pipeline
-        check_pipeline(pipeline)
+        self._output = check_pipeline(pipeline)
         if not persist_state and store is None:
             require_no_enforcement(pipeline)
         self._context_data = context_fields(initial_context_data)
@@ -449,6 +449,7 @@ class Flujo(Generic[In, Out, Ctx]):
         service = self._services.of_pipeline(
             self.pipeline,
             self._blueprint,
+            output=self._output,
             binding=self._binding,
             lock_digest=lock_digest_by_name(workspace.project, self.pipeline),
         )
