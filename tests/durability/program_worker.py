@@ -41,7 +41,7 @@ def pipeline_of(seed: int, folder: Path) -> Pipeline:
         await asyncio.sleep(chance.uniform(0, MOST_S))
         if name in flaky and _first(folder / f"failed-{seed}-{name}-{data}"):
             raise misbehaviour(data)
-        if key and data % 4 == 1 and _first(folder / f"unsent-{seed}-{name}-{key}"):
+        if key and data % 4 == 1 and _first(folder / f"unsent-{seed}-{name}-{data}"):
             raise unsent(data // 4)
         world.effect(f"{seed}:{name}:{key}", os.getpid())
         if key and data % 3 == 1 and _first(folder / f"lost-{seed}-{name}-{key}"):

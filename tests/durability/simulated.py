@@ -279,8 +279,9 @@ class Simulation:
         ):
             self._failed[f"{name}:{data}"] += 1
             raise misbehaviour(self._failed.total())
-        if key and self._clients.random() < 0.2 and self._failed[f"unsent {key}"] < 3:
-            self._failed[f"unsent {key}"] += 1
+        # Not by key: a call that was refused is made again with a new one.
+        if key and self._clients.random() < 0.2 and self._failed[f"unsent {name}:{data}"] < 3:
+            self._failed[f"unsent {name}:{data}"] += 1
             raise unsent(self._failed.total())
         self.effects[name] += 1
         if key:
