@@ -15,8 +15,9 @@ from flujo import AppResources, Flujo
 from flujo.agents.conversation import MOST_REQUESTS
 from flujo.domain.agents import Ask
 from flujo.domain.steps import BaseStep, CallableRef, Step
+from flujo.domain.tools import CallableTool
 from flujo.domain.usage import Usage
-from flujo.exceptions import OutputRejected, PausedException, ResourcesMissing, TurnLimitReached
+from flujo.exceptions import AgentError, OutputRejected, PausedException, ResourcesMissing, TurnLimitReached
 from flujo.testing import MemoryStateStore, ScriptedAgent
 from support import COUNTER_SCHEMA, pipeline, start
 
@@ -191,3 +192,11 @@ async def test_a_rejected_answer_is_requested_again_with_the_reason() -> None:
     with pytest.raises(OutputRejected, match="agent 'scripted': no") as caught:
         await agent_of(["no", "no", "yes"], add).ask(Ask(check=check))
     assert used(caught.value).requests == 2
+
+
+async def test_one_attempt_calls_no_tool_whose_calls_must_be_recorded() -> None:
+    agent = ScriptedAgent(["done"], tools=[CallableTool(add, enforce_idempotency=True)])
+    with pytest.raises(AgentError, match="tool `add` has `enforce_idempotency`") as refused:
+        await agent.ask(Ask(data="go"))
+    assert "kind: granular" in (refused.value.hint or "")
+    assert agent.asked == []

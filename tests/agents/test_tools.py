@@ -9,7 +9,7 @@ from pydantic_ai import ModelRetry
 from flujo.agents.tools import FunctionTool, tools_of
 from flujo.domain.agents import Ask
 from flujo.domain.conversations import BackToModel, Tool
-from flujo.domain.tools import tool
+from flujo.domain.tools import CallableTool, tool
 from flujo.exceptions import AgentError, ArgumentsRejected
 
 
@@ -28,7 +28,7 @@ async def charge(amount: int, order: Order, idempotency_key: str, note: str = ""
 
 
 def test_a_model_sees_neither_the_context_nor_the_key() -> None:
-    described = FunctionTool(charge)
+    described = FunctionTool(CallableTool(charge))
     assert isinstance(described, Tool)
     assert (described.name, described.effect) == ("charge", "idempotent")
     shown = described.traits
@@ -40,7 +40,7 @@ def test_a_model_sees_neither_the_context_nor_the_key() -> None:
 
 async def test_a_call_gets_converted_arguments_and_the_key() -> None:
     arguments = {"amount": "5", "order": {"number": 7}}
-    reply = await FunctionTool(charge).ask(Ask(arguments=arguments, idempotency_key="k"))
+    reply = await FunctionTool(CallableTool(charge)).ask(Ask(arguments=arguments, idempotency_key="k"))
     assert reply.output == "5 7 k"
 
 
@@ -55,7 +55,7 @@ async def test_a_call_gets_converted_arguments_and_the_key() -> None:
 )
 def test_arguments_that_do_not_fit_are_refused_in_words_for_a_model(arguments: Any, reason: str) -> None:
     with pytest.raises(ArgumentsRejected) as caught:
-        FunctionTool(charge).check_arguments(Ask(arguments=arguments, idempotency_key=""))
+        FunctionTool(CallableTool(charge)).check_arguments(Ask(arguments=arguments, idempotency_key=""))
     assert reason in caught.value.message
 
 
@@ -63,7 +63,7 @@ async def test_the_fields_of_a_lone_object_are_the_arguments() -> None:
     def book(order: Order, context: Any) -> int:
         return order.number
 
-    described = FunctionTool(book)
+    described = FunctionTool(CallableTool(book))
     assert list(described.traits["parameters"]["properties"]) == ["number"]
     assert described.wants_context
     described.check_arguments(Ask(arguments={"number": 3}))
@@ -75,7 +75,7 @@ async def test_model_retry_goes_back_to_the_model() -> None:
         raise ModelRetry("write the whole name")
 
     with pytest.raises(BackToModel, match="write the whole name"):
-        await FunctionTool(picky).ask(Ask(arguments={"name": "A"}))
+        await FunctionTool(CallableTool(picky)).ask(Ask(arguments={"name": "A"}))
 
 
 def test_tools_of_one_name_are_refused() -> None:
@@ -90,3 +90,16 @@ def test_a_parameter_that_json_cannot_hold_is_refused() -> None:
 
     with pytest.raises(AgentError, match="cannot be described to a model"):
         tools_of("a", [strange])
+
+
+def test_an_effect_that_is_weaker_than_the_declared_one_is_refused() -> None:
+    @tool(effect="transactional")
+    def book(seat: int) -> str:
+        return str(seat)
+
+    assert tools_of("a", [CallableTool(book, effect="unsafe")])["book"].effect == "unsafe"
+    assert tools_of("a", [book])["book"].effect == "transactional"
+    with pytest.raises(
+        AgentError, match="has `effect: idempotent`, but its callable declares 'transactional'"
+    ):
+        tools_of("a", [CallableTool(book, effect="idempotent")])

@@ -91,7 +91,6 @@ COVERED_BY = {
     "domain/ports.py": "typing/test_typing.py",
     "domain/store.py": "conformance/test_stores.py",
     "domain/steps/": "services/checks/test_pipeline_checks.py",
-    "domain/tools.py": "services/runs/test_tools.py",
     "domain/values.py": "services/checks/test_pipeline_checks.py",
     "engine/answer_cache.py": "engine/test_step_cache.py",
     "engine/attempt.py": "engine/test_interpreter.py",

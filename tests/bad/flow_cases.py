@@ -110,6 +110,8 @@ def send(text): ...
 def find(text): ...
 @flujo.tool(effect="unsafe", enforce_idempotency=True)
 def pay(amount): ...
+@flujo.tool(effect="transactional")
+def book(seat): ...
 def confirm(text): raise PausedException("Send it?")
 """
 HELP = "  - {name: help, agent: helper, input: '{{ input.text }}'}\n"
@@ -143,6 +145,14 @@ SAFETY = [
           "FLJ291", "may have side effects", "helper"),
     agent("rule-of-two-and-a-human-afterwards", tools("find", "pay", asking=HELP + "  - {kind: hitl, name: ok, message: 'ok? {{ previous }}'}\n"),
           "FLJ291", "may have side effects", "helper"),
+    agent("rule-of-two-in-the-long-form", (AGENT % "{call: 'skills.tools:lookup', effect: read}, {call: 'skills.tools:send', effect: unsafe}") + HELP,
+          "FLJ291", "ask a human first", "helper"),
+    Case("recorded-tool-in-one-attempt", "", "FLJ444", "write `kind: granular`", "helper", line=7,
+         files={"skills/tools.py": TOOLS},
+         entry=(AGENT % "{call: 'skills.tools:send', enforce_idempotency: true}") + "  - {name: help, agent: helper, input: hello}\n"),
+    Case("tool-weaker-than-its-function", "", "FLJ445", "but its function declares 'transactional'", "idempotent", line=5,
+         files={"skills/tools.py": TOOLS},
+         entry=(AGENT % "{call: 'skills.tools:book', effect: idempotent}") + "  - {kind: granular, name: help, agent: helper, input: hello}\n"),
     agent("tool-that-asks-a-human", tools("confirm"), "FLJ294", "kind: hitl", "'skills.tools:confirm'", line=5),
     Case("cache-around-an-effect", known("{name: a, call: 'skills.crm:plain', effect: unsafe}"), "FLJ292", "has an effect (unsafe)",
          "'skills.crm:plain'", line=11, severity="warning"),

@@ -21,6 +21,9 @@ steps:
 """
 """The start of every case: seven lines, and a step on line 8. The case's own lines start on line 9."""
 
+TOOLED = 'version: "1"\nname: x\nagents: {a: {model: b:c, tools: [%s]}}\n'
+"""The start of a case about a tool, which stands on line 3."""
+
 CHILD = """\
 version: "1"
 name: child
@@ -309,13 +312,59 @@ LATER = [
         },
     ),
     Case(
-        "later-tool-mapping",
+        "later-tool-of-a-server",
         "",
         "FLJ213",
-        "mapping",
-        None,
+        "`mcp` is not available yet",
+        "mcp",
         line=3,
-        entry='version: "1"\nname: x\nagents: {a: {model: b:c, tools: [{call: "skills.crm:echo"}]}}\nsteps: [{name: s, agent: a}]\n',
+        entry=TOOLED % "{mcp: kb}" + "steps: [{name: s, agent: a}]\n",
+    ),
+    Case(
+        "tool-of-two-things",
+        "",
+        "FLJ127",
+        "`call` and `mcp` exclude each other",
+        "mcp",
+        line=3,
+        entry=TOOLED % '{call: "skills.crm:echo", mcp: kb}' + "steps: [{name: s, agent: a}]\n",
+    ),
+    Case(
+        "tool-of-nothing",
+        "",
+        "FLJ121",
+        "a tool has no `call` or `mcp`",
+        "{effect: read}",
+        line=3,
+        entry=TOOLED % "{effect: read}" + "steps: [{name: s, agent: a}]\n",
+    ),
+    Case(
+        "tool-with-an-unknown-effect",
+        "",
+        "FLJ125",
+        "`effect` must be `read`",
+        "safe",
+        line=3,
+        entry=TOOLED % '{call: "skills.crm:echo", effect: safe}' + "steps: [{name: s, agent: a}]\n",
+    ),
+    Case(
+        "tool-in-its-long-form-that-is-not-defined",
+        "",
+        "FLJ251",
+        "does not define `ecko`",
+        '"skills.crm:ecko"',
+        line=3,
+        entry=TOOLED % '{call: "skills.crm:ecko", effect: read}' + "steps: [{name: s, agent: a}]\n",
+    ),
+    Case(
+        "tool-twice-in-both-forms",
+        "",
+        "FLJ255",
+        "two tools named `echo`",
+        '"skills.crm:echo"',
+        line=3,
+        entry=TOOLED % 'skills.erp:echo, {call: "skills.crm:echo", effect: read}'
+        + "steps: [{name: s, agent: a, input: hello}]\n",
     ),
 ]
 

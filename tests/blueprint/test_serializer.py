@@ -41,6 +41,7 @@ from flujo.domain.steps import (
     Transition,
     TreeSearchStep,
 )
+from flujo.domain.tools import CallableTool
 from flujo.domain.usage import UsageLimits
 
 HEAD = """\
@@ -476,3 +477,22 @@ def test_a_budget_is_the_same_in_yaml_and_python() -> None:
     yaml = "budget: {total_cost_usd_limit: 0.5, wall_time_s_limit: 2m, unknown_price: allow}\n"
     limits = UsageLimits(total_cost_usd_limit=0.5, wall_time_s_limit=120.0, unknown_price="allow")
     assert from_yaml('name: a\ncall: "skills.x:f"\n', yaml).budget == limits
+
+
+def test_a_tool_in_its_long_form_is_the_same_in_yaml_and_python() -> None:
+    entry = "{call: skills.x:pay, effect: idempotent, enforce_idempotency: true, in_doubt: fail}"
+    top = f"agents:\n  clerk: {{model: a:b, tools: [skills.x:look, {{call: skills.x:find}}, {entry}]}}\n"
+    text = f'version: "1"\nname: desk\n{top}steps: [{{kind: granular, name: serve, agent: clerk}}]\n'
+    pay = CallableTool("skills.x:pay", effect="idempotent", enforce_idempotency=True, in_doubt="fail")
+    clerk = AgentSpec("clerk", "a:b", tools=["skills.x:look", "skills.x:find", pay])
+    compiled = compile_blueprint(
+        "desk.yaml", PinnedSource({"desk.yaml": text.encode()}), allow_callables=["skills.*"]
+    )
+    assert compiled.pipeline is not None
+    assert compiled.pipeline.steps == (GranularStep("serve", clerk),)
+    written = write_blueprint(compiled.pipeline, "desk.yaml")["desk.yaml"]
+    again = compile_blueprint(
+        "desk.yaml", PinnedSource({"desk.yaml": written.encode()}), allow_callables=["skills.*"]
+    )
+    assert again.pipeline == compiled.pipeline
+    assert "- skills.x:find" in written

@@ -88,6 +88,14 @@ chat
     assert "\\ntool note: unsafe" in flujo("graph", "chat", "--format", "dot").stdout
 
 
+def test_a_drawing_and_an_explanation_show_the_effect_of_an_entry(flujo: Flujo, project: Project) -> None:
+    entry = '[{call: "skills.work:note", effect: idempotent, enforce_idempotency: true}]'
+    project.blueprint("chat", CHAT.replace('["skills.work:note"]', entry))
+    assert "tool note: idempotent, recorded before it is made" in flujo("graph", "chat").stdout
+    told = flujo("explain", "chat").stdout
+    assert "skills.work:note, which clerk may call; effect: idempotent, recorded before it is made" in told
+
+
 def test_a_tree_goes_into_no_file(flujo: Flujo) -> None:
     result = flujo("graph", "ask", "-o", "x.txt")
     assert result.exit_code == 2

@@ -33,6 +33,7 @@ from flujo.domain.steps import (
     StepConfig,
     Transition,
 )
+from flujo.domain.tools import CallableTool
 from flujo.engine import interpreter
 from flujo.exceptions import PipelineError
 
@@ -54,6 +55,13 @@ class Case:
     """More keys of the blueprint."""
     imported: str = ""
     """The steps of `child.yaml`."""
+
+
+TELLER = "agents: {writer: {model: 'test:model', tools: [{call: 's:f', %s}]}}\n"
+
+
+def teller(**rules: Any) -> AgentSpec:
+    return AgentSpec("writer", "test:model", tools=[CallableTool("s:f", **rules)])
 
 
 def called(name: str, **more: Any) -> Step[Any, Any]:
@@ -405,6 +413,29 @@ CASES = {
         "[{name: a, call: 's:f', files: [scan.png]}]",
         Pipeline(called("a", files=["scan.png"])),
         "step 'a': `files` are sent to a model, and the step calls a callable",
+    ),
+    "a recorded tool in one attempt": Case(
+        "FLJ444",
+        "[{name: a, agent: writer}]",
+        Pipeline(Step("a", agent=teller(enforce_idempotency=True))),
+        "step 'a': tool `f` of agent 'writer' has `enforce_idempotency`, and this kind of step does not record "
+        "tool calls",
+        top=TELLER % "enforce_idempotency: true",
+    ),
+    "a tool that is never in doubt": Case(
+        "FLJ266",
+        "[{kind: granular, name: a, agent: writer}]",
+        Pipeline(GranularStep("a", teller(in_doubt="fail"))),
+        "step 'a': tool `f` of agent 'writer' has `in_doubt` without `enforce_idempotency`, so it is never in "
+        "doubt",
+        top=TELLER % "in_doubt: fail",
+    ),
+    "a tool that nothing reconciles": Case(
+        "FLJ266",
+        "[{kind: granular, name: a, agent: writer, enforce_idempotency: true}]",
+        Pipeline(GranularStep("a", teller(in_doubt="reconcile"), enforce_idempotency=True)),
+        "step 'a': tool `f` of agent 'writer' has `in_doubt: reconcile`, and the step has no `reconcile`",
+        top=TELLER % "in_doubt: reconcile",
     ),
     "in doubt without a key": Case(
         "FLJ266",

@@ -14,12 +14,13 @@ from flujo.testing import ScriptedAgent
 from support import COUNTER_SCHEMA, pipeline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from flujo.domain.agents import Ask
     from flujo.domain.models import PipelineResult
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import StateStore
+    from flujo.domain.tools import Tooled
 
 RUN = RunId("run")
 
@@ -33,9 +34,7 @@ def calls(*each: tuple[str, dict[str, Any]]) -> list[ToolCall]:
     return [ToolCall(name, arguments) for name, arguments in each]
 
 
-def talk(
-    answers: Any, *, tools: Sequence[Callable[..., Any]] = (add,), usage: Usage = NOTHING, **keys: Any
-) -> Pipeline:
+def talk(answers: Any, *, tools: Sequence[Tooled] = (add,), usage: Usage = NOTHING, **keys: Any) -> Pipeline:
     agent = ScriptedAgent(answers, tools=tools, usage=usage)
     return pipeline(GranularStep("research", agent, **keys), context_schema=COUNTER_SCHEMA)
 
@@ -53,8 +52,8 @@ def value(entry: Entry) -> Any:
     return canonical.decode(entry.output or b"null")
 
 
-def detail(entry: Entry) -> Any:
-    return canonical.decode(entry.detail or b"{}")
+def detail(entry: Entry | None) -> Any:
+    return canonical.decode(b"{}" if entry is None else entry.detail or b"{}")
 
 
 # Threads -------------------------------------------------------------------------------------------------

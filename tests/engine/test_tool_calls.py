@@ -12,7 +12,7 @@ from flujo.domain import canonical
 from flujo.domain.journal import EntryStatus
 from flujo.domain.run import IntentState, RunStatus
 from flujo.domain.steps import CallableRef
-from flujo.domain.tools import tool
+from flujo.domain.tools import CallableTool, tool
 from flujo.exceptions import PausedException, StateBackendUnavailable
 from support import StoppingStore, answer, resume, start
 
@@ -171,6 +171,43 @@ async def test_after_a_crash_only_an_effect_that_cannot_be_repeated_asks_a_human
     assert result.status is (RunStatus.PAUSED if asks else RunStatus.COMPLETED)
     assert len(keys) == (1 if asks else 2)
     assert len(set(keys)) == 1
+
+
+@pytest.mark.parametrize(("effect", "asks"), [("read", False), ("idempotent", False), ("unsafe", True)])
+async def test_the_effect_of_an_entry_is_that_of_the_call(store: StateStore, effect: Any, asks: bool) -> None:
+    """The tool is recorded although the step records no other tool."""
+    keys: list[str] = []
+
+    async def pay(amount: int, idempotency_key: str) -> str:
+        keys.append(idempotency_key)
+        if len(keys) == 1:
+            stopping.allowed = 0  # the result is not recorded
+        return f"paid {amount}"
+
+    entry = CallableTool(pay, effect=effect, enforce_idempotency=True)
+    tree = talk([calls(("add", {"a": 1, "b": 1})), calls(("pay", {"amount": 5})), "done"], tools=[entry, add])
+    stopping = StoppingStore(store, 99)
+    with pytest.raises(StateBackendUnavailable):
+        await start(tree, stopping, "go")
+    result = await resume(tree, store)
+    assert result.status is (RunStatus.PAUSED if asks else RunStatus.COMPLETED)
+    assert len(keys) == (1 if asks else 2)
+    assert len(set(keys)) == 1
+    assert detail((await entries(store)).get("research/turn[1]/tool[0]")) == (
+        {} if asks else {"tool": "pay", "outcome": "result", "effect": effect}
+    )
+    assert [each.path for each in await store.intents(RUN)] == ["research/turn[1]/tool[0]"]
+
+
+async def test_the_action_in_doubt_of_an_entry_goes_before_that_of_the_step(store: StateStore) -> None:
+    bank = Bank()
+    bank.fails = [TimeoutError("no reply")]
+    entry = CallableTool(bank.tool(), enforce_idempotency=True, in_doubt="fail")
+    tree = talk([calls(("pay", {"amount": 5})), "done"], tools=[entry], enforce_idempotency=True)
+    result = await start(tree, store, "go")
+    assert result.status is RunStatus.FAILED
+    assert result.error is not None
+    assert result.error.code == "FLJ441"
 
 
 class Ledger(Bank):

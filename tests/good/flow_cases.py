@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bad.composite_cases import LABEL, NOTE, ONWARDS, both, each, known, machine
-from bad.flow_cases import ASKS, HELP, OPTIONAL, READS, call, tools
+from bad.flow_cases import AGENT, ASKS, HELP, OPTIONAL, READS, call, tools
 from bad.meaning_cases import HEAD, importing, logic, loop, step
 
 CONTEXT = "context_schema: {properties: {label: {type: string}, count: {type: integer}, notes: {type: array, items: {type: string}}}}\n"
@@ -62,6 +62,12 @@ GOOD_FLOW = {
     "until-of-the-last-output": HEAD + "  - {kind: loop, name: again, until: previous.score > 3, steps: [{name: try, agent: sorter}]}\n",
     "until-never": HEAD + loop("    until: false\n    on_limit: continue\n"),
     "tools-that-only-read": tools("find"),
+    "tools-that-are-recorded": (AGENT % "{call: 'skills.tools:send', enforce_idempotency: true, in_doubt: fail}")
+    + "  - {kind: granular, name: help, agent: helper, input: hello}\n",
+    "tools-as-strict-as-their-functions": (
+        AGENT % "{call: 'skills.tools:book', effect: unsafe}, {call: 'skills.tools:find', effect: read}"
+    )
+    + "  - {kind: granular, name: help, agent: helper, input: hello}\n",
     "tools-that-only-act": tools("pay"),
     "tools-on-a-text-of-ours": tools("find", "pay", asking="  - {name: help, agent: helper, input: Pay the rent.}\n"),
     "tools-behind-a-human": tools(

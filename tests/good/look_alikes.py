@@ -111,6 +111,8 @@ LOOK_ALIKES = {
     "FLJ428": "branches-on-threads-of-their-own",
     "FLJ429": "items-with-a-thread-each",
     "FLJ443": "choice-of-listed-agents",
+    "FLJ444": "tools-that-are-recorded",
+    "FLJ445": "tools-as-strict-as-their-functions",
     "FLJ295": "an-effect-recorded-late-that-may-be-repeated",
     "FLJ431": "conversations-with-a-limit-of-their-history",
 }

@@ -10,7 +10,7 @@ from flujo.domain import canonical
 from flujo.exceptions import AgentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from flujo.agents.output_type import OutputType
     from flujo.agents.session import ChatSession
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from flujo.agents.tools import FunctionTool
     from flujo.domain.agents import AgentSpec, Ask, Reply
     from flujo.domain.conversations import Message
+    from flujo.domain.tools import Tooled
 
 
 def build_agent(
     spec: AgentSpec,
     *,
-    tools: Sequence[Callable[..., Any]] = (),
+    tools: Sequence[Tooled] = (),
     output_type: Any = None,
     settings: AgentSettings,
 ) -> ChatAgent:
@@ -31,7 +32,7 @@ def build_agent(
 
     Args:
         spec: the declaration.
-        tools: the imported callables of `spec.tools`.
+        tools: `spec.tools`, whose callables are imported.
         output_type: the imported type of `spec.output_type`: a pydantic model, a dataclass, or any type.
         settings: keys, folders and tolerance.
 
@@ -65,7 +66,7 @@ class ChatAgent:
         spec: AgentSpec,
         source: ModelSource,
         *,
-        tools: Sequence[Callable[..., Any]] = (),
+        tools: Sequence[Tooled] = (),
         output_type: Any = None,
         settings: AgentSettings,
     ) -> None:

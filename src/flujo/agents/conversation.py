@@ -15,7 +15,7 @@ from flujo.domain import canonical
 from flujo.domain.agents import Ask, Reply
 from flujo.domain.conversations import BackToModel, ToolCalls, ToolResult, refusal, runs_in_turn
 from flujo.domain.usage import NOTHING, Usage
-from flujo.exceptions import NotJournalable, OutputRejected, OutputTruncated, TurnLimitReached
+from flujo.exceptions import AgentError, NotJournalable, OutputRejected, OutputTruncated, TurnLimitReached
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class Conversation:
         return {**said, "messages": self._messages}
 
     async def _answer(self) -> Any:
+        self._require_turns()
         self._say(self._session.prompt(self._ask.data))
         for _ in range(MOST_REQUESTS):
             try:
@@ -157,6 +158,20 @@ class Conversation:
         results = list(zip(calls, made, strict=True))
         self._refuse_repetition(results)
         return self._session.results(results)
+
+    def _require_turns(self) -> None:
+        """Refuse a tool whose calls must be recorded: one attempt records none of them.
+
+        Raises:
+            AgentError: names the tool.
+        """
+        for name, tool in self._session.tools.items():
+            if tool.enforce_idempotency:
+                raise AgentError(
+                    f"agent {self._agent!r}: tool `{name}` has `enforce_idempotency`, and this kind of step "
+                    "does not record tool calls",
+                    hint="write `kind: granular`, which records each tool call",
+                )
 
     async def _count(self, calls: int) -> None:
         """Count the tool calls of a response in the budget before the first one is made."""

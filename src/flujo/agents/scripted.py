@@ -11,6 +11,7 @@ from flujo.agents.tools import FunctionTool, tools_of
 from flujo.domain import canonical
 from flujo.domain.agents import Ask, Meter, Reply
 from flujo.domain.conversations import FinalAnswer, Message, Response, ToolCall, ToolCalls
+from flujo.domain.tools import Tooled
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.wording import plural
 from flujo.exceptions import AgentError
@@ -26,7 +27,7 @@ class ScriptedAgent:
         worst: the usage that is reserved of a run's budget before each answer. Default: `usage`.
         model: the model id of the replies.
         wants_context: whether the engine passes a separate context to each call; always when a tool takes it.
-        tools: the callables that it may call.
+        tools: the callables that it may call, or `CallableTool(callable, effect=…)`.
         corrections: how often an agent with tools, or in a `granular` step, may correct an answer.
         summary: the text, or a callable that gets the `Ask`, for each request for a summary of older turns.
 
@@ -43,7 +44,7 @@ class ScriptedAgent:
         worst: Usage | None = None,
         model: str | None = "scripted",
         wants_context: bool = False,
-        tools: Sequence[Callable[..., Any]] = (),
+        tools: Sequence[Tooled] = (),
         corrections: int = 1,
         summary: Any = "a summary",
     ) -> None:

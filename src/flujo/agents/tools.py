@@ -16,7 +16,7 @@ from flujo.agents.function import INJECTED, FunctionAgent
 from flujo.agents.thread_pool import THREADS
 from flujo.domain import canonical
 from flujo.domain.conversations import BackToModel
-from flujo.domain.tools import declared
+from flujo.domain.tools import declared, tool_specs
 from flujo.domain.wording import plural
 from flujo.exceptions import AgentError, ArgumentsRejected
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from flujo.domain.agents import Ask, Reply
     from flujo.domain.executor import Executor
-    from flujo.domain.pipeline import Effect
+    from flujo.domain.tools import CallableTool, Effect, Tooled
 
 _NAMED_ERRORS = 5
 
@@ -35,19 +35,27 @@ _NAMED_ERRORS = 5
 class FunctionTool:
     """A callable as a tool. Flujo passes `context`, `resources` and `idempotency_key`; a model sees the rest.
 
+    Args:
+        spec: the entry of the agent's `tools`, whose callable is imported.
+        timeout_s: the timeout of a call.
+        executor: calls sync callables.
+
     Raises:
-        AgentError: its parameters cannot be described to a model.
+        AgentError: its parameters cannot be described to a model, or its effect is weaker than the one that
+            the callable declares.
     """
 
     def __init__(
-        self, fn: Callable[..., Any], *, timeout_s: float | None = None, executor: Executor = THREADS
+        self, spec: CallableTool, *, timeout_s: float | None = None, executor: Executor = THREADS
     ) -> None:
+        fn: Any = spec.call.live
         self._call = FunctionAgent(fn, executor=executor)
         self._described = _described(fn)
-        declaration = declared(fn)
         self.name = self._described.name
         self.target = self._call.signature.name
-        self.effect: Effect = "unsafe" if declaration is None else declaration.effect
+        self.effect = _effect(spec, fn)
+        self.enforce_idempotency = spec.enforce_idempotency
+        self.in_doubt = spec.in_doubt
         self.is_sequential = False
         self.timeout_s = timeout_s
         self.wants_context = self._call.wants_context
@@ -104,31 +112,55 @@ class FunctionTool:
 
 def tools_of(
     agent: str,
-    callables: Sequence[Callable[..., Any]],
+    tools: Sequence[Tooled],
     *,
     timeout_s: float | None = None,
     executor: Executor = THREADS,
 ) -> Mapping[str, FunctionTool]:
     """Return the tools of an agent, by name.
 
+    Args:
+        agent: the name of the agent.
+        tools: its tools, whose callables are imported.
+        timeout_s: the timeout of each call.
+        executor: calls sync callables.
+
     Raises:
-        AgentError: two tools have one name, or a tool cannot be described to a model.
+        AgentError: two tools have one name, a tool cannot be described to a model, or a tool has a weaker
+            effect than its callable declares.
     """
-    tools: dict[str, FunctionTool] = {}
-    for each in callables:
+    named: dict[str, FunctionTool] = {}
+    for each in tool_specs(tools, f"agent {agent!r}: `tools`"):
         try:
             tool = FunctionTool(each, timeout_s=timeout_s, executor=executor)
         except AgentError as error:
             raise AgentError(
                 f"agent {agent!r} cannot be built with its tools: {error.message}", hint=error.hint
             ) from error
-        if tool.name in tools:
+        if tool.name in named:
             raise AgentError(
                 f"agent {agent!r} cannot be built with its tools: two are named `{tool.name}`",
                 hint="give each tool a unique name",
             )
-        tools[tool.name] = tool
-    return tools
+        named[tool.name] = tool
+    return named
+
+
+def _effect(spec: CallableTool, fn: Any) -> Effect:
+    """Return the effect of a tool: its own, or else that of the callable.
+
+    Raises:
+        AgentError: its own is weaker.
+    """
+    declaration = declared(fn)
+    if spec.effect is None:
+        return "unsafe" if declaration is None else declaration.effect
+    if declaration is not None and not declaration.admits(spec.effect):
+        raise AgentError(
+            f"tool `{spec}` has `effect: {spec.effect}`, but its callable declares {declaration.effect!r}",
+            hint=f"write `effect: {declaration.effect}`; a tool may be stricter, not weaker",
+        )
+    return spec.effect
 
 
 def _described(fn: Callable[..., Any]) -> Described[Any]:

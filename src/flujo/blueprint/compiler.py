@@ -31,6 +31,7 @@ from flujo.domain.steps import (
     Text,
     Transition,
 )
+from flujo.domain.tools import CallableTool
 from flujo.domain.usage import UsageLimits
 from flujo.domain.values import looks_like_target
 from flujo.exceptions import SettingsError
@@ -244,7 +245,15 @@ class _Tree:
             model_settings=agent.model_settings,
             retries=agent.retries,
             tool_timeout=agent.tool_timeout,
-            tools=[tool for tool in agent.tools if isinstance(tool, str)],
+            tools=[
+                CallableTool(
+                    tool.call or "",
+                    effect=tool.effect,
+                    enforce_idempotency=tool.enforce_idempotency,
+                    in_doubt=tool.in_doubt,
+                )
+                for _, tool in doc.callable_tools(agent)
+            ],
         )
 
 

@@ -15,6 +15,7 @@ from flujo.blueprint.yaml_writer import to_yaml
 from flujo.domain.agents import AgentSpec, OneOf
 from flujo.domain.pipeline import BaseStep, Imported, Pipeline, Save
 from flujo.domain.steps import State
+from flujo.domain.tools import CallableTool
 from flujo.domain.values import CallableRef, Expr, Text
 from flujo.exceptions import PipelineError
 
@@ -63,6 +64,9 @@ class _File:
                 return _target(value)
             case AgentSpec():
                 return self.named(value)
+            case CallableTool():
+                said = self.keys(doc.Tool.from_tree(_fields(value)))
+                return said["call"] if value == CallableTool(value.call) else said
             case OneOf():
                 return {
                     "one_of": [self.plain(each) for each in value.one_of.values()],

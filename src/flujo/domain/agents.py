@@ -11,6 +11,7 @@ from flujo.domain import values
 from flujo.domain.arguments import Node, Takes, node, takes
 from flujo.domain.fast_dataclass import constructor, record
 from flujo.domain.threads import Exchange
+from flujo.domain.tools import Tooled, ToolSpec, tool_specs
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.values import CallableRef, Logic, Logical, Text
 from flujo.exceptions import PipelineError
@@ -54,16 +55,15 @@ class AgentSpec(Node):
     """How often the model may correct an answer that does not match; default 1."""
     tool_timeout: float | None = None
     """The timeout of a tool call in seconds."""
-    tools: Takes[Sequence[CallableRef | str | Callable[..., Any]], tuple[CallableRef, ...]] = takes(
-        values.callable_refs, default=()
-    )
-    """Callables that the model may call."""
+    tools: Takes[Sequence[Tooled], tuple[ToolSpec, ...]] = takes(tool_specs, default=())
+    """Tools that the model may call: callables, or `CallableTool(callable, effect=…)`."""
 
     def names(self) -> Iterator[CallableRef]:
         """Yield the class of its answers and its tools."""
         if self.output_type is not None:
             yield self.output_type
-        yield from self.tools
+        for tool in self.tools:
+            yield from tool.names()
 
     def __str__(self) -> str:
         """Return the agent's name and its model, for display."""

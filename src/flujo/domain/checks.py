@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flujo.domain.pipeline import Pipeline
+    from flujo.domain.tools import ToolSpec
 
 MAX_NAME = 128
 
@@ -578,9 +579,45 @@ def _retried_effect(site: _Site, step: Step, *, is_declared: bool) -> Iterator[F
     yield Finding("FLJ267", site.place, message, hint, at, at_key=True, is_warning=True)
 
 
+def _tools(site: _Site) -> Iterator[Finding]:
+    """Check the rules of the tools of a step's agents, as far as they depend on the step."""
+    for agent in (each for each in site.step.names() if isinstance(each, AgentSpec)):
+        for tool in agent.tools:
+            which = f"step {site.path!r}: tool `{tool.name}` of agent {agent.name!r} has"
+            yield from (
+                Finding(code, site.place, f"{which} {what}", hint, ("agent",))
+                for code, what, hint in _tool(site.step, tool)
+            )
+
+
+def _tool(step: BaseStep, tool: ToolSpec) -> Iterator[tuple[str, str, str]]:
+    """Yield what is wrong with a tool in a step: the code, the words, and the hint."""
+    if step.kind != "granular" and tool.enforce_idempotency:
+        what = "`enforce_idempotency`, and this kind of step does not record tool calls"
+        yield "FLJ444", what, "write `kind: granular`, which records each tool call"
+    elif tool.in_doubt is not None and not (tool.enforce_idempotency or _is_enforced(step)):
+        what = "`in_doubt` without `enforce_idempotency`, so it is never in doubt"
+        yield "FLJ266", what, "add `enforce_idempotency: true` to the tool"
+    elif tool.in_doubt == "reconcile" and getattr(step, "reconcile", None) is None:
+        yield (
+            "FLJ266",
+            "`in_doubt: reconcile`, and the step has no `reconcile`",
+            "add `reconcile` to the step",
+        )
+
+
+def _is_enforced(step: BaseStep) -> bool:
+    return bool(getattr(step, "enforce_idempotency", False))
+
+
+def _reconciles_a_tool(step: BaseStep) -> bool:
+    tools = (tool for agent in step.names() if isinstance(agent, AgentSpec) for tool in agent.tools)
+    return any(tool.in_doubt == "reconcile" for tool in tools)
+
+
 def _never_in_doubt(site: _Site, given: Collection[str]) -> Iterator[Finding]:
     for key in ("in_doubt", "reconcile"):
-        if key in given:
+        if key in given and not _reconciles_a_tool(site.step):
             message = f"step {site.path!r} has `{key}` without `enforce_idempotency`, so it is never in doubt"
             hint = "set `enforce_idempotency` to true"
             yield Finding("FLJ266", site.place, message, hint, (key,), at_key=True)
@@ -592,10 +629,10 @@ def _reconciled(site: _Site, step: Step | GranularStep) -> Iterator[Finding]:
     if step.in_doubt == "reconcile" and step.reconcile is None:
         message, key = f"{where} has `in_doubt: reconcile` without `reconcile`", "in_doubt"
         yield Finding("FLJ266", site.place, message, "add `reconcile`", (key,), at_key=True)
-    elif step.reconcile is not None and step.in_doubt != "reconcile":
+    elif step.reconcile is not None and step.in_doubt != "reconcile" and not _reconciles_a_tool(step):
         message, key = f"{where} has `reconcile` without `in_doubt: reconcile`", "reconcile"
         yield Finding("FLJ266", site.place, message, "add `in_doubt: reconcile`", (key,), at_key=True)
 
 
-_CHECKS = (_empty, _available, _files, _history, _states, _cacheable, _thread)
+_CHECKS = (_empty, _available, _files, _history, _states, _cacheable, _thread, _tools)
 """The checks of a single step, in the order in which they are reported."""

@@ -19,7 +19,7 @@ from flujo.exceptions import ArgumentsRejected
 
 if TYPE_CHECKING:
     from flujo.domain.agents import Ask, Meter
-    from flujo.domain.pipeline import Effect
+    from flujo.domain.tools import Effect, InDoubt
 
 Message = dict[str, Any]
 """One request to a model, or one response of it, as JSON data."""
@@ -118,6 +118,10 @@ class Tool(CheckedAgent, Protocol):
     target: str
     """The name of the code behind it, for instance `module:callable`."""
     effect: Effect
+    enforce_idempotency: bool
+    """Whether each call is recorded before it is made, also in a step that does not require it."""
+    in_doubt: InDoubt | None
+    """The action when the result of a recorded call is unknown; None for that of the step."""
     is_sequential: bool
     """Whether no other call of the same response runs at the same time."""
     timeout_s: float | None

@@ -32,8 +32,6 @@ ExecutionMode = Literal["sync", "background"]
 Durability = Literal["sync", "exit"]
 OnLimit = Literal["fail", "continue"]
 OnError = Literal["fail", "collect", "skip"]
-Effect = Literal["read", "idempotent", "transactional", "unsafe"]
-InDoubt = Literal["pause", "retry_same_key", "reconcile", "fail"]
 
 # Common to every step ------------------------------------------------------------------------------------
 

@@ -1,12 +1,21 @@
-"""Declarations of callables: their effect, and whether their calls are recorded before they are made."""
+"""Tools: what a callable declares about its effect, and the entries of an agent's `tools`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar, get_args
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
-from flujo.domain.pipeline import Effect
+from flujo.domain import values
+from flujo.domain.arguments import Node, Takes, node, takes
+from flujo.domain.values import CallableRef
+from flujo.exceptions import PipelineError
+
+Effect = Literal["read", "idempotent", "transactional", "unsafe"]
+InDoubt = Literal["pause", "retry_same_key", "reconcile", "fail"]
+
+EFFECTS: Sequence[str] = get_args(Effect)
+"""From no effect to an irreversible one."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -15,15 +24,19 @@ _MARK = "__flujo_tool__"
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """The least strict declaration that a step may have for a callable."""
+    """The least strict declaration that a step or an agent may have for a callable."""
 
     effect: Effect
     enforce_idempotency: bool
 
-    def admits(self, effect: Effect) -> bool:
-        """Return whether a step with `effect` is at least as strict as the callable."""
-        order = get_args(Effect)  # from no effect to an irreversible one
-        return bool(order.index(effect) >= order.index(self.effect))
+    def admits(self, effect: str) -> bool:
+        """Return whether `effect` is at least as strict as that of the callable."""
+        return is_as_strict(effect, self.effect)
+
+
+def is_as_strict(effect: str, other: str) -> bool:
+    """Return whether an effect is at least as strict as another one."""
+    return EFFECTS.index(effect) >= EFFECTS.index(other)
 
 
 def tool(*, effect: Effect, enforce_idempotency: bool = False) -> Callable[[F], F]:
@@ -48,3 +61,57 @@ def declared(fn: Any) -> Tool | None:
     """Return the declaration of a callable."""
     found = getattr(fn, _MARK, None)
     return found if isinstance(found, Tool) else None
+
+
+# Entries of an agent's `tools` ---------------------------------------------------------------------------
+
+
+@node
+class CallableTool(Node):
+    """A callable that an agent's model may call, with the rules of its calls."""
+
+    owner: ClassVar[str] = "tool: "
+
+    call: Takes[CallableRef | str | Callable[..., Any], CallableRef] = takes(values.callable_ref)
+    """A callable or `module:callable`."""
+    _: KW_ONLY
+    effect: Effect | None = takes(values.one_of(*EFFECTS), default=None)
+    """The effect of a call; by default that of `@flujo.tool`, or `unsafe`. It may be stricter, not weaker."""
+    enforce_idempotency: bool = False
+    """Whether each call is recorded before it is made, also in a step that does not require it."""
+    in_doubt: InDoubt | None = takes(values.one_of(*get_args(InDoubt)), default=None)
+    """The action when the result of a recorded call is unknown; by default that of the step."""
+
+    @property
+    def name(self) -> str:
+        """The name by which a model calls it."""
+        return self.call.target.rpartition(":")[2]
+
+    def names(self) -> Iterator[CallableRef]:
+        """Yield the callable."""
+        yield self.call
+
+    def __str__(self) -> str:
+        """Return `module:callable`, for display."""
+        return self.call.target
+
+
+ToolSpec = CallableTool
+"""An entry of an agent's `tools`."""
+
+Tooled = ToolSpec | CallableRef | str | Callable[..., Any]
+"""An entry as it may be written in Python: a callable stands for `CallableTool(callable)`."""
+
+
+def tool_specs(given: Sequence[Tooled], where: str) -> tuple[ToolSpec, ...]:
+    """Return the entries of `tools`.
+
+    Raises:
+        PipelineError: an entry is not a tool.
+    """
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise PipelineError(f"{where} is {given!r}; expected a list of tools")
+    return tuple(
+        each if isinstance(each, ToolSpec) else CallableTool(values.callable_ref(each, where))
+        for each in given
+    )

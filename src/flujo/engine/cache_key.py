@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from flujo.domain.paths import StepPath
     from flujo.domain.ports import Binding, Chain
+    from flujo.domain.tools import ToolSpec
     from flujo.engine.frame import Frame
 
 _SHORT = 12
@@ -250,11 +251,16 @@ class _Parts:
             return agent.name
         own = self.fields(agent, NOT_THE_AGENTS_ANSWERS | {"tools", "output_type"} | without)
         typed = None if agent.output_type is None else self._named(agent.output_type)
-        tools = [self._named(each) for each in agent.tools]
+        tools = [self._tool(each) for each in agent.tools]
         answered_with = self._binding.identity(agent)
-        whole = {**own, **answered_with, "tools": [each.target for each in agent.tools]}
+        whole = {**own, **answered_with, "tools": [str(each) for each in agent.tools]}
         self.noted |= {f"agent {agent.name}: {name}": value for name, value in whole.items()}
         return [own, typed, tools, answered_with]
+
+    def _tool(self, tool: ToolSpec) -> Any:
+        """Return a tool: its callable, and the rules of its calls if it has some."""
+        rules = self.fields(tool, frozenset({"call"}))
+        return [self._named(tool.call), rules] if tool != type(tool)(tool.call) else self._named(tool.call)
 
     def _import(self, step: ImportStep, without: frozenset[str]) -> Any:
         """Return an import; most names that its blueprint reads are its own."""

@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from flujo.domain.conversations import Tool, ToolOutcome
     from flujo.domain.outcomes import StepOutcome
     from flujo.domain.paths import StepPath
-    from flujo.domain.pipeline import InDoubt
     from flujo.domain.ports import Agent, Binding
     from flujo.domain.steps.step import SummaryStep, TurnStep
+    from flujo.domain.tools import InDoubt
     from flujo.engine.attempt import Attempt
     from flujo.engine.frame import Frame
 
@@ -130,7 +130,7 @@ class ToolGate:
 
     def _refusal(self, call: ToolCall, frame: Frame) -> str:
         """Return why a call cannot be made; empty when it can."""
-        key = "" if self._is_enforced else None
+        key = "" if self._is_enforced_for(self._tools.get(call.name)) else None
         try:
             return refusal(call, self._tools, Ask(resources=frame.run.resources, idempotency_key=key))
         except ArgumentsRejected as error:
@@ -142,17 +142,21 @@ class ToolGate:
                 hint="add `enforce_idempotency: true`, or give the parameter a default",
             ) from None
 
+    def _is_enforced_for(self, tool: Tool | None) -> bool:
+        return tool is not None and (self._is_enforced or tool.enforce_idempotency)
+
     def _leaf_step(self, call: ToolCall, tool: Tool | None) -> ToolCallStep:
         # A step declares `in_doubt` for all its tools, and some of them may be called again without harm.
         is_repeatable = tool is not None and tool.effect in REPEATABLE
-        in_doubt: InDoubt = "retry_same_key" if is_repeatable else self._in_doubt
+        declared = None if tool is None else tool.in_doubt
+        in_doubt: InDoubt = "retry_same_key" if is_repeatable else declared or self._in_doubt
         # A call that failed, and that `reconcile` says was not made, is made once more.
         config = replace(self._config, max_retries=1, retry=_AT_ONCE) if in_doubt == "reconcile" else None
         return ToolCallStep(
             self._name,
             CallableRef(call.name if tool is None else tool.target),
             effect="unsafe" if tool is None else tool.effect,
-            enforce_idempotency=tool is not None and self._is_enforced,
+            enforce_idempotency=self._is_enforced_for(tool),
             in_doubt=in_doubt,
             reconcile=self._reconcile,
             config=config or self._config,

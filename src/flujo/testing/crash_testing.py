@@ -211,7 +211,7 @@ class _Scripted(PipelineBinding):
                 hint=f"pass `agents={{{who.name!r}: …}}`: an answer, or a callable that gets the `Ask`",
             )
         said = self._script[who.name]
-        tools = [self._resolve(tool) for tool in who.tools]
+        tools = self._tools(who)
         return _MortalTalker(ScriptedAgent(said if callable(said) else lambda _: said, tools=tools))
 
 

@@ -133,6 +133,14 @@ def test_a_lock_does_not_differ_from_itself() -> None:
                 'and is "steps.first.output.label == \\"other\\""'
             ],
         ),
+        (
+            "[skills.crm:lookup]",
+            "[{call: skills.crm:lookup, effect: read}]",
+            [
+                'agent \'sorter\' of sort.yaml: rules `skills.crm:lookup` was nothing and is {"effect": "read"}'
+            ],
+        ),
+        ("[skills.crm:lookup]", "[{call: skills.crm:lookup}]", []),
         ("openai:other", "openai:never-asked", []),
         ("# nothing", "# nothing at all", []),
     ],

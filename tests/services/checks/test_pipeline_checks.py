@@ -31,6 +31,7 @@ from flujo.domain.steps import (
     Transition,
     TreeSearchStep,
 )
+from flujo.domain.tools import CallableTool
 from flujo.domain.values import CallableRef, Expr, Text
 from flujo.exceptions import ArgumentsRejected, PausedException, PipelineError
 from flujo.services.checks.type_compatibility import fits
@@ -172,7 +173,7 @@ class TestWhatPythonMayWrite:
         assert CacheStep("x", step, key="input").key == Expr("input")
         assert Carry("", "loop.n") == Carry(Text(""), Expr("loop.n"))
         assert AgentSpec("w", "a:b", instructions="Hi", tools=[count], output_type=Ticket).tools == (
-            CallableRef.of(count),
+            CallableTool(count),
         )
 
     def test_a_callable_goes_by_the_name_that_it_can_be_found_by(self) -> None:

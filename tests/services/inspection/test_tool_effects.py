@@ -9,6 +9,7 @@ import pytest
 
 from flujo import CallableRef, Step
 from flujo.domain.agents import AgentSpec
+from flujo.domain.tools import CallableTool
 from flujo.services.inspection.tool_effects import declared_effects, notes
 from flujo.services.project.project import Project, find_project
 
@@ -55,8 +56,13 @@ def project(tmp_path: Path) -> Project:
     ],
 )
 def test_the_effect_of_a_tool_is_read_from_its_source(project: Project, target: str, said: str) -> None:
-    assert declared_effects(project)(CallableRef(target)) == said
+    assert declared_effects(project)(CallableTool(target)) == said
     assert "inspected_tools" not in sys.modules
+
+
+def test_the_effect_of_an_entry_goes_before_that_of_its_source(project: Project) -> None:
+    stricter = CallableTool("inspected_tools:search", effect="unsafe", enforce_idempotency=True)
+    assert declared_effects(project)(stricter) == "unsafe, recorded before it is made"
 
 
 def test_a_step_has_a_line_for_each_tool_and_each_limit(project: Project) -> None:

@@ -31,7 +31,8 @@ from flujo.blueprint.language.values import (
     Who,
     problem,
 )
-from flujo.domain.steps import FALLBACK, Durability, Effect, ExecutionMode, InDoubt, Keep, OnError, OnLimit
+from flujo.domain.steps import FALLBACK, Durability, ExecutionMode, Keep, OnError, OnLimit
+from flujo.domain.tools import Effect, InDoubt
 from flujo.domain.usage import UnknownPrice
 from flujo.domain.values import looks_like_target
 
@@ -604,15 +605,28 @@ class Approval(Strict):
 
 
 class Tool(Strict):
-    """A tool in its long form: a callable with its effect, or an MCP server."""
+    """A tool in its long form: a callable with the rules of its calls, or an MCP server."""
 
     call: Maybe[CallableName] = None
     mcp: Value = None
-    effect: Effect = "unsafe"
+    effect: Maybe[Effect] = None
     with_: Maybe[dict[str, Value]] = Field(None, alias="with")
     approve: Maybe[Approval] = None
     enforce_idempotency: bool = False
-    in_doubt: InDoubt = "pause"
+    in_doubt: Maybe[InDoubt] = None
+
+    of: ClassVar[Sequence[str]] = ("call", "mcp")
+    """The keys of which a tool has exactly one."""
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> "Tool":
+        given = [key for key in self.of if getattr(self, key) is not None]
+        if not given:
+            names = " or ".join(f"`{key}`" for key in self.of)
+            raise problem("missing-key", f"a tool has no {names}", "write `call: module:callable`")
+        if len(given) > 1:
+            _not_both(self, *given[:2])
+        return self
 
 
 AnyTool = Annotated[
@@ -659,6 +673,15 @@ class Agent(Strict):
         _not_both(self, "instructions", "instructions_file")
         _not_both(self, "output_schema", "output_type")
         return self
+
+
+def callable_tools(agent: Agent) -> Iterator[tuple[tuple[str | int, ...], Tool]]:
+    """Yield the callables among an agent's tools in their long form, each with the keys to its name."""
+    for index, tool in enumerate(agent.tools):
+        if isinstance(tool, str):
+            yield ("tools", index), Tool(call=tool)
+        elif tool.call is not None:
+            yield ("tools", index, "call"), tool
 
 
 class AgentDefaults(Strict):

@@ -197,7 +197,7 @@ def _agent_keys(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tupl
             yield key, before, after, environment
 
 
-_PARTS = {"settings": "setting", "tools": "tool"}
+_PARTS = {"settings": "setting", "tools": "tool", "tool_rules": "rules"}
 
 
 def _differing(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any, str]]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flujo.blueprint.sources.source_files import Source
+    from flujo.domain.tools import ToolSpec
 
 Contents = dict[str, Any]
 
@@ -189,7 +190,9 @@ def _agent(agent: AgentSpec, source: Source) -> Contents:
     if agent.output_type is not None:
         held["output_type"] = agent.output_type.target
     if agent.tools:
-        held["tools"] = {one.target: declaration(one.target, source) or NOT_HERE for one in agent.tools}
+        held["tools"] = {str(one): declaration(one.call.target, source) or NOT_HERE for one in agent.tools}
+        rules = {str(one): own for one in agent.tools if (own := _rules(one))}
+        held |= {"tool_rules": rules} if rules else {}
     settings = dict(agent.model_settings) | {
         key: value
         for key, value in (("retries", agent.retries), ("tool_timeout", agent.tool_timeout))
@@ -197,6 +200,11 @@ def _agent(agent: AgentSpec, source: Source) -> Contents:
     }
     held |= {"settings": _json(settings)} if settings else {}
     return held | ({} if agent.output_schema is None else {"output_schema": _json(agent.output_schema)})
+
+
+def _rules(tool: ToolSpec) -> Contents:
+    """Return the rules of a tool's calls that differ from their defaults."""
+    return {key: value for key, value in _said(tool).items() if key != "call"}
 
 
 def _settings(environments: Mapping[str, Environment]) -> Contents:

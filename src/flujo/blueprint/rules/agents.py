@@ -9,7 +9,9 @@ from flujo.blueprint.expressions.evaluators import check_expression
 from flujo.blueprint.language import models as doc
 from flujo.blueprint.language.traversal import asked
 from flujo.blueprint.reading.syntax_rules import MISSING_KEY
+from flujo.blueprint.rules.callables import signature_of
 from flujo.blueprint.schemas.shapes import shape, values
+from flujo.domain.tools import EFFECTS, is_as_strict
 from flujo.domain.values import looks_like_target
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from flujo.blueprint.analysis.scopes import Visit
     from flujo.blueprint.analysis.unit import Unit
     from flujo.blueprint.diagnostics import Diagnostic
+    from flujo.blueprint.language.traversal import Path
 
 UNKNOWN_AGENT = rule(
     "FLJ201",
@@ -185,17 +188,49 @@ TOOL_TWICE = rule(
 def duplicate_tool(unit: Unit) -> Iterator[Diagnostic]:
     """Report an agent with two tools of the same name."""
     for name, agent in unit.blueprint.agents.items():
-        first: dict[str, int] = {}
-        for index, tool in enumerate(agent.tools):
-            called = tool.rpartition(":")[2] if isinstance(tool, str) else ""
-            if called and first.setdefault(called, index) != index:
-                earlier = unit.span("agents", name, "tools", first[called])
+        first: dict[str, Path] = {}
+        for path, tool in doc.callable_tools(agent):
+            called = (tool.call or "").rpartition(":")[2]
+            if first.setdefault(called, path) != path:
+                earlier = unit.span("agents", name, *first[called])
                 yield TOOL_TWICE.at(
-                    unit.span("agents", name, "tools", index),
+                    unit.span("agents", name, *path),
                     f"agent {name!r} has two tools named `{called}`",
                     hint="rename one of the functions, or remove one of the tools",
                     related=((earlier, "the other one"),),
                 )
+
+
+WEAKER_EFFECT = rule(
+    "FLJ445",
+    "weaker-tool-effect",
+    "A tool with a weaker effect than its callable declares",
+    finds="`effect` of a tool that is weaker than the one of `@flujo.tool` on the function. From the weakest "
+    "to the strictest: `read`, `idempotent`, `transactional`, `unsafe`.",
+    why="The author of the function knows its effect. After a crash, a call with a weaker effect may be "
+    "made twice.",
+    example='# skills/bank.py: @flujo.tool(effect="unsafe")\n'
+    "agents: {teller: {model: a:b, tools: [{call: skills.bank:pay, effect: read}]}}\n"
+    "steps:\n  - {kind: granular, name: serve, agent: teller}",
+    instead='# skills/bank.py: @flujo.tool(effect="unsafe")\n'
+    "agents: {teller: {model: a:b, tools: [skills.bank:pay]}}\n"
+    "steps:\n  - {kind: granular, name: serve, agent: teller}",
+)
+
+
+def weaker_effect(unit: Unit) -> Iterator[Diagnostic]:
+    """Report a tool whose effect is weaker than the one that the source of its callable declares."""
+    for name, agent in unit.blueprint.agents.items():
+        for path, tool in doc.callable_tools(agent):
+            signature = signature_of(unit, tool.call or "")
+            strict = "" if signature is None else signature.effect or ""
+            if tool.effect is None or strict not in EFFECTS or is_as_strict(tool.effect, strict):
+                continue
+            yield WEAKER_EFFECT.at(
+                unit.span("agents", name, *path[:2], "effect"),
+                f"tool `{tool.call}` has `effect: {tool.effect}`, but its function declares {strict!r}",
+                hint=f"write `effect: {strict}`; a tool may be stricter, not weaker",
+            )
 
 
 CLIENT_RETRIES = rule(

@@ -23,6 +23,7 @@ NOT_AVAILABLE = rule(
     instead="steps:\n  - {name: sort, agent: sorter}",
 )
 _LATER_ON_AGENTS = ("spec", "capabilities", "trust")
+_LATER_ON_TOOLS = ("mcp", "with_", "approve")
 
 
 def unavailable_at_top(unit: Unit) -> Iterator[Diagnostic]:
@@ -31,19 +32,14 @@ def unavailable_at_top(unit: Unit) -> Iterator[Diagnostic]:
         yield from _unavailable_keys(unit, ("agents", name), agent, _LATER_ON_AGENTS)
         for index, tool in enumerate(agent.tools):
             if not isinstance(tool, str):
-                path = ("agents", name, "tools", index)
-                yield NOT_AVAILABLE.at(
-                    unit.span(*path),
-                    "a tool written as a mapping is not available yet",
-                    hint="write `module:callable`",
-                )
+                yield from _unavailable_keys(unit, ("agents", name, "tools", index), tool, _LATER_ON_TOOLS)
 
 
 def _unavailable_keys(unit: Unit, path: Path, model: Any, keys: Sequence[str]) -> Iterator[Diagnostic]:
     for key in keys:
         default = type(model).model_fields[key].default if key in type(model).model_fields else None
         if getattr(model, key, default) != default:
-            yield _unavailable(unit, (*path, key), key)
+            yield _unavailable(unit, (*path, key.rstrip("_")), key.rstrip("_"))
 
 
 def _unavailable(unit: Unit, path: Path, what: str) -> Diagnostic:

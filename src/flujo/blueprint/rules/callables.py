@@ -117,9 +117,8 @@ def named_at_top(unit: Unit) -> Iterator[Named]:
     for name, agent in unit.blueprint.agents.items():
         if agent.output_type is not None:
             yield Named(agent.output_type, ("agents", name, "output_type"))
-        for index, tool in enumerate(agent.tools):
-            if isinstance(tool, str):
-                yield Named(tool, ("agents", name, "tools", index))
+        for path, tool in doc.callable_tools(agent):
+            yield Named(tool.call or "", ("agents", name, *path))
 
 
 def signature_of(unit: Unit, target: str) -> Signature | None:

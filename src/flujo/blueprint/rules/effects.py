@@ -3,6 +3,7 @@
 from flujo.blueprint.diagnostics import rule
 
 _CALL = "steps:\n  - name: pay\n    call: skills.bank:pay\n    with: {amount: 5}\n"
+_TELLER = "agents: {teller: {model: a:b, tools: [{call: skills.bank:pay, enforce_idempotency: true}]}}\n"
 ENFORCED_AGENT = rule(
     "FLJ265",
     "effect-of-no-call",
@@ -12,12 +13,22 @@ ENFORCED_AGENT = rule(
     example="steps:\n  - {name: sort, agent: sorter, enforce_idempotency: true}",
     instead=_CALL + "    enforce_idempotency: true",
 )
+UNRECORDED_TOOL = rule(
+    "FLJ444",
+    "unrecorded-tool",
+    "A tool whose calls must be recorded, in a step that does not record them",
+    finds="A tool with `enforce_idempotency: true` of an agent in a step of another kind than `granular`.",
+    why="Such a step is one attempt: its tool calls have no entries of their own, so a call cannot be "
+    "recorded before it is made.",
+    example=_TELLER + "steps:\n  - {name: serve, agent: teller}",
+    instead=_TELLER + "steps:\n  - {kind: granular, name: serve, agent: teller}",
+)
 NOT_ENFORCED = rule(
     "FLJ266",
     "in-doubt-not-enforced",
     "`in_doubt` or `reconcile` without the settings that they need",
-    finds="`in_doubt` or `reconcile` without `enforce_idempotency: true`, `reconcile` without `in_doubt: "
-    "reconcile`, or `in_doubt: reconcile` without `reconcile`.",
+    finds="`in_doubt` or `reconcile` without `enforce_idempotency: true` on a step or a tool, `reconcile` "
+    "without `in_doubt: reconcile`, or `in_doubt: reconcile` without `reconcile`.",
     why="Without `enforce_idempotency` a call is repeated after a crash, whatever `in_doubt` says.",
     example=_CALL + "    in_doubt: fail",
     instead=_CALL + "    enforce_idempotency: true\n    in_doubt: fail",

@@ -41,6 +41,7 @@ AT_TOP = (
     agents.unused_include,
     agents.agent_without_model,
     agents.duplicate_tool,
+    agents.weaker_effect,
     agents.client_retries,
     availability.unavailable_at_top,
     budgets.unbounded_answers,

@@ -74,10 +74,9 @@ def _can_send_data_out(unit: Unit, path: Path, name: str) -> Iterator[Diagnostic
 def _effects(unit: Unit, agent: doc.Agent) -> Mapping[str, str | None]:
     """Return the declared effect of each of an agent's tools, or None."""
     effects: dict[str, str | None] = {}
-    for tool in agent.tools:
-        if isinstance(tool, str):
-            signature = signature_of(unit, tool)
-            effects[tool] = signature.effect if signature is not None else None
+    for _, tool in doc.callable_tools(agent):
+        signature = signature_of(unit, tool.call or "")
+        effects[tool.call or ""] = tool.effect or (None if signature is None else signature.effect)
     return effects
 
 
@@ -124,13 +123,13 @@ PAUSE_INSIDE_AGENT = rule(
 def pauses_inside_agents(unit: Unit) -> Iterator[Diagnostic]:
     """Warn of tools that raise `PausedException`, which ends the agent's step."""
     for name, agent in unit.blueprint.agents.items():
-        for index, tool in enumerate(agent.tools):
-            signature = signature_of(unit, tool) if isinstance(tool, str) else None
+        for path, tool in doc.callable_tools(agent):
+            signature = signature_of(unit, tool.call or "")
             if signature is not None and signature.pauses:
                 yield PAUSE_INSIDE_AGENT.at(
-                    unit.span("agents", name, "tools", index),
-                    f"tool `{tool}` asks a human, and the answer becomes the output of the step of agent "
-                    f"{name!r}",
+                    unit.span("agents", name, *path),
+                    f"tool `{tool.call}` asks a human, and the answer becomes the output of the step of "
+                    f"agent {name!r}",
                     hint="ask in a separate step: `kind: hitl`",
                     severity=Severity.WARNING,
                 )

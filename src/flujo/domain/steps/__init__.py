@@ -15,9 +15,7 @@ from flujo.domain.pipeline import (
     BaseStep,
     CachePolicy,
     Durability,
-    Effect,
     ExecutionMode,
-    InDoubt,
     OnError,
     OnLimit,
     Save,
@@ -35,6 +33,7 @@ from flujo.domain.steps.router import DynamicParallelRouterStep
 from flujo.domain.steps.state_machine import State, StateMachineStep, Transition
 from flujo.domain.steps.step import Processors, Step
 from flujo.domain.steps.tree_search import TreeSearchStep
+from flujo.domain.tools import Effect, InDoubt
 from flujo.domain.values import CallableRef, Expr, Logic, Text, Value
 
 __all__ = [

@@ -11,8 +11,9 @@ from flujo.domain import values
 from flujo.domain.agents import AgentSpec, OneOf
 from flujo.domain.arguments import Node, Takes, node, takes
 from flujo.domain.conversations import ConversingAgent
-from flujo.domain.pipeline import BaseStep, In, InDoubt, Out, Pipeline
+from flujo.domain.pipeline import BaseStep, In, Out, Pipeline
 from flujo.domain.steps.arguments import Callables, fallback, fallback_body, on
+from flujo.domain.tools import InDoubt
 from flujo.domain.values import CallableRef, Value, Valued
 from flujo.domain.wording import plural
 from flujo.exceptions import PipelineError
@@ -105,7 +106,7 @@ class GranularStep(BaseStep[In, Out]):
         """Return the agent and its tools."""
         if not isinstance(self.agent, AgentSpec) or not self.agent.tools:
             return f"asks {self.agent} in turns{on(self.thread)}"
-        tools = ", ".join(tool.target.rpartition(":")[2] for tool in self.agent.tools)
+        tools = ", ".join(tool.name for tool in self.agent.tools)
         return f"asks {self.agent.name} ({self.agent.model}; tools: {tools}) in turns{on(self.thread)}"
 
     def limits(self) -> Iterator[str]:

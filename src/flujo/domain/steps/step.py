@@ -13,9 +13,10 @@ from typing_extensions import Unpack
 from flujo.domain import values
 from flujo.domain.agents import AgentSpec, OneOf
 from flujo.domain.arguments import Node, Takes, node, takes
-from flujo.domain.pipeline import NO_ITEMS, BaseStep, Effect, In, InDoubt, Out, Pipeline
+from flujo.domain.pipeline import NO_ITEMS, BaseStep, In, Out, Pipeline
 from flujo.domain.steps.arguments import Answerer, Callables, fallback, fallback_body, on
 from flujo.domain.steps.granular import Conversing, GranularStep
+from flujo.domain.tools import Effect, InDoubt
 from flujo.domain.values import CallableRef, Value, Valued
 
 if TYPE_CHECKING:

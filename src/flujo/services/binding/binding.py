@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from flujo.agents.thread_pool import THREADS
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from flujo.domain.executor import Executor
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import ContextType, Evaluator, Schema
+    from flujo.domain.tools import ToolSpec
 
 
 class PipelineBinding:
@@ -202,8 +204,15 @@ class PipelineBinding:
         if spec.instructions is not None:
             self.evaluator(spec.instructions)
         output_type = None if spec.output_type is None else self._resolve(spec.output_type)
-        tools = [self._resolve(tool) for tool in spec.tools]
-        return build_agent(spec, tools=tools, output_type=output_type, settings=self._agent_settings)
+        return build_agent(
+            spec, tools=self._tools(spec), output_type=output_type, settings=self._agent_settings
+        )
+
+    def _tools(self, spec: AgentSpec) -> list[ToolSpec]:
+        """Return the tools of an agent, with their callables imported."""
+        return [
+            replace(each, call=CallableRef(each.call.target, self._resolve(each.call))) for each in spec.tools
+        ]
 
     def _require_declared(self, step: BaseStep) -> None:
         """Refuse a step whose declaration is weaker than its callable's.
@@ -233,15 +242,16 @@ class PipelineBinding:
         Raises:
             CallableError: a tool requires `enforce_idempotency`, or an `idempotency_key`.
         """
-        if getattr(step, "enforce_idempotency", False):
-            return
+        is_granular, is_enforced = step.kind == "granular", getattr(step, "enforce_idempotency", False)
         missing = "`enforce_idempotency: true`"
         hint = f"add {missing}"
-        if step.kind != "granular":
+        if not is_granular:
             hint = f"write `kind: granular` with {missing}, which records each tool call"
         for agent in (each for each in step.names() if isinstance(each, AgentSpec)):
-            for ref in agent.tools:
-                fn = self._resolve(ref)
+            for spec in agent.tools:
+                if is_granular and (is_enforced or spec.enforce_idempotency):
+                    continue
+                fn = self._resolve(spec.call)
                 tool = declared(fn)
                 if tool is not None and tool.enforce_idempotency:
                     needs = "`enforce_idempotency`"
@@ -249,9 +259,7 @@ class PipelineBinding:
                     needs = "an `idempotency_key`"
                 else:
                     continue
-                raise CallableError(
-                    f"`{ref.target}`, a tool of step {step.name!r}, requires {needs}", hint=hint
-                )
+                raise CallableError(f"`{spec}`, a tool of step {step.name!r}, requires {needs}", hint=hint)
 
     def _resolve(self, ref: CallableRef) -> Any:
         if ref.live is not None:

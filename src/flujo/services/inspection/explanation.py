@@ -121,12 +121,12 @@ def _touches(path: str, pipeline: Pipeline, effects: Effects) -> Iterator[str]:
     called = {
         call.target for _, step in pipeline.walk() for call in step.names() if isinstance(call, CallableRef)
     }
-    only_tools = {tool.target for _, tool in tools} - called
+    only_tools = {tool.call.target for _, tool in tools} - called
     for item in inventory(path, pipeline):
         if item.what in words and item.name not in only_tools:
             yield words[item.what].format(item.detail, item.name)
     for agent, tool in tools:
-        yield f"the tool {tool.target}, which {agent.name} may call; effect: {effects(tool)}"
+        yield f"the tool {tool}, which {agent.name} may call; effect: {effects(tool)}"
 
 
 def _agents(pipeline: Pipeline) -> Iterable[AgentSpec]:

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
     from flujo.blueprint.sources.signatures import Module
     from flujo.domain.pipeline import BaseStep
+    from flujo.domain.tools import ToolSpec
     from flujo.domain.values import CallableRef
     from flujo.services.project.project import Project
 
-    Effects = Callable[[CallableRef], str]
+    Effects = Callable[[ToolSpec], str]
 
 
 def declared_effects(project: Project) -> Effects:
@@ -24,8 +25,12 @@ def declared_effects(project: Project) -> Effects:
     source = FileSource(project.root)
     modules: dict[str, Module | None] = {}
 
-    def effect(tool: CallableRef) -> str:
-        name, _, function = tool.target.partition(":")
+    def effect(tool: ToolSpec) -> str:
+        recorded = ", recorded before it is made" if tool.enforce_idempotency else ""
+        return (tool.effect or declared(tool.call)) + recorded
+
+    def declared(ref: CallableRef) -> str:
+        name, _, function = ref.target.partition(":")
         if name not in modules:
             modules[name] = read_module(name, source)
         module = modules[name]
@@ -41,11 +46,6 @@ def notes(step: BaseStep, effects: Effects) -> Iterator[str]:
     """Yield a line for each tool of a step's agents, and its limits if it has no steps inside."""
     for agent in step.names():
         for tool in agent.tools if isinstance(agent, AgentSpec) else ():
-            yield f"tool {function_of(tool)}: {effects(tool)}"
+            yield f"tool {tool.name}: {effects(tool)}"
     if step.shape == "point":
         yield from step.limits()
-
-
-def function_of(tool: CallableRef) -> str:
-    """Return the function's name, by which a model calls the tool."""
-    return tool.target.rpartition(":")[2]

@@ -1,0 +1,44 @@
+"""The entries of an agent's `tools`, as they are written in Python."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flujo import AgentSpec
+from flujo.domain.steps import CallableRef
+from flujo.domain.tools import CallableTool
+from flujo.exceptions import PipelineError
+
+
+def look(name: str) -> str:
+    return name
+
+
+def test_a_callable_stands_for_an_entry_without_rules() -> None:
+    ref = CallableRef.of(look)
+    spec = AgentSpec("clerk", "a:b", tools=[look, ref, ref.target, CallableTool(look)])
+    assert spec.tools == (CallableTool(look),) * 4
+    assert [str(each) for each in spec.tools] == [f"{__name__}:look"] * 4
+    assert list(spec.names()) == [ref] * 4
+    assert spec.tools[0].name == "look"
+
+
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        ({"effect": "safe"}, "tool: `effect` is 'safe'; expected one of 'read', 'idempotent'"),
+        ({"in_doubt": "ask"}, "tool: `in_doubt` is 'ask'"),
+        ({"efect": "read"}, "has no argument `efect`"),
+    ],
+)
+def test_a_wrong_rule_is_named(rules: Any, words: str) -> None:
+    with pytest.raises(PipelineError, match=words):
+        CallableTool(look, **rules)
+
+
+@pytest.mark.parametrize("tools", ["json:dumps", 5, [5]])
+def test_what_is_not_a_tool_is_named(tools: Any) -> None:
+    with pytest.raises(PipelineError, match="agent 'clerk': `tools` is "):
+        AgentSpec("clerk", "a:b", tools=tools)
