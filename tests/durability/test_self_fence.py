@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flujo.domain.journal import RunId
+from flujo.domain.ledger import HoldState
 from flujo.domain.run import RunStatus, Write
-from flujo.domain.steps import CallableRef, StepConfig
+from flujo.domain.steps import CallableRef, Step, StepConfig
+from flujo.domain.usage import Usage, UsageLimits
 from flujo.exceptions import Fenced, ResumeConflict
 from flujo.state.sql import tables
 from flujo.state.store import SqlStateStore
+from flujo.testing import ScriptedAgent
 from flujo.testing.store_suite import RUN, new_run
 from support import World, call, pipeline, start
 
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from durability.conftest import Evidence
-    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.pipeline import BaseStep, Pipeline
 
 LEASE_S = 0.4
 
@@ -91,16 +94,16 @@ async def test_a_process_that_slept_past_its_lease_starts_no_step_in_a_lost_run(
 
 
 class SleepyStore:
-    """A store whose process sleeps after the announcement of a call, until another one has taken over the run."""
+    """A store whose process sleeps after a call is announced, or a request is held, until it has lost the run."""
 
     def __init__(self, store: SqlStateStore, uri: str) -> None:
         self._store = store
         self._uri = uri
 
     async def write(self, write: Write) -> bool:
-        """Forward a write, and sleep if it announces a call."""
+        """Forward a write, and sleep if it announces a call or holds budget for a request."""
         written = await self._store.write(write)
-        if write.intents:
+        if write.intents or any(hold.state is HoldState.HELD for hold in write.holds):
             _sleep_until_taken_over(self._uri)
         return written
 
@@ -118,6 +121,22 @@ async def test_a_process_that_slept_after_an_announcement_does_not_make_the_call
     with pytest.raises(Fenced):
         await start(tree, sleepy, 1)
     assert world.calls == []
+    evidence.add(faults=1)
+    await mine.aclose()
+
+
+@pytest.mark.guarantee("G16", "G20")
+@pytest.mark.parametrize("step", [Step, Step.granular], ids=["one attempt", "turns"])
+async def test_a_process_that_slept_after_a_reservation_sends_no_request_in_a_lost_run(
+    store_uri: str, evidence: Evidence, step: Callable[..., BaseStep]
+) -> None:
+    mine = SqlStateStore(store_uri, lease_s=LEASE_S, renew_s=LEASE_S / 4)
+    agent = ScriptedAgent(["an answer"], usage=Usage(input_tokens=10, requests=1))
+    tree = pipeline(step("say", agent), budget=UsageLimits(total_tokens_limit=100))
+    sleepy: Any = SleepyStore(mine, store_uri)
+    with pytest.raises(Fenced):
+        await start(tree, sleepy, 1)
+    assert agent.count == 0
     evidence.add(faults=1)
     await mine.aclose()
 

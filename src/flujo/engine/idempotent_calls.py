@@ -68,9 +68,7 @@ async def announce(attempt: Attempt) -> None:
     is_new = step.effect not in REPEATABLE and not attempt.repeats_doubt
     is_unknown = is_new and await frame.run.journal.is_unknown_since_restore(path)
     frame.run.journal.record_intent(attempt.intent)
-    await frame.run.journal.flush()
-    if not frame.run.journal.may_begin():  # another process may have settled the call as not made
-        await frame.run.journal.renew_lease()
+    await frame.run.journal.announce()
     if is_unknown:
         if attempt.meter is not None:
             attempt.meter.close(attempt.usage)

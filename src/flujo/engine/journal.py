@@ -417,6 +417,19 @@ class Journal:
         if self._in_flight or self.broken is not None:
             await self._committed()
 
+    async def announce(self) -> None:
+        """Commit what announces a call or a request; it is made when this returns.
+
+        The lease may end during the commit. After another process has taken over the run, this one makes no
+        call that the other one may have settled or repeated.
+
+        Raises:
+            Fenced: another process executes this run now.
+        """
+        await self.flush()
+        if not self.may_begin():
+            await self.renew_lease()
+
     def _submit(self) -> None:
         """Give everything that waits to the store."""
         if self._waiting or self._waits_beside_entries():

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 class StepMeter:
     """The port `Meter` for one attempt.
 
-    `keep` writes the attempt's hold with the next commit and `flush` makes that commit.
+    `keep` writes the attempt's hold with the next commit; `announce` makes that commit, under a valid lease.
     """
 
     budget: Budget
     path: StepPath
     keep: Callable[[Hold], None]
-    flush: Callable[[], Awaitable[None]]
+    announce: Callable[[], Awaitable[None]]
     used: Usage = NOTHING
     """The known usage of the attempt's requests."""
     _open: Usage = NOTHING
@@ -38,7 +38,7 @@ class StepMeter:
         """Return the meter of an attempt of the step at `path`; None when no limit counts requests."""
         if budget is None or not budget.counts:
             return None
-        return cls(budget, path, journal.hold, journal.flush)
+        return cls(budget, path, journal.hold, journal.announce)
 
     @property
     def bounds_answers(self) -> bool:
@@ -51,7 +51,12 @@ class StepMeter:
         return self.budget.refuses_unpriced
 
     async def reserve(self, worst: Usage) -> Reserved:
-        """Reserve room for a request; the hold is durable when this returns."""
+        """Reserve room for a request; the hold is durable when this returns.
+
+        Raises:
+            UsageLimitExceeded: a limit has no room.
+            Fenced: another process executes this run now.
+        """
         self.budget.reserve(self.path, worst)
         self._open += worst
         reserved = Reserved(self, worst)
@@ -93,7 +98,7 @@ class StepMeter:
         self._number = self._number or self.budget.hold_number(self.path)
         usage = self.used + self._lost + self._open
         self.keep(Hold(path=self.path, number=self._number, state=HoldState.HELD, usage=usage))
-        await self.flush()
+        await self.announce()
 
     def _use(self, used: Usage) -> None:
         self.used += used
