@@ -11,7 +11,7 @@ from engine.talking import RUN, add, calls, detail, entries, talk
 from flujo.domain import canonical
 from flujo.domain.journal import EntryKind
 from flujo.domain.run import RunStatus
-from flujo.domain.steps import CallableRef, Step, StepConfig
+from flujo.domain.steps import CallableRef, DynamicParallelRouterStep, Step, StepConfig
 from flujo.exceptions import OutputRejected
 from flujo.services.admin.purge import purge
 from flujo.services.inspection.task_client import TaskClient
@@ -97,6 +97,35 @@ async def test_a_failed_step_keeps_its_last_transcript(store: StateStore, kept: 
     result = await start(asking(["0"] * 4, config=StepConfig(max_retries=1)), store, "add")
     assert result.status is RunStatus.FAILED
     assert "transcript" in detail((await attempts(store))[-1])
+
+
+async def test_each_answer_of_a_router_keeps_its_transcript(store: StateStore) -> None:
+    agent: Any = ScriptedAgent([calls(("add", {"a": 1, "b": 2})), ["nowhere"], ["left"]], tools=[add])
+    branches = {"left": asking(["5"]), "right": asking(["6"])}
+    route = DynamicParallelRouterStep("route", router=CallableRef("test:agent", agent), branches=branches)
+    assert (await start(pipeline(route), store, "go")).output == {"left": "5"}
+    task = await TaskClient(store).get_task(RUN, transcripts=True)
+    refused, chosen = task.trace.at("route").transcripts
+    assert texts(refused) == ["go", {"a": 1, "b": 2}, 3, '["nowhere"]']
+    assert (refused["attempt"], refused["status"]) == (1, "failed")
+    assert "'nowhere', which is not a branch" in refused["error"]
+    assert (chosen["attempt"], texts(chosen)) == (2, ["go", '["left"]'])
+    assert task.trace.conversation(task.trace.at("route")).path == "route", (
+        "not the conversation in its branch"
+    )
+
+
+@pytest.mark.parametrize(("which", "kept_of"), [("last", [2]), ("off", [])])
+async def test_the_settings_say_whose_transcripts_of_a_router_are_kept(
+    store: StateStore, kept: Any, which: str, kept_of: list[int]
+) -> None:
+    kept(which)
+    agent: Any = ScriptedAgent([["nowhere"], ["left"]], tools=[add])
+    branches = {"left": asking(["5"]), "right": asking(["6"])}
+    route = DynamicParallelRouterStep("route", router=CallableRef("test:agent", agent), branches=branches)
+    await start(pipeline(route), store, "go")
+    task = await TaskClient(store).get_task(RUN, transcripts=True)
+    assert [each["attempt"] for each in task.trace.at("route").transcripts] == kept_of
 
 
 async def test_a_step_that_calls_a_tool_that_raises_keeps_its_transcript(store: StateStore) -> None:

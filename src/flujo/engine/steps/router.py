@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, Ask, answered_by
-from flujo.domain.journal import EntryKind, EntryStatus, ErrorInfo
+from flujo.domain.journal import TRANSCRIPT, EntryKind, EntryStatus, ErrorInfo
 from flujo.domain.outcomes import Failure, StepOutcome
 from flujo.engine.attempts import spent
 from flujo.engine.branches import run_branches
@@ -16,14 +16,20 @@ from flujo.engine.decisions import decision
 from flujo.engine.journal import STOPS_THE_WALK, error_info
 from flujo.engine.limits import budget_hit, remember
 from flujo.engine.step_meter import StepMeter
+from flujo.engine.transcripts import encoded_detail, transcript_of
 from flujo.exceptions import ControlSignal, UnknownBranch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flujo.domain.agents import Meter, Reply
     from flujo.domain.journal import Entry
     from flujo.domain.paths import StepPath
     from flujo.domain.steps import DynamicParallelRouterStep
     from flujo.engine.frame import Frame, RunBody
+
+MOST_ATTEMPTS = 2
+"""The maximum number of answers of a router: the second one follows an unknown branch."""
 
 
 async def run(
@@ -53,10 +59,9 @@ async def _choose(step: DynamicParallelRouterStep, frame: Frame, path: StepPath)
         return _names(known[-1])
     failures = [_error(entry) for entry in known if entry.seq > frame.since]
     cause: Exception | None = None
-    while len(failures) < 2 and all(failure.code == UnknownBranch.code for failure in failures):
+    while len(failures) < MOST_ATTEMPTS and all(failure.code == UnknownBranch.code for failure in failures):
         attempt += 1
-        reason = failures[-1].message if failures else None
-        entry, cause = await _attempt(step, frame, path, attempt, reason)
+        entry, cause = await _attempt(step, frame, path, attempt, failures)
         if cause is None:
             return _names(entry)
         failures.append(_error(entry))
@@ -66,15 +71,20 @@ async def _choose(step: DynamicParallelRouterStep, frame: Frame, path: StepPath)
 
 
 async def _attempt(
-    step: DynamicParallelRouterStep, frame: Frame, path: StepPath, attempt: int, reason: str | None
+    step: DynamicParallelRouterStep,
+    frame: Frame,
+    path: StepPath,
+    attempt: int,
+    failures: Sequence[ErrorInfo],
 ) -> tuple[Entry, Exception | None]:
-    """Return the recorded answer of the router, and the error if it cannot be used."""
+    """Return the recorded answer of the router after these failures, and the error if it cannot be used."""
     started_at = frame.run.clock.now()
     data = canonical.encode(
         frame.previous if step.input is None else frame.render(step.input),
         what=f"input of step {step.name!r}",
     )
     entry = replace(decision(frame, path, attempt, None), started_at=started_at, input=data)
+    reason = failures[-1].message if failures else None
     meter = StepMeter.of(frame.budget, path, frame.run.journal)
     reply: Reply | None = None
     cause: Exception | None = None
@@ -90,11 +100,13 @@ async def _attempt(
         entry = replace(entry, status=EntryStatus.FAILED, output=None, error=failure, usage=used)
         cause = error
     detail = (answered_by(step.router, reply.model) if reply else {}) | budget_hit(cause)
+    if (said := transcript_of(cause) if reply is None else reply.transcript) is not None:
+        detail[TRANSCRIPT] = said
     if meter is not None:
         meter.close(entry.usage)
-    entry = replace(
-        entry, detail=canonical.encode(detail) if detail else None, ended_at=frame.run.clock.now()
-    )
+    is_retried = isinstance(cause, UnknownBranch) and len(failures) + 1 < MOST_ATTEMPTS
+    kept = encoded_detail(detail, frame.run, is_retried=is_retried)
+    entry = replace(entry, detail=kept, ended_at=frame.run.clock.now())
     return await frame.run.journal.record(entry), cause
 
 

@@ -123,6 +123,9 @@ class TraceNode:
         """
         whole = [node for node in self.walk() if node.is_conversation]
         inside = [node for node in whole if paths.is_within(node.path, shown.path)]
+        inside = [
+            node for node in inside if node.path == shown.path
+        ] or inside  # not those of a router's branches
         around = [node for node in whole if node.agent and paths.is_inside(shown.path, node.path)]
         if around:
             parts = around[-1].children
@@ -276,6 +279,7 @@ def _record(node: TraceNode, entry: Entry) -> None:
         return
     if entry.kind is EntryKind.DECISION:
         node.usage += entry.usage
+        _add_transcript(node, entry, detail)
         if entry.fingerprint in _OF_TURNS:
             return  # the verdict of validators: the next turn has the reason of a rejection
         if entry.attempt <= 1:
@@ -288,10 +292,7 @@ def _record(node: TraceNode, entry: Entry) -> None:
     node.seconds += max(0.0, entry.ended_at - entry.started_at)
     node.detail = detail
     node.model = detail.get("model", node.model)
-    if TRANSCRIPT in detail:
-        why = read_error(entry.error).message if entry.error else None
-        kept = {"attempt": entry.attempt, "status": str(entry.status), "error": why}
-        node.transcripts.append({**kept, "digest": detail[TRANSCRIPT]})
+    _add_transcript(node, entry, detail)
     if entry.input is not None:
         node.input = canonical.decode(entry.input)
     if entry.output is not None:
@@ -300,6 +301,13 @@ def _record(node: TraceNode, entry: Entry) -> None:
     if detail.get("fell_back"):
         node.fell_back = node.error
     node.error = None if completed or not entry.error else read_error(entry.error)
+
+
+def _add_transcript(node: TraceNode, entry: Entry, detail: Mapping[str, Any]) -> None:
+    if TRANSCRIPT in detail:
+        why = read_error(entry.error).message if entry.error else None
+        kept = {"attempt": entry.attempt, "status": str(entry.status), "error": why}
+        node.transcripts.append({**kept, "digest": detail[TRANSCRIPT]})
 
 
 def _fold(node: TraceNode) -> None:
