@@ -16,7 +16,7 @@ from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef, Expr, GranularStep, Save, StepConfig
 from flujo.domain.usage import Usage, UsageLimits
-from flujo.exceptions import ModelUnavailable, PausedException, StateBackendUnavailable
+from flujo.exceptions import ModelUnavailable, PausedException, PipelineError, StateBackendUnavailable
 from flujo.testing import ScriptedAgent
 from support import COUNTER_SCHEMA, StoppingStore, answer, call, pipeline, resume, start
 
@@ -404,3 +404,10 @@ async def test_a_response_is_committed_before_its_tools_are_called(store: StateS
     assert (await start(talk(script, tools=[look]), store, "go")).output == "done"
     assert "research/turn[0]" in committed[0]
     assert {"research/turn[0]/tool[0]", "research/turn[1]"} <= committed[1]
+
+
+@pytest.mark.parametrize("keys", [{"on_limit": "stop"}, {"in_doubt": "ignore"}, {"max_turns": 0}])
+def test_a_value_that_no_limit_or_doubt_has_is_refused_when_the_step_is_made(keys: Any) -> None:
+    ((name, given),) = keys.items()
+    with pytest.raises(PipelineError, match=f"step 'research': `{name}` is {given!r}; expected "):
+        talk(["done"], **keys)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import KW_ONLY
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from flujo.domain import values
 from flujo.domain.agents import AgentSpec, OneOf
@@ -75,14 +75,14 @@ class GranularStep(BaseStep[In, Out]):
     """Files for the model: paths, references, or a list of them; they are sent with the prompt."""
     max_turns: int = takes(values.count, default=20)
     """The maximum number of turns: responses of the model."""
-    on_limit: AtLimit = "fail"
+    on_limit: AtLimit = takes(values.one_of(*get_args(AtLimit)), default="fail")
     """At that limit: the step fails, finishes with a last request in which no tool may be called, or pauses:
     a human allows more turns, or has it finish or fail."""
     max_tool_concurrency: int = takes(values.count, default=10)
     """How many tool calls of one response run concurrently."""
     enforce_idempotency: bool = False
     """Whether each tool call is recorded in the journal before it is made, and never repeated silently."""
-    in_doubt: InDoubt = "pause"
+    in_doubt: InDoubt = takes(values.one_of(*get_args(InDoubt)), default="pause")
     """The action when the result of an enforced tool call is unknown."""
     reconcile: Takes[CallableRef | str | Callable[..., Any] | None, CallableRef | None] = takes(
         values.callable_ref, default=None

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import KW_ONLY
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, TypeVar, get_args, overload
 
 from typing_extensions import Unpack
 
@@ -81,11 +81,11 @@ class Step(BaseStep[In, Out]):
     """The name of a conversation: the agent sees what the earlier steps of the thread have exchanged."""
     fallback: Step | None = takes(fallback, default=None)
     """The step that runs when every attempt has failed; its name is always `fallback`."""
-    effect: Effect = "unsafe"
+    effect: Effect = takes(values.one_of(*get_args(Effect)), default="unsafe")
     """The effect of a call; the default is the strictest one."""
     enforce_idempotency: bool = False
     """Whether a call is recorded in the journal before it is made, and never repeated silently."""
-    in_doubt: InDoubt = "pause"
+    in_doubt: InDoubt = takes(values.one_of(*get_args(InDoubt)), default="pause")
     """The action when the result of an enforced call is unknown."""
     reconcile: CallableRef | None = takes(values.callable_ref, default=None)
     """For `in_doubt: reconcile`: gets the key, returns `{"done": True, "result": …}` or `{"done": False}`."""
