@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.cli import formatting
@@ -26,23 +27,29 @@ _MARKS = {
 }
 _OTHER = ("•", ("cyan",))
 _LABEL = 8
+_SHOW_OUTPUT = ("granular", "tool")
+"""Kinds whose output is not that of one of their substeps."""
 _WIDTH = 120
 """The width of a trace in a pipe, if values are shortened."""
 
 
-def show_trace(terminal: Terminal, root: TraceNode, *, title: str, full: bool = False) -> None:
+def show_trace(
+    terminal: Terminal, root: TraceNode, shown: TraceNode, *, title: str, full: bool = False
+) -> None:
     """Write the tree to stdout.
 
     Args:
         terminal: the output.
         root: the run's node.
+        shown: that node, or the only step to show.
         title: the text of the first line.
         full: show values in full instead of one line each.
     """
     spent = formatting.usage(root.total(), root.unconfirmed)
     head = "  ".join(filter(None, [title, root.status, formatting.seconds(root.seconds), spent]))
     terminal.data(terminal.styled(head, "bold", to=terminal.out))
-    for line in _below(terminal, root, "", full=full):
+    tree = root if shown is root else replace(root, children=[shown])
+    for line in _below(terminal, tree, "", full=full):
         terminal.data(line)
 
 
@@ -123,6 +130,7 @@ def _line(terminal: Terminal, node: TraceNode) -> str:
         "" if str(node.status) == "completed" else str(node.status),
         *_items(node),
         "cached" if node.detail.get("cached") else "",
+        f"resolved by {node.detail['resolved']}" if "resolved" in node.detail else "",
         f"{node.attempts} attempts" if node.attempts > 1 else "",
         formatting.seconds(node.seconds) if node.kind or node.children else "",
         formatting.usage(*usage),
@@ -179,7 +187,11 @@ def _facts(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
     for file in node.files:
         yield "file", str(file)
     yield from _way(node, limit=limit)
-    if node.output is not None and node.kind != "turn" and (not node.children or node.kind == "granular"):
+    if (
+        node.output is not None
+        and node.kind != "turn"
+        and (not node.children or node.kind in ("granular", "tool"))
+    ):
         yield "output", _value(node.output, limit)
     for repair in node.detail.get("repairs", ()):
         yield "repair", _value(repair, limit)

@@ -11,8 +11,8 @@ from engine.talking import RUN, Panel, calls, talk
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.steps import LoopStep
 from flujo.exceptions import SettingsError
-from flujo.services.inspection.trace import trace
-from support import Expr, HumanInTheLoopStep, MapStep, Text, World, call, pipeline, start
+from flujo.services.inspection.trace import TraceNode, trace
+from support import Expr, HumanInTheLoopStep, MapStep, Text, World, answer, call, pipeline, resume, start
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -143,6 +143,51 @@ async def test_turns_are_folded_and_tools_are_below_them(store: StateStore) -> N
     assert [turn.name for turn in first.children] == ["turn 0", "turn 1"]
     of_a_tool = root.conversation(root.at("research/turn[0]/tool[0]"))
     assert [turn.name for turn in of_a_tool.children] == ["turn 0"]
+
+
+async def test_a_call_in_doubt_names_its_tool_and_its_answer(store: StateStore) -> None:
+    def pay(a: int, context: Any) -> int:
+        if a == 1:
+            raise ConnectionResetError
+        return a
+
+    tree = talk([calls(("pay", {"a": 1}), ("pay", {"a": 2})), "done"], tools=[pay], enforce_idempotency=True)
+    await start(tree, store, "go")
+    root = await trace(store, await store.run(RUN))
+    assert root.at("research").status == "paused"
+    tools = [root.at(f"research/turn[0]/tool[{number}]") for number in (0, 1)]
+    assert [(each.name, each.status, each.input) for each in tools] == [
+        ("tool 0", "paused", {"a": 1}),
+        ("tool 1", "pending", {"a": 2}),
+    ]
+    assert [dict(each.detail) for each in tools] == [{"tool": "pay", "effect": "unsafe"}] * 2
+    (doubt,) = tools[0].children
+    assert (doubt.kind, doubt.status) == ("doubt", "paused")
+
+    await answer(store, doubt.path, {"resolution": "done", "result": 7})
+    await resume(tree, store)
+    root = await trace(store, await store.run(RUN))
+    made = root.at("research/turn[0]/tool[0]")
+    assert (made.status, made.output, made.detail["tool"], made.detail["resolved"]) == (
+        "completed",
+        7,
+        "pay",
+        "human",
+    )
+    (doubt,) = made.children
+    assert (doubt.status, doubt.output) == ("completed", {"resolution": "done", "result": 7})
+
+
+async def test_a_call_that_runs_is_shown_before_its_result(store: StateStore) -> None:
+    seen: list[TraceNode] = []
+
+    async def look(a: int) -> int:
+        seen.append(await trace(store, await store.run(RUN)))
+        return a
+
+    await start(talk([calls(("look", {"a": 1})), "done"], tools=[look]), store, "go")
+    running = seen[0].at("research/turn[0]/tool[0]")
+    assert (running.name, running.status, running.input) == ("tool 0", "running", {"a": 1})
 
 
 async def test_a_run_without_a_conversation_has_no_messages(store: StateStore) -> None:

@@ -59,7 +59,7 @@ def trace(
         return
     lock = f"  lock {detail.lock_digest[:12]}" if detail.lock_digest else ""
     title = f"{detail.task.pipeline}  {formatting.short_id(detail.task.run_id)}{lock}"
-    show_trace(invocation.terminal, shown, title=title, full=full)
+    show_trace(invocation.terminal, detail.trace, shown, title=title, full=full)
     for warning in detail.warnings:
         invocation.terminal.say(f"warning: {warning}", "yellow")
     status = str(detail.task.status)

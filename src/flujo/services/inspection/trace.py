@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from flujo.agents.messages import of_thread
+from flujo.agents.messages import calls_in, of_thread
 from flujo.domain import canonical, paths
 from flujo.domain.files import File
 from flujo.domain.journal import CACHE_MISS, FILES, TRANSCRIPT, Entry, EntryKind, EntryStatus, ErrorInfo
 from flujo.domain.paths import ROOT, StepPath, branch, parent
+from flujo.domain.run import PauseKind, RunStatus
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.wording import did_you_mean
 from flujo.engine.agent_choice import CHOICE
@@ -196,6 +197,7 @@ async def trace(store: JournalSource, record: RunRecord) -> TraceNode:
     for node in [each for each in nodes.values() if each.agent is not None]:
         _fold(node)
         node.children.sort(key=_turn)
+        _add_calls(node, "running" if record.status is RunStatus.RUNNING else "pending")
     threads = [node.thread for node in nodes.values() if node.thread is not None]
     root.exchanges = recorded([each["after"] for each in threads if each["after"] is not None], entries)
     _infer(root)
@@ -218,10 +220,13 @@ def _fold_items(nodes: Mapping[StepPath, TraceNode]) -> None:
 
 
 def _ask(node: TraceNode, pause: Pause) -> None:
-    node.kind = node.kind or "hitl"
+    is_question = pause.kind is PauseKind.QUESTION
+    node.kind = node.kind or ("hitl" if is_question else str(pause.kind))
     node.input = node.input if node.input is not None else pause.message
     if pause.is_open:
         node.status = "paused"
+    elif pause.answer is not None and not is_question:  # that of a doubt has no entry of its own
+        node.status, node.output = "completed", canonical.decode(pause.answer)
 
 
 def _count(node: TraceNode) -> int:
@@ -321,6 +326,22 @@ def _fold(node: TraceNode) -> None:
                 _fold(each)
 
 
+def _add_calls(node: TraceNode, state: str) -> None:
+    """Add the calls of each response that have no entry yet; name the tool and the effect of every call."""
+    tools = (node.agent or {}).get("tools", {})
+    for turn in [each for each in node.children if each.kind == "turn" and each.output is not None]:
+        known = {each.path: each for each in turn.children}
+        for number, call in enumerate(calls_in(turn.output)):
+            path = paths.tool(turn.path, number)
+            if path not in known:
+                turn.children.insert(number, TraceNode(path, status=state))
+            made = known.get(path) or turn.children[number]
+            made.kind = "tool"
+            made.input = call.arguments if made.input is None else made.input
+            effect = tools.get(call.name, {}).get("effect")
+            made.detail = {"tool": call.name, **({"effect": effect} if effect else {}), **made.detail}
+
+
 def _infer(node: TraceNode) -> None:
     """Give a composite that has no entry of its own the state and the seconds of what is inside it."""
     for inner in node.children:
@@ -328,6 +349,7 @@ def _infer(node: TraceNode) -> None:
     if node.children:
         node.seconds = node.seconds or sum(inner.seconds for inner in node.children)
         states = {inner.status for inner in node.children}
+        states |= {each.status for inner in node.children if inner.kind == "turn" for each in inner.children}
         if node.status == "running":
             node.status = next((each for each in ("paused", "failed") if each in states), "running")
         if node.kind == "" and node.status == "running" and states == {"completed"}:
