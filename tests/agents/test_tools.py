@@ -88,8 +88,12 @@ def test_a_parameter_that_json_cannot_hold_is_refused() -> None:
 
     def strange(thing: Live) -> None: ...
 
-    with pytest.raises(AgentError, match="cannot be described to a model"):
+    with pytest.raises(AgentError, match="cannot be described to a model") as refused:
         tools_of("a", [strange])
+    place = f"test_tools.py:{strange.__code__.co_firstlineno})"
+    assert place in refused.value.message, "where it is defined"
+    assert "Live" in refused.value.message, "the type"
+    assert "\n" not in refused.value.message, "without the advice of a library"
 
 
 def test_an_effect_that_is_weaker_than_the_declared_one_is_refused() -> None:

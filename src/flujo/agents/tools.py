@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -168,13 +169,19 @@ def _described(fn: Callable[..., Any]) -> Described[Any]:
     try:
         shown = Described(_shown(fn), takes_ctx=False)
     except (UserError, PydanticUserError, ValueError, TypeError, NameError, AttributeError) as error:
-        name = getattr(fn, "__qualname__", repr(fn))
+        why, *_ = str(error).split(". Set `", 1)[0].splitlines() or [type(error).__name__]
         raise AgentError(
-            f"`{name}` cannot be described to a model: {error}",
+            f"`{getattr(fn, '__qualname__', repr(fn))}`{_place(fn)} cannot be described to a model: {why}",
             hint="annotate its parameters with types that JSON can hold; `context`, `resources` and "
             "`idempotency_key` are filled in by Flujo",
         ) from error
     return shown
+
+
+def _place(fn: Callable[..., Any]) -> str:
+    """Return the file and line of a function, relative to the current folder; empty for other callables."""
+    code = getattr(inspect.unwrap(fn), "__code__", None)
+    return "" if code is None else f" ({os.path.relpath(code.co_filename)}:{code.co_firstlineno})"
 
 
 def _shown(fn: Callable[..., Any]) -> Callable[..., Any]:
