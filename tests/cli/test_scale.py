@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     Shape = Callable[[int], Iterator[str]]
 
-SIZES = (60, 120, 240) if os.environ.get("FLUJO_CORPUS_STRIDE") == "1" else (30, 60, 120)
-"""Numbers of steps, twice as many in `make soak`."""
+SIZES = (60, 120, 240) if os.environ.get("FLUJO_CORPUS_STRIDE") == "1" else (15, 30, 60)
+"""Numbers of steps, four times as many in `make soak`."""
 AT_MOST = 2.15
 """The work of the last half of the steps, divided by that of the quarter before them; 2 is linear, a square is 4."""
 
