@@ -39,12 +39,14 @@ def preload() -> None:
     for module in pkgutil.walk_packages(flujo.__path__, "flujo."):
         if not module.name.startswith(("flujo.testing", "flujo.__main__")):
             importlib.import_module(module.name)
+    from flujo.services.binding import module_origins
     from flujo.state.sql import migrations
     from flujo.state.sql.statements import statements_for
     from flujo.state.sql.tables import SCHEMA
 
     for schema in (None, SCHEMA):
         statements_for(schema)
+    module_origins.version("pydantic")  # reads the names of all installed files
     with tempfile.TemporaryDirectory() as folder:
         migrations.migrate(f"sqlite:///{folder}/state.db")
     gc.collect()
