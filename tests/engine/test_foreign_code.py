@@ -18,6 +18,7 @@ from flujo.domain.steps import CallableRef, Processors, Save, Step, TreeSearchSt
 from flujo.engine import foreign_code
 from flujo.exceptions import PipelineAbortSignal, RunnerClosed, RunNotFound
 from flujo.services.runs.runner import Flujo
+from flujo.state import leases
 from flujo.state.memory_store import MemoryStateStore
 from support import (
     DynamicParallelRouterStep,
@@ -87,6 +88,7 @@ def name_of(value: object) -> str:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(foreign_code, "GRACE_S", 0.2)
+    monkeypatch.setattr(leases, "LOOK_S", 0.1)  # for requests to cancel
 
 
 class Once:
