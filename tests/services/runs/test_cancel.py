@@ -16,6 +16,7 @@ from flujo.engine import foreign_code
 from flujo.exceptions import Fenced, ResumeConflict, SettingsError
 from flujo.services.project.system import SystemClock
 from flujo.services.runs import blueprint_runs
+from flujo.state import leases
 from flujo.state.memory_store import MemoryDatabase, MemoryStateStore
 from flujo.state.sql import tables
 from flujo.state.store import SqlStateStore
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 
 ADA = Actor("ada", Via.CLI)
 RUN = RunId("run")
+
+
+@pytest.fixture(autouse=True)
+def _soon_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "LOOK_S", 0.1)
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
@@ -126,11 +132,12 @@ async def test_a_live_owner_is_not_fenced_during_its_step(
     stores: tuple[StateStore, StateStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(foreign_code, "GRACE_S", 60.0)
+    monkeypatch.setattr(blueprint_runs, "_TRY_S", 0.5)
     mine, other = stores
     held = Held(stubborn=True)
     running = asyncio.create_task(start(held.pipeline(), mine))
     await held.began.wait()
-    record = await blueprint_runs.cancel(other, "run", ADA, clock=SystemClock(), owner_s=2.5)
+    record = await blueprint_runs.cancel(other, "run", ADA, clock=SystemClock(), owner_s=1.0)
     assert (record.status, record.fence) == (RunStatus.RUNNING, 1)
     held.release.set()
     assert (await running).status is RunStatus.CANCELLED
