@@ -226,6 +226,23 @@ class ModelUnavailable(AgentError):
     """How long the provider asks to wait before the next request."""
 
 
+class McpServerFailed(AgentError):
+    """An MCP server cannot be started or reached, or does not speak MCP."""
+
+    code = "FLJ450"
+    server: str | None = None
+    retryable = True
+    hint = "run its command by hand, or open its address; `[mcp.NAME]` in flujo.toml has both"
+
+
+class McpCallFailed(AgentError):
+    """A call of a tool of an MCP server failed, or its response was lost."""
+
+    code = "FLJ451"
+    server: str | None = None
+    tool: str | None = None
+
+
 class ModelDigestMismatch(AgentError):
     """A model file on this machine differs from the published one."""
 

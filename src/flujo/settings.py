@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from flujo.domain.wording import nearest, suggest
 from flujo.exceptions import SettingsError
-from flujo.governance.redactor import passwords
+from flujo.governance.redactor import MASK, passwords
 from flujo.governance.sink import GATE
 from flujo.settings_tables import (
     AgentModel,
@@ -28,11 +28,12 @@ from flujo.settings_tables import (
     Cache,
     Journal,
     Lockfile,
+    McpServer,
     Pool,
     ProjectTable,
     Section,
 )
-from flujo.toml_file import Key, TomlFile, leaves
+from flujo.toml_file import Key, TomlFile, leaves, variables_in
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -66,6 +67,8 @@ _OFF = ("", "0", "false", "no", "off")
 _KEY_OF_A_PROVIDER = "_API_KEY"
 _LIKE_SECRETS = ("_KEY", "_TOKEN", "_SECRET", "PASSWORD")
 """Suffixes of variables whose values are probably secrets."""
+_HOLD_SECRETS = (*_LIKE_SECRETS, "AUTHORIZATION", "COOKIE", "TOKEN", "SECRET")
+"""Suffixes of keys of an MCP server's `env` and `headers` whose values are secrets."""
 
 
 class Settings(BaseSettings):
@@ -90,7 +93,10 @@ class Settings(BaseSettings):
     """Storage for `ContextReference` values: id → `file:PATH` or a bucket's URL."""
     budgets: Budgets = Budgets()
     agents: Mapping[str, AgentModel] = Field(default_factory=dict)
+    mcp: Mapping[str, McpServer] = Field(default_factory=dict)
+    """`[mcp.NAME]`: MCP servers by name; their texts keep each `${NAME}` until `mcp_server` fills it in."""
 
+    _file: TomlFile = PrivateAttr(default_factory=TomlFile)
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
     _written: dict[str, Any] = PrivateAttr(default_factory=dict)
 
@@ -122,6 +128,7 @@ class Settings(BaseSettings):
             read = cls(**file.data)
         except ValidationError as error:
             raise _explained(error.errors(include_url=False, include_input=False), file) from None
+        read._file = file
         read._origins.update(_origins(file))
         read._written.update({".".join(key): value for key, value in file.with_variables().items()})
         return read
@@ -130,6 +137,31 @@ class Settings(BaseSettings):
     def models(self) -> dict[str, str]:
         """Agent → its model in this project; `*` stands for all other agents."""
         return {name: agent.model for name, agent in self.agents.items()}
+
+    def mcp_server(self, name: str) -> McpServer:
+        """Return an MCP server with its variables filled in; the gate knows its secrets from then on.
+
+        Raises:
+            SettingsError: no server has this name, or it needs a variable that is not set; with the line.
+        """
+        if name not in self.mcp:
+            raise SettingsError(
+                f"there is no [mcp.{name}] in {self._file.path or CONFIG_FILE}",
+                hint=suggest(name, self.mcp, what="there are", cutoff=0.6) or f"write a table [mcp.{name}]",
+                server=name,
+            )
+        known = environment()
+        try:
+            server = McpServer(**self._file.filled_at(("mcp", name), known))
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_input=False)
+            raise _explained(
+                [{**one, "loc": ("mcp", name, *one["loc"])} for one in found], self._file
+            ) from None
+        for key, text in {**self.mcp[name].env, **self.mcp[name].headers}.items():
+            _guard_text(text, f"`{key}` of [mcp.{name}]", key, known)
+        GATE.know(passwords(server.url or ""), of=f"the password in `mcp.{name}.url`")
+        return server
 
     @property
     def cache_home(self) -> Path:
@@ -160,6 +192,8 @@ class Settings(BaseSettings):
                 for agent, model in self.models.items():
                     key = f"agents.{agent}.model"
                     yield key, model, self.origin(key)
+            elif name == "mcp":
+                yield from self._servers()
             elif name == "state_providers":
                 for provider, url in self.state_providers.items():
                     key = f"state_providers.{provider}"
@@ -167,6 +201,30 @@ class Settings(BaseSettings):
             else:
                 shown = GATE.text(value) if isinstance(value, str) else value
                 yield name, shown, self.origin(name)
+
+    def _servers(self) -> Iterator[tuple[str, Any, str]]:
+        for name, table in self.mcp.items():
+            for key, value in leaves(table.model_dump(exclude_unset=True), ("mcp", name)):
+                is_hidden = key[2] in ("env", "headers") and not variables_in(value)
+                shown = GATE.text(value) if isinstance(value, str) else value
+                yield ".".join(key), MASK if is_hidden else shown, self.origin(".".join(key))
+
+
+def _guard_text(text: str, where: str, key: str, known: Mapping[str, str]) -> None:
+    """Register the secrets in a text of flujo.toml with the redaction gate.
+
+    Args:
+        text: the text as written, with variables.
+        where: its place, for errors.
+        key: its key; one like `API_KEY` or `Authorization` holds a secret.
+        known: the variables.
+    """
+    names = variables_in(text)
+    values = [known[name] for name in names] or [text, text.rpartition(" ")[2]]
+    if any(name.upper().replace("-", "_").endswith(_HOLD_SECRETS) for name in (key, *names)):
+        GATE.know(values, of=where)
+    elif names:
+        GATE.suspect(values)
 
 
 class _Environment(PydanticBaseSettingsSource):
@@ -239,7 +297,7 @@ def load(config_file: Path | None = None, *, chosen: str = "") -> Settings:
     file = TomlFile.read(config_file) if config_file else TomlFile()
     _check_environments(file)
     name = chosen_environment(chosen)
-    file = (_layered(file, name) if name else file).without("env").filled(variables)
+    file = (_layered(file, name) if name else file).without("env").filled(variables, late="mcp")
     settings = Settings.read(file)
     for key, url in (("state_uri", settings.state_uri), *settings.state_providers.items()):
         GATE.know(passwords(url), of=f"the password in `{key}`")
@@ -355,7 +413,8 @@ def _unknown(key: Key) -> str:
 def _fields(table: Sequence[str]) -> Iterable[str]:
     if not table:
         return Settings.model_fields
-    return AgentModel.model_fields if table[0] == "agents" else _sections()[table[0]].model_fields
+    named: dict[str, type[Section]] = {**_sections(), "agents": AgentModel, "mcp": McpServer}
+    return named[table[0]].model_fields
 
 
 def _worded(key: Key, found: Any) -> str:

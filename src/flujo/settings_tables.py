@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -134,3 +135,40 @@ class AgentModel(Section):
     """`[agents.NAME]`, often `[env.dev.agents."*"]`: overrides the model of agents with this name."""
 
     model: str
+
+
+class McpServer(Section):
+    """`[mcp.NAME]`: an MCP server whose tools agents may call, as a process or at a URL.
+
+    `${NAME}` in its texts is filled in when the server is started, so other commands need no secrets.
+    """
+
+    command: str | None = Field(default=None, min_length=1)
+    """The program of a server that speaks over its standard input and output."""
+    args: tuple[str, ...] = ()
+    """The arguments of the program."""
+    env: Mapping[str, str] = Field(default_factory=dict)
+    """Environment variables of the program, beside `HOME`, `PATH` and others that hold no secrets."""
+    url: str | None = None
+    """The address of a server that speaks streamable HTTP."""
+    headers: Mapping[str, str] = Field(default_factory=dict)
+    """HTTP headers of every request to the address."""
+    timeout: float = Field(default=30.0, gt=0, le=3600)
+    """Seconds for the start of the server, and for each call of a tool."""
+
+    @model_validator(mode="after")
+    def _is_one_transport(self) -> McpServer:
+        if (self.command is None) == (self.url is None):
+            raise ValueError("an MCP server has either a `command` or a `url`")
+        if self.command is None and (self.args or self.env):
+            raise ValueError("`args` and `env` belong to a `command`; a server with a `url` takes `headers`")
+        if self.url is None and self.headers:
+            raise ValueError("`headers` belong to a `url`; a server with a `command` takes `env`")
+        if self.url is not None and not re.match(r"https?://.|\$\{", self.url):
+            raise ValueError(f"`url` is {self.url!r}, not an address that begins with http:// or https://")
+        return self
+
+    @property
+    def address(self) -> str:
+        """The command with its arguments, or the URL, for display."""
+        return self.url if self.url is not None else " ".join([self.command or "", *self.args])

@@ -65,15 +65,32 @@ class TomlFile:
         """Return the file with only these tables."""
         return replace(self, data={key: value for key, value in self.data.items() if key in names})
 
-    def filled(self, environment: Mapping[str, str]) -> TomlFile:
+    def filled(self, environment: Mapping[str, str], *, late: str = "") -> TomlFile:
         """Return the file with each `${NAME}` in its texts replaced from `environment`.
 
         In the user part of a URL, `${NAME}@` or `:${NAME}@`, the value is percent-encoded.
 
+        Args:
+            environment: the variables.
+            late: a table that stays as written.
+
         Raises:
             SettingsError: it asks for a variable that is not set; with the line.
         """
-        return replace(self, data=self._filled(self.data, (), environment), _written=self.data)
+        filled = self._filled({key: one for key, one in self.data.items() if key != late}, (), environment)
+        kept = {late: self.data[late]} if late in self.data else {}
+        return replace(self, data={**filled, **kept}, _written=self.data)
+
+    def filled_at(self, key: Key, environment: Mapping[str, str]) -> Any:
+        """Return the value of one key, filled like `filled`.
+
+        Raises:
+            SettingsError: it asks for a variable that is not set; with the line.
+        """
+        value: Any = self.data
+        for name in key:
+            value = value[name]
+        return self._filled(value, key, environment)
 
     def with_variables(self) -> dict[Key, Any]:
         """Return the values with variables as written, by key."""
@@ -140,6 +157,11 @@ class TomlFile:
 
         user = user_part(value)
         return _VARIABLE.sub(variable, value)
+
+
+def variables_in(text: str) -> list[str]:
+    """Return the names of the `${NAME}` in a text."""
+    return _VARIABLE.findall(text)
 
 
 def leaves(data: Mapping[str, Any], above: Key = ()) -> Iterator[tuple[Key, Any]]:
