@@ -138,11 +138,11 @@ class Settings(BaseSettings):
         """Agent → its model in this project; `*` stands for all other agents."""
         return {name: agent.model for name, agent in self.agents.items()}
 
-    def mcp_server(self, name: str) -> McpServer:
-        """Return an MCP server with its variables filled in; the gate knows its secrets from then on.
+    def require_mcp(self, name: str) -> None:
+        """Check that `[mcp.NAME]` exists.
 
         Raises:
-            SettingsError: no server has this name, or it needs a variable that is not set; with the line.
+            SettingsError: no server has this name.
         """
         if name not in self.mcp:
             raise SettingsError(
@@ -150,6 +150,14 @@ class Settings(BaseSettings):
                 hint=suggest(name, self.mcp, what="there are", cutoff=0.6) or f"write a table [mcp.{name}]",
                 server=name,
             )
+
+    def mcp_server(self, name: str) -> McpServer:
+        """Return an MCP server with its variables filled in; the gate knows its secrets from then on.
+
+        Raises:
+            SettingsError: no server has this name, or it needs a variable that is not set; with the line.
+        """
+        self.require_mcp(name)
         known = environment()
         try:
             server = McpServer(**self._file.filled_at(("mcp", name), known))

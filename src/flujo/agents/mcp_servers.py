@@ -57,9 +57,14 @@ class McpServer:
         self._by_loop: dict[asyncio.AbstractEventLoop, _Connection] = {}
 
     @property
-    def table(self) -> Table:
-        """Its settings."""
-        return self._read_table()
+    def timeout_s(self) -> float:
+        """The time limit of a call."""
+        return self._read_table().timeout
+
+    @property
+    def loops(self) -> list[asyncio.AbstractEventLoop]:
+        """The event loops in which it was started."""
+        return list(self._by_loop)
 
     async def tools(self) -> ListedTools:
         """Return its tools, by name.
@@ -230,6 +235,7 @@ class _Connection:
                 self._started.exception()  # read, so that asyncio does not report it
         finally:
             self._end.set()
+            mcp_transport.log.info("%s: the connection is closed", self._name)
 
     def _transport(self) -> Any:
         if self._table.url is not None:

@@ -16,9 +16,8 @@ from flujo.json_schema.validator import Validator
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from flujo.agents.mcp_servers import McpServer
     from flujo.domain.agents import Ask
-    from flujo.domain.mcp import ListedTool
+    from flujo.domain.mcp import ListedTool, ToolServer
     from flujo.domain.pipeline import Effect
 
 _NAMED_ERRORS = 5
@@ -36,7 +35,7 @@ class McpTool:
 
     def __init__(
         self,
-        server: McpServer,
+        server: ToolServer,
         name: str,
         listed: ListedTool,
         *,
@@ -48,7 +47,7 @@ class McpTool:
         self.name = name
         self.target = f"mcp:{server.name}/{name}"
         self.effect: Effect = effect
-        self.timeout_s: float | None = server.table.timeout if timeout_s is None else timeout_s
+        self.timeout_s: float | None = server.timeout_s if timeout_s is None else timeout_s
         try:
             self._validator = Validator(listed.parameters)
         except (PatternRefused, SchemaTooComplex) as error:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from pydantic_ai.models import Model
 
+    from flujo.domain.mcp import ToolServer
+
 NO_TAGS = ("<reasoning-of-pydantic-ai>", "</reasoning-of-pydantic-ai>")
 """Tags that no model writes, for profiles of models.
 
@@ -36,6 +38,8 @@ class AgentSettings:
     """Whether the schema goes into the provider's JSON mode or into the instructions."""
     on_download: Callable[[int, int], None] | None = None
     """Called in a thread with the downloaded and the total bytes of a local model."""
+    mcp_server: Callable[[str], ToolServer] | None = None
+    """Returns the MCP server of a name; None where no server is started."""
     local_idle_s: float = 300.0
     """How long a local model's server keeps running without a request."""
 

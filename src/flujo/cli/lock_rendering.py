@@ -40,6 +40,9 @@ def show_lock(terminal: Terminal, held: dict[str, Any]) -> None:
     for target, digest in sorted(held["callables"].items()):
         short = digest if " " in digest else digest[:12]
         rows.append({"what": "callable", "name": target, "where": "", "held": short})
+    for name, server in sorted(held["mcp"].items()):
+        count = plural(len(server.get("tools", ())), "tool")
+        rows.append({"what": "MCP server", "name": name, "where": "", "held": count})
     for what, section in (("setting", "settings"), ("library", "libraries")):
         for name, value in sorted(held[section].items()):
             rows.append({"what": what, "name": name, "where": "", "held": formatting.brief(value, _VALUE)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from flujo.domain import canonical
 from flujo.domain.fast_dataclass import record
@@ -33,6 +33,41 @@ class ListedTool:
 
 ListedTools = Mapping[str, ListedTool]
 """The tools of a server, by name."""
+
+
+class ToolServer(Protocol):
+    """A server that has tools."""
+
+    name: str
+
+    @property
+    def timeout_s(self) -> float:
+        """The time limit of a call."""
+        ...
+
+    async def tools(self) -> ListedTools:
+        """Return its tools; the first use in an event loop starts it.
+
+        Raises:
+            LockMismatch: they are not those of the lock, or not those that it had before.
+            McpServerFailed: it cannot be started or reached.
+        """
+        ...
+
+    async def call(self, tool: str, arguments: dict[str, Any], key: str | None) -> Any:
+        """Call a tool once, and return its result as JSON data.
+
+        Args:
+            tool: its name.
+            arguments: its arguments.
+            key: the idempotency key of the call, if it has one.
+
+        Raises:
+            NotSent: the call had no effect: the server was not reached, or it refused the call.
+            LockMismatch: the tools of the server have changed.
+            McpCallFailed: it answers with an error, or its response was lost.
+        """
+        ...
 
 
 def locked_tools(held: Mapping[str, Any]) -> ListedTools:

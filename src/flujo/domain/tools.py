@@ -96,6 +96,52 @@ class CallableTool(Node):
         return self.call.target
 
 
+McpEffect = Literal["read", "idempotent", "unsafe"]
+"""The effects of tools of MCP servers, which cannot take part in a transaction."""
+
+
+def _tool_names(given: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(given, Sequence) or isinstance(given, str) or not all(map(_is_name, given)):
+        raise PipelineError(f"{where} is {given!r}; expected a list of names of tools")
+    return tuple(given)
+
+
+def _is_name(given: Any) -> bool:
+    return isinstance(given, str) and given != ""
+
+
+@node
+class McpTools(Node):
+    """The tools of an MCP server that an agent's model may call. Pure data."""
+
+    owner: ClassVar[str] = "MCP tools: "
+
+    server: str
+    """The name of the server: `[mcp.NAME]` in flujo.toml."""
+    _: KW_ONLY
+    allow: Takes[Sequence[str], tuple[str, ...]] = takes(_tool_names, default=())
+    """The names of the tools; the others do not exist for the model. Default: all tools of the server."""
+    effect: McpEffect = takes(values.one_of("read", "idempotent", "unsafe"), default="unsafe")
+    """The effect of a call of any of these tools."""
+    enforce_idempotency: bool = False
+    """Whether each call is recorded before it is made, also in a step that does not require it."""
+    in_doubt: InDoubt | None = takes(values.one_of(*get_args(InDoubt)), default=None)
+    """The action when the result of a recorded call is unknown; by default that of the step."""
+
+    @property
+    def name(self) -> str:
+        """The tools, for display: `mcp:kb/kb_search`; `mcp:kb/*` for all of a server."""
+        return ", ".join(f"mcp:{self.server}/{tool}" for tool in self.allow or "*")
+
+    def names(self) -> Iterator[CallableRef]:
+        """Yield nothing: it has no callables."""
+        return iter(())
+
+    def __str__(self) -> str:
+        """Return the tools, for display."""
+        return self.name
+
+
 ToolSpec = CallableTool
 """An entry of an agent's `tools`."""
 

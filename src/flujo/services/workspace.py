@@ -21,6 +21,7 @@ from flujo.governance.redactor import passwords
 from flujo.governance.sink import GATE
 from flujo.services.checks.validation import compiled, refusal
 from flujo.services.lifetime import Lifetime
+from flujo.services.mcp_servers import McpServers
 from flujo.services.project.files import ProjectFiles
 from flujo.services.project.imports import importable
 from flujo.services.project.recovery_policy import RecoveryPolicy
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from flujo.blueprint.compiler import Compiled
     from flujo.blueprint.diagnostics import Diagnostic
     from flujo.domain.context_references import StateProvider
+    from flujo.domain.mcp import ToolServer
     from flujo.domain.models import PipelineContext
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding
@@ -103,6 +105,7 @@ class Workspace:
     async def aclose(self) -> None:
         """Close everything that was opened: the resources first, then the store. Idempotent."""
         await self._lifetime.close()
+        await self.mcp.aclose()
 
     async def store(self) -> DurableStore:
         """Return the project's store, opened and (for SQLite) migrated.
@@ -164,6 +167,13 @@ class Workspace:
                 made = await exits.enter_async_context(_managed(self.project.root, target))
                 self._resources = checked_resources(made, f"what `[project] resources = {target!r}` gives")
             return self._resources
+
+    @cached_property
+    def mcp(self) -> McpServers:
+        """The MCP servers that `[mcp.NAME]` names, none of them started."""
+        from flujo.services.checks.locking import locked_servers
+
+        return McpServers(self.project, lambda: locked_servers(self.project))
 
     @property
     def files(self) -> ProjectFiles:
@@ -242,7 +252,7 @@ class Workspace:
                 importable(self.project.root)
             bound = PipelineBinding(
                 allow_callables=settings.blueprints.allow_callables,
-                agent_settings=agent_settings(settings, self.on_download),
+                agent_settings=agent_settings(settings, self.on_download, self.mcp.named),
                 context_model=context_model,
             )
             bound.bind(pipeline)
@@ -310,7 +320,9 @@ def _manager(made: Any, target: str) -> AbstractAsyncContextManager[Any]:
 
 
 def agent_settings(
-    settings: Settings, on_download: Callable[[int, int], None] | None = None
+    settings: Settings,
+    on_download: Callable[[int, int], None] | None = None,
+    mcp_server: Callable[[str], ToolServer] | None = None,
 ) -> AgentSettings:
     """Return what agents need to know of the settings and the environment."""
     from flujo.agents.settings import AgentSettings
@@ -322,6 +334,7 @@ def agent_settings(
         environment=environment(),
         cache_dir=settings.cache_home,
         on_download=on_download,
+        mcp_server=mcp_server,
     )
 
 

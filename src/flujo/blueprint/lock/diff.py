@@ -12,7 +12,7 @@ from flujo.blueprint.schemas import diff
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-What = Literal["blueprint", "step", "agent", "callable", "setting", "library"]
+What = Literal["blueprint", "step", "agent", "callable", "setting", "library", "MCP server", "MCP tool"]
 How = Literal["added", "removed", "changed"]
 Counts = Literal["always", "strict", "never"]
 """Whether a change is a mismatch: always, only in strict mode, or never (only reported)."""
@@ -64,8 +64,8 @@ class Change:
 
 
 _PLAIN = ("what", "name", "how", "file", "key", "environment", "before", "after", "counts")
-_TEXTS = ("instructions", "message", "input")
-_SCHEMAS = ("input_schema", "context_schema", "output_schema", "answer_schema")
+_TEXTS = ("instructions", "message", "input", "description")
+_SCHEMAS = ("input_schema", "context_schema", "output_schema", "answer_schema", "parameters")
 
 
 def changes(held: Contents, now: Contents) -> list[Change]:
@@ -99,6 +99,8 @@ class _Comparison:
                 continue  # already reported: the whole file was added or removed
             for name, was, there in _pairs(were, are):
                 yield from self._agent(file, name, was, there)
+        for name, was, there in _pairs(self.held["mcp"], self.now["mcp"]):
+            yield from self._server(name, was, there)
         for section, what in _FLAT.items():
             yield from self._flat(section, what)
 
@@ -134,6 +136,21 @@ class _Comparison:
         for key, before, after, environment in _agent_keys(was, there):
             yield _keyed("agent", name, key, before, after, affects, file=file, environment=environment)
 
+    def _server(self, name: str, was: Any, there: Any) -> Iterator[Change]:
+        affects = self._calling_server(name)
+        if was is None or there is None:
+            how: How = "added" if was is None else "removed"
+            yield Change(what="MCP server", name=name, how=how, affects=affects)
+            return
+        for tool, before, after in _pairs(table(was).get("tools"), table(there).get("tools")):
+            if not isinstance(before, dict) or not isinstance(after, dict):
+                how = "added" if after is not None else "removed"
+                yield Change(what="MCP tool", name=f"{name}/{tool}", how=how, affects=affects)
+                continue
+            for key in ("description", "parameters"):
+                if before.get(key) != after.get(key):
+                    yield _keyed("MCP tool", f"{name}/{tool}", key, before.get(key), after.get(key), affects)
+
     def _flat(self, section: str, what: What) -> Iterator[Change]:
         for name, before, after, environment in _differing(self.held[section], self.now[section]):
             how: How = "added" if before is None else "removed" if after is None else "changed"
@@ -157,6 +174,15 @@ class _Comparison:
         for file in sorted({*self.held["blueprints"], *self.now["blueprints"]}):
             answerers = {target, *self._having(file, target)}
             found |= dict.fromkeys(self._using(file, partial(_names, names=answerers)))
+        return tuple(found)
+
+    def _calling_server(self, server: str) -> tuple[Affected, ...]:
+        found: dict[Affected, None] = {}
+        for side in (self.held, self.now):
+            for file, agents in sorted(side["agents"].items()):
+                for name, agent in agents.items():
+                    if server in (table(one).get("server") for one in table(agent.get("mcp")).values()):
+                        found |= dict.fromkeys(self._asking(file, name))
         return tuple(found)
 
     def _having(self, file: str, target: str) -> Iterator[str]:
@@ -197,7 +223,7 @@ def _agent_keys(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tupl
             yield key, before, after, environment
 
 
-_PARTS = {"settings": "setting", "tools": "tool", "tool_rules": "rules"}
+_PARTS = {"settings": "setting", "tools": "tool", "tool_rules": "rules of tool", "mcp": "tools of"}
 
 
 def _differing(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any, str]]:

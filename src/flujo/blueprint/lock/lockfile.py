@@ -23,10 +23,10 @@ VERSION = 2
 
 _HEAD = "# Written by `flujo lock`; review its changes like code. `flujo lock diff` says what they mean.\n"
 _END = "# This is the end of the lock."
-_SECTIONS = ("blueprints", "agents", "callables", "settings", "libraries")
+_SECTIONS = ("blueprints", "agents", "callables", "mcp", "settings", "libraries")
 _AGAIN = "write it again with `flujo lock`"
 
-_PRETTY = frozenset({"input_schema", "context_schema", "output_schema"})
+_PRETTY = frozenset({"input_schema", "context_schema", "output_schema", "parameters"})
 _COMPACT = frozenset({"output", "budget"})
 _Code = Callable[[str, Any], Any]
 """Converts the value of a key to its form in the text, or back."""
@@ -90,7 +90,13 @@ def _coded(held: Contents, code: _Code) -> Contents:
         | ({"steps": {path: code(path, step) for path, step in _tables(one.get("steps", {}))}})
         for file, one in _tables(held["blueprints"])
     }
-    return held | {"agents": agents, "blueprints": blueprints}
+    servers = {
+        name: dict(_tables(server))
+        | {"tools": _each(server.get("tools"), lambda one: _keys(one, _PRETTY, code))}
+        for name, server in _tables(held["mcp"])
+        if isinstance(server, Mapping)
+    }
+    return held | {"agents": agents, "blueprints": blueprints, "mcp": servers}
 
 
 def _keys(one: Any, keys: frozenset[str], code: _Code) -> Any:

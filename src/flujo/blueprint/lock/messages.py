@@ -24,6 +24,8 @@ def sentence(change: Change) -> str:
         return f"{who} was {_shown(change.before)} and is {_shown(change.after)}"
     if change.key == "instructions_sha256":
         return f"{who}: the lock was edited by hand: its instructions do not match their digest"
+    if change.key == "description":
+        return f"{who}: the description has changed"
     if change.key == "instructions":
         return f"{who}: the instructions have changed"
     if change.details:
@@ -49,6 +51,10 @@ _HOW: Mapping[tuple[str, str], str] = {
     ("callable", "removed"): "is in the lock but no longer called",
     ("setting", "added"): "is not in the lock",
     ("setting", "removed"): "is in the lock but no longer set",
+    ("MCP server", "added"): "is not in the lock",
+    ("MCP server", "removed"): "is in the lock but no longer used",
+    ("MCP tool", "added"): "is new",
+    ("MCP tool", "removed"): "was removed",
     ("library", "added"): "is not in the lock",
     ("library", "removed"): "is in the lock but not installed",
 }

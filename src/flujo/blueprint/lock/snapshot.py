@@ -18,6 +18,7 @@ from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec
 from flujo.domain.paths import ROOT, StepPath, branch, child
 from flujo.domain.pipeline import BaseStep, Pipeline
+from flujo.domain.tools import McpTools
 from flujo.domain.values import CallableRef, Expr, Text
 
 if TYPE_CHECKING:
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
 
     from flujo.blueprint.sources.source_files import Source
     from flujo.domain.tools import ToolSpec
+    from flujo.domain.mcp import ListedTools
 
 Contents = dict[str, Any]
+
+NOT_LISTED: Contents = {"sha256": ""}
+"""The entry of an MCP server that no lock has: only `flujo lock` and a run start it."""
 
 NOT_HERE = "not in this project"
 """The entry of a callable whose source is in an installed package."""
@@ -49,6 +54,7 @@ def contents(
     source: Source,
     environments: Mapping[str, Environment] | None = None,
     libraries: Mapping[str, str] | None = None,
+    servers: Mapping[str, Contents] | None = None,
 ) -> Contents:
     """Return the contents of a lock of these blueprints.
 
@@ -57,6 +63,7 @@ def contents(
         source: the source files of callables, which are not imported.
         environments: by name; `DEFAULT` has none.
         libraries: versions of libraries that affect behaviour.
+        servers: the entries of MCP servers, by name; those that no agent uses are left out.
     """
     environments = environments or {}
     held: Contents = {"blueprints": {}, "agents": {}, "callables": {}}
@@ -66,8 +73,23 @@ def contents(
             held["agents"].setdefault(file, {})[agent.name] = _everywhere(agent, source, environments)
         for target in _targets(pipeline):
             held["callables"][target] = _source(target.partition(":")[0], source)
+    used = servers_of(trees)
+    held["mcp"] = {name: (servers or {}).get(name, NOT_LISTED) for name in used}
     settings = _settings(environments)
     return held | {"settings": settings, "libraries": dict(libraries or {})}
+
+
+def servers_of(trees: Mapping[str, Pipeline]) -> list[str]:
+    """Return the names of the MCP servers whose tools the agents of blueprints may call."""
+    agents = (agent for _, pipeline in _files(trees) for agent in _agents(pipeline))
+    return sorted({tool.server for agent in agents for tool in agent.tools if isinstance(tool, McpTools)})
+
+
+def server_entry(tools: ListedTools) -> Contents:
+    """Return the entry of an MCP server."""
+    listed = {name: tool.to_json() for name, tool in sorted(tools.items())}
+    digests = {name: tool["sha256"] for name, tool in listed.items()}
+    return {"sha256": canonical.digest(canonical.encode(digests)), "tools": listed}
 
 
 def _source(module: str, source: Source) -> str:

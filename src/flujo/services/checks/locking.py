@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from flujo.domain.mcp import locked_tools
 from flujo.domain.text import NotUtf8, decoded
 from flujo.exceptions import BlueprintError, LockMismatch, LockUnreadable, SettingsError
 from flujo.services.checks.validation import compiled
+from flujo.services.mcp_servers import McpServers
 from flujo.services.project.project import replace_file
 
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
     from flujo.blueprint.lock.diff import Change as Change  # rendered by cli
     from flujo.blueprint.lock.snapshot import Contents, Environment
+    from flujo.domain.mcp import ListedTools
     from flujo.domain.pipeline import Pipeline
     from flujo.services.project.project import Project
     from flujo.settings import Settings
@@ -83,6 +87,7 @@ def write(project: Project) -> Written:
 
     Raises:
         BlueprintError: a blueprint has errors; the lock is unchanged.
+        McpServerFailed: an MCP server that an agent uses cannot be started; the lock is unchanged.
         SettingsError: there is nothing to lock, or the file cannot be written.
     """
     from flujo.blueprint.lock import lockfile
@@ -90,7 +95,7 @@ def write(project: Project) -> Written:
     paths = project.blueprint_paths()
     if not paths:
         raise SettingsError("there are no blueprints to lock", hint="create a project with `flujo init`")
-    text = lockfile.write(_contents(project, paths))
+    text = lockfile.write(_contents(project, paths, starts_servers=True))
     path = project.root / LOCK_FILE
     changed = not path.exists() or path.read_bytes() != text.encode()
     if changed:
@@ -258,22 +263,39 @@ def _differences(project: Project, held: Contents, path: str, pipeline: Pipeline
     from flujo.blueprint.lock.snapshot import about, contents, imports_of, seen_from
     from flujo.blueprint.sources.source_files import FileSource
 
-    now = contents({path: pipeline}, FileSource(project.root))
+    now = contents({path: pipeline}, FileSource(project.root), servers=held["mcp"])
     files = {file for side in (held, now) for file, _ in imports_of(side, path)}
     seen = about(seen_from(held, project.environment), files)
-    return [each for each in changes(seen, about(now, files)) if each.counts != "never"]
+    seen["mcp"] = {name: one for name, one in held["mcp"].items() if name in now["mcp"]}
+    needed = about(now, files) | {"mcp": now["mcp"]}
+    return [each for each in changes(seen, needed) if each.counts != "never"]
 
 
-def _contents(project: Project, paths: Sequence[str]) -> Contents:
-    from flujo.blueprint.lock.snapshot import contents
+def locked_servers(project: Project) -> Mapping[str, ListedTools]:
+    """Return the tools of each MCP server in the project's lock, by name; none without a lock."""
+    return {name: locked_tools(server.get("tools", {})) for name, server in _held_servers(project).items()}
+
+
+def _held_servers(project: Project) -> Mapping[str, Contents]:
+    """Return the entries of MCP servers in the project's lock; none without a lock."""
+    return read(project)["mcp"] if (project.root / LOCK_FILE).exists() else {}
+
+
+def _contents(project: Project, paths: Sequence[str], *, starts_servers: bool = False) -> Contents:
+    from flujo.blueprint.lock.snapshot import contents, server_entry, servers_of
     from flujo.blueprint.sources.source_files import FileSource
     from flujo.settings import locked_settings
 
     environments = {
         name: _environment(settings) for name, settings in locked_settings(project.config_file).items()
     }
-    source = FileSource(project.root)
-    return contents(_trees(project, paths), source, environments, _libraries())
+    source, trees = FileSource(project.root), _trees(project, paths)
+    if starts_servers and (used := servers_of(trees)):
+        listed = asyncio.run(McpServers(project).listed(used))
+        servers = {name: server_entry(tools) for name, tools in listed.items()}
+    else:
+        servers = dict(_held_servers(project))
+    return contents(trees, source, environments, _libraries(), servers)
 
 
 def _trees(project: Project, paths: Iterable[str]) -> dict[str, Pipeline]:
