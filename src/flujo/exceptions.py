@@ -44,6 +44,8 @@ FlujoError
 │   ├── DeadlinePassed               a question was not answered in time
 │   ├── CallInDoubt                  it is unknown whether a call took effect
 │   ├── NotSent                      a call has not reached the other side
+│   ├── McpServerFailed              an MCP server cannot be started or reached
+│   ├── McpCallFailed                a call of a tool of an MCP server failed, or its response was lost
 │   ├── ProviderNotGiven             a reference names a state provider that the runner lacks
 │   ├── ProviderFailed               a state provider does not answer
 │   ├── ReferenceMissing             a state provider has no value under a reference's key
@@ -224,23 +226,6 @@ class ModelUnavailable(AgentError):
     status: int | None = None
     retry_after_s: float | None = None
     """How long the provider asks to wait before the next request."""
-
-
-class McpServerFailed(AgentError):
-    """An MCP server cannot be started or reached, or does not speak MCP."""
-
-    code = "FLJ450"
-    server: str | None = None
-    retryable = True
-    hint = "run its command by hand, or open its address; `[mcp.NAME]` in flujo.toml has both"
-
-
-class McpCallFailed(AgentError):
-    """A call of a tool of an MCP server failed, or its response was lost."""
-
-    code = "FLJ451"
-    server: str | None = None
-    tool: str | None = None
 
 
 class ModelDigestMismatch(AgentError):
@@ -542,6 +527,23 @@ class FileRefused(EngineError):
 
     code = "FLJ436"
     file: str = ""
+
+
+class McpServerFailed(EngineError):
+    """An MCP server cannot be started or reached, or does not speak MCP."""
+
+    code = "FLJ450"
+    server: str | None = None
+    retryable = True
+    hint = "run its command by hand, or open its address; `[mcp.NAME]` in flujo.toml has both"
+
+
+class McpCallFailed(EngineError):
+    """A call of a tool of an MCP server failed, or its response was lost."""
+
+    code = "FLJ451"
+    server: str | None = None
+    tool: str | None = None
 
 
 class CallInDoubt(EngineError):

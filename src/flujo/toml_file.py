@@ -98,8 +98,9 @@ class TomlFile:
         return {key: value for key, value in leaves(written) if _VARIABLE.search(str(value))}
 
     def place(self, key: Key) -> str:
-        """Return `file:line` of `key`, or only the file if the line is unknown."""
-        line = self.line(key)
+        """Return `file:line` of `key` or the nearest key around it; only the file if no line is known."""
+        lines = (self.line(key[:end]) for end in range(len(key), 0, -1))
+        line = next(filter(None, lines), None)
         return f"{self.path}:{line}" if line else str(self.path)
 
     def line(self, key: Key) -> int | None:

@@ -19,6 +19,7 @@ from flujo.domain.usage import UsageLimits
 from flujo.exceptions import FlujoError, SettingsError
 from flujo.governance.redactor import passwords
 from flujo.governance.sink import GATE
+from flujo.services.checks.locking import lock_digest, locked_servers, require_match
 from flujo.services.checks.validation import compiled, refusal
 from flujo.services.lifetime import Lifetime
 from flujo.services.mcp_servers import McpServers
@@ -171,8 +172,6 @@ class Workspace:
     @cached_property
     def mcp(self) -> McpServers:
         """The MCP servers that `[mcp.NAME]` names, none of them started."""
-        from flujo.services.checks.locking import locked_servers
-
         return McpServers(self.project, lambda: locked_servers(self.project))
 
     @property
@@ -200,8 +199,6 @@ class Workspace:
             BlueprintError: it does not pass its checks; `diagnostics` and `sources` say why.
             LockMismatch: `[lockfile] enabled` is set, and it is not what flujo.lock holds.
         """
-        from flujo.services.checks.locking import lock_digest, require_match
-
         blueprint = self._blueprint(path, compiled(self.project, path, overrides))
         find_lock = require_match if self.project.settings.lockfile.enabled else lock_digest
         return replace(blueprint, lock_digest=find_lock(self.project, path, blueprint.pipeline))
