@@ -544,6 +544,8 @@ class McpCallFailed(EngineError):
     code = "FLJ451"
     server: str | None = None
     tool: str | None = None
+    is_answer: bool = False
+    """Whether the server has answered with an error; otherwise its response was lost."""
 
 
 class CallInDoubt(EngineError):

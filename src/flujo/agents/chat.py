@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.agents.structured_output import OutputReader
 from flujo.domain import canonical
+from flujo.domain.tools import McpTools
 from flujo.exceptions import AgentError
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from flujo.agents.output_type import OutputType
     from flujo.agents.session import ChatSession
     from flujo.agents.settings import AgentSettings, ModelSource
-    from flujo.agents.tools import FunctionTool
+    from flujo.agents.tools import ModelTool
     from flujo.domain.agents import AgentSpec, Ask, Reply
     from flujo.domain.conversations import Message
     from flujo.domain.tools import Tooled
@@ -79,12 +80,14 @@ class ChatAgent:
             self._reader(spec.output_schema)  # raises here, at build time, when it is not a JSON Schema
         self.corrections = 1 if spec.retries is None else spec.retries
         """How often the model may correct an answer that does not fit."""
-        self.tools: Mapping[str, FunctionTool] = {}
-        """Its tools, by name."""
+        self.tools: Mapping[str, ModelTool] = {}
+        """Its tools, by name; those of MCP servers only when it is prepared."""
+        self._of_servers = [each for each in tools if isinstance(each, McpTools)]
         if tools:
             from flujo.agents.tools import tools_of
 
             self.tools = tools_of(spec.name, tools, timeout_s=spec.tool_timeout)
+        self._functions = self.tools
         self.wants_context = any(tool.wants_context for tool in self.tools.values())
 
     def traits(self, ask: Ask) -> Mapping[str, Any]:
@@ -123,16 +126,35 @@ class ChatAgent:
             "pydantic-ai-slim": metadata.version("pydantic-ai-slim"),
             "coercion_level": self.settings.coercion_level,
             "structured_output": self.settings.structured_output,
+            **({"mcp": of_servers} if (of_servers := self._traits_of_servers()) else {}),
         }
 
+    def _traits_of_servers(self) -> Mapping[str, Any]:
+        return {name: one.traits for name, one in self.tools.items() if name not in self._functions}
+
     async def prepare(self) -> None:
-        """Download the weights of a local model when they are missing, before the step's timeout starts.
+        """Download missing weights of a local model and start MCP servers, before the step's timeout starts.
 
         Raises:
+            McpServerFailed: a server of its tools cannot be started.
+            LockMismatch: the tools of a server are not those of the lock.
             ModelUnavailable: the download failed.
             ModelDigestMismatch: the file differs from the published one.
         """
         await self.source.prepare()
+        if not self._of_servers:
+            return
+        from flujo.agents.mcp_tools import mcp_tools, two_of_one_name
+
+        of_servers = await mcp_tools(
+            self.spec.name,
+            self._of_servers,
+            self.settings.mcp_server,
+            timeout_s=self.spec.tool_timeout,
+        )
+        if both := self._functions.keys() & of_servers.keys():
+            raise two_of_one_name(self.spec.name, min(both))
+        self.tools = {**self._functions, **of_servers}
 
     async def ask(self, ask: Ask) -> Reply:
         """Return the model's answer: text, or the value that fits the schema.

@@ -120,7 +120,7 @@ class McpServer:
         except ValidationError as error:
             raise McpCallFailed(f"{what}: its response is not a result of MCP", **facts) from error
         if result.is_error:
-            raise McpCallFailed(f"{what}: {_safe(mcp_values.text(result))}", **facts)
+            raise McpCallFailed(f"{what}: {_safe(mcp_values.text(result))}", is_answer=True, **facts)
         return mcp_values.value(result)
 
     async def aclose(self) -> None:

@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 from pydantic_ai.tools import ToolDefinition
 
 from flujo.domain.agents import Reply
-from flujo.exceptions import ArgumentsRejected, McpServerFailed
+from flujo.domain.conversations import BackToModel
+from flujo.domain.wording import suggest
+from flujo.exceptions import AgentError, ArgumentsRejected, McpCallFailed, McpServerFailed
 from flujo.json_schema.complexity import SchemaTooComplex
 from flujo.json_schema.re2_patterns import PatternRefused
 from flujo.json_schema.validator import Validator
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from flujo.domain.agents import Ask
     from flujo.domain.mcp import ListedTool, ToolServer
-    from flujo.domain.pipeline import Effect
+    from flujo.domain.tools import Effect, McpTools
 
 _NAMED_ERRORS = 5
 
@@ -38,15 +40,17 @@ class McpTool:
         server: ToolServer,
         name: str,
         listed: ListedTool,
+        spec: McpTools,
         *,
-        effect: Effect,
         timeout_s: float | None = None,
     ) -> None:
         self._server = server
         self._listed = listed
         self.name = name
         self.target = f"mcp:{server.name}/{name}"
-        self.effect: Effect = effect
+        self.effect: Effect = spec.effect
+        self.enforce_idempotency = spec.enforce_idempotency
+        self.in_doubt = spec.in_doubt
         self.timeout_s: float | None = server.timeout_s if timeout_s is None else timeout_s
         try:
             self._validator = Validator(listed.parameters)
@@ -92,7 +96,59 @@ class McpTool:
 
         Raises:
             NotSent: the call had no effect.
+            BackToModel: the server answers with an error, and the call may be made again.
             McpCallFailed: the server answers with an error, or its response was lost.
         """
         arguments = dict(ask.arguments or {})
-        return Reply(output=await self._server.call(self.name, arguments, ask.idempotency_key))
+        try:
+            output = await self._server.call(self.name, arguments, ask.idempotency_key)
+        except McpCallFailed as error:
+            if error.is_answer and self.effect != "unsafe":
+                raise BackToModel(error.message) from error
+            raise
+        return Reply(output=output)
+
+
+async def mcp_tools(
+    agent: str,
+    specs: Sequence[McpTools],
+    server: Callable[[str], ToolServer] | None,
+    *,
+    timeout_s: float | None = None,
+) -> Mapping[str, McpTool]:
+    """Return the tools of MCP servers that an agent may call, by name; the servers are started.
+
+    Raises:
+        AgentError: two tools have one name, or no server may be started here.
+        McpServerFailed: a server cannot be started, or does not have a tool of `allow`.
+        LockMismatch: the tools of a server are not those of the lock.
+    """
+    named: dict[str, McpTool] = {}
+    for spec in specs:
+        if server is None:
+            raise AgentError(
+                f"agent {agent!r} has tools of MCP server {spec.server!r}, which only a run starts"
+            )
+        source = server(spec.server)
+        listed = await source.tools()
+        missing = [name for name in spec.allow if name not in listed]
+        if missing:
+            raise McpServerFailed(
+                f"MCP server {spec.server!r} has no tool `{missing[0]}`, which agent {agent!r} may call",
+                hint=suggest(missing[0], listed, what="there are", cutoff=0.6),
+                server=spec.server,
+                retryable=False,
+            )
+        for name in spec.allow or listed:
+            if name in named:
+                raise two_of_one_name(agent, name)
+            named[name] = McpTool(source, name, listed[name], spec, timeout_s=timeout_s)
+    return named
+
+
+def two_of_one_name(agent: str, name: str) -> AgentError:
+    """Return the error of an agent with two tools of one name."""
+    return AgentError(
+        f"agent {agent!r} cannot be built with its tools: two are named `{name}`",
+        hint="give each tool a unique name, or leave one out of `allow`",
+    )

@@ -6,7 +6,7 @@ import functools
 import inspect
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import ValidationError
 from pydantic.errors import PydanticUserError
@@ -16,8 +16,8 @@ from pydantic_ai.exceptions import ModelRetry, ToolFailed, UserError
 from flujo.agents.function import INJECTED, FunctionAgent
 from flujo.agents.thread_pool import THREADS
 from flujo.domain import canonical
-from flujo.domain.conversations import BackToModel
-from flujo.domain.tools import declared, tool_specs
+from flujo.domain.conversations import BackToModel, Tool
+from flujo.domain.tools import McpTools, declared, tool_specs
 from flujo.domain.wording import plural
 from flujo.exceptions import AgentError, ArgumentsRejected
 
@@ -31,6 +31,20 @@ if TYPE_CHECKING:
     from flujo.domain.tools import CallableTool, Effect, Tooled
 
 _NAMED_ERRORS = 5
+
+
+class ModelTool(Tool, Protocol):
+    """A tool with its description for a model."""
+
+    @property
+    def definition(self) -> ToolDefinition:
+        """What a model sees: name, description, and the JSON Schema of the arguments."""
+        ...
+
+    @property
+    def traits(self) -> Mapping[str, Any]:
+        """What a conversation depends on, as JSON data."""
+        ...
 
 
 class FunctionTool:
@@ -118,7 +132,7 @@ def tools_of(
     timeout_s: float | None = None,
     executor: Executor = THREADS,
 ) -> Mapping[str, FunctionTool]:
-    """Return the tools of an agent, by name.
+    """Return the callables among the tools of an agent, by name.
 
     Args:
         agent: the name of the agent.
@@ -132,6 +146,8 @@ def tools_of(
     """
     named: dict[str, FunctionTool] = {}
     for each in tool_specs(tools, f"agent {agent!r}: `tools`"):
+        if isinstance(each, McpTools):
+            continue  # known when its server has been started
         try:
             tool = FunctionTool(each, timeout_s=timeout_s, executor=executor)
         except AgentError as error:

@@ -31,7 +31,7 @@ from flujo.domain.steps import (
     Text,
     Transition,
 )
-from flujo.domain.tools import CallableTool
+from flujo.domain.tools import CallableTool, McpTools
 from flujo.domain.usage import UsageLimits
 from flujo.domain.values import looks_like_target
 from flujo.exceptions import SettingsError
@@ -39,10 +39,11 @@ from flujo.exceptions import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from flujo.blueprint.analysis.unit import Unit
+    from flujo.blueprint.analysis.unit import Servers, Unit
     from flujo.blueprint.diagnostics import Span
     from flujo.blueprint.rules.registry import Also
     from flujo.blueprint.sources.source_files import Source
+    from flujo.domain.tools import ToolSpec
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,19 @@ class Compiled:
     """The text of each file, for `diagnostics.render`; likely secrets are masked."""
 
 
+def _tool(tool: str | doc.Tool) -> ToolSpec:
+    """Return the declaration of a tool."""
+    if isinstance(tool, str):
+        return CallableTool(tool)
+    rules: dict[str, Any] = {"enforce_idempotency": tool.enforce_idempotency, "in_doubt": tool.in_doubt}
+    if tool.mcp is not None:
+        effect = (
+            "unsafe" if tool.effect in (None, "transactional") else tool.effect
+        )  # a rule refuses the latter
+        return McpTools(tool.mcp, allow=tool.allow or (), effect=effect, **rules)
+    return CallableTool(tool.call or "", effect=tool.effect, **rules)
+
+
 def compile_blueprint(
     entry: str,
     source: Source,
@@ -66,6 +80,7 @@ def compile_blueprint(
     strict: bool = False,
     is_bounded: bool = False,
     resources: str | None = None,
+    servers: Servers | None = None,
     also: Also | None = None,
 ) -> Compiled:
     """Read, check and compile a blueprint with all its imports.
@@ -82,6 +97,7 @@ def compile_blueprint(
         strict: whether warnings are errors.
         is_bounded: whether the project limits what a run may use, regardless of the blueprint.
         resources: the class or function of the project's resources, `module:name`.
+        servers: the MCP servers of flujo.toml with their locked tools; None when they are not known.
         also: returns further findings in the tree of each file, imports left out.
 
     Raises:
@@ -94,6 +110,7 @@ def compile_blueprint(
         for loaded in loader.units.values():  # the entry's budget also applies to imports
             loaded.is_bounded = is_bounded or unit.blueprint.budget is not None
             loaded.unkeyed_resources = unkeyed
+            loaded.servers = servers
     known = {name for loaded in loader.units.values() for name in agents_that_matter(loaded)}
     applied = _applied(models or {}, overrides or {}, known)
     if unit is not None:
@@ -245,15 +262,7 @@ class _Tree:
             model_settings=agent.model_settings,
             retries=agent.retries,
             tool_timeout=agent.tool_timeout,
-            tools=[
-                CallableTool(
-                    tool.call or "",
-                    effect=tool.effect,
-                    enforce_idempotency=tool.enforce_idempotency,
-                    in_doubt=tool.in_doubt,
-                )
-                for _, tool in doc.callable_tools(agent)
-            ],
+            tools=[_tool(tool) for tool in agent.tools],
         )
 
 

@@ -15,7 +15,7 @@ from flujo.blueprint.yaml_writer import to_yaml
 from flujo.domain.agents import AgentSpec, OneOf
 from flujo.domain.pipeline import BaseStep, Imported, Pipeline, Save
 from flujo.domain.steps import State
-from flujo.domain.tools import CallableTool
+from flujo.domain.tools import CallableTool, McpTools, ToolSpec
 from flujo.domain.values import CallableRef, Expr, Text
 from flujo.exceptions import PipelineError
 
@@ -64,9 +64,8 @@ class _File:
                 return _target(value)
             case AgentSpec():
                 return self.named(value)
-            case CallableTool():
-                said = self.keys(doc.Tool.from_tree(_fields(value)))
-                return said["call"] if value == CallableTool(value.call) else said
+            case CallableTool() | McpTools():
+                return self.tool(value)
             case OneOf():
                 return {
                     "one_of": [self.plain(each) for each in value.one_of.values()],
@@ -130,6 +129,13 @@ class _File:
         if self.agents.setdefault(agent.name, agent) != agent:
             raise PipelineError(f"two agents are named {agent.name!r}", hint="rename one of them")
         return agent.name
+
+    def tool(self, tool: ToolSpec) -> Any:
+        """Return the document's value for a tool, in its short form if that says it all."""
+        fields = _fields(tool) | ({"mcp": tool.server} if isinstance(tool, McpTools) else {})
+        said = self.keys(doc.Tool.from_tree(fields))
+        is_short = isinstance(tool, CallableTool) and tool == CallableTool(tool.call)
+        return said["call"] if is_short else said
 
     def agent(self, spec: AgentSpec) -> dict[str, Any]:
         text = spec.instructions

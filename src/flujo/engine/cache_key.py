@@ -21,6 +21,7 @@ from flujo.domain.steps import (
     Text,
     TreeSearchStep,
 )
+from flujo.domain.tools import McpTools
 from flujo.engine.attachments import attached
 from flujo.engine.decisions import value_of
 from flujo.exceptions import EngineError, NotCacheable
@@ -259,6 +260,8 @@ class _Parts:
 
     def _tool(self, tool: ToolSpec) -> Any:
         """Return a tool: its callable, and the rules of its calls if it has some."""
+        if isinstance(tool, McpTools):
+            return self.fields(tool, frozenset())  # `answered_with` has what the server lists
         rules = self.fields(tool, frozenset({"call"}))
         return [self._named(tool.call), rules] if tool != type(tool)(tool.call) else self._named(tool.call)
 

@@ -31,6 +31,7 @@ from flujo.exceptions import (
     BudgetError,
     ControlSignal,
     JournalConflict,
+    LockMismatch,
     NotJournalable,
     SecretInValue,
     StateError,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from flujo.engine.attempt import Attempt
     from flujo.engine.frame import Frame
 
-_ENDS_THE_STEP = (ControlSignal, StateError, JournalConflict, BudgetError, SecretInValue)
+_ENDS_THE_STEP = (ControlSignal, StateError, JournalConflict, BudgetError, SecretInValue, LockMismatch)
 """What a tool raises that is not for the model."""
 _ONE = Usage(tool_calls=1)
 _AT_ONCE = RetryPolicy(backoff="none")

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from flujo.domain.commands import command
 from flujo.domain.forks import NO_FORK
+from flujo.domain.mcp import locked_tools
 from flujo.exceptions import ProviderUnavailable
 from flujo.services.lifetime import within
+from flujo.services.project.project import LOCK_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +18,21 @@ if TYPE_CHECKING:
     from flujo.agents.mcp_servers import McpServer
     from flujo.domain.mcp import ListedTools
     from flujo.services.project.project import Project
+
+
+def locked_servers(project: Project) -> Mapping[str, ListedTools]:
+    """Return the tools of each MCP server in the project's lock, by name; none without a lock.
+
+    Raises:
+        LockUnreadable: the lock is broken, truncated, or of another version.
+    """
+    from flujo.blueprint.lock import lockfile
+
+    try:
+        held = lockfile.read((project.root / LOCK_FILE).read_text("utf-8"))
+    except (OSError, UnicodeError):
+        return {}
+    return {name: locked_tools(server.get("tools", {})) for name, server in held["mcp"].items()}
 
 
 class McpServers:

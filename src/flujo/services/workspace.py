@@ -19,10 +19,10 @@ from flujo.domain.usage import UsageLimits
 from flujo.exceptions import FlujoError, SettingsError
 from flujo.governance.redactor import passwords
 from flujo.governance.sink import GATE
-from flujo.services.checks.locking import lock_digest, locked_servers, require_match
+from flujo.services.checks.locking import lock_digest, require_match
 from flujo.services.checks.validation import compiled, refusal
 from flujo.services.lifetime import Lifetime
-from flujo.services.mcp_servers import McpServers
+from flujo.services.mcp_servers import McpServers, locked_servers
 from flujo.services.project.files import ProjectFiles
 from flujo.services.project.imports import importable
 from flujo.services.project.recovery_policy import RecoveryPolicy

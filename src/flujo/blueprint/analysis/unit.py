@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from flujo.blueprint.language.traversal import Path, asked
 from flujo.blueprint.sources.agent_includes import AgentRegistry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from flujo.blueprint.analysis.scope import Scope
     from flujo.blueprint.diagnostics import Span
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from flujo.blueprint.schemas.algebra import Schema
     from flujo.blueprint.sources.signatures import Module
     from flujo.blueprint.sources.type_stubs import ModuleTypes
+
+
+Servers = Mapping[str, Collection[str] | None]
+"""MCP servers by name, with the names of their locked tools; None for one that no lock has."""
 
 
 @dataclass
@@ -46,6 +51,8 @@ class Unit:
     """Returns the types of a module that `flujo types` recorded."""
     unkeyed_resources: str | None = None
     """The class of the project's resources, if it declares no `cache_key`."""
+    servers: Servers | None = None
+    """The MCP servers of the project's settings; None when they are not known."""
     kept: PartialDocument[doc.Blueprint] | None = None
     """The recovered parts of the file, if it is invalid."""
 

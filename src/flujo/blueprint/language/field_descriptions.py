@@ -35,7 +35,8 @@ DESCRIPTIONS = {
     "tool_timeout": "How long one tool call may take.",
     "tools": "The tools that the model may call.",
     "capabilities": "Capabilities of pydantic-ai.",
-    "mcp": "An MCP server that provides tools.",
+    "mcp": "The name of an MCP server: `[mcp.NAME]` in flujo.toml.",
+    "allow": "The tools of the server that the model may call; by default all of them.",
     "approve": "Whether a human must approve the tool call.",
     # Every step
     "kind": "The kind of the step; it decides which other keys are allowed.",

@@ -608,7 +608,8 @@ class Tool(Strict):
     """A tool in its long form: a callable with the rules of its calls, or an MCP server."""
 
     call: Maybe[CallableName] = None
-    mcp: Value = None
+    mcp: Maybe[str] = None
+    allow: Maybe[list[str]] = None
     effect: Maybe[Effect] = None
     with_: Maybe[dict[str, Value]] = Field(None, alias="with")
     approve: Maybe[Approval] = None
@@ -626,6 +627,10 @@ class Tool(Strict):
             raise problem("missing-key", f"a tool has no {names}", "write `call: module:callable`")
         if len(given) > 1:
             _not_both(self, *given[:2])
+        if self.call is not None:
+            _not_both(self, "call", "allow")
+        elif self.mcp is not None:
+            _not_both(self, "mcp", "with_")
         return self
 
 
@@ -682,6 +687,13 @@ def callable_tools(agent: Agent) -> Iterator[tuple[tuple[str | int, ...], Tool]]
             yield ("tools", index), Tool(call=tool)
         elif tool.call is not None:
             yield ("tools", index, "call"), tool
+
+
+def mcp_tools(agent: Agent) -> Iterator[tuple[tuple[str | int, ...], Tool]]:
+    """Yield the MCP servers among an agent's tools, each with its place."""
+    for index, tool in enumerate(agent.tools):
+        if not isinstance(tool, str) and tool.mcp is not None:
+            yield ("tools", index), tool
 
 
 class AgentDefaults(Strict):

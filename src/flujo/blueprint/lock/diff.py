@@ -223,7 +223,7 @@ def _agent_keys(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tupl
             yield key, before, after, environment
 
 
-_PARTS = {"settings": "setting", "tools": "tool", "tool_rules": "rules of tool", "mcp": "tools of"}
+_PARTS = {"settings": "setting", "tools": "tool", "tool_rules": "rules", "mcp": "tools of"}
 
 
 def _differing(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any, str]]:

@@ -18,14 +18,13 @@ from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec
 from flujo.domain.paths import ROOT, StepPath, branch, child
 from flujo.domain.pipeline import BaseStep, Pipeline
-from flujo.domain.tools import McpTools
+from flujo.domain.tools import CallableTool, McpTools
 from flujo.domain.values import CallableRef, Expr, Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flujo.blueprint.sources.source_files import Source
-    from flujo.domain.tools import ToolSpec
     from flujo.domain.mcp import ListedTools
 
 Contents = dict[str, Any]
@@ -211,10 +210,13 @@ def _agent(agent: AgentSpec, source: Source) -> Contents:
         held |= {"template": False} if agent.instructions.literal else {}
     if agent.output_type is not None:
         held["output_type"] = agent.output_type.target
-    if agent.tools:
-        held["tools"] = {str(one): declaration(one.call.target, source) or NOT_HERE for one in agent.tools}
-        rules = {str(one): own for one in agent.tools if (own := _rules(one))}
-        held |= {"tool_rules": rules} if rules else {}
+    called = [one for one in agent.tools if isinstance(one, CallableTool)]
+    if called:
+        held["tools"] = {str(one): declaration(one.call.target, source) or NOT_HERE for one in called}
+    rules = {str(one): own for one in called if (own := _rules(one))}
+    held |= {"tool_rules": rules} if rules else {}
+    served = {str(one): _said(one) for one in agent.tools if isinstance(one, McpTools)}
+    held |= {"mcp": served} if served else {}
     settings = dict(agent.model_settings) | {
         key: value
         for key, value in (("retries", agent.retries), ("tool_timeout", agent.tool_timeout))
@@ -224,7 +226,7 @@ def _agent(agent: AgentSpec, source: Source) -> Contents:
     return held | ({} if agent.output_schema is None else {"output_schema": _json(agent.output_schema)})
 
 
-def _rules(tool: ToolSpec) -> Contents:
+def _rules(tool: CallableTool) -> Contents:
     """Return the rules of a tool's calls that differ from their defaults."""
     return {key: value for key, value in _said(tool).items() if key != "call"}
 

@@ -26,7 +26,7 @@ from flujo.domain.steps import (
     Text,
     Transition,
 )
-from flujo.domain.tools import declared
+from flujo.domain.tools import McpTools, declared
 from flujo.exceptions import BlueprintError, CallableError
 from flujo.services.binding.contexts import ModelContext, SchemaContext
 from flujo.services.binding.identity import identity, identity_of_resources
@@ -211,7 +211,10 @@ class PipelineBinding:
     def _tools(self, spec: AgentSpec) -> list[ToolSpec]:
         """Return the tools of an agent, with their callables imported."""
         return [
-            replace(each, call=CallableRef(each.call.target, self._resolve(each.call))) for each in spec.tools
+            each
+            if isinstance(each, McpTools)
+            else replace(each, call=CallableRef(each.call.target, self._resolve(each.call)))
+            for each in spec.tools
         ]
 
     def _require_declared(self, step: BaseStep) -> None:
@@ -249,7 +252,7 @@ class PipelineBinding:
             hint = f"write `kind: granular` with {missing}, which records each tool call"
         for agent in (each for each in step.names() if isinstance(each, AgentSpec)):
             for spec in agent.tools:
-                if is_granular and (is_enforced or spec.enforce_idempotency):
+                if isinstance(spec, McpTools) or (is_granular and (is_enforced or spec.enforce_idempotency)):
                     continue
                 fn = self._resolve(spec.call)
                 tool = declared(fn)

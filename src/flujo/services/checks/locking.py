@@ -8,11 +8,11 @@ from functools import lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain.mcp import locked_tools
 from flujo.domain.text import NotUtf8, decoded
 from flujo.exceptions import BlueprintError, LockMismatch, LockUnreadable, SettingsError
 from flujo.services.checks.validation import compiled
 from flujo.services.mcp_servers import McpServers
+from flujo.services.project.project import LOCK_FILE as LOCK_FILE
 from flujo.services.project.project import replace_file
 
 if TYPE_CHECKING:
@@ -21,12 +21,9 @@ if TYPE_CHECKING:
 
     from flujo.blueprint.lock.diff import Change as Change  # rendered by cli
     from flujo.blueprint.lock.snapshot import Contents, Environment
-    from flujo.domain.mcp import ListedTools
     from flujo.domain.pipeline import Pipeline
     from flujo.services.project.project import Project
     from flujo.settings import Settings
-
-LOCK_FILE = "flujo.lock"
 
 _LIBRARIES = ("flujo", "cel-expr-python", "genai-prices", "pydantic-ai-slim")
 """The libraries whose versions affect outputs, prices or comparisons."""
@@ -271,11 +268,6 @@ def _differences(project: Project, held: Contents, path: str, pipeline: Pipeline
     return [each for each in changes(seen, needed) if each.counts != "never"]
 
 
-def locked_servers(project: Project) -> Mapping[str, ListedTools]:
-    """Return the tools of each MCP server in the project's lock, by name; none without a lock."""
-    return {name: locked_tools(server.get("tools", {})) for name, server in _held_servers(project).items()}
-
-
 def _held_servers(project: Project) -> Mapping[str, Contents]:
     """Return the entries of MCP servers in the project's lock; none without a lock."""
     return read(project)["mcp"] if (project.root / LOCK_FILE).exists() else {}
@@ -299,7 +291,7 @@ def _contents(project: Project, paths: Sequence[str], *, starts_servers: bool = 
 
 
 def _trees(project: Project, paths: Iterable[str]) -> dict[str, Pipeline]:
-    found = {path: compiled(project, path, models={}) for path in paths}
+    found = {path: compiled(project, path, models={}, knows_servers=False) for path in paths}
     broken = [one for one in found.values() if one.pipeline is None]
     if broken:
         raise BlueprintError(

@@ -7,7 +7,8 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from flujo.exceptions import BlueprintError, FlujoError, SettingsError
+from flujo.exceptions import BlueprintError, FlujoError, LockUnreadable, SettingsError
+from flujo.services.mcp_servers import locked_servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -44,6 +45,7 @@ def compiled(
     source: Source | None = None,
     models: Mapping[str, str] | None = None,
     strict: bool | None = None,
+    knows_servers: bool = True,
     also: Also | None = None,
 ) -> Compiled:
     """Read, check and compile a blueprint; imports none of its callables.
@@ -55,6 +57,7 @@ def compiled(
         source: the source of files, instead of the project's folder.
         models: agent → model, instead of the project's settings.
         strict: whether warnings are errors, instead of the project's settings.
+        knows_servers: whether `mcp` of tools is compared with the settings and the lock.
         also: returns further findings in the tree of each file.
 
     Raises:
@@ -72,8 +75,18 @@ def compiled(
         strict=project.settings.strict_dsl if strict is None else strict,
         is_bounded=bool(project.settings.budgets.limits),
         resources=project.settings.project.resources,
+        servers=_servers(project) if knows_servers else None,
         also=also,
     )
+
+
+def _servers(project: Project) -> dict[str, list[str] | None]:
+    """Return the MCP servers of the settings, each with the names of its locked tools."""
+    try:
+        locked = locked_servers(project) if project.settings.mcp else {}
+    except LockUnreadable:
+        locked = {}  # `flujo lock verify` and a run report it
+    return {name: list(locked[name]) if name in locked else None for name in project.settings.mcp}
 
 
 def compiled_or_refused(project: Project, path: str) -> Pipeline:

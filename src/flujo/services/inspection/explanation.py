@@ -121,7 +121,7 @@ def _touches(path: str, pipeline: Pipeline, effects: Effects) -> Iterator[str]:
     called = {
         call.target for _, step in pipeline.walk() for call in step.names() if isinstance(call, CallableRef)
     }
-    only_tools = {tool.call.target for _, tool in tools} - called
+    only_tools = {each.target for _, tool in tools for each in tool.names()} - called
     for item in inventory(path, pipeline):
         if item.what in words and item.name not in only_tools:
             yield words[item.what].format(item.detail, item.name)

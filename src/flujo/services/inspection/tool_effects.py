@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from flujo.blueprint.sources.signatures import read_module
 from flujo.blueprint.sources.source_files import FileSource
 from flujo.domain.agents import AgentSpec
+from flujo.domain.tools import McpTools
+from flujo.services.mcp_servers import locked_servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,9 +26,13 @@ def declared_effects(project: Project) -> Effects:
     """Return a function that says in a few words which effect a tool declares; it imports nothing."""
     source = FileSource(project.root)
     modules: dict[str, Module | None] = {}
+    servers = locked_servers(project)
 
     def effect(tool: ToolSpec) -> str:
         recorded = ", recorded before it is made" if tool.enforce_idempotency else ""
+        if isinstance(tool, McpTools):
+            locked = "" if tool.server in servers else ", not in the lock"
+            return tool.effect + recorded + locked
         return (tool.effect or declared(tool.call)) + recorded
 
     def declared(ref: CallableRef) -> str:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _SQLITE = "sqlite:///"
 _SUFFIXES = (".yaml", ".yml")
 
+LOCK_FILE = "flujo.lock"
+
 
 @dataclass(frozen=True, slots=True)
 class BlueprintSummary:
