@@ -31,7 +31,7 @@ from flujo.domain.steps import (
     Text,
     Transition,
 )
-from flujo.domain.tools import CallableTool, McpTools
+from flujo.domain.tools import CallableTool, McpEffect, McpTools
 from flujo.domain.usage import UsageLimits
 from flujo.domain.values import looks_like_target
 from flujo.exceptions import SettingsError
@@ -63,9 +63,9 @@ def _tool(tool: str | doc.Tool) -> ToolSpec:
         return CallableTool(tool)
     rules: dict[str, Any] = {"enforce_idempotency": tool.enforce_idempotency, "in_doubt": tool.in_doubt}
     if tool.mcp is not None:
-        effect = (
-            "unsafe" if tool.effect in (None, "transactional") else tool.effect
-        )  # a rule refuses the latter
+        given = tool.effect
+        # A rule refuses `transactional`.
+        effect: McpEffect = "unsafe" if given is None or given == "transactional" else given
         return McpTools(tool.mcp, allow=tool.allow or (), effect=effect, **rules)
     return CallableTool(tool.call or "", effect=tool.effect, **rules)
 

@@ -142,7 +142,7 @@ class McpTools(Node):
         return self.name
 
 
-ToolSpec = CallableTool
+ToolSpec = CallableTool | McpTools
 """An entry of an agent's `tools`."""
 
 Tooled = ToolSpec | CallableRef | str | Callable[..., Any]
