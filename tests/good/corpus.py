@@ -107,7 +107,7 @@ CASES: dict[str, str | bytes] = {
   - {kind: import, name: i, blueprint: ./answer.yaml, with: {text: "{{ input }}"}}
   - {kind: hitl, name: h, message: "Send this?"}
   - {kind: tree_search, name: t, propose: w, evaluate: a:b, goal: "true"}
-agents: {w: {model: "local:smollm2", tools: [a:b, {call: a:c, effect: read}, {mcp: {url: x}}]}}
+agents: {w: {model: "local:smollm2", tools: [a:b, {call: a:c, effect: read}, {mcp: kb, allow: [search], effect: read}]}}
 """,
     # JSON Schemas
     "a schema of a tree": _schema({"type": "object", "properties": {"child": {"$ref": "#"}}}),

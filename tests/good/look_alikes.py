@@ -113,6 +113,9 @@ LOOK_ALIKES = {
     "FLJ443": "choice-of-listed-agents",
     "FLJ444": "tools-that-are-recorded",
     "FLJ445": "tools-as-strict-as-their-functions",
+    "FLJ452": "tools-of-an-mcp-server",
+    "FLJ453": "tools-of-an-mcp-server",
+    "FLJ454": "tools-of-an-mcp-server",
     "FLJ295": "an-effect-recorded-late-that-may-be-repeated",
     "FLJ431": "conversations-with-a-limit-of-their-history",
 }

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from flujo.domain.agents import Ask
     from flujo.domain.mcp import ListedTool, ToolServer
-    from flujo.domain.tools import Effect, McpTools
+    from flujo.domain.tools import Effect, InDoubt, McpTools
 
 _NAMED_ERRORS = 5
 
@@ -50,7 +50,7 @@ class McpTool:
         self.target = f"mcp:{server.name}/{name}"
         self.effect: Effect = spec.effect
         self.enforce_idempotency = spec.enforce_idempotency
-        self.in_doubt = spec.in_doubt
+        self.in_doubt: InDoubt | None = spec.in_doubt
         self.timeout_s: float | None = server.timeout_s if timeout_s is None else timeout_s
         try:
             self._validator = Validator(listed.parameters)

@@ -24,12 +24,15 @@ ALLOW = ["skills.*"]
 MERGER = "def fold(*, fork, branches): ...\n"
 
 
+SERVERS = {"kb": ["kb_search"]}
+
+
 def compiled(root: Path, files: Mapping[str, str], *, strict: bool = False) -> Compiled:
     for name, content in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
-    return compile_blueprint(ENTRY, FileSource(root), allow_callables=ALLOW, strict=strict)
+    return compile_blueprint(ENTRY, FileSource(root), allow_callables=ALLOW, strict=strict, servers=SERVERS)
 
 
 def shown(diagnostic: Diagnostic, files: Mapping[str, str]) -> str:
