@@ -83,12 +83,17 @@ def settings() -> str:
 
 
 def _settings_keys(model: Any) -> Iterator[tuple[str, Any, str]]:
+    from flujo import settings_tables
+
     for name, field in model.model_fields.items():
         inner = getattr(field.default, "model_fields_set", None)
         if inner is not None:
             section = type(field.default)
             for key, part in section.model_fields.items():
                 yield f"{name}.{key}", part.default, section.__name__
+        elif name == "mcp":
+            for key, part in settings_tables.McpServer.model_fields.items():
+                yield f"mcp.NAME.{key}", part.get_default(call_default_factory=True), "McpServer"
         elif name != "env":
             yield name, field.get_default(call_default_factory=True), model.__name__
 

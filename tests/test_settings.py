@@ -331,3 +331,36 @@ def test_a_key_that_is_set_or_changed_between_two_runs_is_registered(monkeypatch
         guard_environment()
         guard_environment()
         assert key not in GATE.text(f"the key is {key}")
+
+
+def test_texts_of_an_mcp_server_are_listed_as_written_or_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KB_TOKEN", raising=False)
+    file = tmp_path / "flujo.toml"
+    file.write_text('[mcp.kb]\ncommand = "kb"\nenv = {KB_TOKEN = "${KB_TOKEN}", MODE = "fast"}\n')
+    listed = {key: (value, origin) for key, value, origin in load(file).listed() if key.startswith("mcp")}
+    assert listed["mcp.kb.command"] == ("kb", "flujo.toml:2")
+    assert listed["mcp.kb.env.KB_TOKEN"][0] == "${KB_TOKEN}"
+    assert listed["mcp.kb.env.MODE"][0] == "***"
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("", "either a `command` or a `url`"),
+        ('command = "kb"\nurl = "http://x"', "either a `command` or a `url`"),
+        ('url = "http://x"\nenv = {A = "b"}', "`args` and `env` belong to a `command`"),
+        ('command = "kb"\nheaders = {A = "b"}', "`headers` belong to a `url`"),
+        ('url = "file:///etc/passwd"', "not an address"),
+        ('command = "kb"\ntimeout = 0', "timeout"),
+        ('comand = "kb"', "unknown key `comand` in [mcp.kb]"),
+    ],
+)
+def test_a_wrong_mcp_server_is_an_error_with_its_line(tmp_path: Path, table: str, words: str) -> None:
+    file = tmp_path / "flujo.toml"
+    file.write_text(f"[mcp.kb]\n{table}\n")
+    with pytest.raises(SettingsError) as raised:
+        load(file)
+    assert words in raised.value.message
+    assert "flujo.toml:" in raised.value.message
