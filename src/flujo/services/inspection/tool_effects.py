@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from flujo.blueprint.sources.signatures import read_module
@@ -26,12 +27,12 @@ def declared_effects(project: Project) -> Effects:
     """Return a function that says in a few words which effect a tool declares; it imports nothing."""
     source = FileSource(project.root)
     modules: dict[str, Module | None] = {}
-    servers = locked_servers(project)
+    servers = cache(lambda: locked_servers(project))  # a broken lock hides no other tool
 
     def effect(tool: ToolSpec) -> str:
         recorded = ", recorded before it is made" if tool.enforce_idempotency else ""
         if isinstance(tool, McpTools):
-            locked = "" if tool.server in servers else ", not in the lock"
+            locked = "" if tool.server in servers() else ", not in the lock"
             return tool.effect + recorded + locked
         return (tool.effect or declared(tool.call)) + recorded
 
