@@ -6,6 +6,7 @@ import pytest
 
 from flujo.domain.agents import Ask, Reply
 from flujo.domain.conversations import FinalAnswer, ToolCalls, ToolResult
+from flujo.domain.tools import McpTools
 from flujo.domain.usage import Usage
 from flujo.exceptions import AgentError
 from flujo.testing import ScriptedAgent, ToolCall
@@ -66,3 +67,8 @@ async def test_a_script_without_a_further_turn_fails() -> None:
     session = ScriptedAgent([]).converse(Ask(), [])
     with pytest.raises(AgentError, match="has 0 answers, and this is call number 1"):
         await session.request([session.prompt("go")], may_call=True, meter=None, on_text=None)
+
+
+def test_it_refuses_tools_of_mcp_servers_which_it_cannot_start() -> None:
+    with pytest.raises(AgentError, match="agent 'scripted' has `mcp:kb/find`"):
+        ScriptedAgent(["done"], tools=[McpTools("kb", allow=["find"])])

@@ -86,7 +86,8 @@ class ChatAgent:
         if tools:
             from flujo.agents.tools import tools_of
 
-            self.tools = tools_of(spec.name, tools, timeout_s=spec.tool_timeout)
+            callables = [each for each in tools if not isinstance(each, McpTools)]
+            self.tools = tools_of(spec.name, callables, timeout_s=spec.tool_timeout)
         self._functions = self.tools
         self.wants_context = any(tool.wants_context for tool in self.tools.values())
 

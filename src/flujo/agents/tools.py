@@ -147,7 +147,10 @@ def tools_of(
     named: dict[str, FunctionTool] = {}
     for each in tool_specs(tools, f"agent {agent!r}: `tools`"):
         if isinstance(each, McpTools):
-            continue  # known when its server has been started
+            raise AgentError(
+                f"agent {agent!r} has `{each}`, and only an `AgentSpec` calls tools of MCP servers",
+                hint="give it a callable of the same name",
+            )
         try:
             tool = FunctionTool(each, timeout_s=timeout_s, executor=executor)
         except AgentError as error:
