@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from flujo.domain.agents import Ask, Reply
     from flujo.domain.executor import Executor
-    from flujo.domain.tools import CallableTool, Effect, Tooled
+    from flujo.domain.tools import CallableTool, Effect, InDoubt, Tooled
 
 _NAMED_ERRORS = 5
 
@@ -54,9 +54,9 @@ class FunctionTool:
         self._described = _described(fn)
         self.name = self._described.name
         self.target = self._call.signature.name
-        self.effect = _effect(spec, fn)
+        self.effect: Effect = _effect(spec, fn)
         self.enforce_idempotency = spec.enforce_idempotency
-        self.in_doubt = spec.in_doubt
+        self.in_doubt: InDoubt | None = spec.in_doubt
         self.is_sequential = False
         self.timeout_s = timeout_s
         self.wants_context = self._call.wants_context

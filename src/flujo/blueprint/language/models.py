@@ -679,7 +679,7 @@ def callable_tools(agent: Agent) -> Iterator[tuple[tuple[str | int, ...], Tool]]
     """Yield the callables among an agent's tools in their long form, each with the keys to its name."""
     for index, tool in enumerate(agent.tools):
         if isinstance(tool, str):
-            yield ("tools", index), Tool(call=tool)
+            yield ("tools", index), Tool.model_validate({"call": tool})
         elif tool.call is not None:
             yield ("tools", index, "call"), tool
 
