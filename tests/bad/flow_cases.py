@@ -114,6 +114,7 @@ def pay(amount): ...
 def book(seat): ...
 def confirm(text): raise PausedException("Send it?")
 """
+GRANULAR = "  - {kind: granular, name: help, agent: helper, input: hello}\n"
 HELP = "  - {name: help, agent: helper, input: '{{ input.text }}'}\n"
 
 
@@ -150,6 +151,19 @@ SAFETY = [
     Case("recorded-tool-in-one-attempt", "", "FLJ444", "write `kind: granular`", "helper", line=7,
          files={"skills/tools.py": TOOLS},
          entry=(AGENT % "{call: 'skills.tools:send', enforce_idempotency: true}") + "  - {name: help, agent: helper, input: hello}\n"),
+    Case("approved-tool-in-one-attempt", "", "FLJ444", "has `approve`, and this kind of step", "helper", line=7,
+         files={"skills/tools.py": TOOLS},
+         entry=(AGENT % "{call: 'skills.tools:send', approve: true}") + "  - {name: help, agent: helper, input: hello}\n"),
+    Case("approval-by-an-unknown-name", "", "FLJ204", "`arg`", "arg", line=5, files={"skills/tools.py": TOOLS},
+         entry=(AGENT % "{call: 'skills.tools:send', approve: {when: arg.amount > 5}}") + GRANULAR),
+    Case("approval-that-asks-about-no-step", "", "FLJ204", "nope", "nope", line=5, files={"skills/tools.py": TOOLS},
+         entry=(AGENT % "{call: 'skills.tools:send', approve: {message: 'Send {{ args.text }} of {{ steps.nope.output }}?'}}") + GRANULAR),
+    Case("approval-by-a-callable", "", "FLJ125", "is an expression, not a callable", "when", line=5,
+         files={"skills/tools.py": TOOLS},
+         entry=(AGENT % "{call: 'skills.tools:send', approve: {when: 'skills.tools:find'}}") + GRANULAR),
+    Case("approval-without-a-deadline", "", "FLJ245", "the approval of tool `skills.tools:send`", "on_deadline", line=5,
+         files={"skills/tools.py": TOOLS},
+         entry=(AGENT % "{call: 'skills.tools:send', approve: {on_deadline: deny}}") + GRANULAR),
     Case("tool-weaker-than-its-function", "", "FLJ445", "but its function declares 'transactional'", "idempotent", line=5,
          files={"skills/tools.py": TOOLS},
          entry=(AGENT % "{call: 'skills.tools:book', effect: idempotent}") + "  - {kind: granular, name: help, agent: helper, input: hello}\n"),

@@ -12,6 +12,7 @@ from flujo.blueprint.language.models import KINDS
 from flujo.blueprint.serializer import write_blueprint
 from flujo.blueprint.sources.source_files import PinnedSource
 from flujo.domain.agents import AgentSpec
+from flujo.domain.approvals import Approval
 from flujo.domain.merge import MergeStrategy
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
@@ -481,10 +482,17 @@ def test_a_budget_is_the_same_in_yaml_and_python() -> None:
 
 def test_a_tool_in_its_long_form_is_the_same_in_yaml_and_python() -> None:
     entry = "{call: skills.x:pay, effect: idempotent, enforce_idempotency: true, in_doubt: fail}"
-    top = f"agents:\n  clerk: {{model: a:b, tools: [skills.x:look, {{call: skills.x:find}}, {entry}]}}\n"
+    asked = "{call: skills.x:send, approve: {when: args.n > 1, message: 'Send?', deadline_s: 2m, on_deadline: deny, editable: true}}"
+    top = f"agents:\n  clerk: {{model: a:b, tools: [skills.x:look, {{call: skills.x:find}}, {entry}, {asked}, {{call: skills.x:ask, approve: true}}]}}\n"
     text = f'version: "1"\nname: desk\n{top}steps: [{{kind: granular, name: serve, agent: clerk}}]\n'
     pay = CallableTool("skills.x:pay", effect="idempotent", enforce_idempotency=True, in_doubt="fail")
-    clerk = AgentSpec("clerk", "a:b", tools=["skills.x:look", "skills.x:find", pay])
+    rules = Approval(when="args.n > 1", message="Send?", deadline_s=120.0, on_deadline="deny", editable=True)
+    send = CallableTool("skills.x:send", approve=rules)
+    clerk = AgentSpec(
+        "clerk",
+        "a:b",
+        tools=["skills.x:look", "skills.x:find", pay, send, CallableTool("skills.x:ask", approve=True)],
+    )
     compiled = compile_blueprint(
         "desk.yaml", PinnedSource({"desk.yaml": text.encode()}), allow_callables=["skills.*"]
     )
@@ -496,3 +504,4 @@ def test_a_tool_in_its_long_form_is_the_same_in_yaml_and_python() -> None:
     )
     assert again.pipeline == compiled.pipeline
     assert "- skills.x:find" in written
+    assert "approve: true" in written

@@ -64,6 +64,11 @@ GOOD_FLOW = {
     "tools-that-only-read": tools("find"),
     "tools-that-are-recorded": (AGENT % "{call: 'skills.tools:send', enforce_idempotency: true, in_doubt: fail}")
     + "  - {kind: granular, name: help, agent: helper, input: hello}\n",
+    "tools-that-a-human-approves": (
+        AGENT % "{call: 'skills.tools:send', approve: {when: args.text.size() > 9 && input.text != '', message: 'Send {{ args.text }}?',"
+        " deadline_s: 72h, on_deadline: deny, editable: true}}, {call: 'skills.tools:pay', approve: true}"
+    )
+    + "  - {kind: granular, name: help, agent: helper, input: hello}\n",
     "tools-as-strict-as-their-functions": (
         AGENT % "{call: 'skills.tools:book', effect: unsafe}, {call: 'skills.tools:find', effect: read}"
     )

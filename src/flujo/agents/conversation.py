@@ -167,9 +167,10 @@ class Conversation:
         """
         for name, tool in self._session.tools.items():
             if tool.enforce_idempotency:
+                key = "enforce_idempotency" if tool.approve is None else "approve"
                 raise AgentError(
-                    f"agent {self._agent!r}: tool `{name}` has `enforce_idempotency`, and this kind of step "
-                    "does not record tool calls",
+                    f"agent {self._agent!r}: tool `{name}` has `{key}`, and this kind of step does not "
+                    "record tool calls",
                     hint="write `kind: granular`, which records each tool call",
                 )
 

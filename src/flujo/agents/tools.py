@@ -55,7 +55,9 @@ class FunctionTool:
         self.name = self._described.name
         self.target = self._call.signature.name
         self.effect: Effect = _effect(spec, fn)
-        self.enforce_idempotency = spec.enforce_idempotency
+        self.enforce_idempotency = spec.is_recorded
+        self.approve = spec.approve
+        self.parameters: Any = canonical.normalise(self.definition.parameters_json_schema)
         self.in_doubt: InDoubt | None = spec.in_doubt
         self.is_sequential = False
         self.timeout_s = timeout_s
@@ -69,12 +71,11 @@ class FunctionTool:
     @property
     def traits(self) -> Mapping[str, Any]:
         """What a conversation depends on, as JSON data."""
-        shown = self.definition
         return {
-            "description": shown.description,
-            "parameters": canonical.normalise(shown.parameters_json_schema),
+            "description": self.definition.description,
+            "parameters": self.parameters,
             "effect": self.effect,
-        }
+        } | ({} if self.approve is None else {"approve": str(self.approve)})
 
     def check_arguments(self, ask: Ask) -> None:
         """Refuse arguments that do not fit the schema, in words for a model.

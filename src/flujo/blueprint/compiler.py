@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from flujo.blueprint.closure import Closure
 from flujo.blueprint.diagnostics import Diagnostic, Severity, suggest
@@ -17,6 +17,7 @@ from flujo.blueprint.rules.registry import check
 from flujo.blueprint.rules.suppressions import apply_suppressions
 from flujo.blueprint.sources.signatures import class_without
 from flujo.domain.agents import AgentSpec, OneOf
+from flujo.domain.approvals import Approval
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.steps import (
@@ -249,12 +250,17 @@ class _Tree:
                 CallableTool(
                     tool.call or "",
                     effect=tool.effect,
+                    approve=_approval(tool.approve),
                     enforce_idempotency=tool.enforce_idempotency,
                     in_doubt=tool.in_doubt,
                 )
                 for _, tool in doc.callable_tools(agent)
             ],
         )
+
+
+def _approval(said: doc.Approval | Literal[True] | None) -> Approval | Literal[True] | None:
+    return Approval(**dict(said)) if isinstance(said, doc.Approval) else said
 
 
 _PARTS: Mapping[type[doc.Strict], Callable[..., Any]] = {

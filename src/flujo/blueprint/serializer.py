@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from flujo.blueprint.language import models as doc
 from flujo.blueprint.yaml_writer import to_yaml
 from flujo.domain.agents import AgentSpec, OneOf
+from flujo.domain.approvals import Approval
 from flujo.domain.pipeline import BaseStep, Imported, Pipeline, Save
 from flujo.domain.steps import State
 from flujo.domain.tools import CallableTool
@@ -92,6 +93,8 @@ class _File:
                 return [self.plain(one) for one in value]
             case Enum():
                 return value.value
+            case Approval() if value == Approval():
+                return True
             case _:
                 return self.keys(_fields(value)) if is_dataclass(value) else value
 

@@ -592,10 +592,11 @@ def _tools(site: _Site) -> Iterator[Finding]:
 
 def _tool(step: BaseStep, tool: ToolSpec) -> Iterator[tuple[str, str, str]]:
     """Yield what is wrong with a tool in a step: the code, the words, and the hint."""
-    if step.kind != "granular" and tool.enforce_idempotency:
-        what = "`enforce_idempotency`, and this kind of step does not record tool calls"
+    if step.kind != "granular" and tool.is_recorded:
+        key = "approve" if tool.approve is not None else "enforce_idempotency"
+        what = f"`{key}`, and this kind of step does not record tool calls"
         yield "FLJ444", what, "write `kind: granular`, which records each tool call"
-    elif tool.in_doubt is not None and not (tool.enforce_idempotency or _is_enforced(step)):
+    elif tool.in_doubt is not None and not (tool.is_recorded or _is_enforced(step)):
         what = "`in_doubt` without `enforce_idempotency`, so it is never in doubt"
         yield "FLJ266", what, "add `enforce_idempotency: true` to the tool"
     elif tool.in_doubt == "reconcile" and getattr(step, "reconcile", None) is None:

@@ -19,13 +19,15 @@ from flujo.exceptions import ArgumentsRejected
 
 if TYPE_CHECKING:
     from flujo.domain.agents import Ask, Meter
+    from flujo.domain.approvals import Approval
     from flujo.domain.tools import Effect, InDoubt
 
 Message = dict[str, Any]
 """One request to a model, or one response of it, as JSON data."""
 
-ToolOutcome = Literal["result", "retry", "error", "refused"]
-"""What a model gets for a call: the result, a request to call again, an error, or why it was not made."""
+ToolOutcome = Literal["result", "retry", "error", "refused", "denied"]
+"""What a model gets for a call: the result, a request to call again, an error, or why it was not made: it
+cannot be, or a human denied it."""
 
 
 @record(frozen=True, slots=True)
@@ -120,6 +122,10 @@ class Tool(CheckedAgent, Protocol):
     effect: Effect
     enforce_idempotency: bool
     """Whether each call is recorded before it is made, also in a step that does not require it."""
+    approve: Approval | None
+    """Which calls a human approves; None for no call."""
+    parameters: Any
+    """The JSON Schema of the arguments."""
     in_doubt: InDoubt | None
     """The action when the result of a recorded call is unknown; None for that of the step."""
     is_sequential: bool

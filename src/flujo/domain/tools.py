@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 from flujo.domain import values
+from flujo.domain.approvals import Approval, approval
 from flujo.domain.arguments import Node, Takes, node, takes
 from flujo.domain.values import CallableRef
 from flujo.exceptions import PipelineError
@@ -79,6 +80,9 @@ class CallableTool(Node):
     """The effect of a call; by default that of `@flujo.tool`, or `unsafe`. It may be stricter, not weaker."""
     enforce_idempotency: bool = False
     """Whether each call is recorded before it is made, also in a step that does not require it."""
+    approve: Takes[Approval | Literal[True] | None, Approval | None] = takes(approval, default=None)
+    """Whether a human approves each call before it is made, or those that an `Approval` names; each call of
+    the tool is recorded."""
     in_doubt: InDoubt | None = takes(values.one_of(*get_args(InDoubt)), default=None)
     """The action when the result of a recorded call is unknown; by default that of the step."""
 
@@ -86,6 +90,11 @@ class CallableTool(Node):
     def name(self) -> str:
         """The name by which a model calls it."""
         return self.call.target.rpartition(":")[2]
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether each call is recorded before it is made."""
+        return self.enforce_idempotency or self.approve is not None
 
     def names(self) -> Iterator[CallableRef]:
         """Yield the callable."""

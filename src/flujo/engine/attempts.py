@@ -12,7 +12,7 @@ from flujo.domain.events import StepRetried, StepStarted
 from flujo.domain.journal import TRANSCRIPT, Entry, EntryKind, EntryStatus, ErrorInfo, new_entry
 from flujo.domain.outcomes import Aborted, Failure, Paused, StepOutcome, Success, new_success
 from flujo.domain.retry import RetryPolicy
-from flujo.domain.run import IntentState, Pause
+from flujo.domain.run import IntentState, Pause, PauseKind
 from flujo.domain.threads import added
 from flujo.domain.usage import NOTHING, Usage
 from flujo.engine import idempotent_calls, threads
@@ -64,7 +64,8 @@ async def _settle_doubt(call: LeafCall, frame: Frame, path: StepPath) -> StepOut
 
 def _attempts(call: LeafCall, frame: Frame, path: StepPath) -> Awaitable[StepOutcome]:
     asked = frame.run.journal.pause(path)
-    if asked is not None and (asked.is_open or asked.answer is not None):
+    is_asked = asked is not None and asked.kind is not PauseKind.APPROVAL  # the gate reads an approval
+    if asked is not None and is_asked and (asked.is_open or asked.answer is not None):
         return _answered(call.step, frame, asked)
     # Not a nested function: each waiting run would hold one, and a cell for each of its names.
     return retried(call.step, frame, path, _WORK, partial(_attempt, call, frame, path))

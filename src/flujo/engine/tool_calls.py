@@ -20,6 +20,7 @@ from flujo.domain.retry import RetryPolicy
 from flujo.domain.steps.step import ToolCallStep
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.values import CallableRef
+from flujo.engine.approvals import ApprovalGate, Decision
 from flujo.engine.attempts import perform
 from flujo.engine.call_layers import LeafCall
 from flujo.engine.failed_calls import Verdict, verdict
@@ -32,6 +33,7 @@ from flujo.exceptions import (
     ControlSignal,
     JournalConflict,
     NotJournalable,
+    PausedException,
     SecretInValue,
     StateError,
 )
@@ -98,8 +100,8 @@ class ToolGate:
         """Return what the model gets for a call, from the journal if it is recorded.
 
         Anything else than a `ToolResult` stops the step: the call is in doubt, it asks a human, or the
-        budget is used up. The order is: is the tool known, do the arguments fit, budget, announcement, call,
-        entry.
+        budget is used up. The order is: is the tool known, do the arguments fit, budget, approval,
+        announcement, call, entry.
 
         Args:
             call: the call.
@@ -112,6 +114,14 @@ class ToolGate:
         refusal = self._refusal(call, frame)
         tool = None if refusal else self._tools[call.name]
         delivery = _Delivery(call, tool, refusal)
+        if tool is not None and tool.approve is not None:
+            _require_room(frame, path)
+            decided = await ApprovalGate(self._name, tool, tool.approve, call, frame, path).decision()
+            if not isinstance(decided, Decision):
+                return decided
+            delivery.decide(decided)
+            frame = frame.inside(frame.path, previous=decided.arguments)
+            tool = None if decided.denial else tool
         leaf = leaf_of(self._leaf_step(call, tool), delivery)
         leaf.describe(delivery.detail)
         budget, *others = leaf.layers
@@ -172,6 +182,7 @@ class _Delivery:
         self.detail: dict[str, Any] = {"tool": call.name, "outcome": self.way}
         self._tool = tool
         self._refusal = refusal
+        self._not_made: ToolOutcome = "refused"
         self._attempt: Attempt | None = None
 
     def begin(self, _: LeafCall, attempt: Attempt) -> Awaitable[None] | None:
@@ -181,16 +192,27 @@ class _Delivery:
             return None
         return attempt.meter.call_tools(1)
 
+    def decide(self, decided: Decision) -> None:
+        """Take over what a human decided about the call."""
+        self.detail |= decided.detail
+        if decided.denial:
+            self._tool, self._refusal, self._not_made = None, decided.denial, "denied"
+
     async def ask(self, ask: Ask) -> Reply:
         """Call the tool, and return the content for the model."""
         tool = self._tool
         if tool is None:
-            return self._told("refused", f"the call was not made: {self._refusal}", NOTHING)
+            return self._told(self._not_made, f"the call was not made: {self._refusal}", NOTHING)
         self.detail["effect"] = tool.effect
         try:
             async with asyncio.timeout(tool.timeout_s):
                 reply = await tool.ask(replace(ask, data=None, arguments=ask.data))
             content = canonical.normalise(reply.output, what=f"result of tool `{tool.name}`")
+        except PausedException as signal:
+            if tool.approve is None:
+                raise
+            text = f"the tool asked a human ({signal.message}), and a tool with `approve` cannot do that"
+            return self._told("error", foreign_text(text), _ONE)
         except _ENDS_THE_STEP:
             raise
         except BackToModel as words:
@@ -217,6 +239,17 @@ class _Delivery:
         if self._attempt is not None:
             self._attempt.context = None
         return Reply(output=text, usage=used)
+
+
+def _require_room(frame: Frame, path: StepPath) -> None:
+    """Refuse a call without room in the budget before a human sees it; the attempt counts it.
+
+    Raises:
+        UsageLimitExceeded: a limit has no room.
+    """
+    if frame.budget is not None and frame.budget.counts:
+        frame.budget.reserve(path, _ONE)
+        frame.budget.release(_ONE)
 
 
 def _words(tool: Tool, error: Exception) -> str:

@@ -36,7 +36,8 @@ DESCRIPTIONS = {
     "tools": "The tools that the model may call.",
     "capabilities": "Capabilities of pydantic-ai.",
     "mcp": "An MCP server that provides tools.",
-    "approve": "Whether a human must approve the tool call.",
+    "approve": "Whether a human must approve the tool call, or which calls.",
+    "editable": "Whether the human may change the arguments.",
     # Every step
     "kind": "The kind of the step; it decides which other keys are allowed.",
     "when": "A condition; if it is false, the step is skipped and `previous` stays the same.",

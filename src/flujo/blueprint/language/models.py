@@ -597,11 +597,26 @@ AnyStep = Annotated[
 
 
 class Approval(Strict):
-    """`approve:` of a tool: a human approves each call."""
+    """`approve:` of a tool: a human approves each call, or those that `when` names."""
 
     when: Maybe[Logic] = None
     message: Maybe[str] = None
-    on_deadline: OnDeadline = "fail"
+    deadline_s: Maybe[Duration] = None
+    on_deadline: Literal["fail", "deny"] = "fail"
+    editable: bool = False
+
+    @model_validator(mode="after")
+    def _is_an_expression(self) -> "Approval":
+        if self.when is not None and looks_like_target(self.when):
+            message = "`when` of an approval is an expression, not a callable"
+            raise problem("wrong-value", message, "for instance `when: args.amount > 100`", key="when")
+        return self
+
+
+Approve = Annotated[
+    Annotated[Literal[True], Tag(tag("text"))] | Annotated[Approval, Tag(tag("mapping"))],
+    Discriminator(_form),
+]
 
 
 class Tool(Strict):
@@ -611,7 +626,7 @@ class Tool(Strict):
     mcp: Value = None
     effect: Maybe[Effect] = None
     with_: Maybe[dict[str, Value]] = Field(None, alias="with")
-    approve: Maybe[Approval] = None
+    approve: Maybe[Approve] = None
     enforce_idempotency: bool = False
     in_doubt: Maybe[InDoubt] = None
 

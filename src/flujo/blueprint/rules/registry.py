@@ -45,6 +45,7 @@ AT_TOP = (
     agents.client_retries,
     availability.unavailable_at_top,
     budgets.unbounded_answers,
+    human_input.approval_deadline,
     type_stubs.stale_types,
     safety.unbounded_spending,
     safety.pauses_inside_agents,

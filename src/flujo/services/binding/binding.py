@@ -203,6 +203,8 @@ class PipelineBinding:
 
         if spec.instructions is not None:
             self.evaluator(spec.instructions)
+        for each in (tool.approve for tool in spec.tools if tool.approve is not None):
+            self._leaves((each.when, each.message))
         output_type = None if spec.output_type is None else self._resolve(spec.output_type)
         return build_agent(
             spec, tools=self._tools(spec), output_type=output_type, settings=self._agent_settings
@@ -249,7 +251,7 @@ class PipelineBinding:
             hint = f"write `kind: granular` with {missing}, which records each tool call"
         for agent in (each for each in step.names() if isinstance(each, AgentSpec)):
             for spec in agent.tools:
-                if is_granular and (is_enforced or spec.enforce_idempotency):
+                if is_granular and (is_enforced or spec.is_recorded):
                     continue
                 fn = self._resolve(spec.call)
                 tool = declared(fn)

@@ -137,13 +137,19 @@ def _agents(pipeline: Pipeline) -> Iterable[AgentSpec]:
 def _waits(pipeline: Pipeline) -> Iterator[str]:
     for path, step in pipeline.walk():
         if (question := step.question) is not None:
-            limit = (
-                "without a deadline" if question.deadline_s is None else f"at most {question.deadline_s:g} s"
-            )
+            limit = _until(question.deadline_s)
             yield f"at {path} for a human, {limit}; the answer is {shape(question.answer_schema)}"
+        for agent in (each for each in step.names() if isinstance(each, AgentSpec)):
+            for tool in agent.tools:
+                if (asked := tool.approve) is not None:
+                    yield f"at {path} before it calls `{tool.name}`, {_until(asked.deadline_s)}: {asked}"
         if getattr(step, "on_limit", None) == "pause":
             turns = plural(getattr(step, "max_turns", 0), "turn")
             yield f"at {path} for a human, when there is no answer after {turns}"
+
+
+def _until(deadline_s: float | None) -> str:
+    return "without a deadline" if deadline_s is None else f"at most {deadline_s:g} s"
 
 
 _IN_DOUBT = {

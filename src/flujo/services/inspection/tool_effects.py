@@ -26,8 +26,9 @@ def declared_effects(project: Project) -> Effects:
     modules: dict[str, Module | None] = {}
 
     def effect(tool: ToolSpec) -> str:
-        recorded = ", recorded before it is made" if tool.enforce_idempotency else ""
-        return (tool.effect or declared(tool.call)) + recorded
+        rules = ["recorded before it is made"] if tool.enforce_idempotency else []
+        rules += [] if tool.approve is None else [str(tool.approve)]
+        return ", ".join([tool.effect or declared(tool.call), *rules])
 
     def declared(ref: CallableRef) -> str:
         name, _, function = ref.target.partition(":")
