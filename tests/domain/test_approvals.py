@@ -27,7 +27,7 @@ def test_a_wrong_rule_is_named(given: Any, words: str) -> None:
 
 @pytest.mark.parametrize("given", [False, "args.n > 1", {}])
 def test_what_is_not_an_approval_is_named(given: Any) -> None:
-    with pytest.raises(PipelineError, match="tool: `approve` is .*; expected True or an `Approval`"):
+    with pytest.raises(PipelineError, match=r"tool: `approve` is .*; expected True or an `Approval`"):
         CallableTool("s:f", approve=given)
 
 
