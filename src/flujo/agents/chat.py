@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from flujo.agents.output_type import OutputType
     from flujo.agents.session import ChatSession
     from flujo.agents.settings import AgentSettings, ModelSource
-    from flujo.agents.tools import FunctionTool
+    from flujo.agents.tools import FunctionTool, StepsTool
     from flujo.domain.agents import AgentSpec, Ask, Reply
     from flujo.domain.conversations import Message
     from flujo.domain.tools import Tooled
@@ -79,7 +79,7 @@ class ChatAgent:
             self._reader(spec.output_schema)  # raises here, at build time, when it is not a JSON Schema
         self.corrections = 1 if spec.retries is None else spec.retries
         """How often the model may correct an answer that does not fit."""
-        self.tools: Mapping[str, FunctionTool] = {}
+        self.tools: Mapping[str, FunctionTool | StepsTool] = {}
         """Its tools, by name."""
         if tools:
             from flujo.agents.tools import tools_of

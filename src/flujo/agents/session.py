@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from flujo.agents.settings import ModelSource
     from flujo.agents.structured_output import OutputReader
-    from flujo.agents.tools import FunctionTool
+    from flujo.agents.tools import FunctionTool, StepsTool
     from flujo.domain.agents import AgentSpec, Meter
     from flujo.domain.conversations import Message
     from flujo.domain.files import Contents, File
@@ -67,7 +67,7 @@ class ChatSession(written.MessageWriter):
         source: ModelSource,
         history: Sequence[Message],
         *,
-        tools: Mapping[str, FunctionTool],
+        tools: Mapping[str, FunctionTool | StepsTool],
         reader: OutputReader,
         read: Callable[[str], tuple[Any, tuple[str, ...]]],
         instructions: str | None,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from pydantic_ai.messages import ModelMessage
 
-    from flujo.agents.tools import FunctionTool
+    from flujo.agents.tools import FunctionTool, StepsTool
 
 _TEXT = {"type": "string", "minLength": 1}
 ANSWER = "final_answer"
@@ -43,7 +43,7 @@ _CHARACTERS = re.compile(
 """Complete characters of a JSON string; a first half waits until it is known what follows."""
 
 
-def schema(tools: Mapping[str, FunctionTool], answer: Any) -> dict[str, Any]:
+def schema(tools: Mapping[str, FunctionTool | StepsTool], answer: Any) -> dict[str, Any]:
     """Return the JSON Schema of one response.
 
     Args:
@@ -61,7 +61,7 @@ def schema(tools: Mapping[str, FunctionTool], answer: Any) -> dict[str, Any]:
     return {**union, "$defs": definitions} if definitions else union
 
 
-def explanation(tools: Mapping[str, FunctionTool]) -> str:
+def explanation(tools: Mapping[str, FunctionTool | StepsTool]) -> str:
     """Return the instructions about the tools."""
     lines = [
         f"- {name}({', '.join(tool.definition.parameters_json_schema.get('properties', ()))}): "

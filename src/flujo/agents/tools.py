@@ -1,4 +1,4 @@
-"""Callables as tools of an agent: what a model sees of them, and how they are called."""
+"""Tools of an agent: what a model sees of them, and how callables among them are called."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ import functools
 import inspect
 import os
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from pydantic.errors import PydanticUserError
 from pydantic_ai import Tool as Described
 from pydantic_ai.exceptions import ModelRetry, ToolFailed, UserError
+from pydantic_ai.tools import ToolDefinition
 
 from flujo.agents.function import INJECTED, FunctionAgent
 from flujo.agents.thread_pool import THREADS
 from flujo.domain import canonical
 from flujo.domain.conversations import BackToModel
-from flujo.domain.tools import declared, tool_specs
+from flujo.domain.tools import ComposedTool, declared, tool_specs
 from flujo.domain.wording import plural
 from flujo.exceptions import AgentError, ArgumentsRejected
+from flujo.json_schema.validator import Validator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-    from pydantic_ai.tools import ToolDefinition
 
     from flujo.domain.agents import Ask, Reply
     from flujo.domain.executor import Executor
@@ -112,13 +113,73 @@ class FunctionTool:
         return ask if single is None else replace(ask, arguments={single: ask.arguments})
 
 
+class StepsTool:
+    """A tool that consists of steps, which the engine runs: a blueprint, or another agent.
+
+    Args:
+        declaration: the entry of the agent's `tools`; another agent in it is built.
+    """
+
+    effect: Effect = "read"  # of the call itself: the steps inside have effects of their own
+    enforce_idempotency = False
+    in_doubt: InDoubt | None = None
+    is_sequential = False
+    timeout_s: float | None = None
+
+    def __init__(self, declaration: ComposedTool) -> None:
+        self.name = declaration.name
+        self.target = declaration.name
+        self.wants_context = declaration.wants_context
+        self._description = declaration.description
+        self._parameters = declaration.parameters
+        self._inside = declaration.traits
+        self._schema = Validator(declaration.parameters)
+
+    @property
+    def definition(self) -> ToolDefinition:
+        """What a model sees: name, description, and the JSON Schema of the arguments."""
+        return ToolDefinition(
+            name=self.name, description=self._description, parameters_json_schema=dict(self._parameters)
+        )
+
+    @property
+    def traits(self) -> Mapping[str, Any]:
+        """What a conversation depends on, as JSON data."""
+        return {
+            "description": self._description,
+            "parameters": canonical.normalise(self._parameters),
+            "inside": self._inside,
+        }
+
+    def check_arguments(self, ask: Ask) -> None:
+        """Refuse arguments that do not fit the schema, in words for a model.
+
+        Raises:
+            ArgumentsRejected: names the arguments and the reasons.
+        """
+        found = list(islice(self._schema.violations(dict(ask.arguments or {})), _NAMED_ERRORS))
+        if found:
+            raise ArgumentsRejected("; ".join(found), callable=self.target)
+
+    async def ask(self, _: Ask) -> Reply:
+        """Raise: only a step of kind `granular` records the steps of a tool.
+
+        Raises:
+            AgentError: always.
+        """
+        raise AgentError(
+            f"tool `{self.name}` consists of steps, which a step of this kind does not record",
+            hint="write `kind: granular`",
+        )
+
+
 def tools_of(
     agent: str,
     tools: Sequence[Tooled],
     *,
     timeout_s: float | None = None,
     executor: Executor = THREADS,
-) -> Mapping[str, FunctionTool]:
+) -> Mapping[str, FunctionTool | StepsTool]:
     """Return the tools of an agent, by name.
 
     Args:
@@ -131,10 +192,14 @@ def tools_of(
         AgentError: two tools have one name, a tool cannot be described to a model, or a tool has a weaker
             effect than its callable declares.
     """
-    named: dict[str, FunctionTool] = {}
+    named: dict[str, FunctionTool | StepsTool] = {}
     for each in tool_specs(tools, f"agent {agent!r}: `tools`"):
+        tool: FunctionTool | StepsTool
         try:
-            tool = FunctionTool(each, timeout_s=timeout_s, executor=executor)
+            if isinstance(each, ComposedTool):
+                tool = StepsTool(each)
+            else:
+                tool = FunctionTool(each, timeout_s=timeout_s, executor=executor)
         except AgentError as error:
             raise AgentError(
                 f"agent {agent!r} cannot be built with its tools: {error.message}", hint=error.hint

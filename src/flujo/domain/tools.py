@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
@@ -105,8 +105,51 @@ class CallableTool(Node):
         return self.call.target
 
 
-ToolSpec = CallableTool
+class ComposedTool(Node):
+    """An entry that consists of steps: a blueprint or another agent; see `domain.steps.tools`."""
+
+    name: str
+    """The name by which a model calls it."""
+    description: str
+    """When to call it, in words for the model."""
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The JSON Schema of the arguments."""
+        raise NotImplementedError
+
+    @property
+    def traits(self) -> Any:
+        """What its results depend on, as JSON data."""
+        raise NotImplementedError
+
+    @property
+    def runs(self) -> str:
+        """What a call runs, in a few words."""
+        raise NotImplementedError
+
+    @property
+    def wants_context(self) -> bool:
+        """Whether its steps write to the context of the step that calls it."""
+        return False
+
+    def names(self) -> Iterator[CallableRef]:
+        """Yield the callables that it names itself: none, because its steps name theirs."""
+        yield from ()
+
+    def __str__(self) -> str:
+        """Return the name, for display."""
+        return self.name
+
+
+ToolSpec = CallableTool | ComposedTool
 """An entry of an agent's `tools`."""
+
+
+def callable_tools(tools: Iterable[ToolSpec]) -> Iterator[CallableTool]:
+    """Yield the callables among tools."""
+    yield from (each for each in tools if isinstance(each, CallableTool))
+
 
 Tooled = ToolSpec | CallableRef | str | Callable[..., Any]
 """An entry as it may be written in Python: a callable stands for `CallableTool(callable)`."""

@@ -1,8 +1,9 @@
 """The gate of tools: every call that a model requests goes through `ToolGate.call`.
 
-A call is a leaf of the run: its attempt, its announcement (`enforce_idempotency`), its doubt and its entry
-are those of a step that calls a callable. Only its failures differ: what a tool raises goes back to the
-model as text, unless the call is in doubt.
+A call of a function is a leaf of the run: its attempt, its announcement (`enforce_idempotency`), its doubt
+and its entry are those of a step that calls a callable. Only its failures differ: what a tool raises goes
+back to the model as text, unless the call is in doubt. A tool that consists of steps is a part of the run:
+see `composed_calls`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from flujo.domain.values import CallableRef
 from flujo.engine.approvals import ApprovalGate, Decision
 from flujo.engine.attempts import perform
 from flujo.engine.call_layers import LeafCall
+from flujo.engine.composed_calls import composed_call
 from flujo.engine.failed_calls import Verdict, verdict
 from flujo.engine.idempotent_calls import REPEATABLE
 from flujo.engine.journal import described, foreign_text
@@ -45,9 +47,11 @@ if TYPE_CHECKING:
     from flujo.domain.outcomes import StepOutcome
     from flujo.domain.paths import StepPath
     from flujo.domain.ports import Agent, Binding
+    from flujo.domain.steps import BaseStep
     from flujo.domain.steps.step import SummaryStep, TurnStep
     from flujo.domain.tools import InDoubt
     from flujo.engine.attempt import Attempt
+    from flujo.engine.composed_calls import RunInside
     from flujo.engine.frame import Frame
 
 _ENDS_THE_STEP = (ControlSignal, StateError, JournalConflict, BudgetError, SecretInValue)
@@ -84,9 +88,25 @@ class ToolGate:
         in_doubt: InDoubt,
         reconcile: CallableRef | None,
         config: StepConfig,
+        composed: Mapping[str, BaseStep],
+        run_inside: RunInside,
     ) -> None:
+        """Open the gate.
+
+        Args:
+            name: the name of the step.
+            tools: the tools that the model may call, by name.
+            is_enforced: whether each call is recorded before it is made.
+            in_doubt: the action when the result of such a call is unknown.
+            reconcile: for `in_doubt: reconcile`.
+            config: the step's settings.
+            composed: the steps of the tools that consist of steps.
+            run_inside: runs such a step.
+        """
         self._name = name
         self._tools = tools
+        self._composed = composed
+        self._run_inside = run_inside
         self._is_enforced = is_enforced
         self._in_doubt: InDoubt = in_doubt
         self._reconcile = reconcile
@@ -113,6 +133,9 @@ class ToolGate:
             return known
         refusal = self._refusal(call, frame)
         tool = None if refusal else self._tools[call.name]
+        if tool is not None and (inside := self._composed.get(call.name)) is not None:
+            waits = self._config.durability != "exit"
+            return await composed_call(call, inside, frame, path, self._run_inside, waits=waits)
         delivery = _Delivery(call, tool, refusal)
         if tool is not None and tool.approve is not None:
             _require_room(frame, path)

@@ -18,6 +18,7 @@ from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec
 from flujo.domain.paths import ROOT, StepPath, branch, child
 from flujo.domain.pipeline import BaseStep, Pipeline
+from flujo.domain.tools import CallableTool
 from flujo.domain.values import CallableRef, Expr, Text
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ def _agent(agent: AgentSpec, source: Source) -> Contents:
     if agent.output_type is not None:
         held["output_type"] = agent.output_type.target
     if agent.tools:
-        held["tools"] = {str(one): declaration(one.call.target, source) or NOT_HERE for one in agent.tools}
+        held["tools"] = {str(one): _declared(one, source) for one in agent.tools}
         rules = {str(one): own for one in agent.tools if (own := _rules(one))}
         held |= {"tool_rules": rules} if rules else {}
     settings = dict(agent.model_settings) | {
@@ -202,9 +203,22 @@ def _agent(agent: AgentSpec, source: Source) -> Contents:
     return held | ({} if agent.output_schema is None else {"output_schema": _json(agent.output_schema)})
 
 
+def _declared(tool: ToolSpec, source: Source) -> str:
+    """Return the declaration of a callable; of another tool, what it runs, which has entries of its own."""
+    if isinstance(tool, CallableTool):
+        return declaration(tool.call.target, source) or NOT_HERE
+    return tool.runs
+
+
+_RUN = ("call", "pipeline", "agent", "blueprint", "name")
+"""The fields of a tool that say what it runs."""
+
+
 def _rules(tool: ToolSpec) -> Contents:
     """Return the rules of a tool's calls that differ from their defaults."""
-    return {key: value for key, value in _said(tool).items() if key != "call"}
+    return {
+        key: value for key, value in _said(tool).items() if key not in ("call", "pipeline", "agent", "name")
+    }
 
 
 def _settings(environments: Mapping[str, Environment]) -> Contents:

@@ -88,7 +88,9 @@ def _arms(step: BaseStep, indent: str) -> Iterator[str]:
             yield f"{indent}{name}{_ways(step, name)}:"
         elif name == FALLBACK:
             yield f"{indent}when that fails:"
-        is_labelled = step.names_bodies or name == FALLBACK
+        elif step.is_tool(name):
+            yield f"{indent}as a tool:"
+        is_labelled = step.names_bodies or name == FALLBACK or step.is_tool(name)
         yield from _body(body, indent + _INDENT if is_labelled else indent)
 
 
@@ -121,7 +123,7 @@ def _touches(path: str, pipeline: Pipeline, effects: Effects) -> Iterator[str]:
     called = {
         call.target for _, step in pipeline.walk() for call in step.names() if isinstance(call, CallableRef)
     }
-    only_tools = {tool.call.target for _, tool in tools} - called
+    only_tools = {name.target for _, tool in tools for name in tool.names()} - called
     for item in inventory(path, pipeline):
         if item.what in words and item.name not in only_tools:
             yield words[item.what].format(item.detail, item.name)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from flujo.blueprint.sources.signatures import read_module
 from flujo.blueprint.sources.source_files import FileSource
 from flujo.domain.agents import AgentSpec
+from flujo.domain.tools import CallableTool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ def declared_effects(project: Project) -> Effects:
     modules: dict[str, Module | None] = {}
 
     def effect(tool: ToolSpec) -> str:
+        if not isinstance(tool, CallableTool):
+            return f"that of its steps ({tool.runs})"
         rules = ["recorded before it is made"] if tool.enforce_idempotency else []
         rules += [] if tool.approve is None else [str(tool.approve)]
         return ", ".join([tool.effect or declared(tool.call), *rules])
