@@ -113,6 +113,11 @@ LOOK_ALIKES = {
     "FLJ443": "choice-of-listed-agents",
     "FLJ444": "tools-that-are-recorded",
     "FLJ445": "tools-as-strict-as-their-functions",
+    "FLJ456": "agents-as-tools",
+    "FLJ457": "agents-as-tools",
+    "FLJ458": "blueprints-as-tools",
+    "FLJ459": "agents-as-tools",
+    "FLJ464": "blueprints-as-tools",
     "FLJ295": "an-effect-recorded-late-that-may-be-repeated",
     "FLJ431": "conversations-with-a-limit-of-their-history",
 }

@@ -32,13 +32,14 @@ from flujo.domain.steps import (
     Text,
     Transition,
 )
+from flujo.domain.steps.tools import MAX_TURNS, AgentTool, BlueprintTool
 from flujo.domain.tools import CallableTool
 from flujo.domain.usage import UsageLimits
 from flujo.domain.values import looks_like_target
 from flujo.exceptions import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from flujo.blueprint.analysis.unit import Unit
     from flujo.blueprint.diagnostics import Span
@@ -233,7 +234,8 @@ class _Tree:
             budget=build(blueprint.budget),
         )
 
-    def agent(self, unit: Unit, name: str) -> AgentSpec:
+    def agent(self, unit: Unit, name: str, around: tuple[str, ...] = ()) -> AgentSpec:
+        """Return an agent of a file; `around` are the agents that have it as a tool, at any depth."""
         agent = unit.blueprint.agents.get(name, doc.Agent())
         path, text = unit.prompts.get(name, (None, agent.instructions))
         return AgentSpec(
@@ -246,17 +248,40 @@ class _Tree:
             model_settings=agent.model_settings,
             retries=agent.retries,
             tool_timeout=agent.tool_timeout,
-            tools=[
-                CallableTool(
-                    tool.call or "",
-                    effect=tool.effect,
-                    approve=_approval(tool.approve),
-                    enforce_idempotency=tool.enforce_idempotency,
-                    in_doubt=tool.in_doubt,
-                )
-                for _, tool in doc.callable_tools(agent)
-            ],
+            tools=[*self.tools(unit, name, agent, (*around, name))],
         )
+
+    def tools(
+        self, unit: Unit, name: str, agent: doc.Agent, around: tuple[str, ...]
+    ) -> Iterator[CallableTool | BlueprintTool | AgentTool]:
+        """Yield the tools of an agent; one that would call itself is left out, and a rule reports it."""
+        for index, tool in enumerate(agent.tools):
+            match tool:
+                case str():
+                    yield CallableTool(tool)
+                case doc.Tool(call=str(call)):
+                    yield CallableTool(
+                        call,
+                        effect=tool.effect,
+                        approve=_approval(tool.approve),
+                        enforce_idempotency=tool.enforce_idempotency,
+                        in_doubt=tool.in_doubt,
+                    )
+                case doc.Tool(blueprint=str(file), description=str(text)):
+                    child = unit.tool_blueprints.get((name, index))
+                    tree = Pipeline() if child is None else self.pipeline(child)
+                    path = file if child is None else child.document.file
+                    called = tool.name or (f"tool_{index}" if child is None else None)
+                    yield BlueprintTool(tree, text, called, blueprint=path)
+                case doc.Tool(agent=str(other), description=str(text)) if other not in around:
+                    yield AgentTool(
+                        self.agent(unit, other, around),
+                        text,
+                        tool.name,
+                        max_turns=tool.max_turns or MAX_TURNS,
+                    )
+                case _:
+                    continue
 
 
 def _approval(said: doc.Approval | Literal[True] | None) -> Approval | Literal[True] | None:

@@ -16,6 +16,7 @@ from flujo.domain.agents import AgentSpec, OneOf
 from flujo.domain.approvals import Approval
 from flujo.domain.pipeline import BaseStep, Imported, Pipeline, Save
 from flujo.domain.steps import State
+from flujo.domain.steps.tools import BlueprintTool
 from flujo.domain.tools import CallableTool
 from flujo.domain.values import CallableRef, Expr, Text
 from flujo.exceptions import PipelineError
@@ -95,6 +96,9 @@ class _File:
                 return value.value
             case Approval() if value == Approval():
                 return True
+            case BlueprintTool():
+                file = self.imported(value.name, Imported(value.blueprint, value.pipeline, inherits=False))
+                return self.keys(_fields(value) | {"pipeline": None, "blueprint": file})
             case _:
                 return self.keys(_fields(value)) if is_dataclass(value) else value
 

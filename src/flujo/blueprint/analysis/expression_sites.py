@@ -124,6 +124,10 @@ class _Places:
         else:
             yield from _instructions(self.prompts, value, tree)
             yield from _approvals(self.prompts, value, tree)
+            _, *helpers = doc.with_helpers([value], self.prompts.agents)
+            for name in helpers:  # its prompt is what the model writes
+                yield from _instructions(self.prompts, name, _with_text_before(tree))
+                yield from _approvals(self.prompts, name, _with_text_before(tree))
 
 
 _OF_A_SEARCH = (Sees.NODE, Sees.CANDIDATE)
@@ -155,6 +159,12 @@ def _approvals(prompts: Prompts, name: str, tree: Schema) -> Iterator[Expression
             yield ExpressionSite((*path, "when"), tool.approve.when, seen, logic=True, expect="bool")
         if tool.approve.message is not None:
             yield ExpressionSite((*path, "message"), tool.approve.message, seen)
+
+
+def _with_text_before(tree: Schema) -> Schema:
+    """Return the names in scope, with a text as `previous`."""
+    known = tree or {}
+    return {**known, "properties": {**known.get("properties", {}), "previous": {"type": "string"}}}
 
 
 def _value(value: Any, path: Path, tree: Schema) -> Iterator[ExpressionSite]:
