@@ -42,6 +42,7 @@ from flujo.domain.steps import (
     Transition,
     TreeSearchStep,
 )
+from flujo.domain.steps.tools import AgentTool, BlueprintTool
 from flujo.domain.tools import CallableTool
 from flujo.domain.usage import UsageLimits
 
@@ -505,3 +506,28 @@ def test_a_tool_in_its_long_form_is_the_same_in_yaml_and_python() -> None:
     assert again.pipeline == compiled.pipeline
     assert "- skills.x:find" in written
     assert "approve: true" in written
+
+
+def test_blueprints_and_agents_as_tools_give_the_same_tree_and_are_written_back() -> None:
+    given = {"type": "object", "properties": {"order": {"type": "string"}}}
+    order = f'version: "1"\nname: check-order\ninput_schema: {given}\nsteps: [{{name: only, call: "skills.x:f"}}]\n'
+    tools = (
+        "{blueprint: ./order.yaml, description: Look up}, {agent: helper, description: Help, max_turns: 3}"
+    )
+    top = f"agents:\n  clerk: {{model: a:b, tools: [{tools}]}}\n  helper: {{model: a:b}}\n"
+    text = f'version: "1"\nname: desk\n{top}steps: [{{kind: granular, name: serve, agent: clerk}}]\n'
+
+    def compiled(files: dict[str, str]) -> Pipeline | None:
+        source = PinnedSource({path: said.encode() for path, said in files.items()})
+        return compile_blueprint("desk.yaml", source, allow_callables=["skills.*"]).pipeline
+
+    tree = compiled({"desk.yaml": text, "order.yaml": order})
+    assert tree is not None
+    check = Pipeline(Step("only", F), name="check-order", input_schema=given)
+    look = BlueprintTool(check, "Look up", blueprint="order.yaml")
+    clerk = AgentSpec(
+        "clerk", "a:b", tools=[look, AgentTool(AgentSpec("helper", "a:b"), "Help", max_turns=3)]
+    )
+    assert tree.steps == (GranularStep("serve", clerk),)
+    assert [tool.name for tool in clerk.tools] == ["check_order", "helper"]
+    assert compiled(write_blueprint(tree, "desk.yaml")) == tree

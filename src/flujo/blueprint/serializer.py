@@ -53,9 +53,16 @@ class _File:
         said = {
             "version": "1",
             **self.keys(doc.Blueprint.from_tree(_fields(pipeline))),
-            "agents": {name: self.agent(spec) for name, spec in self.agents.items()},
+            "agents": self.all_agents(),
         }
         self.files[self.path] = _dumped(self.path, said)
+
+    def all_agents(self) -> dict[str, Any]:
+        """Return the agents of the file, and those that they have as tools."""
+        said: dict[str, Any] = {}
+        while len(said) < len(self.agents):
+            said |= {name: self.agent(spec) for name, spec in [*self.agents.items()] if name not in said}
+        return said
 
     def plain(self, value: Any) -> Any:
         """Return the document's value for a value of the tree."""
