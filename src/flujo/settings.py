@@ -16,9 +16,10 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from flujo.domain.providers import Allowed, NamedProvider, variables
 from flujo.domain.wording import nearest, suggest
 from flujo.exceptions import SettingsError
-from flujo.governance.redactor import passwords
+from flujo.governance.redactor import MASK, passwords
 from flujo.governance.sink import GATE
 from flujo.settings_tables import (
     AgentModel,
@@ -30,6 +31,8 @@ from flujo.settings_tables import (
     Lockfile,
     Pool,
     ProjectTable,
+    Providers,
+    ProviderTable,
     Section,
 )
 from flujo.toml_file import Key, TomlFile, leaves
@@ -90,6 +93,9 @@ class Settings(BaseSettings):
     """Storage for `ContextReference` values: id → `file:PATH` or a bucket's URL."""
     budgets: Budgets = Budgets()
     agents: Mapping[str, AgentModel] = Field(default_factory=dict)
+    """`[agents.NAME]`: the model of an agent in this project; `*` stands for all other agents."""
+    providers: Providers = Field(default_factory=dict)
+    """`[providers.NAME]`: servers for models that are written `NAME:model`; see below."""
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
     _written: dict[str, Any] = PrivateAttr(default_factory=dict)
@@ -132,6 +138,27 @@ class Settings(BaseSettings):
         return {name: agent.model for name, agent in self.agents.items()}
 
     @property
+    def named_providers(self) -> dict[str, NamedProvider]:
+        """The providers of `[providers.NAME]`, by name."""
+        return {
+            name: NamedProvider(
+                name=name,
+                kind=table.api(name),
+                base_url=table.base_url,
+                key=table.key,
+                headers=table.headers,
+                timeout_s=table.timeout,
+                allowed=Allowed(table.max_concurrency, table.rpm, table.tpm),
+                places={
+                    key.removeprefix(f"providers.{name}."): place
+                    for key, place in self._origins.items()
+                    if key.startswith(f"providers.{name}.")
+                },
+            )
+            for name, table in self.providers.items()
+        }
+
+    @property
     def cache_home(self) -> Path:
         """The folder for downloaded models: `cache_dir`, or `flujo` in the user's cache."""
         return self.cache_dir or default_cache_dir()
@@ -160,6 +187,9 @@ class Settings(BaseSettings):
                 for agent, model in self.models.items():
                     key = f"agents.{agent}.model"
                     yield key, model, self.origin(key)
+            elif name == "providers":
+                for provider, table in self.providers.items():
+                    yield from self._provider_values(f"providers.{provider}", table)
             elif name == "state_providers":
                 for provider, url in self.state_providers.items():
                     key = f"state_providers.{provider}"
@@ -167,6 +197,14 @@ class Settings(BaseSettings):
             else:
                 shown = GATE.text(value) if isinstance(value, str) else value
                 yield name, shown, self.origin(name)
+
+    def _provider_values(self, prefix: str, table: ProviderTable) -> Iterator[tuple[str, Any, str]]:
+        for name in type(table).model_fields:
+            if name != "headers":
+                yield f"{prefix}.{name}", getattr(table, name), self.origin(f"{prefix}.{name}")
+        for header, value in table.headers.items():
+            key = f"{prefix}.headers.{header}"
+            yield key, value if variables(value) else MASK, self.origin(key)
 
 
 class _Environment(PydanticBaseSettingsSource):
@@ -254,8 +292,8 @@ def chosen_environment(chosen: str = "") -> str:
 def locked_settings(config_file: Path | None = None) -> dict[str, Settings]:
     """Return the locked settings of each environment by name; "" stands for no environment.
 
-    Only the tables `agents`, `aros`, `blueprints` and `budgets` are read, because the other tables may need
-    variables that only production has.
+    Only the tables that change what runs do are read, because the other tables may need variables that
+    only production has.
 
     Raises:
         SettingsError: as `load`.
@@ -264,7 +302,9 @@ def locked_settings(config_file: Path | None = None) -> dict[str, Settings]:
     _check_environments(file)
     layers = {"": file} | {name: file.layered(("env", name)) for name in file.data.get("env", {})}
     return {
-        name: Settings.read(layer.only("agents", "aros", "blueprints", "budgets").filled(environment()))
+        name: Settings.read(
+            layer.only("agents", "aros", "blueprints", "budgets", "providers").filled(environment())
+        )
         for name, layer in layers.items()
     }
 
@@ -355,7 +395,8 @@ def _unknown(key: Key) -> str:
 def _fields(table: Sequence[str]) -> Iterable[str]:
     if not table:
         return Settings.model_fields
-    return AgentModel.model_fields if table[0] == "agents" else _sections()[table[0]].model_fields
+    named: Mapping[str, type[Section]] = {"agents": AgentModel, "providers": ProviderTable}
+    return (named.get(table[0]) or _sections()[table[0]]).model_fields
 
 
 def _worded(key: Key, found: Any) -> str:
@@ -373,6 +414,8 @@ _WANTED = {
     "int_from_float": "must be a whole number",
     "string_type": "must be text",
     "tuple_type": "must be a list",
+    "mapping_type": "must be a table",
+    "dict_type": "must be a table",
     "model_type": "must be a table",
     "model_attributes_type": "must be a table",
 }

@@ -68,7 +68,8 @@ class TomlFile:
     def filled(self, environment: Mapping[str, str]) -> TomlFile:
         """Return the file with each `${NAME}` in its texts replaced from `environment`.
 
-        In the user part of a URL, `${NAME}@` or `:${NAME}@`, the value is percent-encoded.
+        In the user part of a URL, `${NAME}@` or `:${NAME}@`, the value is percent-encoded. The table
+        `providers` stays as written: only a request needs its keys, and a check of blueprints must not.
 
         Raises:
             SettingsError: it asks for a variable that is not set; with the line.
@@ -115,6 +116,8 @@ class TomlFile:
         return found
 
     def _filled(self, value: Any, key: Key, environment: Mapping[str, str]) -> Any:
+        if key == ("providers",):
+            return value
         if isinstance(value, dict):
             return {name: self._filled(item, (*key, name), environment) for name, item in value.items()}
         if isinstance(value, list):

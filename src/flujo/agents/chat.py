@@ -54,7 +54,7 @@ def build_agent(
     else:
         from flujo.agents.providers import remote_model
 
-        source = remote_model(spec.model, settings.environment)
+        source = remote_model(spec.model, settings.environment, settings.providers)
     return ChatAgent(spec, source, tools=tools, output_type=output_type, settings=settings)
 
 
@@ -88,9 +88,11 @@ class ChatAgent:
         self.wants_context = any(tool.wants_context for tool in self.tools.values())
 
     def traits(self, ask: Ask) -> Mapping[str, Any]:
-        """Return what a conversation depends on: model, instructions, schema and tools."""
+        """Return what a conversation depends on: model, named provider, instructions, schema and tools."""
+        named = self.settings.providers.get(self.spec.model.partition(":")[0])
         return {
             "model": self.spec.model,
+            **({} if named is None else {"provider": named.identity}),
             "instructions": ask.instructions,
             "output_schema": self._schema_of(ask),
             "tools": {name: tool.traits for name, tool in self.tools.items()},

@@ -138,6 +138,7 @@ class ChatSession(written.MessageWriter):
                 json_mode=self._json_mode,
                 is_free=source.is_free,
                 meter=meter,
+                limits=source.limits,
             )
             try:
                 if is_union:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from pydantic_ai.models import Model
 
+    from flujo.agents.request_limits import RequestLimits
+    from flujo.domain.providers import NamedProvider
+
 NO_TAGS = ("<reasoning-of-pydantic-ai>", "</reasoning-of-pydantic-ai>")
 """Tags that no model writes, for profiles of models.
 
@@ -28,6 +31,8 @@ class AgentSettings:
     """
 
     environment: Mapping[str, str] = field(repr=False)
+    providers: Mapping[str, NamedProvider] = field(default_factory=dict)
+    """The providers that the project names."""
     cache_dir: Path
     """The folder of local models and of the state of their servers."""
     coercion_level: int = 2
@@ -51,6 +56,11 @@ class ModelSource(Protocol):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Its keys, for the gate."""
+        ...
+
+    @property
+    def limits(self) -> RequestLimits | None:
+        """What its provider allows within this process; None if everything."""
         ...
 
     @property

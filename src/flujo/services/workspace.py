@@ -321,6 +321,7 @@ def agent_settings(
         structured_output=settings.aros.structured_output_default,
         environment=environment(),
         cache_dir=settings.cache_home,
+        providers=settings.named_providers,
         on_download=on_download,
     )
 

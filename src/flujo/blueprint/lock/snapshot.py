@@ -32,6 +32,9 @@ Contents = dict[str, Any]
 NOT_HERE = "not in this project"
 """The entry of a callable whose source is in an installed package."""
 
+BUILT_IN = "built in"
+"""The provider of an agent in an environment where, unlike in the default, the project does not name it."""
+
 DEFAULT = ""
 """The environment that applies if none is selected."""
 
@@ -43,6 +46,8 @@ class Environment:
     models: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Agent → model; `*` stands for all agents that are not named."""
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    providers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Provider of the project → what decides its answers, without secrets."""
 
 
 def contents(
@@ -85,7 +90,8 @@ def seen_from(held: Contents, environment: str) -> Contents:
 
     def seen(one: Contents) -> Contents:
         own = table(table(one.get("env")).get(environment))
-        return {key: value for key, value in one.items() if key != "env"} | dict(own)
+        merged = {key: value for key, value in one.items() if key != "env"} | dict(own)
+        return {key: value for key, value in merged.items() if (key, value) != ("provider", BUILT_IN)}
 
     agents = {file: {name: seen(one) for name, one in some.items()} for file, some in held["agents"].items()}
     return held | {"agents": agents, "settings": seen(held["settings"])}
@@ -171,11 +177,21 @@ def _targets(pipeline: Pipeline) -> Iterator[str]:
 
 def _everywhere(agent: AgentSpec, source: Source, environments: Mapping[str, Environment]) -> Contents:
     """Return an agent without an environment, and its differences in others under `env`."""
-    held = _agent(agent, source)
-    resolved = {name: _model(agent, one.models) for name, one in environments.items()}
-    held["model"] = resolved.get(DEFAULT, agent.model)
-    other = {name: {"model": model} for name, model in resolved.items() if name and model != held["model"]}
-    return held | ({"env": other} if other else {})
+    default = _answered_by(agent, environments.get(DEFAULT, Environment()))
+    other = {
+        name: {key: value for key, value in _answered_by(agent, one).items() if value != default[key]}
+        for name, one in environments.items()
+        if name != DEFAULT
+    }
+    differing = {name: one for name, one in other.items() if one}
+    held = _agent(agent, source) | {key: value for key, value in default.items() if value != BUILT_IN}
+    return held | ({"env": differing} if differing else {})
+
+
+def _answered_by(agent: AgentSpec, environment: Environment) -> Contents:
+    """Return the model of an agent in an environment, and its provider."""
+    model = _model(agent, environment.models)
+    return {"model": model, "provider": _json(environment.providers.get(model.partition(":")[0], BUILT_IN))}
 
 
 def _model(agent: AgentSpec, models: Mapping[str, str]) -> str:
