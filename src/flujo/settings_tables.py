@@ -71,12 +71,24 @@ class Pool(Section):
 
 
 class Aros(Section):
-    """`[aros]`: how structured output is requested and repaired."""
+    """`[aros]`: how structured output is requested, and how it and the arguments of tools are repaired."""
 
     coercion_tolerant_level: int = Field(default=2, ge=0, le=2)
     """0: no repair · 1: strips fences and prose, light coercion · 2: also repairs broken JSON."""
     structured_output_default: Literal["openai_json", "prompt"] = "openai_json"
     """The provider's JSON mode, or the schema written into the instructions."""
+    repaired_arguments: Literal["refuse", "allow"] = "refuse"
+    """Whether a tool whose effect is not `read` is called with arguments whose broken JSON was repaired."""
+
+    @field_validator("repaired_arguments", mode="before")
+    @classmethod
+    def _is_available(cls, value: object) -> object:
+        if value == "ask":
+            raise ValueError(
+                '`repaired_arguments = "ask"` is not available yet: write `refuse`, so that the model calls '
+                "the tool again, or `allow`"
+            )
+        return value
 
 
 class Lockfile(Section):

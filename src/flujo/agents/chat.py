@@ -6,6 +6,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from flujo.agents.structured_output import OutputReader
+from flujo.agents.tool_arguments import ArgumentsReader
 from flujo.domain import canonical
 from flujo.exceptions import AgentError
 
@@ -74,6 +75,7 @@ class ChatAgent:
         self.source = source
         self.settings = settings
         self._readers: dict[bytes, OutputReader] = {}
+        self._arguments = ArgumentsReader(level=settings.coercion_level, repaired=settings.repaired_arguments)
         self._typed = None if output_type is None else _typed(output_type)
         if spec.output_schema is not None:
             self._reader(spec.output_schema)  # raises here, at build time, when it is not a JSON Schema
@@ -110,6 +112,7 @@ class ChatAgent:
             tools=self.tools,
             reader=reader,
             read=lambda text: self._read(reader, text, ask),
+            arguments=self._arguments,
             instructions=ask.instructions,
             json_mode=self.settings.structured_output == "openai_json",
             thread=ask.history,
@@ -125,6 +128,7 @@ class ChatAgent:
             "pydantic-ai-slim": metadata.version("pydantic-ai-slim"),
             "coercion_level": self.settings.coercion_level,
             "structured_output": self.settings.structured_output,
+            "repaired_arguments": self.settings.repaired_arguments,
         }
 
     async def prepare(self) -> None:

@@ -101,6 +101,8 @@ class Conversation:
             except OutputRejected as rejected:
                 self._correct(rejected)
                 continue
+            for call in reading.calls:
+                self._repairs += tuple(f"{each} in the arguments of `{call.name}`" for each in call.repairs)
             self._say(await self._results(reading.calls))
         raise TurnLimitReached(
             f"agent {self._agent!r} made {MOST_REQUESTS} requests in one attempt, and gave no answer",

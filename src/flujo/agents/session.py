@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from flujo.agents.settings import ModelSource
     from flujo.agents.structured_output import OutputReader
+    from flujo.agents.tool_arguments import ArgumentsReader
     from flujo.agents.tools import FunctionTool, StepsTool
     from flujo.domain.agents import AgentSpec, Meter
     from flujo.domain.conversations import Message
@@ -54,6 +55,7 @@ class ChatSession(written.MessageWriter):
         tools: the tools, by name.
         reader: the reader of answers, which knows the schema for the model.
         read: returns the value of an answer and its repairs, or raises `OutputRejected`.
+        arguments: the reader of the arguments of tool calls.
         instructions: the finished text.
         json_mode: whether to use the provider's JSON mode where there is one.
         thread: the exchanges of the step's thread, which stand before the conversation.
@@ -70,6 +72,7 @@ class ChatSession(written.MessageWriter):
         tools: Mapping[str, FunctionTool | StepsTool],
         reader: OutputReader,
         read: Callable[[str], tuple[Any, tuple[str, ...]]],
+        arguments: ArgumentsReader,
         instructions: str | None,
         json_mode: bool,
         thread: Sequence[Exchange] = (),
@@ -81,6 +84,7 @@ class ChatSession(written.MessageWriter):
         self._source = source
         self._reader = reader
         self._read = read
+        self._arguments = arguments
         self._instructions = instructions
         self._json_mode = json_mode
         self.files = files
@@ -100,7 +104,7 @@ class ChatSession(written.MessageWriter):
         """
         calls = written.calls_in(message)
         if calls:
-            return ToolCalls(calls)
+            return ToolCalls(tuple(self._arguments.read(call, self.tools) for call in calls))
         if written.is_changed(message):
             reason = "it contains NUL or half of a surrogate pair"
             raise OutputRejected(f"the answer cannot be recorded: {reason}", reason=reason, retryable=True)

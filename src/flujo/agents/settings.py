@@ -39,6 +39,8 @@ class AgentSettings:
     """How tolerant structured output is: 0 strict, 1 strip and coerce, 2 repair."""
     structured_output: Literal["openai_json", "prompt"] = "openai_json"
     """Whether the schema goes into the provider's JSON mode or into the instructions."""
+    repaired_arguments: Literal["refuse", "allow"] = "refuse"
+    """Whether a tool with an effect is called with arguments whose JSON was repaired."""
     on_download: Callable[[int, int], None] | None = None
     """Called in a thread with the downloaded and the total bytes of a local model."""
     local_idle_s: float = 300.0

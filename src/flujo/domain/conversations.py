@@ -39,6 +39,10 @@ class ToolCall:
     """A mapping; a text when the model wrote something else."""
     call_id: str = ""
     """The model's own id, which is not always unique; the journal uses the call's place."""
+    repairs: tuple[str, ...] = ()
+    """The repairs of its arguments, in order, as text."""
+    problem: str = ""
+    """Why its arguments cannot be used, in words for the model."""
 
 
 @record(frozen=True, slots=True)
@@ -152,6 +156,8 @@ def refusal(call: ToolCall, tools: Mapping[str, Tool], ask: Ask) -> str:
     if tool is None:
         names = ", ".join(f"`{name}`" for name in tools)
         return f"there is no tool `{call.name}`" + (f"; the tools are {names}" if names else "")
+    if call.problem:
+        return call.problem
     if not isinstance(call.arguments, dict):
         return "its arguments are not a JSON object"
     try:

@@ -203,6 +203,8 @@ class _Delivery:
         self.wants_context = tool is not None and tool.wants_context
         self.way: ToolOutcome = "result"
         self.detail: dict[str, Any] = {"tool": call.name, "outcome": self.way}
+        if call.repairs:
+            self.detail["repairs"] = list(call.repairs)
         self._tool = tool
         self._refusal = refusal
         self._not_made: ToolOutcome = "refused"
